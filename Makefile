@@ -1,0 +1,33 @@
+# Counterfoil's commands. Each does its own set-up: the environment is .venv, from the hash-locked locks/dev.txt.
+# `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The Python that makes .venv: 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help
+help: ## list the commands
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: locks/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Counterfoil needs Python 3.11 or newer; this is %s. Say make PYTHON=..." % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@echo '[setup] making $(VENV) from locks/dev.txt'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@sed -n '/^uv==/,/^[a-z].*==/{/^uv==/p;/^    --hash/p}' locks/dev.txt | sed '$$ s/ *\\$$//' > $(VENV)/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/uv.txt
+	@$(BIN)/uv pip sync --python $(BIN)/python --require-hashes locks/dev.txt
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.installed ## make the environment (every other command does so by itself)
+
+.PHONY: lock
+lock: setup ## renew the lock files from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o locks/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -c locks/dev.txt -o locks/runtime.txt
