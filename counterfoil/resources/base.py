@@ -1,0 +1,146 @@
+"""
+What all five kinds share: the border between an object as the API server sends it and its typed form.
+
+A plain ``dict`` comes in from the API server and is read once into frozen structs; what goes out is built
+from them again. Unknown fields are passed over on reading (a newer CRD may know more than this process),
+and never written. Nothing here talks to a cluster.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, ClassVar, Self, TypeVar
+
+import msgspec
+
+from counterfoil.durations import Duration
+
+GROUP = "counterfoil.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+ORGANIZATION_LABEL = f"{GROUP}/organization"
+ENVELOPE_LABEL = f"{GROUP}/envelope"
+ACTION_LABEL = f"{GROUP}/action"
+SHARD_LABEL = f"{GROUP}/shard"
+SENDER_LABEL = f"{GROUP}/sender"
+REQUEST_LABEL = f"{GROUP}/request"
+REQUEST_REASON_ANNOTATION = f"{GROUP}/request-reason"
+REQUEST_BY_ANNOTATION = f"{GROUP}/request-by"
+
+
+class ResourceInvalid(ValueError):
+    """An object of the API server that does not fit its kind; the message names the field."""
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """Any part of a resource: immutable, camelCase outside, defaults left out when written."""
+
+
+class Ref(Part, frozen=True):
+    """Points at another object of the same namespace by its name."""
+
+    name: str
+
+
+class SecretKeyRef(Part, frozen=True):
+    """Points at one key of a Secret of the same namespace."""
+
+    name: str
+    key: str
+
+
+class Metadata(Part, frozen=True):
+    """The part of ObjectMeta that Counterfoil reads or writes."""
+
+    name: str
+    namespace: str | None = None
+    uid: str | None = None
+    resource_version: str | None = None
+    generation: int = 0
+    creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    owner_references: tuple[dict[str, Any], ...] = ()
+
+
+class Resource(Part, frozen=True):
+    """
+    A whole object. Each kind gives its ``KIND`` and ``PLURAL``, a ``spec`` and a ``status``.
+
+    ``parse`` and ``to_dict`` are inverse to each other but for unknown fields.
+    """
+
+    KIND: ClassVar[str]
+    PLURAL: ClassVar[str]
+
+    metadata: Metadata
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Self:
+        """Read an object as the API server sent it. Raises ``ResourceInvalid`` when it does not fit."""
+        try:
+            return msgspec.convert(raw, cls, dec_hook=_read)
+        except msgspec.ValidationError as mismatch:
+            name = (raw.get("metadata") or {}).get("name", "?")
+            raise ResourceInvalid(f"{cls.KIND}/{name}: {mismatch}") from mismatch
+
+    def to_dict(self) -> dict[str, Any]:
+        """Build the object as the API server takes it."""
+        return {"apiVersion": API_VERSION, "kind": self.KIND, **plain(self)}
+
+    @property
+    def name(self) -> str:
+        """``metadata.name``."""
+        return self.metadata.name
+
+    @property
+    def uid(self) -> str:
+        """``metadata.uid``; empty for an object that was never stored."""
+        return self.metadata.uid or ""
+
+
+R = TypeVar("R", bound=Resource)
+
+
+def plain(part: Part) -> dict[str, Any]:
+    """Turn a part of a resource into the dicts, lists, strings and numbers that JSON knows."""
+    built: dict[str, Any] = msgspec.to_builtins(part, enc_hook=_write)
+    return built
+
+
+def read(kind: type[Part], raw: Mapping[str, Any]) -> Any:
+    """Read one part of a resource (a ``spec``, a ``status``) of the given type; raises ``ResourceInvalid``."""
+    try:
+        return msgspec.convert(raw, kind, dec_hook=_read)
+    except msgspec.ValidationError as mismatch:
+        raise ResourceInvalid(str(mismatch)) from mismatch
+
+
+def _read(wanted: type, value: Any) -> Any:
+    if wanted is Duration and isinstance(value, str):
+        return Duration.parse(value)
+    raise NotImplementedError(wanted)
+
+
+def _write(value: Any) -> Any:
+    if isinstance(value, Duration):
+        return str(value)
+    raise NotImplementedError(type(value))
+
+
+def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return the JSON merge patch (RFC 7396) that turns ``before`` into ``after``; empty when they are equal.
+
+    Lists are replaced as a whole, as the RFC says.
+    """
+    patch: dict[str, Any] = {key: None for key in before if key not in after}
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            if inner := merge_patch(old, value):
+                patch[key] = inner
+        elif key not in before or old != value:
+            patch[key] = value
+    return patch

@@ -1,0 +1,61 @@
+"""
+Conditions in the sense of the Kubernetes API conventions (metav1.Condition), as every status carries them.
+
+Pure: a tuple of conditions goes in, a new tuple comes out. ``lastTransitionTime`` moves only when ``status``
+does, so an equal retry leaves the object as it was.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+from counterfoil.resources.base import Part
+
+Truth = Literal["True", "False", "Unknown"]
+
+
+class Condition(Part, frozen=True, omit_defaults=False):
+    """One aspect of an object's state; ``reason`` is CamelCase and stable, ``message`` is for people and stable too."""
+
+    type: str
+    status: Truth
+    reason: str
+    message: str
+    last_transition_time: datetime
+    observed_generation: int = 0
+
+
+def with_condition(
+    conditions: tuple[Condition, ...],
+    type_: str,
+    status: Truth,
+    *,
+    reason: str,
+    message: str,
+    now: datetime,
+    generation: int,
+) -> tuple[Condition, ...]:
+    """Return the conditions with this one set, in its old place or at the end."""
+    before = condition(conditions, type_)
+    moved = before is None or before.status != status
+    changed = Condition(
+        type=type_,
+        status=status,
+        reason=reason,
+        message=message,
+        last_transition_time=now.replace(microsecond=0) if moved else before.last_transition_time,  # type: ignore[union-attr]
+        observed_generation=generation,
+    )
+    if before is None:
+        return (*conditions, changed)
+    return tuple(changed if each.type == type_ else each for each in conditions)
+
+
+def condition(conditions: tuple[Condition, ...], type_: str) -> Condition | None:
+    """Return the condition of that type, or None when it was never set."""
+    return next((each for each in conditions if each.type == type_), None)
+
+
+def is_true(conditions: tuple[Condition, ...], type_: str) -> bool:
+    """Whether the condition of that type is set and ``True``."""
+    found = condition(conditions, type_)
+    return found is not None and found.status == "True"

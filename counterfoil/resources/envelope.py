@@ -1,0 +1,29 @@
+"""
+Envelope: who sent it. Its name is the envelope id, so looking it up is one ``get``.
+
+Written by the before-send page; kept until its event succeeded and the time to live has passed.
+"""
+
+from datetime import datetime
+from typing import ClassVar
+
+from counterfoil.resources.base import Part, Ref, Resource
+
+
+class EnvelopeSpec(Part, frozen=True):
+    """The envelope and its sender."""
+
+    organization_ref: Ref
+    envelope_id: str
+    sender_ref: Ref
+    draft_id: str | None = None
+    sent_at: datetime | None = None
+
+
+class Envelope(Resource, frozen=True):
+    """One sent envelope as a Kubernetes object (``kubectl get env``)."""
+
+    KIND: ClassVar[str] = "Envelope"
+    PLURAL: ClassVar[str] = "envelopes"
+
+    spec: EnvelopeSpec

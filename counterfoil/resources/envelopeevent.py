@@ -1,0 +1,156 @@
+"""
+EnvelopeEvent: one callback of eSAW, noted down, and how far its processing has come.
+
+The receiver (or the sweep, or a person) creates it; its spec never changes but for ``suspend``; the controller
+writes its status. The order of the phases and what may follow what is in ``controller.transitions``.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from counterfoil.resources.base import Part, Ref, Resource
+from counterfoil.resources.conditions import Condition
+
+
+class Phase(StrEnum):
+    """Where an event is. Three are final: they leave the controller's watch."""
+
+    PENDING = "Pending"
+    VALIDATING = "Validating"
+    COLLECTING = "Collecting"
+    ARCHIVING = "Archiving"
+    CLEANING = "Cleaning"
+    AWAITING_CONSENT = "AwaitingConsent"
+    SUCCEEDED = "Succeeded"
+    SKIPPED = "Skipped"
+    FAILED = "Failed"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing happens to the event any more by itself."""
+        return self in FINAL
+
+
+FINAL = frozenset({Phase.SUCCEEDED, Phase.SKIPPED, Phase.FAILED})
+
+
+class Origin(StrEnum):
+    """Who noted the event down."""
+
+    CALLBACK = "Callback"
+    SWEEP = "Sweep"
+    MANUAL = "Manual"
+
+
+class FileKind(StrEnum):
+    """What a file of an envelope is; also a path segment in the archive."""
+
+    DOCUMENT = "Document"
+    ATTACHMENT = "Attachment"
+    AUDIT_TRAIL = "AuditTrail"
+    AUDIT_TRAIL_XML = "AuditTrailXml"
+    LEGAL_DOCUMENT = "LegalDocument"
+
+
+class Workstep(Part, frozen=True):
+    """What a workstep callback told. No e-mail address: personal data stays out."""
+
+    id: str | None = None
+    event_type: str | None = None
+    source: str | None = None
+    time: str | None = None
+
+
+class EnvelopeEventSpec(Part, frozen=True):
+    """What was called about."""
+
+    organization_ref: Ref
+    envelope_id: str
+    action: str
+    workstep: Workstep | None = None
+    origin: Origin = Origin.CALLBACK
+    suspend: bool = False
+
+
+class LastError(Part, frozen=True):
+    """The newest attempt that did not succeed."""
+
+    reason: str
+    message: str
+    time: datetime
+
+
+class EnvelopeSeen(Part, frozen=True):
+    """The envelope as eSAW described it."""
+
+    name: str = ""
+    status: str = ""
+    sender_ref: Ref | None = None
+
+
+class FiledDocument(Part, frozen=True):
+    """
+    One file of the envelope.
+
+    ``location`` is set when the name in the archive is claimed, before anything is written;
+    ``sha256`` and ``size`` (bytes) when the file is there and was read back.
+    """
+
+    file_id: str
+    kind: FileKind
+    file_name: str
+    size: int | None = None
+    sha256: str | None = None
+    location: str | None = None
+
+
+class ArchivedIn(Part, frozen=True):
+    """Which Archive has the files, and where in it the manifest lies (a URI)."""
+
+    ref: Ref
+    manifest: str | None = None
+
+
+class EnvelopeEventStatus(Part, frozen=True):
+    """How far it has come."""
+
+    phase: Phase = Phase.PENDING
+    reason: str | None = None
+    message: str | None = None
+    observed_generation: int | None = None
+    conditions: tuple[Condition, ...] = ()
+    deliveries: int | None = None
+    first_delivery: datetime | None = None
+    last_delivery: datetime | None = None
+    attempts: int = 0
+    next_attempt_time: datetime | None = None
+    phase_started_at: datetime | None = None
+    last_error: LastError | None = None
+    envelope: EnvelopeSeen | None = None
+    documents: tuple[FiledDocument, ...] = ()
+    archive: ArchivedIn | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+
+
+class EnvelopeEvent(Resource, frozen=True):
+    """One callback of eSAW as a Kubernetes object (``kubectl get ee``)."""
+
+    KIND: ClassVar[str] = "EnvelopeEvent"
+    PLURAL: ClassVar[str] = "envelopeevents"
+
+    spec: EnvelopeEventSpec
+    status: EnvelopeEventStatus = EnvelopeEventStatus()
+
+    @property
+    def organization(self) -> str:
+        """Name of its Organization."""
+        return self.spec.organization_ref.name
+
+    @property
+    def deliveries(self) -> int:
+        """How often eSAW called; the creation of a ``Callback`` event is its first delivery without a write of its own."""
+        if self.status.deliveries is not None:
+            return self.status.deliveries
+        return 1 if self.spec.origin is Origin.CALLBACK else 0

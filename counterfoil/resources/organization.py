@@ -1,0 +1,181 @@
+"""
+Organization: one eSAW organization, and how its envelopes are to be treated.
+
+A person writes the spec; the controller writes the status, in particular the hashes of the callback tokens,
+from which the receiver knows a valid callback without reading a single Secret.
+"""
+
+from enum import StrEnum
+from typing import ClassVar
+
+import msgspec
+
+from counterfoil.durations import Duration
+from counterfoil.resources.base import Part, Ref, Resource, SecretKeyRef
+from counterfoil.resources.conditions import Condition
+
+
+class Handling(StrEnum):
+    """What an action leads to: the whole way into the archive, or an entry only."""
+
+    ARCHIVE = "Archive"
+    RECORD = "Record"
+
+
+class EnvelopeStatus(StrEnum):
+    """``EnvelopeStatus`` of the v6 API."""
+
+    ACTIVE = "Active"
+    COMPLETED = "Completed"
+    CANCELED = "Canceled"
+    EXPIRED = "Expired"
+    REJECTED = "Rejected"
+
+
+class CleanupPolicy(StrEnum):
+    """Whether an archived envelope is deleted in eSAW."""
+
+    DELETE = "Delete"
+    KEEP = "Keep"
+
+
+class Callback(Part, frozen=True):
+    """How a callback proves that it comes from this organization."""
+
+    token_secret_ref: tuple[SecretKeyRef, ...] = ()
+    basic_auth_secret_ref: Ref | None = None
+
+
+class ActionRule(Part, frozen=True, omit_defaults=False):
+    """One action and its handling."""
+
+    action: str
+    handling: Handling = Handling.ARCHIVE
+
+
+class Cleanup(Part, frozen=True):
+    """When an archived envelope is deleted in eSAW."""
+
+    policy: CleanupPolicy = CleanupPolicy.DELETE
+    after: Duration = Duration(0)
+
+
+class OAuth(Part, frozen=True):
+    """The OAuth application registered with eSAW. (RFC 6749, section 4.1)"""
+
+    client_id: str
+    client_secret_ref: SecretKeyRef
+    authorize_path: str = "/Auth/Authorize"
+    token_path: str = "/ApiToken/Retrieve"  # noqa: S105 - the path of an endpoint
+    public_url: str | None = msgspec.field(name="publicURL", default=None)
+
+
+class BeforeSendField(Part, frozen=True):
+    """One field of the tagging form."""
+
+    name: str
+    label: str | None = None
+    required: bool = False
+    pattern: str | None = None
+    options: tuple[str, ...] = ()
+
+
+class BeforeSend(Part, frozen=True):
+    """The before-send page: which tags it asks for, and where it leads to in the end."""
+
+    fields: tuple[BeforeSendField, ...] = ()
+    inbox_url: str | None = msgspec.field(name="inboxURL", default=None)
+
+
+class Limits(Part, frozen=True):
+    """How much at once, so that eSAW stays quick for the people who use it."""
+
+    concurrency: int = 16
+    per_sender_concurrency: int = 4
+    requests_per_second: float | None = None
+
+
+class Retry(Part, frozen=True):
+    """Backoff: first pause, longest pause, and when to give up (per phase)."""
+
+    initial: Duration = Duration(seconds=10)
+    max: Duration = Duration(hours=1)
+    deadline: Duration = Duration(hours=24)
+
+
+class Sweep(Part, frozen=True):
+    """Looking for finished envelopes whose callback never came."""
+
+    interval: Duration
+    lookback: Duration = Duration(hours=72)
+
+
+class Ttl(Part, frozen=True):
+    """How long finished events are kept; ``failed`` unset: until somebody deletes them."""
+
+    succeeded: Duration = Duration(hours=720)
+    failed: Duration | None = None
+
+
+class Notifications(Part, frozen=True):
+    """Who is written to, through which mail server."""
+
+    smtp_secret_ref: Ref | None = None
+    from_: str | None = msgspec.field(name="from", default=None)
+    administrators: tuple[str, ...] = ()
+    console_url: str | None = msgspec.field(name="consoleURL", default=None)
+
+
+class OrganizationSpec(Part, frozen=True):
+    """What a person says about the organization."""
+
+    base_url: str = msgspec.field(name="baseURL")
+    callback: Callback = Callback()
+    actions: tuple[ActionRule, ...] = (ActionRule(action="envelopeFinished"),)
+    statuses: tuple[EnvelopeStatus, ...] = (EnvelopeStatus.COMPLETED,)
+    archive_ref: Ref | None = None
+    cleanup: Cleanup = Cleanup()
+    default_sender_ref: Ref | None = None
+    oauth: OAuth | None = None
+    before_send: BeforeSend | None = None
+    limits: Limits = Limits()
+    retry: Retry = Retry()
+    sweep: Sweep | None = None
+    ttl: Ttl = Ttl()
+    notifications: Notifications | None = None
+    suspend: bool = False
+
+    def rule(self, action: str) -> ActionRule | None:
+        """Return the rule for an action, whatever its letter case, or None when it is none of this organization's."""
+        wanted = action.lower()
+        return next((each for each in self.actions if each.action.lower() == wanted), None)
+
+
+class CallbackURLs(Part, frozen=True):
+    """What to paste into eSAW's organization settings; ``<token>`` stands for the token."""
+
+    envelope: str
+    status: str
+    workstep: str
+
+
+class OrganizationStatus(Part, frozen=True):
+    """What the controller found out."""
+
+    observed_generation: int | None = None
+    conditions: tuple[Condition, ...] = ()
+    callback_token_hashes: tuple[str, ...] = ()
+    basic_auth_hash: str | None = None
+    callback_urls: CallbackURLs | None = msgspec.field(name="callbackURLs", default=None)
+    version: str | None = None
+    events: dict[str, int] = {}
+
+
+class Organization(Resource, frozen=True):
+    """One eSAW organization as a Kubernetes object (``kubectl get org``)."""
+
+    KIND: ClassVar[str] = "Organization"
+    PLURAL: ClassVar[str] = "organizations"
+
+    spec: OrganizationSpec
+    status: OrganizationStatus = OrganizationStatus()

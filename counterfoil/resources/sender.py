@@ -1,0 +1,56 @@
+"""
+Sender: one eSAW user who sends envelopes, and whether we hold a key that works for this user.
+
+The key itself is in a Secret; here is only its fingerprint.
+"""
+
+from datetime import datetime
+from typing import ClassVar
+
+import msgspec
+
+from counterfoil.resources.base import Part, Ref, Resource, SecretKeyRef
+from counterfoil.resources.conditions import Condition
+
+
+class SenderSpec(Part, frozen=True):
+    """Who it is, and whether the key is brought by the user (``tokenSecretRef``) or obtained by consent."""
+
+    organization_ref: Ref
+    user_id: str
+    email: str | None = None
+    given_name: str | None = None
+    surname: str | None = None
+    token_secret_ref: SecretKeyRef | None = None
+    suspend: bool = False
+
+
+class SenderKey(Part, frozen=True):
+    """What may be told about the key: never the key."""
+
+    secret_name: str | None = None
+    key_id: str | None = None
+    fingerprint: str | None = None
+    obtained_at: datetime | None = None
+    verified_at: datetime | None = None
+
+
+class SenderStatus(Part, frozen=True):
+    """Whether the key works, and who waits for it."""
+
+    observed_generation: int | None = None
+    conditions: tuple[Condition, ...] = ()
+    key: SenderKey | None = None
+    consent_url: str | None = msgspec.field(name="consentURL", default=None)
+    notified_at: datetime | None = None
+    waiting_events: int = 0
+
+
+class Sender(Resource, frozen=True):
+    """One eSAW user who sends envelopes as a Kubernetes object (``kubectl get senders``)."""
+
+    KIND: ClassVar[str] = "Sender"
+    PLURAL: ClassVar[str] = "senders"
+
+    spec: SenderSpec
+    status: SenderStatus = SenderStatus()
