@@ -1,0 +1,471 @@
+"""
+Access to Kubernetes: the one place that speaks to the API server.
+
+Objects come out as the plain dicts of their JSON and go in as such; typed forms are made of them by
+``counterfoil.resources``. Configuration, TLS and token refresh are those of the official client
+(``kubernetes.aio``); the calls themselves go over its session without its generated models and argument
+checks, which cost 2.5 times the CPU of the request (see docs/decisions/0002).
+
+Nothing is retried here: every error is raised as one of the ``ApiProblem`` classes, and who calls decides.
+Secrets can be read by name only; there is no way to list or watch them (rule 8).
+"""
+
+import asyncio
+import base64
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import msgspec
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from counterfoil.resources import GROUP, VERSION, Resource
+
+Raw = dict[str, Any]
+Observer = Callable[[str, str, int], None]
+"""Is told of every finished request: verb, resource, HTTP status (0: no answer)."""
+
+REQUEST_SECONDS = 20.0
+"""Longest time for one request. The API server itself ends a request after 60 s; a caller that waits so long helps nobody."""
+
+WATCH_SILENCE_SECONDS = 75.0
+"""Longest silence on a watch. The API server sends a bookmark about every 60 s; behind a load balancer that dropped
+the connection none comes, and only this notices (kopf issues 204 and 698)."""
+
+SECRET_BYTES = 1024 * 1024
+"""etcd takes no larger object, so neither does this."""
+
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+class ApiProblem(Exception):
+    """The API server did not do what was asked. ``status`` is its HTTP status, 0 when there was no answer."""
+
+    def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class NotFound(ApiProblem):
+    """404: there is no such object."""
+
+
+class AlreadyExists(ApiProblem):
+    """409 to a create: an object of that name was there before."""
+
+
+class Conflict(ApiProblem):
+    """409 to a write with a resourceVersion: somebody else was first."""
+
+
+class Forbidden(ApiProblem):
+    """401 or 403: this process may not do that."""
+
+
+class Refused(ApiProblem):
+    """400, 413, 422: the API server will never take this object as it is."""
+
+
+class Expired(ApiProblem):
+    """410: the resourceVersion or continue token is too old; list again."""
+
+
+class Unavailable(ApiProblem):
+    """No answer, 429 or 5xx: the same request may succeed later."""
+
+
+class Change(NamedTuple):
+    """
+    What a watch tells.
+
+    ``SYNCED`` ends each full list; its ``raw`` is empty and ``names`` has what exists now, so that the follower
+    can drop what vanished while nobody watched.
+    """
+
+    type: Literal["ADDED", "MODIFIED", "DELETED", "SYNCED", "BOOKMARK"]
+    raw: Raw
+    names: frozenset[str] = frozenset()
+
+
+class Cluster:
+    """The API server, seen from one namespace. Made by ``connect``."""
+
+    def __init__(
+        self,
+        *,
+        session: aiohttp.ClientSession,
+        configuration: Configuration,
+        namespace: str,
+        observe: Observer,
+    ) -> None:
+        self.namespace = namespace
+        self._session = session
+        self._configuration = configuration
+        self._observe = observe
+        self._host = configuration.host.rstrip("/")
+
+    # -- Counterfoil's own kinds ------------------------------------------------------------------------------
+
+    async def get(self, kind: type[Resource], name: str) -> Raw:
+        """Return one object. Raises ``NotFound``."""
+        return await self._call("GET", self._path(kind.PLURAL, name), resource=kind.PLURAL, verb="get")
+
+    async def create(self, kind: type[Resource], body: Mapping[str, Any]) -> Raw:
+        """Store a new object and return it. Raises ``AlreadyExists``, ``Refused``."""
+        return await self._call(
+            "POST",
+            self._path(kind.PLURAL),
+            resource=kind.PLURAL,
+            verb="create",
+            body=msgspec.json.encode(body),
+        )
+
+    async def create_encoded(self, kind: type[Resource], body: bytes) -> None:
+        """Store a new object given as JSON; for the receiver, which needs nothing of the answer. Raises as ``create``."""
+        await self._send("POST", self._path(kind.PLURAL), resource=kind.PLURAL, verb="create", body=body)
+
+    async def patch(self, kind: type[Resource], name: str, changes: Mapping[str, Any]) -> Raw:
+        """Merge ``changes`` into the object (but its status). Raises ``NotFound``, ``Conflict``, ``Refused``."""
+        return await self._patch(self._path(kind.PLURAL, name), kind.PLURAL, changes)
+
+    async def patch_status(
+        self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
+    ) -> Raw:
+        """
+        Merge ``status`` into the object's status, only if it is still at ``resource_version`` (None: in any case).
+
+        Raises ``Conflict`` when somebody else wrote since, so that a stale worker loses instead of overwriting.
+        """
+        changes: Raw = {"status": status}
+        if resource_version is not None:
+            changes["metadata"] = {"resourceVersion": resource_version}
+        return await self._patch(self._path(kind.PLURAL, name, "status"), f"{kind.PLURAL}/status", changes)
+
+    async def delete(
+        self, kind: type[Resource], name: str, *, uid: str | None = None, resource_version: str | None = None
+    ) -> None:
+        """Delete one object, if it still is this one. Raises ``NotFound``, ``Conflict``."""
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        body = {"preconditions": {key: value for key, value in preconditions.items() if value is not None}}
+        await self._send(
+            "DELETE",
+            self._path(kind.PLURAL, name),
+            resource=kind.PLURAL,
+            verb="delete",
+            body=msgspec.json.encode(body),
+        )
+
+    async def page(
+        self, kind: type[Resource], *, limit: int, token: str = "", labels: str = "", fields: str = ""
+    ) -> tuple[list[Raw], str]:
+        """Return at most ``limit`` objects and the token of the next page (empty: it was the last). Raises ``Expired``."""
+        answer = await self._list_page(kind, limit=limit, token=token, labels=labels, fields=fields)
+        return answer.get("items", []), answer.get("metadata", {}).get("continue", "")
+
+    async def list(
+        self, kind: type[Resource], *, labels: str = "", fields: str = "", limit: int = 500
+    ) -> AsyncIterator[Raw]:
+        """Go through all objects, page by page, so that at most one page is in memory."""
+        token = ""
+        while True:
+            items, token = await self.page(kind, limit=limit, token=token, labels=labels, fields=fields)
+            for item in items:
+                yield item
+            if not token:
+                return
+
+    async def follow(
+        self, kind: type[Resource], *, labels: str = "", fields: str = ""
+    ) -> AsyncIterator[Change]:
+        """
+        List all objects, tell ``SYNCED``, then tell every change until the connection ends for good.
+
+        Ends by raising an ``ApiProblem``; whoever follows calls again after a pause and gets a new list. A version
+        that became too old is listed anew without being told.
+        """
+        while True:
+            version, names = "", set[str]()
+            token = ""
+            while True:
+                answer = await self._list_page(kind, limit=500, token=token, labels=labels, fields=fields)
+                for item in answer.get("items", []):
+                    names.add(item["metadata"]["name"])
+                    yield Change("ADDED", item)
+                version = answer["metadata"]["resourceVersion"]
+                token = answer["metadata"].get("continue", "")
+                if not token:
+                    break
+            yield Change("SYNCED", {}, frozenset(names))
+            try:
+                async for change in self._watch(kind, version=version, labels=labels, fields=fields):
+                    yield change
+            except Expired:
+                continue
+
+    # -- What Kubernetes has --------------------------------------------------------------------------------
+
+    async def secret(self, name: str) -> dict[str, bytes]:
+        """Return the data of one Secret, decoded. Raises ``NotFound``, ``Forbidden``."""
+        path = f"/api/v1/namespaces/{self.namespace}/secrets/{quote(name, safe='')}"
+        raw = await self._call("GET", path, resource="secrets", verb="get")
+        return {key: base64.b64decode(value) for key, value in (raw.get("data") or {}).items()}
+
+    async def create_event(self, body: Mapping[str, Any]) -> None:
+        """Post a Kubernetes Event (events.k8s.io/v1)."""
+        path = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events"
+        await self._send("POST", path, resource="events", verb="create", body=msgspec.json.encode(body))
+
+    async def may(self, verb: str, resource: str, *, group: str = GROUP) -> bool:
+        """Whether this process is allowed to do that in its namespace (SelfSubjectAccessReview)."""
+        attributes = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource}
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        answer = await self._call(
+            "POST",
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            resource="selfsubjectaccessreviews",
+            verb="create",
+            body=msgspec.json.encode(body),
+        )
+        return bool(answer.get("status", {}).get("allowed"))
+
+    # -- How ------------------------------------------------------------------------------------------------
+
+    def _path(self, *parts: str) -> str:
+        tail = "/".join(quote(part, safe="") for part in parts)
+        return f"/apis/{GROUP}/{VERSION}/namespaces/{self.namespace}/{tail}"
+
+    async def _list_page(
+        self, kind: type[Resource], *, limit: int, token: str, labels: str, fields: str
+    ) -> Raw:
+        query = _query(limit=str(limit), **{"continue": token}, labelSelector=labels, fieldSelector=fields)
+        return await self._call(
+            "GET", f"{self._path(kind.PLURAL)}?{query}", resource=kind.PLURAL, verb="list"
+        )
+
+    async def _patch(self, path: str, resource: str, changes: Mapping[str, Any]) -> Raw:
+        return await self._call(
+            "PATCH",
+            path,
+            resource=resource,
+            verb="patch",
+            body=msgspec.json.encode(changes),
+            content_type="application/merge-patch+json",
+        )
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        resource: str,
+        verb: str,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+    ) -> Raw:
+        answer = await self._send(
+            method, path, resource=resource, verb=verb, body=body, content_type=content_type
+        )
+        raw: Raw = msgspec.json.decode(answer)
+        return raw
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        resource: str,
+        verb: str,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+    ) -> bytes:
+        headers = await self._headers()
+        if body is not None:
+            headers["Content-Type"] = content_type
+        status = 0
+        try:
+            async with self._session.request(
+                method, self._host + path, data=body, headers=headers
+            ) as response:
+                status = response.status
+                answer = await response.read()
+                retry_after = response.headers.get("Retry-After")
+        except (aiohttp.ClientError, TimeoutError, OSError) as trouble:
+            raise Unavailable(
+                0, "NoAnswer", f"the API server did not answer ({type(trouble).__name__})"
+            ) from trouble
+        finally:
+            self._observe(verb, resource, status)
+        if status >= 400:
+            raise _problem(status, answer, retry_after, creating=method == "POST")
+        return answer
+
+    async def _headers(self) -> dict[str, str]:
+        headers = {"Accept": "application/json", "User-Agent": "counterfoil"}
+        # Asked each time: this is where the official client refreshes a ServiceAccount's token.
+        auth = cast("Mapping[str, Mapping[str, str]]", await self._configuration.auth_settings())
+        headers.update({setting["key"]: setting["value"] for setting in auth.values()})
+        return headers
+
+    async def _watch(
+        self, kind: type[Resource], *, version: str, labels: str, fields: str
+    ) -> AsyncIterator[Change]:
+        while True:
+            query = _query(
+                watch="true",
+                allowWatchBookmarks="true",
+                resourceVersion=version,
+                labelSelector=labels,
+                fieldSelector=fields,
+            )
+            async for line in self._lines(f"{self._path(kind.PLURAL)}?{query}", kind.PLURAL):
+                told = msgspec.json.decode(line)
+                raw = told["object"]
+                if told["type"] == "ERROR":
+                    raise _problem(int(raw.get("code", 500)), line, None, creating=False)
+                version = raw["metadata"]["resourceVersion"]
+                yield Change(told["type"], raw)
+
+    async def _lines(self, path: str, resource: str) -> AsyncIterator[bytes]:
+        """Yield the lines of one watch request; ends when the server ends it, which it does every few minutes."""
+        patience = aiohttp.ClientTimeout(
+            total=None, sock_connect=REQUEST_SECONDS, sock_read=WATCH_SILENCE_SECONDS
+        )
+        status = 0
+        try:
+            headers = await self._headers()
+            async with self._session.get(self._host + path, headers=headers, timeout=patience) as response:
+                status = response.status
+                if status >= 400:
+                    raise _problem(
+                        status, await response.read(), response.headers.get("Retry-After"), creating=False
+                    )
+                async for line in response.content:
+                    yield line
+        except (aiohttp.ClientError, TimeoutError, OSError) as trouble:
+            raise Unavailable(0, "NoAnswer", f"the watch broke ({type(trouble).__name__})") from trouble
+        finally:
+            self._observe("watch", resource, status)
+
+
+@asynccontextmanager
+async def connect(
+    *,
+    namespace: str | None = None,
+    kubeconfig: Path | None = None,
+    observe: Observer = lambda verb, resource, status: None,
+    connections: int = 128,
+) -> AsyncIterator[Cluster]:
+    """
+    Open the way to the API server, and close it in the end.
+
+    ``namespace`` of None: the one of the pod, or ``default`` outside a pod. Configuration: ``kubeconfig`` if given,
+    else ``$KUBECONFIG``, else the pod's ServiceAccount, else ``~/.kube/config``. At most ``connections`` at once.
+    """
+    configuration = await _configuration(kubeconfig)
+    # The client is made for its TLS context only; see the module's docstring.
+    tls = ApiClient(configuration).rest_client.ssl_context
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, ssl=tls, keepalive_timeout=60),
+        timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
+        read_bufsize=2**21,  # one line of a watch is one object
+    ) as session:
+        yield Cluster(
+            session=session,
+            configuration=configuration,
+            namespace=namespace or own_namespace(),
+            observe=observe,
+        )
+
+
+async def _configuration(kubeconfig: Path | None) -> Configuration:
+    configuration = Configuration()
+    chosen = str(kubeconfig or os.environ.get("KUBECONFIG") or "")
+    if chosen == "" and in_a_pod():
+        config.load_incluster_config(client_configuration=configuration)
+    else:
+        await config.load_kube_config(
+            config_file=chosen or "~/.kube/config",
+            client_configuration=configuration,
+            persist_config=False,
+        )
+    return configuration
+
+
+def in_a_pod() -> bool:
+    """Whether this process has a pod's ServiceAccount."""
+    return _NAMESPACE_FILE.exists()
+
+
+def own_namespace() -> str:
+    """Return the namespace of the pod this runs in, or ``default`` outside a pod."""
+    try:
+        return _NAMESPACE_FILE.read_text().strip() or "default"
+    except OSError:
+        return "default"
+
+
+async def follow_for_ever(
+    cluster: Cluster,
+    kind: type[Resource],
+    *,
+    labels: str = "",
+    fields: str = "",
+    pause: Callable[[int], float] = lambda failures: min(0.2 * 2**failures, 10.0),
+    trouble: Callable[[ApiProblem], None],
+) -> AsyncIterator[Change]:
+    """Follow a kind through every outage: after each ``ApiProblem`` tell ``trouble``, pause, list again."""
+    failures = 0
+    while True:
+        try:
+            async for change in cluster.follow(kind, labels=labels, fields=fields):
+                failures = 0
+                yield change
+        except ApiProblem as problem:
+            trouble(problem)
+        await asyncio.sleep(pause(failures))
+        failures += 1
+
+
+def _query(**parameters: str) -> str:
+    return urlencode({key: value for key, value in parameters.items() if value}, safe=",=!")
+
+
+_BY_STATUS: Iterable[tuple[frozenset[int], type[ApiProblem]]] = (
+    (frozenset({404}), NotFound),
+    (frozenset({401, 403}), Forbidden),
+    (frozenset({410}), Expired),
+    (frozenset({408, 429}), Unavailable),
+)
+
+
+def _problem(status: int, answer: bytes, retry_after: str | None, *, creating: bool) -> ApiProblem:
+    try:
+        told = msgspec.json.decode(answer)
+    except msgspec.DecodeError:
+        told = None
+    told = told if isinstance(told, dict) else {}
+    told = told.get("object", told) if told.get("type") == "ERROR" else told
+    reason = str(told.get("reason") or status)
+    message = f"the API server answered {status} {reason}: {told.get('message', '')}".rstrip(": ")
+    seconds = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
+    return _class_of(status, reason, creating=creating)(status, reason, message, seconds)
+
+
+def _class_of(status: int, reason: str, *, creating: bool) -> type[ApiProblem]:
+    if status == 409:
+        return AlreadyExists if creating and reason == "AlreadyExists" else Conflict
+    for statuses, problem in _BY_STATUS:
+        if status in statuses:
+            return problem
+    return Unavailable if status >= 500 else Refused
