@@ -1,0 +1,253 @@
+"""
+The programs of the control plane, built from pinned Go modules on their first use and then kept.
+
+``ensure`` looks into the user's cache folder, under a hash of all that decides what comes out: go.mod, go.sum,
+the flags, the platform. What is missing is built, by one process at a time whoever asks, into a temporary name
+that is renamed when it is complete. So a file in the cache is whole, and it is what the repository pins.
+
+Modules come through Go's own module proxy and checksum database; go.sum is never written here.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.controlplane.processes import run
+from sandbox.controlplane.toolchain import Go, find_go, needed_by
+
+Report = Callable[[str], None]
+
+SOURCES = Path(__file__).parent / "go"
+# No C compiler is needed, and nobody's own GOFLAGS or workspace plays a part.
+BUILD_ENVIRONMENT = {
+    "CGO_ENABLED": "0",
+    "GOFLAGS": "-trimpath -mod=readonly",
+    "GOTOOLCHAIN": "local",
+    "GOWORK": "off",
+}
+NOT_INHERITED = ("GOOS", "GOARCH", "GOEXPERIMENT", "GOAMD64", "GOARM64")
+UNFINISHED = ".unfinished-"
+TRIES = 3
+PAUSE = 2.0  # seconds between tries
+LOCK_INTERVAL = 0.2  # seconds between looks at a lock that somebody else holds
+HICCUP = re.compile(
+    r"dial tcp|no such host|connection (refused|reset)|timeout|TLS handshake|unexpected EOF|\b(429|50[0234])\b"
+)
+
+
+class BuildError(Exception):
+    """A program could not be built."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """A folder with go.mod and go.sum, and the programs that come out of it."""
+
+    folder: Path
+    version: str
+    programs: Mapping[str, str]
+    """Name of the program: import path of its main package."""
+    linker_flags: str = "-s -w"
+
+    @property
+    def go_mod(self) -> str:
+        """The text of go.mod."""
+        return (self.folder / "go.mod").read_text()
+
+    def key(self) -> str:
+        """Return a hash of everything that decides what the programs are."""
+        parts = (
+            self.go_mod,
+            (self.folder / "go.sum").read_text(),
+            repr(sorted(self.programs.items())),
+            repr(sorted(BUILD_ENVIRONMENT.items())),
+            self.linker_flags,
+            f"{sys.platform} {platform.machine()}",
+        )
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+VERSION_PACKAGE = "k8s.io/component-base/version"
+MODULES = (
+    Module(
+        SOURCES / "kubernetes",
+        "1.35.4",
+        {
+            "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+            "kubectl": "k8s.io/kubernetes/cmd/kubectl",
+        },
+        # What Kubernetes' own build sets; without it, the server says that it is v0.0.0-master.
+        f"-s -w -X {VERSION_PACKAGE}.gitVersion=v1.35.4 -X {VERSION_PACKAGE}.gitMajor=1 -X {VERSION_PACKAGE}.gitMinor=35",
+    ),
+    Module(SOURCES / "etcd", "3.6.16", {"etcd": "go.etcd.io/etcd/server/v3"}),
+    Module(SOURCES / "rclone", "1.71.0", {"rclone": "github.com/rclone/rclone"}),
+)
+
+
+class Binaries(Mapping[str, Path]):
+    """Where each program lies, by its name."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self._paths = dict(paths)
+
+    def path(self, name: str) -> Path:
+        """Return the path of a program that ``ensure`` was asked for."""
+        return self._paths[name]
+
+    def __getitem__(self, name: str) -> Path:
+        return self._paths[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+def say(line: str) -> None:
+    """Report to standard error."""
+    print(f"[build] {line}", file=sys.stderr, flush=True)
+
+
+async def ensure(*names: str, report: Report = say) -> Binaries:
+    """
+    Return the paths of programs, out of ``kube-apiserver``, ``kubectl``, ``etcd`` and ``rclone``; build what is missing.
+
+    Raises BuildError when a build fails, NoGoError when there is nothing to build with.
+    """
+    cache = cache_folder()
+    places = {name: cache / "bin" / module_of(name).key() / name for name in names}
+    if any(not place.exists() for place in places.values()):
+        async with _alone(cache / "bin", report):
+            for name, place in places.items():
+                # Whoever held the lock before may have built it.
+                if not place.exists():
+                    await _build(name, place, cache, report)
+    return Binaries(places)
+
+
+def cache_folder() -> Path:
+    """Return the folder of this project in the user's cache (XDG Base Directory Specification)."""
+    configured = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification: a path that is not absolute is to be ignored.
+    base = Path(configured) if configured.startswith("/") else Path.home() / ".cache"
+    return base / "counterfoil"
+
+
+def module_of(name: str) -> Module:
+    """Return the module that a program comes from."""
+    for module in MODULES:
+        if name in module.programs:
+            return module
+    known = ", ".join(name for module in MODULES for name in module.programs)
+    raise ValueError(f"no program named {name!r} is built here; there are: {known}")
+
+
+@contextlib.asynccontextmanager
+async def _alone(folder: Path, report: Report) -> AsyncIterator[None]:
+    """Hold the one lock of all builds. The kernel takes it back from whoever dies."""
+    with _lock_file(folder).open("w") as lock:
+        async with _repeated(report, lambda elapsed: f"another process is building; waited {elapsed}"):
+            while not _locked(lock.fileno()):  # noqa: ASYNC110 - a lock of another process sends no event
+                await asyncio.sleep(LOCK_INTERVAL)
+        yield
+
+
+def _lock_file(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / ".lock"
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+async def _build(name: str, place: Path, cache: Path, report: Report) -> None:
+    module = module_of(name)
+    go = await find_go(needed_by(module.go_mod), cache, report)
+    title = f"{name} {module.version}"
+    report(f"{title}: building it with Go {'.'.join(map(str, go.version))}; it is kept in {place.parent}")
+
+    begun = time.monotonic()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for left_behind in place.parent.glob(f"{UNFINISHED}*"):
+        # Its builder was killed: we hold the lock.
+        shutil.rmtree(left_behind)
+    unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=place.parent))
+    try:
+        await _go_build(module, name, go, unfinished / name, report)
+        (unfinished / name).rename(place)
+    finally:
+        shutil.rmtree(unfinished)
+    report(f"{title}: built in {duration(time.monotonic() - begun)}")
+
+
+async def _go_build(module: Module, name: str, go: Go, output: Path, report: Report) -> None:
+    inherited = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
+    environment = {**inherited, **BUILD_ENVIRONMENT, **go.environment}
+    compiled = 0
+
+    def count(line: str) -> None:
+        nonlocal compiled
+        # With -v, Go names each package that it compiles; its messages have blanks in them.
+        compiled += " " not in line
+
+    command = [go.command, "build", *go.flags, "-v", "-ldflags", module.linker_flags, "-o", output]
+    for attempt in range(1, TRIES + 1):
+        async with _repeated(report, lambda elapsed: f"{name}: {elapsed}, {compiled} packages compiled"):
+            built = await run(
+                [*command, module.programs[name]], environment=environment, cwd=module.folder, heard=count
+            )
+        if built.code == 0:
+            return
+        if attempt == TRIES or not HICCUP.search(built.err):
+            break
+        report(f"{name}: a download failed, trying again: {_tail(built.err, lines=1)}")
+        await asyncio.sleep(PAUSE)
+    raise BuildError(
+        f"{name} {module.version}: `go build` ended with {built.code}:\n{_tail(built.err, lines=20)}"
+    )
+
+
+@contextlib.asynccontextmanager
+async def _repeated(report: Report, line: Callable[[str], str]) -> AsyncIterator[None]:
+    """Say every few seconds that it goes on; a log file hears it less often than a person."""
+    begun = time.monotonic()
+    interval = 5.0 if sys.stderr.isatty() else 20.0
+
+    async def repeat() -> None:
+        while True:
+            await asyncio.sleep(interval)
+            report(line(duration(time.monotonic() - begun)))
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person says them."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _tail(text: str, *, lines: int) -> str:
+    return "\n".join(text.strip().splitlines()[-lines:])

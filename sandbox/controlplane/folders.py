@@ -1,0 +1,59 @@
+"""
+Temporary folders that go when their owner goes.
+
+The owner removes its folder when it is done, at the latest when Python exits. If the owner was killed, the next
+one to make a folder removes what was left: a lock, which the kernel gives back, says whether the owner lives.
+"""
+
+import atexit
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+PREFIX = "counterfoil-plane-"
+LOCK = ".owned"
+
+
+class OwnedFolder:
+    """A new temporary folder, readable by its owner only."""
+
+    def __init__(self) -> None:
+        remove_what_the_dead_left()
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
+        # Locked before it has its name: a folder whose lock is free has a dead owner.
+        unnamed = self.path / f"{LOCK}.new"
+        self._lock = unnamed.open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        unnamed.rename(self.path / LOCK)
+        atexit.register(self.remove)
+
+    def remove(self) -> None:
+        """Remove the folder and all in it. May be called again."""
+        atexit.unregister(self.remove)
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.close()
+
+
+def remove_what_the_dead_left() -> None:
+    """Remove the folders of owners that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if _is_mine(folder) and (folder / LOCK).exists():
+            _remove_if_left(folder)
+
+
+def _is_mine(folder: Path) -> bool:
+    try:
+        return folder.lstat().st_uid == os.getuid() and not folder.is_symlink()
+    except FileNotFoundError:
+        return False
+
+
+def _remove_if_left(folder: Path) -> None:
+    try:
+        with (folder / LOCK).open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+    except (BlockingIOError, FileNotFoundError):
+        return  # it has an owner, or somebody else has just removed it

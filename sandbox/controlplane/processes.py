@@ -1,0 +1,148 @@
+"""
+Programs started from Python: servers that live as long as we do, and commands whose output we want.
+
+Both end with this process, even if it is killed (see ``lifeline``). A ``Server`` is bound to no event loop, so
+that a fixture may start it and a test on another loop stop it; start it from a thread that stays alive.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+Command = Sequence[object]  # of str and Path
+
+LIFELINE = Path(__file__).with_name("lifeline.py")
+LAST_WORDS = 4_000  # bytes of a log that go into an error
+LONGEST_LINE = 1 << 20  # bytes; kubectl prints whole objects on one line
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command said, as text, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Server:
+    """One long-running program with a log file. Its working directory is the folder of the log."""
+
+    def __init__(self, argv: Command, *, log: Path, environment: Mapping[str, str]) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._popen = subprocess.Popen(
+                tied(argv),
+                cwd=log.parent,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C in the terminal is ours to handle; they are ended in order.
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process id; it belongs to the program itself, not to a wrapper."""
+        return self._popen.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether the program has exited."""
+        return self._popen.poll() is not None
+
+    def last_words(self) -> str:
+        """Return the end of the log, for error messages."""
+        with self.log.open("rb") as log:
+            log.seek(max(0, self.log.stat().st_size - LAST_WORDS))
+            return log.read().decode(errors="replace").strip()
+
+    async def terminate(self, *, patience: float) -> None:
+        """Ask the program to end; after ``patience`` seconds kill it."""
+        self._popen.terminate()
+        try:
+            await asyncio.to_thread(self._popen.wait, patience)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the program at once and wait until it is gone."""
+        self._popen.kill()
+        self._popen.wait()
+
+
+def tied(argv: Command) -> list[str]:
+    """Return the command that runs ``argv`` as a program that ends when we do."""
+    return [sys.executable, "-I", "-S", str(LIFELINE), str(os.getpid()), *map(str, argv)]
+
+
+async def run(
+    argv: Command,
+    *,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: str | None = None,
+    heard: Callable[[str], None] = lambda line: None,
+) -> Finished:
+    """
+    Run a command to its end. ``heard`` gets each line of its standard error as it comes.
+
+    When the caller is cancelled, the command and all that it started are killed.
+    """
+    async with _started(argv, environment, cwd) as process:
+        assert process.stdin is not None  # noqa: S101 - all three are pipes, as _started makes them
+        assert process.stdout is not None  # noqa: S101
+        assert process.stderr is not None  # noqa: S101
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_feed(process.stdin, stdin or ""))
+            out = group.create_task(process.stdout.read())
+            err = group.create_task(_listen(process.stderr, heard))
+        code = await process.wait()
+    return Finished(code, out.result().decode(errors="replace"), err.result())
+
+
+@contextlib.asynccontextmanager
+async def _started(
+    argv: Command, environment: Mapping[str, str] | None, cwd: Path | None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *tied(argv),
+        cwd=cwd,
+        env=None if environment is None else dict(environment),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        limit=LONGEST_LINE,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+
+async def _feed(pipe: asyncio.StreamWriter, text: str) -> None:
+    # A command that has read enough may close its input early.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        pipe.write(text.encode())
+        await pipe.drain()
+    pipe.close()
+
+
+async def _listen(pipe: asyncio.StreamReader, heard: Callable[[str], None]) -> str:
+    lines = []
+    async for line in pipe:
+        text = line.decode(errors="replace")
+        heard(text.rstrip("\n"))
+        lines.append(text)
+    return "".join(lines)

@@ -1,0 +1,50 @@
+"""
+One control plane for all cluster tests, and a namespace of its own for each test.
+
+Nothing in a namespace is ever deleted: without a controller-manager a namespace can't be, and the whole control
+plane goes at the end. See ``sandbox.controlplane.plane`` for what else is different from a whole cluster.
+"""
+
+import itertools
+import re
+import signal
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import pytest
+
+from sandbox.controlplane.plane import CRDS, ControlPlane, control_plane
+
+_numbers = itertools.count(1)
+
+
+class Kubectl(Protocol):
+    """Run kubectl as the administrator; raises KubectlError with what kubectl said."""
+
+    async def __call__(self, *arguments: str, stdin: str | None = None) -> str: ...
+
+
+@pytest.fixture(scope="session")
+async def plane() -> AsyncIterator[ControlPlane]:
+    """A control plane that knows our kinds."""
+    # A terminated test run ends its fixtures, as an interrupted one does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    async with control_plane() as running:
+        if any(CRDS.glob("*.yaml")):
+            await running.apply_crds()
+        yield running
+
+
+@pytest.fixture
+async def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> str:
+    """The name of a fresh namespace that nobody else uses."""
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
+    name = f"{words[:40].strip('-')}-{next(_numbers)}"
+    await plane.namespace(name)
+    return name
+
+
+@pytest.fixture
+def kubectl(plane: ControlPlane) -> Kubectl:
+    """``await kubectl("get", "ee", "-n", namespace) -> str``; see the class."""
+    return plane.kubectl

@@ -1,0 +1,213 @@
+"""The local control plane keeps its promises: it serves, it is private, it survives restarts, and it goes away."""
+
+import asyncio
+import contextlib
+import signal
+import stat
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sandbox.controlplane.folders import remove_what_the_dead_left
+from sandbox.controlplane.plane import ControlPlane, ControlPlaneError, KubectlError, control_plane
+
+from .conftest import Kubectl
+
+REPOSITORY = Path(__file__).parents[2]
+
+A_KIND = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: stamps.sandbox.counterfoil.dev
+spec:
+  group: sandbox.counterfoil.dev
+  scope: Namespaced
+  names: {kind: Stamp, plural: stamps, singular: stamp, shortNames: [st]}
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema:
+        openAPIV3Schema:
+          type: object
+          description: A stamp on a document.
+          properties:
+            spec:
+              type: object
+              properties:
+                colour:
+                  type: string
+                  x-kubernetes-validations:
+                    - {rule: "self != 'invisible'", message: a stamp must be seen}
+"""
+
+A_STAMP = """
+apiVersion: sandbox.counterfoil.dev/v1
+kind: Stamp
+metadata: {name: received}
+spec: {colour: red}
+"""
+
+# A parent that starts a plane, says which processes it has, and stays.
+A_PARENT = """
+import asyncio
+from sandbox.controlplane.plane import control_plane
+
+async def main():
+    async with control_plane() as plane:
+        print(*plane.pids.values(), plane.folder, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@contextlib.asynccontextmanager
+async def a_parent() -> AsyncIterator[asyncio.subprocess.Process]:
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", A_PARENT, cwd=REPOSITORY, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield parent
+    finally:
+        if parent.returncode is None:
+            parent.kill()
+            await parent.wait()
+
+
+async def what_it_started(parent: asyncio.subprocess.Process) -> tuple[list[psutil.Process], Path]:
+    assert parent.stdout is not None
+    *pids, folder = (await parent.stdout.readline()).decode().split()
+    return [psutil.Process(int(pid)) for pid in pids], Path(folder)
+
+
+@pytest.fixture
+def a_kind(tmp_path: Path) -> Path:
+    (tmp_path / "stamps.yaml").write_text(A_KIND)
+    return tmp_path
+
+
+async def test_a_custom_resource_is_served_and_validated_by_cel(
+    plane: ControlPlane, kubectl: Kubectl, namespace: str, a_kind: Path
+) -> None:
+    await plane.apply_crds(a_kind)
+    await kubectl("apply", "-n", namespace, "-f", "-", stdin=A_STAMP)
+
+    assert "received" in await kubectl("get", "st", "-n", namespace)
+    with pytest.raises(KubectlError, match="a stamp must be seen"):
+        await kubectl("apply", "-n", namespace, "-f", "-", stdin=A_STAMP.replace("red", "invisible"))
+
+
+async def test_applied_kinds_can_be_explained_at_once(
+    plane: ControlPlane, kubectl: Kubectl, a_kind: Path
+) -> None:
+    await plane.apply_crds(a_kind)
+    assert "A stamp on a document." in await kubectl("explain", "stamps")
+
+
+async def test_a_folder_without_kinds_is_a_mistake(plane: ControlPlane, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no \*\.yaml"):
+        await plane.apply_crds(tmp_path)
+
+
+async def test_each_test_has_a_namespace_of_its_own(kubectl: Kubectl, namespace: str) -> None:
+    assert (await kubectl("get", "configmaps", "-n", namespace, "-o", "name")) == ""
+    assert namespace.startswith("each-test-has-a-namespace")
+
+
+async def test_a_service_account_may_do_what_rbac_grants_and_nothing_else(
+    plane: ControlPlane, kubectl: Kubectl, namespace: str
+) -> None:
+    await kubectl("create", "serviceaccount", "clerk", "-n", namespace)
+    await kubectl("create", "role", "reader", "-n", namespace, "--verb=get,list", "--resource=configmaps")
+    await kubectl(
+        "create",
+        "rolebinding",
+        "clerk",
+        "-n",
+        namespace,
+        "--role=reader",
+        f"--serviceaccount={namespace}:clerk",
+    )
+    clerk = await plane.kubeconfig_for("clerk", namespace)
+
+    who = await plane.kubectl_as(clerk, "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
+    assert who == f"system:serviceaccount:{namespace}:clerk"
+    await plane.kubectl_as(clerk, "get", "configmaps")
+    with pytest.raises(KubectlError, match=r"Forbidden.*cannot list resource .secrets."):
+        await plane.kubectl_as(clerk, "get", "secrets")
+
+
+async def test_a_kubeconfig_for_nobody_is_refused(plane: ControlPlane, namespace: str) -> None:
+    with pytest.raises(ControlPlaneError, match='serviceaccounts "nobody" not found'):
+        await plane.kubeconfig_for("nobody", namespace)
+
+
+async def test_kubeconfigs_can_be_read_by_their_owner_only(
+    plane: ControlPlane, kubectl: Kubectl, namespace: str
+) -> None:
+    await kubectl("create", "serviceaccount", "clerk", "-n", namespace)
+    clerk = await plane.kubeconfig_for("clerk", namespace)
+    assert [stat.S_IMODE(file.stat().st_mode) for file in (plane.kubeconfig, clerk)] == [0o600, 0o600]
+
+
+async def test_the_api_server_stopped_and_started_has_its_address_and_data() -> None:
+    async with control_plane() as plane:
+        await plane.namespace("kept")
+        before = plane.url
+
+        await plane.stop_apiserver()
+        with pytest.raises(KubectlError, match="refused"):
+            await plane.kubectl("get", "namespaces")
+        await plane.start_apiserver()
+        assert "kept" in await plane.kubectl("get", "namespaces")
+
+        await plane.kill_apiserver()
+        await plane.start_apiserver()
+        assert "kept" in await plane.kubectl("get", "namespaces")
+        assert plane.url == before
+
+
+async def test_two_planes_at_once_know_nothing_of_each_other(plane: ControlPlane, namespace: str) -> None:
+    async with control_plane() as other:
+        assert namespace not in await other.kubectl("get", "namespaces")
+        assert other.url != plane.url
+
+
+async def test_a_stopped_plane_leaves_no_process_and_no_file() -> None:
+    async with control_plane() as plane:
+        processes = [psutil.Process(pid) for pid in plane.pids.values()]
+
+    assert [process for process in processes if process.is_running()] == []
+    assert not plane.folder.exists()
+
+
+async def test_a_plane_whose_parent_was_killed_is_gone_and_its_folder_goes_with_the_next_one() -> None:
+    async with a_parent() as parent:
+        processes, folder = await what_it_started(parent)
+        parent.kill()
+        await parent.wait()
+
+    psutil.wait_procs(processes, timeout=10)
+    assert [process for process in processes if process.is_running()] == []
+    remove_what_the_dead_left()
+    assert not folder.exists()
+
+
+async def test_a_plane_whose_parent_was_interrupted_leaves_nothing() -> None:
+    async with a_parent() as parent:
+        processes, folder = await what_it_started(parent)
+        parent.send_signal(signal.SIGINT)
+        await parent.wait()
+
+    assert [process for process in processes if process.is_running()] == []
+    assert not folder.exists()
+
+
+async def test_the_folder_of_a_living_plane_is_not_swept(plane: ControlPlane) -> None:
+    remove_what_the_dead_left()
+    assert plane.kubeconfig.exists()
