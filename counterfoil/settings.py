@@ -1,0 +1,284 @@
+"""
+What a process can be told: one frozen dataclass per process, one field per setting.
+
+A setting ``private_listen`` is read from ``COUNTERFOIL_PRIVATE_LISTEN`` or ``--private-listen``; the flag wins, an
+empty text means "not set". The docstring under each field is what ``--help``, the manual and the chart say about
+it, so it names the unit and why one would change it; the default is printed from the field itself.
+
+Nothing here holds a secret, only where secrets are. Unknown ``COUNTERFOIL_*`` variables are passed over, because
+Kubernetes makes some of its own for every Service (``COUNTERFOIL_RECEIVER_SERVICE_HOST``).
+"""
+
+import argparse
+import ast
+import inspect
+import itertools
+import math
+import sys
+import textwrap
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, NoReturn, Self, TypeVar, get_args, get_type_hints
+
+from counterfoil.durations import Duration
+from counterfoil.resources import SHARD_COUNT
+
+PREFIX = "COUNTERFOIL_"
+
+
+class SettingsInvalid(ValueError):
+    """A setting that cannot be; the message is one line with its name, what is wrong and an example."""
+
+
+class Address(NamedTuple):
+    """A host and a TCP port to listen on; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``host:port`` (an IPv6 host in brackets). Raises ``ValueError``."""
+        host, colon, port = text.rpartition(":")
+        if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+            raise ValueError("it is not host:port")
+        return cls(host.removeprefix("[").removesuffix("]"), int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class LogLevel(StrEnum):
+    """From which severity on something is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """How a log line looks."""
+
+    JSON = "json"
+    TEXT = "text"
+
+
+def like(example: str, *, at_least: float | None = None) -> Mapping[str, Any]:
+    """Tell more about a setting: an example for error messages, and the least value that makes sense."""
+    return {"example": example, "at_least": at_least}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonSettings:
+    """The settings that every process has."""
+
+    PROGRAM: ClassVar[str] = "python -m counterfoil"
+
+    namespace: str | None = field(default=None, metadata=like("contracts"))
+    """Namespace to work in. Not set: the pod's own; outside a pod `default`. One release serves one namespace."""
+
+    listen: Address = field(default=Address("0.0.0.0", 8080), metadata=like("0.0.0.0:8080"))
+    """Host and port of the public side. Port 0 takes a free one and logs it."""
+
+    private_listen: Address = field(default=Address("0.0.0.0", 9090), metadata=like("0.0.0.0:9090"))
+    """Host and port of /healthz, /readyz and /metrics. Never expose it outside the cluster."""
+
+    log_level: LogLevel = field(default=LogLevel.INFO, metadata=like("info"))
+    """From which severity on is logged: debug, info, warning or error. debug adds one line per request."""
+
+    log_format: LogFormat = field(default=LogFormat.JSON, metadata=like("text"))
+    """json (one object per line, for log collectors) or text (for people at a terminal)."""
+
+    sealing_keys: Path | None = field(default=None, metadata=like("/etc/counterfoil/sealing-keys"))
+    """Folder with one file per key id, 32 random bytes in base64 each. The last name in sort order seals, all open."""
+
+    def check(self) -> None:
+        """Raise ``SettingsInvalid`` when settings that are right by themselves do not go together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceiverSettings(CommonSettings):
+    """Receiver: takes eSignAnyWhere's callbacks and notes each one down as an EnvelopeEvent."""
+
+    PROGRAM: ClassVar[str] = "python -m webhook receiver"
+
+    callback_rate: float = field(default=500.0, metadata=like("500", at_least=0.1))
+    """Callbacks per second that one organization may have noted down by this process, before 429 is answered.
+    Each is a write to the API server: lower it where the API server is small or shared."""
+
+    callback_burst: int = field(default=1000, metadata=like("1000", at_least=1))
+    """Callbacks of one organization that may come at once on top of the rate, as after an outage of ours."""
+
+    connections: int = field(default=64, metadata=like("64", at_least=1))
+    """Connections to the API server at most, which is also how many writes are under way at once."""
+
+    drain: Duration = field(default=Duration(0), metadata=like("5s"))
+    """How long callbacks are still taken after SIGTERM, while /readyz already fails. In a cluster a few seconds,
+    until every load balancer knows; eSignAnyWhere repeats what it could not deliver, but only minutes later."""
+
+    grace: Duration = field(default=Duration(seconds=20), metadata=like("20s"))
+    """Longest time to finish accepted requests and write the delivery counts after that. Together with the drain
+    time it has to be shorter than the pod's terminationGracePeriodSeconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerSettings(CommonSettings):
+    """Controller: archives what was noted down, and cleans up in eSignAnyWhere."""
+
+    PROGRAM: ClassVar[str] = "python -m controller"
+
+    shard: int = field(default=0, metadata=like("0", at_least=0))
+    """Which part of the envelopes this process takes, counted from 0: those whose shard leaves this remainder."""
+
+    shards: int = field(default=1, metadata=like("3", at_least=1))
+    """In how many parts the work is divided, which is the number of controller pods."""
+
+    def check(self) -> None:
+        """Raise ``SettingsInvalid`` for a shard that no pod of so many can be."""
+        if self.shards > SHARD_COUNT:
+            raise _invalid(
+                "shards", str(self.shards), f"there are only {SHARD_COUNT} parts to share", example="3"
+            )
+        if self.shard >= self.shards:
+            raise _invalid(
+                "shard", str(self.shard), f"it must be less than shards ({self.shards})", example="0"
+            )
+
+
+S = TypeVar("S", bound=CommonSettings)
+
+
+def load(kind: type[S], argv: Sequence[str], environ: Mapping[str, str]) -> S:
+    """Read a process's settings, or end it: with ``--help`` (status 0), or with one line on stderr (status 2)."""
+    try:
+        return read(kind, argv, environ)
+    except SettingsInvalid as invalid:
+        print(f"{kind.PROGRAM}: {invalid}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def read(kind: type[S], argv: Sequence[str], environ: Mapping[str, str]) -> S:
+    """Read a process's settings. Raises ``SettingsInvalid``; ``--help`` prints and exits as argparse does."""
+    explained = explain(kind)
+    flags = vars(_parser(kind, explained).parse_args(argv))
+    values: dict[str, Any] = {}
+    for each in explained:
+        text = flags[each.name] if flags[each.name] is not None else environ.get(each.variable, "")
+        if text != "":
+            values[each.name] = each.read(text)
+    settings = kind(**values)
+    settings.check()
+    return settings
+
+
+class Explained(NamedTuple):
+    """One setting as people read about it."""
+
+    name: str
+    variable: str
+    flag: str
+    text: str
+    default: str
+    example: str
+    read: Callable[[str], Any]
+
+
+def explain(kind: type[CommonSettings]) -> tuple[Explained, ...]:
+    """Describe every setting of a process, in the order of declaration; also for the manual and the chart."""
+    docs, hints = _docs(kind), get_type_hints(kind)
+    return tuple(
+        Explained(
+            name=each.name,
+            variable=PREFIX + each.name.upper(),
+            flag="--" + each.name.replace("_", "-"),
+            text=docs[each.name],
+            default="not set" if each.default is None else str(each.default),
+            example=each.metadata["example"],
+            read=_reader(each.name, hints[each.name], **each.metadata),
+        )
+        for each in fields(kind)
+    )
+
+
+def _docs(kind: type[CommonSettings]) -> dict[str, str]:
+    """Return the docstring under each field; Python itself keeps none, so it is read from the source."""
+    docs: dict[str, str] = {}
+    for cls in reversed(kind.__mro__[:-1]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+        statements = body.body if isinstance(body, ast.ClassDef) else []
+        for declared, documented in itertools.pairwise(statements):
+            match declared, documented:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    docs[name] = " ".join(text.split())
+    return docs
+
+
+def _number(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(text)
+    return number
+
+
+_READERS: Mapping[type, tuple[Callable[[str], Any], str]] = types.MappingProxyType(
+    {
+        str: (str, "it is no text"),
+        int: (int, "it is no whole number"),
+        float: (_number, "it is no number"),
+        Path: (Path, "it is no path"),
+        Address: (Address.parse, "it is not host:port"),
+        Duration: (Duration.parse, "it is no duration"),
+        LogLevel: (lambda text: LogLevel(text.lower()), f"it is none of {', '.join(LogLevel)}"),
+        LogFormat: (lambda text: LogFormat(text.lower()), f"it is none of {', '.join(LogFormat)}"),
+    }
+)
+"""How each type is read, and what is said about a text that is none."""
+
+
+def _reader(name: str, hint: Any, *, example: str, at_least: float | None) -> Callable[[str], Any]:
+    wanted = next((each for each in get_args(hint) if each is not types.NoneType), hint)
+    convert, wrong = _READERS[wanted]
+
+    def read_text(text: str) -> Any:
+        try:
+            value = convert(text)
+        except ValueError:
+            raise _invalid(name, text, wrong, example=example) from None
+        if at_least is not None and value < at_least:
+            raise _invalid(name, text, f"it must be at least {at_least:g}", example=example)
+        return value
+
+    return read_text
+
+
+def _invalid(name: str, text: str, wrong: str, *, example: str) -> SettingsInvalid:
+    variable, flag = PREFIX + name.upper(), "--" + name.replace("_", "-")
+    return SettingsInvalid(
+        f"{variable} (or {flag}) is {text!r:.80}: {wrong}; write it as in {flag} {example}"
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argparse, with one line for an error instead of its whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsInvalid(f"{message}; a setting is given as in --log-level debug, --help explains all")
+
+
+def _parser(kind: type[CommonSettings], explained: Sequence[Explained]) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=kind.PROGRAM,
+        description=inspect.cleandoc(kind.__doc__ or ""),
+        epilog="$KUBECONFIG is honoured; without it the pod's own account is used, else ~/.kube/config.",
+        allow_abbrev=False,
+    )
+    for each in explained:
+        parser.add_argument(
+            each.flag,
+            metavar=each.example,
+            help=f"{each.text} Environment: {each.variable}. Default: {each.default}.".replace("%", "%%"),
+        )
+    return parser

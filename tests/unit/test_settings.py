@@ -1,0 +1,124 @@
+"""Settings: from the environment, from flags, explained, and refused with a line that helps."""
+
+import re
+
+import pytest
+
+from counterfoil.durations import Duration
+from counterfoil.settings import (
+    Address,
+    CommonSettings,
+    ControllerSettings,
+    LogFormat,
+    LogLevel,
+    ReceiverSettings,
+    SettingsInvalid,
+    explain,
+    load,
+    read,
+)
+
+EVERY_PROCESS: list[type[CommonSettings]] = [CommonSettings, ReceiverSettings, ControllerSettings]
+
+
+def test_without_anything_said_the_defaults_hold() -> None:
+    settings = read(ReceiverSettings, [], {})
+
+    assert settings.listen == Address("0.0.0.0", 8080)
+    assert settings.private_listen == Address("0.0.0.0", 9090)
+    assert settings.namespace is None
+    assert settings.log_level is LogLevel.INFO
+    assert settings.log_format is LogFormat.JSON
+
+
+def test_the_environment_sets_and_a_flag_wins_over_it() -> None:
+    environ = {"COUNTERFOIL_NAMESPACE": "contracts", "COUNTERFOIL_LISTEN": "127.0.0.1:1"}
+
+    settings = read(ReceiverSettings, ["--listen", "[::1]:2"], environ)
+
+    assert settings.namespace == "contracts"
+    assert settings.listen == Address("::1", 2)
+
+
+def test_an_empty_variable_means_not_set() -> None:
+    assert read(ReceiverSettings, [], {"COUNTERFOIL_LISTEN": ""}).listen.port == 8080
+
+
+def test_variables_that_kubernetes_makes_for_a_service_do_no_harm() -> None:
+    assert read(ReceiverSettings, [], {"COUNTERFOIL_RECEIVER_SERVICE_HOST": "10.0.0.1"})
+
+
+def test_durations_numbers_and_words_are_read() -> None:
+    settings = read(
+        ReceiverSettings, ["--grace", "1m30s", "--callback-rate", "2.5", "--log-format", "TEXT"], {}
+    )
+
+    assert settings.grace == Duration(seconds=90)
+    assert settings.callback_rate == 2.5
+    assert settings.log_format is LogFormat.TEXT
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["--listen", "8080"], "COUNTERFOIL_LISTEN (or --listen) is '8080': it is not host:port"),
+        (["--listen", "host:99999"], "it is not host:port"),
+        (["--listen", "host:²"], "it is not host:port"),
+        (["--log-level", "loud"], "it is none of debug, info, warning, error"),
+        (["--callback-rate", "many"], "it is no number"),
+        (["--callback-rate", "nan"], "it is no number"),
+        (["--callback-burst", "0"], "it must be at least 1"),
+        (["--grace", "10"], "it is no duration; write it as in --grace 20s"),
+        (["--lisen", "x:1"], "--lisen"),
+        (["--listen"], "--listen: expected one argument"),
+        (["stray"], "stray"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_in_one_line_with_an_example(argv: list[str], told: str) -> None:
+    with pytest.raises(SettingsInvalid, match=re.escape(told)) as refusal:
+        read(ReceiverSettings, argv, {})
+    assert "\n" not in str(refusal.value)
+    assert " as in --" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "argv", [["--shard", "3", "--shards", "3"], ["--shard", "-1"], ["--shards", "65"], ["--shards", "0"]]
+)
+def test_a_shard_that_no_pod_can_have_is_refused(argv: list[str]) -> None:
+    with pytest.raises(SettingsInvalid, match=r"COUNTERFOIL_SHARDS?"):
+        read(ControllerSettings, argv, {})
+
+
+def test_a_process_with_a_bad_setting_ends_with_status_2_and_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        load(ControllerSettings, [], {"COUNTERFOIL_SHARD": "one"})
+
+    assert end.value.code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "python -m controller: COUNTERFOIL_SHARD (or --shard) is 'one': it is no whole number;"
+        " write it as in --shard 0"
+    ]
+
+
+@pytest.mark.parametrize("kind", EVERY_PROCESS)
+def test_help_explains_each_setting_with_its_variable_and_default(
+    kind: type[CommonSettings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        load(kind, ["--help"], {})
+
+    assert end.value.code == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for each in explain(kind):
+        assert each.flag in told
+        assert f"Environment: {each.variable}. Default: {each.default}." in told
+
+
+@pytest.mark.parametrize("kind", EVERY_PROCESS)
+def test_every_setting_has_an_explanation_and_an_example_that_is_accepted(kind: type[CommonSettings]) -> None:
+    for each in explain(kind):
+        assert len(each.text) > 20
+        assert each.text.endswith(".")
+        each.read(each.example)
