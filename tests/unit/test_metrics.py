@@ -1,0 +1,89 @@
+"""Metrics: the names and labels that dashboards rely on, and series that start at 0."""
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from counterfoil.metrics import CallbackOutcome, Metrics, new_registry
+
+CONTRACT: dict[str, set[str]] = {
+    "counterfoil_callbacks_total": {"organization", "outcome"},
+    "counterfoil_callback_seconds": set(),
+    "counterfoil_events": {"organization", "phase"},
+    "counterfoil_oldest_unfinished_seconds": {"organization"},
+    "counterfoil_attempts_total": {"phase", "outcome", "reason"},
+    "counterfoil_phase_seconds": {"phase"},
+    "counterfoil_event_seconds": set(),
+    "counterfoil_retries_exhausted_total": set(),
+    "counterfoil_esaw_requests_total": {"operation", "code"},
+    "counterfoil_esaw_request_seconds": {"operation"},
+    "counterfoil_archive_bytes_total": {"archive"},
+    "counterfoil_archive_seconds": {"archive", "operation"},
+    "counterfoil_senders": {"organization", "authorized"},
+    "counterfoil_notifications_total": {"kind", "outcome"},
+    "counterfoil_kubernetes_requests_total": {"verb", "resource", "code"},
+    "counterfoil_build_info": {"version"},
+}
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(CollectorRegistry(), version="1.2.3")
+
+
+def test_the_metrics_are_exactly_those_of_the_contract(metrics: Metrics) -> None:
+    found = {}
+    for attribute in vars(metrics).values():
+        if attribute is not metrics.registry:
+            suffix = "_total" if attribute._type == "counter" else ""
+            found[attribute._name + suffix] = set(attribute._labelnames)
+    assert found == CONTRACT
+
+
+def test_an_organizations_callback_counters_start_at_zero(metrics: Metrics) -> None:
+    metrics.start_callbacks("acme")
+
+    for outcome in CallbackOutcome:
+        labels = {"organization": "acme", "outcome": outcome.value}
+        assert metrics.registry.get_sample_value("counterfoil_callbacks_total", labels) == 0
+
+
+def test_an_organizations_events_start_at_zero_in_every_phase(metrics: Metrics) -> None:
+    metrics.start_events("acme")
+
+    told = generate_latest(metrics.registry).decode()
+    assert 'counterfoil_events{organization="acme",phase="AwaitingConsent"} 0.0' in told
+    assert 'counterfoil_oldest_unfinished_seconds{organization="acme"} 0.0' in told
+    assert 'counterfoil_senders{authorized="False",organization="acme"} 0.0' in told
+
+
+def test_a_deleted_organization_leaves_no_series_behind_and_others_stay(metrics: Metrics) -> None:
+    for name in ("acme", "other"):
+        metrics.start_callbacks(name)
+        metrics.start_events(name)
+
+    metrics.forget_organization("acme")
+
+    told = generate_latest(metrics.registry).decode()
+    assert "acme" not in told
+    assert 'organization="other"' in told
+
+
+def test_requests_to_the_api_server_are_counted_by_verb_resource_and_code(metrics: Metrics) -> None:
+    metrics.kubernetes_request("create", "envelopeevents", 201)
+
+    labels = {"verb": "create", "resource": "envelopeevents", "code": "201"}
+    assert metrics.registry.get_sample_value("counterfoil_kubernetes_requests_total", labels) == 1
+
+
+def test_the_build_tells_its_version(metrics: Metrics) -> None:
+    assert metrics.registry.get_sample_value("counterfoil_build_info", {"version": "1.2.3"}) == 1
+
+
+def test_a_processes_registry_has_its_cpu_time_and_no_created_series() -> None:
+    registry = new_registry()
+    Metrics(registry, version="0").start_callbacks("acme")
+
+    told = generate_latest(registry).decode()
+
+    assert "process_cpu_seconds_total" in told
+    assert "_created" not in told
