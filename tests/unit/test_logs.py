@@ -1,0 +1,161 @@
+"""Logging: what a line tells, and that no token gets out by it."""
+
+import json
+import logging
+import string
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from counterfoil.logs import JsonLines, TextLines, about, configure, redacted
+from counterfoil.settings import LogFormat, LogLevel
+
+TOKEN = "q8Zk3vXW1nT5rB7yH2sD9fG4jL6mP0aQcEuIoRtYwVbN1xKd"
+GUID = "0f9c1c2e-1111-2222-3333-444455556666"
+SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+
+@pytest.fixture
+def log() -> Iterator[logging.Logger]:
+    """A logging set-up of its own, put back afterwards."""
+    root = logging.getLogger()
+    before = (root.handlers[:], root.level)
+    yield logging.getLogger("test")
+    root.handlers[:], level = before
+    root.setLevel(level)
+
+
+def a_record(message: str, *args: object, **fields: object) -> logging.LogRecord:
+    record = logging.LogRecord("test", logging.INFO, __file__, 1, message, args, None)
+    record.__dict__.update(fields)
+    return record
+
+
+def as_json(record: logging.LogRecord) -> dict[str, Any]:
+    line: dict[str, Any] = json.loads(JsonLines().format(record))
+    return line
+
+
+def test_a_json_line_has_time_level_logger_message_and_fields() -> None:
+    line = as_json(a_record("noted %s", "down", organization="acme", attempt=3))
+
+    assert line.pop("time").endswith("Z")
+    assert line == {
+        "level": "info",
+        "logger": "test",
+        "message": "noted down",
+        "organization": "acme",
+        "attempt": 3,
+    }
+
+
+def test_a_text_line_has_its_fields_at_the_end() -> None:
+    line = TextLines().format(a_record("noted down", organization="acme", event=f"{GUID}-0123456789"))
+
+    assert line.endswith(f"INFO    noted down organization=acme event={GUID}-0123456789")
+
+
+def test_fields_put_around_are_on_every_line_inside_and_on_none_after() -> None:
+    with about(organization="acme", event="e1"), about(event="e2"):
+        inside = as_json(a_record("x"))
+    after = as_json(a_record("x"))
+
+    assert (inside["organization"], inside["event"]) == ("acme", "e2")
+    assert "organization" not in after
+
+
+def test_a_message_cannot_pretend_to_be_two_lines() -> None:
+    assert "\n" not in TextLines().format(a_record("one\ntwo", reason="a\nb"))
+    assert JsonLines().format(a_record("one\ntwo")).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"key {TOKEN} refused",
+        f"GET /callbacks/acme/{TOKEN[:16]}?envelopeId={GUID}",
+        f"https://host/Callbacks/acme/{TOKEN[:16]}",
+        f"Authorization: Bearer {TOKEN[:20]}",
+        "Authorization: Basic dXNlcjpTZWNyZXQx",
+        "token eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln is old",
+    ],
+)
+@pytest.mark.parametrize("formatter", [JsonLines(), TextLines()])
+def test_what_looks_like_a_secret_is_struck_out(text: str, formatter: logging.Formatter) -> None:
+    secret_parts = [TOKEN[:16], "dXNlcjpTZWNyZXQx", "eyJzdWIiOiJ4In0"]
+    told = formatter.format(a_record(text))
+    assert "[redacted]" in told
+    assert not any(part in told for part in secret_parts)
+
+
+@pytest.mark.parametrize("formatter", [JsonLines(), TextLines()])
+def test_a_secret_in_a_stack_trace_an_argument_or_a_field_is_struck_out(formatter: logging.Formatter) -> None:
+    trouble = ValueError(f"bad key {TOKEN}")
+    told = formatter.format(
+        a_record("argument %s", [TOKEN], reason=TOKEN, exc_info=(ValueError, trouble, None))
+    )
+    assert TOKEN not in told
+    assert "ValueError: bad key [redacted]" in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{GUID}-0123456789 was noted down",
+        "basic authentication is missing",
+        "GET /callbacks/acme without a token",
+        "counterfoil.webhook.organizations: 12 organizations known",
+    ],
+)
+def test_ids_and_words_stay_as_they_are(text: str) -> None:
+    assert redacted(text) == text
+
+
+def test_a_sha256_survives_in_its_own_field_only() -> None:
+    line = as_json(a_record(f"hash {SHA256}", sha256=SHA256, reason=SHA256))
+
+    assert line["sha256"] == SHA256
+    assert line["reason"] == "[redacted]"
+    assert SHA256 not in line["message"]
+
+
+def test_the_field_for_hashes_takes_nothing_else() -> None:
+    assert as_json(a_record("x", sha256=TOKEN))["sha256"] == "[redacted]"
+
+
+@given(
+    st.text(alphabet=string.ascii_letters + string.digits, min_size=40, max_size=300),
+    st.text(alphabet=" :/=&\"'.", max_size=3),
+)
+def test_no_long_run_of_letters_and_digits_gets_through(token: str, around: str) -> None:
+    assert token not in redacted(f"x {around}{token}{around} y")
+
+
+@pytest.mark.parametrize("form", LogFormat)
+def test_configured_logging_writes_to_stderr_from_its_level_on(
+    log: logging.Logger, capsys: pytest.CaptureFixture[str], form: LogFormat
+) -> None:
+    configure(LogLevel.INFO, form)
+
+    log.debug("too fine")
+    log.info("just right")
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "just right" in err
+    assert "too fine" not in err
+
+
+def test_libraries_that_log_urls_are_not_heard_even_at_debug(
+    log: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(LogLevel.DEBUG, LogFormat.TEXT)
+
+    logging.getLogger("httpx").info("HTTP Request: GET https://esaw/?key=1")
+    logging.getLogger("aiohttp.access").info("GET /callbacks/acme/token")
+    logging.getLogger("kopf.objects").info("handler succeeded")
+
+    assert capsys.readouterr().err == ""
