@@ -1,0 +1,82 @@
+"""
+The private side of a process: ``/healthz``, ``/readyz`` and ``/metrics``, on a port of its own.
+
+Checks are named and say in a few words what is the matter, or None when all is well. They see no request and their
+words are shown to whoever asks, so they hold no secret. Nothing here is ever served on a public port.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from counterfoil.settings import Address
+
+Check = Callable[[], Awaitable[str | None]]
+"""Says what is the matter, or None. A check that raises or takes too long has failed."""
+
+Checks = Mapping[str, Check]
+
+CHECK_SECONDS = 3.0
+"""Longest time for one check. Kubernetes gives a probe one second unless told otherwise; the chart says 5."""
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def private_server(
+    listen: Address, metrics_registry: CollectorRegistry, *, live: Checks, ready: Checks
+) -> AsyncIterator[Address]:
+    """
+    Serve health and metrics while inside; yields the address with the port that was really taken.
+
+    Raises ``OSError`` when the address cannot be had.
+    """
+
+    async def healthz(_: web.Request) -> web.Response:
+        return await _answer(live)
+
+    async def readyz(_: web.Request) -> web.Response:
+        return await _answer(ready)
+
+    async def metrics(_: web.Request) -> web.Response:
+        text = generate_latest(metrics_registry)
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+    app = web.Application(client_max_size=1024)
+    app.add_routes(
+        [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)],
+    )
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, listen.host, listen.port).start()
+        taken = Address(listen.host, runner.addresses[0][1])
+        log.info("health and metrics are at %s", taken)
+        yield taken
+    finally:
+        await runner.cleanup()
+
+
+async def _answer(checks: Checks) -> web.Response:
+    reasons = await asyncio.gather(*(_reason(check) for check in checks.values()))
+    failed = [f"{name}: {reason}" for name, reason in zip(checks, reasons, strict=True) if reason is not None]
+    if failed:
+        return web.Response(status=503, text="\n".join(failed) + "\n")
+    return web.Response(text="ok")
+
+
+async def _reason(check: Check) -> str | None:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await check()
+    except TimeoutError:
+        return f"no result within {CHECK_SECONDS:g} s"
+    except Exception as trouble:
+        log.exception("a health check could not be made")
+        # The text of an unexpected error may hold anything; its kind does not.
+        return f"could not be checked ({type(trouble).__name__})"
