@@ -1,0 +1,148 @@
+"""Proof of a callback: tokens by hash, basic auth by scrypt."""
+
+import asyncio
+import base64
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from counterfoil.callbackauth import (
+    BasicAuthVerifier,
+    TokenRefused,
+    basic_auth_hash,
+    is_basic_auth,
+    is_known_token,
+    token_hash,
+)
+
+TOKEN = "a-Token_that.is~long1"
+SAFE = st.text(alphabet="abcXYZ019-._~", min_size=16, max_size=256)
+
+
+def a_header(username: str = "esaw", password: str = "geheim") -> str:
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+@pytest.fixture(scope="module")
+def expected() -> str:
+    return basic_auth_hash("esaw", "geheim", b"salt")
+
+
+def test_a_token_is_kept_as_its_sha256() -> None:
+    assert token_hash(TOKEN) == hashlib.sha256(TOKEN.encode()).hexdigest()
+
+
+def test_a_secret_made_of_a_file_with_a_line_break_is_the_same_token() -> None:
+    assert token_hash(TOKEN.encode() + b"\n") == token_hash(TOKEN)
+
+
+@pytest.mark.parametrize("token", ["", "short", "x" * 15, "x" * 257])
+def test_a_token_that_is_too_short_or_too_long_is_refused(token: str) -> None:
+    with pytest.raises(TokenRefused):
+        token_hash(token)
+
+
+@pytest.mark.parametrize(
+    "token", ["with a space in it", "with/a/slash/in/it", "percent%20percent", "ümlaut" * 4]
+)
+def test_a_token_that_cannot_stand_in_a_path_is_refused_without_naming_it(token: str) -> None:
+    for form in (token, token.encode()):
+        with pytest.raises(TokenRefused) as refusal:
+            token_hash(form)
+        assert token not in str(refusal.value)
+
+
+@given(SAFE, st.lists(SAFE, max_size=3))
+def test_every_token_whose_hash_is_published_is_known(token: str, others: list[str]) -> None:
+    assert is_known_token(token, [*map(token_hash, others), token_hash(token)])
+
+
+@given(st.text(max_size=40))
+def test_no_other_text_is_known(presented: str) -> None:
+    assert not is_known_token(presented, [token_hash(TOKEN), "not-even-a-hash", "é"])
+
+
+def test_without_published_hashes_no_token_is_known() -> None:
+    assert not is_known_token(TOKEN, [])
+
+
+def test_the_controller_recognises_the_hash_it_wrote_before(expected: str) -> None:
+    assert is_basic_auth("esaw", "geheim", expected)
+    assert not is_basic_auth("esaw", "anders", expected)
+
+
+@pytest.mark.parametrize(("username", "password"), [("", "x"), ("a:b", "x"), ("a", "")])
+def test_a_user_name_or_password_that_basic_auth_cannot_carry_is_refused(
+    username: str, password: str
+) -> None:
+    with pytest.raises(TokenRefused):
+        basic_auth_hash(username, password, b"salt")
+
+
+async def test_the_right_header_is_accepted_in_any_spelling_of_its_scheme(expected: str) -> None:
+    verifier = BasicAuthVerifier()
+
+    assert await verifier.verify(a_header(), expected)
+    assert await verifier.verify(a_header().replace("Basic", "bASIC"), expected)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Basic",
+        "Basic ",
+        "Basic !!!",
+        "Bearer abc",
+        "Basic Zm9v",
+        a_header(password="wrong"),
+        "Basic é",
+    ],
+)
+async def test_any_other_header_is_refused(header: str | None, expected: str) -> None:
+    assert not await BasicAuthVerifier().verify(header, expected)
+
+
+async def test_a_remembered_header_is_not_accepted_against_another_hash(expected: str) -> None:
+    verifier = BasicAuthVerifier()
+    assert await verifier.verify(a_header(), expected)
+
+    assert not await verifier.verify(a_header(), basic_auth_hash("esaw", "neu", b"salt"))
+
+
+async def test_equal_headers_at_once_cost_one_scrypt(expected: str) -> None:
+    verifier = BasicAuthVerifier()
+    loop = asyncio.get_running_loop()
+
+    started = loop.time()
+    assert await verifier.verify(a_header(), expected)
+    one = loop.time() - started
+    started = loop.time()
+    assert all(await asyncio.gather(*(verifier.verify(a_header(), expected) for _ in range(200))))
+
+    assert loop.time() - started < max(one, 0.02) * 5
+
+
+async def test_memory_is_bounded_and_a_forgotten_header_is_just_checked_again(expected: str) -> None:
+    verifier = BasicAuthVerifier(remember=1)
+    other = basic_auth_hash("esaw", "zwei", b"salt")
+
+    for _ in range(2):
+        assert await verifier.verify(a_header(), expected)
+        assert await verifier.verify(a_header(password="zwei"), other)
+
+    assert len(verifier._good) == 1
+
+
+@pytest.mark.parametrize(
+    "hash_", ["", "scrypt", "scrypt$x$8$1$YQ==$YQ==", "scrypt$16384$8$1$!$!", "md5$1$1$1$a$b"]
+)
+async def test_a_hash_that_nobody_could_have_made_lets_nobody_in(hash_: str) -> None:
+    assert not await BasicAuthVerifier().verify(a_header(), hash_)
+
+
+async def test_a_hash_that_would_take_all_memory_is_not_computed() -> None:
+    assert not await BasicAuthVerifier().verify(a_header(), "scrypt$1073741824$8$1$YQ==$YQ==")
