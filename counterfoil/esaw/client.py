@@ -1,0 +1,178 @@
+"""
+eSAW as the rest of Counterfoil sees it: one ``Esaw`` per organization, one ``EsawUser`` per token, typed answers.
+
+Each method is one call of the REST API v6 and one of the ``problems`` when it fails. Ids are checked before they go into
+a URL. It can read everything that archiving needs and change nothing: to delete is in ``deletion``.
+"""
+
+import ssl
+import uuid
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from functools import partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from counterfoil.clock import Clock
+from counterfoil.esaw.answers import (
+    Answer,
+    ConfigurationAnswer,
+    EnvelopeAnswer,
+    FilesAnswer,
+    FindAnswer,
+    FoundEnvelope,
+    HistoryAnswer,
+    WhoAmI,
+    decode,
+    is_file_id,
+    read_version,
+)
+from counterfoil.esaw.exchange import Call, Download, Exchange, Observe
+from counterfoil.esaw.limits import IDLE_EXPIRY, MAX_CONNECTIONS, MAX_IDLE_CONNECTIONS, Bounds
+from counterfoil.esaw.pace import Pace
+from counterfoil.esaw.problems import AnswerUnreadable
+from counterfoil.esaw.token import ApiToken
+from counterfoil.resources import EnvelopeStatus, envelope_id
+
+A = TypeVar("A", bound=Answer)
+
+
+class Esaw:
+    """One organization's eSAW. Owns what its users share: the host, the rate and the pauses."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        http: httpx.AsyncClient,
+        clock: Clock,
+        requests_per_second: float | None = None,
+        observe: Observe,
+        bounds: Bounds | None = None,
+    ) -> None:
+        """
+        Take ``http`` from ``make_http``; it may be shared by all organizations and is closed by its owner.
+
+        Raises ``ValueError`` for a base URL or a rate that can't be.
+        """
+        bounds = bounds or Bounds()
+        pace = Pace(clock, per_second=requests_per_second, longest_pause=bounds.longest_pause)
+        self._exchange = Exchange(base_url, http=http, clock=clock, pace=pace, observe=observe, bounds=bounds)
+
+    async def version(self) -> str:
+        """Return eSAW's version. No token is needed; some installations may want one all the same (``Answered`` 401)."""
+        return await self._exchange.ask(Call("version", "GET", "system/version"), None, read_version)
+
+    def as_user(self, token: ApiToken) -> "EsawUser":
+        """Return eSAW as the owner of this token sees it."""
+        return EsawUser(self._exchange, token)
+
+
+class EsawUser:
+    """
+    eSAW with one user's rights.
+
+    Every method raises an ``EsawProblem`` when it can't give what it says, and ``ValueError`` for an envelope id that is no GUID.
+    """
+
+    def __init__(self, exchange: Exchange, token: ApiToken) -> None:
+        self.exchange = exchange
+        self.token = token
+
+    async def whoami(self) -> WhoAmI:
+        """Whose token this is; ``Answered`` 401 when it is nobody's any more."""
+        return await self._get("whoami", "authorization/whoami", WhoAmI)
+
+    async def envelope(self, envelope: str) -> EnvelopeAnswer:
+        """Return the envelope's status, name and workflow."""
+        wanted = envelope_id(envelope)
+        answer = await self._get("envelope", f"envelope/{wanted}", EnvelopeAnswer)
+        if not _same_guid(answer.id, wanted):
+            # A mix-up on the way (a cache, a proxy) must not get another envelope archived or deleted.
+            raise AnswerUnreadable("envelope", "it is about another envelope")
+        return answer
+
+    async def files(self, envelope: str) -> FilesAnswer:
+        """Return what files the envelope has."""
+        return await self._get("files", f"envelope/{envelope_id(envelope)}/files", FilesAnswer)
+
+    async def configuration(self, envelope: str) -> ConfigurationAnswer:
+        """Return how the envelope was set up: its metadata."""
+        path = f"envelope/{envelope_id(envelope)}/configuration"
+        return await self._get("configuration", path, ConfigurationAnswer)
+
+    async def history(self, envelope: str) -> HistoryAnswer:
+        """Return the envelope's past, also of a deleted one. ``Answered`` 403 when the user may not see histories."""
+        return await self._get("history", f"envelope/{envelope_id(envelope)}/history", HistoryAnswer)
+
+    async def find(
+        self, *, status: EnvelopeStatus, start: datetime | None = None, end: datetime | None = None
+    ) -> tuple[FoundEnvelope, ...]:
+        """
+        Return the user's envelopes of this status, sent between the two times.
+
+        eSAW has no paging here: an answer above the bound is ``AnswerUnreadable``, and the way out a shorter time. Raises
+        ``ValueError`` for a time without a zone.
+        """
+        body = {"Status": str(status)}
+        for name, moment in (("StartDate", start), ("EndDate", end)):
+            if moment is not None:
+                body[name] = _rfc3339(moment)
+        call = Call("find", "POST", "envelope/find", body)
+        answer = await self.exchange.ask(call, self.token, partial(decode, FindAnswer, "find"))
+        return answer.envelopes or ()
+
+    def download(self, file_id: str) -> AbstractAsyncContextManager[Download]:
+        """
+        Open a file. Leaving the context early ends the transfer.
+
+        Raises ``ValueError`` for an id that none of ``FilesAnswer.files()`` can have.
+        """
+        if not is_file_id(file_id):
+            raise ValueError("this can't be the id of an eSAW file")
+        call = Call("download", "GET", f"file/{quote(file_id, safe='')}", accept="*/*")
+        return self.exchange.download(call, self.token)
+
+    async def _get(self, operation: str, path: str, kind: type[A]) -> A:
+        call = Call(operation, "GET", path)
+        return await self.exchange.ask(call, self.token, partial(decode, kind, operation))
+
+
+def make_http(*, verify: ssl.SSLContext | bool = True, bounds: Bounds | None = None) -> httpx.AsyncClient:
+    """
+    Make the HTTP client that all organizations of a process share. The caller closes it.
+
+    ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` of the environment are honoured; a ``.netrc`` is
+    not. It keeps no cookies, since one user's session must not speak for another.
+    """
+    bounds = bounds or Bounds()
+    limits = httpx.Limits(
+        max_connections=MAX_CONNECTIONS,
+        max_keepalive_connections=MAX_IDLE_CONNECTIONS,
+        keepalive_expiry=IDLE_EXPIRY,
+    )
+    return httpx.AsyncClient(
+        verify=verify,
+        limits=limits,
+        timeout=httpx.Timeout(bounds.silence, connect=bounds.connect),
+        headers={"User-Agent": "Counterfoil"},
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        follow_redirects=False,
+        http2=False,
+    )
+
+
+def _rfc3339(moment: datetime) -> str:
+    if moment.tzinfo is None:
+        raise ValueError("a time for eSAW needs a zone")
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _same_guid(answered: str, wanted: str) -> bool:
+    try:
+        return uuid.UUID(answered) == uuid.UUID(wanted)
+    except ValueError:
+        return False

@@ -1,0 +1,88 @@
+"""
+Deleting an envelope in eSAW: the only place that can, and only with a proof (rule 4, "delete last").
+
+A proof is made from an event's status as it is stored in the API server, never from what a worker believes: the caller
+names the resourceVersion under which ``Archived=True`` was persisted. Only the clean phase may import this module.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import InitVar, dataclass
+from datetime import datetime
+from typing import Final, Self
+
+from counterfoil.esaw.client import EsawUser
+from counterfoil.esaw.exchange import Call
+from counterfoil.resources import EnvelopeEventStatus, EnvelopeId, FiledDocument, condition, envelope_id
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_SEAL: Final = object()
+
+
+class NotProven(Exception):
+    """The status does not prove that everything is in the archive. The message says what is missing."""
+
+
+@dataclass(frozen=True)
+class ProofOfArchive:
+    """Every file of the envelope is in the archive, was verified there, and that is persisted. See ``from_status``."""
+
+    envelope_id: EnvelopeId
+    manifest: str
+    """Where the manifest lies (a URI)."""
+    archived_at: datetime
+    resource_version: str
+    """Of the event whose status says so."""
+    seal: InitVar[object]
+
+    def __post_init__(self, seal: object) -> None:
+        if seal is not _SEAL:
+            raise NotProven("a proof is made from a stored status, not put together")
+
+    @classmethod
+    def from_status(cls, envelope: str, status: EnvelopeEventStatus, resource_version: str) -> Self:
+        """
+        Look whether the status proves it.
+
+        Raises ``NotProven`` unless the condition Archived is True, the manifest has a location, and there are files, each
+        with SHA-256, size and a location of its own. Raises ``ValueError`` when the envelope id is no GUID.
+        """
+        identified = envelope_id(envelope)
+        gap = next(_gaps(status, resource_version), None)
+        archived = condition(status.conditions, "Archived")
+        if gap or archived is None or status.archive is None or status.archive.manifest is None:
+            raise NotProven(gap or "the archive is not named")
+        return cls(
+            identified, status.archive.manifest, archived.last_transition_time, resource_version, _SEAL
+        )
+
+
+async def delete(user: EsawUser, proof: ProofOfArchive) -> None:
+    """
+    Delete the envelope in eSAW. Raises an ``EsawProblem``.
+
+    ``Answered`` 404 after an attempt whose answer was lost means that the attempt had worked.
+    """
+    call = Call("delete", "POST", "envelope/delete", {"EnvelopeId": proof.envelope_id})
+    await user.exchange.ask(call, user.token, lambda _: None)
+
+
+def _gaps(status: EnvelopeEventStatus, resource_version: str) -> Iterator[str]:
+    archived = condition(status.conditions, "Archived")
+    if not resource_version:
+        yield "the status was not persisted"
+    if archived is None or archived.status != "True":
+        yield "the condition Archived is not True"
+    if status.archive is None or not status.archive.manifest:
+        yield "the manifest has no location"
+    if not status.documents:
+        yield "there are no files"
+    if not all(_is_filed(each) for each in status.documents):
+        yield "a file has no SHA-256, size or location"
+    if len({each.location for each in status.documents}) < len(status.documents):
+        yield "two files have the same location"
+
+
+def _is_filed(document: FiledDocument) -> bool:
+    has_size = document.size is not None and document.size >= 0
+    return has_size and bool(document.location) and _SHA256.fullmatch(document.sha256 or "") is not None

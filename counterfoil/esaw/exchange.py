@@ -1,0 +1,345 @@
+"""
+One call to eSAW over HTTP: request out, bounded answer in, and every way to fail turned into one of ``problems``.
+
+A call waits for its turn (``pace``), goes to the organization's host and to no other, and is sent once: trying again is
+the driver's business. What the bytes of an answer mean is not known here.
+
+The token travels as ``Authorization: Bearer``. eSAW takes it in a header ``ApiToken`` as well (Namirial, v6 "Introduction
+REST"), but only the standard one is known to caches, which then don't keep the answer (RFC 9111, 3.5), and to log
+scrubbers and httpx itself, which don't print it.
+
+No exception of httpx leaves this module, not even as ``__context__``: it would carry the request with the token. That is
+why problems are raised behind an ``except`` and not in it.
+"""
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from operator import attrgetter
+from typing import Final, Literal, TypeVar, cast
+from urllib.parse import urlsplit
+
+import httpcore
+import httpx
+
+from counterfoil.clock import Clock
+from counterfoil.esaw.answers import read_error
+from counterfoil.esaw.limits import Bounds
+from counterfoil.esaw.pace import Pace
+from counterfoil.esaw.problems import (
+    Answered,
+    AnswerUnreadable,
+    EsawProblem,
+    RedirectRefused,
+    TransferBroken,
+    Unreachable,
+    UnreachableKind,
+)
+from counterfoil.esaw.token import ApiToken
+
+Observe = Callable[[str, str, float], None]
+"""Told of every call that was sent: operation, code (an HTTP status, ``unreachable``, ``unreadable``), seconds."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is asked: its name for metrics and messages, and the request that it makes below ``/Api/v6/``."""
+
+    operation: str
+    method: Literal["GET", "POST"]
+    path: str
+    body: Mapping[str, str] | None = None
+    accept: str = "application/json"
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file on its way. ``chunks`` can be read once, and raises an ``EsawProblem`` unless all of the file arrives."""
+
+    size: int | None
+    """Bytes, as declared by eSAW; None when it sends in chunks."""
+    content_type: str
+    """As declared; empty when eSAW doesn't say."""
+    chunks: AsyncIterator[bytes]
+
+
+class Exchange:
+    """The wire to one organization's eSAW."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        http: httpx.AsyncClient,
+        clock: Clock,
+        pace: Pace,
+        observe: Observe,
+        bounds: Bounds,
+    ) -> None:
+        self._root = f"{_checked(base_url)}/Api/v6/"
+        self._http = http
+        self._clock = clock
+        self._pace = pace
+        self._observe = observe
+        self._bounds = bounds
+        self._timeout = httpx.Timeout(bounds.silence, connect=bounds.connect)
+
+    async def ask(self, call: Call, token: ApiToken | None, read: Callable[[bytes], T]) -> T:
+        """Make a call whose answer is small; return what ``read`` makes of it. Raises an ``EsawProblem``."""
+        await self._pace.enter()
+        with self._watch(call) as watch:
+            body = await self._in_time(watch, self._small(call, token, watch))
+            return read(body)
+
+    @asynccontextmanager
+    async def download(self, call: Call, token: ApiToken) -> AsyncIterator[Download]:
+        """Make a call whose answer is a file. Raises an ``EsawProblem``; so does reading the chunks."""
+        await self._pace.enter()
+        with self._watch(call) as watch:
+            async with AsyncExitStack() as stack:
+                opening = stack.enter_async_context(self._opened(call, token, watch))
+                response = await self._in_time(watch, opening)
+                size = _size(call, response)
+                chunks = self._chunks(_Body(response), watch)
+                stack.push_async_callback(chunks.aclose)
+                yield Download(size, response.headers.get("Content-Type", ""), chunks)
+
+    @contextmanager
+    def _watch(self, call: Call) -> Iterator["_Watch"]:
+        """Tell the metrics how the call ended. One that we broke off before an answer came is not counted."""
+        watch = _Watch(self._clock)
+        try:
+            yield watch
+        except EsawProblem as problem:
+            watch.code = problem.code
+            raise
+        finally:
+            if watch.code is not None:
+                self._observe(call.operation, watch.code, watch.waited.total_seconds())
+
+    async def _in_time(self, watch: "_Watch", step: Awaitable[T]) -> T:
+        """Do one step of a call within the time for an answer. Raises ``Unreachable`` for all that the wire can do."""
+        kind: UnreachableKind
+        try:
+            with watch.waiting():
+                async with asyncio.timeout(self._bounds.answer):
+                    return await step
+        except TimeoutError:
+            kind = "timeout"
+        except httpx.TransportError as error:
+            kind = _kind(error)
+        raise Unreachable(kind)
+
+    @asynccontextmanager
+    async def _opened(
+        self, call: Call, token: ApiToken | None, watch: "_Watch"
+    ) -> AsyncIterator[httpx.Response]:
+        """Send it and give the answer, its body unread, if it is a good one. Raises httpx's errors, too."""
+        # identity: then the length on the wire is the length of the file.
+        headers = {"Accept": call.accept, "Accept-Encoding": "identity"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token.reveal()}"
+        request = self._http.build_request(
+            call.method, self._root + call.path, headers=headers, json=call.body, timeout=self._timeout
+        )
+        response = await self._http.send(request, stream=True, follow_redirects=False)
+        try:
+            if not response.is_success:
+                raise await self._refusal(response)
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise AnswerUnreadable(call.operation, "it is compressed, though that was not asked for")
+            watch.code = str(response.status_code)
+            yield response
+        finally:
+            await response.aclose()
+
+    async def _refusal(self, response: httpx.Response) -> EsawProblem:
+        if response.is_redirect:
+            return RedirectRefused(response.status_code, _origin(response.headers.get("Location", "")))
+        error_id, trace_id = read_error(await self._error_body(response))
+        wait = self._pace.seconds_asked(response.headers.get("Retry-After"))
+        answered = Answered(response.status_code, error_id, retry_after=wait, trace_id=trace_id)
+        self._pace.heed(answered)
+        return answered
+
+    async def _error_body(self, response: httpx.Response) -> bytes:
+        """Read what an error says, as far as that is possible: its status stands already."""
+        body = b""
+        try:
+            async for part in response.aiter_raw():
+                body += part
+                if len(body) > self._bounds.error_size:
+                    break
+        except httpx.TransportError:
+            return b""
+        return body
+
+    async def _small(self, call: Call, token: ApiToken | None, watch: "_Watch") -> bytes:
+        async with self._opened(call, token, watch) as response:
+            body, size, parts = _Body(response), 0, []
+            while (part := await body.part()) is not None:
+                parts.append(part)
+                size += len(part)
+                if size > self._bounds.json_size:
+                    raise AnswerUnreadable(call.operation, "it is larger than any honest answer")
+            return b"".join(parts)
+
+    async def _chunks(self, body: "_Body", watch: "_Watch") -> AsyncGenerator[bytes, None]:
+        """Give the body in larger pieces than it comes in, the last one only when the body proved complete."""
+        speed = _Speed(watch, self._bounds)
+        parts, held = [], 0
+        while True:
+            with watch.waiting():
+                part = await body.part()
+            if part is None:
+                break
+            speed.judge(len(part))
+            parts.append(part)
+            held += len(part)
+            if held >= self._bounds.chunk:
+                yield b"".join(parts)
+                parts, held = [], 0
+        if parts:
+            yield b"".join(parts)
+
+
+class _Watch:
+    """How a call ended, and how long we waited for eSAW in it (not eSAW for us, while we store what it sent)."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.code: str | None = None
+        self.waited = timedelta(0)
+        self._clock = clock
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time that passes inside."""
+        since = self._clock.now()
+        try:
+            yield
+        finally:
+            self.waited += self._clock.now() - since
+
+
+class _Speed:
+    """Gives a download up that trickles. Only the time in which we waited counts, so a slow archive harms nobody."""
+
+    def __init__(self, watch: _Watch, bounds: Bounds) -> None:
+        self._watch = watch
+        self._window = timedelta(seconds=bounds.slow_window)
+        self._least = bounds.slowest * bounds.slow_window
+        self._since = watch.waited
+        self._size = 0
+
+    def judge(self, size: int) -> None:
+        """Count the bytes of a piece. Raises ``Unreachable`` when a whole window brought too few."""
+        self._size += size
+        if self._watch.waited - self._since < self._window:
+            return
+        if self._size < self._least:
+            raise Unreachable("slow")
+        self._since, self._size = self._watch.waited, 0
+
+
+class _Body:
+    """The body of an answer, piece by piece as it comes, held to the length that was declared."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        # Not response.aiter_raw(): that gives the connection back before we have seen what else is in it.
+        self._parts = aiter(cast("httpx.AsyncByteStream", response.stream))
+        self._response = response
+
+    async def part(self) -> bytes | None:
+        """Return the next piece, or None at the end. Raises ``TransferBroken`` or ``Unreachable``."""
+        problem: EsawProblem | None
+        try:
+            return await anext(self._parts)
+        except StopAsyncIteration:
+            problem = None
+        except httpx.RemoteProtocolError:
+            problem = TransferBroken("short")
+        except httpx.TransportError as error:
+            problem = Unreachable(_kind(error))
+        if problem is None and await _has_more(self._response):
+            problem = TransferBroken("long")
+        if problem is not None:
+            raise problem
+        return None
+
+
+_H11 = attrgetter("_stream._httpcore_stream._stream._connection._h11_state")
+"""From httpx's stream to the h11 connection below it. There is no public way; a test holds this against the versions we lock."""
+
+
+async def _has_more(response: httpx.Response) -> bool:
+    """
+    Whether eSAW sent bytes behind the body's declared end; the connection is closed then.
+
+    httpx would take them for the beginning of its next answer, and we a shortened document for a whole one.
+    """
+    wire: httpcore.AsyncNetworkStream | None = response.extensions.get("network_stream")
+    if wire is None:
+        return False
+    more = bool(_H11(response.stream).trailing_data[0])
+    if not more and wire.get_extra_info("is_readable"):
+        # The server closing the connection is readable, too.
+        with suppress(httpcore.NetworkError, httpcore.TimeoutException):
+            more = bool(await wire.read(1, timeout=0.01))
+    if more:
+        await wire.aclose()
+    return more
+
+
+def _size(call: Call, response: httpx.Response) -> int | None:
+    """Return a file's declared length, None for one in chunks. Raises an ``EsawProblem`` when its end could not be told."""
+    if response.status_code != httpx.codes.OK:
+        raise AnswerUnreadable(call.operation, f"it has the status {response.status_code}, not 200")
+    declared = response.headers.get("Content-Length")
+    if declared is None and "Transfer-Encoding" not in response.headers:
+        # The end of such a body looks the same as a cut. (RFC 9112, 6.3)
+        raise TransferBroken("unframed")
+    return None if declared is None else int(declared)
+
+
+def _kind(error: httpx.TransportError) -> UnreachableKind:
+    for types, kind in _KINDS:
+        if isinstance(error, types):
+            return "tls" if kind == "connect" and _by_tls(error) else kind
+    return "cut"
+
+
+_KINDS: Final[tuple[tuple[type[httpx.TransportError], UnreachableKind], ...]] = (
+    (httpx.PoolTimeout, "busy"),
+    (httpx.TimeoutException, "timeout"),
+    (httpx.ProxyError, "proxy"),
+    (httpx.ConnectError, "connect"),
+)
+
+
+def _by_tls(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _checked(base_url: str) -> str:
+    parts = urlsplit(base_url)
+    if parts.scheme not in {"https", "http"} or not parts.hostname:
+        raise ValueError("the base URL of eSAW starts with https:// and a host name")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("the base URL of eSAW has no user, no query and no fragment")
+    return base_url.rstrip("/")
+
+
+def _origin(location: str) -> str:
+    """Return where a redirect leads, without path and query, which may hold what is nobody's business."""
+    found = re.match(r"https?://[A-Za-z0-9.:\[\]-]{1,255}(?=[/?#]|$)", location)
+    return found.group() if found else ""
