@@ -1,0 +1,84 @@
+"""Re-opening a finished event: everything starts anew but what is proven."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from counterfoil.resources import (
+    Condition,
+    EnvelopeEventStatus,
+    FiledDocument,
+    FileKind,
+    Phase,
+    condition,
+)
+from counterfoil.resources.conditions import Truth
+from counterfoil.resources.reopening import reopened
+
+THEN = datetime(2025, 1, 1, tzinfo=UTC)
+NOW = datetime(2025, 1, 2, tzinfo=UTC)
+
+
+def a_condition(type_: str, status: Truth = "True") -> Condition:
+    return Condition(type=type_, status=status, reason="R", message="m", last_transition_time=THEN)
+
+
+def a_finished_status(*conditions: Condition, phase: Phase = Phase.FAILED) -> EnvelopeEventStatus:
+    return EnvelopeEventStatus(
+        phase=phase,
+        reason="DeadlineExceeded",
+        message="given up",
+        conditions=conditions,
+        deliveries=3,
+        attempts=9,
+        next_attempt_time=THEN,
+        phase_started_at=THEN,
+        started_at=THEN,
+        completed_at=THEN,
+        documents=(
+            FiledDocument(file_id="f", kind=FileKind.DOCUMENT, file_name="a.pdf", location="file:///a"),
+        ),
+    )
+
+
+def again(status: EnvelopeEventStatus) -> EnvelopeEventStatus:
+    return reopened(status, reason="Redelivered", message="called again", now=NOW)
+
+
+@pytest.mark.parametrize("phase", [Phase.SKIPPED, Phase.FAILED])
+def test_it_waits_for_its_first_attempt(phase: Phase) -> None:
+    opened = again(a_finished_status(phase=phase))
+
+    assert (opened.phase, opened.reason, opened.message) == (Phase.PENDING, "Redelivered", "called again")
+    assert opened.attempts == 0
+    assert opened.next_attempt_time is None
+    assert opened.phase_started_at is None
+    assert opened.completed_at is None
+
+
+def test_what_was_reached_before_archiving_is_looked_at_anew() -> None:
+    opened = again(a_finished_status(a_condition("Validated"), a_condition("Archived", "False")))
+    assert opened.conditions == ()
+
+
+@pytest.mark.parametrize("proof", ["Archived", "Cleaned"])
+def test_what_is_archived_or_cleaned_stays_so(proof: str) -> None:
+    conditions = (a_condition("Validated"), a_condition(proof))
+    assert again(a_finished_status(*conditions)).conditions == conditions
+
+
+@pytest.mark.parametrize("others", [(), (a_condition("Archived"),)])
+def test_the_summary_says_that_it_is_not_ready_and_why(others: tuple[Condition, ...]) -> None:
+    opened = again(a_finished_status(*others, a_condition("Ready")))
+
+    ready = condition(opened.conditions, "Ready")
+    assert ready is not None
+    assert (ready.status, ready.reason, ready.last_transition_time) == ("False", "Redelivered", NOW)
+
+
+def test_names_claimed_in_the_archive_and_deliveries_are_not_forgotten() -> None:
+    before = a_finished_status()
+    opened = again(before)
+    assert opened.documents == before.documents
+    assert opened.deliveries == 3
+    assert opened.started_at == THEN
