@@ -1,0 +1,27 @@
+"""
+The points where eSAW's behaviour is not documented, or where a test wants the other possibility: switches with a reason.
+"""
+
+from msgspec import Struct
+
+
+class Behaviour(Struct, frozen=True, kw_only=True):
+    """How the stand-in behaves where the facts leave room."""
+
+    final_during_callback: bool = False
+    """Whether the envelope is in its final state already while `CallbackUrl` is being called; else it stays Active until that
+    answered 2xx."""
+    final_state_lag: float = 0.0
+    """Seconds from the accepted callback to the final state (post-processing)."""
+    callback_time_scale: float = 0.001
+    """What a minute of eSAW's retry schedule shrinks to: 0.001 makes 5 minutes 0.3 s. 1 is the truth."""
+    callback_timeout: float = 100.0
+    """Seconds that one callback may take (100 is the default of .NET's client)."""
+    callback_on_cancel: bool = False
+    """Whether cancelling calls `CallbackUrl` (the documentation contradicts itself)."""
+    callback_on_expiry: bool = False
+    """Whether expiry calls `CallbackUrl`, too."""
+    draft_id_becomes_envelope_id: bool = False
+    """Whether a sent draft keeps its id as an envelope."""
+    version_needs_token: bool = False
+    """Whether `system/version` answers 401 without a token."""

@@ -1,0 +1,193 @@
+"""
+The control surface: what tests and demos do to eSAW from behind, as no client of it could.
+
+`Control` is the surface in the server's own process; control_http serves the same methods, and `StandInControl` in client
+calls them from another process. Methods raise ValueError for what cannot be, there as here.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final, Unpack
+
+from sandbox.esaw import documents
+from sandbox.esaw.behaviour import Behaviour
+from sandbox.esaw.callbacks import CallbackAttempt, CallbackLogin, Caller
+from sandbox.esaw.content import sha256
+from sandbox.esaw.estate import Estate
+from sandbox.esaw.faults import Fault, FaultOptions, Faults
+from sandbox.esaw.lifecycle import Background, Lifecycle
+from sandbox.esaw.model import (
+    CallbackUrls,
+    EnvelopeOptions,
+    EnvelopeOrder,
+    EnvelopeStatus,
+    FileListing,
+    User,
+)
+from sandbox.esaw.recorder import DeleteCall, RecordedRequest, Recorder
+
+RESTARTED_FOR: Final = timedelta(days=28)
+
+
+class Control:
+    """Direct hands on the estate, the faults and the recorder."""
+
+    def __init__(self, estate: Estate, behaviour: Behaviour) -> None:
+        self._estate = estate
+        self._behaviour = behaviour
+        self._faults = Faults()
+        self._recorder = Recorder()
+        self._background = Background()
+        self._caller = Caller(now=estate.now, behaviour=lambda: self._behaviour)
+        self._lifecycle = Lifecycle(estate, self._caller, self._background)
+
+    # Users
+
+    def organization_id(self) -> str:
+        """The id of the one organization there is."""
+        return self._estate.organization_id
+
+    def add_user(
+        self, *, email: str, given_name: str, surname: str, team: str = "", may_see_history: bool = True
+    ) -> User:
+        """A new active user with one token."""
+        return self._estate.add_user(
+            email=email, given_name=given_name, surname=surname, team=team, may_see_history=may_see_history
+        )
+
+    def new_token(self, user: User) -> str:
+        """One more token for this user; those there are stay."""
+        return self._estate.new_token(user.user_id)
+
+    def revoke(self, user: User, token: str | None = None) -> None:
+        """Disable one token of this user, or all: 401 from now on."""
+        self._estate.revoke(user.user_id, token)
+
+    def set_active(self, user: User, *, active: bool) -> None:
+        """Shut a user out (401 with each token), or let them in again."""
+        self._estate.set_active(user.user_id, active=active)
+
+    # Envelopes
+
+    def add_envelope(self, *, sender: User, **options: Unpack[EnvelopeOptions]) -> str:
+        """An envelope as sent from the web pages, at once in its state, with nobody called; its id. See EnvelopeOrder."""
+        return self._estate.add_envelope(self._estate.known_user(sender.user_id), EnvelopeOrder(**options)).id
+
+    def set_default_callbacks(self, *, completed: str | None, status_change: str | None) -> None:
+        """The organization's "Default callback URLs", for envelopes that are added from now on without their own."""
+        self._estate.default_callbacks = CallbackUrls(envelope=completed, status=status_change)
+
+    def set_callback_logins(self, logins: Sequence[CallbackLogin]) -> None:
+        """The organization's "Add authentication" entries, first match first."""
+        self._caller.logins = list(logins)
+
+    def set_behaviour(self, behaviour: Behaviour) -> None:
+        """Turn the switches."""
+        self._behaviour = behaviour
+
+    async def open_workstep(self, envelope_id: str) -> None:
+        """The next signer opens the documents."""
+        await self._lifecycle.open_workstep(self._estate.living_envelope(envelope_id))
+
+    async def finish_workstep(self, envelope_id: str) -> None:
+        """The next signer signs; the envelope stays Active, also after the last one, until `complete`."""
+        await self._lifecycle.finish_workstep(self._estate.living_envelope(envelope_id))
+
+    async def complete(self, envelope_id: str) -> None:
+        """All sign; the envelope is Completed as soon as its callbacks allow."""
+        await self._lifecycle.complete(self._estate.living_envelope(envelope_id))
+
+    async def reject(self, envelope_id: str, reason: str = "Not as agreed.") -> None:
+        """The next signer rejects; the envelope is Rejected as soon as its callbacks allow."""
+        await self._lifecycle.reject(self._estate.living_envelope(envelope_id), reason)
+
+    async def expire(self, envelope_id: str) -> None:
+        """The envelope expires."""
+        await self._lifecycle.expire(self._estate.living_envelope(envelope_id))
+
+    async def cancel(self, envelope_id: str) -> None:
+        """The sender cancels the envelope on the web page. Raises ValueError unless it is Active."""
+        envelope = self._estate.living_envelope(envelope_id)
+        if envelope.status is not EnvelopeStatus.ACTIVE:
+            raise ValueError(f"The envelope {envelope_id} is not Active.")
+        self._lifecycle.cancel(envelope)
+
+    async def restart(self, envelope_id: str) -> None:
+        """An Expired envelope goes on for 28 days. Raises ValueError for any other."""
+        envelope = self._estate.living_envelope(envelope_id)
+        if envelope.status is not EnvelopeStatus.EXPIRED:
+            raise ValueError(f"The envelope {envelope_id} is not Expired.")
+        self._lifecycle.restart(envelope, self._estate.now() + RESTARTED_FOR)
+
+    async def delete(self, envelope_id: str) -> None:
+        """The envelope is deleted on the web page or by the retention period: no request is recorded."""
+        self._estate.delete(self._estate.living_envelope(envelope_id))
+
+    # Callbacks
+
+    async def announce(self, envelope_id: str, action: str) -> None:
+        """A status callback with any action, as a future version may send."""
+        await self._lifecycle.announce(self._estate.known_envelope(envelope_id), action)
+
+    async def repeat_callback(self, envelope_id: str, times: int = 1) -> None:
+        """`CallbackUrl` again, so many times at once, also for an envelope that was deleted."""
+        self._lifecycle.repeat_envelope_callback(self._estate.known_envelope(envelope_id), times)
+
+    async def trigger_again(self, envelope_id: str) -> None:
+        """The callback that was given up after 30 attempts is tried anew (the button of the errors view)."""
+        self._lifecycle.trigger_again(self._estate.living_envelope(envelope_id))
+
+    async def callbacks_settled(self) -> None:
+        """Wait until every callback was accepted or given up."""
+        await self._background.settled()
+
+    def callbacks(self, envelope_id: str | None = None) -> list[CallbackAttempt]:
+        """All attempts of callbacks, in order."""
+        return [each for each in self._caller.made if envelope_id in {None, each.envelope_id}]
+
+    # Faults
+
+    def fault(self, operation: str, **options: Unpack[FaultOptions]) -> None:
+        """Order a fault. See faults.Fault; of several that fit a request, the oldest meets it."""
+        self._faults.add(Fault(operation=operation, **options))
+
+    def clear_faults(self, operation: str | None = None) -> None:
+        """Withdraw all faults, or those ordered for one operation."""
+        self._faults.clear(operation)
+
+    # What happened, what is there
+
+    def requests(self, operation: str | None = None, id: str | None = None) -> list[RecordedRequest]:  # noqa: A002
+        """The recorded requests of this operation, about this envelope, draft or file; in order of arrival."""
+        return self._recorder.requests(operation, id)
+
+    def delete_calls(self, envelope_id: str) -> list[DeleteCall]:
+        """Each call of delete for this envelope, and which of its files had been sent whole by then."""
+        files = self._estate.known_envelope(envelope_id).files()
+        return self._recorder.delete_calls(envelope_id, [file.id for file in files])
+
+    def clear_requests(self) -> None:
+        """Forget the recorded requests."""
+        self._recorder.clear()
+
+    def exists(self, envelope_id: str) -> bool:
+        """Whether the envelope is there and not deleted."""
+        envelope = self._estate.envelopes.get(envelope_id)
+        return envelope is not None and envelope.deleted_at is None
+
+    def status(self, envelope_id: str) -> EnvelopeStatus:
+        """The state of an envelope that is not deleted."""
+        return self._estate.living_envelope(envelope_id).status
+
+    def files(self, envelope_id: str) -> list[FileListing]:
+        """All files of an envelope, also of a deleted one."""
+        files = self._estate.known_envelope(envelope_id).files()
+        return [FileListing(file.id, file.kind, file.name, file.content.size) for file in files]
+
+    def expected_sha256(self, file_id: str) -> str:
+        """The SHA-256 of what a whole download of this file gives, also after its envelope was deleted."""
+        return sha256(self._estate.known_file(file_id).content)
+
+    def authority_certificate(self) -> str:
+        """The certificate that the documents' signatures lead to, as PEM."""
+        return documents.authority_certificate()

@@ -1,0 +1,323 @@
+"""
+The estate: everything the stand-in keeps, and who may see it.
+
+Users with their tokens, envelopes (deleted ones as tombstones), files, drafts and uploads. It makes things and finds them;
+it sends no callback (lifecycle does) and speaks no HTTP.
+"""
+
+import random
+import string
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from sandbox.esaw.content import Content, Generated, Inline
+from sandbox.esaw.documents import SignedPdf, audit_trail_xml
+from sandbox.esaw.errors import EsawError, Refusal
+from sandbox.esaw.model import (
+    Activity,
+    ActivityStatus,
+    CallbackUrls,
+    Document,
+    DocumentSpec,
+    Draft,
+    Envelope,
+    EnvelopeOrder,
+    EnvelopeStatus,
+    FileKind,
+    HistoryEvent,
+    Recipient,
+    StoredFile,
+    Upload,
+    User,
+)
+from sandbox.esaw.names import content_type
+
+TOKEN_LENGTH: Final = 66
+UPLOAD_LIFE: Final = timedelta(minutes=10)
+NOISE_SIZE: Final = 2048
+"""Bytes of an attachment that is neither a PDF nor given."""
+
+
+class Estate:
+    """All that one eSAW organization holds."""
+
+    def __init__(self, now: Callable[[], datetime], chance: random.Random) -> None:
+        self.now = now
+        self._chance = chance
+        self.organization_id = self.new_id()
+        self.default_callbacks = CallbackUrls()
+        """The organization's "Default callback URLs", for envelopes sent from the web pages."""
+        self.users: dict[str, User] = {}
+        self.envelopes: dict[str, Envelope] = {}
+        self.files: dict[str, StoredFile] = {}
+        self.drafts: dict[str, Draft] = {}
+        self.uploads: dict[str, Upload] = {}
+        self._owners: dict[str, str] = {}  # token -> user id
+        self._inactive: set[str] = set()
+
+    # Ids
+
+    def new_id(self) -> str:
+        """A new GUID, lower case."""
+        return str(UUID(int=self._chance.getrandbits(128), version=4))
+
+    # Users and their tokens
+
+    def add_user(
+        self, *, email: str, given_name: str, surname: str, team: str = "", may_see_history: bool = True
+    ) -> User:
+        """A new active user with one token."""
+        user = User(
+            user_id=self.new_id(),
+            email=email,
+            given_name=given_name,
+            surname=surname,
+            token=self._new_token(),
+            organization_id=self.organization_id,
+            team=team,
+            may_see_history=may_see_history,
+        )
+        self.users[user.user_id] = user
+        self._owners[user.token] = user.user_id
+        return user
+
+    def new_token(self, user_id: str) -> str:
+        """One more token for this user; those there are stay."""
+        token = self._new_token()
+        self._owners[token] = self.known_user(user_id).user_id
+        return token
+
+    def revoke(self, user_id: str, token: str | None = None) -> None:
+        """Disable one token of this user, or all."""
+        owner = self.known_user(user_id).user_id
+        gone = [each for each, whose in self._owners.items() if whose == owner and token in {None, each}]
+        for each in gone:
+            del self._owners[each]
+
+    def set_active(self, user_id: str, *, active: bool) -> None:
+        """Let a user in, or shut them out with all their tokens."""
+        if active:
+            self._inactive.discard(user_id)
+        else:
+            self._inactive.add(self.known_user(user_id).user_id)
+
+    def known_user(self, user_id: str) -> User:
+        """The user with this id. Raises ValueError."""
+        if user_id not in self.users:
+            raise ValueError(f"The stand-in has no user {user_id}.")
+        return self.users[user_id]
+
+    def owner_of(self, token: str) -> User | None:
+        """Whose token this is; None if it is unknown, revoked, or its user is not active."""
+        user_id = self._owners.get(token)
+        return None if user_id is None or user_id in self._inactive else self.users[user_id]
+
+    def _new_token(self) -> str:
+        return "".join(self._chance.choices(string.ascii_letters + string.digits, k=TOKEN_LENGTH))
+
+    # Envelopes
+
+    def add_envelope(
+        self,
+        sender: User,
+        order: EnvelopeOrder,
+        *,
+        papers: Sequence[Document] = (),
+        envelope_id: str | None = None,
+    ) -> Envelope:
+        """A new envelope as ordered, with these papers as its documents if there are any."""
+        now = self.now()
+        envelope = Envelope(
+            id=envelope_id or self.new_id(),
+            name=order.name,
+            sender=sender,
+            status=EnvelopeStatus(order.status),
+            sent_at=now,
+            changed_at=now,
+            expires_at=now + order.expires_in,
+            activities=[self._activity(recipient) for recipient in order.recipients],
+            documents=list(papers),
+            audit_trail=None,
+            audit_trail_xml=None,
+            legal_documents=[],
+            metadata=order.metadata,
+            callbacks=self.default_callbacks if order.callbacks is None else order.callbacks,
+            share_with_team=order.share_with_team,
+            api_version=order.api_version,
+            empty_as=order.empty_as,
+        )
+        self._mark_activities(envelope)
+        envelope.history.append(self.event("EnvelopeSent"))
+        self._add_papers(envelope, order)
+        self._add_audit_trails(envelope, order)
+        self.envelopes[envelope.id] = envelope
+        self.files.update((file.id, file) for file in envelope.files())
+        return envelope
+
+    def known_envelope(self, envelope_id: str) -> Envelope:
+        """The envelope with this id, also a deleted one. Raises ValueError."""
+        if envelope_id not in self.envelopes:
+            raise ValueError(f"The stand-in has no envelope {envelope_id}.")
+        return self.envelopes[envelope_id]
+
+    def living_envelope(self, envelope_id: str) -> Envelope:
+        """The envelope with this id, which is not deleted. Raises ValueError."""
+        envelope = self.known_envelope(envelope_id)
+        if envelope.deleted_at:
+            raise ValueError(f"The envelope {envelope_id} was deleted.")
+        return envelope
+
+    def visible_envelope(self, envelope_id: str, user: User, *, deleted_too: bool = False) -> Envelope:
+        """The envelope as this user may see it. Raises EsawError with ERR0007: unknown, deleted and not theirs look alike."""
+        envelope = self.envelopes.get(envelope_id.lower())
+        if envelope is None or not _may_see(user, envelope) or (envelope.deleted_at and not deleted_too):
+            raise EsawError(Refusal.MISSING_ENVELOPE)
+        return envelope
+
+    def visible_envelopes(self, user: User) -> Iterable[Envelope]:
+        """All envelopes that this user may see."""
+        return (each for each in self.envelopes.values() if not each.deleted_at and _may_see(user, each))
+
+    def visible_file(self, file_id: str, user: User) -> StoredFile:
+        """The file as this user may fetch it. Raises EsawError with ERR0008."""
+        file = self.files.get(file_id.lower())
+        envelope = self.envelopes[file.envelope_id] if file else None
+        if file is None or envelope is None or envelope.deleted_at or not _may_see(user, envelope):
+            raise EsawError(Refusal.MISSING_FILE)
+        return file
+
+    def known_file(self, file_id: str) -> StoredFile:
+        """The file with this id, also of a deleted envelope. Raises ValueError."""
+        if file_id not in self.files:
+            raise ValueError(f"The stand-in has no file {file_id}.")
+        return self.files[file_id]
+
+    def delete(self, envelope: Envelope) -> None:
+        """Make the envelope and its papers unreachable; only its history still tells that it was there."""
+        envelope.deleted_at = self.now()
+
+    def settle(self, envelope: Envelope, status: EnvelopeStatus) -> None:
+        """Put the envelope into this state."""
+        envelope.status = status
+        envelope.changed_at = self.now()
+        envelope.ending_as = None
+        if envelope.audit_trail_xml:
+            envelope.audit_trail_xml.content = Inline(_audit_trail(envelope))
+        envelope.history.append(self.event(f"Envelope{status}"))
+
+    def event(self, kind: str, recipient: Recipient | None = None) -> HistoryEvent:
+        """A line of history, of now."""
+        now = self.now()
+        return HistoryEvent(
+            type=kind, created_at=now, trace_id=self.new_id(), recipient=recipient, completed_at=now
+        )
+
+    def _activity(self, recipient: Recipient) -> Activity:
+        return Activity(id=self.new_id(), workstep_id=self.new_id(), recipient=recipient)
+
+    def _mark_activities(self, envelope: Envelope) -> None:
+        outcome = {
+            EnvelopeStatus.COMPLETED: ActivityStatus.COMPLETED,
+            EnvelopeStatus.REJECTED: ActivityStatus.REJECTED,
+        }.get(envelope.status)
+        if outcome:
+            for activity in envelope.activities:
+                activity.status = outcome
+                activity.opened_at = activity.finished_at = envelope.changed_at
+
+    # Papers
+
+    def _add_papers(self, envelope: Envelope, order: EnvelopeOrder) -> None:
+        if not envelope.documents:
+            envelope.documents = [self._document(envelope.id, spec) for spec in order.documents]
+        for document in envelope.documents:
+            document.file.envelope_id = envelope.id
+        if order.attachments:
+            if not envelope.documents:
+                raise ValueError("Attachments hang on documents; this envelope has none.")
+            envelope.documents[0].attachments += self._files(
+                envelope.id, FileKind.ATTACHMENT, order.attachments
+            )
+        envelope.legal_documents = self._files(envelope.id, FileKind.LEGAL_DOCUMENT, order.legal_documents)
+
+    def _document(self, envelope_id: str, spec: DocumentSpec) -> Document:
+        return Document(
+            file=self._file(envelope_id, FileKind.DOCUMENT, spec),
+            pages=spec.pages,
+            attachments=self._files(envelope_id, FileKind.ATTACHMENT, spec.attachments),
+        )
+
+    def _add_audit_trails(self, envelope: Envelope, order: EnvelopeOrder) -> None:
+        if order.audit_trail:
+            pdf = DocumentSpec(name="audittrail.pdf")
+            xml = DocumentSpec(name="audittrail.xml", content=_audit_trail(envelope))
+            envelope.audit_trail = self._file(envelope.id, FileKind.AUDIT_TRAIL, pdf)
+            envelope.audit_trail_xml = self._file(envelope.id, FileKind.AUDIT_TRAIL_XML, xml)
+        if order.audit_trail_per_document:
+            for number, document in enumerate(envelope.documents, start=1):
+                pdf = DocumentSpec(name=f"audittrail-{number}.pdf")
+                document.audit_trail = self._file(envelope.id, FileKind.AUDIT_TRAIL, pdf)
+
+    def _files(self, envelope_id: str, kind: FileKind, specs: Sequence[DocumentSpec]) -> list[StoredFile]:
+        return [self._file(envelope_id, kind, spec) for spec in specs]
+
+    def _file(self, envelope_id: str, kind: FileKind, spec: DocumentSpec) -> StoredFile:
+        file_id = self.new_id()
+        is_pdf = kind is FileKind.DOCUMENT or spec.name.lower().endswith(".pdf")
+        media_type = spec.content_type or ("application/pdf" if is_pdf else content_type(spec.name))
+        return StoredFile(
+            id=file_id,
+            envelope_id=envelope_id,
+            kind=kind,
+            name=spec.name,
+            content=_content(file_id, kind, spec, is_pdf=is_pdf),
+            content_type=media_type,
+            chunked=spec.chunked,
+        )
+
+    # Uploads and drafts
+
+    def usable_upload(self, file_id: str, user: User) -> Upload:
+        """An upload of this user's, still kept. Raises EsawError."""
+        upload = self.uploads.get(file_id.lower())
+        if (
+            upload is None
+            or upload.owner.user_id != user.user_id
+            or self.now() - upload.uploaded_at > UPLOAD_LIFE
+        ):
+            raise EsawError(Refusal.UNKNOWN_UPLOAD)
+        return upload
+
+    def visible_draft(self, draft_id: str, user: User) -> Draft:
+        """A draft of this user's. Raises EsawError with ERR0250."""
+        draft = self.drafts.get(draft_id.lower())
+        if draft is None or draft.owner.user_id != user.user_id:
+            raise EsawError(Refusal.MISSING_DRAFT)
+        return draft
+
+
+def _may_see(user: User, envelope: Envelope) -> bool:
+    if user.user_id == envelope.sender.user_id:
+        return True
+    return envelope.share_with_team and bool(user.team) and user.team == envelope.sender.team
+
+
+def _content(file_id: str, kind: FileKind, spec: DocumentSpec, *, is_pdf: bool) -> Content:
+    if spec.content is not None:
+        return Inline(spec.content)
+    identity = UUID(file_id)
+    if spec.size is not None or not is_pdf:
+        return Generated(seed=identity.int % 2**32, size=NOISE_SIZE if spec.size is None else spec.size)
+    return SignedPdf(title=kind.value, pages=spec.pages, mark=identity.bytes * 2)
+
+
+def _audit_trail(envelope: Envelope) -> bytes:
+    sent = [(envelope.sent_at, "EnvelopeSent", envelope.sender.email)]
+    done = [
+        (each.finished_at, f"Workstep{each.status}", each.recipient.email)
+        for each in envelope.activities
+        if each.finished_at
+    ]
+    return audit_trail_xml(envelope.id, sent + done)
