@@ -24,11 +24,14 @@ class Duration(timedelta):
         """
         Read a Go style duration.
 
-        Raises ``ValueError`` with the text and an example when it is none.
+        Raises ``ValueError`` with the text and an example when it is none, or longer than a ``timedelta`` can be.
         """
-        if re.match(PATTERN, text) is None:
+        if re.fullmatch(PATTERN, text) is None:
             raise ValueError(f"{text!r} is not a duration; write it as in 500ms, 10s or 1h30m")
-        return cls(seconds=sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text)))
+        try:
+            return cls(seconds=sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text)))
+        except OverflowError as overflow:
+            raise ValueError(f"{text!r} is too long") from overflow
 
     def __str__(self) -> str:
         milliseconds = round(self.total_seconds() * 1000)
