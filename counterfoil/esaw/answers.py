@@ -255,7 +255,9 @@ A = TypeVar("A", bound=Answer)
 _ERROR_ID = re.compile(r"[A-Z]{3,8}-?[0-9]{1,8}")
 _TRACE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _VERSION = re.compile(rf"[A-Za-z0-9][A-Za-z0-9 .,+_()-]{{0,{VERSION_LENGTH - 1}}}")
-_ENUM_VALUE = re.compile(r"'(?![A-Za-z0-9_]{1,40}').*'", re.DOTALL)
+_ODD_VALUE = re.compile(r"(?<=^Invalid enum value )(?!'[A-Za-z0-9_]{1,40}' - at ).*(?= - at )", re.DOTALL)
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for what is none; the last for lists that are nested without end."""
 
 
 def decode(kind: type[A], operation: str, body: bytes) -> A:
@@ -264,8 +266,8 @@ def decode(kind: type[A], operation: str, body: bytes) -> A:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as mismatch:
         # "Invalid enum value 'x'" is the one message that repeats what eSAW sent; only a plain word may pass.
-        what = _ENUM_VALUE.sub("(unprintable)", str(mismatch))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        what = _ODD_VALUE.sub("(no plain word)", str(mismatch))
+    except _NO_JSON:
         what = (
             "it is HTML, not JSON"
             if body.lstrip()[:1] == b"<"
@@ -292,7 +294,7 @@ def read_error(body: bytes) -> tuple[str | None, str | None]:
     """Return error id and trace id of an error's body; None for what is not there. Never fails: the status is enough."""
     try:
         said = msgspec.json.decode(body, type=ErrorAnswer)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _NO_JSON:
         return None, None
     return _if_like(_ERROR_ID, said.error_id), _if_like(_TRACE_ID, said.trace_id or said.support_id)
 
@@ -307,7 +309,7 @@ def is_file_id(text: str) -> bool:
 def _version_texts(body: bytes) -> Iterable[str]:
     try:
         said = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _NO_JSON:
         return [body.decode("utf-8", errors="replace")]
     if isinstance(said, dict):
         return [

@@ -1,0 +1,220 @@
+"""
+An eSAW that answers exactly the bytes a test wants, on a loopback socket, and a clock that a test holds in its hand.
+
+For the wire's bad habits, which no decent server library can be made to have; good behaviour is the stand-in's part.
+"""
+
+import asyncio
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from counterfoil.esaw import ApiToken, Bounds, Esaw, make_http
+
+TOKEN = "Tq7" + "x" * 60 + "9Zk"
+ENVELOPE = "0f9c1c2e-1111-2222-3333-444455556666"
+START = datetime(2026, 7, 2, 10, 0, tzinfo=UTC)
+
+
+class HandClock:
+    """Stands still until it is moved; whoever sleeps moves it. With ``step``, each look moves it by so many seconds."""
+
+    def __init__(self, step: float = 0.0) -> None:
+        self.moment = START
+        self.slept: list[float] = []
+        self.step = step
+
+    def now(self) -> datetime:
+        self.move(self.step)
+        return self.moment
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.move(seconds)
+
+    def move(self, seconds: float) -> None:
+        self.moment += timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request as it arrived; header names in lower case."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+
+Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
+
+
+class Scripted:
+    """Answers the first request by the first script, and so on; the last script goes for all that follow."""
+
+    def __init__(self, *scripts: Script) -> None:
+        self.scripts = list(scripts)
+        self.received: list[Received] = []
+        self.connections = 0
+        self.url = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while not writer.is_closing():
+                self.received.append(await read_request(reader))
+                await (self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0])(writer)
+                if not writer.is_closing():
+                    await writer.drain()
+        writer.close()
+
+
+async def read_request(reader: asyncio.StreamReader) -> Received:
+    first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").strip().split("\r\n")
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    method, target, _ = first.split(" ")
+    return Received(method, target, headers, body)
+
+
+@contextlib.asynccontextmanager
+async def running(*scripts: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[Scripted]:
+    """Run a scripted server; on leaving, whatever it still does is ended."""
+    scripted = Scripted(*scripts)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.create_task(scripted.serve(reader, writer)))
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
+    scripted.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield scripted
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Ledger:
+    """Takes down what the client tells the metrics."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, float]] = []
+
+    def __call__(self, operation: str, code: str, seconds: float) -> None:
+        self.calls.append((operation, code, seconds))
+
+    @property
+    def codes(self) -> list[tuple[str, str]]:
+        return [(operation, code) for operation, code, _ in self.calls]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A client and what surrounds it."""
+
+    esaw: Esaw
+    server: Scripted
+    clock: HandClock
+    ledger: Ledger
+
+    @property
+    def user(self) -> Any:
+        return self.esaw.as_user(ApiToken.parse(TOKEN))
+
+
+@contextlib.asynccontextmanager
+async def against(
+    *scripts: Script,
+    bounds: Bounds | None = None,
+    clock: HandClock | None = None,
+    rate: float | None = None,
+    path: str = "",
+) -> AsyncIterator[Bench]:
+    """A client of a scripted server."""
+    clock, ledger = clock or HandClock(), Ledger()
+    async with running(*scripts) as server, make_http() as http:
+        esaw = Esaw(
+            server.url + path,
+            http=http,
+            clock=clock,
+            requests_per_second=rate,
+            observe=ledger,
+            bounds=bounds,
+        )
+        yield Bench(esaw, server, clock, ledger)
+
+
+def sending(*pieces: bytes) -> Script:
+    """Send these bytes as they are, and keep the connection."""
+
+    async def send(writer: asyncio.StreamWriter) -> None:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+
+    return send
+
+
+def then_closing(script: Script) -> Script:
+    """Do as the script says, then close in good order."""
+
+    async def send_and_close(writer: asyncio.StreamWriter) -> None:
+        await script(writer)
+        writer.close()
+
+    return send_and_close
+
+
+def then_cutting(script: Script) -> Script:
+    """Do as the script says, then reset the connection."""
+
+    async def send_and_cut(writer: asyncio.StreamWriter) -> None:
+        await script(writer)
+        writer.transport.abort()
+
+    return send_and_cut
+
+
+async def silence(_: asyncio.StreamWriter) -> None:
+    """Never answer."""
+    await asyncio.Event().wait()
+
+
+def head(status: int = 200, **headers: str | int) -> bytes:
+    """The head of an answer; ``content_length`` stands for ``Content-Length``."""
+    lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()]
+    return f"HTTP/1.1 {status} Whatever\r\n{''.join(lines)}\r\n".encode("latin-1")
+
+
+def answering(body: bytes | Any, status: int = 200, **headers: str | int) -> Script:
+    """A well-formed answer; what is not bytes is sent as JSON."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return sending(head(status, content_length=len(raw), **headers) + raw)
+
+
+def an_envelope(**changes: Any) -> dict[str, Any]:
+    """``GET envelope/{id}``; a change to ``...`` leaves the field out."""
+    answer = {
+        "Id": ENVELOPE,
+        "EnvelopeStatus": "Completed",
+        "Name": "Lease",
+        "SentDate": "2026-07-02T10:00:00Z",
+        "EnvelopeBulkParentId": None,
+        "Activities": [
+            {
+                "Id": "a1",
+                "Status": "Completed",
+                "FinishedDate": "2026-07-02T11:00:00Z",
+                "Action": {"Sign": {}},
+            }
+        ],
+        "SenderUserInformation": {"Email": "sender@example.com", "GivenName": "Sina", "Surname": "Sender"},
+    }
+    return {name: value for name, value in {**answer, **changes}.items() if value is not ...}
