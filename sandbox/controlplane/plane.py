@@ -25,12 +25,14 @@ import httpx
 from sandbox.controlplane import credentials
 from sandbox.controlplane.binaries import Binaries, Report, ensure, say
 from sandbox.controlplane.folders import OwnedFolder
+from sandbox.controlplane.kinds import CRDS, apply_kinds
+from sandbox.controlplane.kubectl import Kubectl
 from sandbox.controlplane.ports import free_port
-from sandbox.controlplane.processes import Server, run
+from sandbox.controlplane.processes import Server
 
-CRDS = Path(__file__).parents[2] / "crds"
 PATIENCE = 120.0  # seconds until ready; a busy machine needs more than the usual few
 GOODBYE = 15.0  # seconds for an orderly end of the API server
+READINESS = 2.0  # seconds for one answer; whoever else listens on our port may never give one
 INTERVAL = 0.05  # seconds between looks
 PORTS_TO_TRY = 5
 TOKEN_LIFE = 24 * 3600  # seconds
@@ -51,10 +53,6 @@ class PortTakenError(ControlPlaneError):
     """Somebody else listens on the port of the API server."""
 
 
-class KubectlError(ControlPlaneError):
-    """Kubectl ended with an error; the message is what it said."""
-
-
 def control_plane(*, report: Report = say) -> AbstractAsyncContextManager["ControlPlane"]:
     """Return a control plane for ``async with``; it is built first if need be, and gone afterwards."""
     return ControlPlane(report=report)
@@ -73,6 +71,8 @@ class ControlPlane:
     """Logs (etcd.log, kube-apiserver.log) and all else; removed by ``stop``."""
     kubeconfig: Path
     """The administrator's, readable by its owner only; no other file is needed with it."""
+    kubectl: Kubectl
+    """kubectl of the administrator: ``await plane.kubectl("get", "namespaces")``."""
 
     def __init__(self, *, report: Report = say) -> None:
         self._report = report
@@ -129,20 +129,9 @@ class ControlPlane:
         """The process ids of what runs now, by ``etcd`` and ``kube-apiserver``."""
         return {name: server.pid for name, server in self._servers.items()}
 
-    async def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl as the administrator and return what it printed. Raises KubectlError."""
-        return await self.kubectl_as(self.kubeconfig, *arguments, stdin=stdin)
-
-    async def kubectl_as(self, kubeconfig: Path, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl as whoever a kubeconfig names, such as one of ``kubeconfig_for``. Raises KubectlError."""
-        command = [self._binaries["kubectl"], f"--kubeconfig={kubeconfig}", *arguments]
-        home = str(self.folder / "home")
-        ended = await run(
-            command, environment={"HOME": home, **SERVER_ENVIRONMENT}, cwd=self.folder, stdin=stdin
-        )
-        if ended.code != 0:
-            raise KubectlError(f"kubectl {' '.join(arguments)}: {ended.err.strip() or ended.out.strip()}")
-        return ended.out
+    def kubectl_as(self, kubeconfig: Path) -> Kubectl:
+        """Return a kubectl that acts as whoever a kubeconfig names, such as one of ``kubeconfig_for``."""
+        return Kubectl(self._binaries["kubectl"], kubeconfig, home=self.folder / "home")
 
     async def namespace(self, name: str) -> None:
         """Create a namespace. Raises ControlPlaneError, also when there is one of this name."""
@@ -162,17 +151,8 @@ class ControlPlane:
         return self._write_kubeconfig(path, {"token": token["status"]["token"]}, namespace)
 
     async def apply_crds(self, folder: Path = CRDS) -> None:
-        """
-        Apply all CustomResourceDefinitions of a folder and wait until they are served, found and explained.
-
-        Raises KubectlError when the API server does not accept them, FileNotFoundError when there are none.
-        """
-        _must_hold_kinds(folder)
-        await self.kubectl("apply", "--server-side", "-f", str(folder))
-        definitions = json.loads(await self.kubectl("get", "-f", str(folder), "-o", "json"))
-        for definition in definitions.get("items", [definitions]):
-            for version in definition["spec"]["versions"]:
-                await self._until_served(definition["spec"], version["name"])
+        """Apply all CustomResourceDefinitions of a folder and wait until they can be used; see ``apply_kinds``."""
+        await apply_kinds(self.kubectl, folder)
 
     # What follows is how.
 
@@ -203,6 +183,7 @@ class ControlPlane:
             self.kubeconfig = self._write_kubeconfig(
                 self.folder / "kubeconfig", self._credentials.admin_user(), "default"
             )
+            self.kubectl = self.kubectl_as(self.kubeconfig)
             try:
                 await self.start_apiserver()
             except PortTakenError:
@@ -232,6 +213,8 @@ class ControlPlane:
             # It refuses pods in namespaces whose ServiceAccount `default` the controller-manager has not made.
             "--disable-admission-plugins=ServiceAccount",
             "--profiling=false",
+            # Open watches are ended, so that an orderly end takes seconds, not a minute.
+            "--shutdown-watch-termination-grace-period=1s",
         ]
 
     def _serve(self, name: str, arguments: Sequence[str]) -> Server:
@@ -243,26 +226,13 @@ class ControlPlane:
         self._servers[name] = server
         return server
 
-    async def _until_served(self, definition: Mapping[str, Any], version: str) -> None:
-        """Wait until a kind can be used, is found by name, and its schema is published. Each comes in its own time."""
-        group, plural = f"{definition['group']}/{version}", definition["names"]["plural"]
-
-        async def served() -> bool:
-            found = await self._get(f"/apis/{group}")
-            if plural not in (resource["name"] for resource in found.get("resources", ())):
-                return False
-            explained = await self._get(f"/openapi/v3/apis/{group}")
-            return any(path.endswith(f"/{plural}") for path in explained.get("paths", ()))
-
-        await self._until(served, f"{plural}.{group} is not served")
-
     async def _has_default_namespace(self) -> bool:
         return "metadata" in await self._get("/api/v1/namespaces/default")
 
     async def _is_ready(self) -> bool:
         try:
             async with self._client() as client:
-                return (await client.get("/readyz")).is_success
+                return (await client.get("/readyz", timeout=READINESS)).is_success
         except httpx.TransportError:
             return False
 
@@ -302,11 +272,6 @@ class ControlPlane:
         # JSON is YAML, too.
         credentials.write_private(path, json.dumps(content, indent=2).encode())
         return path
-
-
-def _must_hold_kinds(folder: Path) -> None:
-    if not any(folder.glob("*.yaml")):
-        raise FileNotFoundError(f"{folder} holds no *.yaml")
 
 
 def _why_it_ended(complaint: str, server: Server) -> ControlPlaneError:

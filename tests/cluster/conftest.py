@@ -9,19 +9,13 @@ import itertools
 import re
 import signal
 from collections.abc import AsyncIterator
-from typing import Protocol
 
 import pytest
 
-from sandbox.controlplane.plane import CRDS, ControlPlane, control_plane
+from sandbox.controlplane.kubectl import Kubectl
+from sandbox.controlplane.plane import ControlPlane, control_plane
 
 _numbers = itertools.count(1)
-
-
-class Kubectl(Protocol):
-    """Run kubectl as the administrator; raises KubectlError with what kubectl said."""
-
-    async def __call__(self, *arguments: str, stdin: str | None = None) -> str: ...
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +24,7 @@ async def plane() -> AsyncIterator[ControlPlane]:
     # A terminated test run ends its fixtures, as an interrupted one does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     async with control_plane() as running:
-        if any(CRDS.glob("*.yaml")):
-            await running.apply_crds()
+        await running.apply_crds()
         yield running
 
 
@@ -46,5 +39,5 @@ async def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def kubectl(plane: ControlPlane) -> Kubectl:
-    """``await kubectl("get", "ee", "-n", namespace) -> str``; see the class."""
+    """``await kubectl("get", "ee", "-n", namespace) -> str``; raises KubectlError with what kubectl said."""
     return plane.kubectl

@@ -2,19 +2,23 @@
 
 import asyncio
 import contextlib
+import json
+import os
 import signal
+import socket
 import stat
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
 
+from sandbox.controlplane.binaries import cache_folder
 from sandbox.controlplane.folders import remove_what_the_dead_left
-from sandbox.controlplane.plane import ControlPlane, ControlPlaneError, KubectlError, control_plane
-
-from .conftest import Kubectl
+from sandbox.controlplane.kubectl import Kubectl, KubectlError
+from sandbox.controlplane.plane import ControlPlane, ControlPlaneError, PortTakenError, control_plane
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -55,6 +59,7 @@ spec: {colour: red}
 # A parent that starts a plane, says which processes it has, and stays.
 A_PARENT = """
 import asyncio
+from sandbox.controlplane.kubectl import Kubectl, KubectlError
 from sandbox.controlplane.plane import control_plane
 
 async def main():
@@ -133,13 +138,13 @@ async def test_a_service_account_may_do_what_rbac_grants_and_nothing_else(
         "--role=reader",
         f"--serviceaccount={namespace}:clerk",
     )
-    clerk = await plane.kubeconfig_for("clerk", namespace)
+    as_clerk = plane.kubectl_as(await plane.kubeconfig_for("clerk", namespace))
 
-    who = await plane.kubectl_as(clerk, "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
+    who = await as_clerk("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
     assert who == f"system:serviceaccount:{namespace}:clerk"
-    await plane.kubectl_as(clerk, "get", "configmaps")
+    await as_clerk("get", "configmaps")
     with pytest.raises(KubectlError, match=r"Forbidden.*cannot list resource .secrets."):
-        await plane.kubectl_as(clerk, "get", "secrets")
+        await as_clerk("get", "secrets")
 
 
 async def test_a_kubeconfig_for_nobody_is_refused(plane: ControlPlane, namespace: str) -> None:
@@ -170,6 +175,16 @@ async def test_the_api_server_stopped_and_started_has_its_address_and_data() -> 
         await plane.start_apiserver()
         assert "kept" in await plane.kubectl("get", "namespaces")
         assert plane.url == before
+
+
+async def test_a_port_that_somebody_took_meanwhile_is_named_as_the_reason() -> None:
+    async with control_plane() as plane:
+        await plane.stop_apiserver()
+        with (
+            socket.create_server(("127.0.0.1", urlsplit(plane.url).port or 0)),
+            pytest.raises(PortTakenError),
+        ):
+            await plane.start_apiserver()
 
 
 async def test_two_planes_at_once_know_nothing_of_each_other(plane: ControlPlane, namespace: str) -> None:
@@ -211,3 +226,62 @@ async def test_a_plane_whose_parent_was_interrupted_leaves_nothing() -> None:
 async def test_the_folder_of_a_living_plane_is_not_swept(plane: ControlPlane) -> None:
     remove_what_the_dead_left()
     assert plane.kubeconfig.exists()
+
+
+class Shell:
+    """A shell of a user who has a kubeconfig already, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.home.mkdir()
+        self.users_kubeconfig = self.home / "config"
+        self.users_kubeconfig.write_text("the user's own")
+
+    async def run(self, *arguments: str) -> tuple[int | None, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "sandbox.cluster", *arguments),
+            cwd=self.folder,
+            stdout=asyncio.subprocess.PIPE,
+            env={
+                **os.environ,
+                "HOME": str(self.home),
+                "KUBECONFIG": str(self.users_kubeconfig),
+                "XDG_CACHE_HOME": str(cache_folder().parent),
+                "PYTHONPATH": str(REPOSITORY),
+            },
+        )
+        output, _ = await process.communicate()
+        return process.returncode, output.decode()
+
+
+@pytest.fixture
+async def shell(tmp_path: Path) -> AsyncIterator[Shell]:
+    shell = Shell(tmp_path)
+    yield shell
+    await shell.run("down")
+
+
+async def test_the_cluster_command_prints_one_line_for_the_shell_however_often_it_is_said(
+    shell: Shell,
+) -> None:
+    line = f"export KUBECONFIG={shell.folder}/.cluster/kubeconfig\n"
+    assert await shell.run("up") == (0, line)
+    assert await shell.run("up") == (0, line)
+    assert await shell.run("status") == (0, "")
+    assert await shell.run("down") == (0, "")
+    assert await shell.run("status") == (1, "")
+
+
+async def test_the_users_kubeconfig_is_neither_read_nor_written(shell: Shell) -> None:
+    await shell.run("up")
+    assert shell.users_kubeconfig.read_text() == "the user's own"
+    assert not (shell.home / ".kube").exists()
+
+
+async def test_a_note_about_a_process_that_is_somebody_elses_by_now_ends_nobody(shell: Shell) -> None:
+    note = {"way": "local", "pid": os.getpid(), "created": 1.0}
+    (shell.folder / ".cluster").mkdir()
+    (shell.folder / ".cluster" / "running.json").write_text(json.dumps(note))
+    assert await shell.run("down") == (0, "")
+    assert await shell.run("status") == (1, "")
