@@ -31,3 +31,10 @@ setup: $(VENV)/.installed ## make the environment (every other command does so b
 lock: setup ## renew the lock files from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o locks/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -c locks/dev.txt -o locks/runtime.txt
+
+.PHONY: cluster cluster-down
+cluster: setup ## start a local control plane with the CRDs, detached; prints export KUBECONFIG=... (CLUSTER=kind: with kind)
+	@$(BIN)/python -m sandbox.cluster up
+
+cluster-down: setup ## end the local control plane
+	@$(BIN)/python -m sandbox.cluster down

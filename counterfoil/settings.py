@@ -88,7 +88,7 @@ class CommonSettings:
     """Host and port of /healthz, /readyz and /metrics. Never expose it outside the cluster."""
 
     log_level: LogLevel = field(default=LogLevel.INFO, metadata=like("info"))
-    """From which severity on is logged: debug, info, warning or error. debug adds one line per request."""
+    """From which severity on is logged: debug, info, warning or error. info has one line per callback."""
 
     log_format: LogFormat = field(default=LogFormat.JSON, metadata=like("text"))
     """json (one object per line, for log collectors) or text (for people at a terminal)."""
@@ -136,6 +136,18 @@ class ControllerSettings(CommonSettings):
 
     shards: int = field(default=1, metadata=like("3", at_least=1))
     """In how many parts the work is divided, which is the number of controller pods."""
+
+    concurrency: int = field(default=32, metadata=like("32", at_least=1))
+    """Events that this process works on at once, over all organizations. Each needs up to 16 MiB of memory while
+    it moves a large document. The limits of each Organization, Sender and Archive hold besides."""
+
+    callback_url: str | None = field(default=None, metadata=like("https://callbacks.example.com"))
+    """Address under which eSignAnyWhere reaches the receiver, for the URLs in each Organization's status.
+    Not set: spec.oauth.publicURL of the Organization, else a placeholder."""
+
+    grace: Duration = field(default=Duration(seconds=20), metadata=like("20s"))
+    """Longest time to let running transfers come to their next safe point after SIGTERM. It has to be shorter than
+    the pod's terminationGracePeriodSeconds; what is cut off is repeated after the start, never doubled."""
 
     def check(self) -> None:
         """Raise ``SettingsInvalid`` for a shard that no pod of so many can be."""

@@ -1,0 +1,204 @@
+"""
+``python -m controller``: settings in, everything wired together, then work until SIGTERM.
+
+On SIGTERM nothing new is started, what runs may come to its next safe point within the grace period, then the watches
+end. Whatever is cut off is in the events' status and goes on after the start (rule 10).
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import sys
+from collections.abc import Coroutine
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import kopf
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from controller.announce import Announcer
+from controller.clerk import Clerk
+from controller.doors import Doors
+from controller.driver import Driver
+from controller.esaws import Esaws
+from controller.keyring import Keyring
+from controller.manager import Manager
+from controller.office import Office
+from controller.organizations import Organizations
+from controller.reaper import Reaper
+from controller.reception import Reception
+from controller.requests import Requests
+from controller.secrets import Secrets
+from controller.sweep import Sweeper
+from controller.watches import handlers, operator_settings, shard_labels
+from counterfoil import __version__
+from counterfoil.clock import WallClock
+from counterfoil.cluster import ApiProblem, Cluster, connect
+from counterfoil.esaw.client import make_http
+from counterfoil.health import private_server
+from counterfoil.logs import configure
+from counterfoil.metrics import Metrics
+from counterfoil.settings import ControllerSettings, load
+
+_log = logging.getLogger("controller")
+
+STUCK = timedelta(seconds=60)
+"""An event that is due for so long without having been looked at means that the schedule no longer turns."""
+
+
+def main() -> int:
+    """Run the controller; return the exit status."""
+    settings = load(ControllerSettings, sys.argv[1:], os.environ)
+    configure(settings.log_level, settings.log_format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run(settings))
+
+
+async def run(settings: ControllerSettings) -> int:
+    """Run until SIGTERM or SIGINT; return the exit status."""
+    metrics = Metrics(CollectorRegistry(), version=__version__)
+    observe = partial(_count_request, metrics)
+    async with connect(namespace=settings.namespace, observe=observe) as cluster, make_http() as http:
+        esaws = Esaws(http, WallClock(), partial(_count_esaw, metrics))
+        manager, background = assemble(settings, cluster, esaws, metrics)
+        try:
+            await manager.load(cluster)
+        except ApiProblem as problem:
+            _log.error(
+                "the controller can't start: %s. Are the CustomResourceDefinitions installed?", problem
+            )
+            return 1
+        async with private_server(
+            settings.private_listen,
+            metrics.registry,
+            live={"schedule": partial(_schedule_turns, manager)},
+            ready={"schedule": partial(_schedule_turns, manager)},
+        ):
+            return await _work(settings, cluster, manager, background)
+
+
+def assemble(
+    settings: ControllerSettings, cluster: Cluster, esaws: Esaws, metrics: Metrics
+) -> tuple[Manager, list[Coroutine[Any, Any, None]]]:
+    """Build everything; return the manager and what has to run beside kopf."""
+    clock = WallClock()
+    office = Office()
+    secrets = Secrets(cluster, clock)
+    clerk = Clerk(cluster)
+    announcer = Announcer(cluster, clock)
+    doors = Doors(cluster, secrets, clock)
+    keyring = Keyring(cluster, secrets, clock)
+    reaper = Reaper(cluster=cluster, office=office, clock=clock)
+    driver = Driver(
+        cluster=cluster,
+        office=office,
+        reception=Reception(
+            cluster=cluster, office=office, keyring=keyring, doors=doors, esaws=esaws, clock=clock
+        ),
+        keyring=keyring,
+        clerk=clerk,
+        announcer=announcer,
+        metrics=metrics,
+        clock=clock,
+        random=random.SystemRandom().random,
+    )
+    manager = Manager(
+        office=office,
+        driver=driver,
+        doors=doors,
+        keyring=keyring,
+        organizations=Organizations(
+            cluster=cluster,
+            office=office,
+            secrets=secrets,
+            esaws=esaws,
+            clock=clock,
+            callback_url=settings.callback_url,
+        ),
+        esaws=esaws,
+        sweeper=Sweeper(cluster=cluster, office=office, keyring=keyring, esaws=esaws, clock=clock),
+        reaper=reaper,
+        clock=clock,
+        process_room=settings.concurrency,
+        shard=settings.shard,
+        shards=settings.shards,
+    )
+    requests = Requests(
+        cluster=cluster,
+        clerk=clerk,
+        announcer=announcer,
+        clock=clock,
+        labels=shard_labels(settings.shard, settings.shards),
+        exclusively=manager.schedule.exclusively,
+        changed=manager.event_changed,
+    )
+    background = [manager.schedule.run(), announcer.run(), manager.look_after_all(), requests.run()]
+    if manager.is_home("walk", "events"):
+        background.append(reaper.run())
+    return manager, background
+
+
+async def _work(
+    settings: ControllerSettings,
+    cluster: Cluster,
+    manager: Manager,
+    background: list[Coroutine[Any, Any, None]],
+) -> int:
+    stop, kopf_ready, kopf_stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    tasks = [asyncio.create_task(each) for each in background]
+    watching = asyncio.create_task(
+        kopf.operator(
+            registry=handlers(manager),
+            settings=operator_settings(shard_labels(settings.shard, settings.shards)),
+            namespaces=[cluster.namespace],
+            standalone=True,
+            ready_flag=kopf_ready,
+            stop_flag=kopf_stop,
+        )
+    )
+    stopping = asyncio.create_task(stop.wait())
+    ready = asyncio.create_task(kopf_ready.wait())
+    await asyncio.wait([ready, watching], return_when=asyncio.FIRST_COMPLETED)
+    # Now, because kopf installs handlers of its own when it starts; ours let running transfers end first.
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    _log.info("the controller works")
+    ended, _ = await asyncio.wait([stopping, watching, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    if stopping in ended:
+        _log.info("the controller stops")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(settings.grace.total_seconds()):
+                await manager.schedule.drained()
+    kopf_stop.set()
+    for task in (*tasks, ready, stopping):
+        task.cancel()
+    results = await asyncio.gather(watching, *tasks, return_exceptions=True)
+    await manager.doors.close()
+    broken = [each for each in results if isinstance(each, Exception)]
+    for problem in broken:
+        _log.error("the controller broke", exc_info=problem)
+    return 0 if stopping in ended and not broken else 1
+
+
+async def _schedule_turns(manager: Manager) -> str | None:
+    overdue = manager.schedule.overdue_since()
+    late = overdue is not None and WallClock().now() - overdue > STUCK
+    return "an event is overdue and nobody looks at it" if late else None
+
+
+def _count_request(metrics: Metrics, verb: str, resource: str, status: int) -> None:
+    metrics.kubernetes_requests.labels(verb, resource, str(status)).inc()
+
+
+def _count_esaw(metrics: Metrics, operation: str, code: str, seconds: float) -> None:
+    metrics.esaw_requests.labels(operation, code).inc()
+    metrics.esaw_request_seconds.labels(operation).observe(seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

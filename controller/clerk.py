@@ -1,0 +1,99 @@
+"""
+Writing an event's status: the only place of the controller that does.
+
+Each write carries the resourceVersion that the work was based on, so a stale worker loses. One kind of change by
+others is harmless, the receiver counting deliveries: then the write is repeated on top of it. Everything else means
+that somebody else took the event over, and this run must stop.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from counterfoil.cluster import Cluster, Conflict, NotFound, Raw, Unavailable
+from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, merge_patch, plain
+
+PATIENCE_SECONDS = (0.1, 0.3, 1.0, 3.0, 5.0, 10.0, 10.0, 10.0, 10.0, 10.0)
+"""Pauses while the API server is away: about a minute. The work is done and worth keeping; a restart would redo it."""
+
+
+class Overtaken(Exception):
+    """Somebody else changed or deleted the event since this run began; what it found is void."""
+
+
+class Clerk:
+    """Stores the status of events."""
+
+    def __init__(
+        self, cluster: Cluster, *, sleep: Callable[[float], asyncio.Future[None]] | None = None
+    ) -> None:
+        self._cluster = cluster
+        self._sleep = sleep or asyncio.sleep
+
+    async def store(self, event: EnvelopeEvent, status: EnvelopeEventStatus) -> EnvelopeEvent:
+        """
+        Store the new status of an event and return the event as it is now.
+
+        Raises ``Overtaken``, and ``Unavailable`` when the API server stayed away for more than a minute.
+        """
+        base = event
+        while True:
+            status = _counted(base, status)
+            changes = merge_patch(plain(base.status), plain(status))
+            if not changes:
+                return base
+            try:
+                raw = await self._patiently(base, changes)
+            except NotFound as gone:
+                raise Overtaken(f"{event.name} was deleted") from gone
+            except Conflict:
+                base = await self._newest(base)
+                status = _with_deliveries(status, base.status)
+                continue
+            return EnvelopeEvent.parse(raw)
+
+    async def _patiently(self, base: EnvelopeEvent, changes: Raw) -> Raw:
+        for pause in PATIENCE_SECONDS:
+            try:
+                return await self._patch(base, changes)
+            except Unavailable as away:
+                await self._sleep(away.retry_after or pause)
+        return await self._patch(base, changes)
+
+    async def _patch(self, base: EnvelopeEvent, changes: Raw) -> Raw:
+        return await self._cluster.patch_status(
+            EnvelopeEvent, base.name, changes, resource_version=base.metadata.resource_version
+        )
+
+    async def _newest(self, base: EnvelopeEvent) -> EnvelopeEvent:
+        try:
+            newest = EnvelopeEvent.parse(await self._cluster.get(EnvelopeEvent, base.name))
+        except NotFound as gone:
+            raise Overtaken(f"{base.name} was deleted") from gone
+        if newest.uid != base.uid or _without_deliveries(newest.status) != _without_deliveries(base.status):
+            raise Overtaken(f"{base.name} was changed by somebody else")
+        return newest
+
+
+def _without_deliveries(status: EnvelopeEventStatus) -> EnvelopeEventStatus:
+    return msgspec.structs.replace(status, deliveries=None, first_delivery=None, last_delivery=None)
+
+
+def _with_deliveries(status: EnvelopeEventStatus, counted: EnvelopeEventStatus) -> EnvelopeEventStatus:
+    return msgspec.structs.replace(
+        status,
+        deliveries=counted.deliveries,
+        first_delivery=counted.first_delivery,
+        last_delivery=counted.last_delivery,
+    )
+
+
+def _counted(event: EnvelopeEvent, status: EnvelopeEventStatus) -> EnvelopeEventStatus:
+    """Write down the first delivery along with the first status, so that it costs no write of its own."""
+    if status.deliveries is not None:
+        return status
+    created = event.metadata.creation_timestamp if event.deliveries else None
+    return msgspec.structs.replace(
+        status, deliveries=event.deliveries, first_delivery=created, last_delivery=created
+    )

@@ -1,0 +1,137 @@
+"""
+The doors to the archives: opened once per Archive and kept, opened anew when its spec or its Secret changes.
+
+Also tells whether each is ready: probed (written, read back, deleted) when new and from time to time, with the
+result in the Archive's ``Ready`` condition in words that an administrator can use.
+"""
+
+import asyncio
+import hashlib
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+import msgspec
+
+from controller.secrets import SecretMissing, Secrets
+from counterfoil.archives import open_door
+from counterfoil.archives.door import Door
+from counterfoil.archives.plan import problems
+from counterfoil.archives.trouble import ArchiveTrouble, SettingsInvalid
+from counterfoil.clock import Clock
+from counterfoil.cluster import Cluster, Conflict, NotFound
+from counterfoil.resources import Archive, ArchiveStatus, merge_patch, plain, with_condition
+from counterfoil.resources.conditions import Truth
+
+
+@dataclass(frozen=True)
+class _Open:
+    uid: str
+    generation: int
+    credentials: str
+    door: Door
+
+
+class Doors:
+    """Opens archives and keeps them open."""
+
+    def __init__(self, cluster: Cluster, secrets: Secrets, clock: Clock) -> None:
+        self._cluster = cluster
+        self._secrets = secrets
+        self._clock = clock
+        self._open: dict[str, _Open] = {}
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._unwritten: Counter[str] = Counter()
+
+    async def door(self, archive: Archive) -> Door:
+        """Return the door of an archive. Raises ``ArchiveTrouble`` in words for an administrator, ``ApiProblem``."""
+        async with self._locks[archive.name]:
+            credentials = await self._credentials(archive)
+            mark = _mark(credentials)
+            known = self._open.get(archive.name)
+            if known is not None and (known.uid, known.generation, known.credentials) == (
+                archive.uid,
+                archive.metadata.generation,
+                mark,
+            ):
+                return known.door
+            door = await open_door(archive.name, archive.spec, credentials)
+            self._open[archive.name] = _Open(archive.uid, archive.metadata.generation, mark, door)
+            # The old one is not closed here: a transfer may still go through it. It closes with its last user.
+            return door
+
+    def forget(self, name: str) -> None:
+        """The Archive was deleted."""
+        self._open.pop(name, None)
+        self._unwritten.pop(name, None)
+
+    def filed(self, name: str, size: int) -> None:
+        """Count bytes that arrived; they reach ``status.bytesTotal`` with the next probe."""
+        self._unwritten[name] += size
+
+    async def close(self) -> None:
+        """Close all doors."""
+        for each in self._open.values():
+            await each.door.close()
+
+    async def examine(self, archive: Archive) -> Archive | None:
+        """
+        Probe an archive and store what came out; return its new state, or None when somebody else wrote meanwhile.
+
+        Raises ``ApiProblem`` when the API server is away.
+        """
+        truth, reason, message = await self._examined(archive)
+        status = msgspec.structs.replace(
+            archive.status,
+            observed_generation=archive.metadata.generation,
+            bytes_total=archive.status.bytes_total + self._unwritten[archive.name],
+            conditions=with_condition(
+                archive.status.conditions,
+                "Ready",
+                truth,
+                reason=reason,
+                message=message,
+                now=self._clock.now(),
+                generation=archive.metadata.generation,
+            ),
+        )
+        return await self._store(archive, status)
+
+    async def _examined(self, archive: Archive) -> tuple[Truth, str, str]:
+        if wrong := problems(archive.spec):
+            return "False", "SettingsInvalid", " ".join(wrong)
+        try:
+            door = await self.door(archive)
+            await door.probe()
+        except ArchiveTrouble as trouble:
+            return "False", trouble.reason, str(trouble)
+        return "True", "Probed", "A probe was written, read back and deleted."
+
+    async def _store(self, archive: Archive, status: ArchiveStatus) -> Archive | None:
+        changes = merge_patch(plain(archive.status), plain(status))
+        if not changes:
+            return archive
+        counted = self._unwritten[archive.name]
+        try:
+            raw = await self._cluster.patch_status(
+                Archive, archive.name, changes, resource_version=archive.metadata.resource_version
+            )
+        except (Conflict, NotFound):
+            return None
+        self._unwritten[archive.name] -= counted
+        return Archive.parse(raw)
+
+    async def _credentials(self, archive: Archive) -> dict[str, bytes]:
+        try:
+            ref = archive.spec.credentials_secret_ref
+            return {} if ref is None else await self._secrets.data(ref.name)
+        except SecretMissing as missing:
+            raise SettingsInvalid(f"Archive/{archive.name}: {missing}") from missing
+        except ValueError as several:
+            raise SettingsInvalid(f"Archive/{archive.name}: {several}") from several
+
+
+def _mark(credentials: dict[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(credentials):
+        digest.update(f"{key}\0{len(credentials[key])}\0".encode() + credentials[key])
+    return digest.hexdigest()

@@ -1,0 +1,154 @@
+"""
+The senders' API keys: read, verified with eSAW (``whoami``), and given out only when they are known to work.
+
+A Sender's ``Authorized`` condition is the memory of that: it is written when a key is first seen, when another key
+lies in the Secret, and when eSAW refuses one. The key itself stays in the Secret and in this process's memory.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+
+import msgspec
+
+from controller.secrets import SecretMissing, Secrets
+from counterfoil.clock import Clock
+from counterfoil.cluster import Cluster, Conflict, NotFound
+from counterfoil.esaw.client import Esaw
+from counterfoil.esaw.problems import Answered
+from counterfoil.esaw.token import ApiToken
+from counterfoil.resources import (
+    Sender,
+    SenderKey,
+    SenderStatus,
+    condition,
+    merge_patch,
+    plain,
+    with_condition,
+)
+from counterfoil.resources.conditions import Truth
+
+RECHECK_SECONDS = 300
+"""A key that was refused may be enabled again in eSAW without being changed; so often that is tried."""
+
+
+class KeyUnusable(Exception):
+    """There is no key that works; ``reason`` and message are those of the Sender's condition."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Keyring:
+    """Gives out the keys of senders."""
+
+    changed: Callable[[Sender], None]
+    """Is told of every new state of a Sender that was written here."""
+
+    def __init__(self, cluster: Cluster, secrets: Secrets, clock: Clock) -> None:
+        self._cluster = cluster
+        self._secrets = secrets
+        self._clock = clock
+        self.changed = lambda sender: None
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def key(self, sender: Sender, esaw: Esaw) -> ApiToken:
+        """
+        Return the sender's key. Raises ``KeyUnusable``; and what eSAW raises when a new key could not be verified.
+        """
+        # Many events of one sender start at once; one of them verifies, the others wait for it.
+        async with self._locks[sender.name]:
+            try:
+                token = await self._read(sender)
+            except KeyUnusable as unusable:
+                await self._write(sender, "False", unusable.reason, str(unusable), None)
+                raise
+            authorized = condition(sender.status.conditions, "Authorized")
+            known = sender.status.key is not None and sender.status.key.fingerprint == token.fingerprint
+            if authorized is not None and known and authorized.status == "True":
+                return token
+            if authorized is not None and known and not self._worth_asking(sender):
+                raise KeyUnusable(authorized.reason, authorized.message)
+            await self._verify(sender, token, esaw)
+            return token
+
+    async def refused(self, sender: Sender, token: ApiToken) -> None:
+        """ESAW answered 401 to this key: remember it, unless another key lies there by now."""
+        async with self._locks[sender.name]:
+            await self._write(sender, "False", "TokenRejected", _rejected(sender), token)
+
+    def _worth_asking(self, sender: Sender) -> bool:
+        verified = sender.status.key.verified_at if sender.status.key else None
+        return verified is None or (self._clock.now() - verified).total_seconds() > RECHECK_SECONDS
+
+    async def _read(self, sender: Sender) -> ApiToken:
+        ref = sender.spec.token_secret_ref
+        if ref is None:
+            raise KeyUnusable("ConsentRequired", f"Sender/{sender.name} has not given its consent yet.")
+        try:
+            return ApiToken.parse(await self._secrets.value(ref.name, ref.key))
+        except SecretMissing as missing:
+            raise KeyUnusable("KeyMissing", str(missing)) from missing
+        except ValueError as unreadable:
+            raise KeyUnusable("KeyUnreadable", f"Secret/{ref.name}, key {ref.key!r}: {unreadable}") from None
+
+    async def _verify(self, sender: Sender, token: ApiToken, esaw: Esaw) -> None:
+        try:
+            who = await esaw.as_user(token).whoami()
+        except Answered as answer:
+            if answer.status != 401:
+                raise
+            await self._write(sender, "False", "TokenRejected", _rejected(sender), token)
+            raise KeyUnusable("TokenRejected", _rejected(sender)) from None
+        if who.user_id.lower() != sender.spec.user_id.lower():
+            message = f"The key belongs to another eSAW user than spec.userId of Sender/{sender.name} says."
+            await self._write(sender, "False", "WrongUser", message, token)
+            raise KeyUnusable("WrongUser", message)
+        await self._write(sender, "True", "KeyAccepted", "eSignAnyWhere accepts the key.", token)
+
+    async def _write(
+        self, sender: Sender, truth: Truth, reason: str, message: str, token: ApiToken | None
+    ) -> None:
+        """Store the condition; on a conflict the newest state decides anew, and the next caller verifies again."""
+        now = self._clock.now()
+        status = msgspec.structs.replace(
+            sender.status,
+            conditions=with_condition(
+                sender.status.conditions,
+                "Authorized",
+                truth,
+                reason=reason,
+                message=message,
+                now=now,
+                generation=sender.metadata.generation,
+            ),
+            observed_generation=sender.metadata.generation,
+            key=self._described(sender, token) if token is not None else sender.status.key,
+        )
+        await self._store(sender, status)
+
+    def _described(self, sender: Sender, token: ApiToken) -> SenderKey:
+        ref = sender.spec.token_secret_ref
+        return SenderKey(
+            secret_name=ref.name if ref is not None else None,
+            fingerprint=token.fingerprint,
+            verified_at=self._clock.now().replace(microsecond=0),
+        )
+
+    async def _store(self, sender: Sender, status: SenderStatus) -> None:
+        changes = merge_patch(plain(sender.status), plain(status))
+        if not changes:
+            return
+        try:
+            raw = await self._cluster.patch_status(
+                Sender, sender.name, changes, resource_version=sender.metadata.resource_version
+            )
+        except (Conflict, NotFound):
+            # Another replica wrote, or a person edited the Sender: its watch event is under way and counts.
+            return
+        self.changed(Sender.parse(raw))
+
+
+def _rejected(sender: Sender) -> str:
+    return f"eSignAnyWhere no longer accepts the API key of Sender/{sender.name}."

@@ -1,0 +1,80 @@
+"""
+Archiving: bring every file of one envelope into its archive, and prove that it is there.
+
+Files flow one by one: eSAW's answer -> hashing -> archive -> read-back -> ``FiledDocument``; the manifest comes last.
+Nothing is held in memory but a few chunks of one file. Running this twice for the same envelope, also after a kill
+at any point, leaves the archive as running it once does.
+
+It does not decide whether to archive (validate does), nor when to try again (the driver does), and it never deletes
+anything in eSAW (only ``clean`` can).
+"""
+
+from functools import partial
+
+import msgspec
+
+from controller.desk import Desk, PartlyDone
+from controller.outcomes import Done, Facts, Outcome, Wait
+from counterfoil.archives import filing
+from counterfoil.archives.plan import Plan
+from counterfoil.resources import ArchivedIn, EnvelopeEvent, FiledDocument, Phase, Ref
+
+
+async def archive(event: EnvelopeEvent, at: Desk) -> Outcome:
+    """File everything that is not filed yet, then write the manifest."""
+    plan = await at.plan()
+    claims = {each.file_id: each.location for each in event.status.documents}
+    if {each.facts.file_id: at.door.location(each.name) for each in plan.files} != claims:
+        return Wait(
+            "FilesChanged",
+            "The files of the envelope or their names in the archive are others than were claimed; they are listed anew.",
+            undoes=Phase.COLLECTING,
+        )
+    documents = await _already_there(event, plan, at) or await _file_all(event, plan, at)
+    manifest = await filing.conclude(
+        at.door,
+        plan,
+        await at.envelope_facts(),
+        documents,
+        archived_at=at.clock.now(),
+        extra=at.manifest_extra(event),
+    )
+    total = sum(each.size or 0 for each in documents)
+    return Done(
+        "FilesVerified",
+        f"{len(documents)} files with {total} bytes are in Archive/{at.archive.name} and were read back.",
+        facts=Facts(
+            documents=documents, archive=ArchivedIn(ref=Ref(name=at.archive.name), manifest=manifest)
+        ),
+    )
+
+
+async def _already_there(event: EnvelopeEvent, plan: Plan, at: Desk) -> tuple[FiledDocument, ...] | None:
+    """Return what an earlier run filed, if its manifest covers the whole plan and still proves true."""
+    mine = [each.location for each in event.status.documents if each.location is not None]
+    manifest = await filing.concluded(at.door, plan, event.spec.envelope_id, mine=mine)
+    if manifest is None:
+        return None
+    filed = {each.file_id: each for each in manifest.documents()}
+    if any(planned.facts.file_id not in filed for planned in plan.files):
+        return None
+    if await filing.verify(at.door, plan.folder):
+        return None
+    return tuple(filed[planned.facts.file_id] for planned in plan.files)
+
+
+async def _file_all(event: EnvelopeEvent, plan: Plan, at: Desk) -> tuple[FiledDocument, ...]:
+    await at.door.sweep_leftovers(plan.folder)
+    filed = {each.file_id: each for each in event.status.documents}
+    for planned in plan.files:
+        source = partial(at.esaw.download, planned.facts.file_id)
+        try:
+            deposited = await filing.deposit(at.door, planned, source, tags=plan.tags)
+        except Exception as problem:
+            # What was filed so far is worth keeping in the status: it tells the person who looks how far it came.
+            raise PartlyDone(tuple(filed.values())) from problem
+        at.archived_bytes(deposited.size)
+        filed[planned.facts.file_id] = msgspec.structs.replace(
+            filed[planned.facts.file_id], size=deposited.size, sha256=deposited.sha256
+        )
+    return tuple(filed.values())

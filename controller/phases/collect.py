@@ -1,0 +1,36 @@
+"""
+Collecting: which files the envelope has, under which names they go into the archive, and whether those are free.
+
+The names are claimed by storing them in the event's status before anything is written: so a later run knows its own
+half-done work from a stranger's file, and never overwrites the latter. Nothing is downloaded and nothing written.
+"""
+
+from controller.desk import Desk
+from controller.outcomes import Done, Facts, Outcome, Wait
+from counterfoil.archives import filing
+from counterfoil.resources import ArchivedIn, EnvelopeEvent, FiledDocument, Ref
+
+
+async def collect(event: EnvelopeEvent, at: Desk) -> Outcome:
+    """List the files and claim a name in the archive for each."""
+    plan = await at.plan()
+    if not plan.files:
+        return Wait("NoFiles", "eSignAnyWhere lists no file for this envelope yet.")
+
+    mine = [each.location for each in event.status.documents if each.location is not None]
+    await filing.concluded(at.door, plan, event.spec.envelope_id, mine=mine)
+    locations = await filing.claim(at.door, plan, mine=mine)
+    documents = tuple(
+        FiledDocument(
+            file_id=planned.facts.file_id,
+            kind=planned.facts.kind,
+            file_name=planned.facts.file_name,
+            location=location,
+        )
+        for planned, location in zip(plan.files, locations, strict=True)
+    )
+    return Done(
+        "FilesListed",
+        f"{len(documents)} files are to be archived in Archive/{at.archive.name}.",
+        facts=Facts(documents=documents, archive=ArchivedIn(ref=Ref(name=at.archive.name))),
+    )

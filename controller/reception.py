@@ -1,0 +1,142 @@
+"""
+Before the phases: may this event be worked on at all, for which sender, with which key, into which archive?
+
+A ladder of early returns, each with the outcome that its reader will see; at its end stands a ``Desk``. It decides
+from the newest known Organization, Sender and Archive, so an event that waited sees what was mended since.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+from controller.desk import Desk
+from controller.doors import Doors
+from controller.esaws import Esaws
+from controller.keyring import Keyring, KeyUnusable
+from controller.office import Office
+from controller.outcomes import Fail, Hold, NeedConsent, Outcome, Skip, Wait
+from counterfoil.archives.trouble import ArchiveTrouble
+from counterfoil.clock import Clock
+from counterfoil.cluster import Cluster, NotFound
+from counterfoil.esaw.token import ApiToken
+from counterfoil.resources import (
+    Archive,
+    Envelope,
+    EnvelopeEvent,
+    Handling,
+    Organization,
+    ResourceInvalid,
+    Sender,
+)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The action is only to be noted down: the event is finished without a phase."""
+
+
+@dataclass(frozen=True)
+class Seated:
+    """The event may be worked on; ``token`` is the key in use, to be named when eSAW refuses it."""
+
+    desk: Desk
+    token: ApiToken
+
+
+class Reception:
+    """Looks up everything that a run needs."""
+
+    def __init__(
+        self, *, cluster: Cluster, office: Office, keyring: Keyring, doors: Doors, esaws: Esaws, clock: Clock
+    ) -> None:
+        self._cluster = cluster
+        self._office = office
+        self._keyring = keyring
+        self._doors = doors
+        self._esaws = esaws
+        self._clock = clock
+
+    async def sender(self, event: EnvelopeEvent, organization: Organization) -> Sender | Outcome:
+        """Return who sent the envelope: the one its Envelope names, else the organization's default."""
+        name = self._office.sender_of.get(event.name) or await self._look_up(event, organization)
+        if name is None:
+            return Fail(
+                "SenderUnknown",
+                "No Envelope resource tells who sent this envelope, and "
+                f"Organization/{organization.name} has no spec.defaultSenderRef. Create the Envelope or set a default, "
+                "then retry.",
+            )
+        sender = self._office.senders.get(name)
+        if sender is None:
+            return Wait("SenderMissing", f"Sender/{name} does not exist.")
+        if sender.spec.organization_ref.name != organization.name:
+            return Fail("SenderOfOtherOrganization", f"Sender/{name} belongs to another Organization.")
+        self._office.sender_of[event.name] = name
+        return sender
+
+    def standing(self, event: EnvelopeEvent) -> Organization | Recorded | Outcome:
+        """Return the organization if it wants this event worked on now."""
+        organization = self._office.organizations.get(event.organization)
+        if event.spec.suspend:
+            return Hold("Suspended", "spec.suspend of this event is true.")
+        if organization is None:
+            return Wait("OrganizationMissing", f"Organization/{event.organization} does not exist.")
+        if organization.spec.suspend:
+            return Hold("OrganizationSuspended", f"spec.suspend of Organization/{organization.name} is true.")
+        rule = organization.spec.rule(event.spec.action)
+        if rule is None:
+            return Skip(
+                "ActionNotConfigured",
+                f"Organization/{organization.name} no longer lists the action {event.spec.action}.",
+            )
+        return Recorded() if rule.handling is Handling.RECORD else organization
+
+    async def seat(
+        self, event: EnvelopeEvent, organization: Organization, sender: Sender
+    ) -> Seated | Outcome:
+        """
+        Return the desk for a run.
+
+        Raises what eSAW or the API server raise when a key has to be verified or a Secret read first.
+        """
+        if sender.spec.suspend:
+            return Hold("SenderSuspended", f"spec.suspend of Sender/{sender.name} is true.")
+        archive = self._archive(organization)
+        if not isinstance(archive, Archive):
+            return archive
+        esaw = self._esaws.of(organization)
+        try:
+            token = await self._keyring.key(sender, esaw)
+        except KeyUnusable as unusable:
+            return NeedConsent(unusable.reason, str(unusable))
+        try:
+            door = await self._doors.door(archive)
+        except ArchiveTrouble as trouble:
+            return Wait("ArchiveNotReady", str(trouble))
+        desk = Desk(
+            event=event,
+            organization=organization,
+            sender=sender,
+            archive=archive,
+            door=door,
+            esaw=esaw.as_user(token),
+            clock=self._clock,
+            archived_bytes=partial(self._doors.filed, archive.name),
+        )
+        return Seated(desk, token)
+
+    def _archive(self, organization: Organization) -> Archive | Outcome:
+        ref = organization.spec.archive_ref
+        if ref is None:
+            return Wait("ArchiveMissing", f"Organization/{organization.name} has no spec.archiveRef.")
+        archive = self._office.archives.get(ref.name)
+        if archive is None:
+            return Wait("ArchiveMissing", f"Archive/{ref.name} does not exist.")
+        return archive
+
+    async def _look_up(self, event: EnvelopeEvent, organization: Organization) -> str | None:
+        try:
+            envelope = Envelope.parse(await self._cluster.get(Envelope, event.spec.envelope_id))
+        except (NotFound, ResourceInvalid):
+            default = organization.spec.default_sender_ref
+            return default.name if default is not None else None
+        return envelope.spec.sender_ref.name

@@ -1,0 +1,90 @@
+"""
+The sweep: finished envelopes whose callback never came are found by asking eSAW, per authorised sender.
+
+What it finds becomes the same deterministic event as a callback would have made (``origin: Sweep``), so an envelope
+that was called about is never worked on twice; the API server says "already there", and that is all.
+"""
+
+import logging
+
+from controller.esaws import Esaws
+from controller.keyring import Keyring, KeyUnusable
+from controller.office import Office
+from counterfoil.clock import Clock
+from counterfoil.cluster import AlreadyExists, Cluster
+from counterfoil.esaw.problems import EsawProblem
+from counterfoil.resources import EnvelopeEvent, Handling, Organization, Origin, Sender, envelope_id, is_true
+from counterfoil.resources.noting import note
+
+_log = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Looks for finished envelopes."""
+
+    def __init__(
+        self, *, cluster: Cluster, office: Office, keyring: Keyring, esaws: Esaws, clock: Clock
+    ) -> None:
+        self._cluster = cluster
+        self._office = office
+        self._keyring = keyring
+        self._esaws = esaws
+        self._clock = clock
+
+    async def sweep(self, organization: Organization) -> int:
+        """
+        Ask for all authorised senders of the organization; return how many events were new.
+
+        A sender whose envelopes can't be asked for now is passed over until the next sweep. Raises ``ApiProblem``.
+        """
+        action = _action(organization)
+        if action is None or organization.spec.sweep is None:
+            return 0
+        senders = [
+            each
+            for each in self._office.senders
+            if each.spec.organization_ref.name == organization.name
+            and not each.spec.suspend
+            and is_true(each.status.conditions, "Authorized")
+        ]
+        found = 0
+        for sender in senders:
+            try:
+                found += await self._sweep_sender(organization, sender, action)
+            except (EsawProblem, KeyUnusable) as problem:
+                _log.info("the sweep passed over a sender: %s", problem, extra={"sender": sender.name})
+        return found
+
+    async def _sweep_sender(self, organization: Organization, sender: Sender, action: str) -> int:
+        esaw = self._esaws.of(organization)
+        user = esaw.as_user(await self._keyring.key(sender, esaw))
+        sweep = organization.spec.sweep
+        now = self._clock.now()
+        start = now - sweep.lookback if sweep is not None else None
+        new = 0
+        for status in organization.spec.statuses:
+            for hit in await user.find(status=status, start=start, end=now):
+                new += await self._note(organization, sender, hit.id, action)
+        return new
+
+    async def _note(self, organization: Organization, sender: Sender, found: str, action: str) -> int:
+        event = note(
+            organization=organization.name,
+            envelope=envelope_id(found),
+            action=action,
+            origin=Origin.SWEEP,
+            sender=sender.name,
+        )
+        try:
+            await self._cluster.create(EnvelopeEvent, event)
+        except AlreadyExists:
+            return 0
+        _log.info("the sweep found an envelope without a callback", extra={"envelope": found})
+        return 1
+
+
+def _action(organization: Organization) -> str | None:
+    """Return the action that the callback would have had: the organization's first that leads into the archive."""
+    archived = [rule.action for rule in organization.spec.actions if rule.handling is Handling.ARCHIVE]
+    usual = [action for action in archived if action.lower() == "envelopefinished"]
+    return next(iter(usual + archived), None)

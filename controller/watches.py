@@ -1,0 +1,67 @@
+"""
+kopf: watches the four kinds and tells the manager; nothing more of it is used.
+
+Low-level event handlers only: no finalizers, no annotations, no patches by the framework, so an event costs the API
+server just the writes of its own status. Finished events leave the watch by a field selector (kopf 1.45 and newer),
+which makes them cost nothing (rule 9); a controller of several watches the events of its own shards by label.
+"""
+
+from typing import Any
+
+import kopf
+
+from controller.manager import Manager
+from counterfoil.resources import FINAL, GROUP, SHARD_COUNT, SHARD_LABEL, VERSION
+
+UNFINISHED = ",".join(f"status.phase!={phase}" for phase in sorted(FINAL))
+
+
+def shard_labels(shard: int, shards: int) -> str:
+    """Return the label selector for controller ``shard`` of ``shards``; empty when it is the only one."""
+    if shards == 1:
+        return ""
+    mine = ",".join(str(number) for number in range(shard, SHARD_COUNT, shards))
+    return f"{SHARD_LABEL} in ({mine})"
+
+
+def operator_settings(labels: str) -> kopf.OperatorSettings:
+    """Return kopf's settings for our way of using it."""
+    settings = kopf.OperatorSettings()
+    settings.watching.field_selectors[GROUP, "envelopeevents"] = UNFINISHED
+    if labels:
+        settings.watching.label_selectors[GROUP, "envelopeevents"] = labels
+    settings.watching.chunk_size = 500
+    settings.watching.server_timeout = 300
+    settings.watching.connect_timeout = 10
+    settings.networking.request_timeout = 30
+    # Namespaced rights only: no watching of namespaces and CRDs cluster-wide.
+    settings.scanning.disabled = True
+    settings.posting.enabled = False
+    # None: a limit would let slow objects starve the others (kopf's queueing.py); ours are in controller.lanes.
+    settings.queueing.worker_limit = None
+    # A worker lives while its object changes; a longer life would only cost memory.
+    settings.queueing.idle_timeout = 0.1
+    return settings
+
+
+def handlers(manager: Manager) -> kopf.OperatorRegistry:
+    """Return the registry with one low-level handler per kind."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.event(GROUP, VERSION, "envelopeevents", registry=registry)
+    async def event_seen(event: kopf.RawEvent, **_: Any) -> None:
+        manager.event_seen(event["type"], event["object"])
+
+    @kopf.on.event(GROUP, VERSION, "organizations", registry=registry)
+    async def organization_seen(event: kopf.RawEvent, **_: Any) -> None:
+        manager.organization_seen(event["type"], event["object"])
+
+    @kopf.on.event(GROUP, VERSION, "senders", registry=registry)
+    async def sender_seen(event: kopf.RawEvent, **_: Any) -> None:
+        manager.sender_seen(event["type"], event["object"])
+
+    @kopf.on.event(GROUP, VERSION, "archives", registry=registry)
+    async def archive_seen(event: kopf.RawEvent, **_: Any) -> None:
+        manager.archive_seen(event["type"], event["object"])
+
+    return registry

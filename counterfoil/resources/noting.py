@@ -1,0 +1,56 @@
+"""
+The object that notes an event down, the same from whoever does: the receiver, the sweep, a person's command.
+
+Pure: what was called about goes in, the object to create comes out, with its one name, its labels and its shard.
+"""
+
+from typing import Any
+
+from counterfoil.resources.base import (
+    ACTION_LABEL,
+    API_VERSION,
+    ENVELOPE_LABEL,
+    ORGANIZATION_LABEL,
+    SENDER_LABEL,
+    SHARD_LABEL,
+    Ref,
+    plain,
+)
+from counterfoil.resources.envelopeevent import EnvelopeEvent, EnvelopeEventSpec, Origin, Workstep
+from counterfoil.resources.naming import EnvelopeId, event_name, shard
+
+
+def note(
+    *,
+    organization: str,
+    envelope: EnvelopeId,
+    action: str,
+    workstep: Workstep | None = None,
+    origin: Origin = Origin.CALLBACK,
+    sender: str | None = None,
+) -> dict[str, Any]:
+    """
+    Build the EnvelopeEvent to create.
+
+    ``sender`` is the name of the organization's default Sender, if it has one: who it really is, the controller finds
+    out, and corrects the label where it has to.
+    """
+    labels = {
+        ORGANIZATION_LABEL: organization,
+        ENVELOPE_LABEL: envelope,
+        ACTION_LABEL: action,
+        SHARD_LABEL: str(shard(envelope)),
+    }
+    if sender is not None:
+        labels[SENDER_LABEL] = sender
+    workstep_id = workstep.id if workstep is not None and workstep.id is not None else ""
+    spec = EnvelopeEventSpec(
+        organization_ref=Ref(name=organization), envelope_id=envelope, action=action, workstep=workstep, origin=origin
+    )
+    return {
+        "apiVersion": API_VERSION,
+        "kind": EnvelopeEvent.KIND,
+        "metadata": {"name": event_name(organization, envelope, action, workstep_id), "labels": labels},
+        # Written out although it is the default: an auditor reads the stored object, not our schema.
+        "spec": {**plain(spec), "origin": origin.value},
+    }

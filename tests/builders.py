@@ -1,0 +1,228 @@
+"""
+Builders of resources for tests: good defaults, and words for what a test is about.
+
+``an_event().in_phase("Archiving").with_condition("Archived", "True").build()``
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+import msgspec
+
+from counterfoil.resources import (
+    ArchivedIn,
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    EnvelopeSeen,
+    FiledDocument,
+    FileKind,
+    Organization,
+    Origin,
+    Phase,
+    Ref,
+    Sender,
+    with_condition,
+)
+from counterfoil.resources.base import Metadata
+from counterfoil.resources.conditions import Truth
+from counterfoil.resources.envelopeevent import EnvelopeEventSpec
+from counterfoil.resources.naming import EnvelopeId, event_name
+
+NOON = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
+ENVELOPE = EnvelopeId("0f9c1c2e-4b1d-4c58-9a57-6d1f0a3b2c4d")
+
+
+class AClock:
+    """A clock that a test sets."""
+
+    def __init__(self, now: datetime = NOON) -> None:
+        self._now = now
+        self.slept: list[float] = []
+
+    def now(self) -> datetime:
+        """Return the set time."""
+        return self._now
+
+    def advance(self, **how_long: float) -> None:
+        """Let time pass."""
+        self._now += timedelta(**how_long)
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass at once."""
+        self.slept.append(seconds)
+        self._now += timedelta(seconds=seconds)
+
+
+class EventBuilder:
+    """Builds EnvelopeEvents."""
+
+    def __init__(self, envelope: str = ENVELOPE) -> None:
+        self._spec = EnvelopeEventSpec(
+            organization_ref=Ref(name="acme"), envelope_id=envelope, action="envelopeFinished"
+        )
+        self._status = EnvelopeEventStatus()
+        self._version = 1
+        self._created = NOON
+        self._labels: dict[str, str] = {}
+        self._name: str | None = None
+
+    def named(self, name: str) -> Self:
+        """Give a name of its own."""
+        self._name = name
+        return self
+
+    def by(self, origin: Origin) -> Self:
+        """Say who noted it down."""
+        self._spec = msgspec.structs.replace(self._spec, origin=origin)
+        return self
+
+    def for_action(self, action: str) -> Self:
+        """Say which action was called about."""
+        self._spec = msgspec.structs.replace(self._spec, action=action)
+        return self
+
+    def suspended(self) -> Self:
+        """Hold it."""
+        self._spec = msgspec.structs.replace(self._spec, suspend=True)
+        return self
+
+    def labelled(self, label: str, value: str) -> Self:
+        """Put a label on."""
+        self._labels[label] = value
+        return self
+
+    def at_version(self, version: int) -> Self:
+        """Set the resourceVersion."""
+        self._version = version
+        return self
+
+    def created(self, when: datetime) -> Self:
+        """Set the creation time."""
+        self._created = when
+        return self
+
+    def status(self, **changes: Any) -> Self:
+        """Set fields of the status."""
+        self._status = msgspec.structs.replace(self._status, **changes)
+        return self
+
+    def in_phase(self, phase: Phase, reason: str | None = None) -> Self:
+        """Set phase and reason."""
+        return self.status(phase=phase, reason=reason)
+
+    def with_condition(self, type_: str, truth: Truth = "True", reason: str = "Tested") -> Self:
+        """Set a condition."""
+        return self.status(
+            conditions=with_condition(
+                self._status.conditions, type_, truth, reason=reason, message="", now=NOON, generation=1
+            )
+        )
+
+    def archived(self, *names: str) -> Self:
+        """Bring it to where everything is in the archive and proved."""
+        documents = tuple(
+            FiledDocument(
+                file_id=f"file-{name}",
+                kind=FileKind.DOCUMENT,
+                file_name=name,
+                size=10,
+                sha256="ab" * 32,
+                location=f"file:///archive/{name}",
+            )
+            for name in names or ("contract.pdf",)
+        )
+        return (
+            self.status(
+                phase=Phase.CLEANING,
+                documents=documents,
+                archive=ArchivedIn(ref=Ref(name="dms"), manifest="file:///archive/counterfoil.json"),
+                envelope=EnvelopeSeen(name="Contract", status="Completed", sender_ref=Ref(name="anna")),
+            )
+            .with_condition("Validated")
+            .with_condition("Collected")
+            .with_condition("Archived")
+        )
+
+    def build(self) -> EnvelopeEvent:
+        """Return the event."""
+        name = self._name or event_name("acme", EnvelopeId(self._spec.envelope_id), self._spec.action)
+        return EnvelopeEvent(
+            metadata=Metadata(
+                name=name,
+                namespace="tests",
+                uid=f"uid-{name}",
+                resource_version=str(self._version),
+                generation=1,
+                creation_timestamp=self._created,
+                labels=self._labels,
+            ),
+            spec=self._spec,
+            status=self._status,
+        )
+
+
+def an_event(envelope: str = ENVELOPE) -> EventBuilder:
+    """Begin an event as a callback makes it."""
+    return EventBuilder(envelope)
+
+
+def an_organization(
+    name: str = "acme", *, version: int = 1, generation: int = 1, **spec: Any
+) -> Organization:
+    """Build an Organization; ``spec`` in the words of the CRD."""
+    return Organization.parse(
+        {
+            "metadata": {
+                "name": name,
+                "uid": f"uid-{name}",
+                "resourceVersion": str(version),
+                "generation": generation,
+            },
+            "spec": {
+                "baseURL": "https://esaw.example.com",
+                "callback": {"tokenSecretRef": [{"name": "callback", "key": "token"}]},
+                "archiveRef": {"name": "dms"},
+                "defaultSenderRef": {"name": "anna"},
+                **spec,
+            },
+        }
+    )
+
+
+def a_sender(
+    name: str = "anna",
+    *,
+    authorized: Truth | None = "True",
+    version: int = 1,
+    organization: str = "acme",
+    **spec: Any,
+) -> Sender:
+    """Build a Sender whose key is known to work, or not, or unknown."""
+    conditions = []
+    if authorized is not None:
+        conditions.append(
+            {
+                "type": "Authorized",
+                "status": authorized,
+                "reason": "Tested",
+                "message": "",
+                "lastTransitionTime": "2026-07-01T12:00:00Z",
+            }
+        )
+    return Sender.parse(
+        {
+            "metadata": {
+                "name": name,
+                "uid": f"uid-{name}",
+                "resourceVersion": str(version),
+                "generation": 1,
+            },
+            "spec": {
+                "organizationRef": {"name": organization},
+                "userId": "7a0f9b9e-0000-4000-8000-000000000001",
+                "tokenSecretRef": {"name": f"{name}-key", "key": "token"},
+                **spec,
+            },
+            "status": {"conditions": conditions},
+        }
+    )

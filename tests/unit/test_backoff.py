@@ -1,0 +1,52 @@
+"""When to try again, and when to give up."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.backoff import is_over, next_attempt
+from counterfoil.durations import Duration
+from counterfoil.resources import Retry
+from tests.builders import NOON
+
+POLICY = Retry(initial=Duration(seconds=10), max=Duration(hours=1), deadline=Duration(hours=24))
+
+
+@pytest.mark.parametrize(
+    ("attempts", "ceiling"), [(1, 10), (2, 20), (3, 40), (9, 2560), (10, 3600), (50, 3600), (10_000, 3600)]
+)
+def test_the_pause_doubles_with_every_attempt_up_to_the_longest(attempts: int, ceiling: int) -> None:
+    due = next_attempt(attempts, POLICY, now=NOON, random=lambda: 0.5)
+    assert due == NOON + timedelta(seconds=ceiling * 0.5)
+
+
+@given(attempts=st.integers(1, 100), chance=st.floats(0, 1, exclude_max=True))
+def test_the_jitter_is_full_so_it_may_be_anything_from_now_to_the_ceiling(
+    attempts: int, chance: float
+) -> None:
+    due = next_attempt(attempts, POLICY, now=NOON, random=lambda: chance)
+    assert NOON <= due <= NOON + POLICY.max
+
+
+def test_it_never_comes_back_before_the_other_side_allowed() -> None:
+    allowed = NOON + timedelta(minutes=7)
+    assert next_attempt(1, POLICY, now=NOON, random=lambda: 0.0, not_before=allowed) == allowed
+
+
+def test_those_who_were_all_sent_away_until_noon_do_not_all_come_back_at_noon() -> None:
+    allowed = NOON + timedelta(minutes=7)
+    due = {
+        next_attempt(3, POLICY, now=NOON, random=lambda r=r: r / 10, not_before=allowed) for r in range(10)
+    }  # type: ignore[misc]
+    assert len(due) == 10
+
+
+def test_a_phase_is_over_when_its_deadline_has_passed_and_not_a_moment_earlier() -> None:
+    assert not is_over(NOON, POLICY, now=NOON + timedelta(hours=23, minutes=59))
+    assert is_over(NOON, POLICY, now=NOON + timedelta(hours=24))
+
+
+def test_a_phase_that_has_not_begun_is_never_over() -> None:
+    assert not is_over(None, POLICY, now=NOON)

@@ -1,0 +1,163 @@
+"""The life of an event: what its status becomes after each answer of a phase."""
+
+import dataclasses
+from datetime import timedelta
+
+import pytest
+
+from controller.outcomes import Done, Facts, Fail, Hold, NeedConsent, Outcome, Pause, Skip, Wait
+from controller.transitions import LADDER, Circumstances, after, authorized, recorded, resume_at
+from counterfoil.durations import Duration
+from counterfoil.resources import EnvelopeEventStatus, EnvelopeSeen, Phase, Retry, condition
+from tests.builders import NOON, an_event
+
+RETRY = Retry(initial=Duration(seconds=10), max=Duration(hours=1), deadline=Duration(hours=24))
+
+
+def at(minutes: float = 0) -> Circumstances:
+    return Circumstances(now=NOON + timedelta(minutes=minutes), generation=1, retry=RETRY, random=lambda: 1.0)
+
+
+def climbed(*phases: Phase) -> EnvelopeEventStatus:
+    status = EnvelopeEventStatus()
+    for phase in phases:
+        status = after(status, phase, Done("Fine", "Fine."), at())
+    return status
+
+
+def reason(status: EnvelopeEventStatus, type_: str) -> tuple[str, str]:
+    found = condition(status.conditions, type_)
+    assert found is not None
+    return found.status, found.reason
+
+
+def test_the_happy_path_goes_through_all_phases_to_succeeded() -> None:
+    status = climbed(*LADDER)
+    assert status.phase is Phase.SUCCEEDED
+    assert reason(status, "Ready") == ("True", "Fine")
+    assert status.completed_at == NOON
+    assert {each.type for each in status.conditions if each.status == "True"} == {
+        "Validated",
+        "Collected",
+        "Archived",
+        "Cleaned",
+        "Ready",
+    }
+
+
+@pytest.mark.parametrize(
+    ("reached", "next_phase"),
+    [
+        ((), Phase.VALIDATING),
+        (LADDER[:1], Phase.COLLECTING),
+        (LADDER[:2], Phase.ARCHIVING),
+        (LADDER[:3], Phase.CLEANING),
+    ],
+)
+def test_after_a_restart_it_goes_on_at_the_first_phase_that_was_not_reached(
+    reached: tuple[Phase, ...], next_phase: Phase
+) -> None:
+    assert resume_at(climbed(*reached)) is next_phase
+
+
+def test_a_failed_attempt_is_counted_and_has_its_next_time() -> None:
+    status = after(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", "No answer."), at())
+    assert (status.phase, status.reason, status.attempts) == (Phase.VALIDATING, "EsawUnreachable", 1)
+    assert status.next_attempt_time == NOON + timedelta(seconds=10)
+    assert status.last_error is not None
+    assert status.last_error.reason == "EsawUnreachable"
+
+
+def test_equal_retries_change_nothing_that_a_person_reads() -> None:
+    once = after(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", "No answer."), at())
+    twice = after(once, Phase.VALIDATING, Wait("EsawUnreachable", "No answer."), at(1))
+    assert (once.reason, once.message, once.conditions) == (twice.reason, twice.message, twice.conditions)
+    assert twice.attempts == 2
+
+
+def test_no_phase_waits_for_ever() -> None:
+    status = after(EnvelopeEventStatus(), Phase.ARCHIVING, Wait("ArchiveFull", "No room."), at())
+    status = after(status, Phase.ARCHIVING, Wait("ArchiveFull", "No room."), at(24 * 60))
+    assert (status.phase, status.reason) == (Phase.FAILED, "DeadlineExceeded")
+    assert status.message is not None
+    assert "ArchiveFull: No room." in status.message
+    assert status.last_error is not None
+    assert status.last_error.reason == "ArchiveFull"
+
+
+def test_each_phase_has_its_own_attempts_and_deadline() -> None:
+    status = after(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", ""), at())
+    status = after(status, Phase.VALIDATING, Done("Fine", ""), at(60))
+    assert status.attempts == 0
+    assert status.phase_started_at == NOON + timedelta(minutes=60)
+
+
+def test_a_pause_is_no_attempt_and_no_error() -> None:
+    until = NOON + timedelta(days=7)
+    status = after(climbed(*LADDER[:3]), Phase.CLEANING, Pause("CleanupDelayed", "Later.", until), at())
+    assert (status.phase, status.next_attempt_time, status.attempts) == (Phase.CLEANING, until, 0)
+    assert status.last_error is None
+
+
+def test_while_a_person_holds_it_no_deadline_runs() -> None:
+    status = after(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", ""), at())
+    held = after(status, Phase.VALIDATING, Hold("Suspended", "Held."), at(1))
+    assert held.next_attempt_time is None
+    later = after(held, Phase.VALIDATING, Wait("EsawUnreachable", ""), at(48 * 60))
+    assert later.phase is Phase.VALIDATING
+
+
+def test_a_dead_key_parks_the_event_without_a_time_and_without_losing_what_was_reached() -> None:
+    status = after(climbed(*LADDER[:3]), Phase.CLEANING, NeedConsent("TokenRejected", "The key."), at())
+    assert (status.phase, status.next_attempt_time) == (Phase.AWAITING_CONSENT, None)
+    assert reason(status, "Authorized") == ("False", "TokenRejected")
+    assert resume_at(status) is Phase.CLEANING
+
+
+def test_what_was_skipped_begins_at_the_beginning_when_it_is_reopened() -> None:
+    status = after(climbed(*LADDER[:3]), Phase.CLEANING, Skip("EnvelopeRestarted", "Alive."), at())
+    assert status.phase is Phase.SKIPPED
+    assert resume_at(status) is Phase.VALIDATING
+
+
+def test_a_failure_keeps_what_was_reached_so_that_a_retry_goes_on_from_there() -> None:
+    status = after(climbed(*LADDER[:2]), Phase.ARCHIVING, Fail("ArchiveOccupied", "Taken."), at())
+    assert (status.phase, status.completed_at) == (Phase.FAILED, NOON)
+    assert resume_at(status) is Phase.ARCHIVING
+    assert reason(status, "Archived") == ("False", "ArchiveOccupied")
+
+
+def test_an_outcome_can_undo_an_earlier_phase() -> None:
+    changed = Wait("FilesChanged", "Others.", undoes=Phase.COLLECTING)
+    status = after(climbed(*LADDER[:2]), Phase.ARCHIVING, changed, at())
+    assert resume_at(status) is Phase.COLLECTING
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Done("A", ""),
+        Wait("A", ""),
+        Pause("A", "", NOON),
+        Hold("A", ""),
+        NeedConsent("A", ""),
+        Skip("A", ""),
+        Fail("A", ""),
+    ],
+    ids=lambda outcome: type(outcome).__name__,
+)
+def test_what_a_phase_learned_is_kept_whatever_came_of_it(outcome: Outcome) -> None:
+
+    seen = EnvelopeSeen(name="Contract", status="Completed")
+    told = dataclasses.replace(outcome, facts=Facts(envelope=seen))
+    assert after(EnvelopeEventStatus(), Phase.VALIDATING, told, at()).envelope == seen
+
+
+def test_an_event_that_is_only_noted_down_succeeds_without_a_phase() -> None:
+    status = recorded(EnvelopeEventStatus(), Done("Recorded", "Noted."), at())
+    assert (status.phase, status.reason) == (Phase.SUCCEEDED, "Recorded")
+
+
+def test_the_authorized_condition_is_set_once_and_then_left_alone() -> None:
+    once = authorized(an_event().build().status, "anna", at())
+    assert authorized(once, "anna", at(5)) is once
