@@ -37,9 +37,11 @@ def test_it_never_comes_back_before_the_other_side_allowed() -> None:
 
 def test_those_who_were_all_sent_away_until_noon_do_not_all_come_back_at_noon() -> None:
     allowed = NOON + timedelta(minutes=7)
+    chances = iter(range(10))
     due = {
-        next_attempt(3, POLICY, now=NOON, random=lambda r=r: r / 10, not_before=allowed) for r in range(10)
-    }  # type: ignore[misc]
+        next_attempt(3, POLICY, now=NOON, random=lambda: next(chances) / 10, not_before=allowed)
+        for _ in range(10)
+    }
     assert len(due) == 10
 
 
