@@ -1,0 +1,95 @@
+"""
+Names and shards of events are for ever: objects in clusters carry them, and other processes compute them again.
+
+The known values were computed with coreutils, as in ``printf 'acme\\000…\\000envelopeFinished\\000' | sha256sum``.
+"""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from counterfoil.resources import SHARD_COUNT, EnvelopeId, envelope_id, event_name, is_action, shard
+
+ID = EnvelopeId("0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10")
+text = st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=20)
+
+
+@pytest.mark.parametrize(
+    ("organization", "action", "workstep", "digits"),
+    [
+        ("acme", "envelopeFinished", "", "486a4fe22f"),
+        ("acme", "envelopeFinished", "ws1", "ddbd4008cd"),
+        ("other", "envelopeFinished", "", "80566d038c"),
+        ("acme", "workstepFinished", "", "1c8f7106e9"),
+    ],
+)
+def test_the_name_of_an_event_is_a_known_value(
+    organization: str, action: str, workstep: str, digits: str
+) -> None:
+    assert event_name(organization, ID, action, workstep) == f"{ID}-{digits}"
+
+
+@pytest.mark.parametrize(
+    ("envelope", "number"),
+    [
+        ("0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10", 55),
+        ("00000000-0000-0000-0000-000000000000", 20),
+        ("ffffffff-ffff-ffff-ffff-ffffffffffff", 2),
+        ("01234567-89ab-cdef-0123-456789abcdef", 29),
+    ],
+)
+def test_the_shard_of_an_envelope_is_a_known_value(envelope: str, number: int) -> None:
+    assert shard(envelope_id(envelope)) == number
+
+
+@given(st.uuids())
+def test_a_shard_is_one_of_those_that_there_are(guid: object) -> None:
+    assert 0 <= shard(envelope_id(str(guid))) < SHARD_COUNT
+
+
+@given(st.tuples(text, text, text), st.tuples(text, text, text))
+def test_two_callbacks_have_the_same_name_only_if_they_are_the_same(
+    one: tuple[str, str, str], other: tuple[str, str, str]
+) -> None:
+    names = {
+        event_name(organization, ID, action, workstep) for organization, action, workstep in (one, other)
+    }
+    assert len(names) == len({one, other})
+
+
+def test_parts_of_a_key_do_not_run_into_each_other() -> None:
+    assert event_name("ac", ID, "meFinished") != event_name("acme", ID, "Finished")
+    assert event_name("acme", ID, "a", "b") != event_name("acme", ID, "ab", "")
+
+
+@given(st.uuids())
+def test_an_envelope_id_is_read_in_any_letter_case(guid: object) -> None:
+    assert envelope_id(str(guid).upper()) == str(guid)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "",
+        "##EnvelopeId##",
+        "0f9c1c2e5d1b4f6e9c552f1f0a3b7d10",
+        "{0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10}",
+        "0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d1g",
+        "0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10\n",
+        "../0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10",
+        "\u0660f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10",
+    ],
+)
+def test_what_is_no_guid_is_no_envelope_id(told: str) -> None:
+    with pytest.raises(ValueError, match="an envelope id is a GUID"):
+        envelope_id(told)
+
+
+@pytest.mark.parametrize("told", ["envelopeFinished", "A", "a1", "a" * 64])
+def test_a_letter_and_then_letters_and_digits_are_an_action(told: str) -> None:
+    assert is_action(told)
+
+
+@pytest.mark.parametrize("told", ["", "1a", "a-b", "a b", "##Action##", "a" * 65, "aktión", "a\n"])
+def test_anything_else_is_no_action(told: str) -> None:
+    assert not is_action(told)
