@@ -1,0 +1,88 @@
+"""
+The small interface that every kind of archive implements, one module per kind.
+
+A door moves bytes and knows its protocol. What is filed where, what counts as arrived and what must never be
+overwritten is decided above it, in ``filing``, for all kinds alike.
+
+Names are relative to the archive's root, with ``/`` between segments that ``names`` has made safe. A door
+refuses any other name with ``ValueError``.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+MAX_ENTRIES = 10_000
+"""More files than this below one envelope's folder are not ours to look through."""
+
+TEMPORARY_PREFIX = ".counterfoil-"
+"""How the names of our temporary files begin; no safe name begins with a dot."""
+
+
+class Absent(Exception):
+    """Nothing is stored under this name."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One stored file. ``size`` in bytes; ``sha256`` (lower-case hex) only if the server itself vouches for it."""
+
+    name: str
+    size: int | None = None
+    sha256: str | None = None
+
+
+class Door(Protocol):
+    """One archive, open. Safe to use by many tasks of one event loop; whoever opened it closes it."""
+
+    kind: ClassVar[str]
+
+    def location(self, name: str) -> str:
+        """Return the URI of a name, percent-encoded; nothing is asked and nothing needs to exist."""
+        ...
+
+    async def entries(self, folder: str) -> list[Entry]:
+        """
+        Return everything below a folder, with full names, in order; empty when the folder is absent.
+
+        Our own temporary files are left out. Raises ``Occupied`` for more than ``MAX_ENTRIES``.
+        """
+        ...
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        """
+        Store a file, replacing what was there at one stroke: until all of it is there, nothing changes under ``name``.
+
+        Any exception, cancellation too, leaves no part of it behind; what ``chunks`` raises comes out unchanged.
+        """
+        ...
+
+    def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a file, from the store itself rather than a cache where it can; raises ``Absent``."""
+        ...
+
+    async def discard(self, name: str) -> None:
+        """Remove a file that is ours and wrong; nothing happens when it is absent."""
+        ...
+
+    async def probe(self) -> None:
+        """Write, read back and remove a small file, as filing would."""
+        ...
+
+    async def sweep_leftovers(self, folder: str) -> None:
+        """Remove what a killed run of ours left unfinished below this folder. No one may be filing into it."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections and the like."""
+        ...
+
+
+def segments(name: str) -> list[str]:
+    """Split a name. Raises ``ValueError`` for one that would lead out of the archive or is no clean path."""
+    parts = name.split("/")
+    if any(part in ("", ".", "..") or "\0" in part for part in parts):
+        raise ValueError(f"not a clean relative name: {name!r}")
+    return parts

@@ -1,0 +1,359 @@
+"""
+Filing: the guarantees, over any door.
+
+In this order: ``claim`` the names (to be persisted by the caller), ``deposit`` file by file, ``conclude`` with
+the hash file and, last, the manifest: the commit mark. Each may be killed at any instant and is simply called
+again; afterwards every document is there once. A file counts as arrived when it was read back and its SHA-256
+is that of the bytes that came from the source.
+
+Nothing here deletes but one thing: a file of ours that the archive itself spoiled.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from counterfoil.archives.door import Absent, Door
+from counterfoil.archives.manifest import (
+    MANIFEST_LIMIT,
+    Manifest,
+    ManifestAction,
+    ManifestDamaged,
+    ManifestEnvelope,
+    ManifestFile,
+    ManifestSender,
+    ManifestTimes,
+    hash_lines,
+)
+from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME
+from counterfoil.archives.plan import EnvelopeFacts, Plan, PlannedFile
+from counterfoil.archives.streams import Tally, exhaust, tallied
+from counterfoil.archives.trouble import Occupied, StoredWrong
+from counterfoil.resources.envelopeevent import FiledDocument
+
+UPLOADS = 2
+"""How often a file is sent before we believe that the archive spoils it."""
+
+
+class Download(Protocol):
+    """A file on its way from its source; ``size`` in bytes as declared, None for unknown."""
+
+    @property
+    def size(self) -> int | None:
+        """Declared size."""
+        ...
+
+    @property
+    def chunks(self) -> AsyncIterable[bytes]:
+        """The bytes, once."""
+        ...
+
+
+Source = Callable[[], AbstractAsyncContextManager[Download]]
+"""Opens the source anew each time it is called: a file may have to be read twice."""
+
+
+class SourceBroken(Exception):
+    """The source sent fewer or more bytes than it declared."""
+
+    def __init__(self, expected: int, got: int) -> None:
+        more = "more" if got > expected else "fewer"
+        super().__init__(f"the source declared {expected} bytes and sent {more}")
+        self.expected = expected
+        self.got = got
+
+
+@dataclass(frozen=True)
+class Deposited:
+    """What lies in the archive now, as read back; ``written`` is False when it was there already."""
+
+    size: int
+    sha256: str
+    written: bool
+
+
+async def claim(door: Door, plan: Plan, *, mine: Collection[str] = ()) -> tuple[str, ...]:
+    """
+    Return the locations of all files of the plan, none of which is taken by anybody else.
+
+    ``mine`` are locations that an earlier run claimed and persisted: what lies there may be replaced. So may what
+    a manifest of this envelope lists. Raises ``Occupied`` for anything else, and leaves it alone.
+    """
+    taken = {entry.name for entry in await door.entries(plan.folder)}
+    own = await _own_names(door, plan, taken, mine)
+    for name in (*(file.name for file in plan.files), plan.hashes_name, plan.manifest_name):
+        if name in taken and name not in own:
+            raise Occupied(
+                f"{door.location(name)} is there already, and Counterfoil did not put it there. "
+                "Move it away, or change spec.path of the Archive."
+            )
+    return tuple(door.location(file.name) for file in plan.files)
+
+
+async def concluded(
+    door: Door, plan: Plan, envelope_id: str, *, mine: Collection[str] = ()
+) -> Manifest | None:
+    """
+    Return the manifest of this envelope in the plan's folder; None when there is none.
+
+    Raises ``Occupied`` for a manifest of another envelope, and for one that can't be read unless the files beside
+    it are ours by ``mine``; then it counts as none.
+    """
+    try:
+        manifest = Manifest.decode(await _small(door, plan.manifest_name))
+    except Absent:
+        return None
+    except ManifestDamaged as damage:
+        if _claimed(door, plan, mine):
+            return None
+        raise Occupied(
+            f"{door.location(plan.manifest_name)} is no manifest that Counterfoil can read. Move its folder away."
+        ) from damage
+    if manifest.envelope.id != envelope_id:
+        raise Occupied(
+            f"{door.location(plan.manifest_name)} is the manifest of envelope {manifest.envelope.id}. "
+            "Change spec.path of the Archive so that every envelope has its own folder."
+        )
+    return manifest
+
+
+async def deposit(door: Door, planned: PlannedFile, source: Source, *, tags: Mapping[str, str]) -> Deposited:
+    """
+    Bring one file into the archive under its claimed name, or recognise that it is there.
+
+    Raises ``ArchiveTrouble``, ``StoredWrong`` above all when the archive gives back something else twice;
+    ``SourceBroken``; and whatever the source raises, unchanged. What the archive spoiled is not left under the name,
+    nor is ever a part of a file.
+    """
+    there = await _stored(door, planned.name)
+    if there is not None and await _offered(source) == there:
+        return Deposited(*there, written=False)
+    for _ in range(UPLOADS):
+        sent = await _upload(door, planned, source, tags)
+        if await _stored(door, planned.name) == sent:
+            return Deposited(*sent, written=True)
+        await door.discard(planned.name)
+    raise _spoiled(door, planned.name)
+
+
+async def conclude(
+    door: Door,
+    plan: Plan,
+    envelope: EnvelopeFacts,
+    deposited: Sequence[FiledDocument],
+    *,
+    archived_at: datetime,
+    extra: Mapping[str, Any],
+) -> str:
+    """
+    Write the hash file and then the manifest, both read back; return the manifest's location.
+
+    ``deposited`` has size and SHA-256 of every file of the plan, else ``ValueError``. A manifest that says the same
+    already stays as it is, with the time of then.
+    """
+    filed = {document.file_id: document for document in deposited}
+    files = tuple(_described(door, plan, file, filed) for file in plan.files)
+    manifest = _composed(envelope, files, plan.tags, archived_at, extra)
+    locations = [file.location for file in files]
+    existing = await concluded(door, plan, envelope.envelope_id, mine=locations)
+    if existing is None or not existing.says_the_same(manifest):
+        hashes = hash_lines((file.name, file.sha256) for file in manifest.files)
+        await _write(door, plan.hashes_name, hashes, "text/plain", plan.tags)
+        await _write(door, plan.manifest_name, manifest.encode(), "application/json", plan.tags)
+    return door.location(plan.manifest_name)
+
+
+async def verify(door: Door, folder: str) -> list[str]:
+    """
+    Check an archived envelope against its manifest; return what is wrong, one sentence each.
+
+    Raises ``ArchiveTrouble`` when the archive itself does not work.
+    """
+    try:
+        manifest = Manifest.decode(await _small(door, f"{folder}/{MANIFEST_NAME}"))
+    except Absent:
+        return [f"{MANIFEST_NAME} is missing."]
+    except ManifestDamaged as damage:
+        return [f"{MANIFEST_NAME} can't be read: {damage}."]
+    faults = [await _fault(door, folder, file) for file in manifest.files]
+    faults.append(await _hashes_fault(door, folder, manifest))
+    return [fault for fault in faults if fault is not None]
+
+
+async def _own_names(door: Door, plan: Plan, taken: set[str], mine: Collection[str]) -> set[str]:
+    """Return the full names, out of all that are taken, that this envelope may write to."""
+    own = {name for name in taken if door.location(name) in mine}
+    manifest = None
+    if plan.manifest_name in taken:
+        manifest = await concluded(door, plan, plan.envelope_id, mine=mine)
+    if manifest is not None:
+        own |= {f"{plan.folder}/{file.name}" for file in manifest.files}
+    if manifest is not None or _claimed(door, plan, mine):
+        own |= {plan.manifest_name, plan.hashes_name}
+    return own
+
+
+def _claimed(door: Door, plan: Plan, mine: Collection[str]) -> bool:
+    return any(door.location(file.name) in mine for file in plan.files)
+
+
+async def _stored(door: Door, name: str) -> tuple[int, str] | None:
+    """Read what lies under a name; return its size and SHA-256, None when nothing is there."""
+    try:
+        async with aclosing(door.read(name)) as stream:
+            return await _drained(stream)
+    except Absent:
+        return None
+
+
+async def _offered(source: Source) -> tuple[int, str]:
+    """Read the source without keeping it; return its size and SHA-256."""
+    async with source() as download, aclosing(_whole(download)) as stream:
+        return await _drained(stream)
+
+
+async def _drained(stream: AsyncIterable[bytes]) -> tuple[int, str]:
+    tally = Tally()
+    async with aclosing(tallied(stream, tally)) as counted:
+        await exhaust(counted)
+    return tally.size, tally.sha256
+
+
+async def _upload(
+    door: Door, planned: PlannedFile, source: Source, tags: Mapping[str, str]
+) -> tuple[int, str]:
+    """Send the file; return size and SHA-256 of what came from the source."""
+    tally = Tally()
+    async with (
+        source() as download,
+        aclosing(_whole(download)) as whole,
+        aclosing(tallied(whole, tally)) as stream,
+    ):
+        await door.put(planned.name, stream, tags=tags, content_type=planned.content_type)
+    return tally.size, tally.sha256
+
+
+async def _whole(download: Download) -> AsyncGenerator[bytes, None]:
+    """Yield the chunks; raise ``SourceBroken`` before the end if they are not as many bytes as declared."""
+    got, declared = 0, download.size
+    async for chunk in download.chunks:
+        got += len(chunk)
+        if declared is not None and got > declared:
+            raise SourceBroken(declared, got)
+        yield chunk
+    if declared is not None and got < declared:
+        raise SourceBroken(declared, got)
+
+
+def _spoiled(door: Door, name: str) -> StoredWrong:
+    return StoredWrong(
+        f"{door.location(name)} was sent {UPLOADS} times, and each time the archive gave back something else. "
+        "The file was removed there and stays in eSignAnyWhere. Check the storage behind the archive."
+    )
+
+
+def _composed(
+    envelope: EnvelopeFacts,
+    files: tuple[ManifestFile, ...],
+    tags: Mapping[str, str],
+    archived_at: datetime,
+    extra: Mapping[str, Any],
+) -> Manifest:
+    return Manifest(
+        envelope=ManifestEnvelope(
+            id=envelope.envelope_id,
+            name=envelope.name,
+            status=envelope.status,
+            organization=envelope.organization,
+        ),
+        sender=ManifestSender(
+            email=envelope.sender_email, user_id=envelope.sender_user_id, name=envelope.sender_name
+        ),
+        times=ManifestTimes(
+            sent=envelope.sent_date,
+            archived=archived_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            actions=tuple(ManifestAction(action=each.action, time=each.time) for each in envelope.actions),
+        ),
+        files=files,
+        tags=dict(tags),
+        extra=dict(extra),
+    )
+
+
+def _described(
+    door: Door, plan: Plan, planned: PlannedFile, filed: Mapping[str, FiledDocument]
+) -> ManifestFile:
+    facts, location = planned.facts, door.location(planned.name)
+    document = filed.get(facts.file_id)
+    if document is None or document.size is None or document.sha256 is None:
+        raise ValueError(f"{location} was not deposited")
+    if document.location not in (None, location):
+        raise ValueError(f"{location} was deposited as {document.location}")
+    return ManifestFile(
+        name=plan.relative(planned.name),
+        kind=facts.kind,
+        file_id=facts.file_id,
+        file_name=facts.file_name,
+        content_type=planned.content_type,
+        size=document.size,
+        sha256=document.sha256,
+        location=location,
+        document_number=facts.document_number,
+        email=facts.email,
+        activity_id=facts.activity_id,
+    )
+
+
+async def _write(door: Door, name: str, content: bytes, content_type: str, tags: Mapping[str, str]) -> None:
+    """Store a small file of our own making and read it back."""
+    tally = Tally()
+    tally.add(content)
+    for _ in range(UPLOADS):
+        await door.put(name, _once(content), tags=tags, content_type=content_type)
+        if await _stored(door, name) == (tally.size, tally.sha256):
+            return
+        await door.discard(name)
+    raise _spoiled(door, name)
+
+
+async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
+    yield content
+
+
+async def _small(door: Door, name: str) -> bytes:
+    """Read a small file whole. Raises ``Absent``, and ``ManifestDamaged`` when it is not small."""
+    content = bytearray()
+    async with aclosing(door.read(name)) as stream:
+        async for chunk in stream:
+            content += chunk
+            if len(content) > MANIFEST_LIMIT:
+                raise ManifestDamaged("it is longer than 16 MiB")
+    return bytes(content)
+
+
+async def _fault(door: Door, folder: str, file: ManifestFile) -> str | None:
+    try:
+        found = await _stored(door, f"{folder}/{file.name}")
+    except ValueError:
+        return f"{file.name!r} leads out of the folder."
+    except Occupied as trouble:
+        return trouble.message
+    if found is None:
+        return f"{file.name!r} is missing."
+    size, sha256 = found
+    if size != file.size:
+        return f"{file.name!r} has {size} bytes instead of {file.size}."
+    return None if sha256 == file.sha256 else f"{file.name!r} has other content than was filed."
+
+
+async def _hashes_fault(door: Door, folder: str, manifest: Manifest) -> str | None:
+    wanted = hash_lines((file.name, file.sha256) for file in manifest.files)
+    try:
+        found = await _small(door, f"{folder}/{HASHES_NAME}")
+    except Absent:
+        return f"{HASHES_NAME} is missing."
+    except ManifestDamaged as damage:
+        return f"{HASHES_NAME} can't be read: {damage}."
+    return None if found == wanted else f"{HASHES_NAME} does not say what {MANIFEST_NAME} says."

@@ -1,0 +1,141 @@
+"""
+The manifest ``counterfoil.json`` and the hash file ``counterfoil.sha256``: how an archived envelope proves itself.
+
+The manifest is written last: where it lies, the envelope is archived. Its form is versioned and described by
+``docs/manifest.schema.json``, which ``python -m counterfoil.archives.manifest`` prints.
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import msgspec
+
+from counterfoil.resources.envelopeevent import FileKind
+
+MANIFEST_VERSION = "counterfoil.dev/manifest/v1"
+
+MANIFEST_LIMIT = 16 * 1024 * 1024
+"""Bytes; a manifest of 10,000 files has about half of it."""
+
+
+class ManifestDamaged(ValueError):
+    """What lies under the manifest's name is no manifest that we can read."""
+
+
+class ManifestPart(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Any part of the manifest: immutable, camelCase outside, nothing left out."""
+
+
+class ManifestEnvelope(ManifestPart, frozen=True):
+    """The envelope, as eSAW described it when it was archived."""
+
+    id: str
+    name: str
+    status: str
+    organization: str
+
+
+class ManifestSender(ManifestPart, frozen=True):
+    """Who sent it."""
+
+    email: str
+    user_id: str
+    name: str
+
+
+class ManifestAction(ManifestPart, frozen=True):
+    """A callback about the envelope, and when it came (RFC 3339)."""
+
+    action: str
+    time: str
+
+
+class ManifestTimes(ManifestPart, frozen=True):
+    """When it was sent (as eSAW says, empty for unknown), archived (UTC), and what was called back."""
+
+    sent: str
+    archived: str
+    actions: tuple[ManifestAction, ...] = ()
+
+
+class ManifestFile(ManifestPart, frozen=True):
+    """
+    One file.
+
+    ``name`` is relative to the folder of the manifest, ``fileName`` is the original one; ``size`` in bytes,
+    ``sha256`` in lower-case hex, both of what was read back from the archive; ``location`` is a URI.
+    """
+
+    name: str
+    kind: FileKind
+    file_id: str
+    file_name: str
+    content_type: str
+    size: int
+    sha256: str
+    location: str
+    document_number: int | None = None
+    email: str | None = None
+    activity_id: str | None = None
+
+
+class Manifest(ManifestPart, frozen=True, kw_only=True):
+    """What was filed for one envelope, and everything needed to check it."""
+
+    schema: Literal["counterfoil.dev/manifest/v1"] = "counterfoil.dev/manifest/v1"
+    envelope: ManifestEnvelope
+    sender: ManifestSender
+    times: ManifestTimes
+    files: tuple[ManifestFile, ...]
+    tags: dict[str, str] = {}
+    extra: dict[str, Any] = {}
+
+    def encode(self) -> bytes:
+        """Return it as JSON that a person can read too, in UTF-8."""
+        return json.dumps(msgspec.to_builtins(self), ensure_ascii=False, indent=2).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, text: bytes) -> "Manifest":
+        """Read a manifest; fields of later versions are passed over. Raises ``ManifestDamaged``."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ManifestDamaged(str(error)) from error
+
+    def says_the_same(self, other: "Manifest") -> bool:
+        """Whether both describe the same envelope with the same files, whenever and by whomever they were written."""
+        return self._timeless() == other._timeless()
+
+    def _timeless(self) -> "Manifest":
+        times = msgspec.structs.replace(self.times, archived="")
+        return msgspec.structs.replace(self, times=times, extra={})
+
+
+def hash_lines(files: Iterable[tuple[str, str]]) -> bytes:
+    """
+    Return the hash file for (relative name, SHA-256) pairs, as ``sha256sum -c`` reads it.
+
+    A name with a backslash or a line end is escaped and its line marked by a backslash in front. (GNU coreutils,
+    "md5sum invocation")
+    """
+    return "".join(_hash_line(name, sha256) for name, sha256 in files).encode(errors="surrogateescape")
+
+
+def _hash_line(name: str, sha256: str) -> str:
+    if name == "-":
+        # Which would mean the standard input.
+        name = "./-"
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return f"{'' if escaped == name else chr(92)}{sha256}  {escaped}\n"
+
+
+def json_schema() -> str:
+    """Return the JSON schema of the manifest, as it stands in docs/manifest.schema.json."""
+    schema = msgspec.json.schema(Manifest)
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json_schema())

@@ -1,0 +1,192 @@
+"""
+How files are named: the path template, and what makes a value safe to be part of a path.
+
+Pure: a name depends on the template, the envelope and the list of its files, on nothing else, so that a run
+that was killed finds its own files again. The rules are those of the strictest of all destinations (Windows
+shares, macOS volumes, object stores, POSIX), since nobody knows where an archive is copied to in ten years.
+
+The sets of characters are written out instead of asking ``unicodedata``: a newer Python knows more characters
+and would name old files anew.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from counterfoil.archives.door import TEMPORARY_PREFIX
+
+MANIFEST_NAME = "counterfoil.json"
+HASHES_NAME = "counterfoil.sha256"
+
+SEGMENT_LIMIT = 255
+"""Bytes of UTF-8 in one segment: the limit of ext4, XFS, SMB and others."""
+
+EXTENSION_LIMIT = 20
+"""Bytes; what is longer after the last dot is a sentence rather than an extension."""
+
+ENVELOPE_FIELDS = (
+    "organization",
+    "envelope.id",
+    "envelope.name",
+    "envelope.status",
+    "envelope.sentDate",
+    "sender.email",
+    "sender.userId",
+)
+FILE_FIELDS = ("file.kind", "file.name", "file.number")
+TAG_PREFIX = "tags."
+
+PLACEHOLDER = re.compile(r"\{\{([A-Za-z_][A-Za-z0-9_.-]*)\}\}")
+
+_NOT_CHARACTERS = "".join(chr(plane * 0x10000 + last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+# Separators, what Windows reserves, control characters, line ends, halves of characters, and what is no character.
+_REPLACED = re.compile(
+    rf'[/\\<>:"|?*\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufdd0-\ufdef{_NOT_CHARACTERS}]'
+)
+# Invisible characters, above all those that turn the direction of writing: "invoice<RLO>fdp.exe".
+_REMOVED = re.compile(
+    r"[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+_EDGES = re.compile(r"^[\s.]+|[\s.]+$")
+_RESERVED_BY_WINDOWS = frozenset(
+    ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
+    + [f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"]
+)
+_OWN = frozenset({MANIFEST_NAME, HASHES_NAME})
+
+
+class TemplateInvalid(ValueError):
+    """A path template that can't name files; the message names the fault."""
+
+
+@dataclass(frozen=True)
+class PathTemplate:
+    """
+    A path template, split into the envelope's folder and the path of a file below it.
+
+    The folder ends before the first segment that contains ``{{file.``; it contains ``{{envelope.id}}``, so that
+    every envelope has a folder of its own.
+    """
+
+    folder: tuple[str, ...]
+    file: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str, *, tags: Collection[str] = ()) -> "PathTemplate":
+        """Read a template; ``tags`` are the names of tags that it may use. Raises ``TemplateInvalid``."""
+        parts = text.split("/")
+        _check_segments(parts)
+        _check_placeholders(text, tags)
+        first = next((at for at, part in enumerate(parts) if "{{file." in part), None)
+        if first is None or "{{file.name}}" not in text:
+            raise TemplateInvalid("it must contain {{file.name}}, or files could not be told apart")
+        if not any("{{envelope.id}}" in part for part in parts[:first]):
+            raise TemplateInvalid(
+                "before the first segment with {{file.…}} there must be one with {{envelope.id}}, "
+                "so that every envelope has a folder of its own"
+            )
+        return cls(tuple(parts[:first]), tuple(parts[first:]))
+
+    def render_folder(self, values: Mapping[str, str]) -> str:
+        """Return the envelope's folder."""
+        return "/".join(_render(segment, values) for segment in self.folder)
+
+    def render_file(self, values: Mapping[str, str]) -> str:
+        """Return the path of a file below the envelope's folder."""
+        return "/".join(_render(segment, values) for segment in self.file)
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Replace the placeholders of a text by values, as they are; an unknown placeholder becomes empty."""
+    return PLACEHOLDER.sub(lambda found: values.get(found[1], ""), text)
+
+
+def unknown_placeholders(text: str, known: Collection[str]) -> list[str]:
+    """Return what stands in double braces and is not known; a lone brace counts too."""
+    names = [found[1] for found in PLACEHOLDER.finditer(text)]
+    unknown = [f"{{{{{name}}}}}" for name in names if name not in known]
+    rest = PLACEHOLDER.sub("", text)
+    return unknown + (["a single { or }"] if "{" in rest or "}" in rest else [])
+
+
+def safe_segment(text: str, *, default: str = "_") -> str:
+    """
+    Make one path segment out of any text: no separators, nothing reserved, at most 255 bytes, never empty.
+
+    A name that is safe already stays as it is (in NFC). ``default`` stands in for a text of which nothing is left.
+    """
+    visible = _REMOVED.sub("", _REPLACED.sub("_", text))
+    name = _EDGES.sub("", unicodedata.normalize("NFC", visible)) or default
+    stem, extension = split_extension(name)
+    if name.partition(".")[0].rstrip().upper() in _RESERVED_BY_WINDOWS:
+        before, dot, after = name.partition(".")
+        stem, extension = split_extension(f"{before}_{dot}{after}")
+    elif name.casefold() in _OWN or name.startswith(TEMPORARY_PREFIX):
+        stem += "_"
+    return _fit(stem, extension)
+
+
+def split_extension(name: str) -> tuple[str, str]:
+    """Return stem and extension (with its dot); the extension is empty when there is none worth keeping."""
+    stem, dot, extension = name.rpartition(".")
+    if not stem or not extension or len(extension.encode()) > EXTENSION_LIMIT:
+        return name, ""
+    return stem, dot + extension
+
+
+class Names:
+    """
+    Gives out names that no two files share, also not for an archive that ignores letter case.
+
+    The second of a name gets `` (2)`` before its extension, the third `` (3)``; so the order of asking matters.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def take(self, path: str) -> str:
+        """Return the path, or the first free variation of it."""
+        above, slash, name = path.rpartition("/")
+        stem, extension = split_extension(name)
+        chosen, number = path, 1
+        while folded(chosen) in self._taken:
+            number += 1
+            chosen = above + slash + _fit(stem, f" ({number}){extension}")
+        self._taken.add(folded(chosen))
+        return chosen
+
+
+def folded(path: str) -> str:
+    """Return what is equal for all names that some archive would take for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+
+
+def _render(segment: str, values: Mapping[str, str]) -> str:
+    return safe_segment(PLACEHOLDER.sub(lambda found: _REPLACED.sub("_", values.get(found[1], "")), segment))
+
+
+def _fit(stem: str, tail: str) -> str:
+    whole = stem + tail
+    if len(whole.encode()) <= SEGMENT_LIMIT:
+        return whole
+    # Two long names that differ only at the end must not become one.
+    mark = "~" + hashlib.sha256(whole.encode()).hexdigest()[:8]
+    room = SEGMENT_LIMIT - len((mark + tail).encode())
+    return stem.encode()[:room].decode(errors="ignore") + mark + tail
+
+
+def _check_segments(parts: list[str]) -> None:
+    if any(part in ("", ".", "..") for part in parts):
+        raise TemplateInvalid(
+            "it is relative to the archive, with no / at its ends and no empty, . or .. segment"
+        )
+    if any(re.search(r"[\\\x00-\x1f]", part) for part in parts):
+        raise TemplateInvalid("it has a backslash or a control character")
+
+
+def _check_placeholders(text: str, tags: Collection[str]) -> None:
+    known = {*ENVELOPE_FIELDS, *FILE_FIELDS, *(TAG_PREFIX + tag for tag in tags)}
+    if unknown := unknown_placeholders(text, known):
+        raise TemplateInvalid(f"it has placeholders that do not exist: {', '.join(unknown)}")

@@ -1,0 +1,211 @@
+"""
+Tags: what an Archive's rules find in the metadata of an envelope.
+
+Metadata is whatever a sender's page or API client wrote, so it is read as the text of a stranger: bounded, no
+DTD, no entities, no network. The rules are the administrator's; ``problems`` tells what is wrong with them
+before the first envelope comes.
+
+A rule that finds several values takes the first that is not empty, in document order: a tag is one short text
+that may become part of a path. Objects and arrays are no values; write a path that leads to what is in them.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jsonpath
+from lxml import etree
+
+from counterfoil.archives.names import ENVELOPE_FIELDS, fill, unknown_placeholders
+from counterfoil.archives.trouble import ArchiveTrouble
+from counterfoil.resources.archive import TagRule
+
+METADATA_LIMIT = 1024 * 1024
+"""Bytes of UTF-8; metadata beyond that is not read."""
+
+VALUE_LIMIT = 1024
+"""Characters; longer values are cut."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_JSONPATH = jsonpath.JSONPathEnvironment(strict=True)
+
+
+class TagMissing(ArchiveTrouble):
+    """A required tag for which the rule finds nothing."""
+
+    def __init__(self, name: str, rule: TagRule) -> None:
+        super().__init__(
+            "TagMissing",
+            f"The tag `{name}` is required, but {_described(rule)} finds nothing in the envelope's metadata. "
+            f"Correct spec.tags.{name} of the Archive, or make it not required.",
+        )
+        self.name = name
+        self.rule = rule
+
+
+class MetadataUnreadable(ArchiveTrouble):
+    """A required tag would come from metadata that can't be read."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__("MetadataUnreadable", f"The envelope's metadata can't be read: {why}.")
+
+
+def collect(rules: Mapping[str, TagRule], metadata: str | None, fields: Mapping[str, str]) -> dict[str, str]:
+    """
+    Return the tags of one envelope in the order of their names; ``fields`` are what ``value`` rules may use.
+
+    Raises ``TagMissing``, or ``MetadataUnreadable`` if that is why a required tag is missing.
+    """
+    text = MetadataText(metadata or "")
+    found: dict[str, str] = {}
+    for name, rule in sorted(rules.items()):
+        try:
+            value = next(filter(None, map(tidy, _values(rule, text, fields))), None)
+        except MetadataUnreadable:
+            if rule.required:
+                raise
+            continue
+        if value is not None:
+            found[name] = value
+        elif rule.required:
+            raise TagMissing(name, rule)
+    return found
+
+
+def problems(rules: Mapping[str, TagRule]) -> list[str]:
+    """Return what is wrong with the rules themselves, one sentence each; none when all of them can work."""
+    return [
+        f"spec.tags.{name}: {fault}"
+        for name, rule in sorted(rules.items())
+        if (fault := _fault(rule)) is not None
+    ]
+
+
+def tidy(value: str) -> str:
+    """Trim a value, turn control characters into single spaces, and cut it to 1,024 characters."""
+    return _CONTROL.sub(" ", value).strip()[:VALUE_LIMIT].rstrip()
+
+
+@dataclass(frozen=True)
+class MetadataText:
+    """The metadata of an envelope, parsed at most once per notation, and only when a rule needs it."""
+
+    text: str
+
+    @cached_property
+    def xml(self) -> etree._Element | None:
+        """The root element, None for empty metadata. Raises ``MetadataUnreadable``."""
+        text = self._bounded().lstrip("\ufeff \t\r\n")
+        if not text:
+            return None
+        if "<!DOCTYPE" in text:
+            raise MetadataUnreadable("it has a document type declaration, which is never read")
+        parser = etree.XMLParser(
+            encoding="utf-8", resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False
+        )
+        try:
+            return etree.fromstring(text.encode(), parser)
+        except (etree.XMLSyntaxError, ValueError) as error:
+            raise MetadataUnreadable("it is not well-formed XML") from error
+
+    @cached_property
+    def json(self) -> Any:
+        """What the JSON says, None for empty metadata. Raises ``MetadataUnreadable``."""
+        text = self._bounded().lstrip("\ufeff \t\r\n")
+        if not text:
+            return None
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise MetadataUnreadable("it is not JSON") from error
+
+    def _bounded(self) -> str:
+        # Every character has at least one byte, so the first look is cheap.
+        if len(self.text) > METADATA_LIMIT or len(self.text.encode(errors="replace")) > METADATA_LIMIT:
+            raise MetadataUnreadable("it is longer than 1 MiB")
+        if any("\ud800" <= character <= "\udfff" for character in self.text):
+            raise MetadataUnreadable("it has halves of characters")
+        return self.text
+
+
+def _values(rule: TagRule, metadata: MetadataText, fields: Mapping[str, str]) -> Iterator[str]:
+    if rule.xpath is not None:
+        yield from _by_xpath(rule.xpath, metadata.xml)
+    elif rule.json_path is not None:
+        yield from _by_jsonpath(rule.json_path, metadata.json)
+    elif rule.value is not None:
+        yield fill(rule.value, fields)
+
+
+def _by_xpath(expression: str, root: etree._Element | None) -> Iterator[str]:
+    if root is None:
+        return
+    # Prefixes that the root declares may be used in the rule; its default namespace goes by the prefix "default".
+    namespaces = {prefix or "default": uri for prefix, uri in root.nsmap.items()}
+    try:
+        result = etree.XPath(expression, namespaces=namespaces, regexp=False, smart_strings=False)(root)
+    except etree.XPathError:
+        # A prefix that this document does not declare, or a function on nodes that it does not have: no match.
+        return
+    for each in result if isinstance(result, list) else [result]:
+        yield _xml_text(each)
+
+
+def _xml_text(found: Any) -> str:
+    if isinstance(found, etree._Element):
+        return "".join(str(text) for text in found.itertext())
+    return _scalar(found) or ""
+
+
+def _by_jsonpath(expression: str, document: Any) -> Iterator[str]:
+    if document is None:
+        return
+    try:
+        matches = list(_JSONPATH.finditer(expression, document))
+    except (jsonpath.JSONPathError, RecursionError):
+        return
+    for match in matches:
+        if (text := _scalar(match.value)) is not None:
+            yield text
+
+
+def _scalar(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, str | int | float) else None
+
+
+def _fault(rule: TagRule) -> str | None:
+    given = [name for name, value in _expressions(rule).items() if value is not None]
+    if len(given) != 1:
+        return "exactly one of xpath, jsonPath and value must be set"
+    if rule.xpath is not None:
+        return _refused(lambda: etree.XPath(rule.xpath or "", regexp=False), "xpath")
+    if rule.json_path is not None:
+        return _refused(lambda: _JSONPATH.compile(rule.json_path or ""), "jsonPath")
+    unknown = unknown_placeholders(rule.value or "", ENVELOPE_FIELDS)
+    return f"value has placeholders that do not exist: {', '.join(unknown)}" if unknown else None
+
+
+def _refused(compile_it: Callable[[], object], notation: str) -> str | None:
+    try:
+        compile_it()
+    except (etree.XPathError, jsonpath.JSONPathError, ValueError) as error:
+        return f"the {notation} does not compile: {str(error).splitlines()[0]}"
+    return None
+
+
+def _expressions(rule: TagRule) -> dict[str, str | None]:
+    return {"xpath": rule.xpath, "jsonPath": rule.json_path, "value": rule.value}
+
+
+def _described(rule: TagRule) -> str:
+    notation, expression = next(
+        (pair for pair in _expressions(rule).items() if pair[1] is not None), ("rule", "")
+    )
+    return f"the {notation} `{expression}`"
