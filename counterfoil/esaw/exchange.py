@@ -172,26 +172,19 @@ class Exchange:
         return answered
 
     async def _error_body(self, response: httpx.Response) -> bytes:
-        """Read what an error says, as far as that is possible: its status stands already."""
-        body = b""
+        """Read what an error says, if that is possible and not too much: its status stands already."""
         try:
-            async for part in response.aiter_raw():
-                body += part
-                if len(body) > self._bounds.error_size:
-                    break
-        except httpx.TransportError:
+            body = await _up_to(self._bounds.error_size, _Body(response))
+        except EsawProblem:
             return b""
-        return body
+        return body or b""
 
     async def _small(self, call: Call, token: ApiToken | None, watch: "_Watch") -> bytes:
         async with self._opened(call, token, watch) as response:
-            body, size, parts = _Body(response), 0, []
-            while (part := await body.part()) is not None:
-                parts.append(part)
-                size += len(part)
-                if size > self._bounds.json_size:
-                    raise AnswerUnreadable(call.operation, "it is larger than any honest answer")
-            return b"".join(parts)
+            body = await _up_to(self._bounds.json_size, _Body(response))
+            if body is None:
+                raise AnswerUnreadable(call.operation, "it is larger than any honest answer")
+            return body
 
     async def _chunks(self, body: "_Body", watch: "_Watch") -> AsyncGenerator[bytes, None]:
         """Give the body in larger pieces than it comes in, the last one only when the body proved complete."""
@@ -274,6 +267,17 @@ class _Body:
         if problem is not None:
             raise problem
         return None
+
+
+async def _up_to(limit: int, body: _Body) -> bytes | None:
+    """Return all of the body, or None when it has more bytes than that."""
+    size, parts = 0, []
+    while (part := await body.part()) is not None:
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            return None
+    return b"".join(parts)
 
 
 _H11 = attrgetter("_stream._httpcore_stream._stream._connection._h11_state")

@@ -6,14 +6,23 @@ For the wire's bad habits, which no decent server library can be made to have; g
 
 import asyncio
 import contextlib
+import ipaddress
 import json
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-from counterfoil.esaw import ApiToken, Bounds, Esaw, make_http
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from counterfoil.esaw import ApiToken, Bounds, Esaw, EsawUser, make_http
 
 TOKEN = "Tq7" + "x" * 60 + "9Zk"
 ENVELOPE = "0f9c1c2e-1111-2222-3333-444455556666"
@@ -59,6 +68,7 @@ class Scripted:
     def __init__(self, *scripts: Script) -> None:
         self.scripts = list(scripts)
         self.received: list[Received] = []
+        self.arrived = asyncio.Event()
         self.connections = 0
         self.url = ""
 
@@ -67,6 +77,7 @@ class Scripted:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while not writer.is_closing():
                 self.received.append(await read_request(reader))
+                self.arrived.set()
                 await (self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0])(writer)
                 if not writer.is_closing():
                     await writer.drain()
@@ -125,7 +136,7 @@ class Bench:
     ledger: Ledger
 
     @property
-    def user(self) -> Any:
+    def user(self) -> EsawUser:
         return self.esaw.as_user(ApiToken.parse(TOKEN))
 
 
@@ -177,6 +188,10 @@ def then_cutting(script: Script) -> Script:
 
     async def send_and_cut(writer: asyncio.StreamWriter) -> None:
         await script(writer)
+        # Without lingering the kernel sends a reset; else it would be an orderly end.
+        writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
         writer.transport.abort()
 
     return send_and_cut
@@ -218,3 +233,35 @@ def an_envelope(**changes: Any) -> dict[str, Any]:
         "SenderUserInformation": {"Email": "sender@example.com", "GivenName": "Sina", "Surname": "Sender"},
     }
     return {name: value for name, value in {**answer, **changes}.items() if value is not ...}
+
+
+async def whole_file(user: EsawUser, file_id: str = "f1") -> bytes:
+    """All of a file."""
+    async with user.download(file_id) as file:
+        return b"".join([chunk async for chunk in file.chunks])
+
+
+def server_tls(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A TLS server for 127.0.0.1 that nobody trusts, and a client that does."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an eSAW on premise")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = folder / "server.pem"
+    pem.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(pem)
+    return server, ssl.create_default_context(cafile=str(pem))
