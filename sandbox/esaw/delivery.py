@@ -25,10 +25,13 @@ async def deliver(
     """Send the answer and note down how much of it went out."""
     entry.status = answer.status
     if fault.bends_body:
-        return await _bent(request, answer, fault, entry)
-    if answer.body.size <= CHUNK and not answer.chunked:
-        return await _at_once(request, answer, entry)
-    return await _streamed(request, answer, entry)
+        response = await _bent(request, answer, fault, entry)
+    elif answer.body.size <= CHUNK and not answer.chunked:
+        response = await _at_once(request, answer, entry)
+    else:
+        response = await _streamed(request, answer, entry)
+    entry.whole = entry.whole and fault.garbage is None
+    return response
 
 
 def cut(request: web.Request, entry: RecordedRequest) -> web.StreamResponse:

@@ -116,7 +116,10 @@ def _template(title: str, pages: int) -> tuple[bytes, int]:
 def _sign(pdf: bytes) -> bytes:
     def work() -> bytes:
         writer = IncrementalPdfFileWriter(io.BytesIO(pdf))
-        how = signers.PdfSignatureMetadata(field_name="Signature1", reason="Signed in the stand-in")
+        field = (
+            f"Signature-{hashlib.sha256(pdf).hexdigest()[:8]}"  # a PDF that is signed already has other ones
+        )
+        how = signers.PdfSignatureMetadata(field_name=field, reason="Signed in the stand-in")
         signed: io.BytesIO = signers.sign_pdf(writer, how, signer=_signer())
         return signed.getvalue()
 

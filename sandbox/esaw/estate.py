@@ -207,11 +207,11 @@ class Estate:
             envelope.audit_trail_xml.content = Inline(_audit_trail(envelope))
         envelope.history.append(self.event(f"Envelope{status}"))
 
-    def event(self, kind: str, recipient: Recipient | None = None) -> HistoryEvent:
+    def event(self, kind: str, activity: Activity | None = None) -> HistoryEvent:
         """A line of history, of now."""
         now = self.now()
         return HistoryEvent(
-            type=kind, created_at=now, trace_id=self.new_id(), recipient=recipient, completed_at=now
+            type=kind, created_at=now, trace_id=self.new_id(), activity=activity, completed_at=now
         )
 
     def _activity(self, recipient: Recipient) -> Activity:

@@ -208,10 +208,8 @@ class Lifecycle:
                 step.activity.status_reason = step.reason
                 step.activity.finished_at = self._estate.now()
             if step.activity is None or step.activity.is_interactive:
-                recipient = step.activity.recipient if step.activity else None
-                envelope.history.append(
-                    self._estate.event(step.action[0].upper() + step.action[1:], recipient)
-                )
+                kind = step.action[0].upper() + step.action[1:]
+                envelope.history.append(self._estate.event(kind, step.activity))
                 await self._tell_status(envelope, step.action)
 
     async def _after_send(self, envelope: Envelope) -> None:

@@ -223,7 +223,8 @@ class HistoryEvent:
     type: str
     created_at: datetime
     trace_id: str
-    recipient: Recipient | None = None
+    activity: Activity | None = None
+    """Whose recipient it affects."""
     completed: bool = True
     completed_at: datetime | None = None
     in_error: bool = False

@@ -39,7 +39,7 @@ class RecordedRequest(Struct, kw_only=True):
     bytes_sent: int = 0
     """Bytes of the body that were handed to the connection."""
     whole: bool = False
-    """The answer was sent to its end."""
+    """The answer was sent to its end, and was no garbage."""
     done: int = 0
     """When it was over, on the same count; 0 while it is under way."""
 

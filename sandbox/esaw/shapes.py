@@ -179,11 +179,11 @@ def _legal_document(it: Envelope, file: StoredFile) -> Json:
 
 
 def _event(it: HistoryEvent) -> Json:
-    recipient = it.recipient
+    affected = it.activity
     return {
         "CreationDate": _time(it.created_at),
         "Type": it.type,
-        "AffectedRecipient": {"Id": None, **_person(recipient)} if recipient else None,
+        "AffectedRecipient": {"Id": affected.id, **_person(affected.recipient)} if affected else None,
         "Completed": it.completed,
         "CompletedOn": _time(it.completed_at),
         "IsInErrorState": it.in_error,
