@@ -32,8 +32,8 @@ class Call:
     id: str
     """The envelope, draft or file that it is about; empty for none."""
     body: bytes
-    user: User | None
-    """Whose token it carries, if that is worth anything."""
+    user: User | None = None
+    """Whose token it carries, if that is worth anything as the route begins."""
 
     @property
     def caller(self) -> User:
@@ -80,7 +80,7 @@ class Gate:
             token_in_url=any(name.lower() in _TOKEN_NAMES for name in request.query),
         )
         try:
-            return await self._answer(Call(request, about, body, user), door, entry)
+            return await self._answer(Call(request, about, body), door, entry)
         finally:
             self._recorder.close(entry)
 
@@ -104,11 +104,15 @@ class Gate:
         return await deliver(call.request, answer, fault, entry)
 
     def _strike(self, fault: Fault, call: Call, envelope: Envelope | None) -> None:
+        """What the fault does to the estate, just before the route looks at it."""
         if fault.deletes_envelope and envelope and not envelope.deleted_at:
             self._estate.delete(envelope)
-        if fault.revokes_token and call.user:
-            self._estate.revoke(call.user.user_id, token_of(call.request))
-            call.user = None
+        token = token_of(call.request)
+        user = self._estate.owner_of(token) if token else None
+        if fault.revokes_token and user:
+            self._estate.revoke(user.user_id, token)
+            user = None
+        call.user = user
 
     def _envelope_of(self, about: str) -> Envelope | None:
         file = self._estate.files.get(about)

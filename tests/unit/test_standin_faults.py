@@ -88,8 +88,8 @@ async def test_a_star_meets_every_operation(esaw: StandIn, api: httpx.AsyncClien
 
 
 def test_an_operation_that_does_not_exist_is_refused(esaw: StandIn) -> None:
-    with pytest.raises(ValueError, match="No operation is called fiel"):
-        esaw.fault("fiel", status=500)
+    with pytest.raises(ValueError, match="No operation is called no_such_call"):
+        esaw.fault("no_such_call", status=500)
 
 
 async def statuses_of(api: httpx.AsyncClient, path: str, times: int) -> list[int]:
@@ -277,6 +277,17 @@ async def test_a_token_may_be_revoked_in_the_very_moment(
     assert (await api.get("authorization/whoami")).status_code == 401
     async with client_of(esaw, esaw.new_token(user)) as renewed:
         assert (await renewed.get(f"file/{file_id}")).status_code == 200
+
+
+async def test_a_token_that_is_revoked_while_the_answer_is_late_is_refused(
+    esaw: StandIn, user: User, api: httpx.AsyncClient
+) -> None:
+    esaw.fault("whoami", delay=0.05)
+    late = asyncio.create_task(api.get("authorization/whoami"))
+    while not esaw.requests("whoami"):
+        await api.get("system/version")
+    esaw.revoke(user)
+    assert (await late).status_code == 401
 
 
 @pytest.mark.parametrize("call", ["envelope/{envelope}", "envelope/{envelope}/files", "file/{file}"])
