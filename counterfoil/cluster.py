@@ -117,6 +117,10 @@ class Cluster:
         """Return one object. Raises ``NotFound``."""
         return await self._call("GET", self._path(kind.PLURAL, name), resource=kind.PLURAL, verb="get")
 
+    async def require(self, kind: type[Resource], name: str) -> None:
+        """Make sure that an object exists at this moment (a read that no cache answers). Raises ``NotFound``."""
+        await self._send("GET", self._path(kind.PLURAL, name), resource=kind.PLURAL, verb="get")
+
     async def create(self, kind: type[Resource], body: Mapping[str, Any]) -> Raw:
         """Store a new object and return it. Raises ``AlreadyExists``, ``Refused``."""
         return await self._call(
@@ -130,6 +134,11 @@ class Cluster:
     async def create_encoded(self, kind: type[Resource], body: bytes) -> None:
         """Store a new object given as JSON; for the receiver, which needs nothing of the answer. Raises as ``create``."""
         await self._send("POST", self._path(kind.PLURAL), resource=kind.PLURAL, verb="create", body=body)
+
+    async def try_create(self, kind: type[Resource], body: bytes) -> None:
+        """Ask whether a new object given as JSON would be stored; it is not (``dryRun=All``). Raises as ``create``."""
+        path = f"{self._path(kind.PLURAL)}?dryRun=All"
+        await self._send("POST", path, resource=kind.PLURAL, verb="create", body=body)
 
     async def patch(self, kind: type[Resource], name: str, changes: Mapping[str, Any]) -> Raw:
         """Merge ``changes`` into the object (but its status). Raises ``NotFound``, ``Conflict``, ``Refused``."""
