@@ -47,6 +47,8 @@ class CallbackOutcome(StrEnum):
     """401: basic auth is missing or wrong."""
     UNKNOWN = "unknown"
     """404: no such organization or token."""
+    WRONG_METHOD = "wrong_method"
+    """405: neither GET nor POST."""
     TOO_LARGE = "too_large"
     """413: more than a callback ever has."""
     TOO_SLOW = "too_slow"

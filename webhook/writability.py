@@ -1,0 +1,74 @@
+"""
+Whether the API server can be written to: what readiness rests on.
+
+Callbacks that were noted down prove it for free. When none came lately, an event is created on trial
+(``dryRun=All``): the API server then checks rights, quota and schema and asks etcd, and stores nothing.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from counterfoil.cluster import AlreadyExists, ApiProblem
+from counterfoil.resources import EnvelopeEvent, Resource, envelope_id
+from counterfoil.resources.noting import note
+
+FAILURES_IN_A_ROW = 3
+"""One lost connection is no outage; so many writes that failed and none that succeeded are one."""
+
+
+class Trial(Protocol):
+    """What of ``counterfoil.cluster.Cluster`` is needed here."""
+
+    async def try_create(self, kind: type[Resource], body: bytes) -> None:
+        """Ask whether a new object given as JSON would be stored."""
+        ...
+
+
+class Writability:
+    """Remembers how the last writes went. ``monotonic`` is a clock in seconds that never goes back."""
+
+    def __init__(self, cluster: Trial, *, monotonic: Callable[[], float], valid_seconds: float) -> None:
+        self._cluster = cluster
+        self._monotonic = monotonic
+        self._valid_seconds = valid_seconds
+        self._proven_at = float("-inf")
+        self._failed_at = float("-inf")
+        self._failures = 0
+
+    def wrote(self) -> None:
+        """Note a write that the API server took."""
+        self._proven_at = self._monotonic()
+        self._failures = 0
+
+    def failed(self) -> None:
+        """Note a write that it did not take."""
+        self._failed_at = self._monotonic()
+        self._failures += 1
+
+    async def check(self) -> str | None:
+        """Say why the API server can't be written to, or None."""
+        now = self._monotonic()
+        if self._failures >= FAILURES_IN_A_ROW and now - self._failed_at < self._valid_seconds:
+            return f"the last {self._failures} writes to the API server failed"
+        if self._failures == 0 and now - self._proven_at < self._valid_seconds:
+            return None
+        try:
+            await self._cluster.try_create(EnvelopeEvent, _TRIAL)
+        except AlreadyExists:
+            pass  # somebody made an event of that name; then it was possible
+        except ApiProblem as problem:
+            return str(problem)
+        self._proven_at = now
+        self._failures = 0
+        return None
+
+
+_TRIAL = msgspec.json.encode(
+    note(
+        organization="readiness",
+        envelope=envelope_id("00000000-0000-0000-0000-000000000000"),
+        action="readiness",
+    )
+)
