@@ -1,0 +1,303 @@
+"""
+Bench (a): how many callbacks a second the receiver notes down, against a bare client that makes the same objects.
+
+Both go to the same API server, in the same namespace, with the same number in flight, in turns (bare, receiver, bare,
+receiver, ...), so that whatever else the machine does meets both. The bare client is aiohttp on uvloop with nothing
+around it, in a process of its own like the receiver. The load for the receiver comes from here over raw sockets, as
+cheaply as can be, since its work shares the cores too. Last, the receiver gets callbacks that it knows already.
+
+    .venv/bin/python -m bench.receiver [--in-flight 32] [--rounds 5] [--count 1000]
+"""
+
+import argparse
+import asyncio
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import uvloop
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from counterfoil.callbackauth import token_hash
+from counterfoil.resources import API_VERSION, envelope_id
+from counterfoil.resources.noting import note
+from sandbox.controlplane.plane import ControlPlane, control_plane
+from sandbox.controlplane.processes import tied
+from sandbox.receiver import RunningReceiver, running_receiver
+
+NAMESPACE = "bench"
+ORGANIZATION = "acme"
+TOKEN = "bench-token-0123456789"
+LONGEST = 170.0  # seconds for the whole run
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round took: seconds in all, and of each request."""
+
+    seconds: float
+    latencies: Sequence[float]
+
+    @property
+    def rate(self) -> float:
+        return len(self.latencies) / self.seconds
+
+
+class Summary:
+    """Several rounds of the same kind."""
+
+    def __init__(self, rounds: Sequence[Round]) -> None:
+        self.rate = statistics.median(each.rate for each in rounds)
+        quantiles = statistics.quantiles([one for each in rounds for one in each.latencies], n=100)
+        self.p50, self.p99 = quantiles[49] * 1000, quantiles[98] * 1000
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection that sends a request and waits for the head of its answer; there is no body."""
+
+    def __init__(self) -> None:
+        self._answer: asyncio.Future[bytes] | None = None
+        self._buffer = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self._transport = transport  # type: ignore[assignment]  # uvloop's transports are no subclasses
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if self._buffer.endswith(b"\r\n\r\n") and self._answer is not None:
+            self._answer.set_result(self._buffer)
+            self._buffer = b""
+
+    async def ask(self, request: bytes) -> int:
+        assert self._transport is not None
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return int((await self._answer)[9:12])
+
+
+async def calls(url: str, requests: Iterable[bytes], in_flight: int) -> Round:
+    """Send all requests, so many at once; each has to be answered 200."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    queue, latencies = iter(requests), list[float]()
+
+    async def one_after_the_other() -> None:
+        _, connection = await asyncio.get_running_loop().create_connection(Connection, host, int(port))
+        for request in queue:
+            started = time.perf_counter()
+            status = await connection.ask(request)
+            latencies.append(time.perf_counter() - started)
+            if status != 200:
+                raise RuntimeError(f"the receiver answered {status}")
+
+    started = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(in_flight):
+            group.create_task(one_after_the_other())
+    return Round(time.perf_counter() - started, latencies)
+
+
+def callbacks(envelopes: Iterable[str]) -> list[bytes]:
+    path = f"/callbacks/{ORGANIZATION}/{TOKEN}"
+    return [
+        f"GET {path}?envelopeId={each}&action=envelopeFinished HTTP/1.1\r\nHost: receiver\r\n\r\n".encode()
+        for each in envelopes
+    ]
+
+
+def fresh(count: int) -> list[str]:
+    return [str(uuid.uuid4()) for _ in range(count)]
+
+
+# -- The bare client: a process that is told on stdin how many to create, and tells on stdout how it went --------
+
+
+async def bare_client(kubeconfig: str, in_flight: int) -> None:
+    configuration = Configuration()
+    await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
+    tls = ApiClient(configuration).rest_client.ssl_context
+    url = f"{configuration.host}/apis/{API_VERSION}/namespaces/{NAMESPACE}/envelopeevents"
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=in_flight, ssl=tls),
+        headers={"Content-Type": "application/json", "Accept": "application/json"},
+    ) as session:
+        loop = asyncio.get_running_loop()
+        while line := await loop.run_in_executor(None, sys.stdin.readline):
+            done = await _create_bare(session, url, int(line), in_flight)
+            print(json.dumps([done.seconds, done.latencies]), flush=True)
+
+
+async def _create_bare(session: aiohttp.ClientSession, url: str, count: int, in_flight: int) -> Round:
+    bodies = iter(
+        [
+            msgspec.json.encode(
+                note(organization=ORGANIZATION, envelope=envelope_id(each), action="envelopeFinished")
+            )
+            for each in fresh(count)
+        ]
+    )
+    latencies = list[float]()
+
+    async def one_after_the_other() -> None:
+        for body in bodies:
+            started = time.perf_counter()
+            async with session.post(url, data=body) as answer:
+                await answer.read()
+            latencies.append(time.perf_counter() - started)
+            if answer.status != 201:
+                raise RuntimeError(f"the API server answered {answer.status}")
+
+    started = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(in_flight):
+            group.create_task(one_after_the_other())
+    return Round(time.perf_counter() - started, latencies)
+
+
+class BareClient:
+    """The bare client's process, seen from here."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def start(cls, kubeconfig: Path, in_flight: int) -> "BareClient":
+        command = tied(
+            [sys.executable, "-m", "bench.receiver", f"--bare={kubeconfig}", f"--in-flight={in_flight}"]
+        )
+        return cls(
+            await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**24
+            )
+        )
+
+    async def creates(self, count: int) -> Round:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{count}\n".encode())
+        seconds, latencies = json.loads(await self._process.stdout.readline())
+        return Round(seconds, latencies)
+
+    async def end(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.wait()
+
+
+# -- The run -----------------------------------------------------------------------------------------------------
+
+
+async def prepare(plane: ControlPlane) -> None:
+    await plane.apply_crds()
+    await plane.namespace(NAMESPACE)
+    organization = {
+        "apiVersion": API_VERSION,
+        "kind": "Organization",
+        "metadata": {"name": ORGANIZATION, "namespace": NAMESPACE},
+        "spec": {
+            "baseURL": "https://esaw.example.com",
+            "archiveRef": {"name": "dms"},
+            "callback": {"tokenSecretRef": [{"name": "callback", "key": "token"}]},
+        },
+    }
+    await plane.kubectl("create", "-f", "-", stdin=json.dumps(organization))
+    status = json.dumps({"status": {"callbackTokenHashes": [token_hash(TOKEN)]}})
+    await plane.kubectl(
+        "patch",
+        "organization",
+        ORGANIZATION,
+        "-n",
+        NAMESPACE,
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        status,
+    )
+
+
+async def measure(
+    plane: ControlPlane, receiver: RunningReceiver, in_flight: int, rounds: int, count: int
+) -> str:
+    bare = await BareClient.start(plane.kubeconfig, in_flight)
+    kinds: dict[str, list[Round]] = {name: [] for name in KINDS}
+    for turn in range(rounds + 1):
+        envelopes = fresh(count)
+        done = (
+            await bare.creates(count),
+            await calls(receiver.url, callbacks(envelopes), in_flight),
+            await calls(receiver.url, callbacks(envelopes), in_flight),
+            await calls(receiver.url, callbacks(envelopes[:1] * count), in_flight),
+        )
+        # The first turn makes connections and fills caches, and is not counted.
+        if turn:
+            for name, each in zip(KINDS, done, strict=True):
+                kinds[name].append(each)
+    await bare.end()
+    return table({name: Summary(each) for name, each in kinds.items()})
+
+
+KINDS = (
+    "bare client, creates",
+    "receiver, new callbacks",
+    "receiver, known callbacks, each of another event",
+    "receiver, known callbacks, all of one event",
+)
+
+
+def table(summaries: Mapping[str, Summary]) -> str:
+    bare = summaries[KINDS[0]]
+    lines = ["| what | per s | of bare | p50 ms | p99 ms | p99 of bare |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {name} | {each.rate:.0f} | {each.rate / bare.rate:.2f} | {each.p50:.1f} | {each.p99:.1f} "
+        f"| {each.p99 / bare.p99:.2f} |"
+        for name, each in summaries.items()
+    ]
+    return "\n".join(lines)
+
+
+async def run(in_flight: int, rounds: int, count: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        async with asyncio.timeout(LONGEST), control_plane() as plane:
+            await prepare(plane)
+            settings = {"callback-rate": "1000000", "callback-burst": "1000000"}
+            async with running_receiver(
+                kubeconfig=plane.kubeconfig,
+                namespace=NAMESPACE,
+                log=Path(folder) / "receiver.log",
+                settings=settings,
+            ) as receiver:
+                await receiver.until_ready()
+                print(
+                    f"{in_flight} in flight, {rounds} rounds of {count}, Python {platform.python_version()}\n"
+                )
+                print(await measure(plane, receiver, in_flight, rounds, count))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--in-flight", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--bare", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.bare:
+        uvloop.run(bare_client(chosen.bare, chosen.in_flight))
+    else:
+        uvloop.run(run(chosen.in_flight, chosen.rounds, chosen.count))
+
+
+if __name__ == "__main__":
+    main()
