@@ -307,11 +307,20 @@ def _size(call: Call, response: httpx.Response) -> int | None:
     """Return a file's declared length, None for one in chunks. Raises an ``EsawProblem`` when its end could not be told."""
     if response.status_code != httpx.codes.OK:
         raise AnswerUnreadable(call.operation, f"it has the status {response.status_code}, not 200")
+    if _is_page(response.headers):
+        raise AnswerUnreadable(call.operation, "it is a web page or a message, not a file")
     declared = response.headers.get("Content-Length")
     if declared is None and "Transfer-Encoding" not in response.headers:
         # The end of such a body looks the same as a cut. (RFC 9112, 6.3)
         raise TransferBroken("unframed")
     return None if declared is None else int(declared)
+
+
+def _is_page(headers: httpx.Headers) -> bool:
+    """Whether something on the way (a login, a proxy) answered in place of eSAW, which sends files with a disposition."""
+    kind, _, _ = headers.get("Content-Type", "").partition(";")
+    is_message = kind.strip().lower() in {"text/html", "application/xhtml+xml", "application/json"}
+    return is_message and "Content-Disposition" not in headers
 
 
 def _kind(error: httpx.TransportError) -> UnreachableKind:

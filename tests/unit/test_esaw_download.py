@@ -211,6 +211,8 @@ async def test_the_time_in_which_the_archive_is_slow_does_not_count() -> None:
         (answering(b"", 204), AnswerUnreadable, "unreadable"),
         (answering(b"half", 206, Content_Range="bytes 0-3/8"), AnswerUnreadable, "unreadable"),
         (answering(b"\x1f\x8b", Content_Encoding="gzip"), AnswerUnreadable, "unreadable"),
+        (answering(b"<html>Log in", Content_Type="text/html; charset=utf-8"), AnswerUnreadable, "unreadable"),
+        (answering({"ErrorId": "ERR0001"}, Content_Type="Application/JSON"), AnswerUnreadable, "unreadable"),
     ],
 )
 async def test_what_is_no_whole_file_is_not_opened(
@@ -220,6 +222,12 @@ async def test_what_is_no_whole_file_is_not_opened(
         with pytest.raises(kind):
             await whole_file(bench.user)
     assert bench.ledger.codes == [("download", code)]
+
+
+async def test_an_attachment_that_is_a_web_page_is_a_file_all_the_same() -> None:
+    page = answering(b"<html>", Content_Type="text/html", Content_Disposition="attachment; filename=a.html")
+    async with against(page) as bench:
+        assert await whole_file(bench.user) == b"<html>"
 
 
 async def test_leaving_early_ends_the_transfer_and_keeps_the_client_usable() -> None:
