@@ -173,7 +173,11 @@ class Manager:
         if respecified:
             self._looks.pop(f"archive/{archive.name}", None)
             self._news.set()
-        if respecified or (not was_ready and is_true(archive.status.conditions, "Ready")):
+        is_ready = is_true(archive.status.conditions, "Ready")
+        if was_ready != is_ready:
+            # The Organizations that name it say so in their own status.
+            self._news.set()
+        if respecified or (is_ready and not was_ready):
             mine = [event for event in self.office.events if self._archive_of(event) == archive.name]
             self._resume([event for event in mine if waits_for_people(event)])
 

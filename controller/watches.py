@@ -48,6 +48,11 @@ def handlers(manager: Manager) -> kopf.OperatorRegistry:
     """Return the registry with one low-level handler per kind."""
     registry = kopf.OperatorRegistry()
 
+    @kopf.on.login(registry=registry)
+    async def login(**arguments: Any) -> kopf.ConnectionInfo | None:
+        # The same order as in counterfoil.cluster. kopf asks again when a token has expired.
+        return kopf.login_with_kubeconfig(**arguments) or kopf.login_with_service_account(**arguments)
+
     @kopf.on.event(GROUP, VERSION, "envelopeevents", registry=registry)
     async def event_seen(event: kopf.RawEvent, **_: Any) -> None:
         manager.event_seen(event["type"], event["object"])

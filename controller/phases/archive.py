@@ -16,6 +16,7 @@ import msgspec
 from controller.desk import Desk, PartlyDone
 from controller.outcomes import Done, Facts, Outcome, Wait
 from counterfoil.archives import filing
+from counterfoil.archives.manifest import ManifestFile
 from counterfoil.archives.plan import Plan
 from counterfoil.resources import ArchivedIn, EnvelopeEvent, FiledDocument, Phase, Ref
 
@@ -55,7 +56,7 @@ async def _already_there(event: EnvelopeEvent, plan: Plan, at: Desk) -> tuple[Fi
     manifest = await filing.concluded(at.door, plan, event.spec.envelope_id, mine=mine)
     if manifest is None:
         return None
-    filed = {each.file_id: each for each in manifest.documents()}
+    filed = {each.file_id: _as_document(each) for each in manifest.files}
     if any(planned.facts.file_id not in filed for planned in plan.files):
         return None
     if await filing.verify(at.door, plan.folder):
@@ -78,3 +79,14 @@ async def _file_all(event: EnvelopeEvent, plan: Plan, at: Desk) -> tuple[FiledDo
             filed[planned.facts.file_id], size=deposited.size, sha256=deposited.sha256
         )
     return tuple(filed.values())
+
+
+def _as_document(file: ManifestFile) -> FiledDocument:
+    return FiledDocument(
+        file_id=file.file_id,
+        kind=file.kind,
+        file_name=file.file_name,
+        size=file.size,
+        sha256=file.sha256,
+        location=file.location,
+    )

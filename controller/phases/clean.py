@@ -16,7 +16,10 @@ async def clean(event: EnvelopeEvent, at: Desk) -> Outcome:
     """Delete the envelope, unless it is to be kept or it is too early."""
     cleanup = at.organization.spec.cleanup
     if cleanup.policy is CleanupPolicy.KEEP:
-        return Done("Kept", "The envelope stays in eSignAnyWhere, as spec.cleanup.policy says.")
+        return Done(
+            "ArchivedAndKept",
+            "The envelope was archived and stays in eSignAnyWhere, as spec.cleanup.policy says.",
+        )
 
     archived = condition(event.status.conditions, "Archived")
     if archived is not None and at.clock.now() < archived.last_transition_time + cleanup.after:
@@ -40,8 +43,8 @@ async def clean(event: EnvelopeEvent, at: Desk) -> Outcome:
         if answer.status != 404:
             raise
         # The answer to an earlier delete of ours was lost, or a person deleted it: gone is what we want.
-        return Done("AlreadyDeleted", "The envelope is no longer in eSignAnyWhere.")
-    return Done("Deleted", "The envelope was archived, then deleted in eSignAnyWhere.")
+        return Done("ArchivedAndDeleted", "The envelope was archived, and is no longer in eSignAnyWhere.")
+    return Done("ArchivedAndDeleted", "The envelope was archived, then deleted in eSignAnyWhere.")
 
 
 async def _restarted(event: EnvelopeEvent, at: Desk) -> Outcome | None:

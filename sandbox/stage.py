@@ -1,0 +1,245 @@
+"""
+A whole Counterfoil on this machine: control plane, stand-in eSAW, receivers and controllers, each process with just
+the rights it has in a cluster. Demo, chaos tests and benchmarks play on it.
+
+Nothing here decides what comes out; it starts, hands over addresses, and takes everything down again.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from sandbox import rights
+from sandbox.controlplane.plane import ControlPlane
+from sandbox.controlplane.ports import free_port
+from sandbox.controlplane.processes import Server
+from sandbox.esaw import StandIn, User
+
+READY_SECONDS = 30.0
+PATIENCE_SECONDS = 30.0
+
+CALLBACK_QUERY = "envelopeId=##EnvelopeId##&action=##Action##"
+
+
+class NotReady(RuntimeError):
+    """A process did not become ready; the message has the end of its log."""
+
+
+@dataclass
+class Process:
+    """One running process of Counterfoil."""
+
+    name: str
+    argv: list[str]
+    environment: dict[str, str]
+    log: Path
+    public: str
+    private: str
+    _server: Server | None = None
+
+    async def start(self) -> None:
+        """Start it and wait until it says that it is ready. Raises ``NotReady``."""
+        self._server = Server(self.argv, log=self.log, environment=self.environment)
+        try:
+            async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient(trust_env=False) as http:
+                while not await self._is_ready(http):  # noqa: ASYNC110 - another process gives no event to wait for
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise NotReady(f"{self.name} did not become ready:\n{self._server.last_words()}") from None
+
+    async def _is_ready(self, http: httpx.AsyncClient) -> bool:
+        if self.server.ended:
+            raise NotReady(f"{self.name} ended at once:\n{self.server.last_words()}")
+        try:
+            return (await http.get(f"{self.private}/readyz")).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    @property
+    def server(self) -> Server:
+        """The running program."""
+        if self._server is None:
+            raise NotReady(f"{self.name} was never started")
+        return self._server
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.server.pid
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL)."""
+        self.server.kill()
+
+    async def stop(self) -> None:
+        """End it in order (SIGTERM)."""
+        if self._server is not None and not self._server.ended:
+            await self._server.terminate(patience=PATIENCE_SECONDS)
+
+    async def metrics(self) -> str:
+        """Return what /metrics says."""
+        async with httpx.AsyncClient(trust_env=False) as http:
+            return (await http.get(f"{self.private}/metrics")).text
+
+
+@dataclass
+class Stage:
+    """What is set up; made by ``stage``."""
+
+    plane: ControlPlane
+    esaw: StandIn
+    namespace: str
+    folder: Path
+    processes: list[Process] = field(default_factory=list)
+    tokens: dict[str, str] = field(default_factory=dict)
+    """Callback token per organization."""
+
+    async def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl in the stage's namespace."""
+        return await self.plane.kubectl("-n", self.namespace, *arguments, stdin=stdin)
+
+    async def apply(self, *objects: Mapping[str, Any]) -> None:
+        """Create or change objects."""
+        listed = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+        await self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(listed))
+
+    async def read(self, kind: str, name: str) -> dict[str, Any]:
+        """Return one object."""
+        found: dict[str, Any] = json.loads(await self.kubectl("get", kind, name, "-o", "json"))
+        return found
+
+    async def events(self, *arguments: str) -> list[dict[str, Any]]:
+        """Return all EnvelopeEvents, or those that kubectl's arguments choose."""
+        items: list[dict[str, Any]] = json.loads(await self.kubectl("get", "ee", "-o", "json", *arguments))[
+            "items"
+        ]
+        return items
+
+    async def secret(self, name: str, **values: str) -> None:
+        """Create or change a Secret."""
+        await self.apply(
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": dict(values)}
+        )
+
+    async def organization(self, name: str, *, archive: str, sender: str | None = None, **spec: Any) -> None:
+        """Create an Organization with a callback token of its own."""
+        self.tokens.setdefault(name, secrets.token_hex(24))
+        await self.secret(f"{name}-callback", token=self.tokens[name])
+        default = {} if sender is None else {"defaultSenderRef": {"name": sender}}
+        await self.apply(
+            {
+                "apiVersion": "counterfoil.dev/v1alpha1",
+                "kind": "Organization",
+                "metadata": {"name": name},
+                "spec": {
+                    "baseURL": self.esaw.url,
+                    "callback": {"tokenSecretRef": [{"name": f"{name}-callback", "key": "token"}]},
+                    "archiveRef": {"name": archive},
+                    "retry": {"initial": "200ms", "max": "2s", "deadline": "10m"},
+                    **default,
+                    **spec,
+                },
+            }
+        )
+
+    async def sender(self, name: str, user: User, *, organization: str) -> None:
+        """Create a Sender who brings a key."""
+        await self.secret(f"{name}-key", token=user.token)
+        await self.apply(
+            {
+                "apiVersion": "counterfoil.dev/v1alpha1",
+                "kind": "Sender",
+                "metadata": {"name": name},
+                "spec": {
+                    "organizationRef": {"name": organization},
+                    "userId": user.user_id,
+                    "email": user.email,
+                    "givenName": user.given_name,
+                    "surname": user.surname,
+                    "tokenSecretRef": {"name": f"{name}-key", "key": "token"},
+                },
+            }
+        )
+
+    async def archive(self, name: str, **spec: Any) -> None:
+        """Create an Archive."""
+        await self.apply(
+            {
+                "apiVersion": "counterfoil.dev/v1alpha1",
+                "kind": "Archive",
+                "metadata": {"name": name},
+                "spec": spec,
+            }
+        )
+
+    async def ready(self, *objects: str) -> None:
+        """Wait until ``kind/name`` objects are Ready."""
+        for each in objects:
+            await self.kubectl("wait", each, "--for=condition=Ready", "--timeout=60s")
+
+    def callback_url(self, organization: str, receiver: Process) -> str:
+        """Return the callback URL to set in eSAW."""
+        return f"{receiver.public}/callbacks/{organization}/{self.tokens[organization]}?{CALLBACK_QUERY}"
+
+    async def receiver(self, name: str = "receiver", **settings: str) -> Process:
+        """Start one more receiver."""
+        return await self._process(name, ["-m", "webhook", "receiver"], "receiver", settings)
+
+    async def controller(self, name: str = "controller", **settings: str) -> Process:
+        """Start one more controller."""
+        return await self._process(name, ["-m", "controller"], "controller", settings)
+
+    async def _process(
+        self, name: str, module: list[str], account: str, settings: Mapping[str, str]
+    ) -> Process:
+        public, private = free_port(), free_port()
+        kubeconfig = await self.plane.kubeconfig_for(account, self.namespace)
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("COUNTERFOIL_")}
+        environment |= {
+            "KUBECONFIG": str(kubeconfig),
+            "COUNTERFOIL_NAMESPACE": self.namespace,
+            "COUNTERFOIL_LISTEN": f"127.0.0.1:{public}",
+            "COUNTERFOIL_PRIVATE_LISTEN": f"127.0.0.1:{private}",
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            **{f"COUNTERFOIL_{key.upper()}": value for key, value in settings.items()},
+        }
+        process = Process(
+            name=name,
+            argv=[sys.executable, *module],
+            environment=environment,
+            log=self.folder / f"{name}.log",
+            public=f"http://127.0.0.1:{public}",
+            private=f"http://127.0.0.1:{private}",
+        )
+        self.processes.append(process)
+        await process.start()
+        return process
+
+
+@asynccontextmanager
+async def stage(
+    plane: ControlPlane, folder: Path, *, namespace: str, esaw: StandIn | None = None
+) -> AsyncIterator[Stage]:
+    """
+    Set a stage up in a namespace of a running control plane; stop every process in the end.
+
+    Logs and whatever else is written go below ``folder``.
+    """
+    async with AsyncExitStack() as stack:
+        standin = esaw if esaw is not None else await stack.enter_async_context(StandIn())
+        built = Stage(plane=plane, esaw=standin, namespace=namespace, folder=folder)
+        await built.apply(*rights.account("receiver", rights.RECEIVER))
+        await built.apply(*rights.account("controller", rights.CONTROLLER))
+        try:
+            yield built
+        finally:
+            await asyncio.gather(*(process.stop() for process in built.processes))
