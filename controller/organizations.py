@@ -20,7 +20,7 @@ from controller.secrets import SecretMissing, Secrets
 from counterfoil.callbackauth import TokenRefused, basic_auth_hash, is_basic_auth, token_hash
 from counterfoil.clock import Clock
 from counterfoil.cluster import Cluster, Conflict, NotFound
-from counterfoil.esaw.problems import EsawProblem
+from counterfoil.esaw.problems import Answered, EsawProblem
 from counterfoil.resources import (
     CallbackURLs,
     Condition,
@@ -157,6 +157,9 @@ class Organizations:
         try:
             version = await self._esaws.of(organization).version()
         except EsawProblem as problem:
+            if isinstance(problem, Answered) and problem.status in (401, 403):
+                # Some installations want a key even for this; they are there all the same.
+                return Finding("True", "EsawAnswers", "eSignAnyWhere answers."), organization.status.version
             message = f"eSignAnyWhere at spec.baseURL does not answer as it should: {problem}"
             return Finding("False", "EsawUnreachable", message), organization.status.version
         return Finding("True", "EsawAnswers", "eSignAnyWhere answers."), version

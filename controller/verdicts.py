@@ -75,7 +75,7 @@ def _archive_trouble(problem: Exception, now: datetime) -> Outcome:
 
 TABLE = (
     Row(_is(Paused), _wait("EsawThrottling", "eSignAnyWhere asks for a pause.")),
-    Row(_is(Unreachable), _wait("EsawUnreachable", "eSignAnyWhere could not be reached.")),
+    Row(_is(Unreachable), _wait("EsawUnreachable", "{}")),
     Row(_server_failed, _wait("EsawFailing", "{}")),
     Row(_answered(429), _wait("EsawThrottling", "eSignAnyWhere asks for a pause.")),
     Row(_answered(408), _wait("EsawUnreachable", "eSignAnyWhere could not be reached.")),

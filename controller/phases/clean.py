@@ -40,7 +40,7 @@ async def clean(event: EnvelopeEvent, at: Desk) -> Outcome:
     try:
         await deletion.delete(at.esaw, proof)
     except Answered as answer:
-        if answer.status != 404:
+        if not answer.is_missing_envelope:
             raise
         # The answer to an earlier delete of ours was lost, or a person deleted it: gone is what we want.
         return Done("ArchivedAndDeleted", "The envelope was archived, and is no longer in eSignAnyWhere.")
@@ -52,7 +52,7 @@ async def _restarted(event: EnvelopeEvent, at: Desk) -> Outcome | None:
     try:
         envelope = await at.envelope()
     except Answered as answer:
-        if answer.status != 404:
+        if not answer.is_missing_envelope:
             raise
         return None
     if envelope.status is EnvelopeStatus.EXPIRED:

@@ -19,7 +19,7 @@ async def validate(event: EnvelopeEvent, at: Desk) -> Outcome:
     try:
         envelope = await at.envelope()
     except Answered as answer:
-        if answer.status != 404:
+        if not answer.is_missing_envelope:
             raise
         return await why_missing(event, at)
 
@@ -44,7 +44,7 @@ async def why_missing(event: EnvelopeEvent, at: Desk) -> Outcome:
     try:
         history = await at.esaw.history(event.spec.envelope_id)
     except Answered as answer:
-        if answer.status != 404:
+        if not answer.is_missing_envelope:
             raise
     else:
         if history.has_been_deleted:

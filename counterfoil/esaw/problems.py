@@ -35,6 +35,10 @@ _NAMES: Final = {
 """Namirial, "Error Codes": the names of those that the calls of this package can meet."""
 
 
+MISSING_ENVELOPE = "ERR0007"
+"""For an envelope that never existed, was deleted, or belongs to somebody else. (Namirial, "Error Codes")"""
+
+
 class EsawProblem(Exception):
     """A call to eSAW did not bring what it should."""
 
@@ -71,6 +75,15 @@ class Answered(EsawProblem):
         self.trace_id = trace_id
         """What Namirial's support asks for; for logs only, since it differs each time."""
         self.code = str(status)
+
+    @property
+    def is_missing_envelope(self) -> bool:
+        """
+        Whether eSAW itself says that there is no such envelope for this user (ERR0007 MissingEnvelope).
+
+        A bare 404 may come from a proxy or a wrong base path, and says nothing about the envelope.
+        """
+        return self.status == 404 and self.error_id == MISSING_ENVELOPE
 
 
 class Paused(Answered):
