@@ -45,7 +45,11 @@ def note(
         labels[SENDER_LABEL] = sender
     workstep_id = workstep.id if workstep is not None and workstep.id is not None else ""
     spec = EnvelopeEventSpec(
-        organization_ref=Ref(name=organization), envelope_id=envelope, action=action, workstep=workstep, origin=origin
+        organization_ref=Ref(name=organization),
+        envelope_id=envelope,
+        action=action,
+        workstep=workstep,
+        origin=origin,
     )
     return {
         "apiVersion": API_VERSION,
