@@ -38,3 +38,25 @@ cluster: setup ## start a local control plane with the CRDs, detached; prints ex
 
 cluster-down: setup ## end the local control plane
 	@$(BIN)/python -m sandbox.cluster down
+
+.PHONY: lint
+lint: setup ## ruff, mypy --strict, the import rules, spelling and the docs build
+	@echo '[lint] ruff'; $(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
+	@echo '[lint] mypy'; $(BIN)/mypy
+	@echo '[lint] import rules'; $(BIN)/lint-imports --no-cache | tail -n 2
+	@echo '[lint] spelling'; $(BIN)/codespell
+	@echo '[lint] docs'; $(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+
+.PHONY: test test-unit test-cluster
+test-unit: setup ## the fast tests: no cluster, under a minute
+	@echo '[test] unit'; $(BIN)/pytest -q tests/unit
+
+test-cluster: setup ## the tests on a real API server, with kills and faults (built on the first run, with progress)
+	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone
+	@echo '[test] cluster'; $(BIN)/pytest -q tests/cluster tests/chaos
+
+test: lint test-unit test-cluster ## everything that has to pass
+
+.PHONY: demo
+demo: setup ## the main job on this machine (KEEP=1: leave it running and say what to type next)
+	@KEEP=$(KEEP) $(BIN)/python -m sandbox.demo

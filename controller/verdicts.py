@@ -14,10 +14,10 @@ from counterfoil.archives.filing import SourceBroken
 from counterfoil.archives.tags import MetadataUnreadable, TagMissing
 from counterfoil.archives.trouble import ArchiveTrouble, Occupied
 from counterfoil.cluster import ApiProblem
-from counterfoil.esaw.deletion import NotProven
 from counterfoil.esaw.problems import (
     Answered,
     AnswerUnreadable,
+    NotProven,
     Paused,
     RedirectRefused,
     TransferBroken,

@@ -13,14 +13,11 @@ from typing import Final, Self
 
 from counterfoil.esaw.client import EsawUser
 from counterfoil.esaw.exchange import Call
+from counterfoil.esaw.problems import NotProven
 from counterfoil.resources import EnvelopeEventStatus, EnvelopeId, FiledDocument, condition, envelope_id
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SEAL: Final = object()
-
-
-class NotProven(Exception):
-    """The status does not prove that everything is in the archive. The message says what is missing."""
 
 
 @dataclass(frozen=True)

@@ -132,3 +132,7 @@ def _error_text(error_id: str | None) -> tuple[str, ...]:
         return ()
     name = _NAMES.get(error_id)
     return (error_id, f"({name})") if name else (error_id,)
+
+
+class NotProven(Exception):
+    """A status does not prove that everything is in the archive, so nothing is deleted. Says what is missing."""

@@ -1,0 +1,14 @@
+"""Sphinx builds docs/ from Markdown; ``make lint`` does so with warnings as errors."""
+
+project = "Counterfoil"
+author = "The Counterfoil authors"
+copyright = "The Counterfoil authors"  # noqa: A001 - Sphinx's own name
+
+extensions = ["myst_parser"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build", "examples"]
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence"]
+
+html_theme = "alabaster"
+html_theme_options = {"description": "Files finished envelopes, proves it, and only then cleans up."}
