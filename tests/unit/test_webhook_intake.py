@@ -1,0 +1,166 @@
+"""Noting down: which answer of the API server leads to which outcome, and what readiness makes of it."""
+
+import asyncio
+from random import Random
+
+import pytest
+
+from counterfoil.cluster import ApiProblem, Conflict, Forbidden, NotFound, Refused
+from counterfoil.metrics import CallbackOutcome
+from counterfoil.resources import envelope_id
+from counterfoil.resources.noting import note
+from webhook.deliveries import Deliveries
+from webhook.intake import Intake
+from webhook.limits import Limits
+from webhook.writability import FAILURES_IN_A_ROW, Writability
+
+from .webhook_parts import GUID, FakeCluster, HandClock, unavailable
+
+EVENT = note(organization="acme", envelope=envelope_id(GUID), action="envelopeFinished")
+NAME = EVENT["metadata"]["name"]
+
+
+class Desk:
+    """An intake with everything around it."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.cluster = FakeCluster()
+        self.clock = HandClock()
+        self.deliveries = Deliveries(self.cluster, clock=self.clock, random=Random(1), limits=limits)
+        self.writability = Writability(self.cluster, monotonic=self.clock.monotonic, valid_seconds=5.0)
+        self.intake = Intake(self.cluster, self.deliveries, self.writability, limits=limits)
+
+
+@pytest.fixture
+async def desk() -> Desk:
+    return Desk(Limits())
+
+
+async def test_a_new_callback_is_noted_and_its_first_delivery_needs_no_count(desk: Desk) -> None:
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.NOTED
+    assert desk.cluster.event(NAME).deliveries == 1
+    assert desk.deliveries.waiting == 0
+
+
+async def test_one_that_another_receiver_noted_is_known_and_counted(desk: Desk) -> None:
+    desk.cluster.put(EVENT)
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.KNOWN
+    assert desk.deliveries.waiting == 1
+
+
+async def test_one_that_it_has_seen_itself_is_asked_for_and_not_created_again(desk: Desk) -> None:
+    await desk.intake.note_down(EVENT)
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.KNOWN
+    assert (desk.cluster.asked("create"), desk.cluster.asked("require")) == (1, 1)
+
+
+async def test_one_that_was_seen_and_then_deleted_is_noted_anew(desk: Desk) -> None:
+    await desk.intake.note_down(EVENT)
+    desk.cluster.objects.clear()
+
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.NOTED
+    assert NAME in desk.cluster.objects
+
+
+async def test_one_that_was_seen_but_may_not_be_read_is_created_to_find_out(desk: Desk) -> None:
+    await desk.intake.note_down(EVENT)
+    desk.cluster.trouble["require"] = Forbidden(403, "Forbidden", "no")
+
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.KNOWN
+
+
+async def test_what_was_seen_is_never_the_proof_when_the_api_server_is_gone(desk: Desk) -> None:
+    await desk.intake.note_down(EVENT)
+    desk.cluster.trouble["require"] = unavailable()
+
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.UNAVAILABLE
+
+
+async def test_memory_for_what_was_seen_is_bounded() -> None:
+    desk = Desk(Limits(remembered=2))
+    events = [note(organization="acme", envelope=envelope_id(GUID), action=f"a{n}") for n in range(3)]
+    for event in events:
+        await desk.intake.note_down(event)
+
+    assert await desk.intake.note_down(events[0]) is CallbackOutcome.KNOWN
+    assert desk.cluster.asked("create") == 4
+
+
+@pytest.mark.parametrize("problem", [unavailable(), unavailable(503), Conflict(409, "Conflict", "busy")])
+async def test_trouble_that_may_pass_is_unavailable(desk: Desk, problem: ApiProblem) -> None:
+    desk.cluster.trouble["create"] = problem
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        Forbidden(403, "Forbidden", "quota"),
+        Refused(422, "Invalid", "schema"),
+        NotFound(404, "NotFound", "no CRD"),
+    ],
+)
+async def test_what_somebody_has_to_mend_is_refused_and_never_200(desk: Desk, problem: ApiProblem) -> None:
+    desk.cluster.trouble["create"] = problem
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.REFUSED
+
+
+async def test_a_write_that_takes_too_long_is_unavailable() -> None:
+    desk = Desk(Limits(write_seconds=0.01))
+    desk.cluster.gate.clear()
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.UNAVAILABLE
+
+
+async def test_an_answer_that_was_lost_makes_the_next_delivery_a_known_one(desk: Desk) -> None:
+    desk.cluster.lost["create"] = unavailable()
+
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.UNAVAILABLE
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.KNOWN
+
+
+async def test_equal_callbacks_at_once_are_one_event(desk: Desk) -> None:
+    outcomes = await asyncio.gather(*(desk.intake.note_down(EVENT) for _ in range(30)))
+
+    assert sorted(outcomes) == [CallbackOutcome.KNOWN] * 29 + [CallbackOutcome.NOTED]
+    assert await desk.deliveries.write()
+    assert desk.cluster.event(NAME).deliveries == 30
+
+
+# -- Readiness --------------------------------------------------------------------------------------------------
+
+
+async def test_an_idle_receiver_tries_a_create_and_stores_nothing(desk: Desk) -> None:
+    assert await desk.writability.check() is None
+    assert desk.cluster.asked("try") == 1
+    assert desk.cluster.objects == {}
+
+
+async def test_a_callback_just_noted_is_proof_enough(desk: Desk) -> None:
+    await desk.intake.note_down(EVENT)
+    assert await desk.writability.check() is None
+    assert desk.cluster.asked("try") == 0
+
+
+async def test_a_proof_grows_old(desk: Desk) -> None:
+    await desk.intake.note_down(EVENT)
+    await desk.clock.sleep(6)
+    desk.cluster.trouble["try"] = unavailable()
+    assert await desk.writability.check() == "the API server did not answer"
+
+
+async def test_one_lost_write_is_no_outage(desk: Desk) -> None:
+    desk.writability.failed()
+    assert await desk.writability.check() is None
+
+
+async def test_writes_that_keep_failing_are_an_outage_although_a_trial_would_succeed(desk: Desk) -> None:
+    for _ in range(FAILURES_IN_A_ROW):
+        desk.writability.failed()
+    assert await desk.writability.check() == "the last 3 writes to the API server failed"
+
+
+async def test_after_an_outage_it_comes_back_by_a_trial(desk: Desk) -> None:
+    for _ in range(FAILURES_IN_A_ROW):
+        desk.writability.failed()
+    await desk.clock.sleep(6)
+    assert await desk.writability.check() is None

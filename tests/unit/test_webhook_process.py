@@ -1,0 +1,38 @@
+"""``python -m webhook``: which process, with which settings."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def run(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "webhook", *arguments],
+        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("pages",)])
+def test_without_a_known_process_it_ends_with_status_2_and_one_line(arguments: tuple[str, ...]) -> None:
+    ended = run(*arguments)
+    assert ended.returncode == 2
+    assert ended.stderr == "python -m webhook: say which process, as in python -m webhook receiver\n"
+
+
+def test_a_bad_setting_ends_with_status_2_and_one_line() -> None:
+    ended = run("receiver", COUNTERFOIL_LISTEN="nowhere")
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "COUNTERFOIL_LISTEN" in ended.stderr
+
+
+def test_without_a_way_to_an_api_server_it_says_so_and_ends() -> None:
+    ended = run("receiver", "--log-format=text", KUBECONFIG="/nonexistent/kubeconfig")
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "/nonexistent/kubeconfig leads to no API server" in ended.stderr

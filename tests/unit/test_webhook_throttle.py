@@ -1,0 +1,49 @@
+"""The rate limit: so many at once, so many per second."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from webhook.throttle import Bucket
+
+
+def test_a_burst_passes_and_the_next_one_has_to_wait_for_a_token() -> None:
+    bucket = Bucket(rate=2.0, burst=3)
+
+    assert [bucket.take(10.0) for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]
+
+
+def test_after_the_named_time_the_next_one_passes() -> None:
+    bucket = Bucket(rate=2.0, burst=1)
+    bucket.take(10.0)
+    wait = bucket.take(10.0)
+
+    assert bucket.take(10.0 + wait) == 0.0
+
+
+def test_rest_fills_no_more_than_the_burst() -> None:
+    bucket = Bucket(rate=100.0, burst=2)
+    for _ in range(2):
+        bucket.take(0.0)
+
+    assert [bucket.take(1000.0) > 0 for _ in range(3)] == [False, False, True]
+
+
+@given(
+    st.lists(st.floats(min_value=0.0, max_value=1.0), max_size=200),
+    st.floats(min_value=0.5, max_value=50.0),
+    st.integers(min_value=1, max_value=20),
+)
+def test_never_more_pass_than_burst_and_rate_allow(pauses: list[float], rate: float, burst: int) -> None:
+    bucket, now, passed = Bucket(rate=rate, burst=burst), 0.0, 0
+    for pause in pauses:
+        now += pause
+        passed += bucket.take(now) == 0.0
+    assert passed <= burst + rate * now + 1e-6
+
+
+@pytest.mark.parametrize("back", [0.0, 5.0])
+def test_a_clock_that_stands_or_goes_back_gives_no_tokens(back: float) -> None:
+    bucket = Bucket(rate=10.0, burst=1)
+    bucket.take(10.0)
+    assert bucket.take(back) > 0.0

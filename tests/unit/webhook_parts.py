@@ -1,0 +1,164 @@
+"""What the tests of the receiver are built from: an API server in memory, organizations, callbacks."""
+
+import asyncio
+import copy
+import itertools
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from counterfoil.callbackauth import basic_auth_hash, token_hash
+from counterfoil.cluster import AlreadyExists, ApiProblem, Change, Conflict, NotFound, Raw, Unavailable
+from counterfoil.resources import API_VERSION, EnvelopeEvent, Resource
+
+TOKEN = "a-good-token-0123456789"
+GUID = "0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10"
+NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
+
+
+class HandClock:
+    """A clock that moves when it is told to, or when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.time = NOON
+
+    def now(self) -> datetime:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        self.time += timedelta(seconds=max(0.0, seconds))
+        await asyncio.sleep(0)
+
+    def monotonic(self) -> float:
+        return (self.time - NOON).total_seconds()
+
+
+class FakeCluster:
+    """
+    An API server in memory, for EnvelopeEvents only: versions, preconditions, and trouble on demand.
+
+    ``trouble[verb]`` is raised by every such request while it is set; ``lost[verb]`` is raised once after the request
+    was carried out. While ``gate`` is closed, requests wait.
+    """
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Raw] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.trouble: dict[str, ApiProblem] = {}
+        self.lost: dict[str, ApiProblem] = {}
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._versions = itertools.count(1)
+        self._news = asyncio.Event()
+
+    async def get(self, kind: type[Resource], name: str) -> Raw:
+        await self._asked("get", name)
+        return copy.deepcopy(self._existing(name))
+
+    async def require(self, kind: type[Resource], name: str) -> None:
+        await self._asked("require", name)
+        self._existing(name)
+
+    async def create_encoded(self, kind: type[Resource], body: bytes) -> None:
+        raw = json.loads(body)
+        name = raw["metadata"]["name"]
+        await self._asked("create", name)
+        if name in self.objects:
+            raise AlreadyExists(409, "AlreadyExists", "it was there")
+        self.put(raw)
+        self._answer("create")
+
+    async def try_create(self, kind: type[Resource], body: bytes) -> None:
+        await self._asked("try", json.loads(body)["metadata"]["name"])
+
+    async def patch_status(
+        self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
+    ) -> Raw:
+        await self._asked("patch", name)
+        raw = self._existing(name)
+        if raw["metadata"]["resourceVersion"] != resource_version:
+            raise Conflict(409, "Conflict", "somebody was first")
+        merged = {**raw.get("status", {}), **json.loads(json.dumps(status))}
+        raw["status"] = {key: value for key, value in merged.items() if value is not None}
+        raw["metadata"]["resourceVersion"] = str(next(self._versions))
+        self._answer("patch")
+        return copy.deepcopy(raw)
+
+    def put(self, raw: Mapping[str, Any], **status: Any) -> None:
+        """Store an object as it is, with its status."""
+        stored = {"status": {"phase": "Pending"}, **copy.deepcopy(dict(raw))}
+        stored["status"] = {**stored["status"], **status}
+        stored["metadata"] = {
+            "resourceVersion": str(next(self._versions)),
+            "creationTimestamp": "2025-01-01T11:00:00Z",
+            **stored["metadata"],
+        }
+        self.objects[stored["metadata"]["name"]] = stored
+
+    def event(self, name: str) -> EnvelopeEvent:
+        return EnvelopeEvent.parse(self.objects[name])
+
+    def asked(self, verb: str) -> int:
+        """How many requests of that verb came."""
+        return sum(each == verb for each, _ in self.requests)
+
+    async def until_asked(self, verb: str, times: int = 1) -> None:
+        """Wait until so many requests of that verb have come."""
+        while self.asked(verb) < times:
+            self._news.clear()
+            await self._news.wait()
+
+    async def _asked(self, verb: str, name: str) -> None:
+        self.requests.append((verb, name))
+        self._news.set()
+        await asyncio.sleep(0)  # other tasks come in between, as with a real request
+        await self.gate.wait()
+        if verb in self.trouble:
+            raise self.trouble[verb]
+
+    def _answer(self, verb: str) -> None:
+        if verb in self.lost:
+            raise self.lost.pop(verb)
+
+    def _existing(self, name: str) -> Raw:
+        if name not in self.objects:
+            raise NotFound(404, "NotFound", "it is not there")
+        return self.objects[name]
+
+
+def unavailable(status: int = 0) -> Unavailable:
+    return Unavailable(status, "NoAnswer", "the API server did not answer")
+
+
+def an_organization(name: str = "acme", **changes: Any) -> Raw:
+    """Build an Organization as the API server sends it, whose token is ``TOKEN``."""
+    raw: Raw = {
+        "apiVersion": API_VERSION,
+        "kind": "Organization",
+        "metadata": {"name": name},
+        "spec": {"baseURL": "https://esaw.example.com", "archiveRef": {"name": "dms"}},
+        "status": {"callbackTokenHashes": [token_hash(TOKEN)]},
+    }
+    raw["spec"].update(changes.pop("spec", {}))
+    raw["status"].update(changes.pop("status", {}))
+    return raw
+
+
+def with_basic_auth(raw: Raw, username: str = "esaw", password: str = "geheim") -> Raw:
+    """Add the second lock to an Organization."""
+    changed = msgspec.json.decode(msgspec.json.encode(raw))
+    changed["spec"]["callback"] = {"basicAuthSecretRef": {"name": "basic"}}
+    changed["status"]["basicAuthHash"] = basic_auth_hash(username, password, b"salt")
+    answer: Raw = changed
+    return answer
+
+
+def added(raw: Raw) -> Change:
+    return Change("ADDED", raw)
+
+
+def synced(*names: str) -> Change:
+    return Change("SYNCED", {}, frozenset(names))
