@@ -13,8 +13,8 @@ Secrets can be read by name only; there is no way to list or watch them (rule 8)
 import asyncio
 import base64
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 from urllib.parse import quote, urlencode
@@ -37,8 +37,9 @@ WATCH_SILENCE_SECONDS = 75.0
 """Longest silence on a watch. The API server sends a bookmark about every 60 s; behind a load balancer that dropped
 the connection none comes, and only this notices (kopf issues 204 and 698)."""
 
-SECRET_BYTES = 1024 * 1024
-"""etcd takes no larger object, so neither does this."""
+WATCH_PAUSE_SECONDS = 0.2
+"""Pause between two requests of one watch. Nothing is missed by it, since the next one goes on from the last version;
+without it a proxy that ends each watch at once would get thousands of them."""
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -79,6 +80,10 @@ class Expired(ApiProblem):
 
 class Unavailable(ApiProblem):
     """No answer, 429 or 5xx: the same request may succeed later."""
+
+
+class Unconfigured(Exception):
+    """There is no usable way to an API server: no kubeconfig, or one that can't be read, and no pod's account."""
 
 
 class Change(NamedTuple):
@@ -192,7 +197,7 @@ class Cluster:
 
     async def follow(
         self, kind: type[Resource], *, labels: str = "", fields: str = ""
-    ) -> AsyncIterator[Change]:
+    ) -> AsyncGenerator[Change, None]:
         """
         List all objects, tell ``SYNCED``, then tell every change until the connection ends for good.
 
@@ -212,9 +217,11 @@ class Cluster:
                 if not token:
                     break
             yield Change("SYNCED", {}, frozenset(names))
+            watch = self._watch(kind, version=version, labels=labels, fields=fields)
             try:
-                async for change in self._watch(kind, version=version, labels=labels, fields=fields):
-                    yield change
+                async with aclosing(watch):
+                    async for change in watch:
+                        yield change
             except Expired:
                 continue
 
@@ -285,8 +292,7 @@ class Cluster:
         answer = await self._send(
             method, path, resource=resource, verb=verb, body=body, content_type=content_type
         )
-        raw: Raw = msgspec.json.decode(answer)
-        return raw
+        return _decoded(answer)
 
     async def _send(
         self,
@@ -328,7 +334,7 @@ class Cluster:
 
     async def _watch(
         self, kind: type[Resource], *, version: str, labels: str, fields: str
-    ) -> AsyncIterator[Change]:
+    ) -> AsyncGenerator[Change, None]:
         while True:
             query = _query(
                 watch="true",
@@ -337,15 +343,18 @@ class Cluster:
                 labelSelector=labels,
                 fieldSelector=fields,
             )
-            async for line in self._lines(f"{self._path(kind.PLURAL)}?{query}", kind.PLURAL):
-                told = msgspec.json.decode(line)
-                raw = told["object"]
-                if told["type"] == "ERROR":
-                    raise _problem(int(raw.get("code", 500)), line, None, creating=False)
-                version = raw["metadata"]["resourceVersion"]
-                yield Change(told["type"], raw)
+            lines = self._lines(f"{self._path(kind.PLURAL)}?{query}", kind.PLURAL)
+            async with aclosing(lines):
+                async for line in lines:
+                    told = _decoded(line)
+                    raw = told["object"]
+                    if told["type"] == "ERROR":
+                        raise _problem(int(raw.get("code", 500)), line, None, creating=False)
+                    version = raw["metadata"]["resourceVersion"]
+                    yield Change(told["type"], raw)
+            await asyncio.sleep(WATCH_PAUSE_SECONDS)
 
-    async def _lines(self, path: str, resource: str) -> AsyncIterator[bytes]:
+    async def _lines(self, path: str, resource: str) -> AsyncGenerator[bytes, None]:
         """Yield the lines of one watch request; ends when the server ends it, which it does every few minutes."""
         patience = aiohttp.ClientTimeout(
             total=None, sock_connect=REQUEST_SECONDS, sock_read=WATCH_SILENCE_SECONDS
@@ -400,14 +409,19 @@ async def connect(
 async def _configuration(kubeconfig: Path | None) -> Configuration:
     configuration = Configuration()
     chosen = str(kubeconfig or os.environ.get("KUBECONFIG") or "")
-    if chosen == "" and in_a_pod():
-        config.load_incluster_config(client_configuration=configuration)
-    else:
-        await config.load_kube_config(
-            config_file=chosen or "~/.kube/config",
-            client_configuration=configuration,
-            persist_config=False,
-        )
+    try:
+        if chosen == "" and in_a_pod():
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            await config.load_kube_config(
+                config_file=chosen or "~/.kube/config",
+                client_configuration=configuration,
+                persist_config=False,
+            )
+    except Exception as trouble:
+        # The official client lets through whatever its parts raise, up to a TypeError for an empty file.
+        words = " ".join(str(trouble).split())
+        raise Unconfigured(f"{chosen or 'the configuration'} leads to no API server: {words}") from trouble
     return configuration
 
 
@@ -430,16 +444,18 @@ async def follow_for_ever(
     *,
     labels: str = "",
     fields: str = "",
-    pause: Callable[[int], float] = lambda failures: min(0.2 * 2**failures, 10.0),
+    pause: Callable[[int], float] = lambda failures: min(0.2 * 2.0 ** min(failures, 6), 10.0),
     trouble: Callable[[ApiProblem], None],
-) -> AsyncIterator[Change]:
+) -> AsyncGenerator[Change, None]:
     """Follow a kind through every outage: after each ``ApiProblem`` tell ``trouble``, pause, list again."""
     failures = 0
     while True:
+        changes = cluster.follow(kind, labels=labels, fields=fields)
         try:
-            async for change in cluster.follow(kind, labels=labels, fields=fields):
-                failures = 0
-                yield change
+            async with aclosing(changes):
+                async for change in changes:
+                    failures = 0
+                    yield change
         except ApiProblem as problem:
             trouble(problem)
         await asyncio.sleep(pause(failures))
@@ -456,6 +472,15 @@ _BY_STATUS: Iterable[tuple[frozenset[int], type[ApiProblem]]] = (
     (frozenset({410}), Expired),
     (frozenset({408, 429}), Unavailable),
 )
+
+
+def _decoded(answer: bytes) -> Raw:
+    try:
+        raw: Raw = msgspec.json.decode(answer, type=dict)
+    except msgspec.DecodeError:
+        # A proxy's page, or a line that was cut off: what the API server itself sends is JSON.
+        raise Unavailable(0, "NoAnswer", "what answered is not the API server, or was cut off") from None
+    return raw
 
 
 def _problem(status: int, answer: bytes, retry_after: str | None, *, creating: bool) -> ApiProblem:

@@ -9,14 +9,15 @@ import asyncio
 import logging
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from random import SystemRandom
 
 import uvloop
 
 from counterfoil import __version__, logs
 from counterfoil.clock import WallClock
-from counterfoil.cluster import connect
-from counterfoil.health import private_server
+from counterfoil.cluster import Unconfigured, connect
+from counterfoil.health import Checks, private_server
 from counterfoil.metrics import Metrics, new_registry
 from counterfoil.settings import ReceiverSettings, load
 from webhook.deliveries import Deliveries
@@ -50,40 +51,48 @@ async def serve(settings: ReceiverSettings, *, limits: Limits) -> None:
         deliveries = Deliveries(cluster, clock=clock, random=SystemRandom(), limits=limits)
         intake = Intake(cluster, deliveries, writability, limits=limits)
         reception = Reception(directory, intake, metrics, limits=limits, monotonic=loop.time)
-
-        async def not_stopping() -> str | None:
-            return "it is ending" if stop.is_set() else None
-
-        async def organizations_read() -> str | None:
-            return None if directory.is_complete else "they are not read yet"
-
-        ready = {
-            "process": not_stopping,
-            "organizations": organizations_read,
-            "kubernetes": writability.check,
-        }
+        ready = _readiness(stop, directory, writability)
+        grace = settings.grace.total_seconds()
         async with (
             private_server(settings.private_listen, metrics.registry, live={}, ready=ready),
-            asyncio.TaskGroup() as tasks,
+            AsyncExitStack() as public,
         ):
-            following = tasks.create_task(directory.follow(cluster))
-            writing = tasks.create_task(deliveries.keep_writing())
-            grace = settings.grace.total_seconds()
-            async with public_server(settings.listen, reception, limits=limits, grace_seconds=grace):
+            await public.enter_async_context(
+                public_server(settings.listen, reception, limits=limits, grace_seconds=grace)
+            )
+            async with asyncio.TaskGroup() as tasks:
+                following = tasks.create_task(directory.follow(cluster))
+                writing = tasks.create_task(deliveries.keep_writing())
                 await stop.wait()
                 log.info("ending: what was accepted is finished, then the deliveries are counted")
                 await clock.sleep(settings.drain.total_seconds())
                 deadline = loop.time() + grace
-            deliveries.close()
-            await asyncio.wait({writing}, timeout=max(1.0, deadline - loop.time()))
-            if deliveries.waiting:
-                log.error("the deliveries of %d events stay uncounted", deliveries.waiting)
-            following.cancel()
-            writing.cancel()
+                await public.aclose()
+                deliveries.close()
+                await asyncio.wait({writing}, timeout=max(1.0, deadline - loop.time()))
+                if deliveries.waiting:
+                    log.error("the deliveries of %d events stay uncounted", deliveries.waiting)
+                following.cancel()
+                writing.cancel()
+
+
+def _readiness(stop: asyncio.Event, directory: Directory, writability: Writability) -> Checks:
+    async def not_ending() -> str | None:
+        return "it is ending" if stop.is_set() else None
+
+    async def organizations_read() -> str | None:
+        return None if directory.is_complete else "they are not read yet"
+
+    return {"process": not_ending, "organizations": organizations_read, "kubernetes": writability.check}
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     """Run the receiver as a process."""
     settings = load(ReceiverSettings, argv, environ)
     logs.configure(settings.log_level, settings.log_format)
-    uvloop.run(serve(settings, limits=Limits()))
+    try:
+        uvloop.run(serve(settings, limits=Limits()))
+    except (Unconfigured, OSError) as trouble:
+        # What the person who started it can mend: no stack trace.
+        log.critical("the receiver cannot run: %s", trouble)
+        raise SystemExit(1) from None
