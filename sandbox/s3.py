@@ -53,8 +53,7 @@ class S3Server:
             "serve",
             "s3",
             f"--addr=127.0.0.1:{self.port}",
-            # The flag's value is a list; unquoted, the comma would part the key from its secret.
-            f'--auth-key="{self.access_key},{self.secret_key}"',
+            f"--auth-key={self.access_key},{self.secret_key}",
             "--config=/dev/null",
             f"--cache-dir={self.logs / 'cache'}",
             self.folder,

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 
 from sandbox import rights
+from sandbox.controlplane.kubectl import KubectlError
 from sandbox.controlplane.plane import ControlPlane
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import Server
@@ -184,7 +185,11 @@ class Stage:
     async def ready(self, *objects: str) -> None:
         """Wait until ``kind/name`` objects are Ready."""
         for each in objects:
-            await self.kubectl("wait", each, "--for=condition=Ready", "--timeout=60s")
+            try:
+                await self.kubectl("wait", each, "--for=condition=Ready", "--timeout=30s")
+            except KubectlError as late:
+                late.add_note(await self.kubectl("get", each, "-o", "yaml"))
+                raise
 
     def callback_url(self, organization: str, receiver: Process) -> str:
         """Return the callback URL to set in eSAW."""
