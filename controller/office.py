@@ -13,6 +13,9 @@ from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource
 
 R = TypeVar("R", bound=Resource)
 
+FINISHED_REMEMBERED = 10_000
+"""How many finished events are remembered at most. Late echoes come within seconds; a broken watch tells nothing."""
+
 
 def version(resource: Resource) -> int:
     """Order of two states of one object. (KEP-5504: resourceVersions of one resource can be compared as numbers.)"""
@@ -74,6 +77,8 @@ class Office:
         if event.status.phase.is_final:
             self.forget_event(event.name)
             self._finished[event.name] = version(event)
+            if len(self._finished) > FINISHED_REMEMBERED:
+                del self._finished[next(iter(self._finished))]
             return False
         self._finished.pop(event.name, None)
         return self.events.put(event)
@@ -87,6 +92,11 @@ class Office:
             return False
         self.forget_event(name)
         return True
+
+    @property
+    def finished_remembered(self) -> int:
+        """How many finished events still cost memory."""
+        return len(self._finished)
 
     def forget_event(self, name: str) -> None:
         """Drop an event that is finished or deleted."""

@@ -18,6 +18,9 @@ from counterfoil.clock import Clock
 
 _log = logging.getLogger(__name__)
 
+LONGEST_SLEEP_SECONDS = 60.0
+"""Timers run by the monotonic clock, times in status by the wall clock; so often the two are brought together."""
+
 Work = Callable[[str], Awaitable[None]]
 
 
@@ -34,6 +37,8 @@ class Schedule:
         self._news = asyncio.Event()
         self._ended: dict[str, asyncio.Event] = {}
         self._draining = False
+        self._asked_at: datetime | None = None
+        """When something was wanted first since the last look."""
 
     def want(self, ticket: Ticket, due: datetime | None) -> None:
         """Let the event be worked on at ``due``; None: not by itself. The newest call counts."""
@@ -45,8 +50,7 @@ class Schedule:
             return
         self._wanted[ticket.event] = (due, ticket)
         self._lanes.drop(ticket.event)
-        heapq.heappush(self._times, (due, ticket.event))
-        self._news.set()
+        self._note_time(due, ticket.event)
 
     def forget(self, event: str) -> None:
         """Drop an event that is finished or deleted."""
@@ -72,8 +76,12 @@ class Schedule:
         return self._lanes.queued
 
     def overdue_since(self) -> datetime | None:
-        """The earliest time that has come and that nobody has looked at yet; for liveness."""
-        return self._times[0][0] if self._times else None
+        """Since when something is due that nobody has looked at yet, None if there is nothing; for liveness."""
+        if not self._times or self._times[0][0] > self._clock.now():
+            return None
+        due = self._times[0][0]
+        # A time in the past, as after a restart, is overdue only from when it was asked for.
+        return due if self._asked_at is None else max(due, self._asked_at)
 
     @asynccontextmanager
     async def exclusively(self, envelope: str) -> AsyncIterator[None]:
@@ -113,7 +121,7 @@ class Schedule:
         finally:
             self._lanes.back(ticket.event)
             if wanted := self._wanted.get(ticket.event):
-                heapq.heappush(self._times, (wanted[0], ticket.event))
+                self._note_time(wanted[0], ticket.event)
             self._tell_ended(ticket.envelope)
 
     def _tell_ended(self, envelope: str) -> None:
@@ -121,8 +129,14 @@ class Schedule:
             ended.set()
         self._news.set()
 
+    def _note_time(self, due: datetime, event: str) -> None:
+        heapq.heappush(self._times, (due, event))
+        self._asked_at = self._asked_at or self._clock.now()
+        self._news.set()
+
     def _ripen(self) -> None:
         now = self._clock.now()
+        self._asked_at = None
         while self._times and self._times[0][0] <= now:
             due, event = heapq.heappop(self._times)
             wanted = self._wanted.get(event)
@@ -136,7 +150,7 @@ class Schedule:
             return
         pause = (self._times[0][0] - self._clock.now()).total_seconds()
         try:
-            async with asyncio.timeout(max(0.0, pause)):
+            async with asyncio.timeout(min(max(0.0, pause), LONGEST_SLEEP_SECONDS)):
                 await self._news.wait()
         except TimeoutError:
             return
