@@ -195,19 +195,23 @@ class Stage:
         """Return the callback URL to set in eSAW."""
         return f"{receiver.public}/callbacks/{organization}/{self.tokens[organization]}?{CALLBACK_QUERY}"
 
-    async def receiver(self, name: str = "receiver", **settings: str) -> Process:
-        """Start one more receiver."""
-        return await self._process(name, ["-m", "webhook", "receiver"], "receiver", settings)
+    async def receiver(
+        self, name: str = "receiver", *, kubeconfig: Path | None = None, **settings: str
+    ) -> Process:
+        """Start one more receiver; with a kubeconfig of its own if it is to take another way to the API server."""
+        return await self._process(name, ["-m", "webhook", "receiver"], "receiver", kubeconfig, settings)
 
-    async def controller(self, name: str = "controller", **settings: str) -> Process:
-        """Start one more controller."""
-        return await self._process(name, ["-m", "controller"], "controller", settings)
+    async def controller(
+        self, name: str = "controller", *, kubeconfig: Path | None = None, **settings: str
+    ) -> Process:
+        """Start one more controller; with a kubeconfig of its own if it is to take another way to the API server."""
+        return await self._process(name, ["-m", "controller"], "controller", kubeconfig, settings)
 
     async def _process(
-        self, name: str, module: list[str], account: str, settings: Mapping[str, str]
+        self, name: str, module: list[str], account: str, way: Path | None, settings: Mapping[str, str]
     ) -> Process:
         public, private = free_port(), free_port()
-        kubeconfig = await self.plane.kubeconfig_for(account, self.namespace)
+        kubeconfig = way or await self.plane.kubeconfig_for(account, self.namespace)
         environment = {key: value for key, value in os.environ.items() if not key.startswith("COUNTERFOIL_")}
         environment |= {
             "KUBECONFIG": str(kubeconfig),

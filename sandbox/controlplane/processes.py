@@ -58,6 +58,11 @@ class Server:
         """Whether the program has exited."""
         return self._popen.poll() is not None
 
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit status, negative for the signal that killed it; None while it runs."""
+        return self._popen.poll()
+
     def last_words(self) -> str:
         """Return the end of the log, for error messages."""
         with self.log.open("rb") as log:
