@@ -20,7 +20,7 @@ from typing import ClassVar
 from urllib.parse import quote
 
 from counterfoil.archives.door import MAX_ENTRIES, TEMPORARY_PREFIX, Absent, Entry, segments
-from counterfoil.archives.streams import BLOCK, in_thread
+from counterfoil.archives.streams import BLOCK, Behind, in_thread
 from counterfoil.archives.trouble import (
     ArchiveRefused,
     ArchiveTrouble,
@@ -34,6 +34,9 @@ from counterfoil.resources.archive import ArchiveSpec
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
 TEMPORARY_SUFFIX = ".tmp"
+
+FLUSH_EVERY = 8 * 1024 * 1024
+"""Bytes after which the disk is set to work while more are coming."""
 
 _CLOSED = -1
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -71,15 +74,18 @@ class FilesystemDoor:
     ) -> None:
         """Write beside the final name, make it durable, rename. Raises ``ArchiveTrouble``."""
         draft = _Draft(self._root, segments(name))
+        writing = Behind(draft.write)
         try:
             with self._in_words(name):
                 await in_thread(draft.begin)
             async for chunk in chunks:
                 with self._in_words(name):
-                    await in_thread(draft.write, chunk)
+                    await writing.add(chunk)
             with self._in_words(name):
+                await writing.finish()
                 await in_thread(draft.publish)
         finally:
+            await writing.abandon()
             await in_thread(draft.end)
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
@@ -247,6 +253,7 @@ class _Draft:
         self._temporary = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
         self._folder = _CLOSED
         self._file = _CLOSED
+        self._written = self._flushed = 0
         self._published = False
 
     def begin(self) -> None:
@@ -254,11 +261,17 @@ class _Draft:
         self._folder = _open_folder(self._root, self._parts[:-1], create=True)
         self._file = os.open(self._temporary, _WRITE_FLAGS, FILE_MODE, dir_fd=self._folder)
 
-    def write(self, chunk: bytes) -> None:
-        """Append a chunk."""
-        rest = memoryview(chunk)
+    def write(self, block: bytes) -> None:
+        """Append a block."""
+        rest = memoryview(block)
         while rest:
             rest = rest[os.write(self._file, rest) :]
+        self._written += len(block)
+        if self._written - self._flushed >= FLUSH_EVERY:
+            # Linux starts to write to the disk what it is told we do not need, so there is little left to wait for in
+            # the end, and the page cache, which counts as memory of the pod, stays small.
+            os.posix_fadvise(self._file, self._flushed, self._written - self._flushed, os.POSIX_FADV_DONTNEED)
+            self._flushed = self._written
 
     def publish(self) -> None:
         """Make the content durable, give it its name, make the name durable."""

@@ -25,7 +25,7 @@ class Tally:
         self._hash = hashlib.sha256()
 
     def add(self, block: bytes) -> None:
-        """Count in a block. Big blocks are hashed without holding the interpreter's lock."""
+        """Count in a block. Big ones are hashed without holding the interpreter's lock."""
         self.size += len(block)
         self._hash.update(block)
 
@@ -33,6 +33,51 @@ class Tally:
     def sha256(self) -> str:
         """The hash as lower-case hex."""
         return self._hash.hexdigest()
+
+
+class Behind:
+    """
+    Does blocking work on blocks in a thread, one block behind whoever brings them.
+
+    While one block is worked on the next may be fetched; whoever brings it then has to wait. What the work raised is
+    told to the next who asks. Few big blocks, since a thread may wait long for the interpreter's lock after each.
+    """
+
+    def __init__(self, work: Callable[[bytes], None]) -> None:
+        self._work = work
+        self._running: asyncio.Future[None] | None = None
+
+    async def add(self, block: bytes) -> None:
+        """Wait for the last block, then begin to work on this one."""
+        await self.finish()
+        self._running = asyncio.ensure_future(asyncio.to_thread(self._work, block))
+
+    async def finish(self) -> None:
+        """Wait until all is done."""
+        if self._running is not None:
+            # Shielded, since whoever is cancelled here calls ``abandon``, which waits for it.
+            await asyncio.shield(self._running)
+            self._running = None
+
+    async def abandon(self) -> None:
+        """Wait until nothing runs any more, whatever became of it."""
+        if self._running is not None:
+            await asyncio.wait([self._running])
+            self._running.exception()
+            self._running = None
+
+
+async def tallied(chunks: AsyncIterable[bytes], tally: Tally) -> AsyncGenerator[bytes, None]:
+    """Pass chunks on as blocks while ``tally`` hashes them in a thread; it is complete when the stream has ended."""
+    hashing = Behind(tally.add)
+    try:
+        async with aclosing(blocks(chunks)) as joined:
+            async for block in joined:
+                await hashing.add(block)
+                yield block
+        await hashing.finish()
+    finally:
+        await hashing.abandon()
 
 
 async def blocks(chunks: AsyncIterable[bytes], size: int = BLOCK) -> AsyncGenerator[bytes, None]:
@@ -47,17 +92,6 @@ async def blocks(chunks: AsyncIterable[bytes], size: int = BLOCK) -> AsyncGenera
             waiting, length = [], 0
     if length:
         yield b"".join(waiting)
-
-
-async def tallied(chunks: AsyncIterable[bytes], tally: Tally) -> AsyncGenerator[bytes, None]:
-    """Pass chunks on as blocks; ``tally`` hashes each in a thread while whoever asked for it writes it."""
-    async with aclosing(blocks(chunks)) as joined:
-        async for block in joined:
-            hashing = asyncio.ensure_future(asyncio.to_thread(tally.add, block))
-            try:
-                yield block
-            finally:
-                await hashing
 
 
 async def exhaust(stream: AsyncIterable[bytes]) -> None:
