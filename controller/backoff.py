@@ -14,6 +14,10 @@ Random = Callable[[], float]
 """Gives a number in [0, 1)."""
 
 
+LEGIBLE_SECONDS = 5
+"""From this longest pause on, times are rounded up to whole seconds."""
+
+
 def next_attempt(
     attempts: int, policy: Retry, *, now: datetime, random: Random, not_before: datetime | None = None
 ) -> datetime:
@@ -26,7 +30,9 @@ def next_attempt(
     # 2 ** 32 times any initial pause is beyond every sensible maximum; a larger exponent would only overflow.
     ceiling = min(policy.max.total_seconds(), policy.initial.total_seconds() * 2 ** min(attempts - 1, 32))
     start = now if not_before is None else max(now, not_before)
-    return start + timedelta(seconds=ceiling * random())
+    due = start + timedelta(seconds=ceiling * random())
+    # People read this time in a table; fractions of a second say something only about the shortest pauses.
+    return due if ceiling < LEGIBLE_SECONDS else due + timedelta(microseconds=-due.microsecond % 1_000_000)
 
 
 def is_over(started: datetime | None, policy: Retry, *, now: datetime) -> bool:
