@@ -438,13 +438,18 @@ def own_namespace() -> str:
         return "default"
 
 
+def longer_each_time(failures: int) -> float:
+    """Return the seconds to wait after so many failures in a row: 0.2, doubled each time, 10 at most."""
+    return min(0.2 * 2.0 ** min(failures, 6), 10.0)
+
+
 async def follow_for_ever(
     cluster: Cluster,
     kind: type[Resource],
     *,
     labels: str = "",
     fields: str = "",
-    pause: Callable[[int], float] = lambda failures: min(0.2 * 2.0 ** min(failures, 6), 10.0),
+    pause: Callable[[int], float] = longer_each_time,
     trouble: Callable[[ApiProblem], None],
 ) -> AsyncGenerator[Change, None]:
     """Follow a kind through every outage: after each ``ApiProblem`` tell ``trouble``, pause, list again."""

@@ -1,0 +1,309 @@
+"""Access to Kubernetes against the real API server: what it answers is what the code takes it to answer."""
+
+import asyncio
+import base64
+import json
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from counterfoil.cluster import (
+    AlreadyExists,
+    ApiProblem,
+    Change,
+    Cluster,
+    Conflict,
+    Expired,
+    Forbidden,
+    NotFound,
+    Refused,
+    Unavailable,
+    connect,
+    follow_for_ever,
+)
+from counterfoil.resources import EnvelopeEvent, Organization, envelope_id
+from counterfoil.resources.noting import note
+from sandbox.controlplane.kubectl import Kubectl
+from sandbox.controlplane.plane import ControlPlane, control_plane
+
+
+@pytest.fixture
+async def cluster(plane: ControlPlane, namespace: str) -> AsyncIterator[Cluster]:
+    async with connect(namespace=namespace, kubeconfig=plane.kubeconfig) as connected:
+        yield connected
+
+
+def an_event(action: str = "envelopeFinished") -> dict[str, Any]:
+    return note(organization="acme", envelope=envelope_id(str(uuid.uuid4())), action=action)
+
+
+def name_of(raw: dict[str, Any]) -> str:
+    return str(raw["metadata"]["name"])
+
+
+async def as_nobody(plane: ControlPlane, namespace: str) -> Path:
+    """A kubeconfig of a ServiceAccount that has no right at all."""
+    await plane.kubectl("create", "serviceaccount", "nobody", "-n", namespace)
+    return await plane.kubeconfig_for("nobody", namespace)
+
+
+async def test_an_object_is_created_read_changed_and_deleted(cluster: Cluster) -> None:
+    event = an_event()
+    created = await cluster.create(EnvelopeEvent, event)
+    assert created["spec"]["envelopeId"] == event["spec"]["envelopeId"]
+    assert created["status"] == {"phase": "Pending"} | created["status"]
+
+    await cluster.patch(EnvelopeEvent, name_of(event), {"metadata": {"labels": {"x": "y"}}})
+    assert (await cluster.get(EnvelopeEvent, name_of(event)))["metadata"]["labels"]["x"] == "y"
+
+    await cluster.delete(EnvelopeEvent, name_of(event))
+    with pytest.raises(NotFound):
+        await cluster.get(EnvelopeEvent, name_of(event))
+
+
+async def test_a_second_create_finds_the_first(cluster: Cluster) -> None:
+    body = json.dumps(an_event()).encode()
+    await cluster.create_encoded(EnvelopeEvent, body)
+    with pytest.raises(AlreadyExists):
+        await cluster.create_encoded(EnvelopeEvent, body)
+
+
+async def test_a_trial_create_is_checked_and_stores_nothing(cluster: Cluster) -> None:
+    event = an_event()
+    await cluster.try_create(EnvelopeEvent, json.dumps(event).encode())
+    with pytest.raises(NotFound):
+        await cluster.require(EnvelopeEvent, name_of(event))
+
+    event["spec"]["action"] = "not an action"
+    with pytest.raises(Refused):
+        await cluster.try_create(EnvelopeEvent, json.dumps(event).encode())
+
+
+async def test_what_exists_can_be_required(cluster: Cluster) -> None:
+    event = an_event()
+    await cluster.create(EnvelopeEvent, event)
+    await cluster.require(EnvelopeEvent, name_of(event))
+
+
+async def test_an_object_that_breaks_a_rule_is_refused_with_the_rule(cluster: Cluster) -> None:
+    event = an_event()
+    event["spec"]["envelopeId"] = "no guid"
+    with pytest.raises(Refused, match="an envelope id is a GUID") as raised:
+        await cluster.create(EnvelopeEvent, event)
+    assert raised.value.status == 422
+
+
+async def test_a_status_patch_on_a_stale_version_loses(cluster: Cluster) -> None:
+    event = await cluster.create(EnvelopeEvent, an_event())
+    version = event["metadata"]["resourceVersion"]
+    await cluster.patch_status(EnvelopeEvent, name_of(event), {"deliveries": 2}, resource_version=version)
+
+    with pytest.raises(Conflict):
+        await cluster.patch_status(EnvelopeEvent, name_of(event), {"deliveries": 9}, resource_version=version)
+    assert (await cluster.get(EnvelopeEvent, name_of(event)))["status"]["deliveries"] == 2
+
+
+async def test_a_status_patch_without_a_version_is_written_in_any_case(cluster: Cluster) -> None:
+    event = await cluster.create(EnvelopeEvent, an_event())
+    for deliveries in (2, 3):
+        patched = await cluster.patch_status(
+            EnvelopeEvent, name_of(event), {"deliveries": deliveries}, resource_version=None
+        )
+    assert patched["status"]["deliveries"] == 3
+
+
+async def test_a_null_in_a_status_patch_removes_the_field(cluster: Cluster) -> None:
+    event = await cluster.create(EnvelopeEvent, an_event())
+    for reason in ("Because", None):
+        patched = await cluster.patch_status(
+            EnvelopeEvent, name_of(event), {"reason": reason}, resource_version=None
+        )
+    assert "reason" not in patched["status"]
+
+
+async def test_a_status_patch_changes_nothing_but_the_status(cluster: Cluster) -> None:
+    event = await cluster.create(EnvelopeEvent, an_event())
+    patched = await cluster.patch_status(
+        EnvelopeEvent, name_of(event), {"deliveries": 2}, resource_version=None
+    )
+    assert patched["metadata"]["generation"] == event["metadata"]["generation"]
+    assert patched["spec"] == event["spec"]
+
+
+async def test_a_status_patch_to_what_is_gone_finds_nothing(cluster: Cluster) -> None:
+    with pytest.raises(NotFound):
+        await cluster.patch_status(EnvelopeEvent, "gone", {"deliveries": 2}, resource_version="1")
+
+
+async def test_a_delete_of_another_object_of_the_same_name_is_a_conflict(cluster: Cluster) -> None:
+    event = await cluster.create(EnvelopeEvent, an_event())
+    with pytest.raises(Conflict):
+        await cluster.delete(EnvelopeEvent, name_of(event), uid=str(uuid.uuid4()))
+    await cluster.delete(
+        EnvelopeEvent,
+        name_of(event),
+        uid=event["metadata"]["uid"],
+        resource_version=event["metadata"]["resourceVersion"],
+    )
+
+
+async def test_who_has_no_right_is_forbidden(plane: ControlPlane, namespace: str) -> None:
+    kubeconfig = await as_nobody(plane, namespace)
+    async with connect(namespace=namespace, kubeconfig=kubeconfig) as nobody:
+        for call in (
+            nobody.get(EnvelopeEvent, "x"),
+            nobody.create(EnvelopeEvent, an_event()),
+            nobody.secret("x"),
+            nobody.page(EnvelopeEvent, limit=1),
+        ):
+            with pytest.raises(Forbidden):
+                await call
+        assert not await nobody.may("create", "envelopeevents")
+
+
+async def test_who_has_the_right_may(cluster: Cluster) -> None:
+    assert await cluster.may("create", "envelopeevents")
+    assert await cluster.may("get", "secrets", group="")
+
+
+async def test_a_token_that_nobody_issued_is_forbidden_too(plane: ControlPlane, namespace: str) -> None:
+    kubeconfig = await as_nobody(plane, namespace)
+    content = json.loads(kubeconfig.read_text())
+    content["users"][0]["user"]["token"] = "x.y.z"
+    kubeconfig.write_text(json.dumps(content))
+    async with connect(namespace=namespace, kubeconfig=kubeconfig) as stranger:
+        with pytest.raises(Forbidden) as raised:
+            await stranger.get(EnvelopeEvent, "x")
+    assert raised.value.status == 401
+    assert "x.y.z" not in str(raised.value)
+
+
+async def test_a_secret_is_read_by_name_and_decoded(cluster: Cluster, kubectl: Kubectl) -> None:
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "callback", "namespace": cluster.namespace},
+        "data": {"token": base64.b64encode(b"\x00geheim").decode()},
+    }
+    await kubectl("create", "-f", "-", stdin=json.dumps(secret))
+    assert await cluster.secret("callback") == {"token": b"\x00geheim"}
+    with pytest.raises(NotFound):
+        await cluster.secret("another")
+
+
+async def test_a_list_goes_through_pages_and_selectors(cluster: Cluster) -> None:
+    names = set()
+    for action in ("a", "b", "b"):
+        names.add(name_of(await cluster.create(EnvelopeEvent, an_event(action))))
+
+    assert {name_of(raw) async for raw in cluster.list(EnvelopeEvent, limit=1)} == names
+    assert (
+        len([raw async for raw in cluster.list(EnvelopeEvent, labels="counterfoil.dev/action in (b)")]) == 2
+    )
+    assert len([raw async for raw in cluster.list(EnvelopeEvent, fields="status.phase!=Succeeded")]) == 3
+    page, token = await cluster.page(EnvelopeEvent, limit=2)
+    assert (len(page), bool(token)) == (2, True)
+
+
+async def test_a_kubernetes_event_can_be_posted(cluster: Cluster, kubectl: Kubectl) -> None:
+    await cluster.create_event(
+        {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"generateName": "x-"},
+            "eventTime": "2025-01-01T00:00:00.000000Z",
+            "reportingController": "counterfoil.dev/test",
+            "reportingInstance": "test",
+            "action": "Test",
+            "reason": "Tested",
+            "type": "Normal",
+            "note": "told",
+            "regarding": {"kind": "Namespace", "name": cluster.namespace, "namespace": cluster.namespace},
+        }
+    )
+    assert "told" in await kubectl(
+        "get", "events", "-n", cluster.namespace, "-o", "jsonpath={.items[*].message}"
+    )
+
+
+async def test_a_follower_sees_what_was_there_what_comes_and_what_goes(cluster: Cluster) -> None:
+    first = name_of(await cluster.create(EnvelopeEvent, an_event()))
+    seen = list[tuple[str, str]]()
+    async with asyncio.timeout(30):
+        async for change in cluster.follow(EnvelopeEvent):
+            match change:
+                case Change(type="SYNCED", names=names):
+                    assert names == {first}
+                    second = name_of(await cluster.create(EnvelopeEvent, an_event()))
+                    await cluster.delete(EnvelopeEvent, first)
+                case Change(type="BOOKMARK"):
+                    continue
+                case Change(raw=raw):
+                    seen.append((change.type, name_of(raw)))
+            if len(seen) == 3:
+                break
+    assert seen == [("ADDED", first), ("ADDED", second), ("DELETED", first)]
+
+
+async def test_an_object_that_leaves_the_selection_is_told_as_deleted(cluster: Cluster) -> None:
+    event = name_of(await cluster.create(EnvelopeEvent, an_event()))
+    types = list[str]()
+    async with asyncio.timeout(30):
+        async for change in cluster.follow(EnvelopeEvent, fields="status.phase!=Succeeded"):
+            types.append(change.type)
+            if change.type == "SYNCED":
+                await cluster.patch_status(
+                    EnvelopeEvent, event, {"phase": "Succeeded"}, resource_version=None
+                )
+            if change.type == "DELETED":
+                break
+    assert types == ["ADDED", "SYNCED", "DELETED"]
+
+
+async def test_a_follower_outlives_the_end_and_the_return_of_the_api_server() -> None:
+    organization = {
+        "metadata": {"name": "acme"},
+        "spec": {
+            "baseURL": "https://e.example.com",
+            "archiveRef": {"name": "a"},
+            "callback": {"tokenSecretRef": [{"name": "s", "key": "k"}]},
+        },
+        "apiVersion": "counterfoil.dev/v1alpha1",
+        "kind": "Organization",
+    }
+    problems = list[ApiProblem]()
+    async with control_plane() as plane:
+        await plane.apply_crds()
+        async with connect(namespace="default", kubeconfig=plane.kubeconfig) as cluster, asyncio.timeout(120):
+            lists = list[frozenset[str]]()
+            async for change in follow_for_ever(cluster, Organization, trouble=problems.append):
+                if change.type != "SYNCED":
+                    continue
+                lists.append(change.names)
+                if len(lists) == 2:
+                    break
+                await cluster.create(Organization, organization)
+                await plane.kill_apiserver()
+                with pytest.raises(Unavailable):
+                    await cluster.get(Organization, "acme")
+                await plane.start_apiserver()
+    assert lists == [frozenset(), frozenset({"acme"})]
+    assert {type(problem) for problem in problems} <= {Unavailable, Forbidden}
+
+
+async def test_a_version_from_before_the_api_servers_memory_is_listed_anew() -> None:
+    """A restarted API server remembers no old changes; a follower that asks for them gets 410 and lists again."""
+    async with control_plane() as plane:
+        await plane.apply_crds()
+        async with connect(namespace="default", kubeconfig=plane.kubeconfig) as cluster:
+            for _ in range(3):
+                await cluster.create(EnvelopeEvent, an_event())
+            await plane.stop_apiserver()
+            await plane.start_apiserver()
+            watch = cluster._watch(EnvelopeEvent, version="1", labels="", fields="")
+            async with asyncio.timeout(60):
+                with pytest.raises(Expired):
+                    await anext(watch)

@@ -1,0 +1,368 @@
+"""Access to Kubernetes against a scripted server: every kind of bad answer, and watches that break in every way."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from counterfoil.cluster import (
+    AlreadyExists,
+    ApiProblem,
+    Change,
+    Cluster,
+    Conflict,
+    Expired,
+    Forbidden,
+    NotFound,
+    Refused,
+    Unavailable,
+    Unconfigured,
+    connect,
+    follow_for_ever,
+    longer_each_time,
+)
+from counterfoil.resources import EnvelopeEvent, Organization
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+def a_kubeconfig(folder: Path, url: str) -> Path:
+    path = folder / "kubeconfig"
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+        "clusters": [{"name": "k", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+@asynccontextmanager
+async def answered_by(handler: Handler, folder: Path, **options: Any) -> AsyncIterator[Cluster]:
+    runner = web.ServerRunner(web.Server(handler), shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    kubeconfig = a_kubeconfig(folder, f"http://127.0.0.1:{runner.addresses[0][1]}")
+    try:
+        async with connect(namespace="contracts", kubeconfig=kubeconfig, **options) as cluster:
+            yield cluster
+    finally:
+        await runner.cleanup()
+
+
+def a_status(code: int, reason: str, message: str = "told by the server") -> dict[str, Any]:
+    return {"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message}
+
+
+def always(code: int, body: Any, **headers: str) -> Handler:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        await request.read()
+        text = body if isinstance(body, str) else json.dumps(body)
+        return web.Response(
+            status=code, text=text, headers={k.replace("_", "-"): v for k, v in headers.items()}
+        )
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "problem"),
+    [
+        (400, "BadRequest", Refused),
+        (401, "Unauthorized", Forbidden),
+        (403, "Forbidden", Forbidden),
+        (404, "NotFound", NotFound),
+        (408, "Timeout", Unavailable),
+        (409, "AlreadyExists", AlreadyExists),
+        (409, "Conflict", Conflict),
+        (410, "Gone", Expired),
+        (413, "RequestEntityTooLarge", Refused),
+        (422, "Invalid", Refused),
+        (429, "TooManyRequests", Unavailable),
+        (500, "InternalError", Unavailable),
+        (503, "ServiceUnavailable", Unavailable),
+        (504, "Timeout", Unavailable),
+    ],
+)
+async def test_each_refusal_has_its_class_and_says_what_the_server_said(
+    tmp_path: Path, code: int, reason: str, problem: type[ApiProblem]
+) -> None:
+    async with answered_by(always(code, a_status(code, reason)), tmp_path) as cluster:
+        with pytest.raises(problem) as raised:
+            await cluster.create(EnvelopeEvent, {})
+    assert type(raised.value) is problem
+    assert (raised.value.status, raised.value.reason) == (code, reason)
+    assert str(raised.value) == f"the API server answered {code} {reason}: told by the server"
+
+
+async def test_a_409_to_anything_but_a_create_is_a_conflict(tmp_path: Path) -> None:
+    async with answered_by(always(409, a_status(409, "AlreadyExists")), tmp_path) as cluster:
+        with pytest.raises(Conflict):
+            await cluster.patch(EnvelopeEvent, "name", {})
+
+
+@pytest.mark.parametrize("body", ["", "<html>Bad Gateway</html>", "[]", "null"])
+async def test_a_refusal_that_is_no_status_is_understood_by_its_code(tmp_path: Path, body: str) -> None:
+    async with answered_by(always(502, body), tmp_path) as cluster:
+        with pytest.raises(Unavailable, match="the API server answered 502 502"):
+            await cluster.get(EnvelopeEvent, "name")
+
+
+@pytest.mark.parametrize("body", ["<html>Log in</html>", "[]", '{"cut": '])
+async def test_a_success_that_is_no_object_is_no_answer(tmp_path: Path, body: str) -> None:
+    async with answered_by(always(200, body), tmp_path) as cluster:
+        with pytest.raises(Unavailable, match="not the API server, or was cut off"):
+            await cluster.get(EnvelopeEvent, "name")
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("Wed, 21 Oct 2015 07:28:00 GMT", None)])
+async def test_the_time_to_wait_is_told(tmp_path: Path, header: str, seconds: float | None) -> None:
+    handler = always(429, a_status(429, "TooManyRequests"), Retry_After=header)
+    async with answered_by(handler, tmp_path) as cluster:
+        with pytest.raises(Unavailable) as raised:
+            await cluster.get(EnvelopeEvent, "name")
+    assert raised.value.retry_after == seconds
+
+
+async def test_a_connection_that_is_cut_is_no_answer(tmp_path: Path) -> None:
+    async def hang_up(request: web.BaseRequest) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async with answered_by(hang_up, tmp_path) as cluster:
+        with pytest.raises(Unavailable) as raised:
+            await cluster.create_encoded(EnvelopeEvent, b"{}")
+    assert (raised.value.status, raised.value.reason) == (0, "NoAnswer")
+
+
+async def test_nobody_there_is_no_answer(tmp_path: Path) -> None:
+    async with connect(namespace="n", kubeconfig=a_kubeconfig(tmp_path, "http://127.0.0.1:1")) as cluster:
+        with pytest.raises(Unavailable):
+            await cluster.get(EnvelopeEvent, "name")
+
+
+async def test_every_request_is_told_to_the_observer_also_the_unanswered(tmp_path: Path) -> None:
+    seen = list[tuple[str, str, int]]()
+
+    def observe(verb: str, resource: str, status: int) -> None:
+        seen.append((verb, resource, status))
+
+    async with answered_by(always(404, a_status(404, "NotFound")), tmp_path, observe=observe) as cluster:
+        for call in (cluster.get(EnvelopeEvent, "a"), cluster.secret("b")):
+            with pytest.raises(NotFound):
+                await call
+    async with connect(
+        namespace="n", kubeconfig=a_kubeconfig(tmp_path, "http://127.0.0.1:1"), observe=observe
+    ) as cluster:
+        with pytest.raises(Unavailable):
+            await cluster.patch_status(EnvelopeEvent, "a", {}, resource_version=None)
+    assert seen == [
+        ("get", "envelopeevents", 404),
+        ("get", "secrets", 404),
+        ("patch", "envelopeevents/status", 0),
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "{[", "x: 1", "[]"])
+async def test_a_kubeconfig_that_leads_nowhere_is_named_in_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(text)
+    with pytest.raises(Unconfigured, match="leads to no API server") as raised:
+        async with connect(kubeconfig=path):
+            pass
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+# -- Watches ------------------------------------------------------------------------------------------------------
+
+
+class Watched:
+    """
+    A server that lists Organizations, and whose watches follow a script.
+
+    Each entry of the script is one watch request: the lines to send; a None at the end of them cuts the connection.
+    After the last entry watches stay open.
+    """
+
+    def __init__(self, *script: list[Any]) -> None:
+        self.names = ["acme"]
+        self.script = list(script)
+        self.lists = 0
+        self.versions: list[str] = []
+        self.pages = 0
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        query = request.query
+        if query.get("watch") != "true":
+            self.lists += 1
+            items = [{"metadata": {"name": name, "resourceVersion": "5"}} for name in self.names]
+            return web.json_response({"metadata": {"resourceVersion": "10"}, "items": items})
+        self.versions.append(query["resourceVersion"])
+        answer = web.StreamResponse()
+        answer.enable_chunked_encoding()
+        await answer.prepare(request)
+        if not self.script:
+            await asyncio.Event().wait()
+        for line in self.script.pop(0):
+            if line is None:
+                assert request.transport is not None
+                request.transport.abort()
+                break
+            await answer.write(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n")
+        return answer
+
+
+def told(type_: str, name: str = "acme", version: str = "11") -> dict[str, Any]:
+    return {"type": type_, "object": {"metadata": {"name": name, "resourceVersion": version}}}
+
+
+async def seen_by(
+    watched: Watched, folder: Path, count: int, problems: list[ApiProblem] | None = None
+) -> list[tuple[str, str]]:
+    """Return the first changes: type, and the name or for a full list the names."""
+    changes = list[tuple[str, str]]()
+    async with answered_by(watched, folder) as cluster, asyncio.timeout(20):
+        follower = follow_for_ever(
+            cluster,
+            Organization,
+            pause=lambda failures: 0.0,
+            trouble=(problems if problems is not None else []).append,
+        )
+        async with aclosing(follower):
+            async for change in follower:
+                changes.append((change.type, _subject(change)))
+                if len(changes) == count:
+                    break
+    return changes
+
+
+def _subject(change: Change) -> str:
+    if change.type == "SYNCED":
+        return ",".join(sorted(change.names))
+    return str(change.raw["metadata"]["name"])
+
+
+FIRST_LIST = [("ADDED", "acme"), ("SYNCED", "acme")]
+
+
+async def test_first_comes_the_list_then_every_change(tmp_path: Path) -> None:
+    watched = Watched(
+        [told("ADDED", "other"), told("MODIFIED"), told("DELETED"), told("BOOKMARK", version="12")]
+    )
+    assert await seen_by(watched, tmp_path, 6) == [
+        *FIRST_LIST,
+        ("ADDED", "other"),
+        ("MODIFIED", "acme"),
+        ("DELETED", "acme"),
+        ("BOOKMARK", "acme"),
+    ]
+
+
+async def test_a_watch_that_the_server_ends_goes_on_from_the_last_version_without_a_list(
+    tmp_path: Path,
+) -> None:
+    watched = Watched([told("BOOKMARK", version="17")], [told("ADDED", "late", "18")])
+    assert (await seen_by(watched, tmp_path, 4))[-1] == ("ADDED", "late")
+    assert (watched.lists, watched.versions) == (1, ["10", "17"])
+
+
+async def test_a_version_that_is_too_old_leads_to_a_new_list_and_to_no_complaint(tmp_path: Path) -> None:
+    watched = Watched([{"type": "ERROR", "object": a_status(410, "Expired")}])
+    problems = list[ApiProblem]()
+    assert await seen_by(watched, tmp_path, 4, problems) == FIRST_LIST * 2
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [None],
+        [told("MODIFIED"), None],
+        [b'{"type": "MODIFIED", "object": {"meta', None],
+        [b'{"type": "MODIFIED", "object": {"meta'],
+        [b"<html>\n"],
+        [{"type": "ERROR", "object": a_status(500, "InternalError")}],
+    ],
+)
+async def test_a_watch_that_breaks_is_told_and_leads_to_a_new_list(tmp_path: Path, lines: list[Any]) -> None:
+    watched = Watched(lines)
+    problems = list[ApiProblem]()
+    before = [("MODIFIED", "acme")] if len(lines) == 2 and isinstance(lines[0], dict) else []
+    assert await seen_by(watched, tmp_path, 4 + len(before), problems) == [*FIRST_LIST, *before, *FIRST_LIST]
+    assert [type(problem) for problem in problems] == [Unavailable]
+
+
+async def test_what_vanished_during_an_outage_is_missing_from_the_names_of_the_new_list(
+    tmp_path: Path,
+) -> None:
+    watched = Watched([None])
+    watched.names = ["acme", "gone"]
+    problems = list[ApiProblem]()
+
+    def lose(problem: ApiProblem) -> None:
+        problems.append(problem)
+        watched.names = ["acme"]
+
+    async with answered_by(watched, tmp_path) as cluster, asyncio.timeout(20):
+        lists = list[frozenset[str]]()
+        async for change in follow_for_ever(cluster, Organization, pause=lambda failures: 0.0, trouble=lose):
+            if change.type == "SYNCED":
+                lists.append(change.names)
+            if len(lists) == 2:
+                break
+    assert lists == [{"acme", "gone"}, {"acme"}]
+
+
+async def test_an_outage_of_days_ends_no_follower(tmp_path: Path) -> None:
+    class LongAway:
+        """The part of a Cluster that follows: away for 2,000 times, then there."""
+
+        def __init__(self) -> None:
+            self.tries = 0
+
+        async def follow(self, kind: object, *, labels: str, fields: str) -> AsyncIterator[Change]:
+            self.tries += 1
+            if self.tries <= 2000:
+                raise Unavailable(0, "NoAnswer", "away")
+            yield Change("SYNCED", {})
+
+    away = LongAway()
+    pauses = list[float]()
+
+    def pause(failures: int) -> float:
+        pauses.append(longer_each_time(failures))
+        return 0.0
+
+    follower = follow_for_ever(away, Organization, pause=pause, trouble=lambda problem: None)  # type: ignore[arg-type]  # on purpose
+    async for change in follower:
+        assert change.type == "SYNCED"
+        break
+    assert pauses[:4] == [0.2, 0.4, 0.8, 1.6]
+    assert max(pauses) == 10.0
+    assert pauses[-1] == 10.0
+
+
+async def test_a_list_of_several_pages_is_one_list(tmp_path: Path) -> None:
+    async def paged(request: web.BaseRequest) -> web.StreamResponse:
+        page = int(request.query.get("continue", "0"))
+        items = [{"metadata": {"name": f"o{page}"}}]
+        metadata = {"resourceVersion": "10"} | ({"continue": str(page + 1)} if page < 2 else {})
+        return web.json_response({"metadata": metadata, "items": items})
+
+    async with answered_by(paged, tmp_path) as cluster:
+        assert [item["metadata"]["name"] async for item in cluster.list(Organization)] == ["o0", "o1", "o2"]
+        async for change in cluster.follow(Organization):
+            if change.type == "SYNCED":
+                assert change.names == {"o0", "o1", "o2"}
+                break
