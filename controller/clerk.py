@@ -7,7 +7,7 @@ that somebody else took the event over, and this run must stop.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -21,15 +21,20 @@ PATIENCE_SECONDS = (0.1, 0.3, 1.0, 3.0, 5.0, 10.0, 10.0, 10.0, 10.0, 10.0)
 class Overtaken(Exception):
     """Somebody else changed or deleted the event since this run began; what it found is void."""
 
+    def __init__(self, message: str, newest: EnvelopeEvent | None = None) -> None:
+        super().__init__(message)
+        self.newest = newest
+        """The event as it is now; None: it is gone."""
+
 
 class Clerk:
     """Stores the status of events."""
 
     def __init__(
-        self, cluster: Cluster, *, sleep: Callable[[float], asyncio.Future[None]] | None = None
+        self, cluster: Cluster, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> None:
         self._cluster = cluster
-        self._sleep = sleep or asyncio.sleep
+        self._sleep = sleep
 
     async def store(self, event: EnvelopeEvent, status: EnvelopeEventStatus) -> EnvelopeEvent:
         """
@@ -48,7 +53,7 @@ class Clerk:
             except NotFound as gone:
                 raise Overtaken(f"{event.name} was deleted") from gone
             except Conflict:
-                base = await self._newest(base)
+                base = await self._newest(base, status)
                 status = _with_deliveries(status, base.status)
                 continue
             return EnvelopeEvent.parse(raw)
@@ -66,13 +71,15 @@ class Clerk:
             EnvelopeEvent, base.name, changes, resource_version=base.metadata.resource_version
         )
 
-    async def _newest(self, base: EnvelopeEvent) -> EnvelopeEvent:
+    async def _newest(self, base: EnvelopeEvent, wanted: EnvelopeEventStatus) -> EnvelopeEvent:
+        """Return the newest state if it still is what the run began with, or what it wants (a lost answer of ours)."""
         try:
             newest = EnvelopeEvent.parse(await self._cluster.get(EnvelopeEvent, base.name))
         except NotFound as gone:
             raise Overtaken(f"{base.name} was deleted") from gone
-        if newest.uid != base.uid or _without_deliveries(newest.status) != _without_deliveries(base.status):
-            raise Overtaken(f"{base.name} was changed by somebody else")
+        ours = (_without_deliveries(base.status), _without_deliveries(wanted))
+        if newest.uid != base.uid or _without_deliveries(newest.status) not in ours:
+            raise Overtaken(f"{base.name} was changed by somebody else", newest)
         return newest
 
 

@@ -3,14 +3,18 @@ The senders' API keys: read, verified with eSAW (``whoami``), and given out only
 
 A Sender's ``Authorized`` condition is the memory of that: it is written when a key is first seen, when another key
 lies in the Secret, and when eSAW refuses one. The key itself stays in the Secret and in this process's memory.
+
+Workers come with the state of the Sender from when they began; it is the newest one known here that decides.
 """
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import msgspec
 
+from controller.office import version
 from controller.secrets import SecretMissing, Secrets
 from counterfoil.clock import Clock
 from counterfoil.cluster import Cluster, Conflict, NotFound
@@ -52,6 +56,10 @@ class Keyring:
         self._clock = clock
         self.changed = lambda sender: None
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._newest: dict[str, Sender] = {}
+        """What was written here last, until the watch has told it to whoever comes."""
+        self._asked: dict[str, datetime] = {}
+        """When eSAW was asked last about the key of a Sender that it had refused."""
 
     async def key(self, sender: Sender, esaw: Esaw) -> ApiToken:
         """
@@ -59,28 +67,51 @@ class Keyring:
         """
         # Many events of one sender start at once; one of them verifies, the others wait for it.
         async with self._locks[sender.name]:
+            sender = self._as_known(sender)
             try:
                 token = await self._read(sender)
             except KeyUnusable as unusable:
-                await self._write(sender, "False", unusable.reason, str(unusable), None)
+                await self._write(sender, "False", unusable.reason, str(unusable), sender.status.key)
                 raise
             authorized = condition(sender.status.conditions, "Authorized")
-            known = sender.status.key is not None and sender.status.key.fingerprint == token.fingerprint
-            if authorized is not None and known and authorized.status == "True":
-                return token
-            if authorized is not None and known and not self._worth_asking(sender):
-                raise KeyUnusable(authorized.reason, authorized.message)
+            if authorized is not None and _fingerprint(sender) == token.fingerprint:
+                if authorized.status == "True":
+                    return token
+                if not self._worth_asking(sender):
+                    raise KeyUnusable(authorized.reason, authorized.message)
             await self._verify(sender, token, esaw)
             return token
 
     async def refused(self, sender: Sender, token: ApiToken) -> None:
         """ESAW answered 401 to this key: remember it, unless another key lies there by now."""
         async with self._locks[sender.name]:
-            await self._write(sender, "False", "TokenRejected", _rejected(sender), token)
+            sender = self._as_known(sender)
+            if _fingerprint(sender) in (None, token.fingerprint):
+                self._asked[sender.name] = self._clock.now()
+                await self._write(
+                    sender, "False", "TokenRejected", _rejected(sender), self._described(sender, token)
+                )
+
+    async def waiting(self, sender: Sender, events: int) -> None:
+        """Write down how many events wait for the sender's key, if that is news."""
+        async with self._locks[sender.name]:
+            sender = self._as_known(sender)
+            await self._store(sender, msgspec.structs.replace(sender.status, waiting_events=events))
+
+    def forget(self, name: str) -> None:
+        """The Sender was deleted."""
+        for memory in (self._newest, self._asked):
+            memory.pop(name, None)
+
+    def _as_known(self, sender: Sender) -> Sender:
+        known = self._newest.get(sender.name)
+        if known is not None and known.uid == sender.uid and version(known) > version(sender):
+            return known
+        return sender
 
     def _worth_asking(self, sender: Sender) -> bool:
-        verified = sender.status.key.verified_at if sender.status.key else None
-        return verified is None or (self._clock.now() - verified).total_seconds() > RECHECK_SECONDS
+        asked = self._asked.get(sender.name)
+        return asked is None or self._clock.now() - asked > timedelta(seconds=RECHECK_SECONDS)
 
     async def _read(self, sender: Sender) -> ApiToken:
         ref = sender.spec.token_secret_ref
@@ -89,7 +120,8 @@ class Keyring:
         try:
             return ApiToken.parse(await self._secrets.value(ref.name, ref.key))
         except SecretMissing as missing:
-            raise KeyUnusable("KeyMissing", str(missing)) from missing
+            advice = f"Put the user's API key there, or correct spec.tokenSecretRef of Sender/{sender.name}."
+            raise KeyUnusable("KeyMissing", f"{missing} {advice}") from missing
         except ValueError as unreadable:
             raise KeyUnusable("KeyUnreadable", f"Secret/{ref.name}, key {ref.key!r}: {unreadable}") from None
 
@@ -99,19 +131,27 @@ class Keyring:
         except Answered as answer:
             if answer.status != 401:
                 raise
-            await self._write(sender, "False", "TokenRejected", _rejected(sender), token)
-            raise KeyUnusable("TokenRejected", _rejected(sender)) from None
+            raise await self._unusable(sender, token, "TokenRejected", _rejected(sender)) from None
         if who.user_id.lower() != sender.spec.user_id.lower():
-            message = f"The key belongs to another eSAW user than spec.userId of Sender/{sender.name} says."
-            await self._write(sender, "False", "WrongUser", message, token)
-            raise KeyUnusable("WrongUser", message)
-        await self._write(sender, "True", "KeyAccepted", "eSignAnyWhere accepts the key.", token)
+            message = (
+                f"The key belongs to another eSAW user than spec.userId of Sender/{sender.name} says. "
+                "Put this user's key into the Secret."
+            )
+            raise await self._unusable(sender, token, "WrongUser", message)
+        accepted = msgspec.structs.replace(
+            self._described(sender, token), verified_at=self._clock.now().replace(microsecond=0)
+        )
+        await self._write(sender, "True", "KeyAccepted", "eSignAnyWhere accepts the key.", accepted)
+
+    async def _unusable(self, sender: Sender, token: ApiToken, reason: str, message: str) -> KeyUnusable:
+        self._asked[sender.name] = self._clock.now()
+        await self._write(sender, "False", reason, message, self._described(sender, token))
+        return KeyUnusable(reason, message)
 
     async def _write(
-        self, sender: Sender, truth: Truth, reason: str, message: str, token: ApiToken | None
+        self, sender: Sender, truth: Truth, reason: str, message: str, key: SenderKey | None
     ) -> None:
         """Store the condition; on a conflict the newest state decides anew, and the next caller verifies again."""
-        now = self._clock.now()
         status = msgspec.structs.replace(
             sender.status,
             conditions=with_condition(
@@ -120,20 +160,23 @@ class Keyring:
                 truth,
                 reason=reason,
                 message=message,
-                now=now,
+                now=self._clock.now(),
                 generation=sender.metadata.generation,
             ),
             observed_generation=sender.metadata.generation,
-            key=self._described(sender, token) if token is not None else sender.status.key,
+            key=key,
         )
         await self._store(sender, status)
 
     def _described(self, sender: Sender, token: ApiToken) -> SenderKey:
+        """Describe a key; when it was accepted last is known only if it is the one that was described before."""
         ref = sender.spec.token_secret_ref
+        before = sender.status.key
+        same = before is not None and before.fingerprint == token.fingerprint
         return SenderKey(
             secret_name=ref.name if ref is not None else None,
             fingerprint=token.fingerprint,
-            verified_at=self._clock.now().replace(microsecond=0),
+            verified_at=before.verified_at if before is not None and same else None,
         )
 
     async def _store(self, sender: Sender, status: SenderStatus) -> None:
@@ -147,7 +190,12 @@ class Keyring:
         except (Conflict, NotFound):
             # Another replica wrote, or a person edited the Sender: its watch event is under way and counts.
             return
-        self.changed(Sender.parse(raw))
+        self._newest[sender.name] = Sender.parse(raw)
+        self.changed(self._newest[sender.name])
+
+
+def _fingerprint(sender: Sender) -> str | None:
+    return sender.status.key.fingerprint if sender.status.key is not None else None
 
 
 def _rejected(sender: Sender) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from controller.causes import archive_may_solve, organization_may_solve
 from controller.clerk import Overtaken
 from controller.doors import Doors
 from controller.driver import Driver
@@ -24,7 +25,7 @@ from controller.organizations import LOOK_SECONDS, Organizations
 from controller.reaper import Reaper
 from controller.schedule import Schedule
 from controller.sweep import Sweeper
-from controller.waiting import due, waits_for_people
+from controller.waiting import due
 from counterfoil.clock import Clock
 from counterfoil.cluster import ApiProblem, Cluster
 from counterfoil.esaw.problems import EsawProblem
@@ -133,7 +134,7 @@ class Manager:
         self._news.set()
         mine = [event for event in self.office.events if event.organization == organization.name]
         self._plan_all(mine)
-        self._resume([event for event in mine if waits_for_people(event)])
+        self._resume([event for event in mine if organization_may_solve(event.status.reason or "")])
 
     def sender_seen(self, type_: str | None, raw: Mapping[str, Any]) -> None:
         """A Sender was listed, added, changed or deleted."""
@@ -179,7 +180,7 @@ class Manager:
             self._news.set()
         if respecified or (is_ready and not was_ready):
             mine = [event for event in self.office.events if self._archive_of(event) == archive.name]
-            self._resume([event for event in mine if waits_for_people(event)])
+            self._resume([event for event in mine if archive_may_solve(event.status.reason or "")])
 
     # -- The schedule ---------------------------------------------------------------------------------------
 

@@ -9,18 +9,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from counterfoil.clock import Clock
-from counterfoil.cluster import Cluster, NotFound
+from counterfoil.cluster import Cluster, Forbidden, NotFound
 
 FRESH_SECONDS = 10
 
+MOST_KEYS_TOLD = 10
+"""So many names of keys are told when the right one is not there; they are names only."""
+
 
 class SecretMissing(Exception):
-    """The Secret, or the key in it, is not there; the message says which and is for people."""
+    """The Secret, or the key in it, is not there or may not be read; the message says which and is for people."""
 
 
 @dataclass(frozen=True)
 class _Read:
-    data: dict[str, bytes] | None
+    data: dict[str, bytes] | str
+    """What is in it, or why that is not known."""
     at: datetime
 
 
@@ -40,15 +44,21 @@ class Secrets:
             try:
                 known = _Read(await self._cluster.secret(name), now)
             except NotFound:
-                known = _Read(None, now)
+                known = _Read(f"Secret/{name} does not exist.", now)
+            except Forbidden:
+                known = _Read(
+                    f"Secret/{name} may not be read: the controller's ServiceAccount lacks `get` on secrets.",
+                    now,
+                )
             self._read[name] = known
-        if known.data is None:
-            raise SecretMissing(f"Secret/{name} does not exist.")
+        if isinstance(known.data, str):
+            raise SecretMissing(known.data)
         return known.data
 
     async def value(self, name: str, key: str) -> bytes:
         """Return one value of a Secret. Raises ``SecretMissing``, ``ApiProblem``."""
         data = await self.data(name)
         if key not in data:
-            raise SecretMissing(f"Secret/{name} has no key {key!r}.")
+            has = f"it has: {', '.join(sorted(data)[:MOST_KEYS_TOLD])}" if data else "it is empty"
+            raise SecretMissing(f"Secret/{name} has no key {key!r}; {has}.")
         return data[key]

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 
 from controller.outcomes import Fail, NeedConsent, Outcome, Wait
 from counterfoil.archives.filing import SourceBroken
-from counterfoil.archives.tags import MetadataUnreadable, TagMissing
 from counterfoil.archives.trouble import ArchiveTrouble, Occupied
 from counterfoil.cluster import ApiProblem
 from counterfoil.esaw.problems import (
@@ -68,9 +67,13 @@ def _retry_after(problem: Exception, now: datetime) -> datetime | None:
     return None
 
 
-def _archive_trouble(problem: Exception, now: datetime) -> Outcome:
-    reason = getattr(problem, "reason", "ArchiveTrouble")
-    return Wait(reason, str(problem))
+def _archive_trouble(kind: type[Wait] | type[Fail]) -> Callable[[Exception, datetime], Outcome]:
+    def outcome(problem: Exception, now: datetime) -> Outcome:
+        # An ArchiveTrouble brings its own stable reason, and words for the administrator.
+        reason = problem.reason if isinstance(problem, ArchiveTrouble) else "ArchiveFailing"
+        return kind(reason, str(problem))
+
+    return outcome
 
 
 TABLE = (
@@ -79,7 +82,11 @@ TABLE = (
     Row(_server_failed, _wait("EsawFailing", "{}")),
     Row(_answered(429), _wait("EsawThrottling", "eSignAnyWhere asks for a pause.")),
     Row(_answered(408), _wait("EsawUnreachable", "eSignAnyWhere could not be reached.")),
-    Row(_is((TransferBroken, SourceBroken)), _wait("TransferBroken", "{}")),
+    Row(_is(TransferBroken), _wait("TransferBroken", "{}")),
+    Row(
+        _is(SourceBroken),
+        _wait("TransferBroken", "eSignAnyWhere sent a file of another length than declared."),
+    ),
     Row(_is(AnswerUnreadable), _wait("EsawAnswerUnreadable", "{}")),
     Row(_is(RedirectRefused), _wait("EsawRedirects", "{}")),
     Row(
@@ -97,11 +104,17 @@ TABLE = (
     ),
     Row(_answered(404), _wait("EsawNotFound", "{}")),
     Row(_is(Answered), _fail("EsawRefused", "{}")),
-    Row(_is(Occupied), _fail("ArchiveOccupied", "{}")),
-    Row(_is(TagMissing), _wait("TagMissing", "{}")),
-    Row(_is(MetadataUnreadable), _wait("MetadataUnreadable", "{}")),
-    Row(_is(ArchiveTrouble), _archive_trouble),
-    Row(_is(NotProven), _fail("NotProven", "{}")),
+    # Nothing changes by itself here: a person moves what lies there, or chooses another path.
+    Row(_is(Occupied), _archive_trouble(Fail)),
+    # A required tag, metadata, settings: all wait, since the Archive's owner can mend each of them without losing time.
+    Row(_is(ArchiveTrouble), _archive_trouble(Wait)),
+    Row(
+        _is(NotProven),
+        _fail(
+            "NotProven",
+            "The envelope stays in eSignAnyWhere, since it is not proven that it is archived: {}.",
+        ),
+    ),
     Row(_is(ApiProblem), _wait("ApiServerTrouble", "The Kubernetes API server did not do what was asked.")),
 )
 

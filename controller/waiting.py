@@ -15,9 +15,6 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 HELD = frozenset({"Suspended", "OrganizationSuspended", "SenderSuspended"})
 """Reasons of events that a person holds: they wait for no time, only for the suspension to end."""
 
-WAITS_FOR_PEOPLE = frozenset({"OrganizationMissing", "TagMissing", "MetadataUnreadable"})
-"""Reasons that a change of the Organization or the Archive may solve, besides all that begin with ``Archive``."""
-
 
 def due(event: EnvelopeEvent, office: Office) -> datetime | None:
     """Return when the event is to be worked on; in the past: now; None: not before something changes."""
@@ -51,9 +48,3 @@ def _key_works(event: EnvelopeEvent, office: Office) -> bool:
     sender = office.senders.get(name)
     # A Sender that is gone lets the event run: its look-up then says what is wrong.
     return sender is None or is_true(sender.status.conditions, "Authorized")
-
-
-def waits_for_people(event: EnvelopeEvent) -> bool:
-    """Whether a changed Organization or Archive may be what the event waits for."""
-    reason = event.status.reason or ""
-    return reason in WAITS_FOR_PEOPLE or reason.startswith("Archive")

@@ -1,0 +1,54 @@
+"""
+Which change can solve which trouble, by the stable reason of the trouble: the one table of it.
+
+So a person who mends an Archive, an Organization or a Sender has done all there is to do: what waited for it goes on,
+and what had failed because of it is tried again (rule 6). A change that solves nothing costs one more attempt.
+"""
+
+from counterfoil.resources import EnvelopeEventStatus
+
+_ARCHIVE = frozenset(
+    {
+        "ClockWrong",
+        "FileTooBig",
+        "MetadataUnreadable",
+        "NameOccupied",
+        "PathTooLong",
+        "SettingsInvalid",
+        "StoredWrong",
+        "SymbolicLink",
+        "TagMissing",
+    }
+)
+"""Besides all that begin with ``Archive``."""
+
+_ORGANIZATION = frozenset(
+    {"OrganizationMissing", "SenderMissing", "SenderOfOtherOrganization", "SenderUnknown"}
+)
+"""Besides all that begin with ``Esaw`` (another baseURL, or it can be reached again) and all that the Archive may solve."""
+
+_SENDER = frozenset({"NotPermitted", "SenderMissing", "SenderOfOtherOrganization"})
+
+GIVEN_UP = "DeadlineExceeded"
+
+
+def cause(status: EnvelopeEventStatus) -> str:
+    """Return the reason why the event is where it is; for one that was given up, the reason of its last attempt."""
+    if status.reason == GIVEN_UP and status.last_error is not None:
+        return status.last_error.reason
+    return status.reason or ""
+
+
+def archive_may_solve(reason: str) -> bool:
+    """Whether another spec of the Archive, or that it works again, may solve it."""
+    return reason in _ARCHIVE or reason.startswith("Archive")
+
+
+def organization_may_solve(reason: str) -> bool:
+    """Whether another spec of the Organization, or that its eSAW can be reached again, may solve it."""
+    return reason in _ORGANIZATION or reason.startswith("Esaw") or archive_may_solve(reason)
+
+
+def sender_may_solve(reason: str) -> bool:
+    """Whether another spec or another key of the Sender may solve it."""
+    return reason in _SENDER
