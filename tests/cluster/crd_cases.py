@@ -1,0 +1,940 @@
+"""
+What the API server is to accept and to refuse: one entry per rule of the CRDs, with cases on both sides.
+
+Cases are changes to the least object of a kind, by dotted path; a path ending in a list or map replaces it as a whole.
+``test_crd_rules`` tries them on a real API server, and sees that no rule was forgotten.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Organization, Resource, Sender
+
+ID = "0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10"
+OTHER_ID = "11111111-5d1b-4f6e-9c55-2f1f0a3b7d10"
+NAME = f"{ID}-486a4fe22f"
+NOON = "2026-07-02T12:00:00Z"
+
+Raw = dict[str, Any]
+Changes = Mapping[str, Any]
+Sentences = Mapping[str, Changes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A rule: of which kind, on which field (``[]`` for list and map elements), and how its message begins."""
+
+    kind: type[Resource]
+    at: str
+    says: str
+    before: Changes | None = None
+    """For rules on changes: what the stored object has; the cases are merge patches of its spec then."""
+    accepted: Sentences
+    refused: Sentences
+
+
+LEAST: dict[type[Resource], tuple[str, Raw]] = {
+    Organization: (
+        "acme",
+        {
+            "baseURL": "https://saas.esignanywhere.net",
+            "callback": {"tokenSecretRef": [{"name": "acme-callback", "key": "token"}]},
+            "archiveRef": {"name": "dms"},
+        },
+    ),
+    Archive: ("dms", {"filesystem": {"root": "/archive"}}),
+    Sender: ("jane-doe", {"organizationRef": {"name": "acme"}, "userId": "6d1f4a0b"}),
+    Envelope: (
+        ID,
+        {"organizationRef": {"name": "acme"}, "envelopeId": ID, "senderRef": {"name": "jane-doe"}},
+    ),
+    EnvelopeEvent: (
+        NAME,
+        {"organizationRef": {"name": "acme"}, "envelopeId": ID, "action": "envelopeFinished"},
+    ),
+}
+
+
+def built(kind: type[Resource], changes: Changes) -> Raw:
+    """Return the least object of a kind with the changes made; the value None takes the field out."""
+    name, spec = LEAST[kind]
+    raw: Raw = {
+        "apiVersion": "counterfoil.dev/v1alpha1",
+        "kind": kind.KIND,
+        "metadata": {"name": name},
+        "spec": deepcopy(spec),
+    }
+    for path, value in changes.items():
+        *above, last = path.split(".")
+        inner = raw
+        for name in above:
+            inner = inner.setdefault(name, {})
+        if value is None:
+            del inner[last]
+        else:
+            inner[last] = value
+    return raw
+
+
+def at(path: str, values: Mapping[str, Any]) -> Sentences:
+    """Cases that give one field a value."""
+    return {sentence: {path: value} for sentence, value in values.items()}
+
+
+Place = Callable[[Any], Changes]
+"""How a value gets into an object."""
+
+
+def spec(**given: Any) -> Changes:
+    """Replace the whole spec, for kinds of archives."""
+    return {"spec": given}
+
+
+def in_place(place: Place, values: Mapping[str, Any]) -> Sentences:
+    return {sentence: place(value) for sentence, value in values.items()}
+
+
+# -- Addresses -------------------------------------------------------------------------------------------------
+
+URLS: Mapping[tuple[type[Resource], str], Place] = {
+    (Organization, "spec.baseURL"): lambda url: {"spec.baseURL": url},
+    (Organization, "spec.oauth.publicURL"): lambda url: {
+        "spec.oauth": {"clientId": "c", "clientSecretRef": {"name": "s", "key": "k"}, "publicURL": url}
+    },
+    (Organization, "spec.notifications.consoleURL"): lambda url: {"spec.notifications.consoleURL": url},
+    (Archive, "spec.s3.endpoint"): lambda url: spec(s3={"bucket": "abc", "endpoint": url}),
+    (Archive, "spec.azblob.endpoint"): lambda url: spec(azblob={"container": "abc", "endpoint": url}),
+    (Archive, "spec.webdav.url"): lambda url: spec(webdav={"url": url}),
+    (Archive, "spec.cmis.url"): lambda url: spec(cmis={"url": url, "repositoryId": "r"}),
+    (Archive, "spec.http.url"): lambda url: spec(http={"url": url}),
+}
+
+WELL_FORMED = {
+    "a host": "https://saas.esignanywhere.net",
+    "a host and a port": "https://esaw.acme.example:8443",
+    "a path": "https://acme.example/esaw/",
+    "an IPv6 address": "https://[2001:db8::1]:8443/x",
+}
+ILL_FORMED = {
+    "no scheme": "saas.esignanywhere.net",
+    "another scheme": "ftp://acme.example",
+    "a scheme in capitals": "HTTPS://acme.example",
+    "no host": "https://",
+    "a user": "https://jane@acme.example",
+    "a user and a password": "https://jane:secret@acme.example/",
+    "a query": "https://acme.example/?a=b",
+    "a fragment": "https://acme.example/#a",
+    "a space": "https://acme.example/a b",
+    "a line break": "https://acme.example/a\nb",
+    "a backslash": "https://acme.example\\@evil.example",
+    "a port that is no number": "https://acme.example:port",
+}
+SAFE = {
+    "https": "https://acme.example",
+    "http to localhost": "http://localhost:8080/x",
+    "http to 127.0.0.1": "http://127.0.0.1:8080",
+    "http to the IPv6 loopback": "http://[::1]:8080",
+    "http to a Service of the same namespace": "http://esaw:8080",
+    "http to a Service of another namespace": "http://esaw.tools.svc",
+    "http to a Service by its full name": "http://esaw.tools.svc.cluster.local:80/x",
+}
+UNSAFE = {
+    "http to the internet": "http://saas.esignanywhere.net",
+    "http to a private address": "http://10.0.0.7",
+    "http to a name that begins like loopback": "http://127.0.0.1.evil.example",
+    "http to a name that begins like localhost": "http://localhost.evil.example",
+    "http to a name that ends like a Service": "http://evil-svc.example/.svc",
+    "http to an address written as one number": "http://3232235521",
+    "http to an address written in hexadecimal": "http://0x7f000001",
+    "http to another IPv6 address": "http://[2001:db8::1]",
+}
+
+
+def url_rules() -> Iterable[Rule]:
+    for (kind, path), place in URLS.items():
+        yield Rule(
+            kind=kind,
+            at=path,
+            says="write scheme, host and perhaps port and path",
+            accepted=in_place(place, WELL_FORMED),
+            refused=in_place(place, ILL_FORMED),
+        )
+        yield Rule(
+            kind=kind,
+            at=path,
+            says="use https; plain http is for loopback",
+            accepted=in_place(place, SAFE),
+            refused=in_place(place, UNSAFE),
+        )
+
+
+INBOX = [
+    Rule(
+        kind=Organization,
+        at="spec.beforeSend.inboxURL",
+        says="write an absolute address with no user in it",
+        accepted=at(
+            "spec.beforeSend.inboxURL",
+            {**WELL_FORMED, "a query and a fragment": "https://acme.example/inbox?folder=sent#top"},
+        ),
+        refused=at(
+            "spec.beforeSend.inboxURL",
+            {
+                "a path only": "/inbox",
+                "a user": "https://jane@acme.example",
+                "a script": "javascript:alert(1)",
+                "a space": "https://acme.example/a b",
+            },
+        ),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.beforeSend.inboxURL",
+        says="use https; plain http is for loopback",
+        accepted=at("spec.beforeSend.inboxURL", SAFE),
+        refused=at("spec.beforeSend.inboxURL", UNSAFE),
+    ),
+]
+
+# -- Durations -------------------------------------------------------------------------------------------------
+
+DURATIONS: Mapping[str, Place] = {
+    "spec.cleanup.after": lambda text: {"spec.cleanup.after": text},
+    "spec.retry.initial": lambda text: {"spec.retry": {"initial": text, "max": "500h", "deadline": "1000h"}},
+    "spec.retry.max": lambda text: {"spec.retry": {"initial": "1ms", "max": text, "deadline": "1000h"}},
+    "spec.retry.deadline": lambda text: {"spec.retry": {"initial": "1ms", "max": "1ms", "deadline": text}},
+    "spec.sweep.interval": lambda text: {"spec.sweep": {"interval": text, "lookback": "1000h"}},
+    "spec.sweep.lookback": lambda text: {"spec.sweep": {"interval": "1m", "lookback": text}},
+    "spec.ttl.succeeded": lambda text: {"spec.ttl.succeeded": text},
+    "spec.ttl.failed": lambda text: {"spec.ttl.failed": text},
+}
+READABLE = {"hours": "100h", "hours and minutes": "99h60m", "fractions": "99.5h", "ms": "360000000ms"}
+UNREADABLE = {
+    "a number only": "10",
+    "days": "4d",
+    "a sign": "-100h",
+    "a space": "100 h",
+    "words": "soon",
+    "nothing": "",
+}
+
+
+def duration_rules() -> Iterable[Rule]:
+    for path, place in DURATIONS.items():
+        yield Rule(
+            kind=Organization,
+            at=path,
+            says="write a duration as in 500ms, 10s or 1h30m",
+            accepted=in_place(place, READABLE),
+            refused=in_place(place, UNREADABLE),
+        )
+
+
+TIMES = [
+    Rule(
+        kind=Organization,
+        at="spec.cleanup.after",
+        says="after must be 8760h (one year) or shorter",
+        accepted=at("spec.cleanup.after", {"at once": "0s", "a year": "8760h"}),
+        refused=at("spec.cleanup.after", {"longer": "8760h1ms", "for ever": "999999999999h"}),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.retry.initial",
+        says="initial must be longer than 0s",
+        accepted=at("spec.retry.initial", {"a millisecond": "1ms"}),
+        refused=at("spec.retry.initial", {"no pause": "0s", "no pause, without a unit": "0"}),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.retry",
+        says="initial must not be longer than max (default 1h), nor max longer than deadline",
+        accepted=at(
+            "spec.retry",
+            {
+                "in order": {"initial": "1s", "max": "1m", "deadline": "1h"},
+                "all equal, in other words": {"initial": "1h", "max": "60m", "deadline": "3600s"},
+                "one within the defaults": {"initial": "1h"},
+            },
+        ),
+        refused=at(
+            "spec.retry",
+            {
+                "initial beyond max": {"initial": "2m", "max": "1m"},
+                "initial beyond the default of max": {"initial": "61m"},
+                "max beyond deadline": {"max": "2h", "deadline": "1h"},
+                "max beyond the default of deadline": {"max": "25h"},
+                "more hours than fit": {"deadline": "999999999999h"},
+            },
+        ),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.sweep",
+        says="lookback (default 72h) must not be shorter than interval",
+        accepted=at(
+            "spec.sweep", {"equal": {"interval": "72h"}, "longer": {"interval": "1h", "lookback": "2h"}}
+        ),
+        refused=at(
+            "spec.sweep",
+            {
+                "shorter": {"interval": "2h", "lookback": "1h"},
+                "shorter by default": {"interval": "73h"},
+                "nothing to look at": {"interval": "1h", "lookback": "0s"},
+            },
+        ),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.sweep.interval",
+        says="interval must be 1m or longer",
+        accepted=at("spec.sweep.interval", {"a minute": "60s"}),
+        refused=at("spec.sweep.interval", {"less than a minute": "59s999ms", "without end": "0s"}),
+    ),
+    *(
+        Rule(
+            kind=Organization,
+            at=f"spec.ttl.{result}",
+            says="events are kept for 72h or longer",
+            accepted=at(f"spec.ttl.{result}", {"three days": "72h"}),
+            refused=at(f"spec.ttl.{result}", {"less than three days": "71h59m", "not at all": "0s"}),
+        )
+        for result in ("succeeded", "failed")
+    ),
+]
+
+# -- Organizations ---------------------------------------------------------------------------------------------
+
+
+def oauth(**paths: str) -> Changes:
+    return {"spec.oauth": {"clientId": "c", "clientSecretRef": {"name": "s", "key": "k"}, **paths}}
+
+
+PATHS = {"a path": "/Auth/Authorize", "the root": "/", "one with a dot": "/a.b/c"}
+NO_PATHS = {
+    "no slash": "Auth",
+    "two slashes, which name a host": "//evil.example/x",
+    "a query": "/Auth?x=1",
+    "a fragment": "/Auth#x",
+    "a backslash": "/\\evil.example",
+    "an address": "https://evil.example/",
+}
+ADDRESSES = {"a plain address": "jane.doe@acme.example", "an address with a plus": "a+b@x.example"}
+NO_ADDRESSES = {
+    "a name": "Jane Doe",
+    "a name and an address": "Jane <jane@acme.example>",
+    "two addresses": "a@b.example,c@d.example",
+    "two at signs": "a@b@c.example",
+    "a line break": "a@b.example\nBcc: x@y.example",
+    "nothing": "",
+}
+
+
+def form(**given: Any) -> Changes:
+    return {"spec.beforeSend": {"fields": [{"name": "costCenter", **given}]}}
+
+
+def mail(**given: Any) -> Changes:
+    return {"spec.notifications": {"smtpSecretRef": {"name": "smtp"}, "from": "a@acme.example", **given}}
+
+
+TAG_NAMES = {"a word": "costCenter", "an underscore": "_x", "dots and hyphens": "a.b-c_1", "63": "a" * 63}
+NO_TAG_NAMES = {"a digit first": "1a", "a space": "a b", "an umlaut": "größe", "nothing": ""}
+
+ORGANIZATIONS = [
+    Rule(
+        kind=Organization,
+        at="",
+        says="the name of an Organization has at most 63 characters",
+        accepted=at("metadata.name", {"63": "a" * 63, "with a dot": "acme.emea"}),
+        refused=at("metadata.name", {"64": "a" * 64}),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.archiveRef",
+        says="archiveRef is required, since an action has handling Archive",
+        accepted={
+            "every action only recorded": {
+                "spec.archiveRef": None,
+                "spec.actions": [{"action": "envelopeFinished", "handling": "Record"}],
+            },
+            "named": {"spec.actions": [{"action": "envelopeFinished"}]},
+        },
+        refused={
+            "no archive and the default action": {"spec.archiveRef": None},
+            "no archive and the default handling": {
+                "spec.archiveRef": None,
+                "spec.actions": [{"action": "envelopeFinished"}],
+            },
+            "no archive and one of two actions archived": {
+                "spec.archiveRef": None,
+                "spec.actions": [
+                    {"action": "envelopeExpired", "handling": "Record"},
+                    {"action": "envelopeFinished", "handling": "Archive"},
+                ],
+            },
+        },
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.actions",
+        says="each action is named once; upper and lower case are the same here",
+        accepted=at("spec.actions", {"two actions": [{"action": "a"}, {"action": "b"}]}),
+        refused=at(
+            "spec.actions", {"one in two letter cases": [{"action": "finished"}, {"action": "Finished"}]}
+        ),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.actions[].action",
+        says="an action is a letter, then at most 62 letters and digits",
+        accepted=at(
+            "spec.actions", {"a word": [{"action": "workstepFinished"}], "63": [{"action": "a" * 63}]}
+        ),
+        refused=at(
+            "spec.actions",
+            {
+                "a placeholder": [{"action": "##Action##"}],
+                "a digit first": [{"action": "1a"}],
+                "a hyphen": [{"action": "a-b"}],
+                "nothing": [{"action": ""}],
+            },
+        ),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.oauth.authorizePath",
+        says="authorizePath is a path that begins with one /",
+        accepted=in_place(lambda path: oauth(authorizePath=path), PATHS),
+        refused=in_place(lambda path: oauth(authorizePath=path), NO_PATHS),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.oauth.tokenPath",
+        says="tokenPath is a path that begins with one /",
+        accepted=in_place(lambda path: oauth(tokenPath=path), PATHS),
+        refused=in_place(lambda path: oauth(tokenPath=path), NO_PATHS),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.beforeSend.fields[]",
+        says="a field has either a pattern (free text) or options (a choice)",
+        accepted={
+            "a pattern": form(pattern="[0-9]{4}"),
+            "options": form(options=["a", "b"]),
+            "neither": form(required=True),
+        },
+        refused={"both": form(pattern="[0-9]{4}", options=["1000"])},
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.beforeSend.fields[].name",
+        says="a tag's name is a letter or _",
+        accepted=in_place(lambda name: form(name=name), TAG_NAMES),
+        refused=in_place(lambda name: form(name=name), NO_TAG_NAMES),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.beforeSend.fields[].pattern",
+        says="pattern is not a regular expression",
+        accepted=in_place(lambda text: form(pattern=text), {"digits": "[0-9]{4}", "words": "a|b"}),
+        refused=in_place(lambda text: form(pattern=text), {"an open bracket": "([", "a lone star": "*"}),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.notifications",
+        says="administrators can be written to only with smtpSecretRef and from",
+        accepted={
+            "a mail server and a sender": mail(administrators=["a@acme.example"]),
+            "no administrators": {"spec.notifications": {"consoleURL": "https://console.acme.example"}},
+        },
+        refused={
+            "no mail server": {
+                "spec.notifications": {"from": "a@acme.example", "administrators": ["a@acme.example"]}
+            },
+            "no sender": {
+                "spec.notifications": {"smtpSecretRef": {"name": "x"}, "administrators": ["a@acme.example"]}
+            },
+        },
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.notifications.from",
+        says="write one plain e-mail address",
+        accepted=at("spec.notifications.from", ADDRESSES),
+        refused=at("spec.notifications.from", NO_ADDRESSES),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.notifications.administrators[]",
+        says="write one plain e-mail address",
+        accepted=in_place(lambda address: mail(administrators=[address]), ADDRESSES),
+        refused=in_place(lambda address: mail(administrators=[address]), NO_ADDRESSES),
+    ),
+]
+
+# -- Archives --------------------------------------------------------------------------------------------------
+
+KINDS: Mapping[str, Raw] = {
+    "filesystem": {"root": "/archive"},
+    "s3": {"bucket": "contracts"},
+    "azblob": {"container": "contracts"},
+    "gcs": {"bucket": "contracts"},
+    "webdav": {"url": "https://dms.acme.example/dav"},
+    "sftp": {
+        "host": "sftp.acme.example",
+        "hostKeys": ["ssh-ed25519 AAAA"],
+        "credentialsSecretRef": {"name": "sftp"},
+    },
+    "cmis": {"url": "https://dms.acme.example/cmis", "repositoryId": "r"},
+    "http": {"url": "https://dms.acme.example/inbox"},
+}
+
+
+def sftp(**given: Any) -> Changes:
+    return spec(sftp={**KINDS["sftp"], **given})
+
+
+def tagged(**tags: Any) -> Changes:
+    return {"spec.tags": tags}
+
+
+ARCHIVES = [
+    Rule(
+        kind=Archive,
+        at="spec",
+        says="set exactly one of filesystem, s3, azblob, gcs, webdav, sftp, cmis and http",
+        accepted={kind: spec(**{kind: settings}) for kind, settings in KINDS.items()},
+        refused={
+            "none": {"spec": {"verify": "ReadBack"}},
+            "two": spec(filesystem=KINDS["filesystem"], s3=KINDS["s3"]),
+            "all": spec(**KINDS),
+        },
+    ),
+    Rule(
+        kind=Archive,
+        at="spec",
+        says="the kind of an Archive never changes",
+        accepted={
+            "another folder": {"filesystem": {"root": "/other"}},
+            "another path": {"path": "{{envelope.id}}/{{file.name}}"},
+        },
+        refused={
+            f"to {kind}": {"filesystem": None, kind: settings}
+            for kind, settings in KINDS.items()
+            if kind != "filesystem"
+        },
+        before={"spec.verify": "ReadBack"},
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.path",
+        says="path uses a tag that is not among tags",
+        accepted={
+            "a tag that there is": {
+                "spec.tags": {"costCenter": {"value": "1"}},
+                "spec.path": "{{tags.costCenter}}/{{envelope.id}}/{{file.name}}",
+            }
+        },
+        refused={
+            "no tags at all": {"spec.path": "{{tags.costCenter}}/{{envelope.id}}/{{file.name}}"},
+            "another tag": {
+                "spec.tags": {"costCentre": {"value": "1"}},
+                "spec.path": "{{tags.costCenter}}/{{envelope.id}}/{{file.name}}",
+            },
+            "one of two": {
+                "spec.tags": {"a": {"value": "1"}},
+                "spec.path": "{{tags.a}}/{{envelope.id}}/{{tags.b}}/{{file.name}}",
+            },
+        },
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.path",
+        says="path has a placeholder that does not exist",
+        accepted=at(
+            "spec.path",
+            {
+                "every placeholder": "{{organization}}/{{envelope.status}}/{{envelope.sentDate}}/{{envelope.name}}"
+                "/{{sender.email}}/{{sender.userId}}/{{envelope.id}}/{{file.kind}}/{{file.number}}-{{file.name}}"
+            },
+        ),
+        refused=at(
+            "spec.path",
+            {
+                "one of another name": "{{envelope.id}}/{{envelope.title}}/{{file.name}}",
+                "the date of archiving": "{{date}}/{{envelope.id}}/{{file.name}}",
+                "one with spaces": "{{ envelope.id }}/{{envelope.id}}/{{file.name}}",
+                "single braces": "{envelope.id}/{{envelope.id}}/{{file.name}}",
+                "one that does not end": "{{envelope.id}}/{{file.name}}/{{file.kind",
+                "a tag with a slash": "{{envelope.id}}/{{tags.a/b}}/{{file.name}}",
+            },
+        ),
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.path",
+        says="path is relative to the archive",
+        accepted=at("spec.path", {"plain folders": "a b/ü/{{envelope.id}}/{{file.name}}"}),
+        refused=at(
+            "spec.path",
+            {
+                "absolute": "/{{envelope.id}}/{{file.name}}",
+                "a slash at the end": "{{envelope.id}}/{{file.name}}/",
+                "an empty segment": "{{envelope.id}}//{{file.name}}",
+                "up": "../{{envelope.id}}/{{file.name}}",
+                "up in the middle": "a/../{{envelope.id}}/{{file.name}}",
+                "a dot": "./{{envelope.id}}/{{file.name}}",
+                "a backslash": "a\\b/{{envelope.id}}/{{file.name}}",
+                "a line break": "a\nb/{{envelope.id}}/{{file.name}}",
+            },
+        ),
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.path",
+        says="before the first segment that names a file",
+        accepted=at(
+            "spec.path",
+            {
+                "a folder of its own": "{{envelope.id}}/{{file.name}}",
+                "a folder with more in its name": "x/{{envelope.name}}-{{envelope.id}}.d/{{file.kind}}/{{file.name}}",
+                "twice": "{{envelope.id}}/{{envelope.id}}-{{file.name}}",
+            },
+        ),
+        refused=at(
+            "spec.path",
+            {
+                "no envelope": "{{organization}}/{{file.name}}",
+                "the envelope's name, which is not its own": "{{envelope.name}}/{{file.name}}",
+                "the id in the name of the file only": "x/{{envelope.id}}-{{file.name}}",
+                "the id below the kind": "{{file.kind}}/{{envelope.id}}/{{file.name}}",
+                "the id after the kind in one segment": "{{file.kind}}-{{envelope.id}}/{{file.name}}",
+                "the id in the last segment": "{{file.name}}/{{envelope.id}}",
+            },
+        ),
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.path",
+        says="path must contain {{file.name}}",
+        accepted=at("spec.path", {"with more around it": "{{envelope.id}}/a-{{file.name}}.x"}),
+        refused=at(
+            "spec.path",
+            {"the number only": "{{envelope.id}}/{{file.number}}", "no file at all": "{{envelope.id}}/x"},
+        ),
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.tags",
+        says="a tag's name is a letter or _",
+        accepted=in_place(lambda name: tagged(**{name: {"value": "x"}}), TAG_NAMES),
+        refused=in_place(
+            lambda name: tagged(**{name: {"value": "x"}}), {**NO_TAG_NAMES, "64": "a" * 64, "a slash": "a/b"}
+        ),
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.tags[]",
+        says="a tag has exactly one of xpath, jsonPath and value",
+        accepted={
+            "xpath": tagged(a={"xpath": "/a"}),
+            "jsonPath": tagged(a={"jsonPath": "$.a"}),
+            "value": tagged(a={"value": "1"}),
+        },
+        refused={
+            "none": tagged(a={"required": True}),
+            "two": tagged(a={"xpath": "/a", "value": "1"}),
+            "three": tagged(a={"xpath": "/a", "jsonPath": "$.a", "value": "1"}),
+            "one right, one wrong": tagged(a={"xpath": "/a"}, b={}),
+        },
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.filesystem.root",
+        says="root is the absolute path of a folder below /",
+        accepted=at("spec.filesystem.root", {"a folder": "/archive", "a deep one": "/mnt/x y/z/"}),
+        refused=at(
+            "spec.filesystem.root",
+            {
+                "relative": "archive",
+                "the root itself": "/",
+                "the root in other words": "//",
+                "up": "/archive/..",
+                "the root by a dot": "/.",
+                "nothing": "",
+            },
+        ),
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.s3.bucket",
+        says="a bucket's name is 3 to 63 lower-case letters",
+        accepted=in_place(lambda name: spec(s3={"bucket": name}), {"a word": "contracts", "dots": "a.b-c.d"}),
+        refused=in_place(
+            lambda name: spec(s3={"bucket": name}),
+            {"capitals": "Contracts", "two letters": "ab", "a hyphen first": "-abc", "a slash": "abc/x"},
+        ),
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.s3.prefix",
+        says="prefix is relative",
+        accepted=in_place(
+            lambda prefix: spec(s3={"bucket": "abc", "prefix": prefix}),
+            {"a folder": "esaw/", "a word": "esaw-", "nothing": "", "deep": "a/b"},
+        ),
+        refused=in_place(
+            lambda prefix: spec(s3={"bucket": "abc", "prefix": prefix}),
+            {
+                "absolute": "/esaw",
+                "up": "../x",
+                "empty segment": "a//b",
+                "a backslash": "a\\b",
+                "a dot": "./a",
+            },
+        ),
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.azblob.container",
+        says="a container's name is 3 to 63 lower-case letters",
+        accepted=in_place(
+            lambda name: spec(azblob={"container": name}), {"a word": "contracts", "a-b": "a-b"}
+        ),
+        refused=in_place(
+            lambda name: spec(azblob={"container": name}),
+            {"capitals": "Contracts", "two letters": "ab", "two hyphens": "a--b", "a dot": "a.b"},
+        ),
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.gcs.bucket",
+        says="a bucket's name is 3 to 222 lower-case letters",
+        accepted=in_place(
+            lambda name: spec(gcs={"bucket": name}), {"a word": "contracts", "more": "a_b.c-d"}
+        ),
+        refused=in_place(
+            lambda name: spec(gcs={"bucket": name}), {"capitals": "Contracts", "two letters": "ab"}
+        ),
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.sftp.host",
+        says="host is a host name or an IP address",
+        accepted=in_place(
+            lambda host: sftp(host=host),
+            {"a name": "sftp.acme.example", "IPv4": "10.0.0.7", "IPv6": "2001:db8::1"},
+        ),
+        refused=in_place(
+            lambda host: sftp(host=host),
+            {
+                "an address": "sftp://acme.example",
+                "a user": "jane@acme.example",
+                "a port": "acme.example:22",
+                "nothing": "",
+            },
+        ),
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.sftp.hostKeys[]",
+        says="write a host key as type and key",
+        accepted=in_place(
+            lambda key: sftp(hostKeys=[key]),
+            {
+                "ed25519": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPb1",
+                "ecdsa": "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTY=",
+            },
+        ),
+        refused=in_place(
+            lambda key: sftp(hostKeys=[key]),
+            {
+                "a fingerprint": "SHA256:uNiVztksCsDhcc0u9e8BrrF9",
+                "a line of known_hosts": "acme.example ssh-ed25519 AAAA",
+                "two lines": "ssh-ed25519 AAAA\nssh-ed25519 BBBB",
+            },
+        ),
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.cmis.rootFolder",
+        says="rootFolder begins with /",
+        accepted=in_place(
+            lambda folder: spec(cmis={**KINDS["cmis"], "rootFolder": folder}), {"root": "/", "one": "/a b"}
+        ),
+        refused=in_place(
+            lambda folder: spec(cmis={**KINDS["cmis"], "rootFolder": folder}),
+            {"relative": "a", "nothing": ""},
+        ),
+    ),
+]
+
+# -- Senders, envelopes, events --------------------------------------------------------------------------------
+
+GUIDS = {"a GUID": ID}
+NO_GUIDS = {
+    "capitals": ID.upper(),
+    "no hyphens": ID.replace("-", ""),
+    "too short": ID[:-1],
+    "no hexadecimal digits": ID[:-1] + "g",
+    "a placeholder": "##EnvelopeId##",
+    "nothing": "",
+}
+
+OTHERS = [
+    Rule(
+        kind=Sender,
+        at="",
+        says="the name of a Sender has at most 63 characters",
+        accepted=at("metadata.name", {"63": "a" * 63}),
+        refused=at("metadata.name", {"64": "a" * 64}),
+    ),
+    Rule(
+        kind=Sender,
+        at="spec.organizationRef",
+        says="organizationRef never changes",
+        accepted={"the same": {"organizationRef": {"name": "acme"}, "email": "a@b.example"}},
+        refused={"another": {"organizationRef": {"name": "other"}}},
+        before={"spec.suspend": False},
+    ),
+    Rule(
+        kind=Sender,
+        at="spec.userId",
+        says="userId never changes",
+        accepted={
+            "all else": {"givenName": "J", "tokenSecretRef": {"name": "t", "key": "k"}, "suspend": True}
+        },
+        refused={"another": {"userId": "other"}},
+        before={"spec.suspend": False},
+    ),
+    Rule(
+        kind=Sender,
+        at="spec.userId",
+        says="userId is the id of the user in eSAW",
+        accepted=at("spec.userId", {"a GUID": ID, "a word": "jane.doe"}),
+        refused=at("spec.userId", {"nothing": "", "a space": "jane doe", "a slash": "jane/doe"}),
+    ),
+    Rule(
+        kind=Sender,
+        at="spec.email",
+        says="write one plain e-mail address",
+        accepted=at("spec.email", ADDRESSES),
+        refused=at("spec.email", NO_ADDRESSES),
+    ),
+    Rule(
+        kind=Envelope,
+        at="",
+        says="the name of an Envelope is its spec.envelopeId",
+        accepted=at("metadata.name", {"the same": ID}),
+        refused=at("metadata.name", {"another": OTHER_ID, "with more": f"{ID}-x"}),
+    ),
+    Rule(
+        kind=Envelope,
+        at="spec",
+        says="who sent an envelope never changes",
+        accepted={"times and drafts are added": {"draftId": "d", "sentAt": NOON}},
+        refused={
+            "another organization": {"organizationRef": {"name": "other"}},
+            "another envelope": {"envelopeId": OTHER_ID},
+            "another sender": {"senderRef": {"name": "other"}},
+        },
+        before={},
+    ),
+    *(
+        Rule(
+            kind=Envelope,
+            at=f"spec.{name}",
+            says=f"{name} is set once",
+            accepted={"the same again": {name: value}},
+            refused={"another": {name: other}, "none": {name: None}},
+            before={f"spec.{name}": value},
+        )
+        for name, value, other in (("draftId", "d", "e"), ("sentAt", NOON, "2026-07-02T13:00:00Z"))
+    ),
+    Rule(
+        kind=Envelope,
+        at="spec.envelopeId",
+        says="an envelope id is a GUID in lower case",
+        accepted=at("spec.envelopeId", GUIDS),
+        refused=at("spec.envelopeId", NO_GUIDS),
+    ),
+    Rule(
+        kind=EnvelopeEvent,
+        at="",
+        says="the name of an EnvelopeEvent is <spec.envelopeId>-<10 hex digits>",
+        accepted=at("metadata.name", {"id and digits": NAME}),
+        refused=at(
+            "metadata.name",
+            {
+                "another envelope": f"{OTHER_ID}-486a4fe22f",
+                "the id only": ID,
+                "nine digits": NAME[:-1],
+                "eleven digits": f"{NAME}0",
+                "no hexadecimal digits": f"{ID}-zzzzzzzzzz",
+                "another word": f"{ID}.486a4fe22f",
+            },
+        ),
+    ),
+    Rule(
+        kind=EnvelopeEvent,
+        at="spec",
+        says="the spec is what eSAW called about and never changes",
+        accepted={"suspended": {"suspend": True}},
+        refused={
+            "another organization": {"organizationRef": {"name": "other"}},
+            "another envelope": {"envelopeId": OTHER_ID},
+            "another action": {"action": "envelopeExpired"},
+            "another origin": {"origin": "Manual"},
+            "no workstep": {"workstep": None},
+            "another workstep": {"workstep": {"id": "v"}},
+            "more about the workstep": {"workstep": {"source": "internal"}},
+        },
+        before={"spec.workstep": {"id": "w"}},
+    ),
+    Rule(
+        kind=EnvelopeEvent,
+        at="spec.envelopeId",
+        says="an envelope id is a GUID in lower case",
+        accepted=at("spec.envelopeId", GUIDS),
+        refused=at("spec.envelopeId", NO_GUIDS),
+    ),
+    Rule(
+        kind=EnvelopeEvent,
+        at="spec.action",
+        says="an action is a letter, then at most 63 letters and digits",
+        accepted=at("spec.action", {"a word": "workstepFinished", "64": "a" * 64}),
+        refused=at(
+            "spec.action",
+            {"a placeholder": "##Action##", "a digit first": "1a", "a hyphen": "a-b", "nothing": ""},
+        ),
+    ),
+    Rule(
+        kind=EnvelopeEvent,
+        at="spec.workstep",
+        says="personal data stays out",
+        accepted=at(
+            "spec.workstep",
+            {"all four": {"id": "w", "eventType": "WorkstepFinished", "source": "external", "time": NOON}},
+        ),
+        refused=at(
+            "spec.workstep",
+            {
+                f"an address as {name}": {name: "jane@acme.example"}
+                for name in ("id", "eventType", "source", "time")
+            },
+        ),
+    ),
+]
+
+RULES: tuple[Rule, ...] = (
+    *url_rules(),
+    *INBOX,
+    *duration_rules(),
+    *TIMES,
+    *ORGANIZATIONS,
+    *ARCHIVES,
+    *OTHERS,
+)

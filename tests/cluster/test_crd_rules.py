@@ -1,0 +1,464 @@
+"""A real API server takes what the CRDs allow, refuses the rest in words, and shows what kubectl is to show."""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from counterfoil.cluster import Cluster, Refused, connect
+from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Organization, Resource, Sender
+from sandbox.controlplane.kubectl import Kubectl
+from sandbox.controlplane.plane import ControlPlane
+from tests.cluster.crd_cases import ID, KINDS, LEAST, NAME, RULES, Rule, built
+
+ROOT = Path(__file__).parents[2]
+ALL_KINDS: tuple[type[Resource], ...] = (Archive, Envelope, EnvelopeEvent, Organization, Sender)
+
+
+@pytest.fixture(scope="module")
+async def cluster(plane: ControlPlane) -> AsyncIterator[Cluster]:
+    """One namespace for all rules: what only asks whether an object would be stored leaves none behind."""
+    await plane.namespace("crd-rules")
+    async with connect(kubeconfig=plane.kubeconfig, namespace="crd-rules") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def own(plane: ControlPlane, namespace: str) -> AsyncIterator[Cluster]:
+    """The API server, seen from the test's own namespace."""
+    async with connect(kubeconfig=plane.kubeconfig, namespace=namespace) as opened:
+        yield opened
+
+
+# -- Each rule, from both sides ----------------------------------------------------------------------------------
+
+
+def sentences(side: str, *, changing: bool) -> list[Any]:
+    return [
+        pytest.param(rule, case, id=f"{rule.kind.KIND} {rule.at} {rule.says[:24]}: {sentence}")
+        for rule in RULES
+        if (rule.before is not None) == changing
+        for sentence, case in getattr(rule, side).items()
+    ]
+
+
+@pytest.mark.parametrize(("rule", "changes"), sentences("accepted", changing=False))
+async def test_an_object_that_keeps_the_rule_is_accepted(
+    cluster: Cluster, rule: Rule, changes: dict[str, Any]
+) -> None:
+    await cluster.try_create(rule.kind, msgspec.json.encode(built(rule.kind, changes)))
+
+
+@pytest.mark.parametrize(("rule", "changes"), sentences("refused", changing=False))
+async def test_an_object_that_breaks_the_rule_is_refused_in_words(
+    cluster: Cluster, rule: Rule, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(Refused) as refusal:
+        await cluster.try_create(rule.kind, msgspec.json.encode(built(rule.kind, changes)))
+    assert (rule.at, True) in told(refusal.value, rule.says)
+
+
+@pytest.mark.parametrize(("rule", "patch"), sentences("accepted", changing=True))
+async def test_a_change_that_keeps_the_rule_is_accepted(
+    own: Cluster, rule: Rule, patch: dict[str, Any]
+) -> None:
+    stored = await own.create(rule.kind, built(rule.kind, rule.before or {}))
+    changed = await own.patch(rule.kind, stored["metadata"]["name"], {"spec": patch})
+    assert changed["spec"] == stored["spec"] | patch
+
+
+@pytest.mark.parametrize(("rule", "patch"), sentences("refused", changing=True))
+async def test_a_change_that_breaks_the_rule_is_refused_in_words(
+    own: Cluster, rule: Rule, patch: dict[str, Any]
+) -> None:
+    stored = await own.create(rule.kind, built(rule.kind, rule.before or {}))
+    with pytest.raises(Refused) as refusal:
+        await own.patch(rule.kind, stored["metadata"]["name"], {"spec": patch})
+    assert (rule.at, True) in told(refusal.value, rule.says)
+
+
+def told(refusal: Refused, says: str) -> set[tuple[str, bool]]:
+    """Which fields the refusal is about, and whether it says so there."""
+    parts = re.split(r"(?:^|: \[?|, )(<nil>|spec[^:, ]*): (?=Invalid|Required)", str(refusal))
+    pairs = zip(parts[1::2], parts[2::2], strict=True)
+    return {("" if path == "<nil>" else elements(path), says in words) for path, words in pairs}
+
+
+def elements(path: str) -> str:
+    """Write list and map elements as ``[]``."""
+    return re.sub(r"\[[^\]]*\]", "[]", path)
+
+
+def test_no_rule_of_the_crds_is_without_a_case() -> None:
+    proved = [(rule.kind, rule.at, rule.says) for rule in RULES]
+    assert [
+        f"{kind.KIND} {path}: {message}"
+        for kind, path, message in rules_of_the_crds()
+        if not any((kind, path) == (of, at) and message.startswith(says) for of, at, says in proved)
+    ] == []
+
+
+def rules_of_the_crds() -> Iterator[tuple[type[Resource], str, str]]:
+    for kind in ALL_KINDS:
+        crd = yaml.safe_load((ROOT / "crds" / f"{kind.PLURAL}.yaml").read_text())
+        yield from (
+            (kind, path, message)
+            for path, message in rules_below(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], "")
+        )
+
+
+def rules_below(schema: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    for rule in schema.get("x-kubernetes-validations", ()):
+        yield path + rule.get("fieldPath", ""), rule["message"]
+    for name, inner in schema.get("properties", {}).items():
+        yield from rules_below(inner, f"{path}.{name}".lstrip("."))
+    for inner in (schema.get("items"), schema.get("additionalProperties")):
+        if inner is not None:
+            yield from rules_below(inner, f"{path}[]")
+
+
+# -- What the schema itself refuses ------------------------------------------------------------------------------
+
+REFUSED_BY_THE_SCHEMA = {
+    "an organization without an address": (Organization, {"spec.baseURL": None}, "spec.baseURL: Required"),
+    "an organization that takes no callback": (
+        Organization,
+        {"spec.callback": None},
+        "spec.callback: Required",
+    ),
+    "a callback without a token": (
+        Organization,
+        {"spec.callback": {"tokenSecretRef": []}},
+        "spec.callback.tokenSecretRef in body should have at least 1 items",
+    ),
+    "the same token twice": (
+        Organization,
+        {"spec.callback": {"tokenSecretRef": [{"name": "a", "key": "b"}] * 2}},
+        "spec.callback.tokenSecretRef[1]: Duplicate value",
+    ),
+    "envelopes that are not finished": (
+        Organization,
+        {"spec.statuses": ["Active"]},
+        'spec.statuses[0]: Unsupported value: "Active"',
+    ),
+    "no status at all": (Organization, {"spec.statuses": []}, "spec.statuses in body should have at least 1"),
+    "the same status twice": (
+        Organization,
+        {"spec.statuses": ["Completed", "Completed"]},
+        "spec.statuses[1]: Duplicate value",
+    ),
+    "no action at all": (Organization, {"spec.actions": []}, "spec.actions in body should have at least 1"),
+    "the same action twice": (
+        Organization,
+        {"spec.actions": [{"action": "a"}, {"action": "a"}]},
+        "spec.actions[1]: Duplicate value",
+    ),
+    "two form fields of one name": (
+        Organization,
+        {"spec.beforeSend": {"fields": [{"name": "a"}, {"name": "a"}]}},
+        "spec.beforeSend.fields[1]: Duplicate value",
+    ),
+    "no envelope at once": (Organization, {"spec.limits.concurrency": 0}, "greater than or equal to 1"),
+    "no envelope of a sender at once": (
+        Organization,
+        {"spec.limits.perSenderConcurrency": 0},
+        "greater than or equal to 1",
+    ),
+    "no request per second": (
+        Organization,
+        {"spec.limits.requestsPerSecond": 0},
+        "should be greater than 0",
+    ),
+    "another clean-up": (
+        Organization,
+        {"spec.cleanup.policy": "Shred"},
+        'supported values: "Delete", "Keep"',
+    ),
+    "an SFTP server without its keys": (
+        Archive,
+        {"spec": {"sftp": {**KINDS["sftp"], "hostKeys": []}}},
+        "spec.sftp.hostKeys in body should have at least 1 items",
+    ),
+    "an SFTP server without a login": (
+        Archive,
+        {"spec": {"sftp": {"host": "a", "hostKeys": ["ssh-ed25519 AAAA"]}}},
+        "spec.sftp.credentialsSecretRef: Required",
+    ),
+    "an object lock of another mode": (
+        Archive,
+        {"spec": {"s3": {"bucket": "abc", "objectLock": {"mode": "governance", "retainDays": 1}}}},
+        'supported values: "GOVERNANCE", "COMPLIANCE"',
+    ),
+    "an object lock of no day": (
+        Archive,
+        {"spec": {"s3": {"bucket": "abc", "objectLock": {"mode": "GOVERNANCE", "retainDays": 0}}}},
+        "greater than or equal to 1",
+    ),
+    "another proof": (Archive, {"spec.verify": "Hope"}, 'supported values: "ReadBack", "Checksum"'),
+    "another origin": (EnvelopeEvent, {"spec.origin": "Rumour"}, '"Callback", "Sweep", "Manual"'),
+    "a sender without a user": (Sender, {"spec.userId": None}, "spec.userId: Required"),
+    "an envelope without a sender": (Envelope, {"spec.senderRef": None}, "spec.senderRef: Required"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [pytest.param(*case, id=sentence) for sentence, case in REFUSED_BY_THE_SCHEMA.items()],
+)
+async def test_what_the_schema_does_not_allow_is_refused(
+    cluster: Cluster, kind: type[Resource], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(Refused) as refusal:
+        await cluster.try_create(kind, msgspec.json.encode(built(kind, changes)))
+    assert message in str(refusal.value)
+
+
+# -- Defaults ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.KIND)
+async def test_the_least_object_reads_the_same_with_and_without_the_defaults_of_the_api_server(
+    own: Cluster, kind: type[Resource]
+) -> None:
+    least = built(kind, {})
+    stored = await own.create(kind, least)
+    assert spec_of(kind.parse(stored)) == spec_of(kind.parse(least))
+
+
+def spec_of(resource: Resource) -> Any:
+    return getattr(resource, "spec")  # noqa: B009 - each kind has its own type of spec
+
+
+async def test_the_defaults_of_an_organization_are_in_what_is_stored(own: Cluster) -> None:
+    spec = (await own.create(Organization, built(Organization, {"spec.sweep": {"interval": "1h"}})))["spec"]
+    assert spec["actions"] == [{"action": "envelopeFinished", "handling": "Archive"}]
+    assert spec["statuses"] == ["Completed"]
+    assert spec["cleanup"] == {"policy": "Delete", "after": "0s"}
+    assert spec["limits"] == {"concurrency": 16, "perSenderConcurrency": 4}
+    assert spec["retry"] == {"initial": "10s", "max": "1h", "deadline": "24h"}
+    assert spec["ttl"] == {"succeeded": "720h"}
+    assert spec["sweep"] == {"interval": "1h", "lookback": "72h"}
+    assert spec["suspend"] is False
+
+
+async def test_a_retry_given_in_part_is_stored_in_full(own: Cluster) -> None:
+    stored = await own.create(Organization, built(Organization, {"spec.retry.initial": "1s"}))
+    assert stored["spec"]["retry"] == {"initial": "1s", "max": "1h", "deadline": "24h"}
+
+
+async def test_an_event_is_pending_at_once_without_a_write_of_its_status(own: Cluster) -> None:
+    created = await own.create(EnvelopeEvent, built(EnvelopeEvent, {"status.phase": "Succeeded"}))
+    assert (
+        created["status"]
+        == (await own.get(EnvelopeEvent, NAME))["status"]
+        == {"phase": "Pending", "attempts": 0}
+    )
+
+
+async def test_an_event_that_nobody_touched_is_found_by_its_phase(own: Cluster) -> None:
+    await own.create(EnvelopeEvent, built(EnvelopeEvent, {}))
+    assert await names(own, "status.phase=Pending") == [NAME]
+    assert await names(own, "status.phase!=Succeeded,status.phase!=Failed") == [NAME]
+    assert await names(own, "status.phase!=Pending") == []
+
+
+async def test_an_event_that_nobody_touched_is_told_to_who_watches_its_phase(own: Cluster) -> None:
+    changes = own.follow(
+        EnvelopeEvent, fields="status.phase!=Succeeded,status.phase!=Skipped,status.phase!=Failed"
+    )
+    assert (await anext(changes)).type == "SYNCED"
+    await own.create(EnvelopeEvent, built(EnvelopeEvent, {}))
+    added = await anext(changes)
+    assert (added.type, added.raw["metadata"]["name"], added.raw["status"]["phase"]) == (
+        "ADDED",
+        NAME,
+        "Pending",
+    )
+
+
+async def test_an_event_that_is_final_leaves_the_watch(own: Cluster) -> None:
+    await own.create(EnvelopeEvent, built(EnvelopeEvent, {}))
+    changes = own.follow(EnvelopeEvent, fields="status.phase!=Succeeded")
+    assert [(await anext(changes)).type for _ in range(2)] == ["ADDED", "SYNCED"]
+    await own.patch_status(EnvelopeEvent, NAME, {"phase": "Succeeded"}, resource_version=None)
+    assert (await anext(changes)).type == "DELETED"
+
+
+async def test_a_status_keeps_its_attempts_when_only_the_phase_is_written(own: Cluster) -> None:
+    await own.create(EnvelopeEvent, built(EnvelopeEvent, {}))
+    await own.patch_status(EnvelopeEvent, NAME, {"attempts": 3}, resource_version=None)
+    patched = await own.patch_status(EnvelopeEvent, NAME, {"phase": "Archiving"}, resource_version=None)
+    assert patched["status"] == {"phase": "Archiving", "attempts": 3}
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [f"spec.envelopeId={ID}", "spec.organizationRef.name=acme", f"spec.envelopeId={ID},status.phase=Pending"],
+)
+async def test_events_are_found_by_envelope_and_organization(own: Cluster, selector: str) -> None:
+    await own.create(EnvelopeEvent, built(EnvelopeEvent, {}))
+    assert await names(own, selector) == [NAME]
+    assert await names(own, selector.replace("=acme", "=other").replace(ID, NAME)) == []
+
+
+async def names(cluster: Cluster, selector: str) -> list[str]:
+    return [raw["metadata"]["name"] async for raw in cluster.list(EnvelopeEvent, fields=selector)]
+
+
+# -- What kubectl shows ------------------------------------------------------------------------------------------
+
+READY = {"type": "Ready", "message": "m", "lastTransitionTime": "2026-07-02T12:00:00Z"}
+
+
+async def table(kubectl: Kubectl, *arguments: str) -> list[dict[str, str]]:
+    """Read kubectl's table; a column ends where the next one's heading begins."""
+    heading, *lines = (await kubectl("get", *arguments)).splitlines()
+    starts = [match.start() for match in re.finditer(r"\S+", heading)]
+    ends = [*starts[1:], None]
+    return [
+        {heading[a:b].strip(): line[a:b].strip() for a, b in zip(starts, ends, strict=True)} for line in lines
+    ]
+
+
+async def test_an_event_in_trouble_shows_what_a_person_wants_to_know(
+    own: Cluster, kubectl: Kubectl, namespace: str
+) -> None:
+    await own.create(EnvelopeEvent, built(EnvelopeEvent, {}))
+    status = {
+        "phase": "Archiving",
+        "reason": "ArchiveFull",
+        "attempts": 3,
+        "deliveries": 2,
+        "nextAttemptTime": "2099-01-01T00:00:00Z",
+        "envelope": {"senderRef": {"name": "jane-doe"}},
+        "archive": {"ref": {"name": "dms"}},
+    }
+    await own.patch_status(EnvelopeEvent, NAME, status, resource_version=None)
+    (row,) = await table(kubectl, "ee", "-o", "wide", "-n", namespace)
+    age = row.pop("AGE")
+    assert re.fullmatch(r"\d+s", age)
+    assert row == {
+        "NAME": NAME,
+        "ENVELOPE": ID,
+        "ACTION": "envelopeFinished",
+        "PHASE": "Archiving",
+        "REASON": "ArchiveFull",
+        "ATTEMPTS": "3",
+        "DELIVERIES": "2",
+        "NEXT": "2099-01-01T00:00:00Z",
+        "SENDER": "jane-doe",
+        "ORIGIN": "Callback",
+        "ARCHIVE": "dms",
+    }
+
+
+async def test_the_narrow_table_of_events_is_that_of_the_contract(
+    own: Cluster, kubectl: Kubectl, namespace: str
+) -> None:
+    await own.create(EnvelopeEvent, built(EnvelopeEvent, {}))
+    (row,) = await table(kubectl, "ee", "-n", namespace)
+    columns = ["ENVELOPE", "ACTION", "PHASE", "REASON", "ATTEMPTS", "DELIVERIES", "NEXT", "AGE"]
+    assert list(row) == ["NAME", *columns]
+    assert (row["PHASE"], row["ATTEMPTS"], row["NEXT"]) == ("Pending", "0", "")
+
+
+async def test_an_organization_shows_whether_it_works(own: Cluster, kubectl: Kubectl, namespace: str) -> None:
+    await own.create(Organization, built(Organization, {}))
+    ready = {**READY, "status": "True", "reason": "Listening"}
+    reachable = {**READY, "type": "Reachable", "status": "True", "reason": "Answered"}
+    status = {"conditions": [reachable, ready], "events": {"Failed": 2}, "version": "25.1"}
+    await own.patch_status(Organization, "acme", status, resource_version=None)
+    (row,) = await table(kubectl, "org", "-n", namespace)
+    shown = {key: row[key] for key in ("READY", "REASON", "REACHABLE", "FAILED", "VERSION")}
+    assert shown == {
+        "READY": "True",
+        "REASON": "Listening",
+        "REACHABLE": "True",
+        "FAILED": "2",
+        "VERSION": "25.1",
+    }
+
+
+async def test_a_sender_shows_whether_its_key_works(own: Cluster, kubectl: Kubectl, namespace: str) -> None:
+    await own.create(Sender, built(Sender, {}))
+    rejected = {**READY, "type": "Authorized", "status": "False", "reason": "TokenRejected"}
+    await own.patch_status(
+        Sender, "jane-doe", {"conditions": [rejected], "waitingEvents": 4}, resource_version=None
+    )
+    (row,) = await table(kubectl, "senders", "-n", namespace)
+    assert (row["AUTHORIZED"], row["REASON"], row["WAITING"]) == ("False", "TokenRejected", "4")
+
+
+async def test_an_envelope_shows_who_sent_it(own: Cluster, kubectl: Kubectl, namespace: str) -> None:
+    await own.create(Envelope, built(Envelope, {}))
+    (row,) = await table(kubectl, "env", "-n", namespace)
+    assert (row["ORGANIZATION"], row["SENDER"]) == ("acme", "jane-doe")
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        ("filesystem", "/archive"),
+        ("s3", "contracts"),
+        ("azblob", "contracts"),
+        ("gcs", "contracts"),
+        ("webdav", "https://dms.acme.example/dav"),
+        ("sftp", "sftp.acme.example"),
+        ("cmis", "https://dms.acme.example/cmis"),
+        ("http", "https://dms.acme.example/inbox"),
+    ],
+)
+async def test_an_archive_shows_where_it_leads(
+    own: Cluster, kubectl: Kubectl, namespace: str, kind: str, target: str
+) -> None:
+    await own.create(Archive, built(Archive, {"spec": {kind: KINDS[kind]}}))
+    (row,) = await table(kubectl, "archives", "-n", namespace)
+    assert row["TARGET"] == target
+
+
+async def test_the_category_shows_all_five_kinds(own: Cluster, kubectl: Kubectl, namespace: str) -> None:
+    for kind in LEAST:
+        await own.create(kind, built(kind, {}))
+    shown = await kubectl("get", "counterfoil", "-n", namespace, "-o", "name")
+    assert {line.split(".")[0] for line in shown.splitlines()} == {kind.KIND.lower() for kind in ALL_KINDS}
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.KIND)
+async def test_explain_describes_every_field_of_a_kind(kubectl: Kubectl, kind: type[Resource]) -> None:
+    explained = await kubectl("explain", kind.PLURAL, "--recursive")
+    assert f"KIND:       {kind.KIND}" in explained
+    assert "<no description>" not in explained
+    assert "<empty>" not in await kubectl("explain", f"{kind.PLURAL}.spec")
+
+
+async def test_explain_tells_default_unit_and_example(kubectl: Kubectl) -> None:
+    explained = await kubectl("explain", "org.spec.cleanup")
+    words = " ".join(explained.split())
+    assert "as a duration, 8760h at most. Default 0s (at once). Example: 24h." in words
+
+
+async def test_a_misspelt_field_is_refused_by_kubectl(kubectl: Kubectl, namespace: str) -> None:
+    with pytest.raises(Exception, match=r'unknown field "spec.archive"'):
+        await kubectl(
+            "apply",
+            "-n",
+            namespace,
+            "-f",
+            "-",
+            stdin=yaml.safe_dump(built(Organization, {"spec.archive": "x"})),
+        )
+
+
+# -- The examples ------------------------------------------------------------------------------------------------
+
+
+async def test_the_examples_apply_cleanly_and_again(kubectl: Kubectl, namespace: str) -> None:
+    folder = str(ROOT / "docs" / "examples")
+    created = await kubectl("apply", "-n", namespace, "-f", folder)
+    assert {line.split(" ")[1] for line in created.splitlines()} == {"created"}
+    again = await kubectl("apply", "-n", namespace, "-f", folder)
+    assert {line.split(" ")[1] for line in again.splitlines()} == {"unchanged"}
