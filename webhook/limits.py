@@ -41,7 +41,7 @@ class Limits:
     write_seconds: float = 10.0
     """Time for one write to the API server, waiting for a free connection included; slower is answered 503."""
 
-    in_flight: int = 512
+    in_flight: int = 2000
     """Callbacks with a valid token that are worked on at once. Each waits for one write, so more would only
     wait longer and take memory (some 20 KiB each); they are answered 503."""
 

@@ -1,0 +1,569 @@
+"""
+The receiver as a process, against the real API server, with just the rights it will have in a cluster.
+
+What must hold whatever happens: 200 means that the event is there, and one callback is one event.
+"""
+
+import asyncio
+import base64
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+from counterfoil.callbackauth import basic_auth_hash, token_hash
+from counterfoil.cluster import Cluster, connect
+from counterfoil.resources import API_VERSION, EnvelopeEvent
+from sandbox.controlplane.plane import ControlPlane, control_plane
+from sandbox.receiver import RunningReceiver, running_receiver
+
+TOKEN = "a-good-token-0123456789"
+OLD_TOKEN = "an-old-token-0123456789"
+
+RIGHTS = """
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: receiver}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: receiver}
+rules:
+  - {apiGroups: [counterfoil.dev], resources: [envelopeevents], verbs: [create, get]}
+  - {apiGroups: [counterfoil.dev], resources: [envelopeevents/status], verbs: [patch]}
+  - {apiGroups: [counterfoil.dev], resources: [organizations], verbs: [get, list, watch]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: receiver}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: receiver}
+subjects: [{kind: ServiceAccount, name: receiver}]
+"""
+
+
+def an_organization(name: str = "acme", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Organization",
+        "metadata": {"name": name},
+        "spec": {
+            "baseURL": "https://esaw.example.com",
+            "archiveRef": {"name": "dms"},
+            "callback": {"tokenSecretRef": [{"name": "callback", "key": "token"}]},
+            **spec,
+        },
+    }
+
+
+def a_guid() -> str:
+    return str(uuid.uuid4())
+
+
+@dataclass
+class Site:
+    """A namespace with an organization and receivers in it, and a client of theirs."""
+
+    plane: ControlPlane
+    namespace: str
+    kubeconfig: Path
+    folder: Path
+    session: aiohttp.ClientSession
+    opened: AsyncExitStack
+
+    async def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        return await self.plane.kubectl(*arguments, "-n", self.namespace, stdin=stdin)
+
+    async def create(self, raw: Mapping[str, Any]) -> None:
+        await self.kubectl("create", "-f", "-", stdin=json.dumps(raw))
+
+    async def publish(
+        self, name: str, *, tokens: tuple[str, ...] = (TOKEN,), basic_auth: str | None = None
+    ) -> None:
+        """Write into an Organization's status what the controller would."""
+        status: dict[str, Any] = {"callbackTokenHashes": [token_hash(each) for each in tokens]}
+        if basic_auth is not None:
+            status["basicAuthHash"] = basic_auth
+        patch = json.dumps({"status": status})
+        await self.kubectl("patch", "org", name, "--subresource=status", "--type=merge", "-p", patch)
+
+    async def receiver(self, **settings: str) -> RunningReceiver:
+        """Start one more receiver and wait until it is ready."""
+        started = await self.opened.enter_async_context(
+            running_receiver(
+                kubeconfig=self.kubeconfig,
+                namespace=self.namespace,
+                log=self.folder / f"receiver-{a_guid()}.log",
+                settings={name.replace("_", "-"): value for name, value in settings.items()},
+            )
+        )
+        await started.until_ready()
+        return started
+
+    async def asked(
+        self,
+        receiver: RunningReceiver,
+        envelope: str,
+        action: str = "envelopeFinished",
+        *,
+        method: str = "GET",
+        path: str = f"/callbacks/acme/{TOKEN}",
+        **options: Any,
+    ) -> aiohttp.ClientResponse:
+        """Call back and return the answer, which must not have a body."""
+        url = f"{receiver.url}{path}?envelopeId={envelope}&action={action}"
+        async with self.session.request(method, url, **options) as answer:
+            assert await answer.read() == b""
+            return answer
+
+    async def status(self, receiver: RunningReceiver, envelope: str, *arguments: str, **options: Any) -> int:
+        return (await self.asked(receiver, envelope, *arguments, **options)).status
+
+    async def events(self) -> list[EnvelopeEvent]:
+        async with self.cluster() as cluster:
+            return [EnvelopeEvent.parse(raw) async for raw in cluster.list(EnvelopeEvent)]
+
+    async def event(self) -> EnvelopeEvent:
+        """The only event there is."""
+        (only,) = await self.events()
+        return only
+
+    def cluster(self) -> Any:
+        return connect(namespace=self.namespace, kubeconfig=self.plane.kubeconfig)
+
+
+async def a_site(plane: ControlPlane, namespace: str, folder: Path, opened: AsyncExitStack) -> Site:
+    for document in yaml.safe_load_all(RIGHTS):
+        await plane.kubectl("create", "-n", namespace, "-f", "-", stdin=json.dumps(document))
+    session = await opened.enter_async_context(
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), trust_env=False)
+    )
+    kubeconfig = await plane.kubeconfig_for("receiver", namespace)
+    site = Site(plane, namespace, kubeconfig, folder, session, opened)
+    await site.create(an_organization())
+    await site.publish("acme")
+    return site
+
+
+@pytest.fixture
+async def site(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIterator[Site]:
+    async with AsyncExitStack() as opened:
+        yield await a_site(plane, namespace, tmp_path, opened)
+
+
+@pytest.fixture
+async def receiver(site: Site) -> RunningReceiver:
+    return await site.receiver()
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> None:
+    """Wait until a condition holds that only another process can bring about."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        await asyncio.sleep(0.05)
+
+
+async def deliveries_become(site: Site, expected: int) -> None:
+    async def they_are() -> bool:
+        return (await site.event()).deliveries >= expected
+
+    await eventually(they_are)
+    assert (await site.event()).deliveries == expected
+
+
+async def answers(site: Site, receiver: RunningReceiver, status: int, **options: Any) -> None:
+    """Wait until callbacks of an action that nobody asked for are answered like that."""
+
+    async def it_does() -> bool:
+        return await site.status(receiver, a_guid(), "nothingAsked", **options) == status
+
+    await eventually(it_does)
+
+
+# -- The table of answers -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_200_and_the_event_is_there(site: Site, receiver: RunningReceiver, method: str) -> None:
+    envelope = a_guid()
+    assert await site.status(receiver, envelope.upper(), method=method) == 200
+    event = await site.event()
+    assert event.spec.envelope_id == envelope
+    assert event.name.startswith(envelope)
+    assert event.metadata.labels["counterfoil.dev/envelope"] == envelope
+    assert event.status.phase == "Pending"
+    assert event.deliveries == 1
+
+
+async def test_200_for_an_action_that_is_ignored_and_nothing_is_stored(
+    site: Site, receiver: RunningReceiver
+) -> None:
+    assert await site.status(receiver, a_guid(), "workstepOpened") == 200
+    assert await site.events() == []
+
+
+async def test_400_for_an_id_or_action_that_cannot_be(site: Site, receiver: RunningReceiver) -> None:
+    assert await site.status(receiver, "no-guid") == 400
+    assert await site.status(receiver, a_guid(), "%23%23Action%23%23") == 400
+    assert await site.status(receiver, a_guid(), "") == 400
+
+
+async def test_401_for_a_wrong_second_lock_and_200_for_the_right_one(
+    site: Site, receiver: RunningReceiver
+) -> None:
+    callback = {"tokenSecretRef": [{"name": "s", "key": "k"}], "basicAuthSecretRef": {"name": "basic"}}
+    await site.create(an_organization("locked", callback=callback))
+    await site.publish("locked", basic_auth=basic_auth_hash("esaw", "geheim", b"salt"))
+    path = f"/callbacks/locked/{TOKEN}"
+    await answers(site, receiver, 401, path=path)
+
+    header = {"Authorization": "Basic " + base64.b64encode(b"esaw:geheim").decode()}
+    assert await site.status(receiver, a_guid(), path=path, headers=header) == 200
+
+
+async def test_404_for_an_unknown_organization_or_token_alike(site: Site, receiver: RunningReceiver) -> None:
+    nobody = await site.asked(receiver, a_guid(), path=f"/callbacks/nobody/{TOKEN}")
+    wrong = await site.asked(receiver, a_guid(), path="/callbacks/acme/wrong-token-0123456789")
+    assert (nobody.status, wrong.status) == (404, 404)
+    assert set(nobody.headers) == set(wrong.headers)
+
+
+async def test_404_for_health_and_metrics_on_the_public_port(site: Site, receiver: RunningReceiver) -> None:
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert await site.status(receiver, a_guid(), path=path) == 404
+
+
+async def test_405_for_any_other_method(site: Site, receiver: RunningReceiver) -> None:
+    for method in ("HEAD", "PUT", "DELETE"):
+        assert await site.status(receiver, a_guid(), method=method) == 405
+
+
+async def test_413_for_a_large_body_and_200_for_a_small_one(site: Site, receiver: RunningReceiver) -> None:
+    assert await site.status(receiver, a_guid(), method="POST", data=b"x" * 100_000) == 413
+    assert await site.status(receiver, a_guid(), method="POST", data=b"x" * 1_000) == 200
+
+
+async def test_429_with_the_time_to_wait_for_more_than_the_rate(site: Site) -> None:
+    slow = await site.receiver(callback_rate="0.2", callback_burst="1")
+    assert await site.status(slow, a_guid()) == 200
+    answer = await site.asked(slow, a_guid())
+    assert answer.status == 429
+    assert 1 <= int(answer.headers["Retry-After"]) <= 5
+
+
+async def test_503_until_the_controller_has_published_the_tokens(
+    site: Site, receiver: RunningReceiver
+) -> None:
+    await site.create(an_organization("young"))
+    await answers(site, receiver, 503, path=f"/callbacks/young/{TOKEN}")
+    answer = await site.asked(receiver, a_guid(), path=f"/callbacks/young/{TOKEN}")
+    assert answer.headers["Retry-After"] == "10"
+
+    await site.publish("young")
+    await answers(site, receiver, 200, path=f"/callbacks/young/{TOKEN}")
+
+
+async def test_503_when_the_namespace_takes_no_more_events(site: Site, receiver: RunningReceiver) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "events"},
+        "spec": {"hard": {"count/envelopeevents.counterfoil.dev": "0"}},
+        # There is no controller-manager that would fill this in.
+        "status": {
+            "hard": {"count/envelopeevents.counterfoil.dev": "0"},
+            "used": {"count/envelopeevents.counterfoil.dev": "0"},
+        },
+    }
+    await site.create(quota)
+    await site.kubectl(
+        "patch",
+        "resourcequota",
+        "events",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        json.dumps({"status": quota["status"]}),
+    )
+
+    async def it_is_full() -> bool:
+        return await site.status(receiver, a_guid()) == 503
+
+    await eventually(it_is_full)
+
+
+# -- Organizations come, change and go ------------------------------------------------------------------------------
+
+
+async def test_tokens_are_rotated_without_a_restart(site: Site, receiver: RunningReceiver) -> None:
+    old = f"/callbacks/acme/{OLD_TOKEN}"
+    await site.publish("acme", tokens=(OLD_TOKEN, TOKEN))
+    await answers(site, receiver, 200, path=old)
+    assert await site.status(receiver, a_guid()) == 200
+
+    await site.publish("acme", tokens=(TOKEN,))
+    await answers(site, receiver, 404, path=old)
+    assert await site.status(receiver, a_guid()) == 200
+
+
+async def test_a_deleted_organization_is_unknown(site: Site, receiver: RunningReceiver) -> None:
+    await site.kubectl("delete", "org", "acme")
+    await answers(site, receiver, 404)
+
+
+async def test_a_suspended_organizations_callbacks_are_noted_down(
+    site: Site, receiver: RunningReceiver
+) -> None:
+    await site.kubectl("patch", "org", "acme", "--type=merge", "-p", '{"spec":{"suspend":true}}')
+    assert await site.status(receiver, a_guid()) == 200
+    assert len(await site.events()) == 1
+
+
+# -- One callback, one event ------------------------------------------------------------------------------------------
+
+
+async def test_30_duplicates_at_once_are_one_event_with_30_deliveries(
+    site: Site, receiver: RunningReceiver
+) -> None:
+    envelope = a_guid()
+    statuses = await asyncio.gather(*(site.status(receiver, envelope) for _ in range(30)))
+    assert statuses == [200] * 30
+    await deliveries_become(site, 30)
+    event = await site.event()
+    assert event.status.first_delivery == event.metadata.creation_timestamp
+    assert event.status.last_delivery is not None
+
+
+async def test_1000_duplicates_through_two_receivers_are_one_event_with_1000_deliveries(site: Site) -> None:
+    both = [await site.receiver(), await site.receiver()]
+    envelope = a_guid()
+    statuses = await asyncio.gather(*(site.status(both[n % 2], envelope) for n in range(1000)))
+    assert statuses == [200] * 1000
+    await deliveries_become(site, 1000)
+
+
+@pytest.mark.parametrize("phase", ["Skipped", "Failed"])
+async def test_a_delivery_reopens_a_finished_event(site: Site, receiver: RunningReceiver, phase: str) -> None:
+    envelope = a_guid()
+    await site.status(receiver, envelope)
+    name = (await site.event()).name
+    async with site.cluster() as cluster:
+        status = {"phase": phase, "reason": "R", "attempts": 7, "completedAt": "2025-01-01T00:00:00Z"}
+        await cluster.patch_status(EnvelopeEvent, name, status, resource_version=None)
+
+    await site.status(receiver, envelope)
+    await deliveries_become(site, 2)
+    opened = (await site.event()).status
+    assert (opened.phase, opened.reason, opened.attempts, opened.completed_at) == (
+        "Pending",
+        "Redelivered",
+        0,
+        None,
+    )
+
+
+async def test_a_delivery_of_a_succeeded_event_only_counts(site: Site, receiver: RunningReceiver) -> None:
+    envelope = a_guid()
+    await site.status(receiver, envelope)
+    async with site.cluster() as cluster:
+        name = (await site.event()).name
+        await cluster.patch_status(EnvelopeEvent, name, {"phase": "Succeeded"}, resource_version=None)
+
+    await site.status(receiver, envelope)
+    await deliveries_become(site, 2)
+    assert (await site.event()).status.phase == "Succeeded"
+
+
+async def test_a_callback_for_a_deleted_event_is_noted_anew(site: Site, receiver: RunningReceiver) -> None:
+    envelope = a_guid()
+    await site.status(receiver, envelope)
+    first = await site.event()
+    await site.kubectl("delete", "ee", first.name)
+
+    assert await site.status(receiver, envelope) == 200
+    second = await site.event()
+    assert second.name == first.name
+    assert second.uid != first.uid
+
+
+# -- Whatever happens ---------------------------------------------------------------------------------------------------
+
+
+async def test_it_has_no_right_beyond_its_work(site: Site) -> None:
+    async with connect(namespace=site.namespace, kubeconfig=site.kubeconfig) as cluster:
+        assert await _rights(cluster) == {
+            ("create", "envelopeevents"),
+            ("get", "envelopeevents"),
+            ("patch", "envelopeevents/status"),
+            ("get", "organizations"),
+            ("list", "organizations"),
+            ("watch", "organizations"),
+        }
+
+
+async def _rights(cluster: Cluster) -> set[tuple[str, str]]:
+    verbs = ("get", "list", "watch", "create", "update", "patch", "delete")
+    ours = (
+        "envelopeevents",
+        "envelopeevents/status",
+        "organizations",
+        "organizations/status",
+        "senders",
+        "archives",
+    )
+    found = {(verb, each) for verb in verbs for each in ours if await cluster.may(verb, each)}
+    return found | {(verb, "secrets") for verb in verbs if await cluster.may(verb, "secrets", group="")}
+
+
+async def test_what_was_answered_200_is_there_although_the_receiver_is_killed_at_once(
+    site: Site, receiver: RunningReceiver
+) -> None:
+    envelope = a_guid()
+    assert await site.status(receiver, envelope) == 200
+    receiver.kill()
+    assert (await site.event()).spec.envelope_id == envelope
+
+
+async def called_until_gone(site: Site, receiver: RunningReceiver, callers: int) -> list[str]:
+    """Call back, many at once, until the receiver is gone; return the envelopes that were answered 200."""
+    accepted = list[str]()
+
+    async def call() -> None:
+        while True:
+            envelope = a_guid()
+            try:
+                status = await site.status(receiver, envelope)
+            except (aiohttp.ClientError, ConnectionError):
+                return
+            assert status in (200, 503)
+            if status == 200:
+                accepted.append(envelope)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(callers):
+            group.create_task(call())
+    return accepted
+
+
+@pytest.mark.parametrize("end", ["terminate", "kill"])
+async def test_an_end_under_load_loses_nothing_that_was_answered_200(
+    site: Site, receiver: RunningReceiver, end: str
+) -> None:
+    calling = asyncio.create_task(called_until_gone(site, receiver, 16))
+
+    async def some_are_in() -> bool:
+        return len(await site.events()) > 50
+
+    await eventually(some_are_in)
+    if end == "terminate":
+        assert await receiver.terminate() == 0
+    else:
+        receiver.kill()
+    accepted = await calling
+
+    assert len(accepted) > 50
+    assert set(accepted) <= {event.spec.envelope_id for event in await site.events()}
+
+
+async def test_an_end_in_order_counts_every_delivery_first(site: Site, receiver: RunningReceiver) -> None:
+    envelope = a_guid()
+    await asyncio.gather(*(site.status(receiver, envelope) for _ in range(20)))
+    assert await receiver.terminate() == 0
+    assert (await site.event()).deliveries == 20
+
+
+async def test_while_it_ends_it_is_not_ready_and_still_takes_callbacks(site: Site) -> None:
+    receiver = await site.receiver(drain="2s")
+    ending = asyncio.create_task(receiver.terminate())
+
+    async def not_ready() -> bool:
+        async with site.session.get(f"{receiver.private_url}/readyz") as answer:
+            return answer.status == 503 and "process: it is ending" in await answer.text()
+
+    await eventually(not_ready)
+    assert await site.status(receiver, a_guid()) == 200
+    assert await ending == 0
+
+
+async def test_no_token_gets_into_the_log_or_the_metrics(site: Site, receiver: RunningReceiver) -> None:
+    wrong = "wrong-token-0123456789abcdef"
+    await site.status(receiver, a_guid())
+    await site.status(receiver, "no-guid")
+    await site.status(receiver, a_guid(), path=f"/callbacks/acme/{wrong}")
+    await site.status(receiver, a_guid(), path=f"/callbacks/acme/{TOKEN}/{'x' * 9000}")
+    async with site.session.get(f"{receiver.private_url}/metrics") as answer:
+        metrics = await answer.text()
+    await receiver.terminate()
+
+    told = receiver.log.read_text() + metrics
+    assert TOKEN not in told
+    assert wrong not in told
+    service_account = json.loads(site.kubeconfig.read_text())["users"][0]["user"]["token"]
+    assert service_account not in told
+    assert 'counterfoil_callbacks_total{organization="acme",outcome="noted"} 1.0' in metrics
+
+
+async def test_without_the_api_server_it_says_503_and_comes_back_by_itself(tmp_path: Path) -> None:
+    """On a control plane of its own, since the others need theirs."""
+    async with control_plane() as plane, AsyncExitStack() as opened:
+        await plane.apply_crds()
+        await plane.namespace("alone")
+        site = await a_site(plane, "alone", tmp_path, opened)
+        receiver = await site.receiver()
+        known = a_guid()
+        assert await site.status(receiver, known) == 200
+
+        await plane.stop_apiserver()
+        for envelope in (known, a_guid(), a_guid()):
+            answer = await site.asked(receiver, envelope)
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
+        async with site.session.get(f"{receiver.private_url}/readyz") as ready:
+            assert ready.status == 503
+            assert "kubernetes: " in await ready.text()
+        async with site.session.get(f"{receiver.private_url}/healthz") as alive:
+            assert alive.status == 200
+
+        await plane.start_apiserver()
+        await receiver.until_ready()
+
+        async def noted_again() -> bool:
+            return await site.status(receiver, known) == 200
+
+        await eventually(noted_again)
+        await site.create(an_organization("born-later"))
+        await site.publish("born-later")
+        await answers(site, receiver, 200, path=f"/callbacks/born-later/{TOKEN}")
+
+
+async def test_an_outage_under_load_loses_nothing_that_was_answered_200(tmp_path: Path) -> None:
+    async with control_plane() as plane, AsyncExitStack() as opened:
+        await plane.apply_crds()
+        await plane.namespace("alone")
+        site = await a_site(plane, "alone", tmp_path, opened)
+        receiver = await site.receiver()
+        calling = asyncio.create_task(called_until_gone(site, receiver, 8))
+
+        async def some_are_in() -> bool:
+            return len(await site.events()) > 50
+
+        await eventually(some_are_in)
+        await plane.kill_apiserver()
+        await plane.start_apiserver()
+        await receiver.until_ready()
+        before = len(await site.events())
+
+        async def it_goes_on() -> bool:
+            return len(await site.events()) > before
+
+        await eventually(it_goes_on)
+        assert await receiver.terminate() == 0
+        accepted = await calling
+        assert set(accepted) <= {event.spec.envelope_id for event in await site.events()}
