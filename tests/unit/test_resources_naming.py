@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from counterfoil.resources import SHARD_COUNT, EnvelopeId, envelope_id, event_name, is_action, shard
 
 ID = EnvelopeId("0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10")
-text = st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=20)
+text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20)
 
 
 @pytest.mark.parametrize(
