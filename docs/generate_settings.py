@@ -1,0 +1,42 @@
+"""
+Writes docs/reference/settings.md from the settings themselves: ``python docs/generate_settings.py``.
+
+A unit test holds the page against them, so help, manual and code can't drift apart.
+"""
+
+from pathlib import Path
+
+from counterfoil.settings import CommonSettings, ControllerSettings, ReceiverSettings, explain
+
+PAGE = Path(__file__).parent / "reference" / "settings.md"
+
+HEAD = """# Settings
+
+Each setting is an environment variable and the same as a flag; the flag wins. `--help` of each process says what stands
+here. This page is written by `python docs/generate_settings.py`.
+"""
+
+
+def page() -> str:
+    """Return the page."""
+    common = {each.name for each in explain(CommonSettings)}
+    parts = [HEAD, _section("Every process", CommonSettings, skip=set())]
+    parts += [
+        _section(f"`{kind.PROGRAM}`", kind, skip=common) for kind in (ReceiverSettings, ControllerSettings)
+    ]
+    return "\n".join(parts)
+
+
+def _section(title: str, kind: type[CommonSettings], *, skip: set[str]) -> str:
+    rows = [
+        f"| `{each.variable}` | `{each.flag}` | {each.default} | {each.text} |"
+        for each in explain(kind)
+        if each.name not in skip
+    ]
+    return "\n".join(
+        [f"## {title}", "", "| Environment | Flag | Default | |", "|---|---|---|---|", *rows, ""]
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
