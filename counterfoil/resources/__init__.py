@@ -30,6 +30,7 @@ from counterfoil.resources.conditions import Condition, condition, is_true, with
 from counterfoil.resources.envelope import Envelope, EnvelopeSpec
 from counterfoil.resources.envelopeevent import (
     FINAL,
+    LONGEST_TEXT,
     ArchivedIn,
     EnvelopeEvent,
     EnvelopeEventSpec,
@@ -62,6 +63,7 @@ __all__ = [
     "ENVELOPE_LABEL",
     "FINAL",
     "GROUP",
+    "LONGEST_TEXT",
     "ORGANIZATION_LABEL",
     "REQUEST_BY_ANNOTATION",
     "REQUEST_LABEL",

@@ -12,6 +12,9 @@ from typing import ClassVar
 from counterfoil.resources.base import Part, Ref, Resource
 from counterfoil.resources.conditions import Condition
 
+LONGEST_TEXT = 4096
+"""Characters of an envelope's or a file's name that a status takes; eSAW's own are far shorter, but nothing says so."""
+
 
 class Phase(StrEnum):
     """Where an event is. Three are final: they leave the controller's watch."""
