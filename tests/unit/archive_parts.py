@@ -1,0 +1,171 @@
+"""
+Builders and stand-ins for the tests of archives: envelopes, files, sources, and a door that can be made to fail.
+"""
+
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from counterfoil.archives.door import Absent, Entry
+from counterfoil.archives.filing import Deposited, Source
+from counterfoil.archives.plan import EnvelopeFacts, FileFacts, Plan, make_plan
+from counterfoil.resources.archive import ArchiveSpec, Filesystem, TagRule
+from counterfoil.resources.envelopeevent import FiledDocument, FileKind
+
+ENVELOPE_ID = "0f9c1c2e-1111-4222-8333-444455556666"
+OTHER_ENVELOPE_ID = "0f9c1c2e-9999-4222-8333-444455556666"
+CHUNK = 64 * 1024
+
+
+def a_spec(
+    *,
+    root: str = "/srv/archive",
+    path: str = "{{organization}}/{{envelope.id}}/{{file.kind}}/{{file.name}}",
+    tags: dict[str, TagRule] | None = None,
+) -> ArchiveSpec:
+    return ArchiveSpec(filesystem=Filesystem(root=root), path=path, tags=tags or {})
+
+
+def an_envelope(
+    *, envelope_id: str = ENVELOPE_ID, name: str = "Contract", metadata: str | None = None
+) -> EnvelopeFacts:
+    return EnvelopeFacts(
+        organization="acme",
+        envelope_id=envelope_id,
+        name=name,
+        status="Completed",
+        sender_email="ann@acme.example",
+        sender_user_id="u-1",
+        sent_date="2026-03-01T09:30:00Z",
+        metadata=metadata,
+    )
+
+
+def a_file(
+    name: str = "contract.pdf", *, kind: FileKind = FileKind.DOCUMENT, number: int = 1, file_id: str = ""
+) -> FileFacts:
+    return FileFacts(file_id=file_id or f"{kind}-{number}", kind=kind, file_name=name, number=number)
+
+
+def files_named(*names: str) -> list[FileFacts]:
+    return [a_file(name, number=number) for number, name in enumerate(names, start=1)]
+
+
+def a_plan(*files: FileFacts, envelope: EnvelopeFacts | None = None, spec: ArchiveSpec | None = None) -> Plan:
+    return make_plan(spec or a_spec(), envelope or an_envelope(), files or [a_file()])
+
+
+def content(size: int = 1000, *, seed: int = 1) -> bytes:
+    """Some bytes, always the same for the same seed."""
+    block = hashlib.sha512(str(seed).encode()).digest()
+    return (block * (size // len(block) + 1))[:size]
+
+
+@dataclass
+class Arrived:
+    """A download, as a source gives it."""
+
+    size: int | None
+    chunks: AsyncIterable[bytes]
+
+
+class SourceCut(Exception):
+    """The connection to the source broke."""
+
+
+def a_source(
+    data: bytes,
+    *,
+    declared: int | None = -1,
+    cut_at: int | None = None,
+    opened: list[int] | None = None,
+    chunk: int = CHUNK,
+) -> Source:
+    """A source of ``data``; by default it declares its true size. ``cut_at`` bytes it raises ``SourceCut``."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(data), chunk):
+            if cut_at is not None and start >= cut_at:
+                raise SourceCut
+            yield data[start : start + chunk]
+        if cut_at is not None:
+            raise SourceCut
+
+    @asynccontextmanager
+    async def source() -> AsyncIterator[Arrived]:
+        if opened is not None:
+            opened.append(len(data))
+        yield Arrived(len(data) if declared == -1 else declared, chunks())
+
+    return source
+
+
+async def once(data: bytes) -> AsyncGenerator[bytes, None]:
+    yield data
+
+
+def a_filed_document(facts: FileFacts, deposited: Deposited) -> FiledDocument:
+    return FiledDocument(
+        file_id=facts.file_id,
+        kind=facts.kind,
+        file_name=facts.file_name,
+        size=deposited.size,
+        sha256=deposited.sha256,
+    )
+
+
+def unharmed(data: bytes) -> bytes:
+    return data
+
+
+@dataclass
+class ShelfDoor:
+    """An archive in memory. ``spoil`` is what happens to bytes on their way to the shelf."""
+
+    kind: ClassVar[str] = "shelf"
+    spoil: Callable[[bytes], bytes] = unharmed
+    shelf: dict[str, bytes] = field(default_factory=dict)
+    puts: list[str] = field(default_factory=list)
+    discarded: list[str] = field(default_factory=list)
+
+    def location(self, name: str) -> str:
+        return f"shelf:/{name}"
+
+    async def entries(self, folder: str) -> list[Entry]:
+        return [
+            Entry(name, len(data))
+            for name, data in sorted(self.shelf.items())
+            if name.startswith(f"{folder}/")
+        ]
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        data = b"".join([chunk async for chunk in chunks])
+        self.shelf[name] = self.spoil(data)
+        self.puts.append(name)
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        if name not in self.shelf:
+            raise Absent
+        yield self.shelf[name]
+
+    async def discard(self, name: str) -> None:
+        self.shelf.pop(name, None)
+        self.discarded.append(name)
+
+    async def probe(self) -> None:
+        return None
+
+    async def sweep_leftovers(self, folder: str) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))

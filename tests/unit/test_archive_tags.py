@@ -1,0 +1,185 @@
+"""
+Tags: what rules find in metadata, and what a hostile metadata can't do.
+"""
+
+import pytest
+
+from counterfoil.archives.tags import MetadataUnreadable, TagMissing, collect, problems
+from counterfoil.resources.archive import TagRule
+
+FIELDS = {"envelope.name": "Lease", "sender.email": "ann@acme.example"}
+XML = '<?xml version="1.0" encoding="utf-16"?><meta><no>4711</no><no>4712</no><who role="buyer"> Ann\n<b>B.</b></who><empty/></meta>'
+JSON = '{"contract": {"no": 4711, "value": 12.0, "urgent": true, "parties": ["Ann", "Bob"], "note": null}}'
+
+
+def from_xml(xpath: str, metadata: str | None = XML, *, required: bool = True) -> str | None:
+    return collect({"tag": TagRule(xpath=xpath, required=required)}, metadata, FIELDS).get("tag")
+
+
+def from_json(path: str, metadata: str | None = JSON, *, required: bool = True) -> str | None:
+    return collect({"tag": TagRule(json_path=path, required=required)}, metadata, FIELDS).get("tag")
+
+
+@pytest.mark.parametrize(
+    ("xpath", "value"),
+    [
+        ("/meta/no", "4711"),
+        ("/meta/no[2]/text()", "4712"),
+        ("//who/@role", "buyer"),
+        ("//who", "Ann B."),
+        ("string(//who/b)", "B."),
+        ("count(//no)", "2"),
+        ("//no = 4712", "true"),
+        ("//empty | //no", "4711"),
+    ],
+)
+def test_an_xpath_finds_the_first_value_that_is_not_empty(xpath: str, value: str) -> None:
+    assert from_xml(xpath) == value
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("$.contract.no", "4711"),
+        ("$.contract.value", "12"),
+        ("$.contract.urgent", "true"),
+        ("$.contract.parties[1]", "Bob"),
+        ("$.contract.parties[*]", "Ann"),
+        ("$..no", "4711"),
+        ("$.contract.parties[?@ == 'Bob']", "Bob"),
+    ],
+)
+def test_a_jsonpath_finds_the_first_scalar(path: str, value: str) -> None:
+    assert from_json(path) == value
+
+
+@pytest.mark.parametrize("path", ["$.contract", "$.contract.parties", "$.contract.note", "$.nothing"])
+def test_objects_arrays_and_null_are_no_values(path: str) -> None:
+    assert from_json(path, required=False) is None
+
+
+def test_a_fixed_value_may_use_what_is_known_of_the_envelope() -> None:
+    rules = {"from": TagRule(value="eSAW: {{sender.email}}, {{envelope.name}}")}
+
+    assert collect(rules, None, FIELDS) == {"from": "eSAW: ann@acme.example, Lease"}
+
+
+def test_a_namespace_is_known_by_its_prefix_and_the_default_one_as_default() -> None:
+    metadata = '<m xmlns="urn:m" xmlns:x="urn:x"><x:no>1</x:no><no>2</no></m>'
+
+    assert from_xml("//x:no", metadata) == "1"
+    assert from_xml("//default:no", metadata) == "2"
+    assert from_xml("//unknown:no", metadata, required=False) is None
+
+
+def test_a_value_is_trimmed_tidied_and_bounded() -> None:
+    tags = collect({"tag": TagRule(json_path="$.v")}, '{"v": "  a\\u0000\\nb' + "x" * 5000 + '"}', FIELDS)
+
+    assert tags["tag"].startswith("a bx")
+    assert len(tags["tag"]) == 1024
+
+
+@pytest.mark.parametrize("metadata", [None, "", "  \n", "<meta/>"])
+def test_a_required_tag_that_is_not_there_names_itself_and_its_rule(metadata: str | None) -> None:
+    with pytest.raises(TagMissing) as trouble:
+        from_xml("//contractNo", metadata)
+
+    assert trouble.value.reason == "TagMissing"
+    assert trouble.value.message == (
+        "The tag `tag` is required, but the xpath `//contractNo` finds nothing in the envelope's metadata. "
+        "Correct spec.tags.tag of the Archive, or make it not required."
+    )
+
+
+def test_an_optional_tag_that_is_not_there_is_left_out() -> None:
+    assert from_xml("//contractNo", required=False) is None
+
+
+@pytest.mark.parametrize("metadata", ["no xml", "<a>", "<a></b>", JSON, "\ud800<a/>", "<a>" * 100_000])
+def test_a_required_tag_cannot_come_from_what_is_no_xml(metadata: str) -> None:
+    with pytest.raises(MetadataUnreadable):
+        from_xml("//no", metadata)
+
+
+@pytest.mark.parametrize("metadata", ["{", XML, "[" * 100_000, '{"a": 1} x'])
+def test_a_required_tag_cannot_come_from_what_is_no_json(metadata: str) -> None:
+    with pytest.raises(MetadataUnreadable):
+        from_json("$.no", metadata)
+
+
+def test_metadata_that_cannot_be_read_does_not_matter_to_optional_tags() -> None:
+    assert from_xml("//no", "free text", required=False) is None
+
+
+BILLION_LAUGHS = (
+    '<!DOCTYPE m [<!ENTITY a "ha">'
+    + "".join(f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 10}">' for n in range(9))
+    + "]><m>&j;</m>"
+)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        BILLION_LAUGHS,
+        '<!DOCTYPE m [<!ENTITY x SYSTEM "file:///etc/passwd">]><m>&x;</m>',
+        '<!DOCTYPE m [<!ENTITY x SYSTEM "http://127.0.0.1:9/">]><m>&x;</m>',
+        '<!DOCTYPE m SYSTEM "file:///etc/passwd"><m>1</m>',
+        '<?xml version="1.0"?>\n<!DOCTYPE m [<!ATTLIST m a CDATA "&b;">]><m>1</m>',
+    ],
+)
+def test_a_document_type_declaration_is_refused_before_anything_is_parsed(metadata: str) -> None:
+    with pytest.raises(MetadataUnreadable, match="document type"):
+        from_xml("//m", metadata)
+
+
+def test_an_entity_without_a_declaration_is_no_xml() -> None:
+    with pytest.raises(MetadataUnreadable):
+        from_xml("//m", "<m>&x;</m>")
+
+
+def test_an_xinclude_is_text_like_any_other() -> None:
+    metadata = '<m xmlns:xi="http://www.w3.org/2001/XInclude"><xi:include href="file:///etc/passwd" parse="text"/></m>'
+
+    assert from_xml("/m", metadata, required=False) is None
+
+
+@pytest.mark.parametrize("metadata", ["<m>" + "x" * 1_048_576 + "</m>", "<m>" + "ä" * 524_288 + "</m>"])
+def test_metadata_beyond_one_mebibyte_is_not_read(metadata: str) -> None:
+    with pytest.raises(MetadataUnreadable, match="longer than 1 MiB"):
+        from_xml("//m", metadata)
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault"),
+    [
+        (TagRule(xpath="//a["), "spec.tags.tag: the xpath does not compile"),
+        (TagRule(xpath=""), "spec.tags.tag: the xpath does not compile"),
+        (TagRule(json_path="$.a["), "spec.tags.tag: the jsonPath does not compile"),
+        (TagRule(json_path="a.b"), "spec.tags.tag: the jsonPath does not compile"),
+        (
+            TagRule(value="{{file.name}}"),
+            "spec.tags.tag: value has placeholders that do not exist: {{file.name}}",
+        ),
+        (TagRule(), "spec.tags.tag: exactly one of xpath, jsonPath and value must be set"),
+        (
+            TagRule(xpath="//a", value="b"),
+            "spec.tags.tag: exactly one of xpath, jsonPath and value must be set",
+        ),
+    ],
+)
+def test_a_rule_that_cannot_work_is_found_before_the_first_envelope(rule: TagRule, fault: str) -> None:
+    found = problems({"tag": rule})
+
+    assert len(found) == 1
+    assert found[0].startswith(fault)
+
+
+def test_rules_that_can_work_have_no_problems() -> None:
+    rules = {
+        "a": TagRule(xpath="//x:a"),
+        "b": TagRule(json_path="$..b"),
+        "c": TagRule(value="{{organization}}"),
+    }
+
+    assert problems(rules) == []
