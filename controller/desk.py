@@ -8,9 +8,10 @@ again. The desk writes nothing.
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC
 
 from counterfoil.archives.door import Door
-from counterfoil.archives.plan import EnvelopeFacts, FileFacts, Plan, make_plan
+from counterfoil.archives.plan import ActionFacts, EnvelopeFacts, FileFacts, Plan, make_plan
 from counterfoil.clock import Clock
 from counterfoil.esaw.answers import EnvelopeAnswer, EnvelopeFile
 from counterfoil.esaw.client import EsawUser
@@ -64,6 +65,7 @@ class Desk:
                 sender_name=" ".join(part for part in (sender.given_name, sender.surname) if part),
                 sent_date=envelope.sent_date.isoformat() if envelope.sent_date is not None else "",
                 metadata=configuration.metadata,
+                actions=(_action(self.event),),
             )
         return self._facts
 
@@ -86,6 +88,13 @@ class Desk:
             },
             "archive": self.archive.name,
         }
+
+
+def _action(event: EnvelopeEvent) -> ActionFacts:
+    """When eSAW called about it; the event was noted down within that call."""
+    created = event.metadata.creation_timestamp
+    time = created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if created is not None else ""
+    return ActionFacts(action=event.spec.action, time=time)
 
 
 def _file_facts(files: Iterable[EnvelopeFile]) -> list[FileFacts]:

@@ -24,8 +24,9 @@ from controller.outcomes import Done, Facts, Fail, NeedConsent, Outcome, Pause, 
 from controller.phases import WORK
 from controller.reception import Reception, Recorded, Seated
 from controller.transitions import STORED_AFTER, Circumstances
+from controller.waiting import is_held
 from counterfoil.clock import Clock
-from counterfoil.cluster import ApiProblem, Cluster
+from counterfoil.cluster import ApiProblem, Cluster, Refused
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     SENDER_LABEL,
@@ -98,7 +99,8 @@ class Driver:
             if phase in STORED_AFTER:
                 event = await self._stored(event, status, outcome)
                 status = event.status
-            if status.phase.is_final:
+            # A person who suspends it in the middle stops it here; the next run says so in the status.
+            if status.phase.is_final or is_held(event, self.office):
                 return event
             phase = transitions.following(phase)
 
@@ -143,7 +145,15 @@ class Driver:
     async def _stored(
         self, event: EnvelopeEvent, status: EnvelopeEventStatus, outcome: Outcome
     ) -> EnvelopeEvent:
-        stored = await self.clerk.store(event, status)
+        try:
+            stored = await self.clerk.store(event, status)
+        except Refused as refused:
+            # It will never fit as it is; said on top of what is stored, it ends the event and somebody reads it.
+            outcome = Fail(
+                "StatusRefused", f"The API server refuses the event's new status: {refused}"[:1000]
+            )
+            status = transitions.after(event.status, _phase_of(event), outcome, self._circumstances(event))
+            stored = await self.clerk.store(event, status)
         self._tell(event, stored, outcome)
         return stored
 

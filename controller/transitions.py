@@ -72,9 +72,10 @@ def after(
         case Wait():
             return _wait(learned, phase, outcome, at)
         case Pause():
-            return _standing(learned, phase, outcome, at, next_attempt_time=outcome.until)
+            # The deadline runs neither while it is too early nor while a person holds the event.
+            paused = _standing(learned, phase, outcome, at, next_attempt_time=outcome.until)
+            return msgspec.structs.replace(paused, phase_started_at=None)
         case Hold():
-            # The deadline does not run while a person holds the event.
             held = _standing(learned, phase, outcome, at, next_attempt_time=None)
             return msgspec.structs.replace(held, phase_started_at=None)
         case NeedConsent():

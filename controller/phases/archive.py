@@ -14,15 +14,28 @@ from functools import partial
 import msgspec
 
 from controller.desk import Desk, PartlyDone
-from controller.outcomes import Done, Facts, Outcome, Wait
+from controller.outcomes import Done, Facts, Fail, Outcome, Wait
+from controller.phases.missing import is_missing, was_deleted
 from counterfoil.archives import filing
 from counterfoil.archives.manifest import ManifestFile
 from counterfoil.archives.plan import Plan
+from counterfoil.esaw.problems import Answered
 from counterfoil.resources import ArchivedIn, EnvelopeEvent, FiledDocument, Phase, Ref
 
 
 async def archive(event: EnvelopeEvent, at: Desk) -> Outcome:
-    """File everything that is not filed yet, then write the manifest."""
+    """File everything that is not filed yet, then write the manifest; fail if the envelope is gone meanwhile."""
+    try:
+        return await _archive(event, at)
+    except (Answered, PartlyDone) as problem:
+        partly = problem if isinstance(problem, PartlyDone) else None
+        if not is_missing(partly.__cause__ if partly else problem) or not await was_deleted(event, at):
+            raise
+        documents = partly.documents if partly else event.status.documents
+        return _lost(documents, at)
+
+
+async def _archive(event: EnvelopeEvent, at: Desk) -> Outcome:
     plan = await at.plan()
     claims = {each.file_id: each.location for each in event.status.documents}
     if {each.facts.file_id: at.door.location(each.name) for each in plan.files} != claims:
@@ -74,11 +87,22 @@ async def _file_all(event: EnvelopeEvent, plan: Plan, at: Desk) -> tuple[FiledDo
         except Exception as problem:
             # What was filed so far is worth keeping in the status: it tells the person who looks how far it came.
             raise PartlyDone(tuple(filed.values())) from problem
-        at.archived_bytes(deposited.size)
+        if deposited.written:
+            at.archived_bytes(deposited.size)
         filed[planned.facts.file_id] = msgspec.structs.replace(
             filed[planned.facts.file_id], size=deposited.size, sha256=deposited.sha256
         )
     return tuple(filed.values())
+
+
+def _lost(documents: tuple[FiledDocument, ...], at: Desk) -> Fail:
+    arrived = sum(each.sha256 is not None for each in documents)
+    return Fail(
+        "EnvelopeDeleted",
+        f"The envelope was deleted in eSignAnyWhere while it was being archived: {arrived} of its {len(documents)} "
+        f"files arrived in Archive/{at.archive.name}, without a manifest.",
+        facts=Facts(documents=documents),
+    )
 
 
 def _as_document(file: ManifestFile) -> FiledDocument:

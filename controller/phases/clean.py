@@ -50,7 +50,8 @@ async def clean(event: EnvelopeEvent, at: Desk) -> Outcome:
 async def _restarted(event: EnvelopeEvent, at: Desk) -> Outcome | None:
     """An expired envelope is the only one that can come to life again (restartexpired); that one is not deleted."""
     try:
-        envelope = await at.envelope()
+        # Asked anew, since archiving may have taken an hour.
+        envelope = await at.esaw.envelope(event.spec.envelope_id)
     except Answered as answer:
         if not answer.is_missing_envelope:
             raise

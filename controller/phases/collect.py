@@ -6,14 +6,23 @@ half-done work from a stranger's file, and never overwrites the latter. Nothing 
 """
 
 from controller.desk import Desk
-from controller.outcomes import Done, Facts, Outcome, Wait
+from controller.outcomes import Done, Facts, Outcome, Skip, Wait
+from controller.phases.missing import is_missing, was_deleted
 from counterfoil.archives import filing
-from counterfoil.resources import ArchivedIn, EnvelopeEvent, FiledDocument, Ref
+from counterfoil.esaw.problems import Answered
+from counterfoil.resources import LONGEST_TEXT, ArchivedIn, EnvelopeEvent, FiledDocument, Ref
 
 
 async def collect(event: EnvelopeEvent, at: Desk) -> Outcome:
     """List the files and claim a name in the archive for each."""
-    plan = await at.plan()
+    try:
+        plan = await at.plan()
+    except Answered as answer:
+        if is_missing(answer) and await was_deleted(event, at):
+            return Skip(
+                "EnvelopeDeleted", "The envelope was deleted in eSignAnyWhere before it could be archived."
+            )
+        raise
     if not plan.files:
         return Wait("NoFiles", "eSignAnyWhere lists no file for this envelope yet.")
 
@@ -24,7 +33,7 @@ async def collect(event: EnvelopeEvent, at: Desk) -> Outcome:
         FiledDocument(
             file_id=planned.facts.file_id,
             kind=planned.facts.kind,
-            file_name=planned.facts.file_name,
+            file_name=planned.facts.file_name[:LONGEST_TEXT],
             location=location,
         )
         for planned, location in zip(plan.files, locations, strict=True)

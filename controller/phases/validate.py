@@ -7,8 +7,9 @@ Postprocessing using Callback Handlers": validate all input parameters.) Nothing
 
 from controller.desk import Desk
 from controller.outcomes import Done, Facts, Fail, Outcome, Skip, Wait
+from controller.phases.missing import was_deleted
 from counterfoil.esaw.problems import Answered
-from counterfoil.resources import EnvelopeEvent, EnvelopeSeen, EnvelopeStatus, Ref
+from counterfoil.resources import LONGEST_TEXT, EnvelopeEvent, EnvelopeSeen, EnvelopeStatus, Ref
 
 PATIENCE_WITH_UNKNOWN = 3
 """Attempts before an unknown envelope is believed to be unknown: a callback can be quicker than eSAW's own index."""
@@ -24,7 +25,9 @@ async def validate(event: EnvelopeEvent, at: Desk) -> Outcome:
         return await why_missing(event, at)
 
     seen = Facts(
-        envelope=EnvelopeSeen(name=envelope.name, status=envelope.status, sender_ref=Ref(name=at.sender.name))
+        envelope=EnvelopeSeen(
+            name=envelope.name[:LONGEST_TEXT], status=envelope.status, sender_ref=Ref(name=at.sender.name)
+        )
     )
     if envelope.status in at.organization.spec.statuses:
         return Done("StatusAccepted", f"The envelope is {envelope.status}.", facts=seen)
@@ -41,16 +44,10 @@ async def validate(event: EnvelopeEvent, at: Desk) -> Outcome:
 
 async def why_missing(event: EnvelopeEvent, at: Desk) -> Outcome:
     """Tell apart what eSAW's 404 ERR0007 throws together: deleted, never existed, and not this sender's."""
-    try:
-        history = await at.esaw.history(event.spec.envelope_id)
-    except Answered as answer:
-        if not answer.is_missing_envelope:
-            raise
-    else:
-        if history.has_been_deleted:
-            return Skip(
-                "EnvelopeDeleted", "The envelope was deleted in eSignAnyWhere before it could be archived."
-            )
+    if await was_deleted(event, at):
+        return Skip(
+            "EnvelopeDeleted", "The envelope was deleted in eSignAnyWhere before it could be archived."
+        )
     message = f"eSignAnyWhere shows no such envelope to the key of Sender/{at.sender.name}: it never existed, or another user sent it."
     if event.status.attempts + 1 < PATIENCE_WITH_UNKNOWN:
         return Wait("EnvelopeNotFound", message)

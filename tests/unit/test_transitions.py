@@ -99,6 +99,13 @@ def test_a_pause_is_no_attempt_and_no_error() -> None:
     assert status.last_error is None
 
 
+def test_a_pause_longer_than_the_deadline_leaves_the_whole_deadline_for_what_comes_after_it() -> None:
+    pause = Pause("CleanupDelayed", "Later.", NOON + timedelta(days=7))
+    paused = after(climbed(*LADDER[:3]), Phase.CLEANING, pause, at())
+    late = after(paused, Phase.CLEANING, Wait("EsawUnreachable", ""), at(7 * 24 * 60))
+    assert late.phase is Phase.CLEANING
+
+
 def test_while_a_person_holds_it_no_deadline_runs() -> None:
     status = after(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", ""), at())
     held = after(status, Phase.VALIDATING, Hold("Suspended", "Held."), at(1))

@@ -1,0 +1,207 @@
+"""A desk for tests: an eSAW user and an archive in memory, with the interfaces of the real ones."""
+
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar, Self, TypeVar
+
+from controller.desk import Desk
+from counterfoil.archives.door import Absent, Entry
+from counterfoil.esaw import (
+    Answered,
+    ApiToken,
+    ConfigurationAnswer,
+    Download,
+    EnvelopeAnswer,
+    EsawUser,
+    FilesAnswer,
+    HistoryAnswer,
+)
+from counterfoil.esaw.answers import AuditTrail, ListedDocument
+from counterfoil.esaw.exchange import Call, Exchange
+from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Organization
+from tests.builders import ENVELOPE, AClock, a_sender, an_organization
+
+T = TypeVar("T")
+
+TOKEN = "t" * 66
+
+
+def missing(error_id: str = "ERR0007") -> Answered:
+    return Answered(404, error_id)
+
+
+class AnEnvelope(EsawUser):
+    """ESAW as the sender of one envelope sees it. ``problems`` are raised by the operation of that name."""
+
+    def __init__(self) -> None:
+        self.token = ApiToken.parse(TOKEN)
+        self.status = EnvelopeStatus.COMPLETED
+        self.contents: dict[str, bytes] = {"file-1": b"%PDF contract", "trail-1": b"%PDF trail"}
+        self.deleted = False
+        self.remembered = True
+        self.metadata: str | None = None
+        self.problems: dict[str, Exception] = {}
+        self.asked: list[str] = []
+        self.deleted_for_history = False
+        """It was deleted just now, and what was asked before still stands."""
+        self.exchange: AnExchange = AnExchange(self)
+
+    def begin(self, operation: str) -> None:
+        self.asked.append(operation)
+        if operation in self.problems:
+            raise self.problems[operation]
+        if self.deleted and operation != "history":
+            raise missing()
+
+    def but(self, operation: str, problem: Exception) -> Self:
+        self.problems[operation] = problem
+        return self
+
+    async def envelope(self, envelope: str) -> EnvelopeAnswer:
+        self.begin("envelope")
+        return EnvelopeAnswer(id=envelope, status=self.status, name_text="Contract")
+
+    async def configuration(self, envelope: str) -> ConfigurationAnswer:
+        self.begin("configuration")
+        return ConfigurationAnswer(metadata=self.metadata)
+
+    async def files(self, envelope: str) -> FilesAnswer:
+        self.begin("files")
+        documents = [name for name in self.contents if name.startswith("file")]
+        return FilesAnswer(
+            documents=tuple(
+                ListedDocument(file_id=each, file_name=f"{each}.pdf", document_number=number)
+                for number, each in enumerate(documents, start=1)
+            ),
+            audit_trail=AuditTrail(file_id="trail-1" if "trail-1" in self.contents else None),
+        )
+
+    async def history(self, envelope: str) -> HistoryAnswer:
+        self.begin("history")
+        if not self.remembered:
+            raise missing()
+        return HistoryAnswer(envelope_has_been_deleted=self.deleted or self.deleted_for_history)
+
+    @asynccontextmanager
+    async def _open(self, file_id: str) -> AsyncIterator[Download]:
+        self.begin(f"download {file_id}")
+        content = self.contents[file_id]
+        yield Download(size=len(content), content_type="application/pdf", chunks=_once(content))
+
+    def download(self, file_id: str) -> Any:
+        return self._open(file_id)
+
+
+class AnExchange(Exchange):
+    """Takes the one call that changes something."""
+
+    def __init__(self, user: AnEnvelope) -> None:
+        self._user = user
+        self.deleted: list[str] = []
+
+    async def ask(self, call: Call, token: ApiToken | None, read: Callable[[bytes], T]) -> T:
+        self._user.begin(call.operation)
+        self.deleted.append((call.body or {})["EnvelopeId"])
+        self._user.deleted = True
+        return read(b"")
+
+
+class ADoor:
+    """An archive in memory."""
+
+    kind: ClassVar[str] = "memory"
+
+    def __init__(self) -> None:
+        self.stored: dict[str, bytes] = {}
+        self.problems: dict[str, Exception] = {}
+        """Raised by ``put`` of a name that ends so, or by the operation of that name."""
+        self.puts: list[str] = []
+        self.probes = 0
+        self.closed = False
+
+    def location(self, name: str) -> str:
+        return f"memory:///{name}"
+
+    async def entries(self, folder: str) -> list[Entry]:
+        self._begin("entries")
+        return [
+            Entry(name, len(self.stored[name])) for name in sorted(self.stored) if name.startswith(folder)
+        ]
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        self._begin("put")
+        for end, problem in self.problems.items():
+            if name.endswith(end):
+                raise problem
+        self.stored[name] = b"".join([chunk async for chunk in chunks])
+        self.puts.append(name.rsplit("/", 1)[-1])
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        self._begin("read")
+        if name not in self.stored:
+            raise Absent
+        yield self.stored[name]
+
+    async def discard(self, name: str) -> None:
+        self.stored.pop(name, None)
+
+    async def probe(self) -> None:
+        self.probes += 1
+        self._begin("probe")
+
+    async def sweep_leftovers(self, folder: str) -> None:
+        return None
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def _begin(self, operation: str) -> None:
+        if operation in self.problems:
+            raise self.problems[operation]
+
+
+def an_archive(name: str = "dms", *, version: int = 1, generation: int = 1, **spec: Any) -> Archive:
+    return Archive.parse(
+        {
+            "metadata": {
+                "name": name,
+                "uid": f"uid-{name}",
+                "resourceVersion": str(version),
+                "generation": generation,
+            },
+            "spec": {"filesystem": {"root": "/archive"}, **spec},
+        }
+    )
+
+
+class Scene:
+    """One event, its envelope, its archive and the desk between them."""
+
+    def __init__(self, **organization: Any) -> None:
+        self.clock = AClock()
+        self.esaw = AnEnvelope()
+        self.door = ADoor()
+        self.organization: Organization = an_organization(**organization)
+        self.archive = an_archive()
+        self.counted: list[int] = []
+
+    def desk(self, event: EnvelopeEvent) -> Desk:
+        return Desk(
+            event=event,
+            organization=self.organization,
+            sender=a_sender(),
+            archive=self.archive,
+            door=self.door,
+            esaw=self.esaw,
+            clock=self.clock,
+            archived_bytes=self.counted.append,
+        )
+
+
+FOLDER = f"acme/{ENVELOPE}"
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content

@@ -1,0 +1,423 @@
+"""What each phase finds, and what it does about it."""
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from controller.desk import PartlyDone
+from controller.outcomes import Done, Fail, Outcome, Pause, Skip, Wait
+from controller.phases.archive import archive
+from controller.phases.clean import clean
+from controller.phases.collect import collect
+from controller.phases.validate import PATIENCE_WITH_UNKNOWN, validate
+from counterfoil.archives.manifest import Manifest
+from counterfoil.archives.tags import TagMissing
+from counterfoil.archives.trouble import ArchiveUnavailable, Occupied
+from counterfoil.esaw import Answered, Unreachable
+from counterfoil.esaw.problems import NotProven
+from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Phase
+from tests.builders import ENVELOPE, NOON, an_event
+from tests.unit.fake_desk import FOLDER, Scene, an_archive, missing
+
+
+async def validated(scene: Scene, event: EnvelopeEvent | None = None) -> Outcome:
+    event = event or an_event().build()
+    return await validate(event, scene.desk(event))
+
+
+def with_facts(event: EnvelopeEvent, outcome: Outcome) -> EnvelopeEvent:
+    """Return the event as it is after the status was stored."""
+    facts = outcome.facts
+    status = msgspec.structs.replace(
+        event.status,
+        documents=event.status.documents if facts.documents is None else facts.documents,
+        archive=event.status.archive if facts.archive is None else facts.archive,
+    )
+    return msgspec.structs.replace(event, status=status)
+
+
+async def claimed(scene: Scene) -> EnvelopeEvent:
+    """Return an event whose files are listed and claimed."""
+    event = an_event().build()
+    return with_facts(event, await collect(event, scene.desk(event)))
+
+
+# -- Validating -----------------------------------------------------------------------------------------------
+
+
+async def test_an_envelope_in_an_expected_status_is_valid_and_its_name_is_noted() -> None:
+    outcome = await validated(Scene())
+    assert isinstance(outcome, Done)
+    assert outcome.reason == "StatusAccepted"
+    seen = outcome.facts.envelope
+    assert seen is not None
+    assert (seen.name, seen.status, seen.sender_ref and seen.sender_ref.name) == (
+        "Contract",
+        "Completed",
+        "anna",
+    )
+
+
+async def test_an_envelope_that_esaw_has_not_finished_yet_is_waited_for() -> None:
+    scene = Scene()
+    scene.esaw.status = EnvelopeStatus.ACTIVE
+    outcome = await validated(scene)
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "StillActive"
+
+
+@pytest.mark.parametrize("status", [EnvelopeStatus.REJECTED, EnvelopeStatus.CANCELED, EnvelopeStatus.EXPIRED])
+async def test_an_envelope_in_a_status_that_is_not_archived_is_skipped_and_told_which(
+    status: EnvelopeStatus,
+) -> None:
+    scene = Scene()
+    scene.esaw.status = status
+    outcome = await validated(scene)
+    assert isinstance(outcome, Skip)
+    assert outcome.reason == "UnexpectedStatus"
+    assert outcome.message == f"The envelope is {status}; Organization/acme archives Completed."
+
+
+async def test_an_organization_may_archive_rejected_envelopes_too() -> None:
+    scene = Scene(statuses=["Completed", "Rejected"])
+    scene.esaw.status = EnvelopeStatus.REJECTED
+    assert isinstance(await validated(scene), Done)
+
+
+async def test_an_envelope_that_was_deleted_before_we_came_is_skipped() -> None:
+    scene = Scene()
+    scene.esaw.deleted = True
+    outcome = await validated(scene)
+    assert isinstance(outcome, Skip)
+    assert outcome.reason == "EnvelopeDeleted"
+
+
+async def test_an_unknown_envelope_is_believed_to_be_unknown_only_at_the_third_time() -> None:
+    scene = Scene()
+    scene.esaw.but("envelope", missing()).but("history", missing())
+    outcomes = [
+        await validated(scene, an_event().status(attempts=attempts).build())
+        for attempts in range(PATIENCE_WITH_UNKNOWN)
+    ]
+    assert [type(each) for each in outcomes] == [Wait, Wait, Fail]
+    assert {each.reason for each in outcomes} == {"EnvelopeNotFound"}
+    assert len({each.message for each in outcomes}) == 1
+
+
+async def test_a_user_who_may_not_see_histories_gets_the_same_answer_as_one_who_sees_none() -> None:
+    scene = Scene()
+    scene.esaw.but("envelope", missing()).but("history", Answered(403, "ERR0010"))
+    outcome = await validated(scene)
+    assert outcome.reason == "EnvelopeNotFound"
+
+
+async def test_an_envelope_that_history_knows_as_alive_but_this_user_may_not_see_is_not_called_deleted() -> (
+    None
+):
+    scene = Scene()
+    scene.esaw.but("envelope", missing())
+    assert (await validated(scene)).reason == "EnvelopeNotFound"
+
+
+@pytest.mark.parametrize("problem", [Answered(401), Answered(503), Unreachable("cut"), Answered(403)])
+async def test_what_else_goes_wrong_is_left_to_the_table(problem: Exception) -> None:
+    scene = Scene()
+    scene.esaw.but("envelope", problem)
+    with pytest.raises(type(problem)):
+        await validated(scene)
+    scene.esaw.but("envelope", missing()).but("history", Answered(503))
+    with pytest.raises(Answered, match="503"):
+        await validated(scene)
+
+
+# -- Collecting -----------------------------------------------------------------------------------------------
+
+
+async def test_every_file_gets_a_name_in_the_archive_before_anything_is_written() -> None:
+    scene = Scene()
+    event = an_event().build()
+    outcome = await collect(event, scene.desk(event))
+    assert isinstance(outcome, Done)
+    assert outcome.facts.documents is not None
+    assert [(each.file_id, each.location, each.sha256) for each in outcome.facts.documents] == [
+        ("file-1", f"memory:///{FOLDER}/Document/file-1.pdf", None),
+        ("trail-1", f"memory:///{FOLDER}/AuditTrail/audit-trail.pdf", None),
+    ]
+    assert scene.door.stored == {}
+    assert not any(each.startswith("download") for each in scene.esaw.asked)
+
+
+async def test_an_envelope_for_which_no_file_is_listed_yet_is_waited_for() -> None:
+    scene = Scene()
+    scene.esaw.contents.clear()
+    event = an_event().build()
+    outcome = await collect(event, scene.desk(event))
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "NoFiles"
+
+
+async def test_a_strangers_file_under_a_name_of_ours_is_not_touched() -> None:
+    scene = Scene()
+    scene.door.stored[f"{FOLDER}/Document/file-1.pdf"] = b"a stranger's"
+    event = an_event().build()
+    with pytest.raises(Occupied):
+        await collect(event, scene.desk(event))
+
+
+async def test_what_an_earlier_run_claimed_is_ours() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    scene.door.stored[f"{FOLDER}/Document/file-1.pdf"] = b"half of it"
+    assert isinstance(await collect(event, scene.desk(event)), Done)
+
+
+async def test_a_required_tag_that_is_missing_stops_before_anything_is_claimed() -> None:
+    scene = Scene()
+    scene.archive = an_archive(tags={"customer": {"xpath": "/case/customer", "required": True}})
+    event = an_event().build()
+    with pytest.raises(TagMissing):
+        await collect(event, scene.desk(event))
+
+
+async def test_an_envelope_that_is_deleted_before_it_is_collected_is_skipped() -> None:
+    scene = Scene()
+    scene.esaw.deleted = True
+    event = an_event().build()
+    outcome = await collect(event, scene.desk(event))
+    assert isinstance(outcome, Skip)
+    assert outcome.reason == "EnvelopeDeleted"
+
+
+async def test_a_404_about_an_envelope_that_was_not_deleted_is_left_to_the_table() -> None:
+    scene = Scene()
+    scene.esaw.but("files", missing())
+    event = an_event().build()
+    with pytest.raises(Answered):
+        await collect(event, scene.desk(event))
+
+
+# -- Archiving ------------------------------------------------------------------------------------------------
+
+
+async def test_all_files_arrive_and_the_manifest_comes_last() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    outcome = await archive(event, scene.desk(event))
+    assert isinstance(outcome, Done)
+    assert outcome.message == "2 files with 23 bytes are in Archive/dms and were read back."
+    assert scene.door.puts == ["file-1.pdf", "audit-trail.pdf", "counterfoil.sha256", "counterfoil.json"]
+    assert outcome.facts.archive is not None
+    assert outcome.facts.archive.manifest == f"memory:///{FOLDER}/counterfoil.json"
+    assert all(each.sha256 and each.size for each in outcome.facts.documents or ())
+    assert scene.counted == [13, 10]
+
+
+async def test_the_manifest_tells_about_envelope_event_and_when_it_was_called_about() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    await archive(event, scene.desk(event))
+    manifest = Manifest.decode(scene.door.stored[f"{FOLDER}/counterfoil.json"])
+    assert (manifest.envelope.id, manifest.envelope.status) == (ENVELOPE, "Completed")
+    assert manifest.times.archived == "2026-07-01T12:00:00Z"
+    assert [(each.action, each.time) for each in manifest.times.actions] == [
+        ("envelopeFinished", "2026-07-01T12:00:00Z")
+    ]
+    assert manifest.extra["event"]["name"] == event.name
+
+
+async def test_archiving_twice_leaves_everything_as_once_and_counts_its_bytes_once() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    once = await archive(event, scene.desk(event))
+    stored, puts = dict(scene.door.stored), list(scene.door.puts)
+    twice = await archive(event, scene.desk(event))
+    assert once.facts == twice.facts
+    assert (scene.door.stored, scene.door.puts) == (stored, puts)
+    assert scene.counted == [13, 10]
+    assert [each for each in scene.esaw.asked if each.startswith("download")] == [
+        "download file-1",
+        "download trail-1",
+    ]
+
+
+async def test_a_run_that_was_killed_in_the_middle_goes_on_and_sends_nothing_twice() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    scene.esaw.but("download trail-1", Unreachable("cut"))
+    with pytest.raises(PartlyDone) as partly:
+        await archive(event, scene.desk(event))
+    assert [each.sha256 is not None for each in partly.value.documents] == [True, False]
+    del scene.esaw.problems["download trail-1"]
+    assert isinstance(await archive(event, scene.desk(event)), Done)
+    assert scene.door.puts.count("file-1.pdf") == 1
+
+
+async def test_when_the_files_are_others_than_were_claimed_they_are_listed_anew() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    scene.esaw.contents["file-2"] = b"%PDF one more"
+    outcome = await archive(event, scene.desk(event))
+    assert isinstance(outcome, Wait)
+    assert (outcome.reason, outcome.undoes) == ("FilesChanged", Phase.COLLECTING)
+    assert scene.door.stored == {}
+
+
+async def test_when_the_path_of_the_archive_was_changed_the_names_are_claimed_anew() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    scene.archive = an_archive(path="{{envelope.id}}/{{file.name}}")
+    outcome = await archive(event, scene.desk(event))
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "FilesChanged"
+
+
+async def test_trouble_in_the_archive_comes_out_with_how_far_it_came() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    scene.door.problems["audit-trail.pdf"] = ArchiveUnavailable("ArchiveFull", "Archive/dms is full.")
+    with pytest.raises(PartlyDone) as partly:
+        await archive(event, scene.desk(event))
+    assert isinstance(partly.value.__cause__, ArchiveUnavailable)
+    assert partly.value.documents[0].sha256 is not None
+
+
+async def test_an_envelope_that_is_deleted_while_it_is_archived_is_a_failure_that_says_what_arrived() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    scene.esaw.but("download trail-1", missing("ERR0008"))
+    scene.esaw.deleted_for_history = True
+    outcome = await archive(event, scene.desk(event))
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "EnvelopeDeleted"
+    assert "1 of its 2 files arrived in Archive/dms" in outcome.message
+    assert outcome.facts.documents is not None
+    assert outcome.facts.documents[0].sha256 is not None
+    assert f"{FOLDER}/counterfoil.json" not in scene.door.stored
+
+
+async def test_a_file_that_esaw_no_longer_has_although_the_envelope_lives_is_left_to_the_table() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    scene.esaw.but("download trail-1", missing("ERR0008"))
+    with pytest.raises(PartlyDone) as partly:
+        await archive(event, scene.desk(event))
+    assert isinstance(partly.value.__cause__, Answered)
+
+
+# -- Cleaning -------------------------------------------------------------------------------------------------
+
+
+async def cleaned(scene: Scene, event: EnvelopeEvent | None = None) -> Outcome:
+    event = event or an_event().archived("contract.pdf").build()
+    return await clean(event, scene.desk(event))
+
+
+async def test_the_archived_envelope_is_deleted_once() -> None:
+    scene = Scene()
+    outcome = await cleaned(scene)
+    assert isinstance(outcome, Done)
+    assert outcome.reason == "ArchivedAndDeleted"
+    assert scene.esaw.exchange.deleted == [ENVELOPE]
+
+
+async def test_after_a_lost_answer_to_the_delete_it_is_gone_and_that_is_what_was_wanted() -> None:
+    scene = Scene()
+    scene.esaw.deleted = True
+    outcome = await cleaned(scene)
+    assert isinstance(outcome, Done)
+    assert outcome.reason == "ArchivedAndDeleted"
+
+
+async def test_an_envelope_that_is_to_be_kept_is_kept() -> None:
+    scene = Scene(cleanup={"policy": "Keep"})
+    outcome = await cleaned(scene)
+    assert isinstance(outcome, Done)
+    assert outcome.reason == "ArchivedAndKept"
+    assert scene.esaw.asked == []
+
+
+async def test_a_delay_after_archiving_is_kept_to() -> None:
+    scene = Scene(cleanup={"after": "24h"})
+    outcome = await cleaned(scene)
+    assert isinstance(outcome, Pause)
+    assert outcome.until == NOON + timedelta(hours=24)
+    assert scene.esaw.asked == []
+    scene.clock.advance(hours=24)
+    assert isinstance(await cleaned(scene), Done)
+    assert scene.esaw.exchange.deleted == [ENVELOPE]
+
+
+UNPROVEN: dict[str, dict[str, Any]] = {
+    "without documents": {"documents": ()},
+    "without a manifest": {"archive": None},
+}
+
+
+@pytest.mark.parametrize("lack", UNPROVEN)
+async def test_without_the_whole_proof_nothing_is_deleted(lack: str) -> None:
+    scene = Scene()
+    event = an_event().archived("contract.pdf").status(**UNPROVEN[lack]).build()
+    with pytest.raises(NotProven):
+        await cleaned(scene, event)
+    assert scene.esaw.exchange.deleted == []
+
+
+async def test_an_event_that_is_not_archived_is_not_cleaned() -> None:
+    scene = Scene()
+    event = an_event().archived("contract.pdf").with_condition("Archived", "False").build()
+    with pytest.raises(NotProven):
+        await cleaned(scene, event)
+    assert scene.esaw.exchange.deleted == []
+
+
+async def test_an_event_that_was_never_stored_is_not_cleaned() -> None:
+    scene = Scene()
+    event = an_event().archived("contract.pdf").build()
+    unstored = msgspec.structs.replace(
+        event, metadata=msgspec.structs.replace(event.metadata, resource_version=None)
+    )
+    with pytest.raises(NotProven):
+        await cleaned(scene, unstored)
+    assert scene.esaw.exchange.deleted == []
+
+
+def expired() -> EnvelopeEvent:
+    event = an_event().archived("contract.pdf").build()
+    assert event.status.envelope is not None
+    seen = msgspec.structs.replace(event.status.envelope, status="Expired")
+    return msgspec.structs.replace(event, status=msgspec.structs.replace(event.status, envelope=seen))
+
+
+async def test_an_expired_envelope_that_was_restarted_since_is_not_deleted() -> None:
+    scene = Scene(statuses=["Expired"])
+    scene.esaw.status = EnvelopeStatus.EXPIRED
+    event = expired()
+    desk = scene.desk(event)
+    await desk.envelope()
+    scene.esaw.status = EnvelopeStatus.ACTIVE
+    outcome = await clean(event, desk)
+    assert isinstance(outcome, Skip)
+    assert outcome.reason == "EnvelopeRestarted"
+    assert scene.esaw.exchange.deleted == []
+
+
+async def test_an_expired_envelope_is_deleted() -> None:
+    scene = Scene(statuses=["Expired"])
+    scene.esaw.status = EnvelopeStatus.EXPIRED
+    assert (await cleaned(scene, expired())).reason == "ArchivedAndDeleted"
+
+
+async def test_an_expired_envelope_that_is_gone_already_is_clean() -> None:
+    scene = Scene(statuses=["Expired"])
+    scene.esaw.deleted = True
+    assert (await cleaned(scene, expired())).reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.parametrize("problem", [Answered(401), Answered(403), Answered(500), Unreachable("timeout")])
+async def test_a_delete_that_did_not_work_is_left_to_the_table(problem: Exception) -> None:
+    scene = Scene()
+    scene.esaw.but("delete", problem)
+    with pytest.raises(type(problem)):
+        await cleaned(scene)
