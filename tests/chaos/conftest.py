@@ -1,0 +1,36 @@
+"""
+One control plane and one S3 server for all tests that break things, and a scene in a namespace of its own for each.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sandbox.controlplane.plane import ControlPlane
+from sandbox.s3 import S3Server, s3_server
+from tests.chaos.scene import BUCKET, Scene, opened
+from tests.cluster.conftest import namespace, plane
+
+__all__ = ["namespace", "plane"]  # fixtures, as for the cluster tests
+
+
+@pytest.fixture(scope="session")
+async def s3() -> AsyncIterator[S3Server]:
+    """A real S3 server."""
+    async with s3_server(buckets=(BUCKET,)) as server:
+        yield server
+
+
+@pytest.fixture
+async def scene(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIterator[Scene]:
+    """A scene with a folder as its archive."""
+    async with opened(plane, namespace, tmp_path) as built:
+        yield built
+
+
+@pytest.fixture
+async def s3_scene(plane: ControlPlane, namespace: str, tmp_path: Path, s3: S3Server) -> AsyncIterator[Scene]:
+    """A scene with a bucket as its archive."""
+    async with opened(plane, namespace, tmp_path, s3=s3) as built:
+        yield built

@@ -1,0 +1,299 @@
+"""
+A way that can be watched and broken: a reverse proxy between one process and what it talks to.
+
+Requests pass unchanged (host name, path and headers, so that signatures hold) and are recorded with their bodies. A
+``Trap`` waits for a certain request and, at a certain moment of it, does something: kills whoever asked, holds the
+request back, answers in place of the server, cuts the line. All that a test knows about order it knows from ``Ticks``,
+one count over everything that passes any of its proxies.
+"""
+
+import asyncio
+import itertools
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "upgrade"})
+PIECE = 64 * 1024
+"""Bytes of a body that pass at once."""
+
+
+class Cut(Exception):
+    """The line is cut: nothing more passes, in either direction."""
+
+
+class Instead(Exception):
+    """This is answered, and the server is not asked, or its answer is dropped."""
+
+    def __init__(self, status: int, body: bytes = b"", content_type: str = "application/json") -> None:
+        super().__init__(f"answered {status} instead")
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+
+
+class Moment(StrEnum):
+    """When in the life of a request something happens."""
+
+    ARRIVED = "before it is forwarded"
+    DONE = "when the server did it, before the answer"
+    MIDDLE = "in the middle of the answer's body"
+
+
+@dataclass(eq=False)
+class Passage:
+    """One request on its way. The numbers are those of ``Ticks``; 0: that has not happened."""
+
+    arrived: int
+    method: str
+    path: str
+    """Without the query."""
+    query: str
+    body: bytes
+    answered: int = 0
+    """When the server answered: what was asked for is done."""
+    status: int = 0
+    """What the server answered."""
+    over: int = 0
+
+    @property
+    def json(self) -> Any:
+        """The body, read as JSON."""
+        return json.loads(self.body) if self.body else None
+
+    @property
+    def is_watch(self) -> bool:
+        """Whether it is a watch of the Kubernetes API."""
+        return "watch=true" in self.query
+
+    @property
+    def came_true(self) -> bool:
+        """Whether the server did it."""
+        return 200 <= self.status < 300
+
+
+Where = Callable[[Passage], bool]
+Deed = Callable[[], Awaitable[None]]
+
+
+@dataclass(eq=False)
+class Trap:
+    """Does ``deed`` at ``moment`` of each request that ``where`` knows, so many times."""
+
+    where: Where
+    moment: Moment
+    deed: Deed
+    after_bytes: int = 0
+    """For ``MIDDLE``: how much of the body passes first."""
+    left: int | None = 1
+    """How often it still springs; None: always."""
+    sprung: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def fits(self, passage: Passage, moment: Moment) -> bool:
+        """Whether it springs now."""
+        return self.left != 0 and self.moment is moment and self.where(passage)
+
+    async def spring(self) -> None:
+        """Do it. Raises ``Cut`` or ``Instead`` where the request ends with it."""
+        if self.left is not None:
+            self.left -= 1
+        self.sprung.set()
+        await self.deed()
+
+
+class Hold:
+    """A deed that holds the request back until it is released."""
+
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+
+    async def __call__(self) -> None:
+        await self.released.wait()
+
+    def release(self) -> None:
+        """Let it pass."""
+        self.released.set()
+
+
+class Ticks:
+    """One count for all that happens in a test."""
+
+    def __init__(self) -> None:
+        self._count = itertools.count(1)
+
+    def next(self) -> int:
+        """The next number."""
+        return next(self._count)
+
+
+class Proxy:
+    """Stands on a free port of the loopback interface before one server; ``async with`` it."""
+
+    def __init__(self, upstream: str, *, ticks: Ticks, tls: Any = None) -> None:
+        """``tls``: the SSL context for an upstream with https."""
+        self._upstream = upstream.rstrip("/")
+        self._ticks = ticks
+        self._tls = tls
+        self._traps: list[Trap] = []
+        self.passages: list[Passage] = []
+        self.url = ""
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._tls if self._tls is not None else True)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        )
+        # handler_cancellation: when the client dies, its watches at the server end as well.
+        server = web.Server(self._pass, handler_cancellation=True, auto_decompress=False, access_log=None)
+        self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._runner.cleanup()
+        await self._session.close()
+
+    def trap(
+        self, where: Where, moment: Moment, deed: Deed, *, after_bytes: int = 0, times: int | None = 1
+    ) -> Trap:
+        """Set a trap."""
+        trap = Trap(where, moment, deed, after_bytes, times)
+        self._traps.append(trap)
+        return trap
+
+    def clear(self) -> None:
+        """Take all traps away."""
+        self._traps.clear()
+
+    def seen(self, where: Where) -> list[Passage]:
+        """The requests that ``where`` knows, in order of arrival."""
+        return [each for each in self.passages if where(each)]
+
+    # How
+
+    async def _pass(self, request: web.BaseRequest) -> web.StreamResponse:
+        path, _, query = request.raw_path.partition("?")
+        passage = Passage(self._ticks.next(), request.method, path, query, await request.content.read())
+        self.passages.append(passage)
+        try:
+            await self._meet(passage, Moment.ARRIVED)
+            return await self._forward(request, passage)
+        except Instead as answer:
+            return web.Response(status=answer.status, body=answer.body, content_type=answer.content_type)
+        except (Cut, aiohttp.ClientError, ConnectionError):
+            # A server that is down and one that cuts the line look the same from here, and so from before us.
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()  # aiohttp wants one; it has nowhere to go
+        finally:
+            passage.over = self._ticks.next()
+
+    async def _forward(self, request: web.BaseRequest, passage: Passage) -> web.StreamResponse:
+        async with self._session.request(
+            request.method,
+            URL(self._upstream + request.raw_path, encoded=True),
+            headers=_passed_on(request.headers),
+            data=passage.body or None,
+            allow_redirects=False,
+        ) as answer:
+            passage.status = answer.status
+            passage.answered = self._ticks.next()
+            await self._meet(passage, Moment.DONE)
+            response = web.StreamResponse(
+                status=answer.status, reason=answer.reason, headers=_passed_on(answer.headers)
+            )
+            if answer.content_length is not None:
+                response.content_length = answer.content_length
+            elif request.version == aiohttp.HttpVersion11:
+                response.enable_chunked_encoding()
+            await response.prepare(request)
+            await self._pour(answer, response, passage)
+            await response.write_eof()
+            return response
+
+    async def _pour(
+        self, answer: aiohttp.ClientResponse, response: web.StreamResponse, passage: Passage
+    ) -> None:
+        poured = 0
+        async for chunk in answer.content.iter_any():
+            rest = memoryview(chunk)
+            while rest:
+                trap = self._in_the_middle(passage)
+                if trap is not None and poured >= trap.after_bytes:
+                    await trap.spring()
+                    continue
+                size = PIECE if trap is None else min(PIECE, trap.after_bytes - poured)
+                await response.write(rest[:size])
+                poured += len(rest[:size])
+                rest = rest[size:]
+
+    def _in_the_middle(self, passage: Passage) -> Trap | None:
+        return next((trap for trap in self._traps if trap.fits(passage, Moment.MIDDLE)), None)
+
+    async def _meet(self, passage: Passage, moment: Moment) -> None:
+        for trap in [each for each in self._traps if each.fits(passage, moment)]:
+            await trap.spring()
+
+
+def _passed_on(headers: "CIMultiDict[str] | Any") -> "CIMultiDict[str]":
+    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in HOP_BY_HOP)
+
+
+# What passes, in the words of the tests
+
+
+def stores(**wanted: str) -> Where:
+    """A status patch of an EnvelopeEvent with a ``phase`` of its own, or a condition that becomes True (``true=``)."""
+
+    def knows(passage: Passage) -> bool:
+        if passage.method != "PATCH" or "/envelopeevents/" not in passage.path:
+            return False
+        status = (passage.json or {}).get("status") or {}
+        if "phase" in wanted and status.get("phase") != wanted["phase"]:
+            return False
+        truths = {each["type"] for each in status.get("conditions") or () if each["status"] == "True"}
+        return "true" not in wanted or wanted["true"] in truths
+
+    return knows
+
+
+def asks(operation: str) -> Where:
+    """A call of eSAW, by the name that the stand-in gives it."""
+    return lambda passage: operation_of(passage) == operation
+
+
+def operation_of(passage: Passage) -> str:
+    """The call of eSAW: ``envelope``, ``files``, ``configuration``, ``history``, ``file``, ``delete`` and the like."""
+    match passage.path.strip("/").split("/"):
+        case [_, _, "envelope", "delete" | "find" as call]:
+            return call
+        case [_, _, "envelope", _]:
+            return "envelope"
+        case [_, _, "envelope", _, call]:
+            return call
+        case [_, _, "file", _]:
+            return "file"
+        case [*_, call]:
+            return call
+    return ""
+
+
+def watches(plural: str) -> Where:
+    """A watch of this kind."""
+    return lambda passage: passage.is_watch and passage.path.endswith(f"/{plural}")

@@ -1,0 +1,62 @@
+"""
+Looking into an archive from behind, as an auditor with a shell would: files, hashes, ``sha256sum -c``.
+
+The S3 server of the tests keeps its objects as files too, so one look serves both kinds.
+"""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+import msgspec
+
+from counterfoil.archives.manifest import Manifest
+from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME
+from sandbox.controlplane.processes import run
+
+_SHA256SUM = shutil.which("sha256sum") or "sha256sum"
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """An archive as a folder of this machine. ``base`` is where its locations begin, such as ``s3://contracts``."""
+
+    root: Path
+    base: str
+
+    def path(self, location: str) -> Path:
+        """Where the file of a location lies."""
+        assert location.startswith(f"{self.base}/"), location
+        return self.root / unquote(location.removeprefix(f"{self.base}/"))
+
+    def files(self) -> set[Path]:
+        """Everything that lies there, temporary files too."""
+        return {path for path in self.root.rglob("*") if not path.is_dir()}
+
+    def temporary(self) -> list[Path]:
+        """Files whose writing was begun and not ended."""
+        return [path for path in self.files() if path.name.startswith(".")]
+
+    def mentions(self, folder: Path) -> set[Path]:
+        """What the manifest in a folder says is there: its files, the hash file and itself."""
+        manifest = self.manifest(folder)
+        listed = {folder / each.name for each in manifest.files}
+        return listed | {folder / HASHES_NAME, folder / MANIFEST_NAME}
+
+    def manifest(self, folder: Path) -> Manifest:
+        """The manifest in a folder."""
+        return msgspec.json.decode((folder / MANIFEST_NAME).read_bytes(), type=Manifest)
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+async def proves_itself(folder: Path) -> str:
+    """What ``sha256sum -c`` complains of in a folder; empty for nothing."""
+    checked = await run([_SHA256SUM, "--check", "--strict", "--quiet", HASHES_NAME], cwd=folder)
+    return "" if checked.code == 0 else checked.out + checked.err

@@ -1,0 +1,266 @@
+"""
+SIGKILL for the controller at every boundary of its work, and in the middle of it (rules 3, 4 and 10).
+
+The product knows nothing of this: a proxy on one of its ways sees the request that marks the boundary and strikes.
+Afterwards a new controller is started, and everything must be as if nothing had happened. That controller is the
+next test's victim, since starting one costs more than all the rest; each test has an envelope of its own.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from sandbox.controlplane.plane import ControlPlane
+from sandbox.s3 import S3Server
+from sandbox.stage import Process
+from tests.chaos.proxies import Cut, Moment, Passage, Proxy, Where, asks, stores
+from tests.chaos.scene import Scene, eventually, kills, opened
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """Where the controller is struck."""
+
+    name: str
+    where: Where
+    moment: Moment
+    after_bytes: int = 0
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A controller that works, and what it works with."""
+
+    scene: Scene
+    controller: Process
+
+    async def is_struck(self, way: Proxy, stroke: Stroke, envelope: str) -> str:
+        """Let it work on an envelope, kill it there, start it again; the name of the event."""
+        trap = way.trap(stroke.where, stroke.moment, kills(self.controller), after_bytes=stroke.after_bytes)
+        event = await self.scene.note(envelope)
+        await eventually(trap.sprung.is_set)
+        await self.controller.start()
+        return event
+
+    async def stands(self) -> None:
+        """Make sure that it works and nothing threatens it, also when the test before failed."""
+        for way in (self.scene.api, self.scene.esaw, self.scene.s3):
+            if way is not None:
+                way.clear()
+        if self.controller.server.ended:
+            await self.controller.start()
+
+
+@pytest.fixture(scope="module")
+async def any_victim(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Victim]:
+    """A controller with a folder as its archive, for the whole module."""
+    await plane.namespace("kills-folder")
+    async with opened(plane, "kills-folder", tmp_path_factory.mktemp("folder")) as scene:
+        yield Victim(scene, await scene.controller())
+
+
+@pytest.fixture(scope="module")
+async def any_s3_victim(
+    plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory, s3: S3Server
+) -> AsyncIterator[Victim]:
+    """A controller with a bucket as its archive, for the whole module."""
+    await plane.namespace("kills-bucket")
+    async with opened(plane, "kills-bucket", tmp_path_factory.mktemp("bucket"), s3=s3) as scene:
+        yield Victim(scene, await scene.controller())
+
+
+@pytest.fixture
+async def victim(any_victim: Victim) -> Victim:
+    """A controller with a folder as its archive."""
+    await any_victim.stands()
+    return any_victim
+
+
+@pytest.fixture
+async def s3_victim(any_s3_victim: Victim) -> Victim:
+    """A controller with a bucket as its archive."""
+    await any_s3_victim.stands()
+    return any_s3_victim
+
+
+def both_sides_of(name: str, where: Where) -> list[Stroke]:
+    """Just before something is done, and when it is done but the answer is not there yet."""
+    return [
+        Stroke(f"before-{name}", where, Moment.ARRIVED),
+        Stroke(f"unheard-{name}", where, Moment.DONE),
+    ]
+
+
+AT_THE_API_SERVER = [
+    *both_sides_of("claiming-the-names", stores(phase="Archiving")),
+    *both_sides_of("storing-the-proof", stores(true="Archived")),
+    *both_sides_of("storing-the-success", stores(phase="Succeeded")),
+]
+
+
+@pytest.mark.parametrize("stroke", AT_THE_API_SERVER, ids=str)
+async def test_a_controller_killed_as_it_stores_a_step_goes_on_after_a_restart(
+    victim: Victim, stroke: Stroke
+) -> None:
+    scene = victim.scene
+
+    event = await victim.is_struck(scene.api, stroke, scene.envelope(3000, 40_000))
+
+    await scene.holds(event)
+
+
+AT_ESAW = [
+    Stroke("hearing-of-the-envelope", asks("envelope"), Moment.DONE),
+    Stroke("hearing-of-the-metadata", asks("configuration"), Moment.DONE),
+    Stroke("hearing-of-the-files", asks("files"), Moment.DONE),
+    Stroke("asking-for-the-first-file", asks("file"), Moment.ARRIVED),
+    *both_sides_of("deleting", asks("delete")),
+]
+
+
+@pytest.mark.parametrize("stroke", AT_ESAW, ids=str)
+async def test_a_controller_killed_as_it_asks_esaw_goes_on_after_a_restart(
+    victim: Victim, stroke: Stroke
+) -> None:
+    scene = victim.scene
+
+    event = await victim.is_struck(scene.esaw, stroke, scene.envelope(3000, 40_000))
+
+    await scene.holds(event)
+
+
+async def test_a_controller_killed_between_two_files_does_not_file_the_first_one_twice(
+    victim: Victim,
+) -> None:
+    scene, controller = victim.scene, victim.controller
+    envelope = scene.envelope(3000, 40_000)
+    first, second, *_ = scene.standin.files(envelope)
+    scene.esaw.trap(of_file(second.file_id), Moment.ARRIVED, kills(controller))
+
+    event = await scene.note(envelope)
+    await eventually(lambda: controller.server.ended)
+    filed = {path: path.stat().st_mtime_ns for path in scene.shelf.files() if envelope in path.parts}
+    await controller.start()
+
+    await scene.holds(event)
+    assert [path.name for path in filed] == [first.name]
+    assert all(path.stat().st_mtime_ns == written for path, written in filed.items())
+
+
+@pytest.mark.parametrize("passed", [1, 3 * MIB, 5 * MIB - 1])
+async def test_a_controller_killed_while_it_writes_a_file_leaves_nothing_of_it_behind(
+    victim: Victim, passed: int
+) -> None:
+    scene, controller = victim.scene, victim.controller
+    envelope = scene.envelope(5 * MIB)
+    (document, *_) = scene.standin.files(envelope)
+
+    async def kill_once_it_writes() -> None:
+        # A file that was begun is what must not stay; only then the blow counts.
+        await eventually(scene.shelf.temporary)
+        controller.kill()
+        raise Cut
+
+    scene.esaw.trap(of_file(document.file_id), Moment.MIDDLE, kill_once_it_writes, after_bytes=passed)
+
+    event = await scene.note(envelope)
+    await eventually(lambda: controller.server.ended)
+    begun = scene.shelf.temporary()
+    await controller.start()
+
+    await scene.holds(event)
+    assert begun
+
+
+def of_file(file_id: str) -> Where:
+    """The download of one file."""
+    return lambda each: each.path.endswith(f"/file/{file_id}")
+
+
+async def test_a_controller_killed_at_every_boundary_in_turn_still_comes_to_the_end(victim: Victim) -> None:
+    scene, controller = victim.scene, victim.controller
+    ladder = [
+        (scene.esaw, Stroke("", asks("envelope"), Moment.DONE)),
+        (scene.api, Stroke("", stores(phase="Archiving"), Moment.DONE)),
+        (scene.esaw, Stroke("", asks("file"), Moment.MIDDLE, after_bytes=100)),
+        (scene.api, Stroke("", stores(true="Archived"), Moment.ARRIVED)),
+        (scene.esaw, Stroke("", asks("delete"), Moment.DONE)),
+        (scene.api, Stroke("", stores(phase="Succeeded"), Moment.ARRIVED)),
+    ]
+
+    event = ""
+    for way, stroke in ladder:
+        trap = way.trap(stroke.where, stroke.moment, kills(controller), after_bytes=stroke.after_bytes)
+        event = event or await scene.note(scene.envelope(3000, 40_000))
+        await eventually(trap.sprung.is_set)
+        await scene.restart(controller)
+
+    await scene.holds(event)
+
+
+def puts(ending: str) -> Where:
+    """An object whose name ends so is sent in one piece."""
+    return lambda each: each.method == "PUT" and "partNumber" not in each.query and each.path.endswith(ending)
+
+
+def begins_parts(each: Passage) -> bool:
+    """A multipart upload is begun."""
+    return each.method == "POST" and each.query.startswith("uploads")
+
+
+def sends_a_later_part(each: Passage) -> bool:
+    """A part but the first is sent."""
+    return each.method == "PUT" and "partNumber=2" in each.query
+
+
+def completes_parts(each: Passage) -> bool:
+    """A multipart upload is completed: from then on the object is there."""
+    return each.method == "POST" and "uploadId" in each.query
+
+
+def reads_back(each: Passage) -> bool:
+    """A document is read back."""
+    return each.method == "GET" and each.path.endswith("contract-1.pdf")
+
+
+AT_THE_BUCKET = [
+    *both_sides_of("putting-a-document", puts("contract-1.pdf")),
+    Stroke("reading-back", reads_back, Moment.DONE),
+    *both_sides_of("putting-the-hash-file", puts("counterfoil.sha256")),
+    *both_sides_of("putting-the-manifest", puts("counterfoil.json")),
+]
+AT_THE_BUCKET_IN_PARTS = [
+    Stroke("unheard-beginning", begins_parts, Moment.DONE),
+    *both_sides_of("a-later-part", sends_a_later_part),
+    *both_sides_of("completing", completes_parts),
+]
+
+
+@pytest.mark.parametrize("stroke", AT_THE_BUCKET, ids=str)
+async def test_a_controller_killed_as_it_fills_a_bucket_goes_on_after_a_restart(
+    s3_victim: Victim, stroke: Stroke
+) -> None:
+    scene = s3_victim.scene
+    assert scene.s3 is not None
+
+    event = await s3_victim.is_struck(scene.s3, stroke, scene.envelope(3000, 40_000))
+
+    await scene.holds(event)
+
+
+@pytest.mark.parametrize("stroke", AT_THE_BUCKET_IN_PARTS, ids=str)
+async def test_a_controller_killed_as_it_sends_a_large_document_in_parts_goes_on_after_a_restart(
+    s3_victim: Victim, stroke: Stroke
+) -> None:
+    scene = s3_victim.scene
+    assert scene.s3 is not None
+
+    event = await s3_victim.is_struck(scene.s3, stroke, scene.envelope(12 * MIB))
+
+    await scene.holds(event)
