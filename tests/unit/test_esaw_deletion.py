@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import counterfoil
 from counterfoil.esaw import Answered
-from counterfoil.esaw.deletion import NotProven, ProofOfArchive, delete
+from counterfoil.esaw.deletion import ProofOfArchive, delete
+from counterfoil.esaw.problems import NotProven
 from counterfoil.resources import (
     ArchivedIn,
     Condition,
