@@ -301,6 +301,7 @@ class _Reading:
         self._root = root
         self._parts = parts
         self._file = _CLOSED
+        self._read = self._dropped = 0
 
     def begin(self) -> None:
         """Open it. Raises ``Absent``, and ``_NotAFile`` for what has no bytes of its own."""
@@ -317,7 +318,13 @@ class _Reading:
 
     def block(self) -> bytes:
         """Return the next block; empty at the end."""
-        return os.read(self._file, BLOCK)
+        block = os.read(self._file, BLOCK)
+        self._read += len(block)
+        if self._read - self._dropped >= FLUSH_EVERY:
+            # The kernel uses the same few pages of memory again, instead of filling new ones with what nobody needs.
+            os.posix_fadvise(self._file, self._dropped, self._read - self._dropped, os.POSIX_FADV_DONTNEED)
+            self._dropped = self._read
+        return block
 
     def end(self) -> None:
         """Close it."""
