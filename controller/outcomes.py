@@ -21,71 +21,54 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Done:
-    """The phase did what it is for; the next one may start."""
+class Told:
+    """What every answer has: a reason for machines, a message for people, and what was learned on the way."""
 
     reason: str
     message: str
-    facts: Facts = field(default_factory=Facts)
+    facts: Facts = field(default_factory=Facts, kw_only=True)
 
 
 @dataclass(frozen=True)
-class Wait:
+class Done(Told):
+    """The phase did what it is for; the next one may start."""
+
+
+@dataclass(frozen=True)
+class Wait(Told):
     """It did not work this time. Counts as an attempt: backoff, and the phase's deadline in the end."""
 
-    reason: str
-    message: str
     not_before: datetime | None = None
     """When the other side said not to come back earlier (Retry-After)."""
     undoes: Phase | None = None
     """An earlier phase whose result no longer holds, so that the next attempt begins there."""
-    facts: Facts = field(default_factory=Facts)
 
 
 @dataclass(frozen=True)
-class Pause:
+class Pause(Told):
     """All is well, but it is too early: go on at ``until``. Not an attempt, and no deadline runs."""
 
-    reason: str
-    message: str
     until: datetime
-    facts: Facts = field(default_factory=Facts)
 
 
 @dataclass(frozen=True)
-class Hold:
+class Hold(Told):
     """Hands off until an object changes that a person keeps (a suspended one). Not an attempt."""
 
-    reason: str
-    message: str
-    facts: Facts = field(default_factory=Facts)
-
 
 @dataclass(frozen=True)
-class NeedConsent:
+class NeedConsent(Told):
     """The sender's key does not work; the event waits in AwaitingConsent until it does."""
 
-    reason: str
-    message: str
-    facts: Facts = field(default_factory=Facts)
-
 
 @dataclass(frozen=True)
-class Skip:
+class Skip(Told):
     """There is nothing to archive, and that is all right. A new delivery re-opens the event."""
 
-    reason: str
-    message: str
-    facts: Facts = field(default_factory=Facts)
-
 
 @dataclass(frozen=True)
-class Fail:
+class Fail(Told):
     """It will not work by itself; a person has to act. A retry request or a new delivery re-opens the event."""
-
-    reason: str
-    message: str
-    facts: Facts = field(default_factory=Facts)
 
 
 Outcome = Done | Wait | Pause | Hold | NeedConsent | Skip | Fail
