@@ -91,7 +91,7 @@ def assemble(
     secrets = Secrets(cluster, clock)
     clerk = Clerk(cluster)
     announcer = Announcer(cluster, clock)
-    doors = Doors(cluster, secrets, clock)
+    doors = Doors(cluster, secrets, clock, metrics)
     keyring = Keyring(cluster, secrets, clock)
     reaper = Reaper(cluster=cluster, office=office, clock=clock)
     driver = Driver(

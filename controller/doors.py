@@ -9,16 +9,19 @@ import asyncio
 import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
 from controller.secrets import SecretMissing, Secrets
+from controller.timed import TimedDoor
 from counterfoil.archives import open_door
 from counterfoil.archives.door import Door
 from counterfoil.archives.plan import problems
 from counterfoil.archives.trouble import ArchiveTrouble, SettingsInvalid
 from counterfoil.clock import Clock
 from counterfoil.cluster import Cluster, Conflict, NotFound
+from counterfoil.metrics import Metrics
 from counterfoil.resources import Archive, ArchiveStatus, merge_patch, plain, with_condition
 from counterfoil.resources.conditions import Truth
 
@@ -34,7 +37,8 @@ class _Open:
 class Doors:
     """Opens archives and keeps them open."""
 
-    def __init__(self, cluster: Cluster, secrets: Secrets, clock: Clock) -> None:
+    def __init__(self, cluster: Cluster, secrets: Secrets, clock: Clock, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._cluster = cluster
         self._secrets = secrets
         self._clock = clock
@@ -54,7 +58,9 @@ class Doors:
                 mark,
             ):
                 return known.door
-            door = await open_door(archive.name, archive.spec, credentials)
+            door = TimedDoor(
+                await open_door(archive.name, archive.spec, credentials), partial(self._observe, archive.name)
+            )
             self._open[archive.name] = _Open(archive.uid, archive.metadata.generation, mark, door)
             # The old one is not closed here: a transfer may still go through it. It closes with its last user.
             return door
@@ -67,6 +73,10 @@ class Doors:
     def filed(self, name: str, size: int) -> None:
         """Count bytes that arrived; they reach ``status.bytesTotal`` with the next probe."""
         self._unwritten[name] += size
+        self._metrics.archive_bytes.labels(name).inc(size)
+
+    def _observe(self, name: str, operation: str, seconds: float) -> None:
+        self._metrics.archive_seconds.labels(name, operation).observe(seconds)
 
     async def close(self) -> None:
         """Close all doors."""
@@ -96,9 +106,14 @@ class Doors:
         )
         return await self._store(archive, status)
 
+    async def write_bytes(self, archive: Archive) -> Archive | None:
+        """Store only how many bytes arrived through this process, for one that does not probe; else as ``examine``."""
+        total = archive.status.bytes_total + self._unwritten[archive.name]
+        return await self._store(archive, msgspec.structs.replace(archive.status, bytes_total=total))
+
     async def _examined(self, archive: Archive) -> tuple[Truth, str, str]:
         if wrong := problems(archive.spec):
-            return "False", "SettingsInvalid", " ".join(wrong)
+            return "False", "SettingsInvalid", f"{'; '.join(wrong)}. Correct the Archive."
         try:
             door = await self.door(archive)
             await door.probe()
@@ -125,9 +140,11 @@ class Doors:
             ref = archive.spec.credentials_secret_ref
             return {} if ref is None else await self._secrets.data(ref.name)
         except SecretMissing as missing:
-            raise SettingsInvalid(f"Archive/{archive.name}: {missing}") from missing
+            raise SettingsInvalid(
+                f"Archive/{archive.name}: {missing} Create it, or correct credentialsSecretRef."
+            ) from missing
         except ValueError as several:
-            raise SettingsInvalid(f"Archive/{archive.name}: {several}") from several
+            raise SettingsInvalid(f"Archive/{archive.name}: {several}.") from several
 
 
 def _mark(credentials: dict[str, bytes]) -> str:

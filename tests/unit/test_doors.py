@@ -1,0 +1,183 @@
+"""The doors to the archives: kept open, opened anew when something changed, and examined."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from controller.doors import Doors
+from controller.secrets import Secrets
+from counterfoil.archives.trouble import SettingsInvalid
+from counterfoil.cluster import Unavailable
+from counterfoil.metrics import Metrics
+from counterfoil.resources import Archive, condition
+from tests.builders import AClock
+from tests.unit.fake_cluster import ACluster
+from tests.unit.fake_desk import an_archive
+
+
+class Scene:
+    """Doors of a namespace with one Archive on the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = AClock()
+        self.root = folder / "dms"
+        self.root.mkdir()
+        self.cluster = ACluster(self.archive())
+        self.metrics = Metrics(CollectorRegistry(), version="test")
+        self.doors = Doors(self.cluster, Secrets(self.cluster, self.clock), self.clock, self.metrics)
+
+    def archive(self, **more: Any) -> Archive:
+        return an_archive(filesystem={"root": str(self.root)}, **more)
+
+    def newest(self) -> Archive:
+        return Archive.parse(self.cluster.objects["archives", "dms"])
+
+    def ready(self) -> tuple[str, str, str]:
+        found = condition(self.newest().status.conditions, "Ready")
+        assert found is not None
+        return found.status, found.reason, found.message
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"counterfoil_{name}", labels)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+async def test_a_door_is_opened_once(scene: Scene) -> None:
+    archive = scene.archive()
+    assert await scene.doors.door(archive) is await scene.doors.door(archive)
+
+
+async def test_another_spec_opens_another_door(scene: Scene) -> None:
+    first = await scene.doors.door(scene.archive(generation=1))
+    assert await scene.doors.door(scene.archive(generation=2)) is not first
+
+
+async def test_an_archive_that_was_made_anew_has_another_door(scene: Scene) -> None:
+    first = await scene.doors.door(scene.archive())
+    scene.doors.forget("dms")
+    assert await scene.doors.door(scene.archive()) is not first
+
+
+def an_s3() -> Archive:
+    return an_archive(
+        filesystem=None,
+        s3={"bucket": "contracts", "region": "eu-south-1", "credentialsSecretRef": {"name": "dms-key"}},
+    )
+
+
+async def test_other_credentials_in_the_secret_open_another_door_within_seconds(scene: Scene) -> None:
+    scene.cluster.secrets["dms-key"] = {"accessKeyId": b"a", "secretAccessKey": b"one"}
+    first = await scene.doors.door(an_s3())
+    scene.cluster.secrets["dms-key"] = {"accessKeyId": b"a", "secretAccessKey": b"two"}
+    scene.clock.advance(seconds=11)
+    assert await scene.doors.door(an_s3()) is not first
+
+
+async def test_a_secret_that_is_not_there_is_told_with_what_to_do(scene: Scene) -> None:
+    with pytest.raises(SettingsInvalid) as trouble:
+        await scene.doors.door(an_s3())
+    assert (
+        str(trouble.value)
+        == "Archive/dms: Secret/dms-key does not exist. Create it, or correct credentialsSecretRef."
+    )
+
+
+async def test_a_secret_without_the_right_keys_is_told_without_what_is_in_it(scene: Scene) -> None:
+    scene.cluster.secrets["dms-key"] = {"username": b"topsecret", "accessKeyId": b"\xff\xfe"}
+    with pytest.raises(SettingsInvalid) as trouble:
+        await scene.doors.door(an_s3())
+    assert str(trouble.value).startswith("Archive/dms: ")
+    assert "topsecret" not in str(trouble.value)
+
+
+async def test_an_archive_of_several_kinds_or_none_is_told_as_such(scene: Scene) -> None:
+    with pytest.raises(SettingsInvalid, match="exactly one of"):
+        await scene.doors.door(an_archive(filesystem=None))
+
+
+async def test_an_archive_that_works_is_ready(scene: Scene) -> None:
+    after = await scene.doors.examine(scene.newest())
+    assert after == scene.newest()
+    assert scene.ready()[:2] == ("True", "Probed")
+    assert list(scene.root.iterdir()) == [], "the probe is gone"
+
+
+async def test_an_archive_that_does_not_work_says_why_and_says_it_once(scene: Scene) -> None:
+    scene.root.rmdir()
+    await scene.doors.examine(scene.newest())
+    first = scene.ready()
+    assert first[:2] == ("False", "ArchiveRootMissing")
+    scene.clock.advance(minutes=1)
+    await scene.doors.examine(scene.newest())
+    assert scene.ready() == first
+    assert len(scene.cluster.patches) == 1
+
+
+async def test_an_archive_whose_path_can_not_work_is_not_ready(scene: Scene) -> None:
+    scene.cluster.put(scene.archive(path="{{nonsense}}/{{file.name}}"))
+    await scene.doors.examine(scene.newest())
+    truth, reason, message = scene.ready()
+    assert (truth, reason) == ("False", "SettingsInvalid")
+    assert message.startswith("spec.path: ")
+    assert message.endswith(". Correct the Archive.")
+
+
+async def test_bytes_that_were_filed_reach_the_status_with_the_next_look(scene: Scene) -> None:
+    scene.doors.filed("dms", 100)
+    scene.doors.filed("dms", 50)
+    await scene.doors.examine(scene.newest())
+    assert scene.newest().status.bytes_total == 150
+    scene.doors.filed("dms", 7)
+    await scene.doors.examine(scene.newest())
+    assert scene.newest().status.bytes_total == 157
+    assert scene.metric("archive_bytes_total", archive="dms") == 157
+
+
+async def test_bytes_are_not_lost_when_somebody_else_writes_meanwhile(scene: Scene) -> None:
+    seen = scene.newest()
+    scene.doors.filed("dms", 100)
+    scene.cluster.edit(Archive, "dms", {"status": {"bytesTotal": 40}})
+    assert await scene.doors.examine(seen) is None
+    await scene.doors.examine(scene.newest())
+    assert scene.newest().status.bytes_total == 140
+
+
+async def test_bytes_are_not_lost_when_the_api_server_is_away(scene: Scene) -> None:
+    scene.doors.filed("dms", 100)
+    scene.cluster.go_away("patch_status", times=1)
+    with pytest.raises(Unavailable):
+        await scene.doors.examine(scene.newest())
+    await scene.doors.examine(scene.newest())
+    assert scene.newest().status.bytes_total == 100
+
+
+async def test_a_process_that_does_not_probe_stores_its_bytes_all_the_same(scene: Scene) -> None:
+    assert await scene.doors.write_bytes(scene.newest()) == scene.newest()
+    assert scene.cluster.patches == []
+    scene.doors.filed("dms", 100)
+    await scene.doors.write_bytes(scene.newest())
+    assert scene.cluster.patches == [("dms", {"bytesTotal": 100})]
+
+
+async def test_operations_of_an_archive_are_timed(scene: Scene) -> None:
+    await scene.doors.examine(scene.newest())
+    door = await scene.doors.door(scene.newest())
+
+    async def content() -> AsyncIterator[bytes]:
+        yield b"hello"
+
+    await door.put("a/b.txt", content(), tags={}, content_type=None)
+    assert b"".join([chunk async for chunk in door.read("a/b.txt")]) == b"hello"
+    assert [each.name for each in await door.entries("a")] == ["a/b.txt"]
+    await door.sweep_leftovers("a")
+    await door.discard("a/b.txt")
+    for operation in ("probe", "put", "read", "entries", "sweep_leftovers", "discard"):
+        assert scene.metric("archive_seconds_count", archive="dms", operation=operation) == 1
+    await scene.doors.close()
