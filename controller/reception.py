@@ -62,8 +62,8 @@ class Reception:
             return Fail(
                 "SenderUnknown",
                 "No Envelope resource tells who sent this envelope, and "
-                f"Organization/{organization.name} has no spec.defaultSenderRef. Create the Envelope or set a default, "
-                "then retry.",
+                f"Organization/{organization.name} has no spec.defaultSenderRef. Set a default, or create the Envelope "
+                "and retry.",
             )
         sender = self._office.senders.get(name)
         if sender is None:

@@ -1,0 +1,234 @@
+"""Before the phases: each rung of the ladder, with what its reader sees."""
+
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from controller.doors import Doors
+from controller.esaws import Esaws
+from controller.keyring import Keyring
+from controller.office import Office
+from controller.outcomes import Fail, Hold, NeedConsent, Outcome, Skip, Wait
+from controller.reception import Reception, Recorded, Seated
+from controller.secrets import Secrets
+from counterfoil.cluster import Unavailable
+from counterfoil.esaw import ApiToken, make_http
+from counterfoil.metrics import Metrics
+from counterfoil.resources import Envelope, EnvelopeEvent, Organization, Sender
+from tests.builders import ENVELOPE, AClock, a_sender, an_event, an_organization
+from tests.unit.fake_cluster import ACluster
+from tests.unit.fake_desk import an_archive
+
+KEY = "k" * 66
+
+
+class Scene:
+    """Everything that an event needs, to be taken away piece by piece."""
+
+    def __init__(self) -> None:
+        self.clock = AClock()
+        self.cluster = ACluster()
+        self.office = Office()
+        self.office.organizations.put(an_organization())
+        self.office.senders.put(known_to_work(a_sender()))
+        self.office.archives.put(an_archive())
+        self.cluster.secrets["anna-key"] = {"token": KEY.encode()}
+        secrets = Secrets(self.cluster, self.clock)
+        self.doors = Doors(self.cluster, secrets, self.clock, Metrics(CollectorRegistry(), version="test"))
+        self.reception = Reception(
+            cluster=self.cluster,
+            office=self.office,
+            keyring=Keyring(self.cluster, secrets, self.clock),
+            doors=self.doors,
+            esaws=Esaws(make_http(), self.clock, lambda operation, code, seconds: None),
+            clock=self.clock,
+        )
+
+    def organization(self, **spec: Any) -> Organization:
+        changed = an_organization(version=2, **spec)
+        self.office.organizations.put(changed)
+        return changed
+
+    async def sender(self, event: EnvelopeEvent | None = None) -> Sender | Outcome:
+        organization = self.office.organizations.get("acme")
+        assert organization is not None
+        return await self.reception.sender(event or an_event().build(), organization)
+
+    async def seat(self) -> Seated | Outcome:
+        event, organization = an_event().build(), self.office.organizations.get("acme")
+        sender = self.office.senders.get("anna")
+        assert organization is not None
+        assert sender is not None
+        return await self.reception.seat(event, organization, sender)
+
+
+def known_to_work(sender: Sender, key: str = KEY) -> Sender:
+    """Return the sender as it is after its key was verified."""
+    status = {"key": {"fingerprint": ApiToken.parse(key).fingerprint}}
+    raw = sender.to_dict()
+    raw["status"] = {**raw.get("status", {}), **status}
+    return Sender.parse(raw)
+
+
+def an_envelope(sender: str) -> Envelope:
+    return Envelope.parse(
+        {
+            "metadata": {"name": ENVELOPE},
+            "spec": {
+                "organizationRef": {"name": "acme"},
+                "envelopeId": ENVELOPE,
+                "senderRef": {"name": sender},
+            },
+        }
+    )
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+# -- May it be worked on at all? --------------------------------------------------------------------------------
+
+
+def test_an_event_whose_organization_archives_its_action_may_be_worked_on(scene: Scene) -> None:
+    assert scene.reception.standing(an_event().build()) == an_organization()
+
+
+def test_letter_case_of_the_action_does_not_matter(scene: Scene) -> None:
+    assert isinstance(
+        scene.reception.standing(an_event().for_action("ENVELOPEfinished").build()), Organization
+    )
+
+
+def test_a_suspended_event_is_held_even_without_its_organization(scene: Scene) -> None:
+    scene.office.organizations.remove("acme")
+    outcome = scene.reception.standing(an_event().suspended().build())
+    assert outcome == Hold("Suspended", "spec.suspend of this event is true.")
+
+
+def test_an_event_without_its_organization_waits_for_it(scene: Scene) -> None:
+    scene.office.organizations.remove("acme")
+    outcome = scene.reception.standing(an_event().build())
+    assert outcome == Wait("OrganizationMissing", "Organization/acme does not exist.")
+
+
+def test_a_suspended_organization_holds_all_its_events(scene: Scene) -> None:
+    scene.organization(suspend=True)
+    outcome = scene.reception.standing(an_event().build())
+    assert outcome == Hold("OrganizationSuspended", "spec.suspend of Organization/acme is true.")
+
+
+def test_an_action_that_is_only_noted_down_needs_no_phase(scene: Scene) -> None:
+    scene.organization(actions=[{"action": "workstepFinished", "handling": "Record"}])
+    assert isinstance(scene.reception.standing(an_event().for_action("workstepFinished").build()), Recorded)
+
+
+def test_an_action_that_is_no_longer_listed_is_skipped(scene: Scene) -> None:
+    outcome = scene.reception.standing(an_event().for_action("envelopeExpired").build())
+    assert outcome == Skip(
+        "ActionNotConfigured", "Organization/acme no longer lists the action envelopeExpired."
+    )
+
+
+# -- Who sent it? -----------------------------------------------------------------------------------------------
+
+
+async def test_the_envelope_tells_who_sent_it(scene: Scene) -> None:
+    scene.cluster.put(an_envelope("ben"))
+    scene.office.senders.put(a_sender("ben"))
+    assert await scene.sender() == a_sender("ben")
+
+
+async def test_without_an_envelope_it_is_the_organizations_default_sender(scene: Scene) -> None:
+    sender = await scene.sender()
+    assert isinstance(sender, Sender)
+    assert sender.name == "anna"
+
+
+async def test_the_sender_is_looked_up_once_per_event(scene: Scene) -> None:
+    await scene.sender()
+    await scene.sender()
+    assert scene.cluster.asked == [("get", ENVELOPE)]
+
+
+async def test_an_event_whose_sender_nobody_knows_fails_and_says_what_to_do(scene: Scene) -> None:
+    scene.organization(defaultSenderRef=None)
+    outcome = await scene.sender()
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "SenderUnknown"
+    assert "Set a default" in outcome.message
+
+
+async def test_an_event_whose_sender_does_not_exist_waits_for_it_and_looks_again(scene: Scene) -> None:
+    scene.office.senders.remove("anna")
+    outcome = await scene.sender()
+    assert outcome == Wait("SenderMissing", "Sender/anna does not exist.")
+    scene.office.senders.put(a_sender())
+    assert isinstance(await scene.sender(), Sender)
+
+
+async def test_a_sender_of_another_organization_is_never_used(scene: Scene) -> None:
+    scene.office.senders.put(a_sender(version=2, organization="other"))
+    outcome = await scene.sender()
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "SenderOfOtherOrganization"
+
+
+async def test_an_api_server_that_is_away_is_no_reason_to_take_the_default_sender(scene: Scene) -> None:
+    scene.cluster.go_away("get", times=1)
+    with pytest.raises(Unavailable):
+        await scene.sender()
+
+
+# -- With which key, into which archive? ------------------------------------------------------------------------
+
+
+async def test_when_all_is_there_the_event_has_a_desk(scene: Scene) -> None:
+    seated = await scene.seat()
+    assert isinstance(seated, Seated)
+    assert seated.token.reveal() == KEY
+    assert (seated.desk.archive.name, seated.desk.sender.name) == ("dms", "anna")
+
+
+async def test_a_suspended_sender_holds_its_events(scene: Scene) -> None:
+    scene.office.senders.put(a_sender(version=2, suspend=True))
+    outcome = await scene.seat()
+    assert outcome == Hold("SenderSuspended", "spec.suspend of Sender/anna is true.")
+
+
+async def test_an_organization_without_an_archive_lets_its_events_wait(scene: Scene) -> None:
+    scene.organization(archiveRef=None)
+    outcome = await scene.seat()
+    assert outcome == Wait("ArchiveMissing", "Organization/acme has no spec.archiveRef.")
+
+
+async def test_an_archive_that_does_not_exist_is_waited_for(scene: Scene) -> None:
+    scene.office.archives.remove("dms")
+    outcome = await scene.seat()
+    assert outcome == Wait("ArchiveMissing", "Archive/dms does not exist.")
+
+
+async def test_a_key_that_is_not_there_needs_a_person(scene: Scene) -> None:
+    del scene.cluster.secrets["anna-key"]
+    outcome = await scene.seat()
+    assert isinstance(outcome, NeedConsent)
+    assert outcome.reason == "KeyMissing"
+
+
+async def test_an_archive_that_cannot_be_opened_is_waited_for_in_its_own_words(scene: Scene) -> None:
+    scene.office.archives.put(an_archive(version=2, generation=2, filesystem={"root": "relative"}))
+    outcome = await scene.seat()
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "ArchiveNotReady"
+    assert outcome.message.startswith("Archive/dms: ")
+
+
+async def test_what_the_desk_files_is_counted_for_its_archive(scene: Scene) -> None:
+    seated = await scene.seat()
+    assert isinstance(seated, Seated)
+    scene.cluster.put(an_archive())
+    seated.desk.archived_bytes(42)
+    await scene.doors.write_bytes(an_archive())
+    assert scene.cluster.status(type(an_archive()), "dms")["bytesTotal"] == 42
