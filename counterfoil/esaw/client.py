@@ -14,6 +14,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TypeVar
 from urllib.parse import quote
 
+import httpcore
 import httpx
 
 from counterfoil.clock import Clock
@@ -31,7 +32,7 @@ from counterfoil.esaw.answers import (
     read_version,
 )
 from counterfoil.esaw.exchange import Call, Download, Exchange, Observe
-from counterfoil.esaw.limits import IDLE_EXPIRY, MAX_CONNECTIONS, MAX_IDLE_CONNECTIONS, Bounds
+from counterfoil.esaw.limits import IDLE_EXPIRY, MAX_CONNECTIONS, MAX_IDLE_CONNECTIONS, READ, Bounds
 from counterfoil.esaw.pace import Pace
 from counterfoil.esaw.problems import AnswerUnreadable
 from counterfoil.esaw.token import ApiToken
@@ -149,6 +150,9 @@ def make_http(*, verify: ssl.SSLContext | bool = True, bounds: Bounds | None = N
     not. It keeps no cookies, since one user's session must not speak for another.
     """
     bounds = bounds or Bounds()
+    # There is no setting for it, only this attribute of a public class, for the whole process; a test holds it against
+    # the versions we lock.
+    httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = READ
     limits = httpx.Limits(
         max_connections=MAX_CONNECTIONS,
         max_keepalive_connections=MAX_IDLE_CONNECTIONS,

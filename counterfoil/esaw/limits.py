@@ -42,6 +42,8 @@ VERSION_LENGTH: Final = 64
 """Characters of eSAW's version; a longer text is something else."""
 TOKEN_LENGTH: Final = 4096
 """Characters. 66 today, "length may change"."""
+READ: Final = 256 * KIB
+"""Bytes taken from a connection at once, which is what the event loop offers; in 64 KiB a download costs twice the CPU."""
 MAX_CONNECTIONS: Final = 128
 """Over all organizations; what one may use at once is its ``spec.limits.concurrency``."""
 MAX_IDLE_CONNECTIONS: Final = 32

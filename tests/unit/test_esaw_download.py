@@ -55,6 +55,16 @@ async def test_a_file_arrives_byte_for_byte_with_its_size_and_type() -> None:
     assert bench.ledger.codes == [("download", "200")]
 
 
+async def test_the_connection_is_read_in_large_gulps() -> None:
+    async with (
+        against(answering(bytes(8 * MIB))) as bench,
+        make_http() as http,
+        http.stream("GET", f"{bench.server.url}/Api/v6/file/f1") as answer,
+    ):
+        gulps = [len(part) async for part in answer.aiter_raw()]
+    assert max(gulps) > 128 * 1024
+
+
 async def test_pieces_are_large_enough_to_be_cheap_and_small_enough_for_memory() -> None:
     async with against(answering(bytes(8 * MIB))) as bench, bench.user.download("f1") as file:
         sizes = [len(chunk) async for chunk in file.chunks]
