@@ -416,23 +416,32 @@ async def _aborted(upload: "asyncio.Future[Any]", source: _Source) -> None:
     upload.cancel()
 
 
+def path_style(settings: S3) -> bool:
+    """Whether the bucket goes into the path: asked for, or the only way, since an IP address has no subdomains."""
+    host = urlsplit(settings.endpoint or "").hostname or ""
+    return settings.force_path_style or _IP_ADDRESS.fullmatch(host) is not None
+
+
+def endpoint_of(settings: S3) -> str | None:
+    """Return the endpoint with the bucket in its host name, unless it goes into the path; obstore adds neither."""
+    if settings.endpoint is None or path_style(settings):
+        return settings.endpoint
+    parts = urlsplit(settings.endpoint)
+    return parts._replace(netloc=f"{settings.bucket}.{parts.netloc}").geturl()
+
+
+_IP_ADDRESS = re.compile(r"[0-9.]+|[0-9a-f]*:[0-9a-f:.]*")
+
+
 def _config(settings: S3) -> "S3Config":
-    config: S3Config = {"virtual_hosted_style_request": not settings.force_path_style}
+    config: S3Config = {"virtual_hosted_style_request": not path_style(settings)}
     if settings.region:
         config["region"] = settings.region
-    if settings.endpoint:
-        config["endpoint"] = _endpoint(settings.endpoint, settings)
+    if endpoint := endpoint_of(settings):
+        config["endpoint"] = endpoint
     if settings.server_side_encryption:
         config["server_side_encryption"] = settings.server_side_encryption
     return config
-
-
-def _endpoint(endpoint: str, settings: S3) -> str:
-    """With the bucket in the host name, unless path style is asked for; obstore takes the endpoint as it is."""
-    if settings.force_path_style:
-        return endpoint
-    parts = urlsplit(endpoint)
-    return parts._replace(netloc=f"{settings.bucket}.{parts.netloc}").geturl()
 
 
 def _identity(name: str, settings: S3, credentials: Mapping[str, bytes]) -> "S3CredentialProvider | None":
