@@ -40,6 +40,11 @@ LOOK_SECONDS = 10.0
 VERSION_LOOKS = 6
 """Every so many looks eSAW is asked for its version: once a minute."""
 
+VERSION_SECONDS = 15.0
+"""Longest time to wait for that; a look must not hold up the next one."""
+
+_BASIC_ADVICE = "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out."
+
 _ENVELOPE_QUERY = "envelopeId=##EnvelopeId##&action=##Action##"
 _WORKSTEP_QUERY = (
     "envelopeId=##EnvelopeId##&action=##EventType##&workstepId=##WorkstepId##&source=##Source##&time=##Time##"
@@ -87,9 +92,8 @@ class Organizations:
         tokens, hashes = await self._tokens(organization)
         basic, basic_hash = await self._basic_auth(organization)
         reachable, version = await self._reachable(organization)
-        ready = next(
-            (each for each in (tokens, basic, self._archive(organization)) if each.truth != "True"), OK
-        )
+        findings = (tokens, basic, self._archive(organization), self._sender(organization))
+        ready = next((each for each in findings if each.truth != "True"), OK)
         status = msgspec.structs.replace(
             organization.status,
             observed_generation=organization.metadata.generation,
@@ -115,11 +119,11 @@ class Organizations:
             try:
                 hashes.append(token_hash((await self._secrets.value(ref.name, ref.key)).strip()))
             except SecretMissing as missing:
-                trouble = Finding("False", "CallbackTokenMissing", str(missing))
+                advice = "Put a callback token there, or correct spec.callback.tokenSecretRef."
+                trouble = trouble or Finding("False", "CallbackTokenMissing", f"{missing} {advice}")
             except TokenRefused as weak:
-                trouble = Finding(
-                    "False", "CallbackTokenRefused", f"Secret/{ref.name}, key {ref.key!r}: {weak}"
-                )
+                message = f"Secret/{ref.name}, key {ref.key!r}: {weak}. Put another token there."
+                trouble = trouble or Finding("False", "CallbackTokenRefused", message)
         return trouble or OK, tuple(dict.fromkeys(hashes))
 
     async def _basic_auth(self, organization: Organization) -> tuple[Finding, str | None]:
@@ -129,11 +133,16 @@ class Organizations:
         try:
             username = (await self._secrets.value(ref.name, "username")).decode()
             password = (await self._secrets.value(ref.name, "password")).decode()
-        except (SecretMissing, UnicodeDecodeError) as wrong:
-            # The old hash stays: a lock whose key was lost does not open by itself.
-            message = str(wrong) if isinstance(wrong, SecretMissing) else f"Secret/{ref.name} is not UTF-8."
-            return Finding("False", "BasicAuthMissing", message), organization.status.basic_auth_hash
-        return OK, await asyncio.to_thread(self._basic_hash, organization, username, password)
+            return OK, await asyncio.to_thread(self._basic_hash, organization, username, password)
+        except SecretMissing as missing:
+            trouble = Finding("False", "BasicAuthMissing", f"{missing} {_BASIC_ADVICE}")
+        except UnicodeDecodeError:
+            message = f"Secret/{ref.name}: username and password have to be UTF-8. {_BASIC_ADVICE}"
+            trouble = Finding("False", "BasicAuthRefused", message)
+        except TokenRefused as refused:
+            trouble = Finding("False", "BasicAuthRefused", f"Secret/{ref.name}: {refused}. {_BASIC_ADVICE}")
+        # The old hash stays: a lock whose key was lost does not open by itself. Without one nobody is let in at all.
+        return trouble, organization.status.basic_auth_hash
 
     def _basic_hash(self, organization: Organization, username: str, password: str) -> str:
         """Hash anew only what changed: the hash is salted, and each new salt would be a write."""
@@ -168,14 +177,30 @@ class Organizations:
         ref = organization.spec.archive_ref
         if ref is None:
             archives = any(rule.handling is Handling.ARCHIVE for rule in organization.spec.actions)
-            return Finding("False", "ArchiveMissing", "spec.archiveRef is not set.") if archives else OK
+            unset = Finding(
+                "False", "ArchiveMissing", "spec.archiveRef is not set. Let it name the Archive to use."
+            )
+            return unset if archives else OK
         archive = self._office.archives.get(ref.name)
         if archive is None:
-            return Finding("False", "ArchiveMissing", f"Archive/{ref.name} does not exist.")
+            message = f"Archive/{ref.name} does not exist. Create it, or correct spec.archiveRef."
+            return Finding("False", "ArchiveMissing", message)
         if not is_true(archive.status.conditions, "Ready"):
-            return Finding(
-                "False", "ArchiveNotReady", f"Archive/{ref.name} is not ready; its status says why."
-            )
+            message = f"Archive/{ref.name} is not ready; its condition Ready says why and what to do."
+            return Finding("False", "ArchiveNotReady", message)
+        return OK
+
+    def _sender(self, organization: Organization) -> Finding:
+        ref = organization.spec.default_sender_ref
+        if ref is None:
+            return OK
+        sender = self._office.senders.get(ref.name)
+        if sender is None:
+            message = f"Sender/{ref.name} does not exist. Create it, or correct spec.defaultSenderRef."
+            return Finding("False", "SenderMissing", message)
+        if sender.spec.organization_ref.name != organization.name:
+            message = f"Sender/{ref.name} belongs to another Organization. Correct spec.defaultSenderRef."
+            return Finding("False", "SenderOfOtherOrganization", message)
         return OK
 
     def _urls(self, organization: Organization) -> CallbackURLs:
