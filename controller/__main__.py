@@ -174,10 +174,12 @@ async def _work(
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.grace.total_seconds()):
                 await manager.schedule.drained()
-    kopf_stop.set()
     for task in (*tasks, ready, stopping):
         task.cancel()
-    results = await asyncio.gather(watching, *tasks, return_exceptions=True)
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    # Last, because kopf cancels whatever still runs when it ends, and takes the errors of that for its own.
+    kopf_stop.set()
+    results += await asyncio.gather(watching, return_exceptions=True)
     await manager.doors.close()
     broken = [each for each in results if isinstance(each, Exception)]
     for problem in broken:

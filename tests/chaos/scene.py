@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from counterfoil.archives.names import HASHES_NAME
 from counterfoil.cluster import Cluster, connect
@@ -35,11 +35,13 @@ PAUSE_SECONDS = 0.05
 BUCKET = "contracts"
 
 
-async def eventually(
-    what: Callable[[], T | None] | Callable[[], Awaitable[T | None]], *, within: float = PATIENCE_SECONDS
-) -> T:
+@overload
+async def eventually(what: Callable[[], Awaitable[T | None]], *, within: float = ...) -> T: ...
+@overload
+async def eventually(what: Callable[[], T | None], *, within: float = ...) -> T: ...
+async def eventually(what: Callable[[], Any], *, within: float = PATIENCE_SECONDS) -> Any:
     """Ask until the answer is true or the time is over; return the answer."""
-    seen: T | None = None
+    seen = None
     try:
         async with asyncio.timeout(within):
             while not seen:
@@ -49,7 +51,6 @@ async def eventually(
                     await asyncio.sleep(PAUSE_SECONDS)
     except TimeoutError:
         raise AssertionError(f"it was not so within {within:.0f} s; the last answer was {seen!r}") from None
-    assert seen
     return seen
 
 
@@ -73,6 +74,8 @@ class Scene:
     ticks: Ticks
     api: Proxy
     """The controller's way to the API server."""
+    ways: list[Proxy]
+    """All such ways, of other controllers too."""
     esaw: Proxy
     """Its way to eSAW."""
     shelf: Shelf
@@ -106,7 +109,8 @@ class Scene:
 
     async def way_to_api(self) -> Proxy:
         """One more proxy before the API server."""
-        return await self.exits.enter_async_context(_before(self.stage.plane, self.ticks))
+        self.ways.append(await self.exits.enter_async_context(_before(self.stage.plane, self.ticks)))
+        return self.ways[-1]
 
     async def _kubeconfig(self, name: str, way: Proxy) -> Path:
         real = json.loads(
@@ -117,6 +121,11 @@ class Scene:
         path.write_text(json.dumps(real))
         path.chmod(0o600)
         return path
+
+    async def receivers(self, number: int) -> list[str]:
+        """Start some receivers; the addresses of their callbacks, without the question mark and what follows."""
+        started = await asyncio.gather(*(self.stage.receiver(f"receiver-{each}") for each in range(number)))
+        return [self.stage.callback_url("acme", each).partition("?")[0] for each in started]
 
     # Envelopes and events
 
@@ -208,8 +217,7 @@ class Scene:
 
     def stored_at(self, where: Where, name: str) -> int:
         """When the API server stored the first such status of an event."""
-        patches = self.api.seen(lambda each: where(each) and f"/{name}/" in each.path and each.came_true)
-        return min(each.answered for each in patches)
+        return min(each.answered for way in self.ways for each in way.seen(where) if each.stored(name))
 
 
 @asynccontextmanager
@@ -222,11 +230,13 @@ async def opened(
         built = await exits.enter_async_context(stage(plane, folder, namespace=namespace))
         cluster = await exits.enter_async_context(connect(namespace=namespace, kubeconfig=plane.kubeconfig))
         anna = built.esaw.add_user(email="anna@example.com", given_name="Anna", surname="Kofler")
+        api = await exits.enter_async_context(_before(plane, ticks))
         scene = Scene(
             stage=built,
             cluster=cluster,
             ticks=ticks,
-            api=await exits.enter_async_context(_before(plane, ticks)),
+            api=api,
+            ways=[api],
             esaw=await exits.enter_async_context(Proxy(built.esaw.url, ticks=ticks)),
             shelf=_shelf(folder, namespace, s3),
             anna=anna,
