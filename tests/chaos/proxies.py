@@ -74,10 +74,9 @@ class Passage:
         """Whether it is a watch of the Kubernetes API."""
         return "watch=true" in self.query
 
-    @property
-    def came_true(self) -> bool:
-        """Whether the server did it."""
-        return 200 <= self.status < 300
+    def stored(self, name: str) -> bool:
+        """Whether it is a write to the object of this name, and the API server did it."""
+        return f"/{name}/" in f"{self.path}/" and self.method != "GET" and 200 <= self.status < 300
 
 
 Where = Callable[[Passage], bool]
@@ -292,6 +291,11 @@ def operation_of(passage: Passage) -> str:
         case [*_, call]:
             return call
     return ""
+
+
+def of_file(file_id: str) -> Where:
+    """The download of one file."""
+    return lambda passage: passage.path.endswith(f"/file/{file_id}")
 
 
 def watches(plural: str) -> Where:

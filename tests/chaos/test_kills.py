@@ -14,7 +14,7 @@ import pytest
 from sandbox.controlplane.plane import ControlPlane
 from sandbox.s3 import S3Server
 from sandbox.stage import Process
-from tests.chaos.proxies import Cut, Moment, Passage, Proxy, Where, asks, stores
+from tests.chaos.proxies import Cut, Moment, Passage, Proxy, Where, asks, of_file, stores
 from tests.chaos.scene import Scene, eventually, kills, opened
 
 MIB = 1024 * 1024
@@ -176,11 +176,6 @@ async def test_a_controller_killed_while_it_writes_a_file_leaves_nothing_of_it_b
 
     await scene.holds(event)
     assert begun
-
-
-def of_file(file_id: str) -> Where:
-    """The download of one file."""
-    return lambda each: each.path.endswith(f"/file/{file_id}")
 
 
 async def test_a_controller_killed_at_every_boundary_in_turn_still_comes_to_the_end(victim: Victim) -> None:

@@ -1,0 +1,59 @@
+"""
+ESAW calling, and calling again: many callbacks at once, with what was answered to each.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import httpx
+
+
+class Answer(NamedTuple):
+    """What the receiver said to one callback."""
+
+    envelope: str
+    status: int
+    """0: nothing, the connection broke."""
+    retry_after: str | None
+    asked_at: float
+    """Of the event loop's clock."""
+
+
+class Caller:
+    """Calls receivers in turn."""
+
+    def __init__(self, http: httpx.AsyncClient, addresses: Sequence[str]) -> None:
+        self._http = http
+        self._addresses = itertools.cycle(addresses)
+
+    async def call(self, envelope: str, action: str = "envelopeFinished") -> Answer:
+        """Call once."""
+        asked_at = asyncio.get_running_loop().time()
+        try:
+            answer = await self._http.get(
+                next(self._addresses), params={"envelopeId": envelope, "action": action}
+            )
+        except httpx.TransportError:
+            return Answer(envelope, 0, None, asked_at)
+        return Answer(envelope, answer.status_code, answer.headers.get("Retry-After"), asked_at)
+
+    async def call_about(self, envelopes: Iterable[str], *, at_once: int) -> list[Answer]:
+        """Call about each of them, so many at the same time."""
+        waiting = iter(envelopes)
+
+        async def one_after_the_other() -> list[Answer]:
+            return [await self.call(envelope) for envelope in waiting]
+
+        done = await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
+        return list(itertools.chain.from_iterable(done))
+
+
+@asynccontextmanager
+async def calling(addresses: Sequence[str]) -> AsyncIterator[Caller]:
+    """Open the way to some receivers."""
+    limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
+    async with httpx.AsyncClient(trust_env=False, timeout=30, limits=limits) as http:
+        yield Caller(http, addresses)
