@@ -1,0 +1,247 @@
+"""
+Sealing: a sender's API token goes in, bytes that only this installation can open come out; and back (rule 7).
+
+A sealed token is ``version ‖ length of key id ‖ key id ‖ nonce ‖ ciphertext``: one byte (1), one byte, so many bytes of
+ASCII, 12 random bytes, AES-256-GCM with its 16-byte tag. Its additional data is ``namespace/name/userId`` of the Sender,
+none of which can hold a slash, so a Secret that was copied to another Sender does not open.
+
+The keys are files in a folder (a mounted Secret), one per key id, 32 random bytes in base64 each. The last name in sort
+order seals, all open; a changed folder is noticed by the next call. What the pages hand to browsers is sealed too, with
+keys derived from these, so that every replica can open it. Nothing here talks to a cluster, and no error shows a value.
+"""
+
+import base64
+import binascii
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from counterfoil.esaw.token import ApiToken
+from counterfoil.resources import Sender
+
+log = logging.getLogger(__name__)
+
+VERSION: Final = 1
+KEY_BYTES: Final = 32
+NONCE_BYTES: Final = 12
+TAG_BYTES: Final = 16
+KEY_FILE_BYTES: Final = 1024
+"""A key file has 44 characters; of a larger one no more than this is read."""
+
+SECRET_TYPE: Final = "counterfoil.dev/sealed-token"  # noqa: S105 - the type of a Secret
+SECRET_KEY: Final = "token"  # noqa: S105 - the name of a key in a Secret
+
+_KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+ADVICE: Final = "Make one with `openssl rand -base64 32`."
+
+
+class SealingKeysInvalid(Exception):
+    """The folder of sealing keys can't be used; the message names the folder or file and what to do, never a key."""
+
+
+class SealBroken(Exception):
+    """What is sealed does not open: changed, cut, or sealed for somebody else."""
+
+
+class SealKeyUnknown(Exception):
+    """What is sealed names a key that is not in the folder. ``key_id`` is its name."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(
+            f"It is sealed with the key {key_id!r}, which is not among the sealing keys. Put that key's file back."
+        )
+        self.key_id = key_id
+
+
+class Sealed(NamedTuple):
+    """A sealed token, and the id of the key that it is sealed with."""
+
+    key_id: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """What was in the folder: keys by id, and how the folder looked."""
+
+    by_id: Mapping[str, bytes]
+    stamp: object
+
+    @property
+    def newest(self) -> str:
+        return max(self.by_id)
+
+    def __repr__(self) -> str:
+        return f"<sealing keys {sorted(self.by_id)}>"
+
+
+class Sealing:
+    """Seals and opens with the keys of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the keys. Raises ``SealingKeysInvalid``."""
+        self._folder = folder
+        self._keys = _read(folder)
+        self._refused: object = None
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """The ids of all keys, the one that seals last."""
+        return tuple(sorted(self._current().by_id))
+
+    @property
+    def newest(self) -> str:
+        """The id of the key that seals."""
+        return self._current().newest
+
+    def seal(self, token: ApiToken, namespace: str, sender: Sender) -> Sealed:
+        """Seal a token for one Sender, with the newest key."""
+        keys = self._current()
+        data = _seal(keys.by_id[keys.newest], keys.newest, token.reveal().encode(), _owner(namespace, sender))
+        return Sealed(keys.newest, data)
+
+    def open(self, data: bytes, namespace: str, sender: Sender) -> ApiToken:
+        """Open what was sealed for this Sender. Raises ``SealBroken`` and ``SealKeyUnknown``."""
+        plain = _open(self._key(key_id_of(data)), data, _owner(namespace, sender))
+        try:
+            return ApiToken.parse(plain)
+        except ValueError as reason:
+            raise SealBroken(f"What was sealed is no API token: {reason}.") from None
+
+    def seal_for(self, purpose: str, plain: bytes) -> bytes:
+        """Seal something short-lived that goes through other hands, with a key derived for this purpose."""
+        keys = self._current()
+        return _seal(_derived(keys.by_id[keys.newest], purpose), keys.newest, plain, purpose.encode())
+
+    def open_for(self, purpose: str, data: bytes) -> bytes:
+        """Open what ``seal_for`` sealed for the same purpose. Raises ``SealBroken`` and ``SealKeyUnknown``."""
+        return _open(_derived(self._key(key_id_of(data)), purpose), data, purpose.encode())
+
+    def trouble(self) -> str | None:
+        """Say why the folder as it is now can't be used, or None; for readiness."""
+        try:
+            _read(self._folder)
+        except SealingKeysInvalid as invalid:
+            return str(invalid)
+        return None
+
+    def _key(self, key_id: str) -> bytes:
+        key = self._current().by_id.get(key_id)
+        if key is None:
+            raise SealKeyUnknown(key_id)
+        return key
+
+    def _current(self) -> _Keys:
+        """Return the keys as they are in the folder now; while it can't be used, as they were before."""
+        stamp = _stamp(self._folder)
+        if stamp not in (self._keys.stamp, self._refused):
+            try:
+                self._keys = _read(self._folder)
+                log.info("the sealing keys changed; %s seals now", self._keys.newest)
+            except SealingKeysInvalid as invalid:
+                self._refused = stamp
+                log.error("the sealing keys are as they were, since the new ones are bad: %s", invalid)  # noqa: TRY400 - the message says it all
+        return self._keys
+
+
+def key_id_of(data: bytes) -> str:
+    """Return the id of the key that something is sealed with. Raises ``SealBroken`` for what can't have been sealed."""
+    if len(data) < 2 or data[0] != VERSION:
+        raise SealBroken("It is not sealed, or by a newer version of Counterfoil.")
+    length = data[1]
+    name = data[2 : 2 + length]
+    if len(data) < 2 + length + NONCE_BYTES + TAG_BYTES or not name.isascii():
+        raise SealBroken("It was cut or changed after it was sealed.")
+    key_id = name.decode("ascii")
+    if _KEY_ID.fullmatch(key_id) is None:
+        raise SealBroken("It was changed after it was sealed.")
+    return key_id
+
+
+def _owner(namespace: str, sender: Sender) -> bytes:
+    return f"{namespace}/{sender.name}/{sender.spec.user_id}".encode()
+
+
+def _seal(key: bytes, key_id: str, plain: bytes, bound_to: bytes) -> bytes:
+    nonce = os.urandom(NONCE_BYTES)
+    header = bytes((VERSION, len(key_id))) + key_id.encode("ascii")
+    return header + nonce + AESGCM(key).encrypt(nonce, plain, bound_to)
+
+
+def _open(key: bytes, data: bytes, bound_to: bytes) -> bytes:
+    start = 2 + data[1]
+    nonce, ciphertext = data[start : start + NONCE_BYTES], data[start + NONCE_BYTES :]
+    try:
+        return AESGCM(key).decrypt(nonce, ciphertext, bound_to)
+    except InvalidTag:
+        raise SealBroken("It was changed after it was sealed, or was sealed for another Sender.") from None
+
+
+def _derived(key: bytes, purpose: str) -> bytes:
+    return HKDF(SHA256(), length=KEY_BYTES, salt=None, info=f"counterfoil {purpose}".encode()).derive(key)
+
+
+def _files(folder: Path) -> list[os.DirEntry[str]]:
+    """List the key files. A mounted Secret has entries of its own besides, as ``..data``; an editor may, too."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                (each for each in entries if not each.name.startswith(".")), key=lambda each: each.name
+            )
+    except OSError as trouble:
+        raise SealingKeysInvalid(
+            f"{folder}: the folder of sealing keys can't be read ({trouble.strerror}). "
+            "Correct COUNTERFOIL_SEALING_KEYS, or mount the Secret there."
+        ) from None
+
+
+def _stamp(folder: Path) -> object:
+    """How the folder looks; a new key, a removed one and a new content all look different."""
+    try:
+        seen = [(each.name, each.stat()) for each in _files(folder)]
+    except (SealingKeysInvalid, OSError):
+        return "unreadable"
+    return tuple((name, stat.st_ino, stat.st_mtime_ns, stat.st_size) for name, stat in seen)
+
+
+def _read(folder: Path) -> _Keys:
+    # The stamp first: a change in between is then seen by the next call.
+    stamp = _stamp(folder)
+    keys = {each.name: _read_key(each) for each in _files(folder)}
+    if not keys:
+        raise SealingKeysInvalid(f"{folder}: there is no sealing key. Put one file per key there. {ADVICE}")
+    return _Keys(keys, stamp)
+
+
+def _read_key(entry: os.DirEntry[str]) -> bytes:
+    path = Path(entry.path)
+    if _KEY_ID.fullmatch(entry.name) is None:
+        raise SealingKeysInvalid(
+            f"{path}: the name of a sealing key is a letter or digit, then at most 62 letters, digits, dots, - and _."
+        )
+    try:
+        with path.open("rb") as file:
+            text = file.read(KEY_FILE_BYTES)
+    except OSError as trouble:
+        raise SealingKeysInvalid(f"{path}: the sealing key can't be read ({trouble.strerror}).") from None
+    try:
+        key = base64.b64decode(text.strip(), validate=True)
+    except binascii.Error:
+        raise SealingKeysInvalid(
+            f"{path}: a sealing key is {KEY_BYTES} bytes in base64; this is no base64. {ADVICE}"
+        ) from None
+    if len(key) != KEY_BYTES:
+        raise SealingKeysInvalid(
+            f"{path}: a sealing key is {KEY_BYTES} bytes in base64; these are {len(key)}. {ADVICE}"
+        )
+    return key

@@ -1,0 +1,207 @@
+"""Sealing: only the right Sender's token opens, with any key that is there, and nothing ever shows a value."""
+
+import base64
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from counterfoil.esaw import ApiToken
+from counterfoil.resources import Ref, Sender
+from counterfoil.resources.base import Metadata
+from counterfoil.resources.sender import SenderSpec
+from counterfoil.sealing import KEY_BYTES, SealBroken, Sealing, SealingKeysInvalid, SealKeyUnknown, key_id_of
+
+TOKEN = ApiToken.parse("A1b2" * 16)
+
+
+def a_sender(name: str = "anna", user_id: str = "7a0f9b9e-0000-4000-8000-000000000001") -> Sender:
+    return Sender(
+        metadata=Metadata(name=name), spec=SenderSpec(organization_ref=Ref(name="acme"), user_id=user_id)
+    )
+
+
+def put_key(folder: Path, key_id: str, key: bytes | None = None) -> None:
+    (folder / key_id).write_bytes(base64.b64encode(key or os.urandom(KEY_BYTES)) + b"\n")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    put_key(tmp_path, "2026-01")
+    return tmp_path
+
+
+@pytest.fixture
+def sealing(folder: Path) -> Sealing:
+    return Sealing(folder)
+
+
+def test_what_was_sealed_opens_again(sealing: Sealing) -> None:
+    sealed = sealing.seal(TOKEN, "contracts", a_sender())
+
+    assert sealed.key_id == key_id_of(sealed.data) == "2026-01"
+    assert TOKEN.reveal().encode() not in sealed.data
+    assert sealing.open(sealed.data, "contracts", a_sender()) == TOKEN
+
+
+def test_the_same_token_never_looks_the_same_twice(sealing: Sealing) -> None:
+    assert len({sealing.seal(TOKEN, "contracts", a_sender()).data for _ in range(50)}) == 50
+
+
+@pytest.mark.parametrize(
+    ("namespace", "other"),
+    [
+        ("contracts", a_sender("bruno")),
+        ("contracts", a_sender(user_id="7a0f9b9e-0000-4000-8000-000000000002")),
+        ("elsewhere", a_sender()),
+    ],
+)
+def test_a_copied_secret_does_not_open_for_another_name_user_or_namespace(
+    sealing: Sealing, namespace: str, other: Sender
+) -> None:
+    sealed = sealing.seal(TOKEN, "contracts", a_sender())
+
+    with pytest.raises(SealBroken):
+        sealing.open(sealed.data, namespace, other)
+
+
+def test_a_change_of_any_single_byte_is_noticed(sealing: Sealing) -> None:
+    sealed = sealing.seal(TOKEN, "contracts", a_sender()).data
+
+    for place in range(len(sealed)):
+        changed = bytearray(sealed)
+        changed[place] ^= 0x01
+        with pytest.raises((SealBroken, SealKeyUnknown)):
+            sealing.open(bytes(changed), "contracts", a_sender())
+
+
+def test_nothing_that_was_cut_or_lengthened_opens(sealing: Sealing) -> None:
+    sealed = sealing.seal(TOKEN, "contracts", a_sender()).data
+
+    for wrong in [*(sealed[:length] for length in range(len(sealed))), sealed + b"x"]:
+        with pytest.raises((SealBroken, SealKeyUnknown)):
+            sealing.open(wrong, "contracts", a_sender())
+
+
+def test_the_last_name_seals_and_all_open(folder: Path) -> None:
+    old = Sealing(folder).seal(TOKEN, "contracts", a_sender())
+    put_key(folder, "2026-07")
+    sealing = Sealing(folder)
+
+    new = sealing.seal(TOKEN, "contracts", a_sender())
+
+    assert (old.key_id, new.key_id) == ("2026-01", "2026-07")
+    assert sealing.key_ids == ("2026-01", "2026-07")
+    assert sealing.open(old.data, "contracts", a_sender()) == TOKEN
+    assert sealing.open(new.data, "contracts", a_sender()) == TOKEN
+
+
+def test_a_changed_folder_counts_at_once(folder: Path, sealing: Sealing) -> None:
+    put_key(folder, "2026-07")
+
+    assert sealing.seal(TOKEN, "contracts", a_sender()).key_id == "2026-07"
+
+
+def test_a_mounted_secret_that_is_swapped_as_kubernetes_does_it_counts_at_once(tmp_path: Path) -> None:
+    for number, key_id in ((1, "a"), (2, "b")):
+        (tmp_path / f"..2026_{number}").mkdir()
+        put_key(tmp_path / f"..2026_{number}", key_id)
+        put_key(tmp_path / f"..2026_{number}", "first", b"\1" * KEY_BYTES)
+    (tmp_path / "..data").symlink_to("..2026_1")
+    (tmp_path / "a").symlink_to("..data/a")
+    sealing = Sealing(tmp_path)
+    assert sealing.key_ids == ("a",)
+
+    (tmp_path / "..data_tmp").symlink_to("..2026_2")
+    (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+    (tmp_path / "b").symlink_to("..data/b")
+    (tmp_path / "a").unlink()
+
+    assert sealing.key_ids == ("b",)
+
+
+def test_a_key_that_is_gone_is_named(folder: Path, sealing: Sealing) -> None:
+    sealed = sealing.seal(TOKEN, "contracts", a_sender())
+    put_key(folder, "2026-07")
+    (folder / "2026-01").unlink()
+
+    with pytest.raises(SealKeyUnknown, match="2026-01"):
+        sealing.open(sealed.data, "contracts", a_sender())
+
+
+def test_while_the_new_keys_are_bad_the_old_ones_stay_in_use(
+    folder: Path, sealing: Sealing, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "2026-07").write_text("not base64!")
+
+    with caplog.at_level(logging.ERROR):
+        assert sealing.seal(TOKEN, "contracts", a_sender()).key_id == "2026-01"
+        assert sealing.newest == "2026-01"
+
+    assert len(caplog.records) == 1, "said once, not at every call"
+    assert "2026-07" in (sealing.trouble() or "")
+
+
+def test_readiness_has_nothing_to_say_about_good_keys(sealing: Sealing) -> None:
+    assert sealing.trouble() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("k1", base64.b64encode(bytes(31)), "these are 31"),
+        ("k1", base64.b64encode(bytes(33)), "these are 33"),
+        ("k1", b"", "these are 0"),
+        ("k1", b"*" * 44, "no base64"),
+        ("k1", b"\xff" * 32, "no base64"),
+        ("bad name", base64.b64encode(bytes(32)), "the name of a sealing key"),
+        ("k" * 64, base64.b64encode(bytes(32)), "the name of a sealing key"),
+    ],
+)
+def test_a_bad_key_file_is_named_with_what_is_wrong(
+    tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(SealingKeysInvalid, match=says) as refused:
+        Sealing(tmp_path)
+
+    assert name in str(refused.value)
+
+
+def test_an_empty_folder_and_a_missing_one_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(SealingKeysInvalid, match="openssl rand"):
+        Sealing(tmp_path)
+    with pytest.raises(SealingKeysInvalid, match="COUNTERFOIL_SEALING_KEYS"):
+        Sealing(tmp_path / "nowhere")
+
+
+def test_a_folder_among_the_keys_is_an_error_that_names_it(folder: Path) -> None:
+    (folder / "lost+found").mkdir()
+    with pytest.raises(SealingKeysInvalid, match="lost"):
+        Sealing(folder)
+
+
+def test_no_error_and_no_text_shows_a_key_or_a_token(tmp_path: Path) -> None:
+    key = os.urandom(31)
+    put_key(tmp_path, "k1", key)
+    with pytest.raises(SealingKeysInvalid) as refused:
+        Sealing(tmp_path)
+    assert base64.b64encode(key).decode() not in str(refused.value)
+
+    put_key(tmp_path, "k1")
+    sealing = Sealing(tmp_path)
+    shown = f"{sealing!r}{sealing.__dict__!r}"
+    assert (tmp_path / "k1").read_text().strip() not in shown
+    assert TOKEN.reveal() not in repr(sealing.seal(TOKEN, "contracts", a_sender()))
+
+
+def test_what_is_sealed_for_one_purpose_opens_for_no_other(sealing: Sealing) -> None:
+    sealed = sealing.seal_for("flow", b"state")
+
+    assert sealing.open_for("flow", sealed) == b"state"
+    with pytest.raises(SealBroken):
+        sealing.open_for("session", sealed)
+    with pytest.raises(SealBroken):
+        sealing.open(sealed, "contracts", a_sender())
