@@ -85,8 +85,10 @@ class FilesystemDoor:
                 await writing.finish()
                 await in_thread(draft.publish)
         finally:
-            await writing.abandon()
-            await in_thread(draft.end)
+            try:
+                await writing.abandon()
+            finally:
+                await in_thread(draft.end)
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
         """Yield a file block by block, from the disk where the kernel lets go of its cache. Raises ``Absent``."""

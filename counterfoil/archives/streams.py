@@ -60,9 +60,9 @@ class Behind:
             self._running = None
 
     async def abandon(self) -> None:
-        """Wait until nothing runs any more, whatever became of it."""
+        """Wait until nothing runs any more, whatever became of it, and even when cancelled meanwhile."""
         if self._running is not None:
-            await asyncio.wait([self._running])
+            await _end_of(self._running)
             self._running.exception()
             self._running = None
 
@@ -107,16 +107,19 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     Otherwise the cleaning up would run beside work that is still going on.
     """
     running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
-    cancelled: asyncio.CancelledError | None = None
+    await _end_of(running)
+    return running.result()
+
+
+async def _end_of(running: "asyncio.Future[T]") -> None:
+    """Wait for work that can't be interrupted; only then pass on that the caller was cancelled."""
+    request: asyncio.CancelledError | None = None
     while not running.done():
         try:
-            await asyncio.shield(running)
-        except asyncio.CancelledError as request:
-            cancelled = request
-        except Exception:
-            break  # result() below raises it
-    if cancelled is not None:
-        # Asked for, so that an error in it does not count as forgotten.
+            await asyncio.wait([running])
+        except asyncio.CancelledError as cancelled:
+            request = cancelled
+    if request is not None:
+        # Looked at, so that an error in it does not count as forgotten.
         running.exception()
-        raise cancelled
-    return running.result()
+        raise request

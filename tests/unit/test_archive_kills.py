@@ -13,6 +13,7 @@ import pytest
 from counterfoil.archives import open_door
 from counterfoil.archives.filing import verify
 from counterfoil.archives.manifest import Manifest
+from counterfoil.archives.trouble import ArchiveUnavailable
 from counterfoil.resources.archive import ArchiveSpec
 from tests.unit.archive_parts import a_spec
 from tests.unit.archive_runs import file_envelope, the_content, the_plan
@@ -67,3 +68,16 @@ async def test_a_run_that_was_killed_is_made_whole_by_the_next(tmp_path: Path, s
 
 async def test_a_run_that_takes_all_its_steps_is_not_killed(tmp_path: Path) -> None:
     assert await run_until(STEPS, a_spec(root=str(tmp_path))) == 0
+
+
+async def test_two_runs_at_once_leave_what_one_would(tmp_path: Path) -> None:
+    spec = a_spec(root=str(tmp_path))
+    door = await open_door("dms", spec, {})
+
+    # Only one worker per envelope is the rule; a run that sweeps away the other's unfinished file may make it fail.
+    endings = await asyncio.gather(*(file_envelope(door, spec) for _ in range(2)), return_exceptions=True)
+
+    assert all(isinstance(each, str | ArchiveUnavailable) for each in endings)
+    assert_nothing_is_half(tmp_path, spec)
+    await file_envelope(door, spec)
+    assert await verify(door, the_plan(spec).folder) == []

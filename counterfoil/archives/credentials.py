@@ -1,0 +1,49 @@
+"""
+What the Secret of an Archive says: texts by key, checked before anything is sent with them.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from counterfoil.archives.trouble import SettingsInvalid
+from counterfoil.resources.base import Ref
+
+_NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Credentials:
+    """The Secret of one Archive; an Archive without one has none of the keys."""
+
+    def __init__(self, archive: str, ref: Ref | None, content: Mapping[str, bytes]) -> None:
+        """Take ``content`` as it is in the Secret that ``ref`` names."""
+        self._archive = archive
+        self._content = {} if ref is None else content
+        self.secret = "its Secret" if ref is None else f"Secret `{ref.name}`"
+
+    def line(self, key: str) -> str | None:
+        """Return a text of one line, without the line end that editors add; None when it is missing or empty."""
+        text = self._text(key).rstrip("\r\n")
+        if _NOT_IN_A_LINE.search(text):
+            raise SettingsInvalid(f"Archive/{self._archive}: `{key}` in {self.secret} is no single line of text.")
+        return text or None
+
+    def needed(self, key: str) -> str:
+        """Return a text of one line that must be there. Raises ``SettingsInvalid``."""
+        text = self.line(key)
+        if text is None:
+            raise SettingsInvalid(f"Archive/{self._archive}: {self.secret} has no `{key}`.")
+        return text
+
+    def block(self, key: str) -> str | None:
+        """Return a text of several lines as it is; None when it is missing or empty."""
+        return self._text(key).strip() or None
+
+    def has(self, keys: Iterable[str]) -> bool:
+        """Tell whether any of these is there."""
+        return any(self._content.get(key) for key in keys)
+
+    def _text(self, key: str) -> str:
+        try:
+            return self._content.get(key, b"").decode()
+        except UnicodeDecodeError as error:
+            raise SettingsInvalid(f"Archive/{self._archive}: `{key}` in {self.secret} is no text.") from error
