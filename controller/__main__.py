@@ -43,6 +43,8 @@ from counterfoil.esaw.client import make_http
 from counterfoil.health import private_server
 from counterfoil.logs import configure
 from counterfoil.metrics import Metrics
+from counterfoil.resources import Sender
+from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import ControllerSettings, load
 
 _log = logging.getLogger("controller")
@@ -55,17 +57,22 @@ def main() -> int:
     """Run the controller; return the exit status."""
     settings = load(ControllerSettings, sys.argv[1:], os.environ)
     configure(settings.log_level, settings.log_format)
+    try:
+        sealing = Sealing(settings.sealing_keys) if settings.sealing_keys is not None else None
+    except SealingKeysInvalid as invalid:
+        _log.critical("the controller can't start: %s", invalid)
+        return 1
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(settings))
+        return runner.run(run(settings, sealing))
 
 
-async def run(settings: ControllerSettings) -> int:
+async def run(settings: ControllerSettings, sealing: Sealing | None) -> int:
     """Run until SIGTERM or SIGINT; return the exit status."""
     metrics = Metrics(CollectorRegistry(), version=__version__)
     observe = partial(_count_request, metrics)
     async with connect(namespace=settings.namespace, observe=observe) as cluster, make_http() as http:
         esaws = Esaws(http, WallClock(), partial(_count_esaw, metrics))
-        manager, background = assemble(settings, cluster, esaws, metrics)
+        manager, background = assemble(settings, cluster, esaws, metrics, sealing)
         try:
             await manager.load(cluster)
         except ApiProblem as problem:
@@ -83,7 +90,7 @@ async def run(settings: ControllerSettings) -> int:
 
 
 def assemble(
-    settings: ControllerSettings, cluster: Cluster, esaws: Esaws, metrics: Metrics
+    settings: ControllerSettings, cluster: Cluster, esaws: Esaws, metrics: Metrics, sealing: Sealing | None
 ) -> tuple[Manager, list[Coroutine[Any, Any, None]]]:
     """Build everything; return the manager and what has to run beside kopf."""
     clock = WallClock()
@@ -92,7 +99,7 @@ def assemble(
     clerk = Clerk(cluster)
     announcer = Announcer(cluster, clock)
     doors = Doors(cluster, secrets, clock, metrics)
-    keyring = Keyring(cluster, secrets, clock)
+    keyring = Keyring(cluster, secrets, clock, sealing=sealing, consent_url=partial(_consent_url, office))
     reaper = Reaper(cluster=cluster, office=office, clock=clock)
     driver = Driver(
         cluster=cluster,
@@ -191,6 +198,11 @@ async def _schedule_turns(manager: Manager) -> str | None:
     overdue = manager.schedule.overdue_since()
     late = overdue is not None and WallClock().now() - overdue > STUCK
     return "an event is overdue and nobody looks at it" if late else None
+
+
+def _consent_url(office: Office, sender: Sender) -> str | None:
+    organization = office.organizations.get(sender.spec.organization_ref.name)
+    return organization.consent_url(sender.name) if organization is not None else None
 
 
 def _count_request(metrics: Metrics, verb: str, resource: str, status: int) -> None:

@@ -1,8 +1,10 @@
 """
 The senders' API keys: read, verified with eSAW (``whoami``), and given out only when they are known to work.
 
-A Sender's ``Authorized`` condition is the memory of that: it is written when a key is first seen, when another key
-lies in the Secret, and when eSAW refuses one. The key itself stays in the Secret and in this process's memory.
+A key is brought by its user (``spec.tokenSecretRef``), or was obtained by consent and lies sealed in the Secret named
+like the Sender. A Sender's ``Authorized`` condition is the memory of whether it works: it is written when a key is first
+seen, when another key lies in the Secret, and when eSAW refuses one. The key itself stays in the Secret and in this
+process's memory.
 
 Workers come with the state of the Sender from when they began; it is the newest one known here that decides.
 """
@@ -11,6 +13,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 
@@ -31,6 +34,7 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.conditions import Truth
+from counterfoil.sealing import SECRET_KEY, SealBroken, Sealing, SealKeyUnknown, key_id_of
 
 RECHECK_SECONDS = 300
 """A key that was refused may be enabled again in eSAW without being changed; so often that is tried."""
@@ -44,16 +48,34 @@ class KeyUnusable(Exception):
         self.reason = reason
 
 
+class Held(NamedTuple):
+    """A key as it lies in its Secret, and the id of the sealing key if it is sealed."""
+
+    token: ApiToken
+    key_id: str | None = None
+
+
 class Keyring:
     """Gives out the keys of senders."""
 
     changed: Callable[[Sender], None]
     """Is told of every new state of a Sender that was written here."""
 
-    def __init__(self, cluster: Cluster, secrets: Secrets, clock: Clock) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        secrets: Secrets,
+        clock: Clock,
+        *,
+        sealing: Sealing | None = None,
+        consent_url: Callable[[Sender], str | None] = lambda sender: None,
+    ) -> None:
+        """Without ``sealing`` only keys can be used that were brought. ``consent_url`` is where a Sender gives a new key."""
         self._cluster = cluster
         self._secrets = secrets
         self._clock = clock
+        self._sealing = sealing
+        self._consent_url = consent_url
         self.changed = lambda sender: None
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._newest: dict[str, Sender] = {}
@@ -69,7 +91,7 @@ class Keyring:
         async with self._locks[sender.name]:
             sender = self._as_known(sender)
             try:
-                token = await self._read(sender)
+                token, key_id = await self._read_newest(sender)
             except KeyUnusable as unusable:
                 await self._write(sender, "False", unusable.reason, str(unusable), sender.status.key)
                 raise
@@ -79,7 +101,7 @@ class Keyring:
                     return token
                 if not self._worth_asking(sender):
                     raise KeyUnusable(authorized.reason, authorized.message)
-            await self._verify(sender, token, esaw)
+            await self._verify(sender, Held(token, key_id), esaw)
             return token
 
     async def refused(self, sender: Sender, token: ApiToken) -> None:
@@ -89,7 +111,7 @@ class Keyring:
             if _fingerprint(sender) in (None, token.fingerprint):
                 self._asked[sender.name] = self._clock.now()
                 await self._write(
-                    sender, "False", "TokenRejected", _rejected(sender), self._described(sender, token)
+                    sender, "False", "TokenRejected", _rejected(sender), self._described(sender, Held(token))
                 )
 
     async def waiting(self, sender: Sender, events: int) -> None:
@@ -113,39 +135,69 @@ class Keyring:
         asked = self._asked.get(sender.name)
         return asked is None or self._clock.now() - asked > timedelta(seconds=RECHECK_SECONDS)
 
-    async def _read(self, sender: Sender) -> ApiToken:
+    async def _read_newest(self, sender: Sender) -> Held:
+        held = await self._read(sender)
+        if _fingerprint(sender) in (None, held.token.fingerprint):
+            return held
+        # Another key than the Sender was last told of: either it is new, or the Secret is and we remember the old one.
+        ref = sender.spec.token_secret_ref
+        self._secrets.forget(ref.name if ref is not None else sender.name)
+        return await self._read(sender)
+
+    async def _read(self, sender: Sender) -> Held:
         ref = sender.spec.token_secret_ref
         if ref is None:
-            raise KeyUnusable("ConsentRequired", f"Sender/{sender.name} has not given its consent yet.")
+            return await self._read_sealed(sender)
         try:
-            return ApiToken.parse(await self._secrets.value(ref.name, ref.key))
+            return Held(ApiToken.parse(await self._secrets.value(ref.name, ref.key)))
         except SecretMissing as missing:
             advice = f"Put the user's API key there, or correct spec.tokenSecretRef of Sender/{sender.name}."
             raise KeyUnusable("KeyMissing", f"{missing} {advice}") from missing
         except ValueError as unreadable:
             raise KeyUnusable("KeyUnreadable", f"Secret/{ref.name}, key {ref.key!r}: {unreadable}") from None
 
-    async def _verify(self, sender: Sender, token: ApiToken, esaw: Esaw) -> None:
+    async def _read_sealed(self, sender: Sender) -> Held:
         try:
-            who = await esaw.as_user(token).whoami()
+            data = await self._secrets.value(sender.name, SECRET_KEY)
+        except SecretMissing as missing:
+            if sender.status.key is None:
+                message = f"Sender/{sender.name} has not given its consent yet."
+                raise KeyUnusable("ConsentRequired", message) from missing
+            raise KeyUnusable(
+                "KeyMissing", f"{missing} The sender has to give its consent again."
+            ) from missing
+        if self._sealing is None:
+            message = "The controller has no sealing keys; set COUNTERFOIL_SEALING_KEYS to the folder that the pages have."
+            raise KeyUnusable("SealingKeysMissing", message)
+        try:
+            return Held(self._sealing.open(data, self._cluster.namespace, sender), key_id_of(data))
+        except SealKeyUnknown as unknown:
+            raise KeyUnusable("SealKeyUnknown", f"Secret/{sender.name}: {unknown}") from None
+        except SealBroken as broken:
+            message = f"Secret/{sender.name}: {broken} The sender has to give its consent again."
+            raise KeyUnusable("SealBroken", message) from None
+
+    async def _verify(self, sender: Sender, held: Held, esaw: Esaw) -> None:
+        try:
+            who = await esaw.as_user(held.token).whoami()
         except Answered as answer:
             if answer.status != 401:
                 raise
-            raise await self._unusable(sender, token, "TokenRejected", _rejected(sender)) from None
+            raise await self._unusable(sender, held, "TokenRejected", _rejected(sender)) from None
         if who.user_id.lower() != sender.spec.user_id.lower():
             message = (
                 f"The key belongs to another eSAW user than spec.userId of Sender/{sender.name} says. "
                 "Put this user's key into the Secret."
             )
-            raise await self._unusable(sender, token, "WrongUser", message)
+            raise await self._unusable(sender, held, "WrongUser", message)
         accepted = msgspec.structs.replace(
-            self._described(sender, token), verified_at=self._clock.now().replace(microsecond=0)
+            self._described(sender, held), verified_at=self._clock.now().replace(microsecond=0)
         )
         await self._write(sender, "True", "KeyAccepted", "eSignAnyWhere accepts the key.", accepted)
 
-    async def _unusable(self, sender: Sender, token: ApiToken, reason: str, message: str) -> KeyUnusable:
+    async def _unusable(self, sender: Sender, held: Held, reason: str, message: str) -> KeyUnusable:
         self._asked[sender.name] = self._clock.now()
-        await self._write(sender, "False", reason, message, self._described(sender, token))
+        await self._write(sender, "False", reason, message, self._described(sender, held))
         return KeyUnusable(reason, message)
 
     async def _write(
@@ -165,18 +217,24 @@ class Keyring:
             ),
             observed_generation=sender.metadata.generation,
             key=key,
+            consent_url=sender.status.consent_url if truth == "True" else self._where_to_consent(sender),
         )
         await self._store(sender, status)
 
-    def _described(self, sender: Sender, token: ApiToken) -> SenderKey:
-        """Describe a key; when it was accepted last is known only if it is the one that was described before."""
+    def _where_to_consent(self, sender: Sender) -> str | None:
+        return self._consent_url(sender) if sender.spec.token_secret_ref is None else None
+
+    def _described(self, sender: Sender, held: Held) -> SenderKey:
+        """Describe a key; what happened to it before is known only if it is the one that was described before."""
         ref = sender.spec.token_secret_ref
         before = sender.status.key
-        same = before is not None and before.fingerprint == token.fingerprint
+        known = before if before is not None and before.fingerprint == held.token.fingerprint else SenderKey()
         return SenderKey(
-            secret_name=ref.name if ref is not None else None,
-            fingerprint=token.fingerprint,
-            verified_at=before.verified_at if before is not None and same else None,
+            secret_name=ref.name if ref is not None else sender.name,
+            key_id=held.key_id or known.key_id,
+            fingerprint=held.token.fingerprint,
+            obtained_at=known.obtained_at,
+            verified_at=known.verified_at,
         )
 
     async def _store(self, sender: Sender, status: SenderStatus) -> None:

@@ -62,3 +62,7 @@ class Secrets:
             has = f"it has: {', '.join(sorted(data)[:MOST_KEYS_TOLD])}" if data else "it is empty"
             raise SecretMissing(f"Secret/{name} has no key {key!r}; {has}.")
         return data[key]
+
+    def forget(self, name: str) -> None:
+        """Ask anew for this Secret next time: somebody says that it was changed."""
+        self._read.pop(name, None)

@@ -43,7 +43,15 @@ from counterfoil.resources.envelopeevent import (
     Phase,
     Workstep,
 )
-from counterfoil.resources.naming import SHARD_COUNT, EnvelopeId, envelope_id, event_name, is_action, shard
+from counterfoil.resources.naming import (
+    SHARD_COUNT,
+    EnvelopeId,
+    consented_sender_name,
+    envelope_id,
+    event_name,
+    is_action,
+    shard,
+)
 from counterfoil.resources.organization import (
     ActionRule,
     CallbackURLs,
@@ -111,6 +119,7 @@ __all__ = [
     "TagRule",
     "Workstep",
     "condition",
+    "consented_sender_name",
     "envelope_id",
     "event_name",
     "is_action",

@@ -39,6 +39,11 @@ def event_name(organization: str, envelope: EnvelopeId, action: str, workstep_id
     return f"{envelope}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
 
 
+def consented_sender_name(organization: str, user_id: str) -> str:
+    """Return the name of the Sender that a user's consent makes, equal for any letter case of the user id."""
+    return hashlib.sha256(f"{organization}\0{user_id.lower()}".encode()).hexdigest()[:16]
+
+
 def shard(envelope: EnvelopeId) -> int:
     """Return the envelope's shard, 0..63: equal for all events of one envelope, so that they meet in one process."""
     return int.from_bytes(hashlib.sha256(envelope.encode()).digest()[:8], "big") % SHARD_COUNT

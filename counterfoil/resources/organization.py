@@ -179,3 +179,14 @@ class Organization(Resource, frozen=True):
 
     spec: OrganizationSpec
     status: OrganizationStatus = OrganizationStatus()
+
+    def page_url(self, path: str) -> str | None:
+        """Return the address of one of its pages as browsers see it, or None when ``spec.oauth.publicURL`` is not set."""
+        oauth = self.spec.oauth
+        if oauth is None or oauth.public_url is None:
+            return None
+        return f"{oauth.public_url.rstrip('/')}{path}"
+
+    def consent_url(self, sender: str) -> str | None:
+        """Return the page on which a sender gives a new key, or None when there can be none."""
+        return self.page_url(f"/consent/{self.name}/{sender}")
