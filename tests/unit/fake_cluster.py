@@ -4,6 +4,7 @@ An API server in memory, with the interface of ``Cluster`` and as strict about v
 Whole objects in and out as dicts, merge patches, resourceVersion preconditions, and outages on demand.
 """
 
+import asyncio
 import copy
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
@@ -36,8 +37,8 @@ class ACluster(Cluster):
         """Verb and name of every request."""
         self.patches: list[tuple[str, Raw]] = []
         """Name and changes of every status that was written."""
-        self.changes: list[Change] = []
-        """What ``follow`` tells."""
+        self.changes: asyncio.Queue[Change] = asyncio.Queue()
+        """What ``follow`` tells, one after the other."""
         self._problems: defaultdict[str, list[ApiProblem]] = defaultdict(list)
         self._before: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
         self._version = 100
@@ -130,9 +131,8 @@ class ACluster(Cluster):
     async def follow(
         self, kind: type[Resource], *, labels: str = "", fields: str = ""
     ) -> AsyncGenerator[Change, None]:
-        while self.changes:
-            yield self.changes.pop(0)
-        raise Unavailable(0, "NoAnswer", "that was all")
+        while True:
+            yield await self.changes.get()
 
     async def secret(self, name: str) -> dict[str, bytes]:
         self._begin("secret", name)
