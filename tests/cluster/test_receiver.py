@@ -22,31 +22,16 @@ import yaml
 from counterfoil.callbackauth import basic_auth_hash, token_hash
 from counterfoil.cluster import Cluster, connect
 from counterfoil.resources import API_VERSION, EnvelopeEvent
+from sandbox import rights
 from sandbox.controlplane.plane import ControlPlane, control_plane
 from sandbox.receiver import RunningReceiver, running_receiver
 
 TOKEN = "a-good-token-0123456789"
 OLD_TOKEN = "an-old-token-0123456789"
 
-RIGHTS = """
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: receiver}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: receiver}
-rules:
-  - {apiGroups: [counterfoil.dev], resources: [envelopeevents], verbs: [create, get]}
-  - {apiGroups: [counterfoil.dev], resources: [envelopeevents/status], verbs: [patch]}
-  - {apiGroups: [counterfoil.dev], resources: [organizations], verbs: [get, list, watch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: receiver}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: receiver}
-subjects: [{kind: ServiceAccount, name: receiver}]
-"""
+RIGHTS = json.dumps(
+    {"apiVersion": "v1", "kind": "List", "items": rights.account("receiver", rights.RECEIVER)}
+)
 
 
 def an_organization(name: str = "acme", **spec: Any) -> dict[str, Any]:
