@@ -1,11 +1,12 @@
 """
-A stand-in for eSignAnyWhere: REST v6, callbacks, signed documents, faults on demand, and a record of all requests.
+A stand-in for eSignAnyWhere: REST v6, OAuth, web pages, callbacks, signed documents, faults on demand, a record of it all.
 
 What it does, and which of it is assumed, stands in docs/contributing/stand-in.md. It is for tests and demos, and never in
 the image.
 """
 
 from sandbox.esaw.behaviour import Behaviour
+from sandbox.esaw.browser import Browser, Page
 from sandbox.esaw.callbacks import CallbackAttempt, CallbackKind, CallbackLogin
 from sandbox.esaw.client import StandInControl
 from sandbox.esaw.control import Control
@@ -14,14 +15,16 @@ from sandbox.esaw.model import (
     ActionKind,
     CallbackUrls,
     DocumentSpec,
+    DraftListing,
     EnvelopeStatus,
     FileKind,
     FileListing,
+    OAuthApp,
     Recipient,
     User,
 )
 from sandbox.esaw.names import AWKWARD_NAMES
-from sandbox.esaw.recorder import DeleteCall, RecordedRequest
+from sandbox.esaw.recorder import DeleteCall, RecordedRequest, SendCall
 from sandbox.esaw.server import StandIn
 
 __all__ = [
@@ -29,6 +32,7 @@ __all__ = [
     "OPERATIONS",
     "ActionKind",
     "Behaviour",
+    "Browser",
     "CallbackAttempt",
     "CallbackKind",
     "CallbackLogin",
@@ -36,12 +40,16 @@ __all__ = [
     "Control",
     "DeleteCall",
     "DocumentSpec",
+    "DraftListing",
     "EnvelopeStatus",
     "Fault",
     "FileKind",
     "FileListing",
+    "OAuthApp",
+    "Page",
     "Recipient",
     "RecordedRequest",
+    "SendCall",
     "StandIn",
     "StandInControl",
     "User",

@@ -18,6 +18,12 @@ from sandbox.esaw.faults import Fault, GarbageKind
 JSON: Final = "application/json; charset=utf-8"
 HTML: Final = "text/html; charset=utf-8"
 _EMPTY: Final = Inline(b"")
+_PAGE_HEADERS: Final[Mapping[str, str]] = {
+    "Cache-Control": "no-store",
+    # No form-action: browsers apply it to the redirect after a form, too, which here leads to other hosts.
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
 
 _GARBAGE: Final[Mapping[GarbageKind, tuple[str, bytes]]] = {
     "json": (JSON, b'{"Id":"9f0c", "Documents":[{"FileId":'),
@@ -42,9 +48,11 @@ class Answer:
     """Send it without Content-Length."""
 
 
-def json_answer(body: Any, status: int = 200) -> Answer:
+def json_answer(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     """An answer with this JSON."""
-    return Answer(status=status, body=Inline(msgspec.json.encode(body)), content_type=JSON)
+    return Answer(
+        status=status, body=Inline(msgspec.json.encode(body)), content_type=JSON, headers=headers or {}
+    )
 
 
 def error_answer(status: int, error_id: str, message: str) -> Answer:
@@ -55,6 +63,21 @@ def error_answer(status: int, error_id: str, message: str) -> Answer:
 def refusal_answer(error: EsawError) -> Answer:
     """How a refusal is answered."""
     return error_answer(error.status, error.error_id, error.message)
+
+
+def html_answer(page: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
+    """An answer with this HTML, which no cache keeps and no frame shows."""
+    return Answer(
+        status=status,
+        body=Inline(page.encode()),
+        content_type=HTML,
+        headers={**_PAGE_HEADERS, **(headers or {})},
+    )
+
+
+def redirect_answer(location: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """The way to elsewhere, 302 as eSAW does it also after a POST."""
+    return Answer(status=302, headers={"Location": location, "Cache-Control": "no-store", **(headers or {})})
 
 
 def ordered_answer(fault: Fault) -> Answer | None:
@@ -71,7 +94,14 @@ def ordered_answer(fault: Fault) -> Answer | None:
     return replace(answer, headers=headers)
 
 
-def spoiled(answer: Answer, kind: GarbageKind) -> Answer:
-    """The answer with its body replaced by garbage."""
-    content_type, body = _GARBAGE[kind]
-    return replace(answer, content_type=content_type, body=Inline(body), headers={}, chunked=False)
+def spoiled(answer: Answer, fault: Fault) -> Answer:
+    """The answer as the fault spoils it: its body replaced by garbage, or without one of its members."""
+    if fault.garbage is not None:
+        content_type, body = _GARBAGE[fault.garbage]
+        return replace(answer, content_type=content_type, body=Inline(body), headers={}, chunked=False)
+    if fault.lacks is not None and answer.content_type == JSON:
+        members = msgspec.json.decode(b"".join(answer.body.chunks()))
+        if isinstance(members, dict):
+            left = {name: value for name, value in members.items() if name != fault.lacks}
+            return replace(answer, body=Inline(msgspec.json.encode(left)))
+    return answer

@@ -25,3 +25,10 @@ class Behaviour(Struct, frozen=True, kw_only=True):
     """Whether a sent draft keeps its id as an envelope."""
     version_needs_token: bool = False
     """Whether `system/version` answers 401 without a token."""
+    code_lifetime: float = 60.0
+    """Seconds from the consent to the last moment in which the authorization code is worth a token."""
+    ignores_pkce: bool = False
+    """Whether `code_challenge` and `code_verifier` are ignored, as by a server that does not know PKCE; else they are verified
+    where they are sent."""
+    sends_issuer: bool = False
+    """Whether the way back from `Auth/Authorize` carries `iss` (RFC 9207)."""

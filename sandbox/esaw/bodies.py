@@ -115,6 +115,13 @@ class CallbackBody(Struct, rename="pascal"):
     after_send_callback_url: str | None = None
 
 
+class RedirectBody(Struct, rename="pascal"):
+    """`RedirectConfiguration` of a draft, for those who send it from the web pages."""
+
+    before_send_redirect_url: str | None = None
+    after_send_redirect_url: str | None = None
+
+
 class ExpirationBody(Struct, rename="pascal"):
     """`ExpirationConfiguration`, one of the two."""
 
@@ -134,6 +141,8 @@ class SendBody(Struct, rename="pascal"):
     share_with_team: bool = False
     callback_configuration: CallbackBody | None = None
     expiration_configuration: ExpirationBody | None = None
+    redirect_configuration: RedirectBody | None = None
+    """Counts for drafts only."""
 
 
 class DraftUpdateBody(Struct, rename="pascal"):
@@ -144,6 +153,7 @@ class DraftUpdateBody(Struct, rename="pascal"):
     meta_data: str | UnsetType | None = UNSET
     share_with_team: bool | UnsetType = UNSET
     callback_configuration: CallbackBody | UnsetType | None = UNSET
+    redirect_configuration: RedirectBody | UnsetType | None = UNSET
 
 
 Body = TypeVar("Body", bound=Struct)
@@ -200,6 +210,11 @@ def callback_urls(body: CallbackBody | None, *, is_draft: bool) -> CallbackUrls:
         workstep_events=_chosen(workstep.action_callback_selection) if workstep else (),
         after_send=_url(body.after_send_callback_url) if is_draft else None,
     )
+
+
+def before_send_url(body: RedirectBody | None, default: str | None) -> str | None:
+    """Where the browser goes before a draft is sent, the default if nothing is said. Raises EsawError with ERR0011 for no URL."""
+    return (_url(body.before_send_redirect_url) if body else None) or default
 
 
 def expiration(given: ExpirationBody | RestartBody | None, now: datetime) -> datetime | None:
@@ -263,5 +278,5 @@ def _url(given: str | None) -> str | None:
         return None
     parts = urlsplit(given)
     if parts.scheme not in {"http", "https"} or not parts.netloc:
-        raise EsawError(Refusal.INVALID_FORMAT, "A callback URL must be absolute.")
+        raise EsawError(Refusal.INVALID_FORMAT, "A URL must be absolute.")
     return given

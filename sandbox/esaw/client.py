@@ -14,8 +14,17 @@ import msgspec
 from sandbox.esaw.behaviour import Behaviour
 from sandbox.esaw.callbacks import CallbackAttempt, CallbackLogin
 from sandbox.esaw.faults import FaultOptions
-from sandbox.esaw.model import EnvelopeOptions, EnvelopeStatus, FileListing, User
-from sandbox.esaw.recorder import DeleteCall, RecordedRequest
+from sandbox.esaw.model import (
+    EASY_LOGIN,
+    DraftListing,
+    EnvelopeOptions,
+    EnvelopeStatus,
+    FileListing,
+    OAuthApp,
+    Recipient,
+    User,
+)
+from sandbox.esaw.recorder import DeleteCall, RecordedRequest, SendCall
 
 T = TypeVar("T")
 
@@ -49,7 +58,14 @@ class StandInControl:
         return await self._ask(str, "organization_id")
 
     async def add_user(
-        self, *, email: str, given_name: str, surname: str, team: str = "", may_see_history: bool = True
+        self,
+        *,
+        email: str,
+        given_name: str,
+        surname: str,
+        team: str = "",
+        may_see_history: bool = True,
+        password: str = EASY_LOGIN,
     ) -> User:
         """See Control."""
         return await self._ask(
@@ -60,6 +76,7 @@ class StandInControl:
             surname=surname,
             team=team,
             may_see_history=may_see_history,
+            password=password,
         )
 
     async def new_token(self, user: User) -> str:
@@ -73,6 +90,47 @@ class StandInControl:
     async def set_active(self, user: User, *, active: bool) -> None:
         """See Control."""
         await self._do("set_active", user=user, active=active)
+
+    async def register_app(self, *, name: str, redirect_uris: Sequence[str]) -> OAuthApp:
+        """See Control."""
+        return await self._ask(OAuthApp, "register_app", name=name, redirect_uris=redirect_uris)
+
+    async def withdraw_consent(self, user: User, client_id: str) -> None:
+        """See Control."""
+        await self._do("withdraw_consent", user=user, client_id=client_id)
+
+    async def set_before_send_redirect(self, url: str | None) -> None:
+        """See Control."""
+        await self._do("set_before_send_redirect", url=url)
+
+    async def add_draft(
+        self,
+        *,
+        owner: User,
+        name: str = "Contract",
+        recipients: Sequence[Recipient] = (Recipient(),),
+        metadata: str | None = None,
+    ) -> str:
+        """See Control."""
+        return await self._ask(
+            str, "add_draft", owner=owner, name=name, recipients=recipients, metadata=metadata
+        )
+
+    async def drafts(self, user: User) -> list[DraftListing]:
+        """See Control."""
+        return await self._ask(list[DraftListing], "drafts", user=user)
+
+    async def draft_of(self, envelope_id: str) -> str | None:
+        """See Control."""
+        return await self._ask_perhaps(str, "draft_of", envelope_id=envelope_id)
+
+    async def envelope_of(self, draft_id: str) -> str | None:
+        """See Control."""
+        return await self._ask_perhaps(str, "envelope_of", draft_id=draft_id)
+
+    async def sends(self, draft_id: str) -> list[SendCall]:
+        """See Control."""
+        return await self._ask(list[SendCall], "sends", draft_id=draft_id)
 
     async def add_envelope(self, *, sender: User, **options: Unpack[EnvelopeOptions]) -> str:
         """See Control."""
@@ -184,6 +242,10 @@ class StandInControl:
 
     async def _ask(self, kind: type[T], method: str, **arguments: Any) -> T:
         return msgspec.json.decode(await self._post(method, arguments), type=kind)
+
+    async def _ask_perhaps(self, kind: type[T], method: str, **arguments: Any) -> T | None:
+        body = await self._post(method, arguments)
+        return None if body == b"null" else msgspec.json.decode(body, type=kind)
 
     async def _do(self, method: str, **arguments: Any) -> None:
         await self._post(method, arguments)

@@ -12,19 +12,25 @@ from typing import Final, Unpack
 from sandbox.esaw import documents
 from sandbox.esaw.behaviour import Behaviour
 from sandbox.esaw.callbacks import CallbackAttempt, CallbackLogin, Caller
+from sandbox.esaw.consents import Consents
 from sandbox.esaw.content import sha256
 from sandbox.esaw.estate import Estate
 from sandbox.esaw.faults import Fault, FaultOptions, Faults
 from sandbox.esaw.lifecycle import Background, Lifecycle
 from sandbox.esaw.model import (
+    EASY_LOGIN,
     CallbackUrls,
+    DraftListing,
     EnvelopeOptions,
     EnvelopeOrder,
     EnvelopeStatus,
     FileListing,
+    OAuthApp,
+    Recipient,
+    Upload,
     User,
 )
-from sandbox.esaw.recorder import DeleteCall, RecordedRequest, Recorder
+from sandbox.esaw.recorder import DeleteCall, RecordedRequest, Recorder, SendCall
 
 RESTARTED_FOR: Final = timedelta(days=28)
 
@@ -39,6 +45,7 @@ class Control:
         self._recorder = Recorder()
         self._background = Background()
         self._caller = Caller(now=estate.now, behaviour=lambda: self._behaviour)
+        self._consents = Consents(estate, lambda: self._behaviour)
         self._lifecycle = Lifecycle(estate, self._caller, self._background)
 
     # Users
@@ -48,11 +55,23 @@ class Control:
         return self._estate.organization_id
 
     def add_user(
-        self, *, email: str, given_name: str, surname: str, team: str = "", may_see_history: bool = True
+        self,
+        *,
+        email: str,
+        given_name: str,
+        surname: str,
+        team: str = "",
+        may_see_history: bool = True,
+        password: str = EASY_LOGIN,
     ) -> User:
-        """A new active user with one token."""
+        """A new active user with one token, who signs in with this password."""
         return self._estate.add_user(
-            email=email, given_name=given_name, surname=surname, team=team, may_see_history=may_see_history
+            email=email,
+            given_name=given_name,
+            surname=surname,
+            team=team,
+            may_see_history=may_see_history,
+            password=password,
         )
 
     def new_token(self, user: User) -> str:
@@ -66,6 +85,64 @@ class Control:
     def set_active(self, user: User, *, active: bool) -> None:
         """Shut a user out (401 with each token), or let them in again."""
         self._estate.set_active(user.user_id, active=active)
+
+    # OAuth applications
+
+    def register_app(self, *, name: str, redirect_uris: Sequence[str]) -> OAuthApp:
+        """A new OAuth application. Raises ValueError for a redirect URI that is not absolute or has a fragment."""
+        return self._consents.register(name, redirect_uris)
+
+    def withdraw_consent(self, user: User, client_id: str) -> None:
+        """The user no longer allows the application: its token is disabled, and it asks again. Raises ValueError if they never did."""
+        self._consents.withdraw(self._estate.known_user(user.user_id), self._consents.known_app(client_id))
+
+    # Drafts
+
+    def set_before_send_redirect(self, url: str | None) -> None:
+        """The organization's "Default redirect url before sending a draft", for drafts made from now on without their own."""
+        self._estate.before_send_url = url
+
+    def add_draft(
+        self,
+        *,
+        owner: User,
+        name: str = "Contract",
+        recipients: Sequence[Recipient] = (Recipient(),),
+        metadata: str | None = None,
+    ) -> str:
+        """A draft of one sample page, as made on the web pages; its id."""
+        user = self._estate.known_user(owner.user_id)
+        upload = Upload(
+            self._estate.new_id(), user, "sample.pdf", documents.plain_pdf("Sample", 1), self._estate.now()
+        )
+        draft = self._estate.add_draft(
+            user, name=name, uploads=[upload], recipients=recipients, metadata=metadata
+        )
+        return draft.id
+
+    def drafts(self, user: User) -> list[DraftListing]:
+        """The drafts of this user that have not been sent, oldest first."""
+        return [
+            DraftListing(
+                draft_id=each.id, name=each.name, metadata=each.metadata, before_send_url=each.before_send_url
+            )
+            for each in self._estate.drafts_of(user)
+        ]
+
+    def draft_of(self, envelope_id: str) -> str | None:
+        """The draft that this envelope was sent from, also of a deleted one; None if there was none."""
+        return self._estate.known_envelope(envelope_id).draft_id
+
+    def envelope_of(self, draft_id: str) -> str | None:
+        """The envelope that this draft was sent as, also a deleted one; None if it was not sent."""
+        for envelope in self._estate.envelopes.values():
+            if envelope.draft_id == draft_id:
+                return envelope.id
+        return None
+
+    def sends(self, draft_id: str) -> list[SendCall]:
+        """Each call of draft/send for this draft; the SEND button of the web pages is none."""
+        return self._recorder.send_calls(draft_id)
 
     # Envelopes
 
@@ -149,6 +226,8 @@ class Control:
 
     def fault(self, operation: str, **options: Unpack[FaultOptions]) -> None:
         """Order a fault. See faults.Fault; of several that fit a request, the oldest meets it."""
+        if user_id := options.get("token_of"):
+            self._estate.known_user(user_id)
         self._faults.add(Fault(operation=operation, **options))
 
     def clear_faults(self, operation: str | None = None) -> None:

@@ -91,6 +91,32 @@ def count_pages(data: bytes) -> int:
         raise NotAPdf(str(exc)) from exc
 
 
+def plain_pdf(title: str, pages: int) -> bytes:
+    """A PDF of some pages that say what they are; written by hand, since a PDF library would be one more dependency."""
+    first_page = 4
+    kids = " ".join(f"{first_page + 2 * page} 0 R" for page in range(pages))
+    bodies = [
+        "<</Type/Catalog/Pages 2 0 R>>",
+        f"<</Type/Pages/Count {pages}/Kids[{kids}]>>",
+        "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    ]
+    for page in range(pages):
+        text = f"BT /F1 20 Tf 72 770 Td ({title}, page {page + 1} of {pages}) Tj ET"
+        resources = "/MediaBox[0 0 595 842]/Resources<</Font<</F1 3 0 R>>>>"
+        bodies.append(f"<</Type/Page/Parent 2 0 R{resources}/Contents {first_page + 2 * page + 1} 0 R>>")
+        bodies.append(f"<</Length {len(text)}>>stream\n{text}\nendstream")
+
+    pdf = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
+    places = []
+    for number, body in enumerate(bodies, start=1):
+        places.append(len(pdf))
+        pdf += f"{number} 0 obj\n{body}\nendobj\n".encode()
+    entries = "".join(f"{place:010d} 00000 n \n" for place in places)
+    size = len(bodies) + 1
+    table = f"xref\n0 {size}\n0000000000 65535 f \n{entries}trailer<</Size {size}/Root 1 0 R>>\n"
+    return pdf + f"{table}startxref\n{len(pdf)}\n%%EOF\n".encode()
+
+
 def audit_trail_xml(envelope_id: str, events: Iterable[tuple[datetime, str, str]]) -> bytes:
     """The audit trail as XML: one element per event (time, type, e-mail address)."""
     lines = [
@@ -109,7 +135,7 @@ def authority_certificate() -> str:
 @cache
 def _template(title: str, pages: int) -> tuple[bytes, int]:
     """The signed PDF of this title, and where in it the mark stands."""
-    signed = _sign(_plain_pdf(title, pages))
+    signed = _sign(plain_pdf(title, pages))
     return signed, signed.index(_MARK.hex().upper().encode())
 
 
@@ -204,29 +230,3 @@ def _certificate(
 
 def _asn1(certificate: x509.Certificate) -> asn1_x509.Certificate:
     return asn1_x509.Certificate.load(certificate.public_bytes(serialization.Encoding.DER))
-
-
-def _plain_pdf(title: str, pages: int) -> bytes:
-    """A PDF of some pages that say what they are; written by hand, since a PDF library would be one more dependency."""
-    first_page = 4
-    kids = " ".join(f"{first_page + 2 * page} 0 R" for page in range(pages))
-    bodies = [
-        "<</Type/Catalog/Pages 2 0 R>>",
-        f"<</Type/Pages/Count {pages}/Kids[{kids}]>>",
-        "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
-    ]
-    for page in range(pages):
-        text = f"BT /F1 20 Tf 72 770 Td ({title}, page {page + 1} of {pages}) Tj ET"
-        resources = "/MediaBox[0 0 595 842]/Resources<</Font<</F1 3 0 R>>>>"
-        bodies.append(f"<</Type/Page/Parent 2 0 R{resources}/Contents {first_page + 2 * page + 1} 0 R>>")
-        bodies.append(f"<</Length {len(text)}>>stream\n{text}\nendstream")
-
-    pdf = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
-    places = []
-    for number, body in enumerate(bodies, start=1):
-        places.append(len(pdf))
-        pdf += f"{number} 0 obj\n{body}\nendobj\n".encode()
-    entries = "".join(f"{place:010d} 00000 n \n" for place in places)
-    size = len(bodies) + 1
-    table = f"xref\n0 {size}\n0000000000 65535 f \n{entries}trailer<</Size {size}/Root 1 0 R>>\n"
-    return pdf + f"{table}startxref\n{len(pdf)}\n%%EOF\n".encode()

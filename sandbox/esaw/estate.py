@@ -16,6 +16,7 @@ from sandbox.esaw.content import Content, Generated, Inline
 from sandbox.esaw.documents import SignedPdf, audit_trail_xml
 from sandbox.esaw.errors import EsawError, Refusal
 from sandbox.esaw.model import (
+    EASY_LOGIN,
     Activity,
     ActivityStatus,
     CallbackUrls,
@@ -49,6 +50,8 @@ class Estate:
         self.organization_id = self.new_id()
         self.default_callbacks = CallbackUrls()
         """The organization's "Default callback URLs", for envelopes sent from the web pages."""
+        self.before_send_url: str | None = None
+        """The organization's "Default redirect url before sending a draft"; a draft keeps the one it was made under."""
         self.users: dict[str, User] = {}
         self.envelopes: dict[str, Envelope] = {}
         self.files: dict[str, StoredFile] = {}
@@ -63,10 +66,21 @@ class Estate:
         """A new GUID, lower case."""
         return str(UUID(int=self._chance.getrandbits(128), version=4))
 
+    def new_secret(self, length: int, *, more_letters: str = "") -> str:
+        """Something that nobody can guess: letters, digits, and whatever else it may have."""
+        return "".join(self._chance.choices(string.ascii_letters + string.digits + more_letters, k=length))
+
     # Users and their tokens
 
     def add_user(
-        self, *, email: str, given_name: str, surname: str, team: str = "", may_see_history: bool = True
+        self,
+        *,
+        email: str,
+        given_name: str,
+        surname: str,
+        team: str = "",
+        may_see_history: bool = True,
+        password: str = EASY_LOGIN,
     ) -> User:
         """A new active user with one token."""
         user = User(
@@ -74,10 +88,11 @@ class Estate:
             email=email,
             given_name=given_name,
             surname=surname,
-            token=self._new_token(),
+            token=self.new_secret(TOKEN_LENGTH),
             organization_id=self.organization_id,
             team=team,
             may_see_history=may_see_history,
+            password=password,
         )
         self.users[user.user_id] = user
         self._owners[user.token] = user.user_id
@@ -85,7 +100,7 @@ class Estate:
 
     def new_token(self, user_id: str) -> str:
         """One more token for this user; those there are stay."""
-        token = self._new_token()
+        token = self.new_secret(TOKEN_LENGTH)
         self._owners[token] = self.known_user(user_id).user_id
         return token
 
@@ -114,8 +129,24 @@ class Estate:
         user_id = self._owners.get(token)
         return None if user_id is None or user_id in self._inactive else self.users[user_id]
 
-    def _new_token(self) -> str:
-        return "".join(self._chance.choices(string.ascii_letters + string.digits, k=TOKEN_LENGTH))
+    def is_in_force(self, token: str) -> bool:
+        """Whether this is somebody's token, and not disabled."""
+        return token in self._owners
+
+    def is_active(self, user_id: str) -> bool:
+        """Whether this user may sign in and use their tokens."""
+        return user_id not in self._inactive
+
+    def user_with(self, email: str, password: str) -> User | None:
+        """The active user who signs in with these; None if there is none."""
+        for user in self.users.values():
+            if (
+                user.email.lower() == email.lower()
+                and user.password == password
+                and self.is_active(user.user_id)
+            ):
+                return user
+        return None
 
     # Envelopes
 
@@ -289,6 +320,36 @@ class Estate:
         ):
             raise EsawError(Refusal.UNKNOWN_UPLOAD)
         return upload
+
+    def add_draft(
+        self,
+        owner: User,
+        *,
+        name: str,
+        uploads: Sequence[Upload],
+        recipients: Sequence[Recipient],
+        metadata: str | None,
+    ) -> Draft:
+        """A new draft as made on the web pages, with all the organization's defaults."""
+        draft = Draft(
+            id=self.new_id(),
+            owner=owner,
+            name=name,
+            created_at=self.now(),
+            uploads=list(uploads),
+            recipients=list(recipients),
+            metadata=metadata,
+            callbacks=self.default_callbacks,
+            share_with_team=False,
+            expires_at=None,
+            before_send_url=self.before_send_url,
+        )
+        self.drafts[draft.id] = draft
+        return draft
+
+    def drafts_of(self, user: User) -> list[Draft]:
+        """The drafts of this user that have not been sent, oldest first."""
+        return [each for each in self.drafts.values() if each.owner.user_id == user.user_id]
 
     def visible_draft(self, draft_id: str, user: User) -> Draft:
         """A draft of this user's. Raises EsawError with ERR0250."""

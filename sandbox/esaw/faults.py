@@ -31,9 +31,16 @@ OPERATIONS: Final = frozenset(
         "draft_create",
         "draft_update",
         "draft_send",
+        "authorize",
+        "retrieve",
+        "login",
+        "logout",
+        "inbox",
+        "draft_form",
+        "draft_page",
     }
 )
-"""The names of the REST v6 calls, as faults and the recorder use them."""
+"""The names of the REST v6 calls, then OAuth's, then the web pages', as faults and the recorder use them."""
 
 GarbageKind = Literal["json", "html", "shape", "empty"]
 """Instead of the body: broken JSON, an HTML page, JSON of another shape, or nothing; with the status it would have had."""
@@ -45,7 +52,7 @@ class Fault(Struct, frozen=True, kw_only=True):
     operation: str
     """One of OPERATIONS, or `*`."""
     id: str | None = None
-    """Only requests about this envelope, draft or file, or about a file of this envelope."""
+    """Only requests about this envelope, draft, file or OAuth application, or about a file of this envelope."""
     times: int | None = None
     """How many requests it meets; None: until cleared."""
     after: int = 0
@@ -67,6 +74,10 @@ class Fault(Struct, frozen=True, kw_only=True):
     revokes_token: bool = False
     """Revoke the token of the request just before it is looked at: 401 from now on."""
     garbage: GarbageKind | None = None
+    lacks: str | None = None
+    """Leave this member out of the JSON object that is answered."""
+    token_of: str | None = None
+    """`retrieve` gives a token of the user with this id, whoever consented."""
     cut_after: int | None = None
     """Cut the connection after this many bytes of the body."""
     declared_length: int | None = None
@@ -95,6 +106,8 @@ class FaultOptions(TypedDict, total=False):
     deletes_envelope: bool
     revokes_token: bool
     garbage: GarbageKind | None
+    lacks: str | None
+    token_of: str | None
     cut_after: int | None
     declared_length: int | None
     trickle: float | None

@@ -2,7 +2,7 @@
 The gate: every request of eSAW's own passes here, whatever route it takes.
 
 In this order: note it down, meet its fault, ask who it is, let the route act, spoil the answer if ordered, send it, note
-down what came of it. A route only turns a `Call` into an `Answer`; further doors (as OAuth's) use the gate in the same way.
+down what came of it. A route only turns a `Call` into an `Answer`; those of OAuth and of the web pages do as those of REST.
 """
 
 import asyncio
@@ -17,11 +17,23 @@ from sandbox.esaw.answer import Answer, error_answer, ordered_answer, refusal_an
 from sandbox.esaw.delivery import cut, deliver
 from sandbox.esaw.errors import EsawError, Refusal, Unauthorized, UnknownPath, UnsupportedMediaType
 from sandbox.esaw.estate import Estate
-from sandbox.esaw.faults import Fault, Faults
+from sandbox.esaw.faults import NO_FAULT, Fault, Faults
 from sandbox.esaw.model import Envelope, User
 from sandbox.esaw.recorder import RecordedRequest, Recorder
 
-_TOKEN_NAMES: Final = frozenset({"apitoken", "token", "access_token", "authorization"})
+_SECRET_NAMES: Final = frozenset(
+    {
+        "apitoken",
+        "token",
+        "access_token",
+        "authorization",
+        "client_secret",
+        "code",
+        "code_verifier",
+        "password",
+    }
+)
+"""What must not stand in the query of a request to eSAW, lower case."""
 
 
 @dataclass(slots=True)
@@ -30,10 +42,12 @@ class Call:
 
     request: web.Request
     id: str
-    """The envelope, draft or file that it is about; empty for none."""
+    """The envelope, draft, file or OAuth application that it is about; empty for none."""
     body: bytes
     user: User | None = None
     """Whose token it carries, if that is worth anything as the route begins."""
+    fault: Fault = NO_FAULT
+    """What is to go wrong with it; the gate sees to all but what only the route can do."""
 
     @property
     def caller(self) -> User:
@@ -53,6 +67,8 @@ class Door:
     operation: str
     id: str
     handler: Handler
+    visitor: User | None = None
+    """Who is signed in, for the doors that know a person by their session."""
 
 
 class Gate:
@@ -68,7 +84,7 @@ class Gate:
         body = b"" if request.content_type.startswith("multipart/") else await request.read()
         about = (door.id or _id_in(body)).lower()
         token = token_of(request)
-        user = self._estate.owner_of(token) if token else None
+        user = self._estate.owner_of(token) if token else door.visitor
         entry = self._recorder.open(
             time=self._estate.now(),
             method=request.method,
@@ -77,7 +93,7 @@ class Gate:
             about=about or None,
             user_id=user.user_id if user else None,
             token=token,
-            token_in_url=any(name.lower() in _TOKEN_NAMES for name in request.query),
+            token_in_url=any(name.lower() in _SECRET_NAMES for name in request.query),
         )
         try:
             return await self._answer(Call(request, about, body), door, entry)
@@ -96,12 +112,12 @@ class Gate:
         if ordered is not None and not fault.lose_answer:
             return await deliver(call.request, ordered, fault, entry)
         self._strike(fault, call, envelope)
+        call.fault = fault
         answer = await _outcome(door, call)
         entry.outcome = answer.status
         if fault.lose_answer and ordered is None:
             return cut(call.request, entry)
-        answer = ordered or (spoiled(answer, fault.garbage) if fault.garbage else answer)
-        return await deliver(call.request, answer, fault, entry)
+        return await deliver(call.request, ordered or spoiled(answer, fault), fault, entry)
 
     def _strike(self, fault: Fault, call: Call, envelope: Envelope | None) -> None:
         """What the fault does to the estate, just before the route looks at it."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal, NamedTuple, TypedDict
+from typing import Final, Literal, NamedTuple, TypedDict
 
 from msgspec import Struct
 
@@ -55,6 +55,10 @@ class FileKind(StrEnum):
     LEGAL_DOCUMENT = "LegalDocument"
 
 
+EASY_LOGIN: Final = "stand-in"
+"""The password of users who were given none."""
+
+
 class User(Struct, frozen=True, kw_only=True):
     """One eSAW user, with the token that was made first (later ones come from `new_token`)."""
 
@@ -69,6 +73,19 @@ class User(Struct, frozen=True, kw_only=True):
     """Users of one non-empty team see each other's envelopes that are shared with the team."""
     may_see_history: bool = True
     """The right "User is allowed to see the event history of an envelope"; without it history answers 403."""
+    password: str = EASY_LOGIN
+    """For the web pages."""
+
+
+class OAuthApp(Struct, frozen=True, kw_only=True):
+    """A registered OAuth application."""
+
+    client_id: str
+    client_secret: str
+    """It has characters that a form and HTTP Basic must encode."""
+    name: str
+    """As users see it when they are asked."""
+    redirect_uris: tuple[str, ...]
 
 
 class DocumentSpec(Struct, frozen=True, kw_only=True):
@@ -175,6 +192,16 @@ class FileListing(NamedTuple):
     size: int
 
 
+class DraftListing(Struct, frozen=True, kw_only=True):
+    """One draft, as tests want to see it."""
+
+    draft_id: str
+    name: str
+    metadata: str | None
+    before_send_url: str | None
+    """Placeholders and all."""
+
+
 @dataclass(slots=True)
 class StoredFile:
     """One file that `GET file/{id}` may fetch."""
@@ -260,6 +287,8 @@ class Envelope:
     ending_as: EnvelopeStatus | None = None
     """All is signed (or rejected, or expired), but this final state waits for the callback."""
     deleted_at: datetime | None = None
+    draft_id: str | None = None
+    """The draft it was sent from."""
 
     def files(self) -> list[StoredFile]:
         """Every file of the envelope, in the order of `files`."""
@@ -297,3 +326,5 @@ class Draft:
     callbacks: CallbackUrls
     share_with_team: bool
     expires_at: datetime | None
+    before_send_url: str | None = None
+    """`BeforeSendRedirectUrl`, placeholders and all: where the browser goes instead of sending."""

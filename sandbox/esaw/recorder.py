@@ -2,7 +2,7 @@
 The recorder: what was asked, by whom, when, and what came of it.
 
 It lets a test ask "was delete called, when, how often, and what had been downloaded before". A token is never kept: only
-the first digits of its hash, and its user.
+the first digits of its hash, and its user; nor is anything of a query or a body, where codes and secrets are.
 """
 
 import hashlib
@@ -26,12 +26,13 @@ class RecordedRequest(Struct, kw_only=True):
     operation: str
     """One of `faults.OPERATIONS`, or `unknown`."""
     id: str | None
-    """The envelope, draft or file that it is about."""
+    """The envelope, draft, file or OAuth application that it is about."""
     user_id: str | None
+    """Whose token it carried, or who was signed in."""
     token_sha256: str | None
     """The first 8 hex digits of the token's SHA-256."""
     token_in_url: bool
-    """A token stood in the query; it was not accepted, and is a fault of the client."""
+    """A token or a secret stood in the query; it was not accepted, and is a fault of the client."""
     outcome: int = 0
     """The status the operation came to, 0 if it was never begun; differs from `status` where a fault lied."""
     status: int = 0
@@ -57,6 +58,17 @@ class DeleteCall(Struct, frozen=True, kw_only=True):
     """Files of the envelope that had been sent whole before."""
     missing: tuple[str, ...]
     """Files of the envelope that had not."""
+
+
+class SendCall(Struct, frozen=True, kw_only=True):
+    """One call of draft/send."""
+
+    number: int
+    time: datetime
+    user_id: str | None
+    outcome: int
+    """200: it sent the draft, even if the answer was lost."""
+    status: int
 
 
 class Recorder:
@@ -129,6 +141,19 @@ class Recorder:
                 )
             )
         return calls
+
+    def send_calls(self, draft_id: str) -> list[SendCall]:
+        """The calls of draft/send for this draft."""
+        return [
+            SendCall(
+                number=call.number,
+                time=call.time,
+                user_id=call.user_id,
+                outcome=call.outcome,
+                status=call.status,
+            )
+            for call in self.requests("draft_send", draft_id)
+        ]
 
     def clear(self) -> None:
         """Forget all requests."""

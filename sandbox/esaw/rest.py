@@ -15,13 +15,13 @@ from msgspec import UnsetType
 
 from sandbox.esaw import bodies, find, shapes
 from sandbox.esaw.answer import Answer, json_answer
-from sandbox.esaw.documents import NotAPdf, SignedPdf, SignedUpload, count_pages
 from sandbox.esaw.errors import EsawError, Refusal, UnknownPath, UnsupportedMediaType
 from sandbox.esaw.estate import Estate
 from sandbox.esaw.gate import Call, Door, Handler
 from sandbox.esaw.lifecycle import Lifecycle
-from sandbox.esaw.model import Document, Draft, Envelope, FileKind, StoredFile, Upload, User
+from sandbox.esaw.model import Draft, Envelope, Upload, User
 from sandbox.esaw.names import content_disposition
+from sandbox.esaw.sending import Sending
 
 VERSIONS: Final = frozenset({"v6", "v6.0"})
 MAX_UPLOAD: Final = 32 * 1024 * 1024
@@ -38,9 +38,10 @@ class _Route:
 class Routes:
     """The v6 calls over one estate."""
 
-    def __init__(self, estate: Estate, lifecycle: Lifecycle, version: str) -> None:
+    def __init__(self, estate: Estate, lifecycle: Lifecycle, sending: Sending, version: str) -> None:
         self._estate = estate
         self._lifecycle = lifecycle
+        self._sending = sending
         self._version = version
         self._fixed: Mapping[tuple[str, ...], _Route] = {
             ("system", "version"): _Route("GET", "version", self._system_version),
@@ -149,7 +150,7 @@ class Routes:
         user = call.caller
         body = bodies.read(bodies.SendBody, call.request.content_type, call.body)
         draft = self._drafted(body, user, is_draft=False)
-        return json_answer({"EnvelopeId": self._lifecycle.send(draft, self._papers(draft)).id})
+        return json_answer({"EnvelopeId": self._sending.send(draft).id})
 
     def _v6_envelope(self, call: Call) -> Envelope:
         envelope = self._estate.visible_envelope(call.id, call.caller)
@@ -213,14 +214,16 @@ class Routes:
             draft.share_with_team = body.share_with_team
         if not isinstance(body.callback_configuration, UnsetType):
             draft.callbacks = bodies.callback_urls(body.callback_configuration, is_draft=True)
+        if not isinstance(body.redirect_configuration, UnsetType):
+            default = self._estate.before_send_url
+            draft.before_send_url = bodies.before_send_url(body.redirect_configuration, default)
         return Answer()
 
     async def _send_draft(self, call: Call) -> Answer:
         user = call.caller
         body = bodies.read(bodies.DraftBody, call.request.content_type, call.body)
         draft = self._estate.visible_draft(bodies.required(body.draft_id), user)
-        envelope = self._lifecycle.send(draft, self._papers(draft))
-        del self._estate.drafts[draft.id]
+        envelope = self._sending.send(draft)
         return json_answer({"Envelope": {"EnvelopeId": envelope.id}, "EnvelopeBulk": None})
 
     def _drafted(self, body: bodies.SendBody, user: User, *, is_draft: bool) -> Draft:
@@ -237,31 +240,8 @@ class Routes:
             callbacks=bodies.callback_urls(body.callback_configuration, is_draft=is_draft),
             share_with_team=body.share_with_team,
             expires_at=bodies.expiration(body.expiration_configuration, now),
+            before_send_url=bodies.before_send_url(body.redirect_configuration, self._estate.before_send_url),
         )
-
-    def _papers(self, draft: Draft) -> list[Document]:
-        papers = [_paper(self._estate.new_id(), upload) for upload in draft.uploads]
-        for upload in draft.uploads:
-            self._estate.uploads.pop(upload.id, None)
-        return papers
-
-
-def _paper(file_id: str, upload: Upload) -> Document:
-    """The document that an upload becomes: a PDF is signed as it is, anything else was converted to one page."""
-    if not upload.data.startswith(b"%PDF") and not upload.name.lower().endswith(".pdf"):
-        name = f"{upload.name.rpartition('.')[0] or upload.name}.pdf"
-        converted = SignedPdf(title="Converted", pages=1, mark=bytes.fromhex(file_id.replace("-", "")) * 2)
-        return Document(
-            StoredFile(file_id, "", FileKind.DOCUMENT, name, converted, "application/pdf"), pages=1
-        )
-    try:
-        pages = count_pages(upload.data)
-    except NotAPdf as exc:
-        raise EsawError(Refusal.PDF_CONVERSION_FAILED) from exc
-    signed = SignedUpload(upload.data)
-    return Document(
-        StoredFile(file_id, "", FileKind.DOCUMENT, upload.name, signed, "application/pdf"), pages=pages
-    )
 
 
 async def _read(part: BodyPartReader) -> bytes:

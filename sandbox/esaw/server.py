@@ -1,7 +1,7 @@
 """
-The stand-in itself: one server on the loopback interface, with REST v6, the control surface, and the control in hand.
+The stand-in itself: one server on the loopback interface, with REST v6, OAuth, the web pages, and the control in hand.
 
-Everything is put together here. Another door (OAuth's pages, to come) is one more list of routes that pass the same gate.
+Everything is put together here. All doors but the control surface's pass the same gate.
 """
 
 import random
@@ -17,7 +17,11 @@ from sandbox.esaw.behaviour import Behaviour
 from sandbox.esaw.control import Control
 from sandbox.esaw.estate import Estate
 from sandbox.esaw.gate import Gate
+from sandbox.esaw.oauth import OAuth
 from sandbox.esaw.rest import MAX_UPLOAD, Routes
+from sandbox.esaw.sending import Sending
+from sandbox.esaw.sessions import Sessions
+from sandbox.esaw.web import Site
 
 VERSION = "25.52.0.100"
 """What `system/version` says."""
@@ -72,12 +76,20 @@ class StandIn(Control):
 
     def _application(self) -> web.Application:
         gate = Gate(self._estate, self._faults, self._recorder)
-        rest = Routes(self._estate, self._lifecycle, self._version)
+        sending = Sending(self._estate, self._lifecycle)
+        rest = Routes(self._estate, self._lifecycle, sending, self._version)
+        sessions = Sessions(self._estate)
+        oauth = OAuth(self._estate, self._consents, sessions, lambda: self._behaviour)
+        pages = Site(self._estate, sessions, sending, oauth)
 
         async def api(request: web.Request) -> web.StreamResponse:
             return await gate.pass_through(request, rest.door(request))
 
+        async def site(request: web.Request) -> web.StreamResponse:
+            return await gate.pass_through(request, await pages.door(request))
+
         application = web.Application(client_max_size=2 * MAX_UPLOAD)
         application.add_routes(control_http.routes(self))
         application.router.add_route("*", "/{api:[Aa][Pp][Ii]}/{rest:.*}", api)
+        application.router.add_route("*", "/{rest:.*}", site)
         return application

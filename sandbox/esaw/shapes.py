@@ -134,6 +134,7 @@ def draft_configuration(it: Draft) -> Json:
             **_callbacks(it.callbacks),
             "AfterSendCallbackUrl": it.callbacks.after_send,
         },
+        "RedirectConfiguration": {"BeforeSendRedirectUrl": it.before_send_url, "AfterSendRedirectUrl": None},
     }
 
 

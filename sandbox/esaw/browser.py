@@ -1,0 +1,155 @@
+"""
+A browser without a screen: it opens pages, follows redirects and links, fills forms and presses buttons, as a person would.
+
+For pages of plain HTML, this side's and the product's alike; it runs no script. Cookies are kept per host whatever the port,
+and Secure ones also go to loopback addresses, as Chromium does both.
+"""
+
+import ssl
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import urljoin
+
+import httpx
+import lxml.html
+
+Given = str | tuple[str, bytes]
+"""What a field is filled with: a text, or a file's name and bytes."""
+
+_MOST_REDIRECTS: Final = 20
+_BUTTONS: Final = ".//button | .//input[@type='submit']"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the window shows."""
+
+    url: str
+    status: int
+    headers: httpx.Headers
+    html: str
+
+    @property
+    def document(self) -> lxml.html.HtmlElement:
+        """The parsed page."""
+        return lxml.html.document_fromstring(self.html or "<html></html>")
+
+    @property
+    def title(self) -> str:
+        """The heading of the window."""
+        return (self.document.findtext(".//title") or "").strip()
+
+    @property
+    def text(self) -> str:
+        """What there is to read, with single spaces."""
+        return " ".join(" ".join(self.document.xpath("//body//text()")).split())
+
+    @property
+    def buttons(self) -> list[str]:
+        """The words on the buttons, in order."""
+        return [_words(each) for each in self.document.xpath(_BUTTONS)]
+
+
+class Browser:
+    """One browser with its cookies; use as an async context manager, or `close` it."""
+
+    def __init__(
+        self, *, stays_on: str | None = None, language: str = "en", verify: ssl.SSLContext | bool = True
+    ) -> None:
+        """With `stays_on`, the beginning of a URL, a redirect to elsewhere is not followed but shown as the page."""
+        self.page = Page("about:blank", 0, httpx.Headers(), "")
+        self.visited: list[str] = []
+        """Every URL that was asked for, redirects included."""
+        self._stays_on = stays_on or ""
+        jar = CookieJar(DefaultCookiePolicy(secure_protocols=("https", "http")))
+        self._http = httpx.AsyncClient(
+            cookies=jar, headers={"Accept-Language": language}, timeout=30, trust_env=False, verify=verify
+        )
+
+    @property
+    def cookies(self) -> CookieJar:
+        """All cookies it has."""
+        return self._http.cookies.jar
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections and forget the cookies."""
+        await self._http.aclose()
+
+    async def open(self, url: str) -> Page:
+        """Go to this URL, and to wherever it leads."""
+        return await self._go(self._http.build_request("GET", urljoin(self.page.url, url)))
+
+    async def follow(self, words: str) -> Page:
+        """Click the link with these words. Raises LookupError if there is none."""
+        for link in self.page.document.xpath("//a[@href]"):
+            if _words(link) == words:
+                return await self.open(link.get("href"))
+        raise LookupError(f"{self.page.url} has no link {words!r}.")
+
+    async def press(self, words: str, **given: Given) -> Page:
+        """Fill the fields of these names, and press the button with these words. Raises LookupError."""
+        return await self._go(self.request_for(words, **given))
+
+    def request_for(self, words: str, **given: Given) -> httpx.Request:
+        """The request that pressing the button would send, for those who send it twice. Raises LookupError."""
+        form, button = self._form_with(words)
+        files = {name: value for name, value in given.items() if not isinstance(value, str)}
+        if unknown := set(given) - {*form.fields, *files}:
+            raise LookupError(f"The form of {words!r} has no field {', '.join(sorted(unknown))}.")
+        for name, value in given.items():
+            if isinstance(value, str):
+                form.fields[name] = value
+        fields = [(name, value) for name, value in form.form_values() if name not in files]
+        if own_name := button.get("name"):
+            fields.append((own_name, button.get("value", "")))
+        url = urljoin(self.page.url, button.get("formaction") or form.get("action") or "")
+        many = _by_name(fields)
+        if form.method == "GET":
+            return self._http.build_request("GET", url, params=httpx.QueryParams(many))
+        if form.get("enctype") == "multipart/form-data":
+            return self._http.build_request("POST", url, data=many, files=files or {"": ("", b"")})
+        return self._http.build_request("POST", url, data=many)
+
+    async def send(self, request: httpx.Request) -> Page:
+        """Send a request of `request_for`, and go to wherever it leads."""
+        return await self._go(request)
+
+    def _form_with(self, words: str) -> tuple[lxml.html.FormElement, lxml.html.HtmlElement]:
+        for form in self.page.document.forms:
+            for button in form.xpath(_BUTTONS):
+                if _words(button) == words:
+                    return form, button
+        raise LookupError(f"{self.page.url} has no button {words!r} in a form, but {self.page.buttons}.")
+
+    async def _go(self, request: httpx.Request) -> Page:
+        for _ in range(_MOST_REDIRECTS):
+            self.visited.append(str(request.url))
+            response = await self._http.send(request)
+            onward = response.next_request
+            if onward is None or not str(onward.url).startswith(self._stays_on):
+                where = str(response.url if onward is None else onward.url)
+                self.page = Page(where, response.status_code, response.headers, response.text)
+                return self.page
+            request = onward
+        raise RecursionError(f"More than {_MOST_REDIRECTS} redirects, the last to {request.url}.")
+
+
+def _words(element: lxml.html.HtmlElement) -> str:
+    return " ".join((element.text_content() or element.get("value") or "").split())
+
+
+def _by_name(fields: list[tuple[str, str]]) -> dict[str, list[str]]:
+    named: dict[str, list[str]] = {}
+    for name, value in fields:
+        named.setdefault(name, []).append(value)
+    return named
