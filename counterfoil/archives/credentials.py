@@ -16,7 +16,7 @@ class Credentials:
 
     def __init__(self, archive: str, ref: Ref | None, content: Mapping[str, bytes]) -> None:
         """Take ``content`` as it is in the Secret that ``ref`` names."""
-        self._archive = archive
+        self.archive = archive
         self._content = {} if ref is None else content
         self.secret = "its Secret" if ref is None else f"Secret `{ref.name}`"
 
@@ -24,14 +24,16 @@ class Credentials:
         """Return a text of one line, without the line end that editors add; None when it is missing or empty."""
         text = self._text(key).rstrip("\r\n")
         if _NOT_IN_A_LINE.search(text):
-            raise SettingsInvalid(f"Archive/{self._archive}: `{key}` in {self.secret} is no single line of text.")
+            raise SettingsInvalid(
+                f"Archive/{self.archive}: `{key}` in {self.secret} is no single line of text."
+            )
         return text or None
 
     def needed(self, key: str) -> str:
         """Return a text of one line that must be there. Raises ``SettingsInvalid``."""
         text = self.line(key)
         if text is None:
-            raise SettingsInvalid(f"Archive/{self._archive}: {self.secret} has no `{key}`.")
+            raise SettingsInvalid(f"Archive/{self.archive}: {self.secret} has no `{key}`.")
         return text
 
     def block(self, key: str) -> str | None:
@@ -46,4 +48,4 @@ class Credentials:
         try:
             return self._content.get(key, b"").decode()
         except UnicodeDecodeError as error:
-            raise SettingsInvalid(f"Archive/{self._archive}: `{key}` in {self.secret} is no text.") from error
+            raise SettingsInvalid(f"Archive/{self.archive}: `{key}` in {self.secret} is no text.") from error

@@ -39,14 +39,17 @@ ABSENT = frozenset({404, 410})
 
 
 class SourceFailed(Exception):
-    """What is uploaded broke at its source; ``Upload.error`` says how."""
+    """What is uploaded broke at its source; ``error`` says how."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__("the source of an upload failed")
+        self.error = error
 
 
 class Upload:
-    """The chunks of an upload, which remembers what they raised and whether they came to their end."""
+    """The chunks of an upload. What they raise comes out as ``SourceFailed``; ``ended`` tells that all were taken."""
 
     def __init__(self, chunks: AsyncIterable[bytes]) -> None:
-        self.error: Exception | None = None
         self.ended = False
         self._chunks = chunks
 
@@ -55,9 +58,8 @@ class Upload:
             async for chunk in self._chunks:
                 yield chunk
         except Exception as error:
-            # Under another name, or httpx's own errors in it would pass for those of our request.
-            self.error = error
-            raise SourceFailed from error
+            # Under another name, or an error of httpx in it would pass for one of our own request.
+            raise SourceFailed(error) from error
         self.ended = True
 
 
@@ -132,8 +134,8 @@ class Site:
         try:
             async with self.opened(method, url, headers=headers, content=body) as response:
                 answer = Answer(response.status_code, response.headers, await self._small(response))
-        except SourceFailed:
-            raise body.error or ArchiveUnavailable("ArchiveFailing", self.archive) from None
+        except SourceFailed as failed:
+            raise failed.error from None
         if answer.is_success and not body.ended:
             raise ArchiveUnavailable(
                 "ArchiveUnreachable", f"{self.archive}: {self.server} broke off in the middle of a file."
@@ -166,9 +168,11 @@ class Site:
             return ArchiveRefused(
                 "ArchiveTlsFailed",
                 f"{self.archive}: {self.server} can't prove who it is ({fault}). Give it a certificate for its name "
-                "that the controller trusts, or add its authority to the controller's (see the chart's extraCa).",
+                "that the controller trusts, or name its authority in the controller's SSL_CERT_FILE.",
             )
-        return ArchiveUnavailable("ArchiveUnreachable", f"{self.archive}: {self.server} could not be reached.")
+        return ArchiveUnavailable(
+            "ArchiveUnreachable", f"{self.archive}: {self.server} could not be reached."
+        )
 
     async def _small(self, response: httpx.Response) -> bytes:
         body = bytearray()
@@ -278,6 +282,10 @@ def authorization_of(credentials: Credentials) -> str | None:
     """Return the header that a Secret with ``bearerToken``, or ``username`` and ``password``, stands for."""
     token = credentials.line("bearerToken")
     if token is not None:
+        if not token.isascii():
+            raise SettingsInvalid(
+                f"Archive/{credentials.archive}: `bearerToken` in {credentials.secret} is no token."
+            )
         return f"Bearer {token}"
     if not credentials.has(("username", "password")):
         return None

@@ -1,0 +1,36 @@
+"""
+A real WebDAV server on loopback: ``rclone serve webdav`` over a folder, with a login of its own.
+
+It keeps no properties, as many servers don't: whoever relies on tags in them finds out here.
+"""
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from sandbox.rclone import RcloneServer, serving
+
+USERNAME = "counterfoil"
+
+
+@dataclass(frozen=True)
+class DavServer:
+    """A running server and the login that it takes."""
+
+    rclone: RcloneServer
+    username: str
+    password: str
+
+    @property
+    def url(self) -> str:
+        """The address of its root."""
+        return f"http://127.0.0.1:{self.rclone.port}"
+
+
+@asynccontextmanager
+async def dav_server(*flags: str) -> AsyncIterator[DavServer]:
+    """Run a server over a temporary folder; ``flags`` are further ones of rclone's."""
+    password = secrets.token_hex(16)
+    async with serving("webdav", f"--user={USERNAME}", f"--pass={password}", *flags) as rclone:
+        yield DavServer(rclone, USERNAME, password)

@@ -1,0 +1,99 @@
+"""
+Real servers of archives on loopback: ``rclone serve`` over a folder, by the protocol that is asked for.
+
+What a server stores lies in ``folder`` as plain files, for a look from behind and for tests that change it there. A
+server can be stopped and started again on the same port with the same content.
+"""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.controlplane import binaries
+from sandbox.controlplane.ports import free_port
+from sandbox.controlplane.processes import Server
+
+READY_SECONDS = 20.0
+PATIENCE_SECONDS = 5.0
+
+
+class ServerError(RuntimeError):
+    """The server did not start; the message has the end of its log."""
+
+
+@dataclass
+class RcloneServer:
+    """A running server of one protocol; ``flags`` say who may come in."""
+
+    program: Path
+    protocol: str
+    flags: Sequence[str]
+    folder: Path
+    logs: Path
+    port: int
+    _server: Server | None = None
+
+    async def start(self) -> None:
+        """Start it, and wait until it listens. Raises ``ServerError``."""
+        argv = [
+            self.program,
+            "serve",
+            self.protocol,
+            f"--addr=127.0.0.1:{self.port}",
+            *self.flags,
+            "--config=/dev/null",
+            f"--cache-dir={self.logs / 'cache'}",
+            # What changes in the folder by other ways is seen at once.
+            "--dir-cache-time=0s",
+            self.folder,
+        ]
+        log = self.logs / f"{self.protocol}.log"
+        self._server = Server(argv, log=log, environment=os.environ)
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                while not await self._listens():  # noqa: ASYNC110 - another process gives no event to wait for
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise ServerError(f"rclone did not start:\n{self._server.last_words()}") from None
+
+    async def stop(self) -> None:
+        """Stop it; content and port stay for another ``start``."""
+        if self._server is not None and not self._server.ended:
+            await self._server.terminate(patience=PATIENCE_SECONDS)
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL)."""
+        if self._server is not None:
+            self._server.kill()
+
+    async def _listens(self) -> bool:
+        if self._server is not None and self._server.ended:
+            raise ServerError(f"rclone ended at once:\n{self._server.last_words()}")
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+
+@asynccontextmanager
+async def serving(protocol: str, *flags: str) -> AsyncIterator[RcloneServer]:
+    """Run a server over a temporary folder."""
+    program = (await binaries.ensure("rclone")).path("rclone")
+    base = Path(tempfile.mkdtemp(prefix=f"counterfoil-{protocol}-"))
+    try:
+        (base / "content").mkdir()
+        server = RcloneServer(program, protocol, flags, base / "content", base, free_port())
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.stop()
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
