@@ -31,14 +31,19 @@ class ToldServer:
     answer: tuple[int, str] | None = None
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        await request.read()
         kind = next((name for name in ("uploads", "uploadId", "list-type") if name in request.query), "")
         self.requests.append((request.method, request.path, kind))
         self.headers.append(dict(request.headers))
+        await request.read()
         if self.answer is not None:
             status, code = self.answer
             return web.Response(status=status, text=f"<Error><Code>{code}</Code></Error>" if code else "")
         return web.Response(headers={"ETag": '"e"'}, text=_BODIES.get((request.method, kind), ""))
+
+    def assert_aborted(self, path: str) -> None:
+        # A part that was under way may come in after it; S3 refuses it then.
+        assert ("DELETE", path, "uploadId") in self.requests
+        assert ("POST", path, "uploadId") not in self.requests
 
 
 _BODIES = {
@@ -118,7 +123,7 @@ async def test_an_error_of_the_source_comes_out_unchanged_and_aborts_the_upload(
         await door.put("a.pdf", chunks(), tags={}, content_type=None)
 
     assert caught.value is broken
-    assert server.requests[-1] == ("DELETE", "/contracts/a.pdf", "uploadId")
+    server.assert_aborted("/contracts/a.pdf")
 
 
 async def test_a_cancelled_upload_is_aborted_at_the_server(server: ToldServer, door: Door) -> None:
@@ -135,7 +140,7 @@ async def test_a_cancelled_upload_is_aborted_at_the_server(server: ToldServer, d
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert server.requests[-1] == ("DELETE", "/contracts/a.pdf", "uploadId")
+    server.assert_aborted("/contracts/a.pdf")
 
 
 async def test_a_cancelled_wait_for_the_first_part_asks_nothing_of_the_server(
