@@ -19,11 +19,13 @@ from counterfoil.clock import Clock
 from counterfoil.cluster import Cluster, NotFound
 from counterfoil.esaw.token import ApiToken
 from counterfoil.resources import (
+    SENDER_LABEL,
     Archive,
     Envelope,
     EnvelopeEvent,
     Handling,
     Organization,
+    Origin,
     ResourceInvalid,
     Sender,
 )
@@ -137,6 +139,9 @@ class Reception:
         try:
             envelope = Envelope.parse(await self._cluster.get(Envelope, event.spec.envelope_id))
         except (NotFound, ResourceInvalid):
+            if event.spec.origin is Origin.SWEEP and SENDER_LABEL in event.metadata.labels:
+                # The sweep found it with this sender's key, so this sender may see it.
+                return event.metadata.labels[SENDER_LABEL]
             default = organization.spec.default_sender_ref
             return default.name if default is not None else None
         return envelope.spec.sender_ref.name

@@ -12,7 +12,8 @@ from controller.keyring import Keyring, KeyUnusable
 from controller.office import Office
 from counterfoil.clock import Clock
 from counterfoil.cluster import AlreadyExists, Cluster
-from counterfoil.esaw.problems import EsawProblem
+from counterfoil.esaw.client import EsawUser
+from counterfoil.esaw.problems import Answered, EsawProblem
 from counterfoil.resources import EnvelopeEvent, Handling, Organization, Origin, Sender, envelope_id, is_true
 from counterfoil.resources.noting import note
 
@@ -57,20 +58,34 @@ class Sweeper:
 
     async def _sweep_sender(self, organization: Organization, sender: Sender, action: str) -> int:
         esaw = self._esaws.of(organization)
-        user = esaw.as_user(await self._keyring.key(sender, esaw))
-        sweep = organization.spec.sweep
-        now = self._clock.now()
+        token = await self._keyring.key(sender, esaw)
+        try:
+            found = await self._find(organization, esaw.as_user(token))
+        except Answered as answer:
+            if answer.status == 401:
+                await self._keyring.refused(sender, token)
+            raise
+        return sum([await self._note(organization, sender, each, action) for each in found])
+
+    async def _find(self, organization: Organization, user: EsawUser) -> list[str]:
+        sweep, now = organization.spec.sweep, self._clock.now()
         start = now - sweep.lookback if sweep is not None else None
-        new = 0
-        for status in organization.spec.statuses:
-            for hit in await user.find(status=status, start=start, end=now):
-                new += await self._note(organization, sender, hit.id, action)
-        return new
+        hits = [
+            hit
+            for status in organization.spec.statuses
+            for hit in await user.find(status=status, start=start, end=now)
+        ]
+        return [hit.id for hit in hits]
 
     async def _note(self, organization: Organization, sender: Sender, found: str, action: str) -> int:
+        try:
+            envelope = envelope_id(found)
+        except ValueError:
+            _log.warning("the sweep was told of an envelope without a GUID", extra={"sender": sender.name})
+            return 0
         event = note(
             organization=organization.name,
-            envelope=envelope_id(found),
+            envelope=envelope,
             action=action,
             origin=Origin.SWEEP,
             sender=sender.name,
@@ -79,7 +94,7 @@ class Sweeper:
             await self._cluster.create(EnvelopeEvent, event)
         except AlreadyExists:
             return 0
-        _log.info("the sweep found an envelope without a callback", extra={"envelope": found})
+        _log.info("the sweep found an envelope without a callback", extra={"envelope": envelope})
         return 1
 
 

@@ -77,6 +77,9 @@ class Refused(ApiProblem):
 class Expired(ApiProblem):
     """410: the resourceVersion or continue token is too old; list again."""
 
+    token = ""
+    """For a list in pages: with it the list goes on, of what there is now and no longer of what there was. May be empty."""
+
 
 class Unavailable(ApiProblem):
     """No answer, 429 or 5xx: the same request may succeed later."""
@@ -498,7 +501,10 @@ def _problem(status: int, answer: bytes, retry_after: str | None, *, creating: b
     reason = str(told.get("reason") or status)
     message = f"the API server answered {status} {reason}: {told.get('message', '')}".rstrip(": ")
     seconds = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
-    return _class_of(status, reason, creating=creating)(status, reason, message, seconds)
+    problem = _class_of(status, reason, creating=creating)(status, reason, message, seconds)
+    if isinstance(problem, Expired):
+        problem.token = str((told.get("metadata") or {}).get("continue") or "")
+    return problem
 
 
 def _class_of(status: int, reason: str, *, creating: bool) -> type[ApiProblem]:

@@ -4,6 +4,7 @@ Builders of resources for tests: good defaults, and words for what a test is abo
 ``an_event().in_phase("Archiving").with_condition("Archived", "True").build()``
 """
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
@@ -48,9 +49,10 @@ class AClock:
         self._now += timedelta(**how_long)
 
     async def sleep(self, seconds: float) -> None:
-        """Let time pass at once."""
+        """Let time pass at once, and others do what they have to do."""
         self.slept.append(seconds)
         self._now += timedelta(seconds=seconds)
+        await asyncio.sleep(0)
 
 
 class EventBuilder:

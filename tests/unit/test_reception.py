@@ -15,7 +15,7 @@ from controller.secrets import Secrets
 from counterfoil.cluster import Unavailable
 from counterfoil.esaw import ApiToken, make_http
 from counterfoil.metrics import Metrics
-from counterfoil.resources import Envelope, EnvelopeEvent, Organization, Sender
+from counterfoil.resources import SENDER_LABEL, Envelope, EnvelopeEvent, Organization, Origin, Sender
 from tests.builders import ENVELOPE, AClock, a_sender, an_event, an_organization
 from tests.unit.fake_cluster import ACluster
 from tests.unit.fake_desk import an_archive
@@ -145,6 +145,17 @@ async def test_without_an_envelope_it_is_the_organizations_default_sender(scene:
     sender = await scene.sender()
     assert isinstance(sender, Sender)
     assert sender.name == "anna"
+
+
+async def test_what_the_sweep_found_with_a_senders_key_is_this_senders(scene: Scene) -> None:
+    scene.office.senders.put(a_sender("ben"))
+    found = an_event().by(Origin.SWEEP).labelled(SENDER_LABEL, "ben").build()
+    assert await scene.sender(found) == a_sender("ben")
+    scene.office.sender_of.clear()
+    called = an_event().labelled(SENDER_LABEL, "ben").build()
+    sender = await scene.sender(called)
+    assert isinstance(sender, Sender)
+    assert sender.name == "anna", "for a callback, the label is but a guess of the receiver's"
 
 
 async def test_the_sender_is_looked_up_once_per_event(scene: Scene) -> None:

@@ -1,0 +1,187 @@
+"""Clean-up of finished events, and counting them."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from controller.office import Office
+from controller.reaper import PAGE, Reaper, is_outlived
+from counterfoil.cluster import ApiProblem, Expired, Raw
+from counterfoil.resources import Envelope, EnvelopeEvent, Phase, Resource
+from tests.builders import ENVELOPE, NOON, AClock, EventBuilder, an_event, an_organization
+from tests.unit.fake_cluster import ACluster
+
+LONG_AGO = NOON - timedelta(days=31)
+
+
+class AShortMemory(ACluster):
+    """Forgets a list after its first page, as the API server does after five minutes."""
+
+    forgets = True
+
+    async def page(
+        self, kind: type[Resource], *, limit: int, token: str = "", labels: str = "", fields: str = ""
+    ) -> tuple[list[Raw], str]:
+        if token and self.forgets:
+            self.forgets = False
+            expired = Expired(410, "Expired", "the continue token is too old")
+            expired.token = token
+            raise expired
+        return await super().page(kind, limit=limit, token=token, labels=labels, fields=fields)
+
+
+class Scene:
+    def __init__(self, *events: EnvelopeEvent, cluster: ACluster | None = None, **spec: Any) -> None:
+        self.clock = AClock()
+        self.office = Office()
+        self.office.organizations.put(an_organization(**spec))
+        self.cluster = cluster or ACluster()
+        for each in events:
+            self.cluster.put(each)
+        self.reaper = Reaper(cluster=self.cluster, office=self.office, clock=self.clock)
+
+    async def walked(self) -> None:
+        """Let one walk be made."""
+        await self.until(lambda: self.reaper.counts("acme") is not None)
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        task = asyncio.create_task(self.reaper.run())
+        try:
+            for _ in range(10_000):
+                if is_so():
+                    return
+                await asyncio.sleep(0)
+            pytest.fail("it never came to that")
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def there(self) -> set[str]:
+        return {name for _, name in self.cluster.objects}
+
+
+def finished(phase: Phase, number: int = 0) -> EventBuilder:
+    return an_event(f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d").in_phase(phase).status(completed_at=LONG_AGO)
+
+
+@pytest.mark.parametrize(
+    ("phase", "ttl", "outlived"),
+    [
+        (Phase.SUCCEEDED, {}, True),
+        (Phase.SKIPPED, {}, True),
+        (Phase.FAILED, {}, False),
+        (Phase.FAILED, {"failed": "720h"}, True),
+        (Phase.FAILED, {"failed": "7200h"}, False),
+        (Phase.SUCCEEDED, {"succeeded": "7200h"}, False),
+        (Phase.ARCHIVING, {"failed": "72h", "succeeded": "72h"}, False),
+        (Phase.AWAITING_CONSENT, {"failed": "72h", "succeeded": "72h"}, False),
+    ],
+)
+def test_a_finished_event_lives_as_long_as_its_organization_says(
+    phase: Phase, ttl: dict[str, str], outlived: bool
+) -> None:
+    assert is_outlived(finished(phase).build(), an_organization(ttl=ttl), NOON) is outlived
+
+
+def test_without_its_organization_an_event_is_kept() -> None:
+    assert not is_outlived(finished(Phase.SUCCEEDED).build(), None, NOON)
+
+
+def test_an_event_that_does_not_say_when_it_ended_is_kept() -> None:
+    assert not is_outlived(an_event().in_phase(Phase.SUCCEEDED).build(), an_organization(), NOON)
+
+
+async def test_what_has_outlived_its_time_is_removed_and_all_else_is_counted() -> None:
+    scene = Scene(
+        finished(Phase.SUCCEEDED, 1).build(),
+        finished(Phase.SUCCEEDED, 2).status(completed_at=NOON).build(),
+        finished(Phase.FAILED, 3).build(),
+        an_event().in_phase(Phase.ARCHIVING).build(),
+    )
+    await scene.walked()
+    assert scene.reaper.counts("acme") == {"Succeeded": 1, "Failed": 1, "Archiving": 1}
+    assert len(scene.cluster.objects) == 3
+
+
+async def test_an_organization_without_events_is_counted_as_such() -> None:
+    scene = Scene()
+    await scene.walked()
+    assert scene.reaper.counts("acme") == {}
+    assert scene.reaper.counts("unknown") is None
+
+
+def an_envelope() -> Envelope:
+    return Envelope.parse(
+        {
+            "metadata": {"name": ENVELOPE, "uid": "u", "resourceVersion": "1"},
+            "spec": {
+                "organizationRef": {"name": "acme"},
+                "envelopeId": ENVELOPE,
+                "senderRef": {"name": "anna"},
+            },
+        }
+    )
+
+
+async def test_the_envelope_goes_with_the_event_that_archived_it() -> None:
+    event = an_event().archived().status(phase=Phase.SUCCEEDED, completed_at=LONG_AGO).build()
+    scene = Scene(event)
+    scene.cluster.put(an_envelope())
+    await scene.walked()
+    assert scene.there() == set()
+    assert [name for verb, name in scene.cluster.asked if verb == "delete"] == [ENVELOPE, event.name]
+
+
+async def test_an_event_that_archived_nothing_leaves_the_envelope_for_the_one_that_will() -> None:
+    scene = Scene(an_event().in_phase(Phase.SUCCEEDED).status(completed_at=LONG_AGO).build())
+    scene.cluster.put(an_envelope())
+    await scene.walked()
+    assert scene.there() == {ENVELOPE}
+
+
+async def test_an_event_that_is_reopened_at_this_very_moment_stays() -> None:
+    event = an_event().in_phase(Phase.SKIPPED).status(completed_at=LONG_AGO).build()
+    scene = Scene(event)
+    scene.cluster.just_before(
+        "delete", lambda: scene.cluster.edit(EnvelopeEvent, event.name, {"status": {"phase": "Pending"}})
+    )
+    await scene.walked()
+    assert scene.there() == {event.name}
+
+
+async def test_a_walk_goes_page_by_page_and_takes_its_time() -> None:
+    scene = Scene(*(finished(Phase.FAILED, number).build() for number in range(2 * PAGE + 1)))
+    await scene.walked()
+    assert scene.reaper.counts("acme") == {"Failed": 2 * PAGE + 1}
+    assert len(scene.cluster.asked) == 3
+    assert len([each for each in scene.clock.slept if each < 60]) == 2
+
+
+async def test_after_a_walk_it_rests_nine_times_as_long_and_a_minute_at_least() -> None:
+    scene = Scene(*(finished(Phase.FAILED, number).build() for number in range(2 * PAGE)))
+    await scene.until(lambda: len(scene.clock.slept) > 2)
+    assert scene.clock.slept[:2] == [2.0, 60.0]
+
+
+async def test_a_walk_longer_than_the_api_server_remembers_comes_to_its_end_all_the_same() -> None:
+    events = [finished(Phase.FAILED, number).build() for number in range(2 * PAGE + 1)]
+    scene = Scene(*events, cluster=AShortMemory())
+    await scene.walked()
+    assert scene.reaper.counts("acme") == {"Failed": 2 * PAGE + 1}
+
+
+async def test_an_api_server_that_is_away_does_not_end_the_walks() -> None:
+    scene = Scene(finished(Phase.FAILED).build())
+    scene.cluster.fail("page", ApiProblem(500, "InternalError", "?"))
+    await scene.walked()
+    assert scene.reaper.counts("acme") == {"Failed": 1}
+
+
+async def test_an_event_that_cannot_be_read_is_passed_over() -> None:
+    scene = Scene(finished(Phase.FAILED).build())
+    scene.cluster.objects["envelopeevents", "odd"] = {"metadata": {"name": "odd"}, "spec": {}}
+    await scene.walked()
+    assert scene.reaper.counts("acme") == {"Failed": 1}
