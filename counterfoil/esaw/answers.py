@@ -173,7 +173,7 @@ class FilesAnswer(Answer, frozen=True):
 
 
 class ConfigurationAnswer(Answer, frozen=True):
-    """``GET envelope/{id}/configuration``, of which only the metadata concerns us."""
+    """``GET envelope/{id}/configuration`` and ``GET draft/{id}/configuration``, of which only the metadata concerns us."""
 
     metadata: str | None = msgspec.field(name="MetaData", default=None)
 
@@ -242,17 +242,43 @@ class FindAnswer(Answer, frozen=True):
     envelopes: tuple[FoundEnvelope, ...] | None = None
 
 
+class DraftAnswer(Answer, frozen=True):
+    """``GET draft/{id}``, of which only the name concerns us."""
+
+    name_text: str | None = msgspec.field(name="Name", default=None)
+
+    @property
+    def name(self) -> str:
+        """The draft's name; empty when it has none."""
+        return self.name_text or ""
+
+
+class SentEnvelope(Answer, frozen=True):
+    """The envelope that a draft became."""
+
+    envelope_id: str
+
+
+class SentAnswer(Answer, frozen=True):
+    """``POST draft/send``. A bulk has no one envelope."""
+
+    envelope: SentEnvelope | None = None
+
+
 class ErrorAnswer(Answer, frozen=True):
-    """The body of an error: v6 has a TraceId where v4 has a SupportId."""
+    """The body of an error: v6 has a TraceId where v4 has a SupportId; OAuth has its own. (RFC 6749, 5.2)"""
 
     error_id: str | None = None
+    oauth_error: str | None = msgspec.field(name="error", default=None)
     trace_id: str | None = None
     support_id: str | None = None
 
 
-A = TypeVar("A", bound=Answer)
+A = TypeVar("A", bound=msgspec.Struct)
 
-_ERROR_ID = re.compile(r"[A-Z]{3,8}-?[0-9]{1,8}")
+_ERROR_ID = re.compile(
+    r"[A-Z]{3,8}-?[0-9]{1,8}|invalid_[a-z]{1,16}|unauthorized_client|unsupported_grant_type"
+)
 _TRACE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _VERSION = re.compile(rf"[A-Za-z0-9][A-Za-z0-9 .,+_()-]{{0,{VERSION_LENGTH - 1}}}")
 _ODD_VALUE = re.compile(r"(?<=^Invalid enum value )(?!'[A-Za-z0-9_]{1,40}' - at ).*(?= - at )", re.DOTALL)
@@ -296,7 +322,9 @@ def read_error(body: bytes) -> tuple[str | None, str | None]:
         said = msgspec.json.decode(body, type=ErrorAnswer)
     except _NO_JSON:
         return None, None
-    return _if_like(_ERROR_ID, said.error_id), _if_like(_TRACE_ID, said.trace_id or said.support_id)
+    return _if_like(_ERROR_ID, said.error_id or said.oauth_error), _if_like(
+        _TRACE_ID, said.trace_id or said.support_id
+    )
 
 
 def is_file_id(text: str) -> bool:

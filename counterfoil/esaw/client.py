@@ -2,7 +2,8 @@
 eSAW as the rest of Counterfoil sees it: one ``Esaw`` per organization, one ``EsawUser`` per token, typed answers.
 
 Each method is one call of the REST API v6 and one of the ``problems`` when it fails. Ids are checked before they go into
-a URL. It can read everything that archiving needs and change nothing: to delete is in ``deletion``.
+a URL. It can read everything that archiving needs and change nothing: to delete is in ``deletion``, to send in ``drafts``,
+and where keys come from in ``oauth``.
 """
 
 import ssl
@@ -61,15 +62,15 @@ class Esaw:
         """
         bounds = bounds or Bounds()
         pace = Pace(clock, per_second=requests_per_second, longest_pause=bounds.longest_pause)
-        self._exchange = Exchange(base_url, http=http, clock=clock, pace=pace, observe=observe, bounds=bounds)
+        self.exchange = Exchange(base_url, http=http, clock=clock, pace=pace, observe=observe, bounds=bounds)
 
     async def version(self) -> str:
         """Return eSAW's version. No token is needed; some installations may want one all the same (``Answered`` 401)."""
-        return await self._exchange.ask(Call("version", "GET", "system/version"), None, read_version)
+        return await self.exchange.ask(Call("version", "GET", "system/version"), None, read_version)
 
     def as_user(self, token: ApiToken) -> "EsawUser":
         """Return eSAW as the owner of this token sees it."""
-        return EsawUser(self._exchange, token)
+        return EsawUser(self.exchange, token)
 
 
 class EsawUser:
@@ -121,7 +122,7 @@ class EsawUser:
         body = {"Status": str(status)}
         for name, moment in (("StartDate", start), ("EndDate", end)):
             if moment is not None:
-                body[name] = _rfc3339(moment)
+                body[name] = rfc3339(moment)
         call = Call("find", "POST", "envelope/find", body)
         answer = await self.exchange.ask(call, self.token, partial(decode, FindAnswer, "find"))
         return answer.envelopes or ()
@@ -169,7 +170,8 @@ def make_http(*, verify: ssl.SSLContext | bool = True, bounds: Bounds | None = N
     )
 
 
-def _rfc3339(moment: datetime) -> str:
+def rfc3339(moment: datetime) -> str:
+    """Write a time as eSAW reads it. Raises ``ValueError`` for one without a zone."""
     if moment.tzinfo is None:
         raise ValueError("a time for eSAW needs a zone")
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -17,7 +17,7 @@ import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from operator import attrgetter
 from typing import Final, Literal, TypeVar, cast
@@ -49,13 +49,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Call:
-    """What is asked: its name for metrics and messages, and the request that it makes below ``/Api/v6/``."""
+    """
+    What is asked: its name for metrics and messages, and the request that it makes.
+
+    A ``path`` is below ``/Api/v6/``, or below the base URL itself when it begins with a slash. A body goes out as JSON or
+    as a form; what is in a form is nobody's business.
+    """
 
     operation: str
     method: Literal["GET", "POST"]
     path: str
     body: Mapping[str, str] | None = None
     accept: str = "application/json"
+    form: Mapping[str, str] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class Exchange:
         observe: Observe,
         bounds: Bounds,
     ) -> None:
-        self._root = f"{_checked(base_url)}/Api/v6/"
+        self._base = _checked(base_url)
         self._http = http
         self._clock = clock
         self._pace = pace
@@ -158,8 +164,9 @@ class Exchange:
         headers = {"Accept": call.accept, "Accept-Encoding": "identity"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token.reveal()}"
+        url = self._base + call.path if call.path.startswith("/") else f"{self._base}/Api/v6/{call.path}"
         return self._http.build_request(
-            call.method, self._root + call.path, headers=headers, json=call.body, timeout=self._timeout
+            call.method, url, headers=headers, json=call.body, data=call.form, timeout=self._timeout
         )
 
     async def _refusal(self, response: httpx.Response) -> EsawProblem:

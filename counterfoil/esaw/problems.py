@@ -39,6 +39,10 @@ MISSING_ENVELOPE = "ERR0007"
 """For an envelope that never existed, was deleted, or belongs to somebody else. (Namirial, "Error Codes")"""
 
 
+MISSING_DRAFT = "ERR0250"
+"""For a draft that never existed, was sent or deleted, or belongs to somebody else."""
+
+
 class EsawProblem(Exception):
     """A call to eSAW did not bring what it should."""
 
@@ -84,6 +88,11 @@ class Answered(EsawProblem):
         A bare 404 may come from a proxy or a wrong base path, and says nothing about the envelope.
         """
         return self.status == 404 and self.error_id == MISSING_ENVELOPE
+
+    @property
+    def is_missing_draft(self) -> bool:
+        """Whether eSAW itself says that there is no such draft for this user (ERR0250)."""
+        return self.status == 404 and self.error_id == MISSING_DRAFT
 
 
 class Paused(Answered):

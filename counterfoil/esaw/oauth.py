@@ -1,0 +1,105 @@
+"""
+OAuth 2.0: how a user's API token comes to us with the user's consent (RFC 6749, 4.1, with PKCE by RFC 7636).
+
+eSAW is the provider, and the access token that it gives *is* the user's API token (Namirial, "Retrieving the User API Token
+via OAuth"). Here are the address to which the browser goes and the one call in the background; who may come back with a
+code, and for whom, is decided by the pages. The client secret, the code and the verifier travel in the body of that call
+and nowhere else.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlencode
+
+import msgspec
+
+from counterfoil.esaw.answers import decode
+from counterfoil.esaw.client import Esaw
+from counterfoil.esaw.exchange import Call
+from counterfoil.esaw.problems import AnswerUnreadable
+from counterfoil.esaw.token import ApiToken
+
+OPERATION: Final = "token"
+
+_RANDOM_BYTES: Final = 32
+"""256 bits make 43 characters, the shortest code verifier that RFC 7636 allows."""
+
+
+@dataclass(frozen=True)
+class CodeGrant:
+    """What the token endpoint wants to see. No part of it is shown."""
+
+    client_id: str
+    client_secret: str = field(repr=False)
+    code: str = field(repr=False)
+    redirect_uri: str
+    verifier: str = field(repr=False)
+
+
+class TokenAnswer(msgspec.Struct, frozen=True):
+    """The token endpoint's answer; of the rest of it (type, expiry) Namirial promises nothing."""
+
+    access_token: str
+
+    def __repr__(self) -> str:
+        return "<TokenAnswer>"
+
+
+def new_secret() -> str:
+    """Return 256 random bits as text that may stand in a URL: a state, or a code verifier."""
+    return secrets.token_urlsafe(_RANDOM_BYTES)
+
+
+def challenge(verifier: str) -> str:
+    """Return the S256 code challenge of a verifier."""
+    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+
+
+def same(one: str, other: str) -> bool:
+    """Compare two secrets in a time that tells nothing."""
+    return hmac.compare_digest(one.encode(), other.encode())
+
+
+def authorize_url(
+    base_url: str, path: str, *, client_id: str, redirect_uri: str, state: str, verifier: str
+) -> str:
+    """Return where the browser goes to log in and to consent."""
+    query = {
+        "response_type": "code",
+        "client_id": client_id,
+        "redirect_uri": redirect_uri,
+        "state": state,
+        "code_challenge": challenge(verifier),
+        "code_challenge_method": "S256",
+    }
+    return f"{base_url.rstrip('/')}{path}?{urlencode(query)}"
+
+
+async def redeem(esaw: Esaw, path: str, grant: CodeGrant) -> ApiToken:
+    """
+    Exchange a code for its user's API token. Sent once: a code is good for one try.
+
+    Raises an ``EsawProblem``; ``Answered`` has the OAuth error as ``error_id``, as ``invalid_grant`` for a code that is no
+    longer (or never was) good, ``invalid_client`` for a wrong client secret.
+    """
+    form = {
+        "grant_type": "authorization_code",
+        "code": grant.code,
+        "redirect_uri": grant.redirect_uri,
+        "client_id": grant.client_id,
+        "client_secret": grant.client_secret,
+        "code_verifier": grant.verifier,
+    }
+    return await esaw.exchange.ask(Call(OPERATION, "POST", path, form=form), None, _token)
+
+
+def _token(body: bytes) -> ApiToken:
+    answer = decode(TokenAnswer, OPERATION, body)
+    try:
+        return ApiToken.parse(answer.access_token)
+    except ValueError as reason:
+        raise AnswerUnreadable(OPERATION, str(reason)) from None
