@@ -6,6 +6,8 @@ server just the writes of its own status. Finished events leave the watch by a f
 which makes them cost nothing (rule 9); a controller of several watches the events of its own shards by label.
 """
 
+from collections.abc import Iterator
+from itertools import chain, repeat
 from typing import Any
 
 import kopf
@@ -14,6 +16,21 @@ from controller.manager import Manager
 from counterfoil.resources import FINAL, GROUP, SHARD_COUNT, SHARD_LABEL, VERSION
 
 UNFINISHED = ",".join(f"status.phase!={phase}" for phase in sorted(FINAL))
+
+
+class Patience:
+    """
+    Seconds between kopf's attempts at one request, without an end.
+
+    When kopf's own eight are used up by an API server that answers 5xx, the whole operator ends; started anew by
+    a kubelet whose pauses grow to five minutes, it would still be waiting long after the API server is back.
+    """
+
+    FIRST = (0.5, 1.0, 2.0, 3.0)
+    LATER = 5.0
+
+    def __iter__(self) -> Iterator[float]:
+        return chain(self.FIRST, repeat(self.LATER))
 
 
 def shard_labels(shard: int, shards: int) -> str:
@@ -34,6 +51,7 @@ def operator_settings(labels: str) -> kopf.OperatorSettings:
     settings.watching.server_timeout = 300
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 30
+    settings.networking.error_backoffs = Patience()
     # Namespaced rights only: no watching of namespaces and CRDs cluster-wide.
     settings.scanning.disabled = True
     settings.posting.enabled = False
