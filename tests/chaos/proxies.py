@@ -142,6 +142,7 @@ class Proxy:
         self._ticks = ticks
         self._tls = tls
         self._traps: list[Trap] = []
+        self._under_way: dict[Passage, web.BaseRequest] = {}
         self.passages: list[Passage] = []
         self.url = ""
 
@@ -176,6 +177,12 @@ class Proxy:
         self._traps.append(trap)
         return trap
 
+    def cut(self, where: Where) -> None:
+        """Cut the lines of requests that are under way."""
+        for passage, request in list(self._under_way.items()):
+            if where(passage):
+                _abort(request)
+
     def clear(self) -> None:
         """Take all traps away."""
         self._traps.clear()
@@ -190,6 +197,7 @@ class Proxy:
         path, _, query = request.raw_path.partition("?")
         passage = Passage(self._ticks.next(), request.method, path, query, await request.content.read())
         self.passages.append(passage)
+        self._under_way[passage] = request
         try:
             await self._meet(passage, Moment.ARRIVED)
             return await self._forward(request, passage)
@@ -197,11 +205,11 @@ class Proxy:
             return web.Response(status=answer.status, body=answer.body, content_type=answer.content_type)
         except (Cut, aiohttp.ClientError, ConnectionError):
             # A server that is down and one that cuts the line look the same from here, and so from before us.
-            if request.transport is not None:
-                request.transport.abort()
+            _abort(request)
             return web.Response()  # aiohttp wants one; it has nowhere to go
         finally:
             passage.over = self._ticks.next()
+            del self._under_way[passage]
 
     async def _forward(self, request: web.BaseRequest, passage: Passage) -> web.StreamResponse:
         async with self._session.request(
@@ -248,6 +256,11 @@ class Proxy:
     async def _meet(self, passage: Passage, moment: Moment) -> None:
         for trap in [each for each in self._traps if each.fits(passage, moment)]:
             await trap.spring()
+
+
+def _abort(request: web.BaseRequest) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def _passed_on(headers: "CIMultiDict[str] | Any") -> "CIMultiDict[str]":

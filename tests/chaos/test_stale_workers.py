@@ -1,0 +1,87 @@
+"""
+A controller that was frozen in the middle of its work and wakes up when another one has taken over and finished.
+
+Whatever it still does must lose or be harmless: the status is not overwritten, nothing in the archive changes, and its
+delete finds nothing to delete. Then it works on as if nothing had been.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.proxies import Hold, Moment, Trap, asks, stores
+from tests.chaos.scene import Scene, eventually
+from tests.chaos.shelves import sha256_of
+
+MIB = 1024 * 1024
+
+
+def in_the_middle_of_a_download(scene: Scene, hold: Hold) -> Trap:
+    return scene.esaw.trap(asks("file"), Moment.MIDDLE, hold, after_bytes=2 * MIB)
+
+
+def before_the_last_file(scene: Scene, hold: Hold) -> Trap:
+    audit_trail = scene.standin.files(scene.envelopes[-1])[-1]
+    return scene.esaw.trap(lambda each: each.path.endswith(audit_trail.file_id), Moment.ARRIVED, hold)
+
+
+def as_it_claims_the_names(scene: Scene, hold: Hold) -> Trap:
+    return scene.api.trap(stores(phase="Archiving"), Moment.ARRIVED, hold)
+
+
+def as_it_stores_the_proof(scene: Scene, hold: Hold) -> Trap:
+    return scene.api.trap(stores(true="Archived"), Moment.ARRIVED, hold)
+
+
+def as_it_deletes(scene: Scene, hold: Hold) -> Trap:
+    return scene.esaw.trap(asks("delete"), Moment.ARRIVED, hold)
+
+
+def as_it_stores_the_success(scene: Scene, hold: Hold) -> Trap:
+    return scene.api.trap(stores(phase="Succeeded"), Moment.ARRIVED, hold)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        as_it_claims_the_names,
+        in_the_middle_of_a_download,
+        before_the_last_file,
+        as_it_stores_the_proof,
+        as_it_deletes,
+        as_it_stores_the_success,
+    ],
+    ids=lambda moment: moment.__name__,
+)
+async def test_a_controller_that_wakes_up_after_another_one_finished_its_work_does_no_harm(
+    scene: Scene, moment: Callable[[Scene, Hold], Trap]
+) -> None:
+    sleeper = await scene.controller("sleeper")
+    envelope = scene.envelope(3 * MIB)
+    hold = Hold()
+    trap = moment(scene, hold)
+    event = await scene.note(envelope)
+    await eventually(trap.sprung.is_set)
+    os.kill(sleeper.pid, signal.SIGSTOP)
+    successor = await scene.controller("successor", await scene.way_to_api())
+    await scene.holds(event)
+    before = await scene.event(event), content(scene, envelope)
+
+    os.kill(sleeper.pid, signal.SIGCONT)
+    hold.release()
+    await eventually(lambda: "the run was overtaken" in sleeper.log.read_text())
+    # Alone again it works on; and whatever it still had in mind about the old event, it has done by then.
+    await successor.stop()
+    await scene.holds(await scene.note(scene.envelope(2000)))
+
+    assert (await scene.event(event), content(scene, envelope)) == before
+    outcomes = [each.outcome for each in scene.standin.delete_calls(envelope)]
+    assert outcomes == [200] + [404] * (len(outcomes) - 1)
+
+
+def content(scene: Scene, envelope: str) -> dict[Path, str]:
+    """What lies in the archive for an envelope, with its hash."""
+    return {path: sha256_of(path) for path in scene.shelf.files() if envelope in path.parts}

@@ -1,0 +1,86 @@
+"""
+Watches that break or are refused: whatever happens while nobody watches is found all the same.
+"""
+
+import json
+from functools import partial
+
+from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase
+from tests.chaos.proxies import Cut, Instead, Moment, Passage, watches
+from tests.chaos.scene import Scene, eventually
+
+GONE = {
+    "apiVersion": "v1",
+    "kind": "Status",
+    "status": "Failure",
+    "reason": "Expired",
+    "code": 410,
+    "message": "too old resource version",
+}
+
+
+async def cuts() -> None:
+    raise Cut
+
+
+async def tells_gone() -> None:
+    raise Instead(200, json.dumps({"type": "ERROR", "object": GONE}).encode() + b"\n")
+
+
+async def refuses() -> None:
+    raise Instead(503)
+
+
+def is_watch(each: Passage) -> bool:
+    return each.is_watch
+
+
+async def test_events_are_found_when_watches_are_cut_in_the_middle_of_a_line(scene: Scene) -> None:
+    await scene.controller()
+    trap = scene.api.trap(watches("envelopeevents"), Moment.MIDDLE, cuts, after_bytes=100, times=3)
+
+    events = [await scene.note(scene.envelope(2000)) for _ in range(3)]
+
+    for event in events:
+        await scene.holds(event)
+    assert trap.sprung.is_set()
+
+
+async def test_events_are_found_when_every_watch_is_told_that_its_version_is_gone(scene: Scene) -> None:
+    await scene.controller()
+    trap = scene.api.trap(is_watch, Moment.ARRIVED, tells_gone, times=None)
+    scene.api.cut(is_watch)
+    await eventually(trap.sprung.is_set)
+
+    events = [await scene.note(scene.envelope(2000)) for _ in range(3)]
+
+    for event in events:
+        await scene.holds(event)
+
+
+async def test_what_is_noted_or_asked_while_watches_are_refused_is_done_afterwards(scene: Scene) -> None:
+    await scene.controller()
+    scene.standin.fault("envelope", status=400)
+    refused = await scene.note(scene.envelope(2000))
+    assert (await scene.ended(refused)).status.phase is Phase.FAILED
+    scene.standin.clear_faults()
+    trap = scene.api.trap(is_watch, Moment.ARRIVED, refuses, times=None)
+    scene.api.cut(is_watch)
+    await eventually(trap.sprung.is_set)
+
+    noted = await scene.note(scene.envelope(2000))
+    await scene.cluster.patch(EnvelopeEvent, refused, {"metadata": {"labels": {REQUEST_LABEL: "retry"}}})
+    await eventually(lambda: len(scene.api.seen(is_watch)) > MANY)
+    scene.api.clear()
+
+    for event in (noted, refused):
+        await eventually(partial(has_succeeded, scene, event))
+        await scene.holds(event)
+
+
+MANY = 30
+"""Refused watches that make an outage."""
+
+
+async def has_succeeded(scene: Scene, event: str) -> bool:
+    return (await scene.event(event)).status.phase is Phase.SUCCEEDED
