@@ -5,6 +5,7 @@ A person writes the spec; the controller writes the status, in particular the ha
 from which the receiver knows a valid callback without reading a single Secret.
 """
 
+from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
@@ -37,6 +38,14 @@ class CleanupPolicy(StrEnum):
 
     DELETE = "Delete"
     KEEP = "Keep"
+
+
+class Language(StrEnum):
+    """Of mails and pages."""
+
+    ENGLISH = "en"
+    GERMAN = "de"
+    ITALIAN = "it"
 
 
 class Callback(Part, frozen=True):
@@ -124,6 +133,8 @@ class Notifications(Part, frozen=True):
     from_: str | None = msgspec.field(name="from", default=None)
     administrators: tuple[str, ...] = ()
     console_url: str | None = msgspec.field(name="consoleURL", default=None)
+    language: Language = Language.ENGLISH
+    escalate_after: Duration = Duration(hours=24)
 
 
 class OrganizationSpec(Part, frozen=True):
@@ -159,6 +170,25 @@ class CallbackURLs(Part, frozen=True):
     workstep: str
 
 
+class Problem(Part, frozen=True):
+    """
+    What the administrators are told once. ``cause`` tells it from others and stays the same.
+
+    ``mail_attempted_at`` is written before a mail is sent, ``notified_at`` after it; see docs/decisions/0006.
+    """
+
+    cause: str
+    reason: str
+    since: datetime
+    message: str | None = None
+    count: int = 0
+    examples: tuple[str, ...] = ()
+    last_seen_at: datetime | None = None
+    mail_attempted_at: datetime | None = None
+    notified_at: datetime | None = None
+    solved_at: datetime | None = None
+
+
 class OrganizationStatus(Part, frozen=True):
     """What the controller found out."""
 
@@ -169,6 +199,7 @@ class OrganizationStatus(Part, frozen=True):
     callback_urls: CallbackURLs | None = msgspec.field(name="callbackURLs", default=None)
     version: str | None = None
     events: dict[str, int] = {}
+    problems: tuple[Problem, ...] = ()
 
 
 class Organization(Resource, frozen=True):

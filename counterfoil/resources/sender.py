@@ -43,6 +43,9 @@ class SenderStatus(Part, frozen=True):
     key: SenderKey | None = None
     consent_url: str | None = msgspec.field(name="consentURL", default=None)
     notified_at: datetime | None = None
+    notified_key: str | None = None
+    mail_attempted_at: datetime | None = None
+    escalated_at: datetime | None = None
     waiting_events: int = 0
 
 

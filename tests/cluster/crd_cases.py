@@ -207,6 +207,7 @@ DURATIONS: Mapping[str, Place] = {
     "spec.retry.deadline": lambda text: {"spec.retry": {"initial": "1ms", "max": "1ms", "deadline": text}},
     "spec.sweep.interval": lambda text: {"spec.sweep": {"interval": text, "lookback": "1000h"}},
     "spec.sweep.lookback": lambda text: {"spec.sweep": {"interval": "1m", "lookback": text}},
+    "spec.notifications.escalateAfter": lambda text: {"spec.notifications.escalateAfter": text},
     "spec.ttl.succeeded": lambda text: {"spec.ttl.succeeded": text},
     "spec.ttl.failed": lambda text: {"spec.ttl.failed": text},
 }
