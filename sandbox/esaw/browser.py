@@ -2,11 +2,13 @@
 A browser without a screen: it opens pages, follows redirects and links, fills forms and presses buttons, as a person would.
 
 For pages of plain HTML, this side's and the product's alike; it runs no script. Cookies are kept per host whatever the port,
-and Secure ones also go to loopback addresses, as Chromium does both.
+and Secure ones also go over plain HTTP, as Chromium does to loopback addresses. It knows neither SameSite nor CSP: what these
+prevent, only a real browser shows.
 """
 
 import ssl
 from dataclasses import dataclass
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Final, Self
@@ -56,16 +58,23 @@ class Browser:
     """One browser with its cookies; use as an async context manager, or `close` it."""
 
     def __init__(
-        self, *, stays_on: str | None = None, language: str = "en", verify: ssl.SSLContext | bool = True
+        self, *, stays_on: str | None = None, language: str = "en", trust: ssl.SSLContext | None = None
     ) -> None:
-        """With `stays_on`, the beginning of a URL, a redirect to elsewhere is not followed but shown as the page."""
+        """
+        With `stays_on`, the beginning of a URL, a redirect to elsewhere is not followed but shown as the page; `trust` says
+        whose certificates are good (None: those of the public authorities).
+        """
         self.page = Page("about:blank", 0, httpx.Headers(), "")
         self.visited: list[str] = []
         """Every URL that was asked for, redirects included."""
         self._stays_on = stays_on or ""
         jar = CookieJar(DefaultCookiePolicy(secure_protocols=("https", "http")))
         self._http = httpx.AsyncClient(
-            cookies=jar, headers={"Accept-Language": language}, timeout=30, trust_env=False, verify=verify
+            cookies=jar,
+            headers={"Accept-Language": language},
+            timeout=30,
+            trust_env=False,
+            verify=trust or _public_authorities(),
         )
 
     @property
@@ -142,6 +151,11 @@ class Browser:
                 return self.page
             request = onward
         raise RecursionError(f"More than {_MOST_REDIRECTS} redirects, the last to {request.url}.")
+
+
+@cache
+def _public_authorities() -> ssl.SSLContext:
+    return ssl.create_default_context()  # it reads hundreds of certificates, once for all browsers
 
 
 def _words(element: lxml.html.HtmlElement) -> str:

@@ -100,6 +100,18 @@ class OAuth:
             return html_answer(page)
         return back.with_code(self._consents.new_code(session.user, app, redirect_uri, promised))
 
+    def client_of(self, request: web.Request, body: bytes) -> str:
+        """The application that a request names, truly or not; empty if there is no such one, or none is named."""
+        client_id = request.query.get("client_id", "")
+        if not client_id:
+            try:
+                form = read_form(request.content_type, body)
+                basic = request.headers.get("Authorization")
+                client_id = _basic(basic)[0] if basic else form.get("client_id", "")
+            except (OAuthProblem, FormProblem):
+                return ""
+        return client_id if self._consents.app(client_id) else ""
+
     def _addressee(self, query: Iterable[tuple[str, str]]) -> tuple[OAuthApp, str]:
         """The application and its redirect URI. Raises OAuthProblem or FormProblem, neither of which may lead to a redirect."""
         named = single(each for each in query if each[0] in {"client_id", "redirect_uri"})
@@ -177,18 +189,6 @@ class OAuth:
         if app is None or not hmac.compare_digest(app.client_secret.encode(), secret.encode()):
             raise OAuthProblem("invalid_client", "The client is unknown, or its secret is wrong.")
         return app
-
-
-def client_of(request: web.Request, body: bytes) -> str:
-    """The client_id that a request to OAuth names, whether or not it is true; empty if it names none."""
-    if "client_id" in request.query:
-        return request.query["client_id"]
-    try:
-        if "Authorization" in request.headers:
-            return _basic(request.headers["Authorization"])[0]
-        return read_form(request.content_type, body).get("client_id", "")
-    except (OAuthProblem, FormProblem):
-        return ""
 
 
 def login_first(request: web.Request) -> Answer:

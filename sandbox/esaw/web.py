@@ -16,12 +16,13 @@ from sandbox.esaw import pages
 from sandbox.esaw.answer import Answer, html_answer, redirect_answer
 from sandbox.esaw.callbacks import expand
 from sandbox.esaw.documents import plain_pdf
-from sandbox.esaw.errors import EsawError, UnknownPath
+from sandbox.esaw.errors import EsawError, Refusal, UnknownPath
 from sandbox.esaw.estate import Estate
 from sandbox.esaw.forms import FormProblem, read_form
 from sandbox.esaw.gate import Call, Door, Handler
 from sandbox.esaw.model import Recipient, Upload, User
-from sandbox.esaw.oauth import LOGIN_PATH, OAuth, client_of, login_first
+from sandbox.esaw.oauth import LOGIN_PATH, OAuth, login_first
+from sandbox.esaw.rest import MAX_UPLOAD
 from sandbox.esaw.sending import Sending
 from sandbox.esaw.sessions import Session, Sessions, cookie_of, no_cookie
 
@@ -50,6 +51,7 @@ class Site:
         self._estate = estate
         self._sessions = sessions
         self._sending = sending
+        self._oauth = oauth
         self._fixed: Mapping[str, tuple[str, dict[str, Handler]]] = {
             "/auth/authorize": ("authorize", {"GET": oauth.authorize, "POST": oauth.authorize}),
             "/apitoken/retrieve": ("retrieve", {"POST": oauth.retrieve}),
@@ -75,7 +77,7 @@ class Site:
         if path in self._fixed:
             operation, handlers = self._fixed[path]
             if operation in {"authorize", "retrieve"}:
-                about = client_of(request, await request.read())
+                about = self._oauth.client_of(request, await request.read())
         elif path.startswith("/drafts/") and path.count("/") == 2:
             operation, handlers = "draft_page", self._draft_page
             about = unquote(path.rpartition("/")[2])
@@ -158,6 +160,8 @@ class Site:
             page = pages.new_draft(visit.session, asks_metadata=asks_metadata, problem=problem)
             return html_answer(page, 400)
         file_name, data = visit.file or ("sample.pdf", plain_pdf("Sample", 1))
+        if not data or len(data) > MAX_UPLOAD:
+            raise EsawError(Refusal.FILE_TOO_LARGE if data else Refusal.EMPTY_FILE)
         upload = Upload(self._estate.new_id(), visit.user, file_name, data, self._estate.now())
         draft = self._estate.add_draft(
             visit.user,
@@ -191,14 +195,15 @@ async def _sent(call: Call) -> tuple[dict[str, str], tuple[str, bytes] | None]:
     """The fields of a form, and the file in it if one was chosen. Raises FormProblem."""
     if not call.request.content_type.startswith("multipart/"):
         return read_form(call.request.content_type, call.body), None
-    fields: dict[str, str] = {}
-    file = None
-    for name, value in (await call.request.post()).items():
-        if isinstance(value, str):
-            fields[name] = value
-        elif isinstance(value, web.FileField) and value.filename:
-            file = (value.filename, value.file.read())
-    return fields, file
+    try:
+        sent = await call.request.post()
+    except ValueError as exc:
+        raise FormProblem("The body is no form.") from exc
+    fields = {name: value for name, value in sent.items() if isinstance(value, str)}
+    for value in sent.values():
+        if isinstance(value, web.FileField) and value.filename:
+            return fields, (value.filename, value.file.read())
+    return fields, None
 
 
 def _in_words(handler: Handler) -> Handler:
