@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from counterfoil.archives.door import Door
 from counterfoil.archives.filesystem import open_filesystem
 from counterfoil.archives.s3 import open_s3
+from counterfoil.archives.sftp import open_sftp
 from counterfoil.archives.trouble import SettingsInvalid
 from counterfoil.archives.webdav import open_webdav
 from counterfoil.resources.archive import ArchiveSpec
@@ -21,6 +22,7 @@ Opener = Callable[[str, ArchiveSpec, Mapping[str, bytes]], Awaitable[Door]]
 OPENERS: Mapping[str, Opener] = {
     "filesystem": open_filesystem,
     "s3": open_s3,
+    "sftp": open_sftp,
     "webdav": open_webdav,
 }
 """Kind of archive -> what opens it; a new kind is a new row."""

@@ -7,12 +7,32 @@ What is left all the same has a temporary name, and ``sweep_leftovers`` of the n
 import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from counterfoil.archives.trouble import ArchiveTrouble
 
 PATIENCE = 10.0
 """Seconds that cleaning up may take."""
+
+T = TypeVar("T")
+
+
+async def unbroken(work: Coroutine[Any, Any, T]) -> T:
+    """
+    Do something that must not be cut off in its middle: a caller who is cancelled first waits for its end.
+
+    It does not wait for ever, nor when it is cancelled again; then the work is.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=PATIENCE)
+        raise
+    finally:
+        # Its error counts as seen: whoever could be told is on the way out.
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        task.cancel()
 
 
 async def tidied(cleaning: Coroutine[Any, Any, object]) -> None:

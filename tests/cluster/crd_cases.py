@@ -748,12 +748,13 @@ ARCHIVES = [
             {
                 "ed25519": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPb1",
                 "ecdsa": "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTY=",
+                "a fingerprint": "SHA256:uNiVztksCsDhcc0u9e8BrrF9vHJJgyaOxYAq2vKQEWc",
             },
         ),
         refused=in_place(
             lambda key: sftp(hostKeys=[key]),
             {
-                "a fingerprint": "SHA256:uNiVztksCsDhcc0u9e8BrrF9",
+                "half a fingerprint": "SHA256:uNiVztksCsDhcc0u9e8BrrF9",
                 "a line of known_hosts": "acme.example ssh-ed25519 AAAA",
                 "two lines": "ssh-ed25519 AAAA\nssh-ed25519 BBBB",
             },
