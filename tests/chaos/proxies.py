@@ -314,3 +314,15 @@ def of_file(file_id: str) -> Where:
 def watches(plural: str) -> Where:
     """A watch of this kind."""
     return lambda passage: passage.is_watch and passage.path.endswith(f"/{plural}")
+
+
+def puts(ending: str) -> Where:
+    """An object whose name ends so is sent in one piece."""
+    return lambda passage: (
+        passage.method == "PUT" and "partNumber" not in passage.query and passage.path.endswith(ending)
+    )
+
+
+def begins_parts(passage: Passage) -> bool:
+    """A multipart upload is begun."""
+    return passage.method == "POST" and passage.query.startswith("uploads")

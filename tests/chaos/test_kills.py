@@ -14,7 +14,7 @@ import pytest
 from sandbox.controlplane.plane import ControlPlane
 from sandbox.s3 import S3Server
 from sandbox.stage import Process
-from tests.chaos.proxies import Cut, Moment, Passage, Proxy, Where, asks, of_file, stores
+from tests.chaos.proxies import Cut, Moment, Passage, Proxy, Where, asks, begins_parts, of_file, puts, stores
 from tests.chaos.scene import Scene, eventually, kills, opened
 
 MIB = 1024 * 1024
@@ -197,16 +197,6 @@ async def test_a_controller_killed_at_every_boundary_in_turn_still_comes_to_the_
         await scene.restart(controller)
 
     await scene.holds(event)
-
-
-def puts(ending: str) -> Where:
-    """An object whose name ends so is sent in one piece."""
-    return lambda each: each.method == "PUT" and "partNumber" not in each.query and each.path.endswith(ending)
-
-
-def begins_parts(each: Passage) -> bool:
-    """A multipart upload is begun."""
-    return each.method == "POST" and each.query.startswith("uploads")
 
 
 def sends_a_later_part(each: Passage) -> bool:

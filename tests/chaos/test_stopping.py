@@ -7,7 +7,7 @@ import signal
 
 from counterfoil.resources import Phase
 from sandbox.stage import Process
-from tests.chaos.proxies import Hold, Moment, Passage, of_file
+from tests.chaos.proxies import Hold, Moment, Passage, begins_parts, of_file
 from tests.chaos.scene import Scene, eventually
 
 MIB = 1024 * 1024
@@ -58,10 +58,6 @@ async def test_a_controller_out_of_grace_ends_without_a_trace_of_the_document_an
     assert (await scene.event(event)).status.phase is Phase.ARCHIVING
     await controller.start()
     await scene.holds(event)
-
-
-def begins_parts(each: Passage) -> bool:
-    return each.method == "POST" and each.query.startswith("uploads")
 
 
 def gives_parts_up(each: Passage) -> bool:

@@ -1,0 +1,134 @@
+"""
+What Counterfoil stands on goes away in the middle of the work and comes back: the API server, the archive.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from counterfoil.resources import EnvelopeEvent, Phase
+from sandbox.controlplane.plane import ControlPlane, control_plane
+from sandbox.s3 import S3Server, s3_server
+from tests.chaos.callers import Answer, Caller, calling
+from tests.chaos.proxies import Hold, Moment, puts
+from tests.chaos.scene import BUCKET, Scene, eventually, opened
+
+CALLS_PER_SECOND = 50
+OUTAGE_SECONDS = 20.0
+
+
+@pytest.fixture
+async def own_plane() -> AsyncIterator[ControlPlane]:
+    """A control plane that may be taken down."""
+    async with control_plane() as running:
+        await running.apply_crds()
+        await running.namespace("outage")
+        yield running
+
+
+@dataclass
+class Load:
+    """Callbacks about new envelopes, so many a second, whatever is answered."""
+
+    scene: Scene
+    esaw: Caller
+    answers: list[Answer] = field(default_factory=list)
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Call while inside, and wait for the last answer at the end."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._run(group))
+            yield
+            self._stop.set()
+
+    async def _run(self, group: asyncio.TaskGroup) -> None:
+        while not self._stop.is_set():
+            group.create_task(self._call())
+            await asyncio.sleep(1 / CALLS_PER_SECOND)
+
+    async def _call(self) -> None:
+        self.answers.append(await self.esaw.call(self.scene.envelope(500, audit_trail=False)))
+
+    def noted(self, since: float = 0.0) -> set[str]:
+        """The envelopes whose callbacks were answered 200, of those asked about since then."""
+        return {each.envelope for each in self.answers if each.status == 200 and each.asked_at >= since}
+
+
+async def test_an_api_server_that_is_away_for_a_while_loses_no_callback_and_ends_no_process(
+    own_plane: ControlPlane, tmp_path: Path
+) -> None:
+    async with opened(own_plane, "outage", tmp_path) as scene:
+        await scene.controller()
+        async with calling(await scene.receivers(2)) as esaw:
+            now = asyncio.get_running_loop().time
+            load = Load(scene, esaw)
+            async with load.running():
+                await eventually(lambda: len(load.noted()) > CALLS_PER_SECOND)
+                await own_plane.kill_apiserver()
+                gone = now()
+                await asyncio.sleep(OUTAGE_SECONDS)  # this long an outage is what is tested
+                coming = now()
+                await own_plane.start_apiserver()
+                await eventually(lambda: len(load.noted(since=coming)) > CALLS_PER_SECOND)
+            stored = {each.spec.envelope_id for each in await scene.events()}
+            refused = [each for each in load.answers if each.status != 200]
+            # ESAW calls again about what was refused; some of it will do here.
+            again = await esaw.call_about([each.envelope for each in refused[::10]], at_once=10)
+
+        assert load.noted() <= stored
+        assert {each.status for each in refused} == {503}
+        assert all(each.retry_after for each in refused)
+        meanwhile = [each for each in load.answers if gone <= each.asked_at < coming]
+        assert len(meanwhile) > OUTAGE_SECONDS * CALLS_PER_SECOND / 2
+        assert {each.status for each in meanwhile} == {503}
+        assert {each.status for each in again} == {200}
+        events = await eventually(lambda: all_final(scene), within=90)
+        assert {each.status.phase for each in events} == {Phase.SUCCEEDED}
+        for event in events:
+            scene.deleted_last(event)
+        assert not any(each.server.ended for each in scene.stage.processes)
+
+
+async def all_final(scene: Scene) -> list[EnvelopeEvent] | None:
+    """All events, once nothing is left to be done."""
+    events = await scene.events()
+    return events if all(each.status.phase.is_final for each in events) else None
+
+
+@pytest.fixture
+async def own_s3() -> AsyncIterator[S3Server]:
+    """An S3 server that may be taken down."""
+    async with s3_server(buckets=(BUCKET,)) as server:
+        yield server
+
+
+async def test_an_archive_that_goes_away_in_the_middle_is_waited_for_and_filled_when_it_is_back(
+    plane: ControlPlane, namespace: str, tmp_path: Path, own_s3: S3Server
+) -> None:
+    async with opened(plane, namespace, tmp_path, s3=own_s3) as scene:
+        assert scene.s3 is not None
+        await scene.controller()
+        hold = Hold()
+        trap = scene.s3.trap(puts("contract-2.pdf"), Moment.ARRIVED, hold)
+
+        name = await scene.note(scene.envelope(3000, 40_000))
+        await eventually(trap.sprung.is_set)
+        own_s3.kill()
+        hold.release()
+        waiting = await eventually(lambda: waits_for_the_archive(scene, name))
+        await own_s3.start()
+
+        assert waiting.status.phase is Phase.ARCHIVING
+        assert waiting.status.next_attempt_time is not None
+        await scene.holds(name)
+
+
+async def waits_for_the_archive(scene: Scene, name: str) -> EnvelopeEvent | None:
+    event = await scene.event(name)
+    return event if (event.status.reason or "").startswith("Archive") else None
