@@ -16,7 +16,17 @@ from controller.office import Office
 from counterfoil.clock import Clock
 from counterfoil.cluster import ApiProblem, Cluster, Conflict, Expired, NotFound, Raw
 from counterfoil.durations import Duration
-from counterfoil.resources import Envelope, EnvelopeEvent, Organization, Phase, ResourceInvalid, is_true
+from counterfoil.resources import (
+    SHARD_LABEL,
+    Envelope,
+    EnvelopeEvent,
+    Organization,
+    Phase,
+    ResourceInvalid,
+    envelope_id,
+    is_true,
+    shard,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -81,9 +91,18 @@ class Reaper:
         except ResourceInvalid as invalid:
             _log.warning("an event can't be read: %s", invalid)
             return
+        await self._give_shard(event)
         organization = self._office.organizations.get(event.organization)
         if not is_outlived(event, organization, self._clock.now()) or not await self._is_removed(event):
             counts[event.organization][event.status.phase] += 1
+
+    async def _give_shard(self, event: EnvelopeEvent) -> None:
+        """An event that a person made may lack its shard; where several controllers share the work, none would see it."""
+        if SHARD_LABEL in event.metadata.labels or event.status.phase.is_final:
+            return
+        labels = {SHARD_LABEL: str(shard(envelope_id(event.spec.envelope_id)))}
+        with suppress(NotFound):
+            await self._cluster.patch(EnvelopeEvent, event.name, {"metadata": {"labels": labels}})
 
     async def _is_removed(self, event: EnvelopeEvent) -> bool:
         try:

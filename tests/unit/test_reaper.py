@@ -10,7 +10,7 @@ import pytest
 from controller.office import Office
 from controller.reaper import PAGE, Reaper, is_outlived
 from counterfoil.cluster import ApiProblem, Expired, Raw
-from counterfoil.resources import Envelope, EnvelopeEvent, Phase, Resource
+from counterfoil.resources import SHARD_LABEL, Envelope, EnvelopeEvent, Phase, Resource, shard
 from tests.builders import ENVELOPE, NOON, AClock, EventBuilder, an_event, an_organization
 from tests.unit.fake_cluster import ACluster
 
@@ -185,3 +185,11 @@ async def test_an_event_that_cannot_be_read_is_passed_over() -> None:
     scene.cluster.objects["envelopeevents", "odd"] = {"metadata": {"name": "odd"}, "spec": {}}
     await scene.walked()
     assert scene.reaper.counts("acme") == {"Failed": 1}
+
+
+async def test_an_event_that_a_person_made_without_a_shard_is_given_its_own() -> None:
+    event = an_event().build()
+    scene = Scene(event)
+    await scene.walked()
+    raw = await scene.cluster.get(EnvelopeEvent, event.name)
+    assert raw["metadata"]["labels"][SHARD_LABEL] == str(shard(ENVELOPE))
