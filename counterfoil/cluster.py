@@ -24,7 +24,7 @@ import msgspec
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from counterfoil.resources import GROUP, VERSION, Resource
+from counterfoil.resources import GROUP, Resource
 
 Raw = dict[str, Any]
 Observer = Callable[[str, str, int], None]
@@ -119,21 +119,21 @@ class Cluster:
         self._observe = observe
         self._host = configuration.host.rstrip("/")
 
-    # -- Counterfoil's own kinds ------------------------------------------------------------------------------
+    # -- Objects of a kind, which is one of Counterfoil's own or Lease ----------------------------------------
 
     async def get(self, kind: type[Resource], name: str) -> Raw:
         """Return one object. Raises ``NotFound``."""
-        return await self._call("GET", self._path(kind.PLURAL, name), resource=kind.PLURAL, verb="get")
+        return await self._call("GET", self._path(kind, name), resource=kind.PLURAL, verb="get")
 
     async def require(self, kind: type[Resource], name: str) -> None:
         """Make sure that an object exists at this moment (a read that no cache answers). Raises ``NotFound``."""
-        await self._send("GET", self._path(kind.PLURAL, name), resource=kind.PLURAL, verb="get")
+        await self._send("GET", self._path(kind, name), resource=kind.PLURAL, verb="get")
 
     async def create(self, kind: type[Resource], body: Mapping[str, Any]) -> Raw:
         """Store a new object and return it. Raises ``AlreadyExists``, ``Refused``."""
         return await self._call(
             "POST",
-            self._path(kind.PLURAL),
+            self._path(kind),
             resource=kind.PLURAL,
             verb="create",
             body=msgspec.json.encode(body),
@@ -141,16 +141,16 @@ class Cluster:
 
     async def create_encoded(self, kind: type[Resource], body: bytes) -> None:
         """Store a new object given as JSON; for the receiver, which needs nothing of the answer. Raises as ``create``."""
-        await self._send("POST", self._path(kind.PLURAL), resource=kind.PLURAL, verb="create", body=body)
+        await self._send("POST", self._path(kind), resource=kind.PLURAL, verb="create", body=body)
 
     async def try_create(self, kind: type[Resource], body: bytes) -> None:
         """Ask whether a new object given as JSON would be stored; it is not (``dryRun=All``). Raises as ``create``."""
-        path = f"{self._path(kind.PLURAL)}?dryRun=All"
+        path = f"{self._path(kind)}?dryRun=All"
         await self._send("POST", path, resource=kind.PLURAL, verb="create", body=body)
 
     async def patch(self, kind: type[Resource], name: str, changes: Mapping[str, Any]) -> Raw:
         """Merge ``changes`` into the object (but its status). Raises ``NotFound``, ``Conflict``, ``Refused``."""
-        return await self._patch(self._path(kind.PLURAL, name), kind.PLURAL, changes)
+        return await self._patch(self._path(kind, name), kind.PLURAL, changes)
 
     async def patch_status(
         self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
@@ -163,7 +163,7 @@ class Cluster:
         changes: Raw = {"status": status}
         if resource_version is not None:
             changes["metadata"] = {"resourceVersion": resource_version}
-        return await self._patch(self._path(kind.PLURAL, name, "status"), f"{kind.PLURAL}/status", changes)
+        return await self._patch(self._path(kind, name, "status"), f"{kind.PLURAL}/status", changes)
 
     async def delete(
         self, kind: type[Resource], name: str, *, uid: str | None = None, resource_version: str | None = None
@@ -173,7 +173,7 @@ class Cluster:
         body = {"preconditions": {key: value for key, value in preconditions.items() if value is not None}}
         await self._send(
             "DELETE",
-            self._path(kind.PLURAL, name),
+            self._path(kind, name),
             resource=kind.PLURAL,
             verb="delete",
             body=msgspec.json.encode(body),
@@ -232,9 +232,26 @@ class Cluster:
 
     async def secret(self, name: str) -> dict[str, bytes]:
         """Return the data of one Secret, decoded. Raises ``NotFound``, ``Forbidden``."""
-        path = f"/api/v1/namespaces/{self.namespace}/secrets/{quote(name, safe='')}"
-        raw = await self._call("GET", path, resource="secrets", verb="get")
+        raw = await self.whole_secret(name)
         return {key: base64.b64decode(value) for key, value in (raw.get("data") or {}).items()}
+
+    async def whole_secret(self, name: str) -> Raw:
+        """Return one Secret with its type and version, its data in base64. Raises ``NotFound``, ``Forbidden``."""
+        return await self._call("GET", self._secret_path(name), resource="secrets", verb="get")
+
+    async def create_secret(self, body: Mapping[str, Any]) -> None:
+        """Store a new Secret. Raises ``AlreadyExists``, ``Refused``, ``Forbidden``."""
+        await self._send(
+            "POST",
+            self._secret_path(),
+            resource="secrets",
+            verb="create",
+            body=msgspec.json.encode({"apiVersion": "v1", "kind": "Secret", **body}),
+        )
+
+    async def patch_secret(self, name: str, changes: Mapping[str, Any]) -> None:
+        """Merge ``changes`` into a Secret. Raises ``NotFound``, ``Conflict``, ``Refused``, ``Forbidden``."""
+        await self._patch(self._secret_path(name), "secrets", changes)
 
     async def create_event(self, body: Mapping[str, Any]) -> None:
         """Post a Kubernetes Event (events.k8s.io/v1)."""
@@ -260,17 +277,19 @@ class Cluster:
 
     # -- How ------------------------------------------------------------------------------------------------
 
-    def _path(self, *parts: str) -> str:
-        tail = "/".join(quote(part, safe="") for part in parts)
-        return f"/apis/{GROUP}/{VERSION}/namespaces/{self.namespace}/{tail}"
+    def _path(self, kind: type[Resource], *parts: str) -> str:
+        tail = "/".join(quote(part, safe="") for part in (kind.PLURAL, *parts))
+        return f"/apis/{kind.API_VERSION}/namespaces/{self.namespace}/{tail}"
+
+    def _secret_path(self, name: str = "") -> str:
+        tail = f"/{quote(name, safe='')}" if name else ""
+        return f"/api/v1/namespaces/{self.namespace}/secrets{tail}"
 
     async def _list_page(
         self, kind: type[Resource], *, limit: int, token: str, labels: str, fields: str
     ) -> Raw:
         query = _query(limit=str(limit), **{"continue": token}, labelSelector=labels, fieldSelector=fields)
-        return await self._call(
-            "GET", f"{self._path(kind.PLURAL)}?{query}", resource=kind.PLURAL, verb="list"
-        )
+        return await self._call("GET", f"{self._path(kind)}?{query}", resource=kind.PLURAL, verb="list")
 
     async def _patch(self, path: str, resource: str, changes: Mapping[str, Any]) -> Raw:
         return await self._call(
@@ -346,7 +365,7 @@ class Cluster:
                 labelSelector=labels,
                 fieldSelector=fields,
             )
-            lines = self._lines(f"{self._path(kind.PLURAL)}?{query}", kind.PLURAL)
+            lines = self._lines(f"{self._path(kind)}?{query}", kind.PLURAL)
             async with aclosing(lines):
                 async for line in lines:
                     told = _decoded(line)

@@ -73,6 +73,7 @@ class Resource(Part, frozen=True):
 
     KIND: ClassVar[str]
     PLURAL: ClassVar[str]
+    API_VERSION: ClassVar[str] = API_VERSION
 
     metadata: Metadata
 
@@ -87,7 +88,7 @@ class Resource(Part, frozen=True):
 
     def to_dict(self) -> dict[str, Any]:
         """Build the object as the API server takes it."""
-        return {"apiVersion": API_VERSION, "kind": self.KIND, **plain(self)}
+        return {"apiVersion": self.API_VERSION, "kind": self.KIND, **plain(self)}
 
     @property
     def name(self) -> str:
