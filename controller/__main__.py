@@ -32,6 +32,7 @@ from controller.office import Office
 from controller.organizations import Organizations
 from controller.reaper import Reaper
 from controller.reception import Reception
+from controller.reopener import Reopener
 from controller.requests import Requests
 from controller.secrets import Secrets
 from controller.sweep import Sweeper
@@ -115,6 +116,7 @@ def assemble(
         random=random.SystemRandom().random,
     )
     manager = Manager(
+        cluster=cluster,
         office=office,
         driver=driver,
         doors=doors,
@@ -144,7 +146,24 @@ def assemble(
         exclusively=manager.schedule.exclusively,
         changed=manager.event_changed,
     )
-    background = [manager.schedule.run(), announcer.run(), manager.look_after_all(), requests.run()]
+    reopener = Reopener(
+        cluster=cluster,
+        office=office,
+        clerk=clerk,
+        announcer=announcer,
+        clock=clock,
+        labels=shard_labels(settings.shard, settings.shards),
+        exclusively=manager.schedule.exclusively,
+        changed=manager.event_changed,
+    )
+    manager.seen = reopener.see
+    background = [
+        manager.schedule.run(),
+        announcer.run(),
+        manager.rounds.run(),
+        requests.run(),
+        reopener.run(),
+    ]
     if manager.is_home("walk", "events"):
         background.append(reaper.run())
     return manager, background

@@ -20,7 +20,7 @@ from controller.clerk import Clerk
 from controller.desk import PartlyDone
 from controller.keyring import Keyring
 from controller.office import Office
-from controller.outcomes import Done, Facts, Fail, NeedConsent, Outcome, Pause, Wait
+from controller.outcomes import Done, Facts, Fail, NeedConsent, Outcome, Pause, Wait, label
 from controller.phases import WORK
 from controller.reception import Reception, Recorded, Seated
 from controller.transitions import STORED_AFTER, Circumstances
@@ -68,24 +68,26 @@ class Driver:
         if not isinstance(organization, Organization):
             return await self._conclude(event, event.status, _phase_of(event), organization)
         phase = _phase_of(event)
-        try:
-            seated = await self._seat(event, organization)
-        except Exception as problem:
-            seated = self._judged(problem, phase)
+        event, seated = await self._seat(event, organization)
         if isinstance(seated, Seated):
             return await self._climb(event, seated, phase)
         return await self._conclude(event, event.status, phase, seated)
 
-    async def _seat(self, event: EnvelopeEvent, organization: Organization) -> Seated | Outcome:
-        sender = await self.reception.sender(event, organization)
-        if not isinstance(sender, Sender):
-            return sender
-        return await self.reception.seat(event, organization, sender)
+    async def _seat(
+        self, event: EnvelopeEvent, organization: Organization
+    ) -> tuple[EnvelopeEvent, Seated | Outcome]:
+        try:
+            sender = await self.reception.sender(event, organization)
+            if not isinstance(sender, Sender):
+                return event, sender
+            event = await self._labelled(event, sender)
+            return event, await self.reception.seat(event, organization, sender)
+        except Exception as problem:
+            return event, self._judged(problem, _phase_of(event))
 
     async def _climb(self, event: EnvelopeEvent, seated: Seated, phase: Phase) -> EnvelopeEvent:
         """Go from phase to phase until one does not say ``Done``."""
         desk = seated.desk
-        event = await self._labelled(event, desk.sender)
         status = transitions.authorized(event.status, desk.sender.name, self._circumstances(event))
         while True:
             current = msgspec.structs.replace(event, status=status)
@@ -188,7 +190,7 @@ class Driver:
         )
 
     def _count(self, phase: Phase, outcome: Outcome) -> None:
-        self.metrics.attempts.labels(phase, type(outcome).__name__, outcome.reason).inc()
+        self.metrics.attempts.labels(phase, label(type(outcome)), outcome.reason).inc()
 
     def _tell(self, before: EnvelopeEvent, stored: EnvelopeEvent, outcome: Outcome) -> None:
         """Announce a transition; equal retries, pauses and the happy path are none."""

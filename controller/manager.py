@@ -1,16 +1,16 @@
 """
-Feeds the office from the watches, and the schedule from the office; looks after Organizations, Senders and Archives.
+Feeds the office from the watches, and the schedule from the office.
 
 Level-triggered throughout: a change only says "look again". Which of several controllers writes the status of a
 shared object is told by its name (``is_home``); events belong to the shard in their label.
 """
 
-import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from controller.causes import archive_may_solve, organization_may_solve
@@ -18,24 +18,25 @@ from controller.clerk import Overtaken
 from controller.doors import Doors
 from controller.driver import Driver
 from controller.esaws import Esaws
-from controller.keyring import Keyring, KeyUnusable
+from controller.gauges import Gauges
+from controller.keyring import Keyring
 from controller.lanes import Room, Ticket
 from controller.office import Office, version
-from controller.organizations import LOOK_SECONDS, Organizations
+from controller.organizations import Organizations
 from controller.reaper import Reaper
+from controller.rounds import Rounds
 from controller.schedule import Schedule
 from controller.sweep import Sweeper
-from controller.waiting import due
+from controller.waiting import EPOCH, due, is_held
 from counterfoil.clock import Clock
 from counterfoil.cluster import ApiProblem, Cluster
-from counterfoil.esaw.problems import EsawProblem
 from counterfoil.logs import about
 from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
     EnvelopeEvent,
     Organization,
-    Resource,
+    Phase,
     ResourceInvalid,
     Sender,
     is_true,
@@ -43,20 +44,22 @@ from counterfoil.resources import (
 
 _log = logging.getLogger(__name__)
 
-PROBE_LOOKS = 30
-"""A ready archive is probed again after so many looks (five minutes); one that is not, at every third."""
+RETRY_SECONDS = 5.0
+"""Pause before an event is tried again whose state could not be stored; doubled each time, since all is done anew."""
 
-RETRY_STORE_SECONDS = 5.0
-"""Pause before an event is tried again whose state could not be stored."""
+LONGEST_RETRY_SECONDS = 3600.0
 
 BREATH_SECONDS = 1.0
 """Pause before an event is looked at again whose run ended without a change: the watch has news for us by then."""
+
+Mended = Callable[[Organization | Sender | Archive], None]
 
 
 @dataclass
 class Manager:
     """Knows what exists and lets it be worked on."""
 
+    cluster: Cluster
     office: Office
     driver: Driver
     doors: Doors
@@ -69,16 +72,41 @@ class Manager:
     process_room: int
     shard: int
     shards: int
-    _looks: dict[str, int] = field(default_factory=dict)
-    _swept: dict[str, float] = field(default_factory=dict)
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
-    last_change: float = 0.0
-    """Monotonic time of the newest watch event; for liveness."""
     schedule: Schedule = field(init=False)
+    rounds: Rounds = field(init=False)
+    seen: Mended = field(init=False, default=lambda resource: None)
+    """Is told of every newer state of an Organization, Sender or Archive."""
+    _nudged: set[str] = field(init=False, default_factory=set)
+    """Events that what they waited for may have come, whatever their next attempt time says."""
+    _failures: Counter[str] = field(init=False, default_factory=Counter)
+    """How often in a row the outcome of an event's work was lost."""
 
     def __post_init__(self) -> None:
         self.schedule = Schedule(clock=self.clock, room=self.room, work=self.work)
         self.keyring.changed = self.sender_changed
+        self.rounds = Rounds(
+            cluster=self.cluster,
+            office=self.office,
+            doors=self.doors,
+            keyring=self.keyring,
+            organizations=self.organizations,
+            esaws=self.esaws,
+            sweeper=self.sweeper,
+            reaper=self.reaper,
+            gauges=Gauges(
+                metrics=self.driver.metrics,
+                office=self.office,
+                reaper=self.reaper,
+                clock=self.clock,
+                is_home=self.is_home,
+            ),
+            clock=self.clock,
+            is_home=self.is_home,
+            is_alone=self.shards == 1,
+            sender_of=self.sender_of,
+            organization_changed=self.organization_changed,
+            archive_changed=self.archive_changed,
+        )
 
     async def load(self, cluster: Cluster) -> None:
         """
@@ -97,14 +125,11 @@ class Manager:
 
     def event_seen(self, type_: str | None, raw: Mapping[str, Any]) -> None:
         """An unfinished event was listed, added or changed; or it was finished or deleted (``DELETED``)."""
-        self._noticed()
         metadata = raw["metadata"]
         if type_ == "DELETED":
             if self.office.left_watch(metadata["name"], int(metadata["resourceVersion"])):
-                self.schedule.forget(metadata["name"])
-            return
-        event = _parsed(EnvelopeEvent, raw)
-        if event is not None:
+                self._forget(metadata["name"])
+        elif (event := _parsed(EnvelopeEvent, raw)) is not None:
             self.event_changed(event)
 
     def event_changed(self, event: EnvelopeEvent) -> None:
@@ -112,14 +137,15 @@ class Manager:
         if self.office.take_event(event):
             self._plan(event)
         elif event.status.phase.is_final:
-            self.schedule.forget(event.name)
+            self._forget(event.name)
 
     def organization_seen(self, type_: str | None, raw: Mapping[str, Any]) -> None:
         """An Organization was listed, added, changed or deleted."""
-        self._noticed()
+        name = raw["metadata"]["name"]
         if type_ == "DELETED":
-            self.office.organizations.remove(raw["metadata"]["name"])
-            self.organizations.forget(raw["metadata"]["name"])
+            self.office.organizations.remove(name)
+            self.organizations.forget(name)
+            self._plan_all(self._events_of(name))
         elif (organization := _parsed(Organization, raw)) is not None:
             self.organization_changed(organization)
 
@@ -128,19 +154,26 @@ class Manager:
         before = self.office.organizations.get(organization.name)
         if not self.office.organizations.put(organization):
             return
+        self.seen(organization)
         if before is not None and before.metadata.generation == organization.metadata.generation:
             return
-        self._looks.pop(f"organization/{organization.name}", None)
-        self._news.set()
-        mine = [event for event in self.office.events if event.organization == organization.name]
+        self.rounds.look_now()
+        mine = self._events_of(organization.name)
+        if before is not None and before.spec.default_sender_ref != organization.spec.default_sender_ref:
+            for event in mine:
+                self.office.sender_of.pop(event.name, None)
+            self._nudge(event for event in mine if event.status.phase is Phase.AWAITING_CONSENT)
+        self._nudge(event for event in mine if organization_may_solve(event.status.reason or ""))
         self._plan_all(mine)
-        self._resume([event for event in mine if organization_may_solve(event.status.reason or "")])
 
     def sender_seen(self, type_: str | None, raw: Mapping[str, Any]) -> None:
         """A Sender was listed, added, changed or deleted."""
-        self._noticed()
+        name = raw["metadata"]["name"]
         if type_ == "DELETED":
-            self.office.senders.remove(raw["metadata"]["name"])
+            self.office.senders.remove(name)
+            self.keyring.forget(name)
+            self.rounds.look_now()
+            self._plan_all(event for event in self.office.events if self.sender_of(event) == name)
         elif (sender := _parsed(Sender, raw)) is not None:
             self.sender_changed(sender)
 
@@ -149,18 +182,21 @@ class Manager:
         before = self.office.senders.get(sender.name)
         if not self.office.senders.put(sender):
             return
-        self._plan_all([event for event in self.office.events if self._sender_of(event) == sender.name])
+        self.seen(sender)
         if before is None or before.metadata.generation != sender.metadata.generation:
-            self._news.set()
-            self._resume([event for event in self.office.events if event.status.reason == "SenderMissing"])
+            self.rounds.look_now()
+            missed = [event for event in self.office.events if event.status.reason == "SenderMissing"]
+            self._nudge(missed)
+            self._plan_all(missed)
+        self._plan_all(event for event in self.office.events if self.sender_of(event) == sender.name)
 
     def archive_seen(self, type_: str | None, raw: Mapping[str, Any]) -> None:
         """An Archive was listed, added, changed or deleted."""
-        self._noticed()
         name = raw["metadata"]["name"]
         if type_ == "DELETED":
             self.office.archives.remove(name)
             self.doors.forget(name)
+            self.rounds.look_now()
         elif (archive := _parsed(Archive, raw)) is not None:
             self.archive_changed(archive)
 
@@ -169,18 +205,19 @@ class Manager:
         before = self.office.archives.get(archive.name)
         if not self.office.archives.put(archive):
             return
-        was_ready = before is not None and is_true(before.status.conditions, "Ready")
+        self.seen(archive)
         respecified = before is None or before.metadata.generation != archive.metadata.generation
-        if respecified:
-            self._looks.pop(f"archive/{archive.name}", None)
-            self._news.set()
+        was_ready = before is not None and is_true(before.status.conditions, "Ready")
         is_ready = is_true(archive.status.conditions, "Ready")
-        if was_ready != is_ready:
+        if respecified:
+            self.rounds.probe_soon(archive.name)
+        if respecified or was_ready != is_ready:
             # The Organizations that name it say so in their own status.
-            self._news.set()
+            self.rounds.look_now()
         if respecified or (is_ready and not was_ready):
             mine = [event for event in self.office.events if self._archive_of(event) == archive.name]
-            self._resume([event for event in mine if archive_may_solve(event.status.reason or "")])
+            self._nudge(event for event in mine if archive_may_solve(event.status.reason or ""))
+            self._plan_all(mine)
 
     # -- The schedule ---------------------------------------------------------------------------------------
 
@@ -189,28 +226,49 @@ class Manager:
         before = self.office.events.get(name)
         if before is None:
             return
+        self._nudged.discard(name)
         with about(event=name, envelope=before.spec.envelope_id, organization=before.organization):
             try:
                 after = await self.driver.drive(before)
-            except ApiProblem as problem:
-                _log.warning("the event's state could not be stored: %s", problem)
-                self._plan_again(before, RETRY_STORE_SECONDS)
-                return
             except Overtaken as overtaken:
                 _log.info("the run was overtaken: %s", overtaken)
-                self._plan_again(self.office.events.get(name), BREATH_SECONDS)
+                self._overtaken(before, overtaken.newest)
                 return
+            except ApiProblem as problem:
+                _log.warning("the event's state could not be stored: %s", problem)
+                self._try_later(name)
+                return
+            except Exception:
+                _log.exception("the work on an event broke off")
+                self._try_later(name)
+                return
+        self._failures.pop(name, None)
+        self._heed_archive(after)
         self.event_changed(after)
         if version(after) == version(before):
             # Nothing came out of it; whatever is due at once must not turn in a circle.
-            self._plan_again(self.office.events.get(name), BREATH_SECONDS)
+            self._plan_again(name, BREATH_SECONDS)
 
-    def _plan_again(self, event: EnvelopeEvent | None, seconds: float) -> None:
-        """Plan an event as it is due, but not before so many seconds."""
-        when = due(event, self.office) if event is not None else None
-        if event is not None:
-            earliest = self.clock.now() + timedelta(seconds=seconds)
-            self.schedule.want(self._ticket(event), None if when is None else max(when, earliest))
+    def _overtaken(self, before: EnvelopeEvent, newest: EnvelopeEvent | None) -> None:
+        if newest is not None:
+            self.event_changed(newest)
+            self._plan_again(before.name, BREATH_SECONDS)
+            return
+        known = self.office.events.get(before.name)
+        if known is not None and known.uid == before.uid:
+            # Deleted; a watch that was broken at that time never tells.
+            self.office.forget_event(before.name)
+            self._forget(before.name)
+
+    def _try_later(self, name: str) -> None:
+        pause = min(RETRY_SECONDS * 2 ** min(self._failures[name], 20), LONGEST_RETRY_SECONDS)
+        self._failures[name] += 1
+        self._plan_again(name, pause)
+
+    def _heed_archive(self, event: EnvelopeEvent) -> None:
+        """Have an archive probed that made trouble, so that its status tells, and tells when it works again."""
+        if not event.status.phase.is_final and (event.status.reason or "").startswith("Archive"):
+            self.rounds.probe_soon(self._archive_of(event))
 
     def room(self) -> Room:
         """The limits as they are now."""
@@ -227,19 +285,38 @@ class Manager:
         digest = hashlib.sha256(f"{kind}/{name}".encode()).digest()
         return int.from_bytes(digest[:8], "big") % self.shards == self.shard
 
+    def sender_of(self, event: EnvelopeEvent) -> str:
+        """Return the name of the event's Sender as far as it is known; empty for unknown."""
+        return self.office.sender_of.get(event.name) or event.metadata.labels.get(SENDER_LABEL, "")
+
     def _plan(self, event: EnvelopeEvent) -> None:
-        self.schedule.want(self._ticket(event), due(event, self.office))
+        self.schedule.want(self._ticket(event), self._due(event))
 
     def _plan_all(self, concerned: Iterable[EnvelopeEvent]) -> None:
         for event in concerned:
             self._plan(event)
         self.schedule.poke()
 
-    def _resume(self, concerned: Iterable[EnvelopeEvent]) -> None:
-        """Let those events be due now, whatever their next attempt time: what they waited for has come."""
-        for event in concerned:
-            if due(event, self.office) is not None:
-                self.schedule.want(self._ticket(event), self.clock.now())
+    def _plan_again(self, name: str, seconds: float) -> None:
+        """Plan an event as it is due, but not before so many seconds."""
+        event = self.office.events.get(name)
+        if event is not None:
+            when, earliest = self._due(event), self.clock.now() + timedelta(seconds=seconds)
+            self.schedule.want(self._ticket(event), None if when is None else max(when, earliest))
+
+    def _nudge(self, concerned: Iterable[EnvelopeEvent]) -> None:
+        """Let those events be due now, whatever their next attempt time: what they waited for may have come."""
+        self._nudged.update(event.name for event in concerned)
+
+    def _due(self, event: EnvelopeEvent) -> datetime | None:
+        if event.name in self._nudged and not is_held(event, self.office):
+            return EPOCH
+        return due(event, self.office)
+
+    def _forget(self, name: str) -> None:
+        self.schedule.forget(name)
+        self._nudged.discard(name)
+        self._failures.pop(name, None)
 
     def _ticket(self, event: EnvelopeEvent) -> Ticket:
         created = event.metadata.creation_timestamp
@@ -248,84 +325,17 @@ class Manager:
             event=event.name,
             envelope=event.spec.envelope_id,
             organization=event.organization,
-            sender=self._sender_of(event),
+            sender=self.sender_of(event),
             archive=self._archive_of(event),
         )
 
-    def _sender_of(self, event: EnvelopeEvent) -> str:
-        return self.office.sender_of.get(event.name) or event.metadata.labels.get(SENDER_LABEL, "")
+    def _events_of(self, organization: str) -> list[EnvelopeEvent]:
+        return [event for event in self.office.events if event.organization == organization]
 
     def _archive_of(self, event: EnvelopeEvent) -> str:
         organization = self.office.organizations.get(event.organization)
         ref = organization.spec.archive_ref if organization is not None else None
         return ref.name if ref is not None else ""
-
-    def _noticed(self) -> None:
-        self.last_change = asyncio.get_running_loop().time()
-
-    # -- What is looked after from time to time ---------------------------------------------------------------
-
-    async def look_after_all(self) -> None:
-        """Look at Organizations, Senders and Archives every ``LOOK_SECONDS`` and when one changes, until cancelled."""
-        while True:
-            self._news.clear()
-            await self._each("organization", self.office.organizations, self._look_at_organization)
-            await self._each("sender", self.office.senders, self._look_at_sender)
-            await self._each("archive", self.office.archives, self._look_at_archive)
-            try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._news.wait()
-            except TimeoutError:
-                continue
-
-    async def _each(self, kind: str, shelf: Any, look: Callable[[Any, int], Awaitable[None]]) -> None:
-        async with asyncio.TaskGroup() as group:
-            for each in shelf:
-                if self.is_home(kind, each.name):
-                    looks = self._looks.get(f"{kind}/{each.name}", 0)
-                    self._looks[f"{kind}/{each.name}"] = looks + 1
-                    group.create_task(self._safely(look, each, looks))
-
-    async def _safely(
-        self, look: Callable[[Any, int], Awaitable[None]], resource: Resource, looks: int
-    ) -> None:
-        try:
-            await look(resource, looks)
-        except ApiProblem as problem:
-            _log.warning("%s/%s can't be looked after: %s", resource.KIND, resource.name, problem)
-        except Exception:
-            _log.exception("looking after %s/%s broke off", resource.KIND, resource.name)
-
-    async def _look_at_organization(self, organization: Organization, looks: int) -> None:
-        after = await self.organizations.look_after(organization, self.reaper.counts(organization.name))
-        if after is not None:
-            self.organization_changed(after)
-        sweep = organization.spec.sweep
-        now = asyncio.get_running_loop().time()
-        if (
-            sweep is not None
-            and now - self._swept.get(organization.name, 0.0) >= sweep.interval.total_seconds()
-        ):
-            self._swept[organization.name] = now
-            await self.sweeper.sweep(organization)
-
-    async def _look_at_sender(self, sender: Sender, looks: int) -> None:
-        """Verify a key that is new, and one that did not work when last tried: it may have been replaced."""
-        organization = self.office.organizations.get(sender.spec.organization_ref.name)
-        if organization is None or is_true(sender.status.conditions, "Authorized"):
-            return
-        try:
-            await self.keyring.key(sender, self.esaws.of(organization))
-        except (KeyUnusable, EsawProblem) as unusable:
-            _log.debug("the key of a sender does not work yet: %s", unusable, extra={"sender": sender.name})
-
-    async def _look_at_archive(self, archive: Archive, looks: int) -> None:
-        ready = is_true(archive.status.conditions, "Ready")
-        if looks % (PROBE_LOOKS if ready else 3) != 0:
-            return
-        after = await self.doors.examine(archive)
-        if after is not None:
-            self.archive_changed(after)
 
 
 def _parsed(kind: type[Any], raw: Mapping[str, Any]) -> Any:

@@ -72,3 +72,8 @@ class Fail(Told):
 
 
 Outcome = Done | Wait | Pause | Hold | NeedConsent | Skip | Fail
+
+
+def label(kind: type[Outcome]) -> str:
+    """Return how a kind of outcome is called in metrics, as in ``done``."""
+    return kind.__name__.lower()

@@ -6,7 +6,7 @@ First match wins, so transport errors and 5xx stand first: a network blip must n
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from controller.outcomes import Fail, NeedConsent, Outcome, Wait
@@ -29,13 +29,24 @@ UNSUPPORTED_API_VERSION = "ERR0063"
 
 @dataclass(frozen=True)
 class Row:
-    """One row: which errors, and what they lead to."""
+    """One row: which errors, and the answer to them. Without a reason it is the ``ArchiveTrouble``'s own."""
 
     matches: Callable[[Exception], bool]
-    outcome: Callable[[Exception, datetime], Outcome]
+    answer: type[Wait] | type[Fail] | type[NeedConsent]
+    reason: str | None
+    message: str
+    """For people; ``{}`` stands for the error's own words, which are stable and hold no secret."""
+
+    def outcome(self, problem: Exception, now: datetime) -> Outcome:
+        """Return what this error leads to."""
+        own = problem.reason if isinstance(problem, ArchiveTrouble) else "InternalError"
+        outcome = self.answer(self.reason or own, self.message.format(problem))
+        if isinstance(outcome, Wait):
+            return replace(outcome, not_before=_retry_after(problem, now))
+        return outcome
 
 
-def _is(kind: type[Exception] | tuple[type[Exception], ...]) -> Callable[[Exception], bool]:
+def _is(kind: type[Exception]) -> Callable[[Exception], bool]:
     return lambda problem: isinstance(problem, kind)
 
 
@@ -51,14 +62,6 @@ def _has_error_id(error_id: str) -> Callable[[Exception], bool]:
     return lambda problem: isinstance(problem, Answered) and problem.error_id == error_id
 
 
-def _wait(reason: str, message: str) -> Callable[[Exception, datetime], Outcome]:
-    return lambda problem, now: Wait(reason, message.format(problem), not_before=_retry_after(problem, now))
-
-
-def _fail(reason: str, message: str) -> Callable[[Exception, datetime], Outcome]:
-    return lambda problem, now: Fail(reason, message.format(problem))
-
-
 def _retry_after(problem: Exception, now: datetime) -> datetime | None:
     if isinstance(problem, Paused):
         return problem.until
@@ -67,55 +70,46 @@ def _retry_after(problem: Exception, now: datetime) -> datetime | None:
     return None
 
 
-def _archive_trouble(kind: type[Wait] | type[Fail]) -> Callable[[Exception, datetime], Outcome]:
-    def outcome(problem: Exception, now: datetime) -> Outcome:
-        # An ArchiveTrouble brings its own stable reason, and words for the administrator.
-        reason = problem.reason if isinstance(problem, ArchiveTrouble) else "ArchiveFailing"
-        return kind(reason, str(problem))
-
-    return outcome
-
-
 TABLE = (
-    Row(_is(Paused), _wait("EsawThrottling", "eSignAnyWhere asks for a pause.")),
-    Row(_is(Unreachable), _wait("EsawUnreachable", "{}")),
-    Row(_server_failed, _wait("EsawFailing", "{}")),
-    Row(_answered(429), _wait("EsawThrottling", "eSignAnyWhere asks for a pause.")),
-    Row(_answered(408), _wait("EsawUnreachable", "eSignAnyWhere could not be reached.")),
-    Row(_is(TransferBroken), _wait("TransferBroken", "{}")),
+    Row(_is(Paused), Wait, "EsawThrottling", "eSignAnyWhere asks for a pause."),
+    Row(_is(Unreachable), Wait, "EsawUnreachable", "{}"),
+    Row(_server_failed, Wait, "EsawFailing", "{}"),
+    Row(_answered(429), Wait, "EsawThrottling", "eSignAnyWhere asks for a pause."),
+    Row(_answered(408), Wait, "EsawUnreachable", "eSignAnyWhere could not be reached."),
+    Row(_is(TransferBroken), Wait, "TransferBroken", "{}"),
     Row(
         _is(SourceBroken),
-        _wait("TransferBroken", "eSignAnyWhere sent a file of another length than declared."),
+        Wait,
+        "TransferBroken",
+        "eSignAnyWhere sent a file of another length than declared.",
     ),
-    Row(_is(AnswerUnreadable), _wait("EsawAnswerUnreadable", "{}")),
-    Row(_is(RedirectRefused), _wait("EsawRedirects", "{}")),
+    Row(_is(AnswerUnreadable), Wait, "EsawAnswerUnreadable", "{}"),
+    Row(_is(RedirectRefused), Wait, "EsawRedirects", "{}"),
     Row(
-        _answered(401),
-        lambda problem, now: NeedConsent(
-            "TokenRejected", "eSignAnyWhere no longer accepts the sender's API key."
-        ),
+        _answered(401), NeedConsent, "TokenRejected", "eSignAnyWhere no longer accepts the sender's API key."
     ),
     Row(
         _has_error_id(UNSUPPORTED_API_VERSION),
-        _fail("UnsupportedApiVersion", "The envelope was made by the v5 API; the v6 API cannot read it."),
+        Fail,
+        "UnsupportedApiVersion",
+        "The envelope was made by the v5 API; the v6 API cannot read it.",
     ),
     Row(
-        _answered(403), _fail("NotPermitted", "eSignAnyWhere does not permit this to the sender's key (403).")
+        _answered(403), Fail, "NotPermitted", "eSignAnyWhere does not permit this to the sender's key (403)."
     ),
-    Row(_answered(404), _wait("EsawNotFound", "{}")),
-    Row(_is(Answered), _fail("EsawRefused", "{}")),
+    Row(_answered(404), Wait, "EsawNotFound", "{}"),
+    Row(_is(Answered), Fail, "EsawRefused", "{}"),
     # Nothing changes by itself here: a person moves what lies there, or chooses another path.
-    Row(_is(Occupied), _archive_trouble(Fail)),
+    Row(_is(Occupied), Fail, None, "{}"),
     # A required tag, metadata, settings: all wait, since the Archive's owner can mend each of them without losing time.
-    Row(_is(ArchiveTrouble), _archive_trouble(Wait)),
+    Row(_is(ArchiveTrouble), Wait, None, "{}"),
     Row(
         _is(NotProven),
-        _fail(
-            "NotProven",
-            "The envelope stays in eSignAnyWhere, since it is not proven that it is archived: {}.",
-        ),
+        Fail,
+        "NotProven",
+        "The envelope stays in eSignAnyWhere, since it is not proven that it is archived: {}.",
     ),
-    Row(_is(ApiProblem), _wait("ApiServerTrouble", "The Kubernetes API server did not do what was asked.")),
+    Row(_is(ApiProblem), Wait, "ApiServerTrouble", "The Kubernetes API server did not do what was asked."),
 )
 
 

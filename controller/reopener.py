@@ -1,0 +1,177 @@
+"""
+What had failed because of an Archive, an Organization or a Sender is tried again when that was mended (rule 6).
+
+Finished events are in no memory, so a change has its failed events listed, and those whose cause it can solve are
+re-opened as by a retry request; once per change. A change counts when it is done with: when the object is ``Ready``
+(``Authorized`` for a Sender) in a way in which it was not seen before. Each controller re-opens those of its own shards.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple
+
+from controller.announce import Announcer
+from controller.causes import archive_may_solve, cause, organization_may_solve, sender_may_solve
+from controller.clerk import Clerk, Overtaken
+from controller.office import Office
+from counterfoil.clock import Clock
+from counterfoil.cluster import ApiProblem, Cluster
+from counterfoil.resources import (
+    ORGANIZATION_LABEL,
+    Archive,
+    Condition,
+    EnvelopeEvent,
+    Organization,
+    Phase,
+    Resource,
+    ResourceInvalid,
+    Sender,
+    condition,
+)
+from counterfoil.resources.reopening import reopened
+
+_log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 10.0
+"""Before a change is looked at again whose events could not be listed."""
+
+Mark = tuple[object, ...]
+
+
+class _Change(NamedTuple):
+    """An object that was mended, and which causes that may solve."""
+
+    about: str
+    organizations: Callable[[], Iterable[str]]
+    solves: Callable[[str], bool]
+
+
+class Reopener:
+    """Watches for what was mended, and re-opens what had failed because of it."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        office: Office,
+        clerk: Clerk,
+        announcer: Announcer,
+        clock: Clock,
+        labels: str,
+        exclusively: Callable[[str], AbstractAsyncContextManager[None]],
+        changed: Callable[[EnvelopeEvent], None],
+    ) -> None:
+        self._cluster = cluster
+        self._office = office
+        self._clerk = clerk
+        self._announcer = announcer
+        self._clock = clock
+        self._labels = labels
+        self._exclusively = exclusively
+        self._changed = changed
+        self._marks: dict[tuple[str, str], Mark | None] = {}
+        self._changes: asyncio.Queue[_Change] = asyncio.Queue()
+
+    def see(self, resource: Organization | Sender | Archive) -> None:
+        """
+        Take notice of a newer state of an object.
+
+        The first state that is seen is no change: a restart re-opens nothing, unless the object is still to be settled.
+        """
+        key, mark = (resource.KIND, resource.name), _mark(resource)
+        is_first = key not in self._marks
+        before = self._marks.get(key)
+        self._marks[key] = mark
+        if not is_first and mark is not None and mark != before:
+            self._changes.put_nowait(self._change(resource))
+
+    async def run(self) -> None:
+        """Re-open until cancelled."""
+        while True:
+            change = await self._changes.get()
+            try:
+                await self._reopen_all(change)
+            except ApiProblem as problem:
+                _log.warning("what %s may have solved can't be re-opened yet: %s", change.about, problem)
+                await self._clock.sleep(PAUSE_SECONDS)
+                self._changes.put_nowait(change)
+
+    def _change(self, resource: Organization | Sender | Archive) -> _Change:
+        about = f"{resource.KIND}/{resource.name}"
+        name = resource.name
+        if isinstance(resource, Archive):
+            return _Change(about, lambda: self._users_of(name), archive_may_solve)
+        if isinstance(resource, Organization):
+            return _Change(about, lambda: [name], organization_may_solve)
+        organization = resource.spec.organization_ref.name
+        return _Change(about, lambda: [organization], sender_may_solve)
+
+    def _users_of(self, archive: str) -> list[str]:
+        refs = {each.name: each.spec.archive_ref for each in self._office.organizations}
+        return [name for name, ref in refs.items() if ref is not None and ref.name == archive]
+
+    async def _reopen_all(self, change: _Change) -> None:
+        reopened_events = 0
+        for organization in change.organizations():
+            labels = ",".join(filter(None, (f"{ORGANIZATION_LABEL}={organization}", self._labels)))
+            async for raw in self._cluster.list(
+                EnvelopeEvent, labels=labels, fields=f"status.phase={Phase.FAILED}"
+            ):
+                try:
+                    event = EnvelopeEvent.parse(raw)
+                except ResourceInvalid as invalid:
+                    _log.warning("an event can't be read: %s", invalid)
+                    continue
+                if change.solves(cause(event.status)):
+                    reopened_events += await self._reopen(event, change)
+        if reopened_events:
+            _log.info("%s was mended: %d events are tried again", change.about, reopened_events)
+
+    async def _reopen(self, event: EnvelopeEvent, change: _Change) -> int:
+        message = f"{change.about} was changed or works again, which may solve why this failed."
+        now = self._clock.now()
+        async with self._exclusively(event.spec.envelope_id):
+            try:
+                stored = await self._clerk.store(
+                    event, reopened(event.status, reason="CauseSolved", message=message, now=now)
+                )
+            except Overtaken:
+                # Somebody re-opened or deleted it meanwhile, which is as good.
+                return 0
+        self._announcer.tell(stored, "CauseSolved", message, action="Reopen")
+        self._changed(stored)
+        return 1
+
+
+def _mark(resource: Resource) -> Mark | None:
+    """Return what tells one settled state from another; None: it is not settled, or does not work."""
+    match resource:
+        case Organization():
+            return _settled(resource, resource.status.conditions, "Ready", "Reachable")
+        case Archive():
+            return _settled(resource, resource.status.conditions, "Ready")
+        case Sender():
+            authorized = condition(resource.status.conditions, "Authorized")
+            if authorized is None or authorized.status != "True":
+                return None
+            key = resource.status.key
+            return (
+                resource.uid,
+                authorized.last_transition_time,
+                key.fingerprint if key is not None else None,
+            )
+    return None
+
+
+def _settled(resource: Resource, conditions: tuple[Condition, ...], *types: str) -> Mark | None:
+    found = [condition(conditions, each) for each in types]
+    times = [
+        each.last_transition_time
+        for each in found
+        if each is not None
+        and each.status == "True"
+        and each.observed_generation == resource.metadata.generation
+    ]
+    return (resource.uid, resource.metadata.generation, *times) if len(times) == len(types) else None

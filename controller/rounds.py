@@ -1,0 +1,191 @@
+"""
+The rounds: Organizations, Senders and Archives are looked at every ``LOOK_SECONDS`` and when one of them changes.
+
+Each look is a task of its own, at most one per object at a time, so an eSAW or an archive that hangs holds up nobody
+else: a changed Secret takes effect within 30 s (api.md). Of several controllers one looks at each object (``is_home``).
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import partial
+
+from controller.doors import Doors
+from controller.esaws import Esaws
+from controller.gauges import Gauges
+from controller.keyring import Keyring, KeyUnusable
+from controller.office import Office
+from controller.organizations import LOOK_SECONDS, Organizations
+from controller.reaper import Reaper
+from controller.sweep import Sweeper
+from counterfoil.clock import Clock
+from counterfoil.cluster import ApiProblem, Cluster
+from counterfoil.esaw.problems import EsawProblem
+from counterfoil.resources import (
+    Archive,
+    EnvelopeEvent,
+    Organization,
+    Phase,
+    Sender,
+    is_true,
+)
+
+_log = logging.getLogger(__name__)
+
+PROBE_SECONDS = 300.0
+"""So often an archive is probed that is ready; one that is not, or that made trouble, at every look."""
+
+COUNT_SECONDS = 60.0
+"""So often the events that wait for consent are listed, where several controllers share them."""
+
+
+class Rounds:
+    """Looks after what the events need."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        office: Office,
+        doors: Doors,
+        keyring: Keyring,
+        organizations: Organizations,
+        esaws: Esaws,
+        sweeper: Sweeper,
+        reaper: Reaper,
+        gauges: Gauges,
+        clock: Clock,
+        is_home: Callable[[str, str], bool],
+        is_alone: bool,
+        sender_of: Callable[[EnvelopeEvent], str],
+        organization_changed: Callable[[Organization], None],
+        archive_changed: Callable[[Archive], None],
+    ) -> None:
+        self._cluster = cluster
+        self._office = office
+        self._doors = doors
+        self._keyring = keyring
+        self._organizations = organizations
+        self._esaws = esaws
+        self._sweeper = sweeper
+        self._reaper = reaper
+        self._gauges = gauges
+        self._clock = clock
+        self._is_home = is_home
+        self._is_alone = is_alone
+        self._sender_of = sender_of
+        self._organization_changed = organization_changed
+        self._archive_changed = archive_changed
+        self._looking: set[str] = set()
+        self._probed: dict[str, datetime] = {}
+        self._swept: dict[str, datetime] = {}
+        self._parked: Counter[str] | None = None
+        """Events in AwaitingConsent by Sender; None: not known yet."""
+        self._parked_at: datetime | None = None
+        self._news = asyncio.Event()
+
+    def look_now(self) -> None:
+        """Something was changed: do not wait for the next round."""
+        self._news.set()
+
+    def probe_soon(self, archive: str) -> None:
+        """An archive made trouble, or is another one now: probe it with the next look."""
+        self._probed.pop(archive, None)
+
+    async def run(self) -> None:
+        """Make the rounds until cancelled."""
+        async with asyncio.TaskGroup() as looks:
+            while True:
+                self._news.clear()
+                self._gauges.refresh()
+                self._begin(looks)
+                try:
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._news.wait()
+                except TimeoutError:
+                    continue
+
+    def _begin(self, looks: asyncio.TaskGroup) -> None:
+        self._start(looks, "counting parked events", self._count_parked)
+        # All Organizations where the walk over all events is made, since their status has its counts.
+        if self._is_home("walk", "events"):
+            for organization in self._office.organizations:
+                name = f"Organization/{organization.name}"
+                self._start(looks, f"looking at {name}", partial(self._look_at_organization, organization))
+                self._start(looks, f"sweeping {name}", partial(self._sweep, organization))
+        for sender in self._office.senders:
+            if self._is_home("sender", sender.name):
+                self._start(looks, f"looking at Sender/{sender.name}", partial(self._look_at_sender, sender))
+        for archive in self._office.archives:
+            self._start(looks, f"looking at Archive/{archive.name}", partial(self._look_at_archive, archive))
+
+    def _start(self, looks: asyncio.TaskGroup, name: str, look: Callable[[], Awaitable[None]]) -> None:
+        if name not in self._looking:
+            self._looking.add(name)
+            looks.create_task(self._safely(name, look), name=name)
+
+    async def _safely(self, name: str, look: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await look()
+        except ApiProblem as problem:
+            _log.warning("%s is not possible at the moment: %s", name, problem)
+        except Exception:
+            _log.exception("%s broke off", name)
+        finally:
+            self._looking.discard(name)
+
+    async def _look_at_organization(self, organization: Organization) -> None:
+        counts = self._reaper.counts(organization.name)
+        after = await self._organizations.look_after(organization, counts)
+        if after is not None:
+            self._organization_changed(after)
+
+    async def _sweep(self, organization: Organization) -> None:
+        sweep, now = organization.spec.sweep, self._clock.now()
+        if sweep is None:
+            return
+        last = self._swept.get(organization.name)
+        if last is None or now - last >= sweep.interval:
+            self._swept[organization.name] = now
+            await self._sweeper.sweep(organization)
+
+    async def _look_at_sender(self, sender: Sender) -> None:
+        """Verify a key that is new, and one that did not work when last tried: it may have been replaced."""
+        organization = self._office.organizations.get(sender.spec.organization_ref.name)
+        if organization is not None and not is_true(sender.status.conditions, "Authorized"):
+            try:
+                await self._keyring.key(sender, self._esaws.of(organization))
+            except (KeyUnusable, EsawProblem) as unusable:
+                _log.debug(
+                    "the key of a sender does not work yet: %s", unusable, extra={"sender": sender.name}
+                )
+        newest = self._office.senders.get(sender.name)
+        if newest is not None and self._parked is not None:
+            await self._keyring.waiting(newest, self._parked[sender.name])
+
+    async def _count_parked(self) -> None:
+        if self._is_alone:
+            parked = [each for each in self._office.events if each.status.phase is Phase.AWAITING_CONSENT]
+            self._parked = Counter(self._sender_of(each) for each in parked)
+            return
+        # Those of the other shards are not in memory here.
+        now = self._clock.now()
+        if self._parked_at is None or (now - self._parked_at).total_seconds() >= COUNT_SECONDS:
+            self._parked_at = now
+            listed = self._cluster.list(EnvelopeEvent, fields=f"status.phase={Phase.AWAITING_CONSENT}")
+            self._parked = Counter([self._sender_of(EnvelopeEvent.parse(raw)) async for raw in listed])
+
+    async def _look_at_archive(self, archive: Archive) -> None:
+        if not self._is_home("archive", archive.name):
+            await self._doors.write_bytes(archive)
+            return
+        now, last = self._clock.now(), self._probed.get(archive.name)
+        rested = last is not None and (now - last).total_seconds() < PROBE_SECONDS
+        if rested and is_true(archive.status.conditions, "Ready"):
+            return
+        self._probed[archive.name] = now
+        after = await self._doors.examine(archive)
+        if after is not None:
+            self._archive_changed(after)
