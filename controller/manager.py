@@ -74,7 +74,7 @@ class Manager:
     shards: int
     schedule: Schedule = field(init=False)
     rounds: Rounds = field(init=False)
-    seen: Mended = field(init=False, default=lambda resource: None)
+    seen: Mended = field(init=False, default_factory=lambda: _unheard)
     """Is told of every newer state of an Organization, Sender or Archive."""
     _nudged: set[str] = field(init=False, default_factory=set)
     """Events that what they waited for may have come, whatever their next attempt time says."""
@@ -336,6 +336,10 @@ class Manager:
         organization = self.office.organizations.get(event.organization)
         ref = organization.spec.archive_ref if organization is not None else None
         return ref.name if ref is not None else ""
+
+
+def _unheard(resource: Organization | Sender | Archive) -> None:
+    """Stand for nobody who wants to know."""
 
 
 def _parsed(kind: type[Any], raw: Mapping[str, Any]) -> Any:
