@@ -1,0 +1,248 @@
+"""What had failed because of something that was mended since."""
+
+from typing import Any
+
+import pytest
+
+from controller.reopener import Reopener
+from counterfoil.cluster import Unavailable
+from counterfoil.resources import (
+    ORGANIZATION_LABEL,
+    Archive,
+    EnvelopeEvent,
+    LastError,
+    Organization,
+    Phase,
+    Sender,
+)
+from tests.builders import NOON, EventBuilder, a_sender, an_event, an_organization
+from tests.unit.fake_desk import an_archive
+from tests.unit.fake_manager import Scene, turns
+from tests.unit.test_organizations import ready
+from tests.unit.test_reception import known_to_work
+
+
+def failed(reason: str, count: int = 1, *, organization: str = "acme") -> EventBuilder:
+    return (
+        an_event(f"{count:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d")
+        .in_phase(Phase.FAILED, reason)
+        .labelled(ORGANIZATION_LABEL, organization)
+        .status(completed_at=NOON, deliveries=1, attempts=9)
+    )
+
+
+class Mending:
+    """A namespace with failed events, in which things are mended."""
+
+    def __init__(self, *events: EnvelopeEvent) -> None:
+        self.scene = Scene(*events)
+        self.scene.see(an_organization())
+        self.reopener = Reopener(
+            cluster=self.scene.cluster,
+            office=self.scene.office,
+            clerk=self.scene.clerk,
+            announcer=self.scene.announcer,
+            clock=self.scene.clock,
+            labels="",
+            exclusively=self.scene.manager.schedule.exclusively,
+            changed=self.scene.manager.event_changed,
+        )
+
+    async def mended(self, *states: Organization | Sender | Archive) -> list[str]:
+        """Let objects be seen in these states; return which events were re-opened."""
+        async with self.scene.running(self.reopener.run(), self.scene.announcer.run()):
+            for each in states:
+                self.reopener.see(each)
+            await turns(300)
+        return sorted(
+            name
+            for (plural, name), raw in self.scene.cluster.objects.items()
+            if plural == "envelopeevents" and raw["status"].get("phase", "Pending") == "Pending"
+        )
+
+
+def settled(resource: Any, *types: str, at: str = "2026-07-01T12:00:00Z", truth: str = "True") -> Any:
+    """Return an object whose conditions were written for its present spec."""
+    raw = resource.to_dict()
+    raw["status"] = {
+        "conditions": [
+            {
+                "type": each,
+                "status": truth,
+                "reason": "Tested",
+                "message": "",
+                "lastTransitionTime": at,
+                "observedGeneration": resource.metadata.generation,
+            }
+            for each in types
+        ]
+    }
+    return type(resource).parse(raw)
+
+
+def an_archive_that_works(version: int = 1, generation: int = 1, at: str = "2026-07-01T12:00:00Z") -> Archive:
+    found: Archive = settled(an_archive(version=version, generation=generation), "Ready", at=at)
+    return found
+
+
+def an_archive_that_does_not(version: int = 1, generation: int = 1) -> Archive:
+    return ready(an_archive(version=version, generation=generation), "False")
+
+
+def an_organization_that_works(version: int = 1, generation: int = 1, **spec: Any) -> Organization:
+    found: Organization = settled(
+        an_organization(version=version, generation=generation, **spec), "Ready", "Reachable"
+    )
+    return found
+
+
+async def test_an_archive_that_works_again_has_its_failed_events_tried_again() -> None:
+    event = failed("ArchiveReadOnly").build()
+    mending = Mending(event)
+    reopened = await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2))
+    assert reopened == [event.name]
+    after = mending.scene.cluster.stored(event.name)
+    assert (after.status.reason, after.status.attempts, after.status.completed_at) == ("CauseSolved", 0, None)
+    assert after.status.message == "Archive/dms was changed or works again, which may solve why this failed."
+    assert [each["reason"] for each in mending.scene.cluster.announced] == ["CauseSolved"]
+    assert mending.scene.driven == [event.name]
+
+
+async def test_a_changed_archive_has_them_tried_again_when_it_is_known_to_work() -> None:
+    event = failed("NameOccupied").build()
+    mending = Mending(event)
+    changed_but_not_probed = settled(an_archive(version=2, generation=1), "Ready")
+    raw = changed_but_not_probed.to_dict()
+    raw["metadata"] |= {"generation": 2, "resourceVersion": "3"}
+    assert await mending.mended(an_archive_that_works(1), Archive.parse(raw)) == []
+    assert await mending.mended(an_archive_that_works(4, generation=2)) == [event.name]
+
+
+async def test_only_what_the_change_can_solve_is_tried_again() -> None:
+    events = {
+        reason: failed(reason, count).build()
+        for count, reason in enumerate(
+            (
+                "TagMissing",
+                "SenderUnknown",
+                "NotPermitted",
+                "UnsupportedApiVersion",
+                "EnvelopeNotFound",
+                "NotProven",
+            )
+        )
+    }
+    mending = Mending(*events.values())
+    reopened = await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2))
+    assert reopened == [events["TagMissing"].name]
+
+
+async def test_what_was_given_up_counts_by_its_last_trouble() -> None:
+    error = LastError(reason="ArchiveFull", message="", time=NOON)
+    event = failed("DeadlineExceeded").status(last_error=error).build()
+    mending = Mending(event)
+    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == [event.name]
+
+
+async def test_another_organization_that_uses_another_archive_is_left_alone() -> None:
+    event = failed("ArchiveFull", organization="other").build()
+    mending = Mending(event)
+    mending.scene.see(an_organization("other", archiveRef={"name": "another"}))
+    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == []
+
+
+async def test_a_changed_organization_has_those_tried_again_whose_sender_nobody_knew() -> None:
+    event = failed("SenderUnknown").build()
+    mending = Mending(event)
+    reopened = await mending.mended(
+        an_organization_that_works(1), an_organization_that_works(2, generation=2)
+    )
+    assert reopened == [event.name]
+
+
+async def test_an_esaw_that_was_away_for_longer_than_the_deadline_has_them_tried_again() -> None:
+    error = LastError(reason="EsawUnreachable", message="", time=NOON)
+    event = failed("DeadlineExceeded").status(last_error=error).build()
+    mending = Mending(event)
+    away = settled(an_organization(version=2), "Ready")
+    assert await mending.mended(away, an_organization_that_works(3)) == [event.name]
+
+
+async def test_another_key_has_those_tried_again_that_were_not_permitted() -> None:
+    event = failed("NotPermitted").build()
+    mending = Mending(event)
+    reopened = await mending.mended(
+        known_to_work(a_sender(version=1)), known_to_work(a_sender(version=2), "n" * 66)
+    )
+    assert reopened == [event.name]
+
+
+async def test_a_sender_that_is_there_now_has_those_tried_again_that_missed_it() -> None:
+    error = LastError(reason="SenderMissing", message="", time=NOON)
+    event = failed("DeadlineExceeded").status(last_error=error).build()
+    mending = Mending(event)
+    reopened = await mending.mended(a_sender(authorized=None), known_to_work(a_sender(version=2)))
+    assert reopened == [event.name]
+
+
+async def test_a_restart_is_no_change() -> None:
+    event = failed("ArchiveFull").build()
+    mending = Mending(event)
+    states = (an_archive_that_works(), an_organization_that_works(), known_to_work(a_sender()))
+    assert await mending.mended(*states) == []
+    assert ("page", "envelopeevents") not in mending.scene.cluster.asked
+
+
+async def test_a_change_that_was_made_while_no_controller_ran_counts_all_the_same() -> None:
+    event = failed("TagMissing").build()
+    mending = Mending(event)
+    raw = an_archive_that_works(1).to_dict()
+    raw["metadata"]["generation"] = 2
+    reopened = await mending.mended(Archive.parse(raw), an_archive_that_works(3, generation=2))
+    assert reopened == [event.name]
+
+
+async def test_once_per_change() -> None:
+    event = failed("ArchiveFull").build()
+    mending = Mending(event)
+    await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2))
+    mending.scene.cluster.edit(
+        EnvelopeEvent, event.name, {"status": {"phase": "Failed", "reason": "ArchiveFull"}}
+    )
+    assert await mending.mended(an_archive_that_works(3), an_archive_that_works(4)) == []
+
+
+async def test_an_event_that_somebody_else_reopened_meanwhile_is_left_to_them() -> None:
+    event = failed("ArchiveFull").build()
+    mending = Mending(event)
+    cluster = mending.scene.cluster
+    cluster.just_before(
+        "patch_status",
+        lambda: cluster.edit(EnvelopeEvent, event.name, {"status": {"phase": "Skipped", "reason": "Mine"}}),
+    )
+    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == []
+    assert cluster.stored(event.name).status.reason == "Mine"
+
+
+async def test_while_the_api_server_is_away_a_change_is_not_lost() -> None:
+    event = failed("ArchiveFull").build()
+    mending = Mending(event)
+    mending.scene.cluster.fail("page", Unavailable(0, "NoAnswer", "away"))
+    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == [event.name]
+
+
+@pytest.mark.parametrize("phase", [Phase.SKIPPED, Phase.SUCCEEDED])
+async def test_only_what_failed_is_tried_again(phase: Phase) -> None:
+    event = failed("ArchiveFull").status(phase=phase).build()
+    mending = Mending(event)
+    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == []
+
+
+async def test_an_event_that_cannot_be_read_stops_no_other() -> None:
+    event = failed("ArchiveFull").build()
+    mending = Mending(event)
+    mending.scene.cluster.objects["envelopeevents", "0-odd"] = {
+        "metadata": {"name": "0-odd", "labels": {ORGANIZATION_LABEL: "acme"}},
+        "status": {"phase": "Failed"},
+    }
+    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == [event.name]
