@@ -98,9 +98,12 @@ class AnExchange(Exchange):
     def __init__(self, user: AnEnvelope) -> None:
         self._user = user
         self.deleted: list[str] = []
+        self.just_before: Callable[[], None] = lambda: None
+        """Looks around just before the envelope is deleted."""
 
     async def ask(self, call: Call, token: ApiToken | None, read: Callable[[bytes], T]) -> T:
         self._user.begin(call.operation)
+        self.just_before()
         self.deleted.append((call.body or {})["EnvelopeId"])
         self._user.deleted = True
         return read(b"")
