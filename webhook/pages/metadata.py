@@ -1,0 +1,134 @@
+"""
+Metadata: a form's values put into the metadata of a draft, with everything that was there left as it was.
+
+The metadata is XML or a JSON object, whichever it is already, and XML when there is none yet: ``<tags>`` with one element
+per value. It was written by strangers, so it is read within bounds, with no DTD, no entities and no network. Pure.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from lxml import etree
+
+NEW_ROOT: Final = "tags"
+
+_DECLARATION = re.compile(r"\s*<\?xml\s[^>]*\?>")
+_NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+class MetadataUnreadable(ValueError):
+    """Metadata into which nothing can be put without destroying what is there; the message says why, not what it is."""
+
+
+def merged(metadata: str | None, values: Mapping[str, str], *, limit: int) -> str:
+    """
+    Return the metadata with these values in it; doing it twice is the same as once.
+
+    A name that is there already gets its new value where it stands; an empty value makes no new name. Raises ``MetadataUnreadable``, also for more than
+    ``limit`` bytes.
+    """
+    text = _bounded(metadata, limit)
+    if text.startswith("{"):
+        return _bounded(_in_json(text, values), limit)
+    return _bounded(_in_xml(text, values), limit)
+
+
+def values_in(metadata: str | None, names: tuple[str, ...], *, limit: int) -> dict[str, str]:
+    """Return what the metadata has under these names already, as ``merged`` would put it. Raises ``MetadataUnreadable``."""
+    text = _bounded(metadata, limit)
+    if not text:
+        return {}
+    if text.startswith("{"):
+        members = _members(text)
+        strings = {name: _string(members[name]) for name in names if name in members}
+        return {name: value for name, value in strings.items() if value is not None}
+    root = _parsed(text)
+    found = {name: _child(root, name) for name in names}
+    return {name: child.text or "" for name, child in found.items() if child is not None}
+
+
+def _bounded(metadata: str | None, limit: int) -> str:
+    text = (metadata or "").strip("\ufeff \t\r\n")
+    if len(text.encode("utf-8", errors="surrogatepass")) > limit:
+        raise MetadataUnreadable(f"it has more than {limit} bytes")
+    return text
+
+
+# JSON
+
+
+def _in_json(text: str, values: Mapping[str, str]) -> str:
+    # Raw: what we don't change goes out byte for byte as it came in, numbers of any precision included.
+    members = _members(text)
+    for name, value in values.items():
+        if not value and name not in members:
+            continue
+        members[name] = msgspec.Raw(msgspec.json.encode(value))
+    return msgspec.json.encode(members).decode()
+
+
+def _members(text: str) -> dict[str, msgspec.Raw]:
+    try:
+        return msgspec.json.decode(text.encode(), type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        raise MetadataUnreadable("it begins like JSON and is none") from None
+
+
+def _string(raw: msgspec.Raw) -> str | None:
+    value = msgspec.json.decode(raw)
+    return value if isinstance(value, str) else None
+
+
+# XML
+
+
+def _in_xml(text: str, values: Mapping[str, str]) -> str:
+    declaration = _DECLARATION.match(text)
+    root = _parsed(text) if text else etree.Element(NEW_ROOT)
+    for name, value in values.items():
+        _put(root, name, _NOT_IN_XML.sub("", value))
+    whole = etree.tostring(root.getroottree(), encoding="unicode")
+    # lxml leaves the declaration out of a text, and its encoding is eSAW's business.
+    return f"{declaration.group().strip()}\n{whole}" if declaration else whole
+
+
+def _parsed(text: str) -> etree._Element:
+    if not text.startswith("<"):
+        raise MetadataUnreadable("it is neither XML nor a JSON object")
+    if "<!DOCTYPE" in text:
+        raise MetadataUnreadable("it has a document type declaration, which is never read")
+    parser = etree.XMLParser(
+        encoding="utf-8",
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        huge_tree=False,
+        strip_cdata=False,
+    )
+    try:
+        return etree.fromstring(text.encode(), parser)
+    except (etree.XMLSyntaxError, ValueError):
+        raise MetadataUnreadable("it is not well-formed XML") from None
+
+
+def _put(root: etree._Element, name: str, value: str) -> None:
+    child = _child(root, name)
+    if child is None and not value:
+        return
+    if child is None:
+        # In the namespace of its surroundings, or the same name would mean something else.
+        namespace = etree.QName(root).namespace
+        child = etree.SubElement(root, f"{{{namespace}}}{name}" if namespace else name)
+    child.text = value
+
+
+def _child(root: etree._Element, name: str) -> etree._Element | None:
+    """Find the element of that name that a value can stand in. Raises ``MetadataUnreadable`` when it holds more than text."""
+    for child in root:
+        if isinstance(child.tag, str) and etree.QName(child).localname == name:
+            if len(child):
+                raise MetadataUnreadable(f"its element {name} holds more than a text")
+            return child
+    return None

@@ -1,0 +1,112 @@
+"""
+Tagging: the form's fields as the Organization asks for them, and what a person filled in, checked. Pure.
+
+A pattern is the administrator's and counts for the whole value, as in HTML; the API server took it as a regular expression
+(RE2), and those that Python does not know are reported by ``faults`` instead of refusing every value.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from counterfoil.resources.organization import BeforeSendField
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+
+PREFIX = "tag."
+"""Before a field's name in the form, so that no field can be taken for one of ours."""
+
+
+class Fault(StrEnum):
+    """What is wrong with a value; also the name of the words that say so."""
+
+    MISSING = "missing"
+    PATTERN = "pattern"
+    OPTION = "option"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field with what stands in it."""
+
+    name: str
+    label: str
+    required: bool
+    pattern: str | None
+    options: tuple[str, ...]
+    value: str = ""
+    fault: Fault | None = None
+
+    @property
+    def input_name(self) -> str:
+        """Its name in the form."""
+        return f"{PREFIX}{self.name}"
+
+
+def empty(asked: Sequence[BeforeSendField], values: Mapping[str, str]) -> tuple[Field, ...]:
+    """Return the fields of a fresh form, with the values that are known already."""
+    return tuple(_field(each, values.get(each.name, "")) for each in asked)
+
+
+def filled(asked: Sequence[BeforeSendField], form: Mapping[str, str], *, limit: int) -> tuple[Field, ...]:
+    """Return the fields as a person filled them in, each with its fault if it has one."""
+    fields = []
+    for each in asked:
+        value = tidy(form.get(f"{PREFIX}{each.name}", ""))
+        fields.append(_field(each, value, _fault(each, value, limit)))
+    return tuple(fields)
+
+
+def values_of(fields: Sequence[Field]) -> dict[str, str]:
+    """Return what is to go into the metadata: every field, since an emptied one must not keep its old value."""
+    return {each.name: each.value for each in fields}
+
+
+def tidy(value: str) -> str:
+    """Trim a value, and turn control characters and line breaks into single spaces."""
+    return _CONTROL.sub(" ", value).strip()
+
+
+def faults(asked: Sequence[BeforeSendField]) -> list[str]:
+    """Return what is wrong with the fields themselves, one sentence each, for the administrator."""
+    found = []
+    for each in asked:
+        try:
+            re.compile(each.pattern or "")
+        except re.error as error:
+            found.append(f"spec.beforeSend.fields: the pattern of {each.name} can't be used: {error}")
+    return found
+
+
+def _field(asked: BeforeSendField, value: str, fault: Fault | None = None) -> Field:
+    return Field(
+        name=asked.name,
+        label=asked.label or asked.name,
+        required=asked.required,
+        pattern=asked.pattern,
+        options=asked.options,
+        value=value,
+        fault=fault,
+    )
+
+
+def _fault(asked: BeforeSendField, value: str, limit: int) -> Fault | None:
+    if not value:
+        return Fault.MISSING if asked.required else None
+    if len(value) > limit:
+        return Fault.LENGTH
+    if asked.options and value not in asked.options:
+        return Fault.OPTION
+    if asked.pattern is not None and not _matches(asked.pattern, value):
+        return Fault.PATTERN
+    return None
+
+
+def _matches(pattern: str, value: str) -> bool:
+    try:
+        return re.fullmatch(pattern, value) is not None
+    except re.error:
+        # Reported by ``faults``; the person in front of the form can't help it.
+        return True
