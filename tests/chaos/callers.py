@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-import httpx
+import aiohttp
 
 
 class Answer(NamedTuple):
@@ -25,20 +25,19 @@ class Answer(NamedTuple):
 class Caller:
     """Calls receivers in turn."""
 
-    def __init__(self, http: httpx.AsyncClient, addresses: Sequence[str]) -> None:
+    def __init__(self, http: aiohttp.ClientSession, addresses: Sequence[str]) -> None:
         self._http = http
         self._addresses = itertools.cycle(addresses)
 
     async def call(self, envelope: str, action: str = "envelopeFinished") -> Answer:
         """Call once."""
         asked_at = asyncio.get_running_loop().time()
+        query = {"envelopeId": envelope, "action": action}
         try:
-            answer = await self._http.get(
-                next(self._addresses), params={"envelopeId": envelope, "action": action}
-            )
-        except httpx.TransportError:
+            async with self._http.get(next(self._addresses), params=query) as answer:
+                return Answer(envelope, answer.status, answer.headers.get("Retry-After"), asked_at)
+        except aiohttp.ClientError:
             return Answer(envelope, 0, None, asked_at)
-        return Answer(envelope, answer.status_code, answer.headers.get("Retry-After"), asked_at)
 
     async def call_about(self, envelopes: Iterable[str], *, at_once: int) -> list[Answer]:
         """Call about each of them, so many at the same time."""
@@ -54,6 +53,6 @@ class Caller:
 @asynccontextmanager
 async def calling(addresses: Sequence[str]) -> AsyncIterator[Caller]:
     """Open the way to some receivers."""
-    limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
-    async with httpx.AsyncClient(trust_env=False, timeout=30, limits=limits) as http:
+    connector = aiohttp.TCPConnector(limit=200)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as http:
         yield Caller(http, addresses)

@@ -181,7 +181,6 @@ async def test_a_controller_killed_while_it_writes_a_file_leaves_nothing_of_it_b
 async def test_a_controller_killed_at_every_boundary_in_turn_still_comes_to_the_end(victim: Victim) -> None:
     scene, controller = victim.scene, victim.controller
     ladder = [
-        (scene.esaw, Stroke("", asks("envelope"), Moment.DONE)),
         (scene.api, Stroke("", stores(phase="Archiving"), Moment.DONE)),
         (scene.esaw, Stroke("", asks("file"), Moment.MIDDLE, after_bytes=100)),
         (scene.api, Stroke("", stores(true="Archived"), Moment.ARRIVED)),

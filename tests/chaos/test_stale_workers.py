@@ -23,11 +23,6 @@ def in_the_middle_of_a_download(scene: Scene, hold: Hold) -> Trap:
     return scene.esaw.trap(asks("file"), Moment.MIDDLE, hold, after_bytes=2 * MIB)
 
 
-def before_the_last_file(scene: Scene, hold: Hold) -> Trap:
-    audit_trail = scene.standin.files(scene.envelopes[-1])[-1]
-    return scene.esaw.trap(lambda each: each.path.endswith(audit_trail.file_id), Moment.ARRIVED, hold)
-
-
 def as_it_claims_the_names(scene: Scene, hold: Hold) -> Trap:
     return scene.api.trap(stores(phase="Archiving"), Moment.ARRIVED, hold)
 
@@ -49,7 +44,6 @@ def as_it_stores_the_success(scene: Scene, hold: Hold) -> Trap:
     [
         as_it_claims_the_names,
         in_the_middle_of_a_download,
-        before_the_last_file,
         as_it_stores_the_proof,
         as_it_deletes,
         as_it_stores_the_success,
