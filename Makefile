@@ -47,16 +47,24 @@ lint: setup ## ruff, mypy --strict, the import rules, spelling and the docs buil
 	@echo '[lint] spelling'; $(BIN)/codespell
 	@echo '[lint] docs'; $(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
 
+# Tests run in so many processes; each has a control plane of its own.
+WORKERS ?= 2
+
 .PHONY: test test-unit test-cluster
 test-unit: setup ## the fast tests: no cluster, under a minute
-	@echo '[test] unit'; $(BIN)/pytest -q tests/unit
+	@echo '[test] unit'; $(BIN)/pytest -q -n $(WORKERS) tests/unit
 
 test-cluster: setup ## the tests on a real API server, with kills and faults (built on the first run, with progress)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone
-	@echo '[test] cluster'; $(BIN)/pytest -q tests/cluster tests/chaos
+	@echo '[test] cluster'; $(BIN)/pytest -q -n $(WORKERS) --dist loadfile tests/cluster tests/chaos
 
 test: lint test-unit test-cluster ## everything that has to pass
 
 .PHONY: demo
 demo: setup ## the main job on this machine (KEEP=1: leave it running and say what to type next)
 	@KEEP=$(KEEP) $(BIN)/python -m sandbox.demo
+
+.PHONY: bench
+bench: setup ## speed, as ratios to the raw limit in the same run (some minutes; wants a quiet machine)
+	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone
+	@$(BIN)/python -m bench
