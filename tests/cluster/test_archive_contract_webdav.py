@@ -1,0 +1,118 @@
+"""
+The contract of archives, for a collection of a real WebDAV server, and what is particular to WebDAV.
+"""
+
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from counterfoil.archives import open_door
+from counterfoil.archives.contract import Ground, ListingContract, RefusalContract, WireContract
+from counterfoil.archives.door import Door
+from counterfoil.archives.trouble import ArchiveRefused, Occupied
+from counterfoil.resources.archive import ArchiveSpec, WebDav
+from counterfoil.resources.base import Ref
+from sandbox.dav import DavServer, dav_server
+from tests.cluster.archive_grounds import refusing
+from tests.unit.archive_parts import once
+
+
+@pytest.fixture(scope="module")
+async def server() -> AsyncIterator[DavServer]:
+    async with dav_server() as running:
+        yield running
+
+
+@pytest.fixture
+def root(server: DavServer) -> Path:
+    """The folder on the server that is the archive of one test."""
+    folder = server.rclone.folder / secrets.token_hex(4)
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+async def door(server: DavServer, root: Path) -> AsyncIterator[Door]:
+    door = await open_door("dms", a_spec(f"{server.url}/{root.name}"), login_of(server))
+    yield door
+    await door.close()
+
+
+class TestWebDav(ListingContract, WireContract, RefusalContract):
+    @pytest.fixture
+    async def ground(self, server: DavServer, root: Path) -> Ground:
+        return Ground(
+            a_spec(f"{server.url}/{root.name}"),
+            login_of(server),
+            address=("127.0.0.1", server.rclone.port),
+            reroute=lambda port: a_spec(f"http://127.0.0.1:{port}/{root.name}"),
+        )
+
+    @pytest.fixture
+    async def stranger(self, server: DavServer) -> Door:
+        return await open_door("dms", a_spec(server.url), {**login_of(server), "password": b"WRONG-WRONG"})
+
+    @pytest.fixture
+    async def rootless(self, server: DavServer) -> Door:
+        return await open_door("dms", a_spec(f"{server.url}/no/where"), login_of(server))
+
+    @pytest.fixture
+    async def full(self, server: DavServer, root: Path) -> AsyncIterator[Door]:
+        async with refusing(server.url, {"PUT"}, 507) as url:
+            yield await open_door("dms", a_spec(f"{url}/{root.name}"), login_of(server))
+
+    @pytest.fixture
+    async def forbidden(self, server: DavServer, root: Path) -> AsyncIterator[Door]:
+        async with refusing(server.url, {"PUT"}, 403) as url:
+            yield await open_door("dms", a_spec(f"{url}/{root.name}"), login_of(server))
+
+
+async def test_a_folder_under_the_name_of_a_file_is_not_replaced(door: Door, root: Path) -> None:
+    (root / "a/contract.pdf").mkdir(parents=True)
+    (root / "a/contract.pdf/theirs.txt").write_text("theirs")
+
+    with pytest.raises(Occupied, match=r"contract\.pdf is a folder"):
+        await door.put("a/contract.pdf", once(b"ours"), tags={}, content_type=None)
+
+    assert (root / "a/contract.pdf/theirs.txt").read_text() == "theirs"
+    assert [path.name for path in (root / "a").iterdir()] == ["contract.pdf"]
+
+
+async def test_a_file_where_a_folder_is_needed_is_told(door: Door, root: Path) -> None:
+    (root / "a").write_text("theirs")
+
+    with pytest.raises(Occupied, match="/a is a file where Counterfoil needs a folder"):
+        await door.put("a/b/contract.pdf", once(b"ours"), tags={}, content_type=None)
+
+
+async def test_what_a_killed_run_left_is_swept_and_nothing_else(door: Door, root: Path) -> None:
+    (root / "a/b").mkdir(parents=True)
+    (root / "a/b/.counterfoil-0123456789abcdef.tmp").write_text("half")
+    (root / "a/b/other.tmp").write_text("theirs")
+
+    await door.sweep_leftovers("a")
+
+    assert [path.name for path in (root / "a/b").iterdir()] == ["other.tmp"]
+
+
+async def test_a_server_that_is_no_webdav_server_is_told(server: DavServer, root: Path) -> None:
+    for status in (200, 405, 501):
+        async with refusing(server.url, {"PROPFIND"}, status) as url:
+            door = await open_door("dms", a_spec(url), login_of(server))
+            with pytest.raises(ArchiveRefused) as trouble:
+                await door.probe()
+        assert trouble.value.reason == "ArchiveNotWebDav"
+        assert trouble.value.message == (
+            f"Archive/dms: there is no WebDAV collection at {url} (PROPFIND is not answered as it should be). "
+            "Correct spec.webdav.url, or turn WebDAV on there."
+        )
+
+
+def a_spec(url: str) -> ArchiveSpec:
+    return ArchiveSpec(webdav=WebDav(url=url, credentials_secret_ref=Ref(name="dav")))
+
+
+def login_of(server: DavServer) -> dict[str, bytes]:
+    return {"username": server.username.encode(), "password": server.password.encode()}
