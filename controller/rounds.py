@@ -35,7 +35,10 @@ from counterfoil.resources import (
 _log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 300.0
-"""So often an archive is probed that is ready; one that is not, or that made trouble, at every look."""
+"""So often an archive is probed that is ready; one that made trouble is probed with the next look."""
+
+PROBE_AGAIN_SECONDS = LOOK_SECONDS - 1.0
+"""So often one is probed that is not ready: at every look but those for which something else was the reason."""
 
 COUNT_SECONDS = 60.0
 """So often the events that wait for consent are listed, where several controllers share them."""
@@ -182,8 +185,8 @@ class Rounds:
             await self._doors.write_bytes(archive)
             return
         now, last = self._clock.now(), self._probed.get(archive.name)
-        rested = last is not None and (now - last).total_seconds() < PROBE_SECONDS
-        if rested and is_true(archive.status.conditions, "Ready"):
+        pause = PROBE_SECONDS if is_true(archive.status.conditions, "Ready") else PROBE_AGAIN_SECONDS
+        if last is not None and (now - last).total_seconds() < pause:
             return
         self._probed[archive.name] = now
         after = await self._doors.examine(archive)

@@ -13,6 +13,7 @@ from controller.announce import Announcer
 from controller.clerk import Clerk
 from controller.doors import Doors
 from controller.driver import Driver
+from controller.esaws import Esaws
 from controller.keyring import Keyring
 from controller.manager import Manager
 from controller.office import Office
@@ -52,14 +53,21 @@ class ADriver(Driver):
 class Scene:
     """One controller, ``shard`` of ``shards``."""
 
-    def __init__(self, *resources: Resource, shard: int = 0, shards: int = 1, room: int = 100) -> None:
+    def __init__(
+        self,
+        *resources: Resource,
+        shard: int = 0,
+        shards: int = 1,
+        room: int = 100,
+        esaws: Esaws | None = None,
+    ) -> None:
         self.clock = AClock()
         self.cluster = ACluster(*resources)
         self.office = Office()
         self.esaw = AnEsaw()
         self.metrics = Metrics(CollectorRegistry(), version="test")
         secrets = Secrets(self.cluster, self.clock)
-        esaws = OneEsaw(self.esaw)
+        esaws = esaws or OneEsaw(self.esaw)
         self.doors = Doors(self.cluster, secrets, self.clock, self.metrics)
         self.keyring = Keyring(self.cluster, secrets, self.clock)
         self.reaper = Reaper(cluster=self.cluster, office=self.office, clock=self.clock)

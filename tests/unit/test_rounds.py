@@ -1,0 +1,258 @@
+"""The rounds: what is looked at, how often, and that nobody waits for anybody."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from controller.esaws import Esaws
+from controller.organizations import LOOK_SECONDS
+from controller.rounds import PROBE_SECONDS, Rounds
+from counterfoil.esaw import ApiToken, Esaw, EsawUser, FoundEnvelope, WhoAmI
+from counterfoil.resources import (
+    SENDER_LABEL,
+    Archive,
+    EnvelopeEvent,
+    Organization,
+    Phase,
+    Sender,
+    condition,
+    is_true,
+)
+from tests.builders import ENVELOPE, a_sender, an_event, an_organization
+from tests.unit.fake_desk import an_archive
+from tests.unit.fake_manager import Scene, turns
+from tests.unit.test_keyring import ANNA, KEY
+from tests.unit.test_organizations import AnEsaw
+
+
+class AnyUser(EsawUser):
+    """Whoever asks is Anna, and she has one envelope."""
+
+    def __init__(self, token: ApiToken) -> None:
+        self.token = token
+
+    async def whoami(self) -> WhoAmI:
+        return WhoAmI(user_id=ANNA)
+
+    async def find(self, **_: object) -> tuple[FoundEnvelope, ...]:
+        return (FoundEnvelope(id=ENVELOPE),)
+
+
+class AFriendlyEsaw(AnEsaw):
+    """Accepts every key; hangs when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hangs = False
+
+    def as_user(self, token: ApiToken) -> EsawUser:
+        return AnyUser(token)
+
+    async def version(self) -> str:
+        if self.hangs:
+            await asyncio.Event().wait()
+        return await super().version()
+
+
+class OneForEach(Esaws):
+    """One eSAW per organization."""
+
+    def __init__(self) -> None:
+        self._esaws: dict[str, AFriendlyEsaw] = {}
+
+    def of(self, organization: Organization) -> Esaw:
+        return self.named(organization.name)
+
+    def named(self, name: str) -> AFriendlyEsaw:
+        return self._esaws.setdefault(name, AFriendlyEsaw())
+
+
+class Building:
+    """A namespace that is looked after; rounds are made by ``round``, without any waiting."""
+
+    def __init__(self, folder: Path, *, shard: int = 0, shards: int = 1) -> None:
+        self.esaws = OneForEach()
+        self.scene = Scene(shard=shard, shards=shards, esaws=self.esaws)
+        self.root = folder / "dms"
+        self.root.mkdir(exist_ok=True)
+        self.rounds: Rounds = self.scene.manager.rounds
+        self.put(
+            an_organization(), a_sender(authorized=None), an_archive(filesystem={"root": str(self.root)})
+        )
+        self.scene.cluster.secrets |= {
+            "callback": {"token": b"callback-token-0123456789"},
+            "anna-key": {"token": KEY.encode()},
+        }
+
+    def put(self, *resources: Organization | Sender | Archive | EnvelopeEvent) -> None:
+        for each in resources:
+            self.scene.cluster.put(each)
+            self.scene.see(each)
+
+    @asynccontextmanager
+    async def rounds_made(self) -> AsyncIterator[None]:
+        async with self.scene.running(self.rounds.run()):
+            await settled()
+            yield
+
+    async def round(self) -> None:
+        """Let one more round be made."""
+        self.scene.clock.advance(seconds=LOOK_SECONDS + 1)
+        self.rounds.look_now()
+        await settled()
+
+    def organization(self, name: str = "acme") -> Organization:
+        return Organization.parse(self.scene.cluster.objects["organizations", name])
+
+    def sender(self) -> Sender:
+        return Sender.parse(self.scene.cluster.objects["senders", "anna"])
+
+    def archive(self) -> Archive:
+        return Archive.parse(self.scene.cluster.objects["archives", "dms"])
+
+
+async def settled() -> None:
+    """Wait until everything is done that needs no time; files are written by threads."""
+    for _ in range(40):
+        await turns(20)
+        await asyncio.sleep(0.002)
+
+
+async def test_everything_is_looked_at_and_found_ready(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    async with building.rounds_made():
+        await building.round()
+    assert is_true(building.archive().status.conditions, "Ready")
+    assert is_true(building.sender().status.conditions, "Authorized")
+    assert is_true(building.organization().status.conditions, "Ready")
+
+
+async def test_once_everything_is_found_out_nothing_is_written_any_more(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    async with building.rounds_made():
+        for _ in range(3):
+            await building.round()
+        writes = len(building.scene.cluster.patches)
+        for _ in range(5):
+            await building.round()
+    assert len(building.scene.cluster.patches) == writes
+
+
+async def test_an_esaw_that_hangs_holds_up_no_other_look(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    building.esaws.named("stuck").hangs = True
+    building.put(an_organization("stuck"))
+    async with building.rounds_made():
+        await building.round()
+        building.scene.cluster.secrets["callback"] = {"token": b"another-token-0123456789"}
+        before = building.organization().status.callback_token_hashes
+        await building.round()
+        await building.round()
+    assert building.organization().status.callback_token_hashes != before
+
+
+async def test_a_ready_archive_is_probed_now_and_then_and_one_that_is_not_each_time(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+
+    def probes() -> float:
+        labels = {"archive": "dms", "operation": "probe"}
+        return (
+            building.scene.metrics.registry.get_sample_value("counterfoil_archive_seconds_count", labels) or 0
+        )
+
+    async with building.rounds_made():
+        for _ in range(3):
+            await building.round()
+        assert probes() == 1
+        building.scene.clock.advance(seconds=PROBE_SECONDS)
+        building.root.rmdir()
+        await building.round()
+        assert probes() == 2
+        ready = condition(building.archive().status.conditions, "Ready")
+        assert ready is not None
+        assert (ready.status, ready.reason) == ("False", "ArchiveRootMissing")
+        await building.round()
+        assert probes() == 3
+        building.root.mkdir()
+        await building.round()
+    assert is_true(building.archive().status.conditions, "Ready")
+
+
+async def test_an_archive_that_made_trouble_is_probed_with_the_next_round(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    async with building.rounds_made():
+        await building.round()
+        building.root.rmdir()
+        await building.round()
+        assert is_true(building.archive().status.conditions, "Ready"), "it is not due yet"
+        building.rounds.probe_soon("dms")
+        await building.round()
+    assert not is_true(building.archive().status.conditions, "Ready")
+
+
+def parked(count: int) -> EnvelopeEvent:
+    builder = an_event(f"{count:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d").labelled(SENDER_LABEL, "anna")
+    return builder.in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
+
+
+async def test_a_sender_tells_how_many_events_wait_for_its_key(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    del building.scene.cluster.secrets["anna-key"]
+    building.put(*(parked(count) for count in range(3)))
+    async with building.rounds_made():
+        await building.round()
+        assert building.sender().status.waiting_events == 3
+        writes = len(building.scene.cluster.patches)
+        await building.round()
+        assert len(building.scene.cluster.patches) == writes
+        for count in range(3):
+            building.scene.see_deleted(parked(count))
+        await building.round()
+        await building.round()
+    assert building.sender().status.waiting_events == 0
+
+
+async def test_with_several_controllers_the_events_of_all_of_them_are_counted(tmp_path: Path) -> None:
+    for shard in range(2):
+        building = Building(tmp_path, shard=shard, shards=2)
+        for count in range(3):
+            building.scene.cluster.put(parked(count))
+        async with building.rounds_made():
+            await building.round()
+        is_home = building.scene.manager.is_home("sender", "anna")
+        assert building.sender().status.waiting_events == (3 if is_home else 0)
+
+
+async def test_of_several_controllers_one_looks_at_each_object(tmp_path: Path) -> None:
+    writes = []
+    for shard in range(3):
+        building = Building(tmp_path, shard=shard, shards=3)
+        async with building.rounds_made():
+            await building.round()
+        writes.append({name for name, changes in building.scene.cluster.patches if "conditions" in changes})
+    assert sorted(name for each in writes for name in each) == ["acme", "anna", "dms"]
+
+
+async def test_a_sweep_is_made_at_once_and_then_at_its_interval(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    building.put(an_organization(version=2, generation=2, sweep={"interval": "1h"}))
+    async with building.rounds_made():
+        await building.round()
+        asked = building.scene.cluster.asked
+        swept = [name for verb, name in asked if verb == "create"]
+        await building.round()
+        assert [name for verb, name in asked if verb == "create"] == swept
+        building.scene.clock.advance(hours=1)
+        await building.round()
+    assert len([name for verb, name in asked if verb == "create"]) > len(swept)
+
+
+async def test_trouble_with_the_api_server_does_not_end_the_rounds(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    building.scene.cluster.go_away("patch_status", times=3)
+    building.scene.cluster.go_away("secret", times=2)
+    async with building.rounds_made():
+        for _ in range(3):
+            await building.round()
+    assert is_true(building.organization().status.conditions, "Ready")
