@@ -92,6 +92,19 @@ class Metrics:
             buckets=_REQUEST_BUCKETS,
             registry=registry,
         )
+        self.pages = Counter(
+            "counterfoil_pages_total",
+            "Requests of senders' browsers, by page and what became of them.",
+            ("page", "outcome"),
+            registry=registry,
+        )
+        self.page_seconds = Histogram(
+            "counterfoil_page_seconds",
+            "Time from a browser's request line to its answer.",
+            ("page",),
+            buckets=_REQUEST_BUCKETS,
+            registry=registry,
+        )
         self.events = Gauge(
             "counterfoil_events",
             "Events by phase, as far as this process follows them.",
@@ -202,3 +215,8 @@ class Metrics:
     def kubernetes_request(self, verb: str, resource: str, status: int) -> None:
         """Count one request to the API server; this is the ``observe`` of ``counterfoil.cluster.connect``."""
         self.kubernetes_requests.labels(verb, resource, str(status)).inc()
+
+    def esaw_request(self, operation: str, code: str, seconds: float) -> None:
+        """Count one request to eSAW; this is the ``observe`` of ``counterfoil.esaw.Esaw``."""
+        self.esaw_requests.labels(operation, code).inc()
+        self.esaw_request_seconds.labels(operation).observe(seconds)

@@ -126,6 +126,37 @@ class ReceiverSettings(CommonSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PagesSettings(CommonSettings):
+    """Pages: where senders consent and say how their documents are filed, before eSignAnyWhere sends them."""
+
+    PROGRAM: ClassVar[str] = "python -m webhook pages"
+
+    listen: Address = field(default=Address("0.0.0.0", 8081), metadata=like("0.0.0.0:8081"))
+    """Host and port of the public side, without TLS: the ingress before it brings https. Port 0 takes a free one."""
+
+    page_rate: float = field(default=50.0, metadata=like("50", at_least=0.1))
+    """Requests per second that this process takes, over all people, before it answers that there are too many.
+    Sending one envelope takes two to four."""
+
+    page_burst: int = field(default=200, metadata=like("200", at_least=1))
+    """Requests that may come at once on top of the rate, as on a Monday morning."""
+
+    attempt: Duration = field(default=Duration(seconds=60), metadata=like("60s", at_least=1.0))
+    """How long one attempt to send a draft may take. Until it is over, no other attempt at the same draft begins, so
+    this is also how long a sender waits whose first attempt was cut off. Raise it if eSignAnyWhere is slow."""
+
+    connections: int = field(default=32, metadata=like("32", at_least=1))
+    """Connections to the API server at most."""
+
+    drain: Duration = field(default=Duration(0), metadata=like("5s"))
+    """How long requests are still taken after SIGTERM, while /readyz already fails, until every load balancer knows."""
+
+    grace: Duration = field(default=Duration(seconds=20), metadata=like("20s"))
+    """Longest time to finish accepted requests after that. Together with the drain time it has to be shorter than
+    the pod's terminationGracePeriodSeconds; what is cut off is mended by the next attempt or by another replica."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ControllerSettings(CommonSettings):
     """Controller: archives what was noted down, and cleans up in eSignAnyWhere."""
 
@@ -259,11 +290,15 @@ def _reader(name: str, hint: Any, *, example: str, at_least: float | None) -> Ca
             value = convert(text)
         except ValueError:
             raise _invalid(name, text, wrong, example=example) from None
-        if at_least is not None and value < at_least:
+        if at_least is not None and _size(value) < at_least:
             raise _invalid(name, text, f"it must be at least {at_least:g}", example=example)
         return value
 
     return read_text
+
+
+def _size(value: Any) -> float:
+    return float(value.total_seconds() if isinstance(value, Duration) else value)
 
 
 def _invalid(name: str, text: str, wrong: str, *, example: str) -> SettingsInvalid:

@@ -86,7 +86,7 @@ async def running_receiver(
     process = _start(flags, kubeconfig, log)
     try:
         private_url = await _told(process, log, "health and metrics are at ")
-        url = await _told(process, log, "callbacks are taken at ")
+        url = await _told(process, log, "requests are taken at ")
         yield RunningReceiver(f"http://{url}", f"http://{private_url}", log, process)
     finally:
         if process.poll() is None:

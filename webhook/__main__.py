@@ -1,18 +1,18 @@
 """``python -m webhook <process>``: start one of the processes of the HTTP side."""
 
+import importlib
 import os
 import sys
 
-from webhook import receiver
-
-PROCESSES = {"receiver": receiver.main}
+PROCESSES = {"receiver": "webhook.receiver", "pages": "webhook.pages.process"}
+"""Each with its module, of which only the one that is started is imported: a receiver has no use for the pages' parts."""
 
 
 def main() -> None:
     """Run the process that the first argument names, with the rest as its settings."""
     match sys.argv[1:]:
         case [name, *argv] if name in PROCESSES:
-            PROCESSES[name](argv, os.environ)
+            importlib.import_module(PROCESSES[name]).main(argv, os.environ)
         case ["--help" | "-h"]:
             print(f"usage: python -m webhook {{{','.join(PROCESSES)}}} [--help]")
         case _:

@@ -1,31 +1,70 @@
 """
-The public port: HTTP with bounds, in front of the reception.
+The public port: HTTP with bounds, in front of a reception: the receiver's or the pages'.
 
-It stands on aiohttp's low-level server, since there is one route and nothing for a middleware to do. What aiohttp
-would answer and log by itself is kept back: it can hold pieces of a path, and so of a token.
+It stands on aiohttp's low-level server, since there are few routes and nothing for a middleware to do. What aiohttp
+would answer and log by itself is kept back: it can hold pieces of a path or a query, and so of a token.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
 from counterfoil.settings import Address
-from webhook.limits import Limits
-from webhook.reception import Reception
 
 log = logging.getLogger(__name__)
 
 
+class Reception(Protocol):
+    """Whoever answers. Neither method ever raises."""
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        ...
+
+    def not_http(self) -> web.StreamResponse:
+        """Answer what could not even be read."""
+        ...
+
+
+class Bounds(Protocol):
+    """What of the limits concerns HTTP itself."""
+
+    @property
+    def request_line(self) -> int:
+        """Bytes of method, path and query."""
+        ...
+
+    @property
+    def header_field(self) -> int:
+        """Bytes of one header line."""
+        ...
+
+    @property
+    def headers(self) -> int:
+        """Header lines of one request."""
+        ...
+
+    @property
+    def idle_seconds(self) -> float:
+        """Time for the headers, and of a connection without a request."""
+        ...
+
+    @property
+    def lingering_seconds(self) -> float:
+        """Time in which the rest of a refused body is thrown away."""
+        ...
+
+
 @asynccontextmanager
 async def public_server(
-    listen: Address, reception: Reception, *, limits: Limits, grace_seconds: float
+    listen: Address, reception: Reception, *, limits: Bounds, grace_seconds: float
 ) -> AsyncIterator[Address]:
     """
-    Take callbacks while inside; yields the address with the port that was really taken.
+    Take requests while inside; yields the address with the port that was really taken.
 
     At the end nothing new is accepted, and what was accepted is answered within ``grace_seconds``. Raises ``OSError``
     when the address cannot be had.
@@ -45,7 +84,7 @@ async def public_server(
     try:
         await web.TCPSite(runner, listen.host, listen.port, backlog=1024).start()
         taken = Address(listen.host, runner.addresses[0][1])
-        log.info("callbacks are taken at %s", taken)
+        log.info("requests are taken at %s", taken)
         yield taken
     finally:
         await runner.cleanup()

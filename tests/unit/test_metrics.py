@@ -8,6 +8,8 @@ from counterfoil.metrics import CallbackOutcome, Metrics, new_registry
 CONTRACT: dict[str, set[str]] = {
     "counterfoil_callbacks_total": {"organization", "outcome"},
     "counterfoil_callback_seconds": set(),
+    "counterfoil_pages_total": {"page", "outcome"},
+    "counterfoil_page_seconds": {"page"},
     "counterfoil_events": {"organization", "phase"},
     "counterfoil_oldest_unfinished_seconds": {"organization"},
     "counterfoil_attempts_total": {"phase", "outcome", "reason"},

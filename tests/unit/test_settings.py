@@ -11,6 +11,7 @@ from counterfoil.settings import (
     ControllerSettings,
     LogFormat,
     LogLevel,
+    PagesSettings,
     ReceiverSettings,
     SettingsInvalid,
     explain,
@@ -18,7 +19,12 @@ from counterfoil.settings import (
     read,
 )
 
-EVERY_PROCESS: list[type[CommonSettings]] = [CommonSettings, ReceiverSettings, ControllerSettings]
+EVERY_PROCESS: list[type[CommonSettings]] = [
+    CommonSettings,
+    ReceiverSettings,
+    PagesSettings,
+    ControllerSettings,
+]
 
 
 def test_without_anything_said_the_defaults_hold() -> None:

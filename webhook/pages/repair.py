@@ -26,13 +26,13 @@ class Repair:
 
     def __init__(
         self,
+        *,
         cluster: Cluster,
         notes: Notes,
         sending: Sending,
         consents: Consents,
         esaws: Esaws,
         clock: Clock,
-        *,
         limits: PageLimits,
     ) -> None:
         self._cluster = cluster

@@ -1,0 +1,122 @@
+"""
+Requests: what a browser asked for, read within bounds and without surprises. Nothing here knows what is done about it.
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+from urllib.parse import parse_qsl, unquote
+
+from aiohttp import web
+
+from counterfoil.resources import envelope_id
+from webhook.pages.limits import PageLimits
+from webhook.pages.problems import Kind, Trouble
+
+FORM_TYPE: Final = "application/x-www-form-urlencoded"
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
+_USER_ID = re.compile(
+    r"[!-.0-~]{1,128}"
+)  # printable ASCII without space and slash, as the CRD of Sender has it
+
+
+class Page(StrEnum):
+    """Each page there is; also its label in the metrics."""
+
+    BEFORE_SEND = "before_send"
+    FORM = "form"
+    CONSENT = "consent"
+    THANKS = "thanks"
+    RETURN = "return"
+    NONE = "none"
+
+
+METHODS: Final[Mapping[Page, tuple[str, ...]]] = {Page.FORM: ("GET", "POST")}
+"""What a page may be asked by; GET alone unless it stands here."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """A path taken apart."""
+
+    page: Page
+    organization: str = ""
+    sender: str = ""
+
+
+def address(path: str) -> Address:
+    """Say which page a path leads to."""
+    match [unquote(part) for part in path.split("/")]:
+        case ["", "before-send", organization]:
+            found = Address(Page.BEFORE_SEND, organization)
+        case ["", "before-send", organization, "tags"]:
+            found = Address(Page.FORM, organization)
+        case ["", "consent", organization, sender]:
+            found = Address(Page.CONSENT, organization, sender)
+        case ["", "consent", organization, sender, "done"]:
+            found = Address(Page.THANKS, organization, sender)
+        case ["", "oauth", organization, "return"]:
+            found = Address(Page.RETURN, organization)
+        case _:
+            return Address(Page.NONE)
+    is_sender_named = found.page not in {Page.CONSENT, Page.THANKS} or _NAME.fullmatch(found.sender)
+    return found if _NAME.fullmatch(found.organization) and is_sender_named else Address(Page.NONE)
+
+
+def query(text: str, limits: PageLimits) -> dict[str, str]:
+    """Read a query. Raises ``Trouble`` for one that can't be, and for a name that is given twice."""
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=limits.parameters, errors="strict")
+    except ValueError:
+        raise Trouble(Kind.LINK_BROKEN, "the query can't be read") from None
+    given = dict(pairs)
+    if len(given) < len(pairs):
+        raise Trouble(Kind.LINK_BROKEN, "a parameter is given twice")
+    return given
+
+
+def draft_and_user(given: Mapping[str, str]) -> tuple[str, str]:
+    """Return what a before-send link is about. Raises ``Trouble``."""
+    try:
+        draft = envelope_id(given.get("draftId", ""))
+    except ValueError:
+        raise Trouble(Kind.LINK_BROKEN, "draftId is missing or no GUID") from None
+    user_id = given.get("userId", "")
+    if _USER_ID.fullmatch(user_id) is None or user_id.startswith("##"):
+        raise Trouble(Kind.LINK_BROKEN, "userId is missing or no user id")
+    return draft, user_id
+
+
+async def form(request: web.BaseRequest, limits: PageLimits) -> dict[str, str]:
+    """Read the form that a browser sent. Raises ``Trouble``."""
+    if request.content_type != FORM_TYPE:
+        raise Trouble(Kind.FORM_EXPIRED, "the body is no form")
+    body = await _body(request, limits)
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"), keep_blank_values=True, max_num_fields=limits.parameters, errors="strict"
+        )
+    except ValueError:
+        raise Trouble(Kind.FORM_EXPIRED, "the form can't be read") from None
+    return dict(pairs)
+
+
+async def _body(request: web.BaseRequest, limits: PageLimits) -> bytes:
+    if (request.content_length or 0) > limits.body:
+        raise Trouble(Kind.TOO_LARGE, "the form is too large")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > limits.body:
+                    raise Trouble(Kind.TOO_LARGE, "the form is too large")
+    except TimeoutError:
+        raise Trouble(Kind.FORM_EXPIRED, "the form did not come in time") from None
+    except web.RequestPayloadError:
+        raise Trouble(Kind.FORM_EXPIRED, "the form was cut off") from None
+    return bytes(body)
