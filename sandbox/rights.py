@@ -2,7 +2,7 @@
 The rights of each process, as Kubernetes Roles: what demo and tests run Counterfoil with, and what the chart will give.
 
 Rule 8: the receiver can create events, count deliveries and read organizations, and no Secret at all; nobody lists or
-watches Secrets.
+watches Secrets. The names of the Secrets that the pages write are known to nobody beforehand, so no rule can name them.
 """
 
 from typing import Any
@@ -15,6 +15,25 @@ RECEIVER: tuple[Rule, ...] = (
     {"apiGroups": [GROUP], "resources": ["envelopeevents"], "verbs": ["create", "get"]},
     {"apiGroups": [GROUP], "resources": ["envelopeevents/status"], "verbs": ["patch"]},
     {"apiGroups": [GROUP], "resources": ["organizations"], "verbs": ["get", "list", "watch"]},
+)
+
+PAGES: tuple[Rule, ...] = (
+    {"apiGroups": [GROUP], "resources": ["organizations"], "verbs": ["get", "list"]},
+    {"apiGroups": [GROUP], "resources": ["senders"], "verbs": ["get", "create", "patch"]},
+    {"apiGroups": [GROUP], "resources": ["senders/status"], "verbs": ["patch"]},
+    {"apiGroups": [GROUP], "resources": ["envelopes"], "verbs": ["get", "create"]},
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create", "patch"]},
+    {
+        "apiGroups": ["coordination.k8s.io"],
+        "resources": ["leases"],
+        "verbs": ["get", "list", "create", "patch", "delete"],
+    },
+)
+
+RESEAL: tuple[Rule, ...] = (
+    {"apiGroups": [GROUP], "resources": ["senders"], "verbs": ["list"]},
+    {"apiGroups": [GROUP], "resources": ["senders/status"], "verbs": ["patch"]},
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "patch"]},
 )
 
 CONTROLLER: tuple[Rule, ...] = (

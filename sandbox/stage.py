@@ -6,6 +6,7 @@ Nothing here decides what comes out; it starts, hands over addresses, and takes 
 """
 
 import asyncio
+import base64
 import json
 import os
 import secrets
@@ -207,6 +208,20 @@ class Stage:
         """Start one more controller; with a kubeconfig of its own if it is to take another way to the API server."""
         return await self._process(name, ["-m", "controller"], "controller", kubeconfig, settings)
 
+    async def pages(self, name: str = "pages", *, kubeconfig: Path | None = None, **settings: str) -> Process:
+        """Start one more pages process; with a kubeconfig of its own if it is to take another way to the API server."""
+        return await self._process(name, ["-m", "webhook", "pages"], "pages", kubeconfig, settings)
+
+    def sealing_key(self, key_id: str) -> None:
+        """Add a sealing key for all that are started and running."""
+        self.sealing_keys.mkdir(exist_ok=True)
+        (self.sealing_keys / key_id).write_bytes(base64.b64encode(secrets.token_bytes(32)))
+
+    @property
+    def sealing_keys(self) -> Path:
+        """The folder of sealing keys."""
+        return self.folder / "sealing-keys"
+
     async def _process(
         self, name: str, module: list[str], account: str, way: Path | None, settings: Mapping[str, str]
     ) -> Process:
@@ -218,6 +233,7 @@ class Stage:
             "COUNTERFOIL_NAMESPACE": self.namespace,
             "COUNTERFOIL_LISTEN": f"127.0.0.1:{public}",
             "COUNTERFOIL_PRIVATE_LISTEN": f"127.0.0.1:{private}",
+            "COUNTERFOIL_SEALING_KEYS": str(self.sealing_keys),
             "PYTHONPATH": str(Path(__file__).parents[1]),
             **{f"COUNTERFOIL_{key.upper()}": value for key, value in settings.items()},
         }
@@ -248,6 +264,8 @@ async def stage(
         built = Stage(plane=plane, esaw=standin, namespace=namespace, folder=folder)
         await built.apply(*rights.account("receiver", rights.RECEIVER))
         await built.apply(*rights.account("controller", rights.CONTROLLER))
+        await built.apply(*rights.account("pages", rights.PAGES))
+        built.sealing_key("first")
         try:
             yield built
         finally:

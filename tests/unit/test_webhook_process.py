@@ -17,7 +17,7 @@ def run(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("pages",)])
+@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("controller",)])
 def test_without_a_known_process_it_ends_with_status_2_and_one_line(arguments: tuple[str, ...]) -> None:
     ended = run(*arguments)
     assert ended.returncode == 2
@@ -36,3 +36,18 @@ def test_without_a_way_to_an_api_server_it_says_so_and_ends() -> None:
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert "/nonexistent/kubeconfig leads to no API server" in ended.stderr
+
+
+def test_the_pages_say_which_setting_they_can_not_do_without() -> None:
+    ended = run("pages", "--log-format=text")
+    assert ended.returncode == 1
+    assert "COUNTERFOIL_SEALING_KEYS is not set" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_receiver_does_not_load_what_only_the_pages_need() -> None:
+    code = "import sys, webhook.__main__, webhook.receiver; print([m for m in sys.modules if 'esaw' in m or 'jinja2' in m or 'pages' in m])"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert loaded.stdout == "[]\n"
