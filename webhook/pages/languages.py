@@ -25,7 +25,7 @@ class Words:
         self.language = language
         self.entries = entries
 
-    def say(self, section: str, name: str, **values: object) -> str:
+    def say(self, section: str, name: str, /, **values: object) -> str:
         """Return one text, with its places filled. Raises ``KeyError`` for one that is not in the catalogue."""
         return self.entries[section][name].format_map({key: str(value) for key, value in values.items()})
 

@@ -1,0 +1,130 @@
+"""What the tests of the pages play on: a control plane, the stand-in eSAW, a pages process with just its rights, browsers."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from counterfoil.resources import Sender
+from counterfoil.sealing import Sealing
+from sandbox.controlplane.plane import ControlPlane
+from sandbox.esaw import OAuthApp, StandIn, User
+from sandbox.esaw.browser import Browser
+from sandbox.stage import Process, Stage, stage
+from tests.unit.standin_peers import client_of
+
+PASSWORD = "a password of Anna's own"
+ATTEMPT = "3s"
+"""How long an attempt to send may take in these tests; long ones would have to be waited for."""
+
+FIELDS = [
+    {"name": "costCenter", "label": "Cost centre", "required": True, "pattern": "[0-9]{4}"},
+    {"name": "kind", "label": "Kind", "options": ["Lease", "Sale"]},
+]
+
+
+@dataclass
+class Scene:
+    """One organization with pages, and who uses them."""
+
+    stage: Stage
+    pages: Process
+    app: OAuthApp
+    anna: User
+    bruno: User
+    replicas: list[Process] = field(default_factory=list)
+
+    @property
+    def esaw(self) -> StandIn:
+        return self.stage.esaw
+
+    def link(self, draft: str, user: User | None = None, *, pages: Process | None = None) -> str:
+        """Where eSAW sends a browser that wants to send this draft."""
+        user_id = (user or self.anna).user_id
+        base = (pages or self.pages).public
+        return f"{base}/before-send/acme?draftId={draft}&userId={user_id}&organizationId={self.esaw.organization_id}"
+
+    async def organization(self, **spec: Any) -> None:
+        """Set the organization up (again)."""
+        oauth = {
+            "clientId": self.app.client_id,
+            "clientSecretRef": {"name": "acme-oauth", "key": "clientSecret"},
+            "publicURL": self.pages.public,
+        }
+        before_send = {"inboxURL": f"{self.esaw.url}/Documents", **spec.pop("beforeSend", {})}
+        await self.stage.organization(
+            "acme", archive="folder", oauth={**oauth, **spec.pop("oauth", {})}, beforeSend=before_send, **spec
+        )
+
+    async def sign_in(self, user: User | None = None, **options: Any) -> Browser:
+        """Open a browser and sign in to eSAW."""
+        browser = Browser(**options)
+        await browser.open(f"{self.esaw.url}/Auth/Login")
+        await browser.press("Sign in", email=(user or self.anna).email, password=PASSWORD)
+        return browser
+
+    async def consented(self, user: User | None = None) -> Browser:
+        """Open a browser of somebody who has sent before, and so has given consent."""
+        browser = await self.sign_in(user)
+        draft = self.esaw.add_draft(owner=user or self.anna, name="First")
+        await browser.open(self.link(draft, user))
+        if "Allow" in browser.page.buttons:
+            await browser.press("Allow")
+        if "Send envelope" in browser.page.buttons:
+            await browser.press("Send envelope", **{"tag.costCenter": "1111"})
+        assert self.esaw.envelope_of(draft), browser.page.text
+        return browser
+
+    async def envelopes(self) -> dict[str, dict[str, Any]]:
+        """All Envelopes, by name."""
+        return {each["metadata"]["name"]: each["spec"] for each in await self.listed("envelopes")}
+
+    async def senders(self) -> list[dict[str, Any]]:
+        """All Senders."""
+        return await self.listed("senders")
+
+    async def metadata(self, envelope: str, user: User | None = None) -> str:
+        """The metadata of an envelope, as eSAW has it."""
+        async with client_of(self.esaw, user or self.anna) as http:
+            answer: dict[str, str] = (await http.get(f"envelope/{envelope}/configuration")).json()
+            return answer["MetaData"]
+
+    async def token(self, sender: dict[str, Any]) -> str:
+        """The token in a Sender's Secret, opened as the controller opens it."""
+        secret = await self.stage.read("secret", sender["metadata"]["name"])
+        data = base64.b64decode(secret["data"]["token"])
+        opened = Sealing(self.stage.sealing_keys).open(data, self.stage.namespace, Sender.parse(sender))
+        return opened.reveal()
+
+    async def listed(self, kind: str) -> list[dict[str, Any]]:
+        """All objects of a kind."""
+        items: list[dict[str, Any]] = json.loads(await self.stage.kubectl("get", kind, "-o", "json"))["items"]
+        return items
+
+
+async def until(true: Callable[[], Awaitable[bool]], *, seconds: float = 30.0) -> None:
+    """Wait until something is so; another process gives no event to wait for."""
+    async with asyncio.timeout(seconds):
+        while not await true():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def pages_scene(plane: ControlPlane, namespace: str, folder: Path) -> AsyncIterator[Scene]:
+    """Set the scene."""
+    async with stage(plane, folder, namespace=namespace) as built:
+        pages = await built.pages(attempt=ATTEMPT)
+        esaw = built.esaw
+        app = esaw.register_app(name="Counterfoil", redirect_uris=[f"{pages.public}/oauth/acme/return"])
+        anna = esaw.add_user(email="anna@example.com", given_name="Anna", surname="Kofler", password=PASSWORD)
+        bruno = esaw.add_user(
+            email="bruno@example.com", given_name="Bruno", surname="Rossi", password=PASSWORD
+        )
+        scene = Scene(built, pages, app, anna, bruno)
+        await built.secret("acme-oauth", clientSecret=app.client_secret)
+        await scene.organization()
+        yield scene
