@@ -1,0 +1,137 @@
+"""Rendering: nothing that anybody wrote becomes HTML, and the headers keep the page for itself."""
+
+import base64
+import hashlib
+import re
+from typing import Any
+
+import lxml.html
+import pytest
+
+from webhook.pages.languages import LANGUAGES, Words, words_of
+from webhook.pages.problems import Kind
+from webhook.pages.rendering import Link, Renderer
+from webhook.pages.tagging import Fault, Field
+
+NASTY = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onfocus='alert(1)' autofocus='",
+    "</title></style></select><svg/onload=alert(1)>",
+    "{{ 7*7 }}{% raw %}",
+    "{0}{code}{user.__class__}",
+    "javascript:alert(1)",
+    "&lt;b&gt;&#x3c;b&#x3e;",
+)
+RENDERER = Renderer()
+ENGLISH = words_of("en")
+
+
+def a_form(words: Words = ENGLISH, **changes: Any) -> str:
+    field = Field(name="costCenter", label="Cost centre", required=True, pattern="[0-9]{4}", options=())
+    values = {
+        "action": "https://pages.example.com/before-send/acme/tags?draftId=d&userId=u",
+        "token": "abc",
+        "fields": (field,),
+        "name": "Lease",
+        "has_faults": False,
+        "value_limit": 1024,
+    }
+    return RENDERER.form(words, **(values | changes))
+
+
+def parsed(html: str) -> lxml.html.HtmlElement:
+    return lxml.html.document_fromstring(html)
+
+
+def skeleton(html: str) -> list[tuple[str, ...]]:
+    """Every element with the names of its attributes: what a text must not be able to change."""
+    return [
+        (str(each.tag), *sorted(each.attrib)) for each in parsed(html).iter() if isinstance(each.tag, str)
+    ]
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_no_field_of_the_form_can_add_markup(nasty: str) -> None:
+    def form(text: str, **changes: Any) -> str:
+        free = Field(
+            name=text, label=text, required=True, pattern=text, options=(), value=text, fault=Fault.PATTERN
+        )
+        choice = Field(name=text, label=text, required=False, pattern=None, options=(text, "b"), value="b")
+        return a_form(fields=(free, choice), name=text, token=text, action=text, has_faults=True)
+
+    html = form(nasty)
+
+    assert skeleton(html) == skeleton(form("plain"))
+    page = parsed(html)
+    assert page.xpath("//input[@id='field-1']/@value") == [nasty]
+    assert page.xpath("//input[@id='field-1']/@pattern") == [nasty]
+    assert page.xpath("//option[2]/@value") == [nasty]
+    assert nasty in page.xpath("string(//main)")
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+@pytest.mark.parametrize("kind", [Kind.WRONG_USER, Kind.DRAFT_REFUSED])
+def test_neither_names_nor_esaws_codes_can_add_markup_to_a_message(nasty: str, kind: Kind) -> None:
+    def message(text: str) -> str:
+        links = [Link("again", text)]
+        return RENDERER.message(ENGLISH, str(kind), links=links, values={"user": text, "code": text})
+
+    assert skeleton(message(nasty)) == skeleton(message("plain"))
+    assert nasty in parsed(message(nasty)).xpath("string(//main)")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_page_says_its_language_fits_a_phone_and_needs_no_script(language: str) -> None:
+    for html in (
+        a_form(words_of(language)),
+        RENDERER.message(words_of(language), "denied", values={"code": "", "user": ""}),
+    ):
+        page = parsed(html)
+        assert page.get("lang") == language
+        assert page.xpath("//meta[@name='viewport']/@content") == ["width=device-width, initial-scale=1"]
+        assert page.xpath("//title/text()")[0].strip()
+        assert len(page.xpath("//h1")) == 1
+        assert not page.xpath("//script | //*[@style] | //*[@onclick] | //img | //link | //iframe")
+
+
+def test_every_input_has_its_label_and_a_fault_is_tied_to_it() -> None:
+    free = Field("a", "A", required=True, pattern=None, options=(), value="x", fault=Fault.PATTERN)
+    choice = Field("b", "B", required=False, pattern=None, options=("1", "2"), value="2")
+    page = parsed(a_form(fields=(free, choice), has_faults=True))
+
+    assert page.xpath("//label/@for") == ["field-1", "field-2"]
+    wrong = page.get_element_by_id("field-1")
+    assert wrong.get("aria-invalid") == "true"
+    assert page.get_element_by_id(wrong.get("aria-describedby") or "").text
+    assert page.xpath("//*[@role='alert']")
+    assert page.xpath("//select/option[@selected]/@value") == ["2"]
+
+
+def test_the_style_in_the_page_is_the_one_that_the_policy_allows() -> None:
+    style = re.search(r"<style>(.*?)</style>", a_form(), re.DOTALL)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style.group(1).encode()).digest()).decode()
+
+    policy = RENDERER.headers(form_targets=("https://a.example", "https://b.example"))[
+        "Content-Security-Policy"
+    ]
+
+    assert policy == (
+        f"default-src 'none'; style-src 'sha256-{digest}'; form-action https://a.example https://b.example; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    )
+
+
+def test_a_page_without_a_form_may_send_none() -> None:
+    assert "form-action 'none'" in RENDERER.headers()["Content-Security-Policy"]
+
+
+def test_every_answer_is_kept_from_frames_caches_referrers_and_guessing() -> None:
+    headers = RENDERER.headers()
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert "Strict-Transport-Security" not in headers
+    assert "max-age=" in RENDERER.headers(is_https=True)["Strict-Transport-Security"]
