@@ -25,8 +25,8 @@ def number(count: int) -> EventBuilder:
     )
 
 
-def a_scene(**options: int) -> Scene:
-    scene = Scene(**options)
+def a_scene(*, room: int = 100) -> Scene:
+    scene = Scene(room=room)
     scene.see(an_organization(), a_sender(), ready(an_archive()))
     return scene
 
