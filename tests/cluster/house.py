@@ -1,0 +1,159 @@
+"""
+A namespace with a running controller, its archive on the disk, and the stand-in eSAW behind it.
+
+``eventually`` asks again until it is so. Nothing here waits by time, and nothing decides what has to come out.
+"""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from counterfoil.cluster import Cluster, connect
+from counterfoil.resources import (
+    Archive,
+    EnvelopeEvent,
+    Organization,
+    Phase,
+    Sender,
+    condition,
+    envelope_id,
+    event_name,
+)
+from counterfoil.resources.noting import note
+from sandbox.controlplane.plane import ControlPlane
+from sandbox.esaw import DocumentSpec, StandIn, User
+from sandbox.stage import Process, Stage, stage
+
+PATIENCE_SECONDS = 40.0
+PAUSE_SECONDS = 0.05
+
+Told = tuple[str, str]
+"""Type and reason of a Kubernetes Event."""
+
+
+class House:
+    """One namespace: organization ``acme``, its default sender ``anna``, its archive ``dms``."""
+
+    def __init__(self, built: Stage, cluster: Cluster, folder: Path) -> None:
+        self.stage = built
+        self.cluster = cluster
+        self.archive = folder / "dms"
+        self.esaw: StandIn = built.esaw
+        self.tokens: list[str] = []
+        """Every token of eSAW that ever was."""
+        self.anna: User = self.user("Anna")
+        self.controller: Process
+
+    # -- What a test sets up ----------------------------------------------------------------------------------
+
+    def user(self, name: str) -> User:
+        """Make a user of eSAW."""
+        user = self.esaw.add_user(email=f"{name.lower()}@example.com", given_name=name, surname="Kofler")
+        self.tokens.append(user.token)
+        return user
+
+    def new_token(self, user: User) -> str:
+        """Make one more token of a user."""
+        self.tokens.append(self.esaw.new_token(user))
+        return self.tokens[-1]
+
+    async def organization(self, name: str, **spec: Any) -> User:
+        """Make an organization with a sender of its own, both of that name; return the sender's user."""
+        user = self.user(name.capitalize())
+        await self.stage.sender(name, user, organization=name)
+        await self.stage.organization(name, archive="dms", sender=name, **spec)
+        return user
+
+    def envelope(self, sender: User | None = None, **options: Any) -> str:
+        """Make a completed envelope of two small documents and what eSAW adds to them."""
+        documents = [DocumentSpec(name="contract.pdf", size=3000), DocumentSpec(name="annex.pdf", size=2000)]
+        return self.esaw.add_envelope(sender=sender or self.anna, **{"documents": documents, **options})
+
+    async def note(self, envelope: str, organization: str = "acme", action: str = "envelopeFinished") -> str:
+        """Note an event down as the receiver does; return its name."""
+        body = note(organization=organization, envelope=envelope_id(envelope), action=action, sender="anna")
+        await self.cluster.create(EnvelopeEvent, body)
+        return event_name(organization, envelope_id(envelope), action)
+
+    async def noted(self, organization: str = "acme", sender: User | None = None, **options: Any) -> str:
+        """Make an envelope and note its event down; return the event's name."""
+        return await self.note(self.envelope(sender, **options), organization)
+
+    # -- What a test looks at ----------------------------------------------------------------------------------
+
+    async def event(self, name: str) -> EnvelopeEvent:
+        """Return an event as it is."""
+        return EnvelopeEvent.parse(await self.cluster.get(EnvelopeEvent, name))
+
+    async def is_so(self, name: str, so: Callable[[EnvelopeEvent], bool]) -> EnvelopeEvent:
+        """Wait until it is so of an event; return the event as it is then."""
+        event = await self.event(name)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not so(event):
+                    await asyncio.sleep(PAUSE_SECONDS)
+                    event = await self.event(name)
+        except TimeoutError:
+            raise AssertionError(f"it never came to that; the event is {event.status!r}") from None
+        return event
+
+    async def reaches(self, name: str, phase: Phase, reason: str | None = None) -> EnvelopeEvent:
+        """Wait until an event is in that phase, for that reason if one is given."""
+        return await self.is_so(
+            name, lambda event: event.status.phase is phase and reason in (None, event.status.reason)
+        )
+
+    async def told(self, name: str) -> list[Told]:
+        """Return the Kubernetes Events about an object, in no order."""
+        selector = f"--field-selector=regarding.name={name}"
+        listed = json.loads(await self.stage.kubectl("get", "events.events.k8s.io", selector, "-o", "json"))
+        return [(each["type"], each["reason"]) for each in listed["items"]]
+
+    async def condition_of(self, kind: type[Organization | Sender | Archive], name: str, type_: str) -> Told:
+        """Return status and reason of a condition; empty texts when it is not set."""
+        found = condition(kind.parse(await self.cluster.get(kind, name)).status.conditions, type_)
+        return ("", "") if found is None else (found.status, found.reason)
+
+    async def until_condition(
+        self, kind: type[Organization | Sender | Archive], name: str, type_: str, wanted: Told
+    ) -> None:
+        """Wait until a condition is so."""
+
+        async def is_so() -> bool:
+            return await self.condition_of(kind, name, type_) == wanted
+
+        await eventually(is_so)
+
+    def filed(self, envelope: str) -> list[str]:
+        """Return the names of what lies in the archive for an envelope."""
+        found = [each for each in self.archive.rglob("*") if each.is_file() and envelope in str(each)]
+        return sorted(each.name for each in found)
+
+
+async def eventually(is_so: Callable[[], Any]) -> None:
+    """Ask until it is so."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await is_so():  # noqa: ASYNC110 - another process gives no event to wait for
+            await asyncio.sleep(PAUSE_SECONDS)
+
+
+@asynccontextmanager
+async def house(plane: ControlPlane, folder: Path) -> AsyncIterator[House]:
+    """Build a namespace, start a controller in it, and take all down in the end."""
+    namespace = f"house-{uuid.uuid4().hex[:8]}"
+    await plane.namespace(namespace)
+    async with (
+        stage(plane, folder, namespace=namespace) as built,
+        connect(namespace=namespace, kubeconfig=plane.kubeconfig) as cluster,
+    ):
+        made = House(built, cluster, folder)
+        made.archive.mkdir()
+        await built.archive("dms", filesystem={"root": str(made.archive)})
+        await built.sender("anna", made.anna, organization="acme")
+        await built.organization("acme", archive="dms", sender="anna")
+        made.controller = await built.controller(log_level="debug")
+        yield made
