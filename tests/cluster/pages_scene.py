@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from counterfoil.resources import Sender
 from counterfoil.sealing import Sealing
 from sandbox.controlplane.plane import ControlPlane
@@ -104,6 +106,50 @@ class Scene:
         """All objects of a kind."""
         items: list[dict[str, Any]] = json.loads(await self.stage.kubectl("get", kind, "-o", "json"))["items"]
         return items
+
+    async def traces(self) -> set[str]:
+        """The names of everything that the pages can have made, but used states."""
+        made = await self.stage.kubectl("get", "senders,envelopes,secrets", "-o", "name")
+        notes = await self.stage.kubectl("get", "leases", "-l", "counterfoil.dev/note=draft", "-o", "name")
+        return {*made.split(), *notes.split()}
+
+    def a_user(self, name: str) -> User:
+        """One more user, for tests that share the scene."""
+        return self.esaw.add_user(
+            email=f"{name.lower()}@example.com", given_name=name, surname="Tester", password=PASSWORD
+        )
+
+
+@dataclass
+class Tab:
+    """A browser's tab that goes one step at a time, with the cookies of a browser that is signed in."""
+
+    scene: Scene
+    http: httpx.AsyncClient
+
+    async def get(self, url: str, **headers: str) -> httpx.Response:
+        """One request; no redirect is followed."""
+        return await self.http.get(url, headers=headers)
+
+    async def leave(self, link: str) -> httpx.URL:
+        """Open a link of the pages; where eSAW is asked for a code."""
+        answer = await self.get(link)
+        assert answer.status_code == 303, answer.text
+        return httpx.URL(answer.headers["Location"])
+
+    async def back(self, link: str) -> httpx.URL:
+        """Open a link and go through eSAW, which asks nothing any more; the way back, not gone yet."""
+        answer = await self.get(str(await self.leave(link)))
+        assert answer.status_code == 302, answer.text
+        return httpx.URL(answer.headers["Location"])
+
+
+@asynccontextmanager
+async def a_tab(scene: Scene, browser: Browser | None = None) -> AsyncIterator[Tab]:
+    """Open a tab in a browser, or in one that nobody has used before."""
+    cookies = browser.cookies if browser is not None else None
+    async with httpx.AsyncClient(cookies=cookies, trust_env=False, timeout=60) as http:
+        yield Tab(scene, http)
 
 
 async def until(true: Callable[[], Awaitable[bool]], *, seconds: float = 30.0) -> None:
