@@ -28,6 +28,11 @@ from controller.driver import Driver
 from controller.esaws import Esaws
 from controller.keyring import Keyring
 from controller.manager import Manager
+from controller.notify.dispatch import Dispatch
+from controller.notify.due import Patience
+from controller.notify.notes import Notes
+from controller.notify.notifier import Notifier
+from controller.notify.postman import SmtpPostman
 from controller.office import Office
 from controller.organizations import Organizations
 from controller.reaper import Reaper
@@ -38,7 +43,7 @@ from controller.secrets import Secrets
 from controller.sweep import Sweeper
 from controller.watches import handlers, operator_settings, shard_labels
 from counterfoil import __version__
-from counterfoil.clock import WallClock
+from counterfoil.clock import Clock, WallClock
 from counterfoil.cluster import ApiProblem, Cluster, connect
 from counterfoil.esaw.client import make_http
 from counterfoil.health import private_server
@@ -157,16 +162,44 @@ def assemble(
         changed=manager.event_changed,
     )
     manager.seen = reopener.see
+    notifier = _notifier(cluster, secrets, metrics, clock, manager)
+    manager.failed = notifier.failed
+    reaper.walked = notifier.walked
     background = [
         manager.schedule.run(),
         announcer.run(),
         manager.rounds.run(),
         requests.run(),
         reopener.run(),
+        notifier.run(),
     ]
     if manager.is_home("walk", "events"):
         background.append(reaper.run())
     return manager, background
+
+
+def _notifier(
+    cluster: Cluster, secrets: Secrets, metrics: Metrics, clock: Clock, manager: Manager
+) -> Notifier:
+    notes = Notes(cluster, manager.office, manager.shared_changed)
+    patience = Patience()
+    return Notifier(
+        office=manager.office,
+        notes=notes,
+        dispatch=Dispatch(
+            notes=notes,
+            secrets=secrets,
+            postman=SmtpPostman(),
+            metrics=metrics,
+            clock=clock,
+            namespace=cluster.namespace,
+            patience=patience,
+        ),
+        clock=clock,
+        patience=patience,
+        sends=manager.is_home("walk", "events"),
+        sender_of=manager.sender_of,
+    )
 
 
 async def _work(

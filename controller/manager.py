@@ -76,6 +76,8 @@ class Manager:
     rounds: Rounds = field(init=False)
     seen: Mended = field(init=False, default_factory=lambda: _unheard)
     """Is told of every newer state of an Organization, Sender or Archive."""
+    failed: Callable[[EnvelopeEvent], None] = field(init=False, default_factory=lambda: _unheard)
+    """Is told of every event that failed here."""
     _nudged: set[str] = field(init=False, default_factory=set)
     """Events that what they waited for may have come, whatever their next attempt time says."""
     _failures: Counter[str] = field(init=False, default_factory=Counter)
@@ -190,6 +192,13 @@ class Manager:
             self._plan_all(missed)
         self._plan_all(event for event in self.office.events if self.sender_of(event) == sender.name)
 
+    def shared_changed(self, resource: Organization | Sender) -> None:
+        """Take in a newer state of an Organization or Sender that was written here."""
+        if isinstance(resource, Organization):
+            self.organization_changed(resource)
+        else:
+            self.sender_changed(resource)
+
     def archive_seen(self, type_: str | None, raw: Mapping[str, Any]) -> None:
         """An Archive was listed, added, changed or deleted."""
         name = raw["metadata"]["name"]
@@ -244,6 +253,8 @@ class Manager:
                 return
         self._failures.pop(name, None)
         self._heed_archive(after)
+        if after.status.phase is Phase.FAILED:
+            self.failed(after)
         self.event_changed(after)
         if version(after) == version(before):
             # Nothing came out of it; whatever is due at once must not turn in a circle.
@@ -338,7 +349,7 @@ class Manager:
         return ref.name if ref is not None else ""
 
 
-def _unheard(resource: Organization | Sender | Archive) -> None:
+def _unheard(resource: object) -> None:
     """Stand for nobody who wants to know."""
 
 

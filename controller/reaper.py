@@ -8,10 +8,11 @@ for 36 h and would then make the event anew; the CRD sees to that.
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 
+from controller.notify.ledger import Survey
 from controller.office import Office
 from counterfoil.clock import Clock
 from counterfoil.cluster import ApiProblem, Cluster, Conflict, Expired, NotFound, Raw
@@ -40,11 +41,16 @@ RESTS = 9
 class Reaper:
     """Walks over all events, counts them by phase, and removes those whose time is up."""
 
+    walked: Callable[[datetime, Mapping[str, Survey]], None]
+    """Is told after each walk when it began and what it found, by organization."""
+
     def __init__(self, *, cluster: Cluster, office: Office, clock: Clock) -> None:
         self._cluster = cluster
         self._office = office
         self._clock = clock
         self._counts: Mapping[str, Mapping[str, int]] = {}
+        self._surveys: dict[str, Survey] = {}
+        self.walked = lambda began, surveys: None
 
     def counts(self, organization: str) -> Mapping[str, int] | None:
         """Return how many events of an organization were in which phase on the last whole walk; None before it."""
@@ -63,6 +69,8 @@ class Reaper:
 
     async def _walk(self) -> None:
         counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self._surveys = {}
+        began = self._clock.now()
         token = ""
         while True:
             page, token = await self._page(token)
@@ -75,6 +83,7 @@ class Reaper:
         for name in {*self._counts, *(each.name for each in self._office.organizations)}:
             counts.setdefault(name, Counter())
         self._counts = {name: dict(by_phase) for name, by_phase in counts.items()}
+        self.walked(began, self._surveys)
 
     async def _page(self, token: str) -> tuple[list[Raw], str]:
         try:
@@ -95,6 +104,9 @@ class Reaper:
         organization = self._office.organizations.get(event.organization)
         if not is_outlived(event, organization, self._clock.now()) or not await self._is_removed(event):
             counts[event.organization][event.status.phase] += 1
+            ref = organization.spec.archive_ref if organization is not None else None
+            survey = self._surveys.setdefault(event.organization, Survey())
+            survey.take(event, ref.name if ref is not None else "")
 
     async def _give_shard(self, event: EnvelopeEvent) -> None:
         """An event that a person made may lack its shard; where several controllers share the work, none would see it."""

@@ -32,6 +32,33 @@ _EVENT_BUCKETS = (0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 6 * 3600, 24 * 360
 """Seconds. From a second when all is well to days when a person has to consent first."""
 
 
+class Mail(StrEnum):
+    """What a mail is about."""
+
+    CONSENT = "consent"
+    """To a sender: a new key is needed."""
+    ESCALATION = "escalation"
+    """To the administrators: senders do not react."""
+    FAILED = "failed"
+    """To the administrators, as all that follow: events failed."""
+    ARCHIVE = "archive"
+    """An archive can't be used."""
+    KEY = "key"
+    """Keys can't be used, and their senders can do nothing about it."""
+    SOLVED = "solved"
+    """One of these is over."""
+
+
+class MailOutcome(StrEnum):
+    """What became of a mail."""
+
+    SENT = "sent"
+    REFUSED = "refused"
+    """The mail server takes others, but not this one; it is tried again."""
+    FAILED = "failed"
+    """The mail server does not work; it is tried again."""
+
+
 class CallbackOutcome(StrEnum):
     """What became of a callback."""
 
@@ -193,6 +220,9 @@ class Metrics:
         for phase in Phase:
             if not phase.is_final and phase is not Phase.AWAITING_CONSENT:
                 self.phase_seconds.labels(phase.value)
+        for mail in Mail:
+            for outcome in MailOutcome:
+                self.notifications.labels(mail.value, outcome.value)
 
     def start_callbacks(self, organization: str) -> None:
         """Let an organization's callback counters start at 0; for the receiver."""
