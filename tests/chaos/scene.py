@@ -109,7 +109,7 @@ class Scene:
 
     async def way_to_api(self) -> Proxy:
         """One more proxy before the API server."""
-        self.ways.append(await self.exits.enter_async_context(_before(self.stage.plane, self.ticks)))
+        self.ways.append(await self.exits.enter_async_context(before(self.stage.plane, self.ticks)))
         return self.ways[-1]
 
     async def _kubeconfig(self, name: str, way: Proxy) -> Path:
@@ -230,7 +230,7 @@ async def opened(
         built = await exits.enter_async_context(stage(plane, folder, namespace=namespace))
         cluster = await exits.enter_async_context(connect(namespace=namespace, kubeconfig=plane.kubeconfig))
         anna = built.esaw.add_user(email="anna@example.com", given_name="Anna", surname="Kofler")
-        api = await exits.enter_async_context(_before(plane, ticks))
+        api = await exits.enter_async_context(before(plane, ticks))
         scene = Scene(
             stage=built,
             cluster=cluster,
@@ -277,7 +277,7 @@ async def _archive(scene: Scene, s3: S3Server | None) -> None:
     )
 
 
-def _before(plane: ControlPlane, ticks: Ticks) -> Proxy:
+def before(plane: ControlPlane, ticks: Ticks) -> Proxy:
     """A proxy before the API server."""
     cluster = json.loads(plane.kubeconfig.read_text())["clusters"][0]["cluster"]
     authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
