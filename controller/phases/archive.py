@@ -20,7 +20,7 @@ from counterfoil.archives import filing
 from counterfoil.archives.manifest import ManifestFile
 from counterfoil.archives.plan import Plan
 from counterfoil.esaw.problems import Answered
-from counterfoil.resources import ArchivedIn, EnvelopeEvent, FiledDocument, Phase, Ref
+from counterfoil.resources import ArchivedIn, EnvelopeEvent, EnvelopeStatus, FiledDocument, Phase, Ref
 
 
 async def archive(event: EnvelopeEvent, at: Desk) -> Outcome:
@@ -64,10 +64,12 @@ async def _archive(event: EnvelopeEvent, at: Desk) -> Outcome:
 
 
 async def _already_there(event: EnvelopeEvent, plan: Plan, at: Desk) -> tuple[FiledDocument, ...] | None:
-    """Return what an earlier run filed, if its manifest covers the whole plan and still proves true."""
+    """Return what an earlier run filed, if its manifest covers the whole plan, is of this state, and still proves true."""
     mine = [each.location for each in event.status.documents if each.location is not None]
     manifest = await filing.concluded(at.door, plan, event.spec.envelope_id, mine=mine)
-    if manifest is None:
+    status = (await at.envelope_facts()).status
+    # An expired envelope can be restarted and signed further: files of the same id then have other content.
+    if manifest is None or manifest.envelope.status != status or status == EnvelopeStatus.EXPIRED:
         return None
     filed = {each.file_id: _as_document(each) for each in manifest.files}
     if any(planned.facts.file_id not in filed for planned in plan.files):

@@ -1,6 +1,7 @@
 """What each phase finds, and what it does about it."""
 
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -240,6 +241,23 @@ async def test_archiving_twice_leaves_everything_as_once_and_counts_its_bytes_on
         "download file-1",
         "download trail-1",
     ]
+
+
+@pytest.mark.parametrize("at_last", [EnvelopeStatus.COMPLETED, EnvelopeStatus.EXPIRED])
+async def test_what_was_filed_before_an_expired_envelope_was_restarted_is_filed_anew(
+    at_last: EnvelopeStatus,
+) -> None:
+    scene = Scene(statuses=["Completed", "Expired"])
+    scene.esaw.status = EnvelopeStatus.EXPIRED
+    event = await claimed(scene)
+    await archive(event, scene.desk(event))
+    scene.esaw.status = at_last
+    scene.esaw.contents["file-1"] = b"%PDF contract, signed by one more"
+    assert isinstance(await archive(event, scene.desk(event)), Done)
+    assert scene.door.stored[f"{FOLDER}/Document/file-1.pdf"] == b"%PDF contract, signed by one more"
+    manifest = Manifest.decode(scene.door.stored[f"{FOLDER}/counterfoil.json"])
+    assert manifest.envelope.status == at_last
+    assert manifest.files[0].sha256 == sha256(b"%PDF contract, signed by one more").hexdigest()
 
 
 async def test_a_run_that_was_killed_in_the_middle_goes_on_and_sends_nothing_twice() -> None:
