@@ -116,8 +116,11 @@ class Postman(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class SmtpPostman:
     """Goes to real mail servers."""
+
+    step_seconds: float = STEP_SECONDS
 
     async def check(self, server: MailServer) -> None:
         """Connect and log in, and send nothing. Raises ``MailTrouble``."""
@@ -144,7 +147,7 @@ class SmtpPostman:
         smtp = aiosmtplib.SMTP(
             hostname=server.host,
             port=server.port,
-            timeout=STEP_SECONDS,
+            timeout=self.step_seconds,
             use_tls=server.tls is Tls.IMPLICIT,
             start_tls=False,
             tls_context=_trusting(server),
@@ -188,7 +191,8 @@ def _trusting(server: MailServer) -> ssl.SSLContext:
         try:
             context.load_verify_locations(cadata=server.authorities)
         except ssl.SSLError as unreadable:
-            raise ValueError("ca.crt") from unreadable
+            message = f"{_where(server)}: `ca.crt` in its Secret has no certificates in PEM."
+            raise MailTrouble("MailSettingsInvalid", message) from unreadable
     return context
 
 
@@ -212,7 +216,7 @@ def _trouble(problem: BaseException, server: MailServer) -> MailTrouble:
         case aiosmtplib.SMTPResponseException():
             return MailTrouble("MailServerUnreachable", f"{where} does not work ({problem.code}).")
         case ValueError():
-            return MailTrouble("MailSettingsInvalid", f"{where}: `ca.crt` or an address can't be used.")
+            return MailTrouble("MailSettingsInvalid", f"{where}: an address or the login can't be used.")
         case _:
             return MailTrouble("MailServerUnreachable", f"{where} can't be reached.")
 

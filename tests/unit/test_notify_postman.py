@@ -1,0 +1,167 @@
+"""Mails reach a real mail server, encrypted and logged in; what goes wrong is told in stable words."""
+
+import socket
+from collections.abc import Mapping
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+
+from controller.notify.mail import message
+from controller.notify.postman import MailServer, MailTrouble, Refused, SmtpPostman, Tls
+from sandbox import mail
+from tests.builders import NOON
+from tests.unit.notify_parts import ADMIN, FROM, a_letter
+
+ANNA = "anna@acme.example"
+
+
+def a_message() -> EmailMessage:
+    return message(a_letter(), sender=FROM, to=(ADMIN,), about="test", now=NOON)
+
+
+def reached_by(values: Mapping[str, str]) -> MailServer:
+    return MailServer.read("smtp", {key: value.encode() for key, value in values.items()})
+
+
+async def bring(server: mail.MailServer, *to: str, **changes: str) -> None:
+    where = reached_by({**server.secret, **changes})
+    await SmtpPostman().bring(where, a_message(), sender="counterfoil@acme.example", to=to or (ANNA,))
+
+
+async def trouble(server: mail.MailServer, *to: str, **changes: str) -> MailTrouble:
+    with pytest.raises(MailTrouble) as found:
+        await bring(server, *to, **changes)
+    return found.value
+
+
+@pytest.mark.parametrize("tls", ["starttls", "implicit", "none"])
+@pytest.mark.parametrize("login", [True, False])
+async def test_a_mail_arrives_just_as_it_was_written(tls: str, login: bool) -> None:
+    async with mail.MailServer(tls=tls, login=login) as server:
+        await bring(server)
+        (arrived,) = server.mails
+        assert (arrived.sender, arrived.to) == ("counterfoil@acme.example", (ANNA,))
+        assert arrived.encrypted == (tls != "none")
+        assert arrived.user == (mail.USERNAME if login else None)
+        assert arrived.subject == a_letter().subject
+        assert "Gruß aus Südtirol" in arrived.text
+        assert "Gruß aus Südtirol" in arrived.html
+
+
+async def test_checking_logs_in_and_sends_nothing() -> None:
+    async with mail.MailServer() as server:
+        await SmtpPostman().check(reached_by(server.secret))
+        assert (server.connections, server.mails) == (1, [])
+
+
+async def test_a_server_without_encryption_gets_neither_password_nor_mail() -> None:
+    async with mail.MailServer(tls="none") as server:
+        found = await trouble(server, tls="starttls")
+        assert found.reason == "MailServerLacksTls"
+        assert server.mails == []
+
+
+async def test_a_certificate_of_an_unknown_authority_is_not_trusted() -> None:
+    async with mail.MailServer() as server:
+        assert (await trouble(server, **{"ca.crt": ""})).reason == "MailServerNotTrusted"
+    async with mail.MailServer(tls="implicit") as server:
+        assert (await trouble(server, **{"ca.crt": ""})).reason == "MailServerNotTrusted"
+
+
+async def test_a_certificate_of_another_host_is_not_trusted() -> None:
+    async with mail.MailServer() as server:
+        assert (await trouble(server, host="localhost")).reason == "MailServerNotTrusted"
+
+
+async def test_a_wrong_password_is_told_as_such_and_is_in_no_text() -> None:
+    async with mail.MailServer() as server:
+        found = await trouble(server, password="a-wrong-password")
+        assert found.reason == "MailLoginRefused"
+        assert "a-wrong-password" not in f"{found!r} {found.__cause__!r}"
+
+
+async def test_a_login_that_is_not_offered_is_told_as_such() -> None:
+    async with mail.MailServer(tls="none", login=False) as server:
+        # aiosmtpd offers no login without encryption.
+        found = await trouble(server, username="u", password="p")
+        assert found.reason == "MailLoginRefused"
+
+
+async def test_a_server_that_is_not_there_is_told_as_such() -> None:
+    async with mail.MailServer() as server:
+        await server.stop()
+        found = await trouble(server)
+        assert found.reason == "MailServerUnreachable"
+        assert str(found) == f"The mail server 127.0.0.1:{server.port} can't be reached."
+
+
+async def test_a_server_that_says_nothing_is_not_waited_for_long() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        values = {"host": "127.0.0.1", "port": str(silent.getsockname()[1]), "tls": "none"}
+        with pytest.raises(MailTrouble) as found:
+            await SmtpPostman(step_seconds=0.2).check(reached_by(values))
+    assert found.value.reason == "MailServerUnreachable"
+
+
+async def test_a_recipient_that_is_refused_is_a_matter_of_this_mail_only() -> None:
+    async with mail.MailServer() as server:
+        server.behaviour.refuses = lambda address: "550 No such user" if address == ANNA else None
+        found = await trouble(server)
+        assert isinstance(found, Refused)
+        assert str(found).endswith("does not take mail for a recipient (550).")
+        await bring(server, "ben@acme.example", ANNA)
+        assert [each.to for each in server.mails] == [("ben@acme.example",)]
+
+
+async def test_a_mail_that_is_refused_is_told_with_the_servers_number_only() -> None:
+    async with mail.MailServer() as server:
+        server.behaviour.refuses_data = "554 5.7.1 spam, id 8f7a6b"
+        found = await trouble(server)
+        assert isinstance(found, Refused)
+        assert "8f7a6b" not in str(found)
+        assert "554" in str(found)
+
+
+async def test_a_server_that_hangs_up_after_a_mail_counts_as_one_that_does_not_work() -> None:
+    async with mail.MailServer() as server:
+        server.behaviour.hangs_up = True
+        assert (await trouble(server)).reason == "MailServerUnreachable"
+
+
+SECRETS: list[tuple[dict[str, Any], str]] = [
+    ({}, "has no `host`"),
+    ({"host": b"mail.example\r\nHELO x"}, "has no `host`"),
+    ({"host": b"mail example"}, "has no `host`"),
+    ({"host": b"\xff"}, "has a `host` that is no UTF-8"),
+    ({"host": b"mail.example", "port": b"smtp"}, "has a `port` that is no port"),
+    ({"host": b"mail.example", "port": b"70000"}, "has a `port` that is no port"),
+    ({"host": b"mail.example", "tls": b"maybe"}, "has a `tls` that is none of"),
+    ({"host": b"mail.example", "username": b"u"}, "needs both `username` and `password`"),
+]
+
+
+@pytest.mark.parametrize(("data", "words"), SECRETS)
+def test_a_secret_that_names_no_mail_server_says_what_is_wrong(data: dict[str, bytes], words: str) -> None:
+    with pytest.raises(MailTrouble) as found:
+        MailServer.read("smtp", data)
+    assert found.value.reason == "MailSettingsInvalid"
+    assert words in str(found.value)
+
+
+def test_encryption_is_the_default_and_follows_the_port() -> None:
+    assert MailServer.read("smtp", {"host": b"mail.example"}) == MailServer("mail.example", 587, Tls.STARTTLS)
+    assert MailServer.read("smtp", {"host": b"mail.example", "port": b"465"}).tls is Tls.IMPLICIT
+    assert MailServer.read("smtp", {"host": b"mail.example", "port": b"25"}).tls is Tls.STARTTLS
+
+
+def test_a_password_is_in_no_description_of_the_server() -> None:
+    data = {"host": b"mail.example", "username": b"u", "password": b"very-secret"}
+    assert "very-secret" not in repr(MailServer.read("smtp", data))
+
+
+async def test_an_authority_that_can_not_be_read_is_told_as_such() -> None:
+    async with mail.MailServer() as server:
+        found = await trouble(server, **{"ca.crt": "no certificate"})
+        assert found.reason == "MailSettingsInvalid"
+        assert "ca.crt" in str(found)
