@@ -57,7 +57,7 @@ class PageLimits:
     """Bytes of a draft's metadata. The archive reads no more than that either."""
 
     repair_seconds: float = 30.0
-    """Pause between two rounds of repair."""
+    """Pause between two rounds of repair: half an attempt's time, since a note is looked after when that is over."""
 
     state_kept_seconds: float = 900.0
     """How long it is remembered that a state was used: longer than one is good for, and than clocks differ."""

@@ -138,7 +138,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     logs.configure(settings.log_level, settings.log_format)
     try:
         sealing = _sealing(settings)
-        uvloop.run(serve(settings, sealing, limits=PageLimits()))
+        limits = PageLimits(repair_seconds=settings.attempt.total_seconds() / 2)
+        uvloop.run(serve(settings, sealing, limits=limits))
     except (SealingKeysInvalid, Unconfigured, OSError) as trouble:
         # What the person who started it can mend: no stack trace.
         log.critical("the pages cannot run: %s", trouble)

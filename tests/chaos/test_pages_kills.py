@@ -1,0 +1,233 @@
+"""
+SIGKILL for the pages between every two steps of before-send, before and after each request that they make.
+
+The browser's person is left with a broken connection. Either the person comes back and tries again, or nobody ever does;
+in both cases the draft is sent at most once, and an envelope that was sent has its sender. The killed process is started
+again, as Kubernetes would.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from counterfoil.resources import consented_sender_name
+from sandbox.controlplane.plane import ControlPlane
+from sandbox.esaw import User
+from sandbox.esaw.browser import Browser
+from sandbox.stage import Process, stage
+from tests.chaos.proxies import Cut, Moment, Passage, Proxy, Ticks, Where
+from tests.chaos.scene import before, eventually, kills
+from tests.cluster.pages_scene import ATTEMPT, FIELDS, PASSWORD, Scene
+
+TRIES = 40
+
+
+@dataclass(frozen=True)
+class Victim:
+    """The pages, and the proxies on their ways."""
+
+    scene: Scene
+    api: Proxy
+    esaw: Proxy
+
+    @property
+    def process(self) -> Process:
+        return self.scene.pages
+
+    async def stands(self) -> None:
+        """Make sure that it works and nothing threatens it, also when the test before failed."""
+        self.api.clear()
+        self.esaw.clear()
+        if self.process.server.ended:
+            await self.process.start()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One request of the pages on the way from Send to the inbox."""
+
+    name: str
+    way: str
+    where: Where
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def asks_api(method: str, plural: str, *, note: str = "") -> Where:
+    """A request about objects of this kind; of Leases, about a note of this kind."""
+
+    def knows(passage: Passage) -> bool:
+        if passage.method != method or f"/{plural}" not in passage.path:
+            return False
+        return (
+            not note
+            or f"counterfoil-{note}-" in passage.path
+            or f"counterfoil-{note}-" in passage.body.decode()
+        )
+
+    return knows
+
+
+def asks_esaw(method: str, tail: str) -> Where:
+    return lambda passage: passage.method == method and passage.path.lower().rstrip("/").endswith(tail)
+
+
+STEPS = (
+    Step("use the state", "api", asks_api("POST", "leases", note="state")),
+    Step("read the client secret", "api", asks_api("GET", "secrets/acme-oauth")),
+    Step("exchange the code", "esaw", asks_esaw("POST", "/apitoken/retrieve")),
+    Step("ask whose key it is", "esaw", asks_esaw("GET", "/authorization/whoami")),
+    Step("make the Sender", "api", asks_api("POST", "senders")),
+    Step("put the key away", "api", asks_api("POST", "secrets")),
+    Step("tell the Sender", "api", asks_api("PATCH", "senders")),
+    Step("note the draft", "api", asks_api("POST", "leases", note="draft")),
+    Step("tag the draft", "esaw", asks_esaw("POST", "/draft/update")),
+    Step("send the draft", "esaw", asks_esaw("POST", "/draft/send")),
+    Step("write the Envelope", "api", asks_api("POST", "envelopes")),
+    Step("settle the note", "api", asks_api("PATCH", "leases", note="draft")),
+)
+
+
+@pytest.fixture(scope="module")
+async def killed(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Victim]:
+    """Pages with a proxy on each of their ways."""
+    namespace, folder, ticks = "pages-kills", tmp_path_factory.mktemp("pages"), Ticks()
+    await plane.namespace(namespace)
+    async with (
+        stage(plane, folder, namespace=namespace) as built,
+        before(plane, ticks) as api,
+        Proxy(built.esaw.url, ticks=ticks) as esaw,
+    ):
+        kubeconfig = await _kubeconfig(plane, namespace, folder, api)
+        pages = await built.pages(kubeconfig=kubeconfig, attempt=ATTEMPT)
+        standin = built.esaw
+        app = standin.register_app(name="Counterfoil", redirect_uris=[f"{pages.public}/oauth/acme/return"])
+        nobody = standin.add_user(email="nobody@example.com", given_name="No", surname="Body")
+        scene = Scene(built, pages, app, nobody, nobody)
+        await built.secret("acme-oauth", clientSecret=app.client_secret)
+        await scene.organization(baseURL=esaw.url, beforeSend={"fields": FIELDS})
+        yield Victim(scene, api, esaw)
+
+
+async def _kubeconfig(plane: ControlPlane, namespace: str, folder: Path, way: Proxy) -> Path:
+    real = json.loads((await plane.kubeconfig_for("pages", namespace)).read_text())
+    real["clusters"][0]["cluster"] = {"server": way.url}
+    path = folder / "pages.kubeconfig"
+    path.write_text(json.dumps(real))
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+async def victim(killed: Victim) -> AsyncIterator[Victim]:
+    await killed.stands()
+    yield killed
+    await killed.stands()
+
+
+async def sits_down(victim: Victim, name: str) -> tuple[User, Browser, str]:
+    """Somebody who never consented signs in, with a draft to send."""
+    scene = victim.scene
+    user = scene.a_user(name)
+    browser = Browser()
+    # By the way that the pages name, or the browser would be signed in somewhere else.
+    await browser.open(f"{victim.esaw.url}/Auth/Login")
+    await browser.press("Sign in", email=user.email, password=PASSWORD)
+    return user, browser, scene.esaw.add_draft(owner=user, metadata="<m><kept>1</kept></m>")
+
+
+async def tries(victim: Victim, user: User, browser: Browser, draft: str) -> bool:
+    """Press what there is to press, once from the beginning; whether it ended in the inbox."""
+    scene = victim.scene
+    await browser.open(scene.link(draft, user))
+    if "Allow" in browser.page.buttons:
+        await browser.press("Allow")
+    if "Send envelope" in browser.page.buttons:
+        await browser.press("Send envelope", **{"tag.costCenter": "4711"})
+    return browser.page.url == f"{scene.esaw.url}/Documents"
+
+
+async def is_struck(
+    victim: Victim, step: Step, moment: Moment, user: User, browser: Browser, draft: str
+) -> None:
+    """Let the person try, and kill the pages at that step; then start them again."""
+    way = victim.api if step.way == "api" else victim.esaw
+    trap = way.trap(step.where, moment, kills(victim.process))
+    with contextlib.suppress(httpx.TransportError):
+        await tries(victim, user, browser, draft)
+    assert trap.sprung.is_set(), f"{step} never came; the browser shows {browser.page.text!r}"
+    await victim.process.start()
+
+
+async def is_known(victim: Victim, user: User, draft: str) -> bool:
+    """Whether the envelope that the draft became has its sender."""
+    envelope = victim.scene.esaw.envelope_of(draft)
+    spec = (await victim.scene.envelopes()).get(envelope or "")
+    return spec is not None and spec["senderRef"]["name"] == consented_sender_name("acme", user.user_id)
+
+
+def sent(victim: Victim, draft: str) -> int:
+    return [each.outcome for each in victim.scene.esaw.sends(draft)].count(200)
+
+
+@pytest.mark.parametrize("moment", [Moment.ARRIVED, Moment.DONE], ids=["before", "after"])
+@pytest.mark.parametrize("step", STEPS, ids=str)
+async def test_whoever_comes_back_after_a_kill_ends_in_the_inbox_with_the_draft_sent_once(
+    victim: Victim, step: Step, moment: Moment
+) -> None:
+    user, browser, draft = await sits_down(victim, f"{moment.name}-{STEPS.index(step)}")
+    await is_struck(victim, step, moment, user, browser, draft)
+
+    for _ in range(TRIES):
+        if await tries(victim, user, browser, draft):
+            break
+        await asyncio.sleep(0.25)
+
+    assert sent(victim, draft) == 1, browser.page.text
+    await eventually(lambda: is_known(victim, user, draft))
+    metadata = await victim.scene.metadata(victim.scene.esaw.envelope_of(draft) or "", user)
+    assert "<kept>1</kept>" in metadata
+    assert metadata.count("<costCenter>4711</costCenter>") == 1
+
+
+@pytest.mark.parametrize("moment", [Moment.ARRIVED, Moment.DONE], ids=["before", "after"])
+@pytest.mark.parametrize("step", STEPS[-3:], ids=str)
+async def test_an_envelope_that_was_sent_gets_its_sender_even_if_nobody_comes_back(
+    victim: Victim, step: Step, moment: Moment
+) -> None:
+    user, browser, draft = await sits_down(victim, f"gone-{moment.name}-{STEPS.index(step)}")
+    await is_struck(victim, step, moment, user, browser, draft)
+
+    if step.name == "send the draft" and moment is Moment.ARRIVED:
+        assert sent(victim, draft) == 0, "and nobody but its user sends it"
+        return
+    assert sent(victim, draft) == 1
+    await eventually(lambda: is_known(victim, user, draft))
+
+
+async def test_when_the_api_server_is_away_just_after_sending_the_person_goes_on_and_the_sender_follows(
+    victim: Victim,
+) -> None:
+    user, browser, draft = await sits_down(victim, "outage")
+
+    async def goes_away() -> None:
+        outage.append(victim.api.trap(lambda passage: True, Moment.ARRIVED, cut, times=None))
+
+    async def cut() -> None:
+        raise Cut
+
+    outage: list[object] = []
+    victim.esaw.trap(asks_esaw("POST", "/draft/send"), Moment.DONE, goes_away)
+
+    assert await tries(victim, user, browser, draft) or "unknown_outcome" in browser.page.text
+    victim.api.clear()
+
+    await eventually(lambda: is_known(victim, user, draft))
+    assert sent(victim, draft) == 1
