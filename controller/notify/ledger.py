@@ -148,9 +148,7 @@ def solved(problems: Problems, cause: str, now: datetime) -> Problems:
     known = find(problems, cause)
     if known is None or known.solved_at is not None:
         return problems
-    return _with(
-        problems, replace(known, count=0, solved_at=now.replace(microsecond=0), mail_attempted_at=None)
-    )
+    return _with(problems, replace(known, solved_at=now.replace(microsecond=0), mail_attempted_at=None))
 
 
 def attempted(problems: Problems, cause: str, now: datetime) -> Problems:

@@ -183,11 +183,9 @@ class Writer:
         )
 
     def _subject(self, problem: Problem) -> str:
-        # Of a solved one nobody counts any more; the plain form names just the reason.
-        count = max(problem.count, 1)
         return self._headed(
             f"{ledger.kind_of(problem)}.subject",
-            count=count,
+            count=problem.count,
             reason=problem.reason,
             archive=ledger.archive_of(problem),
         )

@@ -69,7 +69,8 @@ def message(
     made["Message-ID"] = f"<{hashlib.sha256(about.encode()).hexdigest()[:32]}@{sender.domain}>"
     made["Auto-Submitted"] = "auto-generated"
     made["X-Auto-Response-Suppress"] = "All"
-    made["Content-Language"] = letter.language.value
     made.set_content(_templates.get_template("letter.txt").render(letter=letter))
     made.add_alternative(_templates.get_template("letter.html").render(letter=letter), subtype="html")
+    # Last, since setting the content takes all headers that begin so away.
+    made["Content-Language"] = letter.language.value
     return made

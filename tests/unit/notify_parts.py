@@ -63,7 +63,7 @@ def a_letter(**changes: Any) -> Letter:
 
 def a_problem(cause: str = "failed/NameOccupied/dms", **changes: Any) -> Problem:
     """Build a problem."""
-    values: dict[str, Any] = {"cause": cause, "reason": cause.split("/")[1], "since": NOON, "count": 1}
+    values: dict[str, Any] = {"cause": cause, "reason": f"{cause}/{cause}".split("/")[1], "since": NOON, "count": 1}
     return Problem(**{**values, **changes})
 
 
