@@ -76,8 +76,6 @@ class FilesystemDoor:
         draft = _Draft(self._root, segments(name))
         writing = Behind(draft.write)
         try:
-            with self._in_words(name):
-                await in_thread(draft.begin)
             async for chunk in chunks:
                 with self._in_words(name):
                     await writing.add(chunk)
@@ -88,20 +86,18 @@ class FilesystemDoor:
             try:
                 await writing.abandon()
             finally:
-                await in_thread(draft.end)
+                if draft.is_open:
+                    await in_thread(draft.end)
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
         """Yield a file block by block, from the disk where the kernel lets go of its cache. Raises ``Absent``."""
         reading = _Reading(self._root, segments(name))
         try:
-            with self._in_words(name):
-                await in_thread(reading.begin)
-            while True:
+            while not reading.at_end:
                 with self._in_words(name):
                     block = await in_thread(reading.block)
-                if not block:
-                    return
-                yield block
+                if block:
+                    yield block
         finally:
             reading.end()
 
@@ -247,7 +243,11 @@ class _NotAFolder(Exception):
 
 
 class _Draft:
-    """A file while it is written. Its methods block; ``end`` cleans up wherever the others stopped."""
+    """
+    A file while it is written. Its methods block; ``end`` cleans up wherever the others stopped.
+
+    Each does as much as it can at once, since most files are small, and then going to a thread is what costs.
+    """
 
     def __init__(self, root: Path, parts: list[str]) -> None:
         self._root = root
@@ -258,13 +258,14 @@ class _Draft:
         self._written = self._flushed = 0
         self._published = False
 
-    def begin(self) -> None:
-        """Make the folders and the temporary file."""
-        self._folder = _open_folder(self._root, self._parts[:-1], create=True)
-        self._file = os.open(self._temporary, _WRITE_FLAGS, FILE_MODE, dir_fd=self._folder)
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something to clean up."""
+        return self._folder != _CLOSED
 
     def write(self, block: bytes) -> None:
-        """Append a block."""
+        """Append a block; the first one makes the folders and the temporary file."""
+        self._begin()
         rest = memoryview(block)
         while rest:
             rest = rest[os.write(self._file, rest) :]
@@ -276,12 +277,14 @@ class _Draft:
             self._flushed = self._written
 
     def publish(self) -> None:
-        """Make the content durable, give it its name, make the name durable."""
+        """Make the content durable, give it its name, make the name durable, and close all."""
+        self._begin()
         os.fchmod(self._file, FILE_MODE)
         os.fsync(self._file)
         os.rename(self._temporary, self._parts[-1], src_dir_fd=self._folder, dst_dir_fd=self._folder)
         self._published = True
         os.fsync(self._folder)
+        self.end()
 
     def end(self) -> None:
         """Close all, and remove the temporary file unless it has its name. Raises nothing: see ``sweep_leftovers``."""
@@ -295,32 +298,31 @@ class _Draft:
                 os.close(self._folder)
         self._file = self._folder = _CLOSED
 
+    def _begin(self) -> None:
+        if self._folder == _CLOSED:
+            self._folder = _open_folder(self._root, self._parts[:-1], create=True)
+            self._file = os.open(self._temporary, _WRITE_FLAGS, FILE_MODE, dir_fd=self._folder)
+
 
 class _Reading:
-    """A file while it is read. ``begin`` and ``block`` block."""
+    """A file while it is read. ``block`` blocks."""
 
     def __init__(self, root: Path, parts: list[str]) -> None:
         self._root = root
         self._parts = parts
         self._file = _CLOSED
         self._read = self._dropped = 0
-
-    def begin(self) -> None:
-        """Open it. Raises ``Absent``, and ``_NotAFile`` for what has no bytes of its own."""
-        with _folder(self._root, self._parts[:-1]) as at:
-            try:
-                self._file = os.open(self._parts[-1], _READ_FLAGS, dir_fd=at)
-            except FileNotFoundError as error:
-                raise Absent from error
-        if not stat.S_ISREG(os.fstat(self._file).st_mode):
-            raise _NotAFile
-        # What was just written is in memory too; we want to see what the disk has.
-        os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        self.at_end = False
 
     def block(self) -> bytes:
-        """Return the next block; empty at the end."""
+        """Return the next block. Raises ``Absent``, and ``_NotAFile`` for what has no bytes of its own."""
+        self._begin()
         block = os.read(self._file, BLOCK)
+        if len(block) < BLOCK:
+            # The last one, most likely: a file that fits into one block is read in one visit to the thread.
+            more = os.read(self._file, BLOCK)
+            self.at_end = not more
+            block += more
         self._read += len(block)
         if self._read - self._dropped >= FLUSH_EVERY:
             # The kernel uses the same few pages of memory again, instead of filling new ones with what nobody needs.
@@ -333,6 +335,20 @@ class _Reading:
         if self._file != _CLOSED:
             os.close(self._file)
         self._file = _CLOSED
+
+    def _begin(self) -> None:
+        if self._file != _CLOSED:
+            return
+        with _folder(self._root, self._parts[:-1]) as at:
+            try:
+                self._file = os.open(self._parts[-1], _READ_FLAGS, dir_fd=at)
+            except FileNotFoundError as error:
+                raise Absent from error
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            raise _NotAFile
+        # What was just written is in memory too; we want to see what the disk has.
+        os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
 
 def _open_folder(root: Path, parts: list[str], *, create: bool) -> int:

@@ -8,10 +8,15 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
+from contextvars import copy_context
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 BLOCK = 1024 * 1024
 """Bytes that go through threads, files and hashes at once: big enough that the hand-over costs nothing."""
+
+INLINE = 64 * 1024
+"""Bytes that are hashed sooner than handed over to a thread."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,7 +55,7 @@ class Behind:
     async def add(self, block: bytes) -> None:
         """Wait for the last block, then begin to work on this one."""
         await self.finish()
-        self._running = asyncio.ensure_future(asyncio.to_thread(self._work, block))
+        self._running = _begun(partial(self._work, block))
 
     async def finish(self) -> None:
         """Wait until all is done."""
@@ -73,7 +78,11 @@ async def tallied(chunks: AsyncIterable[bytes], tally: Tally) -> AsyncGenerator[
     try:
         async with aclosing(blocks(chunks)) as joined:
             async for block in joined:
-                await hashing.add(block)
+                if len(block) > INLINE:
+                    await hashing.add(block)
+                else:
+                    await hashing.finish()
+                    tally.add(block)
                 yield block
         await hashing.finish()
     finally:
@@ -106,9 +115,14 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
     Otherwise the cleaning up would run beside work that is still going on.
     """
-    running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    running = _begun(partial(work, *args, **kwargs))
     await _end_of(running)
     return running.result()
+
+
+def _begun(work: Callable[[], T]) -> "asyncio.Future[T]":
+    """Begin work in a thread, as ``asyncio.to_thread`` does but without a task around it."""
+    return asyncio.get_running_loop().run_in_executor(None, partial(copy_context().run, work))
 
 
 async def _end_of(running: "asyncio.Future[T]") -> None:
