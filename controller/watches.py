@@ -8,7 +8,7 @@ which makes them cost nothing (rule 9); a controller of several watches the even
 
 from collections.abc import Iterator
 from itertools import chain, repeat
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -33,6 +33,26 @@ class Patience:
         return chain(self.FIRST, repeat(self.LATER))
 
 
+class NoDiffs(kopf.DiffBaseStorage):
+    """
+    Compares nothing, since we look at the newest state only.
+
+    kopf copies every object it is told of for this, also when no handler wants to know what changed; that was half of
+    its CPU.
+    """
+
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
+        """Return what counts as the content of an object: nothing."""
+        return cast("kopf.BodyEssence", {})
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """Return what was handled last: unknown."""
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Keep nothing in the object."""
+
+
 def shard_labels(shard: int, shards: int) -> str:
     """Return the label selector for controller ``shard`` of ``shards``; empty when it is the only one."""
     if shards == 1:
@@ -55,6 +75,7 @@ def operator_settings(labels: str) -> kopf.OperatorSettings:
     # Namespaced rights only: no watching of namespaces and CRDs cluster-wide.
     settings.scanning.disabled = True
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = NoDiffs()
     # None: a limit would let slow objects starve the others (kopf's queueing.py); ours are in controller.lanes.
     settings.queueing.worker_limit = None
     # A worker lives while its object changes; a longer life would only cost memory.
