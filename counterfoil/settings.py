@@ -157,6 +157,16 @@ class PagesSettings(CommonSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ResealSettings(CommonSettings):
+    """Reseal: seals every sender's key anew with the newest sealing key, while everything keeps running."""
+
+    PROGRAM: ClassVar[str] = "python -m counterfoil.reseal"
+
+    log_format: LogFormat = field(default=LogFormat.TEXT, metadata=like("text"))
+    """json (one object per line, for log collectors) or text (for people at a terminal)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ControllerSettings(CommonSettings):
     """Controller: archives what was noted down, and cleans up in eSignAnyWhere."""
 

@@ -13,6 +13,7 @@ from counterfoil.settings import (
     LogLevel,
     PagesSettings,
     ReceiverSettings,
+    ResealSettings,
     SettingsInvalid,
     explain,
     load,
@@ -23,6 +24,7 @@ EVERY_PROCESS: list[type[CommonSettings]] = [
     CommonSettings,
     ReceiverSettings,
     PagesSettings,
+    ResealSettings,
     ControllerSettings,
 ]
 
