@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import httpx
+
 from sandbox.rclone import RcloneServer, serving
 
 USERNAME = "counterfoil"
@@ -26,6 +28,12 @@ class DavServer:
     def url(self) -> str:
         """The address of its root."""
         return f"http://127.0.0.1:{self.rclone.port}"
+
+    async def ask(self, method: str, path: str, content: bytes | None = None) -> None:
+        """Change something on the server as anybody with its login can. Raises ``httpx.HTTPStatusError``."""
+        async with httpx.AsyncClient(auth=(self.username, self.password), trust_env=False) as http:
+            answer = await http.request(method, f"{self.url}/{path}", content=content)
+            answer.raise_for_status()
 
 
 @asynccontextmanager

@@ -1,8 +1,8 @@
 """
 Real servers of archives on loopback: ``rclone serve`` over a folder, by the protocol that is asked for.
 
-What a server stores lies in ``folder`` as plain files, for a look from behind and for tests that change it there. A
-server can be stopped and started again on the same port with the same content.
+What a server stores lies in ``folder`` as plain files, for a look from behind. To change something there is no use:
+rclone remembers its listings. A server can be stopped and started again on the same port with the same content.
 """
 
 import asyncio
@@ -48,8 +48,6 @@ class RcloneServer:
             *self.flags,
             "--config=/dev/null",
             f"--cache-dir={self.logs / 'cache'}",
-            # What changes in the folder by other ways is seen at once.
-            "--dir-cache-time=0s",
             self.folder,
         ]
         log = self.logs / f"{self.protocol}.log"

@@ -41,6 +41,9 @@ SILENCE_SECONDS = 60.0
 
 T = TypeVar("T")
 
+PIECE = 16 * 1024
+"""Bytes that every server gives for one request."""
+
 _NOTHING = (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath)
 _FULL = re.compile(r"no space|quota|disk (is )?full", re.IGNORECASE)
 
@@ -100,12 +103,14 @@ class SftpDoor:
         parts, at = segments(name), 0
         async with self._line.session() as sftp:
             async with self._wording():
-                file = await self._to_read(sftp, parts)
+                file, size = await self._to_read(sftp, parts)
             try:
                 while True:
+                    # A block is many requests at once; beyond the end that is expected, one is enough.
+                    wanted = min(BLOCK, max(size - at, PIECE))
                     async with self._wording():
                         # Opened without an encoding, so that it gives bytes.
-                        block = cast("bytes", await _step(file.read(BLOCK, at)))
+                        block = cast("bytes", await _step(file.read(wanted, at)))
                     if not block:
                         return
                     at += len(block)
@@ -145,13 +150,18 @@ class SftpDoor:
         """Close the connection."""
         await self._line.close()
 
-    async def _to_read(self, sftp: asyncssh.SFTPClient, parts: list[str]) -> asyncssh.SFTPClientFile:
-        if await self._is_folder(sftp, parts):
-            raise self._occupied(parts, "is a folder")
+    async def _to_read(
+        self, sftp: asyncssh.SFTPClient, parts: list[str]
+    ) -> tuple[asyncssh.SFTPClientFile, int]:
+        """Open a file; return it and its size. Raises ``Absent``."""
         try:
-            return await _step(sftp.open(self._path(parts), "rb", encoding=None))
+            attributes = await _step(sftp.stat(self._path(parts)))
+            if _is_directory(attributes):
+                raise self._occupied(parts, "is a folder")
+            file = await _step(sftp.open(self._path(parts), "rb", encoding=None))
         except _NOTHING as error:
             raise Absent from error
+        return file, attributes.size or 0
 
     async def _write(self, parts: list[str], chunks: AsyncIterable[bytes]) -> None:
         async with self._line.session() as sftp:

@@ -26,10 +26,10 @@ async def server() -> AsyncIterator[DavServer]:
 
 
 @pytest.fixture
-def root(server: DavServer) -> Path:
+async def root(server: DavServer) -> Path:
     """The folder on the server that is the archive of one test."""
     folder = server.rclone.folder / secrets.token_hex(4)
-    folder.mkdir()
+    await server.ask("MKCOL", folder.name)
     return folder
 
 
@@ -69,9 +69,12 @@ class TestWebDav(ListingContract, WireContract, RefusalContract):
             yield await open_door("dms", a_spec(f"{url}/{root.name}"), login_of(server))
 
 
-async def test_a_folder_under_the_name_of_a_file_is_not_replaced(door: Door, root: Path) -> None:
-    (root / "a/contract.pdf").mkdir(parents=True)
-    (root / "a/contract.pdf/theirs.txt").write_text("theirs")
+async def test_a_folder_under_the_name_of_a_file_is_not_replaced(
+    server: DavServer, door: Door, root: Path
+) -> None:
+    for folder in ("a", "a/contract.pdf"):
+        await server.ask("MKCOL", f"{root.name}/{folder}")
+    await server.ask("PUT", f"{root.name}/a/contract.pdf/theirs.txt", b"theirs")
 
     with pytest.raises(Occupied, match=r"contract\.pdf is a folder"):
         await door.put("a/contract.pdf", once(b"ours"), tags={}, content_type=None)
@@ -80,21 +83,23 @@ async def test_a_folder_under_the_name_of_a_file_is_not_replaced(door: Door, roo
     assert [path.name for path in (root / "a").iterdir()] == ["contract.pdf"]
 
 
-async def test_a_file_where_a_folder_is_needed_is_told(door: Door, root: Path) -> None:
-    (root / "a").write_text("theirs")
+async def test_a_file_where_a_folder_is_needed_is_told(server: DavServer, door: Door, root: Path) -> None:
+    await server.ask("PUT", f"{root.name}/a", b"theirs")
 
     with pytest.raises(Occupied, match="/a is a file where Counterfoil needs a folder"):
         await door.put("a/b/contract.pdf", once(b"ours"), tags={}, content_type=None)
 
 
-async def test_what_a_killed_run_left_is_swept_and_nothing_else(door: Door, root: Path) -> None:
-    (root / "a/b").mkdir(parents=True)
-    (root / "a/b/.counterfoil-0123456789abcdef.tmp").write_text("half")
-    (root / "a/b/other.tmp").write_text("theirs")
+async def test_what_a_killed_run_left_is_swept_and_nothing_else(
+    server: DavServer, door: Door, root: Path
+) -> None:
+    await server.ask("MKCOL", f"{root.name}/a")
+    await server.ask("PUT", f"{root.name}/a/.counterfoil-0123456789abcdef.tmp", b"half")
+    await server.ask("PUT", f"{root.name}/a/other.tmp", b"theirs")
 
     await door.sweep_leftovers("a")
 
-    assert [path.name for path in (root / "a/b").iterdir()] == ["other.tmp"]
+    assert [path.name for path in (root / "a").iterdir()] == ["other.tmp"]
 
 
 async def test_a_server_that_is_no_webdav_server_is_told(server: DavServer, root: Path) -> None:
