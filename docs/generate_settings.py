@@ -6,7 +6,14 @@ A unit test holds the page against them, so help, manual and code can't drift ap
 
 from pathlib import Path
 
-from counterfoil.settings import CommonSettings, ControllerSettings, ReceiverSettings, explain
+from counterfoil.settings import (
+    CommonSettings,
+    ControllerSettings,
+    PagesSettings,
+    ReceiverSettings,
+    ResealSettings,
+    explain,
+)
 
 PAGE = Path(__file__).parent / "reference" / "settings.md"
 
@@ -19,19 +26,20 @@ here. This page is written by `python docs/generate_settings.py`.
 
 def page() -> str:
     """Return the page."""
-    common = {each.name for each in explain(CommonSettings)}
+    common = {(each.name, each.default) for each in explain(CommonSettings)}
     parts = [HEAD, _section("Every process", CommonSettings, skip=set())]
     parts += [
-        _section(f"`{kind.PROGRAM}`", kind, skip=common) for kind in (ReceiverSettings, ControllerSettings)
+        _section(f"`{kind.PROGRAM}`", kind, skip=common)
+        for kind in (ReceiverSettings, PagesSettings, ControllerSettings, ResealSettings)
     ]
     return "\n".join(parts)
 
 
-def _section(title: str, kind: type[CommonSettings], *, skip: set[str]) -> str:
+def _section(title: str, kind: type[CommonSettings], *, skip: set[tuple[str, str]]) -> str:
     rows = [
         f"| `{each.variable}` | `{each.flag}` | {each.default} | {each.text} |"
         for each in explain(kind)
-        if each.name not in skip
+        if (each.name, each.default) not in skip
     ]
     return "\n".join(
         [f"## {title}", "", "| Environment | Flag | Default | |", "|---|---|---|---|", *rows, ""]
