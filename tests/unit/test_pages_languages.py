@@ -1,6 +1,7 @@
 """Languages: the one a browser wants, and every text in each of them."""
 
 import re
+from pathlib import Path
 from string import Formatter
 
 import pytest
@@ -83,3 +84,9 @@ def test_texts_are_plain_and_name_no_insides() -> None:
 
 def test_what_an_administrator_has_to_mend_is_told_apart_from_what_may_be_tried_again() -> None:
     assert Kind.NOT_CONFIGURED in ADMINISTRATORS - AGAIN
+
+
+def test_the_manual_explains_every_word_that_a_page_may_name() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "consent.md").read_text(encoding="utf-8")
+    speak_for_themselves = {Kind.NOT_FOUND, Kind.TOO_LARGE, Kind.WRONG_METHOD, Kind.UNEXPECTED}
+    assert not [kind for kind in set(Kind) - speak_for_themselves if f"`{kind}`" not in manual]
