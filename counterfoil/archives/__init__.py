@@ -9,8 +9,10 @@ Nothing here talks to eSignAnyWhere or to Kubernetes.
 
 from collections.abc import Awaitable, Callable, Mapping
 
+from counterfoil.archives.azblob import open_azblob
 from counterfoil.archives.door import Door
 from counterfoil.archives.filesystem import open_filesystem
+from counterfoil.archives.gcs import open_gcs
 from counterfoil.archives.s3 import open_s3
 from counterfoil.archives.sftp import open_sftp
 from counterfoil.archives.trouble import SettingsInvalid
@@ -22,6 +24,8 @@ Opener = Callable[[str, ArchiveSpec, Mapping[str, bytes]], Awaitable[Door]]
 OPENERS: Mapping[str, Opener] = {
     "filesystem": open_filesystem,
     "s3": open_s3,
+    "azblob": open_azblob,
+    "gcs": open_gcs,
     "sftp": open_sftp,
     "webdav": open_webdav,
 }
