@@ -179,7 +179,7 @@ def _signer() -> signers.SimpleSigner:
     authority_key, authority = _authority()
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _certificate("Stand-in Signer", key.public_key(), authority_key, is_authority=False)
-    known = SimpleCertificateStore.from_certs([_asn1(authority)])  # type: ignore[no-untyped-call]  # pyHanko's gap
+    known = SimpleCertificateStore.from_certs([_asn1(authority)])
     signer = signers.SimpleSigner(
         signing_cert=_asn1(certificate),
         signing_key=keys.PrivateKeyInfo.load(

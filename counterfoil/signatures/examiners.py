@@ -1,0 +1,183 @@
+"""
+Examiners: a few processes that look at signatures, so that neither a hostile PDF nor a slow one harms the controller.
+
+They are started when the first PDF comes, one PDF at a time each. One that takes too long is killed, one that died is
+replaced, and the file it had is ``Unreadable``. What the controller holds is what is on its way through the pipe.
+"""
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Protocol
+
+import msgspec
+
+from counterfoil.signatures.findings import Signatures, State
+
+_log = logging.getLogger(__name__)
+
+LARGEST = 64 * 1024 * 1024
+"""Bytes of the largest PDF that is looked at; the examiner has it in its memory."""
+
+SMALL = 1024 * 1024
+"""Bytes of a PDF that keeps no examiner waiting for the archive. Of larger ones only one is on its way at a time."""
+
+SECONDS = 60.0
+"""Longest time for one file once it is there; its CPU time is limited much more narrowly (``examination``)."""
+
+FILES_EACH = 1000
+"""After so many files an examiner is replaced, for what its libraries may have kept."""
+
+LONGEST_ANSWER = 1024 * 1024
+
+COMMAND = (sys.executable, "-I", "-m", "counterfoil.signatures.examination")
+
+
+class Examiner(Protocol):
+    """Looks at the signatures of PDFs."""
+
+    async def examine(self, chunks: AsyncIterable[bytes], size: int) -> Signatures:
+        """Return what is found in a PDF of ``size`` bytes. Raises what ``chunks`` raises, and nothing else."""
+        ...
+
+
+class Examiners:
+    """At most ``count`` processes; whoever made them closes them."""
+
+    def __init__(self, *, count: int = 2, seconds: float = SECONDS, command: Sequence[str] = COMMAND) -> None:
+        self._seconds = seconds
+        self._command = command
+        self._places = asyncio.Semaphore(count)
+        self._large = asyncio.Lock()
+        self._idle: list[_Process] = []
+
+    async def examine(self, chunks: AsyncIterable[bytes], size: int) -> Signatures:
+        """Return what is found; see ``Examiner``."""
+        if size > LARGEST:
+            return Signatures(
+                state=State.NOT_CHECKED, detail=f"it is larger than {LARGEST // 1024 // 1024} MiB"
+            )
+        if size <= SMALL:
+            return await self._examine(chunks, size)
+        async with self._large:
+            return await self._examine(chunks, size)
+
+    async def close(self) -> None:
+        """End the processes that have nothing to do."""
+        while self._idle:
+            await self._idle.pop().end()
+
+    async def _examine(self, chunks: AsyncIterable[bytes], size: int) -> Signatures:
+        async with self._places:
+            try:
+                process = await self._idle_one() or await _Process.start(self._command)
+            except OSError as problem:
+                _log.error("no process could be started to check signatures: %s", problem)
+                return Signatures(state=State.NOT_CHECKED, detail="its check could not be started")
+            async with self._used(process):
+                return await process.examine(chunks, size, self._seconds)
+
+    async def _idle_one(self) -> "_Process | None":
+        while self._idle:
+            process = self._idle.pop()
+            if process.alive:
+                return process
+            await process.end()
+        return None
+
+    @asynccontextmanager
+    async def _used(self, process: "_Process") -> AsyncGenerator[None, None]:
+        """Keep the process if it is as good as before, else end it."""
+        try:
+            yield
+        finally:
+            if process.usable and process.files < FILES_EACH:
+                self._idle.append(process)
+            else:
+                await process.end()
+
+
+class _BrokenOff(Exception):
+    """The process ended, or does not say what it should."""
+
+
+class _Process:
+    """One examiner."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, into: asyncio.StreamWriter, out: asyncio.StreamReader
+    ) -> None:
+        self._process = process
+        self._into = into
+        self._out = out
+        self.files = 0
+        self.usable = True
+
+    @classmethod
+    async def start(cls, command: Sequence[str]) -> "_Process":
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            # Nothing of the controller's environment, and no signals that are meant for the controller.
+            env={},
+            start_new_session=True,
+        )
+        if process.stdin is None or process.stdout is None:
+            raise OSError("no pipes")
+        return cls(process, process.stdin, process.stdout)
+
+    async def examine(self, chunks: AsyncIterable[bytes], size: int, seconds: float) -> Signatures:
+        # Until the answer is there, whatever happens leaves a process in the middle of a file.
+        self.usable = False
+        try:
+            await self._send(chunks, size)
+            async with asyncio.timeout(seconds):
+                answer = await self._answer()
+        except TimeoutError:
+            return Signatures(state=State.UNREADABLE, detail="its check took too long")
+        except _BrokenOff:
+            return Signatures(state=State.UNREADABLE, detail="its check broke off")
+        self.usable = True
+        self.files += 1
+        return answer
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended by itself, as when the kernel ran out of memory."""
+        return self._process.returncode is None
+
+    async def end(self) -> None:
+        """Kill it and wait for its end."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        self._into.close()
+        await self._process.wait()
+
+    async def _send(self, chunks: AsyncIterable[bytes], size: int) -> None:
+        await self._write(size.to_bytes(8))
+        sent = 0
+        async for chunk in chunks:
+            sent += len(chunk)
+            await self._write(chunk)
+        if sent != size:
+            raise _BrokenOff
+
+    async def _write(self, chunk: bytes) -> None:
+        try:
+            self._into.write(chunk)
+            await self._into.drain()
+        except ConnectionError as ended:
+            raise _BrokenOff from ended
+
+    async def _answer(self) -> Signatures:
+        try:
+            length = int.from_bytes(await self._out.readexactly(4))
+            if length > LONGEST_ANSWER:
+                raise _BrokenOff
+            return msgspec.json.decode(await self._out.readexactly(length), type=Signatures)
+        except (EOFError, ConnectionError, msgspec.MsgspecError) as ended:
+            raise _BrokenOff from ended

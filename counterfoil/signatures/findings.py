@@ -1,0 +1,80 @@
+"""
+Findings: what the check of one PDF's signatures came to, as the manifest has it.
+
+Values only. Texts out of certificates are a stranger's: cut and without control characters before they get here.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Any part of a finding: immutable, camelCase outside, nothing left out."""
+
+
+class State(StrEnum):
+    """
+    What is to be said of a file as a whole.
+
+    ``Intact``: signed, nothing that was signed has changed, and nothing but validation data came after the last
+    signature. ``Unreadable``: no readable PDF, or its check did not end. ``NotChecked``: nobody looked.
+    """
+
+    INTACT = "Intact"
+    BROKEN = "Broken"
+    UNSIGNED = "Unsigned"
+    UNREADABLE = "Unreadable"
+    NOT_CHECKED = "NotChecked"
+
+
+class Coverage(StrEnum):
+    """How much of the file a signature covers: all, all up to a later save, or less than what was saved with it."""
+
+    WHOLE_FILE = "WholeFile"
+    WHOLE_REVISION = "WholeRevision"
+    PARTIAL = "Partial"
+    UNKNOWN = "Unknown"
+
+
+class Kind(StrEnum):
+    """What was put into the PDF: a person's or seal's signature, or a time stamp of the document."""
+
+    SIGNATURE = "Signature"
+    TIME_STAMP = "DocumentTimeStamp"
+
+
+class TimeStamp(Finding, frozen=True):
+    """A time stamp within a signature: the time (RFC 3339), whose it is, and whether it fits the signature."""
+
+    time: str
+    authority: str
+    intact: bool
+
+
+class Signature(Finding, frozen=True):
+    """
+    One signature.
+
+    ``signer`` and ``issuer`` are as in its certificate, whose SHA-256 is ``certificate``; nobody checked whom that
+    certificate belongs to. ``time`` (RFC 3339, empty for unknown) is what the signer's clock said, that of a document
+    time stamp what its authority says.
+    """
+
+    field: str
+    intact: bool
+    coverage: Coverage
+    kind: Kind = Kind.SIGNATURE
+    signer: str = ""
+    issuer: str = ""
+    certificate: str = ""
+    time: str = ""
+    time_stamp: TimeStamp | None = None
+
+
+class Signatures(Finding, frozen=True):
+    """What was found in one file; ``detail`` says why it is not ``Intact``, in a sentence without a full stop."""
+
+    state: State
+    detail: str = ""
+    found: tuple[Signature, ...] = ()

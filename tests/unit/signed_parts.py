@@ -1,0 +1,122 @@
+"""
+Builders of signed PDFs, in the ways that signing systems make them and in the ways that somebody spoils them.
+"""
+
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+from asn1crypto import keys  # type: ignore[import-untyped]  # asn1crypto ships no types
+from asn1crypto import x509 as asn1_x509
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from pyhanko.pdf_utils import generic
+from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
+from pyhanko.pdf_utils.reader import PdfFileReader
+from pyhanko.pdf_utils.writer import PdfFileWriter, copy_into_new_writer
+from pyhanko.sign import signers
+from pyhanko.sign.timestamps import DummyTimeStamper
+from pyhanko_certvalidator.registry import SimpleCertificateStore
+
+from sandbox.esaw.documents import plain_pdf
+
+STAMPED = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+
+
+def unsigned(title: str = "Contract") -> bytes:
+    return plain_pdf(title, 2)
+
+
+def signed(pdf: bytes = b"", *, name: str = "Anna", field: str = "First", stamped: bool = False) -> bytes:
+    how = signers.PdfSignatureMetadata(field_name=field, md_algorithm="sha256")
+    return _elsewhere(
+        lambda: signers.sign_pdf(
+            IncrementalPdfFileWriter(io.BytesIO(pdf or unsigned())),
+            how,
+            signer=_signer(name),
+            timestamper=_authority() if stamped else None,
+        ).getvalue()
+    )
+
+
+def time_stamped(pdf: bytes) -> bytes:
+    """Put a time stamp of the whole document after everything else (PAdES LTA)."""
+    stamper = signers.PdfTimeStamper(_authority())
+    writer = IncrementalPdfFileWriter(io.BytesIO(pdf))
+    return _elsewhere(lambda: stamper.timestamp_pdf(writer, "sha256").getvalue())
+
+
+def edited(pdf: bytes) -> bytes:
+    """Save another text over the first page, as an editor does: by an incremental update."""
+    writer = IncrementalPdfFileWriter(io.BytesIO(pdf))
+    content = writer.add_object(generic.StreamObject(stream_data=b"BT (You owe nothing.) Tj ET"))
+    page = writer.root["/Pages"]["/Kids"][0]
+    page["/Contents"] = content
+    writer.update_container(page)
+    out = io.BytesIO()
+    writer.write(out)
+    return out.getvalue()
+
+
+def with_one_byte_changed(pdf: bytes, of: bytes = b"page 1 of 2") -> bytes:
+    at = pdf.index(of)
+    return pdf[:at] + bytes([pdf[at] ^ 1]) + pdf[at + 1 :]
+
+
+def encrypted(password: str) -> bytes:
+    writer: PdfFileWriter = copy_into_new_writer(PdfFileReader(io.BytesIO(unsigned())))
+    writer.encrypt("owner", password)
+    out = io.BytesIO()
+    writer.write(out)
+    return out.getvalue()
+
+
+def _elsewhere(work: Callable[[], bytes]) -> bytes:
+    # pyHanko runs an event loop of its own, which the thread of ours does not allow.
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(work).result()
+
+
+@cache
+def _signer(name: str) -> signers.SimpleSigner:
+    certificate, key = _identity(name, stamps=False)
+    return signers.SimpleSigner(
+        signing_cert=certificate, signing_key=key, cert_registry=SimpleCertificateStore()
+    )
+
+
+@cache
+def _authority() -> DummyTimeStamper:
+    certificate, key = _identity("Time Authority", stamps=True)
+    return DummyTimeStamper(certificate, key, fixed_dt=STAMPED)
+
+
+def _identity(name: str, *, stamps: bool) -> tuple[asn1_x509.Certificate, keys.PrivateKeyInfo]:
+    # pyHanko's own authority for tests can do RSA only.
+    key = rsa.generate_private_key(65537, 2048) if stamps else ec.generate_private_key(ec.SECP256R1())
+    called = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    start = datetime.now(UTC) - timedelta(days=1)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(called)
+        .issuer_name(called)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=30))
+    )
+    if stamps:
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
+        builder = builder.add_extension(usage, critical=True)
+    certificate = builder.sign(key, hashes.SHA256())
+    pkcs8 = key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return (
+        asn1_x509.Certificate.load(certificate.public_bytes(serialization.Encoding.DER)),
+        keys.PrivateKeyInfo.load(pkcs8),
+    )
