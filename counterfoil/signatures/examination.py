@@ -1,8 +1,8 @@
 """
 The examination of one PDF's signatures, and the process in which it happens (``python -m counterfoil.signatures.examination``).
 
-A PDF comes in by the standard input (8 bytes of length, then the bytes), what was found goes out by the standard
-output (4 bytes of length, then JSON), until the input ends. The process limits itself before it reads the first
+By the standard input come 8 bytes with the length of a PDF; the answer is one byte when the process is there to take
+it. Then come the bytes, and what was found goes out (4 bytes of length, then JSON), until the input ends. The process limits itself before it reads the first
 byte: memory, CPU seconds per file, no files to write, and it never looks anything up in the network.
 
 Trust is not decided here: a certificate is taken as it is, whoever issued it.
@@ -220,13 +220,18 @@ def main() -> int:
     """Examine what comes in until the input ends."""
     _confined()
     while (head := sys.stdin.buffer.read(8)) != b"":
+        _say(b"\x06")
         _allow_cpu(CPU_SECONDS)
         answer = msgspec.json.encode(examined(_received(int.from_bytes(head))))
-        sys.stdout.buffer.write(len(answer).to_bytes(4) + answer)
-        sys.stdout.buffer.flush()
+        _say(len(answer).to_bytes(4) + answer)
         # A parsed PDF is full of cycles, and would be kept with all its bytes until the next one is parsed.
         gc.collect()
     return 0
+
+
+def _say(answer: bytes) -> None:
+    sys.stdout.buffer.write(answer)
+    sys.stdout.buffer.flush()
 
 
 def _received(size: int) -> BinaryIO:

@@ -71,20 +71,26 @@ class Examiners:
 
     async def _examine(self, chunks: AsyncIterable[bytes], size: int) -> Signatures:
         async with self._places:
-            try:
-                process = await self._idle_one() or await _Process.start(self._command)
-            except OSError as problem:
-                _log.error("no process could be started to check signatures: %s", problem)
+            process = await self._ready(size)
+            if process is None:
                 return Signatures(state=State.NOT_CHECKED, detail="its check could not be started")
             async with self._used(process):
                 return await process.examine(chunks, size, self._seconds)
 
-    async def _idle_one(self) -> "_Process | None":
+    async def _ready(self, size: int) -> "_Process | None":
+        """Return a process that waits for a file of this size: one that is there and did not die meanwhile, or a new one."""
         while self._idle:
             process = self._idle.pop()
-            if process.alive:
+            if await process.ready(size, self._seconds):
                 return process
-            await process.end()
+        try:
+            process = await _Process.start(self._command)
+        except OSError as problem:
+            _log.error("no process could be started to check signatures: %s", problem)
+            return None
+        if await process.ready(size, self._seconds):
+            return process
+        _log.error("a process that was started to check signatures does not work")
         return None
 
     @asynccontextmanager
@@ -130,6 +136,20 @@ class _Process:
             raise OSError("no pipes")
         return cls(process, process.stdin, process.stdout)
 
+    async def ready(self, size: int, seconds: float) -> bool:
+        """Announce a file and wait until the process is there to take it; one that is not is ended."""
+        try:
+            await self._write(size.to_bytes(8))
+            async with asyncio.timeout(seconds):
+                await self._out.readexactly(1)
+        except (TimeoutError, EOFError, ConnectionError, _BrokenOff):
+            await self.end()
+            return False
+        except BaseException:
+            await self.end()
+            raise
+        return True
+
     async def examine(self, chunks: AsyncIterable[bytes], size: int, seconds: float) -> Signatures:
         # Until the answer is there, whatever happens leaves a process in the middle of a file.
         self.usable = False
@@ -145,11 +165,6 @@ class _Process:
         self.files += 1
         return answer
 
-    @property
-    def alive(self) -> bool:
-        """Whether it has not ended by itself, as when the kernel ran out of memory."""
-        return self._process.returncode is None
-
     async def end(self) -> None:
         """Kill it and wait for its end."""
         with suppress(ProcessLookupError):
@@ -158,7 +173,6 @@ class _Process:
         await self._process.wait()
 
     async def _send(self, chunks: AsyncIterable[bytes], size: int) -> None:
-        await self._write(size.to_bytes(8))
         sent = 0
         async for chunk in chunks:
             sent += len(chunk)
