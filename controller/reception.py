@@ -6,6 +6,7 @@ from the newest known Organization, Sender and Archive, so an event that waited 
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 from controller.desk import Desk
@@ -29,6 +30,10 @@ from counterfoil.resources import (
     ResourceInvalid,
     Sender,
 )
+
+NOTING_SECONDS = 300
+"""So long after its first callback an envelope may be without a noted sender, if its senders come by the before-send page:
+one that is signed by machines can be finished before the page has written down whose it is."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ class Reception:
     async def sender(self, event: EnvelopeEvent, organization: Organization) -> Sender | Outcome:
         """Return who sent the envelope: the one its Envelope names, else the organization's default."""
         name = self._office.sender_of.get(event.name) or await self._look_up(event, organization)
+        if name is None and self._may_be_noted_yet(event, organization):
+            return Wait("SenderUnknown", "Who sent this envelope is not noted down yet.")
         if name is None:
             return Fail(
                 "SenderUnknown",
@@ -134,6 +141,13 @@ class Reception:
         if archive is None:
             return Wait("ArchiveMissing", f"Archive/{ref.name} does not exist.")
         return archive
+
+    def _may_be_noted_yet(self, event: EnvelopeEvent, organization: Organization) -> bool:
+        """Whether the before-send page may still write the Envelope: it does so after sending, or its repair does."""
+        created = event.metadata.creation_timestamp
+        if organization.spec.oauth is None or created is None:
+            return False
+        return self._clock.now() - created < timedelta(seconds=NOTING_SECONDS)
 
     async def _look_up(self, event: EnvelopeEvent, organization: Organization) -> str | None:
         try:

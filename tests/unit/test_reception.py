@@ -10,7 +10,7 @@ from controller.esaws import Esaws
 from controller.keyring import Keyring
 from controller.office import Office
 from controller.outcomes import Fail, Hold, NeedConsent, Outcome, Skip, Wait
-from controller.reception import Reception, Recorded, Seated
+from controller.reception import NOTING_SECONDS, Reception, Recorded, Seated
 from controller.secrets import Secrets
 from counterfoil.cluster import Unavailable
 from counterfoil.esaw import ApiToken, make_http
@@ -201,6 +201,20 @@ async def test_when_all_is_there_the_event_has_a_desk(scene: Scene) -> None:
     assert isinstance(seated, Seated)
     assert seated.token.reveal() == KEY
     assert (seated.desk.archive.name, seated.desk.sender.name) == ("dms", "anna")
+
+
+async def test_a_sender_who_sends_by_the_page_may_be_noted_down_after_the_first_callback(
+    scene: Scene,
+) -> None:
+    oauth = {"clientId": "c", "clientSecretRef": {"name": "s", "key": "k"}}
+    scene.organization(defaultSenderRef=None, oauth=oauth)
+    assert await scene.sender() == Wait("SenderUnknown", "Who sent this envelope is not noted down yet.")
+
+    scene.clock.advance(seconds=NOTING_SECONDS)
+
+    outcome = await scene.sender()
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "SenderUnknown"
 
 
 async def test_a_suspended_sender_holds_its_events(scene: Scene) -> None:
