@@ -25,6 +25,7 @@ from sandbox.controlplane.plane import ControlPlane
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import Server
 from sandbox.esaw import StandIn, User
+from sandbox.mail import MailServer
 
 READY_SECONDS = 30.0
 PATIENCE_SECONDS = 30.0
@@ -152,6 +153,17 @@ class Stage:
                 },
             }
         )
+
+    async def mails(self, server: MailServer, *administrators: str, **settings: Any) -> dict[str, Any]:
+        """Create the Secret of a mail server; return what belongs into ``spec.notifications``."""
+        await self.secret("smtp", **server.secret)
+        written_to = {"administrators": list(administrators)} if administrators else {}
+        return {
+            "smtpSecretRef": {"name": "smtp"},
+            "from": "counterfoil@acme.example",
+            **written_to,
+            **settings,
+        }
 
     async def sender(self, name: str, user: User, *, organization: str) -> None:
         """Create a Sender who brings a key."""

@@ -6,5 +6,5 @@ are pure. ``letters`` finds the words, ``mail`` makes the message, ``postman`` b
 ``notifier`` does all that from time to time, for the Organizations that are at home in this process.
 
 A person hears once (rule 6). Nothing of this is ever in the way of filing: it runs beside it, and what can't be sent
-waits. docs/notifications.md tells people of it, docs/decisions/0006 why it is as it is.
+waits. docs/notifications.md tells people of it, docs/decisions/0007 why it is as it is.
 """

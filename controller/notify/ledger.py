@@ -24,6 +24,9 @@ MOST_PROBLEMS = 100
 MOST_EXAMPLES = 5
 LONGEST_MESSAGE = 1000
 
+MOST_NAMES = 10_000
+"""So many names of failed events are remembered, so that one that fails again is not counted again."""
+
 DOUBT = timedelta(seconds=5)
 """Times are whole seconds, and two controllers' clocks may differ a little."""
 
@@ -106,7 +109,8 @@ def met(problems: Problems, news: Met, now: datetime) -> Problems:
     """Add what was met to what was known."""
     known = find(problems, news.cause)
     before = known.count if known is not None and known.solved_at is None else 0
-    return counted(problems, news, now, count=before + news.count)
+    # At least as many as are named: what failed again is not counted again, but may be all that there is.
+    return counted(problems, news, now, count=max(before + news.count, len(news.examples)))
 
 
 def counted(problems: Problems, news: Met, now: datetime, *, count: int | None = None) -> Problems:
@@ -187,6 +191,8 @@ class Survey:
     failed: dict[str, Met] = field(default_factory=dict)
     troubled: set[str] = field(default_factory=set)
     """Causes of which unfinished events would fail if they were given up now: those are not solved either."""
+    names: set[str] = field(default_factory=set)
+    """Of events that failed, up to ``MOST_NAMES``."""
 
     def take(self, event: EnvelopeEvent, archive: str) -> None:
         """Count an event."""
@@ -198,6 +204,8 @@ class Survey:
             self.troubled.add(failure_cause(again, archive))
 
     def _fail(self, news: Met) -> None:
+        if len(self.names) < MOST_NAMES:
+            self.names.update(news.examples)
         known = self.failed.get(news.cause)
         self.failed[news.cause] = news if known is None else together(known, news)
 

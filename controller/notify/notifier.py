@@ -6,6 +6,7 @@ the rest and sends. It runs beside everything else: whatever goes wrong here is 
 """
 
 import asyncio
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -44,18 +45,30 @@ class Notifier:
     """Whether mails are sent by this process; by just one of all."""
     sender_of: Callable[[EnvelopeEvent], str]
     _met: dict[str, dict[str, Met]] = field(default_factory=dict)
+    _counted: dict[str, datetime] = field(default_factory=dict)
+    """Names of events whose failure was counted, and when."""
     _walks: dict[str, tuple[datetime, Survey]] = field(default_factory=dict)
 
     # -- What others tell -------------------------------------------------------------------------------------
 
     def failed(self, event: EnvelopeEvent) -> None:
         """An event has just failed in this process."""
-        self._remember(event.organization, ledger.failure(event, self.archive_of(event.organization)))
+        news = ledger.failure(event, self.archive_of(event.organization))
+        if event.name in self._counted:
+            # It was tried again, in vain.
+            news = dataclasses.replace(news, count=0)
+        self._counted[event.name] = self.clock.now()
+        if len(self._counted) > ledger.MOST_NAMES:
+            del self._counted[next(iter(self._counted))]
+        self._remember(event.organization, news)
 
     def walked(self, began: datetime, surveys: Mapping[str, Survey]) -> None:
         """A walk over all events, which began then, is finished."""
         for organization in self.office.organizations:
             self._walks[organization.name] = (began, surveys.get(organization.name, Survey()))
+        since = {name: at for name, at in self._counted.items() if at >= began - ledger.DOUBT}
+        found = {name: began for survey in surveys.values() for name in survey.names}
+        self._counted = dict(list((found | since).items())[-ledger.MOST_NAMES :])
 
     def archive_of(self, organization: str) -> str:
         """Return the name of an Organization's Archive; empty when it has none."""

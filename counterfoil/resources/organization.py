@@ -174,7 +174,7 @@ class Problem(Part, frozen=True):
     """
     What the administrators are told once. ``cause`` tells it from others and stays the same.
 
-    ``mail_attempted_at`` is written before a mail is sent, ``notified_at`` after it; see docs/decisions/0006.
+    ``mail_attempted_at`` is written before a mail is sent, ``notified_at`` after it; see docs/decisions/0007.
     """
 
     cause: str

@@ -1,9 +1,15 @@
 """Pages that are written from the code say what the code says."""
 
-from docs import generate_settings
+from docs import generate_reasons, generate_settings
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:
     assert generate_settings.PAGE.read_text(encoding="utf-8") == generate_settings.page(), (
         "run: python docs/generate_settings.py"
+    )
+
+
+def test_the_page_of_reasons_is_up_to_date() -> None:
+    assert generate_reasons.PAGE.read_text(encoding="utf-8") == generate_reasons.page(), (
+        "run: python docs/generate_reasons.py"
     )

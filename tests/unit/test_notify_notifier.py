@@ -235,6 +235,39 @@ async def test_many_failures_of_one_cause_are_one_mail() -> None:
     assert scene.problems()["failed/NameOccupied/dms"].count == 700
 
 
+async def test_an_event_that_fails_again_is_not_counted_again() -> None:
+    scene = Scene()
+    for _ in range(5):
+        for number in range(20):
+            scene.notifier.failed(a_failed_event(number))
+        await scene.look(1, every=timedelta(seconds=1))
+    assert scene.problems()["failed/NameOccupied/dms"].count == 20
+
+
+async def test_an_event_that_a_walk_had_counted_and_that_fails_again_is_not_counted_again() -> None:
+    scene = Scene()
+    walked(scene, *(a_failed_event(number, at=NOON - HOUR) for number in range(20)))
+    await scene.look()
+    for number in range(20):
+        scene.notifier.failed(a_failed_event(number, at=scene.clock.now()))
+    await scene.look()
+    assert scene.problems()["failed/NameOccupied/dms"].count == 20
+
+
+async def test_an_event_that_fails_again_after_its_problem_was_solved_counts_anew() -> None:
+    scene = Scene()
+    for number in range(20):
+        scene.notifier.failed(a_failed_event(number))
+    await scene.look(5)
+    scene.clock.advance(minutes=10)
+    walked(scene)
+    await scene.look_for(HOUR)
+    for number in range(20):
+        scene.notifier.failed(a_failed_event(number, at=scene.clock.now()))
+    await scene.look(3)
+    assert scene.postman.subjects[-1] == "[acme] 20 events failed: NameOccupied"
+
+
 async def test_each_cause_is_a_mail_of_its_own() -> None:
     scene = Scene()
     for number, reason in enumerate(("NameOccupied", "SenderUnknown", "NotPermitted")):

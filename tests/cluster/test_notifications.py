@@ -1,0 +1,284 @@
+"""
+Mails as people get them: real processes, a real API server, a real mail server.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.controlplane.plane import ControlPlane
+from sandbox.esaw import DocumentSpec, User
+from sandbox.mail import PASSWORD, Mail, MailServer
+from sandbox.stage import Process, Stage, stage
+
+ADMINISTRATOR = "admin@acme.example"
+PATIENCE_SECONDS = 60.0
+
+
+@dataclass
+class Scene:
+    """One organization, one sender who brought a key, and a mail server."""
+
+    stage: Stage
+    mail: MailServer
+    receiver: Process
+    anna: User
+
+    async def organization(self, *, sender: str | None = "anna", **notifications: Any) -> None:
+        """Create or change the organization."""
+        settings = await self.stage.mails(self.mail, ADMINISTRATOR, **notifications)
+        await self.stage.organization("acme", archive="folder", sender=sender, notifications=settings)
+
+    async def completed(self, number: int = 1) -> None:
+        """Let so many envelopes be completed, and eSAW call about each."""
+        for _ in range(number):
+            envelope = self.stage.esaw.add_envelope(
+                sender=self.anna, status="Active", documents=[DocumentSpec(name="contract.pdf", size=1000)]
+            )
+            await self.stage.esaw.complete(envelope)
+
+    async def phases(self) -> dict[str, int]:
+        """How many events are in which phase."""
+        phases = [each.get("status", {}).get("phase", "Pending") for each in await self.stage.events()]
+        return {phase: phases.count(phase) for phase in phases}
+
+    async def until(self, wanted: Callable[[], Awaitable[bool]]) -> None:
+        """Ask until it is so."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not await wanted():  # noqa: ASYNC110 - other processes give no event to wait for
+                await asyncio.sleep(0.1)
+
+    async def until_phases(self, **wanted: int) -> None:
+        """Ask until the events are in just these phases."""
+        seen: dict[str, int] = {}
+
+        async def are() -> bool:
+            nonlocal seen
+            seen = await self.phases()
+            return seen == wanted
+
+        try:
+            await self.until(are)
+        except TimeoutError:
+            pytest.fail(f"the events never were {wanted}, but {seen}")
+
+    async def notified(self) -> dict[str, Any]:
+        """The organization's condition ``Notified``; empty before there is one."""
+        status = (await self.stage.read("organization", "acme")).get("status", {})
+        found: dict[str, Any] = next((c for c in status.get("conditions", []) if c["type"] == "Notified"), {})
+        return found
+
+    async def until_notified(self, truth: str) -> dict[str, Any]:
+        """Wait until the condition ``Notified`` says so."""
+
+        async def is_so() -> bool:
+            return (await self.notified()).get("status") == truth
+
+        await self.until(is_so)
+        return await self.notified()
+
+    async def problems(self) -> dict[str, dict[str, Any]]:
+        """The organization's problems by cause."""
+        status = (await self.stage.read("organization", "acme")).get("status", {})
+        return {each["cause"]: each for each in status.get("problems", [])}
+
+    async def has_looked_again(self) -> None:
+        """Wait until the notifier has looked at everything again, some times: it notes down and sends in that order."""
+        await self.stage.organization(
+            "canary", archive="folder", notifications=await self.stage.mails(self.mail)
+        )
+
+        async def is_told() -> bool:
+            conditions = (
+                (await self.stage.read("organization", "canary")).get("status", {}).get("conditions", [])
+            )
+            return any(each["type"] == "Notified" for each in conditions)
+
+        await self.until(is_told)
+
+
+@pytest.fixture
+async def mail() -> AsyncIterator[MailServer]:
+    async with MailServer() as server:
+        yield server
+
+
+@asynccontextmanager
+async def opened(plane: ControlPlane, namespace: str, folder: Path, mail: MailServer) -> AsyncIterator[Scene]:
+    async with stage(plane, folder, namespace=namespace) as built:
+        anna = built.esaw.add_user(email="anna@acme.example", given_name="Anna", surname="Kofler")
+        (folder / "archive").mkdir()
+        await built.archive("folder", filesystem={"root": str(folder / "archive")})
+        settings = await built.mails(mail, ADMINISTRATOR)
+        await built.organization("acme", archive="folder", sender="anna", notifications=settings)
+        await built.sender("anna", anna, organization="acme")
+        controller = await built.controller()
+        await built.ready("archive/folder", "organization/acme")
+        receiver = await built.receiver()
+        built.esaw.set_default_callbacks(completed=built.callback_url("acme", receiver), status_change=None)
+        assert controller.pid
+        yield Scene(built, mail, receiver, anna)
+
+
+@pytest.fixture
+async def scene(
+    plane: ControlPlane, namespace: str, tmp_path: Path, mail: MailServer
+) -> AsyncIterator[Scene]:
+    async with opened(plane, namespace, tmp_path, mail) as built:
+        yield built
+
+
+def controller_of(scene: Scene) -> Process:
+    return next(each for each in scene.stage.processes if each.name == "controller")
+
+
+def secrets_of(scene: Scene) -> list[str]:
+    return [scene.anna.token, PASSWORD, *scene.stage.tokens.values()]
+
+
+def contains_no_secret(scene: Scene, mails: list[Mail]) -> bool:
+    told = "".join(f"{each.raw!r}{each.text}{each.html}" for each in mails)
+    return not any(secret in told for secret in secrets_of(scene))
+
+
+async def test_a_revoked_key_with_ten_envelopes_is_one_mail_and_a_new_key_resumes_all(scene: Scene) -> None:
+    await scene.completed()
+    await scene.until_phases(Succeeded=1)
+    scene.stage.esaw.revoke(scene.anna)
+    await scene.completed(10)
+    await scene.until_phases(Succeeded=1, AwaitingConsent=10)
+    (mail,) = await scene.mail.arrived(1)
+    assert mail.to == ("anna@acme.example",)
+    assert "anna-key" in mail.text
+    assert (mail.encrypted, mail.user) == (True, "counterfoil")
+
+    async def all_counted() -> bool:
+        status = (await scene.stage.read("sender", "anna"))["status"]
+        return bool(status.get("waitingEvents") == 10)
+
+    await scene.until(all_counted)
+    await scene.stage.secret("anna-key", token=scene.stage.esaw.new_token(scene.anna))
+    await scene.until_phases(Succeeded=11)
+    await scene.has_looked_again()
+    assert len(scene.mail.mails) == 1
+    assert contains_no_secret(scene, scene.mail.mails)
+
+
+async def test_a_killed_controller_does_not_write_again_about_what_was_told(scene: Scene) -> None:
+    scene.stage.esaw.revoke(scene.anna)
+    await scene.completed(3)
+    await scene.mail.arrived(1)
+
+    async def is_marked() -> bool:
+        return "notifiedAt" in (await scene.stage.read("sender", "anna"))["status"]
+
+    await scene.until(is_marked)
+    controller = controller_of(scene)
+    controller.kill()
+    await controller.start()
+    await scene.completed(3)
+    await scene.until_phases(AwaitingConsent=6)
+    await scene.has_looked_again()
+    assert len(scene.mail.mails) == 1
+
+
+async def test_a_silent_sender_is_told_to_the_administrators_once(scene: Scene) -> None:
+    await scene.organization(escalateAfter="3s")
+    scene.stage.esaw.revoke(scene.anna)
+    await scene.completed()
+    mails = await scene.mail.arrived(2)
+    await scene.has_looked_again()
+    assert [each.to for each in mails] == [("anna@acme.example",), (ADMINISTRATOR,)]
+    assert "Anna Kofler Sender/anna" in mails[1].text
+
+
+async def test_envelopes_of_an_unknown_sender_are_one_mail_that_says_how_to_add_one(scene: Scene) -> None:
+    await scene.organization(sender=None)
+
+    async def is_without_default() -> bool:
+        return "defaultSenderRef" not in (await scene.stage.read("organization", "acme"))["spec"]
+
+    await scene.until(is_without_default)
+    await scene.completed(5)
+    await scene.until_phases(Failed=5)
+    (mail,) = await scene.mail.arrived(1)
+    assert mail.to == (ADMINISTRATOR,)
+    assert "spec.defaultSenderRef" in mail.text
+
+    async def all_counted() -> bool:
+        return (await scene.problems()).get("failed/SenderUnknown", {}).get("count") == 5
+
+    await scene.until(all_counted)
+    controller = controller_of(scene)
+    controller.kill()
+    await controller.start()
+    await scene.completed(2)
+    await scene.until_phases(Failed=7)
+    await scene.has_looked_again()
+    assert len(scene.mail.mails) == 1
+
+
+async def test_failures_that_nobody_was_told_of_are_found_by_a_controller_that_starts(scene: Scene) -> None:
+    controller = controller_of(scene)
+    await scene.stage.organization("acme", archive="folder", notifications={})
+    await scene.stage.kubectl(
+        "patch", "org", "acme", "--type=merge", "-p", json.dumps({"spec": {"defaultSenderRef": None}})
+    )
+    await scene.completed(4)
+    await scene.until_phases(Failed=4)
+    controller.kill()
+    await scene.stage.kubectl(
+        "patch", "org", "acme", "--subresource=status", "--type=merge", "-p", '{"status": {"problems": null}}'
+    )
+    await scene.organization(sender=None)
+    await controller.start()
+    (mail,) = await scene.mail.arrived(1)
+    assert "4 events failed: SenderUnknown" in mail.subject
+
+
+async def test_a_mail_server_that_is_away_is_seen_and_holds_up_nothing(scene: Scene) -> None:
+    await scene.until_notified("True")
+    await scene.mail.stop()
+    scene.stage.esaw.revoke(scene.anna)
+    await scene.completed(2)
+    told = await scene.until_notified("False")
+    assert told["reason"] == "MailServerUnreachable"
+    await scene.stage.secret("anna-key", token=scene.stage.esaw.new_token(scene.anna))
+    await scene.until_phases(Succeeded=2)
+    scene.stage.esaw.revoke(scene.anna)
+    await scene.completed()
+    await scene.until_phases(Succeeded=2, AwaitingConsent=1)
+    await scene.mail.start()
+    await scene.until_notified("True")
+    await scene.has_looked_again()
+    assert [each.to for each in scene.mail.mails] == [("anna@acme.example",)]
+
+
+async def test_a_wrong_password_is_seen_before_anything_is_to_be_sent(scene: Scene) -> None:
+    await scene.until_notified("True")
+    settings = await scene.stage.mails(scene.mail, ADMINISTRATOR, language="de")
+    await scene.stage.secret("smtp", **{**scene.mail.secret, "password": "wrong"})
+    await scene.stage.organization("acme", archive="folder", sender="anna", notifications=settings)
+    told = await scene.until_notified("False")
+    assert told["reason"] == "MailLoginRefused"
+
+
+async def test_two_controllers_share_the_work_and_send_one_mail(
+    plane: ControlPlane, namespace: str, tmp_path: Path, mail: MailServer
+) -> None:
+    async with opened(plane, namespace, tmp_path, mail) as scene:
+        await controller_of(scene).stop()
+        for shard in (0, 1):
+            await scene.stage.controller(f"controller-{shard}", shard=str(shard), shards="2")
+        scene.stage.esaw.revoke(scene.anna)
+        await scene.completed(10)
+        await scene.until_phases(AwaitingConsent=10)
+        await scene.mail.arrived(1)
+        await scene.has_looked_again()
+        assert len(scene.mail.mails) == 1
