@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection,
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from counterfoil.archives.door import Absent, Door
@@ -29,9 +30,14 @@ from counterfoil.archives.manifest import (
 )
 from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME
 from counterfoil.archives.plan import EnvelopeFacts, Plan, PlannedFile
-from counterfoil.archives.streams import Tally, exhaust, tallied
+from counterfoil.archives.seal import Sealer
+from counterfoil.archives.streams import Keeper, Tally, exhaust, tallied
 from counterfoil.archives.trouble import Occupied, StoredWrong
 from counterfoil.resources.envelopeevent import FiledDocument
+from counterfoil.signatures.findings import Signatures
+
+KEPT = 1024 * 1024
+"""Bytes of a file that is handed out along with the proof that it arrived."""
 
 UPLOADS = 2
 """How often a file is sent before we believe that the archive spoils it."""
@@ -67,11 +73,16 @@ class SourceBroken(Exception):
 
 @dataclass(frozen=True)
 class Deposited:
-    """What lies in the archive now, as read back; ``written`` is False when it was there already."""
+    """
+    What lies in the archive now, as read back; ``written`` is False when it was there already.
+
+    ``content`` is the file itself if it is small (``KEPT``), so that it need not be read again to look into it.
+    """
 
     size: int
     sha256: str
     written: bool
+    content: bytes | None = None
 
 
 async def claim(door: Door, plan: Plan, *, mine: Collection[str] = ()) -> tuple[str, ...]:
@@ -83,7 +94,7 @@ async def claim(door: Door, plan: Plan, *, mine: Collection[str] = ()) -> tuple[
     """
     taken = {entry.name for entry in await door.entries(plan.folder)}
     own = await _own_names(door, plan, taken, mine)
-    for name in (*(file.name for file in plan.files), plan.hashes_name, plan.manifest_name):
+    for name in (*(file.name for file in plan.files), plan.hashes_name, plan.seal_name, plan.manifest_name):
         if name in taken and name not in own:
             raise Occupied(
                 f"{door.location(name)} is there already, and Counterfoil did not put it there. "
@@ -127,13 +138,15 @@ async def deposit(door: Door, planned: PlannedFile, source: Source, *, tags: Map
     ``SourceBroken``; and whatever the source raises, unchanged. What the archive spoiled is not left under the name,
     nor is ever a part of a file.
     """
-    there = await _stored(door, planned.name)
+    kept = Keeper(KEPT)
+    there = await _stored(door, planned.name, kept)
     if there is not None and await _offered(source) == there:
-        return Deposited(*there, written=False)
+        return Deposited(*there, written=False, content=kept.content)
     for _ in range(UPLOADS):
         sent = await _upload(door, planned, source, tags)
-        if await _stored(door, planned.name) == sent:
-            return Deposited(*sent, written=True)
+        kept = Keeper(KEPT)
+        if await _stored(door, planned.name, kept) == sent:
+            return Deposited(*sent, written=True, content=kept.content)
         await door.discard(planned.name)
     raise _spoiled(door, planned.name)
 
@@ -146,23 +159,55 @@ async def conclude(
     *,
     archived_at: datetime,
     extra: Mapping[str, Any],
+    signatures: Mapping[str, Signatures] = MappingProxyType({}),
+    sealer: Sealer | None = None,
 ) -> str:
     """
-    Write the hash file and then the manifest, both read back; return the manifest's location.
+    Write the hash file, the seal if there is a key, and then the manifest, all read back; return its location.
 
-    ``deposited`` has size and SHA-256 of every file of the plan, else ``ValueError``. A manifest that says the same
-    already stays as it is, with the time of then.
+    ``deposited`` has size and SHA-256 of every file of the plan, else ``ValueError``; ``signatures`` by file id is what
+    was found in those that were looked into. A manifest that says the same already stays as it is, with the time of then.
     """
     filed = {document.file_id: document for document in deposited}
-    files = tuple(_described(door, plan, file, filed) for file in plan.files)
-    manifest = _composed(envelope, files, plan.tags, archived_at, extra)
+    files = tuple(_described(door, plan, file, filed, signatures) for file in plan.files)
+    manifest = _composed(
+        envelope,
+        files,
+        plan.tags,
+        archived_at=archived_at,
+        extra=extra,
+        sealed_by=sealer.public.id if sealer is not None else None,
+    )
     locations = [file.location for file in files]
     existing = await concluded(door, plan, envelope.envelope_id, mine=locations)
-    if existing is None or not existing.says_the_same(manifest):
+    if existing is None or not existing.says_the_same(manifest) or not await _sealed(door, plan, sealer):
         hashes = hash_lines((file.name, file.sha256) for file in manifest.files)
         await _write(door, plan.hashes_name, hashes, "text/plain", plan.tags)
+        await _seal(door, plan, manifest, existing, sealer)
         await _write(door, plan.manifest_name, manifest.encode(), "application/json", plan.tags)
     return door.location(plan.manifest_name)
+
+
+async def _sealed(door: Door, plan: Plan, sealer: Sealer | None) -> bool:
+    """Whether the manifest that is there has the seal that it should have."""
+    if sealer is None:
+        return True
+    try:
+        seal = await _small(door, plan.seal_name)
+    except Absent:
+        return False
+    return sealer.public.fits(seal, await _small(door, plan.manifest_name))
+
+
+async def _seal(
+    door: Door, plan: Plan, manifest: Manifest, existing: Manifest | None, sealer: Sealer | None
+) -> None:
+    if sealer is not None:
+        content = sealer.seal(manifest.encode())
+        await _write(door, plan.seal_name, content, "application/octet-stream", plan.tags)
+    elif existing is not None and existing.sealed_by is not None:
+        # The seal of a manifest that is about to be replaced, by a key that is gone.
+        await door.discard(plan.seal_name)
 
 
 async def verify(door: Door, folder: str) -> list[str]:
@@ -191,7 +236,7 @@ async def _own_names(door: Door, plan: Plan, taken: set[str], mine: Collection[s
     if manifest is not None:
         own |= {f"{plan.folder}/{file.name}" for file in manifest.files}
     if manifest is not None or _claimed(door, plan, mine):
-        own |= {plan.manifest_name, plan.hashes_name}
+        own |= {plan.manifest_name, plan.hashes_name, plan.seal_name}
     return own
 
 
@@ -199,11 +244,14 @@ def _claimed(door: Door, plan: Plan, mine: Collection[str]) -> bool:
     return any(door.location(file.name) in mine for file in plan.files)
 
 
-async def _stored(door: Door, name: str) -> tuple[int, str] | None:
+async def _stored(door: Door, name: str, keeper: Keeper | None = None) -> tuple[int, str] | None:
     """Read what lies under a name; return its size and SHA-256, None when nothing is there."""
     try:
         async with aclosing(door.read(name)) as stream:
-            return await _drained(stream)
+            if keeper is None:
+                return await _drained(stream)
+            async with aclosing(keeper.through(stream)) as kept:
+                return await _drained(kept)
     except Absent:
         return None
 
@@ -258,8 +306,10 @@ def _composed(
     envelope: EnvelopeFacts,
     files: tuple[ManifestFile, ...],
     tags: Mapping[str, str],
+    *,
     archived_at: datetime,
     extra: Mapping[str, Any],
+    sealed_by: str | None,
 ) -> Manifest:
     return Manifest(
         envelope=ManifestEnvelope(
@@ -279,11 +329,16 @@ def _composed(
         files=files,
         tags=dict(tags),
         extra=dict(extra),
+        sealed_by=sealed_by,
     )
 
 
 def _described(
-    door: Door, plan: Plan, planned: PlannedFile, filed: Mapping[str, FiledDocument]
+    door: Door,
+    plan: Plan,
+    planned: PlannedFile,
+    filed: Mapping[str, FiledDocument],
+    signatures: Mapping[str, Signatures],
 ) -> ManifestFile:
     facts, location = planned.facts, door.location(planned.name)
     document = filed.get(facts.file_id)
@@ -303,6 +358,7 @@ def _described(
         document_number=facts.document_number,
         email=facts.email,
         activity_id=facts.activity_id,
+        signatures=signatures.get(facts.file_id),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from counterfoil.resources.envelopeevent import FileKind
+from counterfoil.signatures.findings import Signatures
 
 MANIFEST_VERSION = "counterfoil.dev/manifest/v1"
 
@@ -65,7 +66,8 @@ class ManifestFile(ManifestPart, frozen=True):
     One file.
 
     ``name`` is relative to the folder of the manifest, ``fileName`` is the original one; ``size`` in bytes,
-    ``sha256`` in lower-case hex, both of what was read back from the archive; ``location`` is a URI.
+    ``sha256`` in lower-case hex, both of what was read back from the archive; ``location`` is a URI. ``signatures``
+    is what was found when the file was filed, null when nobody was to look.
     """
 
     name: str
@@ -79,10 +81,16 @@ class ManifestFile(ManifestPart, frozen=True):
     document_number: int | None = None
     email: str | None = None
     activity_id: str | None = None
+    signatures: Signatures | None = None
 
 
 class Manifest(ManifestPart, frozen=True, kw_only=True):
-    """What was filed for one envelope, and everything needed to check it."""
+    """
+    What was filed for one envelope, and everything needed to check it.
+
+    ``sealedBy`` is the id of the key whose signature of this file lies beside it, null when there is none: the first
+    16 hex digits of the SHA-256 of the public key's 32 bytes.
+    """
 
     schema: Literal["counterfoil.dev/manifest/v1"] = "counterfoil.dev/manifest/v1"
     envelope: ManifestEnvelope
@@ -91,6 +99,7 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
     files: tuple[ManifestFile, ...]
     tags: dict[str, str] = {}
     extra: dict[str, Any] = {}
+    sealed_by: str | None = None
 
     def encode(self) -> bytes:
         """Return it as JSON that a person can read too, in UTF-8."""

@@ -19,6 +19,7 @@ from counterfoil.archives.door import TEMPORARY_PREFIX
 
 MANIFEST_NAME = "counterfoil.json"
 HASHES_NAME = "counterfoil.sha256"
+SEAL_NAME = f"{MANIFEST_NAME}.sig"
 
 SEGMENT_LIMIT = 255
 """Bytes of UTF-8 in one segment: the limit of ext4, XFS, SMB and others."""
@@ -54,7 +55,7 @@ _RESERVED_BY_WINDOWS = frozenset(
     ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
     + [f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"]
 )
-_OWN = frozenset({MANIFEST_NAME, HASHES_NAME})
+_OWN = frozenset({MANIFEST_NAME, HASHES_NAME, SEAL_NAME})
 
 
 class TemplateInvalid(ValueError):

@@ -12,6 +12,7 @@ from counterfoil.archives import tags as tagging
 from counterfoil.archives.names import (
     HASHES_NAME,
     MANIFEST_NAME,
+    SEAL_NAME,
     TAG_PREFIX,
     Names,
     PathTemplate,
@@ -93,6 +94,11 @@ class Plan:
     def hashes_name(self) -> str:
         """Full name of the hash file."""
         return f"{self.folder}/{HASHES_NAME}"
+
+    @property
+    def seal_name(self) -> str:
+        """Full name of the manifest's seal."""
+        return f"{self.folder}/{SEAL_NAME}"
 
     def relative(self, name: str) -> str:
         """Return a full name as it is called from within the envelope's folder."""

@@ -40,6 +40,29 @@ class Tally:
         return self._hash.hexdigest()
 
 
+class Keeper:
+    """Keeps what goes through, if all of it is at most ``limit`` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._room = limit
+        self._kept: list[bytes] = []
+
+    @property
+    def content(self) -> bytes | None:
+        """All of it, None when it was too much."""
+        return b"".join(self._kept) if self._room >= 0 else None
+
+    async def through(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+        """Pass chunks on."""
+        async for chunk in chunks:
+            self._room -= len(chunk)
+            if self._room >= 0:
+                self._kept.append(chunk)
+            else:
+                self._kept.clear()
+            yield chunk
+
+
 class Behind:
     """
     Does blocking work on blocks in a thread, one block behind whoever brings them.

@@ -35,7 +35,7 @@ def test_a_manifest_comes_back_as_it_was_written() -> None:
 
 
 def test_fields_of_a_later_version_are_passed_over() -> None:
-    assert Manifest.decode(json.dumps({**MINIMAL, "sealedBy": "later"}).encode()).envelope.id == "1"
+    assert Manifest.decode(json.dumps({**MINIMAL, "approvedBy": "later"}).encode()).envelope.id == "1"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,36 @@
+"""Keys for seals, as an operator makes them with OpenSSL."""
+
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from counterfoil.archives.seal import Sealer
+
+
+def a_sealer(number: int = 1) -> Sealer:
+    return Sealer(_key(number))
+
+
+def private_pem(number: int = 1) -> bytes:
+    return _key(number).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def public_pem(number: int = 1) -> bytes:
+    return (
+        _key(number)
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+
+
+def key_file(folder: Path, content: bytes) -> Path:
+    path = folder / "key.pem"
+    path.write_bytes(content)
+    return path
+
+
+def _key(number: int) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)
