@@ -43,6 +43,7 @@ from controller.secrets import Secrets
 from controller.sweep import Sweeper
 from controller.watches import handlers, operator_settings, shard_labels
 from counterfoil import __version__
+from counterfoil.allocator import keep_blocks
 from counterfoil.clock import Clock, WallClock
 from counterfoil.cluster import ApiProblem, Cluster, connect
 from counterfoil.esaw.client import make_http
@@ -63,6 +64,7 @@ def main() -> int:
     """Run the controller; return the exit status."""
     settings = load(ControllerSettings, sys.argv[1:], os.environ)
     configure(settings.log_level, settings.log_format)
+    keep_blocks()
     try:
         sealing = Sealing(settings.sealing_keys) if settings.sealing_keys is not None else None
     except SealingKeysInvalid as invalid:
