@@ -53,7 +53,7 @@ def a_letter(**changes: Any) -> Letter:
     """Build a letter."""
     values: dict[str, Any] = {
         "language": Language.GERMAN,
-        "subject": "Prüfung: größer als nötig",
+        "subject": "Prüfung: größer als nötig",  # codespell:ignore als
         "greeting": "Guten Tag,",
         "paragraphs": ("Gruß aus Südtirol",),
         "footer": "Gesendet von Counterfoil.",
@@ -63,7 +63,12 @@ def a_letter(**changes: Any) -> Letter:
 
 def a_problem(cause: str = "failed/NameOccupied/dms", **changes: Any) -> Problem:
     """Build a problem."""
-    values: dict[str, Any] = {"cause": cause, "reason": f"{cause}/{cause}".split("/")[1], "since": NOON, "count": 1}
+    values: dict[str, Any] = {
+        "cause": cause,
+        "reason": f"{cause}/{cause}".split("/")[1],
+        "since": NOON,
+        "count": 1,
+    }
     return Problem(**{**values, **changes})
 
 
