@@ -1,0 +1,47 @@
+"""
+``python -m bench [a|b|c ...]``: measure, and print one report in Markdown; without letters all three.
+
+Each bench is a command of its own, named in the report. Less than six minutes in all.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+
+from bench import machine
+from bench.scene import REPOSITORY
+
+BENCHES = {
+    "a": ("The receiver against a bare client that creates the same objects", "bench.receiver"),
+    "b": ("The controller against a plain script without Kubernetes", "bench.controller"),
+    "c": ("One document of 1 GiB against a plain copy", "bench.transfer"),
+}
+
+
+def main() -> int:
+    """Run the benches that were asked for; the exit status is 0 when all of them ran, whatever they measured."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("letters", nargs="*", metavar="a|b|c", help="which ones (default: all)")
+    letters = parser.parse_args().letters or list(BENCHES)
+    if unknown := set(letters) - set(BENCHES):
+        parser.error(f"there is no bench {', '.join(sorted(unknown))}")
+    print(
+        f"# Bench\n\n{machine.description()}\n\nFigures are medians of the rounds, with the lowest and highest."
+    )
+    return max(_bench(letter) for letter in letters)
+
+
+def _bench(letter: str) -> int:
+    title, module = BENCHES[letter]
+    print(f"\n## ({letter}) {title}\n\n`.venv/bin/python -m {module}`\n", flush=True)
+    started = time.monotonic()
+    status = subprocess.run([sys.executable, "-m", module], cwd=REPOSITORY, check=False).returncode
+    print(f"\nTook {time.monotonic() - started:.0f} s.", flush=True)
+    return 1 if status else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

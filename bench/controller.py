@@ -1,0 +1,176 @@
+"""
+Bench (b): how many small envelopes a second the controller archives, against a plain script.
+
+Before each round the envelopes (three files each) are in eSAW and their events are noted down; then a fresh controller
+starts, and the clock runs from its /readyz to the last ``Succeeded``. The plain script (bench/script.py) is a process of
+its own as well, has as many envelopes at once, makes the same calls to eSAW and does the same to the same folder. Both
+take turns. The API server and etcd share the cores with the controller; what they need for it is told, too.
+
+    .venv/bin/python -m bench.controller [--count 500] [--rounds 3] [--at-once 16]
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from bench.machine import Memory, cpu_seconds
+from bench.scene import REPOSITORY, Samples, Scene, scene
+from bench.script import Done, Job
+from bench.spread import Spread, verdict
+from sandbox.controlplane.processes import run as run_program
+from sandbox.esaw import DocumentSpec
+
+LEAST_RATIO = 0.7
+MOST_WRITES = 4.0
+WRITES = ("create", "update", "patch", "delete")
+LONGEST = 240.0  # seconds for the whole run
+
+
+class Round(Done, frozen=True):
+    """What the controller needed in one round, per event."""
+
+    writes: float
+    """To the API server, whoever makes them."""
+    reads: float
+    """Of single objects."""
+    steady_rate: float
+    """Events a second between the first and the last that succeeded."""
+    cluster_cpu: float
+    """CPU ms of API server and etcd."""
+
+
+# -- The run -----------------------------------------------------------------------------------------------------
+
+
+async def envelopes(play: Scene, count: int) -> list[str]:
+    """Let so many completed envelopes of three files be in eSAW: a document, and the audit trail as PDF and XML."""
+    esaw = play.esaw
+    return [
+        await esaw.control.add_envelope(
+            sender=esaw.sender, documents=[DocumentSpec(name="contract.pdf")], metadata="<contract/>"
+        )
+        for _ in range(count)
+    ]
+
+
+async def plain_round(play: Scene, count: int, at_once: int) -> Done:
+    """Let the plain script do its round."""
+    job = Job(
+        esaw=play.esaw.control.url,
+        token=play.esaw.sender.token,
+        envelopes=await envelopes(play, count),
+        root=str(play.root),
+        at_once=at_once,
+    )
+    finished = await run_program(
+        [sys.executable, "-m", "bench.script"],
+        stdin=msgspec.json.encode(job).decode(),
+        cwd=REPOSITORY,
+    )
+    if finished.code != 0:
+        raise RuntimeError(f"the plain script broke: {finished.err}")
+    await _all_deleted(play, job.envelopes)
+    return msgspec.json.decode(finished.out, type=Done)
+
+
+async def controller_round(play: Scene, count: int, name: str) -> Round:
+    """Let a fresh controller do its round."""
+    ids = await envelopes(play, count)
+    names = await play.note_down(ids)
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(play.succeeded(names))
+        controller = await play.controller(name)
+        cpu, cluster_cpu, started = cpu_seconds(controller.pid), _cluster_cpu(play), time.perf_counter()
+        times = await watching
+    used, memory = cpu_seconds(controller.pid) - cpu, Memory.of(controller.pid)
+    cluster_used = _cluster_cpu(play) - cluster_cpu
+    samples = Samples(await controller.metrics())
+    await controller.stop()
+    await _all_deleted(play, ids)
+    # So that each round finds the same; how little finished events cost is another question.
+    await play.stage.kubectl("delete", "envelopeevents", "--all", "--wait=false")
+    requests = "counterfoil_kubernetes_requests_total"
+    return Round(
+        rate=count / (times[-1] - started),
+        cpu=used * 1000 / count,
+        memory=memory.peak,
+        # What noted the event down is a write, too.
+        writes=1 + samples.total(requests, verb=WRITES) / count,
+        reads=samples.total(requests, verb="get") / count,
+        steady_rate=(count - 1) / (times[-1] - times[0]),
+        cluster_cpu=cluster_used * 1000 / count,
+    )
+
+
+def _cluster_cpu(play: Scene) -> float:
+    return sum(cpu_seconds(pid) for pid in play.stage.plane.pids.values())
+
+
+async def _all_deleted(play: Scene, ids: Sequence[str]) -> None:
+    left = [each for each in ids if await play.esaw.control.exists(each)]
+    if left:
+        raise RuntimeError(f"{len(left)} of {len(ids)} envelopes are still in eSAW")
+
+
+def report(plain: Sequence[Done], ours: Sequence[Round]) -> str:
+    """Return the Markdown, ratios first."""
+    ratio = Spread.of_ratios([each.rate for each in ours], [each.rate for each in plain])
+    cpu = Spread.of_ratios([each.cpu for each in ours], [each.cpu for each in plain])
+    writes = Spread.of(each.writes for each in ours)
+    lines = ["| what | of the plain script | events per s | CPU ms per event | memory at most MiB |"]
+    lines += ["|---|---|---|---|---|"]
+    for name, share, rounds in (("plain script", "1.00", plain), ("controller", ratio.text(2), ours)):
+        rate, spent = Spread.of(each.rate for each in rounds), Spread.of(each.cpu for each in rounds)
+        peak = max(each.memory for each in rounds)
+        lines.append(f"| {name} | {share} | {rate.text(1)} | {spent.text(1)} | {peak:.0f} |")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"- rate: {ratio.median:.2f} of the plain script's; target >= {LEAST_RATIO}: "
+            f"{verdict(ratio.median >= LEAST_RATIO)}",
+            f"- writes to the API server per event, the create included: {writes.text(2)}; "
+            f"target <= {MOST_WRITES:.0f}: {verdict(round(writes.median, 1) <= MOST_WRITES)}",
+            f"- reads of single objects per event: {Spread.of(each.reads for each in ours).text(2)}",
+            f"- CPU: {cpu.text(2)} of the plain script's; API server and etcd need "
+            f"{Spread.of(each.cluster_cpu for each in ours).text(1)} ms per event on the same cores, for the script nothing",
+            f"- from the first `Succeeded` to the last: {Spread.of(each.steady_rate for each in ours).text(1)} "
+            "events per s; the rate above has the start of the watches in it",
+        ]
+    )
+
+
+async def measure(count: int, rounds: int, at_once: int) -> str:
+    """Run it all and return the report."""
+    plain, ours = list[Done](), list[Round]()
+    with tempfile.TemporaryDirectory() as temporary:
+        async with asyncio.timeout(LONGEST), scene(Path(temporary), concurrency=at_once) as play:
+            # The first turn fills caches, and is not counted.
+            await plain_round(play, at_once * 2, at_once)
+            await controller_round(play, at_once * 2, "controller")
+            for turn in range(rounds):
+                plain.append(await plain_round(play, count, at_once))
+                ours.append(await controller_round(play, count, f"controller-{turn}"))
+    return f"{rounds} rounds of {count} envelopes, {at_once} at once\n\n{report(plain, ours)}"
+
+
+def main() -> None:
+    """Read the flags and measure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--at-once", type=int, default=16)
+    chosen = parser.parse_args()
+    print(asyncio.run(measure(chosen.count, chosen.rounds, chosen.at_once)))
+
+
+if __name__ == "__main__":
+    main()

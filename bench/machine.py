@@ -1,0 +1,81 @@
+"""
+The machine that the figures come from, and what a process costs on it: memory from /proc, CPU from psutil.
+"""
+
+import hashlib
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+MIB = 1024 * 1024
+
+
+def description() -> str:
+    """Return the machine as a Markdown list."""
+    cores = f"{len(os.sched_getaffinity(0))} cores ({_cpu_model()})"
+    memory = f"{psutil.virtual_memory().total / 2**30:.0f} GiB of memory"
+    system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    load = f"load before the run: {os.getloadavg()[0]:.1f}"
+    return "\n".join(f"- {line}" for line in (cores, memory, system, load))
+
+
+def sha256_rate(size: int = 256 * MIB) -> float:
+    """Return how many MiB a second one core hashes, in blocks of 1 MiB as archiving does."""
+    block, digest = bytes(MIB), hashlib.sha256()
+    started = time.perf_counter()
+    for _ in range(size // MIB):
+        digest.update(block)
+    return size / MIB / (time.perf_counter() - started)
+
+
+def disk_rates(folder: Path, size: int = 256 * MIB) -> tuple[float, float]:
+    """Return how many MiB a second the disk below a folder takes (until synchronised) and gives back (uncached)."""
+    path, block = folder / "disk-rate", os.urandom(MIB)
+    started = time.perf_counter()
+    with path.open("wb") as file:
+        for _ in range(size // MIB):
+            file.write(block)
+        os.fsync(file.fileno())
+    written = time.perf_counter()
+    with path.open("rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        while file.read(MIB):
+            pass
+    read = time.perf_counter()
+    path.unlink()
+    return size / MIB / (written - started), size / MIB / (read - written)
+
+
+def _cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown CPU")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident memory of a process, in MiB: now, and the most since ``forget_peak``."""
+
+    now: float
+    peak: float
+
+    @classmethod
+    def of(cls, pid: int) -> "Memory":
+        """Read it from the kernel."""
+        text = Path(f"/proc/{pid}/status").read_text()
+        fields = dict(line.split(":", 1) for line in text.splitlines())
+        return cls(*(int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM")))
+
+
+def forget_peak(pid: int) -> None:
+    """Let the kernel note the peak of a process anew. (proc_pid_clear_refs(5))"""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has used so far, its own and the kernel's for it."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system

@@ -1,0 +1,158 @@
+"""
+What measurements play on: the stand-in eSAW as a process of its own, so that its CPU is nobody else's, and a whole
+Counterfoil around it whose events are noted down from here.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import msgspec
+from prometheus_client.parser import text_string_to_metric_families
+
+from counterfoil.cluster import Cluster, connect
+from counterfoil.resources import EnvelopeEvent, envelope_id
+from counterfoil.resources.noting import note
+from sandbox.controlplane.plane import control_plane
+from sandbox.controlplane.ports import free_port
+from sandbox.controlplane.processes import Server
+from sandbox.esaw import StandInControl, User
+from sandbox.stage import Process, Stage, stage
+
+REPOSITORY = Path(__file__).parents[1]
+NAMESPACE = "bench"
+ORGANIZATION = "acme"
+SENDER = "anna"
+ARCHIVE = "dms"
+READY_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Esaw:
+    """The stand-in, and who sends envelopes with it."""
+
+    control: StandInControl
+    sender: User
+    pid: int
+
+
+@asynccontextmanager
+async def separate_esaw(folder: Path) -> AsyncIterator[Esaw]:
+    """Run the stand-in eSAW as a process of its own; its log goes into ``folder``."""
+    port = free_port()
+    server = Server(
+        [sys.executable, "-m", "sandbox.esaw", "--port", port],
+        log=folder / "esaw.log",
+        environment={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    try:
+        async with StandInControl(f"http://127.0.0.1:{port}") as control:
+            async with asyncio.timeout(READY_SECONDS):
+                await _answers(control)
+            anna = await control.add_user(email="anna@example.com", given_name="Anna", surname="Kofler")
+            yield Esaw(control, anna, server.pid)
+    finally:
+        await server.terminate(patience=5)
+
+
+async def _answers(control: StandInControl) -> None:
+    while True:
+        try:
+            await control.organization_id()
+        except httpx.TransportError:
+            await asyncio.sleep(0.05)
+        else:
+            return
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A Counterfoil without a controller; that is what is measured, so each bench starts its own."""
+
+    stage: Stage
+    esaw: Esaw
+    cluster: Cluster
+    """The administrator's."""
+    root: Path
+    """Of the archive."""
+
+    async def note_down(self, envelopes: Iterable[str]) -> set[str]:
+        """Create the events as the receiver would; return their names."""
+        bodies = [
+            note(
+                organization=ORGANIZATION,
+                envelope=envelope_id(each),
+                action="envelopeFinished",
+                sender=SENDER,
+            )
+            for each in envelopes
+        ]
+        for body in bodies:
+            await self.cluster.create_encoded(EnvelopeEvent, msgspec.json.encode(body))
+        return {body["metadata"]["name"] for body in bodies}
+
+    async def succeeded(self, names: set[str]) -> list[float]:
+        """Wait until all of these events succeeded; return when each did (``time.perf_counter``), in order."""
+        pending, times = set(names), list[float]()
+        async for change in self.cluster.follow(EnvelopeEvent, fields="status.phase=Succeeded"):
+            if change.type in {"ADDED", "MODIFIED"} and change.raw["metadata"]["name"] in pending:
+                pending.remove(change.raw["metadata"]["name"])
+                times.append(time.perf_counter())
+            if not pending:
+                break
+        return times
+
+    async def controller(self, name: str) -> Process:
+        """Start a controller that makes one organization as fast as it can be."""
+        return await self.stage.controller(name, log_level="warning")
+
+
+@asynccontextmanager
+async def scene(folder: Path, *, concurrency: int) -> AsyncIterator[Scene]:
+    """Set up a control plane, the stand-in, and one organization that files into ``folder`` / archive."""
+    root = folder / "archive"
+    root.mkdir()
+    async with (
+        control_plane() as plane,
+        separate_esaw(folder) as esaw,
+        connect(namespace=NAMESPACE, kubeconfig=plane.kubeconfig) as cluster,
+    ):
+        await plane.apply_crds()
+        await plane.namespace(NAMESPACE)
+        async with stage(plane, folder, namespace=NAMESPACE) as built:
+            await built.archive(ARCHIVE, filesystem={"root": str(root)}, maxConcurrency=concurrency)
+            await built.organization(
+                ORGANIZATION,
+                archive=ARCHIVE,
+                sender=SENDER,
+                # Not the stage's own stand-in, which lives in this process and stays idle.
+                baseURL=esaw.control.url,
+                limits={"concurrency": concurrency, "perSenderConcurrency": concurrency},
+            )
+            await built.sender(SENDER, esaw.sender, organization=ORGANIZATION)
+            yield Scene(built, esaw, cluster, root)
+
+
+class Samples:
+    """What a process's /metrics said at one moment."""
+
+    def __init__(self, text: str) -> None:
+        self._samples = [
+            sample for family in text_string_to_metric_families(text) for sample in family.samples
+        ]
+
+    def total(self, name: str, **labels: str | Iterable[str]) -> float:
+        """Add up the samples of this name; a label may be told to be one of several values."""
+        wanted = {key: {value} if isinstance(value, str) else set(value) for key, value in labels.items()}
+        return sum(
+            sample.value
+            for sample in self._samples
+            if sample.name == name
+            and all(sample.labels.get(key) in allowed for key, allowed in wanted.items())
+        )

@@ -1,0 +1,42 @@
+"""
+Several rounds of one figure, in one short text: the median, and how far the rounds lie apart.
+"""
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The rounds of one figure."""
+
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Spread":
+        """Take the rounds in any order. Raises ``ValueError`` when there are none."""
+        taken = tuple(values)
+        if not taken:
+            raise ValueError("a figure needs a round")
+        return cls(taken)
+
+    @classmethod
+    def of_ratios(cls, ours: Iterable[float], theirs: Iterable[float]) -> "Spread":
+        """Compare round by round, so that what the machine did in a round meets both sides of its ratio."""
+        return cls.of(one / other for one, other in zip(ours, theirs, strict=True))
+
+    @property
+    def median(self) -> float:
+        """The middle round."""
+        return statistics.median(self.values)
+
+    def text(self, digits: int = 0) -> str:
+        """Return it as ``0.81 (0.78 to 0.85)``."""
+        low, high = min(self.values), max(self.values)
+        return f"{self.median:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def verdict(met: bool) -> str:
+    """Return the word for a target."""
+    return "met" if met else "MISSED"

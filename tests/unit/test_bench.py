@@ -1,0 +1,56 @@
+"""What measurements are made of: spreads, samples of metrics, and the plain script's way to write a file."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from bench.machine import Memory
+from bench.scene import Samples
+from bench.script import write_and_read_back
+from bench.spread import Spread
+
+
+def test_a_spread_tells_the_median_and_how_far_the_rounds_lie_apart() -> None:
+    assert Spread.of([3.0, 1.0, 2.0]).text(1) == "2.0 (1.0 to 3.0)"
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    assert Spread.of_ratios([10.0, 40.0, 9.0], [10.0, 20.0, 10.0]).values == (1.0, 2.0, 0.9)
+
+
+def test_rounds_that_have_no_partner_are_an_error() -> None:
+    with pytest.raises(ValueError, match="longer"):
+        Spread.of_ratios([1.0], [1.0, 2.0])
+
+
+def test_no_rounds_are_no_figure() -> None:
+    with pytest.raises(ValueError, match="a round"):
+        Spread.of([])
+
+
+def test_samples_are_added_up_by_name_and_labels() -> None:
+    samples = Samples(
+        "# TYPE requests counter\n"
+        'requests_total{verb="patch",code="200"} 3\n'
+        'requests_total{verb="patch",code="409"} 1\n'
+        'requests_total{verb="create",code="201"} 5\n'
+        'requests_total{verb="get",code="200"} 7\n'
+    )
+    assert samples.total("requests_total", verb="patch") == 4
+    assert samples.total("requests_total", verb=("patch", "create")) == 9
+    assert samples.total("requests_total", verb="get", code="404") == 0
+
+
+def test_the_plain_script_leaves_a_file_under_its_final_name_only(tmp_path: Path) -> None:
+    path = tmp_path / "envelope" / "Document" / "contract.pdf"
+    sha256 = write_and_read_back(path, b"signed")
+    assert sha256 == hashlib.sha256(b"signed").hexdigest()
+    assert [each.name for each in path.parent.iterdir()] == ["contract.pdf"]
+    assert path.read_bytes() == b"signed"
+
+
+def test_the_memory_of_a_process_is_read_from_the_kernel() -> None:
+    memory = Memory.of(os.getpid())
+    assert 1 < memory.now <= memory.peak
