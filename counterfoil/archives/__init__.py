@@ -2,22 +2,25 @@
 Archives: everything about where documents go and how we know that they are there.
 
 ``plan`` names the files of an envelope, ``filing`` brings them in over a ``Door`` and proves it, ``manifest`` is
-what stays. Each kind of archive is one module with a ``Door`` and one row in ``OPENERS``.
+what stays. Each kind of archive is one module with a ``Door`` and one row in ``OPENERS``; further kinds come with other
+packages by the entry point ``counterfoil.archives`` and are named by ``spec.custom.kind``.
 
 Nothing here talks to eSignAnyWhere or to Kubernetes.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from importlib.metadata import entry_points
 
 from counterfoil.archives.azblob import open_azblob
 from counterfoil.archives.door import Door
 from counterfoil.archives.filesystem import open_filesystem
 from counterfoil.archives.gcs import open_gcs
+from counterfoil.archives.http import open_http
 from counterfoil.archives.s3 import open_s3
 from counterfoil.archives.sftp import open_sftp
 from counterfoil.archives.trouble import SettingsInvalid
 from counterfoil.archives.webdav import open_webdav
-from counterfoil.resources.archive import ArchiveSpec
+from counterfoil.resources.archive import ArchiveSpec, Signatures, Verify
 
 Opener = Callable[[str, ArchiveSpec, Mapping[str, bytes]], Awaitable[Door]]
 
@@ -28,8 +31,15 @@ OPENERS: Mapping[str, Opener] = {
     "gcs": open_gcs,
     "sftp": open_sftp,
     "webdav": open_webdav,
+    "http": open_http,
 }
 """Kind of archive -> what opens it; a new kind is a new row."""
+
+ENTRY_POINTS = "counterfoil.archives"
+"""Group of the entry points by which other packages add kinds: the name of a kind, and an ``Opener``."""
+
+VOUCHING = frozenset({"http", "custom"})
+"""Kinds whose servers can tell the SHA-256 of a file themselves, so that ``verify: Checksum`` means something."""
 
 
 async def open_door(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> Door:
@@ -42,8 +52,43 @@ async def open_door(name: str, spec: ArchiveSpec, credentials: Mapping[str, byte
         kind = spec.kind
     except ValueError as error:
         raise SettingsInvalid(f"Archive/{name}: {error}.") from error
-    if kind not in OPENERS:
+    _check_verify(name, kind, spec)
+    return await _opener(name, kind, spec)(name, spec, credentials)
+
+
+def _opener(name: str, kind: str, spec: ArchiveSpec) -> Opener:
+    if kind in OPENERS:
+        return OPENERS[kind]
+    if spec.custom is None:
         raise SettingsInvalid(
             f"Archive/{name}: archives of kind `{kind}` can't be used in this version; there are {', '.join(OPENERS)}."
         )
-    return await OPENERS[kind](name, spec, credentials)
+    found = entry_points(group=ENTRY_POINTS)
+    if spec.custom.kind not in found.names:
+        raise SettingsInvalid(
+            f"Archive/{name}: no installed package brings archives of kind `{spec.custom.kind}`; there are: "
+            f"{', '.join(sorted(found.names)) or 'none'}. Add the package to the image, or correct spec.custom.kind."
+        )
+    try:
+        opener: Opener = found[spec.custom.kind].load()
+    except (ImportError, AttributeError) as error:
+        raise SettingsInvalid(
+            f"Archive/{name}: the package that brings archives of kind `{spec.custom.kind}` can't be loaded "
+            f"({type(error).__name__})."
+        ) from error
+    return opener
+
+
+def _check_verify(name: str, kind: str, spec: ArchiveSpec) -> None:
+    if spec.verify is not Verify.CHECKSUM:
+        return
+    if kind not in VOUCHING:
+        raise SettingsInvalid(
+            f"Archive/{name}: spec.verify can't be Checksum for `{kind}`, whose servers do not tell the SHA-256 of a file; "
+            f"it can for {' and '.join(sorted(VOUCHING))}. Set it to ReadBack."
+        )
+    if spec.signatures is not Signatures.IGNORE:
+        raise SettingsInvalid(
+            f"Archive/{name}: with spec.verify Checksum nothing is read back, so signatures can't be checked. Set "
+            "spec.signatures to Ignore, or spec.verify to ReadBack."
+        )

@@ -23,6 +23,15 @@ class Absent(Exception):
     """Nothing is stored under this name."""
 
 
+class Vouched(Exception):
+    """Not given back; the server tells size and SHA-256 of what it has instead, and the Archive says that this is to do."""
+
+    def __init__(self, size: int, sha256: str) -> None:
+        super().__init__("the server vouches for this file")
+        self.size = size
+        self.sha256 = sha256
+
+
 @dataclass(frozen=True)
 class Entry:
     """One stored file. ``size`` in bytes; ``sha256`` (lower-case hex) only if the server itself vouches for it."""
@@ -60,7 +69,11 @@ class Door(Protocol):
         ...
 
     def read(self, name: str) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes of a file, from the store itself rather than a cache where it can; raises ``Absent``."""
+        """
+        Yield the bytes of a file, from the store itself rather than a cache where it can.
+
+        Raises ``Absent``, and instead of the first byte ``Vouched``, if ``spec.verify`` is ``Checksum``.
+        """
         ...
 
     async def discard(self, name: str) -> None:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from counterfoil.archives.door import Absent, Door
+from counterfoil.archives.door import Absent, Door, Vouched
 from counterfoil.archives.manifest import (
     MANIFEST_LIMIT,
     Manifest,
@@ -254,6 +254,10 @@ async def _stored(door: Door, name: str, keeper: Keeper | None = None) -> tuple[
                 return await _drained(kept)
     except Absent:
         return None
+    except Vouched as word:
+        if keeper is not None:
+            keeper.give_up()
+        return word.size, word.sha256
 
 
 async def _offered(source: Source) -> tuple[int, str]:
@@ -379,13 +383,16 @@ async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
 
 
 async def _small(door: Door, name: str) -> bytes:
-    """Read a small file whole. Raises ``Absent``, and ``ManifestDamaged`` when it is not small."""
+    """Read a small file whole. Raises ``Absent``, also if it is not given back; ``ManifestDamaged`` when it is not small."""
     content = bytearray()
-    async with aclosing(door.read(name)) as stream:
-        async for chunk in stream:
-            content += chunk
-            if len(content) > MANIFEST_LIMIT:
-                raise ManifestDamaged("it is longer than 16 MiB")
+    try:
+        async with aclosing(door.read(name)) as stream:
+            async for chunk in stream:
+                content += chunk
+                if len(content) > MANIFEST_LIMIT:
+                    raise ManifestDamaged("it is longer than 16 MiB")
+    except Vouched:
+        raise Absent from None
     return bytes(content)
 
 

@@ -52,6 +52,11 @@ class Keeper:
         """All of it, None when it was too much."""
         return b"".join(self._kept) if self._room >= 0 else None
 
+    def give_up(self) -> None:
+        """Keep nothing: it does not come through here."""
+        self._room = -1
+        self._kept.clear()
+
     async def through(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
         """Pass chunks on."""
         async for chunk in chunks:

@@ -84,7 +84,7 @@ class Cmis(Part, frozen=True):
 
 
 class HttpMode(StrEnum):
-    """One request for all files, or one per file."""
+    """How a file travels: as a part of a form with its tags, or as a body of its own."""
 
     MULTIPART = "Multipart"
     PER_FILE = "PerFile"
@@ -95,6 +95,14 @@ class Http(Part, frozen=True):
 
     url: str
     mode: HttpMode = HttpMode.PER_FILE
+    credentials_secret_ref: Ref | None = None
+
+
+class Custom(Part, frozen=True):
+    """A kind that another package brings; it knows what its settings mean."""
+
+    kind: str
+    settings: dict[str, str] = {}
     credentials_secret_ref: Ref | None = None
 
 
@@ -133,6 +141,7 @@ class ArchiveSpec(Part, frozen=True):
     sftp: Sftp | None = None
     cmis: Cmis | None = None
     http: Http | None = None
+    custom: Custom | None = None
     path: str = DEFAULT_PATH
     tags: dict[str, TagRule] = {}
     verify: Verify = Verify.READ_BACK
@@ -157,7 +166,7 @@ class ArchiveSpec(Part, frozen=True):
         return ref
 
 
-KINDS = ("filesystem", "s3", "azblob", "gcs", "webdav", "sftp", "cmis", "http")
+KINDS = ("filesystem", "s3", "azblob", "gcs", "webdav", "sftp", "cmis", "http", "custom")
 
 
 class ArchiveStatus(Part, frozen=True):

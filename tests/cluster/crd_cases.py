@@ -491,6 +491,7 @@ KINDS: Mapping[str, Raw] = {
     },
     "cmis": {"url": "https://dms.acme.example/cmis", "repositoryId": "r"},
     "http": {"url": "https://dms.acme.example/inbox"},
+    "custom": {"kind": "acme-dms"},
 }
 
 
@@ -506,7 +507,7 @@ ARCHIVES = [
     Rule(
         kind=Archive,
         at="spec",
-        says="set exactly one of filesystem, s3, azblob, gcs, webdav, sftp, cmis and http",
+        says="set exactly one of filesystem, s3, azblob, gcs, webdav, sftp, cmis, http and custom",
         accepted={kind: spec(**{kind: settings}) for kind, settings in KINDS.items()},
         refused={
             "none": {"spec": {"verify": "ReadBack"}},

@@ -184,6 +184,7 @@ def test_an_archive_knows_its_kind(kind: str) -> None:
         "sftp": {"host": "a"},
         "cmis": {"url": "https://a", "repositoryId": "r"},
         "http": {"url": "https://a"},
+        "custom": {"kind": "acme-dms"},
     }
     archive = Archive.parse(raw(Archive) | {"spec": {kind: settings[kind]}})
     assert archive.spec.kind == kind

@@ -78,7 +78,7 @@ class Wire:
         try:
             while piece := await reader.read(PIECE):
                 if self._spent(len(piece)):
-                    self.cuts += 1
+                    self.cuts += self._server is not None
                     self.cut()
                     return
                 writer.write(piece)

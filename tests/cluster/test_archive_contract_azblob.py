@@ -1,0 +1,113 @@
+"""
+The contract of archives, for a container of Azure Blob Storage, at Microsoft's own local server.
+"""
+
+import base64
+import secrets
+from collections.abc import AsyncIterator
+
+import pytest
+
+from counterfoil.archives import open_door
+from counterfoil.archives.contract import (
+    Ground,
+    ListingContract,
+    PermissionContract,
+    RootContract,
+    WireContract,
+)
+from counterfoil.archives.door import Door
+from counterfoil.archives.trouble import ArchiveRefused, SettingsInvalid
+from counterfoil.resources.archive import ArchiveSpec, AzureBlob, TagRule
+from counterfoil.resources.base import Ref
+from sandbox.azurite import ACCOUNT, KEY, Azurite, azurite
+from tests.cluster.archive_grounds import refusing
+
+CREDENTIALS = {"accountName": ACCOUNT.encode(), "accountKey": f"{KEY}\n".encode()}
+DENIED = b"<Error><Code>AuthorizationPermissionMismatch</Code></Error>"
+AUTHENTICATION = b"<Error><Code>AuthenticationFailed</Code></Error>"
+
+
+@pytest.fixture(scope="module")
+async def server() -> AsyncIterator[Azurite]:
+    async with azurite() as running:
+        yield running
+
+
+class TestAzureBlob(ListingContract, WireContract, RootContract, PermissionContract):
+    @pytest.fixture
+    async def ground(self, server: Azurite) -> Ground:
+        container = f"c{secrets.token_hex(6)}"
+        await server.make_container(container)
+        return Ground(
+            a_spec(server.url, container),
+            {**CREDENTIALS, "accountKey": KEY.encode()},
+            address=("127.0.0.1", server.port),
+            reroute=lambda port: a_spec(f"http://127.0.0.1:{port}/{ACCOUNT}", container),
+        )
+
+    @pytest.fixture
+    async def rootless(self, server: Azurite) -> Door:
+        return await open_door("dms", a_spec(server.url, "nowhere"), CREDENTIALS)
+
+    @pytest.fixture
+    async def forbidden(self, server: Azurite, ground: Ground) -> AsyncIterator[Door]:
+        assert ground.spec.azblob is not None
+        async with refusing(server.url.removesuffix(f"/{ACCOUNT}"), {"PUT"}, 403, DENIED) as url:
+            spec = a_spec(f"{url}/{ACCOUNT}", ground.spec.azblob.container)
+            yield await open_door("dms", spec, CREDENTIALS)
+
+
+async def test_a_wrong_key_is_told_as_azure_answers(server: Azurite) -> None:
+    # Azurite answers AuthorizationFailure; Azure itself AuthenticationFailed.
+    async with refusing(server.url.removesuffix(f"/{ACCOUNT}"), {"PUT"}, 403, AUTHENTICATION) as url:
+        wrong = {**CREDENTIALS, "accountKey": base64.b64encode(b"x" * 64)}
+        door = await open_door("dms", a_spec(f"{url}/{ACCOUNT}", "contracts"), wrong)
+        with pytest.raises(ArchiveRefused) as trouble:
+            await door.probe()
+
+    assert trouble.value.reason == "ArchiveCredentialsRejected"
+    assert trouble.value.message == (
+        f"Archive/dms: Azure Blob Storage, account `{ACCOUNT}` does not accept the key in Secret `azure` "
+        "(Azure answered 403 AuthenticationFailed). Give a valid one."
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "has no `accountName`"),
+        ({"accountName": b"acme"}, "has no `accountKey`"),
+        (
+            {"accountName": b"acme", "accountKey": b"no base64!"},
+            "`accountKey` in Secret `azure` can't be used",
+        ),
+    ],
+)
+async def test_a_secret_that_can_not_work_is_told(given: dict[str, bytes], says: str) -> None:
+    with pytest.raises(SettingsInvalid, match=says):
+        await open_door("dms", a_spec("http://127.0.0.1:1/acme", "contracts"), given)
+
+
+async def test_without_a_secret_the_endpoint_names_the_account() -> None:
+    endpoint = "https://acme.blob.core.windows.net"
+    door = await open_door("dms", ArchiveSpec(azblob=AzureBlob(container="contracts", endpoint=endpoint)), {})
+
+    assert door.location("a/b.pdf") == "https://acme.blob.core.windows.net/contracts/a/b.pdf"
+    with pytest.raises(SettingsInvalid, match=r"spec\.azblob\.endpoint must name the account"):
+        await open_door("dms", ArchiveSpec(azblob=AzureBlob(container="contracts")), {})
+
+
+async def test_more_tags_than_azure_takes_are_refused() -> None:
+    spec = ArchiveSpec(
+        azblob=AzureBlob(container="contracts", endpoint="https://acme.blob.core.windows.net"),
+        tags={f"tag{number}": TagRule(value="x") for number in range(11)},
+    )
+    with pytest.raises(SettingsInvalid, match="at most 10 tags"):
+        await open_door("dms", spec, {})
+
+
+def a_spec(url: str, container: str) -> ArchiveSpec:
+    return ArchiveSpec(
+        azblob=AzureBlob(container=container, endpoint=url, credentials_secret_ref=Ref(name="azure"))
+    )

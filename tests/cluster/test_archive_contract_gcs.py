@@ -1,0 +1,84 @@
+"""
+The contract of archives, for a bucket of Google Cloud Storage.
+
+No server of Google's can be had here. Its XML API, which is what is spoken, is that of S3 but for the signatures, so it
+runs at an S3 server that asks for none.
+"""
+
+import json
+import secrets
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from counterfoil.archives import open_door
+from counterfoil.archives.contract import (
+    Ground,
+    ListingContract,
+    PermissionContract,
+    RootContract,
+    Wire,
+    WireContract,
+)
+from counterfoil.archives.door import Door
+from counterfoil.archives.trouble import SettingsInvalid
+from counterfoil.resources.archive import ArchiveSpec, GoogleCloudStorage
+from counterfoil.resources.base import Ref
+from sandbox.rclone import RcloneServer, serving
+from tests.cluster.archive_grounds import refusing
+
+DENIED = b"<Error><Code>AccessDenied</Code></Error>"
+
+
+@pytest.fixture(scope="module")
+async def server() -> AsyncIterator[RcloneServer]:
+    async with serving("s3") as running:
+        yield running
+
+
+class TestGcs(ListingContract, WireContract, RootContract, PermissionContract):
+    @pytest.fixture
+    async def ground(self, server: RcloneServer) -> Ground:
+        bucket = f"b{secrets.token_hex(6)}"
+        async with httpx.AsyncClient(trust_env=False) as http:
+            (await http.put(f"http://127.0.0.1:{server.port}/{bucket}")).raise_for_status()
+        return Ground(a_spec(bucket), key_for(server.port), address=("127.0.0.1", server.port))
+
+    @pytest.fixture
+    async def far_door(self, ground: Ground, wire: Wire) -> Door:
+        # The address is in the key, not in the spec.
+        return await open_door("dms", ground.spec, key_for(wire.port))
+
+    @pytest.fixture
+    async def rootless(self, server: RcloneServer) -> Door:
+        return await open_door("dms", a_spec("nowhere"), key_for(server.port))
+
+    @pytest.fixture
+    async def forbidden(self, server: RcloneServer, ground: Ground) -> AsyncIterator[Door]:
+        async with refusing(f"http://127.0.0.1:{server.port}", {"PUT", "POST"}, 403, DENIED) as url:
+            yield await open_door("dms", ground.spec, key_for(int(url.rpartition(":")[2])))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "has no `serviceAccountJson`"),
+        ({"serviceAccountJson": b"nonsense"}, "is no JSON"),
+        ({"serviceAccountJson": b"{}"}, "can't be used as it is written"),
+    ],
+)
+async def test_a_secret_that_can_not_work_is_told(given: dict[str, bytes], says: str) -> None:
+    with pytest.raises(SettingsInvalid, match=says):
+        await open_door("dms", a_spec(), given)
+
+
+def a_spec(bucket: str = "contracts") -> ArchiveSpec:
+    return ArchiveSpec(gcs=GoogleCloudStorage(bucket=bucket, credentials_secret_ref=Ref(name="gcs")))
+
+
+def key_for(port: int) -> dict[str, bytes]:
+    """A service account's key that leads to another server and signs nothing."""
+    key = {"gcs_base_url": f"http://127.0.0.1:{port}", "disable_oauth": True}
+    key |= {"client_email": "", "private_key": "", "private_key_id": ""}
+    return {"serviceAccountJson": json.dumps(key).encode()}

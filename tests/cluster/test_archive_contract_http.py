@@ -1,0 +1,164 @@
+"""
+The contract of archives, for a system behind an HTTP endpoint, and what is particular to that.
+"""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from counterfoil.archives import open_door
+from counterfoil.archives.contract import (
+    FilingContract,
+    FullContract,
+    Ground,
+    LoginContract,
+    PermissionContract,
+    RootContract,
+    WireContract,
+)
+from counterfoil.archives.door import Door
+from counterfoil.archives.filing import deposit
+from counterfoil.archives.trouble import ArchiveRefused, Occupied, SettingsInvalid
+from counterfoil.resources.archive import ArchiveSpec, Http, HttpMode, Signatures, Verify
+from counterfoil.resources.base import Ref
+from sandbox.dms import DocumentSystem, document_system
+from tests.cluster.archive_grounds import refusing
+from tests.unit.archive_parts import SourceCut, a_plan, a_source, content, once
+
+
+@pytest.fixture
+async def system() -> AsyncIterator[DocumentSystem]:
+    async with document_system() as running:
+        yield running
+
+
+class TestHttp(FilingContract, WireContract, LoginContract, RootContract, FullContract, PermissionContract):
+    @pytest.fixture
+    async def ground(self, system: DocumentSystem) -> Ground:
+        return Ground(
+            a_spec(system.url),
+            login_of(system),
+            address=("127.0.0.1", system.port),
+            reroute=lambda port: a_spec(f"http://127.0.0.1:{port}/inbox"),
+        )
+
+    @pytest.fixture
+    async def stranger(self, system: DocumentSystem) -> Door:
+        return await open_door(
+            "dms", a_spec(system.url), {**login_of(system), "signingSecret": b"whsec_V1JPTkc="}
+        )
+
+    @pytest.fixture
+    async def rootless(self, system: DocumentSystem) -> Door:
+        return await open_door("dms", a_spec(f"http://127.0.0.1:{system.port}/nowhere"), login_of(system))
+
+    @pytest.fixture
+    async def full(self, system: DocumentSystem) -> AsyncIterator[Door]:
+        async with refusing(f"http://127.0.0.1:{system.port}", {"POST"}, 507) as url:
+            yield await open_door("dms", a_spec(f"{url}/inbox"), login_of(system))
+
+    @pytest.fixture
+    async def forbidden(self, system: DocumentSystem) -> AsyncIterator[Door]:
+        async with refusing(f"http://127.0.0.1:{system.port}", {"POST"}, 403) as url:
+            yield await open_door("dms", a_spec(f"{url}/inbox"), login_of(system))
+
+
+@pytest.mark.parametrize("size", [0, 1, 5_000_001])
+async def test_a_form_brings_a_file_of_any_size(system: DocumentSystem, size: int) -> None:
+    door = await open_door("dms", a_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
+    file = a_plan().files[0]
+
+    deposited = await deposit(door, file, a_source(content(size)), tags={"customer": "c"})
+
+    assert deposited.written
+    assert system.filed[file.name].place.read_bytes() == content(size)
+
+
+async def test_a_form_that_breaks_off_is_not_filed(system: DocumentSystem) -> None:
+    door = await open_door("dms", a_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
+
+    with pytest.raises(SourceCut):
+        await deposit(door, a_plan().files[0], a_source(content(3_000_000), cut_at=1_000_000), tags={})
+
+    assert system.filed == {}
+
+
+async def test_a_form_has_name_and_tags_as_fields(system: DocumentSystem) -> None:
+    door = await open_door("dms", a_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
+
+    await door.put("a/ü.pdf", once(b"x"), tags={"customer": "Müller & Söhne"}, content_type="application/pdf")
+
+    stored = system.filed["a/ü.pdf"]
+    assert stored.fields == {"name": "a/ü.pdf", "tags.customer": "Müller & Söhne"}
+    assert stored.tags == {"customer": "Müller & Söhne"}
+
+
+async def test_a_file_that_is_sent_again_has_the_same_key(system: DocumentSystem) -> None:
+    keys = []
+    for data in (b"old", b"new"):
+        door = await open_door("dms", a_spec(system.url), login_of(system))
+        await door.put("a/b.pdf", once(data), tags={}, content_type=None)
+        keys.append(system.filed["a/b.pdf"].key)
+
+    assert keys[0] == keys[1]
+    assert system.filed["a/b.pdf"].size == 3
+
+
+async def test_a_name_that_the_system_gave_to_another_is_occupied(system: DocumentSystem) -> None:
+    door = await open_door("dms", a_spec(system.url), login_of(system))
+    await door.put("a/b.pdf", once(b"theirs"), tags={}, content_type=None)
+    system.filed["a/b.pdf"].key = "somebody else's"
+
+    with pytest.raises(Occupied, match="is there already"):
+        await door.put("a/b.pdf", once(b"ours"), tags={}, content_type=None)
+
+
+async def test_a_system_that_gives_nothing_back_can_vouch_for_what_it_has() -> None:
+    async with document_system(gives=False) as system:
+        spec = a_spec(system.url, verify=Verify.CHECKSUM, signatures=Signatures.IGNORE)
+        door = await open_door("dms", spec, login_of(system))
+        file = a_plan().files[0]
+
+        deposited = await deposit(door, file, a_source(content(3_000_000)), tags={})
+
+        assert deposited.written
+        assert deposited.content is None
+        assert system.filed[file.name].sha256 == deposited.sha256
+
+
+async def test_a_system_that_gives_nothing_back_is_told_when_it_has_to() -> None:
+    async with document_system(gives=False) as system:
+        door = await open_door("dms", a_spec(system.url), login_of(system))
+
+        with pytest.raises(ArchiveRefused, match="does not give back what it was given") as trouble:
+            await deposit(door, a_plan().files[0], a_source(content(1000)), tags={})
+
+    assert trouble.value.reason == "ArchiveLacksFeature"
+
+
+async def test_checksum_and_signatures_do_not_go_together(system: DocumentSystem) -> None:
+    with pytest.raises(SettingsInvalid, match=r"spec\.signatures to Ignore"):
+        await open_door("dms", a_spec(system.url, verify=Verify.CHECKSUM), login_of(system))
+
+
+async def test_a_signing_secret_that_is_none_is_refused(system: DocumentSystem) -> None:
+    with pytest.raises(SettingsInvalid, match="base64 behind `whsec_`"):
+        await open_door("dms", a_spec(system.url), {"signingSecret": b"whsec_%%%"})
+
+
+def a_spec(
+    url: str,
+    *,
+    mode: HttpMode = HttpMode.PER_FILE,
+    verify: Verify = Verify.READ_BACK,
+    signatures: Signatures = Signatures.REPORT,
+) -> ArchiveSpec:
+    return ArchiveSpec(
+        http=Http(url=url, mode=mode, credentials_secret_ref=Ref(name="dms")),
+        verify=verify,
+        signatures=signatures,
+    )
+
+
+def login_of(system: DocumentSystem) -> dict[str, bytes]:
+    return {"signingSecret": system.signing_secret.encode(), "bearerToken": system.token.encode()}
