@@ -69,18 +69,24 @@ class Driver:
             return await self._conclude(event, event.status, _phase_of(event), organization)
         phase = _phase_of(event)
         event, seated = await self._seat(event, organization)
+        if seated is None:
+            return event
         if isinstance(seated, Seated):
             return await self._climb(event, seated, phase)
         return await self._conclude(event, event.status, phase, seated)
 
     async def _seat(
         self, event: EnvelopeEvent, organization: Organization
-    ) -> tuple[EnvelopeEvent, Seated | Outcome]:
+    ) -> tuple[EnvelopeEvent, Seated | Outcome | None]:
+        """Return what a run needs, or why there is none; None: the event is to queue anew, among its sender's."""
         try:
             sender = await self.reception.sender(event, organization)
             if not isinstance(sender, Sender):
                 return event, sender
-            event = await self._labelled(event, sender)
+            labelled = await self._labelled(event, sender)
+            if labelled is not event:
+                # It came up as one of an unknown sender or of another one, so that the limits were not its own.
+                return labelled, None
             return event, await self.reception.seat(event, organization, sender)
         except Exception as problem:
             return event, self._judged(problem, _phase_of(event))

@@ -25,7 +25,7 @@ from counterfoil.resources import (
     is_true,
 )
 from tests.builders import ENVELOPE, EventBuilder, a_sender, an_event, an_organization
-from tests.unit.fake_desk import AnEnvelope, an_archive
+from tests.unit.fake_desk import AnEnvelope, AnExaminer, an_archive
 from tests.unit.fake_manager import Scene as Base
 from tests.unit.fake_manager import turns
 from tests.unit.test_organizations import AnEsaw, OneEsaw
@@ -46,7 +46,9 @@ class EsawOfOne(AnEsaw):
 class Scene:
     """An event, and all that the driver needs, with a real archive on the disk."""
 
-    def __init__(self, folder: Path, builder: EventBuilder | None = None, **spec: Any) -> None:
+    def __init__(
+        self, folder: Path, builder: EventBuilder | None = None, *, noted: str = "anna", **spec: Any
+    ) -> None:
         base = Base()
         self.root = folder
         self.clock, self.cluster, self.office, self.metrics = (
@@ -55,7 +57,8 @@ class Scene:
             base.office,
             base.metrics,
         )
-        self.event = (builder or an_event()).labelled(SENDER_LABEL, "anna").build()
+        builder = builder or an_event()
+        self.event = (builder.labelled(SENDER_LABEL, noted) if noted else builder).build()
         self.envelope = AnEnvelope()
         self.organization = an_organization(**spec)
         for each in (
@@ -81,6 +84,7 @@ class Scene:
                 doors=Doors(self.cluster, secrets, self.clock, self.metrics),
                 esaws=OneEsaw(EsawOfOne(self.envelope)),
                 clock=self.clock,
+                notary=Notary(AnExaminer(), None),
             ),
             keyring=self.keyring,
             clerk=Clerk(self.cluster, sleep=self.clock.sleep),
@@ -133,6 +137,19 @@ async def test_the_happy_path_takes_three_writes_and_nothing_is_told_twice(scene
         assert is_true(after.status.conditions, each)
     assert scene.envelope.exchange.deleted == [ENVELOPE]
     assert await scene.told() == []
+
+
+@pytest.mark.parametrize("noted", ["", "ben"])
+async def test_an_event_whose_sender_is_found_out_queues_anew_among_those_of_its_sender(
+    tmp_path: Path, noted: str
+) -> None:
+    """Else all events of senders who consented would share the room of one, and wait for each other."""
+    scene = Scene(tmp_path, an_event(), noted=noted)
+    once = await scene.drive()
+    assert once.metadata.labels[SENDER_LABEL] == "anna"
+    assert once.status.phase is Phase.PENDING
+    assert scene.envelope.asked == []
+    assert (await scene.drive()).status.phase is Phase.SUCCEEDED
 
 
 async def test_that_everything_is_archived_is_stored_before_the_envelope_is_deleted(scene: Scene) -> None:
@@ -225,7 +242,7 @@ async def test_a_parked_event_is_labelled_with_whose_key_it_waits_for(tmp_path: 
     scene = Scene(tmp_path)
     scene.cluster.edit(EnvelopeEvent, scene.event.name, {"metadata": {"labels": {SENDER_LABEL: None}}})
     del scene.cluster.secrets["anna-key"]
-    after = await scene.drive()
+    after = await scene.drive(2)
     assert (after.status.phase, after.status.reason) == (Phase.AWAITING_CONSENT, "KeyMissing")
     assert after.metadata.labels[SENDER_LABEL] == "anna"
 
