@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 from collections.abc import Coroutine
+from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -28,6 +29,7 @@ from controller.driver import Driver
 from controller.esaws import Esaws
 from controller.keyring import Keyring
 from controller.manager import Manager
+from controller.notary import Notary
 from controller.notify.dispatch import Dispatch
 from controller.notify.due import Patience
 from controller.notify.notes import Notes
@@ -44,6 +46,7 @@ from controller.sweep import Sweeper
 from controller.watches import handlers, operator_settings, shard_labels
 from counterfoil import __version__
 from counterfoil.allocator import keep_blocks
+from counterfoil.archives.seal import Sealer, SealKeyInvalid
 from counterfoil.clock import Clock, WallClock
 from counterfoil.cluster import ApiProblem, Cluster, connect
 from counterfoil.esaw.client import make_http
@@ -53,6 +56,7 @@ from counterfoil.metrics import Metrics
 from counterfoil.resources import Sender
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import ControllerSettings, load
+from counterfoil.signatures.examiners import Examiners
 
 _log = logging.getLogger("controller")
 
@@ -67,20 +71,26 @@ def main() -> int:
     keep_blocks()
     try:
         sealing = Sealing(settings.sealing_keys) if settings.sealing_keys is not None else None
-    except SealingKeysInvalid as invalid:
+        sealer = Sealer.load(settings.manifest_key) if settings.manifest_key is not None else None
+    except (SealingKeysInvalid, SealKeyInvalid) as invalid:
         _log.critical("the controller can't start: %s", invalid)
         return 1
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(settings, sealing))
+        return runner.run(run(settings, sealing, sealer))
 
 
-async def run(settings: ControllerSettings, sealing: Sealing | None) -> int:
+async def run(settings: ControllerSettings, sealing: Sealing | None, sealer: Sealer | None) -> int:
     """Run until SIGTERM or SIGINT; return the exit status."""
     metrics = Metrics(CollectorRegistry(), version=__version__)
     observe = partial(_count_request, metrics)
-    async with connect(namespace=settings.namespace, observe=observe) as cluster, make_http() as http:
+    async with (
+        connect(namespace=settings.namespace, observe=observe) as cluster,
+        make_http() as http,
+        aclosing(Examiners()) as examiners,
+    ):
         esaws = Esaws(http, WallClock(), partial(_count_esaw, metrics))
-        manager, background = assemble(settings, cluster, esaws, metrics, sealing)
+        notary = Notary(examiners, sealer)
+        manager, background = assemble(settings, cluster, esaws, metrics, sealing=sealing, notary=notary)
         try:
             await manager.load(cluster)
         except ApiProblem as problem:
@@ -98,7 +108,13 @@ async def run(settings: ControllerSettings, sealing: Sealing | None) -> int:
 
 
 def assemble(
-    settings: ControllerSettings, cluster: Cluster, esaws: Esaws, metrics: Metrics, sealing: Sealing | None
+    settings: ControllerSettings,
+    cluster: Cluster,
+    esaws: Esaws,
+    metrics: Metrics,
+    *,
+    sealing: Sealing | None,
+    notary: Notary,
 ) -> tuple[Manager, list[Coroutine[Any, Any, None]]]:
     """Build everything; return the manager and what has to run beside kopf."""
     clock = WallClock()
@@ -113,7 +129,13 @@ def assemble(
         cluster=cluster,
         office=office,
         reception=Reception(
-            cluster=cluster, office=office, keyring=keyring, doors=doors, esaws=esaws, clock=clock
+            cluster=cluster,
+            office=office,
+            keyring=keyring,
+            doors=doors,
+            esaws=esaws,
+            clock=clock,
+            notary=notary,
         ),
         keyring=keyring,
         clerk=clerk,

@@ -15,6 +15,8 @@ _ARCHIVE = frozenset(
         "NameOccupied",
         "PathTooLong",
         "SettingsInvalid",
+        "SignatureBroken",
+        "SignaturesUnchecked",
         "StoredWrong",
         "SymbolicLink",
         "TagMissing",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 
+from controller.notary import Notary
 from counterfoil.archives.door import Door
 from counterfoil.archives.plan import ActionFacts, EnvelopeFacts, FileFacts, Plan, make_plan
 from counterfoil.clock import Clock
@@ -37,6 +38,7 @@ class Desk:
     door: Door
     esaw: EsawUser
     clock: Clock
+    notary: Notary
     archived_bytes: Callable[[int], None]
     """Is told of every file that was filed, with its bytes."""
     _envelope: EnvelopeAnswer | None = field(default=None, init=False)

@@ -9,6 +9,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from counterfoil.resources import ArchivedIn, EnvelopeSeen, FiledDocument, Phase
+from counterfoil.resources.conditions import Truth
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """A condition that says something on the side; it does not decide how the event goes on."""
+
+    type: str
+    status: Truth
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +29,7 @@ class Facts:
     envelope: EnvelopeSeen | None = None
     documents: tuple[FiledDocument, ...] | None = None
     archive: ArchivedIn | None = None
+    noticed: Noticed | None = None
 
 
 @dataclass(frozen=True)

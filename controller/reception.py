@@ -13,6 +13,7 @@ from controller.desk import Desk
 from controller.doors import Doors
 from controller.esaws import Esaws
 from controller.keyring import Keyring, KeyUnusable
+from controller.notary import Notary
 from controller.office import Office
 from controller.outcomes import Fail, Hold, NeedConsent, Outcome, Skip, Wait
 from counterfoil.archives.trouble import ArchiveTrouble
@@ -53,7 +54,7 @@ class Reception:
     """Looks up everything that a run needs."""
 
     def __init__(
-        self, *, cluster: Cluster, office: Office, keyring: Keyring, doors: Doors, esaws: Esaws, clock: Clock
+        self, *, cluster: Cluster, office: Office, keyring: Keyring, doors: Doors, esaws: Esaws, clock: Clock, notary: Notary
     ) -> None:
         self._cluster = cluster
         self._office = office
@@ -61,6 +62,7 @@ class Reception:
         self._doors = doors
         self._esaws = esaws
         self._clock = clock
+        self._notary = notary
 
     async def sender(self, event: EnvelopeEvent, organization: Organization) -> Sender | Outcome:
         """Return who sent the envelope: the one its Envelope names, else the organization's default."""
@@ -129,6 +131,7 @@ class Reception:
             door=door,
             esaw=esaw.as_user(token),
             clock=self._clock,
+            notary=self._notary,
             archived_bytes=partial(self._doors.filed, archive.name),
         )
         return Seated(desk, token)

@@ -65,7 +65,7 @@ def after(
     status: EnvelopeEventStatus, phase: Phase, outcome: Outcome, at: Circumstances
 ) -> EnvelopeEventStatus:
     """Return the status after ``phase`` ended with ``outcome``."""
-    learned = _with_facts(status, outcome)
+    learned = _with_facts(status, outcome, at)
     match outcome:
         case Done():
             return _done(learned, phase, outcome, at)
@@ -90,13 +90,25 @@ def after(
             return _final(learned, Phase.FAILED, phase, outcome, at)
 
 
-def _with_facts(status: EnvelopeEventStatus, outcome: Outcome) -> EnvelopeEventStatus:
+def _with_facts(status: EnvelopeEventStatus, outcome: Outcome, at: Circumstances) -> EnvelopeEventStatus:
     facts = outcome.facts
+    conditions = status.conditions
+    if (aside := facts.noticed) is not None:
+        conditions = with_condition(
+            conditions,
+            aside.type,
+            aside.status,
+            reason=aside.reason,
+            message=aside.message,
+            now=at.now,
+            generation=at.generation,
+        )
     return msgspec.structs.replace(
         status,
         envelope=status.envelope if facts.envelope is None else facts.envelope,
         documents=status.documents if facts.documents is None else facts.documents,
         archive=status.archive if facts.archive is None else facts.archive,
+        conditions=conditions,
     )
 
 

@@ -182,6 +182,13 @@ class ControllerSettings(CommonSettings):
     """Events that this process works on at once, over all organizations. Each needs up to 16 MiB of memory while
     it moves a large document. The limits of each Organization, Sender and Archive hold besides."""
 
+    manifest_key: Path | None = field(
+        default=None, metadata=like("/etc/counterfoil/manifest-key/private.pem")
+    )
+    """File with an Ed25519 private key in PEM form that every manifest is sealed with: its signature is filed as
+    counterfoil.json.sig beside it. Who has the public key can tell years later that nobody else wrote the manifest.
+    Not set: manifests are not sealed."""
+
     callback_url: str | None = field(default=None, metadata=like("https://callbacks.example.com"))
     """Address under which eSignAnyWhere reaches the receiver, for the URLs in each Organization's status.
     Not set: spec.oauth.publicURL of the Organization, else a placeholder."""

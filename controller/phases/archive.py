@@ -9,18 +9,23 @@ It does not decide whether to archive (validate does), nor when to try again (th
 anything in eSAW (only ``clean`` can).
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
 
 from controller.desk import Desk, PartlyDone
-from controller.outcomes import Done, Facts, Fail, Outcome, Wait
+from controller.notary import is_looked_into, noticed
+from controller.outcomes import Done, Facts, Fail, Noticed, Outcome, Wait
 from controller.phases.missing import is_missing, was_deleted
 from counterfoil.archives import filing
 from counterfoil.archives.manifest import ManifestFile
-from counterfoil.archives.plan import Plan
+from counterfoil.archives.plan import Plan, PlannedFile
 from counterfoil.esaw.problems import Answered
 from counterfoil.resources import ArchivedIn, EnvelopeEvent, EnvelopeStatus, FiledDocument, Phase, Ref
+from counterfoil.resources.archive import Signatures as Policy
+from counterfoil.signatures.findings import Signatures
 
 
 async def archive(event: EnvelopeEvent, at: Desk) -> Outcome:
@@ -44,7 +49,10 @@ async def _archive(event: EnvelopeEvent, at: Desk) -> Outcome:
             "The files of the envelope or their names in the archive are others than were claimed; they are listed anew.",
             undoes=Phase.COLLECTING,
         )
-    documents = await _already_there(event, plan, at) or await _file_all(event, plan, at)
+    filed = await _already_there(event, plan, at) or await _file_all(event, plan, at)
+    documents, aside = filed.documents, noticed(plan.files, filed.signatures)
+    if at.archive.spec.signatures is Policy.REQUIRE and aside is not None and aside.status != "True":
+        return _refused(aside, documents, at)
     manifest = await filing.conclude(
         at.door,
         plan,
@@ -52,18 +60,30 @@ async def _archive(event: EnvelopeEvent, at: Desk) -> Outcome:
         documents,
         archived_at=at.clock.now(),
         extra=at.manifest_extra(event),
+        signatures=filed.signatures,
+        sealer=at.notary.sealer,
     )
     total = sum(each.size or 0 for each in documents)
     return Done(
         "FilesVerified",
         f"{len(documents)} files with {total} bytes are in Archive/{at.archive.name} and were read back.",
         facts=Facts(
-            documents=documents, archive=ArchivedIn(ref=Ref(name=at.archive.name), manifest=manifest)
+            documents=documents,
+            archive=ArchivedIn(ref=Ref(name=at.archive.name), manifest=manifest),
+            noticed=aside,
         ),
     )
 
 
-async def _already_there(event: EnvelopeEvent, plan: Plan, at: Desk) -> tuple[FiledDocument, ...] | None:
+@dataclass(frozen=True)
+class _Filed:
+    """What lies in the archive, and by file id what was found in the files that were looked into."""
+
+    documents: tuple[FiledDocument, ...]
+    signatures: Mapping[str, Signatures]
+
+
+async def _already_there(event: EnvelopeEvent, plan: Plan, at: Desk) -> _Filed | None:
     """Return what an earlier run filed, if its manifest covers the whole plan, is of this state, and still proves true."""
     mine = [each.location for each in event.status.documents if each.location is not None]
     manifest = await filing.concluded(at.door, plan, event.spec.envelope_id, mine=mine)
@@ -74,18 +94,26 @@ async def _already_there(event: EnvelopeEvent, plan: Plan, at: Desk) -> tuple[Fi
     filed = {each.file_id: _as_document(each) for each in manifest.files}
     if any(planned.facts.file_id not in filed for planned in plan.files):
         return None
-    if await filing.verify(at.door, plan.folder):
+    found = {each.file_id: each.signatures for each in manifest.files if each.signatures is not None}
+    wanted = {planned.facts.file_id for planned in plan.files if _is_looked_into(planned, at)}
+    if not wanted <= found.keys() or await filing.verify(at.door, plan.folder):
         return None
-    return tuple(filed[planned.facts.file_id] for planned in plan.files)
+    return _Filed(
+        tuple(filed[planned.facts.file_id] for planned in plan.files),
+        {file_id: found[file_id] for file_id in wanted},
+    )
 
 
-async def _file_all(event: EnvelopeEvent, plan: Plan, at: Desk) -> tuple[FiledDocument, ...]:
+async def _file_all(event: EnvelopeEvent, plan: Plan, at: Desk) -> _Filed:
     await at.door.sweep_leftovers(plan.folder)
     filed = {each.file_id: each for each in event.status.documents}
+    signatures: dict[str, Signatures] = {}
     for planned in plan.files:
         source = partial(at.esaw.download, planned.facts.file_id)
         try:
             deposited = await filing.deposit(at.door, planned, source, tags=plan.tags)
+            if _is_looked_into(planned, at):
+                signatures[planned.facts.file_id] = await at.notary.look(at.door, planned, deposited)
         except Exception as problem:
             # What was filed so far is worth keeping in the status: it tells the person who looks how far it came.
             raise PartlyDone(tuple(filed.values())) from problem
@@ -94,7 +122,21 @@ async def _file_all(event: EnvelopeEvent, plan: Plan, at: Desk) -> tuple[FiledDo
         filed[planned.facts.file_id] = msgspec.structs.replace(
             filed[planned.facts.file_id], size=deposited.size, sha256=deposited.sha256
         )
-    return tuple(filed.values())
+    return _Filed(tuple(filed.values()), signatures)
+
+
+def _is_looked_into(planned: PlannedFile, at: Desk) -> bool:
+    return at.archive.spec.signatures is not Policy.IGNORE and is_looked_into(planned)
+
+
+def _refused(aside: Noticed, documents: tuple[FiledDocument, ...], at: Desk) -> Fail:
+    unchecked = aside.status == "Unknown"
+    return Fail(
+        "SignaturesUnchecked" if unchecked else "SignatureBroken",
+        f"Archive/{at.archive.name} requires intact signatures. {aside.message} The envelope stays in eSignAnyWhere; its "
+        f"files are in Archive/{at.archive.name}, without a manifest.",
+        facts=Facts(documents=documents, noticed=aside),
+    )
 
 
 def _lost(documents: tuple[FiledDocument, ...], at: Desk) -> Fail:

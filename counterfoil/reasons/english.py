@@ -47,6 +47,18 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "",
         ),
         "FilesVerified": ("Every file is in the archive and was read back.", ""),
+        "SignaturesIntact": ("All signatures in the documents are intact.", ""),
+        "NoSignatures": ("A document has no signature.", ""),
+        "SignatureBroken": (
+            "A signature in a document is broken or, where the Archive requires one, missing.",
+            "The message names the file and what is wrong. Look at it in a PDF reader and ask the sender. To file it as it is, "
+            "set spec.signatures of the Archive to Report.",
+        ),
+        "SignaturesUnchecked": (
+            "The signatures in a document were not checked, most likely because it is larger than 64 MiB.",
+            "The message names the file. Check it by hand. To file it although the Archive requires signatures, set its "
+            "spec.signatures to Report.",
+        ),
         "InProgress": ("The event is on its way.", ""),
         "CleanupDelayed": (
             "The envelope is archived and will be deleted later, as spec.cleanup.after says.",

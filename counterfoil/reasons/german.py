@@ -44,6 +44,18 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
         "StatusAccepted": ("Der Umschlag hat einen Status, der archiviert wird.", ""),
         "FilesListed": ("Die Dateien des Umschlags sind bekannt, ihre Namen im Archiv vorgemerkt.", ""),
         "FilesVerified": ("Jede Datei ist im Archiv und wurde zurückgelesen.", ""),
+        "SignaturesIntact": ("Alle Signaturen in den Dokumenten sind unversehrt.", ""),
+        "NoSignatures": ("Ein Dokument hat keine Signatur.", ""),
+        "SignatureBroken": (
+            "Eine Signatur in einem Dokument ist beschädigt oder fehlt, obwohl das Archive eine verlangt.",
+            "Die Meldung nennt die Datei und was nicht stimmt. Sie in einem PDF-Programm ansehen und den Absender fragen. Um "
+            "sie so abzulegen, wie sie ist, spec.signatures des Archive auf Report setzen.",
+        ),
+        "SignaturesUnchecked": (
+            "Die Signaturen in einem Dokument wurden nicht geprüft, meist weil es größer als 64 MiB ist.",
+            "Die Meldung nennt die Datei. Sie von Hand prüfen. Um sie abzulegen, obwohl das Archive Signaturen verlangt, "
+            "dessen spec.signatures auf Report setzen.",
+        ),
         "InProgress": ("Der Vorgang ist unterwegs.", ""),
         "CleanupDelayed": (
             "Der Umschlag ist archiviert und wird später gelöscht, wie spec.cleanup.after sagt.",

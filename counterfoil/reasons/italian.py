@@ -44,6 +44,18 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
         "StatusAccepted": ("La busta ha uno stato che viene archiviato.", ""),
         "FilesListed": ("I file della busta sono noti e i loro nomi nell'archivio sono riservati.", ""),
         "FilesVerified": ("Ogni file è nell'archivio ed è stato riletto.", ""),
+        "SignaturesIntact": ("Tutte le firme nei documenti sono integre.", ""),
+        "NoSignatures": ("Un documento non ha firme.", ""),
+        "SignatureBroken": (
+            "Una firma in un documento è danneggiata o, dove l'Archive la richiede, manca.",
+            "Il messaggio indica il file e che cosa non va. Guardarlo in un lettore PDF e chiedere al mittente. Per archiviarlo "
+            "così com'è, impostare spec.signatures dell'Archive su Report.",
+        ),
+        "SignaturesUnchecked": (
+            "Le firme in un documento non sono state verificate, di solito perché supera i 64 MiB.",
+            "Il messaggio indica il file. Verificarlo a mano. Per archiviarlo benché l'Archive richieda firme, impostare il suo "
+            "spec.signatures su Report.",
+        ),
         "InProgress": ("L'evento è in lavorazione.", ""),
         "CleanupDelayed": (
             "La busta è archiviata e sarà eliminata più tardi, come dice spec.cleanup.after.",

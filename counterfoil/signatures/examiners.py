@@ -64,7 +64,7 @@ class Examiners:
         async with self._large:
             return await self._examine(chunks, size)
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """End the processes that have nothing to do."""
         while self._idle:
             await self._idle.pop().end()

@@ -5,7 +5,9 @@ from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self, TypeVar
 
 from controller.desk import Desk
+from controller.notary import Notary
 from counterfoil.archives.door import Absent, Entry
+from counterfoil.archives.seal import Sealer
 from counterfoil.esaw import (
     Answered,
     ApiToken,
@@ -19,6 +21,7 @@ from counterfoil.esaw import (
 from counterfoil.esaw.answers import AuditTrail, ListedDocument
 from counterfoil.esaw.exchange import Call, Exchange
 from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Organization
+from counterfoil.signatures.findings import Signatures, State
 from tests.builders import ENVELOPE, AClock, a_sender, an_organization
 
 T = TypeVar("T")
@@ -109,6 +112,20 @@ class AnExchange(Exchange):
         return read(b"")
 
 
+class AnExaminer:
+    """Says the same of every PDF; ``found`` by content has what it says otherwise."""
+
+    def __init__(self) -> None:
+        self.asked: list[bytes] = []
+        self.says = Signatures(state=State.UNSIGNED, detail="it has no signature")
+        self.found: dict[bytes, Signatures] = {}
+
+    async def examine(self, chunks: AsyncIterable[bytes], size: int) -> Signatures:
+        content = b"".join([chunk async for chunk in chunks])
+        self.asked.append(content)
+        return self.found.get(content, self.says)
+
+
 class ADoor:
     """An archive in memory."""
 
@@ -189,6 +206,8 @@ class Scene:
         self.organization: Organization = an_organization(**organization)
         self.archive = an_archive()
         self.counted: list[int] = []
+        self.examiner = AnExaminer()
+        self.sealer: Sealer | None = None
 
     def desk(self, event: EnvelopeEvent) -> Desk:
         return Desk(
@@ -199,6 +218,7 @@ class Scene:
             door=self.door,
             esaw=self.esaw,
             clock=self.clock,
+            notary=Notary(self.examiner, self.sealer),
             archived_bytes=self.counted.append,
         )
 

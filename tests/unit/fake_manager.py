@@ -16,6 +16,7 @@ from controller.driver import Driver
 from controller.esaws import Esaws
 from controller.keyring import Keyring
 from controller.manager import Manager
+from controller.notary import Notary
 from controller.office import Office
 from controller.organizations import Organizations
 from controller.reaper import Reaper
@@ -26,6 +27,7 @@ from counterfoil.metrics import Metrics
 from counterfoil.resources import EnvelopeEvent, Phase, Resource
 from tests.builders import AClock
 from tests.unit.fake_cluster import ACluster
+from tests.unit.fake_desk import AnExaminer
 from tests.unit.test_organizations import AnEsaw, OneEsaw
 
 Drive = Callable[[EnvelopeEvent], EnvelopeEvent]
@@ -83,6 +85,7 @@ class Scene:
                 doors=self.doors,
                 esaws=esaws,
                 clock=self.clock,
+                notary=Notary(AnExaminer(), None),
             ),
             keyring=self.keyring,
             clerk=self.clerk,

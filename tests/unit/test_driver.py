@@ -13,6 +13,7 @@ from controller.clerk import Clerk
 from controller.doors import Doors
 from controller.driver import Driver
 from controller.keyring import Keyring
+from controller.notary import Notary
 from controller.reception import Reception
 from controller.secrets import Secrets
 from counterfoil.cluster import Refused

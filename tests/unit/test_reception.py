@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from controller.doors import Doors
 from controller.esaws import Esaws
 from controller.keyring import Keyring
+from controller.notary import Notary
 from controller.office import Office
 from controller.outcomes import Fail, Hold, NeedConsent, Outcome, Skip, Wait
 from controller.reception import NOTING_SECONDS, Reception, Recorded, Seated
@@ -18,7 +19,7 @@ from counterfoil.metrics import Metrics
 from counterfoil.resources import SENDER_LABEL, Envelope, EnvelopeEvent, Organization, Origin, Sender
 from tests.builders import ENVELOPE, AClock, a_sender, an_event, an_organization
 from tests.unit.fake_cluster import ACluster
-from tests.unit.fake_desk import an_archive
+from tests.unit.fake_desk import AnExaminer, an_archive
 
 KEY = "k" * 66
 
@@ -43,6 +44,7 @@ class Scene:
             doors=self.doors,
             esaws=Esaws(make_http(), self.clock, lambda operation, code, seconds: None),
             clock=self.clock,
+            notary=Notary(AnExaminer(), None),
         )
 
     def organization(self, **spec: Any) -> Organization:

@@ -39,7 +39,7 @@ async def examiners(behaviour: str, *, count: int = 2, seconds: float = 30) -> A
     try:
         yield opened
     finally:
-        await opened.close()
+        await opened.aclose()
 
 
 async def asked(examiners: Examiners, pdf: bytes = b"%PDF") -> Signatures:
@@ -51,7 +51,7 @@ async def test_the_real_one_looks_at_one_pdf_after_another() -> None:
     try:
         states = [(await asked(real, pdf)).state for pdf in (signed(), unsigned(), b"no pdf", signed())]
     finally:
-        await real.close()
+        await real.aclose()
     assert states == [State.INTACT, State.UNSIGNED, State.UNREADABLE, State.INTACT]
 
 
@@ -64,7 +64,7 @@ async def test_the_real_one_has_narrow_limits_and_nothing_of_our_environment() -
         limits = (process / "limits").read_text()
         environment = (process / "environ").read_bytes()
     finally:
-        await real.close()
+        await real.aclose()
     assert environment == b""
     assert limits.split("Max address space")[1].split()[0] == str(256 * 1024 * 1024)
     assert limits.split("Max file size")[1].split()[0] == "0"
