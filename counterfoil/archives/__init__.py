@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import entry_points
 
 from counterfoil.archives.azblob import open_azblob
+from counterfoil.archives.cmis import open_cmis
 from counterfoil.archives.door import Door
 from counterfoil.archives.filesystem import open_filesystem
 from counterfoil.archives.gcs import open_gcs
@@ -31,6 +32,7 @@ OPENERS: Mapping[str, Opener] = {
     "gcs": open_gcs,
     "sftp": open_sftp,
     "webdav": open_webdav,
+    "cmis": open_cmis,
     "http": open_http,
 }
 """Kind of archive -> what opens it; a new kind is a new row."""

@@ -36,6 +36,7 @@ from counterfoil.archives.trouble import (
 from counterfoil.archives.web import (
     ABSENT,
     Answer,
+    Form,
     Site,
     authorization_of,
     checked_url,
@@ -209,9 +210,9 @@ class HttpDoor:
             **self._seal.headers(upload, described.encode()),
         }
         if self._mode is HttpMode.MULTIPART:
-            boundary = secrets.token_hex(16)
-            headers["Content-Type"] = f"multipart/form-data; boundary={boundary}"
-            chunks = _form(boundary, facts, tags, chunks)
+            fields = {"name": facts["name"], **{f"tags.{tag}": value for tag, value in tags.items()}}
+            form = Form(fields, "file", facts["name"].rpartition("/")[2], facts["contentType"])
+            headers["Content-Type"], chunks = form.content_type, form.around(chunks)
         answer = await self._site.upload("POST", self._url, chunks, headers=headers)
         if not answer.is_success:
             raise self._refused(facts["name"], answer.status)
@@ -292,21 +293,6 @@ class HttpDoor:
         return ArchiveRefused(
             "ArchiveLacksFeature", f"{self._site.archive}: {self._site.server} does not {what}. {then}"
         )
-
-
-async def _form(
-    boundary: str, facts: Mapping[str, str], tags: Mapping[str, str], chunks: AsyncIterable[bytes]
-) -> AsyncGenerator[bytes, None]:
-    """Yield a form (RFC 7578): name and tags as fields, then the file."""
-    for name, value in {"name": facts["name"], **{f"tags.{tag}": tags[tag] for tag in tags}}.items():
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n'
-        yield f"{head}Content-Type: text/plain; charset=utf-8\r\n\r\n{value}\r\n".encode()
-    last = facts["name"].rpartition("/")[2].replace('"', "%22")
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{last}"\r\n'
-    yield f"{head}Content-Type: {facts['contentType']}\r\n\r\n".encode()
-    async for chunk in chunks:
-        yield chunk
-    yield f"\r\n--{boundary}--\r\n".encode()
 
 
 def _message(kind: str) -> str:

@@ -7,6 +7,7 @@ unchanged, and is never taken for a fault of the site. Nothing is sent twice: tr
 """
 
 import base64
+import secrets
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -245,6 +246,33 @@ VERDICTS: tuple[tuple[frozenset[int], type[ArchiveUnavailable | ArchiveRefused],
 )
 
 
+class Form:
+    """A form (RFC 7578) with some fields and then one file, which is not known before it is sent."""
+
+    def __init__(self, fields: Mapping[str, str], part: str, file_name: str, content_type: str) -> None:
+        self._boundary = secrets.token_hex(16)
+        self._fields = fields
+        self._head = (
+            f'--{self._boundary}\r\nContent-Disposition: form-data; name="{part}"; filename="{_quoted(file_name)}"\r\n'
+            f"Content-Type: {content_type}\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+        )
+
+    @property
+    def content_type(self) -> str:
+        """The header that goes with it."""
+        return f"multipart/form-data; boundary={self._boundary}"
+
+    async def around(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+        """Yield the form with these chunks as its file."""
+        for name, value in self._fields.items():
+            head = f'--{self._boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"\r\n'
+            yield f"{head}Content-Type: text/plain; charset=utf-8\r\n\r\n{value}\r\n".encode()
+        yield self._head.encode()
+        async for chunk in chunks:
+            yield chunk
+        yield f"\r\n--{self._boundary}--\r\n".encode()
+
+
 def make_http(authorization: str | None, *, silence: float = SILENCE_SECONDS) -> httpx.AsyncClient:
     """
     Make the client of one archive; its door closes it. ``authorization`` goes with every request.
@@ -307,6 +335,11 @@ async def content_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     """Yield the bytes of an answer block by block."""
     async for block in response.aiter_raw(BLOCK):
         yield block
+
+
+def _quoted(name: str) -> str:
+    # As browsers do (WHATWG HTML, 4.10.21.8).
+    return name.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")
 
 
 def _tls_fault(error: BaseException | None) -> str | None:
