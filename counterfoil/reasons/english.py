@@ -248,6 +248,10 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "See what stands between: a proxy, a login page. Correct the address if it is wrong.",
         ),
         "ArchiveNotWebDav": ("The server does not speak WebDAV at this address.", "Correct spec.webdav.url."),
+        "ArchiveNotCmis": (
+            "There is no CMIS browser binding at the address that the Archive names.",
+            "Correct the address; with most products it ends in /browser.",
+        ),
         "ArchiveLacksFeature": (
             "The archive can't do something that the Archive asks for.",
             "The message names it; leave it out, or use another server.",

@@ -251,6 +251,10 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "Der Server spricht unter dieser Adresse kein WebDAV.",
             "spec.webdav.url berichtigen.",
         ),
+        "ArchiveNotCmis": (
+            "Unter der Adresse, die das Archive nennt, gibt es kein CMIS Browser Binding.",
+            "Die Adresse berichtigen; bei den meisten Produkten endet sie auf /browser.",
+        ),
         "ArchiveLacksFeature": (
             "Das Archiv kann etwas nicht, was das Archive verlangt.",
             "Die Meldung nennt es; darauf verzichten oder einen anderen Server nehmen.",

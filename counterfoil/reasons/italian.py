@@ -251,6 +251,10 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "A questo indirizzo il server non parla WebDAV.",
             "Correggere spec.webdav.url.",
         ),
+        "ArchiveNotCmis": (
+            "All'indirizzo indicato dall'Archive non c'è alcun browser binding CMIS.",
+            "Correggere l'indirizzo; per la maggior parte dei prodotti termina con /browser.",
+        ),
         "ArchiveLacksFeature": (
             "L'archivio non sa fare qualcosa che l'Archive richiede.",
             "Il messaggio la indica; rinunciarvi, o usare un altro server.",

@@ -134,6 +134,7 @@ ROWS: MappingProxyType[str, Row] = MappingProxyType(
         "ArchiveHostKeyUnknown": _admin(Seen.WAITING, Seen.ARCHIVE),
         "ArchiveAnswerUnreadable": _admin(Seen.WAITING, Seen.ARCHIVE),
         "ArchiveNotWebDav": _admin(Seen.WAITING, Seen.ARCHIVE),
+        "ArchiveNotCmis": _admin(Seen.WAITING, Seen.ARCHIVE),
         "ArchiveLacksFeature": _admin(Seen.WAITING, Seen.ARCHIVE),
         "SettingsInvalid": _admin(Seen.WAITING, Seen.ARCHIVE),
         "ClockWrong": _admin(Seen.WAITING, Seen.ARCHIVE),
