@@ -136,6 +136,7 @@ class ADoor:
         self.problems: dict[str, Exception] = {}
         """Raised by ``put`` of a name that ends so, or by the operation of that name."""
         self.puts: list[str] = []
+        self.reads = 0
         self.probes = 0
         self.closed = False
 
@@ -160,6 +161,7 @@ class ADoor:
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
         self._begin("read")
+        self.reads += 1
         if name not in self.stored:
             raise Absent
         yield self.stored[name]

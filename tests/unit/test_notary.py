@@ -1,0 +1,241 @@
+"""What the signatures in an envelope's files lead to, in the manifest, in the event, and for the envelope."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from controller.notary import noticed
+from controller.outcomes import Done, Fail, Outcome
+from controller.phases.archive import archive
+from controller.phases.collect import collect
+from controller.transitions import Circumstances, after
+from counterfoil.archives.manifest import Manifest
+from counterfoil.archives.plan import PlannedFile
+from counterfoil.resources import EnvelopeEvent, FileKind, Phase, Retry, condition
+from counterfoil.signatures.findings import Coverage, Signature, Signatures, State
+from tests.builders import NOON, an_event
+from tests.unit.archive_parts import a_file
+from tests.unit.fake_desk import FOLDER, Scene, an_archive
+from tests.unit.seal_parts import a_sealer
+
+INTACT = Signatures(
+    state=State.INTACT, found=(Signature(field="First", intact=True, coverage=Coverage.WHOLE_FILE),)
+)
+BROKEN = Signatures(
+    state=State.BROKEN, detail="the signature 'First' does not fit what was signed", found=INTACT.found
+)
+UNSIGNED = Signatures(state=State.UNSIGNED, detail="it has no signature")
+UNREADABLE = Signatures(state=State.UNREADABLE, detail="its check took too long")
+NOT_CHECKED = Signatures(state=State.NOT_CHECKED, detail="it is larger than 64 MiB")
+
+
+def a_scene(policy: str = "Report", says: Signatures = INTACT) -> Scene:
+    scene = Scene()
+    scene.archive = an_archive(signatures=policy)
+    scene.examiner.says = says
+    return scene
+
+
+async def claimed(scene: Scene) -> EnvelopeEvent:
+    event = an_event().build()
+    outcome = await collect(event, scene.desk(event))
+    documents = outcome.facts.documents or ()
+    return msgspec.structs.replace(event, status=msgspec.structs.replace(event.status, documents=documents))
+
+
+async def archived(scene: Scene) -> Outcome:
+    event = await claimed(scene)
+    return await archive(event, scene.desk(event))
+
+
+def manifest_of(scene: Scene) -> Manifest:
+    return Manifest.decode(scene.door.stored[f"{FOLDER}/counterfoil.json"])
+
+
+# -- Report ---------------------------------------------------------------------------------------------------
+
+
+async def test_what_was_found_goes_into_the_manifest_per_file() -> None:
+    scene = a_scene()
+    scene.examiner.found[b"%PDF trail"] = UNSIGNED
+    assert isinstance(await archived(scene), Done)
+    assert [each.signatures for each in manifest_of(scene).files] == [INTACT, UNSIGNED]
+
+
+async def test_by_default_signatures_are_reported() -> None:
+    scene = Scene()
+    await archived(scene)
+    assert scene.examiner.asked == [b"%PDF contract", b"%PDF trail"]
+
+
+async def test_a_broken_signature_is_reported_and_stops_nothing() -> None:
+    outcome = await archived(a_scene(says=BROKEN))
+    assert isinstance(outcome, Done)
+    aside = outcome.facts.noticed
+    assert aside is not None
+    assert (aside.type, aside.status, aside.reason) == ("SignaturesChecked", "False", "SignatureBroken")
+
+
+async def test_the_condition_stands_in_the_event_with_those_of_the_phases() -> None:
+    event = an_event().build()
+    outcome = await archived(a_scene())
+    circumstances = Circumstances(now=NOON, generation=1, retry=Retry(), random=lambda: 0.5)
+    conditions = after(event.status, Phase.ARCHIVING, outcome, circumstances).conditions
+    found = condition(conditions, "SignaturesChecked")
+    assert found is not None
+    assert (found.status, found.reason) == ("True", "SignaturesIntact")
+    assert found.message == "2 signatures in 2 files are intact."
+    assert condition(conditions, "Archived") is not None
+
+
+async def test_a_small_file_is_looked_into_without_reading_it_from_the_archive_again() -> None:
+    scene = a_scene("Ignore")
+    await archived(scene)
+    reads = scene.door.reads
+    other = a_scene("Report")
+    await archived(other)
+    assert other.door.reads == reads
+
+
+async def test_a_large_file_is_read_from_the_archive_again() -> None:
+    scene = a_scene()
+    scene.esaw.contents["file-1"] = b"x" * (1024 * 1024 + 1)
+    await archived(scene)
+    assert len(scene.examiner.asked[0]) == 1024 * 1024 + 1
+
+
+async def test_what_an_earlier_run_found_is_not_looked_for_again() -> None:
+    scene = a_scene()
+    await archived(scene)
+    scene.examiner.asked.clear()
+    outcome = await archived(scene)
+    assert scene.examiner.asked == []
+    assert outcome.facts.noticed is not None
+    assert outcome.facts.noticed.reason == "SignaturesIntact"
+    assert scene.door.puts.count("counterfoil.json") == 1
+
+
+async def test_what_was_filed_without_a_look_is_looked_into_when_the_archive_asks_for_it() -> None:
+    scene = a_scene("Ignore")
+    await archived(scene)
+    scene.archive = an_archive(signatures="Report")
+    await archived(scene)
+    assert [each.signatures for each in manifest_of(scene).files] == [INTACT, INTACT]
+
+
+# -- Ignore ---------------------------------------------------------------------------------------------------
+
+
+async def test_an_archive_that_ignores_signatures_has_none_looked_into() -> None:
+    scene = a_scene("Ignore", BROKEN)
+    outcome = await archived(scene)
+    assert isinstance(outcome, Done)
+    assert outcome.facts.noticed is None
+    assert scene.examiner.asked == []
+    assert [each.signatures for each in manifest_of(scene).files] == [None, None]
+
+
+# -- Require --------------------------------------------------------------------------------------------------
+
+
+async def test_intact_signatures_are_all_that_is_required() -> None:
+    assert isinstance(await archived(a_scene("Require")), Done)
+
+
+@pytest.mark.parametrize("found", [BROKEN, UNSIGNED, UNREADABLE])
+async def test_a_signature_that_is_broken_or_missing_keeps_the_envelope_where_it_is(
+    found: Signatures,
+) -> None:
+    scene = a_scene("Require")
+    scene.examiner.found[b"%PDF contract"] = found
+    outcome = await archived(scene)
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "SignatureBroken"
+    assert f"`file-1.pdf`: {found.detail}." in outcome.message
+    assert f"{FOLDER}/counterfoil.json" not in scene.door.stored
+    assert not scene.esaw.deleted
+
+
+async def test_a_signature_that_could_not_be_checked_is_not_taken_for_intact() -> None:
+    scene = a_scene("Require")
+    scene.examiner.found[b"%PDF contract"] = NOT_CHECKED
+    outcome = await archived(scene)
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "SignaturesUnchecked"
+
+
+async def test_an_audit_trail_may_be_unsigned_but_not_broken() -> None:
+    scene = a_scene("Require")
+    scene.examiner.found[b"%PDF trail"] = UNSIGNED
+    assert isinstance(await archived(scene), Done)
+    scene = a_scene("Require")
+    scene.examiner.found[b"%PDF trail"] = BROKEN
+    assert isinstance(await archived(scene), Fail)
+
+
+async def test_once_the_archive_no_longer_requires_it_the_same_envelope_is_filed() -> None:
+    scene = a_scene("Require", BROKEN)
+    assert isinstance(await archived(scene), Fail)
+    scene.archive = an_archive(signatures="Report")
+    event = msgspec.structs.replace(await claimed_again(scene), metadata=an_event().build().metadata)
+    assert isinstance(await archive(event, scene.desk(event)), Done)
+
+
+async def claimed_again(scene: Scene) -> EnvelopeEvent:
+    """The event as its failed run left it: its names are claimed, its files are filed."""
+    stored, scene.door.stored = scene.door.stored, {}
+    event = await claimed(scene)
+    scene.door.stored = stored
+    return event
+
+
+# -- All files together ---------------------------------------------------------------------------------------
+
+
+def told(*files: tuple[FileKind, Signatures]) -> Any:
+    planned = [
+        PlannedFile(
+            a_file(f"{number}.pdf", kind=kind, number=number), f"folder/{number}.pdf", "application/pdf"
+        )
+        for number, (kind, _) in enumerate(files, start=1)
+    ]
+    found = {each.facts.file_id: signatures for each, (_, signatures) in zip(planned, files, strict=True)}
+    return noticed(planned, found)
+
+
+def test_nobody_answers_for_what_signers_uploaded() -> None:
+    assert told((FileKind.ATTACHMENT, BROKEN)) is None
+    assert told((FileKind.DOCUMENT, INTACT), (FileKind.ATTACHMENT, BROKEN)).status == "True"
+
+
+def test_one_broken_document_among_many_is_what_is_told() -> None:
+    aside = told((FileKind.DOCUMENT, UNSIGNED), (FileKind.DOCUMENT, NOT_CHECKED), (FileKind.DOCUMENT, BROKEN))
+    assert (aside.status, aside.reason) == ("False", "SignatureBroken")
+    assert aside.message == "`3.pdf`: the signature 'First' does not fit what was signed."
+
+
+def test_a_document_that_nobody_checked_leaves_it_unknown() -> None:
+    aside = told((FileKind.DOCUMENT, UNSIGNED), (FileKind.DOCUMENT, NOT_CHECKED))
+    assert (aside.status, aside.reason) == ("Unknown", "SignaturesUnchecked")
+
+
+def test_a_document_without_signatures_is_told() -> None:
+    aside = told((FileKind.DOCUMENT, INTACT), (FileKind.DOCUMENT, UNSIGNED))
+    assert (aside.status, aside.reason) == ("False", "NoSignatures")
+
+
+def test_of_many_broken_files_three_are_named() -> None:
+    aside = told(*[(FileKind.DOCUMENT, UNREADABLE)] * 10)
+    assert aside.message.endswith("`3.pdf`: its check took too long; and 7 more files.")
+
+
+# -- The seal -------------------------------------------------------------------------------------------------
+
+
+async def test_with_a_key_the_manifest_is_sealed() -> None:
+    scene = a_scene()
+    scene.sealer = a_sealer()
+    await archived(scene)
+    seal = scene.door.stored[f"{FOLDER}/counterfoil.json.sig"]
+    assert a_sealer().public.fits(seal, scene.door.stored[f"{FOLDER}/counterfoil.json"])
