@@ -13,6 +13,7 @@ Secrets can be read by name only; there is no way to list or watch them (rule 8)
 import asyncio
 import base64
 import os
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -71,7 +72,7 @@ class Forbidden(ApiProblem):
 
 
 class Refused(ApiProblem):
-    """400, 413, 422: the API server will never take this object as it is."""
+    """400, 413, 422, or too large for etcd: the API server will never take this object as it is."""
 
 
 class Expired(ApiProblem):
@@ -501,6 +502,10 @@ _BY_STATUS: Iterable[tuple[frozenset[int], type[ApiProblem]]] = (
 )
 
 
+_TOO_LARGE = re.compile(r"etcdserver: request is too large|trying to send message larger than max")
+"""What etcd says from 1.5 MiB on, and its client from 2 MiB on. It comes as a 500, as if it could go away."""
+
+
 def _decoded(answer: bytes) -> Raw:
     try:
         raw: Raw = msgspec.json.decode(answer, type=dict)
@@ -520,7 +525,8 @@ def _problem(status: int, answer: bytes, retry_after: str | None, *, creating: b
     reason = str(told.get("reason") or status)
     message = f"the API server answered {status} {reason}: {told.get('message', '')}".rstrip(": ")
     seconds = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
-    problem = _class_of(status, reason, creating=creating)(status, reason, message, seconds)
+    kind = Refused if _TOO_LARGE.search(message) else _class_of(status, reason, creating=creating)
+    problem = kind(status, reason, message, seconds)
     if isinstance(problem, Expired):
         problem.token = str((told.get("metadata") or {}).get("continue") or "")
     return problem

@@ -104,6 +104,22 @@ async def test_each_refusal_has_its_class_and_says_what_the_server_said(
     assert str(raised.value) == f"the API server answered {code} {reason}: told by the server"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "etcdserver: request is too large",
+        "rpc error: code = ResourceExhausted desc = trying to send message larger than max (9 vs. 8)",
+    ],
+)
+async def test_what_etcd_finds_too_large_is_refused_although_it_is_told_by_a_500(
+    tmp_path: Path, words: str
+) -> None:
+    told = json.dumps({"kind": "Status", "code": 500, "message": words})
+    async with answered_by(always(500, told), tmp_path) as cluster:
+        with pytest.raises(Refused, match="large"):
+            await cluster.patch(EnvelopeEvent, "name", {})
+
+
 async def test_a_409_to_anything_but_a_create_is_a_conflict(tmp_path: Path) -> None:
     async with answered_by(always(409, a_status(409, "AlreadyExists")), tmp_path) as cluster:
         with pytest.raises(Conflict):
