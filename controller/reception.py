@@ -54,7 +54,15 @@ class Reception:
     """Looks up everything that a run needs."""
 
     def __init__(
-        self, *, cluster: Cluster, office: Office, keyring: Keyring, doors: Doors, esaws: Esaws, clock: Clock, notary: Notary
+        self,
+        *,
+        cluster: Cluster,
+        office: Office,
+        keyring: Keyring,
+        doors: Doors,
+        esaws: Esaws,
+        clock: Clock,
+        notary: Notary,
     ) -> None:
         self._cluster = cluster
         self._office = office

@@ -59,8 +59,11 @@ spec: {colour: red}
 # A parent that starts a plane, says which processes it has, and stays.
 A_PARENT = """
 import asyncio
-from sandbox.controlplane.kubectl import Kubectl, KubectlError
+import signal
 from sandbox.controlplane.plane import control_plane
+
+# Whoever starts the tests in the background has them ignore Ctrl-C, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def main():
     async with control_plane() as plane:
@@ -217,7 +220,8 @@ async def test_a_plane_whose_parent_was_interrupted_leaves_nothing() -> None:
     async with a_parent() as parent:
         processes, folder = await what_it_started(parent)
         parent.send_signal(signal.SIGINT)
-        await parent.wait()
+        async with asyncio.timeout(60):
+            await parent.wait()
 
     assert [process for process in processes if process.is_running()] == []
     assert not folder.exists()

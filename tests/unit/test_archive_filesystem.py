@@ -16,7 +16,7 @@ from counterfoil.archives import open_door
 from counterfoil.archives.door import Absent, Door
 from counterfoil.archives.filesystem import trouble_of
 from counterfoil.archives.trouble import ArchiveRefused, ArchiveUnavailable, Occupied, SettingsInvalid
-from counterfoil.resources.archive import ArchiveSpec, GoogleCloudStorage
+from counterfoil.resources.archive import ArchiveSpec
 from sandbox.esaw.names import AWKWARD_NAMES
 from tests.unit.archive_parts import a_plan, a_spec, content, files_named, once, open_descriptors
 
@@ -312,13 +312,6 @@ async def test_a_location_is_a_uri(door: Door, root: Path) -> None:
 async def test_a_relative_root_is_refused() -> None:
     with pytest.raises(SettingsInvalid, match="absolute"):
         await open_door("dms", a_spec(root="archive"), {})
-
-
-async def test_a_kind_that_is_not_built_yet_is_told() -> None:
-    spec = ArchiveSpec(gcs=GoogleCloudStorage(bucket="contracts"))
-
-    with pytest.raises(SettingsInvalid, match="archives of kind `gcs` can't be used"):
-        await open_door("dms", spec, {})
 
 
 async def test_an_archive_of_no_kind_is_told() -> None:
