@@ -349,7 +349,7 @@ class CmisDoor:
         if there.is_folder:
             raise self._occupied(parts, "is a folder")
         if there.size:
-            raise self._site.refusal(status)
+            raise self._changed() if status in ABSENT else self._site.refusal(status)
 
     async def _documents(self, folder: str) -> AsyncIterator[tuple[str, Thing]]:
         """Yield what lies below a folder and is none, with its full name; raises ``Occupied`` when that is too much."""
@@ -399,7 +399,13 @@ class CmisDoor:
             if exception in exceptions:
                 told = f"{words.format(server=self._site.server)} (CMIS says {exception})."
                 return kind(reason, f"{self._site.archive}: {told}")
-        return self._site.refusal(answer.status)
+        return self._changed() if answer.status in ABSENT else self._site.refusal(answer.status)
+
+    def _changed(self) -> ArchiveTrouble:
+        return ArchiveUnavailable(
+            "ArchiveChanged",
+            f"{self._site.archive}: somebody changed or removed something at {self._site.server} while it was being filed.",
+        )
 
     def _not_cmis(self) -> ArchiveTrouble:
         return ArchiveRefused(
@@ -428,10 +434,10 @@ _VERDICTS: tuple[tuple[frozenset[str], type[ArchiveUnavailable | ArchiveRefused]
         "no space is left at {server}, or its store does not work; look into its log",
     ),
     (
-        frozenset({"objectNotFound", "updateConflict"}),
+        frozenset({"updateConflict"}),
         ArchiveUnavailable,
         "ArchiveChanged",
-        "somebody changed or removed something at {server} while it was being filed",
+        "somebody changed something at {server} while it was being filed",
     ),
     (
         frozenset({"constraint", "invalidArgument", "nameConstraintViolation", "versioning", "notSupported"}),

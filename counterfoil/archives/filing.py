@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection,
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -101,6 +102,25 @@ async def claim(door: Door, plan: Plan, *, mine: Collection[str] = ()) -> tuple[
                 "Move it away, or change spec.path of the Archive."
             )
     return tuple(door.location(file.name) for file in plan.files)
+
+
+async def recognised(
+    door: Door, plan: Plan, download: Callable[[str], AbstractAsyncContextManager[Download]]
+) -> tuple[str, ...]:
+    """
+    Return the locations of those files of the plan that lie there just as ``download`` of their file id gives them.
+
+    They are ours, whoever put them there: another event of the envelope that has not come to its end, or one whose
+    object was deleted. Raises ``ArchiveTrouble`` and whatever the source raises.
+    """
+    taken = {entry.name for entry in await door.entries(plan.folder)}
+    found = []
+    for planned in plan.files:
+        if planned.name in taken:
+            there = await _stored(door, planned.name)
+            if there is not None and await _offered(partial(download, planned.facts.file_id)) == there:
+                found.append(door.location(planned.name))
+    return tuple(found)
 
 
 async def concluded(

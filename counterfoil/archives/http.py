@@ -161,19 +161,20 @@ class HttpDoor:
             if name not in self._vouched:
                 raise Absent
             raise Vouched(*self._vouched[name])
-        url = self._told.get(name, self.location(name))
-        async with self._site.opened(
-            "GET", url, headers=self._seal.headers(_message("get"), b"")
-        ) as response:
-            if response.status_code in ABSENT | _CANT_READ:
-                if name in self._vouched and response.status_code in _CANT_READ:
-                    raise self._lacks(
-                        "give back what it was given", "Let it answer GET, or set spec.verify to Checksum."
-                    )
-                raise Absent
-            if response.status_code != 200:
-                raise self._site.refusal(response.status_code)
-            async for block in content_of(response):
+        told = self._told.get(name)
+        try:
+            async with aclosing(self._got(name, told or self.location(name))) as stream:
+                async for block in stream:
+                    yield block
+        except Absent:
+            # Somebody may have replaced the file, and with it its address: its own name still leads there.
+            self._told.pop(name, None)
+            if told is None:
+                raise
+        else:
+            return
+        async with aclosing(self._got(name, self.location(name))) as stream:
+            async for block in stream:
                 yield block
 
     async def discard(self, name: str) -> None:
@@ -198,6 +199,20 @@ class HttpDoor:
     async def close(self) -> None:
         """Close the connections."""
         await self._site.http.aclose()
+
+    async def _got(self, name: str, url: str) -> AsyncGenerator[bytes, None]:
+        headers = self._seal.headers(_message("get"), b"")
+        async with self._site.opened("GET", url, headers=headers) as response:
+            if response.status_code in _CANT_READ and name in self._vouched:
+                raise self._lacks(
+                    "give back what it was given", "Let it answer GET, or set spec.verify to Checksum."
+                )
+            if response.status_code in ABSENT | _CANT_READ:
+                raise Absent
+            if response.status_code != 200:
+                raise self._site.refusal(response.status_code)
+            async for block in content_of(response):
+                yield block
 
     async def _send(
         self, upload: str, facts: Mapping[str, str], tags: Mapping[str, str], chunks: AsyncIterable[bytes]

@@ -104,6 +104,14 @@ async def test_a_file_that_is_sent_again_has_the_same_key(system: DocumentSystem
     assert system.filed["a/b.pdf"].size == 3
 
 
+async def test_a_file_that_another_run_replaced_is_found_by_its_name(system: DocumentSystem) -> None:
+    door, other = [await open_door("dms", a_spec(system.url), login_of(system)) for _ in range(2)]
+    await door.put("a/b.pdf", once(b"one"), tags={}, content_type=None)
+    await other.put("a/b.pdf", once(b"two"), tags={}, content_type=None)
+
+    assert b"".join([block async for block in door.read("a/b.pdf")]) == b"two"
+
+
 async def test_a_name_that_the_system_gave_to_another_is_occupied(system: DocumentSystem) -> None:
     door = await open_door("dms", a_spec(system.url), login_of(system))
     await door.put("a/b.pdf", once(b"theirs"), tags={}, content_type=None)

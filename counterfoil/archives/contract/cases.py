@@ -472,13 +472,13 @@ async def _put(door: Door, name: str, data: bytes) -> None:
 
 async def _file_stubbornly(door: Door, file: Callable[[Door], Awaitable[str]]) -> None:
     """File as a controller does that another one disturbs: again, when the archive was not to be had."""
-    for _ in range(5):
+    for _ in range(10):
         try:
             await file(door)
         except (ArchiveUnavailable, StoredWrong):
             continue
         return
-    raise AssertionError("five tries were not enough")
+    raise AssertionError("ten tries were not enough")
 
 
 async def _run(ground: Ground, what: str, number: int) -> tuple[int, bytes]:

@@ -1,0 +1,154 @@
+"""
+The contract of archives, for a folder of a real CMIS repository, and what is particular to CMIS.
+"""
+
+import secrets
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from counterfoil.archives import open_door
+from counterfoil.archives.contract import Ground, ListingContract, RefusalContract, WireContract
+from counterfoil.archives.door import Door
+from counterfoil.archives.trouble import ArchiveRefused, Occupied, SettingsInvalid
+from counterfoil.resources.archive import ArchiveSpec, Cmis, TagRule
+from counterfoil.resources.base import Ref
+from sandbox.cmis import PASSWORD, REPOSITORY, USERNAME, CmisServer, cmis_server
+from tests.cluster.archive_grounds import refusing
+from tests.unit.archive_parts import once
+
+LOGIN = {"username": USERNAME.encode(), "password": PASSWORD.encode()}
+
+
+@pytest.fixture(scope="module")
+async def server() -> AsyncIterator[CmisServer]:
+    async with cmis_server() as running:
+        yield running
+
+
+@pytest.fixture
+async def root(server: CmisServer) -> str:
+    """The folder on the server that is the archive of one test."""
+    name = secrets.token_hex(4)
+    await server.make_folder(name)
+    return name
+
+
+@pytest.fixture
+async def door(server: CmisServer, root: str) -> AsyncIterator[Door]:
+    door = await open_door("dms", a_spec(server.url, root=root), LOGIN)
+    yield door
+    await door.close()
+
+
+class TestCmis(ListingContract, WireContract, RefusalContract):
+    @pytest.fixture
+    async def ground(self, server: CmisServer, root: str) -> Ground:
+        # Its password is a word that messages may have.
+        return Ground(
+            a_spec(server.url, root=root),
+            LOGIN,
+            address=("127.0.0.1", server.port),
+            reroute=lambda port: a_spec(f"http://127.0.0.1:{port}/cmis/browser", root=root),
+        )
+
+    @pytest.fixture
+    async def stranger(self, server: CmisServer) -> AsyncIterator[Door]:
+        # The server lets everybody in.
+        async with refusing(f"http://127.0.0.1:{server.port}", {"GET"}, 401) as url:
+            yield await open_door("dms", a_spec(f"{url}/cmis/browser"), LOGIN)
+
+    @pytest.fixture
+    async def rootless(self, server: CmisServer) -> Door:
+        return await open_door("dms", a_spec(server.url, root="no/where"), LOGIN)
+
+    @pytest.fixture
+    async def full(self, server: CmisServer, root: str) -> AsyncIterator[Door]:
+        told = b'{"exception": "storage", "message": "disk full"}'
+        async with refusing(f"http://127.0.0.1:{server.port}", {"POST"}, 500, told) as url:
+            yield await open_door("dms", a_spec(f"{url}/cmis/browser", root=root), LOGIN)
+
+    @pytest.fixture
+    async def forbidden(self, server: CmisServer, root: str) -> AsyncIterator[Door]:
+        told = b'{"exception": "permissionDenied", "message": "no"}'
+        async with refusing(f"http://127.0.0.1:{server.port}", {"POST"}, 403, told) as url:
+            yield await open_door("dms", a_spec(f"{url}/cmis/browser", root=root), LOGIN)
+
+
+async def test_tags_become_the_properties_that_are_named(server: CmisServer, root: str) -> None:
+    spec = a_spec(server.url, root=root, document_type="ComplexType", properties={"StringProp": "customer"})
+    door = await open_door("dms", spec, LOGIN)
+
+    await door.put("a/b.pdf", once(b"x"), tags={"customer": "Müller & Söhne"}, content_type="application/pdf")
+
+    async with httpx.AsyncClient(auth=(USERNAME, PASSWORD), trust_env=False) as http:
+        url = f"{server.url}/{REPOSITORY}/root/{root}/a/b.pdf?cmisselector=object&succinct=true"
+        properties = (await http.get(url)).json()["succinctProperties"]
+    assert properties["StringProp"] == "Müller & Söhne"
+    assert properties["cmis:objectTypeId"] == "ComplexType"
+    assert properties["cmis:contentStreamMimeType"] == "application/pdf"
+
+
+async def test_a_folder_under_the_name_of_a_file_is_not_replaced(door: Door) -> None:
+    await door.put("a/contract.pdf/theirs.txt", once(b"theirs"), tags={}, content_type=None)
+
+    with pytest.raises(Occupied, match=r"contract\.pdf is a folder"):
+        await door.put("a/contract.pdf", once(b"ours"), tags={}, content_type=None)
+    with pytest.raises(Occupied, match=r"contract\.pdf is a folder"):
+        await anext(door.read("a/contract.pdf"))
+
+    assert [entry.name for entry in await door.entries("a")] == ["a/contract.pdf/theirs.txt"]
+
+
+async def test_a_document_where_a_folder_is_needed_is_told(door: Door) -> None:
+    await door.put("a", once(b"theirs"), tags={}, content_type=None)
+
+    with pytest.raises(Occupied, match="/a is a document where Counterfoil needs a folder"):
+        await door.put("a/b/contract.pdf", once(b"ours"), tags={}, content_type=None)
+
+
+async def test_an_address_without_a_browser_binding_is_told(server: CmisServer) -> None:
+    door = await open_door("dms", a_spec(f"http://127.0.0.1:{server.port}/cmis/nothing"), LOGIN)
+    with pytest.raises(ArchiveRefused) as trouble:
+        await door.probe()
+    assert trouble.value.reason == "ArchiveNotCmis"
+
+
+async def test_a_repository_that_is_not_there_is_told_with_those_that_are(server: CmisServer) -> None:
+    door = await open_door("dms", a_spec(server.url, repository="B2"), LOGIN)
+    with pytest.raises(ArchiveRefused, match=r"no repository `B2`\. There are: A1\."):
+        await door.probe()
+
+
+async def test_a_type_that_is_not_there_is_told(server: CmisServer) -> None:
+    door = await open_door("dms", a_spec(server.url, document_type="acme:contract"), LOGIN)
+    with pytest.raises(ArchiveRefused, match="no document type `acme:contract`"):
+        await door.probe()
+
+
+async def test_properties_of_tags_that_are_not_there_are_refused(server: CmisServer) -> None:
+    spec = a_spec(server.url, properties={"acme:no": "contractNo"})
+    with pytest.raises(SettingsInvalid, match="contractNo"):
+        await open_door("dms", spec, LOGIN)
+
+
+def a_spec(
+    url: str,
+    *,
+    repository: str = REPOSITORY,
+    root: str = "",
+    document_type: str = "cmis:document",
+    properties: dict[str, str] | None = None,
+) -> ArchiveSpec:
+    return ArchiveSpec(
+        cmis=Cmis(
+            url=url,
+            repository_id=repository,
+            root_folder=f"/{root}",
+            document_type=document_type,
+            properties=properties or {},
+            credentials_secret_ref=Ref(name="cmis"),
+        ),
+        tags={"customer": TagRule(value="x")},
+    )
