@@ -2,13 +2,15 @@
 Collecting: which files the envelope has, under which names they go into the archive, and whether those are free.
 
 The names are claimed by storing them in the event's status before anything is written: so a later run knows its own
-half-done work from a stranger's file, and never overwrites the latter. Nothing is downloaded and nothing written.
+half-done work from a stranger's file, and never overwrites the latter. Nothing is written, and nothing downloaded but
+to compare it with what lies there already.
 """
 
 from controller.desk import Desk
 from controller.outcomes import Done, Facts, Outcome, Skip, Wait
 from controller.phases.missing import is_missing, was_deleted
 from counterfoil.archives import filing
+from counterfoil.archives.trouble import Occupied
 from counterfoil.esaw.problems import Answered
 from counterfoil.resources import LONGEST_TEXT, ArchivedIn, EnvelopeEvent, FiledDocument, Ref
 
@@ -28,7 +30,12 @@ async def collect(event: EnvelopeEvent, at: Desk) -> Outcome:
 
     mine = [each.location for each in event.status.documents if each.location is not None]
     await filing.concluded(at.door, plan, event.spec.envelope_id, mine=mine)
-    locations = await filing.claim(at.door, plan, mine=mine)
+    try:
+        locations = await filing.claim(at.door, plan, mine=mine)
+    except Occupied:
+        # Perhaps by another event of this envelope, which is in the middle of it or was deleted in the middle.
+        known = await filing.recognised(at.door, plan, at.esaw.download)
+        locations = await filing.claim(at.door, plan, mine=[*mine, *known])
     documents = tuple(
         FiledDocument(
             file_id=planned.facts.file_id,

@@ -199,6 +199,31 @@ async def test_a_404_about_an_envelope_that_was_not_deleted_is_left_to_the_table
         await collect(event, scene.desk(event))
 
 
+async def broken_off(scene: Scene) -> None:
+    """File the first file of the envelope for an event that nobody knows any more."""
+    event = await claimed(scene)
+    scene.esaw.but("download trail-1", Unreachable("cut"))
+    with pytest.raises(PartlyDone):
+        await archive(event, scene.desk(event))
+    del scene.esaw.problems["download trail-1"]
+
+
+async def test_what_another_event_of_the_envelope_filed_before_it_broke_off_is_recognised() -> None:
+    scene = Scene()
+    await broken_off(scene)
+    event = await claimed(scene)
+    assert isinstance(await archive(event, scene.desk(event)), Done)
+    assert scene.door.puts.count("file-1.pdf") == 1
+
+
+async def test_what_is_not_what_esaw_has_stays_a_strangers() -> None:
+    scene = Scene()
+    await broken_off(scene)
+    scene.door.stored[f"{FOLDER}/Document/file-1.pdf"] = b"%PDF contract with a note of somebody's"
+    with pytest.raises(Occupied):
+        await claimed(scene)
+
+
 # -- Archiving ------------------------------------------------------------------------------------------------
 
 
