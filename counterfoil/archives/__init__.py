@@ -59,12 +59,8 @@ async def open_door(name: str, spec: ArchiveSpec, credentials: Mapping[str, byte
 
 
 def _opener(name: str, kind: str, spec: ArchiveSpec) -> Opener:
-    if kind in OPENERS:
-        return OPENERS[kind]
     if spec.custom is None:
-        raise SettingsInvalid(
-            f"Archive/{name}: archives of kind `{kind}` can't be used in this version; there are {', '.join(OPENERS)}."
-        )
+        return OPENERS[kind]
     found = entry_points(group=ENTRY_POINTS)
     if spec.custom.kind not in found.names:
         raise SettingsInvalid(
