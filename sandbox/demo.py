@@ -336,14 +336,14 @@ async def _keep(scene: Scene) -> None:
     plane, url = scene.stage.plane, _called(scene, "acme", "$ID")
     print(
         f"""
-  export KUBECONFIG={plane.kubeconfig}
+  export KUBECONFIG={plane.kubeconfig} PATH=$PATH:{plane.kubectl.program.parent}
   kubectl -n {NAMESPACE} get counterfoil
   kubectl -n {NAMESPACE} get envelopeevents --watch
   kubectl -n {NAMESPACE} describe ee -l counterfoil.dev/envelope={scene.envelopes["forged"]}
-  kubectl -n {NAMESPACE} label ee --field-selector status.phase=Failed --all counterfoil.dev/request=retry
+  kubectl -n {NAMESPACE} label ee --field-selector status.phase=Failed counterfoil.dev/request=retry
   kubectl -n {NAMESPACE} explain organization.spec
 
-  A callback:            ID=$(uuidgen); curl -i "{url}"
+  A callback:            ID=$(cat /proc/sys/kernel/random/uuid); curl -i "{url}"
   The stand-in eSAW:     {scene.esaw.url}/Api/v6/system/version
   Metrics:               curl {scene.controller.private}/metrics
   Logs and archives:     {scene.stage.folder}
