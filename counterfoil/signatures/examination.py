@@ -249,6 +249,8 @@ def _received(size: int) -> BinaryIO:
 
 def _confined() -> None:
     """Give up what is not needed to read a PDF."""
+    # What the libraries brought along need not be searched for cycles after every file.
+    gc.freeze()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         # Whoever started this process ends it by closing its input, after the last file.
         signal.signal(signal_number, signal.SIG_IGN)
