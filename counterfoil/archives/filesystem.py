@@ -271,9 +271,10 @@ class _Draft:
             rest = rest[os.write(self._file, rest) :]
         self._written += len(block)
         if self._written - self._flushed >= FLUSH_EVERY:
-            # Linux starts to write to the disk what it is told we do not need, so there is little left to wait for in
-            # the end, and the page cache, which counts as memory of the pod, stays small.
-            os.posix_fadvise(self._file, self._flushed, self._written - self._flushed, os.POSIX_FADV_DONTNEED)
+            # Linux starts to write to the disk what it is told we do not need, and lets go of what it has written since
+            # the last time. So there is little left to wait for in the end, and the page cache, which counts as memory of
+            # the pod, stays small; filling new pages all the time would cost more than all else here.
+            os.posix_fadvise(self._file, 0, self._written, os.POSIX_FADV_DONTNEED)
             self._flushed = self._written
 
     def publish(self) -> None:
