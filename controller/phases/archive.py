@@ -20,6 +20,7 @@ from controller.notary import is_looked_into, noticed
 from controller.outcomes import Done, Facts, Fail, Noticed, Outcome, Wait
 from controller.phases.missing import is_missing, was_deleted
 from counterfoil.archives import filing
+from counterfoil.archives.audit import verify
 from counterfoil.archives.manifest import ManifestFile
 from counterfoil.archives.plan import Plan, PlannedFile
 from counterfoil.esaw.problems import Answered
@@ -96,7 +97,7 @@ async def _already_there(event: EnvelopeEvent, plan: Plan, at: Desk) -> _Filed |
         return None
     found = {each.file_id: each.signatures for each in manifest.files if each.signatures is not None}
     wanted = {planned.facts.file_id for planned in plan.files if _is_looked_into(planned, at)}
-    if not wanted <= found.keys() or await filing.verify(at.door, plan.folder):
+    if not wanted <= found.keys() or await verify(at.door, plan.folder):
         return None
     return _Filed(
         tuple(filed[planned.facts.file_id] for planned in plan.files),

@@ -17,9 +17,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from counterfoil.archives.door import Absent, Door, Vouched
+from counterfoil.archives.door import Absent, Door
 from counterfoil.archives.manifest import (
-    MANIFEST_LIMIT,
     Manifest,
     ManifestAction,
     ManifestDamaged,
@@ -29,10 +28,10 @@ from counterfoil.archives.manifest import (
     ManifestTimes,
     hash_lines,
 )
-from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME
 from counterfoil.archives.plan import EnvelopeFacts, Plan, PlannedFile
+from counterfoil.archives.reading import drained, small, stored
 from counterfoil.archives.seal import Sealer
-from counterfoil.archives.streams import Keeper, Tally, exhaust, tallied
+from counterfoil.archives.streams import Keeper, Tally, tallied
 from counterfoil.archives.trouble import Occupied, StoredWrong
 from counterfoil.resources.envelopeevent import FiledDocument
 from counterfoil.signatures.findings import Signatures
@@ -117,7 +116,7 @@ async def recognised(
     found = []
     for planned in plan.files:
         if planned.name in taken:
-            there = await _stored(door, planned.name)
+            there = await stored(door, planned.name)
             if there is not None and await _offered(partial(download, planned.facts.file_id)) == there:
                 found.append(door.location(planned.name))
     return tuple(found)
@@ -133,7 +132,7 @@ async def concluded(
     it are ours by ``mine``; then it counts as none.
     """
     try:
-        manifest = Manifest.decode(await _small(door, plan.manifest_name))
+        manifest = Manifest.decode(await small(door, plan.manifest_name))
     except Absent:
         return None
     except ManifestDamaged as damage:
@@ -159,13 +158,13 @@ async def deposit(door: Door, planned: PlannedFile, source: Source, *, tags: Map
     nor is ever a part of a file.
     """
     kept = Keeper(KEPT)
-    there = await _stored(door, planned.name, kept)
+    there = await stored(door, planned.name, kept)
     if there is not None and await _offered(source) == there:
         return Deposited(*there, written=False, content=kept.content)
     for _ in range(UPLOADS):
         sent = await _upload(door, planned, source, tags)
         kept = Keeper(KEPT)
-        if await _stored(door, planned.name, kept) == sent:
+        if await stored(door, planned.name, kept) == sent:
             return Deposited(*sent, written=True, content=kept.content)
         await door.discard(planned.name)
     raise _spoiled(door, planned.name)
@@ -213,10 +212,10 @@ async def _sealed(door: Door, plan: Plan, sealer: Sealer | None) -> bool:
     if sealer is None:
         return True
     try:
-        seal = await _small(door, plan.seal_name)
+        seal = await small(door, plan.seal_name)
     except Absent:
         return False
-    return sealer.public.fits(seal, await _small(door, plan.manifest_name))
+    return sealer.public.fits(seal, await small(door, plan.manifest_name))
 
 
 async def _seal(
@@ -228,23 +227,6 @@ async def _seal(
     elif existing is not None and existing.sealed_by is not None:
         # The seal of a manifest that is about to be replaced, by a key that is gone.
         await door.discard(plan.seal_name)
-
-
-async def verify(door: Door, folder: str) -> list[str]:
-    """
-    Check an archived envelope against its manifest; return what is wrong, one sentence each.
-
-    Raises ``ArchiveTrouble`` when the archive itself does not work.
-    """
-    try:
-        manifest = Manifest.decode(await _small(door, f"{folder}/{MANIFEST_NAME}"))
-    except Absent:
-        return [f"{MANIFEST_NAME} is missing."]
-    except ManifestDamaged as damage:
-        return [f"{MANIFEST_NAME} can't be read: {damage}."]
-    faults = [await _fault(door, folder, file) for file in manifest.files]
-    faults.append(await _hashes_fault(door, folder, manifest))
-    return [fault for fault in faults if fault is not None]
 
 
 async def _own_names(door: Door, plan: Plan, taken: set[str], mine: Collection[str]) -> set[str]:
@@ -264,33 +246,10 @@ def _claimed(door: Door, plan: Plan, mine: Collection[str]) -> bool:
     return any(door.location(file.name) in mine for file in plan.files)
 
 
-async def _stored(door: Door, name: str, keeper: Keeper | None = None) -> tuple[int, str] | None:
-    """Read what lies under a name; return its size and SHA-256, None when nothing is there."""
-    try:
-        async with aclosing(door.read(name)) as stream:
-            if keeper is None:
-                return await _drained(stream)
-            async with aclosing(keeper.through(stream)) as kept:
-                return await _drained(kept)
-    except Absent:
-        return None
-    except Vouched as word:
-        if keeper is not None:
-            keeper.give_up()
-        return word.size, word.sha256
-
-
 async def _offered(source: Source) -> tuple[int, str]:
     """Read the source without keeping it; return its size and SHA-256."""
     async with source() as download, aclosing(_whole(download)) as stream:
-        return await _drained(stream)
-
-
-async def _drained(stream: AsyncIterable[bytes]) -> tuple[int, str]:
-    tally = Tally()
-    async with aclosing(tallied(stream, tally)) as counted:
-        await exhaust(counted)
-    return tally.size, tally.sha256
+        return await drained(stream)
 
 
 async def _upload(
@@ -392,7 +351,7 @@ async def _write(door: Door, name: str, content: bytes, content_type: str, tags:
     tally.add(content)
     for _ in range(UPLOADS):
         await door.put(name, _once(content), tags=tags, content_type=content_type)
-        if await _stored(door, name) == (tally.size, tally.sha256):
+        if await stored(door, name) == (tally.size, tally.sha256):
             return
         await door.discard(name)
     raise _spoiled(door, name)
@@ -400,43 +359,3 @@ async def _write(door: Door, name: str, content: bytes, content_type: str, tags:
 
 async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
     yield content
-
-
-async def _small(door: Door, name: str) -> bytes:
-    """Read a small file whole. Raises ``Absent``, also if it is not given back; ``ManifestDamaged`` when it is not small."""
-    content = bytearray()
-    try:
-        async with aclosing(door.read(name)) as stream:
-            async for chunk in stream:
-                content += chunk
-                if len(content) > MANIFEST_LIMIT:
-                    raise ManifestDamaged("it is longer than 16 MiB")
-    except Vouched:
-        raise Absent from None
-    return bytes(content)
-
-
-async def _fault(door: Door, folder: str, file: ManifestFile) -> str | None:
-    try:
-        found = await _stored(door, f"{folder}/{file.name}")
-    except ValueError:
-        return f"{file.name!r} leads out of the folder."
-    except Occupied as trouble:
-        return trouble.message
-    if found is None:
-        return f"{file.name!r} is missing."
-    size, sha256 = found
-    if size != file.size:
-        return f"{file.name!r} has {size} bytes instead of {file.size}."
-    return None if sha256 == file.sha256 else f"{file.name!r} has other content than was filed."
-
-
-async def _hashes_fault(door: Door, folder: str, manifest: Manifest) -> str | None:
-    wanted = hash_lines((file.name, file.sha256) for file in manifest.files)
-    try:
-        found = await _small(door, f"{folder}/{HASHES_NAME}")
-    except Absent:
-        return f"{HASHES_NAME} is missing."
-    except ManifestDamaged as damage:
-        return f"{HASHES_NAME} can't be read: {damage}."
-    return None if found == wanted else f"{HASHES_NAME} does not say what {MANIFEST_NAME} says."

@@ -13,8 +13,9 @@ import msgspec
 import pytest
 
 from counterfoil.archives import open_door
+from counterfoil.archives.audit import verify
 from counterfoil.archives.door import Absent, Door
-from counterfoil.archives.filing import claim, deposit, verify
+from counterfoil.archives.filing import claim, deposit
 from counterfoil.archives.trouble import ArchiveRefused, ArchiveUnavailable, Occupied
 from counterfoil.resources.archive import S3, ArchiveSpec
 from counterfoil.resources.base import Ref

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from counterfoil.archives.filing import SourceBroken, claim, conclude, concluded, deposit, verify
+from counterfoil.archives.audit import verify
+from counterfoil.archives.filing import SourceBroken, claim, conclude, concluded, deposit
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.plan import Plan
 from counterfoil.archives.trouble import Occupied, StoredWrong

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from counterfoil.archives import open_door
-from counterfoil.archives.filing import verify
+from counterfoil.archives.audit import verify
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.trouble import ArchiveUnavailable
 from counterfoil.resources.archive import ArchiveSpec

@@ -13,6 +13,7 @@ import httpx
 import msgspec
 import pytest
 
+from counterfoil.archives.audit import verify
 from counterfoil.archives.contract import runs
 from counterfoil.archives.contract.ground import (
     Ground,
@@ -27,7 +28,7 @@ from counterfoil.archives.contract.ground import (
 )
 from counterfoil.archives.contract.wire import Wire
 from counterfoil.archives.door import Door, Entry
-from counterfoil.archives.filing import claim, deposit, verify
+from counterfoil.archives.filing import claim, deposit
 from counterfoil.archives.trouble import (
     ArchiveRefused,
     ArchiveTrouble,
