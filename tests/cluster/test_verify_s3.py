@@ -1,0 +1,76 @@
+"""``python -m counterfoil.verify s3://…`` on a real S3 server, with keys from the environment."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Mapping
+
+import pytest
+
+from counterfoil.archives import open_door
+from counterfoil.resources.archive import S3, ArchiveSpec
+from counterfoil.resources.base import Ref
+from counterfoil.verify import INTACT, UNCHECKED, WRONG, main
+from sandbox.s3 import S3Server, s3_server
+from tests.unit.archive_runs import file_envelope, the_plan
+
+
+@pytest.fixture(scope="module")
+async def server() -> AsyncIterator[S3Server]:
+    async with s3_server(buckets=("contracts",)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def folder(server: S3Server) -> str:
+    """An archived envelope; its folder within the bucket."""
+    spec = ArchiveSpec(
+        s3=S3(
+            bucket="contracts",
+            region="eu-central-1",
+            endpoint=server.url,
+            force_path_style=True,
+            credentials_secret_ref=Ref(name="key"),
+        )
+    )
+    keys = {"accessKeyId": server.access_key.encode(), "secretAccessKey": server.secret_key.encode()}
+    await file_envelope(await open_door("dms", spec, keys), spec)
+    return the_plan(spec).folder
+
+
+async def verified(location: str, environ: Mapping[str, str]) -> tuple[int, str]:
+    out = io.StringIO()
+    arguments = [location, "--path-style", "--region", "eu-central-1"]
+    return await asyncio.to_thread(main, arguments, environ, out), out.getvalue()
+
+
+def keys_of(server: S3Server, *, secret: str | None = None) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": server.url,
+        "AWS_ACCESS_KEY_ID": server.access_key,
+        "AWS_SECRET_ACCESS_KEY": secret or server.secret_key,
+    }
+
+
+async def test_an_envelope_in_a_bucket_proves_itself(server: S3Server, folder: str) -> None:
+    for location in (f"s3://contracts/{folder}", f"s3://contracts/{folder}/counterfoil.json"):
+        status, printed = await verified(location, keys_of(server))
+        assert status == INTACT, printed
+
+
+async def test_a_wrong_key_says_nothing_about_the_envelope(
+    server: S3Server, folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _ = await verified(f"s3://contracts/{folder}", keys_of(server, secret="wrong"))
+    assert status == UNCHECKED
+    assert "does not accept the key" in capsys.readouterr().err
+
+
+async def test_where_nothing_lies_nothing_is_checked(server: S3Server, folder: str) -> None:
+    assert (await verified(f"s3://contracts/{folder}/nowhere", keys_of(server)))[0] == UNCHECKED
+
+
+async def test_what_was_changed_in_the_bucket_is_found(server: S3Server, folder: str) -> None:
+    changed = next((server.folder / "contracts" / folder).rglob("*.pdf"))
+    changed.write_bytes(changed.read_bytes()[:-1])
+    status, printed = await verified(f"s3://contracts/{folder}", keys_of(server))
+    assert status == WRONG, printed
