@@ -108,7 +108,9 @@ class Keyring:
         """ESAW answered 401 to this key: remember it, unless another key lies there by now."""
         async with self._locks[sender.name]:
             sender = self._as_known(sender)
-            if _fingerprint(sender) in (None, token.fingerprint):
+            if _fingerprint(sender) in (None, token.fingerprint) and not await self._is_replaced(
+                sender, token
+            ):
                 self._asked[sender.name] = self._clock.now()
                 await self._write(
                     sender, "False", "TokenRejected", _rejected(sender), self._described(sender, Held(token))
@@ -140,9 +142,20 @@ class Keyring:
         if _fingerprint(sender) in (None, held.token.fingerprint):
             return held
         # Another key than the Sender was last told of: either it is new, or the Secret is and we remember the old one.
-        ref = sender.spec.token_secret_ref
-        self._secrets.forget(ref.name if ref is not None else sender.name)
+        self._secrets.forget(_secret_name(sender))
         return await self._read(sender)
+
+    async def _is_replaced(self, sender: Sender, token: ApiToken) -> bool:
+        """Whether another key lies in the Secret than this one, which is known from a few seconds ago."""
+        authorized = condition(sender.status.conditions, "Authorized")
+        if authorized is not None and authorized.status == "False":
+            # Known already: of many events that are refused at once only the first one has to look.
+            return False
+        self._secrets.forget(_secret_name(sender))
+        try:
+            return (await self._read(sender)).token.fingerprint != token.fingerprint
+        except KeyUnusable:
+            return False
 
     async def _read(self, sender: Sender) -> Held:
         ref = sender.spec.token_secret_ref
@@ -250,6 +263,11 @@ class Keyring:
             return
         self._newest[sender.name] = Sender.parse(raw)
         self.changed(self._newest[sender.name])
+
+
+def _secret_name(sender: Sender) -> str:
+    ref = sender.spec.token_secret_ref
+    return ref.name if ref is not None else sender.name
 
 
 def _fingerprint(sender: Sender) -> str | None:

@@ -268,6 +268,25 @@ async def test_the_refusal_of_an_old_key_does_not_shut_out_the_new_one() -> None
     assert (await scene.ask()).reveal() == KEY
 
 
+async def test_an_old_key_that_is_refused_when_a_new_one_lies_there_already_is_no_news() -> None:
+    """Whoever rotates keys in the middle of work must not cause a mail that asks for a new key."""
+    scene = Scene()
+    scene.esaw.users[OTHER] = ANNA
+    old = await scene.ask()
+    scene.put_key(OTHER)
+    await scene.keyring.refused(scene.newest(), old)
+    assert scene.authorized()[0] == "True"
+    assert (await scene.ask()).reveal() == OTHER
+
+
+async def test_a_key_that_is_refused_when_its_secret_is_gone_is_remembered() -> None:
+    scene = Scene()
+    token = await scene.ask()
+    scene.cluster.secrets.clear()
+    await scene.keyring.refused(scene.newest(), token)
+    assert scene.authorized()[:2] == ("False", "TokenRejected")
+
+
 async def test_when_somebody_else_wrote_meanwhile_their_state_stands() -> None:
     scene = Scene()
     seen = scene.newest()
