@@ -24,7 +24,7 @@ from controller.outcomes import Done, Facts, Fail, NeedConsent, Outcome, Pause, 
 from controller.phases import WORK
 from controller.reception import Reception, Recorded, Seated
 from controller.transitions import STORED_AFTER, Circumstances
-from controller.waiting import is_held
+from controller.waiting import is_asked_about, is_held
 from counterfoil.clock import Clock
 from counterfoil.cluster import ApiProblem, Cluster, Refused
 from counterfoil.metrics import Metrics
@@ -107,8 +107,9 @@ class Driver:
             if phase in STORED_AFTER:
                 event = await self._stored(event, status, outcome)
                 status = event.status
-            # A person who suspends it in the middle stops it here; the next run says so in the status.
-            if status.phase.is_final or is_held(event, self.office):
+            # A person who suspends it in the middle stops it here (the next run says so in the status), and so does one
+            # who asks for something, as to skip it.
+            if status.phase.is_final or is_held(event, self.office) or is_asked_about(event):
                 return event
             phase = transitions.following(phase)
 

@@ -27,7 +27,7 @@ from controller.reaper import Reaper
 from controller.rounds import Rounds
 from controller.schedule import Schedule
 from controller.sweep import Sweeper
-from controller.waiting import EPOCH, due, is_held
+from controller.waiting import EPOCH, due, is_asked_about, is_held
 from counterfoil.clock import Clock
 from counterfoil.cluster import ApiProblem, Cluster
 from counterfoil.logs import about
@@ -320,7 +320,7 @@ class Manager:
         self._nudged.update(event.name for event in concerned)
 
     def _due(self, event: EnvelopeEvent) -> datetime | None:
-        if event.name in self._nudged and not is_held(event, self.office):
+        if event.name in self._nudged and not (is_held(event, self.office) or is_asked_about(event)):
             return EPOCH
         return due(event, self.office)
 

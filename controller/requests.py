@@ -105,7 +105,9 @@ class Requests:
             _log.warning("a request could not be carried out yet: %s", problem)
             return False
         except Exception:
+            # The event waits for it, so it must not be forgotten.
             _log.exception("a request could not be carried out", extra={"event": seen.name})
+            return False
         return True
 
     async def _carry_out(self, seen: EnvelopeEvent) -> None:

@@ -8,7 +8,7 @@ mended Archive, an Organization that is no longer suspended) brings everything t
 from datetime import UTC, datetime
 
 from controller.office import Office
-from counterfoil.resources import EnvelopeEvent, Phase, is_true
+from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase, is_true
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -19,7 +19,7 @@ HELD = frozenset({"Suspended", "OrganizationSuspended", "SenderSuspended"})
 def due(event: EnvelopeEvent, office: Office) -> datetime | None:
     """Return when the event is to be worked on; in the past: now; None: not before something changes."""
     status = event.status
-    if status.phase.is_final:
+    if status.phase.is_final or is_asked_about(event):
         return None
     if is_held(event, office):
         # Once, so that its status says why nothing happens; then not until the suspension ends.
@@ -29,6 +29,11 @@ def due(event: EnvelopeEvent, office: Office) -> datetime | None:
     if status.phase is Phase.AWAITING_CONSENT:
         return EPOCH if _key_works(event, office) else None
     return status.next_attempt_time or event.metadata.creation_timestamp or EPOCH
+
+
+def is_asked_about(event: EnvelopeEvent) -> bool:
+    """Whether a person asked for something that is not carried out yet; that comes first."""
+    return REQUEST_LABEL in event.metadata.labels
 
 
 def is_held(event: EnvelopeEvent, office: Office) -> bool:

@@ -19,6 +19,7 @@ from controller.secrets import Secrets
 from counterfoil.cluster import Refused
 from counterfoil.esaw import Answered, ApiToken, EsawUser, Unreachable
 from counterfoil.resources import (
+    REQUEST_LABEL,
     SENDER_LABEL,
     EnvelopeEvent,
     Phase,
@@ -286,6 +287,20 @@ async def test_who_suspends_it_in_the_middle_stops_it_before_the_envelope_is_del
     held = await scene.drive()
     assert (held.status.phase, held.status.reason) == (Phase.CLEANING, reason)
     assert await scene.told() == [("Normal", reason)]
+
+
+async def test_what_a_person_asks_for_in_the_middle_comes_before_the_envelope_is_deleted(
+    scene: Scene,
+) -> None:
+    """``skip`` says that the envelope stays; the request waits only for the phase that is under way."""
+    ask = {"metadata": {"labels": {REQUEST_LABEL: "skip"}}}
+    scene.cluster.just_before("patch_status", lambda: None)
+    scene.cluster.just_before(
+        "patch_status", partial(scene.cluster.edit, EnvelopeEvent, scene.event.name, ask)
+    )
+    after = await scene.drive()
+    assert after.status.phase is Phase.CLEANING
+    assert scene.envelope.exchange.deleted == []
 
 
 async def test_deliveries_counted_in_between_cost_nothing(scene: Scene) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from controller.office import Office
 from controller.waiting import EPOCH, due, is_held
-from counterfoil.resources import EnvelopeEvent, EnvelopeSeen, Phase, Ref
+from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, EnvelopeSeen, Phase, Ref
 from tests.builders import NOON, EventBuilder, a_sender, an_event, an_organization
 
 LATER = NOON + timedelta(hours=3)
@@ -40,6 +40,12 @@ def test_a_finished_event_is_never_due(phase: Phase) -> None:
 
 def test_an_event_without_its_organization_is_due_so_that_its_status_says_what_is_missing() -> None:
     assert due(an_event().build(), Office()) == NOON
+
+
+@pytest.mark.parametrize("phase", [Phase.PENDING, Phase.CLEANING, Phase.AWAITING_CONSENT])
+def test_an_event_about_which_a_person_asks_waits_until_that_is_carried_out(phase: Phase) -> None:
+    event = an_event().in_phase(phase).labelled(REQUEST_LABEL, "skip").build()
+    assert due(event, an_office()) is None
 
 
 SUSPENSIONS = [
