@@ -6,7 +6,7 @@ starts, and the clock runs from its /readyz to the last ``Succeeded``. The plain
 its own as well, has as many envelopes at once, makes the same calls to eSAW and does the same to the same folder. Both
 take turns. The API server and etcd share the cores with the controller; what they need for it is told, too.
 
-    .venv/bin/python -m bench.controller [--count 500] [--rounds 3] [--at-once 16]
+    .venv/bin/python -m bench.controller [--count 500] [--rounds 3] [--at-once 32]
 """
 
 import argparse
@@ -167,7 +167,7 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--at-once", type=int, default=16)
+    parser.add_argument("--at-once", type=int, default=32)
     chosen = parser.parse_args()
     print(asyncio.run(measure(chosen.count, chosen.rounds, chosen.at_once)))
 

@@ -2,8 +2,8 @@
 Bench (c): how fast one large document gets into the archive, against a plain copy by httpx, and with how much memory.
 
 Ours is the whole archive phase of a file, by the code that the controller runs: download, hash, write, make durable,
-read back, hash. The plain copy is httpx writing what comes to a file, and an fsync; for information the same with an
-uncached read-back, and for S3 the same straight into the server. Each measurement is a process of its own that has
+read back, hash. The plain copy is httpx writing what comes to a file, and an fsync; for S3 it is httpx and obstore, straight
+into the same server; for information, a copy to disk with an uncached read-back. Each measurement is a process of its own that has
 moved a small file before; the stand-in eSAW and the S3 server are processes of their own, too, on the same cores.
 At last a whole controller does it once, which tells the memory of the real process.
 
@@ -313,12 +313,12 @@ def report(measured: Mapping[str, Sequence[Round]], whole: Whole, disk: tuple[fl
     """Return the Markdown, ratios first."""
     copies = [each.rate for each in measured[COPY]]
     lines = [
-        "| what | of the plain copy | MiB/s | CPU s per GiB | stand-in's CPU s per GiB | memory rise MiB |"
+        "| what | of the plain copy to disk | MiB/s | CPU s per GiB | stand-in's CPU s per GiB | memory rise MiB |"
     ]
     lines += ["|---|---|---|---|---|---|"]
     for kind in KINDS:
         done = measured[kind]
-        ratio = Spread.of_ratios([each.rate for each in done], copies)
+        ratio = Spread.of_ratios((each.rate for each in done), copies)
         lines.append(
             f"| {kind} | {ratio.text(2)} | {Spread.of(each.rate for each in done).text()} "
             f"| {Spread.of(each.cpu for each in done).text(2)} | {Spread.of(each.esaw_cpu for each in done).text(2)} "
@@ -330,12 +330,13 @@ def report(measured: Mapping[str, Sequence[Round]], whole: Whole, disk: tuple[fl
 
 def _verdicts(measured: Mapping[str, Sequence[Round]], whole: Whole) -> list[str]:
     lines = []
-    for kind in OURS:
-        pairs = zip(measured[kind], measured[COPY], strict=True)
-        ratio = Spread.of(one.rate / copy.rate for one, copy in pairs).median
-        lines.append(
-            f"- {kind}: {ratio:.2f} of the plain copy; target >= {LEAST_RATIO}: {verdict(ratio >= LEAST_RATIO)}"
+    # A server that takes less than a disk is no fault of ours: each archive is held against a copy to the same place.
+    for kind, copy in ((FILESYSTEM, COPY), (S3_ARCHIVE, COPY_S3)):
+        ratio = Spread.of_ratios(
+            (each.rate for each in measured[kind]), (each.rate for each in measured[copy])
         )
+        met = verdict(ratio.median >= LEAST_RATIO)
+        lines.append(f"- {kind}: {ratio.text(2)} of the {copy}; target >= {LEAST_RATIO}: {met}")
     rise = max(whole.memory_rise, *(each.memory_rise for kind in OURS for each in measured[kind]))
     lines.append(
         f"- memory: at most {rise:.1f} MiB above rest; target <= {MOST_MEMORY:.0f}: {verdict(rise <= MOST_MEMORY)}"
