@@ -5,6 +5,7 @@ Also here, because they are the same knowledge: the order of the phases, which c
 event goes on after a restart, and after which phases the status must be stored before the next one starts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -85,7 +86,7 @@ def after(
             )
         case Skip():
             # Nothing that was reached counts any more: a new delivery begins at the beginning.
-            return _final(_undone(learned, outcome, at), Phase.SKIPPED, phase, outcome, at)
+            return _final(_undone(learned, LADDER, outcome, at), Phase.SKIPPED, phase, outcome, at)
         case Fail():
             return _final(learned, Phase.FAILED, phase, outcome, at)
 
@@ -145,7 +146,8 @@ def _wait(status: EnvelopeEventStatus, phase: Phase, outcome: Wait, at: Circumst
     )
     waiting = _standing(status, phase, outcome, at, next_attempt_time=due)
     if outcome.undoes is not None:
-        waiting = _conditioned(waiting, CONDITION_OF[outcome.undoes], outcome, "False", at)
+        # With all that came after it, or a proof of before would outlive what it proves.
+        waiting = _undone(waiting, LADDER[LADDER.index(outcome.undoes) :], outcome, at)
     return msgspec.structs.replace(
         _troubled(waiting, outcome, at), attempts=attempts, phase_started_at=started
     )
@@ -210,11 +212,13 @@ def authorized(status: EnvelopeEventStatus, sender: str, at: Circumstances) -> E
     return _conditioned(status, "Authorized", held, "True", at)
 
 
-def _undone(status: EnvelopeEventStatus, outcome: Skip, at: Circumstances) -> EnvelopeEventStatus:
+def _undone(
+    status: EnvelopeEventStatus, phases: Sequence[Phase], outcome: Skip | Wait, at: Circumstances
+) -> EnvelopeEventStatus:
     undone = status
-    for each in CONDITION_OF.values():
-        if is_true(status.conditions, each):
-            undone = _conditioned(undone, each, outcome, "False", at)
+    for type_ in (CONDITION_OF[phase] for phase in phases):
+        if is_true(status.conditions, type_):
+            undone = _conditioned(undone, type_, outcome, "False", at)
     return undone
 
 

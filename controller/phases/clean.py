@@ -5,11 +5,14 @@ This is the only module that may import ``counterfoil.esaw.deletion``; import-li
 from the status as the API server has it, never from what this process believes.
 """
 
+import dataclasses
+
 from controller.desk import Desk
-from controller.outcomes import Done, Outcome, Pause, Skip
+from controller.outcomes import Done, Outcome, Pause, Skip, Wait
+from counterfoil.archives import filing
 from counterfoil.esaw import deletion
 from counterfoil.esaw.problems import Answered
-from counterfoil.resources import CleanupPolicy, EnvelopeEvent, EnvelopeStatus, condition
+from counterfoil.resources import CleanupPolicy, EnvelopeEvent, EnvelopeStatus, FileKind, Phase, condition
 
 
 async def clean(event: EnvelopeEvent, at: Desk) -> Outcome:
@@ -56,9 +59,28 @@ async def _restarted(event: EnvelopeEvent, at: Desk) -> Outcome | None:
         if not answer.is_missing_envelope:
             raise
         return None
-    if envelope.status is EnvelopeStatus.EXPIRED:
+    if envelope.status is not EnvelopeStatus.EXPIRED:
+        return Skip(
+            "EnvelopeRestarted",
+            "The envelope was archived as Expired, but was restarted since; it stays in eSignAnyWhere until its next callback.",
+        )
+    if await _is_as_archived(event, at):
         return None
-    return Skip(
-        "EnvelopeRestarted",
-        "The envelope was archived as Expired, but was restarted since; it stays in eSignAnyWhere until its next callback.",
+    # Restarted, signed by somebody, and expired again: what is in the archive is not what would be deleted.
+    return Wait(
+        "FilesChanged",
+        "The envelope is Expired again, but has other documents than were archived; they are archived anew.",
+        undoes=Phase.COLLECTING,
     )
+
+
+async def _is_as_archived(event: EnvelopeEvent, at: Desk) -> bool:
+    """Whether eSAW still has just the documents that lie in the archive, byte for byte; file ids alone do not tell."""
+    plan = await at.plan()
+    archived = {each.file_id: each.location for each in event.status.documents}
+    if {each.facts.file_id: at.door.location(each.name) for each in plan.files} != archived:
+        return False
+    # Audit trails go on when a document is read, so they say nothing about what was signed.
+    signed = [each for each in plan.files if each.facts.kind in (FileKind.DOCUMENT, FileKind.ATTACHMENT)]
+    same = await filing.recognised(at.door, dataclasses.replace(plan, files=tuple(signed)), at.esaw.download)
+    return len(same) == len(signed)

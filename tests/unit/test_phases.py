@@ -446,10 +446,38 @@ async def test_an_expired_envelope_that_was_restarted_since_is_not_deleted() -> 
     assert scene.esaw.exchange.deleted == []
 
 
+async def archived_as_expired(scene: Scene) -> EnvelopeEvent:
+    """Archive the scene's envelope as it is; return the event as it then is."""
+    scene.esaw.status = EnvelopeStatus.EXPIRED
+    event = await claimed(scene)
+    outcome = await archive(event, scene.desk(event))
+    assert isinstance(outcome, Done)
+    proven = expired()
+    facts = {"documents": outcome.facts.documents, "archive": outcome.facts.archive}
+    return msgspec.structs.replace(proven, status=msgspec.structs.replace(proven.status, **facts))
+
+
 async def test_an_expired_envelope_is_deleted() -> None:
     scene = Scene(statuses=["Expired"])
-    scene.esaw.status = EnvelopeStatus.EXPIRED
-    assert (await cleaned(scene, expired())).reason == "ArchivedAndDeleted"
+    event = await archived_as_expired(scene)
+    assert (await cleaned(scene, event)).reason == "ArchivedAndDeleted"
+
+
+async def test_an_expired_envelope_that_was_restarted_signed_and_expired_again_is_archived_anew() -> None:
+    scene = Scene(statuses=["Expired"])
+    event = await archived_as_expired(scene)
+    scene.esaw.contents["file-1"] = b"%PDF contract, signed by one more"
+    outcome = await cleaned(scene, event)
+    assert isinstance(outcome, Wait)
+    assert (outcome.reason, outcome.undoes) == ("FilesChanged", Phase.COLLECTING)
+    assert scene.esaw.exchange.deleted == []
+
+
+async def test_an_audit_trail_that_went_on_does_not_keep_an_expired_envelope() -> None:
+    scene = Scene(statuses=["Expired"])
+    event = await archived_as_expired(scene)
+    scene.esaw.contents["trail-1"] = b"%PDF trail: and then it was downloaded"
+    assert (await cleaned(scene, event)).reason == "ArchivedAndDeleted"
 
 
 async def test_an_expired_envelope_that_is_gone_already_is_clean() -> None:

@@ -140,6 +140,13 @@ def test_an_outcome_can_undo_an_earlier_phase() -> None:
     assert resume_at(status) is Phase.COLLECTING
 
 
+def test_what_came_after_an_undone_phase_is_undone_with_it_so_that_no_old_proof_survives() -> None:
+    changed = Wait("FilesChanged", "Others.", undoes=Phase.COLLECTING)
+    status = after(climbed(*LADDER[:3]), Phase.CLEANING, changed, at())
+    assert reason(status, "Archived") == ("False", "FilesChanged")
+    assert reason(status, "Validated") == ("True", "Fine")
+
+
 @pytest.mark.parametrize(
     "outcome",
     [
