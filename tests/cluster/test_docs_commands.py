@@ -12,7 +12,7 @@ from tests.builders import ENVELOPE
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.yaml"))
+EXAMPLES = [ROOT / "docs" / "first-minutes.yaml", *sorted((ROOT / "docs" / "examples").glob("*.yaml"))]
 
 COMMAND = re.compile(r"kubectl (?:label|annotate|patch) (?:-[^`\n#|]*?)?ee [^`\n#|]+")
 COMMANDS = sorted({found[0].strip() for page in PAGES for found in COMMAND.finditer(page.read_text("utf-8"))})
