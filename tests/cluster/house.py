@@ -142,7 +142,7 @@ async def eventually(is_so: Callable[[], Any]) -> None:
 
 
 @asynccontextmanager
-async def house(plane: ControlPlane, folder: Path) -> AsyncIterator[House]:
+async def house(plane: ControlPlane, folder: Path, *, manifest_key: str = "") -> AsyncIterator[House]:
     """Build a namespace, start a controller in it, and take all down in the end."""
     namespace = f"house-{uuid.uuid4().hex[:8]}"
     await plane.namespace(namespace)
@@ -155,5 +155,5 @@ async def house(plane: ControlPlane, folder: Path) -> AsyncIterator[House]:
         await built.archive("dms", filesystem={"root": str(made.archive)})
         await built.sender("anna", made.anna, organization="acme")
         await built.organization("acme", archive="dms", sender="anna")
-        made.controller = await built.controller(log_level="debug")
+        made.controller = await built.controller(log_level="debug", manifest_key=manifest_key)
         yield made

@@ -25,6 +25,7 @@ from sandbox.controlplane.plane import ControlPlane
 from sandbox.esaw import DocumentSpec
 from tests.cluster.house import House
 from tests.cluster.house import house as a_house
+from tests.unit.seal_parts import key_file, private_pem, public_pem
 
 SLIPPED_THROUGH: dict[str, tuple[dict[str, Any], str]] = {
     "an XPath that does not compile": ({"tags": {"no": {"xpath": "//contract["}}}, "spec.tags.no: the xpath"),
@@ -49,8 +50,9 @@ SLIPPED_THROUGH: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.fixture(scope="module")
 async def house(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    """A namespace with a running controller, for all tests of this file."""
-    async with a_house(plane, tmp_path_factory.mktemp("house")) as built:
+    """A namespace with a running controller that seals manifests, for all tests of this file."""
+    key = key_file(tmp_path_factory.mktemp("keys"), private_pem())
+    async with a_house(plane, tmp_path_factory.mktemp("house"), manifest_key=str(key)) as built:
         yield built
 
 
@@ -157,7 +159,9 @@ async def test_an_event_that_there_is_not_can_not_be_tried(house: House, plane: 
 # -- Signatures, through the whole controller ---------------------------------------------------------------------
 
 
-async def test_by_default_what_the_signatures_are_is_told_and_the_manifest_has_them(house: House) -> None:
+async def test_by_default_what_the_signatures_are_is_told_and_the_sealed_manifest_has_them(
+    house: House, tmp_path: Path
+) -> None:
     envelope = house.envelope(documents=[DocumentSpec(name="contract.pdf")])
     event = await house.reaches(await house.note(envelope), Phase.SUCCEEDED)
     found = condition(event.status.conditions, "SignaturesChecked")
@@ -168,7 +172,8 @@ async def test_by_default_what_the_signatures_are_is_told_and_the_manifest_has_t
     assert contract["signatures"]["found"][0]["signer"] == "Common Name: Stand-in Signer"
     assert contract["signatures"]["found"][0]["coverage"] == "WholeFile"
     folder = str(house.archive / "acme" / envelope)
-    assert await asyncio.to_thread(verify, [folder], {}, io.StringIO()) == INTACT
+    flags = [folder, "--public-key", str(key_file(tmp_path, public_pem()))]
+    assert await asyncio.to_thread(verify, flags, {}, io.StringIO()) == INTACT
 
 
 async def test_an_archive_that_requires_signatures_keeps_envelopes_without_until_it_no_longer_does(

@@ -3,6 +3,8 @@ The seal of the manifest: who has the public key can tell that nobody else wrote
 """
 
 import asyncio
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -128,6 +130,20 @@ def test_what_is_no_key_for_sealing_is_refused_without_showing_it(tmp_path: Path
 def test_a_private_key_is_no_public_one(tmp_path: Path) -> None:
     with pytest.raises(SealKeyInvalid):
         PublicKey.load(key_file(tmp_path, private_pem()))
+
+
+def test_a_controller_with_a_key_that_is_none_does_not_start(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "controller", "--manifest-key", str(key_file(tmp_path, b"secret"))],
+        env={},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "the controller can't start" in ended.stderr + ended.stdout
+    assert "secret" not in ended.stderr + ended.stdout
 
 
 def test_a_key_file_that_is_not_there_is_named(tmp_path: Path) -> None:
