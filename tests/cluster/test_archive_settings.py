@@ -38,8 +38,8 @@ SLIPPED_THROUGH: dict[str, tuple[dict[str, Any], str]] = {
         "spec.tags.no: the jsonPath does not compile",
     ),
     "a value with a placeholder that there is not": (
-        {"tags": {"no": {"value": "{{envelope.nmae}}"}}},
-        "spec.tags.no: value has placeholders that do not exist: {{envelope.nmae}}",
+        {"tags": {"no": {"value": "{{envelope.title}}"}}},
+        "spec.tags.no: value has placeholders that do not exist: {{envelope.title}}",
     ),
     "a value of a file, which tags can't have": (
         {"tags": {"no": {"value": "{{file.name}}"}}},
