@@ -20,11 +20,12 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 import msgspec
-from asn1crypto import cms  # type: ignore[import-untyped]  # asn1crypto ships no types
+from asn1crypto import cms, x509  # type: ignore[import-untyped]  # asn1crypto ships no types
 from pyhanko.pdf_utils.crypt import AuthStatus
 from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.sign.diff_analysis import DEFAULT_DIFF_POLICY, DiffResult, ModificationLevel
 from pyhanko.sign.fields import enumerate_sig_fields
+from pyhanko.sign.general import extract_certificate_info
 from pyhanko.sign.validation import generic_cms
 from pyhanko.sign.validation.pdf_embedded import EmbeddedPdfSignature
 from pyhanko.sign.validation.status import SignatureCoverageLevel
@@ -134,7 +135,7 @@ def _changed_since(reader: PdfFileReader, look: _Look) -> bool:
 
 def _finding(embedded: EmbeddedPdfSignature, name: str) -> Signature:
     stamp = str(embedded.sig_object_type) == "/DocTimeStamp"
-    certificate = embedded.signer_cert
+    certificate = _certificate(embedded.signed_data)
     return Signature(
         field=name,
         kind=Kind.TIME_STAMP if stamp else Kind.SIGNATURE,
@@ -154,7 +155,7 @@ def _fits(embedded: EmbeddedPdfSignature) -> bool:
         # adbe.pkcs7.sha1, which PDF 2.0 took out: it signs a SHA-1 of the file, and that proves little.
         return False
     intact, valid = generic_cms.validate_sig_integrity(
-        embedded.signer_info, embedded.signer_cert, "data", digest
+        embedded.signer_info, _certificate(embedded.signed_data), "data", digest
     )
     return intact and valid
 
@@ -168,7 +169,7 @@ def _stamp_fits(embedded: EmbeddedPdfSignature) -> bool:
 def _token_valid(token: cms.SignedData) -> bool:
     """Whether the authority's signature fits its time stamp token. (RFC 3161)"""
     (signer,) = token["signer_infos"]
-    certificate = generic_cms.extract_certs_for_validation(token).signer_cert
+    certificate = _certificate(token)
     hashing = hashlib.new(signer["digest_algorithm"]["algorithm"].native)
     hashing.update(bytes(token["encap_content_info"]["content"]))
     return all(generic_cms.validate_sig_integrity(signer, certificate, "tst_info", hashing.digest()))
@@ -183,12 +184,17 @@ def _time_stamp(embedded: EmbeddedPdfSignature) -> TimeStamp | None:
     hashing = hashlib.new(imprint["hash_algorithm"]["algorithm"].native)
     hashing.update(embedded.signer_info["signature"].native)
     fits = bool(imprint["hashed_message"].native == hashing.digest())
-    authority = generic_cms.extract_certs_for_validation(token).signer_cert
+    authority = _certificate(token)
     return TimeStamp(
         time=_stamped_at(token),
         authority=_tidy(authority.subject.human_friendly),
         intact=fits and _token_valid(token),
     )
+
+
+def _certificate(signed: cms.SignedData) -> x509.Certificate:
+    """Return the signer's certificate. That the signature names this very one is checked along with the signature."""
+    return extract_certificate_info(signed).signer_cert
 
 
 def _stamped_at(token: cms.SignedData) -> str:
