@@ -69,6 +69,8 @@ class _Memory:
     """By ``Notice.key``: begun here."""
     unmarked: dict[str, Notice] = field(default_factory=dict)
     """By ``Notice.key``: sent, but the mark is not written yet."""
+    checked: MailServer | None = None
+    """As which its Secret described it when it worked last."""
 
 
 @dataclass
@@ -114,8 +116,12 @@ class Dispatch:
         due = self._due(organization, settings, senders, memory)
         looked = bool(due) or _is_to_be_checked(organization, memory)
         try:
+            server = await self._server(settings)
+            # A Secret that was changed may not work any more; better to know now than when a mail is to be sent.
+            looked = looked or (memory.checked is not None and memory.checked != server)
             if looked:
-                await self._go(organization, settings, due, memory)
+                await self._go(organization, settings, due, memory, server)
+            memory.checked = server
         except MailTrouble as trouble:
             memory.server = _Pause.after(memory.server, now, LONGEST_PAUSE_SECONDS)
             await self._notified(organization, "False", trouble.reason, str(trouble))
@@ -152,9 +158,14 @@ class Dispatch:
         ]
 
     async def _go(
-        self, organization: Organization, settings: Notifications, due: list[Notice], memory: _Memory
+        self,
+        organization: Organization,
+        settings: Notifications,
+        due: list[Notice],
+        memory: _Memory,
+        server: MailServer,
     ) -> None:
-        server, sender = await self._server(settings), _sender(settings)
+        sender = _sender(settings)
         if not due:
             await self.postman.check(server)
         for each in due:

@@ -441,6 +441,14 @@ async def test_a_mail_server_is_tried_when_it_is_configured_and_nothing_is_to_be
     assert scene.postman.checks == 2
 
 
+async def test_a_secret_that_was_changed_is_tried_although_nothing_is_to_be_sent() -> None:
+    scene = Scene()
+    await scene.look(20)
+    scene.cluster.secrets["smtp"] = {"host": b"mail.acme.example", "username": b"acme", "password": b"new"}
+    await scene.look(20)
+    assert scene.postman.checks == 2
+
+
 @pytest.mark.parametrize(
     ("secret", "words"),
     [({}, "has no `host`"), (None, "Secret/smtp does not exist."), ({"host": b"m", "port": b"x"}, "`port`")],
