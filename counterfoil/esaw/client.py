@@ -36,8 +36,9 @@ from counterfoil.esaw.answers import (
     read_version,
 )
 from counterfoil.esaw.exchange import Call, Download, Exchange, Observe
-from counterfoil.esaw.limits import IDLE_EXPIRY, MAX_CONNECTIONS, MAX_IDLE_CONNECTIONS, READ, Bounds
+from counterfoil.esaw.limits import IDLE_EXPIRY, MAX_CONNECTIONS, MAX_IDLE_CONNECTIONS, POOLS, READ, Bounds
 from counterfoil.esaw.pace import Pace
+from counterfoil.esaw.pools import PooledClient
 from counterfoil.esaw.problems import AnswerUnreadable
 from counterfoil.esaw.token import ApiToken
 from counterfoil.resources import EnvelopeStatus, envelope_id
@@ -159,12 +160,14 @@ def make_http(*, verify: ssl.SSLContext | bool = True, bounds: Bounds | None = N
     httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = READ
     _spare_httpcore_a_search()
     limits = httpx.Limits(
-        max_connections=MAX_CONNECTIONS,
-        max_keepalive_connections=MAX_IDLE_CONNECTIONS,
+        max_connections=MAX_CONNECTIONS // POOLS,
+        max_keepalive_connections=MAX_IDLE_CONNECTIONS // POOLS,
         keepalive_expiry=IDLE_EXPIRY,
     )
-    return httpx.AsyncClient(
-        verify=verify,
+    return PooledClient(
+        pools=POOLS,
+        # Made once for all pools: each copy of the authorities' certificates is a megabyte.
+        verify=httpx.create_ssl_context() if verify is True else verify,
         limits=limits,
         timeout=httpx.Timeout(bounds.silence, connect=bounds.connect),
         headers={"User-Agent": "Counterfoil"},

@@ -46,6 +46,8 @@ READ: Final = 256 * KIB
 """Bytes taken from a connection at once, which is what the event loop offers; in 64 KiB a download costs twice the CPU."""
 MAX_CONNECTIONS: Final = 128
 """Over all organizations; what one may use at once is its ``spec.limits.concurrency``."""
+POOLS: Final = 8
+"""Among which the connections are divided, so that none is looked at for the sake of too many others; see ``pools``."""
 MAX_IDLE_CONNECTIONS: Final = 32
 """Kept open between calls."""
 IDLE_EXPIRY: Final = 15.0

@@ -1,0 +1,89 @@
+"""Several small pools behave as one client: few connections when there is little to do, all closed in the end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+
+from counterfoil.esaw import make_http
+from counterfoil.esaw.limits import POOLS
+
+
+@dataclass
+class Server:
+    """Answers requests, so many ``together``; counts connections, those that were made and those that are there."""
+
+    url: str = ""
+    made: int = 0
+    there: int = 0
+    together: asyncio.Barrier = field(default_factory=lambda: asyncio.Barrier(1))
+    all_gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.made += 1
+        self.there += 1
+        while head := await reader.read(65536):
+            assert head.endswith(b"\r\n\r\n")
+            await self.together.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        writer.close()
+        self.there -= 1
+        if not self.there:
+            self.all_gone.set()
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Server]:
+    server = Server()
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
+    try:
+        yield server
+    finally:
+        listening.close()
+
+
+async def status(http: httpx.AsyncClient, url: str) -> int:
+    return (await http.get(url)).status_code
+
+
+async def test_tasks_one_after_the_other_share_one_connection() -> None:
+    async with running() as server, make_http() as http:
+        for _ in range(POOLS + 1):
+            assert await asyncio.create_task(status(http, server.url)) == 200
+        assert server.made == 1
+
+
+async def test_calls_of_one_task_go_over_one_connection() -> None:
+    async with running() as server, make_http() as http:
+        assert [await status(http, server.url) for _ in range(POOLS + 1)] == [200] * (POOLS + 1)
+        assert server.made == 1
+
+
+async def test_more_tasks_than_pools_are_all_served_at_once() -> None:
+    async with running() as server, make_http() as http:
+        server.together = asyncio.Barrier(3 * POOLS)
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            asked = [group.create_task(status(http, server.url)) for _ in range(3 * POOLS)]
+        assert [each.result() for each in asked] == [200] * len(asked)
+        assert server.made == len(asked)
+
+
+async def test_all_connections_are_closed_in_the_end() -> None:
+    async with running() as server:
+        async with make_http() as http, asyncio.TaskGroup() as group:
+            for _ in range(2 * POOLS):
+                group.create_task(status(http, server.url))
+        async with asyncio.timeout(10):
+            await server.all_gone.wait()
+
+
+async def test_a_client_that_is_no_context_closes_them_too() -> None:
+    async with running() as server:
+        http = make_http()
+        await asyncio.gather(*(status(http, server.url) for _ in range(2 * POOLS)))
+        await http.aclose()
+        async with asyncio.timeout(10):
+            await server.all_gone.wait()
