@@ -11,6 +11,9 @@ from tests.chaos.proxies import Hold, Moment, Passage, begins_parts, of_file
 from tests.chaos.scene import Scene, eventually
 
 MIB = 1024 * 1024
+LARGE = 12 * MIB
+HELD_AFTER = 8 * MIB
+"""More than one part of a multipart upload (5 MiB) with all that may wait to be joined to a block on the way there."""
 
 
 async def has_begun_to_stop(controller: Process) -> None:
@@ -19,16 +22,16 @@ async def has_begun_to_stop(controller: Process) -> None:
 
 
 def held_in_the_middle(scene: Scene, envelope: str) -> Hold:
-    """Let the download of the first document stop after 6 MiB."""
+    """Let the download of the first document stop after ``HELD_AFTER``."""
     (document, *_) = scene.standin.files(envelope)
     hold = Hold()
-    scene.esaw.trap(of_file(document.file_id), Moment.MIDDLE, hold, after_bytes=6 * MIB)
+    scene.esaw.trap(of_file(document.file_id), Moment.MIDDLE, hold, after_bytes=HELD_AFTER)
     return hold
 
 
 async def test_a_controller_told_to_stop_brings_the_document_in_hand_home_first(scene: Scene) -> None:
     controller = await scene.controller(grace="30s")
-    envelope = scene.envelope(8 * MIB)
+    envelope = scene.envelope(LARGE)
     hold = held_in_the_middle(scene, envelope)
 
     event = await scene.note(envelope)
@@ -45,7 +48,7 @@ async def test_a_controller_out_of_grace_ends_without_a_trace_of_the_document_an
     scene: Scene,
 ) -> None:
     controller = await scene.controller(grace="1s")
-    envelope = scene.envelope(8 * MIB)
+    envelope = scene.envelope(LARGE)
     held_in_the_middle(scene, envelope)
 
     event = await scene.note(envelope)
@@ -68,7 +71,7 @@ async def test_a_controller_out_of_grace_gives_its_upload_to_the_bucket_up(s3_sc
     scene = s3_scene
     assert scene.s3 is not None
     controller = await scene.controller(grace="1s")
-    envelope = scene.envelope(8 * MIB)
+    envelope = scene.envelope(LARGE)
     held_in_the_middle(scene, envelope)
     way = scene.s3
 
