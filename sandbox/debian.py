@@ -1,0 +1,76 @@
+"""
+``python -m sandbox.debian PACKAGE...``: what a test needs from Debian, installed if it is missing.
+
+Whoever is root gets it by apt-get, with its output kept for the error; everybody else is told the command to type. What
+is installed already is left as it is, whatever its version. Nothing is ever removed.
+"""
+
+import asyncio
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+_LOCK = Path(tempfile.gettempdir()) / "counterfoil-debian.lock"
+
+
+class PackagesMissing(RuntimeError):
+    """They are not installed and can't be."""
+
+
+async def ensure(*packages: str) -> None:
+    """Install those of the packages that are missing. Raises ``PackagesMissing``, which says what to type."""
+    if _missing(packages):
+        # Not one of our own processes, which end with us: dpkg should not be killed half-way.
+        await asyncio.to_thread(_install, packages)
+
+
+def _missing(packages: tuple[str, ...]) -> list[str]:
+    if shutil.which("dpkg-query") is None:
+        return list(packages)
+    query = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n", *packages]
+    asked = subprocess.run(query, capture_output=True, text=True, check=False)
+    installed = {line.split()[0] for line in asked.stdout.splitlines() if line.endswith(" installed")}
+    return [each for each in packages if each not in installed]
+
+
+def _install(packages: tuple[str, ...]) -> None:
+    with _LOCK.open("w") as lock:
+        # apt-get has a lock of its own, but gives up at once when it is taken.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (missing := _missing(packages)):
+            return
+        by_hand = f"apt-get update && apt-get install --no-install-recommends {' '.join(missing)}"
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            raise PackagesMissing(f"Needed: {', '.join(missing)}. On Debian, as root: {by_hand}")
+        print(f"[debian] installing {' '.join(missing)}", file=sys.stderr, flush=True)
+        for command in (
+            ["apt-get", "-q", "update"],
+            ["apt-get", "-q", "-y", "install", "--no-install-recommends", *missing],
+        ):
+            done = subprocess.run(
+                command,
+                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode != 0:
+                raise PackagesMissing(f"`{by_hand}` failed:\n{done.stderr.strip() or done.stdout.strip()}")
+
+
+def main() -> int:
+    """Install what is named; return the exit status."""
+    try:
+        asyncio.run(ensure(*sys.argv[1:]))
+    except PackagesMissing as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
