@@ -92,6 +92,13 @@ MODULES = (
     ),
     Module(SOURCES / "etcd", "3.6.16", {"etcd": "go.etcd.io/etcd/server/v3"}),
     Module(SOURCES / "rclone", "1.71.0", {"rclone": "github.com/rclone/rclone"}),
+    Module(
+        SOURCES / "helm",
+        "4.3.1",
+        {"helm": "helm.sh/helm/v4/cmd/helm"},
+        # What helm's own build sets; without it, it says that it is v4.3.
+        "-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1",
+    ),
 )
 
 
@@ -122,7 +129,7 @@ def say(line: str) -> None:
 
 async def ensure(*names: str, report: Report = say) -> Binaries:
     """
-    Return the paths of programs, out of ``kube-apiserver``, ``kubectl``, ``etcd`` and ``rclone``; build what is missing.
+    Return the paths of programs, out of ``kube-apiserver``, ``kubectl``, ``etcd``, ``rclone`` and ``helm``; build what is missing.
 
     Raises BuildError when a build fails, NoGoError when there is nothing to build with.
     """
