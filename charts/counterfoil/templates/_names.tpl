@@ -1,0 +1,83 @@
+{{/* What things are called. A process is named in a dict: root (the chart's scope) and name (receiver, pages, console, controller). */}}
+
+{{- define "counterfoil.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* For what is not of a namespace: two releases in two namespaces must not meet. */}}
+{{- define "counterfoil.clusterName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "counterfoil.fullname" .) -}}
+{{- end -}}
+
+{{- define "counterfoil.processName" -}}
+{{- printf "%s-%s" (include "counterfoil.fullname" .root) .name -}}
+{{- end -}}
+
+{{- define "counterfoil.serviceAccountName" -}}
+{{- default (include "counterfoil.processName" .) (index .root.Values .name).serviceAccount.name -}}
+{{- end -}}
+
+{{/* As the API server names it. */}}
+{{- define "counterfoil.username" -}}
+{{- printf "system:serviceaccount:%s:%s" .root.Release.Namespace (include "counterfoil.serviceAccountName" .) -}}
+{{- end -}}
+
+{{- define "counterfoil.selectorLabels" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "counterfoil.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "counterfoil.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/part-of: counterfoil
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "counterfoil.processSelector" -}}
+{{ include "counterfoil.selectorLabels" .root }}
+app.kubernetes.io/component: {{ .name }}
+{{- end -}}
+
+{{- define "counterfoil.processLabels" -}}
+{{ include "counterfoil.labels" .root }}
+app.kubernetes.io/component: {{ .name }}
+{{- end -}}
+
+{{- define "counterfoil.image" -}}
+{{- with .Values.image -}}
+{{- $tag := .tag | default $.Chart.AppVersion -}}
+{{- if .digest -}}{{ .repository }}@{{ .digest }}{{- else -}}{{ .repository }}:{{ $tag }}{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "counterfoil.sealingKeysSecret" -}}
+{{- .Values.sealingKeys.existingSecret | default (printf "%s-sealing-keys" (include "counterfoil.fullname" .)) -}}
+{{- end -}}
+
+{{/* Where eSAW and browsers reach us, or nothing. */}}
+{{- define "counterfoil.publicHost" -}}
+{{- if .Values.ingress.enabled -}}
+{{- .Values.ingress.host -}}
+{{- else if .Values.httpRoute.enabled -}}
+{{- .Values.httpRoute.hostnames | first -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The processes that run, by name. */}}
+{{- define "counterfoil.processes" -}}
+receiver
+{{- if .Values.pages.enabled }} pages{{ end }}
+{{- if .Values.console.enabled }} console{{ end }} controller
+{{- end -}}

@@ -1,0 +1,209 @@
+{{/* The pod of a process: root, name, args (what python -m gets), port (public, or 0), sealing (whether it opens keys), env (of its own). */}}
+{{- define "counterfoil.podTemplate" -}}
+{{- $root := .root }}
+{{- $values := index $root.Values .name }}
+metadata:
+  labels:
+    {{- include "counterfoil.processLabels" . | nindent 4 }}
+    {{- with merge dict $values.podLabels $root.Values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  annotations:
+    kubectl.kubernetes.io/default-container: {{ .name }}
+    {{- with merge dict $values.podAnnotations $root.Values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "counterfoil.serviceAccountName" . }}
+  automountServiceAccountToken: {{ .token }}
+  enableServiceLinks: false
+  {{- with $root.Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.priorityClassName | default $root.Values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  securityContext:
+    {{- toYaml $root.Values.podSecurityContext | nindent 4 }}
+  terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
+  containers:
+    - name: {{ .name }}
+      image: {{ include "counterfoil.image" $root }}
+      imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+      args: {{ toJson .args }}
+      env:
+        {{- include "counterfoil.settings" (merge dict $values.settings $root.Values.settings) | trim | nindent 8 }}
+        {{- if .sealing }}
+        - name: COUNTERFOIL_SEALING_KEYS
+          value: /etc/counterfoil/sealing-keys
+        {{- end }}
+        {{- with .env }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+        {{- with concat $root.Values.extraEnv $values.extraEnv }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      ports:
+        {{- if .port }}
+        - name: http
+          containerPort: {{ .port }}
+        {{- end }}
+        - name: private
+          containerPort: 9090
+      {{- include "counterfoil.probes" . | nindent 6 }}
+      resources:
+        {{- toYaml $values.resources | nindent 8 }}
+      securityContext:
+        {{- toYaml $root.Values.securityContext | nindent 8 }}
+      volumeMounts:
+        - name: tmp
+          mountPath: /tmp
+        {{- if .sealing }}
+        - name: sealing-keys
+          mountPath: /etc/counterfoil/sealing-keys
+          readOnly: true
+        {{- end }}
+        {{- with .mounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+        {{- with $values.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+  volumes:
+    - name: tmp
+      emptyDir:
+        sizeLimit: 64Mi
+    {{- if .sealing }}
+    - name: sealing-keys
+      projected:
+        defaultMode: 0440
+        sources:
+          {{- range prepend $root.Values.sealingKeys.extraSecrets (include "counterfoil.sealingKeysSecret" $root) }}
+          - secret:
+              name: {{ . }}
+          {{- end }}
+    {{- end }}
+    {{- with .volumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    {{- with $values.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with $values.nodeSelector | default $root.Values.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.tolerations | default $root.Values.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.affinity | default $root.Values.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- if $values.topologySpreadConstraints }}
+  topologySpreadConstraints:
+    {{- toYaml $values.topologySpreadConstraints | nindent 4 }}
+  {{- else if $root.Values.topologySpread.enabled }}
+  topologySpreadConstraints:
+    {{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+    - maxSkew: 1
+      topologyKey: {{ $key }}
+      whenUnsatisfiable: {{ $root.Values.topologySpread.whenUnsatisfiable }}
+      labelSelector:
+        matchLabels:
+          {{- include "counterfoil.processSelector" $ | nindent 10 }}
+    {{- end }}
+  {{- end }}
+{{- end -}}
+
+{{/* Settings as environment: callbackRate becomes COUNTERFOIL_CALLBACK_RATE. Whole numbers are written out, since YAML made floats of them. */}}
+{{- define "counterfoil.settings" -}}
+{{- range $name, $value := . }}
+- name: COUNTERFOIL_{{ $name | snakecase | upper }}
+  value: {{ (and (kindIs "float64" $value) (eq $value (floor $value))) | ternary (printf "%.0f" (float64 $value)) (toString $value) | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* Five seconds, since the process gives each of its checks three. */}}
+{{- define "counterfoil.probes" -}}
+startupProbe:
+  httpGet: {path: /healthz, port: private}
+  periodSeconds: 2
+  timeoutSeconds: 5
+  failureThreshold: 60
+livenessProbe:
+  httpGet: {path: /healthz, port: private}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: {path: /readyz, port: private}
+  periodSeconds: 3
+  timeoutSeconds: 5
+  failureThreshold: 2
+{{- end -}}
+
+{{/* Everything around the pods of a process that serves a public port. */}}
+{{- define "counterfoil.deployment" -}}
+{{- $values := index .root.Values .name -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ include "counterfoil.processName" . }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "counterfoil.processLabels" . | nindent 4 }}
+spec:
+  {{- if not .scaled }}
+  replicas: {{ $values.replicas }}
+  {{- end }}
+  revisionHistoryLimit: 3
+  strategy:
+    type: RollingUpdate
+    rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
+  selector:
+    matchLabels:
+      {{- include "counterfoil.processSelector" . | nindent 6 }}
+  template:
+    {{- include "counterfoil.podTemplate" . | nindent 4 }}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ include "counterfoil.processName" . }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "counterfoil.processLabels" . | nindent 4 }}
+  {{- with $values.service.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  type: {{ $values.service.type }}
+  ports:
+    - {name: http, port: {{ $values.service.port }}, targetPort: http, appProtocol: http}
+  selector:
+    {{- include "counterfoil.processSelector" . | nindent 4 }}
+{{- end -}}
+
+{{- define "counterfoil.serviceAccount" -}}
+{{- $values := (index .root.Values .name).serviceAccount -}}
+{{- if $values.create }}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "counterfoil.serviceAccountName" . }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "counterfoil.processLabels" . | nindent 4 }}
+  {{- with $values.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+# Pods say themselves whether they need the token.
+automountServiceAccountToken: false
+{{- end }}
+{{- end -}}
