@@ -1,63 +1,26 @@
 """
-The rights of each process, as Kubernetes Roles: what demo and tests run Counterfoil with, and what the chart will give.
+The rights of each process, as Kubernetes Roles: demo and tests run Counterfoil with just what the chart gives.
 
 Rule 8: the receiver can create events, count deliveries and read organizations, and no Secret at all; nobody lists or
-watches Secrets. The names of the Secrets that the pages write are known to nobody beforehand, so no rule can name them.
+watches Secrets.
 """
 
+from pathlib import Path
 from typing import Any
 
-from counterfoil.resources import GROUP
+import yaml
 
 Rule = dict[str, list[str]]
 
-RECEIVER: tuple[Rule, ...] = (
-    {"apiGroups": [GROUP], "resources": ["envelopeevents"], "verbs": ["create", "get"]},
-    {"apiGroups": [GROUP], "resources": ["envelopeevents/status"], "verbs": ["patch"]},
-    {"apiGroups": [GROUP], "resources": ["organizations"], "verbs": ["get", "list", "watch"]},
-)
+RIGHTS_FILE = Path(__file__).parents[1] / "charts" / "counterfoil" / "files" / "rights.yaml"
+"""The one place that says who may do what, with the reasons; the chart makes its Roles from it."""
 
-PAGES: tuple[Rule, ...] = (
-    {"apiGroups": [GROUP], "resources": ["organizations"], "verbs": ["get", "list"]},
-    {"apiGroups": [GROUP], "resources": ["senders"], "verbs": ["get", "create", "patch"]},
-    {"apiGroups": [GROUP], "resources": ["senders/status"], "verbs": ["patch"]},
-    {"apiGroups": [GROUP], "resources": ["envelopes"], "verbs": ["get", "create"]},
-    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create", "patch"]},
-    {
-        "apiGroups": ["coordination.k8s.io"],
-        "resources": ["leases"],
-        "verbs": ["get", "list", "create", "patch", "delete"],
-    },
-)
+_RIGHTS: dict[str, list[Rule]] = yaml.safe_load(RIGHTS_FILE.read_text(encoding="utf-8"))
 
-RESEAL: tuple[Rule, ...] = (
-    {"apiGroups": [GROUP], "resources": ["senders"], "verbs": ["list"]},
-    {"apiGroups": [GROUP], "resources": ["senders/status"], "verbs": ["patch"]},
-    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "patch"]},
-)
-
-CONTROLLER: tuple[Rule, ...] = (
-    {
-        "apiGroups": [GROUP],
-        "resources": ["envelopeevents"],
-        "verbs": ["get", "list", "watch", "create", "patch", "delete"],
-    },
-    {
-        "apiGroups": [GROUP],
-        "resources": ["organizations", "senders", "archives"],
-        "verbs": ["get", "list", "watch"],
-    },
-    {"apiGroups": [GROUP], "resources": ["envelopes"], "verbs": ["get", "delete"]},
-    {
-        "apiGroups": [GROUP],
-        "resources": [
-            f"{plural}/status" for plural in ("envelopeevents", "organizations", "senders", "archives")
-        ],
-        "verbs": ["patch"],
-    },
-    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
-    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
-)
+RECEIVER: tuple[Rule, ...] = tuple(_RIGHTS["receiver"])
+PAGES: tuple[Rule, ...] = tuple(_RIGHTS["pages"])
+RESEAL: tuple[Rule, ...] = tuple(_RIGHTS["reseal"])
+CONTROLLER: tuple[Rule, ...] = tuple(_RIGHTS["controller"])
 
 
 def account(name: str, rules: tuple[Rule, ...]) -> list[dict[str, Any]]:
