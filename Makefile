@@ -61,8 +61,8 @@ test-cluster: setup ## the tests on a real API server, with kills and faults (bu
 test: lint test-unit test-cluster ## everything that has to pass
 
 .PHONY: demo
-demo: setup ## the main job on this machine (KEEP=1: leave it running and say what to type next)
-	@KEEP=$(KEEP) $(BIN)/python -m sandbox.demo
+demo: setup ## the main job on this machine (KEEP=1: leave it running; ARCHIVE=webdav|sftp|cmis|s3|http|azblob|filesystem)
+	@KEEP=$(KEEP) ARCHIVE=$(ARCHIVE) $(BIN)/python -m sandbox.demo
 
 .PHONY: bench
 bench: setup ## speed, as ratios to the raw limit in the same run (some minutes; wants a quiet machine)

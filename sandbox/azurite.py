@@ -1,8 +1,8 @@
 """
 A real server of Azure Blob Storage on loopback: Microsoft's Azurite, in memory, with the account that it always has.
 
-Needs Node.js and npm. The packages are installed on the first use, from the lock file beside this module, and kept in
-the user's cache folder.
+Needs Node.js and npm, which are installed where that may be done. The packages are installed on the first use, from the lock
+file beside this module, and kept in the user's cache folder; ``python -m sandbox.azurite`` does that beforehand.
 """
 
 import asyncio
@@ -11,15 +11,19 @@ import hashlib
 import hmac
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
+from urllib.parse import quote
+from xml.etree import ElementTree
 
 import httpx
 
+from sandbox import debian
 from sandbox.controlplane.binaries import cache_folder
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import Server, run
@@ -50,24 +54,35 @@ class Azurite:
 
     async def make_container(self, name: str) -> None:
         """Make a container. Raises ``httpx.HTTPStatusError``."""
+        await self._ask("PUT", name, "restype", "container")
+
+    async def tags(self, container: str, name: str) -> dict[str, str]:
+        """Return the index tags of a blob. Raises ``httpx.HTTPStatusError``."""
+        answer = await self._ask("GET", f"{container}/{quote(name)}", "comp", "tags")
+        # Of our own server; that it begins with a byte order mark is Azure's way.
+        found = ElementTree.fromstring(answer.content.decode("utf-8-sig"))  # noqa: S314
+        return {tag.findtext("Key", ""): tag.findtext("Value", "") for tag in found.iter("Tag")}
+
+    async def _ask(self, method: str, path: str, key: str, value: str) -> httpx.Response:
+        """Send a request without a body and with one parameter, signed by the account's key."""
         headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
         lines = [
-            *("PUT", *[""] * 11),
-            *(f"{key}:{value}" for key, value in headers.items()),
-            f"/{ACCOUNT}/{ACCOUNT}/{name}",
-            "restype:container",
+            *(method, *[""] * 11),
+            *(f"{name}:{text}" for name, text in headers.items()),
+            f"/{ACCOUNT}/{ACCOUNT}/{path}",
+            f"{key}:{value}",
         ]
         signature = hmac.new(base64.b64decode(KEY), "\n".join(lines).encode(), hashlib.sha256).digest()
         headers["Authorization"] = f"SharedKey {ACCOUNT}:{base64.b64encode(signature).decode()}"
         async with httpx.AsyncClient(trust_env=False) as http:
-            answer = await http.put(f"{self.url}/{name}?restype=container", headers=headers)
-            answer.raise_for_status()
+            answer = await http.request(method, f"{self.url}/{path}?{key}={value}", headers=headers)
+        return answer.raise_for_status()
 
 
 @asynccontextmanager
 async def azurite() -> AsyncIterator[Azurite]:
     """Run a server. Raises ``AzuriteError``."""
-    folder = await _installed()
+    folder = await installed()
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="counterfoil-azurite-") as base:
         argv: list[object] = [
@@ -106,16 +121,18 @@ async def _listens(server: Server, port: int) -> bool:
     return True
 
 
-async def _installed() -> Path:
-    """Return the folder with the packages that the lock file names."""
+async def installed() -> Path:
+    """Return the folder with the packages that the lock file names, installed if they are not. Raises ``AzuriteError``."""
     if shutil.which("node") is None or shutil.which("npm") is None:
-        raise AzuriteError(
-            "Azurite needs Node.js and npm (Debian: apt-get install nodejs npm); they are not here."
-        )
+        try:
+            await debian.ensure("nodejs", "npm")
+        except debian.PackagesMissing as missing:
+            raise AzuriteError(f"Azurite needs Node.js and npm. {missing}") from missing
     lock = (LOCK / "package-lock.json").read_bytes()
     folder = cache_folder() / "npm" / f"azurite-{hashlib.sha256(lock).hexdigest()[:16]}"
     if not (folder / MAIN).exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
+        print("[npm] installing Azurite", file=sys.stderr, flush=True)
         unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
         try:
             for name in ("package.json", "package-lock.json"):
@@ -136,5 +153,19 @@ async def _installed() -> Path:
 def _program(name: str) -> str:
     path = shutil.which(name)
     if path is None:
-        raise AzuriteError(f"Azurite needs {name}, which is not here (Debian: apt-get install nodejs npm).")
+        raise AzuriteError(f"Azurite needs {name}, which is not on PATH.")
     return path
+
+
+def main() -> int:
+    """Install what is missing; return the exit status."""
+    try:
+        print(f"[npm] azurite: {asyncio.run(installed())}", file=sys.stderr)
+    except AzuriteError as problem:
+        print(f"sandbox.azurite: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

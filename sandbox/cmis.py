@@ -1,8 +1,8 @@
 """
 A real CMIS server on loopback: the in-memory server of Apache Chemistry OpenCMIS on jetty-runner.
 
-Needs Java and Maven. Both archives come from Maven Central on the first use and are kept in the user's cache folder. The
-server's two SOAP servlets are taken out, since they don't start on today's Java; what is left is the AtomPub and the
+Needs Java and Maven, which are installed where that may be done. Both archives come from Maven Central on the first use and
+are kept in the user's cache folder; ``python -m sandbox.cmis`` does that beforehand. The server's two SOAP servlets are taken out, since they don't start on today's Java; what is left is the AtomPub and the
 browser binding.
 """
 
@@ -10,6 +10,7 @@ import asyncio
 import os
 import re
 import shutil
+import sys
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import httpx
 
+from sandbox import debian
 from sandbox.controlplane.binaries import cache_folder
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import Server, run
@@ -61,14 +63,13 @@ class CmisServer:
 @asynccontextmanager
 async def cmis_server() -> AsyncIterator[CmisServer]:
     """Run a server. Raises ``CmisServerError``."""
-    java = _program("java")
-    folder = await _fetched()
+    folder = await fetched()
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="counterfoil-cmis-") as name:
         base = Path(name)
         application = _unpacked(folder, base / "application")
         runner = next(folder.glob("jetty-runner-*.jar"))
-        argv = [java, "-Xmx768m", f"-Djava.io.tmpdir={base}", "-jar", runner]
+        argv = [_program("java"), "-Xmx768m", f"-Djava.io.tmpdir={base}", "-jar", runner]
         argv += ["--host", "127.0.0.1", "--port", str(port), "--path", "/cmis", application]
         server = Server(argv, log=base / "jetty.log", environment=os.environ)
         try:
@@ -114,21 +115,20 @@ def _unpacked(folder: Path, application: Path) -> Path:
     return application
 
 
-async def _fetched() -> Path:
-    """Return the folder with the war of the server and the jar of jetty-runner."""
-    maven = _program("mvn")
+async def fetched() -> Path:
+    """Return the folder with the war of the server and the jar of jetty-runner. Raises ``CmisServerError``."""
+    if shutil.which("java") is None or shutil.which("mvn") is None:
+        try:
+            await debian.ensure("default-jre-headless", "maven")
+        except debian.PackagesMissing as missing:
+            raise CmisServerError(f"the CMIS server needs Java and Maven. {missing}") from missing
     folder = cache_folder() / "maven" / "opencmis-1.1.0-jetty-9.4.57"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
         try:
             for artifact in (OPENCMIS, JETTY):
-                copy = ["dependency:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={unfinished}"]
-                done = await run([maven, "-q", "-B", *copy])
-                if done.code:
-                    raise CmisServerError(
-                        f"Maven could not fetch {artifact}:\n{(done.out + done.err)[-2000:]}"
-                    )
+                await _copied(artifact, unfinished)
             if not folder.exists():
                 unfinished.rename(folder)
         finally:
@@ -136,10 +136,30 @@ async def _fetched() -> Path:
     return folder
 
 
+async def _copied(artifact: str, folder: Path) -> None:
+    print(f"[maven] fetching {artifact}", file=sys.stderr, flush=True)
+    copy = ["dependency:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={folder}"]
+    done = await run([_program("mvn"), "-q", "-B", *copy])
+    if done.code:
+        raise CmisServerError(f"Maven could not fetch {artifact}:\n{(done.out + done.err)[-2000:]}")
+
+
 def _program(name: str) -> str:
     path = shutil.which(name)
     if path is None:
-        raise CmisServerError(
-            f"the CMIS server needs {name}, which is not here (Debian: apt-get install default-jre-headless maven)."
-        )
+        raise CmisServerError(f"the CMIS server needs {name}, which is not on PATH.")
     return path
+
+
+def main() -> int:
+    """Fetch what is missing; return the exit status."""
+    try:
+        print(f"[maven] opencmis: {asyncio.run(fetched())}", file=sys.stderr)
+    except CmisServerError as problem:
+        print(f"sandbox.cmis: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,8 +1,8 @@
 """
 ``make demo``: the main job on this machine, with nothing installed and nothing left behind.
 
-A real API server, the stand-in eSAW, a receiver, a controller, a folder and an S3 server as archives. Envelopes of each
-kind go through while the table of events is printed as it changes; then the archives, a manifest and what was deleted.
+A real API server, the stand-in eSAW, a receiver, a controller, a folder and an S3 server as archives (``ARCHIVE=KIND``: a
+server of another kind instead of S3, see ``demo_archives``). Envelopes of each kind go through while the table of events is printed as it changes; then the archives, a manifest and what was deleted.
 Exit status 0 only if all of it came out as it must. ``KEEP=1`` leaves everything running and says what to type next.
 """
 
@@ -24,8 +24,8 @@ import httpx
 
 from sandbox.controlplane.plane import control_plane
 from sandbox.controlplane.processes import run
+from sandbox.demo_archives import SECOND, Destination, UnknownKind, copied, destination, print_tags
 from sandbox.esaw import DocumentSpec, StandIn, User
-from sandbox.s3 import S3Server, s3_server
 from sandbox.stage import Process, Stage, stage
 
 NAMESPACE = "demo"
@@ -58,8 +58,10 @@ class Scene:
     """What is on stage."""
 
     stage: Stage
-    s3: S3Server
+    second: Destination
+    """The archive that Globex files into."""
     folder: Path
+    """The archive that Acme files into."""
     receiver: Process
     controller: Process
     anna: User
@@ -105,44 +107,39 @@ async def demo() -> bool:
 
 @asynccontextmanager
 async def _scene(folder: Path) -> AsyncIterator[Scene]:
+    opened = destination(os.environ.get("ARCHIVE") or "s3", folder)
     async with AsyncExitStack() as stack:
         say("Starting a real control plane (the first time ever it is built, which takes some minutes)")
         plane = await stack.enter_async_context(control_plane())
         await plane.apply_crds()
         await plane.namespace(NAMESPACE)
-        say("Starting the stand-in eSAW, an S3 server, the receiver and the controller")
-        s3 = await stack.enter_async_context(s3_server(buckets=("contracts",)))
+        say("Starting the stand-in eSAW, a server for the second archive, the receiver and the controller")
+        second = await stack.enter_async_context(opened)
         built = await stack.enter_async_context(stage(plane, folder, namespace=NAMESPACE))
         anna = built.esaw.add_user(email="anna.kofler@example.com", given_name="Anna", surname="Kofler")
         ben = built.esaw.add_user(email="ben.huber@example.com", given_name="Ben", surname="Huber")
         root = folder / "archive"
         root.mkdir()
-        await _install(built, s3, root, anna, ben)
+        await _install(built, second, root, anna, ben)
         controller = await built.controller()
-        await built.ready("archive/folder", "archive/bucket", "org/acme", "org/globex")
+        await built.ready("archive/folder", f"archive/{SECOND}", "org/acme", "org/globex")
         receiver = await built.receiver()
-        yield Scene(built, s3, root, receiver, controller, anna, ben)
+        yield Scene(built, second, root, receiver, controller, anna, ben)
 
 
-async def _install(built: Stage, s3: S3Server, root: Path, anna: User, ben: User) -> None:
+async def _install(built: Stage, second: Destination, root: Path, anna: User, ben: User) -> None:
     """What a platform engineer applies: two Archives, two Organizations, two Senders with the keys they brought."""
     tags = {"customer": {"xpath": "/contract/customer", "required": True}, "system": {"value": "eSAW"}}
     await built.archive("folder", filesystem={"root": str(root)}, tags=tags)
-    await built.secret("bucket-credentials", accessKeyId=s3.access_key, secretAccessKey=s3.secret_key)
+    await built.secret(SECOND, **second.secret)
     await built.archive(
-        "bucket",
-        s3={
-            "bucket": "contracts",
-            "endpoint": s3.url,
-            "region": "eu-central-1",
-            "forcePathStyle": True,
-            "credentialsSecretRef": {"name": "bucket-credentials"},
-        },
+        SECOND,
+        **second.spec,
         path="{{tags.customer}}/{{envelope.id}}/{{file.kind}}-{{file.name}}",
         tags=tags,
     )
     await built.organization("acme", archive="folder", sender="anna")
-    await built.organization("globex", archive="bucket", sender="ben")
+    await built.organization("globex", archive=SECOND, sender="ben")
     await built.sender("anna", anna, organization="acme")
     await built.sender("ben", ben, organization="globex")
 
@@ -181,14 +178,16 @@ async def _story(scene: Scene) -> None:
     )
     await esaw.repeat_callback(envelopes["duplicates"], times=DUPLICATES)
 
-    say("Globex files into S3; then the key of its sender is revoked, and an envelope comes that needs it")
+    say(
+        f"Globex files into {scene.second.title}; then the key of its sender is revoked, and an envelope comes that needs it"
+    )
     esaw.set_default_callbacks(
         completed=scene.stage.callback_url("globex", scene.receiver), status_change=None
     )
-    envelopes["into S3"] = esaw.add_envelope(
+    envelopes["second archive"] = esaw.add_envelope(
         sender=scene.ben, status="Active", documents=[contract], metadata=METADATA
     )
-    await esaw.complete(envelopes["into S3"])
+    await esaw.complete(envelopes["second archive"])
     await _watch(scene, lambda table: _done(table) == len(envelopes))
     esaw.revoke(scene.ben)
     envelopes["revoked key"] = esaw.add_envelope(
@@ -237,10 +236,12 @@ async def _judge(scene: Scene) -> Verdicts:
     await _judge_deliveries(scene, verdicts)
     _judge_deletions(scene, verdicts)
     say("The archives")
-    for title, root in (("folder", scene.folder), ("S3 bucket contracts", scene.s3.folder / "contracts")):
+    second = await copied(scene.second, scene.stage.folder)
+    for title, root in (("folder", scene.folder), (scene.second.title, second)):
         print(f"\n{title}:")
         _print_tree(root)
         await _judge_archive(title, root, verdicts)
+    await print_tags(scene.second, second)
     manifest = next(scene.folder.rglob("counterfoil.json"))
     print(f"\n$ cat {manifest.relative_to(scene.folder)}", manifest.read_text(), sep="\n")
     _judge_hashes(scene, verdicts)
@@ -254,7 +255,7 @@ async def _judge_phases(scene: Scene, verdicts: Verdicts) -> None:
         "deleted": ("Skipped", "EnvelopeDeleted"),
         "forged": ("Failed", "EnvelopeNotFound"),
         "duplicates": ("Succeeded", "ArchivedAndDeleted"),
-        "into S3": ("Succeeded", "ArchivedAndDeleted"),
+        "second archive": ("Succeeded", "ArchivedAndDeleted"),
         "revoked key": ("Succeeded", "ArchivedAndDeleted"),
     }
     for part, wanted in expected.items():
@@ -286,7 +287,7 @@ async def _judge_deliveries(scene: Scene, verdicts: Verdicts) -> None:
 
 def _judge_deletions(scene: Scene, verdicts: Verdicts) -> None:
     say("What was deleted in eSAW")
-    for part in ("completed", "duplicates", "into S3", "revoked key"):
+    for part in ("completed", "duplicates", "second archive", "revoked key"):
         calls = scene.esaw.delete_calls(scene.envelopes[part])
         after_all = all(not call.missing for call in calls)
         print(
@@ -307,6 +308,11 @@ async def _judge_archive(title: str, root: Path, verdicts: Verdicts) -> None:
         checked = await run([_SHA256SUM, "-c", "counterfoil.sha256"], cwd=folder)
         print(checked.out.rstrip())
         verdicts.check(f"{title}: sha256sum accepts {folder.name}", came_true=checked.code == 0)
+        verified = await run([sys.executable, "-m", "counterfoil.verify", folder])
+        print(f"\n$ python -m counterfoil.verify {folder.name}", verified.out.rstrip(), sep="\n")
+        verdicts.check(
+            f"{title}: counterfoil.verify finds {folder.name} as it was filed", came_true=verified.code == 0
+        )
     verdicts.check(f"{title}: two envelopes are filed", came_true=len(folders) == 2)
 
 
@@ -360,6 +366,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return 0 if asyncio.run(demo()) else 1
+    except UnknownKind as unknown:
+        print(unknown, file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
 
