@@ -79,6 +79,8 @@ class Module:
 
 
 VERSION_PACKAGE = "k8s.io/component-base/version"
+# What Kubernetes' own build sets; without it, the server says that it is v0.0.0-master.
+KUBERNETES_FLAGS = f"-s -w -X {VERSION_PACKAGE}.gitVersion=v1.35.4 -X {VERSION_PACKAGE}.gitMajor=1 -X {VERSION_PACKAGE}.gitMinor=35"
 MODULES = (
     Module(
         SOURCES / "kubernetes",
@@ -87,8 +89,24 @@ MODULES = (
             "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
             "kubectl": "k8s.io/kubernetes/cmd/kubectl",
         },
-        # What Kubernetes' own build sets; without it, the server says that it is v0.0.0-master.
-        f"-s -w -X {VERSION_PACKAGE}.gitVersion=v1.35.4 -X {VERSION_PACKAGE}.gitMajor=1 -X {VERSION_PACKAGE}.gitMinor=35",
+        KUBERNETES_FLAGS,
+    ),
+    Module(
+        SOURCES / "node",
+        "1.35.4",
+        {
+            "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+            "kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
+            "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+            "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+        },
+        KUBERNETES_FLAGS,
+    ),
+    Module(SOURCES / "coredns", "1.12.4", {"coredns": "github.com/coredns/coredns"}),
+    Module(
+        SOURCES / "kube-router",
+        "2.1.0",
+        {"kube-router": "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"},
     ),
     Module(SOURCES / "etcd", "3.6.16", {"etcd": "go.etcd.io/etcd/server/v3"}),
     Module(SOURCES / "rclone", "1.71.0", {"rclone": "github.com/rclone/rclone"}),
@@ -129,7 +147,7 @@ def say(line: str) -> None:
 
 async def ensure(*names: str, report: Report = say) -> Binaries:
     """
-    Return the paths of programs, out of ``kube-apiserver``, ``kubectl``, ``etcd``, ``rclone`` and ``helm``; build what is missing.
+    Return the paths of programs that ``MODULES`` names; build what is missing.
 
     Raises BuildError when a build fails, NoGoError when there is nothing to build with.
     """
