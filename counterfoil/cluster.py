@@ -14,10 +14,10 @@ import asyncio
 import base64
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -28,6 +28,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from counterfoil.resources import GROUP, Resource
 
 Raw = dict[str, Any]
+Glimpsed = TypeVar("Glimpsed")
 Observer = Callable[[str, str, int], None]
 """Is told of every finished request: verb, resource, HTTP status (0: no answer)."""
 
@@ -113,11 +114,13 @@ class Cluster:
         configuration: Configuration,
         namespace: str,
         observe: Observer,
+        bearer: str | None = None,
     ) -> None:
         self.namespace = namespace
         self._session = session
         self._configuration = configuration
         self._observe = observe
+        self._bearer = bearer
         self._host = configuration.host.rstrip("/")
 
     # -- Objects of a kind, which is one of Counterfoil's own or Lease ----------------------------------------
@@ -126,9 +129,14 @@ class Cluster:
         """Return one object. Raises ``NotFound``."""
         return await self._call("GET", self._path(kind, name), resource=kind.PLURAL, verb="get")
 
-    async def require(self, kind: type[Resource], name: str) -> None:
-        """Make sure that an object exists at this moment (a read that no cache answers). Raises ``NotFound``."""
-        await self._send("GET", self._path(kind, name), resource=kind.PLURAL, verb="get")
+    async def glimpse(self, kind: type[Resource], name: str, shape: type[Glimpsed]) -> Glimpsed:
+        """
+        Return as much of one object as ``shape`` asks for, as it is at this moment (a read that no cache answers).
+
+        Costs a fraction of ``get``, since the rest of the object is passed over unread. Raises ``NotFound``.
+        """
+        answer = await self._send("GET", self._path(kind, name), resource=kind.PLURAL, verb="get")
+        return _decoded_as(shape, answer)
 
     async def create(self, kind: type[Resource], body: Mapping[str, Any]) -> Raw:
         """Store a new object and return it. Raises ``AlreadyExists``, ``Refused``."""
@@ -259,6 +267,24 @@ class Cluster:
         path = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events"
         await self._send("POST", path, resource="events", verb="create", body=msgspec.json.encode(body))
 
+    async def events_about(self, uid: str, *, limit: int) -> Sequence[Raw]:
+        """Return at most so many Kubernetes Events (events.k8s.io/v1) about one object. Raises ``Forbidden``."""
+        query = _query(limit=str(limit), fieldSelector=f"regarding.uid={uid}")
+        path = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events?{query}"
+        answer = await self._call("GET", path, resource="events", verb="list")
+        return tuple(answer.get("items", ()))
+
+    async def whoami(self) -> str:
+        """Return the name of the user whose credentials these are (SelfSubjectReview). Raises ``Forbidden`` for none."""
+        answer = await self._call(
+            "POST",
+            "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+            resource="selfsubjectreviews",
+            verb="create",
+            body=msgspec.json.encode({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}),
+        )
+        return str(answer.get("status", {}).get("userInfo", {}).get("username", ""))
+
     async def may(self, verb: str, resource: str, *, group: str = GROUP) -> bool:
         """Whether this process is allowed to do that in its namespace (SelfSubjectAccessReview)."""
         attributes = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource}
@@ -275,6 +301,33 @@ class Cluster:
             body=msgspec.json.encode(body),
         )
         return bool(answer.get("status", {}).get("allowed"))
+
+    # -- What a person's commands need ------------------------------------------------------------------------
+
+    async def server_version(self) -> Raw:
+        """Return what the API server says of its version."""
+        return await self._call("GET", "/version", resource="version", verb="get")
+
+    async def all_events(self) -> Sequence[Raw]:
+        """Return the Kubernetes Events of the namespace, 500 at most; the API server keeps them for an hour."""
+        path = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events?limit=500"
+        items: Sequence[Raw] = (await self._call("GET", path, resource="events", verb="list")).get(
+            "items", []
+        )
+        return items
+
+    async def pods(self, *, labels: str) -> Sequence[Raw]:
+        """Return the pods that the label selector chooses."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods?{_query(limit='500', labelSelector=labels)}"
+        items: Sequence[Raw] = (await self._call("GET", path, resource="pods", verb="list")).get("items", [])
+        return items
+
+    async def pod_log(self, name: str, container: str, *, lines: int) -> str:
+        """Return the last lines that a container wrote."""
+        query = _query(container=container, tailLines=str(lines))
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{quote(name, safe='')}/log?{query}"
+        answer = await self._send("GET", path, resource="pods/log", verb="get")
+        return answer.decode(errors="replace")
 
     # -- How ------------------------------------------------------------------------------------------------
 
@@ -350,6 +403,9 @@ class Cluster:
 
     async def _headers(self) -> dict[str, str]:
         headers = {"Accept": "application/json", "User-Agent": "counterfoil"}
+        if self._bearer is not None:
+            headers["Authorization"] = f"Bearer {self._bearer}"
+            return headers
         # Asked each time: this is where the official client refreshes a ServiceAccount's token.
         auth = cast("Mapping[str, Mapping[str, str]]", await self._configuration.auth_settings())
         headers.update({setting["key"]: setting["value"] for setting in auth.values()})
@@ -404,6 +460,7 @@ async def connect(
     *,
     namespace: str | None = None,
     kubeconfig: Path | None = None,
+    context: str | None = None,
     observe: Observer = lambda verb, resource, status: None,
     connections: int = 128,
 ) -> AsyncIterator[Cluster]:
@@ -411,9 +468,10 @@ async def connect(
     Open the way to the API server, and close it in the end.
 
     ``namespace`` of None: the one of the pod, or ``default`` outside a pod. Configuration: ``kubeconfig`` if given,
-    else ``$KUBECONFIG``, else the pod's ServiceAccount, else ``~/.kube/config``. At most ``connections`` at once.
+    else ``$KUBECONFIG``, else the pod's ServiceAccount, else ``~/.kube/config``; there the ``context`` of that name, None
+    for the current one. At most ``connections`` at once.
     """
-    configuration = await _configuration(kubeconfig)
+    configuration = await _configuration(kubeconfig, context)
     # The client is made for its TLS context only; see the module's docstring.
     tls = ApiClient(configuration).rest_client.ssl_context
     async with aiohttp.ClientSession(
@@ -429,15 +487,89 @@ async def connect(
         )
 
 
-async def _configuration(kubeconfig: Path | None) -> Configuration:
+class Gate:
+    """
+    The way to the API server for whoever brings a bearer token; it has no credentials of its own. Made by ``open_gate``.
+
+    Without a token it is nobody, so a request that forgot one is refused and not answered as somebody else.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: aiohttp.ClientSession,
+        configuration: Configuration,
+        namespace: str,
+        observe: Observer,
+    ) -> None:
+        self.namespace = namespace
+        self._session = session
+        self._configuration = configuration
+        self._observe = observe
+
+    def of(self, bearer: str) -> Cluster:
+        """Return the API server as the owner of this token sees it; the token itself is not checked here."""
+        return Cluster(
+            session=self._session,
+            configuration=self._configuration,
+            namespace=self.namespace,
+            observe=self._observe,
+            bearer=bearer,
+        )
+
+    async def trouble(self) -> str | None:
+        """Say why the API server can't be asked, or None; that it refuses nobody's question is an answer too."""
+        url = f"{self._configuration.host.rstrip('/')}/version"
+        try:
+            async with self._session.get(url) as response:
+                return None if response.status < 500 else f"the API server answered {response.status}"
+        except (aiohttp.ClientError, TimeoutError, OSError) as trouble:
+            return f"the API server did not answer ({type(trouble).__name__})"
+
+
+@asynccontextmanager
+async def open_gate(
+    *,
+    namespace: str | None = None,
+    kubeconfig: Path | None = None,
+    observe: Observer = lambda verb, resource, status: None,
+    connections: int = 128,
+) -> AsyncIterator[Gate]:
+    """
+    Open the way to the API server without this process's own credentials, and close it in the end; as ``connect`` else.
+
+    A kubeconfig's client certificate would count more than any token, and make everybody its owner, so only
+    address and authority are taken over.
+    """
+    own = await _configuration(kubeconfig)
+    bare = Configuration()
+    bare.host, bare.proxy = own.host, own.proxy
+    for name in ("ssl_ca_cert", "ca_cert_data", "verify_ssl", "disable_strict_ssl_verification"):
+        setattr(bare, name, getattr(own, name))
+    tls = ApiClient(bare).rest_client.ssl_context
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, ssl=tls, keepalive_timeout=60),
+        timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
+        cookie_jar=aiohttp.DummyCookieJar(),
+    ) as session:
+        yield Gate(
+            session=session,
+            configuration=bare,
+            namespace=namespace or own_namespace(),
+            observe=observe,
+        )
+
+
+async def _configuration(kubeconfig: Path | None, context: str | None = None) -> Configuration:
     configuration = Configuration()
     chosen = str(kubeconfig or os.environ.get("KUBECONFIG") or "")
     try:
-        if chosen == "" and in_a_pod():
+        if chosen == "" and context is None and in_a_pod():
             config.load_incluster_config(client_configuration=configuration)
         else:
             await config.load_kube_config(
                 config_file=chosen or "~/.kube/config",
+                context=context,
                 client_configuration=configuration,
                 persist_config=False,
             )
@@ -507,12 +639,15 @@ _TOO_LARGE = re.compile(r"etcdserver: request is too large|trying to send messag
 
 
 def _decoded(answer: bytes) -> Raw:
+    return _decoded_as(dict, answer)
+
+
+def _decoded_as(shape: type[Glimpsed], answer: bytes) -> Glimpsed:
     try:
-        raw: Raw = msgspec.json.decode(answer, type=dict)
+        return msgspec.json.decode(answer, type=shape)
     except msgspec.DecodeError:
         # A proxy's page, or a line that was cut off: what the API server itself sends is JSON.
         raise Unavailable(0, "NoAnswer", "what answered is not the API server, or was cut off") from None
-    return raw
 
 
 def _problem(status: int, answer: bytes, retry_after: str | None, *, creating: bool) -> ApiProblem:

@@ -5,8 +5,9 @@ Counting how often eSAW called: repeated deliveries gather in memory and are wri
 event, adds what gathered and writes it back on condition that nobody else wrote in between; several receivers at once
 and the controller thereby stay exact. The first delivery is the event's creation and needs no write.
 
-A delivery for a Skipped or Failed event re-opens it in the same write; for any other it only counts. What gathered is
-lost if the process is killed (a second's worth); when it ends in order, everything is written first.
+A delivery that re-opens its event is more than a number: ``reopen`` returns when it is stored, and eSAW is answered
+after that (docs/decisions/0009). What gathered is lost if the process is killed (a second's worth of counts); when it
+ends in order, everything is written first.
 """
 
 import asyncio
@@ -26,18 +27,15 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeEventStatus,
     Origin,
-    Phase,
     Resource,
     ResourceInvalid,
     merge_patch,
     plain,
 )
-from counterfoil.resources.reopening import reopened
+from counterfoil.resources.reopening import is_reopened_by_a_delivery, reopened
 from webhook.limits import Limits
 
 log = logging.getLogger(__name__)
-
-_REOPENED_BY_A_DELIVERY = frozenset({Phase.SKIPPED, Phase.FAILED})
 
 
 class Events(Protocol):
@@ -95,17 +93,37 @@ class Deliveries:
         """How many events have deliveries that are not written yet."""
         return len(self._waiting) + len(self._being_written)
 
-    def count(self, name: str) -> None:
+    def count(self, name: str, received: datetime) -> None:
         """Count one more delivery of an event."""
-        now = self._clock.now()
         before = self._waiting.get(name)
         if before is not None:
-            self._waiting[name] = Tally(before.count + 1, before.first, now)
+            self._waiting[name] = _together(before, Tally(1, received, received))
         elif self.waiting < self._limits.tallies:
-            self._waiting[name] = Tally(1, now, now)
+            self._waiting[name] = Tally(1, received, received)
         elif not self._is_full:
             self._is_full = True
             log.error("%d events wait to be counted; deliveries of others stay uncounted", self.waiting)
+
+    async def reopen(self, name: str, received: datetime) -> None:
+        """
+        Count a delivery of an event that it re-opens, and return when that is stored.
+
+        If another one has re-opened it meanwhile, this one is counted like any other. Raises ``ApiProblem``,
+        ``ResourceInvalid``.
+        """
+        for _ in range(self._limits.flush_conflicts):
+            event = EnvelopeEvent.parse(await self._cluster.get(EnvelopeEvent, name))
+            if not _reopens(received, event.status):
+                self.count(name, received)
+                return
+            try:
+                await self._patch(event, counted(event, Tally(1, received, received)))
+            except Conflict:
+                await self._a_moment()
+            else:
+                log.info("a delivery re-opened an event", extra={"event": name})
+                return
+        raise Conflict(409, "Conflict", "others kept writing to the event")
 
     async def keep_writing(self) -> None:
         """Write what gathers, round after round; ends after ``close`` when nothing is left."""
@@ -155,7 +173,7 @@ class Deliveries:
                 try:
                     return await self._add(name)
                 except Conflict:
-                    await self._clock.sleep(self._random.uniform(0.0, 0.05))
+                    await self._a_moment()
         except NotFound:
             log.info("an event was deleted before its deliveries were counted", extra={"event": name})
             self._settle(name)
@@ -172,16 +190,23 @@ class Deliveries:
             return
         status = counted(event, tally)
         try:
-            await self._cluster.patch_status(
-                EnvelopeEvent,
-                name,
-                merge_patch(plain(event.status), plain(status)),
-                resource_version=event.metadata.resource_version,
-            )
+            await self._patch(event, status)
         except Unavailable:
             self._unanswered[name] = Unanswered(tally.count, status.deliveries, status.last_delivery)
             raise
         self._settle(name)
+
+    async def _patch(self, event: EnvelopeEvent, status: EnvelopeEventStatus) -> None:
+        await self._cluster.patch_status(
+            EnvelopeEvent,
+            event.name,
+            merge_patch(plain(event.status), plain(status)),
+            resource_version=event.metadata.resource_version,
+        )
+
+    async def _a_moment(self) -> None:
+        """Let whoever was faster go ahead."""
+        await self._clock.sleep(self._random.uniform(0.0, 0.05))
 
     def _without_what_arrived(self, event: EnvelopeEvent) -> Tally:
         """Return what is being written, less what an unanswered write turns out to have written."""
@@ -199,9 +224,7 @@ class Deliveries:
 
     def _give_back(self, name: str, earlier: Tally) -> None:
         later = self._waiting.get(name)
-        self._waiting[name] = (
-            earlier if later is None else Tally(earlier.count + later.count, earlier.first, later.last)
-        )
+        self._waiting[name] = earlier if later is None else _together(earlier, later)
 
     async def _pause(self, failures: int) -> None:
         seconds = min(self._limits.flush_seconds * 2.0 ** min(failures, 10), self._limits.longest_flush_pause)
@@ -214,11 +237,19 @@ class Deliveries:
                 await self._closing.wait()
 
 
+def _together(one: Tally, other: Tally) -> Tally:
+    return Tally(one.count + other.count, min(one.first, other.first), max(one.last, other.last))
+
+
+def _reopens(received: datetime, status: EnvelopeEventStatus) -> bool:
+    return is_reopened_by_a_delivery(status.phase, status.completed_at, received=received)
+
+
 def counted(event: EnvelopeEvent, tally: Tally) -> EnvelopeEventStatus:
-    """Return the event's status with a tally added, re-opened if the event was Skipped or Failed."""
+    """Return the event's status with a tally added, re-opened if its last delivery came after the event had ended."""
     status = event.status
     created = event.metadata.creation_timestamp if event.spec.origin is Origin.CALLBACK else None
-    if status.phase in _REOPENED_BY_A_DELIVERY:
+    if _reopens(tally.last, status):
         message = f"eSignAnyWhere called again after the event was {status.phase}."
         status = reopened(status, reason="Redelivered", message=message, now=tally.last)
     return msgspec.structs.replace(

@@ -49,7 +49,7 @@ async def serve(settings: ReceiverSettings, *, limits: Limits) -> None:
     ) as cluster:
         writability = Writability(cluster, monotonic=loop.time, valid_seconds=limits.probe_seconds)
         deliveries = Deliveries(cluster, clock=clock, random=SystemRandom(), limits=limits)
-        intake = Intake(cluster, deliveries, writability, limits=limits)
+        intake = Intake(cluster, deliveries, writability, clock=clock, limits=limits)
         reception = Reception(directory, intake, metrics, limits=limits, monotonic=loop.time)
         ready = _readiness(stop, directory, writability)
         grace = settings.grace.total_seconds()

@@ -1,7 +1,8 @@
 """
 Re-opening: what a finished event looks like when it begins again, by a new delivery or by a person's request.
 
-Pure. What was claimed or filed in the archive stays known, so that nothing is filed twice. An event whose
+Pure. A delivery re-opens what it found Skipped or Failed; one that came before that ended was part of it, and only
+counts. What was claimed or filed in the archive stays known, so that nothing is filed twice. An event whose
 documents are archived goes on from there and never back to before: its proof is the condition ``Archived``.
 """
 
@@ -11,6 +12,17 @@ from msgspec.structs import replace
 
 from counterfoil.resources.conditions import condition, is_true, with_condition
 from counterfoil.resources.envelopeevent import EnvelopeEventStatus, Phase
+
+REOPENED_BY_A_DELIVERY = frozenset({Phase.SKIPPED, Phase.FAILED})
+
+
+def is_reopened_by_a_delivery(phase: str, completed_at: datetime | None, *, received: datetime) -> bool:
+    """
+    Whether a delivery that was received then re-opens an event of that phase, which ended at ``completed_at``.
+
+    The two times are of two processes' clocks; a new call comes minutes later, so seconds between them matter nothing.
+    """
+    return phase in REOPENED_BY_A_DELIVERY and (completed_at is None or received > completed_at)
 
 
 def reopened(status: EnvelopeEventStatus, *, reason: str, message: str, now: datetime) -> EnvelopeEventStatus:

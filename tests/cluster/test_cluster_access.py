@@ -24,7 +24,7 @@ from counterfoil.cluster import (
     connect,
     follow_for_ever,
 )
-from counterfoil.resources import EnvelopeEvent, Organization, envelope_id
+from counterfoil.resources import EnvelopeEvent, EnvelopeEventSpec, Organization, Part, envelope_id
 from counterfoil.resources.noting import note
 from sandbox.controlplane.kubectl import Kubectl
 from sandbox.controlplane.plane import ControlPlane, control_plane
@@ -75,17 +75,25 @@ async def test_a_trial_create_is_checked_and_stores_nothing(cluster: Cluster) ->
     event = an_event()
     await cluster.try_create(EnvelopeEvent, json.dumps(event).encode())
     with pytest.raises(NotFound):
-        await cluster.require(EnvelopeEvent, name_of(event))
+        await cluster.get(EnvelopeEvent, name_of(event))
 
     event["spec"]["action"] = "not an action"
     with pytest.raises(Refused):
         await cluster.try_create(EnvelopeEvent, json.dumps(event).encode())
 
 
-async def test_what_exists_can_be_required(cluster: Cluster) -> None:
+class Glimpse(Part, frozen=True):
+    spec: EnvelopeEventSpec
+
+
+async def test_a_glimpse_shows_what_is_asked_for_of_what_exists(cluster: Cluster) -> None:
     event = an_event()
+    with pytest.raises(NotFound):
+        await cluster.glimpse(EnvelopeEvent, name_of(event), Glimpse)
+
     await cluster.create(EnvelopeEvent, event)
-    await cluster.require(EnvelopeEvent, name_of(event))
+    seen = await cluster.glimpse(EnvelopeEvent, name_of(event), Glimpse)
+    assert seen.spec.action == event["spec"]["action"]
 
 
 async def test_an_object_that_breaks_a_rule_is_refused_with_the_rule(cluster: Cluster) -> None:

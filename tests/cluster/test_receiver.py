@@ -12,6 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -353,6 +354,56 @@ async def test_a_delivery_reopens_a_finished_event(site: Site, receiver: Running
         0,
         None,
     )
+
+
+async def end(site: Site, phase: str, *, completed_at: datetime) -> None:
+    """End the only event, as the controller would."""
+    name = (await site.event()).name
+    status = {"phase": phase, "reason": "R", "completedAt": completed_at.isoformat()}
+    async with site.cluster() as cluster:
+        await cluster.patch_status(EnvelopeEvent, name, status, resource_version=None)
+
+
+@pytest.mark.parametrize("phase", ["Skipped", "Failed"])
+@pytest.mark.parametrize("known", [True, False], ids=["to-the-same-receiver", "to-another-receiver"])
+async def test_a_reopening_that_was_answered_200_outlives_a_kill(
+    site: Site, receiver: RunningReceiver, phase: str, known: bool
+) -> None:
+    envelope = a_guid()
+    await site.status(receiver, envelope)
+    await end(site, phase, completed_at=datetime.now(UTC))
+    called = receiver if known else await site.receiver()
+
+    assert await site.status(called, envelope) == 200
+    called.kill()
+
+    event = await site.event()
+    assert (event.status.phase, event.status.reason, event.deliveries) == ("Pending", "Redelivered", 2)
+
+
+async def test_30_deliveries_at_once_reopen_an_event_once_and_all_are_counted(site: Site) -> None:
+    both = [await site.receiver(), await site.receiver()]
+    envelope = a_guid()
+    await site.status(both[0], envelope)
+    await end(site, "Failed", completed_at=datetime.now(UTC))
+
+    statuses = await asyncio.gather(*(site.status(both[n % 2], envelope) for n in range(30)))
+    assert statuses == [200] * 30
+    await deliveries_become(site, 31)
+    assert (await site.event()).status.phase == "Pending"
+
+
+async def test_a_delivery_that_came_before_the_event_ended_only_counts(
+    site: Site, receiver: RunningReceiver
+) -> None:
+    envelope = a_guid()
+    await site.status(receiver, envelope)
+    # As if the delivery had been on its way for an hour.
+    await end(site, "Skipped", completed_at=datetime.now(UTC) + timedelta(hours=1))
+
+    assert await site.status(receiver, envelope) == 200
+    await deliveries_become(site, 2)
+    assert (await site.event()).status.phase == "Skipped"
 
 
 async def test_a_delivery_of_a_succeeded_event_only_counts(site: Site, receiver: RunningReceiver) -> None:

@@ -28,7 +28,7 @@ class Desk:
         self.clock = HandClock()
         self.deliveries = Deliveries(self.cluster, clock=self.clock, random=Random(1), limits=limits)
         self.writability = Writability(self.cluster, monotonic=self.clock.monotonic, valid_seconds=5.0)
-        self.intake = Intake(self.cluster, self.deliveries, self.writability, limits=limits)
+        self.intake = Intake(self.cluster, self.deliveries, self.writability, clock=self.clock, limits=limits)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def test_one_that_another_receiver_noted_is_known_and_counted(desk: Desk) 
 async def test_one_that_it_has_seen_itself_is_asked_for_and_not_created_again(desk: Desk) -> None:
     await desk.intake.note_down(EVENT)
     assert await desk.intake.note_down(EVENT) is CallbackOutcome.KNOWN
-    assert (desk.cluster.asked("create"), desk.cluster.asked("require")) == (1, 1)
+    assert (desk.cluster.asked("create"), desk.cluster.asked("glimpse")) == (1, 1)
 
 
 async def test_one_that_was_seen_and_then_deleted_is_noted_anew(desk: Desk) -> None:
@@ -64,14 +64,14 @@ async def test_one_that_was_seen_and_then_deleted_is_noted_anew(desk: Desk) -> N
 
 async def test_one_that_was_seen_but_may_not_be_read_is_created_to_find_out(desk: Desk) -> None:
     await desk.intake.note_down(EVENT)
-    desk.cluster.trouble["require"] = Forbidden(403, "Forbidden", "no")
+    desk.cluster.trouble["glimpse"] = Forbidden(403, "Forbidden", "no")
 
     assert await desk.intake.note_down(EVENT) is CallbackOutcome.KNOWN
 
 
 async def test_what_was_seen_is_never_the_proof_when_the_api_server_is_gone(desk: Desk) -> None:
     await desk.intake.note_down(EVENT)
-    desk.cluster.trouble["require"] = unavailable()
+    desk.cluster.trouble["glimpse"] = unavailable()
 
     assert await desk.intake.note_down(EVENT) is CallbackOutcome.UNAVAILABLE
 
@@ -84,6 +84,111 @@ async def test_memory_for_what_was_seen_is_bounded() -> None:
 
     assert await desk.intake.note_down(events[0]) is CallbackOutcome.KNOWN
     assert desk.cluster.asked("create") == 4
+
+
+# -- A delivery that re-opens its event (docs/decisions/0009) ---------------------------------------------------
+
+ENDED = pytest.mark.parametrize("phase", ["Failed", "Skipped"])
+HOW = pytest.mark.parametrize("seen", [True, False], ids=["seen-here", "noted-by-another"])
+
+
+async def an_ended_event(desk: Desk, phase: str, *, seen: bool) -> None:
+    if seen:
+        await desk.intake.note_down(EVENT)
+    desk.cluster.put(EVENT, phase=phase, completedAt="2025-01-01T11:30:00Z")
+
+
+@HOW
+@ENDED
+async def test_a_delivery_that_reopens_is_answered_only_when_that_is_stored(
+    desk: Desk, phase: str, seen: bool
+) -> None:
+    await an_ended_event(desk, phase, seen=seen)
+
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.KNOWN
+
+    event = desk.cluster.event(NAME)
+    assert (event.status.phase, event.status.reason, event.deliveries) == ("Pending", "Redelivered", 2)
+    assert desk.deliveries.waiting == 0
+
+
+@HOW
+@ENDED
+@pytest.mark.parametrize("verb", ["glimpse", "get", "patch"])
+async def test_a_delivery_that_may_reopen_is_not_answered_200_while_that_cannot_be_stored(
+    desk: Desk, phase: str, seen: bool, verb: str
+) -> None:
+    await an_ended_event(desk, phase, seen=seen)
+    desk.cluster.trouble[verb] = unavailable()
+
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.UNAVAILABLE
+
+    desk.cluster.trouble.clear()
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.KNOWN
+    assert desk.cluster.event(NAME).status.phase == "Pending"
+
+
+async def test_a_delivery_that_nobody_can_store_is_refused(desk: Desk) -> None:
+    await an_ended_event(desk, "Failed", seen=False)
+    desk.cluster.trouble["patch"] = Forbidden(403, "Forbidden", "no")
+
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.REFUSED
+
+
+async def test_a_delivery_for_an_event_that_does_not_fit_its_schema_is_refused(desk: Desk) -> None:
+    desk.cluster.put(EVENT, phase="Failed", attempts="many")
+
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.REFUSED
+
+
+@HOW
+@pytest.mark.parametrize("phase", ["Succeeded", "Pending", "Archiving", "AwaitingConsent"])
+async def test_a_delivery_of_an_unfinished_or_succeeded_event_waits_for_no_write(
+    desk: Desk, phase: str, seen: bool
+) -> None:
+    await an_ended_event(desk, phase, seen=seen)
+    desk.cluster.trouble |= {"patch": unavailable(), "get": unavailable()}
+
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.KNOWN
+
+    desk.cluster.trouble.clear()
+    assert await desk.deliveries.write()
+    assert (desk.cluster.event(NAME).status.phase, desk.cluster.event(NAME).deliveries) == (phase, 2)
+
+
+@HOW
+@ENDED
+async def test_a_delivery_on_its_way_when_the_event_ended_only_counts(
+    desk: Desk, phase: str, seen: bool
+) -> None:
+    await an_ended_event(desk, phase, seen=seen)
+    desk.cluster.objects[NAME]["status"]["completedAt"] = "2025-01-01T12:00:00.5Z"
+
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.KNOWN
+
+    assert await desk.deliveries.write()
+    assert (desk.cluster.event(NAME).status.phase, desk.cluster.event(NAME).deliveries) == (phase, 2)
+
+
+async def test_equal_deliveries_at_once_reopen_an_event_once(desk: Desk) -> None:
+    await an_ended_event(desk, "Skipped", seen=False)
+
+    outcomes = await asyncio.gather(*(desk.intake.note_down(EVENT) for _ in range(30)))
+
+    assert outcomes == [CallbackOutcome.KNOWN] * 30
+    assert await desk.deliveries.write()
+    event = desk.cluster.event(NAME)
+    assert (event.status.phase, event.deliveries) == ("Pending", 31)
+
+
+async def test_one_that_is_deleted_just_as_it_is_found_has_to_come_again(desk: Desk) -> None:
+    desk.cluster.put(EVENT)
+    desk.cluster.trouble["glimpse"] = NotFound(404, "NotFound", "it is gone")
+
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.UNAVAILABLE
+
+
+# -- Trouble ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("problem", [unavailable(), unavailable(503), Conflict(409, "Conflict", "busy")])

@@ -55,7 +55,7 @@ class Counter:
         self.directory = Directory(self.metrics, new_bucket=lambda: Bucket(rate=rate, burst=burst))
         self.deliveries = Deliveries(self.cluster, clock=self.clock, random=Random(1), limits=limits)
         writability = Writability(self.cluster, monotonic=self.clock.monotonic, valid_seconds=5.0)
-        intake = Intake(self.cluster, self.deliveries, writability, limits=limits)
+        intake = Intake(self.cluster, self.deliveries, writability, clock=self.clock, limits=limits)
         self.reception = Reception(
             self.directory, intake, self.metrics, limits=limits, monotonic=self.clock.monotonic
         )

@@ -11,7 +11,16 @@ from typing import Any
 import msgspec
 
 from counterfoil.callbackauth import basic_auth_hash, token_hash
-from counterfoil.cluster import AlreadyExists, ApiProblem, Change, Conflict, NotFound, Raw, Unavailable
+from counterfoil.cluster import (
+    AlreadyExists,
+    ApiProblem,
+    Change,
+    Conflict,
+    Glimpsed,
+    NotFound,
+    Raw,
+    Unavailable,
+)
 from counterfoil.resources import API_VERSION, EnvelopeEvent, Resource
 
 TOKEN = "a-good-token-0123456789"
@@ -58,9 +67,9 @@ class FakeCluster:
         await self._asked("get", name)
         return copy.deepcopy(self._existing(name))
 
-    async def require(self, kind: type[Resource], name: str) -> None:
-        await self._asked("require", name)
-        self._existing(name)
+    async def glimpse(self, kind: type[Resource], name: str, shape: type[Glimpsed]) -> Glimpsed:
+        await self._asked("glimpse", name)
+        return msgspec.convert(self._existing(name), shape)
 
     async def create_encoded(self, kind: type[Resource], body: bytes) -> None:
         raw = json.loads(body)
