@@ -157,6 +157,8 @@ class Manager:
         if not self.office.organizations.put(organization):
             return
         self.seen(organization)
+        if organization.sweep_request is not None:
+            self.rounds.look_now()
         if before is not None and before.metadata.generation == organization.metadata.generation:
             return
         self.rounds.look_now()

@@ -29,7 +29,9 @@ from counterfoil.resources import (
     Organization,
     Phase,
     Sender,
+    Swept,
     is_true,
+    plain,
 )
 
 _log = logging.getLogger(__name__)
@@ -146,13 +148,21 @@ class Rounds:
             self._organization_changed(after)
 
     async def _sweep(self, organization: Organization) -> None:
-        sweep, now = organization.spec.sweep, self._clock.now()
-        if sweep is None:
+        request = organization.sweep_request
+        if request is None and not self._is_sweep_due(organization):
             return
-        last = self._swept.get(organization.name)
-        if last is None or now - last >= sweep.interval:
-            self._swept[organization.name] = now
-            await self._sweeper.sweep(organization)
+        self._swept[organization.name] = self._clock.now()
+        found = await self._sweeper.sweep(organization)
+        answered = organization.status.sweep.request if organization.status.sweep is not None else None
+        swept = Swept(at=self._clock.now(), found=found, request=request or answered)
+        raw = await self._cluster.patch_status(
+            Organization, organization.name, {"sweep": plain(swept)}, resource_version=None
+        )
+        self._organization_changed(Organization.parse(raw))
+
+    def _is_sweep_due(self, organization: Organization) -> bool:
+        sweep, last = organization.spec.sweep, self._swept.get(organization.name)
+        return sweep is not None and (last is None or self._clock.now() - last >= sweep.interval)
 
     async def _look_at_sender(self, sender: Sender) -> None:
         """Verify a key that is new, and one that did not work when last tried: it may have been replaced."""

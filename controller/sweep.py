@@ -3,6 +3,8 @@ The sweep: finished envelopes whose callback never came are found by asking eSAW
 
 What it finds becomes the same deterministic event as a callback would have made (``origin: Sweep``), so an envelope
 that was called about is never worked on twice; the API server says "already there", and that is all.
+
+It is made at its interval, and when a person asks for it by the annotation ``counterfoil.dev/sweep``.
 """
 
 import logging
@@ -16,6 +18,7 @@ from counterfoil.esaw.client import EsawUser
 from counterfoil.esaw.problems import Answered, EsawProblem
 from counterfoil.resources import EnvelopeEvent, Handling, Organization, Origin, Sender, envelope_id, is_true
 from counterfoil.resources.noting import note
+from counterfoil.resources.organization import USUAL_LOOKBACK
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ class Sweeper:
         A sender whose envelopes can't be asked for now is passed over until the next sweep. Raises ``ApiProblem``.
         """
         action = _action(organization)
-        if action is None or organization.spec.sweep is None:
+        if action is None:
             return 0
         senders = [
             each
@@ -69,7 +72,7 @@ class Sweeper:
 
     async def _find(self, organization: Organization, user: EsawUser) -> list[str]:
         sweep, now = organization.spec.sweep, self._clock.now()
-        start = now - sweep.lookback if sweep is not None else None
+        start = now - (sweep.lookback if sweep is not None else USUAL_LOOKBACK)
         hits = [
             hit
             for status in organization.spec.statuses

@@ -16,6 +16,7 @@ from counterfoil.resources.base import (
     REQUEST_REASON_ANNOTATION,
     SENDER_LABEL,
     SHARD_LABEL,
+    SWEEP_ANNOTATION,
     VERSION,
     Metadata,
     Part,
@@ -65,6 +66,7 @@ from counterfoil.resources.organization import (
     OrganizationStatus,
     Problem,
     Retry,
+    Swept,
 )
 from counterfoil.resources.sender import Sender, SenderKey, SenderSpec, SenderStatus
 
@@ -82,6 +84,7 @@ __all__ = [
     "SENDER_LABEL",
     "SHARD_COUNT",
     "SHARD_LABEL",
+    "SWEEP_ANNOTATION",
     "VERSION",
     "ActionRule",
     "Archive",
@@ -122,6 +125,7 @@ __all__ = [
     "SenderKey",
     "SenderSpec",
     "SenderStatus",
+    "Swept",
     "TagRule",
     "Workstep",
     "condition",

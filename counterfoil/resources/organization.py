@@ -12,8 +12,11 @@ from typing import ClassVar
 import msgspec
 
 from counterfoil.durations import Duration
-from counterfoil.resources.base import Part, Ref, Resource, SecretKeyRef
+from counterfoil.resources.base import SWEEP_ANNOTATION, Part, Ref, Resource, SecretKeyRef
 from counterfoil.resources.conditions import Condition
+
+LONGEST_SWEEP_REQUEST = 256
+"""Characters of the annotation that count; the status takes no more."""
 
 
 class Handling(StrEnum):
@@ -112,11 +115,14 @@ class Retry(Part, frozen=True):
     deadline: Duration = Duration(hours=24)
 
 
+USUAL_LOOKBACK = Duration(hours=72)
+
+
 class Sweep(Part, frozen=True):
     """Looking for finished envelopes whose callback never came."""
 
     interval: Duration
-    lookback: Duration = Duration(hours=72)
+    lookback: Duration = USUAL_LOOKBACK
 
 
 class Ttl(Part, frozen=True):
@@ -189,6 +195,14 @@ class Problem(Part, frozen=True):
     solved_at: datetime | None = None
 
 
+class Swept(Part, frozen=True):
+    """The last sweep. ``request`` is the annotation that it answered, see ``Organization.sweep_request``."""
+
+    at: datetime
+    found: int
+    request: str | None = None
+
+
 class OrganizationStatus(Part, frozen=True):
     """What the controller found out."""
 
@@ -199,6 +213,7 @@ class OrganizationStatus(Part, frozen=True):
     callback_urls: CallbackURLs | None = msgspec.field(name="callbackURLs", default=None)
     version: str | None = None
     events: dict[str, int] = {}
+    sweep: Swept | None = None
     problems: tuple[Problem, ...] = ()
 
 
@@ -210,6 +225,13 @@ class Organization(Resource, frozen=True):
 
     spec: OrganizationSpec
     status: OrganizationStatus = OrganizationStatus()
+
+    @property
+    def sweep_request(self) -> str | None:
+        """What a person who wants a sweep now wrote into the annotation ``counterfoil.dev/sweep``; None when it was made."""
+        asked = self.metadata.annotations.get(SWEEP_ANNOTATION, "")[:LONGEST_SWEEP_REQUEST]
+        answered = self.status.sweep.request if self.status.sweep is not None else None
+        return asked if asked and asked != answered else None
 
     def page_url(self, path: str) -> str | None:
         """Return the address of one of its pages as browsers see it, or None when ``spec.oauth.publicURL`` is not set."""

@@ -5,12 +5,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
+
 from controller.esaws import Esaws
 from controller.organizations import LOOK_SECONDS
 from controller.rounds import PROBE_SECONDS, Rounds
 from counterfoil.esaw import ApiToken, Esaw, EsawUser, FoundEnvelope, WhoAmI
 from counterfoil.resources import (
     SENDER_LABEL,
+    SWEEP_ANNOTATION,
     Archive,
     EnvelopeEvent,
     Organization,
@@ -246,6 +249,31 @@ async def test_a_sweep_is_made_at_once_and_then_at_its_interval(tmp_path: Path) 
         building.scene.clock.advance(hours=1)
         await building.round()
     assert len([name for verb, name in asked if verb == "create"]) > len(swept)
+
+
+async def test_a_sweep_that_a_person_asks_for_is_made_once_and_told_in_the_status(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    async with building.rounds_made():
+        await building.round()
+        known = building.organization()
+        annotated = msgspec.structs.replace(
+            known.metadata, annotations={SWEEP_ANNOTATION: "at noon"}, resource_version="1000"
+        )
+        building.put(msgspec.structs.replace(known, metadata=annotated))
+        for _ in range(3):
+            await building.round()
+            building.scene.clock.advance(hours=1)
+    swept = building.organization().status.sweep
+    assert swept is not None
+    assert swept.request == "at noon"
+    assert sum("sweep" in changes for _, changes in building.scene.cluster.patches) == 1
+
+
+async def test_an_organization_that_does_not_sweep_and_was_not_asked_to_is_not_swept(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    async with building.rounds_made():
+        await building.round()
+    assert building.organization().status.sweep is None
 
 
 async def test_trouble_with_the_api_server_does_not_end_the_rounds(tmp_path: Path) -> None:

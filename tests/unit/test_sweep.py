@@ -175,15 +175,21 @@ async def test_what_is_no_guid_is_passed_over() -> None:
     assert await scene.swept() == 1
 
 
-async def test_an_organization_that_does_not_sweep_or_archives_nothing_is_not_swept() -> None:
-    for spec in (
-        {"sweep": None},
-        {"actions": [{"action": "envelopeFinished", "handling": "Record"}]},
-    ):
-        scene = Scene(**spec)
-        scene.finds("anna", ENVELOPE)
-        assert await scene.swept() == 0
-        assert scene.esaw.spans == []
+async def test_an_organization_that_archives_nothing_is_not_swept() -> None:
+    scene = Scene(actions=[{"action": "envelopeFinished", "handling": "Record"}])
+    scene.finds("anna", ENVELOPE)
+    assert await scene.swept() == 0
+    assert scene.esaw.spans == []
+
+
+async def test_without_settings_of_its_own_an_organization_that_is_swept_is_looked_at_three_days_back() -> (
+    None
+):
+    scene = Scene(sweep=None)
+    scene.finds("anna", ENVELOPE)
+    assert await scene.swept() == 1
+    now = scene.clock.now()
+    assert scene.esaw.spans == [(now - timedelta(hours=72), now)]
 
 
 async def test_the_action_is_the_usual_one_where_that_is_archived_else_the_first() -> None:
