@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
-
 from controller.esaws import Esaws
 from controller.organizations import LOOK_SECONDS
 from controller.rounds import PROBE_SECONDS, Rounds
@@ -255,11 +253,9 @@ async def test_a_sweep_that_a_person_asks_for_is_made_once_and_told_in_the_statu
     building = Building(tmp_path)
     async with building.rounds_made():
         await building.round()
-        known = building.organization()
-        annotated = msgspec.structs.replace(
-            known.metadata, annotations={SWEEP_ANNOTATION: "at noon"}, resource_version="1000"
-        )
-        building.put(msgspec.structs.replace(known, metadata=annotated))
+        annotations = {"metadata": {"annotations": {SWEEP_ANNOTATION: "at noon"}}}
+        building.scene.cluster.edit(Organization, "acme", annotations)
+        building.scene.see(building.organization())
         for _ in range(3):
             await building.round()
             building.scene.clock.advance(hours=1)
