@@ -32,6 +32,10 @@ lock: setup ## renew the lock files from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o locks/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -c locks/dev.txt -o locks/runtime.txt
 
+.PHONY: chart
+chart: setup ## renew what the chart has from elsewhere: CRDs, schema of the settings, README
+	@$(BIN)/python docs/generate_chart.py
+
 .PHONY: cluster cluster-down
 cluster: setup ## start a local control plane with the CRDs, detached; prints export KUBECONFIG=... (CLUSTER=kind: with kind)
 	@$(BIN)/python -m sandbox.cluster up

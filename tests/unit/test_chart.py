@@ -1,0 +1,84 @@
+"""What the chart has from elsewhere is as it is there, every value is described, and the schema leaves nothing open."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from counterfoil.settings import explain
+from docs import generate_chart
+from docs.generate_chart import CHART, MADE_BY_THE_CHART, SETTINGS
+
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+GENERATED = generate_chart.files()
+
+
+@pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.name)
+def test_what_the_chart_has_from_elsewhere_is_up_to_date(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == GENERATED[path], "run: make chart"
+
+
+def test_the_chart_has_no_definition_that_is_not_in_crds() -> None:
+    copies = {path.name for path in (CHART / "files" / "crds").iterdir()}
+    assert copies == {path.name for path in (generate_chart.REPOSITORY / "crds").glob("*.yaml")}
+
+
+def test_every_value_is_described() -> None:
+    described = {each.path for each in generate_chart.described()}
+    assert not [
+        path for path in leaves(VALUES) if not any((path + ".").startswith(f"{each}.") for each in described)
+    ]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_a_value_unless_the_chart_decides_it(name: str) -> None:
+    settings = {each.name for each in explain(SETTINGS[name])} - MADE_BY_THE_CHART
+    known = SCHEMA["$defs"][name]["properties"]
+    assert {snake(each) for each in known} == settings
+
+
+def test_the_schema_refuses_whatever_it_does_not_know() -> None:
+    assert not [where for where, part in objects(SCHEMA) if part.get("additionalProperties") is not False]
+
+
+def test_the_schema_knows_every_value() -> None:
+    known = {where for where, _ in properties(SCHEMA)}
+    assert set(leaves(VALUES)) - known == set()
+
+
+def leaves(values: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """Go through the paths of values that are no maps, or maps whose keys are the user's."""
+    free = ("annotations", "labels", "requests", "limits", "SecurityContext", "securityContext", "settings")
+    for key, value in values.items():
+        path = f"{before}{key}"
+        if isinstance(value, dict) and value and not key.endswith(free) and key != "resources":
+            yield from leaves(value, f"{path}.")
+        else:
+            yield path
+
+
+def objects(schema: Any, where: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Go through the parts of the schema that name properties, but conditions, which only add to others."""
+    if isinstance(schema, dict):
+        if "properties" in schema and schema.get("type") == "object":
+            yield where, schema
+        for key, part in schema.items():
+            yield from objects(part, f"{where}/{key}")
+
+
+def properties(schema: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Go through the paths of all values that the schema knows."""
+    if "$ref" in schema:
+        schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
+    for key, part in schema.get("properties", {}).items():
+        yield f"{before}{key}", part
+        yield from properties(part, f"{before}{key}.")
+
+
+def snake(name: str) -> str:
+    """Return the name of a setting for the name of a value."""
+    return "".join(f"_{each.lower()}" if each.isupper() else each for each in name)
