@@ -144,13 +144,25 @@ class Browser:
         for _ in range(_MOST_REDIRECTS):
             self.visited.append(str(request.url))
             response = await self._http.send(request)
-            onward = response.next_request
+            onward = response.next_request or self._refreshed(response)
             if onward is None or not str(onward.url).startswith(self._stays_on):
                 where = str(response.url if onward is None else onward.url)
                 self.page = Page(where, response.status_code, response.headers, response.text)
                 return self.page
             request = onward
         raise RecursionError(f"More than {_MOST_REDIRECTS} redirects, the last to {request.url}.")
+
+    def _refreshed(self, response: httpx.Response) -> httpx.Request | None:
+        """The request that a page makes by itself at once (``<meta http-equiv="refresh" content="0; url=...">``), if it does."""
+        if not response.headers.get("Content-Type", "").startswith("text/html"):
+            return None
+        document = Page(str(response.url), response.status_code, response.headers, response.text).document
+        for content in document.xpath("//meta[@http-equiv='refresh']/@content"):
+            seconds, _, rest = content.partition(";")
+            name, _, url = rest.strip().partition("=")
+            if seconds.strip() == "0" and name.strip().lower() == "url":
+                return self._http.build_request("GET", urljoin(str(response.url), url.strip()))
+        return None
 
 
 @cache

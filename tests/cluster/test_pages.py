@@ -118,9 +118,8 @@ async def test_two_clicks_at_once_send_once_and_both_end_in_the_inbox(scene: Sce
         }
         answers = await asyncio.gather(*(tab.http.post(browser.page.url, data=form) for _ in range(5)))
 
-    assert {(each.status_code, each.headers["Location"]) for each in answers} == {
-        (303, f"{scene.esaw.url}/Documents")
-    }
+    assert [each.status_code for each in answers] == [200] * 5
+    assert all(f'content="0; url={scene.esaw.url}/Documents"' in each.text for each in answers)
     assert len(scene.esaw.sends(draft)) == 1
     assert len(await scene.envelopes()) == 1
 

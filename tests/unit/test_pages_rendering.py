@@ -113,14 +113,22 @@ def test_the_style_in_the_page_is_the_one_that_the_policy_allows() -> None:
     assert style is not None
     digest = base64.b64encode(hashlib.sha256(style.group(1).encode()).digest()).decode()
 
-    policy = RENDERER.headers(form_targets=("https://a.example", "https://b.example"))[
-        "Content-Security-Policy"
-    ]
+    policy = RENDERER.headers(form_target="https://a.example")["Content-Security-Policy"]
 
     assert policy == (
-        f"default-src 'none'; style-src 'sha256-{digest}'; form-action https://a.example https://b.example; "
+        f"default-src 'none'; style-src 'sha256-{digest}'; form-action https://a.example; "
         "base-uri 'none'; frame-ancestors 'none'"
     )
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_a_page_that_leads_on_leads_just_there(nasty: str) -> None:
+    def sent(url: str) -> str:
+        return RENDERER.message(ENGLISH, "sent", links=[Link("to_inbox", url)], is_trouble=False, onward=url)
+
+    assert skeleton(sent(nasty)) == skeleton(sent("plain"))
+    assert parsed(sent(nasty)).xpath("//meta[@http-equiv='refresh']/@content") == [f"0; url={nasty}"]
+    assert not parsed(RENDERER.message(ENGLISH, "consent_given")).xpath("//meta[@http-equiv]")
 
 
 def test_a_page_without_a_form_may_send_none() -> None:

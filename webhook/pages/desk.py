@@ -169,7 +169,8 @@ class Desk:
                 session, self._flows.sealed(session), seconds=self._limits.form_seconds
             )
             return Reply(location=site.places.form(flow.draft, flow.user_id), cookies=(cookie,))
-        return await self._send(site, sender, consent.token, flow.draft, None)
+        await self._send(site, sender, consent.token, flow.draft, None)
+        return Reply(location=site.places.inbox)
 
     async def thanks(self, site: Site, visit: Visit, sender_name: str) -> Reply:
         """Tell that the key was renewed; says nothing about the Sender, so it need not exist."""
@@ -214,10 +215,11 @@ class Desk:
         fields = tagging.filled(_fields(site), visit.form, limit=self._limits.value)
         if any(each.fault for each in fields):
             if await self._sending.was_sent(session.organization, session.sender, draft):
-                return Reply(location=site.places.inbox)
+                return self._sent(site, visit)
             return self._form(site, visit, session, fields, "")
         sender, token = await self._sender_and_key(site, session)
-        return await self._send(site, sender, token, draft, tagging.values_of(fields))
+        await self._send(site, sender, token, draft, tagging.values_of(fields))
+        return self._sent(site, visit)
 
     def _form(
         self, site: Site, visit: Visit, session: Session, fields: tuple[tagging.Field, ...], name: str
@@ -245,10 +247,25 @@ class Desk:
 
     async def _send(
         self, site: Site, sender: Sender, token: ApiToken, draft: str, tags: Mapping[str, str] | None
-    ) -> Reply:
+    ) -> None:
         user = self._esaws.of(site.organization).as_user(token)
         await self._sending.send(Job(site.organization, sender, user, draft, tags))
-        return Reply(location=site.places.inbox)
+
+    def _sent(self, site: Site, visit: Visit) -> Reply:
+        """
+        Go on to the inbox after a form: by a page that leads there, not by a redirect.
+
+        Browsers hold every redirect after a form against its page's policy, and an inbox may lie behind a login of which
+        nobody knows over how many hosts it leads. What a page does by itself is no form any more. (CSP 3, form-action)
+        """
+        html = self._renderer.message(
+            visit.words,
+            "sent",
+            links=[Link("to_inbox", site.places.inbox)],
+            is_trouble=False,
+            onward=site.places.inbox,
+        )
+        return Reply(html=html)
 
 
 def _fields(site: Site) -> tuple[BeforeSendField, ...]:

@@ -202,9 +202,10 @@ class Places:
             return self.consent(flow.sender)
         return self.before_send(flow.draft, flow.user_id)
 
-    def form_targets(self) -> tuple[str, ...]:
-        """Origins to which sending a form may lead, for the Content-Security-Policy: browsers apply it to redirects, too."""
-        return tuple(dict.fromkeys(_origin(url) for url in (self._public_url, self._base_url, self.inbox)))
+    @property
+    def origin(self) -> str:
+        """Where our own forms may be sent to, for the Content-Security-Policy."""
+        return _origin(self._public_url)
 
     def set_flow(self, flow: Flow, value: str, *, seconds: float) -> str:
         """Return the Set-Cookie that gives a flow to the browser."""

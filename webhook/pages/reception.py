@@ -130,8 +130,8 @@ class Reception:
         raise Trouble(Kind.NOT_FOUND)
 
     def _reply(self, visit: Visit, reply: Reply) -> web.Response:
-        targets = visit.site.places.form_targets() if visit.site is not None and reply.has_form else ()
-        headers = self._renderer.headers(form_targets=targets, is_https=_is_https(visit))
+        target = visit.site.places.origin if visit.site is not None and reply.has_form else "'none'"
+        headers = self._renderer.headers(form_target=target, is_https=_is_https(visit))
         if reply.location:
             response = redirect(reply.location, headers)
         else:

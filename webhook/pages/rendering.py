@@ -55,8 +55,9 @@ class Renderer:
         links: Iterable[Link] = (),
         is_trouble: bool = True,
         values: Mapping[str, str] | None = None,
+        onward: str = "",
     ) -> str:
-        """Return a page that tells something, and what to do about it."""
+        """Return a page that tells something, and what to do about it; with ``onward`` the browser goes there by itself."""
         return self._render(
             "message.html",
             words=words,
@@ -64,19 +65,19 @@ class Renderer:
             links=tuple(links),
             is_trouble=is_trouble,
             values=values or {},
+            onward=onward,
         )
 
     def form(self, words: Words, **values: Any) -> str:
         """Return the tagging form."""
         return self._render("form.html", words=words, **values)
 
-    def headers(self, *, form_targets: Iterable[str] = (), is_https: bool = False) -> dict[str, str]:
-        """Return the headers of every answer. With ``form_targets`` the page may send a form, which may lead there."""
-        targets = " ".join(form_targets) or "'none'"
+    def headers(self, *, form_target: str = "'none'", is_https: bool = False) -> dict[str, str]:
+        """Return the headers of every answer. With a ``form_target``, an origin, the page may send a form there."""
         headers = {
             "Server": "counterfoil",
             "Content-Security-Policy": (
-                f"default-src 'none'; style-src {self._style_source}; form-action {targets}; "
+                f"default-src 'none'; style-src {self._style_source}; form-action {form_target}; "
                 "base-uri 'none'; frame-ancestors 'none'"
             ),
             "X-Frame-Options": "DENY",

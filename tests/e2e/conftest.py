@@ -1,0 +1,31 @@
+"""
+A real Chromium for all tests that need one, beside the control plane of the cluster tests.
+"""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from playwright.async_api import Browser, BrowserContext
+
+from sandbox.chromium import chromium
+from tests.cluster.conftest import kubectl, namespace, plane
+
+__all__ = ["kubectl", "namespace", "plane"]  # fixtures, as for the cluster tests
+
+PATIENCE = 60_000
+"""Milliseconds that a step in a browser may take on a busy machine."""
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """A running Chromium."""
+    async with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """The browser of somebody who was never here before."""
+    async with await browser.new_context(locale="en-GB") as fresh:
+        fresh.set_default_timeout(PATIENCE)
+        yield fresh

@@ -1,0 +1,177 @@
+"""
+What the browser tests of consent play on: everything that a whole installation has, and people with a Chromium each.
+
+eSAW is at 127.0.0.1 and the pages are at localhost, so that they are two sites for a browser: cookies and policies do what
+they do out there.
+"""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from playwright.async_api import Page
+
+from counterfoil.resources import consented_sender_name
+from sandbox.controlplane.plane import ControlPlane
+from sandbox.esaw import OAuthApp, StandIn, User
+from sandbox.mail import Mail, MailServer
+from sandbox.stage import Process, Stage, stage
+from tests.cluster.pages_scene import FIELDS, PASSWORD, until
+
+PATIENCE_SECONDS = 60.0
+ADMINISTRATOR = "admin@acme.example"
+QUERY = "draftId=##EnvelopeId##&userId=##SenderUserId##&organizationId=##OrganizationId##"
+
+
+@dataclass
+class Scene:
+    """Organizations with pages, receiver, controller, eSAW and a mail server; the tests share it, with users of their own."""
+
+    stage: Stage
+    mail: MailServer
+    receiver: Process
+    pages: Process
+    public: str
+    """Where browsers reach the pages."""
+    apps: dict[str, OAuthApp] = field(default_factory=dict)
+
+    @property
+    def esaw(self) -> StandIn:
+        """The stand-in eSAW."""
+        return self.stage.esaw
+
+    @property
+    def inbox(self) -> str:
+        """Where everything ends."""
+        return f"{self.esaw.url}/Documents"
+
+    async def organization(self, name: str, **before_send: Any) -> None:
+        """Set one organization up as its administrator would."""
+        redirect_uri = f"{self.public}/oauth/{name}/return"
+        app = self.esaw.register_app(name=f"Counterfoil of {name}", redirect_uris=[redirect_uri])
+        self.apps[name] = app
+        await self.stage.secret(f"{name}-oauth", clientSecret=app.client_secret)
+        await self.stage.organization(
+            name,
+            archive="folder",
+            oauth={
+                "clientId": app.client_id,
+                "clientSecretRef": {"name": f"{name}-oauth", "key": "clientSecret"},
+                "publicURL": self.public,
+            },
+            beforeSend={"inboxURL": self.inbox, **before_send},
+            notifications=await self.stage.mails(self.mail, ADMINISTRATOR),
+        )
+
+    def belongs_to(self, organization: str) -> None:
+        """From now on eSAW's settings are those of this organization."""
+        self.esaw.set_before_send_redirect(f"{self.public}/before-send/{organization}?{QUERY}")
+        self.esaw.set_default_callbacks(
+            completed=self.stage.callback_url(organization, self.receiver), status_change=None
+        )
+
+    def a_user(self, name: str) -> User:
+        """Somebody who has never sent anything."""
+        return self.esaw.add_user(
+            email=f"{name.lower()}@example.com", given_name=name, surname="Tester", password=PASSWORD
+        )
+
+    def link(self, organization: str, draft: str, user: User) -> str:
+        """Where NEXT leads."""
+        return f"{self.public}/before-send/{organization}?draftId={draft}&userId={user.user_id}"
+
+    def envelope_of(self, draft: str) -> str:
+        """The envelope that a draft was sent as."""
+        envelope = self.esaw.envelope_of(draft)
+        assert envelope is not None, "the draft was not sent"
+        return envelope
+
+    async def event_of(self, envelope: str) -> dict[str, Any]:
+        """The status of the envelope's event; empty before there is one."""
+        found = await self.stage.events("-l", f"counterfoil.dev/envelope={envelope}")
+        status: dict[str, Any] = found[0].get("status", {}) if found else {}
+        return status
+
+    async def until_phase(self, phase: str, *envelopes: str) -> None:
+        """Wait until the events of these envelopes are in this phase."""
+
+        async def are() -> bool:
+            events = await self.stage.events()
+            wanted = [each for each in events if each["spec"]["envelopeId"] in envelopes]
+            phases = [each.get("status", {}).get("phase") for each in wanted]
+            return phases == [phase] * len(envelopes)
+
+        await self.until(are)
+
+    async def until(self, true: Callable[[], Awaitable[bool]]) -> None:
+        """Wait for something."""
+        await until(true, seconds=PATIENCE_SECONDS)
+
+    async def sender_of(self, envelope: str) -> str:
+        """Whom we know as the sender of an envelope."""
+        found = await self.stage.read("envelope", envelope)
+        name: str = found["spec"]["senderRef"]["name"]
+        return name
+
+    def manifest_of(self, envelope: str) -> dict[str, Any]:
+        """What the archive says about an envelope."""
+        path = next((self.stage.folder / "archive").rglob(f"{envelope}/counterfoil.json"))
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        return manifest
+
+    def mails_to(self, user: User) -> list[Mail]:
+        """What the mail server has taken for somebody."""
+        return [each for each in self.mail.mails if user.email in each.to]
+
+
+def sender_name(organization: str, user: User) -> str:
+    """How the Sender is called that a user's consent made."""
+    return consented_sender_name(organization, user.user_id)
+
+
+async def sign_in(page: Page, scene: Scene, user: User) -> None:
+    """Log in at eSAW, as people do."""
+    await page.goto(scene.inbox)
+    await page.get_by_label("E-mail").fill(user.email)
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.wait_for_url(scene.inbox)
+
+
+async def a_draft(page: Page, scene: Scene, name: str = "Lease") -> str:
+    """Write a draft on eSAW's pages, up to the one with NEXT; return its id."""
+    await page.goto(f"{scene.esaw.url}/Drafts/New")
+    await page.get_by_label("Name", exact=True).fill(name)
+    await page.get_by_role("button", name="Create draft").click()
+    await page.get_by_role("button", name="NEXT").wait_for()
+    return urlsplit(page.url).path.rpartition("/")[2]
+
+
+async def press(page: Page, words: str) -> None:
+    """Press a button."""
+    await page.get_by_role("button", name=words).click()
+
+
+@asynccontextmanager
+async def consent_scene(plane: ControlPlane, namespace: str, folder: Path) -> AsyncIterator[Scene]:
+    """Set the scene: ``acme`` asks for tags, ``plain`` does not."""
+    async with MailServer() as mail, stage(plane, folder, namespace=namespace) as built:
+        (folder / "archive").mkdir()
+        await built.archive(
+            "folder",
+            filesystem={"root": str(folder / "archive")},
+            tags={"costCenter": {"xpath": "/tags/costCenter"}, "kind": {"xpath": "/tags/kind"}},
+        )
+        pages = await built.pages()
+        public = f"http://localhost:{urlsplit(pages.public).port}"
+        receiver = await built.receiver()
+        scene = Scene(built, mail, receiver, pages, public)
+        await scene.organization("acme", fields=FIELDS)
+        await scene.organization("plain")
+        await built.controller()
+        await built.ready("archive/folder", "organization/acme", "organization/plain")
+        yield scene
