@@ -54,7 +54,7 @@ lint: setup ## ruff, mypy --strict, the import rules, spelling and the docs buil
 # Tests run in so many processes; each has a control plane of its own.
 WORKERS ?= 2
 
-.PHONY: test test-unit test-cluster
+.PHONY: test test-unit test-cluster test-browser
 test-unit: setup ## the fast tests: no cluster, under a minute
 	@echo '[test] unit'; $(BIN)/pytest -q -n $(WORKERS) tests/unit
 
@@ -62,7 +62,12 @@ test-cluster: setup ## the tests on a real API server, with kills and faults (bu
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone helm
 	@echo '[test] cluster'; $(BIN)/pytest -q -n $(WORKERS) --dist loadfile tests/cluster tests/chaos
 
-test: lint test-unit test-cluster ## everything that has to pass
+test-browser: setup ## what a person sees, in a real Chromium (Debian's, installed if it is missing and you are root)
+	@$(BIN)/python -m sandbox.debian chromium
+	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl
+	@echo '[test] browser'; $(BIN)/pytest -q tests/e2e/test_browser_*.py
+
+test: lint test-unit test-cluster test-browser ## everything that has to pass
 
 .PHONY: demo
 demo: setup ## the main job on this machine (KEEP=1: leave it running; ARCHIVE=webdav|sftp|cmis|s3|http|azblob|filesystem)
