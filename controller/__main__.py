@@ -23,6 +23,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from controller.announce import Announcer
+from controller.beginning import Beginning
 from controller.clerk import Clerk
 from controller.doors import Doors
 from controller.driver import Driver
@@ -48,7 +49,7 @@ from counterfoil import __version__
 from counterfoil.allocator import keep_blocks
 from counterfoil.archives.seal import Sealer, SealKeyInvalid
 from counterfoil.clock import Clock, WallClock
-from counterfoil.cluster import ApiProblem, Cluster, connect
+from counterfoil.cluster import Cluster, connect
 from counterfoil.esaw.client import make_http
 from counterfoil.health import private_server
 from counterfoil.logs import configure
@@ -91,20 +92,15 @@ async def run(settings: ControllerSettings, sealing: Sealing | None, sealer: Sea
         esaws = Esaws(http, WallClock(), partial(_count_esaw, metrics))
         notary = Notary(examiners, sealer)
         manager, background = assemble(settings, cluster, esaws, metrics, sealing=sealing, notary=notary)
-        try:
-            await manager.load(cluster)
-        except ApiProblem as problem:
-            _log.error(
-                "the controller can't start: %s. Are the CustomResourceDefinitions installed?", problem
-            )
-            return 1
+        beginning = Beginning(partial(manager.load, cluster), WallClock())
+        turns = partial(_schedule_turns, manager)
         async with private_server(
             settings.private_listen,
             metrics.registry,
-            live={"schedule": partial(_schedule_turns, manager)},
-            ready={"schedule": partial(_schedule_turns, manager)},
+            live={"schedule": turns},
+            ready={"kubernetes": beginning.check, "schedule": turns},
         ):
-            return await _work(settings, cluster, manager, background)
+            return await _work(settings, cluster, manager, beginning, background)
 
 
 def assemble(
@@ -230,9 +226,15 @@ async def _work(
     settings: ControllerSettings,
     cluster: Cluster,
     manager: Manager,
+    beginning: Beginning,
     background: list[Coroutine[Any, Any, None]],
 ) -> int:
     stop, kopf_ready, kopf_stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    _stops_on_signals(stop)
+    if not await _has_begun(beginning, stop):
+        for each in background:
+            each.close()
+        return 0
     tasks = [asyncio.create_task(each) for each in background]
     watching = asyncio.create_task(
         kopf.operator(
@@ -247,9 +249,8 @@ async def _work(
     stopping = asyncio.create_task(stop.wait())
     ready = asyncio.create_task(kopf_ready.wait())
     await asyncio.wait([ready, watching], return_when=asyncio.FIRST_COMPLETED)
-    # Now, because kopf installs handlers of its own when it starts; ours let running transfers end first.
-    for each in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    # Again, because kopf installs handlers of its own when it starts; ours let running transfers end first.
+    _stops_on_signals(stop)
     _log.info("the controller works")
     ended, _ = await asyncio.wait([stopping, watching, *tasks], return_when=asyncio.FIRST_COMPLETED)
     if stopping in ended:
@@ -268,6 +269,24 @@ async def _work(
     for problem in broken:
         _log.error("the controller broke", exc_info=problem)
     return 0 if stopping in ended and not broken else 1
+
+
+def _stops_on_signals(stop: asyncio.Event) -> None:
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, stop.set)
+
+
+async def _has_begun(beginning: Beginning, stop: asyncio.Event) -> bool:
+    """Wait until there is something to work with; False: it was told to stop before."""
+    reading, stopping = asyncio.create_task(beginning.run()), asyncio.create_task(stop.wait())
+    await asyncio.wait([reading, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not reading.done():
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        return False
+    reading.result()
+    return True
 
 
 async def _schedule_turns(manager: Manager) -> str | None:

@@ -4,6 +4,11 @@ kopf: watches the four kinds and tells the manager; nothing more of it is used.
 Low-level event handlers only: no finalizers, no annotations, no patches by the framework, so an event costs the API
 server just the writes of its own status. Finished events leave the watch by a field selector (kopf 1.45 and newer),
 which makes them cost nothing (rule 9); a controller of several watches the events of its own shards by label.
+
+An outage of any length ends nothing (``Patience``). What does end kopf, and with it the process, is a list or watch that
+is refused with HTTP 410: kopf knows "too old" as a message within a watch only. API servers send it that way, but for a
+list in pages that took longer than their memory of five minutes. kopf can't be begun anew beside our own tasks (it
+cancels whatever task is younger than itself), so that is left to the kubelet, which starts the whole process again.
 """
 
 from collections.abc import Iterator

@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import pytest
 
 from counterfoil.resources import EnvelopeEvent, Phase
 from sandbox.controlplane.plane import ControlPlane, control_plane
 from sandbox.s3 import S3Server, s3_server
+from sandbox.stage import Process
 from tests.chaos.callers import Answer, Caller, calling
-from tests.chaos.proxies import Hold, Moment, puts
+from tests.chaos.proxies import Cut, Hold, Moment, Passage, puts
 from tests.chaos.scene import BUCKET, Scene, eventually, opened
 
 CALLS_PER_SECOND = 50
@@ -99,6 +101,65 @@ async def all_final(scene: Scene) -> list[EnvelopeEvent] | None:
     """All events, once nothing is left to be done."""
     events = await scene.events()
     return events if all(each.status.phase.is_final for each in events) else None
+
+
+async def cuts() -> None:
+    raise Cut
+
+
+def everything(each: Passage) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Starting:
+    """A controller that was started while the API server is away."""
+
+    scene: Scene
+    begun: asyncio.Task[Process]
+
+    @property
+    def process(self) -> Process:
+        return self.scene.stage.processes[-1]
+
+    async def says(self, path: str) -> tuple[int, str]:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            answer = await http.get(f"{self.process.private}{path}")
+            return answer.status_code, answer.text
+
+
+@pytest.fixture
+async def starting(scene: Scene) -> AsyncIterator[Starting]:
+    scene.api.trap(everything, Moment.ARRIVED, cuts, times=None)
+    begun = asyncio.create_task(scene.controller())
+    # Some tries: it has not ended after the first one.
+    await eventually(lambda: len(scene.api.passages) > 3)
+    yield Starting(scene, begun)
+    begun.cancel()
+    await asyncio.gather(begun, return_exceptions=True)
+
+
+async def test_a_controller_that_starts_while_the_api_server_is_away_waits_and_then_works(
+    starting: Starting,
+) -> None:
+    scene = starting.scene
+    assert await starting.says("/healthz") == (200, "ok")
+    assert await starting.says("/readyz") == (
+        503,
+        "kubernetes: the API server did not answer (ServerDisconnectedError)\n",
+    )
+
+    scene.api.clear()
+    await starting.begun
+
+    await scene.holds(await scene.note(scene.envelope(2000)))
+
+
+async def test_a_controller_that_still_waits_for_the_api_server_ends_when_it_is_told_to(
+    starting: Starting,
+) -> None:
+    await starting.process.server.terminate(patience=40)
+    assert starting.process.server.exit_code == 0
 
 
 @pytest.fixture
