@@ -78,8 +78,8 @@ class Credentials:
         }
 
 
-def issue(folder: Path) -> Credentials:
-    """Make new credentials in ``folder``, which is created."""
+def issue(folder: Path, *more_addresses: str) -> Credentials:
+    """Make new credentials in ``folder``, which is created. The server's certificate is good for these addresses, too."""
     folder.mkdir(mode=0o700)
     credentials = Credentials(
         authority=folder / "ca.crt",
@@ -94,7 +94,9 @@ def issue(folder: Path) -> Credentials:
 
     server = _new_key()
     names = [x509.DNSName(name) for name in SERVER_NAMES]
-    addresses = [x509.IPAddress(ipaddress.ip_address(address)) for address in SERVER_ADDRESSES]
+    addresses = [
+        x509.IPAddress(ipaddress.ip_address(address)) for address in (*SERVER_ADDRESSES, *more_addresses)
+    ]
     certificate = authority.sign(
         server,
         _subject("kube-apiserver"),

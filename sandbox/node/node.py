@@ -1,0 +1,230 @@
+"""
+A whole node: etcd, API server, controller-manager, scheduler, kubelet, containerd, kube-proxy, CoreDNS, kube-router.
+
+Everything runs in namespaces of its own (see ``machine``) with all its files in one temporary folder, and ends with the
+process that started it. While a node is up, the thread that started it has the node's network: what it and its children
+connect to are the node's Services and pods, and nothing else can be reached from there.
+
+A reboot keeps what is on disk (etcd's data, images), and loses the rest, as a real one does.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sandbox import debian
+from sandbox.controlplane import binaries, credentials
+from sandbox.controlplane.folders import OwnedFolder
+from sandbox.controlplane.kubectl import Kubectl, KubectlError
+from sandbox.controlplane.processes import Command, run
+from sandbox.node import settings
+from sandbox.node.machine import Machine, Program
+
+PROGRAMS = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "coredns",
+    "kube-router",
+    "kubectl",
+)
+PACKAGES = (
+    "containerd",
+    "runc",
+    "containernetworking-plugins",
+    "iproute2",
+    "iptables",
+    "ipset",
+    "nftables",
+    "conntrack",
+    "util-linux",
+)
+PATIENCE = 180.0  # seconds until a part is ready; a busy machine needs more than the usual few
+INTERVAL = 0.2  # seconds between looks
+
+Flags = Callable[[settings.Place], Sequence[str]]
+# In the order of their start: each finds what it needs, or tries again until it is there.
+PARTS: dict[str, Flags] = {
+    "containerd": settings.containerd,
+    "etcd": settings.etcd,
+    "kube-apiserver": settings.apiserver,
+    "kube-controller-manager": settings.controller_manager,
+    "kube-scheduler": settings.scheduler,
+    "kubelet": settings.kubelet,
+    "kube-proxy": settings.kube_proxy,
+    "coredns": settings.coredns,
+    "kube-router": settings.kube_router,
+}
+
+
+class NodeError(Exception):
+    """The node did not come up, or a part of it ended; the message has the end of its log."""
+
+
+def why_not() -> str | None:
+    """Return why no node can be started here, or None if one can be tried."""
+    if os.geteuid() != 0:
+        return "it needs root"
+    if not Path("/usr/bin/containerd").exists():
+        return "containerd is not installed (`make e2e` installs it)"
+    return None
+
+
+async def prepare() -> binaries.Binaries:
+    """Install and build what a node needs, with progress. Raises ``PackagesMissing`` or ``BuildError``."""
+    await debian.ensure(*PACKAGES)
+    return await binaries.ensure(*PROGRAMS)
+
+
+def node() -> "Node":
+    """Return a node for ``async with``; it is prepared first if need be, and gone afterwards."""
+    return Node()
+
+
+class Node:
+    """One node. Start it from the thread that will use it."""
+
+    folder: Path
+    """Logs (NAME.log) and all else; removed by ``stop``."""
+    kubeconfig: Path
+    """The administrator's; good in the node's network."""
+    kubectl: Kubectl
+
+    def __init__(self) -> None:
+        self._parts: dict[str, Program] = {}
+        self._network = contextlib.ExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Start everything and wait until pods can run. Raises ``NodeError``."""
+        self._programs = await prepare()
+        self._owned = OwnedFolder()
+        self.folder = self._owned.path
+        # Pods' users look into folders below it (volumes), though only root may list it.
+        self.folder.chmod(0o711)
+        self.kubeconfig = self.folder / "kubeconfig"
+        keys = credentials.issue(self.folder / "pki", settings.ADDRESS)
+        config = keys.kubeconfig(
+            url=f"https://{settings.ADDRESS}:{settings.PORT}", user=keys.admin_user(), namespace="default"
+        )
+        credentials.write_private(self.kubeconfig, json.dumps(config).encode())
+        self.kubectl = Kubectl(self._programs["kubectl"], self.kubeconfig, home=self.folder / "home")
+        self._place = settings.Place(self.folder, self.kubeconfig, keys)
+        self._machine = Machine(self.folder, settings.ADDRESS)
+        settings.write(self._place, self._machine.group)
+        try:
+            await self._boot()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """End everything and remove the folder."""
+        await self._halt()
+        self._owned.remove()
+
+    async def reboot(self) -> None:
+        """Pull the plug and put it in again: all programs and containers end at once; what is on disk is there again."""
+        await self._halt()
+        await self._boot()
+
+    async def restart(self, *names: str) -> None:
+        """End some of the parts in order and start them again, as an upgrade of the node does; pods go on running."""
+        for name in reversed(names):
+            await self._parts.pop(name).stop()
+        for name in names:
+            self._start(name)
+        await self._ready()
+
+    async def load(self, archive: Path) -> None:
+        """Give the node an image. Raises ``NodeError``."""
+        ctr = ["/usr/bin/ctr", f"--address={settings.CONTAINERD}", "--namespace=k8s.io"]
+        await self.do([*ctr, "images", "import", archive])
+
+    async def do(self, command: Command) -> str:
+        """Run a command in the node's namespaces and return what it printed. Raises ``NodeError``."""
+        ended = await run(self._machine.entering(command))
+        if ended.code != 0:
+            raise NodeError(f"{' '.join(map(str, command))}: {ended.err.strip() or ended.out.strip()}")
+        return ended.out
+
+    # What follows is how.
+
+    async def _boot(self) -> None:
+        await self._machine.boot()
+        self._network.enter_context(self._machine.network())
+        for name in PARTS:
+            self._start(name)
+        await self._ready()
+
+    async def _halt(self) -> None:
+        self._parts.clear()
+        self._network.close()
+        await self._machine.halt()
+
+    def _start(self, name: str) -> None:
+        program = self._programs[name] if name in self._programs else Path("/usr/bin", name)
+        self._parts[name] = self._machine.start(name, [program, *PARTS[name](self._place)])
+
+    async def _ready(self) -> None:
+        await self._until(self._answers, "the API server is not ready")
+        await self._until(self._takes_pods, "the node does not take pods")
+        await self._until(self._takes_images, "containerd does not answer")
+
+    async def _until(self, condition: Callable[[], Awaitable[bool]], complaint: str) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not await condition():
+                    self._all_must_run()
+                    await asyncio.sleep(INTERVAL)
+        except TimeoutError:
+            raise NodeError(f"{complaint} after {PATIENCE:.0f} s; logs are in {self.folder}") from None
+
+    def _all_must_run(self) -> None:
+        for name, program in self._parts.items():
+            if program.ended:
+                raise NodeError(f"{name} ended:\n{program.last_words()}")
+
+    async def _answers(self) -> bool:
+        try:
+            await self.kubectl("get", "--raw", "/readyz", "--request-timeout=2s")
+        except KubectlError:
+            return False
+        return True
+
+    async def _takes_pods(self) -> bool:
+        condition = '{.status.conditions[?(@.type=="Ready")].status}'
+        try:
+            answers = [
+                await self.kubectl(
+                    "get", "node", settings.NAME, "-o", f"jsonpath={condition}{{.spec.podCIDR}}"
+                ),
+                # No pod is let in before its namespace has it.
+                await self.kubectl("get", "serviceaccount", "default", "-o", "name"),
+            ]
+        except KubectlError:
+            return False
+        return answers[0] == f"True{settings.PODS}"
+
+    async def _takes_images(self) -> bool:
+        try:
+            await self.do(["/usr/bin/ctr", f"--address={settings.CONTAINERD}", "version"])
+        except NodeError:
+            return False
+        return True

@@ -1,0 +1,259 @@
+"""
+What the programs of a node are told: their flags and configuration files.
+
+Most of it is what any cluster has. What a small machine without systemd, with its own namespaces, wants otherwise has its
+reason beside it.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sandbox.controlplane.credentials import Credentials
+
+NAME = "counterfoil-node"
+ADDRESS = "10.200.0.1"
+PORT = 6443
+PODS = "10.244.0.0/24"
+SERVICES = "10.0.0.0/24"
+DOMAIN = "cluster.local"
+ETCD = "http://127.0.0.1:2379"
+CONTAINERD = "/run/counterfoil/containerd.sock"
+PAUSE_IMAGE = "localhost/pause:1"
+CNI_PROGRAMS = "/usr/lib/cni"  # Debian's place
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a node keeps its files: all below one folder."""
+
+    folder: Path
+    kubeconfig: Path
+    credentials: Credentials
+
+
+def write(place: Place, group: str) -> None:
+    """Write all configuration files."""
+    folder = place.folder
+    (folder / "cni").mkdir(exist_ok=True)
+    (folder / "cni" / "10-pods.conflist").write_text(json.dumps(_pod_network(folder)))
+    (folder / "containerd.toml").write_text(_containerd(folder))
+    (folder / "kubelet.json").write_text(json.dumps(_kubelet(place, group)))
+    (folder / "kube-proxy.json").write_text(json.dumps(_kube_proxy(place)))
+    (folder / "Corefile").write_text(_corefile(place))
+    # No name is resolved by anybody but our CoreDNS.
+    (folder / "resolv.conf").write_text(f"nameserver {ADDRESS}\n")
+
+
+def etcd(place: Place) -> Sequence[str]:
+    """Return etcd's flags. Its data survive a reboot, so it may not skip fsync as the control plane's does."""
+    return [f"--data-dir={place.folder / 'etcd'}", "--log-level=warn"]
+
+
+def apiserver(place: Place) -> Sequence[str]:
+    """Return the API server's flags."""
+    keys = place.credentials
+    return [
+        f"--etcd-servers={ETCD}",
+        # The Service `kubernetes` can't lead to a loopback address.
+        f"--bind-address={ADDRESS}",
+        f"--advertise-address={ADDRESS}",
+        f"--secure-port={PORT}",
+        f"--tls-cert-file={keys.server_certificate}",
+        f"--tls-private-key-file={keys.server_key}",
+        f"--client-ca-file={keys.authority}",
+        f"--kubelet-client-certificate={keys.admin_certificate}",
+        f"--kubelet-client-key={keys.admin_key}",
+        # Or `kubectl logs` looks up the node's name, which no DNS server knows.
+        "--kubelet-preferred-address-types=InternalIP",
+        "--authorization-mode=Node,RBAC",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={keys.tokens_key}",
+        f"--service-account-signing-key-file={keys.tokens_key}",
+        f"--service-cluster-ip-range={SERVICES}",
+        "--profiling=false",
+        "--shutdown-watch-termination-grace-period=1s",
+    ]
+
+
+def controller_manager(place: Place) -> Sequence[str]:
+    """Return the controller-manager's flags."""
+    return [
+        f"--kubeconfig={place.kubeconfig}",
+        f"--root-ca-file={place.credentials.authority}",
+        f"--service-account-private-key-file={place.credentials.tokens_key}",
+        # kube-router asks the node which addresses its pods have.
+        "--allocate-node-cidrs=true",
+        f"--cluster-cidr={PODS}",
+        "--node-cidr-mask-size=24",
+        f"--service-cluster-ip-range={SERVICES}",
+        "--leader-elect=false",
+        f"--bind-address={ADDRESS}",
+        # A node that was rebooted is trusted again at once, and pods of a lost one are given up soon.
+        "--node-monitor-period=2s",
+    ]
+
+
+def scheduler(place: Place) -> Sequence[str]:
+    """Return the scheduler's flags."""
+    return [f"--kubeconfig={place.kubeconfig}", "--leader-elect=false", f"--bind-address={ADDRESS}"]
+
+
+def kubelet(place: Place) -> Sequence[str]:
+    """Return the kubelet's flags."""
+    return [
+        f"--config={place.folder / 'kubelet.json'}",
+        f"--kubeconfig={place.kubeconfig}",
+        f"--root-dir={place.folder / 'kubelet'}",
+        f"--hostname-override={NAME}",
+        f"--node-ip={ADDRESS}",
+    ]
+
+
+def kube_proxy(place: Place) -> Sequence[str]:
+    """Return kube-proxy's flags."""
+    return [f"--config={place.folder / 'kube-proxy.json'}"]
+
+
+def coredns(place: Place) -> Sequence[str]:
+    """Return CoreDNS's flags."""
+    return [f"-conf={place.folder / 'Corefile'}"]
+
+
+def kube_router(place: Place) -> Sequence[str]:
+    """Return kube-router's flags: NetworkPolicies, and nothing else of what it can do."""
+    return [
+        f"--kubeconfig={place.kubeconfig}",
+        "--run-firewall=true",
+        "--run-router=false",
+        "--run-service-proxy=false",
+        f"--service-cluster-ip-range={SERVICES}",
+        f"--hostname-override={NAME}",
+        "--iptables-sync-period=30s",
+        "--health-port=0",
+    ]
+
+
+def containerd(place: Place) -> Sequence[str]:
+    """Return containerd's flags."""
+    return [f"--config={place.folder / 'containerd.toml'}"]
+
+
+def _containerd(folder: Path) -> str:
+    # restrict_oom_score_adj: without CAP_SYS_RESOURCE runc can't lower a score, and every sandbox would fail.
+    return f"""version = 2
+root = "{folder / "containerd"}"
+state = "/run/counterfoil/containerd"
+disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.internal.v1.tracing"]
+
+[grpc]
+address = "{CONTAINERD}"
+
+[plugins."io.containerd.internal.v1.opt"]
+path = "{folder / "containerd-opt"}"
+
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{PAUSE_IMAGE}"
+restrict_oom_score_adj = true
+disable_apparmor = true
+
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{CNI_PROGRAMS}"
+conf_dir = "{folder / "cni"}"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+"""
+
+
+def _pod_network(folder: Path) -> dict[str, Any]:
+    addresses = {
+        "type": "host-local",
+        "ranges": [[{"subnet": PODS}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    }
+    return {
+        "cniVersion": "0.4.0",
+        "name": "pods",
+        "plugins": [
+            {
+                "type": "bridge",
+                "bridge": "pods0",
+                "isDefaultGateway": True,
+                # A pod may reach itself through its own Service.
+                "hairpinMode": True,
+                "ipam": addresses,
+            },
+            {"type": "portmap", "capabilities": {"portMappings": True}},
+        ],
+    }
+
+
+def _kubelet(place: Place, group: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "containerRuntimeEndpoint": f"unix://{CONTAINERD}",
+        "address": ADDRESS,
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": False},
+            "x509": {"clientCAFile": str(place.credentials.authority)},
+        },
+        "authorization": {"mode": "AlwaysAllow"},
+        "clusterDNS": [ADDRESS],
+        "clusterDomain": DOMAIN,
+        "resolvConf": str(place.folder / "resolv.conf"),
+        # No systemd here; control groups may be of version 1, and a machine may have swap.
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{group}",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        # A full disk is not what is tested.
+        "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%"},
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
+        "volumePluginDir": str(place.folder / "volume-plugins"),
+        "podLogsDir": str(place.folder / "pod-logs"),
+        # A pod that fails at first, as its Secret is not there yet, is soon tried again.
+        "crashLoopBackOff": {"maxContainerRestartPeriod": "10s"},
+        "featureGates": {"KubeletCrashLoopBackOffMax": True},
+        "syncFrequency": "10s",
+        "nodeStatusUpdateFrequency": "4s",
+    }
+
+
+def _kube_proxy(place: Place) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "nftables",
+        "clientConnection": {"kubeconfig": str(place.kubeconfig)},
+        "clusterCIDR": PODS,
+        "hostnameOverride": NAME,
+        # It may not turn the kernel's own knobs, and would end itself over it.
+        "conntrack": {"maxPerCore": 0, "min": 0},
+    }
+
+
+def _corefile(place: Place) -> str:
+    return f"""{DOMAIN}:53 in-addr.arpa:53 {{
+    bind {ADDRESS}
+    errors
+    kubernetes {DOMAIN} in-addr.arpa {{
+        kubeconfig {place.kubeconfig}
+        pods insecure
+        fallthrough in-addr.arpa
+        ttl 5
+    }}
+}}
+.:53 {{
+    bind {ADDRESS}
+    errors
+    template ANY ANY {{
+        rcode NXDOMAIN
+    }}
+}}
+"""
