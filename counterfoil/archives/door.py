@@ -10,7 +10,7 @@ refuses any other name with ``ValueError``.
 
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 MAX_ENTRIES = 10_000
 """More files than this below one envelope's folder are not ours to look through."""
@@ -90,6 +90,19 @@ class Door(Protocol):
 
     async def close(self) -> None:
         """Give back connections and the like."""
+        ...
+
+
+@runtime_checkable
+class Retaining(Protocol):
+    """What a door has besides if its archive can be told to keep a file from being changed or deleted."""
+
+    async def retain(self, name: str) -> None:
+        """
+        Have a file kept as the Archive says; called once it has proved itself, and again by each run that finds it.
+
+        Raises ``ArchiveTrouble``.
+        """
         ...
 
 

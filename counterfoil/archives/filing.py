@@ -17,7 +17,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from counterfoil.archives.door import Absent, Door
+from counterfoil.archives.door import Absent, Door, Retaining
 from counterfoil.archives.manifest import (
     Manifest,
     ManifestAction,
@@ -160,11 +160,13 @@ async def deposit(door: Door, planned: PlannedFile, source: Source, *, tags: Map
     kept = Keeper(KEPT)
     there = await stored(door, planned.name, kept)
     if there is not None and await _offered(source) == there:
+        await _retain(door, planned.name)
         return Deposited(*there, written=False, content=kept.content)
     for _ in range(UPLOADS):
         sent = await _upload(door, planned, source, tags)
         kept = Keeper(KEPT)
         if await stored(door, planned.name, kept) == sent:
+            await _retain(door, planned.name)
             return Deposited(*sent, written=True, content=kept.content)
         await door.discard(planned.name)
     raise _spoiled(door, planned.name)
@@ -204,7 +206,15 @@ async def conclude(
         await _write(door, plan.hashes_name, hashes, "text/plain", plan.tags)
         await _seal(door, plan, manifest, existing, sealer)
         await _write(door, plan.manifest_name, manifest.encode(), "application/json", plan.tags)
+    for name in (plan.hashes_name, plan.manifest_name, *([plan.seal_name] if sealer is not None else [])):
+        await _retain(door, name)
     return door.location(plan.manifest_name)
+
+
+async def _retain(door: Door, name: str) -> None:
+    """Have a file that proved itself kept unchanged, where the archive can do that."""
+    if isinstance(door, Retaining):
+        await door.retain(name)
 
 
 async def _sealed(door: Door, plan: Plan, sealer: Sealer | None) -> bool:

@@ -167,7 +167,11 @@ def trouble_of(text: str, dialect: Dialect, bucket: Bucket) -> ArchiveTrouble:
             f"{bucket.archive}: the pod has no identity that {bucket.server} knows. Name a Secret in "
             f"{dialect.field}.credentialsSecretRef, or give the controller's ServiceAccount a role.",
         )
-    answer = Answer.read(dialect.service, text)
+    return trouble_told(Answer.read(dialect.service, text), dialect, bucket)
+
+
+def trouble_told(answer: Answer, dialect: Dialect, bucket: Bucket) -> ArchiveTrouble:
+    """Sort an answer that is no success by whose turn it is."""
     for said in filter(None, (answer.code, answer.status)):
         for verdict in dialect.verdicts:
             if said in verdict.codes:

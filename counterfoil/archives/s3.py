@@ -1,14 +1,15 @@
 """
 Archives of kind ``s3``: Amazon S3 and what speaks its protocol.
 
-Tags become object tags. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) clears away what a killed run
+Tags become object tags; Object Lock is in ``retention``. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) clears away what a killed run
 leaves. The rest is in ``objects``.
 """
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
@@ -16,7 +17,11 @@ from obstore.store import S3Store
 from counterfoil.archives import objects
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.objects import CLIENT, COMMON_VERDICTS, RETRY, Bucket, Dialect, ObjectDoor, Verdict
+from counterfoil.archives.retention import Retention
+from counterfoil.archives.sigv4 import Key
 from counterfoil.archives.trouble import ArchiveRefused, ArchiveTrouble, ArchiveUnavailable, SettingsInvalid
+from counterfoil.archives.web import Site, make_http
+from counterfoil.clock import WallClock
 from counterfoil.resources.archive import S3, ArchiveSpec
 
 if TYPE_CHECKING:
@@ -41,11 +46,6 @@ async def open_s3(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]
     settings = spec.s3
     if settings is None:
         raise SettingsInvalid(f"Archive/{name}: spec.s3 is missing.")
-    if settings.object_lock is not None:
-        raise SettingsInvalid(
-            f"Archive/{name}: spec.s3.objectLock can't be set per object yet. Set a default retention on the bucket "
-            f"`{settings.bucket}` instead, and remove spec.s3.objectLock."
-        )
     if len(spec.tags) > MAX_TAGS:
         raise SettingsInvalid(
             f"Archive/{name}: S3 takes at most {MAX_TAGS} tags for an object, spec.tags has {len(spec.tags)}."
@@ -68,7 +68,7 @@ async def open_s3(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]
         name=settings.bucket,
         key=f"the key in {secret.secret}" if settings.credentials_secret_ref else "the pod's own identity",
     )
-    return S3Door(store, bucket, prefix=settings.prefix)
+    return S3Door(store, bucket, prefix=settings.prefix, retention=_retention(settings, secret, bucket))
 
 
 VERDICTS = (
@@ -148,6 +148,25 @@ DIALECT = Dialect(
 )
 
 
+LOCK_VERDICTS = (
+    Verdict(
+        frozenset({"ObjectLockConfigurationNotFoundError", "InvalidRequest"}),
+        ArchiveRefused,
+        "ArchiveLacksFeature",
+        "the bucket `{bucket}` has no Object Lock ({answer}). Use one that was made with it, or remove spec.s3.objectLock.",
+    ),
+    Verdict(
+        frozenset({"AccessDenied", "403"}),
+        ArchiveRefused,
+        "ArchivePermissionDenied",
+        "{key} may not lock objects in the bucket `{bucket}` as spec.s3.objectLock says ({answer}). Allow "
+        "s3:PutObjectRetention, s3:GetObjectRetention and s3:GetBucketObjectLockConfiguration.",
+    ),
+)
+
+LOCK_DIALECT = replace(DIALECT, verdicts=(*LOCK_VERDICTS, *VERDICTS))
+
+
 def trouble_of(text: str, *, archive: str, server: str, bucket: str, key: str) -> ArchiveTrouble:
     """Sort an error of ``obstore``, given by its text, by whose turn it is."""
     return objects.trouble_of(text, DIALECT, Bucket(archive, server, bucket, key))
@@ -158,6 +177,26 @@ class S3Door(ObjectDoor):
 
     kind: ClassVar[str] = "s3"
     DIALECT: ClassVar[Dialect] = DIALECT
+
+    def __init__(self, store: S3Store, bucket: Bucket, *, prefix: str, retention: Retention | None) -> None:
+        super().__init__(store, bucket, prefix=prefix)
+        self._retention = retention
+
+    async def retain(self, name: str) -> None:
+        """Lock an object that has proved itself, if the Archive says so."""
+        if self._retention is not None:
+            await self._retention.lock(quote(self._key(name), safe="/-_.~"))
+
+    async def probe(self) -> None:
+        """Write, read back and remove a small object, and see that the bucket has Object Lock if that is wanted."""
+        if self._retention is not None:
+            await self._retention.probe()
+        await super().probe()
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        if self._retention is not None:
+            await self._retention.close()
 
     def uri(self) -> str:
         """Return the ``s3:`` URI of the bucket."""
@@ -193,7 +232,38 @@ def _config(settings: S3) -> "S3Config":
         config["endpoint"] = endpoint
     if settings.server_side_encryption:
         config["server_side_encryption"] = settings.server_side_encryption
+    if settings.object_lock is not None:
+        # S3 takes nothing without one into a bucket whose own settings lock each object as it comes.
+        config["checksum_algorithm"] = "SHA256"
     return config
+
+
+def address_of(settings: S3) -> str:
+    """Return the address of the bucket, as obstore makes it up."""
+    endpoint = endpoint_of(settings)
+    if endpoint is None:
+        host = f"s3.{settings.region}.amazonaws.com"
+        endpoint = f"https://{host}" if path_style(settings) else f"https://{settings.bucket}.{host}"
+    endpoint = endpoint.rstrip("/")
+    return f"{endpoint}/{settings.bucket}" if path_style(settings) else endpoint
+
+
+def _retention(settings: S3, secret: Credentials, bucket: Bucket) -> Retention | None:
+    if settings.object_lock is None:
+        return None
+    if settings.region is None or settings.credentials_secret_ref is None:
+        raise SettingsInvalid(
+            f"{bucket.archive}: spec.s3.objectLock needs spec.s3.region and spec.s3.credentialsSecretRef. Set both, or "
+            f"set a default retention on the bucket `{bucket.name}` instead."
+        )
+    key = Key(
+        secret.needed("accessKeyId"),
+        secret.needed("secretAccessKey"),
+        secret.line("sessionToken"),
+        settings.region,
+    )
+    site = Site(bucket.archive, bucket.server, bucket.key, "spec.s3", make_http(None))
+    return Retention(settings.object_lock, address_of(settings), key, site, bucket, LOCK_DIALECT, WallClock())
 
 
 def _identity(settings: S3, secret: Credentials) -> "S3CredentialProvider | None":

@@ -110,6 +110,7 @@ MODULES = (
     ),
     Module(SOURCES / "etcd", "3.6.16", {"etcd": "go.etcd.io/etcd/server/v3"}),
     Module(SOURCES / "rclone", "1.71.0", {"rclone": "github.com/rclone/rclone"}),
+    Module(SOURCES / "versitygw", "1.8.0", {"versitygw": "github.com/versity/versitygw/cmd/versitygw"}),
     Module(
         SOURCES / "helm",
         "4.3.1",

@@ -1,5 +1,5 @@
 """
-The contract of archives, for a bucket of a real S3 server.
+The contract of archives, for a bucket of two real S3 servers: one that knows little, and one that knows tags and versions.
 """
 
 import secrets
@@ -10,13 +10,15 @@ import pytest
 from counterfoil.archives import open_door
 from counterfoil.archives.contract import Ground, ListingContract, RefusalContract, WireContract
 from counterfoil.archives.door import Door
-from counterfoil.resources.archive import S3, ArchiveSpec
+from counterfoil.resources.archive import S3, ArchiveSpec, ObjectLock
 from counterfoil.resources.base import Ref
 from sandbox.s3 import S3Server, s3_server
+from sandbox.versity import Gateway, gateway
 from tests.cluster.archive_grounds import refusing
 
 FULL = b"<Error><Code>XMinioStorageFull</Code></Error>"
 DENIED = b"<Error><Code>AccessDenied</Code></Error>"
+LOCK = ObjectLock(mode="GOVERNANCE", retain_days=30)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,54 @@ class TestS3(ListingContract, WireContract, RefusalContract):
             yield await open_door("dms", a_spec(url, prefix="forbidden"), keys_of(server))
 
 
-def a_spec(url: str, *, bucket: str = "contracts", prefix: str = "") -> ArchiveSpec:
+@pytest.fixture(scope="module")
+async def second_server() -> AsyncIterator[Gateway]:
+    async with gateway() as running:
+        yield running
+
+
+class TestS3ThatLocks(ListingContract, WireContract, RefusalContract):
+    """Each bucket has Object Lock, so that nothing is ever gone from it, and each file is locked once it is proved."""
+
+    @pytest.fixture
+    async def bucket(self, second_server: Gateway) -> str:
+        name = f"b{secrets.token_hex(6)}"
+        await second_server.make_bucket(name, locking=True)
+        return name
+
+    @pytest.fixture
+    async def ground(self, second_server: Gateway, bucket: str) -> Ground:
+        return Ground(
+            a_spec(second_server.url, bucket=bucket, object_lock=LOCK),
+            keys_of(second_server),
+            address=("127.0.0.1", second_server.port),
+            reroute=lambda port: a_spec(f"http://127.0.0.1:{port}", bucket=bucket, object_lock=LOCK),
+        )
+
+    @pytest.fixture
+    async def stranger(self, second_server: Gateway, bucket: str) -> Door:
+        wrong = {**keys_of(second_server), "secretAccessKey": b"WRONG-WRONG"}
+        return await open_door("dms", a_spec(second_server.url, bucket=bucket, object_lock=LOCK), wrong)
+
+    @pytest.fixture
+    async def rootless(self, second_server: Gateway) -> Door:
+        spec = a_spec(second_server.url, bucket="nowhere", object_lock=LOCK)
+        return await open_door("dms", spec, keys_of(second_server))
+
+    @pytest.fixture
+    async def full(self, second_server: Gateway, bucket: str) -> AsyncIterator[Door]:
+        async with refusing(second_server.url, {"PUT", "POST"}, 507, FULL) as url:
+            yield await open_door("dms", a_spec(url, bucket=bucket), keys_of(second_server))
+
+    @pytest.fixture
+    async def forbidden(self, second_server: Gateway, bucket: str) -> AsyncIterator[Door]:
+        async with refusing(second_server.url, {"PUT", "POST"}, 403, DENIED) as url:
+            yield await open_door("dms", a_spec(url, bucket=bucket), keys_of(second_server))
+
+
+def a_spec(
+    url: str, *, bucket: str = "contracts", prefix: str = "", object_lock: ObjectLock | None = None
+) -> ArchiveSpec:
     return ArchiveSpec(
         s3=S3(
             bucket=bucket,
@@ -65,10 +114,11 @@ def a_spec(url: str, *, bucket: str = "contracts", prefix: str = "") -> ArchiveS
             region="eu-central-1",
             endpoint=url,
             force_path_style=True,
+            object_lock=object_lock,
             credentials_secret_ref=Ref(name="bucket-credentials"),
         )
     )
 
 
-def keys_of(server: S3Server) -> dict[str, bytes]:
+def keys_of(server: S3Server | Gateway) -> dict[str, bytes]:
     return {"accessKeyId": server.access_key.encode(), "secretAccessKey": server.secret_key.encode()}

@@ -1,0 +1,103 @@
+"""
+A second real S3 server on loopback: the Versity S3 Gateway over a folder, with keys of its own.
+
+It knows what ``rclone serve s3`` does not: object tags, versions of objects, Object Lock, and buckets in the host name. Its
+files' metadata are extended attributes, so the temporary folder must be on a disk that has those.
+"""
+
+import asyncio
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+
+from counterfoil.archives.sigv4 import Key, signed
+from sandbox.controlplane import binaries
+from sandbox.controlplane.ports import free_port
+from sandbox.controlplane.processes import Server
+
+DOMAIN = "s3.acme.example"
+"""Whose subdomains are buckets; no resolver knows it."""
+
+REGION = "eu-central-1"
+READY_SECONDS = 20.0
+
+
+class GatewayError(RuntimeError):
+    """The server did not start; the message has the end of its log."""
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A running server without buckets."""
+
+    port: int
+    access_key: str = field(default_factory=lambda: f"AK{secrets.token_hex(9).upper()}")
+    secret_key: str = field(default_factory=lambda: secrets.token_hex(20), repr=False)
+
+    @property
+    def url(self) -> str:
+        """Its endpoint."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def make_bucket(self, name: str, *, locking: bool = False) -> None:
+        """Make a bucket, with versions and Object Lock if it is ``locking``. Raises ``httpx.HTTPStatusError``."""
+        headers = {"x-amz-bucket-object-lock-enabled": "true"} if locking else {}
+        (await self.ask("PUT", name, headers=headers)).raise_for_status()
+
+    async def ask(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, content: bytes = b""
+    ) -> httpx.Response:
+        """Send a request as the owner of everything; ``path`` is percent-encoded, perhaps with a query."""
+        url = f"{self.url}/{path}"
+        key = Key(self.access_key, self.secret_key, None, REGION)
+        sent = signed(key, method, url, headers=headers or {}, content=content, now=datetime.now(UTC))
+        async with httpx.AsyncClient(trust_env=False) as http:
+            return await http.request(method, url, headers=sent, content=content)
+
+
+@asynccontextmanager
+async def gateway() -> AsyncIterator[Gateway]:
+    """Run a server over a temporary folder. Raises ``GatewayError``."""
+    program = (await binaries.ensure("versitygw")).path("versitygw")
+    running = Gateway(free_port())
+    with tempfile.TemporaryDirectory(prefix="counterfoil-versity-") as name:
+        base = Path(name)
+        for folder in ("content", "versions"):
+            (base / folder).mkdir()
+        argv: list[object] = [program, "--port", f"127.0.0.1:{running.port}", "--region", REGION]
+        argv += ["--virtual-domain", DOMAIN, "--quiet"]
+        argv += ["posix", "--versioning-dir", base / "versions", base / "content"]
+        keys = {"ROOT_ACCESS_KEY": running.access_key, "ROOT_SECRET_KEY": running.secret_key}
+        server = Server(argv, log=base / "versity.log", environment={**os.environ, **keys})
+        try:
+            await _ready(server, running.port)
+            yield running
+        finally:
+            await server.terminate(patience=5)
+
+
+async def _ready(server: Server, port: int) -> None:
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            while not await _listens(server, port):  # noqa: ASYNC110 - another process gives no event to wait for
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise GatewayError(f"versitygw did not start:\n{server.last_words()}") from None
+
+
+async def _listens(server: Server, port: int) -> bool:
+    if server.ended:
+        raise GatewayError(f"versitygw ended at once:\n{server.last_words()}")
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True

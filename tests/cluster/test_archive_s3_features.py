@@ -1,0 +1,257 @@
+"""
+What S3 has besides objects, at a server that has it: Object Lock, object tags, encryption, buckets in host names.
+"""
+
+import re
+import secrets
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
+
+import msgspec
+import pytest
+
+from counterfoil.archives import open_door
+from counterfoil.archives.audit import verify
+from counterfoil.archives.contract.ground import a_plan, a_source, content, file_envelope, read
+from counterfoil.archives.door import Door
+from counterfoil.archives.filing import deposit
+from counterfoil.archives.retention import Lock
+from counterfoil.archives.trouble import ArchiveRefused
+from counterfoil.resources.archive import S3, ArchiveSpec, ObjectLock
+from counterfoil.resources.base import Ref
+from sandbox.versity import DOMAIN, REGION, Gateway, gateway
+from tests.cluster.archive_grounds import refusing
+from tests.unit.archive_parts import once
+
+MIB = 1024 * 1024
+GOVERNANCE = ObjectLock(mode="GOVERNANCE", retain_days=30)
+DENIED = b"<Error><Code>AccessDenied</Code></Error>"
+
+
+@pytest.fixture(scope="module")
+async def server() -> AsyncIterator[Gateway]:
+    async with gateway() as running:
+        yield running
+
+
+@pytest.fixture
+async def bucket(server: Gateway) -> str:
+    """A bucket with Object Lock."""
+    name = f"b{secrets.token_hex(6)}"
+    await server.make_bucket(name, locking=True)
+    return name
+
+
+@pytest.fixture
+def spec(server: Gateway, bucket: str) -> ArchiveSpec:
+    return a_spec(server.url, bucket, object_lock=GOVERNANCE)
+
+
+@pytest.fixture
+async def door(server: Gateway, spec: ArchiveSpec) -> AsyncIterator[Door]:
+    door = await open_door("dms", spec, keys_of(server))
+    yield door
+    await door.close()
+
+
+# -- Object Lock -------------------------------------------------------------------------------------------------
+
+
+async def test_all_that_was_filed_is_locked_until_its_day(
+    server: Gateway, bucket: str, spec: ArchiveSpec, door: Door
+) -> None:
+    plan = a_plan(spec, ["contract.pdf", "ä big %2F+ one.pdf"])
+    await file_envelope(door, plan, [b"small", content(12 * MIB)])
+
+    due = datetime.now(UTC) + timedelta(days=30)
+    for name in (*(file.name for file in plan.files), plan.hashes_name, plan.manifest_name):
+        lock = await lock_of(server, bucket, name)
+        assert lock is not None
+        assert lock.mode == "GOVERNANCE"
+        assert timedelta(0) <= due - lock.until < timedelta(hours=1)
+
+
+async def test_a_locked_file_can_not_be_removed_from_behind(
+    server: Gateway, bucket: str, spec: ArchiveSpec, door: Door
+) -> None:
+    file = a_plan(spec, ["contract.pdf"]).files[0]
+    await deposit(door, file, a_source(b"content"), tags={})
+    version = await version_of(server, bucket, file.name)
+
+    refused = await server.ask("DELETE", f"{bucket}/{quote(file.name)}?versionId={version}")
+
+    assert refused.status_code == 403
+    assert await read(door, file.name) == b"content"
+
+
+async def test_a_file_that_an_earlier_run_did_not_come_to_lock_is_locked_by_the_next(
+    server: Gateway, bucket: str, spec: ArchiveSpec, door: Door
+) -> None:
+    file = a_plan(spec, ["contract.pdf"]).files[0]
+    await door.put(file.name, once(b"content"), tags={}, content_type=None)
+    assert await lock_of(server, bucket, file.name) is None
+
+    assert not (await deposit(door, file, a_source(b"content"), tags={})).written
+
+    assert await lock_of(server, bucket, file.name) is not None
+
+
+async def test_a_lock_that_is_there_is_left_as_it_is(
+    server: Gateway, bucket: str, spec: ArchiveSpec, door: Door
+) -> None:
+    file = a_plan(spec, ["contract.pdf"]).files[0]
+    await deposit(door, file, a_source(b"content"), tags={})
+    before = await lock_of(server, bucket, file.name)
+
+    await deposit(door, file, a_source(b"content"), tags={})
+
+    assert await lock_of(server, bucket, file.name) == before
+
+
+async def test_an_envelope_that_is_filed_again_gets_no_second_versions(
+    server: Gateway, bucket: str, spec: ArchiveSpec, door: Door
+) -> None:
+    plan = a_plan(spec, ["contract.pdf"])
+    for _ in range(2):
+        await file_envelope(door, plan, [b"content"])
+
+    assert await verify(door, plan.folder) == []
+    for name in (plan.files[0].name, plan.hashes_name, plan.manifest_name):
+        assert len(await versions_of(server, bucket, name)) == 1
+
+
+async def test_a_longer_lock_is_set_on_what_is_filed_already(server: Gateway, bucket: str) -> None:
+    name = ""
+    for days in (30, 60):
+        lock = ObjectLock(mode="COMPLIANCE", retain_days=days)
+        spec = a_spec(server.url, bucket, object_lock=lock)
+        door = await open_door("dms", spec, keys_of(server))
+        file = a_plan(spec, ["contract.pdf"]).files[0]
+        await deposit(door, file, a_source(b"content"), tags={})
+        await door.close()
+        name = file.name
+
+    found = await lock_of(server, bucket, name)
+    assert found is not None
+    assert found.until > datetime.now(UTC) + timedelta(days=59)
+
+
+async def test_a_stricter_lock_counts_as_good(server: Gateway, bucket: str) -> None:
+    strict = a_spec(server.url, bucket, object_lock=ObjectLock(mode="COMPLIANCE", retain_days=60))
+    file = a_plan(strict, ["contract.pdf"]).files[0]
+    for each in (strict, a_spec(server.url, bucket, object_lock=GOVERNANCE)):
+        door = await open_door("dms", each, keys_of(server))
+        await deposit(door, file, a_source(b"content"), tags={})
+        await door.close()
+
+    lock = await lock_of(server, bucket, file.name)
+    assert lock is not None
+    assert lock.mode == "COMPLIANCE"
+
+
+async def test_a_probe_finds_out_that_the_bucket_has_no_object_lock(server: Gateway) -> None:
+    name = f"b{secrets.token_hex(6)}"
+    await server.make_bucket(name)
+    door = await open_door("dms", a_spec(server.url, name, object_lock=GOVERNANCE), keys_of(server))
+
+    with pytest.raises(ArchiveRefused) as trouble:
+        await door.probe()
+
+    assert trouble.value.reason == "ArchiveLacksFeature"
+    assert trouble.value.message == (
+        f"Archive/dms: the bucket `{name}` has no Object Lock (S3 answered 404 ObjectLockConfigurationNotFoundError). "
+        "Use one that was made with it, or remove spec.s3.objectLock."
+    )
+
+
+async def test_a_key_that_may_not_lock_is_told_what_it_lacks(server: Gateway, bucket: str) -> None:
+    async with refusing(server.url, {"GET"}, 403, DENIED) as url:
+        door = await open_door("dms", a_spec(url, bucket, object_lock=GOVERNANCE), keys_of(server))
+        with pytest.raises(ArchiveRefused) as trouble:
+            await door.probe()
+        await door.close()
+
+    assert trouble.value.reason == "ArchivePermissionDenied"
+    assert "s3:PutObjectRetention" in trouble.value.message
+
+
+# -- Tags, encryption, host names --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [10, 6 * MIB])
+async def test_tags_become_object_tags(server: Gateway, bucket: str, door: Door, size: int) -> None:
+    await door.put(
+        "a/b.pdf",
+        once(content(size)),
+        tags={"no": "47/11", "customer": "Rossi & Figli"},
+        content_type="application/pdf",
+    )
+
+    found = (await server.ask("GET", f"{bucket}/a/b.pdf?tagging")).text
+    assert dict(re.findall(r"<Key>([^<]*)</Key><Value>([^<]*)</Value>", found)) == {
+        "no": "47/11",
+        "customer": "Rossi _ Figli",
+    }
+
+
+async def test_encryption_may_be_asked_for(server: Gateway, bucket: str) -> None:
+    spec = a_spec(server.url, bucket)
+    assert spec.s3 is not None
+    spec = ArchiveSpec(s3=msgspec.structs.replace(spec.s3, server_side_encryption="AES256"))
+    door = await open_door("dms", spec, keys_of(server))
+
+    await door.put("a/b.pdf", once(content(6 * MIB)), tags={}, content_type=None)
+
+    assert await read(door, "a/b.pdf") == content(6 * MIB)
+
+
+async def test_a_bucket_may_be_in_the_host_name(
+    server: Gateway, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No resolver here knows names of buckets, so the server is asked as if it was a proxy.
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    monkeypatch.setenv("http_proxy", server.url)
+    spec = a_spec(f"http://{DOMAIN}:{server.port}", bucket, object_lock=GOVERNANCE, force_path_style=False)
+    door = await open_door("dms", spec, keys_of(server))
+    file = a_plan(spec, ["contract.pdf"]).files[0]
+
+    await door.probe()
+    await deposit(door, file, a_source(content(6 * MIB)), tags={"no": "1"})
+    await door.close()
+
+    assert (await server.ask("GET", f"{bucket}/{quote(file.name)}")).content == content(6 * MIB)
+    assert await lock_of(server, bucket, file.name) is not None
+
+
+async def lock_of(server: Gateway, bucket: str, name: str) -> Lock | None:
+    return Lock.read((await server.ask("GET", f"{bucket}/{quote(name)}?retention")).content)
+
+
+async def versions_of(server: Gateway, bucket: str, name: str) -> list[str]:
+    listed = await server.ask("GET", f"{bucket}?versions&prefix={quote(name, safe='')}")
+    return re.findall(r"<VersionId>([^<]+)</VersionId>", listed.raise_for_status().text)
+
+
+async def version_of(server: Gateway, bucket: str, name: str) -> str:
+    (version,) = await versions_of(server, bucket, name)
+    return version
+
+
+def a_spec(
+    url: str, bucket: str, *, object_lock: ObjectLock | None = None, force_path_style: bool = True
+) -> ArchiveSpec:
+    return ArchiveSpec(
+        s3=S3(
+            bucket=bucket,
+            region=REGION,
+            endpoint=url,
+            force_path_style=force_path_style,
+            object_lock=object_lock,
+            credentials_secret_ref=Ref(name="bucket-credentials"),
+        )
+    )
+
+
+def keys_of(server: Gateway) -> dict[str, bytes]:
+    return {"accessKeyId": server.access_key.encode(), "secretAccessKey": server.secret_key.encode()}
