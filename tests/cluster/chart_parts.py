@@ -1,0 +1,175 @@
+"""The chart, rendered: its objects by kind and name, and the pods in them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from sandbox.helm import CHART, Helm
+
+RELEASE = "counterfoil"
+NAMESPACE = "contracts"
+KUBERNETES = "1.35.4"
+
+Object = dict[str, Any]
+
+
+class Rendered:
+    """What ``helm template`` printed."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.objects: list[Object] = [each for each in yaml.safe_load_all(text) if each]
+
+    def all(self, kind: str) -> list[Object]:
+        """Return all objects of a kind."""
+        return [each for each in self.objects if each["kind"] == kind]
+
+    def one(self, kind: str, name: str) -> Object:
+        """Return the one object of this kind and name."""
+        found = [each for each in self.all(kind) if each["metadata"]["name"] == name]
+        assert len(found) == 1, f"{kind}/{name}: there are {len(found)}, of {self.names(kind)}"
+        return found[0]
+
+    def names(self, kind: str) -> set[str]:
+        """Return the names of all objects of a kind."""
+        return {each["metadata"]["name"] for each in self.all(kind)}
+
+    def pods(self) -> Iterator[tuple[str, Object]]:
+        """Go through all pods, with the component that each is."""
+        for each in self.objects:
+            pod = each if each["kind"] == "Pod" else each.get("spec", {}).get("template", {})
+            if "containers" in pod.get("spec", {}):
+                yield pod["metadata"]["labels"]["app.kubernetes.io/component"], pod
+
+    def pod(self, component: str) -> Object:
+        """Return the pod of one component."""
+        return dict(self.pods())[component]
+
+    def environment(self, component: str) -> dict[str, Any]:
+        """Return the environment of a component's container: values, or where they come from."""
+        variables = self.pod(component)["spec"]["containers"][0]["env"]
+        return {each["name"]: each.get("value", each.get("valueFrom")) for each in variables}
+
+
+async def render(helm: Helm, values: Mapping[str, Any] | None = None, *flags: str) -> Rendered:
+    """Render the chart with values on top of its own."""
+    text = await helm(
+        "template",
+        RELEASE,
+        CHART,
+        "--namespace",
+        NAMESPACE,
+        "--kube-version",
+        KUBERNETES,
+        *flags,
+        values=values or {},
+    )
+    return Rendered(text)
+
+
+MONITORING = tuple(
+    f"--api-versions=monitoring.coreos.com/v1/{kind}"
+    for kind in ("PodMonitor", "ServiceMonitor", "PrometheusRule")
+)
+"""What Helm is told of a cluster that knows the kinds of the Prometheus operator."""
+
+WITHOUT_CLUSTER = {"clusterScoped": False}
+
+EVERYTHING: dict[str, Any] = {
+    "commonLabels": {"team": "legal"},
+    "podAnnotations": {"example.com/injected": "no"},
+    "podLabels": {"cost": "4711"},
+    "image": {"repository": "registry.example.com/counterfoil", "digest": f"sha256:{'a' * 64}"},
+    "imagePullSecrets": [{"name": "pull"}],
+    "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+    "sealingKeys": {"existingSecret": "keys", "extraSecrets": ["keys-2027"]},
+    "manifestKey": {"existingSecret": "manifest", "key": "seal.pem"},
+    "priorityClassName": "business",
+    "nodeSelector": {"kubernetes.io/os": "linux"},
+    "tolerations": [{"key": "dedicated", "operator": "Exists", "effect": "NoSchedule"}],
+    "affinity": {
+        "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {"weight": 1, "podAffinityTerm": {"topologyKey": "rack", "labelSelector": {}}}
+            ]
+        }
+    },
+    "receiver": {
+        "autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 9},
+        "settings": {"callbackRate": 1000000, "callbackBurst": 2000, "drain": "10s"},
+        "service": {"type": "LoadBalancer", "port": 8080, "annotations": {"example.com/internal": "true"}},
+        "serviceAccount": {"annotations": {"example.com/role": "receiver"}},
+        "extraEnv": [{"name": "TZ", "value": "Europe/Vienna"}],
+        "topologySpreadConstraints": [
+            {"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}
+        ],
+    },
+    "console": {
+        "ingress": {"enabled": True, "host": "console.example.com", "tlsSecret": "console-tls"},
+        "httpRoute": {
+            "enabled": True,
+            "hostnames": ["console.example.com"],
+            "parentRefs": [{"name": "inside"}],
+        },
+    },
+    "controller": {
+        "shards": 3,
+        "extraVolumes": [{"name": "dms", "persistentVolumeClaim": {"claimName": "dms"}}],
+        "extraVolumeMounts": [{"name": "dms", "mountPath": "/archive"}],
+    },
+    "ingress": {
+        "enabled": True,
+        "className": "nginx",
+        "host": "callbacks.example.com",
+        "tlsSecret": "callbacks-tls",
+        "annotations": {"example.com/limit": "10"},
+    },
+    "httpRoute": {
+        "enabled": True,
+        "hostnames": ["callbacks.example.com"],
+        "parentRefs": [{"name": "public", "namespace": "gateways"}],
+    },
+    "networkPolicy": {
+        "publicFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress"}}}],
+        "consoleFrom": [{"ipBlock": {"cidr": "10.1.0.0/16"}}],
+        "metricsFrom": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
+        "egress": {"apiServer": {"to": [{"ipBlock": {"cidr": "10.2.0.1/32"}}], "ports": [6443]}},
+        "extraEgress": [{"ports": [{"port": 4317, "protocol": "TCP"}]}],
+    },
+    "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "serviceMonitor": {"enabled": True},
+    "prometheusRule": {"enabled": True},
+    "grafanaDashboard": {"enabled": True, "annotations": {"grafana_folder": "Contracts"}},
+    "admissionPolicy": {
+        "actions": ["Warn", "Audit"],
+        "statusWriters": ["system:serviceaccount:velero:velero"],
+    },
+    "extraObjects": [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-object"}},
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}-text\n",
+    ],
+}
+"""Values that switch everything on."""
+
+NOTHING: dict[str, Any] = {
+    "clusterScoped": False,
+    "rbac": {"create": False},
+    "sealingKeys": {"existingSecret": "keys"},
+    "topologySpread": {"enabled": False},
+    "receiver": {
+        "replicas": 1,
+        "podDisruptionBudget": {"enabled": False},
+        "serviceAccount": {"create": False, "name": "theirs"},
+    },
+    "pages": {"enabled": False},
+    "console": {"enabled": False},
+    "controller": {
+        "podDisruptionBudget": {"enabled": False},
+        "serviceAccount": {"create": False, "name": "theirs"},
+    },
+    "networkPolicy": {"enabled": False},
+    "floodControl": {"quota": {"enabled": False}},
+    "helmTest": {"enabled": False},
+}
+"""Values that switch off what can be."""

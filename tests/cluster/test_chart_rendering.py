@@ -1,0 +1,603 @@
+"""Every switch of the chart does what its description says; values that mean nothing are refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sandbox import rights
+from sandbox.helm import CHART, Helm, HelmError, helm
+from tests.cluster.chart_parts import (
+    EVERYTHING,
+    MONITORING,
+    NAMESPACE,
+    NOTHING,
+    RELEASE,
+    WITHOUT_CLUSTER,
+    Rendered,
+    render,
+)
+
+PROCESSES = {"receiver", "pages", "console", "controller"}
+
+
+@pytest.fixture(scope="module", name="program")
+async def _program(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    return await helm(tmp_path_factory.mktemp("helm"))
+
+
+@pytest.fixture(scope="module")
+async def default(program: Helm) -> Rendered:
+    return await render(program)
+
+
+@pytest.fixture(scope="module")
+async def everything(program: Helm) -> Rendered:
+    return await render(program, EVERYTHING, *MONITORING)
+
+
+@pytest.fixture(scope="module")
+async def nothing(program: Helm) -> Rendered:
+    return await render(program, NOTHING)
+
+
+# -- As it comes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING, NOTHING], ids=["default", "everything", "nothing"])
+async def test_helm_finds_nothing_to_complain_about(program: Helm, values: dict[str, Any]) -> None:
+    lax = {**values, **{kind: {"renderMode": "alwaysRender"} for kind in ("podMonitor", "serviceMonitor")}}
+    await program("lint", "--strict", CHART, values=lax)
+
+
+def test_each_process_runs_under_an_account_of_its_own(default: Rendered) -> None:
+    accounts = {name: pod["spec"]["serviceAccountName"] for name, pod in default.pods() if name in PROCESSES}
+    assert accounts == {name: f"{RELEASE}-{name}" for name in PROCESSES}
+    assert default.names("ServiceAccount") == set(accounts.values())
+
+
+def test_every_pod_meets_the_restricted_level_and_writes_nowhere_but_tmp(everything: Rendered) -> None:
+    for name, pod in everything.pods():
+        spec, container = pod["spec"], pod["spec"]["containers"][0]
+        assert spec["securityContext"]["runAsNonRoot"], name
+        assert spec["securityContext"]["runAsUser"] > 0, name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }, name
+
+
+def test_no_pod_learns_of_services_by_its_environment(everything: Rendered) -> None:
+    assert all(pod["spec"]["enableServiceLinks"] is False for _, pod in everything.pods())
+
+
+def test_every_container_says_what_it_needs_and_how_much_memory_it_may_have(default: Rendered) -> None:
+    for name, pod in default.pods():
+        resources = pod["spec"]["containers"][0]["resources"]
+        assert {"cpu", "memory"} <= set(resources["requests"]), name
+        assert "memory" in resources["limits"], name
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_every_process_is_probed_on_the_private_port(default: Rendered, process: str) -> None:
+    container = default.pod(process)["spec"]["containers"][0]
+    paths = {
+        probe: container[probe]["httpGet"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")
+    }
+    assert paths == {
+        "startupProbe": {"path": "/healthz", "port": "private"},
+        "livenessProbe": {"path": "/healthz", "port": "private"},
+        "readinessProbe": {"path": "/readyz", "port": "private"},
+    }
+    assert {"name": "private", "containerPort": 9090} in container["ports"]
+
+
+@pytest.mark.parametrize("process", ["receiver", "pages"])
+def test_a_process_that_drains_has_time_for_it(default: Rendered, process: str) -> None:
+    environment = default.environment(process)
+    needed = sum(int(environment[f"COUNTERFOIL_{name}"].removesuffix("s")) for name in ("DRAIN", "GRACE"))
+    assert needed < default.pod(process)["spec"]["terminationGracePeriodSeconds"]
+
+
+def test_no_service_leads_to_the_private_port_but_the_headless_ones(everything: Rendered) -> None:
+    for service in everything.all("Service"):
+        ports = {port["targetPort"] for port in service["spec"]["ports"]}
+        assert ports == ({"private"} if service["spec"].get("clusterIP") == "None" else {"http"})
+
+
+def test_the_chart_says_nothing_twice(everything: Rendered) -> None:
+    keys = [(each["kind"], each["metadata"]["name"]) for each in everything.objects]
+    assert len(keys) == len(set(keys))
+
+
+def test_every_object_carries_the_labels(everything: Rendered) -> None:
+    for each in everything.objects:
+        if each["kind"] != "CustomResourceDefinition" and not each["metadata"]["name"].endswith(
+            ("-object", "-text")
+        ):
+            assert each["metadata"]["labels"]["app.kubernetes.io/instance"] == RELEASE
+            assert each["metadata"]["labels"]["team"] == "legal"
+
+
+# -- Rights -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("process", "expected"),
+    [("receiver", rights.RECEIVER), ("pages", rights.PAGES), ("controller", rights.CONTROLLER)],
+)
+def test_a_role_says_what_the_tests_run_the_process_with(
+    default: Rendered, process: str, expected: tuple[rights.Rule, ...]
+) -> None:
+    assert tuple(default.one("Role", f"{RELEASE}-{process}")["rules"]) == expected
+
+
+def test_the_console_has_no_rights_of_its_own(default: Rendered) -> None:
+    assert default.names("RoleBinding") == {f"{RELEASE}-{name}" for name in PROCESSES - {"console"}}
+    assert default.all("ClusterRoleBinding") == []
+
+
+def test_nobody_lists_or_watches_secrets_and_the_receiver_has_none(everything: Rendered) -> None:
+    for role in everything.all("Role") + everything.all("ClusterRole"):
+        for rule in role["rules"]:
+            if {"secrets", "*"} & set(rule["resources"]):
+                assert not {"list", "watch", "*"} & set(rule["verbs"]), role["metadata"]["name"]
+                assert role["metadata"]["name"] != f"{RELEASE}-receiver"
+
+
+def test_people_get_rights_by_aggregation(default: Rendered) -> None:
+    for name in ("view", "edit", "admin"):
+        role = default.one("ClusterRole", f"{NAMESPACE}-{RELEASE}-{name}")
+        assert role["metadata"]["labels"][f"rbac.authorization.k8s.io/aggregate-to-{name}"] == "true"
+        assert not [each for each in role["rules"][0]["resources"] if "/" in each]
+
+
+async def test_each_aggregation_can_be_switched_off(program: Helm) -> None:
+    rendered = await render(program, {"rbac": {"aggregate": {"edit": False}}})
+    assert rendered.names("ClusterRole") == {f"{NAMESPACE}-{RELEASE}-{name}" for name in ("view", "admin")}
+
+
+# -- CustomResourceDefinitions ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path", sorted((CHART / "files" / "crds").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_the_definitions_are_kept_and_otherwise_those_of_the_file(default: Rendered, path: Path) -> None:
+    source = yaml.safe_load(path.read_text(encoding="utf-8"))
+    rendered = default.one("CustomResourceDefinition", source["metadata"]["name"])
+    assert rendered["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert rendered["spec"] == source["spec"]
+
+
+async def test_the_definitions_can_be_left_out_or_go_with_the_release(program: Helm) -> None:
+    without = await render(program, {"crds": {"enabled": False}})
+    assert without.all("CustomResourceDefinition") == []
+    gone = await render(program, {"crds": {"keep": False}})
+    assert all("annotations" not in each["metadata"] for each in gone.all("CustomResourceDefinition"))
+
+
+async def test_without_cluster_scope_everything_is_of_the_namespace(program: Helm) -> None:
+    rendered = await render(program, WITHOUT_CLUSTER)
+    assert {each["metadata"].get("namespace") for each in rendered.objects} == {NAMESPACE}
+
+
+# -- Processes ----------------------------------------------------------------------------------------------------
+
+
+def test_pages_and_console_can_be_left_out(nothing: Rendered) -> None:
+    assert {name for name, _ in nothing.pods()} == {"receiver", "controller"}
+    assert nothing.all("NetworkPolicy") == nothing.all("PodDisruptionBudget") == nothing.all("Role") == []
+    assert nothing.all("ResourceQuota") == nothing.all("Secret") == nothing.all("ServiceAccount") == []
+
+
+def test_an_account_that_exists_is_used(nothing: Rendered) -> None:
+    assert nothing.pod("receiver")["spec"]["serviceAccountName"] == "theirs"
+
+
+def test_settings_become_environment_with_whole_numbers_written_out(everything: Rendered) -> None:
+    environment = everything.environment("receiver")
+    assert environment["COUNTERFOIL_CALLBACK_RATE"] == "1000000"
+    assert environment["COUNTERFOIL_CALLBACK_BURST"] == "2000"
+    assert environment["COUNTERFOIL_DRAIN"] == "10s"
+    assert environment["COUNTERFOIL_GRACE"] == "20s"
+    assert environment["COUNTERFOIL_LOG_FORMAT"] == "json"
+    assert environment["HTTPS_PROXY"] == "http://proxy:3128"
+    assert environment["TZ"] == "Europe/Vienna"
+
+
+async def test_a_process_can_log_otherwise_than_the_rest(program: Helm) -> None:
+    rendered = await render(program, {"controller": {"settings": {"logLevel": "debug"}}})
+    assert rendered.environment("controller")["COUNTERFOIL_LOG_LEVEL"] == "debug"
+    assert rendered.environment("receiver")["COUNTERFOIL_LOG_LEVEL"] == "info"
+
+
+async def test_half_a_callback_per_second_stays_half_a_callback(program: Helm) -> None:
+    rendered = await render(program, {"receiver": {"settings": {"callbackRate": 0.5}}})
+    assert rendered.environment("receiver")["COUNTERFOIL_CALLBACK_RATE"] == "0.5"
+
+
+def test_a_digest_decides_which_image_runs(everything: Rendered) -> None:
+    images = {pod["spec"]["containers"][0]["image"] for _, pod in everything.pods()}
+    assert images == {f"registry.example.com/counterfoil@sha256:{'a' * 64}"}
+
+
+def test_without_a_tag_the_image_is_that_of_the_chart(default: Rendered) -> None:
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    assert default.pod("controller")["spec"]["containers"][0]["image"] == f"counterfoil:{version}"
+
+
+def test_each_shard_is_a_pod_of_a_statefulset_that_knows_its_ordinal(everything: Rendered) -> None:
+    assert everything.one("StatefulSet", f"{RELEASE}-controller")["spec"]["replicas"] == 3
+    environment = everything.environment("controller")
+    assert environment["COUNTERFOIL_SHARDS"] == "3"
+    assert environment["COUNTERFOIL_SHARD"] == {
+        "fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}
+    }
+
+
+def test_an_archive_in_a_volume_is_mounted_into_the_controller_only(everything: Rendered) -> None:
+    mounted = {
+        name
+        for name, pod in everything.pods()
+        if any(each["name"] == "dms" for each in pod["spec"]["containers"][0].get("volumeMounts", ()))
+    }
+    assert mounted == {"controller"}
+
+
+def test_scheduling_is_as_the_values_say(everything: Rendered) -> None:
+    spec = everything.pod("pages")["spec"]
+    assert spec["priorityClassName"] == "business"
+    assert spec["nodeSelector"] == {"kubernetes.io/os": "linux"}
+    assert spec["tolerations"] == EVERYTHING["tolerations"]
+    assert spec["affinity"] == EVERYTHING["affinity"]
+    assert [each["topologyKey"] for each in spec["topologySpreadConstraints"]] == [
+        "topology.kubernetes.io/zone",
+        "kubernetes.io/hostname",
+    ]
+    own = everything.pod("receiver")["spec"]["topologySpreadConstraints"]
+    assert [each["topologyKey"] for each in own] == ["rack"]
+
+
+def test_spreading_can_be_switched_off(nothing: Rendered) -> None:
+    assert "topologySpreadConstraints" not in nothing.pod("receiver")["spec"]
+
+
+def test_labels_and_annotations_reach_the_pods(everything: Rendered) -> None:
+    metadata = everything.pod("controller")["metadata"]
+    assert metadata["labels"]["cost"] == "4711"
+    assert metadata["annotations"]["example.com/injected"] == "no"
+    account = everything.one("ServiceAccount", f"{RELEASE}-receiver")
+    assert account["metadata"]["annotations"] == {"example.com/role": "receiver"}
+    assert everything.pod("receiver")["spec"]["imagePullSecrets"] == [{"name": "pull"}]
+
+
+def test_the_receiver_scales_only_if_it_is_told_to(default: Rendered, everything: Rendered) -> None:
+    assert default.all("HorizontalPodAutoscaler") == []
+    assert default.one("Deployment", f"{RELEASE}-receiver")["spec"]["replicas"] == 2
+    scaled = everything.one("HorizontalPodAutoscaler", f"{RELEASE}-receiver")["spec"]
+    assert (scaled["minReplicas"], scaled["maxReplicas"]) == (3, 9)
+    assert "replicas" not in everything.one("Deployment", f"{RELEASE}-receiver")["spec"]
+
+
+def test_a_drain_takes_one_pod_at_a_time(default: Rendered) -> None:
+    assert default.names("PodDisruptionBudget") == {f"{RELEASE}-{name}" for name in PROCESSES}
+    assert {each["spec"]["maxUnavailable"] for each in default.all("PodDisruptionBudget")} == {1}
+
+
+# -- Keys ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_sealing_key_is_made_that_outlives_the_release_and_cannot_be_replaced(default: Rendered) -> None:
+    secret = default.one("Secret", f"{RELEASE}-sealing-keys")
+    assert list(secret["data"]) == ["0-generated"]
+    assert secret["immutable"] is True
+    assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_sealing_keys_that_exist_are_used_together(everything: Rendered) -> None:
+    assert everything.all("Secret") == []
+    volumes = {each["name"]: each for each in everything.pod("pages")["spec"]["volumes"]}
+    sources = [each["secret"]["name"] for each in volumes["sealing-keys"]["projected"]["sources"]]
+    assert sources == ["keys", "keys-2027"]
+
+
+def test_only_pages_and_controller_have_the_sealing_keys(everything: Rendered) -> None:
+    have = {
+        name for name, pod in everything.pods() if "sealing-keys" in json.dumps(pod["spec"].get("volumes"))
+    }
+    assert have == {"pages", "controller"}
+
+
+def test_the_key_of_manifests_is_the_controllers_alone(everything: Rendered, default: Rendered) -> None:
+    path = "/etc/counterfoil/manifest-key/private.pem"
+    assert everything.environment("controller")["COUNTERFOIL_MANIFEST_KEY"] == path
+    assert "COUNTERFOIL_MANIFEST_KEY" not in everything.environment("pages")
+    assert "COUNTERFOIL_MANIFEST_KEY" not in default.environment("controller")
+
+
+# -- Ways in ------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_leads_in_from_outside_unless_it_is_told_to(default: Rendered) -> None:
+    assert default.all("Ingress") == default.all("HTTPRoute") == []
+
+
+PUBLIC = {"/callbacks": "receiver", "/before-send": "pages", "/consent": "pages", "/oauth": "pages"}
+
+
+def test_an_ingress_opens_the_public_paths_and_no_other(everything: Rendered) -> None:
+    ingress = everything.one("Ingress", RELEASE)["spec"]
+    opened = {
+        path["path"]: path["backend"]["service"]["name"] for path in ingress["rules"][0]["http"]["paths"]
+    }
+    assert opened == {path: f"{RELEASE}-{process}" for path, process in PUBLIC.items()}
+    assert ingress["tls"] == [{"hosts": ["callbacks.example.com"], "secretName": "callbacks-tls"}]
+
+
+def test_a_route_opens_the_public_paths_and_no_other(everything: Rendered) -> None:
+    route = everything.one("HTTPRoute", RELEASE)["spec"]
+    opened = {
+        match["path"]["value"]: (rule["backendRefs"][0]["name"], rule["backendRefs"][0]["port"])
+        for rule in route["rules"]
+        for match in rule["matches"]
+    }
+    ports = {"receiver": 8080, "pages": 80}
+    assert opened == {path: (f"{RELEASE}-{name}", ports[name]) for path, name in PUBLIC.items()}
+
+
+def test_the_console_has_a_way_in_of_its_own(everything: Rendered) -> None:
+    assert everything.names("Ingress") == everything.names("HTTPRoute") == {RELEASE, f"{RELEASE}-console"}
+
+
+async def test_without_pages_only_callbacks_come_in(program: Helm) -> None:
+    rendered = await render(
+        program, {"pages": {"enabled": False}, "ingress": {"enabled": True, "host": "a.example"}}
+    )
+    paths = rendered.one("Ingress", RELEASE)["spec"]["rules"][0]["http"]["paths"]
+    assert [each["path"] for each in paths] == ["/callbacks"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, None),
+        ({"ingress": {"enabled": True, "host": "in.example"}}, "https://in.example"),
+        (
+            {"httpRoute": {"enabled": True, "hostnames": ["gw.example"], "parentRefs": [{"name": "gw"}]}},
+            "https://gw.example",
+        ),
+        (
+            {
+                "ingress": {"enabled": True, "host": "in.example"},
+                "controller": {"settings": {"callbackUrl": "https://own.example"}},
+            },
+            "https://own.example",
+        ),
+    ],
+    ids=["none", "ingress", "route", "told"],
+)
+async def test_the_controller_knows_where_callbacks_come_in(
+    program: Helm, values: dict[str, Any], expected: str | None
+) -> None:
+    rendered = await render(program, values)
+    assert rendered.environment("controller").get("COUNTERFOIL_CALLBACK_URL") == expected
+
+
+# -- NetworkPolicies ----------------------------------------------------------------------------------------------
+
+
+def policy(rendered: Rendered, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = rendered.one("NetworkPolicy", f"{RELEASE}-{name}")["spec"]
+    return found
+
+
+def ports(rules: list[dict[str, Any]]) -> set[Any]:
+    return {port["port"] for rule in rules for port in rule["ports"]}
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_every_process_is_closed_both_ways_by_itself(default: Rendered, process: str) -> None:
+    found = policy(default, process)
+    assert found["policyTypes"] == ["Ingress", "Egress"]
+    assert found["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == process
+    assert ports(found["ingress"]) == (set() if process == "controller" else {"http"})
+
+
+@pytest.mark.parametrize(
+    ("process", "beyond"),
+    [
+        ("receiver", set()),
+        ("console", set()),
+        ("pages", {443}),
+        ("controller", {443, 22, 25, 465, 587}),
+    ],
+)
+def test_a_process_reaches_what_it_needs_and_no_more(
+    default: Rendered, process: str, beyond: set[int]
+) -> None:
+    assert ports(policy(default, process)["egress"]) == {53, 443, 6443} | beyond
+
+
+def test_addresses_where_clouds_hand_out_credentials_are_out_of_reach(default: Rendered) -> None:
+    for rule in policy(default, "controller")["egress"]:
+        for block in (each["ipBlock"] for each in rule.get("to", ()) if "ipBlock" in each):
+            assert block["except"], rule
+
+
+def test_the_api_server_can_be_named(everything: Rendered) -> None:
+    egress = policy(everything, "receiver")["egress"]
+    assert {
+        "to": [{"ipBlock": {"cidr": "10.2.0.1/32"}}],
+        "ports": [{"protocol": "TCP", "port": 6443}],
+    } in egress
+    assert EVERYTHING["networkPolicy"]["extraEgress"][0] in egress
+
+
+def test_the_public_port_can_be_kept_to_the_ingress_and_the_test(everything: Rendered) -> None:
+    (public,) = (
+        each for each in policy(everything, "receiver")["ingress"] if each["ports"][0]["port"] == "http"
+    )
+    assert public["from"][0] == EVERYTHING["networkPolicy"]["publicFrom"][0]
+    assert public["from"][1]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "test"
+    assert len(public["from"]) == 2
+
+
+def test_metrics_are_read_by_whom_the_values_name(everything: Rendered) -> None:
+    for process in PROCESSES:
+        (private,) = (
+            each for each in policy(everything, process)["ingress"] if each["ports"][0]["port"] == "private"
+        )
+        assert private["from"] == EVERYTHING["networkPolicy"]["metricsFrom"]
+
+
+async def test_a_monitor_opens_metrics_to_the_cluster_if_nobody_is_named(program: Helm) -> None:
+    rendered = await render(program, {"podMonitor": {"enabled": True}}, *MONITORING)
+    (private,) = policy(rendered, "controller")["ingress"]
+    assert private["from"] == [{"namespaceSelector": {}}]
+
+
+# -- Monitoring ---------------------------------------------------------------------------------------------------
+
+KINDS = {"podMonitor": "PodMonitor", "serviceMonitor": "ServiceMonitor", "prometheusRule": "PrometheusRule"}
+HAVE_ALERTS = (CHART / "files" / "alerts.yaml").exists()
+
+
+@pytest.mark.parametrize("value", KINDS)
+async def test_a_monitor_fails_is_skipped_or_rendered_where_its_kind_is_unknown(
+    program: Helm, value: str
+) -> None:
+    if value == "prometheusRule" and not HAVE_ALERTS:
+        return
+    with pytest.raises(HelmError, match=f"does not know {KINDS[value]}"):
+        await render(program, {value: {"enabled": True}})
+    skipped = await render(program, {value: {"enabled": True, "renderMode": "skipIfMissing"}})
+    assert skipped.all(KINDS[value]) == []
+    rendered = await render(program, {value: {"enabled": True, "renderMode": "alwaysRender"}})
+    assert len(rendered.all(KINDS[value])) == 1
+
+
+def test_monitors_find_the_pods_by_labels_and_are_found_by_theirs(everything: Rendered) -> None:
+    monitor = everything.one("PodMonitor", RELEASE)
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    for name, pod in everything.pods():
+        if name in PROCESSES:
+            assert monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert monitor["spec"]["podMetricsEndpoints"][0]["port"] == "private"
+    service = everything.one("Service", f"{RELEASE}-metrics")
+    chosen = everything.one("ServiceMonitor", RELEASE)["spec"]["selector"]["matchLabels"]
+    assert chosen.items() <= service["metadata"]["labels"].items()
+
+
+def test_the_dashboard_is_found_by_its_label(everything: Rendered, default: Rendered) -> None:
+    assert default.all("ConfigMap") == []
+    if (CHART / "files" / "dashboard.json").exists():
+        dashboard = everything.one("ConfigMap", f"{RELEASE}-dashboard")
+        assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert dashboard["metadata"]["annotations"] == {"grafana_folder": "Contracts"}
+        assert json.loads(dashboard["data"]["counterfoil.json"])["panels"]
+
+
+# -- Floods and policies ------------------------------------------------------------------------------------------
+
+
+def test_a_flood_fills_neither_etcd_nor_the_api_servers_queues(default: Rendered) -> None:
+    quota = default.one("ResourceQuota", RELEASE)["spec"]["hard"]
+    assert quota == {"count/envelopeevents.counterfoil.dev": "100000"}
+    schema = default.one("FlowSchema", f"{NAMESPACE}-{RELEASE}-receiver")["spec"]
+    level = default.one("PriorityLevelConfiguration", schema["priorityLevelConfiguration"]["name"])
+    assert level["spec"]["type"] == "Limited"
+    assert schema["rules"][0]["subjects"][0]["serviceAccount"]["name"] == f"{RELEASE}-receiver"
+
+
+async def test_flow_schema_and_policies_can_be_switched_off(program: Helm) -> None:
+    rendered = await render(
+        program,
+        {"floodControl": {"flowSchema": {"enabled": False}}, "admissionPolicy": {"enabled": False}},
+    )
+    assert rendered.all("FlowSchema") == rendered.all("PriorityLevelConfiguration") == []
+    assert rendered.all("ValidatingAdmissionPolicy") == rendered.all("ValidatingAdmissionPolicyBinding") == []
+
+
+def test_every_policy_is_bound_to_the_namespace_of_the_release(everything: Rendered) -> None:
+    bound = {each["spec"]["policyName"] for each in everything.all("ValidatingAdmissionPolicyBinding")}
+    assert bound == everything.names("ValidatingAdmissionPolicy")
+    for each in everything.all("ValidatingAdmissionPolicyBinding"):
+        assert each["spec"]["matchResources"]["namespaceSelector"]["matchLabels"] == {
+            "kubernetes.io/metadata.name": NAMESPACE
+        }
+        assert each["spec"]["validationActions"] == ["Warn", "Audit"]
+
+
+# -- The rest -----------------------------------------------------------------------------------------------------
+
+
+def test_more_objects_are_installed_and_run_as_templates(everything: Rendered) -> None:
+    assert {f"{RELEASE}-object", f"{RELEASE}-text"} <= everything.names("ConfigMap")
+
+
+def test_the_helm_test_asks_every_process_that_has_a_public_port(default: Rendered) -> None:
+    container = default.pod("test")["spec"]["containers"][0]
+    assert {each.partition("=")[0] for each in container["args"][1:]} == PROCESSES - {"controller"}
+    compile(container["args"][0], "ask.py", "exec")
+
+
+async def test_the_notes_say_what_is_next(program: Helm) -> None:
+    notes = await program("install", RELEASE, CHART, "--namespace", NAMESPACE, "--dry-run=client", values={})
+    for words in ("helm -n contracts test", "callbackURLs.envelope", "Keep a copy of the sealing keys"):
+        assert words in notes
+
+
+async def test_names_can_be_chosen(program: Helm) -> None:
+    rendered = await render(program, {"fullnameOverride": "filing"})
+    assert rendered.names("Deployment") == {"filing-receiver", "filing-pages", "filing-console"}
+
+
+async def test_the_chart_can_be_part_of_another(program: Helm) -> None:
+    await render(program, {"global": {"anything": "theirs"}})
+
+
+async def test_a_kubernetes_without_selectable_fields_is_refused(program: Helm) -> None:
+    with pytest.raises(HelmError, match=r"1\.31"):
+        await program("template", CHART, "--kube-version", "1.30.0")
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"recevier": {}}, "recevier"),
+        ({"receiver": {"replica": 3}}, "replica"),
+        ({"receiver": {"replicas": 0}}, "/receiver/replicas"),
+        ({"receiver": {"settings": {"callbackrate": 5}}}, "callbackrate"),
+        ({"receiver": {"settings": {"grace": 20}}}, "/receiver/settings/grace"),
+        ({"receiver": {"settings": {"grace": "soon"}}}, "/receiver/settings/grace"),
+        ({"controller": {"shards": 65}}, "/controller/shards"),
+        ({"controller": {"settings": {"shard": 0}}}, "shard"),
+        ({"settings": {"logLevel": "loud"}}, "/settings/logLevel"),
+        ({"image": {"digest": "latest"}}, "/image/digest"),
+        ({"image": {"tag": "a tag"}}, "/image/tag"),
+        ({"ingress": {"enabled": True}}, "/ingress/host"),
+        ({"console": {"ingress": {"enabled": True}}}, "/console/ingress/host"),
+        ({"httpRoute": {"enabled": True}}, "/httpRoute"),
+        ({"podMonitor": {"renderMode": "perhaps"}}, "/podMonitor/renderMode"),
+        ({"networkPolicy": {"egress": {"esaw": {"ports": ["https"]}}}}, "/networkPolicy/egress/esaw/ports"),
+        ({"networkPolicy": {"egress": {"dms": {}}}}, "dms"),
+        ({"floodControl": {"quota": {"envelopeEvents": 10}}}, "envelopeEvents"),
+        ({"admissionPolicy": {"actions": ["Deny", "Maybe"]}}, "/admissionPolicy/actions"),
+        ({"admissionPolicy": {"statusWriters": ["a' in ['a"]}}, "/admissionPolicy/statusWriters"),
+        ({"receiver": {"resources": {"limit": {}}}}, "limit"),
+        ({"receiver": {"resources": {"limits": {"memory": "much"}}}}, "/receiver/resources"),
+        ({"extraEnv": [{"value": "nameless"}]}, "/extraEnv/0"),
+        ({"topologySpread": {"whenUnsatisfiable": "Never"}}, "/topologySpread"),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else None,
+)
+async def test_values_that_mean_nothing_are_refused(
+    program: Helm, values: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(HelmError, match=complaint):
+        await render(program, values)
