@@ -14,12 +14,11 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
-from obstore.store import AzureStore
+from obstore.store import AzureStore, S3Store
 
-from sandbox import azurite, cmis
+from sandbox import azurite, cmis, versity
 from sandbox.dav import dav_server
 from sandbox.dms import document_system
-from sandbox.s3 import s3_server
 from sandbox.sftp import sftp_server
 
 BUCKET = "contracts"
@@ -69,7 +68,7 @@ async def print_tags(second: Destination, copy: Path) -> None:
     """Print the tags of one document as the server has them; where it keeps none, those of the manifest are all."""
     print(f"\nTags at the {second.title}:")
     if second.tags is None:
-        print("    it keeps none; they are in the manifest")
+        print("    this server keeps none; they are in the manifest")
         return
     name = str(next(copy.rglob("Document-*")).relative_to(copy))
     for key, value in (await second.tags(name)).items():
@@ -85,23 +84,43 @@ def _from_behind(folder: Path) -> Callable[[Path], Awaitable[None]]:
     return copied
 
 
+def _from_store(store: S3Store | AzureStore) -> Callable[[Path], Awaitable[None]]:
+    """Copy what a bucket lists."""
+
+    async def copied(target: Path) -> None:
+        for each in await store.list().collect_async():
+            place = target / each["path"]
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(bytes(await (await store.get_async(each["path"])).bytes_async()))
+
+    return copied
+
+
 @asynccontextmanager
 async def _s3(_: Path) -> AsyncIterator[Destination]:
-    async with s3_server(buckets=(BUCKET,)) as server:
-        yield Destination(
-            f"S3 bucket {BUCKET}",
-            {
-                "s3": {
-                    "bucket": BUCKET,
-                    "endpoint": server.url,
-                    "region": "eu-central-1",
-                    "forcePathStyle": True,
-                    "credentialsSecretRef": {"name": SECOND},
-                }
-            },
-            {"accessKeyId": server.access_key, "secretAccessKey": server.secret_key},
-            _from_behind(server.folder / BUCKET),
+    async with versity.gateway() as server:
+        await server.make_bucket(BUCKET)
+        store = S3Store(
+            BUCKET,
+            endpoint=server.url,
+            region=versity.REGION,
+            access_key_id=server.access_key,
+            secret_access_key=server.secret_key,
+            client_options={"allow_http": True},
         )
+
+        async def tags(name: str) -> Mapping[str, str]:
+            return await server.tags(BUCKET, name)
+
+        settings = {
+            "bucket": BUCKET,
+            "endpoint": server.url,
+            "region": versity.REGION,
+            "forcePathStyle": True,
+            "credentialsSecretRef": {"name": SECOND},
+        }
+        keys = {"accessKeyId": server.access_key, "secretAccessKey": server.secret_key}
+        yield Destination(f"S3 bucket {BUCKET}", {"s3": settings}, keys, _from_store(store), tags)
 
 
 @asynccontextmanager
@@ -203,12 +222,6 @@ async def _azblob(_: Path) -> AsyncIterator[Destination]:
             client_options={"allow_http": True},
         )
 
-        async def copied(target: Path) -> None:
-            for each in await store.list().collect_async():
-                place = target / each["path"]
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(bytes(await (await store.get_async(each["path"])).bytes_async()))
-
         async def tags(name: str) -> Mapping[str, str]:
             return await server.tags(BUCKET, name)
 
@@ -222,7 +235,7 @@ async def _azblob(_: Path) -> AsyncIterator[Destination]:
                 }
             },
             {"accountName": azurite.ACCOUNT, "accountKey": azurite.KEY},
-            copied,
+            _from_store(store),
             tags,
         )
 

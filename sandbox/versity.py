@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
+from xml.etree import ElementTree
 
 import httpx
 
@@ -50,6 +52,14 @@ class Gateway:
         """Make a bucket, with versions and Object Lock if it is ``locking``. Raises ``httpx.HTTPStatusError``."""
         headers = {"x-amz-bucket-object-lock-enabled": "true"} if locking else {}
         (await self.ask("PUT", name, headers=headers)).raise_for_status()
+
+    async def tags(self, bucket: str, name: str) -> dict[str, str]:
+        """Return the tags of an object. Raises ``httpx.HTTPStatusError``."""
+        answer = (await self.ask("GET", f"{bucket}/{quote(name)}?tagging")).raise_for_status()
+        found = ElementTree.fromstring(answer.text)  # noqa: S314 - of our own server
+        return {
+            tag.findtext("{*}Key", ""): tag.findtext("{*}Value", "") for tag in found.iterfind(".//{*}Tag")
+        }
 
     async def ask(
         self, method: str, path: str, *, headers: dict[str, str] | None = None, content: bytes = b""
