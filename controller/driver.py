@@ -26,7 +26,7 @@ from controller.reception import Reception, Recorded, Seated
 from controller.transitions import STORED_AFTER, Circumstances
 from controller.waiting import is_asked_about, is_held
 from counterfoil.clock import Clock
-from counterfoil.cluster import ApiProblem, Cluster, Refused
+from counterfoil.cluster import ApiProblem, Cluster, Refused, TooLarge
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     SENDER_LABEL,
@@ -158,9 +158,7 @@ class Driver:
             stored = await self.clerk.store(event, status)
         except Refused as refused:
             # It will never fit as it is; said on top of what is stored, it ends the event and somebody reads it.
-            outcome = Fail(
-                "StatusRefused", f"The API server refuses the event's new status: {refused}"[:1000]
-            )
+            outcome = _refusal(status, refused)
             status = transitions.after(event.status, _phase_of(event), outcome, self._circumstances(event))
             stored = await self.clerk.store(event, status)
         self._tell(event, stored, outcome)
@@ -223,6 +221,16 @@ class Driver:
         created, completed = stored.metadata.creation_timestamp, stored.status.completed_at
         if created is not None and completed is not None:
             self.metrics.event_seconds.observe(max(0.0, (completed - created).total_seconds()))
+
+
+def _refusal(status: EnvelopeEventStatus, refused: Refused) -> Fail:
+    if isinstance(refused, TooLarge):
+        return Fail(
+            "EnvelopeTooLarge",
+            f"The envelope has {len(status.documents)} files; with their names and places that is more than the "
+            "Kubernetes API server takes as one object. The envelope stays in eSignAnyWhere.",
+        )
+    return Fail("StatusRefused", f"The API server refuses the event's new status: {refused}"[:1000])
 
 
 def _phase_of(event: EnvelopeEvent) -> Phase:

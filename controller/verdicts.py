@@ -15,6 +15,7 @@ from counterfoil.archives.trouble import ArchiveTrouble, Occupied
 from counterfoil.cluster import ApiProblem
 from counterfoil.esaw.problems import (
     Answered,
+    AnswerTooLarge,
     AnswerUnreadable,
     NotProven,
     Paused,
@@ -50,6 +51,10 @@ def _is(kind: type[Exception]) -> Callable[[Exception], bool]:
     return lambda problem: isinstance(problem, kind)
 
 
+def _is_too_much_of(*operations: str) -> Callable[[Exception], bool]:
+    return lambda problem: isinstance(problem, AnswerTooLarge) and problem.operation in operations
+
+
 def _answered(*statuses: int) -> Callable[[Exception], bool]:
     return lambda problem: isinstance(problem, Answered) and problem.status in statuses
 
@@ -82,6 +87,13 @@ TABLE = (
         Wait,
         "TransferBroken",
         "eSignAnyWhere sent a file of another length than declared.",
+    ),
+    # What the envelope's owner put into it does not shrink by itself. Any other answer of that size is no answer of eSAW's.
+    Row(
+        _is_too_much_of("configuration", "files"),
+        Fail,
+        "EnvelopeTooLarge",
+        "{} The envelope stays in eSignAnyWhere.",
     ),
     Row(_is(AnswerUnreadable), Wait, "EsawAnswerUnreadable", "{}"),
     Row(_is(RedirectRefused), Wait, "EsawRedirects", "{}"),

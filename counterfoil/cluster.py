@@ -73,7 +73,11 @@ class Forbidden(ApiProblem):
 
 
 class Refused(ApiProblem):
-    """400, 413, 422, or too large for etcd: the API server will never take this object as it is."""
+    """400, 413, 422, or too large for etcd (``TooLarge``): the API server will never take this object as it is."""
+
+
+class TooLarge(Refused):
+    """413, or too large for etcd (some 1.5 MiB): the object would have to be smaller."""
 
 
 class Expired(ApiProblem):
@@ -631,6 +635,7 @@ _BY_STATUS: Iterable[tuple[frozenset[int], type[ApiProblem]]] = (
     (frozenset({401, 403}), Forbidden),
     (frozenset({410}), Expired),
     (frozenset({408, 429}), Unavailable),
+    (frozenset({413}), TooLarge),
 )
 
 
@@ -660,7 +665,7 @@ def _problem(status: int, answer: bytes, retry_after: str | None, *, creating: b
     reason = str(told.get("reason") or status)
     message = f"the API server answered {status} {reason}: {told.get('message', '')}".rstrip(": ")
     seconds = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
-    kind = Refused if _TOO_LARGE.search(message) else _class_of(status, reason, creating=creating)
+    kind = TooLarge if _TOO_LARGE.search(message) else _class_of(status, reason, creating=creating)
     problem = kind(status, reason, message, seconds)
     if isinstance(problem, Expired):
         problem.token = str((told.get("metadata") or {}).get("continue") or "")

@@ -134,7 +134,7 @@ class Intake:
             # and the log says so again and again.
             return Known()
         except NotFound:
-            raise Unavailable(404, "NotFound", "the event was deleted at this very moment") from None
+            raise Unavailable(404, "Gone", "the event was deleted at this very moment") from None
 
     async def _deliver_again(self, name: str, known: Known, received: datetime) -> None:
         ending = known.status

@@ -7,12 +7,12 @@ to compare it with what lies there already.
 """
 
 from controller.desk import Desk
-from controller.outcomes import Done, Facts, Outcome, Skip, Wait
+from controller.outcomes import Done, Facts, Fail, Outcome, Skip, Wait
 from controller.phases.missing import is_missing, was_deleted
 from counterfoil.archives import filing
 from counterfoil.archives.trouble import Occupied
 from counterfoil.esaw.problems import Answered
-from counterfoil.resources import LONGEST_TEXT, ArchivedIn, EnvelopeEvent, FiledDocument, Ref
+from counterfoil.resources import LONGEST_TEXT, MOST_DOCUMENTS, ArchivedIn, EnvelopeEvent, FiledDocument, Ref
 
 
 async def collect(event: EnvelopeEvent, at: Desk) -> Outcome:
@@ -27,6 +27,12 @@ async def collect(event: EnvelopeEvent, at: Desk) -> Outcome:
         raise
     if not plan.files:
         return Wait("NoFiles", "eSignAnyWhere lists no file for this envelope yet.")
+    if len(plan.files) > MOST_DOCUMENTS:
+        return Fail(
+            "EnvelopeTooLarge",
+            f"The envelope has {len(plan.files)} files, and an event takes {MOST_DOCUMENTS} at most. The envelope "
+            "stays in eSignAnyWhere.",
+        )
 
     mine = [each.location for each in event.status.documents if each.location is not None]
     await filing.concluded(at.door, plan, event.spec.envelope_id, mine=mine)

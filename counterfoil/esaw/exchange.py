@@ -32,6 +32,7 @@ from counterfoil.esaw.limits import Bounds
 from counterfoil.esaw.pace import Pace
 from counterfoil.esaw.problems import (
     Answered,
+    AnswerTooLarge,
     AnswerUnreadable,
     EsawProblem,
     RedirectRefused,
@@ -190,7 +191,7 @@ class Exchange:
         async with self._opened(call, token, watch) as response:
             body = await _up_to(self._bounds.json_size, _Body(response))
             if body is None:
-                raise AnswerUnreadable(call.operation, "it is larger than any honest answer")
+                raise AnswerTooLarge(call.operation, self._bounds.json_size)
             return body
 
     async def _chunks(self, body: "_Body", watch: "_Watch") -> AsyncGenerator[bytes, None]:

@@ -112,6 +112,13 @@ class AnswerUnreadable(EsawProblem):
         self.operation = operation
 
 
+class AnswerTooLarge(AnswerUnreadable):
+    """An answer in JSON that is longer than is taken into memory; ``limits.Bounds.json_size``."""
+
+    def __init__(self, operation: str, most: int) -> None:
+        super().__init__(operation, f"it is longer than {most / 2**20:g} MiB")
+
+
 class RedirectRefused(EsawProblem):
     """eSAW (or a login page before it) wants to send us elsewhere. Never followed: the token stays with this host."""
 

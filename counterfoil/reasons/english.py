@@ -176,6 +176,10 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "The envelope was made by API v5, which API v6 can't read.",
             "File it by hand, then skip the event; let the application that sends use API v6.",
         ),
+        "EnvelopeTooLarge": (
+            "The envelope has more files, or more metadata, than can be archived as one.",
+            "The message says of what it has too much. File it by hand, then skip the event; let the application that sends make smaller envelopes.",
+        ),
         "ArchiveMissing": (
             "The Organization names no Archive, or one that does not exist.",
             "Create the Archive, or correct spec.archiveRef.",

@@ -176,6 +176,10 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "Der Umschlag wurde mit der API v5 erstellt; die API v6 kann ihn nicht lesen.",
             "Von Hand ablegen, dann den Vorgang überspringen; die sendende Anwendung auf die API v6 umstellen.",
         ),
+        "EnvelopeTooLarge": (
+            "Der Umschlag hat mehr Dateien oder mehr Metadaten, als sich auf einmal archivieren lassen.",
+            "Die Meldung sagt, wovon es zu viel ist. Von Hand ablegen, dann den Vorgang überspringen; die sendende Anwendung kleinere Umschläge machen lassen.",
+        ),
         "ArchiveMissing": (
             "Die Organization nennt kein Archive oder eines, das es nicht gibt.",
             "Das Archive anlegen oder spec.archiveRef berichtigen.",

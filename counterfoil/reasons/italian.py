@@ -176,6 +176,10 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "La busta è stata creata con l'API v5, che l'API v6 non può leggere.",
             "Archiviarla a mano, poi saltare l'evento; far usare l'API v6 all'applicazione che invia.",
         ),
+        "EnvelopeTooLarge": (
+            "La busta ha più file, o più metadati, di quanti se ne possano archiviare in una volta.",
+            "Il messaggio dice che cosa è di troppo. Archiviarla a mano, poi saltare l'evento; far creare buste più piccole all'applicazione che invia.",
+        ),
         "ArchiveMissing": (
             "La Organization non indica alcun Archive, o ne indica uno che non esiste.",
             "Creare l'Archive, o correggere spec.archiveRef.",

@@ -112,6 +112,7 @@ ROWS: MappingProxyType[str, Row] = MappingProxyType(
         "EsawAnswers": _nobody(Seen.ORGANIZATION),
         "TransferBroken": _nobody(Seen.WAITING),
         "UnsupportedApiVersion": _admin(Seen.FAILED),
+        "EnvelopeTooLarge": _admin(Seen.FAILED),
         # The archive
         "ArchiveMissing": _admin(Seen.WAITING, Seen.ORGANIZATION),
         "ArchiveNotReady": _admin(Seen.WAITING, Seen.ORGANIZATION),

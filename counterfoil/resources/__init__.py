@@ -32,6 +32,7 @@ from counterfoil.resources.envelope import Envelope, EnvelopeSpec
 from counterfoil.resources.envelopeevent import (
     FINAL,
     LONGEST_TEXT,
+    MOST_DOCUMENTS,
     ArchivedIn,
     EnvelopeEvent,
     EnvelopeEventSpec,
@@ -77,6 +78,7 @@ __all__ = [
     "FINAL",
     "GROUP",
     "LONGEST_TEXT",
+    "MOST_DOCUMENTS",
     "ORGANIZATION_LABEL",
     "REQUEST_BY_ANNOTATION",
     "REQUEST_LABEL",

@@ -16,6 +16,10 @@ LONGEST_TEXT = 4096
 """Characters of an envelope's or a file's name that a status takes; eSAW's own are far shorter, but nothing says so."""
 
 
+MOST_DOCUMENTS = 2000
+"""Files that one event takes. With common names that is half of what etcd takes as one object."""
+
+
 class Phase(StrEnum):
     """Where an event is. Three are final: they leave the controller's watch."""
 

@@ -23,7 +23,7 @@ from counterfoil.resources import (
     is_true,
 )
 from sandbox.controlplane.plane import ControlPlane
-from sandbox.esaw import EnvelopeStatus
+from sandbox.esaw import DocumentSpec, EnvelopeStatus
 from tests.cluster.house import House, eventually
 from tests.cluster.house import house as a_house
 
@@ -226,6 +226,30 @@ async def test_what_can_not_pass_by_itself_ends_with_its_reason_in_the_condition
     if phase is not Phase.SUCCEEDED:
         assert not is_true(status.conditions, "Ready")
         assert type_ == "Cleaned" or house.esaw.delete_calls(envelope) == []
+
+
+MUCH: list[tuple[dict[str, Any], str]] = [
+    (
+        {"documents": [DocumentSpec(name=f"{number}.pdf", size=100) for number in range(2001)]},
+        "The envelope has 2003 files, and an event takes 2000 at most.",
+    ),
+    (
+        {"metadata": f"<a>{'x' * 2**24}</a>"},
+        "eSAW's answer to configuration can't be used: it is longer than 16 MiB.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), MUCH, ids=["files", "metadata"])
+async def test_an_envelope_of_which_there_is_too_much_fails_at_once_and_stays(
+    house: House, options: dict[str, Any], words: str
+) -> None:
+    envelope = house.envelope(**options)
+    event = await house.reaches(await house.note(envelope), Phase.FAILED)
+    assert (event.status.reason, event.status.attempts) == ("EnvelopeTooLarge", 0)
+    assert event.status.message == f"{words} The envelope stays in eSignAnyWhere."
+    assert house.esaw.exists(envelope)
+    assert house.filed(envelope) == []
 
 
 async def test_a_pause_that_esaw_asks_for_is_kept(house: House) -> None:

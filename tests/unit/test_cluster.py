@@ -20,6 +20,7 @@ from counterfoil.cluster import (
     Forbidden,
     NotFound,
     Refused,
+    TooLarge,
     Unavailable,
     Unconfigured,
     connect,
@@ -85,7 +86,7 @@ def always(code: int, body: Any, **headers: str) -> Handler:
         (409, "AlreadyExists", AlreadyExists),
         (409, "Conflict", Conflict),
         (410, "Gone", Expired),
-        (413, "RequestEntityTooLarge", Refused),
+        (413, "RequestEntityTooLarge", TooLarge),
         (422, "Invalid", Refused),
         (429, "TooManyRequests", Unavailable),
         (500, "InternalError", Unavailable),
@@ -116,7 +117,7 @@ async def test_what_etcd_finds_too_large_is_refused_although_it_is_told_by_a_500
 ) -> None:
     told = json.dumps({"kind": "Status", "code": 500, "message": words})
     async with answered_by(always(500, told), tmp_path) as cluster:
-        with pytest.raises(Refused, match="large"):
+        with pytest.raises(TooLarge, match="large"):
             await cluster.patch(EnvelopeEvent, "name", {})
 
 

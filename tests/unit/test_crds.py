@@ -37,6 +37,7 @@ from counterfoil.resources import (
     ACTION_LABEL,
     ENVELOPE_LABEL,
     GROUP,
+    MOST_DOCUMENTS,
     ORGANIZATION_LABEL,
     SHARD_LABEL,
     VERSION,
@@ -151,6 +152,10 @@ def test_every_field_is_bounded(kind: type[Resource]) -> None:
         "boolean": {"type"},
     }
     assert [path for path, schema in fields(kind) if not bound[schema["type"]] & schema.keys()] == []
+
+
+def test_an_event_takes_as_many_documents_as_the_controller_believes() -> None:
+    assert dict(fields(EnvelopeEvent))[".status.documents"]["maxItems"] == MOST_DOCUMENTS
 
 
 @each_kind

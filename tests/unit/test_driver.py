@@ -16,7 +16,7 @@ from controller.keyring import Keyring
 from controller.notary import Notary
 from controller.reception import Reception
 from controller.secrets import Secrets
-from counterfoil.cluster import Refused
+from counterfoil.cluster import Refused, TooLarge
 from counterfoil.esaw import Answered, ApiToken, EsawUser, Unreachable
 from counterfoil.resources import (
     REQUEST_LABEL,
@@ -323,6 +323,18 @@ async def test_a_status_that_the_api_server_refuses_ends_in_words_and_not_in_a_c
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "StatusRefused")
     assert after.status.message is not None
     assert "too many" in after.status.message
+
+
+async def test_a_status_that_is_too_large_for_the_api_server_ends_with_what_is_too_much(scene: Scene) -> None:
+    words = "the API server answered 500 500: etcdserver: request is too large"
+    scene.cluster.fail("patch_status", TooLarge(500, "500", words))
+    after = await scene.drive()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeTooLarge")
+    assert after.status.message is not None
+    assert after.status.message.startswith(
+        "The envelope has 2 files; with their names and places that is more"
+    )
+    assert scene.envelope.exchange.deleted == []
 
 
 async def test_an_error_that_nobody_thought_of_is_ours_and_is_tried_again(scene: Scene) -> None:

@@ -18,7 +18,7 @@ from counterfoil.archives.tags import TagMissing
 from counterfoil.archives.trouble import ArchiveUnavailable, Occupied
 from counterfoil.esaw import Answered, Unreachable
 from counterfoil.esaw.problems import NotProven
-from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, Phase
+from counterfoil.resources import MOST_DOCUMENTS, EnvelopeEvent, EnvelopeStatus, Phase
 from tests.builders import ENVELOPE, NOON, an_event
 from tests.unit.fake_desk import FOLDER, Scene, an_archive, missing
 
@@ -134,6 +134,23 @@ async def test_what_else_goes_wrong_is_left_to_the_table(problem: Exception) -> 
 
 
 # -- Collecting -----------------------------------------------------------------------------------------------
+
+
+async def collected_of(files: int) -> Outcome:
+    scene = Scene()
+    scene.esaw.contents = {f"file-{number}": b"%PDF" for number in range(files)}
+    event = an_event().build()
+    return await collect(event, scene.desk(event))
+
+
+async def test_an_envelope_with_more_files_than_an_event_takes_fails_and_says_so() -> None:
+    outcome = await collected_of(MOST_DOCUMENTS + 1)
+    assert isinstance(outcome, Fail)
+    assert (outcome.reason, outcome.message) == (
+        "EnvelopeTooLarge",
+        "The envelope has 2001 files, and an event takes 2000 at most. The envelope stays in eSignAnyWhere.",
+    )
+    assert isinstance(await collected_of(MOST_DOCUMENTS), Done)
 
 
 async def test_every_file_gets_a_name_in_the_archive_before_anything_is_written() -> None:

@@ -18,6 +18,7 @@ from counterfoil.archives.trouble import (
 from counterfoil.cluster import Forbidden, Unavailable
 from counterfoil.esaw.problems import (
     Answered,
+    AnswerTooLarge,
     AnswerUnreadable,
     NotProven,
     Paused,
@@ -57,6 +58,10 @@ TABLE: list[tuple[Exception, type, str]] = [
     (answered(403, "ERR0063"), Fail, "UnsupportedApiVersion"),
     (answered(404, "ERR0063"), Fail, "UnsupportedApiVersion"),
     (AnswerUnreadable("files", "it is HTML, not JSON"), Wait, "EsawAnswerUnreadable"),
+    (AnswerTooLarge("files", 2**24), Fail, "EnvelopeTooLarge"),
+    (AnswerTooLarge("configuration", 2**24), Fail, "EnvelopeTooLarge"),
+    (AnswerTooLarge("envelope", 2**24), Wait, "EsawAnswerUnreadable"),
+    (AnswerTooLarge("whoami", 2**24), Wait, "EsawAnswerUnreadable"),
     (RedirectRefused(302, "https://login.example.com"), Wait, "EsawRedirects"),
     (TransferBroken("short"), Wait, "TransferBroken"),
     (TransferBroken("long"), Wait, "TransferBroken"),
