@@ -1,0 +1,394 @@
+"""
+``kubectl counterfoil`` on a real API server, found by the real kubectl: with all rights that an administrator has, and
+as somebody who may only look.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from counterfoil.plugin.outcome import Ending
+from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase, Sender
+from sandbox import rights
+from sandbox.controlplane.plane import ControlPlane
+from sandbox.controlplane.processes import run
+from tests.cluster.house import House, eventually
+from tests.cluster.house import house as a_house
+
+COUNTERFOIL = ["counterfoil.dev"]
+READS: tuple[rights.Rule, ...] = (
+    {"apiGroups": COUNTERFOIL, "resources": ["*"], "verbs": ["get", "list", "watch"]},
+)
+ADMINISTERS: tuple[rights.Rule, ...] = (
+    {"apiGroups": COUNTERFOIL, "resources": ["*"], "verbs": ["*"]},
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "patch"]},
+    {"apiGroups": [""], "resources": ["pods", "pods/log"], "verbs": ["get", "list"]},
+    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["get", "list"]},
+)
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Its output, read as JSON."""
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Somebody's terminal: their kubeconfig, kubectl and the plugin on PATH."""
+
+    kubectl: Path
+    kubeconfig: Path
+    home: Path
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What programs started here see."""
+        path = f"{BIN}:{self.kubectl.parent}:/usr/bin:/bin"
+        return {"PATH": path, "HOME": str(self.home), "KUBECONFIG": str(self.kubeconfig)}
+
+    async def __call__(self, *arguments: str) -> Answer:
+        """Type ``kubectl counterfoil ...``; the namespace is the one of the kubeconfig's context."""
+        ended = await run([self.kubectl, "counterfoil", *arguments], environment=self.environment)
+        return Answer(ended.code, ended.out, ended.err)
+
+    async def complete(self, *words: str) -> list[str]:
+        """What kubectl itself offers for the last word."""
+        ended = await run([self.kubectl, "__complete", "counterfoil", *words], environment=self.environment)
+        return [line for line in ended.out.splitlines() if not line.startswith(":")]
+
+
+@pytest.fixture(scope="module")
+async def house(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    """A namespace with a running controller, and two people."""
+    async with a_house(plane, tmp_path_factory.mktemp("house")) as built:
+        await built.stage.apply(
+            *rights.account("administrator", ADMINISTERS), *rights.account("looker", READS)
+        )
+        await built.stage.ready("archive/dms", "organization/acme")
+        yield built
+
+
+async def terminal(house: House, name: str) -> Terminal:
+    kubeconfig = await house.stage.plane.kubeconfig_for(name, house.stage.namespace)
+    return Terminal(house.stage.plane.kubectl.program, kubeconfig, house.stage.folder)
+
+
+@pytest.fixture
+async def administrator(house: House) -> Terminal:
+    return await terminal(house, "administrator")
+
+
+@pytest.fixture
+async def looker(house: House) -> Terminal:
+    return await terminal(house, "looker")
+
+
+async def refused(house: House) -> str:
+    """An event that failed because eSAW refused what was asked, once."""
+    envelope = house.envelope()
+    house.esaw.fault("envelope", id=envelope, status=400, times=1)
+    event = await house.note(envelope)
+    await house.reaches(event, Phase.FAILED, "EsawRefused")
+    return event
+
+
+# -- url ----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_urls_have_the_token_and_all_placeholders(house: House, administrator: Terminal) -> None:
+    answer = await administrator("url", "acme", "-o", "json")
+    assert f"/callbacks/acme/{house.stage.tokens['acme']}?" in answer.json["envelope"]
+    assert "##EventType##" in answer.json["workstep"]
+    # The house's controller was not told where eSAW reaches the receiver.
+    assert (answer.code, "<your-host>" in answer.err) == (Ending.NOT_ALL, True)
+
+
+async def test_who_may_not_read_the_secret_gets_no_url_and_hears_which_right_is_missing(
+    house: House, looker: Terminal
+) -> None:
+    answer = await looker("url", "acme")
+    assert (answer.code, answer.out) == (Ending.NOT_ALLOWED, "")
+    assert "you may not read Secret/acme-callback" in answer.err
+    assert house.stage.tokens["acme"] not in answer.err
+
+
+async def test_an_organization_that_does_not_exist_is_said_to_be_missing_in_one_line(
+    administrator: Terminal,
+) -> None:
+    answer = await administrator("url", "nobody")
+    assert answer.code == Ending.NOT_FOUND
+    assert "In another namespace? Say which with -n." in answer.err
+    assert answer.err.count("\n") == 1
+
+
+# -- why ----------------------------------------------------------------------------------------------------------
+
+
+async def test_why_tells_on_one_page_what_happened_what_is_next_and_whose_turn_it_is(
+    house: House, administrator: Terminal
+) -> None:
+    event = await refused(house)
+    answer = await administrator("why", event)
+    assert answer.code == Ending.DONE
+    for expected in ("Failed (EsawRefused)", "an administrator", "kubectl counterfoil retry"):
+        assert expected in answer.out
+    assert len(answer.out.splitlines()) < 40
+
+
+async def test_why_finds_an_event_by_its_envelope_and_says_when_it_is_done(
+    house: House, looker: Terminal
+) -> None:
+    envelope = house.envelope()
+    event = await house.reaches(await house.note(envelope), Phase.SUCCEEDED)
+    answer = await looker("why", envelope.upper(), "-o", "json")
+    assert (answer.json["event"], answer.json["phase"]) == (event.name, "Succeeded")
+    assert answer.json["turn"] == "nobody has to act"
+    assert {each["name"]: each["status"] for each in answer.json["steps"]}["Archived"] == "True"
+
+
+async def test_an_envelope_with_several_events_has_them_listed_by_name(
+    house: House, administrator: Terminal
+) -> None:
+    envelope = house.envelope()
+    names = [await house.note(envelope), await house.note(envelope, action="envelopeRejected")]
+    answer = await administrator("why", envelope)
+    assert answer.code == Ending.NOT_FOUND
+    assert all(name in answer.err for name in names)
+
+
+async def test_an_envelope_nobody_called_about_is_told_with_what_to_do(administrator: Terminal) -> None:
+    answer = await administrator("why", "0f9c1c2e-1111-4222-8333-444455556666")
+    assert answer.code == Ending.NOT_FOUND
+    assert "kubectl counterfoil sweep ORGANIZATION" in answer.err
+
+
+# -- retry and skip -----------------------------------------------------------------------------------------------
+
+
+async def test_a_retry_by_envelope_is_carried_out_and_records_who_asked_and_why(
+    house: House, administrator: Terminal
+) -> None:
+    event = await refused(house)
+    envelope = (await house.event(event)).spec.envelope_id
+    answer = await administrator("retry", envelope, "--because", "eSAW is back", "-o", "json")
+    assert [each["asked"] for each in answer.json] == [True]
+    await house.reaches(event, Phase.SUCCEEDED)
+    told = await house.stage.kubectl("get", "events.events.k8s.io", "-o", "json")
+    asked = next(each["note"] for each in json.loads(told)["items"] if each["reason"] == "RetryRequested")
+    assert f"system:serviceaccount:{house.stage.namespace}:administrator asked for 'retry'" in asked
+    assert "eSAW is back" in asked
+
+
+async def test_all_that_failed_is_retried_for_one_reason(house: House, administrator: Terminal) -> None:
+    events = [await refused(house) for _ in range(3)]
+    tried = await administrator("retry", "--all-failed", "--reason", "EsawRefused", "--dry-run", "-o", "json")
+    assert set(events) <= {each["event"] for each in tried.json}
+    assert (await house.event(events[0])).status.phase is Phase.FAILED
+    assert (await administrator("retry", "--all-failed", "--reason", "EsawRefused")).code == Ending.DONE
+    for event in events:
+        await house.reaches(event, Phase.SUCCEEDED)
+
+
+async def test_events_are_given_up_by_a_label_selector(house: House, administrator: Terminal) -> None:
+    event = await refused(house)
+    envelope = (await house.event(event)).spec.envelope_id
+    answer = await administrator("skip", "-l", f"counterfoil.dev/envelope={envelope}")
+    assert answer.code == Ending.DONE
+    await house.reaches(event, Phase.SKIPPED, "SkippedByRequest")
+    assert house.esaw.exists(envelope)
+
+
+async def test_what_has_succeeded_is_not_retried_and_the_exit_status_tells(
+    house: House, administrator: Terminal
+) -> None:
+    event = await house.reaches(await house.noted(), Phase.SUCCEEDED)
+    answer = await administrator("retry", event.name)
+    assert (answer.code, answer.out) == (
+        Ending.NOT_ALL,
+        f"{event.name}: nothing to retry, it is Succeeded\n",
+    )
+    assert REQUEST_LABEL not in (await house.cluster.get(EnvelopeEvent, event.name))["metadata"]["labels"]
+
+
+async def test_who_may_only_look_can_ask_for_nothing(house: House, looker: Terminal) -> None:
+    event = await refused(house)
+    answer = await looker("retry", event)
+    assert (answer.code, answer.out) == (Ending.NOT_ALLOWED, "")
+    assert answer.err.startswith("kubectl counterfoil: you have no right to do that")
+    assert answer.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["retry"], ["skip", "a", "--all-failed"], ["dance"], ["why"]])
+async def test_arguments_that_make_no_sense_are_refused_in_one_line(
+    administrator: Terminal, arguments: list[str]
+) -> None:
+    answer = await administrator(*arguments)
+    assert (answer.code, answer.out) == (Ending.MISUSED, "")
+    assert answer.err.count("\n") == 1
+
+
+# -- The others ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_sweep_finds_now_what_was_never_called_about(house: House, administrator: Terminal) -> None:
+    envelope = house.envelope()
+    await house.until_condition(Sender, "anna", "Authorized", ("True", "KeyAccepted"))
+    answer = await administrator("sweep", "acme", "-o", "json")
+    assert answer.code == Ending.DONE, answer.err
+    assert answer.json["found"] >= 1
+
+    async def filed() -> bool:
+        return house.filed(envelope) != []
+
+    await eventually(filed)
+
+
+async def test_a_sender_with_a_key_of_their_own_has_no_consent_link_and_is_told_what_to_do(
+    administrator: Terminal,
+) -> None:
+    answer = await administrator("consent", "anna")
+    assert answer.code == Ending.NOT_FOUND
+    assert "put a new one into Secret/anna-key" in answer.err
+
+
+async def test_the_consent_link_is_the_one_of_the_pages(house: House, administrator: Terminal) -> None:
+    await house.stage.secret("other-oauth", clientSecret="not a secret at all")
+    oauth = {
+        "clientId": "counterfoil",
+        "clientSecretRef": {"name": "other-oauth", "key": "clientSecret"},
+        "publicURL": "https://sign.acme.example",
+    }
+    await house.stage.organization("other", archive="dms", oauth=oauth)
+    await house.stage.apply(
+        {
+            "apiVersion": "counterfoil.dev/v1alpha1",
+            "kind": "Sender",
+            "metadata": {"name": "0123456789abcdef"},
+            "spec": {"organizationRef": {"name": "other"}, "userId": "7"},
+        }
+    )
+    answer = await administrator("consent", "0123456789abcdef")
+    assert answer.out == "https://sign.acme.example/consent/other/0123456789abcdef\n"
+
+
+async def test_what_is_archived_can_be_verified(house: House, administrator: Terminal) -> None:
+    event = await house.reaches(await house.noted(), Phase.SUCCEEDED)
+    folder = house.archive / "acme" / event.spec.envelope_id
+    answer = await administrator("verify", str(folder), "--json")
+    assert (answer.code, answer.json["intact"]) == (0, True)
+
+
+async def test_an_archives_rules_can_be_tried_for_a_past_event_of_the_contexts_namespace(
+    house: House, administrator: Terminal
+) -> None:
+    event = await house.reaches(await house.noted(), Phase.SUCCEEDED)
+    answer = await administrator("render", "--event", event.name)
+    assert (answer.code, event.spec.envelope_id in answer.out) == (0, True), answer.err
+
+
+async def test_keys_are_sealed_anew(house: House, administrator: Terminal) -> None:
+    answer = await administrator("reseal", "--sealing-keys", str(house.stage.sealing_keys), "-o", "json")
+    assert answer.code == Ending.DONE, answer.err
+    assert answer.json["failed"] == 0
+
+
+async def test_a_support_bundle_has_everything_but_secrets_and_people(
+    house: House, administrator: Terminal, tmp_path: Path
+) -> None:
+    event = await refused(house)
+    answer = await administrator("diagnose", "--file", str(tmp_path / "bundle.tar.gz"), "-o", "json")
+    assert answer.code == Ending.DONE, answer.err
+    content = unpacked(tmp_path / "bundle.tar.gz")
+    assert event in content
+    assert "resources/archives.yaml" in answer.json["contains"]
+    assert "version.yaml" in answer.json["contains"]
+    bearer = re.findall(r'"token": "([^"]+)"', administrator.kubeconfig.read_text())
+    sealing = [each.read_text() for each in house.stage.sealing_keys.iterdir()]
+    secrets = [*house.tokens, *house.stage.tokens.values(), *bearer, *sealing]
+    assert len(secrets) >= 4
+    assert [each for each in secrets if each in content] == []
+    assert "@example.com" not in content
+
+
+async def test_a_support_bundle_names_what_its_user_may_not_read(
+    house: House, looker: Terminal, tmp_path: Path
+) -> None:
+    answer = await looker("diagnose", "--file", str(tmp_path / "bundle.tar.gz"))
+    assert answer.code == Ending.DONE, answer.err
+    assert "missing: pods.yaml" in answer.out
+    assert "kubernetes-events.yaml: " in unpacked_file(tmp_path / "bundle.tar.gz", "missing.txt")
+
+
+async def test_kubectl_completes_commands_names_and_flags(house: House, administrator: Terminal) -> None:
+    assert "why" in await administrator.complete("w")
+    assert await administrator.complete("url", "ac") == ["acme"]
+    assert "--all-failed" in await administrator.complete("retry", "--a")
+
+
+async def test_bash_completes_the_command_by_its_script(house: House, administrator: Terminal) -> None:
+    script = """
+        source <(kubectl-counterfoil completion bash)
+        COMP_WORDS=(kubectl-counterfoil url a) COMP_CWORD=2
+        _kubectl_counterfoil
+        echo "${COMPREPLY[@]}"
+    """
+    ended = await run(["/bin/bash", "-c", script], environment=administrator.environment)
+    assert ended.out.split() == ["acme"], ended.err
+
+
+async def test_a_context_and_a_namespace_can_be_named_before_and_after_the_command(
+    house: House, administrator: Terminal
+) -> None:
+    contexts = json.loads(administrator.kubeconfig.read_text())["contexts"]
+    named = ["--context", contexts[0]["name"], "--kubeconfig", str(administrator.kubeconfig)]
+    answer = await administrator(*named, "consent", "anna", "-n", "elsewhere")
+    assert answer.code == Ending.NOT_ALLOWED
+    assert "elsewhere" in answer.err
+    assert (await administrator("consent", "anna", *named)).code == Ending.NOT_FOUND
+
+
+def test_without_an_api_server_it_says_so_in_one_line(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [BIN / "kubectl-counterfoil", "url", "acme"],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (Ending.NO_ANSWER, "")
+    assert ended.stderr.count("\n") == 1
+
+
+def unpacked(path: Path) -> str:
+    """All files of a bundle in one text."""
+    with tarfile.open(path) as archive:
+        files = [archive.extractfile(each) for each in archive.getmembers()]
+        return "\n".join(each.read().decode() for each in files if each is not None)
+
+
+def unpacked_file(path: Path, name: str) -> str:
+    """One file of a bundle."""
+    with tarfile.open(path) as archive:
+        member = next(each for each in archive.getmembers() if each.name.endswith(f"/{name}"))
+        file = archive.extractfile(member)
+        assert file is not None
+        return file.read().decode()
