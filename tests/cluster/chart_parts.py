@@ -52,11 +52,13 @@ class Rendered:
         return {each["name"]: each.get("value", each.get("valueFrom")) for each in variables}
 
 
-async def render(helm: Helm, values: Mapping[str, Any] | None = None, *flags: str) -> Rendered:
+async def render(
+    helm: Helm, values: Mapping[str, Any] | None = None, *flags: str, release: str = RELEASE
+) -> Rendered:
     """Render the chart with values on top of its own."""
     text = await helm(
         "template",
-        RELEASE,
+        release,
         CHART,
         "--namespace",
         NAMESPACE,

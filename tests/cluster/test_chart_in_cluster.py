@@ -1,0 +1,373 @@
+"""
+The chart on a real API server, which knows the kinds of others too: everything it renders is accepted, rights and
+policies are what they say, and installing, upgrading and uninstalling lose nothing.
+
+A control plane of its own, because here it is the chart that brings our kinds.
+"""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+
+from counterfoil.resources import envelope_id
+from counterfoil.resources.envelopeevent import Origin
+from counterfoil.resources.noting import note
+from sandbox import rights
+from sandbox.controlplane.foreign import definitions
+from sandbox.controlplane.kubectl import Kubectl, KubectlError
+from sandbox.controlplane.plane import ControlPlane, control_plane
+from sandbox.helm import CHART, Helm, HelmError, helm
+from tests.cluster.chart_parts import EVERYTHING, MONITORING, NAMESPACE, NOTHING, RELEASE, render
+
+PATIENCE = 60.0
+PAUSE = 0.2
+
+EVENT = note(
+    organization="acme",
+    envelope=envelope_id("5482ee18-6d1f-4d5f-8d66-0c6d2a1e8f10"),
+    action="envelopeFinished",
+)
+NAME = EVENT["metadata"]["name"]
+
+
+class Ground:
+    """A control plane with the chart installed in one namespace."""
+
+    def __init__(self, plane: ControlPlane, program: Helm) -> None:
+        self.plane = plane
+        self.helm = program
+
+    async def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        return await self.plane.kubectl("-n", NAMESPACE, *arguments, stdin=stdin)
+
+    async def upgrade(self, values: Mapping[str, Any]) -> str:
+        """Install or upgrade the release."""
+        return await self.helm("upgrade", "--install", RELEASE, CHART, "-n", NAMESPACE, values=values)
+
+    async def acting_as(self, process: str) -> Kubectl:
+        """Return the kubectl of a process's account, with a token as its pod has one."""
+        return self.plane.kubectl_as(await self.plane.kubeconfig_for(f"{RELEASE}-{process}", NAMESPACE))
+
+
+@pytest.fixture(scope="module", name="ground")
+async def _ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ground]:
+    async with control_plane() as plane:
+        for path in await definitions():
+            await plane.kubectl("apply", "--server-side", "-f", str(path))
+        await plane.namespace(NAMESPACE)
+        ground = Ground(plane, await helm(tmp_path_factory.mktemp("helm"), kubeconfig=plane.kubeconfig))
+        await ground.upgrade({})
+        for each in ("envelopeevents", "senders", "organizations"):
+            await plane.kubectl("wait", f"crd/{each}.counterfoil.dev", "--for=condition=Established")
+        yield ground
+
+
+async def refused(kubectl: Kubectl, *arguments: str, stdin: str | None = None) -> str:
+    """
+    Do something until it is refused, and return with which words. A policy begins to count some moments after it is stored.
+
+    Whoever is not refused yet has done nothing, as it is done with ``--dry-run=server``.
+    """
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                await kubectl("-n", NAMESPACE, *arguments, "--dry-run=server", stdin=stdin)
+            except KubectlError as refusal:
+                return str(refusal)
+            await asyncio.sleep(PAUSE)
+
+
+# -- Everything that is rendered is valid -------------------------------------------------------------------------
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "everything": EVERYTHING,
+    "nothing": NOTHING,
+    "namespace only": {"clusterScoped": False},
+    "named": {"fullnameOverride": "filing", "nameOverride": "filing"},
+    "node port, no policies": {
+        "receiver": {"service": {"type": "NodePort"}},
+        "networkPolicy": {"enabled": False},
+        "admissionPolicy": {"enabled": False},
+    },
+    "no pages": {"pages": {"enabled": False}, "ingress": {"enabled": True, "host": "a.example"}},
+    "percent": {"receiver": {"podDisruptionBudget": {"maxUnavailable": "25%"}}},
+}
+
+
+@pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS.keys())
+async def test_the_api_server_accepts_whatever_the_chart_renders(
+    ground: Ground, values: dict[str, Any]
+) -> None:
+    text = (await render(ground.helm, values, *MONITORING, release="other")).text
+    # Strict: a field that the API server does not know is an error, not a warning.
+    said = await ground.kubectl(
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--dry-run=server",
+        "--validate=strict",
+        "-f",
+        "-",
+        stdin=text,
+    )
+    assert len(said.splitlines()) == text.count("\nkind: ")
+
+
+async def test_the_pods_meet_the_restricted_level_of_pod_security(ground: Ground) -> None:
+    label = "pod-security.kubernetes.io/warn=restricted"
+    await ground.plane.kubectl("label", "namespace", NAMESPACE, label, "--overwrite")
+    rendered = await render(ground.helm)
+    for each in rendered.all("Deployment") + rendered.all("StatefulSet") + rendered.all("Pod"):
+        answer = await ground.plane.kubectl(
+            "-n",
+            NAMESPACE,
+            "--warnings-as-errors",
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--dry-run=server",
+            "-f",
+            "-",
+            stdin=json.dumps(each),
+        )
+        assert "serverside-applied" in answer
+
+
+# -- Rights -------------------------------------------------------------------------------------------------------
+
+EVERYBODY = frozenset(
+    {
+        ("selfsubjectreviews.authentication.k8s.io", "create"),
+        ("selfsubjectaccessreviews.authorization.k8s.io", "create"),
+        ("selfsubjectrulesreviews.authorization.k8s.io", "create"),
+    }
+)
+"""What Kubernetes lets every account do: ask who it is and what it may."""
+
+
+@pytest.mark.parametrize(
+    ("process", "rules"),
+    [
+        ("receiver", rights.RECEIVER),
+        ("pages", rights.PAGES),
+        ("console", ()),
+        ("controller", rights.CONTROLLER),
+    ],
+)
+async def test_an_account_may_do_just_what_its_process_does(
+    ground: Ground, process: str, rules: tuple[rights.Rule, ...]
+) -> None:
+    kubectl = await ground.acting_as(process)
+    assert listed(await kubectl("auth", "can-i", "--list", "-n", NAMESPACE)) == allowed(rules) | EVERYBODY
+    elsewhere = listed(await kubectl("auth", "can-i", "--list", "-n", "default"))
+    assert elsewhere == EVERYBODY
+
+
+@pytest.mark.parametrize("process", ["receiver", "pages", "console", "controller"])
+async def test_nobody_lists_or_watches_secrets(ground: Ground, process: str) -> None:
+    kubectl = await ground.acting_as(process)
+    may = {verb: await can(kubectl, verb, "secrets") for verb in ("get", "list", "watch", "delete")}
+    assert may == {
+        "get": process in {"pages", "controller"},
+        "list": False,
+        "watch": False,
+        "delete": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("role", "verb", "expected"),
+    [("view", "get", True), ("view", "patch", False), ("edit", "patch", True), ("edit", "delete", False)],
+)
+async def test_people_get_their_rights_by_their_role(
+    ground: Ground, role: str, verb: str, expected: bool
+) -> None:
+    found = json.loads(
+        await ground.plane.kubectl("get", "clusterrole", f"{NAMESPACE}-{RELEASE}-{role}", "-o", "json")
+    )
+    assert any(verb in rule["verbs"] for rule in found["rules"]) is expected
+
+
+def allowed(rules: tuple[rights.Rule, ...]) -> set[tuple[str, str]]:
+    return {
+        (f"{resource}.{group}" if group else resource, verb)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def listed(table: str) -> set[tuple[str, str]]:
+    """Read what ``kubectl auth can-i --list`` prints, but for URLs that are no resources (health, versions)."""
+    found = set()
+    for line in table.splitlines()[1:]:
+        plural, _, subresource = line.split("[")[0].strip().partition("/")
+        name, _, group = plural.partition(".")
+        resource = f"{name}/{subresource}.{group}" if subresource else plural
+        verbs = line.rsplit("[", 1)[1].rstrip("]").split()
+        found |= {(resource, verb) for verb in verbs if resource}
+    return found
+
+
+async def can(kubectl: Kubectl, verb: str, resource: str) -> bool:
+    try:
+        return (await kubectl("auth", "can-i", verb, resource, "-n", NAMESPACE)).strip() == "yes"
+    except KubectlError:
+        return False
+
+
+# -- Policies -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_receiver_notes_down_callbacks_and_nothing_else(ground: Ground) -> None:
+    receiver = await ground.acting_as("receiver")
+    manual = {**EVENT, "spec": {**EVENT["spec"], "origin": Origin.MANUAL.value}}
+    words = await refused(receiver, "create", "-f", "-", stdin=json.dumps(manual))
+    assert "a receiver notes down callbacks and nothing else" in words
+    await receiver("-n", NAMESPACE, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(EVENT))
+
+
+async def test_a_controller_notes_down_what_a_sweep_found_and_nothing_else(ground: Ground) -> None:
+    controller = await ground.acting_as("controller")
+    words = await refused(controller, "create", "-f", "-", stdin=json.dumps(EVENT))
+    assert "a controller notes down what a sweep found" in words
+    swept = {**EVENT, "spec": {**EVENT["spec"], "origin": Origin.SWEEP.value}}
+    await controller("-n", NAMESPACE, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(swept))
+
+
+async def test_a_receiver_counts_and_reopens_but_finishes_nothing(ground: Ground) -> None:
+    await noted(ground)
+    receiver = await ground.acting_as("receiver")
+    for status, complaint in (
+        ({"phase": "Succeeded"}, "sets no phase but Pending"),
+        ({"conditions": [archived()]}, "does not say that something was archived"),
+    ):
+        assert complaint in await refused(receiver, *WRITE_STATUS, stdin=status_of(**status))
+    await receiver(*WRITE_STATUS, stdin=status_of(deliveries=2, phase="Pending"))
+
+
+async def test_nobody_but_counterfoil_says_that_something_was_archived(ground: Ground) -> None:
+    await noted(ground)
+    await ground.kubectl(
+        "apply", "--server-side", "-f", "-", stdin=json.dumps(listed_as(*rights.account("meddler", MEDDLER)))
+    )
+    meddler = ground.plane.kubectl_as(await ground.plane.kubeconfig_for("meddler", NAMESPACE))
+    words = await refused(meddler, *WRITE_STATUS, stdin=status_of(conditions=[archived()]))
+    assert "only Counterfoil's receiver and controller write the status" in words
+    controller = await ground.acting_as("controller")
+    await controller(*WRITE_STATUS, stdin=status_of(phase="Validating"))
+
+
+async def test_pages_write_sealed_keys_and_no_other_secret(ground: Ground) -> None:
+    pages = await ground.acting_as("pages")
+    words = await refused(pages, "create", "-f", "-", stdin=json.dumps(a_secret("Opaque")))
+    assert "the pages write sealed keys of senders" in words
+    sealed = json.dumps(a_secret("counterfoil.dev/sealed-token"))
+    await pages("-n", NAMESPACE, "create", "--dry-run=server", "-f", "-", stdin=sealed)
+    keys = f"{RELEASE}-sealing-keys"
+    body = json.dumps({"metadata": {"labels": {"mine": "now"}}})
+    assert "sealed keys" in await refused(pages, "patch", "secret", keys, "--type=merge", "-p", body)
+
+
+WRITE_STATUS = ("apply", "--server-side", "--force-conflicts", "--subresource=status", "-f", "-")
+
+MEDDLER: tuple[rights.Rule, ...] = (
+    {
+        "apiGroups": ["counterfoil.dev"],
+        "resources": ["envelopeevents", "envelopeevents/status"],
+        "verbs": ["get", "patch"],
+    },
+)
+
+
+async def noted(ground: Ground) -> None:
+    await ground.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(EVENT))
+
+
+def status_of(**status: Any) -> str:
+    """Return what is applied: unlike ``kubectl patch``, ``kubectl apply --server-side`` needs no right to read."""
+    identity = {key: EVENT[key] for key in ("apiVersion", "kind")}
+    return json.dumps({**identity, "metadata": {"name": NAME, "namespace": NAMESPACE}, "status": status})
+
+
+def archived() -> dict[str, Any]:
+    return {
+        "type": "Archived",
+        "status": "True",
+        "reason": "Archived",
+        "message": "All is there.",
+        "lastTransitionTime": "2026-11-24T10:00:00Z",
+    }
+
+
+def a_secret(kind: str) -> dict[str, Any]:
+    data = {"token": base64.b64encode(b"sealed").decode()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a-key"}, "type": kind, "data": data}
+
+
+def listed_as(*objects: Mapping[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+
+
+# -- Life of a release --------------------------------------------------------------------------------------------
+
+
+async def test_an_upgrade_keeps_the_sealing_key(ground: Ground) -> None:
+    before = await sealing_keys(ground)
+    await ground.upgrade({"controller": {"shards": 2}})
+    assert await sealing_keys(ground) == before
+    assert await ground.kubectl("get", "sts", "-o", "jsonpath={.items[*].spec.replicas}") == "2"
+    await ground.helm("rollback", RELEASE, "-n", NAMESPACE)
+    assert await sealing_keys(ground) == before
+
+
+async def test_a_rendering_that_cannot_look_does_not_replace_the_sealing_key(ground: Ground) -> None:
+    blind = (await render(ground.helm)).one("Secret", f"{RELEASE}-sealing-keys")
+    with pytest.raises(KubectlError, match="immutable"):
+        await ground.kubectl(
+            "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(blind)
+        )
+
+
+async def test_a_definition_that_changed_reaches_the_cluster_by_an_upgrade(ground: Ground) -> None:
+    remove = '[{"op":"remove","path":"/spec/names/shortNames"}]'
+    await ground.plane.kubectl("patch", "crd", "envelopeevents.counterfoil.dev", "--type=json", "-p", remove)
+    await ground.helm("upgrade", RELEASE, CHART, "-n", NAMESPACE, "--force-conflicts", values={})
+    names = await ground.plane.kubectl(
+        "get", "crd", "envelopeevents.counterfoil.dev", "-o", "jsonpath={.spec.names.shortNames}"
+    )
+    assert "ee" in names
+
+
+async def test_uninstalling_keeps_definitions_events_and_sealing_keys_and_installing_again_takes_them_up(
+    ground: Ground,
+) -> None:
+    await noted(ground)
+    before = await sealing_keys(ground)
+    await ground.helm("uninstall", RELEASE, "-n", NAMESPACE)
+    assert await ground.kubectl("get", "deployments,statefulsets,roles", "-o", "name") == ROLE_OF_THE_MEDDLER
+    assert await ground.kubectl("get", "ee", "-o", "name") == f"envelopeevent.counterfoil.dev/{NAME}\n"
+    assert await sealing_keys(ground) == before
+    await ground.upgrade({})
+    assert await sealing_keys(ground) == before
+
+
+ROLE_OF_THE_MEDDLER = "role.rbac.authorization.k8s.io/meddler\n"
+
+
+async def test_a_second_release_elsewhere_does_without_the_definitions(ground: Ground) -> None:
+    await ground.plane.namespace("invoices")
+    with pytest.raises(HelmError, match="CustomResourceDefinition"):
+        await ground.helm("install", RELEASE, CHART, "-n", "invoices", values={})
+    await ground.helm("install", RELEASE, CHART, "-n", "invoices", values={"crds": {"enabled": False}})
+    assert len((await ground.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 6
+
+
+async def sealing_keys(ground: Ground) -> str:
+    return await ground.kubectl("get", "secret", f"{RELEASE}-sealing-keys", "-o", "jsonpath={.data}")
