@@ -14,7 +14,6 @@ import signal
 import sys
 from collections.abc import Coroutine
 from contextlib import aclosing
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -29,6 +28,7 @@ from controller.doors import Doors
 from controller.driver import Driver
 from controller.esaws import Esaws
 from controller.keyring import Keyring
+from controller.liveness import Liveness
 from controller.manager import Manager
 from controller.notary import Notary
 from controller.notify.dispatch import Dispatch
@@ -38,13 +38,14 @@ from controller.notify.notifier import Notifier
 from controller.notify.postman import SmtpPostman
 from controller.office import Office
 from controller.organizations import Organizations
+from controller.pulse import Pulse
 from controller.reaper import Reaper
 from controller.reception import Reception
 from controller.reopener import Reopener
 from controller.requests import Requests
 from controller.secrets import Secrets
 from controller.sweep import Sweeper
-from controller.watches import handlers, operator_settings, shard_labels
+from controller.watches import WATCHED, handlers, operator_settings, shard_labels
 from counterfoil import __version__
 from counterfoil.allocator import keep_blocks
 from counterfoil.archives.seal import Sealer, SealKeyInvalid
@@ -60,9 +61,6 @@ from counterfoil.settings import ControllerSettings, load
 from counterfoil.signatures.examiners import Examiners
 
 _log = logging.getLogger("controller")
-
-STUCK = timedelta(seconds=60)
-"""An event that is due for so long without having been looked at means that the schedule no longer turns."""
 
 
 def main() -> int:
@@ -93,14 +91,26 @@ async def run(settings: ControllerSettings, sealing: Sealing | None, sealer: Sea
         notary = Notary(examiners, sealer)
         manager, background = assemble(settings, cluster, esaws, metrics, sealing=sealing, notary=notary)
         beginning = Beginning(partial(manager.load, cluster), WallClock())
-        turns = partial(_schedule_turns, manager)
+        pulse = Pulse(WallClock(), WATCHED)
+        live = Liveness(
+            cluster=cluster,
+            schedule=manager.schedule,
+            pulse=pulse,
+            clock=WallClock(),
+            metrics=metrics,
+            silence=settings.watch_silence,
+            overdue=settings.overdue,
+        ).checks
         async with private_server(
             settings.private_listen,
             metrics.registry,
-            live={"schedule": turns},
-            ready={"kubernetes": beginning.check, "schedule": turns},
+            live=live,
+            ready={"kubernetes": beginning.check, **live},
         ):
-            return await _work(settings, cluster, manager, beginning, background)
+            registry = handlers(manager, pulse)
+            return await _work(
+                settings, cluster, manager, beginning, background=background, registry=registry
+            )
 
 
 def assemble(
@@ -227,7 +237,9 @@ async def _work(
     cluster: Cluster,
     manager: Manager,
     beginning: Beginning,
+    *,
     background: list[Coroutine[Any, Any, None]],
+    registry: kopf.OperatorRegistry,
 ) -> int:
     stop, kopf_ready, kopf_stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
     _stops_on_signals(stop)
@@ -238,7 +250,7 @@ async def _work(
     tasks = [asyncio.create_task(each) for each in background]
     watching = asyncio.create_task(
         kopf.operator(
-            registry=handlers(manager),
+            registry=registry,
             settings=operator_settings(shard_labels(settings.shard, settings.shards)),
             namespaces=[cluster.namespace],
             standalone=True,
@@ -287,12 +299,6 @@ async def _has_begun(beginning: Beginning, stop: asyncio.Event) -> bool:
         return False
     reading.result()
     return True
-
-
-async def _schedule_turns(manager: Manager) -> str | None:
-    overdue = manager.schedule.overdue_since()
-    late = overdue is not None and WallClock().now() - overdue > STUCK
-    return "an event is overdue and nobody looks at it" if late else None
 
 
 def _consent_url(office: Office, sender: Sender) -> str | None:

@@ -16,7 +16,7 @@ from controller.transitions import LADDER
 from controller.verdicts import TABLE
 from counterfoil.clock import Clock
 from counterfoil.metrics import Metrics
-from counterfoil.resources import FINAL, Phase, condition
+from counterfoil.resources import FINAL, Phase, condition, is_true
 
 
 class Gauges:
@@ -37,6 +37,7 @@ class Gauges:
         self._clock = clock
         self._is_home = is_home
         self._known: set[str] = set()
+        self._archives: set[str] = set()
         self._start_attempts()
 
     def refresh(self) -> None:
@@ -49,6 +50,7 @@ class Gauges:
         self._known = organizations
         self._count_events(organizations)
         self._count_senders(organizations)
+        self._tell_archives()
 
     def _start_attempts(self) -> None:
         """Let what can go wrong be seen as a rate the first time already."""
@@ -83,3 +85,12 @@ class Gauges:
         for name in organizations:
             for truth in ("True", "False", "Unknown"):
                 self._metrics.senders.labels(name, truth).set(counts[name, truth])
+
+    def _tell_archives(self) -> None:
+        mine = [each for each in self._office.archives if self._is_home("archive", each.name)]
+        for gone in self._archives - {each.name for each in mine}:
+            self._metrics.archive_ready.remove(gone)
+        self._archives = {each.name for each in mine}
+        for archive in mine:
+            ready = is_true(archive.status.conditions, "Ready")
+            self._metrics.archive_ready.labels(archive.name).set(1 if ready else 0)

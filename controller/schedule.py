@@ -39,6 +39,7 @@ class Schedule:
         self._draining = False
         self._asked_at: datetime | None = None
         """When something was wanted first since the last look."""
+        self._stranded_since: datetime | None = None
 
     def want(self, ticket: Ticket, due: datetime | None) -> None:
         """Let the event be worked on at ``due``; None: not by itself. The newest call counts."""
@@ -83,6 +84,11 @@ class Schedule:
         # A time in the past, as after a restart, is overdue only from when it was asked for.
         return due if self._asked_at is None else max(due, self._asked_at)
 
+    @property
+    def stranded_since(self) -> datetime | None:
+        """Since when events are due while not one is worked on, None if it is not so; for liveness."""
+        return self._stranded_since
+
     @asynccontextmanager
     async def exclusively(self, envelope: str) -> AsyncIterator[None]:
         """Keep the workers off an envelope while a person's request is carried out (rule 5)."""
@@ -110,6 +116,7 @@ class Schedule:
                 for ticket in () if self._draining else self._lanes.take(self._room()):
                     self._wanted.pop(ticket.event, None)
                     workers.create_task(self._one(ticket), name=f"event {ticket.event}")
+                self._note_stranded()
                 await self._until_next()
 
     async def _one(self, ticket: Ticket) -> None:
@@ -143,6 +150,12 @@ class Schedule:
             # One that is out keeps its wish: ``_one`` puts it back when the work has ended.
             if wanted is not None and wanted[0] == due and not self._lanes.is_out(event):
                 self._lanes.add(wanted[1])
+
+    def _note_stranded(self) -> None:
+        if self._draining or self.busy or not self.backlog:
+            self._stranded_since = None
+        elif self._stranded_since is None:
+            self._stranded_since = self._clock.now()
 
     async def _until_next(self) -> None:
         if not self._times:

@@ -18,6 +18,7 @@ from typing import Any, cast
 import kopf
 
 from controller.manager import Manager
+from controller.pulse import Pulse
 from counterfoil.resources import FINAL, GROUP, SHARD_COUNT, SHARD_LABEL, VERSION
 
 UNFINISHED = ",".join(f"status.phase!={phase}" for phase in sorted(FINAL))
@@ -88,14 +89,18 @@ def operator_settings(labels: str) -> kopf.OperatorSettings:
     return settings
 
 
-def handlers(manager: Manager) -> kopf.OperatorRegistry:
+WATCHED = ("envelopeevents", "organizations", "senders", "archives")
+
+
+def handlers(manager: Manager, pulse: Pulse) -> kopf.OperatorRegistry:
     """Return the registry with one low-level handler per kind."""
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
-    async def login(**arguments: Any) -> kopf.ConnectionInfo | None:
+    async def login(**arguments: Any) -> kopf.AiohttpSession | None:
         # The same order as in counterfoil.cluster. kopf asks again when a token has expired.
-        return kopf.login_with_kubeconfig(**arguments) or kopf.login_with_service_account(**arguments)
+        info = kopf.login_with_kubeconfig(**arguments) or kopf.login_with_service_account(**arguments)
+        return pulse.session(info) if info is not None else None
 
     @kopf.on.event(GROUP, VERSION, "envelopeevents", registry=registry)
     async def event_seen(event: kopf.RawEvent, **_: Any) -> None:

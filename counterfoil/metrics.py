@@ -132,6 +132,19 @@ class Metrics:
             buckets=_REQUEST_BUCKETS,
             registry=registry,
         )
+        self.console = Counter(
+            "counterfoil_console_total",
+            "Requests to the console, by page and what became of them.",
+            ("page", "outcome"),
+            registry=registry,
+        )
+        self.console_seconds = Histogram(
+            "counterfoil_console_seconds",
+            "Time from a browser's request line to the console's answer.",
+            ("page",),
+            buckets=_REQUEST_BUCKETS,
+            registry=registry,
+        )
         self.events = Gauge(
             "counterfoil_events",
             "Events by phase, as far as this process follows them.",
@@ -210,6 +223,23 @@ class Metrics:
             "counterfoil_kubernetes_requests_total",
             "Requests to the API server, by verb, resource and HTTP status (0: no answer).",
             ("verb", "resource", "code"),
+            registry=registry,
+        )
+        self.overdue_seconds = Gauge(
+            "counterfoil_overdue_seconds",
+            "For how long an event has been due while nobody works on any; 0 when all is well.",
+            registry=registry,
+        )
+        self.watch_silence_seconds = Gauge(
+            "counterfoil_watch_silence_seconds",
+            "Time since the controller heard of a watch last; bookmarks come about every minute.",
+            ("resource",),
+            registry=registry,
+        )
+        self.archive_ready = Gauge(
+            "counterfoil_archive_ready",
+            "1 for an archive whose last probe succeeded, 0 for one that can't be used.",
+            ("archive",),
             registry=registry,
         )
         self.build_info = Gauge(

@@ -156,6 +156,47 @@ class PagesSettings(CommonSettings):
     the pod's terminationGracePeriodSeconds; what is cut off is mended by the next attempt or by another replica."""
 
 
+class SignIn(StrEnum):
+    """Where the console gets a person's Kubernetes token from."""
+
+    TOKEN = "token"  # noqa: S105 - a way to sign in
+    PROXY = "proxy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsoleSettings(CommonSettings):
+    """Console: where administrators see what waits for a person, and solve it with their own rights."""
+
+    PROGRAM: ClassVar[str] = "python -m webhook console"
+
+    listen: Address = field(default=Address("0.0.0.0", 8082), metadata=like("0.0.0.0:8082"))
+    """Host and port of the public side, without TLS: the ingress before it brings https. Port 0 takes a free one."""
+
+    sign_in: SignIn = field(default=SignIn.TOKEN, metadata=like("proxy"))
+    """token: people paste a Kubernetes bearer token (`kubectl create token`). proxy: an OIDC proxy before the console
+    signs them in and passes theirs with each request as `Authorization: Bearer`; nothing else may then reach it."""
+
+    session: Duration = field(default=Duration(hours=1), metadata=like("1h", at_least=60.0))
+    """How long somebody stays signed in, if the token itself does not expire earlier."""
+
+    page_rate: float = field(default=50.0, metadata=like("50", at_least=0.1))
+    """Requests per second that this process takes, over all people, before it answers that there are too many.
+    Each open page asks for news every ten seconds."""
+
+    page_burst: int = field(default=200, metadata=like("200", at_least=1))
+    """Requests that may come at once on top of the rate."""
+
+    connections: int = field(default=32, metadata=like("32", at_least=1))
+    """Connections to the API server at most."""
+
+    drain: Duration = field(default=Duration(0), metadata=like("5s"))
+    """How long requests are still taken after SIGTERM, while /readyz already fails, until every load balancer knows."""
+
+    grace: Duration = field(default=Duration(seconds=20), metadata=like("20s"))
+    """Longest time to finish accepted requests after that. Together with the drain time it has to be shorter than
+    the pod's terminationGracePeriodSeconds."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResealSettings(CommonSettings):
     """Reseal: seals every sender's key anew with the newest sealing key, while everything keeps running."""
@@ -188,6 +229,13 @@ class ControllerSettings(CommonSettings):
     """File with an Ed25519 private key in PEM form that every manifest is sealed with: its signature is filed as
     counterfoil.json.sig beside it. Who has the public key can tell years later that nobody else wrote the manifest.
     Not set: manifests are not sealed."""
+
+    watch_silence: Duration = field(default=Duration(minutes=5), metadata=like("5m", at_least=1.0))
+    """How long nothing may be heard of a watch, not even the bookmark that the API server sends about every minute, while
+    the API server answers otherwise, until /healthz fails and the pod is started anew. Not below two minutes."""
+
+    overdue: Duration = field(default=Duration(minutes=2), metadata=like("2m", at_least=1.0))
+    """How long an event may be due while nobody works on any, until /healthz fails and the pod is started anew."""
 
     callback_url: str | None = field(default=None, metadata=like("https://callbacks.example.com"))
     """Address under which eSignAnyWhere reaches the receiver, for the URLs in each Organization's status.
@@ -292,6 +340,7 @@ _READERS: Mapping[type, tuple[Callable[[str], Any], str]] = types.MappingProxyTy
         Address: (Address.parse, "it is not host:port"),
         Duration: (Duration.parse, "it is no duration"),
         LogLevel: (lambda text: LogLevel(text.lower()), f"it is none of {', '.join(LogLevel)}"),
+        SignIn: (lambda text: SignIn(text.lower()), f"it is none of {', '.join(SignIn)}"),
         LogFormat: (lambda text: LogFormat(text.lower()), f"it is none of {', '.join(LogFormat)}"),
     }
 )

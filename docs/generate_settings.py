@@ -8,6 +8,7 @@ from pathlib import Path
 
 from counterfoil.settings import (
     CommonSettings,
+    ConsoleSettings,
     ControllerSettings,
     PagesSettings,
     ReceiverSettings,
@@ -30,7 +31,7 @@ def page() -> str:
     parts = [HEAD, _section("Every process", CommonSettings, skip=set())]
     parts += [
         _section(f"`{kind.PROGRAM}`", kind, skip=common)
-        for kind in (ReceiverSettings, PagesSettings, ControllerSettings, ResealSettings)
+        for kind in (ReceiverSettings, PagesSettings, ConsoleSettings, ControllerSettings, ResealSettings)
     ]
     return "\n".join(parts)
 

@@ -5,8 +5,10 @@ Watches that break or are refused: whatever happens while nobody watches is foun
 import json
 from functools import partial
 
+import httpx
+
 from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase
-from tests.chaos.proxies import Cut, Instead, Moment, Passage, watches
+from tests.chaos.proxies import Cut, Hold, Instead, Moment, Passage, watches
 from tests.chaos.scene import Scene, eventually
 
 GONE = {
@@ -76,6 +78,25 @@ async def test_what_is_noted_or_asked_while_watches_are_refused_is_done_afterwar
     for event in (noted, refused):
         await eventually(partial(has_succeeded, scene, event))
         await scene.holds(event)
+
+
+async def test_watches_that_hang_fail_the_liveness_probe_as_long_as_the_api_server_answers_else(
+    scene: Scene,
+) -> None:
+    controller = await scene.controller(watch_silence="5s")
+    hold = Hold()
+    scene.api.trap(is_watch, Moment.ARRIVED, hold, times=None)
+    scene.api.cut(is_watch)
+
+    async def fails() -> str | None:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            answer = await http.get(f"{controller.private}/healthz")
+        return answer.text if answer.status_code == 503 else None
+
+    told = await eventually(fails)
+    assert "though the API server answers" in told
+    assert "envelopeevents" in told
+    hold.release()
 
 
 MANY = 30

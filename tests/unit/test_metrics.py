@@ -9,6 +9,8 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_callbacks_total": {"organization", "outcome"},
     "counterfoil_callback_seconds": set(),
     "counterfoil_pages_total": {"page", "outcome"},
+    "counterfoil_console_total": {"page", "outcome"},
+    "counterfoil_console_seconds": {"page"},
     "counterfoil_page_seconds": {"page"},
     "counterfoil_events": {"organization", "phase"},
     "counterfoil_oldest_unfinished_seconds": {"organization"},
@@ -23,6 +25,9 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_senders": {"organization", "authorized"},
     "counterfoil_notifications_total": {"kind", "outcome"},
     "counterfoil_kubernetes_requests_total": {"verb", "resource", "code"},
+    "counterfoil_overdue_seconds": set(),
+    "counterfoil_watch_silence_seconds": {"resource"},
+    "counterfoil_archive_ready": {"archive"},
     "counterfoil_build_info": {"version"},
 }
 

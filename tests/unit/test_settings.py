@@ -8,6 +8,7 @@ from counterfoil.durations import Duration
 from counterfoil.settings import (
     Address,
     CommonSettings,
+    ConsoleSettings,
     ControllerSettings,
     LogFormat,
     LogLevel,
@@ -24,6 +25,7 @@ EVERY_PROCESS: list[type[CommonSettings]] = [
     CommonSettings,
     ReceiverSettings,
     PagesSettings,
+    ConsoleSettings,
     ResealSettings,
     ControllerSettings,
 ]
