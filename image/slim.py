@@ -1,0 +1,54 @@
+"""
+The last step of the image's build: ``python image/slim.py /opt/counterfoil`` takes away what is never used, compiles the
+rest, and dates everything alike.
+
+What goes: the generated models and calls of the official Kubernetes client, both its sides, which are three quarters of
+all and which Counterfoil does without (docs/decisions/0002); scripts for shells. Then every process is imported once,
+so that nothing is missing that is needed. Compiled files are bound to the hash of their source and not to its date.
+"""
+
+import compileall
+import os
+import subprocess
+import sys
+from pathlib import Path
+from py_compile import PycInvalidationMode
+
+UNUSED = (
+    "kubernetes/client/models",
+    "kubernetes/client/api",
+    "kubernetes/aio/client/models",
+    "kubernetes/aio/client/api",
+)
+SHELLS = ("activate*", "Activate.ps1")
+PROVE = """
+import controller.__main__, counterfoil.reseal, counterfoil.verify, kopf
+import importlib, webhook.__main__
+from counterfoil.signatures import examination
+for module in webhook.__main__.PROCESSES.values():
+    importlib.import_module(module)
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+"""
+
+
+def main(environment: Path) -> None:
+    """Slim down a virtual environment."""
+    (packages,) = environment.glob("lib/python3*/site-packages")
+    for folder in UNUSED:
+        for module in (packages / folder).iterdir():
+            # The package itself stays, as an empty shelf: others import it by name.
+            if module.name != "__init__.py" and module.is_file():
+                module.unlink()
+    for pattern in SHELLS:
+        for script in (environment / "bin").glob(pattern):
+            script.unlink()
+    subprocess.run([environment / "bin" / "python", "-B", "-c", PROVE], check=True, cwd="/")
+    compileall.compile_dir(packages, quiet=1, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
+    date = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
+    for path in (environment, *environment.rglob("*")):
+        os.utime(path, (date, date), follow_symlinks=False)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
