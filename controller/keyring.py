@@ -3,8 +3,8 @@ The senders' API keys: read, verified with eSAW (``whoami``), and given out only
 
 A key is brought by its user (``spec.tokenSecretRef``), or was obtained by consent and lies sealed in the Secret named
 like the Sender. A Sender's ``Authorized`` condition is the memory of whether it works: it is written when a key is first
-seen, when another key lies in the Secret, and when eSAW refuses one. The key itself stays in the Secret and in this
-process's memory.
+seen, when another key lies in the Secret, and when eSAW refuses one; it is Unknown while eSAW can't be asked about a key
+that it never judged. The key itself stays in the Secret and in this process's memory.
 
 Workers come with the state of the Sender from when they began; it is the newest one known here that decides.
 """
@@ -22,7 +22,7 @@ from controller.secrets import SecretMissing, Secrets
 from counterfoil.clock import Clock
 from counterfoil.cluster import Cluster, Conflict, NotFound
 from counterfoil.esaw.client import Esaw
-from counterfoil.esaw.problems import Answered
+from counterfoil.esaw.problems import Answered, EsawProblem
 from counterfoil.esaw.token import ApiToken
 from counterfoil.resources import (
     Sender,
@@ -99,7 +99,7 @@ class Keyring:
             if authorized is not None and _fingerprint(sender) == token.fingerprint:
                 if authorized.status == "True":
                     return token
-                if not self._worth_asking(sender):
+                if authorized.status == "False" and not self._worth_asking(sender):
                     raise KeyUnusable(authorized.reason, authorized.message)
             await self._verify(sender, Held(token, key_id), esaw)
             return token
@@ -113,7 +113,7 @@ class Keyring:
             ):
                 self._asked[sender.name] = self._clock.now()
                 await self._write(
-                    sender, "False", "TokenRejected", _rejected(sender), self._described(sender, Held(token))
+                    sender, "False", "TokenRejected", rejected(sender), self._described(sender, Held(token))
                 )
 
     async def waiting(self, sender: Sender, events: int) -> None:
@@ -195,8 +195,12 @@ class Keyring:
             who = await esaw.as_user(held.token).whoami()
         except Answered as answer:
             if answer.status != 401:
+                await self._unjudged(sender, held, answer)
                 raise
-            raise await self._unusable(sender, held, "TokenRejected", _rejected(sender)) from None
+            raise await self._unusable(sender, held, "TokenRejected", rejected(sender)) from None
+        except EsawProblem as problem:
+            await self._unjudged(sender, held, problem)
+            raise
         if who.user_id.lower() != sender.spec.user_id.lower():
             message = (
                 f"The key belongs to another eSAW user than spec.userId of Sender/{sender.name} says. "
@@ -207,6 +211,17 @@ class Keyring:
             self._described(sender, held), verified_at=self._clock.now().replace(microsecond=0)
         )
         await self._write(sender, "True", "KeyAccepted", "eSignAnyWhere accepts the key.", accepted)
+
+    async def _unjudged(self, sender: Sender, held: Held, problem: EsawProblem) -> None:
+        """Say that nobody knows about this key; what is known of it from before stays."""
+        before = condition(sender.status.conditions, "Authorized")
+        if before is not None and before.status == "False" and _fingerprint(sender) == held.token.fingerprint:
+            return
+        message = (
+            f"eSignAnyWhere could not be asked about the key: {problem} It is asked again, so there is nothing to do here; "
+            f"see the condition Reachable of Organization/{sender.spec.organization_ref.name}."
+        )
+        await self._write(sender, "Unknown", "EsawUnreachable", message, sender.status.key)
 
     async def _unusable(self, sender: Sender, held: Held, reason: str, message: str) -> KeyUnusable:
         self._asked[sender.name] = self._clock.now()
@@ -274,5 +289,6 @@ def _fingerprint(sender: Sender) -> str | None:
     return sender.status.key.fingerprint if sender.status.key is not None else None
 
 
-def _rejected(sender: Sender) -> str:
+def rejected(sender: Sender) -> str:
+    """Say that eSAW refused the sender's key."""
     return f"eSignAnyWhere no longer accepts the API key of Sender/{sender.name}."

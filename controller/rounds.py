@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 from controller.doors import Doors
 from controller.esaws import Esaws
 from controller.gauges import Gauges
 from controller.keyring import Keyring, KeyUnusable
-from controller.office import Office
+from controller.office import Office, version
 from controller.organizations import LOOK_SECONDS, Organizations
 from controller.reaper import Reaper
 from controller.sweep import Sweeper
@@ -36,14 +37,31 @@ from counterfoil.resources import (
 
 _log = logging.getLogger(__name__)
 
+OVERTAKEN_SECONDS = 1.0
+"""Pause before an Organization is looked at again to whose status somebody else wrote in the middle of a look."""
+
 PROBE_SECONDS = 300.0
 """So often an archive is probed that is ready; one that made trouble is probed with the next look."""
 
 PROBE_AGAIN_SECONDS = LOOK_SECONDS - 1.0
 """So often one is probed that is not ready: at every look but those for which something else was the reason."""
 
+TRY_KEY_SECONDS = 2 * LOOK_SECONDS - 1.0
+"""So often a key is tried that does not work and that no event waits for: at every other look. Each try reads a Secret,
+and there may be thousands of senders who gave no consent; more seldom would be later than the 30 s of api.md."""
+
 COUNT_SECONDS = 60.0
 """So often the events that wait for consent are listed, where several controllers share them."""
+
+
+class Tried(NamedTuple):
+    """When a Sender's key was tried that does not work, and with what."""
+
+    sender: int
+    """Version of the Sender after that."""
+    organization: int
+    """Generation of its Organization."""
+    at: datetime
 
 
 class Rounds:
@@ -84,6 +102,9 @@ class Rounds:
         self._organization_changed = organization_changed
         self._archive_changed = archive_changed
         self._looking: set[str] = set()
+        self._missed: set[str] = set()
+        """Looks that were under way when something changed; they may have seen what was before."""
+        self._tried: dict[str, Tried] = {}
         self._probed: dict[str, datetime] = {}
         self._swept: dict[str, datetime] = {}
         self._parked: Counter[str] | None = None
@@ -93,6 +114,7 @@ class Rounds:
 
     def look_now(self) -> None:
         """Something was changed: do not wait for the next round."""
+        self._missed |= self._looking
         self._news.set()
 
     def probe_soon(self, archive: str) -> None:
@@ -140,12 +162,19 @@ class Rounds:
             _log.exception("%s broke off", name)
         finally:
             self._looking.discard(name)
+            if name in self._missed:
+                self._missed.discard(name)
+                self._news.set()
 
     async def _look_at_organization(self, organization: Organization) -> None:
         counts = self._reaper.counts(organization.name)
         after = await self._organizations.look_after(organization, counts)
         if after is not None:
             self._organization_changed(after)
+        else:
+            # Somebody else wrote to it just now; the watch tells what.
+            await self._clock.sleep(OVERTAKEN_SECONDS)
+            self._news.set()
 
     async def _sweep(self, organization: Organization) -> None:
         request = organization.sweep_request
@@ -167,16 +196,30 @@ class Rounds:
     async def _look_at_sender(self, sender: Sender) -> None:
         """Verify a key that is new, and one that did not work when last tried: it may have been replaced."""
         organization = self._office.organizations.get(sender.spec.organization_ref.name)
-        if organization is not None and not is_true(sender.status.conditions, "Authorized"):
-            try:
-                await self._keyring.key(sender, self._esaws.of(organization))
-            except (KeyUnusable, EsawProblem) as unusable:
-                _log.debug(
-                    "the key of a sender does not work yet: %s", unusable, extra={"sender": sender.name}
-                )
+        if organization is not None and self._is_to_be_tried(sender, organization):
+            await self._try_key(sender, organization)
         newest = self._office.senders.get(sender.name)
         if newest is not None and self._parked is not None:
             await self._keyring.waiting(newest, self._parked[sender.name])
+
+    def _is_to_be_tried(self, sender: Sender, organization: Organization) -> bool:
+        if is_true(sender.status.conditions, "Authorized"):
+            return False
+        tried = self._tried.get(sender.name)
+        if tried is None or tried[:2] != (version(sender), organization.metadata.generation):
+            return True
+        if self._parked is None or self._parked[sender.name]:
+            return True
+        return (self._clock.now() - tried.at).total_seconds() >= TRY_KEY_SECONDS
+
+    async def _try_key(self, sender: Sender, organization: Organization) -> None:
+        at = self._clock.now()
+        try:
+            await self._keyring.key(sender, self._esaws.of(organization))
+        except (KeyUnusable, EsawProblem) as unusable:
+            _log.debug("the key of a sender does not work yet: %s", unusable, extra={"sender": sender.name})
+        newest = self._office.senders.get(sender.name) or sender
+        self._tried[sender.name] = Tried(version(newest), organization.metadata.generation, at)
 
     async def _count_parked(self) -> None:
         if self._is_alone:

@@ -64,6 +64,7 @@ ROWS: MappingProxyType[str, Row] = MappingProxyType(
         "EnvelopeRestarted": _nobody(Seen.SKIPPED),
         "ActionNotConfigured": _nobody(Seen.SKIPPED),
         "SkippedByRequest": _nobody(Seen.SKIPPED),
+        "ArchivedAlready": _nobody(Seen.SKIPPED),
         "EnvelopeDeleted": _admin(Seen.SKIPPED, Seen.FAILED),
         "DeadlineExceeded": _admin(Seen.FAILED),
         # On its way
@@ -102,7 +103,7 @@ ROWS: MappingProxyType[str, Row] = MappingProxyType(
         "EnvelopeNotFound": _admin(Seen.WAITING, Seen.FAILED),
         "NotPermitted": _admin(Seen.FAILED),
         # eSAW
-        "EsawUnreachable": _nobody(Seen.WAITING, Seen.ORGANIZATION),
+        "EsawUnreachable": _nobody(Seen.WAITING, Seen.SENDER, Seen.ORGANIZATION),
         "EsawFailing": _nobody(Seen.WAITING),
         "EsawThrottling": _nobody(Seen.WAITING),
         "EsawAnswerUnreadable": _admin(Seen.WAITING),

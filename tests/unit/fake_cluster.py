@@ -39,6 +39,9 @@ class ACluster(Cluster):
         """Name and changes of every status that was written."""
         self.changes: asyncio.Queue[Change] = asyncio.Queue()
         """What ``follow`` tells, one after the other."""
+        self.answering = asyncio.Event()
+        """While it is not set, statuses are stored, but whoever stored one does not hear of it."""
+        self.answering.set()
         self._problems: defaultdict[str, list[ApiProblem]] = defaultdict(list)
         self._before: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
         self._version = 100
@@ -104,6 +107,7 @@ class ACluster(Cluster):
         self._begin("patch_status", name)
         raw = self._patched(kind, name, {"status": status}, resource_version)
         self.patches.append((name, dict(status)))
+        await self.answering.wait()
         return raw
 
     async def delete(

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from controller.keyring import RECHECK_SECONDS, Keyring, KeyUnusable
-from controller.secrets import Secrets
+from controller.secrets import FRESH_SECONDS, Secrets
 from counterfoil.cluster import Forbidden
-from counterfoil.esaw import Answered, ApiToken, Esaw, EsawUser, Unreachable, WhoAmI
+from counterfoil.esaw import Answered, ApiToken, Esaw, EsawProblem, EsawUser, Unreachable, WhoAmI
 from counterfoil.resources import Sender, condition
 from tests.builders import AClock, a_sender
 from tests.unit.fake_cluster import ACluster
@@ -172,20 +172,53 @@ async def test_user_ids_are_compared_without_regard_to_letter_case() -> None:
     assert (await scene.ask()).reveal() == KEY
 
 
-async def test_an_esaw_that_cannot_be_reached_says_nothing_about_a_key() -> None:
-    scene = Scene()
-    scene.esaw.problem = Unreachable("connect")
-    with pytest.raises(Unreachable):
-        await scene.ask()
-    assert scene.cluster.patches == []
+PROBLEMS = pytest.mark.parametrize("problem", [Unreachable("connect"), Answered(503), Answered(403)])
 
 
-async def test_an_error_of_esaw_says_nothing_about_a_key() -> None:
+@PROBLEMS
+async def test_while_esaw_cannot_be_asked_about_a_new_key_that_is_said_once(problem: EsawProblem) -> None:
     scene = Scene()
-    scene.esaw.problem = Answered(503)
-    with pytest.raises(Answered):
+    scene.esaw.problem = problem
+    for _ in range(3):
+        with pytest.raises(EsawProblem):
+            await scene.ask()
+    truth, reason, message = scene.authorized()
+    assert (truth, reason) == ("Unknown", "EsawUnreachable")
+    assert str(problem) in message
+    assert len(scene.cluster.patches) == 1
+
+    scene.esaw.problem = None
+    assert (await scene.ask()).reveal() == KEY
+    assert scene.authorized()[0] == "True"
+
+
+@PROBLEMS
+async def test_an_esaw_that_cannot_be_asked_says_nothing_about_a_key_that_it_has_refused(
+    problem: EsawProblem,
+) -> None:
+    scene = Scene(key=OTHER)
+    await scene.refusal()
+    refused = scene.authorized()
+    scene.esaw.problem = problem
+    scene.clock.advance(seconds=RECHECK_SECONDS + 1)
+    with pytest.raises(EsawProblem):
         await scene.ask()
-    assert scene.cluster.patches == []
+    assert scene.authorized() == refused
+
+
+async def test_a_new_key_in_place_of_a_refused_one_is_unknown_until_esaw_was_asked() -> None:
+    scene = Scene(key=OTHER)
+    await scene.refusal()
+    scene.put_key(KEY)
+    scene.clock.advance(seconds=FRESH_SECONDS + 1)
+    scene.esaw.problem = Unreachable("timeout")
+    for _ in range(2):
+        with pytest.raises(Unreachable):
+            await scene.ask()
+    assert scene.authorized()[:2] == ("Unknown", "EsawUnreachable")
+
+    scene.esaw.problem = None
+    assert (await scene.ask()).reveal() == KEY
 
 
 UNUSABLE: list[tuple[dict[str, Any], bytes, str, str]] = [

@@ -24,7 +24,7 @@ from tests.builders import ENVELOPE, a_sender, an_event, an_organization
 from tests.unit.fake_desk import an_archive
 from tests.unit.fake_manager import Scene, turns
 from tests.unit.test_keyring import ANNA, KEY
-from tests.unit.test_organizations import AnEsaw
+from tests.unit.test_organizations import AnEsaw, ready
 
 
 class AnyUser(EsawUser):
@@ -46,13 +46,19 @@ class AFriendlyEsaw(AnEsaw):
     def __init__(self) -> None:
         super().__init__()
         self.hangs = False
+        self._answering = asyncio.Event()
+
+    def answers(self) -> None:
+        """Let it answer from now on, also who waits."""
+        self.hangs = False
+        self._answering.set()
 
     def as_user(self, token: ApiToken) -> EsawUser:
         return AnyUser(token)
 
     async def version(self) -> str:
         if self.hangs:
-            await asyncio.Event().wait()
+            await self._answering.wait()
         return await super().version()
 
 
@@ -151,6 +157,86 @@ async def test_an_esaw_that_hangs_holds_up_no_other_look(tmp_path: Path) -> None
         await building.round()
         await building.round()
     assert building.organization().status.callback_token_hashes != before
+
+
+async def test_what_changes_in_the_middle_of_a_look_is_seen_without_waiting_for_the_next_round(
+    tmp_path: Path,
+) -> None:
+    building = Building(tmp_path)
+    building.scene.see(a_sender(version=50))
+    building.scene.see_deleted(building.archive())
+    building.scene.cluster.answering.clear()
+    async with building.rounds_made():
+        assert not is_true(building.organization().status.conditions, "Ready"), "it has no archive"
+        building.scene.see(ready(an_archive(version=2000, filesystem={"root": str(building.root)})))
+        await settled()
+        building.scene.cluster.answering.set()
+        await settled()
+    assert is_true(building.organization().status.conditions, "Ready")
+
+
+async def test_an_organization_that_somebody_else_wrote_to_in_the_middle_of_a_look_is_looked_at_again(
+    tmp_path: Path,
+) -> None:
+    building = Building(tmp_path)
+
+    def somebody_writes() -> None:
+        building.scene.cluster.edit(Organization, "acme", {"metadata": {"annotations": {"by": "somebody"}}})
+        building.scene.see(building.organization())
+
+    async with building.rounds_made():
+        await building.round()
+        before = building.organization().status.callback_token_hashes
+        building.scene.cluster.secrets["callback"] = {"token": b"another-token-0123456789"}
+        building.scene.cluster.just_before("patch_status", somebody_writes)
+        await building.round()
+    assert building.organization().status.callback_token_hashes != before
+
+
+def reads_of(building: Building, secret: str) -> int:
+    return sum(each == ("secret", secret) for each in building.scene.cluster.asked)
+
+
+async def test_a_key_that_events_wait_for_is_read_at_every_look(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    del building.scene.cluster.secrets["anna-key"]
+    building.put(parked(1))
+    async with building.rounds_made():
+        await building.round()
+        before = reads_of(building, "anna-key")
+        for _ in range(4):
+            await building.round()
+        assert reads_of(building, "anna-key") == before + 4
+
+
+async def test_a_key_that_does_not_work_and_nothing_waits_for_is_read_at_every_other_look_only(
+    tmp_path: Path,
+) -> None:
+    building = Building(tmp_path)
+    del building.scene.cluster.secrets["anna-key"]
+    async with building.rounds_made():
+        await building.round()
+        before = reads_of(building, "anna-key")
+        for _ in range(10):
+            await building.round()
+        assert reads_of(building, "anna-key") == before + 5
+        building.scene.cluster.secrets["anna-key"] = {"token": KEY.encode()}
+        changed = building.scene.clock.now()
+        while not is_true(building.sender().status.conditions, "Authorized"):
+            await building.round()
+    assert (building.scene.clock.now() - changed).total_seconds() < 30
+
+
+async def test_a_sender_that_was_changed_has_its_key_tried_at_once(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    building.scene.cluster.secrets["other-key"] = building.scene.cluster.secrets.pop("anna-key")
+    async with building.rounds_made():
+        await building.round()
+        other = {"metadata": {"generation": 2}, "spec": {"tokenSecretRef": {"name": "other-key"}}}
+        building.scene.cluster.edit(Sender, "anna", other)
+        building.scene.see(building.sender())
+        await settled()
+    assert is_true(building.sender().status.conditions, "Authorized")
 
 
 async def test_a_ready_archive_is_probed_now_and_then_and_one_that_is_not_each_time(tmp_path: Path) -> None:
