@@ -9,6 +9,7 @@ so that nothing is missing that is needed. Compiled files are bound to the hash 
 
 import compileall
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,8 @@ def main(environment: Path) -> None:
         for script in (environment / "bin").glob(pattern):
             script.unlink()
     subprocess.run([environment / "bin" / "python", "-B", "-c", PROVE], check=True, cwd="/")
+    for cache in list(packages.rglob("__pycache__")):
+        shutil.rmtree(cache)
     compileall.compile_dir(packages, quiet=1, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
     date = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
     for path in (environment, *environment.rglob("*")):

@@ -1,0 +1,128 @@
+"""The image is built from locked hashes for somebody without rights, and holds nothing that a cluster has no use for."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sandbox import image
+from sandbox.image import NoTool, Order, choose, commands
+from webhook.__main__ import PROCESSES
+
+CONTAINERFILE = (image.ROOT / "Containerfile").read_text(encoding="utf-8")
+INSTRUCTIONS = [line for line in CONTAINERFILE.splitlines() if re.match("[A-Z]+ ", line)]
+ORDER = Order(image="counterfoil:1", base=None, version="1", revision="abc", epoch="1700000000")
+
+
+def instructions(kind: str) -> list[str]:
+    return [line.partition(" ")[2] for line in INSTRUCTIONS if line.startswith(f"{kind} ")]
+
+
+def test_the_base_is_an_argument() -> None:
+    assert instructions("ARG")[0].startswith("BASE=")
+    assert {each.split()[0] for each in instructions("FROM")} == {"${BASE}"}
+
+
+def test_it_runs_as_somebody_without_rights_named_by_number() -> None:
+    (user,) = instructions("USER")
+    assert re.fullmatch(r"[1-9][0-9]{3,}:[1-9][0-9]{3,}", user)
+
+
+def test_it_runs_as_the_user_that_the_chart_names() -> None:
+    values = yaml.safe_load((image.ROOT / "charts" / "counterfoil" / "values.yaml").read_text("utf-8"))
+    (user,) = instructions("USER")
+    context = values["podSecurityContext"]
+    assert user == f"{context['runAsUser']}:{context['runAsGroup']}"
+
+
+def test_nothing_is_installed_that_is_not_locked() -> None:
+    for command in (json.loads(each) for each in instructions("RUN")):
+        if "install" in command:
+            assert "--require-hashes" in command or "--no-index" in command, command
+
+
+def test_no_shell_is_used_neither_to_build_nor_to_run() -> None:
+    for kind in ("RUN", "ENTRYPOINT"):
+        assert all(each.startswith("[") for each in instructions(kind)), kind
+    assert not re.search(r"curl|wget|apt-get|apk ", CONTAINERFILE)
+
+
+def test_neither_sandbox_nor_tests_nor_bench_come_along() -> None:
+    copied = {each.split()[0] for each in instructions("COPY") if not each.startswith("--from")}
+    assert copied == {
+        "locks/build.txt",
+        "locks/runtime.txt",
+        "pyproject.toml",
+        "counterfoil",
+        "webhook",
+        "controller",
+        "image/slim.py",
+    }
+
+
+def test_what_is_not_copied_is_not_even_sent_to_the_builder() -> None:
+    ignored = (image.ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert "*" in ignored
+    assert {each[1:] for each in ignored if each.startswith("!")} == {
+        "Containerfile",
+        "pyproject.toml",
+        "README.md",
+        "image",
+        "locks",
+        "counterfoil",
+        "webhook",
+        "controller",
+    }
+
+
+def test_every_public_port_is_said_to_be_there() -> None:
+    (ports,) = instructions("EXPOSE")
+    assert ports.split() == ["8080", "8081", "8082", "9090"]
+    assert len(PROCESSES) == 3
+
+
+def test_the_chart_asks_for_this_version() -> None:
+    chart = yaml.safe_load((image.ROOT / "charts" / "counterfoil" / "Chart.yaml").read_text("utf-8"))
+    project = tomllib.loads((image.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert chart["appVersion"] == project["version"]
+
+
+@pytest.mark.parametrize("lock", ["runtime.txt", "build.txt"])
+def test_every_line_of_a_lock_that_goes_into_the_image_has_hashes(lock: str) -> None:
+    text = (image.ROOT / "locks" / lock).read_text(encoding="utf-8")
+    packages = re.split(r"(?m)^(?=[a-z0-9])", text)[1:]
+    assert packages
+    assert not [each.split()[0] for each in packages if "--hash=sha256:" not in each]
+
+
+def test_the_first_program_that_works_builds() -> None:
+    assert choose(None, lambda tool: tool != "buildah") == "podman"
+    assert choose("docker", lambda _: True) == "docker"
+
+
+def test_without_any_it_says_what_to_install() -> None:
+    with pytest.raises(NoTool, match=r"buildah, podman, docker.*Install buildah"):
+        choose(None, lambda _: False)
+
+
+@pytest.mark.parametrize("tool", image.TOOLS)
+def test_each_program_is_told_base_version_and_date(tool: str) -> None:
+    build, save = commands(tool, ORDER._replace(base="mine"), Path("dist/image.tar"))
+    assert build[0] == save[0] == tool
+    for argument in ("BASE=mine", "VERSION=1", "REVISION=abc", "SOURCE_DATE_EPOCH=1700000000"):
+        assert f"--build-arg={argument}" in build
+    assert any("dist/image.tar" in each for each in save)
+
+
+def test_the_bill_of_materials_names_everything_that_is_locked_and_is_the_same_each_time(
+    tmp_path: Path,
+) -> None:
+    for name in ("one", "two"):
+        image.bill(tmp_path / name, "1700000000")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    listed = {each["name"].lower() for each in json.loads((tmp_path / "one").read_text())["components"]}
+    locked = re.findall(r"(?m)^([a-z0-9._-]+)==", (image.ROOT / "locks" / "runtime.txt").read_text("utf-8"))
+    assert set(locked) == listed
