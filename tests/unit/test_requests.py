@@ -9,7 +9,7 @@ import pytest
 
 from controller.announce import Announcer
 from controller.clerk import Clerk
-from controller.requests import AT_ONCE, Requests
+from controller.requests import AT_ONCE, PAUSES, Requests
 from controller.schedule import Schedule
 from counterfoil.cluster import Change
 from counterfoil.resources import (
@@ -238,3 +238,41 @@ async def test_thousands_of_requests_at_once_are_carried_out_a_few_at_a_time() -
         await eventually(lambda: len(scene.cluster.announced) == 200)
     assert {each["reason"] for each in scene.cluster.announced} == {"RetryRequested"}
     assert AT_ONCE < 200
+
+
+async def test_an_error_that_nobody_thought_of_is_tried_again_and_ends_no_other_request() -> None:
+    event = asked(an_event().in_phase(Phase.FAILED), "retry").build()
+    other_id = "11111111-4b1d-4c58-9a57-6d1f0a3b2c4d"
+    other = asked(an_event(other_id).in_phase(Phase.FAILED), "retry").build()
+    scene = Scene(event, other)
+    scene.cluster.just_before("get", breaks)
+    scene.cluster.just_before("get", breaks)
+    scene.tell(event.name, other.name)
+    async with scene.followed():
+        await eventually(lambda: len(scene.cluster.announced) == 2)
+    assert {scene.cluster.stored(each.name).status.phase for each in (event, other)} == {Phase.PENDING}
+    assert scene.clock.slept == [PAUSES[0], PAUSES[0]]
+
+
+async def test_the_pauses_after_errors_grow_and_a_request_is_never_given_up() -> None:
+    event = asked(an_event().in_phase(Phase.FAILED), "retry").build()
+    scene = Scene(event)
+    for _ in range(20):
+        scene.cluster.just_before("get", breaks)
+    after = await scene.carried_out(event)
+    assert after.status.reason == "RetryRequested"
+    assert tuple(scene.clock.slept) == (*PAUSES, *[PAUSES[-1]] * (20 - len(PAUSES)))
+
+
+async def test_a_request_told_again_while_it_pauses_after_an_error_is_still_carried_out_once() -> None:
+    event = asked(an_event().in_phase(Phase.FAILED), "retry").build()
+    scene = Scene(event)
+    scene.cluster.just_before("get", breaks)
+    scene.cluster.just_before("get", partial(scene.tell, event.name))
+    scene.tell(event.name, event.name)
+    await scene.carried_out(event)
+    assert [reason for reason, _ in scene.told()] == ["RetryRequested"]
+
+
+def breaks() -> None:
+    raise RuntimeError("nobody thought of this")
