@@ -224,6 +224,17 @@ class Stage:
         """Start one more pages process; with a kubeconfig of its own if it is to take another way to the API server."""
         return await self._process(name, ["-m", "webhook", "pages"], "pages", kubeconfig, settings)
 
+    async def console(
+        self, name: str = "console", *, kubeconfig: Path | None = None, **settings: str
+    ) -> Process:
+        """Start one more console; its own account has no rights at all."""
+        return await self._process(name, ["-m", "webhook", "console"], "console", kubeconfig, settings)
+
+    async def person(self, name: str, *rules: rights.Rule) -> str:
+        """Make an account with these rights for a person; return a token of it, as `kubectl create token` does."""
+        await self.apply(*rights.account(name, rules))
+        return await self.plane.token_for(name, self.namespace)
+
     def sealing_key(self, key_id: str) -> None:
         """Add a sealing key for all that are started and running."""
         self.sealing_keys.mkdir(exist_ok=True)
@@ -277,6 +288,7 @@ async def stage(
         await built.apply(*rights.account("receiver", rights.RECEIVER))
         await built.apply(*rights.account("controller", rights.CONTROLLER))
         await built.apply(*rights.account("pages", rights.PAGES))
+        await built.apply(*rights.account("console", ()))
         built.sealing_key("first")
         try:
             yield built

@@ -4,7 +4,11 @@ import importlib
 import os
 import sys
 
-PROCESSES = {"receiver": "webhook.receiver", "pages": "webhook.pages.process"}
+PROCESSES = {
+    "receiver": "webhook.receiver",
+    "pages": "webhook.pages.process",
+    "console": "webhook.console.process",
+}
 """Each with its module, of which only the one that is started is imported: a receiver has no use for the pages' parts."""
 
 

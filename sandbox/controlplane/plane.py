@@ -143,12 +143,22 @@ class ControlPlane:
 
         Raises ControlPlaneError when there is no such ServiceAccount.
         """
-        token = await self._create(
-            f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token",
-            {"spec": {"expirationSeconds": TOKEN_LIFE}},
-        )
+        token = await self.token_for(service_account, namespace)
         path = self.folder / f"{namespace}.{service_account}.kubeconfig"
-        return self._write_kubeconfig(path, {"token": token["status"]["token"]}, namespace)
+        return self._write_kubeconfig(path, {"token": token}, namespace)
+
+    async def token_for(self, service_account: str, namespace: str, *, seconds: int = TOKEN_LIFE) -> str:
+        """
+        Return a bearer token of an existing ServiceAccount that is good for so long (600 s at least).
+
+        Raises ControlPlaneError when there is no such ServiceAccount.
+        """
+        answer = await self._create(
+            f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token",
+            {"spec": {"expirationSeconds": seconds}},
+        )
+        token: str = answer["status"]["token"]
+        return token
 
     async def apply_crds(self, folder: Path = CRDS) -> None:
         """Apply all CustomResourceDefinitions of a folder and wait until they can be used; see ``apply_kinds``."""

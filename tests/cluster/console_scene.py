@@ -1,0 +1,229 @@
+"""
+What the tests of the console play on: a console with no rights of its own, people with rights of theirs, and events in every
+state, written by the administrator in the controller's place.
+"""
+
+import re
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import lxml.html
+
+from counterfoil.cluster import Cluster, connect
+from counterfoil.resources import Archive, EnvelopeEvent, Organization, Sender, envelope_id
+from counterfoil.resources.noting import note
+from sandbox.controlplane.plane import ControlPlane
+from sandbox.rights import Rule
+from sandbox.stage import Process, Stage, stage
+
+GROUP = "counterfoil.dev"
+SEE: Rule = {
+    "apiGroups": [GROUP],
+    "resources": ["envelopeevents", "senders", "archives", "organizations"],
+    "verbs": ["get", "list"],
+}
+CHANGE: Rule = {**SEE, "verbs": ["patch"]}
+TELL: Rule = {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "list"]}
+
+PEOPLE: Mapping[str, tuple[Rule, ...]] = {"full": (SEE, CHANGE, TELL), "view": (SEE,), "none": ()}
+
+MISSING_BUCKET = "Archive/dms: the bucket contracts does not exist."
+
+
+def now() -> str:
+    """The present, as a status writes it."""
+    return datetime.now(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
+
+
+def a_condition(type_: str, truth: str, reason: str, message: str = "") -> dict[str, Any]:
+    """A condition of a status."""
+    return {
+        "type": type_,
+        "status": truth,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": now(),
+        "observedGeneration": 1,
+    }
+
+
+@dataclass
+class Person:
+    """Somebody's browser, without scripts: cookies as a browser keeps them, forms as they stand in the page."""
+
+    console: Process
+    http: httpx.AsyncClient
+    cookies: dict[str, str] = field(default_factory=dict)
+    answer: httpx.Response = field(init=False)
+
+    @property
+    def page(self) -> lxml.html.HtmlElement:
+        """The page that was shown last."""
+        return lxml.html.document_fromstring(self.answer.text)
+
+    @property
+    def text(self) -> str:
+        """All that it says."""
+        return re.sub(r"\s+", " ", self.page.text_content())
+
+    async def get(self, path: str, **headers: str) -> Self:
+        """Go to a page, and on wherever it leads."""
+        return await self._go("GET", path, None, headers)
+
+    async def sign_in(self, token: str, at: str = "/") -> Self:
+        """Sign in on the page that one comes to."""
+        await self.get(at)
+        return await self.send(self.page.xpath("//form[@action='/sign-in']")[0], token=token)
+
+    async def press(self, what: str, within: str = "", why: str = "") -> Self:
+        """Press a button by what it does, within the part of the page that holds a text."""
+        forms = [
+            form
+            for form in self.page.xpath(f"//form[.//button[@name='what' and @value='{what}']]")
+            if within in _around(form)
+        ]
+        assert forms, f"there is no {what} for {within!r} on this page: {self.text}"
+        return await self.send(forms[0], what=what, why=why)
+
+    async def send(self, form: lxml.html.HtmlElement, **values: str) -> Self:
+        """Send a form with some of it filled in."""
+        filled = {each.get("name"): each.get("value") or "" for each in form.xpath(".//input[@name]")}
+        return await self._go("POST", form.get("action") or "", {**filled, **values}, {})
+
+    async def _go(
+        self, method: str, path: str, form: dict[str, str] | None, headers: Mapping[str, str]
+    ) -> Self:
+        for _ in range(5):
+            cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+            self.answer = await self.http.request(
+                method, f"{self.console.public}{path}", data=form, headers={"Cookie": cookie, **headers}
+            )
+            self._keep(self.answer)
+            if self.answer.status_code != 303:
+                return self
+            method, path, form = "GET", self.answer.headers["Location"], None
+        raise AssertionError(f"the console leads in a circle, now to {path}")
+
+    def _keep(self, answer: httpx.Response) -> None:
+        for header in answer.headers.get_list("Set-Cookie"):
+            name, _, rest = header.partition("=")
+            value = rest.partition(";")[0]
+            if value:
+                self.cookies[name] = value
+            else:
+                self.cookies.pop(name, None)
+
+
+def _around(form: lxml.html.HtmlElement) -> str:
+    sections = form.xpath("ancestor::section[1]")
+    return str(sections[0].text_content()) if sections else ""
+
+
+@dataclass
+class Scene:
+    """A namespace with a console in it."""
+
+    stage: Stage
+    cluster: Cluster
+    """The administrator's."""
+    console: Process
+    tokens: dict[str, str]
+    http: httpx.AsyncClient
+
+    def person(self) -> Person:
+        """A browser that nobody has used."""
+        return Person(self.console, self.http)
+
+    async def signed_in(self, who: str = "full", at: str = "/") -> Person:
+        """A browser in which somebody has signed in."""
+        return await self.person().sign_in(self.tokens[who], at)
+
+    async def an_event(self, organization: str = "acme", sender: str = "anna", **status: Any) -> str:
+        """Note an event down and bring it into a state; return its name."""
+        envelope = envelope_id(str(uuid.uuid4()))
+        body = note(organization=organization, envelope=envelope, action="envelopeFinished", sender=sender)
+        raw = await self.cluster.create(EnvelopeEvent, body)
+        name: str = raw["metadata"]["name"]
+        if status:
+            await self.cluster.patch_status(EnvelopeEvent, name, status, resource_version=None)
+        return name
+
+    async def failed(self, reason: str, message: str = "", **more: Any) -> str:
+        """An event that failed."""
+        return await self.an_event(**more, phase="Failed", reason=reason, message=message, completedAt=now())
+
+    async def waiting(self, sender: str = "anna", **more: Any) -> str:
+        """An event that waits for consent."""
+        return await self.an_event(sender=sender, **more, phase="AwaitingConsent", reason="TokenRejected")
+
+    async def event(self, name: str) -> dict[str, Any]:
+        """An event as it is stored."""
+        return await self.cluster.get(EnvelopeEvent, name)
+
+    async def told(self) -> list[dict[str, Any]]:
+        """All Kubernetes Events."""
+        return [dict(each) for each in await self.cluster.all_events()]
+
+    async def a_sender(self, name: str, *, truth: str = "True", reason: str = "KeyAccepted") -> None:
+        """A sender whose key works, or does not."""
+        body = {
+            "apiVersion": f"{GROUP}/v1alpha1",
+            "kind": "Sender",
+            "metadata": {"name": name, "labels": {f"{GROUP}/organization": "acme"}},
+            "spec": {
+                "organizationRef": {"name": "acme"},
+                "userId": str(uuid.uuid4()),
+                "email": f"{name}@example.com",
+                "givenName": name.capitalize(),
+                "surname": "Kofler",
+            },
+        }
+        await self.cluster.create(Sender, body)
+        status = {
+            "conditions": [a_condition("Authorized", truth, reason)],
+            "key": {"verifiedAt": now(), "fingerprint": "0a1b2c3d"},
+            "consentURL": f"https://pages.example.com/consent/acme/{name}",
+        }
+        await self.cluster.patch_status(Sender, name, status, resource_version=None)
+
+    async def an_archive(self, name: str, truth: str, reason: str, message: str = "") -> None:
+        """An archive that can be used, or can't."""
+        await self.stage.archive(name, filesystem={"root": "/srv"})
+        status = {"conditions": [a_condition("Ready", truth, reason, message)], "bytesTotal": 5 * 1024**2}
+        await self.cluster.patch_status(Archive, name, status, resource_version=None)
+
+    async def an_organization(self, name: str = "acme", archive: str = "dms", **status: Any) -> None:
+        """An organization as the controller keeps it."""
+        await self.stage.organization(name, archive=archive)
+        urls = {
+            kind: f"https://callbacks.example.com/callbacks/{name}/<token>?{kind}"
+            for kind in ("envelope", "status", "workstep")
+        }
+        ready = [a_condition("Ready", "True", "Ready")]
+        await self.cluster.patch_status(
+            Organization,
+            name,
+            {"conditions": ready, "callbackURLs": urls, **status},
+            resource_version=None,
+        )
+
+
+@asynccontextmanager
+async def console_scene(
+    plane: ControlPlane, namespace: str, folder: Path, **settings: str
+) -> AsyncIterator[Scene]:
+    """Set the scene."""
+    async with (
+        stage(plane, folder, namespace=namespace) as built,
+        connect(namespace=namespace, kubeconfig=plane.kubeconfig) as cluster,
+        httpx.AsyncClient(trust_env=False, timeout=60) as http,
+    ):
+        console = await built.console(**settings)
+        tokens = {name: await built.person(name, *rules) for name, rules in PEOPLE.items()}
+        yield Scene(built, cluster, console, tokens, http)

@@ -1,0 +1,301 @@
+"""The console on a real API server: it acts with the rights of whoever uses it, and each act is recorded."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from counterfoil.cluster import Forbidden, connect
+from counterfoil.resources import EnvelopeEvent
+from counterfoil.resources.acting import acts_of
+from sandbox.controlplane.plane import ControlPlane
+from tests.cluster.console_scene import MISSING_BUCKET, Scene, console_scene
+
+FULL_NAME = "system:serviceaccount:{}:full"
+
+
+@pytest.fixture
+async def scene(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIterator[Scene]:
+    async with console_scene(plane, namespace, tmp_path) as built:
+        await built.an_archive("dms", "True", "Probed")
+        await built.an_organization()
+        yield built
+
+
+async def test_without_a_token_there_is_nothing_to_see_but_the_way_in(scene: Scene) -> None:
+    await scene.failed("NameOccupied")
+    stranger = scene.person()
+    for path in ("/", "/events", "/senders", "/archives", "/organizations", "/charts"):
+        await stranger.get(path)
+        assert "NameOccupied" not in stranger.answer.text
+        assert stranger.page.xpath("//form/@action") == ["/sign-in"]
+
+
+async def test_a_token_that_the_api_server_does_not_know_is_refused(scene: Scene) -> None:
+    for token in ("nonsense", scene.tokens["full"][:-4] + "AAAA"):
+        stranger = await scene.person().sign_in(token)
+        assert stranger.answer.status_code == 401
+        assert "This token is not accepted" in stranger.text
+        assert (await stranger.get("/events")).page.xpath("//form/@action") == ["/sign-in"]
+
+
+async def test_after_signing_in_a_person_is_where_the_link_led(scene: Scene) -> None:
+    name = await scene.failed("NameOccupied")
+
+    jane = await scene.signed_in("full", at=f"/events/{name}")
+
+    assert str(jane.answer.url).endswith(f"/events/{name}")
+    assert "Another file lies" in jane.text or "NameOccupied" in jane.text
+
+
+async def test_the_session_leads_to_no_other_site(scene: Scene) -> None:
+    stranger = await scene.person().get("/sign-in?back=//evil.example/")
+    assert stranger.page.xpath("//input[@name='back']/@value") == ["/"]
+
+
+async def test_a_retry_is_asked_for_with_who_when_and_why_on_the_object_and_as_an_event(
+    scene: Scene, namespace: str
+) -> None:
+    name = await scene.failed("NameOccupied")
+    jane = await scene.signed_in(at=f"/events/{name}")
+
+    await jane.press("retry")
+
+    assert "It is being tried again." in jane.text
+    metadata = (await scene.event(name))["metadata"]
+    assert metadata["labels"]["counterfoil.dev/request"] == "retry"
+    assert metadata["annotations"]["counterfoil.dev/request-by"] == FULL_NAME.format(namespace)
+    (act,) = acts_of(metadata["annotations"])
+    assert (act.who, act.what) == (FULL_NAME.format(namespace), "retry")
+    (told,) = await scene.told()
+    assert told["regarding"]["name"] == name
+    assert told["note"].startswith(f"{FULL_NAME.format(namespace)} asked for retry")
+
+
+async def test_whoever_gives_up_has_to_say_why(scene: Scene) -> None:
+    name = await scene.failed("NameOccupied")
+    jane = await scene.signed_in(at=f"/events/{name}")
+
+    await jane.press("skip")
+    assert jane.answer.status_code == 422
+    assert "counterfoil.dev/request" not in (await scene.event(name))["metadata"]["labels"]
+
+    await jane.get(f"/events/{name}")
+    await jane.press("skip", why="a duplicate of 2026-0815")
+    metadata = (await scene.event(name))["metadata"]
+    assert metadata["labels"]["counterfoil.dev/request"] == "skip"
+    assert metadata["annotations"]["counterfoil.dev/request-reason"] == "a duplicate of 2026-0815"
+
+
+async def test_an_event_is_held_and_goes_on(scene: Scene) -> None:
+    name = await scene.waiting()
+    jane = await scene.signed_in(at=f"/events/{name}")
+
+    await jane.press("suspend", why="audit")
+    assert (await scene.event(name))["spec"]["suspend"] is True
+    await jane.press("resume")
+
+    event = await scene.event(name)
+    assert event["spec"]["suspend"] is False
+    assert [act.what for act in acts_of(event["metadata"]["annotations"])] == ["suspend", "resume"]
+
+
+async def test_all_that_failed_for_one_reason_is_retried_by_one_click_and_nothing_else(scene: Scene) -> None:
+    occupied = [await scene.failed("NameOccupied") for _ in range(5)]
+    unknown = await scene.failed("SenderUnknown")
+    jane = await scene.signed_in()
+    assert "5 events failed: NameOccupied" in jane.text
+
+    await jane.press("retry", within="NameOccupied")
+
+    assert "(5 events)" in jane.text
+    for name in occupied:
+        assert (await scene.event(name))["metadata"]["labels"]["counterfoil.dev/request"] == "retry"
+    assert "counterfoil.dev/request" not in (await scene.event(unknown))["metadata"]["labels"]
+
+
+async def test_a_sender_with_37_waiting_envelopes_is_one_line_and_is_asked_again_by_one_click(
+    scene: Scene,
+) -> None:
+    await scene.a_sender("anna", truth="False", reason="TokenRejected")
+    for _ in range(37):
+        await scene.waiting()
+    jane = await scene.signed_in()
+    assert jane.text.count("37 envelopes wait for consent") == 1
+    assert "https://pages.example.com/consent/acme/anna" in jane.page.xpath("//input/@value")
+
+    await jane.press("ask")
+
+    sender = await scene.stage.read("sender", "anna")
+    assert sender["metadata"]["annotations"]["counterfoil.dev/ask"].startswith("20")
+    assert [act.what for act in acts_of(sender["metadata"]["annotations"])] == ["ask"]
+
+
+async def test_an_archive_is_probed_and_an_organization_swept_held_and_resumed(scene: Scene) -> None:
+    await scene.an_archive("broken", "False", "ArchiveBucketMissing", MISSING_BUCKET)
+    jane = await scene.signed_in(at="/archives")
+    assert MISSING_BUCKET in jane.text
+    await jane.press("probe", within="broken")
+    await (await jane.get("/organizations")).press("sweep")
+    await jane.press("suspend", why="a move")
+
+    archive = await scene.stage.read("archive", "broken")
+    organization = await scene.stage.read("org", "acme")
+    assert archive["metadata"]["annotations"]["counterfoil.dev/probe"].startswith("20")
+    assert organization["metadata"]["annotations"]["counterfoil.dev/sweep"].startswith("20")
+    assert organization["spec"]["suspend"] is True
+    assert "acme is held" in (await jane.get("/attention")).text
+
+
+async def test_whoever_may_only_look_sees_all_and_can_do_nothing_whatever_is_sent(scene: Scene) -> None:
+    name = await scene.failed("NameOccupied")
+    joe = await scene.signed_in("view", at=f"/events/{name}")
+    assert joe.page.xpath("//form[@method='post']/@action") == ["/sign-out"]
+
+    form = joe.page.xpath("//form[@action='/sign-out']")[0]
+    form.set("action", "/act")
+    await joe.send(form, kind="envelopeevents", name=name, what="retry", back="/")
+
+    assert joe.answer.status_code == 403
+    assert "You may not do that" in joe.text
+    assert "counterfoil.dev/request" not in (await scene.event(name))["metadata"]["labels"]
+
+
+async def test_whoever_has_no_rights_is_told_so_and_sees_nothing(scene: Scene) -> None:
+    name = await scene.failed("NameOccupied")
+    for path in ("/", "/events", f"/events/{name}", "/senders", "/archives", "/organizations", "/charts"):
+        nobody = await scene.signed_in("none", at=path)
+        assert nobody.answer.status_code == 403, path
+        assert "NameOccupied" not in nobody.text
+
+
+async def test_the_consoles_own_account_can_do_nothing(
+    scene: Scene, plane: ControlPlane, namespace: str
+) -> None:
+    kubeconfig = await plane.kubeconfig_for("console", namespace)
+    async with connect(namespace=namespace, kubeconfig=kubeconfig) as console:
+        for verb in ("get", "list", "patch", "create", "delete"):
+            for kind in ("envelopeevents", "organizations", "senders", "archives"):
+                assert not await console.may(verb, kind)
+            assert not await console.may(verb, "secrets", group="")
+        with pytest.raises(Forbidden):
+            await console.page(EnvelopeEvent, limit=1)
+
+
+async def test_a_console_that_is_started_with_an_administrators_certificate_lends_it_to_nobody(
+    scene: Scene, plane: ControlPlane
+) -> None:
+    await scene.failed("NameOccupied")
+    lent = await scene.stage.console("lent", kubeconfig=plane.kubeconfig)
+    scene.console = lent
+
+    nobody = await scene.signed_in("none", at="/events")
+    stranger = await scene.person().sign_in("nonsense")
+
+    assert nobody.answer.status_code == 403
+    assert stranger.answer.status_code == 401
+
+
+async def test_a_form_from_elsewhere_or_without_the_sessions_token_does_nothing(scene: Scene) -> None:
+    name = await scene.failed("NameOccupied")
+    jane = await scene.signed_in(at=f"/events/{name}")
+    fields = {"kind": "envelopeevents", "name": name, "what": "retry", "back": "/"}
+    token = jane.page.xpath("//input[@name='form']/@value")[0]
+    cookie = "; ".join(f"{key}={value}" for key, value in jane.cookies.items())
+    other = await scene.signed_in()
+    foreign = other.page.xpath("//input[@name='form']/@value")[0]
+
+    async def sent(form: str, **headers: str) -> httpx.Response:
+        return await scene.http.post(
+            f"{scene.console.public}/act",
+            data={**fields, "form": form},
+            headers={"Cookie": cookie, **headers},
+        )
+
+    assert (await sent("")).status_code == 403
+    assert (await sent(foreign)).status_code == 403
+    assert (await sent(token, **{"Sec-Fetch-Site": "cross-site"})).status_code == 403
+    assert "counterfoil.dev/request" not in (await scene.event(name))["metadata"]["labels"]
+    assert (await sent(token)).status_code == 303
+
+
+async def test_a_link_in_a_mail_leads_through_a_page_of_ours_so_that_the_strict_cookie_comes_along(
+    scene: Scene,
+) -> None:
+    stranger = await scene.person().get(
+        "/attention?organization=acme", **{"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    )
+
+    assert stranger.answer.status_code == 200
+    assert stranger.page.xpath("//meta[@http-equiv='refresh']/@content") == [
+        "0; url=/attention?organization=acme"
+    ]
+
+
+async def test_behind_a_proxy_the_token_comes_with_each_request_and_is_in_no_cookie(
+    scene: Scene, namespace: str
+) -> None:
+    name = await scene.failed("NameOccupied")
+    scene.console = await scene.stage.console("proxied", sign_in="proxy")
+    bearer = {"Authorization": f"Bearer {scene.tokens['full']}"}
+    scene.http.headers.update(bearer)
+    jane = await scene.person().get(f"/events/{name}")
+    assert jane.cookies
+    await jane.press("retry")
+    assert "It is being tried again." in jane.text
+    assert (await scene.event(name))["metadata"]["annotations"][
+        "counterfoil.dev/request-by"
+    ] == FULL_NAME.format(namespace)
+
+    del scene.http.headers["Authorization"]
+    await jane.get("/events")
+    assert jane.answer.status_code == 401
+    assert "NameOccupied" not in jane.text
+
+
+async def test_signing_out_ends_the_session(scene: Scene) -> None:
+    jane = await scene.signed_in()
+    await jane.send(jane.page.xpath("//form[@action='/sign-out']")[0])
+    await jane.get("/events")
+    assert jane.page.xpath("//form/@action") == ["/sign-in"]
+
+
+async def test_no_token_is_in_the_log(scene: Scene) -> None:
+    await scene.signed_in()
+    await scene.person().sign_in("a-wrong-token-that-somebody-typed")
+    log = scene.console.log.read_text()
+    assert scene.tokens["full"] not in log
+    assert "a-wrong-token" not in log
+
+
+async def test_tokens_can_not_be_tried_at_will(scene: Scene) -> None:
+    stranger = scene.person()
+    statuses = set()
+    for _ in range(40):
+        await stranger.sign_in("guess")
+        statuses.add(stranger.answer.status_code)
+    assert statuses == {401, 429}
+
+
+async def test_every_answer_is_kept_from_frames_caches_and_foreign_scripts(scene: Scene) -> None:
+    jane = await scene.signed_in()
+    headers = jane.answer.headers
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers["Cache-Control"] == "no-store"
+    for source in jane.page.xpath("//script/@src | //link/@href"):
+        file = await scene.http.get(f"{scene.console.public}{source}")
+        assert file.status_code == 200
+        assert "immutable" in file.headers["Cache-Control"]
+
+
+async def test_events_come_in_pages_by_the_api_servers_own_tokens(scene: Scene) -> None:
+    names = {await scene.failed("NameOccupied") for _ in range(130)}
+    jane = await scene.signed_in(at="/events?phase=Failed")
+    first = set(jane.page.xpath("//td/a/@href"))
+    assert len(first) == 100
+    await jane.get(jane.page.xpath("//a[starts-with(@href, '/events?phase=Failed&token=')]/@href")[0])
+    second = set(jane.page.xpath("//td/a/@href"))
+
+    assert first | second == {f"/events/{name}" for name in names}
+    assert not first & second

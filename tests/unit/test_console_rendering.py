@@ -1,0 +1,245 @@
+"""Rendering: nothing that anybody wrote becomes HTML, every language says the same, and a page runs nothing but our files."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import lxml.html
+import pytest
+
+from counterfoil.resources import (
+    EnvelopeSeen,
+    FiledDocument,
+    FileKind,
+    LastError,
+    Phase,
+    Ref,
+)
+from counterfoil.resources.acting import acts_of
+from tests.builders import NOON, EventBuilder
+from tests.unit.console_parts import (
+    FULL,
+    VIEW,
+    a_sender_that,
+    a_visitor,
+    an_archive_that,
+    an_organization_that,
+)
+from tests.unit.test_pages_rendering import NASTY
+from webhook.console import attention, charts, filters
+from webhook.console.actions import What
+from webhook.console.attention import Estate
+from webhook.console.desk import Found
+from webhook.console.languages import words_of
+from webhook.console.limits import ConsoleLimits
+from webhook.console.problems import Kind
+from webhook.console.rendering import POLICY, Renderer, readable_bytes
+from webhook.console.timeline import moments
+from webhook.console.visitors import Rights
+from webhook.pages.languages import LANGUAGES
+
+RENDERER = Renderer(ConsoleLimits())
+
+
+def shown(
+    template: str, language: str = "en", rights: Rights = FULL, here: str = "/", **values: Any
+) -> lxml.html.HtmlElement:
+    html = RENDERER.page(template, words_of(language), NOON, visitor=a_visitor(rights), here=here, **values)
+    return lxml.html.document_fromstring(html)
+
+
+def an_event(text: str = "x", phase: Phase = Phase.FAILED) -> Any:
+    return (
+        EventBuilder()
+        .in_phase(phase, "NameOccupied")
+        .with_condition("Archived", "False", reason="NameOccupied")
+        .status(
+            message=text,
+            last_error=LastError(reason="ArchiveFull", message=text + "!", time=NOON),
+            envelope=EnvelopeSeen(name=text, status=text, sender_ref=Ref(name="anna")),
+            documents=(
+                FiledDocument(file_id="1", kind=FileKind.DOCUMENT, file_name=text, size=3000, location=text),
+            ),
+        )
+        .build()
+    )
+
+
+def event_page(
+    text: str = "x", language: str = "en", rights: Rights = FULL, **more: Any
+) -> lxml.html.HtmlElement:
+    event = an_event(text, **more)
+    return shown(
+        "event.html",
+        language,
+        rights,
+        event=event,
+        raw={"metadata": {"name": text, "managedFields": ["hidden"]}, "status": {"message": text}},
+        sender=None,
+        title_of=attention.title_of,
+        cause=attention.cause(event.status),
+        moments=moments(event, ({"eventTime": NOON.isoformat(), "reason": "R", "note": text},)),
+    )
+
+
+def events_page(text: str = "x", language: str = "en", rights: Rights = FULL) -> lxml.html.HtmlElement:
+    return shown(
+        "events.html",
+        language,
+        rights,
+        events=(an_event(text),),
+        found=Found((), "next-page"),
+        filter=filters.Filter(phase="Failed", text=text, token="t"),
+        is_anew=True,
+        is_whole=False,
+        organizations=(an_organization_that(),),
+        counts={"Failed": 3},
+        phases=tuple(Phase),
+        ages=tuple(filters.AGES),
+        sender_of=attention.sender_of,
+        cause=attention.cause,
+    )
+
+
+def attention_page(text: str = "x", language: str = "en", rights: Rights = FULL) -> lxml.html.HtmlElement:
+    estate = Estate(
+        organizations=(
+            an_organization_that(),
+            an_organization_that("False", "CallbackTokenMissing", name="globex"),
+        ),
+        senders=(a_sender_that(), a_sender_that(reason="SealKeyUnknown", name="ben")),
+        archives=(an_archive_that(),),
+        failed=(an_event(text), an_event(text)),
+    )
+    return shown(
+        "attention.html",
+        language,
+        rights,
+        entries=attention.entries(estate),
+        organizations=estate.organizations,
+        of="",
+    )
+
+
+def others(language: str = "en", rights: Rights = FULL) -> dict[str, lxml.html.HtmlElement]:
+    chart = charts.callbacks((an_event(),), NOON + timedelta(minutes=5), total=7)
+    return {
+        "senders": shown(
+            "senders.html",
+            language,
+            rights,
+            senders=(a_sender_that(), a_sender_that("True", "KeyAccepted", name="ben")),
+            next="token=x",
+            title_of=attention.title_of,
+            link_of=lambda sender: sender.status.consent_url or "",
+            acts_of=acts_of,
+            of="",
+        ),
+        "archives": shown("archives.html", language, rights, archives=(an_archive_that(),), acts_of=acts_of),
+        "organizations": shown(
+            "organizations.html",
+            language,
+            rights,
+            organizations=(an_organization_that(),),
+            charts={"acme": chart},
+            acts_of=acts_of,
+        ),
+        "charts": shown("charts.html", language, rights, charts=(chart,), counts={"Failed": 3}),
+    }
+
+
+def skeleton(page: lxml.html.HtmlElement) -> list[tuple[str, ...]]:
+    """Every element with the names of its attributes: what a text must not be able to change."""
+    return [(str(each.tag), *sorted(each.attrib)) for each in page.iter() if isinstance(each.tag, str)]
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_nothing_that_eSAW_or_a_person_wrote_can_add_markup(nasty: str) -> None:
+    for page in (event_page, events_page, attention_page):
+        assert skeleton(page(nasty)) == skeleton(page("plain")), page.__name__
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_page_can_be_said_in_every_language(language: str) -> None:
+    pages = [event_page(language=language), events_page(language=language), attention_page(language=language)]
+    for page in (*pages, *others(language).values()):
+        assert page.get("lang") == language
+        assert len(page.xpath("//h1")) == 1
+        assert page.xpath("//title/text()")[0].strip()
+
+
+def test_the_catalogues_have_the_same_entries_with_the_same_places() -> None:
+    def places(language: str) -> dict[tuple[str, str], list[str]]:
+        return {
+            (section, name): sorted(re.findall(r"{\w*}", text))
+            for section, texts in words_of(language).entries.items()
+            for name, text in texts.items()
+        }
+
+    for language in LANGUAGES[1:]:
+        assert places(language) == places(LANGUAGES[0])
+
+
+def test_there_are_words_for_every_trouble_every_act_and_every_phase() -> None:
+    words = words_of("en")
+    assert all(words.has(kind, part) for kind in Kind for part in ("title", "text", "advice"))
+    assert all(words.has(section, what) for section in ("act", "acted", "done") for what in What)
+    assert all(words.has("phase", phase) for phase in Phase)
+
+
+def test_no_page_has_a_script_a_style_or_a_handler_in_itself() -> None:
+    for page in (event_page(), events_page(), attention_page(), *others().values()):
+        assert not page.xpath("//script[not(@src)] | //style | //@style | //@onclick | //iframe | //img")
+        assert all(source.startswith("/static/") for source in page.xpath("//script/@src | //link/@href"))
+        assert len(page.xpath("//script/@integrity | //link/@integrity")) == 3
+    assert "unsafe" not in POLICY
+
+
+def test_whoever_may_only_look_is_offered_nothing_to_do() -> None:
+    for page in (
+        event_page(rights=VIEW),
+        events_page(rights=VIEW),
+        attention_page(rights=VIEW),
+        *others(rights=VIEW).values(),
+    ):
+        assert page.xpath("//form[@method='post']/@action") == ["/sign-out"]
+
+
+def test_every_form_that_does_something_carries_the_sessions_token() -> None:
+    for page in (event_page(), attention_page(), *others().values()):
+        for form in page.xpath("//form[@method='post']"):
+            assert form.xpath("./input[@name='form']/@value") == ["form-token"]
+
+
+def test_every_field_has_its_label_and_no_id_stands_twice() -> None:
+    for page in (event_page(), events_page(), attention_page(), *others().values()):
+        ids = page.xpath("//@id")
+        assert len(ids) == len(set(ids))
+        for field in page.xpath("//input[not(@type='hidden')] | //select | //textarea"):
+            assert page.xpath(f"//label[@for='{field.get('id')}']"), lxml.html.tostring(field)
+
+
+def test_a_succeeded_event_is_neither_tried_again_nor_given_up() -> None:
+    assert not event_page(phase=Phase.SUCCEEDED).xpath("//button[@name='what']")
+
+
+def test_the_yaml_leaves_the_bookkeeping_out() -> None:
+    assert "hidden" not in event_page().xpath("string(//pre)")
+
+
+def test_files_are_kept_by_browsers_for_ever_under_names_that_hold_their_content() -> None:
+    path = next(each for each in RENDERER.assets if "htmx" in each and each.endswith(".js"))
+    answer = RENDERER.static(path.removeprefix("/static/"))
+    assert answer is not None
+    assert "immutable" in answer.headers["Cache-Control"]
+    assert RENDERER.static("../__init__.py") is None
+
+
+def test_numbers_of_bytes_can_be_read() -> None:
+    assert [readable_bytes(count) for count in (None, 0, 1023, 1024, 5 * 1024**3)] == [
+        "-",
+        "0 bytes",
+        "1023 bytes",
+        "1.0 KiB",
+        "5.0 GiB",
+    ]

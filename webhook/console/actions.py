@@ -1,0 +1,214 @@
+"""
+Actions: what a person does from the console, each one call with the person's own token, and recorded.
+
+On the object it stands in the annotation ``counterfoil.dev/acts`` (who, what, when, why); besides, a Kubernetes Event tells it,
+written by the person as well. The Event is told about, not relied on: who may not write Events may act all the same.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from counterfoil.clock import Clock
+from counterfoil.cluster import ApiProblem, Conflict, Forbidden, NotFound
+from counterfoil.resources import (
+    API_VERSION,
+    REQUEST_BY_ANNOTATION,
+    REQUEST_LABEL,
+    REQUEST_REASON_ANNOTATION,
+    SWEEP_ANNOTATION,
+    Archive,
+    EnvelopeEvent,
+    Organization,
+    Phase,
+    Resource,
+    Sender,
+)
+from counterfoil.resources.acting import ASK_ANNOTATION, PROBE_ANNOTATION, Act, recorded
+from webhook.console.attention import cause
+from webhook.console.limits import ConsoleLimits
+from webhook.console.problems import Kind, Trouble
+from webhook.console.visitors import Visitor
+
+log = logging.getLogger(__name__)
+
+WRITES: Final = 5
+"""Tries to write to an object that somebody else is writing to as well."""
+
+NOTE_BYTES: Final = 1000
+"""The API server takes 1,024 bytes of note."""
+
+
+class What(StrEnum):
+    """Everything that can be done; also the name of its words."""
+
+    RETRY = "retry"
+    SKIP = "skip"
+    SUSPEND = "suspend"
+    RESUME = "resume"
+    ASK = "ask"
+    PROBE = "probe"
+    SWEEP = "sweep"
+
+
+KINDS: Final[Mapping[str, type[Resource]]] = {
+    each.PLURAL: each for each in (EnvelopeEvent, Sender, Archive, Organization)
+}
+
+ALLOWED: Final[Mapping[type[Resource], frozenset[What]]] = {
+    EnvelopeEvent: frozenset({What.RETRY, What.SKIP, What.SUSPEND, What.RESUME}),
+    Sender: frozenset({What.ASK, What.SUSPEND, What.RESUME}),
+    Archive: frozenset({What.PROBE}),
+    Organization: frozenset({What.SWEEP, What.SUSPEND, What.RESUME}),
+}
+"""What can be done to what."""
+
+_ASKED_BY: Final[Mapping[What, str]] = {
+    What.ASK: ASK_ANNOTATION,
+    What.PROBE: PROBE_ANNOTATION,
+    What.SWEEP: SWEEP_ANNOTATION,
+}
+"""Annotations by which something is asked for; each with the time as its value, so that each time is a new one."""
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What is to be done, and why."""
+
+    what: What
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of it: how many objects, and whether there are more."""
+
+    count: int
+    is_more: bool = False
+    is_told: bool = True
+    """Whether the Kubernetes Event could be written."""
+
+
+class Actions:
+    """Does what people ask for."""
+
+    def __init__(self, clock: Clock, *, limits: ConsoleLimits) -> None:
+        self._clock = clock
+        self._limits = limits
+
+    async def on_one(self, visitor: Visitor, kind: type[Resource], name: str, deed: Deed) -> Done:
+        """Do it to one object. Raises ``Trouble``, ``ApiProblem``."""
+        self._check(kind, deed)
+        raw = await visitor.cluster.get(kind, name)
+        after = await self._write(visitor, kind, raw, deed)
+        return Done(1, is_told=await self._tell(visitor, after, deed, "1 object"))
+
+    async def on_failed(self, visitor: Visitor, organization: str, reason: str, deed: Deed) -> Done:
+        """Do it to every event of an organization that failed for one reason. Raises ``Trouble``, ``ApiProblem``."""
+        self._check(EnvelopeEvent, deed)
+        found, is_more = await self._failed(visitor, organization, reason)
+        room = asyncio.Semaphore(self._limits.writers)
+
+        async def write(raw: dict[str, Any]) -> int:
+            async with room:
+                try:
+                    await self._write(visitor, EnvelopeEvent, raw, deed)
+                except NotFound:
+                    # Deleted since it was listed.
+                    return 0
+                return 1
+
+        count = sum(await asyncio.gather(*(write(raw) for raw in found)))
+        about = await visitor.cluster.get(Organization, organization)
+        note = f"{count} events that failed with {reason or 'no reason'}"
+        return Done(count, is_more, await self._tell(visitor, about, deed, note))
+
+    def _check(self, kind: type[Resource], deed: Deed) -> None:
+        if deed.what not in ALLOWED[kind]:
+            raise Trouble(Kind.LINK_BROKEN, f"{deed.what} is nothing that can be done to {kind.KIND}")
+        if deed.what is What.SKIP and not deed.why:
+            raise Trouble(Kind.REASON_MISSING, "a skip needs its reason")
+
+    async def _failed(
+        self, visitor: Visitor, organization: str, reason: str
+    ) -> tuple[list[dict[str, Any]], bool]:
+        found: list[dict[str, Any]] = []
+        fields = f"status.phase={Phase.FAILED},spec.organizationRef.name={organization}"
+        async for raw in visitor.cluster.list(EnvelopeEvent, fields=fields, limit=self._limits.surveyed):
+            if cause(EnvelopeEvent.parse(raw).status) != reason:
+                continue
+            if len(found) >= self._limits.acted:
+                return found, True
+            found.append(raw)
+        return found, False
+
+    async def _write(
+        self, visitor: Visitor, kind: type[Resource], raw: dict[str, Any], deed: Deed
+    ) -> dict[str, Any]:
+        name = raw["metadata"]["name"]
+        for _ in range(WRITES):
+            try:
+                return await visitor.cluster.patch(kind, name, self._changes(visitor, raw, deed))
+            except Conflict:
+                # The controller writes its status at the same time; what is recorded stands beside what it wrote.
+                raw = await visitor.cluster.get(kind, name)
+        raise Conflict(409, "Conflict", f"{kind.KIND}/{name} is written by others all the time")
+
+    def _changes(self, visitor: Visitor, raw: Mapping[str, Any], deed: Deed) -> dict[str, Any]:
+        metadata = raw["metadata"]
+        now = self._clock.now().replace(microsecond=0)
+        act = Act(who=visitor.name, what=deed.what, when=now, why=deed.why)
+        annotations = recorded(metadata.get("annotations") or {}, act)
+        changed: dict[str, Any] = {"annotations": annotations, "resourceVersion": metadata["resourceVersion"]}
+        if deed.what in (What.RETRY, What.SKIP):
+            changed["labels"] = {REQUEST_LABEL: deed.what.value}
+            annotations[REQUEST_BY_ANNOTATION] = visitor.name
+            if deed.why:
+                annotations[REQUEST_REASON_ANNOTATION] = deed.why
+        if deed.what in _ASKED_BY:
+            annotations[_ASKED_BY[deed.what]] = self._clock.now().isoformat()
+        if deed.what in (What.SUSPEND, What.RESUME):
+            return {"metadata": changed, "spec": {"suspend": deed.what is What.SUSPEND}}
+        return {"metadata": changed}
+
+    async def _tell(self, visitor: Visitor, about: Mapping[str, Any], deed: Deed, concerned: str) -> bool:
+        """Write the Kubernetes Event; False when this person may not, or when it is not possible now."""
+        if not visitor.rights.tell:
+            return False
+        because = f" because: {deed.why}" if deed.why else ""
+        note = f"{visitor.name} asked for {deed.what} ({concerned}){because}"
+        try:
+            await visitor.cluster.create_event(self._event(visitor, about, deed, note))
+        except Forbidden:
+            return False
+        except ApiProblem as problem:
+            log.warning("a Kubernetes Event could not be posted: %s", problem)
+            return False
+        return True
+
+    def _event(self, visitor: Visitor, about: Mapping[str, Any], deed: Deed, note: str) -> dict[str, Any]:
+        name, now = about["metadata"]["name"], self._clock.now().isoformat(timespec="microseconds")
+        return {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": f"{name}.{secrets.token_hex(8)}", "namespace": visitor.cluster.namespace},
+            "eventTime": now.replace("+00:00", "Z"),
+            "reportingController": "counterfoil.dev/console",
+            "reportingInstance": os.environ.get("HOSTNAME", "console")[:128],
+            "action": "Act",
+            "reason": f"{deed.what.value.capitalize()}Asked",
+            "type": "Normal",
+            "note": note.encode()[:NOTE_BYTES].decode(errors="ignore"),
+            "regarding": {
+                "apiVersion": API_VERSION,
+                "kind": about["kind"],
+                "name": name,
+                "namespace": visitor.cluster.namespace,
+                "uid": about["metadata"]["uid"],
+            },
+        }

@@ -1,0 +1,90 @@
+"""
+Every bound of the console, in one place; see ``webhook.limits`` for the receiver's and for why.
+
+What depends on the size of an installation is a setting instead (``ConsoleSettings``).
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsoleLimits:
+    """The bounds; times in seconds, sizes in bytes. Tests make them smaller."""
+
+    request_line: int = 8190
+    """Method, path and query. A continue token of the API server has some 300."""
+
+    header_field: int = 32 * 1024
+    """One header line. A session is up to four cookies of 4 KiB; an OIDC proxy adds a token."""
+
+    headers: int = 100
+    """Header lines of one request; more are answered 400."""
+
+    parameters: int = 32
+    """Parameters in a query or a form."""
+
+    body: int = 32 * 1024
+    """A form. The largest is the one for signing in, with a token of an OIDC provider."""
+
+    body_seconds: float = 10.0
+    """Time for the body to come; slower is refused."""
+
+    idle_seconds: float = 30.0
+    """Time for a request's headers to come, and for a connection to stay open without one."""
+
+    lingering_seconds: float = 1.0
+    """Time during which the rest of a refused body is read and thrown away, so that the browser sees the answer."""
+
+    in_flight: int = 100
+    """Requests that are worked on at once; more are answered 503."""
+
+    sign_in_rate: float = 1.0
+    """Tokens per second that are tried at the API server, over all people."""
+
+    sign_in_burst: int = 20
+    """Tokens that may be tried at once on top of that."""
+
+    form_seconds: float = 3600.0
+    """How long the form for signing in may be open."""
+
+    rights_seconds: float = 30.0
+    """How long it is remembered what a person may do. Only what is shown depends on it: the API server asks each time."""
+
+    remembered: int = 1000
+    """People whose rights and names are remembered at once."""
+
+    token: int = 12 * 1024
+    """Characters of a token; sealed and in base64 it has to fit into four cookies."""
+
+    reason: int = 300
+    """Characters of the reason that a person gives."""
+
+    rows: int = 100
+    """Rows of one page of a list."""
+
+    scanned: int = 1000
+    """Events that are read for one page when its age has to be looked at, which the API server can't choose by."""
+
+    surveyed: int = 500
+    """Events that are read to group what waits for a person, by phase; beyond them counts say "more than"."""
+
+    others: int = 500
+    """Organizations, Senders and Archives that are read for one page, each."""
+
+    sampled: int = 500
+    """Events that a chart is drawn from. Envelope ids are random, so the first by name are a fair sample."""
+
+    told: int = 50
+    """Kubernetes Events that are shown about one event."""
+
+    acted: int = 1000
+    """Events that one click may concern; the answer says when there are more."""
+
+    writers: int = 16
+    """Writes that one click makes at once."""
+
+    raw: int = 200_000
+    """Characters of YAML that are shown of one object."""
+
+    poll_seconds: int = 10
+    """Pause between two looks of an open page."""

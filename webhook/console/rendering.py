@@ -1,0 +1,195 @@
+"""
+Rendering: what a page of the console is made of, and the headers that keep it safe. Every value is escaped by the template engine.
+
+Style and scripts are files of ours under names that hold their hash, so that a browser keeps them for ever and runs nothing
+else: no page has a script or a style in itself, and nothing comes from anywhere else. Without scripts every page works, but
+does not look for news by itself.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+import yaml
+from aiohttp import web
+
+from counterfoil.reasons import Words as ReasonWords
+from counterfoil.reasons import reason_of
+from counterfoil.resources import Language
+from webhook.console.limits import ConsoleLimits
+from webhook.pages.languages import Words
+
+_FOLDER: Final = Path(__file__).parent
+
+HSTS: Final = "max-age=31536000"
+
+_TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain"}
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+_UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+_SPANS: Final = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file that pages load."""
+
+    path: str
+    integrity: str
+    content: bytes
+    type: str
+
+
+class Renderer:
+    """Makes pages."""
+
+    def __init__(self, limits: ConsoleLimits) -> None:
+        self._limits = limits
+        self.assets = {asset.path: asset for asset in map(_asset, sorted((_FOLDER / "static").iterdir()))}
+        self._environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters.update(
+            bytes=readable_bytes, time=readable_time, iso=lambda when: when.isoformat(), yaml=self._yaml
+        )
+        self._environment.globals.update(
+            htmx=self._named("htmx", ".js"),
+            script=self._named("console", ".js"),
+            style=self._named("console", ".css"),
+        )
+
+    def page(self, template: str, words: Words, now: datetime, **values: Any) -> str:
+        """Return a page."""
+
+        def ago(when: datetime) -> str:
+            count, unit = _span(now, when)
+            return words.say("time", unit, count=count)
+
+        def reason(name: str) -> ReasonWords:
+            return reason_of(name).says(Language(words.language))
+
+        def turn(name: str) -> str:
+            return words.say("turn", str(reason_of(name).turn))
+
+        values.setdefault("visitor", None)
+        values.setdefault("here", "/")
+        values.setdefault("done", None)
+        template_of = self._environment.get_template(template)
+        return template_of.render(
+            words=words,
+            say=words.say,
+            ago=ago,
+            reason=reason,
+            turn=turn,
+            poll=self._limits.poll_seconds,
+            limits=self._limits,
+            **values,
+        )
+
+    def headers(self, *, is_https: bool = False) -> dict[str, str]:
+        """Return the headers of every page."""
+        headers = {
+            "Server": "counterfoil",
+            "Content-Security-Policy": POLICY,
+            "X-Frame-Options": "DENY",
+            "Referrer-Policy": "same-origin",
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Vary": "Accept-Language, Cookie",
+        }
+        if is_https:
+            headers["Strict-Transport-Security"] = HSTS
+        return headers
+
+    def static(self, name: str) -> web.Response | None:
+        """Return a file that pages load; None when there is none of this name."""
+        asset = self.assets.get(f"/static/{name}")
+        if asset is None:
+            return None
+        headers = {
+            "Server": "counterfoil",
+            "Cache-Control": "public, max-age=31536000, immutable",
+            "X-Content-Type-Options": "nosniff",
+            "Cross-Origin-Resource-Policy": "same-origin",
+        }
+        return web.Response(body=asset.content, content_type=asset.type, charset="utf-8", headers=headers)
+
+    def _named(self, start: str, suffix: str) -> Asset:
+        named = (each for path, each in self.assets.items() if path.startswith(f"/static/{start}"))
+        return next(each for each in named if each.path.endswith(suffix))
+
+    def _yaml(self, raw: Mapping[str, Any]) -> str:
+        """Write an object as kubectl would, without the bookkeeping of its fields."""
+        metadata = {key: value for key, value in raw["metadata"].items() if key != "managedFields"}
+        text = yaml.safe_dump({**raw, "metadata": metadata}, sort_keys=False, allow_unicode=True, width=100)
+        return text if len(text) <= self._limits.raw else f"{text[: self._limits.raw]}\n…"
+
+
+def page(html: str, status: HTTPStatus, headers: Mapping[str, str]) -> web.Response:
+    """Return an answer with a page."""
+    return web.Response(text=html, status=status, content_type="text/html", charset="utf-8", headers=headers)
+
+
+def redirect(location: str, headers: Mapping[str, str]) -> web.Response:
+    """Send the browser elsewhere, by GET whatever it came with. (RFC 9110, 15.4.4)"""
+    return web.Response(status=HTTPStatus.SEE_OTHER, headers={**headers, "Location": location})
+
+
+def readable_bytes(count: int | None) -> str:
+    """Write a number of bytes for people."""
+    if count is None:
+        return "-"
+    size, unit = float(count), 0
+    while size >= 1024 and unit < len(_UNITS) - 1:
+        size, unit = size / 1024, unit + 1
+    return f"{count} {_UNITS[0]}" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
+
+
+def readable_time(when: datetime) -> str:
+    """Write a time for people: to the second, and in which zone."""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def with_cookies(response: web.Response, cookies: Iterable[str]) -> web.Response:
+    """Put cookies on an answer."""
+    for cookie in cookies:
+        response.headers.add("Set-Cookie", cookie)
+    return response
+
+
+def _span(now: datetime, when: datetime) -> tuple[int, str]:
+    seconds = int((now - when).total_seconds())
+    if seconds < 0:
+        ahead, unit = _span(when, now)
+        return ahead, f"in_{unit}"
+    return next(
+        ((seconds // size, unit) for size, unit in _SPANS if seconds >= 2 * size), (seconds, "seconds")
+    )
+
+
+def _asset(path: Path) -> Asset:
+    content = path.read_bytes()
+    digest = hashlib.sha384(content).digest()
+    mark = hashlib.sha256(content).hexdigest()[:16]
+    return Asset(
+        path=f"/static/{path.stem}.{mark}{path.suffix}",
+        integrity=f"sha384-{base64.b64encode(digest).decode()}",
+        content=content,
+        type=_TYPES[path.suffix],
+    )

@@ -1,0 +1,144 @@
+"""
+Requests: what a browser asked the console for, read within bounds. Nothing here knows what is done about it.
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+from urllib.parse import parse_qsl, unquote
+
+from aiohttp import web
+
+from webhook.console.limits import ConsoleLimits
+from webhook.console.problems import Kind, Trouble
+
+FORM_TYPE: Final = "application/x-www-form-urlencoded"
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_HERE = re.compile(r"/([A-Za-z0-9][\w./?&=%:+,~#-]*)?", re.ASCII)
+
+
+class Page(StrEnum):
+    """Each page there is; also its label in the metrics."""
+
+    HOME = "home"
+    ATTENTION = "attention"
+    EVENTS = "events"
+    EVENT = "event"
+    SENDERS = "senders"
+    ARCHIVES = "archives"
+    ORGANIZATIONS = "organizations"
+    CHARTS = "charts"
+    SIGN_IN = "sign_in"
+    SIGN_OUT = "sign_out"
+    ACT = "act"
+    STATIC = "static"
+    NONE = "none"
+
+
+METHODS: Final[Mapping[Page, tuple[str, ...]]] = {
+    Page.SIGN_IN: ("GET", "POST"),
+    Page.SIGN_OUT: ("POST",),
+    Page.ACT: ("POST",),
+}
+"""What a page may be asked by; GET alone unless it stands here."""
+
+_PATHS: Final[Mapping[str, Page]] = {
+    "": Page.HOME,
+    "attention": Page.ATTENTION,
+    "events": Page.EVENTS,
+    "senders": Page.SENDERS,
+    "archives": Page.ARCHIVES,
+    "organizations": Page.ORGANIZATIONS,
+    "charts": Page.CHARTS,
+    "sign-in": Page.SIGN_IN,
+    "sign-out": Page.SIGN_OUT,
+    "act": Page.ACT,
+}
+
+
+@dataclass(frozen=True)
+class Address:
+    """A path taken apart."""
+
+    page: Page
+    name: str = ""
+
+
+def address(path: str) -> Address:
+    """Say which page a path leads to."""
+    match [unquote(part) for part in path.split("/")]:
+        case ["", page]:
+            return Address(_PATHS.get(page, Page.NONE))
+        case ["", "events", name] if _NAME.fullmatch(name):
+            return Address(Page.EVENT, name)
+        case ["", "static", name]:
+            return Address(Page.STATIC, name)
+    return Address(Page.NONE)
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can be the name of one of our objects."""
+    return _NAME.fullmatch(text) is not None
+
+
+def here(text: str) -> str:
+    """Return a place of this console to which a browser may be led; its beginning when the text is none."""
+    return text if len(text) <= 4096 and _HERE.fullmatch(text) else "/"
+
+
+def query(text: str, limits: ConsoleLimits) -> dict[str, str]:
+    """Read a query. Raises ``Trouble`` for one that can't be."""
+    try:
+        return dict(
+            parse_qsl(text, keep_blank_values=True, max_num_fields=limits.parameters, errors="strict")
+        )
+    except ValueError:
+        raise Trouble(Kind.LINK_BROKEN, "the query can't be read") from None
+
+
+async def form(request: web.BaseRequest, limits: ConsoleLimits) -> dict[str, str]:
+    """Read the form that a browser sent. Raises ``Trouble``."""
+    if request.content_type != FORM_TYPE:
+        raise Trouble(Kind.FORM_STALE, "the body is no form")
+    body = await _body(request, limits)
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"), keep_blank_values=True, max_num_fields=limits.parameters, errors="strict"
+        )
+    except ValueError:
+        raise Trouble(Kind.FORM_STALE, "the form can't be read") from None
+    return dict(pairs)
+
+
+def is_from_here(headers: Mapping[str, str]) -> bool:
+    """Whether a form can come from a page of ours, by what the browser itself says; older ones say nothing."""
+    return headers.get("Sec-Fetch-Site", "same-origin") in ("same-origin", "none")
+
+
+def is_led_here(headers: Mapping[str, str]) -> bool:
+    """Whether the browser follows a link on somebody else's page, as in a mail; it then keeps strict cookies back."""
+    return (
+        headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+        and headers.get("Sec-Fetch-Mode") == "navigate"
+    )
+
+
+async def _body(request: web.BaseRequest, limits: ConsoleLimits) -> bytes:
+    if (request.content_length or 0) > limits.body:
+        raise Trouble(Kind.TOO_LARGE, "the form is too large")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > limits.body:
+                    raise Trouble(Kind.TOO_LARGE, "the form is too large")
+    except TimeoutError:
+        raise Trouble(Kind.FORM_STALE, "the form did not come in time") from None
+    except web.RequestPayloadError:
+        raise Trouble(Kind.FORM_STALE, "the form was cut off") from None
+    return bytes(body)

@@ -1,0 +1,183 @@
+"""
+Who somebody is: a session in sealed cookies, or the token that an OIDC proxy passes.
+
+A session holds the person's own Kubernetes token, sealed with AES-256-GCM, and lives an hour at most and never longer than the
+token. Whoever reads the cookies from a disk can do nothing with them elsewhere, and nobody can make one. Every form carries
+a token of its session (CSRF). Nothing here talks to a cluster; a token's own claims are believed only where they shorten
+the session.
+"""
+
+import base64
+import binascii
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from counterfoil.clock import Clock
+from counterfoil.sealing import NONCE_BYTES, SealBroken, SealKeyUnknown
+
+COOKIE: Final = "counterfoil-console"
+PIECES: Final = 4
+PIECE_CHARACTERS: Final = 3800
+"""Browsers keep cookies up to 4,096 bytes with name and attributes; a token of an OIDC provider can be longer."""
+
+_SESSION: Final = "console session"
+_FORM: Final = "console form"
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
+"""What a bearer token can consist of. (RFC 6750, 2.1)"""
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody who is signed in, or is about to be: then ``token`` is empty."""
+
+    id: str
+    user: str
+    token: str
+    expires: datetime
+
+    def __repr__(self) -> str:
+        return f"<session of {self.user!r} until {self.expires.isoformat()}>"
+
+
+class Seal(Protocol):
+    """What seals cookies: ``counterfoil.sealing.Sealing``, or a key of this process."""
+
+    def seal_for(self, purpose: str, plain: bytes) -> bytes:
+        """Seal something for a purpose."""
+        ...
+
+    def open_for(self, purpose: str, data: bytes) -> bytes:
+        """Open what was sealed for the same purpose. Raises ``SealBroken`` and ``SealKeyUnknown``."""
+        ...
+
+
+class ProcessSeal:
+    """A key that nobody else has and that ends with this process: for one replica."""
+
+    def __init__(self) -> None:
+        self._key = AESGCM(AESGCM.generate_key(bit_length=256))
+
+    def seal_for(self, purpose: str, plain: bytes) -> bytes:
+        """Seal something for a purpose."""
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + self._key.encrypt(nonce, plain, purpose.encode())
+
+    def open_for(self, purpose: str, data: bytes) -> bytes:
+        """Open what was sealed for the same purpose. Raises ``SealBroken``."""
+        try:
+            return self._key.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], purpose.encode())
+        except (InvalidTag, ValueError):
+            raise SealBroken("It was changed, or sealed by another process.") from None
+
+
+class Sessions:
+    """Makes and reads sessions, and the tokens in forms."""
+
+    def __init__(self, seal: Seal, clock: Clock, *, longest: timedelta) -> None:
+        self._seal = seal
+        self._clock = clock
+        self._longest = longest
+
+    def begin(self, user: str, token: str) -> Session:
+        """Begin a session; for nobody yet when ``token`` is empty."""
+        expires = self._clock.now() + self._longest
+        until = expiry(token)
+        return Session(
+            id=secrets.token_urlsafe(32),
+            user=user,
+            token=token,
+            expires=min(expires, until) if until else expires,
+        )
+
+    def of(self, cookies: Mapping[str, str]) -> Session | None:
+        """Return this browser's session if it is still good."""
+        opened = self._opened(_SESSION, "".join(cookies.get(name, "") for name in _names()))
+        if opened is None:
+            return None
+        try:
+            session = msgspec.json.decode(opened, type=Session)
+        except msgspec.MsgspecError:
+            # Sealed by another version of this program; whoever has it signs in anew.
+            return None
+        return session if self._clock.now() < session.expires else None
+
+    def cookies(self, session: Session) -> tuple[str, ...]:
+        """Return the Set-Cookie headers that give a session to the browser, and take the rest of a longer one away."""
+        value = _text(self._seal.seal_for(_SESSION, msgspec.json.encode(session)))
+        seconds = max(0, int((session.expires - self._clock.now()).total_seconds()))
+        pieces = [value[at : at + PIECE_CHARACTERS] for at in range(0, len(value), PIECE_CHARACTERS)]
+        if len(pieces) > PIECES:
+            raise ValueError("the session does not fit into its cookies")
+        pieces += [""] * (PIECES - len(pieces))
+        return tuple(
+            _cookie(name, piece, seconds if piece else 0)
+            for name, piece in zip(_names(), pieces, strict=True)
+        )
+
+    def drop(self) -> tuple[str, ...]:
+        """Return the Set-Cookie headers that end a session."""
+        return tuple(_cookie(name, "", 0) for name in _names())
+
+    def form_token(self, session: Session) -> str:
+        """Return what every form of a session carries, so that nobody else's page can send it (CSRF)."""
+        return _text(self._seal.seal_for(_FORM, session.id.encode()))
+
+    def is_form_of(self, session: Session, token: str) -> bool:
+        """Whether a form carries a token of this session."""
+        opened = self._opened(_FORM, token)
+        return opened is not None and hmac.compare_digest(opened, session.id.encode())
+
+    def _opened(self, purpose: str, text: str) -> bytes | None:
+        if not text or len(text) > PIECES * PIECE_CHARACTERS or not text.isascii():
+            return None
+        try:
+            return self._seal.open_for(purpose, base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        except (binascii.Error, SealBroken, SealKeyUnknown):
+            return None
+
+
+def bearer_of(authorization: str | None) -> str:
+    """Return the token of an ``Authorization: Bearer`` header; empty when there is none."""
+    scheme, _, token = (authorization or "").strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def is_token(text: str, *, limit: int) -> bool:
+    """Whether a text can be a bearer token: anything else must not come near a header."""
+    return 0 < len(text) <= limit and _TOKEN.fullmatch(text) is not None
+
+
+def expiry(token: str) -> datetime | None:
+    """
+    Return when a token says that it expires (RFC 7519, 4.1.4); None for one that says nothing.
+
+    Nobody has verified that; but a token that lies about it only shortens its own session, or dies before it.
+    """
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = msgspec.json.decode(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        return datetime.fromtimestamp(int(claims["exp"]), UTC)
+    except (binascii.Error, msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _names() -> tuple[str, ...]:
+    return tuple(f"{COOKIE}-{number}" for number in range(PIECES))
+
+
+def _cookie(name: str, value: str, seconds: int) -> str:
+    return f"{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; Secure; SameSite=Strict"
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")

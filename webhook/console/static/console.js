@@ -1,0 +1,35 @@
+// What pages do by themselves where scripts run: copy buttons, and no news while somebody is in the middle of something.
+"use strict";
+
+document.documentElement.classList.add("js");
+
+function isBusy(live) {
+  const focused = document.activeElement;
+  const isFilling = focused && live.contains(focused) && /^(INPUT|SELECT|TEXTAREA)$/.test(focused.tagName);
+  return document.hidden || isFilling || live.querySelector("details[open]") !== null;
+}
+
+for (const moment of ["htmx:beforeRequest", "htmx:beforeSwap"]) {
+  document.addEventListener(moment, (event) => {
+    const live = document.getElementById("live");
+    if (live && event.detail.target && event.detail.target.id === "live" && isBusy(live)) {
+      event.preventDefault();
+    }
+  });
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-copy]");
+  if (!button) return;
+  const field = document.getElementById(button.dataset.copy);
+  try {
+    await navigator.clipboard.writeText(field.value);
+  } catch {
+    field.select();
+    document.execCommand("copy");
+  }
+  const told = document.getElementById("told");
+  told.textContent = "";
+  told.textContent = button.dataset.copied;
+  button.textContent = button.dataset.copied;
+});
