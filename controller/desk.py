@@ -6,7 +6,7 @@ again. The desk writes nothing.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 
@@ -41,6 +41,8 @@ class Desk:
     notary: Notary
     archived_bytes: Callable[[int], None]
     """Is told of every file that was filed, with its bytes."""
+    siblings: Callable[[], AsyncIterator[EnvelopeEvent]]
+    """Asks for the other events of this envelope, finished ones too. Raises ``ApiProblem``."""
     _envelope: EnvelopeAnswer | None = field(default=None, init=False)
     _plan: Plan | None = field(default=None, init=False)
     _facts: EnvelopeFacts | None = field(default=None, init=False)

@@ -5,6 +5,7 @@ A ladder of early returns, each with the outcome that its reader will see; at it
 from the newest known Organization, Sender and Archive, so an event that waited sees what was mended since.
 """
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -21,6 +22,7 @@ from counterfoil.clock import Clock
 from counterfoil.cluster import Cluster, NotFound
 from counterfoil.esaw.token import ApiToken
 from counterfoil.resources import (
+    ENVELOPE_LABEL,
     SENDER_LABEL,
     Archive,
     Envelope,
@@ -141,8 +143,17 @@ class Reception:
             clock=self._clock,
             notary=self._notary,
             archived_bytes=partial(self._doors.filed, archive.name),
+            siblings=partial(self._siblings, event),
         )
         return Seated(desk, token)
+
+    async def _siblings(self, event: EnvelopeEvent) -> AsyncIterator[EnvelopeEvent]:
+        # Not out of the office, which knows no finished ones.
+        label = f"{ENVELOPE_LABEL}={event.spec.envelope_id}"
+        async for raw in self._cluster.list(EnvelopeEvent, labels=label):
+            sibling = EnvelopeEvent.parse(raw)
+            if sibling.name != event.name and sibling.organization == event.organization:
+                yield sibling
 
     def _archive(self, organization: Organization) -> Archive | Outcome:
         ref = organization.spec.archive_ref

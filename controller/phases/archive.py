@@ -18,7 +18,7 @@ import msgspec
 from controller.desk import Desk, PartlyDone
 from controller.notary import is_looked_into, noticed
 from controller.outcomes import Done, Facts, Fail, Noticed, Outcome, Wait
-from controller.phases.missing import is_missing, was_deleted
+from controller.phases.missing import archived_by_sibling, is_missing, was_deleted
 from counterfoil.archives import filing
 from counterfoil.archives.audit import verify
 from counterfoil.archives.manifest import ManifestFile
@@ -30,7 +30,7 @@ from counterfoil.signatures.findings import Signatures
 
 
 async def archive(event: EnvelopeEvent, at: Desk) -> Outcome:
-    """File everything that is not filed yet, then write the manifest; fail if the envelope is gone meanwhile."""
+    """File everything that is not filed yet, then write the manifest; end if the envelope is gone meanwhile."""
     try:
         return await _archive(event, at)
     except (Answered, PartlyDone) as problem:
@@ -38,7 +38,7 @@ async def archive(event: EnvelopeEvent, at: Desk) -> Outcome:
         if not is_missing(partly.__cause__ if partly else problem) or not await was_deleted(event, at):
             raise
         documents = partly.documents if partly else event.status.documents
-        return _lost(documents, at)
+        return await archived_by_sibling(at) or _lost(documents, at)
 
 
 async def _archive(event: EnvelopeEvent, at: Desk) -> Outcome:

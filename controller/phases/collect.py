@@ -8,7 +8,7 @@ to compare it with what lies there already.
 
 from controller.desk import Desk
 from controller.outcomes import Done, Facts, Fail, Outcome, Skip, Wait
-from controller.phases.missing import is_missing, was_deleted
+from controller.phases.missing import archived_by_sibling, is_missing, was_deleted
 from counterfoil.archives import filing
 from counterfoil.archives.trouble import Occupied
 from counterfoil.esaw.problems import Answered
@@ -21,7 +21,7 @@ async def collect(event: EnvelopeEvent, at: Desk) -> Outcome:
         plan = await at.plan()
     except Answered as answer:
         if is_missing(answer) and await was_deleted(event, at):
-            return Skip(
+            return await archived_by_sibling(at) or Skip(
                 "EnvelopeDeleted", "The envelope was deleted in eSignAnyWhere before it could be archived."
             )
         raise

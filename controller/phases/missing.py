@@ -3,8 +3,24 @@ What a 404 means while an envelope is worked on: eSAW answers it to everything t
 """
 
 from controller.desk import Desk
+from controller.outcomes import Skip
 from counterfoil.esaw.problems import Answered
-from counterfoil.resources import EnvelopeEvent
+from counterfoil.resources import EnvelopeEvent, is_true
+
+
+async def archived_by_sibling(at: Desk) -> Skip | None:
+    """What to say of an envelope that is gone because another of its events has archived it; None if none has."""
+    async for sibling in at.siblings():
+        if is_true(sibling.status.conditions, "Archived"):
+            archive = (
+                sibling.status.archive.ref.name if sibling.status.archive is not None else at.archive.name
+            )
+            return Skip(
+                "ArchivedAlready",
+                f"EnvelopeEvent/{sibling.name} archived this envelope in Archive/{archive}, and since then it was deleted in "
+                "eSignAnyWhere.",
+            )
+    return None
 
 
 async def was_deleted(event: EnvelopeEvent, at: Desk) -> bool:

@@ -7,7 +7,7 @@ Postprocessing using Callback Handlers": validate all input parameters.) Nothing
 
 from controller.desk import Desk
 from controller.outcomes import Done, Facts, Fail, Outcome, Skip, Wait
-from controller.phases.missing import was_deleted
+from controller.phases.missing import archived_by_sibling, was_deleted
 from counterfoil.esaw.problems import Answered
 from counterfoil.resources import LONGEST_TEXT, EnvelopeEvent, EnvelopeSeen, EnvelopeStatus, Ref
 
@@ -45,7 +45,7 @@ async def validate(event: EnvelopeEvent, at: Desk) -> Outcome:
 async def why_missing(event: EnvelopeEvent, at: Desk) -> Outcome:
     """Tell apart what eSAW's 404 ERR0007 throws together: deleted, never existed, and not this sender's."""
     if await was_deleted(event, at):
-        return Skip(
+        return await archived_by_sibling(at) or Skip(
             "EnvelopeDeleted", "The envelope was deleted in eSignAnyWhere before it could be archived."
         )
     message = f"eSignAnyWhere shows no such envelope to the key of Sender/{at.sender.name}: it never existed, or another user sent it."

@@ -33,6 +33,10 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "A person gave the event up on purpose; the envelope stays in eSignAnyWhere.",
             "",
         ),
+        "ArchivedAlready": (
+            "Another event of the envelope archived it, and it was deleted in eSignAnyWhere since.",
+            "",
+        ),
         "EnvelopeDeleted": (
             "The envelope was deleted in eSignAnyWhere before it was archived.",
             "What was not archived can't be fetched any more. See who deletes envelopes there: a person, or a retention period that is too short.",

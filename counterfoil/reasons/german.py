@@ -33,6 +33,10 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "Jemand hat den Vorgang bewusst aufgegeben; der Umschlag bleibt in eSignAnyWhere.",
             "",
         ),
+        "ArchivedAlready": (
+            "Ein anderer Vorgang desselben Umschlags hat ihn archiviert; danach wurde er in eSignAnyWhere gelöscht.",
+            "",
+        ),
         "EnvelopeDeleted": (
             "Der Umschlag wurde in eSignAnyWhere gelöscht, bevor er archiviert war.",
             "Was nicht archiviert wurde, lässt sich nicht mehr holen. Prüfen, wer dort Umschläge löscht: eine Person oder eine zu kurze Aufbewahrungsfrist.",

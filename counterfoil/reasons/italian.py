@@ -33,6 +33,10 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "Qualcuno ha rinunciato di proposito a questo evento; la busta resta in eSignAnyWhere.",
             "",
         ),
+        "ArchivedAlready": (
+            "Un altro evento della stessa busta l'ha archiviata; in seguito è stata eliminata in eSignAnyWhere.",
+            "",
+        ),
         "EnvelopeDeleted": (
             "La busta è stata eliminata in eSignAnyWhere prima di essere archiviata.",
             "Ciò che non è stato archiviato non si può più recuperare. Verificare chi elimina le buste: una persona, o un periodo di conservazione troppo breve.",

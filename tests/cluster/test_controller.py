@@ -191,6 +191,18 @@ async def test_trouble_that_passes_is_told_with_its_next_attempt_and_equal_retri
     assert [each.outcome for each in house.esaw.delete_calls(envelope)].count(200) == 1
 
 
+async def test_a_second_event_of_an_archived_envelope_names_the_first(house: House) -> None:
+    both = [{"action": action, "handling": "Archive"} for action in ("envelopeFinished", "documentsReady")]
+    envelope = house.envelope(await house.organization("twice", actions=both))
+    first = await house.reaches(await house.note(envelope, "twice"), Phase.SUCCEEDED)
+
+    second = await house.reaches(await house.note(envelope, "twice", action="documentsReady"), Phase.SKIPPED)
+
+    assert second.status.reason == "ArchivedAlready"
+    assert second.status.message is not None
+    assert second.status.message.startswith(f"EnvelopeEvent/{first.name} archived this envelope in Archive/")
+
+
 ENDS: list[tuple[str, dict[str, Any], Phase, str, str]] = [
     ("envelope", {"status": 403}, Phase.FAILED, "NotPermitted", "Validated"),
     ("envelope", {"status": 400}, Phase.FAILED, "EsawRefused", "Validated"),

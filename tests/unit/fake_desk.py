@@ -210,6 +210,7 @@ class Scene:
         self.counted: list[int] = []
         self.examiner = AnExaminer()
         self.sealer: Sealer | None = None
+        self.siblings: list[EnvelopeEvent] = []
 
     def desk(self, event: EnvelopeEvent) -> Desk:
         return Desk(
@@ -222,7 +223,12 @@ class Scene:
             clock=self.clock,
             notary=Notary(self.examiner, self.sealer),
             archived_bytes=self.counted.append,
+            siblings=self._each_sibling,
         )
+
+    async def _each_sibling(self) -> AsyncIterator[EnvelopeEvent]:
+        for sibling in self.siblings:
+            yield sibling
 
 
 FOLDER = f"acme/{ENVELOPE}"

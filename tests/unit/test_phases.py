@@ -95,6 +95,24 @@ async def test_an_envelope_that_was_deleted_before_we_came_is_skipped() -> None:
     assert outcome.reason == "EnvelopeDeleted"
 
 
+@pytest.mark.parametrize("phase", ["validate", "collect", "archive"])
+async def test_an_envelope_that_another_of_its_events_archived_is_skipped_with_the_name_of_that_event(
+    phase: str,
+) -> None:
+    scene = Scene()
+    sibling = an_event().for_action("envelopeCompleted").archived().in_phase(Phase.SUCCEEDED).build()
+    scene.siblings = [an_event().for_action("envelopeRejected").build(), sibling]
+    event = await claimed(scene)
+    scene.esaw.deleted = scene.esaw.deleted_for_history = True
+    desk = scene.desk(event)
+    outcome = await {"validate": validate, "collect": collect, "archive": archive}[phase](event, desk)
+    assert isinstance(outcome, Skip)
+    assert outcome.reason == "ArchivedAlready"
+    assert outcome.message == (
+        f"EnvelopeEvent/{sibling.name} archived this envelope in Archive/dms, and since then it was deleted in eSignAnyWhere."
+    )
+
+
 async def test_an_unknown_envelope_is_believed_to_be_unknown_only_at_the_third_time() -> None:
     scene = Scene()
     scene.esaw.but("envelope", missing()).but("history", missing())
