@@ -93,6 +93,13 @@ VERDICTS = (
         "the bucket `{bucket}` is in another region ({answer}). Correct spec.s3.region.",
     ),
     Verdict(
+        # Also when completing it took so long that it was asked for once more; the next run finds the file then.
+        frozenset({"NoSuchUpload"}),
+        ArchiveUnavailable,
+        "ArchiveFailing",
+        "{server} no longer knows an upload that it has begun ({answer}). Filing goes on by itself.",
+    ),
+    Verdict(
         frozenset({"RequestTimeTooSkewed"}),
         ArchiveRefused,
         "ClockWrong",

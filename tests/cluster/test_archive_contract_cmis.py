@@ -43,6 +43,9 @@ async def door(server: CmisServer, root: str) -> AsyncIterator[Door]:
 
 
 class TestCmis(ListingContract, WireContract, RefusalContract):
+    # The server holds every document in memory, as one array.
+    LARGEST = 256 * 1024 * 1024
+
     @pytest.fixture
     async def ground(self, server: CmisServer, root: str) -> Ground:
         # Its password is a word that messages may have.

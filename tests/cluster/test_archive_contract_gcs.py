@@ -38,6 +38,9 @@ async def server() -> AsyncIterator[RcloneServer]:
 
 
 class TestGcs(ListingContract, WireContract, RootContract, PermissionContract):
+    # rclone holds the parts of an upload in memory, and all of it once more.
+    LARGEST = 1024 * 1024 * 1024
+
     @pytest.fixture
     async def ground(self, server: RcloneServer) -> Ground:
         bucket = f"b{secrets.token_hex(6)}"

@@ -28,6 +28,9 @@ async def server() -> AsyncIterator[S3Server]:
 
 
 class TestS3(ListingContract, WireContract, RefusalContract):
+    # rclone holds the parts of an upload in memory, and all of it once more.
+    LARGEST = 1024 * 1024 * 1024
+
     @pytest.fixture
     async def ground(self, server: S3Server) -> Ground:
         prefix = secrets.token_hex(4)

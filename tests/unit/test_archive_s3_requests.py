@@ -178,6 +178,7 @@ async def test_a_cancelled_wait_for_the_first_part_asks_nothing_of_the_server(
         (501, "NotImplemented", ArchiveRefused, "ArchiveLacksFeature"),
         (400, "SomethingNew", ArchiveRefused, "ArchiveRefused"),
         (404, "NoSuchBucket", ArchiveRefused, "ArchiveBucketMissing"),
+        (404, "NoSuchUpload", ArchiveUnavailable, "ArchiveFailing"),
     ],
 )
 async def test_each_answer_has_its_words_which_are_the_same_each_time(

@@ -42,7 +42,7 @@ KIB = 1024
 MIB = 1024 * KIB
 
 BIG_FILE = 5 * 1024 * MIB if os.environ.get("COUNTERFOIL_HUGE_FILES") else 128 * MIB
-"""COUNTERFOIL_HUGE_FILES=1 has 5 GiB sent to each kind; it takes minutes, and the space."""
+"""COUNTERFOIL_HUGE_FILES=1 has 5 GiB sent to each kind whose server can take that; it takes minutes, and the space."""
 
 MEMORY = 16 * MIB
 
@@ -73,6 +73,9 @@ AWKWARD_NAMES = (
 
 class FilingContract:
     """What holds for every archive. A subclass gives the fixture ``ground``."""
+
+    LARGEST: ClassVar[int] = BIG_FILE
+    """Bytes that the server can take in one file; a subclass whose server keeps files in memory sets less."""
 
     @pytest.fixture
     async def door(self, ground: Ground) -> AsyncIterator[Door]:
@@ -261,7 +264,7 @@ class FilingContract:
         assert await verify(door, plan.folder) == []
 
     async def test_a_big_file_takes_at_most_16_mib_of_memory(self, ground: Ground) -> None:
-        code, grown = await _run(ground, "weigh", BIG_FILE)
+        code, grown = await _run(ground, "weigh", min(BIG_FILE, self.LARGEST))
 
         assert code == 0
         assert int(grown) <= MEMORY
