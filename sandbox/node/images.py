@@ -83,7 +83,7 @@ async def build(folder: Path) -> Images:
     say("building Counterfoil's image from the Containerfile")
     with tempfile.TemporaryDirectory(prefix="counterfoil-context-") as context:
         await buildah.build(IMAGE, ROOT, ROOT / "Containerfile", *_as_this_machine(Path(context)))
-        _sandbox_context(Path(context), rclone)
+        sandbox_context(Path(context), rclone)
         await buildah.build(SANDBOX_IMAGE, Path(context), Path(context) / "Containerfile")
     # Any program that only waits will do; this one is there already.
     await buildah.command_of(BASE_IMAGE, ["/usr/bin/sleep", "infinity"], PAUSE_IMAGE)
@@ -194,7 +194,8 @@ def _as_this_machine(folder: Path) -> list[str]:
     return [f"--volume={configuration}:/etc/pip.conf:ro", *bound]
 
 
-def _sandbox_context(folder: Path, rclone: Path) -> None:
+def sandbox_context(folder: Path, rclone: Path) -> None:
+    """Write the build context of the image with the sandbox."""
     shutil.copytree(
         ROOT / "sandbox", folder / "sandbox", ignore=shutil.ignore_patterns("__pycache__", "go", "npm")
     )

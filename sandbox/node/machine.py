@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from sandbox.controlplane.processes import Command, Server
@@ -75,6 +76,7 @@ class Machine:
     """The namespaces; ``boot`` makes them, ``halt`` ends them with all that runs there."""
 
     _anchor: Server
+    _real: int
     _first: int
 
     def __init__(self, folder: Path, address: str) -> None:
@@ -86,6 +88,7 @@ class Machine:
     async def boot(self) -> None:
         """Make the namespaces. Raises ``MachineError``."""
         remove_what_the_dead_left()
+        self._real = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         # A bind mount needs its target; CNI keeps its notes there.
         Path("/var/lib/cni").mkdir(parents=True, exist_ok=True)
         _make_group(self.group)
@@ -125,6 +128,7 @@ class Machine:
         # The kernel ends the others before their first process is gone.
         while Path(f"/proc/{self._first}").exists():  # noqa: ASYNC110 - another process gives no event to wait for
             await asyncio.sleep(INTERVAL)
+        os.close(self._real)
         _remove_group(self.group)
 
     def start(self, name: str, argv: Command) -> Program:
@@ -137,16 +141,24 @@ class Machine:
         spaces = ["--net", "--mount", "--uts", "--ipc", "--pid"]
         return ["/usr/bin/nsenter", f"--target={self._first}", *spaces, "--", *argv]
 
-    @contextlib.contextmanager
-    def network(self) -> Iterator[None]:
+    def network(self) -> AbstractContextManager[None]:
         """Let this thread, and the processes it starts, have the machine's network until the end of the block."""
-        with Path("/proc/thread-self/ns/net").open() as before:
-            with Path(f"/proc/{self._first}/ns/net").open() as within:
-                _enter(within.fileno())
-            try:
-                yield
-            finally:
-                _enter(before.fileno())
+        return _network_of(f"/proc/{self._first}/ns/net")
+
+    def real_network(self) -> AbstractContextManager[None]:
+        """Let this thread have the real machine's network again until the end of the block."""
+        return _network_of(f"/proc/self/fd/{self._real}")
+
+
+@contextlib.contextmanager
+def _network_of(path: str) -> Iterator[None]:
+    with Path("/proc/thread-self/ns/net").open() as before:
+        with Path(path).open() as wanted:
+            _enter(wanted.fileno())
+        try:
+            yield
+        finally:
+            _enter(before.fileno())
 
 
 def _enter(descriptor: int) -> None:

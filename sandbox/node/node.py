@@ -22,7 +22,7 @@ from sandbox.controlplane import binaries, credentials
 from sandbox.controlplane.folders import OwnedFolder
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
 from sandbox.controlplane.processes import Command, run
-from sandbox.node import settings
+from sandbox.node import images, settings
 from sandbox.node.machine import Machine, Program
 
 PROGRAMS = (
@@ -51,7 +51,6 @@ PATIENCE = 180.0  # seconds until a part is ready; a busy machine needs more tha
 INTERVAL = 0.2  # seconds between looks
 
 Flags = Callable[[settings.Place], Sequence[str]]
-# In the order of their start: each finds what it needs, or tries again until it is there.
 PARTS: dict[str, Flags] = {
     "containerd": settings.containerd,
     "etcd": settings.etcd,
@@ -63,6 +62,10 @@ PARTS: dict[str, Flags] = {
     "coredns": settings.coredns,
     "kube-router": settings.kube_router,
 }
+# Some end themselves when they don't find what they need: the API server, then the node in it.
+FIRST = ("containerd", "etcd", "kube-apiserver")
+THEN = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "coredns")
+LAST = ("kube-router",)
 
 
 class NodeError(Exception):
@@ -144,12 +147,28 @@ class Node:
         await self._halt()
         await self._boot()
 
+    async def images(self, folder: Path) -> None:
+        """Build the images and give them to the node."""
+        # The node's network leads nowhere, and a build downloads.
+        with self._machine.real_network():
+            built = await images.build(folder)
+        for each in (built.pause, built.ours, built.sandbox):
+            await self.load(each)
+
+    @property
+    def name_server(self) -> dict[str, object]:
+        """Where name servers are, as ``to`` of a NetworkPolicy."""
+        return {"ipBlock": {"cidr": f"{settings.ADDRESS}/32"}}
+
+    async def restart_runtime(self) -> None:
+        """Restart containerd and the kubelet; pods go on running."""
+        await self.restart("containerd", "kubelet")
+
     async def restart(self, *names: str) -> None:
         """End some of the parts in order and start them again, as an upgrade of the node does; pods go on running."""
         for name in reversed(names):
             await self._parts.pop(name).stop()
-        for name in names:
-            self._start(name)
+        self._start(*names)
         await self._ready()
 
     async def load(self, archive: Path) -> None:
@@ -169,18 +188,21 @@ class Node:
     async def _boot(self) -> None:
         await self._machine.boot()
         self._network.enter_context(self._machine.network())
-        for name in PARTS:
-            self._start(name)
+        self._start(*FIRST)
+        await self._until(self._answers, "the API server is not ready")
+        self._start(*THEN)
         await self._ready()
+        self._start(*LAST)
 
     async def _halt(self) -> None:
         self._parts.clear()
         self._network.close()
         await self._machine.halt()
 
-    def _start(self, name: str) -> None:
-        program = self._programs[name] if name in self._programs else Path("/usr/bin", name)
-        self._parts[name] = self._machine.start(name, [program, *PARTS[name](self._place)])
+    def _start(self, *names: str) -> None:
+        for name in names:
+            program = self._programs[name] if name in self._programs else Path("/usr/bin", name)
+            self._parts[name] = self._machine.start(name, [program, *PARTS[name](self._place)])
 
     async def _ready(self) -> None:
         await self._until(self._answers, "the API server is not ready")

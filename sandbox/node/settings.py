@@ -181,7 +181,7 @@ def _pod_network(folder: Path) -> dict[str, Any]:
             {
                 "type": "bridge",
                 "bridge": "pods0",
-                "isDefaultGateway": True,
+                "isGateway": True,
                 # A pod may reach itself through its own Service.
                 "hairpinMode": True,
                 "ipam": addresses,
