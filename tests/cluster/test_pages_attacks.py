@@ -312,6 +312,61 @@ async def test_the_way_back_to_one_organization_is_none_to_another(scene: Scene)
     assert scene.esaw.sends(draft) == []
 
 
+# Whose click it was
+
+NEXT = {"Referer": "{esaw}/", "Sec-Fetch-Site": "cross-site"}
+"""What Chromium says of a button on eSAW's pages."""
+
+FOREIGN = {
+    "another page": {"Referer": "https://evil.example/", "Sec-Fetch-Site": "cross-site"},
+    "a page that hides": {"Sec-Fetch-Site": "cross-site"},
+    "a mail": {"Sec-Fetch-Site": "none"},
+    "a name that is like": {"Referer": "{esaw}.evil.example/", "Sec-Fetch-Site": "cross-site"},
+    "a link of ours": {"Sec-Fetch-Site": "same-origin"},
+}
+
+
+def said(headers: dict[str, str], scene: Scene) -> dict[str, str]:
+    return {name: value.format(esaw=scene.esaw.url) for name, value in headers.items()}
+
+
+@pytest.mark.parametrize("link", FOREIGN)
+async def test_a_link_that_somebody_else_made_sends_nothing_before_the_person_says_so(
+    scene: Scene, link: str
+) -> None:
+    headers = said(FOREIGN[link], scene)
+    anna = await Person.enters(scene, f"Led-by-{link.replace(' ', '-')}")
+    draft = anna.draft(name="Not yet", metadata="just words")
+    async with a_tab(scene, anna.browser) as tab:
+        authorize = (await tab.get(anna.link(draft), **headers)).headers["Location"]
+        back = (await tab.get(authorize)).headers["Location"]
+        form_url = (await tab.get(back)).headers["Location"]
+        page = await tab.get(form_url)
+        is_safe(page)
+        assert "Send this envelope?" in page.text
+        assert "Not yet" in page.text
+        assert scene.esaw.sends(draft) == []
+        says(await tab.http.post(form_url, data={"form": "made-up"}), 403, "form_expired")
+        assert scene.esaw.sends(draft) == []
+
+        token = page.text.partition('name="form" value="')[2].partition('"')[0]
+        for _ in range(2):
+            answer = await tab.http.post(form_url, data={"form": token})
+            assert "Your envelope is sent" in answer.text
+    assert len(scene.esaw.sends(draft)) == 1
+    assert scene.esaw.envelope_of(draft) in await scene.envelopes()
+
+
+async def test_the_button_in_esaw_sends_without_a_question(scene: Scene) -> None:
+    anna = await Person.enters(scene, "Own")
+    draft = anna.draft()
+    async with a_tab(scene, anna.browser) as tab:
+        authorize = (await tab.get(anna.link(draft), **said(NEXT, scene))).headers["Location"]
+        back = (await tab.get(authorize)).headers["Location"]
+        assert (await tab.get(back)).headers["Location"] == f"{scene.esaw.url}/Documents"
+    assert len(scene.esaw.sends(draft)) == 1
+
+
 # Where it leads
 
 

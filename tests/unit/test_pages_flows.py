@@ -51,6 +51,12 @@ def test_a_state_of_another_flow_is_none_of_this_browsers(flows: Flows) -> None:
     assert flows.flow_of({flow_cookie(other.state): flows.sealed(mine)}, "acme", other.state) is None
 
 
+def test_who_left_before_it_was_noted_whose_click_it_was_is_asked(flows: Flows) -> None:
+    own = flows.begin("acme", ANNA, "0123456789abcdef", DRAFT, is_own_click=True)
+    assert flows.flow_of(carried(flows, own), "acme", own.state) == own
+    assert not a_flow(flows).is_own_click
+
+
 def test_after_five_minutes_it_is_too_late(flows: Flows, clock: AClock) -> None:
     flow = a_flow(flows)
     clock.advance(seconds=299)

@@ -72,7 +72,7 @@ def test_every_fault_of_a_value_has_its_words(fault: Fault) -> None:
 
 
 def test_no_catalogue_has_words_that_nothing_says() -> None:
-    said = {str(kind) for kind in Kind} | {"common", "form", "fault", "sent", "consent_given"}
+    said = {str(kind) for kind in Kind} | {"common", "form", "confirm", "fault", "sent", "consent_given"}
     assert set(words_of("en").entries) == said
 
 

@@ -121,6 +121,15 @@ def test_the_style_in_the_page_is_the_one_that_the_policy_allows() -> None:
     )
 
 
+def test_a_form_without_fields_asks_whether_to_send_and_has_one_button() -> None:
+    page = parsed(a_form(fields=(), name="Lease <1>"))
+
+    assert page.xpath("//h1/text()") == ["Send this envelope?"]
+    assert "Lease <1>" in page.xpath("string(//main)")
+    assert page.xpath("//form//*/@name") == ["form"]
+    assert len(page.xpath("//button")) == 1
+
+
 @pytest.mark.parametrize("nasty", NASTY)
 def test_a_page_that_leads_on_leads_just_there(nasty: str) -> None:
     def sent(url: str) -> str:

@@ -2,6 +2,7 @@
 The desk: what happens on each page, from top to bottom, each ending in another page or in a ``Trouble``.
 
 before-send ─▶ eSAW (log in, consent) ─▶ return ─▶ [form ─▶] send ─▶ inbox
+               (the form asks for tags, or whether to send if that is not certain)
 consent ─────▶ eSAW ────────────────────▶ return ─▶ thanks
 
 Nothing is stored and nothing sent before the return has proved three things: the state is this browser's and was not used
@@ -15,11 +16,11 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from counterfoil.cluster import Cluster, NotFound
-from counterfoil.esaw import ApiToken, EsawProblem, drafts
+from counterfoil.esaw import ApiToken, EsawProblem, EsawUser, drafts
 from counterfoil.esaw.oauth import authorize_url
 from counterfoil.resources import Organization, ResourceInvalid, Sender, consented_sender_name
 from counterfoil.resources.organization import BeforeSendField, OAuth
-from webhook.pages import tagging
+from webhook.pages import clicks, tagging
 from webhook.pages.consents import Consents
 from webhook.pages.esaws import Esaws
 from webhook.pages.flows import Flow, Flows, Places, Session
@@ -58,6 +59,7 @@ class Visit:
     words: Words
     query: Mapping[str, str]
     cookies: Mapping[str, str]
+    headers: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] = field(default_factory=dict)
     site: Site | None = None
     again: str = ""
@@ -111,7 +113,9 @@ class Desk:
         organization = site.organization.name
         visit.again = site.places.before_send(draft, user_id)
         sender = consented_sender_name(organization, user_id)
-        return self._to_esaw(site, self._flows.begin(organization, user_id, sender, draft))
+        is_own_click = clicks.is_from(site.places.esaw, visit.headers)
+        flow = self._flows.begin(organization, user_id, sender, draft, is_own_click=is_own_click)
+        return self._to_esaw(site, flow)
 
     async def consent(self, site: Site, visit: Visit, sender_name: str) -> Reply:
         """Somebody follows the link in a mail: go through eSAW for a new key."""
@@ -163,7 +167,7 @@ class Desk:
         sender = await self._consents.keep(site.organization, consent, flow.sender)
         if flow.draft is None:
             return Reply(location=site.places.thanks(sender.name))
-        if _fields(site):
+        if _fields(site) or not flow.is_own_click:
             session = self._flows.open_form(flow, flow.draft)
             cookie = site.places.set_session(
                 session, self._flows.sealed(session), seconds=self._limits.form_seconds
@@ -180,7 +184,7 @@ class Desk:
     # -- The form -------------------------------------------------------------------------------------------
 
     async def show_form(self, site: Site, visit: Visit) -> Reply:
-        """Show the tagging form; to the inbox if the draft is sent, through eSAW if it is not known who asks."""
+        """Show the form, with a button alone if no tags are asked for; to the inbox if the draft is sent, through eSAW if it is not known who asks."""
         draft, user_id = draft_and_user(visit.query)
         session = self._flows.session_of(visit.cookies, site.organization.name, draft, user_id)
         visit.again = site.places.before_send(draft, user_id)
@@ -193,18 +197,24 @@ class Desk:
         asked = _fields(site)
         try:
             name = (await drafts.look_at(user, draft)).name
-            metadata = (await drafts.configuration(user, draft)).metadata
+            known = await self._known_tags(user, draft, asked)
         except EsawProblem as problem:
             raise of_esaw(problem) from problem
-        try:
-            names = tuple(each.name for each in asked)
-            known = values_in(metadata, names, limit=self._limits.metadata)
-        except MetadataUnreadable as unreadable:
-            raise Trouble(Kind.METADATA_UNREADABLE, str(unreadable)) from None
         return self._form(site, visit, session, tagging.empty(asked, known), name)
 
+    async def _known_tags(
+        self, user: EsawUser, draft: str, asked: tuple[BeforeSendField, ...]
+    ) -> Mapping[str, str]:
+        if not asked:
+            return {}
+        metadata = (await drafts.configuration(user, draft)).metadata
+        try:
+            return values_in(metadata, tuple(each.name for each in asked), limit=self._limits.metadata)
+        except MetadataUnreadable as unreadable:
+            raise Trouble(Kind.METADATA_UNREADABLE, str(unreadable)) from None
+
     async def take_form(self, site: Site, visit: Visit) -> Reply:
-        """Take the tags, and send the draft."""
+        """Take the form, with tags if they are asked for, and send the draft."""
         draft, user_id = draft_and_user(visit.query)
         visit.again = site.places.before_send(draft, user_id)
         session = self._flows.session_of(visit.cookies, site.organization.name, draft, user_id)

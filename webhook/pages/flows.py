@@ -39,6 +39,8 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the Sender whose key is obtained."""
     draft: str | None
     """What is to be sent then; None when only the key is renewed."""
+    is_own_click: bool = False
+    """Whether it is certain that the person wants it sent, so that nothing is asked."""
     state: str
     verifier: str
     expires: datetime
@@ -82,13 +84,16 @@ class Flows:
         self._flow = timedelta(seconds=flow_seconds)
         self._form = timedelta(seconds=form_seconds)
 
-    def begin(self, organization: str, user_id: str, sender: str, draft: str | None) -> Flow:
+    def begin(
+        self, organization: str, user_id: str, sender: str, draft: str | None, *, is_own_click: bool = False
+    ) -> Flow:
         """Begin a way through eSAW."""
         return Flow(
             organization=organization,
             user_id=user_id,
             sender=sender,
             draft=draft,
+            is_own_click=is_own_click,
             state=new_secret(),
             verifier=new_secret(),
             expires=self._clock.now() + self._flow,
@@ -173,6 +178,11 @@ class Places:
     def redirect_uri(self) -> str:
         """Where eSAW sends the browser back to; exactly as it is registered there."""
         return f"{self._public_url}/oauth/{self._name}/return"
+
+    @property
+    def esaw(self) -> tuple[str, ...]:
+        """Where eSAW's own pages are."""
+        return (self._base_url, self.inbox)
 
     @property
     def inbox(self) -> str:

@@ -67,6 +67,7 @@ class Reception:
             words=words_of(choose(request.headers.get("Accept-Language"))),
             query={},
             cookies=dict(request.cookies),
+            headers=request.headers,
         )
         try:
             reply = await self._in_turn(request, where, visit, raw_query)

@@ -69,7 +69,7 @@ class Renderer:
         )
 
     def form(self, words: Words, **values: Any) -> str:
-        """Return the tagging form."""
+        """Return the form before sending."""
         return self._render("form.html", words=words, **values)
 
     def headers(self, *, form_target: str = "'none'", is_https: bool = False) -> dict[str, str]:
