@@ -18,7 +18,7 @@ from controller.announce import Announcer
 from controller.backoff import Random
 from controller.clerk import Clerk
 from controller.desk import PartlyDone
-from controller.keyring import Keyring
+from controller.keyring import Keyring, rejected
 from controller.office import Office
 from controller.outcomes import Done, Facts, Fail, NeedConsent, Outcome, Pause, Wait, label
 from controller.phases import WORK
@@ -123,6 +123,8 @@ class Driver:
             outcome = self._judged(problem, phase)
         if isinstance(outcome, NeedConsent):
             await self.keyring.refused(seated.desk.sender, seated.token)
+            # In the words of whoever comes next, which name the sender.
+            outcome = dataclasses.replace(outcome, message=rejected(seated.desk.sender))
         return outcome
 
     def _judged(self, problem: BaseException, phase: Phase) -> Outcome:

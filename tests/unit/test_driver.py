@@ -232,6 +232,7 @@ async def test_a_key_that_is_refused_parks_the_event_and_is_remembered(scene: Sc
     scene.envelope.but(operation, Answered(401))
     after = await scene.drive()
     assert (after.status.phase, after.status.reason) == (Phase.AWAITING_CONSENT, "TokenRejected")
+    assert "Sender/anna" in str(after.status.message)
     assert after.status.next_attempt_time is None
     assert truth(after, "Authorized") == ("False", "TokenRejected")
     anna = scene.office.senders.get("anna")
