@@ -72,8 +72,8 @@ test-browser: setup ## what a person sees, in a real Chromium (Debian's, install
 test: lint test-unit test-cluster test-browser ## everything that has to pass
 
 .PHONY: image
-image: setup ## build the image and its bill of materials into dist/ (BASE, IMAGE and TOOL: another base, name, program)
-	@BASE='$(BASE)' IMAGE='$(IMAGE)' TOOL='$(TOOL)' $(BIN)/python -m sandbox.image
+image: setup ## build the image and its bill of materials into dist/ (BASE, IMAGE, TOOL, OPTIONS: see sandbox/image.py)
+	@BASE='$(BASE)' IMAGE='$(IMAGE)' TOOL='$(TOOL)' OPTIONS='$(OPTIONS)' $(BIN)/python -m sandbox.image
 
 .PHONY: demo
 demo: setup ## the main job on this machine (KEEP=1: leave it running; ARCHIVE=webdav|sftp|cmis|s3|http|azblob|filesystem)

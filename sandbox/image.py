@@ -5,11 +5,13 @@ buildah, podman or docker does it, whichever is there and works. Written are ``c
 loaded or pushed) and ``counterfoil-VERSION.cdx.json``, the bill of materials made from the lock file (CycloneDX). The
 date of everything in the image is that of the last commit, so that the same sources give the same files.
 
-Environment: ``BASE`` another base image, ``IMAGE`` another name, ``TOOL`` one of the three programs.
+Environment: ``BASE`` another base image, ``IMAGE`` another name, ``TOOL`` one of the three programs, ``OPTIONS`` more for
+its ``build``, such as ``--volume`` with a company's certificates.
 """
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -41,6 +43,7 @@ class Order(NamedTuple):
     version: str
     revision: str
     epoch: str
+    options: tuple[str, ...] = ()
 
 
 def choose(wanted: str | None, works: Works) -> str:
@@ -70,7 +73,16 @@ def commands(tool: str, order: Order, archive: Path) -> list[list[str]]:
     given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
     # docker's builder dates the image itself by the argument SOURCE_DATE_EPOCH.
     dated = [] if tool == "docker" else [f"--timestamp={order.epoch}"]
-    build = [tool, "build", *dated, *given, f"--tag={order.image}", "--file=Containerfile", "."]
+    build = [
+        tool,
+        "build",
+        *dated,
+        *given,
+        *order.options,
+        f"--tag={order.image}",
+        "--file=Containerfile",
+        ".",
+    ]
     if tool == "buildah":
         return [build, [tool, "push", order.image, f"docker-archive:{archive}:{order.image}"]]
     return [build, [tool, "save", "--output", str(archive), order.image]]
@@ -85,6 +97,7 @@ def ordered(environment: Mapping[str, str]) -> Order:
         version=version,
         revision=_git("rev-parse", "HEAD", otherwise="unknown"),
         epoch=_git("log", "-1", "--format=%ct", otherwise="0"),
+        options=tuple(shlex.split(environment.get("OPTIONS", ""))),
     )
 
 

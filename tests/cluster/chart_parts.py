@@ -87,6 +87,7 @@ EVERYTHING: dict[str, Any] = {
     "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
     "sealingKeys": {"existingSecret": "keys", "extraSecrets": ["keys-2027"]},
     "manifestKey": {"existingSecret": "manifest", "key": "seal.pem"},
+    "extraPodSpec": {"hostAliases": [{"ip": "10.3.0.7", "hostnames": ["esaw.example.com"]}]},
     "priorityClassName": "business",
     "nodeSelector": {"kubernetes.io/os": "linux"},
     "tolerations": [{"key": "dedicated", "operator": "Exists", "effect": "NoSchedule"}],

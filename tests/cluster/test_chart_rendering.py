@@ -263,6 +263,11 @@ def test_scheduling_is_as_the_values_say(everything: Rendered) -> None:
     assert [each["topologyKey"] for each in own] == ["rack"]
 
 
+def test_whatever_else_a_pod_can_have_is_passed_on(everything: Rendered) -> None:
+    for process in PROCESSES:
+        assert everything.pod(process)["spec"]["hostAliases"][0]["ip"] == "10.3.0.7"
+
+
 def test_spreading_can_be_switched_off(nothing: Rendered) -> None:
     assert "topologySpreadConstraints" not in nothing.pod("receiver")["spec"]
 
@@ -592,6 +597,7 @@ async def test_a_kubernetes_without_selectable_fields_is_refused(program: Helm) 
         ({"receiver": {"resources": {"limit": {}}}}, "limit"),
         ({"receiver": {"resources": {"limits": {"memory": "much"}}}}, "/receiver/resources"),
         ({"extraEnv": [{"value": "nameless"}]}, "/extraEnv/0"),
+        ({"extraPodSpec": {"securityContext": {}}}, "securityContext"),
         ({"topologySpread": {"whenUnsatisfiable": "Never"}}, "/topologySpread"),
     ],
     ids=lambda value: json.dumps(value) if isinstance(value, dict) else None,

@@ -27,6 +27,9 @@ spec:
   securityContext:
     {{- toYaml $root.Values.podSecurityContext | nindent 4 }}
   terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
+  {{- with $root.Values.extraPodSpec }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
   containers:
     - name: {{ .name }}
       image: {{ include "counterfoil.image" $root }}
