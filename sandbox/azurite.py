@@ -25,6 +25,7 @@ import httpx
 
 from sandbox import debian
 from sandbox.controlplane.binaries import cache_folder
+from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import Server, run
 
@@ -84,7 +85,7 @@ async def azurite() -> AsyncIterator[Azurite]:
     """Run a server. Raises ``AzuriteError``."""
     folder = await installed()
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="counterfoil-azurite-") as base:
+    with owned_folder("counterfoil-azurite-") as base:
         argv: list[object] = [
             _program("node"),
             folder / MAIN,
@@ -93,7 +94,7 @@ async def azurite() -> AsyncIterator[Azurite]:
             "--disableTelemetry",
         ]
         argv += ["--blobHost", "127.0.0.1", "--blobPort", str(port)]
-        server = Server(argv, log=Path(base) / "azurite.log", environment=os.environ)
+        server = Server(argv, log=base / "azurite.log", environment=os.environ)
         try:
             await _ready(server, port)
             yield Azurite(port)

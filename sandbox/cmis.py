@@ -22,6 +22,7 @@ import httpx
 
 from sandbox import debian
 from sandbox.controlplane.binaries import cache_folder
+from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import Server, run
 
@@ -65,8 +66,7 @@ async def cmis_server() -> AsyncIterator[CmisServer]:
     """Run a server. Raises ``CmisServerError``."""
     folder = await fetched()
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="counterfoil-cmis-") as name:
-        base = Path(name)
+    with owned_folder("counterfoil-cmis-") as base:
         application = _unpacked(folder, base / "application")
         runner = next(folder.glob("jetty-runner-*.jar"))
         argv = [_program("java"), "-Xmx768m", f"-Djava.io.tmpdir={base}", "-jar", runner]

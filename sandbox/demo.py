@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import httpx
 
+from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.plane import control_plane
 from sandbox.controlplane.processes import run
 from sandbox.demo_archives import SECOND, Destination, UnknownKind, copied, destination, print_tags
@@ -93,8 +93,8 @@ _STARTED = time.monotonic()
 
 async def demo() -> bool:
     """Play the whole story; tell whether it came out as it must."""
-    with tempfile.TemporaryDirectory(prefix="counterfoil-demo-") as temporary:
-        async with _scene(Path(temporary)) as scene:
+    with owned_folder("counterfoil-demo-") as temporary:
+        async with _scene(temporary) as scene:
             await _story(scene)
             verdicts = await _judge(scene)
             say("What had to be seen")

@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import json
 import secrets
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,8 @@ from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
+
+from sandbox.controlplane.folders import owned_folder
 
 PIECE = 1024 * 1024
 
@@ -160,8 +161,10 @@ class DocumentSystem:
 @asynccontextmanager
 async def document_system(*, gives: bool = True) -> AsyncIterator[DocumentSystem]:
     """Run a system in this process."""
-    with tempfile.TemporaryDirectory(prefix="counterfoil-dms-") as folder:
-        system = DocumentSystem(Path(folder), gives=gives)
+    with owned_folder("counterfoil-dms-") as folder:
+        content = folder / "content"
+        content.mkdir()
+        system = DocumentSystem(content, gives=gives)
         application = web.Application()
         application.add_routes(system.routes())
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)

@@ -7,14 +7,13 @@ rclone remembers its listings. A server can be stopped and started again on the 
 
 import asyncio
 import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.controlplane import binaries
+from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import Server
 
@@ -84,8 +83,7 @@ class RcloneServer:
 async def serving(protocol: str, *flags: str) -> AsyncIterator[RcloneServer]:
     """Run a server over a temporary folder."""
     program = (await binaries.ensure("rclone")).path("rclone")
-    base = Path(tempfile.mkdtemp(prefix=f"counterfoil-{protocol}-"))
-    try:
+    with owned_folder(f"counterfoil-{protocol}-") as base:
         (base / "content").mkdir()
         server = RcloneServer(program, protocol, flags, base / "content", base, free_port())
         await server.start()
@@ -93,5 +91,3 @@ async def serving(protocol: str, *flags: str) -> AsyncIterator[RcloneServer]:
             yield server
         finally:
             await server.stop()
-    finally:
-        shutil.rmtree(base, ignore_errors=True)

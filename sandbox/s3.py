@@ -8,8 +8,6 @@ It ignores conditional creates (If-None-Match), as some real ones do: whoever re
 import asyncio
 import os
 import secrets
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from pathlib import Path
 import httpx
 
 from sandbox.controlplane import binaries
+from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import Server
 
@@ -90,8 +89,7 @@ class S3Server:
 async def s3_server(*, buckets: Iterable[str] = ("contracts",)) -> AsyncIterator[S3Server]:
     """Run a server with these buckets over a temporary folder."""
     program = (await binaries.ensure("rclone")).path("rclone")
-    folder = Path(tempfile.mkdtemp(prefix="counterfoil-s3-"))
-    try:
+    with owned_folder("counterfoil-s3-") as folder:
         (folder / "content").mkdir()
         for bucket in buckets:
             (folder / "content" / bucket).mkdir()
@@ -101,5 +99,3 @@ async def s3_server(*, buckets: Iterable[str] = ("contracts",)) -> AsyncIterator
             yield server
         finally:
             await server.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -3,14 +3,13 @@ A real SFTP server on loopback: ``rclone serve sftp`` over a folder, with a host
 """
 
 import secrets
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import asyncssh
 
+from sandbox.controlplane.folders import owned_folder
 from sandbox.rclone import RcloneServer, serving
 
 USERNAME = "counterfoil"
@@ -39,8 +38,7 @@ async def sftp_server(*flags: str) -> AsyncIterator[SftpServer]:
     host_key = asyncssh.generate_private_key("ssh-ed25519")
     login_key = asyncssh.generate_private_key("ssh-ed25519")
     password = secrets.token_hex(16)
-    with tempfile.TemporaryDirectory(prefix="counterfoil-sftp-keys-") as folder:
-        keys = Path(folder)
+    with owned_folder("counterfoil-sftp-keys-") as keys:
         host_key.write_private_key(keys / "host")
         login_key.write_public_key(keys / "authorized")
         login = (f"--user={USERNAME}", f"--pass={password}", f"--authorized-keys={keys / 'authorized'}")

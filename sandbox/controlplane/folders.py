@@ -2,7 +2,8 @@
 Temporary folders that go when their owner goes.
 
 The owner removes its folder when it is done, at the latest when Python exits. If the owner was killed, the next
-one to make a folder removes what was left: a lock, which the kernel gives back, says whether the owner lives.
+one to make a folder of that kind removes what was left: a lock, which the kernel gives back, says whether the owner
+lives. A folder without such a lock is nobody's here, and stays.
 """
 
 import atexit
@@ -10,6 +11,8 @@ import fcntl
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "counterfoil-plane-"
@@ -17,11 +20,11 @@ LOCK = ".owned"
 
 
 class OwnedFolder:
-    """A new temporary folder, readable by its owner only."""
+    """A new temporary folder, readable by its owner only. Its kind is told by how its name begins."""
 
-    def __init__(self) -> None:
-        remove_what_the_dead_left()
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
+    def __init__(self, prefix: str = PREFIX) -> None:
+        remove_what_the_dead_left(prefix)
+        self.path = Path(tempfile.mkdtemp(prefix=prefix))
         # Locked before it has its name: a folder whose lock is free has a dead owner.
         unnamed = self.path / f"{LOCK}.new"
         self._lock = unnamed.open("w")
@@ -36,9 +39,19 @@ class OwnedFolder:
         self._lock.close()
 
 
-def remove_what_the_dead_left() -> None:
-    """Remove the folders of owners that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+@contextmanager
+def owned_folder(prefix: str) -> Iterator[Path]:
+    """Make a folder of that kind, and remove it in the end."""
+    owned = OwnedFolder(prefix)
+    try:
+        yield owned.path
+    finally:
+        owned.remove()
+
+
+def remove_what_the_dead_left(prefix: str = PREFIX) -> None:
+    """Remove the folders of that kind whose owners were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         if _is_mine(folder) and (folder / LOCK).exists():
             _remove_if_left(folder)
 

@@ -1,10 +1,11 @@
 """Ports and folders of a control plane are its own, and do not stay when it is gone."""
 
+import shutil
 import socket
 import tempfile
 from pathlib import Path
 
-from sandbox.controlplane.folders import LOCK, PREFIX, OwnedFolder, remove_what_the_dead_left
+from sandbox.controlplane.folders import LOCK, PREFIX, OwnedFolder, owned_folder, remove_what_the_dead_left
 from sandbox.controlplane.ports import EPHEMERAL, free_port, is_free
 
 
@@ -43,3 +44,20 @@ def test_folders_of_living_owners_and_unfinished_ones_stay() -> None:
     owned.remove()
     unfinished.rmdir()
     assert stayed == (True, True)
+
+
+def test_a_new_folder_removes_those_of_its_own_kind_only_and_never_one_without_a_lock() -> None:
+    dead, other, unlocked = (
+        Path(tempfile.mkdtemp(prefix=prefix))
+        for prefix in ("counterfoil-test-a-", "counterfoil-test-b-", "counterfoil-test-a-")
+    )
+    for each in (dead, other):
+        (each / LOCK).touch()
+    with owned_folder("counterfoil-test-a-") as mine, owned_folder("counterfoil-test-a-") as second:
+        stayed = [each.exists() for each in (dead, other, unlocked, mine, second)]
+    gone = [mine.exists(), second.exists()]
+    for each in (other, unlocked):
+        shutil.rmtree(each)
+
+    assert stayed == [False, True, True, True, True]
+    assert gone == [False, False]
