@@ -21,6 +21,7 @@ from pathlib import Path
 
 import httpx
 
+from sandbox import demo_consent
 from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.plane import control_plane
 from sandbox.controlplane.processes import run
@@ -64,6 +65,7 @@ class Scene:
     """The archive that Acme files into."""
     receiver: Process
     controller: Process
+    consenting: demo_consent.Consenting
     anna: User
     ben: User
     envelopes: dict[str, str] = field(default_factory=dict)
@@ -96,7 +98,10 @@ async def demo() -> bool:
     with owned_folder("counterfoil-demo-") as temporary:
         async with _scene(temporary) as scene:
             await _story(scene)
+            consents = await demo_consent.play(scene.consenting, scene.receiver, say)
             verdicts = await _judge(scene)
+            for what, came_true in consents:
+                verdicts.check(f"Carla: {what}", came_true=came_true)
             say("What had to be seen")
             good = verdicts.print()
             if os.environ.get("KEEP") == "1":
@@ -124,7 +129,8 @@ async def _scene(folder: Path) -> AsyncIterator[Scene]:
         controller = await built.controller()
         await built.ready("archive/folder", f"archive/{SECOND}", "org/acme", "org/globex")
         receiver = await built.receiver()
-        yield Scene(built, second, root, receiver, controller, anna, ben)
+        consenting = await stack.enter_async_context(demo_consent.consenting(built, folder))
+        yield Scene(built, second, root, receiver, controller, consenting, anna, ben)
 
 
 async def _install(built: Stage, second: Destination, root: Path, anna: User, ben: User) -> None:
@@ -349,6 +355,7 @@ async def _keep(scene: Scene) -> None:
   kubectl -n {NAMESPACE} label ee --field-selector status.phase=Failed counterfoil.dev/request=retry
   kubectl -n {NAMESPACE} explain organization.spec
 
+{demo_consent.by_hand(scene.consenting)}
   A callback:            ID=$(cat /proc/sys/kernel/random/uuid); curl -i "{url}"
   The stand-in eSAW:     {scene.esaw.url}/Api/v6/system/version
   Metrics:               curl {scene.controller.private}/metrics

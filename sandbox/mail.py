@@ -151,7 +151,7 @@ class MailServer:
                     await self._server.wait_closed()
             self._server = None
 
-    async def arrived(self, number: int, *, within: float = 30.0) -> list[Mail]:
+    async def arrived(self, number: int, *, within: float = 60.0) -> list[Mail]:
         """Wait until so many mails are there in all, and return them. Raises TimeoutError with their subjects."""
         try:
             async with asyncio.timeout(within), self._arrived:
