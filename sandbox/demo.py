@@ -2,7 +2,9 @@
 ``make demo``: the main job on this machine, with nothing installed and nothing left behind.
 
 A real API server, the stand-in eSAW, a receiver, a controller, a folder and an S3 server as archives (``ARCHIVE=KIND``: a
-server of another kind instead of S3, see ``demo_archives``). Envelopes of each kind go through while the table of events is printed as it changes; then the archives, a manifest and what was deleted.
+server of another kind instead of S3, see ``demo_archives``). Envelopes of each kind go through while the table of events is
+printed as it changes; then somebody sends from eSAW's web page (``demo_consent``); then the archives, a manifest and what was
+deleted.
 Exit status 0 only if all of it came out as it must. ``KEEP=1`` leaves everything running and says what to type next.
 """
 

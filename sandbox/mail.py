@@ -10,6 +10,7 @@ import datetime
 import email
 import email.policy
 import ipaddress
+import logging
 import ssl
 import tempfile
 from collections.abc import Callable
@@ -37,6 +38,9 @@ _SIGNS_CERTIFICATES = x509.KeyUsage(
     encipher_only=False,
     decipher_only=False,
 )
+
+# aiosmtpd warns of an attribute of its own, which nobody here uses.
+logging.getLogger("mail.log").setLevel(logging.ERROR)
 
 USERNAME, PASSWORD = "counterfoil", "a-password-of-the-sandbox"
 
