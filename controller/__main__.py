@@ -19,7 +19,6 @@ from typing import Any
 
 import kopf
 import uvloop
-from prometheus_client import CollectorRegistry
 
 from controller.announce import Announcer
 from controller.beginning import Beginning
@@ -54,7 +53,7 @@ from counterfoil.cluster import Cluster, connect
 from counterfoil.esaw.client import make_http
 from counterfoil.health import private_server
 from counterfoil.logs import configure
-from counterfoil.metrics import Metrics
+from counterfoil.metrics import Metrics, new_registry
 from counterfoil.resources import Sender
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import ControllerSettings, load
@@ -80,7 +79,7 @@ def main() -> int:
 
 async def run(settings: ControllerSettings, sealing: Sealing | None, sealer: Sealer | None) -> int:
     """Run until SIGTERM or SIGINT; return the exit status."""
-    metrics = Metrics(CollectorRegistry(), version=__version__)
+    metrics = Metrics(new_registry(), version=__version__)
     observe = partial(_count_request, metrics)
     async with (
         connect(namespace=settings.namespace, observe=observe) as cluster,

@@ -7,10 +7,12 @@ a rate and not as a new series. No label ever takes a value from outside (a path
 """
 
 from enum import StrEnum
+from typing import NamedTuple
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -280,3 +282,27 @@ class Metrics:
         """Count one request to eSAW; this is the ``observe`` of ``counterfoil.esaw.Esaw``."""
         self.esaw_requests.labels(operation, code).inc()
         self.esaw_request_seconds.labels(operation).observe(seconds)
+
+
+class Described(NamedTuple):
+    """One metric as people read about it."""
+
+    name: str
+    type: str
+    labels: tuple[str, ...]
+    help: str
+
+
+def described(metrics: Metrics) -> tuple[Described, ...]:
+    """Return what there is, in the order of declaration; for the manual, and to hold dashboards and alerts against."""
+    families = (each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase))
+    return tuple(
+        Described(
+            # prometheus_client keeps a counter's name without its suffix.
+            name=f"{each._name}_total" if each._type == "counter" else each._name,
+            type=each._type or "",
+            labels=tuple(each._labelnames),
+            help=each._documentation,
+        )
+        for each in families
+    )

@@ -118,6 +118,12 @@ MODULES = (
         # What helm's own build sets; without it, it says that it is v4.3.
         "-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1",
     ),
+    Module(
+        SOURCES / "prometheus",
+        "3.15.1",
+        {"promtool": "github.com/prometheus/prometheus/cmd/promtool"},
+        "-s -w -X github.com/prometheus/common/version.Version=3.15.1",
+    ),
 )
 
 

@@ -1,6 +1,6 @@
 """Pages that are written from the code say what the code says."""
 
-from docs import generate_plugin, generate_reasons, generate_settings
+from docs import generate_metrics, generate_plugin, generate_reasons, generate_settings
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:
@@ -18,4 +18,10 @@ def test_the_page_of_reasons_is_up_to_date() -> None:
 def test_the_page_of_the_plugins_commands_is_up_to_date() -> None:
     assert generate_plugin.PAGE.read_text(encoding="utf-8") == generate_plugin.page(), (
         "run: python docs/generate_plugin.py"
+    )
+
+
+def test_the_page_of_metrics_is_up_to_date() -> None:
+    assert generate_metrics.PAGE.read_text(encoding="utf-8") == generate_metrics.page(), (
+        "run: python docs/generate_metrics.py"
     )
