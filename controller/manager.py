@@ -41,6 +41,7 @@ from counterfoil.resources import (
     Sender,
     is_true,
 )
+from counterfoil.resources.acting import PROBE_ANNOTATION
 
 _log = logging.getLogger(__name__)
 
@@ -220,9 +221,10 @@ class Manager:
         respecified = before is None or before.metadata.generation != archive.metadata.generation
         was_ready = before is not None and is_true(before.status.conditions, "Ready")
         is_ready = is_true(archive.status.conditions, "Ready")
-        if respecified:
+        is_asked = before is not None and _probe_wish(before) != _probe_wish(archive)
+        if respecified or is_asked:
             self.rounds.probe_soon(archive.name)
-        if respecified or was_ready != is_ready:
+        if respecified or is_asked or was_ready != is_ready:
             # The Organizations that name it say so in their own status.
             self.rounds.look_now()
         if respecified or (is_ready and not was_ready):
@@ -349,6 +351,11 @@ class Manager:
         organization = self.office.organizations.get(event.organization)
         ref = organization.spec.archive_ref if organization is not None else None
         return ref.name if ref is not None else ""
+
+
+def _probe_wish(archive: Archive) -> str:
+    """What a person who wants a probe now wrote into the annotation; after a start all are probed anyway."""
+    return archive.metadata.annotations.get(PROBE_ANNOTATION, "")
 
 
 def _unheard(resource: object) -> None:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from controller.notify.ledger import CONSENT, KEY, LONGEST_MESSAGE, Met
 from counterfoil.reasons import Turn, reason_of
 from counterfoil.resources import Condition, Organization, Sender, condition
+from counterfoil.resources.acting import ASK_ANNOTATION, asked_at
 
 QUIET = timedelta(hours=1)
 
@@ -44,12 +45,19 @@ def is_missed(sender: Sender) -> bool:
 
 
 def has_heard(sender: Sender, why: Condition, now: datetime) -> bool:
-    """Whether the sender was asked already about this."""
+    """Whether the sender was asked already about this, and no person wants that to be done again."""
     asked = sender.status.notified_at
-    if asked is None:
+    if asked is None or _is_to_be_repeated(sender, asked, now):
         return False
     same_key = sender.status.notified_key == fingerprint(sender)
     return asked >= why.last_transition_time or (same_key and now - asked < QUIET)
+
+
+def _is_to_be_repeated(sender: Sender, asked: datetime, now: datetime) -> bool:
+    """Whether a person asked for another mail since the last one; by a clock that is ahead of ours, when ours is there."""
+    wished = asked_at(sender.metadata.annotations, ASK_ANNOTATION)
+    # Times in a status are whole seconds; a wish within the second of a mail would be newer than it for ever.
+    return wished is not None and asked < wished.replace(microsecond=0) <= now
 
 
 def fingerprint(sender: Sender) -> str | None:

@@ -6,7 +6,7 @@ them (rule 7), and ``redacted`` strikes out what looks like one all the same.
 """
 
 from dataclasses import dataclass
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from controller.notify import asking, ledger
 from controller.notify.due import Notice
@@ -141,7 +141,7 @@ class Writer:
             items=tuple(named),
             commands_title=self._say("commands"),
             commands=(f"kubectl -n {self.namespace} get senders",),
-            link=self._console("senders"),
+            link=self._console(),
             footer=self._footer(),
         )
 
@@ -168,7 +168,7 @@ class Writer:
             items=tuple(Item(each) for each in problem.examples),
             commands_title=self._say("commands"),
             commands=self._commands(problem),
-            link=self._console(kind),
+            link=self._console(self._anchor(problem)),
             footer=self._footer(),
         )
 
@@ -210,14 +210,21 @@ class Writer:
                     f"{kubectl} label envelopeevents {failed} counterfoil.dev/request=retry",
                 )
 
-    def _console(self, about: str) -> Link | None:
+    def _console(self, anchor: str = "") -> Link | None:
+        """Lead to the entry of the console's first page that is about this, where it can be solved."""
         base = self._notifications.console_url
         if base is None:
             return None
-        query = {"organization": self.organization.name}
-        if about == ledger.FAILED:
-            query["phase"] = "Failed"
-        return Link(self._say("console"), f"{base.rstrip('/')}/?{urlencode(query)}")
+        query = urlencode({"organization": self.organization.name})
+        fragment = f"#{quote(anchor, safe='')}" if anchor else ""
+        return Link(self._say("console"), f"{base.rstrip('/')}/attention?{query}{fragment}")
+
+    def _anchor(self, problem: Problem) -> str:
+        """Return the place of a problem on that page; a test holds it against the console's own."""
+        kind = ledger.kind_of(problem)
+        if kind == ledger.ARCHIVE:
+            return f"{kind}--{ledger.archive_of(problem)}"
+        return f"{kind}-{self.organization.name}-{problem.reason}"
 
     def _footer(self) -> str:
         return self._say("footer", organization=self.organization.name)

@@ -17,6 +17,7 @@ from counterfoil.reasons import CATALOGUE
 from counterfoil.resources import Language, Organization
 from tests.builders import NOON, an_organization
 from tests.unit.notify_parts import ADMIN, FROM, MAILS, PUBLIC, a_letter, a_problem, an_unauthorized_sender
+from webhook.console.attention import Entry, Kind
 
 TOKEN = "Tk9" * 22
 """As eSAW makes them: 66 letters and digits."""
@@ -152,9 +153,28 @@ def test_an_unknown_sender_is_told_with_how_to_add_one() -> None:
 def test_a_console_is_linked_when_there_is_one() -> None:
     there = an_addressed_organization(consoleURL="https://console.acme.example/")
     assert letter_about(NOTICES["failed"], there).link == Link(
-        "Open the console", "https://console.acme.example/?organization=acme&phase=Failed"
+        "Open the console",
+        "https://console.acme.example/attention?organization=acme#failed-acme-NameOccupied",
     )
     assert letter_about(NOTICES["failed"]).link is None
+
+
+@pytest.mark.parametrize(
+    ("notice", "kind", "organization", "name"),
+    [
+        ("failed", Kind.FAILED, "acme", "NameOccupied"),
+        ("archive", Kind.ARCHIVE, "", "dms"),
+        ("key", Kind.KEY, "acme", "SealingKeysMissing"),
+    ],
+)
+def test_the_link_leads_to_the_entry_of_the_console_that_is_about_it(
+    notice: str, kind: Kind, organization: str, name: str
+) -> None:
+    there = an_addressed_organization(consoleURL="https://console.acme.example")
+    link = letter_about(NOTICES[notice], there).link
+    assert link is not None
+    entry = Entry(kind=kind, name=name, organization=organization, reason="")
+    assert link.url.endswith(f"/attention?organization=acme#{entry.anchor}")
 
 
 def test_many_silent_senders_are_named_up_to_a_number_and_then_counted() -> None:

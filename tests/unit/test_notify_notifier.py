@@ -1,6 +1,6 @@
 """A person hears once: whatever happens how often, whichever process dies when, whatever the mail server does."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -9,6 +9,7 @@ from controller.notify.ledger import Survey
 from controller.notify.postman import MailTrouble, Refused
 from counterfoil.cluster import Conflict, Unavailable
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Sender
+from counterfoil.resources.acting import ASK_ANNOTATION
 from tests.builders import NOON, a_sender, an_event, an_organization
 from tests.unit.notify_parts import (
     MAILS,
@@ -589,3 +590,38 @@ async def test_an_organization_that_is_gone_is_forgotten_with_what_was_to_be_tol
     scene.cluster.put(an_organization("other"))
     await scene.look(3)
     assert scene.postman.brought == []
+
+
+# -- A person wants it again -----------------------------------------------------------------------------------
+
+
+def _wish(scene: Scene, when: datetime) -> None:
+    annotations = {"metadata": {"annotations": {ASK_ANNOTATION: when.isoformat()}}}
+    scene.cluster.edit(Sender, "anna", annotations)
+    scene.watch()
+
+
+async def test_a_sender_is_asked_again_once_when_a_person_wants_it() -> None:
+    scene = Scene(died())
+    await scene.look(3)
+    scene.clock.advance(minutes=5)
+    _wish(scene, scene.clock.now())
+    await scene.look(20)
+    assert scene.postman.recipients == [ANNA, ANNA]
+
+
+async def test_a_wish_by_a_clock_that_is_ahead_is_granted_once_and_not_again_and_again() -> None:
+    scene = Scene(died())
+    await scene.look(3)
+    _wish(scene, scene.clock.now() + timedelta(seconds=30))
+    await scene.look(20)
+    assert scene.postman.recipients == [ANNA, ANNA]
+
+
+async def test_whoever_may_write_annotations_but_no_time_wishes_for_nothing() -> None:
+    scene = Scene(died())
+    await scene.look(3)
+    scene.cluster.edit(Sender, "anna", {"metadata": {"annotations": {ASK_ANNOTATION: "now!"}}})
+    scene.watch()
+    await scene.look(20)
+    assert scene.postman.recipients == [ANNA]

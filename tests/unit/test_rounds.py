@@ -20,6 +20,7 @@ from counterfoil.resources import (
     condition,
     is_true,
 )
+from counterfoil.resources.acting import PROBE_ANNOTATION
 from tests.builders import ENVELOPE, a_sender, an_event, an_organization
 from tests.unit.fake_desk import an_archive
 from tests.unit.fake_manager import Scene, turns
@@ -120,10 +121,13 @@ class Building:
 
 
 async def settled() -> None:
-    """Wait until everything is done that needs no time; files are written by threads."""
-    for _ in range(40):
-        await turns(20)
-        await asyncio.sleep(0.002)
+    """Wait until everything is done that needs no time but that of threads, which look at archives."""
+    await turns()
+    async with asyncio.timeout(60):
+        while any(task.get_name().startswith("looking at Archive/") for task in asyncio.all_tasks()):
+            await asyncio.sleep(0.001)
+            await turns()
+    await turns()
 
 
 async def test_everything_is_looked_at_and_found_ready(tmp_path: Path) -> None:
@@ -274,6 +278,18 @@ async def test_an_archive_that_made_trouble_is_probed_with_the_next_round(tmp_pa
         await building.round()
         assert is_true(building.archive().status.conditions, "Ready"), "it is not due yet"
         building.rounds.probe_soon("dms")
+        await building.round()
+    assert not is_true(building.archive().status.conditions, "Ready")
+
+
+async def test_an_archive_is_probed_with_the_next_round_when_a_person_asks_for_it(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    async with building.rounds_made():
+        await building.round()
+        building.root.rmdir()
+        wish = {"metadata": {"annotations": {PROBE_ANNOTATION: "2026-07-01T12:00:00+00:00"}}}
+        building.scene.cluster.edit(Archive, "dms", wish)
+        building.scene.see(building.archive())
         await building.round()
     assert not is_true(building.archive().status.conditions, "Ready")
 
