@@ -92,7 +92,13 @@ class Organizations:
         tokens, hashes = await self._tokens(organization)
         basic, basic_hash = await self._basic_auth(organization)
         reachable, version = await self._reachable(organization)
-        findings = (tokens, basic, self._archive(organization), self._sender(organization))
+        findings = (
+            tokens,
+            basic,
+            self._archive(organization),
+            self._sender(organization),
+            _form(organization),
+        )
         ready = next((each for each in findings if each.truth != "True"), OK)
         status = msgspec.structs.replace(
             organization.status,
@@ -245,3 +251,14 @@ class Organizations:
         except (Conflict, NotFound):
             return None
         return Organization.parse(raw)
+
+
+def _form(organization: Organization) -> Finding:
+    """Whether the form before sending asks for what it is to ask for."""
+    before_send = organization.spec.before_send
+    faults = {each.name: each.pattern_fault for each in before_send.fields} if before_send is not None else {}
+    told = [f"the pattern of `{name}` can't be used: {fault}" for name, fault in faults.items() if fault]
+    if not told:
+        return OK
+    message = f"spec.beforeSend.fields: {'; '.join(told)}. Until it is corrected any value is taken there."
+    return Finding("False", "FieldPatternInvalid", message)

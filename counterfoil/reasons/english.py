@@ -315,6 +315,10 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "User name or password for basic authentication can't be used.",
             "Put others into the Secret, or take spec.callback.basicAuthSecretRef out.",
         ),
+        "FieldPatternInvalid": (
+            "A pattern in the form before sending can't be used, so any value is taken there.",
+            "Correct the pattern in spec.beforeSend.fields; the message says what is wrong with it.",
+        ),
         "Ready": ("Callbacks are taken and envelopes are archived.", ""),
         "MailServerAnswers": ("The mail server answers and accepts the login.", ""),
         "MailServerUnreachable": (

@@ -318,6 +318,10 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "Benutzername oder Passwort der Basic-Authentifizierung sind nicht brauchbar.",
             "Andere in das Secret legen oder spec.callback.basicAuthSecretRef entfernen.",
         ),
+        "FieldPatternInvalid": (
+            "Ein Muster im Formular vor dem Senden ist nicht brauchbar, darum wird dort jeder Wert angenommen.",
+            "Das Muster in spec.beforeSend.fields berichtigen; die Meldung sagt, was daran falsch ist.",
+        ),
         "Ready": ("Aufrufe werden angenommen und Umschläge archiviert.", ""),
         "MailServerAnswers": ("Der Mailserver antwortet und nimmt die Anmeldung an.", ""),
         "MailServerUnreachable": (

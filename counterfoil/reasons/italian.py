@@ -324,6 +324,10 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "Nome utente o password dell'autenticazione Basic non sono utilizzabili.",
             "Metterne altri nel Secret, o togliere spec.callback.basicAuthSecretRef.",
         ),
+        "FieldPatternInvalid": (
+            "Un modello nel modulo prima dell'invio non è utilizzabile, perciò lì si accetta qualsiasi valore.",
+            "Correggere il modello in spec.beforeSend.fields; il messaggio dice che cosa non va.",
+        ),
         "Ready": ("Le chiamate vengono accettate e le buste archiviate.", ""),
         "MailServerAnswers": ("Il server di posta risponde e accetta l'accesso.", ""),
         "MailServerUnreachable": (

@@ -154,6 +154,7 @@ ROWS: MappingProxyType[str, Row] = MappingProxyType(
         "CallbackTokenRefused": _admin(Seen.ORGANIZATION),
         "BasicAuthMissing": _admin(Seen.ORGANIZATION),
         "BasicAuthRefused": _admin(Seen.ORGANIZATION),
+        "FieldPatternInvalid": _admin(Seen.ORGANIZATION),
         "Ready": _nobody(Seen.ORGANIZATION),
         # Mails
         "MailServerAnswers": _nobody(Seen.ORGANIZATION),

@@ -5,6 +5,7 @@ A person writes the spec; the controller writes the status, in particular the ha
 from which the receiver knows a valid callback without reading a single Secret.
 """
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
@@ -90,6 +91,15 @@ class BeforeSendField(Part, frozen=True):
     required: bool = False
     pattern: str | None = None
     options: tuple[str, ...] = ()
+
+    @property
+    def pattern_fault(self) -> str | None:
+        """Why the pattern can't be used: the API server took it by another syntax (RE2) than the pages have."""
+        try:
+            re.compile(self.pattern or "")
+        except re.error as error:
+            return str(error)
+        return None
 
 
 class BeforeSend(Part, frozen=True):

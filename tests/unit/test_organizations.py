@@ -367,3 +367,16 @@ async def test_when_somebody_else_wrote_meanwhile_nothing_is_overwritten() -> No
     scene.cluster.edit(Organization, "acme", {"spec": {"suspend": True}})
     assert await scene.organizations.look_after(seen) is None
     assert scene.newest().status.conditions == ()
+
+
+async def test_a_pattern_of_the_form_that_the_pages_can_not_use_is_told() -> None:
+    fields = [{"name": "ok", "pattern": "[0-9]+"}, {"name": "odd", "pattern": r"\p{L}+"}]
+    truth, reason, message = await Scene(beforeSend={"fields": fields}).told()
+    assert (truth, reason) == ("False", "FieldPatternInvalid")
+    assert "`odd`" in message
+    assert "`ok`" not in message
+
+
+async def test_a_form_that_can_be_used_is_ready() -> None:
+    fields = [{"name": "ok", "pattern": "[0-9]+"}, {"name": "free"}, {"name": "kind", "options": ["(", "b"]}]
+    assert (await Scene(beforeSend={"fields": fields}).told())[0] == "True"

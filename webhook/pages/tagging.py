@@ -2,7 +2,7 @@
 Tagging: the form's fields as the Organization asks for them, and what a person filled in, checked. Pure.
 
 A pattern is the administrator's and counts for the whole value, as in HTML; the API server took it as a regular expression
-(RE2), and those that Python does not know are reported by ``faults`` instead of refusing every value.
+(RE2). One that Python does not know refuses no value; the controller tells it in the Organization's status.
 """
 
 import re
@@ -69,17 +69,6 @@ def tidy(value: str) -> str:
     return _CONTROL.sub(" ", value).strip()
 
 
-def faults(asked: Sequence[BeforeSendField]) -> list[str]:
-    """Return what is wrong with the fields themselves, one sentence each, for the administrator."""
-    found = []
-    for each in asked:
-        try:
-            re.compile(each.pattern or "")
-        except re.error as error:
-            found.append(f"spec.beforeSend.fields: the pattern of {each.name} can't be used: {error}")
-    return found
-
-
 def _field(asked: BeforeSendField, value: str, fault: Fault | None = None) -> Field:
     return Field(
         name=asked.name,
@@ -108,5 +97,5 @@ def _matches(pattern: str, value: str) -> bool:
     try:
         return re.fullmatch(pattern, value) is not None
     except re.error:
-        # Reported by ``faults``; the person in front of the form can't help it.
+        # The Organization's status says so; the person in front of the form can't help it.
         return True
