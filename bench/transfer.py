@@ -1,13 +1,14 @@
 """
-Bench (c): how fast one large document gets into the archive, against a plain copy by httpx, and with how much memory.
+Bench (c): how fast one large document gets into an archive of each kind, against a plain copy into the same server, and with
+how much memory.
 
 Ours is the whole archive phase of a file, by the code that the controller runs: download, hash, write, make durable,
-read back, hash. The plain copy is httpx writing what comes to a file, and an fsync; for S3 it is httpx and obstore, straight
-into the same server; for information, a copy to disk with an uncached read-back. Each measurement is a process of its own that has
-moved a small file before; the stand-in eSAW and the S3 server are processes of their own, too, on the same cores.
-At last a whole controller does it once, which tells the memory of the real process.
+read back, hash. The plain copy is httpx and the plainest client of the protocol (``copies``), which reads nothing back; for
+information, a copy to disk with an uncached read-back. Each measurement is a process of its own that has moved a small file
+before; the stand-in eSAW and the servers are processes of their own, too, on the same cores. At last a whole controller does
+it once, which tells the memory of the real process.
 
-    .venv/bin/python -m bench.transfer [--size 1024] [--rounds 3]
+    .venv/bin/python -m bench.transfer [--size 1024] [--slow-size 256] [--rounds 3] [KIND ...]
 """
 
 import argparse
@@ -21,55 +22,59 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
 import httpx
 import msgspec
 import uvloop
-from obstore.store import S3Store
 
 from bench import machine
+from bench.copies import COPIES
 from bench.machine import MIB, Memory, cpu_seconds, forget_peak
+from bench.places import PLACES, Place
 from bench.scene import REPOSITORY, Esaw, Samples, scene, separate_esaw
 from bench.spread import Spread, verdict
 from counterfoil.allocator import keep_blocks
 from counterfoil.archives import filing, open_door
+from counterfoil.archives.door import Door
 from counterfoil.archives.plan import FileFacts, PlannedFile
 from counterfoil.clock import WallClock
 from counterfoil.esaw import ApiToken, make_http
 from counterfoil.esaw import Esaw as EsawClient
-from counterfoil.resources.archive import S3, ArchiveSpec, Filesystem
-from counterfoil.resources.base import Ref
 from counterfoil.resources.envelopeevent import FileKind
 from sandbox.controlplane.processes import run as run_program
 from sandbox.esaw import DocumentSpec
-from sandbox.s3 import S3Server, s3_server
 
-COPY = "plain copy to disk"
-COPY_READ_BACK = "plain copy to disk, read back"
-COPY_S3 = "plain copy into S3"
-FILESYSTEM = "archive `filesystem`"
-S3_ARCHIVE = "archive `s3`"
-OURS = (FILESYSTEM, S3_ARCHIVE)
+FAST = ("filesystem", "s3")
+"""Kinds that get the large document; the others a smaller one, since their servers take a while or keep it in memory."""
 
 LEAST_RATIO = 0.7
 MOST_MEMORY = 32.0
-BUCKET = "contracts"
 SMALL = 64 * 1024
-LONGEST = 240.0  # seconds for the whole run
+LONGEST = 420.0  # seconds for the whole run
+
+
+class Way(StrEnum):
+    """How the document travels."""
+
+    ARCHIVE = "archive"
+    COPY = "plain copy"
+    COPY_READ_BACK = "plain copy, read back"
 
 
 class Job(msgspec.Struct, frozen=True):
     """What one process has to move, and how."""
 
-    kind: str
+    way: Way
+    place: Place
     esaw: str
     token: str
     small_file: str
     file: str
-    folder: str
-    s3: Mapping[str, str]
+    names: tuple[str, str]
+    """Where the small and the large one go."""
 
 
 class Moved(msgspec.Struct, frozen=True):
@@ -92,7 +97,7 @@ class Moved(msgspec.Struct, frozen=True):
 
 def moved(job: Job) -> Moved:
     """Do the job as its side would: ours with the controller's event loop and allocator, a plain copy with Python's."""
-    if job.kind not in OURS:
+    if job.way is not Way.ARCHIVE:
         return asyncio.run(work(job))
     keep_blocks()
     return uvloop.run(work(job))
@@ -100,14 +105,14 @@ def moved(job: Job) -> Moved:
 
 async def work(job: Job) -> Moved:
     """Move the small file, then the large one with the clock running."""
-    async with make_http() if job.kind in OURS else httpx.AsyncClient(trust_env=False) as http:
+    async with make_http() if job.way is Way.ARCHIVE else httpx.AsyncClient(trust_env=False) as http:
         move = await _mover(job, http)
-        await move(job.small_file, f"{secrets.token_hex(4)}.pdf")
+        await move(job.small_file, job.names[0])
         gc.collect()
         os.sync()
         forget_peak(os.getpid())
         idle, cpu, started = Memory.of(os.getpid()).now, cpu_seconds(os.getpid()), time.perf_counter()
-        sha256 = await move(job.file, f"{secrets.token_hex(4)}.pdf")
+        sha256 = await move(job.file, job.names[1])
         seconds = time.perf_counter() - started
         return Moved(
             seconds, cpu_seconds(os.getpid()) - cpu, idle, max(idle, Memory.of(os.getpid()).peak), sha256
@@ -118,52 +123,31 @@ Move = Callable[[str, str], Awaitable[str]]
 
 
 async def _mover(job: Job, http: httpx.AsyncClient) -> Move:
-    if job.kind in OURS:
+    if job.way is Way.ARCHIVE:
         return await _archive_mover(job, http)
-    if job.kind == COPY_S3:
-        return partial(_copied_to_s3, job, http, _store(job.s3))
-    return partial(_copied, job, http, job.kind == COPY_READ_BACK)
+    return partial(_copied, job, http)
 
 
 async def _archive_mover(job: Job, http: httpx.AsyncClient) -> Move:
-    spec = (
-        ArchiveSpec(filesystem=Filesystem(root=job.folder))
-        if job.kind == FILESYSTEM
-        else ArchiveSpec(
-            s3=S3(
-                bucket=BUCKET,
-                endpoint=job.s3["url"],
-                region="eu-central-1",
-                force_path_style=True,
-                credentials_secret_ref=Ref(name="key"),
-            )
-        )
-    )
-    credentials = {key: value.encode() for key, value in job.s3.items() if key != "url"}
-    door = await open_door("dms", spec, credentials)
+    door = await open_door("dms", job.place.spec, job.place.credentials)
     user = EsawClient(job.esaw, http=http, clock=WallClock(), observe=lambda *_: None).as_user(
         ApiToken.parse(job.token)
     )
 
     async def move(file: str, name: str) -> str:
-        planned = PlannedFile(
-            FileFacts(file, FileKind.DOCUMENT, name, 1), f"acme/envelope/{name}", "application/pdf"
-        )
+        planned = PlannedFile(FileFacts(file, FileKind.DOCUMENT, name, 1), name, "application/pdf")
         return (await filing.deposit(door, planned, partial(user.download, file), tags={})).sha256
 
     return move
 
 
-async def _copied(job: Job, http: httpx.AsyncClient, read_back: bool, file: str, name: str) -> str:
-    path = Path(job.folder, name)
-    # A plain script writes in between, without a thread.
-    with path.open("wb") as target:  # noqa: ASYNC230
-        async with aclosing(_downloaded(job, http, file)) as chunks:
-            async for chunk in chunks:
-                target.write(chunk)
-        target.flush()
-        os.fsync(target.fileno())
-    return _hashed(path) if read_back else ""
+async def _copied(job: Job, http: httpx.AsyncClient, file: str, name: str) -> str:
+    async with aclosing(_downloaded(job, http, file)) as chunks:
+        await COPIES[job.place.kind](job.place, name, chunks)
+    if job.way is Way.COPY:
+        return ""
+    assert job.place.spec.filesystem is not None
+    return _hashed(Path(job.place.spec.filesystem.root, name))
 
 
 def _hashed(path: Path) -> str:
@@ -175,12 +159,6 @@ def _hashed(path: Path) -> str:
     return digest.hexdigest()
 
 
-async def _copied_to_s3(job: Job, http: httpx.AsyncClient, store: S3Store, file: str, name: str) -> str:
-    async with aclosing(_downloaded(job, http, file)) as chunks:
-        await store.put_async(f"copies/{name}", chunks, chunk_size=5 * MIB, max_concurrency=2)
-    return ""
-
-
 async def _downloaded(job: Job, http: httpx.AsyncClient, file: str) -> AsyncGenerator[bytes, None]:
     headers = {"Authorization": f"Bearer {job.token}", "Accept-Encoding": "identity"}
     async with http.stream("GET", f"{job.esaw}/Api/v6/file/{file}", headers=headers) as answer:
@@ -189,25 +167,15 @@ async def _downloaded(job: Job, http: httpx.AsyncClient, file: str) -> AsyncGene
             yield chunk
 
 
-def _store(s3: Mapping[str, str]) -> S3Store:
-    return S3Store(
-        BUCKET,
-        endpoint=s3["url"],
-        access_key_id=s3["accessKeyId"],
-        secret_access_key=s3["secretAccessKey"],
-        region="eu-central-1",
-        client_options={"allow_http": True},
-    )
-
-
 # -- The run -----------------------------------------------------------------------------------------------------
 
 
 class Documents(msgspec.Struct, frozen=True):
-    """The small and the large one, by their ids in eSAW, and what the large one's hash must be."""
+    """The small and the large one, by their ids in eSAW, and the large one's size and hash."""
 
     small: str
     large: str
+    size: int
     sha256: str
 
 
@@ -220,6 +188,10 @@ class Round(msgspec.Struct, frozen=True):
     memory_rise: float
 
 
+Measured = Mapping[str, Mapping[Way, Sequence[Round]]]
+"""Rounds by kind and way."""
+
+
 async def documents(esaw: Esaw, size: int) -> Documents:
     """Put an envelope with both into the stand-in."""
     envelope = await esaw.control.add_envelope(
@@ -228,59 +200,63 @@ async def documents(esaw: Esaw, size: int) -> Documents:
         audit_trail=False,
     )
     small, large = sorted(await esaw.control.files(envelope), key=lambda file: file.size)
-    return Documents(small.file_id, large.file_id, await esaw.control.expected_sha256(large.file_id))
+    sha256 = await esaw.control.expected_sha256(large.file_id)
+    return Documents(small.file_id, large.file_id, size, sha256)
 
 
-async def one_round(kind: str, esaw: Esaw, s3: S3Server, papers: Documents, size: int, folder: Path) -> Round:
+async def one_round(way: Way, place: Place, door: Door, esaw: Esaw, papers: Documents) -> Round:
     """Let a process move the large document; nothing of it is left afterwards."""
-    with tempfile.TemporaryDirectory(dir=folder) as target:
-        job = Job(
-            kind=kind,
-            esaw=esaw.control.url,
-            token=esaw.sender.token,
-            small_file=papers.small,
-            file=papers.large,
-            folder=target,
-            s3={"url": s3.url, "accessKeyId": s3.access_key, "secretAccessKey": s3.secret_key},
-        )
-        before = cpu_seconds(esaw.pid)
-        finished = await run_program(
-            [sys.executable, "-m", "bench.transfer", "--job"],
-            stdin=msgspec.json.encode(job).decode(),
-            cwd=REPOSITORY,
-        )
+    job = Job(
+        way=way,
+        place=place,
+        esaw=esaw.control.url,
+        token=esaw.sender.token,
+        small_file=papers.small,
+        file=papers.large,
+        names=(f"{secrets.token_hex(4)}.pdf", f"{secrets.token_hex(4)}.pdf"),
+    )
+    before = cpu_seconds(esaw.pid)
+    finished = await run_program(
+        [sys.executable, "-m", "bench.transfer", "--job"],
+        stdin=msgspec.json.encode(job).decode(),
+        cwd=REPOSITORY,
+    )
     if finished.code != 0:
-        raise RuntimeError(f"{kind} ended with status {finished.code}: {finished.err}")
+        raise RuntimeError(f"{place.kind}, {way} ended with status {finished.code}: {finished.err}")
     done = msgspec.json.decode(finished.out, type=Moved)
     if done.sha256 not in ("", papers.sha256):
-        raise RuntimeError(f"{kind}: what was moved is not what eSAW has")
-    await _emptied(_store(job.s3))
-    gibs = size / 2**30
+        raise RuntimeError(f"{place.kind}, {way}: what was moved is not what eSAW has")
+    for name in job.names:
+        await door.discard(name)
+    gibs = papers.size / 2**30
     return Round(
-        rate=size / MIB / done.seconds,
+        rate=papers.size / MIB / done.seconds,
         cpu=done.cpu / gibs,
         esaw_cpu=(cpu_seconds(esaw.pid) - before) / gibs,
         memory_rise=done.memory_rise,
     )
 
 
-async def _emptied(store: S3Store) -> None:
-    # By the server itself, which would not notice that a file of its folder is gone.
-    async for page in store.list():
-        await store.delete_async([each["path"] for each in page])
+def ways(kind: str) -> tuple[Way, ...]:
+    """Return how the document travels to a kind."""
+    return tuple(Way) if kind == "filesystem" else (Way.ARCHIVE, Way.COPY)
 
 
-KINDS = (COPY, FILESYSTEM, COPY_READ_BACK, S3_ARCHIVE, COPY_S3)
-
-
-async def rates(folder: Path, size: int, rounds: int) -> dict[str, list[Round]]:
-    """Measure every kind in turns, so many rounds."""
-    async with separate_esaw(folder) as esaw, s3_server(buckets=(BUCKET,)) as s3:
-        papers = await documents(esaw, size)
-        measured: dict[str, list[Round]] = {kind: [] for kind in KINDS}
-        for _ in range(rounds):
-            for kind in KINDS:
-                measured[kind].append(await one_round(kind, esaw, s3, papers, size, folder))
+async def rates(
+    folder: Path, kinds: Sequence[str], sizes: Mapping[str, int], rounds: int
+) -> dict[str, dict[Way, list[Round]]]:
+    """Measure every kind, its ways in turns, so many rounds."""
+    measured: dict[str, dict[Way, list[Round]]] = {}
+    async with separate_esaw(folder) as esaw:
+        papers = {size: await documents(esaw, size) for size in set(sizes.values())}
+        for kind in kinds:
+            measured[kind] = {way: [] for way in ways(kind)}
+            async with PLACES[kind](folder) as place:
+                door = await open_door("dms", place.spec, place.credentials)
+                for _ in range(rounds):
+                    for way, done in measured[kind].items():
+                        done.append(await one_round(way, place, door, esaw, papers[sizes[kind]]))
+                await door.close()
     return measured
 
 
@@ -309,42 +285,45 @@ async def through_the_controller(folder: Path, size: int) -> Whole:
     return Whole(rate=size / MIB / seconds, memory_idle=idle, memory_rise=peak - idle)
 
 
-def report(measured: Mapping[str, Sequence[Round]], whole: Whole, disk: tuple[float, float]) -> str:
+def report(
+    measured: Measured, sizes: Mapping[str, int], whole: Whole | None, disk: tuple[float, float]
+) -> str:
     """Return the Markdown, ratios first."""
-    copies = [each.rate for each in measured[COPY]]
     lines = [
-        "| what | of the plain copy to disk | MiB/s | CPU s per GiB | stand-in's CPU s per GiB | memory rise MiB |"
+        "| what | MiB | of the plain copy | MiB/s | CPU s per GiB | stand-in's CPU s per GiB | memory rise MiB |"
     ]
-    lines += ["|---|---|---|---|---|---|"]
-    for kind in KINDS:
-        done = measured[kind]
-        ratio = Spread.of_ratios((each.rate for each in done), copies)
-        lines.append(
-            f"| {kind} | {ratio.text(2)} | {Spread.of(each.rate for each in done).text()} "
-            f"| {Spread.of(each.cpu for each in done).text(2)} | {Spread.of(each.esaw_cpu for each in done).text(2)} "
-            f"| {max(each.memory_rise for each in done):.1f} |"
-        )
-    lines += ["", *_verdicts(measured, whole), "", *_limits(disk)]
-    return "\n".join(lines)
+    lines += ["|---|---|---|---|---|---|---|"]
+    for kind, done in measured.items():
+        lines += [
+            f"| `{kind}`: {way} | {sizes[kind] // MIB} | {_ratio(done, way).text(2)} "
+            f"| {Spread.of(each.rate for each in found).text()} | {Spread.of(each.cpu for each in found).text(2)} "
+            f"| {Spread.of(each.esaw_cpu for each in found).text(2)} | {max(each.memory_rise for each in found):.1f} |"
+            for way, found in done.items()
+        ]
+    return "\n".join([*lines, "", *_verdicts(measured, whole), "", *_limits(disk)])
 
 
-def _verdicts(measured: Mapping[str, Sequence[Round]], whole: Whole) -> list[str]:
-    lines = []
+def _ratio(done: Mapping[Way, Sequence[Round]], way: Way) -> Spread:
     # A server that takes less than a disk is no fault of ours: each archive is held against a copy to the same place.
-    for kind, copy in ((FILESYSTEM, COPY), (S3_ARCHIVE, COPY_S3)):
-        ratio = Spread.of_ratios(
-            (each.rate for each in measured[kind]), (each.rate for each in measured[copy])
-        )
+    return Spread.of_ratios((each.rate for each in done[way]), (each.rate for each in done[Way.COPY]))
+
+
+def _verdicts(measured: Measured, whole: Whole | None) -> list[str]:
+    lines = []
+    for kind, done in measured.items():
+        ratio = _ratio(done, Way.ARCHIVE)
         met = verdict(ratio.median >= LEAST_RATIO)
-        lines.append(f"- {kind}: {ratio.text(2)} of the {copy}; target >= {LEAST_RATIO}: {met}")
-    rise = max(whole.memory_rise, *(each.memory_rise for kind in OURS for each in measured[kind]))
+        lines.append(f"- archive `{kind}`: {ratio.text(2)} of a plain copy; target >= {LEAST_RATIO}: {met}")
+    rises = [each.memory_rise for done in measured.values() for each in done[Way.ARCHIVE]]
+    rise = max(rises if whole is None else [whole.memory_rise, *rises])
     lines.append(
         f"- memory: at most {rise:.1f} MiB above rest; target <= {MOST_MEMORY:.0f}: {verdict(rise <= MOST_MEMORY)}"
     )
-    lines.append(
-        f"- through a whole controller: {whole.rate:.0f} MiB/s in the archive phase, {whole.memory_rise:.1f} MiB above "
-        f"the {whole.memory_idle:.0f} MiB at rest"
-    )
+    if whole is not None:
+        lines.append(
+            f"- through a whole controller: {whole.rate:.0f} MiB/s in the archive phase, {whole.memory_rise:.1f} MiB above "
+            f"the {whole.memory_idle:.0f} MiB at rest"
+        )
     return lines
 
 
@@ -355,15 +334,16 @@ def _limits(disk: tuple[float, float]) -> list[str]:
     ]
 
 
-async def measure(size: int, rounds: int) -> str:
-    """Run it all and return the report."""
+async def measure(kinds: Sequence[str], size: int, slow_size: int, rounds: int) -> str:
+    """Run it all and return the report; the whole controller only when ``filesystem`` is among the kinds."""
+    sizes = {kind: size if kind in FAST else min(size, slow_size) for kind in kinds}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         async with asyncio.timeout(LONGEST):
             disk = machine.disk_rates(folder)
-            measured = await rates(folder, size, rounds)
-            whole = await through_the_controller(folder, size)
-        return f"{rounds} rounds of {size // MIB} MiB\n\n{report(measured, whole, disk)}"
+            measured = await rates(folder, kinds, sizes, rounds)
+            whole = await through_the_controller(folder, size) if "filesystem" in kinds else None
+        return f"{rounds} rounds\n\n{report(measured, sizes, whole, disk)}"
 
 
 def main() -> None:
@@ -371,14 +351,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", type=int, default=1024, help="MiB")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"out of {', '.join(PLACES)}; default all")
+    parser.add_argument("--size", type=int, default=1024, help=f"MiB, for {' and '.join(FAST)}")
+    parser.add_argument("--slow-size", type=int, default=256, help="MiB, for the others")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--job", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if unknown := set(chosen.kinds) - set(PLACES):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(PLACES)}")
     if chosen.job:
         print(msgspec.json.encode(moved(msgspec.json.decode(sys.stdin.read(), type=Job))).decode())
     else:
-        print(asyncio.run(measure(chosen.size * MIB, chosen.rounds)))
+        kinds = chosen.kinds or list(PLACES)
+        print(asyncio.run(measure(kinds, chosen.size * MIB, chosen.slow_size * MIB, chosen.rounds)))
 
 
 if __name__ == "__main__":
