@@ -24,7 +24,6 @@ from counterfoil.resources import (
     SenderKey,
     SenderSpec,
     SenderStatus,
-    merge_patch,
     plain,
     with_condition,
 )
@@ -191,12 +190,9 @@ class Consents:
             key=key,
             consent_url=organization.consent_url(sender.name),
         )
-        before = plain(sender.status)
-        # Whatever the controller wrote since is older news than a key that was just accepted; what is not named here stays.
-        changes = {
-            name: value for name, value in merge_patch(before, plain(status)).items() if value is not None
-        }
-        await self._cluster.patch_status(Sender, sender.name, changes, resource_version=None)
+        # Whole, since the controller may have written meanwhile that the key was refused: that is older news than this. What
+        # is not named here stays.
+        await self._cluster.patch_status(Sender, sender.name, plain(status), resource_version=None)
 
 
 def _described(organization: Organization, who: WhoAmI) -> SenderSpec:
