@@ -23,7 +23,7 @@ from pathlib import Path
 
 import httpx
 
-from sandbox import demo_consent
+from sandbox import demo_consent, rights
 from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.plane import control_plane
 from sandbox.controlplane.processes import run
@@ -348,6 +348,8 @@ def _print_tree(root: Path) -> None:
 async def _keep(scene: Scene) -> None:
     say("Everything goes on running until Ctrl-C. In another terminal:")
     plane, url = scene.stage.plane, _called(scene, "acme", "$ID")
+    console = await scene.stage.console()
+    token = await scene.stage.person("jane", *rights.ADMINISTRATOR)
     print(
         f"""
   export KUBECONFIG={plane.kubeconfig} PATH=$PATH:{plane.kubectl.program.parent}
@@ -358,6 +360,8 @@ async def _keep(scene: Scene) -> None:
   kubectl -n {NAMESPACE} explain organization.spec
 
 {demo_consent.by_hand(scene.consenting)}
+  The console:           {console.public}
+  Its token (of jane):   {token}
   A callback:            ID=$(cat /proc/sys/kernel/random/uuid); curl -i "{url}"
   The stand-in eSAW:     {scene.esaw.url}/Api/v6/system/version
   Metrics:               curl {scene.controller.private}/metrics

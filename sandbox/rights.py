@@ -22,6 +22,20 @@ PAGES: tuple[Rule, ...] = tuple(_RIGHTS["pages"])
 RESEAL: tuple[Rule, ...] = tuple(_RIGHTS["reseal"])
 CONTROLLER: tuple[Rule, ...] = tuple(_RIGHTS["controller"])
 
+_KINDS = ["envelopeevents", "senders", "archives", "organizations"]
+
+VIEWER: tuple[Rule, ...] = (
+    {"apiGroups": ["counterfoil.dev"], "resources": _KINDS, "verbs": ["get", "list"]},
+)
+"""Of a person who looks at the console."""
+
+ADMINISTRATOR: tuple[Rule, ...] = (
+    *VIEWER,
+    {"apiGroups": ["counterfoil.dev"], "resources": _KINDS, "verbs": ["patch"]},
+    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["list", "create"]},
+)
+"""Of a person who acts there."""
+
 
 def account(name: str, rules: tuple[Rule, ...]) -> list[dict[str, Any]]:
     """Return a ServiceAccount with just these rights in its own namespace."""

@@ -18,20 +18,16 @@ import lxml.html
 from counterfoil.cluster import Cluster, connect
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Sender, envelope_id
 from counterfoil.resources.noting import note
+from sandbox import rights
 from sandbox.controlplane.plane import ControlPlane
-from sandbox.rights import Rule
 from sandbox.stage import Process, Stage, stage
 
 GROUP = "counterfoil.dev"
-SEE: Rule = {
-    "apiGroups": [GROUP],
-    "resources": ["envelopeevents", "senders", "archives", "organizations"],
-    "verbs": ["get", "list"],
+PEOPLE: Mapping[str, tuple[rights.Rule, ...]] = {
+    "full": rights.ADMINISTRATOR,
+    "view": rights.VIEWER,
+    "none": (),
 }
-CHANGE: Rule = {**SEE, "verbs": ["patch"]}
-TELL: Rule = {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "list"]}
-
-PEOPLE: Mapping[str, tuple[Rule, ...]] = {"full": (SEE, CHANGE, TELL), "view": (SEE,), "none": ()}
 
 MISSING_BUCKET = "Archive/dms: the bucket contracts does not exist."
 
@@ -224,6 +220,6 @@ async def console_scene(
         connect(namespace=namespace, kubeconfig=plane.kubeconfig) as cluster,
         httpx.AsyncClient(trust_env=False, timeout=60) as http,
     ):
-        console = await built.console(**settings)
+        console = await built.console(kubeconfig=None, **settings)
         tokens = {name: await built.person(name, *rules) for name, rules in PEOPLE.items()}
         yield Scene(built, cluster, console, tokens, http)
