@@ -31,13 +31,12 @@ async def test_a_new_key_counts_even_if_the_controller_writes_meanwhile_that_the
         "notifiedAt": "2026-07-01T12:00:05Z",
         "conditions": a_sender(authorized="False").to_dict()["status"]["conditions"],
     }
-    cluster.just_before("patch_status", lambda: cluster.edit(Sender, "anna", {"status": told}))
     who = WhoAmI(user_id=before.spec.user_id, email="anna@example.com", given_name="Anna", surname="Kofler")
+    consents = Consents(cluster, Sealing(tmp_path), AClock())
+    await consents.keep(an_organization(), Consent(ApiToken.parse(b"an-old-token-0123456789"), who), "anna")
 
-    sealing = Sealing(tmp_path)
-    await Consents(cluster, sealing, AClock()).keep(
-        an_organization(), Consent(ApiToken.parse(b"a-new-token-0123456789"), who), "anna"
-    )
+    cluster.just_before("patch_status", lambda: cluster.edit(Sender, "anna", {"status": told}))
+    await consents.keep(an_organization(), Consent(ApiToken.parse(b"a-new-token-0123456789"), who), "anna")
 
     after = Sender.parse(await cluster.get(Sender, "anna"))
     authorized = condition(after.status.conditions, "Authorized")
