@@ -30,6 +30,8 @@ for module in webhook.__main__.PROCESSES.values():
     importlib.import_module(module)
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
+from opentelemetry.exporter.otlp.proto.http import trace_exporter
+from opentelemetry.sdk import trace
 """
 
 

@@ -142,7 +142,8 @@ EVERYTHING: dict[str, Any] = {
     },
     "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "serviceMonitor": {"enabled": True},
-    "prometheusRule": {"enabled": True},
+    "prometheusRule": {"enabled": True, "runbooks": "https://wiki.example.com/runbooks/"},
+    "tracing": {"endpoint": "http://collector.monitoring:4318"},
     "grafanaDashboard": {"enabled": True, "annotations": {"grafana_folder": "Contracts"}},
     "admissionPolicy": {
         "actions": ["Warn", "Audit"],

@@ -469,15 +469,12 @@ async def test_a_monitor_opens_metrics_to_the_cluster_if_nobody_is_named(program
 # -- Monitoring ---------------------------------------------------------------------------------------------------
 
 KINDS = {"podMonitor": "PodMonitor", "serviceMonitor": "ServiceMonitor", "prometheusRule": "PrometheusRule"}
-HAVE_ALERTS = (CHART / "files" / "alerts.yaml").exists()
 
 
 @pytest.mark.parametrize("value", KINDS)
 async def test_a_monitor_fails_is_skipped_or_rendered_where_its_kind_is_unknown(
     program: Helm, value: str
 ) -> None:
-    if value == "prometheusRule" and not HAVE_ALERTS:
-        return
     with pytest.raises(HelmError, match=f"does not know {KINDS[value]}"):
         await render(program, {value: {"enabled": True}})
     skipped = await render(program, {value: {"enabled": True, "renderMode": "skipIfMissing"}})
@@ -500,11 +497,31 @@ def test_monitors_find_the_pods_by_labels_and_are_found_by_theirs(everything: Re
 
 def test_the_dashboard_is_found_by_its_label(everything: Rendered, default: Rendered) -> None:
     assert default.all("ConfigMap") == []
-    if (CHART / "files" / "dashboard.json").exists():
-        dashboard = everything.one("ConfigMap", f"{RELEASE}-dashboard")
-        assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
-        assert dashboard["metadata"]["annotations"] == {"grafana_folder": "Contracts"}
-        assert json.loads(dashboard["data"]["counterfoil.json"])["panels"]
+    dashboard = everything.one("ConfigMap", f"{RELEASE}-dashboard")
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert dashboard["metadata"]["annotations"] == {"grafana_folder": "Contracts"}
+    assert json.loads(dashboard["data"]["counterfoil.json"])["panels"]
+
+
+def test_alerts_are_those_of_the_file_and_lead_to_the_runbooks(everything: Rendered) -> None:
+    rule = everything.one("PrometheusRule", RELEASE)["spec"]
+    source = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text(encoding="utf-8"))
+    found, expected = (
+        {each.get("alert"): each for group in rules["groups"] for each in group["rules"]}
+        for rules in (rule, source)
+    )
+    assert found.keys() == expected.keys()
+    urls = {each["annotations"]["runbook_url"] for each in found.values() if "annotations" in each}
+    assert all(each.startswith("https://wiki.example.com/runbooks/") for each in urls)
+
+
+def test_traces_go_to_the_collector_and_nowhere_without_one(everything: Rendered, default: Rendered) -> None:
+    for process in PROCESSES:
+        endpoint = everything.environment(process)["OTEL_EXPORTER_OTLP_ENDPOINT"]
+        assert endpoint == "http://collector.monitoring:4318"
+        assert 4318 in ports(policy(everything, process)["egress"])
+        assert "OTEL_EXPORTER_OTLP_ENDPOINT" not in default.environment(process)
+        assert 4318 not in ports(policy(default, process)["egress"])
 
 
 # -- Floods and policies ------------------------------------------------------------------------------------------

@@ -37,6 +37,10 @@ spec:
       args: {{ toJson .args }}
       env:
         {{- include "counterfoil.settings" (merge dict $values.settings $root.Values.settings) | trim | nindent 8 }}
+        {{- with $root.Values.tracing.endpoint }}
+        - name: OTEL_EXPORTER_OTLP_ENDPOINT
+          value: {{ . | quote }}
+        {{- end }}
         {{- if .sealing }}
         - name: COUNTERFOIL_SEALING_KEYS
           value: /etc/counterfoil/sealing-keys
