@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 
 .PHONY: help
 help: ## list the commands
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: locks/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Counterfoil needs Python 3.11 or newer; this is %s. Say make PYTHON=..." % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -55,7 +55,7 @@ lint: setup ## ruff, mypy --strict, the import rules, spelling and the docs buil
 # Tests run in so many processes; each has a control plane of its own.
 WORKERS ?= 2
 
-.PHONY: test test-unit test-cluster test-browser
+.PHONY: test test-unit test-cluster test-browser test-e2e
 test-unit: setup ## the fast tests: no cluster, under a minute
 	@echo '[test] unit'; $(BIN)/pytest -q -n $(WORKERS) tests/unit
 
@@ -69,7 +69,16 @@ test-browser: setup ## what a person sees, in a real Chromium (Debian's, install
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl
 	@echo '[test] browser'; $(BIN)/pytest -q tests/e2e/test_browser_*.py
 
-test: lint test-unit test-cluster test-browser ## everything that has to pass
+# Only where all of it is there already: building and installing it is for `make e2e`.
+test-e2e: setup ## the node test, where `make e2e` has been before; says so where it has not
+	@if reason=$$($(BIN)/python -m sandbox.node why-not); then $(BIN)/pytest -q tests/e2e/test_node.py; else echo "[test] e2e: $$reason"; fi
+
+test: lint test-unit test-cluster test-browser test-e2e ## everything that has to pass
+
+.PHONY: e2e
+e2e: setup ## image and chart on a whole node, through a release's life (root; CLUSTER=kind: with kind and Docker)
+	@$(BIN)/python -m sandbox.node prepare
+	@echo '[test] e2e'; $(BIN)/pytest -q tests/e2e/test_node.py
 
 .PHONY: image
 image: setup ## build the image and its bill of materials into dist/ (BASE, IMAGE, TOOL, OPTIONS: see sandbox/image.py)

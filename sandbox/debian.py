@@ -23,12 +23,13 @@ class PackagesMissing(RuntimeError):
 
 async def ensure(*packages: str) -> None:
     """Install those of the packages that are missing. Raises ``PackagesMissing``, which says what to type."""
-    if _missing(packages):
+    if missing(*packages):
         # Not one of our own processes, which end with us: dpkg should not be killed half-way.
         await asyncio.to_thread(_install, packages)
 
 
-def _missing(packages: tuple[str, ...]) -> list[str]:
+def missing(*packages: str) -> list[str]:
+    """Return those of the packages that are not installed."""
     if shutil.which("dpkg-query") is None:
         return list(packages)
     query = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n", *packages]
@@ -41,15 +42,15 @@ def _install(packages: tuple[str, ...]) -> None:
     with _LOCK.open("w") as lock:
         # apt-get has a lock of its own, but gives up at once when it is taken.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (missing := _missing(packages)):
+        if not (wanted := missing(*packages)):
             return
-        by_hand = f"apt-get update && apt-get install --no-install-recommends {' '.join(missing)}"
+        by_hand = f"apt-get update && apt-get install --no-install-recommends {' '.join(wanted)}"
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
-            raise PackagesMissing(f"Needed: {', '.join(missing)}. On Debian, as root: {by_hand}")
-        print(f"[debian] installing {' '.join(missing)}", file=sys.stderr, flush=True)
+            raise PackagesMissing(f"Needed: {', '.join(wanted)}. On Debian, as root: {by_hand}")
+        print(f"[debian] installing {' '.join(wanted)}", file=sys.stderr, flush=True)
         for command in (
             ["apt-get", "-q", "update"],
-            ["apt-get", "-q", "-y", "install", "--no-install-recommends", *missing],
+            ["apt-get", "-q", "-y", "install", "--no-install-recommends", *wanted],
         ):
             done = subprocess.run(
                 command,

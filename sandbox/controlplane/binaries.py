@@ -159,7 +159,7 @@ async def ensure(*names: str, report: Report = say) -> Binaries:
     Raises BuildError when a build fails, NoGoError when there is nothing to build with.
     """
     cache = cache_folder()
-    places = {name: cache / "bin" / module_of(name).key() / name for name in names}
+    places = {name: _place(name) for name in names}
     if any(not place.exists() for place in places.values()):
         async with _alone(cache / "bin", report):
             for name, place in places.items():
@@ -167,6 +167,15 @@ async def ensure(*names: str, report: Report = say) -> Binaries:
                 if not place.exists():
                     await _build(name, place, cache, report)
     return Binaries(places)
+
+
+def missing(*names: str) -> list[str]:
+    """Return those of the programs that ``ensure`` would have to build."""
+    return [name for name in names if not _place(name).exists()]
+
+
+def _place(name: str) -> Path:
+    return cache_folder() / "bin" / module_of(name).key() / name
 
 
 def cache_folder() -> Path:

@@ -22,6 +22,7 @@ from sandbox.node.settings import PAUSE_IMAGE
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("buildah", "debootstrap")
+PROGRAMS = ("rclone",)
 SUITE = "bookworm"
 BASE_IMAGE = f"localhost/counterfoil-base:{SUITE}"
 IMAGE = "localhost/counterfoil:e2e"

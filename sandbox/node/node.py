@@ -73,11 +73,13 @@ class NodeError(Exception):
 
 
 def why_not() -> str | None:
-    """Return why no node can be started here, or None if one can be tried."""
+    """Return why no node can be started here as things are, or None."""
     if os.geteuid() != 0:
-        return "it needs root"
-    if not Path("/usr/bin/containerd").exists():
-        return "containerd is not installed (`make e2e` installs it)"
+        return "a node needs root"
+    if absent := debian.missing(*PACKAGES, *images.PACKAGES):
+        return f"{', '.join(absent)} not installed"
+    if unbuilt := binaries.missing(*PROGRAMS, *images.PROGRAMS):
+        return f"{', '.join(unbuilt)} not built"
     return None
 
 

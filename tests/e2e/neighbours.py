@@ -89,7 +89,7 @@ class Neighbours:
 
     async def stored(self) -> set[str]:
         """What lies in the bucket, by name."""
-        return set((await self._at_s3("find . -type f")).split())
+        return set((await self._at_s3("find . -type f")).splitlines())
 
     async def complaints(self, folder: str) -> str:
         """What ``sha256sum -c`` says about the hash file in a folder of the bucket; empty for nothing."""

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 from counterfoil.resources import EnvelopeEvent, Phase
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
@@ -123,16 +124,18 @@ class Release:
         await self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(listed))
 
     async def furnish(self) -> None:
-        """Make an archive, an organization and a sender, and tell eSAW where to call."""
+        """Make an archive, an organization and a new sender, and tell eSAW where to call."""
         async with self.neighbours.esaw() as esaw:
             anna = await esaw.add_user(email="anna@acme.example", given_name="Anna", surname="Berger")
             await esaw.set_default_callbacks(completed=self.callback_url, status_change=None)
         self._anna = anna
+        # Not the name of an earlier one: the stand-in may have lost its memory, and a new user has a new id.
+        name = f"anna-{anna.user_id[:8]}"
         s3 = {"accessKeyId": self.neighbours.access_key, "secretAccessKey": self.neighbours.secret_key}
         await self.apply(
             _secret("acme-callback", token=self.token),
             _secret("dms-key", **s3),
-            _secret("anna-key", token=anna.token),
+            _secret(f"{name}-key", token=anna.token),
         )
         await self.apply(
             _own(
@@ -152,28 +155,28 @@ class Release:
                 baseURL=self.neighbours.esaw_url,
                 callback={"tokenSecretRef": [{"name": "acme-callback", "key": "token"}]},
                 archiveRef={"name": "dms"},
-                defaultSenderRef={"name": "anna"},
+                defaultSenderRef={"name": name},
                 retry={"initial": "1s", "max": "5s", "deadline": "30m"},
             ),
             _own(
                 "Sender",
-                "anna",
+                name,
                 organizationRef={"name": "acme"},
                 userId=anna.user_id,
                 email=anna.email,
-                tokenSecretRef={"name": "anna-key", "key": "token"},
+                tokenSecretRef={"name": f"{name}-key", "key": "token"},
             ),
         )
-        await self.ready("archive/dms", "organization/acme", "sender/anna")
+        await self._until("Ready", "archive/dms")
+        await self._until("Ready", "organization/acme")
+        await self._until("Authorized", f"sender/{name}")
 
-    async def ready(self, *objects: str) -> None:
-        """Wait until ``kind/name`` objects are Ready."""
-        for each in objects:
-            try:
-                await self.kubectl("wait", each, "--for=condition=Ready", f"--timeout={PATIENCE:.0f}s")
-            except KubectlError as late:
-                late.add_note(await self.kubectl("get", each, "-o", "yaml"))
-                raise
+    async def _until(self, condition: str, what: str) -> None:
+        try:
+            await self.kubectl("wait", what, f"--for=condition={condition}", f"--timeout={PATIENCE:.0f}s")
+        except KubectlError as late:
+            late.add_note(await self.kubectl("get", what, "-o", "yaml"))
+            raise
 
     async def pods_ready(self) -> None:
         """Wait until every pod of the release is ready."""
@@ -318,4 +321,4 @@ def _secret(name: str, **values: str) -> dict[str, Any]:
 
 def _in_bucket(location: str) -> str:
     """The name that `find` says."""
-    return location.replace(f"s3://{BUCKET}/", "./")
+    return unquote(location).replace(f"s3://{BUCKET}/", "./")
