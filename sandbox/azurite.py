@@ -12,7 +12,6 @@ import hmac
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,19 +22,17 @@ from xml.etree import ElementTree
 
 import httpx
 
-from sandbox import debian
-from sandbox.controlplane.binaries import cache_folder
+from sandbox import packages
 from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.ports import free_port
-from sandbox.controlplane.processes import Server, run
+from sandbox.controlplane.processes import Server
 
 ACCOUNT = "devstoreaccount1"
 # The key of Azurite's only account, which is the same everywhere and public.
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
-LOCK = Path(__file__).parent / "npm" / "azurite"
 MAIN = Path("node_modules/azurite/dist/src/blob/main.js")
-READY_SECONDS = 30.0
+READY_SECONDS = 60.0
 
 
 class AzuriteError(RuntimeError):
@@ -124,31 +121,10 @@ async def _listens(server: Server, port: int) -> bool:
 
 async def installed() -> Path:
     """Return the folder with the packages that the lock file names, installed if they are not. Raises ``AzuriteError``."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        try:
-            await debian.ensure("nodejs", "npm")
-        except debian.PackagesMissing as missing:
-            raise AzuriteError(f"Azurite needs Node.js and npm. {missing}") from missing
-    lock = (LOCK / "package-lock.json").read_bytes()
-    folder = cache_folder() / "npm" / f"azurite-{hashlib.sha256(lock).hexdigest()[:16]}"
-    if not (folder / MAIN).exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        print("[npm] installing Azurite", file=sys.stderr, flush=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
-        try:
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(LOCK / name, unfinished)
-            done = await run(
-                [_program("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
-                cwd=unfinished,
-            )
-            if done.code:
-                raise AzuriteError(f"npm could not install Azurite:\n{done.err[-2000:]}")
-            if not folder.exists():
-                unfinished.rename(folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
+    try:
+        return await packages.installed("azurite", MAIN)
+    except packages.PackagesError as problem:
+        raise AzuriteError(str(problem)) from problem
 
 
 def _program(name: str) -> str:
