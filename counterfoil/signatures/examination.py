@@ -30,6 +30,7 @@ from pyhanko.sign.validation import generic_cms
 from pyhanko.sign.validation.pdf_embedded import EmbeddedPdfSignature
 from pyhanko.sign.validation.status import SignatureCoverageLevel
 
+from counterfoil.signatures import hexstrings
 from counterfoil.signatures.findings import Coverage, Kind, Signature, Signatures, State, TimeStamp
 
 MEMORY = 256 * 1024 * 1024
@@ -255,6 +256,7 @@ def _received(size: int) -> BinaryIO:
 
 def _confined() -> None:
     """Give up what is not needed to read a PDF."""
+    hexstrings.install()
     # What the libraries brought along need not be searched for cycles after every file.
     gc.freeze()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
