@@ -79,3 +79,9 @@ def cpu_seconds(pid: int) -> float:
     """Return the CPU time that a process has used so far, its own and the kernel's for it."""
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
+
+
+def cpu_seconds_of_all(pid: int) -> float:
+    """Return the CPU time of a process and of those that it has started and that run."""
+    children = psutil.Process(pid).children(recursive=True)
+    return cpu_seconds(pid) + sum(cpu_seconds(child.pid) for child in children)

@@ -113,6 +113,16 @@ class Scene:
         return await self.stage.controller(name, log_level="warning")
 
 
+async def archive(built: Stage, root: Path, concurrency: int, *, signatures: str) -> None:
+    """Make the archive, or let it do otherwise about signatures."""
+    await built.archive(
+        ARCHIVE,
+        filesystem={"root": str(root)},
+        maxConcurrency=concurrency,
+        signatures=signatures,
+    )
+
+
 @asynccontextmanager
 async def scene(folder: Path, *, concurrency: int) -> AsyncIterator[Scene]:
     """Set up a control plane, the stand-in, and one organization that files into ``folder`` / archive."""
@@ -126,13 +136,8 @@ async def scene(folder: Path, *, concurrency: int) -> AsyncIterator[Scene]:
         await plane.apply_crds()
         await plane.namespace(NAMESPACE)
         async with stage(plane, folder, namespace=NAMESPACE) as built:
-            await built.archive(
-                ARCHIVE,
-                filesystem={"root": str(root)},
-                maxConcurrency=concurrency,
-                # What we are held against does not examine signatures either.
-                signatures="Ignore",
-            )
+            # What we are held against does not examine signatures either.
+            await archive(built, root, concurrency, signatures="Ignore")
             await built.organization(
                 ORGANIZATION,
                 archive=ARCHIVE,
