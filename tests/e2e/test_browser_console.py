@@ -1,0 +1,438 @@
+"""
+The console as people meet it: a real Chromium, a real API server, users with all rights, with view rights and with none.
+
+The tests share one console; what they change is their own.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, expect
+
+from counterfoil.resources import EnvelopeEvent, Organization
+from counterfoil.resources.acting import acts_of
+from sandbox.controlplane.plane import ControlPlane
+from sandbox.packages import axe
+from tests.cluster.console_scene import MISSING_BUCKET, Scene, console_scene, now
+from tests.e2e.conftest import PATIENCE
+
+expect.set_options(timeout=PATIENCE)
+
+NAMESPACE = "browser-console"
+PAGES = ("/attention", "/events", "/senders", "/archives", "/organizations", "/charts")
+
+
+@pytest.fixture(scope="module")
+async def scene(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+    await plane.namespace(NAMESPACE)
+    async with console_scene(plane, NAMESPACE, tmp_path_factory.mktemp("console"), page_rate="1000") as built:
+        await built.an_archive("dms", "True", "Probed")
+        await built.an_archive("bucket", "False", "ArchiveBucketMissing", MISSING_BUCKET)
+        await built.an_organization(events={"Failed": 3, "AwaitingConsent": 37, "Succeeded": 1})
+        await built.a_sender("anna", truth="False", reason="TokenRejected")
+        await built.a_sender("ben")
+        for _ in range(37):
+            await built.waiting()
+        await built.failed("EnvelopeNotFound", "The sender's key does not show the envelope.")
+        await built.an_event(**ARCHIVED)
+        yield built
+
+
+WIDER_THAN_THE_WINDOW = """
+  document.documentElement.scrollWidth <= window.innerWidth ? [] : [...document.querySelectorAll("main *")]
+    .filter(each => each.getBoundingClientRect().right > window.innerWidth && !each.closest(".scroll"))
+    .map(each => each.outerHTML.slice(0, 120))
+"""
+
+ARCHIVED: dict[str, Any] = {
+    "phase": "Succeeded",
+    "reason": "ArchivedAndDeleted",
+    "completedAt": now(),
+    "envelope": {"name": "Rental contract", "status": "Completed"},
+    "archive": {"ref": {"name": "dms"}, "manifest": "file:///srv/acme/counterfoil.json"},
+    "documents": [
+        {
+            "fileId": "1",
+            "kind": "Document",
+            "fileName": "contract.pdf",
+            "size": 250_000,
+            "sha256": "ab" * 32,
+            "location": "file:///srv/acme/Document/contract.pdf",
+        }
+    ],
+}
+
+
+@asynccontextmanager
+async def a_browser(browser: Browser, **kind: Any) -> AsyncIterator[BrowserContext]:
+    """Somebody's browser."""
+    async with await browser.new_context(**{"locale": "en-GB", **kind}) as context:
+        context.set_default_timeout(PATIENCE)
+        yield context
+
+
+@pytest.fixture
+async def page(context: BrowserContext) -> AsyncIterator[Page]:
+    """A tab in which nothing may be wrong that the browser itself would report, as something that the policy forbids."""
+    tab = await context.new_page()
+    complaints: list[str] = []
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type == "error" and "Failed to load resource" not in message.text:
+            complaints.append(message.text)
+
+    tab.on("console", hear)
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    yield tab
+    assert complaints == []
+
+
+async def sign_in(page: Page, scene: Scene, who: str = "full", at: str = "/") -> None:
+    await page.goto(f"{scene.console.public}{at}")
+    await page.get_by_label("Kubernetes token").fill(scene.tokens[who])
+    await page.get_by_role("button", name="Sign in").click()
+    await page.wait_for_url(lambda url: "sign-in" not in url)
+
+
+async def failing(page: Page) -> list[str]:
+    """Return what axe-core finds that is serious or critical."""
+    await page.evaluate((await axe()).read_text())
+    found = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{each['id']}: {each['help']}: {each['nodes'][0]['html']}"
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]
+
+
+async def a_problem(scene: Scene, reason: str, count: int = 2) -> list[str]:
+    """Events that failed for a reason that no other test uses."""
+    return [await scene.failed(reason, "It failed.") for _ in range(count)]
+
+
+async def labelled(scene: Scene, name: str) -> str | None:
+    labels: dict[str, str] = (await scene.event(name))["metadata"]["labels"]
+    return labels.get("counterfoil.dev/request")
+
+
+# -- Each page and each act, with all rights -------------------------------------------------------------------
+
+
+async def test_from_the_mails_link_to_solved_it_takes_one_click(scene: Scene, page: Page) -> None:
+    names = await a_problem(scene, "NameOccupied")
+    await sign_in(page, scene, at="/attention?organization=acme#failed-acme-NameOccupied")
+    entry = page.get_by_role("region", name="2 events failed: NameOccupied")
+    await expect(entry).to_contain_text("What to do:")
+
+    await entry.get_by_role("button", name="Try all again").click()
+
+    await expect(page.get_by_role("status").first).to_contain_text("It is being tried again. (2 events)")
+    assert [await labelled(scene, name) for name in names] == ["retry", "retry"]
+    for name in names:
+        await scene.cluster.patch_status(EnvelopeEvent, name, ARCHIVED, resource_version=None)
+    # Nobody loads the page again: it looks for news.
+    await expect(entry).to_have_count(0)
+
+
+async def test_a_sender_with_37_envelopes_is_one_entry_whose_link_is_copied_and_who_is_asked_again(
+    scene: Scene, page: Page, context: BrowserContext
+) -> None:
+    await context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await sign_in(page, scene)
+    entry = page.get_by_role("region", name="Anna Kofler: 37 envelopes wait for consent")
+
+    await entry.get_by_role("button", name="Copy: Consent link").click()
+    await expect(page.locator("#told")).to_have_text("Copied")
+    assert (
+        await page.evaluate("navigator.clipboard.readText()") == "https://pages.example.com/consent/acme/anna"
+    )
+    await entry.get_by_role("button", name="Send the consent mail again").click()
+
+    await expect(page.get_by_role("status").first).to_contain_text("The consent mail is sent again")
+    sender = await scene.stage.read("sender", "anna")
+    assert "counterfoil.dev/ask" in sender["metadata"]["annotations"]
+
+
+async def test_giving_all_up_asks_why_and_records_it(scene: Scene, page: Page) -> None:
+    names = await a_problem(scene, "SymbolicLink")
+    await sign_in(page, scene)
+    entry = page.get_by_role("region", name="2 events failed: SymbolicLink")
+
+    await entry.locator("summary", has_text="Give all up").click()
+    await entry.get_by_label("Why? (needed)").fill("a test of the archive")
+    await entry.get_by_role("button", name="Give all up", exact=True).click()
+
+    await expect(page.get_by_role("status").first).to_contain_text("(2 events)")
+    for name in names:
+        assert await labelled(scene, name) == "skip"
+        (act,) = acts_of((await scene.event(name))["metadata"]["annotations"])
+        assert (act.what, act.why) == ("skip", "a test of the archive")
+
+
+async def test_events_are_filtered_and_one_of_them_tells_everything(scene: Scene, page: Page) -> None:
+    await sign_in(page, scene)
+    await page.get_by_role("link", name="Events", exact=True).click()
+    await page.get_by_label("Phase").select_option("Succeeded")
+    await page.get_by_label("Organization").fill("acme")
+    await page.get_by_label("Noted down").select_option("1h")
+    await page.get_by_role("button", name="Show", exact=True).click()
+    rows = page.get_by_role("row").filter(has_text="ArchivedAndDeleted")
+    await rows.first.get_by_role("link").click()
+
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Rental contract")
+    for told in ("ab" * 32, "file:///srv/acme/Document/contract.pdf", "244.1 KiB", "Noted down (Callback)"):
+        await expect(page.get_by_text(told).first).to_be_visible()
+    await page.get_by_text("The object as YAML").click()
+    await expect(page.locator("pre")).to_contain_text("apiVersion: counterfoil.dev/v1alpha1")
+
+
+async def test_an_event_is_found_by_the_envelopes_id(scene: Scene, page: Page) -> None:
+    (name,) = await a_problem(scene, "FileTooBig", 1)
+    await sign_in(page, scene, at="/events")
+    await page.get_by_label("Envelope id (GUID)").fill(name[:36].upper())
+    await page.get_by_role("button", name="Show", exact=True).click()
+    await expect(page.get_by_role("row")).to_have_count(2)
+    await expect(page.get_by_role("link", name=name[:36])).to_be_visible()
+
+
+async def test_one_event_is_held_resumed_tried_again_and_given_up(scene: Scene, page: Page) -> None:
+    name = await scene.an_event(phase="Archiving", reason="ArchiveFull")
+    await sign_in(page, scene, at=f"/events/{name}")
+
+    await page.locator("summary", has_text="Hold").click()
+    await page.locator("#why-suspend").fill("an audit")
+    await page.get_by_role("button", name="Hold", exact=True).click()
+    await expect(page.get_by_text("held", exact=True).first).to_be_visible()
+    await page.get_by_role("button", name="Resume").click()
+    await page.get_by_role("button", name="Try again").click()
+    await page.locator("summary", has_text="Give up").click()
+    await page.get_by_role("textbox", name="Why? (needed)").fill("no longer needed")
+    await page.get_by_role("button", name="Give up", exact=True).click()
+    await expect(page.get_by_text("“no longer needed”")).to_be_visible()
+
+    event = await scene.event(name)
+    acts = acts_of(event["metadata"]["annotations"])
+    assert [act.what for act in acts] == ["suspend", "resume", "retry", "skip"]
+    told = [each["reason"] for each in await scene.told() if each["regarding"]["name"] == name]
+    assert sorted(told) == ["ResumeAsked", "RetryAsked", "SkipAsked", "SuspendAsked"]
+
+
+async def test_an_archive_is_probed_and_an_organization_swept_held_and_resumed(
+    scene: Scene, page: Page
+) -> None:
+    await sign_in(page, scene, at="/archives")
+    await page.get_by_role("button", name="Probe now: bucket").click()
+    await expect(page.get_by_role("status").first).to_contain_text("being probed")
+
+    await page.get_by_role("link", name="Organizations").click()
+    await expect(page.get_by_role("textbox", name="Workstep")).to_have_value(
+        "https://callbacks.example.com/callbacks/acme/<token>?workstep"
+    )
+    await expect(page.get_by_role("img", name="Noted down per hour")).to_be_visible()
+    await page.get_by_role("button", name="Sweep now: acme").click()
+    await expect(page.get_by_role("status").first).to_contain_text("The sweep begins")
+    await page.locator("summary", has_text="Hold").click()
+    await page.get_by_label("Why?").fill("a move")
+    await page.get_by_role("button", name="Hold", exact=True).click()
+    await page.get_by_role("button", name="Resume: acme").click()
+    await expect(page.get_by_role("status").first).to_contain_text("It goes on.")
+
+    raw = await scene.cluster.get(Organization, "acme")
+    assert [act.what for act in acts_of(raw["metadata"]["annotations"])] == ["sweep", "suspend", "resume"]
+
+
+async def test_what_somebody_is_typing_is_not_taken_away_by_news(scene: Scene, page: Page) -> None:
+    await a_problem(scene, "TagMissing", 1)
+    await sign_in(page, scene)
+    entry = page.get_by_role("region", name="One event failed: TagMissing")
+    await entry.locator("summary", has_text="Give up").click()
+    await entry.get_by_label("Why? (needed)").fill("because")
+
+    await page.evaluate(
+        "htmx.ajax('GET', '/attention', {target: '#live', select: '#live', swap: 'outerHTML'})"
+    )
+
+    await expect(entry.get_by_label("Why? (needed)")).to_have_value("because")
+
+
+async def test_a_link_in_a_mail_finds_whoever_is_signed_in(scene: Scene, page: Page) -> None:
+    await sign_in(page, scene)
+    link = f"{scene.console.public}/archives"
+    await page.route(
+        "http://localhost:9/mail",
+        lambda route: route.fulfill(body=f'<a href="{link}">Open the console</a>', content_type="text/html"),
+    )
+    await page.goto("http://localhost:9/mail")
+
+    await page.get_by_role("link", name="Open the console").click()
+
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Archives")
+
+
+async def test_an_open_page_whose_session_ended_leads_to_the_way_in(
+    scene: Scene, page: Page, context: BrowserContext
+) -> None:
+    await sign_in(page, scene)
+    await context.clear_cookies()
+    await page.evaluate(
+        "htmx.ajax('GET', '/attention', {target: '#live', select: '#live', swap: 'outerHTML'})"
+    )
+    await expect(page.get_by_label("Kubernetes token")).to_be_visible()
+
+
+# -- Who may do less -------------------------------------------------------------------------------------------
+
+
+async def test_whoever_may_only_look_walks_every_page_and_finds_no_button_but_the_way_out(
+    scene: Scene, page: Page
+) -> None:
+    await sign_in(page, scene, "view")
+    for path in PAGES:
+        await page.goto(f"{scene.console.public}{path}")
+        await expect(page.get_by_role("heading", level=1)).to_be_visible()
+        acts = page.locator("form[action='/act']")
+        assert await acts.count() == 0, path
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_label("Kubernetes token")).to_be_visible()
+
+
+async def test_whoever_has_no_rights_is_told_so_on_every_page(scene: Scene, page: Page) -> None:
+    await sign_in(page, scene, "none")
+    for path in PAGES:
+        await page.goto(f"{scene.console.public}{path}")
+        await expect(page.get_by_role("heading", level=1)).to_have_text("You may not do that")
+
+
+# -- Whoever it is ---------------------------------------------------------------------------------------------
+
+
+async def test_scripts_can_not_read_the_session(scene: Scene, page: Page, context: BrowserContext) -> None:
+    await sign_in(page, scene)
+    assert await page.evaluate("document.cookie") == ""
+    for cookie in await context.cookies():
+        assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"]) == (True, True, "Strict")
+        assert scene.tokens["full"] not in cookie["value"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [{}, {"color_scheme": "dark"}, {"viewport": {"width": 360, "height": 740}}],
+    ids=["light", "dark", "phone"],
+)
+async def test_axe_finds_nothing_serious_on_any_page(
+    scene: Scene, browser: Browser, kind: dict[str, Any]
+) -> None:
+    events, _ = await scene.cluster.page(EnvelopeEvent, limit=1, fields="status.phase=Failed")
+    async with a_browser(browser, bypass_csp=True, **kind) as context:
+        page = await context.new_page()
+        await page.goto(f"{scene.console.public}/sign-in")
+        assert await failing(page) == []
+        await sign_in(page, scene)
+        for path in (*PAGES, f"/events/{events[0]['metadata']['name']}", "/nowhere"):
+            await page.goto(f"{scene.console.public}{path}")
+            await page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
+            assert await failing(page) == [], path
+
+
+async def test_no_page_is_wider_than_a_phone(scene: Scene, browser: Browser) -> None:
+    async with a_browser(browser, viewport={"width": 360, "height": 740}) as context:
+        page = await context.new_page()
+        await sign_in(page, scene)
+        for path in PAGES:
+            await page.goto(f"{scene.console.public}{path}")
+            wide = await page.evaluate(WIDER_THAN_THE_WINDOW)
+            assert wide == [], path
+
+
+async def test_everything_can_be_done_from_the_keyboard(scene: Scene, page: Page) -> None:
+    (name,) = await a_problem(scene, "NotPermitted", 1)
+    await sign_in(page, scene, at=f"/events/{name}")
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_role("link", name="To the content")).to_be_focused()
+    await page.keyboard.press("Enter")
+    button = page.get_by_role("button", name="Try again")
+    for _ in range(20):
+        await page.keyboard.press("Tab")
+        if await button.evaluate("each => each === document.activeElement"):
+            break
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("status").first).to_contain_text("It is being tried again.")
+
+
+async def test_it_works_where_scripts_do_not_run(scene: Scene, browser: Browser) -> None:
+    (name,) = await a_problem(scene, "PathTooLong", 1)
+    async with a_browser(browser, java_script_enabled=False) as context:
+        page = await context.new_page()
+        await sign_in(page, scene)
+        await page.get_by_role("link", name="Show charts").click()
+        await expect(page.get_by_role("img", name="Time from callback to archive")).to_be_visible()
+        await page.goto(f"{scene.console.public}/events/{name}")
+        await page.get_by_role("button", name="Try again").click()
+        await expect(page.get_by_role("status").first).to_contain_text("It is being tried again.")
+
+
+@pytest.mark.parametrize(
+    ("locale", "title"),
+    [("de-AT", "Was auf einen Menschen wartet"), ("it-IT", "Che cosa aspetta una persona")],
+)
+async def test_it_speaks_the_browsers_language(
+    scene: Scene, browser: Browser, locale: str, title: str
+) -> None:
+    async with a_browser(browser, locale=locale) as context:
+        page = await context.new_page()
+        await page.goto(f"{scene.console.public}/")
+        await page.get_by_label("oken").fill(scene.tokens["full"])
+        await page.locator("main button").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text(title)
+
+
+# -- With a controller -----------------------------------------------------------------------------------------
+
+
+async def test_what_a_person_asks_for_is_done_and_seen_without_loading_the_page_again(
+    plane: ControlPlane, page: Page, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    await plane.namespace("browser-console-whole")
+    folder = tmp_path_factory.mktemp("whole")
+    async with console_scene(plane, "browser-console-whole", folder) as scene:
+        root = folder / "dms"
+        root.mkdir()
+        stage, esaw = scene.stage, scene.stage.esaw
+        anna = esaw.add_user(email="anna@example.com", given_name="Anna", surname="Kofler")
+        await stage.archive("dms", filesystem={"root": str(root)})
+        await stage.organization("acme", archive="dms", sender="anna")
+        await stage.sender("anna", anna, organization="acme")
+        await stage.controller()
+        await stage.ready("archive/dms", "org/acme")
+        receiver = await stage.receiver()
+        esaw.set_default_callbacks(completed=stage.callback_url("acme", receiver), status_change=None)
+        envelope = esaw.add_envelope(sender=anna, name="Lease", status="Active")
+        occupied = root / "acme" / envelope
+        occupied.parent.mkdir()
+        occupied.write_text("Somebody else's file lies where the envelope's folder should be.")
+        await esaw.complete(envelope)
+        await _until_it_is_in_trouble(scene)
+
+        (event,) = await stage.events()
+        await sign_in(page, scene, at=f"/events/{event['metadata']['name']}")
+        await expect(page.get_by_text("What to do:").first).to_be_visible()
+        occupied.unlink()
+        await page.get_by_role("button", name="Try again").click()
+
+        await expect(page.get_by_role("heading", name="Succeeded ArchivedAndDeleted")).to_be_visible()
+        assert not esaw.exists(envelope)
+
+
+async def _until_it_is_in_trouble(scene: Scene) -> None:
+    async with asyncio.timeout(PATIENCE / 1000):
+        while True:
+            events = await scene.stage.events()
+            if events and "lastError" in json.dumps(events[0].get("status", {})):
+                return
+            if events and events[0].get("status", {}).get("phase") == "Failed":
+                return
+            await asyncio.sleep(0.1)
