@@ -89,6 +89,9 @@ def ordered_answer(fault: Fault) -> Answer | None:
     headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
     if fault.status == 401:
         return Answer(status=401, headers=headers)
+    if fault.says is not None:
+        members = ("ErrorId", "Message", "TraceId", "error", "error_description")
+        return json_answer(dict.fromkeys(members, fault.says), fault.status, headers)
     general = Refusal.GENERAL
     answer = error_answer(fault.status, general.error_id, f"{general.error_id} - {general.text}")
     return replace(answer, headers=headers)

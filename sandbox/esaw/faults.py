@@ -61,6 +61,8 @@ class Fault(Struct, frozen=True, kw_only=True):
     """Seconds before anything happens."""
     status: int | None = None
     """Answer this instead of doing anything (401 with an empty body, else with the error body)."""
+    says: str | None = None
+    """With `status`: what stands in every member of the error body, of v6 and of OAuth."""
     retry_after: int | str | None = None
     """Seconds or an HTTP date, sent as Retry-After."""
     redirect: str | None = None
@@ -99,6 +101,7 @@ class FaultOptions(TypedDict, total=False):
     after: int
     delay: float
     status: int | None
+    says: str | None
     retry_after: int | str | None
     redirect: str | None
     drop: bool

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from counterfoil.esaw import ApiToken
 from counterfoil.resources import consented_sender_name
 from sandbox.controlplane.plane import ControlPlane
 from sandbox.esaw import User
@@ -220,6 +221,44 @@ async def test_an_envelope_that_was_sent_gets_its_sender_even_if_nobody_comes_ba
     if (await victim.scene.envelopes())[victim.scene.esaw.envelope_of(draft) or ""].get("draftId") == draft:
         # Then it is certain what the draft became. Also so that the repair is not the one that the next test strikes.
         await eventually(lambda: is_settled(victim, draft))
+
+
+CONSENT_STEPS = (
+    *STEPS[:4],
+    Step("replace the key", "api", asks_api("PATCH", "secrets")),
+    Step("tell the Sender", "api", asks_api("PATCH", "senders")),
+)
+
+
+@pytest.mark.parametrize("moment", [Moment.ARRIVED, Moment.DONE], ids=["before", "after"])
+@pytest.mark.parametrize("step", CONSENT_STEPS, ids=str)
+async def test_whoever_follows_the_link_in_a_mail_again_after_a_kill_has_a_key_that_works(
+    victim: Victim, step: Step, moment: Moment
+) -> None:
+    scene = victim.scene
+    user, browser, draft = await sits_down(victim, f"renews-{moment.name}-{CONSENT_STEPS.index(step)}")
+    assert await tries(victim, user, browser, draft), browser.page.text
+    scene.esaw.withdraw_consent(user, scene.app.client_id)
+    name = consented_sender_name("acme", user.user_id)
+
+    async def follows_the_link() -> bool:
+        await browser.open(f"{scene.pages.public}/consent/acme/{name}")
+        if "Allow" in browser.page.buttons:
+            await browser.press("Allow")
+        return browser.page.title == "Thank you"
+
+    trap = (victim.api if step.way == "api" else victim.esaw).trap(step.where, moment, kills(victim.process))
+    with contextlib.suppress(httpx.TransportError):
+        await follows_the_link()
+    assert trap.sprung.is_set(), f"{step} never came; the browser shows {browser.page.text!r}"
+    await victim.process.start()
+
+    assert await follows_the_link(), browser.page.text
+    sender = await scene.stage.read("sender", name)
+    token = await scene.token(sender)
+    assert sender["status"]["conditions"][0]["status"] == "True"
+    assert sender["status"]["key"]["fingerprint"] == ApiToken.parse(token.encode()).fingerprint
+    assert scene.esaw.requests("whoami")[-1].outcome == 200
 
 
 async def test_when_the_api_server_is_away_just_after_sending_the_person_goes_on_and_the_sender_follows(

@@ -489,6 +489,20 @@ async def test_esaws_own_error_texts_are_not_repeated(scene: Scene) -> None:
     assert scene.esaw.envelope_of(draft)
 
 
+@pytest.mark.parametrize(
+    ("operation", "status"),
+    [("retrieve", 400), ("retrieve", 500), ("whoami", 400), ("draft_send", 400), ("draft_send", 500)],
+)
+async def test_markup_in_esaws_error_texts_reaches_nobody(scene: Scene, operation: str, status: int) -> None:
+    anna = await Person.enters(scene, f"Said-{operation}-{status}".replace("_", "-"))
+    scene.esaw.fault(operation, times=1, status=status, says=NASTY)
+    async with a_tab(scene, anna.browser) as tab:
+        answer = await tab.get(str(await tab.back(anna.link(anna.draft()))))
+    assert answer.status_code >= 400
+    is_safe(answer)
+    assert "alert" not in answer.text
+
+
 # The form
 
 
