@@ -109,6 +109,8 @@ EVERYTHING: dict[str, Any] = {
         ],
     },
     "console": {
+        "replicas": 2,
+        "sessionKeysSecret": "sessions",
         "ingress": {"enabled": True, "host": "console.example.com", "tlsSecret": "console-tls"},
         "httpRoute": {
             "enabled": True,

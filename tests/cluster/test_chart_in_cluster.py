@@ -8,6 +8,7 @@ A control plane of its own, because here it is the chart that brings our kinds.
 import asyncio
 import base64
 import json
+import sys
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from sandbox import rights
 from sandbox.controlplane.foreign import definitions
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
 from sandbox.controlplane.plane import ControlPlane, control_plane
+from sandbox.controlplane.processes import run
 from sandbox.esaw import DocumentSpec
 from sandbox.helm import CHART, Helm, HelmError, helm
 from sandbox.stage import stage
@@ -304,9 +306,20 @@ async def test_the_main_job_is_done_with_just_the_charts_rights_and_under_its_po
         async with httpx.AsyncClient(trust_env=False) as http:
             for _ in range(2):
                 await until_accepted(http, url)
+        pages = await built.pages(kubeconfig=await account(f"{RELEASE}-pages"))
+        console = await built.console(kubeconfig=await account(f"{RELEASE}-console"))
+        await helm_test(receiver=receiver.public, pages=pages.public, console=console.public)
         event = f"ee/{event_name('acme', envelope_id(envelope), 'envelopeFinished')}"
         for path, value in (("phase", "Succeeded"), ("deliveries", "2")):
             await built.kubectl("wait", event, f"--for=jsonpath={{.status.{path}}}={value}", "--timeout=60s")
+
+
+async def helm_test(**processes: str) -> None:
+    """Ask what the pod of ``helm test`` asks."""
+    asked = await run(
+        [sys.executable, CHART / "files" / "ask.py", *(f"{name}={url}" for name, url in processes.items())]
+    )
+    assert asked.code == 0, asked.out + asked.err
 
 
 async def until_accepted(http: httpx.AsyncClient, url: str) -> None:

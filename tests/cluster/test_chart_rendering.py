@@ -96,7 +96,7 @@ def test_every_process_is_probed_on_the_private_port(default: Rendered, process:
     assert {"name": "private", "containerPort": 9090} in container["ports"]
 
 
-@pytest.mark.parametrize("process", ["receiver", "pages"])
+@pytest.mark.parametrize("process", ["receiver", "pages", "console"])
 def test_a_process_that_drains_has_time_for_it(default: Rendered, process: str) -> None:
     environment = default.environment(process)
     needed = sum(int(environment[f"COUNTERFOIL_{name}"].removesuffix("s")) for name in ("DRAIN", "GRACE"))
@@ -153,7 +153,7 @@ def test_people_get_rights_by_aggregation(default: Rendered) -> None:
     for name in ("view", "edit", "admin"):
         role = default.one("ClusterRole", f"{NAMESPACE}-{RELEASE}-{name}")
         assert role["metadata"]["labels"][f"rbac.authorization.k8s.io/aggregate-to-{name}"] == "true"
-        assert not [each for each in role["rules"][0]["resources"] if "/" in each]
+        assert not [each for rule in role["rules"] for each in rule["resources"] if "/" in each]
 
 
 async def test_each_aggregation_can_be_switched_off(program: Helm) -> None:
@@ -311,11 +311,16 @@ def test_sealing_keys_that_exist_are_used_together(everything: Rendered) -> None
     assert sources == ["keys", "keys-2027"]
 
 
-def test_only_pages_and_controller_have_the_sealing_keys(everything: Rendered) -> None:
-    have = {
-        name for name, pod in everything.pods() if "sealing-keys" in json.dumps(pod["spec"].get("volumes"))
-    }
+def test_only_pages_and_controller_have_the_sealing_keys(everything: Rendered, default: Rendered) -> None:
+    secret = '"name": "keys"'
+    have = {name for name, pod in everything.pods() if secret in json.dumps(pod["spec"].get("volumes"))}
     assert have == {"pages", "controller"}
+    assert "COUNTERFOIL_SEALING_KEYS" not in default.environment("console")
+
+
+def test_the_consoles_sessions_have_a_key_of_their_own(everything: Rendered) -> None:
+    volumes = {each["name"]: each for each in everything.pod("console")["spec"]["volumes"]}
+    assert volumes["sealing-keys"]["projected"]["sources"] == [{"secret": {"name": "sessions"}}]
 
 
 def test_the_key_of_manifests_is_the_controllers_alone(everything: Rendered, default: Rendered) -> None:
@@ -604,6 +609,7 @@ async def test_a_kubernetes_without_selectable_fields_is_refused(program: Helm) 
         ({"image": {"tag": "a tag"}}, "/image/tag"),
         ({"ingress": {"enabled": True}}, "/ingress/host"),
         ({"console": {"ingress": {"enabled": True}}}, "/console/ingress/host"),
+        ({"console": {"replicas": 2}}, "/console/sessionKeysSecret"),
         ({"httpRoute": {"enabled": True}}, "/httpRoute"),
         ({"podMonitor": {"renderMode": "perhaps"}}, "/podMonitor/renderMode"),
         ({"networkPolicy": {"egress": {"esaw": {"ports": ["https"]}}}}, "/networkPolicy/egress/esaw/ports"),

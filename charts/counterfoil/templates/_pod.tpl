@@ -1,4 +1,4 @@
-{{/* The pod of a process: root, name, args (what python -m gets), port (public, or 0), sealing (whether it opens keys), env (of its own). */}}
+{{/* The pod of a process: root, name, args (what python -m gets), port (public, or 0), sealing (names of Secrets with keys), env (of its own). */}}
 {{- define "counterfoil.podTemplate" -}}
 {{- $root := .root }}
 {{- $values := index $root.Values .name }}
@@ -86,7 +86,7 @@ spec:
       projected:
         defaultMode: 0440
         sources:
-          {{- range prepend $root.Values.sealingKeys.extraSecrets (include "counterfoil.sealingKeysSecret" $root) }}
+          {{- range .sealing }}
           - secret:
               name: {{ . }}
           {{- end }}
