@@ -45,7 +45,7 @@ from controller.requests import Requests
 from controller.secrets import Secrets
 from controller.sweep import Sweeper
 from controller.watches import WATCHED, handlers, operator_settings, shard_labels
-from counterfoil import __version__
+from counterfoil import __version__, tracing
 from counterfoil.allocator import keep_blocks
 from counterfoil.archives.seal import Sealer, SealKeyInvalid
 from counterfoil.clock import Clock, WallClock
@@ -73,7 +73,10 @@ def main() -> int:
     except (SealingKeysInvalid, SealKeyInvalid) as invalid:
         _log.critical("the controller can't start: %s", invalid)
         return 1
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with (
+        tracing.configured("controller", os.environ),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
         return runner.run(run(settings, sealing, sealer))
 
 

@@ -25,8 +25,10 @@ from controller.phases import WORK
 from controller.reception import Reception, Recorded, Seated
 from controller.transitions import STORED_AFTER, Circumstances
 from controller.waiting import is_asked_about, is_held
+from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.cluster import ApiProblem, Cluster, Refused, TooLarge
+from counterfoil.logs import about
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     SENDER_LABEL,
@@ -114,6 +116,17 @@ class Driver:
             phase = transitions.following(phase)
 
     async def _attempt(self, event: EnvelopeEvent, seated: Seated, phase: Phase) -> Outcome:
+        """Let a phase do its work, told about in log and trace."""
+        attempt, sender = event.status.attempts + 1, seated.desk.sender.name
+        with (
+            about(phase=phase.value, attempt=attempt, sender=sender),
+            tracing.span(phase.value, attempt=attempt, sender=sender) as step,
+        ):
+            outcome = await self._outcome(event, seated, phase)
+            step.tell(outcome=label(type(outcome)), reason=outcome.reason)
+        return outcome
+
+    async def _outcome(self, event: EnvelopeEvent, seated: Seated, phase: Phase) -> Outcome:
         try:
             outcome = await WORK[phase](event, seated.desk)
         except PartlyDone as partly:

@@ -8,7 +8,8 @@ shared object is told by its name (``is_home``); events belong to the shard in t
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,11 +29,13 @@ from controller.rounds import Rounds
 from controller.schedule import Schedule
 from controller.sweep import Sweeper
 from controller.waiting import EPOCH, due, is_asked_about, is_held
+from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.cluster import ApiProblem, Cluster
 from counterfoil.logs import about
 from counterfoil.resources import (
     SENDER_LABEL,
+    TRACEPARENT_ANNOTATION,
     Archive,
     EnvelopeEvent,
     Organization,
@@ -240,7 +243,7 @@ class Manager:
         if before is None:
             return
         self._nudged.discard(name)
-        with about(event=name, envelope=before.spec.envelope_id, organization=before.organization):
+        with _told_about(before):
             try:
                 after = await self.driver.drive(before)
             except Overtaken as overtaken:
@@ -356,6 +359,15 @@ class Manager:
 def _probe_wish(archive: Archive) -> str:
     """What a person who wants a probe now wrote into the annotation; after a start all are probed anyway."""
     return archive.metadata.annotations.get(PROBE_ANNOTATION, "")
+
+
+@contextmanager
+def _told_about(event: EnvelopeEvent) -> Iterator[None]:
+    """Put on every log line and into the trace what is worked on."""
+    facts = {"event": event.name, "envelope": event.spec.envelope_id, "organization": event.organization}
+    traceparent = event.metadata.annotations.get(TRACEPARENT_ANNOTATION)
+    with about(**facts), tracing.span("event", traceparent=traceparent, **facts):
+        yield
 
 
 def _unheard(resource: object) -> None:

@@ -12,6 +12,7 @@ import logging
 from controller.esaws import Esaws
 from controller.keyring import Keyring, KeyUnusable
 from controller.office import Office
+from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.cluster import AlreadyExists, Cluster
 from counterfoil.esaw.client import EsawUser
@@ -86,17 +87,19 @@ class Sweeper:
         except ValueError:
             _log.warning("the sweep was told of an envelope without a GUID", extra={"sender": sender.name})
             return 0
-        event = note(
-            organization=organization.name,
-            envelope=envelope,
-            action=action,
-            origin=Origin.SWEEP,
-            sender=sender.name,
-        )
-        try:
-            await self._cluster.create(EnvelopeEvent, event)
-        except AlreadyExists:
-            return 0
+        with tracing.span("sweep", organization=organization.name, envelope=envelope) as step:
+            event = note(
+                organization=organization.name,
+                envelope=envelope,
+                action=action,
+                origin=Origin.SWEEP,
+                sender=sender.name,
+                traceparent=step.traceparent,
+            )
+            try:
+                await self._cluster.create(EnvelopeEvent, event)
+            except AlreadyExists:
+                return 0
         _log.info("the sweep found an envelope without a callback", extra={"envelope": envelope})
         return 1
 

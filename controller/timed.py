@@ -1,5 +1,5 @@
 """
-A door whose operations are timed, for the metric; everything else is the door's own.
+A door whose operations are timed, for the metric and for traces; everything else is the door's own.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping
@@ -7,6 +7,7 @@ from contextlib import aclosing, contextmanager
 from time import perf_counter
 from typing import ClassVar
 
+from counterfoil import tracing
 from counterfoil.archives.door import Door, Entry
 
 Observe = Callable[[str, float], None]
@@ -67,7 +68,8 @@ class TimedDoor:
     @contextmanager
     def _timing(self, operation: str) -> Iterator[None]:
         since = perf_counter()
-        try:
-            yield
-        finally:
-            self._observe(operation, perf_counter() - since)
+        with tracing.call(f"archive {operation}"):
+            try:
+                yield
+            finally:
+                self._observe(operation, perf_counter() - since)

@@ -36,6 +36,7 @@ FIELDS = (
     "status",
     "seconds",
     "sha256",
+    "trace_id",
 )
 """What a line can be about, in the order in which it is written."""
 

@@ -14,7 +14,7 @@ from random import SystemRandom
 
 import uvloop
 
-from counterfoil import __version__, logs
+from counterfoil import __version__, logs, tracing
 from counterfoil.clock import WallClock
 from counterfoil.cluster import Unconfigured, connect
 from counterfoil.health import Checks, private_server
@@ -91,7 +91,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     settings = load(ReceiverSettings, argv, environ)
     logs.configure(settings.log_level, settings.log_format)
     try:
-        uvloop.run(serve(settings, limits=Limits()))
+        with tracing.configured("receiver", environ):
+            uvloop.run(serve(settings, limits=Limits()))
     except (Unconfigured, OSError) as trouble:
         # What the person who started it can mend: no stack trace.
         log.critical("the receiver cannot run: %s", trouble)

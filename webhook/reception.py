@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from counterfoil import tracing
 from counterfoil.callbackauth import BasicAuthVerifier
 from counterfoil.cluster import Raw
 from counterfoil.metrics import NO_ORGANIZATION, CallbackOutcome, Metrics
@@ -60,6 +61,8 @@ class Verdict(NamedTuple):
     event: str | None = None
     words: str | None = None
     retry_after: float | None = None
+    envelope: str | None = None
+    traceparent: str | None = None
 
 
 class Reception:
@@ -143,14 +146,20 @@ class Reception:
         action = organization.actions.get(callback.action.lower())
         if action is None:
             return Verdict(CallbackOutcome.IGNORED, name, words=f"{callback.action} is none of its actions")
-        event = note(
-            organization=name,
-            envelope=callback.envelope_id,
-            action=action,
-            workstep=callback.workstep,
-            sender=organization.sender,
-        )
-        return await self._note_down(name, event)
+        facts = {"organization": name, "envelope": callback.envelope_id, "action": action}
+        # A proxy before us may have begun the trace; eSAW never does.
+        with tracing.span("callback", traceparent=request.headers.get("traceparent"), **facts) as step:
+            event = note(
+                organization=name,
+                envelope=callback.envelope_id,
+                action=action,
+                workstep=callback.workstep,
+                sender=organization.sender,
+                traceparent=step.traceparent,
+            )
+            verdict = await self._note_down(name, event)
+            step.tell(outcome=verdict.outcome.value, event=event["metadata"]["name"])
+        return verdict._replace(envelope=callback.envelope_id, traceparent=step.traceparent)
 
     async def _note_down(self, organization: str, event: Raw) -> Verdict:
         name = event["metadata"]["name"]
@@ -192,6 +201,8 @@ class Reception:
             extra={
                 "organization": verdict.organization or None,
                 "event": verdict.event,
+                "envelope": verdict.envelope,
+                "trace_id": verdict.traceparent.split("-")[1] if verdict.traceparent is not None else None,
                 "outcome": verdict.outcome.value,
                 "status": status,
                 "seconds": round(seconds, 4),

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 import httpcore
 import httpx
 
+from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.esaw.answers import read_error
 from counterfoil.esaw.limits import Bounds
@@ -121,14 +122,16 @@ class Exchange:
     def _watch(self, call: Call) -> Iterator["_Watch"]:
         """Tell the metrics how the call ended. One that we broke off before an answer came is not counted."""
         watch = _Watch(self._clock)
-        try:
-            yield watch
-        except EsawProblem as problem:
-            watch.code = problem.code
-            raise
-        finally:
-            if watch.code is not None:
-                self._observe(call.operation, watch.code, watch.waited.total_seconds())
+        with tracing.call(f"eSAW {call.operation}") as step:
+            try:
+                yield watch
+            except EsawProblem as problem:
+                watch.code = problem.code
+                raise
+            finally:
+                if watch.code is not None:
+                    step.tell(code=watch.code)
+                    self._observe(call.operation, watch.code, watch.waited.total_seconds())
 
     async def _in_time(self, watch: "_Watch", step: Awaitable[T]) -> T:
         """Do one step of a call within the time for an answer. Raises ``Unreachable`` for all that the wire can do."""

@@ -26,6 +26,7 @@ SENDER_LABEL = f"{GROUP}/sender"
 REQUEST_LABEL = f"{GROUP}/request"
 REQUEST_REASON_ANNOTATION = f"{GROUP}/request-reason"
 REQUEST_BY_ANNOTATION = f"{GROUP}/request-by"
+TRACEPARENT_ANNOTATION = f"{GROUP}/traceparent"
 SWEEP_ANNOTATION = f"{GROUP}/sweep"
 
 

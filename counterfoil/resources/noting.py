@@ -13,6 +13,7 @@ from counterfoil.resources.base import (
     ORGANIZATION_LABEL,
     SENDER_LABEL,
     SHARD_LABEL,
+    TRACEPARENT_ANNOTATION,
     Ref,
     plain,
 )
@@ -28,12 +29,13 @@ def note(
     workstep: Workstep | None = None,
     origin: Origin = Origin.CALLBACK,
     sender: str | None = None,
+    traceparent: str | None = None,
 ) -> dict[str, Any]:
     """
     Build the EnvelopeEvent to create.
 
     ``sender`` is the name of the organization's default Sender, if it has one: who it really is, the controller finds
-    out, and corrects the label where it has to.
+    out, and corrects the label where it has to. ``traceparent`` is the trace that goes on with it, if any.
     """
     labels = {
         ORGANIZATION_LABEL: organization,
@@ -51,10 +53,16 @@ def note(
         workstep=workstep,
         origin=origin,
     )
+    metadata: dict[str, Any] = {
+        "name": event_name(organization, envelope, action, workstep_id),
+        "labels": labels,
+    }
+    if traceparent is not None:
+        metadata["annotations"] = {TRACEPARENT_ANNOTATION: traceparent}
     return {
         "apiVersion": API_VERSION,
         "kind": EnvelopeEvent.KIND,
-        "metadata": {"name": event_name(organization, envelope, action, workstep_id), "labels": labels},
+        "metadata": metadata,
         # Written out although it is the default: an auditor reads the stored object, not our schema.
         "spec": {**plain(spec), "origin": origin.value},
     }

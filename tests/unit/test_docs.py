@@ -1,5 +1,6 @@
 """Pages that are written from the code say what the code says."""
 
+from counterfoil.logs import FIELDS
 from docs import generate_metrics, generate_plugin, generate_reasons, generate_settings
 
 
@@ -25,3 +26,8 @@ def test_the_page_of_metrics_is_up_to_date() -> None:
     assert generate_metrics.PAGE.read_text(encoding="utf-8") == generate_metrics.page(), (
         "run: python docs/generate_metrics.py"
     )
+
+
+def test_every_field_of_a_log_line_is_explained() -> None:
+    text = (generate_metrics.PAGE.parents[1] / "logs-and-traces.md").read_text(encoding="utf-8")
+    assert [each for each in FIELDS if f"`{each}`" not in text] == []

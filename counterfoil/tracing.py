@@ -1,0 +1,192 @@
+"""
+Traces, for whoever collects them: a callback, the runs over its event, their phases, and each call of eSAW and of an archive.
+
+Off unless ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set; then nothing of OpenTelemetry is imported and a span costs a comparison. On, the
+standard ``OTEL_*`` variables say the rest, and the extra ``counterfoil[otel]`` has to be installed. One trace spans the processes
+by the event's annotation ``counterfoil.dev/traceparent`` (W3C Trace Context).
+
+Like logging, it is configured once per process. A span holds names and stable reasons only: no message of an exception, no URL.
+"""
+
+import importlib
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from counterfoil import __version__, logs
+
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
+
+log = logging.getLogger(__name__)
+
+
+class Step(Protocol):
+    """One span, while it lasts; also when there is none."""
+
+    @property
+    def traceparent(self) -> str | None:
+        """What to hand on, so that others continue this trace; None when it is off."""
+        ...
+
+    def tell(self, **facts: str | float) -> None:
+        """Add what came out."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End."""
+        ...
+
+
+def span(name: str, *, traceparent: str | None = None, **facts: str | float) -> Step:
+    """Begin a span, of which those that are begun inside are parts; it continues ``traceparent`` if that is one."""
+    if _opened is None:
+        return _NOTHING
+    return _Span(_opened, name, _opened.context_of(traceparent) or _current.get(), facts, holds=True)
+
+
+def call(name: str, **facts: str | float) -> Step:
+    """Begin a span without parts: it may begin in one task and end in another, as a transfer does."""
+    return _NOTHING if _opened is None else _Span(_opened, name, _current.get(), facts, holds=False)
+
+
+@contextmanager
+def configured(process: str, environ: Mapping[str, str]) -> Iterator[None]:
+    """Have traces sent while inside, if the environment asks for it; in the end what is left goes out."""
+    global _opened  # noqa: PLW0603 - like logging, one per process
+    opened = _open(process, environ)
+    if opened is None:
+        yield
+        return
+    _opened = opened
+    try:
+        yield
+    finally:
+        _opened = None
+        opened.close()
+
+
+def _open(process: str, environ: Mapping[str, str]) -> "_OpenTelemetry | None":
+    disabled = environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if disabled or not any(environ.get(each) for each in ENDPOINTS):
+        return None
+    try:
+        return _OpenTelemetry(process, environ)
+    except ImportError as missing:
+        log.error("no traces are sent, since %s is not installed; install counterfoil[otel]", missing.name)  # noqa: TRY400 - the message says it all
+        return None
+
+
+class _OpenTelemetry:
+    """The SDK, imported only here."""
+
+    def __init__(self, process: str, environ: Mapping[str, str]) -> None:
+        self.api: Any = importlib.import_module("opentelemetry.trace")
+        sdk: Any = importlib.import_module("opentelemetry.sdk.trace")
+        export: Any = importlib.import_module("opentelemetry.sdk.trace.export")
+        resources: Any = importlib.import_module("opentelemetry.sdk.resources")
+        otlp: Any = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+        facts = {"service.version": __version__}
+        if not environ.get("OTEL_SERVICE_NAME") and "service.name=" not in environ.get(
+            "OTEL_RESOURCE_ATTRIBUTES", ""
+        ):
+            facts["service.name"] = f"counterfoil-{process}"
+        self._provider = sdk.TracerProvider(resource=resources.Resource.create(facts), shutdown_on_exit=False)
+        self._provider.add_span_processor(export.BatchSpanProcessor(otlp.OTLPSpanExporter()))
+        self._tracer = self._provider.get_tracer("counterfoil", __version__)
+
+    def begin(self, name: str, parent: Any, facts: Mapping[str, str | float]) -> Any:
+        """Begin a span of the SDK; ``parent`` is a SpanContext."""
+        context = None
+        if parent is not None:
+            context = self.api.set_span_in_context(self.api.NonRecordingSpan(parent))
+        return self._tracer.start_span(name, context=context, attributes=_named(facts))
+
+    def context_of(self, traceparent: str | None) -> Any:
+        """Return the SpanContext that a ``traceparent`` means, None for none."""
+        found = _TRACEPARENT.fullmatch(traceparent or "")
+        if found is None:
+            return None
+        trace, parent, flags = (int(part, 16) for part in found.groups())
+        return self.api.SpanContext(trace, parent, is_remote=True, trace_flags=self.api.TraceFlags(flags))
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._provider.shutdown()
+
+
+class _Span:
+    """A span that is sent."""
+
+    def __init__(
+        self, opened: _OpenTelemetry, name: str, parent: Any, facts: Mapping[str, str | float], *, holds: bool
+    ) -> None:
+        self._opened = opened
+        self._span = opened.begin(name, parent, facts)
+        self._context = self._span.get_span_context()
+        self._holds = holds
+
+    @property
+    def traceparent(self) -> str | None:
+        """The W3C form of this span."""
+        context = self._context
+        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+
+    def tell(self, **facts: str | float) -> None:
+        """Add what came out."""
+        self._span.set_attributes(_named(facts))
+
+    def __enter__(self) -> Self:
+        if self._holds:
+            self._before = _current.set(self._context)
+            self._about = logs.about(trace_id=f"{self._context.trace_id:032x}")
+            self._about.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and issubclass(kind, Exception):
+            # The text of an error may hold anything; its kind does not.
+            self._span.set_status(self._opened.api.Status(self._opened.api.StatusCode.ERROR, kind.__name__))
+        if self._holds:
+            self._about.__exit__(None, None, None)
+            _current.reset(self._before)
+        self._span.end()
+
+
+class _Nothing:
+    """What a span is when traces are off."""
+
+    traceparent = None
+
+    def tell(self, **facts: str | float) -> None:
+        """Do nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+_NOTHING = _Nothing()
+_opened: _OpenTelemetry | None = None
+_current: ContextVar[Any] = ContextVar("span", default=None)
+
+
+def _named(facts: Mapping[str, str | float]) -> dict[str, str | float]:
+    return {f"counterfoil.{name}": value for name, value in facts.items()}
