@@ -5,6 +5,7 @@ The contract of archives, for a container of Azure Blob Storage, at Microsoft's 
 import base64
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -12,8 +13,7 @@ from counterfoil.archives import open_door
 from counterfoil.archives.contract import (
     Ground,
     ListingContract,
-    PermissionContract,
-    RootContract,
+    RefusalContract,
     WireContract,
 )
 from counterfoil.archives.door import Door
@@ -34,7 +34,7 @@ async def server() -> AsyncIterator[Azurite]:
         yield running
 
 
-class TestAzureBlob(ListingContract, WireContract, RootContract, PermissionContract):
+class TestAzureBlob(ListingContract, WireContract, RefusalContract):
     @pytest.fixture
     async def ground(self, server: Azurite) -> Ground:
         container = f"c{secrets.token_hex(6)}"
@@ -51,11 +51,29 @@ class TestAzureBlob(ListingContract, WireContract, RootContract, PermissionContr
         return await open_door("dms", a_spec(server.url, "nowhere"), CREDENTIALS)
 
     @pytest.fixture
+    async def stranger(self, server: Azurite, ground: Ground) -> AsyncIterator[Door]:
+        # Azurite answers a wrong key with AuthorizationFailure, Azure itself with AuthenticationFailed.
+        async with refused(server, ground, 403, AUTHENTICATION) as door:
+            yield door
+
+    @pytest.fixture
+    async def full(self, server: Azurite, ground: Ground) -> AsyncIterator[Door]:
+        async with refused(server, ground, 507) as door:
+            yield door
+
+    @pytest.fixture
     async def forbidden(self, server: Azurite, ground: Ground) -> AsyncIterator[Door]:
-        assert ground.spec.azblob is not None
-        async with refusing(server.url.removesuffix(f"/{ACCOUNT}"), {"PUT"}, 403, DENIED) as url:
-            spec = a_spec(f"{url}/{ACCOUNT}", ground.spec.azblob.container)
-            yield await open_door("dms", spec, CREDENTIALS)
+        async with refused(server, ground, 403, DENIED) as door:
+            yield door
+
+
+@asynccontextmanager
+async def refused(server: Azurite, ground: Ground, status: int, body: bytes = b"") -> AsyncIterator[Door]:
+    """Give a door to an archive that answers everything that is written like this."""
+    assert ground.spec.azblob is not None
+    async with refusing(server.url.removesuffix(f"/{ACCOUNT}"), {"PUT"}, status, body) as url:
+        spec = a_spec(f"{url}/{ACCOUNT}", ground.spec.azblob.container)
+        yield await open_door("dms", spec, CREDENTIALS)
 
 
 async def test_a_wrong_key_is_told_as_azure_answers(server: Azurite) -> None:

@@ -16,8 +16,7 @@ from counterfoil.archives import open_door
 from counterfoil.archives.contract import (
     Ground,
     ListingContract,
-    PermissionContract,
-    RootContract,
+    RefusalContract,
     Wire,
     WireContract,
 )
@@ -37,7 +36,7 @@ async def server() -> AsyncIterator[RcloneServer]:
         yield running
 
 
-class TestGcs(ListingContract, WireContract, RootContract, PermissionContract):
+class TestGcs(ListingContract, WireContract, RefusalContract):
     # rclone holds the parts of an upload in memory, and all of it once more.
     LARGEST = 1024 * 1024 * 1024
 
@@ -56,6 +55,16 @@ class TestGcs(ListingContract, WireContract, RootContract, PermissionContract):
     @pytest.fixture
     async def rootless(self, server: RcloneServer) -> Door:
         return await open_door("dms", a_spec("nowhere"), key_for(server.port))
+
+    @pytest.fixture
+    async def stranger(self, server: RcloneServer, ground: Ground) -> AsyncIterator[Door]:
+        async with refusing(f"http://127.0.0.1:{server.port}", {"PUT"}, 401) as url:
+            yield await open_door("dms", ground.spec, key_for(int(url.rpartition(":")[2])))
+
+    @pytest.fixture
+    async def full(self, server: RcloneServer, ground: Ground) -> AsyncIterator[Door]:
+        async with refusing(f"http://127.0.0.1:{server.port}", {"PUT", "POST"}, 507) as url:
+            yield await open_door("dms", ground.spec, key_for(int(url.rpartition(":")[2])))
 
     @pytest.fixture
     async def forbidden(self, server: RcloneServer, ground: Ground) -> AsyncIterator[Door]:
