@@ -25,7 +25,6 @@ from controller.beginning import Beginning
 from controller.clerk import Clerk
 from controller.doors import Doors
 from controller.driver import Driver
-from controller.esaws import Esaws
 from controller.keyring import Keyring
 from controller.liveness import Liveness
 from controller.manager import Manager
@@ -51,6 +50,7 @@ from counterfoil.archives.seal import Sealer, SealKeyInvalid
 from counterfoil.clock import Clock, WallClock
 from counterfoil.cluster import Cluster, connect
 from counterfoil.esaw.client import make_http
+from counterfoil.esaw.clients import Esaws
 from counterfoil.health import private_server
 from counterfoil.logs import configure
 from counterfoil.metrics import Metrics, new_registry

@@ -18,7 +18,6 @@ from controller.causes import archive_may_solve, organization_may_solve
 from controller.clerk import Overtaken
 from controller.doors import Doors
 from controller.driver import Driver
-from controller.esaws import Esaws
 from controller.gauges import Gauges
 from controller.keyring import Keyring
 from controller.lanes import Room, Ticket
@@ -32,6 +31,7 @@ from controller.waiting import EPOCH, due, is_asked_about, is_held
 from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.cluster import ApiProblem, Cluster
+from counterfoil.esaw.clients import Esaws
 from counterfoil.logs import about
 from counterfoil.resources import (
     SENDER_LABEL,

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from controller.esaws import Esaws
 from controller.office import Office
 from controller.secrets import SecretMissing, Secrets
 from counterfoil.callbackauth import TokenRefused, basic_auth_hash, is_basic_auth, token_hash
 from counterfoil.clock import Clock
 from counterfoil.cluster import Cluster, Conflict, NotFound
+from counterfoil.esaw.clients import Esaws
 from counterfoil.esaw.problems import Answered, EsawProblem
 from counterfoil.resources import (
     CallbackURLs,

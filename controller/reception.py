@@ -12,7 +12,6 @@ from functools import partial
 
 from controller.desk import Desk
 from controller.doors import Doors
-from controller.esaws import Esaws
 from controller.keyring import Keyring, KeyUnusable
 from controller.notary import Notary
 from controller.office import Office
@@ -20,6 +19,7 @@ from controller.outcomes import Fail, Hold, NeedConsent, Outcome, Skip, Wait
 from counterfoil.archives.trouble import ArchiveTrouble
 from counterfoil.clock import Clock
 from counterfoil.cluster import Cluster, NotFound
+from counterfoil.esaw.clients import Esaws
 from counterfoil.esaw.token import ApiToken
 from counterfoil.resources import (
     ENVELOPE_LABEL,

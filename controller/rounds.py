@@ -14,7 +14,6 @@ from functools import partial
 from typing import NamedTuple
 
 from controller.doors import Doors
-from controller.esaws import Esaws
 from controller.gauges import Gauges
 from controller.keyring import Keyring, KeyUnusable
 from controller.office import Office, version
@@ -23,6 +22,7 @@ from controller.reaper import Reaper
 from controller.sweep import Sweeper
 from counterfoil.clock import Clock
 from counterfoil.cluster import ApiProblem, Cluster
+from counterfoil.esaw.clients import Esaws
 from counterfoil.esaw.problems import EsawProblem
 from counterfoil.resources import (
     Archive,

@@ -9,13 +9,13 @@ It is made at its interval, and when a person asks for it by the annotation ``co
 
 import logging
 
-from controller.esaws import Esaws
 from controller.keyring import Keyring, KeyUnusable
 from controller.office import Office
 from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.cluster import AlreadyExists, Cluster
 from counterfoil.esaw.client import EsawUser
+from counterfoil.esaw.clients import Esaws
 from counterfoil.esaw.problems import Answered, EsawProblem
 from counterfoil.resources import EnvelopeEvent, Handling, Organization, Origin, Sender, envelope_id, is_true
 from counterfoil.resources.noting import note

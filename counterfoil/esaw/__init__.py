@@ -15,6 +15,7 @@ from counterfoil.esaw.answers import (
     WhoAmI,
 )
 from counterfoil.esaw.client import Esaw, EsawUser, make_http
+from counterfoil.esaw.clients import Esaws
 from counterfoil.esaw.exchange import Download, Observe
 from counterfoil.esaw.limits import Bounds
 from counterfoil.esaw.problems import (
@@ -42,6 +43,7 @@ __all__ = [
     "Esaw",
     "EsawProblem",
     "EsawUser",
+    "Esaws",
     "FilesAnswer",
     "FoundEnvelope",
     "HistoryAnswer",

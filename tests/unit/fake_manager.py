@@ -13,7 +13,6 @@ from controller.announce import Announcer
 from controller.clerk import Clerk
 from controller.doors import Doors
 from controller.driver import Driver
-from controller.esaws import Esaws
 from controller.keyring import Keyring
 from controller.manager import Manager
 from controller.notary import Notary
@@ -23,6 +22,7 @@ from controller.reaper import Reaper
 from controller.reception import Reception
 from controller.secrets import Secrets
 from controller.sweep import Sweeper
+from counterfoil.esaw.clients import Esaws
 from counterfoil.metrics import Metrics
 from counterfoil.resources import EnvelopeEvent, Phase, Resource
 from tests.builders import AClock

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from controller.esaws import Esaws
 from controller.office import Office
 from controller.organizations import VERSION_LOOKS, Organizations
 from controller.secrets import Secrets
 from counterfoil.callbackauth import is_basic_auth
 from counterfoil.cluster import Forbidden, Unavailable
 from counterfoil.esaw import Answered, AnswerUnreadable, Esaw, EsawProblem, Unreachable, make_http
+from counterfoil.esaw.clients import Esaws
 from counterfoil.resources import Archive, Organization, condition
 from tests.builders import AClock, a_sender, an_organization
 from tests.unit.fake_cluster import ACluster

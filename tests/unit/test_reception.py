@@ -6,7 +6,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controller.doors import Doors
-from controller.esaws import Esaws
 from controller.keyring import Keyring
 from controller.notary import Notary
 from controller.office import Office
@@ -15,6 +14,7 @@ from controller.reception import NOTING_SECONDS, Reception, Recorded, Seated
 from controller.secrets import Secrets
 from counterfoil.cluster import Unavailable
 from counterfoil.esaw import ApiToken, make_http
+from counterfoil.esaw.clients import Esaws
 from counterfoil.metrics import Metrics
 from counterfoil.resources import SENDER_LABEL, Envelope, EnvelopeEvent, Organization, Origin, Sender
 from tests.builders import ENVELOPE, AClock, a_sender, an_event, an_organization

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from controller.esaws import Esaws
 from controller.organizations import LOOK_SECONDS
 from controller.rounds import PROBE_SECONDS, Rounds
 from counterfoil.esaw import ApiToken, Esaw, EsawUser, FoundEnvelope, WhoAmI
+from counterfoil.esaw.clients import Esaws
 from counterfoil.resources import (
     SENDER_LABEL,
     SWEEP_ANNOTATION,

@@ -16,13 +16,12 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from counterfoil.cluster import Cluster, NotFound
-from counterfoil.esaw import ApiToken, EsawProblem, EsawUser, drafts
+from counterfoil.esaw import ApiToken, EsawProblem, Esaws, EsawUser, drafts
 from counterfoil.esaw.oauth import authorize_url
 from counterfoil.resources import Organization, ResourceInvalid, Sender, consented_sender_name
 from counterfoil.resources.organization import BeforeSendField, OAuth
 from webhook.pages import clicks, tagging
 from webhook.pages.consents import Consents
-from webhook.pages.esaws import Esaws
 from webhook.pages.flows import Flow, Flows, Places, Session
 from webhook.pages.languages import Words
 from webhook.pages.limits import PageLimits

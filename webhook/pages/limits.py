@@ -5,6 +5,12 @@ What depends on the size of an installation is a setting instead (``PagesSetting
 """
 
 from dataclasses import dataclass
+from typing import Final
+
+from counterfoil.esaw import Bounds
+
+ESAW: Final = Bounds(connect=5.0, silence=20.0, answer=20.0, json_size=4 * 1024 * 1024)
+"""What a call to eSAW may cost: shorter than the controller's, since a person waits."""
 
 
 @dataclass(frozen=True, kw_only=True)

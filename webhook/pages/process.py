@@ -15,7 +15,7 @@ import uvloop
 from counterfoil import __version__, logs
 from counterfoil.clock import WallClock
 from counterfoil.cluster import ApiProblem, Cluster, Unconfigured, connect
-from counterfoil.esaw import make_http
+from counterfoil.esaw import Esaws, make_http
 from counterfoil.health import Checks, private_server
 from counterfoil.metrics import Metrics, new_registry
 from counterfoil.resources import Organization
@@ -23,9 +23,8 @@ from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import PagesSettings, load
 from webhook.pages.consents import Consents
 from webhook.pages.desk import Desk
-from webhook.pages.esaws import BOUNDS, Esaws
 from webhook.pages.flows import Flows
-from webhook.pages.limits import PageLimits
+from webhook.pages.limits import ESAW, PageLimits
 from webhook.pages.notes import Notes
 from webhook.pages.reception import Reception
 from webhook.pages.rendering import Renderer
@@ -52,9 +51,9 @@ async def serve(settings: PagesSettings, sealing: Sealing, *, limits: PageLimits
             observe=metrics.kubernetes_request,
             connections=settings.connections,
         ) as cluster,
-        make_http(bounds=BOUNDS) as http,
+        make_http(bounds=ESAW) as http,
     ):
-        esaws = Esaws(http, clock, metrics.esaw_request)
+        esaws = Esaws(http, clock, metrics.esaw_request, ESAW)
         attempt = settings.attempt.total_seconds()
         notes = Notes(cluster, clock, attempt_seconds=max(1, round(attempt)))
         consents = Consents(cluster, sealing, clock)

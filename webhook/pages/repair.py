@@ -10,10 +10,9 @@ from datetime import datetime, timedelta
 
 from counterfoil.clock import Clock
 from counterfoil.cluster import ApiProblem, Cluster, NotFound
-from counterfoil.esaw import EsawProblem, drafts
+from counterfoil.esaw import EsawProblem, Esaws, drafts
 from counterfoil.resources import Organization, ResourceInvalid, is_true
 from webhook.pages.consents import Consents
-from webhook.pages.esaws import Esaws
 from webhook.pages.limits import PageLimits
 from webhook.pages.notes import Note, Notes
 from webhook.pages.sending import Job, Sending

@@ -2,25 +2,26 @@
 One eSAW client per Organization, so that each has its own rate and its own pauses, over one pool of connections.
 """
 
-from typing import Final
-
 import httpx
 
 from counterfoil.clock import Clock
-from counterfoil.esaw import Bounds, Esaw, Observe
+from counterfoil.esaw.client import Esaw
+from counterfoil.esaw.exchange import Observe
+from counterfoil.esaw.limits import Bounds
 from counterfoil.resources import Organization
-
-BOUNDS: Final = Bounds(connect=5.0, silence=20.0, answer=20.0, json_size=4 * 1024 * 1024)
-"""Shorter than the controller's: a person waits."""
 
 
 class Esaws:
     """Keeps the clients; a new ``baseURL`` or rate limit makes a new one."""
 
-    def __init__(self, http: httpx.AsyncClient, clock: Clock, observe: Observe) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, clock: Clock, observe: Observe, bounds: Bounds | None = None
+    ) -> None:
+        """``bounds``: how long is waited for an answer; the client's own if there are none."""
         self._http = http
         self._clock = clock
         self._observe = observe
+        self._bounds = bounds
         self._clients: dict[str, tuple[tuple[str, float | None], Esaw]] = {}
 
     def of(self, organization: Organization) -> Esaw:
@@ -36,7 +37,7 @@ class Esaws:
             clock=self._clock,
             requests_per_second=rate,
             observe=self._observe,
-            bounds=BOUNDS,
+            bounds=self._bounds,
         )
         self._clients[organization.name] = (wanted, client)
         return client
