@@ -32,6 +32,15 @@ VALUE_LIMIT = 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _JSONPATH = jsonpath.JSONPathEnvironment(strict=True)
 
+# XPath compiles with any function in it, and would then find nothing in any document: those that there are. The core library (XPath 1.0, section 4), node tests, and operators, which can stand before a parenthesis, too.
+_XPATH_WORD = re.compile(
+    "last|position|count|id|local-name|namespace-uri|name|string|concat|starts-with|contains|substring-before|substring-after"
+    "|substring|string-length|normalize-space|translate|boolean|not|true|false|lang|number|sum|floor|ceiling|round"
+    "|node|text|comment|processing-instruction|and|or|div|mod"
+)
+_LITERAL = re.compile(r"'[^']*'|\"[^\"]*\"")
+_CALLED = re.compile(r"(?:[\w-]+::)?([\w.:-]+)\s*\(")
+
 
 class TagMissing(ArchiveTrouble):
     """A required tag for which the rule finds nothing."""
@@ -185,11 +194,19 @@ def _fault(rule: TagRule) -> str | None:
     if len(given) != 1:
         return "exactly one of xpath, jsonPath and value must be set"
     if rule.xpath is not None:
-        return _refused(lambda: etree.XPath(rule.xpath or "", regexp=False), "xpath")
+        return _xpath_fault(rule.xpath)
     if rule.json_path is not None:
         return _refused(lambda: _JSONPATH.compile(rule.json_path or ""), "jsonPath")
     unknown = unknown_placeholders(rule.value or "", ENVELOPE_FIELDS)
     return f"value has placeholders that do not exist: {', '.join(unknown)}" if unknown else None
+
+
+def _xpath_fault(expression: str) -> str | None:
+    if (fault := _refused(lambda: etree.XPath(expression, regexp=False), "xpath")) is not None:
+        return fault
+    called = _CALLED.findall(_LITERAL.sub("", expression))
+    unknown = [f"{name}()" for name in called if not _XPATH_WORD.fullmatch(name)]
+    return f"the xpath has functions that do not exist: {', '.join(unknown)}" if unknown else None
 
 
 def _refused(compile_it: Callable[[], object], notation: str) -> str | None:

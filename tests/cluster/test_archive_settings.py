@@ -30,8 +30,8 @@ from tests.unit.seal_parts import key_file, private_pem, public_pem
 SLIPPED_THROUGH: dict[str, tuple[dict[str, Any], str]] = {
     "an XPath that does not compile": ({"tags": {"no": {"xpath": "//contract["}}}, "spec.tags.no: the xpath"),
     "an XPath with a function that there is not": (
-        {"tags": {"no": {"xpath": "//contract)"}}},
-        "spec.tags.no: the xpath does not compile",
+        {"tags": {"no": {"xpath": "//contract[shout(@no)]"}}},
+        "spec.tags.no: the xpath has functions that do not exist: shout()",
     ),
     "a JSONPath that does not compile": (
         {"tags": {"no": {"jsonPath": "$.contract["}}},

@@ -154,6 +154,14 @@ def test_metadata_beyond_one_mebibyte_is_not_read(metadata: str) -> None:
     ("rule", "fault"),
     [
         (TagRule(xpath="//a["), "spec.tags.tag: the xpath does not compile"),
+        (
+            TagRule(xpath="//a[shout(@b)]"),
+            "spec.tags.tag: the xpath has functions that do not exist: shout()",
+        ),
+        (
+            TagRule(xpath="re:test(/a, 'b(')"),
+            "spec.tags.tag: the xpath has functions that do not exist: re:test()",
+        ),
         (TagRule(xpath=""), "spec.tags.tag: the xpath does not compile"),
         (TagRule(json_path="$.a["), "spec.tags.tag: the jsonPath does not compile"),
         (TagRule(json_path="a.b"), "spec.tags.tag: the jsonPath does not compile"),
@@ -183,3 +191,17 @@ def test_rules_that_can_work_have_no_problems() -> None:
     }
 
     assert problems(rules) == []
+
+
+@pytest.mark.parametrize(
+    "xpath",
+    [
+        "normalize-space(/a/b[position() = last()])",
+        "//a[@b = 'shout(c)' and (not(c) or (d))]/text()",
+        'child::node()[starts-with(name(), "x(")]/ancestor-or-self::comment()',
+        "(//a | //b)[(1 + 1) div (2)]",
+        "concat ( 'a', string (.) )",
+    ],
+)
+def test_functions_that_there_are_have_no_problems(xpath: str) -> None:
+    assert problems({"tag": TagRule(xpath=xpath)}) == []
