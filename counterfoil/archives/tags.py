@@ -32,7 +32,8 @@ VALUE_LIMIT = 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _JSONPATH = jsonpath.JSONPathEnvironment(strict=True)
 
-# XPath compiles with any function in it, and would then find nothing in any document: those that there are. The core library (XPath 1.0, section 4), node tests, and operators, which can stand before a parenthesis, too.
+# XPath compiles with any function in it, and would then find nothing in any document. These there are: the core library
+# (XPath 1.0, section 4), and node tests and operators, which can stand before a parenthesis, too.
 _XPATH_WORD = re.compile(
     "last|position|count|id|local-name|namespace-uri|name|string|concat|starts-with|contains|substring-before|substring-after"
     "|substring|string-length|normalize-space|translate|boolean|not|true|false|lang|number|sum|floor|ceiling|round"
