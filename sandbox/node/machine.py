@@ -28,6 +28,17 @@ INTERVAL = 0.05  # seconds between looks
 GOODBYE = 20.0  # seconds for an orderly end of a program
 SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": SEARCHED, "HOME": "/root", "LANG": "C.UTF-8"}
+NEW = (
+    "--net",
+    "--mount",
+    "--uts",
+    "--ipc",
+    "--pid",
+    "--fork",
+    "--kill-child=SIGKILL",
+    "--mount-proc",
+    "--propagation=private",
+)
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET, see setns(2); Python has os.setns from 3.12 on
 
 
@@ -75,60 +86,48 @@ class Program:
 class Machine:
     """The namespaces; ``boot`` makes them, ``halt`` ends them with all that runs there."""
 
-    _anchor: Server
-    _real: int
-    _first: int
-
     def __init__(self, folder: Path, address: str) -> None:
         self.folder = folder
         self.address = address
         self.group = f"{GROUP_PREFIX}{os.getpid()}"
         """The control group that holds all pods, below each controller's root."""
+        self._anchor: Server | None = None
+        self._first = 0
+        self._real = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     async def boot(self) -> None:
         """Make the namespaces. Raises ``MachineError``."""
         remove_what_the_dead_left()
-        self._real = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         # A bind mount needs its target; CNI keeps its notes there.
         Path("/var/lib/cni").mkdir(parents=True, exist_ok=True)
         _make_group(self.group)
-        fresh = [
-            "--net",
-            "--mount",
-            "--uts",
-            "--ipc",
-            "--pid",
-            "--fork",
-            "--kill-child=SIGKILL",
-            "--mount-proc",
-        ]
-        python = [sys.executable, "-I", ANCHOR, self.folder, self.address]
         log = self.folder / "machine.log"
         log.unlink(missing_ok=True)
-        self._anchor = Server(
-            ["/usr/bin/unshare", *fresh, "--propagation", "private", *python],
-            log=log,
-            environment=ENVIRONMENT,
-        )
+        python = [sys.executable, "-I", ANCHOR, self.folder, self.address]
+        self._anchor = Server(["/usr/bin/unshare", *NEW, *python], log=log, environment=ENVIRONMENT)
         try:
             async with asyncio.timeout(PATIENCE):
-                while READY not in self._anchor.last_words():
-                    if self._anchor.ended:
-                        raise MachineError(
-                            f"the namespaces could not be set up:\n{self._anchor.last_words()}"
-                        )
-                    await asyncio.sleep(INTERVAL)
+                await self._until_set_up(self._anchor)
         except TimeoutError:
             raise MachineError(f"the namespaces are not ready:\n{self._anchor.last_words()}") from None
         (self._first,) = _children(self._anchor.pid)
 
+    async def _until_set_up(self, anchor: Server) -> None:
+        while READY not in anchor.last_words():
+            if anchor.ended:
+                raise MachineError(f"the namespaces could not be set up:\n{anchor.last_words()}")
+            await asyncio.sleep(INTERVAL)
+
     async def halt(self) -> None:
-        """End everything in there, as a power cut would."""
+        """End everything in there, as a power cut would. May be called again, and so may ``boot``."""
+        if self._anchor is None:
+            return
+        first = self._first or self._anchor.pid
         self._anchor.kill()
         # The kernel ends the others before their first process is gone.
-        while Path(f"/proc/{self._first}").exists():  # noqa: ASYNC110 - another process gives no event to wait for
+        while Path(f"/proc/{first}").exists():  # noqa: ASYNC110 - another process gives no event to wait for
             await asyncio.sleep(INTERVAL)
-        os.close(self._real)
+        self._anchor, self._first = None, 0
         _remove_group(self.group)
 
     def start(self, name: str, argv: Command) -> Program:
