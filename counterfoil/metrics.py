@@ -49,6 +49,8 @@ class Mail(StrEnum):
     """Keys can't be used, and their senders can do nothing about it."""
     SOLVED = "solved"
     """One of these is over."""
+    DIGEST = "digest"
+    """Some of these are still not over."""
 
 
 class MailOutcome(StrEnum):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from controller.notify import asking, ledger
-from controller.notify.ledger import ARCHIVE, CONSENT, FAILED, KEY
+from controller.notify.ledger import ARCHIVE, CONSENT, DIGEST, FAILED, KEY
 from counterfoil.metrics import Mail
 from counterfoil.resources import Organization, Problem, Sender
 
@@ -27,6 +27,8 @@ class Patience:
     """How long an archive may be away while events wait, before the administrators hear of it."""
     settle: timedelta = timedelta(minutes=1)
     """From a problem's end to the mail about it; coming back within that time it is the same problem."""
+    digest: timedelta = timedelta(hours=24)
+    """After that the administrators are reminded of a problem that they were told of; all such in one mail, and so often."""
     claim: timedelta = timedelta(minutes=3)
     """After that a mail that was begun and not marked as sent is begun again; longer than any sending takes."""
 
@@ -91,6 +93,8 @@ def _about_silence(
 def _about_problems(problems: ledger.Problems, now: datetime, patience: Patience) -> Iterable[Notice]:
     for each in problems:
         kind = _KINDS.get(ledger.kind_of(each))
+        if _is_digest_due(each, now, patience):
+            yield Notice(Mail.DIGEST, each.notified_at or each.since, each)
         if kind is None:
             continue
         if each.solved_at is not None:
@@ -102,6 +106,12 @@ def _about_problems(problems: ledger.Problems, now: datetime, patience: Patience
             and not _is_covered(each, problems)
         ):
             yield Notice(kind, each.since, each)
+
+
+def _is_digest_due(problem: Problem, now: datetime, patience: Patience) -> bool:
+    if ledger.kind_of(problem) != DIGEST or problem.solved_at is not None:
+        return False
+    return problem.notified_at is None or now - problem.notified_at >= patience.digest
 
 
 def _is_covered(problem: Problem, problems: ledger.Problems) -> bool:
@@ -132,5 +142,5 @@ def forgettable(problems: ledger.Problems, now: datetime, patience: Patience) ->
         for each in problems
         if each.solved_at is not None
         and now - each.solved_at >= patience.settle
-        and (each.notified_at is None or ledger.kind_of(each) == CONSENT)
+        and (each.notified_at is None or ledger.kind_of(each) in (CONSENT, DIGEST))
     ]

@@ -5,6 +5,7 @@ An event more with a known cause only raises its count. A problem that comes bac
 same problem; one that comes back after that is a new one.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -15,8 +16,8 @@ from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Problem
 
 Problems = tuple[Problem, ...]
 
-FAILED, ARCHIVE, KEY, CONSENT = "failed", "archive", "key", "consent"
-"""The kinds of problems: what each ``cause`` begins with."""
+FAILED, ARCHIVE, KEY, CONSENT, DIGEST = "failed", "archive", "key", "consent", "digest"
+"""The kinds of problems: what each ``cause`` begins with. A digest is none itself, but is told like one."""
 
 MOST_PROBLEMS = 100
 """As many as the CustomResourceDefinition takes. Each is a reason and perhaps an archive, so there are never so many."""
@@ -97,6 +98,23 @@ def _message(status: EnvelopeEventStatus) -> str:
 def find(problems: Problems, cause: str) -> Problem | None:
     """Return the problem with that cause, or None."""
     return next((each for each in problems if each.cause == cause), None)
+
+
+def told_and_open(problems: Problems) -> Problems:
+    """Return those that the administrators were told of and that are not solved."""
+    return tuple(
+        each
+        for each in problems
+        if each.notified_at is not None and each.solved_at is None and kind_of(each) != DIGEST
+    )
+
+
+def of_long_ones(problems: Problems, now: datetime, after: timedelta) -> Iterator[Met]:
+    """Go through the one digest that is due when problems are open for so long after they were told, if any are."""
+    told = told_and_open(problems)
+    long = [each for each in told if each.notified_at is not None and now - each.notified_at >= after]
+    if long:
+        yield Met(DIGEST, long[0].reason, count=len(told))
 
 
 def is_open(problems: Problems, cause: str) -> bool:

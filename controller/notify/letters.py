@@ -85,6 +85,8 @@ class Writer:
             return self._about_silence(notice.senders)
         if notice.kind is Mail.SOLVED:
             return self._about_end(notice.problem)
+        if notice.kind is Mail.DIGEST:
+            return self._about_long_ones()
         return self._about_problem(notice.problem)
 
     def _say(self, key: str, /, *, count: int | None = None, **values: object) -> str:
@@ -182,9 +184,32 @@ class Writer:
             footer=self._footer(),
         )
 
+    def _about_long_ones(self) -> Letter:
+        told = ledger.told_and_open(self.organization.status.problems)
+        return Letter(
+            language=self.language,
+            subject=self._headed("digest.subject", count=len(told)),
+            greeting=self._say("hello"),
+            paragraphs=(self._say("digest.text"),),
+            items_title=self._say("digest.items"),
+            items=tuple(self._still_open(each) for each in told),
+            link=self._console(),
+            footer=self._footer(),
+        )
+
+    def _still_open(self, problem: Problem) -> Item:
+        date = problem.notified_at.strftime("%Y-%m-%d") if problem.notified_at is not None else ""
+        link = self._console(self._anchor(problem))
+        text = self._say("digest.item", title=self._title(problem), date=date)
+        return Item(text, link.url if link is not None else None)
+
     def _subject(self, problem: Problem) -> str:
-        return self._headed(
-            f"{ledger.kind_of(problem)}.subject",
+        return f"[{self.organization.name}] {self._title(problem)}"
+
+    def _title(self, problem: Problem) -> str:
+        kind = ledger.kind_of(problem)
+        return self._say(
+            "escalation.subject" if kind == ledger.CONSENT else f"{kind}.subject",
             count=problem.count,
             reason=problem.reason,
             archive=ledger.archive_of(problem),
@@ -222,6 +247,8 @@ class Writer:
     def _anchor(self, problem: Problem) -> str:
         """Return the place of a problem on that page; a test holds it against the console's own."""
         kind = ledger.kind_of(problem)
+        if kind == ledger.CONSENT:
+            return ""
         if kind == ledger.ARCHIVE:
             return f"{kind}--{ledger.archive_of(problem)}"
         return f"{kind}-{self.organization.name}-{problem.reason}"

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from controller.notify import asking, ledger
 from controller.notify.dispatch import Dispatch
 from controller.notify.due import Patience, forgettable
-from controller.notify.ledger import ARCHIVE, CONSENT, KEY, Met, Problems, Survey
+from controller.notify.ledger import ARCHIVE, CONSENT, DIGEST, KEY, Met, Problems, Survey
 from controller.notify.notes import Notes
 from controller.office import Office
 from counterfoil.clock import Clock
@@ -161,6 +161,7 @@ class Notifier:
             *self._archive_trouble(organization, problems, now),
             *asking.of_administrators(senders),
             *asking.of_silence(silent),
+            *ledger.of_long_ones(problems, now, self.patience.digest),
         ]
         for each in standing:
             problems = ledger.counted(problems, each, now)
@@ -178,7 +179,7 @@ class Notifier:
         if kind == ARCHIVE:
             archive = self.office.archives.get(name)
             return archive is None or is_true(archive.status.conditions, "Ready")
-        return kind in (KEY, CONSENT)
+        return kind in (KEY, CONSENT, DIGEST)
 
     def _archive_trouble(
         self, organization: Organization, problems: Problems, now: datetime

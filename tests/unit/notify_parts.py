@@ -46,7 +46,8 @@ PUBLIC = {
     "publicURL": "https://pages.acme.example",
 }
 
-PATIENCE = Patience()
+PATIENCE = Patience(digest=timedelta(days=365))
+"""Without reminders, which have tests of their own."""
 
 
 def a_letter(**changes: Any) -> Letter:
@@ -182,8 +183,10 @@ class Scene:
         cluster: ACluster | None = None,
         postman: APostman | None = None,
         sends: bool = True,
+        patience: Patience = PATIENCE,
         **spec: Any,
     ) -> None:
+        self.patience = patience
         self.clock = AClock()
         self.office = Office()
         settings = MAILS if notifications is None else notifications
@@ -208,10 +211,10 @@ class Scene:
                 metrics=self.metrics,
                 clock=self.clock,
                 namespace="tests",
-                patience=PATIENCE,
+                patience=self.patience,
             ),
             clock=self.clock,
-            patience=PATIENCE,
+            patience=self.patience,
             sends=sends,
             sender_of=lambda event: self.office.sender_of.get(event.name, "anna"),
         )

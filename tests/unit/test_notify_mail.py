@@ -78,6 +78,7 @@ NOTICES = {
     "failed": about("failed/NameOccupied/dms", count=7, message="A file lies there.", examples=("event-1",)),
     "archive": about("archive/dms", Mail.ARCHIVE, reason="ArchiveUnreachable", count=3),
     "key": about("key/SealingKeysMissing", Mail.KEY, count=2, examples=("anna", "ben")),
+    "digest": about("digest", Mail.DIGEST, reason="NameOccupied", count=2),
     "solved": about("failed/NameOccupied/dms", Mail.SOLVED, notified_at=NOON, solved_at=NOON),
 }
 

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from controller.notify.asking import QUIET
+from controller.notify.due import Patience
 from controller.notify.ledger import Survey
 from controller.notify.postman import MailTrouble, Refused
 from counterfoil.cluster import Conflict, Unavailable
@@ -625,3 +626,31 @@ async def test_whoever_may_write_annotations_but_no_time_wishes_for_nothing() ->
     scene.watch()
     await scene.look(20)
     assert scene.postman.recipients == [ANNA]
+
+
+# -- What lasts ------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_not_solved_is_reminded_of_once_a_day_in_one_mail_for_all() -> None:
+    scene = Scene(patience=Patience())
+    for number, reason in enumerate(("NameOccupied", "SenderUnknown")):
+        scene.notifier.failed(a_failed_event(number, reason))
+    await scene.look_for(HOUR)
+    assert len(scene.postman.brought) == 2
+
+    await scene.look_for(3 * DAY - HOUR)
+
+    reminders = [str(mail) for _, mail in scene.postman.brought[2:]]
+    assert scene.postman.subjects[2:] == ["[acme] 2 problems are still open"] * 2
+    assert all("An event failed: NameOccupied" in each for each in reminders)
+    assert scene.count("digest", "sent") == 2
+
+
+async def test_what_is_solved_is_not_reminded_of() -> None:
+    scene = Scene(patience=Patience())
+    scene.notifier.failed(a_failed_event())
+    await scene.look_for(HOUR)
+    scene.notifier.walked(scene.clock.now(), {"acme": Survey()})
+    await scene.look_for(3 * DAY)
+    assert scene.count("digest", "sent") == 0
+    assert scene.problems() == {}

@@ -40,6 +40,11 @@ WORDS: MappingProxyType[str, str] = MappingProxyType(
         "key.subject": "Keys of {count} senders can't be used: {reason}",
         "key.subject.1": "The key of a sender can't be used: {reason}",
         "key.text": "Envelopes are not filed because the keys of their senders can't be used. The senders can do nothing about it. Everything that waits goes on by itself once it is mended.",
+        "digest.subject": "{count} problems are still open",
+        "digest.subject.1": "A problem is still open",
+        "digest.text": "You were written to about these problems, and they are not solved yet. Nothing is lost meanwhile. Until they are, you get this once a day.",
+        "digest.items": "Still open",
+        "digest.item": "{title} (told on {date})",
         "solved.subject": "Solved: {subject}",
         "solved.text": "This problem, which you were written to about on {date}, is solved. There is nothing to do.",
     }

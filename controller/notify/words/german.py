@@ -38,6 +38,11 @@ WORDS: MappingProxyType[str, str] = MappingProxyType(
         "key.subject": "Schlüssel von {count} Absendern sind nicht benutzbar: {reason}",
         "key.subject.1": "Der Schlüssel eines Absenders ist nicht benutzbar: {reason}",
         "key.text": "Umschläge werden nicht abgelegt, weil die Schlüssel ihrer Absender nicht benutzbar sind. Die Absender können nichts daran ändern. Alles Wartende geht von selbst weiter, sobald es behoben ist.",
+        "digest.subject": "{count} Probleme sind noch offen",
+        "digest.subject.1": "Ein Problem ist noch offen",
+        "digest.text": "Über diese Probleme wurde Ihnen geschrieben, und sie sind noch nicht gelöst. Bis dahin geht nichts verloren. So lange erhalten Sie diese Mail einmal am Tag.",
+        "digest.items": "Noch offen",
+        "digest.item": "{title} (gemeldet am {date})",
         "solved.subject": "Gelöst: {subject}",
         "solved.text": "Dieses Problem, über das wir Ihnen am {date} geschrieben haben, ist gelöst. Es ist nichts zu tun.",
     }

@@ -38,6 +38,11 @@ WORDS: MappingProxyType[str, str] = MappingProxyType(
         "key.subject": "Le chiavi di {count} mittenti non si possono usare: {reason}",
         "key.subject.1": "La chiave di un mittente non si può usare: {reason}",
         "key.text": "Alcune buste non vengono archiviate perché le chiavi dei loro mittenti non si possono usare. I mittenti non possono farci nulla. Tutto ciò che attende prosegue da sé quando si è rimediato.",
+        "digest.subject": "{count} problemi sono ancora aperti",
+        "digest.subject.1": "Un problema è ancora aperto",
+        "digest.text": "Di questi problemi le è stato scritto, e non sono ancora risolti. Intanto niente va perso. Finché non lo sono, riceve questa mail una volta al giorno.",
+        "digest.items": "Ancora aperti",
+        "digest.item": "{title} (segnalato il {date})",
         "solved.subject": "Risolto: {subject}",
         "solved.text": "Questo problema, di cui Le abbiamo scritto il {date}, è risolto. Non c'è nulla da fare.",
     }
