@@ -1,0 +1,107 @@
+"""
+Takes the pictures in docs/console.md: ``.venv/bin/python docs/generate_screenshots.py`` (a minute; wants Debian's chromium).
+
+A real console on a real API server with a few events in trouble; no test depends on the pictures.
+"""
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from playwright.async_api import Browser, Page
+
+from sandbox.chromium import chromium
+from sandbox.controlplane.plane import control_plane
+from tests.cluster.console_scene import MISSING_BUCKET, Scene, a_condition, console_scene, now
+
+FOLDER = Path(__file__).parent / "screenshots"
+SIZE = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+
+PAGES = {
+    "attention": "/attention",
+    "events": "/events",
+    "event": "/events/{event}",
+    "organizations": "/organizations",
+}
+
+CONDITIONS = ("Validated", "Authorized", "Collected", "Archived", "Cleaned", "Ready")
+
+
+async def furnish(scene: Scene) -> str:
+    """Put something into the scene that is worth a picture; return the name of an event that is archived."""
+    await scene.an_archive("contracts", "True", "Probed")
+    await scene.an_archive("bucket", "False", "ArchiveBucketMissing", MISSING_BUCKET)
+    await scene.an_organization(
+        archive="contracts", events={"Succeeded": 1840, "Failed": 4, "AwaitingConsent": 37}, version="25.12"
+    )
+    await scene.a_sender("anna", truth="False", reason="TokenRejected")
+    await scene.a_sender("ben")
+    for _ in range(37):
+        await scene.waiting()
+    for reason in ("NameOccupied", "NameOccupied", "NameOccupied", "EnvelopeNotFound"):
+        await scene.failed(reason, f"The envelope could not be filed: {reason}.")
+    name = ""
+    for number in range(40):
+        name = await scene.an_event(
+            phase="Succeeded",
+            reason="ArchivedAndDeleted",
+            completedAt=now(),
+            startedAt=now(),
+            conditions=[a_condition(each, "True", "FilesVerified") for each in CONDITIONS],
+            envelope={
+                "name": f"Rental contract {number}",
+                "status": "Completed",
+                "senderRef": {"name": "ben"},
+            },
+            archive={"ref": {"name": "contracts"}, "manifest": "s3://contracts/acme/counterfoil.json"},
+            documents=[
+                {
+                    "fileId": str(part),
+                    "kind": "Document",
+                    "fileName": f"contract {part}.pdf",
+                    "size": 250_000 + part,
+                    "sha256": f"{part}b" * 32,
+                    "location": f"s3://contracts/acme/Document/contract {part}.pdf",
+                }
+                for part in range(2)
+            ],
+        )
+    return name
+
+
+async def sign_in(page: Page, scene: Scene) -> None:
+    """Come to the first page."""
+    await page.goto(scene.console.public)
+    await page.get_by_label("Kubernetes token").fill(scene.tokens["full"])
+    await page.get_by_role("button", name="Sign in").click()
+
+
+async def picture(browser: Browser, scene: Scene, path: str, name: str, **kind: Any) -> None:
+    """Take one, in a browser of this kind."""
+    async with await browser.new_context(locale="en-GB", **kind) as context:
+        page = await context.new_page()
+        await sign_in(page, scene)
+        await page.goto(f"{scene.console.public}{path}", wait_until="networkidle")
+        await page.screenshot(path=FOLDER / f"console-{name}.png")
+
+
+async def main() -> None:
+    """Take them all."""
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        async with control_plane() as plane, chromium() as browser:
+            await plane.apply_crds()
+            await plane.namespace("contracts")
+            async with console_scene(plane, "contracts", Path(folder)) as scene:
+                event = await furnish(scene)
+                for name, path in PAGES.items():
+                    await picture(browser, scene, path.format(event=event), name, viewport=SIZE)
+                await picture(
+                    browser, scene, "/attention", "attention-phone", viewport=PHONE, color_scheme="dark"
+                )
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
