@@ -99,14 +99,15 @@ class Desk:
         )
 
     async def _estate(self, visitor: Visitor, of: str) -> Estate:
+        limit = self._limits.surveyed
         mine = f",spec.organizationRef.name={of}" if of else ""
         labels = f"{ORGANIZATION_LABEL}={of}" if of else ""
         organizations, senders, archives, failed, waiting = await asyncio.gather(
             self._all(visitor, Organization),
             self._all(visitor, Sender),
             self._all(visitor, Archive),
-            self._some(visitor, f"status.phase={Phase.FAILED}{mine}", labels),
-            self._some(visitor, f"status.phase={Phase.AWAITING_CONSENT}{mine}", labels),
+            self._some(visitor, f"status.phase={Phase.FAILED}{mine}", labels, limit=limit),
+            self._some(visitor, f"status.phase={Phase.AWAITING_CONSENT}{mine}", labels, limit=limit),
         )
         return Estate(
             organizations=organizations,
@@ -125,8 +126,8 @@ class Desk:
         _require(visitor, EVENTS)
         unfinished = filters.Filter(phase=filters.UNFINISHED)
         sample, waiting, organizations = await asyncio.gather(
-            self._some(visitor, f"status.phase={Phase.SUCCEEDED}", ""),
-            self._some(visitor, unfinished.fields, ""),
+            self._some(visitor, f"status.phase={Phase.SUCCEEDED}"),
+            self._some(visitor, unfinished.fields),
             self._all(visitor, Organization),
         )
         counts = _counted(organizations)
@@ -277,7 +278,7 @@ class Desk:
         found = await self._all(visitor, Organization)
         samples = await asyncio.gather(
             *(
-                self._some(visitor, f"spec.organizationRef.name={each.name}", "")
+                self._some(visitor, f"spec.organizationRef.name={each.name}")
                 for each in found[:CHARTED_ORGANIZATIONS]
             )
         )
@@ -337,13 +338,13 @@ class Desk:
         page, _ = await visitor.cluster.page(kind, limit=self._limits.others)
         return _parsed(kind, page)
 
-    async def _some(self, visitor: Visitor, fields: str, labels: str) -> Found:
-        """Return the first events of a selection; none when this person may not list events."""
+    async def _some(self, visitor: Visitor, fields: str, labels: str = "", *, limit: int = 0) -> Found:
+        """Return the first events of a selection, so many (0: as for a chart); none when this person may not list events."""
         if not visitor.rights.see(EVENTS):
             return Found((), "")
         try:
             page, token = await visitor.cluster.page(
-                EnvelopeEvent, limit=self._limits.surveyed, fields=fields, labels=labels
+                EnvelopeEvent, limit=limit or self._limits.sampled, fields=fields, labels=labels
             )
         except Forbidden:
             # The right was taken away since it was asked about.

@@ -65,13 +65,13 @@ class ConsoleLimits:
     scanned: int = 1000
     """Events that are read for one page when its age has to be looked at, which the API server can't choose by."""
 
-    surveyed: int = 500
+    surveyed: int = 250
     """Events that are read to group what waits for a person, by phase; beyond them counts say "more than"."""
 
     others: int = 500
     """Organizations, Senders and Archives that are read for one page, each."""
 
-    sampled: int = 500
+    sampled: int = 200
     """Events that a chart is drawn from. Envelope ids are random, so the first by name are a fair sample."""
 
     told: int = 50
