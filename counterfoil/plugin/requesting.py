@@ -1,16 +1,18 @@
 """
 What ``retry`` and ``skip`` share: the label by which a person asks, with who asked and why beside it.
 
-The controller carries it out and takes the label off; this only asks. Where it finds the rights missing it says for which
+The controller carries it out and takes the label off; this only asks, and records on the event who did
+(``counterfoil.resources.acting``, as the console does). Where it finds the rights missing it says for which
 events it asked already.
 """
 
 import argparse
-from typing import TextIO
+from datetime import UTC, datetime
+from typing import Any, TextIO
 
 import msgspec
 
-from counterfoil.cluster import Cluster, NotFound
+from counterfoil.cluster import Cluster, Conflict, NotFound
 from counterfoil.plugin import choosing
 from counterfoil.plugin.access import who
 from counterfoil.plugin.outcome import Ending, as_json
@@ -21,6 +23,10 @@ from counterfoil.resources import (
     EnvelopeEvent,
     Phase,
 )
+from counterfoil.resources.acting import Act, recorded
+
+WRITES = 5
+"""Tries to write one request beside what others write at the same time."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -70,13 +76,31 @@ async def _ask(
         return Asked(event.name, asked=False, says=f"nothing to {request}, it is {event.status.phase}")
     if chosen.dry_run:
         return Asked(event.name, asked=True, says=f"{request} would be asked for, it is {event.status.phase}")
-    annotations = {REQUEST_BY_ANNOTATION: by, REQUEST_REASON_ANNOTATION: chosen.because}
-    try:
-        await cluster.patch(
-            EnvelopeEvent,
-            event.name,
-            {"metadata": {"labels": {REQUEST_LABEL: request}, "annotations": annotations}},
-        )
-    except NotFound:
-        return Asked(event.name, asked=False, says="it was removed meanwhile")
-    return Asked(event.name, asked=True, says=f"{request} is asked for, it was {event.status.phase}")
+    for _ in range(WRITES):
+        try:
+            await cluster.patch(EnvelopeEvent, event.name, _changes(event, request, by, chosen.because))
+        except NotFound:
+            return Asked(event.name, asked=False, says="it was removed meanwhile")
+        except Conflict:
+            # The controller writes its status at the same time.
+            event = await choosing.one(cluster, event.name)
+        else:
+            return Asked(event.name, asked=True, says=f"{request} is asked for, it was {event.status.phase}")
+    return Asked(event.name, asked=False, says="it is written by others all the time; try again")
+
+
+def _changes(event: EnvelopeEvent, request: str, by: str, because: str | None) -> dict[str, Any]:
+    act = Act(who=by, what=request, when=datetime.now(UTC).replace(microsecond=0), why=because or "")
+    annotations: dict[str, str | None] = {
+        **recorded(event.metadata.annotations, act),
+        REQUEST_BY_ANNOTATION: by,
+        # None takes away what somebody wrote for another request.
+        REQUEST_REASON_ANNOTATION: because,
+    }
+    return {
+        "metadata": {
+            "labels": {REQUEST_LABEL: request},
+            "annotations": annotations,
+            "resourceVersion": event.metadata.resource_version,
+        }
+    }

@@ -17,6 +17,7 @@ import pytest
 
 from counterfoil.plugin.outcome import Ending
 from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase, Sender
+from counterfoil.resources.acting import acts_of
 from sandbox import rights
 from sandbox.controlplane.plane import ControlPlane
 from sandbox.controlplane.processes import run
@@ -195,6 +196,9 @@ async def test_a_retry_by_envelope_is_carried_out_and_records_who_asked_and_why(
     asked = next(each["note"] for each in json.loads(told)["items"] if each["reason"] == "RetryRequested")
     assert f"system:serviceaccount:{house.stage.namespace}:administrator asked for 'retry'" in asked
     assert "eSAW is back" in asked
+    (act,) = acts_of((await house.event(event)).metadata.annotations)
+    assert (act.what, act.why) == ("retry", "eSAW is back")
+    assert act.who.endswith(":administrator")
 
 
 async def test_all_that_failed_is_retried_for_one_reason(house: House, administrator: Terminal) -> None:
