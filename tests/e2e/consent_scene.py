@@ -5,6 +5,7 @@ eSAW is at 127.0.0.1 and the pages are at localhost, so that they are two sites 
 they do out there.
 """
 
+import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +16,8 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import Page
 
-from counterfoil.resources import consented_sender_name
+from counterfoil.resources import Sender, consented_sender_name
+from counterfoil.sealing import Sealing
 from sandbox.controlplane.plane import ControlPlane
 from sandbox.esaw import OAuthApp, StandIn, User
 from sandbox.mail import Mail, MailServer
@@ -122,6 +124,26 @@ class Scene:
         path = next((self.stage.folder / "archive").rglob(f"{envelope}/counterfoil.json"))
         manifest: dict[str, Any] = json.loads(path.read_text())
         return manifest
+
+    async def token_of(self, user: User) -> str:
+        """The key that a user's consent gave, opened as the controller opens it."""
+        sender = await self.stage.read("sender", sender_name("acme", user))
+        secret = await self.stage.read("secret", sender["metadata"]["name"])
+        data = base64.b64decode(secret["data"]["token"])
+        opened = Sealing(self.stage.sealing_keys).open(data, self.stage.namespace, Sender.parse(sender))
+        return opened.reveal()
+
+    async def all_that_is_written(self) -> dict[str, str]:
+        """Every text that anybody could read who may not read Secrets, by where it stands."""
+        kubectl = self.stage.kubectl
+        listed = (await kubectl("api-resources", "--verbs=list", "--namespaced", "-o", "name")).split()
+        kinds = ",".join(kind for kind in listed if kind != "secrets")
+        written = {"objects": await kubectl("get", kinds, "-o", "yaml", "--show-managed-fields")}
+        written |= {path.name: path.read_text() for path in self.stage.folder.glob("*.log")}
+        written |= {f"metrics of {each.name}": await each.metrics() for each in self.stage.processes}
+        written["mails"] = "".join(f"{each.raw!r}{each.text}{each.html}" for each in self.mail.mails)
+        manifests = (self.stage.folder / "archive").rglob("counterfoil.*")
+        return written | {str(path): path.read_text() for path in manifests}
 
     def mails_to(self, user: User) -> list[Mail]:
         """What the mail server has taken for somebody."""

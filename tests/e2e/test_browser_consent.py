@@ -5,7 +5,9 @@ The tests share one scene; each has users and drafts of its own.
 """
 
 import asyncio
+import hashlib
 import html
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -389,3 +391,50 @@ async def test_it_speaks_the_language_that_the_browser_asks_for(
         assert await other.locator("html").get_attribute("lang") == (
             "en" if locale == "fr-FR" else locale[:2]
         )
+
+
+# Secrets
+
+
+def keys_in(text: str, known: set[str]) -> list[str]:
+    """Which keys stand in a text, of those that eSAW has seen in use; by their fingerprints, as nobody has them all."""
+    words = set(re.findall(r"[A-Za-z0-9]{40,}", text))
+    return sorted(known & {hashlib.sha256(each.encode()).hexdigest()[:8] for each in words})
+
+
+async def test_no_key_that_existed_is_in_any_page_mail_object_log_or_metric(
+    scene: Scene, page: Page, context: BrowserContext
+) -> None:
+    rosa, other = await consented(page, scene, "Rosa"), scene.a_user("Other")
+    shown: list[str] = []
+    draft = await a_draft(page, scene)
+    await press(page, "NEXT")
+    await fill_in(page)
+    shown.append(await page.content())
+    scene.esaw.fault("draft_send", times=1, status=400)
+    await press(page, "Send envelope")
+    await expect(page).to_have_title("eSignAnyWhere did not send this")
+    shown.append(await page.content())
+    await page.goto(scene.link("acme", draft, other))
+    await expect(page).to_have_title("This was made for somebody else")
+    shown.append(await page.content())
+    await page.goto(scene.link("acme", draft, rosa))
+    await fill_in(page)
+    await press(page, "Send envelope")
+    await page.wait_for_url(scene.inbox)
+    envelope = scene.envelope_of(draft)
+    scene.esaw.withdraw_consent(rosa, scene.apps["acme"].client_id)
+    await scene.esaw.complete(envelope)
+    await scene.until_phase("AwaitingConsent", envelope)
+    await page.goto(f"{scene.public}/consent/acme/{sender_name('acme', rosa)}")
+    await press(page, "Allow")
+    await expect(page).to_have_title("Thank you")
+    shown.append(await page.content())
+    await scene.until_phase("Succeeded", envelope)
+
+    known = {each.token_sha256 for each in scene.esaw.requests() if each.token_sha256 is not None}
+    assert keys_in(await scene.token_of(rosa), known), "the search sees nothing"
+    written = await scene.all_that_is_written()
+    written |= {f"page {number}": text for number, text in enumerate(shown)}
+    written["cookies"] = str(await context.cookies())
+    assert {place: found for place, text in written.items() if (found := keys_in(text, known))} == {}
