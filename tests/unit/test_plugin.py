@@ -1,0 +1,145 @@
+"""The kubectl plugin's decisions: what it says about an event, what a support bundle leaves out, what is completed."""
+
+import io
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from counterfoil.plugin import access, completion, program
+from counterfoil.plugin.diagnose import LEFT_OUT, clean
+from counterfoil.plugin.outcome import Ending
+from counterfoil.plugin.why import explain, page
+from counterfoil.resources import REQUEST_LABEL, EnvelopeSeen, LastError, Phase
+from tests.builders import NOON, EventBuilder, a_sender, an_event, an_organization
+
+TOKEN = "q8Zk3vXW1nT5rB7yH2sD9fG4jL6mP0aQcEuIoRtYwVbN1xKd"
+SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+OAUTH = {
+    "clientId": "counterfoil",
+    "clientSecretRef": {"name": "oauth", "key": "secret"},
+    "publicURL": "https://sign.acme.example",
+}
+
+
+def told(event: EventBuilder) -> str:
+    organization = an_organization(oauth=OAUTH)
+    return page(explain(event.build(), organization, a_sender(tokenSecretRef=None), (), NOON))
+
+
+def test_what_waits_for_its_next_attempt_says_when_that_is_and_when_it_is_given_up() -> None:
+    event = an_event().in_phase(Phase.ARCHIVING, "ArchiveUnreachable")
+    event.status(attempts=2, next_attempt_time=NOON + timedelta(seconds=90), phase_started_at=NOON)
+    said = told(event)
+    assert "Archiving (ArchiveUnreachable)" in said
+    assert "attempt 3 in 1m30s (2026-" in said
+    assert "given up in 24h" in said
+    assert "an administrator" in said
+
+
+def test_what_failed_after_its_deadline_says_what_was_really_wrong() -> None:
+    event = an_event().in_phase(Phase.FAILED, "DeadlineExceeded")
+    event.status(
+        last_error=LastError(reason="ArchiveFull", message="no space left", time=NOON - timedelta(hours=2))
+    )
+    said = told(event)
+    assert "Failed (DeadlineExceeded)" in said
+    assert "ArchiveFull, 2h ago: no space left" in said
+    assert "kubectl counterfoil retry" in said
+
+
+def test_what_waits_for_consent_names_the_sender_and_the_link() -> None:
+    event = an_event().in_phase(Phase.AWAITING_CONSENT, "TokenRejected")
+    event.status(envelope=EnvelopeSeen(name="Lease", status="Completed"))
+    event.labelled("counterfoil.dev/sender", "anna")
+    said = told(event)
+    assert "https://sign.acme.example/consent/acme/anna" in said
+    assert "the sender" in said
+    assert "'Lease'" in said
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (an_event(), "worked on as soon as there is room"),
+        (an_event().labelled(REQUEST_LABEL, "skip"), "a person asked for skip"),
+        (an_event().in_phase(Phase.PENDING, "Suspended"), "goes on when the suspension ends"),
+        (an_event().in_phase(Phase.SUCCEEDED, "ArchivedAndDeleted"), "nothing; it is removed after"),
+        (an_event().in_phase(Phase.SKIPPED, "UnexpectedStatus"), "a new callback or"),
+        (
+            an_event()
+            .in_phase(Phase.VALIDATING, "StillActive")
+            .status(next_attempt_time=NOON - timedelta(seconds=5)),
+            "attempt 1 now",
+        ),
+    ],
+)
+def test_each_state_says_what_is_next(event: EventBuilder, words: str) -> None:
+    assert words in told(event)
+
+
+def test_what_people_wrote_does_not_talk_to_the_terminal() -> None:
+    event = an_event().status(envelope=EnvelopeSeen(name="\x1b[2Jgone\r", status="Completed"))
+    assert told(event).isascii()
+    assert "\x1b" not in told(event)
+
+
+def test_the_organization_and_the_sender_may_be_unreadable() -> None:
+    event = an_event().in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
+    assert "goes on by itself as soon as the sender's key works" in page(explain(event, None, None, (), NOON))
+
+
+def test_a_bundle_leaves_out_tokens_people_and_what_kubernetes_keeps_for_itself() -> None:
+    cleaned = clean(
+        {
+            "metadata": {"name": "anna", "managedFields": [{"manager": "kubectl"}]},
+            "spec": {"email": "anna@acme.example", "givenName": "Anna", "userId": "7"},
+            "status": {"message": f"key {TOKEN} of anna@acme.example", "documents": [{"sha256": SHA256}]},
+        }
+    )
+    assert cleaned == {
+        "metadata": {"name": "anna", "managedFields": LEFT_OUT},
+        "spec": {"email": LEFT_OUT, "givenName": LEFT_OUT, "userId": "7"},
+        "status": {"message": f"key [redacted] of {LEFT_OUT}", "documents": [{"sha256": SHA256}]},
+    }
+
+
+def test_a_token_can_not_hide_in_the_field_for_hashes() -> None:
+    assert clean({"sha256": TOKEN}) == {"sha256": "[redacted]"}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["di"], ["diagnose"]),
+        (["retry", "--re"], ["--reason"]),
+        (["completion", ""], ["bash", "fish", "zsh"]),
+        (["-n", "contracts", "why", "--con"], ["--context"]),
+        (["verify", "/arch"], []),
+    ],
+)
+def test_commands_and_flags_are_completed(words: list[str], expected: list[str]) -> None:
+    out = io.StringIO()
+    completion.answer(words, *program.parsers(), out)
+    *offered, directive = out.getvalue().splitlines()
+    assert offered == expected
+    assert directive == (":0" if words[0] == "verify" else ":4")
+
+
+@pytest.mark.parametrize("shell", sorted(completion.SCRIPTS))
+def test_each_shell_has_a_script_that_asks_the_same_program(shell: str) -> None:
+    out = io.StringIO()
+    assert program.run(["completion", shell], out, io.StringIO()) == Ending.DONE
+    assert "kubectl_complete-counterfoil" in out.getvalue()
+
+
+def test_the_namespace_is_that_of_the_context_in_the_first_file_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_text("current-context: b\ncontexts: [{name: a, context: {namespace: of-a}}]")
+    other.write_text("current-context: a\ncontexts: [{name: b, context: {namespace: of-b}}]")
+    monkeypatch.setenv("KUBECONFIG", f"{one}:{tmp_path / 'missing'}:{other}")
+    assert access.namespace_of() == "of-b"
+    assert access.namespace_of(context="a") == "of-a"
+    assert access.namespace_of(kubeconfig=other) is None
