@@ -56,7 +56,7 @@ class RunningReceiver:
                 await asyncio.sleep(INTERVAL)
         raise TimeoutError(f"the receiver is not ready: {said}")
 
-    async def terminate(self, *, patience: float = 30.0) -> int:
+    async def terminate(self, *, patience: float = 60.0) -> int:
         """Ask it to end, wait until it has, and return its exit code."""
         self.process.terminate()
         return await asyncio.to_thread(self.process.wait, patience)

@@ -20,7 +20,7 @@ from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import Server
 
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
 PATIENCE_SECONDS = 5.0
 
 

@@ -27,8 +27,8 @@ from sandbox.controlplane.processes import Server
 from sandbox.esaw import StandIn, User
 from sandbox.mail import MailServer
 
-READY_SECONDS = 30.0
-PATIENCE_SECONDS = 30.0
+READY_SECONDS = 60.0
+PATIENCE_SECONDS = 60.0
 
 CALLBACK_QUERY = "envelopeId=##EnvelopeId##&action=##Action##"
 
@@ -111,17 +111,22 @@ class Stage:
         return await self.plane.kubectl("-n", self.namespace, *arguments, stdin=stdin)
 
     async def apply(self, *objects: Mapping[str, Any]) -> None:
-        """Create or change objects."""
-        listed = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
-        await self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(listed))
+        """Create or change objects, one after the other."""
+        for each in objects:
+            await self.plane.objects(self.namespace).apply(each)
 
     async def read(self, kind: str, name: str) -> dict[str, Any]:
         """Return one object."""
-        found: dict[str, Any] = json.loads(await self.kubectl("get", kind, name, "-o", "json"))
-        return found
+        return await self.plane.objects(self.namespace).get(kind, name)
+
+    async def listed(self, kind: str) -> list[dict[str, Any]]:
+        """Return all objects of a kind."""
+        return await self.plane.objects(self.namespace).list(kind)
 
     async def events(self, *arguments: str) -> list[dict[str, Any]]:
         """Return all EnvelopeEvents, or those that kubectl's arguments choose."""
+        if not arguments:
+            return await self.listed("envelopeevents")
         items: list[dict[str, Any]] = json.loads(await self.kubectl("get", "ee", "-o", "json", *arguments))[
             "items"
         ]
@@ -199,7 +204,7 @@ class Stage:
         """Wait until ``kind/name`` objects are Ready."""
         for each in objects:
             try:
-                await self.kubectl("wait", each, "--for=condition=Ready", "--timeout=30s")
+                await self.kubectl("wait", each, "--for=condition=Ready", "--timeout=60s")
             except KubectlError as late:
                 late.add_note(await self.kubectl("get", each, "-o", "yaml"))
                 raise

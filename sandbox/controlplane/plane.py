@@ -27,6 +27,7 @@ from sandbox.controlplane.binaries import Binaries, Report, ensure, say
 from sandbox.controlplane.folders import OwnedFolder
 from sandbox.controlplane.kinds import CRDS, apply_kinds
 from sandbox.controlplane.kubectl import Kubectl
+from sandbox.controlplane.objects import Objects
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import Server
 
@@ -159,6 +160,10 @@ class ControlPlane:
         )
         token: str = answer["status"]["token"]
         return token
+
+    def objects(self, namespace: str) -> Objects:
+        """Return the objects of a namespace, to be read and applied."""
+        return Objects(self._client, namespace)
 
     async def apply_crds(self, folder: Path = CRDS) -> None:
         """Apply all CustomResourceDefinitions of a folder and wait until they can be used; see ``apply_kinds``."""

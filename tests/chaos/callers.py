@@ -54,5 +54,5 @@ class Caller:
 async def calling(addresses: Sequence[str]) -> AsyncIterator[Caller]:
     """Open the way to some receivers."""
     connector = aiohttp.TCPConnector(limit=200)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as http:
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as http:
         yield Caller(http, addresses)

@@ -29,7 +29,7 @@ from tests.chaos.shelves import Shelf, proves_itself, sha256_of
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 40.0
+PATIENCE_SECONDS = 60.0
 PAUSE_SECONDS = 0.05
 """Between two questions of ``eventually``."""
 BUCKET = "contracts"

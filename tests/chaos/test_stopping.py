@@ -54,7 +54,7 @@ async def test_a_controller_out_of_grace_ends_without_a_trace_of_the_document_an
     event = await scene.note(envelope)
     await eventually(scene.shelf.temporary)
     await has_begun_to_stop(controller)
-    await eventually(lambda: controller.server.ended, within=10)
+    await eventually(lambda: controller.server.ended)
 
     assert controller.server.exit_code == 0
     assert scene.shelf.files() == set()
@@ -78,7 +78,7 @@ async def test_a_controller_out_of_grace_gives_its_upload_to_the_bucket_up(s3_sc
     event = await scene.note(envelope)
     await eventually(lambda: way.seen(begins_parts))
     await has_begun_to_stop(controller)
-    await eventually(lambda: controller.server.ended, within=15)
+    await eventually(lambda: controller.server.ended)
 
     assert controller.server.exit_code == 0
     assert [each.status for each in way.seen(gives_parts_up)] == [204]

@@ -3,7 +3,7 @@ Events that wait while the controller is killed: their times lie in their status
 """
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from counterfoil.resources import EnvelopeEvent, Phase
 from tests.chaos.scene import Scene, eventually
@@ -43,15 +43,13 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 
 async def test_events_whose_time_comes_after_a_restart_are_worked_then_and_not_before(scene: Scene) -> None:
     controller = await scene.controller()
-    scene.standin.fault("envelope", status=503, retry_after=6)
+    scene.standin.fault("envelope", status=503, retry_after=10)
     await asyncio.gather(*(scene.note(scene.envelope(100)) for _ in range(20)))
     before = await eventually(lambda: all_wait(scene, 20))
     controller.kill()
     scene.standin.clear_faults()
     scene.standin.clear_requests()
-    assert min(each.status.next_attempt_time or NEVER for each in before) - datetime.now(UTC) > timedelta(
-        seconds=3
-    )
+    assert min(each.status.next_attempt_time or NEVER for each in before) > datetime.now(UTC)
 
     await controller.start()
 

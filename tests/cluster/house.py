@@ -28,7 +28,7 @@ from sandbox.controlplane.plane import ControlPlane
 from sandbox.esaw import DocumentSpec, StandIn, User
 from sandbox.stage import Process, Stage, stage
 
-PATIENCE_SECONDS = 40.0
+PATIENCE_SECONDS = 60.0
 PAUSE_SECONDS = 0.05
 
 Told = tuple[str, str]

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -104,8 +103,7 @@ class Scene:
 
     async def listed(self, kind: str) -> list[dict[str, Any]]:
         """All objects of a kind."""
-        items: list[dict[str, Any]] = json.loads(await self.stage.kubectl("get", kind, "-o", "json"))["items"]
-        return items
+        return await self.stage.listed(kind)
 
     async def traces(self) -> set[str]:
         """The names of everything that the pages can have made, but used states."""
@@ -152,7 +150,7 @@ async def a_tab(scene: Scene, browser: Browser | None = None) -> AsyncIterator[T
         yield Tab(scene, http)
 
 
-async def until(true: Callable[[], Awaitable[bool]], *, seconds: float = 30.0) -> None:
+async def until(true: Callable[[], Awaitable[bool]], *, seconds: float = 60.0) -> None:
     """Wait until something is so; another process gives no event to wait for."""
     async with asyncio.timeout(seconds):
         while not await true():  # noqa: ASYNC110

@@ -254,7 +254,7 @@ async def test_a_kubernetes_event_can_be_posted(cluster: Cluster, kubectl: Kubec
 async def test_a_follower_sees_what_was_there_what_comes_and_what_goes(cluster: Cluster) -> None:
     first = name_of(await cluster.create(EnvelopeEvent, an_event()))
     seen = list[tuple[str, str]]()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         async for change in cluster.follow(EnvelopeEvent):
             match change:
                 case Change(type="SYNCED", names=names):
@@ -273,7 +273,7 @@ async def test_a_follower_sees_what_was_there_what_comes_and_what_goes(cluster: 
 async def test_an_object_that_leaves_the_selection_is_told_as_deleted(cluster: Cluster) -> None:
     event = name_of(await cluster.create(EnvelopeEvent, an_event()))
     types = list[str]()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         async for change in cluster.follow(EnvelopeEvent, fields="status.phase!=Succeeded"):
             types.append(change.type)
             if change.type == "SYNCED":
@@ -285,7 +285,17 @@ async def test_an_object_that_leaves_the_selection_is_told_as_deleted(cluster: C
     assert types == ["ADDED", "SYNCED", "DELETED"]
 
 
-async def test_a_follower_outlives_the_end_and_the_return_of_the_api_server() -> None:
+@pytest.fixture(scope="module")
+async def mortal_plane() -> AsyncIterator[ControlPlane]:
+    """A control plane that may be taken down, since the other tests need theirs."""
+    async with control_plane() as running:
+        await running.apply_crds()
+        yield running
+
+
+async def test_a_follower_outlives_the_end_and_the_return_of_the_api_server(
+    mortal_plane: ControlPlane,
+) -> None:
     organization = {
         "metadata": {"name": "acme"},
         "spec": {
@@ -297,21 +307,20 @@ async def test_a_follower_outlives_the_end_and_the_return_of_the_api_server() ->
         "kind": "Organization",
     }
     problems = list[ApiProblem]()
-    async with control_plane() as plane:
-        await plane.apply_crds()
-        async with connect(namespace="default", kubeconfig=plane.kubeconfig) as cluster, asyncio.timeout(120):
-            lists = list[frozenset[str]]()
-            async for change in follow_for_ever(cluster, Organization, trouble=problems.append):
-                if change.type != "SYNCED":
-                    continue
-                lists.append(change.names)
-                if len(lists) == 2:
-                    break
-                await cluster.create(Organization, organization)
-                await plane.kill_apiserver()
-                with pytest.raises(Unavailable):
-                    await cluster.get(Organization, "acme")
-                await plane.start_apiserver()
+    kubeconfig = mortal_plane.kubeconfig
+    async with connect(namespace="default", kubeconfig=kubeconfig) as cluster, asyncio.timeout(300):
+        lists = list[frozenset[str]]()
+        async for change in follow_for_ever(cluster, Organization, trouble=problems.append):
+            if change.type != "SYNCED":
+                continue
+            lists.append(change.names)
+            if len(lists) == 2:
+                break
+            await cluster.create(Organization, organization)
+            await mortal_plane.kill_apiserver()
+            with pytest.raises(Unavailable):
+                await cluster.get(Organization, "acme")
+            await mortal_plane.start_apiserver()
     assert lists == [frozenset(), frozenset({"acme"})]
     assert {type(problem) for problem in problems} <= {Unavailable, Forbidden}
 
@@ -327,15 +336,15 @@ async def first_change(cluster: Cluster) -> None:
             return
 
 
-async def test_a_version_from_before_the_api_servers_memory_is_listed_anew() -> None:
+async def test_a_version_from_before_the_api_servers_memory_is_listed_anew(
+    mortal_plane: ControlPlane,
+) -> None:
     """A restarted API server remembers no old changes; a follower that asks for them gets 410 and lists again."""
-    async with control_plane() as plane:
-        await plane.apply_crds()
-        async with connect(namespace="default", kubeconfig=plane.kubeconfig) as cluster:
-            for _ in range(3):
-                await cluster.create(EnvelopeEvent, an_event())
-            await plane.stop_apiserver()
-            await plane.start_apiserver()
-            async with asyncio.timeout(60):
-                with pytest.raises(Expired):
-                    await first_change(cluster)
+    async with connect(namespace="default", kubeconfig=mortal_plane.kubeconfig) as cluster:
+        for _ in range(3):
+            await cluster.create(EnvelopeEvent, an_event())
+        await mortal_plane.stop_apiserver()
+        await mortal_plane.start_apiserver()
+        async with asyncio.timeout(60):
+            with pytest.raises(Expired):
+                await first_change(cluster)

@@ -324,7 +324,7 @@ async def test_a_new_key_in_the_secret_resumes_all_that_waited_for_it(house: Hou
     assert await house.condition_of(Sender, "revoked", "Authorized") == ("False", "TokenRejected")
 
     await house.stage.secret("revoked-key", token=house.new_token(user))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         for name in names:
             await house.reaches(name, Phase.SUCCEEDED)
 

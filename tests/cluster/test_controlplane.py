@@ -210,7 +210,7 @@ async def test_a_plane_whose_parent_was_killed_is_gone_and_its_folder_goes_with_
         parent.kill()
         await parent.wait()
 
-    psutil.wait_procs(processes, timeout=10)
+    psutil.wait_procs(processes, timeout=60)
     assert [process for process in processes if process.is_running()] == []
     remove_what_the_dead_left()
     assert not folder.exists()

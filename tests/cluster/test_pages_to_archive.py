@@ -84,6 +84,6 @@ async def test_a_new_consent_resumes_everything_that_waited_for_it(scene: Scene)
     async def all_done() -> bool:
         return await phases(scene) == ["Succeeded"] * 5
 
-    await until(all_done, seconds=15.0)
+    await until(all_done)
     after = await scene.stage.read("sender", name)
     assert after["status"]["conditions"][0]["status"] == "True"

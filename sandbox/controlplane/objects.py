@@ -1,0 +1,90 @@
+"""
+Objects of one namespace, read and applied over HTTP by the administrator.
+
+What tests set up and ask again and again goes this way: starting kubectl for each question costs more CPU than all that
+is asked about. What a person would type stays kubectl's.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+import httpx
+
+COUNTERFOIL: Final = "apis/counterfoil.dev/v1alpha1"
+RBAC: Final = "apis/rbac.authorization.k8s.io/v1"
+OWNER: Final = "stage"
+"""Whose fields they are that were applied."""
+
+
+class Place(NamedTuple):
+    """Where the API server has a kind."""
+
+    api: str
+    plural: str
+
+
+PLACES: Final[Mapping[str, Place]] = {
+    "Archive": Place(COUNTERFOIL, "archives"),
+    "Envelope": Place(COUNTERFOIL, "envelopes"),
+    "EnvelopeEvent": Place(COUNTERFOIL, "envelopeevents"),
+    "Organization": Place(COUNTERFOIL, "organizations"),
+    "Sender": Place(COUNTERFOIL, "senders"),
+    "Lease": Place("apis/coordination.k8s.io/v1", "leases"),
+    "Role": Place(RBAC, "roles"),
+    "RoleBinding": Place(RBAC, "rolebindings"),
+    "Secret": Place("api/v1", "secrets"),
+    "ServiceAccount": Place("api/v1", "serviceaccounts"),
+}
+_SHORT: Final = {"ee": "EnvelopeEvent", "env": "Envelope", "org": "Organization"}
+_KINDS: Final = {
+    **_SHORT,
+    **{kind.lower(): kind for kind in PLACES},
+    **{place.plural: kind for kind, place in PLACES.items()},
+}
+
+
+class ObjectError(Exception):
+    """The API server did not do it; the message is its own."""
+
+
+class Objects:
+    """The objects of one namespace. A kind is named as for kubectl: ``sender``, ``senders``, ``org``."""
+
+    def __init__(self, client: Callable[[], httpx.AsyncClient], namespace: str) -> None:
+        self._client = client
+        self._namespace = namespace
+
+    async def apply(self, body: Mapping[str, Any]) -> None:
+        """Create or change an object, as by ``kubectl apply --server-side --force-conflicts``. Raises ``ObjectError``."""
+        path = f"{self._path(body['kind'])}/{body['metadata']['name']}"
+        async with self._client() as client:
+            answer = await client.patch(
+                path,
+                params={"fieldManager": OWNER, "force": "true"},
+                # JSON is YAML, too.
+                json=body,
+                headers={"Content-Type": "application/apply-patch+yaml"},
+            )
+        _read(answer)
+
+    async def get(self, kind: str, name: str) -> dict[str, Any]:
+        """Return one object. Raises ``ObjectError``."""
+        async with self._client() as client:
+            return _read(await client.get(f"{self._path(_KINDS[kind.lower()])}/{name}"))
+
+    async def list(self, kind: str) -> list[dict[str, Any]]:
+        """Return all objects of a kind."""
+        async with self._client() as client:
+            items: list[dict[str, Any]] = _read(await client.get(self._path(_KINDS[kind.lower()])))["items"]
+        return items
+
+    def _path(self, kind: str) -> str:
+        place = PLACES[kind]
+        return f"/{place.api}/namespaces/{self._namespace}/{place.plural}"
+
+
+def _read(answer: httpx.Response) -> dict[str, Any]:
+    body: dict[str, Any] = answer.json()
+    if answer.is_error:
+        raise ObjectError(str(body.get("message", body)))
+    return body
