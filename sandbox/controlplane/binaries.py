@@ -119,6 +119,11 @@ MODULES = (
         "-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1",
     ),
     Module(
+        SOURCES / "kubeconform",
+        "0.7.0",
+        {"kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform"},
+    ),
+    Module(
         SOURCES / "prometheus",
         "3.15.1",
         {"promtool": "github.com/prometheus/prometheus/cmd/promtool"},

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import json
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ from counterfoil.resources import envelope_id, event_name
 from counterfoil.resources.envelopeevent import Origin
 from counterfoil.resources.noting import note
 from sandbox import rights
+from sandbox.controlplane.binaries import ensure
 from sandbox.controlplane.foreign import definitions
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
 from sandbox.controlplane.plane import ControlPlane, control_plane
-from sandbox.controlplane.processes import run
+from sandbox.controlplane.processes import Finished, run
+from sandbox.controlplane.schemas import LOCATION, write_schemas
 from sandbox.esaw import DocumentSpec
 from sandbox.helm import CHART, Helm, HelmError, helm
 from sandbox.stage import stage
@@ -123,6 +125,60 @@ async def test_the_api_server_accepts_whatever_the_chart_renders(
         stdin=text,
     )
     assert len(said.splitlines()) == text.count("\nkind: ")
+
+
+BROUGHT = (
+    "podmonitor_monitoring.coreos.com_v1.json",
+    "servicemonitor_monitoring.coreos.com_v1.json",
+    "prometheusrule_monitoring.coreos.com_v1.json",
+    "httproute_gateway.networking.k8s.io_v1.json",
+)
+
+
+@pytest.fixture(scope="module")
+async def kubeconform(
+    ground: Ground, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Awaitable[Finished]]:
+    """Check a text against the schemas of the API server: ``await kubeconform(text)``."""
+    program = (await ensure("kubeconform"))["kubeconform"]
+    folder = tmp_path_factory.mktemp("schemas")
+    # The API server publishes the schema of a new kind some moments after it serves it.
+    async with asyncio.timeout(PATIENCE):
+        while not all((folder / file).exists() for file in BROUGHT):
+            await write_schemas(ground.plane.kubectl, folder)
+            await asyncio.sleep(PAUSE)
+
+    async def check(text: str) -> Finished:
+        location = f"{folder}/{LOCATION}"
+        return await run([program, "-strict", "-summary", "-schema-location", location], stdin=text)
+
+    return check
+
+
+@pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS.keys())
+async def test_kubeconform_finds_nothing_in_what_the_chart_renders(
+    ground: Ground, kubeconform: Callable[[str], Awaitable[Finished]], values: dict[str, Any]
+) -> None:
+    rendered = await render(ground.helm, values, *MONITORING)
+    checked = await kubeconform(rendered.text)
+    assert checked.code == 0, checked.out
+    assert f"Valid: {len(rendered.objects)}, Invalid: 0, Errors: 0, Skipped: 0" in checked.out
+
+
+@pytest.mark.parametrize(
+    "typo",
+    [
+        ("podMetricsEndpoints:", "podMetricEndpoints:"),
+        ("maxUnavailable: 1", "maxUnavailabel: 1"),
+        ("replicas: 3", "replicas: three"),
+    ],
+)
+async def test_kubeconform_would_find_a_typo(
+    ground: Ground, kubeconform: Callable[[str], Awaitable[Finished]], typo: tuple[str, str]
+) -> None:
+    rendered = await render(ground.helm, EVERYTHING, *MONITORING)
+    assert typo[0] in rendered.text
+    assert (await kubeconform(rendered.text.replace(*typo))).code != 0
 
 
 async def test_the_pods_meet_the_restricted_level_of_pod_security(ground: Ground) -> None:

@@ -1,0 +1,50 @@
+"""
+JSON schemas of every kind that an API server knows, as kubeconform reads them, made from what the server publishes.
+
+Kubernetes' OpenAPI (version 2) is nearly JSON Schema: types that JSON writes in two ways are said here, and objects get
+no more fields than they have. Nothing is fetched from elsewhere, so the kinds of others are as strict as its own.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sandbox.controlplane.kubectl import Kubectl
+
+LOCATION = "{{ .ResourceKind }}_{{ .Group }}_{{ .ResourceAPIVersion }}.json"
+"""What kubeconform is told, after the folder: the name of the file for a kind (lower case)."""
+
+EITHER_WAY: dict[str, dict[str, Any]] = {
+    "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["string", "integer"]},
+    "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": ["string", "number"]},
+}
+DEFINITIONS = "definitions.json"
+
+
+async def write_schemas(kubectl: Kubectl, folder: Path) -> None:
+    """Write a file for each kind. Raises KubectlError when the server does not answer."""
+    published = json.loads(await kubectl("get", "--raw", "/openapi/v2"))["definitions"]
+    definitions = {name: EITHER_WAY.get(name) or _closed(each) for name, each in published.items()}
+    shared = json.dumps({"definitions": definitions})
+    (folder / DEFINITIONS).write_text(shared, encoding="utf-8")
+    for name, each in published.items():
+        for kind in each.get("x-kubernetes-group-version-kind", ()):
+            # To kubeconform, the group of what has none is its version.
+            group = kind["group"] or kind["version"]
+            file = f"{kind['kind'].lower()}_{group}_{kind['version']}.json"
+            reference = {"$ref": f"{DEFINITIONS}#/definitions/{name}"}
+            (folder / file).write_text(json.dumps(reference), encoding="utf-8")
+
+
+def _closed(schema: Any) -> Any:
+    """Return the schema with no more properties than it names."""
+    if isinstance(schema, list):
+        return [_closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(each) for key, each in schema.items()}
+    fields = schema.get("properties")
+    is_open = schema.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in schema
+    if isinstance(fields, dict) and schema.get("type") == "object" and not is_open:
+        closed["additionalProperties"] = False
+    return closed
