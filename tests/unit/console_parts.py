@@ -83,7 +83,7 @@ def an_organization_that(
         (), "Ready", cast("Any", truth), reason=reason, message="", now=NOON, generation=1
     )
     return Organization(
-        metadata=Metadata(name=name),
+        metadata=Metadata(name=name, uid=name),
         spec=OrganizationSpec(base_url="https://esaw.example.com", archive_ref=Ref(name="dms")),
         status=OrganizationStatus(conditions=conditions, problems=problems),
     )

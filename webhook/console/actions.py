@@ -124,8 +124,12 @@ class Actions:
                 return 1
 
         count = sum(await asyncio.gather(*(write(raw) for raw in found)))
-        about = await visitor.cluster.get(Organization, organization)
         note = f"{count} events that failed with {reason or 'no reason'}"
+        try:
+            about = await visitor.cluster.get(Organization, organization)
+        except ApiProblem:
+            # That it is gone may be the very reason; what was asked for is done.
+            return Done(count, is_more, is_told=False)
         return Done(count, is_more, await self._tell(visitor, about, deed, note))
 
     def _check(self, kind: type[Resource], deed: Deed) -> None:
@@ -163,13 +167,13 @@ class Actions:
         metadata = raw["metadata"]
         now = self._clock.now().replace(microsecond=0)
         act = Act(who=visitor.name, what=deed.what, when=now, why=deed.why)
-        annotations = recorded(metadata.get("annotations") or {}, act)
+        annotations: dict[str, str | None] = {**recorded(metadata.get("annotations") or {}, act)}
         changed: dict[str, Any] = {"annotations": annotations, "resourceVersion": metadata["resourceVersion"]}
         if deed.what in (What.RETRY, What.SKIP):
             changed["labels"] = {REQUEST_LABEL: deed.what.value}
             annotations[REQUEST_BY_ANNOTATION] = visitor.name
-            if deed.why:
-                annotations[REQUEST_REASON_ANNOTATION] = deed.why
+            # None takes away what somebody wrote for another request.
+            annotations[REQUEST_REASON_ANNOTATION] = deed.why or None
         if deed.what in _ASKED_BY:
             annotations[_ASKED_BY[deed.what]] = self._clock.now().isoformat()
         if deed.what in (What.SUSPEND, What.RESUME):

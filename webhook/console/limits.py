@@ -44,9 +44,6 @@ class ConsoleLimits:
     sign_in_burst: int = 20
     """Tokens that may be tried at once on top of that."""
 
-    form_seconds: float = 3600.0
-    """How long the form for signing in may be open."""
-
     rights_seconds: float = 30.0
     """How long it is remembered what a person may do. Only what is shown depends on it: the API server asks each time."""
 

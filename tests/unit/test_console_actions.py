@@ -1,0 +1,118 @@
+"""Actions: what a person does is done once, recorded, and bounded."""
+
+import pytest
+
+from counterfoil.cluster import Conflict, Forbidden
+from counterfoil.resources import EnvelopeEvent, Phase
+from counterfoil.resources.acting import acts_of
+from tests.builders import NOON, AClock, EventBuilder
+from tests.unit.console_parts import FULL, VIEW, a_visitor, an_organization_that
+from tests.unit.fake_cluster import ACluster
+from webhook.console.actions import WRITES, Actions, Deed, What
+from webhook.console.limits import ConsoleLimits
+from webhook.console.problems import Trouble
+
+ACTIONS = Actions(AClock(), limits=ConsoleLimits(surveyed=3, acted=5))
+
+
+def a_failed_event(number: int, reason: str = "NameOccupied") -> EnvelopeEvent:
+    name = f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d-0123456789"
+    return EventBuilder().named(name).in_phase(Phase.FAILED, reason).build()
+
+
+def asked(cluster: ACluster) -> list[str]:
+    """Names of the events that have a request on them."""
+    return [
+        name
+        for (plural, name), raw in cluster.objects.items()
+        if plural == "envelopeevents" and "counterfoil.dev/request" in raw["metadata"].get("labels", {})
+    ]
+
+
+async def test_somebody_who_writes_at_the_same_time_loses_nothing_and_hides_nothing() -> None:
+    event = a_failed_event(1)
+    cluster = ACluster(event)
+    foreign = {"metadata": {"annotations": {"of": "somebody else"}}}
+    cluster.just_before("patch", lambda: cluster.edit(EnvelopeEvent, event.name, foreign))
+
+    done = await ACTIONS.on_one(a_visitor(cluster=cluster), EnvelopeEvent, event.name, Deed(What.RETRY))
+
+    annotations = cluster.stored(event.name).metadata.annotations
+    assert done.count == 1
+    assert annotations["of"] == "somebody else"
+    (act,) = acts_of(annotations)
+    assert (act.who, act.what, act.when) == ("jane@example.com", "retry", NOON)
+
+
+async def test_an_object_that_is_written_all_the_time_is_given_up_and_the_person_is_told() -> None:
+    event = a_failed_event(1)
+    cluster = ACluster(event)
+    cluster.fail("patch", *[Conflict(409, "Conflict", "somebody was first")] * WRITES)
+
+    with pytest.raises(Conflict):
+        await ACTIONS.on_one(a_visitor(cluster=cluster), EnvelopeEvent, event.name, Deed(What.RETRY))
+
+    assert asked(cluster) == []
+
+
+async def test_one_click_concerns_no_more_than_its_bound_and_says_that_there_are_more() -> None:
+    cluster = ACluster(an_organization_that(), *(a_failed_event(number) for number in range(8)))
+
+    done = await ACTIONS.on_failed(a_visitor(cluster=cluster), "acme", "NameOccupied", Deed(What.RETRY))
+
+    assert (done.count, done.is_more) == (5, True)
+    assert len(asked(cluster)) == 5
+    assert len(cluster.announced) == 1
+
+
+async def test_only_what_failed_for_this_reason_is_concerned() -> None:
+    other = a_failed_event(9, "SenderUnknown")
+    cluster = ACluster(an_organization_that(), a_failed_event(1), other)
+
+    await ACTIONS.on_failed(a_visitor(cluster=cluster), "acme", "NameOccupied", Deed(What.RETRY))
+
+    assert other.name not in asked(cluster)
+
+
+async def test_whoever_may_not_write_events_acts_all_the_same_and_is_told() -> None:
+    for visitor_may, refusals in ((VIEW, ()), (FULL, (Forbidden(403, "Forbidden", "no"),))):
+        event = a_failed_event(1)
+        cluster = ACluster(event)
+        cluster.fail("create_event", *refusals)
+
+        done = await ACTIONS.on_one(
+            a_visitor(visitor_may, cluster), EnvelopeEvent, event.name, Deed(What.RETRY)
+        )
+
+        assert not done.is_told
+        assert asked(cluster) == [event.name]
+
+
+async def test_the_reason_of_an_older_request_does_not_stay() -> None:
+    event = a_failed_event(1)
+    cluster = ACluster(event)
+    cluster.edit(
+        EnvelopeEvent, event.name, {"metadata": {"annotations": {"counterfoil.dev/request-reason": "old"}}}
+    )
+
+    await ACTIONS.on_one(a_visitor(cluster=cluster), EnvelopeEvent, event.name, Deed(What.RETRY))
+
+    assert "counterfoil.dev/request-reason" not in cluster.stored(event.name).metadata.annotations
+
+
+@pytest.mark.parametrize("what", [What.ASK, What.PROBE, What.SWEEP])
+async def test_what_does_not_belong_to_a_kind_is_refused_before_anything_is_asked(what: What) -> None:
+    cluster = ACluster(a_failed_event(1))
+    with pytest.raises(Trouble):
+        await ACTIONS.on_one(a_visitor(cluster=cluster), EnvelopeEvent, "any", Deed(what))
+    assert cluster.asked == []
+
+
+async def test_what_failed_because_its_organization_is_gone_can_be_given_up_all_the_same() -> None:
+    cluster = ACluster(a_failed_event(1, "OrganizationMissing"))
+
+    done = await ACTIONS.on_failed(
+        a_visitor(cluster=cluster), "acme", "OrganizationMissing", Deed(What.SKIP, "it was closed")
+    )
+
+    assert (done.count, done.is_told) == (1, False)
