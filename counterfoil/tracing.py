@@ -14,12 +14,16 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import Thread
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from counterfoil import __version__, logs
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+FAREWELL_SECONDS = 3.0
+"""Longest time to send what is left when the process ends."""
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 
@@ -122,8 +126,10 @@ class _OpenTelemetry:
         return self.api.SpanContext(trace, parent, is_remote=True, trace_flags=self.api.TraceFlags(flags))
 
     def close(self) -> None:
-        """Send what is left."""
-        self._provider.shutdown()
+        """Send what is left, unless the collector takes too long: a process must not end late for its traces."""
+        closing = Thread(target=self._provider.shutdown, name="traces", daemon=True)
+        closing.start()
+        closing.join(FAREWELL_SECONDS)
 
 
 class _Span:

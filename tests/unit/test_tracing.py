@@ -124,6 +124,18 @@ async def test_what_is_left_is_sent_at_the_end(collector: Collector, monkeypatch
     await sent(collector, 1)
 
 
+def test_a_collector_that_never_answers_does_not_hold_up_the_end() -> None:
+    program = (
+        "import os, socket; from counterfoil import tracing\n"
+        "silent = socket.create_server(('127.0.0.1', 0))\n"
+        "os.environ['OTEL_EXPORTER_OTLP_ENDPOINT'] = f'http://127.0.0.1:{silent.getsockname()[1]}'\n"
+        "os.environ['OTEL_EXPORTER_OTLP_TIMEOUT'] = '600'\n"
+        "with tracing.configured('x', os.environ), tracing.span('a'): pass"
+    )
+    # Far less than what the collector would be waited for.
+    subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=120)
+
+
 async def test_log_lines_inside_have_the_id_of_the_trace(
     collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
