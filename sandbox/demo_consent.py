@@ -180,6 +180,9 @@ def _answered() -> dict[str, str]:
 def by_hand(scene: Consenting) -> str:
     """Return how to do it in a real browser on this machine."""
     name = consented_sender_name(ORGANIZATION, scene.carla.user_id)
+    newest = f"kubectl -n {scene.stage.namespace} get env --sort-by=.metadata.creationTimestamp -o name | tail -n 1"
     return f"""  Send as a person does: {scene.esaw.url}/Drafts/New
                          sign in as {scene.carla.email}, password {PASSWORD}; then Create draft, NEXT
+  Then let all sign:     ID=$({newest} | cut -d/ -f2)
+                         curl -d '{{"envelope_id":"'$ID'"}}' {scene.esaw.url}/_control/complete
   A new consent:         {scene.pages.public}/consent/{ORGANIZATION}/{name}"""
