@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import httpx
+
 from sandbox import debian
 from sandbox.controlplane import binaries, credentials
 from sandbox.controlplane.folders import OwnedFolder
@@ -66,6 +68,8 @@ PARTS: dict[str, Flags] = {
 FIRST = ("containerd", "etcd", "kube-apiserver")
 THEN = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "coredns")
 LAST = ("kube-router",)
+# As systemd would: it ends itself when containerd, which finds its pods again, is not quite ready.
+STARTED_AGAIN = ("kubelet",)
 
 
 class NodeError(Exception):
@@ -208,8 +212,9 @@ class Node:
 
     async def _ready(self) -> None:
         await self._until(self._answers, "the API server is not ready")
+        # The API server may still believe what a kubelet said that is gone.
+        await self._until(self._kubelet_is_well, "the kubelet is not well")
         await self._until(self._takes_pods, "the node does not take pods")
-        await self._until(self._takes_images, "containerd does not answer")
 
     async def _until(self, condition: Callable[[], Awaitable[bool]], complaint: str) -> None:
         try:
@@ -221,8 +226,10 @@ class Node:
             raise NodeError(f"{complaint} after {PATIENCE:.0f} s; logs are in {self.folder}") from None
 
     def _all_must_run(self) -> None:
-        for name, program in self._parts.items():
-            if program.ended:
+        for name, program in list(self._parts.items()):
+            if program.ended and name in STARTED_AGAIN:
+                self._start(name)
+            elif program.ended:
                 raise NodeError(f"{name} ended:\n{program.last_words()}")
 
     async def _answers(self) -> bool:
@@ -246,9 +253,11 @@ class Node:
             return False
         return answers[0] == f"True{settings.PODS}"
 
-    async def _takes_images(self) -> bool:
+    async def _kubelet_is_well(self) -> bool:
         try:
-            await self.do(["/usr/bin/ctr", f"--address={settings.CONTAINERD}", "version"])
-        except NodeError:
+            async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
+                return (
+                    await http.get(f"http://{settings.ADDRESS}:{settings.KUBELET_HEALTH}/healthz")
+                ).is_success
+        except httpx.TransportError:
             return False
-        return True

@@ -16,6 +16,7 @@ from sandbox.controlplane.credentials import Credentials
 NAME = "counterfoil-node"
 ADDRESS = "10.200.0.1"
 PORT = 6443
+KUBELET_HEALTH = 10248
 PODS = "10.244.0.0/24"
 SERVICES = "10.0.0.0/24"
 DOMAIN = "cluster.local"
@@ -200,6 +201,8 @@ def _kubelet(place: Place, group: str) -> dict[str, Any]:
         "kind": "KubeletConfiguration",
         "containerRuntimeEndpoint": f"unix://{CONTAINERD}",
         "address": ADDRESS,
+        "healthzBindAddress": ADDRESS,
+        "healthzPort": KUBELET_HEALTH,
         "authentication": {
             "anonymous": {"enabled": False},
             "webhook": {"enabled": False},
