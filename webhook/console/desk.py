@@ -109,9 +109,10 @@ class Desk:
             self._some(visitor, f"status.phase={Phase.FAILED}{mine}", labels, limit=limit),
             self._some(visitor, f"status.phase={Phase.AWAITING_CONSENT}{mine}", labels, limit=limit),
         )
+        strangers = await self._others(visitor, senders, waiting.events)
         return Estate(
             organizations=organizations,
-            senders=senders,
+            senders=(*senders, *strangers),
             archives=archives,
             failed=failed.events,
             waiting=waiting.events,
@@ -119,6 +120,18 @@ class Desk:
             is_more_waiting=bool(waiting.token),
             of=of,
         )
+
+    async def _others(
+        self, visitor: Visitor, known: tuple[Sender, ...], waiting: tuple[EnvelopeEvent, ...]
+    ) -> tuple[Sender, ...]:
+        """Return senders whose events wait, and who are not among the first that were read, up to a number."""
+        if not visitor.rights.see(SENDERS) or len(known) < self._limits.others:
+            return ()
+        names = {attention.sender_of(each) for each in waiting} - {each.name for each in known} - {""}
+        found = await asyncio.gather(
+            *(self._sender_named(visitor, name) for name in sorted(names)[: self._limits.strangers])
+        )
+        return tuple(each for each in found if each is not None)
 
     async def charts(self, visit: Visit) -> Reply:
         """The charts about all organizations."""
@@ -231,8 +244,9 @@ class Desk:
 
     async def _sender(self, visitor: Visitor, event: EnvelopeEvent) -> Sender | None:
         name = attention.sender_of(event)
-        if not name or not visitor.rights.see(SENDERS):
-            return None
+        return await self._sender_named(visitor, name) if name and visitor.rights.see(SENDERS) else None
+
+    async def _sender_named(self, visitor: Visitor, name: str) -> Sender | None:
         try:
             return Sender.parse(await visitor.cluster.get(Sender, name))
         except (ApiProblem, ResourceInvalid):

@@ -68,6 +68,9 @@ class ConsoleLimits:
     others: int = 500
     """Organizations, Senders and Archives that are read for one page, each."""
 
+    strangers: int = 50
+    """Senders beyond those whose events wait that are read one by one."""
+
     sampled: int = 200
     """Events that a chart is drawn from. Envelope ids are random, so the first by name are a fair sample."""
 
