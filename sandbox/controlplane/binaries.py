@@ -125,8 +125,9 @@ MODULES = (
     ),
     Module(
         SOURCES / "prometheus",
-        "3.15.1",
+        "0.315.1",
         {"promtool": "github.com/prometheus/prometheus/cmd/promtool"},
+        # As a Go module, Prometheus 3.15.1 has this number.
         "-s -w -X github.com/prometheus/common/version.Version=3.15.1",
     ),
 )
