@@ -231,8 +231,9 @@ class ControllerSettings(CommonSettings):
     Not set: manifests are not sealed."""
 
     watch_silence: Duration = field(default=Duration(minutes=5), metadata=like("5m", at_least=1.0))
-    """How long nothing may be heard of a watch, not even the bookmark that the API server sends about every minute, while
-    the API server answers otherwise, until /healthz fails and the pod is started anew. Not below two minutes."""
+    """How long nothing may be heard of a watch, not even a bookmark, while the API server answers otherwise, until
+    /healthz fails and the pod is started anew. Not below four minutes: a bookmark comes about every minute, and a watch
+    that missed one is begun anew by itself and waits for the next."""
 
     overdue: Duration = field(default=Duration(minutes=2), metadata=like("2m", at_least=1.0))
     """How long an event may be due while nobody works on any, until /healthz fails and the pod is started anew."""

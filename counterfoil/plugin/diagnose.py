@@ -33,7 +33,7 @@ DETAILS = (
 )
 
 KINDS: tuple[type[Resource], ...] = (Organization, Sender, Archive, Envelope, EnvelopeEvent)
-POD_LABELS = "app.kubernetes.io/name=counterfoil"
+POD_LABELS = "app.kubernetes.io/part-of=counterfoil"
 PERSONAL = frozenset({"email", "givenName", "surname", "administrators", "from", "managedFields"})
 """Keys whose values are left out wherever they stand."""
 

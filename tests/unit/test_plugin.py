@@ -1,16 +1,18 @@
 """The kubectl plugin's decisions: what it says about an event, what a support bundle leaves out, what is completed."""
 
 import io
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from counterfoil.cluster import Cluster, Forbidden, Raw, Unavailable
 from counterfoil.plugin import access, completion, program
-from counterfoil.plugin.diagnose import LEFT_OUT, clean
+from counterfoil.plugin.diagnose import LEFT_OUT, Bundle, clean
 from counterfoil.plugin.outcome import Ending
 from counterfoil.plugin.why import explain, page
-from counterfoil.resources import REQUEST_LABEL, EnvelopeSeen, LastError, Phase
+from counterfoil.resources import REQUEST_LABEL, EnvelopeSeen, LastError, Phase, Resource
 from tests.builders import NOON, EventBuilder, a_sender, an_event, an_organization
 
 TOKEN = "q8Zk3vXW1nT5rB7yH2sD9fG4jL6mP0aQcEuIoRtYwVbN1xKd"
@@ -102,6 +104,50 @@ def test_a_bundle_leaves_out_tokens_people_and_what_kubernetes_keeps_for_itself(
         "spec": {"email": LEFT_OUT, "givenName": LEFT_OUT, "userId": "7"},
         "status": {"message": f"key [redacted] of {LEFT_OUT}", "documents": [{"sha256": SHA256}]},
     }
+
+
+class ANamespace(Cluster):
+    """A namespace with one pod whose log is not what it should be, and nothing else that may be read."""
+
+    def __init__(self) -> None:
+        self.namespace = "contracts"
+
+    async def pods(self, *, labels: str) -> Sequence[Raw]:
+        environment = [{"name": "BY_HAND", "value": "hunter2"}]
+        spec = {"containers": [{"name": "controller", "env": environment}, {"name": "proxy"}]}
+        return [{"metadata": {"name": "controller-0"}, "spec": spec, "status": {"phase": "Running"}}]
+
+    async def pod_log(self, name: str, container: str, *, lines: int) -> str:
+        if container == "proxy":
+            raise Forbidden(403, "Forbidden", "not this one")
+        return f"{lines} lines, a key {TOKEN}"
+
+    async def list(self, kind: type[Resource], **_: object) -> AsyncIterator[Raw]:
+        if self.namespace:
+            raise Forbidden(403, "Forbidden", f"no {kind.PLURAL}")
+        yield {}
+
+    async def all_events(self) -> Sequence[Raw]:
+        raise Unavailable(0, "NoAnswer", "away")
+
+    async def server_version(self) -> Raw:
+        return {"gitVersion": "v1.35.4"}
+
+
+async def test_a_bundle_has_the_logs_without_what_looks_like_a_token_and_names_what_is_missing() -> None:
+    bundle = Bundle(ANamespace())
+    await bundle.collect(lines=7, events=10)
+    assert bundle.files["logs/controller-0.controller.log"] == "7 lines, a key [redacted]"
+    assert "v1.35.4" in bundle.files["version.yaml"]
+    assert "hunter2" not in "".join(bundle.files.values())
+    assert [each.partition(":")[0] for each in bundle.missing] == [
+        *(
+            f"resources/{plural}.yaml"
+            for plural in ("organizations", "senders", "archives", "envelopes", "envelopeevents")
+        ),
+        "kubernetes-events.yaml",
+        "logs/controller-0.proxy.log",
+    ]
 
 
 def test_a_token_can_not_hide_in_the_field_for_hashes() -> None:
