@@ -17,7 +17,7 @@ import httpx
 from obstore.store import AzureStore, S3Store
 
 from sandbox import azurite, cmis, versity
-from sandbox.dav import dav_server
+from sandbox.dav_keeper import dav_keeper
 from sandbox.dms import document_system
 from sandbox.sftp import sftp_server
 
@@ -125,12 +125,17 @@ async def _s3(_: Path) -> AsyncIterator[Destination]:
 
 @asynccontextmanager
 async def _webdav(_: Path) -> AsyncIterator[Destination]:
-    async with dav_server() as server:
+    async with dav_keeper() as server:
+
+        async def tags(name: str) -> Mapping[str, str]:
+            return await server.properties(quote(name), "counterfoil.dev/tags")
+
         yield Destination(
             "WebDAV server",
             {"webdav": {"url": server.url, "credentialsSecretRef": {"name": SECOND}}},
             {"username": server.username, "password": server.password},
-            _from_behind(server.rclone.folder),
+            _from_behind(server.folder),
+            tags,
         )
 
 

@@ -1,5 +1,6 @@
 """
-The contract of archives, for a collection of a real WebDAV server, and what is particular to WebDAV.
+The contract of archives, for a collection of a real WebDAV server, and what is particular to WebDAV: tags and locks at a
+second one, which keeps such but loses in a MOVE what comes after a semicolon, so that the contract can't hold there.
 """
 
 import secrets
@@ -11,10 +12,11 @@ import pytest
 from counterfoil.archives import open_door
 from counterfoil.archives.contract import Ground, ListingContract, RefusalContract, WireContract
 from counterfoil.archives.door import Door
-from counterfoil.archives.trouble import ArchiveRefused, Occupied
+from counterfoil.archives.trouble import ArchiveRefused, ArchiveUnavailable, Occupied
 from counterfoil.resources.archive import ArchiveSpec, WebDav
 from counterfoil.resources.base import Ref
 from sandbox.dav import DavServer, dav_server
+from sandbox.dav_keeper import DavKeeper, dav_keeper
 from tests.cluster.archive_grounds import refusing
 from tests.unit.archive_parts import once
 
@@ -69,6 +71,49 @@ class TestWebDav(ListingContract, WireContract, RefusalContract):
             yield await open_door("dms", a_spec(f"{url}/{root.name}"), login_of(server))
 
 
+@pytest.fixture(scope="module")
+async def keeper() -> AsyncIterator[DavKeeper]:
+    async with dav_keeper() as running:
+        yield running
+
+
+@pytest.fixture
+async def kept(keeper: DavKeeper) -> str:
+    """The collection on the second server that is the archive of one test."""
+    name = secrets.token_hex(4)
+    await keeper.ask("MKCOL", name)
+    return name
+
+
+async def test_tags_become_properties_where_the_server_keeps_such(keeper: DavKeeper, kept: str) -> None:
+    door = await open_door("dms", a_spec(f"{keeper.url}/{kept}"), login_of(keeper))
+    tags = {"customer": "Rossi & <Figli>", "Kosten_stelle-1.2": "47/11 ü"}
+
+    await door.put("a/b c.pdf", once(b"x"), tags=tags, content_type="application/pdf")
+
+    assert await keeper.properties(f"{kept}/a/b%20c.pdf", "counterfoil.dev/tags") == tags
+    await door.close()
+
+
+async def test_a_file_that_somebody_has_locked_is_waited_for(keeper: DavKeeper, kept: str) -> None:
+    door = await open_door("dms", a_spec(f"{keeper.url}/{kept}"), login_of(keeper))
+    await door.put("a.pdf", once(b"old"), tags={}, content_type=None)
+    wanted = (
+        b'<lockinfo xmlns="DAV:"><lockscope><exclusive/></lockscope><locktype><write/></locktype></lockinfo>'
+    )
+    lock = await keeper.ask("LOCK", f"{kept}/a.pdf", content=wanted)
+
+    with pytest.raises(ArchiveUnavailable) as trouble:
+        await door.put("a.pdf", once(b"new"), tags={}, content_type=None)
+    assert trouble.value.reason == "ArchiveLocked"
+    assert (keeper.folder / kept / "a.pdf").read_bytes() == b"old"
+
+    await keeper.ask("UNLOCK", f"{kept}/a.pdf", headers={"Lock-Token": lock.headers["Lock-Token"]})
+    await door.put("a.pdf", once(b"new"), tags={}, content_type=None)
+    assert [path.name for path in (keeper.folder / kept).iterdir()] == ["a.pdf"]
+    await door.close()
+
+
 async def test_a_folder_under_the_name_of_a_file_is_not_replaced(
     server: DavServer, door: Door, root: Path
 ) -> None:
@@ -119,5 +164,5 @@ def a_spec(url: str) -> ArchiveSpec:
     return ArchiveSpec(webdav=WebDav(url=url, credentials_secret_ref=Ref(name="dav")))
 
 
-def login_of(server: DavServer) -> dict[str, bytes]:
+def login_of(server: DavServer | DavKeeper) -> dict[str, bytes]:
     return {"username": server.username.encode(), "password": server.password.encode()}

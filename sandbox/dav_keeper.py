@@ -1,0 +1,138 @@
+"""
+A second real WebDAV server on loopback: WsgiDAV over a folder, as a process of its own, with a login.
+
+It does what ``rclone serve webdav`` does not: it keeps properties, and locks of others.
+"""
+
+import asyncio
+import os
+import secrets
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+import httpx
+
+from sandbox.controlplane.ports import free_port
+from sandbox.controlplane.processes import Server
+
+USERNAME = "counterfoil"
+READY_SECONDS = 60.0
+
+
+class KeeperError(RuntimeError):
+    """The server did not start; the message has the end of its log."""
+
+
+@dataclass(frozen=True)
+class DavKeeper:
+    """A running server and the login that it takes."""
+
+    folder: Path
+    port: int
+    username: str = USERNAME
+    password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+
+    @property
+    def url(self) -> str:
+        """The address of its root."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> httpx.Response:
+        """Do something at the server as anybody with its login can. Raises ``httpx.HTTPStatusError``."""
+        async with httpx.AsyncClient(auth=(self.username, self.password), trust_env=False) as http:
+            answer = await http.request(method, f"{self.url}/{path}", headers=headers, content=content)
+        return answer.raise_for_status()
+
+    async def properties(self, path: str, namespace: str) -> dict[str, str]:
+        """Return the properties that a file has in a namespace; ``path`` is percent-encoded."""
+        answer = await self.ask("PROPFIND", path, headers={"Depth": "0"})
+        found = ElementTree.fromstring(answer.text)  # noqa: S314 - of our own server
+        start = f"{{{namespace}}}"
+        return {
+            each.tag.removeprefix(start): each.text or ""
+            for each in found.iter()
+            if each.tag.startswith(start)
+        }
+
+
+@asynccontextmanager
+async def dav_keeper() -> AsyncIterator[DavKeeper]:
+    """Run a server over a temporary folder. Raises ``KeeperError``."""
+    with tempfile.TemporaryDirectory(prefix="counterfoil-wsgidav-") as name:
+        base = Path(name)
+        (base / "content").mkdir()
+        running = DavKeeper(base / "content", free_port())
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "DAV_PASSWORD": running.password,
+        }
+        argv = [sys.executable, "-m", "sandbox.dav_keeper", running.port, running.folder]
+        server = Server(argv, log=base / "wsgidav.log", environment=environment)
+        try:
+            await _ready(server, running.port)
+            yield running
+        finally:
+            server.kill()
+
+
+async def _ready(server: Server, port: int) -> None:
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            while not await _listens(server, port):  # noqa: ASYNC110 - another process gives no event to wait for
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise KeeperError(f"WsgiDAV did not start:\n{server.last_words()}") from None
+
+
+async def _listens(server: Server, port: int) -> bool:
+    if server.ended:
+        raise KeeperError(f"WsgiDAV ended at once:\n{server.last_words()}")
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def serve(port: int, folder: str, password: str) -> None:
+    """Serve until this process ends."""
+    # Only this process needs them, and they take a while to load.
+    from cheroot import wsgi  # noqa: PLC0415
+    from wsgidav.wsgidav_app import (  # type: ignore[import-untyped]  # noqa: PLC0415 - it ships no types
+        WsgiDAVApp,
+    )
+
+    application = WsgiDAVApp(
+        {
+            "provider_mapping": {"/": folder},
+            "simple_dc": {"user_mapping": {"*": {USERNAME: {"password": password}}}},
+            "http_authenticator": {
+                "accept_basic": True,
+                "accept_digest": False,
+                "default_to_digest": False,
+            },
+            "property_manager": True,
+            "lock_storage": True,
+            "dir_browser": {"enable": False},
+            "verbose": 1,
+        }
+    )
+    wsgi.Server(("127.0.0.1", port), application, numthreads=16).start()
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), sys.argv[2], os.environ["DAV_PASSWORD"])
