@@ -7,6 +7,8 @@ The tests share one scene; each has users and drafts of its own.
 import asyncio
 import copy
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from http.cookiejar import CookieJar
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -15,10 +17,12 @@ import httpx
 import pytest
 
 from counterfoil.resources import consented_sender_name
+from counterfoil.sealing import Sealing
 from sandbox.controlplane.plane import ControlPlane
 from sandbox.esaw import Behaviour, User
 from sandbox.esaw.browser import Browser
 from tests.cluster.pages_scene import FIELDS, PASSWORD, Scene, a_tab, pages_scene
+from webhook.pages.flows import Flows, session_cookie
 
 NASTY = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
 
@@ -134,6 +138,45 @@ async def test_a_way_back_is_worth_nothing_in_another_browser(scene: Scene) -> N
         assert scene.esaw.sends(draft) == []
 
         assert (await tab.get(back)).status_code == 303, "and it is not used up by that"
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A clock that stands still, so long ago."""
+
+    ago: timedelta
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) - self.ago
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError("nobody waits here")
+
+
+async def test_what_was_begun_too_long_ago_is_not_finished(scene: Scene) -> None:
+    anna = await Person.enters(scene, "Late")
+    draft, user_id = anna.draft(), anna.user.user_id
+    sender = consented_sender_name("acme", user_id)
+
+    def flows(ago: timedelta) -> Flows:
+        return Flows(Sealing(scene.stage.sealing_keys), Earlier(ago), flow_seconds=300, form_seconds=3600)
+
+    async with a_tab(scene, anna.browser) as tab:
+        code = (await tab.back(anna.link(draft))).params["code"]
+        # The younger one gets as far as the code, which belongs to another verifier.
+        for minutes, kind in ((5, "state_missing"), (4, "code_refused")):
+            begun = flows(timedelta(minutes=minutes, seconds=1))
+            flow = begun.begin("acme", user_id, sender, draft)
+            back = f"{scene.pages.public}/oauth/acme/return?state={flow.state}&code={code}"
+            answer = await tab.get(back, Cookie=f"{flow.cookie}={begun.sealed(flow)}")
+            says(answer, 400, kind)
+        for minutes, status in ((61, 303), (59, 200)):
+            begun = flows(timedelta(minutes=minutes))
+            session = begun.open_form(begun.begin("acme", user_id, sender, draft), draft)
+            form_url = f"{scene.pages.public}/before-send/acme/tags?draftId={draft}&userId={user_id}"
+            answer = await tab.get(form_url, Cookie=f"{session_cookie(draft)}={begun.sealed(session)}")
+            assert answer.status_code == status
+    assert scene.esaw.sends(draft) == []
 
 
 async def test_nobody_can_be_made_to_finish_what_another_began(scene: Scene) -> None:
