@@ -7,8 +7,10 @@ A control plane of its own, because here it is the chart that brings our kinds.
 
 import asyncio
 import base64
+import hashlib
 import json
 import sys
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -361,13 +363,45 @@ async def test_the_main_job_is_done_with_just_the_charts_rights_and_under_its_po
         url = url.replace("##EnvelopeId##", envelope).replace("##Action##", "envelopeFinished")
         async with httpx.AsyncClient(trust_env=False) as http:
             for _ in range(2):
-                await until_accepted(http, url)
+                await until_answered(http, url, 200)
         pages = await built.pages(kubeconfig=await account(f"{RELEASE}-pages"))
         console = await built.console(kubeconfig=await account(f"{RELEASE}-console"))
         await helm_test(receiver=receiver.public, pages=pages.public, console=console.public)
         event = f"ee/{event_name('acme', envelope_id(envelope), 'envelopeFinished')}"
         for path, value in (("phase", "Succeeded"), ("deliveries", "2")):
             await built.kubectl("wait", event, f"--for=jsonpath={{.status.{path}}}={value}", "--timeout=60s")
+
+
+async def test_a_flood_beyond_the_quota_gets_503_and_is_taken_once_there_is_room(
+    ground: Ground, tmp_path: Path
+) -> None:
+    async with stage(ground.plane, tmp_path, namespace=NAMESPACE) as built:
+        await built.organization("flooded", archive="dms")
+        await built.kubectl(*hashes_of("flooded", built.tokens["flooded"]))
+        way = await ground.plane.kubeconfig_for(f"{RELEASE}-receiver", NAMESPACE)
+        receiver = await built.receiver(kubeconfig=way)
+        url = built.callback_url("flooded", receiver).replace("##Action##", "envelopeFinished")
+        async with httpx.AsyncClient(trust_env=False) as http:
+            await until_answered(http, url, 200)
+            await built.kubectl(*used(100_000))
+            refused_ = await until_answered(http, url, 503)
+            assert int(refused_.headers["Retry-After"]) > 0
+            await built.kubectl(*used(1))
+            await until_answered(http, url, 200)
+
+
+def used(count: int) -> tuple[str, ...]:
+    """Say as the controller manager does, which is not here, how many events there are."""
+    quota = {"count/envelopeevents.counterfoil.dev": "100000"}
+    status = {"hard": quota, "used": {key: str(count) for key in quota}}
+    body = json.dumps({"status": status})
+    return ("patch", "resourcequota", RELEASE, "--subresource=status", "--type=merge", "-p", body)
+
+
+def hashes_of(organization: str, token: str) -> tuple[str, ...]:
+    """Say as a controller does by which tokens the organization is called."""
+    body = json.dumps({"status": {"callbackTokenHashes": [hashlib.sha256(token.encode()).hexdigest()]}})
+    return ("patch", "organization", organization, "--subresource=status", "--type=merge", "-p", body)
 
 
 async def helm_test(**processes: str) -> None:
@@ -378,10 +412,17 @@ async def helm_test(**processes: str) -> None:
     assert asked.code == 0, asked.out + asked.err
 
 
-async def until_accepted(http: httpx.AsyncClient, url: str) -> None:
-    """Call as eSAW does: again until it is answered 200. A receiver learns of a new token some moments later."""
+async def until_answered(http: httpx.AsyncClient, url: str, status: int) -> httpx.Response:
+    """
+    Call, each time about another envelope, until it is answered so.
+
+    A receiver learns of a new token some moments later, and the API server of how much of a quota is used.
+    """
     async with asyncio.timeout(PATIENCE):
-        while (await http.get(url)).status_code != 200:  # noqa: ASYNC110 - another process
+        while True:
+            answer = await http.get(url.replace("##EnvelopeId##", str(uuid.uuid4())))
+            if answer.status_code == status:
+                return answer
             await asyncio.sleep(PAUSE)
 
 
