@@ -1,5 +1,6 @@
 """
-A browser without a screen: it opens pages, follows redirects and links, fills forms and presses buttons, as a person would.
+A browser without a screen: it opens pages, follows redirects (also those of a page itself) and links, fills forms and presses
+buttons, as a person would.
 
 For pages of plain HTML, this side's and the product's alike; it runs no script. Cookies are kept per host whatever the port,
 and Secure ones also go over plain HTTP, as Chromium does to loopback addresses. It knows neither SameSite nor CSP: what these

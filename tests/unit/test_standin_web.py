@@ -1,10 +1,12 @@
 """The stand-in eSAW: its web pages, from the login to the draft that is sent or handed on."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import quote
 
 import httpx
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from sandbox.esaw import Behaviour, Browser, CallbackUrls, Page, Recipient, StandIn, StandInControl, User
 from sandbox.esaw.documents import plain_pdf
@@ -458,3 +460,24 @@ async def test_applications_and_drafts_are_managed_from_afar(esaw: StandIn) -> N
         assert await remote.draft_of(envelope) == draft
         assert [each.status for each in await remote.sends(draft)] == [200]
         assert await remote.draft_of(await remote.add_envelope(sender=user, callbacks=CallbackUrls())) is None
+
+
+async def test_the_browser_goes_on_by_itself_where_a_page_says_so_and_only_then() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        pages = {
+            "/on": '<meta http-equiv="refresh" content="0; url=/there?x=1">',
+            "/later": '<meta http-equiv="refresh" content="30; url=/there">',
+        }
+        return web.Response(
+            text=f"<html><head>{pages.get(request.path, '')}</head></html>", content_type="text/html"
+        )
+
+    async with TestServer(_application(answer)) as server, Browser() as browser:
+        assert (await browser.open(str(server.make_url("/on")))).url.endswith("/there?x=1")
+        assert (await browser.open(str(server.make_url("/later")))).url.endswith("/later")
+
+
+def _application(answer: Callable[[web.Request], Awaitable[web.Response]]) -> web.Application:
+    application = web.Application()
+    application.router.add_get("/{rest:.*}", answer)
+    return application
