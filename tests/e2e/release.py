@@ -69,8 +69,6 @@ class Release:
     helm: Helm
     neighbours: Neighbours
     token: str = field(default_factory=lambda: secrets.token_hex(24))
-    sent: list[str] = field(default_factory=list)
-    """All envelopes that were ever completed."""
     _anna: User | None = None
 
     # The release
@@ -231,7 +229,6 @@ class Release:
                 )
                 await esaw.complete(envelope)
                 sent.append(envelope)
-        self.sent += sent
         return sent
 
     async def events(self) -> list[EnvelopeEvent]:
@@ -253,6 +250,7 @@ class Release:
                 else []
             )
 
+        assert envelopes, "nothing was sent"
         events = await eventually(all_final, within=PATIENCE)
         assert sorted(each.spec.envelope_id for each in events) == sorted(envelopes)
         assert {each.status.phase for each in events} == {Phase.SUCCEEDED}, [each.status for each in events]

@@ -167,7 +167,7 @@ async def test_pods_go_on_while_containerd_and_kubelet_are_restarted(
     await release.filed([*early, *late])
 
 
-async def test_what_was_noted_down_before_a_power_cut_is_filed_after_it(
+async def test_after_a_power_cut_all_comes_up_again_with_what_was_filed_and_files_more(
     release: Release, cluster: Node | Kind
 ) -> None:
     filed = await release.complete(3)
