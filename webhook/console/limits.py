@@ -59,7 +59,7 @@ class ConsoleLimits:
     rows: int = 100
     """Rows of one page of a list."""
 
-    scanned: int = 1000
+    scanned: int = 400
     """Events that are read for one page when its age has to be looked at, which the API server can't choose by."""
 
     surveyed: int = 250
