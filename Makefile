@@ -71,14 +71,14 @@ test-browser: setup ## what a person sees, in a real Chromium (Debian's, install
 
 # Only where all of it is there already: building and installing it is for `make e2e`.
 test-e2e: setup ## the node test, where `make e2e` has been before; says so where it has not
-	@if reason=$$($(BIN)/python -m sandbox.node why-not); then $(BIN)/pytest -q tests/e2e/test_node.py; else echo "[test] e2e: $$reason"; fi
+	@if reason=$$($(BIN)/python -m sandbox.node why-not); then $(BIN)/pytest -q tests/e2e/test_node*.py; else echo "[test] e2e: $$reason"; fi
 
 test: lint test-unit test-cluster test-browser test-e2e ## everything that has to pass
 
 .PHONY: e2e
 e2e: setup ## image and chart on a whole node, through a release's life (root; CLUSTER=kind: with kind and Docker)
 	@$(BIN)/python -m sandbox.node prepare
-	@echo '[test] e2e'; $(BIN)/pytest -q tests/e2e/test_node.py
+	@echo '[test] e2e'; $(BIN)/pytest -q tests/e2e/test_node$(if $(CLUSTER),,*).py
 
 .PHONY: image
 image: setup ## build the image and its bill of materials into dist/ (BASE, IMAGE, TOOL, OPTIONS: see sandbox/image.py)

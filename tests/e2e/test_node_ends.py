@@ -1,0 +1,64 @@
+"""A node's machine ends with whoever started it, however that ends, and leaves nothing that stays."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+
+from sandbox.node.machine import GROUP_PREFIX, GROUPS, Machine
+from tests.chaos.scene import eventually
+
+PATIENCE = 60.0
+STARTER = """
+import asyncio, sys
+from pathlib import Path
+from sandbox.node.machine import Machine
+
+async def main():
+    machine = Machine(Path(sys.argv[1]), "10.200.0.1")
+    await machine.boot()
+    # What a container is: a child of nobody of ours.
+    machine.start("daemon", ["/usr/bin/setsid", "--fork", "/usr/bin/sleep", sys.argv[2]])
+    print("up", flush=True)
+    await asyncio.sleep(3600)
+
+asyncio.run(main())
+"""
+MARK = "36061"  # seconds that nobody else sleeps
+
+
+def _sleepers() -> list[int]:
+    found = psutil.process_iter(["cmdline"])
+    return [each.pid for each in found if (each.info["cmdline"] or [])[-1:] == [MARK]]
+
+
+async def test_whoever_starts_a_machine_and_is_killed_leaves_no_program_of_it(tmp_path: Path) -> None:
+    starter = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        STARTER,
+        str(tmp_path),
+        MARK,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    assert starter.stdout is not None
+    assert await starter.stdout.readline() == b"up\n"
+    await eventually(lambda: [each for each in _sleepers() if each != starter.pid], within=PATIENCE)
+    group = GROUPS / "pids" if (GROUPS / "pids").exists() else GROUPS
+    assert (group / f"{GROUP_PREFIX}{starter.pid}").exists()
+
+    os.kill(starter.pid, signal.SIGKILL)
+    await starter.wait()
+    await eventually(lambda: not _sleepers(), within=PATIENCE)
+
+    next_one = Machine(tmp_path, "10.200.0.1")
+    await next_one.boot()
+    try:
+        assert not (group / f"{GROUP_PREFIX}{starter.pid}").exists()
+    finally:
+        await next_one.halt()
+    assert not list(group.glob(f"{GROUP_PREFIX}{os.getpid()}"))
