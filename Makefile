@@ -71,7 +71,8 @@ test-browser: setup ## what a person sees, in a real Chromium (Debian's, install
 
 # Only where all of it is there already: building and installing it is for `make e2e`.
 test-e2e: setup ## the node test, where `make e2e` has been before; says so where it has not
-	@if reason=$$($(BIN)/python -m sandbox.node why-not); then $(BIN)/pytest -q tests/e2e/test_node*.py; else echo "[test] e2e: $$reason"; fi
+	@reason=$$($(BIN)/python -m sandbox.node why-not); \
+	  if [ -z "$$reason" ]; then echo '[test] e2e'; $(BIN)/pytest -q tests/e2e/test_node*.py; else echo "[test] e2e: $$reason"; fi
 
 test: lint test-unit test-cluster test-browser test-e2e ## everything that has to pass
 
