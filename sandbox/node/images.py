@@ -63,10 +63,15 @@ def say(line: str) -> None:
     print(f"[image] {line}", file=sys.stderr, flush=True)
 
 
+def base_archive() -> Path:
+    """Return where the base image's root file system is kept, once it is made."""
+    return binaries.cache_folder() / "images" / f"base-{SUITE}.tar"
+
+
 async def prepare() -> Path:
     """Install what builds images, and return the base image's root file system as a tar archive; make it first if need be."""
     await debian.ensure(*PACKAGES)
-    base = binaries.cache_folder() / "images" / f"base-{SUITE}.tar"
+    base = base_archive()
     if not base.exists():
         say("making a base image of Debian's own packages, with debootstrap (about a minute)")
         base.parent.mkdir(parents=True, exist_ok=True)

@@ -82,8 +82,10 @@ def why_not() -> str | None:
         return "a node needs root"
     if absent := debian.missing(*PACKAGES, *images.PACKAGES):
         return f"{', '.join(absent)} not installed"
-    if unbuilt := binaries.missing(*PROGRAMS, *images.PROGRAMS):
+    if unbuilt := binaries.missing(*PROGRAMS, *images.PROGRAMS, "helm"):
         return f"{', '.join(unbuilt)} not built"
+    if not images.base_archive().exists():
+        return "no base image was made"
     return None
 
 
