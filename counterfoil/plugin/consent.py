@@ -13,7 +13,7 @@ SUMMARY = "print the link on which a sender gives a new key"
 DETAILS = "Send it to this sender and to nobody else; the page accepts only the user it is for."
 
 
-class Link(msgspec.Struct, frozen=True):
+class Link(msgspec.Struct, frozen=True, rename="camel"):
     """Where, for whom, and whether it is needed."""
 
     sender: str

@@ -29,7 +29,7 @@ WRITES = 5
 """Tries to write one request beside what others write at the same time."""
 
 
-class Asked(msgspec.Struct, frozen=True):
+class Asked(msgspec.Struct, frozen=True, rename="camel"):
     """What came of asking for one event."""
 
     event: str

@@ -17,12 +17,14 @@ DETAILS = (
 )
 
 
-class Urls(msgspec.Struct, frozen=True):
+class Urls(msgspec.Struct, frozen=True, rename="camel"):
     """What to paste where."""
 
     envelope: str
     status: str
     workstep: str
+    basic_auth_secret: str | None
+    """The Secret with the user name and password that eSAW has to send besides; None when there is no second lock."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,13 +50,21 @@ async def run(chosen: argparse.Namespace, cluster: Cluster, out: TextIO) -> Endi
             f"Organization/{organization.name} has no URLs in its status yet; the controller writes them within seconds. "
             "Does it run?",
         )
-    urls = Urls(*(each.replace("<token>", token) for each in (told.envelope, told.status, told.workstep)))
+    ref = organization.spec.callback.basic_auth_secret_ref
+    urls = Urls(
+        envelope=told.envelope.replace("<token>", token),
+        status=told.status.replace("<token>", token),
+        workstep=told.workstep.replace("<token>", token),
+        basic_auth_secret=ref.name if ref is not None else None,
+    )
     if chosen.output == "json":
         out.write(as_json(urls))
     else:
         out.write(f"finished envelopes (Callback URL):               {urls.envelope}\n")
         out.write(f"status changes (Status update callback URL):     {urls.status}\n")
         out.write(f"workstep events (Activity action callback URL):  {urls.workstep}\n")
+        if ref is not None:
+            out.write(f"besides, basic auth with username and password of Secret/{ref.name}\n")
     if "<your-host>" in urls.envelope:
         raise Stopped(
             Ending.NOT_ALL,

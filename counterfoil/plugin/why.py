@@ -41,7 +41,7 @@ NEWEST = 8
 INDENT = " " * 14
 
 
-class Step(msgspec.Struct, frozen=True):
+class Step(msgspec.Struct, frozen=True, rename="camel"):
     """One condition."""
 
     name: str
@@ -50,7 +50,7 @@ class Step(msgspec.Struct, frozen=True):
     message: str
 
 
-class Why(msgspec.Struct, frozen=True):
+class Why(msgspec.Struct, frozen=True, rename="camel"):
     """What there is to say about an event."""
 
     event: str

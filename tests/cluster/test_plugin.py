@@ -122,6 +122,27 @@ async def test_the_urls_have_the_token_and_all_placeholders(house: House, admini
     assert (answer.code, "<your-host>" in answer.err) == (Ending.NOT_ALL, True)
 
 
+async def test_urls_that_are_complete_are_all_that_is_said(house: House, administrator: Terminal) -> None:
+    await house.stage.secret("full-oauth", clientSecret="not a secret at all")
+    await house.stage.secret("full-basic", username="esaw", password="a password that nobody prints")
+    oauth = {
+        "clientId": "counterfoil",
+        "clientSecretRef": {"name": "full-oauth", "key": "clientSecret"},
+        "publicURL": "https://sign.acme.example",
+    }
+    tokens = [{"name": "full-callback", "key": "token"}]
+    callback = {"tokenSecretRef": tokens, "basicAuthSecretRef": {"name": "full-basic"}}
+    await house.stage.organization("full", archive="dms", oauth=oauth, callback=callback)
+    await house.stage.ready("organization/full")
+    answer = await administrator("url", "full")
+    assert (answer.code, answer.err) == (Ending.DONE, "")
+    prefix = (
+        f"https://sign.acme.example/callbacks/full/{house.stage.tokens['full']}?envelopeId=##EnvelopeId##"
+    )
+    assert answer.out.count(prefix) == 3
+    assert answer.out.endswith("basic auth with username and password of Secret/full-basic\n")
+
+
 async def test_who_may_not_read_the_secret_gets_no_url_and_hears_which_right_is_missing(
     house: House, looker: Terminal
 ) -> None:
