@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sandbox.controlplane.binaries import ensure
 from sandbox.controlplane.kubectl import KubectlError
 from sandbox.helm import CHART, helm
 from sandbox.node.images import SANDBOX_IMAGE
@@ -31,6 +32,8 @@ ROUNDS_OF_DELETION = 6
 @pytest.fixture(scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node | Kind]:
     """A node that has the images."""
+    # In the node's network nothing can be downloaded any more.
+    await ensure("helm")
     async with Kind() if os.environ.get("CLUSTER") == "kind" else Node() as running:
         folder = tmp_path_factory.mktemp("images")
         await running.images(folder)
