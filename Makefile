@@ -79,7 +79,7 @@ test: lint test-unit test-cluster test-browser test-e2e ## everything that has t
 .PHONY: e2e
 e2e: setup ## image and chart on a whole node, through a release's life (root; CLUSTER=kind: with kind and Docker)
 	@$(BIN)/python -m sandbox.node prepare
-	@echo '[test] e2e'; $(BIN)/pytest -q tests/e2e/test_node$(if $(CLUSTER),,*).py
+	@echo '[test] e2e'; $(BIN)/pytest -v --capture=no tests/e2e/test_node$(if $(CLUSTER),,*).py
 
 .PHONY: image
 image: setup ## build the image and its bill of materials into dist/ (BASE, IMAGE, TOOL, OPTIONS: see sandbox/image.py)

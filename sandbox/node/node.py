@@ -160,6 +160,7 @@ class Node:
         # The node's network leads nowhere, and a build downloads.
         with self._machine.real_network():
             built = await images.build(folder)
+        images.say("giving the images to the node")
         for each in (built.pause, built.ours, built.sandbox):
             await self.load(each)
 
