@@ -12,7 +12,7 @@ from webhook.console.actions import WRITES, Actions, Deed, What
 from webhook.console.limits import ConsoleLimits
 from webhook.console.problems import Trouble
 
-ACTIONS = Actions(AClock(), limits=ConsoleLimits(surveyed=3, acted=5))
+ACTIONS = Actions(AClock(), limits=ConsoleLimits(acted=5))
 
 
 def a_failed_event(number: int, reason: str = "NameOccupied") -> EnvelopeEvent:

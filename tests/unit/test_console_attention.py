@@ -96,6 +96,18 @@ def test_where_not_all_could_be_read_the_controllers_count_is_told() -> None:
     assert (entry.count, entry.is_more) == (2000, False)
 
 
+def test_a_cause_of_which_no_event_was_read_is_known_from_the_controllers_count() -> None:
+    counted = Problem(
+        cause="failed/SenderUnknown", reason="SenderUnknown", since=NOON, count=3, examples=("an-event",)
+    )
+    over = Problem(cause="failed/TagMissing", reason="TagMissing", since=NOON, count=9, solved_at=NOON)
+    organization = an_organization_that(problems=(counted, over))
+
+    found = entries(Estate(organizations=(organization,), failed=(a_failed_event(1),), is_more_failed=True))
+
+    assert [(each.reason, each.count) for each in found] == [("SenderUnknown", 3), ("NameOccupied", 1)]
+
+
 def test_where_nobody_has_counted_there_are_more_than_were_read() -> None:
     entry = the_one(Estate(failed=(a_failed_event(1),), is_more_failed=True))
 

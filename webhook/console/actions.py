@@ -143,7 +143,7 @@ class Actions:
     ) -> tuple[list[dict[str, Any]], bool]:
         found: list[dict[str, Any]] = []
         fields = f"status.phase={Phase.FAILED},spec.organizationRef.name={organization}"
-        async for raw in visitor.cluster.list(EnvelopeEvent, fields=fields, limit=self._limits.surveyed):
+        async for raw in visitor.cluster.list(EnvelopeEvent, fields=fields):
             if cause(EnvelopeEvent.parse(raw).status) != reason:
                 continue
             if len(found) >= self._limits.acted:

@@ -5,7 +5,7 @@ A sender without a key is one cause however many envelopes wait; so is a reason 
 archive that can't be used, an organization that lacks something. What is tried again by itself is none.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -18,6 +18,7 @@ from counterfoil.resources import (
     Condition,
     EnvelopeEvent,
     Organization,
+    Problem,
     Sender,
     condition,
 )
@@ -260,6 +261,29 @@ def _failures(estate: Estate) -> Iterable[Entry]:
             examples=tuple(each.name for each in events[:EXAMPLES]),
         )
 
+    if estate.is_more_failed:
+        yield from _unread(estate, groups.keys())
+
+
+def _unread(estate: Estate, read: Collection[tuple[str, str]]) -> Iterable[Entry]:
+    """Go through failures of which no event was among those that were read, but that the controller has counted."""
+    for each in estate.organizations:
+        problems = _failed(each)
+        for reason in dict.fromkeys(problem.reason for problem in problems):
+            if (each.name, reason) in read:
+                continue
+            mine = [problem for problem in problems if problem.reason == reason]
+            yield Entry(
+                kind=Kind.FAILED,
+                name=reason,
+                organization=each.name,
+                reason=reason,
+                message=mine[0].message or "",
+                count=sum(problem.count for problem in mine),
+                since=min(problem.since for problem in mine),
+                examples=mine[0].examples[:EXAMPLES],
+            )
+
 
 def _told(estate: Estate, organization: str, reason: str) -> int:
     """How many the controller has counted."""
@@ -267,9 +291,17 @@ def _told(estate: Estate, organization: str, reason: str) -> int:
         problem.count
         for each in estate.organizations
         if each.name == organization
-        for problem in each.status.problems
-        if problem.reason == reason and problem.cause.startswith("failed/") and problem.solved_at is None
+        for problem in _failed(each)
+        if problem.reason == reason
     )
+
+
+def _failed(organization: Organization) -> list[Problem]:
+    return [
+        each
+        for each in organization.status.problems
+        if each.cause.startswith("failed/") and each.solved_at is None
+    ]
 
 
 def sender_of(event: EnvelopeEvent) -> str:

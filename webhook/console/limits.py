@@ -62,8 +62,9 @@ class ConsoleLimits:
     scanned: int = 400
     """Events that are read for one page when its age has to be looked at, which the API server can't choose by."""
 
-    surveyed: int = 250
-    """Events that are read to group what waits for a person, by phase; beyond them counts say "more than"."""
+    surveyed: int = 100
+    """Events that are read to group what waits for a person, by phase. Where there are more, the controller's own count by
+    cause is shown, and "more than" until it has counted."""
 
     others: int = 500
     """Organizations, Senders and Archives that are read for one page, each."""
