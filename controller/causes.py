@@ -5,8 +5,6 @@ So a person who mends an Archive, an Organization or a Sender has done all there
 and what had failed because of it is tried again (rule 6). A change that solves nothing costs one more attempt.
 """
 
-from counterfoil.resources import EnvelopeEventStatus
-
 _ARCHIVE = frozenset(
     {
         "ClockWrong",
@@ -30,15 +28,6 @@ _ORGANIZATION = frozenset(
 """Besides all that begin with ``Esaw`` (another baseURL, or it can be reached again) and all that the Archive may solve."""
 
 _SENDER = frozenset({"NotPermitted", "SenderMissing", "SenderOfOtherOrganization"})
-
-GIVEN_UP = "DeadlineExceeded"
-
-
-def cause(status: EnvelopeEventStatus) -> str:
-    """Return the reason why the event is where it is; for one that was given up, the reason of its last attempt."""
-    if status.reason == GIVEN_UP and status.last_error is not None:
-        return status.last_error.reason
-    return status.reason or ""
 
 
 def archive_may_solve(reason: str) -> bool:

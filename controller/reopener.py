@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
 from controller.announce import Announcer
-from controller.causes import archive_may_solve, cause, organization_may_solve, sender_may_solve
+from controller.causes import archive_may_solve, organization_may_solve, sender_may_solve
 from controller.clerk import Clerk, Overtaken
 from controller.office import Office
 from counterfoil.clock import Clock
@@ -124,7 +124,7 @@ class Reopener:
                 except ResourceInvalid as invalid:
                     _log.warning("an event can't be read: %s", invalid)
                     continue
-                if change.solves(cause(event.status)):
+                if change.solves(event.status.cause):
                     reopened_events += await self._reopen(event, change)
         if reopened_events:
             _log.info("%s was mended: %d events are tried again", change.about, reopened_events)

@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from controller.causes import GIVEN_UP, archive_may_solve, cause
+from controller.causes import archive_may_solve
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Problem
+from counterfoil.resources.envelopeevent import GIVEN_UP
 
 Problems = tuple[Problem, ...]
 
@@ -75,7 +76,7 @@ def failure(event: EnvelopeEvent, archive: str) -> Met:
     status = event.status
     return Met(
         failure_cause(status, archive),
-        cause(status),
+        status.cause,
         message=_message(status)[:LONGEST_MESSAGE],
         examples=(event.name,),
         at=status.completed_at,
@@ -84,7 +85,7 @@ def failure(event: EnvelopeEvent, archive: str) -> Met:
 
 def failure_cause(status: EnvelopeEventStatus, archive: str) -> str:
     """Return the cause under which an event with this status failed, or would fail if it were given up now."""
-    reason = cause(status)
+    reason = status.cause
     place = status.archive.ref.name if status.archive is not None else archive
     return f"{FAILED}/{reason}/{place}" if archive_may_solve(reason) and place else f"{FAILED}/{reason}"
 

@@ -12,6 +12,9 @@ from typing import ClassVar
 from counterfoil.resources.base import Part, Ref, Resource
 from counterfoil.resources.conditions import Condition
 
+GIVEN_UP = "DeadlineExceeded"
+"""The reason of an event that no attempt brought to its end in time; what was wrong stands in ``last_error``."""
+
 LONGEST_TEXT = 4096
 """Characters of an envelope's or a file's name that a status takes; eSAW's own are far shorter, but nothing says so."""
 
@@ -139,6 +142,13 @@ class EnvelopeEventStatus(Part, frozen=True):
     archive: ArchivedIn | None = None
     started_at: datetime | None = None
     completed_at: datetime | None = None
+
+    @property
+    def cause(self) -> str:
+        """Why it is where it is; of an event that was given up, the reason of its last attempt. Empty for none."""
+        if self.reason == GIVEN_UP and self.last_error is not None:
+            return self.last_error.reason
+        return self.reason or ""
 
 
 class EnvelopeEvent(Resource, frozen=True):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.causes import archive_may_solve, cause, organization_may_solve, sender_may_solve
+from controller.causes import archive_may_solve, organization_may_solve, sender_may_solve
 from counterfoil.resources import EnvelopeEventStatus, LastError, Phase
 from tests.builders import NOON
 
@@ -40,8 +40,8 @@ def test_a_change_is_only_said_to_solve_what_it_can(
 def test_what_was_given_up_counts_by_its_last_trouble() -> None:
     error = LastError(reason="ArchiveFull", message="Full.", time=NOON)
     given_up = EnvelopeEventStatus(phase=Phase.FAILED, reason="DeadlineExceeded", last_error=error)
-    assert cause(given_up) == "ArchiveFull"
+    assert given_up.cause == "ArchiveFull"
     assert (
-        cause(EnvelopeEventStatus(phase=Phase.FAILED, reason="TagMissing", last_error=error)) == "TagMissing"
+        EnvelopeEventStatus(phase=Phase.FAILED, reason="TagMissing", last_error=error).cause == "TagMissing"
     )
-    assert cause(EnvelopeEventStatus()) == ""
+    assert EnvelopeEventStatus().cause == ""

@@ -77,7 +77,6 @@ def event_page(
         raw={"metadata": {"name": text, "managedFields": ["hidden"]}, "status": {"message": text}},
         sender=None,
         title_of=attention.title_of,
-        cause=attention.cause(event.status),
         moments=moments(event, ({"eventTime": NOON.isoformat(), "reason": "R", "note": text},)),
     )
 
@@ -97,7 +96,6 @@ def events_page(text: str = "x", language: str = "en", rights: Rights = FULL) ->
         phases=tuple(Phase),
         ages=tuple(filters.AGES),
         sender_of=attention.sender_of,
-        cause=attention.cause,
     )
 
 

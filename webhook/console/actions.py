@@ -30,7 +30,6 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.acting import ASK_ANNOTATION, PROBE_ANNOTATION, Act, recorded
-from webhook.console.attention import cause
 from webhook.console.limits import ConsoleLimits
 from webhook.console.problems import Kind, Trouble
 from webhook.console.visitors import Visitor
@@ -144,7 +143,7 @@ class Actions:
         found: list[dict[str, Any]] = []
         fields = f"status.phase={Phase.FAILED},spec.organizationRef.name={organization}"
         async for raw in visitor.cluster.list(EnvelopeEvent, fields=fields):
-            if cause(EnvelopeEvent.parse(raw).status) != reason:
+            if EnvelopeEvent.parse(raw).status.cause != reason:
                 continue
             if len(found) >= self._limits.acted:
                 return found, True

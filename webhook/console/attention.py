@@ -22,10 +22,9 @@ from counterfoil.resources import (
     Sender,
     condition,
 )
-from counterfoil.resources.envelopeevent import EnvelopeEventStatus
+from counterfoil.resources.envelopeevent import GIVEN_UP
 
 EXAMPLES: Final = 3
-_GIVEN_UP: Final = "DeadlineExceeded"
 _COVERED: Final = frozenset({"ArchiveNotReady"})
 """Reasons of an Organization that another entry tells better."""
 
@@ -84,13 +83,6 @@ class Estate:
     is_more_waiting: bool = False
     of: str = ""
     """The one Organization that is asked about; empty: all."""
-
-
-def cause(status: EnvelopeEventStatus) -> str:
-    """Return the reason why an event is where it is; for one that was given up, the reason of its last attempt."""
-    if status.reason == _GIVEN_UP and status.last_error is not None:
-        return status.last_error.reason
-    return status.reason or ""
 
 
 def entries(estate: Estate) -> tuple[Entry, ...]:
@@ -243,12 +235,12 @@ def _reason(events: list[EnvelopeEvent]) -> str:
 def _failures(estate: Estate) -> Iterable[Entry]:
     groups: dict[tuple[str, str], list[EnvelopeEvent]] = {}
     for event in estate.failed:
-        groups.setdefault((event.organization, cause(event.status)), []).append(event)
+        groups.setdefault((event.organization, event.status.cause), []).append(event)
     for (organization, reason), events in groups.items():
         counted = _told(estate, organization, reason) if estate.is_more_failed else 0
         times = [each.status.completed_at for each in events if each.status.completed_at is not None]
         status = events[0].status
-        given_up = status.reason == _GIVEN_UP and status.last_error is not None
+        given_up = status.reason == GIVEN_UP and status.last_error is not None
         yield Entry(
             kind=Kind.FAILED,
             name=reason or "?",

@@ -184,7 +184,6 @@ class Desk:
             phases=tuple(Phase),
             ages=tuple(filters.AGES),
             sender_of=attention.sender_of,
-            cause=attention.cause,
         )
 
     async def _find(self, visitor: Visitor, wanted: filters.Filter) -> tuple[Found, bool]:
@@ -229,7 +228,6 @@ class Desk:
             raw=raw,
             sender=sender,
             title_of=attention.title_of,
-            cause=attention.cause(event.status),
             moments=moments(event, told),
         )
 
