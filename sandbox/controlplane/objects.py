@@ -30,6 +30,7 @@ PLACES: Final[Mapping[str, Place]] = {
     "Organization": Place(COUNTERFOIL, "organizations"),
     "Sender": Place(COUNTERFOIL, "senders"),
     "Lease": Place("apis/coordination.k8s.io/v1", "leases"),
+    "ResourceQuota": Place("api/v1", "resourcequotas"),
     "Role": Place(RBAC, "roles"),
     "RoleBinding": Place(RBAC, "rolebindings"),
     "Secret": Place("api/v1", "secrets"),
