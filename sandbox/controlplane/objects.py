@@ -29,6 +29,7 @@ PLACES: Final[Mapping[str, Place]] = {
     "EnvelopeEvent": Place(COUNTERFOIL, "envelopeevents"),
     "Organization": Place(COUNTERFOIL, "organizations"),
     "Sender": Place(COUNTERFOIL, "senders"),
+    "Event": Place("apis/events.k8s.io/v1", "events"),
     "Lease": Place("apis/coordination.k8s.io/v1", "leases"),
     "ResourceQuota": Place("api/v1", "resourcequotas"),
     "Role": Place(RBAC, "roles"),

@@ -5,7 +5,6 @@ A namespace with a running controller, its archive on the disk, and the stand-in
 """
 
 import asyncio
-import json
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -109,9 +108,8 @@ class House:
 
     async def told(self, name: str) -> list[Told]:
         """Return the Kubernetes Events about an object, in no order."""
-        selector = f"--field-selector=regarding.name={name}"
-        listed = json.loads(await self.stage.kubectl("get", "events.events.k8s.io", selector, "-o", "json"))
-        return [(each["type"], each["reason"]) for each in listed["items"]]
+        told = await self.stage.listed("events")
+        return [(each["type"], each["reason"]) for each in told if each["regarding"]["name"] == name]
 
     async def condition_of(self, kind: type[Organization | Sender | Archive], name: str, type_: str) -> Told:
         """Return status and reason of a condition; empty texts when it is not set."""
