@@ -22,6 +22,7 @@ from counterfoil.resources import Archive, EnvelopeEvent, Phase, condition
 from counterfoil.verify import INTACT
 from counterfoil.verify import main as verify
 from sandbox.controlplane.plane import ControlPlane
+from sandbox.dav import dav_server
 from sandbox.esaw import DocumentSpec
 from tests.cluster.house import House
 from tests.cluster.house import house as a_house
@@ -111,6 +112,23 @@ async def test_a_required_tag_that_is_missing_names_tag_and_rule_and_waits_for_e
     assert re.search(r"`customer` .* the xpath `/contract/customer`", event.status.message or "")
     await corrected(house, tags={"customer": {"xpath": "/contract/customer", "required": False}})
     await house.reaches(name, Phase.SUCCEEDED)
+
+
+async def test_a_secret_that_is_changed_lets_filing_go_on_without_a_restart(house: House) -> None:
+    async with dav_server() as server:
+        await house.stage.secret("dav", username=server.username, password="of last year")
+        await house.stage.archive("dav", webdav={"url": server.url, "credentialsSecretRef": {"name": "dav"}})
+        dora = house.user("Dora")
+        await house.stage.sender("dora", dora, organization="webdav")
+        await house.stage.organization("webdav", archive="dav", sender="dora")
+        await house.until_condition(Archive, "dav", "Ready", ("False", "ArchiveCredentialsRejected"))
+        name = await house.note(house.envelope(dora), "webdav")
+        await house.is_so(name, lambda event: event.status.reason == "ArchiveCredentialsRejected")
+
+        await house.stage.secret("dav", username=server.username, password=server.password)
+
+        await house.reaches(name, Phase.SUCCEEDED)
+        await house.until_condition(Archive, "dav", "Ready", ("True", "Probed"))
 
 
 # -- The dry run of a past envelope ------------------------------------------------------------------------------
