@@ -21,7 +21,7 @@ TELL |= {"Finding", "KeyUnusable", "_write", "_unusable", "reopened", "MailTroub
 
 ONE_WORD = re.compile(r"[A-Z][A-Za-z0-9]+")
 REASON = re.compile(r"[A-Z][a-z0-9]+([A-Z][A-Za-z0-9]*)+")
-NO_REASONS = {"True", "False", "Unknown"}
+NO_REASONS = {"True", "False", "Unknown", "KiB", "MiB", "GiB", "TiB", "PiB"}
 
 
 def said(path: Path) -> Iterator[str]:
