@@ -596,7 +596,7 @@ async def test_a_kubernetes_without_selectable_fields_is_refused(program: Helm) 
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        ({"recevier": {}}, "recevier"),
+        ({"receiving": {}}, "receiving"),
         ({"receiver": {"replica": 3}}, "replica"),
         ({"receiver": {"replicas": 0}}, "/receiver/replicas"),
         ({"receiver": {"settings": {"callbackrate": 5}}}, "callbackrate"),
