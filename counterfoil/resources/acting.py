@@ -6,7 +6,7 @@ Events go after an hour; this stays with the object: the newest ``MOST_ACTS``, o
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -33,17 +33,22 @@ class Act(Part, frozen=True):
 
 
 def acts_of(annotations: Mapping[str, str]) -> tuple[Act, ...]:
-    """Return what is recorded, oldest first; nothing for a record that can't be read, since anybody may write there."""
+    """
+    Return what is recorded, oldest first, within the bounds of ``recorded`` and with times in UTC.
+
+    Anybody who may edit the object may write there: a record that can't be read is none, and an act at a time that nothing
+    can be reckoned with is left out.
+    """
     try:
-        return msgspec.json.decode(annotations.get(ACTS_ANNOTATION, "[]"), type=tuple[Act, ...])
+        found = msgspec.json.decode(annotations.get(ACTS_ANNOTATION, "[]"), type=tuple[Act, ...])
     except msgspec.MsgspecError:
         return ()
+    return tuple(act for each in found[-MOST_ACTS:] if (act := _bounded(each)) is not None)
 
 
 def recorded(annotations: Mapping[str, str], act: Act) -> dict[str, str]:
     """Return the annotation with one act more."""
-    bounded = msgspec.structs.replace(act, who=act.who[:LONGEST_WORD], why=act.why[:LONGEST_WORD])
-    acts = (*acts_of(annotations), bounded)[-MOST_ACTS:]
+    acts = (*acts_of(annotations), *filter(None, [_bounded(act)]))[-MOST_ACTS:]
     return {ACTS_ANNOTATION: msgspec.json.encode(acts).decode()}
 
 
@@ -54,3 +59,16 @@ def asked_at(annotations: Mapping[str, str], name: str) -> datetime | None:
     except ValueError:
         return None
     return when if when.tzinfo is not None else None
+
+
+def _bounded(act: Act) -> Act | None:
+    if act.when.tzinfo is None:
+        return None
+    try:
+        when = act.when.astimezone(UTC)
+    except OverflowError:
+        # The first and the last hours of all years, in a zone in which they are none.
+        return None
+    return Act(
+        who=act.who[:LONGEST_WORD], what=act.what[:LONGEST_WORD], when=when, why=act.why[:LONGEST_WORD]
+    )

@@ -1,0 +1,70 @@
+"""What people did, as it is recorded on an object: anybody who may edit the object may write anything there."""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from counterfoil.resources.acting import (
+    ACTS_ANNOTATION,
+    ASK_ANNOTATION,
+    LONGEST_WORD,
+    MOST_ACTS,
+    Act,
+    acts_of,
+    asked_at,
+    recorded,
+)
+from tests.builders import NOON
+
+RETRIED = Act(who="jane", what="retry", when=NOON)
+
+
+def written(*acts: dict[str, str]) -> dict[str, str]:
+    """The annotation as somebody wrote it by hand."""
+    return {ACTS_ANNOTATION: msgspec.json.encode(acts).decode()}
+
+
+def an_act(when: str, who: str = "mallory") -> dict[str, str]:
+    return {"who": who, "what": "retry", "when": when}
+
+
+@pytest.mark.parametrize(
+    "when", ["2026-01-01T00:00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"]
+)
+def test_a_time_that_no_page_could_show_is_left_out_and_the_others_stay(when: str) -> None:
+    annotations = written(an_act(when), an_act("2026-01-01T00:00:00Z", "jane"))
+
+    assert [act.who for act in acts_of(annotations)] == ["jane"]
+
+
+def test_every_time_can_be_told_in_utc_and_measured_from_now() -> None:
+    (act,) = acts_of(written(an_act("2026-01-01T02:00:00+02:00")))
+
+    assert act.when == datetime(2026, 1, 1, tzinfo=UTC)
+    assert act.when.utcoffset() == timedelta(0)
+
+
+def test_no_more_is_read_than_would_have_been_recorded() -> None:
+    annotations = written(
+        *(an_act("2026-01-01T00:00:00Z", f"{number} {'x' * 5000}") for number in range(500))
+    )
+
+    found = acts_of(annotations)
+
+    assert len(found) == MOST_ACTS
+    assert found[-1].who.startswith("499 ")
+    assert all(len(act.who) <= LONGEST_WORD for act in found)
+
+
+@pytest.mark.parametrize("junk", ["", "null", "{}", "[1]", "[[]]", '[{"who": 1}]', "[" * 10_000, "[]x"])
+def test_what_is_no_record_is_none_and_the_next_act_begins_a_new_one(junk: str) -> None:
+    assert acts_of({ACTS_ANNOTATION: junk}) == ()
+    assert acts_of(recorded({ACTS_ANNOTATION: junk}, RETRIED)) == (RETRIED,)
+
+
+@pytest.mark.parametrize(
+    "junk", ["", "soon", "2026-01-01T00:00:00", "2026-13-01T00:00:00Z", "\ud800", "9" * 100_000]
+)
+def test_a_wish_that_is_no_time_is_no_wish(junk: str) -> None:
+    assert asked_at({ASK_ANNOTATION: junk}, ASK_ANNOTATION) is None
