@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,12 +91,11 @@ async def build(folder: Path) -> Images:
         say("building the image with eSAW's stand-in and rclone beside it")
         sandbox_context(Path(context), rclone)
         await buildah.build(SANDBOX_IMAGE, Path(context), Path(context) / "Containerfile")
-    # Any program that only waits will do; this one is there already.
-    await buildah.command_of(BASE_IMAGE, ["/usr/bin/sleep", "infinity"], PAUSE_IMAGE)
     images = Images(*(folder / f"{name}.tar" for name in ("counterfoil", "sandbox", "pause")))
-    await buildah.export(IMAGE, images.ours)
-    await buildah.export(SANDBOX_IMAGE, images.sandbox)
-    await buildah.export(PAUSE_IMAGE, images.pause)
+    await buildah.export(IMAGE, images.ours, IMAGE)
+    await buildah.export(SANDBOX_IMAGE, images.sandbox, SANDBOX_IMAGE)
+    # What holds a pod's namespaces has only to wait, and that is what the base image does.
+    await buildah.export(BASE_IMAGE, images.pause, PAUSE_IMAGE)
     return images
 
 
@@ -113,17 +111,11 @@ class _Buildah:
         ]
 
     async def from_tar(self, archive: Path, image: str) -> None:
-        """Make an image of one layer."""
+        """Make an image of one layer, which waits for ever."""
         container = (await self._do("from", "scratch")).strip()
         await self._do("add", container, str(archive), "/")
-        await self._do("config", "--env", f"PATH={os.defpath}:/usr/local/bin", container)
-        await self._do("commit", "--quiet", "--rm", container, image)
-
-    async def command_of(self, base: str, command: Sequence[str], image: str) -> None:
-        """Make an image that runs a command of another image."""
-        container = (await self._do("from", "--pull-never", base)).strip()
-        entrypoint = ", ".join(f'"{each}"' for each in command)
-        await self._do("config", "--entrypoint", f"[{entrypoint}]", container)
+        path = f"PATH=/usr/local/bin:{os.defpath}"
+        await self._do("config", "--env", path, "--entrypoint", '["/usr/bin/sleep", "infinity"]', container)
         await self._do("commit", "--quiet", "--rm", container, image)
 
     async def build(self, image: str, context: Path, containerfile: Path, *options: str) -> None:
@@ -133,9 +125,9 @@ class _Buildah:
             "build", "--pull-never", "--isolation=chroot", base, *options, f"--tag={image}", f"--file={containerfile}", str(context)
         )  # fmt: skip
 
-    async def export(self, image: str, archive: Path) -> None:
-        """Write an image into an archive that containerd and kind load."""
-        await self._do("push", "--quiet", image, f"docker-archive:{archive}:{image}")
+    async def export(self, image: str, archive: Path, name: str) -> None:
+        """Write an image into an archive that containerd loads, under a name."""
+        await self._do("push", "--quiet", image, f"docker-archive:{archive}:{name}")
 
     async def _do(self, *arguments: str) -> str:
         # BUILDAH_ISOLATION also counts for what `from` and `add` do.
