@@ -1,9 +1,13 @@
 """Actions: what a person does is done once, recorded, and bounded."""
 
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
-from counterfoil.cluster import Conflict, Forbidden
-from counterfoil.resources import EnvelopeEvent, Phase
+from counterfoil.cluster import Conflict, Forbidden, Raw
+from counterfoil.resources import EnvelopeEvent, Phase, Resource
 from counterfoil.resources.acting import acts_of
 from tests.builders import NOON, AClock, EventBuilder
 from tests.unit.console_parts import FULL, VIEW, a_visitor, an_organization_that
@@ -18,6 +22,14 @@ ACTIONS = Actions(AClock(), limits=ConsoleLimits(acted=5))
 def a_failed_event(number: int, reason: str = "NameOccupied") -> EnvelopeEvent:
     name = f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d-0123456789"
     return EventBuilder().named(name).in_phase(Phase.FAILED, reason).build()
+
+
+class ADistantCluster(ACluster):
+    """Lets others go on while it is asked to write, as a network does."""
+
+    async def patch(self, kind: type[Resource], name: str, changes: Mapping[str, Any]) -> Raw:
+        await asyncio.sleep(0)
+        return await super().patch(kind, name, changes)
 
 
 def asked(cluster: ACluster) -> list[str]:
@@ -116,3 +128,68 @@ async def test_what_failed_because_its_organization_is_gone_can_be_given_up_all_
     )
 
     assert (done.count, done.is_told) == (1, False)
+
+
+async def test_an_event_that_went_on_meanwhile_is_left_alone_by_a_click_that_is_about_failures() -> None:
+    event = a_failed_event(1)
+    cluster = ACluster(an_organization_that(), event)
+    cluster.just_before(
+        "patch", lambda: cluster.edit(EnvelopeEvent, event.name, {"status": {"phase": "Succeeded"}})
+    )
+
+    done = await ACTIONS.on_failed(
+        a_visitor(cluster=cluster), "acme", "NameOccupied", Deed(What.SKIP, "not needed")
+    )
+
+    assert done.count == 0
+    assert asked(cluster) == []
+
+
+async def test_an_event_that_cannot_be_read_keeps_nobody_from_the_others() -> None:
+    junk, good = a_failed_event(1), a_failed_event(2)
+    cluster = ACluster(an_organization_that(), junk, good)
+    cluster.edit(EnvelopeEvent, junk.name, {"status": {"conditions": "of another version"}})
+
+    done = await ACTIONS.on_failed(a_visitor(cluster=cluster), "acme", "NameOccupied", Deed(What.RETRY))
+
+    assert (done.count, asked(cluster)) == (1, [good.name])
+
+
+async def test_an_event_that_others_write_all_the_time_keeps_nobody_from_the_others() -> None:
+    cluster = ACluster(an_organization_that(), a_failed_event(1), a_failed_event(2))
+    actions = Actions(AClock(), limits=ConsoleLimits(writers=1))
+    cluster.fail("patch", *[Conflict(409, "Conflict", "somebody was first")] * WRITES)
+
+    done = await actions.on_failed(a_visitor(cluster=cluster), "acme", "NameOccupied", Deed(What.RETRY))
+
+    assert (done.count, done.is_more) == (1, True)
+
+
+async def test_after_a_refusal_nothing_goes_on_behind_the_back_of_the_person_who_was_told() -> None:
+    cluster = ADistantCluster(an_organization_that(), *(a_failed_event(number) for number in range(5)))
+    actions = Actions(AClock(), limits=ConsoleLimits(writers=1))
+    cluster.fail("patch", Forbidden(403, "Forbidden", "no"))
+
+    with pytest.raises(Forbidden):
+        await actions.on_failed(a_visitor(cluster=cluster), "acme", "NameOccupied", Deed(What.RETRY))
+    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
+
+    assert asked(cluster) == []
+
+
+async def test_a_reason_that_hardly_any_event_has_is_looked_for_within_bounds() -> None:
+    cluster = ACluster(an_organization_that(), *(a_failed_event(number) for number in range(8)))
+    actions = Actions(AClock(), limits=ConsoleLimits(searched=4))
+
+    done = await actions.on_failed(a_visitor(cluster=cluster), "acme", "NoSuchReason", Deed(What.RETRY))
+
+    assert (done.count, done.is_more) == (0, True)
+
+
+async def test_whoever_may_change_nothing_makes_the_console_look_for_nothing() -> None:
+    cluster = ACluster(an_organization_that(), a_failed_event(1))
+
+    with pytest.raises(Trouble):
+        await ACTIONS.on_failed(a_visitor(VIEW, cluster), "acme", "NameOccupied", Deed(What.RETRY))
+
+    assert cluster.asked == []

@@ -9,9 +9,10 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final
 
 from counterfoil.clock import Clock
@@ -27,12 +28,13 @@ from counterfoil.resources import (
     Organization,
     Phase,
     Resource,
+    ResourceInvalid,
     Sender,
 )
 from counterfoil.resources.acting import ASK_ANNOTATION, PROBE_ANNOTATION, Act, recorded
 from webhook.console.limits import ConsoleLimits
 from webhook.console.problems import Kind, Trouble
-from webhook.console.visitors import Visitor
+from webhook.console.visitors import EVENTS, Visitor
 
 log = logging.getLogger(__name__)
 
@@ -110,19 +112,12 @@ class Actions:
     async def on_failed(self, visitor: Visitor, organization: str, reason: str, deed: Deed) -> Done:
         """Do it to every event of an organization that failed for one reason. Raises ``Trouble``, ``ApiProblem``."""
         self._check(EnvelopeEvent, deed)
+        if not visitor.rights.change(EVENTS):
+            # The API server would refuse it as well, but only after the looking for them.
+            raise Trouble(Kind.NOT_ALLOWED, f"{EVENTS} may not be changed")
         found, is_more = await self._failed(visitor, organization, reason)
-        room = asyncio.Semaphore(self._limits.writers)
-
-        async def write(raw: dict[str, Any]) -> int:
-            async with room:
-                try:
-                    await self._write(visitor, EnvelopeEvent, raw, deed)
-                except NotFound:
-                    # Deleted since it was listed.
-                    return 0
-                return 1
-
-        count = sum(await asyncio.gather(*(write(raw) for raw in found)))
+        written = await self._write_all(visitor, found, reason, deed)
+        count, is_more = written.count(True), is_more or None in written
         note = f"{count} events that failed with {reason or 'no reason'}"
         try:
             about = await visitor.cluster.get(Organization, organization)
@@ -130,6 +125,34 @@ class Actions:
             # That it is gone may be the very reason; what was asked for is done.
             return Done(count, is_more, is_told=False)
         return Done(count, is_more, await self._tell(visitor, about, deed, note))
+
+    async def _write_all(
+        self, visitor: Visitor, found: list[dict[str, Any]], reason: str, deed: Deed
+    ) -> list[bool | None]:
+        """
+        Write to each; say of each whether it was, or None when others were first all the time.
+
+        Raises the first ``ApiProblem`` that concerns more than one event; then nothing goes on.
+        """
+        room = asyncio.Semaphore(self._limits.writers)
+
+        async def write(raw: dict[str, Any]) -> bool | None:
+            async with room:
+                try:
+                    await self._write(visitor, EnvelopeEvent, raw, deed, still=partial(_has_failed, reason))
+                except (NotFound, _Past):
+                    # Deleted since it was listed, or no longer what the person saw.
+                    return False
+                except Conflict:
+                    return None
+                return True
+
+        try:
+            async with asyncio.TaskGroup() as writers:
+                tasks = [writers.create_task(write(raw)) for raw in found]
+        except* ApiProblem as problems:
+            raise next(_flat(problems)) from None
+        return [task.result() for task in tasks]
 
     def _check(self, kind: type[Resource], deed: Deed) -> None:
         if deed.what not in ALLOWED[kind]:
@@ -141,9 +164,13 @@ class Actions:
         self, visitor: Visitor, organization: str, reason: str
     ) -> tuple[list[dict[str, Any]], bool]:
         found: list[dict[str, Any]] = []
+        looked = 0
         fields = f"status.phase={Phase.FAILED},spec.organizationRef.name={organization}"
         async for raw in visitor.cluster.list(EnvelopeEvent, fields=fields):
-            if EnvelopeEvent.parse(raw).status.cause != reason:
+            if looked >= self._limits.searched:
+                return found, True
+            looked += 1
+            if not _has_failed(reason, raw):
                 continue
             if len(found) >= self._limits.acted:
                 return found, True
@@ -151,10 +178,19 @@ class Actions:
         return found, False
 
     async def _write(
-        self, visitor: Visitor, kind: type[Resource], raw: dict[str, Any], deed: Deed
+        self,
+        visitor: Visitor,
+        kind: type[Resource],
+        raw: dict[str, Any],
+        deed: Deed,
+        *,
+        still: Callable[[dict[str, Any]], bool] = lambda _: True,
     ) -> dict[str, Any]:
+        """Write to an object while it is ``still`` what it was chosen for. Raises ``_Past``, ``ApiProblem``."""
         name = raw["metadata"]["name"]
         for _ in range(WRITES):
+            if not still(raw):
+                raise _Past
             try:
                 return await visitor.cluster.patch(kind, name, self._changes(visitor, raw, deed))
             except Conflict:
@@ -215,3 +251,24 @@ class Actions:
                 "uid": about["metadata"]["uid"],
             },
         }
+
+
+class _Past(Exception):
+    """An object is no longer what it was chosen for."""
+
+
+def _has_failed(reason: str, raw: Mapping[str, Any]) -> bool:
+    """Whether an event failed for this reason; one that can't be read did not."""
+    try:
+        status = EnvelopeEvent.parse(raw).status
+    except ResourceInvalid:
+        return False
+    return status.phase is Phase.FAILED and status.cause == reason
+
+
+def _flat(group: BaseExceptionGroup[ApiProblem]) -> Iterator[ApiProblem]:
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _flat(each)
+        else:
+            yield each

@@ -81,6 +81,9 @@ class ConsoleLimits:
     acted: int = 1000
     """Events that one click may concern; the answer says when there are more."""
 
+    searched: int = 20_000
+    """Failed events of an organization that are looked through for one click, since their reason is no selectable field."""
+
     writers: int = 16
     """Writes that one click makes at once."""
 
