@@ -329,19 +329,19 @@ class Cluster:
     async def pod_log(self, name: str, container: str, *, lines: int) -> str:
         """Return the last lines that a container wrote."""
         query = _query(container=container, tailLines=str(lines))
-        path = f"/api/v1/namespaces/{self.namespace}/pods/{quote(name, safe='')}/log?{query}"
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{_segment(name)}/log?{query}"
         answer = await self._send("GET", path, resource="pods/log", verb="get")
         return answer.decode(errors="replace")
 
     # -- How ------------------------------------------------------------------------------------------------
 
     def _path(self, kind: type[Resource], *parts: str) -> str:
-        tail = "/".join(quote(part, safe="") for part in (kind.PLURAL, *parts))
+        tail = "/".join(_segment(part) for part in (kind.PLURAL, *parts))
         return f"/apis/{kind.API_VERSION}/namespaces/{self.namespace}/{tail}"
 
-    def _secret_path(self, name: str = "") -> str:
-        tail = f"/{quote(name, safe='')}" if name else ""
-        return f"/api/v1/namespaces/{self.namespace}/secrets{tail}"
+    def _secret_path(self, *name: str) -> str:
+        tail = "/".join(_segment(part) for part in ("secrets", *name))
+        return f"/api/v1/namespaces/{self.namespace}/{tail}"
 
     async def _list_page(
         self, kind: type[Resource], *, limit: int, token: str, labels: str, fields: str
@@ -624,6 +624,13 @@ async def follow_for_ever(
             trouble(problem)
         await asyncio.sleep(pause(failures))
         failures += 1
+
+
+def _segment(part: str) -> str:
+    """Write a name as one part of a path. Raises ``NotFound`` for one that would lead to something else, such as a list."""
+    if part in {"", ".", ".."}:
+        raise NotFound(404, "NotFound", f"{part!r} is the name of nothing")
+    return quote(part, safe="")
 
 
 def _query(**parameters: str) -> str:

@@ -8,6 +8,7 @@ Written with the user's own rights; what those don't allow is named in ``missing
 
 import argparse
 import io
+import os
 import platform
 import re
 import tarfile
@@ -24,7 +25,18 @@ from counterfoil import __version__
 from counterfoil.cluster import ApiProblem, Cluster, Raw
 from counterfoil.logs import redacted
 from counterfoil.plugin.outcome import Ending, Stopped, as_json
-from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Organization, Resource, Sender
+from counterfoil.resources import (
+    REQUEST_BY_ANNOTATION,
+    REQUEST_REASON_ANNOTATION,
+    SWEEP_ANNOTATION,
+    Archive,
+    Envelope,
+    EnvelopeEvent,
+    Organization,
+    Resource,
+    Sender,
+)
+from counterfoil.resources.acting import ACTS_ANNOTATION
 
 SUMMARY = "write a support bundle without secrets"
 DETAILS = (
@@ -34,8 +46,27 @@ DETAILS = (
 
 KINDS: tuple[type[Resource], ...] = (Organization, Sender, Archive, Envelope, EnvelopeEvent)
 POD_LABELS = "app.kubernetes.io/part-of=counterfoil"
-PERSONAL = frozenset({"email", "givenName", "surname", "administrators", "from", "managedFields"})
+PERSONAL = frozenset(
+    {
+        "email",
+        "givenName",
+        "surname",
+        "administrators",
+        "from",
+        "managedFields",
+        # The whole object once more as text, in which no key can be told from a value.
+        "kubectl.kubernetes.io/last-applied-configuration",
+        # Who asked for something, and in what words.
+        ACTS_ANNOTATION,
+        REQUEST_BY_ANNOTATION,
+        REQUEST_REASON_ANNOTATION,
+        SWEEP_ANNOTATION,
+    }
+)
 """Keys whose values are left out wherever they stand."""
+
+ASKED = frozenset({"Act", "Request"})
+"""Actions of Kubernetes Events whose note says who asked for something."""
 
 LEFT_OUT = "[left out]"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -147,7 +178,8 @@ def clean(found: Any, key: str = "") -> Any:
     if key in PERSONAL:
         return LEFT_OUT
     if isinstance(found, Mapping):
-        return {name: clean(value, name) for name, value in found.items()}
+        cleaned = {name: clean(value, name) for name, value in found.items()}
+        return cleaned | {"note": LEFT_OUT} if found.get("action") in ASKED and "note" in found else cleaned
     if isinstance(found, list | tuple):
         return [clean(value, key) for value in found]
     if isinstance(found, str) and not (key == "sha256" and _SHA256.fullmatch(found)):
@@ -167,10 +199,11 @@ def _containers(pods: Any) -> Iterator[tuple[str, str]]:
 
 def _write(path: Path, bundle: Bundle, folder: str) -> None:
     files = {**bundle.files, "missing.txt": "".join(f"{each}\n" for each in bundle.missing)}
-    with tarfile.open(path, "x:gz") as archive:
+    # Nobody else's from the first byte on; and never over a file, or through a link, that is there already.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
         for name, text in sorted(files.items()):
             content = text.encode()
             entry = tarfile.TarInfo(f"{folder}/{name}")
             entry.size, entry.mtime, entry.mode = len(content), int(time.time()), 0o600
             archive.addfile(entry, io.BytesIO(content))
-    path.chmod(0o600)

@@ -383,3 +383,25 @@ async def test_a_list_of_several_pages_is_one_list(tmp_path: Path) -> None:
             if change.type == "SYNCED":
                 assert change.names == {"o0", "o1", "o2"}
                 break
+
+
+@pytest.mark.parametrize("name", ["", ".", ".."])
+async def test_a_name_that_would_lead_to_another_path_is_asked_of_nobody(tmp_path: Path, name: str) -> None:
+    seen: list[str] = []
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        seen.append(request.raw_path)
+        return web.json_response({"items": []})
+
+    async with answered_by(handler, tmp_path) as cluster:
+        for ask in (
+            cluster.get(Organization, name),
+            cluster.patch(Organization, name, {}),
+            cluster.delete(Organization, name),
+            cluster.whole_secret(name),
+            cluster.patch_secret(name, {}),
+        ):
+            with pytest.raises(NotFound):
+                await ask
+
+    assert seen == []

@@ -1,6 +1,7 @@
 """The kubectl plugin's decisions: what it says about an event, what a support bundle leaves out, what is completed."""
 
 import io
+import os
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from counterfoil.cluster import Cluster, Forbidden, Raw, Unavailable
-from counterfoil.plugin import access, completion, program
+from counterfoil.plugin import access, completion, diagnose, program
 from counterfoil.plugin.diagnose import LEFT_OUT, Bundle, clean
 from counterfoil.plugin.outcome import Ending
 from counterfoil.plugin.why import explain, page
@@ -189,3 +190,36 @@ def test_the_namespace_is_that_of_the_context_in_the_first_file_that_names_it(
     assert access.namespace_of() == "of-b"
     assert access.namespace_of(context="a") == "of-a"
     assert access.namespace_of(kubeconfig=other) is None
+
+
+def test_a_bundle_does_not_repeat_as_text_what_it_leaves_out_nor_say_who_asked_for_something() -> None:
+    annotations = {
+        "kubectl.kubernetes.io/last-applied-configuration": '{"spec": {"surname": "Kofler"}}',
+        "counterfoil.dev/acts": '[{"who": "Kofler", "what": "retry", "why": "Kofler"}]',
+        "counterfoil.dev/request-by": "Kofler",
+        "counterfoil.dev/request-reason": "Kofler said so",
+        "counterfoil.dev/sweep": "2026-01-01T00:00:00+00:00 Kofler",
+    }
+    told = [{"action": action, "note": "Kofler asked for retry"} for action in ("Act", "Request")]
+
+    cleaned = clean({"metadata": {"annotations": annotations}, "told": told})
+
+    assert "Kofler" not in str(cleaned)
+
+
+def test_what_happened_without_a_person_stays_in_a_bundle() -> None:
+    assert clean({"action": "Archive", "note": "filed"}) == {"action": "Archive", "note": "filed"}
+
+
+def test_a_bundle_is_nobody_elses_from_the_first_byte_on(tmp_path: Path) -> None:
+    path = tmp_path / "bundle.tar.gz"
+    bundle = Bundle(ANamespace())
+    bundle.files["broken.yaml"] = "\ud800"
+    before = os.umask(0)
+    try:
+        with pytest.raises(UnicodeEncodeError):
+            diagnose._write(path, bundle, "bundle")
+    finally:
+        os.umask(before)
+
+    assert path.stat().st_mode & 0o777 == 0o600
