@@ -15,6 +15,7 @@ _ARCHIVE = frozenset(
         "SettingsInvalid",
         "SignatureBroken",
         "SignaturesUnchecked",
+        "SignerUntrusted",
         "StoredWrong",
         "SymbolicLink",
         "TagMissing",

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import msgspec
 
@@ -22,8 +22,9 @@ from counterfoil.archives.trouble import ArchiveTrouble, SettingsInvalid
 from counterfoil.clock import Clock
 from counterfoil.cluster import Cluster, Conflict, NotFound
 from counterfoil.metrics import Metrics
-from counterfoil.resources import Archive, ArchiveStatus, merge_patch, plain, with_condition
+from counterfoil.resources import Archive, ArchiveStatus, Ref, merge_patch, plain, with_condition
 from counterfoil.resources.conditions import Truth
+from counterfoil.signatures.anchors import NO_ANCHORS, Anchors, AnchorsInvalid
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,20 @@ class Doors:
             self._open[archive.name] = _Open(archive.uid, archive.metadata.generation, mark, door)
             # The old one is not closed here: a transfer may still go through it. It closes with its last user.
             return door
+
+    async def anchors(self, archive: Archive) -> Anchors:
+        """Return whom an archive trusts; none when it says nothing. Raises ``SettingsInvalid``, ``ApiProblem``."""
+        ref = archive.spec.trust_anchors_secret_ref
+        if ref is None:
+            return NO_ANCHORS
+        content = await self._secret(archive, ref, "trustAnchorsSecretRef")
+        try:
+            return _anchors(tuple(sorted(content.items())))
+        except AnchorsInvalid as invalid:
+            raise SettingsInvalid(
+                f"Archive/{archive.name}: Secret/{ref.name} is to have trust anchors, but {invalid}. Put certificates "
+                "in PEM form into it, or correct trustAnchorsSecretRef."
+            ) from invalid
 
     def forget(self, name: str) -> None:
         """The Archive was deleted."""
@@ -116,6 +131,7 @@ class Doors:
             return "False", "SettingsInvalid", f"{'; '.join(wrong)}. Correct the Archive."
         try:
             door = await self.door(archive)
+            await self.anchors(archive)
             await door.probe()
         except ArchiveTrouble as trouble:
             return "False", trouble.reason, str(trouble)
@@ -138,13 +154,23 @@ class Doors:
     async def _credentials(self, archive: Archive) -> dict[str, bytes]:
         try:
             ref = archive.spec.credentials_secret_ref
-            return {} if ref is None else await self._secrets.data(ref.name)
-        except SecretMissing as missing:
-            raise SettingsInvalid(
-                f"Archive/{archive.name}: {missing} Create it, or correct credentialsSecretRef."
-            ) from missing
         except ValueError as several:
             raise SettingsInvalid(f"Archive/{archive.name}: {several}.") from several
+        return {} if ref is None else await self._secret(archive, ref, "credentialsSecretRef")
+
+    async def _secret(self, archive: Archive, ref: Ref, field: str) -> dict[str, bytes]:
+        try:
+            return await self._secrets.data(ref.name)
+        except SecretMissing as missing:
+            raise SettingsInvalid(
+                f"Archive/{archive.name}: {missing} Create it, or correct {field}."
+            ) from missing
+
+
+@lru_cache(maxsize=16)
+def _anchors(content: tuple[tuple[str, bytes], ...]) -> Anchors:
+    # Asked for each event; reading hundreds of certificates takes some milliseconds.
+    return Anchors.parse(dict(content))
 
 
 def _mark(credentials: dict[str, bytes]) -> str:

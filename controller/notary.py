@@ -7,7 +7,9 @@ go into the manifest and the condition ``SignaturesChecked``; whether they stop 
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import msgspec
 
 from controller.outcomes import Noticed
 from counterfoil.archives.door import Absent, Door
@@ -16,6 +18,7 @@ from counterfoil.archives.plan import PlannedFile
 from counterfoil.archives.seal import Sealer
 from counterfoil.resources import FileKind
 from counterfoil.resources.conditions import Truth
+from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
 from counterfoil.signatures.examiners import Examiner
 from counterfoil.signatures.findings import Kind, Signatures, State
 
@@ -32,10 +35,15 @@ LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Notary:
-    """Who looks at signatures, and with which key manifests are sealed (None: they are not)."""
+    """Who looks at signatures, with which key manifests are sealed (None: they are not), and whom the archive trusts."""
 
     examiner: Examiner
     sealer: Sealer | None
+    anchors: Anchors = NO_ANCHORS
+
+    def trusting(self, anchors: Anchors) -> "Notary":
+        """Return the notary for an archive with these trust anchors."""
+        return replace(self, anchors=anchors)
 
     async def look(self, door: Door, planned: PlannedFile, deposited: Deposited) -> Signatures:
         """
@@ -46,9 +54,14 @@ class Notary:
         chunks = door.read(planned.name) if deposited.content is None else _once(deposited.content)
         async with aclosing(chunks) as stream:
             try:
-                return await self.examiner.examine(stream, deposited.size)
+                found = await self.examiner.examine(stream, deposited.size, self.anchors)
             except Absent:
-                return Signatures(state=State.UNREADABLE, detail="it is no longer in the archive")
+                found = Signatures(state=State.UNREADABLE, detail="it is no longer in the archive")
+        return msgspec.structs.replace(found, anchors=self.anchors.id)
+
+    def looked(self, found: Signatures) -> bool:
+        """Whether an earlier run judged trust by the same anchors as this one would."""
+        return found.anchors == self.anchors.id
 
 
 def is_looked_into(planned: PlannedFile) -> bool:
@@ -60,7 +73,8 @@ def noticed(files: Sequence[PlannedFile], signatures: Mapping[str, Signatures]) 
     """
     Return what the condition says about all files together; None when none was looked into.
 
-    True: every document has signatures, and all of eSAW's files that have some are intact.
+    True: every document has signatures, all of eSAW's files that have some are intact, and every signer of theirs is
+    trusted if there are trust anchors.
     """
     answers = [
         (each, signatures[each.facts.file_id])
@@ -73,21 +87,35 @@ def noticed(files: Sequence[PlannedFile], signatures: Mapping[str, Signatures]) 
     broken = [answer for answer in answers if answer[1].state is State.BROKEN]
     broken += [answer for answer in documents if answer[1].state is State.UNREADABLE]
     if broken:
-        return _says("False", "SignatureBroken", broken)
+        return _says("False", "SignatureBroken", _details(broken))
+    if distrusted := [(each, _distrust(found)) for each, found in answers if _distrust(found)]:
+        return _says("False", "SignerUntrusted", distrusted)
     if unchecked := [answer for answer in documents if answer[1].state is State.NOT_CHECKED]:
-        return _says("Unknown", "SignaturesUnchecked", unchecked)
+        return _says("Unknown", "SignaturesUnchecked", _details(unchecked))
     if unsigned := [answer for answer in documents if answer[1].state is State.UNSIGNED]:
-        return _says("False", "NoSignatures", unsigned)
+        return _says("False", "NoSignatures", _details(unsigned))
     return Noticed(CONDITION, "True", "SignaturesIntact", _count(answers))
 
 
 Answer = tuple[PlannedFile, Signatures]
 
 
-def _says(truth: Truth, reason: str, answers: Sequence[Answer]) -> Noticed:
-    named = [f"`{each.facts.file_name[:LONGEST_NAME]}`: {found.detail}" for each, found in answers[:NAMED]]
-    if len(answers) > NAMED:
-        named.append(f"and {len(answers) - NAMED} more files")
+def _details(answers: Sequence[Answer]) -> list[tuple[PlannedFile, str]]:
+    return [(each, found.detail) for each, found in answers]
+
+
+def _distrust(found: Signatures) -> str:
+    """Say of the first signer that is not trusted why; nothing when there is none, or no trust anchor."""
+    for each in found.found:
+        if each.kind is Kind.SIGNATURE and each.trusted is False:
+            return f"{each.signer!r}, who made the signature {each.field!r}, is not trusted: {each.distrust}"
+    return ""
+
+
+def _says(truth: Truth, reason: str, faults: Sequence[tuple[PlannedFile, str]]) -> Noticed:
+    named = [f"`{each.facts.file_name[:LONGEST_NAME]}`: {fault}" for each, fault in faults[:NAMED]]
+    if len(faults) > NAMED:
+        named.append(f"and {len(faults) - NAMED} more files")
     return Noticed(CONDITION, truth, reason, f"{'; '.join(named)}.")
 
 
@@ -97,7 +125,9 @@ def _count(answers: Sequence[Answer]) -> str:
         for _, found in answers
         if found.state is State.INTACT
     ]
-    return f"{sum(counts)} signatures in {len(counts)} files are intact."
+    says = f"{sum(counts)} signatures in {len(counts)} files are intact"
+    trusted = any(found.anchors is not None for _, found in answers)
+    return f"{says}, and their signers are trusted." if trusted else f"{says}."
 
 
 async def _once(content: bytes) -> AsyncGenerator[bytes, None]:

@@ -131,6 +131,7 @@ class Reception:
             return NeedConsent(unusable.reason, str(unusable))
         try:
             door = await self._doors.door(archive)
+            anchors = await self._doors.anchors(archive)
         except ArchiveTrouble as trouble:
             return Wait("ArchiveNotReady", str(trouble))
         desk = Desk(
@@ -141,7 +142,7 @@ class Reception:
             door=door,
             esaw=esaw.as_user(token),
             clock=self._clock,
-            notary=self._notary,
+            notary=self._notary.trusting(anchors),
             archived_bytes=partial(self._doors.filed, archive.name),
             siblings=partial(self._siblings, event),
         )

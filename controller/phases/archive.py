@@ -97,7 +97,9 @@ async def _already_there(event: EnvelopeEvent, plan: Plan, at: Desk) -> _Filed |
         return None
     found = {each.file_id: each.signatures for each in manifest.files if each.signatures is not None}
     wanted = {planned.facts.file_id for planned in plan.files if _is_looked_into(planned, at)}
-    if not wanted <= found.keys() or await verify(at.door, plan.folder):
+    if not wanted <= found.keys() or not all(at.notary.looked(found[file_id]) for file_id in wanted):
+        return None
+    if await verify(at.door, plan.folder):
         return None
     return _Filed(
         tuple(filed[planned.facts.file_id] for planned in plan.files),
@@ -131,10 +133,12 @@ def _is_looked_into(planned: PlannedFile, at: Desk) -> bool:
 
 
 def _refused(aside: Noticed, documents: tuple[FiledDocument, ...], at: Desk) -> Fail:
-    unchecked = aside.status == "Unknown"
+    # A document without a signature is as bad here as one with a broken one.
+    reason = "SignatureBroken" if aside.reason == "NoSignatures" else aside.reason
+    wanted = "trusted signers" if reason == "SignerUntrusted" else "intact signatures"
     return Fail(
-        "SignaturesUnchecked" if unchecked else "SignatureBroken",
-        f"Archive/{at.archive.name} requires intact signatures. {aside.message} The envelope stays in eSignAnyWhere; its "
+        reason,
+        f"Archive/{at.archive.name} requires {wanted}. {aside.message} The envelope stays in eSignAnyWhere; its "
         f"files are in Archive/{at.archive.name}, without a manifest.",
         facts=Facts(documents=documents, noticed=aside),
     )

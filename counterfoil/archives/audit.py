@@ -14,7 +14,7 @@ from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME, SEAL_NAME
 from counterfoil.archives.reading import small, stored
 from counterfoil.archives.seal import PublicKey
 from counterfoil.archives.trouble import Occupied
-from counterfoil.signatures.findings import Signatures, State
+from counterfoil.signatures.findings import Kind, Signatures, State
 
 
 class Verdict(StrEnum):
@@ -168,8 +168,17 @@ def _signed(signatures: Signatures | None) -> str:
     if signatures is None:
         return ""
     if signatures.state is State.INTACT:
-        return f"; {len(signatures.found)} signatures, intact when it was filed"
+        return f"; {len(signatures.found)} signatures, intact when it was filed{_trusted(signatures)}"
     return f"; when it was filed: {signatures.detail}"
+
+
+def _trusted(signatures: Signatures) -> str:
+    if signatures.anchors is None:
+        return ""
+    for each in signatures.found:
+        if each.kind is Kind.SIGNATURE and not each.trusted:
+            return f", but {each.signer!r} was not trusted: {each.distrust}"
+    return ", all signers trusted"
 
 
 async def _extras(door: Door, folder: str, manifest: Manifest) -> list[str]:

@@ -58,6 +58,12 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "The message names the file and what is wrong. Look at it in a PDF reader and ask the sender. To file it as it is, "
             "set spec.signatures of the Archive to Report.",
         ),
+        "SignerUntrusted": (
+            "The certificate of a signer leads to none of the Archive's trust anchors, or not at the time of signing.",
+            "The message names the file, the signer and why. If the signer is to be trusted, put the certificate of the issuing "
+            "authority into the Secret of spec.trustAnchorsSecretRef and retry the event. To file it nevertheless, set "
+            "spec.signatures of the Archive to Report.",
+        ),
         "SignaturesUnchecked": (
             "The signatures in a document were not checked, most likely because it is larger than 64 MiB.",
             "The message names the file. Check it by hand. To file it although the Archive requires signatures, set its "

@@ -55,6 +55,12 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "Die Meldung nennt die Datei und was nicht stimmt. Sie in einem PDF-Programm ansehen und den Absender fragen. Um "
             "sie so abzulegen, wie sie ist, spec.signatures des Archive auf Report setzen.",
         ),
+        "SignerUntrusted": (
+            "Das Zertifikat eines Unterzeichners führt zu keinem Vertrauensanker des Archive, oder nicht zur Zeit der Signatur.",
+            "Die Meldung nennt die Datei, den Unterzeichner und den Grund. Ist ihm zu vertrauen, das Zertifikat der "
+            "ausstellenden Stelle in das Secret von spec.trustAnchorsSecretRef aufnehmen und den Vorgang wiederholen. Um die "
+            "Datei trotzdem abzulegen, spec.signatures des Archive auf Report setzen.",
+        ),
         "SignaturesUnchecked": (
             "Die Signaturen in einem Dokument wurden nicht geprüft, meist weil es größer als 64 MiB ist.",
             "Die Meldung nennt die Datei. Sie von Hand prüfen. Um sie abzulegen, obwohl das Archive Signaturen verlangt, "

@@ -55,6 +55,13 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "Il messaggio indica il file e che cosa non va. Guardarlo in un lettore PDF e chiedere al mittente. Per archiviarlo "
             "così com'è, impostare spec.signatures dell'Archive su Report.",
         ),
+        "SignerUntrusted": (
+            "Il certificato di un firmatario non porta a nessuna delle ancore di fiducia dell'Archive, o non al momento della "
+            "firma.",
+            "Il messaggio indica il file, il firmatario e il motivo. Se è degno di fiducia, aggiungere il certificato dell'autorità "
+            "emittente al Secret di spec.trustAnchorsSecretRef e ritentare l'evento. Per archiviare comunque il file, impostare "
+            "spec.signatures dell'Archive su Report.",
+        ),
         "SignaturesUnchecked": (
             "Le firme in un documento non sono state verificate, di solito perché supera i 64 MiB.",
             "Il messaggio indica il file. Verificarlo a mano. Per archiviarlo benché l'Archive richieda firme, impostare il suo "

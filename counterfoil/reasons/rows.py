@@ -74,6 +74,7 @@ ROWS: MappingProxyType[str, Row] = MappingProxyType(
         "SignaturesIntact": _nobody(Seen.CONDITION),
         "NoSignatures": _nobody(Seen.CONDITION),
         "SignatureBroken": _admin(Seen.CONDITION, Seen.FAILED),
+        "SignerUntrusted": _admin(Seen.CONDITION, Seen.FAILED),
         "SignaturesUnchecked": _admin(Seen.CONDITION, Seen.FAILED),
         "InProgress": _nobody(Seen.CONDITION),
         "CleanupDelayed": _nobody(Seen.WAITING),

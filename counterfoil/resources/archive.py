@@ -146,6 +146,7 @@ class ArchiveSpec(Part, frozen=True):
     tags: dict[str, TagRule] = {}
     verify: Verify = Verify.READ_BACK
     signatures: Signatures = Signatures.REPORT
+    trust_anchors_secret_ref: Ref | None = None
     max_concurrency: int = 8
 
     @property

@@ -1,11 +1,12 @@
 """
 The examination of one PDF's signatures, and the process in which it happens (``python -m counterfoil.signatures.examination``).
 
-By the standard input come 8 bytes with the length of a PDF; the answer is one byte when the process is there to take
-it. Then come the bytes, and what was found goes out (4 bytes of length, then JSON), until the input ends. The process limits itself before it reads the first
-byte: memory, CPU seconds per file, no files to write, and it never looks anything up in the network.
+By the standard input come 8 bytes with the length of a PDF and 4 with that of the trust anchors; the answer is one byte when
+the process is there to take them. Then come the anchors and the PDF, and what was found goes out (4 bytes of length, then
+JSON), until the input ends. The process limits itself before it reads the first byte: memory, CPU seconds per file, no files
+to write, and it never looks anything up in the network.
 
-Trust is not decided here: a certificate is taken as it is, whoever issued it.
+Without trust anchors a certificate is taken as it is, whoever issued it.
 """
 
 import gc
@@ -27,11 +28,14 @@ from pyhanko.sign.diff_analysis import DEFAULT_DIFF_POLICY, DiffResult, Modifica
 from pyhanko.sign.fields import enumerate_sig_fields
 from pyhanko.sign.general import extract_certificate_info
 from pyhanko.sign.validation import generic_cms
+from pyhanko.sign.validation.dss import DocumentSecurityStore
 from pyhanko.sign.validation.pdf_embedded import EmbeddedPdfSignature
+from pyhanko.sign.validation.settings import KeyUsageConstraints
 from pyhanko.sign.validation.status import SignatureCoverageLevel
 
 from counterfoil.signatures import hexstrings
 from counterfoil.signatures.findings import Coverage, Kind, Signature, Signatures, State, TimeStamp
+from counterfoil.signatures.trust import SIGNS, STAMPS, Trust, trust
 
 MEMORY = 256 * 1024 * 1024
 """Bytes of address space: a file of 64 MiB, what is made of it, and 70 MiB for Python and its libraries."""
@@ -54,7 +58,7 @@ _COVERAGE = {
 }
 
 
-def examined(pdf: BinaryIO) -> Signatures:
+def examined(pdf: BinaryIO, trust: Trust | None = None) -> Signatures:
     """Look at all signatures of a PDF. Raises nothing: what can't be read is ``Unreadable`` or ``Broken``."""
     try:
         reader = PdfFileReader(pdf, strict=False)
@@ -66,25 +70,74 @@ def examined(pdf: BinaryIO) -> Signatures:
         return Signatures(state=State.UNREADABLE, detail="it can't be read as a PDF")
     if len(fields) > MOST_SIGNATURES:
         return Signatures(state=State.UNREADABLE, detail=f"it has more than {MOST_SIGNATURES} signatures")
-    return _judged(reader, [_Look(reader, name, field) for name, field in fields])
+    judge = None if trust is None else _Judge(trust, _saved_certificates(reader))
+    return _judged(reader, [_Look(reader, name, field, judge) for name, field in fields])
 
 
 class _Look:
     """One signature being looked at: its finding, and where it stands among the others."""
 
-    def __init__(self, reader: PdfFileReader, name: str, field: Any) -> None:
+    def __init__(self, reader: PdfFileReader, name: str, field: Any, judge: "_Judge | None") -> None:
         self.embedded: EmbeddedPdfSignature | None = None
         try:
             self.embedded = EmbeddedPdfSignature(reader, field, name)
-            self.finding = _finding(self.embedded, _tidy(name))
+            finding = _finding(self.embedded, _tidy(name))
+            self.finding = finding if judge is None else judge.about(finding, self.embedded)
         except Exception:
             # As above; that it can't be read is the finding.
-            self.finding = Signature(field=_tidy(name), intact=False, coverage=Coverage.UNKNOWN)
+            self.finding = Signature(
+                field=_tidy(name),
+                intact=False,
+                coverage=Coverage.UNKNOWN,
+                trusted=None if judge is None else False,
+            )
 
     @property
     def order(self) -> int:
         """In which save of the file it was made; one that can't be read comes first."""
         return -1 if self.embedded is None else int(self.embedded.signed_revision)
+
+
+class _Judge:
+    """Says of signatures whether their signers are trusted."""
+
+    def __init__(self, trust: Trust, saved: list[x509.Certificate]) -> None:
+        self._trust = trust
+        self._saved = saved
+
+    def about(self, signature: Signature, embedded: EmbeddedPdfSignature) -> Signature:
+        """Return a finding with what is to be said of its signer, or of the authority of a document time stamp."""
+        if signature.kind is Kind.TIME_STAMP:
+            distrust = self._fault(embedded.signed_data, _stamped(embedded.signed_data), STAMPS)
+            return msgspec.structs.replace(signature, trusted=not distrust, distrust=distrust)
+        stamp, time = signature.time_stamp, embedded.self_reported_timestamp
+        token = _token(embedded)
+        if stamp is not None and token is not None:
+            stamped = _stamped(token)
+            stamp = msgspec.structs.replace(
+                stamp, trusted=stamp.intact and not self._fault(token, stamped, STAMPS)
+            )
+            # The time of an authority that nobody trusts is worth no more than that of the signer's own clock.
+            time = stamped if stamp.trusted else time
+        distrust = (
+            "nobody says when it was made"
+            if time is None
+            else self._fault(embedded.signed_data, _with_zone(time), SIGNS)
+        )
+        return msgspec.structs.replace(signature, time_stamp=stamp, trusted=not distrust, distrust=distrust)
+
+    def _fault(self, signed: cms.SignedData, at: datetime, usage: KeyUsageConstraints) -> str:
+        info = extract_certificate_info(signed)
+        return self._trust.fault(info.signer_cert, [*info.other_certs, *self._saved], at, usage)
+
+
+def _saved_certificates(reader: PdfFileReader) -> list[x509.Certificate]:
+    """Return the certificates that were saved for validation besides those in the signatures (PAdES, DSS)."""
+    try:
+        return list(DocumentSecurityStore.read_dss(reader).load_certs())
+    except Exception:
+        # There are none, or what is there can't be read, which is as good.
+        return []
 
 
 def _judged(reader: PdfFileReader, looks: list[_Look]) -> Signatures:
@@ -178,7 +231,7 @@ def _token_valid(token: cms.SignedData) -> bool:
 
 def _time_stamp(embedded: EmbeddedPdfSignature) -> TimeStamp | None:
     """The first time stamp of a signature, which is about the signature's own bytes."""
-    token = next(generic_cms.extract_tst_data_iter(embedded.signer_info, signed=False), None)
+    token = _token(embedded)
     if token is None:
         return None
     imprint = token["encap_content_info"]["content"].parsed["message_imprint"]
@@ -193,13 +246,22 @@ def _time_stamp(embedded: EmbeddedPdfSignature) -> TimeStamp | None:
     )
 
 
+def _token(embedded: EmbeddedPdfSignature) -> cms.SignedData | None:
+    return next(generic_cms.extract_tst_data_iter(embedded.signer_info, signed=False), None)
+
+
 def _certificate(signed: cms.SignedData) -> x509.Certificate:
     """Return the signer's certificate. That the signature names this very one is checked along with the signature."""
     return extract_certificate_info(signed).signer_cert
 
 
 def _stamped_at(token: cms.SignedData) -> str:
-    return _written(token["encap_content_info"]["content"].parsed["gen_time"].native)
+    return _written(_stamped(token))
+
+
+def _stamped(token: cms.SignedData) -> datetime:
+    time: datetime = token["encap_content_info"]["content"].parsed["gen_time"].native
+    return _with_zone(time)
 
 
 def _coverage(embedded: EmbeddedPdfSignature) -> Coverage:
@@ -213,7 +275,11 @@ def _coverage(embedded: EmbeddedPdfSignature) -> Coverage:
 def _written(time: datetime | None) -> str:
     if time is None:
         return ""
-    return time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _with_zone(time).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _with_zone(time: datetime) -> datetime:
+    return time.replace(tzinfo=time.tzinfo or UTC)
 
 
 def _tidy(text: str) -> str:
@@ -226,10 +292,11 @@ def _tidy(text: str) -> str:
 def main() -> int:
     """Examine what comes in until the input ends."""
     _confined()
-    while (head := sys.stdin.buffer.read(8)) != b"":
+    while (head := sys.stdin.buffer.read(12)) != b"":
         _say(b"\x06")
         _allow_cpu(CPU_SECONDS)
-        answer = msgspec.json.encode(examined(_received(int.from_bytes(head))))
+        anchors = trust(sys.stdin.buffer.read(int.from_bytes(head[8:])))
+        answer = msgspec.json.encode(examined(_received(int.from_bytes(head[:8])), anchors))
         _say(len(answer).to_bytes(4) + answer)
         # A parsed PDF is full of cycles, and would be kept with all its bytes until the next one is parsed.
         gc.collect()

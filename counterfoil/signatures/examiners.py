@@ -14,6 +14,7 @@ from typing import Protocol
 
 import msgspec
 
+from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
 from counterfoil.signatures.findings import Signatures, State
 
 _log = logging.getLogger(__name__)
@@ -38,8 +39,12 @@ COMMAND = (sys.executable, "-I", "-m", "counterfoil.signatures.examination")
 class Examiner(Protocol):
     """Looks at the signatures of PDFs."""
 
-    async def examine(self, chunks: AsyncIterable[bytes], size: int) -> Signatures:
-        """Return what is found in a PDF of ``size`` bytes. Raises what ``chunks`` raises, and nothing else."""
+    async def examine(self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors) -> Signatures:
+        """
+        Return what is found in a PDF of ``size`` bytes, and whether the signers lead to one of the anchors.
+
+        Raises what ``chunks`` raises, and nothing else.
+        """
         ...
 
 
@@ -53,42 +58,44 @@ class Examiners:
         self._large = asyncio.Lock()
         self._idle: list[_Process] = []
 
-    async def examine(self, chunks: AsyncIterable[bytes], size: int) -> Signatures:
+    async def examine(
+        self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors = NO_ANCHORS
+    ) -> Signatures:
         """Return what is found; see ``Examiner``."""
         if size > LARGEST:
             return Signatures(
                 state=State.NOT_CHECKED, detail=f"it is larger than {LARGEST // 1024 // 1024} MiB"
             )
         if size <= SMALL:
-            return await self._examine(chunks, size)
+            return await self._examine(chunks, size, anchors)
         async with self._large:
-            return await self._examine(chunks, size)
+            return await self._examine(chunks, size, anchors)
 
     async def aclose(self) -> None:
         """End the processes that have nothing to do."""
         while self._idle:
             await self._idle.pop().end()
 
-    async def _examine(self, chunks: AsyncIterable[bytes], size: int) -> Signatures:
+    async def _examine(self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors) -> Signatures:
         async with self._places:
-            process = await self._ready(size)
+            process = await self._ready(size, len(anchors.encoded))
             if process is None:
                 return Signatures(state=State.NOT_CHECKED, detail="its check could not be started")
             async with self._used(process):
-                return await process.examine(chunks, size, self._seconds)
+                return await process.examine(chunks, size, anchors.encoded, self._seconds)
 
-    async def _ready(self, size: int) -> "_Process | None":
+    async def _ready(self, size: int, anchors: int) -> "_Process | None":
         """Return a process that waits for a file of this size: one that is there and did not die meanwhile, or a new one."""
         while self._idle:
             process = self._idle.pop()
-            if await process.ready(size, self._seconds):
+            if await process.ready(size, anchors, self._seconds):
                 return process
         try:
             process = await _Process.start(self._command)
         except OSError as problem:
             _log.error("no process could be started to check signatures: %s", problem)
             return None
-        if await process.ready(size, self._seconds):
+        if await process.ready(size, anchors, self._seconds):
             return process
         _log.error("a process that was started to check signatures does not work")
         return None
@@ -136,10 +143,10 @@ class _Process:
             raise OSError("no pipes")
         return cls(process, process.stdin, process.stdout)
 
-    async def ready(self, size: int, seconds: float) -> bool:
-        """Announce a file and wait until the process is there to take it; one that is not is ended."""
+    async def ready(self, size: int, anchors: int, seconds: float) -> bool:
+        """Announce a file and trust anchors of these sizes, and wait until the process is there to take it; one that is not is ended."""
         try:
-            await self._write(size.to_bytes(8))
+            await self._write(size.to_bytes(8) + anchors.to_bytes(4))
             async with asyncio.timeout(seconds):
                 await self._out.readexactly(1)
         except (TimeoutError, EOFError, ConnectionError, _BrokenOff):
@@ -150,10 +157,13 @@ class _Process:
             raise
         return True
 
-    async def examine(self, chunks: AsyncIterable[bytes], size: int, seconds: float) -> Signatures:
+    async def examine(
+        self, chunks: AsyncIterable[bytes], size: int, anchors: bytes, seconds: float
+    ) -> Signatures:
         # Until the answer is there, whatever happens leaves a process in the middle of a file.
         self.usable = False
         try:
+            await self._write(anchors)
             await self._send(chunks, size)
             async with asyncio.timeout(seconds):
                 answer = await self._answer()

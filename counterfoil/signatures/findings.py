@@ -45,20 +45,26 @@ class Kind(StrEnum):
 
 
 class TimeStamp(Finding, frozen=True):
-    """A time stamp within a signature: the time (RFC 3339), whose it is, and whether it fits the signature."""
+    """
+    A time stamp within a signature: the time (RFC 3339), whose it is, and whether it fits the signature.
+
+    ``trusted`` is whether its authority leads to a trust anchor, null when there were none.
+    """
 
     time: str
     authority: str
     intact: bool
+    trusted: bool | None = None
 
 
 class Signature(Finding, frozen=True):
     """
     One signature.
 
-    ``signer`` and ``issuer`` are as in its certificate, whose SHA-256 is ``certificate``; nobody checked whom that
-    certificate belongs to. ``time`` (RFC 3339, empty for unknown) is what the signer's clock said, that of a document
-    time stamp what its authority says.
+    ``signer`` and ``issuer`` are as in its certificate, whose SHA-256 is ``certificate``. ``trusted`` is whether that
+    certificate led to a trust anchor when it signed, null when there were none; ``distrust`` says why it did not.
+    ``time`` (RFC 3339, empty for unknown) is what the signer's clock said, that of a document time stamp what its
+    authority says.
     """
 
     field: str
@@ -70,11 +76,19 @@ class Signature(Finding, frozen=True):
     certificate: str = ""
     time: str = ""
     time_stamp: TimeStamp | None = None
+    trusted: bool | None = None
+    distrust: str = ""
 
 
 class Signatures(Finding, frozen=True):
-    """What was found in one file; ``detail`` says why it is not ``Intact``, in a sentence without a full stop."""
+    """
+    What was found in one file; ``detail`` says why it is not ``Intact``, in a sentence without a full stop.
+
+    ``anchors`` is the SHA-256 of the trust anchors that counted (of the SHA-256s of their certificates, in the order of
+    the certificates), null when there were none.
+    """
 
     state: State
     detail: str = ""
     found: tuple[Signature, ...] = ()
+    anchors: str | None = None

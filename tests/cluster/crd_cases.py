@@ -532,6 +532,29 @@ ARCHIVES = [
     ),
     Rule(
         kind=Archive,
+        at="spec.trustAnchorsSecretRef",
+        says="trustAnchorsSecretRef needs signatures to be looked at",
+        accepted={
+            "anchors and the default": {"spec.trustAnchorsSecretRef": {"name": "authorities"}},
+            "anchors and Report": {
+                "spec.trustAnchorsSecretRef": {"name": "authorities"},
+                "spec.signatures": "Report",
+            },
+            "anchors and Require": {
+                "spec.trustAnchorsSecretRef": {"name": "authorities"},
+                "spec.signatures": "Require",
+            },
+            "Ignore without anchors": {"spec.signatures": "Ignore"},
+        },
+        refused={
+            "anchors and Ignore": {
+                "spec.trustAnchorsSecretRef": {"name": "authorities"},
+                "spec.signatures": "Ignore",
+            },
+        },
+    ),
+    Rule(
+        kind=Archive,
         at="spec.path",
         says="path uses a tag that is not among tags",
         accepted={

@@ -21,6 +21,7 @@ from counterfoil.esaw import (
 from counterfoil.esaw.answers import AuditTrail, ListedDocument
 from counterfoil.esaw.exchange import Call, Exchange
 from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Organization
+from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
 from counterfoil.signatures.findings import Signatures, State
 from tests.builders import ENVELOPE, AClock, a_sender, an_organization
 
@@ -120,7 +121,7 @@ class AnExaminer:
         self.says = Signatures(state=State.UNSIGNED, detail="it has no signature")
         self.found: dict[bytes, Signatures] = {}
 
-    async def examine(self, chunks: AsyncIterable[bytes], size: int) -> Signatures:
+    async def examine(self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors) -> Signatures:
         content = b"".join([chunk async for chunk in chunks])
         self.asked.append(content)
         return self.found.get(content, self.says)
@@ -210,6 +211,7 @@ class Scene:
         self.counted: list[int] = []
         self.examiner = AnExaminer()
         self.sealer: Sealer | None = None
+        self.anchors = NO_ANCHORS
         self.siblings: list[EnvelopeEvent] = []
 
     def desk(self, event: EnvelopeEvent) -> Desk:
@@ -221,7 +223,7 @@ class Scene:
             door=self.door,
             esaw=self.esaw,
             clock=self.clock,
-            notary=Notary(self.examiner, self.sealer),
+            notary=Notary(self.examiner, self.sealer, self.anchors),
             archived_bytes=self.counted.append,
             siblings=self._each_sibling,
         )

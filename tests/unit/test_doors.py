@@ -97,6 +97,26 @@ async def test_a_secret_without_the_right_keys_is_told_without_what_is_in_it(sce
     assert "topsecret" not in str(trouble.value)
 
 
+@pytest.mark.parametrize(
+    ("secret", "says"),
+    [
+        (None, "Secret/authorities does not exist. Create it, or correct trustAnchorsSecretRef."),
+        ({}, "is to have trust anchors, but it is empty."),
+        ({"ca.pem": b"x"}, "but `ca.pem` in it is no certificate in PEM form."),
+    ],
+)
+async def test_trust_anchors_that_can_not_be_read_are_told(
+    scene: Scene, secret: dict[str, bytes] | None, says: str
+) -> None:
+    if secret is not None:
+        scene.cluster.secrets["authorities"] = secret
+    scene.cluster.put(scene.archive(trustAnchorsSecretRef={"name": "authorities"}))
+    await scene.doors.examine(scene.newest())
+    truth, reason, message = scene.ready()
+    assert (truth, reason) == ("False", "SettingsInvalid")
+    assert says in message
+
+
 async def test_an_archive_of_several_kinds_or_none_is_told_as_such(scene: Scene) -> None:
     with pytest.raises(SettingsInvalid, match="exactly one of"):
         await scene.doors.door(an_archive(filesystem=None))

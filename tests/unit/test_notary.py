@@ -13,6 +13,7 @@ from controller.transitions import Circumstances, after
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.plan import PlannedFile
 from counterfoil.resources import EnvelopeEvent, FileKind, Phase, Retry, condition
+from counterfoil.signatures.anchors import Anchors
 from counterfoil.signatures.findings import Coverage, Signature, Signatures, State
 from tests.builders import NOON, an_event
 from tests.unit.archive_parts import a_file
@@ -163,6 +164,29 @@ async def test_a_signature_that_could_not_be_checked_is_not_taken_for_intact() -
     outcome = await archived(scene)
     assert isinstance(outcome, Fail)
     assert outcome.reason == "SignaturesUnchecked"
+
+
+async def test_a_signer_who_is_not_trusted_keeps_the_envelope_where_it_is() -> None:
+    distrusted = msgspec.structs.replace(INTACT.found[0], signer="Eve", trusted=False, distrust="no way")
+    scene = a_scene("Require", msgspec.structs.replace(INTACT, found=(distrusted,)))
+    scene.anchors = Anchors((b"an authority",))
+    outcome = await archived(scene)
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "SignerUntrusted"
+    assert "'Eve', who made the signature 'First', is not trusted: no way" in outcome.message
+    assert f"{FOLDER}/counterfoil.json" not in scene.door.stored
+
+
+async def test_with_other_trust_anchors_an_earlier_run_is_not_relied_on() -> None:
+    scene = a_scene()
+    await archived(scene)
+    scene.examiner.asked.clear()
+    scene.anchors = Anchors((b"an authority",))
+    await archived(scene)
+    assert len(scene.examiner.asked) == 2
+    assert {each.signatures.anchors for each in manifest_of(scene).files if each.signatures} == {
+        scene.anchors.id
+    }
 
 
 async def test_an_audit_trail_may_be_unsigned_but_not_broken() -> None:

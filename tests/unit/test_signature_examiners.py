@@ -24,9 +24,10 @@ import os, sys, time, resource
 read, write = sys.stdin.buffer.read, sys.stdout.buffer.write
 def answer(text):
     write(len(text).to_bytes(4) + text); sys.stdout.buffer.flush()
-while head := read(8):
+while head := read(12):
     write(b"\\x06"); sys.stdout.buffer.flush()
-    pdf = read(int.from_bytes(head))
+    anchors = read(int.from_bytes(head[8:]))
+    pdf = read(int.from_bytes(head[:8]))
 """
 SAYS_ITS_PID = '    answer(b\'{"state": "Intact", "detail": "%d"}\' % os.getpid())'
 

@@ -1,0 +1,103 @@
+"""Whether a signer's certificate leads to a trust anchor, at the time when it signed."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from asn1crypto import x509 as asn1_x509  # type: ignore[import-untyped]  # asn1crypto ships no types
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from counterfoil.signatures.anchors import Anchors, AnchorsInvalid
+from counterfoil.signatures.examiners import Examiners
+from counterfoil.signatures.trust import NO_WAY, SIGNS, Trust
+from sandbox.esaw.documents import authority_certificate
+from tests.unit.archive_parts import once
+from tests.unit.signed_parts import signed
+
+NOW = datetime.now(UTC)
+
+
+class Identity:
+    """A certificate with its key, issued by another or by itself."""
+
+    def __init__(
+        self, name: str, by: "Identity | None" = None, *, authority: bool = True, until: int = 5
+    ) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        issuer = by or self
+        self.certificate = (
+            x509.CertificateBuilder()
+            .subject_name(self.name)
+            .issuer_name(issuer.name)
+            .public_key(self.key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW - timedelta(days=10))
+            .not_valid_after(NOW + timedelta(days=until))
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .sign(issuer.key, hashes.SHA256())
+        )
+
+    @property
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.DER)
+
+
+ROOT = Identity("Root")
+BETWEEN = Identity("Between", ROOT)
+ANNA = Identity("Anna", BETWEEN, authority=False)
+EXPIRED = Identity("Expired", ROOT, authority=False, until=-5)
+ALONE = Identity("Alone", authority=False)
+
+
+def fault(who: Identity, *anchors: Identity, others: tuple[Identity, ...] = (), at: datetime = NOW) -> str:
+    loaded = [asn1_x509.Certificate.load(each.der) for each in (who, *others)]
+    return Trust([each.der for each in anchors]).fault(loaded[0], loaded[1:], at, SIGNS)
+
+
+def test_a_signer_below_an_intermediate_authority_is_trusted() -> None:
+    assert fault(ANNA, ROOT, others=(BETWEEN,)) == ""
+
+
+def test_without_what_lies_between_it_leads_nowhere() -> None:
+    assert fault(ANNA, ROOT) == NO_WAY
+
+
+def test_another_authority_of_the_same_name_does_not_count() -> None:
+    assert fault(ANNA, Identity("Root"), others=(BETWEEN,)) == NO_WAY
+
+
+def test_who_vouches_for_himself_is_trusted_only_as_an_anchor() -> None:
+    assert fault(ALONE, ROOT) == NO_WAY
+    assert fault(ALONE, ALONE) == ""
+
+
+def test_an_anchor_that_is_no_authority_vouches_for_nobody_else() -> None:
+    assert fault(Identity("Child", ALONE, authority=False), ALONE) == NO_WAY
+
+
+def test_a_certificate_counts_at_the_time_of_signing() -> None:
+    assert fault(EXPIRED, ROOT) == "a certificate had expired when it signed"
+    assert fault(EXPIRED, ROOT, at=NOW - timedelta(days=7)) == ""
+
+
+@pytest.mark.parametrize("content", [{}, {"ca.pem": b""}, {"ca.pem": b"no certificate"}])
+def test_a_secret_without_certificates_is_refused(content: dict[str, bytes]) -> None:
+    with pytest.raises(AnchorsInvalid):
+        Anchors.parse(content)
+
+
+async def test_an_examiner_says_of_each_signature_whether_it_is_trusted() -> None:
+    pdf = signed()
+    real = Examiners()
+    try:
+        anchors = Anchors.parse({"ca.pem": authority_certificate().encode()})
+        judged = await real.examine(once(pdf), len(pdf), anchors)
+        plain = await real.examine(once(pdf), len(pdf))
+    finally:
+        await real.aclose()
+    assert (judged.found[0].trusted, judged.found[0].distrust) == (False, NO_WAY)
+    assert (plain.found[0].trusted, plain.found[0].distrust) == (None, "")
