@@ -503,6 +503,13 @@ def tagged(**tags: Any) -> Changes:
     return {"spec.tags": tags}
 
 
+LOCKED: Raw = {
+    "bucket": "contracts",
+    "region": "eu-central-1",
+    "credentialsSecretRef": {"name": "bucket-key"},
+    "objectLock": {"mode": "GOVERNANCE", "retainDays": 3650},
+}
+
 ARCHIVES = [
     Rule(
         kind=Archive,
@@ -692,6 +699,18 @@ ARCHIVES = [
                 "nothing": "",
             },
         ),
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.s3",
+        says="objectLock needs region and credentialsSecretRef",
+        accepted={"with both": spec(s3=LOCKED)},
+        refused={
+            "without a region": spec(s3={key: value for key, value in LOCKED.items() if key != "region"}),
+            "without a key": spec(
+                s3={key: value for key, value in LOCKED.items() if key != "credentialsSecretRef"}
+            ),
+        },
     ),
     Rule(
         kind=Archive,

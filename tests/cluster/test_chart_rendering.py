@@ -20,7 +20,7 @@ from tests.cluster.chart_parts import (
     render,
 )
 
-PROCESSES = {"receiver", "pages", "console", "controller"}
+PROCESSES = ("receiver", "pages", "console", "controller")
 
 
 @pytest.fixture(scope="module", name="program")
@@ -137,7 +137,7 @@ def test_a_role_says_what_the_tests_run_the_process_with(
 
 
 def test_the_console_has_no_rights_of_its_own(default: Rendered) -> None:
-    assert default.names("RoleBinding") == {f"{RELEASE}-{name}" for name in PROCESSES - {"console"}}
+    assert default.names("RoleBinding") == {f"{RELEASE}-{name}" for name in set(PROCESSES) - {"console"}}
     assert default.all("ClusterRoleBinding") == []
 
 
@@ -569,7 +569,7 @@ def test_more_objects_are_installed_and_run_as_templates(everything: Rendered) -
 
 def test_the_helm_test_asks_every_process_that_has_a_public_port(default: Rendered) -> None:
     container = default.pod("test")["spec"]["containers"][0]
-    assert {each.partition("=")[0] for each in container["args"][1:]} == PROCESSES - {"controller"}
+    assert {each.partition("=")[0] for each in container["args"][1:]} == set(PROCESSES) - {"controller"}
     compile(container["args"][0], "ask.py", "exec")
 
 

@@ -198,19 +198,6 @@ REFUSED_BY_THE_SCHEMA = {
         {"spec": {"s3": {"bucket": "abc", "objectLock": {"mode": "GOVERNANCE", "retainDays": 0}}}},
         "greater than or equal to 1",
     ),
-    "an object lock that nobody can sign for": (
-        Archive,
-        {
-            "spec": {
-                "s3": {
-                    "bucket": "abc",
-                    "region": "eu-central-1",
-                    "objectLock": {"mode": "GOVERNANCE", "retainDays": 1},
-                }
-            }
-        },
-        "objectLock needs region and credentialsSecretRef",
-    ),
     "another proof": (Archive, {"spec.verify": "Hope"}, 'supported values: "ReadBack", "Checksum"'),
     "another origin": (EnvelopeEvent, {"spec.origin": "Rumour"}, '"Callback", "Sweep", "Manual"'),
     "a sender without a user": (Sender, {"spec.userId": None}, "spec.userId: Required"),
