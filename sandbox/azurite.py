@@ -26,6 +26,7 @@ from sandbox import packages
 from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import Server
+from sandbox.listening import listening
 
 ACCOUNT = "devstoreaccount1"
 # The key of Azurite's only account, which is the same everywhere and public.
@@ -36,7 +37,7 @@ READY_SECONDS = 60.0
 
 
 class AzuriteError(RuntimeError):
-    """It can't be installed, or did not start."""
+    """It can't be installed."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Azurite:
 
 @asynccontextmanager
 async def azurite() -> AsyncIterator[Azurite]:
-    """Run a server. Raises ``AzuriteError``."""
+    """Run a server. Raises ``AzuriteError``, ``NotListeningError``."""
     folder = await installed()
     port = free_port()
     with owned_folder("counterfoil-azurite-") as base:
@@ -93,30 +94,10 @@ async def azurite() -> AsyncIterator[Azurite]:
         argv += ["--blobHost", "127.0.0.1", "--blobPort", str(port)]
         server = Server(argv, log=base / "azurite.log", environment=os.environ)
         try:
-            await _ready(server, port)
+            await listening(server, port, name="Azurite", within=READY_SECONDS)
             yield Azurite(port)
         finally:
             server.kill()
-
-
-async def _ready(server: Server, port: int) -> None:
-    try:
-        async with asyncio.timeout(READY_SECONDS):
-            while not await _listens(server, port):  # noqa: ASYNC110 - another process gives no event to wait for
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        raise AzuriteError(f"Azurite did not start:\n{server.last_words()}") from None
-
-
-async def _listens(server: Server, port: int) -> bool:
-    if server.ended:
-        raise AzuriteError(f"Azurite ended at once:\n{server.last_words()}")
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 async def installed() -> Path:

@@ -4,11 +4,9 @@ A second real WebDAV server on loopback: WsgiDAV over a folder, as a process of 
 It does what ``rclone serve webdav`` does not: it keeps properties, and locks of others.
 """
 
-import asyncio
 import os
 import secrets
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,15 +15,13 @@ from xml.etree import ElementTree
 
 import httpx
 
+from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import Server
+from sandbox.listening import listening
 
 USERNAME = "counterfoil"
 READY_SECONDS = 60.0
-
-
-class KeeperError(RuntimeError):
-    """The server did not start; the message has the end of its log."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +65,8 @@ class DavKeeper:
 
 @asynccontextmanager
 async def dav_keeper() -> AsyncIterator[DavKeeper]:
-    """Run a server over a temporary folder. Raises ``KeeperError``."""
-    with tempfile.TemporaryDirectory(prefix="counterfoil-wsgidav-") as name:
-        base = Path(name)
+    """Run a server over a temporary folder. Raises ``NotListeningError``."""
+    with owned_folder("counterfoil-wsgidav-") as base:
         (base / "content").mkdir()
         running = DavKeeper(base / "content", free_port())
         environment = {
@@ -82,30 +77,10 @@ async def dav_keeper() -> AsyncIterator[DavKeeper]:
         argv = [sys.executable, "-m", "sandbox.dav_keeper", running.port, running.folder]
         server = Server(argv, log=base / "wsgidav.log", environment=environment)
         try:
-            await _ready(server, running.port)
+            await listening(server, running.port, name="WsgiDAV", within=READY_SECONDS)
             yield running
         finally:
             server.kill()
-
-
-async def _ready(server: Server, port: int) -> None:
-    try:
-        async with asyncio.timeout(READY_SECONDS):
-            while not await _listens(server, port):  # noqa: ASYNC110 - another process gives no event to wait for
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        raise KeeperError(f"WsgiDAV did not start:\n{server.last_words()}") from None
-
-
-async def _listens(server: Server, port: int) -> bool:
-    if server.ended:
-        raise KeeperError(f"WsgiDAV ended at once:\n{server.last_words()}")
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 def serve(port: int, folder: str, password: str) -> None:

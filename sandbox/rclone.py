@@ -5,7 +5,6 @@ What a server stores lies in ``folder`` as plain files, for a look from behind. 
 rclone remembers its listings. A server can be stopped and started again on the same port with the same content.
 """
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -16,13 +15,10 @@ from sandbox.controlplane import binaries
 from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import Server
+from sandbox.listening import listening
 
 READY_SECONDS = 60.0
 PATIENCE_SECONDS = 5.0
-
-
-class ServerError(RuntimeError):
-    """The server did not start; the message has the end of its log."""
 
 
 @dataclass
@@ -38,7 +34,7 @@ class RcloneServer:
     _server: Server | None = None
 
     async def start(self) -> None:
-        """Start it, and wait until it listens. Raises ``ServerError``."""
+        """Start it, and wait until it listens. Raises ``NotListeningError``."""
         argv = [
             self.program,
             "serve",
@@ -51,12 +47,7 @@ class RcloneServer:
         ]
         log = self.logs / f"{self.protocol}.log"
         self._server = Server(argv, log=log, environment=os.environ)
-        try:
-            async with asyncio.timeout(READY_SECONDS):
-                while not await self._listens():  # noqa: ASYNC110 - another process gives no event to wait for
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            raise ServerError(f"rclone did not start:\n{self._server.last_words()}") from None
+        await listening(self._server, self.port, name="rclone", within=READY_SECONDS)
 
     async def stop(self) -> None:
         """Stop it; content and port stay for another ``start``."""
@@ -67,16 +58,6 @@ class RcloneServer:
         """End it at once (SIGKILL)."""
         if self._server is not None:
             self._server.kill()
-
-    async def _listens(self) -> bool:
-        if self._server is not None and self._server.ended:
-            raise ServerError(f"rclone ended at once:\n{self._server.last_words()}")
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        except OSError:
-            return False
-        writer.close()
-        return True
 
 
 @asynccontextmanager

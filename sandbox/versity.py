@@ -4,15 +4,12 @@ A second real S3 server on loopback: the Versity S3 Gateway over a folder, with 
 It knows what ``rclone serve s3`` does not: object tags, versions of objects, Object Lock, and buckets in the host name.
 """
 
-import asyncio
 import os
 import secrets
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import quote
 from xml.etree import ElementTree
 
@@ -20,18 +17,16 @@ import httpx
 
 from counterfoil.archives.sigv4 import Key, signed
 from sandbox.controlplane import binaries
+from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import Server
+from sandbox.listening import listening
 
 DOMAIN = "s3.acme.example"
 """Whose subdomains are buckets; no resolver knows it."""
 
 REGION = "eu-central-1"
 READY_SECONDS = 20.0
-
-
-class GatewayError(RuntimeError):
-    """The server did not start; the message has the end of its log."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +68,10 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway() -> AsyncIterator[Gateway]:
-    """Run a server over a temporary folder. Raises ``GatewayError``."""
+    """Run a server over a temporary folder. Raises ``NotListeningError``."""
     program = (await binaries.ensure("versitygw")).path("versitygw")
     running = Gateway(free_port())
-    with tempfile.TemporaryDirectory(prefix="counterfoil-versity-") as name:
-        base = Path(name)
+    with owned_folder("counterfoil-versity-") as base:
         for folder in ("content", "versions", "metadata"):
             (base / folder).mkdir()
         argv: list[object] = [program, "--port", f"127.0.0.1:{running.port}", "--region", REGION]
@@ -88,27 +82,7 @@ async def gateway() -> AsyncIterator[Gateway]:
         keys = {"ROOT_ACCESS_KEY": running.access_key, "ROOT_SECRET_KEY": running.secret_key}
         server = Server(argv, log=base / "versity.log", environment={**os.environ, **keys})
         try:
-            await _ready(server, running.port)
+            await listening(server, running.port, name="versitygw", within=READY_SECONDS)
             yield running
         finally:
             await server.terminate(patience=5)
-
-
-async def _ready(server: Server, port: int) -> None:
-    try:
-        async with asyncio.timeout(READY_SECONDS):
-            while not await _listens(server, port):  # noqa: ASYNC110 - another process gives no event to wait for
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        raise GatewayError(f"versitygw did not start:\n{server.last_words()}") from None
-
-
-async def _listens(server: Server, port: int) -> bool:
-    if server.ended:
-        raise GatewayError(f"versitygw ended at once:\n{server.last_words()}")
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
