@@ -2,7 +2,6 @@
 Requests: what a browser asked the console for, read within bounds. Nothing here knows what is done about it.
 """
 
-import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +11,9 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import web
 
+from webhook import forms
 from webhook.console.limits import ConsoleLimits
 from webhook.console.problems import Kind, Trouble
-
-FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _HERE = re.compile(r"/([A-Za-z0-9][\w./?&=%:+,~#-]*)?", re.ASCII)
@@ -102,16 +100,12 @@ def query(text: str, limits: ConsoleLimits) -> dict[str, str]:
 
 async def form(request: web.BaseRequest, limits: ConsoleLimits) -> dict[str, str]:
     """Read the form that a browser sent. Raises ``Trouble``."""
-    if request.content_type != FORM_TYPE:
-        raise Trouble(Kind.FORM_STALE, "the body is no form")
-    body = await _body(request, limits)
     try:
-        pairs = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, max_num_fields=limits.parameters, errors="strict"
-        )
-    except ValueError:
-        raise Trouble(Kind.FORM_STALE, "the form can't be read") from None
-    return dict(pairs)
+        return await forms.read(request, limits)
+    except forms.FormTooLarge as problem:
+        raise Trouble(Kind.TOO_LARGE, str(problem)) from None
+    except forms.FormUnreadable as problem:
+        raise Trouble(Kind.FORM_STALE, str(problem)) from None
 
 
 def is_from_here(headers: Mapping[str, str]) -> bool:
@@ -125,20 +119,3 @@ def is_led_here(headers: Mapping[str, str]) -> bool:
         headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
         and headers.get("Sec-Fetch-Mode") == "navigate"
     )
-
-
-async def _body(request: web.BaseRequest, limits: ConsoleLimits) -> bytes:
-    if (request.content_length or 0) > limits.body:
-        raise Trouble(Kind.TOO_LARGE, "the form is too large")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(limits.body_seconds):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > limits.body:
-                    raise Trouble(Kind.TOO_LARGE, "the form is too large")
-    except TimeoutError:
-        raise Trouble(Kind.FORM_STALE, "the form did not come in time") from None
-    except web.RequestPayloadError:
-        raise Trouble(Kind.FORM_STALE, "the form was cut off") from None
-    return bytes(body)

@@ -2,7 +2,6 @@
 Requests: what a browser asked for, read within bounds and without surprises. Nothing here knows what is done about it.
 """
 
-import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +12,9 @@ from urllib.parse import parse_qsl, unquote
 from aiohttp import web
 
 from counterfoil.resources import envelope_id
+from webhook import forms
 from webhook.pages.limits import PageLimits
 from webhook.pages.problems import Kind, Trouble
-
-FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 _USER_ID = re.compile(
@@ -93,30 +91,9 @@ def draft_and_user(given: Mapping[str, str]) -> tuple[str, str]:
 
 async def form(request: web.BaseRequest, limits: PageLimits) -> dict[str, str]:
     """Read the form that a browser sent. Raises ``Trouble``."""
-    if request.content_type != FORM_TYPE:
-        raise Trouble(Kind.FORM_EXPIRED, "the body is no form")
-    body = await _body(request, limits)
     try:
-        pairs = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, max_num_fields=limits.parameters, errors="strict"
-        )
-    except ValueError:
-        raise Trouble(Kind.FORM_EXPIRED, "the form can't be read") from None
-    return dict(pairs)
-
-
-async def _body(request: web.BaseRequest, limits: PageLimits) -> bytes:
-    if (request.content_length or 0) > limits.body:
-        raise Trouble(Kind.TOO_LARGE, "the form is too large")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(limits.body_seconds):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > limits.body:
-                    raise Trouble(Kind.TOO_LARGE, "the form is too large")
-    except TimeoutError:
-        raise Trouble(Kind.FORM_EXPIRED, "the form did not come in time") from None
-    except web.RequestPayloadError:
-        raise Trouble(Kind.FORM_EXPIRED, "the form was cut off") from None
-    return bytes(body)
+        return await forms.read(request, limits)
+    except forms.FormTooLarge as problem:
+        raise Trouble(Kind.TOO_LARGE, str(problem)) from None
+    except forms.FormUnreadable as problem:
+        raise Trouble(Kind.FORM_EXPIRED, str(problem)) from None
