@@ -6,6 +6,7 @@ works on. That the API server is away is no reason: a restart would only have to
 """
 
 from datetime import datetime, timedelta
+from functools import partial
 
 from controller.pulse import Pulse
 from controller.schedule import Schedule
@@ -44,7 +45,7 @@ class Liveness:
         metrics.overdue_seconds.set_function(lambda: self.overdue().total_seconds())
         for plural in pulse.silences():
             gauge = metrics.watch_silence_seconds.labels(plural)
-            gauge.set_function(lambda plural=plural: pulse.silences()[plural].total_seconds())  # type: ignore[misc]  # mypy can't infer a lambda's default
+            gauge.set_function(partial(_silence, pulse, plural))
 
     @property
     def checks(self) -> Checks:
@@ -87,3 +88,8 @@ class Liveness:
         silent = sorted(plural for plural, each in self._pulse.silences().items() if each > self._silence)
         seconds = counted.total_seconds()
         return f"nothing was heard of {', '.join(silent)} for {seconds:.0f} s, though the API server answers"
+
+
+def _silence(pulse: Pulse, plural: str) -> float:
+    """Return the seconds since a watch was heard last."""
+    return pulse.silences()[plural].total_seconds()
