@@ -313,7 +313,10 @@ async def test_whoever_has_no_rights_is_told_so_on_every_page(scene: Scene, page
 async def test_scripts_can_not_read_the_session(scene: Scene, page: Page, context: BrowserContext) -> None:
     await sign_in(page, scene)
     assert await page.evaluate("document.cookie") == ""
-    for cookie in await context.cookies():
+    cookies = await context.cookies()
+    assert cookies
+    for cookie in cookies:
+        assert cookie["name"].startswith("__Host-")
         assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"]) == (True, True, "Strict")
         assert scene.tokens["full"] not in cookie["value"]
 

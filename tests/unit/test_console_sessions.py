@@ -8,6 +8,7 @@ import pytest
 
 from tests.builders import NOON, AClock
 from webhook.console.sessions import (
+    COOKIE,
     ProcessSeal,
     Session,
     Sessions,
@@ -57,6 +58,14 @@ def test_every_cookie_is_kept_from_scripts_from_plain_http_and_from_other_sites(
     for cookie in (*made.cookies(made.begin("jane", "token")), *made.drop()):
         for attribute in ("HttpOnly", "Secure", "SameSite=Strict", "Path=/"):
             assert f"; {attribute}" in cookie
+
+
+def test_no_neighbour_below_the_same_domain_can_make_a_cookie_that_is_taken_for_ours() -> None:
+    made = sessions()
+    for cookie in (*made.cookies(made.begin("jane", "token")), *made.drop()):
+        # Browsers take a cookie of this name from this very host only, over https, for all its paths. (RFC 6265bis, 4.1.3)
+        assert cookie.startswith("__Host-")
+        assert "Domain" not in cookie
 
 
 def test_the_token_can_not_be_read_from_the_cookie_nor_from_the_logs() -> None:
@@ -139,5 +148,5 @@ def test_a_session_that_another_version_sealed_is_passed_over() -> None:
     made = Sessions(seal, AClock(), longest=HOUR)
     other = base64.urlsafe_b64encode(seal.seal_for("console session", b'{"old": 1}')).decode()
 
-    assert made.of({"counterfoil-console-0": other}) is None
+    assert made.of({f"{COOKIE}-0": other}) is None
     assert isinstance(made.begin("", ""), Session)

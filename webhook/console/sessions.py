@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from counterfoil.clock import Clock
 from counterfoil.sealing import NONCE_BYTES, SealBroken, SealKeyUnknown
 
-COOKIE: Final = "counterfoil-console"
+COOKIE: Final = "__Host-counterfoil-console"
+"""By the prefix browsers let nobody but this host set it: a neighbour below the same domain can't put a session in its place."""
 PIECES: Final = 4
 PIECE_CHARACTERS: Final = 3800
 """Browsers keep cookies up to 4,096 bytes with name and attributes; a token of an OIDC provider can be longer."""
