@@ -233,6 +233,36 @@ async def test_a_link_in_a_mail_leads_through_a_page_of_ours_so_that_the_strict_
     ]
 
 
+CROSS_SITE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+
+
+async def test_a_link_on_a_strangers_page_to_the_way_in_signs_nobody_out(scene: Scene) -> None:
+    jane = await scene.signed_in()
+    # The browser keeps strict cookies back, so the console can't know that there is a session.
+    with_headers = await scene.http.get(f"{scene.console.public}/sign-in?back=/events", headers=CROSS_SITE)
+    of_an_old_browser = await scene.http.get(f"{scene.console.public}/sign-in?back=/events")
+
+    assert "Set-Cookie" not in with_headers.headers
+    assert 'content="0; url=/sign-in?back=/events"' in with_headers.text
+    given = {each.partition("=")[0] for each in of_an_old_browser.headers.get_list("Set-Cookie")}
+    assert given
+    assert not given & {name for name in jane.cookies if not name.endswith("guest")}
+
+
+async def test_whoever_is_signed_in_and_comes_to_the_way_in_goes_where_it_leads(scene: Scene) -> None:
+    jane = await scene.signed_in()
+    assert (await jane.get("/sign-in")).answer.url.path == "/attention"
+    assert (await jane.get("/sign-in?back=/archives")).answer.url.path == "/archives"
+    assert (await jane.get("/sign-in?back=//evil.example/")).answer.url.path == "/attention"
+
+
+async def test_whoever_lacks_rights_can_sign_in_as_somebody_who_has_them(scene: Scene) -> None:
+    jane = await scene.signed_in("none")
+    await jane.send(jane.page.xpath("//main//form[@action='/sign-out']")[0])
+    await jane.send(jane.page.xpath("//form[@action='/sign-in']")[0], token=scene.tokens["full"])
+    assert jane.page.xpath("//h1/text()") == ["What waits for a person"]
+
+
 async def test_behind_a_proxy_the_token_comes_with_each_request_and_is_in_no_cookie(
     scene: Scene, namespace: str
 ) -> None:

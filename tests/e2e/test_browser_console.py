@@ -259,17 +259,27 @@ async def test_what_somebody_is_typing_is_not_taken_away_by_news(scene: Scene, p
     await expect(entry.get_by_label("Why? (needed)")).to_have_value("because")
 
 
-async def test_a_link_in_a_mail_finds_whoever_is_signed_in(scene: Scene, page: Page) -> None:
-    await sign_in(page, scene)
-    link = f"{scene.console.public}/archives"
+async def follow_from_elsewhere(page: Page, link: str) -> None:
+    """Follow a link on somebody else's page, as in a mail."""
     await page.route(
         "http://localhost:9/mail",
         lambda route: route.fulfill(body=f'<a href="{link}">Open the console</a>', content_type="text/html"),
     )
     await page.goto("http://localhost:9/mail")
-
     await page.get_by_role("link", name="Open the console").click()
 
+
+async def test_a_link_in_a_mail_finds_whoever_is_signed_in(scene: Scene, page: Page) -> None:
+    await sign_in(page, scene)
+    await follow_from_elsewhere(page, f"{scene.console.public}/archives")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Archives")
+
+
+async def test_a_strangers_link_to_the_way_in_signs_nobody_out(scene: Scene, page: Page) -> None:
+    await sign_in(page, scene)
+    await follow_from_elsewhere(page, f"{scene.console.public}/sign-in")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("What waits for a person")
+    await page.goto(f"{scene.console.public}/archives")
     await expect(page.get_by_role("heading", level=1)).to_have_text("Archives")
 
 
@@ -305,6 +315,10 @@ async def test_whoever_has_no_rights_is_told_so_on_every_page(scene: Scene, page
     for path in PAGES:
         await page.goto(f"{scene.console.public}{path}")
         await expect(page.get_by_role("heading", level=1)).to_have_text("You may not do that")
+    await page.get_by_role("button", name="Sign in as somebody else").click()
+    await page.get_by_label("Kubernetes token").fill(scene.tokens["view"])
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("What waits for a person")
 
 
 # -- Whoever it is ---------------------------------------------------------------------------------------------

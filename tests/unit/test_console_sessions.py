@@ -9,6 +9,7 @@ import pytest
 from tests.builders import NOON, AClock
 from webhook.console.sessions import (
     COOKIE,
+    GUEST,
     ProcessSeal,
     Session,
     Sessions,
@@ -37,6 +38,11 @@ def kept(cookies: tuple[str, ...]) -> dict[str, str]:
     return {each.partition("=")[0]: each.partition("=")[2].partition(";")[0] for each in cookies}
 
 
+def a_guests(made: Sessions) -> tuple[str, ...]:
+    """The cookies of somebody who is not signed in yet."""
+    return made.cookies(made.begin("", ""))
+
+
 def test_a_session_comes_back_from_its_cookies() -> None:
     made = sessions()
     session = made.begin("jane", "secret-token")
@@ -53,16 +59,26 @@ def test_a_token_that_needs_several_cookies_comes_back_whole() -> None:
     assert made.of(kept(cookies)) == session
 
 
+def test_a_guests_cookie_takes_no_session_away_and_is_none() -> None:
+    made = sessions()
+    jane, guest = made.begin("jane", "token"), made.begin("", "")
+    cookies = {**kept(made.cookies(jane)), **kept(made.cookies(guest))}
+
+    assert (made.of(cookies), made.guest(cookies)) == (jane, guest)
+    assert made.of({f"{COOKIE}-0": cookies[GUEST]}) is None
+    assert made.guest({GUEST: cookies[f"{COOKIE}-0"]}) is None
+
+
 def test_every_cookie_is_kept_from_scripts_from_plain_http_and_from_other_sites() -> None:
     made = sessions()
-    for cookie in (*made.cookies(made.begin("jane", "token")), *made.drop()):
+    for cookie in (*made.cookies(made.begin("jane", "token")), *a_guests(made), *made.drop()):
         for attribute in ("HttpOnly", "Secure", "SameSite=Strict", "Path=/"):
             assert f"; {attribute}" in cookie
 
 
 def test_no_neighbour_below_the_same_domain_can_make_a_cookie_that_is_taken_for_ours() -> None:
     made = sessions()
-    for cookie in (*made.cookies(made.begin("jane", "token")), *made.drop()):
+    for cookie in (*made.cookies(made.begin("jane", "token")), *a_guests(made), *made.drop()):
         # Browsers take a cookie of this name from this very host only, over https, for all its paths. (RFC 6265bis, 4.1.3)
         assert cookie.startswith("__Host-")
         assert "Domain" not in cookie

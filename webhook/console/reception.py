@@ -38,6 +38,9 @@ OUTCOME_LED_ON: Final = "led_on"
 
 _SIGN_IN_AGAIN: Final = frozenset({Kind.SIGN_IN_NEEDED, Kind.TOKEN_REFUSED})
 
+_VISIT: Final = web.RequestKey("visit", Visit)
+"""Who came with a request, from when on that is known."""
+
 
 class Told(NamedTuple):
     """What became of a request, for log and metrics."""
@@ -137,13 +140,15 @@ class Reception:
 
     async def _show(self, request: web.BaseRequest, where: Address, words: Words) -> Answer:
         query = requests.query(request.raw_path.partition("?")[2], self._limits)
-        if where.page is Page.SIGN_IN and not self._is_proxied:
-            return self._sign_in_page(request, words, requests.here(query.get("back", "/")))
+        is_way_in = where.page is Page.SIGN_IN
+        back = requests.here(query.get("back", "/") if is_way_in else request.raw_path)
         session = self._session(request)
-        if session is None or not session.token:
-            return self._without_session(request, words)
+        if session is None:
+            return self._without_session(request, words, back)
+        if is_way_in:
+            return Answer(Reply(location=back), session.user)
         visit = await self._visit(request, words, session)
-        if where.page in (Page.HOME, Page.SIGN_IN):
+        if where.page is Page.HOME:
             reply = Reply(location=_home(request.raw_path.partition("?")[2]))
         else:
             reply = await self._leaf(where, visit)
@@ -165,42 +170,40 @@ class Reception:
     async def _take(self, request: web.BaseRequest, where: Address, words: Words) -> Answer:
         if not requests.is_from_here(request.headers):
             raise Trouble(Kind.FORM_STALE, "the form came from somebody else's page")
-        session = self._session(request)
+        is_way_in = where.page is Page.SIGN_IN
+        session = self._sessions.guest(request.cookies) if is_way_in else self._session(request)
         form = await requests.form(request, self._limits)
         if session is None:
             raise Trouble(Kind.FORM_STALE, "no session in this browser, or too old")
         if not self._sessions.is_form_of(session, form.get("form", "")):
             raise Trouble(Kind.FORM_STALE, "the form carries no token of this session's")
-        if where.page is Page.SIGN_IN:
+        if is_way_in:
             return await self._sign_in(form)
         if where.page is Page.SIGN_OUT:
             return Answer(Reply(location="/sign-in"), session.user, self._sessions.drop())
-        if not session.token:
-            raise Trouble(Kind.SIGN_IN_NEEDED, "nobody is signed in")
         visit = await self._visit(request, words, session)
         return Answer(await self._desk.act(visit, form), visit.visitor.name)
 
     # -- Who it is ------------------------------------------------------------------------------------------
 
     def _session(self, request: web.BaseRequest) -> Session | None:
-        """Return the session of this browser; behind a proxy with the token that the proxy passes now."""
-        session = self._sessions.of(request.cookies)
+        """Return who is signed in in this browser; behind a proxy with the token that the proxy passes now."""
         if not self._is_proxied:
-            return session
+            return self._sessions.of(request.cookies)
         token = bearer_of(request.headers.get("Authorization"))
         if not is_token(token, limit=self._limits.token):
             raise Trouble(Kind.PROXY_SILENT, "the proxy passed no Authorization: Bearer")
         # The cookie holds no token then: it only binds forms to the browser.
-        known = session if session is not None else self._sessions.begin("", "")
-        return Session(id=known.id, user=known.user, token=token, expires=known.expires)
+        known = self._sessions.guest(request.cookies) or self._sessions.begin("", "")
+        return replace(known, token=token)
 
     def _bound(self, request: web.BaseRequest, session: Session) -> tuple[str, ...]:
         """Return the cookie that binds forms to a browser behind a proxy, if it has none yet; without the token."""
-        if not self._is_proxied or self._sessions.of(request.cookies) is not None:
+        if not self._is_proxied or self._sessions.guest(request.cookies) is not None:
             return ()
         return self._sessions.cookies(replace(session, token=""))
 
-    def _without_session(self, request: web.BaseRequest, words: Words) -> Answer:
+    def _without_session(self, request: web.BaseRequest, words: Words, back: str) -> Answer:
         if "HX-Request" in request.headers:
             raise Trouble(Kind.SIGN_IN_NEEDED, "the session is over")
         if requests.is_led_here(request.headers):
@@ -209,32 +212,31 @@ class Reception:
                 "onward.html", words, self._clock.now(), onward=requests.here(request.raw_path)
             )
             return Answer(Reply(html=html))
-        return self._sign_in_page(request, words, requests.here(request.raw_path))
+        return self._sign_in_page(request, words, back)
 
     async def _visit(self, request: web.BaseRequest, words: Words, session: Session) -> Visit:
-        if not session.token:
-            raise Trouble(Kind.SIGN_IN_NEEDED, "nobody is signed in")
         visitor = await self._visitors.visitor(session.token, self._sessions.form_token(session))
         raw = request.raw_path
         query = requests.query(raw.partition("?")[2], self._limits) if request.method == "GET" else {}
-        return Visit(visitor, words, query, requests.here(raw))
+        visit = Visit(visitor, words, query, requests.here(raw))
+        request[_VISIT] = visit
+        return visit
 
     def _sign_in_page(
         self, request: web.BaseRequest, words: Words, back: str, trouble: Kind | None = None
     ) -> Answer:
-        known = self._sessions.of(request.cookies)
         # The form in another tab stays good.
-        nobody = known if known is not None and not known.token else self._sessions.begin("", "")
+        guest = self._sessions.guest(request.cookies) or self._sessions.begin("", "")
         html = self._renderer.page(
             "sign_in.html",
             words,
             self._clock.now(),
-            form_token=self._sessions.form_token(nobody),
+            form_token=self._sessions.form_token(guest),
             back=back,
             trouble=trouble,
         )
         status = HTTPStatus.OK if trouble is None else STATUS[trouble]
-        return Answer(Reply(html=html, status=status), cookies=self._sessions.cookies(nobody))
+        return Answer(Reply(html=html, status=status), cookies=self._sessions.cookies(guest))
 
     async def _sign_in(self, form: dict[str, str]) -> Answer:
         wait = self._tries.take(self._monotonic())
@@ -265,8 +267,14 @@ class Reception:
             back = requests.here(request.raw_path) if request.method == "GET" else "/"
             answer = self._sign_in_page(request, words, back, trouble.kind)
             return with_cookies(page(answer.reply.html, answer.reply.status, headers), answer.cookies)
+        visit = request.get(_VISIT)
         html = self._renderer.page(
-            "message.html", words, self._clock.now(), section=str(trouble.kind), code=trouble.code
+            "message.html",
+            words,
+            self._clock.now(),
+            visitor=visit.visitor if visit is not None else None,
+            section=str(trouble.kind),
+            code=trouble.code,
         )
         status = STATUS[trouble.kind]
         if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:

@@ -26,18 +26,23 @@ from counterfoil.sealing import NONCE_BYTES, SealBroken, SealKeyUnknown
 
 COOKIE: Final = "__Host-counterfoil-console"
 """By the prefix browsers let nobody but this host set it: a neighbour below the same domain can't put a session in its place."""
+GUEST: Final = f"{COOKIE}-guest"
+"""The cookie of whoever is not signed in yet. It is one of its own: a link on anybody's page may lead to the way in while the
+browser keeps the session back, and what is set then must not take a session's place."""
+
 PIECES: Final = 4
 PIECE_CHARACTERS: Final = 3800
 """Browsers keep cookies up to 4,096 bytes with name and attributes; a token of an OIDC provider can be longer."""
 
 _SESSION: Final = "console session"
+_GUEST: Final = "console guest"
 _FORM: Final = "console form"
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 """What a bearer token can consist of. (RFC 6750, 2.1)"""
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody who is signed in, or is about to be: then ``token`` is empty."""
+    """Somebody who is signed in, or a guest, who is about to be: then ``token`` is empty."""
 
     id: str
     user: str
@@ -88,7 +93,7 @@ class Sessions:
         self._longest = longest
 
     def begin(self, user: str, token: str) -> Session:
-        """Begin a session; for nobody yet when ``token`` is empty."""
+        """Begin a session; a guest's when ``token`` is empty."""
         expires = self._clock.now() + self._longest
         until = expiry(token)
         return Session(
@@ -99,8 +104,15 @@ class Sessions:
         )
 
     def of(self, cookies: Mapping[str, str]) -> Session | None:
-        """Return this browser's session if it is still good."""
-        opened = self._opened(_SESSION, "".join(cookies.get(name, "") for name in _names()))
+        """Return the session of whoever is signed in in this browser, if it is still good."""
+        return self._read(_SESSION, "".join(cookies.get(name, "") for name in _names()))
+
+    def guest(self, cookies: Mapping[str, str]) -> Session | None:
+        """Return what binds forms to this browser while nobody is signed in, or while a proxy says who it is."""
+        return self._read(_GUEST, cookies.get(GUEST, ""))
+
+    def _read(self, purpose: str, text: str) -> Session | None:
+        opened = self._opened(purpose, text)
         if opened is None:
             return None
         try:
@@ -112,8 +124,11 @@ class Sessions:
 
     def cookies(self, session: Session) -> tuple[str, ...]:
         """Return the Set-Cookie headers that give a session to the browser, and take the rest of a longer one away."""
-        value = _text(self._seal.seal_for(_SESSION, msgspec.json.encode(session)))
         seconds = max(0, int((session.expires - self._clock.now()).total_seconds()))
+        purpose = _SESSION if session.token else _GUEST
+        value = _text(self._seal.seal_for(purpose, msgspec.json.encode(session)))
+        if not session.token:
+            return (_cookie(GUEST, value, seconds),)
         pieces = [value[at : at + PIECE_CHARACTERS] for at in range(0, len(value), PIECE_CHARACTERS)]
         if len(pieces) > PIECES:
             raise ValueError("the session does not fit into its cookies")
