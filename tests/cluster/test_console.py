@@ -284,6 +284,22 @@ async def test_behind_a_proxy_the_token_comes_with_each_request_and_is_in_no_coo
     assert "NameOccupied" not in jane.text
 
 
+async def test_behind_a_proxy_nobody_signs_in_or_out_here(scene: Scene) -> None:
+    scene.console = await scene.stage.console("proxied", sign_in="proxy")
+    scene.http.headers.update({"Authorization": f"Bearer {scene.tokens['full']}"})
+    jane = await scene.person().get("/archives")
+    assert not jane.page.xpath("//form[@action='/sign-out']")
+    (form,) = jane.page.xpath("//form[.//button[@value='probe']]")
+
+    for action in ("/sign-in", "/sign-out"):
+        form.set("action", action)
+        await jane.send(form, token=scene.tokens["view"])
+        assert jane.answer.status_code == 404, action
+
+    assert (await jane.get("/sign-in")).answer.url.path == "/attention"
+    assert f"{scene.stage.namespace}:full" in jane.text
+
+
 async def test_signing_out_ends_the_session(scene: Scene) -> None:
     jane = await scene.signed_in()
     await jane.send(jane.page.xpath("//form[@action='/sign-out']")[0])

@@ -45,7 +45,7 @@ async def serve(settings: ConsoleSettings, seal: Seal, *, limits: ConsoleLimits)
     async with open_gate(
         namespace=settings.namespace, observe=metrics.kubernetes_request, connections=settings.connections
     ) as gate:
-        renderer = Renderer(limits)
+        renderer = Renderer(limits, settings.sign_in)
         reception = Reception(
             desk=Desk(renderer, Actions(clock, limits=limits), clock, limits=limits),
             renderer=renderer,

@@ -38,6 +38,9 @@ OUTCOME_LED_ON: Final = "led_on"
 
 _SIGN_IN_AGAIN: Final = frozenset({Kind.SIGN_IN_NEEDED, Kind.TOKEN_REFUSED})
 
+_OF_PROXIES: Final = frozenset({Page.SIGN_IN, Page.SIGN_OUT})
+"""What is none of our business where a proxy signs people in."""
+
 _VISIT: Final = web.RequestKey("visit", Visit)
 """Who came with a request, from when on that is known."""
 
@@ -168,6 +171,8 @@ class Reception:
         return await leaves[where.page](visit)
 
     async def _take(self, request: web.BaseRequest, where: Address, words: Words) -> Answer:
+        if self._is_proxied and where.page in _OF_PROXIES:
+            raise Trouble(Kind.NOT_FOUND, "the proxy signs people in and out")
         if not requests.is_from_here(request.headers):
             raise Trouble(Kind.FORM_STALE, "the form came from somebody else's page")
         is_way_in = where.page is Page.SIGN_IN

@@ -22,6 +22,7 @@ from aiohttp import web
 from counterfoil.reasons import Words as ReasonWords
 from counterfoil.reasons import reason_of
 from counterfoil.resources import Language
+from counterfoil.settings import SignIn
 from webhook.console.limits import ConsoleLimits
 from webhook.pages.languages import Words
 
@@ -53,7 +54,7 @@ class Asset:
 class Renderer:
     """Makes pages."""
 
-    def __init__(self, limits: ConsoleLimits) -> None:
+    def __init__(self, limits: ConsoleLimits, sign_in: SignIn = SignIn.TOKEN) -> None:
         self._limits = limits
         self.assets = {asset.path: asset for asset in map(_asset, sorted((_FOLDER / "static").iterdir()))}
         self._environment = jinja2.Environment(
@@ -70,6 +71,7 @@ class Renderer:
             htmx=self._named("htmx", ".js"),
             script=self._named("console", ".js"),
             style=self._named("console", ".css"),
+            is_proxied=sign_in is SignIn.PROXY,
         )
 
     def page(self, template: str, words: Words, now: datetime, **values: Any) -> str:
