@@ -1,5 +1,5 @@
 """
-Forms: what a browser sent in the body of a request, read within bounds. Nothing here knows which page it is for.
+Forms: what a browser sent in the body of a request or as its query, read within bounds. Nothing here knows which page it is for.
 """
 
 import asyncio
@@ -44,12 +44,22 @@ async def read(request: web.BaseRequest, limits: FormLimits) -> dict[str, str]:
         raise FormUnreadable("the body is no form")
     body = await _body(request, limits)
     try:
-        pairs = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, max_num_fields=limits.parameters, errors="strict"
-        )
+        return once_each(body.decode("ascii"), most=limits.parameters)
     except ValueError:
         raise FormUnreadable("the form can't be read") from None
-    return dict(pairs)
+
+
+def once_each(text: str, *, most: int) -> dict[str, str]:
+    """
+    Read the pairs of a form or a query. Raises ``ValueError`` for what is none, and for a name that is given twice.
+
+    Of two values whoever looks first and whoever acts could each take another one.
+    """
+    pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=most, errors="strict")
+    given = dict(pairs)
+    if len(given) < len(pairs):
+        raise ValueError("a name is given twice")
+    return given
 
 
 async def _body(request: web.BaseRequest, limits: FormLimits) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from aiohttp import web
 
@@ -89,11 +89,9 @@ def here(text: str) -> str:
 
 
 def query(text: str, limits: ConsoleLimits) -> dict[str, str]:
-    """Read a query. Raises ``Trouble`` for one that can't be."""
+    """Read a query. Raises ``Trouble`` for one that can't be, and for a name that is given twice."""
     try:
-        return dict(
-            parse_qsl(text, keep_blank_values=True, max_num_fields=limits.parameters, errors="strict")
-        )
+        return forms.once_each(text, most=limits.parameters)
     except ValueError:
         raise Trouble(Kind.LINK_BROKEN, "the query can't be read") from None
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from aiohttp import web
 
@@ -68,13 +68,9 @@ def address(path: str) -> Address:
 def query(text: str, limits: PageLimits) -> dict[str, str]:
     """Read a query. Raises ``Trouble`` for one that can't be, and for a name that is given twice."""
     try:
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=limits.parameters, errors="strict")
+        return forms.once_each(text, most=limits.parameters)
     except ValueError:
         raise Trouble(Kind.LINK_BROKEN, "the query can't be read") from None
-    given = dict(pairs)
-    if len(given) < len(pairs):
-        raise Trouble(Kind.LINK_BROKEN, "a parameter is given twice")
-    return given
 
 
 def draft_and_user(given: Mapping[str, str]) -> tuple[str, str]:
