@@ -29,6 +29,7 @@ FIELDS = (
     "envelope",
     "sender",
     "archive",
+    "who",
     "phase",
     "reason",
     "attempt",

@@ -1,16 +1,18 @@
 """The console on a real API server: it acts with the rights of whoever uses it, and each act is recorded."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import lxml.html
 import pytest
 
 from counterfoil.cluster import Forbidden, connect
 from counterfoil.resources import EnvelopeEvent
 from counterfoil.resources.acting import acts_of
 from sandbox.controlplane.plane import ControlPlane
-from tests.cluster.console_scene import MISSING_BUCKET, Scene, console_scene
+from tests.cluster.console_scene import MISSING_BUCKET, Person, Scene, console_scene
 
 FULL_NAME = "system:serviceaccount:{}:full"
 
@@ -153,9 +155,7 @@ async def test_whoever_may_only_look_sees_all_and_can_do_nothing_whatever_is_sen
     joe = await scene.signed_in("view", at=f"/events/{name}")
     assert joe.page.xpath("//form[@method='post']/@action") == ["/sign-out"]
 
-    form = joe.page.xpath("//form[@action='/sign-out']")[0]
-    form.set("action", "/act")
-    await joe.send(form, kind="envelopeevents", name=name, what="retry", back="/")
+    await joe.send(an_act_of(joe), kind="envelopeevents", name=name, what="retry", back="/")
 
     assert joe.answer.status_code == 403
     assert "You may not do that" in joe.text
@@ -313,6 +313,36 @@ async def test_no_token_is_in_the_log(scene: Scene) -> None:
     log = scene.console.log.read_text()
     assert scene.tokens["full"] not in log
     assert "a-wrong-token" not in log
+
+
+async def test_the_log_tells_who_did_what_to_which_object_and_what_came_of_it(
+    scene: Scene, namespace: str
+) -> None:
+    name = await scene.failed("NameOccupied")
+    for who in ("full", "view"):
+        person = await scene.signed_in(who, at=f"/events/{name}")
+        form = {"kind": "envelopeevents", "name": name, "what": "retry", "back": "/"}
+        await person.send(an_act_of(person), **form)
+    await (await scene.signed_in()).press("retry", within="NameOccupied")
+
+    lines = [json.loads(each) for each in scene.console.log.read_text().splitlines()]
+    asked = [each for each in lines if each["logger"].endswith("actions")]
+    told = [(each["who"], each["message"], each.get("event"), each.get("organization")) for each in asked]
+    full = FULL_NAME.format(namespace)
+    assert told == [
+        (full, "retry was asked for", name, None),
+        (full, "retry was asked for: 1 events that failed with NameOccupied", None, "acme"),
+    ]
+    refused = [each for each in lines if each.get("outcome") == "not_allowed"]
+    assert [each["who"] for each in refused] == [full.replace("full", "view")]
+    assert any(each.get("who") == full and each["message"] == "console sign_in: led_on" for each in lines)
+
+
+def an_act_of(person: Person) -> lxml.html.HtmlElement:
+    """A form that acts, as somebody makes it who is offered none: with the session's own token."""
+    form: lxml.html.HtmlElement = person.page.xpath("//form[@action='/sign-out']")[0]
+    form.set("action", "/act")
+    return form
 
 
 async def test_tokens_can_not_be_tried_at_will(scene: Scene) -> None:

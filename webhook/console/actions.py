@@ -69,6 +69,14 @@ ALLOWED: Final[Mapping[type[Resource], frozenset[What]]] = {
 }
 """What can be done to what."""
 
+_FIELD: Final[Mapping[type[Resource], str]] = {
+    EnvelopeEvent: "event",
+    Sender: "sender",
+    Archive: "archive",
+    Organization: "organization",
+}
+"""In which field of a log line the name of what was acted on stands."""
+
 _ASKED_BY: Final[Mapping[What, str]] = {
     What.ASK: ASK_ANNOTATION,
     What.PROBE: PROBE_ANNOTATION,
@@ -107,6 +115,7 @@ class Actions:
         self._check(kind, deed)
         raw = await visitor.cluster.get(kind, name)
         after = await self._write(visitor, kind, raw, deed)
+        log.info("%s was asked for", deed.what, extra={"who": visitor.name, _FIELD[kind]: name})
         return Done(1, is_told=await self._tell(visitor, after, deed, "1 object"))
 
     async def on_failed(self, visitor: Visitor, organization: str, reason: str, deed: Deed) -> Done:
@@ -119,6 +128,8 @@ class Actions:
         written = await self._write_all(visitor, found, reason, deed)
         count, is_more = written.count(True), is_more or None in written
         note = f"{count} events that failed with {reason or 'no reason'}"
+        fields = {"who": visitor.name, "organization": organization, "reason": reason or None}
+        log.info("%s was asked for: %s", deed.what, note, extra=fields)
         try:
             about = await visitor.cluster.get(Organization, organization)
         except ApiProblem:

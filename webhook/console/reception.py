@@ -27,7 +27,7 @@ from webhook.console.problems import STATUS, Kind, Trouble, of_cluster
 from webhook.console.rendering import Renderer, page, redirect, with_cookies
 from webhook.console.requests import METHODS, Address, Page, address
 from webhook.console.sessions import Session, Sessions, bearer_of, is_token
-from webhook.console.visitors import Visitors
+from webhook.console.visitors import Visitor, Visitors
 from webhook.pages.languages import Words, choose
 from webhook.throttle import Bucket
 
@@ -41,8 +41,10 @@ _SIGN_IN_AGAIN: Final = frozenset({Kind.SIGN_IN_NEEDED, Kind.TOKEN_REFUSED})
 _OF_PROXIES: Final = frozenset({Page.SIGN_IN, Page.SIGN_OUT})
 """What is none of our business where a proxy signs people in."""
 
-_VISIT: Final = web.RequestKey("visit", Visit)
-"""Who came with a request, from when on that is known."""
+_WHO: Final = web.RequestKey("who", str)
+"""Whose request it is, from when on that is known."""
+_VISITOR: Final = web.RequestKey("visitor", Visitor)
+"""The same with all that a page's head shows."""
 
 
 class Told(NamedTuple):
@@ -50,14 +52,12 @@ class Told(NamedTuple):
 
     outcome: str
     words: str = ""
-    who: str = ""
 
 
 class Answer(NamedTuple):
     """A reply, and the cookies that come with it."""
 
     reply: Reply
-    who: str = ""
     cookies: tuple[str, ...] = ()
 
 
@@ -101,13 +101,13 @@ class Reception:
         try:
             answer = await self._in_turn(request, where, words)
             response = with_cookies(self._reply(request, answer.reply), answer.cookies)
-            told = Told(OUTCOME_LED_ON if answer.reply.location else OUTCOME_SHOWN, who=answer.who)
+            told = Told(OUTCOME_LED_ON if answer.reply.location else OUTCOME_SHOWN)
         except Exception as raised:
             trouble = _understood(raised)
             response, told = self._trouble(request, words, trouble), Told(str(trouble.kind), trouble.words)
         if request.can_read_body and not request.content.at_eof():
             response.force_close()
-        self._tell(where, told, response.status, self._monotonic() - started)
+        self._tell(where, told, response.status, self._monotonic() - started, request.get(_WHO))
         return response
 
     def not_http(self) -> web.StreamResponse:
@@ -149,13 +149,13 @@ class Reception:
         if session is None:
             return self._without_session(request, words, back)
         if is_way_in:
-            return Answer(Reply(location=back), session.user)
+            return Answer(Reply(location=back))
         visit = await self._visit(request, words, session)
         if where.page is Page.HOME:
             reply = Reply(location=_home(request.raw_path.partition("?")[2]))
         else:
             reply = await self._leaf(where, visit)
-        return Answer(reply, visit.visitor.name, self._bound(request, session))
+        return Answer(reply, self._bound(request, session))
 
     async def _leaf(self, where: Address, visit: Visit) -> Reply:
         if where.page is Page.EVENT:
@@ -183,11 +183,12 @@ class Reception:
         if not self._sessions.is_form_of(session, form.get("form", "")):
             raise Trouble(Kind.FORM_STALE, "the form carries no token of this session's")
         if is_way_in:
-            return await self._sign_in(form)
+            return await self._sign_in(request, form)
         if where.page is Page.SIGN_OUT:
-            return Answer(Reply(location="/sign-in"), session.user, self._sessions.drop())
+            request[_WHO] = session.user
+            return Answer(Reply(location="/sign-in"), self._sessions.drop())
         visit = await self._visit(request, words, session)
-        return Answer(await self._desk.act(visit, form), visit.visitor.name)
+        return Answer(await self._desk.act(visit, form))
 
     # -- Who it is ------------------------------------------------------------------------------------------
 
@@ -223,9 +224,8 @@ class Reception:
         visitor = await self._visitors.visitor(session.token, self._sessions.form_token(session))
         raw = request.raw_path
         query = requests.query(raw.partition("?")[2], self._limits) if request.method == "GET" else {}
-        visit = Visit(visitor, words, query, requests.here(raw))
-        request[_VISIT] = visit
-        return visit
+        request[_WHO], request[_VISITOR] = visitor.name, visitor
+        return Visit(visitor, words, query, requests.here(raw))
 
     def _sign_in_page(
         self, request: web.BaseRequest, words: Words, back: str, trouble: Kind | None = None
@@ -243,17 +243,17 @@ class Reception:
         status = HTTPStatus.OK if trouble is None else STATUS[trouble]
         return Answer(Reply(html=html, status=status), cookies=self._sessions.cookies(guest))
 
-    async def _sign_in(self, form: dict[str, str]) -> Answer:
+    async def _sign_in(self, request: web.BaseRequest, form: dict[str, str]) -> Answer:
         wait = self._tries.take(self._monotonic())
         if wait:
             raise Trouble(Kind.BUSY, f"too many tries to sign in; next in {math.ceil(wait)} s")
         token = "".join(form.get("token", "").split())
         if not is_token(token, limit=self._limits.token):
             raise Trouble(Kind.TOKEN_REFUSED, "what was entered is no bearer token")
-        name = await self._visitors.who(token)
+        name = request[_WHO] = await self._visitors.who(token)
         session = self._sessions.begin(name, token)
         back = requests.here(form.get("back", "/"))
-        return Answer(Reply(location=back), name, self._sessions.cookies(session))
+        return Answer(Reply(location=back), self._sessions.cookies(session))
 
     # -- Answers --------------------------------------------------------------------------------------------
 
@@ -272,12 +272,11 @@ class Reception:
             back = requests.here(request.raw_path) if request.method == "GET" else "/"
             answer = self._sign_in_page(request, words, back, trouble.kind)
             return with_cookies(page(answer.reply.html, answer.reply.status, headers), answer.cookies)
-        visit = request.get(_VISIT)
         html = self._renderer.page(
             "message.html",
             words,
             self._clock.now(),
-            visitor=visit.visitor if visit is not None else None,
+            visitor=request.get(_VISITOR),
             section=str(trouble.kind),
             code=trouble.code,
         )
@@ -288,7 +287,7 @@ class Reception:
             headers["Allow"] = "GET, POST"
         return page(html, status, headers)
 
-    def _tell(self, where: Address, told: Told, status: int, seconds: float) -> None:
+    def _tell(self, where: Address, told: Told, status: int, seconds: float, who: str | None = None) -> None:
         self._metrics.console.labels(str(where.page), told.outcome).inc()
         self._metrics.console_seconds.labels(str(where.page)).observe(seconds)
         log.log(
@@ -298,7 +297,7 @@ class Reception:
             f"{told.outcome}: {told.words}" if told.words else told.outcome,
             extra={
                 "outcome": told.outcome,
-                "who": told.who or None,
+                "who": who,
                 "status": status,
                 "seconds": round(seconds, 4),
             },
