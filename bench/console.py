@@ -234,7 +234,9 @@ async def bench(events: int, rounds: int) -> bool:
         await seen(cluster, events)
         print(f"{events:,} events, put into etcd at {rate:.0f} a second. {_load()}", flush=True)
         scene = await stack.enter_async_context(
-            console_scene(plane, NAMESPACE, folder, log_level="warning", page_rate="1000")
+            console_scene(
+                plane, NAMESPACE, folder, log_level="warning", page_rate="1000", address_rate="1000"
+            )
         )
         await scene.an_archive("dms", "True", "Probed")
         await scene.an_organization(events={"Succeeded": int(events * 0.99), "Failed": int(events * 0.003)})

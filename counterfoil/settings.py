@@ -186,6 +186,18 @@ class ConsoleSettings(CommonSettings):
     page_burst: int = field(default=200, metadata=like("200", at_least=1))
     """Requests that may come at once on top of the rate."""
 
+    proxies: int = field(default=0, metadata=like("1", at_least=0))
+    """How many proxies stand before the console on every way to it and add to `X-Forwarded-For` whom they were called by, as
+    an ingress does. So many entries from its end is the address that a request counts for. 0: whoever connects counts, and
+    the header is not believed. Too high a number lets anybody choose an address; too low a one makes all people one."""
+
+    address_rate: float = field(default=10.0, metadata=like("10", at_least=0.1))
+    """Requests per second of one address (of IPv6: one /64 network) before it is answered that there are too many, so that
+    nobody holds up everybody. Raise it where a whole company comes from one address."""
+
+    address_burst: int = field(default=100, metadata=like("100", at_least=1))
+    """Requests of one address that may come at once on top of that rate."""
+
     connections: int = field(default=32, metadata=like("32", at_least=1))
     """Connections to the API server at most."""
 

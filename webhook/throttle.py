@@ -1,8 +1,11 @@
 """
-A rate limit as a token bucket: so many at once, so many per second. Pure but for its own two numbers.
+A rate limit as a token bucket: so many at once, so many per second. Pure but for its own numbers.
 
-The time is handed in with each question (seconds of any clock that never goes back).
+The time is handed in with each question (seconds of any clock that never goes back). ``Buckets`` has one for each of many.
 """
+
+from collections import OrderedDict
+from collections.abc import Callable
 
 
 class Bucket:
@@ -22,3 +25,32 @@ class Bucket:
             self._tokens -= 1.0
             return 0.0
         return (1.0 - self._tokens) / self._rate
+
+    def give_back(self) -> None:
+        """Put a token back that was taken for something that turned out not to count."""
+        self._tokens = min(self._burst, self._tokens + 1.0)
+
+
+class Buckets:
+    """
+    A bucket for each of many, of whom ``most`` are remembered: whoever was not asked about for longest is forgotten.
+
+    Being forgotten gives a full bucket, so whoever has more names than are remembered is held up by no bucket here; that
+    is for a limit over all of them.
+    """
+
+    def __init__(self, new: Callable[[], Bucket], *, most: int) -> None:
+        self._new = new
+        self._most = most
+        self._known: OrderedDict[str, Bucket] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def of(self, name: str) -> Bucket:
+        """Return somebody's bucket."""
+        bucket = self._known.pop(name, None) or self._new()
+        self._known[name] = bucket
+        if len(self._known) > self._most:
+            self._known.popitem(last=False)
+        return bucket

@@ -56,6 +56,8 @@ class Person:
     console: Process
     http: httpx.AsyncClient
     cookies: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    """What a proxy on the way adds."""
     answer: httpx.Response = field(init=False)
 
     @property
@@ -98,7 +100,10 @@ class Person:
         for _ in range(5):
             cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
             self.answer = await self.http.request(
-                method, f"{self.console.public}{path}", data=form, headers={"Cookie": cookie, **headers}
+                method,
+                f"{self.console.public}{path}",
+                data=form,
+                headers={"Cookie": cookie, **self.headers, **headers},
             )
             self._keep(self.answer)
             if self.answer.status_code != 303:
@@ -132,9 +137,9 @@ class Scene:
     tokens: dict[str, str]
     http: httpx.AsyncClient
 
-    def person(self) -> Person:
-        """A browser that nobody has used."""
-        return Person(self.console, self.http)
+    def person(self, address: str = "") -> Person:
+        """A browser that nobody has used; with an address, it comes by a proxy that tells it."""
+        return Person(self.console, self.http, headers={"X-Forwarded-For": address} if address else {})
 
     async def signed_in(self, who: str = "full", at: str = "/") -> Person:
         """A browser in which somebody has signed in."""

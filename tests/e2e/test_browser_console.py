@@ -23,13 +23,14 @@ from tests.e2e.conftest import PATIENCE
 expect.set_options(timeout=PATIENCE)
 
 NAMESPACE = "browser-console"
+WITHOUT_HURRY = {"page_rate": "1000", "address_rate": "1000"}
 PAGES = ("/attention", "/events", "/senders", "/archives", "/organizations", "/charts")
 
 
 @pytest.fixture(scope="module")
 async def scene(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
     await plane.namespace(NAMESPACE)
-    async with console_scene(plane, NAMESPACE, tmp_path_factory.mktemp("console"), page_rate="1000") as built:
+    async with console_scene(plane, NAMESPACE, tmp_path_factory.mktemp("console"), **WITHOUT_HURRY) as built:
         await built.an_archive("dms", "True", "Probed")
         await built.an_archive("bucket", "False", "ArchiveBucketMissing", MISSING_BUCKET)
         await built.an_organization(events={"Failed": 3, "AwaitingConsent": 37, "Succeeded": 1})

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook.throttle import Bucket
+from webhook.throttle import Bucket, Buckets
 
 
 def test_a_burst_passes_and_the_next_one_has_to_wait_for_a_token() -> None:
@@ -47,3 +47,31 @@ def test_a_clock_that_stands_or_goes_back_gives_no_tokens(back: float) -> None:
     bucket = Bucket(rate=10.0, burst=1)
     bucket.take(10.0)
     assert bucket.take(back) > 0.0
+
+
+def test_what_is_given_back_can_be_taken_again_but_never_more_than_the_burst() -> None:
+    bucket = Bucket(rate=1.0, burst=2)
+    bucket.take(0.0)
+    for _ in range(5):
+        bucket.give_back()
+
+    assert [bucket.take(0.0) > 0 for _ in range(3)] == [False, False, True]
+
+
+def test_each_has_a_bucket_of_its_own() -> None:
+    buckets = Buckets(lambda: Bucket(rate=1.0, burst=1), most=10)
+
+    assert [buckets.of(name).take(0.0) > 0 for name in ("a", "a", "b")] == [False, True, False]
+
+
+def test_only_so_many_are_remembered_and_who_asked_last_is() -> None:
+    buckets = Buckets(lambda: Bucket(rate=1.0, burst=1), most=3)
+    for name in ("a", "b", "c"):
+        buckets.of(name).take(0.0)
+    assert buckets.of("a").take(0.0) > 0
+
+    buckets.of("d")
+
+    assert len(buckets) == 3
+    assert buckets.of("a").take(0.0) > 0
+    assert buckets.of("b").take(0.0) == 0.0

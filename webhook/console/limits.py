@@ -36,13 +36,24 @@ class ConsoleLimits:
     """Time during which the rest of a refused body is read and thrown away, so that the browser sees the answer."""
 
     in_flight: int = 100
-    """Requests that are worked on at once; more are answered 503."""
+    """Requests that are worked on at once; more are answered 429."""
 
-    sign_in_rate: float = 1.0
-    """Tokens per second that are tried at the API server, over all people."""
+    addresses: int = 10_000
+    """Addresses that are remembered at once for how much they asked (some 300 bytes each). Whoever has more of them meets
+    the limits over all people."""
 
-    sign_in_burst: int = 20
-    """Tokens that may be tried at once on top of that."""
+    refused_rate: float = 0.2
+    """Tokens per second of one address that the API server may refuse. Only those count that are refused: an office behind
+    one address is not locked out by its own signing in."""
+
+    refused_burst: int = 10
+    """Tokens that may be refused at once on top of that."""
+
+    refused_rate_of_all: float = 5.0
+    """The same over all addresses: what the API server is spared when somebody has very many."""
+
+    refused_burst_of_all: int = 50
+    """The same over all addresses."""
 
     rights_seconds: float = 30.0
     """How long it is remembered what a person may do. Only what is shown depends on it: the API server asks each time."""

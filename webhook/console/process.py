@@ -28,7 +28,7 @@ from webhook.console.rendering import Renderer
 from webhook.console.sessions import ProcessSeal, Seal, Sessions
 from webhook.console.visitors import Visitors
 from webhook.server import public_server
-from webhook.throttle import Bucket
+from webhook.throttle import Bucket, Buckets
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,12 @@ async def serve(settings: ConsoleSettings, seal: Seal, *, limits: ConsoleLimits)
             metrics=metrics,
             clock=clock,
             sign_in=settings.sign_in,
+            buckets=Buckets(
+                lambda: Bucket(rate=settings.address_rate, burst=settings.address_burst),
+                most=limits.addresses,
+            ),
             bucket=Bucket(rate=settings.page_rate, burst=settings.page_burst),
+            proxies=settings.proxies,
             limits=limits,
             monotonic=loop.time,
         )

@@ -1,7 +1,7 @@
 """
 The reception: takes a browser's request, learns who it is, leads it to its page, and has an answer whatever happens.
 
-From top to bottom: static files, rate, path, method, room, who, then the page. Every answer is a page in the browser's
+From top to bottom: static files, rate (of the caller, then of all), path, method, room, who, then the page. Every answer is a page in the browser's
 language or a way on, with the headers that keep it safe. The log line tells who saw or did what and what came of it, but no
 token, no cookie and no query.
 """
@@ -19,6 +19,7 @@ from counterfoil.clock import Clock
 from counterfoil.cluster import ApiProblem
 from counterfoil.metrics import Metrics
 from counterfoil.settings import SignIn
+from webhook.callers import caller
 from webhook.console import requests
 from webhook.console.desk import Desk, Reply, Visit
 from webhook.console.languages import words_of
@@ -29,7 +30,7 @@ from webhook.console.requests import METHODS, Address, Page, address
 from webhook.console.sessions import Session, Sessions, bearer_of, is_token
 from webhook.console.visitors import Visitor, Visitors
 from webhook.pages.languages import Words, choose
-from webhook.throttle import Bucket
+from webhook.throttle import Bucket, Buckets
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,11 @@ class Answer(NamedTuple):
 
 
 class Reception:
-    """Answers requests. ``monotonic`` is a clock in seconds that never goes back."""
+    """
+    Answers requests. ``monotonic`` is a clock in seconds that never goes back.
+
+    ``buckets`` has the rate of each address, ``bucket`` that of all, and ``proxies`` is how many of them tell whose address it is.
+    """
 
     def __init__(
         self,
@@ -74,7 +79,9 @@ class Reception:
         metrics: Metrics,
         clock: Clock,
         sign_in: SignIn,
+        buckets: Buckets,
         bucket: Bucket,
+        proxies: int,
         limits: ConsoleLimits,
         monotonic: Callable[[], float],
     ) -> None:
@@ -85,8 +92,13 @@ class Reception:
         self._metrics = metrics
         self._clock = clock
         self._is_proxied = sign_in is SignIn.PROXY
+        self._buckets = buckets
         self._bucket = bucket
-        self._tries = Bucket(rate=limits.sign_in_rate, burst=limits.sign_in_burst)
+        self._proxies = proxies
+        self._refusals = Buckets(
+            lambda: Bucket(rate=limits.refused_rate, burst=limits.refused_burst), most=limits.addresses
+        )
+        self._refusals_of_all = Bucket(rate=limits.refused_rate_of_all, burst=limits.refused_burst_of_all)
         self._limits = limits
         self._monotonic = monotonic
         self._in_flight = 0
@@ -124,9 +136,8 @@ class Reception:
     # -- In turn --------------------------------------------------------------------------------------------
 
     async def _in_turn(self, request: web.BaseRequest, where: Address, words: Words) -> Answer:
-        wait = self._bucket.take(self._monotonic())
-        if wait:
-            raise Trouble(Kind.BUSY, f"more than the rate; next in {math.ceil(wait)} s")
+        self._pass(self._buckets.of(self._caller(request)), "pages for one address")
+        self._pass(self._bucket, "pages for all")
         if where.page in (Page.NONE, Page.STATIC):
             raise Trouble(Kind.NOT_FOUND, "not the path of a page")
         if request.method not in METHODS.get(where.page, ("GET",)):
@@ -140,6 +151,14 @@ class Reception:
             return await self._show(request, where, words)
         finally:
             self._in_flight -= 1
+
+    def _pass(self, bucket: Bucket, what: str) -> None:
+        wait = bucket.take(self._monotonic())
+        if wait:
+            raise Trouble(Kind.BUSY, f"more {what} than the rate; next in {math.ceil(wait)} s")
+
+    def _caller(self, request: web.BaseRequest) -> str:
+        return caller(request.remote, request.headers.getall("X-Forwarded-For", ()), proxies=self._proxies)
 
     async def _show(self, request: web.BaseRequest, where: Address, words: Words) -> Answer:
         query = requests.query(request.raw_path.partition("?")[2], self._limits)
@@ -244,13 +263,16 @@ class Reception:
         return Answer(Reply(html=html, status=status), cookies=self._sessions.cookies(guest))
 
     async def _sign_in(self, request: web.BaseRequest, form: dict[str, str]) -> Answer:
-        wait = self._tries.take(self._monotonic())
-        if wait:
-            raise Trouble(Kind.BUSY, f"too many tries to sign in; next in {math.ceil(wait)} s")
+        own, of_all = self._refusals.of(self._caller(request)), self._refusals_of_all
+        self._pass(own, "refused tokens of one address")
+        self._pass(of_all, "refused tokens of all")
         token = "".join(form.get("token", "").split())
         if not is_token(token, limit=self._limits.token):
             raise Trouble(Kind.TOKEN_REFUSED, "what was entered is no bearer token")
         name = request[_WHO] = await self._visitors.who(token)
+        # Taken before the API server was asked, so that many tries at once are not more than many one by one.
+        own.give_back()
+        of_all.give_back()
         session = self._sessions.begin(name, token)
         back = requests.here(form.get("back", "/"))
         return Answer(Reply(location=back), self._sessions.cookies(session))

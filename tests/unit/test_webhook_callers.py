@@ -1,0 +1,37 @@
+"""From where a request comes: what a proxy that stands there says of it is believed, and nothing else."""
+
+import pytest
+
+from webhook.callers import caller
+
+PROXY, ANNA, FORGED = "10.0.0.9", "203.0.113.7", "198.51.100.66"
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "proxies", "found"),
+    [
+        pytest.param((), 0, PROXY, id="without a proxy it is whoever connects"),
+        pytest.param((ANNA,), 0, PROXY, id="without a proxy nobody is believed"),
+        pytest.param((ANNA,), 1, ANNA, id="a proxy tells whom it was called by"),
+        pytest.param((f"{FORGED}, {ANNA}",), 1, ANNA, id="what the caller itself wrote stands before that"),
+        pytest.param((FORGED, ANNA), 1, ANNA, id="also on a line of its own"),
+        pytest.param((f"{FORGED}, {ANNA}, 10.0.0.8",), 2, ANNA, id="of two proxies the outer one tells"),
+        pytest.param((ANNA,), 2, PROXY, id="one proxy was passed by: only the connection is sure"),
+        pytest.param((), 1, PROXY, id="the proxy says nothing"),
+        pytest.param(("unknown",), 1, PROXY, id="the proxy does not know"),
+        pytest.param((f"{FORGED}, ",), 1, PROXY, id="an empty place is nobody's"),
+        pytest.param((f"{ANNA}:52044",), 1, ANNA, id="some write the port as well"),
+        pytest.param(("[2001:db8:1:2::a]:52044",), 1, "2001:db8:1:2::/64", id="also of IPv6"),
+        pytest.param(("2001:db8:1:2:3:4:5:6",), 1, "2001:db8:1:2::/64", id="one household has a whole /64"),
+        pytest.param(("2001:DB8:1:2::1",), 1, "2001:db8:1:2::/64", id="however it is written"),
+        pytest.param((f"::ffff:{ANNA}",), 1, ANNA, id="IPv4 in the clothes of IPv6"),
+    ],
+)
+def test_a_caller_is_known_by_the_nearest_place_that_is_sure(
+    forwarded: tuple[str, ...], proxies: int, found: str
+) -> None:
+    assert caller(PROXY, forwarded, proxies=proxies) == found
+
+
+def test_whoever_comes_from_no_address_has_a_name_all_the_same() -> None:
+    assert caller(None, (), proxies=0) == caller("", (), proxies=1) == "nowhere"
