@@ -164,7 +164,16 @@ async def test_whoever_may_only_look_sees_all_and_can_do_nothing_whatever_is_sen
 
 async def test_whoever_has_no_rights_is_told_so_and_sees_nothing(scene: Scene) -> None:
     name = await scene.failed("NameOccupied")
-    for path in ("/", "/events", f"/events/{name}", "/senders", "/archives", "/organizations", "/charts"):
+    for path in (
+        "/",
+        "/events",
+        f"/events/{name}",
+        f"/events/{name}/yaml",
+        "/senders",
+        "/archives",
+        "/organizations",
+        "/charts",
+    ):
         nobody = await scene.signed_in("none", at=path)
         assert nobody.answer.status_code == 403, path
         assert "NameOccupied" not in nobody.text

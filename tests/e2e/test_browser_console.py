@@ -187,7 +187,7 @@ async def test_events_are_filtered_and_one_of_them_tells_everything(scene: Scene
     await expect(page.get_by_role("heading", level=1)).to_have_text("Rental contract")
     for told in ("ab" * 32, "file:///srv/acme/Document/contract.pdf", "244.1 KiB", "Noted down (Callback)"):
         await expect(page.get_by_text(told).first).to_be_visible()
-    await page.get_by_text("The object as YAML").click()
+    await page.locator("summary", has_text="The object as YAML").click()
     await expect(page.locator("pre")).to_contain_text("apiVersion: counterfoil.dev/v1alpha1")
 
 
@@ -389,6 +389,10 @@ async def test_it_works_where_scripts_do_not_run(scene: Scene, browser: Browser)
         await page.get_by_role("link", name="Show charts").click()
         await expect(page.get_by_role("img", name="Time from callback to archive")).to_be_visible()
         await page.goto(f"{scene.console.public}/events/{name}")
+        await page.get_by_text("The object as YAML").first.click()
+        await page.get_by_role("link", name="The object as YAML").click()
+        await expect(page.locator("pre")).to_contain_text("apiVersion: counterfoil.dev/v1alpha1")
+        await page.get_by_role("link", name="Back to the event").click()
         await page.get_by_role("button", name="Try again").click()
         await expect(page.get_by_role("status").first).to_contain_text("It is being tried again.")
 

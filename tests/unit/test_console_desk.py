@@ -6,7 +6,7 @@ import lxml.html
 import pytest
 
 from counterfoil.cluster import Expired
-from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Phase, Resource
+from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, FiledDocument, FileKind, Phase, Resource
 from tests.builders import AClock, EventBuilder
 from tests.unit.console_parts import FULL, NOBODY, VIEW, a_sender_that, a_visitor, an_organization_that
 from tests.unit.fake_cluster import ACluster
@@ -18,7 +18,7 @@ from webhook.console.problems import Kind, Trouble
 from webhook.console.rendering import Renderer
 from webhook.console.visitors import Rights
 
-LIMITS = ConsoleLimits(rows=4, scanned=8, surveyed=5, others=2, sampled=5)
+LIMITS = ConsoleLimits(rows=4, scanned=8, surveyed=5, others=2, sampled=5, documents=2)
 
 
 def desk() -> Desk:
@@ -70,6 +70,39 @@ async def test_a_search_for_an_age_stops_after_so_many_events_and_offers_to_go_o
 
     assert cluster.asked.count(("page", "envelopeevents")) == 2
     assert page.xpath("//a[text()='Search on']/@href") == ["/events?age=1h&token=8"]
+
+
+async def test_an_event_of_another_version_is_shown_as_it_is_stored() -> None:
+    cluster = ACluster(an_event(1))
+    name = an_event(1).name
+    cluster.edit(EnvelopeEvent, name, {"status": {"phase": "Invented"}})
+
+    led = await desk().event(a_visit(cluster), name)
+    page = told((await desk().yaml(a_visit(cluster), name)).html)
+
+    assert led.location == f"/events/{name}/yaml"
+    assert "phase: Invented" in page.text_content()
+
+
+@pytest.mark.parametrize(
+    ("start", "shown"),
+    [
+        ("2", ["c"]),
+        ("0", ["a", "b"]),
+        ("-1", ["a", "b"]),
+        ("1", ["a", "b"]),
+        ("4", ["a", "b"]),
+        ("²", ["a", "b"]),
+    ],
+)
+async def test_a_page_of_documents_begins_where_there_is_one(start: str, shown: list[str]) -> None:
+    files = [FiledDocument(file_id=each, kind=FileKind.DOCUMENT, file_name=each) for each in "abc"]
+    event = EventBuilder().status(documents=tuple(files)).build()
+    visit = Visit(a_visitor(VIEW, ACluster(event)), words_of("en"), {"from": start}, "/")
+
+    page = told((await desk().event(visit, event.name)).html)
+
+    assert page.xpath("//tbody/tr/td[1]/text()") == shown
 
 
 async def test_the_name_of_an_event_leads_to_it() -> None:

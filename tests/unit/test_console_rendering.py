@@ -68,16 +68,22 @@ def an_event(text: str = "x", phase: Phase = Phase.FAILED) -> Any:
 def event_page(
     text: str = "x", language: str = "en", rights: Rights = FULL, **more: Any
 ) -> lxml.html.HtmlElement:
-    event = an_event(text, **more)
+    told = {"eventTime": NOON.isoformat(), "reason": "R", "note": text}
+    return of_event(an_event(text, **more), told, language=language, rights=rights)
+
+
+def of_event(
+    event: Any, *told: dict[str, str], first: int = 0, language: str = "en", rights: Rights = FULL
+) -> lxml.html.HtmlElement:
     return shown(
         "event.html",
         language,
         rights,
         event=event,
-        raw={"metadata": {"name": text, "managedFields": ["hidden"]}, "status": {"message": text}},
+        first=first,
         sender=None,
         title_of=attention.title_of,
-        moments=moments(event, ({"eventTime": NOON.isoformat(), "reason": "R", "note": text},)),
+        moments=moments(event, told),
     )
 
 
@@ -143,6 +149,7 @@ def others(language: str = "en", rights: Rights = FULL) -> dict[str, lxml.html.H
             acts_of=acts_of,
         ),
         "charts": shown("charts.html", language, rights, charts=(chart,), counts={"Failed": 3}),
+        "yaml": yaml_page(language),
     }
 
 
@@ -155,6 +162,7 @@ def skeleton(page: lxml.html.HtmlElement) -> list[tuple[str, ...]]:
 def test_nothing_that_eSAW_or_a_person_wrote_can_add_markup(nasty: str) -> None:
     for page in (event_page, events_page, attention_page):
         assert skeleton(page(nasty)) == skeleton(page("plain")), page.__name__
+    assert skeleton(yaml_page(status={"message": nasty})) == skeleton(yaml_page(status={"message": "plain"}))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -221,8 +229,45 @@ def test_a_succeeded_event_is_neither_tried_again_nor_given_up() -> None:
     assert not event_page(phase=Phase.SUCCEEDED).xpath("//button[@name='what']")
 
 
+def yaml_page(language: str = "en", **raw: Any) -> lxml.html.HtmlElement:
+    whole = {"metadata": {"name": "x", "managedFields": ["hidden"]}, **raw}
+    return shown("yaml.html", language, name="x", raw=whole)
+
+
 def test_the_yaml_leaves_the_bookkeeping_out() -> None:
-    assert "hidden" not in event_page().xpath("string(//pre)")
+    text = yaml_page().xpath("string(//pre)")
+    assert "name: x" in text
+    assert "hidden" not in text
+
+
+def test_of_a_very_large_object_the_yaml_shows_so_much_that_it_is_written_at_once() -> None:
+    documents = [{"fileId": str(number), "location": "x" * 8000} for number in range(2000)]
+    text = yaml_page(status={"documents": documents, "phase": "Failed"}).xpath("string(//pre)")
+
+    assert text.count("fileId") == 100
+    assert "… 1900" in text
+    assert "phase: Failed" in text
+    assert len(text) < 200_000
+
+
+def test_documents_beyond_a_page_are_behind_a_link() -> None:
+    first, second = a_large_event_page(0), a_large_event_page(200)
+
+    assert len(first.xpath("//tbody/tr")) == 200
+    assert "1 to 200 of 250" in first.text_content()
+    assert first.xpath("//a[contains(@href, 'from=200')]")
+    assert len(second.xpath("//tbody/tr")) == 50
+    assert "201 to 250 of 250" in second.text_content()
+    assert second.xpath("//a[contains(@href, 'from=0')]")
+
+
+def a_large_event_page(first: int) -> lxml.html.HtmlElement:
+    files = tuple(
+        FiledDocument(file_id=str(number), kind=FileKind.DOCUMENT, file_name=f"{number}.pdf")
+        for number in range(250)
+    )
+    event = EventBuilder().in_phase(Phase.SUCCEEDED, "ArchivedAndDeleted").status(documents=files).build()
+    return of_event(event, first=first)
 
 
 def test_files_are_kept_by_browsers_for_ever_under_names_that_hold_their_content() -> None:

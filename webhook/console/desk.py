@@ -6,6 +6,7 @@ that concerns a kind which the visitor may not list is left out. Lists come in p
 """
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -216,8 +217,11 @@ class Desk:
     async def event(self, visit: Visit, name: str) -> Reply:
         """Everything about one event."""
         cluster = visit.visitor.cluster
-        raw = await cluster.get(EnvelopeEvent, name)
-        event = EnvelopeEvent.parse(raw)
+        try:
+            event = EnvelopeEvent.parse(await cluster.get(EnvelopeEvent, name))
+        except ResourceInvalid:
+            # Stored by another version of the CRD: what can't be explained can be shown.
+            return Reply(location=f"/events/{name}/yaml")
         told, sender = await asyncio.gather(
             self._told(visit.visitor, event), self._sender(visit.visitor, event)
         )
@@ -225,11 +229,22 @@ class Desk:
             "event.html",
             visit,
             event=event,
-            raw=raw,
+            first=self._first(visit, len(event.status.documents)),
             sender=sender,
             title_of=attention.title_of,
             moments=moments(event, told),
         )
+
+    def _first(self, visit: Visit, count: int) -> int:
+        """Return with which document the page begins: the first of one of the pages that there are."""
+        asked = visit.query.get("from", "")
+        first = int(asked) if re.fullmatch("[0-9]{1,6}", asked) else 0
+        return first if first < count and first % self._limits.documents == 0 else 0
+
+    async def yaml(self, visit: Visit, name: str) -> Reply:
+        """One event as it is stored."""
+        raw = await visit.visitor.cluster.get(EnvelopeEvent, name)
+        return self._page("yaml.html", visit, name=name, raw=raw)
 
     async def _told(self, visitor: Visitor, event: EnvelopeEvent) -> tuple[Mapping[str, Any], ...]:
         if not visitor.rights.see("events"):

@@ -98,6 +98,16 @@ class ConsoleLimits:
     writers: int = 16
     """Writes that one click makes at once."""
 
+    documents: int = 200
+    """Documents of one event that one page shows; there can be 2,000."""
+
+    entries: int = 100
+    """Entries of each list and map that are shown of an object as YAML. Writing YAML takes half a second per MB, and meanwhile
+    nobody else is answered."""
+
+    text: int = 1000
+    """Characters of each text in it."""
+
     raw: int = 200_000
     """Characters of YAML that are shown of one object."""
 

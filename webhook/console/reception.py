@@ -179,6 +179,8 @@ class Reception:
     async def _leaf(self, where: Address, visit: Visit) -> Reply:
         if where.page is Page.EVENT:
             return await self._desk.event(visit, where.name)
+        if where.page is Page.YAML:
+            return await self._desk.yaml(visit, where.name)
         leaves = {
             Page.ATTENTION: self._desk.attention,
             Page.EVENTS: self._desk.events,

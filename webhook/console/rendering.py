@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ from webhook.pages.languages import Words
 _FOLDER: Final = Path(__file__).parent
 
 HSTS: Final = "max-age=31536000"
+
+_DUMPER: Final = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
 
 _TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain"}
 
@@ -139,8 +142,22 @@ class Renderer:
     def _yaml(self, raw: Mapping[str, Any]) -> str:
         """Write an object as kubectl would, without the bookkeeping of its fields."""
         metadata = {key: value for key, value in raw["metadata"].items() if key != "managedFields"}
-        text = yaml.safe_dump({**raw, "metadata": metadata}, sort_keys=False, allow_unicode=True, width=100)
+        shown = self._cut({**raw, "metadata": metadata})
+        text: str = yaml.dump(shown, Dumper=_DUMPER, sort_keys=False, allow_unicode=True, width=100)
         return text if len(text) <= self._limits.raw else f"{text[: self._limits.raw]}\n…"
+
+    def _cut(self, value: Any) -> Any:
+        """Return as much of a value as can be written at once, with how many entries were left out."""
+        most = self._limits.entries
+        if isinstance(value, str) and len(value) > self._limits.text:
+            return f"{value[: self._limits.text]}…"
+        if isinstance(value, list):
+            left_out = [f"… {len(value) - most}"] if len(value) > most else []
+            return [self._cut(each) for each in value[:most]] + left_out
+        if isinstance(value, dict):
+            kept = {self._cut(key): self._cut(each) for key, each in islice(value.items(), most)}
+            return kept | ({"…": len(value) - most} if len(value) > most else {})
+        return value
 
 
 def page(html: str, status: HTTPStatus, headers: Mapping[str, str]) -> web.Response:

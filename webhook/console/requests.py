@@ -26,6 +26,7 @@ class Page(StrEnum):
     ATTENTION = "attention"
     EVENTS = "events"
     EVENT = "event"
+    YAML = "yaml"
     SENDERS = "senders"
     ARCHIVES = "archives"
     ORGANIZATIONS = "organizations"
@@ -73,6 +74,8 @@ def address(path: str) -> Address:
             return Address(_PATHS.get(page, Page.NONE))
         case ["", "events", name] if _NAME.fullmatch(name):
             return Address(Page.EVENT, name)
+        case ["", "events", name, "yaml"] if _NAME.fullmatch(name):
+            return Address(Page.YAML, name)
         case ["", "static", name]:
             return Address(Page.STATIC, name)
     return Address(Page.NONE)
