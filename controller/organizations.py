@@ -16,12 +16,14 @@ import msgspec
 
 from controller.office import Office
 from controller.secrets import SecretMissing, Secrets
+from controller.tally import settled
 from counterfoil.callbackauth import TokenRefused, basic_auth_hash, is_basic_auth, token_hash
 from counterfoil.clock import Clock
 from counterfoil.cluster import Cluster, Conflict, NotFound
 from counterfoil.esaw.clients import Esaws
 from counterfoil.esaw.problems import Answered, EsawProblem
 from counterfoil.resources import (
+    Activity,
     CallbackURLs,
     Condition,
     Handling,
@@ -86,7 +88,10 @@ class Organizations:
         self._basic: dict[str, tuple[bytes, str]] = {}
 
     async def look_after(
-        self, organization: Organization, counts: Mapping[str, int] | None = None
+        self,
+        organization: Organization,
+        counts: Mapping[str, int] | None = None,
+        activity: Activity | None = None,
     ) -> Organization | None:
         """Find out everything and store it; return the new state, or None when somebody else wrote meanwhile."""
         tokens, hashes = await self._tokens(organization)
@@ -100,6 +105,7 @@ class Organizations:
             _form(organization),
         )
         ready = next((each for each in findings if each.truth != "True"), OK)
+        known = organization.status.activity
         status = msgspec.structs.replace(
             organization.status,
             observed_generation=organization.metadata.generation,
@@ -109,6 +115,7 @@ class Organizations:
             callback_urls=self._urls(organization),
             version=version,
             events=dict(counts) if counts is not None else organization.status.events,
+            activity=settled(known, activity) if activity is not None else known,
         )
         return await self._store(organization, status)
 

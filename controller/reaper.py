@@ -14,11 +14,13 @@ from datetime import datetime
 
 from controller.notify.ledger import Survey
 from controller.office import Office
+from controller.tally import Tally
 from counterfoil.clock import Clock
 from counterfoil.cluster import ApiProblem, Cluster, Conflict, Expired, NotFound, Raw
 from counterfoil.durations import Duration
 from counterfoil.resources import (
     SHARD_LABEL,
+    Activity,
     Envelope,
     EnvelopeEvent,
     Organization,
@@ -39,7 +41,7 @@ RESTS = 9
 
 
 class Reaper:
-    """Walks over all events, counts them by phase, and removes those whose time is up."""
+    """Walks over all events, counts them by phase and by what went on, and removes those whose time is up."""
 
     walked: Callable[[datetime, Mapping[str, Survey]], None]
     """Is told after each walk when it began and what it found, by organization."""
@@ -49,12 +51,18 @@ class Reaper:
         self._office = office
         self._clock = clock
         self._counts: Mapping[str, Mapping[str, int]] = {}
+        self._activities: Mapping[str, Activity] = {}
+        self._tallies: dict[str, Tally] = {}
         self._surveys: dict[str, Survey] = {}
         self.walked = lambda began, surveys: None
 
     def counts(self, organization: str) -> Mapping[str, int] | None:
         """Return how many events of an organization were in which phase on the last whole walk; None before it."""
         return self._counts.get(organization)
+
+    def activity(self, organization: str) -> Activity | None:
+        """Return what went on with an organization's events on the last whole walk; None before it."""
+        return self._activities.get(organization)
 
     async def run(self) -> None:
         """Walk until cancelled."""
@@ -69,13 +77,13 @@ class Reaper:
 
     async def _walk(self) -> None:
         counts: dict[str, Counter[str]] = defaultdict(Counter)
-        self._surveys = {}
+        self._surveys, self._tallies = {}, {}
         began = self._clock.now()
         token = ""
         while True:
             page, token = await self._page(token)
             for raw in page:
-                await self._look_at(raw, counts)
+                await self._look_at(raw, counts, began)
             if not token:
                 break
             await self._clock.sleep(PAGE_SECONDS)
@@ -83,6 +91,7 @@ class Reaper:
         for name in {*self._counts, *(each.name for each in self._office.organizations)}:
             counts.setdefault(name, Counter())
         self._counts = {name: dict(by_phase) for name, by_phase in counts.items()}
+        self._activities = {name: self._tallies.get(name, Tally(began)).activity() for name in counts}
         self.walked(began, self._surveys)
 
     async def _page(self, token: str) -> tuple[list[Raw], str]:
@@ -94,7 +103,7 @@ class Reaper:
                 raise
             return await self._cluster.page(EnvelopeEvent, limit=PAGE, token=expired.token)
 
-    async def _look_at(self, raw: Raw, counts: Mapping[str, Counter[str]]) -> None:
+    async def _look_at(self, raw: Raw, counts: Mapping[str, Counter[str]], began: datetime) -> None:
         try:
             event = EnvelopeEvent.parse(raw)
         except ResourceInvalid as invalid:
@@ -104,6 +113,7 @@ class Reaper:
         organization = self._office.organizations.get(event.organization)
         if not is_outlived(event, organization, self._clock.now()) or not await self._is_removed(event):
             counts[event.organization][event.status.phase] += 1
+            self._tallies.setdefault(event.organization, Tally(began)).take(event)
             ref = organization.spec.archive_ref if organization is not None else None
             survey = self._surveys.setdefault(event.organization, Survey())
             survey.take(event, ref.name if ref is not None else "")

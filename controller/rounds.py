@@ -167,8 +167,8 @@ class Rounds:
                 self._news.set()
 
     async def _look_at_organization(self, organization: Organization) -> None:
-        counts = self._reaper.counts(organization.name)
-        after = await self._organizations.look_after(organization, counts)
+        counts, activity = self._reaper.counts(organization.name), self._reaper.activity(organization.name)
+        after = await self._organizations.look_after(organization, counts, activity)
         if after is not None:
             self._organization_changed(after)
         else:

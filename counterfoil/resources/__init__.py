@@ -4,6 +4,7 @@ The five resources of ``counterfoil.dev/v1alpha1`` as immutable, typed values, a
 ``crds/`` is the source of truth; a test holds these types against it. Import from here.
 """
 
+from counterfoil.resources.activity import Activity, Hour
 from counterfoil.resources.archive import Archive, ArchiveSpec, ArchiveStatus, TagRule
 from counterfoil.resources.base import (
     ACTION_LABEL,
@@ -91,6 +92,7 @@ __all__ = [
     "TRACEPARENT_ANNOTATION",
     "VERSION",
     "ActionRule",
+    "Activity",
     "Archive",
     "ArchiveSpec",
     "ArchiveStatus",
@@ -109,6 +111,7 @@ __all__ = [
     "FileKind",
     "FiledDocument",
     "Handling",
+    "Hour",
     "Language",
     "LastError",
     "Metadata",

@@ -13,6 +13,7 @@ from typing import ClassVar
 import msgspec
 
 from counterfoil.durations import Duration
+from counterfoil.resources.activity import Activity
 from counterfoil.resources.base import SWEEP_ANNOTATION, Part, Ref, Resource, SecretKeyRef
 from counterfoil.resources.conditions import Condition
 
@@ -223,6 +224,7 @@ class OrganizationStatus(Part, frozen=True):
     callback_urls: CallbackURLs | None = msgspec.field(name="callbackURLs", default=None)
     version: str | None = None
     events: dict[str, int] = {}
+    activity: Activity | None = None
     sweep: Swept | None = None
     problems: tuple[Problem, ...] = ()
 

@@ -523,6 +523,21 @@ async def test_an_event_whose_time_to_live_is_over_is_removed(house: House) -> N
     await eventually(is_gone)
 
 
+async def test_what_went_on_is_counted_by_the_hour_and_written_into_the_status(house: House) -> None:
+    await house.reaches(await house.noted(), Phase.SUCCEEDED)
+    # The walk is made at the start, and then once a minute.
+    await house.controller.stop()
+    await house.controller.start()
+
+    async def is_counted() -> bool:
+        activity = Organization.parse(await house.cluster.get(Organization, "acme")).status.activity
+        if activity is None or not activity.archived_within:
+            return False
+        return any(each.noted and each.archived for each in activity.hours)
+
+    await eventually(is_counted)
+
+
 async def test_an_organization_knows_its_token_hashes_urls_version_and_counts(house: House) -> None:
     await house.until_condition(Organization, "acme", "Reachable", ("True", "EsawAnswers"))
     organization = Organization.parse(await house.cluster.get(Organization, "acme"))

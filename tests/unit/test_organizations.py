@@ -12,8 +12,8 @@ from counterfoil.callbackauth import is_basic_auth
 from counterfoil.cluster import Forbidden, Unavailable
 from counterfoil.esaw import Answered, AnswerUnreadable, Esaw, EsawProblem, Unreachable, make_http
 from counterfoil.esaw.clients import Esaws
-from counterfoil.resources import Archive, Organization, condition
-from tests.builders import AClock, a_sender, an_organization
+from counterfoil.resources import Activity, Archive, Organization, condition
+from tests.builders import NOON, AClock, a_sender, an_organization
 from tests.unit.fake_cluster import ACluster
 from tests.unit.fake_desk import an_archive
 
@@ -70,8 +70,10 @@ class Scene:
     def newest(self) -> Organization:
         return Organization.parse(self.cluster.objects["organizations", "acme"])
 
-    async def look(self, counts: dict[str, int] | None = None) -> Organization:
-        await self.organizations.look_after(self.newest(), counts)
+    async def look(
+        self, counts: dict[str, int] | None = None, activity: Activity | None = None
+    ) -> Organization:
+        await self.organizations.look_after(self.newest(), counts, activity)
         self.clock.advance(seconds=11)
         return self.newest()
 
@@ -359,6 +361,15 @@ async def test_counts_of_events_are_kept_until_there_are_new_ones() -> None:
     assert (await scene.look({"Failed": 2})).status.events == {"Failed": 2}
     assert (await scene.look(None)).status.events == {"Failed": 2}
     assert (await scene.look({"Failed": 1})).status.events == {"Failed": 1}
+
+
+async def test_what_went_on_is_kept_until_it_was_counted_anew() -> None:
+    scene = Scene()
+    seen = Activity(counted_at=NOON, archived_within={"1s": 1}, unfinished_for={"1m": 3})
+    anew = Activity(counted_at=NOON, archived_within={"10s": 2})
+    assert (await scene.look(activity=seen)).status.activity == seen
+    assert (await scene.look()).status.activity == seen
+    assert (await scene.look(activity=anew)).status.activity == anew
 
 
 async def test_when_somebody_else_wrote_meanwhile_nothing_is_overwritten() -> None:

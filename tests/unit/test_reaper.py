@@ -10,7 +10,7 @@ import pytest
 from controller.office import Office
 from controller.reaper import PAGE, Reaper, is_outlived
 from counterfoil.cluster import ApiProblem, Expired, Raw
-from counterfoil.resources import SHARD_LABEL, Envelope, EnvelopeEvent, Phase, Resource, shard
+from counterfoil.resources import SHARD_LABEL, Activity, Envelope, EnvelopeEvent, Phase, Resource, shard
 from tests.builders import ENVELOPE, NOON, AClock, EventBuilder, an_event, an_organization
 from tests.unit.fake_cluster import ACluster
 
@@ -103,6 +103,9 @@ async def test_what_has_outlived_its_time_is_removed_and_all_else_is_counted() -
     )
     await scene.walked()
     assert scene.reaper.counts("acme") == {"Succeeded": 1, "Failed": 1, "Archiving": 1}
+    activity = scene.reaper.activity("acme")
+    assert activity is not None
+    assert sum(activity.unfinished_for.values()) == 1
     assert len(scene.cluster.objects) == 3
 
 
@@ -111,6 +114,8 @@ async def test_an_organization_without_events_is_counted_as_such() -> None:
     await scene.walked()
     assert scene.reaper.counts("acme") == {}
     assert scene.reaper.counts("unknown") is None
+    assert scene.reaper.activity("acme") == Activity(counted_at=NOON)
+    assert scene.reaper.activity("unknown") is None
 
 
 def an_envelope() -> Envelope:
