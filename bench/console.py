@@ -177,7 +177,6 @@ async def paths(scene: Scene) -> Mapping[str, str]:
         "Senders": "/senders",
         "Archives": "/archives",
         "Organizations": "/organizations",
-        "Charts": "/charts",
     }
 
 

@@ -207,10 +207,16 @@ class Scene:
             for kind in ("envelope", "status", "workstep")
         }
         ready = [a_condition("Ready", "True", "Ready")]
+        activity = {
+            "countedAt": now(),
+            "hours": [{"at": now()[:13] + ":00:00Z", "noted": 118, "archived": 117}],
+            "archivedWithin": {"1s": 4, "10s": 113},
+            "unfinishedFor": {"1h": 38, "24h": 3},
+        }
         await self.cluster.patch_status(
             Organization,
             name,
-            {"conditions": ready, "callbackURLs": urls, **status},
+            {"conditions": ready, "callbackURLs": urls, "activity": activity, **status},
             resource_version=None,
         )
 

@@ -28,7 +28,7 @@ async def scene(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIte
 async def test_without_a_token_there_is_nothing_to_see_but_the_way_in(scene: Scene) -> None:
     await scene.failed("NameOccupied")
     stranger = scene.person()
-    for path in ("/", "/events", "/senders", "/archives", "/organizations", "/charts"):
+    for path in ("/", "/events", "/senders", "/archives", "/organizations"):
         await stranger.get(path)
         assert "NameOccupied" not in stranger.answer.text
         assert stranger.page.xpath("//form/@action") == ["/sign-in"]
@@ -172,7 +172,6 @@ async def test_whoever_has_no_rights_is_told_so_and_sees_nothing(scene: Scene) -
         "/senders",
         "/archives",
         "/organizations",
-        "/charts",
     ):
         nobody = await scene.signed_in("none", at=path)
         assert nobody.answer.status_code == 403, path

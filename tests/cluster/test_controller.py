@@ -533,7 +533,10 @@ async def test_what_went_on_is_counted_by_the_hour_and_written_into_the_status(h
         activity = Organization.parse(await house.cluster.get(Organization, "acme")).status.activity
         if activity is None or not activity.archived_within:
             return False
-        return any(each.noted and each.archived for each in activity.hours)
+        noted, archived = (
+            sum(getattr(hour, what) for hour in activity.hours) for what in ("noted", "archived")
+        )
+        return bool(noted and archived)
 
     await eventually(is_counted)
 

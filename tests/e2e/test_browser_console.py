@@ -24,7 +24,7 @@ expect.set_options(timeout=PATIENCE)
 
 NAMESPACE = "browser-console"
 WITHOUT_HURRY = {"page_rate": "1000", "address_rate": "1000"}
-PAGES = ("/attention", "/events", "/senders", "/archives", "/organizations", "/charts")
+PAGES = ("/attention", "/events", "/senders", "/archives", "/organizations")
 
 
 @pytest.fixture(scope="module")
@@ -386,7 +386,6 @@ async def test_it_works_where_scripts_do_not_run(scene: Scene, browser: Browser)
     async with a_browser(browser, java_script_enabled=False) as context:
         page = await context.new_page()
         await sign_in(page, scene)
-        await page.get_by_role("link", name="Show charts").click()
         await expect(page.get_by_role("img", name="Time from callback to archive")).to_be_visible()
         await page.goto(f"{scene.console.public}/events/{name}")
         await page.get_by_text("The object as YAML").first.click()

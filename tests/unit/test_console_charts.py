@@ -1,23 +1,31 @@
 """Charts and the timeline: numbers for bars, and moments in order."""
 
 from datetime import timedelta
+from typing import Any
 
-from counterfoil.resources import EnvelopeEvent, LastError, Phase
+from msgspec.structs import replace
+
+from counterfoil.resources import Activity, Hour, LastError, Organization, OrganizationStatus, Phase
 from counterfoil.resources.acting import ACTS_ANNOTATION, MOST_ACTS, Act, acts_of, asked_at, recorded
 from tests.builders import NOON, EventBuilder
+from tests.unit.console_parts import an_organization_that
 from webhook.console import charts
 from webhook.console.charts import Chart
 from webhook.console.timeline import moments
 
+HOUR = timedelta(hours=1)
 
-def an_archived_event(created: timedelta, took: timedelta) -> EnvelopeEvent:
-    begun = NOON - created
-    return (
-        EventBuilder()
-        .created(begun)
-        .in_phase(Phase.SUCCEEDED, "ArchivedAndDeleted")
-        .status(completed_at=begun + took)
-        .build()
+
+def an_organization_with(**activity: Any) -> Organization:
+    """One of which the controller counted this."""
+    status = OrganizationStatus(activity=Activity(**{"counted_at": NOON, **activity}))
+    return replace(an_organization_that(), status=status)
+
+
+def hours(*counts: tuple[int, int, int]) -> tuple[Hour, ...]:
+    """Hours before noon, with what was noted down and what was archived in each."""
+    return tuple(
+        Hour(at=NOON - ago * HOUR, noted=noted, archived=archived) for ago, noted, archived in counts
     )
 
 
@@ -25,40 +33,31 @@ def heights(chart: Chart) -> dict[str, tuple[int, float]]:
     return {bar.label: (bar.count, bar.height) for bar in chart.bars if bar.count}
 
 
-def test_each_hour_has_the_events_that_ended_in_it() -> None:
-    hours = (0.5, 0.6, 2.5, 30)
-    events = [an_archived_event(timedelta(hours=each), timedelta(0)) for each in hours]
+def test_each_hour_has_its_bar_up_to_the_one_in_which_was_counted() -> None:
+    found = an_organization_with(hours=hours((23, 1, 0), (2, 1, 1), (0, 4, 2)))
 
-    assert heights(charts.throughput(events, NOON, total=4)) == {"-0h": (2, 100.0), "-2h": (1, 50.0)}
-
-
-def test_the_time_to_the_archive_is_told_in_steps() -> None:
-    took = (0.5, 5, 5, 100_000)
-    events = [an_archived_event(timedelta(days=3), timedelta(seconds=each)) for each in took]
-
-    chart = charts.time_to_archive(events, total=4)
-
-    assert heights(chart) == {"<1s": (1, 50.0), "<10s": (2, 100.0), ">24h": (1, 50.0)}
-    assert chart.peak == 2
+    assert heights(charts.callbacks(found)) == {"13:00": (1, 25.0), "10:00": (1, 25.0), "12:00": (4, 100.0)}
+    assert heights(charts.at_a_glance([found])[0]) == {"10:00": (1, 50.0), "12:00": (2, 100.0)}
+    assert [bar.label for bar in charts.callbacks(found).bars][::23] == ["13:00", "12:00"]
 
 
-def test_only_what_is_unfinished_is_backlog() -> None:
-    waiting = EventBuilder().created(NOON - timedelta(minutes=5)).in_phase(Phase.AWAITING_CONSENT).build()
-    events = [waiting, an_archived_event(timedelta(hours=1), timedelta(seconds=1))]
+def test_all_organizations_are_one_chart_that_is_as_old_as_the_oldest_count() -> None:
+    acme = an_organization_with(hours=hours((1, 0, 3)), archived_within={"1s": 1}, unfinished_for={"1h": 2})
+    globex = an_organization_with(
+        counted_at=NOON + HOUR, hours=hours((1, 0, 4)), archived_within={"1s": 1, "longer": 1}
+    )
 
-    assert heights(charts.backlog(events, NOON, total=2)) == {"<10m": (1, 100.0)}
+    throughput, time_to_archive, backlog = charts.at_a_glance([acme, globex, an_organization_that()])
+
+    assert heights(throughput) == {"11:00": (7, 100.0)}
+    assert heights(time_to_archive) == {"<1s": (2, 100.0), ">24h": (1, 50.0)}
+    assert heights(backlog) == {"<1h": (2, 100.0)}
+    assert {each.counted_at for each in (throughput, time_to_archive, backlog)} == {NOON}
 
 
-def test_a_chart_of_nothing_has_bars_without_height() -> None:
-    chart = charts.throughput([], NOON, total=0)
-    assert len(chart.bars) == 24
-    assert chart.peak == 0
-    assert chart.is_whole
-
-
-def test_a_sample_says_that_it_is_one() -> None:
-    events = [an_archived_event(timedelta(hours=1), timedelta(seconds=1))]
-    assert not charts.throughput(events, NOON, total=100).is_whole
+def test_a_chart_of_what_was_not_counted_yet_has_no_heights_and_says_so() -> None:
+    for chart in (charts.callbacks(an_organization_that()), *charts.at_a_glance([])):
+        assert (chart.peak, chart.counted_at) == (0, None)
 
 
 def test_what_happened_stands_in_order_with_what_is_to_come_last() -> None:

@@ -18,7 +18,7 @@ from webhook.console.problems import Kind, Trouble
 from webhook.console.rendering import Renderer
 from webhook.console.visitors import Rights
 
-LIMITS = ConsoleLimits(rows=4, scanned=8, surveyed=5, others=2, sampled=5, documents=2)
+LIMITS = ConsoleLimits(rows=4, scanned=8, surveyed=5, others=2, documents=2)
 
 
 def desk() -> Desk:
@@ -128,7 +128,7 @@ async def test_a_sender_beyond_those_that_are_read_is_looked_up_when_events_wait
     assert "Zoe Kofler: one envelope waits for consent" in page.text_content()
 
 
-@pytest.mark.parametrize("page", ["attention", "events", "senders", "archives", "organizations", "charts"])
+@pytest.mark.parametrize("page", ["attention", "events", "senders", "archives", "organizations"])
 async def test_nothing_is_read_for_whoever_may_see_nothing(page: str) -> None:
     cluster = ACluster(an_event(1))
     with pytest.raises(Trouble) as trouble:

@@ -1,17 +1,21 @@
 """Rendering: nothing that anybody wrote becomes HTML, every language says the same, and a page runs nothing but our files."""
 
 import re
-from datetime import timedelta
 from typing import Any
 
 import lxml.html
 import pytest
+from msgspec.structs import replace
 
 from counterfoil.resources import (
+    Activity,
     EnvelopeSeen,
     FiledDocument,
     FileKind,
+    Hour,
     LastError,
+    Organization,
+    OrganizationStatus,
     Phase,
     Ref,
 )
@@ -122,11 +126,22 @@ def attention_page(text: str = "x", language: str = "en", rights: Rights = FULL)
         entries=attention.entries(estate),
         organizations=estate.organizations,
         of="",
+        charts=charts.at_a_glance([busy()]),
+        counts={"Failed": 3},
+    )
+
+
+def busy() -> Organization:
+    """An organization with something to draw."""
+    activity = Activity(
+        counted_at=NOON, hours=(Hour(at=NOON, noted=3, archived=2),), unfinished_for={"1m": 1}
+    )
+    return replace(
+        an_organization_that(), status=OrganizationStatus(activity=activity, events={"Failed": 3, "Odd": 1})
     )
 
 
 def others(language: str = "en", rights: Rights = FULL) -> dict[str, lxml.html.HtmlElement]:
-    chart = charts.callbacks((an_event(),), NOON + timedelta(minutes=5), total=7)
     return {
         "senders": shown(
             "senders.html",
@@ -144,11 +159,10 @@ def others(language: str = "en", rights: Rights = FULL) -> dict[str, lxml.html.H
             "organizations.html",
             language,
             rights,
-            organizations=(an_organization_that(),),
-            charts={"acme": chart},
+            organizations=(busy(),),
+            charts={"acme": charts.callbacks(busy())},
             acts_of=acts_of,
         ),
-        "charts": shown("charts.html", language, rights, charts=(chart,), counts={"Failed": 3}),
         "yaml": yaml_page(language),
     }
 

@@ -40,9 +40,6 @@ from webhook.pages.languages import Words
 
 R = TypeVar("R", bound=Resource)
 
-CHARTED_ORGANIZATIONS = 8
-"""So many Organizations get their own chart; each is a list of its own."""
-
 
 class Reply(NamedTuple):
     """What the browser gets: a page or a way on."""
@@ -91,24 +88,26 @@ class Desk:
             raise Trouble(Kind.NOT_ALLOWED, "nothing of Counterfoil may be listed")
         wanted = visit.query.get("organization", "")
         estate = await self._estate(visit.visitor, wanted if is_name(wanted) else "")
+        shown = tuple(each for each in estate.organizations if estate.of in ("", each.name))
         return self._page(
             "attention.html",
             visit,
             entries=attention.entries(estate),
             organizations=estate.organizations,
             of=estate.of,
+            charts=charts.at_a_glance(shown),
+            counts=_counted(shown),
         )
 
     async def _estate(self, visitor: Visitor, of: str) -> Estate:
-        limit = self._limits.surveyed
         mine = f",spec.organizationRef.name={of}" if of else ""
         labels = f"{ORGANIZATION_LABEL}={of}" if of else ""
         organizations, senders, archives, failed, waiting = await asyncio.gather(
             self._all(visitor, Organization),
             self._all(visitor, Sender),
             self._all(visitor, Archive),
-            self._some(visitor, f"status.phase={Phase.FAILED}{mine}", labels, limit=limit),
-            self._some(visitor, f"status.phase={Phase.AWAITING_CONSENT}{mine}", labels, limit=limit),
+            self._first_events(visitor, f"status.phase={Phase.FAILED}{mine}", labels),
+            self._first_events(visitor, f"status.phase={Phase.AWAITING_CONSENT}{mine}", labels),
         )
         strangers = await self._others(visitor, senders, waiting.events)
         return Estate(
@@ -133,28 +132,6 @@ class Desk:
             *(self._sender_named(visitor, name) for name in sorted(names)[: self._limits.strangers])
         )
         return tuple(each for each in found if each is not None)
-
-    async def charts(self, visit: Visit) -> Reply:
-        """The charts about all organizations."""
-        visitor, now = visit.visitor, self._clock.now()
-        _require(visitor, EVENTS)
-        unfinished = filters.Filter(phase=filters.UNFINISHED)
-        sample, waiting, organizations = await asyncio.gather(
-            self._some(visitor, f"status.phase={Phase.SUCCEEDED}"),
-            self._some(visitor, unfinished.fields),
-            self._all(visitor, Organization),
-        )
-        counts = _counted(organizations)
-        succeeded = _total(sample, counts.get(Phase.SUCCEEDED, 0))
-        open_ = sum(
-            count for phase, count in counts.items() if phase in set(Phase) and not Phase(phase).is_final
-        )
-        drawn = (
-            charts.throughput(sample.events, now, total=succeeded),
-            charts.time_to_archive(sample.events, total=succeeded),
-            charts.backlog(waiting.events, now, total=_total(waiting, open_)),
-        )
-        return self._page("charts.html", visit, charts=drawn, counts=counts)
 
     # -- Events ---------------------------------------------------------------------------------------------
 
@@ -299,23 +276,16 @@ class Desk:
         return self._page("archives.html", visit, archives=found, acts_of=acts_of)
 
     async def organizations(self, visit: Visit) -> Reply:
-        """All organizations, the first of them with a chart of their callbacks."""
-        visitor, now = visit.visitor, self._clock.now()
-        _require(visitor, ORGANIZATIONS)
-        found = await self._all(visitor, Organization)
-        samples = await asyncio.gather(
-            *(
-                self._some(visitor, f"spec.organizationRef.name={each.name}")
-                for each in found[:CHARTED_ORGANIZATIONS]
-            )
+        """All organizations, each with a chart of its callbacks."""
+        _require(visit.visitor, ORGANIZATIONS)
+        found = await self._all(visit.visitor, Organization)
+        return self._page(
+            "organizations.html",
+            visit,
+            organizations=found,
+            charts={each.name: charts.callbacks(each) for each in found},
+            acts_of=acts_of,
         )
-        drawn = {
-            each.name: charts.callbacks(
-                sample.events, now, total=_total(sample, sum(each.status.events.values()))
-            )
-            for each, sample in zip(found, samples, strict=False)
-        }
-        return self._page("organizations.html", visit, organizations=found, charts=drawn, acts_of=acts_of)
 
     # -- What a person does ---------------------------------------------------------------------------------
 
@@ -365,13 +335,13 @@ class Desk:
         page, _ = await visitor.cluster.page(kind, limit=self._limits.others)
         return _parsed(kind, page)
 
-    async def _some(self, visitor: Visitor, fields: str, labels: str = "", *, limit: int = 0) -> Found:
-        """Return the first events of a selection, so many (0: as for a chart); none when this person may not list events."""
+    async def _first_events(self, visitor: Visitor, fields: str, labels: str) -> Found:
+        """Return the first events of a selection; none when this person may not list events."""
         if not visitor.rights.see(EVENTS):
             return Found((), "")
         try:
             page, token = await visitor.cluster.page(
-                EnvelopeEvent, limit=limit or self._limits.sampled, fields=fields, labels=labels
+                EnvelopeEvent, limit=self._limits.surveyed, fields=fields, labels=labels
             )
         except Forbidden:
             # The right was taken away since it was asked about.
@@ -407,11 +377,6 @@ def _counted(organizations: tuple[Organization, ...]) -> dict[str, int]:
         for phase, count in each.status.events.items():
             counts[phase] = counts.get(phase, 0) + count
     return counts
-
-
-def _total(found: Found, counted: int) -> int:
-    """Return of how many events a sample is; where nothing was left out, it is all there are."""
-    return max(counted, len(found.events) + 1) if found.token else len(found.events)
 
 
 def _back(location: str, deed: Deed, done: Done) -> str:

@@ -83,9 +83,6 @@ class ConsoleLimits:
     strangers: int = 50
     """Senders beyond those whose events wait that are read one by one."""
 
-    sampled: int = 200
-    """Events that a chart is drawn from. Envelope ids are random, so the first by name are a fair sample."""
-
     told: int = 50
     """Kubernetes Events that are shown about one event."""
 

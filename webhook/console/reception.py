@@ -187,7 +187,6 @@ class Reception:
             Page.SENDERS: self._desk.senders,
             Page.ARCHIVES: self._desk.archives,
             Page.ORGANIZATIONS: self._desk.organizations,
-            Page.CHARTS: self._desk.charts,
         }
         return await leaves[where.page](visit)
 

@@ -30,7 +30,6 @@ class Page(StrEnum):
     SENDERS = "senders"
     ARCHIVES = "archives"
     ORGANIZATIONS = "organizations"
-    CHARTS = "charts"
     SIGN_IN = "sign_in"
     SIGN_OUT = "sign_out"
     ACT = "act"
@@ -52,7 +51,6 @@ _PATHS: Final[Mapping[str, Page]] = {
     "senders": Page.SENDERS,
     "archives": Page.ARCHIVES,
     "organizations": Page.ORGANIZATIONS,
-    "charts": Page.CHARTS,
     "sign-in": Page.SIGN_IN,
     "sign-out": Page.SIGN_OUT,
     "act": Page.ACT,
