@@ -353,55 +353,16 @@ def an_act_of(person: Person) -> lxml.html.HtmlElement:
     return form
 
 
-async def test_tokens_can_not_be_tried_at_will(scene: Scene) -> None:
-    assert await tries(scene.person()) == {401, 429}
-
-
-async def test_whoever_tries_tokens_locks_nobody_out_who_comes_from_elsewhere(scene: Scene) -> None:
-    scene.console = await scene.stage.console("proxied", kubeconfig=None, proxies="1", **WIDE)
-    assert await tries(scene.person("203.0.113.7")) == {401, 429}
-    # What the browser itself writes there is not believed.
-    assert await tries(scene.person("198.51.100.1, 203.0.113.7")) == {429}
-
-    jane = await scene.person("203.0.113.8").sign_in(scene.tokens["full"])
-    assert jane.answer.status_code == 200
-
-
-async def test_who_signs_in_with_good_tokens_is_not_slowed_down(scene: Scene) -> None:
-    scene.console = await scene.stage.console("wide", kubeconfig=None, **WIDE)
-    for _ in range(15):
-        assert (await scene.signed_in("view")).answer.status_code == 200
-
-
-async def test_whoever_asks_for_too_many_pages_holds_up_nobody_who_comes_from_elsewhere(scene: Scene) -> None:
+async def test_whoever_asks_for_too_much_holds_up_nobody_who_comes_by_the_proxy_from_elsewhere(
+    scene: Scene,
+) -> None:
     scene.console = await scene.stage.console(
-        "narrow", kubeconfig=None, proxies="1", address_rate="0.1", address_burst="5"
+        "narrow", kubeconfig=None, proxies="1", address_rate="0.1", address_burst="1"
     )
     rude, jane = scene.person("203.0.113.7"), scene.person("203.0.113.8")
-    statuses = [(await rude.get("/sign-in")).answer.status_code for _ in range(6)]
-    assert statuses == [200] * 5 + [429]
+    statuses = {(await rude.get("/sign-in")).answer.status_code for _ in range(20)}
+    assert statuses == {200, 429}
     assert (await jane.get("/sign-in")).answer.status_code == 200
-
-
-async def test_all_together_get_no_more_than_the_process_bears(scene: Scene) -> None:
-    scene.console = await scene.stage.console(
-        "small", kubeconfig=None, proxies="1", page_rate="0.1", page_burst="5"
-    )
-    crowd = [scene.person(f"203.0.113.{number}") for number in range(6)]
-    statuses = [(await each.get("/sign-in")).answer.status_code for each in crowd]
-    assert statuses == [200] * 5 + [429]
-
-
-WIDE = {"address_burst": "1000"}
-
-
-async def tries(stranger: Person) -> set[int]:
-    """The answers to many tokens that somebody guesses, one after the other."""
-    statuses = set()
-    for _ in range(20):
-        await stranger.sign_in("guess")
-        statuses.add(stranger.answer.status_code)
-    return statuses
 
 
 async def test_every_answer_is_kept_from_frames_caches_and_foreign_scripts(scene: Scene) -> None:
