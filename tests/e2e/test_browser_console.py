@@ -191,6 +191,19 @@ async def test_events_are_filtered_and_one_of_them_tells_everything(scene: Scene
     await expect(page.locator("pre")).to_contain_text("apiVersion: counterfoil.dev/v1alpha1")
 
 
+async def test_an_open_list_of_events_tells_what_is_new(scene: Scene, page: Page) -> None:
+    (first,) = await a_problem(scene, "FolderMissing", 1)
+    await sign_in(page, scene, at="/events?phase=Failed&age=1h")
+    rows = page.get_by_role("row").filter(has_text="FolderMissing")
+    await expect(rows).to_have_count(1)
+
+    await a_problem(scene, "FolderMissing", 1)
+    # Nobody loads the page again.
+    await expect(rows).to_have_count(2)
+    await scene.cluster.patch_status(EnvelopeEvent, first, ARCHIVED, resource_version=None)
+    await expect(rows).to_have_count(1)
+
+
 async def test_an_event_is_found_by_the_envelopes_id(scene: Scene, page: Page) -> None:
     (name,) = await a_problem(scene, "FileTooBig", 1)
     await sign_in(page, scene, at="/events")
@@ -344,23 +357,47 @@ async def test_scripts_can_not_read_the_session(scene: Scene, page: Page, contex
 async def test_axe_finds_nothing_serious_on_any_page(
     scene: Scene, browser: Browser, kind: dict[str, Any]
 ) -> None:
-    events, _ = await scene.cluster.page(EnvelopeEvent, limit=1, fields="status.phase=Failed")
     async with a_browser(browser, bypass_csp=True, **kind) as context:
         page = await context.new_page()
         await page.goto(f"{scene.console.public}/sign-in")
         assert await failing(page) == []
+        await page.get_by_label("Kubernetes token").fill("nonsense")
+        await page.get_by_role("button", name="Sign in").click()
+        await expect(page.get_by_role("alert")).to_be_visible()
+        assert await failing(page) == []
         await sign_in(page, scene)
-        for path in (*PAGES, f"/events/{events[0]['metadata']['name']}", "/nowhere"):
+        for path in await every_page(scene):
             await page.goto(f"{scene.console.public}{path}")
             await page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
             assert await failing(page) == [], path
 
 
+async def test_axe_finds_nothing_serious_where_somebody_may_do_nothing(
+    scene: Scene, browser: Browser
+) -> None:
+    for who in ("view", "none"):
+        async with a_browser(browser, bypass_csp=True) as context:
+            page = await context.new_page()
+            await sign_in(page, scene, who)
+            for path in await every_page(scene):
+                await page.goto(f"{scene.console.public}{path}")
+                assert await failing(page) == [], (who, path)
+
+
+async def every_page(scene: Scene) -> tuple[str, ...]:
+    """Every page there is, the one for addresses that lead nowhere included."""
+    events, _ = await scene.cluster.page(EnvelopeEvent, limit=1, fields="status.phase=Succeeded")
+    event = f"/events/{events[0]['metadata']['name']}"
+    return (*PAGES, event, f"{event}/yaml", "/nowhere")
+
+
 async def test_no_page_is_wider_than_a_phone(scene: Scene, browser: Browser) -> None:
     async with a_browser(browser, viewport={"width": 360, "height": 740}) as context:
         page = await context.new_page()
+        await page.goto(f"{scene.console.public}/sign-in")
+        assert await page.evaluate(WIDER_THAN_THE_WINDOW) == []
         await sign_in(page, scene)
-        for path in PAGES:
+        for path in await every_page(scene):
             await page.goto(f"{scene.console.public}{path}")
             wide = await page.evaluate(WIDER_THAN_THE_WINDOW)
             assert wide == [], path
@@ -397,18 +434,28 @@ async def test_it_works_where_scripts_do_not_run(scene: Scene, browser: Browser)
 
 
 @pytest.mark.parametrize(
-    ("locale", "title"),
-    [("de-AT", "Was auf einen Menschen wartet"), ("it-IT", "Che cosa aspetta una persona")],
+    ("locale", "titles"),
+    [
+        ("de-AT", ("Was auf einen Menschen wartet", "Ereignisse", "Absender", "Archive", "Organisationen")),
+        ("it-IT", ("Che cosa aspetta una persona", "Eventi", "Mittenti", "Archivi", "Organizzazioni")),
+    ],
+    ids=["German", "Italian"],
 )
-async def test_it_speaks_the_browsers_language(
-    scene: Scene, browser: Browser, locale: str, title: str
+async def test_every_page_speaks_the_browsers_language(
+    scene: Scene, browser: Browser, locale: str, titles: tuple[str, ...]
 ) -> None:
-    async with a_browser(browser, locale=locale) as context:
+    async with a_browser(browser, locale=locale, bypass_csp=True) as context:
         page = await context.new_page()
         await page.goto(f"{scene.console.public}/")
         await page.get_by_label("oken").fill(scene.tokens["full"])
         await page.locator("main button").click()
-        await expect(page.get_by_role("heading", level=1)).to_have_text(title)
+        for path, title in zip(PAGES, titles, strict=True):
+            await page.goto(f"{scene.console.public}{path}")
+            await expect(page.get_by_role("heading", level=1)).to_have_text(title)
+        for path in await every_page(scene):
+            await page.goto(f"{scene.console.public}{path}")
+            await expect(page.locator("html")).to_have_attribute("lang", locale[:2])
+            assert await failing(page) == [], path
 
 
 # -- With a controller -----------------------------------------------------------------------------------------
