@@ -1,5 +1,6 @@
 """The desk: what is read for a page is bounded, and the way back from an act leads to where it was."""
 
+from dataclasses import replace
 from typing import Any
 
 import lxml.html
@@ -18,7 +19,7 @@ from webhook.console.problems import Kind, Trouble
 from webhook.console.rendering import Renderer
 from webhook.console.visitors import Rights
 
-LIMITS = ConsoleLimits(rows=4, scanned=8, surveyed=5, others=2, documents=2)
+LIMITS = ConsoleLimits(rows=4, scanned=16, surveyed=5, others=2, documents=2)
 
 
 def desk() -> Desk:
@@ -49,6 +50,21 @@ async def test_a_list_that_goes_on_has_a_link_to_its_next_page() -> None:
     assert "in the order of their ids" in page.text_content()
 
 
+async def test_an_open_list_that_looks_for_news_reads_nothing_but_events() -> None:
+    cluster = ACluster(an_event(1), a_sender_that(), an_organization_that())
+    whole = a_visit(cluster)
+
+    await desk().events(whole)
+    assert sorted(cluster.asked) == [
+        ("page", kind) for kind in ("envelopeevents", "organizations", "senders")
+    ]
+    cluster.asked.clear()
+    page = told((await desk().events(replace(whole, is_news=True))).html)
+
+    assert cluster.asked == [("page", "envelopeevents")]
+    assert len(page.xpath("//*[@id='live']//tbody/tr")) == 1
+
+
 async def test_a_list_whose_token_is_too_old_begins_anew_and_says_so() -> None:
     cluster = ACluster(an_event(1))
     cluster.fail("page", Expired(410, "Expired", "too old"))
@@ -59,7 +75,7 @@ async def test_a_list_whose_token_is_too_old_begins_anew_and_says_so() -> None:
     assert len(page.xpath("//tbody/tr")) == 1
 
 
-async def test_a_search_for_an_age_stops_after_so_many_events_and_offers_to_go_on() -> None:
+async def test_a_search_for_an_age_asks_twice_at_most_and_then_offers_to_go_on() -> None:
     old: list[Resource] = [an_event(number) for number in range(20)]
     cluster = ACluster(*old)
     clock = AClock()
@@ -69,7 +85,7 @@ async def test_a_search_for_an_age_stops_after_so_many_events_and_offers_to_go_o
     page = told((await slow.events(a_visit(cluster, age="1h"))).html)
 
     assert cluster.asked.count(("page", "envelopeevents")) == 2
-    assert page.xpath("//a[text()='Search on']/@href") == ["/events?age=1h&token=8"]
+    assert page.xpath("//a[text()='Search on']/@href") == ["/events?age=1h&token=16"]
 
 
 async def test_an_event_of_another_version_is_shown_as_it_is_stored() -> None:

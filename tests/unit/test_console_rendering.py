@@ -106,6 +106,8 @@ def events_page(text: str = "x", language: str = "en", rights: Rights = FULL) ->
         phases=tuple(Phase),
         ages=tuple(filters.AGES),
         sender_of=attention.sender_of,
+        senders=(a_sender_that(),),
+        title_of=attention.title_of,
     )
 
 
@@ -237,6 +239,19 @@ def test_every_field_has_its_label_and_no_id_stands_twice() -> None:
         assert len(ids) == len(set(ids))
         for field in page.xpath("//input[not(@type='hidden')] | //select | //textarea"):
             assert page.xpath(f"//label[@for='{field.get('id')}']"), lxml.html.tostring(field)
+
+
+def test_a_sender_can_be_chosen_by_what_people_call_them() -> None:
+    assert events_page().xpath("//datalist[@id='senders']/option[text()='Anna Kofler']/@value") == ["anna"]
+
+
+def test_an_archive_tells_its_last_error() -> None:
+    broken = an_archive_that()
+    condition = replace(broken.status.conditions[0], message="Archive/dms: the disk is full.")
+    full = replace(broken, status=replace(broken.status, conditions=(condition,)))
+    for archive, told in ((full, "the disk is full"), (an_archive_that("True", "Probed"), "none since")):
+        page = shown("archives.html", archives=(archive,), acts_of=acts_of)
+        assert told in page.xpath("string(//dt[text()='Last error']/following-sibling::dd[1])")
 
 
 def test_a_succeeded_event_is_neither_tried_again_nor_given_up() -> None:

@@ -58,6 +58,8 @@ class Visit:
     query: Mapping[str, str]
     here: str
     """Path and query, for coming back."""
+    is_news: bool = False
+    """Whether an open page looks for news: it takes what lives and leaves its forms as they are."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +144,8 @@ class Desk:
         wanted = filters.read(visit.query)
         if wanted.event:
             return Reply(location=f"/events/{wanted.event}")
-        (found, is_anew), organizations = await asyncio.gather(
-            self._find(visitor, wanted), self._all(visitor, Organization)
+        (found, is_anew), organizations, senders = await asyncio.gather(
+            self._find(visitor, wanted), self._choices(visit, Organization), self._choices(visit, Sender)
         )
         shown = found.events
         is_whole = not found.token and not wanted.token
@@ -158,6 +160,8 @@ class Desk:
             is_anew=is_anew,
             is_whole=is_whole,
             organizations=organizations,
+            senders=senders,
+            title_of=attention.title_of,
             counts=_counted(organizations),
             phases=tuple(Phase),
             ages=tuple(filters.AGES),
@@ -178,7 +182,8 @@ class Desk:
         while True:
             page, token = await cluster.page(
                 EnvelopeEvent,
-                limit=self._limits.rows,
+                # A search goes on with all that it may look at, since each question costs the API server the same again.
+                limit=self._limits.scanned - read if read else self._limits.rows,
                 token=token,
                 labels=wanted.labels,
                 fields=wanted.fields,
@@ -334,6 +339,10 @@ class Desk:
             return ()
         page, _ = await visitor.cluster.page(kind, limit=self._limits.others)
         return _parsed(kind, page)
+
+    async def _choices(self, visit: Visit, kind: type[R]) -> tuple[R, ...]:
+        """Return what a form offers to choose from; nothing where no form is looked at."""
+        return () if visit.is_news else await self._all(visit.visitor, kind)
 
     async def _first_events(self, visitor: Visitor, fields: str, labels: str) -> Found:
         """Return the first events of a selection; none when this person may not list events."""

@@ -245,7 +245,7 @@ class Reception:
         raw = request.raw_path
         query = requests.query(raw.partition("?")[2], self._limits) if request.method == "GET" else {}
         request[_WHO], request[_VISITOR] = visitor.name, visitor
-        return Visit(visitor, words, query, requests.here(raw))
+        return Visit(visitor, words, query, requests.here(raw), is_news="HX-Request" in request.headers)
 
     def _sign_in_page(
         self, request: web.BaseRequest, words: Words, back: str, trouble: Kind | None = None
