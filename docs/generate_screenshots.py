@@ -6,6 +6,7 @@ A real console on a real API server with a few events in trouble; no test depend
 
 import asyncio
 import tempfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,32 @@ PAGES = {
     "attention": "/attention",
     "events": "/events",
     "event": "/events/{event}",
+    "senders": "/senders",
+    "archives": "/archives",
     "organizations": "/organizations",
 }
 
 CONDITIONS = ("Validated", "Authorized", "Collected", "Archived", "Cleaned", "Ready")
+
+
+CALLBACKS = (2, 1, 0, 0, 0, 1, 4, 18, 61, 84, 90, 77, 41, 52, 88, 93, 71, 46, 20, 9, 6, 4, 3, 2)
+"""Noted down in each hour of a day."""
+
+
+def a_working_day() -> dict[str, Any]:
+    """What the controller counts when people worked all day; the last hour is not over."""
+    last = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    hours = [last - timedelta(hours=ago) for ago in range(23, -1, -1)]
+    noted = [CALLBACKS[each.hour] for each in hours]
+    return {
+        "countedAt": now(),
+        "hours": [
+            {"at": each.isoformat().replace("+00:00", "Z"), "noted": count, "archived": max(0, count - 1)}
+            for each, count in zip(hours, noted, strict=True)
+        ],
+        "archivedWithin": {"1s": 96, "10s": 1511, "1m": 204, "10m": 25, "1h": 4},
+        "unfinishedFor": {"10s": 2, "1m": 1, "1h": 11, "24h": 19, "longer": 7},
+    }
 
 
 async def furnish(scene: Scene) -> str:
@@ -34,7 +57,10 @@ async def furnish(scene: Scene) -> str:
     await scene.an_archive("contracts", "True", "Probed")
     await scene.an_archive("bucket", "False", "ArchiveBucketMissing", MISSING_BUCKET)
     await scene.an_organization(
-        archive="contracts", events={"Succeeded": 1840, "Failed": 4, "AwaitingConsent": 37}, version="25.12"
+        archive="contracts",
+        events={"Succeeded": 1840, "Failed": 4, "AwaitingConsent": 37},
+        version="25.12",
+        activity=a_working_day(),
     )
     await scene.a_sender("anna", truth="False", reason="TokenRejected")
     await scene.a_sender("ben")
