@@ -4,6 +4,9 @@ Clean-up of finished events, and counting them: a slow walk over all events, one
 Finished events are in no watch and in no memory (rule 9); the walk sees each of them once in a while, one page per
 ``PAGE_SECONDS``, and rests nine times as long as it took. Nothing younger than 72 h is removed, because eSAW may repeat a callback
 for 36 h and would then make the event anew; the CRD sees to that.
+
+An ``Envelope`` goes after the last event of its envelope, never before one: it is marked before the event that archived
+it is removed, and a later walk removes what is marked and was met with no event (docs/decisions/0016).
 """
 
 import logging
@@ -19,6 +22,7 @@ from counterfoil.clock import Clock
 from counterfoil.cluster import ApiProblem, Cluster, Conflict, Expired, NotFound, Raw
 from counterfoil.durations import Duration
 from counterfoil.resources import (
+    ARCHIVED_LABEL,
     SHARD_LABEL,
     Activity,
     Envelope,
@@ -27,6 +31,7 @@ from counterfoil.resources import (
     Phase,
     ResourceInvalid,
     envelope_id,
+    envelope_of,
     is_true,
     shard,
 )
@@ -36,6 +41,9 @@ _log = logging.getLogger(__name__)
 PAGE = 500
 PAGE_SECONDS = 2.0
 LEAST_REST_SECONDS = 60.0
+ARCHIVED = "true"
+"""Value of the label on an Envelope that is to go as soon as no event of its envelope is left."""
+
 RESTS = 9
 """How many times the length of a walk passes before the next one."""
 
@@ -79,14 +87,19 @@ class Reaper:
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         self._surveys, self._tallies = {}, {}
         began = self._clock.now()
+        # Marked in earlier walks: what is removed in this one has been gone for a while when the next one looks.
+        bereft = await self._marked()
         token = ""
         while True:
             page, token = await self._page(token)
             for raw in page:
-                await self._look_at(raw, counts, began)
+                if await self._stays(raw, counts, began):
+                    bereft.pop(envelope_of(raw["metadata"]["name"]), None)
             if not token:
                 break
             await self._clock.sleep(PAGE_SECONDS)
+        for name, uid in bereft.items():
+            await self._remove_envelope(name, uid)
         # An organization whose last event is gone is told so, and not left with what it had.
         for name in {*self._counts, *(each.name for each in self._office.organizations)}:
             counts.setdefault(name, Counter())
@@ -103,20 +116,29 @@ class Reaper:
                 raise
             return await self._cluster.page(EnvelopeEvent, limit=PAGE, token=expired.token)
 
-    async def _look_at(self, raw: Raw, counts: Mapping[str, Counter[str]], began: datetime) -> None:
+    async def _marked(self) -> dict[str, str]:
+        """Return name and uid of each Envelope that is marked; thousands take less memory than a page of events."""
+        labels = f"{ARCHIVED_LABEL}={ARCHIVED}"
+        listed = self._cluster.list(Envelope, labels=labels)
+        return {raw["metadata"]["name"]: raw["metadata"]["uid"] async for raw in listed}
+
+    async def _stays(self, raw: Raw, counts: Mapping[str, Counter[str]], began: datetime) -> bool:
+        """Remove an event whose time is up, and count it if it is not removed."""
         try:
             event = EnvelopeEvent.parse(raw)
         except ResourceInvalid as invalid:
             _log.warning("an event can't be read: %s", invalid)
-            return
+            return True
         await self._give_shard(event)
         organization = self._office.organizations.get(event.organization)
-        if not is_outlived(event, organization, self._clock.now()) or not await self._is_removed(event):
-            counts[event.organization][event.status.phase] += 1
-            self._tallies.setdefault(event.organization, Tally(began)).take(event)
-            ref = organization.spec.archive_ref if organization is not None else None
-            survey = self._surveys.setdefault(event.organization, Survey())
-            survey.take(event, ref.name if ref is not None else "")
+        if is_outlived(event, organization, self._clock.now()) and await self._is_removed(event):
+            return False
+        counts[event.organization][event.status.phase] += 1
+        self._tallies.setdefault(event.organization, Tally(began)).take(event)
+        ref = organization.spec.archive_ref if organization is not None else None
+        survey = self._surveys.setdefault(event.organization, Survey())
+        survey.take(event, ref.name if ref is not None else "")
+        return True
 
     async def _give_shard(self, event: EnvelopeEvent) -> None:
         """An event that a person made may lack its shard; where several controllers share the work, none would see it."""
@@ -127,10 +149,11 @@ class Reaper:
             await self._cluster.patch(EnvelopeEvent, event.name, {"metadata": {"labels": labels}})
 
     async def _is_removed(self, event: EnvelopeEvent) -> bool:
+        if is_true(event.status.conditions, "Archived"):
+            # First, since nobody could tell it from one that is still being signed when its event is gone. It changes
+            # nothing for an event that is re-opened at this moment.
+            await self._mark_envelope(event.spec.envelope_id)
         try:
-            if is_true(event.status.conditions, "Archived"):
-                # First, since nobody would find it any more when its event is gone.
-                await self._remove_envelope(event.spec.envelope_id)
             await self._cluster.delete(
                 EnvelopeEvent, event.name, uid=event.uid, resource_version=event.metadata.resource_version
             )
@@ -141,9 +164,13 @@ class Reaper:
             return False
         return True
 
-    async def _remove_envelope(self, name: str) -> None:
+    async def _mark_envelope(self, name: str) -> None:
         with suppress(NotFound):
-            await self._cluster.delete(Envelope, name)
+            await self._cluster.patch(Envelope, name, {"metadata": {"labels": {ARCHIVED_LABEL: ARCHIVED}}})
+
+    async def _remove_envelope(self, name: str, uid: str) -> None:
+        with suppress(NotFound, Conflict):
+            await self._cluster.delete(Envelope, name, uid=uid)
 
 
 def is_outlived(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> bool:

@@ -9,6 +9,7 @@ from counterfoil.resources.archive import Archive, ArchiveSpec, ArchiveStatus, T
 from counterfoil.resources.base import (
     ACTION_LABEL,
     API_VERSION,
+    ARCHIVED_LABEL,
     ENVELOPE_LABEL,
     GROUP,
     ORGANIZATION_LABEL,
@@ -52,6 +53,7 @@ from counterfoil.resources.naming import (
     EnvelopeId,
     consented_sender_name,
     envelope_id,
+    envelope_of,
     event_name,
     is_action,
     shard,
@@ -76,6 +78,7 @@ from counterfoil.resources.sender import Sender, SenderKey, SenderSpec, SenderSt
 __all__ = [
     "ACTION_LABEL",
     "API_VERSION",
+    "ARCHIVED_LABEL",
     "ENVELOPE_LABEL",
     "FINAL",
     "GROUP",
@@ -138,6 +141,7 @@ __all__ = [
     "condition",
     "consented_sender_name",
     "envelope_id",
+    "envelope_of",
     "event_name",
     "is_action",
     "is_true",

@@ -39,6 +39,11 @@ def event_name(organization: str, envelope: EnvelopeId, action: str, workstep_id
     return f"{envelope}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
 
 
+def envelope_of(event: str) -> EnvelopeId:
+    """Return the envelope that an EnvelopeEvent of this name is about, also when nothing else of it can be read."""
+    return EnvelopeId(event[:36])
+
+
 def consented_sender_name(organization: str, user_id: str) -> str:
     """Return the name of the Sender that a user's consent makes, equal for any letter case of the user id."""
     return hashlib.sha256(f"{organization}\0{user_id.lower()}".encode()).hexdigest()[:16]

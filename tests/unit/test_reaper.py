@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
+import msgspec
 import pytest
 
 from controller.office import Office
@@ -33,6 +34,20 @@ class AShortMemory(ACluster):
         return await super().page(kind, limit=limit, token=token, labels=labels, fields=fields)
 
 
+class AKiller(ACluster):
+    """Ends whoever asks, at a certain request."""
+
+    def __init__(self, request: int) -> None:
+        super().__init__()
+        self._left = request
+
+    def _begin(self, verb: str, name: str) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise asyncio.CancelledError
+        super()._begin(verb, name)
+
+
 class Scene:
     def __init__(self, *events: EnvelopeEvent, cluster: ACluster | None = None, **spec: Any) -> None:
         self.clock = AClock()
@@ -41,17 +56,28 @@ class Scene:
         self.cluster = cluster or ACluster()
         for each in events:
             self.cluster.put(each)
-        self.reaper = Reaper(cluster=self.cluster, office=self.office, clock=self.clock)
+        self.walks = 0
+        self.restarted()
 
-    async def walked(self) -> None:
-        """Let one walk be made."""
-        await self.until(lambda: self.reaper.counts("acme") is not None)
+    def restarted(self) -> Self:
+        """Let another process make the walks from now on."""
+        self.reaper = Reaper(cluster=self.cluster, office=self.office, clock=self.clock)
+        self.reaper.walked = lambda began, surveys: self.walk()
+        return self
+
+    def walk(self) -> None:
+        self.walks += 1
+
+    async def walked(self, times: int = 1) -> None:
+        """Let some walks be made, if nothing kills them."""
+        wanted = self.walks + times
+        await self.until(lambda: self.walks >= wanted)
 
     async def until(self, is_so: Callable[[], bool]) -> None:
         task = asyncio.create_task(self.reaper.run())
         try:
             for _ in range(10_000):
-                if is_so():
+                if is_so() or task.done():
                     return
                 await asyncio.sleep(0)
             pytest.fail("it never came to that")
@@ -131,20 +157,91 @@ def an_envelope() -> Envelope:
     )
 
 
-async def test_the_envelope_goes_with_the_event_that_archived_it() -> None:
-    event = an_event().archived().status(phase=Phase.SUCCEEDED, completed_at=LONG_AGO).build()
+def filed(phase: Phase = Phase.SUCCEEDED) -> EventBuilder:
+    return an_event().archived().status(phase=phase, completed_at=LONG_AGO)
+
+
+async def test_the_envelope_goes_after_the_event_that_archived_it() -> None:
+    event = filed().build()
     scene = Scene(event)
     scene.cluster.put(an_envelope())
-    await scene.walked()
+    await scene.walked(2)
     assert scene.there() == set()
-    assert [name for verb, name in scene.cluster.asked if verb == "delete"] == [ENVELOPE, event.name]
+    assert [name for verb, name in scene.cluster.asked if verb == "delete"] == [event.name, ENVELOPE]
 
 
 async def test_an_event_that_archived_nothing_leaves_the_envelope_for_the_one_that_will() -> None:
     scene = Scene(an_event().in_phase(Phase.SUCCEEDED).status(completed_at=LONG_AGO).build())
     scene.cluster.put(an_envelope())
-    await scene.walked()
+    await scene.walked(3)
     assert scene.there() == {ENVELOPE}
+
+
+async def test_the_envelope_of_an_event_that_is_reopened_at_this_very_moment_stays_with_it() -> None:
+    event = filed(Phase.FAILED).build()
+    scene = Scene(event, ttl={"failed": "72h"})
+    scene.cluster.put(an_envelope())
+    scene.cluster.just_before(
+        "delete", lambda: scene.cluster.edit(EnvelopeEvent, event.name, {"status": {"phase": "Pending"}})
+    )
+    await scene.walked(3)
+    assert scene.there() == {event.name, ENVELOPE}
+
+
+@pytest.mark.parametrize("phase", [Phase.ARCHIVING, Phase.FAILED, Phase.SKIPPED])
+async def test_the_envelope_stays_as_long_as_any_of_its_events_and_then_goes(phase: Phase) -> None:
+    other = an_event().for_action("workstepFinished").in_phase(phase).status(completed_at=NOON).build()
+    scene = Scene(filed().build(), other)
+    scene.cluster.put(an_envelope())
+    await scene.walked(3)
+    assert scene.there() == {other.name, ENVELOPE}
+
+    del scene.cluster.objects[EnvelopeEvent.PLURAL, other.name]
+    await scene.walked()
+    assert scene.there() == set()
+
+
+async def test_the_envelope_stays_with_an_event_that_cannot_be_read() -> None:
+    other = an_event().for_action("workstepFinished").build()
+    scene = Scene(filed().build(), other)
+    scene.cluster.put(an_envelope())
+    scene.cluster.edit(EnvelopeEvent, other.name, {"spec": {"envelopeId": None}})
+    await scene.walked(3)
+    assert scene.there() == {other.name, ENVELOPE}
+
+
+async def test_an_envelope_that_nobody_called_about_yet_stays() -> None:
+    scene = Scene()
+    scene.cluster.put(an_envelope())
+    await scene.walked(3)
+    assert scene.there() == {ENVELOPE}
+
+
+async def test_an_envelope_that_a_person_made_anew_meanwhile_stays() -> None:
+    scene = Scene(filed().build())
+    scene.cluster.put(an_envelope())
+    await scene.walked()
+    scene.cluster.just_before("delete", lambda: scene.cluster.put(made_anew()))
+    await scene.walked(2)
+    assert scene.there() == {ENVELOPE}
+
+
+def made_anew() -> Envelope:
+    return msgspec.structs.replace(
+        an_envelope(), metadata=msgspec.structs.replace(an_envelope().metadata, uid="another")
+    )
+
+
+@pytest.mark.parametrize("request_", range(1, 12))
+async def test_a_kill_at_any_request_loses_no_envelope_and_leaves_none_for_ever(request_: int) -> None:
+    event = filed().build()
+    scene = Scene(event, cluster=AKiller(request_))
+    scene.cluster.put(an_envelope())
+    await scene.walked(3)
+    assert scene.there() in ({event.name, ENVELOPE}, {ENVELOPE}, set())
+
+    await scene.restarted().walked(2)
+    assert scene.there() == set()
 
 
 async def test_an_event_that_is_reopened_at_this_very_moment_stays() -> None:
@@ -161,7 +258,7 @@ async def test_a_walk_goes_page_by_page_and_takes_its_time() -> None:
     scene = Scene(*(finished(Phase.FAILED, number).build() for number in range(2 * PAGE + 1)))
     await scene.walked()
     assert scene.reaper.counts("acme") == {"Failed": 2 * PAGE + 1}
-    assert len(scene.cluster.asked) == 3
+    assert scene.cluster.asked == [("page", "envelopes"), *[("page", "envelopeevents")] * 3]
     assert len([each for each in scene.clock.slept if each < 60]) == 2
 
 
