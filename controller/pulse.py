@@ -1,17 +1,17 @@
 """
 The pulse of the watches: when each was heard of last, be it a change or just a bookmark.
 
-kopf passes bookmarks on to nobody, so they are heard where they arrive: kopf takes an HTTP session of ours, and the answers
-of that session tell of every piece of a watch that is read. What the pieces say is not looked at, and nothing is changed.
+kopf passes bookmarks on to nobody, so they are heard where they arrive: kopf takes an HTTP session of ours, and the
+``Interpreter`` of its answers tells of every piece of a watch that is read.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, cast
 
 import aiohttp
 import kopf
 
+from controller.interpreter import Interpreter
 from counterfoil.clock import Clock
 
 
@@ -21,6 +21,7 @@ class Pulse:
     def __init__(self, clock: Clock, plurals: Iterable[str]) -> None:
         self._clock = clock
         self._heard: dict[str, datetime] = dict.fromkeys(plurals, clock.now())
+        self._interpreter = Interpreter(self._heard, clock, heard=self.beat)
         self._session: tuple[kopf.ConnectionInfo, kopf.AiohttpSession] | None = None
 
     def beat(self, plural: str) -> None:
@@ -41,7 +42,7 @@ class Pulse:
                 headers=info.as_http_headers(),
                 proxy=info.proxy_url,
                 trust_env=info.trust_env,
-                response_class=_listened(self),
+                response_class=self._interpreter.answers(),
             )
             opened = kopf.AiohttpSession(
                 aiohttp_session=session,
@@ -54,33 +55,3 @@ class Pulse:
             # Nothing can have been heard before.
             self._heard = dict.fromkeys(self._heard, self._clock.now())
         return self._session[1]
-
-
-def _listened(pulse: Pulse) -> type[aiohttp.ClientResponse]:
-    class Listened(aiohttp.ClientResponse):
-        """An answer that tells of every piece of itself, if it is a watch."""
-
-        async def start(self, connection: Any) -> aiohttp.ClientResponse:
-            await super().start(connection)
-            if self.url.query.get("watch") == "true":
-                self.content = cast("aiohttp.StreamReader", _Pieces(self.content, pulse, self.url.name))
-            return self
-
-    return Listened
-
-
-class _Pieces:
-    """The body of a watch, piece by piece."""
-
-    def __init__(self, content: aiohttp.StreamReader, pulse: Pulse, plural: str) -> None:
-        self._content = content
-        self._pulse = pulse
-        self._plural = plural
-
-    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
-        async for piece in self._content.iter_chunked(size):
-            self._pulse.beat(self._plural)
-            yield piece
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._content, name)

@@ -5,10 +5,8 @@ Low-level event handlers only: no finalizers, no annotations, no patches by the 
 server just the writes of its own status. Finished events leave the watch by a field selector (kopf 1.45 and newer),
 which makes them cost nothing (rule 9); a controller of several watches the events of its own shards by label.
 
-An outage of any length ends nothing (``Patience``). What does end kopf, and with it the process, is a list or watch that
-is refused with HTTP 410: kopf knows "too old" as a message within a watch only. API servers send it that way, but for a
-list in pages that took longer than their memory of five minutes. kopf can't be begun anew beside our own tasks (it
-cancels whatever task is younger than itself), so that is left to the kubelet, which starts the whole process again.
+An outage of any length ends nothing (``Patience``), and no answer of the API server does, nor of what stands before it
+(``controller.interpreter``). kopf can't be begun anew beside our own tasks: it cancels whatever task is younger than itself.
 """
 
 from collections.abc import Iterator

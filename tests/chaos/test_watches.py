@@ -3,9 +3,11 @@ Watches that break or are refused: whatever happens while nobody watches is foun
 """
 
 import json
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import httpx
+import pytest
 
 from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase
 from tests.chaos.proxies import Cut, Hold, Instead, Moment, Passage, watches
@@ -29,12 +31,34 @@ async def tells_gone() -> None:
     raise Instead(200, json.dumps({"type": "ERROR", "object": GONE}).encode() + b"\n")
 
 
+async def tells_broken() -> None:
+    broken = {**GONE, "reason": "InternalError", "code": 500, "message": "conversion webhook failed"}
+    raise Instead(200, json.dumps({"type": "ERROR", "object": broken}).encode() + b"\n")
+
+
+async def refuses_as_gone() -> None:
+    raise Instead(410, json.dumps(GONE).encode())
+
+
+async def finds_nothing() -> None:
+    raise Instead(404, b"default backend - 404", "text/plain")
+
+
+async def shows_a_page() -> None:
+    raise Instead(200, b"<html>Please log in</html>", "text/html")
+
+
 async def refuses() -> None:
     raise Instead(503)
 
 
 def is_watch(each: Passage) -> bool:
     return each.is_watch
+
+
+def is_list(each: Passage) -> bool:
+    is_of_a_kind = each.path.endswith(("/envelopeevents", "/organizations", "/senders", "/archives"))
+    return each.method == "GET" and is_of_a_kind and not each.is_watch
 
 
 async def test_events_are_found_when_watches_are_cut_in_the_middle_of_a_line(scene: Scene) -> None:
@@ -51,6 +75,37 @@ async def test_events_are_found_when_watches_are_cut_in_the_middle_of_a_line(sce
 async def test_events_are_found_when_every_watch_is_told_that_its_version_is_gone(scene: Scene) -> None:
     await scene.controller()
     trap = scene.api.trap(is_watch, Moment.ARRIVED, tells_gone, times=None)
+    scene.api.cut(is_watch)
+    await eventually(trap.sprung.is_set)
+
+    events = [await scene.note(scene.envelope(2000)) for _ in range(3)]
+
+    for event in events:
+        await scene.holds(event)
+
+
+@pytest.mark.parametrize("answer", [refuses_as_gone, tells_broken, finds_nothing, shows_a_page])
+async def test_events_are_found_while_no_watch_is_answered_as_it_should_be(
+    scene: Scene, answer: Callable[[], Awaitable[None]]
+) -> None:
+    await scene.controller()
+    trap = scene.api.trap(is_watch, Moment.ARRIVED, answer, times=None)
+    scene.api.cut(is_watch)
+    await eventually(trap.sprung.is_set)
+
+    events = [await scene.note(scene.envelope(2000)) for _ in range(3)]
+
+    for event in events:
+        await scene.holds(event)
+
+
+@pytest.mark.parametrize("answer", [refuses_as_gone, finds_nothing, shows_a_page])
+async def test_a_list_that_is_refused_in_the_middle_is_made_anew(
+    scene: Scene, answer: Callable[[], Awaitable[None]]
+) -> None:
+    await scene.controller()
+    trap = scene.api.trap(is_list, Moment.ARRIVED, answer, times=FEW)
+    scene.api.trap(is_watch, Moment.ARRIVED, tells_gone, times=FEW)
     scene.api.cut(is_watch)
     await eventually(trap.sprung.is_set)
 
@@ -101,6 +156,9 @@ async def test_watches_that_hang_fail_the_liveness_probe_as_long_as_the_api_serv
 
 MANY = 30
 """Refused watches that make an outage."""
+
+FEW = 8
+"""Refused lists after which each of the four kinds was refused now and then."""
 
 
 async def has_succeeded(scene: Scene, event: str) -> bool:

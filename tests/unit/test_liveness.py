@@ -121,7 +121,7 @@ async def test_events_that_wait_while_others_are_worked_on_are_no_reason() -> No
 @asynccontextmanager
 async def a_server_that_sends(pieces: "asyncio.Queue[bytes]") -> AsyncIterator[str]:
     async def watch(request: web.Request) -> web.StreamResponse:
-        answer = web.StreamResponse()
+        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
         await answer.prepare(request)
         while piece := await pieces.get():
             await answer.write(piece)
