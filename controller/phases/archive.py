@@ -24,7 +24,15 @@ from counterfoil.archives.audit import verify
 from counterfoil.archives.manifest import ManifestFile
 from counterfoil.archives.plan import Plan, PlannedFile
 from counterfoil.esaw.problems import Answered
-from counterfoil.resources import ArchivedIn, EnvelopeEvent, EnvelopeStatus, FiledDocument, Phase, Ref
+from counterfoil.resources import (
+    LONGEST_TEXT,
+    ArchivedIn,
+    EnvelopeEvent,
+    EnvelopeStatus,
+    FiledDocument,
+    Phase,
+    Ref,
+)
 from counterfoil.resources.archive import Signatures as Policy
 from counterfoil.signatures.findings import Signatures
 
@@ -158,7 +166,7 @@ def _as_document(file: ManifestFile) -> FiledDocument:
     return FiledDocument(
         file_id=file.file_id,
         kind=file.kind,
-        file_name=file.file_name,
+        file_name=file.file_name[:LONGEST_TEXT],
         size=file.size,
         sha256=file.sha256,
         location=file.location,

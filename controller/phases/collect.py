@@ -6,13 +6,25 @@ half-done work from a stranger's file, and never overwrites the latter. Nothing 
 to compare it with what lies there already.
 """
 
+from collections.abc import Iterable
+
 from controller.desk import Desk
 from controller.outcomes import Done, Facts, Fail, Outcome, Skip, Wait
 from controller.phases.missing import archived_by_sibling, is_missing, was_deleted
 from counterfoil.archives import filing
-from counterfoil.archives.trouble import Occupied
+from counterfoil.archives.trouble import ArchiveRefused, Occupied
 from counterfoil.esaw.problems import Answered
-from counterfoil.resources import LONGEST_TEXT, MOST_DOCUMENTS, ArchivedIn, EnvelopeEvent, FiledDocument, Ref
+from counterfoil.resources import (
+    LONGEST_LOCATION,
+    LONGEST_TEXT,
+    MOST_DOCUMENTS,
+    ROOM_FOR_DOCUMENTS,
+    ArchivedIn,
+    EnvelopeEvent,
+    FiledDocument,
+    Ref,
+    stored_size,
+)
 
 
 async def collect(event: EnvelopeEvent, at: Desk) -> Outcome:
@@ -51,8 +63,29 @@ async def collect(event: EnvelopeEvent, at: Desk) -> Outcome:
         )
         for planned, location in zip(plan.files, locations, strict=True)
     )
+    _check_lengths([*locations, at.door.location(plan.manifest_name)], at)
+    if stored_size(documents) > ROOM_FOR_DOCUMENTS:
+        return Fail("EnvelopeTooLarge", f"{no_room_for(len(documents))} The envelope stays in eSignAnyWhere.")
     return Done(
         "FilesListed",
         f"{len(documents)} files are to be archived in Archive/{at.archive.name}.",
         facts=Facts(documents=documents, archive=ArchivedIn(ref=Ref(name=at.archive.name))),
     )
+
+
+def no_room_for(files: int) -> str:
+    """Say that what is to be noted down about so many files does not go into one event."""
+    return (
+        f"The envelope has {files} files; with their names and places that is more than the Kubernetes API server "
+        "takes as one object."
+    )
+
+
+def _check_lengths(locations: Iterable[str], at: Desk) -> None:
+    longest = max(len(each) for each in locations)
+    if longest > LONGEST_LOCATION:
+        raise ArchiveRefused(
+            "PathTooLong",
+            f"Archive/{at.archive.name}: the place of a file would have {longest} characters, and an event takes "
+            f"{LONGEST_LOCATION} at most. Shorten spec.path of Archive/{at.archive.name}.",
+        )

@@ -30,12 +30,14 @@ from counterfoil.resources.base import (
     merge_patch,
     plain,
 )
-from counterfoil.resources.conditions import Condition, condition, is_true, with_condition
+from counterfoil.resources.conditions import LONGEST_MESSAGE, Condition, condition, is_true, with_condition
 from counterfoil.resources.envelope import Envelope, EnvelopeSpec
 from counterfoil.resources.envelopeevent import (
     FINAL,
+    LONGEST_LOCATION,
     LONGEST_TEXT,
     MOST_DOCUMENTS,
+    ROOM_FOR_DOCUMENTS,
     ArchivedIn,
     EnvelopeEvent,
     EnvelopeEventSpec,
@@ -47,6 +49,7 @@ from counterfoil.resources.envelopeevent import (
     Origin,
     Phase,
     Workstep,
+    stored_size,
 )
 from counterfoil.resources.naming import (
     SHARD_COUNT,
@@ -82,12 +85,15 @@ __all__ = [
     "ENVELOPE_LABEL",
     "FINAL",
     "GROUP",
+    "LONGEST_LOCATION",
+    "LONGEST_MESSAGE",
     "LONGEST_TEXT",
     "MOST_DOCUMENTS",
     "ORGANIZATION_LABEL",
     "REQUEST_BY_ANNOTATION",
     "REQUEST_LABEL",
     "REQUEST_REASON_ANNOTATION",
+    "ROOM_FOR_DOCUMENTS",
     "SENDER_LABEL",
     "SHARD_COUNT",
     "SHARD_LABEL",
@@ -148,5 +154,6 @@ __all__ = [
     "merge_patch",
     "plain",
     "shard",
+    "stored_size",
     "with_condition",
 ]

@@ -10,6 +10,9 @@ from typing import Literal
 
 from counterfoil.resources.base import Part
 
+LONGEST_MESSAGE = 32768
+"""Characters of a message that a status takes (metav1.Condition)."""
+
 Truth = Literal["True", "False", "Unknown"]
 
 
@@ -41,7 +44,7 @@ def with_condition(
         type=type_,
         status=status,
         reason=reason,
-        message=message,
+        message=message[:LONGEST_MESSAGE],
         last_transition_time=now.replace(microsecond=0) if moved else before.last_transition_time,  # type: ignore[union-attr]
         observed_generation=generation,
     )

@@ -5,9 +5,12 @@ The receiver (or the sweep, or a person) creates it; its spec never changes but 
 writes its status. The order of the phases and what may follow what is in ``controller.transitions``.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
+
+import msgspec
 
 from counterfoil.resources.base import Part, Ref, Resource
 from counterfoil.resources.conditions import Condition
@@ -18,9 +21,17 @@ GIVEN_UP = "DeadlineExceeded"
 LONGEST_TEXT = 4096
 """Characters of an envelope's or a file's name that a status takes; eSAW's own are far shorter, but nothing says so."""
 
+LONGEST_LOCATION = 8192
+"""Characters of a place in an archive (a URI) that a status takes."""
 
 MOST_DOCUMENTS = 2000
 """Files that one event takes. With common names that is half of what etcd takes as one object."""
+
+ROOM_FOR_DOCUMENTS = 1_310_720
+"""Bytes of the list of files in a status. etcd takes 1.5 MiB as one object, so that all else has room in any case."""
+
+
+_PROOF_BYTES = len(f',"size":{2**63},"sha256":"{"0" * 64}"')
 
 
 class Phase(StrEnum):
@@ -113,6 +124,14 @@ class FiledDocument(Part, frozen=True):
     size: int | None = None
     sha256: str | None = None
     location: str | None = None
+
+
+def stored_size(documents: Sequence[FiledDocument]) -> int:
+    """Return how many bytes of an object in etcd a list of files takes, once each has its size and hash."""
+    encoded = msgspec.json.encode(documents)
+    # Which the API server, as everything that is written in Go, stores as six characters each.
+    escaped = sum(encoded.count(each) for each in (b"<", b">", b"&"))
+    return len(encoded) + 5 * escaped + _PROOF_BYTES * len(documents)
 
 
 class ArchivedIn(Part, frozen=True):

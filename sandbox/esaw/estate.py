@@ -10,7 +10,7 @@ import string
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 from sandbox.esaw.content import Content, Generated, Inline
 from sandbox.esaw.documents import SignedPdf, audit_trail_xml
@@ -295,7 +295,7 @@ class Estate:
         return [self._file(envelope_id, kind, spec) for spec in specs]
 
     def _file(self, envelope_id: str, kind: FileKind, spec: DocumentSpec) -> StoredFile:
-        file_id = self.new_id()
+        file_id = spec.file_id or self.new_id()
         is_pdf = kind is FileKind.DOCUMENT or spec.name.lower().endswith(".pdf")
         media_type = spec.content_type or ("application/pdf" if is_pdf else content_type(spec.name))
         return StoredFile(
@@ -368,7 +368,7 @@ def _may_see(user: User, envelope: Envelope) -> bool:
 def _content(file_id: str, kind: FileKind, spec: DocumentSpec, *, is_pdf: bool) -> Content:
     if spec.content is not None:
         return Inline(spec.content)
-    identity = UUID(file_id)
+    identity = UUID(file_id) if spec.file_id is None else uuid5(NAMESPACE_OID, file_id)
     if spec.size is not None or not is_pdf:
         return Generated(seed=identity.int % 2**32, size=NOISE_SIZE if spec.size is None else spec.size)
     return SignedPdf(title=kind.value, pages=spec.pages, mark=identity.bytes * 2)

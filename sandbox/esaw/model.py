@@ -97,6 +97,8 @@ class DocumentSpec(Struct, frozen=True, kw_only=True):
     """
 
     name: str
+    file_id: str | None = None
+    """In lower case. None: a new GUID, as eSAW gives today; it promises nothing about them."""
     pages: int = 1
     size: int | None = None
     content: bytes | None = None

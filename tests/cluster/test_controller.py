@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from counterfoil.resources import (
+    LONGEST_TEXT,
     REQUEST_LABEL,
     SENDER_LABEL,
     Archive,
@@ -262,6 +263,24 @@ async def test_an_envelope_of_which_there_is_too_much_fails_at_once_and_stays(
     assert event.status.message == f"{words} The envelope stays in eSignAnyWhere."
     assert house.esaw.exists(envelope)
     assert house.filed(envelope) == []
+
+
+async def test_an_envelope_of_which_everything_is_as_long_as_it_may_be_is_filed(house: House) -> None:
+    deep = "/".join(["{{envelope.id}}", *["{{envelope.name}}"] * 9, "{{file.name}}"])
+    await house.stage.archive("deep", filesystem={"root": str(house.archive)}, path=deep)
+    user = await house.organization("s" * 63)
+    await house.stage.organization("s" * 63, archive="deep", sender="s" * 63)
+    documents = [
+        DocumentSpec(name=f"{number}{'ä' * (LONGEST_TEXT - 1)}", size=100, file_id=f"{number}{'~' * 511}")
+        for number in range(3)
+    ]
+    envelope = house.envelope(user, name="ä" * LONGEST_TEXT, documents=documents)
+    event = await house.reaches(await house.note(envelope, "s" * 63), Phase.SUCCEEDED)
+    assert event.status.envelope is not None
+    assert event.status.envelope.name == "ä" * LONGEST_TEXT
+    assert max(len(each.location or "") for each in event.status.documents) > 7000
+    filed = {each.file_id: each.file_name for each in event.status.documents}
+    assert {each.file_id: each.name for each in documents}.items() <= filed.items()
 
 
 async def test_a_pause_that_esaw_asks_for_is_kept(house: House) -> None:

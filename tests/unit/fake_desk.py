@@ -41,6 +41,8 @@ class AnEnvelope(EsawUser):
         self.token = ApiToken.parse(TOKEN)
         self.status = EnvelopeStatus.COMPLETED
         self.contents: dict[str, bytes] = {"file-1": b"%PDF contract", "trail-1": b"%PDF trail"}
+        self.names: dict[str, str] = {}
+        """Names of files by id, where they are not made of it."""
         self.deleted = False
         self.remembered = True
         self.metadata: str | None = None
@@ -74,7 +76,9 @@ class AnEnvelope(EsawUser):
         documents = [name for name in self.contents if name.startswith("file")]
         return FilesAnswer(
             documents=tuple(
-                ListedDocument(file_id=each, file_name=f"{each}.pdf", document_number=number)
+                ListedDocument(
+                    file_id=each, file_name=self.names.get(each, f"{each}.pdf"), document_number=number
+                )
                 for number, each in enumerate(documents, start=1)
             ),
             audit_trail=AuditTrail(file_id="trail-1" if "trail-1" in self.contents else None),

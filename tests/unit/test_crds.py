@@ -33,10 +33,14 @@ from msgspec.inspect import (
 )
 
 from counterfoil import durations
+from counterfoil.esaw.limits import FILE_ID_LENGTH, VERSION_LENGTH
 from counterfoil.resources import (
     ACTION_LABEL,
     ENVELOPE_LABEL,
     GROUP,
+    LONGEST_LOCATION,
+    LONGEST_MESSAGE,
+    LONGEST_TEXT,
     MOST_DOCUMENTS,
     ORGANIZATION_LABEL,
     SHARD_LABEL,
@@ -154,8 +158,46 @@ def test_every_field_is_bounded(kind: type[Resource]) -> None:
     assert [path for path, schema in fields(kind) if not bound[schema["type"]] & schema.keys()] == []
 
 
-def test_an_event_takes_as_many_documents_as_the_controller_believes() -> None:
-    assert dict(fields(EnvelopeEvent))[".status.documents"]["maxItems"] == MOST_DOCUMENTS
+BOUNDS = [
+    (EnvelopeEvent, ".status.documents", "maxItems", MOST_DOCUMENTS),
+    (EnvelopeEvent, ".status.documents[].fileId", "maxLength", FILE_ID_LENGTH),
+    (EnvelopeEvent, ".status.documents[].fileName", "maxLength", LONGEST_TEXT),
+    (EnvelopeEvent, ".status.documents[].location", "maxLength", LONGEST_LOCATION),
+    (EnvelopeEvent, ".status.archive.manifest", "maxLength", LONGEST_LOCATION),
+    (EnvelopeEvent, ".status.envelope.name", "maxLength", LONGEST_TEXT),
+    (EnvelopeEvent, ".status.message", "maxLength", LONGEST_MESSAGE),
+    (EnvelopeEvent, ".status.lastError.message", "maxLength", LONGEST_MESSAGE),
+    (EnvelopeEvent, ".status.conditions[].message", "maxLength", LONGEST_MESSAGE),
+    (Organization, ".status.conditions[].message", "maxLength", LONGEST_MESSAGE),
+    (Sender, ".status.conditions[].message", "maxLength", LONGEST_MESSAGE),
+    (Archive, ".status.conditions[].message", "maxLength", LONGEST_MESSAGE),
+    (Organization, ".status.version", "maxLength", VERSION_LENGTH),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "bound", "ours"), BOUNDS, ids=lambda each: each if isinstance(each, str) else ""
+)
+def test_a_status_takes_as_much_of_esaw_and_archives_as_the_controller_believes(
+    kind: type[Resource], path: str, bound: str, ours: int
+) -> None:
+    assert dict(fields(kind))[path][bound] == ours
+
+
+def test_every_text_of_an_events_status_is_bounded_by_what_is_compared_here_or_by_what_it_can_be() -> None:
+    own = {
+        ".status.reason",
+        ".status.conditions[].type",
+        ".status.conditions[].reason",
+        ".status.lastError.reason",
+        ".status.envelope.status",
+        ".status.envelope.senderRef.name",
+        ".status.archive.ref.name",
+        ".status.documents[].sha256",
+    }
+    texts = {path for path, schema in fields(EnvelopeEvent) if "maxLength" in schema}
+    compared = {path for kind, path, _, _ in BOUNDS if kind is EnvelopeEvent}
+    assert {each for each in texts if each.startswith(".status")} - own <= compared
 
 
 @each_kind

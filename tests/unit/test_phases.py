@@ -15,10 +15,10 @@ from controller.phases.collect import collect
 from controller.phases.validate import PATIENCE_WITH_UNKNOWN, validate
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.tags import TagMissing
-from counterfoil.archives.trouble import ArchiveUnavailable, Occupied
+from counterfoil.archives.trouble import ArchiveTrouble, ArchiveUnavailable, Occupied
 from counterfoil.esaw import Answered, Unreachable
 from counterfoil.esaw.problems import NotProven
-from counterfoil.resources import MOST_DOCUMENTS, EnvelopeEvent, EnvelopeStatus, Phase
+from counterfoil.resources import LONGEST_TEXT, MOST_DOCUMENTS, EnvelopeEvent, EnvelopeStatus, Phase
 from tests.builders import ENVELOPE, NOON, an_event
 from tests.unit.fake_desk import FOLDER, Scene, an_archive, missing
 
@@ -169,6 +169,41 @@ async def test_an_envelope_with_more_files_than_an_event_takes_fails_and_says_so
         "The envelope has 2001 files, and an event takes 2000 at most. The envelope stays in eSignAnyWhere.",
     )
     assert isinstance(await collected_of(MOST_DOCUMENTS), Done)
+
+
+async def test_an_envelope_whose_files_have_names_too_long_for_one_event_fails_before_anything_is_filed() -> (
+    None
+):
+    scene = Scene()
+    scene.esaw.contents = {f"file-{number}-{'x' * 450}": b"%PDF" for number in range(MOST_DOCUMENTS)}
+    event = an_event().build()
+    outcome = await collect(event, scene.desk(event))
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "EnvelopeTooLarge"
+    assert outcome.message.startswith("The envelope has 2000 files; with their names and places that is more")
+
+
+async def test_a_name_in_the_archive_that_is_longer_than_a_status_takes_is_trouble_of_the_archives_path() -> (
+    None
+):
+    scene = Scene()
+    scene.archive = an_archive(path="{{envelope.id}}/" + "{{file.name}}/" * 40 + "{{file.name}}")
+    scene.esaw.contents = {f"file-{'x' * 240}": b"%PDF"}
+    event = an_event().build()
+    with pytest.raises(ArchiveTrouble, match=r"Shorten spec\.path of Archive/dms") as trouble:
+        await collect(event, scene.desk(event))
+    assert trouble.value.reason == "PathTooLong"
+
+
+async def test_a_name_that_was_cut_when_it_was_claimed_is_cut_when_it_is_found_in_the_manifest() -> None:
+    scene = Scene()
+    scene.esaw.names = {"file-1": f"{'x' * 5000}.pdf"}
+    event = await claimed(scene)
+    first = await archive(event, scene.desk(event))
+    again = await archive(event, scene.desk(event))
+    for outcome in (first, again):
+        assert outcome.facts.documents is not None
+        assert outcome.facts.documents[0].file_name == "x" * LONGEST_TEXT
 
 
 async def test_every_file_gets_a_name_in_the_archive_before_anything_is_written() -> None:
