@@ -22,6 +22,7 @@ from controller.keyring import Keyring, rejected
 from controller.office import Office
 from controller.outcomes import Done, Facts, Fail, NeedConsent, Outcome, Pause, Wait, label
 from controller.phases import WORK
+from controller.phases.collect import no_room_for
 from controller.reception import Reception, Recorded, Seated
 from controller.transitions import STORED_AFTER, Circumstances
 from controller.waiting import is_asked_about, is_held
@@ -38,6 +39,7 @@ from counterfoil.resources import (
     Phase,
     Retry,
     Sender,
+    is_true,
 )
 
 _log = logging.getLogger(__name__)
@@ -174,10 +176,18 @@ class Driver:
         except Refused as refused:
             # It will never fit as it is; said on top of what is stored, it ends the event and somebody reads it.
             outcome = _refusal(status, refused)
-            status = transitions.after(event.status, _phase_of(event), outcome, self._circumstances(event))
-            stored = await self.clerk.store(event, status)
+            stored = await self._ended(event, outcome)
         self._tell(event, stored, outcome)
         return stored
+
+    async def _ended(self, event: EnvelopeEvent, outcome: Fail) -> EnvelopeEvent:
+        phase, at = _phase_of(event), self._circumstances(event)
+        try:
+            return await self.clerk.store(event, transitions.after(event.status, phase, outcome, at))
+        except Refused:
+            # What is stored leaves no room even for that. The list of files takes nearly all of it, and can be made anew.
+            bare = transitions.unlisted(event.status, outcome, at)
+            return await self.clerk.store(event, transitions.after(bare, phase, outcome, at))
 
     async def _labelled(self, event: EnvelopeEvent, sender: Sender) -> EnvelopeEvent:
         """Correct the sender's label, which the receiver set to the organization's default when it noted the event."""
@@ -240,11 +250,8 @@ class Driver:
 
 def _refusal(status: EnvelopeEventStatus, refused: Refused) -> Fail:
     if isinstance(refused, TooLarge):
-        return Fail(
-            "EnvelopeTooLarge",
-            f"The envelope has {len(status.documents)} files; with their names and places that is more than the "
-            "Kubernetes API server takes as one object. The envelope stays in eSignAnyWhere.",
-        )
+        where = "" if is_true(status.conditions, "Cleaned") else " The envelope stays in eSignAnyWhere."
+        return Fail("EnvelopeTooLarge", f"{no_room_for(len(status.documents))}{where}")
     return Fail("StatusRefused", f"The API server refuses the event's new status: {refused}"[:1000])
 
 

@@ -5,6 +5,7 @@ Also here, because they are the same knowledge: the order of the phases, which c
 event goes on after a restart, and after which phases the status must be stored before the next one starts.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ import msgspec
 from controller import backoff
 from controller.outcomes import Done, Fail, Hold, NeedConsent, Outcome, Pause, Skip, Wait
 from counterfoil.resources import (
+    LONGEST_MESSAGE,
     EnvelopeEventStatus,
     LastError,
     Phase,
@@ -66,6 +68,7 @@ def after(
     status: EnvelopeEventStatus, phase: Phase, outcome: Outcome, at: Circumstances
 ) -> EnvelopeEventStatus:
     """Return the status after ``phase`` ended with ``outcome``."""
+    outcome = dataclasses.replace(outcome, message=outcome.message[:LONGEST_MESSAGE])
     learned = _with_facts(status, outcome, at)
     match outcome:
         case Done():
@@ -137,9 +140,8 @@ def _wait(status: EnvelopeEventStatus, phase: Phase, outcome: Wait, at: Circumst
     started = status.phase_started_at or at.now
     if backoff.is_over(started, at.retry, now=at.now):
         message = f"Given up in {phase} after {at.retry.deadline}. The last problem was {outcome.reason}: {outcome.message}"
-        return _final(
-            _troubled(status, outcome, at), Phase.FAILED, phase, Fail("DeadlineExceeded", message), at
-        )
+        given_up = Fail("DeadlineExceeded", message[:LONGEST_MESSAGE])
+        return _final(_troubled(status, outcome, at), Phase.FAILED, phase, given_up, at)
     attempts = status.attempts + 1
     due = backoff.next_attempt(
         attempts, at.retry, now=at.now, random=at.random, not_before=outcome.not_before
@@ -212,8 +214,14 @@ def authorized(status: EnvelopeEventStatus, sender: str, at: Circumstances) -> E
     return _conditioned(status, "Authorized", held, "True", at)
 
 
+def unlisted(status: EnvelopeEventStatus, outcome: Fail, at: Circumstances) -> EnvelopeEventStatus:
+    """Return the status without its list of files and without what that proves, so that a retry collects them anew."""
+    undone = _undone(status, LADDER[LADDER.index(Phase.COLLECTING) :], outcome, at)
+    return msgspec.structs.replace(undone, documents=())
+
+
 def _undone(
-    status: EnvelopeEventStatus, phases: Sequence[Phase], outcome: Skip | Wait, at: Circumstances
+    status: EnvelopeEventStatus, phases: Sequence[Phase], outcome: Skip | Wait | Fail, at: Circumstances
 ) -> EnvelopeEventStatus:
     undone = status
     for type_ in (CONDITION_OF[phase] for phase in phases):

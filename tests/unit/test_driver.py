@@ -338,6 +338,28 @@ async def test_a_status_that_is_too_large_for_the_api_server_ends_with_what_is_t
     assert scene.envelope.exchange.deleted == []
 
 
+@pytest.mark.parametrize("refused", [Refused(422, "Invalid", "no"), TooLarge(500, "500", "too large")])
+async def test_an_event_that_has_no_room_for_its_end_ends_without_its_list_of_files(
+    tmp_path: Path, refused: Refused
+) -> None:
+    scene = Scene(tmp_path, an_event().archived())
+    scene.cluster.fail("patch_status", refused, refused)
+    after = await scene.drive()
+    assert after.status.phase is Phase.FAILED
+    assert after.status.reason in ("EnvelopeTooLarge", "StatusRefused")
+    assert after.status.documents == ()
+    assert not is_true(after.status.conditions, "Archived"), "what proves it is gone, so it is archived anew"
+
+
+async def test_what_was_deleted_already_is_not_said_to_be_in_esaw(scene: Scene) -> None:
+    full = TooLarge(500, "500", "the API server answered 500 500: etcdserver: request is too large")
+    scene.envelope.exchange.just_before = partial(scene.cluster.fail, "patch_status", full)
+    after = await scene.drive()
+    assert scene.envelope.exchange.deleted == [ENVELOPE]
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeTooLarge")
+    assert "stays in eSignAnyWhere" not in (after.status.message or "")
+
+
 async def test_an_error_that_nobody_thought_of_is_ours_and_is_tried_again(scene: Scene) -> None:
     scene.envelope.but("files", RuntimeError("a secret detail"))
     after = await scene.drive()

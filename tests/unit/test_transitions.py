@@ -8,7 +8,7 @@ import pytest
 from controller.outcomes import Done, Facts, Fail, Hold, NeedConsent, Outcome, Pause, Skip, Wait
 from controller.transitions import LADDER, Circumstances, after, authorized, recorded, resume_at
 from counterfoil.durations import Duration
-from counterfoil.resources import EnvelopeEventStatus, EnvelopeSeen, Phase, Retry, condition
+from counterfoil.resources import LONGEST_MESSAGE, EnvelopeEventStatus, EnvelopeSeen, Phase, Retry, condition
 from tests.builders import NOON, an_event
 
 RETRY = Retry(initial=Duration(seconds=10), max=Duration(hours=1), deadline=Duration(hours=24))
@@ -29,6 +29,26 @@ def reason(status: EnvelopeEventStatus, type_: str) -> tuple[str, str]:
     found = condition(status.conditions, type_)
     assert found is not None
     return found.status, found.reason
+
+
+@pytest.mark.parametrize("kind", [Done, Wait, Hold, NeedConsent, Skip, Fail])
+def test_a_message_is_as_long_as_a_status_takes_at_most(kind: type[Done]) -> None:
+    status = after(EnvelopeEventStatus(), Phase.VALIDATING, kind("Odd", "ä" * 100_000), at())
+    status = after(status, Phase.VALIDATING, Wait("Odd", "ä" * 100_000), at(25 * 60))
+    assert_short(status)
+
+
+def test_the_message_of_what_was_given_up_is_no_longer_than_others() -> None:
+    first = after(EnvelopeEventStatus(), Phase.VALIDATING, Wait("Odd", "ä" * LONGEST_MESSAGE), at())
+    given_up = after(first, Phase.VALIDATING, Wait("Odd", "ä" * LONGEST_MESSAGE), at(25 * 60))
+    assert given_up.reason == "DeadlineExceeded"
+    assert_short(given_up)
+
+
+def assert_short(status: EnvelopeEventStatus) -> None:
+    told = [status.message, *[each.message for each in status.conditions]]
+    told += [status.last_error.message] if status.last_error is not None else []
+    assert max(len(each or "") for each in told) <= LONGEST_MESSAGE
 
 
 def test_the_happy_path_goes_through_all_phases_to_succeeded() -> None:
