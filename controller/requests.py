@@ -19,7 +19,7 @@ import msgspec
 from controller.announce import Announcer
 from controller.clerk import Clerk, Overtaken
 from counterfoil.clock import Clock
-from counterfoil.cluster import ApiProblem, Cluster, Conflict, NotFound, follow_for_ever
+from counterfoil.cluster import ApiProblem, Cluster, Conflict, NotFound, Refused, follow_for_ever
 from counterfoil.resources import (
     REQUEST_BY_ANNOTATION,
     REQUEST_LABEL,
@@ -121,7 +121,11 @@ class Requests:
         status, told, note = self._answer(event, wanted)
         stored = event
         if status != event.status:
-            stored = await self._clerk.store(event, status)
+            try:
+                stored = await self._clerk.store(event, status)
+            except Refused as refused:
+                # It will never be taken, however often it is asked for.
+                told, note = "RequestRefused", f"; {refused}"
             self._changed(stored)
         self._announcer.tell(stored, told, _told(event, wanted) + note, action="Request")
         self._changed(await self._without_label(stored))

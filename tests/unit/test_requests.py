@@ -11,7 +11,7 @@ from controller.announce import Announcer
 from controller.clerk import Clerk
 from controller.requests import AT_ONCE, PAUSES, Requests
 from controller.schedule import Schedule
-from counterfoil.cluster import Change
+from counterfoil.cluster import Change, TooLarge
 from counterfoil.resources import (
     REQUEST_BY_ANNOTATION,
     REQUEST_LABEL,
@@ -187,6 +187,17 @@ async def test_while_the_api_server_is_away_a_request_is_tried_again_and_not_los
     after = await scene.carried_out(event)
     assert after.status.phase is Phase.PENDING
     assert scene.clock.slept != []
+
+
+async def test_a_request_that_the_api_server_never_takes_is_refused_in_words() -> None:
+    event = asked(an_event().in_phase(Phase.FAILED), "retry").build()
+    scene = Scene(event)
+    scene.cluster.fail("patch_status", TooLarge(500, "500", "etcdserver: request is too large"))
+    after = await scene.carried_out(event)
+    assert after.status.phase is Phase.FAILED
+    ((reason, note),) = scene.told()
+    assert reason == "RequestRefused"
+    assert "request is too large" in note
 
 
 async def test_a_delivery_counted_in_between_does_not_carry_a_request_out_twice() -> None:
