@@ -17,7 +17,7 @@ from controller.causes import archive_may_solve, organization_may_solve, sender_
 from controller.clerk import Clerk, Overtaken
 from controller.office import Office
 from counterfoil.clock import Clock
-from counterfoil.cluster import ApiProblem, Cluster
+from counterfoil.cluster import ApiProblem, Cluster, Refused
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     Archive,
@@ -139,6 +139,10 @@ class Reopener:
                 )
             except Overtaken:
                 # Somebody re-opened or deleted it meanwhile, which is as good.
+                return 0
+            except Refused as refused:
+                # It will never be taken, and is no reason to keep the others waiting.
+                _log.warning("an event can't be re-opened: %s", refused, extra={"event": event.name})
                 return 0
         self._announcer.tell(stored, "CauseSolved", message, action="Reopen")
         self._changed(stored)

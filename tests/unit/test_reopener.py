@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from controller.reopener import Reopener
-from counterfoil.cluster import Unavailable
+from counterfoil.cluster import Refused, Unavailable
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     Archive,
@@ -116,6 +116,14 @@ async def test_a_changed_archive_has_them_tried_again_when_it_is_known_to_work()
     raw["metadata"] |= {"generation": 2, "resourceVersion": "3"}
     assert await mending.mended(an_archive_that_works(1), Archive.parse(raw)) == []
     assert await mending.mended(an_archive_that_works(4, generation=2)) == [event.name]
+
+
+async def test_an_event_that_can_no_longer_be_written_holds_up_no_other() -> None:
+    full, other = failed("ArchiveReadOnly", 1).build(), failed("ArchiveReadOnly", 2).build()
+    mending = Mending(full, other)
+    mending.scene.cluster.fail("patch_status", Refused(422, "Invalid", "status.documents: too long"))
+    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == [other.name]
+    assert mending.scene.clock.slept == [], "nothing is tried again for its sake"
 
 
 async def test_only_what_the_change_can_solve_is_tried_again() -> None:
