@@ -218,8 +218,9 @@ class Cluster:
         List all objects, tell ``SYNCED``, then tell every change until the connection ends for good.
 
         Ends by raising an ``ApiProblem``; whoever follows calls again after a pause and gets a new list. A version
-        that became too old is listed anew without being told.
+        that became too old is listed anew without being told, unless that was just done and nothing came since.
         """
+        is_worth_a_list = True
         while True:
             version, names = "", set[str]()
             token = ""
@@ -237,9 +238,12 @@ class Cluster:
             try:
                 async with aclosing(watch):
                     async for change in watch:
+                        is_worth_a_list = True
                         yield change
             except Expired:
-                continue
+                if not is_worth_a_list:
+                    raise
+                is_worth_a_list = False
 
     # -- What Kubernetes has --------------------------------------------------------------------------------
 
@@ -611,14 +615,20 @@ async def follow_for_ever(
     pause: Callable[[int], float] = longer_each_time,
     trouble: Callable[[ApiProblem], None],
 ) -> AsyncGenerator[Change, None]:
-    """Follow a kind through every outage: after each ``ApiProblem`` tell ``trouble``, pause, list again."""
+    """
+    Follow a kind through every outage: after each ``ApiProblem`` tell ``trouble``, pause, list again.
+
+    Pauses grow until a watch tells something; a list alone may be all that works, and is the dearest that can be asked.
+    """
     failures = 0
     while True:
         changes = cluster.follow(kind, labels=labels, fields=fields)
         try:
             async with aclosing(changes):
                 async for change in changes:
-                    failures = 0
+                    # What lists tell as well says nothing about the watch.
+                    if change.type not in ("ADDED", "SYNCED"):
+                        failures = 0
                     yield change
         except ApiProblem as problem:
             trouble(problem)
