@@ -25,6 +25,7 @@ from controller.beginning import Beginning
 from controller.clerk import Clerk
 from controller.doors import Doors
 from controller.driver import Driver
+from controller.gaps import Gaps
 from controller.keyring import Keyring
 from controller.liveness import Liveness
 from controller.manager import Manager
@@ -43,7 +44,7 @@ from controller.reopener import Reopener
 from controller.requests import Requests
 from controller.secrets import Secrets
 from controller.sweep import Sweeper
-from controller.watches import WATCHED, handlers, operator_settings, shard_labels
+from controller.watches import UNFINISHED, WATCHED, handlers, operator_settings, shard_labels
 from counterfoil import __version__, tracing
 from counterfoil.allocator import keep_blocks
 from counterfoil.archives.seal import Sealer, SealKeyInvalid
@@ -94,6 +95,10 @@ async def run(settings: ControllerSettings, sealing: Sealing | None, sealer: Sea
         manager, background = assemble(settings, cluster, esaws, metrics, sealing=sealing, notary=notary)
         beginning = Beginning(partial(manager.load, cluster), WallClock())
         pulse = Pulse(WallClock(), WATCHED)
+        labels = shard_labels(settings.shard, settings.shards)
+        gaps = Gaps(cluster, manager, WallClock(), labels=labels, fields=UNFINISHED)
+        pulse.listed = gaps.listed
+        background.append(gaps.run())
         live = Liveness(
             cluster=cluster,
             schedule=manager.schedule,

@@ -48,11 +48,19 @@ class Line(msgspec.Struct):
 class Interpreter:
     """Listens to what kopf is answered about some kinds."""
 
-    def __init__(self, plurals: Iterable[str], clock: Clock, *, heard: Callable[[str], None]) -> None:
-        """``heard`` is told of the kind of every piece of a watch."""
+    def __init__(
+        self,
+        plurals: Iterable[str],
+        clock: Clock,
+        *,
+        heard: Callable[[str], None],
+        listed: Callable[[str], None],
+    ) -> None:
+        """``heard`` is told of the kind of every piece of a watch, ``listed`` of every list that is begun."""
         self._plurals = frozenset(plurals)
         self._clock = clock
         self._heard = heard
+        self._listed = listed
         self._failures: Counter[Asked] = Counter()
 
     def answers(self) -> type[aiohttp.ClientResponse]:
@@ -80,8 +88,10 @@ class Interpreter:
             if not asked.is_watch:
                 raise aiohttp.ClientPayloadError(f"the list is no use: {trouble}")
             answer.status = 200
-        elif not asked.is_watch:
+        elif not asked.is_watch and answer.status == 200:
             self._failures.pop(asked, None)
+            if "continue" not in answer.url.query:
+                self._listed(asked.plural)
         if asked.is_watch:
             pieces = _nothing_but_too_old if trouble is not None else self._pieces_of(asked, answer.content)
             answer.content = cast("aiohttp.StreamReader", _Body(answer.content, pieces))

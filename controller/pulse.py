@@ -5,7 +5,7 @@ kopf passes bookmarks on to nobody, so they are heard where they arrive: kopf ta
 ``Interpreter`` of its answers tells of every piece of a watch that is read.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
 import aiohttp
@@ -18,15 +18,22 @@ from counterfoil.clock import Clock
 class Pulse:
     """Knows for how long each watch has been silent."""
 
+    listed: Callable[[str], None]
+    """Is told of the kind of every list that kopf begins."""
+
     def __init__(self, clock: Clock, plurals: Iterable[str]) -> None:
         self._clock = clock
         self._heard: dict[str, datetime] = dict.fromkeys(plurals, clock.now())
-        self._interpreter = Interpreter(self._heard, clock, heard=self.beat)
+        self._interpreter = Interpreter(self._heard, clock, heard=self.beat, listed=self._tell_listed)
+        self.listed = lambda plural: None
         self._session: tuple[kopf.ConnectionInfo, kopf.AiohttpSession] | None = None
 
     def beat(self, plural: str) -> None:
         """Something came by the watch of this kind."""
         self._heard[plural] = self._clock.now()
+
+    def _tell_listed(self, plural: str) -> None:
+        self.listed(plural)
 
     def silences(self) -> Mapping[str, timedelta]:
         """Return for how long nothing came, by kind; from the start on for what was never heard of."""

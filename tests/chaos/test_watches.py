@@ -9,7 +9,7 @@ from functools import partial
 import httpx
 import pytest
 
-from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase
+from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase, Sender
 from tests.chaos.proxies import Cut, Hold, Instead, Moment, Passage, watches
 from tests.chaos.scene import Scene, eventually
 
@@ -115,6 +115,30 @@ async def test_a_list_that_is_refused_in_the_middle_is_made_anew(
         await scene.holds(event)
 
 
+async def test_what_vanishes_while_nobody_watches_is_known_to_be_gone(scene: Scene) -> None:
+    await scene.stage.sender("berta", scene.anna, organization="acme")
+    controller = await scene.controller()
+
+    async def senders() -> float:
+        lines = [each for each in (await controller.metrics()).splitlines() if each.startswith(SENDERS)]
+        return sum(float(each.rpartition(" ")[2]) for each in lines)
+
+    async def are_two() -> bool:
+        return await senders() == 2
+
+    async def is_one() -> bool:
+        return await senders() == 1
+
+    await eventually(are_two)
+    trap = scene.api.trap(is_watch, Moment.ARRIVED, tells_gone, times=None)
+    scene.api.cut(is_watch)
+    await eventually(trap.sprung.is_set)
+    await scene.cluster.delete(Sender, "berta")
+    scene.api.clear()
+
+    await eventually(is_one)
+
+
 async def test_what_is_noted_or_asked_while_watches_are_refused_is_done_afterwards(scene: Scene) -> None:
     await scene.controller()
     scene.standin.fault("envelope", status=400)
@@ -153,6 +177,8 @@ async def test_watches_that_hang_fail_the_liveness_probe_as_long_as_the_api_serv
     assert "envelopeevents" in told
     hold.release()
 
+
+SENDERS = "counterfoil_senders{"
 
 MANY = 30
 """Refused watches that make an outage."""

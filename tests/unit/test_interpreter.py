@@ -22,11 +22,14 @@ BROKEN = b'{"type":"ERROR","object":{"kind":"Status","code":500}}\n'
 class Scene:
     """A server that answers everything in the same way, and a session whose answers are interpreted."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: URL, clock: AClock, heard: list[str]) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, url: URL, clock: AClock, heard: list[str], listed: list[str]
+    ) -> None:
         self._session = session
         self._url = url
         self.clock = clock
         self.heard = heard
+        self.listed = listed
 
     async def watched(self, plural: str = "senders") -> list[dict[str, Any]]:
         """Return the lines of one watch, as kopf gets them."""
@@ -54,13 +57,13 @@ async def answering(
 
     app = web.Application()
     app.router.add_get(PATH + "/{plural}", answer)
-    clock, heard = AClock(), list[str]()
-    interpreter = Interpreter(("senders",), clock, heard=heard.append)
+    clock, heard, listed = AClock(), list[str](), list[str]()
+    interpreter = Interpreter(("senders",), clock, heard=heard.append, listed=listed.append)
     async with (
         TestServer(app) as server,
         aiohttp.ClientSession(response_class=interpreter.answers()) as session,
     ):
-        yield Scene(session, server.make_url(PATH), clock, heard)
+        yield Scene(session, server.make_url(PATH), clock, heard, listed)
 
 
 def codes(lines: Iterable[dict[str, Any]]) -> list[Any]:
@@ -88,6 +91,14 @@ async def test_a_page_of_a_proxy_becomes_too_old() -> None:
         assert codes(await scene.watched()) == [410]
         with pytest.raises(aiohttp.ClientPayloadError):
             await scene.asked()
+
+
+async def test_a_list_is_told_when_it_begins_and_not_with_each_page() -> None:
+    async with answering(200, b"{}") as scene:
+        await scene.asked(limit="500")
+        await scene.asked(**{"limit": "500", "continue": "token"})
+        await scene.watched()
+        assert scene.listed == ["senders"]
 
 
 async def test_what_is_about_another_kind_passes_as_it_is() -> None:
