@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
@@ -52,6 +52,10 @@ and there may be thousands of senders who gave no consent; more seldom would be 
 
 COUNT_SECONDS = 60.0
 """So often the events that wait for consent are listed, where several controllers share them."""
+
+
+SWEEP_AGAIN_SECONDS = 60.0
+"""So long after a sweep that broke off the next one is made."""
 
 
 class Tried(NamedTuple):
@@ -106,7 +110,8 @@ class Rounds:
         """Looks that were under way when something changed; they may have seen what was before."""
         self._tried: dict[str, Tried] = {}
         self._probed: dict[str, datetime] = {}
-        self._swept: dict[str, datetime] = {}
+        self._next_sweep: dict[str, datetime] = {}
+        """Not before then, by Organization whose sweep is under way or broke off; else its status says when it was."""
         self._parked: Counter[str] | None = None
         """Events in AwaitingConsent by Sender; None: not known yet."""
         self._parked_at: datetime | None = None
@@ -180,18 +185,21 @@ class Rounds:
         request = organization.sweep_request
         if request is None and not self._is_sweep_due(organization):
             return
-        self._swept[organization.name] = self._clock.now()
+        self._next_sweep[organization.name] = self._clock.now() + timedelta(seconds=SWEEP_AGAIN_SECONDS)
         found = await self._sweeper.sweep(organization)
         answered = organization.status.sweep.request if organization.status.sweep is not None else None
         swept = Swept(at=self._clock.now(), found=found, request=request or answered)
         raw = await self._cluster.patch_status(
             Organization, organization.name, {"sweep": plain(swept)}, resource_version=None
         )
+        self._next_sweep.pop(organization.name)
         self._organization_changed(Organization.parse(raw))
 
     def _is_sweep_due(self, organization: Organization) -> bool:
-        sweep, last = organization.spec.sweep, self._swept.get(organization.name)
-        return sweep is not None and (last is None or self._clock.now() - last >= sweep.interval)
+        sweep, last = organization.spec.sweep, organization.status.sweep
+        if sweep is None or (last is not None and self._clock.now() - last.at < sweep.interval):
+            return False
+        return self._clock.now() >= self._next_sweep.get(organization.name, self._clock.now())
 
     async def _look_at_sender(self, sender: Sender) -> None:
         """Verify a key that is new, and one that did not work when last tried: it may have been replaced."""

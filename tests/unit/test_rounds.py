@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from controller.organizations import LOOK_SECONDS
-from controller.rounds import PROBE_SECONDS, Rounds
+from controller.rounds import PROBE_SECONDS, SWEEP_AGAIN_SECONDS, Rounds
 from counterfoil.esaw import ApiToken, Esaw, EsawUser, FoundEnvelope, WhoAmI
 from counterfoil.esaw.clients import Esaws
 from counterfoil.resources import (
@@ -18,6 +18,7 @@ from counterfoil.resources import (
     Phase,
     Sender,
     condition,
+    event_name,
     is_true,
 )
 from counterfoil.resources.acting import PROBE_ANNOTATION
@@ -26,6 +27,7 @@ from tests.unit.fake_desk import an_archive
 from tests.unit.fake_manager import Scene, turns
 from tests.unit.test_keyring import ANNA, KEY
 from tests.unit.test_organizations import AnEsaw, ready
+from tests.unit.test_reception import known_to_work
 
 
 class AnyUser(EsawUser):
@@ -349,6 +351,38 @@ async def test_a_sweep_is_made_at_once_and_then_at_its_interval(tmp_path: Path) 
         building.scene.clock.advance(hours=1)
         await building.round()
     assert len([name for verb, name in asked if verb == "create"]) > len(swept)
+
+
+async def test_a_restart_is_no_reason_to_sweep_before_the_interval_is_over(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    swept = an_organization(version=2, generation=2, sweep={"interval": "1h"}).to_dict()
+    swept["status"] = {"sweep": {"at": "2026-07-01T11:30:00Z", "found": 0}}
+    building.put(Organization.parse(swept), known_to_work(a_sender(version=2)))
+    created = [("create", event_name("acme", ENVELOPE, "envelopeFinished"))]
+    async with building.rounds_made():
+        await building.round()
+        assert [each for each in building.scene.cluster.asked if each[0] == "create"] == []
+        building.scene.clock.advance(minutes=30)
+        await building.round()
+    assert [each for each in building.scene.cluster.asked if each[0] == "create"] == created
+
+
+async def test_a_sweep_that_the_api_server_cut_off_is_made_again_soon(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    sweeping = an_organization(version=2, generation=2, sweep={"interval": "24h"})
+    building.put(sweeping, known_to_work(a_sender(version=2)))
+    building.scene.cluster.go_away("create", times=1)
+    async with building.rounds_made():
+        await building.round()
+        before = len(building.scene.cluster.asked)
+        await building.round()
+        assert (
+            "create",
+            event_name("acme", ENVELOPE, "envelopeFinished"),
+        ) not in building.scene.cluster.asked[before:]
+        building.scene.clock.advance(seconds=SWEEP_AGAIN_SECONDS)
+        await building.round()
+    assert EnvelopeEvent.PLURAL in {plural for plural, _ in building.scene.cluster.objects}
 
 
 async def test_a_sweep_that_a_person_asks_for_is_made_once_and_told_in_the_status(tmp_path: Path) -> None:
