@@ -63,7 +63,8 @@ class Clerk:
             try:
                 return await self._patch(base, changes)
             except Unavailable as away:
-                await self._sleep(away.retry_after or pause)
+                # It may ask for more, but what was done is to be stored before somebody wants to stop this process.
+                await self._sleep(min(away.retry_after or pause, PATIENCE_SECONDS[-1]))
         return await self._patch(base, changes)
 
     async def _patch(self, base: EnvelopeEvent, changes: Raw) -> Raw:

@@ -77,6 +77,17 @@ async def test_a_delivery_counted_meanwhile_is_no_reason_to_stop_and_both_surviv
     assert stored.status.last_delivery == NOON + timedelta(minutes=3)
 
 
+async def test_an_api_server_that_asks_for_a_day_of_patience_gets_no_more_than_others() -> None:
+    event = an_event().build()
+    cluster, pauses = ACluster(event), Pauses()
+    cluster.fail(
+        "patch_status", Unavailable(503, "503", "away", 86_400.0), Unavailable(429, "429", "busy", 2.0)
+    )
+    stored = await Clerk(cluster, sleep=pauses.sleep).store(event, collecting(event))
+    assert stored.status.phase is Phase.COLLECTING
+    assert pauses.seconds == [PATIENCE_SECONDS[-1], 2.0]
+
+
 async def test_deliveries_may_come_again_and_again() -> None:
     event = an_event().build()
     cluster = ACluster(event)
