@@ -76,6 +76,9 @@ class Reception:
 
     async def sender(self, event: EnvelopeEvent, organization: Organization) -> Sender | Outcome:
         """Return who sent the envelope: the one its Envelope names, else the organization's default."""
+        if event.status.reason == "EnvelopeNotFound":
+            # Not to whoever was taken for its sender; the page may have noted since whose it is.
+            self._office.sender_of.pop(event.name, None)
         name = self._office.sender_of.get(event.name) or await self._look_up(event, organization)
         if name is None and self._may_be_noted_yet(event, organization):
             return Wait("SenderUnknown", "Who sent this envelope is not noted down yet.")

@@ -16,7 +16,7 @@ from counterfoil.cluster import Unavailable
 from counterfoil.esaw import ApiToken, make_http
 from counterfoil.esaw.clients import Esaws
 from counterfoil.metrics import Metrics
-from counterfoil.resources import SENDER_LABEL, Envelope, EnvelopeEvent, Organization, Origin, Sender
+from counterfoil.resources import SENDER_LABEL, Envelope, EnvelopeEvent, Organization, Origin, Phase, Sender
 from tests.builders import ENVELOPE, AClock, a_sender, an_event, an_organization
 from tests.unit.fake_cluster import ACluster
 from tests.unit.fake_desk import AnExaminer, an_archive
@@ -164,6 +164,17 @@ async def test_the_sender_is_looked_up_once_per_event(scene: Scene) -> None:
     await scene.sender()
     await scene.sender()
     assert scene.cluster.asked == [("get", ENVELOPE)]
+
+
+async def test_an_envelope_that_esaw_does_not_show_to_this_sender_may_be_noted_as_anothers_since(
+    scene: Scene,
+) -> None:
+    await scene.sender()
+    scene.cluster.put(an_envelope("ben"))
+    scene.office.senders.put(a_sender("ben"))
+    assert await scene.sender(an_event().in_phase(Phase.VALIDATING, "EnvelopeNotFound").build()) == a_sender(
+        "ben"
+    )
 
 
 async def test_an_event_whose_sender_nobody_knows_fails_and_says_what_to_do(scene: Scene) -> None:
