@@ -19,7 +19,7 @@ from controller.notify.ledger import Survey
 from controller.office import Office
 from controller.tally import Tally
 from counterfoil.clock import Clock
-from counterfoil.cluster import ApiProblem, Cluster, Conflict, Expired, NotFound, Raw
+from counterfoil.cluster import ApiProblem, Cluster, Conflict, Expired, Forbidden, NotFound, Raw, Refused
 from counterfoil.durations import Duration
 from counterfoil.resources import (
     ARCHIVED_LABEL,
@@ -62,6 +62,9 @@ class Reaper:
         self._activities: Mapping[str, Activity] = {}
         self._tallies: dict[str, Tally] = {}
         self._surveys: dict[str, Survey] = {}
+        self._hindrances = 0
+        """How many objects of this walk may not be changed."""
+        self._hindrance: ApiProblem | None = None
         self.walked = lambda began, surveys: None
 
     def counts(self, organization: str) -> Mapping[str, int] | None:
@@ -86,6 +89,7 @@ class Reaper:
     async def _walk(self) -> None:
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         self._surveys, self._tallies = {}, {}
+        self._hindrances = 0
         began = self._clock.now()
         # Marked in earlier walks: what is removed in this one has been gone for a while when the next one looks.
         bereft = await self._marked()
@@ -103,6 +107,8 @@ class Reaper:
         # An organization whose last event is gone is told so, and not left with what it had.
         for name in {*self._counts, *(each.name for each in self._office.organizations)}:
             counts.setdefault(name, Counter())
+        if self._hindrances:
+            _log.warning("%d objects could not be cleaned up: %s", self._hindrances, self._hindrance)
         self._counts = {name: dict(by_phase) for name, by_phase in counts.items()}
         self._activities = {name: self._tallies.get(name, Tally(began)).activity() for name in counts}
         self.walked(began, self._surveys)
@@ -145,15 +151,19 @@ class Reaper:
         if SHARD_LABEL in event.metadata.labels or event.status.phase.is_final:
             return
         labels = {SHARD_LABEL: str(shard(envelope_id(event.spec.envelope_id)))}
-        with suppress(NotFound):
+        try:
             await self._cluster.patch(EnvelopeEvent, event.name, {"metadata": {"labels": labels}})
+        except NotFound:
+            return
+        except (Forbidden, Refused) as problem:
+            self._note_hindrance(problem)
 
     async def _is_removed(self, event: EnvelopeEvent) -> bool:
-        if is_true(event.status.conditions, "Archived"):
-            # First, since nobody could tell it from one that is still being signed when its event is gone. It changes
-            # nothing for an event that is re-opened at this moment.
-            await self._mark_envelope(event.spec.envelope_id)
         try:
+            if is_true(event.status.conditions, "Archived"):
+                # First, since nobody could tell it from one that is still being signed when its event is gone. It
+                # changes nothing for an event that is re-opened at this moment.
+                await self._mark_envelope(event.spec.envelope_id)
             await self._cluster.delete(
                 EnvelopeEvent, event.name, uid=event.uid, resource_version=event.metadata.resource_version
             )
@@ -162,15 +172,27 @@ class Reaper:
         except Conflict:
             # Re-opened at this very moment.
             return False
+        except (Forbidden, Refused) as problem:
+            self._note_hindrance(problem)
+            return False
         return True
+
+    def _note_hindrance(self, problem: ApiProblem) -> None:
+        """Go on when an object may not be changed, by an admission policy for example, and tell after the walk."""
+        self._hindrances += 1
+        self._hindrance = problem
 
     async def _mark_envelope(self, name: str) -> None:
         with suppress(NotFound):
             await self._cluster.patch(Envelope, name, {"metadata": {"labels": {ARCHIVED_LABEL: ARCHIVED}}})
 
     async def _remove_envelope(self, name: str, uid: str) -> None:
-        with suppress(NotFound, Conflict):
+        try:
             await self._cluster.delete(Envelope, name, uid=uid)
+        except (NotFound, Conflict):
+            return
+        except (Forbidden, Refused) as problem:
+            self._note_hindrance(problem)
 
 
 def is_outlived(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> bool:

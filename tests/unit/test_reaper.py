@@ -10,7 +10,7 @@ import pytest
 
 from controller.office import Office
 from controller.reaper import PAGE, Reaper, is_outlived
-from counterfoil.cluster import ApiProblem, Expired, Raw
+from counterfoil.cluster import ApiProblem, Expired, Forbidden, Raw, Refused
 from counterfoil.resources import SHARD_LABEL, Activity, Envelope, EnvelopeEvent, Phase, Resource, shard
 from tests.builders import ENVELOPE, NOON, AClock, EventBuilder, an_event, an_organization
 from tests.unit.fake_cluster import ACluster
@@ -280,6 +280,36 @@ async def test_an_api_server_that_is_away_does_not_end_the_walks() -> None:
     scene.cluster.fail("page", ApiProblem(500, "InternalError", "?"))
     await scene.walked()
     assert scene.reaper.counts("acme") == {"Failed": 1}
+
+
+@pytest.mark.parametrize("verb", ["patch", "delete"])
+@pytest.mark.parametrize(
+    "problem", [Forbidden(403, "Forbidden", "legal hold"), Refused(422, "Invalid", "no")]
+)
+async def test_what_somebody_else_keeps_from_being_removed_stays_and_holds_up_no_walk(
+    verb: str, problem: ApiProblem, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = filed().build()
+    scene = Scene(
+        kept, finished(Phase.SUCCEEDED, 0xFFFFFFFF).build(), finished(Phase.FAILED, 0xFFFFFFFE).build()
+    )
+    scene.cluster.put(an_envelope())
+    scene.cluster.fail(verb, problem)
+    await scene.walked()
+    assert scene.reaper.counts("acme") == {"Succeeded": 1, "Failed": 1}
+    assert {kept.name, ENVELOPE} <= scene.there()
+    assert [each.getMessage() for each in caplog.records] == [f"1 objects could not be cleaned up: {problem}"]
+
+
+async def test_an_envelope_that_may_not_be_removed_holds_up_no_walk() -> None:
+    scene = Scene(filed().build())
+    scene.cluster.put(an_envelope())
+    await scene.walked()
+    scene.cluster.fail("delete", Forbidden(403, "Forbidden", "legal hold"))
+    await scene.walked()
+    assert scene.there() == {ENVELOPE}
+    await scene.walked()
+    assert scene.there() == set()
 
 
 async def test_an_event_that_cannot_be_read_is_passed_over() -> None:
