@@ -5,6 +5,7 @@ A ladder of early returns, each with the outcome that its reader will see; at it
 from the newest known Organization, Sender and Archive, so an event that waited sees what was mended since.
 """
 
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,6 +34,8 @@ from counterfoil.resources import (
     ResourceInvalid,
     Sender,
 )
+
+_log = logging.getLogger(__name__)
 
 NOTING_SECONDS = 300
 """So long after its first callback an envelope may be without a noted sender, if its senders come by the before-send page:
@@ -155,7 +158,11 @@ class Reception:
         # Not out of the office, which knows no finished ones.
         label = f"{ENVELOPE_LABEL}={event.spec.envelope_id}"
         async for raw in self._cluster.list(EnvelopeEvent, labels=label):
-            sibling = EnvelopeEvent.parse(raw)
+            try:
+                sibling = EnvelopeEvent.parse(raw)
+            except ResourceInvalid as invalid:
+                _log.warning("an event can't be read: %s", invalid)
+                continue
             if sibling.name != event.name and sibling.organization == event.organization:
                 yield sibling
 

@@ -29,6 +29,7 @@ from counterfoil.resources import (
     EnvelopeEvent,
     Organization,
     Phase,
+    ResourceInvalid,
     Sender,
     Swept,
     is_true,
@@ -238,8 +239,15 @@ class Rounds:
         now = self._clock.now()
         if self._parked_at is None or (now - self._parked_at).total_seconds() >= COUNT_SECONDS:
             self._parked_at = now
-            listed = self._cluster.list(EnvelopeEvent, fields=f"status.phase={Phase.AWAITING_CONSENT}")
-            self._parked = Counter([self._sender_of(EnvelopeEvent.parse(raw)) async for raw in listed])
+            parked_by = Counter[str]()
+            async for raw in self._cluster.list(
+                EnvelopeEvent, fields=f"status.phase={Phase.AWAITING_CONSENT}"
+            ):
+                try:
+                    parked_by[self._sender_of(EnvelopeEvent.parse(raw))] += 1
+                except ResourceInvalid as invalid:
+                    _log.warning("an event can't be read: %s", invalid)
+            self._parked = parked_by
 
     async def _look_at_archive(self, archive: Archive) -> None:
         if not self._is_home("archive", archive.name):

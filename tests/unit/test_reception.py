@@ -16,7 +16,16 @@ from counterfoil.cluster import Unavailable
 from counterfoil.esaw import ApiToken, make_http
 from counterfoil.esaw.clients import Esaws
 from counterfoil.metrics import Metrics
-from counterfoil.resources import SENDER_LABEL, Envelope, EnvelopeEvent, Organization, Origin, Phase, Sender
+from counterfoil.resources import (
+    ENVELOPE_LABEL,
+    SENDER_LABEL,
+    Envelope,
+    EnvelopeEvent,
+    Organization,
+    Origin,
+    Phase,
+    Sender,
+)
 from tests.builders import ENVELOPE, AClock, a_sender, an_event, an_organization
 from tests.unit.fake_cluster import ACluster
 from tests.unit.fake_desk import AnExaminer, an_archive
@@ -214,6 +223,17 @@ async def test_when_all_is_there_the_event_has_a_desk(scene: Scene) -> None:
     assert isinstance(seated, Seated)
     assert seated.token.reveal() == KEY
     assert (seated.desk.archive.name, seated.desk.sender.name) == ("dms", "anna")
+
+
+async def test_a_sibling_that_cannot_be_read_is_passed_over(scene: Scene) -> None:
+    sibling = an_event().for_action("workstepFinished").labelled(ENVELOPE_LABEL, ENVELOPE).build()
+    odd = an_event().for_action("other").labelled(ENVELOPE_LABEL, ENVELOPE).build()
+    scene.cluster.put(sibling)
+    scene.cluster.put(odd)
+    scene.cluster.edit(EnvelopeEvent, odd.name, {"status": {"phase": "Unheard"}})
+    seated = await scene.seat()
+    assert isinstance(seated, Seated)
+    assert [each.name async for each in seated.desk.siblings()] == [sibling.name]
 
 
 async def test_a_sender_who_sends_by_the_page_may_be_noted_down_after_the_first_callback(

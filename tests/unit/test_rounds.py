@@ -323,6 +323,9 @@ async def test_with_several_controllers_the_events_of_all_of_them_are_counted(tm
         building = Building(tmp_path, shard=shard, shards=2)
         for count in range(3):
             building.scene.cluster.put(parked(count))
+        odd = parked(9)
+        building.scene.cluster.put(odd)
+        building.scene.cluster.edit(EnvelopeEvent, odd.name, {"spec": {"origin": "Unheard"}})
         async with building.rounds_made():
             await building.round()
         is_home = building.scene.manager.is_home("sender", "anna")
