@@ -197,10 +197,10 @@ class Rounds:
         self._organization_changed(Organization.parse(raw))
 
     def _is_sweep_due(self, organization: Organization) -> bool:
-        sweep, last = organization.spec.sweep, organization.status.sweep
-        if sweep is None or (last is not None and self._clock.now() - last.at < sweep.interval):
+        sweep, last, now = organization.spec.sweep, organization.status.sweep, self._clock.now()
+        if sweep is None or (last is not None and now - last.at < sweep.interval):
             return False
-        return self._clock.now() >= self._next_sweep.get(organization.name, self._clock.now())
+        return now >= self._next_sweep.get(organization.name, now)
 
     async def _look_at_sender(self, sender: Sender) -> None:
         """Verify a key that is new, and one that did not work when last tried: it may have been replaced."""
