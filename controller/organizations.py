@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import msgspec
 
 from controller.office import Office
-from controller.secrets import SecretMissing, Secrets
+from controller.secrets import SecretForbidden, SecretMissing, Secrets
 from controller.tally import settled
 from counterfoil.callbackauth import TokenRefused, basic_auth_hash, is_basic_auth, token_hash
 from counterfoil.clock import Clock
@@ -134,6 +134,8 @@ class Organizations:
             except SecretMissing as missing:
                 advice = "Put a callback token there, or correct spec.callback.tokenSecretRef."
                 trouble = trouble or Finding("False", "CallbackTokenMissing", f"{missing} {advice}")
+                if isinstance(missing, SecretForbidden):
+                    hashes += _published(organization)
             except TokenRefused as weak:
                 message = f"Secret/{ref.name}, key {ref.key!r}: {weak}. Put another token there."
                 trouble = trouble or Finding("False", "CallbackTokenRefused", message)
@@ -258,6 +260,17 @@ class Organizations:
         except (Conflict, NotFound):
             return None
         return Organization.parse(raw)
+
+
+def _published(organization: Organization) -> tuple[str, ...]:
+    """
+    Return the hashes that stand in the status, as far as they still count when no Secret can be read to make them anew.
+
+    Without them the receiver refuses every callback. Of another spec they say nothing: it may have taken a token away.
+    """
+    status = organization.status
+    fits = status.observed_generation == organization.metadata.generation
+    return status.callback_token_hashes if fits else ()
 
 
 def _form(organization: Organization) -> Finding:

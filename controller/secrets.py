@@ -22,10 +22,19 @@ class SecretMissing(Exception):
     """The Secret, or the key in it, is not there or may not be read; the message says which and is for people."""
 
 
+class SecretForbidden(SecretMissing):
+    """
+    The Secret may not be read, so nobody knows whether it is there.
+
+    That need not last: an API server that has just started refuses what it permits until it has read the roles. So nothing
+    that works is to be taken for lost because of this.
+    """
+
+
 @dataclass(frozen=True)
 class _Read:
-    data: dict[str, bytes] | str
-    """What is in it, or why that is not known."""
+    data: dict[str, bytes] | None
+    """What is in it; None: there is no such Secret."""
     at: datetime
 
 
@@ -38,22 +47,26 @@ class Secrets:
         self._read: dict[str, _Read] = {}
 
     async def data(self, name: str) -> dict[str, bytes]:
-        """Return the decoded data of a Secret, at most ``FRESH_SECONDS`` old. Raises ``SecretMissing``, ``ApiProblem``."""
+        """
+        Return the decoded data of a Secret, at most ``FRESH_SECONDS`` old.
+
+        Raises ``SecretMissing``, ``SecretForbidden`` (never remembered), ``ApiProblem``.
+        """
         now = self._clock.now()
         known = self._read.get(name)
         if known is None or now - known.at > timedelta(seconds=FRESH_SECONDS):
             try:
                 known = _Read(await self._cluster.secret(name), now)
             except NotFound:
-                known = _Read(f"Secret/{name} does not exist.", now)
-            except Forbidden:
-                known = _Read(
-                    f"Secret/{name} may not be read: the controller's ServiceAccount lacks `get` on secrets.",
-                    now,
+                known = _Read(None, now)
+            except Forbidden as forbidden:
+                message = (
+                    f"Secret/{name} may not be read: the controller's ServiceAccount lacks `get` on secrets."
                 )
+                raise SecretForbidden(message) from forbidden
             self._read[name] = known
-        if isinstance(known.data, str):
-            raise SecretMissing(known.data)
+        if known.data is None:
+            raise SecretMissing(f"Secret/{name} does not exist.")
         return known.data
 
     async def value(self, name: str, key: str) -> bytes:

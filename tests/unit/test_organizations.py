@@ -267,6 +267,35 @@ async def test_while_the_api_server_is_away_the_known_tokens_stay() -> None:
     assert scene.newest().status.callback_token_hashes == (hashed(TOKEN),)
 
 
+async def test_while_secrets_may_not_be_read_the_known_tokens_stay_and_it_is_told() -> None:
+    scene = Scene()
+    await scene.look()
+    scene.cluster.fail("secret", Forbidden(403, "Forbidden", "no"))
+    truth, reason, _ = await scene.told()
+    assert (truth, reason) == ("False", "CallbackTokenMissing")
+    assert scene.newest().status.callback_token_hashes == (hashed(TOKEN),)
+
+
+async def test_secrets_that_may_be_read_again_are_read_at_once_and_count_alone() -> None:
+    scene = Scene()
+    await scene.look()
+    scene.cluster.secrets["callback"] = {"token": OTHER.encode()}
+    scene.cluster.fail("secret", Forbidden(403, "Forbidden", "no"))
+    await scene.organizations.look_after(scene.newest())
+    await scene.organizations.look_after(scene.newest())
+    assert scene.newest().status.callback_token_hashes == (hashed(OTHER),)
+
+
+async def test_a_token_that_the_spec_no_longer_names_does_not_stay_because_another_may_not_be_read() -> None:
+    refs = [{"name": "callback", "key": "token"}, {"name": "more", "key": "token"}]
+    scene = Scene(callback={"tokenSecretRef": refs})
+    scene.cluster.secrets["more"] = {"token": OTHER.encode()}
+    await scene.look()
+    scene.cluster.edit(Organization, "acme", {"spec": {"callback": {"tokenSecretRef": refs[1:]}}})
+    scene.cluster.fail("secret", Forbidden(403, "Forbidden", "no"))
+    assert (await scene.look()).status.callback_token_hashes == ()
+
+
 async def test_the_second_lock_is_hashed_with_salt_and_only_once() -> None:
     scene = Scene(callback=BASIC)
     scene.cluster.secrets["lock"] = {"username": b"esaw", "password": "pässwort".encode()}
