@@ -18,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from controller.office import version
-from controller.secrets import SecretMissing, Secrets
+from controller.secrets import SecretForbidden, SecretMissing, Secrets
 from counterfoil.clock import Clock
 from counterfoil.cluster import Cluster, Conflict, NotFound
 from counterfoil.esaw.client import Esaw
@@ -46,6 +46,10 @@ class KeyUnusable(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class KeyUnseen(KeyUnusable):
+    """Nobody knows just now whether there is a key that works, since its Secret may not be read."""
 
 
 class Held(NamedTuple):
@@ -85,13 +89,18 @@ class Keyring:
 
     async def key(self, sender: Sender, esaw: Esaw) -> ApiToken:
         """
-        Return the sender's key. Raises ``KeyUnusable``; and what eSAW raises when a new key could not be verified.
+        Return the sender's key.
+
+        Raises ``KeyUnusable``, ``KeyUnseen``; and what eSAW raises when a new key could not be verified.
         """
         # Many events of one sender start at once; one of them verifies, the others wait for it.
         async with self._locks[sender.name]:
             sender = self._as_known(sender)
             try:
                 token, key_id = await self._read_newest(sender)
+            except KeyUnseen as unseen:
+                await self._unknown(sender, unseen.reason, str(unseen))
+                raise
             except KeyUnusable as unusable:
                 await self._write(sender, "False", unusable.reason, str(unusable), sender.status.key)
                 raise
@@ -154,6 +163,9 @@ class Keyring:
         self._secrets.forget(_secret_name(sender))
         try:
             return (await self._read(sender)).token.fingerprint != token.fingerprint
+        except KeyUnseen:
+            # It may be; whoever comes next will see.
+            return True
         except KeyUnusable:
             return False
 
@@ -163,6 +175,8 @@ class Keyring:
             return await self._read_sealed(sender)
         try:
             return Held(ApiToken.parse(await self._secrets.value(ref.name, ref.key)))
+        except SecretForbidden as forbidden:
+            raise _unseen(forbidden) from forbidden
         except SecretMissing as missing:
             advice = f"Put the user's API key there, or correct spec.tokenSecretRef of Sender/{sender.name}."
             raise KeyUnusable("KeyMissing", f"{missing} {advice}") from missing
@@ -172,6 +186,8 @@ class Keyring:
     async def _read_sealed(self, sender: Sender) -> Held:
         try:
             data = await self._secrets.value(sender.name, SECRET_KEY)
+        except SecretForbidden as forbidden:
+            raise _unseen(forbidden) from forbidden
         except SecretMissing as missing:
             if sender.status.key is None:
                 message = f"Sender/{sender.name} has not given its consent yet."
@@ -222,6 +238,12 @@ class Keyring:
             f"see the condition Reachable of Organization/{sender.spec.organization_ref.name}."
         )
         await self._write(sender, "Unknown", "EsawUnreachable", message, sender.status.key)
+
+    async def _unknown(self, sender: Sender, reason: str, message: str) -> None:
+        """Say why nobody knows about a key that was never judged; what is known of one stays."""
+        before = condition(sender.status.conditions, "Authorized")
+        if before is None or before.status == "Unknown":
+            await self._write(sender, "Unknown", reason, message, sender.status.key)
 
     async def _unusable(self, sender: Sender, held: Held, reason: str, message: str) -> KeyUnusable:
         self._asked[sender.name] = self._clock.now()
@@ -278,6 +300,10 @@ class Keyring:
             return
         self._newest[sender.name] = Sender.parse(raw)
         self.changed(self._newest[sender.name])
+
+
+def _unseen(forbidden: SecretForbidden) -> KeyUnseen:
+    return KeyUnseen("ApiServerTrouble", f"{forbidden} It is tried again.")
 
 
 def _secret_name(sender: Sender) -> str:

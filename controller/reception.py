@@ -13,7 +13,7 @@ from functools import partial
 
 from controller.desk import Desk
 from controller.doors import Doors
-from controller.keyring import Keyring, KeyUnusable
+from controller.keyring import Keyring, KeyUnseen, KeyUnusable
 from controller.notary import Notary
 from controller.office import Office
 from controller.outcomes import Fail, Hold, NeedConsent, Outcome, Skip, Wait
@@ -133,6 +133,8 @@ class Reception:
         esaw = self._esaws.of(organization)
         try:
             token = await self._keyring.key(sender, esaw)
+        except KeyUnseen as unseen:
+            return Wait(unseen.reason, str(unseen))
         except KeyUnusable as unusable:
             return NeedConsent(unusable.reason, str(unusable))
         try:

@@ -168,7 +168,7 @@ ROWS: MappingProxyType[str, Row] = MappingProxyType(
         # Our own
         "NotProven": _admin(Seen.FAILED),
         "StatusRefused": _admin(Seen.FAILED),
-        "ApiServerTrouble": _nobody(Seen.WAITING),
+        "ApiServerTrouble": _nobody(Seen.WAITING, Seen.SENDER),
         "InternalError": _admin(Seen.WAITING),
     }
 )

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, overload
 
 from counterfoil.archives.names import HASHES_NAME
 from counterfoil.cluster import Cluster, connect
-from counterfoil.resources import EnvelopeEvent, Phase, is_true
+from counterfoil.resources import EnvelopeEvent, Phase, Sender, is_true
 from counterfoil.resources.naming import envelope_id
 from counterfoil.resources.noting import note
 from sandbox.controlplane.plane import ControlPlane
@@ -150,6 +150,10 @@ class Scene:
     async def events(self) -> list[EnvelopeEvent]:
         """All events as they are now."""
         return [EnvelopeEvent.parse(raw) async for raw in self.cluster.list(EnvelopeEvent)]
+
+    async def sender(self) -> Sender:
+        """Anna's Sender as it is now."""
+        return Sender.parse(await self.cluster.get(Sender, "anna"))
 
     async def ended(self, name: str, within: float = PATIENCE_SECONDS) -> EnvelopeEvent:
         """The event as soon as its phase is final."""

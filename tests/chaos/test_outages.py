@@ -12,12 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from counterfoil.resources import EnvelopeEvent, Phase
+from counterfoil.resources import EnvelopeEvent, Organization, Phase, condition, is_true
 from sandbox.controlplane.plane import ControlPlane, control_plane
 from sandbox.s3 import S3Server, s3_server
 from sandbox.stage import Process
 from tests.chaos.callers import Answer, Caller, calling
-from tests.chaos.proxies import Cut, Hold, Moment, Passage, puts
+from tests.chaos.proxies import Cut, Hold, Instead, Moment, Passage, puts
 from tests.chaos.scene import BUCKET, Scene, eventually, opened
 
 CALLS_PER_SECOND = 25
@@ -214,3 +214,42 @@ async def test_an_archive_that_goes_away_in_the_middle_is_waited_for_and_filled_
 async def waits_for_the_archive(scene: Scene, name: str) -> EnvelopeEvent | None:
     event = await scene.event(name)
     return event if (event.status.reason or "").startswith("Archive") else None
+
+
+FORBIDDEN = b'{"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403}'
+
+
+def reads_a_secret(passage: Passage) -> bool:
+    return passage.method == "GET" and "/secrets/" in passage.path
+
+
+async def refuses() -> None:
+    raise Instead(403, FORBIDDEN)
+
+
+async def test_an_api_server_that_refuses_what_it_permits_as_after_its_start_shuts_no_callback_out_and_asks_nobody(
+    scene: Scene,
+) -> None:
+    await scene.controller()
+    async with calling(await scene.receivers(1)) as esaw:
+        scene.api.trap(reads_a_secret, Moment.ARRIVED, refuses, times=None)
+        await eventually(partial(is_told_of, scene, "CallbackTokenMissing"))
+
+        meanwhile = await esaw.call(scene.envelope(2000))
+
+        assert meanwhile.status == 200
+        (event,) = await scene.events()
+        await eventually(partial(waits_for, scene, event.name, "ApiServerTrouble"))
+        assert is_true((await scene.sender()).status.conditions, "Authorized")
+        scene.api.clear()
+        await scene.holds(event.name)
+
+
+async def is_told_of(scene: Scene, reason: str) -> bool:
+    organization = Organization.parse(await scene.cluster.get(Organization, "acme"))
+    ready = condition(organization.status.conditions, "Ready")
+    return ready is not None and ready.reason == reason
+
+
+async def waits_for(scene: Scene, name: str, reason: str) -> bool:
+    return (await scene.event(name)).status.reason == reason

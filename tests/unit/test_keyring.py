@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.keyring import RECHECK_SECONDS, Keyring, KeyUnusable
+from controller.keyring import RECHECK_SECONDS, Keyring, KeyUnseen, KeyUnusable
 from controller.secrets import FRESH_SECONDS, Secrets
 from counterfoil.cluster import Forbidden
 from counterfoil.esaw import Answered, ApiToken, Esaw, EsawProblem, EsawUser, Unreachable, WhoAmI
@@ -17,6 +17,7 @@ from tests.unit.fake_cluster import ACluster
 
 KEY = "k" * 66
 OTHER = "n" * 66
+FORBIDDEN = Forbidden(403, "Forbidden", "secrets is forbidden")
 ANNA = "7a0f9b9e-0000-4000-8000-000000000001"
 
 
@@ -260,12 +261,36 @@ async def test_a_secret_that_holds_no_key_is_told_in_words_that_lead_to_it(
     assert scene.esaw.asked == []
 
 
-async def test_a_secret_that_may_not_be_read_is_told_as_such() -> None:
+async def test_a_secret_that_may_not_be_read_is_told_as_such_and_says_nothing_about_the_key() -> None:
     scene = Scene()
-    scene.cluster.fail("secret", Forbidden(403, "Forbidden", "secrets is forbidden"))
+    scene.cluster.fail("secret", FORBIDDEN)
     refused = await scene.refusal()
-    assert refused.reason == "KeyMissing"
+    assert isinstance(refused, KeyUnseen)
+    assert scene.authorized() == ("Unknown", "ApiServerTrouble", str(refused))
     assert str(refused).startswith("Secret/anna-key may not be read")
+    assert (await scene.ask()).reveal() == KEY, "it is tried at once, since nothing is remembered"
+
+
+@pytest.mark.parametrize("key", [KEY, OTHER])
+async def test_what_is_known_of_a_key_stays_while_its_secret_may_not_be_read(key: str) -> None:
+    """An API server that has just started refuses what it permits; nobody is to be asked for a new key because of that."""
+    scene = Scene(key=key)
+    await asyncio.gather(scene.ask(), return_exceptions=True)
+    before = scene.newest()
+    scene.clock.advance(seconds=FRESH_SECONDS + 1)
+    scene.cluster.fail("secret", FORBIDDEN)
+    assert isinstance(await scene.refusal(), KeyUnseen)
+    assert scene.newest() == before
+
+
+async def test_a_key_that_is_refused_while_its_secret_may_not_be_read_may_be_an_old_one() -> None:
+    scene = Scene()
+    token = await scene.ask()
+    scene.cluster.fail("secret", FORBIDDEN)
+    await scene.keyring.refused(scene.newest(), token)
+    assert scene.authorized()[0] == "True"
+    await scene.keyring.refused(scene.newest(), token)
+    assert scene.authorized()[0] == "False"
 
 
 async def test_a_key_that_was_refused_in_the_middle_of_work_is_remembered() -> None:
