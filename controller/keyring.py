@@ -29,6 +29,7 @@ from counterfoil.resources import (
     SenderKey,
     SenderStatus,
     condition,
+    is_true,
     merge_patch,
     plain,
     with_condition,
@@ -147,9 +148,16 @@ class Keyring:
         return asked is None or self._clock.now() - asked > timedelta(seconds=RECHECK_SECONDS)
 
     async def _read_newest(self, sender: Sender) -> Held:
-        held = await self._read(sender)
-        if _fingerprint(sender) in (None, held.token.fingerprint):
-            return held
+        try:
+            held = await self._read(sender)
+            if _fingerprint(sender) in (None, held.token.fingerprint):
+                return held
+        except KeyUnseen:
+            raise
+        except KeyUnusable:
+            # What is remembered of a Secret is older than a consent that was given since.
+            if not is_true(sender.status.conditions, "Authorized"):
+                raise
         # Another key than the Sender was last told of: either it is new, or the Secret is and we remember the old one.
         self._secrets.forget(_secret_name(sender))
         return await self._read(sender)

@@ -18,6 +18,13 @@ from tests.builders import AClock
 from tests.unit.fake_cluster import ACluster
 from tests.unit.test_keyring import ANNA, KEY, OTHER, AnEsaw
 
+ACCEPTED = {
+    "type": "Authorized",
+    "status": "True",
+    "reason": "KeyAccepted",
+    "message": "",
+    "lastTransitionTime": "2026-07-01T12:00:00Z",
+}
 CONSENT_URL = "https://pages.example.com/consent/acme/0123456789abcdef"
 
 
@@ -128,6 +135,23 @@ async def test_a_new_key_that_the_pages_just_wrote_is_used_and_not_the_one_remem
     scene.cluster.edit(Sender, scene.sender.name, told)
 
     assert await scene.ask() == OTHER
+    authorized = condition(scene.newest().status.conditions, "Authorized")
+    assert authorized is not None
+    assert authorized.status == "True"
+
+
+async def test_a_consent_counts_although_it_is_remembered_that_there_was_no_secret_a_moment_ago(
+    tmp_path: Path,
+) -> None:
+    """Else whoever was asked for consent and gave it would be asked again within seconds."""
+    scene = Scene(tmp_path)
+    assert await scene.refusal() == "ConsentRequired"
+
+    scene.consent()
+    told = {"key": {"fingerprint": ApiToken.parse(KEY).fingerprint}, "conditions": [ACCEPTED]}
+    scene.cluster.edit(Sender, scene.sender.name, {"status": told})
+
+    assert await scene.ask() == KEY
     authorized = condition(scene.newest().status.conditions, "Authorized")
     assert authorized is not None
     assert authorized.status == "True"
