@@ -1,8 +1,8 @@
 """
 A mail server for demo and tests: real SMTP on loopback (aiosmtpd), which keeps what it takes and delivers nothing.
 
-It can demand STARTTLS and a login, speak TLS from the start, refuse a mail or a recipient, hang up after taking a mail,
-and be away for a while; it has its own authority, whose certificate goes into the Secret.
+It can demand STARTTLS and a login, speak TLS from the start, refuse a mail or a recipient, be slow to say that it took one,
+hang up instead of that, and be away for a while; it has its own authority, whose certificate goes into the Secret.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import ipaddress
 import logging
 import ssl
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -86,6 +86,10 @@ class Behaviour:
     """The answer to every mail instead of taking it."""
     hangs_up: bool = False
     """Take a mail and end the connection without an answer."""
+    answers: Callable[[], Awaitable[object]] | None = None
+    """Is awaited between taking a mail and saying so."""
+    says_farewell: bool = True
+    """Or nothing at all when somebody wants to go."""
 
 
 @dataclass
@@ -218,9 +222,17 @@ class MailServer:
         )
         async with self._arrived:
             self._arrived.notify_all()
+        if self.behaviour.answers is not None:
+            await self.behaviour.answers()
         if self.behaviour.hangs_up and isinstance(server.transport, asyncio.WriteTransport):
             server.transport.abort()
         return "250 OK"
+
+    async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - the same
+        """Let somebody go, or not."""
+        if not self.behaviour.says_farewell:
+            await asyncio.Event().wait()
+        return "221 Bye"
 
 
 def _certify(folder: Path) -> str:

@@ -29,7 +29,7 @@ class Patience:
     """From a problem's end to the mail about it; coming back within that time it is the same problem."""
     digest: timedelta = timedelta(hours=24)
     """After that the administrators are reminded of a problem that they were told of; all such in one mail, and so often."""
-    claim: timedelta = timedelta(minutes=3)
+    claim: timedelta = timedelta(minutes=15)
     """After that a mail that was begun and not marked as sent is begun again; longer than any sending takes."""
 
 

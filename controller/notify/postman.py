@@ -21,7 +21,15 @@ STEP_SECONDS = 15.0
 """Longest time for one command, and for connecting."""
 
 WHOLE_SECONDS = 60.0
-"""Longest time for all of it."""
+"""Longest time for all of it, up to the message itself."""
+
+ANSWER_SECONDS = 600.0
+"""
+Longest time for the word that a message was taken. Servers look for viruses and spam before they say it, and who does not
+wait so long brings the same message again and again. (RFC 5321, 4.5.3.2.6: "SHOULD be at least 10 minutes")
+"""
+
+FAREWELL_SECONDS = 2.0
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:]+")
 
@@ -121,6 +129,8 @@ class SmtpPostman:
     """Goes to real mail servers."""
 
     step_seconds: float = STEP_SECONDS
+    whole_seconds: float = WHOLE_SECONDS
+    answer_seconds: float = ANSWER_SECONDS
 
     async def check(self, server: MailServer) -> None:
         """Connect and log in, and send nothing. Raises ``MailTrouble``."""
@@ -136,8 +146,7 @@ class SmtpPostman:
         self, server: MailServer, message: bytes | None, sender: str, to: tuple[str, ...]
     ) -> None:
         try:
-            async with asyncio.timeout(WHOLE_SECONDS):
-                await self._talk(server, message, sender, to)
+            await self._talk(server, message, sender, to)
         except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as problem:
             raise _trouble(problem, server) from problem
 
@@ -152,20 +161,41 @@ class SmtpPostman:
             start_tls=False,
             tls_context=_trusting(server),
         )
-        await smtp.connect()
         try:
-            await smtp.ehlo()
-            if server.tls is Tls.STARTTLS:
-                await _encrypted(smtp, server)
-            if server.username is not None and server.password is not None:
-                await _logged_in(smtp, server, server.username, server.password)
+            async with asyncio.timeout(self.whole_seconds):
+                await _introduced(smtp, server)
+                if message is not None:
+                    await _announced(smtp, message, sender, to)
             if message is not None:
-                await smtp.sendmail(sender, list(to), message)
+                await smtp.data(message, timeout=self.answer_seconds)
             # The message is taken; whatever happens to the farewell must not let it be sent again.
             with suppress(aiosmtplib.SMTPException, OSError, TimeoutError):
-                await smtp.quit(timeout=2.0)
+                await smtp.quit(timeout=FAREWELL_SECONDS)
         finally:
             smtp.close()
+
+
+async def _introduced(smtp: aiosmtplib.SMTP, server: MailServer) -> None:
+    await smtp.connect()
+    await smtp.ehlo()
+    if server.tls is Tls.STARTTLS:
+        await _encrypted(smtp, server)
+    if server.username is not None and server.password is not None:
+        await _logged_in(smtp, server, server.username, server.password)
+
+
+async def _announced(smtp: aiosmtplib.SMTP, message: bytes, sender: str, to: tuple[str, ...]) -> None:
+    """Say from whom and to whom; one recipient who is taken is enough."""
+    size = [f"size={len(message)}"] if smtp.supports_extension("size") else []
+    await smtp.mail(sender, options=size)
+    refused = []
+    for each in to:
+        try:
+            await smtp.rcpt(each)
+        except aiosmtplib.SMTPRecipientRefused as refusal:
+            refused.append(refusal)
+    if len(refused) == len(to):
+        raise aiosmtplib.SMTPRecipientsRefused(refused)
 
 
 async def _encrypted(smtp: aiosmtplib.SMTP, server: MailServer) -> None:

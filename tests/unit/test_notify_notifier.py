@@ -7,7 +7,7 @@ import pytest
 from controller.notify.asking import QUIET
 from controller.notify.due import Patience
 from controller.notify.ledger import Survey
-from controller.notify.postman import MailTrouble, Refused
+from controller.notify.postman import ANSWER_SECONDS, WHOLE_SECONDS, MailTrouble, Refused
 from counterfoil.cluster import Conflict, Unavailable
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Sender
 from counterfoil.resources.acting import ASK_ANNOTATION
@@ -515,8 +515,12 @@ async def test_a_process_that_dies_before_the_mail_lets_the_next_one_send_it() -
     scene.change(Sender, "anna", mailAttemptedAt=NOON.isoformat())
     await scene.look(3)
     assert scene.postman.brought == [], "somebody may be sending it at this moment"
-    await scene.look_for(timedelta(minutes=5))
+    await scene.look_for(timedelta(minutes=20))
     assert scene.postman.recipients == [ANNA]
+
+
+def test_nobody_takes_a_mail_for_forgotten_that_a_slow_server_may_still_take() -> None:
+    assert PATIENCE.claim > timedelta(seconds=WHOLE_SECONDS + ANSWER_SECONDS)
 
 
 async def test_a_mark_that_can_not_be_written_is_written_later_and_nothing_is_sent_twice() -> None:

@@ -1,8 +1,10 @@
 """Mails reach a real mail server, encrypted and logged in; what goes wrong is told in stable words."""
 
+import asyncio
 import socket
 from collections.abc import Mapping
 from email.message import EmailMessage
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from tests.builders import NOON
 from tests.unit.notify_parts import ADMIN, FROM, a_letter
 
 ANNA = "anna@acme.example"
+SENDER = "counterfoil@acme.example"
 
 
 def a_message() -> EmailMessage:
@@ -26,7 +29,7 @@ def reached_by(values: Mapping[str, str]) -> MailServer:
 
 async def bring(server: mail.MailServer, *to: str, **changes: str) -> None:
     where = reached_by({**server.secret, **changes})
-    await SmtpPostman().bring(where, a_message(), sender="counterfoil@acme.example", to=to or (ANNA,))
+    await SmtpPostman().bring(where, a_message(), sender=SENDER, to=to or (ANNA,))
 
 
 async def trouble(server: mail.MailServer, *to: str, **changes: str) -> MailTrouble:
@@ -41,7 +44,7 @@ async def test_a_mail_arrives_just_as_it_was_written(tls: str, login: bool) -> N
     async with mail.MailServer(tls=tls, login=login) as server:
         await bring(server)
         (arrived,) = server.mails
-        assert (arrived.sender, arrived.to) == ("counterfoil@acme.example", (ANNA,))
+        assert (arrived.sender, arrived.to) == (SENDER, (ANNA,))
         assert arrived.encrypted == (tls != "none")
         assert arrived.user == (mail.USERNAME if login else None)
         assert arrived.subject == a_letter().subject
@@ -121,6 +124,35 @@ async def test_a_mail_that_is_refused_is_told_with_the_servers_number_only() -> 
         assert isinstance(found, Refused)
         assert "8f7a6b" not in str(found)
         assert "554" in str(found)
+
+
+async def test_a_server_may_take_longer_to_say_that_it_took_a_mail_than_for_anything_else() -> None:
+    """Else it would be brought once more, and arrive twice. (RFC 5321, 4.5.3.2.6)"""
+    async with mail.MailServer(tls="none", login=False) as server:
+        server.behaviour.answers = partial(asyncio.sleep, 3.0)
+        where = reached_by(server.secret)
+        postman = SmtpPostman(step_seconds=1.5, whole_seconds=2.0)
+        await postman.bring(where, a_message(), sender=SENDER, to=(ANNA,))
+        assert len(server.mails) == 1
+
+
+async def test_a_server_that_never_says_whether_it_took_a_mail_is_not_waited_for_for_ever() -> None:
+    async with mail.MailServer(tls="none", login=False) as server:
+        server.behaviour.answers = asyncio.Event().wait
+        where = reached_by(server.secret)
+        with pytest.raises(MailTrouble) as found:
+            await SmtpPostman(answer_seconds=0.2).bring(where, a_message(), sender=SENDER, to=(ANNA,))
+        assert found.value.reason == "MailServerUnreachable"
+
+
+async def test_a_mail_that_was_taken_is_brought_although_the_server_lets_nobody_go() -> None:
+    async with mail.MailServer(tls="none", login=False) as server:
+        server.behaviour.says_farewell = False
+        # As long as the farewell alone is waited for.
+        await SmtpPostman(whole_seconds=2.0).bring(
+            reached_by(server.secret), a_message(), sender=SENDER, to=(ANNA,)
+        )
+        assert len(server.mails) == 1
 
 
 async def test_a_server_that_hangs_up_after_a_mail_counts_as_one_that_does_not_work() -> None:
