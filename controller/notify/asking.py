@@ -47,17 +47,25 @@ def is_missed(sender: Sender) -> bool:
 def has_heard(sender: Sender, why: Condition, now: datetime) -> bool:
     """Whether the sender was asked already about this, and no person wants that to be done again."""
     asked = sender.status.notified_at
-    if asked is None or _is_to_be_repeated(sender, asked, now):
+    if asked is None or _wish(sender, now) is not None:
         return False
     same_key = sender.status.notified_key == fingerprint(sender)
     return asked >= why.last_transition_time or (same_key and now - asked < QUIET)
 
 
-def _is_to_be_repeated(sender: Sender, asked: datetime, now: datetime) -> bool:
-    """Whether a person asked for another mail since the last one; by a clock that is ahead of ours, when ours is there."""
-    wished = asked_at(sender.metadata.annotations, ASK_ANNOTATION)
+def began(sender: Sender, why: Condition, now: datetime) -> datetime:
+    """Return when that began which a mail to the sender is about: the key's death, or a person's wish for another mail."""
+    return _wish(sender, now) or why.last_transition_time
+
+
+def _wish(sender: Sender, now: datetime) -> datetime | None:
+    """Return when a person asked for another mail since the last one; by a clock that is ahead of ours, when ours is there."""
+    wished, asked = asked_at(sender.metadata.annotations, ASK_ANNOTATION), sender.status.notified_at
+    if wished is None or asked is None:
+        return None
     # Times in a status are whole seconds; a wish within the second of a mail would be newer than it for ever.
-    return wished is not None and asked < wished.replace(microsecond=0) <= now
+    whole = wished.replace(microsecond=0)
+    return whole if asked < whole <= now else None
 
 
 def fingerprint(sender: Sender) -> str | None:

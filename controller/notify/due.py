@@ -73,7 +73,7 @@ def _to_senders(senders: list[Sender], now: datetime) -> Iterable[Notice]:
     for each in senders:
         why = asking.refusal(each)
         if why is not None and asking.is_to_be_asked(each, now):
-            yield Notice(Mail.CONSENT, why.last_transition_time, senders=(each,))
+            yield Notice(Mail.CONSENT, asking.began(each, why, now), senders=(each,))
 
 
 def _about_silence(

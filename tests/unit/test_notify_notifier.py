@@ -613,6 +613,27 @@ async def test_a_sender_is_asked_again_once_when_a_person_wants_it() -> None:
     _wish(scene, scene.clock.now())
     await scene.look(20)
     assert scene.postman.recipients == [ANNA, ANNA]
+    first, second = (message["Message-ID"] for _, message in scene.postman.brought)
+    assert first != second, "a mail system that drops what it has already would drop what was wished for"
+
+
+async def test_a_process_that_dies_after_a_mail_that_a_person_wanted_sends_it_once_more_with_the_same_id() -> (
+    None
+):
+    postman = ADyingPostman()
+    postman.dies = False
+    scene = Scene(died(), postman=postman)
+    await scene.look(3)
+    _wish(scene, scene.clock.now())
+    postman.dies = True
+    with pytest.raises(KeyboardInterrupt):
+        await scene.look()
+    postman.dies = False
+    scene.again()
+    await scene.look_for(HOUR)
+    ids = [message["Message-ID"] for _, message in scene.postman.brought]
+    assert len(ids) == 3
+    assert ids[1] == ids[2]
 
 
 async def test_a_wish_by_a_clock_that_is_ahead_is_granted_once_and_not_again_and_again() -> None:
