@@ -57,6 +57,19 @@ class _Pause:
         return cls(now + timedelta(seconds=seconds), seconds)
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """A mail that was sent."""
+
+    notice: Notice
+    at: datetime
+    """Never before that which it is about; another controller's clock, by which that is known, may be ahead of ours."""
+
+    @classmethod
+    def now(cls, notice: Notice, now: datetime) -> "_Sent":
+        return cls(notice, max(now.replace(microsecond=0), notice.since))
+
+
 @dataclass
 class _Memory:
     """What is known about one Organization's mails besides its status; losing it costs nothing but time."""
@@ -67,7 +80,7 @@ class _Memory:
     """By ``Notice.key``: the mail server does not take it."""
     claims: dict[str, datetime] = field(default_factory=dict)
     """By ``Notice.key``: begun here."""
-    unmarked: dict[str, Notice] = field(default_factory=dict)
+    unmarked: dict[str, _Sent] = field(default_factory=dict)
     """By ``Notice.key``: sent, but the mark is not written yet."""
     checked: MailServer | None = None
     """As which its Secret described it when it worked last."""
@@ -99,8 +112,8 @@ class Dispatch:
     async def finish(self, organization: Organization) -> None:
         """Write the marks that could not be written before. Raises ``ApiProblem``."""
         memory = self._memory(organization.name)
-        for notice in list(memory.unmarked.values()):
-            await self._mark(notice, organization, memory)
+        for sent in list(memory.unmarked.values()):
+            await self._mark(sent, organization, memory)
 
     async def send_due(self, organization: Organization, senders: list[Sender]) -> None:
         """Send what is due, if mails are configured and the mail server is not paused. Raises ``ApiProblem``."""
@@ -198,8 +211,8 @@ class Dispatch:
         self._count(notice, MailOutcome.SENT)
         _log.info("a mail was sent", extra={"reason": notice.kind.value})
         memory.refused.pop(notice.key, None)
-        memory.unmarked[notice.key] = notice
-        await self._mark(notice, organization, memory)
+        sent = memory.unmarked[notice.key] = _Sent.now(notice, self.clock.now())
+        await self._mark(sent, organization, memory)
 
     async def _bring(
         self, organization: Organization, notice: Notice, memory: _Memory, server: MailServer, sender: Address
@@ -251,27 +264,27 @@ class Dispatch:
         memory.claims[notice.key] = now
         return now
 
-    async def _mark(self, notice: Notice, organization: Organization, memory: _Memory) -> None:
+    async def _mark(self, sent: _Sent, organization: Organization, memory: _Memory) -> None:
         """Write down that this mail was sent."""
-        now = self.clock.now().replace(microsecond=0)
+        notice = sent.notice
         for sender in notice.senders:
-            await self._mark_sender(sender, notice.kind, now)
+            await self._mark_sender(sender, notice.kind, sent.at)
         if notice.problem is not None:
             cause, is_end = notice.problem.cause, notice.kind is Mail.SOLVED
             await self.notes.problems(
                 organization.name,
                 lambda problems: (
-                    ledger.closed(problems, cause) if is_end else ledger.told(problems, cause, now)
+                    ledger.closed(problems, cause) if is_end else ledger.told(problems, cause, sent.at)
                 ),
             )
         memory.unmarked.pop(notice.key, None)
         memory.claims.pop(notice.key, None)
 
-    async def _mark_sender(self, sender: Sender, kind: Mail, now: datetime) -> None:
+    async def _mark_sender(self, sender: Sender, kind: Mail, at: datetime) -> None:
         def heard(status: SenderStatus) -> SenderStatus:
             if kind is Mail.ESCALATION:
-                return replace(status, escalated_at=now)
-            return replace(status, notified_at=now, notified_key=asking.fingerprint(sender))
+                return replace(status, escalated_at=at)
+            return replace(status, notified_at=at, notified_key=asking.fingerprint(sender))
 
         try:
             await self.notes.sender(sender.name, heard)

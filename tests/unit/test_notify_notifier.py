@@ -534,6 +534,26 @@ async def test_a_mark_that_can_not_be_written_is_written_later_and_nothing_is_se
     assert scene.sender().status.notified_at is not None
 
 
+async def test_a_mark_that_is_written_late_says_when_the_mail_was_sent_and_hides_no_death_after_it() -> None:
+    scene = Scene(died())
+    scene.cluster.just_before("patch_status", lambda: None)
+    scene.cluster.just_before("patch_status", lambda: scene.cluster.go_away("patch_status", 3))
+    await scene.look()
+    scene.clock.advance(minutes=1)
+    another = {"fingerprint": "ffffffff", "verifiedAt": NOON.isoformat()}
+    scene.set(an_unauthorized_sender(since=scene.clock.now(), status={"key": another}))
+    await scene.look(5)
+    assert scene.postman.recipients == [ANNA, ANNA]
+    first, second = (message["Message-ID"] for _, message in scene.postman.brought)
+    assert first != second
+
+
+async def test_a_death_that_a_controller_saw_whose_clock_is_ahead_is_told_once() -> None:
+    scene = Scene(died(since=NOON + timedelta(seconds=30)))
+    await scene.look_for(5 * QUIET)
+    assert scene.postman.recipients == [ANNA]
+
+
 async def test_two_processes_that_both_believe_to_be_the_one_send_one_mail() -> None:
     first = Scene(died())
     second = Scene(cluster=first.cluster, postman=first.postman)
