@@ -1,8 +1,8 @@
 """
 ``python -m controller``: settings in, everything wired together, then work until SIGTERM.
 
-On SIGTERM nothing new is started, what runs may come to its next safe point within the grace period, then the watches
-end. Whatever is cut off is in the events' status and goes on after the start (rule 10).
+On SIGTERM nothing new is started, what runs may come to its next safe point within the grace period (a mail under way: to
+its mark), then the watches end. Whatever is cut off is in the events' status and goes on after the start (rule 10).
 """
 
 import asyncio
@@ -92,7 +92,9 @@ async def run(settings: ControllerSettings, sealing: Sealing | None, sealer: Sea
     ):
         esaws = Esaws(http, WallClock(), partial(_count_esaw, metrics))
         notary = Notary(examiners, sealer)
-        manager, background = assemble(settings, cluster, esaws, metrics, sealing=sealing, notary=notary)
+        manager, notifier, background = assemble(
+            settings, cluster, esaws, metrics, sealing=sealing, notary=notary
+        )
         beginning = Beginning(partial(manager.load, cluster), WallClock())
         pulse = Pulse(WallClock(), WATCHED)
         labels = shard_labels(settings.shard, settings.shards)
@@ -116,7 +118,7 @@ async def run(settings: ControllerSettings, sealing: Sealing | None, sealer: Sea
         ):
             registry = handlers(manager, pulse)
             return await _work(
-                settings, cluster, manager, beginning, background=background, registry=registry
+                settings, cluster, manager, notifier, beginning, background=background, registry=registry
             )
 
 
@@ -128,8 +130,8 @@ def assemble(
     *,
     sealing: Sealing | None,
     notary: Notary,
-) -> tuple[Manager, list[Coroutine[Any, Any, None]]]:
-    """Build everything; return the manager and what has to run beside kopf."""
+) -> tuple[Manager, Notifier, list[Coroutine[Any, Any, None]]]:
+    """Build everything; return the manager, the notifier, and what has to run beside kopf."""
     clock = WallClock()
     office = Office()
     secrets = Secrets(cluster, clock)
@@ -212,7 +214,7 @@ def assemble(
     ]
     if manager.is_home("walk", "events"):
         background.append(reaper.run())
-    return manager, background
+    return manager, notifier, background
 
 
 def _notifier(
@@ -243,6 +245,7 @@ async def _work(
     settings: ControllerSettings,
     cluster: Cluster,
     manager: Manager,
+    notifier: Notifier,
     beginning: Beginning,
     *,
     background: list[Coroutine[Any, Any, None]],
@@ -276,7 +279,7 @@ async def _work(
         _log.info("the controller stops")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.grace.total_seconds()):
-                await manager.schedule.drained()
+                await asyncio.gather(manager.schedule.drained(), notifier.drained())
     for task in (*tasks, ready, stopping):
         task.cancel()
     results = await asyncio.gather(*tasks, return_exceptions=True)

@@ -98,6 +98,7 @@ class Dispatch:
     namespace: str
     patience: Patience
     _memories: dict[str, _Memory] = field(default_factory=dict)
+    _is_closed: bool = False
 
     def unreachable(self, organization: str) -> frozenset[str]:
         """Return the names of the senders whose mails the server refuses."""
@@ -108,6 +109,10 @@ class Dispatch:
         """Forget all others."""
         for name in self._memories.keys() - organizations:
             del self._memories[name]
+
+    def close(self) -> None:
+        """Begin no mail any more; one that is begun is sent and marked."""
+        self._is_closed = True
 
     async def finish(self, organization: Organization) -> None:
         """Write the marks that could not be written before. Raises ``ApiProblem``."""
@@ -123,6 +128,8 @@ class Dispatch:
             self.clock.now(),
         )
         if settings is None or settings.smtp_secret_ref is None or settings.from_ is None:
+            return
+        if self._is_closed:
             return
         if memory.server is not None and now < memory.server.until:
             return
@@ -182,6 +189,8 @@ class Dispatch:
         if not due:
             await self.postman.check(server)
         for each in due:
+            if self._is_closed:
+                return
             await self._send(organization, each, memory, server, sender)
 
     async def _server(self, settings: Notifications) -> MailServer:

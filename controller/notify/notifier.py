@@ -48,6 +48,8 @@ class Notifier:
     _counted: dict[str, datetime] = field(default_factory=dict)
     """Names of events whose failure was counted, and when."""
     _walks: dict[str, tuple[datetime, Survey]] = field(default_factory=dict)
+    _looks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """By Organization: the look that is under way."""
 
     # -- What others tell -------------------------------------------------------------------------------------
 
@@ -84,16 +86,21 @@ class Notifier:
 
     async def run(self) -> None:
         """Look until cancelled. An Organization whose mail server is slow holds up no other."""
-        looking: set[str] = set()
         async with asyncio.TaskGroup() as group:
             while True:
                 self._forget_the_gone()
                 for each in self.office.organizations:
-                    if each.name not in looking:
-                        looking.add(each.name)
-                        task = group.create_task(self._safely(each.name), name=f"problems of {each.name}")
-                        task.add_done_callback(partial(_done, looking, each.name))
+                    if each.name not in self._looks:
+                        look = group.create_task(self._safely(each.name), name=f"problems of {each.name}")
+                        self._looks[each.name] = look
+                        look.add_done_callback(partial(_done, self._looks, each.name))
                 await self.clock.sleep(LOOK_SECONDS)
+
+    async def drained(self) -> None:
+        """Begin no mail from now on, and return when those under way are sent and marked."""
+        self.dispatch.close()
+        if self._looks:
+            await asyncio.wait(self._looks.values())
 
     async def look(self) -> None:
         """Look once at each Organization."""
@@ -220,5 +227,5 @@ class Notifier:
         ]
 
 
-def _done(looking: set[str], name: str, _: object) -> None:
-    looking.discard(name)
+def _done(looks: dict[str, asyncio.Task[None]], name: str, _: object) -> None:
+    looks.pop(name, None)

@@ -4,6 +4,8 @@ Mails as people get them: real processes, a real API server, a real mail server.
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -186,6 +188,29 @@ async def test_a_killed_controller_does_not_write_again_about_what_was_told(scen
     await scene.until_phases(AwaitingConsent=6)
     await scene.has_looked_again()
     assert len(scene.mail.mails) == 1
+
+
+async def test_a_controller_told_to_stop_marks_the_mail_that_a_server_is_just_taking(scene: Scene) -> None:
+    taken = asyncio.Event()
+    scene.mail.behaviour.answers = taken.wait
+    scene.stage.esaw.revoke(scene.anna)
+    await scene.completed()
+    await scene.mail.arrived(1)
+    controller = controller_of(scene)
+
+    os.kill(controller.pid, signal.SIGTERM)
+
+    async def has_begun_to_stop() -> bool:
+        return "the controller stops" in controller.log.read_text()
+
+    async def has_ended() -> bool:
+        return controller.server.ended
+
+    await scene.until(has_begun_to_stop)
+    taken.set()
+    await scene.until(has_ended)
+    assert controller.server.exit_code == 0
+    assert "notifiedAt" in (await scene.stage.read("sender", "anna"))["status"]
 
 
 async def test_a_silent_sender_is_told_to_the_administrators_once(scene: Scene) -> None:
