@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any
 
 import kopf
-import uvloop
 
 from controller.announce import Announcer
 from controller.beginning import Beginning
@@ -54,6 +53,7 @@ from counterfoil.esaw.client import make_http
 from counterfoil.esaw.clients import Esaws
 from counterfoil.health import private_server
 from counterfoil.logs import configure
+from counterfoil.loops import Loop
 from counterfoil.metrics import Metrics, new_registry
 from counterfoil.resources import Sender
 from counterfoil.sealing import Sealing, SealingKeysInvalid
@@ -76,7 +76,7 @@ def main() -> int:
         return 1
     with (
         tracing.configured("controller", os.environ),
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        asyncio.Runner(loop_factory=Loop) as runner,
     ):
         return runner.run(run(settings, sealing, sealer))
 

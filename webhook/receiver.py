@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from random import SystemRandom
 
-import uvloop
-
-from counterfoil import __version__, logs, tracing
+from counterfoil import __version__, logs, loops, tracing
 from counterfoil.clock import WallClock
 from counterfoil.cluster import Unconfigured, connect
 from counterfoil.health import Checks, private_server
@@ -92,7 +90,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     logs.configure(settings.log_level, settings.log_format)
     try:
         with tracing.configured("receiver", environ):
-            uvloop.run(serve(settings, limits=Limits()))
+            loops.run(serve(settings, limits=Limits()))
     except (Unconfigured, OSError) as trouble:
         # What the person who started it can mend: no stack trace.
         log.critical("the receiver cannot run: %s", trouble)

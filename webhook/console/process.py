@@ -11,9 +11,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
-import uvloop
-
-from counterfoil import __version__, logs
+from counterfoil import __version__, logs, loops
 from counterfoil.clock import WallClock
 from counterfoil.cluster import Unconfigured, open_gate
 from counterfoil.health import private_server
@@ -98,7 +96,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     settings = load(ConsoleSettings, argv, environ)
     logs.configure(settings.log_level, settings.log_format)
     try:
-        uvloop.run(serve(settings, _seal(settings), limits=ConsoleLimits()))
+        loops.run(serve(settings, _seal(settings), limits=ConsoleLimits()))
     except (SealingKeysInvalid, Unconfigured, OSError) as trouble:
         # What the person who started it can mend: no stack trace.
         log.critical("the console cannot run: %s", trouble)

@@ -10,9 +10,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 
-import uvloop
-
-from counterfoil import __version__, logs
+from counterfoil import __version__, logs, loops
 from counterfoil.clock import WallClock
 from counterfoil.cluster import ApiProblem, Cluster, Unconfigured, connect
 from counterfoil.esaw import Esaws, make_http
@@ -138,7 +136,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     try:
         sealing = _sealing(settings)
         limits = PageLimits(repair_seconds=settings.attempt.total_seconds() / 2)
-        uvloop.run(serve(settings, sealing, limits=limits))
+        loops.run(serve(settings, sealing, limits=limits))
     except (SealingKeysInvalid, Unconfigured, OSError) as trouble:
         # What the person who started it can mend: no stack trace.
         log.critical("the pages cannot run: %s", trouble)
