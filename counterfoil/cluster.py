@@ -399,7 +399,13 @@ class Cluster:
                 status = response.status
                 answer = await response.read()
                 retry_after = response.headers.get("Retry-After")
+        except asyncio.CancelledError:
+            # Most of all by a caller with less patience than ours.
+            self._forget_idle()
+            raise
         except (aiohttp.ClientError, TimeoutError, OSError) as trouble:
+            if isinstance(trouble, TimeoutError):
+                self._forget_idle()
             raise Unavailable(
                 0, "NoAnswer", f"the API server did not answer ({type(trouble).__name__})"
             ) from trouble
@@ -408,6 +414,10 @@ class Cluster:
         if status >= 400:
             raise _problem(status, answer, retry_after, creating=method == "POST")
         return answer
+
+    def _forget_idle(self) -> None:
+        if isinstance(self._session.connector, _Pool):
+            self._session.connector.forget_idle()
 
     async def _headers(self) -> dict[str, str]:
         headers = {"Accept": "application/json", "User-Agent": "counterfoil"}
@@ -480,10 +490,8 @@ async def connect(
     for the current one. At most ``connections`` at once.
     """
     configuration = await _configuration(kubeconfig, context)
-    # The client is made for its TLS context only; see the module's docstring.
-    tls = ApiClient(configuration).rest_client.ssl_context
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, ssl=tls, keepalive_timeout=60),
+        connector=_pool(configuration, connections),
         timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
         read_bufsize=2**21,  # one line of a watch is one object
     ) as session:
@@ -493,6 +501,28 @@ async def connect(
             namespace=namespace or own_namespace(),
             observe=observe,
         )
+
+
+class _Pool(aiohttp.TCPConnector):
+    """Connections to the API server."""
+
+    def forget_idle(self) -> None:
+        """
+        Close those that nobody uses just now, since one of them gave no answer.
+
+        What lets one fall silent (a node that is gone, a load balancer that forgot) mostly did that to all that were open
+        then. Each of them would cost another request its whole time, for as long as aiohttp keeps them.
+        """
+        for idle in self._conns.values():
+            while idle:
+                protocol, _ = idle.popleft()
+                protocol.close()
+
+
+def _pool(configuration: Configuration, connections: int) -> _Pool:
+    # The client is made for its TLS context only; see the module's docstring.
+    tls = ApiClient(configuration).rest_client.ssl_context
+    return _Pool(limit=connections, ssl=tls, keepalive_timeout=60)
 
 
 class Gate:
@@ -554,9 +584,8 @@ async def open_gate(
     bare.host, bare.proxy = own.host, own.proxy
     for name in ("ssl_ca_cert", "ca_cert_data", "verify_ssl", "disable_strict_ssl_verification"):
         setattr(bare, name, getattr(own, name))
-    tls = ApiClient(bare).rest_client.ssl_context
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, ssl=tls, keepalive_timeout=60),
+        connector=_pool(bare, connections),
         timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:

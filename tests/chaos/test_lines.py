@@ -84,3 +84,11 @@ async def test_callbacks_are_taken_again_however_the_way_to_the_api_server_broke
 
 async def takes_one(lined: Lined) -> bool:
     return await lined.call() == 200
+
+
+async def test_idle_connections_that_died_without_a_word_cost_one_callback_and_no_more(lined: Lined) -> None:
+    assert await lined.call_about_many() == {200}
+    lined.line.cut(Fault.SILENT)
+    lined.line.mend()
+
+    assert [await lined.call() for _ in range(10)] == [503] + [200] * 9
