@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Coroutine
 from contextlib import aclosing
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -55,7 +56,7 @@ from counterfoil.health import private_server
 from counterfoil.logs import configure
 from counterfoil.loops import Loop
 from counterfoil.metrics import Metrics, new_registry
-from counterfoil.resources import Sender
+from counterfoil.resources import EnvelopeEvent, Sender
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import ControllerSettings, load
 from counterfoil.signatures.examiners import Examiners
@@ -202,7 +203,7 @@ def assemble(
     )
     manager.seen = reopener.see
     notifier = _notifier(cluster, secrets, metrics, clock, manager)
-    manager.failed = notifier.failed
+    manager.failed = partial(_tell, notifier, reopener)
     reaper.walked = notifier.walked
     background = [
         manager.schedule.run(),
@@ -215,6 +216,11 @@ def assemble(
     if manager.is_home("walk", "events"):
         background.append(reaper.run())
     return manager, notifier, background
+
+
+def _tell(notifier: Notifier, reopener: Reopener, event: EnvelopeEvent, began: datetime) -> None:
+    notifier.failed(event)
+    reopener.failed(event, began)
 
 
 def _notifier(

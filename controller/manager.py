@@ -80,8 +80,8 @@ class Manager:
     rounds: Rounds = field(init=False)
     seen: Mended = field(init=False, default_factory=lambda: _unheard)
     """Is told of every newer state of an Organization, Sender or Archive."""
-    failed: Callable[[EnvelopeEvent], None] = field(init=False, default_factory=lambda: _unheard)
-    """Is told of every event that failed here."""
+    failed: Callable[[EnvelopeEvent, datetime], None] = field(init=False, default_factory=lambda: _unheard)
+    """Is told of every event that failed here, and when that run had begun."""
     _nudged: set[str] = field(init=False, default_factory=set)
     """Events that what they waited for may have come, whatever their next attempt time says."""
     _failures: Counter[str] = field(init=False, default_factory=Counter)
@@ -243,6 +243,7 @@ class Manager:
         if before is None:
             return
         self._nudged.discard(name)
+        began = self.clock.now()
         with _told_about(before):
             try:
                 after = await self.driver.drive(before)
@@ -261,7 +262,7 @@ class Manager:
         self._failures.pop(name, None)
         self._heed_archive(after)
         if after.status.phase is Phase.FAILED:
-            self.failed(after)
+            self.failed(after, began)
         self.event_changed(after)
         if version(after) == version(before):
             # Nothing came out of it; whatever is due at once must not turn in a circle.
@@ -370,7 +371,7 @@ def _told_about(event: EnvelopeEvent) -> Iterator[None]:
         yield
 
 
-def _unheard(resource: object) -> None:
+def _unheard(*_: object) -> None:
     """Stand for nobody who wants to know."""
 
 

@@ -4,12 +4,15 @@ What had failed because of an Archive, an Organization or a Sender is tried agai
 Finished events are in no memory, so a change has its failed events listed, and those whose cause it can solve are
 re-opened as by a retry request; once per change. A change counts when it is done with: when the object is ``Ready``
 (``Authorized`` for a Sender) in a way in which it was not seen before. Each controller re-opens those of its own shards.
+
+What fails in a run that had begun before a change is tried again, too: the change came too late for it.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import NamedTuple
 
 from controller.announce import Announcer
@@ -73,6 +76,9 @@ class Reopener:
         self._changed = changed
         self._marks: dict[tuple[str, str], Mark | None] = {}
         self._changes: asyncio.Queue[_Change] = asyncio.Queue()
+        self._queued: set[str] = set()
+        self._latest: dict[str, tuple[datetime, _Change]] = {}
+        """The last change of each object, and when it was seen."""
 
     def see(self, resource: Organization | Sender | Archive) -> None:
         """
@@ -85,18 +91,37 @@ class Reopener:
         before = self._marks.get(key)
         self._marks[key] = mark
         if not is_first and mark is not None and mark != before:
-            self._changes.put_nowait(self._change(resource))
+            change = self._change(resource)
+            self._latest[change.about] = (self._clock.now(), change)
+            self._enqueue(change)
+
+    def failed(self, event: EnvelopeEvent, began: datetime) -> None:
+        """Take notice of an event that failed here, in a run that began then."""
+        for at, change in self._latest.values():
+            if (
+                at >= began
+                and change.solves(event.status.cause)
+                and event.organization in change.organizations()
+            ):
+                self._enqueue(change)
 
     async def run(self) -> None:
         """Re-open until cancelled."""
         while True:
             change = await self._changes.get()
+            self._queued.discard(change.about)
             try:
                 await self._reopen_all(change)
             except ApiProblem as problem:
                 _log.warning("what %s may have solved can't be re-opened yet: %s", change.about, problem)
                 await self._clock.sleep(PAUSE_SECONDS)
-                self._changes.put_nowait(change)
+                self._enqueue(change)
+
+    def _enqueue(self, change: _Change) -> None:
+        # One look after all that many runs were late for is enough.
+        if change.about not in self._queued:
+            self._queued.add(change.about)
+            self._changes.put_nowait(change)
 
     def _change(self, resource: Organization | Sender | Archive) -> _Change:
         about = f"{resource.KIND}/{resource.name}"

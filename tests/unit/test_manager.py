@@ -1,6 +1,6 @@
 """What the watches tell, and who goes on because of it."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -226,6 +226,23 @@ async def test_a_corrected_archive_resumes_what_waited_for_it_without_having_bee
         scene.see(ready(an_archive(version=2, generation=2)))
         await turns()
     assert sorted(scene.driven) == sorted(each.name for each in events)
+
+
+async def test_an_event_that_failed_is_told_with_the_beginning_of_its_run() -> None:
+    scene = a_scene()
+    told: list[tuple[str, datetime]] = []
+    scene.manager.failed = lambda event, began: told.append((event.name, began))
+    began, event = scene.clock.now(), number(1).build()
+
+    def fails(seen: EnvelopeEvent) -> EnvelopeEvent:
+        scene.clock.advance(minutes=5)
+        return moved(seen, Phase.FAILED, "SignerUntrusted")
+
+    scene.answers(fails)
+    async with scene.running():
+        scene.see(event)
+        await turns()
+    assert told == [(event.name, began)]
 
 
 async def test_what_was_resumed_stays_so_although_a_delivery_is_counted_before_its_turn_comes() -> None:

@@ -126,6 +126,27 @@ async def test_an_event_that_can_no_longer_be_written_holds_up_no_other() -> Non
     assert mending.scene.clock.slept == [], "nothing is tried again for its sake"
 
 
+async def test_what_fails_after_a_change_that_its_run_did_not_see_is_tried_again() -> None:
+    event = failed("NameOccupied").build()
+    mending = Mending()
+    began = mending.scene.clock.now()
+    mending.scene.clock.advance(seconds=1)
+    await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2))
+    mending.scene.cluster.put(event)
+    mending.reopener.failed(event, began)
+    assert await mending.mended() == [event.name]
+
+
+async def test_what_fails_in_a_run_that_began_after_the_change_stays_failed() -> None:
+    event = failed("NameOccupied").build()
+    mending = Mending()
+    await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2))
+    mending.scene.clock.advance(seconds=1)
+    mending.scene.cluster.put(event)
+    mending.reopener.failed(event, mending.scene.clock.now())
+    assert await mending.mended() == []
+
+
 async def test_only_what_the_change_can_solve_is_tried_again() -> None:
     events = {
         reason: failed(reason, count).build()
