@@ -8,6 +8,7 @@ result in the Archive's ``Ready`` condition in words that an administrator can u
 import asyncio
 import hashlib
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -80,6 +81,12 @@ class Doors:
                 "in PEM form into it, or correct trustAnchorsSecretRef."
             ) from invalid
 
+    def read_anew(self, archive: Archive) -> None:
+        """Do not rely on what is remembered of the archive's Secrets."""
+        with suppress(ValueError):  # of several kinds: none of them is opened
+            self._forget(archive.spec.credentials_secret_ref)
+        self._forget(archive.spec.trust_anchors_secret_ref)
+
     def forget(self, name: str) -> None:
         """The Archive was deleted."""
         self._open.pop(name, None)
@@ -150,6 +157,10 @@ class Doors:
             return None
         self._unwritten[archive.name] -= counted
         return Archive.parse(raw)
+
+    def _forget(self, ref: Ref | None) -> None:
+        if ref is not None:
+            self._secrets.forget(ref.name)
 
     async def _credentials(self, archive: Archive) -> dict[str, bytes]:
         try:

@@ -220,11 +220,14 @@ class Manager:
         before = self.office.archives.get(archive.name)
         if not self.office.archives.put(archive):
             return
-        self.seen(archive)
         respecified = before is None or before.metadata.generation != archive.metadata.generation
         was_ready = before is not None and is_true(before.status.conditions, "Ready")
         is_ready = is_true(archive.status.conditions, "Ready")
         is_asked = before is not None and _probe_wish(before) != _probe_wish(archive)
+        if respecified or was_ready != is_ready:
+            # Whoever saw that may have newer Secrets than are remembered here.
+            self.doors.read_anew(archive)
+        self.seen(archive)
         if respecified or is_asked:
             self.rounds.probe_soon(archive.name)
         if respecified or is_asked or was_ready != is_ready:

@@ -7,7 +7,7 @@ import pytest
 from controller.clerk import Overtaken
 from controller.manager import BREATH_SECONDS, LONGEST_RETRY_SECONDS, RETRY_SECONDS
 from counterfoil.cluster import Unavailable
-from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Phase, Sender
+from counterfoil.resources import SENDER_LABEL, Archive, EnvelopeEvent, Phase, Sender
 from tests.builders import NOON, EventBuilder, a_sender, an_event, an_organization
 from tests.unit.fake_desk import an_archive
 from tests.unit.fake_manager import Scene, moved, turns
@@ -226,6 +226,29 @@ async def test_a_corrected_archive_resumes_what_waited_for_it_without_having_bee
         scene.see(ready(an_archive(version=2, generation=2)))
         await turns()
     assert sorted(scene.driven) == sorted(each.name for each in events)
+
+
+def at_a_server(version: int = 1) -> Archive:
+    webdav = {"url": "https://dms.acme.example", "credentialsSecretRef": {"name": "dms-key"}}
+    return an_archive(version=version, filesystem=None, webdav=webdav)
+
+
+async def test_an_archive_that_was_mended_has_its_secrets_read_anew() -> None:
+    scene = Scene()
+    scene.cluster.secrets["dms-key"] = {"username": b"a", "password": b"old"}
+    scene.see(ready(at_a_server(), "False"))
+    before = await scene.doors.door(at_a_server())
+    scene.cluster.secrets["dms-key"] = {"username": b"a", "password": b"new"}
+    assert await scene.doors.door(at_a_server()) is before, "it is remembered"
+    scene.see(ready(at_a_server(version=2)))
+    assert await scene.doors.door(at_a_server()) is not before
+
+
+def test_an_archive_of_no_kind_at_all_is_seen_like_any_other() -> None:
+    scene = Scene()
+    scene.see(an_archive(filesystem=None))
+    scene.see(an_archive(version=2, generation=2, filesystem=None))
+    assert len(scene.office.archives) == 1
 
 
 async def test_an_event_that_failed_is_told_with_the_beginning_of_its_run() -> None:
