@@ -23,7 +23,7 @@ from counterfoil.archives.trouble import ArchiveTrouble, SettingsInvalid
 from counterfoil.clock import Clock
 from counterfoil.cluster import Cluster, Conflict, NotFound
 from counterfoil.metrics import Metrics
-from counterfoil.resources import Archive, ArchiveStatus, Ref, merge_patch, plain, with_condition
+from counterfoil.resources import Archive, ArchiveStatus, Ref, is_true, merge_patch, plain, with_condition
 from counterfoil.resources.conditions import Truth
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors, AnchorsInvalid
 
@@ -81,6 +81,13 @@ class Doors:
                 "in PEM form into it, or correct trustAnchorsSecretRef."
             ) from invalid
 
+    async def has_other_anchors(self, archive: Archive) -> bool:
+        """Whether the archive's status no longer tells whom it trusts, or that nobody knows. Raises ``ApiProblem``."""
+        try:
+            return (await self.anchors(archive)).id != archive.status.trust_anchors
+        except SettingsInvalid:
+            return is_true(archive.status.conditions, "Ready")
+
     def read_anew(self, archive: Archive) -> None:
         """Do not rely on what is remembered of the archive's Secrets."""
         with suppress(ValueError):  # of several kinds: none of them is opened
@@ -125,6 +132,7 @@ class Doors:
                 now=self._clock.now(),
                 generation=archive.metadata.generation,
             ),
+            trust_anchors=await self._trusted(archive),
         )
         return await self._store(archive, status)
 
@@ -143,6 +151,13 @@ class Doors:
         except ArchiveTrouble as trouble:
             return "False", trouble.reason, str(trouble)
         return "True", "Probed", "A probe was written, read back and deleted."
+
+    async def _trusted(self, archive: Archive) -> str | None:
+        """Return the id of the trust anchors; of the last ones while there are none that can be read."""
+        try:
+            return (await self.anchors(archive)).id
+        except SettingsInvalid:
+            return archive.status.trust_anchors
 
     async def _store(self, archive: Archive, status: ArchiveStatus) -> Archive | None:
         changes = merge_patch(plain(archive.status), plain(status))

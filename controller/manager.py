@@ -224,7 +224,10 @@ class Manager:
         was_ready = before is not None and is_true(before.status.conditions, "Ready")
         is_ready = is_true(archive.status.conditions, "Ready")
         is_asked = before is not None and _probe_wish(before) != _probe_wish(archive)
-        if respecified or was_ready != is_ready:
+        is_trusting_others = (
+            before is not None and before.status.trust_anchors != archive.status.trust_anchors
+        )
+        if respecified or is_trusting_others or was_ready != is_ready:
             # Whoever saw that may have newer Secrets than are remembered here.
             self.doors.read_anew(archive)
         self.seen(archive)

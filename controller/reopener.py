@@ -180,7 +180,8 @@ def _mark(resource: Resource) -> Mark | None:
         case Organization():
             return _settled(resource, resource.status.conditions, "Ready", "Reachable")
         case Archive():
-            return _settled(resource, resource.status.conditions, "Ready")
+            mark = _settled(resource, resource.status.conditions, "Ready")
+            return None if mark is None else (*mark, resource.status.trust_anchors)
         case Sender():
             authorized = condition(resource.status.conditions, "Authorized")
             if authorized is None or authorized.status != "True":

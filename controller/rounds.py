@@ -255,7 +255,8 @@ class Rounds:
             return
         now, last = self._clock.now(), self._probed.get(archive.name)
         pause = PROBE_SECONDS if is_true(archive.status.conditions, "Ready") else PROBE_AGAIN_SECONDS
-        if last is not None and (now - last).total_seconds() < pause:
+        is_early = last is not None and (now - last).total_seconds() < pause
+        if is_early and not await self._doors.has_other_anchors(archive):
             return
         self._probed[archive.name] = now
         after = await self._doors.examine(archive)

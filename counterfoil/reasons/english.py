@@ -61,7 +61,7 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
         "SignerUntrusted": (
             "The certificate of a signer leads to none of the Archive's trust anchors, or not at the time of signing.",
             "The message names the file, the signer and why. If the signer is to be trusted, put the certificate of the issuing "
-            "authority into the Secret of spec.trustAnchorsSecretRef and retry the event. To file it nevertheless, set "
+            "authority into the Secret of spec.trustAnchorsSecretRef: the event goes on by itself. To file it nevertheless, set "
             "spec.signatures of the Archive to Report.",
         ),
         "SignaturesUnchecked": (

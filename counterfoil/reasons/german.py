@@ -58,7 +58,7 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
         "SignerUntrusted": (
             "Das Zertifikat eines Unterzeichners führt zu keinem Vertrauensanker des Archive, oder nicht zur Zeit der Signatur.",
             "Die Meldung nennt die Datei, den Unterzeichner und den Grund. Ist ihm zu vertrauen, das Zertifikat der "
-            "ausstellenden Stelle in das Secret von spec.trustAnchorsSecretRef aufnehmen und den Vorgang wiederholen. Um die "
+            "ausstellenden Stelle in das Secret von spec.trustAnchorsSecretRef aufnehmen: Dann geht es von selbst weiter. Um die "
             "Datei trotzdem abzulegen, spec.signatures des Archive auf Report setzen.",
         ),
         "SignaturesUnchecked": (

@@ -59,7 +59,7 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "Il certificato di un firmatario non porta a nessuna delle ancore di fiducia dell'Archive, o non al momento della "
             "firma.",
             "Il messaggio indica il file, il firmatario e il motivo. Se è degno di fiducia, aggiungere il certificato dell'autorità "
-            "emittente al Secret di spec.trustAnchorsSecretRef e ritentare l'evento. Per archiviare comunque il file, impostare "
+            "emittente al Secret di spec.trustAnchorsSecretRef: l'evento prosegue da solo. Per archiviare comunque il file, impostare "
             "spec.signatures dell'Archive su Report.",
         ),
         "SignaturesUnchecked": (

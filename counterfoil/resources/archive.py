@@ -171,11 +171,16 @@ KINDS = ("filesystem", "s3", "azblob", "gcs", "webdav", "sftp", "cmis", "http", 
 
 
 class ArchiveStatus(Part, frozen=True):
-    """Whether it can be written to, and how much was."""
+    """
+    Whether it can be written to, and how much was.
+
+    ``trust_anchors`` is the id of the trust anchors that count now, as manifests name them.
+    """
 
     observed_generation: int | None = None
     conditions: tuple[Condition, ...] = ()
     bytes_total: int = 0
+    trust_anchors: str | None = None
 
 
 class Archive(Resource, frozen=True):

@@ -25,6 +25,48 @@ from pyhanko_certvalidator.registry import SimpleCertificateStore
 from sandbox.esaw.documents import plain_pdf
 
 STAMPED = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+NOW = datetime.now(UTC)
+
+
+class Identity:
+    """A certificate with its key, issued by another or by itself."""
+
+    def __init__(
+        self, name: str, by: "Identity | None" = None, *, authority: bool = True, until: int = 5
+    ) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        issuer = by or self
+        self.certificate = (
+            x509.CertificateBuilder()
+            .subject_name(self.name)
+            .issuer_name(issuer.name)
+            .public_key(self.key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW - timedelta(days=10))
+            .not_valid_after(NOW + timedelta(days=until))
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .sign(issuer.key, hashes.SHA256())
+        )
+
+    @property
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.DER)
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def asn1(self) -> asn1_x509.Certificate:
+        return asn1_x509.Certificate.load(self.der)
+
+
+ROOT = Identity("Root")
+BETWEEN = Identity("Between", ROOT)
+ANNA = Identity("Anna", BETWEEN, authority=False)
+EXPIRED = Identity("Expired", ROOT, authority=False, until=-5)
+ALONE = Identity("Alone", authority=False)
 
 
 def unsigned(title: str = "Contract") -> bytes:
@@ -41,6 +83,18 @@ def signed(pdf: bytes = b"", *, name: str = "Anna", field: str = "First", stampe
             timestamper=_authority() if stamped else None,
         ).getvalue()
     )
+
+
+def signed_by(who: Identity, *between: Identity, pdf: bytes = b"", field: str = "First") -> bytes:
+    """Sign with a certificate that somebody issued; those of the authorities ``between`` come with it."""
+    how = signers.PdfSignatureMetadata(field_name=field, md_algorithm="sha256")
+    signer = signers.SimpleSigner(
+        signing_cert=who.asn1,
+        signing_key=_private(who.key),
+        cert_registry=SimpleCertificateStore.from_certs([each.asn1 for each in between]),
+    )
+    writer = IncrementalPdfFileWriter(io.BytesIO(pdf or unsigned()))
+    return _elsewhere(lambda: signers.sign_pdf(writer, how, signer=signer).getvalue())
 
 
 def time_stamped(pdf: bytes) -> bytes:
@@ -113,10 +167,15 @@ def _identity(name: str, *, stamps: bool) -> tuple[asn1_x509.Certificate, keys.P
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
         builder = builder.add_extension(usage, critical=True)
     certificate = builder.sign(key, hashes.SHA256())
-    pkcs8 = key.private_bytes(
-        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
     return (
         asn1_x509.Certificate.load(certificate.public_bytes(serialization.Encoding.DER)),
-        keys.PrivateKeyInfo.load(pkcs8),
+        _private(key),
+    )
+
+
+def _private(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> keys.PrivateKeyInfo:
+    return keys.PrivateKeyInfo.load(
+        key.private_bytes(
+            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
     )

@@ -126,6 +126,21 @@ async def test_an_event_that_can_no_longer_be_written_holds_up_no_other() -> Non
     assert mending.scene.clock.slept == [], "nothing is tried again for its sake"
 
 
+def with_anchors(archive: Archive, anchors: str) -> Archive:
+    raw = archive.to_dict()
+    raw["status"]["trustAnchors"] = anchors
+    return Archive.parse(raw)
+
+
+async def test_other_trust_anchors_have_those_tried_again_whose_signer_was_not_trusted() -> None:
+    event = failed("SignerUntrusted").build()
+    mending = Mending(event)
+    reopened = await mending.mended(
+        with_anchors(an_archive_that_works(1), "a" * 64), with_anchors(an_archive_that_works(2), "b" * 64)
+    )
+    assert reopened == [event.name]
+
+
 async def test_what_fails_after_a_change_that_its_run_did_not_see_is_tried_again() -> None:
     event = failed("NameOccupied").build()
     mending = Mending()

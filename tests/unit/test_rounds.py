@@ -22,9 +22,11 @@ from counterfoil.resources import (
     is_true,
 )
 from counterfoil.resources.acting import PROBE_ANNOTATION
+from counterfoil.signatures.anchors import Anchors
 from tests.builders import ENVELOPE, a_sender, an_event, an_organization
 from tests.unit.fake_desk import an_archive
 from tests.unit.fake_manager import Scene, turns
+from tests.unit.signed_parts import BETWEEN, ROOT
 from tests.unit.test_keyring import ANNA, KEY
 from tests.unit.test_organizations import AnEsaw, ready
 from tests.unit.test_reception import known_to_work
@@ -282,6 +284,57 @@ async def test_an_archive_that_made_trouble_is_probed_with_the_next_round(tmp_pa
         building.rounds.probe_soon("dms")
         await building.round()
     assert not is_true(building.archive().status.conditions, "Ready")
+
+
+def trusted(building: Building) -> str | None:
+    return building.archive().status.trust_anchors
+
+
+def anchored(building: Building, *certificates: bytes) -> None:
+    building.scene.cluster.secrets["authorities"] = {"ca.pem": b"".join(certificates)}
+    building.put(
+        an_archive(filesystem={"root": str(building.root)}, trustAnchorsSecretRef={"name": "authorities"})
+    )
+
+
+async def test_other_trust_anchors_are_seen_with_the_next_round_though_the_archive_is_not_due(
+    tmp_path: Path,
+) -> None:
+    building = Building(tmp_path)
+    anchored(building, ROOT.pem)
+    async with building.rounds_made():
+        await building.round()
+        assert trusted(building) == Anchors.parse({"ca.pem": ROOT.pem}).id
+        building.scene.cluster.secrets["authorities"] = {"ca.pem": ROOT.pem, "more.pem": BETWEEN.pem}
+        await building.round()
+    assert trusted(building) == Anchors.parse({"ca.pem": ROOT.pem + BETWEEN.pem}).id
+    assert is_true(building.archive().status.conditions, "Ready")
+
+
+async def test_trust_anchors_that_can_no_longer_be_read_are_told_with_the_next_round(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    anchored(building, ROOT.pem)
+    async with building.rounds_made():
+        await building.round()
+        building.scene.cluster.secrets["authorities"] = {"ca.pem": b"garbage"}
+        await building.round()
+        ready = condition(building.archive().status.conditions, "Ready")
+        assert ready is not None
+        assert (ready.status, ready.reason) == ("False", "SettingsInvalid")
+        building.scene.cluster.secrets["authorities"] = {"ca.pem": ROOT.pem}
+        await building.round()
+    assert is_true(building.archive().status.conditions, "Ready")
+
+
+async def test_trust_anchors_that_stay_as_they_are_cost_no_probe(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    anchored(building, ROOT.pem)
+    async with building.rounds_made():
+        await building.round()
+        before = len(building.scene.cluster.patches)
+        await building.round()
+        await building.round()
+    assert len(building.scene.cluster.patches) == before
 
 
 async def test_an_archive_is_probed_with_the_next_round_when_a_person_asks_for_it(tmp_path: Path) -> None:

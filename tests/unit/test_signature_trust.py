@@ -1,56 +1,16 @@
 """Whether a signer's certificate leads to a trust anchor, at the time when it signed."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from asn1crypto import x509 as asn1_x509  # type: ignore[import-untyped]  # asn1crypto ships no types
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 
 from counterfoil.signatures.anchors import Anchors, AnchorsInvalid
 from counterfoil.signatures.examiners import Examiners
 from counterfoil.signatures.trust import NO_WAY, SIGNS, Trust
 from sandbox.esaw.documents import authority_certificate
 from tests.unit.archive_parts import once
-from tests.unit.signed_parts import signed
-
-NOW = datetime.now(UTC)
-
-
-class Identity:
-    """A certificate with its key, issued by another or by itself."""
-
-    def __init__(
-        self, name: str, by: "Identity | None" = None, *, authority: bool = True, until: int = 5
-    ) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        issuer = by or self
-        self.certificate = (
-            x509.CertificateBuilder()
-            .subject_name(self.name)
-            .issuer_name(issuer.name)
-            .public_key(self.key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(NOW - timedelta(days=10))
-            .not_valid_after(NOW + timedelta(days=until))
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .sign(issuer.key, hashes.SHA256())
-        )
-
-    @property
-    def der(self) -> bytes:
-        return self.certificate.public_bytes(Encoding.DER)
-
-
-ROOT = Identity("Root")
-BETWEEN = Identity("Between", ROOT)
-ANNA = Identity("Anna", BETWEEN, authority=False)
-EXPIRED = Identity("Expired", ROOT, authority=False, until=-5)
-ALONE = Identity("Alone", authority=False)
+from tests.unit.signed_parts import ALONE, ANNA, BETWEEN, EXPIRED, NOW, ROOT, Identity, signed
 
 
 def fault(who: Identity, *anchors: Identity, others: tuple[Identity, ...] = (), at: datetime = NOW) -> str:

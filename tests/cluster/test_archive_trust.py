@@ -1,0 +1,223 @@
+"""
+Whom an Archive trusts, through a whole controller: PDFs that were really signed below authorities of the test's own, and
+trust anchors that are right, wrong, missing, and mended while envelopes wait.
+"""
+
+import asyncio
+import base64
+import io
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from counterfoil.resources import Archive, EnvelopeEvent, Phase, condition
+from counterfoil.signatures.anchors import Anchors
+from counterfoil.verify import INTACT
+from counterfoil.verify import main as verify
+from sandbox.controlplane.plane import ControlPlane
+from sandbox.esaw import DocumentSpec, User
+from sandbox.esaw.documents import authority_certificate
+from sandbox.mail import MailServer
+from tests.cluster.house import House, eventually
+from tests.cluster.house import house as a_house
+from tests.unit.signed_parts import ANNA, BETWEEN, ROOT, Identity, signed_by
+
+ESAW = authority_certificate()
+"""Who vouches for the audit trails."""
+
+OTHER = Identity("Root")
+"""Another authority, which has the same name."""
+
+AUTHORITIES = {"esaw.pem": ESAW, "people.pem": ROOT.pem.decode()}
+OTHERS = {"esaw.pem": ESAW, "people.pem": OTHER.pem.decode()}
+
+USELESS: dict[str, tuple[dict[str, str] | None, str]] = {
+    "missing": (
+        None,
+        "Secret/{name}-authorities does not exist. Create it, or correct trustAnchorsSecretRef.",
+    ),
+    "empty": (
+        {},
+        "Secret/{name}-authorities is to have trust anchors, but it is empty. Put certificates in PEM ",
+    ),
+    "garbage": (
+        {"people.pem": "-----BEGIN CERTIFICATE-----\nbm8=\n-----END CERTIFICATE-----\n"},
+        "but `people.pem` in it is no certificate in PEM form. Put certificates in PEM form into it",
+    ),
+    "noCertificate": ({"README": "ask Dora"}, "but `README` in it is no certificate in PEM form. Put "),
+}
+
+
+@pytest.fixture(scope="module")
+async def house(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    """A namespace with a running controller, for all tests of this file."""
+    async with a_house(plane, tmp_path_factory.mktemp("house")) as built:
+        yield built
+
+
+async def trusting(
+    house: House, name: str, signatures: str, anchors: dict[str, str] | None, **organization: Any
+) -> User:
+    """Make an organization with an archive of that name that has these trust anchors; return its sender's user."""
+    if anchors is not None:
+        await authorities(house, name, anchors)
+    (house.archive / name).mkdir()
+    await house.stage.archive(
+        name,
+        filesystem={"root": str(house.archive / name)},
+        signatures=signatures,
+        trustAnchorsSecretRef={"name": f"{name}-authorities"},
+    )
+    user = house.user(name.capitalize())
+    await house.stage.sender(name, user, organization=name)
+    await house.stage.organization(name, archive=name, sender=name, **organization)
+    return user
+
+
+async def authorities(house: House, name: str, anchors: dict[str, str]) -> None:
+    """Create the Secret with the trust anchors, or change it to these."""
+    content = {key: base64.b64encode(text.encode()).decode() for key, text in anchors.items()}
+    # ``stringData`` would leave what was there before under other keys.
+    await house.stage.apply(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"{name}-authorities"}, "data": content}
+    )
+
+
+def an_envelope_of_annas(house: House, sender: User) -> str:
+    """An envelope with one document, which Anna signed; the authority between her and the root is in the PDF."""
+    contract = DocumentSpec(name="contract.pdf", content=signed_by(ANNA, BETWEEN))
+    return house.envelope(sender, documents=[contract])
+
+
+def checked(event: EnvelopeEvent) -> tuple[str, str]:
+    """Return status and reason of the condition about signatures."""
+    found = condition(event.status.conditions, "SignaturesChecked")
+    assert found is not None
+    return found.status, found.reason
+
+
+def signatures_in(house: House, name: str, envelope: str) -> dict[str, Any]:
+    """Return what the manifest has about the signatures of the contract."""
+    manifest = json.loads((house.archive / name / name / envelope / "counterfoil.json").read_text())
+    (contract,) = [each for each in manifest["files"] if each["kind"] == "Document"]
+    found: dict[str, Any] = contract["signatures"]
+    return found
+
+
+async def the_archive(house: House, name: str) -> Archive:
+    return Archive.parse(await house.cluster.get(Archive, name))
+
+
+async def test_where_it_is_required_a_signer_below_an_anchor_lets_the_envelope_be_archived(
+    house: House,
+) -> None:
+    user = await trusting(house, "covered", "Require", AUTHORITIES)
+    envelope = an_envelope_of_annas(house, user)
+
+    event = await house.reaches(await house.note(envelope, "covered"), Phase.SUCCEEDED)
+
+    assert checked(event) == ("True", "SignaturesIntact")
+    signatures = signatures_in(house, "covered", envelope)
+    assert (signatures["state"], signatures["found"][0]["trusted"]) == ("Intact", True)
+    assert signatures["found"][0]["signer"] == "Common Name: Anna"
+    anchors = Anchors.parse({key: value.encode() for key, value in AUTHORITIES.items()})
+    assert signatures["anchors"] == anchors.id == (await the_archive(house, "covered")).status.trust_anchors
+    assert not house.esaw.exists(envelope)
+    printed, folder = io.StringIO(), str(house.archive / "covered" / "covered" / envelope)
+    assert await asyncio.to_thread(verify, [folder], {}, printed) == INTACT
+    assert "intact when it was filed, all signers trusted" in printed.getvalue()
+
+
+async def test_a_signer_of_another_authority_keeps_envelopes_until_the_anchors_have_that_one(
+    house: House,
+) -> None:
+    async with MailServer() as mail:
+        mails = await house.stage.mails(mail, "admin@acme.example")
+        user = await trusting(house, "foreign", "Require", OTHERS, notifications=mails)
+        envelopes = [an_envelope_of_annas(house, user) for _ in range(3)]
+        names = [await house.note(each, "foreign") for each in envelopes]
+        for name in names:
+            event = await house.reaches(name, Phase.FAILED, "SignerUntrusted")
+            assert checked(event) == ("False", "SignerUntrusted")
+            assert event.status.message is not None
+            assert "'Common Name: Anna'" in event.status.message
+            assert "leads to none of the trust anchors" in event.status.message
+        for each in envelopes:
+            assert house.esaw.exists(each)
+            assert "counterfoil.json" not in house.filed(each)
+        (told,) = await mail.arrived(1)
+        assert "put the certificate of the issuing authority into the Secret" in " ".join(told.text.split())
+
+        await authorities(house, "foreign", AUTHORITIES)
+
+        for name, envelope in zip(names, envelopes, strict=True):
+            event = await house.reaches(name, Phase.SUCCEEDED)
+            assert checked(event) == ("True", "SignaturesIntact")
+            assert signatures_in(house, "foreign", envelope)["found"][0]["trusted"]
+            assert not house.esaw.exists(envelope)
+            assert ("Normal", "CauseSolved") in await house.told(name)
+        await has_looked_again(house, mails)
+        assert mail.mails == [told]
+
+
+async def has_looked_again(house: House, mails: dict[str, Any]) -> None:
+    """Wait until whoever writes mails has been through everything: he says so of an organization that is new to him."""
+    await house.stage.organization("canary", archive="dms", notifications=mails)
+
+    async def is_told() -> bool:
+        conditions = (
+            (await house.stage.read("organization", "canary")).get("status", {}).get("conditions", [])
+        )
+        return any(each["type"] == "Notified" for each in conditions)
+
+    await eventually(is_told)
+
+
+async def test_where_it_is_only_reported_an_untrusted_signer_stops_nothing(house: House) -> None:
+    user = await trusting(house, "reporting", "Report", OTHERS)
+    envelope = an_envelope_of_annas(house, user)
+
+    event = await house.reaches(await house.note(envelope, "reporting"), Phase.SUCCEEDED)
+
+    assert checked(event) == ("False", "SignerUntrusted")
+    found = signatures_in(house, "reporting", envelope)["found"][0]
+    assert (found["intact"], found["trusted"]) == (True, False)
+    assert found["distrust"] == "its certificate leads to none of the trust anchors"
+    assert not house.esaw.exists(envelope)
+
+
+@pytest.mark.parametrize("case", USELESS)
+async def test_anchors_that_are_none_make_the_archive_not_ready_and_envelopes_wait_until_they_are(
+    house: House, case: str
+) -> None:
+    name = case.lower()
+    secret, says = USELESS[case]
+    user = await trusting(house, name, "Require", secret)
+    await house.until_condition(Archive, name, "Ready", ("False", "SettingsInvalid"))
+    ready = condition((await the_archive(house, name)).status.conditions, "Ready")
+    assert ready is not None
+    assert ready.message.startswith(f"Archive/{name}: ")
+    assert says.format(name=name) in ready.message
+    envelope = an_envelope_of_annas(house, user)
+    event = await house.note(envelope, name)
+    waiting = await house.is_so(event, lambda each: each.status.reason == "ArchiveNotReady")
+    assert waiting.status.message == ready.message
+    assert house.filed(envelope) == []
+
+    await authorities(house, name, AUTHORITIES)
+
+    assert checked(await house.reaches(event, Phase.SUCCEEDED)) == ("True", "SignaturesIntact")
+    await house.until_condition(Archive, name, "Ready", ("True", "Probed"))
+
+
+async def test_anchors_that_are_spoiled_later_are_told_though_nothing_is_filed(house: House) -> None:
+    await trusting(house, "spoiled", "Report", AUTHORITIES)
+    await house.until_condition(Archive, "spoiled", "Ready", ("True", "Probed"))
+
+    await authorities(house, "spoiled", {"people.pem": "by mistake"})
+    await house.until_condition(Archive, "spoiled", "Ready", ("False", "SettingsInvalid"))
+
+    await authorities(house, "spoiled", AUTHORITIES)
+    await house.until_condition(Archive, "spoiled", "Ready", ("True", "Probed"))
