@@ -1,7 +1,7 @@
 """
 A second real WebDAV server on loopback: WsgiDAV over a folder, as a process of its own, with a login.
 
-It does what ``rclone serve webdav`` does not: it keeps properties, and locks of others.
+It keeps properties, which ``rclone serve webdav`` does not, and is another implementation of locks.
 """
 
 import os

@@ -20,6 +20,8 @@ from sandbox.dav_keeper import DavKeeper, dav_keeper
 from tests.cluster.archive_grounds import refusing
 from tests.unit.archive_parts import once
 
+LOCK = b'<lockinfo xmlns="DAV:"><lockscope><exclusive/></lockscope><locktype><write/></locktype></lockinfo>'
+
 
 @pytest.fixture(scope="module")
 async def server() -> AsyncIterator[DavServer]:
@@ -98,10 +100,7 @@ async def test_tags_become_properties_where_the_server_keeps_such(keeper: DavKee
 async def test_a_file_that_somebody_has_locked_is_waited_for(keeper: DavKeeper, kept: str) -> None:
     door = await open_door("dms", a_spec(f"{keeper.url}/{kept}"), login_of(keeper))
     await door.put("a.pdf", once(b"old"), tags={}, content_type=None)
-    wanted = (
-        b'<lockinfo xmlns="DAV:"><lockscope><exclusive/></lockscope><locktype><write/></locktype></lockinfo>'
-    )
-    lock = await keeper.ask("LOCK", f"{kept}/a.pdf", content=wanted)
+    lock = await keeper.ask("LOCK", f"{kept}/a.pdf", content=LOCK)
 
     with pytest.raises(ArchiveUnavailable) as trouble:
         await door.put("a.pdf", once(b"new"), tags={}, content_type=None)
@@ -111,6 +110,22 @@ async def test_a_file_that_somebody_has_locked_is_waited_for(keeper: DavKeeper, 
     await keeper.ask("UNLOCK", f"{kept}/a.pdf", headers={"Lock-Token": lock.headers["Lock-Token"]})
     await door.put("a.pdf", once(b"new"), tags={}, content_type=None)
     assert [path.name for path in (keeper.folder / kept).iterdir()] == ["a.pdf"]
+    await door.close()
+
+
+async def test_a_folder_that_somebody_has_locked_is_waited_for(keeper: DavKeeper, kept: str) -> None:
+    door = await open_door("dms", a_spec(f"{keeper.url}/{kept}"), login_of(keeper))
+    await keeper.ask("MKCOL", f"{kept}/a")
+    lock = await keeper.ask("LOCK", f"{kept}/a", headers={"Depth": "infinity"}, content=LOCK)
+
+    with pytest.raises(ArchiveUnavailable) as trouble:
+        await door.put("a/b.pdf", once(b"new"), tags={}, content_type=None)
+    assert trouble.value.reason == "ArchiveLocked"
+    assert list((keeper.folder / kept / "a").iterdir()) == []
+
+    await keeper.ask("UNLOCK", f"{kept}/a", headers={"Lock-Token": lock.headers["Lock-Token"]})
+    await door.put("a/b.pdf", once(b"new"), tags={}, content_type=None)
+    assert (keeper.folder / kept / "a" / "b.pdf").read_bytes() == b"new"
     await door.close()
 
 
