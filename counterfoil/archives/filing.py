@@ -28,6 +28,7 @@ from counterfoil.archives.manifest import (
     ManifestTimes,
     hash_lines,
 )
+from counterfoil.archives.names import folded
 from counterfoil.archives.plan import EnvelopeFacts, Plan, PlannedFile
 from counterfoil.archives.reading import drained, small, stored
 from counterfoil.archives.seal import Sealer
@@ -91,11 +92,13 @@ async def claim(door: Door, plan: Plan, *, mine: Collection[str] = ()) -> tuple[
 
     ``mine`` are locations that an earlier run claimed and persisted: what lies there may be replaced. So may what
     a manifest of this envelope lists. Raises ``Occupied`` for anything else, and leaves it alone.
+
+    What differs from a name by the case of letters only counts as lying under it: there are archives that take both for one.
     """
-    taken = {entry.name for entry in await door.entries(plan.folder)}
+    taken = await _taken(door, plan)
     own = await _own_names(door, plan, taken, mine)
     for name in (*(file.name for file in plan.files), plan.hashes_name, plan.seal_name, plan.manifest_name):
-        if name in taken and name not in own:
+        if folded(name) in taken and name not in own:
             raise Occupied(
                 f"{door.location(name)} is there already, and Counterfoil did not put it there. "
                 "Move it away, or change spec.path of the Archive."
@@ -112,10 +115,10 @@ async def recognised(
     They are ours, whoever put them there: another event of the envelope that has not come to its end, or one whose
     object was deleted. Raises ``ArchiveTrouble`` and whatever the source raises.
     """
-    taken = {entry.name for entry in await door.entries(plan.folder)}
+    taken = await _taken(door, plan)
     found = []
     for planned in plan.files:
-        if planned.name in taken:
+        if folded(planned.name) in taken:
             there = await stored(door, planned.name)
             if there is not None and await _offered(partial(download, planned.facts.file_id)) == there:
                 found.append(door.location(planned.name))
@@ -239,11 +242,16 @@ async def _seal(
         await door.discard(plan.seal_name)
 
 
+async def _taken(door: Door, plan: Plan) -> set[str]:
+    """Return all names in the plan's folder, folded."""
+    return {folded(entry.name) for entry in await door.entries(plan.folder)}
+
+
 async def _own_names(door: Door, plan: Plan, taken: set[str], mine: Collection[str]) -> set[str]:
-    """Return the full names, out of all that are taken, that this envelope may write to."""
-    own = {name for name in taken if door.location(name) in mine}
+    """Return the full names that this envelope may write to although something may lie there."""
+    own = {file.name for file in plan.files if door.location(file.name) in mine}
     manifest = None
-    if plan.manifest_name in taken:
+    if folded(plan.manifest_name) in taken:
         manifest = await concluded(door, plan, plan.envelope_id, mine=mine)
     if manifest is not None:
         own |= {f"{plan.folder}/{file.name}" for file in manifest.files}

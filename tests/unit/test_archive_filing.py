@@ -3,11 +3,14 @@ Filing: the guarantees that hold over any door, tried on one in memory that can 
 """
 
 import dataclasses
+import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from counterfoil.archives.audit import verify
+from counterfoil.archives.filesystem import FilesystemDoor
 from counterfoil.archives.filing import SourceBroken, claim, conclude, concluded, deposit
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.plan import Plan
@@ -167,6 +170,24 @@ async def test_a_foreign_file_under_another_name_is_none_of_our_business() -> No
     door.shelf[f"{plan.folder}/notes.txt"] = b"not ours"
 
     await claim(door, plan)
+
+
+async def test_a_foreign_file_whose_name_some_archives_take_for_ours_is_left_alone() -> None:
+    door, plan = ShelfDoor(), a_plan(*files_named("contract.pdf"))
+    above, _, name = plan.files[0].name.rpartition("/")
+    door.shelf[f"{above}/{name.upper()}"] = b"not ours"
+
+    with pytest.raises(Occupied, match=r"contract\.pdf"):
+        await claim(door, plan)
+
+
+async def test_a_foreign_file_whose_name_is_no_text_is_none_of_our_business(tmp_path: Path) -> None:
+    plan = a_plan()
+    folder = tmp_path / plan.folder
+    folder.mkdir(parents=True)
+    (folder / os.fsdecode(b"M\xfcller.pdf")).write_bytes(b"not ours")
+
+    await claim(FilesystemDoor("dms", tmp_path), plan)
 
 
 async def test_what_an_earlier_run_claimed_is_ours_whatever_lies_there() -> None:
