@@ -274,13 +274,14 @@ class HttpDoor:
                 del known[next(iter(known))]
         if told.location is None:
             return
-        location = urljoin(f"{self._url}/", told.location)
-        if _origin(location) != _origin(self._url) and self._verify is Verify.READ_BACK:
+        location = _joined(self._url, told.location)
+        if location is not None:
+            self._told[name] = location
+        elif self._verify is Verify.READ_BACK:
             raise self._lacks(
                 "give back what it was given, since it names another host as the place",
                 "Let it name an address of its own, or set spec.verify to Checksum.",
             )
-        self._told[name] = location
 
     def _key_of(self, name: str) -> str:
         return hashlib.sha256(self.location(name).encode()).hexdigest()[:32]
@@ -316,6 +317,15 @@ def _message(kind: str) -> str:
 
 def _json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _joined(url: str, location: str) -> str | None:
+    """Return the address that a location stands for; None if it is none of the same site, which is all that is asked."""
+    try:
+        joined = urljoin(f"{url}/", location)
+        return joined if _origin(joined) == _origin(url) else None
+    except ValueError:
+        return None
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

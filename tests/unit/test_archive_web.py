@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from counterfoil.archives.trouble import (
     SettingsInvalid,
 )
 from counterfoil.archives.webdav import make_door
-from counterfoil.resources.archive import ArchiveSpec, WebDav
+from counterfoil.resources.archive import ArchiveSpec, Http, Signatures, Verify, WebDav
 from counterfoil.resources.base import Ref
 from tests.unit.archive_parts import content, once
 
@@ -169,6 +170,32 @@ async def test_a_listing_that_is_none_is_told(body: str) -> None:
         await door.close()
 
     assert trouble.value.reason in ("ArchiveNotWebDav", "ArchiveAnswerUnreadable")
+
+
+def concluded_at(place: str, **more: web.Response) -> dict[str, web.Response]:
+    """What a system answers that has filed ``x`` and says where."""
+    return {"POST": web.json_response({"location": place, "sha256": sha256(b"x").hexdigest()}), **more}
+
+
+@pytest.mark.parametrize("place", ["http://[", "https://dms.acme.example:99999/a", "//dms.acme.example/a"])
+async def test_a_place_that_can_not_be_is_told(place: str) -> None:
+    async with told_server(concluded_at(place)) as url:
+        door = await open_door("dms", ArchiveSpec(http=Http(url=url)), {})
+        with pytest.raises(ArchiveRefused) as trouble:
+            await door.put("a/b.pdf", once(b"x"), tags={}, content_type=None)
+    assert trouble.value.reason == "ArchiveLacksFeature"
+
+
+async def test_another_host_is_asked_for_nothing_even_if_a_system_says_that_a_file_is_there() -> None:
+    spoiled, gone = web.Response(status=500), web.Response(status=204)
+    async with (
+        told_server({"DELETE": spoiled}) as elsewhere,
+        told_server(concluded_at(f"{elsewhere}/b.pdf", DELETE=gone)) as url,
+    ):
+        spec = ArchiveSpec(http=Http(url=url), verify=Verify.CHECKSUM, signatures=Signatures.IGNORE)
+        door = await open_door("dms", spec, {})
+        await door.put("a/b.pdf", once(b"x"), tags={}, content_type=None)
+        await door.discard("a/b.pdf")
 
 
 async def test_a_server_that_answers_before_it_has_all_has_not_got_it() -> None:
