@@ -181,13 +181,15 @@ class WebDavDoor:
         if not parts:
             return
         answer = await self._site.ask("MKCOL", self._url(parts) + "/")
-        if answer.status in {_CONFLICT, *ABSENT}:
-            if len(parts) == 1:
-                raise self._root_missing()
+        if answer.status in {_CONFLICT, *ABSENT} and len(parts) > 1:
             await self._make_folder(parts[:-1])
             answer = await self._site.ask("MKCOL", self._url(parts) + "/")
-        if not answer.is_success and answer.status != _EXISTS:
-            raise await self._hindered(parts, answer.status)
+        # Servers have several answers for one that is there, above all when it may not be made.
+        if answer.is_success or answer.status == _EXISTS or await self._is_folder(parts):
+            return
+        if answer.status in {_CONFLICT, *ABSENT} and len(parts) == 1:
+            raise self._root_missing()
+        raise await self._hindered(parts, answer.status)
 
     async def _send(self, parts: list[str], chunks: AsyncIterable[bytes], content_type: str | None) -> None:
         headers = {"Content-Type": content_type or "application/octet-stream"}

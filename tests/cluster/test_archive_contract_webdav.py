@@ -150,6 +150,20 @@ async def test_a_file_where_a_folder_is_needed_is_told(server: DavServer, door: 
         await door.put("a/b/contract.pdf", once(b"ours"), tags={}, content_type=None)
 
 
+@pytest.mark.parametrize("status", [403, 409])
+async def test_a_folder_that_is_there_is_used_whatever_the_server_says_to_making_it(
+    server: DavServer, root: Path, status: int
+) -> None:
+    await server.ask("MKCOL", f"{root.name}/a")
+    await server.ask("MKCOL", f"{root.name}/a/b")
+    async with refusing(server.url, {"MKCOL"}, status) as url:
+        door = await open_door("dms", a_spec(f"{url}/{root.name}"), login_of(server))
+        await door.put("a/b/contract.pdf", once(b"ours"), tags={}, content_type=None)
+        await door.close()
+
+    assert (root / "a/b/contract.pdf").read_bytes() == b"ours"
+
+
 async def test_what_a_killed_run_left_is_swept_and_nothing_else(
     server: DavServer, door: Door, root: Path
 ) -> None:
