@@ -72,7 +72,7 @@ class SftpDoor:
         """Return the ``sftp:`` URI of a name; ``~`` stands for the folder that the login leads to."""
         host, port, root = self._settings.host, self._settings.port, self._settings.root
         where = f"[{host}]" if ":" in host else host
-        start = root if root.startswith("/") else f"/~/{root.removeprefix('.').removeprefix('/')}"
+        start = root if root.startswith("/") else f"/~/{'' if root == '.' else root.removeprefix('./')}"
         path = f"{start.rstrip('/')}/{'/'.join(segments(name))}"
         return f"sftp://{where}{'' if port == 22 else f':{port}'}" + quote(path, safe="/~!$&'()*+,;=:@")
 

@@ -198,6 +198,9 @@ async def test_a_host_that_does_not_exist_is_waited_for(server: SftpServer) -> N
         ("inbox/esaw", "sftp://sftp.acme.example/~/inbox/esaw/a/b.pdf"),
         ("/srv/inbox/", "sftp://sftp.acme.example/srv/inbox/a/b.pdf"),
         ("/", "sftp://sftp.acme.example/a/b.pdf"),
+        ("./inbox", "sftp://sftp.acme.example/~/inbox/a/b.pdf"),
+        (".inbox", "sftp://sftp.acme.example/~/.inbox/a/b.pdf"),
+        ("../shared", "sftp://sftp.acme.example/~/../shared/a/b.pdf"),
     ],
 )
 async def test_a_location_tells_whether_it_is_below_the_login_or_the_root(
