@@ -9,6 +9,7 @@ something is wrong, with 2 when it could not be checked.
 import argparse
 import asyncio
 import inspect
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -53,7 +54,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str], out: TextIO) -> int:
     wrong = sum(check.verdict is Verdict.WRONG for check in checks)
     if chosen.json:
         answer = {"location": chosen.location, "intact": wrong == 0, "checks": checks}
-        out.write(msgspec.json.format(msgspec.json.encode(answer)).decode() + "\n")
+        # In ASCII, since names of files may be no text.
+        out.write(json.dumps(msgspec.to_builtins(answer), indent=2) + "\n")
     else:
         out.write("".join(f"{_line(check)}\n" for check in checks))
         out.write(f"{f'{wrong} things are wrong' if wrong else 'Everything is as it was filed'}.\n")

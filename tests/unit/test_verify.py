@@ -227,6 +227,18 @@ async def test_a_name_in_a_manifest_can_not_write_to_the_terminal(folder: Path) 
     assert "\x1b" not in printed
 
 
+async def test_a_file_whose_name_is_no_text_is_told_to_machines_too(folder: Path) -> None:
+    (folder / os.fsdecode(b"M\xfcller.pdf")).write_bytes(b"x")
+
+    status, printed = await verified(folder, "--json")
+
+    assert status == WRONG
+    assert printed.encode("ascii")
+    assert [each["name"] for each in json.loads(printed)["checks"] if each["verdict"] == "Wrong"] == [
+        "M\udcfcller.pdf"
+    ]
+
+
 async def test_json_has_the_same_for_machines(folder: Path) -> None:
     (folder / "Document/one.pdf").unlink()
     status, printed = await verified(folder, "--json")
