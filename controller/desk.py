@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC
 
 from controller.notary import Notary
+from counterfoil.archives import heavy
 from counterfoil.archives.door import Door
 from counterfoil.archives.plan import ActionFacts, EnvelopeFacts, FileFacts, Plan, make_plan
 from counterfoil.clock import Clock
@@ -78,7 +79,8 @@ class Desk:
         if self._plan is None:
             facts = await self.envelope_facts()
             answer = await self.esaw.files(self.event.spec.envelope_id)
-            self._plan = make_plan(self.archive.spec, facts, _file_facts(answer.files()))
+            tags = await heavy.tags_of(self.archive.spec, facts)
+            self._plan = make_plan(self.archive.spec, facts, _file_facts(answer.files()), found=tags)
         return self._plan
 
     def manifest_extra(self, event: EnvelopeEvent) -> Mapping[str, object]:

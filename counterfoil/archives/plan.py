@@ -115,16 +115,27 @@ def problems(spec: ArchiveSpec) -> list[str]:
     return faults
 
 
-def make_plan(spec: ArchiveSpec, envelope: EnvelopeFacts, files: Sequence[FileFacts]) -> Plan:
+def check(spec: ArchiveSpec) -> None:
+    """Raise ``SettingsInvalid`` for a spec in which ``problems`` finds one."""
+    if faults := problems(spec):
+        raise SettingsInvalid(f"{'; '.join(faults)}. Correct the Archive.")
+
+
+def make_plan(
+    spec: ArchiveSpec,
+    envelope: EnvelopeFacts,
+    files: Sequence[FileFacts],
+    *,
+    found: Mapping[str, str] | None = None,
+) -> Plan:
     """
-    Name every file of the envelope, and find its tags.
+    Name every file of the envelope, and find its tags, unless they have been ``found`` already (``heavy``).
 
     Raises ``TagMissing``, ``MetadataUnreadable``, and ``SettingsInvalid`` for a spec in which ``problems`` finds one.
     """
-    if faults := problems(spec):
-        raise SettingsInvalid(f"{'; '.join(faults)}. Correct the Archive.")
-    fields = _fields(envelope)
-    tags = tagging.collect(spec.tags, envelope.metadata, fields)
+    check(spec)
+    fields = envelope_fields(envelope)
+    tags = tagging.collect(spec.tags, envelope.metadata, fields) if found is None else dict(found)
     values = {**fields, **{TAG_PREFIX + name: value for name, value in tags.items()}}
 
     template = PathTemplate.parse(spec.path, tags=spec.tags)
@@ -135,6 +146,20 @@ def make_plan(spec: ArchiveSpec, envelope: EnvelopeFacts, files: Sequence[FileFa
         name = names.take(f"{folder}/{template.render_file({**values, **_file_fields(facts)})}")
         planned.append(PlannedFile(facts, name, _content_type(name)))
     return Plan(envelope.envelope_id, folder, tuple(planned), tags)
+
+
+def envelope_fields(envelope: EnvelopeFacts) -> dict[str, str]:
+    """Return what placeholders of the envelope stand for."""
+    return {
+        "organization": envelope.organization,
+        "envelope.id": envelope.envelope_id,
+        "envelope.name": envelope.name,
+        "envelope.status": envelope.status,
+        # The day only: a time has colons, and one folder per second helps nobody.
+        "envelope.sentDate": envelope.sent_date.partition("T")[0],
+        "sender.email": envelope.sender_email,
+        "sender.userId": envelope.sender_user_id,
+    }
 
 
 _ORDER = {kind: position for position, kind in enumerate(FileKind)}
@@ -171,19 +196,6 @@ _CONTENT_TYPES: Mapping[str, str] = {
 
 def _place(facts: FileFacts) -> tuple[int, int, str]:
     return _ORDER[facts.kind], facts.number, facts.file_id
-
-
-def _fields(envelope: EnvelopeFacts) -> dict[str, str]:
-    return {
-        "organization": envelope.organization,
-        "envelope.id": envelope.envelope_id,
-        "envelope.name": envelope.name,
-        "envelope.status": envelope.status,
-        # The day only: a time has colons, and one folder per second helps nobody.
-        "envelope.sentDate": envelope.sent_date.partition("T")[0],
-        "sender.email": envelope.sender_email,
-        "sender.userId": envelope.sender_user_id,
-    }
 
 
 def _file_fields(facts: FileFacts) -> dict[str, str]:

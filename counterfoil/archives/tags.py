@@ -61,6 +61,7 @@ class MetadataUnreadable(ArchiveTrouble):
 
     def __init__(self, why: str) -> None:
         super().__init__("MetadataUnreadable", f"The envelope's metadata can't be read: {why}.")
+        self.why = why
 
 
 def collect(rules: Mapping[str, TagRule], metadata: str | None, fields: Mapping[str, str]) -> dict[str, str]:
@@ -174,12 +175,12 @@ def _by_jsonpath(expression: str, document: Any) -> Iterator[str]:
     if document is None:
         return
     try:
-        matches = list(_JSONPATH.finditer(expression, document))
+        # One by one, since there can be more than memory holds.
+        for match in _JSONPATH.finditer(expression, document):
+            if (text := _scalar(match.value)) is not None:
+                yield text
     except (jsonpath.JSONPathError, RecursionError):
         return
-    for match in matches:
-        if (text := _scalar(match.value)) is not None:
-            yield text
 
 
 def _scalar(value: Any) -> str | None:
