@@ -46,6 +46,9 @@ FIELD = "spec.cmis.url"
 PAGE = 500
 """Objects that are asked for at once."""
 
+LISTED = "cmis:name,cmis:baseTypeId,cmis:contentStreamLength"
+"""What is asked of each; a document can have any number of properties besides."""
+
 FOLDER = "cmis:folder"
 T = TypeVar("T")
 _FORM = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
@@ -372,7 +375,9 @@ class CmisDoor:
         found: list[Thing] = []
         more = True
         while more and len(found) <= MAX_ENTRIES:
-            url = await self._address(parts, "children", maxItems=str(PAGE), skipCount=str(len(found)))
+            url = await self._address(
+                parts, "children", filter=LISTED, maxItems=str(PAGE), skipCount=str(len(found))
+            )
             answer = await self._site.ask("GET", url)
             if answer.status in ABSENT:
                 return []

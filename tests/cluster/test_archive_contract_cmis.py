@@ -93,6 +93,31 @@ async def test_tags_become_the_properties_that_are_named(server: CmisServer, roo
     assert properties["cmis:contentStreamMimeType"] == "application/pdf"
 
 
+async def test_a_folder_is_listed_whose_documents_have_much_to_say(
+    server: CmisServer, root: str, door: Door
+) -> None:
+    about = {"cmis:objectTypeId": "ComplexType", "StringProp": "ü" * 1024}
+    url = f"{server.url}/{REPOSITORY}/root/{root}"
+    async with httpx.AsyncClient(auth=(USERNAME, PASSWORD), trust_env=False) as http:
+        folder = fields("createFolder", {"cmis:name": "a", "cmis:objectTypeId": "cmis:folder"})
+        (await http.post(url, data=folder)).raise_for_status()
+        for number in range(400):
+            made = fields("createDocument", {"cmis:name": f"{number:03}.pdf", **about})
+            (await http.post(f"{url}/a", data=made)).raise_for_status()
+
+    assert [entry.name for entry in await door.entries("a")] == [
+        f"a/{number:03}.pdf" for number in range(400)
+    ]
+
+
+def fields(action: str, properties: dict[str, str]) -> dict[str, str]:
+    """A request of the browser binding as a form."""
+    form = {"cmisaction": action, "_charset_": "utf-8"}
+    for number, (name, value) in enumerate(properties.items()):
+        form |= {f"propertyId[{number}]": name, f"propertyValue[{number}]": value}
+    return form
+
+
 async def test_a_folder_under_the_name_of_a_file_is_not_replaced(door: Door) -> None:
     await door.put("a/contract.pdf/theirs.txt", once(b"theirs"), tags={}, content_type=None)
 
