@@ -150,7 +150,7 @@ class Doors:
             await door.probe()
         except ArchiveTrouble as trouble:
             return "False", trouble.reason, str(trouble)
-        return "True", "Probed", "A probe was written, read back and deleted."
+        return "True", "Probed", "A probe was written and read back."
 
     async def _trusted(self, archive: Archive) -> str | None:
         """Return the id of the trust anchors; of the last ones while there are none that can be read."""

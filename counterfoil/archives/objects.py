@@ -199,6 +199,8 @@ class ObjectDoor:
         self._store = store
         self._bucket = bucket
         self._prefix = prefix.strip("/")
+        self._kept_probe: str | None = None
+        """The probe that could not be removed; the next one takes its place, so that there is only one."""
 
     def uri(self) -> str:
         """Return the URI of the bucket, without a slash at its end."""
@@ -279,18 +281,28 @@ class ObjectDoor:
                 raise trouble from error
 
     async def probe(self) -> None:
-        """Write, read back and remove a small object. Raises ``ArchiveTrouble``."""
-        name = f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}"
+        """Write, read back and, where that is allowed, remove a small object. Raises ``ArchiveTrouble``."""
+        name = self._kept_probe or f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}"
         content = secrets.token_hex(16).encode()
         await self.put(name, _one(content), tags={}, content_type="text/plain")
         try:
             found = b"".join([block async for block in self.read(name)])
         finally:
-            await self.discard(name)
+            await self._clear_away(name)
         if found != content:
             raise StoredWrong(
                 f"{self._bucket.archive}: {self._bucket.server} gives back other bytes than were written."
             )
+
+    async def _clear_away(self, name: str) -> None:
+        self._kept_probe = None
+        try:
+            await self.discard(name)
+        except ArchiveRefused as refused:
+            # Filing needs no right to delete, and some archives are there to grant none.
+            if refused.reason != "ArchivePermissionDenied":
+                raise
+            self._kept_probe = name
 
     async def sweep_leftovers(self, folder: str) -> None:
         """Nothing to do: what a killed run leaves is in no listing, and the bucket's lifecycle rule ends it."""

@@ -232,7 +232,11 @@ _IP_ADDRESS = re.compile(r"[0-9.]+|[0-9a-f]*:[0-9a-f:.]*")
 
 
 def _config(settings: S3) -> "S3Config":
-    config: S3Config = {"virtual_hosted_style_request": not path_style(settings)}
+    config: S3Config = {
+        "virtual_hosted_style_request": not path_style(settings),
+        # One object at a time is deleted anyway, and a refusal in an answer for many has no status.
+        "disable_bulk_delete": True,
+    }
     if settings.region:
         config["region"] = settings.region
     if endpoint := endpoint_of(settings):

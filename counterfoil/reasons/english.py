@@ -300,7 +300,7 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "The envelope's metadata is neither XML nor JSON that can be read.",
             "See which application writes it, or take the rules that need it out of the Archive.",
         ),
-        "Probed": ("A probe was written, read back and deleted.", ""),
+        "Probed": ("A probe was written and read back.", ""),
         "OrganizationMissing": (
             "The Organization of the event does not exist.",
             "Create it again, or delete the event.",

@@ -303,7 +303,7 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "Die Metadaten des Umschlags sind weder lesbares XML noch JSON.",
             "Prüfen, welche Anwendung sie schreibt, oder die Regeln, die sie brauchen, aus dem Archive nehmen.",
         ),
-        "Probed": ("Eine Probe wurde geschrieben, zurückgelesen und gelöscht.", ""),
+        "Probed": ("Eine Probe wurde geschrieben und zurückgelesen.", ""),
         "OrganizationMissing": (
             "Die Organization des Vorgangs gibt es nicht.",
             "Sie wieder anlegen oder den Vorgang löschen.",

@@ -310,7 +310,7 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "I metadati della busta non sono né XML né JSON leggibile.",
             "Verificare quale applicazione li scrive, o togliere dall'Archive le regole che ne hanno bisogno.",
         ),
-        "Probed": ("Una prova è stata scritta, riletta ed eliminata.", ""),
+        "Probed": ("Una prova è stata scritta e riletta.", ""),
         "OrganizationMissing": (
             "La Organization dell'evento non esiste.",
             "Crearla di nuovo, o eliminare l'evento.",

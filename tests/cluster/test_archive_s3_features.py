@@ -223,6 +223,20 @@ async def test_a_bucket_may_be_in_the_host_name(
     assert await lock_of(server, bucket, file.name) is not None
 
 
+async def test_a_key_that_may_not_delete_can_file_and_leaves_one_probe_behind(
+    server: Gateway, bucket: str
+) -> None:
+    async with refusing(server.url, {"DELETE"}, 403, DENIED) as url:
+        spec = a_spec(url, bucket)
+        door = await open_door("dms", spec, keys_of(server))
+        for _ in range(3):
+            await door.probe()
+        await file_envelope(door, a_plan(spec, ["contract.pdf"]), [b"content"])
+
+    listed = await server.ask("GET", f"{bucket}?list-type=2&prefix=.counterfoil-probe")
+    assert listed.text.count("<Key>") == 1
+
+
 async def lock_of(server: Gateway, bucket: str, name: str) -> Lock | None:
     return Lock.read((await server.ask("GET", f"{bucket}/{quote(name)}?retention")).content)
 
