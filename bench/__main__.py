@@ -1,7 +1,7 @@
 """
 ``python -m bench [a|b|c|d ...]``: measure, and print one report in Markdown; without letters all four.
 
-Each bench is a command of its own, named in the report. Less than eight minutes in all.
+Each bench is a command of its own, named in the report. Some ten minutes in all.
 """
 
 import argparse

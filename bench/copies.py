@@ -1,6 +1,7 @@
 """
-The plainest way to bring a stream to the server of each kind of archive: one call of the protocol's usual client, without
-temporary names, hashes, or a look at what arrived. It is what bench (c) holds the archives against.
+The plainest way to bring a stream to the server of each kind of archive, and the plainest way to get it back: one call each of
+the protocol's usual client, without temporary names, and without hashes where the protocol needs none. It is what bench (c)
+holds the archives against.
 """
 
 import base64
@@ -10,8 +11,10 @@ import json
 import os
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import asyncssh
 import httpx
@@ -34,64 +37,54 @@ async def into_filesystem(place: Place, name: str, chunks: Chunks) -> None:
         os.fsync(target.fileno())
 
 
-async def into_s3(place: Place, name: str, chunks: Chunks) -> None:
-    """Upload by obstore."""
-    settings = place.spec.s3
+async def from_filesystem(place: Place, name: str) -> Chunks:
+    """Read a file from the disk, not from what is left of it in memory."""
+    settings = place.spec.filesystem
     assert settings is not None
-    store = S3Store(
-        settings.bucket,
-        endpoint=settings.endpoint,
-        region=settings.region,
-        access_key_id=_text(place, "accessKeyId"),
-        secret_access_key=_text(place, "secretAccessKey"),
-        client_options={"allow_http": True},
-    )
-    await store.put_async(name, chunks, chunk_size=5 * MIB, max_concurrency=2)
+    with Path(settings.root, name).open("rb", buffering=0) as stored:  # noqa: ASYNC230
+        os.posix_fadvise(stored.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        while block := stored.read(MIB):
+            yield block
 
 
-async def into_azblob(place: Place, name: str, chunks: Chunks) -> None:
+async def into_objects(place: Place, name: str, chunks: Chunks) -> None:
     """Upload by obstore."""
-    settings = place.spec.azblob
-    assert settings is not None
-    store = AzureStore(
-        settings.container,
-        endpoint=settings.endpoint,
-        account_name=_text(place, "accountName"),
-        account_key=_text(place, "accountKey"),
-        client_options={"allow_http": True},
-    )
-    await store.put_async(name, chunks, chunk_size=5 * MIB, max_concurrency=2)
+    await _store(place).put_async(name, chunks, chunk_size=5 * MIB, max_concurrency=2)
+
+
+async def from_objects(place: Place, name: str) -> Chunks:
+    """Download by obstore."""
+    async for block in (await _store(place).get_async(name)).stream(min_chunk_size=MIB):
+        yield bytes(block)
 
 
 async def into_webdav(place: Place, name: str, chunks: Chunks) -> None:
     """PUT by httpx."""
     settings = place.spec.webdav
     assert settings is not None
-    async with httpx.AsyncClient(auth=_login(place), trust_env=False, timeout=60) as http:
+    async with _client(place) as http:
         (await http.put(f"{settings.url}/{name}", content=chunks)).raise_for_status()
+
+
+def from_webdav(place: Place, name: str) -> Chunks:
+    """GET by httpx."""
+    settings = place.spec.webdav
+    assert settings is not None
+    return _got(place, f"{settings.url}/{name}")
 
 
 async def into_sftp(place: Place, name: str, chunks: Chunks) -> None:
     """Write by asyncssh."""
-    settings = place.spec.sftp
-    assert settings is not None
-    username, password = _login(place)
-    async with (
-        asyncssh.connect(
-            settings.host,
-            settings.port,
-            username=username,
-            password=password,
-            known_hosts=([asyncssh.import_public_key(settings.host_keys[0])], [], []),
-            client_keys=None,
-            agent_path=None,
-            config=None,
-        ) as connection,
-        connection.start_sftp_client() as sftp,
-        sftp.open(name, "wb") as file,
-    ):
+    async with _sftp(place) as sftp, sftp.open(name, "wb") as file:
         async for chunk in chunks:
             await file.write(chunk)
+
+
+async def from_sftp(place: Place, name: str) -> Chunks:
+    """Read by asyncssh."""
+    async with _sftp(place) as sftp, sftp.open(name, "rb", encoding=None) as file:
+        while block := cast("bytes", await file.read(MIB)):
+            yield block
 
 
 async def into_cmis(place: Place, name: str, chunks: Chunks) -> None:
@@ -112,39 +105,139 @@ async def into_cmis(place: Place, name: str, chunks: Chunks) -> None:
 
     url = f"{settings.url}/{settings.repository_id}/root"
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    async with httpx.AsyncClient(auth=_login(place), trust_env=False, timeout=60) as http:
+    async with _client(place) as http:
         (await http.post(url, content=form(), headers=headers)).raise_for_status()
 
 
+def from_cmis(place: Place, name: str) -> Chunks:
+    """GET the content by httpx."""
+    settings = place.spec.cmis
+    assert settings is not None
+    return _got(place, f"{settings.url}/{settings.repository_id}/root/{name}?cmisselector=content")
+
+
 async def into_http(place: Place, name: str, chunks: Chunks) -> None:
-    """POST by httpx, signed; the system keeps the bytes, and nothing concludes them."""
+    """POST by httpx, and conclude: without the hash that this takes the system files nothing."""
     settings = place.spec.http
     assert settings is not None
     described = base64.urlsafe_b64encode(json.dumps({"name": name}).encode()).decode()
-    sent, moment = f"copy_{secrets.token_hex(16)}", str(int(time.time()))
-    key = base64.b64decode(_text(place, "signingSecret").removeprefix("whsec_"))
-    digest = hmac.new(key, f"{sent}.{moment}.{described}".encode(), hashlib.sha256).digest()
-    headers = {
-        "Counterfoil-File": described,
-        "Idempotency-Key": sent,
-        "webhook-id": sent,
-        "webhook-timestamp": moment,
-        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
-        "Authorization": f"Bearer {_text(place, 'bearerToken')}",
-    }
+    upload, digest, size = f"copy_{secrets.token_hex(16)}", hashlib.sha256(), 0
+
+    async def counted() -> AsyncGenerator[bytes, None]:
+        nonlocal size
+        async for chunk in chunks:
+            digest.update(chunk)
+            size += len(chunk)
+            yield chunk
+
     async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
-        (await http.post(settings.url, content=chunks, headers=headers)).raise_for_status()
+        headers = {"Counterfoil-File": described, **_signed(place, upload, described)}
+        (await http.post(settings.url, content=counted(), headers=headers)).raise_for_status()
+        proof = {"upload": upload, "name": name, "size": size, "sha256": digest.hexdigest(), "tags": {}}
+        told = json.dumps({"type": "counterfoil.file", "data": proof})
+        headers = _signed(place, f"end_{upload}", told)
+        (await http.post(settings.url, content=told, headers=headers)).raise_for_status()
+
+
+async def from_http(place: Place, name: str) -> Chunks:
+    """GET by httpx."""
+    settings = place.spec.http
+    assert settings is not None
+    headers = _signed(place, f"get_{secrets.token_hex(16)}", "")
+    async with (
+        httpx.AsyncClient(trust_env=False, timeout=60) as http,
+        http.stream("GET", f"{settings.url}/{name}", headers=headers) as answer,
+    ):
+        answer.raise_for_status()
+        async for chunk in answer.aiter_raw():
+            yield chunk
 
 
 COPIES: Mapping[str, Callable[[Place, str, Chunks], Awaitable[None]]] = {
     "filesystem": into_filesystem,
-    "s3": into_s3,
+    "s3": into_objects,
     "webdav": into_webdav,
     "sftp": into_sftp,
     "cmis": into_cmis,
     "http": into_http,
-    "azblob": into_azblob,
+    "azblob": into_objects,
 }
+
+READS: Mapping[str, Callable[[Place, str], Chunks]] = {
+    "filesystem": from_filesystem,
+    "s3": from_objects,
+    "webdav": from_webdav,
+    "sftp": from_sftp,
+    "cmis": from_cmis,
+    "http": from_http,
+    "azblob": from_objects,
+}
+
+
+def _store(place: Place) -> S3Store | AzureStore:
+    if (s3 := place.spec.s3) is not None:
+        return S3Store(
+            s3.bucket,
+            endpoint=s3.endpoint,
+            region=s3.region,
+            access_key_id=_text(place, "accessKeyId"),
+            secret_access_key=_text(place, "secretAccessKey"),
+            client_options={"allow_http": True},
+        )
+    azblob = place.spec.azblob
+    assert azblob is not None
+    return AzureStore(
+        azblob.container,
+        endpoint=azblob.endpoint,
+        account_name=_text(place, "accountName"),
+        account_key=_text(place, "accountKey"),
+        client_options={"allow_http": True},
+    )
+
+
+def _client(place: Place) -> httpx.AsyncClient:
+    return httpx.AsyncClient(auth=_login(place), trust_env=False, timeout=60)
+
+
+async def _got(place: Place, url: str) -> Chunks:
+    async with _client(place) as http, http.stream("GET", url) as answer:
+        answer.raise_for_status()
+        async for chunk in answer.aiter_raw():
+            yield chunk
+
+
+@asynccontextmanager
+async def _sftp(place: Place) -> AsyncIterator[asyncssh.SFTPClient]:
+    settings = place.spec.sftp
+    assert settings is not None
+    username, password = _login(place)
+    async with (
+        asyncssh.connect(
+            settings.host,
+            settings.port,
+            username=username,
+            password=password,
+            known_hosts=([asyncssh.import_public_key(settings.host_keys[0])], [], []),
+            client_keys=None,
+            agent_path=None,
+            config=None,
+        ) as connection,
+        connection.start_sftp_client() as sftp,
+    ):
+        yield sftp
+
+
+def _signed(place: Place, message: str, payload: str) -> dict[str, str]:
+    moment = str(int(time.time()))
+    key = base64.b64decode(_text(place, "signingSecret").removeprefix("whsec_"))
+    digest = hmac.new(key, f"{message}.{moment}.{payload}".encode(), hashlib.sha256).digest()
+    return {
+        "Idempotency-Key": hashlib.sha256(message.encode()).hexdigest(),
+        "webhook-id": message,
+        "webhook-timestamp": moment,
+        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+        "Authorization": f"Bearer {_text(place, 'bearerToken')}",
+    }
 
 
 def _text(place: Place, key: str) -> str:

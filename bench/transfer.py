@@ -3,8 +3,8 @@ Bench (c): how fast one large document gets into an archive of each kind, agains
 how much memory.
 
 Ours is the whole archive phase of a file, by the code that the controller runs: download, hash, write, make durable,
-read back, hash. The plain copy is httpx and the plainest client of the protocol (``copies``), which reads nothing back; for
-information, a copy to disk with an uncached read-back. Each measurement is a process of its own that has moved a small file
+read back, hash. The plain copy is httpx and the plainest client of the protocol (``copies``), which reads nothing back; and the
+same with a read-back that is hashed, so that it can be told what the proof costs and what our code costs. Each measurement is a process of its own that has moved a small file
 before; the stand-in eSAW and the servers are processes of their own, too, on the same cores. At last a whole controller does
 it once, which tells the memory of the real process.
 
@@ -31,7 +31,7 @@ import msgspec
 import uvloop
 
 from bench import machine
-from bench.copies import COPIES
+from bench.copies import COPIES, READS
 from bench.machine import MIB, Memory, cpu_seconds, forget_peak
 from bench.places import PLACES, Place
 from bench.scene import REPOSITORY, Esaw, Samples, scene, separate_esaw
@@ -56,7 +56,7 @@ MOST = {"cmis": 64 * MIB}
 LEAST_RATIO = 0.7
 MOST_MEMORY = 32.0
 SMALL = 64 * 1024
-LONGEST = 420.0  # seconds for the whole run
+LONGEST = 600.0  # seconds for the whole run
 
 
 class Way(StrEnum):
@@ -149,16 +149,10 @@ async def _copied(job: Job, http: httpx.AsyncClient, file: str, name: str) -> st
         await COPIES[job.place.kind](job.place, name, chunks)
     if job.way is Way.COPY:
         return ""
-    assert job.place.spec.filesystem is not None
-    return _hashed(Path(job.place.spec.filesystem.root, name))
-
-
-def _hashed(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as stored:
-        os.posix_fadvise(stored.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        while block := stored.read(MIB):
-            digest.update(block)
+    async with aclosing(READS[job.place.kind](job.place, name)) as chunks:
+        async for chunk in chunks:
+            digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -240,11 +234,6 @@ async def one_round(way: Way, place: Place, door: Door, esaw: Esaw, papers: Docu
     )
 
 
-def ways(kind: str) -> tuple[Way, ...]:
-    """Return how the document travels to a kind."""
-    return tuple(Way) if kind == "filesystem" else (Way.ARCHIVE, Way.COPY)
-
-
 async def rates(
     folder: Path, kinds: Sequence[str], sizes: Mapping[str, int], rounds: int
 ) -> dict[str, dict[Way, list[Round]]]:
@@ -253,7 +242,7 @@ async def rates(
     async with separate_esaw(folder) as esaw:
         papers = {size: await documents(esaw, size) for size in set(sizes.values())}
         for kind in kinds:
-            measured[kind] = {way: [] for way in ways(kind)}
+            measured[kind] = {way: [] for way in Way}
             async with PLACES[kind](folder) as place:
                 door = await open_door("dms", place.spec, place.credentials)
                 for _ in range(rounds):
@@ -293,30 +282,34 @@ def report(
 ) -> str:
     """Return the Markdown, ratios first."""
     lines = [
-        "| what | MiB | of the plain copy | MiB/s | CPU s per GiB | stand-in's CPU s per GiB | memory rise MiB |"
+        "| what | MiB | of the plain copy | of one that is read back | MiB/s | CPU s per GiB | stand-in's CPU s per GiB "
+        "| memory rise MiB |"
     ]
-    lines += ["|---|---|---|---|---|---|---|"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
     for kind, done in measured.items():
         lines += [
-            f"| `{kind}`: {way} | {sizes[kind] // MIB} | {_ratio(done, way).text(2)} "
-            f"| {Spread.of(each.rate for each in found).text()} | {Spread.of(each.cpu for each in found).text(2)} "
+            f"| `{kind}`: {way} | {sizes[kind] // MIB} | {_ratio(done, way, Way.COPY).text(2)} "
+            f"| {_ratio(done, way, Way.COPY_READ_BACK).text(2)} | {Spread.of(each.rate for each in found).text()} | {Spread.of(each.cpu for each in found).text(2)} "
             f"| {Spread.of(each.esaw_cpu for each in found).text(2)} | {max(each.memory_rise for each in found):.1f} |"
             for way, found in done.items()
         ]
     return "\n".join([*lines, "", *_verdicts(measured, whole), "", *_limits(disk)])
 
 
-def _ratio(done: Mapping[Way, Sequence[Round]], way: Way) -> Spread:
+def _ratio(done: Mapping[Way, Sequence[Round]], way: Way, to: Way) -> Spread:
     # A server that takes less than a disk is no fault of ours: each archive is held against a copy to the same place.
-    return Spread.of_ratios((each.rate for each in done[way]), (each.rate for each in done[Way.COPY]))
+    return Spread.of_ratios((each.rate for each in done[way]), (each.rate for each in done[to]))
 
 
 def _verdicts(measured: Measured, whole: Whole | None) -> list[str]:
     lines = []
     for kind, done in measured.items():
-        ratio = _ratio(done, Way.ARCHIVE)
+        ratio, fair = (_ratio(done, Way.ARCHIVE, to) for to in (Way.COPY, Way.COPY_READ_BACK))
         met = verdict(ratio.median >= LEAST_RATIO)
-        lines.append(f"- archive `{kind}`: {ratio.text(2)} of a plain copy; target >= {LEAST_RATIO}: {met}")
+        lines.append(
+            f"- archive `{kind}`: {ratio.text(2)} of a plain copy; target >= {LEAST_RATIO}: {met}; {fair.text(2)} of one that is "
+            "read back"
+        )
     rises = [each.memory_rise for done in measured.values() for each in done[Way.ARCHIVE]]
     rise = max(rises if whole is None else [whole.memory_rise, *rises])
     lines.append(
