@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 _LOCK = Path(tempfile.gettempdir()) / "counterfoil-debian.lock"
@@ -39,14 +40,14 @@ def missing(*packages: str) -> list[str]:
 
 
 def _install(packages: tuple[str, ...]) -> None:
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        wanted = missing(*packages)
+        raise PackagesMissing(f"Needed: {', '.join(wanted)}. On Debian, as root: {_by_hand(wanted)}")
     with _LOCK.open("w") as lock:
         # apt-get has a lock of its own, but gives up at once when it is taken.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (wanted := missing(*packages)):
             return
-        by_hand = f"apt-get update && apt-get install --no-install-recommends {' '.join(wanted)}"
-        if os.geteuid() != 0 or shutil.which("apt-get") is None:
-            raise PackagesMissing(f"Needed: {', '.join(wanted)}. On Debian, as root: {by_hand}")
         print(f"[debian] installing {' '.join(wanted)}", file=sys.stderr, flush=True)
         for command in (
             ["apt-get", "-q", "update"],
@@ -60,7 +61,13 @@ def _install(packages: tuple[str, ...]) -> None:
                 check=False,
             )
             if done.returncode != 0:
-                raise PackagesMissing(f"`{by_hand}` failed:\n{done.stderr.strip() or done.stdout.strip()}")
+                raise PackagesMissing(
+                    f"`{_by_hand(wanted)}` failed:\n{done.stderr.strip() or done.stdout.strip()}"
+                )
+
+
+def _by_hand(packages: Sequence[str]) -> str:
+    return f"apt-get update && apt-get install --no-install-recommends {' '.join(packages)}"
 
 
 def main() -> int:
