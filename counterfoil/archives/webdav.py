@@ -334,7 +334,10 @@ class WebDavDoor:
             raise self._not_webdav() from error
 
     def _resource(self, element: etree._Element) -> Resource:
-        path = _decoded(urlsplit(element.findtext(f"{_DAV}href", "")).path)
+        try:
+            path = _decoded(urlsplit(element.findtext(f"{_DAV}href", "")).path)
+        except ValueError as error:
+            raise self._site.unreadable() from error
         if path[: len(self._root_parts)] != self._root_parts:
             raise ArchiveRefused(
                 "ArchiveAnswerUnreadable",

@@ -158,9 +158,10 @@ async def test_a_server_whose_certificate_nobody_knows_gets_nothing(tmp_path: Pa
         "no xml",
         '<!DOCTYPE a [<!ENTITY b "c">]><multistatus xmlns="DAV:">&b;</multistatus>',
         LISTING.replace("/dms/", "/other/"),
+        LISTING.replace("/dms/", "http://["),
         "",
     ],
-    ids=["no XML", "an entity", "another address", "nothing"],
+    ids=["no XML", "an entity", "another address", "no address", "nothing"],
 )
 async def test_a_listing_that_is_none_is_told(body: str) -> None:
     async with told_server({"PROPFIND": web.Response(status=207, text=body)}) as url:
