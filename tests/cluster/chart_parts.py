@@ -147,6 +147,7 @@ EVERYTHING: dict[str, Any] = {
     "prometheusRule": {"enabled": True, "runbooks": "https://wiki.example.com/runbooks/"},
     "tracing": {"endpoint": "http://collector.monitoring:4318"},
     "grafanaDashboard": {"enabled": True, "annotations": {"grafana_folder": "Contracts"}},
+    "floodControl": {"quota": {"enabled": True}},
     "admissionPolicy": {
         "actions": ["Warn", "Audit"],
         "statusWriters": ["system:serviceaccount:velero:velero"],

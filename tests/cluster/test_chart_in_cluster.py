@@ -372,9 +372,15 @@ async def test_the_main_job_is_done_with_just_the_charts_rights_and_under_its_po
             await built.kubectl("wait", event, f"--for=jsonpath={{.status.{path}}}={value}", "--timeout=60s")
 
 
+async def test_the_first_installation_brings_no_quota_of_a_kind_that_is_new(ground: Ground) -> None:
+    # When it comes, and what it does then, is seen on the whole node, which has a quota controller.
+    assert await ground.kubectl("get", "resourcequotas", "-o", "name") == ""
+
+
 async def test_a_flood_beyond_the_quota_gets_503_and_is_taken_once_there_is_room(
     ground: Ground, tmp_path: Path
 ) -> None:
+    await ground.upgrade({"floodControl": {"quota": {"enabled": True}}})
     async with stage(ground.plane, tmp_path, namespace=NAMESPACE) as built:
         await built.organization("flooded", archive="dms")
         await built.kubectl(*hashes_of("flooded", built.tokens["flooded"]))

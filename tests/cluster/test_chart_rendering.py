@@ -532,9 +532,32 @@ def test_traces_go_to_the_collector_and_nowhere_without_one(everything: Rendered
 # -- Floods and policies ------------------------------------------------------------------------------------------
 
 
-def test_a_flood_fills_neither_etcd_nor_the_api_servers_queues(default: Rendered) -> None:
-    quota = default.one("ResourceQuota", RELEASE)["spec"]["hard"]
+KNOWN = "--api-versions=counterfoil.dev/v1alpha1/EnvelopeEvent"
+"""What Helm is told of a cluster that knows our kinds already."""
+
+
+@pytest.mark.parametrize(
+    ("enabled", "flags", "expected"),
+    [
+        ("auto", (), set()),
+        ("auto", (KNOWN,), {RELEASE}),
+        (True, (), {RELEASE}),
+        (False, (KNOWN,), set()),
+    ],
+)
+async def test_a_quota_comes_when_the_cluster_knows_the_kind_or_as_the_values_say(
+    program: Helm, enabled: bool | str, flags: tuple[str, ...], expected: set[str]
+) -> None:
+    rendered = await render(program, {"floodControl": {"quota": {"enabled": enabled}}}, *flags)
+    assert rendered.names("ResourceQuota") == expected
+
+
+async def test_a_flood_does_not_fill_etcd(program: Helm) -> None:
+    quota = (await render(program, {}, KNOWN)).one("ResourceQuota", RELEASE)["spec"]["hard"]
     assert quota == {"count/envelopeevents.counterfoil.dev": "100000"}
+
+
+def test_a_flood_does_not_fill_the_api_servers_queues(default: Rendered) -> None:
     schema = default.one("FlowSchema", f"{NAMESPACE}-{RELEASE}-receiver")["spec"]
     level = default.one("PriorityLevelConfiguration", schema["priorityLevelConfiguration"]["name"])
     assert level["spec"]["type"] == "Limited"
@@ -575,8 +598,24 @@ def test_the_helm_test_asks_every_process_that_has_a_public_port(default: Render
 
 async def test_the_notes_say_what_is_next(program: Helm) -> None:
     notes = await program("install", RELEASE, CHART, "--namespace", NAMESPACE, "--dry-run=client", values={})
-    for words in ("helm -n contracts test", "callbackURLs.envelope", "Keep a copy of the sealing keys"):
+    for words in (
+        "helm -n contracts test",
+        "callbackURLs.envelope",
+        "Keep a copy of the sealing keys",
+        "helm -n contracts upgrade counterfoil",
+    ):
         assert words in notes
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+async def test_the_notes_say_nothing_of_a_quota_about_which_the_values_decide(
+    program: Helm, enabled: bool
+) -> None:
+    values = {"floodControl": {"quota": {"enabled": enabled}}}
+    notes = await program(
+        "install", RELEASE, CHART, "--namespace", NAMESPACE, "--dry-run=client", values=values
+    )
+    assert "quota" not in notes.partition("NOTES:")[2]
 
 
 async def test_names_can_be_chosen(program: Helm) -> None:
@@ -615,6 +654,7 @@ async def test_a_kubernetes_without_selectable_fields_is_refused(program: Helm) 
         ({"networkPolicy": {"egress": {"esaw": {"ports": ["https"]}}}}, "/networkPolicy/egress/esaw/ports"),
         ({"networkPolicy": {"egress": {"dms": {}}}}, "dms"),
         ({"floodControl": {"quota": {"envelopeEvents": 10}}}, "envelopeEvents"),
+        ({"floodControl": {"quota": {"enabled": "soon"}}}, "/floodControl/quota/enabled"),
         ({"admissionPolicy": {"actions": ["Deny", "Maybe"]}}, "/admissionPolicy/actions"),
         ({"admissionPolicy": {"statusWriters": ["a' in ['a"]}}, "/admissionPolicy/statusWriters"),
         ({"receiver": {"resources": {"limit": {}}}}, "limit"),

@@ -75,6 +75,26 @@ app.kubernetes.io/component: {{ .name }}
 {{- end -}}
 {{- end -}}
 
+{{/*
+Whether there is a quota: "true", or nothing. A quota that comes before the quota controller knows its kind, of which it hears
+every 30 s, is counted at its next round only, up to five minutes later, and till then the API server lets in no object of the
+kind. So `auto` waits until the kind is two minutes old. Whoever can't look into the cluster knows it by --api-versions.
+*/}}
+{{- define "counterfoil.quota" -}}
+{{- $enabled := .Values.floodControl.quota.enabled -}}
+{{- if ne (toString $enabled) "auto" -}}
+{{- if $enabled -}}true{{- end -}}
+{{- else if .Capabilities.APIVersions.Has "counterfoil.dev/v1alpha1/EnvelopeEvent" -}}
+{{- $kind := dict -}}
+{{- if .Values.clusterScoped -}}
+{{- $kind = lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "envelopeevents.counterfoil.dev" -}}
+{{- end -}}
+{{- if not $kind -}}true
+{{- else if gt (sub (now | unixEpoch | int64) (mustToDate "2006-01-02T15:04:05Z07:00" $kind.metadata.creationTimestamp | unixEpoch | int64)) 120 -}}true
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The processes that run, by name. */}}
 {{- define "counterfoil.processes" -}}
 receiver
