@@ -1,5 +1,6 @@
 """What people did, as it is recorded on an object: anybody who may edit the object may write anything there."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -10,6 +11,7 @@ from counterfoil.resources.acting import (
     ASK_ANNOTATION,
     LONGEST_WORD,
     MOST_ACTS,
+    RECORD,
     Act,
     acts_of,
     asked_at,
@@ -57,10 +59,67 @@ def test_no_more_is_read_than_would_have_been_recorded() -> None:
     assert all(len(act.who) <= LONGEST_WORD for act in found)
 
 
-@pytest.mark.parametrize("junk", ["", "null", "{}", "[1]", "[[]]", '[{"who": 1}]', "[" * 10_000, "[]x"])
+@pytest.mark.parametrize(
+    "junk",
+    [
+        "",
+        "null",
+        "{}",
+        "[1]",
+        "[[]]",
+        '[{"who": 1}]',
+        "[" * 10_000,
+        '[{"why": ' + "[" * 10_000,
+        '[{"other": ' + "[" * 10_000 + "]" * 10_000 + "}]",
+        "[]x",
+    ],
+)
 def test_what_is_no_record_is_none_and_the_next_act_begins_a_new_one(junk: str) -> None:
     assert acts_of({ACTS_ANNOTATION: junk}) == ()
     assert acts_of(recorded({ACTS_ANNOTATION: junk}, RETRIED)) == (RETRIED,)
+
+
+def test_one_act_that_can_not_be_read_hides_no_other() -> None:
+    annotations = written(an_act("2026-99-99T00:00:00Z"), an_act("2026-01-01T00:00:00Z", "jane"))
+
+    assert [act.who for act in acts_of(annotations)] == ["jane"]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "jane",
+        "",
+        'DOMAIN\\jane "x"',
+        "Käthe 🖋",
+        "\x00\x01\b\t\n\v\f\r\x0e\x1f\x7f\u2028/</script>",
+        "x" * 5000,
+    ],
+)
+def test_whatever_is_recorded_is_a_record_to_which_the_next_is_added_as_it_stands(word: str) -> None:
+    first = recorded({}, Act(who=word, what=word, why=word, when=NOON.replace(microsecond=1)))
+    second = recorded(first, RETRIED)
+
+    assert re.match(RECORD, first[ACTS_ANNOTATION])
+    assert second[ACTS_ANNOTATION].startswith(f"{first[ACTS_ANNOTATION][:-1]},{{")
+    assert [act.who for act in acts_of(second)] == [word[:LONGEST_WORD], "jane"]
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        '[{"who": "jane", "what": "retry", "when": "2026-01-01T00:00:00Z"}]',
+        '[{"what":"retry","who":"jane","when":"2026-01-01T00:00:00Z"}]',
+        '[{"who":"j\\u0061ne","what":"retry","when":"2026-01-01T00:00:00Z"}]',
+        '[{"who":"jane","what":"retry","when":"2026-01-01T00:00:00.5Z"}]',
+        '[{"who":"jane","what":"retry","when":"2026-01-01T00:00:00Z"}]\n',
+    ],
+)
+def test_what_is_written_in_another_way_can_be_read_but_is_not_taken_over(foreign: str) -> None:
+    annotations = {ACTS_ANNOTATION: foreign}
+
+    assert [act.who for act in acts_of(annotations)] == ["jane"]
+    assert acts_of(recorded(annotations, RETRIED)) == (RETRIED,)
 
 
 @pytest.mark.parametrize(
