@@ -19,6 +19,8 @@ from typing import Any
 import httpx
 import pytest
 
+from counterfoil.clock import WallClock
+from counterfoil.cluster import connect
 from counterfoil.resources import envelope_id, event_name
 from counterfoil.resources.envelopeevent import Origin
 from counterfoil.resources.noting import note
@@ -33,6 +35,7 @@ from sandbox.esaw import DocumentSpec
 from sandbox.helm import CHART, Helm, HelmError, helm
 from sandbox.stage import stage
 from tests.cluster.chart_parts import EVERYTHING, MONITORING, NAMESPACE, NOTHING, RELEASE, render
+from webhook.pages.notes import Notes
 
 PATIENCE = 60.0
 PAUSE = 0.2
@@ -340,6 +343,30 @@ async def test_pages_write_sealed_keys_and_no_other_secret(ground: Ground) -> No
     assert "sealed keys" in await refused(pages, "patch", "secret", keys, "--type=merge", "-p", body)
 
 
+async def test_pages_write_and_remove_their_own_notes_and_no_other_lease(ground: Ground) -> None:
+    pages = await ground.acting_as("pages")
+    await ground.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(a_lease("somebodys-leader")))
+    other = "the pages write and remove their own notes"
+    assert other in await refused(pages, "create", "-f", "-", stdin=json.dumps(a_lease("another")))
+    holder = json.dumps({"spec": {"holderIdentity": "pages"}})
+    assert other in await refused(pages, "patch", "lease", "somebodys-leader", "--type=merge", "-p", holder)
+    assert other in await refused(pages, "delete", "lease", "somebodys-leader")
+
+    async with connect(namespace=NAMESPACE, kubeconfig=pages.kubeconfig) as cluster:
+        notes = Notes(cluster, WallClock(), attempt_seconds=60)
+        assert await notes.use_state("a state")
+        assert await notes.forget_states(older_than=-60) == 1
+        begun = await notes.begin("acme", "anna", "a draft")
+        assert begun is not None
+        taken_over = await notes.take_over(begun)
+        assert taken_over is not None
+        await notes.settle(taken_over, "an envelope")
+        settled = [note async for note in notes.drafts()]
+        assert [each.is_settled for each in settled] == [True]
+        await notes.drop(settled[0])
+        assert [note async for note in notes.drafts()] == []
+
+
 WRITE_STATUS = ("apply", "--server-side", "--force-conflicts", "--subresource=status", "-f", "-")
 
 
@@ -466,6 +493,10 @@ def a_secret(kind: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a-key"}, "type": kind, "data": data}
 
 
+def a_lease(name: str) -> dict[str, Any]:
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": {}}
+
+
 def listed_as(*objects: Mapping[str, Any]) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "List", "items": list(objects)}
 
@@ -520,7 +551,7 @@ async def test_a_second_release_elsewhere_does_without_the_definitions(ground: G
     with pytest.raises(HelmError, match="CustomResourceDefinition"):
         await ground.helm("install", RELEASE, CHART, "-n", "invoices", values={})
     await ground.helm("install", RELEASE, CHART, "-n", "invoices", values={"crds": {"enabled": False}})
-    assert len((await ground.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 6
+    assert len((await ground.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 8
 
 
 async def sealing_keys(ground: Ground) -> str:

@@ -573,6 +573,12 @@ async def test_flow_schema_and_policies_can_be_switched_off(program: Helm) -> No
     assert rendered.all("ValidatingAdmissionPolicy") == rendered.all("ValidatingAdmissionPolicyBinding") == []
 
 
+async def test_without_pages_no_policy_holds_pages_to_anything(program: Helm) -> None:
+    rendered = await render(program, {"pages": {"enabled": False}})
+    policies = {f"{NAMESPACE}-{RELEASE}-{name}" for name in ("noted", "status")}
+    assert rendered.names("ValidatingAdmissionPolicy") == policies
+
+
 def test_every_policy_is_bound_to_the_namespace_of_the_release(everything: Rendered) -> None:
     bound = {each["spec"]["policyName"] for each in everything.all("ValidatingAdmissionPolicyBinding")}
     assert bound == everything.names("ValidatingAdmissionPolicy")
