@@ -22,6 +22,7 @@ import pytest
 from counterfoil.clock import WallClock
 from counterfoil.cluster import connect
 from counterfoil.resources import envelope_id, event_name
+from counterfoil.resources.acting import Act, acts_of, recorded
 from counterfoil.resources.envelopeevent import Origin
 from counterfoil.resources.noting import note
 from sandbox import rights
@@ -34,7 +35,9 @@ from sandbox.controlplane.schemas import LOCATION, write_schemas
 from sandbox.esaw import DocumentSpec
 from sandbox.helm import CHART, Helm, HelmError, helm
 from sandbox.stage import stage
+from tests.builders import NOON
 from tests.cluster.chart_parts import EVERYTHING, MONITORING, NAMESPACE, NOTHING, RELEASE, render
+from tests.cluster.console_scene import console_scene
 from webhook.pages.notes import Notes
 
 PATIENCE = 60.0
@@ -367,6 +370,170 @@ async def test_pages_write_and_remove_their_own_notes_and_no_other_lease(ground:
         assert [note async for note in notes.drafts()] == []
 
 
+ACTS = "counterfoil.dev/acts"
+
+
+async def test_nobody_says_of_another_that_he_did_something(ground: Ground) -> None:
+    await noted(ground)
+    jane, joe = await person(ground, "jane"), await person(ground, "joe")
+    of_another = recorded({}, act("joe"))[ACTS]
+    assert "has to be of whoever adds it" in await annotated_in_vain(jane, of_another)
+    # Neither by a name that goes on after a quote, nor by an act that lies in the words of another.
+    for word in ('joe","what":"skip', f'{user("joe")}","what":"x'):
+        assert "counterfoil.dev/acts" in await annotated_in_vain(jane, recorded({}, act(word))[ACTS])
+    nested = recorded({}, Act(who=user("jane"), what="retry", when=NOON, why=of_another[1:-1]))[ACTS]
+    await annotate(jane, nested)
+    raw = await joe("-n", NAMESPACE, "get", "ee", NAME, "-o", "json")
+    assert [each.who for each in acts_of(json.loads(raw)["metadata"]["annotations"])] == [user("jane")]
+
+
+async def test_what_people_did_is_neither_taken_away_nor_changed_nor_put_in_another_order(
+    ground: Ground,
+) -> None:
+    await noted(ground)
+    jane, joe = await person(ground, "jane"), await person(ground, "joe")
+    before = await acts(ground)
+    await annotate(jane, added := recorded(before, act("jane"))[ACTS])
+    await annotate(joe, both := recorded({ACTS: added}, act("joe"))[ACTS])
+
+    mine = recorded({}, act("joe"))[ACTS]
+    moved = recorded(before, act("joe"))
+    for name in ("jane", "joe"):
+        moved = recorded(moved, act(name))
+    twice = recorded({ACTS: recorded({ACTS: both}, act("joe"))[ACTS]}, act("joe"))[ACTS]
+    assert "is never taken away" in await refused(joe, "annotate", "ee", NAME, f"{ACTS}-")
+    for forged in (mine, moved[ACTS], twice):
+        assert "one act is added at its end" in await annotated_in_vain(joe, forged)
+    assert "one act is added at its end" in await annotated_in_vain(jane, added)
+    for form in (f"{both[:-1]}, {mine[1:]}", f"{both} ", both.replace("retry", "skip", 1) + "x", "[]"):
+        assert "is written by the console and by kubectl counterfoil only" in await annotated_in_vain(
+            joe, form
+        )
+
+
+async def test_the_last_ten_acts_stay_and_what_was_never_a_record_goes(ground: Ground) -> None:
+    await noted(ground)
+    await ground.kubectl("annotate", "--overwrite", "ee", NAME, f"{ACTS}=what somebody wrote long ago")
+    jane = await person(ground, "jane")
+    junk = {ACTS: "what somebody wrote long ago"}
+    two = recorded({ACTS: recorded(junk, act("jane"))[ACTS]}, act("jane"))[ACTS]
+    assert "one act is added at its end" in await annotated_in_vain(jane, two)
+    written = junk
+    for number in range(13):
+        written = recorded(written, act("jane", why=f"{number}: " + '"\\\n'))
+        await annotate(jane, written[ACTS])
+    kept = acts_of(await acts(ground))
+    assert [each.why.partition(":")[0] for each in kept] == [str(number) for number in range(3, 13)]
+    # Of nine, none goes; and of ten, not two.
+    shortened = f"[{written[ACTS].partition('},')[2]}"
+    assert "one act is added at its end" in await annotated_in_vain(
+        jane, recorded({ACTS: f"[{shortened[1:].partition('},')[2]}"}, act("jane"))[ACTS]
+    )
+
+
+@pytest.mark.parametrize("name", ['ACME\\jane "j" {doe}', "jane@acme.example", "Käthe", "x" * 400])
+async def test_names_that_json_writes_otherwise_and_long_ones_are_recorded_too(
+    ground: Ground, name: str
+) -> None:
+    await noted(ground)
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": f"people-{hashlib.sha256(name.encode()).hexdigest()[:10]}"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "meddler"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}],
+    }
+    await ground.kubectl(
+        "apply",
+        "--server-side",
+        "-f",
+        "-",
+        stdin=json.dumps(listed_as(*rights.account("meddler", MEDDLER), binding)),
+    )
+    written = recorded(await acts(ground), Act(who=name, what="retry", when=NOON))[ACTS]
+    await ground.kubectl("annotate", "--overwrite", "ee", NAME, f"{ACTS}={written}", f"--as={name}")
+    other = recorded({ACTS: written}, Act(who=f"{name[:299]}!", what="retry", when=NOON))[ACTS]
+    with pytest.raises(KubectlError, match="has to be of whoever adds it"):
+        await ground.kubectl("annotate", "--overwrite", "ee", NAME, f"{ACTS}={other}", f"--as={name}")
+
+
+async def test_nothing_begins_its_life_with_acts_of_others_unless_it_is_restored(ground: Ground) -> None:
+    jane = await person(ground, "jane")
+    forged = {
+        "apiVersion": "counterfoil.dev/v1alpha1",
+        "kind": "Archive",
+        "metadata": {"name": "restored", "annotations": recorded({}, act("joe"))},
+        "spec": {"filesystem": {"root": "/srv"}},
+    }
+    words = await refused(jane, "create", "-f", "-", stdin=json.dumps(forged))
+    assert "has to be of whoever adds it" in words
+    await ground.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(forged))
+
+
+async def test_console_and_plugin_record_what_is_done_with_them_under_the_charts_policies(
+    ground: Ground, tmp_path: Path
+) -> None:
+    async with console_scene(ground.plane, NAMESPACE, tmp_path) as scene:
+        await scene.an_archive("shelf", "True", "Probed")
+        await scene.an_organization("acme", archive="shelf")
+        await scene.a_sender("anna", truth="False", reason="TokenRejected")
+        name = await scene.waiting()
+        jane = await scene.signed_in(at=f"/events/{name}")
+        for what in ("suspend", "resume") * 6:
+            await jane.press(what, why='"so" \\ it is')
+        await jane.press("retry", why="the last one")
+        await (await jane.get("/archives")).press("probe", within="shelf")
+        await (await jane.get("/organizations")).press("sweep", within="acme")
+        await (await jane.get("/senders")).press("ask", within="anna")
+
+        way = await ground.plane.kubeconfig_for("full", NAMESPACE)
+        plugin = [Path(sys.executable).parent / "kubectl-counterfoil", f"--kubeconfig={way}"]
+        skipped = await run([*plugin, "skip", name, "--because", "filed by hand"])
+        assert skipped.code == 0, skipped.err
+
+        done = acts_of((await scene.event(name))["metadata"]["annotations"])
+        assert [each.what for each in done] == [*["suspend", "resume"] * 4, "retry", "skip"]
+        assert {each.who for each in done} == {user("full")}
+        for kind, named, what in (
+            ("archive", "shelf", "probe"),
+            ("org", "acme", "sweep"),
+            ("sender", "anna", "ask"),
+        ):
+            (only,) = acts_of((await scene.stage.read(kind, named))["metadata"]["annotations"])
+            assert (only.who, only.what) == (user("full"), what)
+
+
+def user(name: str) -> str:
+    """Return an account's name as the API server knows it."""
+    return f"system:serviceaccount:{NAMESPACE}:{name}"
+
+
+def act(name: str, why: str = "") -> Act:
+    """Return what an account did."""
+    return Act(who=user(name), what="retry", when=NOON, why=why)
+
+
+async def person(ground: Ground, name: str) -> Kubectl:
+    """Return the kubectl of somebody who may change events and Archives."""
+    objects = rights.account(name, PERSON)
+    await ground.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(listed_as(*objects)))
+    return ground.plane.kubectl_as(await ground.plane.kubeconfig_for(name, NAMESPACE))
+
+
+async def acts(ground: Ground) -> dict[str, str]:
+    """Return the annotations of the event."""
+    found = json.loads(await ground.kubectl("get", "ee", NAME, "-o", "json"))
+    return dict(found["metadata"].get("annotations", {}))
+
+
+async def annotate(kubectl: Kubectl, record: str) -> None:
+    await kubectl("-n", NAMESPACE, "annotate", "--overwrite", "ee", NAME, f"{ACTS}={record}")
+
+
+async def annotated_in_vain(kubectl: Kubectl, record: str) -> str:
+    return await refused(kubectl, "annotate", "--overwrite", "ee", NAME, f"{ACTS}={record}")
+
+
 WRITE_STATUS = ("apply", "--server-side", "--force-conflicts", "--subresource=status", "-f", "-")
 
 
@@ -459,6 +626,13 @@ async def until_answered(http: httpx.AsyncClient, url: str, status: int) -> http
             await asyncio.sleep(PAUSE)
 
 
+PERSON: tuple[rights.Rule, ...] = (
+    {
+        "apiGroups": ["counterfoil.dev"],
+        "resources": ["envelopeevents", "archives"],
+        "verbs": ["get", "create", "patch"],
+    },
+)
 MEDDLER: tuple[rights.Rule, ...] = (
     {
         "apiGroups": ["counterfoil.dev"],
@@ -551,7 +725,7 @@ async def test_a_second_release_elsewhere_does_without_the_definitions(ground: G
     with pytest.raises(HelmError, match="CustomResourceDefinition"):
         await ground.helm("install", RELEASE, CHART, "-n", "invoices", values={})
     await ground.helm("install", RELEASE, CHART, "-n", "invoices", values={"crds": {"enabled": False}})
-    assert len((await ground.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 8
+    assert len((await ground.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 10
 
 
 async def sealing_keys(ground: Ground) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from counterfoil.resources.acting import RECORD
 from sandbox import rights
 from sandbox.helm import CHART, Helm, HelmError, helm
 from tests.cluster.chart_parts import (
@@ -573,9 +574,14 @@ async def test_flow_schema_and_policies_can_be_switched_off(program: Helm) -> No
     assert rendered.all("ValidatingAdmissionPolicy") == rendered.all("ValidatingAdmissionPolicyBinding") == []
 
 
+def test_the_policy_on_acts_has_their_form_as_console_and_plugin_write_it(default: Rendered) -> None:
+    policy_ = default.one("ValidatingAdmissionPolicy", f"{NAMESPACE}-{RELEASE}-acts")["spec"]
+    assert json.dumps(policy_).count(json.dumps(f"matches(r'{RECORD}')")[1:-1]) == 2
+
+
 async def test_without_pages_no_policy_holds_pages_to_anything(program: Helm) -> None:
     rendered = await render(program, {"pages": {"enabled": False}})
-    policies = {f"{NAMESPACE}-{RELEASE}-{name}" for name in ("noted", "status")}
+    policies = {f"{NAMESPACE}-{RELEASE}-{name}" for name in ("noted", "status", "acts")}
     assert rendered.names("ValidatingAdmissionPolicy") == policies
 
 
