@@ -194,8 +194,9 @@ def _unlabelled(event: EnvelopeEvent) -> dict[str, Any]:
 
 
 def _told(event: EnvelopeEvent, wanted: str) -> str:
+    """Say what was asked for; by whom is what somebody wrote there, so it is told as such (docs/decisions/0020)."""
     annotations = event.metadata.annotations
-    by = annotations.get(REQUEST_BY_ANNOTATION, "somebody")
-    reason = annotations.get(REQUEST_REASON_ANNOTATION)
-    because = f" because: {reason}" if reason else ""
-    return f"{by} asked for {wanted!r} when the event was {event.status.phase}{because}"
+    by, reason = annotations.get(REQUEST_BY_ANNOTATION), annotations.get(REQUEST_REASON_ANNOTATION)
+    name = f", in the name of {by}" if by else ""
+    because = f", because: {reason}" if reason else ""
+    return f"{wanted!r} was asked for when the event was {event.status.phase}{name}{because}"

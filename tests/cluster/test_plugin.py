@@ -215,7 +215,7 @@ async def test_a_retry_by_envelope_is_carried_out_and_records_who_asked_and_why(
     await house.reaches(event, Phase.SUCCEEDED)
     told = await house.stage.kubectl("get", "events.events.k8s.io", "-o", "json")
     asked = next(each["note"] for each in json.loads(told)["items"] if each["reason"] == "RetryRequested")
-    assert f"system:serviceaccount:{house.stage.namespace}:administrator asked for 'retry'" in asked
+    assert f"in the name of system:serviceaccount:{house.stage.namespace}:administrator" in asked
     assert "eSAW is back" in asked
     (act,) = acts_of((await house.event(event)).metadata.annotations)
     assert (act.what, act.why) == ("retry", "eSAW is back")

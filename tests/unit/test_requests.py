@@ -99,7 +99,7 @@ async def test_retry_begins_anew_from_every_phase_but_succeeded(phase: Phase) ->
         0,
     )
     assert scene.changed[-1] == after, "so that it is worked on at once"
-    assert scene.told() == [("RetryRequested", f"somebody asked for 'retry' when the event was {phase}")]
+    assert scene.told() == [("RetryRequested", f"'retry' was asked for when the event was {phase}")]
 
 
 async def test_retry_of_what_is_archived_goes_on_from_there() -> None:
@@ -153,7 +153,10 @@ async def test_who_asked_and_why_is_recorded_and_taken_off() -> None:
     scene.cluster.edit(EnvelopeEvent, event.name, {"metadata": {"annotations": annotations}})
     after = await scene.carried_out(event)
     assert scene.told() == [
-        ("SkippedByRequest", "maria asked for 'skip' when the event was Failed because: filed by hand")
+        (
+            "SkippedByRequest",
+            "'skip' was asked for when the event was Failed, in the name of maria, because: filed by hand",
+        )
     ]
     assert after.metadata.annotations == {}
 
