@@ -3,7 +3,6 @@ The way to the API server that kubectl would take: the same kubeconfig, context 
 """
 
 import argparse
-import getpass
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from counterfoil.cluster import ApiProblem, Cluster, connect, in_a_pod
+from counterfoil.cluster import Cluster, connect, in_a_pod
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,14 +41,6 @@ async def opened(chosen: argparse.Namespace) -> AsyncIterator[Cluster]:
     namespace = getattr(chosen, "namespace", None) or namespace_of(kubeconfig, context)
     async with connect(namespace=namespace, kubeconfig=kubeconfig, context=context, connections=8) as cluster:
         yield cluster
-
-
-async def who(cluster: Cluster) -> str:
-    """Return who asks, as the API server knows them; an old one that can't tell leaves it at the name on this machine."""
-    try:
-        return await cluster.whoami() or getpass.getuser()
-    except ApiProblem:
-        return getpass.getuser()
 
 
 def namespace_of(kubeconfig: Path | None = None, context: str | None = None) -> str | None:

@@ -14,7 +14,6 @@ import msgspec
 
 from counterfoil.cluster import Cluster, Conflict, NotFound
 from counterfoil.plugin import choosing
-from counterfoil.plugin.access import who
 from counterfoil.plugin.outcome import Ending, as_json
 from counterfoil.resources import (
     REQUEST_BY_ANNOTATION,
@@ -49,7 +48,7 @@ async def ask(
 ) -> Ending:
     """Ask for all chosen events but those in a phase where it is ``useless``. Raises ``Stopped``, ``ApiProblem``."""
     events = await choosing.several(cluster, chosen)
-    by = "" if chosen.dry_run else await who(cluster)
+    by = "" if chosen.dry_run else await cluster.whoami()
     answers = []
     for event in events:
         answers.append(await _ask(cluster, event, request=request, useless=useless, by=by, chosen=chosen))

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from counterfoil.cluster import Cluster
-from counterfoil.plugin.access import who
 from counterfoil.plugin.outcome import Ending, Stopped, as_json
 from counterfoil.resources import SWEEP_ANNOTATION, Organization
 from counterfoil.resources.organization import LONGEST_SWEEP_REQUEST, Swept
@@ -34,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 async def run(chosen: argparse.Namespace, cluster: Cluster, out: TextIO) -> Ending:
     """Ask for it and say what was found. Raises ``Stopped``, ``ApiProblem``."""
     # The time makes it another value than the last one; the name is for whoever reads it.
-    request = f"{datetime.now(UTC).isoformat()} {await who(cluster)}"[:LONGEST_SWEEP_REQUEST]
+    request = f"{datetime.now(UTC).isoformat()} {await cluster.whoami()}"[:LONGEST_SWEEP_REQUEST]
     await cluster.patch(
         Organization, chosen.organization, {"metadata": {"annotations": {SWEEP_ANNOTATION: request}}}
     )
