@@ -72,9 +72,15 @@ class Case:
     files: tuple[FileFacts, ...]
 
 
-def main(argv: Sequence[str], environ: Mapping[str, str], out: TextIO) -> int:
+def main(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    out: TextIO,
+    *,
+    program: str = "python -m counterfoil.render",
+) -> int:
     """Render what the arguments name, write it, and return the exit status."""
-    chosen = _parser().parse_args(argv)
+    chosen = parser(program).parse_args(argv)
     try:
         case = asyncio.run(_case(chosen, environ))
     except (Unusable, ResourceInvalid, Unconfigured, ApiProblem) as problem:
@@ -219,9 +225,10 @@ def _text(path: Path) -> str:
         raise Unusable(f"{path} can't be read as text ({type(error).__name__})") from error
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser(program: str) -> argparse.ArgumentParser:
+    """Return the parser of the arguments, for a program of that name."""
     parser = argparse.ArgumentParser(
-        prog="python -m counterfoil.render",
+        prog=program,
         description=inspect.cleandoc(__doc__ or "").partition("\n\n")[2],
         epilog="$KUBECONFIG is honoured with --event; without it the pod's own account is used, else ~/.kube/config.",
         allow_abbrev=False,

@@ -42,9 +42,15 @@ class CanNotBeChecked(Exception):
     """Nothing can be said about the envelope; the message says why."""
 
 
-def main(argv: Sequence[str], environ: Mapping[str, str], out: TextIO) -> int:
+def main(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    out: TextIO,
+    *,
+    program: str = "python -m counterfoil.verify",
+) -> int:
     """Check what the arguments name, write what was found, and return the exit status."""
-    chosen = _parser().parse_args(argv)
+    chosen = parser(program).parse_args(argv)
     try:
         key = PublicKey.load(chosen.public_key) if chosen.public_key is not None else None
         checks = asyncio.run(_checks(chosen, environ, key))
@@ -52,7 +58,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str], out: TextIO) -> int:
         print(f"{chosen.location}: {problem}", file=sys.stderr)
         return UNCHECKED
     wrong = sum(check.verdict is Verdict.WRONG for check in checks)
-    if chosen.json:
+    if chosen.output == "json":
         answer = {"location": chosen.location, "intact": wrong == 0, "checks": checks}
         # In ASCII, since names of files may be no text.
         out.write(json.dumps(msgspec.to_builtins(answer), indent=2) + "\n")
@@ -123,9 +129,10 @@ def _line(check: Check) -> str:
     return f"{_MARKS[check.verdict]:<12}{name}: {says}"
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser(program: str) -> argparse.ArgumentParser:
+    """Return the parser of the arguments, for a program of that name."""
     parser = argparse.ArgumentParser(
-        prog="python -m counterfoil.verify",
+        prog=program,
         description=inspect.cleandoc(__doc__ or "").partition("\n\n")[2],
         allow_abbrev=False,
     )
@@ -136,7 +143,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="Ed25519 public key in PEM form; then the manifest must be sealed by it.",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    parser.add_argument(
+        "-o", "--output", choices=("text", "json"), default="text", help="how to print. Default: text"
+    )
+    parser.add_argument(
+        "--json", dest="output", action="store_const", const="json", help="the same as --output=json"
+    )
     parser.add_argument(
         "--endpoint",
         metavar="URL",

@@ -7,7 +7,7 @@ A unit test holds the page against them.
 import argparse
 from pathlib import Path
 
-from counterfoil.plugin.program import PROGRAMS, parsers
+from counterfoil.plugin.program import parsers
 
 PAGE = Path(__file__).parent / "reference" / "plugin.md"
 
@@ -23,10 +23,7 @@ def page() -> str:
     """Return the page."""
     whole, each = parsers()
     sections = [HEAD, _section("Before and after every command", whole)]
-    sections += [_section(f"`{name}`", parser) for name, parser in each.items() if name not in PROGRAMS]
-    sections += [
-        f"## `{name}`\n\n{summary[0].upper()}{summary[1:]}.\n" for name, (summary, _) in PROGRAMS.items()
-    ]
+    sections += [_section(f"`{name}`", parser) for name, parser in each.items()]
     return "\n".join(sections)
 
 

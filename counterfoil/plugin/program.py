@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType, ModuleType
-from typing import NoReturn, TextIO
+from typing import NamedTuple, NoReturn, TextIO
 
 from counterfoil import __version__, logs, render, verify
 from counterfoil.cluster import ApiProblem, Forbidden, NotFound, Refused, Unavailable, Unconfigured
@@ -32,23 +32,34 @@ COMMANDS: MappingProxyType[str, ModuleType] = MappingProxyType(
 )
 """Those that ask the API server, each a module with ``SUMMARY``, ``DETAILS``, ``arguments`` and ``run``."""
 
-Program = Callable[[Sequence[str], TextIO], int]
+PROGRAM = "kubectl counterfoil"
 
-PROGRAMS: MappingProxyType[str, tuple[str, Program]] = MappingProxyType(
+
+class Own(NamedTuple):
+    """A program of its own, with its own arguments and exit statuses."""
+
+    summary: str
+    parser: Callable[[str], argparse.ArgumentParser]
+    run: Callable[[Sequence[str], TextIO], int]
+
+
+PROGRAMS: MappingProxyType[str, Own] = MappingProxyType(
     {
-        "verify": (
-            "check an archived envelope; needs no cluster (verify --help)",
-            lambda argv, out: verify.main(argv, os.environ, out),
+        "verify": Own(
+            "check an archived envelope; needs no cluster",
+            verify.parser,
+            lambda argv, out: verify.main(argv, os.environ, out, program=f"{PROGRAM} verify"),
         ),
-        "render": (
-            "try path and tags of an Archive on paper (render --help)",
-            lambda argv, out: render.main(argv, _with_namespace(os.environ), out),
+        "render": Own(
+            "try path and tags of an Archive on paper",
+            render.parser,
+            lambda argv, out: render.main(
+                argv, _with_namespace(os.environ), out, program=f"{PROGRAM} render"
+            ),
         ),
     }
 )
-"""Programs of their own, with their own arguments and exit statuses."""
-
-PROGRAM = "kubectl counterfoil"
+"""Those that ``python -m`` runs as well."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -83,8 +94,9 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         module.arguments(each[name])
         access.arguments(each[name])
         _output(each[name])
-    for name, (summary, _) in PROGRAMS.items():
-        each[name] = commands.add_parser(name, help=summary, add_help=False)
+    for name, own in PROGRAMS.items():
+        commands.add_parser(name, help=own.summary, add_help=False)
+        each[name] = own.parser(f"{PROGRAM} {name}")
     return parser, each
 
 
@@ -105,9 +117,9 @@ def complete() -> int:
 def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
     """Carry a command out; return the exit status."""
     if argv and argv[0] in PROGRAMS:
-        return PROGRAMS[argv[0]][1](argv[1:], out)
+        return PROGRAMS[argv[0]].run(argv[1:], out)
     try:
-        chosen = parsers()[0].parse_args(argv)
+        chosen = _parsed(argv)
         if chosen.command == "completion":
             return completion.script(chosen, out)
         chosen.output = getattr(chosen, "output", "text")
@@ -124,6 +136,17 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
         return 130
     err.write(f"{PROGRAM}: {redacted(words)}\n")
     return ending
+
+
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the arguments of a command that asks the API server. Raises ``Stopped``."""
+    parser, each = parsers()
+    chosen, rest = parser.parse_known_args(argv)
+    if chosen.command in PROGRAMS:
+        raise Stopped(Ending.MISUSED, f"{chosen.command} has flags of its own; put the flags behind it")
+    if rest:
+        each[chosen.command].error(f"unrecognized arguments: {' '.join(rest)}")
+    return chosen
 
 
 async def _run(chosen: argparse.Namespace, out: TextIO) -> Ending:

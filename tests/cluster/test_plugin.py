@@ -317,8 +317,30 @@ async def test_the_consent_link_is_the_one_of_the_pages(house: House, administra
 async def test_what_is_archived_can_be_verified(house: House, administrator: Terminal) -> None:
     event = await house.reaches(await house.noted(), Phase.SUCCEEDED)
     folder = house.archive / "acme" / event.spec.envelope_id
-    answer = await administrator("verify", str(folder), "--json")
-    assert (answer.code, answer.json["intact"]) == (0, True)
+    for json_ in (["-o", "json"], ["--output=json"], ["--json"]):
+        answer = await administrator("verify", str(folder), *json_)
+        assert (answer.code, answer.json["intact"]) == (0, True)
+    told = await administrator("verify", str(folder))
+    assert told.out.endswith("Everything is as it was filed.\n")
+
+    # Also by whoever reaches no cluster, and with the statuses of `python -m counterfoil.verify`.
+    (document,) = (each for each in folder.rglob("contract.pdf"))
+    document.write_bytes(b"another contract")
+    ended = await run(
+        [BIN / "kubectl-counterfoil", "verify", folder],
+        environment={"PATH": "/usr/bin:/bin", "HOME": str(house.stage.folder)},
+    )
+    assert (ended.code, "WRONG" in ended.out) == (1, True)
+    nothing = await administrator("verify", str(folder / "nothing"))
+    assert (nothing.code, nothing.out) == (2, "")
+    assert "usage: kubectl counterfoil verify" in (await administrator("verify", "--help")).out
+
+
+async def test_flags_before_a_program_of_its_own_are_refused_in_one_line(administrator: Terminal) -> None:
+    answer = await administrator("-n", "elsewhere", "verify", "/nowhere")
+    assert (answer.code, answer.out) == (Ending.MISUSED, "")
+    assert "put the flags behind it" in answer.err
+    assert answer.err.count("\n") == 1
 
 
 async def test_an_archives_rules_can_be_tried_for_a_past_event_of_the_contexts_namespace(

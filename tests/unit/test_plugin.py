@@ -163,6 +163,9 @@ def test_a_token_can_not_hide_in_the_field_for_hashes() -> None:
         (["completion", ""], ["bash", "fish", "zsh"]),
         (["-n", "contracts", "why", "--con"], ["--context"]),
         (["verify", "/arch"], []),
+        (["verify", "--pu"], ["--public-key"]),
+        (["verify", "--out"], ["--output"]),
+        (["render", "--ar"], ["--archive"]),
     ],
 )
 def test_commands_and_flags_are_completed(words: list[str], expected: list[str]) -> None:
@@ -170,7 +173,7 @@ def test_commands_and_flags_are_completed(words: list[str], expected: list[str])
     completion.answer(words, *program.parsers(), out)
     *offered, directive = out.getvalue().splitlines()
     assert offered == expected
-    assert directive == (":0" if words[0] == "verify" else ":4")
+    assert directive == (":0" if words == ["verify", "/arch"] else ":4")
 
 
 @pytest.mark.parametrize("shell", sorted(completion.SCRIPTS))
