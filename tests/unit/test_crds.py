@@ -433,7 +433,7 @@ def test_the_examples_fit_together() -> None:
     sender = Sender.parse(examples()["sender.yaml"])
     envelope = Envelope.parse(examples()["envelope.yaml"])
     event = EnvelopeEvent.parse(examples()["envelopeevent.yaml"])
-    archive = Archive.parse(examples()["archive-filesystem.yaml"])
+    archive = Archive.parse(examples()["archive-s3.yaml"])
     assert organization.spec.archive_ref == Ref(name=archive.name)
     assert sender.spec.organization_ref == envelope.spec.organization_ref == event.spec.organization_ref
     assert event.organization == organization.name
