@@ -99,7 +99,12 @@ EVERYTHING: dict[str, Any] = {
         }
     },
     "receiver": {
-        "autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 9},
+        "autoscaling": {
+            "enabled": True,
+            "minReplicas": 3,
+            "maxReplicas": 9,
+            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 600}},
+        },
         "settings": {"callbackRate": 1000000, "callbackBurst": 2000, "drain": "10s"},
         "service": {"type": "LoadBalancer", "port": 8080, "annotations": {"example.com/internal": "true"}},
         "serviceAccount": {"annotations": {"example.com/role": "receiver"}},

@@ -287,6 +287,13 @@ def test_the_receiver_scales_only_if_it_is_told_to(default: Rendered, everything
     assert default.one("Deployment", f"{RELEASE}-receiver")["spec"]["replicas"] == 2
     scaled = everything.one("HorizontalPodAutoscaler", f"{RELEASE}-receiver")["spec"]
     assert (scaled["minReplicas"], scaled["maxReplicas"]) == (3, 9)
+    assert scaled["scaleTargetRef"] == {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "name": f"{RELEASE}-receiver",
+    }
+    assert scaled["metrics"][0]["resource"]["name"] == "cpu"
+    assert scaled["behavior"] == {"scaleDown": {"stabilizationWindowSeconds": 600}}
     assert "replicas" not in everything.one("Deployment", f"{RELEASE}-receiver")["spec"]
 
 
@@ -650,6 +657,7 @@ async def test_a_kubernetes_without_selectable_fields_is_refused(program: Helm) 
         ({"receiving": {}}, "receiving"),
         ({"receiver": {"replica": 3}}, "replica"),
         ({"receiver": {"replicas": 0}}, "/receiver/replicas"),
+        ({"receiver": {"autoscaling": {"behavior": {"scaleSideways": {}}}}}, "scaleSideways"),
         ({"receiver": {"settings": {"callbackrate": 5}}}, "callbackrate"),
         ({"receiver": {"settings": {"grace": 20}}}, "/receiver/settings/grace"),
         ({"receiver": {"settings": {"grace": "soon"}}}, "/receiver/settings/grace"),
