@@ -9,6 +9,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import ssl
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -588,6 +589,42 @@ async def test_a_flood_beyond_the_quota_gets_503_and_is_taken_once_there_is_room
             assert int(refused_.headers["Retry-After"]) > 0
             await built.kubectl(*used(1))
             await until_answered(http, url, 200)
+
+
+async def test_the_api_server_has_a_queue_for_the_receivers_requests_and_for_no_others(
+    ground: Ground,
+) -> None:
+    name = f"{NAMESPACE}-{RELEASE}-receiver"
+    for kind, header in FLOW_HEADERS.items():
+        uid = await ground.plane.kubectl("get", kind, name, "-o", "jsonpath={.metadata.uid}")
+        # The API server learns of a new FlowSchema some moments later.
+        async with asyncio.timeout(PATIENCE):
+            while await queued(ground, "receiver", header) != uid:  # noqa: ASYNC110 - the API server sends no event
+                await asyncio.sleep(PAUSE)
+        assert await queued(ground, "controller", header) not in (uid, "")
+
+
+FLOW_HEADERS = {
+    "flowschema": "X-Kubernetes-PF-FlowSchema-UID",
+    "prioritylevelconfiguration": "X-Kubernetes-PF-PriorityLevel-UID",
+}
+
+
+async def queued(ground: Ground, process: str, header: str) -> str:
+    """List Organizations as a process, and return what the API server says of where that queued."""
+    kubeconfig = await ground.plane.kubeconfig_for(f"{RELEASE}-{process}", NAMESPACE)
+    written = json.loads(kubeconfig.read_text())
+    (cluster,), (account,) = written["clusters"], written["users"]
+    authority = base64.b64decode(cluster["cluster"]["certificate-authority-data"]).decode()
+    async with httpx.AsyncClient(
+        verify=ssl.create_default_context(cadata=authority), trust_env=False
+    ) as http:
+        answer = await http.get(
+            f"{ground.plane.url}/apis/counterfoil.dev/v1alpha1/namespaces/{NAMESPACE}/organizations",
+            headers={"Authorization": f"Bearer {account['user']['token']}"},
+        )
+    # Right after their definitions came it also says 429 for a moment, from the same queue.
+    return answer.headers.get(header, "")
 
 
 def used(count: int) -> tuple[str, ...]:
