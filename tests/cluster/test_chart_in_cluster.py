@@ -624,7 +624,7 @@ async def queued(ground: Ground, process: str, header: str) -> str:
             headers={"Authorization": f"Bearer {account['user']['token']}"},
         )
     # Right after their definitions came it also says 429 for a moment, from the same queue.
-    return answer.headers.get(header, "")
+    return str(answer.headers.get(header, ""))
 
 
 def used(count: int) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the wheel as ``uv tool install`` does; return the folder that belongs on PATH."""
     folder = tmp_path_factory.mktemp("installed")
     places = {"UV_TOOL_DIR": str(folder / "tools"), "UV_TOOL_BIN_DIR": str(folder / "bin")}
-    python = ["--quiet", "--python", sys.executable]
+    python: tuple[str | Path, ...] = ("--quiet", "--python", sys.executable)
     subprocess.run(
         [UV, "build", "--wheel", "--no-build-isolation", *python, "--out-dir", folder], cwd=ROOT, check=True
     )

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from counterfoil.cluster import Cluster, Forbidden, Raw, Unavailable
-from counterfoil.plugin import access, completion, diagnose, program
+from counterfoil.plugin import access, completion, diagnose, program, retry
 from counterfoil.plugin.diagnose import LEFT_OUT, Bundle, clean
 from counterfoil.plugin.outcome import Ending
 from counterfoil.plugin.why import explain, page
 from counterfoil.resources import REQUEST_LABEL, EnvelopeSeen, LastError, Phase, Resource
 from tests.builders import NOON, EventBuilder, a_sender, an_event, an_organization
+from tests.unit.fake_cluster import ACluster
 
 TOKEN = "q8Zk3vXW1nT5rB7yH2sD9fG4jL6mP0aQcEuIoRtYwVbN1xKd"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -226,3 +227,19 @@ def test_a_bundle_is_nobody_elses_from_the_first_byte_on(tmp_path: Path) -> None
         os.umask(before)
 
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+class Nameless(ACluster):
+    """An API server that does not say who its users are."""
+
+    async def whoami(self) -> str:
+        raise Forbidden(403, "Forbidden", "selfsubjectreviews is forbidden")
+
+
+async def test_who_is_not_known_asks_for_nothing_rather_than_in_another_name() -> None:
+    event = an_event().in_phase(Phase.FAILED).build()
+    cluster = Nameless(event)
+    chosen = program.parsers()[0].parse_args(["retry", event.name, "-o", "text"])
+    with pytest.raises(Forbidden):
+        await retry.run(chosen, cluster, io.StringIO())
+    assert cluster.stored(event.name) == event
