@@ -92,9 +92,6 @@ def controller_manager(place: Place) -> Sequence[str]:
         f"--service-cluster-ip-range={SERVICES}",
         "--leader-elect=false",
         f"--bind-address={ADDRESS}",
-        # Every quota of a kind that was new when the quota came is counted with the next round only, by default after up
-        # to five minutes, and until then nothing of that kind is let in.
-        "--resource-quota-sync-period=5s",
         # A node that was rebooted is trusted again at once, and pods of a lost one are given up soon.
         "--node-monitor-period=2s",
     ]

@@ -69,6 +69,8 @@ class Release:
     helm: Helm
     neighbours: Neighbours
     token: str = field(default_factory=lambda: secrets.token_hex(24))
+    quotas_at_first: str = ""
+    """The quotas that there were after the first installation."""
     _anna: User | None = None
 
     # The release
@@ -93,6 +95,29 @@ class Release:
     async def install(self, chart: object = CHART, **more: Any) -> None:
         """Install or upgrade, and wait until all of it is ready."""
         await self._helm("upgrade", RELEASE, chart, "--install", values={**self.values, **more})
+
+    async def take_back(self) -> None:
+        """Install as it was, also where something else has changed a field meanwhile."""
+        await self._helm("upgrade", RELEASE, CHART, "--force-conflicts", values=self.values)
+
+    async def bring_quota(self) -> None:
+        """Upgrade until there is a quota and it is counted; the kinds have to be two minutes old."""
+
+        async def is_there() -> bool:
+            await self.install()
+            return RELEASE in await self.quotas()
+
+        async def is_counted() -> bool:
+            return "count/" in await self.kubectl(
+                "get", "resourcequotas", "-o", "jsonpath={.items[*].status.used}"
+            )
+
+        await eventually(is_there, within=PATIENCE)
+        await eventually(is_counted, within=PATIENCE)
+
+    async def quotas(self) -> str:
+        """The names of the quotas."""
+        return await self.kubectl("get", "resourcequotas", "-o", "jsonpath={.items[*].metadata.name}")
 
     async def rollback(self) -> None:
         """Go back to the revision before."""
@@ -231,6 +256,11 @@ class Release:
                 sent.append(envelope)
         return sent
 
+    async def answers(self, envelopes: Sequence[str]) -> list[int]:
+        """What the callbacks about these envelopes were answered with, each time that eSAW called."""
+        async with self.neighbours.esaw() as esaw:
+            return [each.status for each in await esaw.callbacks() if each.envelope_id in envelopes]
+
     async def events(self) -> list[EnvelopeEvent]:
         """All events."""
         listed = json.loads(await self.kubectl("get", "envelopeevents", "-o", "json"))
@@ -305,6 +335,7 @@ async def release_in(cluster: Cluster, helm: Helm, neighbours: Neighbours) -> Re
     await make_namespace(cluster.kubectl, HOME)
     release = Release(cluster, helm, neighbours)
     await release.install()
+    release.quotas_at_first = await release.quotas()
     await release.furnish()
     return release
 

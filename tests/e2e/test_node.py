@@ -5,28 +5,64 @@ A whole cluster: Counterfoil's image and chart on a real node, with eSAW and an 
 it as they found it: each can be run alone.
 """
 
+import asyncio
 import json
 import os
 import random
+import re
 import shutil
-from collections.abc import AsyncIterator
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import httpx
 import pytest
 import yaml
 
+from counterfoil.resources import envelope_id
+from counterfoil.resources.noting import note
 from sandbox.controlplane.binaries import ensure
 from sandbox.controlplane.kubectl import KubectlError
+from sandbox.controlplane.processes import Server, run
 from sandbox.helm import CHART, helm
 from sandbox.node.images import SANDBOX_IMAGE
 from sandbox.node.kind import Kind
 from sandbox.node.node import Node
 from tests.chaos.scene import eventually
-from tests.e2e.neighbours import ESAW_PORT, NAMESPACE, S3_PORT, Neighbours
+from tests.e2e.neighbours import ESAW_PORT, NAMESPACE, S3_PORT, Neighbours, make_namespace
 from tests.e2e.release import HOME, PATIENCE, RELEASE, SCRAPER, Flow, Release, release_in
 
 PROCESSES = ("receiver", "pages", "console", "controller")
 ROUNDS_OF_DELETION = 6
+ROOT = Path(__file__).parents[2]
+TRIAL = "trial"
+HELD = "counterfoil.test/held"
+SMALLEST_QUOTA = 1000
+"""Fewer the chart's schema does not take."""
+CALLBACKS = 3000
+FLOOD = """
+import asyncio, collections, json, sys, aiohttp
+
+async def main(url, count, *envelopes):
+    answers, numbers = collections.Counter(), iter(range(count))
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http:
+        async def call():
+            for number in numbers:
+                filled = url.replace("##EnvelopeId##", envelopes[number % len(envelopes)])
+                async with http.get(filled.replace("##Action##", "envelopeFinished")) as answer:
+                    answers[answer.status] += 1
+        await asyncio.gather(*(call() for _ in range(64)))
+    print(json.dumps(answers))
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:]))
+"""
+"""Calls so often about some envelopes, 64 at once, and prints how often each answer came."""
+FLOW = re.compile(
+    r"apiserver_flowcontrol_(?P<what>dispatched|rejected)_requests_total"
+    r'\{flow_schema="(?P<schema>[^"]*)",priority_level="(?P<level>[^"]*)"[^}]*\} (?P<count>\S+)'
+)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +103,28 @@ async def test_the_chart_installs_into_a_namespace_that_lets_in_restricted_pods_
 
 async def test_helm_test_says_that_it_works(release: Release) -> None:
     await release.helm("test", RELEASE, f"--namespace={HOME}", "--timeout=3m")
+
+
+async def test_each_command_that_the_notes_print_works_as_it_is_printed(release: Release) -> None:
+    await make_namespace(release.cluster.kubectl, TRIAL)
+    # A second release, as whoever tries it does; the kinds are there already.
+    values = {**release.values, "crds": {"enabled": False}}
+    install = ["install", RELEASE, CHART, f"--namespace={TRIAL}", "--wait", "--timeout=5m"]
+    printed = await release.helm(*install, values=values)
+    try:
+        notes = printed.partition("NOTES:")[2].splitlines()
+        commands = [line.strip() for line in notes if line.startswith("     ")]
+        assert len(commands) > 6
+        for command in commands:
+            if "port-forward" in command:
+                await _forwards(release, command)
+            else:
+                await _typed(release, command)
+        (status,) = (each for each in commands if "callbackURLs" in each)
+        await eventually(lambda: _says(release, status, "/callbacks/acme/<token>?"), within=PATIENCE)
+    finally:
+        await release.helm("uninstall", RELEASE, f"--namespace={TRIAL}")
+        await release.cluster.kubectl("delete", "namespace", TRIAL, "--wait=false")
 
 
 async def test_a_callback_through_the_service_ends_in_the_bucket_and_then_the_envelope_is_deleted(
@@ -146,6 +204,91 @@ async def test_an_upgrade_brings_a_new_field_of_a_kind_while_callbacks_flow(
     await release.filed(flow.sent)
 
 
+async def test_the_quota_comes_with_an_upgrade_and_refuses_no_callback_at_its_coming(
+    release: Release,
+) -> None:
+    assert release.quotas_at_first == ""
+    await release.install(floodControl={"quota": {"enabled": False}})
+    assert await release.quotas() == ""
+    async with Flow(release, every=0.1) as flow:
+        await release.bring_quota()
+        # More of them, now that it counts.
+        flow.sent += await release.complete(5)
+    await release.filed(flow.sent)
+    assert set(await release.answers(flow.sent)) == {200}
+
+
+async def test_what_exceeds_the_quota_is_refused_until_there_is_room(release: Release) -> None:
+    await release.bring_quota()
+    await release.install(floodControl={"quota": {"enabled": True, "envelopeEvents": SMALLEST_QUOTA}})
+    listed = {"apiVersion": "v1", "kind": "List", "items": [_held() for _ in range(SMALLEST_QUOTA)]}
+    try:
+        with pytest.raises(KubectlError, match="exceeded quota"):
+            await release.kubectl("create", "-f", "-", stdin=json.dumps(listed))
+        sent = await release.complete(3)
+        await eventually(lambda: _refused(release, sent), within=PATIENCE)
+    finally:
+        await release.kubectl("delete", "ee", "-l", f"{HELD}=yes", "--wait=false")
+    await release.filed(sent)
+    await release.install()
+
+
+async def test_a_flood_of_callbacks_has_a_queue_of_its_own_at_the_api_server(release: Release) -> None:
+    sent = await release.complete(3)
+    await release.filed(sent)
+    before = await _flow(release)
+    flood = [
+        "exec",
+        "deployment/esaw",
+        "--",
+        "python",
+        "-c",
+        FLOOD,
+        release.callback_url,
+        str(CALLBACKS),
+        *sent,
+    ]
+    flooding = asyncio.create_task(release.cluster.kubectl("-n", NAMESPACE, *flood))
+    others = 0
+    while not flooding.done():
+        # An account like any other; the administrator's own requests never wait.
+        await release.kubectl(
+            "get", "organizations", f"--as=system:serviceaccount:{HOME}:{RELEASE}-controller"
+        )
+        others += 1
+    answers = json.loads(await flooding)
+    after = await _flow(release)
+    assert others > 0
+    assert sum(answers.values()) == CALLBACKS
+    # 429: one organization may call so often and no more.
+    assert set(answers) <= {"200", "429", "503"}, answers
+    ours = f"{HOME}-{RELEASE}-receiver"
+    assert after.dispatched[ours] - before.dispatched[ours] >= answers["200"]
+    assert {
+        each: after.rejected[each] - before.rejected[each] for each in after.rejected if each != ours
+    } == {each: 0 for each in after.rejected if each != ours}
+    # All of it was about three envelopes that are filed already.
+    await release.filed(sent)
+
+
+async def test_an_autoscaler_takes_the_receiver_over_and_gives_it_back_while_callbacks_flow(
+    release: Release,
+) -> None:
+    async with Flow(release) as flow:
+        await release.install(receiver={"autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 4}})
+        # It scales up to its minimum whether there are figures or not.
+        await release.kubectl(
+            "wait", "hpa", f"{RELEASE}-receiver", "--for=condition=AbleToScale", "--timeout=120s"
+        )
+        await eventually(lambda: _receivers(release, 3), within=PATIENCE)
+        await release.pods_ready()
+        # The number of pods is the autoscaler's by now.
+        await release.take_back()
+        await eventually(lambda: _receivers(release, 2), within=PATIENCE)
+    assert await release.kubectl("get", "hpa", "-o", "name") == ""
+    await release.filed(flow.sent)
+
+
 async def test_pods_that_are_deleted_at_random_lose_nothing(release: Release) -> None:
     chance = random.Random(6)
     async with Flow(release, every=0.2) as flow:
@@ -199,6 +342,73 @@ async def test_uninstalling_keeps_kinds_and_data_and_a_new_installation_goes_on_
     waiting = await release.complete(3)
     await release.install()
     await release.filed(waiting)
+
+
+def _held() -> dict[str, Any]:
+    """An event with which nobody does anything."""
+    event = note(organization="acme", envelope=envelope_id(str(uuid.uuid4())), action="envelopeFinished")
+    event["metadata"]["labels"][HELD] = "yes"
+    event["spec"] |= {"origin": "Manual", "suspend": True}
+    return event
+
+
+def _terminal(release: Release) -> dict[str, str]:
+    kubectl, helm_ = release.cluster.kubectl, release.helm
+    return {
+        "PATH": f"{kubectl.program.parent}:{helm_.program.parent}:/usr/bin:/bin",
+        "HOME": str(kubectl.home),
+        "KUBECONFIG": str(kubectl.kubeconfig),
+    }
+
+
+async def _typed(release: Release, command: str) -> str:
+    """Type it into a shell, in the repository."""
+    ended = await run(["/bin/bash", "-c", command], environment=_terminal(release), cwd=ROOT)
+    assert ended.code == 0, f"{command}: {ended.err}"
+    return ended.out
+
+
+async def _says(release: Release, command: str, words: str) -> bool:
+    return words in await _typed(release, command)
+
+
+async def _forwards(release: Release, command: str) -> None:
+    """Type a command that forwards a port until it is ended, and ask for something there."""
+    port = command.rpartition(" ")[2].partition(":")[0]
+    log = release.cluster.kubectl.home / f"forward-{port}.log"
+    forward = Server(["/bin/bash", "-c", f"exec {command}"], log=log, environment=_terminal(release))
+    try:
+        await eventually(lambda: "Forwarding from" in log.read_text(), within=PATIENCE)
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+            assert (await http.get(f"http://127.0.0.1:{port}/")).status_code in (200, 404)
+    finally:
+        forward.kill()
+
+
+async def _receivers(release: Release, number: int) -> bool:
+    return len(await release.pods("receiver")) == number
+
+
+async def _refused(release: Release, envelopes: Sequence[str]) -> bool:
+    return 503 in await release.answers(envelopes)
+
+
+class _Flowed(NamedTuple):
+    """Requests that the API server let through, by FlowSchema, and refused, by priority level."""
+
+    dispatched: Counter[str]
+    rejected: Counter[str]
+
+
+async def _flow(release: Release) -> _Flowed:
+    flowed = _Flowed(Counter(), Counter())
+    for line in (await release.kubectl("get", "--raw", "/metrics")).splitlines():
+        found = FLOW.match(line)
+        if found is not None and found["what"] == "dispatched":
+            flowed.dispatched[found["schema"]] += int(float(found["count"]))
+        elif found is not None:
+            flowed.rejected[found["level"]] += int(float(found["count"]))
+    return flowed
 
 
 async def _pod(release: Release, process: str) -> str:
