@@ -25,7 +25,6 @@ from counterfoil.cluster import (
     AlreadyExists,
     ApiProblem,
     Conflict,
-    Forbidden,
     Glimpsed,
     NotFound,
     Raw,
@@ -115,7 +114,7 @@ class Intake:
         Raises ``ApiProblem``, ``ResourceInvalid``.
         """
         if name in self._seen:
-            with suppress(NotFound, Forbidden):
+            with suppress(NotFound):
                 known = await self._cluster.glimpse(EnvelopeEvent, name, Known)
                 await self._deliver_again(name, known, received)
                 return CallbackOutcome.KNOWN
@@ -129,10 +128,6 @@ class Intake:
     async def _what_was_there(self, name: str) -> Known:
         try:
             return await self._cluster.glimpse(EnvelopeEvent, name, Known)
-        except Forbidden:
-            # It is there, that much is sure. Without the right to read there is no counting and no re-opening either,
-            # and the log says so again and again.
-            return Known()
         except NotFound:
             raise Unavailable(404, "Gone", "the event was deleted at this very moment") from None
 

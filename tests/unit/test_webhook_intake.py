@@ -62,13 +62,6 @@ async def test_one_that_was_seen_and_then_deleted_is_noted_anew(desk: Desk) -> N
     assert NAME in desk.cluster.objects
 
 
-async def test_one_that_was_seen_but_may_not_be_read_is_created_to_find_out(desk: Desk) -> None:
-    await desk.intake.note_down(EVENT)
-    desk.cluster.trouble["glimpse"] = Forbidden(403, "Forbidden", "no")
-
-    assert await desk.intake.note_down(EVENT) is CallbackOutcome.KNOWN
-
-
 async def test_what_was_seen_is_never_the_proof_when_the_api_server_is_gone(desk: Desk) -> None:
     await desk.intake.note_down(EVENT)
     desk.cluster.trouble["glimpse"] = unavailable()
@@ -133,6 +126,19 @@ async def test_a_delivery_that_nobody_can_store_is_refused(desk: Desk) -> None:
     desk.cluster.trouble["patch"] = Forbidden(403, "Forbidden", "no")
 
     assert await desk.intake.note_down(EVENT) is CallbackOutcome.REFUSED
+
+
+@HOW
+async def test_one_that_may_not_be_read_is_refused_since_it_may_have_to_be_reopened(
+    desk: Desk, seen: bool
+) -> None:
+    await an_ended_event(desk, "Failed", seen=seen)
+    desk.cluster.trouble["glimpse"] = Forbidden(403, "Forbidden", "no")
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.REFUSED
+
+    desk.cluster.trouble.clear()
+    assert await desk.intake.note_down(EVENT) is CallbackOutcome.KNOWN
+    assert desk.cluster.event(NAME).status.phase == "Pending"
 
 
 async def test_a_delivery_for_an_event_that_does_not_fit_its_schema_is_refused(desk: Desk) -> None:
