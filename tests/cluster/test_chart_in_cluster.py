@@ -477,15 +477,15 @@ async def test_console_and_plugin_record_what_is_done_with_them_under_the_charts
     async with console_scene(ground.plane, NAMESPACE, tmp_path) as scene:
         await scene.an_archive("shelf", "True", "Probed")
         await scene.an_organization("acme", archive="shelf")
-        await scene.a_sender("anna", truth="False", reason="TokenRejected")
-        name = await scene.waiting()
+        await scene.a_sender("maria", truth="False", reason="TokenRejected")
+        name = await scene.waiting("maria")
         jane = await scene.signed_in(at=f"/events/{name}")
         for what in ("suspend", "resume") * 6:
             await jane.press(what, why='"so" \\ it is')
         await jane.press("retry", why="the last one")
         await (await jane.get("/archives")).press("probe", within="shelf")
         await (await jane.get("/organizations")).press("sweep", within="acme")
-        await (await jane.get("/senders")).press("ask", within="anna")
+        await (await jane.get("/senders")).press("ask", within="maria")
 
         way = await ground.plane.kubeconfig_for("full", NAMESPACE)
         plugin = [Path(sys.executable).parent / "kubectl-counterfoil", f"--kubeconfig={way}"]
@@ -498,7 +498,7 @@ async def test_console_and_plugin_record_what_is_done_with_them_under_the_charts
         for kind, named, what in (
             ("archive", "shelf", "probe"),
             ("org", "acme", "sweep"),
-            ("sender", "anna", "ask"),
+            ("sender", "maria", "ask"),
         ):
             (only,) = acts_of((await scene.stage.read(kind, named))["metadata"]["annotations"])
             assert (only.who, only.what) == (user("full"), what)
