@@ -108,6 +108,11 @@ MODULES = (
         "2.1.0",
         {"kube-router": "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"},
     ),
+    Module(
+        SOURCES / "metrics-server",
+        "0.8.0",
+        {"metrics-server": "sigs.k8s.io/metrics-server/cmd/metrics-server"},
+    ),
     Module(SOURCES / "etcd", "3.6.16", {"etcd": "go.etcd.io/etcd/server/v3"}),
     Module(SOURCES / "rclone", "1.71.0", {"rclone": "github.com/rclone/rclone"}),
     Module(SOURCES / "versitygw", "1.8.0", {"versitygw": "github.com/versity/versitygw/cmd/versitygw"}),

@@ -32,6 +32,10 @@ SERVER_ADDRESSES = (
 )  # the second: the Service `kubernetes`, first of the service range
 
 
+AGGREGATOR = "aggregator"
+"""Under whose name the API server passes requests on."""
+
+
 @dataclass(frozen=True)
 class Credentials:
     """Where the files lie. All are readable by their owner only."""
@@ -41,6 +45,9 @@ class Credentials:
     server_key: Path
     admin_certificate: Path
     admin_key: Path
+    aggregator_certificate: Path
+    """By which the API server shows itself to servers behind it, such as metrics-server."""
+    aggregator_key: Path
     tokens_key: Path
 
     def client_context(self) -> ssl.SSLContext:
@@ -87,6 +94,8 @@ def issue(folder: Path, *more_addresses: str) -> Credentials:
         server_key=folder / "server.key",
         admin_certificate=folder / "admin.crt",
         admin_key=folder / "admin.key",
+        aggregator_certificate=folder / "aggregator.crt",
+        aggregator_key=folder / "aggregator.key",
         tokens_key=folder / "tokens.key",
     )
     authority = _Authority()
@@ -113,6 +122,11 @@ def issue(folder: Path, *more_addresses: str) -> Credentials:
         credentials.admin_certificate, _pem(authority.sign(admin, subject, ExtendedKeyUsageOID.CLIENT_AUTH))
     )
     write_private(credentials.admin_key, _pem_of_key(admin))
+
+    aggregator = _new_key()
+    certificate = authority.sign(aggregator, _subject(AGGREGATOR), ExtendedKeyUsageOID.CLIENT_AUTH)
+    write_private(credentials.aggregator_certificate, _pem(certificate))
+    write_private(credentials.aggregator_key, _pem_of_key(aggregator))
 
     write_private(credentials.tokens_key, _pem_of_key(_new_key()))
     return credentials

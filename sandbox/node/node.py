@@ -1,5 +1,6 @@
 """
-A whole node: etcd, API server, controller-manager, scheduler, kubelet, containerd, kube-proxy, CoreDNS, kube-router.
+A whole node: etcd, API server, controller-manager, scheduler, kubelet, containerd, kube-proxy, CoreDNS, kube-router,
+metrics-server.
 
 Everything runs in namespaces of its own (see ``machine``) with all its files in one temporary folder, and ends with the
 process that started it. While a node is up, the thread that started it has the node's network: what it and its children
@@ -36,6 +37,7 @@ PROGRAMS = (
     "kube-proxy",
     "coredns",
     "kube-router",
+    "metrics-server",
     "kubectl",
 )
 PACKAGES = (
@@ -63,11 +65,12 @@ PARTS: dict[str, Flags] = {
     "kube-proxy": settings.kube_proxy,
     "coredns": settings.coredns,
     "kube-router": settings.kube_router,
+    "metrics-server": settings.metrics_server,
 }
 # Some end themselves when they don't find what they need: the API server, then the node in it.
 FIRST = ("containerd", "etcd", "kube-apiserver")
 THEN = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "coredns")
-LAST = ("kube-router",)
+LAST = ("kube-router", "metrics-server")
 # As systemd would: it ends itself when containerd, which finds its pods again, is not quite ready.
 STARTED_AGAIN = ("kubelet",)
 
@@ -202,6 +205,10 @@ class Node:
         self._start(*THEN)
         await self._ready()
         self._start(*LAST)
+        objects = json.dumps(settings.metrics_api())
+        await self.kubectl("apply", "--server-side", "-f", "-", stdin=objects)
+        # While a part of the API does not answer, some clients take all of it for broken.
+        await self._until(self._tells_usage, "metrics-server does not answer")
 
     async def _halt(self) -> None:
         self._parts.clear()
@@ -255,6 +262,16 @@ class Node:
         except KubectlError:
             return False
         return answers[0] == f"True{settings.PODS}"
+
+    async def _tells_usage(self) -> bool:
+        condition = '{.status.conditions[?(@.type=="Available")].status}'
+        try:
+            service = ["get", "apiservice", settings.METRICS_API, "-o", f"jsonpath={condition}"]
+            # Another boot may have said that it is available.
+            await self.kubectl("get", "--raw", "/apis/metrics.k8s.io/v1beta1")
+            return await self.kubectl(*service) == "True"
+        except KubectlError:
+            return False
 
     async def _kubelet_is_well(self) -> bool:
         try:

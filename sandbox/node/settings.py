@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandbox.controlplane.credentials import Credentials
+from sandbox.controlplane.credentials import AGGREGATOR, Credentials
 
 NAME = "counterfoil-node"
 ADDRESS = "10.200.0.1"
 PORT = 6443
 KUBELET_HEALTH = 10248
+METRICS_PORT = 4443
+METRICS_API = "v1beta1.metrics.k8s.io"
 PODS = "10.244.0.0/24"
 SERVICES = "10.0.0.0/24"
 DOMAIN = "cluster.local"
@@ -74,6 +76,15 @@ def apiserver(place: Place) -> Sequence[str]:
         f"--service-account-key-file={keys.tokens_key}",
         f"--service-account-signing-key-file={keys.tokens_key}",
         f"--service-cluster-ip-range={SERVICES}",
+        # What metrics-server tells is asked for through the API server.
+        f"--requestheader-client-ca-file={keys.authority}",
+        f"--requestheader-allowed-names={AGGREGATOR}",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        f"--proxy-client-cert-file={keys.aggregator_certificate}",
+        f"--proxy-client-key-file={keys.aggregator_key}",
+        "--enable-aggregator-routing=true",
         "--profiling=false",
         "--shutdown-watch-termination-grace-period=1s",
     ]
@@ -135,6 +146,59 @@ def kube_router(place: Place) -> Sequence[str]:
         "--iptables-sync-period=30s",
         "--health-port=0",
     ]
+
+
+def metrics_server(place: Place) -> Sequence[str]:
+    """Return metrics-server's flags."""
+    return [
+        f"--kubeconfig={place.kubeconfig}",
+        f"--authentication-kubeconfig={place.kubeconfig}",
+        f"--authorization-kubeconfig={place.kubeconfig}",
+        f"--bind-address={ADDRESS}",
+        f"--secure-port={METRICS_PORT}",
+        f"--cert-dir={place.folder / 'metrics-server'}",
+        # The kubelet has made its certificate itself.
+        "--kubelet-insecure-tls",
+        "--kubelet-preferred-address-types=InternalIP",
+        "--metric-resolution=15s",
+    ]
+
+
+def metrics_api() -> dict[str, Any]:
+    """Return the objects by which the API server finds metrics-server, which is no pod here."""
+    metadata = {"name": "metrics-server", "namespace": "kube-system"}
+    port = {"port": METRICS_PORT, "protocol": "TCP"}
+    slice_ = {**metadata, "labels": {"kubernetes.io/service-name": "metrics-server"}}
+    version, _, group = METRICS_API.partition(".")
+    api = {
+        "service": {**metadata, "port": METRICS_PORT},
+        "group": group,
+        "version": version,
+        "insecureSkipTLSVerify": True,
+        "groupPriorityMinimum": 100,
+        "versionPriority": 100,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "List",
+        "items": [
+            {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [port]}},
+            {
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": slice_,
+                "addressType": "IPv4",
+                "endpoints": [{"addresses": [ADDRESS]}],
+                "ports": [port],
+            },
+            {
+                "apiVersion": "apiregistration.k8s.io/v1",
+                "kind": "APIService",
+                "metadata": {"name": METRICS_API},
+                "spec": api,
+            },
+        ],
+    }
 
 
 def containerd(place: Place) -> Sequence[str]:

@@ -237,18 +237,7 @@ async def test_a_flood_of_callbacks_has_a_queue_of_its_own_at_the_api_server(rel
     sent = await release.complete(3)
     await release.filed(sent)
     before = await _flow(release)
-    flood = [
-        "exec",
-        "deployment/esaw",
-        "--",
-        "python",
-        "-c",
-        FLOOD,
-        release.callback_url,
-        str(CALLBACKS),
-        *sent,
-    ]
-    flooding = asyncio.create_task(release.cluster.kubectl("-n", NAMESPACE, *flood))
+    flooding = asyncio.create_task(_flood(release, sent))
     others = 0
     while not flooding.done():
         # An account like any other; the administrator's own requests never wait.
@@ -256,7 +245,7 @@ async def test_a_flood_of_callbacks_has_a_queue_of_its_own_at_the_api_server(rel
             "get", "organizations", f"--as=system:serviceaccount:{HOME}:{RELEASE}-controller"
         )
         others += 1
-    answers = json.loads(await flooding)
+    answers = await flooding
     after = await _flow(release)
     assert others > 0
     assert sum(answers.values()) == CALLBACKS
@@ -287,6 +276,21 @@ async def test_an_autoscaler_takes_the_receiver_over_and_gives_it_back_while_cal
         await eventually(lambda: _receivers(release, 2), within=PATIENCE)
     assert await release.kubectl("get", "hpa", "-o", "name") == ""
     await release.filed(flow.sent)
+
+
+async def test_load_brings_more_receivers_and_its_end_takes_them_away(release: Release) -> None:
+    sent = await release.complete(3)
+    await release.filed(sent)
+    at_once = {"stabilizationWindowSeconds": 0}
+    scaling = {"minReplicas": 1, "maxReplicas": 3, "behavior": {"scaleDown": at_once}}
+    await release.install(receiver={"autoscaling": {"enabled": True, **scaling}})
+    await eventually(lambda: _receivers(release, 1), within=PATIENCE)
+    async with asyncio.timeout(PATIENCE):
+        while not await _receivers(release, 3):
+            await _flood(release, sent)
+    await eventually(lambda: _receivers(release, 1), within=PATIENCE)
+    await release.take_back()
+    await release.filed(sent)
 
 
 async def test_pods_that_are_deleted_at_random_lose_nothing(release: Release) -> None:
@@ -350,6 +354,14 @@ def _held() -> dict[str, Any]:
     event["metadata"]["labels"][HELD] = "yes"
     event["spec"] |= {"origin": "Manual", "suspend": True}
     return event
+
+
+async def _flood(release: Release, envelopes: Sequence[str]) -> dict[str, int]:
+    """Let many callbacks about these envelopes come; return how often each answer was given."""
+    script = ["python", "-c", FLOOD, release.callback_url, str(CALLBACKS), *envelopes]
+    said = await release.cluster.kubectl("-n", NAMESPACE, "exec", "deployment/esaw", "--", *script)
+    answers: dict[str, int] = json.loads(said)
+    return answers
 
 
 def _terminal(release: Release) -> dict[str, str]:
