@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 
 import msgspec
 
+from controller.mended import settled_at
 from controller.secrets import SecretMissing, Secrets
 from controller.timed import TimedDoor
 from counterfoil.archives import open_door
@@ -134,7 +135,8 @@ class Doors:
             ),
             trust_anchors=await self._trusted(archive),
         )
-        return await self._store(archive, status)
+        settled = settled_at(archive.status, status, now=self._clock.now())
+        return await self._store(archive, msgspec.structs.replace(status, settled_at=settled))
 
     async def write_bytes(self, archive: Archive) -> Archive | None:
         """Store only how many bytes arrived through this process, for one that does not probe; else as ``examine``."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from controller.mended import settled_at
 from controller.office import Office
 from controller.secrets import SecretForbidden, SecretMissing, Secrets
 from controller.tally import settled
@@ -117,7 +118,8 @@ class Organizations:
             events=dict(counts) if counts is not None else organization.status.events,
             activity=settled(known, activity) if activity is not None else known,
         )
-        return await self._store(organization, status)
+        since = settled_at(organization.status, status, now=self._clock.now())
+        return await self._store(organization, msgspec.structs.replace(status, settled_at=since))
 
     def forget(self, name: str) -> None:
         """The Organization was deleted."""

@@ -5,6 +5,7 @@ Exactly one kind is set (the CRD sees to it); ``ArchiveSpec.kind`` names it. Wha
 settings is in ``counterfoil.archives``, one module per kind.
 """
 
+from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
@@ -174,13 +175,15 @@ class ArchiveStatus(Part, frozen=True):
     """
     Whether it can be written to, and how much was.
 
-    ``trust_anchors`` is the id of the trust anchors that count now, as manifests name them.
+    ``trust_anchors`` is the id of the trust anchors that count now, as manifests name them. ``settled_at`` says since when
+    it works as it does now: with this spec and these anchors.
     """
 
     observed_generation: int | None = None
     conditions: tuple[Condition, ...] = ()
     bytes_total: int = 0
     trust_anchors: str | None = None
+    settled_at: datetime | None = None
 
 
 class Archive(Resource, frozen=True):

@@ -215,7 +215,7 @@ class Swept(Part, frozen=True):
 
 
 class OrganizationStatus(Part, frozen=True):
-    """What the controller found out."""
+    """What the controller found out; ``settled_at`` says since when all works as it does now: with this spec."""
 
     observed_generation: int | None = None
     conditions: tuple[Condition, ...] = ()
@@ -227,6 +227,7 @@ class OrganizationStatus(Part, frozen=True):
     activity: Activity | None = None
     sweep: Swept | None = None
     problems: tuple[Problem, ...] = ()
+    settled_at: datetime | None = None
 
 
 class Organization(Resource, frozen=True):

@@ -1,6 +1,7 @@
 """The doors to the archives: kept open, opened anew when something changed, and examined."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from counterfoil.archives.trouble import SettingsInvalid
 from counterfoil.cluster import Unavailable
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Archive, condition
-from tests.builders import AClock
+from tests.builders import NOON, AClock
 from tests.unit.fake_cluster import ACluster
 from tests.unit.fake_desk import an_archive
+from tests.unit.signed_parts import BETWEEN, ROOT
 
 
 class Scene:
@@ -138,6 +140,49 @@ async def test_an_archive_that_does_not_work_says_why_and_says_it_once(scene: Sc
     await scene.doors.examine(scene.newest())
     assert scene.ready() == first
     assert len(scene.cluster.patches) == 1
+
+
+async def test_an_archive_says_since_when_it_works_as_it_does_now(scene: Scene) -> None:
+    await scene.doors.examine(scene.newest())
+    first = scene.newest().status.settled_at
+    assert first == NOON
+    scene.clock.advance(minutes=5)
+    await scene.doors.examine(scene.newest())
+    assert scene.newest().status.settled_at == first, "nothing changed"
+
+    scene.cluster.edit(Archive, "dms", {"metadata": {"generation": 2}})
+    await scene.doors.examine(scene.newest())
+    assert scene.newest().status.settled_at == NOON + timedelta(minutes=5)
+
+
+async def test_an_archive_that_works_again_is_settled_anew_and_not_before(scene: Scene) -> None:
+    await scene.doors.examine(scene.newest())
+    scene.root.rmdir()
+    scene.clock.advance(minutes=1)
+    await scene.doors.examine(scene.newest())
+    assert scene.newest().status.settled_at == NOON
+    scene.root.mkdir()
+    scene.clock.advance(minutes=1)
+    await scene.doors.examine(scene.newest())
+    assert scene.newest().status.settled_at == NOON + timedelta(minutes=2)
+
+
+async def test_an_archive_that_trusts_others_is_settled_anew(scene: Scene) -> None:
+    scene.cluster.put(scene.archive(trustAnchorsSecretRef={"name": "authorities"}))
+    for minutes, anchor in enumerate((ROOT.pem, BETWEEN.pem)):
+        scene.cluster.secrets["authorities"] = {"ca.pem": anchor}
+        await scene.doors.examine(scene.newest())
+        assert scene.newest().status.settled_at == NOON + timedelta(minutes=minutes)
+        scene.clock.advance(minutes=1)
+
+
+async def test_an_archive_that_an_older_version_looked_after_is_not_settled_by_an_upgrade(
+    scene: Scene,
+) -> None:
+    await scene.doors.examine(scene.newest())
+    scene.cluster.edit(Archive, "dms", {"status": {"settledAt": None}})
+    await scene.doors.examine(scene.newest())
+    assert scene.newest().status.settled_at is None
 
 
 async def test_an_archive_whose_path_can_not_work_is_not_ready(scene: Scene) -> None:

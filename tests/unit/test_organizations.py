@@ -1,6 +1,7 @@
 """What is found out about an Organization, and how its status tells it."""
 
 import hashlib
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -118,6 +119,30 @@ async def test_looking_again_writes_nothing() -> None:
     for _ in range(20):
         await scene.look()
     assert len(scene.cluster.patches) == 1
+
+
+async def test_an_organization_says_since_when_all_works_as_it_does_now() -> None:
+    scene = Scene()
+    assert (await scene.look()).status.settled_at == NOON
+    assert (await scene.look()).status.settled_at == NOON, "nothing changed"
+
+    scene.cluster.edit(Organization, "acme", {"metadata": {"generation": 2}})
+    assert (await scene.look()).status.settled_at == NOON + timedelta(seconds=22)
+
+
+async def test_an_organization_whose_esaw_can_be_reached_again_is_settled_then() -> None:
+    scene = Scene()
+    scene.esaw.problem = Unreachable("connect")
+    assert (await scene.look()).status.settled_at is None
+    scene.esaw.problem = None
+    assert (await scene.look()).status.settled_at == NOON + timedelta(seconds=11)
+
+
+async def test_an_organization_that_an_older_version_looked_after_is_not_settled_by_an_upgrade() -> None:
+    scene = Scene()
+    await scene.look()
+    scene.cluster.edit(Organization, "acme", {"status": {"settledAt": None}})
+    assert (await scene.look()).status.settled_at is None
 
 
 async def test_a_token_that_was_put_into_the_secret_is_known_with_the_next_look() -> None:
