@@ -205,6 +205,7 @@ def assemble(
     notifier = _notifier(cluster, secrets, metrics, clock, manager)
     manager.failed = partial(_tell, notifier, reopener)
     reaper.walked = notifier.walked
+    reaper.reopened = reopener.missed
     background = [
         manager.schedule.run(),
         announcer.run(),

@@ -5,13 +5,16 @@ Finished events are in no watch and in no memory (rule 9); the walk sees each of
 ``PAGE_SECONDS``, and rests nine times as long as it took. Nothing younger than 72 h is removed, because eSAW may repeat a callback
 for 36 h and would then make the event anew; the CRD sees to that.
 
+Since nobody else looks at what failed long ago, the walk also has it re-opened if its cause was mended meanwhile
+(docs/decisions/0023), before its time to live counts.
+
 An ``Envelope`` goes after the last event of its envelope, never before one: it is marked before the event that archived
 it is removed, and a later walk removes what is marked and was met with no event (docs/decisions/0016).
 """
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 
@@ -53,6 +56,8 @@ class Reaper:
 
     walked: Callable[[datetime, Mapping[str, Survey]], None]
     """Is told after each walk when it began and what it found, by organization."""
+    reopened: Callable[[EnvelopeEvent], Awaitable[EnvelopeEvent]]
+    """Re-opens an event if what may solve its failure was mended since; returns it as it is then."""
 
     def __init__(self, *, cluster: Cluster, office: Office, clock: Clock) -> None:
         self._cluster = cluster
@@ -66,6 +71,7 @@ class Reaper:
         """How many objects of this walk may not be changed."""
         self._hindrance: ApiProblem | None = None
         self.walked = lambda began, surveys: None
+        self.reopened = _as_it_is
 
     def counts(self, organization: str) -> Mapping[str, int] | None:
         """Return how many events of an organization were in which phase on the last whole walk; None before it."""
@@ -129,12 +135,13 @@ class Reaper:
         return {raw["metadata"]["name"]: raw["metadata"]["uid"] async for raw in listed}
 
     async def _stays(self, raw: Raw, counts: Mapping[str, Counter[str]], began: datetime) -> bool:
-        """Remove an event whose time is up, and count it if it is not removed."""
+        """Re-open an event whose cause was mended, remove one whose time is up, and count it if it is not removed."""
         try:
             event = EnvelopeEvent.parse(raw)
         except ResourceInvalid as invalid:
             _log.warning("an event can't be read: %s", invalid)
             return True
+        event = await self.reopened(event)
         await self._give_shard(event)
         organization = self._office.organizations.get(event.organization)
         if is_outlived(event, organization, self._clock.now()) and await self._is_removed(event):
@@ -193,6 +200,11 @@ class Reaper:
             return
         except (Forbidden, Refused) as problem:
             self._note_hindrance(problem)
+
+
+async def _as_it_is(event: EnvelopeEvent) -> EnvelopeEvent:
+    """Stand for nobody who re-opens."""
+    return event
 
 
 def is_outlived(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> bool:

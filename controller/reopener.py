@@ -6,6 +6,9 @@ re-opened as by a retry request; once per change. A change counts when it is don
 (``Authorized`` for a Sender) in a way in which it was not seen before. Each controller re-opens those of its own shards.
 
 What fails in a run that had begun before a change is tried again, too: the change came too late for it.
+
+A change that nobody was there to see, or whose events a kill left behind, is known by the status of what was mended: the
+walk over all events asks about each that failed (``missed``).
 """
 
 import asyncio
@@ -18,9 +21,10 @@ from typing import NamedTuple
 from controller.announce import Announcer
 from controller.causes import archive_may_solve, organization_may_solve, sender_may_solve
 from controller.clerk import Clerk, Overtaken
+from controller.mended import mended_since
 from controller.office import Office
 from counterfoil.clock import Clock
-from counterfoil.cluster import ApiProblem, Cluster, Refused
+from counterfoil.cluster import ApiProblem, Cluster, Forbidden, Refused
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     Archive,
@@ -84,7 +88,7 @@ class Reopener:
         """
         Take notice of a newer state of an object.
 
-        The first state that is seen is no change: a restart re-opens nothing, unless the object is still to be settled.
+        The first state that is seen is no change, unless the object is still to be settled: a restart lists nothing.
         """
         key, mark = (resource.KIND, resource.name), _mark(resource)
         is_first = key not in self._marks
@@ -104,6 +108,24 @@ class Reopener:
                 and event.organization in change.organizations()
             ):
                 self._enqueue(change)
+
+    async def missed(self, event: EnvelopeEvent) -> EnvelopeEvent:
+        """
+        Re-open an event of any shard if what may solve its failure was mended since; return it as it is then.
+
+        It is not planned here: the watch brings it to whoever works on its shard, as when a callback re-opens it (rule 5).
+        Raises ``ApiProblem`` when the API server is away.
+        """
+        mended = mended_since(event, self._office)
+        if mended is None:
+            return event
+        try:
+            return await self._store(event, f"{mended.KIND}/{mended.name}")
+        except Overtaken:
+            return event
+        except (Forbidden, Refused) as refused:
+            _log.warning("an event can't be re-opened: %s", refused, extra={"event": event.name})
+            return event
 
     async def run(self) -> None:
         """Re-open until cancelled."""
@@ -155,13 +177,9 @@ class Reopener:
             _log.info("%s was mended: %d events are tried again", change.about, reopened_events)
 
     async def _reopen(self, event: EnvelopeEvent, change: _Change) -> int:
-        message = f"{change.about} was changed or works again, which may solve why this failed."
-        now = self._clock.now()
         async with self._exclusively(event.spec.envelope_id):
             try:
-                stored = await self._clerk.store(
-                    event, reopened(event.status, reason="CauseSolved", message=message, now=now)
-                )
+                stored = await self._store(event, change.about)
             except Overtaken:
                 # Somebody re-opened or deleted it meanwhile, which is as good.
                 return 0
@@ -169,9 +187,15 @@ class Reopener:
                 # It will never be taken, and is no reason to keep the others waiting.
                 _log.warning("an event can't be re-opened: %s", refused, extra={"event": event.name})
                 return 0
-        self._announcer.tell(stored, "CauseSolved", message, action="Reopen")
         self._changed(stored)
         return 1
+
+    async def _store(self, event: EnvelopeEvent, about: str) -> EnvelopeEvent:
+        message = f"{about} was changed or works again, which may solve why this failed."
+        status = reopened(event.status, reason="CauseSolved", message=message, now=self._clock.now())
+        stored = await self._clerk.store(event, status)
+        self._announcer.tell(stored, "CauseSolved", message, action="Reopen")
+        return stored
 
 
 def _mark(resource: Resource) -> Mark | None:

@@ -135,6 +135,25 @@ async def test_what_has_outlived_its_time_is_removed_and_all_else_is_counted() -
     assert len(scene.cluster.objects) == 3
 
 
+async def test_an_event_whose_cause_was_mended_is_reopened_and_not_removed_though_its_time_is_up() -> None:
+    solved, other = finished(Phase.FAILED, 1).build(), finished(Phase.FAILED, 2).build()
+    scene = Scene(solved, other, ttl={"failed": "72h"})
+
+    async def reopened(event: EnvelopeEvent) -> EnvelopeEvent:
+        if event.name != solved.name:
+            return event
+        changes = {"phase": "Pending", "completedAt": None}
+        version = event.metadata.resource_version
+        return EnvelopeEvent.parse(
+            await scene.cluster.patch_status(EnvelopeEvent, event.name, changes, resource_version=version)
+        )
+
+    scene.reaper.reopened = reopened
+    await scene.walked()
+    assert scene.there() == {solved.name}
+    assert scene.reaper.counts("acme") == {"Pending": 1}
+
+
 async def test_an_organization_without_events_is_counted_as_such() -> None:
     scene = Scene()
     await scene.walked()

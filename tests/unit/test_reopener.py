@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from controller.reopener import Reopener
-from counterfoil.cluster import Refused, Unavailable
+from counterfoil.cluster import ApiProblem, Forbidden, Refused, Unavailable
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     Archive,
@@ -235,6 +235,58 @@ async def test_a_restart_is_no_change() -> None:
     states = (an_archive_that_works(), an_organization_that_works(), known_to_work(a_sender()))
     assert await mending.mended(*states) == []
     assert ("page", "envelopeevents") not in mending.scene.cluster.asked
+
+
+def missed_by_everyone(mending: Mending) -> None:
+    """An Archive was mended after events had failed, and nobody saw it."""
+    raw = an_archive_that_works().to_dict()
+    raw["status"] |= {"observedGeneration": 1, "settledAt": "2026-07-01T12:00:01Z"}
+    mending.scene.see(Archive.parse(raw))
+
+
+async def test_an_event_whose_cause_was_mended_unseen_is_reopened_and_left_to_the_watch_of_its_shard() -> (
+    None
+):
+    event = failed("TagMissing").build()
+    mending = Mending(event)
+    missed_by_everyone(mending)
+    async with mending.scene.running(mending.scene.announcer.run()):
+        after = await mending.reopener.missed(event)
+        await turns(300)
+    assert after == mending.scene.cluster.stored(event.name)
+    assert (after.status.phase, after.status.reason, after.status.completed_at) == (
+        Phase.PENDING,
+        "CauseSolved",
+        None,
+    )
+    assert [each["reason"] for each in mending.scene.cluster.announced] == ["CauseSolved"]
+    assert mending.scene.driven == [], "it may be another controller's"
+
+
+async def test_an_event_whose_cause_nobody_mended_stays_as_it_is() -> None:
+    event = failed("EnvelopeNotFound").build()
+    mending = Mending(event)
+    missed_by_everyone(mending)
+    assert await mending.reopener.missed(event) is event
+    assert mending.scene.cluster.patches == []
+
+
+async def test_an_event_that_somebody_reopened_since_the_walk_read_it_is_left_to_them() -> None:
+    event = failed("TagMissing").build()
+    mending = Mending(event)
+    missed_by_everyone(mending)
+    mending.scene.cluster.edit(EnvelopeEvent, event.name, {"status": {"phase": "Validating"}})
+    assert await mending.reopener.missed(event) is event
+    assert mending.scene.cluster.stored(event.name).status.phase is Phase.VALIDATING
+
+
+@pytest.mark.parametrize("refusal", [Refused(422, "Invalid", "no"), Forbidden(403, "Forbidden", "hold")])
+async def test_an_event_that_may_not_be_reopened_breaks_no_walk_off(refusal: ApiProblem) -> None:
+    event = failed("TagMissing").build()
+    mending = Mending(event)
+    missed_by_everyone(mending)
+    mending.scene.cluster.fail("patch_status", refusal)
+    assert await mending.reopener.missed(event) is event
 
 
 async def test_a_change_that_was_made_while_no_controller_ran_counts_all_the_same() -> None:
