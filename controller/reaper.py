@@ -6,7 +6,7 @@ Finished events are in no watch and in no memory (rule 9); the walk sees each of
 for 36 h and would then make the event anew; the CRD sees to that.
 
 Since nobody else looks at what failed long ago, the walk also has it re-opened if its cause was mended meanwhile
-(docs/decisions/0023), before its time to live counts.
+(docs/decisions/0021), before its time to live counts.
 
 An ``Envelope`` goes after the last event of its envelope, never before one: it is marked before the event that archived
 it is removed, and a later walk removes what is marked and was met with no event (docs/decisions/0016).

@@ -194,7 +194,7 @@ def _unlabelled(event: EnvelopeEvent) -> dict[str, Any]:
 
 
 def _told(event: EnvelopeEvent, wanted: str) -> str:
-    """Say what was asked for; by whom is what somebody wrote there, so it is told as such (docs/decisions/0020)."""
+    """Say what was asked for; by whom is what somebody wrote there, so it is told as such (docs/decisions/0019)."""
     annotations = event.metadata.annotations
     by, reason = annotations.get(REQUEST_BY_ANNOTATION), annotations.get(REQUEST_REASON_ANNOTATION)
     name = f", in the name of {by}" if by else ""

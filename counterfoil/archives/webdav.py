@@ -5,7 +5,7 @@ A file is sent in chunks to a temporary name in its own collection and then move
 of a file or none of it. The move first asks not to overwrite anything: on a folder it would remove all that is in it.
 Tags become properties of the namespace ``counterfoil.dev/tags`` where the server keeps such; the manifest has them anyway.
 
-No locks of our own (docs/decisions/0022): nothing is changed in place, and two runs of us move the same content to the same
+No locks of our own (docs/decisions/0020): nothing is changed in place, and two runs of us move the same content to the same
 name. Those of others are waited for.
 """
 

@@ -4,7 +4,7 @@ What a person did to an object, as it stays recorded on it: the annotation ``cou
 The annotations of a request (``request-by``, ``request-reason``) go with its label once it is carried out, and Kubernetes
 Events go after an hour; this stays with the object: the newest ``MOST_ACTS``, oldest first.
 
-The chart has a policy by which a record only grows, by one act at its end, of whoever writes it (docs/decisions/0020). It
+The chart has a policy by which a record only grows, by one act at its end, of whoever writes it (docs/decisions/0019). It
 compares texts, so what stands there already is kept to the letter, and ``RECORD`` is the form that both know.
 """
 
