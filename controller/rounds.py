@@ -54,7 +54,6 @@ and there may be thousands of senders who gave no consent; more seldom would be 
 COUNT_SECONDS = 60.0
 """So often the events that wait for consent are listed, where several controllers share them."""
 
-
 SWEEP_AGAIN_SECONDS = 60.0
 """So long after a sweep that broke off the next one is made."""
 

@@ -301,11 +301,8 @@ async def test_a_version_that_is_too_old_leads_to_a_new_list_and_to_no_complaint
     assert problems == []
 
 
-@pytest.mark.parametrize("code", [410, 500])
-async def test_a_watch_that_never_tells_anything_is_asked_more_and_more_seldom(
-    tmp_path: Path, code: int
-) -> None:
-    watched = Watched(*[[{"type": "ERROR", "object": a_status(code, "Expired")}]] * 40)
+async def first_pauses(watched: Watched, tmp_path: Path, count: int) -> list[float]:
+    """Follow until so many pauses were made, and return their seconds; none of them is really waited for."""
     pauses = list[float]()
 
     def pause(failures: int) -> float:
@@ -316,26 +313,24 @@ async def test_a_watch_that_never_tells_anything_is_asked_more_and_more_seldom(
         follower = follow_for_ever(cluster, Organization, pause=pause, trouble=lambda problem: None)
         async with aclosing(follower):
             async for _ in follower:
-                if len(pauses) == 8:
+                if len(pauses) == count:
                     break
+    return pauses
+
+
+@pytest.mark.parametrize("code", [410, 500])
+async def test_a_watch_that_never_tells_anything_is_asked_more_and_more_seldom(
+    tmp_path: Path, code: int
+) -> None:
+    watched = Watched(*[[{"type": "ERROR", "object": a_status(code, "Expired")}]] * 40)
+    pauses = await first_pauses(watched, tmp_path, 8)
     assert pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
     assert watched.lists <= 2 * len(pauses) + 1
 
 
 async def test_after_a_watch_that_told_something_the_pauses_begin_anew(tmp_path: Path) -> None:
     watched = Watched(*[[told("MODIFIED"), None]] * 8)
-    pauses = list[float]()
-
-    def pause(failures: int) -> float:
-        pauses.append(longer_each_time(failures))
-        return 0.0
-
-    async with answered_by(watched, tmp_path) as cluster, asyncio.timeout(20):
-        follower = follow_for_ever(cluster, Organization, pause=pause, trouble=lambda problem: None)
-        async with aclosing(follower):
-            async for _ in follower:
-                if len(pauses) == 4:
-                    break
+    pauses = await first_pauses(watched, tmp_path, 4)
     assert pauses == [0.2] * 4
 
 
