@@ -61,7 +61,7 @@ test-unit: setup ## the fast tests: no cluster, under a minute
 
 test-cluster: setup ## the tests on a real API server, with kills and faults (built on the first run, with progress)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone versitygw helm kubeconform promtool
-	@$(BIN)/python -m sandbox.cmis && $(BIN)/python -m sandbox.azurite
+	@$(BIN)/python -m sandbox.servers.cmis_opencmis && $(BIN)/python -m sandbox.servers.azblob_azurite
 	@echo '[test] cluster'; $(BIN)/pytest -q -n $(WORKERS) --dist loadfile tests/cluster tests/chaos
 
 test-browser: setup ## what a person sees, in a real Chromium (Debian's, installed if it is missing and you are root)

@@ -10,7 +10,7 @@ import sys
 import time
 
 from bench import machine
-from bench.scene import REPOSITORY
+from bench.setup import REPOSITORY
 
 BENCHES = {
     "a": ("The receiver against a bare client that creates the same objects", "bench.receiver"),

@@ -30,10 +30,10 @@ import msgspec
 import uvloop
 
 from bench.spread import verdict
-from counterfoil.cluster import ApiProblem, Cluster, connect
+from counterfoil.kube.client import ApiError, KubeClient, connect
 from counterfoil.resources import GROUP, EnvelopeEvent, Organization, envelope_id
-from counterfoil.resources.noting import note
-from sandbox.controlplane.plane import ETCD_CLIENTS, ControlPlane, control_plane
+from counterfoil.resources.event_factory import new_event
+from sandbox.controlplane.control_plane import ETCD_CLIENTS, ControlPlane, control_plane
 from tests.cluster.console_scene import Person, Scene, console_scene
 
 NAMESPACE = "bench"
@@ -51,7 +51,7 @@ RANDOM = random.Random(20)
 def an_event(number: int, now: datetime) -> dict[str, Any]:
     """One event: of a thousand, three failed, two wait for consent, five are on their way, the others succeeded."""
     envelope = envelope_id(str(uuid.UUID(int=RANDOM.getrandbits(128), version=4)))
-    body = note(
+    body = new_event(
         organization="acme",
         envelope=envelope,
         action="envelopeFinished",
@@ -139,14 +139,14 @@ def _put(event: dict[str, Any]) -> dict[str, str]:
     }
 
 
-async def seen(cluster: Cluster, count: int) -> None:
+async def wait_until_cached(kube: KubeClient, count: int) -> None:
     """Wait until the API server's cache, which so many at once throw into confusion, has all events."""
     async with asyncio.timeout(READY_SECONDS):
         while True:
             try:
                 fields = "status.phase=Failed"
-                failed = [raw async for raw in cluster.list(EnvelopeEvent, fields=fields, limit=100)]
-            except ApiProblem:
+                failed = [raw async for raw in kube.list(EnvelopeEvent, fields=fields, limit=100)]
+            except ApiError:
                 failed = []
             if len(failed) >= 3 * count // 1000:
                 return
@@ -162,8 +162,8 @@ async def timed(call: Callable[[], Awaitable[Any]]) -> float:
 
 async def paths(scene: Scene) -> Mapping[str, str]:
     """Return each page by its title."""
-    failed, _ = await scene.cluster.page(EnvelopeEvent, limit=1, fields="status.phase=Failed")
-    succeeded, _ = await scene.cluster.page(EnvelopeEvent, limit=1, fields="status.phase=Succeeded")
+    failed, _ = await scene.kube.page(EnvelopeEvent, limit=1, fields="status.phase=Failed")
+    succeeded, _ = await scene.kube.page(EnvelopeEvent, limit=1, fields="status.phase=Succeeded")
     name, envelope = failed[0]["metadata"]["name"], succeeded[0]["spec"]["envelopeId"]
     return {
         "Attention": "/attention",
@@ -202,7 +202,7 @@ async def _measured(
 ) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {"": [], **{title: [] for title in wanted}}
     for number in range(rounds + 1):
-        round_ = {"": await timed(lambda: scene.cluster.page(EnvelopeEvent, limit=ROWS))}
+        round_ = {"": await timed(lambda: scene.kube.page(EnvelopeEvent, limit=ROWS))}
         for title, path in wanted.items():
             round_[title] = await timed(partial(jane.get, path))
             assert jane.answer.status_code == 200, jane.text
@@ -228,9 +228,9 @@ async def bench(events: int, rounds: int) -> bool:
         plane = await stack.enter_async_context(control_plane())
         await plane.apply_crds()
         await plane.namespace(NAMESPACE)
-        cluster = await stack.enter_async_context(connect(namespace=NAMESPACE, kubeconfig=plane.kubeconfig))
+        kube = await stack.enter_async_context(connect(namespace=NAMESPACE, kubeconfig=plane.kubeconfig))
         rate = await fill(plane, events)
-        await seen(cluster, events)
+        await wait_until_cached(kube, events)
         print(f"{events:,} events, put into etcd at {rate:.0f} a second. {_load()}", flush=True)
         scene = await stack.enter_async_context(
             console_scene(
@@ -241,7 +241,7 @@ async def bench(events: int, rounds: int) -> bool:
         await scene.an_organization(events={"Succeeded": int(events * 0.99), "Failed": int(events * 0.003)})
         for name in SENDERS:
             await scene.a_sender(name, truth="False", reason="TokenRejected")
-        assert (await cluster.get(Organization, "acme"))["status"]["events"]
+        assert (await kube.get(Organization, "acme"))["status"]["events"]
         return await measure(scene, rounds)
 
 

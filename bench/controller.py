@@ -2,7 +2,7 @@
 Bench (b): how many small envelopes a second the controller archives, against a plain script.
 
 Before each round the envelopes (three files each) are in eSAW and their events are noted down; then a fresh controller
-starts, and the clock runs from its /readyz to the last ``Succeeded``. The plain script (bench/script.py) is a process of
+starts, and the clock runs from its /readyz to the last ``Succeeded``. The plain script (bench/plain_script.py) is a process of
 its own as well, has as many envelopes at once, makes the same calls to eSAW and does the same to the same folder. Both
 take turns. The API server and etcd share the cores with the controller; what they need for it is told, too. Signatures are
 examined by neither; with ``--signatures`` there is one more row, of a controller that examines two PDFs of each envelope.
@@ -20,20 +20,20 @@ from pathlib import Path
 
 import msgspec
 
-from bench.machine import Memory, cpu_seconds, cpu_seconds_of_all
-from bench.scene import REPOSITORY, Samples, Scene, archive, scene
-from bench.script import Done, Job
+from bench.machine import ProcessMemory, cpu_seconds, cpu_seconds_of_all
+from bench.plain_script import PlainScriptJob, PlainScriptResult
+from bench.setup import REPOSITORY, BenchSetup, MetricSamples, apply_archive, bench_setup
 from bench.spread import Spread, verdict
 from sandbox.controlplane.processes import run as run_program
 from sandbox.esaw import DocumentSpec
 
-LEAST_RATIO = 0.7
-MOST_WRITES = 4.0
+MIN_RATIO = 0.7
+MAX_WRITES = 4.0
 WRITES = ("create", "update", "patch", "delete")
-LONGEST = 400.0  # seconds for the whole run, with signatures
+TIMEOUT = 400.0  # seconds for the whole run, with signatures
 
 
-class Round(Done, frozen=True):
+class ControllerRound(PlainScriptResult, frozen=True):
     """What the controller needed in one round, per event."""
 
     writes: float
@@ -49,9 +49,9 @@ class Round(Done, frozen=True):
 # -- The run -----------------------------------------------------------------------------------------------------
 
 
-async def envelopes(play: Scene, count: int) -> list[str]:
+async def envelopes(setup: BenchSetup, count: int) -> list[str]:
     """Let so many completed envelopes of three files be in eSAW: a document, and the audit trail as PDF and XML."""
-    esaw = play.esaw
+    esaw = setup.esaw
     return [
         await esaw.control.add_envelope(
             sender=esaw.sender, documents=[DocumentSpec(name="contract.pdf")], metadata="<contract/>"
@@ -60,45 +60,45 @@ async def envelopes(play: Scene, count: int) -> list[str]:
     ]
 
 
-async def plain_round(play: Scene, count: int, at_once: int) -> Done:
+async def plain_round(setup: BenchSetup, count: int, at_once: int) -> PlainScriptResult:
     """Let the plain script do its round."""
-    job = Job(
-        esaw=play.esaw.control.url,
-        token=play.esaw.sender.token,
-        envelopes=await envelopes(play, count),
-        root=str(play.root),
+    job = PlainScriptJob(
+        esaw=setup.esaw.control.url,
+        token=setup.esaw.sender.token,
+        envelopes=await envelopes(setup, count),
+        root=str(setup.root),
         at_once=at_once,
     )
     finished = await run_program(
-        [sys.executable, "-m", "bench.script"],
+        [sys.executable, "-m", "bench.plain_script"],
         stdin=msgspec.json.encode(job).decode(),
         cwd=REPOSITORY,
     )
     if finished.code != 0:
         raise RuntimeError(f"the plain script broke: {finished.err}")
-    await _all_deleted(play, job.envelopes)
-    return msgspec.json.decode(finished.out, type=Done)
+    await _all_deleted(setup, job.envelopes)
+    return msgspec.json.decode(finished.out, type=PlainScriptResult)
 
 
-async def controller_round(play: Scene, count: int, name: str) -> Round:
+async def controller_round(setup: BenchSetup, count: int, name: str) -> ControllerRound:
     """Let a fresh controller do its round."""
-    ids = await envelopes(play, count)
-    names = await play.note_down(ids)
+    ids = await envelopes(setup, count)
+    names = await setup.create_events(ids)
     async with asyncio.TaskGroup() as group:
-        watching = group.create_task(play.succeeded(names))
-        controller = await play.controller(name)
-        cpu, cluster_cpu = cpu_seconds_of_all(controller.pid), _cluster_cpu(play)
+        watching = group.create_task(setup.wait_until_succeeded(names))
+        controller = await setup.controller(name)
+        cpu, cluster_cpu = cpu_seconds_of_all(controller.pid), _cluster_cpu(setup)
         started = time.perf_counter()
         times = await watching
-    used, memory = cpu_seconds_of_all(controller.pid) - cpu, Memory.of(controller.pid)
-    cluster_used = _cluster_cpu(play) - cluster_cpu
-    samples = Samples(await controller.metrics())
+    used, memory = cpu_seconds_of_all(controller.pid) - cpu, ProcessMemory.of(controller.pid)
+    cluster_used = _cluster_cpu(setup) - cluster_cpu
+    samples = MetricSamples(await controller.metrics())
     await controller.stop()
-    await _all_deleted(play, ids)
+    await _all_deleted(setup, ids)
     # So that each round finds the same; how little finished events cost is another question.
-    await play.stage.kubectl("delete", "envelopeevents", "--all", "--wait=false")
+    await setup.local_environment.kubectl("delete", "envelopeevents", "--all", "--wait=false")
     requests = "counterfoil_kubernetes_requests_total"
-    return Round(
+    return ControllerRound(
         rate=count / (times[-1] - started),
         cpu=used * 1000 / count,
         memory=memory.peak,
@@ -110,24 +110,26 @@ async def controller_round(play: Scene, count: int, name: str) -> Round:
     )
 
 
-def _cluster_cpu(play: Scene) -> float:
-    return sum(cpu_seconds(pid) for pid in play.stage.plane.pids.values())
+def _cluster_cpu(setup: BenchSetup) -> float:
+    return sum(cpu_seconds(pid) for pid in setup.local_environment.plane.pids.values())
 
 
-async def _all_deleted(play: Scene, ids: Sequence[str]) -> None:
-    left = [each for each in ids if await play.esaw.control.exists(each)]
+async def _all_deleted(setup: BenchSetup, ids: Sequence[str]) -> None:
+    left = [each for each in ids if await setup.esaw.control.exists(each)]
     if left:
         raise RuntimeError(f"{len(left)} of {len(ids)} envelopes are still in eSAW")
 
 
-def report(plain: Sequence[Done], ours: Sequence[Round], examining: Sequence[Round]) -> str:
+def report(
+    plain: Sequence[PlainScriptResult], ours: Sequence[ControllerRound], examining: Sequence[ControllerRound]
+) -> str:
     """Return the Markdown, ratios first."""
     ratio = Spread.of_ratios([each.rate for each in ours], [each.rate for each in plain])
     cpu = Spread.of_ratios([each.cpu for each in ours], [each.cpu for each in plain])
     writes = Spread.of(each.writes for each in ours)
     lines = ["| what | of the plain script | events per s | CPU ms per event | memory at most MiB |"]
     lines += ["|---|---|---|---|---|"]
-    rows: list[tuple[str, str, Sequence[Done]]] = [
+    rows: list[tuple[str, str, Sequence[PlainScriptResult]]] = [
         ("plain script", "1.00", plain),
         ("controller", ratio.text(2), ours),
     ]
@@ -142,10 +144,10 @@ def report(plain: Sequence[Done], ours: Sequence[Round], examining: Sequence[Rou
         [
             *lines,
             "",
-            f"- rate: {ratio.median:.2f} of the plain script's; target >= {LEAST_RATIO}: "
-            f"{verdict(ratio.median >= LEAST_RATIO)}",
+            f"- rate: {ratio.median:.2f} of the plain script's; target >= {MIN_RATIO}: "
+            f"{verdict(ratio.median >= MIN_RATIO)}",
             f"- writes to the API server per event, the create included: {writes.text(2)}; "
-            f"target <= {MOST_WRITES:.0f}: {verdict(round(writes.median, 1) <= MOST_WRITES)}",
+            f"target <= {MAX_WRITES:.0f}: {verdict(round(writes.median, 1) <= MAX_WRITES)}",
             f"- reads of single objects per event: {Spread.of(each.reads for each in ours).text(2)}",
             f"- CPU: {cpu.text(2)} of the plain script's; API server and etcd need "
             f"{Spread.of(each.cluster_cpu for each in ours).text(1)} ms per event on the same cores, for the script nothing",
@@ -157,19 +159,19 @@ def report(plain: Sequence[Done], ours: Sequence[Round], examining: Sequence[Rou
 
 async def measure(count: int, rounds: int, at_once: int, *, signatures: bool) -> str:
     """Run it all and return the report."""
-    plain, ours, examining = list[Done](), list[Round](), list[Round]()
+    plain, ours, examining = list[PlainScriptResult](), list[ControllerRound](), list[ControllerRound]()
     with tempfile.TemporaryDirectory() as temporary:
-        async with asyncio.timeout(LONGEST), scene(Path(temporary), concurrency=at_once) as play:
+        async with asyncio.timeout(TIMEOUT), bench_setup(Path(temporary), concurrency=at_once) as setup:
             # The first turn fills caches, and is not counted.
-            await plain_round(play, at_once * 2, at_once)
-            await controller_round(play, at_once * 2, "controller")
+            await plain_round(setup, at_once * 2, at_once)
+            await controller_round(setup, at_once * 2, "controller")
             for turn in range(rounds):
-                plain.append(await plain_round(play, count, at_once))
-                ours.append(await controller_round(play, count, f"controller-{turn}"))
+                plain.append(await plain_round(setup, count, at_once))
+                ours.append(await controller_round(setup, count, f"controller-{turn}"))
                 if signatures:
-                    await archive(play.stage, play.root, at_once, signatures="Report")
-                    examining.append(await controller_round(play, count, f"examining-{turn}"))
-                    await archive(play.stage, play.root, at_once, signatures="Ignore")
+                    await apply_archive(setup.local_environment, setup.root, at_once, signatures="Report")
+                    examining.append(await controller_round(setup, count, f"examining-{turn}"))
+                    await apply_archive(setup.local_environment, setup.root, at_once, signatures="Ignore")
     return f"{rounds} rounds of {count} envelopes, {at_once} at once\n\n{report(plain, ours, examining)}"
 
 

@@ -56,14 +56,14 @@ def _cpu_model() -> str:
 
 
 @dataclass(frozen=True)
-class Memory:
+class ProcessMemory:
     """Resident memory of a process, in MiB: now, and the most since ``forget_peak``."""
 
     now: float
     peak: float
 
     @classmethod
-    def of(cls, pid: int) -> "Memory":
+    def of(cls, pid: int) -> "ProcessMemory":
         """Read it from the kernel."""
         text = Path(f"/proc/{pid}/status").read_text()
         fields = dict(line.split(":", 1) for line in text.splitlines())

@@ -28,21 +28,21 @@ import uvloop
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from counterfoil.callbackauth import token_hash
+from counterfoil.callback_auth import token_hash
 from counterfoil.resources import API_VERSION, envelope_id
-from counterfoil.resources.noting import note
-from sandbox.controlplane.plane import ControlPlane, control_plane
-from sandbox.controlplane.processes import tied
+from counterfoil.resources.event_factory import new_event
+from sandbox.controlplane.control_plane import ControlPlane, control_plane
+from sandbox.controlplane.processes import bound_to_parent
 from sandbox.receiver import RunningReceiver, running_receiver
 
 NAMESPACE = "bench"
 ORGANIZATION = "acme"
 TOKEN = "bench-token-0123456789"
-LONGEST = 170.0  # seconds for the whole run
+TIMEOUT = 170.0  # seconds for the whole run
 
 
 @dataclass(frozen=True)
-class Round:
+class CallbackRound:
     """What one round took: seconds in all, and of each request."""
 
     seconds: float
@@ -53,16 +53,16 @@ class Round:
         return len(self.latencies) / self.seconds
 
 
-class Summary:
+class RoundSummary:
     """Several rounds of the same kind."""
 
-    def __init__(self, rounds: Sequence[Round]) -> None:
+    def __init__(self, rounds: Sequence[CallbackRound]) -> None:
         self.rate = statistics.median(each.rate for each in rounds)
         quantiles = statistics.quantiles([one for each in rounds for one in each.latencies], n=100)
         self.p50, self.p99 = quantiles[49] * 1000, quantiles[98] * 1000
 
 
-class Connection(asyncio.Protocol):
+class KeepAliveConnection(asyncio.Protocol):
     """One keep-alive connection that sends a request and waits for the head of its answer; there is no body."""
 
     def __init__(self) -> None:
@@ -87,13 +87,15 @@ class Connection(asyncio.Protocol):
         return int((await self._answer)[9:12])
 
 
-async def calls(url: str, requests: Iterable[bytes], in_flight: int) -> Round:
+async def send_requests(url: str, requests: Iterable[bytes], in_flight: int) -> CallbackRound:
     """Send all requests, so many at once; each has to be answered 200."""
     host, _, port = url.removeprefix("http://").partition(":")
     queue, latencies = iter(requests), list[float]()
 
     async def one_after_the_other() -> None:
-        _, connection = await asyncio.get_running_loop().create_connection(Connection, host, int(port))
+        _, connection = await asyncio.get_running_loop().create_connection(
+            KeepAliveConnection, host, int(port)
+        )
         for request in queue:
             started = time.perf_counter()
             status = await connection.ask(request)
@@ -105,7 +107,7 @@ async def calls(url: str, requests: Iterable[bytes], in_flight: int) -> Round:
     async with asyncio.TaskGroup() as group:
         for _ in range(in_flight):
             group.create_task(one_after_the_other())
-    return Round(time.perf_counter() - started, latencies)
+    return CallbackRound(time.perf_counter() - started, latencies)
 
 
 def callbacks(envelopes: Iterable[str]) -> list[bytes]:
@@ -116,7 +118,7 @@ def callbacks(envelopes: Iterable[str]) -> list[bytes]:
     ]
 
 
-def fresh(count: int) -> list[str]:
+def new_envelope_ids(count: int) -> list[str]:
     return [str(uuid.uuid4()) for _ in range(count)]
 
 
@@ -138,13 +140,13 @@ async def bare_client(kubeconfig: str, in_flight: int) -> None:
             print(json.dumps([done.seconds, done.latencies]), flush=True)
 
 
-async def _create_bare(session: aiohttp.ClientSession, url: str, count: int, in_flight: int) -> Round:
+async def _create_bare(session: aiohttp.ClientSession, url: str, count: int, in_flight: int) -> CallbackRound:
     bodies = iter(
         [
             msgspec.json.encode(
-                note(organization=ORGANIZATION, envelope=envelope_id(each), action="envelopeFinished")
+                new_event(organization=ORGANIZATION, envelope=envelope_id(each), action="envelopeFinished")
             )
-            for each in fresh(count)
+            for each in new_envelope_ids(count)
         ]
     )
     latencies = list[float]()
@@ -162,7 +164,7 @@ async def _create_bare(session: aiohttp.ClientSession, url: str, count: int, in_
     async with asyncio.TaskGroup() as group:
         for _ in range(in_flight):
             group.create_task(one_after_the_other())
-    return Round(time.perf_counter() - started, latencies)
+    return CallbackRound(time.perf_counter() - started, latencies)
 
 
 class BareClient:
@@ -173,7 +175,7 @@ class BareClient:
 
     @classmethod
     async def start(cls, kubeconfig: Path, in_flight: int) -> "BareClient":
-        command = tied(
+        command = bound_to_parent(
             [sys.executable, "-m", "bench.receiver", f"--bare={kubeconfig}", f"--in-flight={in_flight}"]
         )
         return cls(
@@ -182,12 +184,12 @@ class BareClient:
             )
         )
 
-    async def creates(self, count: int) -> Round:
+    async def create_events(self, count: int) -> CallbackRound:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{count}\n".encode())
         seconds, latencies = json.loads(await self._process.stdout.readline())
-        return Round(seconds, latencies)
+        return CallbackRound(seconds, latencies)
 
     async def end(self) -> None:
         assert self._process.stdin is not None
@@ -230,21 +232,21 @@ async def measure(
     plane: ControlPlane, receiver: RunningReceiver, in_flight: int, rounds: int, count: int
 ) -> str:
     bare = await BareClient.start(plane.kubeconfig, in_flight)
-    kinds: dict[str, list[Round]] = {name: [] for name in KINDS}
+    kinds: dict[str, list[CallbackRound]] = {name: [] for name in KINDS}
     for turn in range(rounds + 1):
-        envelopes = fresh(count)
+        envelopes = new_envelope_ids(count)
         done = (
-            await bare.creates(count),
-            await calls(receiver.url, callbacks(envelopes), in_flight),
-            await calls(receiver.url, callbacks(envelopes), in_flight),
-            await calls(receiver.url, callbacks(envelopes[:1] * count), in_flight),
+            await bare.create_events(count),
+            await send_requests(receiver.url, callbacks(envelopes), in_flight),
+            await send_requests(receiver.url, callbacks(envelopes), in_flight),
+            await send_requests(receiver.url, callbacks(envelopes[:1] * count), in_flight),
         )
         # The first turn makes connections and fills caches, and is not counted.
         if turn:
             for name, each in zip(KINDS, done, strict=True):
                 kinds[name].append(each)
     await bare.end()
-    return table({name: Summary(each) for name, each in kinds.items()})
+    return table({name: RoundSummary(each) for name, each in kinds.items()})
 
 
 KINDS = (
@@ -255,7 +257,7 @@ KINDS = (
 )
 
 
-def table(summaries: Mapping[str, Summary]) -> str:
+def table(summaries: Mapping[str, RoundSummary]) -> str:
     bare = summaries[KINDS[0]]
     lines = ["| what | per s | of bare | p50 ms | p99 ms | p99 of bare |", "|---|---|---|---|---|---|"]
     lines += [
@@ -268,7 +270,7 @@ def table(summaries: Mapping[str, Summary]) -> str:
 
 async def run(in_flight: int, rounds: int, count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        async with asyncio.timeout(LONGEST), control_plane() as plane:
+        async with asyncio.timeout(TIMEOUT), control_plane() as plane:
             await prepare(plane)
             settings = {"callback-rate": "1000000", "callback-burst": "1000000"}
             async with running_receiver(

@@ -20,46 +20,52 @@ from typing import Any
 
 import kopf
 
-from controller.announce import Announcer
-from controller.beginning import Beginning
-from controller.clerk import Clerk
-from controller.doors import Doors
-from controller.driver import Driver
-from controller.gaps import Gaps
-from controller.keyring import Keyring
-from controller.liveness import Liveness
-from controller.manager import Manager
-from controller.notary import Notary
-from controller.notify.dispatch import Dispatch
-from controller.notify.due import Patience
-from controller.notify.notes import Notes
-from controller.notify.notifier import Notifier
-from controller.notify.postman import SmtpPostman
-from controller.office import Office
-from controller.organizations import Organizations
-from controller.pulse import Pulse
-from controller.reaper import Reaper
-from controller.reception import Reception
-from controller.reopener import Reopener
-from controller.requests import Requests
-from controller.secrets import Secrets
-from controller.sweep import Sweeper
-from controller.watches import UNFINISHED, WATCHED, handlers, operator_settings, shard_labels
+from controller.access.archive_pool import ArchivePool
+from controller.access.secret_cache import SecretCache
+from controller.access.sender_keys import SenderKeys
+from controller.cache import Cache
+from controller.handlers import EventHandlers
+from controller.notifications.delivery import MailDelivery
+from controller.notifications.notifier import Notifier
+from controller.notifications.policy import NotificationTimings
+from controller.notifications.smtp import SmtpMailer
+from controller.notifications.status_writer import NotificationStatusWriter
+from controller.reconcile.preconditions import Preconditions
+from controller.reconcile.reconciler import Reconciler
+from controller.reconcile.signature_policy import SignatureChecker
+from controller.resync.garbage_collector import GarbageCollector
+from controller.resync.missed_callbacks import MissedCallbackFinder
+from controller.resync.organization_status import OrganizationStatusUpdater
+from controller.retry.on_fix import FailedEventRetrier
+from controller.retry.requests import UserRequests
+from controller.telemetry.event_recorder import EventRecorder
+from controller.telemetry.liveness import Liveness
+from controller.watch.heartbeat import WatchHeartbeat
+from controller.watch.initial_sync import InitialSync
+from controller.watch.operator import (
+    UNFINISHED_SELECTOR,
+    WATCHED_PLURALS,
+    build_registry,
+    operator_settings,
+    shard_selector,
+)
+from controller.watch.relist import DeletionDetector
 from counterfoil import __version__, tracing
-from counterfoil.allocator import keep_blocks
-from counterfoil.archives.seal import Sealer, SealKeyInvalid
+from counterfoil._upstream.event_loop import EventLoop
+from counterfoil._upstream.malloc import keep_large_blocks
+from counterfoil.archives.manifest_signature import ManifestSigner, SigningKeyInvalid
 from counterfoil.clock import Clock, WallClock
-from counterfoil.cluster import Cluster, connect
-from counterfoil.esaw.client import make_http
-from counterfoil.esaw.clients import Esaws
-from counterfoil.health import private_server
+from counterfoil.esaw.client import new_http_client
+from counterfoil.esaw.registry import EsawClients
+from counterfoil.health import serve_health_and_metrics
+from counterfoil.kube.client import KubeClient, connect
+from counterfoil.kube.status import StatusWriter
 from counterfoil.logs import configure
-from counterfoil.loops import Loop
 from counterfoil.metrics import Metrics, new_registry
 from counterfoil.resources import EnvelopeEvent, Sender
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import ControllerSettings, load
-from counterfoil.signatures.examiners import Examiners
+from counterfoil.signatures.worker_pool import SignatureWorkers
 
 _log = logging.getLogger("controller")
 
@@ -68,199 +74,213 @@ def main() -> int:
     """Run the controller; return the exit status."""
     settings = load(ControllerSettings, sys.argv[1:], os.environ)
     configure(settings.log_level, settings.log_format)
-    keep_blocks()
+    keep_large_blocks()
     try:
         sealing = Sealing(settings.sealing_keys) if settings.sealing_keys is not None else None
-        sealer = Sealer.load(settings.manifest_key) if settings.manifest_key is not None else None
-    except (SealingKeysInvalid, SealKeyInvalid) as invalid:
+        sealer = ManifestSigner.load(settings.manifest_key) if settings.manifest_key is not None else None
+    except (SealingKeysInvalid, SigningKeyInvalid) as invalid:
         _log.critical("the controller can't start: %s", invalid)
         return 1
     with (
         tracing.configured("controller", os.environ),
-        asyncio.Runner(loop_factory=Loop) as runner,
+        asyncio.Runner(loop_factory=EventLoop) as runner,
     ):
         return runner.run(run(settings, sealing, sealer))
 
 
-async def run(settings: ControllerSettings, sealing: Sealing | None, sealer: Sealer | None) -> int:
+async def run(settings: ControllerSettings, sealing: Sealing | None, sealer: ManifestSigner | None) -> int:
     """Run until SIGTERM or SIGINT; return the exit status."""
     metrics = Metrics(new_registry(), version=__version__)
     observe = partial(_count_request, metrics)
     async with (
-        connect(namespace=settings.namespace, observe=observe) as cluster,
-        make_http() as http,
-        aclosing(Examiners()) as examiners,
+        connect(namespace=settings.namespace, observe=observe) as kube,
+        new_http_client() as http,
+        aclosing(SignatureWorkers()) as examiners,
     ):
-        esaws = Esaws(http, WallClock(), partial(_count_esaw, metrics))
-        notary = Notary(examiners, sealer)
-        manager, notifier, background = assemble(
-            settings, cluster, esaws, metrics, sealing=sealing, notary=notary
+        esaw_clients = EsawClients(http, WallClock(), partial(_count_esaw, metrics))
+        signature_checker = SignatureChecker(examiners, sealer)
+        event_handlers, notifier, background = assemble(
+            settings, kube, esaw_clients, metrics, sealing=sealing, signature_checker=signature_checker
         )
-        beginning = Beginning(partial(manager.load, cluster), WallClock())
-        pulse = Pulse(WallClock(), WATCHED)
-        labels = shard_labels(settings.shard, settings.shards)
-        gaps = Gaps(cluster, manager, WallClock(), labels=labels, fields=UNFINISHED)
-        pulse.listed = gaps.listed
-        background.append(gaps.run())
+        initial_sync = InitialSync(partial(event_handlers.load, kube), WallClock())
+        heartbeat = WatchHeartbeat(WallClock(), WATCHED_PLURALS)
+        labels = shard_selector(settings.shard, settings.shards)
+        deletion_detector = DeletionDetector(
+            kube, event_handlers, WallClock(), labels=labels, fields=UNFINISHED_SELECTOR
+        )
+        heartbeat.list_started = deletion_detector.list_started
+        background.append(deletion_detector.run())
         live = Liveness(
-            cluster=cluster,
-            schedule=manager.schedule,
-            pulse=pulse,
+            kube=kube,
+            workqueue=event_handlers.workqueue,
+            heartbeat=heartbeat,
             clock=WallClock(),
             metrics=metrics,
             silence=settings.watch_silence,
             overdue=settings.overdue,
         ).checks
-        async with private_server(
+        async with serve_health_and_metrics(
             settings.private_listen,
             metrics.registry,
             live=live,
-            ready={"kubernetes": beginning.check, **live},
+            ready={"kubernetes": initial_sync.check, **live},
         ):
-            registry = handlers(manager, pulse)
-            return await _work(
-                settings, cluster, manager, notifier, beginning, background=background, registry=registry
+            registry = build_registry(event_handlers, heartbeat)
+            return await _work_until_stopped(
+                settings,
+                kube,
+                event_handlers,
+                notifier,
+                initial_sync,
+                background=background,
+                registry=registry,
             )
 
 
 def assemble(
     settings: ControllerSettings,
-    cluster: Cluster,
-    esaws: Esaws,
+    kube: KubeClient,
+    esaw_clients: EsawClients,
     metrics: Metrics,
     *,
     sealing: Sealing | None,
-    notary: Notary,
-) -> tuple[Manager, Notifier, list[Coroutine[Any, Any, None]]]:
+    signature_checker: SignatureChecker,
+) -> tuple[EventHandlers, Notifier, list[Coroutine[Any, Any, None]]]:
     """Build everything; return the manager, the notifier, and what has to run beside kopf."""
     clock = WallClock()
-    office = Office()
-    secrets = Secrets(cluster, clock)
-    clerk = Clerk(cluster)
-    announcer = Announcer(cluster, clock)
-    doors = Doors(cluster, secrets, clock, metrics)
-    keyring = Keyring(cluster, secrets, clock, sealing=sealing, consent_url=partial(_consent_url, office))
-    reaper = Reaper(cluster=cluster, office=office, clock=clock)
-    driver = Driver(
-        cluster=cluster,
-        office=office,
-        reception=Reception(
-            cluster=cluster,
-            office=office,
-            keyring=keyring,
-            doors=doors,
-            esaws=esaws,
+    cache = Cache()
+    secrets = SecretCache(kube, clock)
+    status_writer = StatusWriter(kube)
+    event_recorder = EventRecorder(kube, clock)
+    archive_pool = ArchivePool(kube, secrets, clock, metrics)
+    sender_keys = SenderKeys(kube, secrets, clock, sealing=sealing, consent_url=partial(_consent_url, cache))
+    garbage_collector = GarbageCollector(kube=kube, cache=cache, clock=clock)
+    reconciler = Reconciler(
+        kube=kube,
+        cache=cache,
+        preconditions=Preconditions(
+            kube=kube,
+            cache=cache,
+            sender_keys=sender_keys,
+            archive_pool=archive_pool,
+            esaw_clients=esaw_clients,
             clock=clock,
-            notary=notary,
+            signature_checker=signature_checker,
         ),
-        keyring=keyring,
-        clerk=clerk,
-        announcer=announcer,
+        sender_keys=sender_keys,
+        status_writer=status_writer,
+        event_recorder=event_recorder,
         metrics=metrics,
         clock=clock,
         random=random.SystemRandom().random,
     )
-    manager = Manager(
-        cluster=cluster,
-        office=office,
-        driver=driver,
-        doors=doors,
-        keyring=keyring,
-        organizations=Organizations(
-            cluster=cluster,
-            office=office,
+    event_handlers = EventHandlers(
+        kube=kube,
+        cache=cache,
+        reconciler=reconciler,
+        archive_pool=archive_pool,
+        sender_keys=sender_keys,
+        organizations=OrganizationStatusUpdater(
+            kube=kube,
+            cache=cache,
             secrets=secrets,
-            esaws=esaws,
+            esaw_clients=esaw_clients,
             clock=clock,
             callback_url=settings.callback_url,
         ),
-        esaws=esaws,
-        sweeper=Sweeper(cluster=cluster, office=office, keyring=keyring, esaws=esaws, clock=clock),
-        reaper=reaper,
+        esaw_clients=esaw_clients,
+        missed_callback_finder=MissedCallbackFinder(
+            kube=kube, cache=cache, sender_keys=sender_keys, esaw_clients=esaw_clients, clock=clock
+        ),
+        garbage_collector=garbage_collector,
         clock=clock,
-        process_room=settings.concurrency,
+        process_limit=settings.concurrency,
         shard=settings.shard,
         shards=settings.shards,
     )
-    requests = Requests(
-        cluster=cluster,
-        clerk=clerk,
-        announcer=announcer,
+    user_requests = UserRequests(
+        kube=kube,
+        status_writer=status_writer,
+        event_recorder=event_recorder,
         clock=clock,
-        labels=shard_labels(settings.shard, settings.shards),
-        exclusively=manager.schedule.exclusively,
-        changed=manager.event_changed,
+        labels=shard_selector(settings.shard, settings.shards),
+        lock=event_handlers.workqueue.lock,
+        changed=event_handlers.event_changed,
     )
-    reopener = Reopener(
-        cluster=cluster,
-        office=office,
-        clerk=clerk,
-        announcer=announcer,
+    failed_event_retrier = FailedEventRetrier(
+        kube=kube,
+        cache=cache,
+        status_writer=status_writer,
+        event_recorder=event_recorder,
         clock=clock,
-        labels=shard_labels(settings.shard, settings.shards),
-        exclusively=manager.schedule.exclusively,
-        changed=manager.event_changed,
+        labels=shard_selector(settings.shard, settings.shards),
+        lock=event_handlers.workqueue.lock,
+        changed=event_handlers.event_changed,
     )
-    manager.seen = reopener.see
-    notifier = _notifier(cluster, secrets, metrics, clock, manager)
-    manager.failed = partial(_tell, notifier, reopener)
-    reaper.walked = notifier.walked
-    reaper.reopened = reopener.missed
+    event_handlers.observed = failed_event_retrier.observe
+    notifier = _notifier(kube, secrets, metrics, clock, event_handlers)
+    event_handlers.event_failed = partial(_report_failure, notifier, failed_event_retrier)
+    garbage_collector.pass_finished = notifier.pass_finished
+    garbage_collector.retry_if_fixed = failed_event_retrier.retry_if_fixed
     background = [
-        manager.schedule.run(),
-        announcer.run(),
-        manager.rounds.run(),
-        requests.run(),
-        reopener.run(),
+        event_handlers.workqueue.run(),
+        event_recorder.run(),
+        event_handlers.resync.run(),
+        user_requests.run(),
+        failed_event_retrier.run(),
         notifier.run(),
     ]
-    if manager.is_home("walk", "events"):
-        background.append(reaper.run())
-    return manager, notifier, background
+    if event_handlers.owns("walk", "events"):
+        background.append(garbage_collector.run())
+    return event_handlers, notifier, background
 
 
-def _tell(notifier: Notifier, reopener: Reopener, event: EnvelopeEvent, began: datetime) -> None:
-    notifier.failed(event)
-    reopener.failed(event, began)
+def _report_failure(
+    notifier: Notifier, failed_event_retrier: FailedEventRetrier, event: EnvelopeEvent, began: datetime
+) -> None:
+    notifier.event_failed(event)
+    failed_event_retrier.event_failed(event, began)
 
 
 def _notifier(
-    cluster: Cluster, secrets: Secrets, metrics: Metrics, clock: Clock, manager: Manager
+    kube: KubeClient, secrets: SecretCache, metrics: Metrics, clock: Clock, event_handlers: EventHandlers
 ) -> Notifier:
-    notes = Notes(cluster, manager.office, manager.shared_changed)
-    patience = Patience()
+    notification_writer = NotificationStatusWriter(
+        kube, event_handlers.cache, event_handlers.shared_resource_changed
+    )
+    timings = NotificationTimings()
     return Notifier(
-        office=manager.office,
-        notes=notes,
-        dispatch=Dispatch(
-            notes=notes,
+        cache=event_handlers.cache,
+        notification_writer=notification_writer,
+        mail_delivery=MailDelivery(
+            notification_writer=notification_writer,
             secrets=secrets,
-            postman=SmtpPostman(),
+            mailer=SmtpMailer(),
             metrics=metrics,
             clock=clock,
-            namespace=cluster.namespace,
-            patience=patience,
+            namespace=kube.namespace,
+            timings=timings,
         ),
         clock=clock,
-        patience=patience,
-        sends=manager.is_home("walk", "events"),
-        sender_of=manager.sender_of,
+        timings=timings,
+        sends_mail=event_handlers.owns("walk", "events"),
+        sender_of=event_handlers.sender_of,
     )
 
 
-async def _work(
+async def _work_until_stopped(
     settings: ControllerSettings,
-    cluster: Cluster,
-    manager: Manager,
+    kube: KubeClient,
+    event_handlers: EventHandlers,
     notifier: Notifier,
-    beginning: Beginning,
+    initial_sync: InitialSync,
     *,
     background: list[Coroutine[Any, Any, None]],
     registry: kopf.OperatorRegistry,
 ) -> int:
     stop, kopf_ready, kopf_stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    _stops_on_signals(stop)
-    if not await _has_begun(beginning, stop):
+    _stop_on_signals(stop)
+    if not await _has_synced(initial_sync, stop):
         for each in background:
             each.close()
         return 0
@@ -268,8 +288,8 @@ async def _work(
     watching = asyncio.create_task(
         kopf.operator(
             registry=registry,
-            settings=operator_settings(shard_labels(settings.shard, settings.shards)),
-            namespaces=[cluster.namespace],
+            settings=operator_settings(shard_selector(settings.shard, settings.shards)),
+            namespaces=[kube.namespace],
             standalone=True,
             ready_flag=kopf_ready,
             stop_flag=kopf_stop,
@@ -279,35 +299,35 @@ async def _work(
     ready = asyncio.create_task(kopf_ready.wait())
     await asyncio.wait([ready, watching], return_when=asyncio.FIRST_COMPLETED)
     # Again, because kopf installs handlers of its own when it starts; ours let running transfers end first.
-    _stops_on_signals(stop)
+    _stop_on_signals(stop)
     _log.info("the controller works")
     ended, _ = await asyncio.wait([stopping, watching, *tasks], return_when=asyncio.FIRST_COMPLETED)
     if stopping in ended:
         _log.info("the controller stops")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.grace.total_seconds()):
-                await asyncio.gather(manager.schedule.drained(), notifier.drained())
+                await asyncio.gather(event_handlers.workqueue.drain(), notifier.drain())
     for task in (*tasks, ready, stopping):
         task.cancel()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     # Last, because kopf cancels whatever still runs when it ends, and takes the errors of that for its own.
     kopf_stop.set()
     results += await asyncio.gather(watching, return_exceptions=True)
-    await manager.doors.close()
+    await event_handlers.archive_pool.close()
     broken = [each for each in results if isinstance(each, Exception)]
     for problem in broken:
         _log.error("the controller broke", exc_info=problem)
     return 0 if stopping in ended and not broken else 1
 
 
-def _stops_on_signals(stop: asyncio.Event) -> None:
+def _stop_on_signals(stop: asyncio.Event) -> None:
     for each in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
 
 
-async def _has_begun(beginning: Beginning, stop: asyncio.Event) -> bool:
+async def _has_synced(initial_sync: InitialSync, stop: asyncio.Event) -> bool:
     """Wait until there is something to work with; False: it was told to stop before."""
-    reading, stopping = asyncio.create_task(beginning.run()), asyncio.create_task(stop.wait())
+    reading, stopping = asyncio.create_task(initial_sync.run()), asyncio.create_task(stop.wait())
     await asyncio.wait([reading, stopping], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     if not reading.done():
@@ -318,8 +338,8 @@ async def _has_begun(beginning: Beginning, stop: asyncio.Event) -> bool:
     return True
 
 
-def _consent_url(office: Office, sender: Sender) -> str | None:
-    organization = office.organizations.get(sender.spec.organization_ref.name)
+def _consent_url(cache: Cache, sender: Sender) -> str | None:
+    organization = cache.organizations.get(sender.spec.organization_ref.name)
     return organization.consent_url(sender.name) if organization is not None else None
 
 

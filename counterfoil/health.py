@@ -14,23 +14,23 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from counterfoil.settings import Address
+from counterfoil.settings import ListenAddress
 
 Check = Callable[[], Awaitable[str | None]]
 """Says what is the matter, or None. A check that raises or takes too long has failed."""
 
 Checks = Mapping[str, Check]
 
-CHECK_SECONDS = 3.0
+CHECK_TIMEOUT_SECONDS = 3.0
 """Longest time for one check. Kubernetes gives a probe one second unless told otherwise; the chart says 5."""
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def private_server(
-    listen: Address, metrics_registry: CollectorRegistry, *, live: Checks, ready: Checks
-) -> AsyncIterator[Address]:
+async def serve_health_and_metrics(
+    listen: ListenAddress, metrics_registry: CollectorRegistry, *, live: Checks, ready: Checks
+) -> AsyncIterator[ListenAddress]:
     """
     Serve health and metrics while inside; yields the address with the port that was really taken.
 
@@ -55,9 +55,9 @@ async def private_server(
     await runner.setup()
     try:
         await web.TCPSite(runner, listen.host, listen.port).start()
-        taken = Address(listen.host, runner.addresses[0][1])
-        log.info("health and metrics are at %s", taken)
-        yield taken
+        bound_address = ListenAddress(listen.host, runner.addresses[0][1])
+        _log.info("health and metrics are at %s", bound_address)
+        yield bound_address
     finally:
         await runner.cleanup()
 
@@ -72,11 +72,11 @@ async def _answer(checks: Checks) -> web.Response:
 
 async def _reason(check: Check) -> str | None:
     try:
-        async with asyncio.timeout(CHECK_SECONDS):
+        async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
             return await check()
     except TimeoutError:
-        return f"no result within {CHECK_SECONDS:g} s"
+        return f"no result within {CHECK_TIMEOUT_SECONDS:g} s"
     except Exception as trouble:
-        log.exception("a health check could not be made")
+        _log.exception("a health check could not be made")
         # The text of an unexpected error may hold anything; its kind does not.
         return f"could not be checked ({type(trouble).__name__})"

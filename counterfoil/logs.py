@@ -4,7 +4,7 @@ Logging: one line per record on stderr, as JSON for collectors or as text for pe
 ``about(event=..., envelope=...)`` puts fields on every line written inside of it, in this task and those it starts;
 ``extra={...}`` puts them on one line. The fields are ``FIELDS``.
 
-Secrets are kept out where lines are written. As a second line of defence every text passes ``redacted`` on its way
+Secrets are kept out where lines are written. As a second line of defence every text passes ``redact`` on its way
 out, also messages of exceptions and of other people's libraries: what looks like an API token is struck out.
 A SHA-256 looks like one too, so it has to go into the field ``sha256``, which only takes exactly that.
 """
@@ -57,9 +57,9 @@ _SECRETS = (
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
-_about: ContextVar[Mapping[str, object]] = ContextVar("about", default=MappingProxyType({}))
+_context: ContextVar[Mapping[str, object]] = ContextVar("about", default=MappingProxyType({}))
 
-_OTHERS = MappingProxyType(
+_LIBRARY_LEVELS = MappingProxyType(
     {
         # httpx and httpcore log whole URLs, query included.
         "httpx": logging.WARNING,
@@ -77,32 +77,32 @@ _OTHERS = MappingProxyType(
 
 
 @contextmanager
-def about(**fields: object) -> Iterator[None]:
+def log_context(**fields: object) -> Iterator[None]:
     """Put ``fields`` (names of ``FIELDS``) on every line that is logged inside."""
-    before = _about.set(MappingProxyType({**_about.get(), **fields}))
+    before = _context.set(MappingProxyType({**_context.get(), **fields}))
     try:
         yield
     finally:
-        _about.reset(before)
+        _context.reset(before)
 
 
 def configure(level: LogLevel, format: LogFormat) -> None:  # noqa: A002 - the setting's own name
     """Send everything that is logged in this process to stderr, from ``level`` on."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if format is LogFormat.JSON else TextLines())
+    handler.setFormatter(JsonFormatter() if format is LogFormat.JSON else TextFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for name, least in _OTHERS.items():
+    for name, least in _LIBRARY_LEVELS.items():
         logging.getLogger(name).setLevel(max(least, logging.getLogger().level))
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """Return the text with everything struck out that looks like a token."""
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
     return text
 
 
-class JsonLines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """One JSON object per record."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -111,22 +111,22 @@ class JsonLines(logging.Formatter):
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": redacted(record.getMessage()),
-            **_fields(record),
+            "message": redact(record.getMessage()),
+            **_context_fields(record),
         }
         if trace := _trace(self, record):
             line["trace"] = trace
         return msgspec.json.encode(line).decode()
 
 
-class TextLines(logging.Formatter):
+class TextFormatter(logging.Formatter):
     """Time, level, message, then the fields as ``name=value``; a stack trace on lines of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line (and its stack trace, if any)."""
-        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        fields = "".join(f" {name}={value}" for name, value in _context_fields(record).items())
         # A message with a line break in it must not look like two records.
-        message = redacted(record.getMessage()).replace("\n", "\\n")
+        message = redact(record.getMessage()).replace("\n", "\\n")
         trace = _trace(self, record)
         return f"{_time(record)} {record.levelname:7} {message}{fields}" + (f"\n{trace}" if trace else "")
 
@@ -135,8 +135,8 @@ def _time(record: logging.LogRecord) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03}Z"
 
 
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    found = {**_about.get(), **record.__dict__}
+def _context_fields(record: logging.LogRecord) -> dict[str, Any]:
+    found = {**_context.get(), **record.__dict__}
     return {name: _value(name, found[name]) for name in FIELDS if found.get(name) is not None}
 
 
@@ -146,7 +146,7 @@ def _value(name: str, value: object) -> int | float | str:
     text = str(value)
     if name == "sha256" and _SHA256.fullmatch(text):
         return text
-    return redacted(text).replace("\n", "\\n")
+    return redact(text).replace("\n", "\\n")
 
 
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
@@ -155,4 +155,4 @@ def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
         parts.append(formatter.formatException(record.exc_info))
     if record.stack_info:
         parts.append(record.stack_info)
-    return redacted("\n".join(parts))
+    return redact("\n".join(parts))

@@ -34,7 +34,7 @@ _EVENT_BUCKETS = (0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 6 * 3600, 24 * 360
 """Seconds. From a second when all is well to days when a person has to consent first."""
 
 
-class Mail(StrEnum):
+class MailKind(StrEnum):
     """What a mail is about."""
 
     CONSENT = "consent"
@@ -254,16 +254,16 @@ class Metrics:
         for phase in Phase:
             if not phase.is_final and phase is not Phase.AWAITING_CONSENT:
                 self.phase_seconds.labels(phase.value)
-        for mail in Mail:
+        for mail in MailKind:
             for outcome in MailOutcome:
                 self.notifications.labels(mail.value, outcome.value)
 
-    def start_callbacks(self, organization: str) -> None:
+    def initialize_callbacks(self, organization: str) -> None:
         """Let an organization's callback counters start at 0; for the receiver."""
         for outcome in CallbackOutcome:
             self.callbacks.labels(organization, outcome.value)
 
-    def start_events(self, organization: str) -> None:
+    def initialize_events(self, organization: str) -> None:
         """Let an organization's series about events and senders start at 0; for the controller."""
         for phase in Phase:
             self.events.labels(organization, phase.value)
@@ -271,13 +271,13 @@ class Metrics:
         for authorized in ("True", "False", "Unknown"):
             self.senders.labels(organization, authorized)
 
-    def forget_organization(self, organization: str) -> None:
+    def remove_organization(self, organization: str) -> None:
         """Drop every series of an organization that was deleted."""
         for metric in (self.callbacks, self.events, self.oldest_unfinished_seconds, self.senders):
             metric.remove_by_labels({"organization": organization})
 
     def kubernetes_request(self, verb: str, resource: str, status: int) -> None:
-        """Count one request to the API server; this is the ``observe`` of ``counterfoil.cluster.connect``."""
+        """Count one request to the API server; this is the ``observe`` of ``counterfoil.kube.client.connect``."""
         self.kubernetes_requests.labels(verb, resource, str(status)).inc()
 
     def esaw_request(self, operation: str, code: str, seconds: float) -> None:
@@ -286,7 +286,7 @@ class Metrics:
         self.esaw_request_seconds.labels(operation).observe(seconds)
 
 
-class Described(NamedTuple):
+class MetricDescription(NamedTuple):
     """One metric as people read about it."""
 
     name: str
@@ -295,11 +295,11 @@ class Described(NamedTuple):
     help: str
 
 
-def described(metrics: Metrics) -> tuple[Described, ...]:
+def describe_metrics(metrics: Metrics) -> tuple[MetricDescription, ...]:
     """Return what there is, in the order of declaration; for the manual, and to hold dashboards and alerts against."""
     families = (each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase))
     return tuple(
-        Described(
+        MetricDescription(
             # prometheus_client keeps a counter's name without its suffix.
             name=f"{each._name}_total" if each._type == "counter" else each._name,
             type=each._type or "",

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from counterfoil.esaw.token import ApiToken
 from counterfoil.resources import Sender
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 VERSION: Final = 1
 KEY_BYTES: Final = 32
@@ -91,8 +91,8 @@ class Sealing:
     def __init__(self, folder: Path) -> None:
         """Read the keys. Raises ``SealingKeysInvalid``."""
         self._folder = folder
-        self._keys = _read(folder)
-        self._refused: object = None
+        self._keys = _read_keys(folder)
+        self._rejected_stamp: object = None
 
     @property
     def key_ids(self) -> tuple[str, ...]:
@@ -107,12 +107,14 @@ class Sealing:
     def seal(self, token: ApiToken, namespace: str, sender: Sender) -> Sealed:
         """Seal a token for one Sender, with the newest key."""
         keys = self._current()
-        data = _seal(keys.by_id[keys.newest], keys.newest, token.reveal().encode(), _owner(namespace, sender))
+        data = _seal(
+            keys.by_id[keys.newest], keys.newest, token.reveal().encode(), _additional_data(namespace, sender)
+        )
         return Sealed(keys.newest, data)
 
     def open(self, data: bytes, namespace: str, sender: Sender) -> ApiToken:
         """Open what was sealed for this Sender. Raises ``SealBroken`` and ``SealKeyUnknown``."""
-        plain = _open(self._key(key_id_of(data)), data, _owner(namespace, sender))
+        plain = _open(self._key(key_id_of(data)), data, _additional_data(namespace, sender))
         try:
             return ApiToken.parse(plain)
         except ValueError as reason:
@@ -127,10 +129,10 @@ class Sealing:
         """Open what ``seal_for`` sealed for the same purpose. Raises ``SealBroken`` and ``SealKeyUnknown``."""
         return _open(_derived(self._key(key_id_of(data)), purpose), data, purpose.encode())
 
-    def trouble(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Say why the folder as it is now can't be used, or None; for readiness."""
         try:
-            _read(self._folder)
+            _read_keys(self._folder)
         except SealingKeysInvalid as invalid:
             return str(invalid)
         return None
@@ -143,14 +145,14 @@ class Sealing:
 
     def _current(self) -> _Keys:
         """Return the keys as they are in the folder now; while it can't be used, as they were before."""
-        stamp = _stamp(self._folder)
-        if stamp not in (self._keys.stamp, self._refused):
+        stamp = _folder_stamp(self._folder)
+        if stamp not in (self._keys.stamp, self._rejected_stamp):
             try:
-                self._keys = _read(self._folder)
-                log.info("the sealing keys changed; %s seals now", self._keys.newest)
+                self._keys = _read_keys(self._folder)
+                _log.info("the sealing keys changed; %s seals now", self._keys.newest)
             except SealingKeysInvalid as invalid:
-                self._refused = stamp
-                log.error("the sealing keys are as they were, since the new ones are bad: %s", invalid)  # noqa: TRY400 - the message says it all
+                self._rejected_stamp = stamp
+                _log.error("the sealing keys are as they were, since the new ones are bad: %s", invalid)
         return self._keys
 
 
@@ -168,21 +170,21 @@ def key_id_of(data: bytes) -> str:
     return key_id
 
 
-def _owner(namespace: str, sender: Sender) -> bytes:
+def _additional_data(namespace: str, sender: Sender) -> bytes:
     return f"{namespace}/{sender.name}/{sender.spec.user_id}".encode()
 
 
-def _seal(key: bytes, key_id: str, plain: bytes, bound_to: bytes) -> bytes:
+def _seal(key: bytes, key_id: str, plain: bytes, additional_data: bytes) -> bytes:
     nonce = os.urandom(NONCE_BYTES)
     header = bytes((VERSION, len(key_id))) + key_id.encode("ascii")
-    return header + nonce + AESGCM(key).encrypt(nonce, plain, bound_to)
+    return header + nonce + AESGCM(key).encrypt(nonce, plain, additional_data)
 
 
-def _open(key: bytes, data: bytes, bound_to: bytes) -> bytes:
+def _open(key: bytes, data: bytes, additional_data: bytes) -> bytes:
     start = 2 + data[1]
     nonce, ciphertext = data[start : start + NONCE_BYTES], data[start + NONCE_BYTES :]
     try:
-        return AESGCM(key).decrypt(nonce, ciphertext, bound_to)
+        return AESGCM(key).decrypt(nonce, ciphertext, additional_data)
     except InvalidTag:
         raise SealBroken("It was changed after it was sealed, or was sealed for another Sender.") from None
 
@@ -205,7 +207,7 @@ def _files(folder: Path) -> list[os.DirEntry[str]]:
         ) from None
 
 
-def _stamp(folder: Path) -> object:
+def _folder_stamp(folder: Path) -> object:
     """How the folder looks; a new key, a removed one and a new content all look different."""
     try:
         seen = [(each.name, each.stat()) for each in _files(folder)]
@@ -214,9 +216,9 @@ def _stamp(folder: Path) -> object:
     return tuple((name, stat.st_ino, stat.st_mtime_ns, stat.st_size) for name, stat in seen)
 
 
-def _read(folder: Path) -> _Keys:
+def _read_keys(folder: Path) -> _Keys:
     # The stamp first: a change in between is then seen by the next call.
-    stamp = _stamp(folder)
+    stamp = _folder_stamp(folder)
     keys = {each.name: _read_key(each) for each in _files(folder)}
     if not keys:
         raise SealingKeysInvalid(f"{folder}: there is no sealing key. Put one file per key there. {ADVICE}")

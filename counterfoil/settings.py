@@ -29,11 +29,11 @@ from counterfoil.resources import SHARD_COUNT
 PREFIX = "COUNTERFOIL_"
 
 
-class SettingsInvalid(ValueError):
+class ProcessSettingsInvalid(ValueError):
     """A setting that cannot be; the message is one line with its name, what is wrong and an example."""
 
 
-class Address(NamedTuple):
+class ListenAddress(NamedTuple):
     """A host and a TCP port to listen on; port 0 takes a free one."""
 
     host: str
@@ -67,7 +67,7 @@ class LogFormat(StrEnum):
     TEXT = "text"
 
 
-def like(example: str, *, at_least: float | None = None) -> Mapping[str, Any]:
+def setting_metadata(example: str, *, at_least: float | None = None) -> Mapping[str, Any]:
     """Tell more about a setting: an example for error messages, and the least value that makes sense."""
     return {"example": example, "at_least": at_least}
 
@@ -78,26 +78,32 @@ class CommonSettings:
 
     PROGRAM: ClassVar[str] = "python -m counterfoil"
 
-    namespace: str | None = field(default=None, metadata=like("contracts"))
+    namespace: str | None = field(default=None, metadata=setting_metadata("contracts"))
     """Namespace to work in. Not set: the pod's own; outside a pod `default`. One release serves one namespace."""
 
-    listen: Address = field(default=Address("0.0.0.0", 8080), metadata=like("0.0.0.0:8080"))
+    listen: ListenAddress = field(
+        default=ListenAddress("0.0.0.0", 8080), metadata=setting_metadata("0.0.0.0:8080")
+    )
     """Host and port of the public side. Port 0 takes a free one and logs it."""
 
-    private_listen: Address = field(default=Address("0.0.0.0", 9090), metadata=like("0.0.0.0:9090"))
+    private_listen: ListenAddress = field(
+        default=ListenAddress("0.0.0.0", 9090), metadata=setting_metadata("0.0.0.0:9090")
+    )
     """Host and port of /healthz, /readyz and /metrics. Never expose it outside the cluster."""
 
-    log_level: LogLevel = field(default=LogLevel.INFO, metadata=like("info"))
+    log_level: LogLevel = field(default=LogLevel.INFO, metadata=setting_metadata("info"))
     """From which severity on is logged: debug, info, warning or error. info has one line per callback."""
 
-    log_format: LogFormat = field(default=LogFormat.JSON, metadata=like("text"))
+    log_format: LogFormat = field(default=LogFormat.JSON, metadata=setting_metadata("text"))
     """json (one object per line, for log collectors) or text (for people at a terminal)."""
 
-    sealing_keys: Path | None = field(default=None, metadata=like("/etc/counterfoil/sealing-keys"))
+    sealing_keys: Path | None = field(
+        default=None, metadata=setting_metadata("/etc/counterfoil/sealing-keys")
+    )
     """Folder with one file per key id, 32 random bytes in base64 each. The last name in sort order seals, all open."""
 
     def check(self) -> None:
-        """Raise ``SettingsInvalid`` when settings that are right by themselves do not go together."""
+        """Raise ``ProcessSettingsInvalid`` when settings that are right by themselves do not go together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,21 +112,21 @@ class ReceiverSettings(CommonSettings):
 
     PROGRAM: ClassVar[str] = "python -m webhook receiver"
 
-    callback_rate: float = field(default=500.0, metadata=like("500", at_least=0.1))
+    callback_rate: float = field(default=500.0, metadata=setting_metadata("500", at_least=0.1))
     """Callbacks per second that one organization may have noted down by this process, before 429 is answered.
     Each is a write to the API server: lower it where the API server is small or shared."""
 
-    callback_burst: int = field(default=1000, metadata=like("1000", at_least=1))
+    callback_burst: int = field(default=1000, metadata=setting_metadata("1000", at_least=1))
     """Callbacks of one organization that may come at once on top of the rate, as after an outage of ours."""
 
-    connections: int = field(default=64, metadata=like("64", at_least=1))
+    connections: int = field(default=64, metadata=setting_metadata("64", at_least=1))
     """Connections to the API server at most, which is also how many writes are under way at once."""
 
-    drain: Duration = field(default=Duration(0), metadata=like("5s"))
+    drain: Duration = field(default=Duration(0), metadata=setting_metadata("5s"))
     """How long callbacks are still taken after SIGTERM, while /readyz already fails. In a cluster a few seconds,
     until every load balancer knows; eSignAnyWhere repeats what it could not deliver, but only minutes later."""
 
-    grace: Duration = field(default=Duration(seconds=20), metadata=like("20s"))
+    grace: Duration = field(default=Duration(seconds=20), metadata=setting_metadata("20s"))
     """Longest time to finish accepted requests and write the delivery counts after that. Together with the drain
     time it has to be shorter than the pod's terminationGracePeriodSeconds."""
 
@@ -131,27 +137,29 @@ class PagesSettings(CommonSettings):
 
     PROGRAM: ClassVar[str] = "python -m webhook pages"
 
-    listen: Address = field(default=Address("0.0.0.0", 8081), metadata=like("0.0.0.0:8081"))
+    listen: ListenAddress = field(
+        default=ListenAddress("0.0.0.0", 8081), metadata=setting_metadata("0.0.0.0:8081")
+    )
     """Host and port of the public side, without TLS: the ingress before it brings https. Port 0 takes a free one."""
 
-    page_rate: float = field(default=50.0, metadata=like("50", at_least=0.1))
+    page_rate: float = field(default=50.0, metadata=setting_metadata("50", at_least=0.1))
     """Requests per second that this process takes, over all people, before it answers that there are too many.
     Sending one envelope takes two to four."""
 
-    page_burst: int = field(default=200, metadata=like("200", at_least=1))
+    page_burst: int = field(default=200, metadata=setting_metadata("200", at_least=1))
     """Requests that may come at once on top of the rate, as on a Monday morning."""
 
-    attempt: Duration = field(default=Duration(seconds=60), metadata=like("60s", at_least=1.0))
+    attempt: Duration = field(default=Duration(seconds=60), metadata=setting_metadata("60s", at_least=1.0))
     """How long one attempt to send a draft may take. Until it is over, no other attempt at the same draft begins, so
     this is also how long a sender waits whose first attempt was cut off. Raise it if eSignAnyWhere is slow."""
 
-    connections: int = field(default=32, metadata=like("32", at_least=1))
+    connections: int = field(default=32, metadata=setting_metadata("32", at_least=1))
     """Connections to the API server at most."""
 
-    drain: Duration = field(default=Duration(0), metadata=like("5s"))
+    drain: Duration = field(default=Duration(0), metadata=setting_metadata("5s"))
     """How long requests are still taken after SIGTERM, while /readyz already fails, until every load balancer knows."""
 
-    grace: Duration = field(default=Duration(seconds=20), metadata=like("20s"))
+    grace: Duration = field(default=Duration(seconds=20), metadata=setting_metadata("20s"))
     """Longest time to finish accepted requests after that. Together with the drain time it has to be shorter than
     the pod's terminationGracePeriodSeconds; what is cut off is mended by the next attempt or by another replica."""
 
@@ -169,42 +177,44 @@ class ConsoleSettings(CommonSettings):
 
     PROGRAM: ClassVar[str] = "python -m webhook console"
 
-    listen: Address = field(default=Address("0.0.0.0", 8082), metadata=like("0.0.0.0:8082"))
+    listen: ListenAddress = field(
+        default=ListenAddress("0.0.0.0", 8082), metadata=setting_metadata("0.0.0.0:8082")
+    )
     """Host and port of the public side, without TLS: the ingress before it brings https. Port 0 takes a free one."""
 
-    sign_in: SignIn = field(default=SignIn.TOKEN, metadata=like("proxy"))
+    sign_in: SignIn = field(default=SignIn.TOKEN, metadata=setting_metadata("proxy"))
     """token: people paste a Kubernetes bearer token (`kubectl create token`). proxy: an OIDC proxy before the console
     signs them in and passes theirs with each request as `Authorization: Bearer`; nothing else may then reach it."""
 
-    session: Duration = field(default=Duration(hours=1), metadata=like("1h", at_least=60.0))
+    session: Duration = field(default=Duration(hours=1), metadata=setting_metadata("1h", at_least=60.0))
     """How long somebody stays signed in, if the token itself does not expire earlier."""
 
-    page_rate: float = field(default=50.0, metadata=like("50", at_least=0.1))
+    page_rate: float = field(default=50.0, metadata=setting_metadata("50", at_least=0.1))
     """Requests per second that this process takes, over all people, before it answers that there are too many.
     Each open page asks for news every ten seconds."""
 
-    page_burst: int = field(default=200, metadata=like("200", at_least=1))
+    page_burst: int = field(default=200, metadata=setting_metadata("200", at_least=1))
     """Requests that may come at once on top of the rate."""
 
-    proxies: int = field(default=0, metadata=like("1", at_least=0))
+    proxies: int = field(default=0, metadata=setting_metadata("1", at_least=0))
     """How many proxies stand before the console on every way to it and add to `X-Forwarded-For` whom they were called by, as
     an ingress does. So many entries from its end is the address that a request counts for. 0: whoever connects counts, and
     the header is not believed. Too high a number lets anybody choose an address; too low a one makes all people one."""
 
-    address_rate: float = field(default=10.0, metadata=like("10", at_least=0.1))
+    address_rate: float = field(default=10.0, metadata=setting_metadata("10", at_least=0.1))
     """Requests per second of one address (of IPv6: one /64 network) before it is answered that there are too many, so that
     nobody holds up everybody. Raise it where a whole company comes from one address."""
 
-    address_burst: int = field(default=100, metadata=like("100", at_least=1))
+    address_burst: int = field(default=100, metadata=setting_metadata("100", at_least=1))
     """Requests of one address that may come at once on top of that rate."""
 
-    connections: int = field(default=32, metadata=like("32", at_least=1))
+    connections: int = field(default=32, metadata=setting_metadata("32", at_least=1))
     """Connections to the API server at most."""
 
-    drain: Duration = field(default=Duration(0), metadata=like("5s"))
+    drain: Duration = field(default=Duration(0), metadata=setting_metadata("5s"))
     """How long requests are still taken after SIGTERM, while /readyz already fails, until every load balancer knows."""
 
-    grace: Duration = field(default=Duration(seconds=20), metadata=like("20s"))
+    grace: Duration = field(default=Duration(seconds=20), metadata=setting_metadata("20s"))
     """Longest time to finish accepted requests after that. Together with the drain time it has to be shorter than
     the pod's terminationGracePeriodSeconds."""
 
@@ -213,9 +223,9 @@ class ConsoleSettings(CommonSettings):
 class ResealSettings(CommonSettings):
     """Reseal: seals every sender's key anew with the newest sealing key, while everything keeps running."""
 
-    PROGRAM: ClassVar[str] = "python -m counterfoil.reseal"
+    PROGRAM: ClassVar[str] = "python -m counterfoil.cli.reseal"
 
-    log_format: LogFormat = field(default=LogFormat.TEXT, metadata=like("text"))
+    log_format: LogFormat = field(default=LogFormat.TEXT, metadata=setting_metadata("text"))
     """json (one object per line, for log collectors) or text (for people at a terminal)."""
 
 
@@ -225,41 +235,43 @@ class ControllerSettings(CommonSettings):
 
     PROGRAM: ClassVar[str] = "python -m controller"
 
-    shard: int = field(default=0, metadata=like("0", at_least=0))
+    shard: int = field(default=0, metadata=setting_metadata("0", at_least=0))
     """Which part of the envelopes this process takes, counted from 0: those whose shard leaves this remainder."""
 
-    shards: int = field(default=1, metadata=like("3", at_least=1))
+    shards: int = field(default=1, metadata=setting_metadata("3", at_least=1))
     """In how many parts the work is divided, which is the number of controller pods."""
 
-    concurrency: int = field(default=32, metadata=like("32", at_least=1))
+    concurrency: int = field(default=32, metadata=setting_metadata("32", at_least=1))
     """Events that this process works on at once, over all organizations. Each needs up to 16 MiB of memory while
     it moves a large document. The limits of each Organization, Sender and Archive hold besides."""
 
     manifest_key: Path | None = field(
-        default=None, metadata=like("/etc/counterfoil/manifest-key/private.pem")
+        default=None, metadata=setting_metadata("/etc/counterfoil/manifest-key/private.pem")
     )
     """File with an Ed25519 private key in PEM form that every manifest is sealed with: its signature is filed as
     counterfoil.json.sig beside it. Who has the public key can tell years later that nobody else wrote the manifest.
     Not set: manifests are not sealed."""
 
-    watch_silence: Duration = field(default=Duration(minutes=5), metadata=like("5m", at_least=1.0))
+    watch_silence: Duration = field(
+        default=Duration(minutes=5), metadata=setting_metadata("5m", at_least=1.0)
+    )
     """How long nothing may be heard of a watch, not even a bookmark, while the API server answers otherwise, until
     /healthz fails and the pod is started anew. Not below four minutes: a bookmark comes about every minute, and a watch
     that missed one is begun anew by itself and waits for the next."""
 
-    overdue: Duration = field(default=Duration(minutes=2), metadata=like("2m", at_least=1.0))
+    overdue: Duration = field(default=Duration(minutes=2), metadata=setting_metadata("2m", at_least=1.0))
     """How long an event may be due while nobody works on any, until /healthz fails and the pod is started anew."""
 
-    callback_url: str | None = field(default=None, metadata=like("https://callbacks.example.com"))
+    callback_url: str | None = field(default=None, metadata=setting_metadata("https://callbacks.example.com"))
     """Address under which eSignAnyWhere reaches the receiver, for the URLs in each Organization's status.
     Not set: spec.oauth.publicURL of the Organization, else a placeholder."""
 
-    grace: Duration = field(default=Duration(seconds=20), metadata=like("20s"))
+    grace: Duration = field(default=Duration(seconds=20), metadata=setting_metadata("20s"))
     """Longest time to let running transfers come to their next safe point after SIGTERM. It has to be shorter than
     the pod's terminationGracePeriodSeconds; what is cut off is repeated after the start, never doubled."""
 
     def check(self) -> None:
-        """Raise ``SettingsInvalid`` for a shard that no pod of so many can be."""
+        """Raise ``ProcessSettingsInvalid`` for a shard that no pod of so many can be."""
         if self.shards > SHARD_COUNT:
             raise _invalid(
                 "shards", str(self.shards), f"there are only {SHARD_COUNT} parts to share", example="3"
@@ -277,14 +289,14 @@ def load(kind: type[S], argv: Sequence[str], environ: Mapping[str, str]) -> S:
     """Read a process's settings, or end it: with ``--help`` (status 0), or with one line on stderr (status 2)."""
     try:
         return read(kind, argv, environ)
-    except SettingsInvalid as invalid:
+    except ProcessSettingsInvalid as invalid:
         print(f"{kind.PROGRAM}: {invalid}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
 def read(kind: type[S], argv: Sequence[str], environ: Mapping[str, str]) -> S:
-    """Read a process's settings. Raises ``SettingsInvalid``; ``--help`` prints and exits as argparse does."""
-    explained = explain(kind)
+    """Read a process's settings. Raises ``ProcessSettingsInvalid``; ``--help`` prints and exits as argparse does."""
+    explained = describe_settings(kind)
     flags = vars(_parser(kind, explained).parse_args(argv))
     values: dict[str, Any] = {}
     for each in explained:
@@ -296,7 +308,7 @@ def read(kind: type[S], argv: Sequence[str], environ: Mapping[str, str]) -> S:
     return settings
 
 
-class Explained(NamedTuple):
+class SettingDescription(NamedTuple):
     """One setting as people read about it."""
 
     name: str
@@ -308,11 +320,11 @@ class Explained(NamedTuple):
     read: Callable[[str], Any]
 
 
-def explain(kind: type[CommonSettings]) -> tuple[Explained, ...]:
+def describe_settings(kind: type[CommonSettings]) -> tuple[SettingDescription, ...]:
     """Describe every setting of a process, in the order of declaration; also for the manual and the chart."""
     docs, hints = _docs(kind), get_type_hints(kind)
     return tuple(
-        Explained(
+        SettingDescription(
             name=each.name,
             variable=PREFIX + each.name.upper(),
             flag="--" + each.name.replace("_", "-"),
@@ -350,7 +362,7 @@ _READERS: Mapping[type, tuple[Callable[[str], Any], str]] = types.MappingProxyTy
         int: (int, "it is no whole number"),
         float: (_number, "it is no number"),
         Path: (Path, "it is no path"),
-        Address: (Address.parse, "it is not host:port"),
+        ListenAddress: (ListenAddress.parse, "it is not host:port"),
         Duration: (Duration.parse, "it is no duration"),
         LogLevel: (lambda text: LogLevel(text.lower()), f"it is none of {', '.join(LogLevel)}"),
         SignIn: (lambda text: SignIn(text.lower()), f"it is none of {', '.join(SignIn)}"),
@@ -380,22 +392,24 @@ def _size(value: Any) -> float:
     return float(value.total_seconds() if isinstance(value, Duration) else value)
 
 
-def _invalid(name: str, text: str, wrong: str, *, example: str) -> SettingsInvalid:
+def _invalid(name: str, text: str, wrong: str, *, example: str) -> ProcessSettingsInvalid:
     variable, flag = PREFIX + name.upper(), "--" + name.replace("_", "-")
-    return SettingsInvalid(
+    return ProcessSettingsInvalid(
         f"{variable} (or {flag}) is {text!r:.80}: {wrong}; write it as in {flag} {example}"
     )
 
 
-class _Parser(argparse.ArgumentParser):
+class _SettingsParser(argparse.ArgumentParser):
     """Argparse, with one line for an error instead of its whole usage."""
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsInvalid(f"{message}; a setting is given as in --log-level debug, --help explains all")
+        raise ProcessSettingsInvalid(
+            f"{message}; a setting is given as in --log-level debug, --help explains all"
+        )
 
 
-def _parser(kind: type[CommonSettings], explained: Sequence[Explained]) -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser(kind: type[CommonSettings], explained: Sequence[SettingDescription]) -> argparse.ArgumentParser:
+    parser = _SettingsParser(
         prog=kind.PROGRAM,
         description=inspect.cleandoc(kind.__doc__ or ""),
         epilog="$KUBECONFIG is honoured; without it the pod's own account is used, else ~/.kube/config.",

@@ -20,17 +20,17 @@ from typing import Any, Protocol, Self
 
 from counterfoil import __version__, logs
 
-ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
-FAREWELL_SECONDS = 3.0
+SHUTDOWN_TIMEOUT_SECONDS = 3.0
 """Longest time to send what is left when the process ends."""
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
-class Step(Protocol):
+class Span(Protocol):
     """One span, while it lasts; also when there is none."""
 
     @property
@@ -38,7 +38,7 @@ class Step(Protocol):
         """What to hand on, so that others continue this trace; None when it is off."""
         ...
 
-    def tell(self, **facts: str | float) -> None:
+    def set_attributes(self, **attributes: str | float) -> None:
         """Add what came out."""
         ...
 
@@ -53,42 +53,48 @@ class Step(Protocol):
         ...
 
 
-def span(name: str, *, traceparent: str | None = None, **facts: str | float) -> Step:
+def span(name: str, *, traceparent: str | None = None, **attributes: str | float) -> Span:
     """Begin a span, of which those that are begun inside are parts; it continues ``traceparent`` if that is one."""
-    if _opened is None:
-        return _NOTHING
-    return _Span(_opened, name, _opened.context_of(traceparent) or _current.get(), facts, holds=True)
+    if _exporter is None:
+        return _NON_RECORDING_SPAN
+    return _RecordingSpan(
+        _exporter, name, _exporter.context_of(traceparent) or _current.get(), attributes, is_current=True
+    )
 
 
-def call(name: str, **facts: str | float) -> Step:
+def detached_span(name: str, **attributes: str | float) -> Span:
     """Begin a span without parts: it may begin in one task and end in another, as a transfer does."""
-    return _NOTHING if _opened is None else _Span(_opened, name, _current.get(), facts, holds=False)
+    return (
+        _NON_RECORDING_SPAN
+        if _exporter is None
+        else _RecordingSpan(_exporter, name, _current.get(), attributes, is_current=False)
+    )
 
 
 @contextmanager
 def configured(process: str, environ: Mapping[str, str]) -> Iterator[None]:
     """Have traces sent while inside, if the environment asks for it; in the end what is left goes out."""
-    global _opened  # noqa: PLW0603 - like logging, one per process
+    global _exporter  # noqa: PLW0603 - like logging, one per process
     opened = _open(process, environ)
     if opened is None:
         yield
         return
-    _opened = opened
+    _exporter = opened
     try:
         yield
     finally:
-        _opened = None
+        _exporter = None
         opened.close()
 
 
 def _open(process: str, environ: Mapping[str, str]) -> "_OpenTelemetry | None":
     disabled = environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    if disabled or not any(environ.get(each) for each in ENDPOINTS):
+    if disabled or not any(environ.get(each) for each in ENDPOINT_VARIABLES):
         return None
     try:
         return _OpenTelemetry(process, environ)
     except ImportError as missing:
-        log.error("no traces are sent, since %s is not installed; install counterfoil[otel]", missing.name)  # noqa: TRY400 - the message says it all
+        _log.error("no traces are sent, since %s is not installed; install counterfoil[otel]", missing.name)
         return None
 
 
@@ -101,21 +107,23 @@ class _OpenTelemetry:
         export: Any = importlib.import_module("opentelemetry.sdk.trace.export")
         resources: Any = importlib.import_module("opentelemetry.sdk.resources")
         otlp: Any = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
-        facts = {"service.version": __version__}
+        attributes = {"service.version": __version__}
         if not environ.get("OTEL_SERVICE_NAME") and "service.name=" not in environ.get(
             "OTEL_RESOURCE_ATTRIBUTES", ""
         ):
-            facts["service.name"] = f"counterfoil-{process}"
-        self._provider = sdk.TracerProvider(resource=resources.Resource.create(facts), shutdown_on_exit=False)
+            attributes["service.name"] = f"counterfoil-{process}"
+        self._provider = sdk.TracerProvider(
+            resource=resources.Resource.create(attributes), shutdown_on_exit=False
+        )
         self._provider.add_span_processor(export.BatchSpanProcessor(otlp.OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("counterfoil", __version__)
 
-    def begin(self, name: str, parent: Any, facts: Mapping[str, str | float]) -> Any:
+    def begin(self, name: str, parent: Any, attributes: Mapping[str, str | float]) -> Any:
         """Begin a span of the SDK; ``parent`` is a SpanContext."""
         context = None
         if parent is not None:
             context = self.api.set_span_in_context(self.api.NonRecordingSpan(parent))
-        return self._tracer.start_span(name, context=context, attributes=_named(facts))
+        return self._tracer.start_span(name, context=context, attributes=_prefixed(attributes))
 
     def context_of(self, traceparent: str | None) -> Any:
         """Return the SpanContext that a ``traceparent`` means, None for none."""
@@ -129,19 +137,25 @@ class _OpenTelemetry:
         """Send what is left, unless the collector takes too long: a process must not end late for its traces."""
         closing = Thread(target=self._provider.shutdown, name="traces", daemon=True)
         closing.start()
-        closing.join(FAREWELL_SECONDS)
+        closing.join(SHUTDOWN_TIMEOUT_SECONDS)
 
 
-class _Span:
+class _RecordingSpan:
     """A span that is sent."""
 
     def __init__(
-        self, opened: _OpenTelemetry, name: str, parent: Any, facts: Mapping[str, str | float], *, holds: bool
+        self,
+        opened: _OpenTelemetry,
+        name: str,
+        parent: Any,
+        attributes: Mapping[str, str | float],
+        *,
+        is_current: bool,
     ) -> None:
-        self._opened = opened
-        self._span = opened.begin(name, parent, facts)
+        self._exporter = opened
+        self._span = opened.begin(name, parent, attributes)
         self._context = self._span.get_span_context()
-        self._holds = holds
+        self._is_current = is_current
 
     @property
     def traceparent(self) -> str | None:
@@ -149,15 +163,15 @@ class _Span:
         context = self._context
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
-    def tell(self, **facts: str | float) -> None:
+    def set_attributes(self, **attributes: str | float) -> None:
         """Add what came out."""
-        self._span.set_attributes(_named(facts))
+        self._span.set_attributes(_prefixed(attributes))
 
     def __enter__(self) -> Self:
-        if self._holds:
+        if self._is_current:
             self._before = _current.set(self._context)
-            self._about = logs.about(trace_id=f"{self._context.trace_id:032x}")
-            self._about.__enter__()
+            self._log_context = logs.log_context(trace_id=f"{self._context.trace_id:032x}")
+            self._log_context.__enter__()
         return self
 
     def __exit__(
@@ -165,19 +179,21 @@ class _Span:
     ) -> None:
         if kind is not None and issubclass(kind, Exception):
             # The text of an error may hold anything; its kind does not.
-            self._span.set_status(self._opened.api.Status(self._opened.api.StatusCode.ERROR, kind.__name__))
-        if self._holds:
-            self._about.__exit__(None, None, None)
+            self._span.set_status(
+                self._exporter.api.Status(self._exporter.api.StatusCode.ERROR, kind.__name__)
+            )
+        if self._is_current:
+            self._log_context.__exit__(None, None, None)
             _current.reset(self._before)
         self._span.end()
 
 
-class _Nothing:
+class _NonRecordingSpan:
     """What a span is when traces are off."""
 
     traceparent = None
 
-    def tell(self, **facts: str | float) -> None:
+    def set_attributes(self, **attributes: str | float) -> None:
         """Do nothing."""
 
     def __enter__(self) -> Self:
@@ -189,10 +205,10 @@ class _Nothing:
         return None
 
 
-_NOTHING = _Nothing()
-_opened: _OpenTelemetry | None = None
+_NON_RECORDING_SPAN = _NonRecordingSpan()
+_exporter: _OpenTelemetry | None = None
 _current: ContextVar[Any] = ContextVar("span", default=None)
 
 
-def _named(facts: Mapping[str, str | float]) -> dict[str, str | float]:
-    return {f"counterfoil.{name}": value for name, value in facts.items()}
+def _prefixed(attributes: Mapping[str, str | float]) -> dict[str, str | float]:
+    return {f"counterfoil.{name}": value for name, value in attributes.items()}

@@ -24,7 +24,7 @@ from counterfoil.settings import (
     ControllerSettings,
     PagesSettings,
     ReceiverSettings,
-    explain,
+    describe_settings,
 )
 
 REPOSITORY = Path(__file__).parents[1]
@@ -76,7 +76,7 @@ def files() -> dict[Path, str]:
 # -- README.md ----------------------------------------------------------------------------------------------------
 
 
-class Described(NamedTuple):
+class DescribedValue(NamedTuple):
     """A value with what its comment says."""
 
     path: str
@@ -91,7 +91,7 @@ def readme() -> str:
     return HEAD.format(**chart) + "\n".join(rows) + "\n"
 
 
-def described() -> Iterator[Described]:
+def described() -> Iterator[DescribedValue]:
     """Go through the values that have a description, in the order of the file."""
     text = (CHART / "values.yaml").read_text(encoding="utf-8")
     values = yaml.safe_load(text)
@@ -105,7 +105,7 @@ def described() -> Iterator[Described]:
             inside = [*(each for each in inside if each[0] < depth), (depth, entry[2])]
             if said is not None:
                 keys = [name for _, name in inside]
-                yield Described(".".join(keys), said, _value(values, keys))
+                yield DescribedValue(".".join(keys), said, _value(values, keys))
             said = None
 
 
@@ -136,7 +136,7 @@ def _settings(kind: type[CommonSettings]) -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             _camel(each.name): {"description": each.text, **_type(hints[each.name])}
-            for each in explain(kind)
+            for each in describe_settings(kind)
             if each.name not in MADE_BY_THE_CHART
         },
     }

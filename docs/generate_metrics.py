@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from counterfoil.metrics import CallbackOutcome, Mail, MailOutcome, Metrics, described
+from counterfoil.metrics import CallbackOutcome, MailKind, MailOutcome, Metrics, describe_metrics
 from counterfoil.resources import Phase
 
 PAGE = Path(__file__).parent / "reference" / "metrics.md"
@@ -28,7 +28,7 @@ ever takes a value from outside, such as a path or a token. The usual `process_*
 
 def page() -> str:
     """Return the page."""
-    metrics = described(Metrics(CollectorRegistry(), version="0"))
+    metrics = describe_metrics(Metrics(CollectorRegistry(), version="0"))
     rows = "".join(
         f"| `{each.name}` | {each.type} | {', '.join(f'`{label}`' for label in each.labels)} | {each.help} |\n"
         for each in metrics
@@ -36,13 +36,13 @@ def page() -> str:
     return (
         f"{HEAD}{rows}\n## Values of labels\n\n"
         f"- `outcome` of `counterfoil_callbacks_total`: {_listed(CallbackOutcome)}.\n"
-        f"- `kind` and `outcome` of `counterfoil_notifications_total`: {_listed(Mail)}; {_listed(MailOutcome)}.\n"
+        f"- `kind` and `outcome` of `counterfoil_notifications_total`: {_listed(MailKind)}; {_listed(MailOutcome)}.\n"
         f"- `phase`: {_listed(Phase)}; in `counterfoil_attempts_total` and `counterfoil_phase_seconds` only those that work.\n"
         "- `reason`: one of the [Reasons](reasons.md).\n"
     )
 
 
-def _listed(values: type[CallbackOutcome | Mail | MailOutcome | Phase]) -> str:
+def _listed(values: type[CallbackOutcome | MailKind | MailOutcome | Phase]) -> str:
     return ", ".join(f"`{each.value}`" for each in values)
 
 

@@ -7,12 +7,12 @@ A unit test holds the page against them.
 import argparse
 from pathlib import Path
 
-from counterfoil.plugin.program import parsers
+from counterfoil.cli.plugin.entry_point import parsers
 
 PAGE = Path(__file__).parent / "reference" / "plugin.md"
 
 HEAD = """\
-<!-- Written by docs/generate_plugin.py from counterfoil/plugin; edit that. -->
+<!-- Written by docs/generate_plugin.py from counterfoil/cli/plugin; edit that. -->
 # Commands of the kubectl plugin
 
 What `kubectl counterfoil COMMAND --help` says. How to install it and what it is good for: [The kubectl plugin](../plugin.md).

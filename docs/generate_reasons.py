@@ -6,12 +6,12 @@ A unit test holds the page against it, and the catalogue against the code.
 
 from pathlib import Path
 
-from counterfoil.reasons import CATALOGUE, Reason, Turn
+from counterfoil.i18n.reasons import CATALOGUE, Reason, Responsible
 
 PAGE = Path(__file__).parent / "reference" / "reasons.md"
 
 HEAD = """\
-<!-- Written by docs/generate_reasons.py from counterfoil/reasons; edit that. -->
+<!-- Written by docs/generate_reasons.py from counterfoil/i18n/reasons; edit that. -->
 # Reasons
 
 Why something is where it is, in one word that stays the same between versions: the column `REASON` of
@@ -23,10 +23,10 @@ has the particulars. What is *seen* in `waiting` is tried again by itself until 
 |---|---|---|---|
 """
 
-_TURNS = {
-    Turn.NOBODY: "nobody's",
-    Turn.SENDER: "the sender's",
-    Turn.ADMINISTRATOR: "the administrator's",
+_RESPONSIBLE_TEXTS = {
+    Responsible.NOBODY: "nobody's",
+    Responsible.SENDER: "the sender's",
+    Responsible.ADMINISTRATOR: "the administrator's",
 }
 
 
@@ -36,9 +36,12 @@ def page() -> str:
 
 
 def _row(reason: Reason) -> str:
-    words = reason.says()
-    seen = ", ".join(reason.seen)
-    return f"| `{reason.name}` | {seen} | {_TURNS[reason.turn]} | {words.what} {words.do}".rstrip() + " |"
+    words = reason.localized_text()
+    contexts = ", ".join(reason.contexts)
+    return (
+        f"| `{reason.name}` | {contexts} | {_RESPONSIBLE_TEXTS[reason.responsible]} | {words.what} {words.do}".rstrip()
+        + " |"
+    )
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ are those of the same namespace.
 Schema = dict[str, Any]
 
 
-class Row(NamedTuple):
+class FieldRow(NamedTuple):
     """One field as the table shows it."""
 
     path: str
@@ -93,19 +93,19 @@ def selectors(version: Schema) -> str:
     return f"Field selectors: {', '.join(paths)}." if paths else ""
 
 
-def table(rows: Iterator[Row]) -> str:
+def table(rows: Iterator[FieldRow]) -> str:
     """Return the table of fields."""
     lines = ["| field | type | default | |", "|---|---|---|---|"]
     lines += [f"| `{row.path}` | {row.type} | {row.default} | {prose(row.description)} |" for row in rows]
     return "\n".join(lines)
 
 
-def fields(schema: Schema, above: str = "") -> Iterator[Row]:
+def fields(schema: Schema, above: str = "") -> Iterator[FieldRow]:
     """Go through all fields, each before its parts."""
     for name, inner in schema.get("properties", {}).items():
         path = f"{above}{name}"
         default = "required" if name in schema.get("required", ()) else default_of(inner)
-        yield Row(path + suffix(inner), type_of(inner), default, inner["description"])
+        yield FieldRow(path + suffix(inner), type_of(inner), default, inner["description"])
         yield from fields(content(inner), f"{path}{suffix(inner)}.")
 
 

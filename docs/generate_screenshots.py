@@ -13,7 +13,7 @@ from typing import Any
 from playwright.async_api import Browser, Page
 
 from sandbox.chromium import chromium
-from sandbox.controlplane.plane import control_plane
+from sandbox.controlplane.control_plane import control_plane
 from tests.cluster.console_scene import MISSING_BUCKET, Scene, a_condition, console_scene, now
 
 FOLDER = Path(__file__).parent / "screenshots"

@@ -13,7 +13,7 @@ from counterfoil.settings import (
     PagesSettings,
     ReceiverSettings,
     ResealSettings,
-    explain,
+    describe_settings,
 )
 
 PAGE = Path(__file__).parent / "reference" / "settings.md"
@@ -27,7 +27,7 @@ here. This page is written by `python docs/generate_settings.py`.
 
 def page() -> str:
     """Return the page."""
-    common = {(each.name, each.default) for each in explain(CommonSettings)}
+    common = {(each.name, each.default) for each in describe_settings(CommonSettings)}
     parts = [HEAD, _section("Every process", CommonSettings, skip=set())]
     parts += [
         _section(f"`{kind.PROGRAM}`", kind, skip=common)
@@ -39,7 +39,7 @@ def page() -> str:
 def _section(title: str, kind: type[CommonSettings], *, skip: set[tuple[str, str]]) -> str:
     rows = [
         f"| `{each.variable}` | `{each.flag}` | {each.default} | {each.text} |"
-        for each in explain(kind)
+        for each in describe_settings(kind)
         if (each.name, each.default) not in skip
     ]
     return "\n".join(

@@ -22,8 +22,8 @@ UNUSED = (
     "kubernetes/aio/client/api",
 )
 SHELLS = ("activate*", "Activate.ps1")
-PROVE = """
-import controller.__main__, counterfoil.reseal, counterfoil.verify, kopf
+IMPORT_CHECK = """
+import controller.__main__, counterfoil.cli.reseal, counterfoil.cli.verify, kopf
 import importlib, webhook.__main__
 from counterfoil.signatures import examination
 for module in webhook.__main__.PROCESSES.values():
@@ -46,7 +46,7 @@ def main(environment: Path) -> None:
     for pattern in SHELLS:
         for script in (environment / "bin").glob(pattern):
             script.unlink()
-    subprocess.run([environment / "bin" / "python", "-B", "-c", PROVE], check=True, cwd="/")
+    subprocess.run([environment / "bin" / "python", "-B", "-c", IMPORT_CHECK], check=True, cwd="/")
     for cache in list(packages.rglob("__pycache__")):
         shutil.rmtree(cache)
     compileall.compile_dir(packages, quiet=1, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)

@@ -30,13 +30,13 @@ from typing import Protocol
 import psutil
 
 from sandbox.controlplane.binaries import BuildError, ensure
+from sandbox.controlplane.control_plane import control_plane
 from sandbox.controlplane.credentials import write_private
-from sandbox.controlplane.kinds import CRDS, apply_kinds
+from sandbox.controlplane.install_crds import CRDS, install_crds
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
-from sandbox.controlplane.plane import control_plane
 from sandbox.controlplane.toolchain import NoGoError
 
-PATIENCE = 180.0  # seconds until the control plane is up
+TIMEOUT = 180.0  # seconds until the control plane is up
 INTERVAL = 0.1  # seconds between looks
 KIND_CLUSTER = "counterfoil"
 
@@ -46,7 +46,7 @@ class ClusterError(Exception):
 
 
 @dataclass(frozen=True)
-class Running:
+class ClusterRecord:
     """A cluster that was started, as noted in ./.cluster/running.json."""
 
     way: str
@@ -55,158 +55,158 @@ class Running:
     """When the process started: a pid alone may be somebody else's by now."""
 
 
-class Place:
+class ClusterFolder:
     """The folder ./.cluster/ and what lies in it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.kubeconfig = folder / "kubeconfig"
         self.log = folder / "log"
-        self._note = folder / "running.json"
+        self._record_file = folder / "running.json"
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Let nobody else start or end anything here meanwhile."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def running(self) -> Running | None:
+    def record(self) -> ClusterRecord | None:
         """Return what was noted, if anything."""
         try:
-            return Running(**json.loads(self._note.read_text()))
+            return ClusterRecord(**json.loads(self._record_file.read_text()))
         except FileNotFoundError:
             return None
 
-    def note(self, running: Running) -> None:
+    def save(self, record: ClusterRecord) -> None:
         """Note what runs now."""
-        fresh = self._note.with_suffix(".new")
-        fresh.write_text(json.dumps(asdict(running)))
-        fresh.replace(self._note)
+        fresh = self._record_file.with_suffix(".new")
+        fresh.write_text(json.dumps(asdict(record)))
+        fresh.replace(self._record_file)
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Note that nothing runs."""
-        self._note.unlink(missing_ok=True)
+        self._record_file.unlink(missing_ok=True)
         self.kubeconfig.unlink(missing_ok=True)
 
 
-class Way(Protocol):
+class ClusterProvider(Protocol):
     """A way to have a cluster."""
 
-    def is_up(self, running: Running) -> bool:
+    def is_up(self, record: ClusterRecord) -> bool:
         """Tell whether what was noted still runs."""
 
-    async def up(self, place: Place) -> None:
+    async def up(self, cluster_folder: ClusterFolder) -> None:
         """Start a cluster, write its kubeconfig and note it."""
 
-    async def down(self, place: Place, running: Running) -> None:
+    async def down(self, cluster_folder: ClusterFolder, record: ClusterRecord) -> None:
         """End the cluster that was noted."""
 
 
-class Local:
+class LocalCluster:
     """A control plane of our own, kept by a process in the background (``serve``)."""
 
-    def is_up(self, running: Running) -> bool:
+    def is_up(self, record: ClusterRecord) -> bool:
         """Tell whether the keeper lives."""
-        return _process_of(running) is not None
+        return _process_of(record) is not None
 
-    async def up(self, place: Place) -> None:
+    async def up(self, cluster_folder: ClusterFolder) -> None:
         """Start the keeper and wait for its note."""
         # The first time this takes minutes: here, where progress can be seen.
         await ensure("etcd", "kube-apiserver", "kubectl")
-        keeper = _start_keeper(place)
+        background_process = _start_background_process(cluster_folder)
         try:
-            async with asyncio.timeout(PATIENCE):
-                while (running := place.running()) is None or running.pid != keeper.pid:
-                    _must_live(keeper, place)
+            async with asyncio.timeout(TIMEOUT):
+                while (record := cluster_folder.record()) is None or record.pid != background_process.pid:
+                    _require_running(background_process, cluster_folder)
                     await asyncio.sleep(INTERVAL)
         except TimeoutError:
-            keeper.kill()
+            background_process.kill()
             raise ClusterError(
-                f"the control plane is not up after {PATIENCE:.0f} s; see {place.log}"
+                f"the control plane is not up after {TIMEOUT:.0f} s; see {cluster_folder.log}"
             ) from None
 
-    async def down(self, place: Place, running: Running) -> None:
+    async def down(self, cluster_folder: ClusterFolder, record: ClusterRecord) -> None:
         """End the keeper; its control plane ends with it, whatever happens."""
-        keeper = _process_of(running)
-        if keeper is not None:
-            keeper.terminate()
-            _, left = await asyncio.to_thread(psutil.wait_procs, [keeper], 30)
+        background_process = _process_of(record)
+        if background_process is not None:
+            background_process.terminate()
+            _, left = await asyncio.to_thread(psutil.wait_procs, [background_process], 30)
             for process in left:
                 process.kill()
 
 
-class Kind:
+class KindCluster:
     """A kind cluster, in Docker. See the module's docstring: it was never run where it was written."""
 
-    def is_up(self, running: Running) -> bool:
+    def is_up(self, record: ClusterRecord) -> bool:
         """Ask kind."""
-        listed = _kind("get", "clusters", stdout=subprocess.PIPE)
+        listed = _run_kind("get", "clusters", stdout=subprocess.PIPE)
         return KIND_CLUSTER in listed.splitlines()
 
-    async def up(self, place: Place) -> None:
+    async def up(self, cluster_folder: ClusterFolder) -> None:
         """Create the cluster, or take the one that is there."""
-        running = Running("kind")
-        cluster = ("--name", KIND_CLUSTER, "--kubeconfig", str(place.kubeconfig))
-        if self.is_up(running):
-            _kind("export", "kubeconfig", *cluster)
+        record = ClusterRecord("kind")
+        cluster = ("--name", KIND_CLUSTER, "--kubeconfig", str(cluster_folder.kubeconfig))
+        if self.is_up(record):
+            _run_kind("export", "kubeconfig", *cluster)
         else:
-            _kind("create", "cluster", *cluster, "--wait", "120s")
-        place.kubeconfig.chmod(0o600)
-        place.note(running)
+            _run_kind("create", "cluster", *cluster, "--wait", "120s")
+        cluster_folder.kubeconfig.chmod(0o600)
+        cluster_folder.save(record)
 
-    async def down(self, place: Place, running: Running) -> None:
+    async def down(self, cluster_folder: ClusterFolder, record: ClusterRecord) -> None:
         """Delete the cluster."""
-        _kind("delete", "cluster", "--name", KIND_CLUSTER, "--kubeconfig", str(place.kubeconfig))
+        _run_kind("delete", "cluster", "--name", KIND_CLUSTER, "--kubeconfig", str(cluster_folder.kubeconfig))
 
 
-WAYS: dict[str, Way] = {"local": Local(), "kind": Kind()}
+PROVIDERS: dict[str, ClusterProvider] = {"local": LocalCluster(), "kind": KindCluster()}
 
 
-async def up(place: Place, way: str) -> None:
+async def up(cluster_folder: ClusterFolder, way: str) -> None:
     """Have a cluster with our kinds and print the line for the shell."""
-    with place.alone():
-        running = place.running()
-        if running is not None and not WAYS[running.way].is_up(running):
-            place.forget()
-            running = None
-        if running is not None and running.way != way:
+    with cluster_folder.exclusive():
+        record = cluster_folder.record()
+        if record is not None and not PROVIDERS[record.way].is_up(record):
+            cluster_folder.clear()
+            record = None
+        if record is not None and record.way != way:
             raise ClusterError(
-                f"a cluster of the other way ({running.way}) is up; end it first: python -m sandbox.cluster down"
+                f"a cluster of the other way ({record.way}) is up; end it first: python -m sandbox.cluster down"
             )
-        if running is None:
-            await WAYS[way].up(place)
-    await _teach(place)
-    print(f"export KUBECONFIG={shlex.quote(str(place.kubeconfig))}")
+        if record is None:
+            await PROVIDERS[way].up(cluster_folder)
+    await _apply_crds(cluster_folder)
+    print(f"export KUBECONFIG={shlex.quote(str(cluster_folder.kubeconfig))}")
 
 
-async def down(place: Place) -> None:
+async def down(cluster_folder: ClusterFolder) -> None:
     """End the cluster that runs, if one does."""
-    with place.alone():
-        running = place.running()
-        if running is not None:
-            await WAYS[running.way].down(place, running)
-        place.forget()
-    say("nothing was running" if running is None else "the cluster is down")
+    with cluster_folder.exclusive():
+        record = cluster_folder.record()
+        if record is not None:
+            await PROVIDERS[record.way].down(cluster_folder, record)
+        cluster_folder.clear()
+    say("nothing was running" if record is None else "the cluster is down")
 
 
-async def status(place: Place) -> None:
+async def status(cluster_folder: ClusterFolder) -> None:
     """Say what runs. Raises ClusterError when nothing does."""
-    running = place.running()
-    if running is None or not WAYS[running.way].is_up(running):
+    record = cluster_folder.record()
+    if record is None or not PROVIDERS[record.way].is_up(record):
         raise ClusterError("no cluster is up")
-    say(f"a cluster is up ({running.way}), its kubeconfig is {place.kubeconfig}")
+    say(f"a cluster is up ({record.way}), its kubeconfig is {cluster_folder.kubeconfig}")
 
 
-async def serve(place: Place) -> None:
+async def serve(cluster_folder: ClusterFolder) -> None:
     """Keep a control plane until this process is told to end. ``up`` starts it."""
     asked_to_end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, asked_to_end.set)
     async with control_plane() as plane:
-        write_private(place.kubeconfig, plane.kubeconfig.read_bytes())
-        place.note(Running("local", os.getpid(), psutil.Process().create_time()))
+        write_private(cluster_folder.kubeconfig, plane.kubeconfig.read_bytes())
+        cluster_folder.save(ClusterRecord("local", os.getpid(), psutil.Process().create_time()))
         await asked_to_end.wait()
 
 
@@ -215,14 +215,16 @@ def say(line: str) -> None:
     print(f"[cluster] {line}", file=sys.stderr, flush=True)
 
 
-async def _teach(place: Place) -> None:
+async def _apply_crds(cluster_folder: ClusterFolder) -> None:
     binaries = await ensure("kubectl")
     say(f"applying {CRDS}; kubectl, should you need one, is {binaries['kubectl']}")
-    await apply_kinds(Kubectl(binaries["kubectl"], place.kubeconfig, home=place.folder / "home"))
+    await install_crds(
+        Kubectl(binaries["kubectl"], cluster_folder.kubeconfig, home=cluster_folder.folder / "home")
+    )
 
 
-def _start_keeper(place: Place) -> subprocess.Popen[bytes]:
-    with place.log.open("wb") as log:
+def _start_background_process(cluster_folder: ClusterFolder) -> subprocess.Popen[bytes]:
+    with cluster_folder.log.open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "sandbox.cluster", "serve"],
             stdin=subprocess.DEVNULL,
@@ -233,21 +235,21 @@ def _start_keeper(place: Place) -> subprocess.Popen[bytes]:
         )
 
 
-def _must_live(keeper: subprocess.Popen[bytes], place: Place) -> None:
-    if keeper.poll() is not None:
-        last_words = "\n".join(place.log.read_text(errors="replace").splitlines()[-20:])
-        raise ClusterError(f"the control plane ended at once; {place.log} says:\n{last_words}")
+def _require_running(background_process: subprocess.Popen[bytes], cluster_folder: ClusterFolder) -> None:
+    if background_process.poll() is not None:
+        log_tail = "\n".join(cluster_folder.log.read_text(errors="replace").splitlines()[-20:])
+        raise ClusterError(f"the control plane ended at once; {cluster_folder.log} says:\n{log_tail}")
 
 
-def _process_of(running: Running) -> psutil.Process | None:
+def _process_of(record: ClusterRecord) -> psutil.Process | None:
     try:
-        process = psutil.Process(running.pid)
-        return process if process.create_time() == running.created else None
+        process = psutil.Process(record.pid)
+        return process if process.create_time() == record.created else None
     except psutil.NoSuchProcess:
         return None
 
 
-def _kind(*arguments: str, stdout: int | None = None) -> str:
+def _run_kind(*arguments: str, stdout: int | None = None) -> str:
     program = shutil.which("kind")
     if program is None:
         raise ClusterError(
@@ -272,15 +274,15 @@ def main() -> int:
     parser.add_argument("command", choices=("up", "down", "status", "serve"))
     command = parser.parse_args().command
     way = os.environ.get("CLUSTER", "local")
-    if way not in WAYS:
-        parser.error(f"CLUSTER is {way!r}; it may be {' or '.join(WAYS)}")
+    if way not in PROVIDERS:
+        parser.error(f"CLUSTER is {way!r}; it may be {' or '.join(PROVIDERS)}")
 
-    place = Place(Path.cwd() / ".cluster")
+    cluster_folder = ClusterFolder(Path.cwd() / ".cluster")
     commands = {
-        "up": lambda: up(place, way),
-        "down": lambda: down(place),
-        "status": lambda: status(place),
-        "serve": lambda: serve(place),
+        "up": lambda: up(cluster_folder, way),
+        "down": lambda: down(cluster_folder),
+        "status": lambda: status(cluster_folder),
+        "serve": lambda: serve(cluster_folder),
     }
     try:
         asyncio.run(commands[command]())

@@ -27,15 +27,15 @@ TOOLS = ("buildah", "podman", "docker")
 Works = Callable[[str], bool]
 
 
-class NoTool(RuntimeError):
+class BuildToolMissing(RuntimeError):
     """Nothing here can build an image; the message says what to install."""
 
 
-class Failed(RuntimeError):
+class BuildCommandFailed(RuntimeError):
     """A command failed; the message has what it was."""
 
 
-class Order(NamedTuple):
+class ImageSpec(NamedTuple):
     """What is built."""
 
     image: str
@@ -46,13 +46,13 @@ class Order(NamedTuple):
     options: tuple[str, ...] = ()
 
 
-def choose(wanted: str | None, works: Works) -> str:
-    """Return the program that builds. Raises ``NoTool``."""
+def choose_tool(wanted: str | None, works: Works) -> str:
+    """Return the program that builds. Raises ``BuildToolMissing``."""
     candidates = (wanted,) if wanted else TOOLS
     for tool in candidates:
         if works(tool):
             return tool
-    raise NoTool(
+    raise BuildToolMissing(
         f"None of {', '.join(candidates)} is there and works. Install buildah, which needs no daemon "
         "(Debian: apt-get install buildah), or start the daemon of docker."
     )
@@ -65,33 +65,33 @@ def works(tool: str) -> bool:
     return subprocess.run([tool, "info"], capture_output=True, check=False).returncode == 0
 
 
-def commands(tool: str, order: Order, archive: Path) -> list[list[str]]:
+def commands(tool: str, spec: ImageSpec, archive: Path) -> list[list[str]]:
     """Return what is run: one command builds, one writes the image into a file."""
-    arguments = {"VERSION": order.version, "REVISION": order.revision, "SOURCE_DATE_EPOCH": order.epoch}
-    if order.base is not None:
-        arguments["BASE"] = order.base
+    arguments = {"VERSION": spec.version, "REVISION": spec.revision, "SOURCE_DATE_EPOCH": spec.epoch}
+    if spec.base is not None:
+        arguments["BASE"] = spec.base
     given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
     # docker's builder dates the image itself by the argument SOURCE_DATE_EPOCH.
-    dated = [] if tool == "docker" else [f"--timestamp={order.epoch}"]
+    dated = [] if tool == "docker" else [f"--timestamp={spec.epoch}"]
     build = [
         tool,
         "build",
         *dated,
         *given,
-        *order.options,
-        f"--tag={order.image}",
+        *spec.options,
+        f"--tag={spec.image}",
         "--file=Containerfile",
         ".",
     ]
     if tool == "buildah":
-        return [build, [tool, "push", order.image, f"docker-archive:{archive}:{order.image}"]]
-    return [build, [tool, "save", "--output", str(archive), order.image]]
+        return [build, [tool, "push", spec.image, f"docker-archive:{archive}:{spec.image}"]]
+    return [build, [tool, "save", "--output", str(archive), spec.image]]
 
 
-def ordered(environment: Mapping[str, str]) -> Order:
+def image_spec(environment: Mapping[str, str]) -> ImageSpec:
     """Say what to build here and now."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-    return Order(
+    return ImageSpec(
         image=environment.get("IMAGE") or f"counterfoil:{version}",
         base=environment.get("BASE") or None,
         version=version,
@@ -101,8 +101,8 @@ def ordered(environment: Mapping[str, str]) -> Order:
     )
 
 
-def bill(path: Path, epoch: str) -> None:
-    """Write the bill of materials. Raises ``Failed``."""
+def write_bill_of_materials(path: Path, epoch: str) -> None:
+    """Write the bill of materials. Raises ``BuildCommandFailed``."""
     # The warning that it leaves out: there is no graph of what needs what, only what there is.
     command = [sys.executable, "-W", "ignore", "-m", "cyclonedx_py", "requirements", "--output-reproducible"]
     command += ["--pyproject=pyproject.toml", f"--output-file={path}", "locks/runtime.txt"]
@@ -116,28 +116,28 @@ def _git(*arguments: str, otherwise: str) -> str:
 
 def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
     if subprocess.run(command, cwd=ROOT, env=dict(environment), check=False).returncode != 0:
-        raise Failed(f"this failed: {' '.join(command)}")
+        raise BuildCommandFailed(f"this failed: {' '.join(command)}")
 
 
 def make(environment: Mapping[str, str]) -> None:
-    """Build everything. Raises ``NoTool``, ``Failed``."""
-    tool = choose(environment.get("TOOL") or None, works)
-    order = ordered(environment)
+    """Build everything. Raises ``BuildToolMissing``, ``BuildCommandFailed``."""
+    tool = choose_tool(environment.get("TOOL") or None, works)
+    spec = image_spec(environment)
     DIST.mkdir(exist_ok=True)
-    archive = DIST / f"counterfoil-{order.version}.tar"
+    archive = DIST / f"counterfoil-{spec.version}.tar"
     archive.unlink(missing_ok=True)
-    for command in commands(tool, order, archive):
+    for command in commands(tool, spec, archive):
         _run(command, environment)
-    bill(archive.with_suffix(".cdx.json"), order.epoch)
+    write_bill_of_materials(archive.with_suffix(".cdx.json"), spec.epoch)
     megabytes = archive.stat().st_size / 1e6
-    print(f"[image] {order.image}, {platform.machine()}, {megabytes:.0f} MB: {archive.relative_to(ROOT)}")
+    print(f"[image] {spec.image}, {platform.machine()}, {megabytes:.0f} MB: {archive.relative_to(ROOT)}")
 
 
 def main() -> int:
     """Build; return the exit status."""
     try:
         make(os.environ)
-    except (NoTool, Failed) as problem:
+    except (BuildToolMissing, BuildCommandFailed) as problem:
         print(f"[image] {problem}", file=sys.stderr)
         return 1
     return 0

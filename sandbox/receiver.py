@@ -18,10 +18,10 @@ from typing import Any
 
 import aiohttp
 
-from sandbox.controlplane.processes import tied
+from sandbox.controlplane.processes import bound_to_parent
 
 REPOSITORY = Path(__file__).parents[1]
-PATIENCE = 60.0  # seconds until it listens; a busy machine needs more than the usual one
+TIMEOUT = 60.0  # seconds until it listens; a busy machine needs more than the usual one
 INTERVAL = 0.02  # seconds between looks
 
 
@@ -48,7 +48,7 @@ class RunningReceiver:
         """Wait until /readyz says ok. Raises TimeoutError with what it said last."""
         said = "nothing"
         async with aiohttp.ClientSession() as session:
-            for _ in range(int(PATIENCE / INTERVAL)):
+            for _ in range(int(TIMEOUT / INTERVAL)):
                 async with session.get(f"{self.private_url}/readyz") as answer:
                     said = await answer.text()
                     if answer.status == 200:
@@ -85,8 +85,8 @@ async def running_receiver(
     flags = [f"--{name}={value}" for name, value in given.items()]
     process = _start(flags, kubeconfig, log)
     try:
-        private_url = await _told(process, log, "health and metrics are at ")
-        url = await _told(process, log, "requests are taken at ")
+        private_url = await _address_in_log(process, log, "health and metrics are at ")
+        url = await _address_in_log(process, log, "requests are taken at ")
         yield RunningReceiver(f"http://{url}", f"http://{private_url}", log, process)
     finally:
         if process.poll() is None:
@@ -97,7 +97,7 @@ async def running_receiver(
 def _start(flags: Sequence[str], kubeconfig: Path, log: Path) -> "subprocess.Popen[bytes]":
     with log.open("wb") as output:
         return subprocess.Popen(
-            tied([sys.executable, "-m", "webhook", "receiver", *flags]),
+            bound_to_parent([sys.executable, "-m", "webhook", "receiver", *flags]),
             cwd=REPOSITORY,
             env={**os.environ, "KUBECONFIG": str(kubeconfig)},
             stdin=subprocess.DEVNULL,
@@ -107,8 +107,8 @@ def _start(flags: Sequence[str], kubeconfig: Path, log: Path) -> "subprocess.Pop
         )
 
 
-async def _told(process: "subprocess.Popen[bytes]", log: Path, words: str) -> str:
-    for _ in range(int(PATIENCE / INTERVAL)):
+async def _address_in_log(process: "subprocess.Popen[bytes]", log: Path, words: str) -> str:
+    for _ in range(int(TIMEOUT / INTERVAL)):
         for line in _lines(log):
             if line["message"].startswith(words):
                 return str(line["message"].removeprefix(words))

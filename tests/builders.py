@@ -11,21 +11,21 @@ from typing import Any, Self
 import msgspec
 
 from counterfoil.resources import (
-    ArchivedIn,
+    ArchiveLocation,
     EnvelopeEvent,
     EnvelopeEventStatus,
-    EnvelopeSeen,
+    EnvelopeSummary,
     FiledDocument,
     FileKind,
+    LocalObjectReference,
     Organization,
     Origin,
     Phase,
-    Ref,
     Sender,
     with_condition,
 )
-from counterfoil.resources.base import Metadata
-from counterfoil.resources.conditions import Truth
+from counterfoil.resources.base import ObjectMeta
+from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.envelopeevent import EnvelopeEventSpec
 from counterfoil.resources.naming import EnvelopeId, event_name
 
@@ -60,7 +60,9 @@ class EventBuilder:
 
     def __init__(self, envelope: str = ENVELOPE) -> None:
         self._spec = EnvelopeEventSpec(
-            organization_ref=Ref(name="acme"), envelope_id=envelope, action="envelopeFinished"
+            organization_ref=LocalObjectReference(name="acme"),
+            envelope_id=envelope,
+            action="envelopeFinished",
         )
         self._status = EnvelopeEventStatus()
         self._version = 1
@@ -112,7 +114,7 @@ class EventBuilder:
         """Set phase and reason."""
         return self.status(phase=phase, reason=reason)
 
-    def with_condition(self, type_: str, truth: Truth = "True", reason: str = "Tested") -> Self:
+    def with_condition(self, type_: str, truth: ConditionStatus = "True", reason: str = "Tested") -> Self:
         """Set a condition."""
         return self.status(
             conditions=with_condition(
@@ -137,8 +139,12 @@ class EventBuilder:
             self.status(
                 phase=Phase.CLEANING,
                 documents=documents,
-                archive=ArchivedIn(ref=Ref(name="dms"), manifest="file:///archive/counterfoil.json"),
-                envelope=EnvelopeSeen(name="Contract", status="Completed", sender_ref=Ref(name="anna")),
+                archive=ArchiveLocation(
+                    ref=LocalObjectReference(name="dms"), manifest="file:///archive/counterfoil.json"
+                ),
+                envelope=EnvelopeSummary(
+                    name="Contract", status="Completed", sender_ref=LocalObjectReference(name="anna")
+                ),
             )
             .with_condition("Validated")
             .with_condition("Collected")
@@ -149,7 +155,7 @@ class EventBuilder:
         """Return the event."""
         name = self._name or event_name("acme", EnvelopeId(self._spec.envelope_id), self._spec.action)
         return EnvelopeEvent(
-            metadata=Metadata(
+            metadata=ObjectMeta(
                 name=name,
                 namespace="tests",
                 uid=f"uid-{name}",
@@ -194,7 +200,7 @@ def an_organization(
 def a_sender(
     name: str = "anna",
     *,
-    authorized: Truth | None = "True",
+    authorized: ConditionStatus | None = "True",
     version: int = 1,
     organization: str = "acme",
     **spec: Any,

@@ -5,9 +5,9 @@ import os
 import sys
 
 PROCESSES = {
-    "receiver": "webhook.receiver",
-    "pages": "webhook.pages.process",
-    "console": "webhook.console.process",
+    "receiver": "webhook.receiver.app",
+    "pages": "webhook.pages.app",
+    "console": "webhook.console.app",
 }
 """Each with its module, of which only the one that is started is imported: a receiver has no use for the pages' parts."""
 

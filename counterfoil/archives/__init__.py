@@ -1,8 +1,8 @@
 """
 Archives: everything about where documents go and how we know that they are there.
 
-``plan`` names the files of an envelope, ``filing`` brings them in over a ``Door`` and proves it, ``manifest`` is
-what stays. Each kind of archive is one module with a ``Door`` and one row in ``OPENERS``; further kinds come with other
+``plan`` names the files of an envelope, ``filing`` brings them in over a ``ArchiveBackend`` and proves it, ``manifest`` is
+what stays. Each kind of archive is one module with a ``ArchiveBackend`` and one row in ``OPENERS``; further kinds come with other
 packages by the entry point ``counterfoil.archives`` and are named by ``spec.custom.kind``.
 
 Nothing here talks to eSignAnyWhere or to Kubernetes.
@@ -11,19 +11,19 @@ Nothing here talks to eSignAnyWhere or to Kubernetes.
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import entry_points
 
-from counterfoil.archives.azblob import open_azblob
-from counterfoil.archives.cmis import open_cmis
-from counterfoil.archives.door import Door
-from counterfoil.archives.filesystem import open_filesystem
-from counterfoil.archives.gcs import open_gcs
-from counterfoil.archives.http import open_http
-from counterfoil.archives.s3 import open_s3
-from counterfoil.archives.sftp import open_sftp
-from counterfoil.archives.trouble import SettingsInvalid
-from counterfoil.archives.webdav import open_webdav
-from counterfoil.resources.archive import ArchiveSpec, Signatures, Verify
+from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.backends.azblob import open_azblob
+from counterfoil.archives.backends.cmis import open_cmis
+from counterfoil.archives.backends.filesystem import open_filesystem
+from counterfoil.archives.backends.gcs import open_gcs
+from counterfoil.archives.backends.http import open_http
+from counterfoil.archives.backends.s3 import open_s3
+from counterfoil.archives.backends.sftp import open_sftp
+from counterfoil.archives.backends.webdav import open_webdav
+from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.resources.archive import ArchiveSpec, SignaturePolicy, VerifyMode
 
-Opener = Callable[[str, ArchiveSpec, Mapping[str, bytes]], Awaitable[Door]]
+Opener = Callable[[str, ArchiveSpec, Mapping[str, bytes]], Awaitable[ArchiveBackend]]
 
 OPENERS: Mapping[str, Opener] = {
     "filesystem": open_filesystem,
@@ -40,15 +40,15 @@ OPENERS: Mapping[str, Opener] = {
 ENTRY_POINTS = "counterfoil.archives"
 """Group of the entry points by which other packages add kinds: the name of a kind, and an ``Opener``."""
 
-VOUCHING = frozenset({"http", "custom"})
+REPORTING_CHECKSUMS = frozenset({"http", "custom"})
 """Kinds whose servers can tell the SHA-256 of a file themselves, so that ``verify: Checksum`` means something."""
 
 
-async def open_door(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> Door:
+async def open_backend(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> ArchiveBackend:
     """
     Open the archive ``name``; ``credentials`` are the contents of its Secret, empty when it has none.
 
-    Cheap, and nothing is asked of the archive yet (``Door.probe`` does). Raises ``SettingsInvalid``.
+    Cheap, and nothing is asked of the archive yet (``ArchiveBackend.probe`` does). Raises ``SettingsInvalid``.
     """
     try:
         kind = spec.kind
@@ -78,14 +78,14 @@ def _opener(name: str, kind: str, spec: ArchiveSpec) -> Opener:
 
 
 def _check_verify(name: str, kind: str, spec: ArchiveSpec) -> None:
-    if spec.verify is not Verify.CHECKSUM:
+    if spec.verify is not VerifyMode.CHECKSUM:
         return
-    if kind not in VOUCHING:
+    if kind not in REPORTING_CHECKSUMS:
         raise SettingsInvalid(
             f"Archive/{name}: spec.verify can't be Checksum for `{kind}`, whose servers do not tell the SHA-256 of a file; "
-            f"it can for {' and '.join(sorted(VOUCHING))}. Set it to ReadBack."
+            f"it can for {' and '.join(sorted(REPORTING_CHECKSUMS))}. Set it to ReadBack."
         )
-    if spec.signatures is not Signatures.IGNORE:
+    if spec.signatures is not SignaturePolicy.IGNORE:
         raise SettingsInvalid(
             f"Archive/{name}: with spec.verify Checksum nothing is read back, so signatures can't be checked. Set "
             "spec.signatures to Ignore, or spec.verify to ReadBack."

@@ -5,8 +5,8 @@ What the Secret of an Archive says: texts by key, checked before anything is sen
 import re
 from collections.abc import Iterable, Mapping
 
-from counterfoil.archives.trouble import SettingsInvalid
-from counterfoil.resources.base import Ref
+from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.resources.base import LocalObjectReference
 
 _NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -14,7 +14,7 @@ _NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f]")
 class Credentials:
     """The Secret of one Archive; an Archive without one has none of the keys."""
 
-    def __init__(self, archive: str, ref: Ref | None, content: Mapping[str, bytes]) -> None:
+    def __init__(self, archive: str, ref: LocalObjectReference | None, content: Mapping[str, bytes]) -> None:
         """Take ``content`` as it is in the Secret that ``ref`` names."""
         self.archive = archive
         self._content = {} if ref is None else content

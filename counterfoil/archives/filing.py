@@ -1,7 +1,7 @@
 """
 Filing: the guarantees, over any door.
 
-In this order: ``claim`` the names (to be persisted by the caller), ``deposit`` file by file, ``conclude`` with
+In this order: ``claim_names`` the names (to be persisted by the caller), ``store`` file by file, ``conclude`` with
 the hash file and, last, the manifest: the commit mark. Each may be killed at any instant and is simply called
 again; afterwards every document is there once. A file counts as arrived when it was read back and its SHA-256
 is that of the bytes that came from the source.
@@ -17,7 +17,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from counterfoil.archives.door import Absent, Door, Retaining
+from counterfoil.archives.backend import ArchiveBackend, FileNotStored, RetainingBackend
+from counterfoil.archives.errors import NameTaken, VerificationFailed
+from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileLayout
 from counterfoil.archives.manifest import (
     Manifest,
     ManifestAction,
@@ -28,23 +30,21 @@ from counterfoil.archives.manifest import (
     ManifestTimes,
     hash_lines,
 )
-from counterfoil.archives.names import folded
-from counterfoil.archives.plan import EnvelopeFacts, Plan, PlannedFile
-from counterfoil.archives.reading import drained, small, stored
-from counterfoil.archives.seal import Sealer
-from counterfoil.archives.streams import Keeper, Tally, tallied
-from counterfoil.archives.trouble import Occupied, StoredWrong
+from counterfoil.archives.manifest_signature import ManifestSigner
+from counterfoil.archives.names import case_folded
+from counterfoil.archives.readback import hash_stream, read_back, read_small
+from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting
 from counterfoil.resources.envelopeevent import FiledDocument
-from counterfoil.signatures.findings import Signatures
+from counterfoil.signatures.results import Signatures
 
-KEPT = 1024 * 1024
+MAX_BUFFERED_BYTES = 1024 * 1024
 """Bytes of a file that is handed out along with the proof that it arrived."""
 
-UPLOADS = 2
+MAX_UPLOADS = 2
 """How often a file is sent before we believe that the archive spoils it."""
 
 
-class Download(Protocol):
+class FileSource(Protocol):
     """A file on its way from its source; ``size`` in bytes as declared, None for unknown."""
 
     @property
@@ -58,7 +58,7 @@ class Download(Protocol):
         ...
 
 
-Source = Callable[[], AbstractAsyncContextManager[Download]]
+Source = Callable[[], AbstractAsyncContextManager[FileSource]]
 """Opens the source anew each time it is called: a file may have to be read twice."""
 
 
@@ -73,11 +73,11 @@ class SourceBroken(Exception):
 
 
 @dataclass(frozen=True)
-class Deposited:
+class StoredFile:
     """
     What lies in the archive now, as read back; ``written`` is False when it was there already.
 
-    ``content`` is the file itself if it is small (``KEPT``), so that it need not be read again to look into it.
+    ``content`` is the file itself if it is small (``MAX_BUFFERED_BYTES``), so that it need not be read again to look into it.
     """
 
     size: int
@@ -86,28 +86,32 @@ class Deposited:
     content: bytes | None = None
 
 
-async def claim(door: Door, plan: Plan, *, mine: Collection[str] = ()) -> tuple[str, ...]:
+async def claim_names(
+    backend: ArchiveBackend, plan: ArchiveLayout, *, mine: Collection[str] = ()
+) -> tuple[str, ...]:
     """
     Return the locations of all files of the plan, none of which is taken by anybody else.
 
     ``mine`` are locations that an earlier run claimed and persisted: what lies there may be replaced. So may what
-    a manifest of this envelope lists. Raises ``Occupied`` for anything else, and leaves it alone.
+    a manifest of this envelope lists. Raises ``NameTaken`` for anything else, and leaves it alone.
 
     What differs from a name by the case of letters only counts as lying under it: there are archives that take both for one.
     """
-    taken = await _taken(door, plan)
-    own = await _own_names(door, plan, taken, mine)
+    taken = await _taken(backend, plan)
+    own = await _own_names(backend, plan, taken, mine)
     for name in (*(file.name for file in plan.files), plan.hashes_name, plan.seal_name, plan.manifest_name):
-        if folded(name) in taken and name not in own:
-            raise Occupied(
-                f"{door.location(name)} is there already, and Counterfoil did not put it there. "
+        if case_folded(name) in taken and name not in own:
+            raise NameTaken(
+                f"{backend.location(name)} is there already, and Counterfoil did not put it there. "
                 "Move it away, or change spec.path of the Archive."
             )
-    return tuple(door.location(file.name) for file in plan.files)
+    return tuple(backend.location(file.name) for file in plan.files)
 
 
-async def recognised(
-    door: Door, plan: Plan, download: Callable[[str], AbstractAsyncContextManager[Download]]
+async def find_stored(
+    backend: ArchiveBackend,
+    plan: ArchiveLayout,
+    download: Callable[[str], AbstractAsyncContextManager[FileSource]],
 ) -> tuple[str, ...]:
     """
     Return the locations of those files of the plan that lie there just as ``download`` of their file id gives them.
@@ -115,76 +119,78 @@ async def recognised(
     They are ours, whoever put them there: another event of the envelope that has not come to its end, or one whose
     object was deleted. Raises ``ArchiveTrouble`` and whatever the source raises.
     """
-    taken = await _taken(door, plan)
+    taken = await _taken(backend, plan)
     found = []
     for planned in plan.files:
-        if folded(planned.name) in taken:
-            there = await stored(door, planned.name)
+        if case_folded(planned.name) in taken:
+            there = await read_back(backend, planned.name)
             if there is not None and await _offered(partial(download, planned.facts.file_id)) == there:
-                found.append(door.location(planned.name))
+                found.append(backend.location(planned.name))
     return tuple(found)
 
 
-async def concluded(
-    door: Door, plan: Plan, envelope_id: str, *, mine: Collection[str] = ()
+async def find_concluded(
+    backend: ArchiveBackend, plan: ArchiveLayout, envelope_id: str, *, mine: Collection[str] = ()
 ) -> Manifest | None:
     """
     Return the manifest of this envelope in the plan's folder; None when there is none.
 
-    Raises ``Occupied`` for a manifest of another envelope, and for one that can't be read unless the files beside
+    Raises ``NameTaken`` for a manifest of another envelope, and for one that can't be read unless the files beside
     it are ours by ``mine``; then it counts as none.
     """
     try:
-        manifest = Manifest.decode(await small(door, plan.manifest_name))
-    except Absent:
+        manifest = Manifest.decode(await read_small(backend, plan.manifest_name))
+    except FileNotStored:
         return None
     except ManifestDamaged as damage:
-        if _claimed(door, plan, mine):
+        if _claimed(backend, plan, mine):
             return None
-        raise Occupied(
-            f"{door.location(plan.manifest_name)} is no manifest that Counterfoil can read. Move its folder away."
+        raise NameTaken(
+            f"{backend.location(plan.manifest_name)} is no manifest that Counterfoil can read. Move its folder away."
         ) from damage
     if manifest.envelope.id != envelope_id:
-        raise Occupied(
-            f"{door.location(plan.manifest_name)} is the manifest of envelope {manifest.envelope.id}. "
+        raise NameTaken(
+            f"{backend.location(plan.manifest_name)} is the manifest of envelope {manifest.envelope.id}. "
             "Change spec.path of the Archive so that every envelope has its own folder."
         )
     return manifest
 
 
-async def deposit(door: Door, planned: PlannedFile, source: Source, *, tags: Mapping[str, str]) -> Deposited:
+async def store(
+    backend: ArchiveBackend, planned: FileLayout, source: Source, *, tags: Mapping[str, str]
+) -> StoredFile:
     """
     Bring one file into the archive under its claimed name, or recognise that it is there.
 
-    Raises ``ArchiveTrouble``, ``StoredWrong`` above all when the archive gives back something else twice;
+    Raises ``ArchiveTrouble``, ``VerificationFailed`` above all when the archive gives back something else twice;
     ``SourceBroken``; and whatever the source raises, unchanged. What the archive spoiled is not left under the name,
     nor is ever a part of a file.
     """
-    kept = Keeper(KEPT)
-    there = await stored(door, planned.name, kept)
+    kept = BoundedBuffer(MAX_BUFFERED_BYTES)
+    there = await read_back(backend, planned.name, kept)
     if there is not None and await _offered(source) == there:
-        await _retain(door, planned.name)
-        return Deposited(*there, written=False, content=kept.content)
-    for _ in range(UPLOADS):
-        sent = await _upload(door, planned, source, tags)
-        kept = Keeper(KEPT)
-        if await stored(door, planned.name, kept) == sent:
-            await _retain(door, planned.name)
-            return Deposited(*sent, written=True, content=kept.content)
-        await door.discard(planned.name)
-    raise _spoiled(door, planned.name)
+        await _retain(backend, planned.name)
+        return StoredFile(*there, written=False, content=kept.content)
+    for _ in range(MAX_UPLOADS):
+        sent = await _upload(backend, planned, source, tags)
+        kept = BoundedBuffer(MAX_BUFFERED_BYTES)
+        if await read_back(backend, planned.name, kept) == sent:
+            await _retain(backend, planned.name)
+            return StoredFile(*sent, written=True, content=kept.content)
+        await backend.discard(planned.name)
+    raise _spoiled(backend, planned.name)
 
 
 async def conclude(
-    door: Door,
-    plan: Plan,
+    backend: ArchiveBackend,
+    plan: ArchiveLayout,
     envelope: EnvelopeFacts,
     deposited: Sequence[FiledDocument],
     *,
     archived_at: datetime,
     extra: Mapping[str, Any],
     signatures: Mapping[str, Signatures] = MappingProxyType({}),
-    sealer: Sealer | None = None,
+    sealer: ManifestSigner | None = None,
 ) -> str:
     """
     Write the hash file, the seal if there is a key, and then the manifest, all read back; return its location.
@@ -193,7 +199,7 @@ async def conclude(
     was found in those that were looked into. A manifest that says the same already stays as it is, with the time of then.
     """
     filed = {document.file_id: document for document in deposited}
-    files = tuple(_described(door, plan, file, filed, signatures) for file in plan.files)
+    files = tuple(_described(backend, plan, file, filed, signatures) for file in plan.files)
     manifest = _composed(
         envelope,
         files,
@@ -203,88 +209,94 @@ async def conclude(
         sealed_by=sealer.public.id if sealer is not None else None,
     )
     locations = [file.location for file in files]
-    existing = await concluded(door, plan, envelope.envelope_id, mine=locations)
-    if existing is None or not existing.says_the_same(manifest) or not await _sealed(door, plan, sealer):
+    existing = await find_concluded(backend, plan, envelope.envelope_id, mine=locations)
+    if existing is None or not existing.says_the_same(manifest) or not await _sealed(backend, plan, sealer):
         hashes = hash_lines((file.name, file.sha256) for file in manifest.files)
-        await _write(door, plan.hashes_name, hashes, "text/plain", plan.tags)
-        await _seal(door, plan, manifest, existing, sealer)
-        await _write(door, plan.manifest_name, manifest.encode(), "application/json", plan.tags)
+        await _write(backend, plan.hashes_name, hashes, "text/plain", plan.tags)
+        await _seal(backend, plan, manifest, existing, sealer)
+        await _write(backend, plan.manifest_name, manifest.encode(), "application/json", plan.tags)
     for name in (plan.hashes_name, plan.manifest_name, *([plan.seal_name] if sealer is not None else [])):
-        await _retain(door, name)
-    return door.location(plan.manifest_name)
+        await _retain(backend, name)
+    return backend.location(plan.manifest_name)
 
 
-async def _retain(door: Door, name: str) -> None:
+async def _retain(backend: ArchiveBackend, name: str) -> None:
     """Have a file that proved itself kept unchanged, where the archive can do that."""
-    if isinstance(door, Retaining):
-        await door.retain(name)
+    if isinstance(backend, RetainingBackend):
+        await backend.retain(name)
 
 
-async def _sealed(door: Door, plan: Plan, sealer: Sealer | None) -> bool:
+async def _sealed(backend: ArchiveBackend, plan: ArchiveLayout, sealer: ManifestSigner | None) -> bool:
     """Whether the manifest that is there has the seal that it should have."""
     if sealer is None:
         return True
     try:
-        seal = await small(door, plan.seal_name)
-    except Absent:
+        seal = await read_small(backend, plan.seal_name)
+    except FileNotStored:
         return False
-    return sealer.public.fits(seal, await small(door, plan.manifest_name))
+    return sealer.public.fits(seal, await read_small(backend, plan.manifest_name))
 
 
 async def _seal(
-    door: Door, plan: Plan, manifest: Manifest, existing: Manifest | None, sealer: Sealer | None
+    backend: ArchiveBackend,
+    plan: ArchiveLayout,
+    manifest: Manifest,
+    existing: Manifest | None,
+    sealer: ManifestSigner | None,
 ) -> None:
     if sealer is not None:
         content = sealer.seal(manifest.encode())
-        await _write(door, plan.seal_name, content, "application/octet-stream", plan.tags)
+        await _write(backend, plan.seal_name, content, "application/octet-stream", plan.tags)
     elif existing is not None and existing.sealed_by is not None:
         # The seal of a manifest that is about to be replaced, by a key that is gone.
-        await door.discard(plan.seal_name)
+        await backend.discard(plan.seal_name)
 
 
-async def _taken(door: Door, plan: Plan) -> set[str]:
+async def _taken(backend: ArchiveBackend, plan: ArchiveLayout) -> set[str]:
     """Return all names in the plan's folder, folded."""
-    return {folded(entry.name) for entry in await door.entries(plan.folder)}
+    return {case_folded(entry.name) for entry in await backend.entries(plan.folder)}
 
 
-async def _own_names(door: Door, plan: Plan, taken: set[str], mine: Collection[str]) -> set[str]:
+async def _own_names(
+    backend: ArchiveBackend, plan: ArchiveLayout, taken: set[str], mine: Collection[str]
+) -> set[str]:
     """Return the full names that this envelope may write to although something may lie there."""
-    own = {file.name for file in plan.files if door.location(file.name) in mine}
+    own = {file.name for file in plan.files if backend.location(file.name) in mine}
     manifest = None
-    if folded(plan.manifest_name) in taken:
-        manifest = await concluded(door, plan, plan.envelope_id, mine=mine)
+    if case_folded(plan.manifest_name) in taken:
+        manifest = await find_concluded(backend, plan, plan.envelope_id, mine=mine)
     if manifest is not None:
         own |= {f"{plan.folder}/{file.name}" for file in manifest.files}
-    if manifest is not None or _claimed(door, plan, mine):
+    if manifest is not None or _claimed(backend, plan, mine):
         own |= {plan.manifest_name, plan.hashes_name, plan.seal_name}
     return own
 
 
-def _claimed(door: Door, plan: Plan, mine: Collection[str]) -> bool:
-    return any(door.location(file.name) in mine for file in plan.files)
+def _claimed(backend: ArchiveBackend, plan: ArchiveLayout, mine: Collection[str]) -> bool:
+    return any(backend.location(file.name) in mine for file in plan.files)
 
 
 async def _offered(source: Source) -> tuple[int, str]:
     """Read the source without keeping it; return its size and SHA-256."""
     async with source() as download, aclosing(_whole(download)) as stream:
-        return await drained(stream)
+        return await hash_stream(stream)
 
 
 async def _upload(
-    door: Door, planned: PlannedFile, source: Source, tags: Mapping[str, str]
+    backend: ArchiveBackend, planned: FileLayout, source: Source, tags: Mapping[str, str]
 ) -> tuple[int, str]:
     """Send the file; return size and SHA-256 of what came from the source."""
-    tally = Tally()
+    tally = HashingCounter()
     async with (
         source() as download,
         aclosing(_whole(download)) as whole,
-        aclosing(tallied(whole, tally)) as stream,
+        aclosing(counting(whole, tally)) as stream,
     ):
-        await door.put(planned.name, stream, tags=tags, content_type=planned.content_type)
+        await backend.put(planned.name, stream, tags=tags, content_type=planned.content_type)
     return tally.size, tally.sha256
 
 
-async def _whole(download: Download) -> AsyncGenerator[bytes, None]:
+async def _whole(download: FileSource) -> AsyncGenerator[bytes, None]:
     """Yield the chunks; raise ``SourceBroken`` before the end if they are not as many bytes as declared."""
     got, declared = 0, download.size
     async for chunk in download.chunks:
@@ -296,9 +308,9 @@ async def _whole(download: Download) -> AsyncGenerator[bytes, None]:
         raise SourceBroken(declared, got)
 
 
-def _spoiled(door: Door, name: str) -> StoredWrong:
-    return StoredWrong(
-        f"{door.location(name)} was sent {UPLOADS} times, and each time the archive gave back something else. "
+def _spoiled(backend: ArchiveBackend, name: str) -> VerificationFailed:
+    return VerificationFailed(
+        f"{backend.location(name)} was sent {MAX_UPLOADS} times, and each time the archive gave back something else. "
         "The file was removed there and stays in eSignAnyWhere. Check the storage behind the archive."
     )
 
@@ -335,13 +347,13 @@ def _composed(
 
 
 def _described(
-    door: Door,
-    plan: Plan,
-    planned: PlannedFile,
+    backend: ArchiveBackend,
+    plan: ArchiveLayout,
+    planned: FileLayout,
     filed: Mapping[str, FiledDocument],
     signatures: Mapping[str, Signatures],
 ) -> ManifestFile:
-    facts, location = planned.facts, door.location(planned.name)
+    facts, location = planned.facts, backend.location(planned.name)
     document = filed.get(facts.file_id)
     if document is None or document.size is None or document.sha256 is None:
         raise ValueError(f"{location} was not deposited")
@@ -363,16 +375,18 @@ def _described(
     )
 
 
-async def _write(door: Door, name: str, content: bytes, content_type: str, tags: Mapping[str, str]) -> None:
+async def _write(
+    backend: ArchiveBackend, name: str, content: bytes, content_type: str, tags: Mapping[str, str]
+) -> None:
     """Store a small file of our own making and read it back."""
-    tally = Tally()
+    tally = HashingCounter()
     tally.add(content)
-    for _ in range(UPLOADS):
-        await door.put(name, _once(content), tags=tags, content_type=content_type)
-        if await stored(door, name) == (tally.size, tally.sha256):
+    for _ in range(MAX_UPLOADS):
+        await backend.put(name, _once(content), tags=tags, content_type=content_type)
+        if await read_back(backend, name) == (tally.size, tally.sha256):
             return
-        await door.discard(name)
-    raise _spoiled(door, name)
+        await backend.discard(name)
+    raise _spoiled(backend, name)
 
 
 async def _once(content: bytes) -> AsyncGenerator[bytes, None]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from counterfoil.resources.envelopeevent import FileKind
-from counterfoil.signatures.findings import Signatures
+from counterfoil.signatures.results import Signatures
 
 MANIFEST_VERSION = "counterfoil.dev/manifest/v1"
 

@@ -15,11 +15,11 @@ import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from counterfoil.archives.door import TEMPORARY_PREFIX
+from counterfoil.archives.backend import TEMPORARY_PREFIX
 
 MANIFEST_NAME = "counterfoil.json"
 HASHES_NAME = "counterfoil.sha256"
-SEAL_NAME = f"{MANIFEST_NAME}.sig"
+SIGNATURE_NAME = f"{MANIFEST_NAME}.sig"
 
 SEGMENT_LIMIT = 255
 """Bytes of UTF-8 in one segment: the limit of ext4, XFS, SMB and others."""
@@ -55,7 +55,7 @@ _RESERVED_BY_WINDOWS = frozenset(
     ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
     + [f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"]
 )
-_OWN = frozenset({MANIFEST_NAME, HASHES_NAME, SEAL_NAME})
+_OWN = frozenset({MANIFEST_NAME, HASHES_NAME, SIGNATURE_NAME})
 
 
 class TemplateInvalid(ValueError):
@@ -137,7 +137,7 @@ def split_extension(name: str) -> tuple[str, str]:
     return stem, dot + extension
 
 
-class Names:
+class NameAllocator:
     """
     Gives out names that no two files share, also not for an archive that ignores letter case.
 
@@ -152,14 +152,14 @@ class Names:
         above, slash, name = path.rpartition("/")
         stem, extension = split_extension(name)
         chosen, number = path, 1
-        while folded(chosen) in self._taken:
+        while case_folded(chosen) in self._taken:
             number += 1
             chosen = above + slash + _fit(stem, f" ({number}){extension}")
-        self._taken.add(folded(chosen))
+        self._taken.add(case_folded(chosen))
         return chosen
 
 
-def folded(path: str) -> str:
+def case_folded(path: str) -> str:
     """Return what is equal for all names that some archive would take for one."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 

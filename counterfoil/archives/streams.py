@@ -22,7 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Tally:
+class HashingCounter:
     """Size in bytes and SHA-256 of what went through so far."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Tally:
         return self._hash.hexdigest()
 
 
-class Keeper:
+class BoundedBuffer:
     """Keeps what goes through, if all of it is at most ``limit`` bytes."""
 
     def __init__(self, limit: int) -> None:
@@ -68,7 +68,7 @@ class Keeper:
             yield chunk
 
 
-class Behind:
+class HashingThread:
     """
     Does blocking work on blocks in a thread, one block behind whoever brings them.
 
@@ -100,9 +100,9 @@ class Behind:
             self._running = None
 
 
-async def tallied(chunks: AsyncIterable[bytes], tally: Tally) -> AsyncGenerator[bytes, None]:
+async def counting(chunks: AsyncIterable[bytes], tally: HashingCounter) -> AsyncGenerator[bytes, None]:
     """Pass chunks on as blocks while ``tally`` hashes them in a thread; it is complete when the stream has ended."""
-    hashing = Behind(tally.add)
+    hashing = HashingThread(tally.add)
     try:
         async with aclosing(blocks(chunks)) as joined:
             async for block in joined:

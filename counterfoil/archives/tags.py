@@ -19,8 +19,8 @@ from typing import Any
 import jsonpath
 from lxml import etree
 
+from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.names import ENVELOPE_FIELDS, fill, unknown_placeholders
-from counterfoil.archives.trouble import ArchiveTrouble
 from counterfoil.resources.archive import TagRule
 
 METADATA_LIMIT = 1024 * 1024
@@ -43,7 +43,7 @@ _LITERAL = re.compile(r"'[^']*'|\"[^\"]*\"")
 _CALLED = re.compile(r"(?:[\w-]+::)?([\w.:-]+)\s*\(")
 
 
-class TagMissing(ArchiveTrouble):
+class TagMissing(ArchiveError):
     """A required tag for which the rule finds nothing."""
 
     def __init__(self, name: str, rule: TagRule) -> None:
@@ -56,7 +56,7 @@ class TagMissing(ArchiveTrouble):
         self.rule = rule
 
 
-class MetadataUnreadable(ArchiveTrouble):
+class MetadataUnreadable(ArchiveError):
     """A required tag would come from metadata that can't be read."""
 
     def __init__(self, why: str) -> None:

@@ -2,59 +2,59 @@
 The client for eSAW's REST API v6. Import from here; only ``deletion`` is imported by its own name, and by one phase.
 """
 
-from counterfoil.esaw.answers import (
-    Activity,
-    ConfigurationAnswer,
-    EnvelopeAnswer,
-    EnvelopeFile,
-    FilesAnswer,
-    FoundEnvelope,
-    HistoryAnswer,
-    HistoryEvent,
-    Person,
-    WhoAmI,
-)
-from counterfoil.esaw.client import Esaw, EsawUser, make_http
-from counterfoil.esaw.clients import Esaws
-from counterfoil.esaw.exchange import Download, Observe
-from counterfoil.esaw.limits import Bounds
-from counterfoil.esaw.problems import (
-    Answered,
-    AnswerUnreadable,
-    EsawProblem,
-    Paused,
-    RedirectRefused,
+from counterfoil.esaw.client import EsawClient, EsawUserClient, new_http_client
+from counterfoil.esaw.errors import (
+    EsawError,
+    EsawUnreachable,
+    HttpStatusError,
+    RateLimited,
+    ResponseInvalid,
     TransferBroken,
-    Unreachable,
+    UnexpectedRedirect,
     UnreachableKind,
 )
+from counterfoil.esaw.limits import CallLimits
+from counterfoil.esaw.models import (
+    ConfigurationResponse,
+    EnvelopeFile,
+    EnvelopeResponse,
+    FilesResponse,
+    FoundEnvelope,
+    HistoryEvent,
+    HistoryResponse,
+    SenderUserInformation,
+    WhoAmI,
+    WorkflowActivity,
+)
+from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
+from counterfoil.esaw.transport import CallObserver, FileDownload
 
 __all__ = [
-    "Activity",
-    "AnswerUnreadable",
-    "Answered",
     "ApiToken",
-    "Bounds",
-    "ConfigurationAnswer",
-    "Download",
-    "EnvelopeAnswer",
+    "CallLimits",
+    "CallObserver",
+    "ConfigurationResponse",
     "EnvelopeFile",
-    "Esaw",
-    "EsawProblem",
-    "EsawUser",
-    "Esaws",
-    "FilesAnswer",
+    "EnvelopeResponse",
+    "EsawClient",
+    "EsawClients",
+    "EsawError",
+    "EsawUnreachable",
+    "EsawUserClient",
+    "FileDownload",
+    "FilesResponse",
     "FoundEnvelope",
-    "HistoryAnswer",
     "HistoryEvent",
-    "Observe",
-    "Paused",
-    "Person",
-    "RedirectRefused",
+    "HistoryResponse",
+    "HttpStatusError",
+    "RateLimited",
+    "ResponseInvalid",
+    "SenderUserInformation",
     "TransferBroken",
-    "Unreachable",
+    "UnexpectedRedirect",
     "UnreachableKind",
     "WhoAmI",
-    "make_http",
+    "WorkflowActivity",
+    "new_http_client",
 ]

@@ -11,13 +11,13 @@ from dataclasses import InitVar, dataclass
 from datetime import datetime
 from typing import Final, Self
 
-from counterfoil.esaw.client import EsawUser
-from counterfoil.esaw.exchange import Call
-from counterfoil.esaw.problems import NotProven
-from counterfoil.resources import EnvelopeEventStatus, EnvelopeId, FiledDocument, condition, envelope_id
+from counterfoil.esaw.client import EsawUserClient
+from counterfoil.esaw.errors import NotProven
+from counterfoil.esaw.transport import EsawCall
+from counterfoil.resources import EnvelopeEventStatus, EnvelopeId, FiledDocument, envelope_id, find_condition
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_SEAL: Final = object()
+_CONSTRUCTION_KEY: Final = object()
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ProofOfArchive:
     seal: InitVar[object]
 
     def __post_init__(self, seal: object) -> None:
-        if seal is not _SEAL:
+        if seal is not _CONSTRUCTION_KEY:
             raise NotProven("a proof is made from a stored status, not put together")
 
     @classmethod
@@ -45,27 +45,31 @@ class ProofOfArchive:
         with SHA-256, size and a location of its own. Raises ``ValueError`` when the envelope id is no GUID.
         """
         identified = envelope_id(envelope)
-        gap = next(_gaps(status, resource_version), None)
-        archived = condition(status.conditions, "Archived")
+        gap = next(_missing_proofs(status, resource_version), None)
+        archived = find_condition(status.conditions, "Archived")
         if gap or archived is None or status.archive is None or status.archive.manifest is None:
             raise NotProven(gap or "the archive is not named")
         return cls(
-            identified, status.archive.manifest, archived.last_transition_time, resource_version, _SEAL
+            identified,
+            status.archive.manifest,
+            archived.last_transition_time,
+            resource_version,
+            _CONSTRUCTION_KEY,
         )
 
 
-async def delete(user: EsawUser, proof: ProofOfArchive) -> None:
+async def delete(user: EsawUserClient, proof: ProofOfArchive) -> None:
     """
     Delete the envelope in eSAW. Raises an ``EsawProblem``.
 
     ``Answered`` 404 after an attempt whose answer was lost means that the attempt had worked.
     """
-    call = Call("delete", "POST", "envelope/delete", {"EnvelopeId": proof.envelope_id})
-    await user.exchange.ask(call, user.token, lambda _: None)
+    call = EsawCall("delete", "POST", "envelope/delete", {"EnvelopeId": proof.envelope_id})
+    await user.transport.request(call, user.token, lambda _: None)
 
 
-def _gaps(status: EnvelopeEventStatus, resource_version: str) -> Iterator[str]:
-    archived = condition(status.conditions, "Archived")
+def _missing_proofs(status: EnvelopeEventStatus, resource_version: str) -> Iterator[str]:
+    archived = find_condition(status.conditions, "Archived")
     if not resource_version:
         yield "the status was not persisted"
     if archived is None or archived.status != "True":

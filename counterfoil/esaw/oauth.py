@@ -17,11 +17,11 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from counterfoil.esaw.answers import decode
-from counterfoil.esaw.client import Esaw
-from counterfoil.esaw.exchange import Call
-from counterfoil.esaw.problems import AnswerUnreadable
+from counterfoil.esaw.client import EsawClient
+from counterfoil.esaw.errors import ResponseInvalid
+from counterfoil.esaw.models import decode
 from counterfoil.esaw.token import ApiToken
+from counterfoil.esaw.transport import EsawCall
 
 OPERATION: Final = "token"
 
@@ -30,7 +30,7 @@ _RANDOM_BYTES: Final = 32
 
 
 @dataclass(frozen=True)
-class CodeGrant:
+class AuthorizationCodeGrant:
     """What the token endpoint wants to see. No part of it is shown."""
 
     client_id: str
@@ -40,7 +40,7 @@ class CodeGrant:
     verifier: str = field(repr=False)
 
 
-class TokenAnswer(msgspec.Struct, frozen=True):
+class AccessTokenResponse(msgspec.Struct, frozen=True):
     """The token endpoint's answer; of the rest of it (type, expiry) Namirial promises nothing."""
 
     access_token: str
@@ -54,12 +54,12 @@ def new_secret() -> str:
     return secrets.token_urlsafe(_RANDOM_BYTES)
 
 
-def challenge(verifier: str) -> str:
+def code_challenge(verifier: str) -> str:
     """Return the S256 code challenge of a verifier."""
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
 
 
-def same(one: str, other: str) -> bool:
+def are_equal(one: str, other: str) -> bool:
     """Compare two secrets in a time that tells nothing."""
     return hmac.compare_digest(one.encode(), other.encode())
 
@@ -73,13 +73,13 @@ def authorize_url(
         "client_id": client_id,
         "redirect_uri": redirect_uri,
         "state": state,
-        "code_challenge": challenge(verifier),
+        "code_challenge": code_challenge(verifier),
         "code_challenge_method": "S256",
     }
     return f"{base_url.rstrip('/')}{path}?{urlencode(query)}"
 
 
-async def redeem(esaw: Esaw, path: str, grant: CodeGrant) -> ApiToken:
+async def request_access_token(esaw: EsawClient, path: str, grant: AuthorizationCodeGrant) -> ApiToken:
     """
     Exchange a code for its user's API token. Sent once: a code is good for one try.
 
@@ -94,12 +94,12 @@ async def redeem(esaw: Esaw, path: str, grant: CodeGrant) -> ApiToken:
         "client_secret": grant.client_secret,
         "code_verifier": grant.verifier,
     }
-    return await esaw.exchange.ask(Call(OPERATION, "POST", path, form=form), None, _token)
+    return await esaw.transport.request(EsawCall(OPERATION, "POST", path, form=form), None, _token)
 
 
 def _token(body: bytes) -> ApiToken:
-    answer = decode(TokenAnswer, OPERATION, body)
+    answer = decode(AccessTokenResponse, OPERATION, body)
     try:
         return ApiToken.parse(answer.access_token)
     except ValueError as reason:
-        raise AnswerUnreadable(OPERATION, str(reason)) from None
+        raise ResponseInvalid(OPERATION, str(reason)) from None

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from counterfoil.resources.base import Part
+from counterfoil.resources.base import ResourcePart
 
-HOURS: Final = 24
+ACTIVITY_HOURS: Final = 24
 """So many hours are told, the one that is not over included."""
 
-STEPS: Final[Mapping[str, timedelta]] = {
+DURATION_BUCKETS: Final[Mapping[str, timedelta]] = {
     "1s": timedelta(seconds=1),
     "10s": timedelta(seconds=10),
     "1m": timedelta(minutes=1),
@@ -24,11 +24,11 @@ STEPS: Final[Mapping[str, timedelta]] = {
 }
 """Lengths of time are told in steps: less than so much, and not less than the step before."""
 
-LONGER: Final = "longer"
+OVERFLOW_BUCKET: Final = "longer"
 """The step after the last one."""
 
 
-class Hour(Part, frozen=True):
+class HourlyActivity(ResourcePart, frozen=True):
     """One hour: when it began, how many events were noted down in it, and how many came to their end in the archive."""
 
     at: datetime
@@ -36,18 +36,18 @@ class Hour(Part, frozen=True):
     archived: int = 0
 
 
-class Activity(Part, frozen=True):
+class Activity(ResourcePart, frozen=True):
     """What one walk found."""
 
     counted_at: datetime
-    hours: tuple[Hour, ...] = ()
-    """The last ``HOURS`` hours, oldest first; where nothing happened, there is none."""
+    hours: tuple[HourlyActivity, ...] = ()
+    """The last ``ACTIVITY_HOURS`` hours, oldest first; where nothing happened, there is none."""
     archived_within: dict[str, int] = {}
     """By step: how long it took from noting down to the archive, for what was archived in the last seven days."""
     unfinished_for: dict[str, int] = {}
     """By step: how long ago the unfinished events were noted down."""
 
 
-def step(span: timedelta) -> str:
+def duration_bucket(span: timedelta) -> str:
     """Return in which step a length of time falls."""
-    return next((name for name, limit in STEPS.items() if span < limit), LONGER)
+    return next((name for name, limit in DURATION_BUCKETS.items() if span < limit), OVERFLOW_BUCKET)

@@ -9,26 +9,26 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
-from counterfoil.resources.base import Part, Ref, Resource
+from counterfoil.resources.base import LocalObjectReference, Resource, ResourcePart
 from counterfoil.resources.conditions import Condition
 
 DEFAULT_PATH = "{{organization}}/{{envelope.id}}/{{file.kind}}/{{file.name}}"
 
 
-class Filesystem(Part, frozen=True):
+class Filesystem(ResourcePart, frozen=True):
     """A mounted volume."""
 
     root: str
 
 
-class ObjectLock(Part, frozen=True):
+class ObjectLock(ResourcePart, frozen=True):
     """Write once, read many: until when an object can't be overwritten or deleted."""
 
     mode: str
     retain_days: int
 
 
-class S3(Part, frozen=True):
+class S3(ResourcePart, frozen=True):
     """S3 and what speaks its protocol."""
 
     bucket: str
@@ -38,42 +38,42 @@ class S3(Part, frozen=True):
     force_path_style: bool = False
     server_side_encryption: str | None = None
     object_lock: ObjectLock | None = None
-    credentials_secret_ref: Ref | None = None
+    credentials_secret_ref: LocalObjectReference | None = None
 
 
-class AzureBlob(Part, frozen=True):
+class AzureBlob(ResourcePart, frozen=True):
     """Azure Blob Storage."""
 
     container: str
     endpoint: str | None = None
-    credentials_secret_ref: Ref | None = None
+    credentials_secret_ref: LocalObjectReference | None = None
 
 
-class GoogleCloudStorage(Part, frozen=True):
+class GoogleCloudStorage(ResourcePart, frozen=True):
     """Google Cloud Storage."""
 
     bucket: str
-    credentials_secret_ref: Ref | None = None
+    credentials_secret_ref: LocalObjectReference | None = None
 
 
-class WebDav(Part, frozen=True):
+class WebDav(ResourcePart, frozen=True):
     """A WebDAV collection (RFC 4918)."""
 
     url: str
-    credentials_secret_ref: Ref | None = None
+    credentials_secret_ref: LocalObjectReference | None = None
 
 
-class Sftp(Part, frozen=True):
+class Sftp(ResourcePart, frozen=True):
     """A folder of an SFTP server, whose host keys are pinned."""
 
     host: str
     port: int = 22
     root: str = "."
     host_keys: tuple[str, ...] = ()
-    credentials_secret_ref: Ref | None = None
+    credentials_secret_ref: LocalObjectReference | None = None
 
 
-class Cmis(Part, frozen=True):
+class Cmis(ResourcePart, frozen=True):
     """A CMIS 1.1 repository by its browser binding."""
 
     url: str
@@ -81,7 +81,7 @@ class Cmis(Part, frozen=True):
     root_folder: str = "/"
     document_type: str = "cmis:document"
     properties: dict[str, str] = {}
-    credentials_secret_ref: Ref | None = None
+    credentials_secret_ref: LocalObjectReference | None = None
 
 
 class HttpMode(StrEnum):
@@ -91,23 +91,23 @@ class HttpMode(StrEnum):
     PER_FILE = "PerFile"
 
 
-class Http(Part, frozen=True):
+class Http(ResourcePart, frozen=True):
     """Any system that takes files by HTTP, signed by Standard Webhooks."""
 
     url: str
     mode: HttpMode = HttpMode.PER_FILE
-    credentials_secret_ref: Ref | None = None
+    credentials_secret_ref: LocalObjectReference | None = None
 
 
-class Custom(Part, frozen=True):
+class Custom(ResourcePart, frozen=True):
     """A kind that another package brings; it knows what its settings mean."""
 
     kind: str
     settings: dict[str, str] = {}
-    credentials_secret_ref: Ref | None = None
+    credentials_secret_ref: LocalObjectReference | None = None
 
 
-class TagRule(Part, frozen=True):
+class TagRule(ResourcePart, frozen=True):
     """Where a tag's value comes from: exactly one of the three; ``required``: without it nothing is filed."""
 
     xpath: str | None = None
@@ -116,14 +116,14 @@ class TagRule(Part, frozen=True):
     required: bool = False
 
 
-class Verify(StrEnum):
+class VerifyMode(StrEnum):
     """How arrival is proved: by reading everything back, or by the server's own SHA-256."""
 
     READ_BACK = "ReadBack"
     CHECKSUM = "Checksum"
 
 
-class Signatures(StrEnum):
+class SignaturePolicy(StrEnum):
     """What a broken signature in a document leads to."""
 
     IGNORE = "Ignore"
@@ -131,7 +131,7 @@ class Signatures(StrEnum):
     REQUIRE = "Require"
 
 
-class ArchiveSpec(Part, frozen=True):
+class ArchiveSpec(ResourcePart, frozen=True):
     """What a person says about the archive."""
 
     filesystem: Filesystem | None = None
@@ -145,9 +145,9 @@ class ArchiveSpec(Part, frozen=True):
     custom: Custom | None = None
     path: str = DEFAULT_PATH
     tags: dict[str, TagRule] = {}
-    verify: Verify = Verify.READ_BACK
-    signatures: Signatures = Signatures.REPORT
-    trust_anchors_secret_ref: Ref | None = None
+    verify: VerifyMode = VerifyMode.READ_BACK
+    signatures: SignaturePolicy = SignaturePolicy.REPORT
+    trust_anchors_secret_ref: LocalObjectReference | None = None
     max_concurrency: int = 8
 
     @property
@@ -161,17 +161,17 @@ class ArchiveSpec(Part, frozen=True):
         return found[0]
 
     @property
-    def credentials_secret_ref(self) -> Ref | None:
+    def credentials_secret_ref(self) -> LocalObjectReference | None:
         """The Secret with the credentials of the kind that is set, or None when it needs none."""
         settings = getattr(self, self.kind)
-        ref: Ref | None = getattr(settings, "credentials_secret_ref", None)
+        ref: LocalObjectReference | None = getattr(settings, "credentials_secret_ref", None)
         return ref
 
 
 KINDS = ("filesystem", "s3", "azblob", "gcs", "webdav", "sftp", "cmis", "http", "custom")
 
 
-class ArchiveStatus(Part, frozen=True):
+class ArchiveStatus(ResourcePart, frozen=True):
     """
     Whether it can be written to, and how much was.
 

@@ -35,24 +35,24 @@ class ResourceInvalid(ValueError):
     """An object of the API server that does not fit its kind; the message names the field."""
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+class ResourcePart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """Any part of a resource: immutable, camelCase outside, defaults left out when written."""
 
 
-class Ref(Part, frozen=True):
+class LocalObjectReference(ResourcePart, frozen=True):
     """Points at another object of the same namespace by its name."""
 
     name: str
 
 
-class SecretKeyRef(Part, frozen=True):
+class SecretKeyRef(ResourcePart, frozen=True):
     """Points at one key of a Secret of the same namespace."""
 
     name: str
     key: str
 
 
-class Metadata(Part, frozen=True):
+class ObjectMeta(ResourcePart, frozen=True):
     """The part of ObjectMeta that Counterfoil reads or writes."""
 
     name: str
@@ -67,7 +67,7 @@ class Metadata(Part, frozen=True):
     owner_references: tuple[dict[str, Any], ...] = ()
 
 
-class Resource(Part, frozen=True):
+class Resource(ResourcePart, frozen=True):
     """
     A whole object. Each kind gives its ``KIND`` and ``PLURAL``, a ``spec`` and a ``status``.
 
@@ -78,20 +78,20 @@ class Resource(Part, frozen=True):
     PLURAL: ClassVar[str]
     API_VERSION: ClassVar[str] = API_VERSION
 
-    metadata: Metadata
+    metadata: ObjectMeta
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Self:
         """Read an object as the API server sent it. Raises ``ResourceInvalid`` when it does not fit."""
         try:
-            return msgspec.convert(raw, cls, dec_hook=_read)
+            return msgspec.convert(raw, cls, dec_hook=_decode_hook)
         except msgspec.ValidationError as mismatch:
             name = (raw.get("metadata") or {}).get("name", "?")
             raise ResourceInvalid(f"{cls.KIND}/{name}: {mismatch}") from mismatch
 
     def to_dict(self) -> dict[str, Any]:
         """Build the object as the API server takes it."""
-        return {"apiVersion": self.API_VERSION, "kind": self.KIND, **plain(self)}
+        return {"apiVersion": self.API_VERSION, "kind": self.KIND, **to_json_dict(self)}
 
     @property
     def name(self) -> str:
@@ -107,28 +107,28 @@ class Resource(Part, frozen=True):
 R = TypeVar("R", bound=Resource)
 
 
-def plain(part: Part) -> dict[str, Any]:
+def to_json_dict(part: ResourcePart) -> dict[str, Any]:
     """Turn a part of a resource into the dicts, lists, strings and numbers that JSON knows."""
     # Through JSON, since to_builtins leaves tuples, which never equal the lists that the API server sends.
-    built: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(part, enc_hook=_write))
+    built: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(part, enc_hook=_encode_hook))
     return built
 
 
-def read(kind: type[Part], raw: Mapping[str, Any]) -> Any:
+def parse_part(kind: type[ResourcePart], raw: Mapping[str, Any]) -> Any:
     """Read one part of a resource (a ``spec``, a ``status``) of the given type; raises ``ResourceInvalid``."""
     try:
-        return msgspec.convert(raw, kind, dec_hook=_read)
+        return msgspec.convert(raw, kind, dec_hook=_decode_hook)
     except msgspec.ValidationError as mismatch:
         raise ResourceInvalid(str(mismatch)) from mismatch
 
 
-def _read(wanted: type, value: Any) -> Any:
+def _decode_hook(wanted: type, value: Any) -> Any:
     if wanted is Duration and isinstance(value, str):
         return Duration.parse(value)
     raise NotImplementedError(wanted)
 
 
-def _write(value: Any) -> Any:
+def _encode_hook(value: Any) -> Any:
     if isinstance(value, Duration):
         return str(value)
     raise NotImplementedError(type(value))

@@ -8,19 +8,19 @@ does, so an equal retry leaves the object as it was.
 from datetime import datetime
 from typing import Literal
 
-from counterfoil.resources.base import Part
+from counterfoil.resources.base import ResourcePart
 
-LONGEST_MESSAGE = 32768
+MAX_MESSAGE_LENGTH = 32768
 """Characters of a message that a status takes (metav1.Condition)."""
 
-Truth = Literal["True", "False", "Unknown"]
+ConditionStatus = Literal["True", "False", "Unknown"]
 
 
-class Condition(Part, frozen=True, omit_defaults=False):
+class Condition(ResourcePart, frozen=True, omit_defaults=False):
     """One aspect of an object's state; ``reason`` is CamelCase and stable, ``message`` is for people and stable too."""
 
     type: str
-    status: Truth
+    status: ConditionStatus
     reason: str
     message: str
     last_transition_time: datetime
@@ -30,7 +30,7 @@ class Condition(Part, frozen=True, omit_defaults=False):
 def with_condition(
     conditions: tuple[Condition, ...],
     type_: str,
-    status: Truth,
+    status: ConditionStatus,
     *,
     reason: str,
     message: str,
@@ -38,13 +38,13 @@ def with_condition(
     generation: int,
 ) -> tuple[Condition, ...]:
     """Return the conditions with this one set, in its old place or at the end."""
-    before = condition(conditions, type_)
+    before = find_condition(conditions, type_)
     moved = before is None or before.status != status
     changed = Condition(
         type=type_,
         status=status,
         reason=reason,
-        message=message[:LONGEST_MESSAGE],
+        message=message[:MAX_MESSAGE_LENGTH],
         last_transition_time=now.replace(microsecond=0) if moved else before.last_transition_time,  # type: ignore[union-attr]
         observed_generation=generation,
     )
@@ -53,12 +53,12 @@ def with_condition(
     return tuple(changed if each.type == type_ else each for each in conditions)
 
 
-def condition(conditions: tuple[Condition, ...], type_: str) -> Condition | None:
+def find_condition(conditions: tuple[Condition, ...], type_: str) -> Condition | None:
     """Return the condition of that type, or None when it was never set."""
     return next((each for each in conditions if each.type == type_), None)
 
 
-def is_true(conditions: tuple[Condition, ...], type_: str) -> bool:
+def is_condition_true(conditions: tuple[Condition, ...], type_: str) -> bool:
     """Whether the condition of that type is set and ``True``."""
-    found = condition(conditions, type_)
+    found = find_condition(conditions, type_)
     return found is not None and found.status == "True"

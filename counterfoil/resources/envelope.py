@@ -7,15 +7,15 @@ Written by the before-send page; kept until its event succeeded and the time to 
 from datetime import datetime
 from typing import ClassVar
 
-from counterfoil.resources.base import Part, Ref, Resource
+from counterfoil.resources.base import LocalObjectReference, Resource, ResourcePart
 
 
-class EnvelopeSpec(Part, frozen=True):
+class EnvelopeSpec(ResourcePart, frozen=True):
     """The envelope and its sender."""
 
-    organization_ref: Ref
+    organization_ref: LocalObjectReference
     envelope_id: str
-    sender_ref: Ref
+    sender_ref: LocalObjectReference
     draft_id: str | None = None
     sent_at: datetime | None = None
 

@@ -2,7 +2,7 @@
 EnvelopeEvent: one callback of eSAW, noted down, and how far its processing has come.
 
 The receiver (or the sweep, or a person) creates it; its spec never changes but for ``suspend``; the controller
-writes its status. The order of the phases and what may follow what is in ``controller.transitions``.
+writes its status. The order of the phases and what may follow what is in ``controller.reconcile.state_machine``.
 """
 
 from collections.abc import Sequence
@@ -12,26 +12,26 @@ from typing import ClassVar
 
 import msgspec
 
-from counterfoil.resources.base import Part, Ref, Resource
+from counterfoil.resources.base import LocalObjectReference, Resource, ResourcePart
 from counterfoil.resources.conditions import Condition
 
-GIVEN_UP = "DeadlineExceeded"
+DEADLINE_EXCEEDED = "DeadlineExceeded"
 """The reason of an event that no attempt brought to its end in time; what was wrong stands in ``last_error``."""
 
-LONGEST_TEXT = 4096
+MAX_TEXT_LENGTH = 4096
 """Characters of an envelope's or a file's name that a status takes; eSAW's own are far shorter, but nothing says so."""
 
-LONGEST_LOCATION = 8192
+MAX_LOCATION_LENGTH = 8192
 """Characters of a place in an archive (a URI) that a status takes."""
 
-MOST_DOCUMENTS = 2000
+MAX_DOCUMENTS = 2000
 """Files that one event takes. With common names that is half of what etcd takes as one object."""
 
-ROOM_FOR_DOCUMENTS = 1_310_720
+MAX_DOCUMENTS_BYTES = 1_310_720
 """Bytes of the list of files in a status. etcd takes 1.5 MiB as one object, so that all else has room in any case."""
 
 
-_PROOF_BYTES = len(f',"size":{2**63},"sha256":"{"0" * 64}"')
+_CHECKSUM_BYTES = len(f',"size":{2**63},"sha256":"{"0" * 64}"')
 
 
 class Phase(StrEnum):
@@ -50,10 +50,10 @@ class Phase(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether nothing happens to the event any more by itself."""
-        return self in FINAL
+        return self in FINAL_PHASES
 
 
-FINAL = frozenset({Phase.SUCCEEDED, Phase.SKIPPED, Phase.FAILED})
+FINAL_PHASES = frozenset({Phase.SUCCEEDED, Phase.SKIPPED, Phase.FAILED})
 
 
 class Origin(StrEnum):
@@ -74,7 +74,7 @@ class FileKind(StrEnum):
     LEGAL_DOCUMENT = "LegalDocument"
 
 
-class Workstep(Part, frozen=True):
+class Workstep(ResourcePart, frozen=True):
     """What a workstep callback told. No e-mail address: personal data stays out."""
 
     id: str | None = None
@@ -83,10 +83,10 @@ class Workstep(Part, frozen=True):
     time: str | None = None
 
 
-class EnvelopeEventSpec(Part, frozen=True):
+class EnvelopeEventSpec(ResourcePart, frozen=True):
     """What was called about."""
 
-    organization_ref: Ref
+    organization_ref: LocalObjectReference
     envelope_id: str
     action: str
     workstep: Workstep | None = None
@@ -94,7 +94,7 @@ class EnvelopeEventSpec(Part, frozen=True):
     suspend: bool = False
 
 
-class LastError(Part, frozen=True):
+class LastError(ResourcePart, frozen=True):
     """The newest attempt that did not succeed."""
 
     reason: str
@@ -102,15 +102,15 @@ class LastError(Part, frozen=True):
     time: datetime
 
 
-class EnvelopeSeen(Part, frozen=True):
+class EnvelopeSummary(ResourcePart, frozen=True):
     """The envelope as eSAW described it."""
 
     name: str = ""
     status: str = ""
-    sender_ref: Ref | None = None
+    sender_ref: LocalObjectReference | None = None
 
 
-class FiledDocument(Part, frozen=True):
+class FiledDocument(ResourcePart, frozen=True):
     """
     One file of the envelope.
 
@@ -131,17 +131,17 @@ def stored_size(documents: Sequence[FiledDocument]) -> int:
     encoded = msgspec.json.encode(documents)
     # Which the API server, as everything that is written in Go, stores as six characters each.
     escaped = sum(encoded.count(each) for each in (b"<", b">", b"&"))
-    return len(encoded) + 5 * escaped + _PROOF_BYTES * len(documents)
+    return len(encoded) + 5 * escaped + _CHECKSUM_BYTES * len(documents)
 
 
-class ArchivedIn(Part, frozen=True):
+class ArchiveLocation(ResourcePart, frozen=True):
     """Which Archive has the files, and where in it the manifest lies (a URI)."""
 
-    ref: Ref
+    ref: LocalObjectReference
     manifest: str | None = None
 
 
-class EnvelopeEventStatus(Part, frozen=True):
+class EnvelopeEventStatus(ResourcePart, frozen=True):
     """How far it has come."""
 
     phase: Phase = Phase.PENDING
@@ -156,16 +156,16 @@ class EnvelopeEventStatus(Part, frozen=True):
     next_attempt_time: datetime | None = None
     phase_started_at: datetime | None = None
     last_error: LastError | None = None
-    envelope: EnvelopeSeen | None = None
+    envelope: EnvelopeSummary | None = None
     documents: tuple[FiledDocument, ...] = ()
-    archive: ArchivedIn | None = None
+    archive: ArchiveLocation | None = None
     started_at: datetime | None = None
     completed_at: datetime | None = None
 
     @property
     def cause(self) -> str:
         """Why it is where it is; of an event that was given up, the reason of its last attempt. Empty for none."""
-        if self.reason == GIVEN_UP and self.last_error is not None:
+        if self.reason == DEADLINE_EXCEEDED and self.last_error is not None:
             return self.last_error.reason
         return self.reason or ""
 

@@ -9,7 +9,7 @@ else.
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from counterfoil.resources.base import Part, Resource
+from counterfoil.resources.base import Resource, ResourcePart
 
 
 def micro_time(moment: datetime) -> str:
@@ -17,7 +17,7 @@ def micro_time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-class LeaseSpec(Part, frozen=True):
+class LeaseSpec(ResourcePart, frozen=True):
     """Who holds it, for how long, and since when."""
 
     holder_identity: str | None = None

@@ -14,14 +14,20 @@ import msgspec
 
 from counterfoil.durations import Duration
 from counterfoil.resources.activity import Activity
-from counterfoil.resources.base import SWEEP_ANNOTATION, Part, Ref, Resource, SecretKeyRef
+from counterfoil.resources.base import (
+    SWEEP_ANNOTATION,
+    LocalObjectReference,
+    Resource,
+    ResourcePart,
+    SecretKeyRef,
+)
 from counterfoil.resources.conditions import Condition
 
-LONGEST_SWEEP_REQUEST = 256
+MAX_SWEEP_REQUEST_LENGTH = 256
 """Characters of the annotation that count; the status takes no more."""
 
 
-class Handling(StrEnum):
+class ActionHandling(StrEnum):
     """What an action leads to: the whole way into the archive, or an entry only."""
 
     ARCHIVE = "Archive"
@@ -53,28 +59,28 @@ class Language(StrEnum):
     ITALIAN = "it"
 
 
-class Callback(Part, frozen=True):
+class CallbackSpec(ResourcePart, frozen=True):
     """How a callback proves that it comes from this organization."""
 
     token_secret_ref: tuple[SecretKeyRef, ...] = ()
-    basic_auth_secret_ref: Ref | None = None
+    basic_auth_secret_ref: LocalObjectReference | None = None
 
 
-class ActionRule(Part, frozen=True, omit_defaults=False):
+class ActionRule(ResourcePart, frozen=True, omit_defaults=False):
     """One action and its handling."""
 
     action: str
-    handling: Handling = Handling.ARCHIVE
+    handling: ActionHandling = ActionHandling.ARCHIVE
 
 
-class Cleanup(Part, frozen=True):
+class CleanupSpec(ResourcePart, frozen=True):
     """When an archived envelope is deleted in eSAW."""
 
     policy: CleanupPolicy = CleanupPolicy.DELETE
     after: Duration = Duration(0)
 
 
-class OAuth(Part, frozen=True):
+class OAuth(ResourcePart, frozen=True):
     """The OAuth application registered with eSAW. (RFC 6749, section 4.1)"""
 
     client_id: str
@@ -84,7 +90,7 @@ class OAuth(Part, frozen=True):
     public_url: str | None = msgspec.field(name="publicURL", default=None)
 
 
-class BeforeSendField(Part, frozen=True):
+class BeforeSendField(ResourcePart, frozen=True):
     """One field of the tagging form."""
 
     name: str
@@ -94,7 +100,7 @@ class BeforeSendField(Part, frozen=True):
     options: tuple[str, ...] = ()
 
     @property
-    def pattern_fault(self) -> str | None:
+    def pattern_error(self) -> str | None:
         """Why the pattern can't be used: the API server took it by another syntax (RE2) than the pages have."""
         try:
             re.compile(self.pattern or "")
@@ -103,14 +109,14 @@ class BeforeSendField(Part, frozen=True):
         return None
 
 
-class BeforeSend(Part, frozen=True):
+class BeforeSend(ResourcePart, frozen=True):
     """The before-send page: which tags it asks for, and where it leads to in the end."""
 
     fields: tuple[BeforeSendField, ...] = ()
     inbox_url: str | None = msgspec.field(name="inboxURL", default=None)
 
 
-class Limits(Part, frozen=True):
+class OrganizationLimits(ResourcePart, frozen=True):
     """How much at once, so that eSAW stays quick for the people who use it."""
 
     concurrency: int = 16
@@ -118,7 +124,7 @@ class Limits(Part, frozen=True):
     requests_per_second: float | None = None
 
 
-class Retry(Part, frozen=True):
+class RetrySpec(ResourcePart, frozen=True):
     """Backoff: first pause, longest pause, and when to give up (per phase)."""
 
     initial: Duration = Duration(seconds=10)
@@ -126,27 +132,27 @@ class Retry(Part, frozen=True):
     deadline: Duration = Duration(hours=24)
 
 
-USUAL_LOOKBACK = Duration(hours=72)
+DEFAULT_LOOKBACK = Duration(hours=72)
 
 
-class Sweep(Part, frozen=True):
+class SweepSpec(ResourcePart, frozen=True):
     """Looking for finished envelopes whose callback never came."""
 
     interval: Duration
-    lookback: Duration = USUAL_LOOKBACK
+    lookback: Duration = DEFAULT_LOOKBACK
 
 
-class Ttl(Part, frozen=True):
+class Ttl(ResourcePart, frozen=True):
     """How long finished events are kept; ``failed`` unset: until somebody deletes them."""
 
     succeeded: Duration = Duration(hours=720)
     failed: Duration | None = None
 
 
-class Notifications(Part, frozen=True):
+class Notifications(ResourcePart, frozen=True):
     """Who is written to, through which mail server."""
 
-    smtp_secret_ref: Ref | None = None
+    smtp_secret_ref: LocalObjectReference | None = None
     from_: str | None = msgspec.field(name="from", default=None)
     administrators: tuple[str, ...] = ()
     console_url: str | None = msgspec.field(name="consoleURL", default=None)
@@ -154,21 +160,21 @@ class Notifications(Part, frozen=True):
     escalate_after: Duration = Duration(hours=24)
 
 
-class OrganizationSpec(Part, frozen=True):
+class OrganizationSpec(ResourcePart, frozen=True):
     """What a person says about the organization."""
 
     base_url: str = msgspec.field(name="baseURL")
-    callback: Callback = Callback()
+    callback: CallbackSpec = CallbackSpec()
     actions: tuple[ActionRule, ...] = (ActionRule(action="envelopeFinished"),)
     statuses: tuple[EnvelopeStatus, ...] = (EnvelopeStatus.COMPLETED,)
-    archive_ref: Ref | None = None
-    cleanup: Cleanup = Cleanup()
-    default_sender_ref: Ref | None = None
+    archive_ref: LocalObjectReference | None = None
+    cleanup: CleanupSpec = CleanupSpec()
+    default_sender_ref: LocalObjectReference | None = None
     oauth: OAuth | None = None
     before_send: BeforeSend | None = None
-    limits: Limits = Limits()
-    retry: Retry = Retry()
-    sweep: Sweep | None = None
+    limits: OrganizationLimits = OrganizationLimits()
+    retry: RetrySpec = RetrySpec()
+    sweep: SweepSpec | None = None
     ttl: Ttl = Ttl()
     notifications: Notifications | None = None
     suspend: bool = False
@@ -179,7 +185,7 @@ class OrganizationSpec(Part, frozen=True):
         return next((each for each in self.actions if each.action.lower() == wanted), None)
 
 
-class CallbackURLs(Part, frozen=True):
+class CallbackURLs(ResourcePart, frozen=True):
     """What to paste into eSAW's organization settings; ``<token>`` stands for the token."""
 
     envelope: str
@@ -187,7 +193,7 @@ class CallbackURLs(Part, frozen=True):
     workstep: str
 
 
-class Problem(Part, frozen=True):
+class ReportedProblem(ResourcePart, frozen=True):
     """
     What the administrators are told once. ``cause`` tells it from others and stays the same.
 
@@ -206,7 +212,7 @@ class Problem(Part, frozen=True):
     solved_at: datetime | None = None
 
 
-class Swept(Part, frozen=True):
+class SweepResult(ResourcePart, frozen=True):
     """The last sweep. ``request`` is the annotation that it answered, see ``Organization.sweep_request``."""
 
     at: datetime
@@ -214,7 +220,7 @@ class Swept(Part, frozen=True):
     request: str | None = None
 
 
-class OrganizationStatus(Part, frozen=True):
+class OrganizationStatus(ResourcePart, frozen=True):
     """What the controller found out; ``settled_at`` says since when all works as it does now: with this spec."""
 
     observed_generation: int | None = None
@@ -225,8 +231,8 @@ class OrganizationStatus(Part, frozen=True):
     version: str | None = None
     events: dict[str, int] = {}
     activity: Activity | None = None
-    sweep: Swept | None = None
-    problems: tuple[Problem, ...] = ()
+    sweep: SweepResult | None = None
+    problems: tuple[ReportedProblem, ...] = ()
     settled_at: datetime | None = None
 
 
@@ -242,7 +248,7 @@ class Organization(Resource, frozen=True):
     @property
     def sweep_request(self) -> str | None:
         """What a person who wants a sweep now wrote into the annotation ``counterfoil.dev/sweep``; None when it was made."""
-        asked = self.metadata.annotations.get(SWEEP_ANNOTATION, "")[:LONGEST_SWEEP_REQUEST]
+        asked = self.metadata.annotations.get(SWEEP_ANNOTATION, "")[:MAX_SWEEP_REQUEST_LENGTH]
         answered = self.status.sweep.request if self.status.sweep is not None else None
         return asked if asked and asked != answered else None
 

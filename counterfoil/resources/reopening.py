@@ -10,31 +10,35 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from counterfoil.resources.conditions import condition, is_true, with_condition
+from counterfoil.resources.conditions import find_condition, is_condition_true, with_condition
 from counterfoil.resources.envelopeevent import EnvelopeEventStatus, Phase
 
-REOPENED_BY_A_DELIVERY = frozenset({Phase.SKIPPED, Phase.FAILED})
+PHASES_REOPENED_BY_CALLBACK = frozenset({Phase.SKIPPED, Phase.FAILED})
 
 
-def is_reopened_by_a_delivery(phase: str, completed_at: datetime | None, *, received: datetime) -> bool:
+def is_reopened_by_callback(phase: str, completed_at: datetime | None, *, received: datetime) -> bool:
     """
     Whether a delivery that was received then re-opens an event of that phase, which ended at ``completed_at``.
 
     The two times are of two processes' clocks; a new call comes minutes later, so seconds between them matter nothing.
     """
-    return phase in REOPENED_BY_A_DELIVERY and (completed_at is None or received > completed_at)
+    return phase in PHASES_REOPENED_BY_CALLBACK and (completed_at is None or received > completed_at)
 
 
-def reopened(status: EnvelopeEventStatus, *, reason: str, message: str, now: datetime) -> EnvelopeEventStatus:
+def reopened_status(
+    status: EnvelopeEventStatus, *, reason: str, message: str, now: datetime
+) -> EnvelopeEventStatus:
     """
     Return the status of the event as one that waits for its first attempt.
 
     ``reason`` and ``message`` say why. Attempts and deadlines start anew; conditions do too, unless ``Archived`` or
     ``Cleaned`` is True.
     """
-    filed = is_true(status.conditions, "Archived") or is_true(status.conditions, "Cleaned")
+    filed = is_condition_true(status.conditions, "Archived") or is_condition_true(
+        status.conditions, "Cleaned"
+    )
     kept = status.conditions if filed else ()
-    ready = condition(status.conditions, "Ready")
+    ready = find_condition(status.conditions, "Ready")
     if ready is not None:
         kept = with_condition(
             (*kept, ready) if not filed else kept,

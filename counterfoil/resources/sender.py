@@ -9,14 +9,14 @@ from typing import ClassVar
 
 import msgspec
 
-from counterfoil.resources.base import Part, Ref, Resource, SecretKeyRef
+from counterfoil.resources.base import LocalObjectReference, Resource, ResourcePart, SecretKeyRef
 from counterfoil.resources.conditions import Condition
 
 
-class SenderSpec(Part, frozen=True):
+class SenderSpec(ResourcePart, frozen=True):
     """Who it is, and whether the key is brought by the user (``tokenSecretRef``) or obtained by consent."""
 
-    organization_ref: Ref
+    organization_ref: LocalObjectReference
     user_id: str
     email: str | None = None
     given_name: str | None = None
@@ -25,7 +25,7 @@ class SenderSpec(Part, frozen=True):
     suspend: bool = False
 
 
-class SenderKey(Part, frozen=True):
+class SenderKey(ResourcePart, frozen=True):
     """What may be told about the key: never the key."""
 
     secret_name: str | None = None
@@ -35,7 +35,7 @@ class SenderKey(Part, frozen=True):
     verified_at: datetime | None = None
 
 
-class SenderStatus(Part, frozen=True):
+class SenderStatus(ResourcePart, frozen=True):
     """Whether the key works, and who waits for it."""
 
     observed_generation: int | None = None

@@ -41,7 +41,7 @@ UNFINISHED = ".unfinished-"
 TRIES = 3
 PAUSE = 2.0  # seconds between tries
 LOCK_INTERVAL = 0.2  # seconds between looks at a lock that somebody else holds
-HICCUP = re.compile(
+TRANSIENT_FAILURE = re.compile(
     r"dial tcp|no such host|connection (refused|reset)|timeout|TLS handshake|unexpected EOF|\b(429|50[0234])\b"
 )
 
@@ -170,22 +170,22 @@ async def ensure(*names: str, report: Report = say) -> Binaries:
     Raises BuildError when a build fails, NoGoError when there is nothing to build with.
     """
     cache = cache_folder()
-    places = {name: _place(name) for name in names}
-    if any(not place.exists() for place in places.values()):
-        async with _alone(cache / "bin", report):
-            for name, place in places.items():
+    targets = {name: _binary_path(name) for name in names}
+    if any(not target.exists() for target in targets.values()):
+        async with _build_lock(cache / "bin", report):
+            for name, target in targets.items():
                 # Whoever held the lock before may have built it.
-                if not place.exists():
-                    await _build(name, place, cache, report)
-    return Binaries(places)
+                if not target.exists():
+                    await _build(name, target, cache, report)
+    return Binaries(targets)
 
 
 def missing(*names: str) -> list[str]:
     """Return those of the programs that ``ensure`` would have to build."""
-    return [name for name in names if not _place(name).exists()]
+    return [name for name in names if not _binary_path(name).exists()]
 
 
-def _place(name: str) -> Path:
+def _binary_path(name: str) -> Path:
     return cache_folder() / "bin" / module_of(name).key() / name
 
 
@@ -207,10 +207,12 @@ def module_of(name: str) -> Module:
 
 
 @contextlib.asynccontextmanager
-async def _alone(folder: Path, report: Report) -> AsyncIterator[None]:
+async def _build_lock(folder: Path, report: Report) -> AsyncIterator[None]:
     """Hold the one lock of all builds. The kernel takes it back from whoever dies."""
     with _lock_file(folder).open("w") as lock:
-        async with _repeated(report, lambda elapsed: f"another process is building; waited {elapsed}"):
+        async with _progress_reports(
+            report, lambda elapsed: f"another process is building; waited {elapsed}"
+        ):
             while not _locked(lock.fileno()):  # noqa: ASYNC110 - a lock of another process sends no event
                 await asyncio.sleep(LOCK_INTERVAL)
         yield
@@ -229,21 +231,21 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-async def _build(name: str, place: Path, cache: Path, report: Report) -> None:
+async def _build(name: str, target: Path, cache: Path, report: Report) -> None:
     module = module_of(name)
     go = await find_go(needed_by(module.go_mod), cache, report)
     title = f"{name} {module.version}"
-    report(f"{title}: building it with Go {'.'.join(map(str, go.version))}; it is kept in {place.parent}")
+    report(f"{title}: building it with Go {'.'.join(map(str, go.version))}; it is kept in {target.parent}")
 
     begun = time.monotonic()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    for left_behind in place.parent.glob(f"{UNFINISHED}*"):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left_behind in target.parent.glob(f"{UNFINISHED}*"):
         # Its builder was killed: we hold the lock.
         shutil.rmtree(left_behind)
-    unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=place.parent))
+    unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=target.parent))
     try:
         await _go_build(module, name, go, unfinished / name, report)
-        (unfinished / name).rename(place)
+        (unfinished / name).rename(target)
     finally:
         shutil.rmtree(unfinished)
     report(f"{title}: built in {duration(time.monotonic() - begun)}")
@@ -261,13 +263,18 @@ async def _go_build(module: Module, name: str, go: Go, output: Path, report: Rep
 
     command = [go.command, "build", *go.flags, "-v", "-ldflags", module.linker_flags, "-o", output]
     for attempt in range(1, TRIES + 1):
-        async with _repeated(report, lambda elapsed: f"{name}: {elapsed}, {compiled} packages compiled"):
+        async with _progress_reports(
+            report, lambda elapsed: f"{name}: {elapsed}, {compiled} packages compiled"
+        ):
             built = await run(
-                [*command, module.programs[name]], environment=environment, cwd=module.folder, heard=count
+                [*command, module.programs[name]],
+                environment=environment,
+                cwd=module.folder,
+                on_stderr_line=count,
             )
         if built.code == 0:
             return
-        if attempt == TRIES or not HICCUP.search(built.err):
+        if attempt == TRIES or not TRANSIENT_FAILURE.search(built.err):
             break
         report(f"{name}: a download failed, trying again: {_tail(built.err, lines=1)}")
         await asyncio.sleep(PAUSE)
@@ -277,7 +284,7 @@ async def _go_build(module: Module, name: str, go: Go, output: Path, report: Rep
 
 
 @contextlib.asynccontextmanager
-async def _repeated(report: Report, line: Callable[[str], str]) -> AsyncIterator[None]:
+async def _progress_reports(report: Report, line: Callable[[str], str]) -> AsyncIterator[None]:
     """Say every few seconds that it goes on; a log file hears it less often than a person."""
     begun = time.monotonic()
     interval = 5.0 if sys.stderr.isatty() else 20.0

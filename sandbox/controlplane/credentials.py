@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-LIFE = datetime.timedelta(days=7)
+CERTIFICATE_LIFETIME = datetime.timedelta(days=7)
 SERVER_NAMES = (
     "localhost",
     "kubernetes",
@@ -37,7 +37,7 @@ AGGREGATOR = "aggregator"
 
 
 @dataclass(frozen=True)
-class Credentials:
+class ControlPlaneCredentials:
     """Where the files lie. All are readable by their owner only."""
 
     authority: Path
@@ -85,10 +85,10 @@ class Credentials:
         }
 
 
-def issue(folder: Path, *more_addresses: str) -> Credentials:
+def issue(folder: Path, *more_addresses: str) -> ControlPlaneCredentials:
     """Make new credentials in ``folder``, which is created. The server's certificate is good for these addresses, too."""
     folder.mkdir(mode=0o700)
-    credentials = Credentials(
+    credentials = ControlPlaneCredentials(
         authority=folder / "ca.crt",
         server_certificate=folder / "server.crt",
         server_key=folder / "server.key",
@@ -98,7 +98,7 @@ def issue(folder: Path, *more_addresses: str) -> Credentials:
         aggregator_key=folder / "aggregator.key",
         tokens_key=folder / "tokens.key",
     )
-    authority = _Authority()
+    authority = _CertificateAuthority()
     write_private(credentials.authority, _pem(authority.certificate))
 
     server = _new_key()
@@ -138,7 +138,7 @@ def write_private(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-class _Authority:
+class _CertificateAuthority:
     """A certificate authority whose key lives in this object only."""
 
     def __init__(self) -> None:
@@ -184,7 +184,7 @@ def _certificate(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))  # clocks of virtual machines jump
-        .not_valid_after(now + LIFE)
+        .not_valid_after(now + CERTIFICATE_LIFETIME)
     )
 
 

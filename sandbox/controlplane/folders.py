@@ -23,7 +23,7 @@ class OwnedFolder:
     """A new temporary folder, readable by its owner only. Its kind is told by how its name begins."""
 
     def __init__(self, prefix: str = PREFIX) -> None:
-        remove_what_the_dead_left(prefix)
+        remove_abandoned_folders(prefix)
         self.path = Path(tempfile.mkdtemp(prefix=prefix))
         # Locked before it has its name: a folder whose lock is free has a dead owner.
         unnamed = self.path / f"{LOCK}.new"
@@ -49,21 +49,21 @@ def owned_folder(prefix: str) -> Iterator[Path]:
         owned.remove()
 
 
-def remove_what_the_dead_left(prefix: str = PREFIX) -> None:
+def remove_abandoned_folders(prefix: str = PREFIX) -> None:
     """Remove the folders of that kind whose owners were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        if _is_mine(folder) and (folder / LOCK).exists():
-            _remove_if_left(folder)
+        if _is_own(folder) and (folder / LOCK).exists():
+            _remove_if_abandoned(folder)
 
 
-def _is_mine(folder: Path) -> bool:
+def _is_own(folder: Path) -> bool:
     try:
         return folder.lstat().st_uid == os.getuid() and not folder.is_symlink()
     except FileNotFoundError:
         return False
 
 
-def _remove_if_left(folder: Path) -> None:
+def _remove_if_abandoned(folder: Path) -> None:
     try:
         with (folder / LOCK).open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

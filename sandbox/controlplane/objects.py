@@ -12,36 +12,36 @@ import httpx
 
 COUNTERFOIL: Final = "apis/counterfoil.dev/v1alpha1"
 RBAC: Final = "apis/rbac.authorization.k8s.io/v1"
-OWNER: Final = "stage"
+FIELD_MANAGER: Final = "stage"
 """Whose fields they are that were applied."""
 
 
-class Place(NamedTuple):
+class ResourcePath(NamedTuple):
     """Where the API server has a kind."""
 
     api: str
     plural: str
 
 
-PLACES: Final[Mapping[str, Place]] = {
-    "Archive": Place(COUNTERFOIL, "archives"),
-    "Envelope": Place(COUNTERFOIL, "envelopes"),
-    "EnvelopeEvent": Place(COUNTERFOIL, "envelopeevents"),
-    "Organization": Place(COUNTERFOIL, "organizations"),
-    "Sender": Place(COUNTERFOIL, "senders"),
-    "Event": Place("apis/events.k8s.io/v1", "events"),
-    "Lease": Place("apis/coordination.k8s.io/v1", "leases"),
-    "ResourceQuota": Place("api/v1", "resourcequotas"),
-    "Role": Place(RBAC, "roles"),
-    "RoleBinding": Place(RBAC, "rolebindings"),
-    "Secret": Place("api/v1", "secrets"),
-    "ServiceAccount": Place("api/v1", "serviceaccounts"),
+RESOURCE_PATHS: Final[Mapping[str, ResourcePath]] = {
+    "Archive": ResourcePath(COUNTERFOIL, "archives"),
+    "Envelope": ResourcePath(COUNTERFOIL, "envelopes"),
+    "EnvelopeEvent": ResourcePath(COUNTERFOIL, "envelopeevents"),
+    "Organization": ResourcePath(COUNTERFOIL, "organizations"),
+    "Sender": ResourcePath(COUNTERFOIL, "senders"),
+    "Event": ResourcePath("apis/events.k8s.io/v1", "events"),
+    "Lease": ResourcePath("apis/coordination.k8s.io/v1", "leases"),
+    "ResourceQuota": ResourcePath("api/v1", "resourcequotas"),
+    "Role": ResourcePath(RBAC, "roles"),
+    "RoleBinding": ResourcePath(RBAC, "rolebindings"),
+    "Secret": ResourcePath("api/v1", "secrets"),
+    "ServiceAccount": ResourcePath("api/v1", "serviceaccounts"),
 }
 _SHORT: Final = {"ee": "EnvelopeEvent", "env": "Envelope", "org": "Organization"}
 _KINDS: Final = {
     **_SHORT,
-    **{kind.lower(): kind for kind in PLACES},
-    **{place.plural: kind for kind, place in PLACES.items()},
+    **{kind.lower(): kind for kind in RESOURCE_PATHS},
+    **{resource_path.plural: kind for kind, resource_path in RESOURCE_PATHS.items()},
 }
 
 
@@ -49,7 +49,7 @@ class ObjectError(Exception):
     """The API server did not do it; the message is its own."""
 
 
-class Objects:
+class NamespaceObjects:
     """The objects of one namespace. A kind is named as for kubectl: ``sender``, ``senders``, ``org``."""
 
     def __init__(self, client: Callable[[], httpx.AsyncClient], namespace: str) -> None:
@@ -62,7 +62,7 @@ class Objects:
         async with self._client() as client:
             answer = await client.patch(
                 path,
-                params={"fieldManager": OWNER, "force": "true"},
+                params={"fieldManager": FIELD_MANAGER, "force": "true"},
                 # JSON is YAML, too.
                 json=body,
                 headers={"Content-Type": "application/apply-patch+yaml"},
@@ -81,8 +81,8 @@ class Objects:
         return items
 
     def _path(self, kind: str) -> str:
-        place = PLACES[kind]
-        return f"/{place.api}/namespaces/{self._namespace}/{place.plural}"
+        resource_path = RESOURCE_PATHS[kind]
+        return f"/{resource_path.api}/namespaces/{self._namespace}/{resource_path.plural}"
 
 
 def _read(answer: httpx.Response) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """
 Programs started from Python: servers that live as long as we do, and commands whose output we want.
 
-Both end with this process, even if it is killed (see ``lifeline``). A ``Server`` is bound to no event loop, so
+Both end with this process, even if it is killed (see ``lifeline``). A ``ServerProcess`` is bound to no event loop, so
 that a fixture may start it and a test on another loop stop it; start it from a thread that stays alive.
 """
 
@@ -17,13 +17,13 @@ from pathlib import Path
 
 Command = Sequence[object]  # of str and Path
 
-LIFELINE = Path(__file__).with_name("lifeline.py")
-LAST_WORDS = 4_000  # bytes of a log that go into an error
-LONGEST_LINE = 1 << 20  # bytes; kubectl prints whole objects on one line
+DIE_WITH_PARENT = Path(__file__).with_name("die_with_parent.py")
+LOG_TAIL_BYTES = 4_000  # bytes of a log that go into an error
+MAX_LINE_BYTES = 1 << 20  # bytes; kubectl prints whole objects on one line
 
 
 @dataclass(frozen=True)
-class Finished:
+class CommandResult:
     """What a command said, as text, and its exit code."""
 
     code: int
@@ -31,14 +31,14 @@ class Finished:
     err: str
 
 
-class Server:
+class ServerProcess:
     """One long-running program with a log file. Its working directory is the folder of the log."""
 
     def __init__(self, argv: Command, *, log: Path, environment: Mapping[str, str]) -> None:
         self.log = log
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
-                tied(argv),
+                bound_to_parent(argv),
                 cwd=log.parent,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
@@ -63,10 +63,10 @@ class Server:
         """Its exit status, negative for the signal that killed it; None while it runs."""
         return self._popen.poll()
 
-    def last_words(self) -> str:
+    def log_tail(self) -> str:
         """Return the end of the log, for error messages."""
         with self.log.open("rb") as log:
-            log.seek(max(0, self.log.stat().st_size - LAST_WORDS))
+            log.seek(max(0, self.log.stat().st_size - LOG_TAIL_BYTES))
             return log.read().decode(errors="replace").strip()
 
     async def terminate(self, *, patience: float) -> None:
@@ -83,9 +83,9 @@ class Server:
         self._popen.wait()
 
 
-def tied(argv: Command) -> list[str]:
+def bound_to_parent(argv: Command) -> list[str]:
     """Return the command that runs ``argv`` as a program that ends when we do."""
-    return [sys.executable, "-I", "-S", str(LIFELINE), str(os.getpid()), *map(str, argv)]
+    return [sys.executable, "-I", "-S", str(DIE_WITH_PARENT), str(os.getpid()), *map(str, argv)]
 
 
 async def run(
@@ -94,10 +94,10 @@ async def run(
     environment: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     stdin: str | None = None,
-    heard: Callable[[str], None] = lambda line: None,
-) -> Finished:
+    on_stderr_line: Callable[[str], None] = lambda line: None,
+) -> CommandResult:
     """
-    Run a command to its end. ``heard`` gets each line of its standard error as it comes.
+    Run a command to its end. ``on_stderr_line`` gets each line of its standard error as it comes.
 
     When the caller is cancelled, the command and all that it started are killed.
     """
@@ -106,11 +106,11 @@ async def run(
         assert process.stdout is not None  # noqa: S101
         assert process.stderr is not None  # noqa: S101
         async with asyncio.TaskGroup() as group:
-            group.create_task(_feed(process.stdin, stdin or ""))
+            group.create_task(_write_stdin(process.stdin, stdin or ""))
             out = group.create_task(process.stdout.read())
-            err = group.create_task(_listen(process.stderr, heard))
+            err = group.create_task(_read_stderr(process.stderr, on_stderr_line))
         code = await process.wait()
-    return Finished(code, out.result().decode(errors="replace"), err.result())
+    return CommandResult(code, out.result().decode(errors="replace"), err.result())
 
 
 @contextlib.asynccontextmanager
@@ -118,13 +118,13 @@ async def _started(
     argv: Command, environment: Mapping[str, str] | None, cwd: Path | None
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        *tied(argv),
+        *bound_to_parent(argv),
         cwd=cwd,
         env=None if environment is None else dict(environment),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        limit=LONGEST_LINE,
+        limit=MAX_LINE_BYTES,
         start_new_session=True,
     )
     try:
@@ -136,7 +136,7 @@ async def _started(
             await process.wait()
 
 
-async def _feed(pipe: asyncio.StreamWriter, text: str) -> None:
+async def _write_stdin(pipe: asyncio.StreamWriter, text: str) -> None:
     # A command that has read enough may close its input early.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         pipe.write(text.encode())
@@ -144,10 +144,10 @@ async def _feed(pipe: asyncio.StreamWriter, text: str) -> None:
     pipe.close()
 
 
-async def _listen(pipe: asyncio.StreamReader, heard: Callable[[str], None]) -> str:
+async def _read_stderr(pipe: asyncio.StreamReader, on_stderr_line: Callable[[str], None]) -> str:
     lines = []
     async for line in pipe:
         text = line.decode(errors="replace")
-        heard(text.rstrip("\n"))
+        on_stderr_line(text.rstrip("\n"))
         lines.append(text)
     return "".join(lines)

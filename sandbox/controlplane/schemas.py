@@ -14,7 +14,7 @@ from sandbox.controlplane.kubectl import Kubectl
 LOCATION = "{{ .ResourceKind }}_{{ .Group }}_{{ .ResourceAPIVersion }}.json"
 """What kubeconform is told, after the folder: the name of the file for a kind (lower case)."""
 
-EITHER_WAY: dict[str, dict[str, Any]] = {
+INT_OR_STRING: dict[str, dict[str, Any]] = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["string", "integer"]},
     "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": ["string", "number"]},
 }
@@ -24,7 +24,7 @@ DEFINITIONS = "definitions.json"
 async def write_schemas(kubectl: Kubectl, folder: Path) -> None:
     """Write a file for each kind. Raises KubectlError when the server does not answer."""
     published = json.loads(await kubectl("get", "--raw", "/openapi/v2"))["definitions"]
-    definitions = {name: EITHER_WAY.get(name) or _closed(each) for name, each in published.items()}
+    definitions = {name: INT_OR_STRING.get(name) or _closed(each) for name, each in published.items()}
     shared = json.dumps({"definitions": definitions})
     (folder / DEFINITIONS).write_text(shared, encoding="utf-8")
     for name, each in published.items():

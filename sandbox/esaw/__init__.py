@@ -5,13 +5,14 @@ What it does, and which of it is assumed, stands in docs/contributing/stand-in.m
 the image.
 """
 
-from sandbox.esaw.behaviour import Behaviour
-from sandbox.esaw.browser import Browser, Page
-from sandbox.esaw.callbacks import CallbackAttempt, CallbackKind, CallbackLogin
-from sandbox.esaw.client import StandInControl
-from sandbox.esaw.control import Control
-from sandbox.esaw.faults import OPERATIONS, Fault
-from sandbox.esaw.model import (
+from sandbox.esaw.browser import Browser, BrowserPage
+from sandbox.esaw.control.api import Control
+from sandbox.esaw.control.client import StandInControl
+from sandbox.esaw.core.behaviour import Behaviour
+from sandbox.esaw.core.callbacks import CallbackAttempt, CallbackKind, CallbackLogin
+from sandbox.esaw.core.faults import OPERATIONS, InjectedFault
+from sandbox.esaw.core.filenames import AWKWARD_NAMES
+from sandbox.esaw.core.model import (
     ActionKind,
     CallbackUrls,
     DocumentSpec,
@@ -23,8 +24,7 @@ from sandbox.esaw.model import (
     Recipient,
     User,
 )
-from sandbox.esaw.names import AWKWARD_NAMES
-from sandbox.esaw.recorder import DeleteCall, RecordedRequest, SendCall
+from sandbox.esaw.core.recorder import DeleteCall, RecordedRequest, SendCall
 from sandbox.esaw.server import StandIn
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "ActionKind",
     "Behaviour",
     "Browser",
+    "BrowserPage",
     "CallbackAttempt",
     "CallbackKind",
     "CallbackLogin",
@@ -42,11 +43,10 @@ __all__ = [
     "DocumentSpec",
     "DraftListing",
     "EnvelopeStatus",
-    "Fault",
     "FileKind",
     "FileListing",
+    "InjectedFault",
     "OAuthApp",
-    "Page",
     "Recipient",
     "RecordedRequest",
     "SendCall",

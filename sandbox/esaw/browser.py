@@ -18,15 +18,15 @@ from urllib.parse import urljoin
 import httpx
 import lxml.html
 
-Given = str | tuple[str, bytes]
+FieldValue = str | tuple[str, bytes]
 """What a field is filled with: a text, or a file's name and bytes."""
 
-_MOST_REDIRECTS: Final = 20
+_MAX_REDIRECTS: Final = 20
 _BUTTONS: Final = ".//button | .//input[@type='submit']"
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class BrowserPage:
     """What the window shows."""
 
     url: str
@@ -52,23 +52,23 @@ class Page:
     @property
     def buttons(self) -> list[str]:
         """The words on the buttons, in order."""
-        return [_words(each) for each in self.document.xpath(_BUTTONS)]
+        return [_label(each) for each in self.document.xpath(_BUTTONS)]
 
 
 class Browser:
     """One browser with its cookies; use as an async context manager, or `close` it."""
 
     def __init__(
-        self, *, stays_on: str | None = None, language: str = "en", trust: ssl.SSLContext | None = None
+        self, *, followed_prefix: str | None = None, language: str = "en", trust: ssl.SSLContext | None = None
     ) -> None:
         """
-        With `stays_on`, the beginning of a URL, a redirect to elsewhere is not followed but shown as the page; `trust` says
+        With `followed_prefix`, the beginning of a URL, a redirect to elsewhere is not followed but shown as the page; `trust` says
         whose certificates are good (None: those of the public authorities).
         """
-        self.page = Page("about:blank", 0, httpx.Headers(), "")
+        self.page = BrowserPage("about:blank", 0, httpx.Headers(), "")
         self.visited: list[str] = []
         """Every URL that was asked for, redirects included."""
-        self._stays_on = stays_on or ""
+        self._followed_prefix = followed_prefix or ""
         jar = CookieJar(DefaultCookiePolicy(secure_protocols=("https", "http")))
         self._http = httpx.AsyncClient(
             cookies=jar,
@@ -95,27 +95,27 @@ class Browser:
         """Close the connections and forget the cookies."""
         await self._http.aclose()
 
-    async def open(self, url: str) -> Page:
+    async def open(self, url: str) -> BrowserPage:
         """Go to this URL, and to wherever it leads."""
-        return await self._go(self._http.build_request("GET", urljoin(self.page.url, url)))
+        return await self._follow_redirects(self._http.build_request("GET", urljoin(self.page.url, url)))
 
-    async def follow(self, words: str) -> Page:
+    async def follow(self, label: str) -> BrowserPage:
         """Click the link with these words. Raises LookupError if there is none."""
         for link in self.page.document.xpath("//a[@href]"):
-            if _words(link) == words:
+            if _label(link) == label:
                 return await self.open(link.get("href"))
-        raise LookupError(f"{self.page.url} has no link {words!r}.")
+        raise LookupError(f"{self.page.url} has no link {label!r}.")
 
-    async def press(self, words: str, **given: Given) -> Page:
+    async def press(self, label: str, **given: FieldValue) -> BrowserPage:
         """Fill the fields of these names, and press the button with these words. Raises LookupError."""
-        return await self._go(self.request_for(words, **given))
+        return await self._follow_redirects(self.request_for(label, **given))
 
-    def request_for(self, words: str, **given: Given) -> httpx.Request:
+    def request_for(self, label: str, **given: FieldValue) -> httpx.Request:
         """The request that pressing the button would send, for those who send it twice. Raises LookupError."""
-        form, button = self._form_with(words)
+        form, button = self._form_with_button(label)
         files = {name: value for name, value in given.items() if not isinstance(value, str)}
         if unknown := set(given) - {*form.fields, *files}:
-            raise LookupError(f"The form of {words!r} has no field {', '.join(sorted(unknown))}.")
+            raise LookupError(f"The form of {label!r} has no field {', '.join(sorted(unknown))}.")
         for name, value in given.items():
             if isinstance(value, str):
                 form.fields[name] = value
@@ -130,34 +130,36 @@ class Browser:
             return self._http.build_request("POST", url, data=many, files=files or {"": ("", b"")})
         return self._http.build_request("POST", url, data=many)
 
-    async def send(self, request: httpx.Request) -> Page:
+    async def send(self, request: httpx.Request) -> BrowserPage:
         """Send a request of `request_for`, and go to wherever it leads."""
-        return await self._go(request)
+        return await self._follow_redirects(request)
 
-    def _form_with(self, words: str) -> tuple[lxml.html.FormElement, lxml.html.HtmlElement]:
+    def _form_with_button(self, label: str) -> tuple[lxml.html.FormElement, lxml.html.HtmlElement]:
         for form in self.page.document.forms:
             for button in form.xpath(_BUTTONS):
-                if _words(button) == words:
+                if _label(button) == label:
                     return form, button
-        raise LookupError(f"{self.page.url} has no button {words!r} in a form, but {self.page.buttons}.")
+        raise LookupError(f"{self.page.url} has no button {label!r} in a form, but {self.page.buttons}.")
 
-    async def _go(self, request: httpx.Request) -> Page:
-        for _ in range(_MOST_REDIRECTS):
+    async def _follow_redirects(self, request: httpx.Request) -> BrowserPage:
+        for _ in range(_MAX_REDIRECTS):
             self.visited.append(str(request.url))
             response = await self._http.send(request)
-            onward = response.next_request or self._refreshed(response)
-            if onward is None or not str(onward.url).startswith(self._stays_on):
+            onward = response.next_request or self._meta_refresh(response)
+            if onward is None or not str(onward.url).startswith(self._followed_prefix):
                 where = str(response.url if onward is None else onward.url)
-                self.page = Page(where, response.status_code, response.headers, response.text)
+                self.page = BrowserPage(where, response.status_code, response.headers, response.text)
                 return self.page
             request = onward
-        raise RecursionError(f"More than {_MOST_REDIRECTS} redirects, the last to {request.url}.")
+        raise RecursionError(f"More than {_MAX_REDIRECTS} redirects, the last to {request.url}.")
 
-    def _refreshed(self, response: httpx.Response) -> httpx.Request | None:
+    def _meta_refresh(self, response: httpx.Response) -> httpx.Request | None:
         """The request that a page makes by itself at once (``<meta http-equiv="refresh" content="0; url=...">``), if it does."""
         if not response.headers.get("Content-Type", "").startswith("text/html"):
             return None
-        document = Page(str(response.url), response.status_code, response.headers, response.text).document
+        document = BrowserPage(
+            str(response.url), response.status_code, response.headers, response.text
+        ).document
         for content in document.xpath("//meta[@http-equiv='refresh']/@content"):
             seconds, _, rest = content.partition(";")
             name, _, url = rest.strip().partition("=")
@@ -171,7 +173,7 @@ def _public_authorities() -> ssl.SSLContext:
     return ssl.create_default_context()  # it reads hundreds of certificates, once for all browsers
 
 
-def _words(element: lxml.html.HtmlElement) -> str:
+def _label(element: lxml.html.HtmlElement) -> str:
     return " ".join((element.text_content() or element.get("value") or "").split())
 
 

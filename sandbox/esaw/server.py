@@ -12,16 +12,16 @@ from typing import Self
 
 from aiohttp import web
 
-from sandbox.esaw import control_http
-from sandbox.esaw.behaviour import Behaviour
-from sandbox.esaw.control import Control
-from sandbox.esaw.estate import Estate
-from sandbox.esaw.gate import Gate
-from sandbox.esaw.oauth import OAuth
-from sandbox.esaw.rest import MAX_UPLOAD, Routes
-from sandbox.esaw.sending import Sending
-from sandbox.esaw.sessions import Sessions
-from sandbox.esaw.web import Site
+from sandbox.esaw.control import http_endpoint
+from sandbox.esaw.control.api import Control
+from sandbox.esaw.core.behaviour import Behaviour
+from sandbox.esaw.core.envelope_sender import EnvelopeSender
+from sandbox.esaw.core.store import EsawStore
+from sandbox.esaw.http.middleware import RequestPipeline
+from sandbox.esaw.http.oauth import OAuthEndpoints
+from sandbox.esaw.http.rest import MAX_UPLOAD, RestRoutes
+from sandbox.esaw.http.sessions import BrowserSessions
+from sandbox.esaw.http.website import WebsiteRoutes
 
 VERSION = "25.52.0.100"
 """What `system/version` says."""
@@ -45,7 +45,7 @@ class StandIn(Control):
         seed: int | None = None,
     ) -> None:
         """Port 0 takes a free one; the same seed gives the same ids and tokens."""
-        super().__init__(Estate(now, random.Random(seed)), behaviour or Behaviour())
+        super().__init__(EsawStore(now, random.Random(seed)), behaviour or Behaviour())
         self._host = host
         self._port = port
         self._version = version
@@ -70,26 +70,26 @@ class StandIn(Control):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._background.close()
-        await self._caller.close()
+        await self._callback_client.close()
         if self._runner:
             await self._runner.cleanup()
 
     def _application(self) -> web.Application:
-        gate = Gate(self._estate, self._faults, self._recorder)
-        sending = Sending(self._estate, self._lifecycle)
-        rest = Routes(self._estate, self._lifecycle, sending, self._version)
-        sessions = Sessions(self._estate)
-        oauth = OAuth(self._estate, self._consents, sessions, lambda: self._behaviour)
-        pages = Site(self._estate, sessions, sending, oauth)
+        pipeline = RequestPipeline(self._store, self._faults, self._recorder)
+        envelope_sender = EnvelopeSender(self._store, self._lifecycle)
+        rest = RestRoutes(self._store, self._lifecycle, envelope_sender, self._version)
+        sessions = BrowserSessions(self._store)
+        oauth = OAuthEndpoints(self._store, self._consents, sessions, lambda: self._behaviour)
+        pages = WebsiteRoutes(self._store, sessions, envelope_sender, oauth)
 
         async def api(request: web.Request) -> web.StreamResponse:
-            return await gate.pass_through(request, rest.door(request))
+            return await pipeline.handle(request, rest.resolve(request))
 
         async def site(request: web.Request) -> web.StreamResponse:
-            return await gate.pass_through(request, await pages.door(request))
+            return await pipeline.handle(request, await pages.resolve(request))
 
         application = web.Application(client_max_size=2 * MAX_UPLOAD)
-        application.add_routes(control_http.routes(self))
+        application.add_routes(http_endpoint.routes(self))
         application.router.add_route("*", "/{api:[Aa][Pp][Ii]}/{rest:.*}", api)
         application.router.add_route("*", "/{rest:.*}", site)
         return application

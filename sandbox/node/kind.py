@@ -17,12 +17,12 @@ from typing import Self
 
 from sandbox.controlplane import binaries
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
-from sandbox.controlplane.processes import Finished, run
+from sandbox.controlplane.processes import CommandResult, run
 from sandbox.node import images
 
 NAME = "counterfoil-e2e"
 CONTAINER = f"{NAME}-control-plane"
-PATIENCE = 180.0  # seconds
+TIMEOUT = 180.0  # seconds
 INTERVAL = 0.5  # seconds between looks
 
 
@@ -30,7 +30,7 @@ class KindError(Exception):
     """kind or docker failed, or is not there."""
 
 
-class Kind:
+class KindNode:
     """One kind cluster of one node."""
 
     folder: Path
@@ -81,7 +81,7 @@ class Kind:
         return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
 
     async def _ready(self) -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while not await self._answers():  # noqa: ASYNC110 - another process gives no event to wait for
                 await asyncio.sleep(INTERVAL)
 
@@ -92,7 +92,7 @@ class Kind:
             return False
         return True
 
-    async def _do(self, *command: str) -> Finished:
+    async def _do(self, *command: str) -> CommandResult:
         program = shutil.which(command[0]) or command[0]
         ended = await run([program, *command[1:]], environment=os.environ)
         if ended.code != 0:

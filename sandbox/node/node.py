@@ -26,7 +26,7 @@ from sandbox.controlplane.folders import OwnedFolder
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
 from sandbox.controlplane.processes import Command, run
 from sandbox.node import images, settings
-from sandbox.node.machine import Machine, Program
+from sandbox.node.namespaces import LinuxNamespaces, NodeProgram
 
 PROGRAMS = (
     "etcd",
@@ -51,10 +51,10 @@ PACKAGES = (
     "conntrack",
     "util-linux",
 )
-PATIENCE = 180.0  # seconds until a part is ready; a busy machine needs more than the usual few
+TIMEOUT = 180.0  # seconds until a part is ready; a busy machine needs more than the usual few
 INTERVAL = 0.2  # seconds between looks
 
-Flags = Callable[[settings.Place], Sequence[str]]
+Flags = Callable[[settings.NodePaths], Sequence[str]]
 PARTS: dict[str, Flags] = {
     "containerd": settings.containerd,
     "etcd": settings.etcd,
@@ -68,11 +68,11 @@ PARTS: dict[str, Flags] = {
     "metrics-server": settings.metrics_server,
 }
 # Some end themselves when they don't find what they need: the API server, then the node in it.
-FIRST = ("containerd", "etcd", "kube-apiserver")
-THEN = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "coredns")
-LAST = ("kube-router", "metrics-server")
+FIRST_PARTS = ("containerd", "etcd", "kube-apiserver")
+NEXT_PARTS = ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "coredns")
+LAST_PARTS = ("kube-router", "metrics-server")
 # As systemd would: it ends itself when containerd, which finds its pods again, is not quite ready.
-STARTED_AGAIN = ("kubelet",)
+RESTARTED_PARTS = ("kubelet",)
 
 
 class NodeError(Exception):
@@ -113,7 +113,7 @@ class Node:
     kubectl: Kubectl
 
     def __init__(self) -> None:
-        self._parts: dict[str, Program] = {}
+        self._parts: dict[str, NodeProgram] = {}
         self._network = contextlib.ExitStack()
 
     async def __aenter__(self) -> Self:
@@ -139,9 +139,9 @@ class Node:
         )
         credentials.write_private(self.kubeconfig, json.dumps(config).encode())
         self.kubectl = Kubectl(self._programs["kubectl"], self.kubeconfig, home=self.folder / "home")
-        self._place = settings.Place(self.folder, self.kubeconfig, keys)
-        self._machine = Machine(self.folder, settings.ADDRESS)
-        settings.write(self._place, self._machine.group)
+        self._paths = settings.NodePaths(self.folder, self.kubeconfig, keys)
+        self._namespaces = LinuxNamespaces(self.folder, settings.ADDRESS)
+        settings.write(self._paths, self._namespaces.group)
         try:
             await self._boot()
         except BaseException:
@@ -161,7 +161,7 @@ class Node:
     async def images(self, folder: Path) -> None:
         """Build the images and give them to the node."""
         # The node's network leads nowhere, and a build downloads.
-        with self._machine.real_network():
+        with self._namespaces.real_network():
             built = await images.build(folder)
         images.say("giving the images to the node")
         for each in (built.pause, built.ours, built.sandbox):
@@ -190,7 +190,7 @@ class Node:
 
     async def do(self, command: Command) -> str:
         """Run a command in the node's namespaces and return what it printed. Raises ``NodeError``."""
-        ended = await run(self._machine.entering(command))
+        ended = await run(self._namespaces.entering(command))
         if ended.code != 0:
             raise NodeError(f"{' '.join(map(str, command))}: {ended.err.strip() or ended.out.strip()}")
         return ended.out
@@ -198,49 +198,49 @@ class Node:
     # What follows is how.
 
     async def _boot(self) -> None:
-        await self._machine.boot()
-        self._network.enter_context(self._machine.network())
-        self._start(*FIRST)
+        await self._namespaces.boot()
+        self._network.enter_context(self._namespaces.network())
+        self._start(*FIRST_PARTS)
         await self._until(self._answers, "the API server is not ready")
-        self._start(*THEN)
+        self._start(*NEXT_PARTS)
         await self._ready()
-        self._start(*LAST)
+        self._start(*LAST_PARTS)
         objects = json.dumps(settings.metrics_api())
         await self.kubectl("apply", "--server-side", "-f", "-", stdin=objects)
         # While a part of the API does not answer, some clients take all of it for broken.
-        await self._until(self._tells_usage, "metrics-server does not answer")
+        await self._until(self._serves_metrics, "metrics-server does not answer")
 
     async def _halt(self) -> None:
         self._parts.clear()
         self._network.close()
-        await self._machine.halt()
+        await self._namespaces.halt()
 
     def _start(self, *names: str) -> None:
         for name in names:
             program = self._programs[name] if name in self._programs else Path("/usr/bin", name)
-            self._parts[name] = self._machine.start(name, [program, *PARTS[name](self._place)])
+            self._parts[name] = self._namespaces.start(name, [program, *PARTS[name](self._paths)])
 
     async def _ready(self) -> None:
         await self._until(self._answers, "the API server is not ready")
         # The API server may still believe what a kubelet said that is gone.
-        await self._until(self._kubelet_is_well, "the kubelet is not well")
-        await self._until(self._takes_pods, "the node does not take pods")
+        await self._until(self._kubelet_is_healthy, "the kubelet is not well")
+        await self._until(self._accepts_pods, "the node does not take pods")
 
     async def _until(self, condition: Callable[[], Awaitable[bool]], complaint: str) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 while not await condition():
-                    self._all_must_run()
+                    self._require_running_parts()
                     await asyncio.sleep(INTERVAL)
         except TimeoutError:
-            raise NodeError(f"{complaint} after {PATIENCE:.0f} s; logs are in {self.folder}") from None
+            raise NodeError(f"{complaint} after {TIMEOUT:.0f} s; logs are in {self.folder}") from None
 
-    def _all_must_run(self) -> None:
+    def _require_running_parts(self) -> None:
         for name, program in list(self._parts.items()):
-            if program.ended and name in STARTED_AGAIN:
+            if program.ended and name in RESTARTED_PARTS:
                 self._start(name)
             elif program.ended:
-                raise NodeError(f"{name} ended:\n{program.last_words()}")
+                raise NodeError(f"{name} ended:\n{program.log_tail()}")
 
     async def _answers(self) -> bool:
         try:
@@ -249,7 +249,7 @@ class Node:
             return False
         return True
 
-    async def _takes_pods(self) -> bool:
+    async def _accepts_pods(self) -> bool:
         condition = '{.status.conditions[?(@.type=="Ready")].status}'
         try:
             answers = [
@@ -263,7 +263,7 @@ class Node:
             return False
         return answers[0] == f"True{settings.PODS}"
 
-    async def _tells_usage(self) -> bool:
+    async def _serves_metrics(self) -> bool:
         condition = '{.status.conditions[?(@.type=="Available")].status}'
         try:
             service = ["get", "apiservice", settings.METRICS_API, "-o", f"jsonpath={condition}"]
@@ -273,7 +273,7 @@ class Node:
         except KubectlError:
             return False
 
-    async def _kubelet_is_well(self) -> bool:
+    async def _kubelet_is_healthy(self) -> bool:
         try:
             async with httpx.AsyncClient(trust_env=False, timeout=5) as http:
                 return (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandbox.controlplane.credentials import AGGREGATOR, Credentials
+from sandbox.controlplane.credentials import AGGREGATOR, ControlPlaneCredentials
 
 NAME = "counterfoil-node"
 ADDRESS = "10.200.0.1"
@@ -29,35 +29,35 @@ CNI_PROGRAMS = "/usr/lib/cni"  # Debian's place
 
 
 @dataclass(frozen=True)
-class Place:
+class NodePaths:
     """Where a node keeps its files: all below one folder."""
 
     folder: Path
     kubeconfig: Path
-    credentials: Credentials
+    credentials: ControlPlaneCredentials
 
 
-def write(place: Place, group: str) -> None:
+def write(paths: NodePaths, group: str) -> None:
     """Write all configuration files."""
-    folder = place.folder
+    folder = paths.folder
     (folder / "cni").mkdir(exist_ok=True)
     (folder / "cni" / "10-pods.conflist").write_text(json.dumps(_pod_network(folder)))
     (folder / "containerd.toml").write_text(_containerd(folder))
-    (folder / "kubelet.json").write_text(json.dumps(_kubelet(place, group)))
-    (folder / "kube-proxy.json").write_text(json.dumps(_kube_proxy(place)))
-    (folder / "Corefile").write_text(_corefile(place))
+    (folder / "kubelet.json").write_text(json.dumps(_kubelet(paths, group)))
+    (folder / "kube-proxy.json").write_text(json.dumps(_kube_proxy(paths)))
+    (folder / "Corefile").write_text(_corefile(paths))
     # No name is resolved by anybody but our CoreDNS.
     (folder / "resolv.conf").write_text(f"nameserver {ADDRESS}\n")
 
 
-def etcd(place: Place) -> Sequence[str]:
+def etcd(paths: NodePaths) -> Sequence[str]:
     """Return etcd's flags. Its data survive a reboot, so it may not skip fsync as the control plane's does."""
-    return [f"--data-dir={place.folder / 'etcd'}", "--log-level=warn"]
+    return [f"--data-dir={paths.folder / 'etcd'}", "--log-level=warn"]
 
 
-def apiserver(place: Place) -> Sequence[str]:
+def apiserver(paths: NodePaths) -> Sequence[str]:
     """Return the API server's flags."""
-    keys = place.credentials
+    keys = paths.credentials
     return [
         f"--etcd-servers={ETCD}",
         # The Service `kubernetes` can't lead to a loopback address.
@@ -90,12 +90,12 @@ def apiserver(place: Place) -> Sequence[str]:
     ]
 
 
-def controller_manager(place: Place) -> Sequence[str]:
+def controller_manager(paths: NodePaths) -> Sequence[str]:
     """Return the controller-manager's flags."""
     return [
-        f"--kubeconfig={place.kubeconfig}",
-        f"--root-ca-file={place.credentials.authority}",
-        f"--service-account-private-key-file={place.credentials.tokens_key}",
+        f"--kubeconfig={paths.kubeconfig}",
+        f"--root-ca-file={paths.credentials.authority}",
+        f"--service-account-private-key-file={paths.credentials.tokens_key}",
         # kube-router asks the node which addresses its pods have.
         "--allocate-node-cidrs=true",
         f"--cluster-cidr={PODS}",
@@ -108,36 +108,36 @@ def controller_manager(place: Place) -> Sequence[str]:
     ]
 
 
-def scheduler(place: Place) -> Sequence[str]:
+def scheduler(paths: NodePaths) -> Sequence[str]:
     """Return the scheduler's flags."""
-    return [f"--kubeconfig={place.kubeconfig}", "--leader-elect=false", f"--bind-address={ADDRESS}"]
+    return [f"--kubeconfig={paths.kubeconfig}", "--leader-elect=false", f"--bind-address={ADDRESS}"]
 
 
-def kubelet(place: Place) -> Sequence[str]:
+def kubelet(paths: NodePaths) -> Sequence[str]:
     """Return the kubelet's flags."""
     return [
-        f"--config={place.folder / 'kubelet.json'}",
-        f"--kubeconfig={place.kubeconfig}",
-        f"--root-dir={place.folder / 'kubelet'}",
+        f"--config={paths.folder / 'kubelet.json'}",
+        f"--kubeconfig={paths.kubeconfig}",
+        f"--root-dir={paths.folder / 'kubelet'}",
         f"--hostname-override={NAME}",
         f"--node-ip={ADDRESS}",
     ]
 
 
-def kube_proxy(place: Place) -> Sequence[str]:
+def kube_proxy(paths: NodePaths) -> Sequence[str]:
     """Return kube-proxy's flags."""
-    return [f"--config={place.folder / 'kube-proxy.json'}"]
+    return [f"--config={paths.folder / 'kube-proxy.json'}"]
 
 
-def coredns(place: Place) -> Sequence[str]:
+def coredns(paths: NodePaths) -> Sequence[str]:
     """Return CoreDNS's flags."""
-    return [f"-conf={place.folder / 'Corefile'}"]
+    return [f"-conf={paths.folder / 'Corefile'}"]
 
 
-def kube_router(place: Place) -> Sequence[str]:
+def kube_router(paths: NodePaths) -> Sequence[str]:
     """Return kube-router's flags: NetworkPolicies, and nothing else of what it can do."""
     return [
-        f"--kubeconfig={place.kubeconfig}",
+        f"--kubeconfig={paths.kubeconfig}",
         "--run-firewall=true",
         "--run-router=false",
         "--run-service-proxy=false",
@@ -148,15 +148,15 @@ def kube_router(place: Place) -> Sequence[str]:
     ]
 
 
-def metrics_server(place: Place) -> Sequence[str]:
+def metrics_server(paths: NodePaths) -> Sequence[str]:
     """Return metrics-server's flags."""
     return [
-        f"--kubeconfig={place.kubeconfig}",
-        f"--authentication-kubeconfig={place.kubeconfig}",
-        f"--authorization-kubeconfig={place.kubeconfig}",
+        f"--kubeconfig={paths.kubeconfig}",
+        f"--authentication-kubeconfig={paths.kubeconfig}",
+        f"--authorization-kubeconfig={paths.kubeconfig}",
         f"--bind-address={ADDRESS}",
         f"--secure-port={METRICS_PORT}",
-        f"--cert-dir={place.folder / 'metrics-server'}",
+        f"--cert-dir={paths.folder / 'metrics-server'}",
         # The kubelet has made its certificate itself.
         "--kubelet-insecure-tls",
         "--kubelet-preferred-address-types=InternalIP",
@@ -201,9 +201,9 @@ def metrics_api() -> dict[str, Any]:
     }
 
 
-def containerd(place: Place) -> Sequence[str]:
+def containerd(paths: NodePaths) -> Sequence[str]:
     """Return containerd's flags."""
-    return [f"--config={place.folder / 'containerd.toml'}"]
+    return [f"--config={paths.folder / 'containerd.toml'}"]
 
 
 def _containerd(folder: Path) -> str:
@@ -256,7 +256,7 @@ def _pod_network(folder: Path) -> dict[str, Any]:
     }
 
 
-def _kubelet(place: Place, group: str) -> dict[str, Any]:
+def _kubelet(paths: NodePaths, group: str) -> dict[str, Any]:
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -267,12 +267,12 @@ def _kubelet(place: Place, group: str) -> dict[str, Any]:
         "authentication": {
             "anonymous": {"enabled": False},
             "webhook": {"enabled": False},
-            "x509": {"clientCAFile": str(place.credentials.authority)},
+            "x509": {"clientCAFile": str(paths.credentials.authority)},
         },
         "authorization": {"mode": "AlwaysAllow"},
         "clusterDNS": [ADDRESS],
         "clusterDomain": DOMAIN,
-        "resolvConf": str(place.folder / "resolv.conf"),
+        "resolvConf": str(paths.folder / "resolv.conf"),
         # No systemd here; control groups may be of version 1, and a machine may have swap.
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": f"/{group}",
@@ -282,8 +282,8 @@ def _kubelet(place: Place, group: str) -> dict[str, Any]:
         "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
-        "volumePluginDir": str(place.folder / "volume-plugins"),
-        "podLogsDir": str(place.folder / "pod-logs"),
+        "volumePluginDir": str(paths.folder / "volume-plugins"),
+        "podLogsDir": str(paths.folder / "pod-logs"),
         # A pod that fails at first, as its Secret is not there yet, is soon tried again.
         "crashLoopBackOff": {"maxContainerRestartPeriod": "10s"},
         "featureGates": {"KubeletCrashLoopBackOffMax": True},
@@ -292,12 +292,12 @@ def _kubelet(place: Place, group: str) -> dict[str, Any]:
     }
 
 
-def _kube_proxy(place: Place) -> dict[str, Any]:
+def _kube_proxy(paths: NodePaths) -> dict[str, Any]:
     return {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "mode": "nftables",
-        "clientConnection": {"kubeconfig": str(place.kubeconfig)},
+        "clientConnection": {"kubeconfig": str(paths.kubeconfig)},
         "clusterCIDR": PODS,
         "hostnameOverride": NAME,
         # It may not turn the kernel's own knobs, and would end itself over it.
@@ -305,12 +305,12 @@ def _kube_proxy(place: Place) -> dict[str, Any]:
     }
 
 
-def _corefile(place: Place) -> str:
+def _corefile(paths: NodePaths) -> str:
     return f"""{DOMAIN}:53 in-addr.arpa:53 {{
     bind {ADDRESS}
     errors
     kubernetes {DOMAIN} in-addr.arpa {{
-        kubeconfig {place.kubeconfig}
+        kubeconfig {paths.kubeconfig}
         pods insecure
         fallthrough in-addr.arpa
         ttl 5

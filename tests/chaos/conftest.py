@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.controlplane.plane import ControlPlane
-from sandbox.s3 import S3Server, s3_server
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.servers.s3_rclone import S3Server, s3_server
 from tests.chaos.scene import BUCKET, Scene, opened
 from tests.cluster.conftest import namespace, plane
 

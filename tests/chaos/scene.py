@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from counterfoil.archives.names import HASHES_NAME
-from counterfoil.cluster import Cluster, connect
-from counterfoil.resources import EnvelopeEvent, Phase, Sender, is_true
+from counterfoil.kube.client import KubeClient, connect
+from counterfoil.resources import EnvelopeEvent, Phase, Sender, is_condition_true
+from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.naming import envelope_id
-from counterfoil.resources.noting import note
-from sandbox.controlplane.plane import ControlPlane
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment import CounterfoilProcess, LocalEnvironment, ProcessNotReady, local_environment
 from sandbox.esaw import DocumentSpec, StandIn, User
-from sandbox.s3 import S3Server
-from sandbox.stage import NotReady, Process, Stage, stage
+from sandbox.servers.s3_rclone import S3Server
 from tests.chaos.proxies import Cut, Deed, Proxy, Ticks, Where, asks, stores
 from tests.chaos.shelves import Shelf, proves_itself, sha256_of
 
@@ -54,7 +54,7 @@ async def eventually(what: Callable[[], Any], *, within: float = PATIENCE_SECOND
     return seen
 
 
-def kills(process: Process) -> Deed:
+def kills(process: CounterfoilProcess) -> Deed:
     """A deed: SIGKILL for the process, and nothing of what it asked or was answered passes any more."""
 
     async def kill() -> None:
@@ -68,8 +68,8 @@ def kills(process: Process) -> Deed:
 class Scene:
     """What is set up; made by ``opened``."""
 
-    stage: Stage
-    cluster: Cluster
+    local_environment: LocalEnvironment
+    kube: KubeClient
     """The administrator's eyes and hands."""
     ticks: Ticks
     api: Proxy
@@ -89,43 +89,51 @@ class Scene:
     @property
     def standin(self) -> StandIn:
         """ESAW itself."""
-        return self.stage.esaw
+        return self.local_environment.esaw
 
     # Processes
 
     async def controller(
         self, name: str = "controller", way: Proxy | None = None, **settings: str
-    ) -> Process:
+    ) -> CounterfoilProcess:
         """Start a controller that reaches the API server through ``api``, or another proxy."""
         kubeconfig = await self._kubeconfig(name, way or self.api)
-        process = await self.stage.controller(name, kubeconfig=kubeconfig, **settings)
-        await self.stage.ready("archive/dms", "organization/acme")
+        process = await self.local_environment.controller(name, kubeconfig=kubeconfig, **settings)
+        await self.local_environment.ready("archive/dms", "organization/acme")
         return process
 
-    async def restart(self, controller: Process) -> None:
+    async def restart(self, controller: CounterfoilProcess) -> None:
         """Start a controller again that was killed. It need not become ready: the next blow may be quicker."""
-        with contextlib.suppress(NotReady):
+        with contextlib.suppress(ProcessNotReady):
             await controller.start()
 
     async def way_to_api(self) -> Proxy:
         """One more proxy before the API server."""
-        self.ways.append(await self.exits.enter_async_context(before(self.stage.plane, self.ticks)))
+        self.ways.append(
+            await self.exits.enter_async_context(before(self.local_environment.plane, self.ticks))
+        )
         return self.ways[-1]
 
     async def _kubeconfig(self, name: str, way: Proxy) -> Path:
         real = json.loads(
-            (await self.stage.plane.kubeconfig_for("controller", self.stage.namespace)).read_text()
+            (
+                await self.local_environment.plane.kubeconfig_for(
+                    "controller", self.local_environment.namespace
+                )
+            ).read_text()
         )
         real["clusters"][0]["cluster"] = {"server": way.url}
-        path = self.stage.folder / f"{name}.kubeconfig"
+        path = self.local_environment.folder / f"{name}.kubeconfig"
         path.write_text(json.dumps(real))
         path.chmod(0o600)
         return path
 
     async def receivers(self, number: int) -> list[str]:
         """Start some receivers; the addresses of their callbacks, without the question mark and what follows."""
-        started = await asyncio.gather(*(self.stage.receiver(f"receiver-{each}") for each in range(number)))
-        return [self.stage.callback_url("acme", each).partition("?")[0] for each in started]
+        started = await asyncio.gather(
+            *(self.local_environment.receiver(f"receiver-{each}") for each in range(number))
+        )
+        return [self.local_environment.callback_url("acme", each).partition("?")[0] for each in started]
 
     # Envelopes and events
 
@@ -139,21 +147,21 @@ class Scene:
 
     async def note(self, envelope: str, action: str = "envelopeFinished") -> str:
         """Note an event down as the receiver would; its name."""
-        noted = note(organization="acme", envelope=envelope_id(envelope), action=action, sender="anna")
-        await self.cluster.create(EnvelopeEvent, noted)
+        noted = new_event(organization="acme", envelope=envelope_id(envelope), action=action, sender="anna")
+        await self.kube.create(EnvelopeEvent, noted)
         return str(noted["metadata"]["name"])
 
     async def event(self, name: str) -> EnvelopeEvent:
         """The event as it is now."""
-        return EnvelopeEvent.parse(await self.cluster.get(EnvelopeEvent, name))
+        return EnvelopeEvent.parse(await self.kube.get(EnvelopeEvent, name))
 
     async def events(self) -> list[EnvelopeEvent]:
         """All events as they are now."""
-        return [EnvelopeEvent.parse(raw) async for raw in self.cluster.list(EnvelopeEvent)]
+        return [EnvelopeEvent.parse(raw) async for raw in self.kube.list(EnvelopeEvent)]
 
     async def sender(self) -> Sender:
         """Anna's Sender as it is now."""
-        return Sender.parse(await self.cluster.get(Sender, "anna"))
+        return Sender.parse(await self.kube.get(Sender, "anna"))
 
     async def ended(self, name: str, within: float = PATIENCE_SECONDS) -> EnvelopeEvent:
         """The event as soon as its phase is final."""
@@ -212,7 +220,7 @@ class Scene:
     def deleted_last(self, event: EnvelopeEvent) -> None:
         """The envelope is gone, and each delete was asked for after ``Archived=True`` was stored."""
         envelope = event.spec.envelope_id
-        assert is_true(event.status.conditions, "Cleaned")
+        assert is_condition_true(event.status.conditions, "Cleaned")
         assert not self.standin.exists(envelope)
         asked = self.esaw.seen(lambda each: asks("delete")(each) and each.json["EnvelopeId"] == envelope)
         assert asked, "nobody called delete"
@@ -231,13 +239,13 @@ async def opened(
     """Set a scene; the archive is a folder, or the server ``s3`` with a prefix of its own."""
     async with AsyncExitStack() as exits:
         ticks = Ticks()
-        built = await exits.enter_async_context(stage(plane, folder, namespace=namespace))
-        cluster = await exits.enter_async_context(connect(namespace=namespace, kubeconfig=plane.kubeconfig))
+        built = await exits.enter_async_context(local_environment(plane, folder, namespace=namespace))
+        kube = await exits.enter_async_context(connect(namespace=namespace, kubeconfig=plane.kubeconfig))
         anna = built.esaw.add_user(email="anna@example.com", given_name="Anna", surname="Kofler")
         api = await exits.enter_async_context(before(plane, ticks))
         scene = Scene(
-            stage=built,
-            cluster=cluster,
+            local_environment=built,
+            kube=kube,
             ticks=ticks,
             api=api,
             ways=[api],
@@ -264,15 +272,15 @@ def _shelf(folder: Path, namespace: str, s3: S3Server | None) -> Shelf:
 
 async def _archive(scene: Scene, s3: S3Server | None) -> None:
     if s3 is None:
-        await scene.stage.archive("dms", filesystem={"root": str(scene.shelf.root)})
+        await scene.local_environment.archive("dms", filesystem={"root": str(scene.shelf.root)})
         return
     scene.s3 = await scene.exits.enter_async_context(Proxy(s3.url, ticks=scene.ticks))
-    await scene.stage.secret("dms-key", accessKeyId=s3.access_key, secretAccessKey=s3.secret_key)
-    await scene.stage.archive(
+    await scene.local_environment.secret("dms-key", accessKeyId=s3.access_key, secretAccessKey=s3.secret_key)
+    await scene.local_environment.archive(
         "dms",
         s3={
             "bucket": BUCKET,
-            "prefix": scene.stage.namespace,
+            "prefix": scene.local_environment.namespace,
             "region": "eu-central-1",
             "endpoint": scene.s3.url,
             "forcePathStyle": True,
@@ -283,6 +291,6 @@ async def _archive(scene: Scene, s3: S3Server | None) -> None:
 
 def before(plane: ControlPlane, ticks: Ticks) -> Proxy:
     """A proxy before the API server."""
-    cluster = json.loads(plane.kubeconfig.read_text())["clusters"][0]["cluster"]
-    authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+    kube = json.loads(plane.kubeconfig.read_text())["clusters"][0]["cluster"]
+    authority = base64.b64decode(kube["certificate-authority-data"]).decode()
     return Proxy(plane.url, ticks=ticks, tls=ssl.create_default_context(cadata=authority))

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from sandbox.controlplane.plane import ControlPlane
-from sandbox.s3 import S3Server
-from sandbox.stage import Process
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment import CounterfoilProcess
+from sandbox.servers.s3_rclone import S3Server
 from tests.chaos.proxies import Cut, Moment, Passage, Proxy, Where, asks, begins_parts, of_file, puts, stores
 from tests.chaos.scene import Scene, eventually, kills, opened
 
@@ -38,7 +38,7 @@ class Victim:
     """A controller that works, and what it works with."""
 
     scene: Scene
-    controller: Process
+    controller: CounterfoilProcess
 
     async def is_struck(self, way: Proxy, stroke: Stroke, envelope: str) -> str:
         """Let it work on an envelope, kill it there, start it again; the name of the event."""

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sandbox.controlplane.plane import ControlPlane
+from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.receiver import RunningReceiver, running_receiver
 from tests.chaos.lines import Fault, Line
 from tests.chaos.scene import eventually

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from counterfoil.resources import Archive, EnvelopeEvent, Phase, is_true
+from counterfoil.resources import Archive, EnvelopeEvent, Phase, is_condition_true
 from counterfoil.resources.naming import envelope_id, shard
 from tests.chaos.proxies import Moment, Passage
 from tests.chaos.scene import Scene, eventually, kills
@@ -88,7 +88,7 @@ async def demand(scene: Scene, tags: Any) -> None:
 
 async def change(scene: Scene, name: str, **spec: Any) -> None:
     """Change the spec of an object."""
-    await scene.stage.kubectl("patch", name, "--type=merge", "-p", json.dumps({"spec": spec}))
+    await scene.local_environment.kubectl("patch", name, "--type=merge", "-p", json.dumps({"spec": spec}))
 
 
 async def failed(scene: Scene) -> str:
@@ -120,6 +120,6 @@ async def waits(scene: Scene, name: str) -> EnvelopeEvent | None:
 
 async def is_settled(scene: Scene) -> bool:
     """Whether the Archive is known to work with its present spec."""
-    archive = Archive.parse(await scene.cluster.get(Archive, "dms"))
+    archive = Archive.parse(await scene.kube.get(Archive, "dms"))
     is_seen = archive.status.observed_generation == archive.metadata.generation
-    return is_seen and is_true(archive.status.conditions, "Ready")
+    return is_seen and is_condition_true(archive.status.conditions, "Ready")

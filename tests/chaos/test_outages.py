@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from counterfoil.resources import EnvelopeEvent, Organization, Phase, condition, is_true
-from sandbox.controlplane.plane import ControlPlane, control_plane
-from sandbox.s3 import S3Server, s3_server
-from sandbox.stage import Process
+from counterfoil.resources import EnvelopeEvent, Organization, Phase, find_condition, is_condition_true
+from sandbox.controlplane.control_plane import ControlPlane, control_plane
+from sandbox.environment import CounterfoilProcess
+from sandbox.servers.s3_rclone import S3Server, s3_server
 from tests.chaos.callers import Answer, Caller, calling
 from tests.chaos.proxies import Cut, Hold, Instead, Moment, Passage, puts
 from tests.chaos.scene import BUCKET, Scene, eventually, opened
@@ -94,7 +94,7 @@ async def test_an_api_server_that_is_away_for_a_while_loses_no_callback_and_ends
         assert {each.status.phase for each in events} == {Phase.SUCCEEDED}
         for event in events:
             scene.deleted_last(event)
-        assert not any(each.server.ended for each in scene.stage.processes)
+        assert not any(each.server.ended for each in scene.local_environment.processes)
 
 
 async def call_until_noted(esaw: Caller, envelopes: list[str]) -> None:
@@ -137,11 +137,11 @@ class Starting:
     """A controller that was started while the API server is away."""
 
     scene: Scene
-    begun: asyncio.Task[Process]
+    begun: asyncio.Task[CounterfoilProcess]
 
     @property
-    def process(self) -> Process:
-        return self.scene.stage.processes[-1]
+    def process(self) -> CounterfoilProcess:
+        return self.scene.local_environment.processes[-1]
 
     async def says(self, path: str) -> tuple[int, str]:
         async with httpx.AsyncClient(trust_env=False) as http:
@@ -240,14 +240,14 @@ async def test_an_api_server_that_refuses_what_it_permits_as_after_its_start_shu
         assert meanwhile.status == 200
         (event,) = await scene.events()
         await eventually(partial(waits_for, scene, event.name, "ApiServerTrouble"))
-        assert is_true((await scene.sender()).status.conditions, "Authorized")
+        assert is_condition_true((await scene.sender()).status.conditions, "Authorized")
         scene.api.clear()
         await scene.holds(event.name)
 
 
 async def is_told_of(scene: Scene, reason: str) -> bool:
-    organization = Organization.parse(await scene.cluster.get(Organization, "acme"))
-    ready = condition(organization.status.conditions, "Ready")
+    organization = Organization.parse(await scene.kube.get(Organization, "acme"))
+    ready = find_condition(organization.status.conditions, "Ready")
     return ready is not None and ready.reason == reason
 
 

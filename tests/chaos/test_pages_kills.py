@@ -18,14 +18,14 @@ import pytest
 
 from counterfoil.esaw import ApiToken
 from counterfoil.resources import consented_sender_name
-from sandbox.controlplane.plane import ControlPlane
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment import CounterfoilProcess, local_environment
 from sandbox.esaw import User
 from sandbox.esaw.browser import Browser
-from sandbox.stage import Process, stage
 from tests.chaos.proxies import Cut, Moment, Passage, Proxy, Ticks, Where
 from tests.chaos.scene import before, eventually, kills
 from tests.cluster.pages_scene import ATTEMPT, FIELDS, PASSWORD, Scene
-from webhook.pages.notes import DRAFT_ANNOTATION, ENVELOPE_ANNOTATION
+from webhook.pages.send_lease import DRAFT_ANNOTATION, ENVELOPE_ANNOTATION
 
 TRIES = 40
 
@@ -39,7 +39,7 @@ class Victim:
     esaw: Proxy
 
     @property
-    def process(self) -> Process:
+    def process(self) -> CounterfoilProcess:
         return self.scene.pages
 
     async def stands(self) -> None:
@@ -103,7 +103,7 @@ async def killed(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
     namespace, folder, ticks = "pages-kills", tmp_path_factory.mktemp("pages"), Ticks()
     await plane.namespace(namespace)
     async with (
-        stage(plane, folder, namespace=namespace) as built,
+        local_environment(plane, folder, namespace=namespace) as built,
         before(plane, ticks) as api,
         Proxy(built.esaw.url, ticks=ticks) as esaw,
     ):
@@ -254,7 +254,7 @@ async def test_whoever_follows_the_link_in_a_mail_again_after_a_kill_has_a_key_t
     await victim.process.start()
 
     assert await follows_the_link(), browser.page.text
-    sender = await scene.stage.read("sender", name)
+    sender = await scene.local_environment.read("sender", name)
     token = await scene.token(sender)
     assert sender["status"]["conditions"][0]["status"] == "True"
     assert sender["status"]["key"]["fingerprint"] == ApiToken.parse(token.encode()).fingerprint

@@ -14,10 +14,10 @@ from urllib.parse import quote
 import httpx
 
 from counterfoil.resources import Phase, Sender
-from sandbox.controlplane.plane import ControlPlane
-from sandbox.esaw.faults import FaultOptions
-from sandbox.s3 import S3Server
-from sandbox.stage import Process
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment import CounterfoilProcess
+from sandbox.esaw.core.faults import FaultOptions
+from sandbox.servers.s3_rclone import S3Server
 from tests.chaos.proxies import Cut, Moment, asks, puts, stores
 from tests.chaos.scene import Scene, eventually, kills, opened
 
@@ -36,9 +36,16 @@ async def test_no_secret_is_in_any_log_object_metric_url_or_document_after_a_run
     async with opened(plane, namespace, tmp_path, s3=s3) as scene:
         await lock_callbacks(scene)
         controller = await scene.controller(log_level="debug")
-        receiver = await scene.stage.receiver(log_level="debug")
+        receiver = await scene.local_environment.receiver(log_level="debug")
 
-        secrets = {scene.anna.token, *scene.stage.tokens.values(), s3.secret_key, FORGED, UNUSABLE, PASSWORD}
+        secrets = {
+            scene.anna.token,
+            *scene.local_environment.tokens.values(),
+            s3.secret_key,
+            FORGED,
+            UNUSABLE,
+            PASSWORD,
+        }
         secrets |= {bearer_of(each) for each in (controller, receiver)}
         await call_in_every_wrong_way(scene, receiver)
         await go_through_trouble(scene, controller)
@@ -46,15 +53,17 @@ async def test_no_secret_is_in_any_log_object_metric_url_or_document_after_a_run
 
         written = await all_that_is_written(scene, [controller, receiver])
         assert any("TokenRejected" in text for text in written.values()), "the search sees nothing"
-        assert found(secrets, {"secrets": await scene.stage.kubectl("get", "secrets", "-o", "yaml")})
+        assert found(
+            secrets, {"secrets": await scene.local_environment.kubectl("get", "secrets", "-o", "yaml")}
+        )
         assert found(secrets, written) == []
 
 
 async def lock_callbacks(scene: Scene) -> None:
     """Ask for basic auth too."""
-    await scene.stage.secret("acme-login", username="esaw", password=PASSWORD)
+    await scene.local_environment.secret("acme-login", username="esaw", password=PASSWORD)
     token = {"name": "acme-callback", "key": "token"}
-    await scene.stage.organization(
+    await scene.local_environment.organization(
         "acme",
         archive="dms",
         sender="anna",
@@ -63,15 +72,15 @@ async def lock_callbacks(scene: Scene) -> None:
     )
 
 
-def bearer_of(process: Process) -> str:
+def bearer_of(process: CounterfoilProcess) -> str:
     """The token by which a process is known to the API server."""
     kubeconfig = json.loads(Path(process.environment["KUBECONFIG"]).read_text())
     return str(kubeconfig["users"][0]["user"]["token"])
 
 
-async def call_in_every_wrong_way(scene: Scene, receiver: Process) -> None:
+async def call_in_every_wrong_way(scene: Scene, receiver: CounterfoilProcess) -> None:
     """Secrets stand in URLs and headers that are refused, each for another reason."""
-    good = scene.stage.callback_url("acme", receiver).partition("?")[0]
+    good = scene.local_environment.callback_url("acme", receiver).partition("?")[0]
     fine = f"envelopeId={scene.envelope(100)}&action=envelopeFinished"
     wrong = {
         f"{receiver.public}/callbacks/acme/{FORGED}?{fine}": 404,
@@ -88,7 +97,7 @@ async def call_in_every_wrong_way(scene: Scene, receiver: Process) -> None:
         assert (await http.get(f"{good}?{fine}")).status_code == 200
 
 
-async def go_through_trouble(scene: Scene, controller: Process) -> None:
+async def go_through_trouble(scene: Scene, controller: CounterfoilProcess) -> None:
     """Let everything fail once, and come to its end all the same."""
     leak = f"https://elsewhere.example/?token={scene.anna.token}"
     troubles: list[tuple[str, FaultOptions]] = [
@@ -131,8 +140,8 @@ async def replace_the_key(scene: Scene) -> str:
 
 
 async def give_key(scene: Scene, name: str, token: str) -> None:
-    await scene.stage.secret(name, token=token)
-    await scene.cluster.patch(Sender, "anna", {"spec": {"tokenSecretRef": {"name": name, "key": "token"}}})
+    await scene.local_environment.secret(name, token=token)
+    await scene.kube.patch(Sender, "anna", {"spec": {"tokenSecretRef": {"name": name, "key": "token"}}})
 
 
 async def awaits_consent(scene: Scene, event: str) -> bool:
@@ -140,17 +149,17 @@ async def awaits_consent(scene: Scene, event: str) -> bool:
 
 
 async def key_is(scene: Scene, reason: str) -> bool:
-    anna = Sender.parse(await scene.cluster.get(Sender, "anna"))
+    anna = Sender.parse(await scene.kube.get(Sender, "anna"))
     return any(each.type == "Authorized" and each.reason == reason for each in anna.status.conditions)
 
 
-async def all_that_is_written(scene: Scene, processes: list[Process]) -> dict[str, str]:
+async def all_that_is_written(scene: Scene, processes: list[CounterfoilProcess]) -> dict[str, str]:
     """Every text that anybody could read who may not read Secrets, by where it stands."""
-    kubectl = scene.stage.kubectl
+    kubectl = scene.local_environment.kubectl
     listed = (await kubectl("api-resources", "--verbs=list", "--namespaced", "-o", "name")).split()
     kinds = ",".join(kind for kind in listed if kind != "secrets")
     written = {"objects": await kubectl("get", kinds, "-o", "yaml", "--show-managed-fields")}
-    written |= {path.name: path.read_text() for path in scene.stage.folder.glob("*.log")}
+    written |= {path.name: path.read_text() for path in scene.local_environment.folder.glob("*.log")}
     written |= {f"metrics of {each.name}": await each.metrics() for each in processes}
     written |= {str(path): path.read_text(errors="replace") for path in scene.shelf.files()}
     for name, way in {"Kubernetes": scene.api, "eSAW": scene.esaw, "S3": scene.s3}.items():

@@ -16,7 +16,7 @@ ACTIONS = ("envelopeFinished", "workstepFinished")
 
 async def test_two_controllers_share_the_events_and_keep_those_of_one_envelope_apart(scene: Scene) -> None:
     first, second = scene.api, await scene.way_to_api()
-    await scene.stage.organization(
+    await scene.local_environment.organization(
         "acme",
         archive="dms",
         sender="anna",

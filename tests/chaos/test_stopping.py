@@ -6,7 +6,7 @@ import os
 import signal
 
 from counterfoil.resources import Phase
-from sandbox.stage import Process
+from sandbox.environment import CounterfoilProcess
 from tests.chaos.proxies import Hold, Moment, Passage, begins_parts, of_file
 from tests.chaos.scene import Scene, eventually
 
@@ -16,7 +16,7 @@ HELD_AFTER = 8 * MIB
 """More than one part of a multipart upload (5 MiB) with all that may wait to be joined to a block on the way there."""
 
 
-async def has_begun_to_stop(controller: Process) -> None:
+async def has_begun_to_stop(controller: CounterfoilProcess) -> None:
     os.kill(controller.pid, signal.SIGTERM)
     await eventually(lambda: "the controller stops" in controller.log.read_text())
 

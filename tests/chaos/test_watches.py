@@ -116,7 +116,7 @@ async def test_a_list_that_is_refused_in_the_middle_is_made_anew(
 
 
 async def test_what_vanishes_while_nobody_watches_is_known_to_be_gone(scene: Scene) -> None:
-    await scene.stage.sender("berta", scene.anna, organization="acme")
+    await scene.local_environment.sender("berta", scene.anna, organization="acme")
     controller = await scene.controller()
 
     async def senders() -> float:
@@ -133,7 +133,7 @@ async def test_what_vanishes_while_nobody_watches_is_known_to_be_gone(scene: Sce
     trap = scene.api.trap(is_watch, Moment.ARRIVED, tells_gone, times=None)
     scene.api.cut(is_watch)
     await eventually(trap.sprung.is_set)
-    await scene.cluster.delete(Sender, "berta")
+    await scene.kube.delete(Sender, "berta")
     scene.api.clear()
 
     await eventually(is_one)
@@ -150,7 +150,7 @@ async def test_what_is_noted_or_asked_while_watches_are_refused_is_done_afterwar
     await eventually(trap.sprung.is_set)
 
     noted = await scene.note(scene.envelope(2000))
-    await scene.cluster.patch(EnvelopeEvent, refused, {"metadata": {"labels": {REQUEST_LABEL: "retry"}}})
+    await scene.kube.patch(EnvelopeEvent, refused, {"metadata": {"labels": {REQUEST_LABEL: "retry"}}})
     await eventually(lambda: len(scene.api.seen(is_watch)) > MANY)
     scene.api.clear()
 

@@ -2,7 +2,7 @@
 One control plane for all cluster tests, and a namespace of its own for each test.
 
 Nothing in a namespace is ever deleted: without a controller-manager a namespace can't be, and the whole control
-plane goes at the end. See ``sandbox.controlplane.plane`` for what else is different from a whole cluster.
+plane goes at the end. See ``sandbox.controlplane.control_plane`` for what else is different from a whole cluster.
 """
 
 import itertools
@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.controlplane.kubectl import Kubectl
-from sandbox.controlplane.plane import ControlPlane, control_plane
 
 _numbers = itertools.count(1)
 

@@ -15,17 +15,17 @@ from typing import Any, Self
 import httpx
 import lxml.html
 
-from counterfoil.cluster import Cluster, connect
+from counterfoil.kube.client import KubeClient, connect
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Sender, envelope_id
-from counterfoil.resources.noting import note
-from sandbox import rights
-from sandbox.controlplane.plane import ControlPlane
-from sandbox.stage import Process, Stage, stage
+from counterfoil.resources.event_factory import new_event
+from sandbox import rbac
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment import CounterfoilProcess, LocalEnvironment, local_environment
 
 GROUP = "counterfoil.dev"
-PEOPLE: Mapping[str, tuple[rights.Rule, ...]] = {
-    "full": rights.ADMINISTRATOR,
-    "view": rights.VIEWER,
+PEOPLE: Mapping[str, tuple[rbac.Rule, ...]] = {
+    "full": rbac.ADMINISTRATOR,
+    "view": rbac.VIEWER,
     "none": (),
 }
 
@@ -53,7 +53,7 @@ def a_condition(type_: str, truth: str, reason: str, message: str = "") -> dict[
 class Person:
     """Somebody's browser, without scripts: cookies as a browser keeps them, forms as they stand in the page."""
 
-    console: Process
+    console: CounterfoilProcess
     http: httpx.AsyncClient
     cookies: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
@@ -130,10 +130,10 @@ def _around(form: lxml.html.HtmlElement) -> str:
 class Scene:
     """A namespace with a console in it."""
 
-    stage: Stage
-    cluster: Cluster
+    local_environment: LocalEnvironment
+    kube: KubeClient
     """The administrator's."""
-    console: Process
+    console: CounterfoilProcess
     tokens: dict[str, str]
     http: httpx.AsyncClient
 
@@ -148,11 +148,13 @@ class Scene:
     async def an_event(self, organization: str = "acme", sender: str = "anna", **status: Any) -> str:
         """Note an event down and bring it into a state; return its name."""
         envelope = envelope_id(str(uuid.uuid4()))
-        body = note(organization=organization, envelope=envelope, action="envelopeFinished", sender=sender)
-        raw = await self.cluster.create(EnvelopeEvent, body)
+        body = new_event(
+            organization=organization, envelope=envelope, action="envelopeFinished", sender=sender
+        )
+        raw = await self.kube.create(EnvelopeEvent, body)
         name: str = raw["metadata"]["name"]
         if status:
-            await self.cluster.patch_status(EnvelopeEvent, name, status, resource_version=None)
+            await self.kube.patch_status(EnvelopeEvent, name, status, resource_version=None)
         return name
 
     async def failed(self, reason: str, message: str = "", **more: Any) -> str:
@@ -165,11 +167,11 @@ class Scene:
 
     async def event(self, name: str) -> dict[str, Any]:
         """An event as it is stored."""
-        return await self.cluster.get(EnvelopeEvent, name)
+        return await self.kube.get(EnvelopeEvent, name)
 
     async def told(self) -> list[dict[str, Any]]:
         """All Kubernetes Events."""
-        return [dict(each) for each in await self.cluster.all_events()]
+        return [dict(each) for each in await self.kube.list_events()]
 
     async def a_sender(self, name: str, *, truth: str = "True", reason: str = "KeyAccepted") -> None:
         """A sender whose key works, or does not."""
@@ -185,23 +187,23 @@ class Scene:
                 "surname": "Kofler",
             },
         }
-        await self.cluster.create(Sender, body)
+        await self.kube.create(Sender, body)
         status = {
             "conditions": [a_condition("Authorized", truth, reason)],
             "key": {"verifiedAt": now(), "fingerprint": "0a1b2c3d"},
             "consentURL": f"https://pages.example.com/consent/acme/{name}",
         }
-        await self.cluster.patch_status(Sender, name, status, resource_version=None)
+        await self.kube.patch_status(Sender, name, status, resource_version=None)
 
     async def an_archive(self, name: str, truth: str, reason: str, message: str = "") -> None:
         """An archive that can be used, or can't."""
-        await self.stage.archive(name, filesystem={"root": "/srv"})
+        await self.local_environment.archive(name, filesystem={"root": "/srv"})
         status = {"conditions": [a_condition("Ready", truth, reason, message)], "bytesTotal": 5 * 1024**2}
-        await self.cluster.patch_status(Archive, name, status, resource_version=None)
+        await self.kube.patch_status(Archive, name, status, resource_version=None)
 
     async def an_organization(self, name: str = "acme", archive: str = "dms", **status: Any) -> None:
         """An organization as the controller keeps it."""
-        await self.stage.organization(name, archive=archive)
+        await self.local_environment.organization(name, archive=archive)
         urls = {
             kind: f"https://callbacks.example.com/callbacks/{name}/<token>?{kind}"
             for kind in ("envelope", "status", "workstep")
@@ -213,7 +215,7 @@ class Scene:
             "archivedWithin": {"1s": 4, "10s": 113},
             "unfinishedFor": {"1h": 38, "24h": 3},
         }
-        await self.cluster.patch_status(
+        await self.kube.patch_status(
             Organization,
             name,
             {"conditions": ready, "callbackURLs": urls, "activity": activity, **status},
@@ -227,10 +229,10 @@ async def console_scene(
 ) -> AsyncIterator[Scene]:
     """Set the scene."""
     async with (
-        stage(plane, folder, namespace=namespace) as built,
-        connect(namespace=namespace, kubeconfig=plane.kubeconfig) as cluster,
+        local_environment(plane, folder, namespace=namespace) as built,
+        connect(namespace=namespace, kubeconfig=plane.kubeconfig) as kube,
         httpx.AsyncClient(trust_env=False, timeout=60) as http,
     ):
         console = await built.console(kubeconfig=None, **settings)
         tokens = {name: await built.person(name, *rules) for name, rules in PEOPLE.items()}
-        yield Scene(built, cluster, console, tokens, http)
+        yield Scene(built, kube, console, tokens, http)

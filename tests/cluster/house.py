@@ -11,21 +11,21 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from counterfoil.cluster import Cluster, connect
+from counterfoil.kube.client import KubeClient, connect
 from counterfoil.resources import (
     Archive,
     EnvelopeEvent,
     Organization,
     Phase,
     Sender,
-    condition,
     envelope_id,
     event_name,
+    find_condition,
 )
-from counterfoil.resources.noting import note
-from sandbox.controlplane.plane import ControlPlane
+from counterfoil.resources.event_factory import new_event
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment import CounterfoilProcess, LocalEnvironment, local_environment
 from sandbox.esaw import DocumentSpec, StandIn, User
-from sandbox.stage import Process, Stage, stage
 
 PATIENCE_SECONDS = 60.0
 PAUSE_SECONDS = 0.05
@@ -37,15 +37,15 @@ Told = tuple[str, str]
 class House:
     """One namespace: organization ``acme``, its default sender ``anna``, its archive ``dms``."""
 
-    def __init__(self, built: Stage, cluster: Cluster, folder: Path) -> None:
-        self.stage = built
-        self.cluster = cluster
+    def __init__(self, built: LocalEnvironment, kube: KubeClient, folder: Path) -> None:
+        self.local_environment = built
+        self.kube = kube
         self.archive = folder / "dms"
         self.esaw: StandIn = built.esaw
         self.tokens: list[str] = []
         """Every token of eSAW that ever was."""
         self.anna: User = self.user("Anna")
-        self.controller: Process
+        self.controller: CounterfoilProcess
 
     # -- What a test sets up ----------------------------------------------------------------------------------
 
@@ -63,8 +63,8 @@ class House:
     async def organization(self, name: str, **spec: Any) -> User:
         """Make an organization with a sender of its own, both of that name; return the sender's user."""
         user = self.user(name.capitalize())
-        await self.stage.sender(name, user, organization=name)
-        await self.stage.organization(name, archive="dms", sender=name, **spec)
+        await self.local_environment.sender(name, user, organization=name)
+        await self.local_environment.organization(name, archive="dms", sender=name, **spec)
         return user
 
     def envelope(self, sender: User | None = None, **options: Any) -> str:
@@ -74,8 +74,10 @@ class House:
 
     async def note(self, envelope: str, organization: str = "acme", action: str = "envelopeFinished") -> str:
         """Note an event down as the receiver does; return its name."""
-        body = note(organization=organization, envelope=envelope_id(envelope), action=action, sender="anna")
-        await self.cluster.create(EnvelopeEvent, body)
+        body = new_event(
+            organization=organization, envelope=envelope_id(envelope), action=action, sender="anna"
+        )
+        await self.kube.create(EnvelopeEvent, body)
         return event_name(organization, envelope_id(envelope), action)
 
     async def noted(self, organization: str = "acme", sender: User | None = None, **options: Any) -> str:
@@ -86,7 +88,7 @@ class House:
 
     async def event(self, name: str) -> EnvelopeEvent:
         """Return an event as it is."""
-        return EnvelopeEvent.parse(await self.cluster.get(EnvelopeEvent, name))
+        return EnvelopeEvent.parse(await self.kube.get(EnvelopeEvent, name))
 
     async def is_so(self, name: str, so: Callable[[EnvelopeEvent], bool]) -> EnvelopeEvent:
         """Wait until it is so of an event; return the event as it is then."""
@@ -108,12 +110,12 @@ class House:
 
     async def told(self, name: str) -> list[Told]:
         """Return the Kubernetes Events about an object, in no order."""
-        told = await self.stage.listed("events")
+        told = await self.local_environment.listed("events")
         return [(each["type"], each["reason"]) for each in told if each["regarding"]["name"] == name]
 
     async def condition_of(self, kind: type[Organization | Sender | Archive], name: str, type_: str) -> Told:
         """Return status and reason of a condition; empty texts when it is not set."""
-        found = condition(kind.parse(await self.cluster.get(kind, name)).status.conditions, type_)
+        found = find_condition(kind.parse(await self.kube.get(kind, name)).status.conditions, type_)
         return ("", "") if found is None else (found.status, found.reason)
 
     async def until_condition(
@@ -145,10 +147,10 @@ async def house(plane: ControlPlane, folder: Path, *, manifest_key: str = "") ->
     namespace = f"house-{uuid.uuid4().hex[:8]}"
     await plane.namespace(namespace)
     async with (
-        stage(plane, folder, namespace=namespace) as built,
-        connect(namespace=namespace, kubeconfig=plane.kubeconfig) as cluster,
+        local_environment(plane, folder, namespace=namespace) as built,
+        connect(namespace=namespace, kubeconfig=plane.kubeconfig) as kube,
     ):
-        made = House(built, cluster, folder)
+        made = House(built, kube, folder)
         made.archive.mkdir()
         await built.archive("dms", filesystem={"root": str(made.archive)})
         await built.sender("anna", made.anna, organization="acme")

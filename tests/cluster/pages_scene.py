@@ -12,10 +12,10 @@ import httpx
 
 from counterfoil.resources import Sender
 from counterfoil.sealing import Sealing
-from sandbox.controlplane.plane import ControlPlane
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment import CounterfoilProcess, LocalEnvironment, local_environment
 from sandbox.esaw import OAuthApp, StandIn, User
 from sandbox.esaw.browser import Browser
-from sandbox.stage import Process, Stage, stage
 from tests.unit.standin_peers import client_of
 
 PASSWORD = "a password of Anna's own"
@@ -32,18 +32,18 @@ FIELDS = [
 class Scene:
     """One organization with pages, and who uses them."""
 
-    stage: Stage
-    pages: Process
+    local_environment: LocalEnvironment
+    pages: CounterfoilProcess
     app: OAuthApp
     anna: User
     bruno: User
-    replicas: list[Process] = field(default_factory=list)
+    replicas: list[CounterfoilProcess] = field(default_factory=list)
 
     @property
     def esaw(self) -> StandIn:
-        return self.stage.esaw
+        return self.local_environment.esaw
 
-    def link(self, draft: str, user: User | None = None, *, pages: Process | None = None) -> str:
+    def link(self, draft: str, user: User | None = None, *, pages: CounterfoilProcess | None = None) -> str:
         """Where eSAW sends a browser that wants to send this draft."""
         user_id = (user or self.anna).user_id
         base = (pages or self.pages).public
@@ -57,7 +57,7 @@ class Scene:
             "publicURL": self.pages.public,
         }
         before_send = {"inboxURL": f"{self.esaw.url}/Documents", **spec.pop("beforeSend", {})}
-        await self.stage.organization(
+        await self.local_environment.organization(
             "acme", archive="folder", oauth={**oauth, **spec.pop("oauth", {})}, beforeSend=before_send, **spec
         )
 
@@ -96,19 +96,23 @@ class Scene:
 
     async def token(self, sender: dict[str, Any]) -> str:
         """The token in a Sender's Secret, opened as the controller opens it."""
-        secret = await self.stage.read("secret", sender["metadata"]["name"])
+        secret = await self.local_environment.read("secret", sender["metadata"]["name"])
         data = base64.b64decode(secret["data"]["token"])
-        opened = Sealing(self.stage.sealing_keys).open(data, self.stage.namespace, Sender.parse(sender))
+        opened = Sealing(self.local_environment.sealing_keys).open(
+            data, self.local_environment.namespace, Sender.parse(sender)
+        )
         return opened.reveal()
 
     async def listed(self, kind: str) -> list[dict[str, Any]]:
         """All objects of a kind."""
-        return await self.stage.listed(kind)
+        return await self.local_environment.listed(kind)
 
     async def traces(self) -> set[str]:
         """The names of everything that the pages can have made, but used states."""
-        made = await self.stage.kubectl("get", "senders,envelopes,secrets", "-o", "name")
-        notes = await self.stage.kubectl("get", "leases", "-l", "counterfoil.dev/note=draft", "-o", "name")
+        made = await self.local_environment.kubectl("get", "senders,envelopes,secrets", "-o", "name")
+        notes = await self.local_environment.kubectl(
+            "get", "leases", "-l", "counterfoil.dev/note=draft", "-o", "name"
+        )
         return {*made.split(), *notes.split()}
 
     def a_user(self, name: str) -> User:
@@ -160,7 +164,7 @@ async def until(true: Callable[[], Awaitable[bool]], *, seconds: float = 60.0) -
 @asynccontextmanager
 async def pages_scene(plane: ControlPlane, namespace: str, folder: Path) -> AsyncIterator[Scene]:
     """Set the scene."""
-    async with stage(plane, folder, namespace=namespace) as built:
+    async with local_environment(plane, folder, namespace=namespace) as built:
         pages = await built.pages(attempt=ATTEMPT)
         esaw = built.esaw
         app = esaw.register_app(name="Counterfoil", redirect_uris=[f"{pages.public}/oauth/acme/return"])

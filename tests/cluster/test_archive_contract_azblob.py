@@ -9,18 +9,18 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from counterfoil.archives import open_door
-from counterfoil.archives.contract import (
-    Ground,
+from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.errors import ArchiveRefused, SettingsInvalid
+from counterfoil.resources.archive import ArchiveSpec, AzureBlob, TagRule
+from counterfoil.resources.base import LocalObjectReference
+from counterfoil.testing.archive_contract import (
+    ArchiveFixture,
     ListingContract,
     RefusalContract,
     WireContract,
 )
-from counterfoil.archives.door import Door
-from counterfoil.archives.trouble import ArchiveRefused, SettingsInvalid
-from counterfoil.resources.archive import ArchiveSpec, AzureBlob, TagRule
-from counterfoil.resources.base import Ref
-from sandbox.azurite import ACCOUNT, KEY, Azurite, azurite
+from sandbox.servers.azblob_azurite import ACCOUNT, KEY, Azurite, azurite
 from tests.cluster.archive_grounds import refusing
 
 CREDENTIALS = {"accountName": ACCOUNT.encode(), "accountKey": f"{KEY}\n".encode()}
@@ -36,10 +36,10 @@ async def server() -> AsyncIterator[Azurite]:
 
 class TestAzureBlob(ListingContract, WireContract, RefusalContract):
     @pytest.fixture
-    async def ground(self, server: Azurite) -> Ground:
+    async def ground(self, server: Azurite) -> ArchiveFixture:
         container = f"c{secrets.token_hex(6)}"
         await server.make_container(container)
-        return Ground(
+        return ArchiveFixture(
             a_spec(server.url, container),
             {**CREDENTIALS, "accountKey": KEY.encode()},
             address=("127.0.0.1", server.port),
@@ -47,42 +47,44 @@ class TestAzureBlob(ListingContract, WireContract, RefusalContract):
         )
 
     @pytest.fixture
-    async def rootless(self, server: Azurite) -> Door:
-        return await open_door("dms", a_spec(server.url, "nowhere"), CREDENTIALS)
+    async def rootless(self, server: Azurite) -> ArchiveBackend:
+        return await open_backend("dms", a_spec(server.url, "nowhere"), CREDENTIALS)
 
     @pytest.fixture
-    async def stranger(self, server: Azurite, ground: Ground) -> AsyncIterator[Door]:
+    async def stranger(self, server: Azurite, ground: ArchiveFixture) -> AsyncIterator[ArchiveBackend]:
         # Azurite answers a wrong key with AuthorizationFailure, Azure itself with AuthenticationFailed.
-        async with refused(server, ground, 403, AUTHENTICATION) as door:
-            yield door
+        async with refused(server, ground, 403, AUTHENTICATION) as backend:
+            yield backend
 
     @pytest.fixture
-    async def full(self, server: Azurite, ground: Ground) -> AsyncIterator[Door]:
-        async with refused(server, ground, 507) as door:
-            yield door
+    async def full(self, server: Azurite, ground: ArchiveFixture) -> AsyncIterator[ArchiveBackend]:
+        async with refused(server, ground, 507) as backend:
+            yield backend
 
     @pytest.fixture
-    async def forbidden(self, server: Azurite, ground: Ground) -> AsyncIterator[Door]:
-        async with refused(server, ground, 403, DENIED) as door:
-            yield door
+    async def forbidden(self, server: Azurite, ground: ArchiveFixture) -> AsyncIterator[ArchiveBackend]:
+        async with refused(server, ground, 403, DENIED) as backend:
+            yield backend
 
 
 @asynccontextmanager
-async def refused(server: Azurite, ground: Ground, status: int, body: bytes = b"") -> AsyncIterator[Door]:
+async def refused(
+    server: Azurite, ground: ArchiveFixture, status: int, body: bytes = b""
+) -> AsyncIterator[ArchiveBackend]:
     """Give a door to an archive that answers everything that is written like this."""
     assert ground.spec.azblob is not None
     async with refusing(server.url.removesuffix(f"/{ACCOUNT}"), {"PUT"}, status, body) as url:
         spec = a_spec(f"{url}/{ACCOUNT}", ground.spec.azblob.container)
-        yield await open_door("dms", spec, CREDENTIALS)
+        yield await open_backend("dms", spec, CREDENTIALS)
 
 
 async def test_a_wrong_key_is_told_as_azure_answers(server: Azurite) -> None:
     # Azurite answers AuthorizationFailure; Azure itself AuthenticationFailed.
     async with refusing(server.url.removesuffix(f"/{ACCOUNT}"), {"PUT"}, 403, AUTHENTICATION) as url:
         wrong = {**CREDENTIALS, "accountKey": base64.b64encode(b"x" * 64)}
-        door = await open_door("dms", a_spec(f"{url}/{ACCOUNT}", "contracts"), wrong)
+        backend = await open_backend("dms", a_spec(f"{url}/{ACCOUNT}", "contracts"), wrong)
         with pytest.raises(ArchiveRefused) as trouble:
-            await door.probe()
+            await backend.probe()
 
     assert trouble.value.reason == "ArchiveCredentialsRejected"
     assert trouble.value.message == (
@@ -104,16 +106,18 @@ async def test_a_wrong_key_is_told_as_azure_answers(server: Azurite) -> None:
 )
 async def test_a_secret_that_can_not_work_is_told(given: dict[str, bytes], says: str) -> None:
     with pytest.raises(SettingsInvalid, match=says):
-        await open_door("dms", a_spec("http://127.0.0.1:1/acme", "contracts"), given)
+        await open_backend("dms", a_spec("http://127.0.0.1:1/acme", "contracts"), given)
 
 
 async def test_without_a_secret_the_endpoint_names_the_account() -> None:
     endpoint = "https://acme.blob.core.windows.net"
-    door = await open_door("dms", ArchiveSpec(azblob=AzureBlob(container="contracts", endpoint=endpoint)), {})
+    backend = await open_backend(
+        "dms", ArchiveSpec(azblob=AzureBlob(container="contracts", endpoint=endpoint)), {}
+    )
 
-    assert door.location("a/b.pdf") == "https://acme.blob.core.windows.net/contracts/a/b.pdf"
+    assert backend.location("a/b.pdf") == "https://acme.blob.core.windows.net/contracts/a/b.pdf"
     with pytest.raises(SettingsInvalid, match=r"spec\.azblob\.endpoint must name the account"):
-        await open_door("dms", ArchiveSpec(azblob=AzureBlob(container="contracts")), {})
+        await open_backend("dms", ArchiveSpec(azblob=AzureBlob(container="contracts")), {})
 
 
 async def test_more_tags_than_azure_takes_are_refused() -> None:
@@ -122,10 +126,12 @@ async def test_more_tags_than_azure_takes_are_refused() -> None:
         tags={f"tag{number}": TagRule(value="x") for number in range(11)},
     )
     with pytest.raises(SettingsInvalid, match="at most 10 tags"):
-        await open_door("dms", spec, {})
+        await open_backend("dms", spec, {})
 
 
 def a_spec(url: str, container: str) -> ArchiveSpec:
     return ArchiveSpec(
-        azblob=AzureBlob(container=container, endpoint=url, credentials_secret_ref=Ref(name="azure"))
+        azblob=AzureBlob(
+            container=container, endpoint=url, credentials_secret_ref=LocalObjectReference(name="azure")
+        )
     )

@@ -8,13 +8,18 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from counterfoil.archives import open_door
-from counterfoil.archives.contract import Ground, ListingContract, RefusalContract, WireContract
-from counterfoil.archives.door import Door
-from counterfoil.archives.trouble import ArchiveRefused, Occupied, SettingsInvalid
+from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.errors import ArchiveRefused, NameTaken, SettingsInvalid
 from counterfoil.resources.archive import ArchiveSpec, Cmis, TagRule
-from counterfoil.resources.base import Ref
-from sandbox.cmis import PASSWORD, REPOSITORY, USERNAME, CmisServer, cmis_server
+from counterfoil.resources.base import LocalObjectReference
+from counterfoil.testing.archive_contract import (
+    ArchiveFixture,
+    ListingContract,
+    RefusalContract,
+    WireContract,
+)
+from sandbox.servers.cmis_opencmis import PASSWORD, REPOSITORY, USERNAME, CmisServer, cmis_server
 from tests.cluster.archive_grounds import refusing
 from tests.unit.archive_parts import once
 
@@ -36,10 +41,10 @@ async def root(server: CmisServer) -> str:
 
 
 @pytest.fixture
-async def door(server: CmisServer, root: str) -> AsyncIterator[Door]:
-    door = await open_door("dms", a_spec(server.url, root=root), LOGIN)
-    yield door
-    await door.close()
+async def backend(server: CmisServer, root: str) -> AsyncIterator[ArchiveBackend]:
+    backend = await open_backend("dms", a_spec(server.url, root=root), LOGIN)
+    yield backend
+    await backend.close()
 
 
 class TestCmis(ListingContract, WireContract, RefusalContract):
@@ -47,9 +52,9 @@ class TestCmis(ListingContract, WireContract, RefusalContract):
     LARGEST = 128 * 1024 * 1024
 
     @pytest.fixture
-    async def ground(self, server: CmisServer, root: str) -> Ground:
+    async def ground(self, server: CmisServer, root: str) -> ArchiveFixture:
         # Its password is a word that messages may have.
-        return Ground(
+        return ArchiveFixture(
             a_spec(server.url, root=root),
             LOGIN,
             address=("127.0.0.1", server.port),
@@ -57,33 +62,35 @@ class TestCmis(ListingContract, WireContract, RefusalContract):
         )
 
     @pytest.fixture
-    async def stranger(self, server: CmisServer) -> AsyncIterator[Door]:
+    async def stranger(self, server: CmisServer) -> AsyncIterator[ArchiveBackend]:
         # The server lets everybody in.
         async with refusing(f"http://127.0.0.1:{server.port}", {"GET"}, 401) as url:
-            yield await open_door("dms", a_spec(f"{url}/cmis/browser"), LOGIN)
+            yield await open_backend("dms", a_spec(f"{url}/cmis/browser"), LOGIN)
 
     @pytest.fixture
-    async def rootless(self, server: CmisServer) -> Door:
-        return await open_door("dms", a_spec(server.url, root="no/where"), LOGIN)
+    async def rootless(self, server: CmisServer) -> ArchiveBackend:
+        return await open_backend("dms", a_spec(server.url, root="no/where"), LOGIN)
 
     @pytest.fixture
-    async def full(self, server: CmisServer, root: str) -> AsyncIterator[Door]:
+    async def full(self, server: CmisServer, root: str) -> AsyncIterator[ArchiveBackend]:
         told = b'{"exception": "storage", "message": "disk full"}'
         async with refusing(f"http://127.0.0.1:{server.port}", {"POST"}, 500, told) as url:
-            yield await open_door("dms", a_spec(f"{url}/cmis/browser", root=root), LOGIN)
+            yield await open_backend("dms", a_spec(f"{url}/cmis/browser", root=root), LOGIN)
 
     @pytest.fixture
-    async def forbidden(self, server: CmisServer, root: str) -> AsyncIterator[Door]:
+    async def forbidden(self, server: CmisServer, root: str) -> AsyncIterator[ArchiveBackend]:
         told = b'{"exception": "permissionDenied", "message": "no"}'
         async with refusing(f"http://127.0.0.1:{server.port}", {"POST"}, 403, told) as url:
-            yield await open_door("dms", a_spec(f"{url}/cmis/browser", root=root), LOGIN)
+            yield await open_backend("dms", a_spec(f"{url}/cmis/browser", root=root), LOGIN)
 
 
 async def test_tags_become_the_properties_that_are_named(server: CmisServer, root: str) -> None:
     spec = a_spec(server.url, root=root, document_type="ComplexType", properties={"StringProp": "customer"})
-    door = await open_door("dms", spec, LOGIN)
+    backend = await open_backend("dms", spec, LOGIN)
 
-    await door.put("a/b.pdf", once(b"x"), tags={"customer": "Müller & Söhne"}, content_type="application/pdf")
+    await backend.put(
+        "a/b.pdf", once(b"x"), tags={"customer": "Müller & Söhne"}, content_type="application/pdf"
+    )
 
     async with httpx.AsyncClient(auth=(USERNAME, PASSWORD), trust_env=False) as http:
         url = f"{server.url}/{REPOSITORY}/root/{root}/a/b.pdf?cmisselector=object&succinct=true"
@@ -94,7 +101,7 @@ async def test_tags_become_the_properties_that_are_named(server: CmisServer, roo
 
 
 async def test_a_folder_is_listed_whose_documents_have_much_to_say(
-    server: CmisServer, root: str, door: Door
+    server: CmisServer, root: str, backend: ArchiveBackend
 ) -> None:
     about = {"cmis:objectTypeId": "ComplexType", "StringProp": "ü" * 1024}
     url = f"{server.url}/{REPOSITORY}/root/{root}"
@@ -105,7 +112,7 @@ async def test_a_folder_is_listed_whose_documents_have_much_to_say(
             made = fields("createDocument", {"cmis:name": f"{number:03}.pdf", **about})
             (await http.post(f"{url}/a", data=made)).raise_for_status()
 
-    assert [entry.name for entry in await door.entries("a")] == [
+    assert [entry.name for entry in await backend.entries("a")] == [
         f"a/{number:03}.pdf" for number in range(400)
     ]
 
@@ -118,47 +125,47 @@ def fields(action: str, properties: dict[str, str]) -> dict[str, str]:
     return form
 
 
-async def test_a_folder_under_the_name_of_a_file_is_not_replaced(door: Door) -> None:
-    await door.put("a/contract.pdf/theirs.txt", once(b"theirs"), tags={}, content_type=None)
+async def test_a_folder_under_the_name_of_a_file_is_not_replaced(backend: ArchiveBackend) -> None:
+    await backend.put("a/contract.pdf/theirs.txt", once(b"theirs"), tags={}, content_type=None)
 
-    with pytest.raises(Occupied, match=r"contract\.pdf is a folder"):
-        await door.put("a/contract.pdf", once(b"ours"), tags={}, content_type=None)
-    with pytest.raises(Occupied, match=r"contract\.pdf is a folder"):
-        await anext(door.read("a/contract.pdf"))
+    with pytest.raises(NameTaken, match=r"contract\.pdf is a folder"):
+        await backend.put("a/contract.pdf", once(b"ours"), tags={}, content_type=None)
+    with pytest.raises(NameTaken, match=r"contract\.pdf is a folder"):
+        await anext(backend.read("a/contract.pdf"))
 
-    assert [entry.name for entry in await door.entries("a")] == ["a/contract.pdf/theirs.txt"]
+    assert [entry.name for entry in await backend.entries("a")] == ["a/contract.pdf/theirs.txt"]
 
 
-async def test_a_document_where_a_folder_is_needed_is_told(door: Door) -> None:
-    await door.put("a", once(b"theirs"), tags={}, content_type=None)
+async def test_a_document_where_a_folder_is_needed_is_told(backend: ArchiveBackend) -> None:
+    await backend.put("a", once(b"theirs"), tags={}, content_type=None)
 
-    with pytest.raises(Occupied, match="/a is a document where Counterfoil needs a folder"):
-        await door.put("a/b/contract.pdf", once(b"ours"), tags={}, content_type=None)
+    with pytest.raises(NameTaken, match="/a is a document where Counterfoil needs a folder"):
+        await backend.put("a/b/contract.pdf", once(b"ours"), tags={}, content_type=None)
 
 
 async def test_an_address_without_a_browser_binding_is_told(server: CmisServer) -> None:
-    door = await open_door("dms", a_spec(f"http://127.0.0.1:{server.port}/cmis/nothing"), LOGIN)
+    backend = await open_backend("dms", a_spec(f"http://127.0.0.1:{server.port}/cmis/nothing"), LOGIN)
     with pytest.raises(ArchiveRefused) as trouble:
-        await door.probe()
+        await backend.probe()
     assert trouble.value.reason == "ArchiveNotCmis"
 
 
 async def test_a_repository_that_is_not_there_is_told_with_those_that_are(server: CmisServer) -> None:
-    door = await open_door("dms", a_spec(server.url, repository="B2"), LOGIN)
+    backend = await open_backend("dms", a_spec(server.url, repository="B2"), LOGIN)
     with pytest.raises(ArchiveRefused, match=r"no repository `B2`\. There are: A1\."):
-        await door.probe()
+        await backend.probe()
 
 
 async def test_a_type_that_is_not_there_is_told(server: CmisServer) -> None:
-    door = await open_door("dms", a_spec(server.url, document_type="acme:contract"), LOGIN)
+    backend = await open_backend("dms", a_spec(server.url, document_type="acme:contract"), LOGIN)
     with pytest.raises(ArchiveRefused, match="no document type `acme:contract`"):
-        await door.probe()
+        await backend.probe()
 
 
 async def test_properties_of_tags_that_are_not_there_are_refused(server: CmisServer) -> None:
     spec = a_spec(server.url, properties={"acme:no": "contractNo"})
     with pytest.raises(SettingsInvalid, match="contractNo"):
-        await open_door("dms", spec, LOGIN)
+        await open_backend("dms", spec, LOGIN)
 
 
 def a_spec(
@@ -176,7 +183,7 @@ def a_spec(
             root_folder=f"/{root}",
             document_type=document_type,
             properties=properties or {},
-            credentials_secret_ref=Ref(name="cmis"),
+            credentials_secret_ref=LocalObjectReference(name="cmis"),
         ),
         tags={"customer": TagRule(value="x")},
     )

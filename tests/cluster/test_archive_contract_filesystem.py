@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from counterfoil.archives import open_door
-from counterfoil.archives.contract import Ground, ListingContract, RootContract
-from counterfoil.archives.door import Door
+from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.resources.archive import ArchiveSpec, Filesystem
+from counterfoil.testing.archive_contract import ArchiveFixture, ListingContract, RootContract
 
 
 class TestFilesystem(ListingContract, RootContract):
     @pytest.fixture
-    async def ground(self, tmp_path: Path) -> Ground:
-        return Ground(a_spec(tmp_path), {})
+    async def ground(self, tmp_path: Path) -> ArchiveFixture:
+        return ArchiveFixture(a_spec(tmp_path), {})
 
     @pytest.fixture
-    async def rootless(self, tmp_path: Path) -> Door:
-        return await open_door("dms", a_spec(tmp_path / "not mounted"), {})
+    async def rootless(self, tmp_path: Path) -> ArchiveBackend:
+        return await open_backend("dms", a_spec(tmp_path / "not mounted"), {})
 
 
 def a_spec(root: Path) -> ArchiveSpec:

@@ -12,19 +12,19 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from counterfoil.archives import open_door
-from counterfoil.archives.contract import (
-    Ground,
+from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.resources.archive import ArchiveSpec, GoogleCloudStorage
+from counterfoil.resources.base import LocalObjectReference
+from counterfoil.testing.archive_contract import (
+    ArchiveFixture,
+    FaultProxy,
     ListingContract,
     RefusalContract,
-    Wire,
     WireContract,
 )
-from counterfoil.archives.door import Door
-from counterfoil.archives.trouble import SettingsInvalid
-from counterfoil.resources.archive import ArchiveSpec, GoogleCloudStorage
-from counterfoil.resources.base import Ref
-from sandbox.rclone import RcloneServer, serving
+from sandbox.servers.rclone import RcloneServer, rclone_server
 from tests.cluster.archive_grounds import refusing
 
 DENIED = b"<Error><Code>AccessDenied</Code></Error>"
@@ -32,7 +32,7 @@ DENIED = b"<Error><Code>AccessDenied</Code></Error>"
 
 @pytest.fixture(scope="module")
 async def server() -> AsyncIterator[RcloneServer]:
-    async with serving("s3") as running:
+    async with rclone_server("s3") as running:
         yield running
 
 
@@ -41,35 +41,35 @@ class TestGcs(ListingContract, WireContract, RefusalContract):
     LARGEST = 1024 * 1024 * 1024
 
     @pytest.fixture
-    async def ground(self, server: RcloneServer) -> Ground:
+    async def ground(self, server: RcloneServer) -> ArchiveFixture:
         bucket = f"b{secrets.token_hex(6)}"
         async with httpx.AsyncClient(trust_env=False) as http:
             (await http.put(f"http://127.0.0.1:{server.port}/{bucket}")).raise_for_status()
-        return Ground(a_spec(bucket), key_for(server.port), address=("127.0.0.1", server.port))
+        return ArchiveFixture(a_spec(bucket), key_for(server.port), address=("127.0.0.1", server.port))
 
     @pytest.fixture
-    async def far_door(self, ground: Ground, wire: Wire) -> Door:
+    async def far_backend(self, ground: ArchiveFixture, wire: FaultProxy) -> ArchiveBackend:
         # The address is in the key, not in the spec.
-        return await open_door("dms", ground.spec, key_for(wire.port))
+        return await open_backend("dms", ground.spec, key_for(wire.port))
 
     @pytest.fixture
-    async def rootless(self, server: RcloneServer) -> Door:
-        return await open_door("dms", a_spec("nowhere"), key_for(server.port))
+    async def rootless(self, server: RcloneServer) -> ArchiveBackend:
+        return await open_backend("dms", a_spec("nowhere"), key_for(server.port))
 
     @pytest.fixture
-    async def stranger(self, server: RcloneServer, ground: Ground) -> AsyncIterator[Door]:
+    async def stranger(self, server: RcloneServer, ground: ArchiveFixture) -> AsyncIterator[ArchiveBackend]:
         async with refusing(f"http://127.0.0.1:{server.port}", {"PUT"}, 401) as url:
-            yield await open_door("dms", ground.spec, key_for(int(url.rpartition(":")[2])))
+            yield await open_backend("dms", ground.spec, key_for(int(url.rpartition(":")[2])))
 
     @pytest.fixture
-    async def full(self, server: RcloneServer, ground: Ground) -> AsyncIterator[Door]:
+    async def full(self, server: RcloneServer, ground: ArchiveFixture) -> AsyncIterator[ArchiveBackend]:
         async with refusing(f"http://127.0.0.1:{server.port}", {"PUT", "POST"}, 507) as url:
-            yield await open_door("dms", ground.spec, key_for(int(url.rpartition(":")[2])))
+            yield await open_backend("dms", ground.spec, key_for(int(url.rpartition(":")[2])))
 
     @pytest.fixture
-    async def forbidden(self, server: RcloneServer, ground: Ground) -> AsyncIterator[Door]:
+    async def forbidden(self, server: RcloneServer, ground: ArchiveFixture) -> AsyncIterator[ArchiveBackend]:
         async with refusing(f"http://127.0.0.1:{server.port}", {"PUT", "POST"}, 403, DENIED) as url:
-            yield await open_door("dms", ground.spec, key_for(int(url.rpartition(":")[2])))
+            yield await open_backend("dms", ground.spec, key_for(int(url.rpartition(":")[2])))
 
 
 @pytest.mark.parametrize(
@@ -82,11 +82,13 @@ class TestGcs(ListingContract, WireContract, RefusalContract):
 )
 async def test_a_secret_that_can_not_work_is_told(given: dict[str, bytes], says: str) -> None:
     with pytest.raises(SettingsInvalid, match=says):
-        await open_door("dms", a_spec(), given)
+        await open_backend("dms", a_spec(), given)
 
 
 def a_spec(bucket: str = "contracts") -> ArchiveSpec:
-    return ArchiveSpec(gcs=GoogleCloudStorage(bucket=bucket, credentials_secret_ref=Ref(name="gcs")))
+    return ArchiveSpec(
+        gcs=GoogleCloudStorage(bucket=bucket, credentials_secret_ref=LocalObjectReference(name="gcs"))
+    )
 
 
 def key_for(port: int) -> dict[str, bytes]:

@@ -6,22 +6,22 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from counterfoil.archives import open_door
-from counterfoil.archives.contract import (
+from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.errors import ArchiveRefused, NameTaken, SettingsInvalid
+from counterfoil.archives.filing import store
+from counterfoil.resources.archive import ArchiveSpec, Http, HttpMode, SignaturePolicy, VerifyMode
+from counterfoil.resources.base import LocalObjectReference
+from counterfoil.testing.archive_contract import (
+    ArchiveFixture,
     FilingContract,
     FullContract,
-    Ground,
     LoginContract,
     PermissionContract,
     RootContract,
     WireContract,
 )
-from counterfoil.archives.door import Door
-from counterfoil.archives.filing import deposit
-from counterfoil.archives.trouble import ArchiveRefused, Occupied, SettingsInvalid
-from counterfoil.resources.archive import ArchiveSpec, Http, HttpMode, Signatures, Verify
-from counterfoil.resources.base import Ref
-from sandbox.dms import DocumentSystem, document_system
+from sandbox.servers.http_document_system import DocumentSystem, document_system
 from tests.cluster.archive_grounds import refusing
 from tests.unit.archive_parts import SourceCut, a_plan, a_source, content, once
 
@@ -34,8 +34,8 @@ async def system() -> AsyncIterator[DocumentSystem]:
 
 class TestHttp(FilingContract, WireContract, LoginContract, RootContract, FullContract, PermissionContract):
     @pytest.fixture
-    async def ground(self, system: DocumentSystem) -> Ground:
-        return Ground(
+    async def ground(self, system: DocumentSystem) -> ArchiveFixture:
+        return ArchiveFixture(
             a_spec(system.url),
             login_of(system),
             address=("127.0.0.1", system.port),
@@ -43,50 +43,52 @@ class TestHttp(FilingContract, WireContract, LoginContract, RootContract, FullCo
         )
 
     @pytest.fixture
-    async def stranger(self, system: DocumentSystem) -> Door:
-        return await open_door(
+    async def stranger(self, system: DocumentSystem) -> ArchiveBackend:
+        return await open_backend(
             "dms", a_spec(system.url), {**login_of(system), "signingSecret": b"whsec_V1JPTkc="}
         )
 
     @pytest.fixture
-    async def rootless(self, system: DocumentSystem) -> Door:
-        return await open_door("dms", a_spec(f"http://127.0.0.1:{system.port}/nowhere"), login_of(system))
+    async def rootless(self, system: DocumentSystem) -> ArchiveBackend:
+        return await open_backend("dms", a_spec(f"http://127.0.0.1:{system.port}/nowhere"), login_of(system))
 
     @pytest.fixture
-    async def full(self, system: DocumentSystem) -> AsyncIterator[Door]:
+    async def full(self, system: DocumentSystem) -> AsyncIterator[ArchiveBackend]:
         async with refusing(f"http://127.0.0.1:{system.port}", {"POST"}, 507) as url:
-            yield await open_door("dms", a_spec(f"{url}/inbox"), login_of(system))
+            yield await open_backend("dms", a_spec(f"{url}/inbox"), login_of(system))
 
     @pytest.fixture
-    async def forbidden(self, system: DocumentSystem) -> AsyncIterator[Door]:
+    async def forbidden(self, system: DocumentSystem) -> AsyncIterator[ArchiveBackend]:
         async with refusing(f"http://127.0.0.1:{system.port}", {"POST"}, 403) as url:
-            yield await open_door("dms", a_spec(f"{url}/inbox"), login_of(system))
+            yield await open_backend("dms", a_spec(f"{url}/inbox"), login_of(system))
 
 
 @pytest.mark.parametrize("size", [0, 1, 5_000_001])
 async def test_a_form_brings_a_file_of_any_size(system: DocumentSystem, size: int) -> None:
-    door = await open_door("dms", a_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
+    backend = await open_backend("dms", a_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
     file = a_plan().files[0]
 
-    deposited = await deposit(door, file, a_source(content(size)), tags={"customer": "c"})
+    deposited = await store(backend, file, a_source(content(size)), tags={"customer": "c"})
 
     assert deposited.written
-    assert system.filed[file.name].place.read_bytes() == content(size)
+    assert system.filed[file.name].path.read_bytes() == content(size)
 
 
 async def test_a_form_that_breaks_off_is_not_filed(system: DocumentSystem) -> None:
-    door = await open_door("dms", a_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
+    backend = await open_backend("dms", a_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
 
     with pytest.raises(SourceCut):
-        await deposit(door, a_plan().files[0], a_source(content(3_000_000), cut_at=1_000_000), tags={})
+        await store(backend, a_plan().files[0], a_source(content(3_000_000), cut_at=1_000_000), tags={})
 
     assert system.filed == {}
 
 
 async def test_a_form_has_name_and_tags_as_fields(system: DocumentSystem) -> None:
-    door = await open_door("dms", a_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
+    backend = await open_backend("dms", a_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
 
-    await door.put("a/ü.pdf", once(b"x"), tags={"customer": "Müller & Söhne"}, content_type="application/pdf")
+    await backend.put(
+        "a/ü.pdf", once(b"x"), tags={"customer": "Müller & Söhne"}, content_type="application/pdf"
+    )
 
     stored = system.filed["a/ü.pdf"]
     assert stored.fields == {"name": "a/ü.pdf", "tags.customer": "Müller & Söhne"}
@@ -96,8 +98,8 @@ async def test_a_form_has_name_and_tags_as_fields(system: DocumentSystem) -> Non
 async def test_a_file_that_is_sent_again_has_the_same_key(system: DocumentSystem) -> None:
     keys = []
     for data in (b"old", b"new"):
-        door = await open_door("dms", a_spec(system.url), login_of(system))
-        await door.put("a/b.pdf", once(data), tags={}, content_type=None)
+        backend = await open_backend("dms", a_spec(system.url), login_of(system))
+        await backend.put("a/b.pdf", once(data), tags={}, content_type=None)
         keys.append(system.filed["a/b.pdf"].key)
 
     assert keys[0] == keys[1]
@@ -105,29 +107,29 @@ async def test_a_file_that_is_sent_again_has_the_same_key(system: DocumentSystem
 
 
 async def test_a_file_that_another_run_replaced_is_found_by_its_name(system: DocumentSystem) -> None:
-    door, other = [await open_door("dms", a_spec(system.url), login_of(system)) for _ in range(2)]
-    await door.put("a/b.pdf", once(b"one"), tags={}, content_type=None)
+    backend, other = [await open_backend("dms", a_spec(system.url), login_of(system)) for _ in range(2)]
+    await backend.put("a/b.pdf", once(b"one"), tags={}, content_type=None)
     await other.put("a/b.pdf", once(b"two"), tags={}, content_type=None)
 
-    assert b"".join([block async for block in door.read("a/b.pdf")]) == b"two"
+    assert b"".join([block async for block in backend.read("a/b.pdf")]) == b"two"
 
 
 async def test_a_name_that_the_system_gave_to_another_is_occupied(system: DocumentSystem) -> None:
-    door = await open_door("dms", a_spec(system.url), login_of(system))
-    await door.put("a/b.pdf", once(b"theirs"), tags={}, content_type=None)
+    backend = await open_backend("dms", a_spec(system.url), login_of(system))
+    await backend.put("a/b.pdf", once(b"theirs"), tags={}, content_type=None)
     system.filed["a/b.pdf"].key = "somebody else's"
 
-    with pytest.raises(Occupied, match="is there already"):
-        await door.put("a/b.pdf", once(b"ours"), tags={}, content_type=None)
+    with pytest.raises(NameTaken, match="is there already"):
+        await backend.put("a/b.pdf", once(b"ours"), tags={}, content_type=None)
 
 
 async def test_a_system_that_gives_nothing_back_can_vouch_for_what_it_has() -> None:
-    async with document_system(gives=False) as system:
-        spec = a_spec(system.url, verify=Verify.CHECKSUM, signatures=Signatures.IGNORE)
-        door = await open_door("dms", spec, login_of(system))
+    async with document_system(serves_downloads=False) as system:
+        spec = a_spec(system.url, verify=VerifyMode.CHECKSUM, signatures=SignaturePolicy.IGNORE)
+        backend = await open_backend("dms", spec, login_of(system))
         file = a_plan().files[0]
 
-        deposited = await deposit(door, file, a_source(content(3_000_000)), tags={})
+        deposited = await store(backend, file, a_source(content(3_000_000)), tags={})
 
         assert deposited.written
         assert deposited.content is None
@@ -135,34 +137,34 @@ async def test_a_system_that_gives_nothing_back_can_vouch_for_what_it_has() -> N
 
 
 async def test_a_system_that_gives_nothing_back_is_told_when_it_has_to() -> None:
-    async with document_system(gives=False) as system:
-        door = await open_door("dms", a_spec(system.url), login_of(system))
+    async with document_system(serves_downloads=False) as system:
+        backend = await open_backend("dms", a_spec(system.url), login_of(system))
 
         with pytest.raises(ArchiveRefused, match="does not give back what it was given") as trouble:
-            await deposit(door, a_plan().files[0], a_source(content(1000)), tags={})
+            await store(backend, a_plan().files[0], a_source(content(1000)), tags={})
 
     assert trouble.value.reason == "ArchiveLacksFeature"
 
 
 async def test_checksum_and_signatures_do_not_go_together(system: DocumentSystem) -> None:
     with pytest.raises(SettingsInvalid, match=r"spec\.signatures to Ignore"):
-        await open_door("dms", a_spec(system.url, verify=Verify.CHECKSUM), login_of(system))
+        await open_backend("dms", a_spec(system.url, verify=VerifyMode.CHECKSUM), login_of(system))
 
 
 async def test_a_signing_secret_that_is_none_is_refused(system: DocumentSystem) -> None:
     with pytest.raises(SettingsInvalid, match="base64 behind `whsec_`"):
-        await open_door("dms", a_spec(system.url), {"signingSecret": b"whsec_%%%"})
+        await open_backend("dms", a_spec(system.url), {"signingSecret": b"whsec_%%%"})
 
 
 def a_spec(
     url: str,
     *,
     mode: HttpMode = HttpMode.PER_FILE,
-    verify: Verify = Verify.READ_BACK,
-    signatures: Signatures = Signatures.REPORT,
+    verify: VerifyMode = VerifyMode.READ_BACK,
+    signatures: SignaturePolicy = SignaturePolicy.REPORT,
 ) -> ArchiveSpec:
     return ArchiveSpec(
-        http=Http(url=url, mode=mode, credentials_secret_ref=Ref(name="dms")),
+        http=Http(url=url, mode=mode, credentials_secret_ref=LocalObjectReference(name="dms")),
         verify=verify,
         signatures=signatures,
     )

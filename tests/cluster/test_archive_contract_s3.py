@@ -7,13 +7,18 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from counterfoil.archives import open_door
-from counterfoil.archives.contract import Ground, ListingContract, RefusalContract, WireContract
-from counterfoil.archives.door import Door
+from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.resources.archive import S3, ArchiveSpec, ObjectLock
-from counterfoil.resources.base import Ref
-from sandbox.s3 import S3Server, s3_server
-from sandbox.versity import Gateway, gateway
+from counterfoil.resources.base import LocalObjectReference
+from counterfoil.testing.archive_contract import (
+    ArchiveFixture,
+    ListingContract,
+    RefusalContract,
+    WireContract,
+)
+from sandbox.servers.s3_rclone import S3Server, s3_server
+from sandbox.servers.s3_versity import VersityServer, versity_server
 from tests.cluster.archive_grounds import refusing
 
 FULL = b"<Error><Code>XMinioStorageFull</Code></Error>"
@@ -32,9 +37,9 @@ class TestS3(ListingContract, WireContract, RefusalContract):
     LARGEST = 1024 * 1024 * 1024
 
     @pytest.fixture
-    async def ground(self, server: S3Server) -> Ground:
+    async def ground(self, server: S3Server) -> ArchiveFixture:
         prefix = secrets.token_hex(4)
-        return Ground(
+        return ArchiveFixture(
             a_spec(server.url, prefix=prefix),
             keys_of(server),
             address=("127.0.0.1", server.port),
@@ -42,29 +47,29 @@ class TestS3(ListingContract, WireContract, RefusalContract):
         )
 
     @pytest.fixture
-    async def stranger(self, server: S3Server) -> Door:
-        return await open_door(
+    async def stranger(self, server: S3Server) -> ArchiveBackend:
+        return await open_backend(
             "dms", a_spec(server.url), {**keys_of(server), "secretAccessKey": b"WRONG-WRONG"}
         )
 
     @pytest.fixture
-    async def rootless(self, server: S3Server) -> Door:
-        return await open_door("dms", a_spec(server.url, bucket="nowhere"), keys_of(server))
+    async def rootless(self, server: S3Server) -> ArchiveBackend:
+        return await open_backend("dms", a_spec(server.url, bucket="nowhere"), keys_of(server))
 
     @pytest.fixture
-    async def full(self, server: S3Server) -> AsyncIterator[Door]:
+    async def full(self, server: S3Server) -> AsyncIterator[ArchiveBackend]:
         async with refusing(server.url, {"PUT", "POST"}, 507, FULL) as url:
-            yield await open_door("dms", a_spec(url, prefix="full"), keys_of(server))
+            yield await open_backend("dms", a_spec(url, prefix="full"), keys_of(server))
 
     @pytest.fixture
-    async def forbidden(self, server: S3Server) -> AsyncIterator[Door]:
+    async def forbidden(self, server: S3Server) -> AsyncIterator[ArchiveBackend]:
         async with refusing(server.url, {"PUT", "POST"}, 403, DENIED) as url:
-            yield await open_door("dms", a_spec(url, prefix="forbidden"), keys_of(server))
+            yield await open_backend("dms", a_spec(url, prefix="forbidden"), keys_of(server))
 
 
 @pytest.fixture(scope="module")
-async def second_server() -> AsyncIterator[Gateway]:
-    async with gateway() as running:
+async def second_server() -> AsyncIterator[VersityServer]:
+    async with versity_server() as running:
         yield running
 
 
@@ -72,14 +77,14 @@ class TestS3ThatLocks(ListingContract, WireContract, RefusalContract):
     """Each bucket has Object Lock, so that nothing is ever gone from it, and each file is locked once it is proved."""
 
     @pytest.fixture
-    async def bucket(self, second_server: Gateway) -> str:
+    async def bucket(self, second_server: VersityServer) -> str:
         name = f"b{secrets.token_hex(6)}"
         await second_server.make_bucket(name, locking=True)
         return name
 
     @pytest.fixture
-    async def ground(self, second_server: Gateway, bucket: str) -> Ground:
-        return Ground(
+    async def ground(self, second_server: VersityServer, bucket: str) -> ArchiveFixture:
+        return ArchiveFixture(
             a_spec(second_server.url, bucket=bucket, object_lock=LOCK),
             keys_of(second_server),
             address=("127.0.0.1", second_server.port),
@@ -87,24 +92,24 @@ class TestS3ThatLocks(ListingContract, WireContract, RefusalContract):
         )
 
     @pytest.fixture
-    async def stranger(self, second_server: Gateway, bucket: str) -> Door:
+    async def stranger(self, second_server: VersityServer, bucket: str) -> ArchiveBackend:
         wrong = {**keys_of(second_server), "secretAccessKey": b"WRONG-WRONG"}
-        return await open_door("dms", a_spec(second_server.url, bucket=bucket, object_lock=LOCK), wrong)
+        return await open_backend("dms", a_spec(second_server.url, bucket=bucket, object_lock=LOCK), wrong)
 
     @pytest.fixture
-    async def rootless(self, second_server: Gateway) -> Door:
+    async def rootless(self, second_server: VersityServer) -> ArchiveBackend:
         spec = a_spec(second_server.url, bucket="nowhere", object_lock=LOCK)
-        return await open_door("dms", spec, keys_of(second_server))
+        return await open_backend("dms", spec, keys_of(second_server))
 
     @pytest.fixture
-    async def full(self, second_server: Gateway, bucket: str) -> AsyncIterator[Door]:
+    async def full(self, second_server: VersityServer, bucket: str) -> AsyncIterator[ArchiveBackend]:
         async with refusing(second_server.url, {"PUT", "POST"}, 507, FULL) as url:
-            yield await open_door("dms", a_spec(url, bucket=bucket), keys_of(second_server))
+            yield await open_backend("dms", a_spec(url, bucket=bucket), keys_of(second_server))
 
     @pytest.fixture
-    async def forbidden(self, second_server: Gateway, bucket: str) -> AsyncIterator[Door]:
+    async def forbidden(self, second_server: VersityServer, bucket: str) -> AsyncIterator[ArchiveBackend]:
         async with refusing(second_server.url, {"PUT", "POST"}, 403, DENIED) as url:
-            yield await open_door("dms", a_spec(url, bucket=bucket), keys_of(second_server))
+            yield await open_backend("dms", a_spec(url, bucket=bucket), keys_of(second_server))
 
 
 def a_spec(
@@ -118,10 +123,10 @@ def a_spec(
             endpoint=url,
             force_path_style=True,
             object_lock=object_lock,
-            credentials_secret_ref=Ref(name="bucket-credentials"),
+            credentials_secret_ref=LocalObjectReference(name="bucket-credentials"),
         )
     )
 
 
-def keys_of(server: S3Server | Gateway) -> dict[str, bytes]:
+def keys_of(server: S3Server | VersityServer) -> dict[str, bytes]:
     return {"accessKeyId": server.access_key.encode(), "secretAccessKey": server.secret_key.encode()}

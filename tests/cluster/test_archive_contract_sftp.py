@@ -12,13 +12,18 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from counterfoil.archives import open_door
-from counterfoil.archives.contract import Ground, ListingContract, RefusalContract, WireContract
-from counterfoil.archives.door import Door
-from counterfoil.archives.trouble import ArchiveRefused, ArchiveUnavailable, Occupied, SettingsInvalid
+from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, NameTaken, SettingsInvalid
 from counterfoil.resources.archive import ArchiveSpec, Sftp
-from counterfoil.resources.base import Ref
-from sandbox.sftp import SftpServer, line_of, sftp_server
+from counterfoil.resources.base import LocalObjectReference
+from counterfoil.testing.archive_contract import (
+    ArchiveFixture,
+    ListingContract,
+    RefusalContract,
+    WireContract,
+)
+from sandbox.servers.sftp_rclone import SftpServer, public_key_line, sftp_server
 from tests.unit.archive_parts import once
 
 PASSWORD = b"a password of the test"
@@ -40,16 +45,16 @@ async def root(server: SftpServer) -> str:
 
 
 @pytest.fixture
-async def door(server: SftpServer, root: str) -> AsyncIterator[Door]:
-    door = await open_door("dms", a_spec(server, root=root), login_of(server))
-    yield door
-    await door.close()
+async def backend(server: SftpServer, root: str) -> AsyncIterator[ArchiveBackend]:
+    backend = await open_backend("dms", a_spec(server, root=root), login_of(server))
+    yield backend
+    await backend.close()
 
 
 class TestSftp(ListingContract, WireContract, RefusalContract):
     @pytest.fixture
-    async def ground(self, server: SftpServer, root: str) -> Ground:
-        return Ground(
+    async def ground(self, server: SftpServer, root: str) -> ArchiveFixture:
+        return ArchiveFixture(
             a_spec(server, root=root),
             login_of(server),
             address=("127.0.0.1", server.port),
@@ -57,56 +62,56 @@ class TestSftp(ListingContract, WireContract, RefusalContract):
         )
 
     @pytest.fixture
-    async def stranger(self, server: SftpServer) -> Door:
-        return await open_door("dms", a_spec(server), {**login_of(server), "password": b"WRONG-WRONG"})
+    async def stranger(self, server: SftpServer) -> ArchiveBackend:
+        return await open_backend("dms", a_spec(server), {**login_of(server), "password": b"WRONG-WRONG"})
 
     @pytest.fixture
-    async def rootless(self, server: SftpServer) -> AsyncIterator[Door]:
-        door = await open_door("dms", a_spec(server, root="no/where"), login_of(server))
-        yield door
-        await door.close()
+    async def rootless(self, server: SftpServer) -> AsyncIterator[ArchiveBackend]:
+        backend = await open_backend("dms", a_spec(server, root="no/where"), login_of(server))
+        yield backend
+        await backend.close()
 
     @pytest.fixture
-    async def full(self, tmp_path: Path) -> AsyncIterator[Door]:
+    async def full(self, tmp_path: Path) -> AsyncIterator[ArchiveBackend]:
         async with own_server(FullServer, tmp_path) as spec:
-            door = await open_door("dms", spec, {"username": b"u", "password": PASSWORD})
-            yield door
-            await door.close()
+            backend = await open_backend("dms", spec, {"username": b"u", "password": PASSWORD})
+            yield backend
+            await backend.close()
 
     @pytest.fixture
-    async def forbidden(self, tmp_path: Path) -> AsyncIterator[Door]:
+    async def forbidden(self, tmp_path: Path) -> AsyncIterator[ArchiveBackend]:
         async with own_server(ForbiddingServer, tmp_path) as spec:
-            door = await open_door("dms", spec, {"username": b"u", "password": PASSWORD})
-            yield door
-            await door.close()
+            backend = await open_backend("dms", spec, {"username": b"u", "password": PASSWORD})
+            yield backend
+            await backend.close()
 
 
 async def test_a_private_key_is_as_good_as_a_password(server: SftpServer) -> None:
     key = {"username": server.username.encode(), "privateKey": server.private_key.encode()}
-    door = await open_door("dms", a_spec(server), key)
+    backend = await open_backend("dms", a_spec(server), key)
 
-    await door.probe()
+    await backend.probe()
 
-    await door.close()
+    await backend.close()
 
 
 @pytest.mark.parametrize("pin", ["line", "fingerprint"])
 async def test_a_pinned_server_is_trusted(server: SftpServer, pin: str) -> None:
     key = asyncssh.import_public_key(server.host_key)
-    pins = (line_of(key) if pin == "line" else key.get_fingerprint(), a_pin())
-    door = await open_door("dms", a_spec(server, host_keys=pins), login_of(server))
+    pins = (public_key_line(key) if pin == "line" else key.get_fingerprint(), a_pin())
+    backend = await open_backend("dms", a_spec(server, host_keys=pins), login_of(server))
 
-    await door.probe()
+    await backend.probe()
 
-    await door.close()
+    await backend.close()
 
 
 async def test_another_server_is_never_trusted_and_gets_no_password(server: SftpServer) -> None:
     shown = asyncssh.import_public_key(server.host_key).get_fingerprint()
-    door = await open_door("dms", a_spec(server, host_keys=(a_pin(),)), login_of(server))
+    backend = await open_backend("dms", a_spec(server, host_keys=(a_pin(),)), login_of(server))
 
     with pytest.raises(ArchiveRefused) as trouble:
-        await door.probe()
+        await backend.probe()
 
     assert trouble.value.reason == "ArchiveHostKeyUnknown"
     assert trouble.value.message == (
@@ -118,7 +123,7 @@ async def test_another_server_is_never_trusted_and_gets_no_password(server: Sftp
 @pytest.mark.parametrize("pins", [(), ("ssh-ed25519 AAAA",), ("nonsense",)], ids=repr)
 async def test_pins_that_are_none_are_refused(server: SftpServer, pins: tuple[str, ...]) -> None:
     with pytest.raises(SettingsInvalid, match=r"spec\.sftp\.hostKeys"):
-        await open_door("dms", a_spec(server, host_keys=pins), login_of(server))
+        await open_backend("dms", a_spec(server, host_keys=pins), login_of(server))
 
 
 @pytest.mark.parametrize(
@@ -135,25 +140,25 @@ async def test_a_secret_that_can_not_work_is_told(
     server: SftpServer, given: dict[str, bytes], says: str
 ) -> None:
     with pytest.raises(SettingsInvalid, match=says):
-        await open_door("dms", a_spec(server), given)
+        await open_backend("dms", a_spec(server), given)
 
 
 async def test_a_folder_under_the_name_of_a_file_is_not_replaced(
-    server: SftpServer, door: Door, root: str
+    server: SftpServer, backend: ArchiveBackend, root: str
 ) -> None:
     async with connected(server) as sftp:
         await sftp.makedirs(f"{root}/a/contract.pdf")
 
-        with pytest.raises(Occupied, match=r"contract\.pdf is a folder"):
-            await door.put("a/contract.pdf", once(b"ours"), tags={}, content_type=None)
-        with pytest.raises(Occupied, match=r"contract\.pdf is a folder"):
-            await anext(door.read("a/contract.pdf"))
+        with pytest.raises(NameTaken, match=r"contract\.pdf is a folder"):
+            await backend.put("a/contract.pdf", once(b"ours"), tags={}, content_type=None)
+        with pytest.raises(NameTaken, match=r"contract\.pdf is a folder"):
+            await anext(backend.read("a/contract.pdf"))
 
         assert await sftp.isdir(f"{root}/a/contract.pdf")
 
 
 async def test_what_a_killed_run_left_is_swept_and_nothing_else(
-    server: SftpServer, door: Door, root: str
+    server: SftpServer, backend: ArchiveBackend, root: str
 ) -> None:
     async with connected(server) as sftp:
         await sftp.makedirs(f"{root}/a/b")
@@ -161,17 +166,17 @@ async def test_what_a_killed_run_left_is_swept_and_nothing_else(
             async with sftp.open(f"{root}/a/b/{name}", "w") as file:
                 await file.write("half")
 
-        await door.sweep_leftovers("a")
+        await backend.remove_leftovers("a")
 
         assert set(await sftp.listdir(f"{root}/a/b")) - {".", ".."} == {"other.tmp"}
 
 
 async def test_a_server_without_posix_rename_gets_its_files_replaced_all_the_same(tmp_path: Path) -> None:
     async with own_server(OldServer, tmp_path) as spec:
-        door = await open_door("dms", spec, {"username": b"u", "password": PASSWORD})
+        backend = await open_backend("dms", spec, {"username": b"u", "password": PASSWORD})
         for data in (b"old", b"new"):
-            await door.put("a/b.pdf", once(data), tags={}, content_type=None)
-        await door.close()
+            await backend.put("a/b.pdf", once(data), tags={}, content_type=None)
+        await backend.close()
 
     assert (tmp_path / "a/b.pdf").read_bytes() == b"new"
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.pdf"]
@@ -179,16 +184,16 @@ async def test_a_server_without_posix_rename_gets_its_files_replaced_all_the_sam
 
 async def test_a_server_that_gives_no_sftp_is_told(tmp_path: Path) -> None:
     async with own_server(None, tmp_path) as spec:
-        door = await open_door("dms", spec, {"username": b"u", "password": PASSWORD})
+        backend = await open_backend("dms", spec, {"username": b"u", "password": PASSWORD})
         with pytest.raises(ArchiveRefused, match="lets the login in but gives it no SFTP"):
-            await door.probe()
+            await backend.probe()
 
 
 async def test_a_host_that_does_not_exist_is_waited_for(server: SftpServer) -> None:
-    door = await open_door("dms", a_spec(server, host="sftp.invalid"), login_of(server))
+    backend = await open_backend("dms", a_spec(server, host="sftp.invalid"), login_of(server))
 
     with pytest.raises(ArchiveUnavailable, match="could not be reached"):
-        await door.probe()
+        await backend.probe()
 
 
 @pytest.mark.parametrize(
@@ -206,11 +211,11 @@ async def test_a_host_that_does_not_exist_is_waited_for(server: SftpServer) -> N
 async def test_a_location_tells_whether_it_is_below_the_login_or_the_root(
     server: SftpServer, root: str, location: str
 ) -> None:
-    door = await open_door(
+    backend = await open_backend(
         "dms", a_spec(server, host="sftp.acme.example", port=22, root=root), login_of(server)
     )
 
-    assert door.location("a/b.pdf") == location
+    assert backend.location("a/b.pdf") == location
 
 
 class FullServer(asyncssh.SFTPServer):
@@ -263,8 +268,8 @@ async def own_server(kind: type[asyncssh.SFTPServer] | None, folder: Path) -> As
             sftp=Sftp(
                 host="127.0.0.1",
                 port=acceptor.get_port(),
-                host_keys=(line_of(key),),
-                credentials_secret_ref=Ref(name="sftp"),
+                host_keys=(public_key_line(key),),
+                credentials_secret_ref=LocalObjectReference(name="sftp"),
             )
         )
     finally:
@@ -310,7 +315,7 @@ def a_spec(
             port=port or server.port,
             root=root,
             host_keys=(server.host_key,) if host_keys is None else host_keys,
-            credentials_secret_ref=Ref(name="sftp"),
+            credentials_secret_ref=LocalObjectReference(name="sftp"),
         )
     )
 

@@ -21,7 +21,7 @@ KIND = '''
 
 from pathlib import Path
 
-from counterfoil.archives.filesystem import FilesystemDoor
+from counterfoil.archives.backends.filesystem import FilesystemDoor
 
 
 async def open_shelf(name, spec, credentials):
@@ -33,7 +33,7 @@ from pathlib import Path
 
 import counterfoil
 import pytest
-from counterfoil.archives.contract import Ground, ListingContract, RootContract
+from counterfoil.testing.archive_contract import Ground, ListingContract, RootContract
 from counterfoil.resources.archive import ArchiveSpec, Custom
 
 

@@ -12,15 +12,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from counterfoil.archives import open_door
-from counterfoil.archives.audit import verify
-from counterfoil.archives.door import Absent, Door
-from counterfoil.archives.filing import claim, deposit
-from counterfoil.archives.trouble import ArchiveRefused, ArchiveUnavailable, Occupied
+from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend, FileNotStored
+from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, NameTaken
+from counterfoil.archives.filing import claim_names, store
+from counterfoil.archives.verify import verify_folder
 from counterfoil.resources.archive import S3, ArchiveSpec
-from counterfoil.resources.base import Ref
-from sandbox.esaw.names import AWKWARD_NAMES
-from sandbox.s3 import S3Server, s3_server
+from counterfoil.resources.base import LocalObjectReference
+from sandbox.esaw.core.filenames import AWKWARD_NAMES
+from sandbox.servers.s3_rclone import S3Server, s3_server
 from tests.unit.archive_parts import SourceCut, a_plan, a_source, content, files_named, once
 from tests.unit.archive_runs import file_envelope, the_content, the_plan
 
@@ -41,8 +41,8 @@ def spec(server: S3Server) -> ArchiveSpec:
 
 
 @pytest.fixture
-async def door(server: S3Server, spec: ArchiveSpec) -> Door:
-    return await open_door("dms", spec, keys_of(server))
+async def backend(server: S3Server, spec: ArchiveSpec) -> ArchiveBackend:
+    return await open_backend("dms", spec, keys_of(server))
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def a_spec(server: S3Server, *, bucket: str = "contracts", prefix: str = "") -> 
             region="eu-central-1",
             endpoint=server.url,
             force_path_style=True,
-            credentials_secret_ref=Ref(name="bucket-credentials"),
+            credentials_secret_ref=LocalObjectReference(name="bucket-credentials"),
         )
     )
 
@@ -73,12 +73,12 @@ def keys_of(server: S3Server) -> dict[str, bytes]:
     }
 
 
-async def put(door: Door, name: str, data: bytes = b"content") -> None:
-    await door.put(name, once(data), tags={"contract": "47/11 ü&="}, content_type="application/pdf")
+async def put(backend: ArchiveBackend, name: str, data: bytes = b"content") -> None:
+    await backend.put(name, once(data), tags={"contract": "47/11 ü&="}, content_type="application/pdf")
 
 
-async def read(door: Door, name: str) -> bytes:
-    return b"".join([block async for block in door.read(name)])
+async def read(backend: ArchiveBackend, name: str) -> bytes:
+    return b"".join([block async for block in backend.read(name)])
 
 
 def everything_below(root: Path) -> set[str]:
@@ -86,84 +86,90 @@ def everything_below(root: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("size", [0, 1, 5 * MIB - 1, 5 * MIB, 5 * MIB + 1, 13 * MIB])
-async def test_an_object_of_any_size_comes_back_as_it_was(door: Door, root: Path, size: int) -> None:
-    await put(door, "a/b.pdf", content(size))
+async def test_an_object_of_any_size_comes_back_as_it_was(
+    backend: ArchiveBackend, root: Path, size: int
+) -> None:
+    await put(backend, "a/b.pdf", content(size))
 
-    assert await read(door, "a/b.pdf") == content(size)
+    assert await read(backend, "a/b.pdf") == content(size)
     assert everything_below(root) == {"a/b.pdf"}
 
 
-async def test_an_object_that_is_there_is_replaced(door: Door) -> None:
-    await put(door, "a.pdf", b"old")
-    await put(door, "a.pdf", content(6 * MIB))
+async def test_an_object_that_is_there_is_replaced(backend: ArchiveBackend) -> None:
+    await put(backend, "a.pdf", b"old")
+    await put(backend, "a.pdf", content(6 * MIB))
 
-    assert await read(door, "a.pdf") == content(6 * MIB)
+    assert await read(backend, "a.pdf") == content(6 * MIB)
 
 
-async def test_entries_are_all_objects_below_a_folder(door: Door) -> None:
-    await put(door, "a/x/2.pdf", b"22")
-    await put(door, "a/1.pdf", b"1")
-    await put(door, "ab/3.pdf")
+async def test_entries_are_all_objects_below_a_folder(backend: ArchiveBackend) -> None:
+    await put(backend, "a/x/2.pdf", b"22")
+    await put(backend, "a/1.pdf", b"1")
+    await put(backend, "ab/3.pdf")
 
-    assert [(entry.name, entry.size) for entry in await door.entries("a")] == [
+    assert [(entry.name, entry.size) for entry in await backend.entries("a")] == [
         ("a/1.pdf", 1),
         ("a/x/2.pdf", 2),
     ]
-    assert await door.entries("absent") == []
+    assert await backend.entries("absent") == []
 
 
-async def test_what_is_not_there_is_absent(door: Door) -> None:
-    with pytest.raises(Absent):
-        await read(door, "nothing.pdf")
-    await door.discard("nothing.pdf")
+async def test_what_is_not_there_is_absent(backend: ArchiveBackend) -> None:
+    with pytest.raises(FileNotStored):
+        await read(backend, "nothing.pdf")
+    await backend.discard("nothing.pdf")
 
 
-async def test_a_probe_leaves_nothing(door: Door, root: Path) -> None:
-    await door.probe()
+async def test_a_probe_leaves_nothing(backend: ArchiveBackend, root: Path) -> None:
+    await backend.probe()
 
     assert everything_below(root) == set()
 
 
-async def test_a_location_is_a_uri(door: Door, spec: ArchiveSpec) -> None:
+async def test_a_location_is_a_uri(backend: ArchiveBackend, spec: ArchiveSpec) -> None:
     assert spec.s3 is not None
-    assert door.location("a/ü %?#.pdf") == f"s3://contracts/{spec.s3.prefix}/a/%C3%BC%20%25%3F%23.pdf"
+    assert backend.location("a/ü %?#.pdf") == f"s3://contracts/{spec.s3.prefix}/a/%C3%BC%20%25%3F%23.pdf"
 
 
 @pytest.mark.parametrize("cut_at", [0, 1000, 12 * MIB])
-async def test_a_source_that_breaks_off_leaves_no_object(door: Door, root: Path, cut_at: int) -> None:
+async def test_a_source_that_breaks_off_leaves_no_object(
+    backend: ArchiveBackend, root: Path, cut_at: int
+) -> None:
     file = a_plan().files[0]
 
     with pytest.raises(SourceCut):
-        await deposit(door, file, a_source(content(16 * MIB), cut_at=cut_at), tags={})
+        await store(backend, file, a_source(content(16 * MIB), cut_at=cut_at), tags={})
 
     assert everything_below(root) == set()
 
 
-async def test_awkward_names_are_stored_and_found_again(door: Door) -> None:
+async def test_awkward_names_are_stored_and_found_again(backend: ArchiveBackend) -> None:
     plan = a_plan(*files_named(*AWKWARD_NAMES, *AWKWARD_NAMES))
 
     for number, file in enumerate(plan.files):
-        await put(door, file.name, content(seed=number))
+        await put(backend, file.name, content(seed=number))
 
-    assert [entry.name for entry in await door.entries(plan.folder)] == sorted(
+    assert [entry.name for entry in await backend.entries(plan.folder)] == sorted(
         file.name for file in plan.files
     )
     for number, file in enumerate(plan.files):
-        assert await read(door, file.name) == content(seed=number)
+        assert await read(backend, file.name) == content(seed=number)
 
 
-async def test_a_foreign_object_under_our_name_is_left_alone(door: Door) -> None:
+async def test_a_foreign_object_under_our_name_is_left_alone(backend: ArchiveBackend) -> None:
     plan = a_plan()
-    await put(door, plan.files[0].name, b"theirs")
+    await put(backend, plan.files[0].name, b"theirs")
 
-    with pytest.raises(Occupied, match="is there already"):
-        await claim(door, plan)
+    with pytest.raises(NameTaken, match="is there already"):
+        await claim_names(backend, plan)
 
-    assert await read(door, plan.files[0].name) == b"theirs"
+    assert await read(backend, plan.files[0].name) == b"theirs"
 
 
-async def test_a_filed_envelope_proves_itself_by_sha256sum(door: Door, spec: ArchiveSpec, root: Path) -> None:
-    await file_envelope(door, spec)
+async def test_a_filed_envelope_proves_itself_by_sha256sum(
+    backend: ArchiveBackend, spec: ArchiveSpec, root: Path
+) -> None:
+    await file_envelope(backend, spec)
     folder = root / the_plan(spec).folder
 
     process = await asyncio.create_subprocess_exec(
@@ -175,7 +181,7 @@ async def test_a_filed_envelope_proves_itself_by_sha256sum(door: Door, spec: Arc
 
 @pytest.mark.parametrize("step", range(STEPS))
 async def test_a_run_that_was_killed_is_made_whole_by_the_next(
-    server: S3Server, door: Door, spec: ArchiveSpec, root: Path, step: int
+    server: S3Server, backend: ArchiveBackend, spec: ArchiveSpec, root: Path, step: int
 ) -> None:
     plan = the_plan(spec)
     process = await asyncio.create_subprocess_exec(
@@ -186,12 +192,12 @@ async def test_a_run_that_was_killed_is_made_whole_by_the_next(
     whole = {file.name: the_content(file.facts.number) for file in plan.files}
     found = everything_below(root)
     for name in found & set(whole):
-        assert await read(door, name) == whole[name]
+        assert await read(backend, name) == whole[name]
     assert plan.manifest_name not in found or set(whole) < found
 
-    await file_envelope(door, spec)
+    await file_envelope(backend, spec)
 
-    assert await verify(door, plan.folder) == []
+    assert await verify_folder(backend, plan.folder) == []
     assert everything_below(root) == {*whole, plan.hashes_name, plan.manifest_name}
 
 
@@ -207,17 +213,17 @@ async def test_a_file_of_256_mib_takes_at_most_16_mib(server: S3Server, spec: Ar
 
 
 async def test_a_missing_bucket_is_told(server: S3Server) -> None:
-    door = await open_door("dms", a_spec(server, bucket="nowhere"), keys_of(server))
+    backend = await open_backend("dms", a_spec(server, bucket="nowhere"), keys_of(server))
     words = (
         "Archive/dms: the bucket `nowhere` does not exist or the key may not see it (S3 answered 404 NoSuchBucket). "
         "Create it or correct spec.s3.bucket."
     )
 
     for attempt in (
-        door.probe(),
-        door.entries("a"),
-        read(door, "a.pdf"),
-        put(door, "a.pdf", content(6 * MIB)),
+        backend.probe(),
+        backend.entries("a"),
+        read(backend, "a.pdf"),
+        put(backend, "a.pdf", content(6 * MIB)),
     ):
         with pytest.raises(ArchiveRefused) as trouble:
             await attempt
@@ -229,9 +235,9 @@ async def test_a_missing_bucket_is_told(server: S3Server) -> None:
     ("wrong", "code"), [("accessKeyId", "InvalidAccessKeyId"), ("secretAccessKey", "SignatureDoesNotMatch")]
 )
 async def test_a_wrong_key_is_told_without_the_key(server: S3Server, wrong: str, code: str) -> None:
-    door = await open_door("dms", a_spec(server), {**keys_of(server), wrong: b"WRONGWRONG"})
+    backend = await open_backend("dms", a_spec(server), {**keys_of(server), wrong: b"WRONGWRONG"})
 
-    for attempt in (door.probe(), door.entries("a"), read(door, "a.pdf")):
+    for attempt in (backend.probe(), backend.entries("a"), read(backend, "a.pdf")):
         with pytest.raises(ArchiveRefused) as trouble:
             await attempt
         assert trouble.value.reason == "ArchiveCredentialsRejected"
@@ -243,23 +249,23 @@ async def test_a_wrong_key_is_told_without_the_key(server: S3Server, wrong: str,
 
 async def test_a_server_that_is_down_is_tried_again_later_and_filing_goes_on(server: S3Server) -> None:
     async with s3_server() as fragile:
-        door = await open_door("dms", a_spec(fragile), keys_of(fragile))
-        await put(door, "a.pdf")
+        backend = await open_backend("dms", a_spec(fragile), keys_of(fragile))
+        await put(backend, "a.pdf")
         await fragile.stop()
 
-        for attempt in (door.probe(), door.entries("a"), read(door, "a.pdf")):
+        for attempt in (backend.probe(), backend.entries("a"), read(backend, "a.pdf")):
             with pytest.raises(ArchiveUnavailable) as trouble:
                 await attempt
             assert trouble.value.reason == "ArchiveUnreachable"
             assert trouble.value.message == f"Archive/dms: S3 at {fragile.url} could not be reached."
 
         await fragile.start()
-        assert await read(door, "a.pdf") == b"content"
+        assert await read(backend, "a.pdf") == b"content"
 
 
 async def test_a_server_that_dies_in_the_middle_of_an_upload_leaves_no_object() -> None:
     async with s3_server() as fragile:
-        door = await open_door("dms", a_spec(fragile), keys_of(fragile))
+        backend = await open_backend("dms", a_spec(fragile), keys_of(fragile))
 
         async def chunks() -> AsyncIterator[bytes]:
             for _ in range(8):
@@ -269,6 +275,6 @@ async def test_a_server_that_dies_in_the_middle_of_an_upload_leaves_no_object() 
                 yield content(MIB)
 
         with pytest.raises(ArchiveUnavailable):
-            await door.put("a.pdf", chunks(), tags={}, content_type=None)
+            await backend.put("a.pdf", chunks(), tags={}, content_type=None)
 
         assert everything_below(fragile.folder) == set()

@@ -11,16 +11,16 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
-from counterfoil.archives import open_door
-from counterfoil.archives.audit import verify
-from counterfoil.archives.contract.ground import a_plan, a_source, content, file_envelope, read
-from counterfoil.archives.door import Door
-from counterfoil.archives.filing import deposit
-from counterfoil.archives.retention import Lock
-from counterfoil.archives.trouble import ArchiveRefused
+from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.backends._object_lock import ObjectLockState
+from counterfoil.archives.errors import ArchiveRefused
+from counterfoil.archives.filing import store
+from counterfoil.archives.verify import verify_folder
 from counterfoil.resources.archive import S3, ArchiveSpec, ObjectLock
-from counterfoil.resources.base import Ref
-from sandbox.versity import DOMAIN, REGION, Gateway, gateway
+from counterfoil.resources.base import LocalObjectReference
+from counterfoil.testing.archive_contract.fixture import a_plan, a_source, content, file_envelope, read
+from sandbox.servers.s3_versity import DOMAIN, REGION, VersityServer, versity_server
 from tests.cluster.archive_grounds import refusing
 from tests.unit.archive_parts import once
 
@@ -30,13 +30,13 @@ DENIED = b"<Error><Code>AccessDenied</Code></Error>"
 
 
 @pytest.fixture(scope="module")
-async def server() -> AsyncIterator[Gateway]:
-    async with gateway() as running:
+async def server() -> AsyncIterator[VersityServer]:
+    async with versity_server() as running:
         yield running
 
 
 @pytest.fixture
-async def bucket(server: Gateway) -> str:
+async def bucket(server: VersityServer) -> str:
     """A bucket with Object Lock."""
     name = f"b{secrets.token_hex(6)}"
     await server.make_bucket(name, locking=True)
@@ -44,25 +44,25 @@ async def bucket(server: Gateway) -> str:
 
 
 @pytest.fixture
-def spec(server: Gateway, bucket: str) -> ArchiveSpec:
+def spec(server: VersityServer, bucket: str) -> ArchiveSpec:
     return a_spec(server.url, bucket, object_lock=GOVERNANCE)
 
 
 @pytest.fixture
-async def door(server: Gateway, spec: ArchiveSpec) -> AsyncIterator[Door]:
-    door = await open_door("dms", spec, keys_of(server))
-    yield door
-    await door.close()
+async def backend(server: VersityServer, spec: ArchiveSpec) -> AsyncIterator[ArchiveBackend]:
+    backend = await open_backend("dms", spec, keys_of(server))
+    yield backend
+    await backend.close()
 
 
 # -- Object Lock -------------------------------------------------------------------------------------------------
 
 
 async def test_all_that_was_filed_is_locked_until_its_day(
-    server: Gateway, bucket: str, spec: ArchiveSpec, door: Door
+    server: VersityServer, bucket: str, spec: ArchiveSpec, backend: ArchiveBackend
 ) -> None:
     plan = a_plan(spec, ["contract.pdf", "ä big %2F+ one.pdf"])
-    await file_envelope(door, plan, [b"small", content(12 * MIB)])
+    await file_envelope(backend, plan, [b"small", content(12 * MIB)])
 
     due = datetime.now(UTC) + timedelta(days=30)
     for name in (*(file.name for file in plan.files), plan.hashes_name, plan.manifest_name):
@@ -73,63 +73,63 @@ async def test_all_that_was_filed_is_locked_until_its_day(
 
 
 async def test_a_locked_file_can_not_be_removed_from_behind(
-    server: Gateway, bucket: str, spec: ArchiveSpec, door: Door
+    server: VersityServer, bucket: str, spec: ArchiveSpec, backend: ArchiveBackend
 ) -> None:
     file = a_plan(spec, ["contract.pdf"]).files[0]
-    await deposit(door, file, a_source(b"content"), tags={})
+    await store(backend, file, a_source(b"content"), tags={})
     version = await version_of(server, bucket, file.name)
 
     refused = await server.ask("DELETE", f"{bucket}/{quote(file.name)}?versionId={version}")
 
     assert refused.status_code == 403
-    assert await read(door, file.name) == b"content"
+    assert await read(backend, file.name) == b"content"
 
 
 async def test_a_file_that_an_earlier_run_did_not_come_to_lock_is_locked_by_the_next(
-    server: Gateway, bucket: str, spec: ArchiveSpec, door: Door
+    server: VersityServer, bucket: str, spec: ArchiveSpec, backend: ArchiveBackend
 ) -> None:
     file = a_plan(spec, ["contract.pdf"]).files[0]
-    await door.put(file.name, once(b"content"), tags={}, content_type=None)
+    await backend.put(file.name, once(b"content"), tags={}, content_type=None)
     assert await lock_of(server, bucket, file.name) is None
 
-    assert not (await deposit(door, file, a_source(b"content"), tags={})).written
+    assert not (await store(backend, file, a_source(b"content"), tags={})).written
 
     assert await lock_of(server, bucket, file.name) is not None
 
 
 async def test_a_lock_that_is_there_is_left_as_it_is(
-    server: Gateway, bucket: str, spec: ArchiveSpec, door: Door
+    server: VersityServer, bucket: str, spec: ArchiveSpec, backend: ArchiveBackend
 ) -> None:
     file = a_plan(spec, ["contract.pdf"]).files[0]
-    await deposit(door, file, a_source(b"content"), tags={})
+    await store(backend, file, a_source(b"content"), tags={})
     before = await lock_of(server, bucket, file.name)
 
-    await deposit(door, file, a_source(b"content"), tags={})
+    await store(backend, file, a_source(b"content"), tags={})
 
     assert await lock_of(server, bucket, file.name) == before
 
 
 async def test_an_envelope_that_is_filed_again_gets_no_second_versions(
-    server: Gateway, bucket: str, spec: ArchiveSpec, door: Door
+    server: VersityServer, bucket: str, spec: ArchiveSpec, backend: ArchiveBackend
 ) -> None:
     plan = a_plan(spec, ["contract.pdf"])
     for _ in range(2):
-        await file_envelope(door, plan, [b"content"])
+        await file_envelope(backend, plan, [b"content"])
 
-    assert await verify(door, plan.folder) == []
+    assert await verify_folder(backend, plan.folder) == []
     for name in (plan.files[0].name, plan.hashes_name, plan.manifest_name):
         assert len(await versions_of(server, bucket, name)) == 1
 
 
-async def test_a_longer_lock_is_set_on_what_is_filed_already(server: Gateway, bucket: str) -> None:
+async def test_a_longer_lock_is_set_on_what_is_filed_already(server: VersityServer, bucket: str) -> None:
     name = ""
     for days in (30, 60):
         lock = ObjectLock(mode="COMPLIANCE", retain_days=days)
         spec = a_spec(server.url, bucket, object_lock=lock)
-        door = await open_door("dms", spec, keys_of(server))
+        backend = await open_backend("dms", spec, keys_of(server))
         file = a_plan(spec, ["contract.pdf"]).files[0]
-        await deposit(door, file, a_source(b"content"), tags={})
-        await door.close()
+        await store(backend, file, a_source(b"content"), tags={})
+        await backend.close()
         name = file.name
 
     found = await lock_of(server, bucket, name)
@@ -137,26 +137,26 @@ async def test_a_longer_lock_is_set_on_what_is_filed_already(server: Gateway, bu
     assert found.until > datetime.now(UTC) + timedelta(days=59)
 
 
-async def test_a_stricter_lock_counts_as_good(server: Gateway, bucket: str) -> None:
+async def test_a_stricter_lock_counts_as_good(server: VersityServer, bucket: str) -> None:
     strict = a_spec(server.url, bucket, object_lock=ObjectLock(mode="COMPLIANCE", retain_days=60))
     file = a_plan(strict, ["contract.pdf"]).files[0]
     for each in (strict, a_spec(server.url, bucket, object_lock=GOVERNANCE)):
-        door = await open_door("dms", each, keys_of(server))
-        await deposit(door, file, a_source(b"content"), tags={})
-        await door.close()
+        backend = await open_backend("dms", each, keys_of(server))
+        await store(backend, file, a_source(b"content"), tags={})
+        await backend.close()
 
     lock = await lock_of(server, bucket, file.name)
     assert lock is not None
     assert lock.mode == "COMPLIANCE"
 
 
-async def test_a_probe_finds_out_that_the_bucket_has_no_object_lock(server: Gateway) -> None:
+async def test_a_probe_finds_out_that_the_bucket_has_no_object_lock(server: VersityServer) -> None:
     name = f"b{secrets.token_hex(6)}"
     await server.make_bucket(name)
-    door = await open_door("dms", a_spec(server.url, name, object_lock=GOVERNANCE), keys_of(server))
+    backend = await open_backend("dms", a_spec(server.url, name, object_lock=GOVERNANCE), keys_of(server))
 
     with pytest.raises(ArchiveRefused) as trouble:
-        await door.probe()
+        await backend.probe()
 
     assert trouble.value.reason == "ArchiveLacksFeature"
     assert trouble.value.message == (
@@ -165,12 +165,12 @@ async def test_a_probe_finds_out_that_the_bucket_has_no_object_lock(server: Gate
     )
 
 
-async def test_a_key_that_may_not_lock_is_told_what_it_lacks(server: Gateway, bucket: str) -> None:
+async def test_a_key_that_may_not_lock_is_told_what_it_lacks(server: VersityServer, bucket: str) -> None:
     async with refusing(server.url, {"GET"}, 403, DENIED) as url:
-        door = await open_door("dms", a_spec(url, bucket, object_lock=GOVERNANCE), keys_of(server))
+        backend = await open_backend("dms", a_spec(url, bucket, object_lock=GOVERNANCE), keys_of(server))
         with pytest.raises(ArchiveRefused) as trouble:
-            await door.probe()
-        await door.close()
+            await backend.probe()
+        await backend.close()
 
     assert trouble.value.reason == "ArchivePermissionDenied"
     assert "s3:PutObjectRetention" in trouble.value.message
@@ -180,8 +180,10 @@ async def test_a_key_that_may_not_lock_is_told_what_it_lacks(server: Gateway, bu
 
 
 @pytest.mark.parametrize("size", [10, 6 * MIB])
-async def test_tags_become_object_tags(server: Gateway, bucket: str, door: Door, size: int) -> None:
-    await door.put(
+async def test_tags_become_object_tags(
+    server: VersityServer, bucket: str, backend: ArchiveBackend, size: int
+) -> None:
+    await backend.put(
         "a/b.pdf",
         once(content(size)),
         tags={"no": "47/11", "customer": "Rossi & Figli"},
@@ -194,59 +196,59 @@ async def test_tags_become_object_tags(server: Gateway, bucket: str, door: Door,
     }
 
 
-async def test_encryption_may_be_asked_for(server: Gateway, bucket: str) -> None:
+async def test_encryption_may_be_asked_for(server: VersityServer, bucket: str) -> None:
     spec = a_spec(server.url, bucket)
     assert spec.s3 is not None
     spec = ArchiveSpec(s3=msgspec.structs.replace(spec.s3, server_side_encryption="AES256"))
-    door = await open_door("dms", spec, keys_of(server))
+    backend = await open_backend("dms", spec, keys_of(server))
 
-    await door.put("a/b.pdf", once(content(6 * MIB)), tags={}, content_type=None)
+    await backend.put("a/b.pdf", once(content(6 * MIB)), tags={}, content_type=None)
 
-    assert await read(door, "a/b.pdf") == content(6 * MIB)
+    assert await read(backend, "a/b.pdf") == content(6 * MIB)
 
 
 async def test_a_bucket_may_be_in_the_host_name(
-    server: Gateway, bucket: str, monkeypatch: pytest.MonkeyPatch
+    server: VersityServer, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No resolver here knows names of buckets, so the server is asked as if it was a proxy.
     monkeypatch.setenv("HTTP_PROXY", server.url)
     monkeypatch.setenv("http_proxy", server.url)
     spec = a_spec(f"http://{DOMAIN}:{server.port}", bucket, object_lock=GOVERNANCE, force_path_style=False)
-    door = await open_door("dms", spec, keys_of(server))
+    backend = await open_backend("dms", spec, keys_of(server))
     file = a_plan(spec, ["contract.pdf"]).files[0]
 
-    await door.probe()
-    await deposit(door, file, a_source(content(6 * MIB)), tags={"no": "1"})
-    await door.close()
+    await backend.probe()
+    await store(backend, file, a_source(content(6 * MIB)), tags={"no": "1"})
+    await backend.close()
 
     assert (await server.ask("GET", f"{bucket}/{quote(file.name)}")).content == content(6 * MIB)
     assert await lock_of(server, bucket, file.name) is not None
 
 
 async def test_a_key_that_may_not_delete_can_file_and_leaves_one_probe_behind(
-    server: Gateway, bucket: str
+    server: VersityServer, bucket: str
 ) -> None:
     async with refusing(server.url, {"DELETE"}, 403, DENIED) as url:
         spec = a_spec(url, bucket)
-        door = await open_door("dms", spec, keys_of(server))
+        backend = await open_backend("dms", spec, keys_of(server))
         for _ in range(3):
-            await door.probe()
-        await file_envelope(door, a_plan(spec, ["contract.pdf"]), [b"content"])
+            await backend.probe()
+        await file_envelope(backend, a_plan(spec, ["contract.pdf"]), [b"content"])
 
     listed = await server.ask("GET", f"{bucket}?list-type=2&prefix=.counterfoil-probe")
     assert listed.text.count("<Key>") == 1
 
 
-async def lock_of(server: Gateway, bucket: str, name: str) -> Lock | None:
-    return Lock.read((await server.ask("GET", f"{bucket}/{quote(name)}?retention")).content)
+async def lock_of(server: VersityServer, bucket: str, name: str) -> ObjectLockState | None:
+    return ObjectLockState.read((await server.ask("GET", f"{bucket}/{quote(name)}?retention")).content)
 
 
-async def versions_of(server: Gateway, bucket: str, name: str) -> list[str]:
+async def versions_of(server: VersityServer, bucket: str, name: str) -> list[str]:
     listed = await server.ask("GET", f"{bucket}?versions&prefix={quote(name, safe='')}")
     return re.findall(r"<VersionId>([^<]+)</VersionId>", listed.raise_for_status().text)
 
 
-async def version_of(server: Gateway, bucket: str, name: str) -> str:
+async def version_of(server: VersityServer, bucket: str, name: str) -> str:
     (version,) = await versions_of(server, bucket, name)
     return version
 
@@ -261,10 +263,10 @@ def a_spec(
             endpoint=url,
             force_path_style=force_path_style,
             object_lock=object_lock,
-            credentials_secret_ref=Ref(name="bucket-credentials"),
+            credentials_secret_ref=LocalObjectReference(name="bucket-credentials"),
         )
     )
 
 
-def keys_of(server: Gateway) -> dict[str, bytes]:
+def keys_of(server: VersityServer) -> dict[str, bytes]:
     return {"accessKeyId": server.access_key.encode(), "secretAccessKey": server.secret_key.encode()}

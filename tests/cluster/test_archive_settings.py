@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from counterfoil.archives.plan import problems
-from counterfoil.render import PROBLEMS, UNUSABLE, WORKS
-from counterfoil.resources import Archive, EnvelopeEvent, Phase, condition
-from counterfoil.verify import INTACT
-from counterfoil.verify import main as verify
-from sandbox.controlplane.plane import ControlPlane
-from sandbox.dav import dav_server
+from counterfoil.archives.layout import problems
+from counterfoil.cli.render import INPUT_INVALID, PROBLEMS, RENDERED
+from counterfoil.cli.verify import INTACT
+from counterfoil.cli.verify import main as verify
+from counterfoil.resources import Archive, EnvelopeEvent, Phase, find_condition
+from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import DocumentSpec
+from sandbox.servers.webdav_rclone import rclone_webdav_server
 from tests.cluster.house import House
 from tests.cluster.house import house as a_house
 from tests.unit.seal_parts import key_file, private_pem, public_pem
@@ -59,7 +59,7 @@ async def house(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -
 
 async def corrected(house: House, **spec: Any) -> None:
     """Set fields of the archive, as a person does with kubectl."""
-    await house.cluster.patch(Archive, "dms", {"spec": spec})
+    await house.kube.patch(Archive, "dms", {"spec": spec})
 
 
 def manifest_of(house: House, event: EnvelopeEvent) -> dict[str, Any]:
@@ -84,9 +84,9 @@ async def test_what_the_api_server_lets_through_makes_the_archive_not_ready_in_w
     spec, says = SLIPPED_THROUGH[case]
     await corrected(house, **spec)
     await house.until_condition(Archive, "dms", "Ready", ("False", "SettingsInvalid"))
-    archive = Archive.parse(await house.cluster.get(Archive, "dms"))
+    archive = Archive.parse(await house.kube.get(Archive, "dms"))
     assert problems(archive.spec)
-    ready = condition(archive.status.conditions, "Ready")
+    ready = find_condition(archive.status.conditions, "Ready")
     assert ready is not None
     assert says in ready.message
     assert ready.message.endswith("Correct the Archive.")
@@ -115,17 +115,19 @@ async def test_a_required_tag_that_is_missing_names_tag_and_rule_and_waits_for_e
 
 
 async def test_a_secret_that_is_changed_lets_filing_go_on_without_a_restart(house: House) -> None:
-    async with dav_server() as server:
-        await house.stage.secret("dav", username=server.username, password="of last year")
-        await house.stage.archive("dav", webdav={"url": server.url, "credentialsSecretRef": {"name": "dav"}})
+    async with rclone_webdav_server() as server:
+        await house.local_environment.secret("dav", username=server.username, password="of last year")
+        await house.local_environment.archive(
+            "dav", webdav={"url": server.url, "credentialsSecretRef": {"name": "dav"}}
+        )
         dora = house.user("Dora")
-        await house.stage.sender("dora", dora, organization="webdav")
-        await house.stage.organization("webdav", archive="dav", sender="dora")
+        await house.local_environment.sender("dora", dora, organization="webdav")
+        await house.local_environment.organization("webdav", archive="dav", sender="dora")
         await house.until_condition(Archive, "dav", "Ready", ("False", "ArchiveCredentialsRejected"))
         name = await house.note(house.envelope(dora), "webdav")
         await house.is_so(name, lambda event: event.status.reason == "ArchiveCredentialsRejected")
 
-        await house.stage.secret("dav", username=server.username, password=server.password)
+        await house.local_environment.secret("dav", username=server.username, password=server.password)
 
         await house.reaches(name, Phase.SUCCEEDED)
         await house.until_condition(Archive, "dav", "Ready", ("True", "Probed"))
@@ -136,7 +138,7 @@ async def test_a_secret_that_is_changed_lets_filing_go_on_without_a_restart(hous
 
 async def rendered(house: House, *flags: str, kubeconfig: Path) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "counterfoil.render", "--namespace", house.cluster.namespace, *flags),
+        *(sys.executable, "-m", "counterfoil.cli.render", "--namespace", house.kube.namespace, *flags),
         env={"KUBECONFIG": str(kubeconfig)},
         stdout=asyncio.subprocess.PIPE,
     )
@@ -151,7 +153,7 @@ async def test_a_past_envelope_is_tried_with_another_archive_before_that_is_appl
     name = await house.note(envelope)
     await house.reaches(name, Phase.SUCCEEDED)
     status, printed = await rendered(house, "--event", name, kubeconfig=plane.kubeconfig)
-    assert status == WORKS
+    assert status == RENDERED
     assert f"folder    acme/{envelope}" in printed
     assert "Document/contract.pdf" in printed
 
@@ -165,13 +167,13 @@ async def test_a_past_envelope_is_tried_with_another_archive_before_that_is_appl
     (tmp_path / "metadata.xml").write_text("<contract no='4711'/>")
     flags += ["--metadata", f"{tmp_path}/metadata.xml"]
     status, printed = await rendered(house, *flags, kubeconfig=plane.kubeconfig)
-    assert status == WORKS
+    assert status == RENDERED
     assert f"folder    Contract/anna@example.com/{envelope}" in printed
     assert "tag       number = 4711" in printed
 
 
 async def test_an_event_that_there_is_not_can_not_be_tried(house: House, plane: ControlPlane) -> None:
-    assert (await rendered(house, "--event", "nothing", kubeconfig=plane.kubeconfig))[0] == UNUSABLE
+    assert (await rendered(house, "--event", "nothing", kubeconfig=plane.kubeconfig))[0] == INPUT_INVALID
 
 
 # -- Signatures, through the whole controller ---------------------------------------------------------------------
@@ -182,7 +184,7 @@ async def test_by_default_what_the_signatures_are_is_told_and_the_sealed_manifes
 ) -> None:
     envelope = house.envelope(documents=[DocumentSpec(name="contract.pdf")])
     event = await house.reaches(await house.note(envelope), Phase.SUCCEEDED)
-    found = condition(event.status.conditions, "SignaturesChecked")
+    found = find_condition(event.status.conditions, "SignaturesChecked")
     assert found is not None
     assert (found.status, found.reason) == ("True", "SignaturesIntact")
     (contract,) = [each for each in manifest_of(house, event)["files"] if each["kind"] == "Document"]

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from counterfoil.resources import Archive, EnvelopeEvent, Phase, condition
+from counterfoil.cli.verify import INTACT
+from counterfoil.cli.verify import main as verify
+from counterfoil.resources import Archive, EnvelopeEvent, Phase, find_condition
 from counterfoil.signatures.anchors import Anchors
-from counterfoil.verify import INTACT
-from counterfoil.verify import main as verify
-from sandbox.controlplane.plane import ControlPlane
+from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import DocumentSpec, User
-from sandbox.esaw.documents import authority_certificate
-from sandbox.mail import MailServer
+from sandbox.esaw.core.documents import authority_certificate
+from sandbox.servers.smtp import SmtpServer
 from tests.cluster.house import House, eventually
 from tests.cluster.house import house as a_house
 from tests.unit.signed_parts import ANNA, BETWEEN, ROOT, Identity, signed_by
@@ -64,15 +64,15 @@ async def trusting(
     if anchors is not None:
         await authorities(house, name, anchors)
     (house.archive / name).mkdir()
-    await house.stage.archive(
+    await house.local_environment.archive(
         name,
         filesystem={"root": str(house.archive / name)},
         signatures=signatures,
         trustAnchorsSecretRef={"name": f"{name}-authorities"},
     )
     user = house.user(name.capitalize())
-    await house.stage.sender(name, user, organization=name)
-    await house.stage.organization(name, archive=name, sender=name, **organization)
+    await house.local_environment.sender(name, user, organization=name)
+    await house.local_environment.organization(name, archive=name, sender=name, **organization)
     return user
 
 
@@ -80,7 +80,7 @@ async def authorities(house: House, name: str, anchors: dict[str, str]) -> None:
     """Create the Secret with the trust anchors, or change it to these."""
     content = {key: base64.b64encode(text.encode()).decode() for key, text in anchors.items()}
     # ``stringData`` would leave what was there before under other keys.
-    await house.stage.apply(
+    await house.local_environment.apply(
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"{name}-authorities"}, "data": content}
     )
 
@@ -93,7 +93,7 @@ def an_envelope_of_annas(house: House, sender: User) -> str:
 
 def checked(event: EnvelopeEvent) -> tuple[str, str]:
     """Return status and reason of the condition about signatures."""
-    found = condition(event.status.conditions, "SignaturesChecked")
+    found = find_condition(event.status.conditions, "SignaturesChecked")
     assert found is not None
     return found.status, found.reason
 
@@ -107,7 +107,7 @@ def signatures_in(house: House, name: str, envelope: str) -> dict[str, Any]:
 
 
 async def the_archive(house: House, name: str) -> Archive:
-    return Archive.parse(await house.cluster.get(Archive, name))
+    return Archive.parse(await house.kube.get(Archive, name))
 
 
 async def test_where_it_is_required_a_signer_below_an_anchor_lets_the_envelope_be_archived(
@@ -133,8 +133,8 @@ async def test_where_it_is_required_a_signer_below_an_anchor_lets_the_envelope_b
 async def test_a_signer_of_another_authority_keeps_envelopes_until_the_anchors_have_that_one(
     house: House,
 ) -> None:
-    async with MailServer() as mail:
-        mails = await house.stage.mails(mail, "admin@acme.example")
+    async with SmtpServer() as mail:
+        mails = await house.local_environment.mails(mail, "admin@acme.example")
         user = await trusting(house, "foreign", "Require", OTHERS, notifications=mails)
         envelopes = [an_envelope_of_annas(house, user) for _ in range(3)]
         names = [await house.note(each, "foreign") for each in envelopes]
@@ -164,11 +164,13 @@ async def test_a_signer_of_another_authority_keeps_envelopes_until_the_anchors_h
 
 async def has_looked_again(house: House, mails: dict[str, Any]) -> None:
     """Wait until whoever writes mails has been through everything: he says so of an organization that is new to him."""
-    await house.stage.organization("canary", archive="dms", notifications=mails)
+    await house.local_environment.organization("canary", archive="dms", notifications=mails)
 
     async def is_told() -> bool:
         conditions = (
-            (await house.stage.read("organization", "canary")).get("status", {}).get("conditions", [])
+            (await house.local_environment.read("organization", "canary"))
+            .get("status", {})
+            .get("conditions", [])
         )
         return any(each["type"] == "Notified" for each in conditions)
 
@@ -196,7 +198,7 @@ async def test_anchors_that_are_none_make_the_archive_not_ready_and_envelopes_wa
     secret, says = USELESS[case]
     user = await trusting(house, name, "Require", secret)
     await house.until_condition(Archive, name, "Ready", ("False", "SettingsInvalid"))
-    ready = condition((await the_archive(house, name)).status.conditions, "Ready")
+    ready = find_condition((await the_archive(house, name)).status.conditions, "Ready")
     assert ready is not None
     assert ready.message.startswith(f"Archive/{name}: ")
     assert says.format(name=name) in ready.message

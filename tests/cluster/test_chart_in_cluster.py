@@ -21,30 +21,30 @@ import httpx
 import pytest
 
 from counterfoil.clock import WallClock
-from counterfoil.cluster import connect
+from counterfoil.kube.client import connect
 from counterfoil.resources import envelope_id, event_name
-from counterfoil.resources.acting import Act, acts_of, recorded
+from counterfoil.resources.audit_annotation import AuditEntry, audit_entries, with_audit_entry
 from counterfoil.resources.envelopeevent import Origin
-from counterfoil.resources.noting import note
-from sandbox import rights
+from counterfoil.resources.event_factory import new_event
+from sandbox import rbac
 from sandbox.controlplane.binaries import ensure
-from sandbox.controlplane.foreign import definitions
+from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
-from sandbox.controlplane.plane import ControlPlane, control_plane
-from sandbox.controlplane.processes import Finished, run
+from sandbox.controlplane.processes import CommandResult, run
 from sandbox.controlplane.schemas import LOCATION, write_schemas
+from sandbox.controlplane.third_party_crds import third_party_crds
+from sandbox.environment import local_environment
 from sandbox.esaw import DocumentSpec
 from sandbox.helm import CHART, Helm, HelmError, helm
-from sandbox.stage import stage
 from tests.builders import NOON
 from tests.cluster.chart_parts import EVERYTHING, MONITORING, NAMESPACE, NOTHING, RELEASE, render
 from tests.cluster.console_scene import console_scene
-from webhook.pages.notes import Notes
+from webhook.pages.send_lease import SendLeases
 
 PATIENCE = 60.0
 PAUSE = 0.2
 
-EVENT = note(
+EVENT = new_event(
     organization="acme",
     envelope=envelope_id("5482ee18-6d1f-4d5f-8d66-0c6d2a1e8f10"),
     action="envelopeFinished",
@@ -74,7 +74,7 @@ class Ground:
 @pytest.fixture(scope="module", name="ground")
 async def _ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ground]:
     async with control_plane() as plane:
-        for path in await definitions():
+        for path in await third_party_crds():
             await plane.kubectl("apply", "--server-side", "-f", str(path))
         await plane.namespace(NAMESPACE)
         ground = Ground(plane, await helm(tmp_path_factory.mktemp("helm"), kubeconfig=plane.kubeconfig))
@@ -147,7 +147,7 @@ BROUGHT = (
 @pytest.fixture(scope="module")
 async def kubeconform(
     ground: Ground, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Awaitable[Finished]]:
+) -> Callable[[str], Awaitable[CommandResult]]:
     """Check a text against the schemas of the API server: ``await kubeconform(text)``."""
     program = (await ensure("kubeconform"))["kubeconform"]
     folder = tmp_path_factory.mktemp("schemas")
@@ -157,7 +157,7 @@ async def kubeconform(
             await write_schemas(ground.plane.kubectl, folder)
             await asyncio.sleep(PAUSE)
 
-    async def check(text: str) -> Finished:
+    async def check(text: str) -> CommandResult:
         location = f"{folder}/{LOCATION}"
         return await run([program, "-strict", "-summary", "-schema-location", location], stdin=text)
 
@@ -166,7 +166,7 @@ async def kubeconform(
 
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS.keys())
 async def test_kubeconform_finds_nothing_in_what_the_chart_renders(
-    ground: Ground, kubeconform: Callable[[str], Awaitable[Finished]], values: dict[str, Any]
+    ground: Ground, kubeconform: Callable[[str], Awaitable[CommandResult]], values: dict[str, Any]
 ) -> None:
     rendered = await render(ground.helm, values, *MONITORING)
     checked = await kubeconform(rendered.text)
@@ -183,7 +183,7 @@ async def test_kubeconform_finds_nothing_in_what_the_chart_renders(
     ],
 )
 async def test_kubeconform_would_find_a_typo(
-    ground: Ground, kubeconform: Callable[[str], Awaitable[Finished]], typo: tuple[str, str]
+    ground: Ground, kubeconform: Callable[[str], Awaitable[CommandResult]], typo: tuple[str, str]
 ) -> None:
     rendered = await render(ground.helm, EVERYTHING, *MONITORING)
     assert typo[0] in rendered.text
@@ -225,14 +225,14 @@ EVERYBODY = frozenset(
 @pytest.mark.parametrize(
     ("process", "rules"),
     [
-        ("receiver", rights.RECEIVER),
-        ("pages", rights.PAGES),
+        ("receiver", rbac.RECEIVER),
+        ("pages", rbac.PAGES),
         ("console", ()),
-        ("controller", rights.CONTROLLER),
+        ("controller", rbac.CONTROLLER),
     ],
 )
 async def test_an_account_may_do_just_what_its_process_does(
-    ground: Ground, process: str, rules: tuple[rights.Rule, ...]
+    ground: Ground, process: str, rules: tuple[rbac.Rule, ...]
 ) -> None:
     kubectl = await ground.acting_as(process)
     assert listed(await kubectl("auth", "can-i", "--list", "-n", NAMESPACE)) == allowed(rules) | EVERYBODY
@@ -265,7 +265,7 @@ async def test_people_get_their_rights_by_their_role(
     assert any(verb in rule["verbs"] for rule in found["rules"]) is expected
 
 
-def allowed(rules: tuple[rights.Rule, ...]) -> set[tuple[str, str]]:
+def allowed(rules: tuple[rbac.Rule, ...]) -> set[tuple[str, str]]:
     return {
         (f"{resource}.{group}" if group else resource, verb)
         for rule in rules
@@ -327,7 +327,11 @@ async def test_a_receiver_counts_and_reopens_but_finishes_nothing(ground: Ground
 async def test_nobody_but_counterfoil_says_that_something_was_archived(ground: Ground) -> None:
     await noted(ground)
     await ground.kubectl(
-        "apply", "--server-side", "-f", "-", stdin=json.dumps(listed_as(*rights.account("meddler", MEDDLER)))
+        "apply",
+        "--server-side",
+        "-f",
+        "-",
+        stdin=json.dumps(listed_as(*rbac.service_account_with_rules("meddler", MEDDLER))),
     )
     meddler = ground.plane.kubectl_as(await ground.plane.kubeconfig_for("meddler", NAMESPACE))
     words = await refused(meddler, *WRITE_STATUS, stdin=status_of(conditions=[archived()]))
@@ -356,19 +360,19 @@ async def test_pages_write_and_remove_their_own_notes_and_no_other_lease(ground:
     assert other in await refused(pages, "patch", "lease", "somebodys-leader", "--type=merge", "-p", holder)
     assert other in await refused(pages, "delete", "lease", "somebodys-leader")
 
-    async with connect(namespace=NAMESPACE, kubeconfig=pages.kubeconfig) as cluster:
-        notes = Notes(cluster, WallClock(), attempt_seconds=60)
+    async with connect(namespace=NAMESPACE, kubeconfig=pages.kubeconfig) as kube:
+        notes = SendLeases(kube, WallClock(), attempt_seconds=60)
         assert await notes.use_state("a state")
-        assert await notes.forget_states(older_than=-60) == 1
-        begun = await notes.begin("acme", "anna", "a draft")
+        assert await notes.delete_states(older_than=-60) == 1
+        begun = await notes.acquire("acme", "anna", "a draft")
         assert begun is not None
         taken_over = await notes.take_over(begun)
         assert taken_over is not None
-        await notes.settle(taken_over, "an envelope")
-        settled = [note async for note in notes.drafts()]
-        assert [each.is_settled for each in settled] == [True]
-        await notes.drop(settled[0])
-        assert [note async for note in notes.drafts()] == []
+        await notes.complete(taken_over, "an envelope")
+        settled = [note async for note in notes.list_drafts()]
+        assert [each.is_completed for each in settled] == [True]
+        await notes.discard(settled[0])
+        assert [note async for note in notes.list_drafts()] == []
 
 
 ACTS = "counterfoil.dev/acts"
@@ -377,15 +381,17 @@ ACTS = "counterfoil.dev/acts"
 async def test_nobody_says_of_another_that_he_did_something(ground: Ground) -> None:
     await noted(ground)
     jane, joe = await person(ground, "jane"), await person(ground, "joe")
-    of_another = recorded({}, act("joe"))[ACTS]
+    of_another = with_audit_entry({}, act("joe"))[ACTS]
     assert "has to be of whoever adds it" in await annotated_in_vain(jane, of_another)
     # Neither by a name that goes on after a quote, nor by an act that lies in the words of another.
     for word in ('joe","what":"skip', f'{user("joe")}","what":"x'):
-        assert "counterfoil.dev/acts" in await annotated_in_vain(jane, recorded({}, act(word))[ACTS])
-    nested = recorded({}, Act(who=user("jane"), what="retry", when=NOON, why=of_another[1:-1]))[ACTS]
+        assert "counterfoil.dev/acts" in await annotated_in_vain(jane, with_audit_entry({}, act(word))[ACTS])
+    nested = with_audit_entry(
+        {}, AuditEntry(who=user("jane"), what="retry", when=NOON, why=of_another[1:-1])
+    )[ACTS]
     await annotate(jane, nested)
     raw = await joe("-n", NAMESPACE, "get", "ee", NAME, "-o", "json")
-    assert [each.who for each in acts_of(json.loads(raw)["metadata"]["annotations"])] == [user("jane")]
+    assert [each.who for each in audit_entries(json.loads(raw)["metadata"]["annotations"])] == [user("jane")]
 
 
 async def test_what_people_did_is_neither_taken_away_nor_changed_nor_put_in_another_order(
@@ -394,14 +400,14 @@ async def test_what_people_did_is_neither_taken_away_nor_changed_nor_put_in_anot
     await noted(ground)
     jane, joe = await person(ground, "jane"), await person(ground, "joe")
     before = await acts(ground)
-    await annotate(jane, added := recorded(before, act("jane"))[ACTS])
-    await annotate(joe, both := recorded({ACTS: added}, act("joe"))[ACTS])
+    await annotate(jane, added := with_audit_entry(before, act("jane"))[ACTS])
+    await annotate(joe, both := with_audit_entry({ACTS: added}, act("joe"))[ACTS])
 
-    mine = recorded({}, act("joe"))[ACTS]
-    moved = recorded(before, act("joe"))
+    mine = with_audit_entry({}, act("joe"))[ACTS]
+    moved = with_audit_entry(before, act("joe"))
     for name in ("jane", "joe"):
-        moved = recorded(moved, act(name))
-    twice = recorded({ACTS: recorded({ACTS: both}, act("joe"))[ACTS]}, act("joe"))[ACTS]
+        moved = with_audit_entry(moved, act(name))
+    twice = with_audit_entry({ACTS: with_audit_entry({ACTS: both}, act("joe"))[ACTS]}, act("joe"))[ACTS]
     assert "is never taken away" in await refused(joe, "annotate", "ee", NAME, f"{ACTS}-")
     for forged in (mine, moved[ACTS], twice):
         assert "one act is added at its end" in await annotated_in_vain(joe, forged)
@@ -417,18 +423,18 @@ async def test_the_last_ten_acts_stay_and_what_was_never_a_record_goes(ground: G
     await ground.kubectl("annotate", "--overwrite", "ee", NAME, f"{ACTS}=what somebody wrote long ago")
     jane = await person(ground, "jane")
     junk = {ACTS: "what somebody wrote long ago"}
-    two = recorded({ACTS: recorded(junk, act("jane"))[ACTS]}, act("jane"))[ACTS]
+    two = with_audit_entry({ACTS: with_audit_entry(junk, act("jane"))[ACTS]}, act("jane"))[ACTS]
     assert "one act is added at its end" in await annotated_in_vain(jane, two)
     written = junk
     for number in range(13):
-        written = recorded(written, act("jane", why=f"{number}: " + '"\\\n'))
+        written = with_audit_entry(written, act("jane", why=f"{number}: " + '"\\\n'))
         await annotate(jane, written[ACTS])
-    kept = acts_of(await acts(ground))
+    kept = audit_entries(await acts(ground))
     assert [each.why.partition(":")[0] for each in kept] == [str(number) for number in range(3, 13)]
     # Of nine, none goes; and of ten, not two.
     shortened = f"[{written[ACTS].partition('},')[2]}"
     assert "one act is added at its end" in await annotated_in_vain(
-        jane, recorded({ACTS: f"[{shortened[1:].partition('},')[2]}"}, act("jane"))[ACTS]
+        jane, with_audit_entry({ACTS: f"[{shortened[1:].partition('},')[2]}"}, act("jane"))[ACTS]
     )
 
 
@@ -449,11 +455,11 @@ async def test_names_that_json_writes_otherwise_and_long_ones_are_recorded_too(
         "--server-side",
         "-f",
         "-",
-        stdin=json.dumps(listed_as(*rights.account("meddler", MEDDLER), binding)),
+        stdin=json.dumps(listed_as(*rbac.service_account_with_rules("meddler", MEDDLER), binding)),
     )
-    written = recorded(await acts(ground), Act(who=name, what="retry", when=NOON))[ACTS]
+    written = with_audit_entry(await acts(ground), AuditEntry(who=name, what="retry", when=NOON))[ACTS]
     await ground.kubectl("annotate", "--overwrite", "ee", NAME, f"{ACTS}={written}", f"--as={name}")
-    other = recorded({ACTS: written}, Act(who=f"{name[:299]}!", what="retry", when=NOON))[ACTS]
+    other = with_audit_entry({ACTS: written}, AuditEntry(who=f"{name[:299]}!", what="retry", when=NOON))[ACTS]
     with pytest.raises(KubectlError, match="has to be of whoever adds it"):
         await ground.kubectl("annotate", "--overwrite", "ee", NAME, f"{ACTS}={other}", f"--as={name}")
 
@@ -463,7 +469,7 @@ async def test_nothing_begins_its_life_with_acts_of_others_unless_it_is_restored
     forged = {
         "apiVersion": "counterfoil.dev/v1alpha1",
         "kind": "Archive",
-        "metadata": {"name": "restored", "annotations": recorded({}, act("joe"))},
+        "metadata": {"name": "restored", "annotations": with_audit_entry({}, act("joe"))},
         "spec": {"filesystem": {"root": "/srv"}},
     }
     words = await refused(jane, "create", "-f", "-", stdin=json.dumps(forged))
@@ -492,7 +498,7 @@ async def test_console_and_plugin_record_what_is_done_with_them_under_the_charts
         skipped = await run([*plugin, "skip", name, "--because", "filed by hand"])
         assert skipped.code == 0, skipped.err
 
-        done = acts_of((await scene.event(name))["metadata"]["annotations"])
+        done = audit_entries((await scene.event(name))["metadata"]["annotations"])
         assert [each.what for each in done] == [*["suspend", "resume"] * 4, "retry", "skip"]
         assert {each.who for each in done} == {user("full")}
         for kind, named, what in (
@@ -500,7 +506,9 @@ async def test_console_and_plugin_record_what_is_done_with_them_under_the_charts
             ("org", "acme", "sweep"),
             ("sender", "maria", "ask"),
         ):
-            (only,) = acts_of((await scene.stage.read(kind, named))["metadata"]["annotations"])
+            (only,) = audit_entries(
+                (await scene.local_environment.read(kind, named))["metadata"]["annotations"]
+            )
             assert (only.who, only.what) == (user("full"), what)
 
 
@@ -509,14 +517,14 @@ def user(name: str) -> str:
     return f"system:serviceaccount:{NAMESPACE}:{name}"
 
 
-def act(name: str, why: str = "") -> Act:
+def act(name: str, why: str = "") -> AuditEntry:
     """Return what an account did."""
-    return Act(who=user(name), what="retry", when=NOON, why=why)
+    return AuditEntry(who=user(name), what="retry", when=NOON, why=why)
 
 
 async def person(ground: Ground, name: str) -> Kubectl:
     """Return the kubectl of somebody who may change events and Archives."""
-    objects = rights.account(name, PERSON)
+    objects = rbac.service_account_with_rules(name, PERSON)
     await ground.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(listed_as(*objects)))
     return ground.plane.kubectl_as(await ground.plane.kubeconfig_for(name, NAMESPACE))
 
@@ -541,7 +549,7 @@ WRITE_STATUS = ("apply", "--server-side", "--force-conflicts", "--subresource=st
 async def test_the_main_job_is_done_with_just_the_charts_rights_and_under_its_policies(
     ground: Ground, tmp_path: Path
 ) -> None:
-    async with stage(ground.plane, tmp_path, namespace=NAMESPACE) as built:
+    async with local_environment(ground.plane, tmp_path, namespace=NAMESPACE) as built:
         (tmp_path / "dms").mkdir()
         anna = built.esaw.add_user(email="anna@example.com", given_name="Anna", surname="Kofler")
         await built.archive("dms", filesystem={"root": str(tmp_path / "dms")})
@@ -576,7 +584,7 @@ async def test_a_flood_beyond_the_quota_gets_503_and_is_taken_once_there_is_room
     ground: Ground, tmp_path: Path
 ) -> None:
     await ground.upgrade({"floodControl": {"quota": {"enabled": True}}})
-    async with stage(ground.plane, tmp_path, namespace=NAMESPACE) as built:
+    async with local_environment(ground.plane, tmp_path, namespace=NAMESPACE) as built:
         await built.organization("flooded", archive="dms")
         await built.kubectl(*hashes_of("flooded", built.tokens["flooded"]))
         way = await ground.plane.kubeconfig_for(f"{RELEASE}-receiver", NAMESPACE)
@@ -614,8 +622,8 @@ async def queued(ground: Ground, process: str, header: str) -> str:
     """List Organizations as a process, and return what the API server says of where that queued."""
     kubeconfig = await ground.plane.kubeconfig_for(f"{RELEASE}-{process}", NAMESPACE)
     written = json.loads(kubeconfig.read_text())
-    (cluster,), (account,) = written["clusters"], written["users"]
-    authority = base64.b64decode(cluster["cluster"]["certificate-authority-data"]).decode()
+    (kube,), (account,) = written["clusters"], written["users"]
+    authority = base64.b64decode(kube["cluster"]["certificate-authority-data"]).decode()
     async with httpx.AsyncClient(
         verify=ssl.create_default_context(cadata=authority), trust_env=False
     ) as http:
@@ -663,14 +671,14 @@ async def until_answered(http: httpx.AsyncClient, url: str, status: int) -> http
             await asyncio.sleep(PAUSE)
 
 
-PERSON: tuple[rights.Rule, ...] = (
+PERSON: tuple[rbac.Rule, ...] = (
     {
         "apiGroups": ["counterfoil.dev"],
         "resources": ["envelopeevents", "archives"],
         "verbs": ["get", "create", "patch"],
     },
 )
-MEDDLER: tuple[rights.Rule, ...] = (
+MEDDLER: tuple[rbac.Rule, ...] = (
     {
         "apiGroups": ["counterfoil.dev"],
         "resources": ["envelopeevents", "envelopeevents/status"],

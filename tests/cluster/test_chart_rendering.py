@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from counterfoil.resources.acting import RECORD
-from sandbox import rights
+from counterfoil.resources.audit_annotation import AUDIT_ANNOTATION_PATTERN
+from sandbox import rbac
 from sandbox.helm import CHART, Helm, HelmError, helm
 from tests.cluster.chart_parts import (
     EVERYTHING,
@@ -129,10 +129,10 @@ def test_every_object_carries_the_labels(everything: Rendered) -> None:
 
 @pytest.mark.parametrize(
     ("process", "expected"),
-    [("receiver", rights.RECEIVER), ("pages", rights.PAGES), ("controller", rights.CONTROLLER)],
+    [("receiver", rbac.RECEIVER), ("pages", rbac.PAGES), ("controller", rbac.CONTROLLER)],
 )
 def test_a_role_says_what_the_tests_run_the_process_with(
-    default: Rendered, process: str, expected: tuple[rights.Rule, ...]
+    default: Rendered, process: str, expected: tuple[rbac.Rule, ...]
 ) -> None:
     assert tuple(default.one("Role", f"{RELEASE}-{process}")["rules"]) == expected
 
@@ -583,7 +583,7 @@ async def test_flow_schema_and_policies_can_be_switched_off(program: Helm) -> No
 
 def test_the_policy_on_acts_has_their_form_as_console_and_plugin_write_it(default: Rendered) -> None:
     policy_ = default.one("ValidatingAdmissionPolicy", f"{NAMESPACE}-{RELEASE}-acts")["spec"]
-    assert json.dumps(policy_).count(json.dumps(f"matches(r'{RECORD}')")[1:-1]) == 2
+    assert json.dumps(policy_).count(json.dumps(f"matches(r'{AUDIT_ANNOTATION_PATTERN}')")[1:-1]) == 2
 
 
 async def test_without_pages_no_policy_holds_pages_to_anything(program: Helm) -> None:

@@ -10,34 +10,34 @@ from typing import Any
 
 import pytest
 
-from counterfoil.cluster import (
+from counterfoil.kube.client import (
     AlreadyExists,
-    ApiProblem,
-    Change,
-    Cluster,
+    ApiError,
     Conflict,
     Expired,
     Forbidden,
+    KubeClient,
     NotFound,
-    Refused,
+    Rejected,
     Unavailable,
+    WatchEvent,
     connect,
-    follow_for_ever,
+    list_and_watch_forever,
 )
-from counterfoil.resources import EnvelopeEvent, EnvelopeEventSpec, Organization, Part, envelope_id
-from counterfoil.resources.noting import note
+from counterfoil.resources import EnvelopeEvent, EnvelopeEventSpec, Organization, ResourcePart, envelope_id
+from counterfoil.resources.event_factory import new_event
+from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.controlplane.kubectl import Kubectl
-from sandbox.controlplane.plane import ControlPlane, control_plane
 
 
 @pytest.fixture
-async def cluster(plane: ControlPlane, namespace: str) -> AsyncIterator[Cluster]:
+async def kube(plane: ControlPlane, namespace: str) -> AsyncIterator[KubeClient]:
     async with connect(namespace=namespace, kubeconfig=plane.kubeconfig) as connected:
         yield connected
 
 
 def an_event(action: str = "envelopeFinished") -> dict[str, Any]:
-    return note(organization="acme", envelope=envelope_id(str(uuid.uuid4())), action=action)
+    return new_event(organization="acme", envelope=envelope_id(str(uuid.uuid4())), action=action)
 
 
 def name_of(raw: dict[str, Any]) -> str:
@@ -50,121 +50,119 @@ async def as_nobody(plane: ControlPlane, namespace: str) -> Path:
     return await plane.kubeconfig_for("nobody", namespace)
 
 
-async def test_an_object_is_created_read_changed_and_deleted(cluster: Cluster) -> None:
+async def test_an_object_is_created_read_changed_and_deleted(kube: KubeClient) -> None:
     event = an_event()
-    created = await cluster.create(EnvelopeEvent, event)
+    created = await kube.create(EnvelopeEvent, event)
     assert created["spec"]["envelopeId"] == event["spec"]["envelopeId"]
     assert created["status"] == {"phase": "Pending"} | created["status"]
 
-    await cluster.patch(EnvelopeEvent, name_of(event), {"metadata": {"labels": {"x": "y"}}})
-    assert (await cluster.get(EnvelopeEvent, name_of(event)))["metadata"]["labels"]["x"] == "y"
+    await kube.patch(EnvelopeEvent, name_of(event), {"metadata": {"labels": {"x": "y"}}})
+    assert (await kube.get(EnvelopeEvent, name_of(event)))["metadata"]["labels"]["x"] == "y"
 
-    await cluster.delete(EnvelopeEvent, name_of(event))
+    await kube.delete(EnvelopeEvent, name_of(event))
     with pytest.raises(NotFound):
-        await cluster.get(EnvelopeEvent, name_of(event))
+        await kube.get(EnvelopeEvent, name_of(event))
 
 
-async def test_a_second_create_finds_the_first(cluster: Cluster) -> None:
+async def test_a_second_create_finds_the_first(kube: KubeClient) -> None:
     body = json.dumps(an_event()).encode()
-    await cluster.create_encoded(EnvelopeEvent, body)
+    await kube.create_from_json(EnvelopeEvent, body)
     with pytest.raises(AlreadyExists):
-        await cluster.create_encoded(EnvelopeEvent, body)
+        await kube.create_from_json(EnvelopeEvent, body)
 
 
-async def test_a_trial_create_is_checked_and_stores_nothing(cluster: Cluster) -> None:
+async def test_a_trial_create_is_checked_and_stores_nothing(kube: KubeClient) -> None:
     event = an_event()
-    await cluster.try_create(EnvelopeEvent, json.dumps(event).encode())
+    await kube.create_dry_run(EnvelopeEvent, json.dumps(event).encode())
     with pytest.raises(NotFound):
-        await cluster.get(EnvelopeEvent, name_of(event))
+        await kube.get(EnvelopeEvent, name_of(event))
 
     event["spec"]["action"] = "not an action"
-    with pytest.raises(Refused):
-        await cluster.try_create(EnvelopeEvent, json.dumps(event).encode())
+    with pytest.raises(Rejected):
+        await kube.create_dry_run(EnvelopeEvent, json.dumps(event).encode())
 
 
-class Glimpse(Part, frozen=True):
+class Glimpse(ResourcePart, frozen=True):
     spec: EnvelopeEventSpec
 
 
-async def test_a_glimpse_shows_what_is_asked_for_of_what_exists(cluster: Cluster) -> None:
+async def test_a_glimpse_shows_what_is_asked_for_of_what_exists(kube: KubeClient) -> None:
     event = an_event()
     with pytest.raises(NotFound):
-        await cluster.glimpse(EnvelopeEvent, name_of(event), Glimpse)
+        await kube.get_partial(EnvelopeEvent, name_of(event), Glimpse)
 
-    await cluster.create(EnvelopeEvent, event)
-    seen = await cluster.glimpse(EnvelopeEvent, name_of(event), Glimpse)
+    await kube.create(EnvelopeEvent, event)
+    seen = await kube.get_partial(EnvelopeEvent, name_of(event), Glimpse)
     assert seen.spec.action == event["spec"]["action"]
 
 
-async def test_an_object_that_breaks_a_rule_is_refused_with_the_rule(cluster: Cluster) -> None:
+async def test_an_object_that_breaks_a_rule_is_refused_with_the_rule(kube: KubeClient) -> None:
     event = an_event()
     event["spec"]["envelopeId"] = "no guid"
-    with pytest.raises(Refused, match="an envelope id is a GUID") as raised:
-        await cluster.create(EnvelopeEvent, event)
+    with pytest.raises(Rejected, match="an envelope id is a GUID") as raised:
+        await kube.create(EnvelopeEvent, event)
     assert raised.value.status == 422
 
 
-async def test_a_status_patch_on_a_stale_version_loses(cluster: Cluster) -> None:
-    event = await cluster.create(EnvelopeEvent, an_event())
+async def test_a_status_patch_on_a_stale_version_loses(kube: KubeClient) -> None:
+    event = await kube.create(EnvelopeEvent, an_event())
     version = event["metadata"]["resourceVersion"]
-    await cluster.patch_status(EnvelopeEvent, name_of(event), {"deliveries": 2}, resource_version=version)
+    await kube.patch_status(EnvelopeEvent, name_of(event), {"deliveries": 2}, resource_version=version)
 
     with pytest.raises(Conflict):
-        await cluster.patch_status(EnvelopeEvent, name_of(event), {"deliveries": 9}, resource_version=version)
-    assert (await cluster.get(EnvelopeEvent, name_of(event)))["status"]["deliveries"] == 2
+        await kube.patch_status(EnvelopeEvent, name_of(event), {"deliveries": 9}, resource_version=version)
+    assert (await kube.get(EnvelopeEvent, name_of(event)))["status"]["deliveries"] == 2
 
 
-async def test_a_status_patch_without_a_version_is_written_in_any_case(cluster: Cluster) -> None:
-    event = await cluster.create(EnvelopeEvent, an_event())
+async def test_a_status_patch_without_a_version_is_written_in_any_case(kube: KubeClient) -> None:
+    event = await kube.create(EnvelopeEvent, an_event())
     for deliveries in (2, 3):
-        patched = await cluster.patch_status(
+        patched = await kube.patch_status(
             EnvelopeEvent, name_of(event), {"deliveries": deliveries}, resource_version=None
         )
     assert patched["status"]["deliveries"] == 3
 
 
-async def test_a_null_in_a_status_patch_removes_the_field(cluster: Cluster) -> None:
-    event = await cluster.create(EnvelopeEvent, an_event())
+async def test_a_null_in_a_status_patch_removes_the_field(kube: KubeClient) -> None:
+    event = await kube.create(EnvelopeEvent, an_event())
     for reason in ("Because", None):
-        patched = await cluster.patch_status(
+        patched = await kube.patch_status(
             EnvelopeEvent, name_of(event), {"reason": reason}, resource_version=None
         )
     assert "reason" not in patched["status"]
 
 
-async def test_a_status_patch_changes_nothing_but_the_status(cluster: Cluster) -> None:
-    event = await cluster.create(EnvelopeEvent, an_event())
-    patched = await cluster.patch_status(
-        EnvelopeEvent, name_of(event), {"deliveries": 2}, resource_version=None
-    )
+async def test_a_status_patch_changes_nothing_but_the_status(kube: KubeClient) -> None:
+    event = await kube.create(EnvelopeEvent, an_event())
+    patched = await kube.patch_status(EnvelopeEvent, name_of(event), {"deliveries": 2}, resource_version=None)
     assert patched["metadata"]["generation"] == event["metadata"]["generation"]
     assert patched["spec"] == event["spec"]
 
 
 @pytest.mark.parametrize("length", [850, 1200, 2048])
-async def test_a_status_that_is_too_large_will_never_be_taken(cluster: Cluster, length: int) -> None:
+async def test_a_status_that_is_too_large_will_never_be_taken(kube: KubeClient, length: int) -> None:
     """The API server says so itself from 3 MiB on, etcd before that, by a 500: taken for an outage it would last for ever."""
-    event = await cluster.create(EnvelopeEvent, an_event())
+    event = await kube.create(EnvelopeEvent, an_event())
     documents = [
         {"fileId": str(number), "kind": "Document", "fileName": "a", "location": "x" * length}
         for number in range(2000)
     ]
-    with pytest.raises(Refused, match="large"):
-        await cluster.patch_status(
+    with pytest.raises(Rejected, match="large"):
+        await kube.patch_status(
             EnvelopeEvent, name_of(event), {"documents": documents}, resource_version=None
         )
 
 
-async def test_a_status_patch_to_what_is_gone_finds_nothing(cluster: Cluster) -> None:
+async def test_a_status_patch_to_what_is_gone_finds_nothing(kube: KubeClient) -> None:
     with pytest.raises(NotFound):
-        await cluster.patch_status(EnvelopeEvent, "gone", {"deliveries": 2}, resource_version="1")
+        await kube.patch_status(EnvelopeEvent, "gone", {"deliveries": 2}, resource_version="1")
 
 
-async def test_a_delete_of_another_object_of_the_same_name_is_a_conflict(cluster: Cluster) -> None:
-    event = await cluster.create(EnvelopeEvent, an_event())
+async def test_a_delete_of_another_object_of_the_same_name_is_a_conflict(kube: KubeClient) -> None:
+    event = await kube.create(EnvelopeEvent, an_event())
     with pytest.raises(Conflict):
-        await cluster.delete(EnvelopeEvent, name_of(event), uid=str(uuid.uuid4()))
-    await cluster.delete(
+        await kube.delete(EnvelopeEvent, name_of(event), uid=str(uuid.uuid4()))
+    await kube.delete(
         EnvelopeEvent,
         name_of(event),
         uid=event["metadata"]["uid"],
@@ -183,12 +181,12 @@ async def test_who_has_no_right_is_forbidden(plane: ControlPlane, namespace: str
         ):
             with pytest.raises(Forbidden):
                 await call
-        assert not await nobody.may("create", "envelopeevents")
+        assert not await nobody.is_allowed("create", "envelopeevents")
 
 
-async def test_who_has_the_right_may(cluster: Cluster) -> None:
-    assert await cluster.may("create", "envelopeevents")
-    assert await cluster.may("get", "secrets", group="")
+async def test_who_has_the_right_may(kube: KubeClient) -> None:
+    assert await kube.is_allowed("create", "envelopeevents")
+    assert await kube.is_allowed("get", "secrets", group="")
 
 
 async def test_a_token_that_nobody_issued_is_forbidden_too(plane: ControlPlane, namespace: str) -> None:
@@ -203,35 +201,33 @@ async def test_a_token_that_nobody_issued_is_forbidden_too(plane: ControlPlane, 
     assert "x.y.z" not in str(raised.value)
 
 
-async def test_a_secret_is_read_by_name_and_decoded(cluster: Cluster, kubectl: Kubectl) -> None:
+async def test_a_secret_is_read_by_name_and_decoded(kube: KubeClient, kubectl: Kubectl) -> None:
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": "callback", "namespace": cluster.namespace},
+        "metadata": {"name": "callback", "namespace": kube.namespace},
         "data": {"token": base64.b64encode(b"\x00geheim").decode()},
     }
     await kubectl("create", "-f", "-", stdin=json.dumps(secret))
-    assert await cluster.secret("callback") == {"token": b"\x00geheim"}
+    assert await kube.secret("callback") == {"token": b"\x00geheim"}
     with pytest.raises(NotFound):
-        await cluster.secret("another")
+        await kube.secret("another")
 
 
-async def test_a_list_goes_through_pages_and_selectors(cluster: Cluster) -> None:
+async def test_a_list_goes_through_pages_and_selectors(kube: KubeClient) -> None:
     names = set()
     for action in ("a", "b", "b"):
-        names.add(name_of(await cluster.create(EnvelopeEvent, an_event(action))))
+        names.add(name_of(await kube.create(EnvelopeEvent, an_event(action))))
 
-    assert {name_of(raw) async for raw in cluster.list(EnvelopeEvent, limit=1)} == names
-    assert (
-        len([raw async for raw in cluster.list(EnvelopeEvent, labels="counterfoil.dev/action in (b)")]) == 2
-    )
-    assert len([raw async for raw in cluster.list(EnvelopeEvent, fields="status.phase!=Succeeded")]) == 3
-    page, token = await cluster.page(EnvelopeEvent, limit=2)
+    assert {name_of(raw) async for raw in kube.list(EnvelopeEvent, limit=1)} == names
+    assert len([raw async for raw in kube.list(EnvelopeEvent, labels="counterfoil.dev/action in (b)")]) == 2
+    assert len([raw async for raw in kube.list(EnvelopeEvent, fields="status.phase!=Succeeded")]) == 3
+    page, token = await kube.page(EnvelopeEvent, limit=2)
     assert (len(page), bool(token)) == (2, True)
 
 
-async def test_a_kubernetes_event_can_be_posted(cluster: Cluster, kubectl: Kubectl) -> None:
-    await cluster.create_event(
+async def test_a_kubernetes_event_can_be_posted(kube: KubeClient, kubectl: Kubectl) -> None:
+    await kube.create_event(
         {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
@@ -243,43 +239,41 @@ async def test_a_kubernetes_event_can_be_posted(cluster: Cluster, kubectl: Kubec
             "reason": "Tested",
             "type": "Normal",
             "note": "told",
-            "regarding": {"kind": "Namespace", "name": cluster.namespace, "namespace": cluster.namespace},
+            "regarding": {"kind": "Namespace", "name": kube.namespace, "namespace": kube.namespace},
         }
     )
     assert "told" in await kubectl(
-        "get", "events", "-n", cluster.namespace, "-o", "jsonpath={.items[*].message}"
+        "get", "events", "-n", kube.namespace, "-o", "jsonpath={.items[*].message}"
     )
 
 
-async def test_a_follower_sees_what_was_there_what_comes_and_what_goes(cluster: Cluster) -> None:
-    first = name_of(await cluster.create(EnvelopeEvent, an_event()))
+async def test_a_follower_sees_what_was_there_what_comes_and_what_goes(kube: KubeClient) -> None:
+    first = name_of(await kube.create(EnvelopeEvent, an_event()))
     seen = list[tuple[str, str]]()
     async with asyncio.timeout(60):
-        async for change in cluster.follow(EnvelopeEvent):
+        async for change in kube.list_and_watch(EnvelopeEvent):
             match change:
-                case Change(type="SYNCED", names=names):
+                case WatchEvent(type="SYNCED", names=names):
                     assert names == {first}
-                    second = name_of(await cluster.create(EnvelopeEvent, an_event()))
-                    await cluster.delete(EnvelopeEvent, first)
-                case Change(type="BOOKMARK"):
+                    second = name_of(await kube.create(EnvelopeEvent, an_event()))
+                    await kube.delete(EnvelopeEvent, first)
+                case WatchEvent(type="BOOKMARK"):
                     continue
-                case Change(raw=raw):
+                case WatchEvent(raw=raw):
                     seen.append((change.type, name_of(raw)))
             if len(seen) == 3:
                 break
     assert seen == [("ADDED", first), ("ADDED", second), ("DELETED", first)]
 
 
-async def test_an_object_that_leaves_the_selection_is_told_as_deleted(cluster: Cluster) -> None:
-    event = name_of(await cluster.create(EnvelopeEvent, an_event()))
+async def test_an_object_that_leaves_the_selection_is_told_as_deleted(kube: KubeClient) -> None:
+    event = name_of(await kube.create(EnvelopeEvent, an_event()))
     types = list[str]()
     async with asyncio.timeout(60):
-        async for change in cluster.follow(EnvelopeEvent, fields="status.phase!=Succeeded"):
+        async for change in kube.list_and_watch(EnvelopeEvent, fields="status.phase!=Succeeded"):
             types.append(change.type)
             if change.type == "SYNCED":
-                await cluster.patch_status(
-                    EnvelopeEvent, event, {"phase": "Succeeded"}, resource_version=None
-                )
+                await kube.patch_status(EnvelopeEvent, event, {"phase": "Succeeded"}, resource_version=None)
             if change.type == "DELETED":
                 break
     assert types == ["ADDED", "SYNCED", "DELETED"]
@@ -306,30 +300,30 @@ async def test_a_follower_outlives_the_end_and_the_return_of_the_api_server(
         "apiVersion": "counterfoil.dev/v1alpha1",
         "kind": "Organization",
     }
-    problems = list[ApiProblem]()
+    problems = list[ApiError]()
     kubeconfig = mortal_plane.kubeconfig
-    async with connect(namespace="default", kubeconfig=kubeconfig) as cluster, asyncio.timeout(300):
+    async with connect(namespace="default", kubeconfig=kubeconfig) as kube, asyncio.timeout(300):
         lists = list[frozenset[str]]()
-        async for change in follow_for_ever(cluster, Organization, trouble=problems.append):
+        async for change in list_and_watch_forever(kube, Organization, on_error=problems.append):
             if change.type != "SYNCED":
                 continue
             lists.append(change.names)
             if len(lists) == 2:
                 break
-            await cluster.create(Organization, organization)
+            await kube.create(Organization, organization)
             await mortal_plane.kill_apiserver()
             with pytest.raises(Unavailable):
-                await cluster.get(Organization, "acme")
+                await kube.get(Organization, "acme")
             await mortal_plane.start_apiserver()
     assert lists == [frozenset(), frozenset({"acme"})]
     assert {type(problem) for problem in problems} <= {Unavailable, Forbidden}
 
 
-async def first_change(cluster: Cluster) -> None:
+async def first_change(kube: KubeClient) -> None:
     """Ask for what came after version 1; again as long as the API server still fills its memory (429)."""
     while True:
         try:
-            await anext(cluster._watch(EnvelopeEvent, version="1", labels="", fields=""))
+            await anext(kube._watch(EnvelopeEvent, version="1", labels="", fields=""))
         except Unavailable:
             await asyncio.sleep(0.1)
         else:
@@ -340,11 +334,11 @@ async def test_a_version_from_before_the_api_servers_memory_is_listed_anew(
     mortal_plane: ControlPlane,
 ) -> None:
     """A restarted API server remembers no old changes; a follower that asks for them gets 410 and lists again."""
-    async with connect(namespace="default", kubeconfig=mortal_plane.kubeconfig) as cluster:
+    async with connect(namespace="default", kubeconfig=mortal_plane.kubeconfig) as kube:
         for _ in range(3):
-            await cluster.create(EnvelopeEvent, an_event())
+            await kube.create(EnvelopeEvent, an_event())
         await mortal_plane.stop_apiserver()
         await mortal_plane.start_apiserver()
         async with asyncio.timeout(60):
             with pytest.raises(Expired):
-                await first_change(cluster)
+                await first_change(kube)

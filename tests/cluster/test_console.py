@@ -8,10 +8,10 @@ import httpx
 import lxml.html
 import pytest
 
-from counterfoil.cluster import Forbidden, connect
+from counterfoil.kube.client import Forbidden, connect
 from counterfoil.resources import EnvelopeEvent
-from counterfoil.resources.acting import acts_of
-from sandbox.controlplane.plane import ControlPlane
+from counterfoil.resources.audit_annotation import audit_entries
+from sandbox.controlplane.control_plane import ControlPlane
 from tests.cluster.console_scene import MISSING_BUCKET, Person, Scene, console_scene
 
 FULL_NAME = "system:serviceaccount:{}:full"
@@ -68,7 +68,7 @@ async def test_a_retry_is_asked_for_with_who_when_and_why_on_the_object_and_as_a
     metadata = (await scene.event(name))["metadata"]
     assert metadata["labels"]["counterfoil.dev/request"] == "retry"
     assert metadata["annotations"]["counterfoil.dev/request-by"] == FULL_NAME.format(namespace)
-    (act,) = acts_of(metadata["annotations"])
+    (act,) = audit_entries(metadata["annotations"])
     assert (act.who, act.what) == (FULL_NAME.format(namespace), "retry")
     (told,) = await scene.told()
     assert told["regarding"]["name"] == name
@@ -100,7 +100,7 @@ async def test_an_event_is_held_and_goes_on(scene: Scene) -> None:
 
     event = await scene.event(name)
     assert event["spec"]["suspend"] is False
-    assert [act.what for act in acts_of(event["metadata"]["annotations"])] == ["suspend", "resume"]
+    assert [act.what for act in audit_entries(event["metadata"]["annotations"])] == ["suspend", "resume"]
 
 
 async def test_all_that_failed_for_one_reason_is_retried_by_one_click_and_nothing_else(scene: Scene) -> None:
@@ -129,9 +129,9 @@ async def test_a_sender_with_37_waiting_envelopes_is_one_line_and_is_asked_again
 
     await jane.press("ask")
 
-    sender = await scene.stage.read("sender", "anna")
+    sender = await scene.local_environment.read("sender", "anna")
     assert sender["metadata"]["annotations"]["counterfoil.dev/ask"].startswith("20")
-    assert [act.what for act in acts_of(sender["metadata"]["annotations"])] == ["ask"]
+    assert [act.what for act in audit_entries(sender["metadata"]["annotations"])] == ["ask"]
 
 
 async def test_an_archive_is_probed_and_an_organization_swept_held_and_resumed(scene: Scene) -> None:
@@ -142,8 +142,8 @@ async def test_an_archive_is_probed_and_an_organization_swept_held_and_resumed(s
     await (await jane.get("/organizations")).press("sweep")
     await jane.press("suspend", why="a move")
 
-    archive = await scene.stage.read("archive", "broken")
-    organization = await scene.stage.read("org", "acme")
+    archive = await scene.local_environment.read("archive", "broken")
+    organization = await scene.local_environment.read("org", "acme")
     assert archive["metadata"]["annotations"]["counterfoil.dev/probe"].startswith("20")
     assert organization["metadata"]["annotations"]["counterfoil.dev/sweep"].startswith("20")
     assert organization["spec"]["suspend"] is True
@@ -185,8 +185,8 @@ async def test_the_consoles_own_account_can_do_nothing(
     async with connect(namespace=namespace, kubeconfig=kubeconfig) as console:
         for verb in ("get", "list", "patch", "create", "delete"):
             for kind in ("envelopeevents", "organizations", "senders", "archives"):
-                assert not await console.may(verb, kind)
-            assert not await console.may(verb, "secrets", group="")
+                assert not await console.is_allowed(verb, kind)
+            assert not await console.is_allowed(verb, "secrets", group="")
         with pytest.raises(Forbidden):
             await console.page(EnvelopeEvent, limit=1)
 
@@ -195,7 +195,7 @@ async def test_a_console_that_is_started_with_an_administrators_certificate_lend
     scene: Scene, plane: ControlPlane
 ) -> None:
     await scene.failed("NameOccupied")
-    lent = await scene.stage.console("lent", kubeconfig=plane.kubeconfig)
+    lent = await scene.local_environment.console("lent", kubeconfig=plane.kubeconfig)
     scene.console = lent
 
     nobody = await scene.signed_in("none", at="/events")
@@ -275,7 +275,7 @@ async def test_behind_a_proxy_the_token_comes_with_each_request_and_is_in_no_coo
     scene: Scene, namespace: str
 ) -> None:
     name = await scene.failed("NameOccupied")
-    scene.console = await scene.stage.console("proxied", sign_in="proxy")
+    scene.console = await scene.local_environment.console("proxied", sign_in="proxy")
     bearer = {"Authorization": f"Bearer {scene.tokens['full']}"}
     scene.http.headers.update(bearer)
     jane = await scene.person().get(f"/events/{name}")
@@ -293,7 +293,7 @@ async def test_behind_a_proxy_the_token_comes_with_each_request_and_is_in_no_coo
 
 
 async def test_behind_a_proxy_nobody_signs_in_or_out_here(scene: Scene) -> None:
-    scene.console = await scene.stage.console("proxied", sign_in="proxy")
+    scene.console = await scene.local_environment.console("proxied", sign_in="proxy")
     scene.http.headers.update({"Authorization": f"Bearer {scene.tokens['full']}"})
     jane = await scene.person().get("/archives")
     assert not jane.page.xpath("//form[@action='/sign-out']")
@@ -305,7 +305,7 @@ async def test_behind_a_proxy_nobody_signs_in_or_out_here(scene: Scene) -> None:
         assert jane.answer.status_code == 404, action
 
     assert (await jane.get("/sign-in")).answer.url.path == "/attention"
-    assert f"{scene.stage.namespace}:full" in jane.text
+    assert f"{scene.local_environment.namespace}:full" in jane.text
 
 
 async def test_signing_out_ends_the_session(scene: Scene) -> None:
@@ -356,7 +356,7 @@ def an_act_of(person: Person) -> lxml.html.HtmlElement:
 async def test_whoever_asks_for_too_much_holds_up_nobody_who_comes_by_the_proxy_from_elsewhere(
     scene: Scene,
 ) -> None:
-    scene.console = await scene.stage.console(
+    scene.console = await scene.local_environment.console(
         "narrow", kubeconfig=None, proxies="1", address_rate="0.1", address_burst="1"
     )
     rude, jane = scene.person("203.0.113.7"), scene.person("203.0.113.8")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from counterfoil.resources import (
-    LONGEST_TEXT,
+    MAX_TEXT_LENGTH,
     REQUEST_LABEL,
     SENDER_LABEL,
     Archive,
@@ -20,10 +20,10 @@ from counterfoil.resources import (
     Origin,
     Phase,
     Sender,
-    condition,
-    is_true,
+    find_condition,
+    is_condition_true,
 )
-from sandbox.controlplane.plane import ControlPlane
+from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import DocumentSpec, EnvelopeStatus
 from tests.cluster.house import House, eventually
 from tests.cluster.house import house as a_house
@@ -114,7 +114,7 @@ async def test_an_envelope_whose_deletion_is_to_wait_says_until_when(house: Hous
     user = await house.organization("patient", cleanup={"after": "24h"})
     envelope = house.envelope(user)
     event = await house.reaches(await house.note(envelope, "patient"), Phase.CLEANING, "CleanupDelayed")
-    archived = condition(event.status.conditions, "Archived")
+    archived = find_condition(event.status.conditions, "Archived")
     assert archived is not None
     assert event.status.next_attempt_time == archived.last_transition_time + timedelta(hours=24)
     assert (event.status.attempts, event.status.last_error) == (0, None)
@@ -178,7 +178,7 @@ async def test_trouble_that_passes_is_told_with_its_next_attempt_and_equal_retri
         assert status.message is not None
         assert words in status.message
         assert status.next_attempt_time is not None
-        ready = condition(status.conditions, "Ready")
+        ready = find_condition(status.conditions, "Ready")
         assert ready is not None
         assert (ready.status, ready.reason, ready.message) == ("False", reason, status.message)
         assert status.last_error is not None
@@ -233,11 +233,11 @@ async def test_what_can_not_pass_by_itself_ends_with_its_reason_in_the_condition
     assert status.reason == reason
     assert status.completed_at is not None
     assert status.next_attempt_time is None
-    found = condition(status.conditions, type_)
+    found = find_condition(status.conditions, type_)
     assert found is not None
     assert (found.status, found.reason) == ("True" if phase is Phase.SUCCEEDED else "False", reason)
     if phase is not Phase.SUCCEEDED:
-        assert not is_true(status.conditions, "Ready")
+        assert not is_condition_true(status.conditions, "Ready")
         assert type_ == "Cleaned" or house.esaw.delete_calls(envelope) == []
 
 
@@ -267,17 +267,17 @@ async def test_an_envelope_of_which_there_is_too_much_fails_at_once_and_stays(
 
 async def test_an_envelope_of_which_everything_is_as_long_as_it_may_be_is_filed(house: House) -> None:
     deep = "/".join(["{{envelope.id}}", *["{{envelope.name}}"] * 9, "{{file.name}}"])
-    await house.stage.archive("deep", filesystem={"root": str(house.archive)}, path=deep)
+    await house.local_environment.archive("deep", filesystem={"root": str(house.archive)}, path=deep)
     user = await house.organization("s" * 63)
-    await house.stage.organization("s" * 63, archive="deep", sender="s" * 63)
+    await house.local_environment.organization("s" * 63, archive="deep", sender="s" * 63)
     documents = [
-        DocumentSpec(name=f"{number}{'ä' * (LONGEST_TEXT - 1)}", size=100, file_id=f"{number}{'~' * 511}")
+        DocumentSpec(name=f"{number}{'ä' * (MAX_TEXT_LENGTH - 1)}", size=100, file_id=f"{number}{'~' * 511}")
         for number in range(3)
     ]
-    envelope = house.envelope(user, name="ä" * LONGEST_TEXT, documents=documents)
+    envelope = house.envelope(user, name="ä" * MAX_TEXT_LENGTH, documents=documents)
     event = await house.reaches(await house.note(envelope, "s" * 63), Phase.SUCCEEDED)
     assert event.status.envelope is not None
-    assert event.status.envelope.name == "ä" * LONGEST_TEXT
+    assert event.status.envelope.name == "ä" * MAX_TEXT_LENGTH
     assert max(len(each.location or "") for each in event.status.documents) > 7000
     filed = {each.file_id: each.file_name for each in event.status.documents}
     assert {each.file_id: each.name for each in documents}.items() <= filed.items()
@@ -338,11 +338,11 @@ async def test_a_new_key_in_the_secret_resumes_all_that_waited_for_it(house: Hou
     for name in names:
         parked = await house.reaches(name, Phase.AWAITING_CONSENT)
         assert (parked.status.reason, parked.status.next_attempt_time) == ("TokenRejected", None)
-        assert not is_true(parked.status.conditions, "Authorized")
+        assert not is_condition_true(parked.status.conditions, "Authorized")
         assert parked.metadata.labels[SENDER_LABEL] == "revoked"
     assert await house.condition_of(Sender, "revoked", "Authorized") == ("False", "TokenRejected")
 
-    await house.stage.secret("revoked-key", token=house.new_token(user))
+    await house.local_environment.secret("revoked-key", token=house.new_token(user))
     async with asyncio.timeout(60):
         for name in names:
             await house.reaches(name, Phase.SUCCEEDED)
@@ -350,8 +350,8 @@ async def test_a_new_key_in_the_secret_resumes_all_that_waited_for_it(house: Hou
 
 async def test_a_secret_without_the_key_is_told_by_name_and_mended_by_putting_it_there(house: House) -> None:
     user = house.user("Keyless")
-    await house.stage.secret("keyless-key", wrong="x")
-    await house.stage.apply(
+    await house.local_environment.secret("keyless-key", wrong="x")
+    await house.local_environment.apply(
         {
             "apiVersion": "counterfoil.dev/v1alpha1",
             "kind": "Sender",
@@ -363,12 +363,12 @@ async def test_a_secret_without_the_key_is_told_by_name_and_mended_by_putting_it
             },
         }
     )
-    await house.stage.organization("keyless", archive="dms", sender="keyless")
+    await house.local_environment.organization("keyless", archive="dms", sender="keyless")
     name = await house.noted("keyless", user)
     parked = await house.reaches(name, Phase.AWAITING_CONSENT, "KeyMissing")
     assert parked.status.message is not None
     assert "Secret/keyless-key has no key 'token'; it has: wrong." in parked.status.message
-    await house.stage.secret("keyless-key", token=user.token)
+    await house.local_environment.secret("keyless-key", token=user.token)
     await house.reaches(name, Phase.SUCCEEDED)
 
 
@@ -380,8 +380,8 @@ async def test_retry_by_label_drives_what_failed_and_is_recorded(house: House) -
     house.esaw.fault("files", id=envelope, status=403, times=1)
     name = await house.note(envelope)
     await house.reaches(name, Phase.FAILED)
-    await house.stage.kubectl("annotate", "ee", name, "counterfoil.dev/request-by=maria")
-    await house.stage.kubectl("label", "ee", name, f"{REQUEST_LABEL}=retry")
+    await house.local_environment.kubectl("annotate", "ee", name, "counterfoil.dev/request-by=maria")
+    await house.local_environment.kubectl("label", "ee", name, f"{REQUEST_LABEL}=retry")
     event = await house.reaches(name, Phase.SUCCEEDED)
     assert REQUEST_LABEL not in event.metadata.labels
     assert event.metadata.annotations == {}
@@ -394,7 +394,7 @@ async def test_retry_by_label_ends_a_pause_at_once(house: House) -> None:
     house.esaw.fault("files", id=envelope, status=500, times=1)
     name = await house.note(envelope, "slow")
     await house.reaches(name, Phase.COLLECTING, "EsawFailing")
-    await house.stage.kubectl("label", "ee", name, f"{REQUEST_LABEL}=retry")
+    await house.local_environment.kubectl("label", "ee", name, f"{REQUEST_LABEL}=retry")
     await house.reaches(name, Phase.SUCCEEDED)
 
 
@@ -402,7 +402,7 @@ async def test_skip_by_label_gives_up_and_leaves_the_envelope(house: House) -> N
     envelope = house.envelope(status=EnvelopeStatus.ACTIVE)
     name = await house.note(envelope)
     await house.reaches(name, Phase.VALIDATING, "StillActive")
-    await house.stage.kubectl("label", "ee", name, f"{REQUEST_LABEL}=skip")
+    await house.local_environment.kubectl("label", "ee", name, f"{REQUEST_LABEL}=skip")
     event = await house.is_so(name, lambda event: REQUEST_LABEL not in event.metadata.labels)
     assert (event.status.phase, event.status.reason) == (Phase.SKIPPED, "SkippedByRequest")
     assert house.esaw.exists(envelope)
@@ -412,7 +412,7 @@ async def test_skip_by_label_gives_up_and_leaves_the_envelope(house: House) -> N
 async def test_a_request_that_nobody_knows_is_refused_in_an_event(house: House) -> None:
     name = await house.noted()
     await house.reaches(name, Phase.SUCCEEDED)
-    await house.stage.kubectl("label", "ee", name, f"{REQUEST_LABEL}=explode")
+    await house.local_environment.kubectl("label", "ee", name, f"{REQUEST_LABEL}=explode")
     await house.is_so(name, lambda event: REQUEST_LABEL not in event.metadata.labels)
 
     async def is_told() -> bool:
@@ -435,11 +435,15 @@ async def test_what_is_suspended_is_held_and_goes_on_when_it_is_no_more(
     house.esaw.fault("envelope", id=envelope, status=503)
     name = await house.note(envelope, organization)
     target = name if kind == "ee" else organization
-    await house.stage.kubectl("patch", kind, target, "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    await house.local_environment.kubectl(
+        "patch", kind, target, "--type=merge", "-p", '{"spec": {"suspend": true}}'
+    )
     held = await house.is_so(name, lambda event: event.status.reason == reason)
     assert held.status.next_attempt_time is None
     house.esaw.clear_faults("envelope")
-    await house.stage.kubectl("patch", kind, target, "--type=merge", "-p", '{"spec": {"suspend": false}}')
+    await house.local_environment.kubectl(
+        "patch", kind, target, "--type=merge", "-p", '{"spec": {"suspend": false}}'
+    )
     await house.reaches(name, Phase.SUCCEEDED)
 
 
@@ -457,7 +461,7 @@ async def test_a_new_delivery_of_a_skipped_event_brings_it_back(house: House) ->
         "conditions": [],
         "completedAt": None,
     }
-    await house.cluster.patch_status(EnvelopeEvent, name, again, resource_version=None)
+    await house.kube.patch_status(EnvelopeEvent, name, again, resource_version=None)
     event = await house.reaches(name, Phase.SUCCEEDED)
     assert event.status.deliveries == 2
 
@@ -467,9 +471,9 @@ async def test_a_new_delivery_of_a_skipped_event_brings_it_back(house: House) ->
 
 async def test_a_mended_archive_resumes_what_waited_and_what_had_failed(house: House) -> None:
     root = house.archive / "cellar"
-    await house.stage.archive("cellar", filesystem={"root": str(root)})
+    await house.local_environment.archive("cellar", filesystem={"root": str(root)})
     user = await house.organization("below")
-    await house.stage.organization("below", archive="cellar", sender="below")
+    await house.local_environment.organization("below", archive="cellar", sender="below")
     await house.until_condition(Organization, "below", "Ready", ("False", "ArchiveNotReady"))
     waits = await house.noted("below", user)
     await house.reaches(waits, Phase.COLLECTING, "ArchiveRootMissing")
@@ -481,10 +485,14 @@ async def test_a_mended_archive_resumes_what_waited_and_what_had_failed(house: H
         "nextAttemptTime": None,
         "completedAt": "2026-01-01T00:00:00Z",
     }
-    await house.stage.kubectl("patch", "ee", failed, "--type=merge", "-p", '{"spec": {"suspend": true}}')
+    await house.local_environment.kubectl(
+        "patch", "ee", failed, "--type=merge", "-p", '{"spec": {"suspend": true}}'
+    )
     await house.is_so(failed, lambda event: event.status.reason == "Suspended")
-    await house.cluster.patch_status(EnvelopeEvent, failed, given_up, resource_version=None)
-    await house.stage.kubectl("patch", "ee", failed, "--type=merge", "-p", '{"spec": {"suspend": false}}')
+    await house.kube.patch_status(EnvelopeEvent, failed, given_up, resource_version=None)
+    await house.local_environment.kubectl(
+        "patch", "ee", failed, "--type=merge", "-p", '{"spec": {"suspend": false}}'
+    )
 
     root.mkdir()
     await house.reaches(waits, Phase.SUCCEEDED)
@@ -497,8 +505,8 @@ async def test_an_organization_that_comes_late_resumes_its_events(house: House) 
     user = house.user("Late")
     name = await house.noted("latecomer", user)
     await house.reaches(name, Phase.VALIDATING, "OrganizationMissing")
-    await house.stage.sender("latecomer", user, organization="latecomer")
-    await house.stage.organization("latecomer", archive="dms", sender="latecomer")
+    await house.local_environment.sender("latecomer", user, organization="latecomer")
+    await house.local_environment.organization("latecomer", archive="dms", sender="latecomer")
     await house.reaches(name, Phase.SUCCEEDED)
 
 
@@ -509,7 +517,7 @@ async def test_the_sweep_finds_what_nobody_called_about(house: House) -> None:
     user = await house.organization("swept")
     envelope = house.envelope(user)
     await house.until_condition(Sender, "swept", "Authorized", ("True", "KeyAccepted"))
-    await house.stage.kubectl(
+    await house.local_environment.kubectl(
         "patch", "org", "swept", "--type=merge", "-p", '{"spec": {"sweep": {"interval": "1m"}}}'
     )
 
@@ -519,7 +527,7 @@ async def test_the_sweep_finds_what_nobody_called_about(house: House) -> None:
     await eventually(is_archived)
     found = [
         EnvelopeEvent.parse(raw)
-        async for raw in house.cluster.list(EnvelopeEvent, fields=f"spec.envelopeId={envelope}")
+        async for raw in house.kube.list(EnvelopeEvent, fields=f"spec.envelopeId={envelope}")
     ]
     assert [each.spec.origin for each in found] == [Origin.SWEEP]
 
@@ -529,13 +537,13 @@ async def test_an_event_whose_time_to_live_is_over_is_removed(house: House) -> N
     for name in (old, young):
         await house.reaches(name, Phase.SUCCEEDED)
     long_ago = (datetime.now(UTC) - timedelta(days=31)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    await house.cluster.patch_status(EnvelopeEvent, old, {"completedAt": long_ago}, resource_version=None)
+    await house.kube.patch_status(EnvelopeEvent, old, {"completedAt": long_ago}, resource_version=None)
     # The walk is made at the start, and then once a minute.
     await house.controller.stop()
     await house.controller.start()
 
     async def is_gone() -> bool:
-        names = {raw["metadata"]["name"] async for raw in house.cluster.list(EnvelopeEvent)}
+        names = {raw["metadata"]["name"] async for raw in house.kube.list(EnvelopeEvent)}
         assert young in names
         return old not in names
 
@@ -549,7 +557,7 @@ async def test_what_went_on_is_counted_by_the_hour_and_written_into_the_status(h
     await house.controller.start()
 
     async def is_counted() -> bool:
-        activity = Organization.parse(await house.cluster.get(Organization, "acme")).status.activity
+        activity = Organization.parse(await house.kube.get(Organization, "acme")).status.activity
         if activity is None or not activity.archived_within:
             return False
         noted, archived = (
@@ -562,8 +570,8 @@ async def test_what_went_on_is_counted_by_the_hour_and_written_into_the_status(h
 
 async def test_an_organization_knows_its_token_hashes_urls_version_and_counts(house: House) -> None:
     await house.until_condition(Organization, "acme", "Reachable", ("True", "EsawAnswers"))
-    organization = Organization.parse(await house.cluster.get(Organization, "acme"))
-    token = house.stage.tokens["acme"]
+    organization = Organization.parse(await house.kube.get(Organization, "acme"))
+    token = house.local_environment.tokens["acme"]
     assert organization.status.callback_token_hashes == (hashlib.sha256(token.encode()).hexdigest(),)
     assert organization.status.callback_urls is not None
     assert "/callbacks/acme/<token>?" in organization.status.callback_urls.envelope
@@ -590,7 +598,7 @@ async def test_an_organization_knows_its_token_hashes_urls_version_and_counts(ho
     ],
 )
 async def test_the_controller_that_did_all_this_may_not(house: House, verb: str, resource: str) -> None:
-    account = f"system:serviceaccount:{house.stage.namespace}:controller"
+    account = f"system:serviceaccount:{house.local_environment.namespace}:controller"
     assert await may(house, verb, resource, account) is False
 
 
@@ -603,24 +611,26 @@ async def may(house: House, verb: str, resource: str, account: str) -> bool:
         "spec": {
             "user": account,
             "resourceAttributes": {
-                "namespace": house.stage.namespace,
+                "namespace": house.local_environment.namespace,
                 "verb": verb,
                 "group": group,
                 "resource": resource,
             },
         },
     }
-    answered = await house.stage.kubectl("create", "-f", "-", "-o", "json", stdin=json.dumps(review))
+    answered = await house.local_environment.kubectl(
+        "create", "-f", "-", "-o", "json", stdin=json.dumps(review)
+    )
     return bool(json.loads(answered)["status"].get("allowed"))
 
 
 async def test_no_key_or_token_is_in_any_object_event_or_log(house: House) -> None:
     kinds = "organizations,senders,archives,envelopes,envelopeevents,events.events.k8s.io"
-    written = await house.stage.kubectl("get", kinds, "-o", "yaml")
+    written = await house.local_environment.kubectl("get", kinds, "-o", "yaml")
     written += house.controller.log.read_text()
     written += await house.controller.metrics()
     assert "TokenRejected" in written, "the search sees nothing"
-    tokens = [*house.tokens, *house.stage.tokens.values()]
+    tokens = [*house.tokens, *house.local_environment.tokens.values()]
     assert len(tokens) > 10
     assert [token for token in tokens if token in written] == []
     assert not any(each.token_in_url for each in house.esaw.requests())

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from sandbox.controlplane.binaries import cache_folder
-from sandbox.controlplane.folders import remove_what_the_dead_left
+from sandbox.controlplane.control_plane import ControlPlane, ControlPlaneError, PortTakenError, control_plane
+from sandbox.controlplane.folders import remove_abandoned_folders
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
-from sandbox.controlplane.plane import ControlPlane, ControlPlaneError, PortTakenError, control_plane
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -60,7 +60,7 @@ spec: {colour: red}
 A_PARENT = """
 import asyncio
 import signal
-from sandbox.controlplane.plane import control_plane
+from sandbox.controlplane.control_plane import control_plane
 
 # Whoever starts the tests in the background has them ignore Ctrl-C, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -212,7 +212,7 @@ async def test_a_plane_whose_parent_was_killed_is_gone_and_its_folder_goes_with_
 
     psutil.wait_procs(processes, timeout=60)
     assert [process for process in processes if process.is_running()] == []
-    remove_what_the_dead_left()
+    remove_abandoned_folders()
     assert not folder.exists()
 
 
@@ -228,7 +228,7 @@ async def test_a_plane_whose_parent_was_interrupted_leaves_nothing() -> None:
 
 
 async def test_the_folder_of_a_living_plane_is_not_swept(plane: ControlPlane) -> None:
-    remove_what_the_dead_left()
+    remove_abandoned_folders()
     assert plane.kubeconfig.exists()
 
 

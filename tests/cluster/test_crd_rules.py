@@ -9,10 +9,10 @@ import msgspec
 import pytest
 import yaml
 
-from counterfoil.cluster import Cluster, Refused, connect
+from counterfoil.kube.client import KubeClient, Rejected, connect
 from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Organization, Resource, Sender
+from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.kubectl import Kubectl
-from sandbox.controlplane.plane import ControlPlane
 from tests.cluster.crd_cases import ID, KINDS, LEAST, NAME, RULES, Rule, built
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ ALL_KINDS: tuple[type[Resource], ...] = (Archive, Envelope, EnvelopeEvent, Organ
 
 
 @pytest.fixture(scope="module")
-async def cluster(plane: ControlPlane) -> AsyncIterator[Cluster]:
+async def kube(plane: ControlPlane) -> AsyncIterator[KubeClient]:
     """One namespace for all rules: what only asks whether an object would be stored leaves none behind."""
     await plane.namespace("crd-rules")
     async with connect(kubeconfig=plane.kubeconfig, namespace="crd-rules") as opened:
@@ -28,7 +28,7 @@ async def cluster(plane: ControlPlane) -> AsyncIterator[Cluster]:
 
 
 @pytest.fixture
-async def own(plane: ControlPlane, namespace: str) -> AsyncIterator[Cluster]:
+async def own(plane: ControlPlane, namespace: str) -> AsyncIterator[KubeClient]:
     """The API server, seen from the test's own namespace."""
     async with connect(kubeconfig=plane.kubeconfig, namespace=namespace) as opened:
         yield opened
@@ -48,23 +48,23 @@ def sentences(side: str, *, changing: bool) -> list[Any]:
 
 @pytest.mark.parametrize(("rule", "changes"), sentences("accepted", changing=False))
 async def test_an_object_that_keeps_the_rule_is_accepted(
-    cluster: Cluster, rule: Rule, changes: dict[str, Any]
+    kube: KubeClient, rule: Rule, changes: dict[str, Any]
 ) -> None:
-    await cluster.try_create(rule.kind, msgspec.json.encode(built(rule.kind, changes)))
+    await kube.create_dry_run(rule.kind, msgspec.json.encode(built(rule.kind, changes)))
 
 
 @pytest.mark.parametrize(("rule", "changes"), sentences("refused", changing=False))
 async def test_an_object_that_breaks_the_rule_is_refused_in_words(
-    cluster: Cluster, rule: Rule, changes: dict[str, Any]
+    kube: KubeClient, rule: Rule, changes: dict[str, Any]
 ) -> None:
-    with pytest.raises(Refused) as refusal:
-        await cluster.try_create(rule.kind, msgspec.json.encode(built(rule.kind, changes)))
+    with pytest.raises(Rejected) as refusal:
+        await kube.create_dry_run(rule.kind, msgspec.json.encode(built(rule.kind, changes)))
     assert (rule.at, True) in told(refusal.value, rule.says)
 
 
 @pytest.mark.parametrize(("rule", "patch"), sentences("accepted", changing=True))
 async def test_a_change_that_keeps_the_rule_is_accepted(
-    own: Cluster, rule: Rule, patch: dict[str, Any]
+    own: KubeClient, rule: Rule, patch: dict[str, Any]
 ) -> None:
     stored = await own.create(rule.kind, built(rule.kind, rule.before or {}))
     changed = await own.patch(rule.kind, stored["metadata"]["name"], {"spec": patch})
@@ -73,15 +73,15 @@ async def test_a_change_that_keeps_the_rule_is_accepted(
 
 @pytest.mark.parametrize(("rule", "patch"), sentences("refused", changing=True))
 async def test_a_change_that_breaks_the_rule_is_refused_in_words(
-    own: Cluster, rule: Rule, patch: dict[str, Any]
+    own: KubeClient, rule: Rule, patch: dict[str, Any]
 ) -> None:
     stored = await own.create(rule.kind, built(rule.kind, rule.before or {}))
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(Rejected) as refusal:
         await own.patch(rule.kind, stored["metadata"]["name"], {"spec": patch})
     assert (rule.at, True) in told(refusal.value, rule.says)
 
 
-def told(refusal: Refused, says: str) -> set[tuple[str, bool]]:
+def told(refusal: Rejected, says: str) -> set[tuple[str, bool]]:
     """Which fields the refusal is about, and whether it says so there."""
     parts = re.split(r"(?:^|: \[?|, )(<nil>|spec[^:, ]*): (?=Invalid|Required)", str(refusal))
     pairs = zip(parts[1::2], parts[2::2], strict=True)
@@ -210,10 +210,10 @@ REFUSED_BY_THE_SCHEMA = {
     [pytest.param(*case, id=sentence) for sentence, case in REFUSED_BY_THE_SCHEMA.items()],
 )
 async def test_what_the_schema_does_not_allow_is_refused(
-    cluster: Cluster, kind: type[Resource], changes: dict[str, Any], message: str
+    kube: KubeClient, kind: type[Resource], changes: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(Refused) as refusal:
-        await cluster.try_create(kind, msgspec.json.encode(built(kind, changes)))
+    with pytest.raises(Rejected) as refusal:
+        await kube.create_dry_run(kind, msgspec.json.encode(built(kind, changes)))
     assert message in str(refusal.value)
 
 
@@ -222,7 +222,7 @@ async def test_what_the_schema_does_not_allow_is_refused(
 
 @pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.KIND)
 async def test_the_least_object_reads_the_same_with_and_without_the_defaults_of_the_api_server(
-    own: Cluster, kind: type[Resource]
+    own: KubeClient, kind: type[Resource]
 ) -> None:
     least = built(kind, {})
     stored = await own.create(kind, least)
@@ -233,7 +233,7 @@ def spec_of(resource: Resource) -> Any:
     return getattr(resource, "spec")  # noqa: B009 - each kind has its own type of spec
 
 
-async def test_the_defaults_of_an_organization_are_in_what_is_stored(own: Cluster) -> None:
+async def test_the_defaults_of_an_organization_are_in_what_is_stored(own: KubeClient) -> None:
     spec = (await own.create(Organization, built(Organization, {"spec.sweep": {"interval": "1h"}})))["spec"]
     assert spec["actions"] == [{"action": "envelopeFinished", "handling": "Archive"}]
     assert spec["statuses"] == ["Completed"]
@@ -245,12 +245,12 @@ async def test_the_defaults_of_an_organization_are_in_what_is_stored(own: Cluste
     assert spec["suspend"] is False
 
 
-async def test_a_retry_given_in_part_is_stored_in_full(own: Cluster) -> None:
+async def test_a_retry_given_in_part_is_stored_in_full(own: KubeClient) -> None:
     stored = await own.create(Organization, built(Organization, {"spec.retry.initial": "1s"}))
     assert stored["spec"]["retry"] == {"initial": "1s", "max": "1h", "deadline": "24h"}
 
 
-async def test_an_event_is_pending_at_once_without_a_write_of_its_status(own: Cluster) -> None:
+async def test_an_event_is_pending_at_once_without_a_write_of_its_status(own: KubeClient) -> None:
     created = await own.create(EnvelopeEvent, built(EnvelopeEvent, {"status.phase": "Succeeded"}))
     assert (
         created["status"]
@@ -259,15 +259,15 @@ async def test_an_event_is_pending_at_once_without_a_write_of_its_status(own: Cl
     )
 
 
-async def test_an_event_that_nobody_touched_is_found_by_its_phase(own: Cluster) -> None:
+async def test_an_event_that_nobody_touched_is_found_by_its_phase(own: KubeClient) -> None:
     await own.create(EnvelopeEvent, built(EnvelopeEvent, {}))
     assert await names(own, "status.phase=Pending") == [NAME]
     assert await names(own, "status.phase!=Succeeded,status.phase!=Failed") == [NAME]
     assert await names(own, "status.phase!=Pending") == []
 
 
-async def test_an_event_that_nobody_touched_is_told_to_who_watches_its_phase(own: Cluster) -> None:
-    changes = own.follow(
+async def test_an_event_that_nobody_touched_is_told_to_who_watches_its_phase(own: KubeClient) -> None:
+    changes = own.list_and_watch(
         EnvelopeEvent, fields="status.phase!=Succeeded,status.phase!=Skipped,status.phase!=Failed"
     )
     assert (await anext(changes)).type == "SYNCED"
@@ -280,15 +280,15 @@ async def test_an_event_that_nobody_touched_is_told_to_who_watches_its_phase(own
     )
 
 
-async def test_an_event_that_is_final_leaves_the_watch(own: Cluster) -> None:
+async def test_an_event_that_is_final_leaves_the_watch(own: KubeClient) -> None:
     await own.create(EnvelopeEvent, built(EnvelopeEvent, {}))
-    changes = own.follow(EnvelopeEvent, fields="status.phase!=Succeeded")
+    changes = own.list_and_watch(EnvelopeEvent, fields="status.phase!=Succeeded")
     assert [(await anext(changes)).type for _ in range(2)] == ["ADDED", "SYNCED"]
     await own.patch_status(EnvelopeEvent, NAME, {"phase": "Succeeded"}, resource_version=None)
     assert (await anext(changes)).type == "DELETED"
 
 
-async def test_a_status_keeps_its_attempts_when_only_the_phase_is_written(own: Cluster) -> None:
+async def test_a_status_keeps_its_attempts_when_only_the_phase_is_written(own: KubeClient) -> None:
     await own.create(EnvelopeEvent, built(EnvelopeEvent, {}))
     await own.patch_status(EnvelopeEvent, NAME, {"attempts": 3}, resource_version=None)
     patched = await own.patch_status(EnvelopeEvent, NAME, {"phase": "Archiving"}, resource_version=None)
@@ -299,14 +299,14 @@ async def test_a_status_keeps_its_attempts_when_only_the_phase_is_written(own: C
     "selector",
     [f"spec.envelopeId={ID}", "spec.organizationRef.name=acme", f"spec.envelopeId={ID},status.phase=Pending"],
 )
-async def test_events_are_found_by_envelope_and_organization(own: Cluster, selector: str) -> None:
+async def test_events_are_found_by_envelope_and_organization(own: KubeClient, selector: str) -> None:
     await own.create(EnvelopeEvent, built(EnvelopeEvent, {}))
     assert await names(own, selector) == [NAME]
     assert await names(own, selector.replace("=acme", "=other").replace(ID, NAME)) == []
 
 
-async def names(cluster: Cluster, selector: str) -> list[str]:
-    return [raw["metadata"]["name"] async for raw in cluster.list(EnvelopeEvent, fields=selector)]
+async def names(kube: KubeClient, selector: str) -> list[str]:
+    return [raw["metadata"]["name"] async for raw in kube.list(EnvelopeEvent, fields=selector)]
 
 
 # -- What kubectl shows ------------------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ async def table(kubectl: Kubectl, *arguments: str) -> list[dict[str, str]]:
 
 
 async def test_an_event_in_trouble_shows_what_a_person_wants_to_know(
-    own: Cluster, kubectl: Kubectl, namespace: str
+    own: KubeClient, kubectl: Kubectl, namespace: str
 ) -> None:
     await own.create(EnvelopeEvent, built(EnvelopeEvent, {}))
     status = {
@@ -357,7 +357,7 @@ async def test_an_event_in_trouble_shows_what_a_person_wants_to_know(
 
 
 async def test_the_narrow_table_of_events_is_that_of_the_contract(
-    own: Cluster, kubectl: Kubectl, namespace: str
+    own: KubeClient, kubectl: Kubectl, namespace: str
 ) -> None:
     await own.create(EnvelopeEvent, built(EnvelopeEvent, {}))
     (row,) = await table(kubectl, "ee", "-n", namespace)
@@ -366,7 +366,9 @@ async def test_the_narrow_table_of_events_is_that_of_the_contract(
     assert (row["PHASE"], row["ATTEMPTS"], row["NEXT"]) == ("Pending", "0", "")
 
 
-async def test_an_organization_shows_whether_it_works(own: Cluster, kubectl: Kubectl, namespace: str) -> None:
+async def test_an_organization_shows_whether_it_works(
+    own: KubeClient, kubectl: Kubectl, namespace: str
+) -> None:
     await own.create(Organization, built(Organization, {}))
     ready = {**READY, "status": "True", "reason": "Listening"}
     reachable = {**READY, "type": "Reachable", "status": "True", "reason": "Answered"}
@@ -383,7 +385,9 @@ async def test_an_organization_shows_whether_it_works(own: Cluster, kubectl: Kub
     }
 
 
-async def test_a_sender_shows_whether_its_key_works(own: Cluster, kubectl: Kubectl, namespace: str) -> None:
+async def test_a_sender_shows_whether_its_key_works(
+    own: KubeClient, kubectl: Kubectl, namespace: str
+) -> None:
     await own.create(Sender, built(Sender, {}))
     rejected = {**READY, "type": "Authorized", "status": "False", "reason": "TokenRejected"}
     await own.patch_status(
@@ -393,7 +397,7 @@ async def test_a_sender_shows_whether_its_key_works(own: Cluster, kubectl: Kubec
     assert (row["AUTHORIZED"], row["REASON"], row["WAITING"]) == ("False", "TokenRejected", "4")
 
 
-async def test_an_envelope_shows_who_sent_it(own: Cluster, kubectl: Kubectl, namespace: str) -> None:
+async def test_an_envelope_shows_who_sent_it(own: KubeClient, kubectl: Kubectl, namespace: str) -> None:
     await own.create(Envelope, built(Envelope, {}))
     (row,) = await table(kubectl, "env", "-n", namespace)
     assert (row["ORGANIZATION"], row["SENDER"]) == ("acme", "jane-doe")
@@ -413,14 +417,14 @@ async def test_an_envelope_shows_who_sent_it(own: Cluster, kubectl: Kubectl, nam
     ],
 )
 async def test_an_archive_shows_where_it_leads(
-    own: Cluster, kubectl: Kubectl, namespace: str, kind: str, target: str
+    own: KubeClient, kubectl: Kubectl, namespace: str, kind: str, target: str
 ) -> None:
     await own.create(Archive, built(Archive, {"spec": {kind: KINDS[kind]}}))
     (row,) = await table(kubectl, "archives", "-n", namespace)
     assert row["TARGET"] == target
 
 
-async def test_the_category_shows_all_five_kinds(own: Cluster, kubectl: Kubectl, namespace: str) -> None:
+async def test_the_category_shows_all_five_kinds(own: KubeClient, kubectl: Kubectl, namespace: str) -> None:
     for kind in LEAST:
         await own.create(kind, built(kind, {}))
     shown = await kubectl("get", "counterfoil", "-n", namespace, "-o", "name")

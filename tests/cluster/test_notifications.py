@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from sandbox.controlplane.plane import ControlPlane
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment import CounterfoilProcess, LocalEnvironment, local_environment
 from sandbox.esaw import DocumentSpec, User
-from sandbox.mail import PASSWORD, Mail, MailServer
-from sandbox.stage import Process, Stage, stage
+from sandbox.servers.smtp import PASSWORD, ReceivedMail, SmtpServer
 
 ADMINISTRATOR = "admin@acme.example"
 PATIENCE_SECONDS = 60.0
@@ -27,27 +27,31 @@ PATIENCE_SECONDS = 60.0
 class Scene:
     """One organization, one sender who brought a key, and a mail server."""
 
-    stage: Stage
-    mail: MailServer
-    receiver: Process
+    local_environment: LocalEnvironment
+    mail: SmtpServer
+    receiver: CounterfoilProcess
     anna: User
 
     async def organization(self, *, sender: str | None = "anna", **notifications: Any) -> None:
         """Create or change the organization."""
-        settings = await self.stage.mails(self.mail, ADMINISTRATOR, **notifications)
-        await self.stage.organization("acme", archive="folder", sender=sender, notifications=settings)
+        settings = await self.local_environment.mails(self.mail, ADMINISTRATOR, **notifications)
+        await self.local_environment.organization(
+            "acme", archive="folder", sender=sender, notifications=settings
+        )
 
     async def completed(self, number: int = 1) -> None:
         """Let so many envelopes be completed, and eSAW call about each."""
         for _ in range(number):
-            envelope = self.stage.esaw.add_envelope(
+            envelope = self.local_environment.esaw.add_envelope(
                 sender=self.anna, status="Active", documents=[DocumentSpec(name="contract.pdf", size=1000)]
             )
-            await self.stage.esaw.complete(envelope)
+            await self.local_environment.esaw.complete(envelope)
 
     async def phases(self) -> dict[str, int]:
         """How many events are in which phase."""
-        phases = [each.get("status", {}).get("phase", "Pending") for each in await self.stage.events()]
+        phases = [
+            each.get("status", {}).get("phase", "Pending") for each in await self.local_environment.events()
+        ]
         return {phase: phases.count(phase) for phase in phases}
 
     async def until(self, wanted: Callable[[], Awaitable[bool]]) -> None:
@@ -72,7 +76,7 @@ class Scene:
 
     async def notified(self) -> dict[str, Any]:
         """The organization's condition ``Notified``; empty before there is one."""
-        status = (await self.stage.read("organization", "acme")).get("status", {})
+        status = (await self.local_environment.read("organization", "acme")).get("status", {})
         found: dict[str, Any] = next((c for c in status.get("conditions", []) if c["type"] == "Notified"), {})
         return found
 
@@ -87,18 +91,20 @@ class Scene:
 
     async def problems(self) -> dict[str, dict[str, Any]]:
         """The organization's problems by cause."""
-        status = (await self.stage.read("organization", "acme")).get("status", {})
+        status = (await self.local_environment.read("organization", "acme")).get("status", {})
         return {each["cause"]: each for each in status.get("problems", [])}
 
     async def has_looked_again(self) -> None:
         """Wait until the notifier has looked at everything again, some times: it notes down and sends in that order."""
-        await self.stage.organization(
-            "canary", archive="folder", notifications=await self.stage.mails(self.mail)
+        await self.local_environment.organization(
+            "canary", archive="folder", notifications=await self.local_environment.mails(self.mail)
         )
 
         async def is_told() -> bool:
             conditions = (
-                (await self.stage.read("organization", "canary")).get("status", {}).get("conditions", [])
+                (await self.local_environment.read("organization", "canary"))
+                .get("status", {})
+                .get("conditions", [])
             )
             return any(each["type"] == "Notified" for each in conditions)
 
@@ -106,14 +112,14 @@ class Scene:
 
 
 @pytest.fixture
-async def mail() -> AsyncIterator[MailServer]:
-    async with MailServer() as server:
+async def mail() -> AsyncIterator[SmtpServer]:
+    async with SmtpServer() as server:
         yield server
 
 
 @asynccontextmanager
-async def opened(plane: ControlPlane, namespace: str, folder: Path, mail: MailServer) -> AsyncIterator[Scene]:
-    async with stage(plane, folder, namespace=namespace) as built:
+async def opened(plane: ControlPlane, namespace: str, folder: Path, mail: SmtpServer) -> AsyncIterator[Scene]:
+    async with local_environment(plane, folder, namespace=namespace) as built:
         anna = built.esaw.add_user(email="anna@acme.example", given_name="Anna", surname="Kofler")
         (folder / "archive").mkdir()
         await built.archive("folder", filesystem={"root": str(folder / "archive")})
@@ -130,21 +136,21 @@ async def opened(plane: ControlPlane, namespace: str, folder: Path, mail: MailSe
 
 @pytest.fixture
 async def scene(
-    plane: ControlPlane, namespace: str, tmp_path: Path, mail: MailServer
+    plane: ControlPlane, namespace: str, tmp_path: Path, mail: SmtpServer
 ) -> AsyncIterator[Scene]:
     async with opened(plane, namespace, tmp_path, mail) as built:
         yield built
 
 
-def controller_of(scene: Scene) -> Process:
-    return next(each for each in scene.stage.processes if each.name == "controller")
+def controller_of(scene: Scene) -> CounterfoilProcess:
+    return next(each for each in scene.local_environment.processes if each.name == "controller")
 
 
 def secrets_of(scene: Scene) -> list[str]:
-    return [scene.anna.token, PASSWORD, *scene.stage.tokens.values()]
+    return [scene.anna.token, PASSWORD, *scene.local_environment.tokens.values()]
 
 
-def contains_no_secret(scene: Scene, mails: list[Mail]) -> bool:
+def contains_no_secret(scene: Scene, mails: list[ReceivedMail]) -> bool:
     told = "".join(f"{each.raw!r}{each.text}{each.html}" for each in mails)
     return not any(secret in told for secret in secrets_of(scene))
 
@@ -152,7 +158,7 @@ def contains_no_secret(scene: Scene, mails: list[Mail]) -> bool:
 async def test_a_revoked_key_with_ten_envelopes_is_one_mail_and_a_new_key_resumes_all(scene: Scene) -> None:
     await scene.completed()
     await scene.until_phases(Succeeded=1)
-    scene.stage.esaw.revoke(scene.anna)
+    scene.local_environment.esaw.revoke(scene.anna)
     await scene.completed(10)
     await scene.until_phases(Succeeded=1, AwaitingConsent=10)
     (mail,) = await scene.mail.arrived(1)
@@ -161,11 +167,11 @@ async def test_a_revoked_key_with_ten_envelopes_is_one_mail_and_a_new_key_resume
     assert (mail.encrypted, mail.user) == (True, "counterfoil")
 
     async def all_counted() -> bool:
-        status = (await scene.stage.read("sender", "anna"))["status"]
+        status = (await scene.local_environment.read("sender", "anna"))["status"]
         return bool(status.get("waitingEvents") == 10)
 
     await scene.until(all_counted)
-    await scene.stage.secret("anna-key", token=scene.stage.esaw.new_token(scene.anna))
+    await scene.local_environment.secret("anna-key", token=scene.local_environment.esaw.new_token(scene.anna))
     await scene.until_phases(Succeeded=11)
     await scene.has_looked_again()
     assert len(scene.mail.mails) == 1
@@ -173,12 +179,12 @@ async def test_a_revoked_key_with_ten_envelopes_is_one_mail_and_a_new_key_resume
 
 
 async def test_a_killed_controller_does_not_write_again_about_what_was_told(scene: Scene) -> None:
-    scene.stage.esaw.revoke(scene.anna)
+    scene.local_environment.esaw.revoke(scene.anna)
     await scene.completed(3)
     await scene.mail.arrived(1)
 
     async def is_marked() -> bool:
-        return "notifiedAt" in (await scene.stage.read("sender", "anna"))["status"]
+        return "notifiedAt" in (await scene.local_environment.read("sender", "anna"))["status"]
 
     await scene.until(is_marked)
     controller = controller_of(scene)
@@ -193,7 +199,7 @@ async def test_a_killed_controller_does_not_write_again_about_what_was_told(scen
 async def test_a_controller_told_to_stop_marks_the_mail_that_a_server_is_just_taking(scene: Scene) -> None:
     taken = asyncio.Event()
     scene.mail.behaviour.answers = taken.wait
-    scene.stage.esaw.revoke(scene.anna)
+    scene.local_environment.esaw.revoke(scene.anna)
     await scene.completed()
     await scene.mail.arrived(1)
     controller = controller_of(scene)
@@ -210,12 +216,12 @@ async def test_a_controller_told_to_stop_marks_the_mail_that_a_server_is_just_ta
     taken.set()
     await scene.until(has_ended)
     assert controller.server.exit_code == 0
-    assert "notifiedAt" in (await scene.stage.read("sender", "anna"))["status"]
+    assert "notifiedAt" in (await scene.local_environment.read("sender", "anna"))["status"]
 
 
 async def test_a_silent_sender_is_told_to_the_administrators_once(scene: Scene) -> None:
     await scene.organization(escalateAfter="3s")
-    scene.stage.esaw.revoke(scene.anna)
+    scene.local_environment.esaw.revoke(scene.anna)
     await scene.completed()
     mails = await scene.mail.arrived(2)
     await scene.has_looked_again()
@@ -227,7 +233,7 @@ async def test_envelopes_of_an_unknown_sender_are_one_mail_that_says_how_to_add_
     await scene.organization(sender=None)
 
     async def is_without_default() -> bool:
-        return "defaultSenderRef" not in (await scene.stage.read("organization", "acme"))["spec"]
+        return "defaultSenderRef" not in (await scene.local_environment.read("organization", "acme"))["spec"]
 
     await scene.until(is_without_default)
     await scene.completed(5)
@@ -251,14 +257,14 @@ async def test_envelopes_of_an_unknown_sender_are_one_mail_that_says_how_to_add_
 
 async def test_failures_that_nobody_was_told_of_are_found_by_a_controller_that_starts(scene: Scene) -> None:
     controller = controller_of(scene)
-    await scene.stage.organization("acme", archive="folder", notifications={})
-    await scene.stage.kubectl(
+    await scene.local_environment.organization("acme", archive="folder", notifications={})
+    await scene.local_environment.kubectl(
         "patch", "org", "acme", "--type=merge", "-p", json.dumps({"spec": {"defaultSenderRef": None}})
     )
     await scene.completed(4)
     await scene.until_phases(Failed=4)
     controller.kill()
-    await scene.stage.kubectl(
+    await scene.local_environment.kubectl(
         "patch", "org", "acme", "--subresource=status", "--type=merge", "-p", '{"status": {"problems": null}}'
     )
     await scene.organization(sender=None)
@@ -270,13 +276,13 @@ async def test_failures_that_nobody_was_told_of_are_found_by_a_controller_that_s
 async def test_a_mail_server_that_is_away_is_seen_and_holds_up_nothing(scene: Scene) -> None:
     await scene.until_notified("True")
     await scene.mail.stop()
-    scene.stage.esaw.revoke(scene.anna)
+    scene.local_environment.esaw.revoke(scene.anna)
     await scene.completed(2)
     told = await scene.until_notified("False")
     assert told["reason"] == "MailServerUnreachable"
-    await scene.stage.secret("anna-key", token=scene.stage.esaw.new_token(scene.anna))
+    await scene.local_environment.secret("anna-key", token=scene.local_environment.esaw.new_token(scene.anna))
     await scene.until_phases(Succeeded=2)
-    scene.stage.esaw.revoke(scene.anna)
+    scene.local_environment.esaw.revoke(scene.anna)
     await scene.completed()
     await scene.until_phases(Succeeded=2, AwaitingConsent=1)
     await scene.mail.start()
@@ -287,21 +293,23 @@ async def test_a_mail_server_that_is_away_is_seen_and_holds_up_nothing(scene: Sc
 
 async def test_a_wrong_password_is_seen_before_anything_is_to_be_sent(scene: Scene) -> None:
     await scene.until_notified("True")
-    settings = await scene.stage.mails(scene.mail, ADMINISTRATOR, language="de")
-    await scene.stage.secret("smtp", **{**scene.mail.secret, "password": "wrong"})
-    await scene.stage.organization("acme", archive="folder", sender="anna", notifications=settings)
+    settings = await scene.local_environment.mails(scene.mail, ADMINISTRATOR, language="de")
+    await scene.local_environment.secret("smtp", **{**scene.mail.secret, "password": "wrong"})
+    await scene.local_environment.organization(
+        "acme", archive="folder", sender="anna", notifications=settings
+    )
     told = await scene.until_notified("False")
     assert told["reason"] == "MailLoginRefused"
 
 
 async def test_two_controllers_share_the_work_and_send_one_mail(
-    plane: ControlPlane, namespace: str, tmp_path: Path, mail: MailServer
+    plane: ControlPlane, namespace: str, tmp_path: Path, mail: SmtpServer
 ) -> None:
     async with opened(plane, namespace, tmp_path, mail) as scene:
         await controller_of(scene).stop()
         for shard in (0, 1):
-            await scene.stage.controller(f"controller-{shard}", shard=str(shard), shards="2")
-        scene.stage.esaw.revoke(scene.anna)
+            await scene.local_environment.controller(f"controller-{shard}", shard=str(shard), shards="2")
+        scene.local_environment.esaw.revoke(scene.anna)
         await scene.completed(10)
         await scene.until_phases(AwaitingConsent=10)
         await scene.mail.arrived(1)

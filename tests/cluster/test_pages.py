@@ -14,7 +14,7 @@ import pytest
 from lxml import etree
 
 from counterfoil.resources import consented_sender_name
-from sandbox.controlplane.plane import ControlPlane
+from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import Behaviour
 from tests.cluster.pages_scene import ATTEMPT, FIELDS, Scene, a_tab, pages_scene, until
 
@@ -54,7 +54,7 @@ async def test_sending_leaves_a_sender_with_a_sealed_key_and_an_envelope(scene: 
     await browser.press("Allow")
 
     name = consented_sender_name("acme", scene.anna.user_id)
-    sender = await scene.stage.read("sender", name)
+    sender = await scene.local_environment.read("sender", name)
     assert sender["spec"] | {"suspend": False} == {
         "organizationRef": {"name": "acme"},
         "userId": scene.anna.user_id,
@@ -66,11 +66,11 @@ async def test_sending_leaves_a_sender_with_a_sealed_key_and_an_envelope(scene: 
     assert sender["status"]["conditions"][0]["status"] == "True"
     assert sender["status"]["key"]["keyId"] == "first"
     assert sender["status"]["consentURL"] == f"{scene.pages.public}/consent/acme/{name}"
-    secret = await scene.stage.read("secret", name)
+    secret = await scene.local_environment.read("secret", name)
     assert secret["type"] == "counterfoil.dev/sealed-token"
     assert secret["metadata"]["ownerReferences"][0]["uid"] == sender["metadata"]["uid"]
     token = await scene.token(sender)
-    assert token not in str(await scene.stage.kubectl("get", "secret", name, "-o", "yaml"))
+    assert token not in str(await scene.local_environment.kubectl("get", "secret", name, "-o", "yaml"))
     assert token.encode() not in base64.b64decode(secret["data"]["token"])
     envelope = scene.esaw.envelope_of(draft)
     assert envelope is not None
@@ -126,7 +126,7 @@ async def test_two_clicks_at_once_send_once_and_both_end_in_the_inbox(scene: Sce
 
 async def test_two_tabs_and_two_replicas_send_once(scene: Scene) -> None:
     browser = await scene.consented()
-    second = await scene.stage.pages("pages-2", attempt=ATTEMPT)
+    second = await scene.local_environment.pages("pages-2", attempt=ATTEMPT)
     draft = scene.esaw.add_draft(owner=scene.anna)
     scene.esaw.fault("draft_send", delay=0.5)
 
@@ -273,7 +273,7 @@ async def test_an_esaw_that_is_slow_costs_an_attempt_and_never_a_second_envelope
 async def test_the_link_in_a_mail_renews_the_key_and_the_sender_says_so(scene: Scene) -> None:
     browser = await scene.consented()
     name = consented_sender_name("acme", scene.anna.user_id)
-    before = await scene.stage.read("sender", name)
+    before = await scene.local_environment.read("sender", name)
     scene.esaw.withdraw_consent(scene.anna, scene.app.client_id)
 
     await browser.open(before["status"]["consentURL"])
@@ -281,7 +281,7 @@ async def test_the_link_in_a_mail_renews_the_key_and_the_sender_says_so(scene: S
 
     assert browser.page.url.endswith(f"/consent/acme/{name}/done")
     assert browser.page.title == "Thank you"
-    after = await scene.stage.read("sender", name)
+    after = await scene.local_environment.read("sender", name)
     assert after["status"]["key"]["fingerprint"] != before["status"]["key"]["fingerprint"]
     assert scene.esaw.requests("whoami")[-1].token_sha256 == after["status"]["key"]["fingerprint"]
     await browser.open(browser.page.url)
@@ -289,7 +289,7 @@ async def test_the_link_in_a_mail_renews_the_key_and_the_sender_says_so(scene: S
 
 
 async def test_no_consent_is_asked_of_a_sender_who_brings_a_key(scene: Scene) -> None:
-    await scene.stage.sender("technical", scene.bruno, organization="acme")
+    await scene.local_environment.sender("technical", scene.bruno, organization="acme")
     browser = await scene.sign_in(scene.bruno)
 
     await browser.open(f"{scene.pages.public}/consent/acme/technical")
@@ -299,7 +299,7 @@ async def test_no_consent_is_asked_of_a_sender_who_brings_a_key(scene: Scene) ->
 
 async def test_a_secret_of_somebody_else_by_that_name_is_not_overwritten(scene: Scene) -> None:
     name = consented_sender_name("acme", scene.anna.user_id)
-    await scene.stage.secret(name, other="thing")
+    await scene.local_environment.secret(name, other="thing")
     browser = await scene.sign_in()
     draft = scene.esaw.add_draft(owner=scene.anna)
 
@@ -307,14 +307,14 @@ async def test_a_secret_of_somebody_else_by_that_name_is_not_overwritten(scene: 
     await browser.press("Allow")
 
     assert "name this page: not_configured" in browser.page.text
-    assert set((await scene.stage.read("secret", name))["data"]) == {"other"}
+    assert set((await scene.local_environment.read("secret", name))["data"]) == {"other"}
     assert scene.esaw.sends(draft) == []
 
 
 async def test_a_sender_who_got_another_name_is_followed(scene: Scene) -> None:
     await scene.consented()
     name = consented_sender_name("acme", scene.anna.user_id)
-    await scene.stage.kubectl(
+    await scene.local_environment.kubectl(
         "patch",
         "sender",
         name,
@@ -325,7 +325,7 @@ async def test_a_sender_who_got_another_name_is_followed(scene: Scene) -> None:
 
     await scene.consented()
 
-    spec = (await scene.stage.read("sender", name))["spec"]
+    spec = (await scene.local_environment.read("sender", name))["spec"]
     assert (spec["surname"], spec["email"]) == ("Kofler", "anna@example.com")
 
 
@@ -343,7 +343,7 @@ async def test_pages_speak_the_browsers_language(scene: Scene, language: str, ti
 
 
 async def test_an_organization_without_pages_says_so(scene: Scene) -> None:
-    await scene.stage.organization("plain", archive="folder")
+    await scene.local_environment.organization("plain", archive="folder")
     async with a_tab(scene) as tab:
         answer = await tab.get(
             scene.link(scene.esaw.add_draft(owner=scene.anna)).replace("/acme?", "/plain?")

@@ -18,11 +18,11 @@ import pytest
 
 from counterfoil.resources import consented_sender_name
 from counterfoil.sealing import Sealing
-from sandbox.controlplane.plane import ControlPlane
+from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import Behaviour, User
 from sandbox.esaw.browser import Browser
 from tests.cluster.pages_scene import FIELDS, PASSWORD, Scene, a_tab, pages_scene
-from webhook.pages.flows import Flows, session_cookie
+from webhook.pages.cookies import FlowCookies, form_cookie
 
 NASTY = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
 
@@ -158,8 +158,10 @@ async def test_what_was_begun_too_long_ago_is_not_finished(scene: Scene) -> None
     draft, user_id = anna.draft(), anna.user.user_id
     sender = consented_sender_name("acme", user_id)
 
-    def flows(ago: timedelta) -> Flows:
-        return Flows(Sealing(scene.stage.sealing_keys), Earlier(ago), flow_seconds=300, form_seconds=3600)
+    def flows(ago: timedelta) -> FlowCookies:
+        return FlowCookies(
+            Sealing(scene.local_environment.sealing_keys), Earlier(ago), flow_seconds=300, form_seconds=3600
+        )
 
     async with a_tab(scene, anna.browser) as tab:
         code = (await tab.back(anna.link(draft))).params["code"]
@@ -168,13 +170,13 @@ async def test_what_was_begun_too_long_ago_is_not_finished(scene: Scene) -> None
             begun = flows(timedelta(minutes=minutes, seconds=1))
             flow = begun.begin("acme", user_id, sender, draft)
             back = f"{scene.pages.public}/oauth/acme/return?state={flow.state}&code={code}"
-            answer = await tab.get(back, Cookie=f"{flow.cookie}={begun.sealed(flow)}")
+            answer = await tab.get(back, Cookie=f"{flow.cookie}={begun.seal(flow)}")
             says(answer, 400, kind)
         for minutes, status in ((61, 303), (59, 200)):
             begun = flows(timedelta(minutes=minutes))
-            session = begun.open_form(begun.begin("acme", user_id, sender, draft), draft)
+            session = begun.begin_form(begun.begin("acme", user_id, sender, draft), draft)
             form_url = f"{scene.pages.public}/before-send/acme/tags?draftId={draft}&userId={user_id}"
-            answer = await tab.get(form_url, Cookie=f"{session_cookie(draft)}={begun.sealed(session)}")
+            answer = await tab.get(form_url, Cookie=f"{form_cookie(draft)}={begun.seal(session)}")
             assert answer.status_code == status
     assert scene.esaw.sends(draft) == []
 
@@ -263,13 +265,13 @@ async def test_a_token_of_another_user_is_refused_whoever_gave_the_consent(scene
 async def test_a_wrong_client_secret_is_the_administrators_to_mend(scene: Scene) -> None:
     user = scene.a_user("Secretless")
     browser = await scene.sign_in(user)
-    await scene.stage.secret("acme-oauth", clientSecret="wrong")
+    await scene.local_environment.secret("acme-oauth", clientSecret="wrong")
     try:
         await browser.open(scene.link(scene.esaw.add_draft(owner=user), user))
         await browser.press("Allow")
         assert "name this page: client_refused" in browser.page.text
     finally:
-        await scene.stage.secret("acme-oauth", clientSecret=scene.app.client_secret)
+        await scene.local_environment.secret("acme-oauth", clientSecret=scene.app.client_secret)
 
 
 # Who it is
@@ -303,11 +305,11 @@ async def test_another_users_draft_is_not_sent(scene: Scene) -> None:
 async def test_a_consent_link_works_for_nobody_else(scene: Scene) -> None:
     anna, other = await Person.enters(scene, "Renewer"), await Person.enters(scene, "Envious")
     name = consented_sender_name("acme", anna.user.user_id)
-    before = await scene.stage.read("secret", name)
+    before = await scene.local_environment.read("secret", name)
     async with a_tab(scene, other.browser) as tab:
         link = f"{scene.pages.public}/consent/acme/{name}"
         says(await tab.get(str(await tab.back(link))), 403, "wrong_user")
-    assert await scene.stage.read("secret", name) == before
+    assert await scene.local_environment.read("secret", name) == before
 
 
 async def test_a_user_who_does_not_consent_is_told_so_and_nothing_is_stored(scene: Scene) -> None:
@@ -347,7 +349,7 @@ async def test_the_way_back_to_one_organization_is_none_to_another(scene: Scene)
         "clientSecretRef": {"name": "acme-oauth", "key": "clientSecret"},
         "publicURL": scene.pages.public,
     }
-    await scene.stage.organization("globex", archive="folder", oauth=oauth)
+    await scene.local_environment.organization("globex", archive="folder", oauth=oauth)
     async with a_tab(scene, anna.browser) as tab:
         back = str(await tab.back(anna.link(draft))).replace("/oauth/acme/", "/oauth/globex/")
         cookies = "; ".join(f"{each.name}={each.value}" for each in tab.http.cookies.jar)
@@ -632,14 +634,14 @@ async def test_no_secret_is_in_any_log_object_event_or_metric(scene: Scene) -> N
     await Person.enters(scene, "Secretive")
     tokens = [await scene.token(each) for each in await scene.senders() if each.get("status", {}).get("key")]
     assert tokens
-    keys = [path.read_text() for path in scene.stage.sealing_keys.iterdir()]
+    keys = [path.read_text() for path in scene.local_environment.sealing_keys.iterdir()]
     secrets = [*tokens, *keys, scene.app.client_secret]
     shown = {
-        "objects": await scene.stage.kubectl(
+        "objects": await scene.local_environment.kubectl(
             "get", "senders,envelopes,organizations,leases,events", "-o", "yaml", "--show-managed-fields"
         ),
         "metrics": await scene.pages.metrics(),
-        **{path.name: path.read_text() for path in scene.stage.folder.glob("*.log")},
+        **{path.name: path.read_text() for path in scene.local_environment.folder.glob("*.log")},
     }
     assert shown["pages.log"].count("page return: led_on") > 0
     for name, text in shown.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from counterfoil.resources import consented_sender_name
-from sandbox.controlplane.plane import ControlPlane
+from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw.browser import Browser
 from tests.cluster.pages_scene import FIELDS, Scene, pages_scene, until
 
@@ -17,17 +17,17 @@ async def scene(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIte
     async with pages_scene(plane, namespace, tmp_path) as built:
         root = tmp_path / "archive"
         root.mkdir()
-        await built.stage.archive(
+        await built.local_environment.archive(
             "folder",
             filesystem={"root": str(root)},
             tags={"costCenter": {"xpath": "/tags/costCenter", "required": True}},
         )
         await built.organization(beforeSend={"fields": FIELDS})
-        receiver = await built.stage.receiver()
-        await built.stage.controller()
-        await built.stage.ready("archive/folder", "organization/acme")
+        receiver = await built.local_environment.receiver()
+        await built.local_environment.controller()
+        await built.local_environment.ready("archive/folder", "organization/acme")
         built.esaw.set_default_callbacks(
-            completed=built.stage.callback_url("acme", receiver), status_change=None
+            completed=built.local_environment.callback_url("acme", receiver), status_change=None
         )
         yield built
 
@@ -45,7 +45,9 @@ async def sends(scene: Scene, browser: Browser, cost_center: str = "4711") -> st
 
 
 async def phases(scene: Scene) -> list[str]:
-    return sorted(each.get("status", {}).get("phase", "Pending") for each in await scene.stage.events())
+    return sorted(
+        each.get("status", {}).get("phase", "Pending") for each in await scene.local_environment.events()
+    )
 
 
 async def test_what_was_sent_with_consent_and_tags_is_archived_with_them_and_deleted(scene: Scene) -> None:
@@ -58,7 +60,9 @@ async def test_what_was_sent_with_consent_and_tags_is_archived_with_them_and_del
     await until(is_done)
 
     assert not scene.esaw.exists(envelope)
-    manifest = json.loads(next((scene.stage.folder / "archive").rglob("counterfoil.json")).read_text())
+    manifest = json.loads(
+        next((scene.local_environment.folder / "archive").rglob("counterfoil.json")).read_text()
+    )
     assert "4711" in json.dumps(manifest)
 
 
@@ -74,7 +78,7 @@ async def test_a_new_consent_resumes_everything_that_waited_for_it(scene: Scene)
         return await phases(scene) == ["AwaitingConsent"] * 5
 
     await until(all_wait)
-    sender = await scene.stage.read("sender", name)
+    sender = await scene.local_environment.read("sender", name)
     assert sender["status"]["conditions"][0]["status"] == "False"
 
     await browser.open(sender["status"]["consentURL"])
@@ -85,5 +89,5 @@ async def test_a_new_consent_resumes_everything_that_waited_for_it(scene: Scene)
         return await phases(scene) == ["Succeeded"] * 5
 
     await until(all_done)
-    after = await scene.stage.read("sender", name)
+    after = await scene.local_environment.read("sender", name)
     assert after["status"]["conditions"][0]["status"] == "True"

@@ -15,20 +15,20 @@ from typing import Any
 
 import pytest
 
-from counterfoil.plugin.outcome import Ending
+from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase, Sender
-from counterfoil.resources.acting import acts_of
-from sandbox import rights
-from sandbox.controlplane.plane import ControlPlane
+from counterfoil.resources.audit_annotation import audit_entries
+from sandbox import rbac
+from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.processes import run
 from tests.cluster.house import House, eventually
 from tests.cluster.house import house as a_house
 
 COUNTERFOIL = ["counterfoil.dev"]
-READS: tuple[rights.Rule, ...] = (
+READS: tuple[rbac.Rule, ...] = (
     {"apiGroups": COUNTERFOIL, "resources": ["*"], "verbs": ["get", "list", "watch"]},
 )
-ADMINISTERS: tuple[rights.Rule, ...] = (
+ADMINISTERS: tuple[rbac.Rule, ...] = (
     {"apiGroups": COUNTERFOIL, "resources": ["*"], "verbs": ["*"]},
     {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "patch"]},
     {"apiGroups": [""], "resources": ["pods", "pods/log"], "verbs": ["get", "list"]},
@@ -80,16 +80,17 @@ class Terminal:
 async def house(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
     """A namespace with a running controller, and two people."""
     async with a_house(plane, tmp_path_factory.mktemp("house")) as built:
-        await built.stage.apply(
-            *rights.account("administrator", ADMINISTERS), *rights.account("looker", READS)
+        await built.local_environment.apply(
+            *rbac.service_account_with_rules("administrator", ADMINISTERS),
+            *rbac.service_account_with_rules("looker", READS),
         )
-        await built.stage.ready("archive/dms", "organization/acme")
+        await built.local_environment.ready("archive/dms", "organization/acme")
         yield built
 
 
 async def terminal(house: House, name: str) -> Terminal:
-    kubeconfig = await house.stage.plane.kubeconfig_for(name, house.stage.namespace)
-    return Terminal(house.stage.plane.kubectl.program, kubeconfig, house.stage.folder)
+    kubeconfig = await house.local_environment.plane.kubeconfig_for(name, house.local_environment.namespace)
+    return Terminal(house.local_environment.plane.kubectl.program, kubeconfig, house.local_environment.folder)
 
 
 @pytest.fixture
@@ -116,15 +117,17 @@ async def refused(house: House) -> str:
 
 async def test_the_urls_have_the_token_and_all_placeholders(house: House, administrator: Terminal) -> None:
     answer = await administrator("url", "acme", "-o", "json")
-    assert f"/callbacks/acme/{house.stage.tokens['acme']}?" in answer.json["envelope"]
+    assert f"/callbacks/acme/{house.local_environment.tokens['acme']}?" in answer.json["envelope"]
     assert "##EventType##" in answer.json["workstep"]
     # The house's controller was not told where eSAW reaches the receiver.
-    assert (answer.code, "<your-host>" in answer.err) == (Ending.NOT_ALL, True)
+    assert (answer.code, "<your-host>" in answer.err) == (ExitStatus.NOT_ALL, True)
 
 
 async def test_urls_that_are_complete_are_all_that_is_said(house: House, administrator: Terminal) -> None:
-    await house.stage.secret("full-oauth", clientSecret="not a secret at all")
-    await house.stage.secret("full-basic", username="esaw", password="a password that nobody prints")
+    await house.local_environment.secret("full-oauth", clientSecret="not a secret at all")
+    await house.local_environment.secret(
+        "full-basic", username="esaw", password="a password that nobody prints"
+    )
     oauth = {
         "clientId": "counterfoil",
         "clientSecretRef": {"name": "full-oauth", "key": "clientSecret"},
@@ -132,13 +135,11 @@ async def test_urls_that_are_complete_are_all_that_is_said(house: House, adminis
     }
     tokens = [{"name": "full-callback", "key": "token"}]
     callback = {"tokenSecretRef": tokens, "basicAuthSecretRef": {"name": "full-basic"}}
-    await house.stage.organization("full", archive="dms", oauth=oauth, callback=callback)
-    await house.stage.ready("organization/full")
+    await house.local_environment.organization("full", archive="dms", oauth=oauth, callback=callback)
+    await house.local_environment.ready("organization/full")
     answer = await administrator("url", "full")
-    assert (answer.code, answer.err) == (Ending.DONE, "")
-    prefix = (
-        f"https://sign.acme.example/callbacks/full/{house.stage.tokens['full']}?envelopeId=##EnvelopeId##"
-    )
+    assert (answer.code, answer.err) == (ExitStatus.DONE, "")
+    prefix = f"https://sign.acme.example/callbacks/full/{house.local_environment.tokens['full']}?envelopeId=##EnvelopeId##"
     assert answer.out.count(prefix) == 3
     assert answer.out.endswith("basic auth with username and password of Secret/full-basic\n")
 
@@ -147,16 +148,16 @@ async def test_who_may_not_read_the_secret_gets_no_url_and_hears_which_right_is_
     house: House, looker: Terminal
 ) -> None:
     answer = await looker("url", "acme")
-    assert (answer.code, answer.out) == (Ending.NOT_ALLOWED, "")
+    assert (answer.code, answer.out) == (ExitStatus.NOT_ALLOWED, "")
     assert "you may not read Secret/acme-callback" in answer.err
-    assert house.stage.tokens["acme"] not in answer.err
+    assert house.local_environment.tokens["acme"] not in answer.err
 
 
 async def test_an_organization_that_does_not_exist_is_said_to_be_missing_in_one_line(
     administrator: Terminal,
 ) -> None:
     answer = await administrator("url", "nobody")
-    assert answer.code == Ending.NOT_FOUND
+    assert answer.code == ExitStatus.NOT_FOUND
     assert "In another namespace? Say which with -n." in answer.err
     assert answer.err.count("\n") == 1
 
@@ -169,7 +170,7 @@ async def test_why_tells_on_one_page_what_happened_what_is_next_and_whose_turn_i
 ) -> None:
     event = await refused(house)
     answer = await administrator("why", event)
-    assert answer.code == Ending.DONE
+    assert answer.code == ExitStatus.DONE
     for expected in ("Failed (EsawRefused)", "an administrator", "kubectl counterfoil retry"):
         assert expected in answer.out
     assert len(answer.out.splitlines()) < 40
@@ -192,13 +193,13 @@ async def test_an_envelope_with_several_events_has_them_listed_by_name(
     envelope = house.envelope()
     names = [await house.note(envelope), await house.note(envelope, action="envelopeRejected")]
     answer = await administrator("why", envelope)
-    assert answer.code == Ending.NOT_FOUND
+    assert answer.code == ExitStatus.NOT_FOUND
     assert all(name in answer.err for name in names)
 
 
 async def test_an_envelope_nobody_called_about_is_told_with_what_to_do(administrator: Terminal) -> None:
     answer = await administrator("why", "0f9c1c2e-1111-4222-8333-444455556666")
-    assert answer.code == Ending.NOT_FOUND
+    assert answer.code == ExitStatus.NOT_FOUND
     assert "kubectl counterfoil sweep ORGANIZATION" in answer.err
 
 
@@ -213,11 +214,11 @@ async def test_a_retry_by_envelope_is_carried_out_and_records_who_asked_and_why(
     answer = await administrator("retry", envelope, "--because", "eSAW is back", "-o", "json")
     assert [each["asked"] for each in answer.json] == [True]
     await house.reaches(event, Phase.SUCCEEDED)
-    told = await house.stage.kubectl("get", "events.events.k8s.io", "-o", "json")
+    told = await house.local_environment.kubectl("get", "events.events.k8s.io", "-o", "json")
     asked = next(each["note"] for each in json.loads(told)["items"] if each["reason"] == "RetryRequested")
-    assert f"in the name of system:serviceaccount:{house.stage.namespace}:administrator" in asked
+    assert f"in the name of system:serviceaccount:{house.local_environment.namespace}:administrator" in asked
     assert "eSAW is back" in asked
-    (act,) = acts_of((await house.event(event)).metadata.annotations)
+    (act,) = audit_entries((await house.event(event)).metadata.annotations)
     assert (act.what, act.why) == ("retry", "eSAW is back")
     assert act.who.endswith(":administrator")
 
@@ -227,7 +228,7 @@ async def test_all_that_failed_is_retried_for_one_reason(house: House, administr
     tried = await administrator("retry", "--all-failed", "--reason", "EsawRefused", "--dry-run", "-o", "json")
     assert set(events) <= {each["event"] for each in tried.json}
     assert (await house.event(events[0])).status.phase is Phase.FAILED
-    assert (await administrator("retry", "--all-failed", "--reason", "EsawRefused")).code == Ending.DONE
+    assert (await administrator("retry", "--all-failed", "--reason", "EsawRefused")).code == ExitStatus.DONE
     for event in events:
         await house.reaches(event, Phase.SUCCEEDED)
 
@@ -236,7 +237,7 @@ async def test_events_are_given_up_by_a_label_selector(house: House, administrat
     event = await refused(house)
     envelope = (await house.event(event)).spec.envelope_id
     answer = await administrator("skip", "-l", f"counterfoil.dev/envelope={envelope}")
-    assert answer.code == Ending.DONE
+    assert answer.code == ExitStatus.DONE
     await house.reaches(event, Phase.SKIPPED, "SkippedByRequest")
     assert house.esaw.exists(envelope)
 
@@ -247,16 +248,16 @@ async def test_what_has_succeeded_is_not_retried_and_the_exit_status_tells(
     event = await house.reaches(await house.noted(), Phase.SUCCEEDED)
     answer = await administrator("retry", event.name)
     assert (answer.code, answer.out) == (
-        Ending.NOT_ALL,
+        ExitStatus.NOT_ALL,
         f"{event.name}: nothing to retry, it is Succeeded\n",
     )
-    assert REQUEST_LABEL not in (await house.cluster.get(EnvelopeEvent, event.name))["metadata"]["labels"]
+    assert REQUEST_LABEL not in (await house.kube.get(EnvelopeEvent, event.name))["metadata"]["labels"]
 
 
 async def test_who_may_only_look_can_ask_for_nothing(house: House, looker: Terminal) -> None:
     event = await refused(house)
     answer = await looker("retry", event)
-    assert (answer.code, answer.out) == (Ending.NOT_ALLOWED, "")
+    assert (answer.code, answer.out) == (ExitStatus.NOT_ALLOWED, "")
     assert answer.err.startswith("kubectl counterfoil: you have no right to do that")
     assert answer.err.count("\n") == 1
 
@@ -266,7 +267,7 @@ async def test_arguments_that_make_no_sense_are_refused_in_one_line(
     administrator: Terminal, arguments: list[str]
 ) -> None:
     answer = await administrator(*arguments)
-    assert (answer.code, answer.out) == (Ending.MISUSED, "")
+    assert (answer.code, answer.out) == (ExitStatus.MISUSED, "")
     assert answer.err.count("\n") == 1
 
 
@@ -277,7 +278,7 @@ async def test_a_sweep_finds_now_what_was_never_called_about(house: House, admin
     envelope = house.envelope()
     await house.until_condition(Sender, "anna", "Authorized", ("True", "KeyAccepted"))
     answer = await administrator("sweep", "acme", "-o", "json")
-    assert answer.code == Ending.DONE, answer.err
+    assert answer.code == ExitStatus.DONE, answer.err
     assert answer.json["found"] >= 1
 
     async def filed() -> bool:
@@ -290,19 +291,19 @@ async def test_a_sender_with_a_key_of_their_own_has_no_consent_link_and_is_told_
     administrator: Terminal,
 ) -> None:
     answer = await administrator("consent", "anna")
-    assert answer.code == Ending.NOT_FOUND
+    assert answer.code == ExitStatus.NOT_FOUND
     assert "put a new one into Secret/anna-key" in answer.err
 
 
 async def test_the_consent_link_is_the_one_of_the_pages(house: House, administrator: Terminal) -> None:
-    await house.stage.secret("other-oauth", clientSecret="not a secret at all")
+    await house.local_environment.secret("other-oauth", clientSecret="not a secret at all")
     oauth = {
         "clientId": "counterfoil",
         "clientSecretRef": {"name": "other-oauth", "key": "clientSecret"},
         "publicURL": "https://sign.acme.example",
     }
-    await house.stage.organization("other", archive="dms", oauth=oauth)
-    await house.stage.apply(
+    await house.local_environment.organization("other", archive="dms", oauth=oauth)
+    await house.local_environment.apply(
         {
             "apiVersion": "counterfoil.dev/v1alpha1",
             "kind": "Sender",
@@ -323,12 +324,12 @@ async def test_what_is_archived_can_be_verified(house: House, administrator: Ter
     told = await administrator("verify", str(folder))
     assert told.out.endswith("Everything is as it was filed.\n")
 
-    # Also by whoever reaches no cluster, and with the statuses of `python -m counterfoil.verify`.
+    # Also by whoever reaches no cluster, and with the statuses of `python -m counterfoil.cli.verify`.
     (document,) = (each for each in folder.rglob("contract.pdf"))
     document.write_bytes(b"another contract")
     ended = await run(
         [BIN / "kubectl-counterfoil", "verify", folder],
-        environment={"PATH": "/usr/bin:/bin", "HOME": str(house.stage.folder)},
+        environment={"PATH": "/usr/bin:/bin", "HOME": str(house.local_environment.folder)},
     )
     assert (ended.code, "WRONG" in ended.out) == (1, True)
     nothing = await administrator("verify", str(folder / "nothing"))
@@ -338,7 +339,7 @@ async def test_what_is_archived_can_be_verified(house: House, administrator: Ter
 
 async def test_flags_before_a_program_of_its_own_are_refused_in_one_line(administrator: Terminal) -> None:
     answer = await administrator("-n", "elsewhere", "verify", "/nowhere")
-    assert (answer.code, answer.out) == (Ending.MISUSED, "")
+    assert (answer.code, answer.out) == (ExitStatus.MISUSED, "")
     assert "put the flags behind it" in answer.err
     assert answer.err.count("\n") == 1
 
@@ -352,8 +353,10 @@ async def test_an_archives_rules_can_be_tried_for_a_past_event_of_the_contexts_n
 
 
 async def test_keys_are_sealed_anew(house: House, administrator: Terminal) -> None:
-    answer = await administrator("reseal", "--sealing-keys", str(house.stage.sealing_keys), "-o", "json")
-    assert answer.code == Ending.DONE, answer.err
+    answer = await administrator(
+        "reseal", "--sealing-keys", str(house.local_environment.sealing_keys), "-o", "json"
+    )
+    assert answer.code == ExitStatus.DONE, answer.err
     assert answer.json["failed"] == 0
 
 
@@ -362,14 +365,14 @@ async def test_a_support_bundle_has_everything_but_secrets_and_people(
 ) -> None:
     event = await refused(house)
     answer = await administrator("diagnose", "--file", str(tmp_path / "bundle.tar.gz"), "-o", "json")
-    assert answer.code == Ending.DONE, answer.err
+    assert answer.code == ExitStatus.DONE, answer.err
     content = unpacked(tmp_path / "bundle.tar.gz")
     assert event in content
     assert "resources/archives.yaml" in answer.json["contains"]
     assert "version.yaml" in answer.json["contains"]
     bearer = re.findall(r'"token": "([^"]+)"', administrator.kubeconfig.read_text())
-    sealing = [each.read_text() for each in house.stage.sealing_keys.iterdir()]
-    secrets = [*house.tokens, *house.stage.tokens.values(), *bearer, *sealing]
+    sealing = [each.read_text() for each in house.local_environment.sealing_keys.iterdir()]
+    secrets = [*house.tokens, *house.local_environment.tokens.values(), *bearer, *sealing]
     assert len(secrets) >= 4
     assert [each for each in secrets if each in content] == []
     assert "@example.com" not in content
@@ -379,7 +382,7 @@ async def test_a_support_bundle_names_what_its_user_may_not_read(
     house: House, looker: Terminal, tmp_path: Path
 ) -> None:
     answer = await looker("diagnose", "--file", str(tmp_path / "bundle.tar.gz"))
-    assert answer.code == Ending.DONE, answer.err
+    assert answer.code == ExitStatus.DONE, answer.err
     assert "missing: pods.yaml" in answer.out
     assert "kubernetes-events.yaml: " in unpacked_file(tmp_path / "bundle.tar.gz", "missing.txt")
 
@@ -407,9 +410,9 @@ async def test_a_context_and_a_namespace_can_be_named_before_and_after_the_comma
     contexts = json.loads(administrator.kubeconfig.read_text())["contexts"]
     named = ["--context", contexts[0]["name"], "--kubeconfig", str(administrator.kubeconfig)]
     answer = await administrator(*named, "consent", "anna", "-n", "elsewhere")
-    assert answer.code == Ending.NOT_ALLOWED
+    assert answer.code == ExitStatus.NOT_ALLOWED
     assert "elsewhere" in answer.err
-    assert (await administrator("consent", "anna", *named)).code == Ending.NOT_FOUND
+    assert (await administrator("consent", "anna", *named)).code == ExitStatus.NOT_FOUND
 
 
 def test_without_an_api_server_it_says_so_in_one_line(tmp_path: Path) -> None:
@@ -421,7 +424,7 @@ def test_without_an_api_server_it_says_so_in_one_line(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert (ended.returncode, ended.stdout) == (Ending.NO_ANSWER, "")
+    assert (ended.returncode, ended.stdout) == (ExitStatus.NO_ANSWER, "")
     assert ended.stderr.count("\n") == 1
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from counterfoil import __version__
-from counterfoil.plugin.outcome import Ending
+from counterfoil.cli.plugin.exit_status import ExitStatus
 from sandbox.controlplane.kubectl import Kubectl
-from sandbox.controlplane.processes import Finished, run
+from sandbox.controlplane.processes import CommandResult, run
 from tests.builders import ENVELOPE
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin"
 
 
-async def typed(kubectl: Kubectl, installed: Path, *arguments: object) -> Finished:
+async def typed(kubectl: Kubectl, installed: Path, *arguments: object) -> CommandResult:
     """Type something in a terminal that has kubectl and what was installed, and no more of ours."""
     return await run(
         [kubectl.program, *arguments],
@@ -56,11 +56,11 @@ async def test_kubectl_finds_the_plugin_and_completes_it(kubectl: Kubectl, insta
 
 async def test_it_asks_the_api_server(kubectl: Kubectl, installed: Path, namespace: str) -> None:
     asked = await typed(kubectl, installed, "counterfoil", "-n", namespace, "why", ENVELOPE)
-    assert asked.code == Ending.NOT_FOUND, asked.err
+    assert asked.code == ExitStatus.NOT_FOUND, asked.err
     none = await typed(
         kubectl, installed, "counterfoil", "-n", namespace, "retry", "--all-failed", "-o", "json"
     )
-    assert (none.code, json.loads(none.out)) == (Ending.DONE, [])
+    assert (none.code, json.loads(none.out)) == (ExitStatus.DONE, [])
 
 
 async def test_it_needs_no_cluster_to_verify(kubectl: Kubectl, installed: Path, tmp_path: Path) -> None:

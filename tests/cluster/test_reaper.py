@@ -7,13 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from controller.office import Office
-from controller.reaper import Reaper
-from counterfoil.cluster import Cluster, NotFound, connect
-from counterfoil.resources import Envelope, EnvelopeEvent, Phase, Resource, envelope_id, plain
-from counterfoil.resources.noting import note
-from sandbox import rights
-from sandbox.controlplane.plane import ControlPlane
+from controller.cache import Cache
+from controller.resync.garbage_collector import GarbageCollector
+from counterfoil.kube.client import KubeClient, NotFound, connect
+from counterfoil.resources import Envelope, EnvelopeEvent, Phase, Resource, envelope_id, to_json_dict
+from counterfoil.resources.event_factory import new_event
+from sandbox import rbac
+from sandbox.controlplane.control_plane import ControlPlane
 from tests.builders import NOON, AClock, an_event, an_organization
 
 LONG_AGO = NOON - timedelta(days=31)
@@ -23,12 +23,12 @@ PATIENCE_SECONDS = 60.0
 class Scene:
     """A namespace with events whose time is up, and whoever walks over them."""
 
-    def __init__(self, administrator: Cluster, controller: Cluster) -> None:
+    def __init__(self, administrator: KubeClient, controller: KubeClient) -> None:
         self.administrator = administrator
         self.clock = AClock()
-        self.office = Office()
-        self.office.organizations.put(an_organization(ttl={"failed": "72h"}))
-        self.reaper = Reaper(cluster=controller, office=self.office, clock=self.clock)
+        self.cache = Cache()
+        self.cache.organizations.put(an_organization(ttl={"failed": "72h"}))
+        self.garbage_collector = GarbageCollector(kube=controller, cache=self.cache, clock=self.clock)
 
     async def envelope(self) -> str:
         """Note down who sent an envelope; return its id."""
@@ -44,11 +44,13 @@ class Scene:
 
     async def event(self, envelope: str, phase: Phase, action: str = "envelopeFinished") -> str:
         """Note an event down that archived its envelope long ago; return its name."""
-        body = note(organization="acme", envelope=envelope_id(envelope), action=action)
+        body = new_event(organization="acme", envelope=envelope_id(envelope), action=action)
         name = str(body["metadata"]["name"])
         await self.administrator.create(EnvelopeEvent, body)
         status = an_event(envelope).archived().status(phase=phase, completed_at=LONG_AGO).build().status
-        await self.administrator.patch_status(EnvelopeEvent, name, plain(status), resource_version=None)
+        await self.administrator.patch_status(
+            EnvelopeEvent, name, to_json_dict(status), resource_version=None
+        )
         return name
 
     async def is_there(self, kind: type[Resource], name: str) -> bool:
@@ -59,12 +61,12 @@ class Scene:
             return False
         return True
 
-    async def walked(self, times: int) -> None:
+    async def pass_finished(self, times: int) -> None:
         """Let so many walks be made."""
         walks = asyncio.Semaphore(0)
-        self.reaper.walked = lambda began, surveys: walks.release()
+        self.garbage_collector.pass_finished = lambda began, summaries: walks.release()
         async with asyncio.timeout(PATIENCE_SECONDS):
-            task = asyncio.create_task(self.reaper.run())
+            task = asyncio.create_task(self.garbage_collector.run())
             for _ in range(times):
                 await walks.acquire()
             task.cancel()
@@ -73,7 +75,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(plane: ControlPlane, namespace: str) -> AsyncIterator[Scene]:
-    for each in rights.account("controller", rights.CONTROLLER):
+    for each in rbac.service_account_with_rules("controller", rbac.CONTROLLER):
         await plane.objects(namespace).apply(each)
     kubeconfig = await plane.kubeconfig_for("controller", namespace)
     async with (
@@ -87,7 +89,7 @@ async def test_an_envelope_goes_after_its_last_event_and_one_that_is_still_out_s
     filed, out = await scene.envelope(), await scene.envelope()
     events = [await scene.event(filed, Phase.SUCCEEDED), await scene.event(filed, Phase.FAILED, "other")]
 
-    await scene.walked(2)
+    await scene.pass_finished(2)
 
     assert [await scene.is_there(EnvelopeEvent, each) for each in events] == [False, False]
     assert not await scene.is_there(Envelope, filed)

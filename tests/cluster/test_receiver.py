@@ -19,11 +19,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from counterfoil.callbackauth import basic_auth_hash, token_hash
-from counterfoil.cluster import Cluster, connect
+from counterfoil.callback_auth import basic_auth_hash, token_hash
+from counterfoil.kube.client import KubeClient, connect
 from counterfoil.resources import API_VERSION, EnvelopeEvent, Organization
-from sandbox import rights
-from sandbox.controlplane.plane import ControlPlane, control_plane
+from sandbox import rbac
+from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.receiver import RunningReceiver, running_receiver
 
 TOKEN = "a-good-token-0123456789"
@@ -72,8 +72,8 @@ class Site:
         status: dict[str, Any] = {"callbackTokenHashes": [token_hash(each) for each in tokens]}
         if basic_auth is not None:
             status["basicAuthHash"] = basic_auth
-        async with self.cluster() as cluster:
-            await cluster.patch_status(Organization, name, status, resource_version=None)
+        async with self.kube() as kube:
+            await kube.patch_status(Organization, name, status, resource_version=None)
 
     async def receiver(self, **settings: str) -> RunningReceiver:
         """Start one more receiver and wait until it is ready."""
@@ -108,20 +108,20 @@ class Site:
         return (await self.asked(receiver, envelope, *arguments, **options)).status
 
     async def events(self) -> list[EnvelopeEvent]:
-        async with self.cluster() as cluster:
-            return [EnvelopeEvent.parse(raw) async for raw in cluster.list(EnvelopeEvent)]
+        async with self.kube() as kube:
+            return [EnvelopeEvent.parse(raw) async for raw in kube.list(EnvelopeEvent)]
 
     async def event(self) -> EnvelopeEvent:
         """The only event there is."""
         (only,) = await self.events()
         return only
 
-    def cluster(self) -> Any:
+    def kube(self) -> Any:
         return connect(namespace=self.namespace, kubeconfig=self.plane.kubeconfig)
 
 
 async def a_site(plane: ControlPlane, namespace: str, folder: Path, opened: AsyncExitStack) -> Site:
-    for each in rights.account("receiver", rights.RECEIVER):
+    for each in rbac.service_account_with_rules("receiver", rbac.RECEIVER):
         await plane.objects(namespace).apply(each)
     session = await opened.enter_async_context(
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), trust_env=False)
@@ -343,9 +343,9 @@ async def test_a_delivery_reopens_a_finished_event(site: Site, receiver: Running
     envelope = a_guid()
     await site.status(receiver, envelope)
     name = (await site.event()).name
-    async with site.cluster() as cluster:
+    async with site.kube() as kube:
         status = {"phase": phase, "reason": "R", "attempts": 7, "completedAt": "2025-01-01T00:00:00Z"}
-        await cluster.patch_status(EnvelopeEvent, name, status, resource_version=None)
+        await kube.patch_status(EnvelopeEvent, name, status, resource_version=None)
 
     await site.status(receiver, envelope)
     await deliveries_become(site, 2)
@@ -362,8 +362,8 @@ async def end(site: Site, phase: str, *, completed_at: datetime) -> None:
     """End the only event, as the controller would."""
     name = (await site.event()).name
     status = {"phase": phase, "reason": "R", "completedAt": completed_at.isoformat()}
-    async with site.cluster() as cluster:
-        await cluster.patch_status(EnvelopeEvent, name, status, resource_version=None)
+    async with site.kube() as kube:
+        await kube.patch_status(EnvelopeEvent, name, status, resource_version=None)
 
 
 @pytest.mark.parametrize("phase", ["Skipped", "Failed"])
@@ -411,9 +411,9 @@ async def test_a_delivery_that_came_before_the_event_ended_only_counts(
 async def test_a_delivery_of_a_succeeded_event_only_counts(site: Site, receiver: RunningReceiver) -> None:
     envelope = a_guid()
     await site.status(receiver, envelope)
-    async with site.cluster() as cluster:
+    async with site.kube() as kube:
         name = (await site.event()).name
-        await cluster.patch_status(EnvelopeEvent, name, {"phase": "Succeeded"}, resource_version=None)
+        await kube.patch_status(EnvelopeEvent, name, {"phase": "Succeeded"}, resource_version=None)
 
     await site.status(receiver, envelope)
     await deliveries_become(site, 2)
@@ -436,8 +436,8 @@ async def test_a_callback_for_a_deleted_event_is_noted_anew(site: Site, receiver
 
 
 async def test_it_has_no_right_beyond_its_work(site: Site) -> None:
-    async with connect(namespace=site.namespace, kubeconfig=site.kubeconfig) as cluster:
-        assert await _rights(cluster) == {
+    async with connect(namespace=site.namespace, kubeconfig=site.kubeconfig) as kube:
+        assert await _rights(kube) == {
             ("create", "envelopeevents"),
             ("get", "envelopeevents"),
             ("patch", "envelopeevents/status"),
@@ -447,7 +447,7 @@ async def test_it_has_no_right_beyond_its_work(site: Site) -> None:
         }
 
 
-async def _rights(cluster: Cluster) -> set[tuple[str, str]]:
+async def _rights(kube: KubeClient) -> set[tuple[str, str]]:
     verbs = ("get", "list", "watch", "create", "update", "patch", "delete")
     ours = (
         "envelopeevents",
@@ -457,8 +457,8 @@ async def _rights(cluster: Cluster) -> set[tuple[str, str]]:
         "senders",
         "archives",
     )
-    found = {(verb, each) for verb in verbs for each in ours if await cluster.may(verb, each)}
-    return found | {(verb, "secrets") for verb in verbs if await cluster.may(verb, "secrets", group="")}
+    found = {(verb, each) for verb in verbs for each in ours if await kube.is_allowed(verb, each)}
+    return found | {(verb, "secrets") for verb in verbs if await kube.is_allowed(verb, "secrets", group="")}
 
 
 async def test_what_was_answered_200_is_there_although_the_receiver_is_killed_at_once(

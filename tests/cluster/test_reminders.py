@@ -13,22 +13,22 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from controller.notify.dispatch import Dispatch
-from controller.notify.due import Patience
-from controller.notify.ledger import Survey
-from controller.notify.notes import Notes
-from controller.notify.notifier import Notifier
-from controller.notify.postman import SmtpPostman
-from controller.office import Office
-from controller.reaper import Reaper
-from controller.secrets import Secrets
-from counterfoil.cluster import Cluster, connect
+from controller.access.secret_cache import SecretCache
+from controller.cache import Cache
+from controller.notifications.delivery import MailDelivery
+from controller.notifications.notifier import Notifier
+from controller.notifications.policy import NotificationTimings
+from controller.notifications.problem_tracking import FailureSummary
+from controller.notifications.smtp import SmtpMailer
+from controller.notifications.status_writer import NotificationStatusWriter
+from controller.resync.garbage_collector import GarbageCollector
+from counterfoil.kube.client import KubeClient, connect
 from counterfoil.metrics import Metrics
 from counterfoil.resources import EnvelopeEvent, Organization, Sender, envelope_id
-from counterfoil.resources.noting import note
-from sandbox.controlplane.plane import ControlPlane
-from sandbox.mail import Mail, MailServer
-from sandbox.stage import Stage, stage
+from counterfoil.resources.event_factory import new_event
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment import LocalEnvironment, local_environment
+from sandbox.servers.smtp import ReceivedMail, SmtpServer
 from tests.builders import AClock
 
 ADMINISTRATOR = "admin@acme.example"
@@ -40,9 +40,9 @@ DAY = timedelta(days=1)
 class Scene:
     """An organization, its mail server, and a notifier whose clock does not go by itself."""
 
-    stage: Stage
-    mail: MailServer
-    cluster: Cluster
+    local_environment: LocalEnvironment
+    mail: SmtpServer
+    kube: KubeClient
     clock: AClock = field(default_factory=AClock)
 
     def __post_init__(self) -> None:
@@ -50,68 +50,74 @@ class Scene:
 
     def begin(self) -> None:
         """Begin as a new process does, which knows nothing but what is stored."""
-        self.office = Office()
-        notes, patience = Notes(self.cluster, self.office, self._take), Patience()
+        self.cache = Cache()
+        notification_writer, timings = (
+            NotificationStatusWriter(self.kube, self.cache, self._take),
+            NotificationTimings(),
+        )
         self.notifier = Notifier(
-            office=self.office,
-            notes=notes,
-            dispatch=Dispatch(
-                notes=notes,
-                secrets=Secrets(self.cluster, self.clock),
-                postman=SmtpPostman(),
+            cache=self.cache,
+            notification_writer=notification_writer,
+            mail_delivery=MailDelivery(
+                notification_writer=notification_writer,
+                secrets=SecretCache(self.kube, self.clock),
+                mailer=SmtpMailer(),
                 metrics=Metrics(CollectorRegistry(), version="test"),
                 clock=self.clock,
-                namespace=self.cluster.namespace,
-                patience=patience,
+                namespace=self.kube.namespace,
+                timings=timings,
             ),
             clock=self.clock,
-            patience=patience,
-            sends=True,
+            timings=timings,
+            sends_mail=True,
             sender_of=lambda event: "",
         )
 
     async def watch(self) -> None:
         """Hear of the organization as it is stored."""
-        self._take(Organization.parse(await self.cluster.get(Organization, "acme")))
+        self._take(Organization.parse(await self.kube.get(Organization, "acme")))
 
     def _take(self, resource: Organization | Sender) -> None:
         assert isinstance(resource, Organization)
-        self.office.organizations.put(resource)
+        self.cache.organizations.put(resource)
 
     async def fails(self, reason: str, number: int) -> str:
         """Let an event fail, as the driver does; return its name."""
         envelope = envelope_id(f"00000000-0000-4000-8000-{number:012d}")
-        raw = await self.cluster.create(
-            EnvelopeEvent, note(organization="acme", envelope=envelope, action="envelopeFinished")
+        raw = await self.kube.create(
+            EnvelopeEvent, new_event(organization="acme", envelope=envelope, action="envelopeFinished")
         )
         name: str = raw["metadata"]["name"]
         status = {"phase": "Failed", "reason": reason, "message": "No.", "completedAt": _text(self.clock)}
-        after = await self.cluster.patch_status(EnvelopeEvent, name, status, resource_version=None)
-        self.notifier.failed(EnvelopeEvent.parse(after))
+        after = await self.kube.patch_status(EnvelopeEvent, name, status, resource_version=None)
+        self.notifier.event_failed(EnvelopeEvent.parse(after))
         return name
 
     async def succeeds(self, name: str) -> None:
         """Let an event have succeeded after all."""
         status = {"phase": "Succeeded", "reason": "ArchivedAndDeleted", "completedAt": _text(self.clock)}
-        await self.cluster.patch_status(EnvelopeEvent, name, status, resource_version=None)
+        await self.kube.patch_status(EnvelopeEvent, name, status, resource_version=None)
 
-    async def look(self, *, after: timedelta = timedelta(0)) -> list[Mail]:
+    async def run_once(self, *, after: timedelta = timedelta(0)) -> list[ReceivedMail]:
         """Let time pass, let the notifier look, and return the mails that it sent."""
         self.clock.advance(seconds=after.total_seconds())
         known = len(self.mail.mails)
-        await self.notifier.look()
+        await self.notifier.run_once()
         return self.mail.mails[known:]
 
     async def walk(self) -> None:
         """Let one walk over all events be made."""
-        reaper, done = Reaper(cluster=self.cluster, office=self.office, clock=self.clock), asyncio.Event()
+        garbage_collector, done = (
+            GarbageCollector(kube=self.kube, cache=self.cache, clock=self.clock),
+            asyncio.Event(),
+        )
 
-        def walked(began: datetime, surveys: Mapping[str, Survey]) -> None:
-            self.notifier.walked(began, surveys)
+        def pass_finished(began: datetime, summaries: Mapping[str, FailureSummary]) -> None:
+            self.notifier.pass_finished(began, summaries)
             done.set()
 
-        reaper.walked = walked
-        task = asyncio.create_task(reaper.run())
+        garbage_collector.pass_finished = pass_finished
+        task = asyncio.create_task(garbage_collector.run())
         await done.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -123,12 +129,12 @@ def _text(clock: AClock) -> str:
 
 @pytest.fixture
 async def scene(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIterator[Scene]:
-    async with MailServer() as mail, stage(plane, tmp_path, namespace=namespace) as built:
+    async with SmtpServer() as mail, local_environment(plane, tmp_path, namespace=namespace) as built:
         kubeconfig = await plane.kubeconfig_for("controller", namespace)
         settings = await built.mails(mail, ADMINISTRATOR, consoleURL=CONSOLE)
         await built.organization("acme", archive="folder", notifications=settings)
-        async with connect(namespace=namespace, kubeconfig=kubeconfig) as cluster:
-            made = Scene(built, mail, cluster)
+        async with connect(namespace=namespace, kubeconfig=kubeconfig) as kube:
+            made = Scene(built, mail, kube)
             await made.watch()
             yield made
 
@@ -136,17 +142,17 @@ async def scene(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIte
 async def test_what_is_still_open_is_reminded_of_once_a_day_in_one_mail(scene: Scene) -> None:
     await scene.fails("NameOccupied", 1)
     await scene.fails("SenderUnknown", 2)
-    await scene.look()
-    told = await scene.look(after=timedelta(minutes=1))
+    await scene.run_once()
+    told = await scene.run_once(after=timedelta(minutes=1))
     assert {each.subject for each in told} == {
         "[acme] An event failed: NameOccupied",
         "[acme] An event failed: SenderUnknown",
     }
-    assert await scene.look(after=DAY - timedelta(minutes=2)) == []
+    assert await scene.run_once(after=DAY - timedelta(minutes=2)) == []
 
-    (first,) = await scene.look(after=timedelta(minutes=3))
-    again = await scene.look(after=timedelta(hours=23))
-    (second,) = await scene.look(after=timedelta(hours=2))
+    (first,) = await scene.run_once(after=timedelta(minutes=3))
+    again = await scene.run_once(after=timedelta(hours=23))
+    (second,) = await scene.run_once(after=timedelta(hours=2))
 
     assert again == []
     for reminder in (first, second):
@@ -160,32 +166,32 @@ async def test_a_controller_that_starts_anew_reminds_of_nothing_that_it_reminded
     scene: Scene,
 ) -> None:
     await scene.fails("NameOccupied", 1)
-    await scene.look()
-    await scene.look(after=timedelta(minutes=1))
-    assert len(await scene.look(after=DAY)) == 1
+    await scene.run_once()
+    await scene.run_once(after=timedelta(minutes=1))
+    assert len(await scene.run_once(after=DAY)) == 1
 
     scene.begin()
     await scene.watch()
 
-    assert await scene.look(after=timedelta(hours=23)) == []
-    (reminder,) = await scene.look(after=timedelta(hours=2))
+    assert await scene.run_once(after=timedelta(hours=23)) == []
+    (reminder,) = await scene.run_once(after=timedelta(hours=2))
     assert reminder.subject == "[acme] A problem is still open"
 
 
 async def test_the_end_is_told_once_and_nothing_is_reminded_of_after_it(scene: Scene) -> None:
     name = await scene.fails("NameOccupied", 1)
-    await scene.look()
-    (told,) = await scene.look(after=timedelta(minutes=1))
-    assert len(await scene.look(after=DAY)) == 1
+    await scene.run_once()
+    (told,) = await scene.run_once(after=timedelta(minutes=1))
+    assert len(await scene.run_once(after=DAY)) == 1
 
     await scene.succeeds(name)
     await scene.walk()
-    assert await scene.look() == []
-    (solved,) = await scene.look(after=timedelta(minutes=2))
-    later = [await scene.look(after=DAY) for _ in range(3)]
+    assert await scene.run_once() == []
+    (solved,) = await scene.run_once(after=timedelta(minutes=2))
+    later = [await scene.run_once(after=DAY) for _ in range(3)]
 
     assert solved.to == (ADMINISTRATOR,)
     assert solved.subject == f"Solved: {told.subject}"
     assert later == [[], [], []]
-    raw = await scene.cluster.get(Organization, "acme")
+    raw = await scene.kube.get(Organization, "acme")
     assert raw["status"].get("problems", []) == []

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from counterfoil.cluster import connect
-from counterfoil.reseal import Outcome, reseal
+from counterfoil.cli.reseal import ResealOutcome, reseal
+from counterfoil.kube.client import connect
 from counterfoil.sealing import Sealing
-from sandbox import rights
-from sandbox.controlplane.plane import ControlPlane
+from sandbox import rbac
+from sandbox.controlplane.control_plane import ControlPlane
 from tests.cluster.pages_scene import Scene, pages_scene
 
 
 @pytest.fixture
 async def scene(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIterator[Scene]:
     async with pages_scene(plane, namespace, tmp_path) as built:
-        await built.stage.apply(*rights.account("reseal", rights.RESEAL))
+        await built.local_environment.apply(*rbac.service_account_with_rules("reseal", rbac.RESEAL))
         yield built
 
 
@@ -30,16 +30,20 @@ async def test_a_rotation_needs_no_downtime_and_no_consent(scene: Scene) -> None
     await scene.consented()
     await scene.consented(scene.bruno)
     tokens = {await scene.token(each) for each in await scene.senders()}
-    scene.stage.sealing_key("second")
-    kubeconfig = await scene.stage.plane.kubeconfig_for("reseal", scene.stage.namespace)
+    scene.local_environment.sealing_key("second")
+    kubeconfig = await scene.local_environment.plane.kubeconfig_for(
+        "reseal", scene.local_environment.namespace
+    )
 
-    async with connect(namespace=scene.stage.namespace, kubeconfig=kubeconfig) as cluster:
-        report = await reseal(cluster, Sealing(scene.stage.sealing_keys))
+    async with connect(namespace=scene.local_environment.namespace, kubeconfig=kubeconfig) as kube:
+        report = await reseal(kube, Sealing(scene.local_environment.sealing_keys))
 
-    assert report.counts == {Outcome.RESEALED: 2}
-    assert report.lines(Sealing(scene.stage.sealing_keys))[-1].startswith("No longer needed: first.")
+    assert report.counts == {ResealOutcome.RESEALED: 2}
+    assert report.lines(Sealing(scene.local_environment.sealing_keys))[-1].startswith(
+        "No longer needed: first."
+    )
     assert await key_ids(scene) == {"second"}
-    (scene.stage.sealing_keys / "first").unlink()
+    (scene.local_environment.sealing_keys / "first").unlink()
     assert {await scene.token(each) for each in await scene.senders()} == tokens
     browser = await scene.consented()
     assert browser.page.url == f"{scene.esaw.url}/Documents", (
@@ -49,30 +53,34 @@ async def test_a_rotation_needs_no_downtime_and_no_consent(scene: Scene) -> None
 
 async def test_a_second_run_finds_nothing_to_do(scene: Scene) -> None:
     await scene.consented()
-    scene.stage.sealing_key("second")
-    sealing = Sealing(scene.stage.sealing_keys)
-    async with connect(namespace=scene.stage.namespace, kubeconfig=scene.stage.plane.kubeconfig) as cluster:
-        await reseal(cluster, sealing)
-        before = await scene.stage.kubectl("get", "senders,secrets", "-o", "yaml")
+    scene.local_environment.sealing_key("second")
+    sealing = Sealing(scene.local_environment.sealing_keys)
+    async with connect(
+        namespace=scene.local_environment.namespace, kubeconfig=scene.local_environment.plane.kubeconfig
+    ) as kube:
+        await reseal(kube, sealing)
+        before = await scene.local_environment.kubectl("get", "senders,secrets", "-o", "yaml")
 
-        assert (await reseal(cluster, sealing)).counts == {Outcome.NEWEST: 1}
+        assert (await reseal(kube, sealing)).counts == {ResealOutcome.NEWEST: 1}
 
-    assert await scene.stage.kubectl("get", "senders,secrets", "-o", "yaml") == before
+    assert await scene.local_environment.kubectl("get", "senders,secrets", "-o", "yaml") == before
 
 
 async def test_a_run_that_was_cut_off_before_it_told_the_sender_is_completed(scene: Scene) -> None:
     await scene.consented()
-    scene.stage.sealing_key("second")
-    sealing = Sealing(scene.stage.sealing_keys)
-    async with connect(namespace=scene.stage.namespace, kubeconfig=scene.stage.plane.kubeconfig) as cluster:
-        await reseal(cluster, sealing)
+    scene.local_environment.sealing_key("second")
+    sealing = Sealing(scene.local_environment.sealing_keys)
+    async with connect(
+        namespace=scene.local_environment.namespace, kubeconfig=scene.local_environment.plane.kubeconfig
+    ) as kube:
+        await reseal(kube, sealing)
         (sender,) = await scene.senders()
         told = '{"status":{"key":{"keyId":"first"}}}'
-        await scene.stage.kubectl(
+        await scene.local_environment.kubectl(
             "patch", "sender", sender["metadata"]["name"], "--subresource=status", "--type=merge", "-p", told
         )
 
-        await reseal(cluster, sealing)
+        await reseal(kube, sealing)
 
     assert await key_ids(scene) == {"second"}
 
@@ -81,22 +89,26 @@ async def test_what_does_not_open_is_named_and_keeps_every_key(scene: Scene) -> 
     await scene.consented()
     await scene.consented(scene.bruno)
     one, other = await scene.senders()
-    data = (await scene.stage.read("secret", one["metadata"]["name"]))["data"]["token"]
+    data = (await scene.local_environment.read("secret", one["metadata"]["name"]))["data"]["token"]
     copied = f'{{"data":{{"token":"{data}"}}}}'
-    await scene.stage.kubectl("patch", "secret", other["metadata"]["name"], "--type=merge", "-p", copied)
-    scene.stage.sealing_key("second")
-    sealing = Sealing(scene.stage.sealing_keys)
+    await scene.local_environment.kubectl(
+        "patch", "secret", other["metadata"]["name"], "--type=merge", "-p", copied
+    )
+    scene.local_environment.sealing_key("second")
+    sealing = Sealing(scene.local_environment.sealing_keys)
 
-    async with connect(namespace=scene.stage.namespace, kubeconfig=scene.stage.plane.kubeconfig) as cluster:
-        report = await reseal(cluster, sealing)
+    async with connect(
+        namespace=scene.local_environment.namespace, kubeconfig=scene.local_environment.plane.kubeconfig
+    ) as kube:
+        report = await reseal(kube, sealing)
 
-    assert report.counts == {Outcome.RESEALED: 1, Outcome.FAILED: 1}
+    assert report.counts == {ResealOutcome.RESEALED: 1, ResealOutcome.FAILED: 1}
     assert "keep all sealing keys" in report.lines(sealing)[-1]
 
 
 def test_without_keys_the_program_says_so() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "counterfoil.reseal"],
+        [sys.executable, "-m", "counterfoil.cli.reseal"],
         env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
         capture_output=True,
         text=True,

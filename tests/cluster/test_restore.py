@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from counterfoil import restore
+from counterfoil.cli import restore
 from counterfoil.resources import EnvelopeEvent, Phase
-from sandbox.controlplane.plane import ControlPlane, control_plane
-from sandbox.stage import Stage, stage
+from sandbox.controlplane.control_plane import ControlPlane, control_plane
+from sandbox.environment import LocalEnvironment, local_environment
 from tests.chaos.scene import Scene, eventually, opened
 
 KINDS = "archives,organizations,senders,envelopes,envelopeevents,secrets"
@@ -24,19 +24,21 @@ async def scene(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIte
 
 
 @pytest.fixture
-async def empty(scene: Scene, tmp_path: Path) -> AsyncIterator[Stage]:
+async def empty(scene: Scene, tmp_path: Path) -> AsyncIterator[LocalEnvironment]:
     """An empty cluster that has just our kinds, before the same eSAW."""
     folder = tmp_path / "empty"
     folder.mkdir()
     async with control_plane() as other:
         await other.apply_crds()
-        await other.namespace(scene.stage.namespace)
-        async with stage(other, folder, namespace=scene.stage.namespace, esaw=scene.standin) as built:
+        await other.namespace(scene.local_environment.namespace)
+        async with local_environment(
+            other, folder, namespace=scene.local_environment.namespace, esaw=scene.standin
+        ) as built:
             yield built
 
 
 async def test_a_restored_namespace_goes_on_from_its_backup_and_does_nothing_twice(
-    scene: Scene, empty: Stage
+    scene: Scene, empty: LocalEnvironment
 ) -> None:
     """
     Three envelopes: one was filed before the backup, one archived but not deleted, one not begun.
@@ -51,7 +53,7 @@ async def test_a_restored_namespace_goes_on_from_its_backup_and_does_nothing_twi
     await _reaches(scene, archived, Phase.CLEANING)
     await controller.stop()
     waiting = await scene.note(scene.envelope(1000))
-    backup = json.loads(await scene.stage.kubectl("get", KINDS, "-o", "json"))
+    backup = json.loads(await scene.local_environment.kubectl("get", KINDS, "-o", "json"))
 
     scene.standin.clear_faults()
     await controller.start()
@@ -71,7 +73,7 @@ async def test_a_restored_namespace_goes_on_from_its_backup_and_does_nothing_twi
         await scene.filed_once(await _ended(empty, name))
 
 
-async def _restore(into: Stage, backup: dict[str, Any]) -> None:
+async def _restore(into: LocalEnvironment, backup: dict[str, Any]) -> None:
     applied = ("apply", "--server-side", "--force-conflicts", "-f", "-")
     await into.kubectl(*applied, stdin=json.dumps(restore.objects(backup)))
     # kubectl itself would miss the spec in what is a status only.
@@ -86,7 +88,7 @@ async def _reaches(scene: Scene, name: str, phase: Phase) -> None:
     await eventually(there)
 
 
-async def _ended(where: Stage, name: str) -> EnvelopeEvent:
+async def _ended(where: LocalEnvironment, name: str) -> EnvelopeEvent:
     async def final() -> EnvelopeEvent | None:
         event = EnvelopeEvent.parse(await where.read("envelopeevent", name))
         return event if event.status.phase.is_final else None

@@ -9,47 +9,47 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from controller.clerk import Clerk
-from counterfoil.cluster import Cluster, TooLarge, connect
 from counterfoil.esaw.limits import FILE_ID_LENGTH
+from counterfoil.kube.client import KubeClient, TooLarge, connect
+from counterfoil.kube.status import StatusWriter
 from counterfoil.resources import (
-    LONGEST_LOCATION,
-    LONGEST_MESSAGE,
-    LONGEST_TEXT,
-    MOST_DOCUMENTS,
-    ROOM_FOR_DOCUMENTS,
-    ArchivedIn,
+    MAX_DOCUMENTS,
+    MAX_DOCUMENTS_BYTES,
+    MAX_LOCATION_LENGTH,
+    MAX_MESSAGE_LENGTH,
+    MAX_TEXT_LENGTH,
+    ArchiveLocation,
     EnvelopeEvent,
     EnvelopeEventStatus,
-    EnvelopeSeen,
+    EnvelopeSummary,
     FiledDocument,
     FileKind,
     LastError,
+    LocalObjectReference,
     Phase,
-    Ref,
     envelope_id,
     stored_size,
     with_condition,
 )
-from counterfoil.resources.noting import note
-from sandbox.controlplane.plane import ControlPlane
+from counterfoil.resources.event_factory import new_event
+from sandbox.controlplane.control_plane import ControlPlane
 
 NOW = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 CONDITIONS = ("Validated", "Authorized", "Collected", "Archived", "Cleaned", "SignaturesChecked", "Ready")
 
 
 @pytest.fixture
-async def cluster(plane: ControlPlane, namespace: str) -> AsyncIterator[Cluster]:
+async def kube(plane: ControlPlane, namespace: str) -> AsyncIterator[KubeClient]:
     async with connect(namespace=namespace, kubeconfig=plane.kubeconfig) as connected:
         yield connected
 
 
-async def stored(cluster: Cluster, status: EnvelopeEventStatus) -> EnvelopeEvent:
+async def stored(kube: KubeClient, status: EnvelopeEventStatus) -> EnvelopeEvent:
     """Note an event down, give it this status, and return it as the API server has it."""
-    noted = note(organization="acme", envelope=envelope_id(str(uuid.uuid4())), action="envelopeFinished")
-    event = EnvelopeEvent.parse(await cluster.create(EnvelopeEvent, noted))
-    await Clerk(cluster).store(event, status)
-    return EnvelopeEvent.parse(await cluster.get(EnvelopeEvent, event.name))
+    noted = new_event(organization="acme", envelope=envelope_id(str(uuid.uuid4())), action="envelopeFinished")
+    event = EnvelopeEvent.parse(await kube.create(EnvelopeEvent, noted))
+    await StatusWriter(kube).store(event, status)
+    return EnvelopeEvent.parse(await kube.get(EnvelopeEvent, event.name))
 
 
 def a_document(*, file_id: str = "f", name: str = "x", location: str = "s3://b/x") -> FiledDocument:
@@ -62,31 +62,33 @@ def proved(document: FiledDocument) -> FiledDocument:
 
 def of_size(wanted: int) -> tuple[FiledDocument, ...]:
     """As many files as an event takes, which together take just so many bytes of it; with what Go escapes in names."""
-    documents = [a_document(name="&<>") for _ in range(MOST_DOCUMENTS)]
-    each, more = divmod(wanted - stored_size(documents), MOST_DOCUMENTS)
-    documents = [a_document(name="&<>" + "x" * (each + (number < more))) for number in range(MOST_DOCUMENTS)]
+    documents = [a_document(name="&<>") for _ in range(MAX_DOCUMENTS)]
+    each, more = divmod(wanted - stored_size(documents), MAX_DOCUMENTS)
+    documents = [a_document(name="&<>" + "x" * (each + (number < more))) for number in range(MAX_DOCUMENTS)]
     assert stored_size(documents) == wanted
     return tuple(proved(document) for document in documents)
 
 
-async def test_a_status_with_everything_at_its_bound_is_stored_as_it_is(cluster: Cluster) -> None:
-    message = "ä" * LONGEST_MESSAGE
+async def test_a_status_with_everything_at_its_bound_is_stored_as_it_is(kube: KubeClient) -> None:
+    message = "ä" * MAX_MESSAGE_LENGTH
     status = EnvelopeEventStatus(
         phase=Phase.FAILED,
         reason="StatusRefused",
         message=message,
         last_error=LastError(reason="StatusRefused", message=message, time=NOW),
-        envelope=EnvelopeSeen(name="😀" * LONGEST_TEXT, status="Completed", sender_ref=Ref(name="s" * 63)),
+        envelope=EnvelopeSummary(
+            name="😀" * MAX_TEXT_LENGTH, status="Completed", sender_ref=LocalObjectReference(name="s" * 63)
+        ),
         documents=(
             proved(
                 a_document(
                     file_id="~" * FILE_ID_LENGTH,
-                    name="\x00\t😀" + "ä" * (LONGEST_TEXT - 3),
-                    location="s" * LONGEST_LOCATION,
+                    name="\x00\t😀" + "ä" * (MAX_TEXT_LENGTH - 3),
+                    location="s" * MAX_LOCATION_LENGTH,
                 )
             ),
         ),
-        archive=ArchivedIn(ref=Ref(name="a" * 253), manifest="s" * LONGEST_LOCATION),
+        archive=ArchiveLocation(ref=LocalObjectReference(name="a" * 253), manifest="s" * MAX_LOCATION_LENGTH),
         attempts=2**31,
         deliveries=1,
         first_delivery=NOW,
@@ -97,16 +99,16 @@ async def test_a_status_with_everything_at_its_bound_is_stored_as_it_is(cluster:
             status.conditions, each, "False", reason="Tested", message=message, now=NOW, generation=1
         )
         status = msgspec.structs.replace(status, conditions=conditions)
-    assert (await stored(cluster, status)).status == status
+    assert (await stored(kube, status)).status == status
 
 
-async def test_as_many_files_as_the_controller_takes_do_fit(cluster: Cluster) -> None:
-    documents = of_size(ROOM_FOR_DOCUMENTS)
+async def test_as_many_files_as_the_controller_takes_do_fit(kube: KubeClient) -> None:
+    documents = of_size(MAX_DOCUMENTS_BYTES)
     status = EnvelopeEventStatus(phase=Phase.ARCHIVING, documents=documents)
-    assert (await stored(cluster, status)).status.documents == documents
+    assert (await stored(kube, status)).status.documents == documents
 
 
-async def test_what_is_larger_than_etcd_takes_is_called_too_large(cluster: Cluster) -> None:
+async def test_what_is_larger_than_etcd_takes_is_called_too_large(kube: KubeClient) -> None:
     for size in (1_600_000, 2_200_000, 3_300_000):
         with pytest.raises(TooLarge):
-            await stored(cluster, EnvelopeEventStatus(documents=of_size(size)))
+            await stored(kube, EnvelopeEventStatus(documents=of_size(size)))

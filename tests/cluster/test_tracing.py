@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from counterfoil.resources import TRACEPARENT_ANNOTATION, Phase, envelope_id, event_name
-from sandbox.controlplane.plane import ControlPlane
+from sandbox.controlplane.control_plane import ControlPlane
 from tests.cluster.house import eventually, house
 from tests.trace_collector import trace_collector
 
@@ -21,12 +21,12 @@ async def test_one_trace_spans_receiver_and_controller_and_the_logs_name_it(
             # What is started from here inherits it.
             monkeypatch.setenv(name, value)
         async with house(plane, tmp_path) as built:
-            receiver = await built.stage.receiver()
-            await built.stage.ready("archive/dms", "organization/acme")
+            receiver = await built.local_environment.receiver()
+            await built.local_environment.ready("archive/dms", "organization/acme")
             envelope = built.envelope()
             # Something to log about.
             built.esaw.fault("envelope", id=envelope, status=500, times=1)
-            url = built.stage.callback_url("acme", receiver).replace("##EnvelopeId##", envelope)
+            url = built.local_environment.callback_url("acme", receiver).replace("##EnvelopeId##", envelope)
             async with httpx.AsyncClient(trust_env=False) as http:
 
                 async def taken() -> bool:
@@ -42,7 +42,7 @@ async def test_one_trace_spans_receiver_and_controller_and_the_logs_name_it(
 
             await eventually(arrived)
             logs = lines(tmp_path, "controller") + lines(tmp_path, "receiver")
-            tokens = [*built.tokens, *built.stage.tokens.values()]
+            tokens = [*built.tokens, *built.local_environment.tokens.values()]
         (callback,) = [
             each for each in collector.named("callback") if each.facts["counterfoil.outcome"] == "noted"
         ]

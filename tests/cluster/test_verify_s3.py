@@ -1,4 +1,4 @@
-"""``python -m counterfoil.verify s3://…`` on a real S3 server, with keys from the environment."""
+"""``python -m counterfoil.cli.verify s3://…`` on a real S3 server, with keys from the environment."""
 
 import asyncio
 import io
@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
-from counterfoil.archives import open_door
+from counterfoil.archives import open_backend
+from counterfoil.cli.verify import INTACT, UNCHECKED, WRONG, main
 from counterfoil.resources.archive import S3, ArchiveSpec
-from counterfoil.resources.base import Ref
-from counterfoil.verify import INTACT, UNCHECKED, WRONG, main
-from sandbox.s3 import S3Server, s3_server
+from counterfoil.resources.base import LocalObjectReference
+from sandbox.servers.s3_rclone import S3Server, s3_server
 from tests.unit.archive_runs import file_envelope, the_plan
 
 
@@ -29,11 +29,11 @@ async def folder(server: S3Server) -> str:
             region="eu-central-1",
             endpoint=server.url,
             force_path_style=True,
-            credentials_secret_ref=Ref(name="key"),
+            credentials_secret_ref=LocalObjectReference(name="key"),
         )
     )
     keys = {"accessKeyId": server.access_key.encode(), "secretAccessKey": server.secret_key.encode()}
-    await file_envelope(await open_door("dms", spec, keys), spec)
+    await file_envelope(await open_backend("dms", spec, keys), spec)
     return the_plan(spec).folder
 
 

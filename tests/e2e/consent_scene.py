@@ -18,10 +18,10 @@ from playwright.async_api import Page
 
 from counterfoil.resources import Sender, consented_sender_name
 from counterfoil.sealing import Sealing
-from sandbox.controlplane.plane import ControlPlane
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment import CounterfoilProcess, LocalEnvironment, local_environment
 from sandbox.esaw import OAuthApp, StandIn, User
-from sandbox.mail import Mail, MailServer
-from sandbox.stage import Process, Stage, stage
+from sandbox.servers.smtp import ReceivedMail, SmtpServer
 from tests.cluster.pages_scene import FIELDS, PASSWORD, until
 
 PATIENCE_SECONDS = 60.0
@@ -33,10 +33,10 @@ QUERY = "draftId=##EnvelopeId##&userId=##SenderUserId##&organizationId=##Organiz
 class Scene:
     """Organizations with pages, receiver, controller, eSAW and a mail server; the tests share it, with users of their own."""
 
-    stage: Stage
-    mail: MailServer
-    receiver: Process
-    pages: Process
+    local_environment: LocalEnvironment
+    mail: SmtpServer
+    receiver: CounterfoilProcess
+    pages: CounterfoilProcess
     public: str
     """Where browsers reach the pages."""
     apps: dict[str, OAuthApp] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Scene:
     @property
     def esaw(self) -> StandIn:
         """The stand-in eSAW."""
-        return self.stage.esaw
+        return self.local_environment.esaw
 
     @property
     def inbox(self) -> str:
@@ -56,8 +56,8 @@ class Scene:
         redirect_uri = f"{self.public}/oauth/{name}/return"
         app = self.esaw.register_app(name=f"Counterfoil of {name}", redirect_uris=[redirect_uri])
         self.apps[name] = app
-        await self.stage.secret(f"{name}-oauth", clientSecret=app.client_secret)
-        await self.stage.organization(
+        await self.local_environment.secret(f"{name}-oauth", clientSecret=app.client_secret)
+        await self.local_environment.organization(
             name,
             archive="folder",
             oauth={
@@ -66,14 +66,14 @@ class Scene:
                 "publicURL": self.public,
             },
             beforeSend={"inboxURL": self.inbox, **before_send},
-            notifications=await self.stage.mails(self.mail, ADMINISTRATOR),
+            notifications=await self.local_environment.mails(self.mail, ADMINISTRATOR),
         )
 
     def belongs_to(self, organization: str) -> None:
         """From now on eSAW's settings are those of this organization."""
         self.esaw.set_before_send_redirect(f"{self.public}/before-send/{organization}?{QUERY}")
         self.esaw.set_default_callbacks(
-            completed=self.stage.callback_url(organization, self.receiver), status_change=None
+            completed=self.local_environment.callback_url(organization, self.receiver), status_change=None
         )
 
     def a_user(self, name: str) -> User:
@@ -94,7 +94,7 @@ class Scene:
 
     async def event_of(self, envelope: str) -> dict[str, Any]:
         """The status of the envelope's event; empty before there is one."""
-        found = await self.stage.events("-l", f"counterfoil.dev/envelope={envelope}")
+        found = await self.local_environment.events("-l", f"counterfoil.dev/envelope={envelope}")
         status: dict[str, Any] = found[0].get("status", {}) if found else {}
         return status
 
@@ -102,7 +102,7 @@ class Scene:
         """Wait until the events of these envelopes are in this phase."""
 
         async def are() -> bool:
-            events = await self.stage.events()
+            events = await self.local_environment.events()
             wanted = [each for each in events if each["spec"]["envelopeId"] in envelopes]
             phases = [each.get("status", {}).get("phase") for each in wanted]
             return phases == [phase] * len(envelopes)
@@ -115,37 +115,41 @@ class Scene:
 
     async def sender_of(self, envelope: str) -> str:
         """Whom we know as the sender of an envelope."""
-        found = await self.stage.read("envelope", envelope)
+        found = await self.local_environment.read("envelope", envelope)
         name: str = found["spec"]["senderRef"]["name"]
         return name
 
     def manifest_of(self, envelope: str) -> dict[str, Any]:
         """What the archive says about an envelope."""
-        path = next((self.stage.folder / "archive").rglob(f"{envelope}/counterfoil.json"))
+        path = next((self.local_environment.folder / "archive").rglob(f"{envelope}/counterfoil.json"))
         manifest: dict[str, Any] = json.loads(path.read_text())
         return manifest
 
     async def token_of(self, user: User) -> str:
         """The key that a user's consent gave, opened as the controller opens it."""
-        sender = await self.stage.read("sender", sender_name("acme", user))
-        secret = await self.stage.read("secret", sender["metadata"]["name"])
+        sender = await self.local_environment.read("sender", sender_name("acme", user))
+        secret = await self.local_environment.read("secret", sender["metadata"]["name"])
         data = base64.b64decode(secret["data"]["token"])
-        opened = Sealing(self.stage.sealing_keys).open(data, self.stage.namespace, Sender.parse(sender))
+        opened = Sealing(self.local_environment.sealing_keys).open(
+            data, self.local_environment.namespace, Sender.parse(sender)
+        )
         return opened.reveal()
 
     async def all_that_is_written(self) -> dict[str, str]:
         """Every text that anybody could read who may not read Secrets, by where it stands."""
-        kubectl = self.stage.kubectl
+        kubectl = self.local_environment.kubectl
         listed = (await kubectl("api-resources", "--verbs=list", "--namespaced", "-o", "name")).split()
         kinds = ",".join(kind for kind in listed if kind != "secrets")
         written = {"objects": await kubectl("get", kinds, "-o", "yaml", "--show-managed-fields")}
-        written |= {path.name: path.read_text() for path in self.stage.folder.glob("*.log")}
-        written |= {f"metrics of {each.name}": await each.metrics() for each in self.stage.processes}
+        written |= {path.name: path.read_text() for path in self.local_environment.folder.glob("*.log")}
+        written |= {
+            f"metrics of {each.name}": await each.metrics() for each in self.local_environment.processes
+        }
         written["mails"] = "".join(f"{each.raw!r}{each.text}{each.html}" for each in self.mail.mails)
-        manifests = (self.stage.folder / "archive").rglob("counterfoil.*")
+        manifests = (self.local_environment.folder / "archive").rglob("counterfoil.*")
         return written | {str(path): path.read_text() for path in manifests}
 
-    def mails_to(self, user: User) -> list[Mail]:
+    def mails_to(self, user: User) -> list[ReceivedMail]:
         """What the mail server has taken for somebody."""
         return [each for each in self.mail.mails if user.email in each.to]
 
@@ -181,7 +185,7 @@ async def press(page: Page, words: str) -> None:
 @asynccontextmanager
 async def consent_scene(plane: ControlPlane, namespace: str, folder: Path) -> AsyncIterator[Scene]:
     """Set the scene: ``acme`` asks for tags, ``plain`` does not."""
-    async with MailServer() as mail, stage(plane, folder, namespace=namespace) as built:
+    async with SmtpServer() as mail, local_environment(plane, folder, namespace=namespace) as built:
         (folder / "archive").mkdir()
         await built.archive(
             "folder",

@@ -14,7 +14,7 @@ from typing import Any
 
 from sandbox.controlplane.kubectl import Kubectl
 from sandbox.esaw import StandInControl
-from sandbox.node.forward import Forward
+from sandbox.node.port_forward import PortForward
 
 NAMESPACE = "neighbours"
 BUCKET = "contracts"
@@ -46,7 +46,7 @@ class Neighbours:
     secret_key: str = field(default_factory=lambda: secrets.token_hex(20), repr=False)
 
     def __post_init__(self) -> None:
-        self._to_esaw = Forward(
+        self._to_esaw = PortForward(
             self.kubectl, NAMESPACE, "esaw", ESAW_PORT, log=self.folder / "forward-esaw.log"
         )
 

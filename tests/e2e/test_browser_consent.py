@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
-from sandbox.controlplane.plane import ControlPlane
+from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import StandIn, User
 from tests.e2e.conftest import PATIENCE
 from tests.e2e.consent_scene import Scene, a_draft, consent_scene, press, sender_name, sign_in
@@ -140,7 +140,7 @@ async def test_a_revoked_key_with_ten_envelopes_is_one_mail_whose_link_resumes_a
 
     await scene.until_phase("Succeeded", *envelopes)
     told = [(each.message["Message-ID"], each.message["Date"]) for each in scene.mails_to(berta)]
-    assert told == told[:1], await scene.stage.read("sender", named)
+    assert told == told[:1], await scene.local_environment.read("sender", named)
     assert not any(scene.esaw.exists(each) for each in envelopes)
 
 

@@ -14,9 +14,9 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from counterfoil.resources import EnvelopeEvent, Organization
-from counterfoil.resources.acting import acts_of
-from sandbox.controlplane.plane import ControlPlane
-from sandbox.packages import axe
+from counterfoil.resources.audit_annotation import audit_entries
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.npm_packages import axe
 from tests.cluster.console_scene import MISSING_BUCKET, Scene, console_scene, now
 from tests.e2e.conftest import PATIENCE
 
@@ -134,7 +134,7 @@ async def test_from_the_mails_link_to_solved_it_takes_one_click(scene: Scene, pa
     await expect(page.get_by_role("status").first).to_contain_text("It is being tried again. (2 events)")
     assert [await labelled(scene, name) for name in names] == ["retry", "retry"]
     for name in names:
-        await scene.cluster.patch_status(EnvelopeEvent, name, ARCHIVED, resource_version=None)
+        await scene.kube.patch_status(EnvelopeEvent, name, ARCHIVED, resource_version=None)
     # Nobody loads the page again: it looks for news.
     await expect(entry).to_have_count(0)
 
@@ -154,7 +154,7 @@ async def test_a_sender_with_37_envelopes_is_one_entry_whose_link_is_copied_and_
     await entry.get_by_role("button", name="Send the consent mail again").click()
 
     await expect(page.get_by_role("status").first).to_contain_text("The consent mail is sent again")
-    sender = await scene.stage.read("sender", "anna")
+    sender = await scene.local_environment.read("sender", "anna")
     assert "counterfoil.dev/ask" in sender["metadata"]["annotations"]
 
 
@@ -170,7 +170,7 @@ async def test_giving_all_up_asks_why_and_records_it(scene: Scene, page: Page) -
     await expect(page.get_by_role("status").first).to_contain_text("(2 events)")
     for name in names:
         assert await labelled(scene, name) == "skip"
-        (act,) = acts_of((await scene.event(name))["metadata"]["annotations"])
+        (act,) = audit_entries((await scene.event(name))["metadata"]["annotations"])
         assert (act.what, act.why) == ("skip", "a test of the archive")
 
 
@@ -200,7 +200,7 @@ async def test_an_open_list_of_events_tells_what_is_new(scene: Scene, page: Page
     await a_problem(scene, "FolderMissing", 1)
     # Nobody loads the page again.
     await expect(rows).to_have_count(2)
-    await scene.cluster.patch_status(EnvelopeEvent, first, ARCHIVED, resource_version=None)
+    await scene.kube.patch_status(EnvelopeEvent, first, ARCHIVED, resource_version=None)
     await expect(rows).to_have_count(1)
 
 
@@ -229,7 +229,7 @@ async def test_one_event_is_held_resumed_tried_again_and_given_up(scene: Scene, 
     await expect(page.get_by_text("“no longer needed”")).to_be_visible()
 
     event = await scene.event(name)
-    acts = acts_of(event["metadata"]["annotations"])
+    acts = audit_entries(event["metadata"]["annotations"])
     assert [act.what for act in acts] == ["suspend", "resume", "retry", "skip"]
     told = [each["reason"] for each in await scene.told() if each["regarding"]["name"] == name]
     assert sorted(told) == ["ResumeAsked", "RetryAsked", "SkipAsked", "SuspendAsked"]
@@ -255,8 +255,12 @@ async def test_an_archive_is_probed_and_an_organization_swept_held_and_resumed(
     await page.get_by_role("button", name="Resume: acme").click()
     await expect(page.get_by_role("status").first).to_contain_text("It goes on.")
 
-    raw = await scene.cluster.get(Organization, "acme")
-    assert [act.what for act in acts_of(raw["metadata"]["annotations"])] == ["sweep", "suspend", "resume"]
+    raw = await scene.kube.get(Organization, "acme")
+    assert [act.what for act in audit_entries(raw["metadata"]["annotations"])] == [
+        "sweep",
+        "suspend",
+        "resume",
+    ]
 
 
 async def test_what_somebody_is_typing_is_not_taken_away_by_news(scene: Scene, page: Page) -> None:
@@ -386,7 +390,7 @@ async def test_axe_finds_nothing_serious_where_somebody_may_do_nothing(
 
 async def every_page(scene: Scene) -> tuple[str, ...]:
     """Every page there is, the one for addresses that lead nowhere included."""
-    events, _ = await scene.cluster.page(EnvelopeEvent, limit=1, fields="status.phase=Succeeded")
+    events, _ = await scene.kube.page(EnvelopeEvent, limit=1, fields="status.phase=Succeeded")
     event = f"/events/{events[0]['metadata']['name']}"
     return (*PAGES, event, f"{event}/yaml", "/nowhere")
 
@@ -469,15 +473,17 @@ async def test_what_a_person_asks_for_is_done_and_seen_without_loading_the_page_
     async with console_scene(plane, "browser-console-whole", folder) as scene:
         root = folder / "dms"
         root.mkdir()
-        stage, esaw = scene.stage, scene.stage.esaw
+        local_environment, esaw = scene.local_environment, scene.local_environment.esaw
         anna = esaw.add_user(email="anna@example.com", given_name="Anna", surname="Kofler")
-        await stage.archive("dms", filesystem={"root": str(root)})
-        await stage.organization("acme", archive="dms", sender="anna")
-        await stage.sender("anna", anna, organization="acme")
-        await stage.controller()
-        await stage.ready("archive/dms", "org/acme")
-        receiver = await stage.receiver()
-        esaw.set_default_callbacks(completed=stage.callback_url("acme", receiver), status_change=None)
+        await local_environment.archive("dms", filesystem={"root": str(root)})
+        await local_environment.organization("acme", archive="dms", sender="anna")
+        await local_environment.sender("anna", anna, organization="acme")
+        await local_environment.controller()
+        await local_environment.ready("archive/dms", "org/acme")
+        receiver = await local_environment.receiver()
+        esaw.set_default_callbacks(
+            completed=local_environment.callback_url("acme", receiver), status_change=None
+        )
         envelope = esaw.add_envelope(sender=anna, name="Lease", status="Active")
         occupied = root / "acme" / envelope
         occupied.parent.mkdir()
@@ -485,7 +491,7 @@ async def test_what_a_person_asks_for_is_done_and_seen_without_loading_the_page_
         await esaw.complete(envelope)
         await _until_it_is_in_trouble(scene)
 
-        (event,) = await stage.events()
+        (event,) = await local_environment.events()
         await sign_in(page, scene, at=f"/events/{event['metadata']['name']}")
         await expect(page.get_by_text("What to do:").first).to_be_visible()
         occupied.unlink()
@@ -498,7 +504,7 @@ async def test_what_a_person_asks_for_is_done_and_seen_without_loading_the_page_
 async def _until_it_is_in_trouble(scene: Scene) -> None:
     async with asyncio.timeout(PATIENCE / 1000):
         while True:
-            events = await scene.stage.events()
+            events = await scene.local_environment.events()
             if events and "lastError" in json.dumps(events[0].get("status", {})):
                 return
             if events and events[0].get("status", {}).get("phase") == "Failed":

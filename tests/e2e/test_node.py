@@ -22,13 +22,13 @@ import pytest
 import yaml
 
 from counterfoil.resources import envelope_id
-from counterfoil.resources.noting import note
+from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.binaries import ensure
 from sandbox.controlplane.kubectl import KubectlError
-from sandbox.controlplane.processes import Server, run
+from sandbox.controlplane.processes import ServerProcess, run
 from sandbox.helm import CHART, helm
 from sandbox.node.images import SANDBOX_IMAGE
-from sandbox.node.kind import Kind
+from sandbox.node.kind import KindNode
 from sandbox.node.node import Node
 from tests.chaos.scene import eventually
 from tests.e2e.neighbours import ESAW_PORT, NAMESPACE, S3_PORT, Neighbours, make_namespace
@@ -66,11 +66,11 @@ FLOW = re.compile(
 
 
 @pytest.fixture(scope="module")
-async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node | Kind]:
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node | KindNode]:
     """A node that has the images."""
     # In the node's network nothing can be downloaded any more.
     await ensure("helm")
-    async with Kind() if os.environ.get("CLUSTER") == "kind" else Node() as running:
+    async with KindNode() if os.environ.get("CLUSTER") == "kind" else Node() as running:
         folder = tmp_path_factory.mktemp("images")
         await running.images(folder)
         shutil.rmtree(folder)
@@ -78,7 +78,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nod
 
 
 @pytest.fixture(scope="module")
-async def release(cluster: Node | Kind) -> AsyncIterator[Release]:
+async def release(cluster: Node | KindNode) -> AsyncIterator[Release]:
     """Counterfoil, installed, with an organization that can file."""
     helmsman = await helm(cluster.folder / "home", kubeconfig=cluster.kubeconfig)
     neighbours = Neighbours(cluster.kubectl, SANDBOX_IMAGE, cluster.folder)
@@ -306,7 +306,7 @@ async def test_pods_that_are_deleted_at_random_lose_nothing(release: Release) ->
 
 
 async def test_pods_go_on_while_containerd_and_kubelet_are_restarted(
-    release: Release, cluster: Node | Kind
+    release: Release, cluster: Node | KindNode
 ) -> None:
     before = {pod["metadata"]["uid"] for process in PROCESSES for pod in await release.pods(process)}
     early = await release.complete(3)
@@ -318,7 +318,7 @@ async def test_pods_go_on_while_containerd_and_kubelet_are_restarted(
 
 
 async def test_after_a_power_cut_all_comes_up_again_with_what_was_filed_and_files_more(
-    release: Release, cluster: Node | Kind
+    release: Release, cluster: Node | KindNode
 ) -> None:
     filed = await release.complete(3)
     await release.filed(filed)
@@ -350,7 +350,7 @@ async def test_uninstalling_keeps_kinds_and_data_and_a_new_installation_goes_on_
 
 def _held() -> dict[str, Any]:
     """An event with which nobody does anything."""
-    event = note(organization="acme", envelope=envelope_id(str(uuid.uuid4())), action="envelopeFinished")
+    event = new_event(organization="acme", envelope=envelope_id(str(uuid.uuid4())), action="envelopeFinished")
     event["metadata"]["labels"][HELD] = "yes"
     event["spec"] |= {"origin": "Manual", "suspend": True}
     return event
@@ -388,7 +388,7 @@ async def _forwards(release: Release, command: str) -> None:
     """Type a command that forwards a port until it is ended, and ask for something there."""
     port = command.rpartition(" ")[2].partition(":")[0]
     log = release.cluster.kubectl.home / f"forward-{port}.log"
-    forward = Server(["/bin/bash", "-c", f"exec {command}"], log=log, environment=_terminal(release))
+    forward = ServerProcess(["/bin/bash", "-c", f"exec {command}"], log=log, environment=_terminal(release))
     try:
         await eventually(lambda: "Forwarding from" in log.read_text(), within=PATIENCE)
         async with httpx.AsyncClient(trust_env=False, timeout=30) as http:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import psutil
 
-from sandbox.node.machine import GROUP_PREFIX, GROUPS, Machine
+from sandbox.node.namespaces import CGROUP_PREFIX, CGROUPS, LinuxNamespaces
 from tests.chaos.scene import eventually
 
 PATIENCE = 60.0
 STARTER = """
 import asyncio, sys
 from pathlib import Path
-from sandbox.node.machine import Machine
+from sandbox.node.namespaces import Machine
 
 async def main():
     machine = Machine(Path(sys.argv[1]), "10.200.0.1")
@@ -48,17 +48,17 @@ async def test_whoever_starts_a_machine_and_is_killed_leaves_no_program_of_it(tm
     assert starter.stdout is not None
     assert await starter.stdout.readline() == b"up\n"
     await eventually(lambda: [each for each in _sleepers() if each != starter.pid], within=PATIENCE)
-    group = GROUPS / "pids" if (GROUPS / "pids").exists() else GROUPS
-    assert (group / f"{GROUP_PREFIX}{starter.pid}").exists()
+    group = CGROUPS / "pids" if (CGROUPS / "pids").exists() else CGROUPS
+    assert (group / f"{CGROUP_PREFIX}{starter.pid}").exists()
 
     os.kill(starter.pid, signal.SIGKILL)
     await starter.wait()
     await eventually(lambda: not _sleepers(), within=PATIENCE)
 
-    next_one = Machine(tmp_path, "10.200.0.1")
+    next_one = LinuxNamespaces(tmp_path, "10.200.0.1")
     await next_one.boot()
     try:
-        assert not (group / f"{GROUP_PREFIX}{starter.pid}").exists()
+        assert not (group / f"{CGROUP_PREFIX}{starter.pid}").exists()
     finally:
         await next_one.halt()
-    assert not list(group.glob(f"{GROUP_PREFIX}{os.getpid()}"))
+    assert not list(group.glob(f"{CGROUP_PREFIX}{os.getpid()}"))

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from counterfoil.archives.door import Absent, Entry
-from counterfoil.archives.filing import Deposited, Source
-from counterfoil.archives.plan import EnvelopeFacts, FileFacts, Plan, make_plan
+from counterfoil.archives.backend import FileNotStored, StoredEntry
+from counterfoil.archives.filing import Source, StoredFile
+from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, make_layout
 from counterfoil.resources.archive import ArchiveSpec, Filesystem, TagRule
 from counterfoil.resources.envelopeevent import FiledDocument, FileKind
 
@@ -54,8 +54,10 @@ def files_named(*names: str) -> list[FileFacts]:
     return [a_file(name, number=number) for number, name in enumerate(names, start=1)]
 
 
-def a_plan(*files: FileFacts, envelope: EnvelopeFacts | None = None, spec: ArchiveSpec | None = None) -> Plan:
-    return make_plan(spec or a_spec(), envelope or an_envelope(), files or [a_file()])
+def a_plan(
+    *files: FileFacts, envelope: EnvelopeFacts | None = None, spec: ArchiveSpec | None = None
+) -> ArchiveLayout:
+    return make_layout(spec or a_spec(), envelope or an_envelope(), files or [a_file()])
 
 
 def content(size: int = 1000, *, seed: int = 1) -> bytes:
@@ -107,7 +109,7 @@ async def once(data: bytes) -> AsyncGenerator[bytes, None]:
     yield data
 
 
-def a_filed_document(facts: FileFacts, deposited: Deposited) -> FiledDocument:
+def a_filed_document(facts: FileFacts, deposited: StoredFile) -> FiledDocument:
     return FiledDocument(
         file_id=facts.file_id,
         kind=facts.kind,
@@ -122,7 +124,7 @@ def unharmed(data: bytes) -> bytes:
 
 
 @dataclass
-class ShelfDoor:
+class MemoryBackend:
     """An archive in memory. ``spoil`` is what happens to bytes on their way to the shelf."""
 
     kind: ClassVar[str] = "shelf"
@@ -134,9 +136,9 @@ class ShelfDoor:
     def location(self, name: str) -> str:
         return f"shelf:/{name}"
 
-    async def entries(self, folder: str) -> list[Entry]:
+    async def entries(self, folder: str) -> list[StoredEntry]:
         return [
-            Entry(name, len(data))
+            StoredEntry(name, len(data))
             for name, data in sorted(self.shelf.items())
             if name.startswith(f"{folder}/")
         ]
@@ -150,7 +152,7 @@ class ShelfDoor:
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
         if name not in self.shelf:
-            raise Absent
+            raise FileNotStored
         yield self.shelf[name]
 
     async def discard(self, name: str) -> None:
@@ -160,7 +162,7 @@ class ShelfDoor:
     async def probe(self) -> None:
         return None
 
-    async def sweep_leftovers(self, folder: str) -> None:
+    async def remove_leftovers(self, folder: str) -> None:
         return None
 
     async def close(self) -> None:

@@ -18,10 +18,10 @@ from typing import ClassVar
 
 import msgspec
 
-from counterfoil.archives import open_door
-from counterfoil.archives.door import Door, Entry
-from counterfoil.archives.filing import Source, claim, conclude, concluded, deposit
-from counterfoil.archives.plan import Plan
+from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend, StoredEntry
+from counterfoil.archives.filing import Source, claim_names, conclude, find_concluded, store
+from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.resources.archive import ArchiveSpec
 from tests.unit.archive_parts import Arrived, a_filed_document, a_plan, an_envelope, content, files_named
 
@@ -29,7 +29,7 @@ FILES = {"small.pdf": 1_000, "empty.pdf": 0, "big.pdf": 12_000_000}
 BIG_CHUNK = 256 * 1024
 
 
-def the_plan(spec: ArchiveSpec) -> Plan:
+def the_plan(spec: ArchiveSpec) -> ArchiveLayout:
     """The envelope that all runs file."""
     return a_plan(*files_named(*FILES), spec=spec)
 
@@ -39,19 +39,19 @@ def the_content(number: int) -> bytes:
     return content(list(FILES.values())[number - 1], seed=number)
 
 
-async def file_envelope(door: Door, spec: ArchiveSpec, step: "Steps | None" = None) -> str:
+async def file_envelope(backend: ArchiveBackend, spec: ArchiveSpec, step: "Steps | None" = None) -> str:
     """File the envelope as the controller does, taking its claim for persisted; return the manifest's location."""
     plan = the_plan(spec)
-    mine = [door.location(file.name) for file in plan.files]
-    await door.sweep_leftovers(plan.folder)
-    await claim(door, plan, mine=mine)
-    await concluded(door, plan, plan.envelope_id, mine=mine)
+    mine = [backend.location(file.name) for file in plan.files]
+    await backend.remove_leftovers(plan.folder)
+    await claim_names(backend, plan, mine=mine)
+    await find_concluded(backend, plan, plan.envelope_id, mine=mine)
     documents = []
     for file in plan.files:
         source = chunked(the_content(file.facts.number), step)
-        documents.append(a_filed_document(file.facts, await deposit(door, file, source, tags=plan.tags)))
+        documents.append(a_filed_document(file.facts, await store(backend, file, source, tags=plan.tags)))
     return await conclude(
-        door, plan, an_envelope(), documents, archived_at=datetime(2026, 3, 1, tzinfo=UTC), extra={}
+        backend, plan, an_envelope(), documents, archived_at=datetime(2026, 3, 1, tzinfo=UTC), extra={}
     )
 
 
@@ -84,19 +84,19 @@ class Steps:
         self._left -= 1
 
 
-class SteppingDoor:
+class SteppingBackend:
     """Takes a step before and after each call of the door inside."""
 
     kind: ClassVar[str] = "stepping"
 
-    def __init__(self, inside: Door, steps: Steps) -> None:
+    def __init__(self, inside: ArchiveBackend, steps: Steps) -> None:
         self._inside = inside
         self._steps = steps
 
     def location(self, name: str) -> str:
         return self._inside.location(name)
 
-    async def entries(self, folder: str) -> list[Entry]:
+    async def entries(self, folder: str) -> list[StoredEntry]:
         return await self._inside.entries(folder)
 
     async def put(
@@ -117,8 +117,8 @@ class SteppingDoor:
     async def probe(self) -> None:
         await self._inside.probe()
 
-    async def sweep_leftovers(self, folder: str) -> None:
-        await self._inside.sweep_leftovers(folder)
+    async def remove_leftovers(self, folder: str) -> None:
+        await self._inside.remove_leftovers(folder)
 
     async def close(self) -> None:
         await self._inside.close()
@@ -127,17 +127,17 @@ class SteppingDoor:
 async def die(last: int, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> None:
     """File the envelope until step ``last``."""
     steps = Steps(last)
-    door = SteppingDoor(await open_door("dms", spec, credentials), steps)
-    await file_envelope(door, spec, steps)
+    backend = SteppingBackend(await open_backend("dms", spec, credentials), steps)
+    await file_envelope(backend, spec, steps)
 
 
 async def weigh(size: int, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> None:
     """File a small file, so that everything is loaded, then one of ``size`` bytes; print the growth."""
-    door = await open_door("dms", spec, credentials)
+    backend = await open_backend("dms", spec, credentials)
     warm, big = a_plan(*files_named("warm.pdf", "big.pdf"), spec=spec).files
-    await deposit(door, warm, streamed(BIG_CHUNK), tags={})
+    await store(backend, warm, streamed(BIG_CHUNK), tags={})
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    deposited = await deposit(door, big, streamed(size), tags={})
+    deposited = await store(backend, big, streamed(size), tags={})
     if deposited.size != size:
         raise RuntimeError(f"{deposited.size} bytes arrived")
     sys.stdout.write(str((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024))

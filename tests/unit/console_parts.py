@@ -2,25 +2,25 @@
 
 from typing import Any, cast
 
-from counterfoil.cluster import Cluster
+from counterfoil.kube.client import KubeClient
 from counterfoil.resources import (
     Archive,
     ArchiveSpec,
     ArchiveStatus,
+    LocalObjectReference,
     Organization,
     OrganizationSpec,
     OrganizationStatus,
-    Problem,
-    Ref,
+    ReportedProblem,
     Sender,
     SenderSpec,
     SenderStatus,
     with_condition,
 )
 from counterfoil.resources.archive import Filesystem
-from counterfoil.resources.base import Metadata
+from counterfoil.resources.base import ObjectMeta
 from tests.builders import NOON
-from webhook.console.visitors import ARCHIVES, EVENTS, ORGANIZATIONS, SENDERS, Rights, Visitor
+from webhook.console.access import ARCHIVES, EVENTS, ORGANIZATIONS, SENDERS, AuthenticatedUser, Rights
 
 KINDS = (EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS)
 VIEW = Rights(frozenset(("list", kind) for kind in KINDS))
@@ -34,9 +34,11 @@ class ANamespace:
     namespace = "contracts"
 
 
-def a_visitor(rights: Rights = FULL, cluster: Any = None) -> Visitor:
+def a_visitor(rights: Rights = FULL, kube: Any = None) -> AuthenticatedUser:
     """Somebody at the console."""
-    return Visitor("jane@example.com", cast("Cluster", cluster or ANamespace()), rights, "form-token")
+    return AuthenticatedUser(
+        "jane@example.com", cast("KubeClient", kube or ANamespace()), rights, "form-token"
+    )
 
 
 def a_sender_that(
@@ -47,9 +49,9 @@ def a_sender_that(
         (), "Authorized", cast("Any", truth), reason=reason, message="", now=NOON, generation=1
     )
     return Sender(
-        metadata=Metadata(name=name, uid=name),
+        metadata=ObjectMeta(name=name, uid=name),
         spec=SenderSpec(
-            organization_ref=Ref(name="acme"),
+            organization_ref=LocalObjectReference(name="acme"),
             user_id="u",
             given_name=name.capitalize(),
             surname="Kofler",
@@ -69,21 +71,27 @@ def an_archive_that(truth: str = "False", reason: str = "ArchiveFull", *, name: 
         (), "Ready", cast("Any", truth), reason=reason, message="", now=NOON, generation=1
     )
     return Archive(
-        metadata=Metadata(name=name),
+        metadata=ObjectMeta(name=name),
         spec=ArchiveSpec(filesystem=Filesystem(root="/srv")),
         status=ArchiveStatus(conditions=conditions),
     )
 
 
 def an_organization_that(
-    truth: str = "True", reason: str = "Ready", *, name: str = "acme", problems: tuple[Problem, ...] = ()
+    truth: str = "True",
+    reason: str = "Ready",
+    *,
+    name: str = "acme",
+    problems: tuple[ReportedProblem, ...] = (),
 ) -> Organization:
     """An organization that has what it needs, or lacks something."""
     conditions = with_condition(
         (), "Ready", cast("Any", truth), reason=reason, message="", now=NOON, generation=1
     )
     return Organization(
-        metadata=Metadata(name=name, uid=name),
-        spec=OrganizationSpec(base_url="https://esaw.example.com", archive_ref=Ref(name="dms")),
+        metadata=ObjectMeta(name=name, uid=name),
+        spec=OrganizationSpec(
+            base_url="https://esaw.example.com", archive_ref=LocalObjectReference(name="dms")
+        ),
         status=OrganizationStatus(conditions=conditions, problems=problems),
     )

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from counterfoil.esaw import ApiToken, Bounds, Esaw, EsawUser, make_http
+from counterfoil.esaw import ApiToken, CallLimits, EsawClient, EsawUserClient, new_http_client
 
 TOKEN = "Tq7" + "x" * 60 + "9Zk"
 ENVELOPE = "0f9c1c2e-1111-2222-3333-444455556666"
@@ -130,34 +130,34 @@ class Ledger:
 class Bench:
     """A client and what surrounds it."""
 
-    esaw: Esaw
+    esaw: EsawClient
     server: Scripted
     clock: HandClock
     ledger: Ledger
 
     @property
-    def user(self) -> EsawUser:
+    def user(self) -> EsawUserClient:
         return self.esaw.as_user(ApiToken.parse(TOKEN))
 
 
 @contextlib.asynccontextmanager
 async def against(
     *scripts: Script,
-    bounds: Bounds | None = None,
+    call_limits: CallLimits | None = None,
     clock: HandClock | None = None,
     rate: float | None = None,
     path: str = "",
 ) -> AsyncIterator[Bench]:
     """A client of a scripted server."""
     clock, ledger = clock or HandClock(), Ledger()
-    async with running(*scripts) as server, make_http() as http:
-        esaw = Esaw(
+    async with running(*scripts) as server, new_http_client() as http:
+        esaw = EsawClient(
             server.url + path,
             http=http,
             clock=clock,
             requests_per_second=rate,
             observe=ledger,
-            bounds=bounds,
+            call_limits=call_limits,
         )
         yield Bench(esaw, server, clock, ledger)
 
@@ -235,7 +235,7 @@ def an_envelope(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in {**answer, **changes}.items() if value is not ...}
 
 
-async def whole_file(user: EsawUser, file_id: str = "f1") -> bytes:
+async def whole_file(user: EsawUserClient, file_id: str = "f1") -> bytes:
     """All of a file."""
     async with user.download(file_id) as file:
         return b"".join([chunk async for chunk in file.chunks])

@@ -4,25 +4,25 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self, TypeVar
 
-from controller.desk import Desk
-from controller.notary import Notary
-from counterfoil.archives.door import Absent, Entry
-from counterfoil.archives.seal import Sealer
+from controller.reconcile.context import ReconcileContext
+from controller.reconcile.signature_policy import SignatureChecker
+from counterfoil.archives.backend import FileNotStored, StoredEntry
+from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.esaw import (
-    Answered,
     ApiToken,
-    ConfigurationAnswer,
-    Download,
-    EnvelopeAnswer,
-    EsawUser,
-    FilesAnswer,
-    HistoryAnswer,
+    ConfigurationResponse,
+    EnvelopeResponse,
+    EsawUserClient,
+    FileDownload,
+    FilesResponse,
+    HistoryResponse,
+    HttpStatusError,
 )
-from counterfoil.esaw.answers import AuditTrail, ListedDocument
-from counterfoil.esaw.exchange import Call, Exchange
+from counterfoil.esaw.models import AuditTrail, ListedDocument
+from counterfoil.esaw.transport import EsawCall, EsawTransport
 from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Organization
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
-from counterfoil.signatures.findings import Signatures, State
+from counterfoil.signatures.results import Signatures, State
 from tests.builders import ENVELOPE, AClock, a_sender, an_organization
 
 T = TypeVar("T")
@@ -30,11 +30,11 @@ T = TypeVar("T")
 TOKEN = "t" * 66
 
 
-def missing(error_id: str = "ERR0007") -> Answered:
-    return Answered(404, error_id)
+def missing(error_id: str = "ERR0007") -> HttpStatusError:
+    return HttpStatusError(404, error_id)
 
 
-class AnEnvelope(EsawUser):
+class AnEnvelope(EsawUserClient):
     """ESAW as the sender of one envelope sees it. ``problems`` are raised by the operation of that name."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class AnEnvelope(EsawUser):
         self.asked: list[str] = []
         self.deleted_for_history = False
         """It was deleted just now, and what was asked before still stands."""
-        self.exchange: AnExchange = AnExchange(self)
+        self.transport: AnExchange = AnExchange(self)
 
     def begin(self, operation: str) -> None:
         self.asked.append(operation)
@@ -63,18 +63,18 @@ class AnEnvelope(EsawUser):
         self.problems[operation] = problem
         return self
 
-    async def envelope(self, envelope: str) -> EnvelopeAnswer:
+    async def envelope(self, envelope: str) -> EnvelopeResponse:
         self.begin("envelope")
-        return EnvelopeAnswer(id=envelope, status=self.status, name_text="Contract")
+        return EnvelopeResponse(id=envelope, status=self.status, name_text="Contract")
 
-    async def configuration(self, envelope: str) -> ConfigurationAnswer:
+    async def configuration(self, envelope: str) -> ConfigurationResponse:
         self.begin("configuration")
-        return ConfigurationAnswer(metadata=self.metadata)
+        return ConfigurationResponse(metadata=self.metadata)
 
-    async def files(self, envelope: str) -> FilesAnswer:
+    async def files(self, envelope: str) -> FilesResponse:
         self.begin("files")
         documents = [name for name in self.contents if name.startswith("file")]
-        return FilesAnswer(
+        return FilesResponse(
             documents=tuple(
                 ListedDocument(
                     file_id=each, file_name=self.names.get(each, f"{each}.pdf"), document_number=number
@@ -84,23 +84,23 @@ class AnEnvelope(EsawUser):
             audit_trail=AuditTrail(file_id="trail-1" if "trail-1" in self.contents else None),
         )
 
-    async def history(self, envelope: str) -> HistoryAnswer:
+    async def history(self, envelope: str) -> HistoryResponse:
         self.begin("history")
         if not self.remembered:
             raise missing()
-        return HistoryAnswer(envelope_has_been_deleted=self.deleted or self.deleted_for_history)
+        return HistoryResponse(envelope_has_been_deleted=self.deleted or self.deleted_for_history)
 
     @asynccontextmanager
-    async def _open(self, file_id: str) -> AsyncIterator[Download]:
+    async def _open(self, file_id: str) -> AsyncIterator[FileDownload]:
         self.begin(f"download {file_id}")
         content = self.contents[file_id]
-        yield Download(size=len(content), content_type="application/pdf", chunks=_once(content))
+        yield FileDownload(size=len(content), content_type="application/pdf", chunks=_once(content))
 
     def download(self, file_id: str) -> Any:
         return self._open(file_id)
 
 
-class AnExchange(Exchange):
+class AnExchange(EsawTransport):
     """Takes the one call that changes something."""
 
     def __init__(self, user: AnEnvelope) -> None:
@@ -109,7 +109,7 @@ class AnExchange(Exchange):
         self.just_before: Callable[[], None] = lambda: None
         """Looks around just before the envelope is deleted."""
 
-    async def ask(self, call: Call, token: ApiToken | None, read: Callable[[bytes], T]) -> T:
+    async def request(self, call: EsawCall, token: ApiToken | None, read: Callable[[bytes], T]) -> T:
         self._user.begin(call.operation)
         self.just_before()
         self.deleted.append((call.body or {})["EnvelopeId"])
@@ -131,7 +131,7 @@ class AnExaminer:
         return self.found.get(content, self.says)
 
 
-class ADoor:
+class FakeBackend:
     """An archive in memory."""
 
     kind: ClassVar[str] = "memory"
@@ -148,10 +148,12 @@ class ADoor:
     def location(self, name: str) -> str:
         return f"memory:///{name}"
 
-    async def entries(self, folder: str) -> list[Entry]:
+    async def entries(self, folder: str) -> list[StoredEntry]:
         self._begin("entries")
         return [
-            Entry(name, len(self.stored[name])) for name in sorted(self.stored) if name.startswith(folder)
+            StoredEntry(name, len(self.stored[name]))
+            for name in sorted(self.stored)
+            if name.startswith(folder)
         ]
 
     async def put(
@@ -168,7 +170,7 @@ class ADoor:
         self._begin("read")
         self.reads += 1
         if name not in self.stored:
-            raise Absent
+            raise FileNotStored
         yield self.stored[name]
 
     async def discard(self, name: str) -> None:
@@ -178,7 +180,7 @@ class ADoor:
         self.probes += 1
         self._begin("probe")
 
-    async def sweep_leftovers(self, folder: str) -> None:
+    async def remove_leftovers(self, folder: str) -> None:
         return None
 
     async def close(self) -> None:
@@ -209,31 +211,31 @@ class Scene:
     def __init__(self, **organization: Any) -> None:
         self.clock = AClock()
         self.esaw = AnEnvelope()
-        self.door = ADoor()
+        self.backend = FakeBackend()
         self.organization: Organization = an_organization(**organization)
         self.archive = an_archive()
         self.counted: list[int] = []
         self.examiner = AnExaminer()
-        self.sealer: Sealer | None = None
+        self.sealer: ManifestSigner | None = None
         self.anchors = NO_ANCHORS
-        self.siblings: list[EnvelopeEvent] = []
+        self.sibling_events: list[EnvelopeEvent] = []
 
-    def desk(self, event: EnvelopeEvent) -> Desk:
-        return Desk(
+    def context(self, event: EnvelopeEvent) -> ReconcileContext:
+        return ReconcileContext(
             event=event,
             organization=self.organization,
             sender=a_sender(),
             archive=self.archive,
-            door=self.door,
+            backend=self.backend,
             esaw=self.esaw,
             clock=self.clock,
-            notary=Notary(self.examiner, self.sealer, self.anchors),
-            archived_bytes=self.counted.append,
-            siblings=self._each_sibling,
+            signature_checker=SignatureChecker(self.examiner, self.sealer, self.anchors),
+            on_file_archived=self.counted.append,
+            sibling_events=self._each_sibling,
         )
 
     async def _each_sibling(self) -> AsyncIterator[EnvelopeEvent]:
-        for sibling in self.siblings:
+        for sibling in self.sibling_events:
             yield sibling
 
 

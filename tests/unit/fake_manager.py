@@ -9,25 +9,25 @@ from typing import Any
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from controller.announce import Announcer
-from controller.clerk import Clerk
-from controller.doors import Doors
-from controller.driver import Driver
-from controller.keyring import Keyring
-from controller.manager import Manager
-from controller.notary import Notary
-from controller.office import Office
-from controller.organizations import Organizations
-from controller.reaper import Reaper
-from controller.reception import Reception
-from controller.secrets import Secrets
-from controller.sweep import Sweeper
-from counterfoil.esaw.clients import Esaws
+from controller.access.archive_pool import ArchivePool
+from controller.access.secret_cache import SecretCache
+from controller.access.sender_keys import SenderKeys
+from controller.cache import Cache
+from controller.handlers import EventHandlers
+from controller.reconcile.preconditions import Preconditions
+from controller.reconcile.reconciler import Reconciler
+from controller.reconcile.signature_policy import SignatureChecker
+from controller.resync.garbage_collector import GarbageCollector
+from controller.resync.missed_callbacks import MissedCallbackFinder
+from controller.resync.organization_status import OrganizationStatusUpdater
+from controller.telemetry.event_recorder import EventRecorder
+from counterfoil.esaw.registry import EsawClients
+from counterfoil.kube.status import StatusWriter
 from counterfoil.metrics import Metrics
 from counterfoil.resources import EnvelopeEvent, Phase, Resource
 from tests.builders import AClock
-from tests.unit.fake_cluster import ACluster
 from tests.unit.fake_desk import AnExaminer
+from tests.unit.fake_kube import InMemoryKubeClient
 from tests.unit.test_organizations import AnEsaw, OneEsaw
 
 Drive = Callable[[EnvelopeEvent], EnvelopeEvent]
@@ -42,12 +42,12 @@ class Record:
 
 
 @dataclass(frozen=True)
-class ADriver(Driver):
+class ADriver(Reconciler):
     """Drives by the record."""
 
     record: Record = field(default_factory=Record)
 
-    async def drive(self, event: EnvelopeEvent) -> EnvelopeEvent:
+    async def reconcile(self, event: EnvelopeEvent) -> EnvelopeEvent:
         self.record.driven.append(event.name)
         return self.record.answer(event)
 
@@ -60,84 +60,84 @@ class Scene:
         *resources: Resource,
         shard: int = 0,
         shards: int = 1,
-        room: int = 100,
-        esaws: Esaws | None = None,
+        concurrency_limits: int = 100,
+        esaw_clients: EsawClients | None = None,
     ) -> None:
         self.clock = AClock()
-        self.cluster = ACluster(*resources)
-        self.office = Office()
+        self.kube = InMemoryKubeClient(*resources)
+        self.cache = Cache()
         self.esaw = AnEsaw()
         self.metrics = Metrics(CollectorRegistry(), version="test")
-        secrets = Secrets(self.cluster, self.clock)
-        esaws = esaws or OneEsaw(self.esaw)
-        self.doors = Doors(self.cluster, secrets, self.clock, self.metrics)
-        self.keyring = Keyring(self.cluster, secrets, self.clock)
-        self.reaper = Reaper(cluster=self.cluster, office=self.office, clock=self.clock)
-        self.announcer = Announcer(self.cluster, self.clock)
-        self.clerk = Clerk(self.cluster)
-        self.driver = ADriver(
-            cluster=self.cluster,
-            office=self.office,
-            reception=Reception(
-                cluster=self.cluster,
-                office=self.office,
-                keyring=self.keyring,
-                doors=self.doors,
-                esaws=esaws,
+        secrets = SecretCache(self.kube, self.clock)
+        esaw_clients = esaw_clients or OneEsaw(self.esaw)
+        self.archive_pool = ArchivePool(self.kube, secrets, self.clock, self.metrics)
+        self.sender_keys = SenderKeys(self.kube, secrets, self.clock)
+        self.garbage_collector = GarbageCollector(kube=self.kube, cache=self.cache, clock=self.clock)
+        self.event_recorder = EventRecorder(self.kube, self.clock)
+        self.status_writer = StatusWriter(self.kube)
+        self.reconciler = ADriver(
+            kube=self.kube,
+            cache=self.cache,
+            preconditions=Preconditions(
+                kube=self.kube,
+                cache=self.cache,
+                sender_keys=self.sender_keys,
+                archive_pool=self.archive_pool,
+                esaw_clients=esaw_clients,
                 clock=self.clock,
-                notary=Notary(AnExaminer(), None),
+                signature_checker=SignatureChecker(AnExaminer(), None),
             ),
-            keyring=self.keyring,
-            clerk=self.clerk,
-            announcer=self.announcer,
+            sender_keys=self.sender_keys,
+            status_writer=self.status_writer,
+            event_recorder=self.event_recorder,
             metrics=self.metrics,
             clock=self.clock,
             random=lambda: 1.0,
         )
-        self.manager = Manager(
-            cluster=self.cluster,
-            office=self.office,
-            driver=self.driver,
-            doors=self.doors,
-            keyring=self.keyring,
-            organizations=Organizations(
-                cluster=self.cluster,
-                office=self.office,
+        self.event_handlers = EventHandlers(
+            kube=self.kube,
+            cache=self.cache,
+            reconciler=self.reconciler,
+            archive_pool=self.archive_pool,
+            sender_keys=self.sender_keys,
+            organizations=OrganizationStatusUpdater(
+                kube=self.kube,
+                cache=self.cache,
                 secrets=secrets,
-                esaws=esaws,
+                esaw_clients=esaw_clients,
                 clock=self.clock,
                 callback_url=None,
             ),
-            esaws=esaws,
-            sweeper=Sweeper(
-                cluster=self.cluster,
-                office=self.office,
-                keyring=self.keyring,
-                esaws=esaws,
+            esaw_clients=esaw_clients,
+            missed_callback_finder=MissedCallbackFinder(
+                kube=self.kube,
+                cache=self.cache,
+                sender_keys=self.sender_keys,
+                esaw_clients=esaw_clients,
                 clock=self.clock,
             ),
-            reaper=self.reaper,
+            garbage_collector=self.garbage_collector,
             clock=self.clock,
-            process_room=room,
+            process_limit=concurrency_limits,
             shard=shard,
             shards=shards,
         )
 
-    def answers(self, drive: Drive) -> None:
+    def answers(self, reconcile: Drive) -> None:
         """Say what comes of driving an event."""
-        self.driver.record.answer = drive
+        self.reconciler.record.answer = reconcile
 
     @property
     def driven(self) -> list[str]:
-        return self.driver.record.driven
+        return self.reconciler.record.driven
 
-    def see(self, *resources: Resource) -> None:
+    def observe(self, *resources: Resource) -> None:
         """Let the watches tell."""
         tell = {
-            "EnvelopeEvent": self.manager.event_seen,
-            "Organization": self.manager.organization_seen,
-            "Sender": self.manager.sender_seen,
-            "Archive": self.manager.archive_seen,
+            "EnvelopeEvent": self.event_handlers.handle_event,
+            "Organization": self.event_handlers.handle_organization,
+            "Sender": self.event_handlers.handle_sender,
+            "Archive": self.event_handlers.handle_archive,
         }
         for each in resources:
             tell[each.KIND]("MODIFIED", each.to_dict())
@@ -147,17 +147,17 @@ class Scene:
         raw = resource.to_dict()
         raw["metadata"]["resourceVersion"] = str(version)
         tell = {
-            "EnvelopeEvent": self.manager.event_seen,
-            "Organization": self.manager.organization_seen,
-            "Sender": self.manager.sender_seen,
-            "Archive": self.manager.archive_seen,
+            "EnvelopeEvent": self.event_handlers.handle_event,
+            "Organization": self.event_handlers.handle_organization,
+            "Sender": self.event_handlers.handle_sender,
+            "Archive": self.event_handlers.handle_archive,
         }
         tell[resource.KIND]("DELETED", raw)
 
     @asynccontextmanager
     async def running(self, *more: Any) -> AsyncIterator[None]:
         """Let the schedule run, and whatever else."""
-        tasks = [asyncio.create_task(each) for each in (self.manager.schedule.run(), *more)]
+        tasks = [asyncio.create_task(each) for each in (self.event_handlers.workqueue.run(), *more)]
         try:
             await turns()
             yield

@@ -8,14 +8,14 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from controller.notify.dispatch import Dispatch
-from controller.notify.due import Patience
-from controller.notify.letters import Letter
-from controller.notify.notes import Notes
-from controller.notify.notifier import Notifier
-from controller.notify.postman import MailServer, MailTrouble
-from controller.office import Office
-from controller.secrets import Secrets
+from controller.access.secret_cache import SecretCache
+from controller.cache import Cache
+from controller.notifications.delivery import MailDelivery
+from controller.notifications.notifier import Notifier
+from controller.notifications.policy import NotificationTimings
+from controller.notifications.render import MailContent
+from controller.notifications.smtp import MailError, MailServer
+from controller.notifications.status_writer import NotificationStatusWriter
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     Archive,
@@ -23,13 +23,13 @@ from counterfoil.resources import (
     Language,
     Organization,
     Phase,
-    Problem,
+    ReportedProblem,
     Resource,
     Sender,
 )
 from tests.builders import NOON, AClock, a_sender, an_event, an_organization
-from tests.unit.fake_cluster import ACluster
 from tests.unit.fake_desk import an_archive
+from tests.unit.fake_kube import InMemoryKubeClient
 
 FROM = Address("Counterfoil", username="counterfoil", domain="acme.example")
 ADMIN = Address("", username="admin", domain="acme.example")
@@ -46,11 +46,11 @@ PUBLIC = {
     "publicURL": "https://pages.acme.example",
 }
 
-PATIENCE = Patience(digest=timedelta(days=365))
+TIMINGS = NotificationTimings(digest=timedelta(days=365))
 """Without reminders, which have tests of their own."""
 
 
-def a_letter(**changes: Any) -> Letter:
+def a_mail_content(**changes: Any) -> MailContent:
     """Build a letter."""
     values: dict[str, Any] = {
         "language": Language.GERMAN,
@@ -59,10 +59,10 @@ def a_letter(**changes: Any) -> Letter:
         "paragraphs": ("Gruß aus Südtirol",),
         "footer": "Gesendet von Counterfoil.",
     }
-    return Letter(**{**values, **changes})
+    return MailContent(**{**values, **changes})
 
 
-def a_problem(cause: str = "failed/NameOccupied/dms", **changes: Any) -> Problem:
+def a_problem(cause: str = "failed/NameOccupied/dms", **changes: Any) -> ReportedProblem:
     """Build a problem."""
     values: dict[str, Any] = {
         "cause": cause,
@@ -70,7 +70,7 @@ def a_problem(cause: str = "failed/NameOccupied/dms", **changes: Any) -> Problem
         "since": NOON,
         "count": 1,
     }
-    return Problem(**{**values, **changes})
+    return ReportedProblem(**{**values, **changes})
 
 
 def an_unauthorized_sender(
@@ -144,15 +144,15 @@ class APostman:
 
     brought: list[tuple[tuple[str, ...], EmailMessage]] = field(default_factory=list)
     checks: int = 0
-    trouble: MailTrouble | None = None
-    refusals: dict[str, MailTrouble] = field(default_factory=dict)
+    trouble: MailError | None = None
+    refusals: dict[str, MailError] = field(default_factory=dict)
 
     async def check(self, server: MailServer) -> None:
         self.checks += 1
         if self.trouble is not None:
             raise self.trouble
 
-    async def bring(
+    async def send(
         self, server: MailServer, message: EmailMessage, *, sender: str, to: tuple[str, ...]
     ) -> None:
         if self.trouble is not None:
@@ -180,93 +180,93 @@ class Scene:
         self,
         *resources: Resource,
         notifications: dict[str, Any] | None = None,
-        cluster: ACluster | None = None,
-        postman: APostman | None = None,
-        sends: bool = True,
-        patience: Patience = PATIENCE,
+        kube: InMemoryKubeClient | None = None,
+        mailer: APostman | None = None,
+        sends_mail: bool = True,
+        timings: NotificationTimings = TIMINGS,
         **spec: Any,
     ) -> None:
-        self.patience = patience
+        self.timings = timings
         self.clock = AClock()
-        self.office = Office()
+        self.cache = Cache()
         settings = MAILS if notifications is None else notifications
         organization = an_organization(**{"notifications": settings, "oauth": PUBLIC, **spec})
-        self.cluster = cluster or ACluster(organization, an_archive_that_is("True"), *resources)
-        self.cluster.secrets["smtp"] = {"host": b"mail.acme.example"}
-        self.postman = postman or APostman()
+        self.kube = kube or InMemoryKubeClient(organization, an_archive_that_is("True"), *resources)
+        self.kube.secrets["smtp"] = {"host": b"mail.acme.example"}
+        self.mailer = mailer or APostman()
         self.metrics = Metrics(CollectorRegistry(), version="test")
-        self.again(sends=sends)
+        self.again(sends_mail=sends_mail)
 
-    def again(self, *, sends: bool = True) -> None:
+    def again(self, *, sends_mail: bool = True) -> None:
         """Let a new process begin, which knows nothing but what is stored."""
-        self.office = Office()
-        self.notes = Notes(self.cluster, self.office, self.take)
+        self.cache = Cache()
+        self.notification_writer = NotificationStatusWriter(self.kube, self.cache, self.take)
         self.notifier = Notifier(
-            office=self.office,
-            notes=self.notes,
-            dispatch=Dispatch(
-                notes=self.notes,
-                secrets=Secrets(self.cluster, self.clock),
-                postman=self.postman,
+            cache=self.cache,
+            notification_writer=self.notification_writer,
+            mail_delivery=MailDelivery(
+                notification_writer=self.notification_writer,
+                secrets=SecretCache(self.kube, self.clock),
+                mailer=self.mailer,
                 metrics=self.metrics,
                 clock=self.clock,
                 namespace="tests",
-                patience=self.patience,
+                timings=self.timings,
             ),
             clock=self.clock,
-            patience=self.patience,
-            sends=sends,
-            sender_of=lambda event: self.office.sender_of.get(event.name, "anna"),
+            timings=self.timings,
+            sends_mail=sends_mail,
+            sender_of=lambda event: self.cache.sender_of.get(event.name, "anna"),
         )
         self.watch()
 
     def watch(self) -> None:
         """Tell the office what is stored."""
         kinds: dict[str, type[Any]] = {"organizations": Organization, "senders": Sender, "archives": Archive}
-        for (plural, _), raw in self.cluster.objects.items():
+        for (plural, _), raw in self.kube.objects.items():
             if plural in kinds:
                 self.take(kinds[plural].parse(raw))
 
     def take(self, resource: Resource) -> None:
         """Take in a newer state."""
-        shelves: dict[str, Any] = {
-            "organizations": self.office.organizations,
-            "senders": self.office.senders,
-            "archives": self.office.archives,
+        stores: dict[str, Any] = {
+            "organizations": self.cache.organizations,
+            "senders": self.cache.senders,
+            "archives": self.cache.archives,
         }
-        shelves[resource.PLURAL].put(resource)
+        stores[resource.PLURAL].put(resource)
 
     def set(self, resource: Resource) -> None:
         """Let somebody else change an object, status and all."""
         raw = resource.to_dict()
-        self.cluster.edit(type(resource), resource.name, {"spec": raw["spec"], "status": None})
-        self.cluster.edit(type(resource), resource.name, {"status": raw.get("status", {})})
+        self.kube.edit(type(resource), resource.name, {"spec": raw["spec"], "status": None})
+        self.kube.edit(type(resource), resource.name, {"status": raw.get("status", {})})
         self.watch()
 
     def change(self, kind: type[Resource], name: str, **status: Any) -> None:
         """Let somebody else change parts of a status."""
-        self.cluster.edit(kind, name, {"status": status})
+        self.kube.edit(kind, name, {"status": status})
         self.watch()
 
-    async def look(self, times: int = 1, *, every: timedelta = timedelta(seconds=5)) -> None:
+    async def run_once(self, times: int = 1, *, every: timedelta = timedelta(seconds=5)) -> None:
         """Let the notifier look so many times, with time between."""
         for _ in range(times):
-            await self.notifier.look()
+            await self.notifier.run_once()
             self.clock.advance(seconds=every.total_seconds())
 
     async def look_for(self, how_long: timedelta) -> None:
         """Let the notifier look for so long, often enough."""
-        await self.look(60, every=how_long / 60)
+        await self.run_once(60, every=how_long / 60)
 
     def organization(self) -> Organization:
         """The Organization as it is stored."""
-        return Organization.parse(self.cluster.objects["organizations", "acme"])
+        return Organization.parse(self.kube.objects["organizations", "acme"])
 
     def sender(self, name: str = "anna") -> Sender:
         """A Sender as it is stored."""
-        return Sender.parse(self.cluster.objects["senders", name])
+        return Sender.parse(self.kube.objects["senders", name])
 
-    def problems(self) -> dict[str, Problem]:
+    def problems(self) -> dict[str, ReportedProblem]:
         """The Organization's problems by cause."""
         return {each.cause: each for each in self.organization().status.problems}
 

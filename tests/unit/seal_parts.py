@@ -5,11 +5,11 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from counterfoil.archives.seal import Sealer
+from counterfoil.archives.manifest_signature import ManifestSigner
 
 
-def a_sealer(number: int = 1) -> Sealer:
-    return Sealer(_key(number))
+def a_sealer(number: int = 1) -> ManifestSigner:
+    return ManifestSigner(_key(number))
 
 
 def private_pem(number: int = 1) -> bytes:

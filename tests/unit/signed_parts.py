@@ -22,7 +22,7 @@ from pyhanko.sign import signers
 from pyhanko.sign.timestamps import DummyTimeStamper
 from pyhanko_certvalidator.registry import SimpleCertificateStore
 
-from sandbox.esaw.documents import plain_pdf
+from sandbox.esaw.core.documents import plain_pdf
 
 STAMPED = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 NOW = datetime.now(UTC)

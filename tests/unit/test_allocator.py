@@ -5,12 +5,12 @@ import resource
 
 import pytest
 
-from counterfoil.allocator import keep_blocks
+from counterfoil._upstream.malloc import keep_large_blocks
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="only glibc can be told")
 def test_a_block_that_was_freed_is_there_again_without_new_pages() -> None:
-    assert keep_blocks()
+    assert keep_large_blocks()
     bytes(4 * 1024 * 1024)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(10):

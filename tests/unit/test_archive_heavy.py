@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from counterfoil.archives.heavy import TOO_MUCH, is_light, tags_of
+from counterfoil.archives.errors import SettingsInvalid
 from counterfoil.archives.tags import MetadataUnreadable, TagMissing, collect
-from counterfoil.archives.trouble import SettingsInvalid
+from counterfoil.archives.tags_subprocess import TOO_EXPENSIVE, collect_in_subprocess, is_light
 from counterfoil.resources.archive import ArchiveSpec, Filesystem, TagRule
 from tests.unit.archive_parts import an_envelope
 
@@ -21,7 +21,7 @@ AT_ONCE = TagRule(value="{{envelope.name}}")
 
 async def found(metadata: str, cpu_seconds: int = 1, **rules: TagRule) -> dict[str, str]:
     spec = ArchiveSpec(filesystem=Filesystem(root="/archive"), tags=rules)
-    return await tags_of(spec, an_envelope(metadata=metadata), cpu_seconds=cpu_seconds)
+    return await collect_in_subprocess(spec, an_envelope(metadata=metadata), cpu_seconds=cpu_seconds)
 
 
 def test_what_a_form_makes_is_light_and_what_is_long_is_not() -> None:
@@ -49,7 +49,7 @@ async def test_what_is_found_is_the_same_wherever_it_is_looked_for(metadata: str
     ids=["XML", "JSON"],
 )
 async def test_metadata_that_is_made_to_take_long_is_given_up(metadata: str, rule: TagRule) -> None:
-    with pytest.raises(MetadataUnreadable, match=TOO_MUCH):
+    with pytest.raises(MetadataUnreadable, match=TOO_EXPENSIVE):
         await found(metadata, no=rule)
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from counterfoil.archives import open_door
-from counterfoil.archives.audit import verify
+from counterfoil.archives import open_backend
+from counterfoil.archives.errors import ArchiveUnavailable
 from counterfoil.archives.manifest import Manifest
-from counterfoil.archives.trouble import ArchiveUnavailable
+from counterfoil.archives.verify import verify_folder
 from counterfoil.resources.archive import ArchiveSpec
 from tests.unit.archive_parts import a_spec
 from tests.unit.archive_runs import file_envelope, the_content, the_plan
@@ -56,9 +56,9 @@ async def test_a_run_that_was_killed_is_made_whole_by_the_next(tmp_path: Path, s
     assert await run_until(step, spec) == -signal.SIGKILL
     assert_nothing_is_half(tmp_path, spec)
 
-    door = await open_door("dms", spec, {})
-    await file_envelope(door, spec)
-    assert await verify(door, plan.folder) == []
+    backend = await open_backend("dms", spec, {})
+    await file_envelope(backend, spec)
+    assert await verify_folder(backend, plan.folder) == []
     assert everything_below(tmp_path) == {
         *(file.name for file in plan.files),
         plan.hashes_name,
@@ -72,12 +72,12 @@ async def test_a_run_that_takes_all_its_steps_is_not_killed(tmp_path: Path) -> N
 
 async def test_two_runs_at_once_leave_what_one_would(tmp_path: Path) -> None:
     spec = a_spec(root=str(tmp_path))
-    door = await open_door("dms", spec, {})
+    backend = await open_backend("dms", spec, {})
 
     # Only one worker per envelope is the rule; a run that sweeps away the other's unfinished file may make it fail.
-    endings = await asyncio.gather(*(file_envelope(door, spec) for _ in range(2)), return_exceptions=True)
+    endings = await asyncio.gather(*(file_envelope(backend, spec) for _ in range(2)), return_exceptions=True)
 
     assert all(isinstance(each, str | ArchiveUnavailable) for each in endings)
     assert_nothing_is_half(tmp_path, spec)
-    await file_envelope(door, spec)
-    assert await verify(door, the_plan(spec).folder) == []
+    await file_envelope(backend, spec)
+    assert await verify_folder(backend, the_plan(spec).folder) == []

@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from counterfoil.archives import OPENERS, open_door
-from counterfoil.archives.trouble import SettingsInvalid
+from counterfoil.archives import OPENERS, open_backend
+from counterfoil.archives.errors import SettingsInvalid
 from counterfoil.resources.archive import (
     KINDS,
     ArchiveSpec,
     Custom,
     Filesystem,
-    Signatures,
-    Verify,
+    SignaturePolicy,
+    VerifyMode,
 )
 
 MODULE = """
-from tests.unit.archive_parts import ShelfDoor
+from tests.unit.archive_parts import MemoryBackend
 
 async def open_shelf(name, spec, credentials):
-    return ShelfDoor()
+    return MemoryBackend()
 """
 ENTRY_POINTS = """
 [counterfoil.archives]
@@ -52,29 +52,29 @@ def test_every_kind_of_the_api_can_be_opened() -> None:
 
 @pytest.mark.usefixtures("package")
 async def test_a_kind_that_another_package_brings_is_opened() -> None:
-    door = await open_door("dms", a_spec("shelf"), {})
+    backend = await open_backend("dms", a_spec("shelf"), {})
 
-    assert door.kind == "shelf"
+    assert backend.kind == "shelf"
 
 
 @pytest.mark.usefixtures("package")
 async def test_a_kind_that_can_not_be_loaded_is_told() -> None:
     with pytest.raises(SettingsInvalid, match=r"kind `broken` can't be loaded \(AttributeError\)"):
-        await open_door("dms", a_spec("broken"), {})
+        await open_backend("dms", a_spec("broken"), {})
 
 
 @pytest.mark.usefixtures("package")
 async def test_a_kind_that_nobody_brings_is_told_with_those_that_there_are() -> None:
     with pytest.raises(SettingsInvalid, match=r"kind `dms-9`; there are: broken, shelf\. "):
-        await open_door("dms", a_spec("dms-9"), {})
+        await open_backend("dms", a_spec("dms-9"), {})
 
 
 async def test_the_word_of_a_server_that_gives_none_can_not_be_relied_on() -> None:
     spec = ArchiveSpec(
-        filesystem=Filesystem(root="/srv"), verify=Verify.CHECKSUM, signatures=Signatures.IGNORE
+        filesystem=Filesystem(root="/srv"), verify=VerifyMode.CHECKSUM, signatures=SignaturePolicy.IGNORE
     )
     with pytest.raises(SettingsInvalid) as trouble:
-        await open_door("dms", spec, {})
+        await open_backend("dms", spec, {})
 
     assert trouble.value.message == (
         "Archive/dms: spec.verify can't be Checksum for `filesystem`, whose servers do not tell the SHA-256 of a file; "

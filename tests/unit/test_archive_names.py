@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from counterfoil.archives.names import Names, PathTemplate, TemplateInvalid, folded, safe_segment
-from sandbox.esaw.names import AWKWARD_NAMES
+from counterfoil.archives.names import NameAllocator, PathTemplate, TemplateInvalid, case_folded, safe_segment
+from sandbox.esaw.core.filenames import AWKWARD_NAMES
 
 ANY_TEXT = st.text(st.characters(blacklist_categories=()), max_size=300)
 FORBIDDEN = set('/\\<>:"|?*\0') | {chr(code) for code in (*range(32), *range(127, 160))}
@@ -88,16 +88,16 @@ def test_a_long_name_without_an_extension_is_cut_too() -> None:
     )
 )
 def test_no_two_files_share_a_name_also_where_letter_case_does_not_count(wanted: list[str]) -> None:
-    names = Names()
+    names = NameAllocator()
 
     given_out = [names.take("folder/" + safe_segment(name)) for name in wanted]
 
-    assert len({folded(name) for name in given_out}) == len(wanted)
+    assert len({case_folded(name) for name in given_out}) == len(wanted)
     assert all(len(name.removeprefix("folder/").encode()) <= 255 for name in given_out)
 
 
 def test_the_second_of_a_name_is_numbered_before_its_extension() -> None:
-    names = Names()
+    names = NameAllocator()
 
     assert [names.take(f"x/{name}") for name in ("a.pdf", "A.pdf", "a.pdf")] == [
         "x/a.pdf",
@@ -107,7 +107,7 @@ def test_the_second_of_a_name_is_numbered_before_its_extension() -> None:
 
 
 def test_a_numbered_name_is_not_longer_than_allowed() -> None:
-    names = Names()
+    names = NameAllocator()
     longest = "x" * 251 + ".pdf"
 
     names.take(longest)
@@ -118,7 +118,7 @@ def test_a_numbered_name_is_not_longer_than_allowed() -> None:
 
 
 def test_names_are_the_same_on_every_machine_and_in_every_release() -> None:
-    names = Names()
+    names = NameAllocator()
     wanted = [
         "ä" * 148 + ".pdf",
         "a\u0308" * 120 + ".pdf",

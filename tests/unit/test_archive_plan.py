@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterfoil.archives.plan import make_plan, problems
+from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.archives.layout import make_layout, problems
 from counterfoil.archives.tags import TagMissing
-from counterfoil.archives.trouble import SettingsInvalid
 from counterfoil.resources.archive import TagRule
 from counterfoil.resources.envelopeevent import FileKind
-from sandbox.esaw.names import AWKWARD_NAMES
+from sandbox.esaw.core.filenames import AWKWARD_NAMES
 from tests.unit.archive_parts import ENVELOPE_ID, a_file, a_plan, a_spec, an_envelope, files_named
 
 
@@ -90,7 +90,7 @@ def test_the_plan_does_not_depend_on_the_order_in_which_files_are_listed(
     files = files_named(*names)
     shuffled = chance.sample(files, len(files))
 
-    assert make_plan(a_spec(), an_envelope(), files) == make_plan(a_spec(), an_envelope(), shuffled)
+    assert make_layout(a_spec(), an_envelope(), files) == make_layout(a_spec(), an_envelope(), shuffled)
 
 
 @given(st.lists(st.text(max_size=300), max_size=30), st.text(max_size=300))
@@ -99,7 +99,7 @@ def test_whatever_the_names_all_files_stay_apart_and_in_the_envelopes_folder(
 ) -> None:
     spec = a_spec(path="{{envelope.name}}/{{envelope.id}}/{{file.kind}}/{{file.name}}")
 
-    plan = make_plan(spec, an_envelope(name=title), files_named(*names))
+    plan = make_layout(spec, an_envelope(name=title), files_named(*names))
 
     assert len({file.name.casefold() for file in plan.files}) == len(names)
     for file in plan.files:

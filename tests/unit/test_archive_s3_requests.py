@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import pytest
 from aiohttp import web
 
-from counterfoil.archives import open_door
-from counterfoil.archives.door import Absent, Door
-from counterfoil.archives.s3 import endpoint_of, trouble_of
-from counterfoil.archives.trouble import ArchiveRefused, ArchiveTrouble, ArchiveUnavailable, SettingsInvalid
+from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend, FileNotStored
+from counterfoil.archives.backends.s3 import endpoint_of, error_of
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
 from counterfoil.resources.archive import S3, ArchiveSpec, ObjectLock, TagRule
-from counterfoil.resources.base import Ref
+from counterfoil.resources.base import LocalObjectReference
 from tests.unit.archive_parts import content, once
 
 MIB = 1024 * 1024
@@ -76,23 +76,25 @@ def a_spec(
         "bucket": "contracts",
         "endpoint": url,
         "force_path_style": True,
-        "credentials_secret_ref": Ref(name="bucket-credentials"),
+        "credentials_secret_ref": LocalObjectReference(name="bucket-credentials"),
         **settings,
     }
     return ArchiveSpec(s3=S3(**given), tags=tags or {})  # type: ignore[arg-type] # a builder takes any of its fields
 
 
 @pytest.fixture
-async def door(server: ToldServer) -> Door:
-    return await open_door("dms", a_spec(server.url), KEYS)
+async def backend(server: ToldServer) -> ArchiveBackend:
+    return await open_backend("dms", a_spec(server.url), KEYS)
 
 
-async def read(door: Door, name: str) -> bytes:
-    return b"".join([block async for block in door.read(name)])
+async def read(backend: ArchiveBackend, name: str) -> bytes:
+    return b"".join([block async for block in backend.read(name)])
 
 
-async def test_a_small_file_is_one_request_with_type_and_tags(server: ToldServer, door: Door) -> None:
-    await door.put("a/b.pdf", once(b"x" * 1000), tags={"no": "47/11 <ü>"}, content_type="application/pdf")
+async def test_a_small_file_is_one_request_with_type_and_tags(
+    server: ToldServer, backend: ArchiveBackend
+) -> None:
+    await backend.put("a/b.pdf", once(b"x" * 1000), tags={"no": "47/11 <ü>"}, content_type="application/pdf")
 
     assert server.requests == [("PUT", "/contracts/a/b.pdf", "")]
     assert server.headers[0]["Content-Type"] == "application/pdf"
@@ -100,9 +102,9 @@ async def test_a_small_file_is_one_request_with_type_and_tags(server: ToldServer
 
 
 async def test_a_big_file_is_a_multipart_upload_that_is_completed_last(
-    server: ToldServer, door: Door
+    server: ToldServer, backend: ArchiveBackend
 ) -> None:
-    await door.put("a/b.pdf", once(content(12 * MIB)), tags={"no": "1"}, content_type="application/pdf")
+    await backend.put("a/b.pdf", once(content(12 * MIB)), tags={"no": "1"}, content_type="application/pdf")
 
     assert server.requests[0] == ("POST", "/contracts/a/b.pdf", "uploads")
     assert server.headers[0]["x-amz-tagging"] == "no=1"
@@ -111,7 +113,7 @@ async def test_a_big_file_is_a_multipart_upload_that_is_completed_last(
 
 
 async def test_an_error_of_the_source_comes_out_unchanged_and_aborts_the_upload(
-    server: ToldServer, door: Door
+    server: ToldServer, backend: ArchiveBackend
 ) -> None:
     broken = FileNotFoundError(2, "the source's own")
 
@@ -120,13 +122,15 @@ async def test_an_error_of_the_source_comes_out_unchanged_and_aborts_the_upload(
         raise broken
 
     with pytest.raises(FileNotFoundError) as caught:
-        await door.put("a.pdf", chunks(), tags={}, content_type=None)
+        await backend.put("a.pdf", chunks(), tags={}, content_type=None)
 
     assert caught.value is broken
     server.assert_aborted("/contracts/a.pdf")
 
 
-async def test_a_cancelled_upload_is_aborted_at_the_server(server: ToldServer, door: Door) -> None:
+async def test_a_cancelled_upload_is_aborted_at_the_server(
+    server: ToldServer, backend: ArchiveBackend
+) -> None:
     waiting = asyncio.Event()
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -134,7 +138,7 @@ async def test_a_cancelled_upload_is_aborted_at_the_server(server: ToldServer, d
         waiting.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(door.put("a.pdf", chunks(), tags={}, content_type=None))
+    task = asyncio.create_task(backend.put("a.pdf", chunks(), tags={}, content_type=None))
     await waiting.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -144,7 +148,7 @@ async def test_a_cancelled_upload_is_aborted_at_the_server(server: ToldServer, d
 
 
 async def test_a_cancelled_wait_for_the_first_part_asks_nothing_of_the_server(
-    server: ToldServer, door: Door
+    server: ToldServer, backend: ArchiveBackend
 ) -> None:
     waiting = asyncio.Event()
 
@@ -153,7 +157,7 @@ async def test_a_cancelled_wait_for_the_first_part_asks_nothing_of_the_server(
         waiting.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(door.put("a.pdf", chunks(), tags={}, content_type=None))
+    task = asyncio.create_task(backend.put("a.pdf", chunks(), tags={}, content_type=None))
     await waiting.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -182,11 +186,11 @@ async def test_a_cancelled_wait_for_the_first_part_asks_nothing_of_the_server(
     ],
 )
 async def test_each_answer_has_its_words_which_are_the_same_each_time(
-    server: ToldServer, door: Door, status: int, code: str, kind: type[ArchiveTrouble], reason: str
+    server: ToldServer, backend: ArchiveBackend, status: int, code: str, kind: type[ArchiveError], reason: str
 ) -> None:
     server.answer = (status, code)
     said = []
-    for attempt in (door.put("a", once(b"x"), tags={}, content_type=None), door.entries("a")):
+    for attempt in (backend.put("a", once(b"x"), tags={}, content_type=None), backend.entries("a")):
         with pytest.raises(kind) as trouble:
             await attempt
         said.append(trouble.value)
@@ -199,16 +203,18 @@ async def test_each_answer_has_its_words_which_are_the_same_each_time(
     assert "very-secret" not in said[0].message
 
 
-async def test_a_404_without_words_means_absent_when_reading(server: ToldServer, door: Door) -> None:
+async def test_a_404_without_words_means_absent_when_reading(
+    server: ToldServer, backend: ArchiveBackend
+) -> None:
     server.answer = (404, "")
 
-    with pytest.raises(Absent):
-        await read(door, "a.pdf")
+    with pytest.raises(FileNotStored):
+        await read(backend, "a.pdf")
 
 
 def test_a_pod_without_an_identity_is_told_what_to_do() -> None:
     asked = "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 1ms - Server returned"
-    trouble = trouble_of(
+    trouble = error_of(
         asked, archive="Archive/dms", server="Amazon S3", bucket="b", key="the pod's own identity"
     )
 
@@ -218,20 +224,20 @@ def test_a_pod_without_an_identity_is_told_what_to_do() -> None:
 
 
 async def test_encryption_is_asked_for_with_each_object(server: ToldServer) -> None:
-    door = await open_door("dms", a_spec(server.url, server_side_encryption="AES256"), KEYS)
+    backend = await open_backend("dms", a_spec(server.url, server_side_encryption="AES256"), KEYS)
 
-    await door.put("a.pdf", once(b"x"), tags={}, content_type=None)
+    await backend.put("a.pdf", once(b"x"), tags={}, content_type=None)
 
     assert server.headers[0]["x-amz-server-side-encryption"] == "AES256"
 
 
 async def test_a_prefix_is_put_in_front_and_taken_off_again(server: ToldServer) -> None:
-    door = await open_door("dms", a_spec(server.url, prefix="esaw/2026/"), KEYS)
+    backend = await open_backend("dms", a_spec(server.url, prefix="esaw/2026/"), KEYS)
 
-    await door.put("a.pdf", once(b"x"), tags={}, content_type=None)
+    await backend.put("a.pdf", once(b"x"), tags={}, content_type=None)
 
     assert server.requests == [("PUT", "/contracts/esaw/2026/a.pdf", "")]
-    assert door.location("a.pdf") == "s3://contracts/esaw/2026/a.pdf"
+    assert backend.location("a.pdf") == "s3://contracts/esaw/2026/a.pdf"
 
 
 @pytest.mark.parametrize(
@@ -249,7 +255,7 @@ async def test_settings_that_cannot_work_are_told_before_anything_is_sent(
     spec: ArchiveSpec, keys: dict[str, bytes], fault: str
 ) -> None:
     with pytest.raises(SettingsInvalid, match=fault):
-        await open_door("dms", spec, keys)
+        await open_backend("dms", spec, keys)
 
 
 @pytest.mark.parametrize(

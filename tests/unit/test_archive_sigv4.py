@@ -4,19 +4,26 @@ Signatures for S3, held against the examples in Amazon's own documentation.
 
 from datetime import UTC, datetime
 
-from counterfoil.archives.retention import Lock
-from counterfoil.archives.s3 import address_of
-from counterfoil.archives.sigv4 import Key, signed
+from counterfoil.archives.backends._object_lock import ObjectLockState
+from counterfoil.archives.backends._sigv4 import SigningCredentials, signed
+from counterfoil.archives.backends.s3 import address_of
 from counterfoil.resources.archive import S3
 
 # From "Examples: Signature Calculations in AWS Signature Version 4".
-KEY = Key("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", None, "us-east-1")
+KEY = SigningCredentials(
+    "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", None, "us-east-1"
+)
 NOW = datetime(2013, 5, 24, tzinfo=UTC)
 HOST = "https://examplebucket.s3.amazonaws.com"
 
 
 def signature(
-    method: str, url: str, *, key: Key = KEY, headers: dict[str, str] | None = None, content: bytes = b""
+    method: str,
+    url: str,
+    *,
+    key: SigningCredentials = KEY,
+    headers: dict[str, str] | None = None,
+    content: bytes = b"",
 ) -> str:
     sent = signed(key, method, url, headers=headers or {}, content=content, now=NOW)
     return sent["Authorization"].rpartition("Signature=")[2]
@@ -47,7 +54,7 @@ def test_parameters_are_sorted_as_in_the_documentation() -> None:
 
 
 def test_a_session_token_is_sent_and_signed() -> None:
-    key = Key("A", "s", "token", "us-east-1")
+    key = SigningCredentials("A", "s", "token", "us-east-1")
     sent = signed(key, "GET", HOST, headers={}, content=b"", now=NOW)
 
     assert sent["x-amz-security-token"] == "token"
@@ -71,10 +78,13 @@ def test_the_address_of_a_bucket_is_the_one_that_files_go_to() -> None:
 
 
 def test_a_lock_is_read_as_it_is_written() -> None:
-    lock = Lock("COMPLIANCE", datetime(2036, 1, 2, 3, 4, 5, tzinfo=UTC))
+    lock = ObjectLockState("COMPLIANCE", datetime(2036, 1, 2, 3, 4, 5, tzinfo=UTC))
 
-    assert Lock.read(lock.as_xml()) == lock
-    assert Lock.read(b"<Retention/>") is None
+    assert ObjectLockState.read(lock.as_xml()) == lock
+    assert ObjectLockState.read(b"<Retention/>") is None
     assert (
-        Lock.read(b"<Mode>COMPLIANCE</Mode><RetainUntilDate>2036-99-99T00:00:00Z</RetainUntilDate>") is None
+        ObjectLockState.read(
+            b"<Mode>COMPLIANCE</Mode><RetainUntilDate>2036-99-99T00:00:00Z</RetainUntilDate>"
+        )
+        is None
     )

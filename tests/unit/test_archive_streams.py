@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterfoil.archives.streams import Behind, Tally, blocks, in_thread, tallied
+from counterfoil.archives.streams import HashingCounter, HashingThread, blocks, counting, in_thread
 
 
 async def each(*chunks: bytes) -> AsyncIterator[bytes]:
@@ -29,8 +29,8 @@ async def test_blocks_are_the_same_bytes_in_bigger_pieces(chunks: list[bytes], s
 
 
 async def test_a_tally_knows_size_and_hash_once_the_stream_has_ended() -> None:
-    tally = Tally()
-    passed = b"".join([block async for block in tallied(each(b"a" * 2_000_000, b"", b"b" * 10), tally)])
+    tally = HashingCounter()
+    passed = b"".join([block async for block in counting(each(b"a" * 2_000_000, b"", b"b" * 10), tally)])
 
     assert len(passed) == tally.size == 2_000_010
     assert tally.sha256 == hashlib.sha256(passed).hexdigest()
@@ -44,7 +44,7 @@ async def test_what_the_source_raises_comes_out_unchanged() -> None:
         raise broken
 
     with pytest.raises(KeyError) as caught:
-        _ = [block async for block in tallied(chunks(), Tally())]
+        _ = [block async for block in counting(chunks(), HashingCounter())]
     assert caught.value is broken
 
 
@@ -52,7 +52,7 @@ async def test_what_the_work_behind_raises_is_told_to_the_next_who_brings_someth
     def fail(block: bytes) -> None:
         raise OSError(28, block.decode())
 
-    behind = Behind(fail)
+    behind = HashingThread(fail)
     await behind.add(b"first")
 
     with pytest.raises(OSError, match="first"):

@@ -17,18 +17,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from counterfoil.archives import open_door
+from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.backends.webdav import make_backend
 from counterfoil.archives.credentials import Credentials
-from counterfoil.archives.door import Door
-from counterfoil.archives.trouble import (
-    ArchiveRefused,
-    ArchiveTrouble,
-    ArchiveUnavailable,
-    SettingsInvalid,
-)
-from counterfoil.archives.webdav import make_door
-from counterfoil.resources.archive import ArchiveSpec, Http, Signatures, Verify, WebDav
-from counterfoil.resources.base import Ref
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.resources.archive import ArchiveSpec, Http, SignaturePolicy, VerifyMode, WebDav
+from counterfoil.resources.base import LocalObjectReference
 from tests.unit.archive_parts import content, once
 
 LISTING = (
@@ -57,15 +52,15 @@ async def told_server(
         await runner.cleanup()
 
 
-async def a_door(url: str, **credentials: bytes) -> Door:
-    ref = Ref(name="dav") if credentials else None
-    return await open_door(
+async def a_backend(url: str, **credentials: bytes) -> ArchiveBackend:
+    ref = LocalObjectReference(name="dav") if credentials else None
+    return await open_backend(
         "dms", ArchiveSpec(webdav=WebDav(url=url, credentials_secret_ref=ref)), credentials
     )
 
 
-async def put(door: Door, data: bytes = b"x") -> None:
-    await door.put("a/b.pdf", once(data), tags={}, content_type=None)
+async def put(backend: ArchiveBackend, data: bytes = b"x") -> None:
+    await backend.put("a/b.pdf", once(data), tags={}, content_type=None)
 
 
 @pytest.mark.parametrize(
@@ -86,13 +81,13 @@ async def put(door: Door, data: bytes = b"x") -> None:
     ],
 )
 async def test_every_refusal_has_its_words(
-    status: int, kind: type[ArchiveTrouble], reason: str, says: str
+    status: int, kind: type[ArchiveError], reason: str, says: str
 ) -> None:
     async with told_server({"MKCOL": web.Response(status=201), "PUT": web.Response(status=status)}) as url:
-        door = await a_door(url)
+        backend = await a_backend(url)
         with pytest.raises(kind) as trouble:
-            await put(door)
-        await door.close()
+            await put(backend)
+        await backend.close()
 
     assert trouble.value.reason == reason
     assert says in trouble.value.message
@@ -104,10 +99,10 @@ async def test_every_refusal_has_its_words(
 async def test_nobody_is_followed_with_documents(method: str) -> None:
     away = web.Response(status=307, headers={"Location": "http://127.0.0.1:1/elsewhere"})
     async with told_server({"MKCOL": web.Response(status=201), method: away}) as url:
-        door = await a_door(url, username=b"u", password=b"secret-word")
+        backend = await a_backend(url, username=b"u", password=b"secret-word")
         with pytest.raises(ArchiveRefused) as trouble:
-            await put(door)
-        await door.close()
+            await put(backend)
+        await backend.close()
 
     assert trouble.value.reason == "ArchiveRedirects"
     assert "elsewhere" not in trouble.value.message
@@ -120,10 +115,10 @@ async def test_a_move_that_a_proxy_spoils_is_told() -> None:
         "MOVE": web.Response(status=502),
     }
     async with told_server(answers) as url:
-        door = await a_door(url)
+        backend = await a_backend(url)
         with pytest.raises(ArchiveRefused, match="does not take itself for the one"):
-            await put(door)
-        await door.close()
+            await put(backend)
+        await backend.close()
 
 
 async def test_a_server_that_falls_silent_is_given_up() -> None:
@@ -133,20 +128,20 @@ async def test_a_server_that_falls_silent_is_given_up() -> None:
 
     async with await asyncio.start_server(silence, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        door = make_door("dms", url, Credentials("dms", None, {}), silence=0.2)
+        backend = make_backend("dms", url, Credentials("dms", None, {}), silence=0.2)
         with pytest.raises(ArchiveUnavailable) as trouble:
-            await door.probe()
-        await door.close()
+            await backend.probe()
+        await backend.close()
 
     assert trouble.value.reason == "ArchiveUnreachable"
 
 
 async def test_a_server_whose_certificate_nobody_knows_gets_nothing(tmp_path: Path) -> None:
     async with told_server({}, tls=own_certificate(tmp_path)) as url:
-        door = await a_door(url, bearerToken=b"secret-word")
+        backend = await a_backend(url, bearerToken=b"secret-word")
         with pytest.raises(ArchiveRefused) as trouble:
-            await door.probe()
-        await door.close()
+            await backend.probe()
+        await backend.close()
 
     assert trouble.value.reason == "ArchiveTlsFailed"
     assert "can't prove who it is (self-signed certificate)" in trouble.value.message
@@ -165,10 +160,10 @@ async def test_a_server_whose_certificate_nobody_knows_gets_nothing(tmp_path: Pa
 )
 async def test_a_listing_that_is_none_is_told(body: str) -> None:
     async with told_server({"PROPFIND": web.Response(status=207, text=body)}) as url:
-        door = await a_door(url)
+        backend = await a_backend(url)
         with pytest.raises(ArchiveRefused) as trouble:
-            await door.probe()
-        await door.close()
+            await backend.probe()
+        await backend.close()
 
     assert trouble.value.reason in ("ArchiveNotWebDav", "ArchiveAnswerUnreadable")
 
@@ -181,9 +176,9 @@ def concluded_at(place: str, **more: web.Response) -> dict[str, web.Response]:
 @pytest.mark.parametrize("place", ["http://[", "https://dms.acme.example:99999/a", "//dms.acme.example/a"])
 async def test_a_place_that_can_not_be_is_told(place: str) -> None:
     async with told_server(concluded_at(place)) as url:
-        door = await open_door("dms", ArchiveSpec(http=Http(url=url)), {})
+        backend = await open_backend("dms", ArchiveSpec(http=Http(url=url)), {})
         with pytest.raises(ArchiveRefused) as trouble:
-            await door.put("a/b.pdf", once(b"x"), tags={}, content_type=None)
+            await backend.put("a/b.pdf", once(b"x"), tags={}, content_type=None)
     assert trouble.value.reason == "ArchiveLacksFeature"
 
 
@@ -193,10 +188,10 @@ async def test_another_host_is_asked_for_nothing_even_if_a_system_says_that_a_fi
         told_server({"DELETE": spoiled}) as elsewhere,
         told_server(concluded_at(f"{elsewhere}/b.pdf", DELETE=gone)) as url,
     ):
-        spec = ArchiveSpec(http=Http(url=url), verify=Verify.CHECKSUM, signatures=Signatures.IGNORE)
-        door = await open_door("dms", spec, {})
-        await door.put("a/b.pdf", once(b"x"), tags={}, content_type=None)
-        await door.discard("a/b.pdf")
+        spec = ArchiveSpec(http=Http(url=url), verify=VerifyMode.CHECKSUM, signatures=SignaturePolicy.IGNORE)
+        backend = await open_backend("dms", spec, {})
+        await backend.put("a/b.pdf", once(b"x"), tags={}, content_type=None)
+        await backend.discard("a/b.pdf")
 
 
 async def test_a_server_that_answers_before_it_has_all_has_not_got_it() -> None:
@@ -209,10 +204,10 @@ async def test_a_server_that_answers_before_it_has_all_has_not_got_it() -> None:
         writer.close()
 
     async with await asyncio.start_server(early, "127.0.0.1", 0) as server:
-        door = await a_door(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        backend = await a_backend(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         with pytest.raises(ArchiveUnavailable):
-            await put(door, content(30_000_000))
-        await door.close()
+            await put(backend, content(30_000_000))
+        await backend.close()
 
 
 @pytest.mark.parametrize(
@@ -226,7 +221,7 @@ async def test_a_server_that_answers_before_it_has_all_has_not_got_it() -> None:
 )
 async def test_a_secret_that_can_not_work_is_told(given: dict[str, bytes], says: str) -> None:
     with pytest.raises(SettingsInvalid, match=says):
-        await a_door("https://dms.acme.example", **given)
+        await a_backend("https://dms.acme.example", **given)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +230,7 @@ async def test_a_secret_that_can_not_work_is_told(given: dict[str, bytes], says:
 )
 async def test_an_address_that_can_not_be_is_refused(url: str) -> None:
     with pytest.raises(SettingsInvalid, match=r"spec\.webdav\.url must be"):
-        await a_door(url)
+        await a_backend(url)
 
 
 def own_certificate(folder: Path) -> ssl.SSLContext:

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.backoff import is_over, next_attempt
+from controller.scheduling.backoff import is_deadline_exceeded, next_attempt
 from counterfoil.durations import Duration
-from counterfoil.resources import Retry
+from counterfoil.resources import RetrySpec
 from tests.builders import NOON
 
-POLICY = Retry(initial=Duration(seconds=10), max=Duration(hours=1), deadline=Duration(hours=24))
+POLICY = RetrySpec(initial=Duration(seconds=10), max=Duration(hours=1), deadline=Duration(hours=24))
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_times_that_people_read_are_whole_seconds() -> None:
 
 
 def test_the_shortest_pauses_are_not_rounded() -> None:
-    quick = Retry(initial=Duration(milliseconds=200), max=Duration(seconds=2), deadline=Duration(hours=1))
+    quick = RetrySpec(initial=Duration(milliseconds=200), max=Duration(seconds=2), deadline=Duration(hours=1))
     assert next_attempt(1, quick, now=NOON, random=lambda: 0.5) == NOON + timedelta(milliseconds=100)
 
 
@@ -55,9 +55,9 @@ def test_those_who_were_all_sent_away_until_noon_do_not_all_come_back_at_noon() 
 
 
 def test_a_phase_is_over_when_its_deadline_has_passed_and_not_a_moment_earlier() -> None:
-    assert not is_over(NOON, POLICY, now=NOON + timedelta(hours=23, minutes=59))
-    assert is_over(NOON, POLICY, now=NOON + timedelta(hours=24))
+    assert not is_deadline_exceeded(NOON, POLICY, now=NOON + timedelta(hours=23, minutes=59))
+    assert is_deadline_exceeded(NOON, POLICY, now=NOON + timedelta(hours=24))
 
 
 def test_a_phase_that_has_not_begun_is_never_over() -> None:
-    assert not is_over(None, POLICY, now=NOON)
+    assert not is_deadline_exceeded(None, POLICY, now=NOON)

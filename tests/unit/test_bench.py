@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.machine import Memory
-from bench.scene import Samples
-from bench.script import write_and_read_back
+from bench.machine import ProcessMemory
+from bench.plain_script import write_and_read_back
+from bench.setup import MetricSamples
 from bench.spread import Spread
 
 
@@ -31,7 +31,7 @@ def test_no_rounds_are_no_figure() -> None:
 
 
 def test_samples_are_added_up_by_name_and_labels() -> None:
-    samples = Samples(
+    samples = MetricSamples(
         "# TYPE requests counter\n"
         'requests_total{verb="patch",code="200"} 3\n'
         'requests_total{verb="patch",code="409"} 1\n'
@@ -52,5 +52,5 @@ def test_the_plain_script_leaves_a_file_under_its_final_name_only(tmp_path: Path
 
 
 def test_the_memory_of_a_process_is_read_from_the_kernel() -> None:
-    memory = Memory.of(os.getpid())
+    memory = ProcessMemory.of(os.getpid())
     assert 1 < memory.now <= memory.peak

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterfoil.callbackauth import (
+from counterfoil.callback_auth import (
     BasicAuthVerifier,
-    TokenRefused,
+    CallbackSecretInvalid,
     basic_auth_hash,
-    is_basic_auth,
-    is_known_token,
+    is_valid_token,
+    matches_basic_auth,
     token_hash,
 )
 
@@ -40,7 +40,7 @@ def test_a_secret_made_of_a_file_with_a_line_break_is_the_same_token() -> None:
 
 @pytest.mark.parametrize("token", ["", "short", "x" * 15, "x" * 257])
 def test_a_token_that_is_too_short_or_too_long_is_refused(token: str) -> None:
-    with pytest.raises(TokenRefused):
+    with pytest.raises(CallbackSecretInvalid):
         token_hash(token)
 
 
@@ -49,35 +49,35 @@ def test_a_token_that_is_too_short_or_too_long_is_refused(token: str) -> None:
 )
 def test_a_token_that_cannot_stand_in_a_path_is_refused_without_naming_it(token: str) -> None:
     for form in (token, token.encode()):
-        with pytest.raises(TokenRefused) as refusal:
+        with pytest.raises(CallbackSecretInvalid) as refusal:
             token_hash(form)
         assert token not in str(refusal.value)
 
 
 @given(SAFE, st.lists(SAFE, max_size=3))
 def test_every_token_whose_hash_is_published_is_known(token: str, others: list[str]) -> None:
-    assert is_known_token(token, [*map(token_hash, others), token_hash(token)])
+    assert is_valid_token(token, [*map(token_hash, others), token_hash(token)])
 
 
 @given(st.text(max_size=40))
 def test_no_other_text_is_known(presented: str) -> None:
-    assert not is_known_token(presented, [token_hash(TOKEN), "not-even-a-hash", "é"])
+    assert not is_valid_token(presented, [token_hash(TOKEN), "not-even-a-hash", "é"])
 
 
 def test_without_published_hashes_no_token_is_known() -> None:
-    assert not is_known_token(TOKEN, [])
+    assert not is_valid_token(TOKEN, [])
 
 
 def test_the_controller_recognises_the_hash_it_wrote_before(expected: str) -> None:
-    assert is_basic_auth("esaw", "geheim", expected)
-    assert not is_basic_auth("esaw", "anders", expected)
+    assert matches_basic_auth("esaw", "geheim", expected)
+    assert not matches_basic_auth("esaw", "anders", expected)
 
 
 @pytest.mark.parametrize(("username", "password"), [("", "x"), ("a:b", "x"), ("a", "")])
 def test_a_user_name_or_password_that_basic_auth_cannot_carry_is_refused(
     username: str, password: str
 ) -> None:
-    with pytest.raises(TokenRefused):
+    with pytest.raises(CallbackSecretInvalid):
         basic_auth_hash(username, password, b"salt")
 
 
@@ -134,7 +134,7 @@ async def test_memory_is_bounded_and_a_forgotten_header_is_just_checked_again(ex
         assert await verifier.verify(a_header(), expected)
         assert await verifier.verify(a_header(password="zwei"), other)
 
-    assert len(verifier._good) == 1
+    assert len(verifier._verified) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.causes import archive_may_solve, organization_may_solve, sender_may_solve
+from controller.retry.fix_rules import archive_may_fix, organization_may_fix, sender_may_fix
 from counterfoil.resources import EnvelopeEventStatus, LastError, Phase
 from tests.builders import NOON
 
@@ -32,9 +32,9 @@ from tests.builders import NOON
 def test_a_change_is_only_said_to_solve_what_it_can(
     reason: str, archive: bool, organization: bool, sender: bool
 ) -> None:
-    assert archive_may_solve(reason) is archive
-    assert organization_may_solve(reason) is organization
-    assert sender_may_solve(reason) is sender
+    assert archive_may_fix(reason) is archive
+    assert organization_may_fix(reason) is organization
+    assert sender_may_fix(reason) is sender
 
 
 def test_what_was_given_up_counts_by_its_last_trouble() -> None:

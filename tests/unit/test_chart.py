@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from counterfoil.settings import explain
+from counterfoil.settings import describe_settings
 from docs import generate_chart
 from docs.generate_chart import CHART, MADE_BY_THE_CHART, SETTINGS
 
@@ -36,7 +36,7 @@ def test_every_value_is_described() -> None:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_is_a_value_unless_the_chart_decides_it(name: str) -> None:
-    settings = {each.name for each in explain(SETTINGS[name])} - MADE_BY_THE_CHART
+    settings = {each.name for each in describe_settings(SETTINGS[name])} - MADE_BY_THE_CHART
     known = SCHEMA["$defs"][name]["properties"]
     assert {snake(each) for each in known} == settings
 

@@ -10,22 +10,22 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from counterfoil.cluster import (
+from counterfoil.kube.client import (
     AlreadyExists,
-    ApiProblem,
-    Change,
-    Cluster,
+    ApiError,
     Conflict,
     Expired,
     Forbidden,
+    KubeClient,
+    NotConfigured,
     NotFound,
-    Refused,
+    Rejected,
     TooLarge,
     Unavailable,
-    Unconfigured,
+    WatchEvent,
     connect,
-    follow_for_ever,
-    longer_each_time,
+    exponential_backoff,
+    list_and_watch_forever,
 )
 from counterfoil.resources import EnvelopeEvent, Organization
 
@@ -47,15 +47,15 @@ def a_kubeconfig(folder: Path, url: str) -> Path:
 
 
 @asynccontextmanager
-async def answered_by(handler: Handler, folder: Path, **options: Any) -> AsyncIterator[Cluster]:
+async def answered_by(handler: Handler, folder: Path, **options: Any) -> AsyncIterator[KubeClient]:
     runner = web.ServerRunner(web.Server(handler), shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     kubeconfig = a_kubeconfig(folder, f"http://127.0.0.1:{runner.addresses[0][1]}")
     try:
-        async with connect(namespace="contracts", kubeconfig=kubeconfig, **options) as cluster:
-            yield cluster
+        async with connect(namespace="contracts", kubeconfig=kubeconfig, **options) as kube:
+            yield kube
     finally:
         await runner.cleanup()
 
@@ -78,7 +78,7 @@ def always(code: int, body: Any, **headers: str) -> Handler:
 @pytest.mark.parametrize(
     ("code", "reason", "problem"),
     [
-        (400, "BadRequest", Refused),
+        (400, "BadRequest", Rejected),
         (401, "Unauthorized", Forbidden),
         (403, "Forbidden", Forbidden),
         (404, "NotFound", NotFound),
@@ -87,7 +87,7 @@ def always(code: int, body: Any, **headers: str) -> Handler:
         (409, "Conflict", Conflict),
         (410, "Gone", Expired),
         (413, "RequestEntityTooLarge", TooLarge),
-        (422, "Invalid", Refused),
+        (422, "Invalid", Rejected),
         (429, "TooManyRequests", Unavailable),
         (500, "InternalError", Unavailable),
         (503, "ServiceUnavailable", Unavailable),
@@ -95,11 +95,11 @@ def always(code: int, body: Any, **headers: str) -> Handler:
     ],
 )
 async def test_each_refusal_has_its_class_and_says_what_the_server_said(
-    tmp_path: Path, code: int, reason: str, problem: type[ApiProblem]
+    tmp_path: Path, code: int, reason: str, problem: type[ApiError]
 ) -> None:
-    async with answered_by(always(code, a_status(code, reason)), tmp_path) as cluster:
+    async with answered_by(always(code, a_status(code, reason)), tmp_path) as kube:
         with pytest.raises(problem) as raised:
-            await cluster.create(EnvelopeEvent, {})
+            await kube.create(EnvelopeEvent, {})
     assert type(raised.value) is problem
     assert (raised.value.status, raised.value.reason) == (code, reason)
     assert str(raised.value) == f"the API server answered {code} {reason}: told by the server"
@@ -116,37 +116,37 @@ async def test_what_etcd_finds_too_large_is_refused_although_it_is_told_by_a_500
     tmp_path: Path, words: str
 ) -> None:
     told = json.dumps({"kind": "Status", "code": 500, "message": words})
-    async with answered_by(always(500, told), tmp_path) as cluster:
+    async with answered_by(always(500, told), tmp_path) as kube:
         with pytest.raises(TooLarge, match="large"):
-            await cluster.patch(EnvelopeEvent, "name", {})
+            await kube.patch(EnvelopeEvent, "name", {})
 
 
 async def test_a_409_to_anything_but_a_create_is_a_conflict(tmp_path: Path) -> None:
-    async with answered_by(always(409, a_status(409, "AlreadyExists")), tmp_path) as cluster:
+    async with answered_by(always(409, a_status(409, "AlreadyExists")), tmp_path) as kube:
         with pytest.raises(Conflict):
-            await cluster.patch(EnvelopeEvent, "name", {})
+            await kube.patch(EnvelopeEvent, "name", {})
 
 
 @pytest.mark.parametrize("body", ["", "<html>Bad Gateway</html>", "[]", "null"])
 async def test_a_refusal_that_is_no_status_is_understood_by_its_code(tmp_path: Path, body: str) -> None:
-    async with answered_by(always(502, body), tmp_path) as cluster:
+    async with answered_by(always(502, body), tmp_path) as kube:
         with pytest.raises(Unavailable, match="the API server answered 502 502"):
-            await cluster.get(EnvelopeEvent, "name")
+            await kube.get(EnvelopeEvent, "name")
 
 
 @pytest.mark.parametrize("body", ["<html>Log in</html>", "[]", '{"cut": '])
 async def test_a_success_that_is_no_object_is_no_answer(tmp_path: Path, body: str) -> None:
-    async with answered_by(always(200, body), tmp_path) as cluster:
+    async with answered_by(always(200, body), tmp_path) as kube:
         with pytest.raises(Unavailable, match="not the API server, or was cut off"):
-            await cluster.get(EnvelopeEvent, "name")
+            await kube.get(EnvelopeEvent, "name")
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("Wed, 21 Oct 2015 07:28:00 GMT", None)])
 async def test_the_time_to_wait_is_told(tmp_path: Path, header: str, seconds: float | None) -> None:
     handler = always(429, a_status(429, "TooManyRequests"), Retry_After=header)
-    async with answered_by(handler, tmp_path) as cluster:
+    async with answered_by(handler, tmp_path) as kube:
         with pytest.raises(Unavailable) as raised:
-            await cluster.get(EnvelopeEvent, "name")
+            await kube.get(EnvelopeEvent, "name")
     assert raised.value.retry_after == seconds
 
 
@@ -156,16 +156,16 @@ async def test_a_connection_that_is_cut_is_no_answer(tmp_path: Path) -> None:
         request.transport.abort()
         return web.Response()
 
-    async with answered_by(hang_up, tmp_path) as cluster:
+    async with answered_by(hang_up, tmp_path) as kube:
         with pytest.raises(Unavailable) as raised:
-            await cluster.create_encoded(EnvelopeEvent, b"{}")
+            await kube.create_from_json(EnvelopeEvent, b"{}")
     assert (raised.value.status, raised.value.reason) == (0, "NoAnswer")
 
 
 async def test_nobody_there_is_no_answer(tmp_path: Path) -> None:
-    async with connect(namespace="n", kubeconfig=a_kubeconfig(tmp_path, "http://127.0.0.1:1")) as cluster:
+    async with connect(namespace="n", kubeconfig=a_kubeconfig(tmp_path, "http://127.0.0.1:1")) as kube:
         with pytest.raises(Unavailable):
-            await cluster.get(EnvelopeEvent, "name")
+            await kube.get(EnvelopeEvent, "name")
 
 
 async def test_every_request_is_told_to_the_observer_also_the_unanswered(tmp_path: Path) -> None:
@@ -174,15 +174,15 @@ async def test_every_request_is_told_to_the_observer_also_the_unanswered(tmp_pat
     def observe(verb: str, resource: str, status: int) -> None:
         seen.append((verb, resource, status))
 
-    async with answered_by(always(404, a_status(404, "NotFound")), tmp_path, observe=observe) as cluster:
-        for call in (cluster.get(EnvelopeEvent, "a"), cluster.secret("b")):
+    async with answered_by(always(404, a_status(404, "NotFound")), tmp_path, observe=observe) as kube:
+        for call in (kube.get(EnvelopeEvent, "a"), kube.secret("b")):
             with pytest.raises(NotFound):
                 await call
     async with connect(
         namespace="n", kubeconfig=a_kubeconfig(tmp_path, "http://127.0.0.1:1"), observe=observe
-    ) as cluster:
+    ) as kube:
         with pytest.raises(Unavailable):
-            await cluster.patch_status(EnvelopeEvent, "a", {}, resource_version=None)
+            await kube.patch_status(EnvelopeEvent, "a", {}, resource_version=None)
     assert seen == [
         ("get", "envelopeevents", 404),
         ("get", "secrets", 404),
@@ -194,7 +194,7 @@ async def test_every_request_is_told_to_the_observer_also_the_unanswered(tmp_pat
 async def test_a_kubeconfig_that_leads_nowhere_is_named_in_one_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text(text)
-    with pytest.raises(Unconfigured, match="leads to no API server") as raised:
+    with pytest.raises(NotConfigured, match="leads to no API server") as raised:
         async with connect(kubeconfig=path):
             pass
     assert str(path) in str(raised.value)
@@ -245,16 +245,16 @@ def told(type_: str, name: str = "acme", version: str = "11") -> dict[str, Any]:
 
 
 async def seen_by(
-    watched: Watched, folder: Path, count: int, problems: list[ApiProblem] | None = None
+    watched: Watched, folder: Path, count: int, problems: list[ApiError] | None = None
 ) -> list[tuple[str, str]]:
     """Return the first changes: type, and the name or for a full list the names."""
     changes = list[tuple[str, str]]()
-    async with answered_by(watched, folder) as cluster, asyncio.timeout(20):
-        follower = follow_for_ever(
-            cluster,
+    async with answered_by(watched, folder) as kube, asyncio.timeout(20):
+        follower = list_and_watch_forever(
+            kube,
             Organization,
             pause=lambda failures: 0.0,
-            trouble=(problems if problems is not None else []).append,
+            on_error=(problems if problems is not None else []).append,
         )
         async with aclosing(follower):
             async for change in follower:
@@ -264,7 +264,7 @@ async def seen_by(
     return changes
 
 
-def _subject(change: Change) -> str:
+def _subject(change: WatchEvent) -> str:
     if change.type == "SYNCED":
         return ",".join(sorted(change.names))
     return str(change.raw["metadata"]["name"])
@@ -296,7 +296,7 @@ async def test_a_watch_that_the_server_ends_goes_on_from_the_last_version_withou
 
 async def test_a_version_that_is_too_old_leads_to_a_new_list_and_to_no_complaint(tmp_path: Path) -> None:
     watched = Watched([{"type": "ERROR", "object": a_status(410, "Expired")}])
-    problems = list[ApiProblem]()
+    problems = list[ApiError]()
     assert await seen_by(watched, tmp_path, 4, problems) == FIRST_LIST * 2
     assert problems == []
 
@@ -306,11 +306,11 @@ async def first_pauses(watched: Watched, tmp_path: Path, count: int) -> list[flo
     pauses = list[float]()
 
     def pause(failures: int) -> float:
-        pauses.append(longer_each_time(failures))
+        pauses.append(exponential_backoff(failures))
         return 0.0
 
-    async with answered_by(watched, tmp_path) as cluster, asyncio.timeout(20):
-        follower = follow_for_ever(cluster, Organization, pause=pause, trouble=lambda problem: None)
+    async with answered_by(watched, tmp_path) as kube, asyncio.timeout(20):
+        follower = list_and_watch_forever(kube, Organization, pause=pause, on_error=lambda problem: None)
         async with aclosing(follower):
             async for _ in follower:
                 if len(pauses) == count:
@@ -347,7 +347,7 @@ async def test_after_a_watch_that_told_something_the_pauses_begin_anew(tmp_path:
 )
 async def test_a_watch_that_breaks_is_told_and_leads_to_a_new_list(tmp_path: Path, lines: list[Any]) -> None:
     watched = Watched(lines)
-    problems = list[ApiProblem]()
+    problems = list[ApiError]()
     before = [("MODIFIED", "acme")] if len(lines) == 2 and isinstance(lines[0], dict) else []
     assert await seen_by(watched, tmp_path, 4 + len(before), problems) == [*FIRST_LIST, *before, *FIRST_LIST]
     assert [type(problem) for problem in problems] == [Unavailable]
@@ -358,15 +358,17 @@ async def test_what_vanished_during_an_outage_is_missing_from_the_names_of_the_n
 ) -> None:
     watched = Watched([None])
     watched.names = ["acme", "gone"]
-    problems = list[ApiProblem]()
+    problems = list[ApiError]()
 
-    def lose(problem: ApiProblem) -> None:
+    def lose(problem: ApiError) -> None:
         problems.append(problem)
         watched.names = ["acme"]
 
-    async with answered_by(watched, tmp_path) as cluster, asyncio.timeout(20):
+    async with answered_by(watched, tmp_path) as kube, asyncio.timeout(20):
         lists = list[frozenset[str]]()
-        async for change in follow_for_ever(cluster, Organization, pause=lambda failures: 0.0, trouble=lose):
+        async for change in list_and_watch_forever(
+            kube, Organization, pause=lambda failures: 0.0, on_error=lose
+        ):
             if change.type == "SYNCED":
                 lists.append(change.names)
             if len(lists) == 2:
@@ -381,20 +383,22 @@ async def test_an_outage_of_days_ends_no_follower(tmp_path: Path) -> None:
         def __init__(self) -> None:
             self.tries = 0
 
-        async def follow(self, kind: object, *, labels: str, fields: str) -> AsyncIterator[Change]:
+        async def list_and_watch(
+            self, kind: object, *, labels: str, fields: str
+        ) -> AsyncIterator[WatchEvent]:
             self.tries += 1
             if self.tries <= 2000:
                 raise Unavailable(0, "NoAnswer", "away")
-            yield Change("SYNCED", {})
+            yield WatchEvent("SYNCED", {})
 
     away = LongAway()
     pauses = list[float]()
 
     def pause(failures: int) -> float:
-        pauses.append(longer_each_time(failures))
+        pauses.append(exponential_backoff(failures))
         return 0.0
 
-    follower = follow_for_ever(away, Organization, pause=pause, trouble=lambda problem: None)  # type: ignore[arg-type]  # on purpose
+    follower = list_and_watch_forever(away, Organization, pause=pause, on_error=lambda problem: None)  # type: ignore[arg-type]  # on purpose
     async for change in follower:
         assert change.type == "SYNCED"
         break
@@ -410,9 +414,9 @@ async def test_a_list_of_several_pages_is_one_list(tmp_path: Path) -> None:
         metadata = {"resourceVersion": "10"} | ({"continue": str(page + 1)} if page < 2 else {})
         return web.json_response({"metadata": metadata, "items": items})
 
-    async with answered_by(paged, tmp_path) as cluster:
-        assert [item["metadata"]["name"] async for item in cluster.list(Organization)] == ["o0", "o1", "o2"]
-        async for change in cluster.follow(Organization):
+    async with answered_by(paged, tmp_path) as kube:
+        assert [item["metadata"]["name"] async for item in kube.list(Organization)] == ["o0", "o1", "o2"]
+        async for change in kube.list_and_watch(Organization):
             if change.type == "SYNCED":
                 assert change.names == {"o0", "o1", "o2"}
                 break
@@ -426,13 +430,13 @@ async def test_a_name_that_would_lead_to_another_path_is_asked_of_nobody(tmp_pat
         seen.append(request.raw_path)
         return web.json_response({"items": []})
 
-    async with answered_by(handler, tmp_path) as cluster:
+    async with answered_by(handler, tmp_path) as kube:
         for ask in (
-            cluster.get(Organization, name),
-            cluster.patch(Organization, name, {}),
-            cluster.delete(Organization, name),
-            cluster.whole_secret(name),
-            cluster.patch_secret(name, {}),
+            kube.get(Organization, name),
+            kube.patch(Organization, name, {}),
+            kube.delete(Organization, name),
+            kube.get_secret_object(name),
+            kube.patch_secret(name, {}),
         ):
             with pytest.raises(NotFound):
                 await ask

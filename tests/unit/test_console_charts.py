@@ -5,13 +5,20 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from counterfoil.resources import Activity, Hour, LastError, Organization, OrganizationStatus, Phase
-from counterfoil.resources.acting import ACTS_ANNOTATION, MOST_ACTS, Act, acts_of, asked_at, recorded
+from counterfoil.resources import Activity, HourlyActivity, LastError, Organization, OrganizationStatus, Phase
+from counterfoil.resources.audit_annotation import (
+    ACTS_ANNOTATION,
+    MAX_AUDIT_ENTRIES,
+    AuditEntry,
+    audit_entries,
+    requested_at,
+    with_audit_entry,
+)
 from tests.builders import NOON, EventBuilder
 from tests.unit.console_parts import an_organization_that
 from webhook.console import charts
 from webhook.console.charts import Chart
-from webhook.console.timeline import moments
+from webhook.console.timeline import timeline_entries
 
 HOUR = timedelta(hours=1)
 
@@ -22,10 +29,11 @@ def an_organization_with(**activity: Any) -> Organization:
     return replace(an_organization_that(), status=status)
 
 
-def hours(*counts: tuple[int, int, int]) -> tuple[Hour, ...]:
+def hours(*counts: tuple[int, int, int]) -> tuple[HourlyActivity, ...]:
     """Hours before noon, with what was noted down and what was archived in each."""
     return tuple(
-        Hour(at=NOON - ago * HOUR, noted=noted, archived=archived) for ago, noted, archived in counts
+        HourlyActivity(at=NOON - ago * HOUR, noted=noted, archived=archived)
+        for ago, noted, archived in counts
     )
 
 
@@ -37,7 +45,7 @@ def test_each_hour_has_its_bar_up_to_the_one_in_which_was_counted() -> None:
     found = an_organization_with(hours=hours((23, 1, 0), (2, 1, 1), (0, 4, 2)))
 
     assert heights(charts.callbacks(found)) == {"13:00": (1, 25.0), "10:00": (1, 25.0), "12:00": (4, 100.0)}
-    assert heights(charts.at_a_glance([found])[0]) == {"10:00": (1, 50.0), "12:00": (2, 100.0)}
+    assert heights(charts.overview([found])[0]) == {"10:00": (1, 50.0), "12:00": (2, 100.0)}
     assert [bar.label for bar in charts.callbacks(found).bars][::23] == ["13:00", "12:00"]
 
 
@@ -47,7 +55,7 @@ def test_all_organizations_are_one_chart_that_is_as_old_as_the_oldest_count() ->
         counted_at=NOON + HOUR, hours=hours((1, 0, 4)), archived_within={"1s": 1, "longer": 1}
     )
 
-    throughput, time_to_archive, backlog = charts.at_a_glance([acme, globex, an_organization_that()])
+    throughput, time_to_archive, backlog = charts.overview([acme, globex, an_organization_that()])
 
     assert heights(throughput) == {"11:00": (7, 100.0)}
     assert heights(time_to_archive) == {"<1s": (2, 100.0), ">24h": (1, 50.0)}
@@ -56,7 +64,7 @@ def test_all_organizations_are_one_chart_that_is_as_old_as_the_oldest_count() ->
 
 
 def test_a_chart_of_what_was_not_counted_yet_has_no_heights_and_says_so() -> None:
-    for chart in (charts.callbacks(an_organization_that()), *charts.at_a_glance([])):
+    for chart in (charts.callbacks(an_organization_that()), *charts.overview([])):
         assert (chart.peak, chart.counted_at) == (0, None)
 
 
@@ -82,7 +90,7 @@ def test_what_happened_stands_in_order_with_what_is_to_come_last() -> None:
         {"eventTime": None, "reason": "Broken"},
     )
 
-    assert [each.kind for each in moments(event, told)] == [
+    assert [each.kind for each in timeline_entries(event, told)] == [
         "noted",
         "started",
         "condition",
@@ -95,22 +103,24 @@ def test_what_happened_stands_in_order_with_what_is_to_come_last() -> None:
 def test_the_last_ten_acts_stay_on_an_object() -> None:
     annotations: dict[str, str] = {}
     for number in range(15):
-        annotations |= recorded(annotations, Act(who="jane", what=f"act-{number}", when=NOON))
+        annotations |= with_audit_entry(annotations, AuditEntry(who="jane", what=f"act-{number}", when=NOON))
 
-    acts = acts_of(annotations)
+    acts = audit_entries(annotations)
 
-    assert len(acts) == MOST_ACTS
+    assert len(acts) == MAX_AUDIT_ENTRIES
     assert acts[-1].what == "act-14"
 
 
 def test_a_record_that_somebody_broke_is_begun_anew() -> None:
     for broken in ("no JSON", "{}", '[{"who": 1}]'):
-        annotations = recorded({ACTS_ANNOTATION: broken}, Act(who="jane", what="retry", when=NOON))
-        assert [act.who for act in acts_of(annotations)] == ["jane"]
+        annotations = with_audit_entry(
+            {ACTS_ANNOTATION: broken}, AuditEntry(who="jane", what="retry", when=NOON)
+        )
+        assert [act.who for act in audit_entries(annotations)] == ["jane"]
 
 
 def test_a_wish_has_a_time_with_a_zone_or_is_none() -> None:
-    assert asked_at({"a": NOON.isoformat()}, "a") == NOON
-    assert asked_at({"a": "2026-07-01T12:00:00"}, "a") is None
-    assert asked_at({"a": "soon"}, "a") is None
-    assert asked_at({}, "a") is None
+    assert requested_at({"a": NOON.isoformat()}, "a") == NOON
+    assert requested_at({"a": "2026-07-01T12:00:00"}, "a") is None
+    assert requested_at({"a": "soon"}, "a") is None
+    assert requested_at({}, "a") is None

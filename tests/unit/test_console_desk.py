@@ -6,29 +6,29 @@ from typing import Any
 import lxml.html
 import pytest
 
-from counterfoil.cluster import Expired
+from counterfoil.kube.client import Expired
 from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, FiledDocument, FileKind, Phase, Resource
 from tests.builders import AClock, EventBuilder
 from tests.unit.console_parts import FULL, NOBODY, VIEW, a_sender_that, a_visitor, an_organization_that
-from tests.unit.fake_cluster import ACluster
-from webhook.console.actions import Actions
-from webhook.console.desk import Desk, Visit
-from webhook.console.languages import words_of
+from tests.unit.fake_kube import InMemoryKubeClient
+from webhook.console.access import Rights
+from webhook.console.actions import ActionService
+from webhook.console.errors import ConsoleError, ConsoleErrorKind
+from webhook.console.languages import load_catalogue
 from webhook.console.limits import ConsoleLimits
-from webhook.console.problems import Kind, Trouble
-from webhook.console.rendering import Renderer
-from webhook.console.visitors import Rights
+from webhook.console.rendering import ConsoleRenderer
+from webhook.console.views import ConsoleRequest, ConsoleViews
 
-LIMITS = ConsoleLimits(rows=4, scanned=16, surveyed=5, others=2, documents=2)
+LIMITS = ConsoleLimits(rows=4, scanned=16, surveyed=5, listed_objects=2, documents=2)
 
 
-def desk() -> Desk:
+def views() -> ConsoleViews:
     clock = AClock()
-    return Desk(Renderer(LIMITS), Actions(clock, limits=LIMITS), clock, limits=LIMITS)
+    return ConsoleViews(ConsoleRenderer(LIMITS), ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
 
 
-def a_visit(cluster: ACluster, rights: Rights = FULL, here: str = "/", **query: str) -> Visit:
-    return Visit(a_visitor(rights, cluster), words_of("en"), query, here)
+def a_visit(kube: InMemoryKubeClient, rights: Rights = FULL, here: str = "/", **query: str) -> ConsoleRequest:
+    return ConsoleRequest(a_visitor(rights, kube), load_catalogue("en"), query, here)
 
 
 def an_event(number: int, phase: Phase = Phase.FAILED, sender: str = "anna") -> EnvelopeEvent:
@@ -41,9 +41,9 @@ def told(html: str) -> lxml.html.HtmlElement:
 
 
 async def test_a_list_that_goes_on_has_a_link_to_its_next_page() -> None:
-    cluster = ACluster(*(an_event(number) for number in range(6)))
+    kube = InMemoryKubeClient(*(an_event(number) for number in range(6)))
 
-    page = told((await desk().events(a_visit(cluster, phase="Failed"))).html)
+    page = told((await views().events(a_visit(kube, phase="Failed"))).html)
 
     assert len(page.xpath("//tbody/tr")) == 4
     assert page.xpath("//a[contains(@href, 'token=4')]/@href") == ["/events?phase=Failed&token=4"]
@@ -51,25 +51,23 @@ async def test_a_list_that_goes_on_has_a_link_to_its_next_page() -> None:
 
 
 async def test_an_open_list_that_looks_for_news_reads_nothing_but_events() -> None:
-    cluster = ACluster(an_event(1), a_sender_that(), an_organization_that())
-    whole = a_visit(cluster)
+    kube = InMemoryKubeClient(an_event(1), a_sender_that(), an_organization_that())
+    whole = a_visit(kube)
 
-    await desk().events(whole)
-    assert sorted(cluster.asked) == [
-        ("page", kind) for kind in ("envelopeevents", "organizations", "senders")
-    ]
-    cluster.asked.clear()
-    page = told((await desk().events(replace(whole, is_news=True))).html)
+    await views().events(whole)
+    assert sorted(kube.asked) == [("page", kind) for kind in ("envelopeevents", "organizations", "senders")]
+    kube.asked.clear()
+    page = told((await views().events(replace(whole, is_refresh=True))).html)
 
-    assert cluster.asked == [("page", "envelopeevents")]
+    assert kube.asked == [("page", "envelopeevents")]
     assert len(page.xpath("//*[@id='live']//tbody/tr")) == 1
 
 
 async def test_a_list_whose_token_is_too_old_begins_anew_and_says_so() -> None:
-    cluster = ACluster(an_event(1))
-    cluster.fail("page", Expired(410, "Expired", "too old"))
+    kube = InMemoryKubeClient(an_event(1))
+    kube.fail("page", Expired(410, "Expired", "too old"))
 
-    page = told((await desk().events(a_visit(cluster, VIEW, token="3"))).html)
+    page = told((await views().events(a_visit(kube, VIEW, token="3"))).html)
 
     assert "it begins anew" in page.text_content()
     assert len(page.xpath("//tbody/tr")) == 1
@@ -77,24 +75,24 @@ async def test_a_list_whose_token_is_too_old_begins_anew_and_says_so() -> None:
 
 async def test_a_search_for_an_age_asks_twice_at_most_and_then_offers_to_go_on() -> None:
     old: list[Resource] = [an_event(number) for number in range(20)]
-    cluster = ACluster(*old)
+    kube = InMemoryKubeClient(*old)
     clock = AClock()
     clock.advance(hours=5)
-    slow = Desk(Renderer(LIMITS), Actions(clock, limits=LIMITS), clock, limits=LIMITS)
+    slow = ConsoleViews(ConsoleRenderer(LIMITS), ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
 
-    page = told((await slow.events(a_visit(cluster, age="1h"))).html)
+    page = told((await slow.events(a_visit(kube, age="1h"))).html)
 
-    assert cluster.asked.count(("page", "envelopeevents")) == 2
+    assert kube.asked.count(("page", "envelopeevents")) == 2
     assert page.xpath("//a[text()='Search on']/@href") == ["/events?age=1h&token=16"]
 
 
 async def test_an_event_of_another_version_is_shown_as_it_is_stored() -> None:
-    cluster = ACluster(an_event(1))
+    kube = InMemoryKubeClient(an_event(1))
     name = an_event(1).name
-    cluster.edit(EnvelopeEvent, name, {"status": {"phase": "Invented"}})
+    kube.edit(EnvelopeEvent, name, {"status": {"phase": "Invented"}})
 
-    led = await desk().event(a_visit(cluster), name)
-    page = told((await desk().yaml(a_visit(cluster), name)).html)
+    led = await views().event(a_visit(kube), name)
+    page = told((await views().yaml(a_visit(kube), name)).html)
 
     assert led.location == f"/events/{name}/yaml"
     assert "phase: Invented" in page.text_content()
@@ -114,22 +112,24 @@ async def test_an_event_of_another_version_is_shown_as_it_is_stored() -> None:
 async def test_a_page_of_documents_begins_where_there_is_one(start: str, shown: list[str]) -> None:
     files = [FiledDocument(file_id=each, kind=FileKind.DOCUMENT, file_name=each) for each in "abc"]
     event = EventBuilder().status(documents=tuple(files)).build()
-    visit = Visit(a_visitor(VIEW, ACluster(event)), words_of("en"), {"from": start}, "/")
+    console_request = ConsoleRequest(
+        a_visitor(VIEW, InMemoryKubeClient(event)), load_catalogue("en"), {"from": start}, "/"
+    )
 
-    page = told((await desk().event(visit, event.name)).html)
+    page = told((await views().event(console_request, event.name)).html)
 
     assert page.xpath("//tbody/tr/td[1]/text()") == shown
 
 
 async def test_the_name_of_an_event_leads_to_it() -> None:
-    reply = await desk().events(a_visit(ACluster(), text=an_event(1).name))
-    assert reply.location == f"/events/{an_event(1).name}"
+    console_response = await views().events(a_visit(InMemoryKubeClient(), text=an_event(1).name))
+    assert console_response.location == f"/events/{an_event(1).name}"
 
 
 async def test_more_failures_than_are_read_are_more_than_so_many() -> None:
-    cluster = ACluster(*(an_event(number) for number in range(9)))
+    kube = InMemoryKubeClient(*(an_event(number) for number in range(9)))
 
-    page = told((await desk().attention(a_visit(cluster))).html)
+    page = told((await views().attention(a_visit(kube))).html)
 
     assert "> 5 events failed: NameOccupied" in page.text_content()
 
@@ -137,20 +137,20 @@ async def test_more_failures_than_are_read_are_more_than_so_many() -> None:
 async def test_a_sender_beyond_those_that_are_read_is_looked_up_when_events_wait() -> None:
     senders = [a_sender_that("True", "KeyAccepted", name=name) for name in ("anna", "ben")]
     zoe = a_sender_that(name="zoe")
-    cluster = ACluster(*senders, zoe, an_event(1, Phase.AWAITING_CONSENT, "zoe"))
+    kube = InMemoryKubeClient(*senders, zoe, an_event(1, Phase.AWAITING_CONSENT, "zoe"))
 
-    page = told((await desk().attention(a_visit(cluster))).html)
+    page = told((await views().attention(a_visit(kube))).html)
 
     assert "Zoe Kofler: one envelope waits for consent" in page.text_content()
 
 
 @pytest.mark.parametrize("page", ["attention", "events", "senders", "archives", "organizations"])
 async def test_nothing_is_read_for_whoever_may_see_nothing(page: str) -> None:
-    cluster = ACluster(an_event(1))
-    with pytest.raises(Trouble) as trouble:
-        await getattr(desk(), page)(a_visit(cluster, NOBODY))
-    assert trouble.value.kind is Kind.NOT_ALLOWED
-    assert cluster.asked == []
+    kube = InMemoryKubeClient(an_event(1))
+    with pytest.raises(ConsoleError) as trouble:
+        await getattr(views(), page)(a_visit(kube, NOBODY))
+    assert trouble.value.kind is ConsoleErrorKind.NOT_ALLOWED
+    assert kube.asked == []
 
 
 @pytest.mark.parametrize(
@@ -165,12 +165,12 @@ async def test_nothing_is_read_for_whoever_may_see_nothing(page: str) -> None:
     ],
 )
 async def test_the_way_back_is_where_it_was_and_never_elsewhere(back: str, led: str) -> None:
-    cluster = ACluster(an_event(1))
+    kube = InMemoryKubeClient(an_event(1))
     form = {"kind": "envelopeevents", "name": an_event(1).name, "what": "retry", "back": back}
 
-    reply = await desk().act(a_visit(cluster), form)
+    console_response = await views().act(a_visit(kube), form)
 
-    assert reply.location == led
+    assert console_response.location == led
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ async def test_the_way_back_is_where_it_was_and_never_elsewhere(back: str, led: 
     ],
 )
 async def test_a_form_that_means_nothing_does_nothing(form: dict[str, Any]) -> None:
-    cluster = ACluster(an_event(1), an_organization_that())
-    with pytest.raises(Trouble):
-        await desk().act(a_visit(cluster), form)
-    assert cluster.asked == []
+    kube = InMemoryKubeClient(an_event(1), an_organization_that())
+    with pytest.raises(ConsoleError):
+        await views().act(a_visit(kube), form)
+    assert kube.asked == []

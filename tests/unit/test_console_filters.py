@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from tests.builders import ENVELOPE, NOON
-from webhook.console.filters import Filter, read
+from webhook.console.filters import EventFilter, read
 
 
 def test_phase_organization_and_envelope_are_chosen_by_fields() -> None:
@@ -56,7 +56,7 @@ def test_the_name_of_an_event_leads_to_it() -> None:
 
 
 def test_a_link_to_the_next_page_keeps_what_was_chosen() -> None:
-    found = Filter(phase="Failed", sender="anna")
+    found = EventFilter(phase="Failed", sender="anna")
 
     assert found.query(token="a&b") == "phase=Failed&sender=anna&token=a%26b"
 

@@ -9,44 +9,44 @@ import httpx
 import lxml.html
 from prometheus_client import CollectorRegistry
 
-from counterfoil.cluster import Cluster, Forbidden, Gate
+from counterfoil.kube.client import Forbidden, KubeClient, TokenClientFactory
 from counterfoil.metrics import Metrics
-from counterfoil.settings import Address, SignIn
+from counterfoil.settings import ListenAddress, SignIn
 from tests.builders import AClock
 from tests.unit.webhook_parts import HandClock
-from webhook.console.actions import Actions
-from webhook.console.desk import Desk
+from webhook.console.access import Authenticator
+from webhook.console.actions import ActionService
+from webhook.console.handler import ConsoleHandler
 from webhook.console.limits import ConsoleLimits
-from webhook.console.reception import Reception
-from webhook.console.rendering import Renderer
-from webhook.console.sessions import ProcessSeal, Sessions
-from webhook.console.visitors import Visitors
-from webhook.server import public_server
-from webhook.throttle import Bucket, Buckets
+from webhook.console.rendering import ConsoleRenderer
+from webhook.console.sessions import ConsoleSessions, ProcessCookieCipher
+from webhook.console.views import ConsoleViews
+from webhook.http_server.rate_limit import TokenBucket, TokenBuckets
+from webhook.http_server.server import public_server
 
 LIMITS = ConsoleLimits(refused_burst=3, refused_burst_of_all=5)
 ANNA, BEN, CAT = "203.0.113.7", "203.0.113.8", "203.0.113.9"
 
 
-class AGate(Gate):
+class AGate(TokenClientFactory):
     """Knows one token, and counts how often it is asked whose one is."""
 
     def __init__(self) -> None:
         self.asked = 0
 
-    def of(self, bearer: str) -> Cluster:
-        return cast("Cluster", Account(self, bearer))
+    def client_for(self, bearer: str) -> KubeClient:
+        return cast("KubeClient", Account(self, bearer))
 
 
 class Account:
     """The API server as the owner of a token sees it."""
 
-    def __init__(self, gate: AGate, bearer: str) -> None:
-        self._gate = gate
+    def __init__(self, client_factory: AGate, bearer: str) -> None:
+        self._client_factory = client_factory
         self._bearer = bearer
 
     async def whoami(self) -> str:
-        self._gate.asked += 1
+        self._client_factory.asked += 1
         if self._bearer != "good":
             raise Forbidden(401, "Unauthorized", "nobody's")
         return "jane"
@@ -57,19 +57,19 @@ class Scene:
 
     def __init__(self, **settings: Any) -> None:
         self.clock = HandClock()
-        self.gate = AGate()
+        self.client_factory = AGate()
         burst, of_all = settings.get("address_burst", 1000), settings.get("page_burst", 1000)
-        clock, renderer = AClock(), Renderer(LIMITS)
-        self.reception = Reception(
-            desk=Desk(renderer, Actions(clock, limits=LIMITS), clock, limits=LIMITS),
+        clock, renderer = AClock(), ConsoleRenderer(LIMITS)
+        self.handler = ConsoleHandler(
+            views=ConsoleViews(renderer, ActionService(clock, limits=LIMITS), clock, limits=LIMITS),
             renderer=renderer,
-            sessions=Sessions(ProcessSeal(), clock, longest=timedelta(hours=1)),
-            visitors=Visitors(self.gate, limits=LIMITS, monotonic=self.clock.monotonic),
+            sessions=ConsoleSessions(ProcessCookieCipher(), clock, max_age=timedelta(hours=1)),
+            authenticator=Authenticator(self.client_factory, limits=LIMITS, monotonic=self.clock.monotonic),
             metrics=Metrics(CollectorRegistry(), version="test"),
             clock=clock,
             sign_in=SignIn.TOKEN,
-            buckets=Buckets(lambda: Bucket(rate=1.0, burst=burst), most=10),
-            bucket=Bucket(rate=1.0, burst=of_all),
+            buckets=TokenBuckets(lambda: TokenBucket(rate=1.0, burst=burst), max_buckets=10),
+            bucket=TokenBucket(rate=1.0, burst=of_all),
             proxies=settings.get("proxies", 1),
             limits=LIMITS,
             monotonic=self.clock.monotonic,
@@ -96,7 +96,9 @@ class Scene:
 async def a_console(**settings: Any) -> AsyncIterator[Scene]:
     scene = Scene(**settings)
     async with (
-        public_server(Address("127.0.0.1", 0), scene.reception, limits=LIMITS, grace_seconds=2.0) as address,
+        public_server(
+            ListenAddress("127.0.0.1", 0), scene.handler, limits=LIMITS, grace_seconds=2.0
+        ) as address,
         httpx.AsyncClient(base_url=f"http://{address}", trust_env=False) as http,
     ):
         scene.http = http
@@ -131,7 +133,7 @@ async def test_all_together_get_no_more_pages_than_the_process_bears() -> None:
 async def test_tokens_can_not_be_tried_at_will_and_the_api_server_is_spared() -> None:
     async with a_console() as console:
         assert [await console.tries("guess", ANNA) for _ in range(5)] == [401, 401, 401, 429, 429]
-        assert console.gate.asked == 3
+        assert console.client_factory.asked == 3
 
         await console.clock.sleep(1 / LIMITS.refused_rate)
         assert [await console.tries("guess", ANNA) for _ in range(2)] == [401, 429]

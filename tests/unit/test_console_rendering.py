@@ -9,17 +9,17 @@ from msgspec.structs import replace
 
 from counterfoil.resources import (
     Activity,
-    EnvelopeSeen,
+    EnvelopeSummary,
     FiledDocument,
     FileKind,
-    Hour,
+    HourlyActivity,
     LastError,
+    LocalObjectReference,
     Organization,
     OrganizationStatus,
     Phase,
-    Ref,
 )
-from counterfoil.resources.acting import acts_of
+from counterfoil.resources.audit_annotation import audit_entries
 from tests.builders import NOON, EventBuilder
 from tests.unit.console_parts import (
     FULL,
@@ -31,24 +31,26 @@ from tests.unit.console_parts import (
 )
 from tests.unit.test_pages_rendering import NASTY
 from webhook.console import attention, charts, filters
-from webhook.console.actions import What
-from webhook.console.attention import Estate
-from webhook.console.desk import Found
-from webhook.console.languages import words_of
+from webhook.console.access import Rights
+from webhook.console.actions import Action
+from webhook.console.attention import ClusterSnapshot
+from webhook.console.errors import ConsoleErrorKind
+from webhook.console.languages import load_catalogue
 from webhook.console.limits import ConsoleLimits
-from webhook.console.problems import Kind
-from webhook.console.rendering import POLICY, Renderer, readable_bytes
-from webhook.console.timeline import moments
-from webhook.console.visitors import Rights
+from webhook.console.rendering import POLICY, ConsoleRenderer, readable_bytes
+from webhook.console.timeline import timeline_entries
+from webhook.console.views import EventPage
 from webhook.pages.languages import LANGUAGES
 
-RENDERER = Renderer(ConsoleLimits())
+RENDERER = ConsoleRenderer(ConsoleLimits())
 
 
 def shown(
     template: str, language: str = "en", rights: Rights = FULL, here: str = "/", **values: Any
 ) -> lxml.html.HtmlElement:
-    html = RENDERER.page(template, words_of(language), NOON, visitor=a_visitor(rights), here=here, **values)
+    html = RENDERER.page(
+        template, load_catalogue(language), NOON, auth_user=a_visitor(rights), here=here, **values
+    )
     return lxml.html.document_fromstring(html)
 
 
@@ -60,7 +62,7 @@ def an_event(text: str = "x", phase: Phase = Phase.FAILED) -> Any:
         .status(
             message=text,
             last_error=LastError(reason="ArchiveFull", message=text + "!", time=NOON),
-            envelope=EnvelopeSeen(name=text, status=text, sender_ref=Ref(name="anna")),
+            envelope=EnvelopeSummary(name=text, status=text, sender_ref=LocalObjectReference(name="anna")),
             documents=(
                 FiledDocument(file_id="1", kind=FileKind.DOCUMENT, file_name=text, size=3000, location=text),
             ),
@@ -87,7 +89,7 @@ def of_event(
         first=first,
         sender=None,
         title_of=attention.title_of,
-        moments=moments(event, told),
+        moments=timeline_entries(event, told),
     )
 
 
@@ -97,9 +99,9 @@ def events_page(text: str = "x", language: str = "en", rights: Rights = FULL) ->
         language,
         rights,
         events=(an_event(text),),
-        found=Found((), "next-page"),
-        filter=filters.Filter(phase="Failed", text=text, token="t"),
-        is_anew=True,
+        found=EventPage((), "next-page"),
+        filter=filters.EventFilter(phase="Failed", text=text, token="t"),
+        is_restarted=True,
         is_whole=False,
         organizations=(an_organization_that(),),
         counts={"Failed": 3},
@@ -112,7 +114,7 @@ def events_page(text: str = "x", language: str = "en", rights: Rights = FULL) ->
 
 
 def attention_page(text: str = "x", language: str = "en", rights: Rights = FULL) -> lxml.html.HtmlElement:
-    estate = Estate(
+    snapshot = ClusterSnapshot(
         organizations=(
             an_organization_that(),
             an_organization_that("False", "CallbackTokenMissing", name="globex"),
@@ -125,10 +127,10 @@ def attention_page(text: str = "x", language: str = "en", rights: Rights = FULL)
         "attention.html",
         language,
         rights,
-        entries=attention.entries(estate),
-        organizations=estate.organizations,
+        entries=attention.attention_items(snapshot),
+        organizations=snapshot.organizations,
         of="",
-        charts=charts.at_a_glance([busy()]),
+        charts=charts.overview([busy()]),
         counts={"Failed": 3},
     )
 
@@ -136,7 +138,7 @@ def attention_page(text: str = "x", language: str = "en", rights: Rights = FULL)
 def busy() -> Organization:
     """An organization with something to draw."""
     activity = Activity(
-        counted_at=NOON, hours=(Hour(at=NOON, noted=3, archived=2),), unfinished_for={"1m": 1}
+        counted_at=NOON, hours=(HourlyActivity(at=NOON, noted=3, archived=2),), unfinished_for={"1m": 1}
     )
     return replace(
         an_organization_that(), status=OrganizationStatus(activity=activity, events={"Failed": 3, "Odd": 1})
@@ -153,17 +155,19 @@ def others(language: str = "en", rights: Rights = FULL) -> dict[str, lxml.html.H
             next="token=x",
             title_of=attention.title_of,
             link_of=lambda sender: sender.status.consent_url or "",
-            acts_of=acts_of,
+            acts_of=audit_entries,
             of="",
         ),
-        "archives": shown("archives.html", language, rights, archives=(an_archive_that(),), acts_of=acts_of),
+        "archives": shown(
+            "archives.html", language, rights, archives=(an_archive_that(),), acts_of=audit_entries
+        ),
         "organizations": shown(
             "organizations.html",
             language,
             rights,
             organizations=(busy(),),
             charts={"acme": charts.callbacks(busy())},
-            acts_of=acts_of,
+            acts_of=audit_entries,
         ),
         "yaml": yaml_page(language),
     }
@@ -194,7 +198,7 @@ def test_the_catalogues_have_the_same_entries_with_the_same_places() -> None:
     def places(language: str) -> dict[tuple[str, str], list[str]]:
         return {
             (section, name): sorted(re.findall(r"{\w*}", text))
-            for section, texts in words_of(language).entries.items()
+            for section, texts in load_catalogue(language).entries.items()
             for name, text in texts.items()
         }
 
@@ -203,9 +207,9 @@ def test_the_catalogues_have_the_same_entries_with_the_same_places() -> None:
 
 
 def test_there_are_words_for_every_trouble_every_act_and_every_phase() -> None:
-    words = words_of("en")
-    assert all(words.has(kind, part) for kind in Kind for part in ("title", "text", "advice"))
-    assert all(words.has(section, what) for section in ("act", "acted", "done") for what in What)
+    words = load_catalogue("en")
+    assert all(words.has(kind, part) for kind in ConsoleErrorKind for part in ("title", "text", "advice"))
+    assert all(words.has(section, what) for section in ("act", "acted", "done") for what in Action)
     assert all(words.has("phase", phase) for phase in Phase)
 
 
@@ -250,7 +254,7 @@ def test_an_archive_tells_its_last_error() -> None:
     condition = replace(broken.status.conditions[0], message="Archive/dms: the disk is full.")
     full = replace(broken, status=replace(broken.status, conditions=(condition,)))
     for archive, told in ((full, "the disk is full"), (an_archive_that("True", "Probed"), "none since")):
-        page = shown("archives.html", archives=(archive,), acts_of=acts_of)
+        page = shown("archives.html", archives=(archive,), acts_of=audit_entries)
         assert told in page.xpath("string(//dt[text()='Last error']/following-sibling::dd[1])")
 
 

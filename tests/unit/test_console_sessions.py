@@ -10,12 +10,12 @@ from tests.builders import NOON, AClock
 from webhook.console.sessions import (
     COOKIE,
     GUEST,
-    ProcessSeal,
-    Session,
-    Sessions,
-    bearer_of,
-    expiry,
-    is_token,
+    ConsoleSession,
+    ConsoleSessions,
+    ProcessCookieCipher,
+    bearer_token,
+    is_bearer_token,
+    token_expiry,
 )
 
 HOUR = timedelta(hours=1)
@@ -29,8 +29,8 @@ def a_token(**claims: object) -> str:
     return ".".join((*parts, "c2ln"))
 
 
-def sessions(clock: AClock | None = None) -> Sessions:
-    return Sessions(ProcessSeal(), clock or AClock(), longest=HOUR)
+def sessions(clock: AClock | None = None) -> ConsoleSessions:
+    return ConsoleSessions(ProcessCookieCipher(), clock or AClock(), max_age=HOUR)
 
 
 def kept(cookies: tuple[str, ...]) -> dict[str, str]:
@@ -38,7 +38,7 @@ def kept(cookies: tuple[str, ...]) -> dict[str, str]:
     return {each.partition("=")[0]: each.partition("=")[2].partition(";")[0] for each in cookies}
 
 
-def a_guests(made: Sessions) -> tuple[str, ...]:
+def a_guests(made: ConsoleSessions) -> tuple[str, ...]:
     """The cookies of somebody who is not signed in yet."""
     return made.cookies(made.begin("", ""))
 
@@ -47,7 +47,7 @@ def test_a_session_comes_back_from_its_cookies() -> None:
     made = sessions()
     session = made.begin("jane", "secret-token")
 
-    assert made.of(kept(made.cookies(session))) == session
+    assert made.read(kept(made.cookies(session))) == session
 
 
 def test_a_token_that_needs_several_cookies_comes_back_whole() -> None:
@@ -56,7 +56,7 @@ def test_a_token_that_needs_several_cookies_comes_back_whole() -> None:
     cookies = made.cookies(session)
 
     assert all(len(each) < 4096 for each in cookies)
-    assert made.of(kept(cookies)) == session
+    assert made.read(kept(cookies)) == session
 
 
 def test_a_guests_cookie_takes_no_session_away_and_is_none() -> None:
@@ -64,21 +64,21 @@ def test_a_guests_cookie_takes_no_session_away_and_is_none() -> None:
     jane, guest = made.begin("jane", "token"), made.begin("", "")
     cookies = {**kept(made.cookies(jane)), **kept(made.cookies(guest))}
 
-    assert (made.of(cookies), made.guest(cookies)) == (jane, guest)
-    assert made.of({f"{COOKIE}-0": cookies[GUEST]}) is None
+    assert (made.read(cookies), made.guest(cookies)) == (jane, guest)
+    assert made.read({f"{COOKIE}-0": cookies[GUEST]}) is None
     assert made.guest({GUEST: cookies[f"{COOKIE}-0"]}) is None
 
 
 def test_every_cookie_is_kept_from_scripts_from_plain_http_and_from_other_sites() -> None:
     made = sessions()
-    for cookie in (*made.cookies(made.begin("jane", "token")), *a_guests(made), *made.drop()):
+    for cookie in (*made.cookies(made.begin("jane", "token")), *a_guests(made), *made.expire()):
         for attribute in ("HttpOnly", "Secure", "SameSite=Strict", "Path=/"):
             assert f"; {attribute}" in cookie
 
 
 def test_no_neighbour_below_the_same_domain_can_make_a_cookie_that_is_taken_for_ours() -> None:
     made = sessions()
-    for cookie in (*made.cookies(made.begin("jane", "token")), *a_guests(made), *made.drop()):
+    for cookie in (*made.cookies(made.begin("jane", "token")), *a_guests(made), *made.expire()):
         # Browsers take a cookie of this name from this very host only, over https, for all its paths. (RFC 6265bis, 4.1.3)
         assert cookie.startswith("__Host-")
         assert "Domain" not in cookie
@@ -100,7 +100,7 @@ def test_a_session_ends_after_its_time() -> None:
     cookies = kept(made.cookies(made.begin("jane", "token")))
     clock.advance(hours=1)
 
-    assert made.of(cookies) is None
+    assert made.read(cookies) is None
 
 
 def test_a_session_ends_with_its_token() -> None:
@@ -117,7 +117,7 @@ def test_a_token_that_lives_longer_makes_no_longer_session() -> None:
     "token", ["plain", "a.b", "a.!!!.c", a_token(), a_token(exp="soon"), a_token(exp=10**30)]
 )
 def test_a_token_that_says_nothing_about_its_end_has_none(token: str) -> None:
-    assert expiry(token) is None
+    assert token_expiry(token) is None
 
 
 def test_a_cookie_that_was_changed_or_made_elsewhere_is_nobodys() -> None:
@@ -125,44 +125,44 @@ def test_a_cookie_that_was_changed_or_made_elsewhere_is_nobodys() -> None:
     cookies = kept(made.cookies(made.begin("jane", "token")))
     first = next(iter(cookies))
 
-    assert made.of({**cookies, first: "A" + cookies[first][1:]}) is None
-    assert sessions().of(cookies) is None
-    assert made.of({first: "Ä!"}) is None
-    assert made.of({}) is None
+    assert made.read({**cookies, first: "A" + cookies[first][1:]}) is None
+    assert sessions().read(cookies) is None
+    assert made.read({first: "Ä!"}) is None
+    assert made.read({}) is None
 
 
 def test_a_form_is_good_for_its_own_session_only() -> None:
     made = sessions()
     jane, joe = made.begin("jane", "a"), made.begin("joe", "b")
 
-    assert made.is_form_of(jane, made.form_token(jane))
-    assert not made.is_form_of(joe, made.form_token(jane))
-    assert not made.is_form_of(jane, "")
+    assert made.is_valid_form_token(jane, made.form_token(jane))
+    assert not made.is_valid_form_token(joe, made.form_token(jane))
+    assert not made.is_valid_form_token(jane, "")
 
 
 def test_a_sealed_session_is_no_form_token() -> None:
     made = sessions()
     session = made.begin("jane", "a")
 
-    assert not made.is_form_of(session, "".join(kept(made.cookies(session)).values()))
+    assert not made.is_valid_form_token(session, "".join(kept(made.cookies(session)).values()))
 
 
 @pytest.mark.parametrize("text", ["", "a b", "a\r\nX: y", "ä", "x" * 101])
 def test_what_can_be_no_bearer_token_comes_near_no_header(text: str) -> None:
-    assert not is_token(text, limit=100)
+    assert not is_bearer_token(text, limit=100)
 
 
 def test_only_a_bearer_is_taken_from_a_proxy() -> None:
-    assert bearer_of("Bearer abc") == "abc"
-    assert bearer_of("bearer  abc ") == "abc"
-    assert bearer_of("Basic abc") == ""
-    assert bearer_of(None) == ""
+    assert bearer_token("Bearer abc") == "abc"
+    assert bearer_token("bearer  abc ") == "abc"
+    assert bearer_token("Basic abc") == ""
+    assert bearer_token(None) == ""
 
 
 def test_a_session_that_another_version_sealed_is_passed_over() -> None:
-    seal = ProcessSeal()
-    made = Sessions(seal, AClock(), longest=HOUR)
+    seal = ProcessCookieCipher()
+    made = ConsoleSessions(seal, AClock(), max_age=HOUR)
     other = base64.urlsafe_b64encode(seal.seal_for("console session", b'{"old": 1}')).decode()
 
-    assert made.of({f"{COOKIE}-0": other}) is None
-    assert isinstance(made.begin("", ""), Session)
+    assert made.read({f"{COOKIE}-0": other}) is None
+    assert isinstance(made.begin("", ""), ConsoleSession)

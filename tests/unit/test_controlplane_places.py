@@ -5,7 +5,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from sandbox.controlplane.folders import LOCK, PREFIX, OwnedFolder, owned_folder, remove_what_the_dead_left
+from sandbox.controlplane.folders import LOCK, PREFIX, OwnedFolder, owned_folder, remove_abandoned_folders
 from sandbox.controlplane.ports import EPHEMERAL, free_port, is_free
 
 
@@ -31,14 +31,14 @@ def test_a_folder_is_readable_by_its_owner_only_and_goes_with_all_in_it() -> Non
 def test_the_folder_of_a_dead_owner_is_removed() -> None:
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     (folder / LOCK).touch()
-    remove_what_the_dead_left()
+    remove_abandoned_folders()
     assert not folder.exists()
 
 
 def test_folders_of_living_owners_and_unfinished_ones_stay() -> None:
     owned = OwnedFolder()
     unfinished = Path(tempfile.mkdtemp(prefix=PREFIX))
-    remove_what_the_dead_left()
+    remove_abandoned_folders()
     stayed = (owned.path.exists(), unfinished.exists())
 
     owned.remove()

@@ -15,7 +15,7 @@ async def test_a_command_gets_its_input_and_gives_its_output_and_code() -> None:
 
 async def test_lines_are_heard_as_they_come() -> None:
     heard: list[str] = []
-    await run(["/bin/sh", "-c", "echo one >&2; echo two >&2"], heard=heard.append)
+    await run(["/bin/sh", "-c", "echo one >&2; echo two >&2"], on_stderr_line=heard.append)
     assert heard == ["one", "two"]
 
 
@@ -28,7 +28,7 @@ async def test_a_cancelled_command_is_gone_with_all_that_it_started() -> None:
     pids: asyncio.Queue[int] = asyncio.Queue()
     script = "sleep 60 & echo $$ >&2; echo $! >&2; wait"
     task = asyncio.create_task(
-        run(["/bin/sh", "-c", script], heard=lambda line: pids.put_nowait(int(line)), cwd=Path("/"))
+        run(["/bin/sh", "-c", script], on_stderr_line=lambda line: pids.put_nowait(int(line)), cwd=Path("/"))
     )
     processes = [psutil.Process(await pids.get()), psutil.Process(await pids.get())]
     task.cancel()

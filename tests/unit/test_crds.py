@@ -38,26 +38,26 @@ from counterfoil.resources import (
     ACTION_LABEL,
     ENVELOPE_LABEL,
     GROUP,
-    LONGEST_LOCATION,
-    LONGEST_MESSAGE,
-    LONGEST_TEXT,
-    MOST_DOCUMENTS,
+    MAX_DOCUMENTS,
+    MAX_LOCATION_LENGTH,
+    MAX_MESSAGE_LENGTH,
+    MAX_TEXT_LENGTH,
     ORGANIZATION_LABEL,
     SHARD_LABEL,
     VERSION,
     Archive,
     Envelope,
     EnvelopeEvent,
+    LocalObjectReference,
     Organization,
-    Part,
-    Ref,
     Resource,
+    ResourcePart,
     Sender,
     envelope_id,
     event_name,
     shard,
 )
-from counterfoil.resources.base import read
+from counterfoil.resources.base import parse_part
 
 ROOT = Path(__file__).parents[2]
 KINDS: tuple[type[Resource], ...] = (Archive, Envelope, EnvelopeEvent, Organization, Sender)
@@ -159,18 +159,18 @@ def test_every_field_is_bounded(kind: type[Resource]) -> None:
 
 
 BOUNDS = [
-    (EnvelopeEvent, ".status.documents", "maxItems", MOST_DOCUMENTS),
+    (EnvelopeEvent, ".status.documents", "maxItems", MAX_DOCUMENTS),
     (EnvelopeEvent, ".status.documents[].fileId", "maxLength", FILE_ID_LENGTH),
-    (EnvelopeEvent, ".status.documents[].fileName", "maxLength", LONGEST_TEXT),
-    (EnvelopeEvent, ".status.documents[].location", "maxLength", LONGEST_LOCATION),
-    (EnvelopeEvent, ".status.archive.manifest", "maxLength", LONGEST_LOCATION),
-    (EnvelopeEvent, ".status.envelope.name", "maxLength", LONGEST_TEXT),
-    (EnvelopeEvent, ".status.message", "maxLength", LONGEST_MESSAGE),
-    (EnvelopeEvent, ".status.lastError.message", "maxLength", LONGEST_MESSAGE),
-    (EnvelopeEvent, ".status.conditions[].message", "maxLength", LONGEST_MESSAGE),
-    (Organization, ".status.conditions[].message", "maxLength", LONGEST_MESSAGE),
-    (Sender, ".status.conditions[].message", "maxLength", LONGEST_MESSAGE),
-    (Archive, ".status.conditions[].message", "maxLength", LONGEST_MESSAGE),
+    (EnvelopeEvent, ".status.documents[].fileName", "maxLength", MAX_TEXT_LENGTH),
+    (EnvelopeEvent, ".status.documents[].location", "maxLength", MAX_LOCATION_LENGTH),
+    (EnvelopeEvent, ".status.archive.manifest", "maxLength", MAX_LOCATION_LENGTH),
+    (EnvelopeEvent, ".status.envelope.name", "maxLength", MAX_TEXT_LENGTH),
+    (EnvelopeEvent, ".status.message", "maxLength", MAX_MESSAGE_LENGTH),
+    (EnvelopeEvent, ".status.lastError.message", "maxLength", MAX_MESSAGE_LENGTH),
+    (EnvelopeEvent, ".status.conditions[].message", "maxLength", MAX_MESSAGE_LENGTH),
+    (Organization, ".status.conditions[].message", "maxLength", MAX_MESSAGE_LENGTH),
+    (Sender, ".status.conditions[].message", "maxLength", MAX_MESSAGE_LENGTH),
+    (Archive, ".status.conditions[].message", "maxLength", MAX_MESSAGE_LENGTH),
     (Organization, ".status.version", "maxLength", VERSION_LENGTH),
 ]
 
@@ -382,8 +382,8 @@ def without_none(wanted: msgspec.inspect.Type) -> msgspec.inspect.Type:
 def as_typed(value: Any, within: StructType, field: Field) -> Any:
     """Read a value of the schema as the border reads it into that field."""
     hint = get_type_hints(within.cls)[field.name]
-    one = msgspec.defstruct("One", [("value", hint)], bases=(Part,), frozen=True, kw_only=True)
-    return read(cast("type[Part]", one), {"value": value}).value
+    one = msgspec.defstruct("One", [("value", hint)], bases=(ResourcePart,), frozen=True, kw_only=True)
+    return parse_part(cast("type[ResourcePart]", one), {"value": value}).value
 
 
 # The page that is made from them.
@@ -434,10 +434,10 @@ def test_the_examples_fit_together() -> None:
     envelope = Envelope.parse(examples()["envelope.yaml"])
     event = EnvelopeEvent.parse(examples()["envelopeevent.yaml"])
     archive = Archive.parse(examples()["archive-s3.yaml"])
-    assert organization.spec.archive_ref == Ref(name=archive.name)
+    assert organization.spec.archive_ref == LocalObjectReference(name=archive.name)
     assert sender.spec.organization_ref == envelope.spec.organization_ref == event.spec.organization_ref
     assert event.organization == organization.name
-    assert envelope.spec.sender_ref == Ref(name=sender.name)
+    assert envelope.spec.sender_ref == LocalObjectReference(name=sender.name)
     assert event.spec.envelope_id == envelope.spec.envelope_id
     assert organization.spec.rule(event.spec.action) is not None
 

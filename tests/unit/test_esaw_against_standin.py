@@ -11,37 +11,37 @@ import pytest
 
 from counterfoil.clock import WallClock
 from counterfoil.esaw import (
-    Answered,
-    AnswerUnreadable,
     ApiToken,
-    Bounds,
+    CallLimits,
     EnvelopeFile,
-    Esaw,
-    EsawProblem,
-    EsawUser,
-    Paused,
-    RedirectRefused,
+    EsawClient,
+    EsawError,
+    EsawUnreachable,
+    EsawUserClient,
+    HttpStatusError,
+    RateLimited,
+    ResponseInvalid,
     TransferBroken,
-    Unreachable,
-    make_http,
+    UnexpectedRedirect,
+    new_http_client,
 )
 from counterfoil.esaw.deletion import ProofOfArchive, delete
 from counterfoil.resources import (
-    ArchivedIn,
+    ArchiveLocation,
     Condition,
     EnvelopeEventStatus,
     EnvelopeStatus,
     FiledDocument,
     FileKind,
-    Ref,
+    LocalObjectReference,
 )
 from sandbox.esaw import AWKWARD_NAMES, DocumentSpec, StandIn, User
-from sandbox.esaw.faults import FaultOptions
-from sandbox.esaw.model import EmptyAs, EnvelopeOptions
+from sandbox.esaw.core.faults import FaultOptions
+from sandbox.esaw.core.model import EmptyAs, EnvelopeOptions
 from tests.unit.esaw_scripted import Ledger, whole_file
 
 MIB = 1024 * 1024
-SOON = Bounds(silence=0.2, answer=5.0)
+SOON = CallLimits(silence=0.2, answer=5.0)
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Scene:
 
     standin: StandIn
     sender: User
-    esaw: Esaw
-    user: EsawUser
+    esaw: EsawClient
+    user: EsawUserClient
     ledger: Ledger
 
     def an_envelope(self, **options: Unpack[EnvelopeOptions]) -> str:
@@ -61,9 +61,9 @@ class Scene:
 @pytest.fixture
 async def scene() -> AsyncIterator[Scene]:
     ledger = Ledger()
-    async with StandIn(seed=7) as standin, make_http() as http:
+    async with StandIn(seed=7) as standin, new_http_client() as http:
         sender = standin.add_user(email="sina@example.com", given_name="Sina", surname="Sender")
-        esaw = Esaw(standin.url, http=http, clock=WallClock(), observe=ledger, bounds=SOON)
+        esaw = EsawClient(standin.url, http=http, clock=WallClock(), observe=ledger, call_limits=SOON)
         yield Scene(standin, sender, esaw, esaw.as_user(ApiToken.parse(sender.token)), ledger)
 
 
@@ -93,7 +93,9 @@ def a_proof(envelope: str, *documents: FiledDocument) -> ProofOfArchive:
     status = EnvelopeEventStatus(
         conditions=(archived,),
         documents=documents,
-        archive=ArchivedIn(ref=Ref(name="dms"), manifest="file:///archive/counterfoil.json"),
+        archive=ArchiveLocation(
+            ref=LocalObjectReference(name="dms"), manifest="file:///archive/counterfoil.json"
+        ),
     )
     return ProofOfArchive.from_status(envelope, status, "4711")
 
@@ -221,7 +223,7 @@ async def test_history_tells_a_deleted_envelope(scene: Scene) -> None:
 
 
 async def refusal(scene: Scene, envelope: str) -> tuple[int, str | None]:
-    with pytest.raises(Answered) as answered:
+    with pytest.raises(HttpStatusError) as answered:
         await scene.user.envelope(envelope)
     return answered.value.status, answered.value.error_id
 
@@ -242,14 +244,14 @@ async def test_an_envelope_of_the_v5_api_is_refused_with_its_own_error(scene: Sc
 async def test_a_history_that_the_user_may_not_see_is_a_403(scene: Scene) -> None:
     shy = scene.standin.add_user(email="s@example.com", given_name="S", surname="S", may_see_history=False)
     envelope = scene.standin.add_envelope(sender=shy, status="Completed")
-    with pytest.raises(Answered) as answered:
+    with pytest.raises(HttpStatusError) as answered:
         await scene.esaw.as_user(ApiToken.parse(shy.token)).history(envelope)
     assert answered.value.status == 403
 
 
 async def test_a_token_that_is_revoked_is_a_401_without_a_body_and_a_new_one_works(scene: Scene) -> None:
     scene.standin.revoke(scene.sender)
-    with pytest.raises(Answered) as answered:
+    with pytest.raises(HttpStatusError) as answered:
         await scene.user.whoami()
     assert (answered.value.status, answered.value.error_id) == (401, None)
     renewed = scene.esaw.as_user(ApiToken.parse(scene.standin.new_token(scene.sender)))
@@ -261,7 +263,7 @@ async def test_deleting_twice_is_a_404_the_second_time(scene: Scene) -> None:
     file = (await the_files(scene, envelope))[0]
     proof = a_proof(envelope, filed(file, b""))
     await delete(scene.user, proof)
-    with pytest.raises(Answered) as answered:
+    with pytest.raises(HttpStatusError) as answered:
         await delete(scene.user, proof)
     assert (answered.value.status, answered.value.error_id) == (404, "ERR0007")
 
@@ -270,7 +272,7 @@ async def test_a_delete_whose_answer_is_lost_has_happened_all_the_same(scene: Sc
     envelope = scene.an_envelope()
     file = (await the_files(scene, envelope))[0]
     scene.standin.fault("delete", lose_answer=True, times=1)
-    with pytest.raises(Unreachable):
+    with pytest.raises(EsawUnreachable):
         await delete(scene.user, a_proof(envelope, filed(file, b"")))
     assert not scene.standin.exists(envelope)
 
@@ -281,26 +283,26 @@ async def test_a_delete_whose_answer_is_lost_has_happened_all_the_same(scene: Sc
 @pytest.mark.parametrize(
     ("fault", "kind", "text"),
     [
-        ({"drop": True}, Unreachable, "was cut"),
-        ({"delay": 1.0}, Unreachable, "in time"),
-        ({"garbage": "json"}, AnswerUnreadable, "no JSON"),
-        ({"garbage": "html"}, AnswerUnreadable, "HTML"),
-        ({"garbage": "shape"}, AnswerUnreadable, "Expected `object`, got `array`"),
-        ({"garbage": "empty"}, AnswerUnreadable, "empty"),
+        ({"drop": True}, EsawUnreachable, "was cut"),
+        ({"delay": 1.0}, EsawUnreachable, "in time"),
+        ({"garbage": "json"}, ResponseInvalid, "no JSON"),
+        ({"garbage": "html"}, ResponseInvalid, "HTML"),
+        ({"garbage": "shape"}, ResponseInvalid, "Expected `object`, got `array`"),
+        ({"garbage": "empty"}, ResponseInvalid, "empty"),
         ({"cut_after": 10}, TransferBroken, "before the end"),
         ({"declared_length": 100_000}, TransferBroken, "before the end"),
         ({"declared_length": 10}, TransferBroken, "more than the length"),
-        ({"redirect": "https://login.example/?back=1"}, RedirectRefused, "https://login.example;"),
-        ({"status": 500}, Answered, "500 ERR0001"),
-        ({"status": 403}, Answered, "403 ERR0001"),
-        ({"status": 401}, Answered, "401."),
-        ({"deletes_envelope": True}, Answered, "404 ERR0007"),
-        ({"revokes_token": True}, Answered, "401."),
+        ({"redirect": "https://login.example/?back=1"}, UnexpectedRedirect, "https://login.example;"),
+        ({"status": 500}, HttpStatusError, "500 ERR0001"),
+        ({"status": 403}, HttpStatusError, "403 ERR0001"),
+        ({"status": 401}, HttpStatusError, "401."),
+        ({"deletes_envelope": True}, HttpStatusError, "404 ERR0007"),
+        ({"revokes_token": True}, HttpStatusError, "401."),
     ],
     ids=str,
 )
 async def test_each_fault_has_its_problem_and_the_next_call_is_not_spoilt(
-    scene: Scene, fault: FaultOptions, kind: type[EsawProblem], text: str
+    scene: Scene, fault: FaultOptions, kind: type[EsawError], text: str
 ) -> None:
     envelope = scene.an_envelope()
     once: FaultOptions = {**fault, "times": 1}
@@ -319,18 +321,18 @@ async def test_each_fault_has_its_problem_and_the_next_call_is_not_spoilt(
         ({"declared_length": MIB + 1}, TransferBroken, "before the end"),
         ({"declared_length": MIB - 1}, TransferBroken, "more than the length"),
         ({"declared_length": 0}, TransferBroken, "more than the length"),
-        ({"drop": True}, Unreachable, "was cut"),
-        ({"status": 503}, Answered, "503"),
-        ({"deletes_envelope": True}, Answered, "404 ERR0008"),
-        ({"redirect": "/login"}, RedirectRefused, "another place"),
-        ({"garbage": "html"}, AnswerUnreadable, "not a file"),
-        ({"garbage": "json"}, AnswerUnreadable, "not a file"),
-        ({"garbage": "empty"}, AnswerUnreadable, "not a file"),
+        ({"drop": True}, EsawUnreachable, "was cut"),
+        ({"status": 503}, HttpStatusError, "503"),
+        ({"deletes_envelope": True}, HttpStatusError, "404 ERR0008"),
+        ({"redirect": "/login"}, UnexpectedRedirect, "another place"),
+        ({"garbage": "html"}, ResponseInvalid, "not a file"),
+        ({"garbage": "json"}, ResponseInvalid, "not a file"),
+        ({"garbage": "empty"}, ResponseInvalid, "not a file"),
     ],
     ids=str,
 )
 async def test_each_fault_of_a_download_has_its_problem_and_a_repetition_is_whole(
-    scene: Scene, fault: FaultOptions, kind: type[EsawProblem], text: str
+    scene: Scene, fault: FaultOptions, kind: type[EsawError], text: str
 ) -> None:
     envelope = scene.an_envelope(documents=[DocumentSpec(name="contract.pdf", size=MIB)])
     file = (await the_files(scene, envelope))[0]
@@ -351,24 +353,26 @@ async def test_a_chunked_file_that_is_cut_does_not_look_whole(scene: Scene) -> N
 
 
 async def test_a_file_that_trickles_is_given_up(scene: Scene) -> None:
-    async with make_http() as http:
-        impatient = Bounds(slow_window=0.1)
-        esaw = Esaw(scene.standin.url, http=http, clock=WallClock(), observe=scene.ledger, bounds=impatient)
+    async with new_http_client() as http:
+        impatient = CallLimits(speed_window=0.1)
+        esaw = EsawClient(
+            scene.standin.url, http=http, clock=WallClock(), observe=scene.ledger, call_limits=impatient
+        )
         user = esaw.as_user(ApiToken.parse(scene.sender.token))
         envelope = scene.an_envelope(documents=[DocumentSpec(name="contract.pdf", size=MIB)])
         file = (await the_files(scene, envelope))[0]
         scene.standin.fault("file", trickle=1000.0)
-        with pytest.raises(Unreachable) as met:
+        with pytest.raises(EsawUnreachable) as met:
             await whole_file(user, file.file_id)
     assert met.value.kind == "slow"
 
 
 async def test_a_429_with_retry_after_silences_the_organization(scene: Scene) -> None:
     scene.standin.fault("whoami", status=429, retry_after=30, times=1)
-    with pytest.raises(Answered) as answered:
+    with pytest.raises(HttpStatusError) as answered:
         await scene.user.whoami()
     assert answered.value.retry_after == 30
-    with pytest.raises(Paused):
+    with pytest.raises(RateLimited):
         await scene.user.envelope(scene.an_envelope())
     assert len(scene.standin.requests()) == 1
 
@@ -377,7 +381,7 @@ async def test_the_token_is_in_no_url_and_belongs_to_the_sender(scene: Scene) ->
     envelope = scene.an_envelope()
     for file in await the_files(scene, envelope):
         await whole_file(scene.user, file.file_id)
-    with contextlib.suppress(Answered):
+    with contextlib.suppress(HttpStatusError):
         await scene.user.history("00000000-0000-0000-0000-000000000000")
     requests = scene.standin.requests()
     assert not any(each.token_in_url or scene.sender.token in each.path for each in requests)

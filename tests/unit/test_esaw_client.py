@@ -10,17 +10,17 @@ import httpx
 import pytest
 
 from counterfoil.esaw import (
-    Answered,
-    AnswerUnreadable,
     ApiToken,
-    Bounds,
-    Esaw,
-    EsawProblem,
-    Paused,
-    RedirectRefused,
+    CallLimits,
+    EsawClient,
+    EsawError,
+    EsawUnreachable,
+    HttpStatusError,
+    RateLimited,
+    ResponseInvalid,
     TransferBroken,
-    Unreachable,
-    make_http,
+    UnexpectedRedirect,
+    new_http_client,
 )
 from counterfoil.resources import EnvelopeStatus
 from tests.unit.esaw_scripted import (
@@ -102,9 +102,9 @@ async def test_a_base_url_may_have_a_path_as_on_premise(path: str) -> None:
     ],
 )
 async def test_a_base_url_that_could_send_a_token_astray_is_refused(base_url: str) -> None:
-    async with make_http() as http:
+    async with new_http_client() as http:
         with pytest.raises(ValueError, match="base URL"):
-            Esaw(base_url, http=http, clock=HandClock(), observe=Ledger())
+            EsawClient(base_url, http=http, clock=HandClock(), observe=Ledger())
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ async def test_a_netrc_of_the_machine_is_not_used(monkeypatch: pytest.MonkeyPatc
 async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(answering(b'"25.52"')) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        async with make_http() as http:
-            esaw = Esaw("http://esaw.invalid", http=http, clock=HandClock(), observe=Ledger())
+        async with new_http_client() as http:
+            esaw = EsawClient("http://esaw.invalid", http=http, clock=HandClock(), observe=Ledger())
             assert await esaw.version() == "25.52"
     assert proxy.received[0].target == "http://esaw.invalid/Api/v6/system/version"
 
@@ -177,9 +177,9 @@ async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatc
 # What is answered
 
 
-async def problem_of(bench: Bench) -> EsawProblem:
+async def problem_of(bench: Bench) -> EsawError:
     """The problem that asking who it is ends in."""
-    with pytest.raises(EsawProblem) as met:
+    with pytest.raises(EsawError) as met:
         await bench.user.whoami()
     return met.value
 
@@ -213,7 +213,7 @@ async def test_an_error_status_is_told_with_what_its_body_says(
 ) -> None:
     async with against(script) as bench:
         problem = await problem_of(bench)
-    assert isinstance(problem, Answered)
+    assert isinstance(problem, HttpStatusError)
     assert (problem.status, problem.error_id, str(problem)) == (status, error_id, text)
     assert bench.ledger.codes == [("whoami", str(status))]
 
@@ -222,7 +222,7 @@ async def test_an_error_status_is_told_with_what_its_body_says(
 async def test_a_trace_id_is_kept_for_support_but_not_told(error: object, trace_id: str) -> None:
     async with against(answering(error, 500)) as bench:
         problem = await problem_of(bench)
-    assert isinstance(problem, Answered)
+    assert isinstance(problem, HttpStatusError)
     assert problem.trace_id == trace_id
     assert trace_id not in str(problem) + repr(problem)
 
@@ -233,7 +233,7 @@ async def test_a_redirect_is_refused_and_the_token_stays_here(status: int) -> No
         location = f"{elsewhere.url}/login?session=private"
         async with against(answering(b"", status, Location=location)) as bench:
             problem = await problem_of(bench)
-    assert isinstance(problem, RedirectRefused)
+    assert isinstance(problem, UnexpectedRedirect)
     assert str(problem) == f"eSAW redirects API calls to {elsewhere.url}; correct the base URL."
     assert elsewhere.received == []
     assert len(bench.server.received) == 1
@@ -262,9 +262,9 @@ async def test_where_a_redirect_leads_is_told_only_when_it_is_a_plain_address(lo
     ],
 )
 async def test_an_answer_that_is_not_what_was_promised_is_unreadable(script: Script, text: str) -> None:
-    async with against(script, bounds=Bounds(json_size=1000)) as bench:
+    async with against(script, call_limits=CallLimits(max_json_bytes=1000)) as bench:
         problem = await problem_of(bench)
-    assert isinstance(problem, AnswerUnreadable)
+    assert isinstance(problem, ResponseInvalid)
     assert str(problem).startswith("eSAW's answer to whoami can't be used: ")
     assert text in str(problem)
     assert bench.ledger.codes == [("whoami", "unreadable")]
@@ -273,7 +273,7 @@ async def test_an_answer_that_is_not_what_was_promised_is_unreadable(script: Scr
 @pytest.mark.parametrize("other", [ENVELOPE.replace("0", "1"), "", "no guid"])
 async def test_an_answer_about_another_envelope_is_not_believed(other: str) -> None:
     async with against(answering(an_envelope(Id=other))) as bench:
-        with pytest.raises(AnswerUnreadable, match="about another envelope"):
+        with pytest.raises(ResponseInvalid, match="about another envelope"):
             await bench.user.envelope(ENVELOPE)
 
 
@@ -297,9 +297,9 @@ async def test_the_same_id_in_another_spelling_is_believed(same: str) -> None:
     ],
 )
 async def test_a_connection_that_brings_no_answer_is_unreachable(script: Script, kind: str) -> None:
-    async with against(script, bounds=Bounds(silence=0.1)) as bench:
+    async with against(script, call_limits=CallLimits(silence=0.1)) as bench:
         problem = await problem_of(bench)
-    assert isinstance(problem, Unreachable)
+    assert isinstance(problem, EsawUnreachable)
     assert problem.kind == kind
     assert bench.ledger.codes == [("whoami", "unreachable")]
 
@@ -312,9 +312,9 @@ async def test_a_server_that_trickles_can_not_hold_a_call_for_ever() -> None:
             await writer.drain()
             await asyncio.sleep(0.01)
 
-    async with against(trickle, bounds=Bounds(answer=0.1)) as bench:
+    async with against(trickle, call_limits=CallLimits(answer=0.1)) as bench:
         problem = await problem_of(bench)
-    assert isinstance(problem, Unreachable)
+    assert isinstance(problem, EsawUnreachable)
     assert problem.kind == "timeout"
 
 
@@ -322,9 +322,9 @@ async def test_a_port_where_nobody_listens_is_unreachable() -> None:
     async with running(silence) as gone:
         pass
     ledger = Ledger()
-    async with make_http() as http:
-        esaw = Esaw(gone.url, http=http, clock=HandClock(), observe=ledger)
-        with pytest.raises(Unreachable, match="No connection to eSAW") as met:
+    async with new_http_client() as http:
+        esaw = EsawClient(gone.url, http=http, clock=HandClock(), observe=ledger)
+        with pytest.raises(EsawUnreachable, match="No connection to eSAW") as met:
             await esaw.version()
     assert met.value.kind == "connect"
     assert ledger.codes == [("version", "unreachable")]
@@ -332,9 +332,9 @@ async def test_a_port_where_nobody_listens_is_unreachable() -> None:
 
 async def test_a_certificate_that_is_not_trusted_is_told_as_such(tmp_path: Path) -> None:
     server, _ = server_tls(tmp_path)
-    async with running(answering(b'"1"'), tls=server) as esaw_server, make_http() as http:
-        esaw = Esaw(esaw_server.url, http=http, clock=HandClock(), observe=Ledger())
-        with pytest.raises(Unreachable, match="check its certificate") as met:
+    async with running(answering(b'"1"'), tls=server) as esaw_server, new_http_client() as http:
+        esaw = EsawClient(esaw_server.url, http=http, clock=HandClock(), observe=Ledger())
+        with pytest.raises(EsawUnreachable, match="check its certificate") as met:
             await esaw.version()
     assert met.value.kind == "tls"
     assert esaw_server.received == []
@@ -342,17 +342,20 @@ async def test_a_certificate_that_is_not_trusted_is_told_as_such(tmp_path: Path)
 
 async def test_an_authority_of_ones_own_can_be_trusted(tmp_path: Path) -> None:
     server, trusting = server_tls(tmp_path)
-    async with running(answering(b'"25.52"'), tls=server) as esaw_server, make_http(verify=trusting) as http:
-        esaw = Esaw(esaw_server.url, http=http, clock=HandClock(), observe=Ledger())
+    async with (
+        running(answering(b'"25.52"'), tls=server) as esaw_server,
+        new_http_client(verify=trusting) as http,
+    ):
+        esaw = EsawClient(esaw_server.url, http=http, clock=HandClock(), observe=Ledger())
         assert await esaw.version() == "25.52"
 
 
 async def test_a_proxy_that_refuses_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(answering(b"", 403)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-        async with make_http() as http:
-            esaw = Esaw("https://esaw.invalid", http=http, clock=HandClock(), observe=Ledger())
-            with pytest.raises(Unreachable, match="proxy") as met:
+        async with new_http_client() as http:
+            esaw = EsawClient("https://esaw.invalid", http=http, clock=HandClock(), observe=Ledger())
+            with pytest.raises(EsawUnreachable, match="proxy") as met:
                 await esaw.version()
     assert met.value.kind == "proxy"
     assert [each.method for each in proxy.received] == ["CONNECT"]
@@ -360,11 +363,13 @@ async def test_a_proxy_that_refuses_is_told_as_such(monkeypatch: pytest.MonkeyPa
 
 async def test_when_all_connections_are_taken_that_is_told_as_our_own_business() -> None:
     async with running(silence) as server, httpx.AsyncClient(limits=httpx.Limits(max_connections=1)) as http:
-        patient = Esaw(server.url, http=http, clock=HandClock(), observe=Ledger())
-        hasty = Esaw(server.url, http=http, clock=HandClock(), observe=Ledger(), bounds=Bounds(silence=0.05))
+        patient = EsawClient(server.url, http=http, clock=HandClock(), observe=Ledger())
+        hasty = EsawClient(
+            server.url, http=http, clock=HandClock(), observe=Ledger(), call_limits=CallLimits(silence=0.05)
+        )
         first = asyncio.create_task(patient.version())
         await server.arrived.wait()
-        with pytest.raises(Unreachable) as met:
+        with pytest.raises(EsawUnreachable) as met:
             await hasty.version()
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
@@ -401,7 +406,7 @@ async def test_bytes_behind_an_error_are_not_taken_for_the_next_answer_either() 
         sending(head(401, content_length=0) + head(200, content_length=2) + b"{}"), answering(WHO)
     ) as bench:
         problem = await problem_of(bench)
-        assert isinstance(problem, Answered)
+        assert isinstance(problem, HttpStatusError)
         assert problem.status == 401
         await bench.user.whoami()
 
@@ -422,17 +427,17 @@ async def test_an_answer_that_is_shorter_than_declared_is_broken() -> None:
 async def test_retry_after_pauses_all_users_of_the_organization(header: str, status: int) -> None:
     async with against(answering(b"", status, Retry_After=header), answering(WHO)) as bench:
         problem = await problem_of(bench)
-        assert isinstance(problem, Answered)
+        assert isinstance(problem, HttpStatusError)
         assert problem.retry_after == 30.0
 
         other = bench.esaw.as_user(ApiToken.parse("another" * 9))
-        with pytest.raises(Paused) as paused:
+        with pytest.raises(RateLimited) as paused:
             await other.whoami()
         assert paused.value.until == START + timedelta(seconds=30)
-        with pytest.raises(Paused):
+        with pytest.raises(RateLimited):
             async with bench.user.download("f1"):
                 pass
-        with pytest.raises(Paused):
+        with pytest.raises(RateLimited):
             await bench.esaw.version()
         assert len(bench.server.received) == 1
 
@@ -461,6 +466,6 @@ async def test_the_metrics_hear_how_long_esaw_took() -> None:
 
 
 def test_times_in_the_bounds_are_those_of_the_manual() -> None:
-    bounds = Bounds()
-    assert (bounds.connect, bounds.silence, bounds.longest_pause) == (10, 60, 3600)
-    assert (bounds.json_size, bounds.error_size) == (16 * 1024**2, 64 * 1024)
+    call_limits = CallLimits()
+    assert (call_limits.connect, call_limits.silence, call_limits.max_retry_after) == (10, 60, 3600)
+    assert (call_limits.max_json_bytes, call_limits.max_error_bytes) == (16 * 1024**2, 64 * 1024)

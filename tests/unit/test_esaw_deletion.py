@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import counterfoil
-from counterfoil.esaw import Answered
+from counterfoil.esaw import HttpStatusError
 from counterfoil.esaw.deletion import ProofOfArchive, delete
-from counterfoil.esaw.problems import NotProven
+from counterfoil.esaw.errors import NotProven
 from counterfoil.resources import (
-    ArchivedIn,
+    ArchiveLocation,
     Condition,
     EnvelopeEventStatus,
     FiledDocument,
     FileKind,
+    LocalObjectReference,
     Phase,
-    Ref,
 )
 from tests.unit.esaw_scripted import ENVELOPE, against, answering
 
@@ -55,7 +55,9 @@ def a_status(**changes: Any) -> EnvelopeEventStatus:
         phase=Phase.CLEANING,
         conditions=(archived("True", "Validated"), archived()),
         documents=(a_file(1), a_file(2)),
-        archive=ArchivedIn(ref=Ref(name="dms"), manifest="s3://contracts/counterfoil.json"),
+        archive=ArchiveLocation(
+            ref=LocalObjectReference(name="dms"), manifest="s3://contracts/counterfoil.json"
+        ),
     )
     return msgspec.structs.replace(status, **changes)
 
@@ -78,8 +80,8 @@ def test_a_proof_says_where_the_manifest_lies_and_which_stored_status_said_so() 
         ({"conditions": (archived("Unknown"),)}, "condition Archived"),
         ({"conditions": (archived("True", "Collected"),)}, "condition Archived"),
         ({"archive": None}, "manifest"),
-        ({"archive": ArchivedIn(ref=Ref(name="dms"))}, "manifest"),
-        ({"archive": ArchivedIn(ref=Ref(name="dms"), manifest="")}, "manifest"),
+        ({"archive": ArchiveLocation(ref=LocalObjectReference(name="dms"))}, "manifest"),
+        ({"archive": ArchiveLocation(ref=LocalObjectReference(name="dms"), manifest="")}, "manifest"),
         ({"documents": ()}, "no files"),
         ({"documents": (a_file(1), a_file(2, sha256=None))}, "SHA-256"),
         ({"documents": (a_file(1, sha256=""),)}, "SHA-256"),
@@ -143,7 +145,9 @@ statuses = st.builds(
     documents=(st.lists(files, max_size=3) | st.lists(good_files, max_size=3)).map(tuple),
     archive=st.none()
     | st.builds(
-        ArchivedIn, ref=st.just(Ref(name="dms")), manifest=st.sampled_from([None, "", "file:///m", "s3://m"])
+        ArchiveLocation,
+        ref=st.just(LocalObjectReference(name="dms")),
+        manifest=st.sampled_from([None, "", "file:///m", "s3://m"]),
     ),
 )
 
@@ -195,7 +199,7 @@ async def test_what_esaw_says_besides_does_not_matter(body: bytes) -> None:
 
 async def test_an_envelope_that_is_gone_already_is_told_as_such() -> None:
     async with against(answering({"ErrorId": "ERR0007"}, 404)) as bench:
-        with pytest.raises(Answered) as answered:
+        with pytest.raises(HttpStatusError) as answered:
             await delete(bench.user, a_proof())
     assert (answered.value.status, answered.value.error_id) == (404, "ERR0007")
 

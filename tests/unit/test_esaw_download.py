@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from counterfoil.esaw import (
-    Answered,
-    AnswerUnreadable,
     ApiToken,
-    Bounds,
-    Download,
-    Esaw,
-    EsawProblem,
-    EsawUser,
+    CallLimits,
+    EsawClient,
+    EsawError,
+    EsawUnreachable,
+    EsawUserClient,
+    FileDownload,
+    HttpStatusError,
+    ResponseInvalid,
     TransferBroken,
-    Unreachable,
-    make_http,
+    new_http_client,
 )
 from tests.unit.esaw_scripted import (
     TOKEN,
@@ -58,7 +58,7 @@ async def test_a_file_arrives_byte_for_byte_with_its_size_and_type() -> None:
 async def test_the_connection_is_read_in_large_gulps() -> None:
     async with (
         against(answering(bytes(8 * MIB))) as bench,
-        make_http() as http,
+        new_http_client() as http,
         http.stream("GET", f"{bench.server.url}/Api/v6/file/f1") as answer,
     ):
         gulps = [len(part) async for part in answer.aiter_raw()]
@@ -147,7 +147,7 @@ async def test_surplus_that_comes_in_a_packet_of_its_own_is_noticed_when_it_is_t
         await sending(head(200, content_length=MIB), bytes(MIB), b"more")(writer)
         arrived.set()
 
-    async def reading(file: Download) -> None:
+    async def reading(file: FileDownload) -> None:
         async for _ in file.chunks:
             # All but the end is read when the surplus is on its way.
             await asyncio.wait_for(arrived.wait(), timeout=5)
@@ -166,15 +166,15 @@ async def test_surplus_is_noticed_behind_tls_and_behind_a_proxy(
         if behind == "proxy":
             monkeypatch.setenv("HTTP_PROXY", server.url)
         base_url = server.url if behind == "tls" else "http://esaw.invalid"
-        async with make_http(verify=trusting) as http:
-            esaw = Esaw(base_url, http=http, clock=HandClock(), observe=Ledger())
+        async with new_http_client(verify=trusting) as http:
+            esaw = EsawClient(base_url, http=http, clock=HandClock(), observe=Ledger())
             with pytest.raises(TransferBroken, match="more than the length"):
                 await whole_file(esaw.as_user(ApiToken.parse(TOKEN)))
 
 
 async def test_a_connection_that_is_cut_in_the_middle_is_unreachable() -> None:
     async with against(then_cutting(sending(head(200, content_length=100), b"x" * 50))) as bench:
-        with pytest.raises(Unreachable) as met:
+        with pytest.raises(EsawUnreachable) as met:
             await whole_file(bench.user)
     assert met.value.kind == "cut"
     assert bench.ledger.codes == [("download", "unreachable")]
@@ -185,8 +185,8 @@ async def test_a_file_that_stands_still_is_given_up() -> None:
         await sending(head(200, content_length=100), b"x" * 50)(writer)
         await asyncio.Event().wait()
 
-    async with against(stall, bounds=Bounds(silence=0.1)) as bench:
-        with pytest.raises(Unreachable) as met:
+    async with against(stall, call_limits=CallLimits(silence=0.1)) as bench:
+        with pytest.raises(EsawUnreachable) as met:
             await whole_file(bench.user)
     assert met.value.kind == "timeout"
 
@@ -194,15 +194,15 @@ async def test_a_file_that_stands_still_is_given_up() -> None:
 async def test_a_file_that_trickles_is_given_up_though_no_single_wait_is_long() -> None:
     # The clock moves 20 s with each wait: three waits are a minute, in which a few bytes came.
     pieces = in_chunks(*[b"x"] * 10)
-    async with against(pieces, clock=HandClock(step=20), bounds=Bounds(slow_window=20)) as bench:
-        with pytest.raises(Unreachable) as met:
+    async with against(pieces, clock=HandClock(step=20), call_limits=CallLimits(speed_window=20)) as bench:
+        with pytest.raises(EsawUnreachable) as met:
             await whole_file(bench.user)
     assert met.value.kind == "slow"
 
 
 async def test_a_large_file_may_take_its_time() -> None:
-    bounds = Bounds(slow_window=20, slowest=1)
-    async with against(answering(bytes(4 * MIB)), clock=HandClock(step=20), bounds=bounds) as bench:
+    call_limits = CallLimits(speed_window=20, min_bytes_per_second=1)
+    async with against(answering(bytes(4 * MIB)), clock=HandClock(step=20), call_limits=call_limits) as bench:
         assert len(await whole_file(bench.user)) == 4 * MIB
 
 
@@ -216,18 +216,16 @@ async def test_the_time_in_which_the_archive_is_slow_does_not_count() -> None:
 @pytest.mark.parametrize(
     ("script", "kind", "code"),
     [
-        (answering({"ErrorId": "ERR0008"}, 404), Answered, "404"),
-        (answering(b"", 401), Answered, "401"),
-        (answering(b"", 204), AnswerUnreadable, "unreadable"),
-        (answering(b"half", 206, Content_Range="bytes 0-3/8"), AnswerUnreadable, "unreadable"),
-        (answering(b"\x1f\x8b", Content_Encoding="gzip"), AnswerUnreadable, "unreadable"),
-        (answering(b"<html>Log in", Content_Type="text/html; charset=utf-8"), AnswerUnreadable, "unreadable"),
-        (answering({"ErrorId": "ERR0001"}, Content_Type="Application/JSON"), AnswerUnreadable, "unreadable"),
+        (answering({"ErrorId": "ERR0008"}, 404), HttpStatusError, "404"),
+        (answering(b"", 401), HttpStatusError, "401"),
+        (answering(b"", 204), ResponseInvalid, "unreadable"),
+        (answering(b"half", 206, Content_Range="bytes 0-3/8"), ResponseInvalid, "unreadable"),
+        (answering(b"\x1f\x8b", Content_Encoding="gzip"), ResponseInvalid, "unreadable"),
+        (answering(b"<html>Log in", Content_Type="text/html; charset=utf-8"), ResponseInvalid, "unreadable"),
+        (answering({"ErrorId": "ERR0001"}, Content_Type="Application/JSON"), ResponseInvalid, "unreadable"),
     ],
 )
-async def test_what_is_no_whole_file_is_not_opened(
-    script: Script, kind: type[EsawProblem], code: str
-) -> None:
+async def test_what_is_no_whole_file_is_not_opened(script: Script, kind: type[EsawError], code: str) -> None:
     async with against(script) as bench:
         with pytest.raises(kind):
             await whole_file(bench.user)
@@ -252,7 +250,7 @@ async def test_an_error_of_the_archive_passes_through_as_it_is() -> None:
     class DiskFull(Exception):
         pass
 
-    async def storing(user: EsawUser) -> None:
+    async def storing(user: EsawUserClient) -> None:
         async with user.download("f1") as file:
             async for _ in file.chunks:
                 raise DiskFull
@@ -266,7 +264,7 @@ async def test_an_error_of_the_archive_passes_through_as_it_is() -> None:
 async def test_a_download_that_is_cancelled_leaves_no_connection_behind() -> None:
     begun = asyncio.Event()
 
-    async def endless(user: EsawUser) -> None:
+    async def endless(user: EsawUserClient) -> None:
         async with user.download("f1") as file:
             async for _ in file.chunks:
                 begun.set()

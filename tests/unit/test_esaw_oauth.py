@@ -5,12 +5,18 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from counterfoil.esaw import Answered, AnswerUnreadable, EsawProblem, RedirectRefused
-from counterfoil.esaw.oauth import CodeGrant, authorize_url, challenge, new_secret, redeem
+from counterfoil.esaw import EsawError, HttpStatusError, ResponseInvalid, UnexpectedRedirect
+from counterfoil.esaw.oauth import (
+    AuthorizationCodeGrant,
+    authorize_url,
+    code_challenge,
+    new_secret,
+    request_access_token,
+)
 from tests.unit.esaw_scripted import TOKEN, Script, against, answering, sending, then_closing
 
 SECRETS = ("s3cret+/=&", "the-code", "v" * 43)
-GRANT = CodeGrant(
+GRANT = AuthorizationCodeGrant(
     client_id="client",
     client_secret=SECRETS[0],
     code=SECRETS[1],
@@ -21,7 +27,7 @@ GRANT = CodeGrant(
 
 async def redeemed(script: Script) -> object:
     async with against(script) as bench:
-        return await redeem(bench.esaw, "/ApiToken/Retrieve", GRANT)
+        return await request_access_token(bench.esaw, "/ApiToken/Retrieve", GRANT)
 
 
 def test_the_address_has_what_the_code_grant_and_pkce_ask_for() -> None:
@@ -39,7 +45,7 @@ def test_the_address_has_what_the_code_grant_and_pkce_ask_for() -> None:
         "client_id": ["a&b"],
         "redirect_uri": ["https://pages.example.com/oauth/acme/return"],
         "state": ["s"],
-        "code_challenge": [challenge("v" * 43)],
+        "code_challenge": [code_challenge("v" * 43)],
         "code_challenge_method": ["S256"],
     }
 
@@ -47,7 +53,7 @@ def test_the_address_has_what_the_code_grant_and_pkce_ask_for() -> None:
 def test_the_challenge_is_that_of_the_rfc() -> None:
     # RFC 7636, appendix B
     assert (
-        challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
+        code_challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
         == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
     )
 
@@ -59,7 +65,7 @@ def test_states_and_verifiers_are_long_and_never_the_same() -> None:
 
 async def test_a_code_is_exchanged_by_one_form_below_the_base_url() -> None:
     async with against(answering({"access_token": TOKEN, "token_type": "bearer"})) as bench:
-        token = await redeem(bench.esaw, "/ApiToken/Retrieve", GRANT)
+        token = await request_access_token(bench.esaw, "/ApiToken/Retrieve", GRANT)
 
     assert token.reveal() == TOKEN
     (sent,) = bench.server.received
@@ -80,23 +86,23 @@ async def test_a_code_is_exchanged_by_one_form_below_the_base_url() -> None:
 @pytest.mark.parametrize(
     ("script", "problem", "error_id"),
     [
-        (answering({"error": "invalid_grant"}, 400), Answered, "invalid_grant"),
-        (answering({"error": "invalid_client"}, 401), Answered, "invalid_client"),
-        (answering({"error": "<script>"}, 400), Answered, None),
-        (answering(b"", 302, Location="https://evil.example/"), RedirectRefused, None),
-        (answering(b"<html>log in</html>"), AnswerUnreadable, None),
-        (answering(b"{"), AnswerUnreadable, None),
-        (answering({}), AnswerUnreadable, None),
-        (answering({"access_token": None}), AnswerUnreadable, None),
-        (answering({"access_token": ["x"]}), AnswerUnreadable, None),
-        (answering({"access_token": ""}), AnswerUnreadable, None),
-        (answering({"access_token": "two words"}), AnswerUnreadable, None),
-        (answering({"access_token": "x" * 5000}), AnswerUnreadable, None),
-        (then_closing(sending()), EsawProblem, None),
+        (answering({"error": "invalid_grant"}, 400), HttpStatusError, "invalid_grant"),
+        (answering({"error": "invalid_client"}, 401), HttpStatusError, "invalid_client"),
+        (answering({"error": "<script>"}, 400), HttpStatusError, None),
+        (answering(b"", 302, Location="https://evil.example/"), UnexpectedRedirect, None),
+        (answering(b"<html>log in</html>"), ResponseInvalid, None),
+        (answering(b"{"), ResponseInvalid, None),
+        (answering({}), ResponseInvalid, None),
+        (answering({"access_token": None}), ResponseInvalid, None),
+        (answering({"access_token": ["x"]}), ResponseInvalid, None),
+        (answering({"access_token": ""}), ResponseInvalid, None),
+        (answering({"access_token": "two words"}), ResponseInvalid, None),
+        (answering({"access_token": "x" * 5000}), ResponseInvalid, None),
+        (then_closing(sending()), EsawError, None),
     ],
 )
 async def test_whatever_else_comes_is_a_problem_with_a_name(
-    script: Script, problem: type[EsawProblem], error_id: str | None
+    script: Script, problem: type[EsawError], error_id: str | None
 ) -> None:
     with pytest.raises(problem) as refused:
         await redeemed(script)
@@ -115,7 +121,7 @@ async def test_neither_code_nor_secret_nor_token_is_in_any_text() -> None:
         answering({**echo, "access_token": TOKEN + " x"}),
         answering(json.dumps(echo).encode()[:-1]),
     ):
-        with pytest.raises(EsawProblem) as refused:
+        with pytest.raises(EsawError) as refused:
             await redeemed(script)
         shown = f"{refused.value!r} {refused.value} {GRANT!r}"
         assert not [secret for secret in (*SECRETS, TOKEN) if secret in shown]

@@ -8,21 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterfoil.esaw import Answered, Paused
-from counterfoil.esaw.pace import Pace
+from counterfoil.esaw import HttpStatusError, RateLimited
+from counterfoil.esaw.rate_limit import RateLimiter
 from tests.unit.esaw_scripted import START, HandClock
 
 
-def a_pace(clock: HandClock, *, per_second: float | None = None) -> Pace:
-    return Pace(clock, per_second=per_second, longest_pause=3600)
+def a_pace(clock: HandClock, *, per_second: float | None = None) -> RateLimiter:
+    return RateLimiter(clock, per_second=per_second, max_retry_after=3600)
 
 
-async def waits(pace: Pace, clock: HandClock, calls: int) -> list[float]:
+async def waits(rate_limiter: RateLimiter, clock: HandClock, calls: int) -> list[float]:
     """How long each of so many calls in a row waited for its turn."""
     found = []
     for _ in range(calls):
         began = clock.now()
-        await pace.enter()
+        await rate_limiter.acquire()
         found.append(round((clock.now() - began).total_seconds(), 3))
     return found
 
@@ -44,10 +44,10 @@ async def test_a_rate_below_one_gives_no_burst() -> None:
 
 async def test_what_was_not_used_is_saved_up_for_one_second_only() -> None:
     clock = HandClock()
-    pace = a_pace(clock, per_second=2)
-    await waits(pace, clock, 4)
+    rate_limiter = a_pace(clock, per_second=2)
+    await waits(rate_limiter, clock, 4)
     clock.move(3600)
-    assert await waits(pace, clock, 4) == [0.0, 0.0, 0.5, 0.5]
+    assert await waits(rate_limiter, clock, 4) == [0.0, 0.0, 0.5, 0.5]
 
 
 @given(
@@ -56,11 +56,11 @@ async def test_what_was_not_used_is_saved_up_for_one_second_only() -> None:
 )
 async def test_no_second_sees_more_than_the_rate_and_its_burst(rate: float, gaps: list[float]) -> None:
     clock = HandClock()
-    pace = a_pace(clock, per_second=rate)
+    rate_limiter = a_pace(clock, per_second=rate)
     gone = []
     for gap in gaps:
         clock.move(gap)
-        await pace.enter()
+        await rate_limiter.acquire()
         gone.append(clock.now())
     for moment in gone:
         within = [each for each in gone if timedelta(0) <= each - moment < timedelta(seconds=1)]
@@ -69,24 +69,24 @@ async def test_no_second_sees_more_than_the_rate_and_its_burst(rate: float, gaps
 
 async def test_callers_at_the_same_time_get_turns_one_after_the_other() -> None:
     clock = HandClock()
-    pace = a_pace(clock, per_second=1)
+    rate_limiter = a_pace(clock, per_second=1)
     turns: list[float] = []
 
     class Noting(HandClock):
         async def sleep(self, seconds: float) -> None:
             turns.append(seconds)
 
-    pace = a_pace(Noting(), per_second=1)
-    await asyncio.gather(*(pace.enter() for _ in range(4)))
+    rate_limiter = a_pace(Noting(), per_second=1)
+    await asyncio.gather(*(rate_limiter.acquire() for _ in range(4)))
     assert turns == [1.0, 2.0, 3.0]
 
 
 async def test_a_clock_that_is_set_back_makes_nobody_wait_for_the_difference() -> None:
     clock = HandClock()
-    pace = a_pace(clock, per_second=1)
-    await pace.enter()
+    rate_limiter = a_pace(clock, per_second=1)
+    await rate_limiter.acquire()
     clock.move(-86400)
-    assert await waits(pace, clock, 2) == [1.0, 1.0]
+    assert await waits(rate_limiter, clock, 2) == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("rate", [0, -1])
@@ -116,77 +116,83 @@ def test_a_rate_of_nothing_is_refused(rate: float) -> None:
     ],
 )
 def test_retry_after_is_read_as_seconds_and_as_a_date(header: str | None, seconds: float | None) -> None:
-    assert a_pace(HandClock()).seconds_asked(header) == seconds
+    assert a_pace(HandClock()).parse_retry_after(header) == seconds
 
 
 @given(st.text(max_size=80))
 def test_no_retry_after_whatsoever_breaks_the_reading(header: str) -> None:
-    seconds = a_pace(HandClock()).seconds_asked(header)
+    seconds = a_pace(HandClock()).parse_retry_after(header)
     assert seconds is None or 0 <= seconds <= 3600
 
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_pause_refuses_every_call_until_it_is_over(status: int) -> None:
     clock = HandClock()
-    pace = a_pace(clock)
-    pace.heed(Answered(status, retry_after=60))
+    rate_limiter = a_pace(clock)
+    rate_limiter.apply_retry_after(HttpStatusError(status, retry_after=60))
     clock.move(59)
-    with pytest.raises(Paused) as paused:
-        await pace.enter()
+    with pytest.raises(RateLimited) as paused:
+        await rate_limiter.acquire()
     assert paused.value.status == status
     assert paused.value.until == START + timedelta(seconds=60)
     assert paused.value.retry_after == 1.0
     clock.move(1)
-    await pace.enter()
+    await rate_limiter.acquire()
 
 
 async def test_a_pause_is_told_in_words_that_stay_the_same() -> None:
     clock = HandClock()
-    pace = a_pace(clock)
-    pace.heed(Answered(429, retry_after=60))
+    rate_limiter = a_pace(clock)
+    rate_limiter.apply_retry_after(HttpStatusError(429, retry_after=60))
     told = set()
     for _ in range(3):
         clock.move(10)
-        with pytest.raises(Paused) as paused:
-            await pace.enter()
+        with pytest.raises(RateLimited) as paused:
+            await rate_limiter.acquire()
         told.add(str(paused.value))
     assert told == {"eSAW asked for a pause (it answered 429 with Retry-After)."}
 
 
 async def test_a_shorter_pause_does_not_cut_a_longer_one() -> None:
     clock = HandClock()
-    pace = a_pace(clock)
-    pace.heed(Answered(429, retry_after=60))
-    pace.heed(Answered(503, retry_after=5))
+    rate_limiter = a_pace(clock)
+    rate_limiter.apply_retry_after(HttpStatusError(429, retry_after=60))
+    rate_limiter.apply_retry_after(HttpStatusError(503, retry_after=5))
     clock.move(30)
-    with pytest.raises(Paused):
-        await pace.enter()
+    with pytest.raises(RateLimited):
+        await rate_limiter.acquire()
 
 
 @pytest.mark.parametrize(
-    "answer", [Answered(429), Answered(429, retry_after=0.0), Answered(500, retry_after=60), Answered(401)]
+    "answer",
+    [
+        HttpStatusError(429),
+        HttpStatusError(429, retry_after=0.0),
+        HttpStatusError(500, retry_after=60),
+        HttpStatusError(401),
+    ],
 )
-async def test_other_answers_pause_nothing(answer: Answered) -> None:
-    pace = a_pace(HandClock())
-    pace.heed(answer)
-    await pace.enter()
+async def test_other_answers_pause_nothing(answer: HttpStatusError) -> None:
+    rate_limiter = a_pace(HandClock())
+    rate_limiter.apply_retry_after(answer)
+    await rate_limiter.acquire()
 
 
 async def test_a_call_that_waited_for_its_turn_still_sees_a_pause_that_came_meanwhile() -> None:
     class Meanwhile(HandClock):
         async def sleep(self, seconds: float) -> None:
             await super().sleep(seconds)
-            pace.heed(Answered(429, retry_after=60))
+            rate_limiter.apply_retry_after(HttpStatusError(429, retry_after=60))
 
-    pace = a_pace(Meanwhile(), per_second=1)
-    await pace.enter()
-    with pytest.raises(Paused):
-        await pace.enter()
+    rate_limiter = a_pace(Meanwhile(), per_second=1)
+    await rate_limiter.acquire()
+    with pytest.raises(RateLimited):
+        await rate_limiter.acquire()
 
 
 async def test_a_clock_that_is_set_back_does_not_stretch_a_pause_beyond_its_bound() -> None:
     clock = HandClock()
-    pace = a_pace(clock)
-    pace.heed(Answered(429, retry_after=60))
+    rate_limiter = a_pace(clock)
+    rate_limiter.apply_retry_after(HttpStatusError(429, retry_after=60))
     clock.move(-86400)
-    await pace.enter()
+    await rate_limiter.acquire()

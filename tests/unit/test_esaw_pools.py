@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from counterfoil.esaw import make_http
-from counterfoil.esaw.limits import POOLS
+from counterfoil.esaw import new_http_client
+from counterfoil.esaw.limits import CONNECTION_POOLS
 
 
 @dataclass
@@ -50,31 +50,33 @@ async def status(http: httpx.AsyncClient, url: str) -> int:
 
 
 async def test_tasks_one_after_the_other_share_one_connection() -> None:
-    async with running() as server, make_http() as http:
-        for _ in range(POOLS + 1):
+    async with running() as server, new_http_client() as http:
+        for _ in range(CONNECTION_POOLS + 1):
             assert await asyncio.create_task(status(http, server.url)) == 200
         assert server.made == 1
 
 
 async def test_calls_of_one_task_go_over_one_connection() -> None:
-    async with running() as server, make_http() as http:
-        assert [await status(http, server.url) for _ in range(POOLS + 1)] == [200] * (POOLS + 1)
+    async with running() as server, new_http_client() as http:
+        assert [await status(http, server.url) for _ in range(CONNECTION_POOLS + 1)] == [200] * (
+            CONNECTION_POOLS + 1
+        )
         assert server.made == 1
 
 
 async def test_more_tasks_than_pools_are_all_served_at_once() -> None:
-    async with running() as server, make_http() as http:
-        server.together = asyncio.Barrier(3 * POOLS)
+    async with running() as server, new_http_client() as http:
+        server.together = asyncio.Barrier(3 * CONNECTION_POOLS)
         async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            asked = [group.create_task(status(http, server.url)) for _ in range(3 * POOLS)]
+            asked = [group.create_task(status(http, server.url)) for _ in range(3 * CONNECTION_POOLS)]
         assert [each.result() for each in asked] == [200] * len(asked)
         assert server.made == len(asked)
 
 
 async def test_all_connections_are_closed_in_the_end() -> None:
     async with running() as server:
-        async with make_http() as http, asyncio.TaskGroup() as group:
-            for _ in range(2 * POOLS):
+        async with new_http_client() as http, asyncio.TaskGroup() as group:
+            for _ in range(2 * CONNECTION_POOLS):
                 group.create_task(status(http, server.url))
         async with asyncio.timeout(10):
             await server.all_gone.wait()
@@ -82,8 +84,8 @@ async def test_all_connections_are_closed_in_the_end() -> None:
 
 async def test_a_client_that_is_no_context_closes_them_too() -> None:
     async with running() as server:
-        http = make_http()
-        await asyncio.gather(*(status(http, server.url) for _ in range(2 * POOLS)))
+        http = new_http_client()
+        await asyncio.gather(*(status(http, server.url) for _ in range(2 * CONNECTION_POOLS)))
         await http.aclose()
         async with asyncio.timeout(10):
             await server.all_gone.wait()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from counterfoil.esaw import ApiToken, Bounds, Esaw, EsawProblem, make_http
+from counterfoil.esaw import ApiToken, CallLimits, EsawClient, EsawError, new_http_client
 from tests.unit.esaw_scripted import (
     ENVELOPE,
     TOKEN,
@@ -50,7 +50,7 @@ def failures(echo: str) -> dict[str, Script]:
     }
 
 
-BOUNDS = Bounds(silence=0.1, json_size=1000)
+BOUNDS = CallLimits(silence=0.1, max_json_bytes=1000)
 NAMES = tuple(failures(""))
 
 
@@ -75,19 +75,19 @@ def variables(problem: BaseException) -> str:
 
 async def both_problems(bench: Bench) -> tuple[BaseException, ...]:
     """What asking for the envelope ends in, and what a download does, if that doesn't just succeed."""
-    with pytest.raises(EsawProblem) as envelope:
+    with pytest.raises(EsawError) as envelope:
         await bench.user.envelope(ENVELOPE)
     bench.clock.move(60)
     try:
         await whole_file(bench.user)
-    except EsawProblem as download:
+    except EsawError as download:
         return envelope.value, download
     return (envelope.value,)
 
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_no_failure_tells_the_token_even_if_esaw_does(name: str) -> None:
-    async with against(failures(TOKEN)[name], bounds=BOUNDS) as bench:
+    async with against(failures(TOKEN)[name], call_limits=BOUNDS) as bench:
         problems = await both_problems(bench)
     assert all(TOKEN not in words(each) for each in problems)
     assert TOKEN not in str(bench.ledger.calls)
@@ -98,7 +98,7 @@ async def test_neither_logs_nor_variables_of_frames_hold_the_token(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    async with against(failures("something")[name], bounds=BOUNDS) as bench:
+    async with against(failures("something")[name], call_limits=BOUNDS) as bench:
         problems = await both_problems(bench)
     assert all(TOKEN not in variables(each) for each in problems)
     assert TOKEN not in caplog.text
@@ -106,7 +106,7 @@ async def test_neither_logs_nor_variables_of_frames_hold_the_token(
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_no_failure_drags_an_exception_of_the_http_library_along(name: str) -> None:
-    async with against(failures(TOKEN)[name], bounds=BOUNDS) as bench:
+    async with against(failures(TOKEN)[name], call_limits=BOUNDS) as bench:
         problems = await both_problems(bench)
     for problem in problems:
         assert [type(each).__module__.split(".")[0] for each in chain(problem)] == ["counterfoil"]
@@ -115,9 +115,11 @@ async def test_no_failure_drags_an_exception_of_the_http_library_along(name: str
 async def test_a_host_that_is_not_there_tells_no_token_either() -> None:
     async with running(silence) as gone:
         pass
-    async with make_http() as http:
-        user = Esaw(gone.url, http=http, clock=HandClock(), observe=Ledger()).as_user(ApiToken.parse(TOKEN))
-        with pytest.raises(EsawProblem) as met:
+    async with new_http_client() as http:
+        user = EsawClient(gone.url, http=http, clock=HandClock(), observe=Ledger()).as_user(
+            ApiToken.parse(TOKEN)
+        )
+        with pytest.raises(EsawError) as met:
             await user.whoami()
     assert TOKEN not in words(met.value) + variables(met.value)
     assert [type(each).__module__.split(".")[0] for each in chain(met.value)] == ["counterfoil"]
@@ -126,9 +128,9 @@ async def test_a_host_that_is_not_there_tells_no_token_either() -> None:
 @pytest.mark.parametrize("name", NAMES)
 async def test_the_same_failure_is_told_in_the_same_words_again(name: str) -> None:
     told = set()
-    async with against(failures("something")[name], bounds=BOUNDS) as bench:
+    async with against(failures("something")[name], call_limits=BOUNDS) as bench:
         for _ in range(3):
-            with pytest.raises(EsawProblem) as met:
+            with pytest.raises(EsawError) as met:
                 await bench.user.envelope(ENVELOPE)
             told.add(str(met.value))
             bench.clock.move(60)

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from controller.gauges import Gauges
+from controller.telemetry.gauges import Gauges
 from counterfoil.resources import Phase
 from tests.builders import NOON, a_sender, an_event, an_organization
 from tests.unit.fake_manager import Scene
@@ -15,10 +15,10 @@ class Dashboard:
         self.scene = scene
         self.gauges = Gauges(
             metrics=scene.metrics,
-            office=scene.office,
-            reaper=scene.reaper,
+            cache=scene.cache,
+            garbage_collector=scene.garbage_collector,
             clock=scene.clock,
-            is_home=scene.manager.is_home,
+            owns=scene.event_handlers.owns,
         )
 
     def shows(self, name: str, **labels: str) -> float | None:
@@ -27,10 +27,10 @@ class Dashboard:
 
 def test_unfinished_events_are_counted_by_phase_and_the_oldest_is_known() -> None:
     scene = Scene()
-    scene.see(an_organization())
+    scene.observe(an_organization())
     for count, phase in enumerate((Phase.ARCHIVING, Phase.ARCHIVING, Phase.AWAITING_CONSENT)):
         builder = an_event(f"{count:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d").in_phase(phase)
-        scene.see(builder.created(NOON - timedelta(minutes=count)).build())
+        scene.observe(builder.created(NOON - timedelta(minutes=count)).build())
     board = Dashboard(scene)
     board.gauges.refresh()
     assert board.shows("events", organization="acme", phase="Archiving") == 2
@@ -41,7 +41,7 @@ def test_unfinished_events_are_counted_by_phase_and_the_oldest_is_known() -> Non
 
 def test_an_organization_without_events_shows_zeros() -> None:
     scene = Scene()
-    scene.see(an_organization())
+    scene.observe(an_organization())
     board = Dashboard(scene)
     board.gauges.refresh()
     assert board.shows("events", organization="acme", phase="Failed") == 0
@@ -51,8 +51,8 @@ def test_an_organization_without_events_shows_zeros() -> None:
 async def test_finished_events_are_those_of_the_reapers_last_walk() -> None:
     finished = an_event().in_phase(Phase.FAILED).build()
     scene = Scene(finished)
-    scene.see(an_organization())
-    async with scene.running(scene.reaper.run()):
+    scene.observe(an_organization())
+    async with scene.running(scene.garbage_collector.run()):
         pass
     board = Dashboard(scene)
     board.gauges.refresh()
@@ -61,7 +61,7 @@ async def test_finished_events_are_those_of_the_reapers_last_walk() -> None:
 
 def test_senders_are_counted_by_whether_their_key_works() -> None:
     scene = Scene()
-    scene.see(
+    scene.observe(
         an_organization(),
         a_sender("a"),
         a_sender("b"),
@@ -78,7 +78,7 @@ def test_over_all_controllers_each_sender_is_counted_once() -> None:
     shown = []
     for shard in range(3):
         scene = Scene(shard=shard, shards=3)
-        scene.see(an_organization(), *(a_sender(f"sender-{count}") for count in range(30)))
+        scene.observe(an_organization(), *(a_sender(f"sender-{count}") for count in range(30)))
         board = Dashboard(scene)
         board.gauges.refresh()
         shown.append(board.shows("senders", organization="acme", authorized="True") or 0)
@@ -88,7 +88,7 @@ def test_over_all_controllers_each_sender_is_counted_once() -> None:
 
 def test_the_series_of_an_organization_that_is_gone_are_gone() -> None:
     scene = Scene()
-    scene.see(an_organization())
+    scene.observe(an_organization())
     board = Dashboard(scene)
     board.gauges.refresh()
     scene.see_deleted(an_organization())

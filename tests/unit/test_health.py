@@ -5,11 +5,11 @@ import asyncio
 import aiohttp
 from prometheus_client import CollectorRegistry
 
-from counterfoil.health import Checks, private_server
+from counterfoil.health import Checks, serve_health_and_metrics
 from counterfoil.metrics import Metrics
-from counterfoil.settings import Address
+from counterfoil.settings import ListenAddress
 
-ANY_PORT = Address("127.0.0.1", 0)
+ANY_PORT = ListenAddress("127.0.0.1", 0)
 
 
 async def well() -> str | None:
@@ -32,7 +32,9 @@ async def asked(
     registry: CollectorRegistry | None = None,
 ) -> tuple[int, str]:
     async with (
-        private_server(ANY_PORT, registry or CollectorRegistry(), live=live or {}, ready=ready or {}) as at,
+        serve_health_and_metrics(
+            ANY_PORT, registry or CollectorRegistry(), live=live or {}, ready=ready or {}
+        ) as at,
         aiohttp.ClientSession() as session,
         session.get(f"http://{at}{path}") as answer,
     ):
@@ -74,7 +76,10 @@ async def test_nothing_else_is_served() -> None:
 
 
 async def test_the_port_is_free_again_after_the_end() -> None:
-    async with private_server(ANY_PORT, CollectorRegistry(), live={}, ready={}) as first:
+    async with serve_health_and_metrics(ANY_PORT, CollectorRegistry(), live={}, ready={}) as first:
         pass
-    async with asyncio.timeout(5), private_server(first, CollectorRegistry(), live={}, ready={}) as second:
+    async with (
+        asyncio.timeout(5),
+        serve_health_and_metrics(first, CollectorRegistry(), live={}, ready={}) as second,
+    ):
         assert second == first

@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from sandbox import image
-from sandbox.image import NoTool, Order, choose, commands
+from sandbox.image import BuildToolMissing, ImageSpec, choose_tool, commands
 from webhook.__main__ import PROCESSES
 
 CONTAINERFILE = (image.ROOT / "Containerfile").read_text(encoding="utf-8")
 INSTRUCTIONS = [line for line in CONTAINERFILE.splitlines() if re.match("[A-Z]+ ", line)]
-ORDER = Order(image="counterfoil:1", base=None, version="1", revision="abc", epoch="1700000000")
+ORDER = ImageSpec(image="counterfoil:1", base=None, version="1", revision="abc", epoch="1700000000")
 
 
 def instructions(kind: str) -> list[str]:
@@ -99,13 +99,13 @@ def test_every_line_of_a_lock_that_goes_into_the_image_has_hashes(lock: str) -> 
 
 
 def test_the_first_program_that_works_builds() -> None:
-    assert choose(None, lambda tool: tool != "buildah") == "podman"
-    assert choose("docker", lambda _: True) == "docker"
+    assert choose_tool(None, lambda tool: tool != "buildah") == "podman"
+    assert choose_tool("docker", lambda _: True) == "docker"
 
 
 def test_without_any_it_says_what_to_install() -> None:
-    with pytest.raises(NoTool, match=r"buildah, podman, docker.*Install buildah"):
-        choose(None, lambda _: False)
+    with pytest.raises(BuildToolMissing, match=r"buildah, podman, docker.*Install buildah"):
+        choose_tool(None, lambda _: False)
 
 
 @pytest.mark.parametrize("tool", image.TOOLS)
@@ -121,7 +121,7 @@ def test_the_bill_of_materials_names_everything_that_is_locked_and_is_the_same_e
     tmp_path: Path,
 ) -> None:
     for name in ("one", "two"):
-        image.bill(tmp_path / name, "1700000000")
+        image.write_bill_of_materials(tmp_path / name, "1700000000")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     listed = {each["name"].lower() for each in json.loads((tmp_path / "one").read_text())["components"]}
     locked = re.findall(r"(?m)^([a-z0-9._-]+)==", (image.ROOT / "locks" / "runtime.txt").read_text("utf-8"))

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from controller.interpreter import Interpreter
+from controller.watch.responses import ResponseAdapter
 from tests.builders import AClock
 
 PATH = "/apis/counterfoil.dev/v1alpha1/namespaces/acme"
@@ -23,13 +23,18 @@ class Scene:
     """A server that answers everything in the same way, and a session whose answers are interpreted."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, url: URL, clock: AClock, heard: list[str], listed: list[str]
+        self,
+        session: aiohttp.ClientSession,
+        url: URL,
+        clock: AClock,
+        data_received: list[str],
+        list_started: list[str],
     ) -> None:
         self._session = session
         self._url = url
         self.clock = clock
-        self.heard = heard
-        self.listed = listed
+        self.data_received = data_received
+        self.list_started = list_started
 
     async def watched(self, plural: str = "senders") -> list[dict[str, Any]]:
         """Return the lines of one watch, as kopf gets them."""
@@ -57,13 +62,15 @@ async def answering(
 
     app = web.Application()
     app.router.add_get(PATH + "/{plural}", answer)
-    clock, heard, listed = AClock(), list[str](), list[str]()
-    interpreter = Interpreter(("senders",), clock, heard=heard.append, listed=listed.append)
+    clock, data_received, list_started = AClock(), list[str](), list[str]()
+    adapter = ResponseAdapter(
+        ("senders",), clock, data_received=data_received.append, list_started=list_started.append
+    )
     async with (
         TestServer(app) as server,
-        aiohttp.ClientSession(response_class=interpreter.answers()) as session,
+        aiohttp.ClientSession(response_class=adapter.response_class()) as session,
     ):
-        yield Scene(session, server.make_url(PATH), clock, heard, listed)
+        yield Scene(session, server.make_url(PATH), clock, data_received, list_started)
 
 
 def codes(lines: Iterable[dict[str, Any]]) -> list[Any]:
@@ -74,7 +81,7 @@ def codes(lines: Iterable[dict[str, Any]]) -> list[Any]:
 async def test_a_refusal_that_kopf_would_end_by_becomes_too_old(status: int) -> None:
     async with answering(status, b'{"kind":"Status"}') as scene:
         assert codes(await scene.watched()) == [410]
-        assert scene.heard == [], "a refusal is no sign of life"
+        assert scene.data_received == [], "a refusal is no sign of life"
         with pytest.raises(aiohttp.ClientPayloadError):
             await scene.asked()
 
@@ -98,7 +105,7 @@ async def test_a_list_is_told_when_it_begins_and_not_with_each_page() -> None:
         await scene.asked(limit="500")
         await scene.asked(**{"limit": "500", "continue": "token"})
         await scene.watched()
-        assert scene.listed == ["senders"]
+        assert scene.list_started == ["senders"]
 
 
 async def test_what_is_about_another_kind_passes_as_it_is() -> None:
@@ -120,7 +127,7 @@ async def test_an_object_that_has_a_word_like_that_in_it_is_none() -> None:
 async def test_lines_come_whole_however_they_arrive_and_one_that_is_cut_off_does_not() -> None:
     async with answering(200, BOOKMARK[:5], BOOKMARK[5:] + BOOKMARK[:9]) as scene:
         assert codes(await scene.watched()) == ["BOOKMARK"]
-        assert set(scene.heard) == {"senders"}
+        assert set(scene.data_received) == {"senders"}
 
 
 async def test_the_pause_grows_while_it_goes_on_like_that() -> None:

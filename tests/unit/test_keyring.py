@@ -7,13 +7,21 @@ from typing import Any
 
 import pytest
 
-from controller.keyring import RECHECK_SECONDS, Keyring, KeyUnseen, KeyUnusable
-from controller.secrets import FRESH_SECONDS, Secrets
-from counterfoil.cluster import Forbidden
-from counterfoil.esaw import Answered, ApiToken, Esaw, EsawProblem, EsawUser, Unreachable, WhoAmI
-from counterfoil.resources import Sender, condition
+from controller.access.secret_cache import FRESH_SECONDS, SecretCache
+from controller.access.sender_keys import RECHECK_SECONDS, KeyStateUnknown, KeyUnusable, SenderKeys
+from counterfoil.esaw import (
+    ApiToken,
+    EsawClient,
+    EsawError,
+    EsawUnreachable,
+    EsawUserClient,
+    HttpStatusError,
+    WhoAmI,
+)
+from counterfoil.kube.client import Forbidden
+from counterfoil.resources import Sender, find_condition
 from tests.builders import AClock, a_sender
-from tests.unit.fake_cluster import ACluster
+from tests.unit.fake_kube import InMemoryKubeClient
 
 KEY = "k" * 66
 OTHER = "n" * 66
@@ -25,7 +33,7 @@ def fingerprint(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:8]
 
 
-class AnEsaw(Esaw):
+class AnEsaw(EsawClient):
     """Knows whose keys work, and counts who asks."""
 
     def __init__(self, **users: str) -> None:
@@ -34,11 +42,11 @@ class AnEsaw(Esaw):
         self.problem: Exception | None = None
         self.while_asked: Callable[[], None] = lambda: None
 
-    def as_user(self, token: ApiToken) -> EsawUser:
+    def as_user(self, token: ApiToken) -> EsawUserClient:
         return AUser(self, token)
 
 
-class AUser(EsawUser):
+class AUser(EsawUserClient):
     def __init__(self, esaw: AnEsaw, token: ApiToken) -> None:
         self._esaw = esaw
         self.token = token
@@ -51,7 +59,7 @@ class AUser(EsawUser):
             raise self._esaw.problem
         user = self._esaw.users.get(self.token.reveal())
         if user is None:
-            raise Answered(401)
+            raise HttpStatusError(401)
         return WhoAmI(user_id=user)
 
 
@@ -61,21 +69,21 @@ class Scene:
     def __init__(self, sender: Sender | None = None, key: str | bytes = KEY) -> None:
         self.sender = sender or a_sender(authorized=None)
         self.clock = AClock()
-        self.cluster = ACluster(self.sender)
+        self.kube = InMemoryKubeClient(self.sender)
         self.esaw = AnEsaw()
         self.changed: list[Sender] = []
         self.put_key(key)
-        self.keyring = Keyring(self.cluster, Secrets(self.cluster, self.clock), self.clock)
-        self.keyring.changed = self.changed.append
+        self.sender_keys = SenderKeys(self.kube, SecretCache(self.kube, self.clock), self.clock)
+        self.sender_keys.changed = self.changed.append
 
     def put_key(self, key: str | bytes, *, name: str = "token") -> None:
-        self.cluster.secrets["anna-key"] = {name: key.encode() if isinstance(key, str) else key}
+        self.kube.secrets["anna-key"] = {name: key.encode() if isinstance(key, str) else key}
 
     def newest(self) -> Sender:
-        return Sender.parse(self.cluster.objects["senders", "anna"])
+        return Sender.parse(self.kube.objects["senders", "anna"])
 
     async def ask(self, sender: Sender | None = None) -> ApiToken:
-        return await self.keyring.key(sender or self.newest(), self.esaw)
+        return await self.sender_keys.key(sender or self.newest(), self.esaw)
 
     async def refusal(self, sender: Sender | None = None) -> KeyUnusable:
         with pytest.raises(KeyUnusable) as refused:
@@ -83,7 +91,7 @@ class Scene:
         return refused.value
 
     def authorized(self) -> tuple[str, str, str]:
-        found = condition(self.newest().status.conditions, "Authorized")
+        found = find_condition(self.newest().status.conditions, "Authorized")
         assert found is not None
         return found.status, found.reason, found.message
 
@@ -105,7 +113,7 @@ async def test_a_key_that_is_known_to_work_is_given_out_without_asking_or_writin
     scene.clock.advance(days=30)
     await scene.ask()
     assert scene.esaw.asked == [KEY]
-    assert len(scene.cluster.patches) == 1
+    assert len(scene.kube.patches) == 1
 
 
 async def test_many_events_that_start_at_once_verify_a_key_once() -> None:
@@ -114,7 +122,7 @@ async def test_many_events_that_start_at_once_verify_a_key_once() -> None:
     tokens = await asyncio.gather(*(scene.ask(seen) for _ in range(50)))
     assert {each.reveal() for each in tokens} == {KEY}
     assert scene.esaw.asked == [KEY]
-    assert len(scene.cluster.patches) == 1
+    assert len(scene.kube.patches) == 1
 
 
 async def test_many_events_that_start_at_once_have_a_bad_key_refused_once() -> None:
@@ -123,7 +131,7 @@ async def test_many_events_that_start_at_once_have_a_bad_key_refused_once() -> N
     refused = await asyncio.gather(*(scene.ask(seen) for _ in range(50)), return_exceptions=True)
     assert {type(each) for each in refused} == {KeyUnusable}
     assert scene.esaw.asked == [OTHER]
-    assert len(scene.cluster.patches) == 1
+    assert len(scene.kube.patches) == 1
 
 
 async def test_a_key_that_esaw_refuses_is_unusable_and_the_sender_says_so() -> None:
@@ -145,7 +153,7 @@ async def test_a_refused_key_is_not_asked_about_again_and_again_but_from_time_to
     scene.clock.advance(seconds=RECHECK_SECONDS + 1)
     await scene.refusal()
     assert len(scene.esaw.asked) == 2
-    assert len(scene.cluster.patches) == 1, "an equal answer is no news"
+    assert len(scene.kube.patches) == 1, "an equal answer is no news"
     scene.esaw.users[OTHER] = ANNA
     scene.clock.advance(seconds=RECHECK_SECONDS + 1)
     assert (await scene.ask()).reveal() == OTHER
@@ -173,20 +181,22 @@ async def test_user_ids_are_compared_without_regard_to_letter_case() -> None:
     assert (await scene.ask()).reveal() == KEY
 
 
-PROBLEMS = pytest.mark.parametrize("problem", [Unreachable("connect"), Answered(503), Answered(403)])
+PROBLEMS = pytest.mark.parametrize(
+    "problem", [EsawUnreachable("connect"), HttpStatusError(503), HttpStatusError(403)]
+)
 
 
 @PROBLEMS
-async def test_while_esaw_cannot_be_asked_about_a_new_key_that_is_said_once(problem: EsawProblem) -> None:
+async def test_while_esaw_cannot_be_asked_about_a_new_key_that_is_said_once(problem: EsawError) -> None:
     scene = Scene()
     scene.esaw.problem = problem
     for _ in range(3):
-        with pytest.raises(EsawProblem):
+        with pytest.raises(EsawError):
             await scene.ask()
     truth, reason, message = scene.authorized()
     assert (truth, reason) == ("Unknown", "EsawUnreachable")
     assert str(problem) in message
-    assert len(scene.cluster.patches) == 1
+    assert len(scene.kube.patches) == 1
 
     scene.esaw.problem = None
     assert (await scene.ask()).reveal() == KEY
@@ -195,14 +205,14 @@ async def test_while_esaw_cannot_be_asked_about_a_new_key_that_is_said_once(prob
 
 @PROBLEMS
 async def test_an_esaw_that_cannot_be_asked_says_nothing_about_a_key_that_it_has_refused(
-    problem: EsawProblem,
+    problem: EsawError,
 ) -> None:
     scene = Scene(key=OTHER)
     await scene.refusal()
     refused = scene.authorized()
     scene.esaw.problem = problem
     scene.clock.advance(seconds=RECHECK_SECONDS + 1)
-    with pytest.raises(EsawProblem):
+    with pytest.raises(EsawError):
         await scene.ask()
     assert scene.authorized() == refused
 
@@ -212,9 +222,9 @@ async def test_a_new_key_in_place_of_a_refused_one_is_unknown_until_esaw_was_ask
     await scene.refusal()
     scene.put_key(KEY)
     scene.clock.advance(seconds=FRESH_SECONDS + 1)
-    scene.esaw.problem = Unreachable("timeout")
+    scene.esaw.problem = EsawUnreachable("timeout")
     for _ in range(2):
-        with pytest.raises(Unreachable):
+        with pytest.raises(EsawUnreachable):
             await scene.ask()
     assert scene.authorized()[:2] == ("Unknown", "EsawUnreachable")
 
@@ -257,15 +267,15 @@ async def test_a_secret_that_holds_no_key_is_told_in_words_that_lead_to_it(
     assert str(refused).startswith(words)
     assert scene.authorized() == ("False", reason, str(refused))
     await scene.refusal()
-    assert len(scene.cluster.patches) == 1
+    assert len(scene.kube.patches) == 1
     assert scene.esaw.asked == []
 
 
 async def test_a_secret_that_may_not_be_read_is_told_as_such_and_says_nothing_about_the_key() -> None:
     scene = Scene()
-    scene.cluster.fail("secret", FORBIDDEN)
+    scene.kube.fail("secret", FORBIDDEN)
     refused = await scene.refusal()
-    assert isinstance(refused, KeyUnseen)
+    assert isinstance(refused, KeyStateUnknown)
     assert scene.authorized() == ("Unknown", "ApiServerTrouble", str(refused))
     assert str(refused).startswith("Secret/anna-key may not be read")
     assert (await scene.ask()).reveal() == KEY, "it is tried at once, since nothing is remembered"
@@ -278,25 +288,25 @@ async def test_what_is_known_of_a_key_stays_while_its_secret_may_not_be_read(key
     await asyncio.gather(scene.ask(), return_exceptions=True)
     before = scene.newest()
     scene.clock.advance(seconds=FRESH_SECONDS + 1)
-    scene.cluster.fail("secret", FORBIDDEN)
-    assert isinstance(await scene.refusal(), KeyUnseen)
+    scene.kube.fail("secret", FORBIDDEN)
+    assert isinstance(await scene.refusal(), KeyStateUnknown)
     assert scene.newest() == before
 
 
 async def test_a_key_that_is_refused_while_its_secret_may_not_be_read_may_be_an_old_one() -> None:
     scene = Scene()
     token = await scene.ask()
-    scene.cluster.fail("secret", FORBIDDEN)
-    await scene.keyring.refused(scene.newest(), token)
+    scene.kube.fail("secret", FORBIDDEN)
+    await scene.sender_keys.refused(scene.newest(), token)
     assert scene.authorized()[0] == "True"
-    await scene.keyring.refused(scene.newest(), token)
+    await scene.sender_keys.refused(scene.newest(), token)
     assert scene.authorized()[0] == "False"
 
 
 async def test_a_key_that_was_refused_in_the_middle_of_work_is_remembered() -> None:
     scene = Scene()
     token = await scene.ask()
-    await scene.keyring.refused(scene.newest(), token)
+    await scene.sender_keys.refused(scene.newest(), token)
     assert scene.authorized()[:2] == ("False", "TokenRejected")
     key = scene.newest().status.key
     assert key is not None
@@ -309,8 +319,8 @@ async def test_many_events_whose_key_is_refused_at_once_write_that_down_once() -
     scene = Scene()
     token = await scene.ask()
     seen = scene.newest()
-    await asyncio.gather(*(scene.keyring.refused(seen, token) for _ in range(20)))
-    assert len(scene.cluster.patches) == 2
+    await asyncio.gather(*(scene.sender_keys.refused(seen, token) for _ in range(20)))
+    assert len(scene.kube.patches) == 2
 
 
 async def test_the_refusal_of_an_old_key_does_not_shut_out_the_new_one() -> None:
@@ -321,7 +331,7 @@ async def test_the_refusal_of_an_old_key_does_not_shut_out_the_new_one() -> None
     scene.put_key(KEY)
     scene.clock.advance(seconds=11)
     await scene.ask()
-    await scene.keyring.refused(seen_by_the_worker, old)
+    await scene.sender_keys.refused(seen_by_the_worker, old)
     assert scene.authorized()[0] == "True"
     assert (await scene.ask()).reveal() == KEY
 
@@ -332,7 +342,7 @@ async def test_an_old_key_that_is_refused_when_a_new_one_lies_there_already_is_n
     scene.esaw.users[OTHER] = ANNA
     old = await scene.ask()
     scene.put_key(OTHER)
-    await scene.keyring.refused(scene.newest(), old)
+    await scene.sender_keys.refused(scene.newest(), old)
     assert scene.authorized()[0] == "True"
     assert (await scene.ask()).reveal() == OTHER
 
@@ -340,15 +350,15 @@ async def test_an_old_key_that_is_refused_when_a_new_one_lies_there_already_is_n
 async def test_a_key_that_is_refused_when_its_secret_is_gone_is_remembered() -> None:
     scene = Scene()
     token = await scene.ask()
-    scene.cluster.secrets.clear()
-    await scene.keyring.refused(scene.newest(), token)
+    scene.kube.secrets.clear()
+    await scene.sender_keys.refused(scene.newest(), token)
     assert scene.authorized()[:2] == ("False", "TokenRejected")
 
 
 async def test_when_somebody_else_wrote_meanwhile_their_state_stands() -> None:
     scene = Scene()
     seen = scene.newest()
-    scene.cluster.edit(Sender, "anna", {"spec": {"suspend": True}})
+    scene.kube.edit(Sender, "anna", {"spec": {"suspend": True}})
     assert (await scene.ask(seen)).reveal() == KEY
     assert scene.newest().spec.suspend
     assert scene.newest().status.key is None, "the next look verifies and writes it"
@@ -356,11 +366,11 @@ async def test_when_somebody_else_wrote_meanwhile_their_state_stands() -> None:
 
 async def test_how_many_events_wait_is_written_only_when_it_changed() -> None:
     scene = Scene()
-    await scene.keyring.waiting(scene.newest(), 3)
-    await scene.keyring.waiting(scene.newest(), 3)
+    await scene.sender_keys.set_waiting_events(scene.newest(), 3)
+    await scene.sender_keys.set_waiting_events(scene.newest(), 3)
     assert scene.newest().status.waiting_events == 3
-    assert len(scene.cluster.patches) == 1
-    await scene.keyring.waiting(scene.newest(), 0)
+    assert len(scene.kube.patches) == 1
+    await scene.sender_keys.set_waiting_events(scene.newest(), 0)
     assert scene.newest().status.waiting_events == 0
 
 
@@ -370,5 +380,5 @@ async def test_no_key_stands_in_any_status() -> None:
     scene.put_key(OTHER)
     scene.clock.advance(seconds=11)
     await scene.refusal()
-    assert KEY not in str(scene.cluster.patches)
-    assert OTHER not in str(scene.cluster.patches)
+    assert KEY not in str(scene.kube.patches)
+    assert OTHER not in str(scene.kube.patches)

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from controller.keyring import Keyring, KeyUnusable
-from controller.secrets import Secrets
+from controller.access.secret_cache import SecretCache
+from controller.access.sender_keys import KeyUnusable, SenderKeys
 from counterfoil.esaw import ApiToken
-from counterfoil.resources import Ref, Sender, SenderKey, condition
-from counterfoil.resources.base import Metadata
+from counterfoil.resources import LocalObjectReference, Sender, SenderKey, find_condition
+from counterfoil.resources.base import ObjectMeta
 from counterfoil.resources.sender import SenderSpec, SenderStatus
 from counterfoil.sealing import Sealing
 from tests.builders import AClock
-from tests.unit.fake_cluster import ACluster
+from tests.unit.fake_kube import InMemoryKubeClient
 from tests.unit.test_keyring import ANNA, KEY, OTHER, AnEsaw
 
 ACCEPTED = {
@@ -30,8 +30,8 @@ CONSENT_URL = "https://pages.example.com/consent/acme/0123456789abcdef"
 
 def a_consented_sender(name: str = "0123456789abcdef", **status: Any) -> Sender:
     return Sender(
-        metadata=Metadata(name=name, uid=f"uid-{name}", resource_version="1", generation=1),
-        spec=SenderSpec(organization_ref=Ref(name="acme"), user_id=ANNA),
+        metadata=ObjectMeta(name=name, uid=f"uid-{name}", resource_version="1", generation=1),
+        spec=SenderSpec(organization_ref=LocalObjectReference(name="acme"), user_id=ANNA),
         status=SenderStatus(**status),
     )
 
@@ -44,12 +44,12 @@ class Scene:
         self.new_sealing_key("2026-01")
         self.sealing = Sealing(folder)
         self.sender = a_consented_sender(**status)
-        self.cluster = ACluster(self.sender)
+        self.kube = InMemoryKubeClient(self.sender)
         self.esaw = AnEsaw(**{OTHER: ANNA})
         clock = AClock()
-        self.keyring = Keyring(
-            self.cluster,
-            Secrets(self.cluster, clock),
+        self.sender_keys = SenderKeys(
+            self.kube,
+            SecretCache(self.kube, clock),
             clock,
             sealing=self.sealing,
             consent_url=lambda sender: CONSENT_URL,
@@ -60,18 +60,18 @@ class Scene:
 
     def consent(self, key: str = KEY, *, sealed_for: Sender | None = None) -> None:
         sealed = self.sealing.seal(ApiToken.parse(key), "tests", sealed_for or self.sender)
-        self.cluster.secrets[self.sender.name] = {"token": sealed.data}
+        self.kube.secrets[self.sender.name] = {"token": sealed.data}
 
     def newest(self) -> Sender:
-        return Sender.parse(self.cluster.objects["senders", self.sender.name])
+        return Sender.parse(self.kube.objects["senders", self.sender.name])
 
     async def ask(self) -> str:
-        return (await self.keyring.key(self.newest(), self.esaw)).reveal()
+        return (await self.sender_keys.key(self.newest(), self.esaw)).reveal()
 
     async def refusal(self) -> str:
         with pytest.raises(KeyUnusable) as refused:
             await self.ask()
-        authorized = condition(self.newest().status.conditions, "Authorized")
+        authorized = find_condition(self.newest().status.conditions, "Authorized")
         assert authorized is not None
         assert (authorized.status, authorized.reason) == ("False", refused.value.reason)
         return refused.value.reason
@@ -86,7 +86,7 @@ async def test_the_key_of_a_sender_who_consented_is_opened_and_verified(tmp_path
     key = scene.newest().status.key
     assert key is not None
     assert (key.secret_name, key.key_id) == (scene.sender.name, "2026-01")
-    assert KEY not in str(scene.cluster.objects)
+    assert KEY not in str(scene.kube.objects)
 
 
 async def test_without_a_secret_the_consent_is_required_and_the_sender_says_where(tmp_path: Path) -> None:
@@ -132,10 +132,10 @@ async def test_a_new_key_that_the_pages_just_wrote_is_used_and_not_the_one_remem
 
     scene.consent(OTHER)
     told = {"status": {"key": {"fingerprint": ApiToken.parse(OTHER).fingerprint}}}
-    scene.cluster.edit(Sender, scene.sender.name, told)
+    scene.kube.edit(Sender, scene.sender.name, told)
 
     assert await scene.ask() == OTHER
-    authorized = condition(scene.newest().status.conditions, "Authorized")
+    authorized = find_condition(scene.newest().status.conditions, "Authorized")
     assert authorized is not None
     assert authorized.status == "True"
 
@@ -149,10 +149,10 @@ async def test_a_consent_counts_although_it_is_remembered_that_there_was_no_secr
 
     scene.consent()
     told = {"key": {"fingerprint": ApiToken.parse(KEY).fingerprint}, "conditions": [ACCEPTED]}
-    scene.cluster.edit(Sender, scene.sender.name, {"status": told})
+    scene.kube.edit(Sender, scene.sender.name, {"status": told})
 
     assert await scene.ask() == KEY
-    authorized = condition(scene.newest().status.conditions, "Authorized")
+    authorized = find_condition(scene.newest().status.conditions, "Authorized")
     assert authorized is not None
     assert authorized.status == "True"
 
@@ -161,6 +161,6 @@ async def test_a_controller_without_sealing_keys_says_so(tmp_path: Path) -> None
     scene = Scene(tmp_path)
     scene.consent()
     clock = AClock()
-    scene.keyring = Keyring(scene.cluster, Secrets(scene.cluster, clock), clock)
+    scene.sender_keys = SenderKeys(scene.kube, SecretCache(scene.kube, clock), clock)
 
     assert await scene.refusal() == "SealingKeysMissing"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterfoil.logs import JsonLines, TextLines, about, configure, redacted
+from counterfoil.logs import JsonFormatter, TextFormatter, configure, log_context, redact
 from counterfoil.settings import LogFormat, LogLevel
 
 TOKEN = "q8Zk3vXW1nT5rB7yH2sD9fG4jL6mP0aQcEuIoRtYwVbN1xKd"
@@ -35,7 +35,7 @@ def a_record(message: str, *args: object, **fields: object) -> logging.LogRecord
 
 
 def as_json(record: logging.LogRecord) -> dict[str, Any]:
-    line: dict[str, Any] = json.loads(JsonLines().format(record))
+    line: dict[str, Any] = json.loads(JsonFormatter().format(record))
     return line
 
 
@@ -53,13 +53,13 @@ def test_a_json_line_has_time_level_logger_message_and_fields() -> None:
 
 
 def test_a_text_line_has_its_fields_at_the_end() -> None:
-    line = TextLines().format(a_record("noted down", organization="acme", event=f"{GUID}-0123456789"))
+    line = TextFormatter().format(a_record("noted down", organization="acme", event=f"{GUID}-0123456789"))
 
     assert line.endswith(f"INFO    noted down organization=acme event={GUID}-0123456789")
 
 
 def test_fields_put_around_are_on_every_line_inside_and_on_none_after() -> None:
-    with about(organization="acme", event="e1"), about(event="e2"):
+    with log_context(organization="acme", event="e1"), log_context(event="e2"):
         inside = as_json(a_record("x"))
     after = as_json(a_record("x"))
 
@@ -68,8 +68,8 @@ def test_fields_put_around_are_on_every_line_inside_and_on_none_after() -> None:
 
 
 def test_a_message_cannot_pretend_to_be_two_lines() -> None:
-    assert "\n" not in TextLines().format(a_record("one\ntwo", reason="a\nb"))
-    assert JsonLines().format(a_record("one\ntwo")).count("\n") == 0
+    assert "\n" not in TextFormatter().format(a_record("one\ntwo", reason="a\nb"))
+    assert JsonFormatter().format(a_record("one\ntwo")).count("\n") == 0
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_message_cannot_pretend_to_be_two_lines() -> None:
         "token eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln is old",
     ],
 )
-@pytest.mark.parametrize("formatter", [JsonLines(), TextLines()])
+@pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()])
 def test_what_looks_like_a_secret_is_struck_out(text: str, formatter: logging.Formatter) -> None:
     secret_parts = [TOKEN[:16], "dXNlcjpTZWNyZXQx", "eyJzdWIiOiJ4In0"]
     told = formatter.format(a_record(text))
@@ -91,7 +91,7 @@ def test_what_looks_like_a_secret_is_struck_out(text: str, formatter: logging.Fo
     assert not any(part in told for part in secret_parts)
 
 
-@pytest.mark.parametrize("formatter", [JsonLines(), TextLines()])
+@pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()])
 def test_a_secret_in_a_stack_trace_an_argument_or_a_field_is_struck_out(formatter: logging.Formatter) -> None:
     trouble = ValueError(f"bad key {TOKEN}")
     told = formatter.format(
@@ -111,7 +111,7 @@ def test_a_secret_in_a_stack_trace_an_argument_or_a_field_is_struck_out(formatte
     ],
 )
 def test_ids_and_words_stay_as_they_are(text: str) -> None:
-    assert redacted(text) == text
+    assert redact(text) == text
 
 
 def test_a_sha256_survives_in_its_own_field_only() -> None:
@@ -131,7 +131,7 @@ def test_the_field_for_hashes_takes_nothing_else() -> None:
     st.text(alphabet=" :/=&\"'.", max_size=3),
 )
 def test_no_long_run_of_letters_and_digits_gets_through(token: str, around: str) -> None:
-    assert token not in redacted(f"x {around}{token}{around} y")
+    assert token not in redact(f"x {around}{token}{around} y")
 
 
 @pytest.mark.parametrize("form", LogFormat)

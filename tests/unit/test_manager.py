@@ -4,9 +4,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from controller.clerk import Overtaken
-from controller.manager import BREATH_SECONDS, LONGEST_RETRY_SECONDS, RETRY_SECONDS
-from counterfoil.cluster import Unavailable
+from controller.handlers import MAX_RETRY_SECONDS, REQUEUE_SECONDS, RETRY_SECONDS
+from counterfoil.kube.client import Unavailable
+from counterfoil.kube.status import Superseded
 from counterfoil.resources import SENDER_LABEL, Archive, EnvelopeEvent, Phase, Sender
 from tests.builders import NOON, EventBuilder, a_sender, an_event, an_organization
 from tests.unit.fake_desk import an_archive
@@ -25,9 +25,9 @@ def number(count: int) -> EventBuilder:
     )
 
 
-def a_scene(*, room: int = 100) -> Scene:
-    scene = Scene(room=room)
-    scene.see(an_organization(), a_sender(), ready(an_archive()))
+def a_scene(*, concurrency_limits: int = 100) -> Scene:
+    scene = Scene(concurrency_limits=concurrency_limits)
+    scene.observe(an_organization(), a_sender(), ready(an_archive()))
     return scene
 
 
@@ -50,22 +50,22 @@ async def test_an_event_that_is_seen_is_worked_on_and_then_gone() -> None:
     scene.answers(finishes)
     event = number(1).build()
     async with scene.running():
-        scene.see(event)
+        scene.observe(event)
         await turns()
-        scene.see(event)
+        scene.observe(event)
         await turns()
     assert scene.driven == [event.name]
-    assert len(scene.office.events) == 0
+    assert len(scene.cache.events) == 0
 
 
 async def test_after_a_restart_nothing_fires_before_its_time() -> None:
     scene = a_scene()
     async with scene.running():
-        scene.see(*waiting("EsawFailing", 100))
+        scene.observe(*waiting("EsawFailing", 100))
         await turns()
         assert scene.driven == []
         scene.clock.advance(hours=1)
-        scene.manager.schedule.poke()
+        scene.event_handlers.workqueue.wake()
         await turns(400)
     assert len(scene.driven) >= 100
 
@@ -73,11 +73,11 @@ async def test_after_a_restart_nothing_fires_before_its_time() -> None:
 async def test_when_nothing_changes_nothing_turns_in_a_circle() -> None:
     scene = a_scene()
     async with scene.running():
-        scene.see(number(1).build())
+        scene.observe(number(1).build())
         await turns(500)
         assert len(scene.driven) == 1, "its run changed nothing, although it is due"
-        scene.clock.advance(seconds=BREATH_SECONDS)
-        scene.manager.schedule.poke()
+        scene.clock.advance(seconds=REQUEUE_SECONDS)
+        scene.event_handlers.workqueue.wake()
         await turns(500)
     assert len(scene.driven) == 2
 
@@ -90,18 +90,18 @@ async def test_an_event_whose_state_could_not_be_stored_is_tried_again_ever_more
 
     scene.answers(away)
     async with scene.running():
-        scene.see(number(1).build())
+        scene.observe(number(1).build())
         await turns()
         for times in range(1, 4):
             assert len(scene.driven) == times
             scene.clock.advance(seconds=RETRY_SECONDS * 2 ** (times - 1))
-            scene.manager.schedule.poke()
+            scene.event_handlers.workqueue.wake()
             await turns()
         scene.answers(finishes)
-        scene.clock.advance(seconds=LONGEST_RETRY_SECONDS)
-        scene.manager.schedule.poke()
+        scene.clock.advance(seconds=MAX_RETRY_SECONDS)
+        scene.event_handlers.workqueue.wake()
         await turns()
-    assert len(scene.office.events) == 0
+    assert len(scene.cache.events) == 0
 
 
 async def test_a_bug_of_ours_does_not_leave_an_event_lying() -> None:
@@ -112,11 +112,11 @@ async def test_a_bug_of_ours_does_not_leave_an_event_lying() -> None:
 
     scene.answers(broken)
     async with scene.running():
-        scene.see(number(1).build())
+        scene.observe(number(1).build())
         await turns()
         scene.answers(finishes)
         scene.clock.advance(seconds=RETRY_SECONDS)
-        scene.manager.schedule.poke()
+        scene.event_handlers.workqueue.wake()
         await turns()
     assert len(scene.driven) == 2
 
@@ -127,14 +127,14 @@ async def test_who_was_overtaken_goes_on_from_what_somebody_else_wrote() -> None
     skipped = moved(event, Phase.SKIPPED, "SkippedByRequest")
 
     def overtaken(event: EnvelopeEvent) -> EnvelopeEvent:
-        raise Overtaken("somebody else", skipped)
+        raise Superseded("somebody else", skipped)
 
     scene.answers(overtaken)
     async with scene.running():
-        scene.see(event)
+        scene.observe(event)
         await turns()
         scene.clock.advance(hours=2)
-        scene.manager.schedule.poke()
+        scene.event_handlers.workqueue.wake()
         await turns()
     assert scene.driven == [event.name]
 
@@ -143,28 +143,28 @@ async def test_an_event_that_was_deleted_while_the_watch_was_broken_is_not_drive
     scene = a_scene()
 
     def gone(event: EnvelopeEvent) -> EnvelopeEvent:
-        raise Overtaken("deleted", None)
+        raise Superseded("deleted", None)
 
     scene.answers(gone)
     event = number(1).build()
     async with scene.running():
-        scene.see(event)
+        scene.observe(event)
         await turns()
         scene.clock.advance(hours=2)
-        scene.manager.schedule.poke()
+        scene.event_handlers.workqueue.wake()
         await turns()
     assert scene.driven == [event.name]
-    assert len(scene.office.events) == 0
+    assert len(scene.cache.events) == 0
 
 
 async def test_an_event_that_is_deleted_is_forgotten() -> None:
     scene = a_scene()
     event = waiting("EsawFailing")[0]
     async with scene.running():
-        scene.see(event)
+        scene.observe(event)
         scene.see_deleted(event)
         scene.clock.advance(hours=2)
-        scene.manager.schedule.poke()
+        scene.event_handlers.workqueue.wake()
         await turns()
     assert scene.driven == []
 
@@ -172,8 +172,10 @@ async def test_an_event_that_is_deleted_is_forgotten() -> None:
 async def test_an_object_that_cannot_be_read_harms_no_other() -> None:
     scene = a_scene()
     async with scene.running():
-        scene.manager.event_seen("ADDED", {"metadata": {"name": "odd", "resourceVersion": "1"}, "spec": {}})
-        scene.see(number(1).build())
+        scene.event_handlers.handle_event(
+            "ADDED", {"metadata": {"name": "odd", "resourceVersion": "1"}, "spec": {}}
+        )
+        scene.observe(number(1).build())
         await turns()
     assert len(scene.driven) == 1
 
@@ -182,32 +184,32 @@ async def test_an_object_that_cannot_be_read_harms_no_other() -> None:
 
 
 async def test_a_new_key_resumes_all_waiting_events_oldest_first() -> None:
-    scene = Scene(room=1)
-    scene.see(an_organization(), a_sender(authorized="False"), ready(an_archive()))
+    scene = Scene(concurrency_limits=1)
+    scene.observe(an_organization(), a_sender(authorized="False"), ready(an_archive()))
     scene.answers(finishes)
     parked = [number(each).in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build() for each in range(10)]
     for each in parked:
-        scene.office.sender_of[each.name] = "anna"
+        scene.cache.sender_of[each.name] = "anna"
     async with scene.running():
-        scene.see(*reversed(parked))
+        scene.observe(*reversed(parked))
         await turns()
         assert scene.driven == []
-        scene.see(a_sender(version=2))
+        scene.observe(a_sender(version=2))
         await turns(200)
     assert scene.driven == [each.name for each in parked]
 
 
 async def test_an_archive_that_works_again_resumes_what_waited_for_it() -> None:
     scene = Scene()
-    scene.see(an_organization(), a_sender(), ready(an_archive(), "False"))
+    scene.observe(an_organization(), a_sender(), ready(an_archive(), "False"))
     scene.answers(finishes)
     mine, other = waiting("ArchiveFull"), waiting("EsawFailing", 2)[1:]
     async with scene.running():
-        scene.see(*mine, *other)
-        scene.see(ready(an_archive(version=2), "False"))
+        scene.observe(*mine, *other)
+        scene.observe(ready(an_archive(version=2), "False"))
         await turns()
         assert scene.driven == []
-        scene.see(ready(an_archive(version=3)))
+        scene.observe(ready(an_archive(version=3)))
         await turns()
     assert scene.driven == [each.name for each in mine]
 
@@ -222,8 +224,8 @@ async def test_a_corrected_archive_resumes_what_waited_for_it_without_having_bee
     scene.answers(finishes)
     events = waiting(reason, 3)
     async with scene.running():
-        scene.see(*events)
-        scene.see(ready(an_archive(version=2, generation=2)))
+        scene.observe(*events)
+        scene.observe(ready(an_archive(version=2, generation=2)))
         await turns()
     assert sorted(scene.driven) == sorted(each.name for each in events)
 
@@ -235,35 +237,35 @@ def at_a_server(version: int = 1) -> Archive:
 
 async def test_an_archive_that_was_mended_has_its_secrets_read_anew() -> None:
     scene = Scene()
-    scene.cluster.secrets["dms-key"] = {"username": b"a", "password": b"old"}
-    scene.see(ready(at_a_server(), "False"))
-    before = await scene.doors.door(at_a_server())
-    scene.cluster.secrets["dms-key"] = {"username": b"a", "password": b"new"}
-    assert await scene.doors.door(at_a_server()) is before, "it is remembered"
-    scene.see(ready(at_a_server(version=2)))
-    assert await scene.doors.door(at_a_server()) is not before
+    scene.kube.secrets["dms-key"] = {"username": b"a", "password": b"old"}
+    scene.observe(ready(at_a_server(), "False"))
+    before = await scene.archive_pool.backend(at_a_server())
+    scene.kube.secrets["dms-key"] = {"username": b"a", "password": b"new"}
+    assert await scene.archive_pool.backend(at_a_server()) is before, "it is remembered"
+    scene.observe(ready(at_a_server(version=2)))
+    assert await scene.archive_pool.backend(at_a_server()) is not before
 
 
 def test_an_archive_of_no_kind_at_all_is_seen_like_any_other() -> None:
     scene = Scene()
-    scene.see(an_archive(filesystem=None))
-    scene.see(an_archive(version=2, generation=2, filesystem=None))
-    assert len(scene.office.archives) == 1
+    scene.observe(an_archive(filesystem=None))
+    scene.observe(an_archive(version=2, generation=2, filesystem=None))
+    assert len(scene.cache.archives) == 1
 
 
 async def test_an_event_that_failed_is_told_with_the_beginning_of_its_run() -> None:
     scene = a_scene()
     told: list[tuple[str, datetime]] = []
-    scene.manager.failed = lambda event, began: told.append((event.name, began))
+    scene.event_handlers.event_failed = lambda event, began: told.append((event.name, began))
     began, event = scene.clock.now(), number(1).build()
 
-    def fails(seen: EnvelopeEvent) -> EnvelopeEvent:
+    def fails(observed: EnvelopeEvent) -> EnvelopeEvent:
         scene.clock.advance(minutes=5)
-        return moved(seen, Phase.FAILED, "SignerUntrusted")
+        return moved(observed, Phase.FAILED, "SignerUntrusted")
 
     scene.answers(fails)
     async with scene.running():
-        scene.see(event)
+        scene.observe(event)
         await turns()
     assert told == [(event.name, began)]
 
@@ -272,9 +274,9 @@ async def test_what_was_resumed_stays_so_although_a_delivery_is_counted_before_i
     scene = a_scene()
     scene.answers(finishes)
     event = waiting("TagMissing")[0]
-    scene.see(event)
-    scene.see(ready(an_archive(version=2, generation=2)))
-    scene.see(moved(event, Phase.COLLECTING, "TagMissing", deliveries=2))
+    scene.observe(event)
+    scene.observe(ready(an_archive(version=2, generation=2)))
+    scene.observe(moved(event, Phase.COLLECTING, "TagMissing", deliveries=2))
     async with scene.running():
         await turns()
     assert scene.driven == [event.name]
@@ -288,8 +290,8 @@ async def test_a_resumed_event_that_fails_again_waits_for_its_next_time() -> Non
         )
     )
     async with scene.running():
-        scene.see(*waiting("TagMissing"))
-        scene.see(ready(an_archive(version=2, generation=2)))
+        scene.observe(*waiting("TagMissing"))
+        scene.observe(ready(an_archive(version=2, generation=2)))
         await turns(500)
     assert len(scene.driven) == 1
 
@@ -301,73 +303,73 @@ async def test_what_was_suspended_goes_on_when_it_is_no_more(level: str) -> None
         level
     ]
     builder = number(1).in_phase(Phase.VALIDATING, reason)
-    scene.see(
+    scene.observe(
         an_organization(suspend=level == "organization"), a_sender(suspend=level == "sender"), an_archive()
     )
     event = builder.build()
-    scene.office.sender_of[event.name] = "anna"
+    scene.cache.sender_of[event.name] = "anna"
     scene.answers(finishes)
     async with scene.running():
-        scene.see((builder.suspended() if level == "event" else builder).build())
+        scene.observe((builder.suspended() if level == "event" else builder).build())
         await turns()
         assert scene.driven == []
         if level == "event":
-            scene.see(number(1).in_phase(Phase.VALIDATING, reason).at_version(2).build())
+            scene.observe(number(1).in_phase(Phase.VALIDATING, reason).at_version(2).build())
         if level == "organization":
-            scene.see(an_organization(version=2, generation=2))
+            scene.observe(an_organization(version=2, generation=2))
         if level == "sender":
-            scene.see(a_sender(version=2))
+            scene.observe(a_sender(version=2))
         await turns()
     assert scene.driven == [event.name]
 
 
 async def test_an_organization_that_appears_resumes_its_events() -> None:
     scene = Scene()
-    scene.see(a_sender(), an_archive())
+    scene.observe(a_sender(), an_archive())
     scene.answers(finishes)
     events = waiting("OrganizationMissing", 3)
     async with scene.running():
-        scene.see(*events)
+        scene.observe(*events)
         await turns()
         assert scene.driven == []
-        scene.see(an_organization())
+        scene.observe(an_organization())
         await turns()
     assert len(scene.driven) == 3
 
 
 async def test_a_sender_that_appears_resumes_who_missed_it() -> None:
     scene = Scene()
-    scene.see(an_organization(), an_archive())
+    scene.observe(an_organization(), an_archive())
     scene.answers(finishes)
     events = waiting("SenderMissing", 2)
     async with scene.running():
-        scene.see(*events)
-        scene.see(a_sender())
+        scene.observe(*events)
+        scene.observe(a_sender())
         await turns()
     assert len(scene.driven) == 2
 
 
 async def test_another_default_sender_frees_what_waits_for_the_key_of_the_old_one() -> None:
     scene = Scene()
-    scene.see(an_organization(), a_sender(authorized="False"), a_sender("ben"), an_archive())
+    scene.observe(an_organization(), a_sender(authorized="False"), a_sender("ben"), an_archive())
     event = number(1).in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
-    scene.office.sender_of[event.name] = "anna"
+    scene.cache.sender_of[event.name] = "anna"
     async with scene.running():
-        scene.see(event)
+        scene.observe(event)
         await turns()
         assert scene.driven == []
-        scene.see(an_organization(version=2, generation=2, defaultSenderRef={"name": "ben"}))
+        scene.observe(an_organization(version=2, generation=2, defaultSenderRef={"name": "ben"}))
         await turns()
     assert scene.driven == [event.name]
-    assert scene.office.sender_of == {}
+    assert scene.cache.sender_of == {}
 
 
 async def test_a_held_event_is_not_resumed_by_a_change_that_solves_nothing_for_it() -> None:
     scene = a_scene()
     event = number(1).in_phase(Phase.COLLECTING, "Suspended").suspended().build()
     async with scene.running():
-        scene.see(event)
-        scene.see(ready(an_archive(version=2, generation=2)), an_organization(version=2, generation=2))
+        scene.observe(event)
+        scene.observe(ready(an_archive(version=2, generation=2)), an_organization(version=2, generation=2))
         await turns()
     assert scene.driven == []
 
@@ -377,12 +379,12 @@ async def test_the_end_of_an_organization_or_sender_that_held_events_lets_them_s
         scene = Scene()
         organization = an_organization(suspend=held_by == "organization")
         sender = a_sender(suspend=held_by == "sender")
-        scene.see(organization, sender, an_archive())
+        scene.observe(organization, sender, an_archive())
         reason = "OrganizationSuspended" if held_by == "organization" else "SenderSuspended"
         event = number(1).in_phase(Phase.VALIDATING, reason).build()
-        scene.office.sender_of[event.name] = "anna"
+        scene.cache.sender_of[event.name] = "anna"
         async with scene.running():
-            scene.see(event)
+            scene.observe(event)
             await turns()
             assert scene.driven == []
             scene.see_deleted(organization if held_by == "organization" else sender)
@@ -393,8 +395,8 @@ async def test_the_end_of_an_organization_or_sender_that_held_events_lets_them_s
 async def test_a_change_of_status_alone_resumes_nothing_and_asks_for_no_look() -> None:
     scene = a_scene()
     async with scene.running():
-        scene.see(*waiting("TagMissing"), *waiting("OrganizationMissing", 2)[1:])
-        scene.see(an_organization(version=2), a_sender(version=2), ready(an_archive(version=2)))
+        scene.observe(*waiting("TagMissing"), *waiting("OrganizationMissing", 2)[1:])
+        scene.observe(an_organization(version=2), a_sender(version=2), ready(an_archive(version=2)))
         await turns()
     assert scene.driven == []
 
@@ -403,15 +405,15 @@ async def test_a_change_of_status_alone_resumes_nothing_and_asks_for_no_look() -
 
 
 def test_each_shared_object_has_one_controller_that_writes_its_status() -> None:
-    managers = [Scene(shard=shard, shards=3).manager for shard in range(3)]
+    managers = [Scene(shard=shard, shards=3).event_handlers for shard in range(3)]
     for kind, name in (("sender", "anna"), ("archive", "dms"), ("walk", "events")):
-        assert sum(each.is_home(kind, name) for each in managers) == 1
+        assert sum(each.owns(kind, name) for each in managers) == 1
 
 
 async def test_everything_is_known_before_the_first_event_comes() -> None:
     scene = Scene(an_organization(), a_sender(), an_archive())
-    await scene.manager.load(scene.cluster)
-    assert (len(scene.office.organizations), len(scene.office.senders), len(scene.office.archives)) == (
+    await scene.event_handlers.load(scene.kube)
+    assert (len(scene.cache.organizations), len(scene.cache.senders), len(scene.cache.archives)) == (
         1,
         1,
         1,
@@ -419,12 +421,17 @@ async def test_everything_is_known_before_the_first_event_comes() -> None:
 
 
 def test_limits_are_those_of_the_objects_as_they_are_now() -> None:
-    scene = Scene(room=7)
-    scene.see(
+    scene = Scene(concurrency_limits=7)
+    scene.observe(
         an_organization(limits={"concurrency": 3, "perSenderConcurrency": 2}), an_archive(maxConcurrency=5)
     )
-    room = scene.manager.room()
-    assert (room.process, room.organization, room.sender, room.archive) == (
+    concurrency_limits = scene.event_handlers.concurrency_limits()
+    assert (
+        concurrency_limits.process,
+        concurrency_limits.organization,
+        concurrency_limits.sender,
+        concurrency_limits.archive,
+    ) == (
         7,
         {"acme": 3},
         {"acme": 2},
@@ -435,8 +442,8 @@ def test_limits_are_those_of_the_objects_as_they_are_now() -> None:
 def test_whoever_wants_to_know_hears_of_each_newer_state_once() -> None:
     scene = Scene()
     heard: list[object] = []
-    scene.manager.seen = heard.append
+    scene.event_handlers.observed = heard.append
     sender = a_sender()
-    scene.see(sender, sender, an_organization(), an_archive())
-    scene.manager.sender_changed(Sender.parse(sender.to_dict()))
+    scene.observe(sender, sender, an_organization(), an_archive())
+    scene.event_handlers.sender_changed(Sender.parse(sender.to_dict()))
     assert len(heard) == 3

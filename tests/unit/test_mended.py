@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from controller.mended import mended_at, mended_since, settled_at
-from controller.office import Office
+from controller.cache import Cache
+from controller.retry.fix_detection import find_fix, fixed_at, settled_at
 from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
@@ -56,20 +56,20 @@ def a_sender_with(name: str = "anna", *, authorized: Any = "True", **key: Any) -
     )
 
 
-def an_office(*resources: Organization | Archive | Sender) -> Office:
-    office = Office()
-    office.organizations.put(an_organization_settled(LONG_AGO))
-    office.archives.put(an_archive_settled(LONG_AGO))
-    office.senders.put(a_sender_with())
+def an_office(*resources: Organization | Archive | Sender) -> Cache:
+    cache = Cache()
+    cache.organizations.put(an_organization_settled(LONG_AGO))
+    cache.archives.put(an_archive_settled(LONG_AGO))
+    cache.senders.put(a_sender_with())
     for each in resources:
         shelf: Any = {
-            "Organization": office.organizations,
-            "Archive": office.archives,
-            "Sender": office.senders,
+            "Organization": cache.organizations,
+            "Archive": cache.archives,
+            "Sender": cache.senders,
         }[each.KIND]
         shelf.remove(each.name)
         shelf.put(each)
-    return office
+    return cache
 
 
 def failed(reason: str) -> EventBuilder:
@@ -78,8 +78,8 @@ def failed(reason: str) -> EventBuilder:
     return an_event().in_phase(Phase.FAILED, reason).labelled(SENDER_LABEL, "anna").status(completed_at=ended)
 
 
-def mended(event: EnvelopeEvent, office: Office) -> str | None:
-    found = mended_since(event, office)
+def mended(event: EnvelopeEvent, cache: Cache) -> str | None:
+    found = find_fix(event, cache)
     return f"{found.KIND}/{found.name}" if found is not None else None
 
 
@@ -131,11 +131,11 @@ def test_only_what_was_mended_after_the_event_failed_counts(
 
 
 def test_what_fails_again_after_that_is_not_tried_again_for_the_same() -> None:
-    office = an_office(an_archive_settled(NOON))
+    cache = an_office(an_archive_settled(NOON))
     first = failed("TagMissing").build()
-    assert mended(first, office) == "Archive/dms"
+    assert mended(first, cache) == "Archive/dms"
     again = replace(first, status=replace(first.status, completed_at=AFTER))
-    assert mended(again, office) is None
+    assert mended(again, cache) is None
 
 
 @pytest.mark.parametrize("phase", [each for each in Phase if each is not Phase.FAILED])
@@ -156,19 +156,19 @@ def test_what_was_given_up_counts_by_its_last_trouble() -> None:
 
 def test_the_archive_of_another_organization_does_not_count() -> None:
     other = an_organization_settled(LONG_AGO)
-    office = an_office(ARCHIVE, replace(other, spec=replace(other.spec, archive_ref=None)))
-    assert mended(failed("TagMissing").build(), office) is None
+    cache = an_office(ARCHIVE, replace(other, spec=replace(other.spec, archive_ref=None)))
+    assert mended(failed("TagMissing").build(), cache) is None
 
 
 def test_without_its_organization_an_event_stays_as_it_is() -> None:
-    office = an_office(ARCHIVE, SENDER)
-    office.organizations.remove("acme")
-    assert mended(failed("TagMissing").build(), office) is None
+    cache = an_office(ARCHIVE, SENDER)
+    cache.organizations.remove("acme")
+    assert mended(failed("TagMissing").build(), cache) is None
 
 
 def test_the_key_of_another_sender_does_not_count() -> None:
-    office = an_office(a_sender_with("ben", verified_at=AFTER))
-    assert mended(failed("NotPermitted").build(), office) is None
+    cache = an_office(a_sender_with("ben", verified_at=AFTER))
+    assert mended(failed("NotPermitted").build(), cache) is None
 
 
 def test_while_nobody_knows_whose_an_event_is_any_sender_of_its_organization_counts() -> None:
@@ -200,7 +200,7 @@ def test_while_nobody_knows_whose_an_event_is_any_sender_of_its_organization_cou
     ],
 )
 def test_a_thing_is_mended_since_it_works_as_it_does_now(resource: Any, at: datetime | None) -> None:
-    assert mended_at(resource) == at
+    assert fixed_at(resource) == at
 
 
 WORKS = ArchiveStatus(observed_generation=1, conditions=conditions(Ready="True"), trust_anchors="a" * 64)

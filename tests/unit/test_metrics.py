@@ -47,7 +47,7 @@ def test_the_metrics_are_exactly_those_of_the_contract(metrics: Metrics) -> None
 
 
 def test_an_organizations_callback_counters_start_at_zero(metrics: Metrics) -> None:
-    metrics.start_callbacks("acme")
+    metrics.initialize_callbacks("acme")
 
     for outcome in CallbackOutcome:
         labels = {"organization": "acme", "outcome": outcome.value}
@@ -55,7 +55,7 @@ def test_an_organizations_callback_counters_start_at_zero(metrics: Metrics) -> N
 
 
 def test_an_organizations_events_start_at_zero_in_every_phase(metrics: Metrics) -> None:
-    metrics.start_events("acme")
+    metrics.initialize_events("acme")
 
     told = generate_latest(metrics.registry).decode()
     assert 'counterfoil_events{organization="acme",phase="AwaitingConsent"} 0.0' in told
@@ -65,10 +65,10 @@ def test_an_organizations_events_start_at_zero_in_every_phase(metrics: Metrics) 
 
 def test_a_deleted_organization_leaves_no_series_behind_and_others_stay(metrics: Metrics) -> None:
     for name in ("acme", "other"):
-        metrics.start_callbacks(name)
-        metrics.start_events(name)
+        metrics.initialize_callbacks(name)
+        metrics.initialize_events(name)
 
-    metrics.forget_organization("acme")
+    metrics.remove_organization("acme")
 
     told = generate_latest(metrics.registry).decode()
     assert "acme" not in told
@@ -88,7 +88,7 @@ def test_the_build_tells_its_version(metrics: Metrics) -> None:
 
 def test_a_processes_registry_has_its_cpu_time_and_no_created_series() -> None:
     registry = new_registry()
-    Metrics(registry, version="0").start_callbacks("acme")
+    Metrics(registry, version="0").initialize_callbacks("acme")
 
     told = generate_latest(registry).decode()
 

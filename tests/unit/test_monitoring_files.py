@@ -9,7 +9,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from counterfoil.metrics import CallbackOutcome, Metrics, described
+from counterfoil.metrics import CallbackOutcome, Metrics, describe_metrics
 from counterfoil.resources import Phase
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +17,7 @@ FILES = ROOT / "charts" / "counterfoil" / "files"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 
 ADDED_BY_PROMETHEUS = {"namespace", "pod", "le", "app_kubernetes_io_component"}
-METRICS = {each.name: each for each in described(Metrics(CollectorRegistry(), version="0"))}
+METRICS = {each.name: each for each in describe_metrics(Metrics(CollectorRegistry(), version="0"))}
 HISTOGRAM_SUFFIXES = ("_bucket", "_count", "_sum")
 VALUES = {
     "phase": {each.value for each in Phase},

@@ -5,16 +5,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from controller.notary import noticed
-from controller.outcomes import Done, Fail, Outcome
-from controller.phases.archive import archive
-from controller.phases.collect import collect
-from controller.transitions import Circumstances, after
+from controller.reconcile.outcomes import Done, Fail, Outcome
+from controller.reconcile.phases.archive import archive
+from controller.reconcile.phases.collect import collect
+from controller.reconcile.signature_policy import side_condition
+from controller.reconcile.state_machine import TransitionInput, next_status
+from counterfoil.archives.layout import FileLayout
 from counterfoil.archives.manifest import Manifest
-from counterfoil.archives.plan import PlannedFile
-from counterfoil.resources import EnvelopeEvent, FileKind, Phase, Retry, condition
+from counterfoil.resources import EnvelopeEvent, FileKind, Phase, RetrySpec, find_condition
 from counterfoil.signatures.anchors import Anchors
-from counterfoil.signatures.findings import Coverage, Signature, Signatures, State
+from counterfoil.signatures.results import Coverage, Signature, Signatures, State
 from tests.builders import NOON, an_event
 from tests.unit.archive_parts import a_file
 from tests.unit.fake_desk import FOLDER, Scene, an_archive
@@ -40,18 +40,18 @@ def a_scene(policy: str = "Report", says: Signatures = INTACT) -> Scene:
 
 async def claimed(scene: Scene) -> EnvelopeEvent:
     event = an_event().build()
-    outcome = await collect(event, scene.desk(event))
+    outcome = await collect(event, scene.context(event))
     documents = outcome.facts.documents or ()
     return msgspec.structs.replace(event, status=msgspec.structs.replace(event.status, documents=documents))
 
 
 async def archived(scene: Scene) -> Outcome:
     event = await claimed(scene)
-    return await archive(event, scene.desk(event))
+    return await archive(event, scene.context(event))
 
 
 def manifest_of(scene: Scene) -> Manifest:
-    return Manifest.decode(scene.door.stored[f"{FOLDER}/counterfoil.json"])
+    return Manifest.decode(scene.backend.stored[f"{FOLDER}/counterfoil.json"])
 
 
 # -- Report ---------------------------------------------------------------------------------------------------
@@ -73,30 +73,34 @@ async def test_by_default_signatures_are_reported() -> None:
 async def test_a_broken_signature_is_reported_and_stops_nothing() -> None:
     outcome = await archived(a_scene(says=BROKEN))
     assert isinstance(outcome, Done)
-    aside = outcome.facts.noticed
-    assert aside is not None
-    assert (aside.type, aside.status, aside.reason) == ("SignaturesChecked", "False", "SignatureBroken")
+    signatures_condition = outcome.facts.side_condition
+    assert signatures_condition is not None
+    assert (signatures_condition.type, signatures_condition.status, signatures_condition.reason) == (
+        "SignaturesChecked",
+        "False",
+        "SignatureBroken",
+    )
 
 
 async def test_the_condition_stands_in_the_event_with_those_of_the_phases() -> None:
     event = an_event().build()
     outcome = await archived(a_scene())
-    circumstances = Circumstances(now=NOON, generation=1, retry=Retry(), random=lambda: 0.5)
-    conditions = after(event.status, Phase.ARCHIVING, outcome, circumstances).conditions
-    found = condition(conditions, "SignaturesChecked")
+    circumstances = TransitionInput(now=NOON, generation=1, retry=RetrySpec(), random=lambda: 0.5)
+    conditions = next_status(event.status, Phase.ARCHIVING, outcome, circumstances).conditions
+    found = find_condition(conditions, "SignaturesChecked")
     assert found is not None
     assert (found.status, found.reason) == ("True", "SignaturesIntact")
     assert found.message == "2 signatures in 2 files are intact."
-    assert condition(conditions, "Archived") is not None
+    assert find_condition(conditions, "Archived") is not None
 
 
 async def test_a_small_file_is_looked_into_without_reading_it_from_the_archive_again() -> None:
     scene = a_scene("Ignore")
     await archived(scene)
-    reads = scene.door.reads
+    reads = scene.backend.reads
     other = a_scene("Report")
     await archived(other)
-    assert other.door.reads == reads
+    assert other.backend.reads == reads
 
 
 async def test_a_large_file_is_read_from_the_archive_again() -> None:
@@ -112,9 +116,9 @@ async def test_what_an_earlier_run_found_is_not_looked_for_again() -> None:
     scene.examiner.asked.clear()
     outcome = await archived(scene)
     assert scene.examiner.asked == []
-    assert outcome.facts.noticed is not None
-    assert outcome.facts.noticed.reason == "SignaturesIntact"
-    assert scene.door.puts.count("counterfoil.json") == 1
+    assert outcome.facts.side_condition is not None
+    assert outcome.facts.side_condition.reason == "SignaturesIntact"
+    assert scene.backend.puts.count("counterfoil.json") == 1
 
 
 async def test_what_was_filed_without_a_look_is_looked_into_when_the_archive_asks_for_it() -> None:
@@ -132,7 +136,7 @@ async def test_an_archive_that_ignores_signatures_has_none_looked_into() -> None
     scene = a_scene("Ignore", BROKEN)
     outcome = await archived(scene)
     assert isinstance(outcome, Done)
-    assert outcome.facts.noticed is None
+    assert outcome.facts.side_condition is None
     assert scene.examiner.asked == []
     assert [each.signatures for each in manifest_of(scene).files] == [None, None]
 
@@ -154,7 +158,7 @@ async def test_a_signature_that_is_broken_or_missing_keeps_the_envelope_where_it
     assert isinstance(outcome, Fail)
     assert outcome.reason == "SignatureBroken"
     assert f"`file-1.pdf`: {found.detail}." in outcome.message
-    assert f"{FOLDER}/counterfoil.json" not in scene.door.stored
+    assert f"{FOLDER}/counterfoil.json" not in scene.backend.stored
     assert not scene.esaw.deleted
 
 
@@ -174,7 +178,7 @@ async def test_a_signer_who_is_not_trusted_keeps_the_envelope_where_it_is() -> N
     assert isinstance(outcome, Fail)
     assert outcome.reason == "SignerUntrusted"
     assert "'Eve', who made the signature 'First', is not trusted: no way" in outcome.message
-    assert f"{FOLDER}/counterfoil.json" not in scene.door.stored
+    assert f"{FOLDER}/counterfoil.json" not in scene.backend.stored
 
 
 async def test_with_other_trust_anchors_an_earlier_run_is_not_relied_on() -> None:
@@ -203,14 +207,14 @@ async def test_once_the_archive_no_longer_requires_it_the_same_envelope_is_filed
     assert isinstance(await archived(scene), Fail)
     scene.archive = an_archive(signatures="Report")
     event = msgspec.structs.replace(await claimed_again(scene), metadata=an_event().build().metadata)
-    assert isinstance(await archive(event, scene.desk(event)), Done)
+    assert isinstance(await archive(event, scene.context(event)), Done)
 
 
 async def claimed_again(scene: Scene) -> EnvelopeEvent:
     """The event as its failed run left it: its names are claimed, its files are filed."""
-    stored, scene.door.stored = scene.door.stored, {}
+    stored, scene.backend.stored = scene.backend.stored, {}
     event = await claimed(scene)
-    scene.door.stored = stored
+    scene.backend.stored = stored
     return event
 
 
@@ -219,13 +223,13 @@ async def claimed_again(scene: Scene) -> EnvelopeEvent:
 
 def told(*files: tuple[FileKind, Signatures]) -> Any:
     planned = [
-        PlannedFile(
+        FileLayout(
             a_file(f"{number}.pdf", kind=kind, number=number), f"folder/{number}.pdf", "application/pdf"
         )
         for number, (kind, _) in enumerate(files, start=1)
     ]
     found = {each.facts.file_id: signatures for each, (_, signatures) in zip(planned, files, strict=True)}
-    return noticed(planned, found)
+    return side_condition(planned, found)
 
 
 def test_nobody_answers_for_what_signers_uploaded() -> None:
@@ -234,24 +238,26 @@ def test_nobody_answers_for_what_signers_uploaded() -> None:
 
 
 def test_one_broken_document_among_many_is_what_is_told() -> None:
-    aside = told((FileKind.DOCUMENT, UNSIGNED), (FileKind.DOCUMENT, NOT_CHECKED), (FileKind.DOCUMENT, BROKEN))
-    assert (aside.status, aside.reason) == ("False", "SignatureBroken")
-    assert aside.message == "`3.pdf`: the signature 'First' does not fit what was signed."
+    signatures_condition = told(
+        (FileKind.DOCUMENT, UNSIGNED), (FileKind.DOCUMENT, NOT_CHECKED), (FileKind.DOCUMENT, BROKEN)
+    )
+    assert (signatures_condition.status, signatures_condition.reason) == ("False", "SignatureBroken")
+    assert signatures_condition.message == "`3.pdf`: the signature 'First' does not fit what was signed."
 
 
 def test_a_document_that_nobody_checked_leaves_it_unknown() -> None:
-    aside = told((FileKind.DOCUMENT, UNSIGNED), (FileKind.DOCUMENT, NOT_CHECKED))
-    assert (aside.status, aside.reason) == ("Unknown", "SignaturesUnchecked")
+    signatures_condition = told((FileKind.DOCUMENT, UNSIGNED), (FileKind.DOCUMENT, NOT_CHECKED))
+    assert (signatures_condition.status, signatures_condition.reason) == ("Unknown", "SignaturesUnchecked")
 
 
 def test_a_document_without_signatures_is_told() -> None:
-    aside = told((FileKind.DOCUMENT, INTACT), (FileKind.DOCUMENT, UNSIGNED))
-    assert (aside.status, aside.reason) == ("False", "NoSignatures")
+    signatures_condition = told((FileKind.DOCUMENT, INTACT), (FileKind.DOCUMENT, UNSIGNED))
+    assert (signatures_condition.status, signatures_condition.reason) == ("False", "NoSignatures")
 
 
 def test_of_many_broken_files_three_are_named() -> None:
-    aside = told(*[(FileKind.DOCUMENT, UNREADABLE)] * 10)
-    assert aside.message.endswith("`3.pdf`: its check took too long; and 7 more files.")
+    signatures_condition = told(*[(FileKind.DOCUMENT, UNREADABLE)] * 10)
+    assert signatures_condition.message.endswith("`3.pdf`: its check took too long; and 7 more files.")
 
 
 # -- The seal -------------------------------------------------------------------------------------------------
@@ -261,5 +267,5 @@ async def test_with_a_key_the_manifest_is_sealed() -> None:
     scene = a_scene()
     scene.sealer = a_sealer()
     await archived(scene)
-    seal = scene.door.stored[f"{FOLDER}/counterfoil.json.sig"]
-    assert a_sealer().public.fits(seal, scene.door.stored[f"{FOLDER}/counterfoil.json"])
+    seal = scene.backend.stored[f"{FOLDER}/counterfoil.json.sig"]
+    assert a_sealer().public.fits(seal, scene.backend.stored[f"{FOLDER}/counterfoil.json"])

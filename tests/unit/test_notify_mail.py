@@ -8,16 +8,24 @@ from email.message import EmailMessage
 
 import pytest
 
-from controller.notify.due import Notice
-from controller.notify.letters import Letter, Link, Writer
-from controller.notify.mail import address, message, one_line
-from controller.notify.words import WORDS
-from counterfoil.metrics import Mail
-from counterfoil.reasons import CATALOGUE
+from controller.notifications.catalogues import TEXTS
+from controller.notifications.mime import address, message, one_line
+from controller.notifications.policy import Notification
+from controller.notifications.render import MailContent, MailLink, MailRenderer
+from counterfoil.i18n.reasons import CATALOGUE
+from counterfoil.metrics import MailKind
 from counterfoil.resources import Language, Organization
 from tests.builders import NOON, an_organization
-from tests.unit.notify_parts import ADMIN, FROM, MAILS, PUBLIC, a_letter, a_problem, an_unauthorized_sender
-from webhook.console.attention import Entry, Kind
+from tests.unit.notify_parts import (
+    ADMIN,
+    FROM,
+    MAILS,
+    PUBLIC,
+    a_mail_content,
+    a_problem,
+    an_unauthorized_sender,
+)
+from webhook.console.attention import AttentionItem, AttentionKind
 
 TOKEN = "Tk9" * 22
 """As eSAW makes them: 66 letters and digits."""
@@ -27,27 +35,27 @@ def an_addressed_organization(language: str = "en", **notifications: object) -> 
     return an_organization(notifications={**MAILS, "language": language, **notifications}, oauth=PUBLIC)
 
 
-def letter_about(notice: Notice, organization: Organization | None = None) -> Letter:
-    return Writer(organization or an_addressed_organization(), "contracts").letter(notice)
+def letter_about(notification: Notification, organization: Organization | None = None) -> MailContent:
+    return MailRenderer(organization or an_addressed_organization(), "contracts").content(notification)
 
 
-def to_anna(**options: object) -> Notice:
-    return Notice(Mail.CONSENT, NOON, senders=(an_unauthorized_sender(**options),))  # type: ignore[arg-type]
+def to_anna(**options: object) -> Notification:
+    return Notification(MailKind.CONSENT, NOON, senders=(an_unauthorized_sender(**options),))  # type: ignore[arg-type]
 
 
-def about(cause: str, kind: Mail = Mail.FAILED, **changes: object) -> Notice:
-    return Notice(kind, NOON, a_problem(cause, **changes))
+def about(cause: str, kind: MailKind = MailKind.FAILED, **changes: object) -> Notification:
+    return Notification(kind, NOON, a_problem(cause, **changes))
 
 
-def sent(letter: Letter, *, about: str = "test") -> EmailMessage:
-    made = message(letter, sender=FROM, to=(ADMIN,), about=about, now=NOON)
+def sent(content: MailContent, *, about: str = "test") -> EmailMessage:
+    made = message(content, sender=FROM, to=(ADMIN,), about=about, now=NOON)
     parsed = message_from_bytes(made.as_bytes(), policy=policy.default)
     assert isinstance(parsed, EmailMessage)
     return parsed
 
 
-def bodies(letter: Letter) -> tuple[str, str]:
-    parts = [sent(letter).get_body((kind,)) for kind in ("plain", "html")]
+def bodies(content: MailContent) -> tuple[str, str]:
+    parts = [sent(content).get_body((kind,)) for kind in ("plain", "html")]
     text, html = (str(part.get_content()).replace("\r\n", "\n") if part is not None else "" for part in parts)
     return text, html
 
@@ -61,7 +69,7 @@ def placeholders(text: str) -> set[str]:
 
 @pytest.mark.parametrize("language", Language)
 def test_every_language_says_the_same_with_the_same_placeholders(language: Language) -> None:
-    english, other = WORDS[Language.ENGLISH], WORDS[language]
+    english, other = TEXTS[Language.ENGLISH], TEXTS[language]
     assert list(other) == list(english)
     assert {key: placeholders(text) for key, text in other.items()} == {
         key: placeholders(text) for key, text in english.items()
@@ -72,28 +80,28 @@ NOTICES = {
     "consent": to_anna(waiting=10),
     "first consent": to_anna(waiting=1, verified=False, reason="ConsentRequired", status={"key": None}),
     "a brought key": to_anna(brought=True),
-    "escalation": Notice(
-        Mail.ESCALATION, NOON, a_problem("consent", reason="TokenRejected"), (an_unauthorized_sender(),)
+    "escalation": Notification(
+        MailKind.ESCALATION, NOON, a_problem("consent", reason="TokenRejected"), (an_unauthorized_sender(),)
     ),
     "failed": about("failed/NameOccupied/dms", count=7, message="A file lies there.", examples=("event-1",)),
-    "archive": about("archive/dms", Mail.ARCHIVE, reason="ArchiveUnreachable", count=3),
-    "key": about("key/SealingKeysMissing", Mail.KEY, count=2, examples=("anna", "ben")),
-    "digest": about("digest", Mail.DIGEST, reason="NameOccupied", count=2),
-    "solved": about("failed/NameOccupied/dms", Mail.SOLVED, notified_at=NOON, solved_at=NOON),
+    "archive": about("archive/dms", MailKind.ARCHIVE, reason="ArchiveUnreachable", count=3),
+    "key": about("key/SealingKeysMissing", MailKind.KEY, count=2, examples=("anna", "ben")),
+    "digest": about("digest", MailKind.DIGEST, reason="NameOccupied", count=2),
+    "solved": about("failed/NameOccupied/dms", MailKind.SOLVED, notified_at=NOON, solved_at=NOON),
 }
 
 
 @pytest.mark.parametrize("language", Language)
-@pytest.mark.parametrize("notice", NOTICES.values(), ids=NOTICES)
-def test_every_mail_can_be_written_in_every_language(notice: Notice, language: Language) -> None:
+@pytest.mark.parametrize("notification", NOTICES.values(), ids=NOTICES)
+def test_every_mail_can_be_written_in_every_language(notification: Notification, language: Language) -> None:
     organization = an_addressed_organization(language.value, consoleURL="https://console.acme.example")
-    letter = letter_about(notice, organization)
-    text, html = bodies(letter)
+    content = letter_about(notification, organization)
+    text, html = bodies(content)
     assert "{" not in text
-    for said in (letter.greeting, *letter.paragraphs, letter.footer):
+    for said in (content.greeting, *content.paragraphs, content.footer):
         assert said in text
     assert f'<html lang="{language.value}">' in html
-    assert sent(letter)["Content-Language"] == language.value
+    assert sent(content)["Content-Language"] == language.value
 
 
 @pytest.mark.parametrize("language", Language)
@@ -101,17 +109,17 @@ def test_every_mail_can_be_written_in_every_language(notice: Notice, language: L
 def test_administrators_are_told_of_every_reason_in_the_words_of_the_catalogue(
     reason: str, language: Language
 ) -> None:
-    letter = letter_about(about(f"failed/{reason}"), an_addressed_organization(language.value))
-    said = CATALOGUE[reason].says(language)
-    assert letter.facts[0].text == said.what
-    assert said.do in {"", *(each.text for each in letter.facts)}
+    content = letter_about(about(f"failed/{reason}"), an_addressed_organization(language.value))
+    said = CATALOGUE[reason].localized_text(language)
+    assert content.facts[0].text == said.what
+    assert said.do in {"", *(each.text for each in content.facts)}
 
 
 def test_a_sender_is_told_in_one_mail_what_happened_and_where_to_click() -> None:
-    letter = letter_about(to_anna(waiting=10))
-    text, html = bodies(letter)
+    content = letter_about(to_anna(waiting=10))
+    text, html = bodies(content)
     url = "https://pages.acme.example/consent/acme/anna"
-    assert letter.greeting == "Hello Anna Kofler,"
+    assert content.greeting == "Hello Anna Kofler,"
     assert "10 of your envelopes wait" in text
     assert f"\n{url}\n" in text
     assert f'href="{url}"' in html
@@ -123,9 +131,9 @@ def test_one_waiting_envelope_is_told_in_the_singular() -> None:
 
 def test_without_a_page_a_sender_is_told_that_the_next_send_asks() -> None:
     without = an_organization(notifications=MAILS)
-    letter = letter_about(to_anna(status={"consentURL": None}), without)
-    assert letter.link is None
-    assert "The next time that you send an envelope" in bodies(letter)[0]
+    content = letter_about(to_anna(status={"consentURL": None}), without)
+    assert content.link is None
+    assert "The next time that you send an envelope" in bodies(content)[0]
 
 
 def test_a_key_that_was_brought_is_renewed_by_its_owner_and_never_by_mail() -> None:
@@ -153,7 +161,7 @@ def test_an_unknown_sender_is_told_with_how_to_add_one() -> None:
 
 def test_a_console_is_linked_when_there_is_one() -> None:
     there = an_addressed_organization(consoleURL="https://console.acme.example/")
-    assert letter_about(NOTICES["failed"], there).link == Link(
+    assert letter_about(NOTICES["failed"], there).link == MailLink(
         "Open the console",
         "https://console.acme.example/attention?organization=acme#failed-acme-NameOccupied",
     )
@@ -161,31 +169,31 @@ def test_a_console_is_linked_when_there_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("notice", "kind", "organization", "name"),
+    ("notification", "kind", "organization", "name"),
     [
-        ("failed", Kind.FAILED, "acme", "NameOccupied"),
-        ("archive", Kind.ARCHIVE, "", "dms"),
-        ("key", Kind.KEY, "acme", "SealingKeysMissing"),
+        ("failed", AttentionKind.FAILED, "acme", "NameOccupied"),
+        ("archive", AttentionKind.ARCHIVE, "", "dms"),
+        ("key", AttentionKind.KEY, "acme", "SealingKeysMissing"),
     ],
 )
 def test_the_link_leads_to_the_entry_of_the_console_that_is_about_it(
-    notice: str, kind: Kind, organization: str, name: str
+    notification: str, kind: AttentionKind, organization: str, name: str
 ) -> None:
     there = an_addressed_organization(consoleURL="https://console.acme.example")
-    link = letter_about(NOTICES[notice], there).link
+    link = letter_about(NOTICES[notification], there).link
     assert link is not None
-    entry = Entry(kind=kind, name=name, organization=organization, reason="")
+    entry = AttentionItem(kind=kind, name=name, organization=organization, reason="")
     assert link.url.endswith(f"/attention?organization=acme#{entry.anchor}")
 
 
 def test_many_silent_senders_are_named_up_to_a_number_and_then_counted() -> None:
     senders = tuple(an_unauthorized_sender(f"sender-{number}") for number in range(50))
-    letter = letter_about(
-        Notice(Mail.ESCALATION, NOON, a_problem("consent", reason="TokenRejected"), senders)
+    content = letter_about(
+        Notification(MailKind.ESCALATION, NOON, a_problem("consent", reason="TokenRejected"), senders)
     )
-    assert letter.subject == "[acme] 50 senders have not given their consent yet"
-    assert letter.items[-1].text == "and 30 more"
-    assert len(letter.items) == 21
+    assert content.subject == "[acme] 50 senders have not given their consent yet"
+    assert content.items[-1].text == "and 30 more"
+    assert len(content.items) == 21
 
 
 # -- Secrecy ---------------------------------------------------------------------------------------------------
@@ -193,15 +201,15 @@ def test_many_silent_senders_are_named_up_to_a_number_and_then_counted() -> None
 
 @pytest.mark.parametrize("kind", ["failed/EsawRefused", "archive/dms", "key/KeyUnreadable"])
 def test_what_looks_like_a_key_is_struck_out_of_a_mail(kind: str) -> None:
-    notice = about(kind, reason="EsawRefused", message=f"It said Bearer {TOKEN} and {TOKEN}.")
-    assert TOKEN not in "".join(bodies(letter_about(notice)))
+    notification = about(kind, reason="EsawRefused", message=f"It said Bearer {TOKEN} and {TOKEN}.")
+    assert TOKEN not in "".join(bodies(letter_about(notification)))
 
 
 # -- Headers ---------------------------------------------------------------------------------------------------
 
 
 def test_a_mail_says_that_a_machine_wrote_it() -> None:
-    mail = sent(a_letter())
+    mail = sent(a_mail_content())
     assert mail["Auto-Submitted"] == "auto-generated"
     assert mail["X-Auto-Response-Suppress"] == "All"
     assert mail["Date"] == "Wed, 01 Jul 2026 12:00:00 +0000"
@@ -209,18 +217,18 @@ def test_a_mail_says_that_a_machine_wrote_it() -> None:
 
 
 def test_a_mail_has_text_and_html_in_seven_bits() -> None:
-    made = message(a_letter(), sender=FROM, to=(ADMIN,), about="test", now=NOON)
+    made = message(a_mail_content(), sender=FROM, to=(ADMIN,), about="test", now=NOON)
     assert made.get_content_type() == "multipart/alternative"
     assert made.as_bytes().isascii()
     assert max(len(line) for line in made.as_bytes().split(b"\r\n")) <= 998
 
 
 def test_a_subject_with_umlauts_arrives_as_it_was_written() -> None:
-    assert sent(a_letter())["Subject"] == a_letter().subject
+    assert sent(a_mail_content())["Subject"] == a_mail_content().subject
 
 
 def test_a_mail_about_the_same_has_the_same_message_id_and_another_has_another() -> None:
-    first, again, other = (sent(a_letter(), about=each)["Message-ID"] for each in ("a", "a", "b"))
+    first, again, other = (sent(a_mail_content(), about=each)["Message-ID"] for each in ("a", "a", "b"))
     assert first == again != other
     assert re.fullmatch(r"<[0-9a-f]{32}@acme\.example>", first)
 
@@ -235,7 +243,7 @@ INJECTIONS = [
 
 @pytest.mark.parametrize("text", INJECTIONS)
 def test_no_header_can_be_injected_by_a_subject(text: str) -> None:
-    mail = sent(a_letter(subject=text))
+    mail = sent(a_mail_content(subject=text))
     assert "Bcc" not in mail
     assert "\n" not in mail["Subject"]
 
@@ -244,7 +252,7 @@ def test_no_header_can_be_injected_by_a_subject(text: str) -> None:
 def test_no_header_can_be_injected_by_a_name(text: str) -> None:
     to = address("anna@acme.example", text)
     assert to is not None
-    made = message(a_letter(), sender=FROM, to=(to,), about="test", now=NOON)
+    made = message(a_mail_content(), sender=FROM, to=(to,), about="test", now=NOON)
     parsed = message_from_bytes(made.as_bytes(), policy=policy.default)
     assert "Bcc" not in parsed
     assert [each.addr_spec for each in parsed["To"].addresses] == ["anna@acme.example"]
@@ -253,7 +261,7 @@ def test_no_header_can_be_injected_by_a_name(text: str) -> None:
 def test_a_name_with_signs_of_addresses_stays_a_name() -> None:
     to = address("anna@acme.example", 'Anna "the boss" <evil@example.com>, Ben')
     assert to is not None
-    made = message(a_letter(), sender=FROM, to=(to,), about="test", now=NOON)
+    made = message(a_mail_content(), sender=FROM, to=(to,), about="test", now=NOON)
     parsed = message_from_bytes(made.as_bytes(), policy=policy.default)
     assert [each.addr_spec for each in parsed["To"].addresses] == ["anna@acme.example"]
 
@@ -306,7 +314,7 @@ def test_what_is_no_address_is_none(text: str) -> None:
 def test_no_text_from_outside_becomes_html() -> None:
     evil = '<script>alert(1)</script><img src=x onerror="x">'
     sender = an_unauthorized_sender(givenName=evil, surname='"><b>')
-    _, html = bodies(letter_about(Notice(Mail.CONSENT, NOON, senders=(sender,))))
+    _, html = bodies(letter_about(Notification(MailKind.CONSENT, NOON, senders=(sender,))))
     assert "<script" not in html
     assert "<img" not in html
     assert "<b>" not in html
@@ -315,7 +323,9 @@ def test_no_text_from_outside_becomes_html() -> None:
 
 
 def test_the_end_of_a_problem_names_when_it_was_told() -> None:
-    notice = about("archive/dms", Mail.SOLVED, reason="ArchiveFull", notified_at=NOON + timedelta(hours=1))
-    letter = letter_about(notice)
-    assert letter.subject == "Solved: [acme] Archive dms can't be used: ArchiveFull"
-    assert "2026-07-01 13:00 UTC" in letter.paragraphs[0]
+    notification = about(
+        "archive/dms", MailKind.SOLVED, reason="ArchiveFull", notified_at=NOON + timedelta(hours=1)
+    )
+    content = letter_about(notification)
+    assert content.subject == "Solved: [acme] Archive dms can't be used: ArchiveFull"
+    assert "2026-07-01 13:00 UTC" in content.paragraphs[0]

@@ -9,90 +9,90 @@ from typing import Any
 
 import pytest
 
-from controller.notify.mail import message
-from controller.notify.postman import MailServer, MailTrouble, Refused, SmtpPostman, Tls
-from sandbox import mail
+from controller.notifications.mime import message
+from controller.notifications.smtp import MailError, MailServer, MessageRejected, SmtpMailer, Tls
+from sandbox.servers import smtp
 from tests.builders import NOON
-from tests.unit.notify_parts import ADMIN, FROM, a_letter
+from tests.unit.notify_parts import ADMIN, FROM, a_mail_content
 
 ANNA = "anna@acme.example"
 SENDER = "counterfoil@acme.example"
 
 
 def a_message() -> EmailMessage:
-    return message(a_letter(), sender=FROM, to=(ADMIN,), about="test", now=NOON)
+    return message(a_mail_content(), sender=FROM, to=(ADMIN,), about="test", now=NOON)
 
 
 def reached_by(values: Mapping[str, str]) -> MailServer:
     return MailServer.read("smtp", {key: value.encode() for key, value in values.items()})
 
 
-async def bring(server: mail.MailServer, *to: str, **changes: str) -> None:
+async def send(server: smtp.SmtpServer, *to: str, **changes: str) -> None:
     where = reached_by({**server.secret, **changes})
-    await SmtpPostman().bring(where, a_message(), sender=SENDER, to=to or (ANNA,))
+    await SmtpMailer().send(where, a_message(), sender=SENDER, to=to or (ANNA,))
 
 
-async def trouble(server: mail.MailServer, *to: str, **changes: str) -> MailTrouble:
-    with pytest.raises(MailTrouble) as found:
-        await bring(server, *to, **changes)
+async def trouble(server: smtp.SmtpServer, *to: str, **changes: str) -> MailError:
+    with pytest.raises(MailError) as found:
+        await send(server, *to, **changes)
     return found.value
 
 
 @pytest.mark.parametrize("tls", ["starttls", "implicit", "none"])
 @pytest.mark.parametrize("login", [True, False])
 async def test_a_mail_arrives_just_as_it_was_written(tls: str, login: bool) -> None:
-    async with mail.MailServer(tls=tls, login=login) as server:
-        await bring(server)
+    async with smtp.SmtpServer(tls=tls, login=login) as server:
+        await send(server)
         (arrived,) = server.mails
         assert (arrived.sender, arrived.to) == (SENDER, (ANNA,))
         assert arrived.encrypted == (tls != "none")
-        assert arrived.user == (mail.USERNAME if login else None)
-        assert arrived.subject == a_letter().subject
+        assert arrived.user == (smtp.USERNAME if login else None)
+        assert arrived.subject == a_mail_content().subject
         assert "Gruß aus Südtirol" in arrived.text
         assert "Gruß aus Südtirol" in arrived.html
 
 
 async def test_checking_logs_in_and_sends_nothing() -> None:
-    async with mail.MailServer() as server:
-        await SmtpPostman().check(reached_by(server.secret))
+    async with smtp.SmtpServer() as server:
+        await SmtpMailer().check(reached_by(server.secret))
         assert (server.connections, server.mails) == (1, [])
 
 
 async def test_a_server_without_encryption_gets_neither_password_nor_mail() -> None:
-    async with mail.MailServer(tls="none") as server:
+    async with smtp.SmtpServer(tls="none") as server:
         found = await trouble(server, tls="starttls")
         assert found.reason == "MailServerLacksTls"
         assert server.mails == []
 
 
 async def test_a_certificate_of_an_unknown_authority_is_not_trusted() -> None:
-    async with mail.MailServer() as server:
+    async with smtp.SmtpServer() as server:
         assert (await trouble(server, **{"ca.crt": ""})).reason == "MailServerNotTrusted"
-    async with mail.MailServer(tls="implicit") as server:
+    async with smtp.SmtpServer(tls="implicit") as server:
         assert (await trouble(server, **{"ca.crt": ""})).reason == "MailServerNotTrusted"
 
 
 async def test_a_certificate_of_another_host_is_not_trusted() -> None:
-    async with mail.MailServer() as server:
+    async with smtp.SmtpServer() as server:
         assert (await trouble(server, host="localhost")).reason == "MailServerNotTrusted"
 
 
 async def test_a_wrong_password_is_told_as_such_and_is_in_no_text() -> None:
-    async with mail.MailServer() as server:
+    async with smtp.SmtpServer() as server:
         found = await trouble(server, password="a-wrong-password")
         assert found.reason == "MailLoginRefused"
         assert "a-wrong-password" not in f"{found!r} {found.__cause__!r}"
 
 
 async def test_a_login_that_is_not_offered_is_told_as_such() -> None:
-    async with mail.MailServer(tls="none", login=False) as server:
+    async with smtp.SmtpServer(tls="none", login=False) as server:
         # aiosmtpd offers no login without encryption.
         found = await trouble(server, username="u", password="p")
         assert found.reason == "MailLoginRefused"
 
 
 async def test_a_server_that_is_not_there_is_told_as_such() -> None:
-    async with mail.MailServer() as server:
+    async with smtp.SmtpServer() as server:
         await server.stop()
         found = await trouble(server)
         assert found.reason == "MailServerUnreachable"
@@ -102,61 +102,61 @@ async def test_a_server_that_is_not_there_is_told_as_such() -> None:
 async def test_a_server_that_says_nothing_is_not_waited_for_long() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         values = {"host": "127.0.0.1", "port": str(silent.getsockname()[1]), "tls": "none"}
-        with pytest.raises(MailTrouble) as found:
-            await SmtpPostman(step_seconds=0.2).check(reached_by(values))
+        with pytest.raises(MailError) as found:
+            await SmtpMailer(command_seconds=0.2).check(reached_by(values))
     assert found.value.reason == "MailServerUnreachable"
 
 
 async def test_a_recipient_that_is_refused_is_a_matter_of_this_mail_only() -> None:
-    async with mail.MailServer() as server:
+    async with smtp.SmtpServer() as server:
         server.behaviour.refuses = lambda address: "550 No such user" if address == ANNA else None
         found = await trouble(server)
-        assert isinstance(found, Refused)
+        assert isinstance(found, MessageRejected)
         assert str(found).endswith("does not take mail for a recipient (550).")
-        await bring(server, "ben@acme.example", ANNA)
+        await send(server, "ben@acme.example", ANNA)
         assert [each.to for each in server.mails] == [("ben@acme.example",)]
 
 
 async def test_a_mail_that_is_refused_is_told_with_the_servers_number_only() -> None:
-    async with mail.MailServer() as server:
+    async with smtp.SmtpServer() as server:
         server.behaviour.refuses_data = "554 5.7.1 spam, id 8f7a6b"
         found = await trouble(server)
-        assert isinstance(found, Refused)
+        assert isinstance(found, MessageRejected)
         assert "8f7a6b" not in str(found)
         assert "554" in str(found)
 
 
 async def test_a_server_may_take_longer_to_say_that_it_took_a_mail_than_for_anything_else() -> None:
     """Else it would be brought once more, and arrive twice. (RFC 5321, 4.5.3.2.6)"""
-    async with mail.MailServer(tls="none", login=False) as server:
+    async with smtp.SmtpServer(tls="none", login=False) as server:
         server.behaviour.answers = partial(asyncio.sleep, 3.0)
         where = reached_by(server.secret)
-        postman = SmtpPostman(step_seconds=1.5, whole_seconds=2.0)
-        await postman.bring(where, a_message(), sender=SENDER, to=(ANNA,))
+        mailer = SmtpMailer(command_seconds=1.5, session_seconds=2.0)
+        await mailer.send(where, a_message(), sender=SENDER, to=(ANNA,))
         assert len(server.mails) == 1
 
 
 async def test_a_server_that_never_says_whether_it_took_a_mail_is_not_waited_for_for_ever() -> None:
-    async with mail.MailServer(tls="none", login=False) as server:
+    async with smtp.SmtpServer(tls="none", login=False) as server:
         server.behaviour.answers = asyncio.Event().wait
         where = reached_by(server.secret)
-        with pytest.raises(MailTrouble) as found:
-            await SmtpPostman(answer_seconds=0.2).bring(where, a_message(), sender=SENDER, to=(ANNA,))
+        with pytest.raises(MailError) as found:
+            await SmtpMailer(data_reply_seconds=0.2).send(where, a_message(), sender=SENDER, to=(ANNA,))
         assert found.value.reason == "MailServerUnreachable"
 
 
 async def test_a_mail_that_was_taken_is_brought_although_the_server_lets_nobody_go() -> None:
-    async with mail.MailServer(tls="none", login=False) as server:
-        server.behaviour.says_farewell = False
+    async with smtp.SmtpServer(tls="none", login=False) as server:
+        server.behaviour.answers_quit = False
         # As long as the farewell alone is waited for.
-        await SmtpPostman(whole_seconds=2.0).bring(
+        await SmtpMailer(session_seconds=2.0).send(
             reached_by(server.secret), a_message(), sender=SENDER, to=(ANNA,)
         )
         assert len(server.mails) == 1
 
 
 async def test_a_server_that_hangs_up_after_a_mail_counts_as_one_that_does_not_work() -> None:
-    async with mail.MailServer() as server:
+    async with smtp.SmtpServer() as server:
         server.behaviour.hangs_up = True
         assert (await trouble(server)).reason == "MailServerUnreachable"
 
@@ -175,7 +175,7 @@ SECRETS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("data", "words"), SECRETS)
 def test_a_secret_that_names_no_mail_server_says_what_is_wrong(data: dict[str, bytes], words: str) -> None:
-    with pytest.raises(MailTrouble) as found:
+    with pytest.raises(MailError) as found:
         MailServer.read("smtp", data)
     assert found.value.reason == "MailSettingsInvalid"
     assert words in str(found.value)
@@ -193,7 +193,7 @@ def test_a_password_is_in_no_description_of_the_server() -> None:
 
 
 async def test_an_authority_that_can_not_be_read_is_told_as_such() -> None:
-    async with mail.MailServer() as server:
+    async with smtp.SmtpServer() as server:
         found = await trouble(server, **{"ca.crt": "no certificate"})
         assert found.reason == "MailSettingsInvalid"
         assert "ca.crt" in str(found)

@@ -6,28 +6,35 @@ from typing import Any
 
 import pytest
 
-from controller.office import Office
-from controller.organizations import VERSION_LOOKS, Organizations
-from controller.secrets import Secrets
-from counterfoil.callbackauth import is_basic_auth
-from counterfoil.cluster import Forbidden, Unavailable
-from counterfoil.esaw import Answered, AnswerUnreadable, Esaw, EsawProblem, Unreachable, make_http
-from counterfoil.esaw.clients import Esaws
-from counterfoil.resources import Activity, Archive, Organization, condition
+from controller.access.secret_cache import SecretCache
+from controller.cache import Cache
+from controller.resync.organization_status import VERSION_CHECK_PASSES, OrganizationStatusUpdater
+from counterfoil.callback_auth import matches_basic_auth
+from counterfoil.esaw import (
+    EsawClient,
+    EsawError,
+    EsawUnreachable,
+    HttpStatusError,
+    ResponseInvalid,
+    new_http_client,
+)
+from counterfoil.esaw.registry import EsawClients
+from counterfoil.kube.client import Forbidden, Unavailable
+from counterfoil.resources import Activity, Archive, Organization, find_condition
 from tests.builders import NOON, AClock, a_sender, an_organization
-from tests.unit.fake_cluster import ACluster
 from tests.unit.fake_desk import an_archive
+from tests.unit.fake_kube import InMemoryKubeClient
 
 TOKEN = "callback-token-0123456789"
 OTHER = "another-token-0123456789"
 
 
-class AnEsaw(Esaw):
+class AnEsaw(EsawClient):
     """Tells its version, or fails."""
 
     def __init__(self) -> None:
         self.asked = 0
-        self.problem: EsawProblem | None = None
+        self.problem: EsawError | None = None
         self.says = "25.52.0.100"
 
     async def version(self) -> str:
@@ -37,14 +44,14 @@ class AnEsaw(Esaw):
         return self.says
 
 
-class OneEsaw(Esaws):
+class OneEsaw(EsawClients):
     """The same eSAW for all organizations."""
 
     def __init__(self, esaw: AnEsaw) -> None:
-        super().__init__(make_http(), AClock(), lambda operation, code, seconds: None)
+        super().__init__(new_http_client(), AClock(), lambda operation, code, seconds: None)
         self._esaw = esaw
 
-    def of(self, organization: Organization) -> Esaw:
+    def for_organization(self, organization: Organization) -> EsawClient:
         return self._esaw
 
 
@@ -54,32 +61,32 @@ class Scene:
     def __init__(self, *, callback_url: str | None = None, **spec: Any) -> None:
         self.clock = AClock()
         self.esaw = AnEsaw()
-        self.office = Office()
-        self.office.archives.put(ready(an_archive()))
-        self.office.senders.put(a_sender())
-        self.cluster = ACluster(an_organization(**spec))
-        self.cluster.secrets["callback"] = {"token": TOKEN.encode()}
-        self.organizations = Organizations(
-            cluster=self.cluster,
-            office=self.office,
-            secrets=Secrets(self.cluster, self.clock),
-            esaws=OneEsaw(self.esaw),
+        self.cache = Cache()
+        self.cache.archives.put(ready(an_archive()))
+        self.cache.senders.put(a_sender())
+        self.kube = InMemoryKubeClient(an_organization(**spec))
+        self.kube.secrets["callback"] = {"token": TOKEN.encode()}
+        self.organizations = OrganizationStatusUpdater(
+            kube=self.kube,
+            cache=self.cache,
+            secrets=SecretCache(self.kube, self.clock),
+            esaw_clients=OneEsaw(self.esaw),
             clock=self.clock,
             callback_url=callback_url,
         )
 
     def newest(self) -> Organization:
-        return Organization.parse(self.cluster.objects["organizations", "acme"])
+        return Organization.parse(self.kube.objects["organizations", "acme"])
 
     async def look(
         self, counts: dict[str, int] | None = None, activity: Activity | None = None
     ) -> Organization:
-        await self.organizations.look_after(self.newest(), counts, activity)
+        await self.organizations.update_status(self.newest(), counts, activity)
         self.clock.advance(seconds=11)
         return self.newest()
 
     async def told(self, type_: str = "Ready") -> tuple[str, str, str]:
-        found = condition((await self.look()).status.conditions, type_)
+        found = find_condition((await self.look()).status.conditions, type_)
         assert found is not None
         return found.status, found.reason, found.message
 
@@ -118,7 +125,7 @@ async def test_looking_again_writes_nothing() -> None:
     scene = Scene()
     for _ in range(20):
         await scene.look()
-    assert len(scene.cluster.patches) == 1
+    assert len(scene.kube.patches) == 1
 
 
 async def test_an_organization_says_since_when_all_works_as_it_does_now() -> None:
@@ -126,13 +133,13 @@ async def test_an_organization_says_since_when_all_works_as_it_does_now() -> Non
     assert (await scene.look()).status.settled_at == NOON
     assert (await scene.look()).status.settled_at == NOON, "nothing changed"
 
-    scene.cluster.edit(Organization, "acme", {"metadata": {"generation": 2}})
+    scene.kube.edit(Organization, "acme", {"metadata": {"generation": 2}})
     assert (await scene.look()).status.settled_at == NOON + timedelta(seconds=22)
 
 
 async def test_an_organization_whose_esaw_can_be_reached_again_is_settled_then() -> None:
     scene = Scene()
-    scene.esaw.problem = Unreachable("connect")
+    scene.esaw.problem = EsawUnreachable("connect")
     assert (await scene.look()).status.settled_at is None
     scene.esaw.problem = None
     assert (await scene.look()).status.settled_at == NOON + timedelta(seconds=11)
@@ -141,21 +148,21 @@ async def test_an_organization_whose_esaw_can_be_reached_again_is_settled_then()
 async def test_an_organization_that_an_older_version_looked_after_is_not_settled_by_an_upgrade() -> None:
     scene = Scene()
     await scene.look()
-    scene.cluster.edit(Organization, "acme", {"status": {"settledAt": None}})
+    scene.kube.edit(Organization, "acme", {"status": {"settledAt": None}})
     assert (await scene.look()).status.settled_at is None
 
 
 async def test_a_token_that_was_put_into_the_secret_is_known_with_the_next_look() -> None:
     scene = Scene()
     await scene.look()
-    scene.cluster.secrets["callback"] = {"token": OTHER.encode() + b"\n"}
+    scene.kube.secrets["callback"] = {"token": OTHER.encode() + b"\n"}
     assert (await scene.look()).status.callback_token_hashes == (hashed(OTHER),)
 
 
 async def test_several_tokens_count_at_once_for_rotation() -> None:
     refs = [{"name": "callback", "key": "token"}, {"name": "callback", "key": "next"}]
     scene = Scene(callback={"tokenSecretRef": refs})
-    scene.cluster.secrets["callback"]["next"] = OTHER.encode()
+    scene.kube.secrets["callback"]["next"] = OTHER.encode()
     assert (await scene.look()).status.callback_token_hashes == (hashed(TOKEN), hashed(OTHER))
 
 
@@ -250,23 +257,23 @@ async def test_what_is_missing_is_told_with_what_to_do_and_told_once(
     spec: dict[str, Any], secrets: dict[str, dict[str, bytes]], reason: str, message: str
 ) -> None:
     scene = Scene(**spec)
-    scene.cluster.secrets |= secrets
+    scene.kube.secrets |= secrets
     assert await scene.told() == ("False", reason, message)
     assert await scene.told() == ("False", reason, message)
-    assert len(scene.cluster.patches) == 1
+    assert len(scene.kube.patches) == 1
 
 
 async def test_an_archive_that_is_not_ready_is_told_and_recovers() -> None:
     scene = Scene()
-    scene.office.archives.put(ready(an_archive(version=2), "False"))
+    scene.cache.archives.put(ready(an_archive(version=2), "False"))
     assert (await scene.told())[:2] == ("False", "ArchiveNotReady")
-    scene.office.archives.put(ready(an_archive(version=3)))
+    scene.cache.archives.put(ready(an_archive(version=3)))
     assert (await scene.told())[:2] == ("True", "Ready")
 
 
 async def test_a_default_sender_of_another_organization_is_told() -> None:
     scene = Scene()
-    scene.office.senders.put(a_sender(version=2, organization="other"))
+    scene.cache.senders.put(a_sender(version=2, organization="other"))
     assert (await scene.told())[:2] == ("False", "SenderOfOtherOrganization")
 
 
@@ -277,7 +284,7 @@ async def test_an_organization_that_only_notes_down_needs_no_archive() -> None:
 
 async def test_a_secret_that_may_not_be_read_is_told_as_such() -> None:
     scene = Scene()
-    scene.cluster.fail("secret", Forbidden(403, "Forbidden", "no"))
+    scene.kube.fail("secret", Forbidden(403, "Forbidden", "no"))
     truth, reason, message = await scene.told()
     assert (truth, reason) == ("False", "CallbackTokenMissing")
     assert message.startswith("Secret/callback may not be read")
@@ -286,7 +293,7 @@ async def test_a_secret_that_may_not_be_read_is_told_as_such() -> None:
 async def test_while_the_api_server_is_away_the_known_tokens_stay() -> None:
     scene = Scene()
     await scene.look()
-    scene.cluster.go_away("secret", times=1)
+    scene.kube.go_away("secret", times=1)
     with pytest.raises(Unavailable):
         await scene.look()
     assert scene.newest().status.callback_token_hashes == (hashed(TOKEN),)
@@ -295,7 +302,7 @@ async def test_while_the_api_server_is_away_the_known_tokens_stay() -> None:
 async def test_while_secrets_may_not_be_read_the_known_tokens_stay_and_it_is_told() -> None:
     scene = Scene()
     await scene.look()
-    scene.cluster.fail("secret", Forbidden(403, "Forbidden", "no"))
+    scene.kube.fail("secret", Forbidden(403, "Forbidden", "no"))
     truth, reason, _ = await scene.told()
     assert (truth, reason) == ("False", "CallbackTokenMissing")
     assert scene.newest().status.callback_token_hashes == (hashed(TOKEN),)
@@ -304,60 +311,60 @@ async def test_while_secrets_may_not_be_read_the_known_tokens_stay_and_it_is_tol
 async def test_secrets_that_may_be_read_again_are_read_at_once_and_count_alone() -> None:
     scene = Scene()
     await scene.look()
-    scene.cluster.secrets["callback"] = {"token": OTHER.encode()}
-    scene.cluster.fail("secret", Forbidden(403, "Forbidden", "no"))
-    await scene.organizations.look_after(scene.newest())
-    await scene.organizations.look_after(scene.newest())
+    scene.kube.secrets["callback"] = {"token": OTHER.encode()}
+    scene.kube.fail("secret", Forbidden(403, "Forbidden", "no"))
+    await scene.organizations.update_status(scene.newest())
+    await scene.organizations.update_status(scene.newest())
     assert scene.newest().status.callback_token_hashes == (hashed(OTHER),)
 
 
 async def test_a_token_that_the_spec_no_longer_names_does_not_stay_because_another_may_not_be_read() -> None:
     refs = [{"name": "callback", "key": "token"}, {"name": "more", "key": "token"}]
     scene = Scene(callback={"tokenSecretRef": refs})
-    scene.cluster.secrets["more"] = {"token": OTHER.encode()}
+    scene.kube.secrets["more"] = {"token": OTHER.encode()}
     await scene.look()
-    scene.cluster.edit(Organization, "acme", {"spec": {"callback": {"tokenSecretRef": refs[1:]}}})
-    scene.cluster.fail("secret", Forbidden(403, "Forbidden", "no"))
+    scene.kube.edit(Organization, "acme", {"spec": {"callback": {"tokenSecretRef": refs[1:]}}})
+    scene.kube.fail("secret", Forbidden(403, "Forbidden", "no"))
     assert (await scene.look()).status.callback_token_hashes == ()
 
 
 async def test_the_second_lock_is_hashed_with_salt_and_only_once() -> None:
     scene = Scene(callback=BASIC)
-    scene.cluster.secrets["lock"] = {"username": b"esaw", "password": "pässwort".encode()}
+    scene.kube.secrets["lock"] = {"username": b"esaw", "password": "pässwort".encode()}
     stored = (await scene.look()).status.basic_auth_hash
     assert stored is not None
-    assert is_basic_auth("esaw", "pässwort", stored)
+    assert matches_basic_auth("esaw", "pässwort", stored)
     assert (await scene.look()).status.basic_auth_hash == stored
-    scene.cluster.secrets["lock"]["password"] = b"another"
+    scene.kube.secrets["lock"]["password"] = b"another"
     assert (await scene.look()).status.basic_auth_hash != stored
 
 
 async def test_a_lock_whose_key_was_lost_does_not_open_by_itself() -> None:
     scene = Scene(callback=BASIC)
-    scene.cluster.secrets["lock"] = {"username": b"esaw", "password": b"password"}
+    scene.kube.secrets["lock"] = {"username": b"esaw", "password": b"password"}
     stored = (await scene.look()).status.basic_auth_hash
-    del scene.cluster.secrets["lock"]
+    del scene.kube.secrets["lock"]
     assert (await scene.look()).status.basic_auth_hash == stored
 
 
 async def test_a_lock_that_is_taken_out_of_the_spec_is_gone() -> None:
     scene = Scene(callback=BASIC)
-    scene.cluster.secrets["lock"] = {"username": b"esaw", "password": b"password"}
+    scene.kube.secrets["lock"] = {"username": b"esaw", "password": b"password"}
     await scene.look()
-    scene.cluster.edit(Organization, "acme", {"spec": {"callback": {"basicAuthSecretRef": None}}})
+    scene.kube.edit(Organization, "acme", {"spec": {"callback": {"basicAuthSecretRef": None}}})
     assert (await scene.look()).status.basic_auth_hash is None
 
 
 @pytest.mark.parametrize(
     ("problem", "words"),
     [
-        (Unreachable("connect"), "No connection to eSAW could be made"),
-        (Answered(502), "eSAW answered 502."),
-        (AnswerUnreadable("version", "no version can be seen in it"), "can't be used"),
+        (EsawUnreachable("connect"), "No connection to eSAW could be made"),
+        (HttpStatusError(502), "eSAW answered 502."),
+        (ResponseInvalid("version", "no version can be seen in it"), "can't be used"),
     ],
 )
 async def test_an_esaw_that_does_not_answer_is_told_in_a_condition_of_its_own(
-    problem: EsawProblem, words: str
+    problem: EsawError, words: str
 ) -> None:
     scene = Scene()
     scene.esaw.problem = problem
@@ -366,21 +373,21 @@ async def test_an_esaw_that_does_not_answer_is_told_in_a_condition_of_its_own(
     assert words in message
     assert (await scene.told())[0] == "True", "callbacks are taken all the same"
     await scene.look()
-    assert len(scene.cluster.patches) == 1
+    assert len(scene.kube.patches) == 1
     scene.esaw.problem = None
     assert (await scene.told("Reachable"))[0] == "True"
 
 
 async def test_an_esaw_that_keeps_its_version_to_itself_can_be_reached() -> None:
     scene = Scene()
-    scene.esaw.problem = Answered(401)
+    scene.esaw.problem = HttpStatusError(401)
     assert (await scene.told("Reachable"))[0] == "True"
     assert scene.newest().status.version is None
 
 
 async def test_a_reachable_esaw_is_asked_for_its_version_once_a_minute_only() -> None:
     scene = Scene()
-    for _ in range(3 * VERSION_LOOKS):
+    for _ in range(3 * VERSION_CHECK_PASSES):
         await scene.look()
     assert scene.esaw.asked == 3
 
@@ -388,7 +395,7 @@ async def test_a_reachable_esaw_is_asked_for_its_version_once_a_minute_only() ->
 async def test_another_base_url_is_tried_at_once() -> None:
     scene = Scene()
     await scene.look()
-    scene.cluster.edit(Organization, "acme", {"spec": {"baseURL": "https://other.example.com"}})
+    scene.kube.edit(Organization, "acme", {"spec": {"baseURL": "https://other.example.com"}})
     await scene.look()
     assert scene.esaw.asked == 2
 
@@ -401,7 +408,7 @@ async def test_the_urls_to_paste_have_no_token_in_them() -> None:
         "https://callbacks.example.com/callbacks/acme/<token>?envelopeId=##EnvelopeId##&action=##Action##"
     )
     assert "action=##EventType##" in urls.workstep
-    assert TOKEN not in str(scene.cluster.patches)
+    assert TOKEN not in str(scene.kube.patches)
 
 
 async def test_without_a_known_address_the_urls_have_a_placeholder() -> None:
@@ -429,8 +436,8 @@ async def test_what_went_on_is_kept_until_it_was_counted_anew() -> None:
 async def test_when_somebody_else_wrote_meanwhile_nothing_is_overwritten() -> None:
     scene = Scene()
     seen = scene.newest()
-    scene.cluster.edit(Organization, "acme", {"spec": {"suspend": True}})
-    assert await scene.organizations.look_after(seen) is None
+    scene.kube.edit(Organization, "acme", {"spec": {"suspend": True}})
+    assert await scene.organizations.update_status(seen) is None
     assert scene.newest().status.conditions == ()
 
 

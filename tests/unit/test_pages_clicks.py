@@ -2,7 +2,7 @@
 
 import pytest
 
-from webhook.pages.clicks import is_from
+from webhook.http_server.request_origin import is_from
 
 ESAW = ("https://esaw.example.com/base", "https://portal.example.com:8443/Documents")
 

@@ -6,9 +6,9 @@ from string import Formatter
 
 import pytest
 
-from webhook.pages.languages import LANGUAGES, choose, words_of
-from webhook.pages.problems import ADMINISTRATORS, AGAIN, STATUS, Kind
-from webhook.pages.tagging import Fault
+from webhook.pages.errors import ADMINISTRATOR_KINDS, HTTP_STATUS, RETRYABLE_KINDS, PageErrorKind
+from webhook.pages.form_fields import FieldFault
+from webhook.pages.languages import LANGUAGES, load_catalogue, negotiate_language
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ from webhook.pages.tagging import Fault
     ],
 )
 def test_the_browsers_first_wish_that_we_speak_is_spoken(wanted: str | None, spoken: str) -> None:
-    assert choose(wanted) == spoken
+    assert negotiate_language(wanted) == spoken
 
 
 def test_every_catalogue_has_the_same_texts_with_the_same_places() -> None:
@@ -42,7 +42,7 @@ def test_every_catalogue_has_the_same_texts_with_the_same_places() -> None:
     shapes = {
         language: {
             (section, name): places(text)
-            for section, texts in words_of(language).entries.items()
+            for section, texts in load_catalogue(language).entries.items()
             for name, text in texts.items()
         }
         for language in LANGUAGES
@@ -52,41 +52,55 @@ def test_every_catalogue_has_the_same_texts_with_the_same_places() -> None:
 
 
 def test_no_text_is_left_untranslated() -> None:
-    for section, texts in words_of("en").entries.items():
+    for section, texts in load_catalogue("en").entries.items():
         for name, text in texts.items():
             for language in ("de", "it"):
-                assert words_of(language).entries[section][name] != text, (language, section, name)
+                assert load_catalogue(language).entries[section][name] != text, (language, section, name)
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_every_trouble_has_a_page_that_says_what_happened_and_what_to_do(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", PageErrorKind)
+def test_every_trouble_has_a_page_that_says_what_happened_and_what_to_do(kind: PageErrorKind) -> None:
     for language in LANGUAGES:
         for part in ("title", "text", "advice"):
-            assert words_of(language).has(str(kind), part)
-    assert kind in STATUS
+            assert load_catalogue(language).has(str(kind), part)
+    assert kind in HTTP_STATUS
 
 
-@pytest.mark.parametrize("fault", Fault)
-def test_every_fault_of_a_value_has_its_words(fault: Fault) -> None:
-    assert all(words_of(language).has("fault", fault.value) for language in LANGUAGES)
+@pytest.mark.parametrize("fault", FieldFault)
+def test_every_fault_of_a_value_has_its_words(fault: FieldFault) -> None:
+    assert all(load_catalogue(language).has("fault", fault.value) for language in LANGUAGES)
 
 
 def test_no_catalogue_has_words_that_nothing_says() -> None:
-    said = {str(kind) for kind in Kind} | {"common", "form", "confirm", "fault", "sent", "consent_given"}
-    assert set(words_of("en").entries) == said
+    said = {str(kind) for kind in PageErrorKind} | {
+        "common",
+        "form",
+        "confirm",
+        "fault",
+        "sent",
+        "consent_given",
+    }
+    assert set(load_catalogue("en").entries) == said
 
 
 def test_texts_are_plain_and_name_no_insides() -> None:
     for language in LANGUAGES:
-        whole = " ".join(text for texts in words_of(language).entries.values() for text in texts.values())
+        whole = " ".join(
+            text for texts in load_catalogue(language).entries.values() for text in texts.values()
+        )
         assert not re.search(r"[<>]|&\w+;|OAuth|token|Kubernetes|Secret\b|HTTP", whole), language
 
 
 def test_what_an_administrator_has_to_mend_is_told_apart_from_what_may_be_tried_again() -> None:
-    assert Kind.NOT_CONFIGURED in ADMINISTRATORS - AGAIN
+    assert PageErrorKind.NOT_CONFIGURED in ADMINISTRATOR_KINDS - RETRYABLE_KINDS
 
 
 def test_the_manual_explains_every_word_that_a_page_may_name() -> None:
     manual = (Path(__file__).parents[2] / "docs" / "consent.md").read_text(encoding="utf-8")
-    speak_for_themselves = {Kind.NOT_FOUND, Kind.TOO_LARGE, Kind.WRONG_METHOD, Kind.UNEXPECTED}
-    assert not [kind for kind in set(Kind) - speak_for_themselves if f"`{kind}`" not in manual]
+    speak_for_themselves = {
+        PageErrorKind.NOT_FOUND,
+        PageErrorKind.TOO_LARGE,
+        PageErrorKind.WRONG_METHOD,
+        PageErrorKind.UNEXPECTED,
+    }
+    assert not [kind for kind in set(PageErrorKind) - speak_for_themselves if f"`{kind}`" not in manual]

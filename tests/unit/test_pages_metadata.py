@@ -9,7 +9,7 @@ from lxml import etree
 
 from counterfoil.archives.tags import collect
 from counterfoil.resources import TagRule
-from webhook.pages.metadata import MetadataUnreadable, merged, values_in
+from webhook.pages.metadata import DraftMetadataUnreadable, merged, values_in
 
 LIMIT = 100_000
 
@@ -62,7 +62,7 @@ def test_an_empty_value_makes_no_new_name_but_empties_an_old_one() -> None:
 
 
 def test_an_element_that_holds_more_than_text_is_not_overwritten() -> None:
-    with pytest.raises(MetadataUnreadable, match="more than a text"):
+    with pytest.raises(DraftMetadataUnreadable, match="more than a text"):
         merge("<m><a><deep/></a></m>", a="1")
 
 
@@ -98,19 +98,19 @@ def test_json_keeps_every_other_member_to_the_last_digit() -> None:
     ],
 )
 def test_what_can_not_be_added_to_is_refused_and_not_repeated(metadata: str, says: str) -> None:
-    with pytest.raises(MetadataUnreadable, match=says) as refused:
+    with pytest.raises(DraftMetadataUnreadable, match=says) as refused:
         merge(metadata, a="1")
     assert metadata[:20] not in str(refused.value)
 
 
 def test_a_bomb_of_entities_is_never_opened() -> None:
     bomb = '<!DOCTYPE m [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><m>&b;</m>'
-    with pytest.raises(MetadataUnreadable):
+    with pytest.raises(DraftMetadataUnreadable):
         merge(bomb, a="1")
 
 
 def test_values_that_grow_beyond_the_limit_are_refused() -> None:
-    with pytest.raises(MetadataUnreadable, match="more than 50 bytes"):
+    with pytest.raises(DraftMetadataUnreadable, match="more than 50 bytes"):
         merged("<m/>", {"a": "x" * 50}, limit=50)
 
 

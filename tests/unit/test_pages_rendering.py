@@ -8,10 +8,10 @@ from typing import Any
 import lxml.html
 import pytest
 
-from webhook.pages.languages import LANGUAGES, Words, words_of
-from webhook.pages.problems import Kind
-from webhook.pages.rendering import Link, Renderer
-from webhook.pages.tagging import Fault, Field
+from webhook.pages.errors import PageErrorKind
+from webhook.pages.form_fields import FieldFault, FormField
+from webhook.pages.languages import LANGUAGES, Catalogue, load_catalogue
+from webhook.pages.rendering import PageLink, PageRenderer
 
 NASTY = (
     "<script>alert(1)</script>",
@@ -23,12 +23,12 @@ NASTY = (
     "javascript:alert(1)",
     "&lt;b&gt;&#x3c;b&#x3e;",
 )
-RENDERER = Renderer()
-ENGLISH = words_of("en")
+RENDERER = PageRenderer()
+ENGLISH = load_catalogue("en")
 
 
-def a_form(words: Words = ENGLISH, **changes: Any) -> str:
-    field = Field(name="costCenter", label="Cost centre", required=True, pattern="[0-9]{4}", options=())
+def a_form(words: Catalogue = ENGLISH, **changes: Any) -> str:
+    field = FormField(name="costCenter", label="Cost centre", required=True, pattern="[0-9]{4}", options=())
     values = {
         "action": "https://pages.example.com/before-send/acme/tags?draftId=d&userId=u",
         "token": "abc",
@@ -54,10 +54,18 @@ def skeleton(html: str) -> list[tuple[str, ...]]:
 @pytest.mark.parametrize("nasty", NASTY)
 def test_no_field_of_the_form_can_add_markup(nasty: str) -> None:
     def form(text: str, **changes: Any) -> str:
-        free = Field(
-            name=text, label=text, required=True, pattern=text, options=(), value=text, fault=Fault.PATTERN
+        free = FormField(
+            name=text,
+            label=text,
+            required=True,
+            pattern=text,
+            options=(),
+            value=text,
+            fault=FieldFault.PATTERN,
         )
-        choice = Field(name=text, label=text, required=False, pattern=None, options=(text, "b"), value="b")
+        choice = FormField(
+            name=text, label=text, required=False, pattern=None, options=(text, "b"), value="b"
+        )
         return a_form(fields=(free, choice), name=text, token=text, action=text, has_faults=True)
 
     html = form(nasty)
@@ -71,10 +79,10 @@ def test_no_field_of_the_form_can_add_markup(nasty: str) -> None:
 
 
 @pytest.mark.parametrize("nasty", NASTY)
-@pytest.mark.parametrize("kind", [Kind.WRONG_USER, Kind.DRAFT_REFUSED])
-def test_neither_names_nor_esaws_codes_can_add_markup_to_a_message(nasty: str, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [PageErrorKind.WRONG_USER, PageErrorKind.DRAFT_REFUSED])
+def test_neither_names_nor_esaws_codes_can_add_markup_to_a_message(nasty: str, kind: PageErrorKind) -> None:
     def message(text: str) -> str:
-        links = [Link("again", text)]
+        links = [PageLink("again", text)]
         return RENDERER.message(ENGLISH, str(kind), links=links, values={"user": text, "code": text})
 
     assert skeleton(message(nasty)) == skeleton(message("plain"))
@@ -84,8 +92,8 @@ def test_neither_names_nor_esaws_codes_can_add_markup_to_a_message(nasty: str, k
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_page_says_its_language_fits_a_phone_and_needs_no_script(language: str) -> None:
     for html in (
-        a_form(words_of(language)),
-        RENDERER.message(words_of(language), "denied", values={"code": "", "user": ""}),
+        a_form(load_catalogue(language)),
+        RENDERER.message(load_catalogue(language), "denied", values={"code": "", "user": ""}),
     ):
         page = parsed(html)
         assert page.get("lang") == language
@@ -96,8 +104,8 @@ def test_a_page_says_its_language_fits_a_phone_and_needs_no_script(language: str
 
 
 def test_every_input_has_its_label_and_a_fault_is_tied_to_it() -> None:
-    free = Field("a", "A", required=True, pattern=None, options=(), value="x", fault=Fault.PATTERN)
-    choice = Field("b", "B", required=False, pattern=None, options=("1", "2"), value="2")
+    free = FormField("a", "A", required=True, pattern=None, options=(), value="x", fault=FieldFault.PATTERN)
+    choice = FormField("b", "B", required=False, pattern=None, options=("1", "2"), value="2")
     page = parsed(a_form(fields=(free, choice), has_faults=True))
 
     assert page.xpath("//label/@for") == ["field-1", "field-2"]
@@ -133,7 +141,9 @@ def test_a_form_without_fields_asks_whether_to_send_and_has_one_button() -> None
 @pytest.mark.parametrize("nasty", NASTY)
 def test_a_page_that_leads_on_leads_just_there(nasty: str) -> None:
     def sent(url: str) -> str:
-        return RENDERER.message(ENGLISH, "sent", links=[Link("to_inbox", url)], is_trouble=False, onward=url)
+        return RENDERER.message(
+            ENGLISH, "sent", links=[PageLink("to_inbox", url)], is_trouble=False, onward=url
+        )
 
     assert skeleton(sent(nasty)) == skeleton(sent("plain"))
     assert parsed(sent(nasty)).xpath("//meta[@http-equiv='refresh']/@content") == [f"0; url={nasty}"]

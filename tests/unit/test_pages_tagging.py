@@ -3,16 +3,16 @@
 import pytest
 
 from counterfoil.resources.organization import BeforeSendField
-from webhook.pages import tagging
-from webhook.pages.tagging import Fault
+from webhook.pages import form_fields
+from webhook.pages.form_fields import FieldFault
 
 COST = BeforeSendField(name="costCenter", label="Cost centre", required=True, pattern="[0-9]{4}")
 KIND = BeforeSendField(name="kind", options=("Lease", "Sale"))
 NOTE = BeforeSendField(name="note")
 
 
-def fault_of(asked: BeforeSendField, value: str) -> Fault | None:
-    (field,) = tagging.filled([asked], {f"tag.{asked.name}": value}, limit=20)
+def fault_of(asked: BeforeSendField, value: str) -> FieldFault | None:
+    (field,) = form_fields.filled_fields([asked], {f"tag.{asked.name}": value}, limit=20)
     return field.fault
 
 
@@ -21,47 +21,47 @@ def fault_of(asked: BeforeSendField, value: str) -> Fault | None:
     [
         (COST, "4711", None),
         (COST, " 4711\t", None),
-        (COST, "", Fault.MISSING),
-        (COST, "   ", Fault.MISSING),
-        (COST, "47111", Fault.PATTERN),
-        (COST, "4711\n4711", Fault.PATTERN),
+        (COST, "", FieldFault.MISSING),
+        (COST, "   ", FieldFault.MISSING),
+        (COST, "47111", FieldFault.PATTERN),
+        (COST, "4711\n4711", FieldFault.PATTERN),
         (KIND, "Lease", None),
         (KIND, "", None),
-        (KIND, "lease", Fault.OPTION),
-        (KIND, "<script>", Fault.OPTION),
+        (KIND, "lease", FieldFault.OPTION),
+        (KIND, "<script>", FieldFault.OPTION),
         (NOTE, "anything", None),
-        (NOTE, "x" * 21, Fault.LENGTH),
+        (NOTE, "x" * 21, FieldFault.LENGTH),
     ],
 )
 def test_each_value_is_held_against_what_is_asked(
-    asked: BeforeSendField, value: str, fault: Fault | None
+    asked: BeforeSendField, value: str, fault: FieldFault | None
 ) -> None:
     assert fault_of(asked, value) is fault
 
 
 def test_a_field_that_was_not_sent_counts_as_empty() -> None:
-    (field,) = tagging.filled([COST], {}, limit=20)
-    assert field.fault is Fault.MISSING
+    (field,) = form_fields.filled_fields([COST], {}, limit=20)
+    assert field.fault is FieldFault.MISSING
 
 
 def test_only_fields_that_are_asked_for_are_taken() -> None:
-    fields = tagging.filled([KIND], {"tag.kind": "Sale", "tag.admin": "1", "form": "x"}, limit=20)
-    assert tagging.values_of(fields) == {"kind": "Sale"}
+    fields = form_fields.filled_fields([KIND], {"tag.kind": "Sale", "tag.admin": "1", "form": "x"}, limit=20)
+    assert form_fields.values_of(fields) == {"kind": "Sale"}
 
 
 def test_control_characters_and_line_breaks_become_single_spaces() -> None:
-    assert tagging.tidy(" a\r\n\x00b\u2028c \x7f") == "a b c"
+    assert form_fields.normalize(" a\r\n\x00b\u2028c \x7f") == "a b c"
 
 
 def test_a_pattern_that_python_does_not_know_refuses_nobody() -> None:
     odd = BeforeSendField(name="odd", pattern=r"\p{L}+")
 
-    assert odd.pattern_fault is not None
+    assert odd.pattern_error is not None
     assert fault_of(odd, "Ä") is None
 
 
 def test_a_fresh_form_shows_what_is_known_already() -> None:
-    fields = tagging.empty([COST, KIND], {"kind": "Sale"})
+    fields = form_fields.empty_fields([COST, KIND], {"kind": "Sale"})
     assert [(each.label, each.value, each.fault) for each in fields] == [
         ("Cost centre", "", None),
         ("kind", "Sale", None),

@@ -7,25 +7,25 @@ from typing import Any
 import msgspec
 import pytest
 
-from controller.desk import PartlyDone
-from controller.outcomes import Done, Fail, Outcome, Pause, Skip, Wait
-from controller.phases.archive import archive
-from controller.phases.clean import clean
-from controller.phases.collect import collect
-from controller.phases.validate import PATIENCE_WITH_UNKNOWN, validate
+from controller.reconcile.context import PartialArchive
+from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, Skip, Wait
+from controller.reconcile.phases.archive import archive
+from controller.reconcile.phases.clean import clean
+from controller.reconcile.phases.collect import collect
+from controller.reconcile.phases.validate import UNKNOWN_ENVELOPE_ATTEMPTS, validate
+from counterfoil.archives.errors import ArchiveError, ArchiveUnavailable, NameTaken
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.tags import TagMissing
-from counterfoil.archives.trouble import ArchiveTrouble, ArchiveUnavailable, Occupied
-from counterfoil.esaw import Answered, Unreachable
-from counterfoil.esaw.problems import NotProven
-from counterfoil.resources import LONGEST_TEXT, MOST_DOCUMENTS, EnvelopeEvent, EnvelopeStatus, Phase
+from counterfoil.esaw import EsawUnreachable, HttpStatusError
+from counterfoil.esaw.errors import NotProven
+from counterfoil.resources import MAX_DOCUMENTS, MAX_TEXT_LENGTH, EnvelopeEvent, EnvelopeStatus, Phase
 from tests.builders import ENVELOPE, NOON, an_event
 from tests.unit.fake_desk import FOLDER, Scene, an_archive, missing
 
 
 async def validated(scene: Scene, event: EnvelopeEvent | None = None) -> Outcome:
     event = event or an_event().build()
-    return await validate(event, scene.desk(event))
+    return await validate(event, scene.context(event))
 
 
 def with_facts(event: EnvelopeEvent, outcome: Outcome) -> EnvelopeEvent:
@@ -42,7 +42,7 @@ def with_facts(event: EnvelopeEvent, outcome: Outcome) -> EnvelopeEvent:
 async def claimed(scene: Scene) -> EnvelopeEvent:
     """Return an event whose files are listed and claimed."""
     event = an_event().build()
-    return with_facts(event, await collect(event, scene.desk(event)))
+    return with_facts(event, await collect(event, scene.context(event)))
 
 
 # -- Validating -----------------------------------------------------------------------------------------------
@@ -101,11 +101,11 @@ async def test_an_envelope_that_another_of_its_events_archived_is_skipped_with_t
 ) -> None:
     scene = Scene()
     sibling = an_event().for_action("envelopeCompleted").archived().in_phase(Phase.SUCCEEDED).build()
-    scene.siblings = [an_event().for_action("envelopeRejected").build(), sibling]
+    scene.sibling_events = [an_event().for_action("envelopeRejected").build(), sibling]
     event = await claimed(scene)
     scene.esaw.deleted = scene.esaw.deleted_for_history = True
-    desk = scene.desk(event)
-    outcome = await {"validate": validate, "collect": collect, "archive": archive}[phase](event, desk)
+    context = scene.context(event)
+    outcome = await {"validate": validate, "collect": collect, "archive": archive}[phase](event, context)
     assert isinstance(outcome, Skip)
     assert outcome.reason == "ArchivedAlready"
     assert outcome.message == (
@@ -118,7 +118,7 @@ async def test_an_unknown_envelope_is_believed_to_be_unknown_only_at_the_third_t
     scene.esaw.but("envelope", missing()).but("history", missing())
     outcomes = [
         await validated(scene, an_event().status(attempts=attempts).build())
-        for attempts in range(PATIENCE_WITH_UNKNOWN)
+        for attempts in range(UNKNOWN_ENVELOPE_ATTEMPTS)
     ]
     assert [type(each) for each in outcomes] == [Wait, Wait, Fail]
     assert {each.reason for each in outcomes} == {"EnvelopeNotFound"}
@@ -127,7 +127,7 @@ async def test_an_unknown_envelope_is_believed_to_be_unknown_only_at_the_third_t
 
 async def test_a_user_who_may_not_see_histories_gets_the_same_answer_as_one_who_sees_none() -> None:
     scene = Scene()
-    scene.esaw.but("envelope", missing()).but("history", Answered(403, "ERR0010"))
+    scene.esaw.but("envelope", missing()).but("history", HttpStatusError(403, "ERR0010"))
     outcome = await validated(scene)
     assert outcome.reason == "EnvelopeNotFound"
 
@@ -140,14 +140,16 @@ async def test_an_envelope_that_history_knows_as_alive_but_this_user_may_not_see
     assert (await validated(scene)).reason == "EnvelopeNotFound"
 
 
-@pytest.mark.parametrize("problem", [Answered(401), Answered(503), Unreachable("cut"), Answered(403)])
+@pytest.mark.parametrize(
+    "problem", [HttpStatusError(401), HttpStatusError(503), EsawUnreachable("cut"), HttpStatusError(403)]
+)
 async def test_what_else_goes_wrong_is_left_to_the_table(problem: Exception) -> None:
     scene = Scene()
     scene.esaw.but("envelope", problem)
     with pytest.raises(type(problem)):
         await validated(scene)
-    scene.esaw.but("envelope", missing()).but("history", Answered(503))
-    with pytest.raises(Answered, match="503"):
+    scene.esaw.but("envelope", missing()).but("history", HttpStatusError(503))
+    with pytest.raises(HttpStatusError, match="503"):
         await validated(scene)
 
 
@@ -158,26 +160,26 @@ async def collected_of(files: int) -> Outcome:
     scene = Scene()
     scene.esaw.contents = {f"file-{number}": b"%PDF" for number in range(files)}
     event = an_event().build()
-    return await collect(event, scene.desk(event))
+    return await collect(event, scene.context(event))
 
 
 async def test_an_envelope_with_more_files_than_an_event_takes_fails_and_says_so() -> None:
-    outcome = await collected_of(MOST_DOCUMENTS + 1)
+    outcome = await collected_of(MAX_DOCUMENTS + 1)
     assert isinstance(outcome, Fail)
     assert (outcome.reason, outcome.message) == (
         "EnvelopeTooLarge",
         "The envelope has 2001 files, and an event takes 2000 at most. The envelope stays in eSignAnyWhere.",
     )
-    assert isinstance(await collected_of(MOST_DOCUMENTS), Done)
+    assert isinstance(await collected_of(MAX_DOCUMENTS), Done)
 
 
 async def test_an_envelope_whose_files_have_names_too_long_for_one_event_fails_before_anything_is_filed() -> (
     None
 ):
     scene = Scene()
-    scene.esaw.contents = {f"file-{number}-{'x' * 450}": b"%PDF" for number in range(MOST_DOCUMENTS)}
+    scene.esaw.contents = {f"file-{number}-{'x' * 450}": b"%PDF" for number in range(MAX_DOCUMENTS)}
     event = an_event().build()
-    outcome = await collect(event, scene.desk(event))
+    outcome = await collect(event, scene.context(event))
     assert isinstance(outcome, Fail)
     assert outcome.reason == "EnvelopeTooLarge"
     assert outcome.message.startswith("The envelope has 2000 files; with their names and places that is more")
@@ -190,8 +192,8 @@ async def test_a_name_in_the_archive_that_is_longer_than_a_status_takes_is_troub
     scene.archive = an_archive(path="{{envelope.id}}/" + "{{file.name}}/" * 40 + "{{file.name}}")
     scene.esaw.contents = {f"file-{'x' * 240}": b"%PDF"}
     event = an_event().build()
-    with pytest.raises(ArchiveTrouble, match=r"Shorten spec\.path of Archive/dms") as trouble:
-        await collect(event, scene.desk(event))
+    with pytest.raises(ArchiveError, match=r"Shorten spec\.path of Archive/dms") as trouble:
+        await collect(event, scene.context(event))
     assert trouble.value.reason == "PathTooLong"
 
 
@@ -199,24 +201,24 @@ async def test_a_name_that_was_cut_when_it_was_claimed_is_cut_when_it_is_found_i
     scene = Scene()
     scene.esaw.names = {"file-1": f"{'x' * 5000}.pdf"}
     event = await claimed(scene)
-    first = await archive(event, scene.desk(event))
-    again = await archive(event, scene.desk(event))
+    first = await archive(event, scene.context(event))
+    again = await archive(event, scene.context(event))
     for outcome in (first, again):
         assert outcome.facts.documents is not None
-        assert outcome.facts.documents[0].file_name == "x" * LONGEST_TEXT
+        assert outcome.facts.documents[0].file_name == "x" * MAX_TEXT_LENGTH
 
 
 async def test_every_file_gets_a_name_in_the_archive_before_anything_is_written() -> None:
     scene = Scene()
     event = an_event().build()
-    outcome = await collect(event, scene.desk(event))
+    outcome = await collect(event, scene.context(event))
     assert isinstance(outcome, Done)
     assert outcome.facts.documents is not None
     assert [(each.file_id, each.location, each.sha256) for each in outcome.facts.documents] == [
         ("file-1", f"memory:///{FOLDER}/Document/file-1.pdf", None),
         ("trail-1", f"memory:///{FOLDER}/AuditTrail/audit-trail.pdf", None),
     ]
-    assert scene.door.stored == {}
+    assert scene.backend.stored == {}
     assert not any(each.startswith("download") for each in scene.esaw.asked)
 
 
@@ -224,24 +226,24 @@ async def test_an_envelope_for_which_no_file_is_listed_yet_is_waited_for() -> No
     scene = Scene()
     scene.esaw.contents.clear()
     event = an_event().build()
-    outcome = await collect(event, scene.desk(event))
+    outcome = await collect(event, scene.context(event))
     assert isinstance(outcome, Wait)
     assert outcome.reason == "NoFiles"
 
 
 async def test_a_strangers_file_under_a_name_of_ours_is_not_touched() -> None:
     scene = Scene()
-    scene.door.stored[f"{FOLDER}/Document/file-1.pdf"] = b"a stranger's"
+    scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"a stranger's"
     event = an_event().build()
-    with pytest.raises(Occupied):
-        await collect(event, scene.desk(event))
+    with pytest.raises(NameTaken):
+        await collect(event, scene.context(event))
 
 
 async def test_what_an_earlier_run_claimed_is_ours() -> None:
     scene = Scene()
     event = await claimed(scene)
-    scene.door.stored[f"{FOLDER}/Document/file-1.pdf"] = b"half of it"
-    assert isinstance(await collect(event, scene.desk(event)), Done)
+    scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"half of it"
+    assert isinstance(await collect(event, scene.context(event)), Done)
 
 
 async def test_a_required_tag_that_is_missing_stops_before_anything_is_claimed() -> None:
@@ -249,14 +251,14 @@ async def test_a_required_tag_that_is_missing_stops_before_anything_is_claimed()
     scene.archive = an_archive(tags={"customer": {"xpath": "/case/customer", "required": True}})
     event = an_event().build()
     with pytest.raises(TagMissing):
-        await collect(event, scene.desk(event))
+        await collect(event, scene.context(event))
 
 
 async def test_an_envelope_that_is_deleted_before_it_is_collected_is_skipped() -> None:
     scene = Scene()
     scene.esaw.deleted = True
     event = an_event().build()
-    outcome = await collect(event, scene.desk(event))
+    outcome = await collect(event, scene.context(event))
     assert isinstance(outcome, Skip)
     assert outcome.reason == "EnvelopeDeleted"
 
@@ -265,16 +267,16 @@ async def test_a_404_about_an_envelope_that_was_not_deleted_is_left_to_the_table
     scene = Scene()
     scene.esaw.but("files", missing())
     event = an_event().build()
-    with pytest.raises(Answered):
-        await collect(event, scene.desk(event))
+    with pytest.raises(HttpStatusError):
+        await collect(event, scene.context(event))
 
 
 async def broken_off(scene: Scene) -> None:
     """File the first file of the envelope for an event that nobody knows any more."""
     event = await claimed(scene)
-    scene.esaw.but("download trail-1", Unreachable("cut"))
-    with pytest.raises(PartlyDone):
-        await archive(event, scene.desk(event))
+    scene.esaw.but("download trail-1", EsawUnreachable("cut"))
+    with pytest.raises(PartialArchive):
+        await archive(event, scene.context(event))
     del scene.esaw.problems["download trail-1"]
 
 
@@ -282,15 +284,15 @@ async def test_what_another_event_of_the_envelope_filed_before_it_broke_off_is_r
     scene = Scene()
     await broken_off(scene)
     event = await claimed(scene)
-    assert isinstance(await archive(event, scene.desk(event)), Done)
-    assert scene.door.puts.count("file-1.pdf") == 1
+    assert isinstance(await archive(event, scene.context(event)), Done)
+    assert scene.backend.puts.count("file-1.pdf") == 1
 
 
 async def test_what_is_not_what_esaw_has_stays_a_strangers() -> None:
     scene = Scene()
     await broken_off(scene)
-    scene.door.stored[f"{FOLDER}/Document/file-1.pdf"] = b"%PDF contract with a note of somebody's"
-    with pytest.raises(Occupied):
+    scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"%PDF contract with a note of somebody's"
+    with pytest.raises(NameTaken):
         await claimed(scene)
 
 
@@ -300,10 +302,10 @@ async def test_what_is_not_what_esaw_has_stays_a_strangers() -> None:
 async def test_all_files_arrive_and_the_manifest_comes_last() -> None:
     scene = Scene()
     event = await claimed(scene)
-    outcome = await archive(event, scene.desk(event))
+    outcome = await archive(event, scene.context(event))
     assert isinstance(outcome, Done)
     assert outcome.message == "2 files with 23 bytes are in Archive/dms and were read back."
-    assert scene.door.puts == ["file-1.pdf", "audit-trail.pdf", "counterfoil.sha256", "counterfoil.json"]
+    assert scene.backend.puts == ["file-1.pdf", "audit-trail.pdf", "counterfoil.sha256", "counterfoil.json"]
     assert outcome.facts.archive is not None
     assert outcome.facts.archive.manifest == f"memory:///{FOLDER}/counterfoil.json"
     assert all(each.sha256 and each.size for each in outcome.facts.documents or ())
@@ -313,8 +315,8 @@ async def test_all_files_arrive_and_the_manifest_comes_last() -> None:
 async def test_the_manifest_tells_about_envelope_event_and_when_it_was_called_about() -> None:
     scene = Scene()
     event = await claimed(scene)
-    await archive(event, scene.desk(event))
-    manifest = Manifest.decode(scene.door.stored[f"{FOLDER}/counterfoil.json"])
+    await archive(event, scene.context(event))
+    manifest = Manifest.decode(scene.backend.stored[f"{FOLDER}/counterfoil.json"])
     assert (manifest.envelope.id, manifest.envelope.status) == (ENVELOPE, "Completed")
     assert manifest.times.archived == "2026-07-01T12:00:00Z"
     assert [(each.action, each.time) for each in manifest.times.actions] == [
@@ -326,11 +328,11 @@ async def test_the_manifest_tells_about_envelope_event_and_when_it_was_called_ab
 async def test_archiving_twice_leaves_everything_as_once_and_counts_its_bytes_once() -> None:
     scene = Scene()
     event = await claimed(scene)
-    once = await archive(event, scene.desk(event))
-    stored, puts = dict(scene.door.stored), list(scene.door.puts)
-    twice = await archive(event, scene.desk(event))
+    once = await archive(event, scene.context(event))
+    stored, puts = dict(scene.backend.stored), list(scene.backend.puts)
+    twice = await archive(event, scene.context(event))
     assert once.facts == twice.facts
-    assert (scene.door.stored, scene.door.puts) == (stored, puts)
+    assert (scene.backend.stored, scene.backend.puts) == (stored, puts)
     assert scene.counted == [13, 10]
     assert [each for each in scene.esaw.asked if each.startswith("download")] == [
         "download file-1",
@@ -345,12 +347,12 @@ async def test_what_was_filed_before_an_expired_envelope_was_restarted_is_filed_
     scene = Scene(statuses=["Completed", "Expired"])
     scene.esaw.status = EnvelopeStatus.EXPIRED
     event = await claimed(scene)
-    await archive(event, scene.desk(event))
+    await archive(event, scene.context(event))
     scene.esaw.status = at_last
     scene.esaw.contents["file-1"] = b"%PDF contract, signed by one more"
-    assert isinstance(await archive(event, scene.desk(event)), Done)
-    assert scene.door.stored[f"{FOLDER}/Document/file-1.pdf"] == b"%PDF contract, signed by one more"
-    manifest = Manifest.decode(scene.door.stored[f"{FOLDER}/counterfoil.json"])
+    assert isinstance(await archive(event, scene.context(event)), Done)
+    assert scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] == b"%PDF contract, signed by one more"
+    manifest = Manifest.decode(scene.backend.stored[f"{FOLDER}/counterfoil.json"])
     assert manifest.envelope.status == at_last
     assert manifest.files[0].sha256 == sha256(b"%PDF contract, signed by one more").hexdigest()
 
@@ -358,30 +360,30 @@ async def test_what_was_filed_before_an_expired_envelope_was_restarted_is_filed_
 async def test_a_run_that_was_killed_in_the_middle_goes_on_and_sends_nothing_twice() -> None:
     scene = Scene()
     event = await claimed(scene)
-    scene.esaw.but("download trail-1", Unreachable("cut"))
-    with pytest.raises(PartlyDone) as partly:
-        await archive(event, scene.desk(event))
+    scene.esaw.but("download trail-1", EsawUnreachable("cut"))
+    with pytest.raises(PartialArchive) as partly:
+        await archive(event, scene.context(event))
     assert [each.sha256 is not None for each in partly.value.documents] == [True, False]
     del scene.esaw.problems["download trail-1"]
-    assert isinstance(await archive(event, scene.desk(event)), Done)
-    assert scene.door.puts.count("file-1.pdf") == 1
+    assert isinstance(await archive(event, scene.context(event)), Done)
+    assert scene.backend.puts.count("file-1.pdf") == 1
 
 
 async def test_when_the_files_are_others_than_were_claimed_they_are_listed_anew() -> None:
     scene = Scene()
     event = await claimed(scene)
     scene.esaw.contents["file-2"] = b"%PDF one more"
-    outcome = await archive(event, scene.desk(event))
+    outcome = await archive(event, scene.context(event))
     assert isinstance(outcome, Wait)
-    assert (outcome.reason, outcome.undoes) == ("FilesChanged", Phase.COLLECTING)
-    assert scene.door.stored == {}
+    assert (outcome.reason, outcome.restart_from) == ("FilesChanged", Phase.COLLECTING)
+    assert scene.backend.stored == {}
 
 
 async def test_when_the_path_of_the_archive_was_changed_the_names_are_claimed_anew() -> None:
     scene = Scene()
     event = await claimed(scene)
     scene.archive = an_archive(path="{{envelope.id}}/{{file.name}}")
-    outcome = await archive(event, scene.desk(event))
+    outcome = await archive(event, scene.context(event))
     assert isinstance(outcome, Wait)
     assert outcome.reason == "FilesChanged"
 
@@ -389,9 +391,9 @@ async def test_when_the_path_of_the_archive_was_changed_the_names_are_claimed_an
 async def test_trouble_in_the_archive_comes_out_with_how_far_it_came() -> None:
     scene = Scene()
     event = await claimed(scene)
-    scene.door.problems["audit-trail.pdf"] = ArchiveUnavailable("ArchiveFull", "Archive/dms is full.")
-    with pytest.raises(PartlyDone) as partly:
-        await archive(event, scene.desk(event))
+    scene.backend.problems["audit-trail.pdf"] = ArchiveUnavailable("ArchiveFull", "Archive/dms is full.")
+    with pytest.raises(PartialArchive) as partly:
+        await archive(event, scene.context(event))
     assert isinstance(partly.value.__cause__, ArchiveUnavailable)
     assert partly.value.documents[0].sha256 is not None
 
@@ -401,22 +403,22 @@ async def test_an_envelope_that_is_deleted_while_it_is_archived_is_a_failure_tha
     event = await claimed(scene)
     scene.esaw.but("download trail-1", missing("ERR0008"))
     scene.esaw.deleted_for_history = True
-    outcome = await archive(event, scene.desk(event))
+    outcome = await archive(event, scene.context(event))
     assert isinstance(outcome, Fail)
     assert outcome.reason == "EnvelopeDeleted"
     assert "1 of its 2 files arrived in Archive/dms" in outcome.message
     assert outcome.facts.documents is not None
     assert outcome.facts.documents[0].sha256 is not None
-    assert f"{FOLDER}/counterfoil.json" not in scene.door.stored
+    assert f"{FOLDER}/counterfoil.json" not in scene.backend.stored
 
 
 async def test_a_file_that_esaw_no_longer_has_although_the_envelope_lives_is_left_to_the_table() -> None:
     scene = Scene()
     event = await claimed(scene)
     scene.esaw.but("download trail-1", missing("ERR0008"))
-    with pytest.raises(PartlyDone) as partly:
-        await archive(event, scene.desk(event))
-    assert isinstance(partly.value.__cause__, Answered)
+    with pytest.raises(PartialArchive) as partly:
+        await archive(event, scene.context(event))
+    assert isinstance(partly.value.__cause__, HttpStatusError)
 
 
 # -- Cleaning -------------------------------------------------------------------------------------------------
@@ -424,7 +426,7 @@ async def test_a_file_that_esaw_no_longer_has_although_the_envelope_lives_is_lef
 
 async def cleaned(scene: Scene, event: EnvelopeEvent | None = None) -> Outcome:
     event = event or an_event().archived("contract.pdf").build()
-    return await clean(event, scene.desk(event))
+    return await clean(event, scene.context(event))
 
 
 async def test_the_archived_envelope_is_deleted_once() -> None:
@@ -432,7 +434,7 @@ async def test_the_archived_envelope_is_deleted_once() -> None:
     outcome = await cleaned(scene)
     assert isinstance(outcome, Done)
     assert outcome.reason == "ArchivedAndDeleted"
-    assert scene.esaw.exchange.deleted == [ENVELOPE]
+    assert scene.esaw.transport.deleted == [ENVELOPE]
 
 
 async def test_after_a_lost_answer_to_the_delete_it_is_gone_and_that_is_what_was_wanted() -> None:
@@ -459,7 +461,7 @@ async def test_a_delay_after_archiving_is_kept_to() -> None:
     assert scene.esaw.asked == []
     scene.clock.advance(hours=24)
     assert isinstance(await cleaned(scene), Done)
-    assert scene.esaw.exchange.deleted == [ENVELOPE]
+    assert scene.esaw.transport.deleted == [ENVELOPE]
 
 
 UNPROVEN: dict[str, dict[str, Any]] = {
@@ -474,7 +476,7 @@ async def test_without_the_whole_proof_nothing_is_deleted(lack: str) -> None:
     event = an_event().archived("contract.pdf").status(**UNPROVEN[lack]).build()
     with pytest.raises(NotProven):
         await cleaned(scene, event)
-    assert scene.esaw.exchange.deleted == []
+    assert scene.esaw.transport.deleted == []
 
 
 async def test_an_event_that_is_not_archived_is_not_cleaned() -> None:
@@ -482,7 +484,7 @@ async def test_an_event_that_is_not_archived_is_not_cleaned() -> None:
     event = an_event().archived("contract.pdf").with_condition("Archived", "False").build()
     with pytest.raises(NotProven):
         await cleaned(scene, event)
-    assert scene.esaw.exchange.deleted == []
+    assert scene.esaw.transport.deleted == []
 
 
 async def test_an_event_that_was_never_stored_is_not_cleaned() -> None:
@@ -493,7 +495,7 @@ async def test_an_event_that_was_never_stored_is_not_cleaned() -> None:
     )
     with pytest.raises(NotProven):
         await cleaned(scene, unstored)
-    assert scene.esaw.exchange.deleted == []
+    assert scene.esaw.transport.deleted == []
 
 
 def expired() -> EnvelopeEvent:
@@ -507,20 +509,20 @@ async def test_an_expired_envelope_that_was_restarted_since_is_not_deleted() -> 
     scene = Scene(statuses=["Expired"])
     scene.esaw.status = EnvelopeStatus.EXPIRED
     event = expired()
-    desk = scene.desk(event)
-    await desk.envelope()
+    context = scene.context(event)
+    await context.envelope()
     scene.esaw.status = EnvelopeStatus.ACTIVE
-    outcome = await clean(event, desk)
+    outcome = await clean(event, context)
     assert isinstance(outcome, Skip)
     assert outcome.reason == "EnvelopeRestarted"
-    assert scene.esaw.exchange.deleted == []
+    assert scene.esaw.transport.deleted == []
 
 
 async def archived_as_expired(scene: Scene) -> EnvelopeEvent:
     """Archive the scene's envelope as it is; return the event as it then is."""
     scene.esaw.status = EnvelopeStatus.EXPIRED
     event = await claimed(scene)
-    outcome = await archive(event, scene.desk(event))
+    outcome = await archive(event, scene.context(event))
     assert isinstance(outcome, Done)
     proven = expired()
     facts = {"documents": outcome.facts.documents, "archive": outcome.facts.archive}
@@ -539,8 +541,8 @@ async def test_an_expired_envelope_that_was_restarted_signed_and_expired_again_i
     scene.esaw.contents["file-1"] = b"%PDF contract, signed by one more"
     outcome = await cleaned(scene, event)
     assert isinstance(outcome, Wait)
-    assert (outcome.reason, outcome.undoes) == ("FilesChanged", Phase.COLLECTING)
-    assert scene.esaw.exchange.deleted == []
+    assert (outcome.reason, outcome.restart_from) == ("FilesChanged", Phase.COLLECTING)
+    assert scene.esaw.transport.deleted == []
 
 
 async def test_an_audit_trail_that_went_on_does_not_keep_an_expired_envelope() -> None:
@@ -556,7 +558,9 @@ async def test_an_expired_envelope_that_is_gone_already_is_clean() -> None:
     assert (await cleaned(scene, expired())).reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.parametrize("problem", [Answered(401), Answered(403), Answered(500), Unreachable("timeout")])
+@pytest.mark.parametrize(
+    "problem", [HttpStatusError(401), HttpStatusError(403), HttpStatusError(500), EsawUnreachable("timeout")]
+)
 async def test_a_delete_that_did_not_work_is_left_to_the_table(problem: Exception) -> None:
     scene = Scene()
     scene.esaw.but("delete", problem)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from counterfoil.cluster import Cluster, Forbidden, Raw, Unavailable
-from counterfoil.plugin import access, completion, diagnose, program, retry
-from counterfoil.plugin.diagnose import LEFT_OUT, Bundle, clean
-from counterfoil.plugin.outcome import Ending
-from counterfoil.plugin.why import explain, page
-from counterfoil.resources import REQUEST_LABEL, EnvelopeSeen, LastError, Phase, Resource
+from counterfoil.cli.plugin import completion, config_flags, diagnose, entry_point, retry
+from counterfoil.cli.plugin.diagnose import OMITTED, SupportBundle, remove_personal_data
+from counterfoil.cli.plugin.exit_status import ExitStatus
+from counterfoil.cli.plugin.why import explain, page
+from counterfoil.kube.client import Forbidden, KubeClient, Raw, Unavailable
+from counterfoil.resources import REQUEST_LABEL, EnvelopeSummary, LastError, Phase, Resource
 from tests.builders import NOON, EventBuilder, a_sender, an_event, an_organization
-from tests.unit.fake_cluster import ACluster
+from tests.unit.fake_kube import InMemoryKubeClient
 
 TOKEN = "q8Zk3vXW1nT5rB7yH2sD9fG4jL6mP0aQcEuIoRtYwVbN1xKd"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -54,7 +54,7 @@ def test_what_failed_after_its_deadline_says_what_was_really_wrong() -> None:
 
 def test_what_waits_for_consent_names_the_sender_and_the_link() -> None:
     event = an_event().in_phase(Phase.AWAITING_CONSENT, "TokenRejected")
-    event.status(envelope=EnvelopeSeen(name="Lease", status="Completed"))
+    event.status(envelope=EnvelopeSummary(name="Lease", status="Completed"))
     event.labelled("counterfoil.dev/sender", "anna")
     said = told(event)
     assert "https://sign.acme.example/consent/acme/anna" in said
@@ -83,7 +83,7 @@ def test_each_state_says_what_is_next(event: EventBuilder, words: str) -> None:
 
 
 def test_what_people_wrote_does_not_talk_to_the_terminal() -> None:
-    event = an_event().status(envelope=EnvelopeSeen(name="\x1b[2Jgone\r", status="Completed"))
+    event = an_event().status(envelope=EnvelopeSummary(name="\x1b[2Jgone\r", status="Completed"))
     assert told(event).isascii()
     assert "\x1b" not in told(event)
 
@@ -94,7 +94,7 @@ def test_the_organization_and_the_sender_may_be_unreadable() -> None:
 
 
 def test_a_bundle_leaves_out_tokens_people_and_what_kubernetes_keeps_for_itself() -> None:
-    cleaned = clean(
+    cleaned = remove_personal_data(
         {
             "metadata": {"name": "anna", "managedFields": [{"manager": "kubectl"}]},
             "spec": {"email": "anna@acme.example", "givenName": "Anna", "userId": "7"},
@@ -102,13 +102,13 @@ def test_a_bundle_leaves_out_tokens_people_and_what_kubernetes_keeps_for_itself(
         }
     )
     assert cleaned == {
-        "metadata": {"name": "anna", "managedFields": LEFT_OUT},
-        "spec": {"email": LEFT_OUT, "givenName": LEFT_OUT, "userId": "7"},
-        "status": {"message": f"key [redacted] of {LEFT_OUT}", "documents": [{"sha256": SHA256}]},
+        "metadata": {"name": "anna", "managedFields": OMITTED},
+        "spec": {"email": OMITTED, "givenName": OMITTED, "userId": "7"},
+        "status": {"message": f"key [redacted] of {OMITTED}", "documents": [{"sha256": SHA256}]},
     }
 
 
-class ANamespace(Cluster):
+class ANamespace(KubeClient):
     """A namespace with one pod whose log is not what it should be, and nothing else that may be read."""
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ class ANamespace(Cluster):
             raise Forbidden(403, "Forbidden", f"no {kind.PLURAL}")
         yield {}
 
-    async def all_events(self) -> Sequence[Raw]:
+    async def list_events(self) -> Sequence[Raw]:
         raise Unavailable(0, "NoAnswer", "away")
 
     async def server_version(self) -> Raw:
@@ -137,7 +137,7 @@ class ANamespace(Cluster):
 
 
 async def test_a_bundle_has_the_logs_without_what_looks_like_a_token_and_names_what_is_missing() -> None:
-    bundle = Bundle(ANamespace())
+    bundle = SupportBundle(ANamespace())
     await bundle.collect(lines=7, events=10)
     assert bundle.files["logs/controller-0.controller.log"] == "7 lines, a key [redacted]"
     assert "v1.35.4" in bundle.files["version.yaml"]
@@ -153,7 +153,7 @@ async def test_a_bundle_has_the_logs_without_what_looks_like_a_token_and_names_w
 
 
 def test_a_token_can_not_hide_in_the_field_for_hashes() -> None:
-    assert clean({"sha256": TOKEN}) == {"sha256": "[redacted]"}
+    assert remove_personal_data({"sha256": TOKEN}) == {"sha256": "[redacted]"}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_token_can_not_hide_in_the_field_for_hashes() -> None:
 )
 def test_commands_and_flags_are_completed(words: list[str], expected: list[str]) -> None:
     out = io.StringIO()
-    completion.answer(words, *program.parsers(), out)
+    completion.write_candidates(words, *entry_point.parsers(), out)
     *offered, directive = out.getvalue().splitlines()
     assert offered == expected
     assert directive == (":0" if words == ["verify", "/arch"] else ":4")
@@ -180,7 +180,7 @@ def test_commands_and_flags_are_completed(words: list[str], expected: list[str])
 @pytest.mark.parametrize("shell", sorted(completion.SCRIPTS))
 def test_each_shell_has_a_script_that_asks_the_same_program(shell: str) -> None:
     out = io.StringIO()
-    assert program.run(["completion", shell], out, io.StringIO()) == Ending.DONE
+    assert entry_point.run(["completion", shell], out, io.StringIO()) == ExitStatus.DONE
     assert "kubectl_complete-counterfoil" in out.getvalue()
 
 
@@ -191,9 +191,9 @@ def test_the_namespace_is_that_of_the_context_in_the_first_file_that_names_it(
     one.write_text("current-context: b\ncontexts: [{name: a, context: {namespace: of-a}}]")
     other.write_text("current-context: a\ncontexts: [{name: b, context: {namespace: of-b}}]")
     monkeypatch.setenv("KUBECONFIG", f"{one}:{tmp_path / 'missing'}:{other}")
-    assert access.namespace_of() == "of-b"
-    assert access.namespace_of(context="a") == "of-a"
-    assert access.namespace_of(kubeconfig=other) is None
+    assert config_flags.context_namespace() == "of-b"
+    assert config_flags.context_namespace(context="a") == "of-a"
+    assert config_flags.context_namespace(kubeconfig=other) is None
 
 
 def test_a_bundle_does_not_repeat_as_text_what_it_leaves_out_nor_say_who_asked_for_something() -> None:
@@ -206,18 +206,21 @@ def test_a_bundle_does_not_repeat_as_text_what_it_leaves_out_nor_say_who_asked_f
     }
     told = [{"action": action, "note": "Kofler asked for retry"} for action in ("Act", "Request")]
 
-    cleaned = clean({"metadata": {"annotations": annotations}, "told": told})
+    cleaned = remove_personal_data({"metadata": {"annotations": annotations}, "told": told})
 
     assert "Kofler" not in str(cleaned)
 
 
 def test_what_happened_without_a_person_stays_in_a_bundle() -> None:
-    assert clean({"action": "Archive", "note": "filed"}) == {"action": "Archive", "note": "filed"}
+    assert remove_personal_data({"action": "Archive", "note": "filed"}) == {
+        "action": "Archive",
+        "note": "filed",
+    }
 
 
 def test_a_bundle_is_nobody_elses_from_the_first_byte_on(tmp_path: Path) -> None:
     path = tmp_path / "bundle.tar.gz"
-    bundle = Bundle(ANamespace())
+    bundle = SupportBundle(ANamespace())
     bundle.files["broken.yaml"] = "\ud800"
     before = os.umask(0)
     try:
@@ -229,7 +232,7 @@ def test_a_bundle_is_nobody_elses_from_the_first_byte_on(tmp_path: Path) -> None
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-class Nameless(ACluster):
+class Nameless(InMemoryKubeClient):
     """An API server that does not say who its users are."""
 
     async def whoami(self) -> str:
@@ -238,8 +241,8 @@ class Nameless(ACluster):
 
 async def test_who_is_not_known_asks_for_nothing_rather_than_in_another_name() -> None:
     event = an_event().in_phase(Phase.FAILED).build()
-    cluster = Nameless(event)
-    chosen = program.parsers()[0].parse_args(["retry", event.name, "-o", "text"])
+    kube = Nameless(event)
+    chosen = entry_point.parsers()[0].parse_args(["retry", event.name, "-o", "text"])
     with pytest.raises(Forbidden):
-        await retry.run(chosen, cluster, io.StringIO())
-    assert cluster.stored(event.name) == event
+        await retry.run(chosen, kube, io.StringIO())
+    assert kube.stored(event.name) == event

@@ -8,17 +8,17 @@ from typing import Any, Self
 import msgspec
 import pytest
 
-from controller.office import Office
-from controller.reaper import PAGE, Reaper, is_outlived
-from counterfoil.cluster import ApiProblem, Expired, Forbidden, Raw, Refused
+from controller.cache import Cache
+from controller.resync.garbage_collector import PAGE_SIZE, GarbageCollector, is_expired
+from counterfoil.kube.client import ApiError, Expired, Forbidden, Raw, Rejected
 from counterfoil.resources import SHARD_LABEL, Activity, Envelope, EnvelopeEvent, Phase, Resource, shard
 from tests.builders import ENVELOPE, NOON, AClock, EventBuilder, an_event, an_organization
-from tests.unit.fake_cluster import ACluster
+from tests.unit.fake_kube import InMemoryKubeClient
 
 LONG_AGO = NOON - timedelta(days=31)
 
 
-class AShortMemory(ACluster):
+class AShortMemory(InMemoryKubeClient):
     """Forgets a list after its first page, as the API server does after five minutes."""
 
     forgets = True
@@ -34,7 +34,7 @@ class AShortMemory(ACluster):
         return await super().page(kind, limit=limit, token=token, labels=labels, fields=fields)
 
 
-class AKiller(ACluster):
+class AKiller(InMemoryKubeClient):
     """Ends whoever asks, at a certain request."""
 
     def __init__(self, request: int) -> None:
@@ -49,32 +49,32 @@ class AKiller(ACluster):
 
 
 class Scene:
-    def __init__(self, *events: EnvelopeEvent, cluster: ACluster | None = None, **spec: Any) -> None:
+    def __init__(self, *events: EnvelopeEvent, kube: InMemoryKubeClient | None = None, **spec: Any) -> None:
         self.clock = AClock()
-        self.office = Office()
-        self.office.organizations.put(an_organization(**spec))
-        self.cluster = cluster or ACluster()
+        self.cache = Cache()
+        self.cache.organizations.put(an_organization(**spec))
+        self.kube = kube or InMemoryKubeClient()
         for each in events:
-            self.cluster.put(each)
+            self.kube.put(each)
         self.walks = 0
         self.restarted()
 
     def restarted(self) -> Self:
         """Let another process make the walks from now on."""
-        self.reaper = Reaper(cluster=self.cluster, office=self.office, clock=self.clock)
-        self.reaper.walked = lambda began, surveys: self.walk()
+        self.garbage_collector = GarbageCollector(kube=self.kube, cache=self.cache, clock=self.clock)
+        self.garbage_collector.pass_finished = lambda began, summaries: self.walk()
         return self
 
     def walk(self) -> None:
         self.walks += 1
 
-    async def walked(self, times: int = 1) -> None:
+    async def pass_finished(self, times: int = 1) -> None:
         """Let some walks be made, if nothing kills them."""
         wanted = self.walks + times
         await self.until(lambda: self.walks >= wanted)
 
     async def until(self, is_so: Callable[[], bool]) -> None:
-        task = asyncio.create_task(self.reaper.run())
+        task = asyncio.create_task(self.garbage_collector.run())
         try:
             for _ in range(10_000):
                 if is_so() or task.done():
@@ -86,7 +86,7 @@ class Scene:
             await asyncio.gather(task, return_exceptions=True)
 
     def there(self) -> set[str]:
-        return {name for _, name in self.cluster.objects}
+        return {name for _, name in self.kube.objects}
 
 
 def finished(phase: Phase, number: int = 0) -> EventBuilder:
@@ -109,15 +109,15 @@ def finished(phase: Phase, number: int = 0) -> EventBuilder:
 def test_a_finished_event_lives_as_long_as_its_organization_says(
     phase: Phase, ttl: dict[str, str], outlived: bool
 ) -> None:
-    assert is_outlived(finished(phase).build(), an_organization(ttl=ttl), NOON) is outlived
+    assert is_expired(finished(phase).build(), an_organization(ttl=ttl), NOON) is outlived
 
 
 def test_without_its_organization_an_event_is_kept() -> None:
-    assert not is_outlived(finished(Phase.SUCCEEDED).build(), None, NOON)
+    assert not is_expired(finished(Phase.SUCCEEDED).build(), None, NOON)
 
 
 def test_an_event_that_does_not_say_when_it_ended_is_kept() -> None:
-    assert not is_outlived(an_event().in_phase(Phase.SUCCEEDED).build(), an_organization(), NOON)
+    assert not is_expired(an_event().in_phase(Phase.SUCCEEDED).build(), an_organization(), NOON)
 
 
 async def test_what_has_outlived_its_time_is_removed_and_all_else_is_counted() -> None:
@@ -127,40 +127,40 @@ async def test_what_has_outlived_its_time_is_removed_and_all_else_is_counted() -
         finished(Phase.FAILED, 3).build(),
         an_event().in_phase(Phase.ARCHIVING).build(),
     )
-    await scene.walked()
-    assert scene.reaper.counts("acme") == {"Succeeded": 1, "Failed": 1, "Archiving": 1}
-    activity = scene.reaper.activity("acme")
+    await scene.pass_finished()
+    assert scene.garbage_collector.counts("acme") == {"Succeeded": 1, "Failed": 1, "Archiving": 1}
+    activity = scene.garbage_collector.activity("acme")
     assert activity is not None
     assert sum(activity.unfinished_for.values()) == 1
-    assert len(scene.cluster.objects) == 3
+    assert len(scene.kube.objects) == 3
 
 
 async def test_an_event_whose_cause_was_mended_is_reopened_and_not_removed_though_its_time_is_up() -> None:
     solved, other = finished(Phase.FAILED, 1).build(), finished(Phase.FAILED, 2).build()
     scene = Scene(solved, other, ttl={"failed": "72h"})
 
-    async def reopened(event: EnvelopeEvent) -> EnvelopeEvent:
+    async def retry_if_fixed(event: EnvelopeEvent) -> EnvelopeEvent:
         if event.name != solved.name:
             return event
         changes = {"phase": "Pending", "completedAt": None}
         version = event.metadata.resource_version
         return EnvelopeEvent.parse(
-            await scene.cluster.patch_status(EnvelopeEvent, event.name, changes, resource_version=version)
+            await scene.kube.patch_status(EnvelopeEvent, event.name, changes, resource_version=version)
         )
 
-    scene.reaper.reopened = reopened
-    await scene.walked()
+    scene.garbage_collector.retry_if_fixed = retry_if_fixed
+    await scene.pass_finished()
     assert scene.there() == {solved.name}
-    assert scene.reaper.counts("acme") == {"Pending": 1}
+    assert scene.garbage_collector.counts("acme") == {"Pending": 1}
 
 
 async def test_an_organization_without_events_is_counted_as_such() -> None:
     scene = Scene()
-    await scene.walked()
-    assert scene.reaper.counts("acme") == {}
-    assert scene.reaper.counts("unknown") is None
-    assert scene.reaper.activity("acme") == Activity(counted_at=NOON)
-    assert scene.reaper.activity("unknown") is None
+    await scene.pass_finished()
+    assert scene.garbage_collector.counts("acme") == {}
+    assert scene.garbage_collector.counts("unknown") is None
+    assert scene.garbage_collector.activity("acme") == Activity(counted_at=NOON)
+    assert scene.garbage_collector.activity("unknown") is None
 
 
 def an_envelope() -> Envelope:
@@ -183,27 +183,27 @@ def filed(phase: Phase = Phase.SUCCEEDED) -> EventBuilder:
 async def test_the_envelope_goes_after_the_event_that_archived_it() -> None:
     event = filed().build()
     scene = Scene(event)
-    scene.cluster.put(an_envelope())
-    await scene.walked(2)
+    scene.kube.put(an_envelope())
+    await scene.pass_finished(2)
     assert scene.there() == set()
-    assert [name for verb, name in scene.cluster.asked if verb == "delete"] == [event.name, ENVELOPE]
+    assert [name for verb, name in scene.kube.asked if verb == "delete"] == [event.name, ENVELOPE]
 
 
 async def test_an_event_that_archived_nothing_leaves_the_envelope_for_the_one_that_will() -> None:
     scene = Scene(an_event().in_phase(Phase.SUCCEEDED).status(completed_at=LONG_AGO).build())
-    scene.cluster.put(an_envelope())
-    await scene.walked(3)
+    scene.kube.put(an_envelope())
+    await scene.pass_finished(3)
     assert scene.there() == {ENVELOPE}
 
 
 async def test_the_envelope_of_an_event_that_is_reopened_at_this_very_moment_stays_with_it() -> None:
     event = filed(Phase.FAILED).build()
     scene = Scene(event, ttl={"failed": "72h"})
-    scene.cluster.put(an_envelope())
-    scene.cluster.just_before(
-        "delete", lambda: scene.cluster.edit(EnvelopeEvent, event.name, {"status": {"phase": "Pending"}})
+    scene.kube.put(an_envelope())
+    scene.kube.just_before(
+        "delete", lambda: scene.kube.edit(EnvelopeEvent, event.name, {"status": {"phase": "Pending"}})
     )
-    await scene.walked(3)
+    await scene.pass_finished(3)
     assert scene.there() == {event.name, ENVELOPE}
 
 
@@ -211,37 +211,37 @@ async def test_the_envelope_of_an_event_that_is_reopened_at_this_very_moment_sta
 async def test_the_envelope_stays_as_long_as_any_of_its_events_and_then_goes(phase: Phase) -> None:
     other = an_event().for_action("workstepFinished").in_phase(phase).status(completed_at=NOON).build()
     scene = Scene(filed().build(), other)
-    scene.cluster.put(an_envelope())
-    await scene.walked(3)
+    scene.kube.put(an_envelope())
+    await scene.pass_finished(3)
     assert scene.there() == {other.name, ENVELOPE}
 
-    del scene.cluster.objects[EnvelopeEvent.PLURAL, other.name]
-    await scene.walked()
+    del scene.kube.objects[EnvelopeEvent.PLURAL, other.name]
+    await scene.pass_finished()
     assert scene.there() == set()
 
 
 async def test_the_envelope_stays_with_an_event_that_cannot_be_read() -> None:
     other = an_event().for_action("workstepFinished").build()
     scene = Scene(filed().build(), other)
-    scene.cluster.put(an_envelope())
-    scene.cluster.edit(EnvelopeEvent, other.name, {"spec": {"envelopeId": None}})
-    await scene.walked(3)
+    scene.kube.put(an_envelope())
+    scene.kube.edit(EnvelopeEvent, other.name, {"spec": {"envelopeId": None}})
+    await scene.pass_finished(3)
     assert scene.there() == {other.name, ENVELOPE}
 
 
 async def test_an_envelope_that_nobody_called_about_yet_stays() -> None:
     scene = Scene()
-    scene.cluster.put(an_envelope())
-    await scene.walked(3)
+    scene.kube.put(an_envelope())
+    await scene.pass_finished(3)
     assert scene.there() == {ENVELOPE}
 
 
 async def test_an_envelope_that_a_person_made_anew_meanwhile_stays() -> None:
     scene = Scene(filed().build())
-    scene.cluster.put(an_envelope())
-    await scene.walked()
-    scene.cluster.just_before("delete", lambda: scene.cluster.put(made_anew()))
-    await scene.walked(2)
+    scene.kube.put(an_envelope())
+    await scene.pass_finished()
+    scene.kube.just_before("delete", lambda: scene.kube.put(made_anew()))
+    await scene.pass_finished(2)
     assert scene.there() == {ENVELOPE}
 
 
@@ -254,93 +254,93 @@ def made_anew() -> Envelope:
 @pytest.mark.parametrize("request_", range(1, 12))
 async def test_a_kill_at_any_request_loses_no_envelope_and_leaves_none_for_ever(request_: int) -> None:
     event = filed().build()
-    scene = Scene(event, cluster=AKiller(request_))
-    scene.cluster.put(an_envelope())
-    await scene.walked(3)
+    scene = Scene(event, kube=AKiller(request_))
+    scene.kube.put(an_envelope())
+    await scene.pass_finished(3)
     assert scene.there() in ({event.name, ENVELOPE}, {ENVELOPE}, set())
 
-    await scene.restarted().walked(2)
+    await scene.restarted().pass_finished(2)
     assert scene.there() == set()
 
 
 async def test_an_event_that_is_reopened_at_this_very_moment_stays() -> None:
     event = an_event().in_phase(Phase.SKIPPED).status(completed_at=LONG_AGO).build()
     scene = Scene(event)
-    scene.cluster.just_before(
-        "delete", lambda: scene.cluster.edit(EnvelopeEvent, event.name, {"status": {"phase": "Pending"}})
+    scene.kube.just_before(
+        "delete", lambda: scene.kube.edit(EnvelopeEvent, event.name, {"status": {"phase": "Pending"}})
     )
-    await scene.walked()
+    await scene.pass_finished()
     assert scene.there() == {event.name}
 
 
 async def test_a_walk_goes_page_by_page_and_takes_its_time() -> None:
-    scene = Scene(*(finished(Phase.FAILED, number).build() for number in range(2 * PAGE + 1)))
-    await scene.walked()
-    assert scene.reaper.counts("acme") == {"Failed": 2 * PAGE + 1}
-    assert scene.cluster.asked == [("page", "envelopes"), *[("page", "envelopeevents")] * 3]
+    scene = Scene(*(finished(Phase.FAILED, number).build() for number in range(2 * PAGE_SIZE + 1)))
+    await scene.pass_finished()
+    assert scene.garbage_collector.counts("acme") == {"Failed": 2 * PAGE_SIZE + 1}
+    assert scene.kube.asked == [("page", "envelopes"), *[("page", "envelopeevents")] * 3]
     assert len([each for each in scene.clock.slept if each < 60]) == 2
 
 
 async def test_after_a_walk_it_rests_nine_times_as_long_and_a_minute_at_least() -> None:
-    scene = Scene(*(finished(Phase.FAILED, number).build() for number in range(2 * PAGE)))
+    scene = Scene(*(finished(Phase.FAILED, number).build() for number in range(2 * PAGE_SIZE)))
     await scene.until(lambda: len(scene.clock.slept) > 2)
     assert scene.clock.slept[:2] == [2.0, 60.0]
 
 
 async def test_a_walk_longer_than_the_api_server_remembers_comes_to_its_end_all_the_same() -> None:
-    events = [finished(Phase.FAILED, number).build() for number in range(2 * PAGE + 1)]
-    scene = Scene(*events, cluster=AShortMemory())
-    await scene.walked()
-    assert scene.reaper.counts("acme") == {"Failed": 2 * PAGE + 1}
+    events = [finished(Phase.FAILED, number).build() for number in range(2 * PAGE_SIZE + 1)]
+    scene = Scene(*events, kube=AShortMemory())
+    await scene.pass_finished()
+    assert scene.garbage_collector.counts("acme") == {"Failed": 2 * PAGE_SIZE + 1}
 
 
 async def test_an_api_server_that_is_away_does_not_end_the_walks() -> None:
     scene = Scene(finished(Phase.FAILED).build())
-    scene.cluster.fail("page", ApiProblem(500, "InternalError", "?"))
-    await scene.walked()
-    assert scene.reaper.counts("acme") == {"Failed": 1}
+    scene.kube.fail("page", ApiError(500, "InternalError", "?"))
+    await scene.pass_finished()
+    assert scene.garbage_collector.counts("acme") == {"Failed": 1}
 
 
 @pytest.mark.parametrize("verb", ["patch", "delete"])
 @pytest.mark.parametrize(
-    "problem", [Forbidden(403, "Forbidden", "legal hold"), Refused(422, "Invalid", "no")]
+    "problem", [Forbidden(403, "Forbidden", "legal hold"), Rejected(422, "Invalid", "no")]
 )
 async def test_what_somebody_else_keeps_from_being_removed_stays_and_holds_up_no_walk(
-    verb: str, problem: ApiProblem, caplog: pytest.LogCaptureFixture
+    verb: str, problem: ApiError, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept = filed().build()
     scene = Scene(
         kept, finished(Phase.SUCCEEDED, 0xFFFFFFFF).build(), finished(Phase.FAILED, 0xFFFFFFFE).build()
     )
-    scene.cluster.put(an_envelope())
-    scene.cluster.fail(verb, problem)
-    await scene.walked()
-    assert scene.reaper.counts("acme") == {"Succeeded": 1, "Failed": 1}
+    scene.kube.put(an_envelope())
+    scene.kube.fail(verb, problem)
+    await scene.pass_finished()
+    assert scene.garbage_collector.counts("acme") == {"Succeeded": 1, "Failed": 1}
     assert {kept.name, ENVELOPE} <= scene.there()
     assert [each.getMessage() for each in caplog.records] == [f"1 objects could not be cleaned up: {problem}"]
 
 
 async def test_an_envelope_that_may_not_be_removed_holds_up_no_walk() -> None:
     scene = Scene(filed().build())
-    scene.cluster.put(an_envelope())
-    await scene.walked()
-    scene.cluster.fail("delete", Forbidden(403, "Forbidden", "legal hold"))
-    await scene.walked()
+    scene.kube.put(an_envelope())
+    await scene.pass_finished()
+    scene.kube.fail("delete", Forbidden(403, "Forbidden", "legal hold"))
+    await scene.pass_finished()
     assert scene.there() == {ENVELOPE}
-    await scene.walked()
+    await scene.pass_finished()
     assert scene.there() == set()
 
 
 async def test_an_event_that_cannot_be_read_is_passed_over() -> None:
     scene = Scene(finished(Phase.FAILED).build())
-    scene.cluster.objects["envelopeevents", "odd"] = {"metadata": {"name": "odd"}, "spec": {}}
-    await scene.walked()
-    assert scene.reaper.counts("acme") == {"Failed": 1}
+    scene.kube.objects["envelopeevents", "odd"] = {"metadata": {"name": "odd"}, "spec": {}}
+    await scene.pass_finished()
+    assert scene.garbage_collector.counts("acme") == {"Failed": 1}
 
 
 async def test_an_event_that_a_person_made_without_a_shard_is_given_its_own() -> None:
     event = an_event().build()
     scene = Scene(event)
-    await scene.walked()
-    raw = await scene.cluster.get(EnvelopeEvent, event.name)
+    await scene.pass_finished()
+    raw = await scene.kube.get(EnvelopeEvent, event.name)
     assert raw["metadata"]["labels"][SHARD_LABEL] == str(shard(ENVELOPE))

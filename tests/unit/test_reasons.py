@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from counterfoil.reasons import CATALOGUE, Turn, english, german, italian, reason_of
+from counterfoil.i18n.reasons import CATALOGUE, Responsible, english, find_reason, german, italian
 from counterfoil.resources import Language
 
 ROOT = Path(__file__).parents[2]
@@ -16,7 +16,7 @@ SPEAKERS = ("controller", "counterfoil/archives", "webhook")
 """Folders whose code gives reasons."""
 
 TELL = {"Done", "Wait", "Pause", "Hold", "NeedConsent", "Skip", "Fail", "_wait", "_fail"}
-TELL |= {"Finding", "KeyUnusable", "_write", "_unusable", "reopened", "MailTrouble"}
+TELL |= {"CheckResult", "KeyUnusable", "_write", "_write_unusable", "reopened_status", "MailError"}
 """Calls that have a reason among their arguments: one such word is one, even if it has but one capital letter."""
 
 ONE_WORD = re.compile(r"[A-Z][A-Za-z0-9]+")
@@ -59,7 +59,7 @@ def test_every_reason_of_the_code_has_its_entry() -> None:
         word: where for word, where in all_said().items() if word not in CATALOGUE and word not in NO_REASONS
     }
     assert missing == {}, (
-        "add them to counterfoil/reasons (rows.py and each language), then: python docs/generate_reasons.py"
+        "add them to counterfoil/i18n/reasons (rows.py and each language), then: python docs/generate_reasons.py"
     )
 
 
@@ -77,7 +77,7 @@ def test_where_it_is_somebodys_turn_it_is_said_what_to_do(language: Language) ->
     lost = [
         each.name
         for each in CATALOGUE.values()
-        if each.turn is not Turn.NOBODY and not each.says(language).do
+        if each.responsible is not Responsible.NOBODY and not each.localized_text(language).do
     ]
     assert lost == []
 
@@ -85,11 +85,13 @@ def test_where_it_is_somebodys_turn_it_is_said_what_to_do(language: Language) ->
 @pytest.mark.parametrize("language", Language)
 def test_all_words_are_whole_sentences(language: Language) -> None:
     texts = [
-        text for each in CATALOGUE.values() for text in (each.says(language).what, each.says(language).do)
+        text
+        for each in CATALOGUE.values()
+        for text in (each.localized_text(language).what, each.localized_text(language).do)
     ]
     assert [text for text in texts if text and not text.endswith((".", ")"))] == []
     assert [text for text in texts if "|" in text or "<" in text] == [], "they stand in tables of the manual"
 
 
 def test_a_reason_of_another_version_is_not_left_without_words() -> None:
-    assert reason_of("FromTheFuture").says().do != ""
+    assert find_reason("FromTheFuture").localized_text().do != ""

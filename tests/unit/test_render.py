@@ -1,4 +1,4 @@
-"""``python -m counterfoil.render``: an Archive is tried on paper before it is applied."""
+"""``python -m counterfoil.cli.render``: an Archive is tried on paper before it is applied."""
 
 import asyncio
 import io
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from counterfoil.render import PROBLEMS, UNUSABLE, WORKS, main
+from counterfoil.cli.render import INPUT_INVALID, PROBLEMS, RENDERED, main
 
 LEAST = """
 apiVersion: counterfoil.dev/v1alpha1
@@ -48,7 +48,7 @@ async def test_path_and_tags_of_a_made_up_envelope_are_shown(files: Path) -> Non
         *("--envelope", '{"id": "0f9c", "senderEmail": "ben@acme.example"}'),
         *("--files", "contract.pdf,contract.pdf,Attachment:id.png,AuditTrail:"),
     )
-    assert status == WORKS
+    assert status == RENDERED
     assert lines == [
         "folder    47_11/0f9c",
         "tag       colour is not found, and not required",
@@ -64,7 +64,7 @@ async def test_path_and_tags_of_a_made_up_envelope_are_shown(files: Path) -> Non
 
 async def test_without_more_than_an_archive_something_typical_is_shown(files: Path) -> None:
     status, lines = await rendered("--archive", f"{files}/least.yaml")
-    assert status == WORKS
+    assert status == RENDERED
     assert lines[0] == "folder    acme/00000000-0000-4000-8000-000000000000"
 
 
@@ -121,5 +121,5 @@ async def test_input_that_can_not_be_used_is_told(
     (files / "broken.yaml").write_text("a: [")
     (files / "wrong.yaml").write_text(LEAST.replace("/archive}", "7}"))
     status, _ = await rendered(*(flag.format(files) for flag in flags))
-    assert status == UNUSABLE
+    assert status == INPUT_INVALID
     assert says in capsys.readouterr().err

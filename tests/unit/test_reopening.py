@@ -10,16 +10,16 @@ from counterfoil.resources import (
     FiledDocument,
     FileKind,
     Phase,
-    condition,
+    find_condition,
 )
-from counterfoil.resources.conditions import Truth
-from counterfoil.resources.reopening import reopened
+from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.reopening import reopened_status
 
 THEN = datetime(2025, 1, 1, tzinfo=UTC)
 NOW = datetime(2025, 1, 2, tzinfo=UTC)
 
 
-def a_condition(type_: str, status: Truth = "True") -> Condition:
+def a_condition(type_: str, status: ConditionStatus = "True") -> Condition:
     return Condition(type=type_, status=status, reason="R", message="m", last_transition_time=THEN)
 
 
@@ -42,7 +42,7 @@ def a_finished_status(*conditions: Condition, phase: Phase = Phase.FAILED) -> En
 
 
 def again(status: EnvelopeEventStatus) -> EnvelopeEventStatus:
-    return reopened(status, reason="Redelivered", message="called again", now=NOW)
+    return reopened_status(status, reason="Redelivered", message="called again", now=NOW)
 
 
 @pytest.mark.parametrize("phase", [Phase.SKIPPED, Phase.FAILED])
@@ -71,7 +71,7 @@ def test_what_is_archived_or_cleaned_stays_so(proof: str) -> None:
 def test_the_summary_says_that_it_is_not_ready_and_why(others: tuple[Condition, ...]) -> None:
     opened = again(a_finished_status(*others, a_condition("Ready")))
 
-    ready = condition(opened.conditions, "Ready")
+    ready = find_condition(opened.conditions, "Ready")
     assert ready is not None
     assert (ready.status, ready.reason, ready.last_transition_time) == ("False", "Redelivered", NOW)
 

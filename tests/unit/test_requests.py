@@ -7,22 +7,22 @@ from functools import partial
 
 import pytest
 
-from controller.announce import Announcer
-from controller.clerk import Clerk
-from controller.requests import AT_ONCE, PAUSES, Requests
-from controller.schedule import Schedule
-from counterfoil.cluster import Change, TooLarge
+from controller.retry.requests import MAX_CONCURRENT_REQUESTS, RETRY_PAUSES_SECONDS, UserRequests
+from controller.scheduling.workqueue import WorkQueue
+from controller.telemetry.event_recorder import EventRecorder
+from counterfoil.kube.client import TooLarge, WatchEvent
+from counterfoil.kube.status import StatusWriter
 from counterfoil.resources import (
     REQUEST_BY_ANNOTATION,
     REQUEST_LABEL,
     REQUEST_REASON_ANNOTATION,
     EnvelopeEvent,
     Phase,
-    condition,
+    find_condition,
 )
 from tests.builders import AClock, EventBuilder, an_event
-from tests.unit.fake_cluster import ACluster
-from tests.unit.test_schedule import Workshop, a_schedule
+from tests.unit.fake_kube import InMemoryKubeClient
+from tests.unit.test_schedule import Workshop, a_workqueue
 
 
 class Scene:
@@ -30,28 +30,31 @@ class Scene:
 
     def __init__(self, *events: EnvelopeEvent) -> None:
         self.clock = AClock()
-        self.cluster = ACluster(*events)
-        self.announcer = Announcer(self.cluster, self.clock)
+        self.kube = InMemoryKubeClient(*events)
+        self.event_recorder = EventRecorder(self.kube, self.clock)
         self.changed: list[EnvelopeEvent] = []
-        self.schedule: Schedule = a_schedule(self.clock, Workshop())
-        self.requests = Requests(
-            cluster=self.cluster,
-            clerk=Clerk(self.cluster),
-            announcer=self.announcer,
+        self.workqueue: WorkQueue = a_workqueue(self.clock, Workshop())
+        self.user_requests = UserRequests(
+            kube=self.kube,
+            status_writer=StatusWriter(self.kube),
+            event_recorder=self.event_recorder,
             clock=self.clock,
             labels="",
-            exclusively=self.schedule.exclusively,
+            lock=self.workqueue.lock,
             changed=self.changed.append,
         )
 
     def tell(self, *names: str) -> None:
         """Let the watch tell about events."""
         for name in names:
-            self.cluster.changes.put_nowait(Change("MODIFIED", self.cluster.stored(name).to_dict()))
+            self.kube.changes.put_nowait(WatchEvent("MODIFIED", self.kube.stored(name).to_dict()))
 
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(self.requests.run()), asyncio.create_task(self.announcer.run())]
+        tasks = [
+            asyncio.create_task(self.user_requests.run()),
+            asyncio.create_task(self.event_recorder.run()),
+        ]
         try:
             yield
         finally:
@@ -63,12 +66,12 @@ class Scene:
         """Follow until the label is gone, and return the event as it is then."""
         self.tell(event.name)
         async with self.followed():
-            await eventually(lambda: REQUEST_LABEL not in self.cluster.stored(event.name).metadata.labels)
+            await eventually(lambda: REQUEST_LABEL not in self.kube.stored(event.name).metadata.labels)
             await turns()
-        return self.cluster.stored(event.name)
+        return self.kube.stored(event.name)
 
     def told(self) -> list[tuple[str, str]]:
-        return [(each["reason"], each["note"]) for each in self.cluster.announced]
+        return [(each["reason"], each["note"]) for each in self.kube.announced]
 
 
 async def turns(count: int = 50) -> None:
@@ -105,7 +108,7 @@ async def test_retry_begins_anew_from_every_phase_but_succeeded(phase: Phase) ->
 async def test_retry_of_what_is_archived_goes_on_from_there() -> None:
     event = asked(an_event().archived().status(phase=Phase.FAILED), "retry").build()
     after = await Scene(event).carried_out(event)
-    archived = condition(after.status.conditions, "Archived")
+    archived = find_condition(after.status.conditions, "Archived")
     assert archived is not None
     assert archived.status == "True"
 
@@ -118,7 +121,7 @@ async def test_skip_gives_up_on_purpose(phase: Phase) -> None:
     assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "SkippedByRequest")
     assert after.status.completed_at == scene.clock.now()
     assert after.status.next_attempt_time is None
-    ready = condition(after.status.conditions, "Ready")
+    ready = find_condition(after.status.conditions, "Ready")
     assert ready is not None
     assert (ready.status, ready.reason) == ("False", "SkippedByRequest")
     assert [reason for reason, _ in scene.told()] == ["SkippedByRequest"]
@@ -140,7 +143,7 @@ async def test_what_cannot_be_done_is_refused_in_words_and_changes_nothing(
     scene = Scene(event)
     after = await scene.carried_out(event)
     assert after.status == event.status
-    assert scene.cluster.patches == []
+    assert scene.kube.patches == []
     ((reason, told),) = scene.told()
     assert reason == "RequestRefused"
     assert told.endswith(note)
@@ -150,7 +153,7 @@ async def test_who_asked_and_why_is_recorded_and_taken_off() -> None:
     event = asked(an_event().in_phase(Phase.FAILED), "skip").build()
     scene = Scene(event)
     annotations = {REQUEST_BY_ANNOTATION: "maria", REQUEST_REASON_ANNOTATION: "filed by hand"}
-    scene.cluster.edit(EnvelopeEvent, event.name, {"metadata": {"annotations": annotations}})
+    scene.kube.edit(EnvelopeEvent, event.name, {"metadata": {"annotations": annotations}})
     after = await scene.carried_out(event)
     assert scene.told() == [
         (
@@ -176,17 +179,17 @@ async def test_a_request_waits_for_the_running_work_and_holds_up_no_other() -> N
     scene = Scene(busy, other)
     scene.tell(busy.name, other.name)
     async with scene.followed():
-        async with scene.schedule.exclusively(busy.spec.envelope_id):
-            await eventually(lambda: scene.cluster.stored(other.name).status.phase is Phase.PENDING)
-            assert scene.cluster.stored(busy.name).status.phase is Phase.ARCHIVING
-        await eventually(lambda: scene.cluster.stored(busy.name).status.phase is Phase.SKIPPED)
+        async with scene.workqueue.lock(busy.spec.envelope_id):
+            await eventually(lambda: scene.kube.stored(other.name).status.phase is Phase.PENDING)
+            assert scene.kube.stored(busy.name).status.phase is Phase.ARCHIVING
+        await eventually(lambda: scene.kube.stored(busy.name).status.phase is Phase.SKIPPED)
 
 
 async def test_while_the_api_server_is_away_a_request_is_tried_again_and_not_lost() -> None:
     event = asked(an_event().in_phase(Phase.FAILED), "retry").build()
     scene = Scene(event)
-    scene.cluster.go_away("get", times=3)
-    scene.cluster.go_away("patch", times=2)
+    scene.kube.go_away("get", times=3)
+    scene.kube.go_away("patch", times=2)
     after = await scene.carried_out(event)
     assert after.status.phase is Phase.PENDING
     assert scene.clock.slept != []
@@ -195,7 +198,7 @@ async def test_while_the_api_server_is_away_a_request_is_tried_again_and_not_los
 async def test_a_request_that_the_api_server_never_takes_is_refused_in_words() -> None:
     event = asked(an_event().in_phase(Phase.FAILED), "retry").build()
     scene = Scene(event)
-    scene.cluster.fail("patch_status", TooLarge(500, "500", "etcdserver: request is too large"))
+    scene.kube.fail("patch_status", TooLarge(500, "500", "etcdserver: request is too large"))
     after = await scene.carried_out(event)
     assert after.status.phase is Phase.FAILED
     ((reason, note),) = scene.told()
@@ -206,8 +209,8 @@ async def test_a_request_that_the_api_server_never_takes_is_refused_in_words() -
 async def test_a_delivery_counted_in_between_does_not_carry_a_request_out_twice() -> None:
     event = asked(an_event().in_phase(Phase.FAILED), "retry").build()
     scene = Scene(event)
-    scene.cluster.just_before(
-        "patch", partial(scene.cluster.edit, EnvelopeEvent, event.name, {"status": {"deliveries": 5}})
+    scene.kube.just_before(
+        "patch", partial(scene.kube.edit, EnvelopeEvent, event.name, {"status": {"deliveries": 5}})
     )
     after = await scene.carried_out(event)
     assert after.status.deliveries == 5
@@ -218,24 +221,24 @@ async def test_another_request_made_in_between_is_not_taken_off_unseen() -> None
     event = asked(an_event().in_phase(Phase.FAILED), "retry").build()
     scene = Scene(event)
     relabel = partial(
-        scene.cluster.edit, EnvelopeEvent, event.name, {"metadata": {"labels": {REQUEST_LABEL: "skip"}}}
+        scene.kube.edit, EnvelopeEvent, event.name, {"metadata": {"labels": {REQUEST_LABEL: "skip"}}}
     )
-    scene.cluster.just_before("patch", relabel)
+    scene.kube.just_before("patch", relabel)
     scene.tell(event.name)
     async with scene.followed():
         await eventually(lambda: len(scene.changed) >= 2)
-        assert scene.cluster.stored(event.name).metadata.labels[REQUEST_LABEL] == "skip"
+        assert scene.kube.stored(event.name).metadata.labels[REQUEST_LABEL] == "skip"
         scene.tell(event.name)
-        await eventually(lambda: scene.cluster.stored(event.name).status.phase is Phase.SKIPPED)
+        await eventually(lambda: scene.kube.stored(event.name).status.phase is Phase.SKIPPED)
 
 
 async def test_an_event_that_was_deleted_meanwhile_needs_nothing() -> None:
     event = asked(an_event().in_phase(Phase.FAILED), "retry").build()
     scene = Scene(event)
     scene.tell(event.name)
-    await scene.cluster.delete(EnvelopeEvent, event.name)
+    await scene.kube.delete(EnvelopeEvent, event.name)
     async with scene.followed():
-        await eventually(lambda: ("get", event.name) in scene.cluster.asked)
+        await eventually(lambda: ("get", event.name) in scene.kube.asked)
         await turns()
     assert scene.told() == []
 
@@ -249,9 +252,9 @@ async def test_thousands_of_requests_at_once_are_carried_out_a_few_at_a_time() -
     for each in events:
         scene.tell(each.name)
     async with scene.followed():
-        await eventually(lambda: len(scene.cluster.announced) == 200)
-    assert {each["reason"] for each in scene.cluster.announced} == {"RetryRequested"}
-    assert AT_ONCE < 200
+        await eventually(lambda: len(scene.kube.announced) == 200)
+    assert {each["reason"] for each in scene.kube.announced} == {"RetryRequested"}
+    assert MAX_CONCURRENT_REQUESTS < 200
 
 
 async def test_an_error_that_nobody_thought_of_is_tried_again_and_ends_no_other_request() -> None:
@@ -259,30 +262,33 @@ async def test_an_error_that_nobody_thought_of_is_tried_again_and_ends_no_other_
     other_id = "11111111-4b1d-4c58-9a57-6d1f0a3b2c4d"
     other = asked(an_event(other_id).in_phase(Phase.FAILED), "retry").build()
     scene = Scene(event, other)
-    scene.cluster.just_before("get", breaks)
-    scene.cluster.just_before("get", breaks)
+    scene.kube.just_before("get", breaks)
+    scene.kube.just_before("get", breaks)
     scene.tell(event.name, other.name)
     async with scene.followed():
-        await eventually(lambda: len(scene.cluster.announced) == 2)
-    assert {scene.cluster.stored(each.name).status.phase for each in (event, other)} == {Phase.PENDING}
-    assert scene.clock.slept == [PAUSES[0], PAUSES[0]]
+        await eventually(lambda: len(scene.kube.announced) == 2)
+    assert {scene.kube.stored(each.name).status.phase for each in (event, other)} == {Phase.PENDING}
+    assert scene.clock.slept == [RETRY_PAUSES_SECONDS[0], RETRY_PAUSES_SECONDS[0]]
 
 
 async def test_the_pauses_after_errors_grow_and_a_request_is_never_given_up() -> None:
     event = asked(an_event().in_phase(Phase.FAILED), "retry").build()
     scene = Scene(event)
     for _ in range(20):
-        scene.cluster.just_before("get", breaks)
+        scene.kube.just_before("get", breaks)
     after = await scene.carried_out(event)
     assert after.status.reason == "RetryRequested"
-    assert tuple(scene.clock.slept) == (*PAUSES, *[PAUSES[-1]] * (20 - len(PAUSES)))
+    assert tuple(scene.clock.slept) == (
+        *RETRY_PAUSES_SECONDS,
+        *[RETRY_PAUSES_SECONDS[-1]] * (20 - len(RETRY_PAUSES_SECONDS)),
+    )
 
 
 async def test_a_request_told_again_while_it_pauses_after_an_error_is_still_carried_out_once() -> None:
     event = asked(an_event().in_phase(Phase.FAILED), "retry").build()
     scene = Scene(event)
-    scene.cluster.just_before("get", breaks)
-    scene.cluster.just_before("get", partial(scene.tell, event.name))
+    scene.kube.just_before("get", breaks)
+    scene.kube.just_before("get", partial(scene.tell, event.name))
     scene.tell(event.name, event.name)
     await scene.carried_out(event)
     assert [reason for reason, _ in scene.told()] == ["RetryRequested"]

@@ -6,20 +6,20 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from counterfoil.resources.acting import (
+from counterfoil.resources.audit_annotation import (
     ACTS_ANNOTATION,
-    ASK_ANNOTATION,
-    LONGEST_WORD,
-    MOST_ACTS,
-    RECORD,
-    Act,
-    acts_of,
-    asked_at,
-    recorded,
+    AUDIT_ANNOTATION_PATTERN,
+    CONSENT_MAIL_ANNOTATION,
+    MAX_AUDIT_ENTRIES,
+    MAX_AUDIT_TEXT_LENGTH,
+    AuditEntry,
+    audit_entries,
+    requested_at,
+    with_audit_entry,
 )
 from tests.builders import NOON
 
-RETRIED = Act(who="jane", what="retry", when=NOON)
+RETRIED = AuditEntry(who="jane", what="retry", when=NOON)
 
 
 def written(*acts: dict[str, str]) -> dict[str, str]:
@@ -37,14 +37,14 @@ def an_act(when: str, who: str = "mallory") -> dict[str, str]:
 def test_a_time_that_no_page_could_show_is_left_out_and_the_others_stay(when: str) -> None:
     annotations = written(an_act(when), an_act("2026-01-01T00:00:00Z", "jane"))
 
-    assert [act.who for act in acts_of(annotations)] == ["jane"]
+    assert [entry.who for entry in audit_entries(annotations)] == ["jane"]
 
 
 def test_every_time_can_be_told_in_utc_and_measured_from_now() -> None:
-    (act,) = acts_of(written(an_act("2026-01-01T02:00:00+02:00")))
+    (entry,) = audit_entries(written(an_act("2026-01-01T02:00:00+02:00")))
 
-    assert act.when == datetime(2026, 1, 1, tzinfo=UTC)
-    assert act.when.utcoffset() == timedelta(0)
+    assert entry.when == datetime(2026, 1, 1, tzinfo=UTC)
+    assert entry.when.utcoffset() == timedelta(0)
 
 
 def test_no_more_is_read_than_would_have_been_recorded() -> None:
@@ -52,11 +52,11 @@ def test_no_more_is_read_than_would_have_been_recorded() -> None:
         *(an_act("2026-01-01T00:00:00Z", f"{number} {'x' * 5000}") for number in range(500))
     )
 
-    found = acts_of(annotations)
+    found = audit_entries(annotations)
 
-    assert len(found) == MOST_ACTS
+    assert len(found) == MAX_AUDIT_ENTRIES
     assert found[-1].who.startswith("499 ")
-    assert all(len(act.who) <= LONGEST_WORD for act in found)
+    assert all(len(entry.who) <= MAX_AUDIT_TEXT_LENGTH for entry in found)
 
 
 @pytest.mark.parametrize(
@@ -75,14 +75,14 @@ def test_no_more_is_read_than_would_have_been_recorded() -> None:
     ],
 )
 def test_what_is_no_record_is_none_and_the_next_act_begins_a_new_one(junk: str) -> None:
-    assert acts_of({ACTS_ANNOTATION: junk}) == ()
-    assert acts_of(recorded({ACTS_ANNOTATION: junk}, RETRIED)) == (RETRIED,)
+    assert audit_entries({ACTS_ANNOTATION: junk}) == ()
+    assert audit_entries(with_audit_entry({ACTS_ANNOTATION: junk}, RETRIED)) == (RETRIED,)
 
 
 def test_one_act_that_can_not_be_read_hides_no_other() -> None:
     annotations = written(an_act("2026-99-99T00:00:00Z"), an_act("2026-01-01T00:00:00Z", "jane"))
 
-    assert [act.who for act in acts_of(annotations)] == ["jane"]
+    assert [entry.who for entry in audit_entries(annotations)] == ["jane"]
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,12 @@ def test_one_act_that_can_not_be_read_hides_no_other() -> None:
     ],
 )
 def test_whatever_is_recorded_is_a_record_to_which_the_next_is_added_as_it_stands(word: str) -> None:
-    first = recorded({}, Act(who=word, what=word, why=word, when=NOON.replace(microsecond=1)))
-    second = recorded(first, RETRIED)
+    first = with_audit_entry({}, AuditEntry(who=word, what=word, why=word, when=NOON.replace(microsecond=1)))
+    second = with_audit_entry(first, RETRIED)
 
-    assert re.match(RECORD, first[ACTS_ANNOTATION])
+    assert re.match(AUDIT_ANNOTATION_PATTERN, first[ACTS_ANNOTATION])
     assert second[ACTS_ANNOTATION].startswith(f"{first[ACTS_ANNOTATION][:-1]},{{")
-    assert [act.who for act in acts_of(second)] == [word[:LONGEST_WORD], "jane"]
+    assert [entry.who for entry in audit_entries(second)] == [word[:MAX_AUDIT_TEXT_LENGTH], "jane"]
 
 
 @pytest.mark.parametrize(
@@ -118,12 +118,12 @@ def test_whatever_is_recorded_is_a_record_to_which_the_next_is_added_as_it_stand
 def test_what_is_written_in_another_way_can_be_read_but_is_not_taken_over(foreign: str) -> None:
     annotations = {ACTS_ANNOTATION: foreign}
 
-    assert [act.who for act in acts_of(annotations)] == ["jane"]
-    assert acts_of(recorded(annotations, RETRIED)) == (RETRIED,)
+    assert [entry.who for entry in audit_entries(annotations)] == ["jane"]
+    assert audit_entries(with_audit_entry(annotations, RETRIED)) == (RETRIED,)
 
 
 @pytest.mark.parametrize(
     "junk", ["", "soon", "2026-01-01T00:00:00", "2026-13-01T00:00:00Z", "\ud800", "9" * 100_000]
 )
 def test_a_wish_that_is_no_time_is_no_wish(junk: str) -> None:
-    assert asked_at({ASK_ANNOTATION: junk}, ASK_ANNOTATION) is None
+    assert requested_at({CONSENT_MAIL_ANNOTATION: junk}, CONSENT_MAIL_ANNOTATION) is None

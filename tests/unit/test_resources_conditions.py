@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from counterfoil.resources import Condition, condition, is_true, with_condition
-from counterfoil.resources.conditions import Truth
+from counterfoil.resources import Condition, find_condition, is_condition_true, with_condition
+from counterfoil.resources.conditions import ConditionStatus
 
 NOON = datetime(2026, 7, 2, 12, tzinfo=UTC)
 ONE = datetime(2026, 7, 2, 13, tzinfo=UTC)
@@ -12,7 +12,7 @@ ONE = datetime(2026, 7, 2, 13, tzinfo=UTC)
 def having(
     conditions: tuple[Condition, ...] = (),
     type_: str = "Ready",
-    status: Truth = "False",
+    status: ConditionStatus = "False",
     *,
     message: str = "eSAW could not be reached.",
     now: datetime = NOON,
@@ -51,11 +51,11 @@ def test_a_condition_keeps_its_place_and_leaves_the_others_alone() -> None:
 
 
 def test_a_condition_is_true_only_if_it_says_so() -> None:
-    assert is_true(having(status="True"), "Ready")
-    assert not is_true(having(status="False"), "Ready")
-    assert not is_true(having(status="Unknown"), "Ready")
-    assert not is_true((), "Ready")
+    assert is_condition_true(having(status="True"), "Ready")
+    assert not is_condition_true(having(status="False"), "Ready")
+    assert not is_condition_true(having(status="Unknown"), "Ready")
+    assert not is_condition_true((), "Ready")
 
 
 def test_a_condition_that_was_never_set_is_none() -> None:
-    assert condition(having(), "Archived") is None
+    assert find_condition(having(), "Archived") is None

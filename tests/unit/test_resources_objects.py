@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from counterfoil.durations import Duration
 from counterfoil.resources import (
-    FINAL,
+    FINAL_PHASES,
     ActionRule,
     Archive,
     Condition,
@@ -20,19 +20,19 @@ from counterfoil.resources import (
     FiledDocument,
     FileKind,
     LastError,
+    LocalObjectReference,
     Organization,
     Phase,
-    Ref,
     Resource,
     ResourceInvalid,
     SecretKeyRef,
     Sender,
     TagRule,
     merge_patch,
-    plain,
+    to_json_dict,
 )
 from counterfoil.resources.archive import DEFAULT_PATH, KINDS
-from counterfoil.resources.base import read
+from counterfoil.resources.base import parse_part
 
 ID = "0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10"
 NOON = datetime(2026, 7, 2, 12, tzinfo=UTC)
@@ -203,7 +203,7 @@ def test_an_archive_names_the_secret_of_its_kind() -> None:
     archive = Archive.parse(
         raw(Archive) | {"spec": {"s3": {"bucket": "abc", "credentialsSecretRef": {"name": "keys"}}}}
     )
-    assert archive.spec.credentials_secret_ref == Ref(name="keys")
+    assert archive.spec.credentials_secret_ref == LocalObjectReference(name="keys")
 
 
 def test_tags_are_read_by_their_names() -> None:
@@ -212,7 +212,7 @@ def test_tags_are_read_by_their_names() -> None:
 
 
 def test_three_phases_are_final() -> None:
-    assert {phase for phase in Phase if phase.is_final} == FINAL == {"Succeeded", "Skipped", "Failed"}
+    assert {phase for phase in Phase if phase.is_final} == FINAL_PHASES == {"Succeeded", "Skipped", "Failed"}
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_full_status_comes_out_as_it_went_in() -> None:
             FiledDocument(file_id="f", kind=FileKind.DOCUMENT, file_name="a.pdf", size=0, sha256="0" * 64),
         ),
     )
-    assert read(EnvelopeEventStatus, plain(status)) == status
+    assert parse_part(EnvelopeEventStatus, to_json_dict(status)) == status
 
 
 def test_lists_are_written_as_the_lists_that_the_api_server_sends() -> None:
@@ -258,15 +258,17 @@ def test_lists_are_written_as_the_lists_that_the_api_server_sends() -> None:
         documents=(FiledDocument(file_id="f", kind=FileKind.DOCUMENT, file_name="a"),)
     )
     sent = {"documents": [{"fileId": "f", "kind": "Document", "fileName": "a"}]}
-    assert merge_patch(sent, plain(event)) == {}
+    assert merge_patch(sent, to_json_dict(event)) == {}
 
 
 def test_times_are_written_in_utc() -> None:
-    assert plain(EnvelopeEventStatus(started_at=NOON)) == {"startedAt": "2026-07-02T12:00:00Z"}
+    assert to_json_dict(EnvelopeEventStatus(started_at=NOON)) == {"startedAt": "2026-07-02T12:00:00Z"}
 
 
 def test_a_size_of_zero_is_written() -> None:
-    assert plain(FiledDocument(file_id="f", kind=FileKind.DOCUMENT, file_name="a", size=0))["size"] == 0
+    assert (
+        to_json_dict(FiledDocument(file_id="f", kind=FileKind.DOCUMENT, file_name="a", size=0))["size"] == 0
+    )
 
 
 @given(
@@ -287,5 +289,5 @@ def test_a_size_of_zero_is_written() -> None:
     )
 )
 def test_every_status_survives_the_way_to_the_api_server_and_back(status: EnvelopeEventStatus) -> None:
-    sent = msgspec.json.decode(msgspec.json.encode(plain(status)))
-    assert read(EnvelopeEventStatus, sent) == status
+    sent = msgspec.json.decode(msgspec.json.encode(to_json_dict(status)))
+    assert parse_part(EnvelopeEventStatus, sent) == status

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from counterfoil.restore import objects, status
+from counterfoil.cli.restore import objects, status
 
 EVENT = {
     "apiVersion": "counterfoil.dev/v1alpha1",

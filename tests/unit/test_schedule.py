@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from controller.lanes import Room, Ticket
-from controller.schedule import Schedule
+from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
+from controller.scheduling.workqueue import WorkQueue
 from tests.builders import NOON, AClock
 
 
-def a_ticket(event: str, *, envelope: str | None = None) -> Ticket:
-    return Ticket(
-        age=event,
+def a_queue_item(event: str, *, envelope: str | None = None) -> QueueItem:
+    return QueueItem(
+        sort_key=event,
         event=event,
         envelope=envelope or f"envelope-of-{event}",
         organization="acme",
@@ -31,7 +31,7 @@ class Workshop:
         self.open = True
         self.on_start: Callable[[str], None] = lambda event: None
 
-    async def work(self, event: str) -> None:
+    async def reconcile(self, event: str) -> None:
         self.started.append(event)
         self.on_start(event)
         if not self.open:
@@ -42,16 +42,16 @@ class Workshop:
         self.doors.setdefault(event, asyncio.Event()).set()
 
 
-def a_schedule(clock: AClock, shop: Workshop, *, process: int = 100) -> Schedule:
-    room = Room(
+def a_workqueue(clock: AClock, shop: Workshop, *, process: int = 100) -> WorkQueue:
+    concurrency_limits = ConcurrencyLimits(
         process=process, organization={"acme": process}, sender={"acme": process}, archive={"dms": process}
     )
-    return Schedule(clock=clock, room=lambda: room, work=shop.work)
+    return WorkQueue(clock=clock, concurrency_limits=lambda: concurrency_limits, reconcile=shop.reconcile)
 
 
 @asynccontextmanager
-async def running(schedule: Schedule) -> AsyncIterator[None]:
-    task = asyncio.create_task(schedule.run())
+async def running(workqueue: WorkQueue) -> AsyncIterator[None]:
+    task = asyncio.create_task(workqueue.run())
     try:
         await turns()
         yield
@@ -68,35 +68,35 @@ async def turns(count: int = 20) -> None:
 
 async def test_what_is_due_is_worked_on_at_once() -> None:
     clock, shop = AClock(), Workshop()
-    schedule = a_schedule(clock, shop)
-    async with running(schedule):
-        schedule.want(a_ticket("a"), NOON)
+    workqueue = a_workqueue(clock, shop)
+    async with running(workqueue):
+        workqueue.enqueue_at(a_queue_item("a"), NOON)
         await turns()
     assert shop.ended == ["a"]
 
 
 async def test_nothing_starts_before_its_time() -> None:
     clock, shop = AClock(), Workshop()
-    schedule = a_schedule(clock, shop)
-    async with running(schedule):
-        schedule.want(a_ticket("a"), NOON + timedelta(seconds=10))
+    workqueue = a_workqueue(clock, shop)
+    async with running(workqueue):
+        workqueue.enqueue_at(a_queue_item("a"), NOON + timedelta(seconds=10))
         clock.advance(seconds=9)
-        schedule.poke()
+        workqueue.wake()
         await turns()
         assert shop.started == []
         clock.advance(seconds=1)
-        schedule.poke()
+        workqueue.wake()
         await turns()
     assert shop.started == ["a"]
 
 
 async def test_a_time_passes_without_anybody_poking() -> None:
     clock, shop = AClock(), Workshop()
-    schedule = a_schedule(clock, shop)
+    workqueue = a_workqueue(clock, shop)
     shop.on_start = lambda event: started.set()
     started = asyncio.Event()
-    async with running(schedule):
-        schedule.want(a_ticket("a"), NOON + timedelta(milliseconds=20))
+    async with running(workqueue):
+        workqueue.enqueue_at(a_queue_item("a"), NOON + timedelta(milliseconds=20))
         await turns()
         clock.advance(seconds=1)
         async with asyncio.timeout(5):
@@ -106,44 +106,44 @@ async def test_a_time_passes_without_anybody_poking() -> None:
 
 async def test_after_a_restart_with_times_to_come_none_of_them_fires() -> None:
     clock, shop = AClock(), Workshop()
-    schedule = a_schedule(clock, shop)
+    workqueue = a_workqueue(clock, shop)
     for number in range(1000):
-        schedule.want(a_ticket(f"event-{number}"), NOON + timedelta(seconds=1 + number))
-    async with running(schedule):
+        workqueue.enqueue_at(a_queue_item(f"event-{number}"), NOON + timedelta(seconds=1 + number))
+    async with running(workqueue):
         await turns()
         assert shop.started == []
         clock.advance(seconds=10)
-        schedule.poke()
+        workqueue.wake()
         await turns()
     assert len(shop.started) == 10
 
 
 async def test_the_newest_time_counts() -> None:
     clock, shop = AClock(), Workshop()
-    schedule = a_schedule(clock, shop)
-    async with running(schedule):
-        schedule.want(a_ticket("a"), NOON + timedelta(hours=1))
-        schedule.want(a_ticket("a"), NOON + timedelta(hours=2))
+    workqueue = a_workqueue(clock, shop)
+    async with running(workqueue):
+        workqueue.enqueue_at(a_queue_item("a"), NOON + timedelta(hours=1))
+        workqueue.enqueue_at(a_queue_item("a"), NOON + timedelta(hours=2))
         clock.advance(hours=1)
-        schedule.poke()
+        workqueue.wake()
         await turns()
         assert shop.started == []
-        schedule.want(a_ticket("a"), NOON)
+        workqueue.enqueue_at(a_queue_item("a"), NOON)
         await turns()
         clock.advance(hours=1)
-        schedule.poke()
+        workqueue.wake()
         await turns()
     assert shop.started == ["a"], "once, although two other times came and went"
 
 
 async def test_one_that_no_longer_wants_to_be_worked_on_is_not() -> None:
     clock, shop = AClock(), Workshop()
-    schedule = a_schedule(clock, shop)
-    schedule.want(a_ticket("a"), NOON)
-    schedule.want(a_ticket("a"), None)
-    schedule.want(a_ticket("b"), NOON)
-    schedule.forget("b")
-    async with running(schedule):
+    workqueue = a_workqueue(clock, shop)
+    workqueue.enqueue_at(a_queue_item("a"), NOON)
+    workqueue.enqueue_at(a_queue_item("a"), None)
+    workqueue.enqueue_at(a_queue_item("b"), NOON)
+    workqueue.forget("b")
+    async with running(workqueue):
         await turns()
     assert shop.started == []
 
@@ -151,11 +151,11 @@ async def test_one_that_no_longer_wants_to_be_worked_on_is_not() -> None:
 async def test_an_event_that_is_wanted_again_while_it_is_out_runs_again_afterwards() -> None:
     clock, shop = AClock(), Workshop()
     shop.open = False
-    schedule = a_schedule(clock, shop)
-    async with running(schedule):
-        schedule.want(a_ticket("a"), NOON)
+    workqueue = a_workqueue(clock, shop)
+    async with running(workqueue):
+        workqueue.enqueue_at(a_queue_item("a"), NOON)
         await turns()
-        schedule.want(a_ticket("a"), NOON)
+        workqueue.enqueue_at(a_queue_item("a"), NOON)
         await turns()
         assert shop.started == ["a"], "never twice at the same time"
         shop.let_go("a")
@@ -166,12 +166,12 @@ async def test_an_event_that_is_wanted_again_while_it_is_out_runs_again_afterwar
 async def test_an_event_that_is_finished_while_it_is_out_does_not_run_again() -> None:
     clock, shop = AClock(), Workshop()
     shop.open = False
-    schedule = a_schedule(clock, shop)
-    async with running(schedule):
-        schedule.want(a_ticket("a"), NOON)
+    workqueue = a_workqueue(clock, shop)
+    async with running(workqueue):
+        workqueue.enqueue_at(a_queue_item("a"), NOON)
         await turns()
-        schedule.want(a_ticket("a"), NOON)
-        schedule.forget("a")
+        workqueue.enqueue_at(a_queue_item("a"), NOON)
+        workqueue.forget("a")
         shop.let_go("a")
         await turns()
     assert shop.started == ["a"]
@@ -180,10 +180,10 @@ async def test_an_event_that_is_finished_while_it_is_out_does_not_run_again() ->
 async def test_two_events_of_one_envelope_run_one_after_the_other() -> None:
     clock, shop = AClock(), Workshop()
     shop.open = False
-    schedule = a_schedule(clock, shop)
-    async with running(schedule):
-        schedule.want(a_ticket("a", envelope="one"), NOON)
-        schedule.want(a_ticket("b", envelope="one"), NOON)
+    workqueue = a_workqueue(clock, shop)
+    async with running(workqueue):
+        workqueue.enqueue_at(a_queue_item("a", envelope="one"), NOON)
+        workqueue.enqueue_at(a_queue_item("b", envelope="one"), NOON)
         await turns()
         assert shop.started == ["a"]
         shop.let_go("a")
@@ -191,18 +191,18 @@ async def test_two_events_of_one_envelope_run_one_after_the_other() -> None:
         assert shop.started == ["a", "b"]
         shop.let_go("b")
         await turns()
-    assert schedule.busy == 0
+    assert workqueue.running_count == 0
 
 
 async def test_there_is_no_more_going_on_than_there_is_room_for() -> None:
     clock, shop = AClock(), Workshop()
     shop.open = False
-    schedule = a_schedule(clock, shop, process=2)
-    async with running(schedule):
+    workqueue = a_workqueue(clock, shop, process=2)
+    async with running(workqueue):
         for event in "abcd":
-            schedule.want(a_ticket(event), NOON)
+            workqueue.enqueue_at(a_queue_item(event), NOON)
         await turns()
-        assert (shop.started, schedule.busy, schedule.backlog) == (["a", "b"], 2, 2)
+        assert (shop.started, workqueue.running_count, workqueue.backlog) == (["a", "b"], 2, 2)
         shop.let_go("b")
         await turns()
         assert shop.started == ["a", "b", "c"]
@@ -216,25 +216,25 @@ async def test_work_that_breaks_off_stops_nobody_else() -> None:
             raise RuntimeError("a bug of ours")
 
     shop.on_start = burst
-    schedule = a_schedule(clock, shop, process=1)
-    async with running(schedule):
-        schedule.want(a_ticket("a"), NOON)
-        schedule.want(a_ticket("b"), NOON)
+    workqueue = a_workqueue(clock, shop, process=1)
+    async with running(workqueue):
+        workqueue.enqueue_at(a_queue_item("a"), NOON)
+        workqueue.enqueue_at(a_queue_item("b"), NOON)
         await turns()
-        assert schedule.busy == 0
+        assert workqueue.running_count == 0
     assert shop.ended == ["b"]
 
 
 async def test_draining_starts_nothing_new_and_waits_for_what_runs() -> None:
     clock, shop = AClock(), Workshop()
     shop.open = False
-    schedule = a_schedule(clock, shop)
-    async with running(schedule):
-        schedule.want(a_ticket("a"), NOON)
+    workqueue = a_workqueue(clock, shop)
+    async with running(workqueue):
+        workqueue.enqueue_at(a_queue_item("a"), NOON)
         await turns()
-        draining = asyncio.create_task(schedule.drained())
+        draining = asyncio.create_task(workqueue.drain())
         await turns()
-        schedule.want(a_ticket("b"), NOON)
+        workqueue.enqueue_at(a_queue_item("b"), NOON)
         await turns()
         assert not draining.done()
         shop.let_go("a")
@@ -245,36 +245,36 @@ async def test_draining_starts_nothing_new_and_waits_for_what_runs() -> None:
 
 
 async def test_draining_an_idle_schedule_ends_at_once() -> None:
-    schedule = a_schedule(AClock(), Workshop())
-    async with running(schedule), asyncio.timeout(5):
-        await schedule.drained()
+    workqueue = a_workqueue(AClock(), Workshop())
+    async with running(workqueue), asyncio.timeout(5):
+        await workqueue.drain()
 
 
 async def test_cancelling_ends_every_running_work() -> None:
     clock, shop = AClock(), Workshop()
     shop.open = False
-    schedule = a_schedule(clock, shop)
-    async with running(schedule):
-        schedule.want(a_ticket("a"), NOON)
+    workqueue = a_workqueue(clock, shop)
+    async with running(workqueue):
+        workqueue.enqueue_at(a_queue_item("a"), NOON)
         await turns()
-        assert schedule.busy == 1
-    assert schedule.busy == 0
+        assert workqueue.running_count == 1
+    assert workqueue.running_count == 0
     assert shop.ended == []
 
 
 async def test_a_request_waits_until_the_work_on_its_envelope_has_ended_and_then_keeps_it_off() -> None:
     clock, shop = AClock(), Workshop()
     shop.open = False
-    schedule = a_schedule(clock, shop)
+    workqueue = a_workqueue(clock, shop)
     entered, leave = asyncio.Event(), asyncio.Event()
 
     async def request() -> None:
-        async with schedule.exclusively("one"):
+        async with workqueue.lock("one"):
             entered.set()
             await leave.wait()
 
-    async with running(schedule):
-        schedule.want(a_ticket("a", envelope="one"), NOON)
+    async with running(workqueue):
+        workqueue.enqueue_at(a_queue_item("a", envelope="one"), NOON)
         await turns()
         carried_out = asyncio.create_task(request())
         await turns()
@@ -282,7 +282,7 @@ async def test_a_request_waits_until_the_work_on_its_envelope_has_ended_and_then
         shop.let_go("a")
         await turns()
         assert entered.is_set()
-        schedule.want(a_ticket("b", envelope="one"), NOON)
+        workqueue.enqueue_at(a_queue_item("b", envelope="one"), NOON)
         await turns()
         assert shop.started == ["a"]
         leave.set()
@@ -292,12 +292,12 @@ async def test_a_request_waits_until_the_work_on_its_envelope_has_ended_and_then
 
 
 async def test_two_requests_for_one_envelope_are_carried_out_one_after_the_other() -> None:
-    schedule = a_schedule(AClock(), Workshop())
+    workqueue = a_workqueue(AClock(), Workshop())
     inside: list[int] = []
     most: list[int] = []
 
     async def request(number: int) -> None:
-        async with schedule.exclusively("one"):
+        async with workqueue.lock("one"):
             inside.append(number)
             most.append(len(inside))
             await turns()
@@ -310,24 +310,24 @@ async def test_two_requests_for_one_envelope_are_carried_out_one_after_the_other
 
 async def test_a_time_long_past_is_not_taken_for_a_schedule_that_no_longer_turns() -> None:
     clock, shop = AClock(), Workshop()
-    schedule = a_schedule(clock, shop)
-    async with running(schedule):
+    workqueue = a_workqueue(clock, shop)
+    async with running(workqueue):
         clock.advance(seconds=30)
-        schedule.want(a_ticket("a"), NOON - timedelta(days=300))
-        overdue = schedule.overdue_since()
+        workqueue.enqueue_at(a_queue_item("a"), NOON - timedelta(days=300))
+        overdue = workqueue.overdue_since()
         assert overdue is not None
         assert clock.now() - overdue <= timedelta(seconds=30)
 
 
 async def test_a_time_to_come_is_not_overdue() -> None:
-    schedule = a_schedule(AClock(), Workshop())
-    schedule.want(a_ticket("a"), NOON + timedelta(days=1))
-    assert schedule.overdue_since() is None
+    workqueue = a_workqueue(AClock(), Workshop())
+    workqueue.enqueue_at(a_queue_item("a"), NOON + timedelta(days=1))
+    assert workqueue.overdue_since() is None
 
 
 async def test_a_schedule_that_does_not_turn_says_since_when() -> None:
     clock = AClock()
-    schedule = a_schedule(clock, Workshop())
-    schedule.want(a_ticket("a"), NOON)
+    workqueue = a_workqueue(clock, Workshop())
+    workqueue.enqueue_at(a_queue_item("a"), NOON)
     clock.advance(minutes=5)
-    assert schedule.overdue_since() == NOON
+    assert workqueue.overdue_since() == NOON

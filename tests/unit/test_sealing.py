@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from counterfoil.esaw import ApiToken
-from counterfoil.resources import Ref, Sender
-from counterfoil.resources.base import Metadata
+from counterfoil.resources import LocalObjectReference, Sender
+from counterfoil.resources.base import ObjectMeta
 from counterfoil.resources.sender import SenderSpec
 from counterfoil.sealing import KEY_BYTES, SealBroken, Sealing, SealingKeysInvalid, SealKeyUnknown, key_id_of
 
@@ -18,7 +18,8 @@ TOKEN = ApiToken.parse("A1b2" * 16)
 
 def a_sender(name: str = "anna", user_id: str = "7a0f9b9e-0000-4000-8000-000000000001") -> Sender:
     return Sender(
-        metadata=Metadata(name=name), spec=SenderSpec(organization_ref=Ref(name="acme"), user_id=user_id)
+        metadata=ObjectMeta(name=name),
+        spec=SenderSpec(organization_ref=LocalObjectReference(name="acme"), user_id=user_id),
     )
 
 
@@ -140,11 +141,11 @@ def test_while_the_new_keys_are_bad_the_old_ones_stay_in_use(
         assert sealing.newest == "2026-01"
 
     assert len(caplog.records) == 1, "said once, not at every call"
-    assert "2026-07" in (sealing.trouble() or "")
+    assert "2026-07" in (sealing.unavailable_reason() or "")
 
 
 def test_readiness_has_nothing_to_say_about_good_keys(sealing: Sealing) -> None:
-    assert sealing.trouble() is None
+    assert sealing.unavailable_reason() is None
 
 
 @pytest.mark.parametrize(

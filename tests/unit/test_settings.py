@@ -6,17 +6,17 @@ import pytest
 
 from counterfoil.durations import Duration
 from counterfoil.settings import (
-    Address,
     CommonSettings,
     ConsoleSettings,
     ControllerSettings,
+    ListenAddress,
     LogFormat,
     LogLevel,
     PagesSettings,
+    ProcessSettingsInvalid,
     ReceiverSettings,
     ResealSettings,
-    SettingsInvalid,
-    explain,
+    describe_settings,
     load,
     read,
 )
@@ -34,8 +34,8 @@ EVERY_PROCESS: list[type[CommonSettings]] = [
 def test_without_anything_said_the_defaults_hold() -> None:
     settings = read(ReceiverSettings, [], {})
 
-    assert settings.listen == Address("0.0.0.0", 8080)
-    assert settings.private_listen == Address("0.0.0.0", 9090)
+    assert settings.listen == ListenAddress("0.0.0.0", 8080)
+    assert settings.private_listen == ListenAddress("0.0.0.0", 9090)
     assert settings.namespace is None
     assert settings.log_level is LogLevel.INFO
     assert settings.log_format is LogFormat.JSON
@@ -47,7 +47,7 @@ def test_the_environment_sets_and_a_flag_wins_over_it() -> None:
     settings = read(ReceiverSettings, ["--listen", "[::1]:2"], environ)
 
     assert settings.namespace == "contracts"
-    assert settings.listen == Address("::1", 2)
+    assert settings.listen == ListenAddress("::1", 2)
 
 
 def test_an_empty_variable_means_not_set() -> None:
@@ -85,7 +85,7 @@ def test_durations_numbers_and_words_are_read() -> None:
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_in_one_line_with_an_example(argv: list[str], told: str) -> None:
-    with pytest.raises(SettingsInvalid, match=re.escape(told)) as refusal:
+    with pytest.raises(ProcessSettingsInvalid, match=re.escape(told)) as refusal:
         read(ReceiverSettings, argv, {})
     assert "\n" not in str(refusal.value)
     assert " as in --" in str(refusal.value)
@@ -95,7 +95,7 @@ def test_a_setting_that_cannot_be_is_refused_in_one_line_with_an_example(argv: l
     "argv", [["--shard", "3", "--shards", "3"], ["--shard", "-1"], ["--shards", "65"], ["--shards", "0"]]
 )
 def test_a_shard_that_no_pod_can_have_is_refused(argv: list[str]) -> None:
-    with pytest.raises(SettingsInvalid, match=r"COUNTERFOIL_SHARDS?"):
+    with pytest.raises(ProcessSettingsInvalid, match=r"COUNTERFOIL_SHARDS?"):
         read(ControllerSettings, argv, {})
 
 
@@ -121,14 +121,14 @@ def test_help_explains_each_setting_with_its_variable_and_default(
 
     assert end.value.code == 0
     told = " ".join(capsys.readouterr().out.split())
-    for each in explain(kind):
+    for each in describe_settings(kind):
         assert each.flag in told
         assert f"Environment: {each.variable}. Default: {each.default}." in told
 
 
 @pytest.mark.parametrize("kind", EVERY_PROCESS)
 def test_every_setting_has_an_explanation_and_an_example_that_is_accepted(kind: type[CommonSettings]) -> None:
-    for each in explain(kind):
+    for each in describe_settings(kind):
         assert len(each.text) > 20
         assert each.text.endswith(".")
         each.read(each.example)

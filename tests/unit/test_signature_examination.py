@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from counterfoil.signatures.examination import MOST_SIGNATURES, examined
-from counterfoil.signatures.findings import Coverage, Kind, Signatures, State
+from counterfoil.signatures.check import MAX_SIGNATURES, check_signatures
+from counterfoil.signatures.results import Coverage, Kind, Signatures, State
 from tests.unit.signed_parts import (
     edited,
     encrypted,
@@ -19,7 +19,7 @@ from tests.unit.signed_parts import (
 
 
 def looked_at(pdf: bytes) -> Signatures:
-    return examined(io.BytesIO(pdf))
+    return check_signatures(io.BytesIO(pdf))
 
 
 def test_a_signed_pdf_is_intact_and_it_is_told_who_signed_when_and_how_much() -> None:
@@ -150,7 +150,7 @@ def test_a_pdf_with_hundreds_of_signatures_is_not_gone_through() -> None:
     pdf = signed()
     at = pdf.rindex(b"/Fields")
     fields = pdf[pdf.index(b"[", at) + 1 : pdf.index(b"]", at)]
-    many = pdf.replace(fields, fields * (MOST_SIGNATURES + 1))
+    many = pdf.replace(fields, fields * (MAX_SIGNATURES + 1))
 
     assert looked_at(many).state in (State.UNREADABLE, State.BROKEN)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from counterfoil.signatures.examiners import LARGEST, SMALL, Examiners
-from counterfoil.signatures.findings import Signatures, State
+from counterfoil.signatures.results import Signatures, State
+from counterfoil.signatures.worker_pool import MAX_FILE_BYTES, SMALL_FILE_BYTES, SignatureWorkers
 from tests.unit.archive_parts import once
 from tests.unit.signed_parts import signed, unsigned
 
@@ -33,8 +33,10 @@ SAYS_ITS_PID = '    answer(b\'{"state": "Intact", "detail": "%d"}\' % os.getpid(
 
 
 @asynccontextmanager
-async def examiners(behaviour: str, *, count: int = 2, seconds: float = 30) -> AsyncIterator[Examiners]:
-    opened = Examiners(
+async def examiners(
+    behaviour: str, *, count: int = 2, seconds: float = 30
+) -> AsyncIterator[SignatureWorkers]:
+    opened = SignatureWorkers(
         count=count, seconds=seconds, command=[sys.executable, "-I", "-S", "-c", PROTOCOL + behaviour]
     )
     try:
@@ -43,12 +45,12 @@ async def examiners(behaviour: str, *, count: int = 2, seconds: float = 30) -> A
         await opened.aclose()
 
 
-async def asked(examiners: Examiners, pdf: bytes = b"%PDF") -> Signatures:
+async def asked(examiners: SignatureWorkers, pdf: bytes = b"%PDF") -> Signatures:
     return await examiners.examine(once(pdf), len(pdf))
 
 
 async def test_the_real_one_looks_at_one_pdf_after_another() -> None:
-    real = Examiners()
+    real = SignatureWorkers()
     try:
         states = [(await asked(real, pdf)).state for pdf in (signed(), unsigned(), b"no pdf", signed())]
     finally:
@@ -57,7 +59,7 @@ async def test_the_real_one_looks_at_one_pdf_after_another() -> None:
 
 
 async def test_the_real_one_has_narrow_limits_and_nothing_of_our_environment() -> None:
-    real = Examiners()
+    real = SignatureWorkers()
     before = children()
     try:
         await asked(real, signed())
@@ -168,7 +170,7 @@ async def test_a_file_that_is_shorter_than_it_was_is_not_waited_for() -> None:
 
 async def test_a_file_that_is_too_large_is_not_even_read() -> None:
     async with examiners(SAYS_ITS_PID) as ours:
-        found = await ours.examine(broken(), LARGEST + 1)
+        found = await ours.examine(broken(), MAX_FILE_BYTES + 1)
     assert found == Signatures(state=State.NOT_CHECKED, detail="it is larger than 64 MiB")
 
 
@@ -180,7 +182,7 @@ async def test_a_large_file_from_a_slow_archive_leaves_room_for_small_ones() -> 
         await never.wait()
 
     async with examiners(SAYS_ITS_PID, count=2) as ours:
-        waiting = [asyncio.create_task(ours.examine(slow(), SMALL + 1)) for _ in range(5)]
+        waiting = [asyncio.create_task(ours.examine(slow(), SMALL_FILE_BYTES + 1)) for _ in range(5)]
         async with asyncio.timeout(20):
             assert (await asked(ours)).state is State.INTACT
         for each in waiting:
@@ -189,10 +191,10 @@ async def test_a_large_file_from_a_slow_archive_leaves_room_for_small_ones() -> 
 
 
 async def test_one_that_does_not_even_begin_is_not_the_files_fault() -> None:
-    ours = Examiners(command=["/bin/false"])
+    ours = SignatureWorkers(command=["/bin/false"])
     assert await asked(ours) == Signatures(state=State.NOT_CHECKED, detail="its check could not be started")
 
 
 async def test_without_a_process_the_file_is_not_checked_and_nothing_breaks() -> None:
-    ours = Examiners(command=["/nowhere/python"])
+    ours = SignatureWorkers(command=["/nowhere/python"])
     assert await asked(ours) == Signatures(state=State.NOT_CHECKED, detail="its check could not be started")

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pyhanko.pdf_utils import generic
 
-from counterfoil.signatures import hexstrings
+from counterfoil.signatures import hex_strings
 
 BY_DIGITS = generic.read_hex_string_from_stream
 
@@ -39,11 +39,11 @@ def outcome(read: Any, content: bytes) -> tuple[object, object, int]:
 @example(b"41 % a comment >\n42", b">")
 def test_a_string_comes_out_as_it_does_digit_by_digit(text: bytes, end: bytes) -> None:
     content = b"<" + text + end
-    assert outcome(hexstrings.read, content) == outcome(BY_DIGITS, content)
+    assert outcome(hex_strings.read, content) == outcome(BY_DIGITS, content)
 
 
 def test_pyhanko_reads_by_it_once_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     # So that it is taken back after this test.
     monkeypatch.setattr(generic, "read_hex_string_from_stream", BY_DIGITS)
-    hexstrings.install()
-    assert generic.read_hex_string_from_stream is hexstrings.read
+    hex_strings.install()
+    assert generic.read_hex_string_from_stream is hex_strings.read

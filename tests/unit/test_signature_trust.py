@@ -6,9 +6,9 @@ import pytest
 from asn1crypto import x509 as asn1_x509  # type: ignore[import-untyped]  # asn1crypto ships no types
 
 from counterfoil.signatures.anchors import Anchors, AnchorsInvalid
-from counterfoil.signatures.examiners import Examiners
 from counterfoil.signatures.trust import NO_WAY, SIGNS, Trust
-from sandbox.esaw.documents import authority_certificate
+from counterfoil.signatures.worker_pool import SignatureWorkers
+from sandbox.esaw.core.documents import authority_certificate
 from tests.unit.archive_parts import once
 from tests.unit.signed_parts import ALONE, ANNA, BETWEEN, EXPIRED, NOW, ROOT, Identity, signed
 
@@ -52,7 +52,7 @@ def test_a_secret_without_certificates_is_refused(content: dict[str, bytes]) -> 
 
 async def test_an_examiner_says_of_each_signature_whether_it_is_trusted() -> None:
     pdf = signed()
-    real = Examiners()
+    real = SignatureWorkers()
     try:
         anchors = Anchors.parse({"ca.pem": authority_certificate().encode()})
         judged = await real.examine(once(pdf), len(pdf), anchors)

@@ -19,7 +19,7 @@ from sandbox.esaw import (
     StandIn,
     User,
 )
-from sandbox.esaw.callbacks import expand
+from sandbox.esaw.core.callbacks import expand_placeholders
 from tests.unit.standin_peers import Receiver, anna, client_of
 
 HURRY = Behaviour(callback_time_scale=0.00001)
@@ -230,7 +230,7 @@ async def test_a_workstep_callback_carries_its_own_placeholders(esaw: StandIn, u
 
 
 def test_a_placeholder_that_is_not_offered_stays_as_it_is() -> None:
-    assert expand("https://op/cb?a=##Action##&w=##WorkstepId##", {"Action": "a b&c"}) == (
+    assert expand_placeholders("https://op/cb?a=##Action##&w=##WorkstepId##", {"Action": "a b&c"}) == (
         "https://op/cb?a=a%20b%26c&w=##WorkstepId##"
     )
 

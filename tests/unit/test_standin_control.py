@@ -15,16 +15,16 @@ from sandbox.esaw import (
     Control,
     DocumentSpec,
     EnvelopeStatus,
-    Fault,
     FileKind,
+    InjectedFault,
     Recipient,
     StandIn,
     StandInControl,
     User,
 )
-from sandbox.esaw.control_http import METHODS
-from sandbox.esaw.faults import FaultOptions
-from sandbox.esaw.model import EnvelopeOptions, EnvelopeOrder
+from sandbox.esaw.control.http_endpoint import METHODS
+from sandbox.esaw.core.faults import FaultOptions
+from sandbox.esaw.core.model import EnvelopeOptions, EnvelopeOrder
 from tests.unit.standin_peers import Receiver, client_of
 
 
@@ -53,7 +53,7 @@ def test_both_surfaces_have_each_method_with_the_same_signature(method: str) -> 
 
 
 def test_the_keyword_arguments_are_the_fields_they_stand_for() -> None:
-    assert {"operation", *FaultOptions.__annotations__} == set(Fault.__struct_fields__)
+    assert {"operation", *FaultOptions.__annotations__} == set(InjectedFault.__struct_fields__)
     assert set(EnvelopeOptions.__annotations__) == set(EnvelopeOrder.__struct_fields__)
 
 

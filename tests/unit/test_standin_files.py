@@ -17,7 +17,7 @@ from pyhanko.sign.validation.status import SignatureCoverageLevel
 from pyhanko_certvalidator import ValidationContext
 
 from sandbox.esaw import AWKWARD_NAMES, DocumentSpec, FileKind, StandIn, User
-from sandbox.esaw.content import CHUNK, Generated, sha256
+from sandbox.esaw.core.content import CHUNK, Generated, sha256
 from tests.unit.standin_peers import anna, bruno, client_of
 
 MIB = 1024 * 1024

@@ -11,7 +11,7 @@ from urllib.parse import quote_plus
 import httpx
 import pytest
 
-from sandbox.esaw import Behaviour, Browser, OAuthApp, Page, StandIn, User
+from sandbox.esaw import Behaviour, Browser, BrowserPage, OAuthApp, StandIn, User
 from tests.unit.standin_peers import anna, bruno, client_of
 
 RETURN = "https://op.example.com/oauth/acme/return"
@@ -50,7 +50,7 @@ def app(esaw: StandIn) -> OAuthApp:
 
 @pytest.fixture
 async def browser(esaw: StandIn) -> AsyncIterator[Browser]:
-    async with Browser(stays_on=esaw.url) as window:
+    async with Browser(followed_prefix=esaw.url) as window:
         yield window
 
 
@@ -72,13 +72,13 @@ def link(esaw: StandIn, app: OAuthApp, **changed: str | list[str]) -> str:
     return str(httpx.URL(f"{esaw.url}/Auth/Authorize", params=query))
 
 
-async def sign_in(browser: Browser, user: User, url: str) -> Page:
+async def sign_in(browser: Browser, user: User, url: str) -> BrowserPage:
     await browser.open(url)
     return await browser.press("Sign in", email=user.email, password=user.password)
 
 
 async def a_code(esaw: StandIn, app: OAuthApp, user: User, **changed: str) -> str:
-    async with Browser(stays_on=esaw.url) as browser:
+    async with Browser(followed_prefix=esaw.url) as browser:
         await sign_in(browser, user, link(esaw, app, **changed))
         if browser.page.buttons:
             await browser.press("Allow")
@@ -110,7 +110,7 @@ async def status_with(esaw: StandIn, token: str) -> int:
         return (await api.get("authorization/whoami")).status_code
 
 
-def told(page: Page) -> dict[str, str]:
+def told(page: BrowserPage) -> dict[str, str]:
     """What the browser would tell the application."""
     assert page.status == 302
     assert page.url.startswith(f"{RETURN}?")
@@ -148,7 +148,7 @@ async def test_consent_is_asked_for_each_user_and_each_application(
     other_app = esaw.register_app(name="Other", redirect_uris=[RETURN])
     page = await sign_in(browser, user, link(esaw, other_app))
     assert page.title == "Allow Other?"
-    async with Browser(stays_on=esaw.url) as others:
+    async with Browser(followed_prefix=esaw.url) as others:
         assert (await sign_in(others, bruno(esaw), link(esaw, app))).title == "Allow Counterfoil?"
 
 
@@ -220,7 +220,7 @@ async def test_other_mistakes_are_told_to_the_application(
 
 async def test_the_redirect_uri_may_have_a_query_of_its_own(esaw: StandIn, user: User) -> None:
     app = esaw.register_app(name="Counterfoil", redirect_uris=[f"{RETURN}?tenant=a%26b"])
-    async with Browser(stays_on=esaw.url) as browser:
+    async with Browser(followed_prefix=esaw.url) as browser:
         await sign_in(browser, user, link(esaw, app))
         came_back = told(await browser.press("Allow"))
     assert came_back.keys() == {"tenant", "code", "state"}
@@ -250,7 +250,7 @@ async def test_names_are_shown_and_not_obeyed(esaw: StandIn) -> None:
     evil = "<script>alert(1)</script>'\"><img src=x onerror=alert(1)>"
     app = esaw.register_app(name=evil, redirect_uris=[RETURN])
     mallory = esaw.add_user(email="m@example.com", given_name=evil, surname=evil)
-    async with Browser(stays_on=esaw.url) as browser:
+    async with Browser(followed_prefix=esaw.url) as browser:
         page = await sign_in(browser, mallory, link(esaw, app, state=evil))
     assert page.document.xpath("//script | //img") == []
     assert evil in page.title

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from sandbox.esaw import DocumentSpec, EnvelopeStatus, Recipient, StandIn, User
-from sandbox.esaw.model import EmptyAs
+from sandbox.esaw.core.model import EmptyAs
 from tests.unit.standin_peers import anna, bruno, client_of
 
 GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -10,7 +10,7 @@ import pytest
 from pyhanko.pdf_utils.reader import PdfFileReader
 
 from sandbox.esaw import Behaviour, EnvelopeStatus, StandIn, User
-from sandbox.esaw.documents import SignedPdf
+from sandbox.esaw.core.documents import SignedPdf
 from tests.unit.standin_peers import Receiver, anna, bruno, client_of
 
 PDF = b"".join(SignedPdf(title="Draft", pages=2, mark=bytes(32)).chunks())

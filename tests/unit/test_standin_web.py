@@ -8,9 +8,18 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from sandbox.esaw import Behaviour, Browser, CallbackUrls, Page, Recipient, StandIn, StandInControl, User
-from sandbox.esaw.documents import plain_pdf
-from sandbox.esaw.sessions import COOKIE
+from sandbox.esaw import (
+    Behaviour,
+    Browser,
+    BrowserPage,
+    CallbackUrls,
+    Recipient,
+    StandIn,
+    StandInControl,
+    User,
+)
+from sandbox.esaw.core.documents import plain_pdf
+from sandbox.esaw.http.sessions import COOKIE
 from tests.unit.standin_peers import Receiver, anna, bruno, client_of
 
 BEFORE_SEND = (
@@ -31,7 +40,7 @@ def user(esaw: StandIn) -> User:
 
 @pytest.fixture
 async def browser(esaw: StandIn) -> AsyncIterator[Browser]:
-    async with Browser(stays_on=esaw.url) as window:
+    async with Browser(followed_prefix=esaw.url) as window:
         await window.open(esaw.url)
         yield window
 
@@ -48,7 +57,7 @@ async def api(esaw: StandIn, user: User) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def sign_in(browser: Browser, user: User, **changed: str) -> Page:
+async def sign_in(browser: Browser, user: User, **changed: str) -> BrowserPage:
     return await browser.press("Sign in", **{"email": user.email, "password": user.password, **changed})
 
 
@@ -113,7 +122,7 @@ async def test_signing_in_changes_the_session(browser: Browser, user: User) -> N
 async def test_a_login_form_of_another_session_is_not_taken(
     esaw: StandIn, browser: Browser, user: User
 ) -> None:
-    async with Browser(stays_on=esaw.url) as other:
+    async with Browser(followed_prefix=esaw.url) as other:
         await other.open(esaw.url)
         forged = other.page.document.forms[0].fields["__RequestVerificationToken"]
     page = await sign_in(browser, user, __RequestVerificationToken=str(forged))
@@ -438,7 +447,7 @@ async def test_each_call_that_sends_a_draft_is_known(
 
 
 async def test_applications_and_drafts_are_managed_from_afar(esaw: StandIn) -> None:
-    async with StandInControl(esaw.url) as remote, Browser(stays_on=esaw.url) as browser:
+    async with StandInControl(esaw.url) as remote, Browser(followed_prefix=esaw.url) as browser:
         user = await remote.add_user(email="a@example.com", given_name="A", surname="B", password="own")
         app = await remote.register_app(name="Counterfoil", redirect_uris=["https://op.example.com/return"])
         await remote.set_before_send_redirect(BEFORE_SEND)

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from controller.keyring import Keyring
-from controller.office import Office
-from controller.secrets import Secrets
-from controller.sweep import Sweeper
-from counterfoil.cluster import Unavailable
-from counterfoil.esaw import Answered, ApiToken, EsawUser, FoundEnvelope, Unreachable
+from controller.access.secret_cache import SecretCache
+from controller.access.sender_keys import SenderKeys
+from controller.cache import Cache
+from controller.resync.missed_callbacks import MissedCallbackFinder
+from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, FoundEnvelope, HttpStatusError
+from counterfoil.kube.client import Unavailable
 from counterfoil.resources import (
     SENDER_LABEL,
     EnvelopeEvent,
@@ -18,11 +18,11 @@ from counterfoil.resources import (
     Origin,
     Sender,
     event_name,
-    is_true,
+    is_condition_true,
 )
 from counterfoil.resources.naming import EnvelopeId
 from tests.builders import ENVELOPE, NOON, AClock, a_sender, an_organization
-from tests.unit.fake_cluster import ACluster
+from tests.unit.fake_kube import InMemoryKubeClient
 from tests.unit.test_organizations import AnEsaw, OneEsaw
 from tests.unit.test_reception import known_to_work
 
@@ -38,11 +38,11 @@ class AFinder(AnEsaw):
         self.problems: dict[str, Exception] = {}
         self.spans: list[tuple[datetime | None, datetime | None]] = []
 
-    def as_user(self, token: ApiToken) -> EsawUser:
+    def as_user(self, token: ApiToken) -> EsawUserClient:
         return AUser(self, token)
 
 
-class AUser(EsawUser):
+class AUser(EsawUserClient):
     def __init__(self, esaw: AFinder, token: ApiToken) -> None:
         self._esaw = esaw
         self.token = token
@@ -66,40 +66,40 @@ class AUser(EsawUser):
 class Scene:
     def __init__(self, *senders: str, **spec: Any) -> None:
         self.clock = AClock()
-        self.cluster = ACluster()
-        self.office = Office()
+        self.kube = InMemoryKubeClient()
+        self.cache = Cache()
         self.esaw = AFinder()
         self.organization = an_organization(**{"sweep": {"interval": "1h", "lookback": "48h"}, **spec})
         for name in senders or ("anna",):
             self.put_sender(known_to_work(a_sender(name), key_of(name)))
-        keyring = Keyring(self.cluster, Secrets(self.cluster, self.clock), self.clock)
-        keyring.changed = self.take
-        self.sweeper = Sweeper(
-            cluster=self.cluster,
-            office=self.office,
-            keyring=keyring,
-            esaws=OneEsaw(self.esaw),
+        sender_keys = SenderKeys(self.kube, SecretCache(self.kube, self.clock), self.clock)
+        sender_keys.changed = self.take
+        self.missed_callback_finder = MissedCallbackFinder(
+            kube=self.kube,
+            cache=self.cache,
+            sender_keys=sender_keys,
+            esaw_clients=OneEsaw(self.esaw),
             clock=self.clock,
         )
 
     def take(self, sender: Sender) -> None:
-        self.office.senders.put(sender)
+        self.cache.senders.put(sender)
 
     def put_sender(self, sender: Sender) -> None:
-        self.office.senders.put(sender)
-        self.cluster.put(sender)
-        self.cluster.secrets[f"{sender.name}-key"] = {"token": key_of(sender.name).encode()}
+        self.cache.senders.put(sender)
+        self.kube.put(sender)
+        self.kube.secrets[f"{sender.name}-key"] = {"token": key_of(sender.name).encode()}
 
     def finds(self, sender: str, *envelopes: str, status: EnvelopeStatus = EnvelopeStatus.COMPLETED) -> None:
         self.esaw.finds.setdefault(key_of(sender), {})[status] = list(envelopes)
 
     async def swept(self) -> int:
-        return await self.sweeper.sweep(self.organization)
+        return await self.missed_callback_finder.sweep(self.organization)
 
     def noted(self) -> list[EnvelopeEvent]:
         return [
             EnvelopeEvent.parse(raw)
-            for (plural, _), raw in self.cluster.objects.items()
+            for (plural, _), raw in self.kube.objects.items()
             if plural == EnvelopeEvent.PLURAL
         ]
 
@@ -152,7 +152,7 @@ async def test_each_sender_whose_key_works_is_asked_for_and_nobody_else() -> Non
     assert await scene.swept() == 2
 
 
-@pytest.mark.parametrize("problem", [Unreachable("connect"), Answered(503)])
+@pytest.mark.parametrize("problem", [EsawUnreachable("connect"), HttpStatusError(503)])
 async def test_a_sender_whose_envelopes_cannot_be_asked_for_holds_up_no_other(problem: Exception) -> None:
     scene = Scene("anna", "ben")
     scene.esaw.problems[key_of("anna")] = problem
@@ -162,11 +162,11 @@ async def test_a_sender_whose_envelopes_cannot_be_asked_for_holds_up_no_other(pr
 
 async def test_a_key_that_is_refused_is_remembered() -> None:
     scene = Scene()
-    scene.esaw.problems[key_of("anna")] = Answered(401)
+    scene.esaw.problems[key_of("anna")] = HttpStatusError(401)
     await scene.swept()
-    anna = scene.office.senders.get("anna")
+    anna = scene.cache.senders.get("anna")
     assert anna is not None
-    assert not is_true(anna.status.conditions, "Authorized")
+    assert not is_condition_true(anna.status.conditions, "Authorized")
 
 
 async def test_what_is_no_guid_is_passed_over() -> None:
@@ -204,6 +204,6 @@ async def test_the_action_is_the_usual_one_where_that_is_archived_else_the_first
 async def test_an_api_server_that_is_away_ends_the_sweep() -> None:
     scene = Scene()
     scene.finds("anna", ENVELOPE)
-    scene.cluster.go_away("create", times=1)
+    scene.kube.go_away("create", times=1)
     with pytest.raises(Unavailable):
         await scene.swept()

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from controller.tally import Tally, settled
-from counterfoil.resources import Activity, EnvelopeEvent, Hour, Phase, plain
-from counterfoil.resources.base import read
+from controller.resync.statistics import ActivityCounter, refresh_if_stale
+from counterfoil.resources import Activity, EnvelopeEvent, HourlyActivity, Phase, to_json_dict
+from counterfoil.resources.base import parse_part
 from tests.builders import NOON, EventBuilder
 
 HOUR = timedelta(hours=1)
@@ -17,10 +17,10 @@ def an_event(ago: timedelta, phase: Phase = Phase.ARCHIVING, took: timedelta | N
 
 
 def tallied(*events: EnvelopeEvent, now: datetime = NOON) -> Activity:
-    tally = Tally(now)
+    counter = ActivityCounter(now)
     for each in events:
-        tally.take(each)
-    return tally.activity()
+        counter.add(each)
+    return counter.activity()
 
 
 def succeeded(ago: timedelta, took: timedelta = timedelta(seconds=5)) -> EnvelopeEvent:
@@ -38,9 +38,9 @@ def test_each_hour_of_the_last_day_has_what_was_noted_down_and_what_was_archived
     )
 
     assert found.hours == (
-        Hour(at=datetime(2026, 6, 30, 13, tzinfo=UTC), noted=1),
-        Hour(at=datetime(2026, 7, 1, 10, tzinfo=UTC), noted=1),
-        Hour(at=datetime(2026, 7, 1, 11, tzinfo=UTC), noted=2, archived=2),
+        HourlyActivity(at=datetime(2026, 6, 30, 13, tzinfo=UTC), noted=1),
+        HourlyActivity(at=datetime(2026, 7, 1, 10, tzinfo=UTC), noted=1),
+        HourlyActivity(at=datetime(2026, 7, 1, 11, tzinfo=UTC), noted=2, archived=2),
     )
 
 
@@ -68,7 +68,7 @@ def test_a_clock_that_is_ahead_makes_no_time_negative() -> None:
 
 def test_it_comes_back_from_an_organizations_status_as_it_was() -> None:
     found = tallied(an_event(HOUR), succeeded(2 * HOUR))
-    assert read(Activity, plain(found)) == found
+    assert parse_part(Activity, to_json_dict(found)) == found
 
 
 def test_where_nothing_changed_it_is_written_once_an_hour_and_not_after_each_walk() -> None:
@@ -76,7 +76,7 @@ def test_where_nothing_changed_it_is_written_once_an_hour_and_not_after_each_wal
     first = tallied(event)
     soon, later = NOON + timedelta(minutes=59), NOON + HOUR
 
-    assert settled(first, tallied(event, now=soon)) == first
-    assert settled(first, tallied(event, now=later)).counted_at == later
-    assert settled(first, tallied(event, an_event(HOUR), now=soon)).counted_at == soon
-    assert settled(None, first) == first
+    assert refresh_if_stale(first, tallied(event, now=soon)) == first
+    assert refresh_if_stale(first, tallied(event, now=later)).counted_at == later
+    assert refresh_if_stale(first, tallied(event, an_event(HOUR), now=soon)).counted_at == soon
+    assert refresh_if_stale(None, first) == first

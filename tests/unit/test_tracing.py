@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from counterfoil import tracing
-from counterfoil.logs import JsonLines
+from counterfoil.logs import JsonFormatter
 from tests.trace_collector import Collector, trace_collector
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -44,7 +44,7 @@ def test_without_an_endpoint_nothing_is_imported_and_nothing_made() -> None:
         "import sys; from counterfoil import tracing\n"
         "with tracing.configured('x', {}), tracing.span('a', b=1) as step:\n"
         "    assert step.traceparent is None\n"
-        "    assert step is tracing.call('c')\n"
+        "    assert step is tracing.detached_span('c')\n"
         "print(sorted(name for name in sys.modules if name.startswith('opentelemetry')))"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -74,8 +74,8 @@ async def test_spans_inside_are_parts_and_a_traceparent_is_continued(
     with sending(collector, monkeypatch):
         with tracing.span("outer", traceparent=PARENT, organization="acme") as outer:
             handed_on = outer.traceparent
-            with tracing.span("inner"), tracing.call("leaf") as leaf:
-                leaf.tell(code="200")
+            with tracing.span("inner"), tracing.detached_span("leaf") as leaf:
+                leaf.set_attributes(code="200")
         await sent(collector, 3)
     spans = {each.name: each for each in collector.spans}
     assert {each.trace for each in collector.spans} == {PARENT[3:35]}
@@ -105,7 +105,7 @@ async def test_an_error_is_told_by_its_kind_and_never_by_its_words(
     collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with sending(collector, monkeypatch):
-        with pytest.raises(ValueError, match="secret"), tracing.span("a"), tracing.call("b"):
+        with pytest.raises(ValueError, match="secret"), tracing.span("a"), tracing.detached_span("b"):
             raise ValueError("a secret")
         await sent(collector, 2)
     assert [each.error for each in collector.spans] == ["ValueError", "ValueError"]
@@ -142,8 +142,8 @@ async def test_log_lines_inside_have_the_id_of_the_trace(
     record = logging.LogRecord("test", logging.INFO, __file__, 1, "x", (), None)
     with sending(collector, monkeypatch):
         with tracing.span("a", traceparent=PARENT):
-            inside = json.loads(JsonLines().format(record))
-        after = json.loads(JsonLines().format(record))
+            inside = json.loads(JsonFormatter().format(record))
+        after = json.loads(JsonFormatter().format(record))
         await sent(collector, 1)
     assert inside["trace_id"] == PARENT[3:35]
     assert "trace_id" not in after

@@ -4,29 +4,29 @@ from datetime import timedelta
 
 import pytest
 
-from controller.outcomes import Fail, NeedConsent, Wait
-from controller.verdicts import judge
-from counterfoil.archives.filing import SourceBroken
-from counterfoil.archives.tags import MetadataUnreadable, TagMissing
-from counterfoil.archives.trouble import (
+from controller.reconcile.error_policy import classify
+from controller.reconcile.outcomes import Fail, NeedConsent, Wait
+from counterfoil.archives.errors import (
     ArchiveRefused,
     ArchiveUnavailable,
-    Occupied,
+    NameTaken,
     SettingsInvalid,
-    StoredWrong,
+    VerificationFailed,
 )
-from counterfoil.cluster import Forbidden, Unavailable
-from counterfoil.esaw.problems import (
-    Answered,
-    AnswerTooLarge,
-    AnswerUnreadable,
+from counterfoil.archives.filing import SourceBroken
+from counterfoil.archives.tags import MetadataUnreadable, TagMissing
+from counterfoil.esaw.errors import (
+    EsawUnreachable,
+    HttpStatusError,
     NotProven,
-    Paused,
-    RedirectRefused,
+    RateLimited,
+    ResponseInvalid,
+    ResponseTooLarge,
     TransferBroken,
-    Unreachable,
+    UnexpectedRedirect,
     UnreachableKind,
 )
+from counterfoil.kube.client import Forbidden, Unavailable
 from counterfoil.resources import TagRule
 from tests.builders import NOON
 
@@ -34,12 +34,12 @@ UNTIL = NOON + timedelta(seconds=30)
 TRACE = "0HN5C3Q2T7V9A"
 
 
-def answered(status: int, error_id: str | None = None, **more: float) -> Answered:
-    return Answered(status, error_id, trace_id=TRACE, retry_after=more.get("retry_after"))
+def answered(status: int, error_id: str | None = None, **more: float) -> HttpStatusError:
+    return HttpStatusError(status, error_id, trace_id=TRACE, retry_after=more.get("retry_after"))
 
 
 TABLE: list[tuple[Exception, type, str]] = [
-    (Paused(429, until=UNTIL, retry_after=30), Wait, "EsawThrottling"),
+    (RateLimited(429, until=UNTIL, retry_after=30), Wait, "EsawThrottling"),
     (answered(429), Wait, "EsawThrottling"),
     (answered(408), Wait, "EsawUnreachable"),
     (answered(500, "ERR0001"), Wait, "EsawFailing"),
@@ -57,18 +57,18 @@ TABLE: list[tuple[Exception, type, str]] = [
     (answered(400, "ERR0063"), Fail, "UnsupportedApiVersion"),
     (answered(403, "ERR0063"), Fail, "UnsupportedApiVersion"),
     (answered(404, "ERR0063"), Fail, "UnsupportedApiVersion"),
-    (AnswerUnreadable("files", "it is HTML, not JSON"), Wait, "EsawAnswerUnreadable"),
-    (AnswerTooLarge("files", 2**24), Fail, "EnvelopeTooLarge"),
-    (AnswerTooLarge("configuration", 2**24), Fail, "EnvelopeTooLarge"),
-    (AnswerTooLarge("envelope", 2**24), Wait, "EsawAnswerUnreadable"),
-    (AnswerTooLarge("whoami", 2**24), Wait, "EsawAnswerUnreadable"),
-    (RedirectRefused(302, "https://login.example.com"), Wait, "EsawRedirects"),
+    (ResponseInvalid("files", "it is HTML, not JSON"), Wait, "EsawAnswerUnreadable"),
+    (ResponseTooLarge("files", 2**24), Fail, "EnvelopeTooLarge"),
+    (ResponseTooLarge("configuration", 2**24), Fail, "EnvelopeTooLarge"),
+    (ResponseTooLarge("envelope", 2**24), Wait, "EsawAnswerUnreadable"),
+    (ResponseTooLarge("whoami", 2**24), Wait, "EsawAnswerUnreadable"),
+    (UnexpectedRedirect(302, "https://login.example.com"), Wait, "EsawRedirects"),
     (TransferBroken("short"), Wait, "TransferBroken"),
     (TransferBroken("long"), Wait, "TransferBroken"),
     (TransferBroken("unframed"), Wait, "TransferBroken"),
     (SourceBroken(100, 90), Wait, "TransferBroken"),
-    (Occupied("file:///dms/contract.pdf is there already."), Fail, "NameOccupied"),
-    (StoredWrong("file:///dms/contract.pdf was sent 2 times."), Wait, "StoredWrong"),
+    (NameTaken("file:///dms/contract.pdf is there already."), Fail, "NameOccupied"),
+    (VerificationFailed("file:///dms/contract.pdf was sent 2 times."), Wait, "StoredWrong"),
     (SettingsInvalid("Archive/dms: correct it."), Wait, "SettingsInvalid"),
     (TagMissing("customer", TagRule(xpath="/a")), Wait, "TagMissing"),
     (MetadataUnreadable("it is not JSON"), Wait, "MetadataUnreadable"),
@@ -84,7 +84,7 @@ KINDS: list[UnreachableKind] = ["busy", "connect", "cut", "proxy", "slow", "time
 
 @pytest.mark.parametrize(("problem", "kind", "reason"), TABLE)
 def test_each_problem_has_its_verdict(problem: Exception, kind: type, reason: str) -> None:
-    outcome = judge(problem, NOON)
+    outcome = classify(problem, NOON)
     assert outcome is not None
     assert isinstance(outcome, kind)
     assert outcome.reason == reason
@@ -92,7 +92,7 @@ def test_each_problem_has_its_verdict(problem: Exception, kind: type, reason: st
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_whatever_the_network_does_is_never_final(kind: UnreachableKind) -> None:
-    outcome = judge(Unreachable(kind), NOON)
+    outcome = classify(EsawUnreachable(kind), NOON)
     assert isinstance(outcome, Wait)
     assert outcome.reason == "EsawUnreachable"
 
@@ -100,18 +100,18 @@ def test_whatever_the_network_does_is_never_final(kind: UnreachableKind) -> None
 @pytest.mark.parametrize("status", range(500, 600))
 @pytest.mark.parametrize("error_id", [None, "ERR0007", "ERR0010", "ERR0063"])
 def test_no_server_error_is_final_whatever_its_body_says(status: int, error_id: str | None) -> None:
-    assert isinstance(judge(answered(status, error_id), NOON), Wait)
+    assert isinstance(classify(answered(status, error_id), NOON), Wait)
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_retry_after_is_kept_to(status: int) -> None:
-    outcome = judge(answered(status, retry_after=30), NOON)
+    outcome = classify(answered(status, retry_after=30), NOON)
     assert isinstance(outcome, Wait)
     assert outcome.not_before == UNTIL
 
 
 def test_a_pause_ends_when_it_was_said_to_end() -> None:
-    outcome = judge(Paused(503, until=UNTIL, retry_after=12), NOON)
+    outcome = classify(RateLimited(503, until=UNTIL, retry_after=12), NOON)
     assert isinstance(outcome, Wait)
     assert outcome.not_before == UNTIL
 
@@ -120,7 +120,7 @@ def test_a_pause_ends_when_it_was_said_to_end() -> None:
 def test_an_equal_problem_later_says_the_same_so_that_no_retry_changes_the_message(
     problem: Exception, kind: type, reason: str
 ) -> None:
-    first, later = judge(problem, NOON), judge(problem, NOON + timedelta(hours=1))
+    first, later = classify(problem, NOON), classify(problem, NOON + timedelta(hours=1))
     assert first is not None
     assert later is not None
     assert (first.reason, first.message) == (later.reason, later.message)
@@ -128,14 +128,14 @@ def test_an_equal_problem_later_says_the_same_so_that_no_retry_changes_the_messa
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 429, 500, 503])
 def test_no_message_tells_a_trace_id(status: int) -> None:
-    outcome = judge(answered(status, "ERR0001"), NOON)
+    outcome = classify(answered(status, "ERR0001"), NOON)
     assert outcome is not None
     assert TRACE not in outcome.message
 
 
 @pytest.mark.parametrize(("problem", "kind", "reason"), TABLE)
 def test_every_message_is_a_sentence_for_people(problem: Exception, kind: type, reason: str) -> None:
-    outcome = judge(problem, NOON)
+    outcome = classify(problem, NOON)
     assert outcome is not None
     assert outcome.message[0].isalpha()
     assert outcome.message.endswith(".")
@@ -143,4 +143,4 @@ def test_every_message_is_a_sentence_for_people(problem: Exception, kind: type, 
 
 
 def test_an_error_that_is_not_in_the_table_is_a_bug_of_ours() -> None:
-    assert judge(RuntimeError("?"), NOON) is None
+    assert classify(RuntimeError("?"), NOON) is None

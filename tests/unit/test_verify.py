@@ -1,5 +1,5 @@
 """
-``python -m counterfoil.verify``: an auditor with a copy of the archive, and nothing else, finds every change.
+``python -m counterfoil.cli.verify``: an auditor with a copy of the archive, and nothing else, finds every change.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from counterfoil.archives import open_door
-from counterfoil.archives.filing import conclude, deposit
-from counterfoil.archives.seal import Sealer
-from counterfoil.signatures.findings import Signatures, State
-from counterfoil.verify import INTACT, UNCHECKED, WRONG, main
+from counterfoil.archives import open_backend
+from counterfoil.archives.filing import conclude, store
+from counterfoil.archives.manifest_signature import ManifestSigner
+from counterfoil.cli.verify import INTACT, UNCHECKED, WRONG, main
+from counterfoil.signatures.results import Signatures, State
 from tests.unit.archive_parts import (
     ENVELOPE_ID,
     a_filed_document,
@@ -36,18 +36,18 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SIGNED = Signatures(state=State.UNSIGNED, detail="it has no signature")
 
 
-async def archived(root: Path, *, sealer: Sealer | None = None) -> Path:
+async def archived(root: Path, *, sealer: ManifestSigner | None = None) -> Path:
     """File an envelope with two documents; return its folder."""
     spec = a_spec(root=str(root))
-    door, plan = await open_door("dms", spec, {}), a_plan(*files_named("one.pdf", "two.pdf"), spec=spec)
+    backend, plan = await open_backend("dms", spec, {}), a_plan(*files_named("one.pdf", "two.pdf"), spec=spec)
     documents = [
         a_filed_document(
-            each.facts, await deposit(door, each, a_source(content(seed=each.facts.number)), tags={})
+            each.facts, await store(backend, each, a_source(content(seed=each.facts.number)), tags={})
         )
         for each in plan.files
     ]
     await conclude(
-        door,
+        backend,
         plan,
         an_envelope(),
         documents,
@@ -284,7 +284,7 @@ async def test_the_command_needs_nothing_of_kubernetes(folder: Path) -> None:
     script = (
         "import runpy, sys\n"
         f"sys.argv = ['verify', {str(folder)!r}]\n"
-        "try: runpy.run_module('counterfoil.verify', run_name='__main__')\n"
+        "try: runpy.run_module('counterfoil.cli.verify', run_name='__main__')\n"
         "finally: assert not {'kubernetes', 'kopf'} & set(sys.modules)\n"
     )
     process = await asyncio.create_subprocess_exec(

@@ -2,7 +2,7 @@
 
 from itertools import islice
 
-from controller.watches import operator_settings
+from controller.watch.operator import operator_settings
 
 
 def test_kopf_never_gives_up_on_the_api_server_and_never_pauses_for_long() -> None:

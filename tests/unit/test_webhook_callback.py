@@ -9,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfoil.resources import Workstep
-from webhook.callback import Callback, Malformed, parse
+from tests.unit.webhook_parts import GUID
+from webhook.receiver.callback import CallbackParameters, MalformedCallback, parse_callback
 
-from .webhook_parts import GUID
 
-
-def read(query: str, most: int = 32) -> Callback:
-    return parse(query, most_parameters=most)
+def read(query: str, most: int = 32) -> CallbackParameters:
+    return parse_callback(query, max_parameters=most)
 
 
 def a_query(**changes: str) -> str:
@@ -23,7 +22,7 @@ def a_query(**changes: str) -> str:
 
 
 def test_the_envelope_and_the_action_are_read() -> None:
-    assert read(a_query()) == Callback(envelope_id=GUID, action="envelopeFinished", workstep=None)  # type: ignore[arg-type]  # a GUID is an id
+    assert read(a_query()) == CallbackParameters(envelope_id=GUID, action="envelopeFinished", workstep=None)  # type: ignore[arg-type]  # a GUID is an id
 
 
 @pytest.mark.parametrize(
@@ -67,7 +66,7 @@ def test_names_count_in_any_case_and_what_is_unknown_is_passed_over(query: str) 
     ],
 )
 def test_what_cannot_be_a_callback_is_refused_with_a_reason(query: str, told: str) -> None:
-    with pytest.raises(Malformed, match=told):
+    with pytest.raises(MalformedCallback, match=told):
         read(query)
 
 
@@ -93,7 +92,7 @@ def test_personal_data_is_not_even_looked_at(name: str) -> None:
 def test_any_text_is_a_callback_or_malformed_and_nothing_else(query: str) -> None:
     try:
         callback = read(query)
-    except Malformed:
+    except MalformedCallback:
         return
     assert callback.action
 

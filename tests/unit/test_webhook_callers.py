@@ -2,7 +2,7 @@
 
 import pytest
 
-from webhook.callers import caller
+from webhook.http_server.client_ip import client_ip
 
 PROXY, ANNA, FORGED = "10.0.0.9", "203.0.113.7", "198.51.100.66"
 
@@ -30,8 +30,8 @@ PROXY, ANNA, FORGED = "10.0.0.9", "203.0.113.7", "198.51.100.66"
 def test_a_caller_is_known_by_the_nearest_place_that_is_sure(
     forwarded: tuple[str, ...], proxies: int, found: str
 ) -> None:
-    assert caller(PROXY, forwarded, proxies=proxies) == found
+    assert client_ip(PROXY, forwarded, proxies=proxies) == found
 
 
 def test_whoever_comes_from_no_address_has_a_name_all_the_same() -> None:
-    assert caller(None, (), proxies=0) == caller("", (), proxies=1) == "nowhere"
+    assert client_ip(None, (), proxies=0) == client_ip("", (), proxies=1) == "nowhere"

@@ -2,19 +2,19 @@
 
 import pytest
 
-from webhook import forms
-from webhook.console import requests as of_the_console
+from webhook.console import routes as of_the_console
+from webhook.console.errors import ConsoleError, ConsoleErrorKind
 from webhook.console.limits import ConsoleLimits
-from webhook.console.problems import Kind, Trouble
-from webhook.pages import requests as of_the_pages
+from webhook.http_server import forms
+from webhook.pages import routes as of_the_pages
+from webhook.pages.errors import PageError as PageTrouble
 from webhook.pages.limits import PageLimits
-from webhook.pages.problems import Trouble as PageTrouble
 
 TWICE = "phase=Failed&age=1h&phase=Succeeded"
 
 
 def test_each_name_has_its_value() -> None:
-    assert forms.once_each("a=1&b=&c=%C3%A4+x", most=3) == {"a": "1", "b": "", "c": "ä x"}
+    assert forms.parse_unique_pairs("a=1&b=&c=%C3%A4+x", max_fields=3) == {"a": "1", "b": "", "c": "ä x"}
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,12 @@ def test_each_name_has_its_value() -> None:
 )
 def test_what_can_be_taken_in_more_than_one_way_or_in_none_is_refused(text: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
-        forms.once_each(text, most=3)
+        forms.parse_unique_pairs(text, max_fields=3)
 
 
 def test_console_and_pages_take_no_query_with_a_name_given_twice() -> None:
-    with pytest.raises(Trouble) as trouble:
-        of_the_console.query(TWICE, ConsoleLimits())
+    with pytest.raises(ConsoleError) as trouble:
+        of_the_console.parse_query(TWICE, ConsoleLimits())
     with pytest.raises(PageTrouble):
-        of_the_pages.query(TWICE, PageLimits())
-    assert trouble.value.kind is Kind.LINK_BROKEN
+        of_the_pages.parse_query(TWICE, PageLimits())
+    assert trouble.value.kind is ConsoleErrorKind.LINK_BROKEN

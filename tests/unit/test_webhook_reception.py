@@ -13,24 +13,15 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
-from counterfoil.cluster import Forbidden
-from counterfoil.logs import JsonLines
+from counterfoil.kube.client import Forbidden
+from counterfoil.logs import JsonFormatter
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Workstep
-from counterfoil.settings import Address
-from webhook.deliveries import Deliveries
-from webhook.intake import Intake
-from webhook.limits import Limits
-from webhook.organizations import Directory
-from webhook.reception import Reception
-from webhook.server import public_server
-from webhook.throttle import Bucket
-from webhook.writability import Writability
-
-from .webhook_parts import (
+from counterfoil.settings import ListenAddress
+from tests.unit.webhook_parts import (
     GUID,
     TOKEN,
-    FakeCluster,
+    FakeKubeClient,
     HandClock,
     added,
     an_organization,
@@ -38,6 +29,14 @@ from .webhook_parts import (
     unavailable,
     with_basic_auth,
 )
+from webhook.http_server.rate_limit import TokenBucket
+from webhook.http_server.server import public_server
+from webhook.receiver.delivery_counter import DeliveryCounter
+from webhook.receiver.event_writer import EventWriter
+from webhook.receiver.handler import CallbackHandler
+from webhook.receiver.limits import ReceiverLimits
+from webhook.receiver.organizations import OrganizationCache
+from webhook.receiver.readiness import WriteProbe
 
 PATH = f"/callbacks/acme/{TOKEN}"
 QUERY = f"envelopeId={GUID}&action=envelopeFinished"
@@ -47,22 +46,29 @@ class Counter:
     """A receiver on a loopback port, over an API server in memory, with one organization ``acme``."""
 
     def __init__(
-        self, limits: Limits, *, rate: float = 1000.0, burst: int = 1000, organizations_read: bool = True
+        self,
+        limits: ReceiverLimits,
+        *,
+        rate: float = 1000.0,
+        burst: int = 1000,
+        organizations_read: bool = True,
     ) -> None:
-        self.cluster = FakeCluster()
+        self.kube = FakeKubeClient()
         self.clock = HandClock()
         self.metrics = Metrics(CollectorRegistry(), version="0")
-        self.directory = Directory(self.metrics, new_bucket=lambda: Bucket(rate=rate, burst=burst))
-        self.deliveries = Deliveries(self.cluster, clock=self.clock, random=Random(1), limits=limits)
-        writability = Writability(self.cluster, monotonic=self.clock.monotonic, valid_seconds=5.0)
-        intake = Intake(self.cluster, self.deliveries, writability, clock=self.clock, limits=limits)
-        self.reception = Reception(
-            self.directory, intake, self.metrics, limits=limits, monotonic=self.clock.monotonic
+        self.organization_cache = OrganizationCache(
+            self.metrics, new_bucket=lambda: TokenBucket(rate=rate, burst=burst)
         )
-        self.directory.take_in(added(an_organization()))
+        self.deliveries = DeliveryCounter(self.kube, clock=self.clock, random=Random(1), limits=limits)
+        write_probe = WriteProbe(self.kube, monotonic=self.clock.monotonic, valid_seconds=5.0)
+        event_writer = EventWriter(self.kube, self.deliveries, write_probe, clock=self.clock, limits=limits)
+        self.handler = CallbackHandler(
+            self.organization_cache, event_writer, self.metrics, limits=limits, monotonic=self.clock.monotonic
+        )
+        self.organization_cache.update(added(an_organization()))
         if organizations_read:
-            self.directory.take_in(synced("acme"))
-        self.address = Address("127.0.0.1", 0)
+            self.organization_cache.update(synced("acme"))
+        self.address = ListenAddress("127.0.0.1", 0)
         self.session: aiohttp.ClientSession
 
     async def asked(
@@ -83,12 +89,12 @@ class Counter:
 
 
 @asynccontextmanager
-async def a_counter(limits: Limits | None = None, **circumstances: Any) -> AsyncIterator[Counter]:
-    limits = limits or Limits()
+async def a_counter(limits: ReceiverLimits | None = None, **circumstances: Any) -> AsyncIterator[Counter]:
+    limits = limits or ReceiverLimits()
     counter = Counter(limits, **circumstances)
     async with (
         public_server(
-            Address("127.0.0.1", 0), counter.reception, limits=limits, grace_seconds=2.0
+            ListenAddress("127.0.0.1", 0), counter.handler, limits=limits, grace_seconds=2.0
         ) as address,
         aiohttp.ClientSession(trust_env=False) as session,
     ):
@@ -108,8 +114,8 @@ async def counter() -> AsyncIterator[Counter]:
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_callback_is_answered_200_and_its_event_is_there(counter: Counter, method: str) -> None:
     assert await counter.status(method=method) == 200
-    (name,) = counter.cluster.objects
-    event = counter.cluster.event(name)
+    (name,) = counter.kube.objects
+    event = counter.kube.event(name)
     assert (event.organization, event.spec.envelope_id, event.spec.action) == (
         "acme",
         GUID,
@@ -120,43 +126,43 @@ async def test_a_callback_is_answered_200_and_its_event_is_there(counter: Counte
 
 async def test_the_same_callback_again_is_answered_200_and_counted(counter: Counter) -> None:
     assert [await counter.status() for _ in range(3)] == [200, 200, 200]
-    await counter.deliveries.write()
-    (name,) = counter.cluster.objects
-    assert counter.cluster.event(name).deliveries == 3
+    await counter.deliveries.flush()
+    (name,) = counter.kube.objects
+    assert counter.kube.event(name).deliveries == 3
     assert counter.counted("known") == 2
 
 
 async def test_an_action_that_nobody_asked_for_is_answered_200_and_not_stored(counter: Counter) -> None:
     assert await counter.status(f"envelopeId={GUID}&action=workstepOpened") == 200
-    assert counter.cluster.objects == {}
+    assert counter.kube.objects == {}
     assert counter.counted("ignored") == 1
 
 
 async def test_an_action_in_another_letter_case_is_the_same_event(counter: Counter) -> None:
     await counter.status(f"envelopeId={GUID}&action=ENVELOPEFINISHED")
     await counter.status()
-    (name,) = counter.cluster.objects
-    assert counter.cluster.event(name).spec.action == "envelopeFinished"
+    (name,) = counter.kube.objects
+    assert counter.kube.event(name).spec.action == "envelopeFinished"
 
 
 async def test_an_action_to_be_recorded_is_stored_too(counter: Counter) -> None:
     actions = [{"action": "envelopeExpired", "handling": "Record"}]
-    counter.directory.take_in(added(an_organization(spec={"actions": actions})))
+    counter.organization_cache.update(added(an_organization(spec={"actions": actions})))
     await counter.status(f"envelopeId={GUID}&action=envelopeExpired")
-    assert len(counter.cluster.objects) == 1
+    assert len(counter.kube.objects) == 1
 
 
 async def test_a_suspended_organizations_callbacks_are_noted_down(counter: Counter) -> None:
-    counter.directory.take_in(added(an_organization(spec={"suspend": True})))
+    counter.organization_cache.update(added(an_organization(spec={"suspend": True})))
     await counter.status()
-    assert len(counter.cluster.objects) == 1
+    assert len(counter.kube.objects) == 1
 
 
 async def test_a_workstep_callback_keeps_its_workstep_but_no_address(counter: Counter) -> None:
     query = f"{QUERY}&workstepId=W1&source=external&time=T&RecipientEmail=signer@example.com"
     await counter.status(query)
-    (stored,) = counter.cluster.objects.values()
-    assert counter.cluster.event(stored["metadata"]["name"]).spec.workstep == Workstep(
+    (stored,) = counter.kube.objects.values()
+    assert counter.kube.event(stored["metadata"]["name"]).spec.workstep == Workstep(
         id="W1", source="external", time="T"
     )
     assert "@" not in json.dumps(stored)
@@ -165,13 +171,13 @@ async def test_a_workstep_callback_keeps_its_workstep_but_no_address(counter: Co
 async def test_two_worksteps_of_one_envelope_are_two_events(counter: Counter) -> None:
     for workstep in ("W1", "W2"):
         await counter.status(f"{QUERY}&workstepId={workstep}")
-    assert len(counter.cluster.objects) == 2
+    assert len(counter.kube.objects) == 2
 
 
 async def test_the_event_carries_the_labels_of_the_contract(counter: Counter) -> None:
-    counter.directory.take_in(added(an_organization(spec={"defaultSenderRef": {"name": "api"}})))
+    counter.organization_cache.update(added(an_organization(spec={"defaultSenderRef": {"name": "api"}})))
     await counter.status()
-    (stored,) = counter.cluster.objects.values()
+    (stored,) = counter.kube.objects.values()
     labels = stored["metadata"]["labels"]
     shard = labels.pop("counterfoil.dev/shard")
     assert 0 <= int(shard) < 64
@@ -244,7 +250,7 @@ async def test_another_method_is_answered_405(counter: Counter, method: str) -> 
 
 
 async def test_with_a_second_lock_only_the_right_user_passes(counter: Counter) -> None:
-    counter.directory.take_in(added(with_basic_auth(an_organization())))
+    counter.organization_cache.update(added(with_basic_auth(an_organization())))
     right = "Basic " + base64.b64encode(b"esaw:geheim").decode()
 
     answer = await counter.asked(f"{PATH}?{QUERY}")
@@ -256,7 +262,7 @@ async def test_with_a_second_lock_only_the_right_user_passes(counter: Counter) -
 async def test_the_second_lock_does_not_tell_a_stranger_that_the_organization_exists(
     counter: Counter,
 ) -> None:
-    counter.directory.take_in(added(with_basic_auth(an_organization())))
+    counter.organization_cache.update(added(with_basic_auth(an_organization())))
     assert await counter.status(path="/callbacks/acme/wrong") == 404
 
 
@@ -268,11 +274,11 @@ async def a_chunked_body(chunks: int) -> AsyncIterator[bytes]:
 async def test_a_body_that_says_it_is_too_large_is_answered_413(counter: Counter) -> None:
     answer = await counter.asked(f"{PATH}?{QUERY}", method="POST", data=b"x" * 66_000)
     assert answer.status == 413
-    assert counter.cluster.objects == {}
+    assert counter.kube.objects == {}
 
 
 async def test_a_body_that_turns_out_too_large_is_answered_413() -> None:
-    async with a_counter(Limits(body=3000)) as counter:
+    async with a_counter(ReceiverLimits(body=3000)) as counter:
         answer = await counter.asked(f"{PATH}?{QUERY}", method="POST", data=a_chunked_body(4))
         assert answer.status == 413
         answer = await counter.asked(f"{PATH}?{QUERY}", method="POST", data=a_chunked_body(3))
@@ -312,28 +318,28 @@ async def test_before_the_organizations_are_read_nothing_is_unknown() -> None:
 
 @pytest.mark.parametrize("path", [PATH, "/callbacks/acme/any-other-token"])
 async def test_an_organization_that_cannot_be_judged_yet_is_answered_503(counter: Counter, path: str) -> None:
-    counter.directory.take_in(added(an_organization(status={"callbackTokenHashes": []})))
+    counter.organization_cache.update(added(an_organization(status={"callbackTokenHashes": []})))
     assert await counter.status(path=path) == 503
 
 
 @pytest.mark.parametrize("problem", [unavailable(), Forbidden(403, "Forbidden", "exceeded quota")])
 async def test_what_could_not_be_noted_down_is_answered_503(counter: Counter, problem: Exception) -> None:
-    counter.cluster.trouble["create"] = problem  # type: ignore[assignment]  # pytest's parameters are objects
+    counter.kube.trouble["create"] = problem  # type: ignore[assignment]  # pytest's parameters are objects
     assert await is_503(counter)
 
 
 async def test_an_error_that_nobody_foresaw_is_answered_503(counter: Counter) -> None:
-    counter.cluster.trouble["create"] = ValueError("oops")  # type: ignore[assignment]  # on purpose
+    counter.kube.trouble["create"] = ValueError("oops")  # type: ignore[assignment]  # on purpose
     assert await is_503(counter)
 
 
 async def test_more_callbacks_at_once_than_fit_are_answered_503_and_the_others_go_on() -> None:
-    async with a_counter(Limits(in_flight=1)) as counter:
-        counter.cluster.gate.clear()
+    async with a_counter(ReceiverLimits(in_flight=1)) as counter:
+        counter.kube.gate.clear()
         first = asyncio.create_task(counter.status())
-        await counter.cluster.until_asked("create")
+        await counter.kube.until_asked("create")
         assert await counter.status() == 503
-        counter.cluster.gate.set()
+        counter.kube.gate.set()
         assert await first == 200
 
 
@@ -370,28 +376,28 @@ async def test_what_is_beyond_the_bounds_or_no_http_is_answered_400_with_nothing
 
 
 async def test_headers_that_do_not_come_end_the_connection() -> None:
-    async with a_counter(Limits(idle_seconds=0.1)) as counter:
+    async with a_counter(ReceiverLimits(idle_seconds=0.1)) as counter:
         assert await raw(counter, b"GET / HTTP/1.1\r\nHost:") == b""
 
 
 async def test_a_body_that_does_not_come_is_answered_408() -> None:
-    async with a_counter(Limits(body_seconds=0.1, lingering_seconds=0.1)) as counter:
+    async with a_counter(ReceiverLimits(body_seconds=0.1, lingering_seconds=0.1)) as counter:
         head = f"POST {PATH}?{QUERY} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc"
         answer = await raw(counter, head.encode())
         assert b" 408 " in answer.splitlines()[0]
-        assert counter.cluster.objects == {}
+        assert counter.kube.objects == {}
 
 
 async def test_at_the_end_what_was_accepted_is_still_answered() -> None:
-    counter = Counter(Limits())
+    counter = Counter(ReceiverLimits())
     async with aiohttp.ClientSession(trust_env=False) as counter.session:
         async with public_server(
-            Address("127.0.0.1", 0), counter.reception, limits=Limits(), grace_seconds=5.0
+            ListenAddress("127.0.0.1", 0), counter.handler, limits=ReceiverLimits(), grace_seconds=5.0
         ) as counter.address:
-            counter.cluster.gate.clear()
+            counter.kube.gate.clear()
             under_way = asyncio.create_task(counter.status())
-            await counter.cluster.until_asked("create")
-            asyncio.get_running_loop().call_later(0.1, counter.cluster.gate.set)
+            await counter.kube.until_asked("create")
+            asyncio.get_running_loop().call_later(0.1, counter.kube.gate.set)
         assert await under_way == 200
         with pytest.raises(aiohttp.ClientConnectorError):
             await counter.status()
@@ -410,9 +416,9 @@ async def test_each_request_is_one_line_with_its_outcome_and_without_the_token(
         await raw(counter, b"GET " + PATH.encode() + b"?" + b"x" * 5000 + b" HTTP/1.1\r\n\r\n")
 
     lines = [
-        json.loads(JsonLines().format(record))
+        json.loads(JsonFormatter().format(record))
         for record in caplog.records
-        if record.name == "webhook.reception"
+        if record.name == "webhook.receiver.handler"
     ]
     assert [(line.get("organization"), line["outcome"], line["status"]) for line in lines] == [
         ("acme", "noted", 200),

@@ -4,17 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook.throttle import Bucket, Buckets
+from webhook.http_server.rate_limit import TokenBucket, TokenBuckets
 
 
 def test_a_burst_passes_and_the_next_one_has_to_wait_for_a_token() -> None:
-    bucket = Bucket(rate=2.0, burst=3)
+    bucket = TokenBucket(rate=2.0, burst=3)
 
     assert [bucket.take(10.0) for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]
 
 
 def test_after_the_named_time_the_next_one_passes() -> None:
-    bucket = Bucket(rate=2.0, burst=1)
+    bucket = TokenBucket(rate=2.0, burst=1)
     bucket.take(10.0)
     wait = bucket.take(10.0)
 
@@ -22,7 +22,7 @@ def test_after_the_named_time_the_next_one_passes() -> None:
 
 
 def test_rest_fills_no_more_than_the_burst() -> None:
-    bucket = Bucket(rate=100.0, burst=2)
+    bucket = TokenBucket(rate=100.0, burst=2)
     for _ in range(2):
         bucket.take(0.0)
 
@@ -35,7 +35,7 @@ def test_rest_fills_no_more_than_the_burst() -> None:
     st.integers(min_value=1, max_value=20),
 )
 def test_never_more_pass_than_burst_and_rate_allow(pauses: list[float], rate: float, burst: int) -> None:
-    bucket, now, passed = Bucket(rate=rate, burst=burst), 0.0, 0
+    bucket, now, passed = TokenBucket(rate=rate, burst=burst), 0.0, 0
     for pause in pauses:
         now += pause
         passed += bucket.take(now) == 0.0
@@ -44,34 +44,34 @@ def test_never_more_pass_than_burst_and_rate_allow(pauses: list[float], rate: fl
 
 @pytest.mark.parametrize("back", [0.0, 5.0])
 def test_a_clock_that_stands_or_goes_back_gives_no_tokens(back: float) -> None:
-    bucket = Bucket(rate=10.0, burst=1)
+    bucket = TokenBucket(rate=10.0, burst=1)
     bucket.take(10.0)
     assert bucket.take(back) > 0.0
 
 
 def test_what_is_given_back_can_be_taken_again_but_never_more_than_the_burst() -> None:
-    bucket = Bucket(rate=1.0, burst=2)
+    bucket = TokenBucket(rate=1.0, burst=2)
     bucket.take(0.0)
     for _ in range(5):
-        bucket.give_back()
+        bucket.return_token()
 
     assert [bucket.take(0.0) > 0 for _ in range(3)] == [False, False, True]
 
 
 def test_each_has_a_bucket_of_its_own() -> None:
-    buckets = Buckets(lambda: Bucket(rate=1.0, burst=1), most=10)
+    buckets = TokenBuckets(lambda: TokenBucket(rate=1.0, burst=1), max_buckets=10)
 
-    assert [buckets.of(name).take(0.0) > 0 for name in ("a", "a", "b")] == [False, True, False]
+    assert [buckets.for_name(name).take(0.0) > 0 for name in ("a", "a", "b")] == [False, True, False]
 
 
 def test_only_so_many_are_remembered_and_who_asked_last_is() -> None:
-    buckets = Buckets(lambda: Bucket(rate=1.0, burst=1), most=3)
+    buckets = TokenBuckets(lambda: TokenBucket(rate=1.0, burst=1), max_buckets=3)
     for name in ("a", "b", "c"):
-        buckets.of(name).take(0.0)
-    assert buckets.of("a").take(0.0) > 0
+        buckets.for_name(name).take(0.0)
+    assert buckets.for_name("a").take(0.0) > 0
 
-    buckets.of("d")
+    buckets.for_name("d")
 
     assert len(buckets) == 3
-    assert buckets.of("a").take(0.0) > 0
-    assert buckets.of("b").take(0.0) == 0.0
+    assert buckets.for_name("a").take(0.0) > 0
+    assert buckets.for_name("b").take(0.0) == 0.0

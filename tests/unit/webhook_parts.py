@@ -10,16 +10,16 @@ from typing import Any
 
 import msgspec
 
-from counterfoil.callbackauth import basic_auth_hash, token_hash
-from counterfoil.cluster import (
+from counterfoil.callback_auth import basic_auth_hash, token_hash
+from counterfoil.kube.client import (
     AlreadyExists,
-    ApiProblem,
-    Change,
+    ApiError,
     Conflict,
-    Glimpsed,
     NotFound,
+    PartialT,
     Raw,
     Unavailable,
+    WatchEvent,
 )
 from counterfoil.resources import API_VERSION, EnvelopeEvent, Resource
 
@@ -45,7 +45,7 @@ class HandClock:
         return (self.time - NOON).total_seconds()
 
 
-class FakeCluster:
+class FakeKubeClient:
     """
     An API server in memory, for EnvelopeEvents only: versions, preconditions, and trouble on demand.
 
@@ -56,8 +56,8 @@ class FakeCluster:
     def __init__(self) -> None:
         self.objects: dict[str, Raw] = {}
         self.requests: list[tuple[str, str]] = []
-        self.trouble: dict[str, ApiProblem] = {}
-        self.lost: dict[str, ApiProblem] = {}
+        self.trouble: dict[str, ApiError] = {}
+        self.lost: dict[str, ApiError] = {}
         self.gate = asyncio.Event()
         self.gate.set()
         self._versions = itertools.count(1)
@@ -67,11 +67,11 @@ class FakeCluster:
         await self._asked("get", name)
         return copy.deepcopy(self._existing(name))
 
-    async def glimpse(self, kind: type[Resource], name: str, shape: type[Glimpsed]) -> Glimpsed:
+    async def get_partial(self, kind: type[Resource], name: str, shape: type[PartialT]) -> PartialT:
         await self._asked("glimpse", name)
         return msgspec.convert(self._existing(name), shape)
 
-    async def create_encoded(self, kind: type[Resource], body: bytes) -> None:
+    async def create_from_json(self, kind: type[Resource], body: bytes) -> None:
         raw = json.loads(body)
         name = raw["metadata"]["name"]
         await self._asked("create", name)
@@ -80,7 +80,7 @@ class FakeCluster:
         self.put(raw)
         self._answer("create")
 
-    async def try_create(self, kind: type[Resource], body: bytes) -> None:
+    async def create_dry_run(self, kind: type[Resource], body: bytes) -> None:
         await self._asked("try", json.loads(body)["metadata"]["name"])
 
     async def patch_status(
@@ -165,9 +165,9 @@ def with_basic_auth(raw: Raw, username: str = "esaw", password: str = "geheim") 
     return answer
 
 
-def added(raw: Raw) -> Change:
-    return Change("ADDED", raw)
+def added(raw: Raw) -> WatchEvent:
+    return WatchEvent("ADDED", raw)
 
 
-def synced(*names: str) -> Change:
-    return Change("SYNCED", {}, frozenset(names))
+def synced(*names: str) -> WatchEvent:
+    return WatchEvent("SYNCED", {}, frozenset(names))

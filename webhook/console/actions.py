@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final
 
 from counterfoil.clock import Clock
-from counterfoil.cluster import ApiProblem, Conflict, Forbidden, NotFound
+from counterfoil.kube.client import ApiError, Conflict, Forbidden, NotFound
 from counterfoil.resources import (
     API_VERSION,
     REQUEST_BY_ANNOTATION,
@@ -31,21 +31,26 @@ from counterfoil.resources import (
     ResourceInvalid,
     Sender,
 )
-from counterfoil.resources.acting import ASK_ANNOTATION, PROBE_ANNOTATION, Act, recorded
+from counterfoil.resources.audit_annotation import (
+    CONSENT_MAIL_ANNOTATION,
+    PROBE_ANNOTATION,
+    AuditEntry,
+    with_audit_entry,
+)
+from webhook.console.access import EVENTS, AuthenticatedUser
+from webhook.console.errors import ConsoleError, ConsoleErrorKind
 from webhook.console.limits import ConsoleLimits
-from webhook.console.problems import Kind, Trouble
-from webhook.console.visitors import EVENTS, Visitor
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
-WRITES: Final = 5
+MAX_WRITE_ATTEMPTS: Final = 5
 """Tries to write to an object that somebody else is writing to as well."""
 
-NOTE_BYTES: Final = 1000
+MAX_NOTE_BYTES: Final = 1000
 """The API server takes 1,024 bytes of note."""
 
 
-class What(StrEnum):
+class Action(StrEnum):
     """Everything that can be done; also the name of its words."""
 
     RETRY = "retry"
@@ -61,11 +66,11 @@ KINDS: Final[Mapping[str, type[Resource]]] = {
     each.PLURAL: each for each in (EnvelopeEvent, Sender, Archive, Organization)
 }
 
-ALLOWED: Final[Mapping[type[Resource], frozenset[What]]] = {
-    EnvelopeEvent: frozenset({What.RETRY, What.SKIP, What.SUSPEND, What.RESUME}),
-    Sender: frozenset({What.ASK, What.SUSPEND, What.RESUME}),
-    Archive: frozenset({What.PROBE}),
-    Organization: frozenset({What.SWEEP, What.SUSPEND, What.RESUME}),
+ALLOWED: Final[Mapping[type[Resource], frozenset[Action]]] = {
+    EnvelopeEvent: frozenset({Action.RETRY, Action.SKIP, Action.SUSPEND, Action.RESUME}),
+    Sender: frozenset({Action.ASK, Action.SUSPEND, Action.RESUME}),
+    Archive: frozenset({Action.PROBE}),
+    Organization: frozenset({Action.SWEEP, Action.SUSPEND, Action.RESUME}),
 }
 """What can be done to what."""
 
@@ -77,81 +82,95 @@ _FIELD: Final[Mapping[type[Resource], str]] = {
 }
 """In which field of a log line the name of what was acted on stands."""
 
-_ASKED_BY: Final[Mapping[What, str]] = {
-    What.ASK: ASK_ANNOTATION,
-    What.PROBE: PROBE_ANNOTATION,
-    What.SWEEP: SWEEP_ANNOTATION,
+_REQUEST_ANNOTATIONS: Final[Mapping[Action, str]] = {
+    Action.ASK: CONSENT_MAIL_ANNOTATION,
+    Action.PROBE: PROBE_ANNOTATION,
+    Action.SWEEP: SWEEP_ANNOTATION,
 }
 """Annotations by which something is asked for; each with the time as its value, so that each time is a new one."""
 
 
 @dataclass(frozen=True)
-class Deed:
+class ActionRequest:
     """What is to be done, and why."""
 
-    what: What
-    why: str = ""
+    action: Action
+    reason: str = ""
 
 
 @dataclass(frozen=True)
-class Done:
+class ActionResult:
     """What came of it: how many objects, and whether there are more."""
 
     count: int
     is_more: bool = False
-    is_told: bool = True
+    is_event_recorded: bool = True
     """Whether the Kubernetes Event could be written."""
 
 
-class Actions:
+class ActionService:
     """Does what people ask for."""
 
     def __init__(self, clock: Clock, *, limits: ConsoleLimits) -> None:
         self._clock = clock
         self._limits = limits
 
-    async def on_one(self, visitor: Visitor, kind: type[Resource], name: str, deed: Deed) -> Done:
-        """Do it to one object. Raises ``Trouble``, ``ApiProblem``."""
-        self._check(kind, deed)
-        raw = await visitor.cluster.get(kind, name)
-        after = await self._write(visitor, kind, raw, deed)
-        log.info("%s was asked for", deed.what, extra={"who": visitor.name, _FIELD[kind]: name})
-        return Done(1, is_told=await self._tell(visitor, after, deed, "1 object"))
+    async def apply_to_object(
+        self, auth_user: AuthenticatedUser, kind: type[Resource], name: str, action_request: ActionRequest
+    ) -> ActionResult:
+        """Do it to one object. Raises ``ConsoleError``, ``ApiError``."""
+        self._check(kind, action_request)
+        raw = await auth_user.kube.get(kind, name)
+        after = await self._write(auth_user, kind, raw, action_request)
+        _log.info(
+            "%s was asked for", action_request.action, extra={"who": auth_user.name, _FIELD[kind]: name}
+        )
+        return ActionResult(
+            1, is_event_recorded=await self._create_event(auth_user, after, action_request, "1 object")
+        )
 
-    async def on_failed(self, visitor: Visitor, organization: str, reason: str, deed: Deed) -> Done:
-        """Do it to every event of an organization that failed for one reason. Raises ``Trouble``, ``ApiProblem``."""
-        self._check(EnvelopeEvent, deed)
-        if not visitor.rights.change(EVENTS):
+    async def apply_to_failed_events(
+        self, auth_user: AuthenticatedUser, organization: str, reason: str, action_request: ActionRequest
+    ) -> ActionResult:
+        """Do it to every event of an organization that failed for one reason. Raises ``ConsoleError``, ``ApiError``."""
+        self._check(EnvelopeEvent, action_request)
+        if not auth_user.rights.can_patch(EVENTS):
             # The API server would refuse it as well, but only after the looking for them.
-            raise Trouble(Kind.NOT_ALLOWED, f"{EVENTS} may not be changed")
-        found, is_more = await self._failed(visitor, organization, reason)
-        written = await self._write_all(visitor, found, reason, deed)
+            raise ConsoleError(ConsoleErrorKind.NOT_ALLOWED, f"{EVENTS} may not be changed")
+        found, is_more = await self._find_failed_events(auth_user, organization, reason)
+        written = await self._write_all(auth_user, found, reason, action_request)
         count, is_more = written.count(True), is_more or None in written
         note = f"{count} events that failed with {reason or 'no reason'}"
-        fields = {"who": visitor.name, "organization": organization, "reason": reason or None}
-        log.info("%s was asked for: %s", deed.what, note, extra=fields)
+        fields = {"who": auth_user.name, "organization": organization, "reason": reason or None}
+        _log.info("%s was asked for: %s", action_request.action, note, extra=fields)
         try:
-            about = await visitor.cluster.get(Organization, organization)
-        except ApiProblem:
+            about = await auth_user.kube.get(Organization, organization)
+        except ApiError:
             # That it is gone may be the very reason; what was asked for is done.
-            return Done(count, is_more, is_told=False)
-        return Done(count, is_more, await self._tell(visitor, about, deed, note))
+            return ActionResult(count, is_more, is_event_recorded=False)
+        return ActionResult(count, is_more, await self._create_event(auth_user, about, action_request, note))
 
     async def _write_all(
-        self, visitor: Visitor, found: list[dict[str, Any]], reason: str, deed: Deed
+        self,
+        auth_user: AuthenticatedUser,
+        found: list[dict[str, Any]],
+        reason: str,
+        action_request: ActionRequest,
     ) -> list[bool | None]:
         """
         Write to each; say of each whether it was, or None when others were first all the time.
 
-        Raises the first ``ApiProblem`` that concerns more than one event; then nothing goes on.
+        Raises the first ``ApiError`` that concerns more than one event; then nothing goes on.
         """
-        room = asyncio.Semaphore(self._limits.writers)
+        semaphore = asyncio.Semaphore(self._limits.writers)
 
         async def write(raw: dict[str, Any]) -> bool | None:
-            async with room:
+            async with semaphore:
                 try:
-                    await self._write(visitor, EnvelopeEvent, raw, deed, still=partial(_has_failed, reason))
-                except (NotFound, _Past):
+                    await self._write(
+                        auth_user, EnvelopeEvent, raw, action_request, is_current=partial(_has_failed, reason)
+                    )
+                except (NotFound, _NoLongerMatches):
                     # Deleted since it was listed, or no longer what the person saw.
                     return False
                 except Conflict:
@@ -161,110 +180,125 @@ class Actions:
         try:
             async with asyncio.TaskGroup() as writers:
                 tasks = [writers.create_task(write(raw)) for raw in found]
-        except* ApiProblem as problems:
-            raise next(_flat(problems)) from None
+        except* ApiError as problems:
+            raise next(_flattened(problems)) from None
         return [task.result() for task in tasks]
 
-    def _check(self, kind: type[Resource], deed: Deed) -> None:
-        if deed.what not in ALLOWED[kind]:
-            raise Trouble(Kind.LINK_BROKEN, f"{deed.what} is nothing that can be done to {kind.KIND}")
-        if deed.what is What.SKIP and not deed.why:
-            raise Trouble(Kind.REASON_MISSING, "a skip needs its reason")
+    def _check(self, kind: type[Resource], action_request: ActionRequest) -> None:
+        if action_request.action not in ALLOWED[kind]:
+            raise ConsoleError(
+                ConsoleErrorKind.LINK_BROKEN,
+                f"{action_request.action} is nothing that can be done to {kind.KIND}",
+            )
+        if action_request.action is Action.SKIP and not action_request.reason:
+            raise ConsoleError(ConsoleErrorKind.REASON_MISSING, "a skip needs its reason")
 
-    async def _failed(
-        self, visitor: Visitor, organization: str, reason: str
+    async def _find_failed_events(
+        self, auth_user: AuthenticatedUser, organization: str, reason: str
     ) -> tuple[list[dict[str, Any]], bool]:
         found: list[dict[str, Any]] = []
         looked = 0
         fields = f"status.phase={Phase.FAILED},spec.organizationRef.name={organization}"
-        async for raw in visitor.cluster.list(EnvelopeEvent, fields=fields):
+        async for raw in auth_user.kube.list(EnvelopeEvent, fields=fields):
             if looked >= self._limits.searched:
                 return found, True
             looked += 1
             if not _has_failed(reason, raw):
                 continue
-            if len(found) >= self._limits.acted:
+            if len(found) >= self._limits.affected_events:
                 return found, True
             found.append(raw)
         return found, False
 
     async def _write(
         self,
-        visitor: Visitor,
+        auth_user: AuthenticatedUser,
         kind: type[Resource],
         raw: dict[str, Any],
-        deed: Deed,
+        action_request: ActionRequest,
         *,
-        still: Callable[[dict[str, Any]], bool] = lambda _: True,
+        is_current: Callable[[dict[str, Any]], bool] = lambda _: True,
     ) -> dict[str, Any]:
-        """Write to an object while it is ``still`` what it was chosen for. Raises ``_Past``, ``ApiProblem``."""
+        """Write to an object while it is ``is_current`` what it was chosen for. Raises ``_NoLongerMatches``, ``ApiError``."""
         name = raw["metadata"]["name"]
-        for _ in range(WRITES):
-            if not still(raw):
-                raise _Past
+        for _ in range(MAX_WRITE_ATTEMPTS):
+            if not is_current(raw):
+                raise _NoLongerMatches
             try:
-                return await visitor.cluster.patch(kind, name, self._changes(visitor, raw, deed))
+                return await auth_user.kube.patch(
+                    kind, name, self._patch_body(auth_user, raw, action_request)
+                )
             except Conflict:
                 # The controller writes its status at the same time; what is recorded stands beside what it wrote.
-                raw = await visitor.cluster.get(kind, name)
+                raw = await auth_user.kube.get(kind, name)
         raise Conflict(409, "Conflict", f"{kind.KIND}/{name} is written by others all the time")
 
-    def _changes(self, visitor: Visitor, raw: Mapping[str, Any], deed: Deed) -> dict[str, Any]:
+    def _patch_body(
+        self, auth_user: AuthenticatedUser, raw: Mapping[str, Any], action_request: ActionRequest
+    ) -> dict[str, Any]:
         metadata = raw["metadata"]
         now = self._clock.now().replace(microsecond=0)
-        act = Act(who=visitor.name, what=deed.what, when=now, why=deed.why)
-        annotations: dict[str, str | None] = {**recorded(metadata.get("annotations") or {}, act)}
+        act = AuditEntry(who=auth_user.name, what=action_request.action, when=now, why=action_request.reason)
+        annotations: dict[str, str | None] = {**with_audit_entry(metadata.get("annotations") or {}, act)}
         changed: dict[str, Any] = {"annotations": annotations, "resourceVersion": metadata["resourceVersion"]}
-        if deed.what in (What.RETRY, What.SKIP):
-            changed["labels"] = {REQUEST_LABEL: deed.what.value}
-            annotations[REQUEST_BY_ANNOTATION] = visitor.name
+        if action_request.action in (Action.RETRY, Action.SKIP):
+            changed["labels"] = {REQUEST_LABEL: action_request.action.value}
+            annotations[REQUEST_BY_ANNOTATION] = auth_user.name
             # None takes away what somebody wrote for another request.
-            annotations[REQUEST_REASON_ANNOTATION] = deed.why or None
-        if deed.what in _ASKED_BY:
-            annotations[_ASKED_BY[deed.what]] = self._clock.now().isoformat()
-        if deed.what in (What.SUSPEND, What.RESUME):
-            return {"metadata": changed, "spec": {"suspend": deed.what is What.SUSPEND}}
+            annotations[REQUEST_REASON_ANNOTATION] = action_request.reason or None
+        if action_request.action in _REQUEST_ANNOTATIONS:
+            annotations[_REQUEST_ANNOTATIONS[action_request.action]] = self._clock.now().isoformat()
+        if action_request.action in (Action.SUSPEND, Action.RESUME):
+            return {"metadata": changed, "spec": {"suspend": action_request.action is Action.SUSPEND}}
         return {"metadata": changed}
 
-    async def _tell(self, visitor: Visitor, about: Mapping[str, Any], deed: Deed, concerned: str) -> bool:
+    async def _create_event(
+        self,
+        auth_user: AuthenticatedUser,
+        about: Mapping[str, Any],
+        action_request: ActionRequest,
+        concerned: str,
+    ) -> bool:
         """Write the Kubernetes Event; False when this person may not, or when it is not possible now."""
-        if not visitor.rights.tell:
+        if not auth_user.rights.can_create_events:
             return False
-        because = f" because: {deed.why}" if deed.why else ""
-        note = f"{visitor.name} asked for {deed.what} ({concerned}){because}"
+        because = f" because: {action_request.reason}" if action_request.reason else ""
+        note = f"{auth_user.name} asked for {action_request.action} ({concerned}){because}"
         try:
-            await visitor.cluster.create_event(self._event(visitor, about, deed, note))
+            await auth_user.kube.create_event(self._event(auth_user, about, action_request, note))
         except Forbidden:
             return False
-        except ApiProblem as problem:
-            log.warning("a Kubernetes Event could not be posted: %s", problem)
+        except ApiError as problem:
+            _log.warning("a Kubernetes Event could not be posted: %s", problem)
             return False
         return True
 
-    def _event(self, visitor: Visitor, about: Mapping[str, Any], deed: Deed, note: str) -> dict[str, Any]:
+    def _event(
+        self, auth_user: AuthenticatedUser, about: Mapping[str, Any], action_request: ActionRequest, note: str
+    ) -> dict[str, Any]:
         name, now = about["metadata"]["name"], self._clock.now().isoformat(timespec="microseconds")
         return {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"name": f"{name}.{secrets.token_hex(8)}", "namespace": visitor.cluster.namespace},
+            "metadata": {"name": f"{name}.{secrets.token_hex(8)}", "namespace": auth_user.kube.namespace},
             "eventTime": now.replace("+00:00", "Z"),
             "reportingController": "counterfoil.dev/console",
             "reportingInstance": os.environ.get("HOSTNAME", "console")[:128],
             "action": "Act",
-            "reason": f"{deed.what.value.capitalize()}Asked",
+            "reason": f"{action_request.action.value.capitalize()}Asked",
             "type": "Normal",
-            "note": note.encode()[:NOTE_BYTES].decode(errors="ignore"),
+            "note": note.encode()[:MAX_NOTE_BYTES].decode(errors="ignore"),
             "regarding": {
                 "apiVersion": API_VERSION,
                 "kind": about["kind"],
                 "name": name,
-                "namespace": visitor.cluster.namespace,
+                "namespace": auth_user.kube.namespace,
                 "uid": about["metadata"]["uid"],
             },
         }
 
 
-class _Past(Exception):
+class _NoLongerMatches(Exception):
     """An object is no longer what it was chosen for."""
 
 
@@ -277,9 +311,9 @@ def _has_failed(reason: str, raw: Mapping[str, Any]) -> bool:
     return status.phase is Phase.FAILED and status.cause == reason
 
 
-def _flat(group: BaseExceptionGroup[ApiProblem]) -> Iterator[ApiProblem]:
+def _flattened(group: BaseExceptionGroup[ApiError]) -> Iterator[ApiError]:
     for each in group.exceptions:
         if isinstance(each, BaseExceptionGroup):
-            yield from _flat(each)
+            yield from _flattened(each)
         else:
             yield each

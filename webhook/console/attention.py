@@ -11,25 +11,25 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from counterfoil.reasons import Turn, reason_of
+from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
     Condition,
     EnvelopeEvent,
     Organization,
-    Problem,
+    ReportedProblem,
     Sender,
-    condition,
+    find_condition,
 )
-from counterfoil.resources.envelopeevent import GIVEN_UP
+from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 
-EXAMPLES: Final = 3
-_COVERED: Final = frozenset({"ArchiveNotReady"})
+MAX_EXAMPLES: Final = 3
+_REPORTED_ELSEWHERE: Final = frozenset({"ArchiveNotReady"})
 """Reasons of an Organization that another entry tells better."""
 
 
-class Kind(StrEnum):
+class AttentionKind(StrEnum):
     """What an entry is about; also the name of its words."""
 
     CONSENT = "consent"
@@ -40,10 +40,10 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class AttentionItem:
     """One cause."""
 
-    kind: Kind
+    kind: AttentionKind
     name: str
     """Of the Sender, Archive or Organization; for failures the reason."""
     organization: str
@@ -71,7 +71,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estate:
+class ClusterSnapshot:
     """What was read for the page; ``failed`` and ``waiting`` may be only the first part of all there are."""
 
     organizations: tuple[Organization, ...] = ()
@@ -85,42 +85,42 @@ class Estate:
     """The one Organization that is asked about; empty: all."""
 
 
-def entries(estate: Estate) -> tuple[Entry, ...]:
+def attention_items(snapshot: ClusterSnapshot) -> tuple[AttentionItem, ...]:
     """Return what waits for a person: what stops most first."""
     found = [
-        *_archives(estate),
-        *_organizations(estate),
-        *_senders(estate),
-        *_failures(estate),
+        *_archives(snapshot),
+        *_organizations(snapshot),
+        *_senders(snapshot),
+        *_failures(snapshot),
     ]
-    mine = [each for each in found if not estate.of or each.organization in ("", estate.of)]
-    order = list(Kind)
+    mine = [each for each in found if not snapshot.of or each.organization in ("", snapshot.of)]
+    order = list(AttentionKind)
     return tuple(
         sorted(mine, key=lambda each: (_urgency(each), -each.count, order.index(each.kind), each.anchor))
     )
 
 
-def _urgency(entry: Entry) -> int:
+def _urgency(entry: AttentionItem) -> int:
     """What stops everything goes before what stops one sender or one event."""
-    return 0 if entry.kind in (Kind.ARCHIVE, Kind.ORGANIZATION) else 1
+    return 0 if entry.kind in (AttentionKind.ARCHIVE, AttentionKind.ORGANIZATION) else 1
 
 
-def _archives(estate: Estate) -> Iterable[Entry]:
-    for each in estate.archives:
-        ready = condition(each.status.conditions, "Ready")
+def _archives(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
+    for each in snapshot.archives:
+        ready = find_condition(each.status.conditions, "Ready")
         if ready is None or ready.status != "False":
             continue
-        users = [one.name for one in estate.organizations if _archive_of(one) == each.name]
-        if estate.of and estate.of not in users:
+        users = [one.name for one in snapshot.organizations if _archive_of(one) == each.name]
+        if snapshot.of and snapshot.of not in users:
             continue
         problems = [
             problem
-            for one in estate.organizations
+            for one in snapshot.organizations
             for problem in one.status.problems
             if problem.cause == f"archive/{each.name}" and problem.solved_at is None
         ]
-        yield Entry(
-            kind=Kind.ARCHIVE,
+        yield AttentionItem(
+            kind=AttentionKind.ARCHIVE,
             name=each.name,
             organization="",
             reason=ready.reason,
@@ -135,14 +135,14 @@ def _archive_of(organization: Organization) -> str:
     return ref.name if ref is not None else ""
 
 
-def _organizations(estate: Estate) -> Iterable[Entry]:
-    for each in estate.organizations:
+def _organizations(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
+    for each in snapshot.organizations:
         for type_ in ("Ready", "Reachable", "Notified"):
-            found = condition(each.status.conditions, type_)
-            if found is None or found.status != "False" or found.reason in _COVERED:
+            found = find_condition(each.status.conditions, type_)
+            if found is None or found.status != "False" or found.reason in _REPORTED_ELSEWHERE:
                 continue
-            yield Entry(
-                kind=Kind.ORGANIZATION,
+            yield AttentionItem(
+                kind=AttentionKind.ORGANIZATION,
                 name=each.name if type_ == "Ready" else f"{each.name}-{type_}",
                 title=each.name,
                 organization=each.name,
@@ -153,74 +153,78 @@ def _organizations(estate: Estate) -> Iterable[Entry]:
             )
 
 
-def _senders(estate: Estate) -> Iterable[Entry]:
+def _senders(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
     parked: dict[str, list[EnvelopeEvent]] = {}
-    for event in estate.waiting:
+    for event in snapshot.waiting:
         parked.setdefault(sender_of(event), []).append(event)
-    keys: dict[tuple[str, str], Entry] = {}
-    for sender in estate.senders:
-        refused = condition(sender.status.conditions, "Authorized")
+    keys: dict[tuple[str, str], AttentionItem] = {}
+    for sender in snapshot.senders:
+        refused = find_condition(sender.status.conditions, "Authorized")
         events = parked.pop(sender.name, [])
-        if sender.spec.suspend or not (events or _is_missed(sender, refused)):
+        if sender.spec.suspend or not (events or _is_key_needed(sender, refused)):
             continue
         reason = refused.reason if refused is not None and refused.status == "False" else _reason(events)
         if not reason:
             continue
-        entry = _of_sender(estate, sender, refused, reason, events)
-        if reason_of(reason).turn is Turn.ADMINISTRATOR:
+        entry = _sender_item(snapshot, sender, refused, reason, events)
+        if find_reason(reason).responsible is Responsible.ADMINISTRATOR:
             # A missing sealing key is one cause, whoever's keys it concerns.
             group = (sender.spec.organization_ref.name, reason)
-            keys[group] = _added(keys.get(group), entry)
+            keys[group] = _merged_key_item(keys.get(group), entry)
         else:
             yield entry
     yield from keys.values()
     for name, events in parked.items():
-        yield Entry(
-            kind=Kind.CONSENT,
+        yield AttentionItem(
+            kind=AttentionKind.CONSENT,
             name=name or "?",
             organization=events[0].organization,
             reason=_reason(events),
             message=events[0].status.message or "",
             count=len(events),
-            is_more=estate.is_more_waiting,
-            examples=tuple(each.name for each in events[:EXAMPLES]),
+            is_more=snapshot.is_more_waiting,
+            examples=tuple(each.name for each in events[:MAX_EXAMPLES]),
         )
 
 
-def _of_sender(
-    estate: Estate, sender: Sender, refused: Condition | None, reason: str, events: list[EnvelopeEvent]
-) -> Entry:
+def _sender_item(
+    snapshot: ClusterSnapshot,
+    sender: Sender,
+    refused: Condition | None,
+    reason: str,
+    events: list[EnvelopeEvent],
+) -> AttentionItem:
     # The controller counts them, too; where the list was cut off, its number is the better one.
     counted = sender.status.waiting_events
     brought = sender.spec.token_secret_ref is not None
-    return Entry(
-        kind=Kind.CONSENT,
+    return AttentionItem(
+        kind=AttentionKind.CONSENT,
         name=sender.name,
         title=title_of(sender),
         organization=sender.spec.organization_ref.name,
         reason=reason,
         message=refused.message if refused is not None else "",
-        count=max(len(events), counted) if estate.is_more_waiting else len(events) or counted,
+        count=max(len(events), counted) if snapshot.is_more_waiting else len(events) or counted,
         since=refused.last_transition_time if refused is not None else None,
-        examples=tuple(each.name for each in events[:EXAMPLES]),
-        link="" if brought else consent_link(sender, estate.organizations),
+        examples=tuple(each.name for each in events[:MAX_EXAMPLES]),
+        link="" if brought else consent_link(sender, snapshot.organizations),
         email=sender.spec.email or "",
         asked=sender.status.notified_at,
     )
 
 
-def _added(known: Entry | None, entry: Entry) -> Entry:
+def _merged_key_item(known: AttentionItem | None, entry: AttentionItem) -> AttentionItem:
     if known is None:
-        return replace(entry, kind=Kind.KEY, name=entry.reason)
+        return replace(entry, kind=AttentionKind.KEY, name=entry.reason)
     return replace(
         known,
         title=f"{known.title}, {entry.title}"[:300],
         count=known.count + entry.count,
-        examples=(*known.examples, *entry.examples)[:EXAMPLES],
+        examples=(*known.examples, *entry.examples)[:MAX_EXAMPLES],
     )
 
 
-def _is_missed(sender: Sender, refused: Condition | None) -> bool:
+def _is_key_needed(sender: Sender, refused: Condition | None) -> bool:
     """Whether anything is lost without a key: it worked before, or events wait for it."""
     if refused is None or refused.status != "False":
         return False
@@ -232,63 +236,63 @@ def _reason(events: list[EnvelopeEvent]) -> str:
     return (events[0].status.reason or "") if events else ""
 
 
-def _failures(estate: Estate) -> Iterable[Entry]:
+def _failures(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
     groups: dict[tuple[str, str], list[EnvelopeEvent]] = {}
-    for event in estate.failed:
+    for event in snapshot.failed:
         groups.setdefault((event.organization, event.status.cause), []).append(event)
     for (organization, reason), events in groups.items():
-        counted = _told(estate, organization, reason) if estate.is_more_failed else 0
+        counted = _controller_count(snapshot, organization, reason) if snapshot.is_more_failed else 0
         times = [each.status.completed_at for each in events if each.status.completed_at is not None]
         status = events[0].status
-        given_up = status.reason == GIVEN_UP and status.last_error is not None
-        yield Entry(
-            kind=Kind.FAILED,
+        given_up = status.reason == DEADLINE_EXCEEDED and status.last_error is not None
+        yield AttentionItem(
+            kind=AttentionKind.FAILED,
             name=reason or "?",
             organization=organization,
             reason=reason,
             message=(status.last_error.message if given_up and status.last_error else status.message) or "",
             count=max(len(events), counted),
-            is_more=estate.is_more_failed and counted <= len(events),
+            is_more=snapshot.is_more_failed and counted <= len(events),
             since=min(times, default=None),
-            examples=tuple(each.name for each in events[:EXAMPLES]),
+            examples=tuple(each.name for each in events[:MAX_EXAMPLES]),
         )
 
-    if estate.is_more_failed:
-        yield from _unread(estate, groups.keys())
+    if snapshot.is_more_failed:
+        yield from _unread_failures(snapshot, groups.keys())
 
 
-def _unread(estate: Estate, read: Collection[tuple[str, str]]) -> Iterable[Entry]:
+def _unread_failures(snapshot: ClusterSnapshot, read: Collection[tuple[str, str]]) -> Iterable[AttentionItem]:
     """Go through failures of which no event was among those that were read, but that the controller has counted."""
-    for each in estate.organizations:
-        problems = _failed(each)
+    for each in snapshot.organizations:
+        problems = _open_failure_problems(each)
         for reason in dict.fromkeys(problem.reason for problem in problems):
             if (each.name, reason) in read:
                 continue
             mine = [problem for problem in problems if problem.reason == reason]
-            yield Entry(
-                kind=Kind.FAILED,
+            yield AttentionItem(
+                kind=AttentionKind.FAILED,
                 name=reason,
                 organization=each.name,
                 reason=reason,
                 message=mine[0].message or "",
                 count=sum(problem.count for problem in mine),
                 since=min(problem.since for problem in mine),
-                examples=mine[0].examples[:EXAMPLES],
+                examples=mine[0].examples[:MAX_EXAMPLES],
             )
 
 
-def _told(estate: Estate, organization: str, reason: str) -> int:
+def _controller_count(snapshot: ClusterSnapshot, organization: str, reason: str) -> int:
     """How many the controller has counted."""
     return sum(
         problem.count
-        for each in estate.organizations
+        for each in snapshot.organizations
         if each.name == organization
-        for problem in _failed(each)
+        for problem in _open_failure_problems(each)
         if problem.reason == reason
     )
 
 
-def _failed(organization: Organization) -> list[Problem]:
+def _open_failure_problems(organization: Organization) -> list[ReportedProblem]:
     return [
         each
         for each in organization.status.problems

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from counterfoil.resources import Activity, Hour, Organization
-from counterfoil.resources.activity import HOURS, LONGER, STEPS
+from counterfoil.resources import Activity, HourlyActivity, Organization
+from counterfoil.resources.activity import ACTIVITY_HOURS, DURATION_BUCKETS, OVERFLOW_BUCKET
 
-_LABELS: Final = {**{step: f"<{step}" for step in STEPS}, LONGER: f">{list(STEPS)[-1]}"}
+_LABELS: Final = {
+    **{step: f"<{step}" for step in DURATION_BUCKETS},
+    OVERFLOW_BUCKET: f">{list(DURATION_BUCKETS)[-1]}",
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Chart:
         return max((bar.count for bar in self.bars), default=0)
 
 
-def at_a_glance(organizations: Iterable[Organization]) -> tuple[Chart, ...]:
+def overview(organizations: Iterable[Organization]) -> tuple[Chart, ...]:
     """Return how much was archived, how long that took, and how old the rest is."""
     found = _activities(organizations)
     return (
@@ -59,14 +62,14 @@ def _activities(organizations: Iterable[Organization]) -> Sequence[Activity]:
     return [each.status.activity for each in organizations if each.status.activity is not None]
 
 
-def _by_hour(name: str, found: Sequence[Activity], count: Callable[[Hour], int]) -> Chart:
+def _by_hour(name: str, found: Sequence[Activity], count: Callable[[HourlyActivity], int]) -> Chart:
     if not found:
         return _chart(name, found, [])
     counts: Counter[datetime] = Counter()
     for hour in (hour for each in found for hour in each.hours):
         counts[hour.at] += count(hour)
     last = max(each.counted_at for each in found).replace(minute=0, second=0, microsecond=0)
-    hours = [last - timedelta(hours=ago) for ago in range(HOURS - 1, -1, -1)]
+    hours = [last - timedelta(hours=ago) for ago in range(ACTIVITY_HOURS - 1, -1, -1)]
     return _chart(name, found, [(f"{each:%H}:00", counts[each]) for each in hours])
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from counterfoil.resources import (
     ACTION_LABEL,
-    FINAL,
+    FINAL_PHASES,
     SENDER_LABEL,
     Phase,
     envelope_id,
@@ -33,12 +33,12 @@ AGES: Final[Mapping[str, timedelta]] = {
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _EVENT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-[0-9a-f]{10}")
-_LONGEST_TOKEN: Final = 4096
+_MAX_TOKEN_LENGTH: Final = 4096
 _NAMES: Final = ("phase", "organization", "sender", "action", "age", "text", "token")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filter:
+class EventFilter:
     """What is asked for; empty: all."""
 
     phase: str = ""
@@ -59,7 +59,7 @@ class Filter:
         """The field selector."""
         parts = []
         if self.phase == UNFINISHED:
-            parts += [f"status.phase!={phase}" for phase in sorted(FINAL)]
+            parts += [f"status.phase!={phase}" for phase in sorted(FINAL_PHASES)]
         elif self.phase:
             parts.append(f"status.phase={self.phase}")
         if self.organization:
@@ -97,7 +97,7 @@ class Filter:
         return now - created <= AGES[self.age]
 
 
-def read(query: Mapping[str, str]) -> Filter:
+def read(query: Mapping[str, str]) -> EventFilter:
     """Read what a person filled in; what can't be is left out and named in ``faults``."""
     given = {
         name: query.get(name, "").strip() for name in ("phase", "organization", "sender", "action", "age")
@@ -115,7 +115,9 @@ def read(query: Mapping[str, str]) -> Filter:
             given[name] = ""
             faults = (*faults, name)
     token = query.get("token", "")
-    return Filter(**given, text=text, token=token if len(token) <= _LONGEST_TOKEN else "", faults=faults)
+    return EventFilter(
+        **given, text=text, token=token if len(token) <= _MAX_TOKEN_LENGTH else "", faults=faults
+    )
 
 
 def _text(text: str) -> tuple[str, tuple[str, ...]]:

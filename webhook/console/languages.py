@@ -5,12 +5,12 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from webhook.pages.languages import Words
+from webhook.pages.languages import Catalogue
 
 _FOLDER: Final = Path(__file__).parent / "words"
 
 
 @cache
-def words_of(language: str) -> Words:
+def load_catalogue(language: str) -> Catalogue:
     """Return the catalogue of one of the ``LANGUAGES``."""
-    return Words(language, tomllib.loads((_FOLDER / f"{language}.toml").read_text(encoding="utf-8")))
+    return Catalogue(language, tomllib.loads((_FOLDER / f"{language}.toml").read_text(encoding="utf-8")))

@@ -1,5 +1,5 @@
 """
-Every bound of the console, in one place; see ``webhook.limits`` for the receiver's and for why.
+Every bound of the console, in one place; see ``webhook.receiver.limits`` for the receiver's and for why.
 
 What depends on the size of an installation is a setting instead (``ConsoleSettings``).
 """
@@ -38,7 +38,7 @@ class ConsoleLimits:
     in_flight: int = 100
     """Requests that are worked on at once; more are answered 429."""
 
-    addresses: int = 10_000
+    client_addresses: int = 10_000
     """Addresses that are remembered at once for how much they asked (some 300 bytes each). Whoever has more of them meets
     the limits over all people."""
 
@@ -58,7 +58,7 @@ class ConsoleLimits:
     rights_seconds: float = 30.0
     """How long it is remembered what a person may do. Only what is shown depends on it: the API server asks each time."""
 
-    remembered: int = 1000
+    cached_users: int = 1000
     """People whose rights and names are remembered at once."""
 
     token: int = 12 * 1024
@@ -77,16 +77,16 @@ class ConsoleLimits:
     """Events that are read to group what waits for a person, by phase. Where there are more, the controller's own count by
     cause is shown, and "more than" until it has counted."""
 
-    others: int = 500
+    listed_objects: int = 500
     """Organizations, Senders and Archives that are read for one page, each."""
 
-    strangers: int = 50
+    extra_senders: int = 50
     """Senders beyond those whose events wait that are read one by one."""
 
-    told: int = 50
+    kubernetes_events: int = 50
     """Kubernetes Events that are shown about one event."""
 
-    acted: int = 1000
+    affected_events: int = 1000
     """Events that one click may concern; the answer says when there are more."""
 
     searched: int = 20_000

@@ -20,12 +20,12 @@ import jinja2
 import yaml
 from aiohttp import web
 
-from counterfoil.reasons import Words as ReasonWords
-from counterfoil.reasons import reason_of
+from counterfoil.i18n.reasons import ReasonText as ReasonWords
+from counterfoil.i18n.reasons import find_reason
 from counterfoil.resources import Language
 from counterfoil.settings import SignIn
 from webhook.console.limits import ConsoleLimits
-from webhook.pages.languages import Words
+from webhook.pages.languages import Catalogue
 
 _FOLDER: Final = Path(__file__).parent
 
@@ -54,7 +54,7 @@ class Asset:
     type: str
 
 
-class Renderer:
+class ConsoleRenderer:
     """Makes pages."""
 
     def __init__(self, limits: ConsoleLimits, sign_in: SignIn = SignIn.TOKEN) -> None:
@@ -77,7 +77,7 @@ class Renderer:
             is_proxied=sign_in is SignIn.PROXY,
         )
 
-    def page(self, template: str, words: Words, now: datetime, **values: Any) -> str:
+    def page(self, template: str, words: Catalogue, now: datetime, **values: Any) -> str:
         """Return a page."""
 
         def ago(when: datetime) -> str:
@@ -85,12 +85,12 @@ class Renderer:
             return words.say("time", unit, count=count)
 
         def reason(name: str) -> ReasonWords:
-            return reason_of(name).says(Language(words.language))
+            return find_reason(name).localized_text(Language(words.language))
 
         def turn(name: str) -> str:
-            return words.say("turn", str(reason_of(name).turn))
+            return words.say("turn", str(find_reason(name).responsible))
 
-        values.setdefault("visitor", None)
+        values.setdefault("auth_user", None)
         values.setdefault("here", "/")
         values.setdefault("done", None)
         template_of = self._environment.get_template(template)
@@ -148,24 +148,24 @@ class Renderer:
 
     def _cut(self, value: Any) -> Any:
         """Return as much of a value as can be written at once, with how many entries were left out."""
-        most = self._limits.entries
+        max_entries = self._limits.entries
         if isinstance(value, str) and len(value) > self._limits.text:
             return f"{value[: self._limits.text]}…"
         if isinstance(value, list):
-            left_out = [f"… {len(value) - most}"] if len(value) > most else []
-            return [self._cut(each) for each in value[:most]] + left_out
+            left_out = [f"… {len(value) - max_entries}"] if len(value) > max_entries else []
+            return [self._cut(each) for each in value[:max_entries]] + left_out
         if isinstance(value, dict):
-            kept = {self._cut(key): self._cut(each) for key, each in islice(value.items(), most)}
-            return kept | ({"…": len(value) - most} if len(value) > most else {})
+            kept = {self._cut(key): self._cut(each) for key, each in islice(value.items(), max_entries)}
+            return kept | ({"…": len(value) - max_entries} if len(value) > max_entries else {})
         return value
 
 
-def page(html: str, status: HTTPStatus, headers: Mapping[str, str]) -> web.Response:
+def html_response(html: str, status: HTTPStatus, headers: Mapping[str, str]) -> web.Response:
     """Return an answer with a page."""
     return web.Response(text=html, status=status, content_type="text/html", charset="utf-8", headers=headers)
 
 
-def redirect(location: str, headers: Mapping[str, str]) -> web.Response:
+def redirect_response(location: str, headers: Mapping[str, str]) -> web.Response:
     """Send the browser elsewhere, by GET whatever it came with. (RFC 9110, 15.4.4)"""
     return web.Response(status=HTTPStatus.SEE_OTHER, headers={**headers, "Location": location})
 

@@ -30,8 +30,8 @@ GUEST: Final = f"{COOKIE}-guest"
 """The cookie of whoever is not signed in yet. It is one of its own: a link on anybody's page may lead to the way in while the
 browser keeps the session back, and what is set then must not take a session's place."""
 
-PIECES: Final = 4
-PIECE_CHARACTERS: Final = 3800
+MAX_COOKIES: Final = 4
+MAX_COOKIE_CHARACTERS: Final = 3800
 """Browsers keep cookies up to 4,096 bytes with name and attributes; a token of an OIDC provider can be longer."""
 
 _SESSION: Final = "console session"
@@ -41,7 +41,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 """What a bearer token can consist of. (RFC 6750, 2.1)"""
 
 
-class Session(msgspec.Struct, frozen=True, kw_only=True):
+class ConsoleSession(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody who is signed in, or a guest, who is about to be: then ``token`` is empty."""
 
     id: str
@@ -53,7 +53,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         return f"<session of {self.user!r} until {self.expires.isoformat()}>"
 
 
-class Seal(Protocol):
+class CookieCipher(Protocol):
     """What seals cookies: ``counterfoil.sealing.Sealing``, or a key of this process."""
 
     def seal_for(self, purpose: str, plain: bytes) -> bytes:
@@ -65,7 +65,7 @@ class Seal(Protocol):
         ...
 
 
-class ProcessSeal:
+class ProcessCookieCipher:
     """A key that nobody else has and that ends with this process: for one replica."""
 
     def __init__(self) -> None:
@@ -84,94 +84,96 @@ class ProcessSeal:
             raise SealBroken("It was changed, or sealed by another process.") from None
 
 
-class Sessions:
+class ConsoleSessions:
     """Makes and reads sessions, and the tokens in forms."""
 
-    def __init__(self, seal: Seal, clock: Clock, *, longest: timedelta) -> None:
-        self._seal = seal
+    def __init__(self, cipher: CookieCipher, clock: Clock, *, max_age: timedelta) -> None:
+        self._cipher = cipher
         self._clock = clock
-        self._longest = longest
+        self._max_age = max_age
 
-    def begin(self, user: str, token: str) -> Session:
+    def begin(self, user: str, token: str) -> ConsoleSession:
         """Begin a session; a guest's when ``token`` is empty."""
-        expires = self._clock.now() + self._longest
-        until = expiry(token)
-        return Session(
+        expires = self._clock.now() + self._max_age
+        until = token_expiry(token)
+        return ConsoleSession(
             id=secrets.token_urlsafe(32),
             user=user,
             token=token,
             expires=min(expires, until) if until else expires,
         )
 
-    def of(self, cookies: Mapping[str, str]) -> Session | None:
+    def read(self, cookies: Mapping[str, str]) -> ConsoleSession | None:
         """Return the session of whoever is signed in in this browser, if it is still good."""
-        return self._read(_SESSION, "".join(cookies.get(name, "") for name in _names()))
+        return self._read(_SESSION, "".join(cookies.get(name, "") for name in _cookie_names()))
 
-    def guest(self, cookies: Mapping[str, str]) -> Session | None:
+    def guest(self, cookies: Mapping[str, str]) -> ConsoleSession | None:
         """Return what binds forms to this browser while nobody is signed in, or while a proxy says who it is."""
         return self._read(_GUEST, cookies.get(GUEST, ""))
 
-    def _read(self, purpose: str, text: str) -> Session | None:
-        opened = self._opened(purpose, text)
+    def _read(self, purpose: str, text: str) -> ConsoleSession | None:
+        opened = self._unseal(purpose, text)
         if opened is None:
             return None
         try:
-            session = msgspec.json.decode(opened, type=Session)
+            session = msgspec.json.decode(opened, type=ConsoleSession)
         except msgspec.MsgspecError:
             # Sealed by another version of this program; whoever has it signs in anew.
             return None
         return session if self._clock.now() < session.expires else None
 
-    def cookies(self, session: Session) -> tuple[str, ...]:
+    def cookies(self, session: ConsoleSession) -> tuple[str, ...]:
         """Return the Set-Cookie headers that give a session to the browser, and take the rest of a longer one away."""
         seconds = max(0, int((session.expires - self._clock.now()).total_seconds()))
         purpose = _SESSION if session.token else _GUEST
-        value = _text(self._seal.seal_for(purpose, msgspec.json.encode(session)))
+        value = _base64url(self._cipher.seal_for(purpose, msgspec.json.encode(session)))
         if not session.token:
             return (_cookie(GUEST, value, seconds),)
-        pieces = [value[at : at + PIECE_CHARACTERS] for at in range(0, len(value), PIECE_CHARACTERS)]
-        if len(pieces) > PIECES:
+        pieces = [
+            value[at : at + MAX_COOKIE_CHARACTERS] for at in range(0, len(value), MAX_COOKIE_CHARACTERS)
+        ]
+        if len(pieces) > MAX_COOKIES:
             raise ValueError("the session does not fit into its cookies")
-        pieces += [""] * (PIECES - len(pieces))
+        pieces += [""] * (MAX_COOKIES - len(pieces))
         return tuple(
             _cookie(name, piece, seconds if piece else 0)
-            for name, piece in zip(_names(), pieces, strict=True)
+            for name, piece in zip(_cookie_names(), pieces, strict=True)
         )
 
-    def drop(self) -> tuple[str, ...]:
+    def expire(self) -> tuple[str, ...]:
         """Return the Set-Cookie headers that end a session."""
-        return tuple(_cookie(name, "", 0) for name in _names())
+        return tuple(_cookie(name, "", 0) for name in _cookie_names())
 
-    def form_token(self, session: Session) -> str:
+    def form_token(self, session: ConsoleSession) -> str:
         """Return what every form of a session carries, so that nobody else's page can send it (CSRF)."""
-        return _text(self._seal.seal_for(_FORM, session.id.encode()))
+        return _base64url(self._cipher.seal_for(_FORM, session.id.encode()))
 
-    def is_form_of(self, session: Session, token: str) -> bool:
+    def is_valid_form_token(self, session: ConsoleSession, token: str) -> bool:
         """Whether a form carries a token of this session."""
-        opened = self._opened(_FORM, token)
+        opened = self._unseal(_FORM, token)
         return opened is not None and hmac.compare_digest(opened, session.id.encode())
 
-    def _opened(self, purpose: str, text: str) -> bytes | None:
-        if not text or len(text) > PIECES * PIECE_CHARACTERS or not text.isascii():
+    def _unseal(self, purpose: str, text: str) -> bytes | None:
+        if not text or len(text) > MAX_COOKIES * MAX_COOKIE_CHARACTERS or not text.isascii():
             return None
         try:
-            return self._seal.open_for(purpose, base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            return self._cipher.open_for(purpose, base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         except (binascii.Error, SealBroken, SealKeyUnknown):
             return None
 
 
-def bearer_of(authorization: str | None) -> str:
+def bearer_token(authorization: str | None) -> str:
     """Return the token of an ``Authorization: Bearer`` header; empty when there is none."""
     scheme, _, token = (authorization or "").strip().partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def is_token(text: str, *, limit: int) -> bool:
+def is_bearer_token(text: str, *, limit: int) -> bool:
     """Whether a text can be a bearer token: anything else must not come near a header."""
     return 0 < len(text) <= limit and _TOKEN.fullmatch(text) is not None
 
 
-def expiry(token: str) -> datetime | None:
+def token_expiry(token: str) -> datetime | None:
     """
     Return when a token says that it expires (RFC 7519, 4.1.4); None for one that says nothing.
 
@@ -187,13 +189,13 @@ def expiry(token: str) -> datetime | None:
         return None
 
 
-def _names() -> tuple[str, ...]:
-    return tuple(f"{COOKIE}-{number}" for number in range(PIECES))
+def _cookie_names() -> tuple[str, ...]:
+    return tuple(f"{COOKIE}-{number}" for number in range(MAX_COOKIES))
 
 
 def _cookie(name: str, value: str, seconds: int) -> str:
     return f"{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; Secure; SameSite=Strict"
 
 
-def _text(data: bytes) -> str:
+def _base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")

@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from counterfoil.resources import EnvelopeEvent
-from counterfoil.resources.acting import acts_of
+from counterfoil.resources.audit_annotation import audit_entries
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moment:
+class TimelineEntry:
     """One thing that happened, or is going to. ``kind`` names its words."""
 
     when: datetime
@@ -23,26 +23,33 @@ class Moment:
     count: int = 0
 
 
-def moments(event: EnvelopeEvent, told: Iterable[Mapping[str, Any]] = ()) -> tuple[Moment, ...]:
+def timeline_entries(
+    event: EnvelopeEvent, kubernetes_events: Iterable[Mapping[str, Any]] = ()
+) -> tuple[TimelineEntry, ...]:
     """Return everything that has a time, in order."""
-    found = [*_deliveries(event), *_progress(event), *_acts(event), *_told(told)]
+    found = [
+        *_deliveries(event),
+        *_progress(event),
+        *_acts(event),
+        *_from_kubernetes_events(kubernetes_events),
+    ]
     return tuple(sorted(found, key=lambda each: each.when))
 
 
-def _deliveries(event: EnvelopeEvent) -> Iterable[Moment]:
+def _deliveries(event: EnvelopeEvent) -> Iterable[TimelineEntry]:
     created, status = event.metadata.creation_timestamp, event.status
     if created is not None:
-        yield Moment(when=created, kind="noted", name=event.spec.origin.value)
+        yield TimelineEntry(when=created, kind="noted", name=event.spec.origin.value)
     if status.last_delivery is not None and event.deliveries > 1:
-        yield Moment(when=status.last_delivery, kind="delivered", count=event.deliveries)
+        yield TimelineEntry(when=status.last_delivery, kind="delivered", count=event.deliveries)
 
 
-def _progress(event: EnvelopeEvent) -> Iterable[Moment]:
+def _progress(event: EnvelopeEvent) -> Iterable[TimelineEntry]:
     status = event.status
     if status.started_at is not None:
-        yield Moment(when=status.started_at, kind="started")
+        yield TimelineEntry(when=status.started_at, kind="started")
     for each in status.conditions:
-        yield Moment(
+        yield TimelineEntry(
             when=each.last_transition_time,
             kind="condition",
             name=each.type,
@@ -52,26 +59,26 @@ def _progress(event: EnvelopeEvent) -> Iterable[Moment]:
         )
     if status.last_error is not None:
         error = status.last_error
-        yield Moment(
+        yield TimelineEntry(
             when=error.time, kind="attempt", reason=error.reason, text=error.message, count=status.attempts
         )
     if status.completed_at is not None:
-        yield Moment(when=status.completed_at, kind="completed", reason=status.reason or "")
+        yield TimelineEntry(when=status.completed_at, kind="completed", reason=status.reason or "")
     if status.next_attempt_time is not None and not status.phase.is_final:
-        yield Moment(when=status.next_attempt_time, kind="next")
+        yield TimelineEntry(when=status.next_attempt_time, kind="next")
 
 
-def _acts(event: EnvelopeEvent) -> Iterable[Moment]:
-    for act in acts_of(event.metadata.annotations):
-        yield Moment(when=act.when, kind="act", name=act.what, reason=act.who, text=act.why)
+def _acts(event: EnvelopeEvent) -> Iterable[TimelineEntry]:
+    for act in audit_entries(event.metadata.annotations):
+        yield TimelineEntry(when=act.when, kind="act", name=act.what, reason=act.who, text=act.why)
 
 
-def _told(told: Iterable[Mapping[str, Any]]) -> Iterable[Moment]:
-    for each in told:
+def _from_kubernetes_events(kubernetes_events: Iterable[Mapping[str, Any]]) -> Iterable[TimelineEntry]:
+    for each in kubernetes_events:
         when = _time(each.get("eventTime") or each.get("deprecatedLastTimestamp"))
         # What a person did is on the object already, and tells it in the language of the page.
         if when is not None and each.get("action") != "Act":
-            yield Moment(
+            yield TimelineEntry(
                 when=when,
                 kind="told",
                 reason=str(each.get("reason") or ""),

@@ -15,10 +15,10 @@ LANGUAGES: Final = ("en", "de", "it")
 """The first is spoken when a browser wants none of them."""
 
 _FOLDER: Final = Path(__file__).parent / "words"
-_MOST_WISHES: Final = 32
+_MAX_LANGUAGE_RANGES: Final = 32
 
 
-class Words:
+class Catalogue:
     """The catalogue of one language."""
 
     def __init__(self, language: str, entries: Mapping[str, Mapping[str, str]]) -> None:
@@ -35,16 +35,16 @@ class Words:
 
 
 @cache
-def words_of(language: str) -> Words:
+def load_catalogue(language: str) -> Catalogue:
     """Return the catalogue of one of the ``LANGUAGES``."""
     entries = tomllib.loads((_FOLDER / f"{language}.toml").read_text(encoding="utf-8"))
-    return Words(language, entries)
+    return Catalogue(language, entries)
 
 
-def choose(accept_language: str | None) -> str:
+def negotiate_language(accept_language: str | None) -> str:
     """Return which of our languages a browser wants most (RFC 9110, 12.5.4); never fails."""
     wishes = []
-    for place, wish in enumerate((accept_language or "").split(",")[:_MOST_WISHES]):
+    for place, wish in enumerate((accept_language or "").split(",")[:_MAX_LANGUAGE_RANGES]):
         tag, _, parameter = wish.strip().partition(";")
         language = tag.strip().partition("-")[0].lower()
         weight = _weight(parameter)

@@ -1,5 +1,5 @@
 """
-Every bound of the pages, in one place; see ``webhook.limits`` for the receiver's and for why.
+Every bound of the pages, in one place; see ``webhook.receiver.limits`` for the receiver's and for why.
 
 What depends on the size of an installation is a setting instead (``PagesSettings``).
 """
@@ -7,9 +7,9 @@ What depends on the size of an installation is a setting instead (``PagesSetting
 from dataclasses import dataclass
 from typing import Final
 
-from counterfoil.esaw import Bounds
+from counterfoil.esaw import CallLimits
 
-ESAW: Final = Bounds(connect=5.0, silence=20.0, answer=20.0, json_size=4 * 1024 * 1024)
+ESAW_LIMITS: Final = CallLimits(connect=5.0, silence=20.0, answer=20.0, max_json_bytes=4 * 1024 * 1024)
 """What a call to eSAW may cost: shorter than the controller's, since a person waits."""
 
 
@@ -62,17 +62,17 @@ class PageLimits:
     metadata: int = 1024 * 1024
     """Bytes of a draft's metadata. The archive reads no more than that either."""
 
-    repair_seconds: float = 30.0
+    recovery_seconds: float = 30.0
     """Pause between two rounds of repair: half an attempt's time, since a note is looked after when that is over."""
 
     state_kept_seconds: float = 900.0
     """How long it is remembered that a state was used: longer than one is good for, and than clocks differ."""
 
-    note_kept_seconds: float = 24 * 3600.0
+    lease_kept_seconds: float = 24 * 3600.0
     """How long it is remembered that a draft was sent, so that whoever comes Back is led to the inbox."""
 
     given_up_seconds: float = 3600.0
     """How long a draft is looked after that somebody began to send and that is still a draft, or vanished without a trace."""
 
-    clocks_differ_seconds: float = 900.0
+    clock_skew_seconds: float = 900.0
     """How much earlier than by our clock an envelope may have been sent by eSAW's."""

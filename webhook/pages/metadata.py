@@ -18,7 +18,7 @@ _DECLARATION = re.compile(r"\s*<\?xml\s[^>]*\?>")
 _NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
-class MetadataUnreadable(ValueError):
+class DraftMetadataUnreadable(ValueError):
     """Metadata into which nothing can be put without destroying what is there; the message says why, not what it is."""
 
 
@@ -26,7 +26,7 @@ def merged(metadata: str | None, values: Mapping[str, str], *, limit: int) -> st
     """
     Return the metadata with these values in it; doing it twice is the same as once.
 
-    A name that is there already gets its new value where it stands; an empty value makes no new name. Raises ``MetadataUnreadable``, also for more than
+    A name that is there already gets its new value where it stands; an empty value makes no new name. Raises ``DraftMetadataUnreadable``, also for more than
     ``limit`` bytes.
     """
     text = _bounded(metadata, limit)
@@ -36,7 +36,7 @@ def merged(metadata: str | None, values: Mapping[str, str], *, limit: int) -> st
 
 
 def values_in(metadata: str | None, names: tuple[str, ...], *, limit: int) -> dict[str, str]:
-    """Return what the metadata has under these names already, as ``merged`` would put it. Raises ``MetadataUnreadable``."""
+    """Return what the metadata has under these names already, as ``merged`` would put it. Raises ``DraftMetadataUnreadable``."""
     text = _bounded(metadata, limit)
     if not text:
         return {}
@@ -52,7 +52,7 @@ def values_in(metadata: str | None, names: tuple[str, ...], *, limit: int) -> di
 def _bounded(metadata: str | None, limit: int) -> str:
     text = (metadata or "").strip("\ufeff \t\r\n")
     if len(text.encode("utf-8", errors="surrogatepass")) > limit:
-        raise MetadataUnreadable(f"it has more than {limit} bytes")
+        raise DraftMetadataUnreadable(f"it has more than {limit} bytes")
     return text
 
 
@@ -73,7 +73,7 @@ def _members(text: str) -> dict[str, msgspec.Raw]:
     try:
         return msgspec.json.decode(text.encode(), type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        raise MetadataUnreadable("it begins like JSON and is none") from None
+        raise DraftMetadataUnreadable("it begins like JSON and is none") from None
 
 
 def _string(raw: msgspec.Raw) -> str | None:
@@ -96,9 +96,9 @@ def _in_xml(text: str, values: Mapping[str, str]) -> str:
 
 def _parsed(text: str) -> etree._Element:
     if not text.startswith("<"):
-        raise MetadataUnreadable("it is neither XML nor a JSON object")
+        raise DraftMetadataUnreadable("it is neither XML nor a JSON object")
     if "<!DOCTYPE" in text:
-        raise MetadataUnreadable("it has a document type declaration, which is never read")
+        raise DraftMetadataUnreadable("it has a document type declaration, which is never read")
     parser = etree.XMLParser(
         encoding="utf-8",
         resolve_entities=False,
@@ -110,7 +110,7 @@ def _parsed(text: str) -> etree._Element:
     try:
         return etree.fromstring(text.encode(), parser)
     except (etree.XMLSyntaxError, ValueError):
-        raise MetadataUnreadable("it is not well-formed XML") from None
+        raise DraftMetadataUnreadable("it is not well-formed XML") from None
 
 
 def _put(root: etree._Element, name: str, value: str) -> None:
@@ -125,10 +125,10 @@ def _put(root: etree._Element, name: str, value: str) -> None:
 
 
 def _child(root: etree._Element, name: str) -> etree._Element | None:
-    """Find the element of that name that a value can stand in. Raises ``MetadataUnreadable`` when it holds more than text."""
+    """Find the element of that name that a value can stand in. Raises ``DraftMetadataUnreadable`` when it holds more than text."""
     for child in root:
         if isinstance(child.tag, str) and etree.QName(child).localname == name:
             if len(child):
-                raise MetadataUnreadable(f"its element {name} holds more than a text")
+                raise DraftMetadataUnreadable(f"its element {name} holds more than a text")
             return child
     return None

@@ -16,21 +16,21 @@ import jinja2
 from aiohttp import web
 from markupsafe import Markup
 
-from webhook.pages.languages import Words
+from webhook.pages.languages import Catalogue
 
 _FOLDER: Final = Path(__file__).parent / "templates"
 
 HSTS: Final = "max-age=31536000"
 
 
-class Link(NamedTuple):
+class PageLink(NamedTuple):
     """A link on a page: the name of its words, and where it leads."""
 
     name: str
     url: str
 
 
-class Renderer:
+class PageRenderer:
     """Makes pages."""
 
     def __init__(self) -> None:
@@ -49,10 +49,10 @@ class Renderer:
 
     def message(
         self,
-        words: Words,
+        words: Catalogue,
         section: str,
         *,
-        links: Iterable[Link] = (),
+        links: Iterable[PageLink] = (),
         is_trouble: bool = True,
         values: Mapping[str, str] | None = None,
         onward: str = "",
@@ -68,7 +68,7 @@ class Renderer:
             onward=onward,
         )
 
-    def form(self, words: Words, **values: Any) -> str:
+    def form(self, words: Catalogue, **values: Any) -> str:
         """Return the form before sending."""
         return self._render("form.html", words=words, **values)
 
@@ -94,11 +94,11 @@ class Renderer:
         return self._environment.get_template(template).render(**values)
 
 
-def page(html: str, status: HTTPStatus, headers: Mapping[str, str]) -> web.Response:
+def html_response(html: str, status: HTTPStatus, headers: Mapping[str, str]) -> web.Response:
     """Return an answer with a page."""
     return web.Response(text=html, status=status, content_type="text/html", charset="utf-8", headers=headers)
 
 
-def redirect(location: str, headers: Mapping[str, str]) -> web.Response:
+def redirect_response(location: str, headers: Mapping[str, str]) -> web.Response:
     """Send the browser elsewhere, by GET whatever it came with. (RFC 9110, 15.4.4)"""
     return web.Response(status=HTTPStatus.SEE_OTHER, headers={**headers, "Location": location})

@@ -1,0 +1,1 @@
+"""Sender keys, Secrets and archive backends: opened once, shared, closed."""

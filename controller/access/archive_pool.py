@@ -1,0 +1,219 @@
+"""
+The doors to the archives: opened once per Archive and kept, opened anew when its spec or its Secret changes.
+
+Also tells whether each is ready: probed (written, read back, deleted) when new and from time to time, with the
+result in the Archive's ``Ready`` condition in words that an administrator can use.
+"""
+
+import asyncio
+import hashlib
+from collections import Counter, defaultdict
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+import msgspec
+
+from controller.access.instrumented import InstrumentedBackend
+from controller.access.secret_cache import SecretCache, SecretMissing
+from controller.retry.fix_detection import settled_at
+from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.errors import ArchiveError, SettingsInvalid
+from counterfoil.archives.layout import problems
+from counterfoil.clock import Clock
+from counterfoil.kube.client import Conflict, KubeClient, NotFound
+from counterfoil.metrics import Metrics
+from counterfoil.resources import (
+    Archive,
+    ArchiveStatus,
+    LocalObjectReference,
+    is_condition_true,
+    merge_patch,
+    to_json_dict,
+    with_condition,
+)
+from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.signatures.anchors import NO_ANCHORS, Anchors, AnchorsInvalid
+
+
+@dataclass(frozen=True)
+class _OpenArchive:
+    uid: str
+    generation: int
+    credentials: str
+    backend: ArchiveBackend
+
+
+class ArchivePool:
+    """Opens archives and keeps them open."""
+
+    def __init__(self, kube: KubeClient, secret_cache: SecretCache, clock: Clock, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._kube = kube
+        self._secret_cache = secret_cache
+        self._clock = clock
+        self._open_archives: dict[str, _OpenArchive] = {}
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._uncounted_bytes: Counter[str] = Counter()
+
+    async def backend(self, archive: Archive) -> ArchiveBackend:
+        """Return the door of an archive. Raises ``ArchiveError`` in words for an administrator, ``ApiProblem``."""
+        async with self._locks[archive.name]:
+            credentials = await self._credentials(archive)
+            credentials_digest = _credentials_digest(credentials)
+            known = self._open_archives.get(archive.name)
+            if known is not None and (known.uid, known.generation, known.credentials) == (
+                archive.uid,
+                archive.metadata.generation,
+                credentials_digest,
+            ):
+                return known.backend
+            backend = InstrumentedBackend(
+                await open_backend(archive.name, archive.spec, credentials),
+                partial(self._observe, archive.name),
+            )
+            self._open_archives[archive.name] = _OpenArchive(
+                archive.uid, archive.metadata.generation, credentials_digest, backend
+            )
+            # The old one is not closed here: a transfer may still go through it. It closes with its last user.
+            return backend
+
+    async def anchors(self, archive: Archive) -> Anchors:
+        """Return whom an archive trusts; none when it says nothing. Raises ``SettingsInvalid``, ``ApiProblem``."""
+        ref = archive.spec.trust_anchors_secret_ref
+        if ref is None:
+            return NO_ANCHORS
+        content = await self._secret(archive, ref, "trustAnchorsSecretRef")
+        try:
+            return _anchors(tuple(sorted(content.items())))
+        except AnchorsInvalid as invalid:
+            raise SettingsInvalid(
+                f"Archive/{archive.name}: Secret/{ref.name} is to have trust anchors, but {invalid}. Put certificates "
+                "in PEM form into it, or correct trustAnchorsSecretRef."
+            ) from invalid
+
+    async def has_other_anchors(self, archive: Archive) -> bool:
+        """Whether the archive's status no longer tells whom it trusts, or that nobody knows. Raises ``ApiProblem``."""
+        try:
+            return (await self.anchors(archive)).id != archive.status.trust_anchors
+        except SettingsInvalid:
+            return is_condition_true(archive.status.conditions, "Ready")
+
+    def refresh_secrets(self, archive: Archive) -> None:
+        """Do not rely on what is remembered of the archive's Secrets."""
+        with suppress(ValueError):  # of several kinds: none of them is opened
+            self._forget(archive.spec.credentials_secret_ref)
+        self._forget(archive.spec.trust_anchors_secret_ref)
+
+    def forget(self, name: str) -> None:
+        """The Archive was deleted."""
+        self._open_archives.pop(name, None)
+        self._uncounted_bytes.pop(name, None)
+
+    def count_archived_bytes(self, name: str, size: int) -> None:
+        """Count bytes that arrived; they reach ``status.bytesTotal`` with the next probe."""
+        self._uncounted_bytes[name] += size
+        self._metrics.archive_bytes.labels(name).inc(size)
+
+    def _observe(self, name: str, operation: str, seconds: float) -> None:
+        self._metrics.archive_seconds.labels(name, operation).observe(seconds)
+
+    async def close(self) -> None:
+        """Close all doors."""
+        for each in self._open_archives.values():
+            await each.backend.close()
+
+    async def update_status(self, archive: Archive) -> Archive | None:
+        """
+        Probe an archive and store what came out; return its new state, or None when somebody else wrote meanwhile.
+
+        Raises ``ApiProblem`` when the API server is away.
+        """
+        truth, reason, message = await self._probe_result(archive)
+        status = msgspec.structs.replace(
+            archive.status,
+            observed_generation=archive.metadata.generation,
+            bytes_total=archive.status.bytes_total + self._uncounted_bytes[archive.name],
+            conditions=with_condition(
+                archive.status.conditions,
+                "Ready",
+                truth,
+                reason=reason,
+                message=message,
+                now=self._clock.now(),
+                generation=archive.metadata.generation,
+            ),
+            trust_anchors=await self._trust_anchors_id(archive),
+        )
+        settled = settled_at(archive.status, status, now=self._clock.now())
+        return await self._store(archive, msgspec.structs.replace(status, settled_at=settled))
+
+    async def write_bytes(self, archive: Archive) -> Archive | None:
+        """Store only how many bytes arrived through this process, for one that does not probe; else as ``update_status``."""
+        total = archive.status.bytes_total + self._uncounted_bytes[archive.name]
+        return await self._store(archive, msgspec.structs.replace(archive.status, bytes_total=total))
+
+    async def _probe_result(self, archive: Archive) -> tuple[ConditionStatus, str, str]:
+        if wrong := problems(archive.spec):
+            return "False", "SettingsInvalid", f"{'; '.join(wrong)}. Correct the Archive."
+        try:
+            backend = await self.backend(archive)
+            await self.anchors(archive)
+            await backend.probe()
+        except ArchiveError as trouble:
+            return "False", trouble.reason, str(trouble)
+        return "True", "Probed", "A probe was written and read back."
+
+    async def _trust_anchors_id(self, archive: Archive) -> str | None:
+        """Return the id of the trust anchors; of the last ones while there are none that can be read."""
+        try:
+            return (await self.anchors(archive)).id
+        except SettingsInvalid:
+            return archive.status.trust_anchors
+
+    async def _store(self, archive: Archive, status: ArchiveStatus) -> Archive | None:
+        changes = merge_patch(to_json_dict(archive.status), to_json_dict(status))
+        if not changes:
+            return archive
+        counted = self._uncounted_bytes[archive.name]
+        try:
+            raw = await self._kube.patch_status(
+                Archive, archive.name, changes, resource_version=archive.metadata.resource_version
+            )
+        except (Conflict, NotFound):
+            return None
+        self._uncounted_bytes[archive.name] -= counted
+        return Archive.parse(raw)
+
+    def _forget(self, ref: LocalObjectReference | None) -> None:
+        if ref is not None:
+            self._secret_cache.forget(ref.name)
+
+    async def _credentials(self, archive: Archive) -> dict[str, bytes]:
+        try:
+            ref = archive.spec.credentials_secret_ref
+        except ValueError as several:
+            raise SettingsInvalid(f"Archive/{archive.name}: {several}.") from several
+        return {} if ref is None else await self._secret(archive, ref, "credentialsSecretRef")
+
+    async def _secret(self, archive: Archive, ref: LocalObjectReference, field: str) -> dict[str, bytes]:
+        try:
+            return await self._secret_cache.data(ref.name)
+        except SecretMissing as missing:
+            raise SettingsInvalid(
+                f"Archive/{archive.name}: {missing} Create it, or correct {field}."
+            ) from missing
+
+
+@lru_cache(maxsize=16)
+def _anchors(content: tuple[tuple[str, bytes], ...]) -> Anchors:
+    # Asked for each event; reading hundreds of certificates takes some milliseconds.
+    return Anchors.parse(dict(content))
+
+
+def _credentials_digest(credentials: dict[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(credentials):
+        digest.update(f"{key}\0{len(credentials[key])}\0".encode() + credentials[key])
+    return digest.hexdigest()

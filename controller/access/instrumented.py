@@ -1,0 +1,75 @@
+"""
+A door whose operations are timed, for the metric and for traces; everything else is the door's own.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from time import perf_counter
+from typing import ClassVar
+
+from counterfoil import tracing
+from counterfoil.archives.backend import ArchiveBackend, StoredEntry
+
+Observe = Callable[[str, float], None]
+"""Is told of every finished operation: its name and the seconds it took."""
+
+
+class InstrumentedBackend:
+    """Stands before a door. A transfer counts from its beginning to its end, so a slow source makes a long put."""
+
+    kind: ClassVar[str] = "timed"
+
+    def __init__(self, backend: ArchiveBackend, observe: Observe) -> None:
+        self._backend = backend
+        self._observe = observe
+
+    def location(self, name: str) -> str:
+        """Return the URI of a name."""
+        return self._backend.location(name)
+
+    async def entries(self, folder: str) -> list[StoredEntry]:
+        """Return everything below a folder."""
+        with self._timing("entries"):
+            return await self._backend.entries(folder)
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        """Store a file."""
+        with self._timing("put"):
+            await self._backend.put(name, chunks, tags=tags, content_type=content_type)
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a file."""
+        with self._timing("read"):
+            async with aclosing(self._backend.read(name)) as stream:
+                async for chunk in stream:
+                    yield chunk
+
+    async def discard(self, name: str) -> None:
+        """Remove a file."""
+        with self._timing("discard"):
+            await self._backend.discard(name)
+
+    async def probe(self) -> None:
+        """Write, read back and remove a small file."""
+        with self._timing("probe"):
+            await self._backend.probe()
+
+    async def remove_leftovers(self, folder: str) -> None:
+        """Remove what a killed run left unfinished."""
+        with self._timing("sweep_leftovers"):
+            await self._backend.remove_leftovers(folder)
+
+    async def close(self) -> None:
+        """Close the door."""
+        await self._backend.close()
+
+    @contextmanager
+    def _timing(self, operation: str) -> Iterator[None]:
+        since = perf_counter()
+        with tracing.detached_span(f"archive {operation}"):
+            try:
+                yield
+            finally:
+                self._observe(operation, perf_counter() - since)

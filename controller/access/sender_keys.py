@@ -1,0 +1,342 @@
+"""
+The senders' API keys: read, verified with eSAW (``whoami``), and given out only when they are known to work.
+
+A key is brought by its user (``spec.tokenSecretRef``), or was obtained by consent and lies sealed in the Secret named
+like the Sender. A Sender's ``Authorized`` condition is the memory of whether it works: it is written when a key is first
+seen, when another key lies in the Secret, and when eSAW refuses one; it is Unknown while eSAW can't be asked about a key
+that it never judged. The key itself stays in the Secret and in this process's memory.
+
+Workers come with the state of the Sender from when they began; it is the newest one known here that decides.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing
+from controller.cache import version_number
+from counterfoil.clock import Clock
+from counterfoil.esaw.client import EsawClient
+from counterfoil.esaw.errors import EsawError, HttpStatusError
+from counterfoil.esaw.token import ApiToken
+from counterfoil.kube.client import Conflict, KubeClient, NotFound
+from counterfoil.resources import (
+    Sender,
+    SenderKey,
+    SenderStatus,
+    find_condition,
+    is_condition_true,
+    merge_patch,
+    to_json_dict,
+    with_condition,
+)
+from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.sealing import SECRET_KEY, SealBroken, Sealing, SealKeyUnknown, key_id_of
+
+RECHECK_SECONDS = 300
+"""A key that was refused may be enabled again in eSAW without being changed; so often that is tried."""
+
+
+class KeyUnusable(Exception):
+    """There is no key that works; ``reason`` and message are those of the Sender's condition."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class KeyStateUnknown(KeyUnusable):
+    """Nobody knows just now whether there is a key that works, since its Secret may not be read."""
+
+
+class StoredKey(NamedTuple):
+    """A key as it lies in its Secret, and the id of the sealing key if it is sealed."""
+
+    token: ApiToken
+    key_id: str | None = None
+
+
+class SenderKeys:
+    """Gives out the keys of senders."""
+
+    changed: Callable[[Sender], None]
+    """Is told of every new state of a Sender that was written here."""
+
+    def __init__(
+        self,
+        kube: KubeClient,
+        secret_cache: SecretCache,
+        clock: Clock,
+        *,
+        sealing: Sealing | None = None,
+        consent_url: Callable[[Sender], str | None] = lambda sender: None,
+    ) -> None:
+        """Without ``sealing`` only keys can be used that were brought. ``consent_url`` is where a Sender gives a new key."""
+        self._kube = kube
+        self._secret_cache = secret_cache
+        self._clock = clock
+        self._sealing = sealing
+        self._consent_url = consent_url
+        self.changed = lambda sender: None
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._newest: dict[str, Sender] = {}
+        """What was written here last, until the watch has told it to whoever comes."""
+        self._last_checked: dict[str, datetime] = {}
+        """When eSAW was asked last about the key of a Sender that it had refused."""
+
+    async def key(self, sender: Sender, esaw: EsawClient) -> ApiToken:
+        """
+        Return the sender's key.
+
+        Raises ``KeyUnusable``, ``KeyStateUnknown``; and what eSAW raises when a new key could not be verified.
+        """
+        # Many events of one sender start at once; one of them verifies, the others wait for it.
+        async with self._locks[sender.name]:
+            sender = self._newest_known(sender)
+            try:
+                token, key_id = await self._read_newest(sender)
+            except KeyStateUnknown as unknown_state:
+                await self._write_unknown(sender, unknown_state.reason, str(unknown_state))
+                raise
+            except KeyUnusable as unusable:
+                await self._write(sender, "False", unusable.reason, str(unusable), sender.status.key)
+                raise
+            authorized = find_condition(sender.status.conditions, "Authorized")
+            if authorized is not None and _fingerprint(sender) == token.fingerprint:
+                if authorized.status == "True":
+                    return token
+                if authorized.status == "False" and not self._is_recheck_due(sender):
+                    raise KeyUnusable(authorized.reason, authorized.message)
+            await self._verify(sender, StoredKey(token, key_id), esaw)
+            return token
+
+    async def refused(self, sender: Sender, token: ApiToken) -> None:
+        """ESAW answered 401 to this key: remember it, unless another key lies there by now."""
+        async with self._locks[sender.name]:
+            sender = self._newest_known(sender)
+            if _fingerprint(sender) in (None, token.fingerprint) and not await self._is_replaced(
+                sender, token
+            ):
+                self._last_checked[sender.name] = self._clock.now()
+                await self._write(
+                    sender,
+                    "False",
+                    "TokenRejected",
+                    rejected_message(sender),
+                    self._describe(sender, StoredKey(token)),
+                )
+
+    async def set_waiting_events(self, sender: Sender, events: int) -> None:
+        """Write down how many events wait for the sender's key, if that is news."""
+        async with self._locks[sender.name]:
+            sender = self._newest_known(sender)
+            await self._store(sender, msgspec.structs.replace(sender.status, waiting_events=events))
+
+    def forget(self, name: str) -> None:
+        """The Sender was deleted."""
+        for memory in (self._newest, self._last_checked):
+            memory.pop(name, None)
+
+    def _newest_known(self, sender: Sender) -> Sender:
+        known = self._newest.get(sender.name)
+        if known is not None and known.uid == sender.uid and version_number(known) > version_number(sender):
+            return known
+        return sender
+
+    def _is_recheck_due(self, sender: Sender) -> bool:
+        last_checked = self._last_checked.get(sender.name)
+        return last_checked is None or self._clock.now() - last_checked > timedelta(seconds=RECHECK_SECONDS)
+
+    async def _read_newest(self, sender: Sender) -> StoredKey:
+        try:
+            stored = await self._read(sender)
+            if _fingerprint(sender) in (None, stored.token.fingerprint):
+                return stored
+        except KeyStateUnknown:
+            raise
+        except KeyUnusable:
+            # What is remembered of a Secret is older than a consent that was given since.
+            if not is_condition_true(sender.status.conditions, "Authorized"):
+                raise
+        # Another key than the Sender was last told of: either it is new, or the Secret is and we remember the old one.
+        self._secret_cache.forget(_secret_name(sender))
+        return await self._read(sender)
+
+    async def _is_replaced(self, sender: Sender, token: ApiToken) -> bool:
+        """Whether another key lies in the Secret than this one, which is known from a few seconds ago."""
+        authorized = find_condition(sender.status.conditions, "Authorized")
+        if authorized is not None and authorized.status == "False":
+            # Known already: of many events that are refused at once only the first one has to look.
+            return False
+        self._secret_cache.forget(_secret_name(sender))
+        try:
+            return (await self._read(sender)).token.fingerprint != token.fingerprint
+        except KeyStateUnknown:
+            # It may be; whoever comes next will see.
+            return True
+        except KeyUnusable:
+            return False
+
+    async def _read(self, sender: Sender) -> StoredKey:
+        ref = sender.spec.token_secret_ref
+        if ref is None:
+            return await self._read_sealed(sender)
+        try:
+            return StoredKey(ApiToken.parse(await self._secret_cache.value(ref.name, ref.key)))
+        except SecretForbidden as forbidden:
+            raise _state_unknown(forbidden) from forbidden
+        except SecretMissing as missing:
+            advice = f"Put the user's API key there, or correct spec.tokenSecretRef of Sender/{sender.name}."
+            raise KeyUnusable("KeyMissing", f"{missing} {advice}") from missing
+        except ValueError as unreadable:
+            raise KeyUnusable("KeyUnreadable", f"Secret/{ref.name}, key {ref.key!r}: {unreadable}") from None
+
+    async def _read_sealed(self, sender: Sender) -> StoredKey:
+        try:
+            data = await self._secret_cache.value(sender.name, SECRET_KEY)
+        except SecretForbidden as forbidden:
+            raise _state_unknown(forbidden) from forbidden
+        except SecretMissing as missing:
+            if sender.status.key is None:
+                message = f"Sender/{sender.name} has not given its consent yet."
+                raise KeyUnusable("ConsentRequired", message) from missing
+            raise KeyUnusable(
+                "KeyMissing", f"{missing} The sender has to give its consent again."
+            ) from missing
+        if self._sealing is None:
+            message = "The controller has no sealing keys; set COUNTERFOIL_SEALING_KEYS to the folder that the pages have."
+            raise KeyUnusable("SealingKeysMissing", message)
+        try:
+            return StoredKey(self._sealing.open(data, self._kube.namespace, sender), key_id_of(data))
+        except SealKeyUnknown as unknown:
+            raise KeyUnusable("SealKeyUnknown", f"Secret/{sender.name}: {unknown}") from None
+        except SealBroken as broken:
+            message = f"Secret/{sender.name}: {broken} The sender has to give its consent again."
+            raise KeyUnusable("SealBroken", message) from None
+
+    async def _verify(self, sender: Sender, stored: StoredKey, esaw: EsawClient) -> None:
+        try:
+            who = await esaw.as_user(stored.token).whoami()
+        except HttpStatusError as answer:
+            if answer.status != 401:
+                await self._write_unverified(sender, stored, answer)
+                raise
+            raise await self._write_unusable(
+                sender, stored, "TokenRejected", rejected_message(sender)
+            ) from None
+        except EsawError as problem:
+            await self._write_unverified(sender, stored, problem)
+            raise
+        if who.user_id.lower() != sender.spec.user_id.lower():
+            message = (
+                f"The key belongs to another eSAW user than spec.userId of Sender/{sender.name} says. "
+                "Put this user's key into the Secret."
+            )
+            raise await self._write_unusable(sender, stored, "WrongUser", message)
+        accepted = msgspec.structs.replace(
+            self._describe(sender, stored), verified_at=self._clock.now().replace(microsecond=0)
+        )
+        await self._write(sender, "True", "KeyAccepted", "eSignAnyWhere accepts the key.", accepted)
+
+    async def _write_unverified(self, sender: Sender, stored: StoredKey, problem: EsawError) -> None:
+        """Say that nobody knows about this key; what is known of it from before stays."""
+        before = find_condition(sender.status.conditions, "Authorized")
+        if (
+            before is not None
+            and before.status == "False"
+            and _fingerprint(sender) == stored.token.fingerprint
+        ):
+            return
+        message = (
+            f"eSignAnyWhere could not be asked about the key: {problem} It is asked again, so there is nothing to do here; "
+            f"see the condition Reachable of Organization/{sender.spec.organization_ref.name}."
+        )
+        await self._write(sender, "Unknown", "EsawUnreachable", message, sender.status.key)
+
+    async def _write_unknown(self, sender: Sender, reason: str, message: str) -> None:
+        """Say why nobody knows about a key that was never judged; what is known of one stays."""
+        before = find_condition(sender.status.conditions, "Authorized")
+        if before is None or before.status == "Unknown":
+            await self._write(sender, "Unknown", reason, message, sender.status.key)
+
+    async def _write_unusable(
+        self, sender: Sender, stored: StoredKey, reason: str, message: str
+    ) -> KeyUnusable:
+        self._last_checked[sender.name] = self._clock.now()
+        await self._write(sender, "False", reason, message, self._describe(sender, stored))
+        return KeyUnusable(reason, message)
+
+    async def _write(
+        self, sender: Sender, truth: ConditionStatus, reason: str, message: str, key: SenderKey | None
+    ) -> None:
+        """Store the condition; on a conflict the newest state decides anew, and the next caller verifies again."""
+        status = msgspec.structs.replace(
+            sender.status,
+            conditions=with_condition(
+                sender.status.conditions,
+                "Authorized",
+                truth,
+                reason=reason,
+                message=message,
+                now=self._clock.now(),
+                generation=sender.metadata.generation,
+            ),
+            observed_generation=sender.metadata.generation,
+            key=key,
+            consent_url=sender.status.consent_url if truth == "True" else self._consent_url_for(sender),
+        )
+        await self._store(sender, status)
+
+    def _consent_url_for(self, sender: Sender) -> str | None:
+        return self._consent_url(sender) if sender.spec.token_secret_ref is None else None
+
+    def _describe(self, sender: Sender, stored: StoredKey) -> SenderKey:
+        """Describe a key; what happened to it before is known only if it is the one that was described before."""
+        ref = sender.spec.token_secret_ref
+        before = sender.status.key
+        known = (
+            before if before is not None and before.fingerprint == stored.token.fingerprint else SenderKey()
+        )
+        return SenderKey(
+            secret_name=ref.name if ref is not None else sender.name,
+            key_id=stored.key_id or known.key_id,
+            fingerprint=stored.token.fingerprint,
+            obtained_at=known.obtained_at,
+            verified_at=known.verified_at,
+        )
+
+    async def _store(self, sender: Sender, status: SenderStatus) -> None:
+        changes = merge_patch(to_json_dict(sender.status), to_json_dict(status))
+        if not changes:
+            return
+        try:
+            raw = await self._kube.patch_status(
+                Sender, sender.name, changes, resource_version=sender.metadata.resource_version
+            )
+        except (Conflict, NotFound):
+            # Another replica wrote, or a person edited the Sender: its watch event is under way and counts.
+            return
+        self._newest[sender.name] = Sender.parse(raw)
+        self.changed(self._newest[sender.name])
+
+
+def _state_unknown(forbidden: SecretForbidden) -> KeyStateUnknown:
+    return KeyStateUnknown("ApiServerTrouble", f"{forbidden} It is tried again.")
+
+
+def _secret_name(sender: Sender) -> str:
+    ref = sender.spec.token_secret_ref
+    return ref.name if ref is not None else sender.name
+
+
+def _fingerprint(sender: Sender) -> str | None:
+    return sender.status.key.fingerprint if sender.status.key is not None else None
+
+
+def rejected_message(sender: Sender) -> str:
+    """Say that eSAW refused the sender's key."""
+    return f"eSignAnyWhere no longer accepts the API key of Sender/{sender.name}."

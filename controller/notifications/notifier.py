@@ -1,0 +1,258 @@
+"""
+The notifier: from time to time it brings the problems in each Organization's status in line, and has mails sent.
+
+Each controller writes down what failed in its own hands; one of them, where the walk over all events is made, also keeps
+the rest and sends. It runs beside everything else: whatever goes wrong here is logged and tried again.
+"""
+
+import asyncio
+import dataclasses
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+
+from msgspec.structs import replace
+
+from controller.cache import Cache
+from controller.notifications import consent_requests, problem_tracking
+from controller.notifications.delivery import MailDelivery
+from controller.notifications.policy import NotificationTimings, removable_causes
+from controller.notifications.problem_tracking import (
+    ARCHIVE,
+    CONSENT,
+    DIGEST,
+    KEY,
+    FailureSummary,
+    Observation,
+    Problems,
+)
+from controller.notifications.status_writer import NotificationStatusWriter
+from counterfoil.clock import Clock
+from counterfoil.kube.client import ApiError
+from counterfoil.logs import log_context
+from counterfoil.resources import (
+    FINAL_PHASES,
+    EnvelopeEvent,
+    Organization,
+    Phase,
+    Sender,
+    find_condition,
+    is_condition_true,
+)
+
+_log = logging.getLogger(__name__)
+
+PASS_SECONDS = 2.0
+
+
+@dataclass
+class Notifier:
+    """Keeps the problems of all Organizations."""
+
+    cache: Cache
+    notification_writer: NotificationStatusWriter
+    mail_delivery: MailDelivery
+    clock: Clock
+    timings: NotificationTimings
+    sends_mail: bool
+    """Whether mails are sent by this process; by just one of all."""
+    sender_of: Callable[[EnvelopeEvent], str]
+    _observations: dict[str, dict[str, Observation]] = field(default_factory=dict)
+    _counted: dict[str, datetime] = field(default_factory=dict)
+    """Names of events whose failure was counted, and when."""
+    _passes: dict[str, tuple[datetime, FailureSummary]] = field(default_factory=dict)
+    _running_checks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    """By Organization: the look that is under way."""
+
+    # -- What others tell -------------------------------------------------------------------------------------
+
+    def event_failed(self, event: EnvelopeEvent) -> None:
+        """An event has just failed in this process."""
+        observation = problem_tracking.failure_observation(event, self.archive_of(event.organization))
+        if event.name in self._counted:
+            # It was tried again, in vain.
+            observation = dataclasses.replace(observation, count=0)
+        self._counted[event.name] = self.clock.now()
+        if len(self._counted) > problem_tracking.MAX_REMEMBERED_EVENTS:
+            del self._counted[next(iter(self._counted))]
+        self._add_observation(event.organization, observation)
+
+    def pass_finished(self, began: datetime, summaries: Mapping[str, FailureSummary]) -> None:
+        """A walk over all events, which began then, is finished."""
+        for organization in self.cache.organizations:
+            self._passes[organization.name] = (began, summaries.get(organization.name, FailureSummary()))
+        since = {name: at for name, at in self._counted.items() if at >= began - problem_tracking.CLOCK_SKEW}
+        found = {name: began for summary in summaries.values() for name in summary.names}
+        self._counted = dict(list((found | since).items())[-problem_tracking.MAX_REMEMBERED_EVENTS :])
+
+    def archive_of(self, organization: str) -> str:
+        """Return the name of an Organization's Archive; empty when it has none."""
+        found = self.cache.organizations.get(organization)
+        return found.spec.archive_ref.name if found is not None and found.spec.archive_ref is not None else ""
+
+    def _add_observation(self, organization: str, observation: Observation) -> None:
+        waiting = self._observations.setdefault(organization, {})
+        known = waiting.get(observation.cause)
+        waiting[observation.cause] = (
+            observation if known is None else problem_tracking.merge(known, observation)
+        )
+
+    # -- Looking ----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look until cancelled. An Organization whose mail server is slow holds up no other."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._forget_deleted()
+                for each in self.cache.organizations:
+                    if each.name not in self._running_checks:
+                        look = group.create_task(
+                            self._check_and_log(each.name), name=f"problems of {each.name}"
+                        )
+                        self._running_checks[each.name] = look
+                        look.add_done_callback(partial(_done, self._running_checks, each.name))
+                await self.clock.sleep(PASS_SECONDS)
+
+    async def drain(self) -> None:
+        """Begin no mail from now on, and return when those under way are sent and marked."""
+        self.mail_delivery.close()
+        if self._running_checks:
+            await asyncio.wait(self._running_checks.values())
+
+    async def run_once(self) -> None:
+        """Look once at each Organization."""
+        for each in self.cache.organizations:
+            await self._check_and_log(each.name)
+
+    def _forget_deleted(self) -> None:
+        names = {each.name for each in self.cache.organizations}
+        self.mail_delivery.forget_others(names)
+        for memory in (self._observations, self._passes):
+            for name in memory.keys() - names:
+                del memory[name]
+
+    async def _check_and_log(self, name: str) -> None:
+        with log_context(organization=name):
+            try:
+                await self._check_organization(name)
+            except ApiError as problem:
+                _log.warning("problems can't be written down at the moment: %s", problem)
+            except Exception:
+                _log.exception("looking after the problems of an organization broke off")
+
+    async def _check_organization(self, name: str) -> None:
+        await self._store_observations(name)
+        organization = self.cache.organizations.get(name)
+        if organization is None or not self.sends_mail or organization.spec.suspend:
+            return
+        await self.mail_delivery.write_pending_marks(organization)
+        senders = self._senders(organization)
+        organization = await self.notification_writer.problems(
+            name, lambda problems: self._reconciled_problems(organization, senders, problems)
+        )
+        await self.mail_delivery.send_due(organization, senders)
+
+    # -- Problems ---------------------------------------------------------------------------------------------
+
+    async def _store_observations(self, name: str) -> None:
+        """Write down what failed since the last look, and what a walk found."""
+        observation, walk = self._observations.pop(name, {}), self._passes.pop(name, None)
+        if not observation and walk is None:
+            return
+        now = self.clock.now()
+
+        def changed(problems: Problems) -> Problems:
+            if walk is not None:
+                problems = problem_tracking.apply_summary(problems, walk[1], began=walk[0], now=now)
+            for each in observation.values():
+                problems = problem_tracking.add_observation(problems, each, now)
+            return problems
+
+        try:
+            await self.notification_writer.problems(name, changed)
+        except ApiError:
+            for each in observation.values():
+                self._add_observation(name, each)
+            raise
+
+    def _reconciled_problems(
+        self, organization: Organization, senders: list[Sender], problems: Problems
+    ) -> Problems:
+        """Bring in line what the state of things tells, and not events: archives, keys, silent senders."""
+        now = self.clock.now()
+        silent = consent_requests.unresponsive_senders(
+            senders, organization, now, unreachable=self.mail_delivery.unreachable(organization.name)
+        )
+        current = [
+            *self._archive_observations(organization, problems, now),
+            *consent_requests.administrator_observations(senders),
+            *consent_requests.unresponsive_observations(silent),
+            *problem_tracking.digest_observations(problems, now, self.timings.digest),
+        ]
+        for each in current:
+            problems = problem_tracking.with_count(problems, each, now)
+        causes = {each.cause for each in current}
+        for known in problems:
+            if known.cause not in causes and self._is_over(known.cause):
+                problems = problem_tracking.mark_solved(problems, known.cause, now)
+        for cause in removable_causes(problems, now, self.timings):
+            problems = problem_tracking.close_problem(problems, cause)
+        return problems
+
+    def _is_over(self, cause: str) -> bool:
+        """Whether a problem that is not met at the moment is over; of failures only the walk knows."""
+        kind, _, name = cause.partition("/")
+        if kind == ARCHIVE:
+            archive = self.cache.archives.get(name)
+            return archive is None or is_condition_true(archive.status.conditions, "Ready")
+        return kind in (KEY, CONSENT, DIGEST)
+
+    def _archive_observations(
+        self, organization: Organization, problems: Problems, now: datetime
+    ) -> Iterable[Observation]:
+        archive = self.cache.archives.get(self.archive_of(organization.name))
+        ready = find_condition(archive.status.conditions, "Ready") if archive is not None else None
+        if archive is None or ready is None or ready.status == "True":
+            return
+        cause, waiting = f"{ARCHIVE}/{archive.name}", self._waiting(organization)
+        is_long = now - ready.last_transition_time >= self.timings.archive
+        if problem_tracking.is_open(problems, cause) or (waiting and is_long):
+            yield Observation(
+                cause,
+                ready.reason,
+                message=ready.message[: problem_tracking.MAX_MESSAGE_LENGTH],
+                count=waiting,
+            )
+
+    def _waiting(self, organization: Organization) -> int:
+        """How many events are unfinished: those seen here, or what the last walk counted when others see more."""
+        here = sum(1 for each in self.cache.events if each.organization == organization.name)
+        counted = organization.status.events
+        return max(here, sum(number for phase, number in counted.items() if phase not in FINAL_PHASES))
+
+    def _senders(self, organization: Organization) -> list[Sender]:
+        """Return the Organization's senders, with how many events wait for each as far as it is known here by now."""
+        parked = Counter(
+            self.sender_of(each)
+            for each in self.cache.events
+            if each.status.phase is Phase.AWAITING_CONSENT and each.organization == organization.name
+        )
+        return [
+            replace(
+                each,
+                status=replace(
+                    each.status, waiting_events=max(each.status.waiting_events, parked[each.name])
+                ),
+            )
+            if parked[each.name]
+            else each
+            for each in self.cache.senders
+            if each.spec.organization_ref.name == organization.name
+        ]
+
+
+def _done(looks: dict[str, asyncio.Task[None]], name: str, _: object) -> None:
+    looks.pop(name, None)

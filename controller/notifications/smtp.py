@@ -1,0 +1,261 @@
+"""
+Brings messages to a mail server by SMTP: encrypted, logged in, within bounded time.
+
+What goes wrong is told as ``MailError`` in stable words for the Organization's condition ``Notified``; what a
+server says is not among them but its number, since it may be anything. One connection per message: mails are rare.
+"""
+
+import asyncio
+import re
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from enum import StrEnum
+from typing import Protocol
+
+import aiosmtplib
+
+COMMAND_SECONDS = 15.0
+"""Longest time for one command, and for connecting."""
+
+SESSION_SECONDS = 60.0
+"""Longest time for all of it, up to the message itself."""
+
+DATA_REPLY_SECONDS = 600.0
+"""
+Longest time for the word that a message was taken. Servers look for viruses and spam before they say it, and who does not
+wait so long brings the same message again and again. (RFC 5321, 4.5.3.2.6: "SHOULD be at least 10 minutes")
+"""
+
+QUIT_SECONDS = 2.0
+
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:]+")
+
+
+class MailError(Exception):
+    """Mails can't be sent now. ``reason`` is for machines, ``str()`` for the administrator; both are stable."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class MessageRejected(MailError):
+    """The server works but does not take this one message."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("MailRefused", message)
+
+
+class Tls(StrEnum):
+    """How the connection is encrypted."""
+
+    STARTTLS = "starttls"
+    IMPLICIT = "implicit"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class MailServer:
+    """Where mails are brought, and as whom."""
+
+    host: str
+    port: int
+    tls: Tls
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    authorities: str | None = field(default=None, repr=False)
+    """Certificates in PEM that are trusted besides the usual ones."""
+
+    @classmethod
+    def read(cls, secret: str, data: Mapping[str, bytes]) -> "MailServer":
+        """Read the Secret of that name. Raises ``MailError`` that says what is wrong with it."""
+        reader = _SecretReader(f"Secret/{secret}", data)
+        port = reader.number("port", 587)
+        username, password = reader.text("username"), reader.text("password")
+        if (username is None) != (password is None):
+            raise reader.wrong("needs both `username` and `password`, or none of them")
+        tls = reader.text("tls") or ("implicit" if port == 465 else "starttls")
+        if tls.lower() not in set(Tls):
+            raise reader.wrong("has a `tls` that is none of starttls, implicit and none")
+        host = reader.text("host")
+        if host is None or not _HOST.fullmatch(host):
+            raise reader.wrong("has no `host` that is the name of a mail server")
+        return cls(host, port, Tls(tls.lower()), username, password, reader.text("ca.crt"))
+
+
+@dataclass(frozen=True)
+class _SecretReader:
+    """What a Secret says."""
+
+    secret: str
+    data: Mapping[str, bytes]
+
+    def wrong(self, what: str) -> MailError:
+        return MailError("MailSettingsInvalid", f"{self.secret} {what}.")
+
+    def text(self, key: str) -> str | None:
+        try:
+            text = self.data.get(key, b"").decode().strip()
+        except UnicodeDecodeError:
+            raise self.wrong(f"has a `{key}` that is no UTF-8") from None
+        return text or None
+
+    def number(self, key: str, default: int) -> int:
+        text = self.text(key) or str(default)
+        if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+            raise self.wrong(f"has a `{key}` that is no port")
+        return int(text)
+
+
+class Mailer(Protocol):
+    """What the notifier may ask for."""
+
+    async def check(self, server: MailServer) -> None:
+        """Connect and log in, and send nothing. Raises ``MailError``."""
+        ...
+
+    async def send(
+        self, server: MailServer, message: EmailMessage, *, sender: str, to: tuple[str, ...]
+    ) -> None:
+        """Bring a message. Raises ``MessageRejected`` when the server works but does not take it, else ``MailError``."""
+        ...
+
+
+@dataclass(frozen=True)
+class SmtpMailer:
+    """Goes to real mail servers."""
+
+    command_seconds: float = COMMAND_SECONDS
+    session_seconds: float = SESSION_SECONDS
+    data_reply_seconds: float = DATA_REPLY_SECONDS
+
+    async def check(self, server: MailServer) -> None:
+        """Connect and log in, and send nothing. Raises ``MailError``."""
+        await self._run_within_limits(server, None, "", ())
+
+    async def send(
+        self, server: MailServer, message: EmailMessage, *, sender: str, to: tuple[str, ...]
+    ) -> None:
+        """Bring a message. Raises ``MessageRejected`` when the server works but does not take it, else ``MailError``."""
+        await self._run_within_limits(server, message.as_bytes(), sender, to)
+
+    async def _run_within_limits(
+        self, server: MailServer, message: bytes | None, sender: str, to: tuple[str, ...]
+    ) -> None:
+        try:
+            await self._run_session(server, message, sender, to)
+        except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as problem:
+            raise _as_mail_error(problem, server) from problem
+
+    async def _run_session(
+        self, server: MailServer, message: bytes | None, sender: str, to: tuple[str, ...]
+    ) -> None:
+        smtp = aiosmtplib.SMTP(
+            hostname=server.host,
+            port=server.port,
+            timeout=self.command_seconds,
+            use_tls=server.tls is Tls.IMPLICIT,
+            start_tls=False,
+            tls_context=_tls_context(server),
+        )
+        try:
+            async with asyncio.timeout(self.session_seconds):
+                await _connect(smtp, server)
+                if message is not None:
+                    await _send_smtp_envelope(smtp, message, sender, to)
+            if message is not None:
+                await smtp.data(message, timeout=self.data_reply_seconds)
+            # The message is taken; whatever happens to the farewell must not let it be sent again.
+            with suppress(aiosmtplib.SMTPException, OSError, TimeoutError):
+                await smtp.quit(timeout=QUIT_SECONDS)
+        finally:
+            smtp.close()
+
+
+async def _connect(smtp: aiosmtplib.SMTP, server: MailServer) -> None:
+    await smtp.connect()
+    await smtp.ehlo()
+    if server.tls is Tls.STARTTLS:
+        await _start_tls(smtp, server)
+    if server.username is not None and server.password is not None:
+        await _log_in(smtp, server, server.username, server.password)
+
+
+async def _send_smtp_envelope(
+    smtp: aiosmtplib.SMTP, message: bytes, sender: str, to: tuple[str, ...]
+) -> None:
+    """Say from whom and to whom; one recipient who is taken is enough."""
+    size = [f"size={len(message)}"] if smtp.supports_extension("size") else []
+    await smtp.mail(sender, options=size)
+    refused = []
+    for each in to:
+        try:
+            await smtp.rcpt(each)
+        except aiosmtplib.SMTPRecipientRefused as refusal:
+            refused.append(refusal)
+    if len(refused) == len(to):
+        raise aiosmtplib.SMTPRecipientsRefused(refused)
+
+
+async def _start_tls(smtp: aiosmtplib.SMTP, server: MailServer) -> None:
+    if not smtp.supports_extension("starttls"):
+        raise MailError("MailServerLacksTls", f"{_describe_server(server)} does not offer STARTTLS.")
+    await smtp.starttls()
+    await smtp.ehlo()
+
+
+async def _log_in(smtp: aiosmtplib.SMTP, server: MailServer, username: str, password: str) -> None:
+    if not smtp.supported_auth_methods:
+        raise MailError("MailLoginRefused", f"{_describe_server(server)} offers no login.")
+    await smtp.login(username, password)
+
+
+def _describe_server(server: MailServer) -> str:
+    return f"The mail server {server.host}:{server.port}"
+
+
+def _tls_context(server: MailServer) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if server.authorities is not None:
+        try:
+            context.load_verify_locations(cadata=server.authorities)
+        except ssl.SSLError as unreadable:
+            message = f"{_describe_server(server)}: `ca.crt` in its Secret has no certificates in PEM."
+            raise MailError("MailSettingsInvalid", message) from unreadable
+    return context
+
+
+def _as_mail_error(problem: BaseException, server: MailServer) -> MailError:
+    where = _describe_server(server)
+    if _is_about_tls(problem):
+        return MailError(
+            "MailServerNotTrusted", f"{where} can't be trusted: its certificate or its encryption is wrong."
+        )
+    match problem:
+        case aiosmtplib.SMTPAuthenticationError():
+            return MailError("MailLoginRefused", f"{where} does not accept the login ({problem.code}).")
+        case aiosmtplib.SMTPRecipientsRefused():
+            codes = ", ".join(sorted({str(each.code) for each in problem.recipients}))
+            return MessageRejected(f"{where} does not take mail for a recipient ({codes}).")
+        case aiosmtplib.SMTPDataError():
+            return MessageRejected(f"{where} does not take a mail ({problem.code}).")
+        case aiosmtplib.SMTPSenderRefused():
+            message = f"{where} does not take mail from spec.notifications.from ({problem.code})."
+            return MailError("MailRefused", message)
+        case aiosmtplib.SMTPResponseException():
+            return MailError("MailServerUnreachable", f"{where} does not work ({problem.code}).")
+        case ValueError():
+            return MailError("MailSettingsInvalid", f"{where}: an address or the login can't be used.")
+        case _:
+            return MailError("MailServerUnreachable", f"{where} can't be reached.")
+
+
+def _is_about_tls(problem: BaseException | None) -> bool:
+    while problem is not None:
+        if isinstance(problem, ssl.SSLError):
+            return True
+        problem = problem.__cause__ or problem.__context__
+    return False

@@ -1,0 +1,1 @@
+"""One event: from its newest state through its phases to its next status."""

@@ -1,0 +1,189 @@
+"""
+Archiving: bring every file of one envelope into its archive, and prove that it is there.
+
+Files flow one by one: eSAW's answer -> hashing -> archive -> read-back -> ``FiledDocument``; the manifest comes last.
+Nothing is held in memory but a few chunks of one file. Running this twice for the same envelope, also after a kill
+at any point, leaves the archive as running it once does.
+
+It does not decide whether to archive (validate does), nor when to try again (the driver does), and it never deletes
+anything in eSAW (only ``clean`` can).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import msgspec
+
+from controller.reconcile.context import PartialArchive, ReconcileContext
+from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, SideCondition, Wait
+from controller.reconcile.phases.missing_envelope import archived_by_sibling, is_missing, was_deleted
+from controller.reconcile.signature_policy import is_checked, side_condition
+from counterfoil.archives import filing
+from counterfoil.archives.layout import ArchiveLayout, FileLayout
+from counterfoil.archives.manifest import ManifestFile
+from counterfoil.archives.verify import verify_folder
+from counterfoil.esaw.errors import HttpStatusError
+from counterfoil.resources import (
+    MAX_TEXT_LENGTH,
+    ArchiveLocation,
+    EnvelopeEvent,
+    EnvelopeStatus,
+    FiledDocument,
+    LocalObjectReference,
+    Phase,
+)
+from counterfoil.resources.archive import SignaturePolicy as Policy
+from counterfoil.signatures.results import Signatures
+
+
+async def archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+    """File everything that is not filed yet, then write the manifest; end if the envelope is gone meanwhile."""
+    try:
+        return await _archive(event, context)
+    except (HttpStatusError, PartialArchive) as problem:
+        incomplete = problem if isinstance(problem, PartialArchive) else None
+        if not is_missing(incomplete.__cause__ if incomplete else problem) or not await was_deleted(
+            event, context
+        ):
+            raise
+        documents = incomplete.documents if incomplete else event.status.documents
+        return await archived_by_sibling(context) or _deleted_meanwhile(documents, context)
+
+
+async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+    plan = await context.plan()
+    claims = {each.file_id: each.location for each in event.status.documents}
+    if {each.facts.file_id: context.backend.location(each.name) for each in plan.files} != claims:
+        return Wait(
+            "FilesChanged",
+            "The files of the envelope or their names in the archive are others than were claimed; they are listed anew.",
+            restart_from=Phase.COLLECTING,
+        )
+    filed = await _archived_before(event, plan, context) or await _file_all(event, plan, context)
+    documents, signatures_condition = filed.documents, side_condition(plan.files, filed.signatures)
+    if (
+        context.archive.spec.signatures is Policy.REQUIRE
+        and signatures_condition is not None
+        and signatures_condition.status != "True"
+    ):
+        return _signature_failure(signatures_condition, documents, context)
+    manifest = await filing.conclude(
+        context.backend,
+        plan,
+        await context.envelope_facts(),
+        documents,
+        archived_at=context.clock.now(),
+        extra=context.manifest_extra(event),
+        signatures=filed.signatures,
+        sealer=context.signature_checker.sealer,
+    )
+    total = sum(each.size or 0 for each in documents)
+    return Done(
+        "FilesVerified",
+        f"{len(documents)} files with {total} bytes are in Archive/{context.archive.name} and were read back.",
+        facts=PhaseFacts(
+            documents=documents,
+            archive=ArchiveLocation(ref=LocalObjectReference(name=context.archive.name), manifest=manifest),
+            side_condition=signatures_condition,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _ArchivedFiles:
+    """What lies in the archive, and by file id what was found in the files that were looked into."""
+
+    documents: tuple[FiledDocument, ...]
+    signatures: Mapping[str, Signatures]
+
+
+async def _archived_before(
+    event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext
+) -> _ArchivedFiles | None:
+    """Return what an earlier run filed, if its manifest covers the whole plan, is of this state, and still proves true."""
+    mine = [each.location for each in event.status.documents if each.location is not None]
+    manifest = await filing.find_concluded(context.backend, plan, event.spec.envelope_id, mine=mine)
+    status = (await context.envelope_facts()).status
+    # An expired envelope can be restarted and signed further: files of the same id then have other content.
+    if manifest is None or manifest.envelope.status != status or status == EnvelopeStatus.EXPIRED:
+        return None
+    filed = {each.file_id: _as_document(each) for each in manifest.files}
+    if any(planned.facts.file_id not in filed for planned in plan.files):
+        return None
+    found = {each.file_id: each.signatures for each in manifest.files if each.signatures is not None}
+    wanted = {planned.facts.file_id for planned in plan.files if _is_checked(planned, context)}
+    if not wanted <= found.keys() or not all(
+        context.signature_checker.has_same_anchors(found[file_id]) for file_id in wanted
+    ):
+        return None
+    if await verify_folder(context.backend, plan.folder):
+        return None
+    return _ArchivedFiles(
+        tuple(filed[planned.facts.file_id] for planned in plan.files),
+        {file_id: found[file_id] for file_id in wanted},
+    )
+
+
+async def _file_all(event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext) -> _ArchivedFiles:
+    await context.backend.remove_leftovers(plan.folder)
+    filed = {each.file_id: each for each in event.status.documents}
+    signatures: dict[str, Signatures] = {}
+    for planned in plan.files:
+        source = partial(context.esaw.download, planned.facts.file_id)
+        try:
+            deposited = await filing.store(context.backend, planned, source, tags=plan.tags)
+            if _is_checked(planned, context):
+                signatures[planned.facts.file_id] = await context.signature_checker.check(
+                    context.backend, planned, deposited
+                )
+        except Exception as problem:
+            # What was filed so far is worth keeping in the status: it tells the person who looks how far it came.
+            raise PartialArchive(tuple(filed.values())) from problem
+        if deposited.written:
+            context.on_file_archived(deposited.size)
+        filed[planned.facts.file_id] = msgspec.structs.replace(
+            filed[planned.facts.file_id], size=deposited.size, sha256=deposited.sha256
+        )
+    return _ArchivedFiles(tuple(filed.values()), signatures)
+
+
+def _is_checked(planned: FileLayout, context: ReconcileContext) -> bool:
+    return context.archive.spec.signatures is not Policy.IGNORE and is_checked(planned)
+
+
+def _signature_failure(
+    signatures_condition: SideCondition, documents: tuple[FiledDocument, ...], context: ReconcileContext
+) -> Fail:
+    # A document without a signature is as bad here as one with a broken one.
+    reason = (
+        "SignatureBroken" if signatures_condition.reason == "NoSignatures" else signatures_condition.reason
+    )
+    wanted = "trusted signers" if reason == "SignerUntrusted" else "intact signatures"
+    return Fail(
+        reason,
+        f"Archive/{context.archive.name} requires {wanted}. {signatures_condition.message} The envelope stays in eSignAnyWhere; its "
+        f"files are in Archive/{context.archive.name}, without a manifest.",
+        facts=PhaseFacts(documents=documents, side_condition=signatures_condition),
+    )
+
+
+def _deleted_meanwhile(documents: tuple[FiledDocument, ...], context: ReconcileContext) -> Fail:
+    arrived = sum(each.sha256 is not None for each in documents)
+    return Fail(
+        "EnvelopeDeleted",
+        f"The envelope was deleted in eSignAnyWhere while it was being archived: {arrived} of its {len(documents)} "
+        f"files arrived in Archive/{context.archive.name}, without a manifest.",
+        facts=PhaseFacts(documents=documents),
+    )
+
+
+def _as_document(file: ManifestFile) -> FiledDocument:
+    return FiledDocument(
+        file_id=file.file_id,
+        kind=file.kind,
+        file_name=file.file_name[:MAX_TEXT_LENGTH],
+        size=file.size,
+        sha256=file.sha256,
+        location=file.location,
+    )

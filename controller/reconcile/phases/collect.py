@@ -1,0 +1,96 @@
+"""
+Collecting: which files the envelope has, under which names they go into the archive, and whether those are free.
+
+The names are claimed by storing them in the event's status before anything is written: so a later run knows its own
+half-done work from a stranger's file, and never overwrites the latter. Nothing is written, and nothing downloaded but
+to compare it with what lies there already.
+"""
+
+from collections.abc import Iterable
+
+from controller.reconcile.context import ReconcileContext
+from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, Skip, Wait
+from controller.reconcile.phases.missing_envelope import archived_by_sibling, is_missing, was_deleted
+from counterfoil.archives import filing
+from counterfoil.archives.errors import ArchiveRefused, NameTaken
+from counterfoil.esaw.errors import HttpStatusError
+from counterfoil.resources import (
+    MAX_DOCUMENTS,
+    MAX_DOCUMENTS_BYTES,
+    MAX_LOCATION_LENGTH,
+    MAX_TEXT_LENGTH,
+    ArchiveLocation,
+    EnvelopeEvent,
+    FiledDocument,
+    LocalObjectReference,
+    stored_size,
+)
+
+
+async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+    """List the files and claim a name in the archive for each."""
+    try:
+        plan = await context.plan()
+    except HttpStatusError as answer:
+        if is_missing(answer) and await was_deleted(event, context):
+            return await archived_by_sibling(context) or Skip(
+                "EnvelopeDeleted", "The envelope was deleted in eSignAnyWhere before it could be archived."
+            )
+        raise
+    if not plan.files:
+        return Wait("NoFiles", "eSignAnyWhere lists no file for this envelope yet.")
+    if len(plan.files) > MAX_DOCUMENTS:
+        return Fail(
+            "EnvelopeTooLarge",
+            f"The envelope has {len(plan.files)} files, and an event takes {MAX_DOCUMENTS} at most. The envelope "
+            "stays in eSignAnyWhere.",
+        )
+
+    mine = [each.location for each in event.status.documents if each.location is not None]
+    await filing.find_concluded(context.backend, plan, event.spec.envelope_id, mine=mine)
+    try:
+        locations = await filing.claim_names(context.backend, plan, mine=mine)
+    except NameTaken:
+        # Perhaps by another event of this envelope, which is in the middle of it or was deleted in the middle.
+        known = await filing.find_stored(context.backend, plan, context.esaw.download)
+        locations = await filing.claim_names(context.backend, plan, mine=[*mine, *known])
+    documents = tuple(
+        FiledDocument(
+            file_id=planned.facts.file_id,
+            kind=planned.facts.kind,
+            file_name=planned.facts.file_name[:MAX_TEXT_LENGTH],
+            location=location,
+        )
+        for planned, location in zip(plan.files, locations, strict=True)
+    )
+    _check_lengths([*locations, context.backend.location(plan.manifest_name)], context)
+    if stored_size(documents) > MAX_DOCUMENTS_BYTES:
+        return Fail(
+            "EnvelopeTooLarge",
+            f"{too_many_files_message(len(documents))} The envelope stays in eSignAnyWhere.",
+        )
+    return Done(
+        "FilesListed",
+        f"{len(documents)} files are to be archived in Archive/{context.archive.name}.",
+        facts=PhaseFacts(
+            documents=documents, archive=ArchiveLocation(ref=LocalObjectReference(name=context.archive.name))
+        ),
+    )
+
+
+def too_many_files_message(files: int) -> str:
+    """Say that what is to be noted down about so many files does not go into one event."""
+    return (
+        f"The envelope has {files} files; with their names and places that is more than the Kubernetes API server "
+        "takes as one object."
+    )
+
+
+def _check_lengths(locations: Iterable[str], context: ReconcileContext) -> None:
+    longest = max(len(each) for each in locations)
+    if longest > MAX_LOCATION_LENGTH:
+        raise ArchiveRefused(
+            "PathTooLong",
+            f"Archive/{context.archive.name}: the place of a file would have {longest} characters, and an event takes "
+            f"{MAX_LOCATION_LENGTH} at most. Shorten spec.path of Archive/{context.archive.name}.",
+        )

@@ -1,0 +1,62 @@
+"""
+Validating: does the envelope exist, and is it in a status that this organization archives?
+
+The callback is a hint only; everything is asked from eSAW with the sender's own key. (Namirial, "Serverside
+Postprocessing using Callback Handlers": validate all input parameters.) Nothing is changed anywhere.
+"""
+
+from controller.reconcile.context import ReconcileContext
+from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, Skip, Wait
+from controller.reconcile.phases.missing_envelope import archived_by_sibling, was_deleted
+from counterfoil.esaw.errors import HttpStatusError
+from counterfoil.resources import (
+    MAX_TEXT_LENGTH,
+    EnvelopeEvent,
+    EnvelopeStatus,
+    EnvelopeSummary,
+    LocalObjectReference,
+)
+
+UNKNOWN_ENVELOPE_ATTEMPTS = 3
+"""Attempts before an unknown envelope is believed to be unknown: a callback can be quicker than eSAW's own index."""
+
+
+async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+    """Ask eSAW whether the envelope may be archived now."""
+    try:
+        envelope = await context.envelope()
+    except HttpStatusError as answer:
+        if not answer.is_missing_envelope:
+            raise
+        return await explain_missing(event, context)
+
+    seen = PhaseFacts(
+        envelope=EnvelopeSummary(
+            name=envelope.name[:MAX_TEXT_LENGTH],
+            status=envelope.status,
+            sender_ref=LocalObjectReference(name=context.sender.name),
+        )
+    )
+    if envelope.status in context.organization.spec.statuses:
+        return Done("StatusAccepted", f"The envelope is {envelope.status}.", facts=seen)
+    if envelope.status is EnvelopeStatus.ACTIVE:
+        # Status callbacks are sent before the envelope reaches its final state. (Namirial, "Introduction REST")
+        return Wait("StillActive", "eSignAnyWhere has not finished this envelope yet.", facts=seen)
+    accepted = ", ".join(context.organization.spec.statuses)
+    return Skip(
+        "UnexpectedStatus",
+        f"The envelope is {envelope.status}; Organization/{context.organization.name} archives {accepted}.",
+        facts=seen,
+    )
+
+
+async def explain_missing(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+    """Tell apart what eSAW's 404 ERR0007 throws together: deleted, never existed, and not this sender's."""
+    if await was_deleted(event, context):
+        return await archived_by_sibling(context) or Skip(
+            "EnvelopeDeleted", "The envelope was deleted in eSignAnyWhere before it could be archived."
+        )
+    message = f"eSignAnyWhere shows no such envelope to the key of Sender/{context.sender.name}: it never existed, or another user sent it."
+    if event.status.attempts + 1 < UNKNOWN_ENVELOPE_ATTEMPTS:
+        return Wait("EnvelopeNotFound", message)
+    return Fail("EnvelopeNotFound", message)

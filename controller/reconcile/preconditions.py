@@ -1,0 +1,196 @@
+"""
+Before the phases: may this event be worked on at all, for which sender, with which key, into which archive?
+
+A ladder of early returns, each with the outcome that its reader will see; at its end stands a ``ReconcileContext``. It decides
+from the newest known Organization, Sender and Archive, so an event that waited sees what was mended since.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from controller.access.archive_pool import ArchivePool
+from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
+from controller.cache import Cache
+from controller.reconcile.context import ReconcileContext
+from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Skip, Wait
+from controller.reconcile.signature_policy import SignatureChecker
+from counterfoil.archives.errors import ArchiveError
+from counterfoil.clock import Clock
+from counterfoil.esaw.registry import EsawClients
+from counterfoil.esaw.token import ApiToken
+from counterfoil.kube.client import KubeClient, NotFound
+from counterfoil.resources import (
+    ENVELOPE_LABEL,
+    SENDER_LABEL,
+    ActionHandling,
+    Archive,
+    Envelope,
+    EnvelopeEvent,
+    Organization,
+    Origin,
+    ResourceInvalid,
+    Sender,
+)
+
+_log = logging.getLogger(__name__)
+
+SENDER_GRACE_SECONDS = 300
+"""So long after its first callback an envelope may be without a noted sender, if its senders come by the before-send page:
+one that is signed by machines can be finished before the page has written down whose it is."""
+
+
+@dataclass(frozen=True)
+class RecordOnly:
+    """The action is only to be noted down: the event is finished without a phase."""
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """The event may be worked on; ``token`` is the key in use, to be named when eSAW refuses it."""
+
+    context: ReconcileContext
+    token: ApiToken
+
+
+class Preconditions:
+    """Looks up everything that a run needs."""
+
+    def __init__(
+        self,
+        *,
+        kube: KubeClient,
+        cache: Cache,
+        sender_keys: SenderKeys,
+        archive_pool: ArchivePool,
+        esaw_clients: EsawClients,
+        clock: Clock,
+        signature_checker: SignatureChecker,
+    ) -> None:
+        self._kube = kube
+        self._cache = cache
+        self._sender_keys = sender_keys
+        self._archive_pool = archive_pool
+        self._esaw_clients = esaw_clients
+        self._clock = clock
+        self._signature_checker = signature_checker
+
+    async def sender(self, event: EnvelopeEvent, organization: Organization) -> Sender | Outcome:
+        """Return who sent the envelope: the one its Envelope names, else the organization's default."""
+        if event.status.reason == "EnvelopeNotFound":
+            # Not to whoever was taken for its sender; the page may have noted since whose it is.
+            self._cache.sender_of.pop(event.name, None)
+        name = self._cache.sender_of.get(event.name) or await self._look_up_sender(event, organization)
+        if name is None and self._may_sender_still_be_recorded(event, organization):
+            return Wait("SenderUnknown", "Who sent this envelope is not noted down yet.")
+        if name is None:
+            return Fail(
+                "SenderUnknown",
+                "No Envelope resource tells who sent this envelope, and "
+                f"Organization/{organization.name} has no spec.defaultSenderRef. Set a default, or create the Envelope "
+                "and retry.",
+            )
+        sender = self._cache.senders.get(name)
+        if sender is None:
+            return Wait("SenderMissing", f"Sender/{name} does not exist.")
+        if sender.spec.organization_ref.name != organization.name:
+            return Fail("SenderOfOtherOrganization", f"Sender/{name} belongs to another Organization.")
+        self._cache.sender_of[event.name] = name
+        return sender
+
+    def admit(self, event: EnvelopeEvent) -> Organization | RecordOnly | Outcome:
+        """Return the organization if it wants this event worked on now."""
+        organization = self._cache.organizations.get(event.organization)
+        if event.spec.suspend:
+            return Hold("Suspended", "spec.suspend of this event is true.")
+        if organization is None:
+            return Wait("OrganizationMissing", f"Organization/{event.organization} does not exist.")
+        if organization.spec.suspend:
+            return Hold("OrganizationSuspended", f"spec.suspend of Organization/{organization.name} is true.")
+        rule = organization.spec.rule(event.spec.action)
+        if rule is None:
+            return Skip(
+                "ActionNotConfigured",
+                f"Organization/{organization.name} no longer lists the action {event.spec.action}.",
+            )
+        return RecordOnly() if rule.handling is ActionHandling.RECORD else organization
+
+    async def prepare(
+        self, event: EnvelopeEvent, organization: Organization, sender: Sender
+    ) -> Admitted | Outcome:
+        """
+        Return the desk for a run.
+
+        Raises what eSAW or the API server raise when a key has to be verified or a Secret read first.
+        """
+        if sender.spec.suspend:
+            return Hold("SenderSuspended", f"spec.suspend of Sender/{sender.name} is true.")
+        archive = self._archive(organization)
+        if not isinstance(archive, Archive):
+            return archive
+        esaw = self._esaw_clients.for_organization(organization)
+        try:
+            token = await self._sender_keys.key(sender, esaw)
+        except KeyStateUnknown as state_unknown:
+            return Wait(state_unknown.reason, str(state_unknown))
+        except KeyUnusable as unusable:
+            return NeedConsent(unusable.reason, str(unusable))
+        try:
+            backend = await self._archive_pool.backend(archive)
+            anchors = await self._archive_pool.anchors(archive)
+        except ArchiveError as trouble:
+            return Wait("ArchiveNotReady", str(trouble))
+        context = ReconcileContext(
+            event=event,
+            organization=organization,
+            sender=sender,
+            archive=archive,
+            backend=backend,
+            esaw=esaw.as_user(token),
+            clock=self._clock,
+            signature_checker=self._signature_checker.with_anchors(anchors),
+            on_file_archived=partial(self._archive_pool.count_archived_bytes, archive.name),
+            sibling_events=partial(self._sibling_events, event),
+        )
+        return Admitted(context, token)
+
+    async def _sibling_events(self, event: EnvelopeEvent) -> AsyncIterator[EnvelopeEvent]:
+        # Not out of the office, which knows no finished ones.
+        label = f"{ENVELOPE_LABEL}={event.spec.envelope_id}"
+        async for raw in self._kube.list(EnvelopeEvent, labels=label):
+            try:
+                sibling = EnvelopeEvent.parse(raw)
+            except ResourceInvalid as invalid:
+                _log.warning("an event can't be read: %s", invalid)
+                continue
+            if sibling.name != event.name and sibling.organization == event.organization:
+                yield sibling
+
+    def _archive(self, organization: Organization) -> Archive | Outcome:
+        ref = organization.spec.archive_ref
+        if ref is None:
+            return Wait("ArchiveMissing", f"Organization/{organization.name} has no spec.archiveRef.")
+        archive = self._cache.archives.get(ref.name)
+        if archive is None:
+            return Wait("ArchiveMissing", f"Archive/{ref.name} does not exist.")
+        return archive
+
+    def _may_sender_still_be_recorded(self, event: EnvelopeEvent, organization: Organization) -> bool:
+        """Whether the before-send page may still write the Envelope: it does so after sending, or its repair does."""
+        created = event.metadata.creation_timestamp
+        if organization.spec.oauth is None or created is None:
+            return False
+        return self._clock.now() - created < timedelta(seconds=SENDER_GRACE_SECONDS)
+
+    async def _look_up_sender(self, event: EnvelopeEvent, organization: Organization) -> str | None:
+        try:
+            envelope = Envelope.parse(await self._kube.get(Envelope, event.spec.envelope_id))
+        except (NotFound, ResourceInvalid):
+            if event.spec.origin is Origin.SWEEP and SENDER_LABEL in event.metadata.labels:
+                # The sweep found it with this sender's key, so this sender may see it.
+                return event.metadata.labels[SENDER_LABEL]
+            default = organization.spec.default_sender_ref
+            return default.name if default is not None else None
+        return envelope.spec.sender_ref.name

@@ -1,0 +1,138 @@
+"""
+The notary: what is asked about the signatures in an envelope's files, and what follows from the answers.
+
+Every PDF is looked into after it was filed, by a process of its own (``counterfoil.signatures``), never here. The answers
+go into the manifest and the condition ``SignaturesChecked``; whether they stop the event is the Archive's choice.
+"""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from controller.reconcile.outcomes import SideCondition
+from counterfoil.archives.backend import ArchiveBackend, FileNotStored
+from counterfoil.archives.filing import StoredFile
+from counterfoil.archives.layout import FileLayout
+from counterfoil.archives.manifest_signature import ManifestSigner
+from counterfoil.resources import FileKind
+from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
+from counterfoil.signatures.results import Kind, Signatures, State
+from counterfoil.signatures.worker_pool import SignatureCheck
+
+ESAW_SIGNED_KINDS = frozenset({FileKind.DOCUMENT, FileKind.AUDIT_TRAIL, FileKind.LEGAL_DOCUMENT})
+"""What eSAW made or sealed itself. Attachments are what signers uploaded: looked into, but nobody answers for them."""
+
+CONDITION_TYPE = "SignaturesChecked"
+
+MAX_NAMED_FILES = 3
+"""How many files a message names."""
+
+MAX_NAME_LENGTH = 100
+
+
+@dataclass(frozen=True)
+class SignatureChecker:
+    """Who looks at signatures, with which key manifests are sealed (None: they are not), and whom the archive trusts."""
+
+    examiner: SignatureCheck
+    sealer: ManifestSigner | None
+    anchors: Anchors = NO_ANCHORS
+
+    def with_anchors(self, anchors: Anchors) -> "SignatureChecker":
+        """Return the notary for an archive with these trust anchors."""
+        return replace(self, anchors=anchors)
+
+    async def check(self, backend: ArchiveBackend, planned: FileLayout, deposited: StoredFile) -> Signatures:
+        """
+        Return what is found in a file that was just filed.
+
+        A small one is at hand, a large one is read from the archive again. Raises ``ArchiveTrouble``.
+        """
+        chunks = backend.read(planned.name) if deposited.content is None else _single_chunk(deposited.content)
+        async with aclosing(chunks) as stream:
+            try:
+                found = await self.examiner.examine(stream, deposited.size, self.anchors)
+            except FileNotStored:
+                found = Signatures(state=State.UNREADABLE, detail="it is no longer in the archive")
+        return msgspec.structs.replace(found, anchors=self.anchors.id)
+
+    def has_same_anchors(self, found: Signatures) -> bool:
+        """Whether an earlier run judged trust by the same anchors as this one would."""
+        return found.anchors == self.anchors.id
+
+
+def is_checked(planned: FileLayout) -> bool:
+    """Whether the file is to be a PDF."""
+    return planned.facts.kind in ESAW_SIGNED_KINDS or planned.content_type == "application/pdf"
+
+
+def side_condition(files: Sequence[FileLayout], signatures: Mapping[str, Signatures]) -> SideCondition | None:
+    """
+    Return what the condition says about all files together; None when none was looked into.
+
+    True: every document has signatures, all of eSAW's files that have some are intact, and every signer of theirs is
+    trusted if there are trust anchors.
+    """
+    answers = [
+        (each, signatures[each.facts.file_id])
+        for each in files
+        if each.facts.kind in ESAW_SIGNED_KINDS and each.facts.file_id in signatures
+    ]
+    if not answers:
+        return None
+    documents = [answer for answer in answers if answer[0].facts.kind is FileKind.DOCUMENT]
+    broken = [answer for answer in answers if answer[1].state is State.BROKEN]
+    broken += [answer for answer in documents if answer[1].state is State.UNREADABLE]
+    if broken:
+        return _as_condition("False", "SignatureBroken", _details(broken))
+    if distrusted := [(each, _distrust_reason(found)) for each, found in answers if _distrust_reason(found)]:
+        return _as_condition("False", "SignerUntrusted", distrusted)
+    if unchecked := [answer for answer in documents if answer[1].state is State.NOT_CHECKED]:
+        return _as_condition("Unknown", "SignaturesUnchecked", _details(unchecked))
+    if unsigned := [answer for answer in documents if answer[1].state is State.UNSIGNED]:
+        return _as_condition("False", "NoSignatures", _details(unsigned))
+    return SideCondition(CONDITION_TYPE, "True", "SignaturesIntact", _intact_message(answers))
+
+
+FileResult = tuple[FileLayout, Signatures]
+
+
+def _details(answers: Sequence[FileResult]) -> list[tuple[FileLayout, str]]:
+    return [(each, found.detail) for each, found in answers]
+
+
+def _distrust_reason(found: Signatures) -> str:
+    """Say of the first signer that is not trusted why; nothing when there is none, or no trust anchor."""
+    for each in found.found:
+        if each.kind is Kind.SIGNATURE and each.trusted is False:
+            return f"{each.signer!r}, who made the signature {each.field!r}, is not trusted: {each.distrust}"
+    return ""
+
+
+def _as_condition(
+    truth: ConditionStatus, reason: str, problems: Sequence[tuple[FileLayout, str]]
+) -> SideCondition:
+    named = [
+        f"`{each.facts.file_name[:MAX_NAME_LENGTH]}`: {fault}" for each, fault in problems[:MAX_NAMED_FILES]
+    ]
+    if len(problems) > MAX_NAMED_FILES:
+        named.append(f"and {len(problems) - MAX_NAMED_FILES} more files")
+    return SideCondition(CONDITION_TYPE, truth, reason, f"{'; '.join(named)}.")
+
+
+def _intact_message(answers: Sequence[FileResult]) -> str:
+    counts = [
+        sum(each.kind is Kind.SIGNATURE for each in found.found)
+        for _, found in answers
+        if found.state is State.INTACT
+    ]
+    says = f"{sum(counts)} signatures in {len(counts)} files are intact"
+    trusted = any(found.anchors is not None for _, found in answers)
+    return f"{says}, and their signers are trusted." if trusted else f"{says}."
+
+
+async def _single_chunk(content: bytes) -> AsyncGenerator[bytes, None]:
+    yield content

@@ -1,0 +1,1 @@
+"""The periodic work: statuses of shared objects, garbage collection, missed callbacks."""

@@ -1,0 +1,125 @@
+"""
+The sweep: finished envelopes whose callback never came are found by asking eSAW, per authorised sender.
+
+What it finds becomes the same deterministic event as a callback would have made (``origin: Sweep``), so an envelope
+that was called about is never worked on twice; the API server says "already there", and that is all.
+
+It is made at its interval, and when a person asks for it by the annotation ``counterfoil.dev/sweep``.
+"""
+
+import logging
+
+from controller.access.sender_keys import KeyUnusable, SenderKeys
+from controller.cache import Cache
+from counterfoil import tracing
+from counterfoil.clock import Clock
+from counterfoil.esaw.client import EsawUserClient
+from counterfoil.esaw.errors import EsawError, HttpStatusError
+from counterfoil.esaw.registry import EsawClients
+from counterfoil.kube.client import AlreadyExists, KubeClient
+from counterfoil.resources import (
+    ActionHandling,
+    EnvelopeEvent,
+    Organization,
+    Origin,
+    Sender,
+    envelope_id,
+    is_condition_true,
+)
+from counterfoil.resources.event_factory import new_event
+from counterfoil.resources.organization import DEFAULT_LOOKBACK
+
+_log = logging.getLogger(__name__)
+
+
+class MissedCallbackFinder:
+    """Looks for finished envelopes."""
+
+    def __init__(
+        self,
+        *,
+        kube: KubeClient,
+        cache: Cache,
+        sender_keys: SenderKeys,
+        esaw_clients: EsawClients,
+        clock: Clock,
+    ) -> None:
+        self._kube = kube
+        self._cache = cache
+        self._sender_keys = sender_keys
+        self._esaw_clients = esaw_clients
+        self._clock = clock
+
+    async def sweep(self, organization: Organization) -> int:
+        """
+        Ask for all authorised senders of the organization; return how many events were new.
+
+        A sender whose envelopes can't be asked for now is passed over until the next sweep. Raises ``ApiProblem``.
+        """
+        action = _action(organization)
+        if action is None:
+            return 0
+        senders = [
+            each
+            for each in self._cache.senders
+            if each.spec.organization_ref.name == organization.name
+            and not each.spec.suspend
+            and is_condition_true(each.status.conditions, "Authorized")
+        ]
+        found = 0
+        for sender in senders:
+            try:
+                found += await self._sweep_sender(organization, sender, action)
+            except (EsawError, KeyUnusable) as problem:
+                _log.info("the sweep passed over a sender: %s", problem, extra={"sender": sender.name})
+        return found
+
+    async def _sweep_sender(self, organization: Organization, sender: Sender, action: str) -> int:
+        esaw = self._esaw_clients.for_organization(organization)
+        token = await self._sender_keys.key(sender, esaw)
+        try:
+            found = await self._find(organization, esaw.as_user(token))
+        except HttpStatusError as answer:
+            if answer.status == 401:
+                await self._sender_keys.refused(sender, token)
+            raise
+        return sum([await self._create_event(organization, sender, each, action) for each in found])
+
+    async def _find(self, organization: Organization, user: EsawUserClient) -> list[str]:
+        sweep, now = organization.spec.sweep, self._clock.now()
+        start = now - (sweep.lookback if sweep is not None else DEFAULT_LOOKBACK)
+        hits = [
+            hit
+            for status in organization.spec.statuses
+            for hit in await user.find(status=status, start=start, end=now)
+        ]
+        return [hit.id for hit in hits]
+
+    async def _create_event(self, organization: Organization, sender: Sender, found: str, action: str) -> int:
+        try:
+            envelope = envelope_id(found)
+        except ValueError:
+            _log.warning("the sweep was told of an envelope without a GUID", extra={"sender": sender.name})
+            return 0
+        with tracing.span("sweep", organization=organization.name, envelope=envelope) as step:
+            event = new_event(
+                organization=organization.name,
+                envelope=envelope,
+                action=action,
+                origin=Origin.SWEEP,
+                sender=sender.name,
+                traceparent=step.traceparent,
+            )
+            try:
+                await self._kube.create(EnvelopeEvent, event)
+            except AlreadyExists:
+                return 0
+        _log.info("the sweep found an envelope without a callback", extra={"envelope": envelope})
+        return 1
+
+
+def _action(organization: Organization) -> str | None:
+    """Return the action that the callback would have had: the organization's first that leads into the archive."""
+    archived = [rule.action for rule in organization.spec.actions if rule.handling is ActionHandling.ARCHIVE]
+    usual = [action for action in archived if action.lower() == "envelopefinished"]
+    return next(iter(usual + archived), None)

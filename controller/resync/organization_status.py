@@ -1,0 +1,292 @@
+"""
+What the controller finds out about each Organization: hashes of its callback tokens, the URLs to paste, whether eSAW
+answers, whether everything it needs is there; all in its status.
+
+The receiver knows valid callbacks from those hashes alone, which is why it needs no Secret. Each Organization is
+looked at when it changes and every ``RESYNC_SECONDS``, so a changed token Secret is known within 30 s.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing
+from controller.cache import Cache
+from controller.resync.statistics import refresh_if_stale
+from controller.retry.fix_detection import settled_at
+from counterfoil.callback_auth import CallbackSecretInvalid, basic_auth_hash, matches_basic_auth, token_hash
+from counterfoil.clock import Clock
+from counterfoil.esaw.errors import EsawError, HttpStatusError
+from counterfoil.esaw.registry import EsawClients
+from counterfoil.kube.client import Conflict, KubeClient, NotFound
+from counterfoil.resources import (
+    ActionHandling,
+    Activity,
+    CallbackURLs,
+    Condition,
+    Organization,
+    OrganizationStatus,
+    find_condition,
+    is_condition_true,
+    merge_patch,
+    to_json_dict,
+    with_condition,
+)
+from counterfoil.resources.conditions import ConditionStatus
+
+RESYNC_SECONDS = 10.0
+
+VERSION_CHECK_PASSES = 6
+"""Every so many looks eSAW is asked for its version: once a minute."""
+
+VERSION_TIMEOUT_SECONDS = 15.0
+"""Longest time to wait for that; a look must not hold up the next one."""
+
+_BASIC_ADVICE = "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out."
+
+_ENVELOPE_QUERY = "envelopeId=##EnvelopeId##&action=##Action##"
+_WORKSTEP_QUERY = (
+    "envelopeId=##EnvelopeId##&action=##EventType##&workstepId=##WorkstepId##&source=##Source##&time=##Time##"
+)
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One thing that was looked at."""
+
+    truth: ConditionStatus
+    reason: str
+    message: str
+
+
+OK = CheckResult("True", "Ready", "Callbacks are taken and envelopes are archived.")
+
+
+class OrganizationStatusUpdater:
+    """Looks after the status of Organizations."""
+
+    def __init__(
+        self,
+        *,
+        kube: KubeClient,
+        cache: Cache,
+        secrets: SecretCache,
+        esaw_clients: EsawClients,
+        clock: Clock,
+        callback_url: str | None,
+    ) -> None:
+        self._kube = kube
+        self._cache = cache
+        self._secret_cache = secrets
+        self._esaw_clients = esaw_clients
+        self._clock = clock
+        self._callback_url = callback_url
+        self._passes: dict[str, int] = {}
+        self._basic: dict[str, tuple[bytes, str]] = {}
+
+    async def update_status(
+        self,
+        organization: Organization,
+        counts: Mapping[str, int] | None = None,
+        activity: Activity | None = None,
+    ) -> Organization | None:
+        """Find out everything and store it; return the new state, or None when somebody else wrote meanwhile."""
+        tokens, hashes = await self._tokens(organization)
+        basic, basic_hash = await self._basic_auth(organization)
+        reachable, version = await self._reachable(organization)
+        results = (
+            tokens,
+            basic,
+            self._archive(organization),
+            self._sender(organization),
+            _check_form(organization),
+        )
+        ready = next((each for each in results if each.truth != "True"), OK)
+        known = organization.status.activity
+        status = msgspec.structs.replace(
+            organization.status,
+            observed_generation=organization.metadata.generation,
+            conditions=self._conditions(organization, {"Reachable": reachable, "Ready": ready}),
+            callback_token_hashes=hashes,
+            basic_auth_hash=basic_hash,
+            callback_urls=self._urls(organization),
+            version=version,
+            events=dict(counts) if counts is not None else organization.status.events,
+            activity=refresh_if_stale(known, activity) if activity is not None else known,
+        )
+        since = settled_at(organization.status, status, now=self._clock.now())
+        return await self._store(organization, msgspec.structs.replace(status, settled_at=since))
+
+    def forget(self, name: str) -> None:
+        """The Organization was deleted."""
+        self._passes.pop(name, None)
+        self._basic.pop(name, None)
+
+    async def _tokens(self, organization: Organization) -> tuple[CheckResult, tuple[str, ...]]:
+        """Hash what can be hashed: one bad token among several must not shut the good ones out."""
+        hashes: list[str] = []
+        trouble: CheckResult | None = None
+        for ref in organization.spec.callback.token_secret_ref:
+            try:
+                hashes.append(token_hash((await self._secret_cache.value(ref.name, ref.key)).strip()))
+            except SecretMissing as missing:
+                advice = "Put a callback token there, or correct spec.callback.tokenSecretRef."
+                trouble = trouble or CheckResult("False", "CallbackTokenMissing", f"{missing} {advice}")
+                if isinstance(missing, SecretForbidden):
+                    hashes += _published_hashes(organization)
+            except CallbackSecretInvalid as weak:
+                message = f"Secret/{ref.name}, key {ref.key!r}: {weak}. Put another token there."
+                trouble = trouble or CheckResult("False", "CallbackTokenRefused", message)
+        return trouble or OK, tuple(dict.fromkeys(hashes))
+
+    async def _basic_auth(self, organization: Organization) -> tuple[CheckResult, str | None]:
+        ref = organization.spec.callback.basic_auth_secret_ref
+        if ref is None:
+            return OK, None
+        try:
+            username = (await self._secret_cache.value(ref.name, "username")).decode()
+            password = (await self._secret_cache.value(ref.name, "password")).decode()
+            return OK, await asyncio.to_thread(self._basic_hash, organization, username, password)
+        except SecretMissing as missing:
+            trouble = CheckResult("False", "BasicAuthMissing", f"{missing} {_BASIC_ADVICE}")
+        except UnicodeDecodeError:
+            message = f"Secret/{ref.name}: username and password have to be UTF-8. {_BASIC_ADVICE}"
+            trouble = CheckResult("False", "BasicAuthRefused", message)
+        except CallbackSecretInvalid as refused:
+            trouble = CheckResult(
+                "False", "BasicAuthRefused", f"Secret/{ref.name}: {refused}. {_BASIC_ADVICE}"
+            )
+        # The old hash stays: a lock whose key was lost does not open by itself. Without one nobody is let in at all.
+        return trouble, organization.status.basic_auth_hash
+
+    def _basic_hash(self, organization: Organization, username: str, password: str) -> str:
+        """Hash anew only what changed: the hash is salted, and each new salt would be a write."""
+        credentials_digest = hashlib.sha256(f"{username}\0{password}".encode()).digest()
+        known = self._basic.get(organization.name)
+        if known is not None and known[0] == credentials_digest:
+            return known[1]
+        stored = organization.status.basic_auth_hash
+        if stored is None or not matches_basic_auth(username, password, stored):
+            stored = basic_auth_hash(username, password, secrets.token_bytes(16))
+        self._basic[organization.name] = (credentials_digest, stored)
+        return stored
+
+    async def _reachable(self, organization: Organization) -> tuple[CheckResult, str | None]:
+        passes = self._passes.get(organization.name, 0)
+        self._passes[organization.name] = passes + 1
+        known = find_condition(organization.status.conditions, "Reachable")
+        fresh = known is not None and known.observed_generation == organization.metadata.generation
+        if known is not None and fresh and known.status == "True" and passes % VERSION_CHECK_PASSES != 0:
+            return CheckResult(known.status, known.reason, known.message), organization.status.version
+        try:
+            version = await self._esaw_clients.for_organization(organization).version()
+        except EsawError as problem:
+            if isinstance(problem, HttpStatusError) and problem.status in (401, 403):
+                # Some installations want a key even for this; they are there all the same.
+                return CheckResult(
+                    "True", "EsawAnswers", "eSignAnyWhere answers."
+                ), organization.status.version
+            message = f"eSignAnyWhere at spec.baseURL does not answer as it should: {problem}"
+            return CheckResult("False", "EsawUnreachable", message), organization.status.version
+        return CheckResult("True", "EsawAnswers", "eSignAnyWhere answers."), version
+
+    def _archive(self, organization: Organization) -> CheckResult:
+        ref = organization.spec.archive_ref
+        if ref is None:
+            archives = any(rule.handling is ActionHandling.ARCHIVE for rule in organization.spec.actions)
+            unset = CheckResult(
+                "False", "ArchiveMissing", "spec.archiveRef is not set. Let it name the Archive to use."
+            )
+            return unset if archives else OK
+        archive = self._cache.archives.get(ref.name)
+        if archive is None:
+            message = f"Archive/{ref.name} does not exist. Create it, or correct spec.archiveRef."
+            return CheckResult("False", "ArchiveMissing", message)
+        if not is_condition_true(archive.status.conditions, "Ready"):
+            message = f"Archive/{ref.name} is not ready; its condition Ready says why and what to do."
+            return CheckResult("False", "ArchiveNotReady", message)
+        return OK
+
+    def _sender(self, organization: Organization) -> CheckResult:
+        ref = organization.spec.default_sender_ref
+        if ref is None:
+            return OK
+        sender = self._cache.senders.get(ref.name)
+        if sender is None:
+            message = f"Sender/{ref.name} does not exist. Create it, or correct spec.defaultSenderRef."
+            return CheckResult("False", "SenderMissing", message)
+        if sender.spec.organization_ref.name != organization.name:
+            message = f"Sender/{ref.name} belongs to another Organization. Correct spec.defaultSenderRef."
+            return CheckResult("False", "SenderOfOtherOrganization", message)
+        return OK
+
+    def _urls(self, organization: Organization) -> CallbackURLs:
+        oauth = organization.spec.oauth
+        base = (
+            self._callback_url or (oauth.public_url if oauth is not None else None) or "https://<your-host>"
+        )
+        prefix = f"{base.rstrip('/')}/callbacks/{organization.name}/<token>"
+        return CallbackURLs(
+            envelope=f"{prefix}?{_ENVELOPE_QUERY}",
+            status=f"{prefix}?{_ENVELOPE_QUERY}",
+            workstep=f"{prefix}?{_WORKSTEP_QUERY}",
+        )
+
+    def _conditions(
+        self, organization: Organization, results: Mapping[str, CheckResult]
+    ) -> tuple[Condition, ...]:
+        conditions = organization.status.conditions
+        for type_, result in results.items():
+            conditions = with_condition(
+                conditions,
+                type_,
+                result.truth,
+                reason=result.reason,
+                message=result.message,
+                now=self._clock.now(),
+                generation=organization.metadata.generation,
+            )
+        return conditions
+
+    async def _store(self, organization: Organization, status: OrganizationStatus) -> Organization | None:
+        changes = merge_patch(to_json_dict(organization.status), to_json_dict(status))
+        if not changes:
+            return organization
+        try:
+            raw = await self._kube.patch_status(
+                Organization,
+                organization.name,
+                changes,
+                resource_version=organization.metadata.resource_version,
+            )
+        except (Conflict, NotFound):
+            return None
+        return Organization.parse(raw)
+
+
+def _published_hashes(organization: Organization) -> tuple[str, ...]:
+    """
+    Return the hashes that stand in the status, as far as they still count when no Secret can be read to make them anew.
+
+    Without them the receiver refuses every callback. Of another spec they say nothing: it may have taken a token away.
+    """
+    status = organization.status
+    fits = status.observed_generation == organization.metadata.generation
+    return status.callback_token_hashes if fits else ()
+
+
+def _check_form(organization: Organization) -> CheckResult:
+    """Whether the form before sending asks for what it is to ask for."""
+    before_send = organization.spec.before_send
+    faults = {each.name: each.pattern_error for each in before_send.fields} if before_send is not None else {}
+    messages = [f"the pattern of `{name}` can't be used: {fault}" for name, fault in faults.items() if fault]
+    if not messages:
+        return OK
+    message = (
+        f"spec.beforeSend.fields: {'; '.join(messages)}. Until it is corrected any value is taken there."
+    )
+    return CheckResult("False", "FieldPatternInvalid", message)

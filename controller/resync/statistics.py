@@ -1,0 +1,72 @@
+"""
+The tally of one walk over all events: what went on with one Organization's. Pure, and it does not grow with the number of events.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from msgspec.structs import replace
+
+from counterfoil.resources import Activity, EnvelopeEvent, HourlyActivity, Phase
+from counterfoil.resources.activity import ACTIVITY_HOURS, DURATION_BUCKETS, OVERFLOW_BUCKET, duration_bucket
+
+WEEK = timedelta(days=7)
+STALE_AFTER = timedelta(hours=1)
+"""After so long it is written that there is nothing new, so that whoever looks knows that somebody counts."""
+
+
+@dataclass
+class ActivityCounter:
+    """Counts; ``now`` is when the walk began."""
+
+    now: datetime
+    _created: Counter[datetime] = field(default_factory=Counter)
+    _archived: Counter[datetime] = field(default_factory=Counter)
+    _archived_within: Counter[str] = field(default_factory=Counter)
+    _unfinished_for: Counter[str] = field(default_factory=Counter)
+
+    def add(self, event: EnvelopeEvent) -> None:
+        """Count an event."""
+        created, status = event.metadata.creation_timestamp, event.status
+        if created is None:
+            return
+        self._count_hour(self._created, created)
+        if not status.phase.is_final:
+            self._unfinished_for[duration_bucket(self.now - created)] += 1
+        elif status.phase is Phase.SUCCEEDED and status.completed_at is not None:
+            self._count_hour(self._archived, status.completed_at)
+            if self.now - status.completed_at < WEEK:
+                self._archived_within[duration_bucket(status.completed_at - created)] += 1
+
+    def activity(self) -> Activity:
+        """Return what was counted."""
+        return Activity(
+            counted_at=self.now.replace(microsecond=0),
+            hours=tuple(
+                HourlyActivity(at=each, noted=self._created[each], archived=self._archived[each])
+                for each in sorted({*self._created, *self._archived})
+            ),
+            archived_within=_in_step_order(self._archived_within),
+            unfinished_for=_in_step_order(self._unfinished_for),
+        )
+
+    def _count_hour(self, counts: Counter[datetime], when: datetime) -> None:
+        hour = _hour(when)
+        if hour > _hour(self.now) - timedelta(hours=ACTIVITY_HOURS):
+            counts[hour] += 1
+
+
+def refresh_if_stale(known: Activity | None, found: Activity) -> Activity:
+    """Return what is to stand in the status: what stands there, while nothing is new and it is not stale."""
+    if known is None or found.counted_at - known.counted_at >= STALE_AFTER:
+        return found
+    return known if replace(known, counted_at=found.counted_at) == found else found
+
+
+def _hour(when: datetime) -> datetime:
+    return when.replace(minute=0, second=0, microsecond=0)
+
+
+def _in_step_order(counts: Counter[str]) -> dict[str, int]:
+    return {name: counts[name] for name in (*DURATION_BUCKETS, OVERFLOW_BUCKET) if counts[name]}

@@ -1,0 +1,227 @@
+"""
+What had failed because of an Archive, an Organization or a Sender is tried again when that was mended (rule 6).
+
+Finished events are in no memory, so a change has its failed events listed, and those whose cause it can solve are
+re-opened as by a retry request; once per change. A change counts when it is done with: when the object is ``Ready``
+(``Authorized`` for a Sender) in a way in which it was not seen before. Each controller re-opens those of its own shards.
+
+What fails in a run that had begun before a change is tried again, too: the change came too late for it.
+
+A change that nobody was there to see, or whose events a kill left behind, is known by the status of what was mended: the
+walk over all events asks about each that failed (``retry_if_fixed``).
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import NamedTuple
+
+from controller.cache import Cache
+from controller.retry.fix_detection import find_fix
+from controller.retry.fix_rules import archive_may_fix, organization_may_fix, sender_may_fix
+from controller.telemetry.event_recorder import EventRecorder
+from counterfoil.clock import Clock
+from counterfoil.kube.client import ApiError, Forbidden, KubeClient, Rejected
+from counterfoil.kube.status import StatusWriter, Superseded
+from counterfoil.resources import (
+    ORGANIZATION_LABEL,
+    Archive,
+    Condition,
+    EnvelopeEvent,
+    Organization,
+    Phase,
+    Resource,
+    ResourceInvalid,
+    Sender,
+    find_condition,
+)
+from counterfoil.resources.reopening import reopened_status
+
+_log = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 10.0
+"""Before a change is looked at again whose events could not be listed."""
+
+ReadyState = tuple[object, ...]
+
+
+class _Fix(NamedTuple):
+    """An object that was mended, and which causes that may solve."""
+
+    subject: str
+    organizations: Callable[[], Iterable[str]]
+    may_fix: Callable[[str], bool]
+
+
+class FailedEventRetrier:
+    """Watches for what was mended, and re-opens what had failed because of it."""
+
+    def __init__(
+        self,
+        *,
+        kube: KubeClient,
+        cache: Cache,
+        status_writer: StatusWriter,
+        event_recorder: EventRecorder,
+        clock: Clock,
+        labels: str,
+        lock: Callable[[str], AbstractAsyncContextManager[None]],
+        changed: Callable[[EnvelopeEvent], None],
+    ) -> None:
+        self._kube = kube
+        self._cache = cache
+        self._status_writer = status_writer
+        self._event_recorder = event_recorder
+        self._clock = clock
+        self._labels = labels
+        self._lock = lock
+        self._changed = changed
+        self._ready_states: dict[tuple[str, str], ReadyState | None] = {}
+        self._fixes: asyncio.Queue[_Fix] = asyncio.Queue()
+        self._queued: set[str] = set()
+        self._latest_fixes: dict[str, tuple[datetime, _Fix]] = {}
+        """The last change of each object, and when it was seen."""
+
+    def observe(self, resource: Organization | Sender | Archive) -> None:
+        """
+        Take notice of a newer state of an object.
+
+        The first state that is seen is no change, unless the object is still to be settled: a restart lists nothing.
+        """
+        key, state = (resource.KIND, resource.name), _ready_state(resource)
+        is_first = key not in self._ready_states
+        before = self._ready_states.get(key)
+        self._ready_states[key] = state
+        if not is_first and state is not None and state != before:
+            fix = self._fix_of(resource)
+            self._latest_fixes[fix.subject] = (self._clock.now(), fix)
+            self._enqueue(fix)
+
+    def event_failed(self, event: EnvelopeEvent, began: datetime) -> None:
+        """Take notice of an event that failed here, in a run that began then."""
+        for at, fix in self._latest_fixes.values():
+            if at >= began and fix.may_fix(event.status.cause) and event.organization in fix.organizations():
+                self._enqueue(fix)
+
+    async def retry_if_fixed(self, event: EnvelopeEvent) -> EnvelopeEvent:
+        """
+        Re-open an event of any shard if what may solve its failure was mended since; return it as it is then.
+
+        It is not planned here: the watch brings it to whoever works on its shard, as when a callback re-opens it (rule 5).
+        Raises ``ApiError`` when the API server is away.
+        """
+        fixed_resource = find_fix(event, self._cache)
+        if fixed_resource is None:
+            return event
+        try:
+            return await self._store(event, f"{fixed_resource.KIND}/{fixed_resource.name}")
+        except Superseded:
+            return event
+        except (Forbidden, Rejected) as refused:
+            _log.warning("an event can't be re-opened: %s", refused, extra={"event": event.name})
+            return event
+
+    async def run(self) -> None:
+        """Re-open until cancelled."""
+        while True:
+            fix = await self._fixes.get()
+            self._queued.discard(fix.subject)
+            try:
+                await self._reopen_all(fix)
+            except ApiError as problem:
+                _log.warning("what %s may have solved can't be re-opened yet: %s", fix.subject, problem)
+                await self._clock.sleep(PAUSE_SECONDS)
+                self._enqueue(fix)
+
+    def _enqueue(self, fix: _Fix) -> None:
+        # One look after all that many runs were late for is enough.
+        if fix.subject not in self._queued:
+            self._queued.add(fix.subject)
+            self._fixes.put_nowait(fix)
+
+    def _fix_of(self, resource: Organization | Sender | Archive) -> _Fix:
+        subject = f"{resource.KIND}/{resource.name}"
+        name = resource.name
+        if isinstance(resource, Archive):
+            return _Fix(subject, lambda: self._organizations_using(name), archive_may_fix)
+        if isinstance(resource, Organization):
+            return _Fix(subject, lambda: [name], organization_may_fix)
+        organization = resource.spec.organization_ref.name
+        return _Fix(subject, lambda: [organization], sender_may_fix)
+
+    def _organizations_using(self, archive: str) -> list[str]:
+        refs = {each.name: each.spec.archive_ref for each in self._cache.organizations}
+        return [name for name, ref in refs.items() if ref is not None and ref.name == archive]
+
+    async def _reopen_all(self, fix: _Fix) -> None:
+        reopened_events = 0
+        for organization in fix.organizations():
+            labels = ",".join(filter(None, (f"{ORGANIZATION_LABEL}={organization}", self._labels)))
+            async for raw in self._kube.list(
+                EnvelopeEvent, labels=labels, fields=f"status.phase={Phase.FAILED}"
+            ):
+                try:
+                    event = EnvelopeEvent.parse(raw)
+                except ResourceInvalid as invalid:
+                    _log.warning("an event can't be read: %s", invalid)
+                    continue
+                if fix.may_fix(event.status.cause):
+                    reopened_events += await self._reopen(event, fix)
+        if reopened_events:
+            _log.info("%s was mended: %d events are tried again", fix.subject, reopened_events)
+
+    async def _reopen(self, event: EnvelopeEvent, fix: _Fix) -> int:
+        async with self._lock(event.spec.envelope_id):
+            try:
+                stored = await self._store(event, fix.subject)
+            except Superseded:
+                # Somebody re-opened or deleted it meanwhile, which is as good.
+                return 0
+            except Rejected as refused:
+                # It will never be taken, and is no reason to keep the others waiting.
+                _log.warning("an event can't be re-opened: %s", refused, extra={"event": event.name})
+                return 0
+        self._changed(stored)
+        return 1
+
+    async def _store(self, event: EnvelopeEvent, subject: str) -> EnvelopeEvent:
+        message = f"{subject} was changed or works again, which may solve why this failed."
+        status = reopened_status(event.status, reason="CauseSolved", message=message, now=self._clock.now())
+        stored = await self._status_writer.store(event, status)
+        self._event_recorder.record(stored, "CauseSolved", message, action="Reopen")
+        return stored
+
+
+def _ready_state(resource: Resource) -> ReadyState | None:
+    """Return what tells one settled state from another; None: it is not settled, or does not work."""
+    match resource:
+        case Organization():
+            return _settled_state(resource, resource.status.conditions, "Ready", "Reachable")
+        case Archive():
+            state = _settled_state(resource, resource.status.conditions, "Ready")
+            return None if state is None else (*state, resource.status.trust_anchors)
+        case Sender():
+            authorized = find_condition(resource.status.conditions, "Authorized")
+            if authorized is None or authorized.status != "True":
+                return None
+            key = resource.status.key
+            return (
+                resource.uid,
+                authorized.last_transition_time,
+                key.fingerprint if key is not None else None,
+            )
+    return None
+
+
+def _settled_state(resource: Resource, conditions: tuple[Condition, ...], *types: str) -> ReadyState | None:
+    found = [find_condition(conditions, each) for each in types]
+    times = [
+        each.last_transition_time
+        for each in found
+        if each is not None
+        and each.status == "True"
+        and each.observed_generation == resource.metadata.generation
+    ]
+    return (resource.uid, resource.metadata.generation, *times) if len(times) == len(types) else None

@@ -1,0 +1,206 @@
+"""
+What a person asks for by the label ``counterfoil.dev/request``: ``retry`` or ``skip``, also on finished events.
+
+The main watch does not see finished events, so requests have a small watch of their own by that label. A request is
+carried out while nobody works on the envelope, told as a Kubernetes Event with who asked and why, and its label is
+removed; in that order, so that one cut off in the middle is carried out again and not lost. Each is a task of its own:
+one that waits for a long transfer holds up no other.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import msgspec
+
+from controller.telemetry.event_recorder import EventRecorder
+from counterfoil.clock import Clock
+from counterfoil.kube.client import ApiError, Conflict, KubeClient, NotFound, Rejected, list_and_watch_forever
+from counterfoil.kube.status import StatusWriter, Superseded
+from counterfoil.resources import (
+    REQUEST_BY_ANNOTATION,
+    REQUEST_LABEL,
+    REQUEST_REASON_ANNOTATION,
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    Phase,
+    ResourceInvalid,
+    with_condition,
+)
+from counterfoil.resources.reopening import reopened_status
+
+_log = logging.getLogger(__name__)
+
+MAX_CONCURRENT_REQUESTS = 8
+"""Requests that are carried out at the same time; one label command can set thousands."""
+
+RETRY_PAUSES_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Seconds between tries while the API server is away or somebody else writes; the last one again and again."""
+
+
+class UserRequests:
+    """Carries out people's requests."""
+
+    def __init__(
+        self,
+        *,
+        kube: KubeClient,
+        status_writer: StatusWriter,
+        event_recorder: EventRecorder,
+        clock: Clock,
+        labels: str,
+        lock: Callable[[str], AbstractAsyncContextManager[None]],
+        changed: Callable[[EnvelopeEvent], None],
+    ) -> None:
+        self._kube = kube
+        self._status_writer = status_writer
+        self._event_recorder = event_recorder
+        self._clock = clock
+        self._labels = ",".join(part for part in (REQUEST_LABEL, labels) if part)
+        self._lock = lock
+        self._changed = changed
+        self._pending: set[str] = set()
+        self._semaphore = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
+
+    async def run(self) -> None:
+        """Follow the label until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            async for change in list_and_watch_forever(
+                self._kube, EnvelopeEvent, labels=self._labels, on_error=self._log_watch_error
+            ):
+                if change.type in ("ADDED", "MODIFIED"):
+                    self._start(change.raw, tasks)
+
+    def _log_watch_error(self, problem: ApiError) -> None:
+        _log.warning("requests can't be watched at the moment: %s", problem)
+
+    def _start(self, raw: Mapping[str, Any], tasks: asyncio.TaskGroup) -> None:
+        try:
+            event = EnvelopeEvent.parse(raw)
+        except ResourceInvalid as invalid:
+            _log.error("a request is on an object that can't be read: %s", invalid)
+            return
+        # An event that is told again while its request waits or is carried out brings nothing new: what counts is
+        # read when its turn comes.
+        if event.name not in self._pending:
+            self._pending.add(event.name)
+            tasks.create_task(self._retry_until_carried_out(event), name=f"request {event.name}")
+
+    async def _retry_until_carried_out(self, observed: EnvelopeEvent) -> None:
+        for pause in itertools.chain(RETRY_PAUSES_SECONDS, itertools.repeat(RETRY_PAUSES_SECONDS[-1])):
+            if await self._try_to_carry_out(observed):
+                return
+            self._pending.add(observed.name)
+            await self._clock.sleep(pause)
+
+    async def _try_to_carry_out(self, observed: EnvelopeEvent) -> bool:
+        try:
+            async with self._lock(observed.spec.envelope_id), self._semaphore:
+                self._pending.discard(observed.name)
+                await self._carry_out(observed)
+        except (ApiError, Superseded) as problem:
+            _log.warning("a request could not be carried out yet: %s", problem)
+            return False
+        except Exception:
+            # The event waits for it, so it must not be forgotten.
+            _log.exception("a request could not be carried out", extra={"event": observed.name})
+            return False
+        return True
+
+    async def _carry_out(self, observed: EnvelopeEvent) -> None:
+        try:
+            event = EnvelopeEvent.parse(await self._kube.get(EnvelopeEvent, observed.name))
+        except NotFound:
+            return
+        requested = event.metadata.labels.get(REQUEST_LABEL)
+        if requested is None:
+            return
+        status, event_reason, note = self._decide(event, requested)
+        stored = event
+        if status != event.status:
+            try:
+                stored = await self._status_writer.store(event, status)
+            except Rejected as refused:
+                # It will never be taken, however often it is asked for.
+                event_reason, note = "RequestRefused", f"; {refused}"
+            self._changed(stored)
+        self._event_recorder.record(
+            stored, event_reason, _request_note(event, requested) + note, action="Request"
+        )
+        self._changed(await self._remove_label(stored))
+
+    def _decide(self, event: EnvelopeEvent, requested: str) -> tuple[EnvelopeEventStatus, str, str]:
+        """Return the new status, the reason to tell, and what else there is to say."""
+        phase = event.status.phase
+        if requested == "retry" and phase is not Phase.SUCCEEDED:
+            message = "A person asked to try again."
+            now = self._clock.now()
+            return (
+                reopened_status(event.status, reason="RetryRequested", message=message, now=now),
+                "RetryRequested",
+                "",
+            )
+        if requested == "skip" and phase not in (Phase.SUCCEEDED, Phase.SKIPPED):
+            return self._skipped_status(event), "SkippedByRequest", ""
+        known = (
+            "; nothing was left to do"
+            if requested in ("retry", "skip")
+            else "; only retry and skip are known"
+        )
+        return event.status, "RequestRefused", known
+
+    def _skipped_status(self, event: EnvelopeEvent) -> EnvelopeEventStatus:
+        now = self._clock.now()
+        message = "A person gave this event up; the envelope stays in eSignAnyWhere."
+        conditions = with_condition(
+            event.status.conditions,
+            "Ready",
+            "False",
+            reason="SkippedByRequest",
+            message=message,
+            now=now,
+            generation=event.metadata.generation,
+        )
+        return msgspec.structs.replace(
+            event.status,
+            phase=Phase.SKIPPED,
+            reason="SkippedByRequest",
+            message=message,
+            conditions=conditions,
+            next_attempt_time=None,
+            completed_at=now,
+        )
+
+    async def _remove_label(self, event: EnvelopeEvent) -> EnvelopeEvent:
+        """Take the label off, but not one that a person put on meanwhile and that asks for something else."""
+        requested = event.metadata.labels[REQUEST_LABEL]
+        while event.metadata.labels.get(REQUEST_LABEL) == requested:
+            try:
+                raw = await self._kube.patch(EnvelopeEvent, event.name, _label_removal(event))
+            except Conflict:
+                # A delivery was counted, for example.
+                raw = await self._kube.get(EnvelopeEvent, event.name)
+            event = EnvelopeEvent.parse(raw)
+        return event
+
+
+def _label_removal(event: EnvelopeEvent) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "labels": {REQUEST_LABEL: None},
+            "annotations": {REQUEST_REASON_ANNOTATION: None, REQUEST_BY_ANNOTATION: None},
+            "resourceVersion": event.metadata.resource_version,
+        }
+    }
+
+
+def _request_note(event: EnvelopeEvent, requested: str) -> str:
+    """Say what was asked for; by whom is what somebody wrote there, so it is told as such (docs/decisions/0019)."""
+    annotations = event.metadata.annotations
+    by, reason = annotations.get(REQUEST_BY_ANNOTATION), annotations.get(REQUEST_REASON_ANNOTATION)
+    name = f", in the name of {by}" if by else ""
+    because = f", because: {reason}" if reason else ""
+    return f"{requested!r} was asked for when the event was {event.status.phase}{name}{because}"

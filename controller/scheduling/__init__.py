@@ -1,0 +1,1 @@
+"""When an event is due and which event is next."""

@@ -1,0 +1,158 @@
+"""
+Who is next: pure bookkeeping over the events that are due, without a clock, a task or I/O.
+
+Events wait in lanes, one per (organization, sender); inside a lane the oldest event is first, and among the lanes
+whose limits leave room the one with the oldest head is served. A sender with a thousand events therefore fills its
+own lane and its own limit, and starves nobody (cert-manager's acmechallenges/scheduler is the model). Two events of
+one envelope are never out at the same time (rule 5).
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class QueueItem(NamedTuple):
+    """One event that wants to be worked on."""
+
+    sort_key: str
+    """Creation time and name; sorts oldest first."""
+    event: str
+    envelope: str
+    organization: str
+    sender: str
+    archive: str
+
+
+@dataclass(frozen=True)
+class ConcurrencyLimits:
+    """How many events may be out at once: in this process, per organization, per sender of it, per archive."""
+
+    process: int
+    organization: Mapping[str, int]
+    sender: Mapping[str, int]
+    """Per sender, by the name of the organization."""
+    archive: Mapping[str, int]
+
+
+DEFAULT_ORGANIZATION_LIMIT = 16
+DEFAULT_SENDER_LIMIT = 4
+DEFAULT_ARCHIVE_LIMIT = 8
+
+
+@dataclass
+class FairQueue:
+    """The events that are due and those that are out."""
+
+    _queues: dict[tuple[str, str], list[QueueItem]] = field(default_factory=dict)
+    _queued_items: dict[str, QueueItem] = field(default_factory=dict)
+    _running: dict[str, QueueItem] = field(default_factory=dict)
+    _blocked_by_envelope: dict[str, list[QueueItem]] = field(default_factory=dict)
+    """Per envelope that is worked on: the other events of it, which wait for that and not in a lane."""
+    _running_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def add(self, item: QueueItem) -> None:
+        """Let an event queue; one that queues or is out already keeps its place."""
+        if item.event in self._running or self._queued_items.get(item.event) == item:
+            return
+        self._queued_items[item.event] = item
+        self._push(item)
+
+    def drop(self, event: str) -> None:
+        """Forget an event that queues; one that is out stays out until ``done``."""
+        self._queued_items.pop(event, None)
+
+    def is_running(self, event: str) -> bool:
+        """Whether somebody works on it now."""
+        return event in self._running
+
+    @property
+    def running_count(self) -> int:
+        """How many are worked on now."""
+        return len(self._running)
+
+    @property
+    def queued_count(self) -> int:
+        """How many wait for room."""
+        return len(self._queued_items)
+
+    def take(self, concurrency_limits: ConcurrencyLimits) -> Iterator[QueueItem]:
+        """Hand out events while there is room, the oldest first."""
+        while len(self._running) < concurrency_limits.process:
+            queue = self._next_queue(concurrency_limits)
+            if queue is None:
+                return
+            item = heapq.heappop(queue)
+            del self._queued_items[item.event]
+            self._running[item.event] = item
+            self._blocked_by_envelope[item.envelope] = []
+            for key in _limit_keys(item):
+                self._running_counts[key] += 1
+            yield item
+
+    def done(self, event: str) -> None:
+        """The work on an event has ended."""
+        item = self._running.pop(event)
+        for key in _limit_keys(item):
+            self._running_counts[key] -= 1
+        self.release(item.envelope)
+
+    def acquire(self, envelope: str) -> bool:
+        """Keep everybody off an envelope; False when somebody works on it now. Undone by ``release``."""
+        if envelope in self._blocked_by_envelope:
+            return False
+        self._blocked_by_envelope[envelope] = []
+        return True
+
+    def release(self, envelope: str) -> None:
+        """Let events of that envelope out again."""
+        for item in self._blocked_by_envelope.pop(envelope, []):
+            self._push(item)
+
+    def _push(self, item: QueueItem) -> None:
+        if item.envelope in self._blocked_by_envelope:
+            self._blocked_by_envelope[item.envelope].append(item)
+        else:
+            heapq.heappush(self._queues.setdefault((item.organization, item.sender), []), item)
+
+    def _next_queue(self, concurrency_limits: ConcurrencyLimits) -> list[QueueItem] | None:
+        best: list[QueueItem] | None = None
+        for key in list(self._queues):
+            queue = self._queues[key]
+            self._drop_stale_heads(queue)
+            if not queue:
+                del self._queues[key]
+            elif (best is None or queue[0] < best[0]) and self._is_below_limits(queue[0], concurrency_limits):
+                best = queue
+        return best
+
+    def _drop_stale_heads(self, queue: list[QueueItem]) -> None:
+        """Take from the head what was dropped, and what must wait for another event of its envelope."""
+        while queue:
+            head = queue[0]
+            if self._queued_items.get(head.event) != head:
+                heapq.heappop(queue)
+            elif head.envelope in self._blocked_by_envelope:
+                self._blocked_by_envelope[head.envelope].append(heapq.heappop(queue))
+            else:
+                return
+
+    def _is_below_limits(self, item: QueueItem, concurrency_limits: ConcurrencyLimits) -> bool:
+        limits = (
+            concurrency_limits.organization.get(item.organization, DEFAULT_ORGANIZATION_LIMIT),
+            concurrency_limits.sender.get(item.organization, DEFAULT_SENDER_LIMIT),
+            concurrency_limits.archive.get(item.archive, DEFAULT_ARCHIVE_LIMIT),
+        )
+        return all(
+            self._running_counts[key] < limit for key, limit in zip(_limit_keys(item), limits, strict=True)
+        )
+
+
+def _limit_keys(item: QueueItem) -> tuple[tuple[str, str], ...]:
+    return (
+        ("organization", item.organization),
+        ("sender", f"{item.organization}/{item.sender}"),
+        ("archive", item.archive),
+    )

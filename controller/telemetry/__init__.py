@@ -1,0 +1,1 @@
+"""What the controller tells Kubernetes and Prometheus about itself."""

@@ -1,0 +1,84 @@
+"""
+Kubernetes Events on the objects, for people who read ``kubectl describe``: on transitions only, never on the happy
+path (a success is in the conditions already, and each Event is a write of its own; docs/decisions/0003).
+
+Posting is best effort and never in the way: what can't be posted is logged.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+from typing import Literal
+
+from counterfoil.clock import Clock
+from counterfoil.kube.client import ApiError, KubeClient
+from counterfoil.resources import API_VERSION, Resource
+
+_log = logging.getLogger(__name__)
+
+MAX_NOTE_BYTES = 1000
+"""The API server takes 1,024 bytes of note."""
+
+MAX_QUEUED_EVENTS = 1000
+"""Events that wait to be posted; more are dropped with a log line, since they are no record that anything rests on."""
+
+
+class EventRecorder:
+    """Posts Kubernetes Events one after the other in the background."""
+
+    def __init__(self, kube: KubeClient, clock: Clock) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._queue: asyncio.Queue[dict[str, object]] = asyncio.Queue(MAX_QUEUED_EVENTS)
+
+    def record(
+        self,
+        regarding: Resource,
+        reason: str,
+        note: str,
+        *,
+        type_: Literal["Normal", "Warning"] = "Normal",
+        action: str = "Process",
+    ) -> None:
+        """Post an Event about an object, soon."""
+        try:
+            self._queue.put_nowait(self._body(regarding, reason, note, type_, action))
+        except asyncio.QueueFull:
+            _log.warning("too many Kubernetes Events wait; one was dropped", extra={"reason": reason})
+
+    async def run(self) -> None:
+        """Post until cancelled."""
+        while True:
+            body = await self._queue.get()
+            try:
+                await self._kube.create_event(body)
+            except ApiError as problem:
+                _log.warning("a Kubernetes Event could not be posted: %s", problem)
+
+    def _body(
+        self, regarding: Resource, reason: str, note: str, type_: str, action: str
+    ) -> dict[str, object]:
+        now = self._clock.now().isoformat(timespec="microseconds").replace("+00:00", "Z")
+        return {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {
+                "name": f"{regarding.name}.{secrets.token_hex(8)}",
+                "namespace": self._kube.namespace,
+            },
+            "eventTime": now,
+            "reportingController": "counterfoil.dev/controller",
+            "reportingInstance": os.environ.get("HOSTNAME", "controller")[:128],
+            "action": action,
+            "reason": reason[:128],
+            "type": type_,
+            "note": note.encode()[:MAX_NOTE_BYTES].decode(errors="ignore"),
+            "regarding": {
+                "apiVersion": API_VERSION,
+                "kind": regarding.KIND,
+                "name": regarding.name,
+                "namespace": self._kube.namespace,
+                "uid": regarding.uid,
+            },
+        }

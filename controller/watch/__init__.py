@@ -1,0 +1,1 @@
+"""kopf's watches: they feed the cache."""

@@ -1,0 +1,119 @@
+"""
+kopf: watches the four kinds and tells the manager; nothing more of it is used.
+
+Low-level event handlers only: no finalizers, no annotations, no patches by the framework, so an event costs the API
+server just the writes of its own status. Finished events leave the watch by a field selector (kopf 1.45 and newer),
+which makes them cost nothing (rule 9); a controller of several watches the events of its own shards by label.
+
+An outage of any length ends nothing (``EndlessBackoff``), and no answer of the API server does, nor of what stands before it
+(``controller.watch.responses``). kopf can't be begun anew beside our own tasks: it cancels whatever task is younger than itself.
+"""
+
+from collections.abc import Iterator
+from itertools import chain, repeat
+from typing import Any, cast
+
+import kopf
+
+from controller.handlers import EventHandlers
+from controller.watch.heartbeat import WatchHeartbeat
+from counterfoil.resources import FINAL_PHASES, GROUP, SHARD_COUNT, SHARD_LABEL, VERSION
+
+UNFINISHED_SELECTOR = ",".join(f"status.phase!={phase}" for phase in sorted(FINAL_PHASES))
+
+
+class EndlessBackoff:
+    """
+    Seconds between kopf's attempts at one request, without an end.
+
+    When kopf's own eight are used up by an API server that answers 5xx, the whole operator ends; started anew by
+    a kubelet whose pauses grow to five minutes, it would still be waiting long after the API server is back.
+    """
+
+    FIRST = (0.5, 1.0, 2.0, 3.0)
+    LATER = 5.0
+
+    def __iter__(self) -> Iterator[float]:
+        return chain(self.FIRST, repeat(self.LATER))
+
+
+class NoDiffStorage(kopf.DiffBaseStorage):
+    """
+    Compares nothing, since we look at the newest state only.
+
+    kopf copies every object it is told of for this, also when no handler wants to know what changed; that was half of
+    its CPU.
+    """
+
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
+        """Return what counts as the content of an object: nothing."""
+        return cast("kopf.BodyEssence", {})
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        """Return what was handled last: unknown."""
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Keep nothing in the object."""
+
+
+def shard_selector(shard: int, shards: int) -> str:
+    """Return the label selector for controller ``shard`` of ``shards``; empty when it is the only one."""
+    if shards == 1:
+        return ""
+    mine = ",".join(str(number) for number in range(shard, SHARD_COUNT, shards))
+    return f"{SHARD_LABEL} in ({mine})"
+
+
+def operator_settings(labels: str) -> kopf.OperatorSettings:
+    """Return kopf's settings for our way of using it."""
+    settings = kopf.OperatorSettings()
+    settings.watching.field_selectors[GROUP, "envelopeevents"] = UNFINISHED_SELECTOR
+    if labels:
+        settings.watching.label_selectors[GROUP, "envelopeevents"] = labels
+    settings.watching.chunk_size = 500
+    settings.watching.server_timeout = 300
+    settings.watching.connect_timeout = 10
+    settings.networking.request_timeout = 30
+    settings.networking.error_backoffs = EndlessBackoff()
+    # Namespaced rights only: no watching of namespaces and CRDs cluster-wide.
+    settings.scanning.disabled = True
+    settings.posting.enabled = False
+    settings.persistence.diffbase_storage = NoDiffStorage()
+    # None: a limit would let slow objects starve the others (kopf's queueing.py); ours are in controller.scheduling.fair_queue.
+    settings.queueing.worker_limit = None
+    # A worker lives while its object changes; a longer life would only cost memory.
+    settings.queueing.idle_timeout = 0.1
+    return settings
+
+
+WATCHED_PLURALS = ("envelopeevents", "organizations", "senders", "archives")
+
+
+def build_registry(event_handlers: EventHandlers, heartbeat: WatchHeartbeat) -> kopf.OperatorRegistry:
+    """Return the registry with one low-level handler per kind."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    async def login(**arguments: Any) -> kopf.AiohttpSession | None:
+        # The same order as in counterfoil.kube.client. kopf asks again when a token has expired.
+        info = kopf.login_with_kubeconfig(**arguments) or kopf.login_with_service_account(**arguments)
+        return heartbeat.session(info) if info is not None else None
+
+    @kopf.on.event(GROUP, VERSION, "envelopeevents", registry=registry)
+    async def event_seen(event: kopf.RawEvent, **_: Any) -> None:
+        event_handlers.handle_event(event["type"], event["object"])
+
+    @kopf.on.event(GROUP, VERSION, "organizations", registry=registry)
+    async def organization_seen(event: kopf.RawEvent, **_: Any) -> None:
+        event_handlers.handle_organization(event["type"], event["object"])
+
+    @kopf.on.event(GROUP, VERSION, "senders", registry=registry)
+    async def sender_seen(event: kopf.RawEvent, **_: Any) -> None:
+        event_handlers.handle_sender(event["type"], event["object"])
+
+    @kopf.on.event(GROUP, VERSION, "archives", registry=registry)
+    async def archive_seen(event: kopf.RawEvent, **_: Any) -> None:
+        event_handlers.handle_archive(event["type"], event["object"])
+
+    return registry

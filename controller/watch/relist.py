@@ -1,0 +1,90 @@
+"""
+Gaps in the watches: what vanished while one of them was broken.
+
+After a gap kopf lists anew and tells what is there, and nobody what is gone. So whenever it lists, the names are listed once
+more here, and what was known before that and is not among them was deleted (an event: or finished) unseen. What is newer
+than the list is left alone: its watch tells.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from controller.cache import Store, version_number
+from controller.handlers import EventHandlers
+from counterfoil.clock import Clock
+from counterfoil.kube.client import ApiError, KubeClient, exponential_backoff
+from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, Sender
+
+_log = logging.getLogger(__name__)
+
+
+class WatchedKind(NamedTuple):
+    """A kind that is watched, with what is known of it."""
+
+    kind: type[Resource]
+    store: Store[Any]
+    handle: Callable[[str, Mapping[str, Any]], None]
+    labels: str = ""
+    fields: str = ""
+
+
+class DeletionDetector:
+    """Closes the gaps."""
+
+    def __init__(
+        self, kube: KubeClient, event_handlers: EventHandlers, clock: Clock, *, labels: str, fields: str
+    ) -> None:
+        """``labels`` and ``fields`` select the events that are watched."""
+        self._kube = kube
+        self._clock = clock
+        cache = event_handlers.cache
+        watched_kinds = (
+            WatchedKind(EnvelopeEvent, cache.events, event_handlers.handle_event, labels, fields),
+            WatchedKind(Organization, cache.organizations, event_handlers.handle_organization),
+            WatchedKind(Sender, cache.senders, event_handlers.handle_sender),
+            WatchedKind(Archive, cache.archives, event_handlers.handle_archive),
+        )
+        self._watched_kinds = {each.kind.PLURAL: each for each in watched_kinds}
+        # Nothing is known of events before their first list; the other kinds were read before the watches began.
+        self._never_listed = {EnvelopeEvent.PLURAL}
+        self._lists_to_check: asyncio.Queue[str] = asyncio.Queue()
+
+    def list_started(self, plural: str) -> None:
+        """Take notice that kopf lists a kind from its beginning."""
+        if plural in self._never_listed:
+            self._never_listed.discard(plural)
+        else:
+            self._lists_to_check.put_nowait(plural)
+
+    async def run(self) -> None:
+        """Close gaps until cancelled."""
+        failures = 0
+        while True:
+            plural = await self._lists_to_check.get()
+            try:
+                await self._find_deleted(plural)
+            except ApiError as problem:
+                _log.warning("what vanished of %s can't be told yet: %s", plural, problem)
+                self._lists_to_check.put_nowait(plural)
+                await self._clock.sleep(exponential_backoff(failures))
+                failures += 1
+            else:
+                failures = 0
+
+    async def _find_deleted(self, plural: str) -> None:
+        kind, store, handle, labels, fields = self._watched_kinds[plural]
+        before = {each.name: each for each in store}
+        if not before:
+            return
+        listed = self._kube.list(kind, labels=labels, fields=fields)
+        existing = {raw["metadata"]["name"] async for raw in listed}
+        for name in before.keys() - existing:
+            if store.get(name) is before[name]:
+                _log.info("%s of %s vanished while nobody watched", name, plural)
+                handle("DELETED", _as_deleted(before[name]))
+
+
+def _as_deleted(resource: Resource) -> dict[str, dict[str, str]]:
+    return {"metadata": {"name": resource.name, "resourceVersion": str(version_number(resource))}}

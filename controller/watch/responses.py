@@ -1,0 +1,163 @@
+"""
+The interpreter between the API server and kopf: whatever kopf would end by is told to it as "too old", so that it lists anew.
+
+kopf knows "too old" as a message within a watch only. By every other answer that it has no word for its operator ends,
+and with that this process: HTTP 410 to a list or a watch, the 404 or the login page of a proxy, an error within a
+watch that is not 410. What kopf copes with by itself passes unchanged, and so does everything but lists and watches of
+the kinds that are followed; no code of kopf or aiohttp is replaced.
+
+A list that is no use breaks off, as far as kopf can tell; a watch that is none says "too old". Either way kopf begins
+again with a list, after a pause that grows while it goes on like that.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, Final, NamedTuple, cast
+
+import aiohttp
+import msgspec
+
+from counterfoil.clock import Clock
+from counterfoil.kube.client import exponential_backoff
+
+_log = logging.getLogger(__name__)
+
+TOO_OLD: Final = (
+    b'{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure",'
+    b'"message":"list again","reason":"Expired","code":410}}'
+)
+
+HANDLED_BY_KOPF: Final = frozenset({401, 403, 429})
+"""Refusals after which kopf logs in anew or asks again by itself, as it does after everything from 500 on."""
+
+
+class WatchRequest(NamedTuple):
+    """What kopf asked for."""
+
+    plural: str
+    is_watch: bool
+
+
+class WatchLine(msgspec.Struct):
+    """One line of a watch, as far as it concerns us."""
+
+    type: str
+
+
+class ResponseAdapter:
+    """Listens to what kopf is answered about some kinds."""
+
+    def __init__(
+        self,
+        plurals: Iterable[str],
+        clock: Clock,
+        *,
+        data_received: Callable[[str], None],
+        list_started: Callable[[str], None],
+    ) -> None:
+        """``data_received`` is told of the kind of every piece of a watch, ``list_started`` of every list that is begun."""
+        self._plurals = frozenset(plurals)
+        self._clock = clock
+        self._data_received = data_received
+        self._list_started = list_started
+        self._failures: Counter[WatchRequest] = Counter()
+
+    def response_class(self) -> type[aiohttp.ClientResponse]:
+        """Return the class of answers for an HTTP session of kopf's."""
+        adapter = self
+
+        class AdaptedResponse(aiohttp.ClientResponse):
+            """An answer in words that kopf knows."""
+
+            async def start(self, connection: Any) -> aiohttp.ClientResponse:
+                await super().start(connection)
+                await adapter.adapt(self)
+                return self
+
+        return AdaptedResponse
+
+    async def adapt(self, answer: aiohttp.ClientResponse) -> None:
+        """Put an answer that has just begun into words that kopf knows. Raises ``aiohttp.ClientPayloadError``."""
+        watch_request = WatchRequest(answer.url.name, answer.url.query.get("watch") == "true")
+        if answer.method != "GET" or watch_request.plural not in self._plurals:
+            return
+        reason = _fatal_for_kopf(answer)
+        if reason is not None:
+            await self._wait_before_relist(watch_request, reason)
+            if not watch_request.is_watch:
+                raise aiohttp.ClientPayloadError(f"the list is no use: {reason}")
+            answer.status = 200
+        elif not watch_request.is_watch and answer.status == 200:
+            self._failures.pop(watch_request, None)
+            if "continue" not in answer.url.query:
+                self._list_started(watch_request.plural)
+        if watch_request.is_watch:
+            pieces = (
+                _only_too_old if reason is not None else self._filtered_chunks(watch_request, answer.content)
+            )
+            answer.content = cast("aiohttp.StreamReader", _FilteredBody(answer.content, pieces))
+
+    def _filtered_chunks(
+        self, watch_request: WatchRequest, content: aiohttp.StreamReader
+    ) -> Callable[[int], AsyncIterator[bytes]]:
+        async def pieces(size: int) -> AsyncIterator[bytes]:
+            rest = b""
+            async for piece in content.iter_chunked(size):
+                self._data_received(watch_request.plural)
+                # A line that is cut off is no line: kopf would end by the attempt to read it.
+                whole, ended, rest = (rest + piece).rpartition(b"\n")
+                if ended:
+                    yield await self._replace_errors(watch_request, whole) + ended
+
+        return pieces
+
+    async def _replace_errors(self, watch_request: WatchRequest, lines: bytes) -> bytes:
+        good_lines = lines.split(b"\n")
+        error_line = next((each for each in good_lines if b'"ERROR"' in each and _is_error(each)), None)
+        if error_line is not None:
+            good_lines = good_lines[: good_lines.index(error_line)]
+        if good_lines:
+            self._failures.pop(watch_request, None)
+        if error_line is None:
+            return lines
+        await self._wait_before_relist(watch_request, error_line.decode(errors="replace"))
+        return b"\n".join([*good_lines, TOO_OLD])
+
+    async def _wait_before_relist(self, watch_request: WatchRequest, reason: str) -> None:
+        what = "watch" if watch_request.is_watch else "list"
+        _log.warning("a %s of %s is begun again: %s", what, watch_request.plural, reason[:300])
+        await self._clock.sleep(exponential_backoff(self._failures[watch_request]))
+        self._failures[watch_request] += 1
+
+
+class _FilteredBody:
+    """The body of a watch, in other pieces; all else is the body's own."""
+
+    def __init__(self, content: aiohttp.StreamReader, pieces: Callable[[int], AsyncIterator[bytes]]) -> None:
+        self._content = content
+        self.iter_chunked = pieces
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+
+def _fatal_for_kopf(answer: aiohttp.ClientResponse) -> str | None:
+    """Say by what kopf would end, None for nothing."""
+    if 400 <= answer.status < 500 and answer.status not in HANDLED_BY_KOPF:
+        return f"the answer is {answer.status} {answer.reason}"
+    if answer.status == 200 and answer.content_type != "application/json":
+        return f"the answer is {answer.content_type}, so it is not the API server's"
+    return None
+
+
+def _is_error(line: bytes) -> bool:
+    try:
+        return msgspec.json.decode(line, type=WatchLine).type == "ERROR"
+    except msgspec.DecodeError:
+        # Not ours to judge.
+        return False
+
+
+async def _only_too_old(size: int) -> AsyncIterator[bytes]:
+    yield TOO_OLD + b"\n"

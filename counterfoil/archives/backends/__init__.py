@@ -1,0 +1,1 @@
+"""The archive kinds: one module per kind, and what several of them share."""

@@ -1,0 +1,347 @@
+"""
+What the kinds of archives that speak HTTP share: one site, requests that stream, and statuses in words.
+
+A request goes to the site that the Archive names and to no other: redirects are refused, since documents and
+credentials would go along. A body is sent as it comes from its source, in chunks; what the source raises comes out
+unchanged, and is never taken for a fault of the site. Nothing is sent twice: trying again is the controller's to do.
+"""
+
+import base64
+import secrets
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from counterfoil.archives.credentials import Credentials
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.archives.streams import BLOCK
+
+CONNECT_SECONDS = 5.0
+SILENCE_SECONDS = 60.0
+"""Seconds without any byte, in or out, after which a site counts as gone."""
+
+IDLE_CONNECTIONS = 16
+"""Connections that are kept between transfers."""
+
+ANSWER_LIMIT = 1024 * 1024
+"""Bytes of an answer that is no document."""
+
+ABSENT = frozenset({404, 410})
+
+
+class UploadSourceFailed(Exception):
+    """What is uploaded broke at its source; ``error`` says how."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__("the source of an upload failed")
+        self.error = error
+
+
+class UploadBody:
+    """The chunks of an upload. What they raise comes out as ``UploadSourceFailed``; ``ended`` tells that all were taken."""
+
+    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
+        self.ended = False
+        self._chunks = chunks
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        try:
+            async for chunk in self._chunks:
+                yield chunk
+        except Exception as error:
+            # Under another name, or an error of httpx in it would pass for one of our own request.
+            raise UploadSourceFailed(error) from error
+        self.ended = True
+
+
+@dataclass(frozen=True)
+class HttpResponse:
+    """A small answer, read to its end."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the site did what was asked."""
+        return 200 <= self.status < 300
+
+
+@dataclass(frozen=True)
+class HttpSite:
+    """One HTTP server, as an archive. The texts stand in messages."""
+
+    archive: str
+    """As in ``Archive/dms``."""
+    server: str
+    """As in ``the WebDAV server at https://dms.acme.example``."""
+    who: str
+    """Whose rights count, as in ``the login in Secret `dms```."""
+    field: str
+    """Where the address stands, as in ``spec.webdav.url``."""
+    http: httpx.AsyncClient
+
+    @asynccontextmanager
+    async def opened(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: AsyncIterable[bytes] | bytes | None = None,
+    ) -> AsyncIterator[httpx.Response]:
+        """Send a request; give the answer, its body unread. Raises ``ArchiveError``; so does reading the body."""
+        try:
+            async with self.http.stream(method, url, headers=headers, content=content) as response:
+                if response.is_redirect:
+                    raise ArchiveRefused(
+                        "ArchiveRedirects",
+                        f"{self.archive}: {self.server} points to another address (HTTP {response.status_code}), and "
+                        f"Counterfoil does not follow with documents. Put the final address into {self.field}.",
+                    )
+                yield response
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        except httpx.HTTPError as error:
+            raise self.unreadable() from error
+
+    async def ask(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None
+    ) -> HttpResponse:
+        """Send a small request; return its small answer, whatever its status. Raises ``ArchiveError``."""
+        async with self.opened(method, url, headers=headers, content=content) as response:
+            return HttpResponse(response.status_code, response.headers, await self._small(response))
+
+    async def upload(
+        self, method: str, url: str, chunks: AsyncIterable[bytes], *, headers: Mapping[str, str]
+    ) -> HttpResponse:
+        """
+        Send a stream; return the answer, whatever its status, but success only if all of the stream was sent.
+
+        Raises ``ArchiveError``, and what ``chunks`` raises.
+        """
+        body = UploadBody(chunks)
+        try:
+            async with self.opened(method, url, headers=headers, content=body) as response:
+                answer = HttpResponse(response.status_code, response.headers, await self._small(response))
+        except UploadSourceFailed as failed:
+            raise failed.error from None
+        if answer.is_success and not body.ended:
+            raise ArchiveUnavailable(
+                "ArchiveUnreachable", f"{self.archive}: {self.server} broke off in the middle of a file."
+            )
+        return answer
+
+    def refusal(self, status: int) -> ArchiveError:
+        """Return what a status that is no success means for whoever runs the archive."""
+        for statuses, kind, reason, words in ERROR_RULES:
+            if status in statuses:
+                return kind(reason, f"{self.archive}: {self._worded(words, status)}")
+        if status >= 500:
+            return ArchiveUnavailable("ArchiveFailing", f"{self.archive}: {self._worded(_FAILING, status)}")
+        return ArchiveRefused("ArchiveRefused", f"{self.archive}: {self._worded(_REFUSED, status)}")
+
+    def unreadable(self) -> ArchiveError:
+        """Return what to say of an answer that is none of the protocol's."""
+        return ArchiveRefused(
+            "ArchiveAnswerUnreadable",
+            f"{self.archive}: {self.server} gives answers that Counterfoil can't read. Check {self.field}.",
+        )
+
+    def _worded(self, words: str, status: int) -> str:
+        return words.format(server=self.server, who=self.who, field=self.field, answer=f"HTTP {status}")
+
+    def _unreachable(self, error: httpx.TransportError) -> ArchiveError:
+        if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+            return self.unreadable()
+        if (fault := _tls_fault(error)) is not None:
+            return ArchiveRefused(
+                "ArchiveTlsFailed",
+                f"{self.archive}: {self.server} can't prove who it is ({fault}). Give it a certificate for its name "
+                "that the controller trusts, or name its authority in the controller's SSL_CERT_FILE.",
+            )
+        return ArchiveUnavailable(
+            "ArchiveUnreachable", f"{self.archive}: {self.server} could not be reached."
+        )
+
+    async def _small(self, response: httpx.Response) -> bytes:
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > ANSWER_LIMIT:
+                raise self.unreadable()
+        return bytes(body)
+
+
+_FAILING = "{server} does not work ({answer}). Filing goes on by itself once it does."
+_REFUSED = "{server} refuses what filing needs ({answer}). Check {field} and the server's log."
+
+ERROR_RULES: tuple[tuple[frozenset[int], type[ArchiveUnavailable | ArchiveRefused], str, str], ...] = (
+    (
+        frozenset({401}),
+        ArchiveRefused,
+        "ArchiveCredentialsRejected",
+        "{server} does not accept {who} ({answer}). Give a valid one.",
+    ),
+    (
+        frozenset({403}),
+        ArchiveRefused,
+        "ArchivePermissionDenied",
+        "{who} may not do everything that filing needs at {server} ({answer}). Allow it to read, create, rename and delete.",
+    ),
+    (
+        frozenset({405, 501}),
+        ArchiveRefused,
+        "ArchiveLacksFeature",
+        "{server} can't do what filing needs ({answer}). Turn it on there, correct {field}, or use another server.",
+    ),
+    (
+        frozenset({411}),
+        ArchiveRefused,
+        "ArchiveLacksFeature",
+        "{server} wants to know the length of a file before it comes ({answer}). Let it take chunked bodies.",
+    ),
+    (
+        frozenset({413}),
+        ArchiveRefused,
+        "FileTooBig",
+        "{server} does not take a file of this size ({answer}). Raise its limit, or that of the proxy before it.",
+    ),
+    (
+        frozenset({414}),
+        ArchiveRefused,
+        "PathTooLong",
+        "a path is longer than {server} takes ({answer}). Shorten spec.path.",
+    ),
+    (
+        frozenset({423}),
+        ArchiveUnavailable,
+        "ArchiveLocked",
+        "something that filing needs is locked at {server} ({answer}). Filing goes on by itself once it is free.",
+    ),
+    (
+        frozenset({429, 503}),
+        ArchiveUnavailable,
+        "ArchiveOverloaded",
+        "{server} asks for a pause ({answer}). Filing goes on by itself.",
+    ),
+    (
+        frozenset({507}),
+        ArchiveUnavailable,
+        "ArchiveFull",
+        "no space is left at {server} ({answer}). Enlarge it or raise the quota; filing goes on by itself.",
+    ),
+    (frozenset({408, 500, 502, 504}), ArchiveUnavailable, "ArchiveFailing", _FAILING),
+)
+
+
+class MultipartForm:
+    """A form (RFC 7578) with some fields and then one file, which is not known before it is sent."""
+
+    def __init__(self, fields: Mapping[str, str], part: str, file_name: str, content_type: str) -> None:
+        self._boundary = secrets.token_hex(16)
+        self._fields = fields
+        self._head = (
+            f'--{self._boundary}\r\nContent-Disposition: form-data; name="{part}"; filename="{_quoted(file_name)}"\r\n'
+            f"Content-Type: {content_type}\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+        )
+
+    @property
+    def content_type(self) -> str:
+        """The header that goes with it."""
+        return f"multipart/form-data; boundary={self._boundary}"
+
+    async def around(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+        """Yield the form with these chunks as its file."""
+        for name, value in self._fields.items():
+            head = f'--{self._boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"\r\n'
+            yield f"{head}Content-Type: text/plain; charset=utf-8\r\n\r\n{value}\r\n".encode()
+        yield self._head.encode()
+        async for chunk in chunks:
+            yield chunk
+        yield f"\r\n--{self._boundary}--\r\n".encode()
+
+
+def make_http(authorization: str | None, *, silence: float = SILENCE_SECONDS) -> httpx.AsyncClient:
+    """
+    Make the client of one archive; its door closes it. ``authorization`` goes with every request.
+
+    ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` of the environment are honoured. No cookies are
+    kept, and nothing is asked to be compressed: what is hashed is what lies there.
+    """
+    headers = {"User-Agent": "Counterfoil", "Accept-Encoding": "identity"}
+    if authorization is not None:
+        headers["Authorization"] = authorization
+    return httpx.AsyncClient(
+        headers=headers,
+        timeout=httpx.Timeout(silence, connect=CONNECT_SECONDS),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=IDLE_CONNECTIONS),
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        follow_redirects=False,
+    )
+
+
+def checked_url(archive: str, field: str, url: str) -> str:
+    """Return an address without a slash at its end. Raises ``SettingsInvalid``; the API server refuses most before."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.username is not None or parts.query or parts.fragment:
+        raise SettingsInvalid(
+            f"Archive/{archive}: {field} must be an http or https address without user, query and fragment."
+        )
+    return url.rstrip("/")
+
+
+def authorization_of(credentials: Credentials) -> str | None:
+    """Return the header that a Secret with ``bearerToken``, or ``username`` and ``password``, stands for."""
+    token = credentials.line("bearerToken")
+    if token is not None:
+        if not token.isascii():
+            raise SettingsInvalid(
+                f"Archive/{credentials.archive}: `bearerToken` in {credentials.secret} is no token."
+            )
+        return f"Bearer {token}"
+    if not credentials.has(("username", "password")):
+        return None
+    login = f"{credentials.needed('username')}:{credentials.needed('password')}"
+    return "Basic " + base64.b64encode(login.encode()).decode()
+
+
+def who_of(authorization: str | None, credentials: Credentials) -> str:
+    """Return whose rights count, in words."""
+    return "somebody without a login" if authorization is None else f"the login in {credentials.secret}"
+
+
+def path_of(parts: Iterable[str]) -> str:
+    """Return the segments of a name as the path of a URL."""
+    return "/".join(quote(part, safe="") for part in parts)
+
+
+async def content_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of an answer block by block."""
+    async for block in response.aiter_raw(BLOCK):
+        yield block
+
+
+def _quoted(name: str) -> str:
+    # As browsers do (WHATWG HTML, 4.10.21.8).
+    return name.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")
+
+
+def _tls_fault(error: BaseException | None) -> str | None:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message.rstrip(".")
+        if isinstance(error, ssl.SSLError):
+            return "its TLS can't be spoken"
+        error = error.__cause__ or error.__context__
+    return None

@@ -1,0 +1,401 @@
+"""
+What the kinds of archives have in common that are object stores, by ``obstore``; each kind adds its ``ErrorDialect``.
+
+An object appears whole or not at all: a small one by one request, a bigger one by an upload in parts that is completed
+at the end and ended on any error. A run that is killed outright leaves parts that no listing shows; each store has its
+way to clear those away, see docs/archives.md.
+
+Memory per transfer is two parts and a block. No conditional requests: not every server honours them, and names
+are ours by ``claim``.
+"""
+
+import asyncio
+import re
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote
+
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore, GCSStore, S3Store
+
+from counterfoil.archives.backend import MAX_ENTRIES, TEMPORARY_PREFIX, FileNotStored, StoredEntry, segments
+from counterfoil.archives.errors import (
+    ArchiveError,
+    ArchiveRefused,
+    ArchiveUnavailable,
+    NameTaken,
+    VerificationFailed,
+)
+from counterfoil.archives.streams import BLOCK
+
+if TYPE_CHECKING:
+    from obstore import Attributes
+    from obstore.store import ClientConfig, RetryConfig
+
+Store = S3Store | AzureStore | GCSStore
+
+PART = 5 * 1024 * 1024
+"""Bytes of one part, the least that S3 takes: up to 10,000 of them, 48 GiB, and little memory."""
+
+PARTS_IN_FLIGHT = 2
+"""Parts that are sent at the same time, while the next one is filled."""
+
+ABORT_TIMEOUT_SECONDS = 10.0
+"""Seconds that a cancelled upload may take to be aborted at the server."""
+
+# obstore's own retries are for a hiccup; what lasts longer is the controller's to wait for.
+RETRY: "RetryConfig" = {
+    "max_retries": 3,
+    "retry_timeout": timedelta(seconds=30),
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
+}
+
+# ``timeout`` would count for a whole download, however long; a server that says nothing is what has to end.
+CLIENT: "ClientConfig" = {
+    "connect_timeout": timedelta(seconds=5),
+    "read_timeout": timedelta(seconds=60),
+    "timeout": timedelta(hours=12),
+}
+
+
+@dataclass(frozen=True)
+class ErrorRule:
+    """What to make of an answer: the service's ``codes`` and HTTP statuses that it is for, and the words for them."""
+
+    codes: frozenset[str]
+    kind: type[ArchiveUnavailable | ArchiveRefused]
+    reason: str
+    words: str
+
+
+# What HTTP says in itself, whatever the service.
+COMMON_ERROR_RULES = (
+    ErrorRule(
+        frozenset({"401"}),
+        ArchiveRefused,
+        "ArchiveCredentialsRejected",
+        "{server} does not accept {key} ({answer}). Give a valid one.",
+    ),
+    ErrorRule(
+        frozenset({"413"}),
+        ArchiveRefused,
+        "FileTooBig",
+        "{server} does not take a file of this size ({answer}). Raise its limit.",
+    ),
+    ErrorRule(
+        frozenset({"501"}),
+        ArchiveRefused,
+        "ArchiveLacksFeature",
+        "{server} can't do what the Archive asks for ({answer}). Leave out tags or encryption, or use another server.",
+    ),
+    ErrorRule(
+        frozenset({"507"}),
+        ArchiveUnavailable,
+        "ArchiveFull",
+        "no space is left in `{bucket}` ({answer}). Enlarge it or raise its quota; filing goes on by itself.",
+    ),
+    ErrorRule(
+        frozenset({"429", "503"}),
+        ArchiveUnavailable,
+        "ArchiveOverloaded",
+        "{server} asks for a pause ({answer}). Filing goes on by itself.",
+    ),
+    ErrorRule(
+        frozenset({"500", "502", "504", "408"}),
+        ArchiveUnavailable,
+        "ArchiveFailing",
+        "{server} does not work ({answer}). Filing goes on by itself once it does.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class ErrorDialect:
+    """How one service talks about what is wrong."""
+
+    service: str
+    """As in ``S3 answered 404``."""
+    field: str
+    """As in ``spec.s3``."""
+    root_missing: frozenset[str]
+    """Its codes for a bucket that is not there, where 404 could also mean an object."""
+    no_identity: re.Pattern[str]
+    """What an error has in it when the pod has no identity: where ``obstore`` asks when there is no key."""
+    verdicts: tuple[ErrorRule, ...]
+    """The first row that knows the code counts; then the first that knows the status."""
+
+
+@dataclass(frozen=True)
+class BucketAddress:
+    """Where an archive is, in words for messages."""
+
+    archive: str
+    """As in ``Archive/dms``."""
+    server: str
+    name: str
+    key: str
+    """Whose rights count."""
+
+
+@dataclass(frozen=True)
+class ObjectStoreResponse:
+    """What a server answered, as far as it can be read from an error of ``obstore``: status and the service's code."""
+
+    service: str
+    status: str = ""
+    code: str = ""
+
+    @classmethod
+    def read(cls, service: str, text: str) -> "ObjectStoreResponse":
+        """Find both in the text of an error; they are empty when no answer came."""
+        status = re.search(r"status code: (\d{3})\b", text)
+        code = re.search(r"<Code>([A-Za-z0-9.]{1,64})</Code>", text)
+        return cls(service, status[1] if status else "", code[1] if code else "")
+
+    def __str__(self) -> str:
+        return f"{self.service} answered {self.status} {self.code}".rstrip()
+
+
+def error_of(text: str, dialect: ErrorDialect, bucket: BucketAddress) -> ArchiveError:
+    """Sort an error of ``obstore``, given by its text, by whose turn it is. The text itself goes nowhere."""
+    if dialect.no_identity.search(text):
+        return ArchiveRefused(
+            "ArchiveNoIdentity",
+            f"{bucket.archive}: the pod has no identity that {bucket.server} knows. Name a Secret in "
+            f"{dialect.field}.credentialsSecretRef, or give the controller's ServiceAccount a role.",
+        )
+    return error_of_response(ObjectStoreResponse.read(dialect.service, text), dialect, bucket)
+
+
+def error_of_response(
+    answer: ObjectStoreResponse, dialect: ErrorDialect, bucket: BucketAddress
+) -> ArchiveError:
+    """Sort an answer that is no success by whose turn it is."""
+    for said in filter(None, (answer.code, answer.status)):
+        for verdict in dialect.verdicts:
+            if said in verdict.codes:
+                words = verdict.words.format(
+                    answer=answer, bucket=bucket.name, key=bucket.key, server=bucket.server
+                )
+                return verdict.kind(verdict.reason, f"{bucket.archive}: {words}")
+    if answer.status:
+        return ArchiveRefused(
+            "ArchiveRefused",
+            f"{bucket.archive}: {bucket.server} refuses what the Archive asks for ({answer}). Check {dialect.field}.",
+        )
+    return ArchiveUnavailable(
+        "ArchiveUnreachable", f"{bucket.archive}: {bucket.server} could not be reached."
+    )
+
+
+class ObjectStoreBackend:
+    """A bucket, perhaps below a prefix. Each kind says how tags and locations look there."""
+
+    kind: ClassVar[str]
+    DIALECT: ClassVar[ErrorDialect]
+
+    def __init__(self, store: Store, bucket: BucketAddress, *, prefix: str = "") -> None:
+        self._store = store
+        self._bucket = bucket
+        self._prefix = prefix.strip("/")
+        self._kept_probe: str | None = None
+        """The probe that could not be removed; the next one takes its place, so that there is only one."""
+
+    def uri(self) -> str:
+        """Return the URI of the bucket, without a slash at its end."""
+        raise NotImplementedError
+
+    def tags(self, tags: Mapping[str, str]) -> dict[str, str]:
+        """Return the object tags that these tags become."""
+        raise NotImplementedError
+
+    def attributes(self, tags: Mapping[str, str]) -> dict[str, str]:
+        """Return the metadata that these tags become."""
+        return {}
+
+    def location(self, name: str) -> str:
+        """Return the URI of a name, percent-encoded."""
+        return f"{self.uri()}/" + quote(self._key(name), safe="/!$&'()*+,;=:@")
+
+    async def entries(self, folder: str) -> list[StoredEntry]:
+        """Return everything below a folder."""
+        found: list[StoredEntry] = []
+        try:
+            async for page in self._store.list(self._key(folder), chunk_size=1000):
+                found.extend(StoredEntry(self._name(each["path"]), each["size"]) for each in page)
+                if len(found) > MAX_ENTRIES:
+                    raise NameTaken(
+                        f"{self.location(folder)} has more than {MAX_ENTRIES} files. Move them away."
+                    )
+        except (BaseError, OSError) as error:
+            raise self._trouble(error) from error
+        return sorted(found, key=lambda entry: entry.name)
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        """Store an object, with its tags and content type. Raises ``ArchiveError``."""
+        attributes: Attributes = {**self.attributes(tags)}
+        if content_type is not None:
+            attributes["Content-Type"] = content_type
+        source = _ChunkSource(chunks)
+        head = await source.head(PART)
+        upload = asyncio.ensure_future(
+            self._store.put_async(
+                self._key(name),
+                _chained(head, source) if len(head) >= PART else head,
+                attributes=attributes,
+                tags=self.tags(tags) or None,
+                chunk_size=PART,
+                max_concurrency=PARTS_IN_FLIGHT,
+            )
+        )
+        try:
+            await asyncio.shield(upload)
+        except asyncio.CancelledError:
+            await _aborted(upload, source)
+            raise
+        except Exception as error:
+            if source.error is not None:
+                raise source.error from None
+            raise self._trouble(error) from error
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield an object block by block. Raises ``FileNotStored``."""
+        try:
+            answer = await self._store.get_async(self._key(name))
+            stream = answer.stream(min_chunk_size=BLOCK)
+            async for block in stream:
+                yield block
+        except (BaseError, OSError) as error:
+            raise self._absent_or_trouble(error) from error
+
+    async def discard(self, name: str) -> None:
+        """Remove an object; nothing happens when it is absent."""
+        try:
+            await self._store.delete_async(self._key(name))
+        except (BaseError, OSError) as error:
+            trouble = self._absent_or_trouble(error)
+            if not isinstance(trouble, FileNotStored):
+                raise trouble from error
+
+    async def probe(self) -> None:
+        """Write, read back and, where that is allowed, remove a small object. Raises ``ArchiveError``."""
+        name = self._kept_probe or f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}"
+        content = secrets.token_hex(16).encode()
+        await self.put(name, _one(content), tags={}, content_type="text/plain")
+        try:
+            found = b"".join([block async for block in self.read(name)])
+        finally:
+            await self._clear_away(name)
+        if found != content:
+            raise VerificationFailed(
+                f"{self._bucket.archive}: {self._bucket.server} gives back other bytes than were written."
+            )
+
+    async def _clear_away(self, name: str) -> None:
+        self._kept_probe = None
+        try:
+            await self.discard(name)
+        except ArchiveRefused as refused:
+            # Filing needs no right to delete, and some archives are there to grant none.
+            if refused.reason != "ArchivePermissionDenied":
+                raise
+            self._kept_probe = name
+
+    async def remove_leftovers(self, folder: str) -> None:
+        """Nothing to do: what a killed run leaves is in no listing, and the bucket's lifecycle rule ends it."""
+
+    async def close(self) -> None:
+        """Nothing to do: connections end with the store."""
+
+    def _key(self, name: str) -> str:
+        path = "/".join(segments(name))
+        return f"{self._prefix}/{path}" if self._prefix else path
+
+    def _name(self, key: str) -> str:
+        return key.removeprefix(f"{self._prefix}/") if self._prefix else key
+
+    def _absent_or_trouble(self, error: Exception) -> ArchiveError | FileNotStored:
+        missing = self.DIALECT.root_missing
+        if (
+            isinstance(error, FileNotFoundError)
+            and ObjectStoreResponse.read("", str(error)).code not in missing
+        ):
+            return FileNotStored()
+        return self._trouble(error)
+
+    def _trouble(self, error: Exception) -> ArchiveError:
+        return error_of(str(error), self.DIALECT, self._bucket)
+
+
+class _UploadStopped(Exception):
+    """The upload was cancelled, so no more is to come."""
+
+
+class _ChunkSource:
+    """The chunks of an upload, which remembers what they raised, and can be stopped so that the upload is aborted."""
+
+    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
+        self.error: BaseException | None = None
+        self._chunks = aiter(chunks)
+        self._stopped = False
+        self._pulling: asyncio.Task[Any] | None = None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._stopped:
+            raise _UploadStopped
+        self._pulling = asyncio.current_task()
+        try:
+            return await anext(self._chunks)
+        except StopAsyncIteration:
+            raise
+        except asyncio.CancelledError:
+            if self._stopped:
+                raise _UploadStopped from None
+            raise
+        except Exception as error:
+            self.error = error
+            raise
+        finally:
+            self._pulling = None
+
+    async def head(self, size: int) -> bytes:
+        """Return at least ``size`` bytes, or all if there are fewer."""
+        taken, length = [], 0
+        async for chunk in self:
+            taken.append(chunk)
+            length += len(chunk)
+            if length >= size:
+                break
+        return b"".join(taken)
+
+    def stop(self) -> None:
+        """Make whoever pulls get an error."""
+        self._stopped = True
+        if self._pulling is not None:
+            self._pulling.cancel()
+
+
+async def _chained(head: bytes, rest: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+    yield head
+    async for chunk in rest:
+        yield chunk
+
+
+async def _aborted(upload: "asyncio.Future[Any]", source: _ChunkSource) -> None:
+    """End an upload by an error of its source: cut off from outside, obstore would not tell the server."""
+    upload.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    source.stop()
+    await asyncio.wait([upload], timeout=ABORT_TIMEOUT_SECONDS)
+    upload.cancel()
+
+
+async def _one(content: bytes) -> AsyncGenerator[bytes, None]:
+    yield content

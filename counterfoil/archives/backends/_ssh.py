@@ -1,0 +1,244 @@
+"""
+The SSH connection of one archive: opened when it is needed, shared by all transfers, closed when it is idle.
+
+A server is believed only if it has one of the keys that the Archive names. Nothing of the machine's own SSH set-up is
+read: no configuration, no known_hosts, no agent, no keys in home folders.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import asyncssh
+
+from counterfoil.archives.credentials import Credentials
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.resources.archive import Sftp
+
+CONNECT_SECONDS = 10.0
+LOGIN_SECONDS = 20.0
+
+KEEPALIVE_SECONDS = 15
+"""A server that says nothing is asked after this time whether it lives, and given up after the third question."""
+
+IDLE_SECONDS = 60.0
+"""How long a connection that nobody uses stays open."""
+
+# What a server may sign with. Not SHA-1, nor DSA.
+HOST_KEY_ALGORITHMS = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+)
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+
+# It tells of every connection and every file, which is for debugging the library.
+logging.getLogger("asyncssh").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class HostKeys:
+    """The host keys that a server may have: whole keys and fingerprints of keys."""
+
+    fingerprints: frozenset[str]
+    algorithms: tuple[str, ...]
+
+    @classmethod
+    def read(cls, archive: str, lines: Sequence[str]) -> "HostKeys":
+        """Read ``spec.sftp.hostKeys``. Raises ``SettingsInvalid``."""
+        fingerprints: set[str] = set()
+        kinds: set[str] = set()
+        for line in lines:
+            if _FINGERPRINT.fullmatch(line):
+                fingerprints.add(line)
+                continue
+            try:
+                key = asyncssh.import_public_key(line)
+            except asyncssh.KeyImportError as error:
+                raise SettingsInvalid(
+                    f"Archive/{archive}: spec.sftp.hostKeys has an entry that is no public key. Write it as "
+                    "`ssh-keyscan` prints it, without the name, or as its fingerprint, SHA256:…."
+                ) from error
+            fingerprints.add(key.get_fingerprint())
+            kinds.add(key.get_algorithm())
+        if not fingerprints:
+            raise SettingsInvalid(
+                f"Archive/{archive}: spec.sftp.hostKeys is empty, and an unknown server is never trusted."
+            )
+        # A server shows one key only, of the first kind that it has: those that we know come first.
+        known = [name for name in HOST_KEY_ALGORITHMS if _kind(name) in kinds]
+        return cls(
+            frozenset(fingerprints), (*known, *(name for name in HOST_KEY_ALGORITHMS if name not in known))
+        )
+
+
+@dataclass(frozen=True)
+class SshLogin:
+    """Who we are at the server."""
+
+    username: str
+    password: str | None = field(repr=False)
+    key: asyncssh.SSHKey | None = field(repr=False)
+    who: str
+    """In words, for messages."""
+
+    @classmethod
+    def read(cls, archive: str, credentials: Credentials) -> "SshLogin":
+        """Read the Secret. Raises ``SettingsInvalid``."""
+        username = credentials.needed("username")
+        text, password = credentials.block("privateKey"), credentials.line("password")
+        if text is None and password is None:
+            raise SettingsInvalid(
+                f"Archive/{archive}: {credentials.secret} has neither `password` nor `privateKey`."
+            )
+        return cls(username, password, _private_key(archive, credentials, text), credentials.secret)
+
+
+class SshConnection:
+    """A connection to one server, as often as one is needed."""
+
+    def __init__(self, archive: str, settings: Sftp, pins: HostKeys, login: SshLogin) -> None:
+        self._archive = archive
+        self._settings = settings
+        self._pins = pins
+        self._login = login
+        self._lock = asyncio.Lock()
+        self._connection: asyncssh.SSHClientConnection | None = None
+        self._sftp: asyncssh.SFTPClient | None = None
+        self._users = 0
+        self._idle: asyncio.TimerHandle | None = None
+
+    @property
+    def server(self) -> str:
+        """The server in words, for messages."""
+        return f"the SFTP server {self._settings.host}:{self._settings.port}"
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[asyncssh.SFTPClient]:
+        """Give an SFTP session. Raises ``ArchiveError`` when none can be had."""
+        self._users += 1
+        try:
+            yield await self._open()
+        finally:
+            self._users -= 1
+            if self._idle is not None:
+                self._idle.cancel()
+            self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._end_if_idle)
+
+    def drop(self) -> None:
+        """Have the next session open a new connection."""
+        if self._connection is not None:
+            self._connection.abort()
+        self._connection = self._sftp = None
+
+    async def close(self) -> None:
+        """Close the connection."""
+        connection = self._connection
+        if self._idle is not None:
+            self._idle.cancel()
+        self.drop()
+        if connection is not None:
+            await connection.wait_closed()
+
+    def _end_if_idle(self) -> None:
+        if not self._users:
+            self.drop()
+
+    async def _open(self) -> asyncssh.SFTPClient:
+        async with self._lock:
+            if self._connection is not None and self._sftp is not None and not self._connection.is_closed():
+                return self._sftp
+            visitor = _SshClient(self._pins)
+            try:
+                self._connection = await self._connect(visitor)
+                self._sftp = await self._connection.start_sftp_client()
+            except (asyncssh.Error, OSError, TimeoutError) as error:
+                self.drop()
+                raise self._trouble(error, visitor) from error
+            return self._sftp
+
+    async def _connect(self, visitor: "_SshClient") -> asyncssh.SSHClientConnection:
+        login = self._login
+        return await asyncssh.connect(
+            self._settings.host,
+            self._settings.port,
+            username=login.username,
+            password=login.password,
+            client_keys=None if login.key is None else [login.key],
+            client_factory=lambda: visitor,
+            # No key is known beforehand, so that the visitor is asked about each.
+            known_hosts=([], [], []),
+            server_host_key_algs=list(self._pins.algorithms),
+            config=None,
+            agent_path=None,
+            gss_auth=False,
+            gss_kex=False,
+            host_based_auth=False,
+            x509_trusted_certs=None,
+            connect_timeout=CONNECT_SECONDS,
+            login_timeout=LOGIN_SECONDS,
+            keepalive_interval=KEEPALIVE_SECONDS,
+        )
+
+    def _trouble(self, error: Exception, visitor: "_SshClient") -> ArchiveError:
+        if visitor.refused is not None:
+            return ArchiveRefused(
+                "ArchiveHostKeyUnknown",
+                f"{self._archive}: {self.server} shows a host key that spec.sftp.hostKeys does not have: "
+                f"{visitor.refused}. Nothing was sent. If its owner confirms this key, add it.",
+            )
+        if isinstance(error, asyncssh.PermissionDenied):
+            return ArchiveRefused(
+                "ArchiveCredentialsRejected",
+                f"{self._archive}: {self.server} does not accept the login in {self._login.who}. Give a valid one.",
+            )
+        if isinstance(error, asyncssh.ChannelOpenError | asyncssh.SFTPError):
+            return ArchiveRefused(
+                "ArchiveLacksFeature",
+                f"{self._archive}: {self.server} lets the login in but gives it no SFTP. Allow it there.",
+            )
+        if isinstance(error, asyncssh.KeyExchangeFailed | asyncssh.ProtocolNotSupported):
+            return ArchiveRefused(
+                "ArchiveTlsFailed",
+                f"{self._archive}: {self.server} has no way to encrypt or to prove who it is that is safe today. Update it.",
+            )
+        return ArchiveUnavailable(
+            "ArchiveUnreachable", f"{self._archive}: {self.server} could not be reached."
+        )
+
+
+class _SshClient(asyncssh.SSHClient):
+    """Decides whether a server is the one it should be; ``refused`` is what it showed if it is not."""
+
+    def __init__(self, pins: HostKeys) -> None:
+        self._pins = pins
+        self.refused: str | None = None
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        """Compare the key with those that are pinned."""
+        fingerprint = key.get_fingerprint()
+        if fingerprint in self._pins.fingerprints:
+            return True
+        self.refused = f"{key.get_algorithm()} {fingerprint}"
+        return False
+
+
+def _kind(algorithm: str) -> str:
+    return "ssh-rsa" if algorithm.startswith("rsa-") else algorithm
+
+
+def _private_key(archive: str, credentials: Credentials, text: str | None) -> asyncssh.SSHKey | None:
+    if text is None:
+        return None
+    try:
+        return asyncssh.import_private_key(text + "\n")
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+        raise SettingsInvalid(
+            f"Archive/{archive}: `privateKey` in {credentials.secret} is no private key without a passphrase."
+        ) from error

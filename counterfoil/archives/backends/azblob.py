@@ -1,0 +1,170 @@
+"""
+Archives of kind ``azblob``: a container of Azure Blob Storage.
+
+Tags become blob index tags. Blocks that a killed run leaves uncommitted are in no listing, and Azure removes them after
+a week. The rest is in ``objects``.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import urlsplit
+
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore
+
+from counterfoil.archives.backends._object_store import (
+    CLIENT,
+    COMMON_ERROR_RULES,
+    RETRY,
+    BucketAddress,
+    ErrorDialect,
+    ErrorRule,
+    ObjectStoreBackend,
+)
+from counterfoil.archives.credentials import Credentials
+from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.resources.archive import ArchiveSpec, AzureBlob
+
+if TYPE_CHECKING:
+    from obstore.store import AzureConfig
+
+MAX_TAGS = 10
+"""Index tags that Azure takes for one blob."""
+
+TAG_VALUE_LIMIT = 256
+"""Characters of a tag's value; the manifest has the whole of it."""
+
+_NOT_IN_TAGS = re.compile(r"[^A-Za-z0-9 +\-./:=_]")
+
+ERROR_RULES = (
+    ErrorRule(
+        frozenset({"ContainerNotFound", "ContainerBeingDeleted", "404"}),
+        ArchiveRefused,
+        "ArchiveBucketMissing",
+        "the container `{bucket}` does not exist ({answer}). Create it or correct spec.azblob.container.",
+    ),
+    ErrorRule(
+        frozenset(
+            {
+                "AuthenticationFailed",
+                "InvalidAuthenticationInfo",
+                "NoAuthenticationInformation",
+                "AccountIsDisabled",
+            }
+        ),
+        ArchiveRefused,
+        "ArchiveCredentialsRejected",
+        "{server} does not accept {key} ({answer}). Give a valid one.",
+    ),
+    ErrorRule(
+        frozenset({"ServerBusy", "OperationTimedOut"}),
+        ArchiveUnavailable,
+        "ArchiveOverloaded",
+        "{server} asks for a pause ({answer}). Filing goes on by itself.",
+    ),
+    ErrorRule(
+        frozenset(
+            {"FeatureNotYetSupportedForHierarchicalNamespaceAccounts", "BlobTagsNotSupportedForAccountType"}
+        ),
+        ArchiveRefused,
+        "ArchiveLacksFeature",
+        "the account of `{bucket}` has no index tags ({answer}). Leave out spec.tags, or use another account.",
+    ),
+    ErrorRule(
+        frozenset({"BlobImmutableDueToPolicy", "LeaseIdMissing", "409"}),
+        ArchiveRefused,
+        "ArchiveReadOnly",
+        "a policy or lease of the container `{bucket}` keeps what filing has to replace ({answer}). Lift it there.",
+    ),
+    ErrorRule(
+        frozenset({"403"}),
+        ArchiveRefused,
+        "ArchivePermissionDenied",
+        "{key} may not do everything that filing needs in the container `{bucket}` ({answer}). "
+        "Give it the role Storage Blob Data Owner there, which index tags need too.",
+    ),
+    *COMMON_ERROR_RULES,
+)
+
+DIALECT = ErrorDialect(
+    service="Azure",
+    field="spec.azblob",
+    root_missing=frozenset({"ContainerNotFound", "ContainerBeingDeleted"}),
+    # The instance's metadata service, and Entra ID for a federated token.
+    no_identity=re.compile(r"/metadata/identity|/oauth2/|federated token"),
+    verdicts=ERROR_RULES,
+)
+
+
+async def open_azblob(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> "AzureBlobBackend":
+    """
+    Open the archive ``name``; nothing is asked of the server yet. Raises ``SettingsInvalid``.
+
+    Without ``credentials`` the pod's own identity counts, as the environment tells (workload or managed identity).
+    """
+    settings = spec.azblob
+    if settings is None:
+        raise SettingsInvalid(f"Archive/{name}: spec.azblob is missing.")
+    if len(spec.tags) > MAX_TAGS:
+        raise SettingsInvalid(
+            f"Archive/{name}: Azure takes at most {MAX_TAGS} tags for a blob, spec.tags has {len(spec.tags)}."
+        )
+    secret = Credentials(name, settings.credentials_secret_ref, credentials)
+    config = _config(name, settings, secret)
+    try:
+        store = AzureStore(
+            settings.container,
+            config=config,
+            client_options={**CLIENT, "allow_http": (settings.endpoint or "").startswith("http://")},
+            retry_config=RETRY,
+        )
+    except (BaseError, ValueError) as error:
+        raise SettingsInvalid(
+            f"Archive/{name}: spec.azblob or the `accountKey` in {secret.secret} can't be used as it is written."
+        ) from error
+    account = config["account_name"]
+    bucket = BucketAddress(
+        archive=f"Archive/{name}",
+        server=f"Azure Blob Storage, account `{account}`",
+        name=settings.container,
+        key=f"the key in {secret.secret}" if settings.credentials_secret_ref else "the pod's own identity",
+    )
+    return AzureBlobBackend(store, bucket, settings.endpoint or f"https://{account}.blob.core.windows.net")
+
+
+class AzureBlobBackend(ObjectStoreBackend):
+    """A container of Azure Blob Storage."""
+
+    kind: ClassVar[str] = "azblob"
+    DIALECT: ClassVar[ErrorDialect] = DIALECT
+
+    def __init__(self, store: AzureStore, bucket: BucketAddress, endpoint: str) -> None:
+        super().__init__(store, bucket)
+        self._endpoint = endpoint.rstrip("/")
+
+    def uri(self) -> str:
+        """Return the address of the container."""
+        return f"{self._endpoint}/{self._bucket.name}"
+
+    def tags(self, tags: Mapping[str, str]) -> dict[str, str]:
+        """Return the tags with what Azure takes: letters, digits, spaces and + - . / : = _, at most 256 characters."""
+        return {name: _NOT_IN_TAGS.sub("_", value)[:TAG_VALUE_LIMIT] for name, value in tags.items()}
+
+
+def _config(name: str, settings: AzureBlob, secret: Credentials) -> "AzureConfig":
+    config: AzureConfig = {}
+    if settings.endpoint is not None:
+        config["endpoint"] = settings.endpoint
+    if settings.credentials_secret_ref is not None:
+        config["account_name"] = secret.needed("accountName")
+        config["account_key"] = secret.needed("accountKey")
+        return config
+    account, _, domain = (urlsplit(settings.endpoint or "").hostname or "").partition(".")
+    if not domain.startswith("blob."):
+        raise SettingsInvalid(
+            f"Archive/{name}: without a Secret, spec.azblob.endpoint must name the account, as in "
+            "https://acme.blob.core.windows.net."
+        )
+    config["account_name"] = account
+    return config

@@ -1,0 +1,470 @@
+"""
+Archives of kind ``cmis``: a folder of a CMIS 1.1 repository, by its browser binding (OASIS CMIS 1.1, 5).
+
+A document is created with its bytes and properties under a temporary name, then given its own name. A name that is
+taken by a document is freed first, so that for a moment there is none; half a document there never is. No versions
+are made: a type that has to be versioned gets one major version per document.
+
+Tags become the properties that ``spec.cmis.properties`` names; the manifest has all of them.
+"""
+
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+
+from counterfoil.archives.backend import MAX_ENTRIES, TEMPORARY_PREFIX, FileNotStored, StoredEntry, segments
+from counterfoil.archives.backends._http import (
+    ABSENT,
+    HttpResponse,
+    HttpSite,
+    MultipartForm,
+    authorization_of,
+    checked_url,
+    content_of,
+    make_http,
+    path_of,
+    who_of,
+)
+from counterfoil.archives.cleanup import clean_up
+from counterfoil.archives.credentials import Credentials
+from counterfoil.archives.errors import (
+    ArchiveError,
+    ArchiveRefused,
+    ArchiveUnavailable,
+    NameTaken,
+    SettingsInvalid,
+    VerificationFailed,
+)
+from counterfoil.resources.archive import ArchiveSpec, Cmis
+
+TEMPORARY_SUFFIX = ".tmp"
+FIELD = "spec.cmis.url"
+PAGE = 500
+"""Objects that are asked for at once."""
+
+LISTED = "cmis:name,cmis:baseTypeId,cmis:contentStreamLength"
+"""What is asked of each; a document can have any number of properties besides."""
+
+FOLDER = "cmis:folder"
+T = TypeVar("T")
+_FORM = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
+
+
+async def open_cmis(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> "CmisBackend":
+    """Open the archive ``name``; nothing is asked of the repository yet. Raises ``SettingsInvalid``."""
+    settings = spec.cmis
+    if settings is None:
+        raise SettingsInvalid(f"Archive/{name}: spec.cmis is missing.")
+    if unknown := sorted(set(settings.properties.values()) - set(spec.tags)):
+        raise SettingsInvalid(
+            f"Archive/{name}: spec.cmis.properties wants tags that spec.tags does not have: {', '.join(unknown)}."
+        )
+    url = checked_url(name, FIELD, settings.url)
+    secret = Credentials(name, settings.credentials_secret_ref, credentials)
+    authorization = authorization_of(secret)
+    site = HttpSite(
+        archive=f"Archive/{name}",
+        server=f"the CMIS repository at {url}",
+        who=who_of(authorization, secret),
+        field=FIELD,
+        http=make_http(authorization),
+    )
+    return CmisBackend(site, url, settings)
+
+
+class CmisRepositoryInfo(msgspec.Struct, frozen=True, rename="camel"):
+    """One repository, as the service document describes it."""
+
+    root_folder_url: str
+    repository_url: str
+
+
+class CmisTypeInfo(msgspec.Struct, frozen=True):
+    """The document type."""
+
+    versionable: bool = False
+
+
+class CmisObject(msgspec.Struct, frozen=True):
+    """An object of the repository, or an exception."""
+
+    properties: dict[str, object] = msgspec.field(name="succinctProperties", default_factory=dict)
+    exception: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name, the last part of its path."""
+        return str(self.properties.get("cmis:name", ""))
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return self.properties.get("cmis:baseTypeId") == FOLDER
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of its content, if the repository says."""
+        length = self.properties.get("cmis:contentStreamLength")
+        return length if isinstance(length, int) and length >= 0 else None
+
+
+class CmisChild(msgspec.Struct, frozen=True):
+    """One of the children of a folder."""
+
+    object: CmisObject
+
+
+class CmisChildren(msgspec.Struct, frozen=True, rename="camel"):
+    """A page of the children of a folder."""
+
+    objects: tuple[CmisChild, ...] = ()
+    has_more_items: bool = False
+
+
+@dataclass(frozen=True)
+class CmisRepository:
+    """What the repository told about itself: the address of its root, and how documents are versioned."""
+
+    root: str
+    versioning: str
+
+
+class CmisBackend:
+    """A folder of a repository and all below it."""
+
+    kind: ClassVar[str] = "cmis"
+
+    def __init__(self, site: HttpSite, url: str, settings: Cmis) -> None:
+        self._site = site
+        self._url = url
+        self._settings = settings
+        self._root_parts = [part for part in settings.root_folder.split("/") if part]
+        self._home: CmisRepository | None = None
+
+    def location(self, name: str) -> str:
+        """Return the address of a name by path, as most repositories have it."""
+        path = path_of([*self._root_parts, *segments(name)])
+        return f"{self._url}/{quote(self._settings.repository_id, safe='')}/root/{path}"
+
+    async def entries(self, folder: str) -> list[StoredEntry]:
+        """Return everything below a folder."""
+        found = [
+            StoredEntry(name, thing.size)
+            async for name, thing in self._documents(folder)
+            if not _is_temporary(thing.name)
+        ]
+        return sorted(found, key=lambda entry: entry.name)
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        """Create a document under a temporary name, then rename it. Raises ``ArchiveError``."""
+        parts = segments(name)
+        temporary = [*parts[:-1], f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"]
+        await self._make_folder(parts[:-1])
+        try:
+            await self._create(temporary, chunks, tags, content_type or "application/octet-stream")
+            await self._publish(temporary, parts)
+        except BaseException:
+            await clean_up(self._delete(temporary))
+            raise
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield a document block by block. Raises ``FileNotStored``."""
+        parts = segments(name)
+        url = await self._address(parts, "content")
+        async with self._site.opened("GET", url) as response:
+            status = response.status_code
+            if status == 200:
+                async for block in content_of(response):
+                    yield block
+                return
+        if status in ABSENT or status in {400, 403, 409}:
+            await self._see_that_it_is_empty(parts, status)
+            return
+        raise self._site.refusal(status)
+
+    async def discard(self, name: str) -> None:
+        """Remove a document; nothing happens when it is absent."""
+        await self._delete(segments(name))
+
+    async def probe(self) -> None:
+        """See that the root folder is there, then write, read back and remove a small document. Raises ``ArchiveError``."""
+        self._home = None
+        root = await self._thing([])
+        if root is None:
+            raise self._root_missing()
+        name = f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        content = secrets.token_hex(16).encode()
+        try:
+            await self.put(name, _one(content), tags={}, content_type="text/plain")
+            found = b"".join([block async for block in self.read(name)])
+        finally:
+            await clean_up(self.discard(name))
+        if found != content:
+            raise VerificationFailed(
+                f"{self._site.archive}: {self._site.server} gives back other bytes than were written."
+            )
+
+    async def remove_leftovers(self, folder: str) -> None:
+        """Remove our temporary documents below a folder."""
+        found = [name async for name, thing in self._documents(folder) if _is_temporary(thing.name)]
+        for name in found:
+            await self.discard(name)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._site.http.aclose()
+
+    async def _at_home(self) -> CmisRepository:
+        """Return what the repository tells about itself; asked for once."""
+        if self._home is None:
+            self._home = await self._introduced()
+        return self._home
+
+    async def _introduced(self) -> CmisRepository:
+        answer = await self._site.ask("GET", self._url)
+        if answer.status in ABSENT:
+            raise self._not_cmis()
+        if not answer.is_success:
+            raise self._site.refusal(answer.status)
+        try:
+            repositories = msgspec.json.decode(answer.body, type=dict[str, CmisRepositoryInfo])
+        except msgspec.DecodeError as error:
+            raise self._not_cmis() from error
+        repository = repositories.get(self._settings.repository_id)
+        if repository is None:
+            raise ArchiveRefused(
+                "ArchiveRootMissing",
+                f"{self._site.archive}: {self._site.server} has no repository `{self._settings.repository_id}`. There "
+                f"are: {', '.join(sorted(repositories)[:10]) or 'none'}. Correct spec.cmis.repositoryId.",
+            )
+        self._check_origin(repository.root_folder_url)
+        self._check_origin(repository.repository_url)
+        versioning = "major" if await self._is_versionable(repository.repository_url) else "none"
+        return CmisRepository(repository.root_folder_url.rstrip("/"), versioning)
+
+    async def _is_versionable(self, repository: str) -> bool:
+        kind = self._settings.document_type
+        query = urlencode({"cmisselector": "typeDefinition", "typeId": kind})
+        answer = await self._site.ask("GET", f"{repository}?{query}")
+        if answer.status in {400, *ABSENT}:
+            raise ArchiveRefused(
+                "ArchiveRefused",
+                f"{self._site.archive}: {self._site.server} has no document type `{kind}`. Correct spec.cmis.documentType.",
+            )
+        if not answer.is_success:
+            raise self._site.refusal(answer.status)
+        return self._decoded(answer, CmisTypeInfo).versionable
+
+    def _check_origin(self, url: str) -> None:
+        """Documents and credentials go to the host that the Archive names, whatever a repository says."""
+        named, told = urlsplit(self._url), urlsplit(url)
+        if (named.scheme, named.netloc) != (told.scheme, told.netloc):
+            raise ArchiveRefused(
+                "ArchiveRedirects",
+                f"{self._site.archive}: {self._site.server} gives addresses on another host ({told.scheme}://{told.netloc})."
+                f" Put that one into {FIELD}, or let the proxy before it pass host name and scheme on.",
+            )
+
+    async def _address(self, parts: list[str], selector: str, **more: str) -> str:
+        home = await self._at_home()
+        path = path_of([*self._root_parts, *parts])
+        query = urlencode({"cmisselector": selector, "succinct": "true", **more})
+        return f"{home.root}/{path}?{query}" if path else f"{home.root}?{query}"
+
+    async def _thing(self, parts: list[str]) -> CmisObject | None:
+        """Return what lies at a path; None when nothing does."""
+        answer = await self._site.ask("GET", await self._address(parts, "object"))
+        if answer.status in ABSENT:
+            return None
+        if not answer.is_success:
+            raise self._refusal(answer)
+        return self._decoded(answer, CmisObject)
+
+    async def _do(self, parts: list[str], action: str, fields: Mapping[str, str]) -> HttpResponse:
+        """Have something done with the object at a path."""
+        url = (await self._address(parts, "object")).partition("?")[0]
+        content = urlencode({"cmisaction": action, "succinct": "true", **fields}).encode()
+        return await self._site.ask("POST", url, headers=_FORM, content=content)
+
+    async def _make_folder(self, parts: list[str]) -> None:
+        """Make a folder and what is missing above it. Another task may be faster, which is as good."""
+        there = await self._thing(parts)
+        if there is not None:
+            if not there.is_folder:
+                raise self._occupied(parts, "is a document where Counterfoil needs a folder")
+            return
+        if not parts:
+            raise self._root_missing()
+        await self._make_folder(parts[:-1])
+        made = await self._do(
+            parts[:-1], "createFolder", _properties({"cmis:name": parts[-1], "cmis:objectTypeId": FOLDER})
+        )
+        if not made.is_success:
+            there = await self._thing(parts)
+            if there is None or not there.is_folder:
+                raise self._refusal(made)
+
+    async def _create(
+        self, parts: list[str], chunks: AsyncIterable[bytes], tags: Mapping[str, str], content_type: str
+    ) -> None:
+        home = await self._at_home()
+        properties = {"cmis:name": parts[-1], "cmis:objectTypeId": self._settings.document_type}
+        properties |= {key: tags[tag] for key, tag in self._settings.properties.items() if tag in tags}
+        fields = {"cmisaction": "createDocument", "succinct": "true", "versioningState": home.versioning}
+        form = MultipartForm({**fields, **_properties(properties)}, "content", parts[-1], content_type)
+        url = (await self._address(parts[:-1], "object")).partition("?")[0]
+        headers = {"Content-Type": form.content_type}
+        answer = await self._site.upload("POST", url, form.around(chunks), headers=headers)
+        if not answer.is_success:
+            raise self._refusal(answer)
+
+    async def _publish(self, temporary: list[str], parts: list[str]) -> None:
+        renaming = _properties({"cmis:name": parts[-1]})
+        answer = await self._do(temporary, "update", renaming)
+        if answer.is_success:
+            return
+        there = await self._thing(parts)
+        if there is None:
+            raise self._refusal(answer)
+        if there.is_folder:
+            raise self._occupied(parts, "is a folder")
+        await self._delete(parts)
+        answer = await self._do(temporary, "update", renaming)
+        if not answer.is_success:
+            raise self._refusal(answer)
+
+    async def _delete(self, parts: list[str]) -> None:
+        answer = await self._do(parts, "delete", {"allVersions": "true"})
+        if not answer.is_success and answer.status not in ABSENT:
+            raise self._refusal(answer)
+
+    async def _see_that_it_is_empty(self, parts: list[str], status: int) -> None:
+        """Find out why a document gives no content: it has none, which is what an empty file becomes in some repositories."""
+        there = await self._thing(parts)
+        if there is None:
+            raise FileNotStored
+        if there.is_folder:
+            raise self._occupied(parts, "is a folder")
+        if there.size:
+            raise self._changed() if status in ABSENT else self._site.refusal(status)
+
+    async def _documents(self, folder: str) -> AsyncIterator[tuple[str, CmisObject]]:
+        """Yield what lies below a folder and is none, with its full name; raises ``NameTaken`` when that is too much."""
+        waiting, seen = [folder], 0
+        while waiting:
+            above = waiting.pop()
+            for thing in await self._children(segments(above)):
+                seen += 1
+                if seen > MAX_ENTRIES:
+                    raise NameTaken(
+                        f"{self.location(folder)} has more than {MAX_ENTRIES} files. Move them away."
+                    )
+                name = f"{above}/{thing.name}"
+                if thing.is_folder:
+                    waiting.append(name)
+                else:
+                    yield name, thing
+
+    async def _children(self, parts: list[str]) -> list[CmisObject]:
+        found: list[CmisObject] = []
+        more = True
+        while more and len(found) <= MAX_ENTRIES:
+            url = await self._address(
+                parts, "children", filter=LISTED, maxItems=str(PAGE), skipCount=str(len(found))
+            )
+            answer = await self._site.ask("GET", url)
+            if answer.status in ABSENT:
+                return []
+            if not answer.is_success:
+                raise self._refusal(answer)
+            page = self._decoded(answer, CmisChildren)
+            found += [child.object for child in page.objects]
+            more = page.has_more_items and bool(page.objects)
+        return found
+
+    def _decoded(self, answer: HttpResponse, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(answer.body, type=kind)
+        except msgspec.DecodeError as error:
+            raise self._not_cmis() from error
+
+    def _refusal(self, answer: HttpResponse) -> ArchiveError:
+        """Return what an exception of the repository means."""
+        try:
+            exception = msgspec.json.decode(answer.body, type=CmisObject).exception
+        except msgspec.DecodeError:
+            exception = ""
+        for exceptions, kind, reason, words in _ERROR_RULES:
+            if exception in exceptions:
+                told = f"{words.format(server=self._site.server)} (CMIS says {exception})."
+                return kind(reason, f"{self._site.archive}: {told}")
+        return self._changed() if answer.status in ABSENT else self._site.refusal(answer.status)
+
+    def _changed(self) -> ArchiveError:
+        return ArchiveUnavailable(
+            "ArchiveChanged",
+            f"{self._site.archive}: somebody changed or removed something at {self._site.server} while it was being filed.",
+        )
+
+    def _not_cmis(self) -> ArchiveError:
+        return ArchiveRefused(
+            "ArchiveNotCmis",
+            f"{self._site.archive}: there is no CMIS browser binding at {self._url}. Correct {FIELD}: it is the address "
+            "that ends in /browser with most products.",
+        )
+
+    def _root_missing(self) -> ArchiveError:
+        return ArchiveRefused(
+            "ArchiveRootMissing",
+            f"{self._site.archive}: {self._site.server} has no folder {self._settings.root_folder}, or the login may not see "
+            "it. Create it, or correct spec.cmis.rootFolder.",
+        )
+
+    def _occupied(self, parts: list[str], what: str) -> NameTaken:
+        where = self.location("/".join(parts)) if parts else self._settings.root_folder
+        return NameTaken(f"{where} {what}, and Counterfoil did not put it there. Move it away.")
+
+
+_ERROR_RULES: tuple[tuple[frozenset[str], type[ArchiveUnavailable | ArchiveRefused], str, str], ...] = (
+    (
+        frozenset({"storage"}),
+        ArchiveUnavailable,
+        "ArchiveFull",
+        "no space is left at {server}, or its store does not work; look into its log",
+    ),
+    (
+        frozenset({"updateConflict"}),
+        ArchiveUnavailable,
+        "ArchiveChanged",
+        "somebody changed something at {server} while it was being filed",
+    ),
+    (
+        frozenset({"constraint", "invalidArgument", "nameConstraintViolation", "versioning", "notSupported"}),
+        ArchiveRefused,
+        "ArchiveRefused",
+        "{server} has rules that a document does not fit: check spec.cmis.documentType, spec.cmis.properties and what the "
+        "type requires",
+    ),
+)
+
+
+def _properties(values: Mapping[str, str]) -> dict[str, str]:
+    """Return properties as the fields of a form."""
+    fields: dict[str, str] = {}
+    for number, (key, value) in enumerate(values.items()):
+        fields |= {f"propertyId[{number}]": key, f"propertyValue[{number}]": value}
+    return fields
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
+
+
+async def _one(content: bytes) -> AsyncGenerator[bytes, None]:
+    yield content

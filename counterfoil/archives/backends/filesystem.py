@@ -1,0 +1,432 @@
+"""
+Archives of kind ``filesystem``: a folder of a mounted volume.
+
+A file is written to a temporary name in its own folder, made durable, renamed, and the rename made durable. All
+paths are walked segment by segment from the root without following symbolic links, so that nobody who can write
+into the tree can lead us out of it. Blocking calls run in threads, one block at a time.
+
+Tags go into the manifest only: file systems have no place for them that survives copying.
+"""
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import quote
+
+from counterfoil.archives.backend import MAX_ENTRIES, TEMPORARY_PREFIX, FileNotStored, StoredEntry, segments
+from counterfoil.archives.errors import (
+    ArchiveError,
+    ArchiveRefused,
+    ArchiveUnavailable,
+    NameTaken,
+    SettingsInvalid,
+    VerificationFailed,
+)
+from counterfoil.archives.streams import BLOCK, HashingThread, in_thread
+from counterfoil.resources.archive import ArchiveSpec
+
+FILE_MODE = 0o640
+FOLDER_MODE = 0o750
+TEMPORARY_SUFFIX = ".tmp"
+
+FLUSH_EVERY = 8 * 1024 * 1024
+"""Bytes after which the disk is set to work while more are coming."""
+
+_CLOSED = -1
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+async def open_filesystem(
+    name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]
+) -> "FilesystemBackend":
+    """Open the archive ``name``; needs no credentials. Raises ``SettingsInvalid``."""
+    if spec.filesystem is None or not spec.filesystem.root.startswith("/"):
+        raise SettingsInvalid(f"Archive/{name}: spec.filesystem.root must be an absolute path.")
+    return FilesystemBackend(name, Path(spec.filesystem.root))
+
+
+class FilesystemBackend:
+    """A folder tree below ``root``. ``archive`` is the name that messages carry."""
+
+    kind: ClassVar[str] = "filesystem"
+
+    def __init__(self, archive: str, root: Path) -> None:
+        self._archive = f"Archive/{archive}"
+        self._root = root
+
+    def location(self, name: str) -> str:
+        """Return the ``file:`` URI of a name."""
+        return "file://" + quote(str(self._root / "/".join(segments(name))), safe="/!$&'()*+,;=:@")
+
+    async def entries(self, folder: str) -> list[StoredEntry]:
+        """Return everything below a folder, links and other oddities included; empty when it is absent."""
+        with self._in_words(folder):
+            return await in_thread(self._entries, segments(folder))
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        """Write beside the final name, make it durable, rename. Raises ``ArchiveError``."""
+        draft = _TemporaryFile(self._root, segments(name))
+        writing = HashingThread(draft.write)
+        try:
+            async for chunk in chunks:
+                with self._in_words(name):
+                    await writing.add(chunk)
+            with self._in_words(name):
+                await writing.finish()
+                await in_thread(draft.publish)
+        finally:
+            try:
+                await writing.abandon()
+            finally:
+                if draft.is_open:
+                    await in_thread(draft.end)
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield a file block by block, from the disk where the kernel lets go of its cache. Raises ``FileNotStored``."""
+        reading = _OpenFile(self._root, segments(name))
+        try:
+            while not reading.at_end:
+                with self._in_words(name):
+                    block = await in_thread(reading.block)
+                if block:
+                    yield block
+        finally:
+            reading.end()
+
+    async def discard(self, name: str) -> None:
+        """Remove a file, durably; nothing happens when it is absent."""
+        with self._in_words(name), suppress(FileNotStored):
+            await in_thread(self._discard, segments(name))
+
+    async def probe(self) -> None:
+        """Write, read back and remove a small file in the root. Raises ``ArchiveError``."""
+        name = f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        content = secrets.token_hex(16).encode()
+        try:
+            await self.put(name, _one(content), tags={}, content_type=None)
+            found = b"".join([block async for block in self.read(name)])
+        finally:
+            await self.discard(name)
+        if found != content:
+            raise VerificationFailed(
+                f"{self._archive}: the volume at {self._root} gives back other bytes than were written."
+            )
+
+    async def remove_leftovers(self, folder: str) -> None:
+        """Remove our temporary files below a folder."""
+        with self._in_words(folder), suppress(FileNotStored):
+            await in_thread(self._sweep, segments(folder))
+
+    async def close(self) -> None:
+        """Nothing is held open between calls."""
+
+    def _entries(self, folder: list[str]) -> list[StoredEntry]:
+        path = "/".join(folder)
+        try:
+            with _folder(self._root, folder) as at:
+                found = list(islice(_walk(at, path), MAX_ENTRIES + 1))
+        except FileNotStored:
+            return []
+        if len(found) > MAX_ENTRIES:
+            raise NameTaken(f"{self.location(path)} has more than {MAX_ENTRIES} files. Move them away.")
+        return sorted(found, key=lambda entry: entry.name)
+
+    def _discard(self, parts: list[str]) -> None:
+        with _folder(self._root, parts[:-1]) as at:
+            _remove(at, parts[-1])
+            os.fsync(at)
+
+    def _sweep(self, parts: list[str]) -> None:
+        with _folder(self._root, parts) as at:
+            _sweep(at)
+
+    @contextmanager
+    def _in_words(self, name: str) -> Iterator[None]:
+        """Turn what the operating system says into what an administrator can use."""
+        try:
+            yield
+        except _RootMissing as error:
+            raise ArchiveRefused(
+                "ArchiveRootMissing",
+                f"{self._archive}: the folder {self._root} does not exist. Mount the volume, or correct spec.filesystem.root.",
+            ) from error
+        except _NotAFolder as error:
+            raise self._not_a_folder(error) from error
+        except (_NotAFile, IsADirectoryError) as error:
+            raise NameTaken(
+                f"{self.location(name)} is no ordinary file, and Counterfoil did not put it there. Move it away."
+            ) from error
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise NameTaken(
+                    f"{self.location(name)} is a symbolic link, and Counterfoil does not follow links. Move it away."
+                ) from error
+            raise error_of(error, self._archive, self._root) from error
+
+    def _not_a_folder(self, error: "_NotAFolder") -> ArchiveError:
+        location = self.location("/".join(error.path)) if error.path else f"{self._root}"
+        if error.is_link:
+            return ArchiveRefused(
+                "SymbolicLink",
+                f"{self._archive}: {location} is a symbolic link, and Counterfoil does not follow links inside an archive. "
+                "Put a real folder in its place.",
+            )
+        return NameTaken(f"{location} is a file where Counterfoil needs a folder. Move it away.")
+
+
+def error_of(error: OSError, archive: str, root: Path) -> ArchiveError:
+    """Sort an error of the operating system by whose turn it is; ``archive`` and ``root`` say where."""
+    for codes, kind, reason, words in _ERROR_RULES:
+        if error.errno in codes:
+            return kind(reason, f"{archive}: {words.format(root=root)}")
+    name = errno.errorcode.get(error.errno or 0, "an unknown error")
+    return ArchiveUnavailable("ArchiveFailing", f"{archive}: the volume at {root} does not work ({name}).")
+
+
+_ERROR_RULES: tuple[tuple[frozenset[int], type[ArchiveUnavailable | ArchiveRefused], str, str], ...] = (
+    (
+        frozenset({errno.ENOSPC, errno.EDQUOT}),
+        ArchiveUnavailable,
+        "ArchiveFull",
+        "no space is left on the volume at {root}. Enlarge it or raise its quota; filing goes on by itself.",
+    ),
+    (
+        frozenset({errno.EFBIG}),
+        ArchiveRefused,
+        "FileTooBig",
+        "the volume at {root} does not take files of this size. Raise the limit, or use another volume.",
+    ),
+    (
+        frozenset({errno.EACCES, errno.EPERM}),
+        ArchiveRefused,
+        "ArchivePermissionDenied",
+        "the controller may not read and write below {root}. Give its user (see securityContext) the right to.",
+    ),
+    (
+        frozenset({errno.EROFS}),
+        ArchiveRefused,
+        "ArchiveReadOnly",
+        "the volume at {root} is mounted read-only. Mount it writable.",
+    ),
+    (
+        frozenset({errno.ENAMETOOLONG}),
+        ArchiveRefused,
+        "PathTooLong",
+        "a path is longer than the volume at {root} takes. Shorten spec.path.",
+    ),
+)
+
+
+class _RootMissing(Exception):
+    """The root of the archive is not there."""
+
+
+class _NotAFile(Exception):
+    """A folder, device, pipe or socket lies under a file's name."""
+
+
+class _NotAFolder(Exception):
+    """Something else lies where a folder is needed."""
+
+    def __init__(self, path: list[str], *, is_link: bool) -> None:
+        super().__init__("/".join(path))
+        self.path = path
+        self.is_link = is_link
+
+
+class _TemporaryFile:
+    """
+    A file while it is written. Its methods block; ``end`` cleans up wherever the others stopped.
+
+    Each does as much as it can at once, since most files are small, and then going to a thread is what costs.
+    """
+
+    def __init__(self, root: Path, parts: list[str]) -> None:
+        self._root = root
+        self._parts = parts
+        self._temporary = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        self._folder = _CLOSED
+        self._file = _CLOSED
+        self._written = self._flushed = 0
+        self._published = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something to clean up."""
+        return self._folder != _CLOSED
+
+    def write(self, block: bytes) -> None:
+        """Append a block; the first one makes the folders and the temporary file."""
+        self._begin()
+        rest = memoryview(block)
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
+        self._written += len(block)
+        if self._written - self._flushed >= FLUSH_EVERY:
+            # Linux starts to write to the disk what it is told we do not need, and lets go of what it has written since
+            # the last time. So there is little left to wait for in the end, and the page cache, which counts as memory of
+            # the pod, stays small; filling new pages all the time would cost more than all else here.
+            os.posix_fadvise(self._file, 0, self._written, os.POSIX_FADV_DONTNEED)
+            self._flushed = self._written
+
+    def publish(self) -> None:
+        """Make the content durable, give it its name, make the name durable, and close all."""
+        self._begin()
+        os.fchmod(self._file, FILE_MODE)
+        os.fsync(self._file)
+        os.rename(self._temporary, self._parts[-1], src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        self._published = True
+        os.fsync(self._folder)
+        self.end()
+
+    def end(self) -> None:
+        """Close all, and remove the temporary file unless it has its name. Raises nothing: see ``remove_leftovers``."""
+        if self._file != _CLOSED:
+            with suppress(OSError):  # it was synchronised, or it is thrown away
+                os.close(self._file)
+        if self._folder != _CLOSED:
+            with suppress(OSError):  # the error that brought us here says more
+                if not self._published:
+                    _remove(self._folder, self._temporary)
+                os.close(self._folder)
+        self._file = self._folder = _CLOSED
+
+    def _begin(self) -> None:
+        if self._folder == _CLOSED:
+            self._folder = _open_folder(self._root, self._parts[:-1], create=True)
+            self._file = os.open(self._temporary, _WRITE_FLAGS, FILE_MODE, dir_fd=self._folder)
+
+
+class _OpenFile:
+    """A file while it is read. ``block`` blocks."""
+
+    def __init__(self, root: Path, parts: list[str]) -> None:
+        self._root = root
+        self._parts = parts
+        self._file = _CLOSED
+        self._read = self._dropped = 0
+        self.at_end = False
+
+    def block(self) -> bytes:
+        """Return the next block. Raises ``FileNotStored``, and ``_NotAFile`` for what has no bytes of its own."""
+        self._begin()
+        block = os.read(self._file, BLOCK)
+        if len(block) < BLOCK:
+            # The last one, most likely: a file that fits into one block is read in one visit to the thread.
+            more = os.read(self._file, BLOCK)
+            self.at_end = not more
+            block += more
+        self._read += len(block)
+        if self._read - self._dropped >= FLUSH_EVERY:
+            # The kernel uses the same few pages of memory again, instead of filling new ones with what nobody needs.
+            os.posix_fadvise(self._file, self._dropped, self._read - self._dropped, os.POSIX_FADV_DONTNEED)
+            self._dropped = self._read
+        return block
+
+    def end(self) -> None:
+        """Close it."""
+        if self._file != _CLOSED:
+            os.close(self._file)
+        self._file = _CLOSED
+
+    def _begin(self) -> None:
+        if self._file != _CLOSED:
+            return
+        with _folder(self._root, self._parts[:-1]) as at:
+            try:
+                self._file = os.open(self._parts[-1], _READ_FLAGS, dir_fd=at)
+            except FileNotFoundError as error:
+                raise FileNotStored from error
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            raise _NotAFile
+        # What was just written is in memory too; we want to see what the disk has.
+        os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+
+
+def _open_folder(root: Path, parts: list[str], *, create: bool) -> int:
+    """Return a descriptor of a folder below the root, reached without following links."""
+    try:
+        at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _RootMissing from error
+    for depth, part in enumerate(parts):
+        with _descriptor(at):
+            try:
+                at = _step(at, part, create=create)
+            except NotADirectoryError as error:
+                is_link = stat.S_ISLNK(os.stat(part, dir_fd=at, follow_symlinks=False).st_mode)
+                raise _NotAFolder(parts[: depth + 1], is_link=is_link) from error
+    return at
+
+
+def _step(at: int, part: str, *, create: bool) -> int:
+    try:
+        return os.open(part, _FOLDER_FLAGS, dir_fd=at)
+    except FileNotFoundError as error:
+        if not create:
+            raise FileNotStored from error
+    # Another task may be faster, which is as good.
+    with suppress(FileExistsError):
+        os.mkdir(part, FOLDER_MODE, dir_fd=at)
+        os.fsync(at)
+    return os.open(part, _FOLDER_FLAGS, dir_fd=at)
+
+
+@contextmanager
+def _folder(root: Path, parts: list[str]) -> Iterator[int]:
+    with _descriptor(_open_folder(root, parts, create=False)) as at:
+        yield at
+
+
+@contextmanager
+def _descriptor(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _walk(at: int, path: str) -> Iterator[StoredEntry]:
+    """Yield everything below an open folder but our temporary files; links are listed, never followed."""
+    with os.scandir(at) as listing:
+        for each in listing:
+            name = f"{path}/{each.name}"
+            if each.is_dir(follow_symlinks=False):
+                with _descriptor(os.open(each.name, _FOLDER_FLAGS, dir_fd=at)) as below:
+                    yield from _walk(below, name)
+            elif not _is_temporary(each.name):
+                yield StoredEntry(name, each.stat(follow_symlinks=False).st_size)
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
+
+
+def _sweep(at: int) -> None:
+    with os.scandir(at) as listing:
+        for each in listing:
+            if each.is_dir(follow_symlinks=False):
+                with _descriptor(os.open(each.name, _FOLDER_FLAGS, dir_fd=at)) as below:
+                    _sweep(below)
+            elif _is_temporary(each.name):
+                _remove(at, each.name)
+
+
+def _remove(at: int, name: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=at)
+
+
+async def _one(content: bytes) -> AsyncGenerator[bytes, None]:
+    yield content

@@ -1,0 +1,150 @@
+"""
+Archives of kind ``gcs``: a bucket of Google Cloud Storage.
+
+Tags become custom metadata. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) clears away what a killed
+run leaves. The rest is in ``objects``.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from obstore.exceptions import BaseError
+from obstore.store import GCSStore
+
+from counterfoil.archives.backends._object_store import (
+    CLIENT,
+    COMMON_ERROR_RULES,
+    RETRY,
+    BucketAddress,
+    ErrorDialect,
+    ErrorRule,
+    ObjectStoreBackend,
+)
+from counterfoil.archives.credentials import Credentials
+from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.resources.archive import ArchiveSpec
+
+if TYPE_CHECKING:
+    from obstore.store import GCSConfig
+
+_NOT_IN_HEADERS = re.compile(r"[^\x20-\x7e]")
+
+ERROR_RULES = (
+    ErrorRule(
+        frozenset({"NoSuchBucket", "404"}),
+        ArchiveRefused,
+        "ArchiveBucketMissing",
+        "the bucket `{bucket}` does not exist ({answer}). Create it or correct spec.gcs.bucket.",
+    ),
+    ErrorRule(
+        frozenset({"InvalidSecurity", "AuthenticationRequired", "InvalidPolicyDocument"}),
+        ArchiveRefused,
+        "ArchiveCredentialsRejected",
+        "{server} does not accept {key} ({answer}). Give a valid one.",
+    ),
+    ErrorRule(
+        frozenset({"UserProjectAccountProblem", "AccountProblem"}),
+        ArchiveRefused,
+        "ArchiveRefused",
+        "the account behind the bucket `{bucket}` has a problem, of billing perhaps ({answer}). Look into its console.",
+    ),
+    ErrorRule(
+        frozenset({"EntityTooLarge"}),
+        ArchiveRefused,
+        "FileTooBig",
+        "{server} does not take a file of this size ({answer}). Raise its limit.",
+    ),
+    ErrorRule(
+        frozenset({"SlowDown"}),
+        ArchiveUnavailable,
+        "ArchiveOverloaded",
+        "{server} asks for a pause ({answer}). Filing goes on by itself.",
+    ),
+    ErrorRule(
+        frozenset({"AccessDenied", "403"}),
+        ArchiveRefused,
+        "ArchivePermissionDenied",
+        "{key} may not do everything that filing needs in the bucket `{bucket}` ({answer}). "
+        "Give it the role Storage Object User there.",
+    ),
+    *COMMON_ERROR_RULES,
+)
+
+DIALECT = ErrorDialect(
+    service="Google",
+    field="spec.gcs",
+    root_missing=frozenset({"NoSuchBucket"}),
+    # The instance's metadata service.
+    no_identity=re.compile(r"computeMetadata|metadata\.google|169\.254\.169\.254"),
+    verdicts=ERROR_RULES,
+)
+
+
+async def open_gcs(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> "GcsBackend":
+    """
+    Open the archive ``name``; nothing is asked of the server yet. Raises ``SettingsInvalid``.
+
+    Without ``credentials`` the pod's own identity counts, as the environment tells.
+    """
+    settings = spec.gcs
+    if settings is None:
+        raise SettingsInvalid(f"Archive/{name}: spec.gcs is missing.")
+    secret = Credentials(name, settings.credentials_secret_ref, credentials)
+    config: GCSConfig = {}
+    if settings.credentials_secret_ref is not None:
+        config["service_account_key"] = _key(name, secret)
+    try:
+        store = GCSStore(
+            settings.bucket,
+            config=config,
+            client_options={
+                **CLIENT,
+                "allow_http": '"gcs_base_url": "http:' in config.get("service_account_key", ""),
+            },
+            retry_config=RETRY,
+        )
+    except (BaseError, ValueError) as error:
+        raise SettingsInvalid(
+            f"Archive/{name}: spec.gcs or the `serviceAccountJson` in {secret.secret} can't be used as it is written."
+        ) from error
+    bucket = BucketAddress(
+        archive=f"Archive/{name}",
+        server="Google Cloud Storage",
+        name=settings.bucket,
+        key=f"the key in {secret.secret}" if settings.credentials_secret_ref else "the pod's own identity",
+    )
+    return GcsBackend(store, bucket)
+
+
+class GcsBackend(ObjectStoreBackend):
+    """A bucket of Google Cloud Storage."""
+
+    kind: ClassVar[str] = "gcs"
+    DIALECT: ClassVar[ErrorDialect] = DIALECT
+
+    def uri(self) -> str:
+        """Return the ``gs:`` URI of the bucket."""
+        return f"gs://{self._bucket.name}"
+
+    def tags(self, tags: Mapping[str, str]) -> dict[str, str]:
+        """Return nothing: Google's tags belong to buckets."""
+        return {}
+
+    def attributes(self, tags: Mapping[str, str]) -> dict[str, str]:
+        """Return the tags as custom metadata, in ASCII as its headers want it; the manifest has them unchanged."""
+        return {name: _NOT_IN_HEADERS.sub("_", value) for name, value in tags.items()}
+
+
+def _key(name: str, secret: Credentials) -> str:
+    """Return the service account's key, one line of JSON. Raises ``SettingsInvalid``."""
+    text = secret.block("serviceAccountJson")
+    if text is None:
+        raise SettingsInvalid(f"Archive/{name}: {secret.secret} has no `serviceAccountJson`.")
+    try:
+        return json.dumps(json.loads(text))
+    except ValueError as error:
+        raise SettingsInvalid(
+            f"Archive/{name}: `serviceAccountJson` in {secret.secret} is no JSON."
+        ) from error

@@ -1,0 +1,337 @@
+"""
+Archives of kind ``http``: any system that takes files by HTTP. docs/archives.md says what it has to answer.
+
+Each file takes two requests. The first carries its bytes, as the body or as a part of a form; they are not known before
+they were sent, so its signature is over what the file is called and the like. The second, a message by the rules of
+Standard Webhooks, says how many bytes there were and what their SHA-256 is; with it the file counts as filed, and its
+answer says where it is. The system keeps what was not concluded under no name. One idempotency key stands for one
+name, so that a file that comes again replaces itself.
+
+It can't be asked what it has: whether a name is taken is for the system to say, by answering 409.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from contextlib import aclosing
+from typing import ClassVar
+from urllib.parse import urljoin, urlsplit
+
+import msgspec
+
+from counterfoil.archives.backend import MAX_ENTRIES, ChecksumReported, FileNotStored, StoredEntry, segments
+from counterfoil.archives.backends._http import (
+    ABSENT,
+    HttpResponse,
+    HttpSite,
+    MultipartForm,
+    authorization_of,
+    checked_url,
+    content_of,
+    make_http,
+    path_of,
+    who_of,
+)
+from counterfoil.archives.credentials import Credentials
+from counterfoil.archives.errors import (
+    ArchiveError,
+    ArchiveRefused,
+    NameTaken,
+    SettingsInvalid,
+    VerificationFailed,
+)
+from counterfoil.archives.streams import HashingCounter, counting
+from counterfoil.clock import Clock, WallClock
+from counterfoil.resources.archive import ArchiveSpec, HttpMode, VerifyMode
+
+FIELD = "spec.http.url"
+SECRET_PREFIX = "whsec_"  # noqa: S105 - how the secrets of Standard Webhooks begin
+
+_CANT_DELETE = frozenset({405, 501})
+_CANT_READ = frozenset({405, 501})
+_CONFLICT = 409
+_UNPROCESSABLE = 422
+
+
+async def open_http(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> "HttpBackend":
+    """Open the archive ``name``; nothing is asked of the system yet. Raises ``SettingsInvalid``."""
+    settings = spec.http
+    if settings is None:
+        raise SettingsInvalid(f"Archive/{name}: spec.http is missing.")
+    url = checked_url(name, FIELD, settings.url)
+    secret = Credentials(name, settings.credentials_secret_ref, credentials)
+    authorization = authorization_of(secret)
+    site = HttpSite(
+        archive=f"Archive/{name}",
+        server=f"the system at {url}",
+        who=who_of(authorization, secret),
+        field=FIELD,
+        http=make_http(authorization),
+    )
+    return HttpBackend(
+        site, url, settings.mode, spec.verify, WebhookSignature.read(name, secret, WallClock())
+    )
+
+
+class WebhookSignature:
+    """Signs requests by the rules of Standard Webhooks, if the Secret has something to sign with."""
+
+    def __init__(self, key: bytes | None, clock: Clock) -> None:
+        self._key = key
+        self._clock = clock
+
+    @classmethod
+    def read(cls, archive: str, secret: Credentials, clock: Clock) -> "WebhookSignature":
+        """Read ``signingSecret``: base64 behind ``whsec_``, or any text. Raises ``SettingsInvalid``."""
+        text = secret.line("signingSecret")
+        if text is None or not text.startswith(SECRET_PREFIX):
+            return cls(None if text is None else text.encode(), clock)
+        try:
+            return cls(base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True), clock)
+        except binascii.Error as error:
+            raise SettingsInvalid(
+                f"Archive/{archive}: `signingSecret` in {secret.secret} is not base64 behind `whsec_`."
+            ) from error
+
+    def now(self) -> str:
+        """Return the time as a message carries it (RFC 3339)."""
+        return self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def headers(self, message: str, payload: bytes) -> dict[str, str]:
+        """Return the headers of a request; ``message`` is its id, the same when it is sent again."""
+        timestamp = str(int(self._clock.now().timestamp()))
+        headers = {"webhook-id": message, "webhook-timestamp": timestamp}
+        if self._key is not None:
+            signed = f"{message}.{timestamp}.".encode() + payload
+            digest = hmac.new(self._key, signed, hashlib.sha256).digest()
+            headers["webhook-signature"] = "v1," + base64.b64encode(digest).decode()
+        return headers
+
+
+class HttpConclusion(msgspec.Struct, frozen=True):
+    """What a system answers when a file is concluded; it may say more."""
+
+    location: str | None = None
+    sha256: str | None = None
+
+
+class HttpBackend:
+    """A system behind one address. Where its files are it told us, or they are where we call them."""
+
+    kind: ClassVar[str] = "http"
+
+    def __init__(
+        self, site: HttpSite, url: str, mode: HttpMode, verify: VerifyMode, seal: WebhookSignature
+    ) -> None:
+        self._site = site
+        self._url = url
+        self._mode = mode
+        self._verify = verify
+        self._seal = seal
+        self._told: dict[str, str] = {}
+        self._vouched: dict[str, tuple[int, str]] = {}
+
+    def location(self, name: str) -> str:
+        """Return the address that a name has, unless the system answers with another one."""
+        return f"{self._url}/{path_of(segments(name))}"
+
+    async def entries(self, folder: str) -> list[StoredEntry]:
+        """Return nothing: there is no way to ask."""
+        segments(folder)
+        return []
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        """Send a file, then conclude it. Raises ``ArchiveError``."""
+        segments(name)
+        facts = {"name": name, "contentType": content_type or "application/octet-stream"}
+        upload, tally = f"file_{secrets.token_hex(16)}", HashingCounter()
+        async with aclosing(counting(chunks, tally)) as stream:
+            await self._send(upload, facts, tags, stream)
+        proof = {"upload": upload, "size": tally.size, "sha256": tally.sha256}
+        told = await self._conclude(name, {**facts, **proof, "tags": dict(tags)})
+        self._check(name, told, tally)
+        self._remember(name, told, tally)
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield a file block by block. Raises ``FileNotStored``, and ``ChecksumReported`` when the system's word is to do."""
+        segments(name)
+        if self._verify is VerifyMode.CHECKSUM:
+            if name not in self._vouched:
+                raise FileNotStored
+            raise ChecksumReported(*self._vouched[name])
+        told = self._told.get(name)
+        try:
+            async with aclosing(self._got(name, told or self.location(name))) as stream:
+                async for block in stream:
+                    yield block
+        except FileNotStored:
+            # Somebody may have replaced the file, and with it its address: its own name still leads there.
+            self._told.pop(name, None)
+            if told is None:
+                raise
+        else:
+            return
+        async with aclosing(self._got(name, self.location(name))) as stream:
+            async for block in stream:
+                yield block
+
+    async def discard(self, name: str) -> None:
+        """Have a file removed, if the system does that."""
+        url = self._told.pop(name, self.location(name))
+        self._vouched.pop(name, None)
+        answer = await self._site.ask("DELETE", url, headers=self._seal.headers(_message("delete"), b""))
+        if not answer.is_success and answer.status not in ABSENT | _CANT_DELETE:
+            raise self._site.refusal(answer.status)
+
+    async def probe(self) -> None:
+        """Ask whether files would be taken, without sending one: it might be filed for good. Raises ``ArchiveError``."""
+        answer = await self._tell("counterfoil.probe", _message("probe"), {})
+        if answer.status in ABSENT:
+            raise self._root_missing(answer.status)
+        if not answer.is_success:
+            raise self._site.refusal(answer.status)
+
+    async def remove_leftovers(self, folder: str) -> None:
+        """Nothing to do: what was not concluded has no name."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._site.http.aclose()
+
+    async def _got(self, name: str, url: str) -> AsyncGenerator[bytes, None]:
+        headers = self._seal.headers(_message("get"), b"")
+        async with self._site.opened("GET", url, headers=headers) as response:
+            if response.status_code in _CANT_READ and name in self._vouched:
+                raise self._lacks(
+                    "give back what it was given", "Let it answer GET, or set spec.verify to Checksum."
+                )
+            if response.status_code in ABSENT | _CANT_READ:
+                raise FileNotStored
+            if response.status_code != 200:
+                raise self._site.refusal(response.status_code)
+            async for block in content_of(response):
+                yield block
+
+    async def _send(
+        self, upload: str, facts: Mapping[str, str], tags: Mapping[str, str], chunks: AsyncIterable[bytes]
+    ) -> None:
+        described = base64.urlsafe_b64encode(_json(facts)).decode()
+        headers = {
+            "Idempotency-Key": self._key_of(facts["name"]),
+            "Counterfoil-File": described,
+            "Content-Type": facts["contentType"],
+            **self._seal.headers(upload, described.encode()),
+        }
+        if self._mode is HttpMode.MULTIPART:
+            fields = {"name": facts["name"], **{f"tags.{tag}": value for tag, value in tags.items()}}
+            form = MultipartForm(fields, "file", facts["name"].rpartition("/")[2], facts["contentType"])
+            headers["Content-Type"], chunks = form.content_type, form.around(chunks)
+        answer = await self._site.upload("POST", self._url, chunks, headers=headers)
+        if not answer.is_success:
+            raise self._refused(facts["name"], answer.status)
+
+    async def _conclude(self, name: str, data: Mapping[str, object]) -> HttpConclusion:
+        # Sent again it is the same message, whose id a receiver may remember.
+        answer = await self._tell("counterfoil.file", f"end_{data['upload']}", data)
+        if not answer.is_success:
+            raise self._refused(name, answer.status)
+        try:
+            return msgspec.json.decode(answer.body or b"{}", type=HttpConclusion)
+        except msgspec.DecodeError as error:
+            raise self._lacks(
+                "say where a file is", 'Let it answer JSON like {"location": "…", "sha256": "…"}.'
+            ) from error
+
+    async def _tell(self, kind: str, message: str, data: Mapping[str, object]) -> HttpResponse:
+        """Send a message by the rules of Standard Webhooks."""
+        body = _json({"type": kind, "timestamp": self._seal.now(), "data": data})
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": message,
+            **self._seal.headers(message, body),
+        }
+        return await self._site.ask("POST", self._url, headers=headers, content=body)
+
+    def _check(self, name: str, told: HttpConclusion, tally: HashingCounter) -> None:
+        """Hold what the system says against what was sent."""
+        if told.sha256 is None and self._verify is VerifyMode.CHECKSUM:
+            raise self._lacks(
+                "tell the SHA-256 of a file", "Let it answer one, or set spec.verify to ReadBack."
+            )
+        if told.sha256 is not None and told.sha256.lower() != tally.sha256:
+            raise VerificationFailed(
+                f"{self.location(name)}: {self._site.server} has other bytes than were sent, by its own SHA-256."
+            )
+
+    def _remember(self, name: str, told: HttpConclusion, tally: HashingCounter) -> None:
+        self._vouched[name] = (tally.size, tally.sha256)
+        self._told.pop(name, None)
+        for known in (self._vouched, self._told):
+            # What is forgotten is asked for by its own name, or sent anew.
+            if len(known) > MAX_ENTRIES:
+                del known[next(iter(known))]
+        if told.location is None:
+            return
+        location = _joined(self._url, told.location)
+        if location is not None:
+            self._told[name] = location
+        elif self._verify is VerifyMode.READ_BACK:
+            raise self._lacks(
+                "give back what it was given, since it names another host as the place",
+                "Let it name an address of its own, or set spec.verify to Checksum.",
+            )
+
+    def _key_of(self, name: str) -> str:
+        return hashlib.sha256(self.location(name).encode()).hexdigest()[:32]
+
+    def _refused(self, name: str, status: int) -> ArchiveError:
+        if status == _CONFLICT:
+            return NameTaken(
+                f"{self.location(name)} is there already, as {self._site.server} says (HTTP 409). Move it away."
+            )
+        if status == _UNPROCESSABLE:
+            return VerificationFailed(
+                f"{self.location(name)}: {self._site.server} got other bytes than were sent (HTTP 422)."
+            )
+        if status in ABSENT:
+            return self._root_missing(status)
+        return self._site.refusal(status)
+
+    def _root_missing(self, status: int) -> ArchiveError:
+        return ArchiveRefused(
+            "ArchiveRootMissing",
+            f"{self._site.archive}: there is nothing at {self._url} that takes files (HTTP {status}). Correct {FIELD}.",
+        )
+
+    def _lacks(self, what: str, then: str) -> ArchiveError:
+        return ArchiveRefused(
+            "ArchiveLacksFeature", f"{self._site.archive}: {self._site.server} does not {what}. {then}"
+        )
+
+
+def _message(kind: str) -> str:
+    return f"{kind}_{secrets.token_hex(16)}"
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _joined(url: str, location: str) -> str | None:
+    """Return the address that a location stands for; None if it is none of the same site, which is all that is asked."""
+    try:
+        joined = urljoin(f"{url}/", location)
+        return joined if _origin(joined) == _origin(url) else None
+    except ValueError:
+        return None
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port

@@ -1,0 +1,301 @@
+"""
+Archives of kind ``s3``: Amazon S3 and what speaks its protocol.
+
+Tags become object tags; Object Lock is in ``retention``. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) clears away what a killed run
+leaves. The rest is in ``objects``.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import quote, urlsplit
+
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+from counterfoil.archives.backends import _object_store
+from counterfoil.archives.backends._http import HttpSite, make_http
+from counterfoil.archives.backends._object_lock import ObjectLockClient
+from counterfoil.archives.backends._object_store import (
+    CLIENT,
+    COMMON_ERROR_RULES,
+    RETRY,
+    BucketAddress,
+    ErrorDialect,
+    ErrorRule,
+    ObjectStoreBackend,
+)
+from counterfoil.archives.backends._sigv4 import SigningCredentials
+from counterfoil.archives.credentials import Credentials
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.clock import WallClock
+from counterfoil.resources.archive import S3, ArchiveSpec
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config, S3Credential, S3CredentialProvider
+
+MAX_TAGS = 10
+"""Tags that S3 takes for one object."""
+
+TAG_VALUE_LIMIT = 256
+"""Characters of a tag's value; the manifest has the whole of it."""
+
+_NOT_IN_TAGS = re.compile(r"[^\w +\-=.:/@]")
+
+
+async def open_s3(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> "S3Backend":
+    """
+    Open the archive ``name``; nothing is asked of the server yet. Raises ``SettingsInvalid``.
+
+    Without ``credentials`` the pod's own identity counts, as the environment tells (web identity, container,
+    instance).
+    """
+    settings = spec.s3
+    if settings is None:
+        raise SettingsInvalid(f"Archive/{name}: spec.s3 is missing.")
+    if len(spec.tags) > MAX_TAGS:
+        raise SettingsInvalid(
+            f"Archive/{name}: S3 takes at most {MAX_TAGS} tags for an object, spec.tags has {len(spec.tags)}."
+        )
+    secret = Credentials(name, settings.credentials_secret_ref, credentials)
+    try:
+        store = S3Store(
+            settings.bucket,
+            config=_config(settings),
+            # Not part of the config, where a key of ours could meet a session token of the environment's.
+            credential_provider=_identity(settings, secret),
+            client_options={**CLIENT, "allow_http": (settings.endpoint or "").startswith("http://")},
+            retry_config=RETRY,
+        )
+    except (BaseError, ValueError) as error:
+        raise SettingsInvalid(f"Archive/{name}: spec.s3 can't be used as it is written.") from error
+    bucket = BucketAddress(
+        archive=f"Archive/{name}",
+        server=f"S3 at {settings.endpoint}" if settings.endpoint else "Amazon S3",
+        name=settings.bucket,
+        key=f"the key in {secret.secret}" if settings.credentials_secret_ref else "the pod's own identity",
+    )
+    return S3Backend(store, bucket, prefix=settings.prefix, retention=_retention(settings, secret, bucket))
+
+
+ERROR_RULES = (
+    ErrorRule(
+        frozenset({"NoSuchBucket", "404"}),
+        ArchiveRefused,
+        "ArchiveBucketMissing",
+        "the bucket `{bucket}` does not exist or the key may not see it ({answer}). Create it or correct spec.s3.bucket.",
+    ),
+    ErrorRule(
+        frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "401"}),
+        ArchiveRefused,
+        "ArchiveCredentialsRejected",
+        "{server} does not accept {key} ({answer}). Give a valid one.",
+    ),
+    ErrorRule(
+        frozenset(
+            {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException", "301"}
+        ),
+        ArchiveRefused,
+        "ArchiveRegionWrong",
+        "the bucket `{bucket}` is in another region ({answer}). Correct spec.s3.region.",
+    ),
+    ErrorRule(
+        # Also when completing it took so long that it was asked for once more; the next run finds the file then.
+        frozenset({"NoSuchUpload"}),
+        ArchiveUnavailable,
+        "ArchiveFailing",
+        "{server} no longer knows an upload that it has begun ({answer}). Filing goes on by itself.",
+    ),
+    ErrorRule(
+        frozenset({"RequestTimeTooSkewed"}),
+        ArchiveRefused,
+        "ClockWrong",
+        "{server} has another time than this machine ({answer}). Set the clock of the one that is wrong.",
+    ),
+    ErrorRule(
+        frozenset({"KeyTooLongError"}),
+        ArchiveRefused,
+        "PathTooLong",
+        "a path is longer than {server} takes ({answer}). Shorten spec.path or spec.s3.prefix.",
+    ),
+    ErrorRule(
+        frozenset({"EntityTooLarge", "413"}),
+        ArchiveRefused,
+        "FileTooBig",
+        "{server} does not take a file of this size ({answer}). Raise its limit.",
+    ),
+    ErrorRule(
+        frozenset({"NotImplemented", "501"}),
+        ArchiveRefused,
+        "ArchiveLacksFeature",
+        "{server} can't do what the Archive asks for ({answer}). Leave out tags or encryption, or use another server.",
+    ),
+    ErrorRule(
+        frozenset({"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "507"}),
+        ArchiveUnavailable,
+        "ArchiveFull",
+        "no space is left in the bucket `{bucket}` ({answer}). Enlarge it or raise its quota; filing goes on by itself.",
+    ),
+    ErrorRule(
+        frozenset({"SlowDown", "RequestLimitExceeded", "429", "503"}),
+        ArchiveUnavailable,
+        "ArchiveOverloaded",
+        "{server} asks for a pause ({answer}). Filing goes on by itself.",
+    ),
+    ErrorRule(
+        frozenset({"AccessDenied", "AllAccessDisabled", "403"}),
+        ArchiveRefused,
+        "ArchivePermissionDenied",
+        "{key} may not do everything that filing needs in the bucket `{bucket}` ({answer}). "
+        "Allow s3:ListBucket, s3:GetObject, s3:PutObject, s3:PutObjectTagging, s3:AbortMultipartUpload and s3:DeleteObject.",
+    ),
+    *COMMON_ERROR_RULES,
+)
+
+DIALECT = ErrorDialect(
+    service="S3",
+    field="spec.s3",
+    root_missing=frozenset({"NoSuchBucket"}),
+    # The instance's or container's metadata service, and AWS STS.
+    no_identity=re.compile(r"/latest/(?:api/token|meta-data)|WebIdentity|AssumeRole"),
+    verdicts=ERROR_RULES,
+)
+
+
+LOCK_ERROR_RULES = (
+    ErrorRule(
+        frozenset({"ObjectLockConfigurationNotFoundError", "InvalidRequest"}),
+        ArchiveRefused,
+        "ArchiveLacksFeature",
+        "the bucket `{bucket}` has no Object Lock ({answer}). Use one that was made with it, or remove spec.s3.objectLock.",
+    ),
+    ErrorRule(
+        frozenset({"AccessDenied", "403"}),
+        ArchiveRefused,
+        "ArchivePermissionDenied",
+        "{key} may not lock objects in the bucket `{bucket}` as spec.s3.objectLock says ({answer}). Allow "
+        "s3:PutObjectRetention, s3:GetObjectRetention and s3:GetBucketObjectLockConfiguration.",
+    ),
+)
+
+LOCK_DIALECT = replace(DIALECT, verdicts=(*LOCK_ERROR_RULES, *ERROR_RULES))
+
+
+def error_of(text: str, *, archive: str, server: str, bucket: str, key: str) -> ArchiveError:
+    """Sort an error of ``obstore``, given by its text, by whose turn it is."""
+    return _object_store.error_of(text, DIALECT, BucketAddress(archive, server, bucket, key))
+
+
+class S3Backend(ObjectStoreBackend):
+    """A bucket of S3."""
+
+    kind: ClassVar[str] = "s3"
+    DIALECT: ClassVar[ErrorDialect] = DIALECT
+
+    def __init__(
+        self, store: S3Store, bucket: BucketAddress, *, prefix: str, retention: ObjectLockClient | None
+    ) -> None:
+        super().__init__(store, bucket, prefix=prefix)
+        self._retention = retention
+
+    async def retain(self, name: str) -> None:
+        """Lock an object that has proved itself, if the Archive says so."""
+        if self._retention is not None:
+            await self._retention.lock(quote(self._key(name), safe="/-_.~"))
+
+    async def probe(self) -> None:
+        """Write, read back and remove a small object, and see that the bucket has Object Lock if that is wanted."""
+        if self._retention is not None:
+            await self._retention.probe()
+        await super().probe()
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        if self._retention is not None:
+            await self._retention.close()
+
+    def uri(self) -> str:
+        """Return the ``s3:`` URI of the bucket."""
+        return f"s3://{self._bucket.name}"
+
+    def tags(self, tags: Mapping[str, str]) -> dict[str, str]:
+        """Return the tags with what S3 takes: letters, digits, spaces and + - = . _ : / @, at most 256 characters."""
+        return {name: _NOT_IN_TAGS.sub("_", value)[:TAG_VALUE_LIMIT] for name, value in tags.items()}
+
+
+def path_style(settings: S3) -> bool:
+    """Whether the bucket goes into the path: asked for, or the only way, since an IP address has no subdomains."""
+    host = urlsplit(settings.endpoint or "").hostname or ""
+    return settings.force_path_style or _IP_ADDRESS.fullmatch(host) is not None
+
+
+def endpoint_of(settings: S3) -> str | None:
+    """Return the endpoint with the bucket in its host name, unless it goes into the path; obstore adds neither."""
+    if settings.endpoint is None or path_style(settings):
+        return settings.endpoint
+    parts = urlsplit(settings.endpoint)
+    return parts._replace(netloc=f"{settings.bucket}.{parts.netloc}").geturl()
+
+
+_IP_ADDRESS = re.compile(r"[0-9.]+|[0-9a-f]*:[0-9a-f:.]*")
+
+
+def _config(settings: S3) -> "S3Config":
+    config: S3Config = {
+        "virtual_hosted_style_request": not path_style(settings),
+        # One object at a time is deleted anyway, and a refusal in an answer for many has no status.
+        "disable_bulk_delete": True,
+    }
+    if settings.region:
+        config["region"] = settings.region
+    if endpoint := endpoint_of(settings):
+        config["endpoint"] = endpoint
+    if settings.server_side_encryption:
+        config["server_side_encryption"] = settings.server_side_encryption
+    if settings.object_lock is not None:
+        # S3 takes nothing without one into a bucket whose own settings lock each object as it comes.
+        config["checksum_algorithm"] = "SHA256"
+    return config
+
+
+def address_of(settings: S3) -> str:
+    """Return the address of the bucket, as obstore makes it up."""
+    endpoint = endpoint_of(settings)
+    if endpoint is None:
+        host = f"s3.{settings.region}.amazonaws.com"
+        endpoint = f"https://{host}" if path_style(settings) else f"https://{settings.bucket}.{host}"
+    endpoint = endpoint.rstrip("/")
+    return f"{endpoint}/{settings.bucket}" if path_style(settings) else endpoint
+
+
+def _retention(settings: S3, secret: Credentials, bucket: BucketAddress) -> ObjectLockClient | None:
+    if settings.object_lock is None:
+        return None
+    if settings.region is None or settings.credentials_secret_ref is None:
+        raise SettingsInvalid(
+            f"{bucket.archive}: spec.s3.objectLock needs spec.s3.region and spec.s3.credentialsSecretRef. Set both, or "
+            f"set a default retention on the bucket `{bucket.name}` instead."
+        )
+    key = SigningCredentials(
+        secret.needed("accessKeyId"),
+        secret.needed("secretAccessKey"),
+        secret.line("sessionToken"),
+        settings.region,
+    )
+    site = HttpSite(bucket.archive, bucket.server, bucket.key, "spec.s3", make_http(None))
+    return ObjectLockClient(
+        settings.object_lock, address_of(settings), key, site, bucket, LOCK_DIALECT, WallClock()
+    )
+
+
+def _identity(settings: S3, secret: Credentials) -> "S3CredentialProvider | None":
+    if settings.credentials_secret_ref is None:
+        return None
+    credential: S3Credential = {
+        "access_key_id": secret.needed("accessKeyId"),
+        "secret_access_key": secret.needed("secretAccessKey"),
+        "token": secret.line("sessionToken"),
+        "expires_at": None,
+    }
+    return lambda: credential

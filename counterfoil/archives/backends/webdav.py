@@ -1,0 +1,400 @@
+"""
+Archives of kind ``webdav``: a collection of a WebDAV server (RFC 4918).
+
+A file is sent in chunks to a temporary name in its own collection and then moved to its own, so that a name has all
+of a file or none of it. The move first asks not to overwrite anything: on a folder it would remove all that is in it.
+Tags become properties of the namespace ``counterfoil.dev/tags`` where the server keeps such; the manifest has them anyway.
+
+No locks of our own (docs/decisions/0020): nothing is changed in place, and two runs of us move the same content to the same
+name. Those of others are waited for.
+"""
+
+import secrets
+import unicodedata
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+from urllib.parse import unquote, urlsplit
+
+from lxml import etree
+
+from counterfoil.archives.backend import MAX_ENTRIES, TEMPORARY_PREFIX, FileNotStored, StoredEntry, segments
+from counterfoil.archives.backends._http import (
+    ABSENT,
+    SILENCE_SECONDS,
+    HttpResponse,
+    HttpSite,
+    authorization_of,
+    checked_url,
+    content_of,
+    make_http,
+    path_of,
+    who_of,
+)
+from counterfoil.archives.cleanup import clean_up
+from counterfoil.archives.credentials import Credentials
+from counterfoil.archives.errors import (
+    ArchiveError,
+    ArchiveRefused,
+    ArchiveUnavailable,
+    NameTaken,
+    SettingsInvalid,
+    VerificationFailed,
+)
+from counterfoil.resources.archive import ArchiveSpec
+
+TEMPORARY_SUFFIX = ".tmp"
+TAG_NAMESPACE = "counterfoil.dev/tags"
+FIELD = "spec.webdav.url"
+
+LISTING_LIMIT = 64 * 1024 * 1024
+"""Bytes of XML in one listing."""
+
+_DAV = "{DAV:}"
+_MULTI_STATUS = 207
+_EXISTS = 405
+_CONFLICT = 409
+_PRECONDITION_FAILED = 412
+_XML = {"Content-Type": "application/xml; charset=utf-8"}
+_WANTED = (
+    b'<?xml version="1.0" encoding="utf-8"?>'
+    b'<propfind xmlns="DAV:"><prop><resourcetype/><getcontentlength/></prop></propfind>'
+)
+
+
+async def open_webdav(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> "WebDavBackend":
+    """Open the archive ``name``; nothing is asked of the server yet. Raises ``SettingsInvalid``."""
+    settings = spec.webdav
+    if settings is None:
+        raise SettingsInvalid(f"Archive/{name}: spec.webdav is missing.")
+    return make_backend(
+        name, settings.url, Credentials(name, settings.credentials_secret_ref, credentials), SILENCE_SECONDS
+    )
+
+
+def make_backend(name: str, url: str, credentials: Credentials, silence: float) -> "WebDavBackend":
+    """Make a door that waits ``silence`` seconds for a sign of the server. Raises ``SettingsInvalid``."""
+    root = checked_url(name, FIELD, url)
+    authorization = authorization_of(credentials)
+    site = HttpSite(
+        archive=f"Archive/{name}",
+        server=f"the WebDAV server at {root}",
+        who=who_of(authorization, credentials),
+        field=FIELD,
+        http=make_http(authorization, silence=silence),
+    )
+    return WebDavBackend(site, root)
+
+
+@dataclass(frozen=True)
+class WebDavResource:
+    """What a server lists: a file or a collection, by its path below the archive's root."""
+
+    parts: tuple[str, ...]
+    is_folder: bool
+    size: int | None
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether it is a file that a run of ours did not finish, or is writing now."""
+        return self.parts[-1].startswith(TEMPORARY_PREFIX) and self.parts[-1].endswith(TEMPORARY_SUFFIX)
+
+
+class WebDavBackend:
+    """A collection and all below it; ``root`` is its address, without a slash at its end."""
+
+    kind: ClassVar[str] = "webdav"
+
+    def __init__(self, site: HttpSite, root: str) -> None:
+        self._site = site
+        self._root = root
+        self._root_parts = _decoded(urlsplit(root).path)
+
+    def location(self, name: str) -> str:
+        """Return the address of a name."""
+        return self._url(segments(name))
+
+    async def entries(self, folder: str) -> list[StoredEntry]:
+        """Return everything below a folder, collection by collection: few servers list a whole tree at once."""
+        found = [
+            StoredEntry("/".join(each.parts), each.size)
+            async for each in self._files(folder, temporary=False)
+        ]
+        return sorted(found, key=lambda entry: entry.name)
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        """Send to a temporary name, set the tags, move. Raises ``ArchiveError``."""
+        parts = segments(name)
+        temporary = [*parts[:-1], f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"]
+        await self._make_folder(parts[:-1])
+        try:
+            await self._send(temporary, chunks, content_type)
+            await self._tag(temporary, tags)
+            await self._publish(temporary, parts)
+        except BaseException:
+            await clean_up(self._delete(temporary))
+            raise
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield a file block by block. Raises ``FileNotStored``."""
+        parts = segments(name)
+        headers = {"Cache-Control": "no-cache"}
+        async with self._site.opened("GET", self._url(parts), headers=headers) as response:
+            if response.status_code in ABSENT:
+                raise FileNotStored
+            if response.status_code != 200:
+                raise await self._hindered(parts, response.status_code)
+            async for block in content_of(response):
+                yield block
+
+    async def discard(self, name: str) -> None:
+        """Remove a file; nothing happens when it is absent."""
+        await self._delete(segments(name))
+
+    async def probe(self) -> None:
+        """See that the root is a collection, then write, read back and remove a small file. Raises ``ArchiveError``."""
+        await self._look_at_root()
+        name = f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        content = secrets.token_hex(16).encode()
+        try:
+            await self.put(name, _one(content), tags={}, content_type="text/plain")
+            found = b"".join([block async for block in self.read(name)])
+        finally:
+            await clean_up(self.discard(name))
+        if found != content:
+            raise VerificationFailed(
+                f"{self._site.archive}: {self._site.server} gives back other bytes than were written."
+            )
+
+    async def remove_leftovers(self, folder: str) -> None:
+        """Remove our temporary files below a folder."""
+        for each in [each async for each in self._files(folder, temporary=True)]:
+            await self._delete(list(each.parts))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._site.http.aclose()
+
+    async def _make_folder(self, parts: list[str]) -> None:
+        """Make a collection and what is missing above it. Another task may be faster, which is as good."""
+        if not parts:
+            return
+        answer = await self._site.ask("MKCOL", self._url(parts) + "/")
+        if answer.status in {_CONFLICT, *ABSENT} and len(parts) > 1:
+            await self._make_folder(parts[:-1])
+            answer = await self._site.ask("MKCOL", self._url(parts) + "/")
+        # Servers have several answers for one that is there, above all when it may not be made.
+        if answer.is_success or answer.status == _EXISTS or await self._is_folder(parts):
+            return
+        if answer.status in {_CONFLICT, *ABSENT} and len(parts) == 1:
+            raise self._root_missing()
+        raise await self._hindered(parts, answer.status)
+
+    async def _send(self, parts: list[str], chunks: AsyncIterable[bytes], content_type: str | None) -> None:
+        headers = {"Content-Type": content_type or "application/octet-stream"}
+        answer = await self._site.upload("PUT", self._url(parts), chunks, headers=headers)
+        if answer.status in {_CONFLICT, *ABSENT} and len(parts) == 1:
+            raise self._root_missing()
+        if not answer.is_success:
+            raise await self._hindered(parts, answer.status)
+
+    async def _tag(self, parts: list[str], tags: Mapping[str, str]) -> None:
+        """Set the tags as properties. Many servers keep none and say so; what any of them says changes nothing."""
+        if tags:
+            await self._site.ask("PROPPATCH", self._url(parts), headers=_XML, content=_properties(tags))
+
+    async def _publish(self, temporary: list[str], parts: list[str]) -> None:
+        answer = await self._move(temporary, parts, overwrite="F")
+        if answer.status == _PRECONDITION_FAILED:
+            # To overwrite a collection means to delete it with all that is in it (RFC 4918, 9.9.3).
+            if await self._is_folder(parts):
+                raise self._occupied(parts, "is a folder")
+            answer = await self._move(temporary, parts, overwrite="T")
+        if not answer.is_success or answer.status == _MULTI_STATUS:
+            raise await self._not_moved(parts, answer.status)
+
+    async def _move(self, temporary: list[str], parts: list[str], *, overwrite: str) -> HttpResponse:
+        headers = {"Destination": self._url(parts), "Overwrite": overwrite}
+        return await self._site.ask("MOVE", self._url(temporary), headers=headers)
+
+    async def _not_moved(self, parts: list[str], status: int) -> ArchiveError:
+        if status in {400, 502}:
+            return ArchiveRefused(
+                "ArchiveLacksFeature",
+                f"{self._site.archive}: {self._site.server} does not take itself for the one that {FIELD} names "
+                f"(HTTP {status} for MOVE). Let the proxy before it pass the host name and scheme on, or adapt Destination.",
+            )
+        return await self._hindered(parts, status)
+
+    async def _delete(self, parts: list[str]) -> None:
+        answer = await self._site.ask("DELETE", self._url(parts))
+        if answer.status not in ABSENT and (not answer.is_success or answer.status == _MULTI_STATUS):
+            raise self._site.refusal(answer.status)
+
+    async def _hindered(self, parts: list[str], status: int) -> ArchiveError:
+        """Return what a refusal means, after a look at what lies in the way: servers have many answers to that."""
+        if status in {403, _EXISTS, 406, 500, _CONFLICT, *ABSENT}:
+            for depth in range(1, len(parts)):
+                if await self._is_folder(parts[:depth]) is False:
+                    return self._occupied(parts[:depth], "is a file where Counterfoil needs a folder")
+            if await self._is_folder(parts):
+                return self._occupied(parts, "is a folder")
+        if status in {_CONFLICT, *ABSENT}:
+            return ArchiveUnavailable(
+                "ArchiveChanged",
+                f"{self._site.archive}: a folder below {self._root} was removed while a file was filed into it.",
+            )
+        return self._site.refusal(status)
+
+    async def _is_folder(self, parts: list[str]) -> bool | None:
+        """Tell whether a collection lies there; None when nothing does."""
+        try:
+            listed = [each async for each in self._listed(parts, depth="0", slash="")]
+        except FileNotStored:
+            return None
+        except ArchiveRefused as refused:
+            # Some servers have an address for a collection with a slash at its end only.
+            if refused.reason == "ArchiveRedirects":
+                return True
+            raise
+        return self._one_of(listed).is_folder
+
+    async def _look_at_root(self) -> None:
+        try:
+            listed = [each async for each in self._listed([], depth="0", slash="/")]
+        except FileNotStored:
+            raise self._root_missing() from None
+        if not self._one_of(listed).is_folder:
+            raise self._occupied([], "is a file where Counterfoil needs a folder")
+
+    def _one_of(self, listed: list[WebDavResource]) -> WebDavResource:
+        if len(listed) != 1:
+            raise self._not_webdav()
+        return listed[0]
+
+    async def _files(self, folder: str, *, temporary: bool) -> AsyncIterator[WebDavResource]:
+        """Yield the files below a folder: our temporary ones or the others. Raises ``NameTaken`` for too many."""
+        waiting, seen = [tuple(segments(folder))], 0
+        while waiting:
+            parts = waiting.pop()
+            try:
+                children = [each async for each in self._children(parts)]
+            except FileNotStored:
+                continue
+            seen += len(children)
+            if seen > MAX_ENTRIES:
+                raise NameTaken(f"{self.location(folder)} has more than {MAX_ENTRIES} files. Move them away.")
+            waiting.extend(each.parts for each in children if each.is_folder)
+            for each in children:
+                if not each.is_folder and each.is_temporary is temporary:
+                    yield each
+
+    async def _children(self, parts: tuple[str, ...]) -> AsyncIterator[WebDavResource]:
+        async for each in self._listed(list(parts), depth="1", slash="/"):
+            if each.parts != parts:
+                if each.parts[:-1] != parts:
+                    raise self._site.unreadable()
+                yield each
+
+    async def _listed(self, parts: list[str], *, depth: str, slash: str) -> AsyncIterator[WebDavResource]:
+        """Yield what the server says is there, itself included; raises ``FileNotStored``."""
+        headers = {"Depth": depth, **_XML}
+        url = self._url(parts) + slash
+        async with self._site.opened("PROPFIND", url, headers=headers, content=_WANTED) as response:
+            if response.status_code in ABSENT:
+                raise FileNotStored
+            if response.status_code != _MULTI_STATUS:
+                raise self._no_listing(response.status_code)
+            async for element in self._responses(response.aiter_bytes()):
+                yield self._resource(element)
+
+    async def _responses(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[etree._Element]:
+        """Yield the response elements of a multi-status answer one by one; each is forgotten after its turn."""
+        parser = etree.XMLPullParser(
+            events=("end",),
+            tag=f"{_DAV}response",
+            resolve_entities=False,
+            no_network=True,
+            load_dtd=False,
+            huge_tree=False,
+        )
+        size = 0
+        try:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > LISTING_LIMIT:
+                    raise self._site.unreadable()
+                parser.feed(chunk)
+                for _, element in parser.read_events():
+                    yield element
+                    _forget(element)
+            parser.close()
+        except etree.XMLSyntaxError as error:
+            raise self._not_webdav() from error
+
+    def _resource(self, element: etree._Element) -> WebDavResource:
+        try:
+            path = _decoded(urlsplit(element.findtext(f"{_DAV}href", "")).path)
+        except ValueError as error:
+            raise self._site.unreadable() from error
+        if path[: len(self._root_parts)] != self._root_parts:
+            raise ArchiveRefused(
+                "ArchiveAnswerUnreadable",
+                f"{self._site.archive}: {self._site.server} lists its files under another address. Put that into {FIELD}.",
+            )
+        length = element.findtext(f".//{_DAV}getcontentlength") or ""
+        return WebDavResource(
+            path[len(self._root_parts) :],
+            is_folder=element.find(f".//{_DAV}resourcetype/{_DAV}collection") is not None,
+            size=int(length) if length.isascii() and length.isdigit() else None,
+        )
+
+    def _url(self, parts: list[str]) -> str:
+        return f"{self._root}/{path_of(parts)}" if parts else self._root
+
+    def _no_listing(self, status: int) -> ArchiveError:
+        return (
+            self._not_webdav() if 200 <= status < 300 or status in {405, 501} else self._site.refusal(status)
+        )
+
+    def _not_webdav(self) -> ArchiveError:
+        return ArchiveRefused(
+            "ArchiveNotWebDav",
+            f"{self._site.archive}: there is no WebDAV collection at {self._root} (PROPFIND is not answered as it should "
+            f"be). Correct {FIELD}, or turn WebDAV on there.",
+        )
+
+    def _root_missing(self) -> ArchiveError:
+        return ArchiveRefused(
+            "ArchiveRootMissing",
+            f"{self._site.archive}: the collection {self._root} does not exist. Create it, or correct {FIELD}.",
+        )
+
+    def _occupied(self, parts: list[str], what: str) -> NameTaken:
+        return NameTaken(f"{self._url(parts)} {what}, and Counterfoil did not put it there. Move it away.")
+
+
+def _decoded(path: str) -> tuple[str, ...]:
+    """Split a path of a URL into plain segments, in the normal form that our names have."""
+    return tuple(unicodedata.normalize("NFC", unquote(part)) for part in path.split("/") if part)
+
+
+def _properties(tags: Mapping[str, str]) -> bytes:
+    update = etree.Element(f"{_DAV}propertyupdate", nsmap={None: "DAV:", "t": TAG_NAMESPACE})
+    properties = etree.SubElement(etree.SubElement(update, f"{_DAV}set"), f"{_DAV}prop")
+    for name, value in tags.items():
+        etree.SubElement(properties, f"{{{TAG_NAMESPACE}}}{name}").text = value
+    return etree.tostring(update, xml_declaration=True, encoding="utf-8")
+
+
+def _forget(element: etree._Element) -> None:
+    parent = element.getparent()
+    element.clear()
+    while parent is not None and element.getprevious() is not None:
+        del parent[0]
+
+
+async def _one(content: bytes) -> AsyncGenerator[bytes, None]:
+    yield content

@@ -1,0 +1,55 @@
+"""
+Cleaning up after a transfer that failed: it gets its time even when the task is cancelled, and raises nothing.
+
+What is left all the same has a temporary name, and ``sweep_leftovers`` of the next run removes it.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from counterfoil.archives.errors import ArchiveError
+
+CLEANUP_TIMEOUT_SECONDS = 10.0
+"""Seconds that cleaning up may take."""
+
+T = TypeVar("T")
+
+
+async def shielded(work: Coroutine[Any, Any, T]) -> T:
+    """
+    Do something that must not be cut off in its middle: a caller who is cancelled first waits for its end.
+
+    It does not wait for ever, nor when it is cancelled again; then the work is.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=CLEANUP_TIMEOUT_SECONDS)
+        raise
+    finally:
+        # Its error counts as seen: whoever could be told is on the way out.
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        task.cancel()
+
+
+async def clean_up(cleaning: Coroutine[Any, Any, object]) -> None:
+    """Wait for the end of some cleaning up; call it where an error is on its way out, which says more than this one."""
+    task = asyncio.ensure_future(_bounded(cleaning))
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as request:
+            cancelled = request
+    task.result()
+    if cancelled is not None:
+        raise cancelled
+
+
+async def _bounded(cleaning: Coroutine[Any, Any, object]) -> None:
+    with suppress(ArchiveError, TimeoutError):
+        async with asyncio.timeout(CLEANUP_TIMEOUT_SECONDS):
+            await cleaning

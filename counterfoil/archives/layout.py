@@ -1,0 +1,211 @@
+"""
+The plan: which file of an envelope goes where, with which tags. Pure and repeatable.
+
+Whoever makes the plan again from the same Archive, the same envelope and the same list of files gets the same
+names; this is what lets a killed run find its own files (rule 3).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from counterfoil.archives import tags as tagging
+from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.archives.names import (
+    HASHES_NAME,
+    MANIFEST_NAME,
+    SIGNATURE_NAME,
+    TAG_PREFIX,
+    NameAllocator,
+    PathTemplate,
+    TemplateInvalid,
+    safe_segment,
+    split_extension,
+)
+from counterfoil.resources.archive import ArchiveSpec
+from counterfoil.resources.envelopeevent import FileKind
+
+
+@dataclass(frozen=True)
+class ActionFacts:
+    """One thing that happened to the envelope, as called back: the action's name, and when (RFC 3339)."""
+
+    action: str
+    time: str
+
+
+@dataclass(frozen=True)
+class EnvelopeFacts:
+    """What the plan and the manifest say about an envelope. Texts as eSAW gave them; empty for unknown."""
+
+    organization: str
+    envelope_id: str
+    name: str = ""
+    status: str = ""
+    sender_email: str = ""
+    sender_user_id: str = ""
+    sender_name: str = ""
+    sent_date: str = ""
+    metadata: str | None = None
+    actions: tuple[ActionFacts, ...] = ()
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """
+    One file, as eSAW lists it.
+
+    ``number`` counts the files of one kind from 1, in eSAW's order; ``document_number``, ``email`` and
+    ``activity_id`` say which document or signer it belongs to.
+    """
+
+    file_id: str
+    kind: FileKind
+    file_name: str
+    number: int
+    document_number: int | None = None
+    email: str | None = None
+    activity_id: str | None = None
+
+
+@dataclass(frozen=True)
+class FileLayout:
+    """A file and its full name in the archive."""
+
+    facts: FileFacts
+    name: str
+    content_type: str
+
+
+@dataclass(frozen=True)
+class ArchiveLayout:
+    """Where all files of one envelope go."""
+
+    envelope_id: str
+    folder: str
+    files: tuple[FileLayout, ...]
+    tags: dict[str, str]
+
+    @property
+    def manifest_name(self) -> str:
+        """Full name of the manifest."""
+        return f"{self.folder}/{MANIFEST_NAME}"
+
+    @property
+    def hashes_name(self) -> str:
+        """Full name of the hash file."""
+        return f"{self.folder}/{HASHES_NAME}"
+
+    @property
+    def seal_name(self) -> str:
+        """Full name of the manifest's seal."""
+        return f"{self.folder}/{SIGNATURE_NAME}"
+
+    def relative(self, name: str) -> str:
+        """Return a full name as it is called from within the envelope's folder."""
+        return name.removeprefix(f"{self.folder}/")
+
+
+def problems(spec: ArchiveSpec) -> list[str]:
+    """Return what is wrong with path and tags of an Archive, one sentence each; none when both can work."""
+    faults = tagging.problems(spec.tags)
+    try:
+        PathTemplate.parse(spec.path, tags=spec.tags)
+    except TemplateInvalid as fault:
+        faults.insert(0, f"spec.path: {fault}")
+    return faults
+
+
+def check(spec: ArchiveSpec) -> None:
+    """Raise ``SettingsInvalid`` for a spec in which ``problems`` finds one."""
+    if faults := problems(spec):
+        raise SettingsInvalid(f"{'; '.join(faults)}. Correct the Archive.")
+
+
+def make_layout(
+    spec: ArchiveSpec,
+    envelope: EnvelopeFacts,
+    files: Sequence[FileFacts],
+    *,
+    found: Mapping[str, str] | None = None,
+) -> ArchiveLayout:
+    """
+    Name every file of the envelope, and find its tags, unless they have been ``found`` already (``heavy``).
+
+    Raises ``TagMissing``, ``MetadataUnreadable``, and ``SettingsInvalid`` for a spec in which ``problems`` finds one.
+    """
+    check(spec)
+    fields = envelope_fields(envelope)
+    tags = tagging.collect(spec.tags, envelope.metadata, fields) if found is None else dict(found)
+    values = {**fields, **{TAG_PREFIX + name: value for name, value in tags.items()}}
+
+    template = PathTemplate.parse(spec.path, tags=spec.tags)
+    folder = template.render_folder(values)
+    names = NameAllocator()
+    planned = []
+    for facts in sorted(files, key=_place):
+        name = names.take(f"{folder}/{template.render_file({**values, **_file_fields(facts)})}")
+        planned.append(FileLayout(facts, name, _content_type(name)))
+    return ArchiveLayout(envelope.envelope_id, folder, tuple(planned), tags)
+
+
+def envelope_fields(envelope: EnvelopeFacts) -> dict[str, str]:
+    """Return what placeholders of the envelope stand for."""
+    return {
+        "organization": envelope.organization,
+        "envelope.id": envelope.envelope_id,
+        "envelope.name": envelope.name,
+        "envelope.status": envelope.status,
+        # The day only: a time has colons, and one folder per second helps nobody.
+        "envelope.sentDate": envelope.sent_date.partition("T")[0],
+        "sender.email": envelope.sender_email,
+        "sender.userId": envelope.sender_user_id,
+    }
+
+
+_ORDER = {kind: position for position, kind in enumerate(FileKind)}
+
+_DEFAULT_NAMES: Mapping[FileKind, tuple[str, str]] = {
+    FileKind.DOCUMENT: ("document", ".pdf"),
+    FileKind.ATTACHMENT: ("attachment", ""),
+    FileKind.AUDIT_TRAIL: ("audit-trail", ".pdf"),
+    FileKind.AUDIT_TRAIL_XML: ("audit-trail", ".xml"),
+    FileKind.LEGAL_DOCUMENT: ("legal-document", ".pdf"),
+}
+
+# Written out, since Python's own table depends on its version and on the machine.
+_CONTENT_TYPES: Mapping[str, str] = {
+    ".pdf": "application/pdf",
+    ".xml": "application/xml",
+    ".json": "application/json",
+    ".zip": "application/zip",
+    ".p7m": "application/pkcs7-mime",
+    ".txt": "text/plain",
+    ".csv": "text/csv",
+    ".html": "text/html",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".doc": "application/msword",
+    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    ".xls": "application/vnd.ms-excel",
+    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
+
+
+def _place(facts: FileFacts) -> tuple[int, int, str]:
+    return _ORDER[facts.kind], facts.number, facts.file_id
+
+
+def _file_fields(facts: FileFacts) -> dict[str, str]:
+    stem, extension = _DEFAULT_NAMES[facts.kind]
+    return {
+        "file.kind": str(facts.kind),
+        "file.name": safe_segment(facts.file_name, default=f"{stem}-{facts.number}{extension}"),
+        "file.number": str(facts.number),
+    }
+
+
+def _content_type(name: str) -> str:
+    return _CONTENT_TYPES.get(split_extension(name)[1].lower(), "application/octet-stream")

@@ -1,0 +1,80 @@
+"""
+The seal: a detached Ed25519 signature of the manifest, by a key of the operator's.
+
+It lies beside the manifest as 64 plain bytes, so that OpenSSL alone can check it in ten years:
+``openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in counterfoil.json -sigfile counterfoil.json.sig``.
+"""
+
+import hashlib
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+
+class SigningKeyInvalid(ValueError):
+    """The file has no key that can be used; the message says what is the matter, never what is in it."""
+
+
+class PublicKey:
+    """What seals are checked with."""
+
+    def __init__(self, key: Ed25519PublicKey) -> None:
+        self._key = key
+
+    @classmethod
+    def load(cls, path: Path) -> "PublicKey":
+        """Read a PEM file (``openssl pkey -pubout``). Raises ``SigningKeyInvalid``."""
+        content = _content(path)
+        try:
+            key = serialization.load_pem_public_key(content)
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise SigningKeyInvalid(f"{path} is no public key in PEM form") from error
+        if not isinstance(key, Ed25519PublicKey):
+            raise SigningKeyInvalid(f"{path} is no Ed25519 key")
+        return cls(key)
+
+    @property
+    def id(self) -> str:
+        """Which key it is: the first 16 hex digits of the SHA-256 of its 32 bytes."""
+        return hashlib.sha256(self._key.public_bytes_raw()).hexdigest()[:16]
+
+    def fits(self, seal: bytes, content: bytes) -> bool:
+        """Whether the seal is one of this content by this key."""
+        try:
+            self._key.verify(seal, content)
+        except InvalidSignature:
+            return False
+        return True
+
+
+class ManifestSigner:
+    """What seals are made with."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        self.public = PublicKey(key.public_key())
+
+    @classmethod
+    def load(cls, path: Path) -> "ManifestSigner":
+        """Read a PEM file without a password (``openssl genpkey -algorithm ed25519``). Raises ``SigningKeyInvalid``."""
+        content = _content(path)
+        try:
+            key = serialization.load_pem_private_key(content, password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise SigningKeyInvalid(f"{path} is no private key in PEM form without a password") from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise SigningKeyInvalid(f"{path} is no Ed25519 key")
+        return cls(key)
+
+    def seal(self, content: bytes) -> bytes:
+        """Return the 64 bytes of a seal; the same content always has the same one."""
+        return self._key.sign(content)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SigningKeyInvalid(f"{path} can't be read: {error.strerror}") from error

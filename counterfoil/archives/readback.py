@@ -1,0 +1,50 @@
+"""
+Reading what lies in an archive: whole files only to count and hash them, small ones to see what is in them.
+"""
+
+from collections.abc import AsyncIterable
+from contextlib import aclosing
+
+from counterfoil.archives.backend import ArchiveBackend, ChecksumReported, FileNotStored
+from counterfoil.archives.manifest import MANIFEST_LIMIT, ManifestDamaged
+from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting, exhaust
+
+
+async def read_back(
+    backend: ArchiveBackend, name: str, keeper: BoundedBuffer | None = None
+) -> tuple[int, str] | None:
+    """Read what lies under a name; return its size and SHA-256, None when nothing is there."""
+    try:
+        async with aclosing(backend.read(name)) as stream:
+            if keeper is None:
+                return await hash_stream(stream)
+            async with aclosing(keeper.through(stream)) as kept:
+                return await hash_stream(kept)
+    except FileNotStored:
+        return None
+    except ChecksumReported as word:
+        if keeper is not None:
+            keeper.give_up()
+        return word.size, word.sha256
+
+
+async def hash_stream(stream: AsyncIterable[bytes]) -> tuple[int, str]:
+    """Read a stream to its end without keeping it; return its size and SHA-256."""
+    tally = HashingCounter()
+    async with aclosing(counting(stream, tally)) as counted:
+        await exhaust(counted)
+    return tally.size, tally.sha256
+
+
+async def read_small(backend: ArchiveBackend, name: str) -> bytes:
+    """Read a small file whole. Raises ``FileNotStored``, also if it is not given back; ``ManifestDamaged`` when it is not small."""
+    content = bytearray()
+    try:
+        async with aclosing(backend.read(name)) as stream:
+            async for chunk in stream:
+                content += chunk
+                if len(content) > MANIFEST_LIMIT:
+                    raise ManifestDamaged("it is longer than 16 MiB")
+    except ChecksumReported:
+        raise FileNotStored from None
+    return bytes(content)

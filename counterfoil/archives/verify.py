@@ -1,0 +1,199 @@
+"""
+The audit of an archived envelope: is everything there, as it was filed, and nothing else?
+
+Needs the archive and nothing more: no Kubernetes, no eSAW, no clock. It changes nothing.
+"""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from counterfoil.archives.backend import ArchiveBackend, FileNotStored
+from counterfoil.archives.errors import NameTaken
+from counterfoil.archives.manifest import Manifest, ManifestDamaged, ManifestFile, hash_lines
+from counterfoil.archives.manifest_signature import PublicKey
+from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME, SIGNATURE_NAME
+from counterfoil.archives.readback import read_back, read_small
+from counterfoil.signatures.results import Kind, Signatures, State
+
+
+class CheckStatus(StrEnum):
+    """What a check came to. ``NotChecked``: there is something that was not looked at, and nothing is known to be wrong."""
+
+    OK = "OK"
+    WRONG = "Wrong"
+    NOT_CHECKED = "NotChecked"
+
+
+class CheckSubject(StrEnum):
+    """What was checked."""
+
+    MANIFEST = "Manifest"
+    SEAL = "Seal"
+    HASHES = "Hashes"
+    FILE = "File"
+    EXTRA = "Extra"
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """One thing that was checked; ``says`` goes on after the name, without a full stop."""
+
+    about: CheckSubject
+    name: str
+    verdict: CheckStatus
+    says: str
+
+    @property
+    def sentence(self) -> str:
+        """The whole sentence."""
+        own = self.about in (CheckSubject.MANIFEST, CheckSubject.SEAL, CheckSubject.HASHES)
+        return f"{self.name if own else repr(self.name)} {self.says}."
+
+
+async def check_archive(
+    backend: ArchiveBackend, folder: str, *, key: PublicKey | None = None
+) -> AsyncGenerator[CheckReport, None]:
+    """
+    Check an archived envelope, and yield what each check came to: the manifest first, then the seal, the rest as it goes.
+
+    Without a ``key`` a seal is only looked for. Raises ``ArchiveTrouble`` when the archive itself does not work.
+    """
+    name = f"{folder}/{MANIFEST_NAME}"
+    try:
+        content = await read_small(backend, name)
+        manifest = Manifest.decode(content)
+    except FileNotStored:
+        yield CheckReport(CheckSubject.MANIFEST, MANIFEST_NAME, CheckStatus.WRONG, "is missing")
+        return
+    except ManifestDamaged as damage:
+        yield CheckReport(CheckSubject.MANIFEST, MANIFEST_NAME, CheckStatus.WRONG, f"can't be read: {damage}")
+        return
+    yield CheckReport(CheckSubject.MANIFEST, MANIFEST_NAME, CheckStatus.OK, _about(manifest))
+    if manifest.sealed_by is not None or key is not None:
+        yield await _seal(backend, folder, manifest, content, key)
+    for file in manifest.files:
+        yield await _file(backend, folder, file)
+    yield await _hashes(backend, folder, manifest)
+    for extra in await _extras(backend, folder, manifest):
+        yield CheckReport(CheckSubject.EXTRA, extra, CheckStatus.WRONG, f"is not in {MANIFEST_NAME}")
+
+
+async def verify_folder(backend: ArchiveBackend, folder: str) -> list[str]:
+    """
+    Return what is wrong with the files of an archived envelope and with what is said about them, one sentence each.
+
+    Seals and extra files are not looked for. Raises ``ArchiveTrouble`` when the archive itself does not work.
+    """
+    return [
+        check.sentence
+        async for check in check_archive(backend, folder)
+        if check.verdict is CheckStatus.WRONG and check.about not in (CheckSubject.SEAL, CheckSubject.EXTRA)
+    ]
+
+
+def _about(manifest: Manifest) -> str:
+    envelope = manifest.envelope
+    return (
+        f"is of envelope {envelope.id} ({envelope.name!r}, {envelope.status}) of {envelope.organization}, filed "
+        f"{manifest.times.archived}, with {len(manifest.files)} files"
+    )
+
+
+async def _seal(
+    backend: ArchiveBackend, folder: str, manifest: Manifest, content: bytes, key: PublicKey | None
+) -> CheckReport:
+    verdict, says = await _seal_found(backend, folder, manifest, content, key)
+    return CheckReport(CheckSubject.SEAL, SIGNATURE_NAME, verdict, says)
+
+
+async def _seal_found(
+    backend: ArchiveBackend, folder: str, manifest: Manifest, content: bytes, key: PublicKey | None
+) -> tuple[CheckStatus, str]:
+    if manifest.sealed_by is None:
+        return CheckStatus.WRONG, "is not there, and the manifest does not say that it was sealed"
+    try:
+        seal = await read_small(backend, f"{folder}/{SIGNATURE_NAME}")
+    except FileNotStored:
+        return CheckStatus.WRONG, f"is missing; the manifest was sealed by the key {manifest.sealed_by}"
+    except ManifestDamaged as damage:
+        return CheckStatus.WRONG, f"can't be read: {damage}"
+    if key is None:
+        return CheckStatus.NOT_CHECKED, f"is there; give the public key {manifest.sealed_by} to check it"
+    if key.fits(seal, content):
+        return CheckStatus.OK, f"fits the manifest and the key {key.id}"
+    if key.id != manifest.sealed_by:
+        return (
+            CheckStatus.WRONG,
+            f"is not of the key {key.id}; the manifest names the key {manifest.sealed_by}",
+        )
+    return CheckStatus.WRONG, f"does not fit the manifest and the key {key.id}"
+
+
+async def _hashes(backend: ArchiveBackend, folder: str, manifest: Manifest) -> CheckReport:
+    wanted = hash_lines((file.name, file.sha256) for file in manifest.files)
+    try:
+        found = await read_small(backend, f"{folder}/{HASHES_NAME}")
+    except FileNotStored:
+        return CheckReport(CheckSubject.HASHES, HASHES_NAME, CheckStatus.WRONG, "is missing")
+    except ManifestDamaged as damage:
+        return CheckReport(CheckSubject.HASHES, HASHES_NAME, CheckStatus.WRONG, f"can't be read: {damage}")
+    if found != wanted:
+        return CheckReport(
+            CheckSubject.HASHES, HASHES_NAME, CheckStatus.WRONG, f"does not say what {MANIFEST_NAME} says"
+        )
+    return CheckReport(CheckSubject.HASHES, HASHES_NAME, CheckStatus.OK, f"says what {MANIFEST_NAME} says")
+
+
+async def _file(backend: ArchiveBackend, folder: str, file: ManifestFile) -> CheckReport:
+    fault = await _fault(backend, folder, file)
+    if fault is not None:
+        return CheckReport(CheckSubject.FILE, file.name, CheckStatus.WRONG, fault)
+    return CheckReport(
+        CheckSubject.FILE,
+        file.name,
+        CheckStatus.OK,
+        f"has its {file.size} bytes and its SHA-256{_signed(file.signatures)}",
+    )
+
+
+async def _fault(backend: ArchiveBackend, folder: str, file: ManifestFile) -> str | None:
+    try:
+        found = await read_back(backend, f"{folder}/{file.name}")
+    except ValueError:
+        return "leads out of the folder"
+    except NameTaken as trouble:
+        return f"is no file: {trouble.message.rstrip('.')}"
+    if found is None:
+        return "is missing"
+    size, sha256 = found
+    if size != file.size:
+        return f"has {size} bytes instead of {file.size}"
+    return None if sha256 == file.sha256 else "has other content than was filed"
+
+
+def _signed(signatures: Signatures | None) -> str:
+    """What was found when the file was filed, which still holds since its bytes are the same."""
+    if signatures is None:
+        return ""
+    if signatures.state is State.INTACT:
+        return f"; {len(signatures.found)} signatures, intact when it was filed{_trusted(signatures)}"
+    return f"; when it was filed: {signatures.detail}"
+
+
+def _trusted(signatures: Signatures) -> str:
+    if signatures.anchors is None:
+        return ""
+    for each in signatures.found:
+        if each.kind is Kind.SIGNATURE and not each.trusted:
+            return f", but {each.signer!r} was not trusted: {each.distrust}"
+    return ", all signers trusted"
+
+
+async def _extras(backend: ArchiveBackend, folder: str, manifest: Manifest) -> list[str]:
+    """Return what lies in the folder and is neither in the manifest nor the manifest's own."""
+    known = {MANIFEST_NAME, HASHES_NAME, *(file.name for file in manifest.files)}
+    if manifest.sealed_by is not None:
+        known.add(SIGNATURE_NAME)
+    names = [entry.name.removeprefix(f"{folder}/") for entry in await backend.entries(folder)]
+    return [name for name in names if name not in known]

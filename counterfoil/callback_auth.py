@@ -1,0 +1,145 @@
+"""
+How a callback proves that it comes from its organization: a token in the path, and optionally basic auth.
+
+The controller reads the Secrets and writes hashes into the Organization's status (``token_hash``,
+``basic_auth_hash``); the receiver checks what it is presented with against them (``is_valid_token``,
+``BasicAuthVerifier``) and so needs no right to read any Secret. Nobody can get from a hash back to a token:
+tokens are too long to guess, passwords go through scrypt.
+"""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections import OrderedDict
+from collections.abc import Iterable
+
+MIN_TOKEN_LENGTH = 16
+"""A token is all that keeps strangers from noting down events; 16 random characters are about 95 bits."""
+
+MAX_TOKEN_LENGTH = 256
+"""What fits into a path segment without any proxy minding."""
+
+_URL_PATH_SAFE = re.compile(r"[A-Za-z0-9._~-]+")  # "unreserved" of RFC 3986, section 2.3
+
+_SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**14, 8, 1  # 16 MiB and some 40 ms, as RFC 7914 says for log-ins
+_MAX_SCRYPT_N = 2**17
+
+
+class CallbackSecretInvalid(ValueError):
+    """A callback token or basic auth Secret that cannot be used; the message says what to do and holds nothing of it."""
+
+
+def token_hash(token: str | bytes) -> str:
+    """
+    Return the SHA-256 (hex) of a callback token as it stands in a Secret; a line break at its end does not count.
+
+    Raises ``CallbackSecretInvalid`` when it is too weak or cannot stand in a URL's path as it is.
+    """
+    try:
+        text = token if isinstance(token, str) else token.decode("ascii")
+    except UnicodeDecodeError:
+        text = ""
+    text = text.rstrip("\r\n")
+    if _URL_PATH_SAFE.fullmatch(text) is None:
+        raise CallbackSecretInvalid("a callback token may have letters, digits, '-', '.', '_' and '~' only")
+    if not MIN_TOKEN_LENGTH <= len(text) <= MAX_TOKEN_LENGTH:
+        raise CallbackSecretInvalid(
+            f"a callback token has {MIN_TOKEN_LENGTH} to {MAX_TOKEN_LENGTH} characters, not {len(text)}"
+        )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_valid_token(presented: str, hashes: Iterable[str]) -> bool:
+    """Whether the token in a callback's path is one of the organization's; takes equally long for all answers."""
+    digest = hashlib.sha256(presented.encode("utf-8", "surrogatepass")).hexdigest()
+    found = False
+    for each in hashes:
+        # Never ends early, so that time tells nothing of which one it was.
+        found |= hmac.compare_digest(digest.encode(), each.encode())
+    return found
+
+
+def basic_auth_hash(username: str, password: str, salt: bytes) -> str:
+    """
+    Return ``scrypt$N$r$p$salt$hash`` of a user name and password (all base64 but the numbers).
+
+    Raises ``CallbackSecretInvalid`` for what RFC 7617 cannot carry: a colon in the user name, nothing at all.
+    """
+    if not username or ":" in username or not password:
+        raise CallbackSecretInvalid("basic auth needs a username without a colon and a password")
+    digest = _scrypt(f"{username}:{password}".encode(), salt, _SCRYPT_N, _SCRYPT_R, _SCRYPT_P)
+    text = (base64.b64encode(part).decode() for part in (salt, digest))
+    return "$".join(("scrypt", str(_SCRYPT_N), str(_SCRYPT_R), str(_SCRYPT_P), *text))
+
+
+def matches_basic_auth(username: str, password: str, expected: str) -> bool:
+    """Whether a hash was made of this user name and password, so that the controller need not write it anew."""
+    return _matches(f"{username}:{password}".encode(), expected)
+
+
+class BasicAuthVerifier:
+    """
+    Checks ``Authorization`` headers, and remembers those that were right, so that scrypt runs once for each.
+
+    In memory are the SHA-256 of the header and its expected hash together, at most ``remember`` of them.
+    """
+
+    def __init__(self, *, remember: int = 256) -> None:
+        self._remember = remember
+        self._verified: OrderedDict[bytes, None] = OrderedDict()
+        # One at a time: 16 MiB each, and equal headers that come together find the first one's result.
+        self._lock = asyncio.Lock()
+
+    async def verify(self, header: str | None, expected: str) -> bool:
+        """Whether the ``Authorization`` header is the one ``expected`` (of ``basic_auth_hash``) was made of."""
+        credentials = _credentials(header)
+        if credentials is None:
+            return False
+        key = hashlib.sha256(expected.encode() + b"\0" + credentials).digest()
+        if self._is_verified(key):
+            return True
+        async with self._lock:
+            if self._is_verified(key):
+                return True
+            if not await asyncio.to_thread(_matches, credentials, expected):
+                return False
+            self._verified[key] = None
+            if len(self._verified) > self._remember:
+                self._verified.popitem(last=False)
+            return True
+
+    def _is_verified(self, key: bytes) -> bool:
+        if key not in self._verified:
+            return False
+        self._verified.move_to_end(key)
+        return True
+
+
+def _credentials(header: str | None) -> bytes | None:
+    """Return ``user:password`` of a basic ``Authorization`` header, None for any other. (RFC 7617, section 2)"""
+    scheme, _, encoded = (header or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(encoded.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _matches(credentials: bytes, expected: str) -> bool:
+    try:
+        kind, n, r, p, salt, digest = expected.split("$")
+        if kind != "scrypt" or int(n) > _MAX_SCRYPT_N:
+            return False
+        computed = _scrypt(credentials, base64.b64decode(salt), int(n), int(r), int(p))
+        return hmac.compare_digest(computed, base64.b64decode(digest))
+    except ValueError:
+        # A status written by hand, or by a newer version: nobody gets in by it.
+        return False
+
+
+def _scrypt(credentials: bytes, salt: bytes, n: int, r: int, p: int) -> bytes:
+    return hashlib.scrypt(credentials, salt=salt, n=n, r=r, p=p, maxmem=256 * 1024 * 1024, dklen=32)

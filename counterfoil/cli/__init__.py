@@ -1,0 +1,1 @@
+"""Commands for people: the kubectl plugin, render, verify, reseal and restore."""

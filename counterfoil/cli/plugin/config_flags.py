@@ -1,0 +1,68 @@
+"""
+The way to the API server that kubectl would take: the same kubeconfig, context and namespace, and the user's own rights.
+"""
+
+import argparse
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from counterfoil.kube.client import KubeClient, connect, is_in_cluster
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add kubectl's own flags that say where to go. They may stand before a command and after it."""
+    flags = parser.add_argument_group("where to go")
+    unset = argparse.SUPPRESS
+    flags.add_argument(
+        "-n", "--namespace", default=unset, metavar="NAME", help="namespace. Default: the context's"
+    )
+    flags.add_argument(
+        "--context", default=unset, metavar="NAME", help="context of the kubeconfig. Default: the current one"
+    )
+    flags.add_argument(
+        "--kubeconfig",
+        type=Path,
+        default=unset,
+        metavar="FILE",
+        help="Default: $KUBECONFIG, else ~/.kube/config, in a pod its own account",
+    )
+
+
+@asynccontextmanager
+async def connect_to_api_server(args: argparse.Namespace) -> AsyncIterator[KubeClient]:
+    """Open the API server that the arguments name. Raises ``Unconfigured``."""
+    kubeconfig = getattr(args, "kubeconfig", None)
+    context = getattr(args, "context", None)
+    namespace = getattr(args, "namespace", None) or context_namespace(kubeconfig, context)
+    async with connect(namespace=namespace, kubeconfig=kubeconfig, context=context, connections=8) as kube:
+        yield kube
+
+
+def context_namespace(kubeconfig: Path | None = None, context: str | None = None) -> str | None:
+    """Return the namespace of the context, None when it names none; what can't be read is told when it is connected to."""
+    configured = os.environ.get("KUBECONFIG", "")
+    if kubeconfig is None and context is None and not configured and is_in_cluster():
+        return None
+    places = (
+        [kubeconfig] if kubeconfig is not None else [Path(each) for each in configured.split(":") if each]
+    )
+    contents = [_read_kubeconfig(each) for each in places or [Path("~/.kube/config").expanduser()]]
+    # As kubectl merges several: the first file that says something wins.
+    current = context or next((name for each in contents if (name := each.get("current-context"))), None)
+    named = (
+        each for content in contents for each in content.get("contexts") or () if each.get("name") == current
+    )
+    return next((each.get("context", {}).get("namespace") for each in named), None)
+
+
+def _read_kubeconfig(path: Path) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}

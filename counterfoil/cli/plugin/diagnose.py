@@ -1,0 +1,217 @@
+"""
+``diagnose``: a support bundle, without secrets and without people's names.
+
+What goes in: the resources of Counterfoil, the Kubernetes Events, pods and logs of Counterfoil, versions, and what could
+not be read. Secrets are never read, so nothing of them can be in it; what looks like a token anywhere is struck out.
+Written with the user's own rights; what those don't allow is named in ``missing.txt``.
+"""
+
+import argparse
+import io
+import os
+import platform
+import re
+import tarfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+import yaml
+
+from counterfoil import __version__
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
+from counterfoil.kube.client import ApiError, KubeClient, Raw
+from counterfoil.logs import redact
+from counterfoil.resources import (
+    REQUEST_BY_ANNOTATION,
+    REQUEST_REASON_ANNOTATION,
+    SWEEP_ANNOTATION,
+    Archive,
+    Envelope,
+    EnvelopeEvent,
+    Organization,
+    Resource,
+    Sender,
+)
+from counterfoil.resources.audit_annotation import ACTS_ANNOTATION
+
+SUMMARY = "write a support bundle without secrets"
+DETAILS = (
+    "A .tar.gz of Counterfoil's resources, Kubernetes Events, pods and logs. Secrets are not read; what looks like a token and "
+    "people's names and addresses are left out. Names of envelopes and files are in it: look through it before you pass it on."
+)
+
+KINDS: tuple[type[Resource], ...] = (Organization, Sender, Archive, Envelope, EnvelopeEvent)
+POD_LABELS = "app.kubernetes.io/part-of=counterfoil"
+PERSONAL_KEYS = frozenset(
+    {
+        "email",
+        "givenName",
+        "surname",
+        "administrators",
+        "from",
+        "managedFields",
+        # The whole object once more as text, in which no key can be told from a value.
+        "kubectl.kubernetes.io/last-applied-configuration",
+        # Who asked for something, and in what words.
+        ACTS_ANNOTATION,
+        REQUEST_BY_ANNOTATION,
+        REQUEST_REASON_ANNOTATION,
+        SWEEP_ANNOTATION,
+    }
+)
+"""Keys whose values are left out wherever they stand."""
+
+PERSONAL_NOTE_ACTIONS = frozenset({"Act", "Request"})
+"""Actions of Kubernetes Events whose note says who asked for something."""
+
+OMITTED = "[left out]"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_ADDRESS = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--file",
+        type=Path,
+        metavar="FILE",
+        help="where to write it. Default: counterfoil-NAMESPACE-TIME.tar.gz here",
+    )
+    parser.add_argument(
+        "--lines", type=int, default=5000, metavar="N", help="of each log at most. Default: 5000"
+    )
+    parser.add_argument(
+        "--events", type=int, default=2000, metavar="N", help="EnvelopeEvents at most. Default: 2000"
+    )
+
+
+async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
+    """Write it. Raises ``CommandError`` when the file can't be written or nothing at all could be read."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    path = args.file or Path(f"counterfoil-{kube.namespace}-{stamp}.tar.gz")
+    bundle = SupportBundle(kube)
+    await bundle.collect(lines=args.lines, events=args.events)
+    if not bundle.files:
+        raise CommandError(ExitStatus.NOT_ALLOWED, f"nothing could be read: {'; '.join(bundle.missing)}")
+    try:
+        _write(path, bundle, f"counterfoil-{stamp}")
+    except OSError as trouble:
+        raise CommandError(ExitStatus.NOT_ALL, f"{path} can't be written: {trouble.strerror}") from trouble
+    if args.output == "json":
+        out.write(
+            format_json({"file": str(path), "contains": sorted(bundle.files), "missing": bundle.missing})
+        )
+    else:
+        out.write("".join(f"missing: {each}\n" for each in bundle.missing))
+        out.write(f"{path}: {len(bundle.files)} files. Look through it before you pass it on.\n")
+    return ExitStatus.DONE
+
+
+class SupportBundle:
+    """What goes in, by file name, and what could not be read."""
+
+    def __init__(self, kube: KubeClient) -> None:
+        self._kube = kube
+        self.files: dict[str, str] = {}
+        self.missing: list[str] = []
+
+    async def collect(self, *, lines: int, events: int) -> None:
+        """Read everything."""
+        for kind in KINDS:
+            await self._add(f"resources/{kind.PLURAL}.yaml", partial(self._listed, kind, events))
+        await self._add("kubernetes-events.yaml", self._kube.list_events)
+        await self._add("pods.yaml", self._pods)
+        await self._logs(lines)
+        if self.files:
+            await self._add("version.yaml", self._versions)
+
+    async def _add(self, name: str, read: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            found = await read()
+        except ApiError as problem:
+            self.missing.append(f"{name}: {redact(str(problem))}")
+            return
+        self.files[name] = yaml.safe_dump(
+            remove_personal_data(found), sort_keys=False, allow_unicode=True, width=120
+        )
+
+    async def _listed(self, kind: type[Resource], most: int) -> list[Raw]:
+        found: list[Raw] = []
+        async for raw in self._kube.list(kind):
+            found.append(raw)
+            if len(found) >= most:
+                self.missing.append(f"resources/{kind.PLURAL}.yaml: only the first {most}")
+                break
+        return found
+
+    async def _pods(self) -> list[Raw]:
+        return [
+            # The rest of a pod's spec is the chart's; its environment could hold what somebody put there by hand.
+            {
+                "name": each["metadata"]["name"],
+                "labels": each["metadata"].get("labels"),
+                "status": each.get("status"),
+            }
+            for each in await self._kube.pods(labels=POD_LABELS)
+        ]
+
+    async def _logs(self, lines: int) -> None:
+        try:
+            pods = await self._kube.pods(labels=POD_LABELS)
+        except ApiError:
+            return
+        for pod, container in _containers(pods):
+            try:
+                text = await self._kube.pod_log(pod, container, lines=lines)
+            except ApiError as problem:
+                self.missing.append(f"logs/{pod}.{container}.log: {redact(str(problem))}")
+            else:
+                self.files[f"logs/{pod}.{container}.log"] = _text(text)
+
+    async def _versions(self) -> dict[str, Any]:
+        server = await self._kube.server_version()
+        return {"counterfoil": __version__, "python": platform.python_version(), "kubernetes": server}
+
+
+def remove_personal_data(found: Any, key: str = "") -> Any:
+    """Return it without what looks like a token, and without people; a SHA-256 stays where one belongs."""
+    if key in PERSONAL_KEYS:
+        return OMITTED
+    if isinstance(found, Mapping):
+        cleaned = {name: remove_personal_data(value, name) for name, value in found.items()}
+        return (
+            cleaned | {"note": OMITTED}
+            if found.get("action") in PERSONAL_NOTE_ACTIONS and "note" in found
+            else cleaned
+        )
+    if isinstance(found, list | tuple):
+        return [remove_personal_data(value, key) for value in found]
+    if isinstance(found, str) and not (key == "sha256" and _SHA256.fullmatch(found)):
+        return _text(found)
+    return found
+
+
+def _text(text: str) -> str:
+    return _ADDRESS.sub(OMITTED, redact(text))
+
+
+def _containers(pods: Any) -> Iterator[tuple[str, str]]:
+    for pod in pods:
+        for container in pod.get("spec", {}).get("containers", ()):
+            yield pod["metadata"]["name"], container["name"]
+
+
+def _write(path: Path, bundle: SupportBundle, folder: str) -> None:
+    files = {**bundle.files, "missing.txt": "".join(f"{each}\n" for each in bundle.missing)}
+    # Nobody else's from the first byte on; and never over a file, or through a link, that is there already.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for name, text in sorted(files.items()):
+            content = text.encode()
+            entry = tarfile.TarInfo(f"{folder}/{name}")
+            entry.size, entry.mtime, entry.mode = len(content), int(time.time()), 0o600
+            archive.addfile(entry, io.BytesIO(content))

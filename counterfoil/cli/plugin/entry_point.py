@@ -1,0 +1,209 @@
+"""
+The program: arguments in, exit status out; what stops a command is said in one line on stderr, never as a stack trace.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType, ModuleType
+from typing import NamedTuple, NoReturn, TextIO
+
+from counterfoil import __version__, logs
+from counterfoil.cli import render, verify
+from counterfoil.cli.plugin import (
+    completion,
+    config_flags,
+    consent,
+    diagnose,
+    reseal,
+    retry,
+    skip,
+    sweep,
+    url,
+    why,
+)
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
+from counterfoil.kube.client import ApiError, Forbidden, NotConfigured, NotFound, Rejected, Unavailable
+from counterfoil.logs import redact
+from counterfoil.resources import ResourceInvalid
+from counterfoil.settings import LogFormat, LogLevel
+
+COMMANDS: MappingProxyType[str, ModuleType] = MappingProxyType(
+    {
+        "url": url,
+        "why": why,
+        "retry": retry,
+        "skip": skip,
+        "consent": consent,
+        "sweep": sweep,
+        "reseal": reseal,
+        "diagnose": diagnose,
+    }
+)
+"""Those that ask the API server, each a module with ``SUMMARY``, ``DETAILS``, ``add_arguments`` and ``run``."""
+
+PROGRAM = "kubectl counterfoil"
+
+
+class StandaloneProgram(NamedTuple):
+    """A program of its own, with its own arguments and exit statuses."""
+
+    summary: str
+    parser: Callable[[str], argparse.ArgumentParser]
+    run: Callable[[Sequence[str], TextIO], int]
+
+
+STANDALONE_PROGRAMS: MappingProxyType[str, StandaloneProgram] = MappingProxyType(
+    {
+        "verify": StandaloneProgram(
+            "check an archived envelope; needs no cluster",
+            verify.parser,
+            lambda argv, out: verify.main(argv, os.environ, out, program=f"{PROGRAM} verify"),
+        ),
+        "render": StandaloneProgram(
+            "try path and tags of an Archive on paper",
+            render.parser,
+            lambda argv, out: render.main(
+                argv, _with_namespace(os.environ), out, program=f"{PROGRAM} render"
+            ),
+        ),
+    }
+)
+"""Those that ``python -m`` runs as well."""
+
+
+class _CommandParser(argparse.ArgumentParser):
+    """Argparse, with one line for an error instead of its whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(ExitStatus.MISUSED, f"{message}; `{self.prog} --help` explains")
+
+
+def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Return the whole parser, and that of each command."""
+    parser = _CommandParser(
+        prog=PROGRAM,
+        description="Asks Counterfoil, and asks something of it, with your own rights.",
+        epilog=f"Exit status: {', '.join(f'{exit_status.value} {exit_status.name.lower()}' for exit_status in ExitStatus)}.".replace(
+            "_", " "
+        ),
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"counterfoil {__version__}")
+    config_flags.add_arguments(parser)
+    _add_output_flag(parser)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+    subparsers: dict[str, argparse.ArgumentParser] = {}
+    for name, module in {**COMMANDS, "completion": completion}.items():
+        subparsers[name] = commands.add_parser(
+            name,
+            help=module.SUMMARY,
+            description=f"{_sentence(module.SUMMARY)} {module.DETAILS}",
+            allow_abbrev=False,
+        )
+        module.add_arguments(subparsers[name])
+        config_flags.add_arguments(subparsers[name])
+        _add_output_flag(subparsers[name])
+    for name, own in STANDALONE_PROGRAMS.items():
+        commands.add_parser(name, help=own.summary, add_help=False)
+        subparsers[name] = own.parser(f"{PROGRAM} {name}")
+    return parser, subparsers
+
+
+def main() -> int:
+    """Run as ``kubectl-counterfoil``; return the exit status."""
+    # What libraries warn of is said again by the error that follows.
+    logs.configure(LogLevel.ERROR, LogFormat.TEXT)
+    return run(sys.argv[1:], sys.stdout, sys.stderr)
+
+
+def complete() -> int:
+    """Run as ``kubectl_complete-counterfoil``; return the exit status."""
+    parser, subparsers = parsers()
+    completion.write_candidates(sys.argv[1:], parser, subparsers, sys.stdout)
+    return 0
+
+
+def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
+    """Carry a command out; return the exit status."""
+    if argv and argv[0] in STANDALONE_PROGRAMS:
+        return STANDALONE_PROGRAMS[argv[0]].run(argv[1:], out)
+    try:
+        args = _parse_arguments(argv)
+        if args.command == "completion":
+            return completion.write_script(args, out)
+        args.output = getattr(args, "output", "text")
+        return asyncio.run(_run(args, out))
+    except CommandError as stopped:
+        exit_status, words = stopped.exit_status, str(stopped)
+    except NotConfigured as problem:
+        exit_status, words = ExitStatus.NO_ANSWER, str(problem)
+    except ApiError as problem:
+        exit_status, words = _describe_api_error(problem)
+    except ResourceInvalid as invalid:
+        exit_status, words = ExitStatus.NOT_ALL, f"{invalid}. Is the plugin older than Counterfoil?"
+    except KeyboardInterrupt:
+        return 130
+    err.write(f"{PROGRAM}: {redact(words)}\n")
+    return exit_status
+
+
+def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the arguments of a command that asks the API server. Raises ``CommandError``."""
+    parser, subparsers = parsers()
+    args, rest = parser.parse_known_args(argv)
+    if args.command in STANDALONE_PROGRAMS:
+        raise CommandError(
+            ExitStatus.MISUSED, f"{args.command} has flags of its own; put the flags behind it"
+        )
+    if rest:
+        subparsers[args.command].error(f"unrecognized arguments: {' '.join(rest)}")
+    return args
+
+
+async def _run(args: argparse.Namespace, out: TextIO) -> ExitStatus:
+    async with config_flags.connect_to_api_server(args) as kube:
+        exit_status: ExitStatus = await COMMANDS[args.command].run(args, kube, out)
+        return exit_status
+
+
+def _with_namespace(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Let the namespace of the current context count where none is set, as it does for the other commands."""
+    known = config_flags.context_namespace()
+    return environ if known is None else {"COUNTERFOIL_NAMESPACE": known, **environ}
+
+
+def _describe_api_error(problem: ApiError) -> tuple[ExitStatus, str]:
+    match problem:
+        case NotFound():
+            return ExitStatus.NOT_FOUND, f"{problem}. In another namespace? Say which with -n."
+        case Forbidden() if problem.status == 401:
+            return ExitStatus.NOT_ALLOWED, f"the API server does not know you: {problem}. Sign in again."
+        case Forbidden():
+            return ExitStatus.NOT_ALLOWED, f"you have no right to do that: {problem}"
+        case Unavailable():
+            return ExitStatus.NO_ANSWER, f"{problem}. Try again later."
+        case Rejected():
+            return ExitStatus.MISUSED, str(problem)
+        case _:
+            return ExitStatus.NOT_ALL, str(problem)
+
+
+def _add_output_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=("text", "json"),
+        default=argparse.SUPPRESS,
+        help="how to print. Default: text",
+    )
+
+
+def _sentence(summary: str) -> str:
+    return f"{summary[0].upper()}{summary[1:]}."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""
+How a command ends: its exit status, and what stops it, in words for whoever typed it.
+"""
+
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+
+
+class ExitStatus(IntEnum):
+    """Exit statuses. ``verify`` and ``render`` have their own, as their ``--help`` says."""
+
+    DONE = 0
+    NOT_ALL = 1
+    """Something was left undone or is wrong; the lines before say what."""
+    MISUSED = 2
+    """The arguments make no sense."""
+    NOT_FOUND = 3
+    """What they name does not exist, or more than one thing is meant."""
+    NOT_ALLOWED = 4
+    """The user may not do that."""
+    NO_ANSWER = 5
+    """The API server can't be reached."""
+
+
+class CommandError(Exception):
+    """The command can't be carried out; the message says why and what to do."""
+
+    def __init__(self, exit_status: ExitStatus, message: str) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+def format_json(answer: Any) -> str:
+    """Return what a command found as JSON for ``-o json``, with a line break at its end."""
+    return msgspec.json.format(msgspec.json.encode(answer)).decode() + "\n"

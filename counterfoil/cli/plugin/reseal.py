@@ -1,0 +1,36 @@
+"""``reseal``: seal every sender's key anew with the newest sealing key; see ``counterfoil.cli.reseal``."""
+
+import argparse
+from pathlib import Path
+from typing import TextIO
+
+from counterfoil.cli import reseal
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
+from counterfoil.kube.client import KubeClient
+from counterfoil.sealing import Sealing, SealingKeysInvalid
+
+SUMMARY = "seal every sender's key anew with the newest sealing key"
+DETAILS = (
+    "Needs a folder with all sealing keys on this machine, and the right to get and patch the Secrets of the senders. It may be "
+    "broken off and begun again; everything works meanwhile."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--sealing-keys", type=Path, required=True, metavar="FOLDER", help="folder with one file per key id"
+    )
+
+
+async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
+    """Reseal everything. Raises ``CommandError``, ``ApiProblem``."""
+    try:
+        sealing = Sealing(args.sealing_keys)
+    except SealingKeysInvalid as invalid:
+        raise CommandError(ExitStatus.MISUSED, str(invalid)) from None
+    report = await reseal.reseal(kube, sealing)
+    lines = report.lines(sealing)
+    counts = {outcome.name.lower(): report.counts[outcome] for outcome in reseal.ResealOutcome}
+    out.write(format_json(counts) if args.output == "json" else "".join(f"{each}\n" for each in lines))
+    return ExitStatus.NOT_ALL if report.counts[reseal.ResealOutcome.FAILED] else ExitStatus.DONE

@@ -1,0 +1,88 @@
+"""
+Which events are meant: by name, by the envelope's GUID, by label selector, by reason, or all that failed.
+"""
+
+import argparse
+from collections.abc import Iterable
+
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
+from counterfoil.kube.client import KubeClient, NotFound
+from counterfoil.resources import EnvelopeEvent, Phase, envelope_id
+
+MAX_NAMES = 10
+"""Names that a message lists."""
+
+
+async def select_event(kube: KubeClient, word: str) -> EnvelopeEvent:
+    """Return the event of that name or envelope. Raises ``CommandError`` for none, and for several of one envelope."""
+    try:
+        return EnvelopeEvent.parse(await kube.get(EnvelopeEvent, word))
+    except NotFound:
+        found = await _of_envelope(kube, word)
+    if not found:
+        raise CommandError(
+            ExitStatus.NOT_FOUND,
+            f"no EnvelopeEvent in namespace {kube.namespace} has this name or envelope id: {word}. Either eSignAnyWhere "
+            "never called about it (`kubectl counterfoil sweep ORGANIZATION` looks for such envelopes), or it was finished "
+            "long ago and removed.",
+        )
+    if len(found) > 1:
+        names = "".join(f"\n  {each.name}  ({each.spec.action}, {each.status.phase})" for each in found)
+        raise CommandError(
+            ExitStatus.NOT_FOUND, f"envelope {word} has several events; name the one you mean:{names}"
+        )
+    return found[0]
+
+
+async def select_events(kube: KubeClient, args: argparse.Namespace) -> list[EnvelopeEvent]:
+    """Return the events that the arguments of ``add_arguments`` choose, each once. Raises ``CommandError``."""
+    if args.events and (args.selector or args.all_failed or args.reason):
+        raise CommandError(
+            ExitStatus.MISUSED, "give names, or a choice by -l, --all-failed and --reason; not both."
+        )
+    if args.events:
+        found = [await select_event(kube, word) for word in args.events]
+        return list({each.name: each for each in found}.values())
+    if not (args.selector or args.all_failed or args.reason):
+        raise CommandError(
+            ExitStatus.MISUSED,
+            "say which events: NAME or GUID, -l SELECTOR, --all-failed or --reason REASON.",
+        )
+    fields = f"status.phase={Phase.FAILED}" if args.all_failed else ""
+    listed = [
+        EnvelopeEvent.parse(raw)
+        async for raw in kube.list(EnvelopeEvent, labels=args.selector or "", fields=fields)
+    ]
+    return [each for each in listed if args.reason in (None, each.status.reason)]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``select_events``."""
+    parser.add_argument(
+        "events", nargs="*", metavar="NAME|GUID", help="an event, by its name or its envelope's id"
+    )
+    parser.add_argument("-l", "--selector", metavar="SELECTOR", help="all events with these labels")
+    parser.add_argument("--all-failed", action="store_true", help="all events in phase Failed")
+    parser.add_argument(
+        "--reason",
+        metavar="REASON",
+        help="only those whose column REASON says this, such as ArchiveUnreachable",
+    )
+
+
+def format_names(events: Iterable[EnvelopeEvent]) -> str:
+    """Return the first few names, for a sentence."""
+    names = [each.name for each in events]
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
+
+
+async def _of_envelope(kube: KubeClient, word: str) -> list[EnvelopeEvent]:
+    try:
+        envelope = envelope_id(word)
+    except ValueError:
+        return []
+    return [
+        EnvelopeEvent.parse(raw)
+        async for raw in kube.list(EnvelopeEvent, fields=f"spec.envelopeId={envelope}")
+    ]

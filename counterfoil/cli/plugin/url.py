@@ -1,0 +1,112 @@
+"""``url``: the callback URLs to paste into eSignAnyWhere, token included. Nowhere else is a token ever shown."""
+
+import argparse
+from typing import TextIO
+
+import msgspec
+
+from counterfoil.callback_auth import CallbackSecretInvalid, token_hash
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
+from counterfoil.kube.client import Forbidden, KubeClient, NotFound
+from counterfoil.resources import Organization
+
+SUMMARY = "print the callback URLs of an Organization, with the token"
+DETAILS = (
+    "The token is read from its Secret with your own rights; treat the URLs as the secret that they are. With several tokens "
+    "(rotation) the first in spec.callback.tokenSecretRef counts, or the one that --token says."
+)
+
+
+class CallbackUrlsOutput(msgspec.Struct, frozen=True, rename="camel"):
+    """What to paste where."""
+
+    envelope: str
+    status: str
+    workstep: str
+    basic_auth_secret: str | None
+    """The Secret with the user name and password that eSAW has to send besides; None when there is no second lock."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("organization", metavar="ORG", help="name of the Organization")
+    parser.add_argument(
+        "--token",
+        type=int,
+        default=1,
+        metavar="N",
+        help="which of several tokens, counted from 1. Default: 1",
+    )
+
+
+async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
+    """Print them. Raises ``CommandError``, ``ApiProblem``."""
+    organization = Organization.parse(await kube.get(Organization, args.organization))
+    token = await _token(kube, organization, args.token)
+    status_urls = organization.status.callback_urls
+    if status_urls is None:
+        raise CommandError(
+            ExitStatus.NOT_FOUND,
+            f"Organization/{organization.name} has no URLs in its status yet; the controller writes them within seconds. "
+            "Does it run?",
+        )
+    ref = organization.spec.callback.basic_auth_secret_ref
+    urls = CallbackUrlsOutput(
+        envelope=status_urls.envelope.replace("<token>", token),
+        status=status_urls.status.replace("<token>", token),
+        workstep=status_urls.workstep.replace("<token>", token),
+        basic_auth_secret=ref.name if ref is not None else None,
+    )
+    if args.output == "json":
+        out.write(format_json(urls))
+    else:
+        out.write(f"finished envelopes (Callback URL):               {urls.envelope}\n")
+        out.write(f"status changes (Status update callback URL):     {urls.status}\n")
+        out.write(f"workstep events (Activity action callback URL):  {urls.workstep}\n")
+        if ref is not None:
+            out.write(f"besides, basic auth with username and password of Secret/{ref.name}\n")
+    if "<your-host>" in urls.envelope:
+        raise CommandError(
+            ExitStatus.NOT_ALL,
+            "the host name is not known: put the receiver's own in place of <your-host>, or set COUNTERFOIL_CALLBACK_URL of the "
+            "controller.",
+        )
+    if _hash(token) not in organization.status.callback_token_hashes:
+        raise CommandError(
+            ExitStatus.NOT_ALL,
+            "the receiver does not know this token yet. The controller tells it within 30 s; if it does not, "
+            f"`kubectl describe org {organization.name}` says why.",
+        )
+    return ExitStatus.DONE
+
+
+async def _token(kube: KubeClient, organization: Organization, number: int) -> str:
+    refs = organization.spec.callback.token_secret_ref
+    if not 1 <= number <= len(refs):
+        raise CommandError(
+            ExitStatus.NOT_FOUND,
+            f"Organization/{organization.name} has {len(refs)} tokens in spec.callback.tokenSecretRef, so there is no number {number}.",
+        )
+    ref = refs[number - 1]
+    try:
+        data = await kube.secret(ref.name)
+    except NotFound:
+        raise CommandError(
+            ExitStatus.NOT_FOUND, f"Secret/{ref.name} does not exist; it should have the callback token."
+        ) from None
+    except Forbidden:
+        raise CommandError(
+            ExitStatus.NOT_ALLOWED,
+            f"you may not read Secret/{ref.name}, which has the callback token. Ask somebody who may, or for the right "
+            f"to get secrets named {ref.name} in namespace {kube.namespace}.",
+        ) from None
+    if ref.key not in data:
+        raise CommandError(ExitStatus.NOT_FOUND, f"Secret/{ref.name} has no key {ref.key!r}.")
+    return data[ref.key].decode("ascii", "replace").strip()
+
+
+def _hash(token: str) -> str:
+    try:
+        return token_hash(token)
+    except CallbackSecretInvalid as weak:
+        raise CommandError(ExitStatus.NOT_ALL, f"the receiver will never take this token: {weak}.") from None

@@ -1,0 +1,271 @@
+"""``why``: one page about one event: where it is, what happened, what is next, and whose turn it is."""
+
+import argparse
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import msgspec
+
+from counterfoil.cli.plugin import selection
+from counterfoil.cli.plugin.exit_status import ExitStatus, format_json
+from counterfoil.durations import Duration
+from counterfoil.i18n.reasons import Responsible, find_reason
+from counterfoil.kube.client import ApiError, KubeClient, Raw
+from counterfoil.resources import (
+    REQUEST_LABEL,
+    SENDER_LABEL,
+    EnvelopeEvent,
+    Organization,
+    Phase,
+    Sender,
+    find_condition,
+)
+
+SUMMARY = "say what happened to an event or envelope, what is next, and who must act"
+DETAILS = "What you may not read is left out."
+
+CONDITION_ORDER = ("Authorized", "Validated", "Collected", "Archived", "SignaturesChecked", "Cleaned")
+"""Conditions in the order in which they come true."""
+
+STATUS_TEXTS = {"True": "done", "False": "not yet", "Unknown": "unknown"}
+RESPONSIBLE_TEXTS = {
+    Responsible.NOBODY: "nobody has to act",
+    Responsible.SENDER: "the sender",
+    Responsible.ADMINISTRATOR: "an administrator",
+}
+MAX_KUBERNETES_EVENTS = 8
+"""Kubernetes Events that are shown."""
+
+INDENT = " " * 14
+
+
+class ConditionSummary(msgspec.Struct, frozen=True, rename="camel"):
+    """One condition."""
+
+    name: str
+    status: str
+    reason: str
+    message: str
+
+
+class EventExplanation(msgspec.Struct, frozen=True, rename="camel"):
+    """What there is to say about an event."""
+
+    event: str
+    envelope: str
+    envelope_name: str
+    organization: str
+    action: str
+    origin: str
+    deliveries: int
+    sender: str | None
+    phase: str
+    reason: str | None
+    message: str | None
+    means: str
+    next: str
+    turn: str
+    do: str
+    consent_url: str | None
+    last_error: str | None
+    archive: str | None
+    steps: tuple[ConditionSummary, ...]
+    happened: tuple[str, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("event", metavar="NAME|GUID", help="the event, by its name or its envelope's id")
+
+
+async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
+    """Print it. Raises ``Stopped``, ``ApiError``."""
+    event = await selection.select_event(kube, args.event)
+    organization: Organization | None = None
+    sender: Sender | None = None
+    kubernetes_events: Sequence[Raw] = ()
+    # The page is worth reading without these, too.
+    with suppress(ApiError):
+        organization = Organization.parse(await kube.get(Organization, event.organization))
+    with suppress(ApiError):
+        if name := _sender_of(event):
+            sender = Sender.parse(await kube.get(Sender, name))
+    with suppress(ApiError):
+        kubernetes_events = await kube.events_regarding(event.uid, limit=100)
+    why = explain(event, organization, sender, kubernetes_events, datetime.now(UTC))
+    out.write(format_json(why) if args.output == "json" else page(why))
+    return ExitStatus.DONE
+
+
+def explain(
+    event: EnvelopeEvent,
+    organization: Organization | None,
+    sender: Sender | None,
+    kubernetes_events: Sequence[Raw],
+    now: datetime,
+) -> EventExplanation:
+    """Put together what is known; pure."""
+    status = event.status
+    # A failed deadline hides what was really wrong; that is what somebody has to mend.
+    cause = status.reason or ""
+    if cause == "DeadlineExceeded" and status.last_error is not None:
+        cause = status.last_error.reason
+    reason = find_reason(cause) if cause else None
+    words = reason.localized_text() if reason is not None else None
+    consent_url = None
+    if status.phase is Phase.AWAITING_CONSENT and sender is not None and organization is not None:
+        consent_url = organization.consent_url(sender.name) if sender.spec.token_secret_ref is None else None
+    archive = status.archive
+    return EventExplanation(
+        event=event.name,
+        envelope=event.spec.envelope_id,
+        envelope_name=status.envelope.name if status.envelope is not None else "",
+        organization=event.organization,
+        action=event.spec.action,
+        origin=event.spec.origin,
+        deliveries=event.deliveries,
+        sender=_sender_of(event),
+        phase=status.phase,
+        reason=status.reason,
+        message=status.message,
+        means=words.what if words is not None else _phase_text(status.phase),
+        next=_next(event, organization, now),
+        turn=RESPONSIBLE_TEXTS[reason.responsible if reason is not None else Responsible.NOBODY],
+        do=words.do if words is not None else "",
+        consent_url=consent_url,
+        last_error=_last_error(event, now),
+        archive=None if archive is None else (archive.manifest or f"Archive/{archive.ref.name}"),
+        steps=_condition_summaries(event),
+        happened=_event_lines(kubernetes_events, now),
+    )
+
+
+def page(why: EventExplanation) -> str:
+    """Return it as a page of text."""
+    name = f" {why.envelope_name!r}" if why.envelope_name else ""
+    calls = f", called {why.deliveries} times" if why.deliveries > 1 else ""
+    because = f" ({why.reason})" if why.reason else ""
+    lines = [
+        _line("Event", why.event),
+        _line("Envelope", f"{why.envelope}{name}"),
+        _line("Belongs to", f"Organization/{why.organization}, sender {why.sender or 'not known yet'}"),
+        _line("Noted by", f"{why.origin}, action {why.action}{calls}"),
+        "",
+        _line("Where it is", f"{why.phase}{because}"),
+        _line("What", why.means),
+    ]
+    lines += [_line("", why.message)] if why.message and why.message != why.means else []
+    lines += [_line("Last problem", why.last_error)] if why.last_error else []
+    lines += [_line("Next", why.next), _line("Whose turn", why.turn)]
+    lines += [_line("To do", why.do)] if why.do else []
+    lines += [_line("Consent link", why.consent_url)] if why.consent_url else []
+    lines += [_line("Filed", why.archive)] if why.archive else []
+    if why.steps:
+        lines += [
+            "",
+            "Steps",
+            *(
+                f"  {each.name:<18}{STATUS_TEXTS.get(each.status, each.status):<9}{each.message}"
+                for each in why.steps
+            ),
+        ]
+    if why.happened:
+        lines += ["", "Told by Kubernetes Events (kept for an hour)", *(f"  {each}" for each in why.happened)]
+    # Names come from eSAW's users: what they wrote must not talk to the terminal.
+    return "".join(f"{_printable(each)}\n" for each in lines)
+
+
+def _line(title: str, text: str) -> str:
+    return f"{title:<14}{text}"
+
+
+def _printable(line: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in line)
+
+
+def _sender_of(event: EnvelopeEvent) -> str | None:
+    summary = event.status.envelope
+    if summary is not None and summary.sender_ref is not None:
+        return summary.sender_ref.name
+    return event.metadata.labels.get(SENDER_LABEL)
+
+
+def _phase_text(phase: Phase) -> str:
+    return (
+        "It was noted down and not looked at yet."
+        if phase is Phase.PENDING
+        else "It is on its way; nothing is wrong."
+    )
+
+
+def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> str:
+    status = event.status
+    if asked := event.metadata.labels.get(REQUEST_LABEL):
+        return f"a person asked for {asked}; the controller carries it out as soon as nobody works on the envelope"
+    if status.phase is Phase.AWAITING_CONSENT:
+        return "goes on by itself as soon as the sender's key works"
+    if status.phase is Phase.SUCCEEDED:
+        return "nothing; it is removed after spec.ttl.succeeded of the Organization"
+    if status.phase.is_final:
+        return "nothing by itself; a new callback or `kubectl counterfoil retry` takes it up again"
+    if status.reason in ("Suspended", "OrganizationSuspended", "SenderSuspended"):
+        return "goes on when the suspension ends"
+    if status.next_attempt_time is None:
+        return "worked on as soon as there is room, oldest first"
+    return f"attempt {status.attempts + 1} {_format_time(status.next_attempt_time, now)}{_deadline(event, organization, now)}"
+
+
+def _deadline(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> str:
+    started = event.status.phase_started_at
+    if started is None or organization is None:
+        return ""
+    return f"; given up {_format_time(started + organization.spec.retry.deadline, now)} if it still fails"
+
+
+def _format_time(moment: datetime, now: datetime) -> str:
+    seconds = round((moment - now).total_seconds())
+    clock = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    if seconds <= 0:
+        return f"now (due since {clock})"
+    return f"in {Duration(seconds=seconds)} ({clock})"
+
+
+def _last_error(event: EnvelopeEvent, now: datetime) -> str | None:
+    last = event.status.last_error
+    if last is None or event.status.phase is Phase.SUCCEEDED:
+        return None
+    ago = Duration(seconds=max(0, round((now - last.time).total_seconds())))
+    return f"{last.reason}, {ago} ago: {last.message}"
+
+
+def _condition_summaries(event: EnvelopeEvent) -> tuple[ConditionSummary, ...]:
+    found = (find_condition(event.status.conditions, name) for name in CONDITION_ORDER)
+    return tuple(
+        ConditionSummary(each.type, each.status, each.reason, each.message)
+        for each in found
+        if each is not None
+    )
+
+
+def _event_lines(kubernetes_events: Sequence[Raw], now: datetime) -> tuple[str, ...]:
+    timed = sorted(
+        ((moment, each) for each in kubernetes_events if (moment := _time_of(each)) is not None),
+        key=lambda pair: pair[0],
+    )
+    lines = []
+    for moment, each in timed[-MAX_KUBERNETES_EVENTS:]:
+        ago = Duration(seconds=max(0, round((now - moment).total_seconds())))
+        lines.append(f"{ago} ago  {each.get('type')}  {each.get('reason')}: {each.get('note', '')}")
+    return tuple(lines)
+
+
+def _time_of(kubernetes_events: Any) -> datetime | None:
+    text = kubernetes_events.get("eventTime") or (kubernetes_events.get("metadata") or {}).get(
+        "creationTimestamp"
+    )
+    try:
+        return datetime.fromisoformat(str(text))
+    except ValueError:
+        return None

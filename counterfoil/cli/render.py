@@ -1,0 +1,258 @@
+"""
+``python -m counterfoil.cli.render``: which path and which tags would an envelope get?
+
+Nothing is filed, and no archive opened. The Archive is read from a file, so that a change can be tried before it is applied. The envelope is made up
+(``--envelope``, ``--files``, ``--metadata``), or a past one that an event tells about (``--event``); its metadata is not
+kept anywhere, so it has to be given again. Ends with 0 when it works, with 1 when there are problems, with 2 when the
+input can't be used.
+"""
+
+import argparse
+import asyncio
+import inspect
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TextIO
+
+import yaml
+
+from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, make_layout, problems
+from counterfoil.archives.tags import MetadataUnreadable, TagMissing
+from counterfoil.kube.client import ApiError, KubeClient, NotConfigured, connect
+from counterfoil.resources import (
+    SENDER_LABEL,
+    Archive,
+    EnvelopeEvent,
+    FileKind,
+    Organization,
+    ResourceInvalid,
+    Sender,
+)
+from counterfoil.resources.archive import ArchiveSpec
+
+RENDERED, PROBLEMS, INPUT_INVALID = 0, 1, 2
+
+SAMPLE_ENVELOPE = EnvelopeFacts(
+    organization="acme",
+    envelope_id="00000000-0000-4000-8000-000000000000",
+    name="Contract",
+    status="Completed",
+    sender_email="anna@acme.example",
+    sender_user_id="1",
+    sent_date="2026-01-31T09:30:00Z",
+)
+SAMPLE_FILES = "contract.pdf,AuditTrail:"
+ENVELOPE_FIELDS: Mapping[str, str] = {
+    "organization": "organization",
+    "id": "envelope_id",
+    "name": "name",
+    "status": "status",
+    "sentDate": "sent_date",
+    "senderEmail": "sender_email",
+    "senderUserId": "sender_user_id",
+}
+"""What ``--envelope`` may have, and the field of ``EnvelopeFacts`` that it is."""
+
+
+class InputInvalid(Exception):
+    """The input can't be used; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class RenderInput:
+    """An Archive and an envelope that is to go into it."""
+
+    archive: ArchiveSpec
+    envelope: EnvelopeFacts
+    files: tuple[FileFacts, ...]
+
+
+def main(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    out: TextIO,
+    *,
+    program: str = "python -m counterfoil.cli.render",
+) -> int:
+    """Render what the arguments name, write it, and return the exit status."""
+    args = parser(program).parse_args(argv)
+    try:
+        case = asyncio.run(_load_input(args, environ))
+    except (InputInvalid, ResourceInvalid, NotConfigured, ApiError) as problem:
+        print(f"counterfoil.cli.render: {problem}", file=sys.stderr)
+        return INPUT_INVALID
+    rendered = render(case)
+    if isinstance(rendered, ArchiveLayout):
+        out.write("".join(f"{line}\n" for line in _lines(rendered, case.archive)))
+        return RENDERED
+    out.write("".join(f"problem   {each}\n" for each in rendered))
+    return PROBLEMS
+
+
+def render(case: RenderInput) -> ArchiveLayout | list[str]:
+    """Return where everything would go; or what is wrong, one sentence each."""
+    faults = problems(case.archive)
+    try:
+        _ = case.archive.kind
+    except ValueError as fault:
+        faults.insert(0, f"spec: {fault}")
+    if faults:
+        return [f"{each}." for each in faults]
+    try:
+        return make_layout(case.archive, case.envelope, case.files)
+    except (TagMissing, MetadataUnreadable) as problem:
+        hint = "" if case.envelope.metadata else " No metadata was given; do so with --metadata FILE."
+        return [f"{problem}{hint}"]
+
+
+def _lines(plan: ArchiveLayout, archive: ArchiveSpec) -> Iterator[str]:
+    yield f"folder    {plan.folder}"
+    for name in sorted(archive.tags):
+        value = plan.tags.get(name)
+        yield (
+            f"tag       {name} = {value}"
+            if value is not None
+            else f"tag       {name} is not found, and not required"
+        )
+    for each in plan.files:
+        yield f"file      {plan.relative(each.name)}  ({each.facts.kind}, {each.content_type})"
+    yield f"manifest  {plan.relative(plan.manifest_name)}"
+
+
+# -- Where the input comes from ------------------------------------------------------------------------------------
+
+
+async def _load_input(args: argparse.Namespace, environ: Mapping[str, str]) -> RenderInput:
+    metadata = _text(args.metadata) if args.metadata is not None else None
+    if args.event is not None:
+        async with connect(namespace=args.namespace or environ.get("COUNTERFOIL_NAMESPACE")) as kube:
+            return await _input_from_event(kube, args, metadata)
+    if args.archive is None:
+        raise InputInvalid("give --archive FILE, or --event NAME; --help explains both")
+    return RenderInput(
+        archive=_archive(args.archive),
+        envelope=_sample_envelope(args.envelope, metadata),
+        files=_files(args.files or SAMPLE_FILES),
+    )
+
+
+async def _input_from_event(kube: KubeClient, args: argparse.Namespace, metadata: str | None) -> RenderInput:
+    event = EnvelopeEvent.parse(await kube.get(EnvelopeEvent, args.event))
+    archive = _archive(args.archive) if args.archive is not None else await _archive_of(kube, event)
+    sender = event.metadata.labels.get(SENDER_LABEL)
+    spec = Sender.parse(await kube.get(Sender, sender)).spec if sender is not None else None
+    summary = event.status.envelope
+    envelope = EnvelopeFacts(
+        organization=event.organization,
+        envelope_id=event.spec.envelope_id,
+        name=summary.name if summary is not None else "",
+        status=summary.status if summary is not None else "",
+        sender_email=(spec.email or "") if spec is not None else "",
+        sender_user_id=spec.user_id if spec is not None else "",
+        metadata=metadata,
+    )
+    listed = tuple((each.kind, each.file_name, each.file_id) for each in event.status.documents)
+    if not listed and args.files is None:
+        raise InputInvalid(f"EnvelopeEvent/{event.name} lists no files yet; give some with --files")
+    return RenderInput(archive, envelope, _files(args.files) if args.files else _numbered(listed))
+
+
+async def _archive_of(kube: KubeClient, event: EnvelopeEvent) -> ArchiveSpec:
+    """The Archive that the event was filed into, else the one that its Organization names now."""
+    ref = event.status.archive.ref if event.status.archive is not None else None
+    if ref is None:
+        ref = Organization.parse(await kube.get(Organization, event.organization)).spec.archive_ref
+    if ref is None:
+        raise InputInvalid(f"Organization/{event.organization} has no spec.archiveRef; give --archive FILE")
+    return Archive.parse(await kube.get(Archive, ref.name)).spec
+
+
+def _archive(path: Path) -> ArchiveSpec:
+    try:
+        documents = list(yaml.safe_load_all(_text(path)))
+    except yaml.YAMLError as error:
+        raise InputInvalid(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    found = [each for each in documents if isinstance(each, dict) and each.get("kind") == "Archive"]
+    if len(found) != 1:
+        raise InputInvalid(f"{path} must have one Archive; it has {len(found) or 'none'}")
+    return Archive.parse(found[0]).spec
+
+
+def _sample_envelope(text: str | None, metadata: str | None) -> EnvelopeFacts:
+    try:
+        given = json.loads(text or "{}")
+    except ValueError as error:
+        raise InputInvalid(f"--envelope is no JSON: {error}") from error
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        raise InputInvalid('--envelope must be a JSON object of texts, as in {"name": "Contract"}')
+    if unknown := sorted(set(given) - set(ENVELOPE_FIELDS)):
+        raise InputInvalid(
+            f"--envelope can't have {', '.join(unknown)}; there are {', '.join(ENVELOPE_FIELDS)}"
+        )
+    return replace(
+        SAMPLE_ENVELOPE, metadata=metadata, **{ENVELOPE_FIELDS[key]: value for key, value in given.items()}
+    )
+
+
+def _files(text: str) -> tuple[FileFacts, ...]:
+    listed: list[tuple[FileKind, str, str]] = []
+    for each in filter(None, (part.strip() for part in text.split(","))):
+        kind, _, name = each.partition(":")
+        is_kind = kind in list(FileKind)
+        listed.append((FileKind(kind), name, "") if is_kind else (FileKind.DOCUMENT, each, ""))
+    return _numbered(tuple(listed))
+
+
+def _numbered(listed: Sequence[tuple[FileKind, str, str]]) -> tuple[FileFacts, ...]:
+    """Count the files of each kind, as eSAW's list is counted."""
+    numbers: Counter[FileKind] = Counter()
+    facts = []
+    for kind, name, file_id in listed:
+        numbers[kind] += 1
+        facts.append(
+            FileFacts(
+                file_id=file_id or f"{kind}-{numbers[kind]}", kind=kind, file_name=name, number=numbers[kind]
+            )
+        )
+    return tuple(facts)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputInvalid(f"{path} can't be read as text ({type(error).__name__})") from error
+
+
+def parser(program: str) -> argparse.ArgumentParser:
+    """Return the parser of the arguments, for a program of that name."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=inspect.cleandoc(__doc__ or "").partition("\n\n")[2],
+        epilog="$KUBECONFIG is honoured with --event; without it the pod's own account is used, else ~/.kube/config.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--archive", type=Path, metavar="FILE", help="YAML file with the Archive")
+    parser.add_argument("--metadata", type=Path, metavar="FILE", help="the envelope's metadata, XML or JSON")
+    parser.add_argument(
+        "--envelope",
+        metavar="JSON",
+        help=f"what the envelope is like: a JSON object with some of {', '.join(ENVELOPE_FIELDS)}; the rest is made up",
+    )
+    parser.add_argument(
+        "--files",
+        metavar="LIST",
+        help=f"names of its files, with commas between and a kind in front of those that are no documents. Default: {SAMPLE_FILES}",
+    )
+    parser.add_argument("--event", metavar="NAME", help="a past envelope, by the name of its EnvelopeEvent")
+    parser.add_argument("--namespace", help="of the event. Environment: COUNTERFOIL_NAMESPACE.")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ, sys.stdout))

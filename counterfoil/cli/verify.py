@@ -1,0 +1,175 @@
+"""
+``python -m counterfoil.cli.verify LOCATION``: is an archived envelope still there, whole and unchanged?
+
+LOCATION is the envelope's folder or its manifest: a path, a ``file:`` URI, or ``s3://BUCKET/FOLDER``. Works without
+Kubernetes and without eSignAnyWhere, and changes nothing. Ends with 0 when everything is as it was filed, with 1 when
+something is wrong, with 2 when it could not be checked.
+"""
+
+import argparse
+import asyncio
+import inspect
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.errors import ArchiveError
+from counterfoil.archives.manifest_signature import PublicKey, SigningKeyInvalid
+from counterfoil.archives.names import MANIFEST_NAME
+from counterfoil.archives.verify import CheckReport, CheckStatus, check_archive
+from counterfoil.resources.archive import S3, ArchiveSpec, Filesystem
+from counterfoil.resources.base import LocalObjectReference
+
+INTACT, WRONG, UNCHECKED = 0, 1, 2
+
+_MARKS: Mapping[CheckStatus, str] = {
+    CheckStatus.OK: "ok",
+    CheckStatus.WRONG: "WRONG",
+    CheckStatus.NOT_CHECKED: "not checked",
+}
+_KEYS: Mapping[str, str] = {
+    "accessKeyId": "AWS_ACCESS_KEY_ID",
+    "secretAccessKey": "AWS_SECRET_ACCESS_KEY",
+    "sessionToken": "AWS_SESSION_TOKEN",
+}
+
+
+class CheckImpossible(Exception):
+    """Nothing can be said about the envelope; the message says why."""
+
+
+def main(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    out: TextIO,
+    *,
+    program: str = "python -m counterfoil.cli.verify",
+) -> int:
+    """Check what the arguments name, write what was found, and return the exit status."""
+    chosen = parser(program).parse_args(argv)
+    try:
+        key = PublicKey.load(chosen.public_key) if chosen.public_key is not None else None
+        checks = asyncio.run(_checks(chosen, environ, key))
+    except (CheckImpossible, SigningKeyInvalid, ArchiveError) as problem:
+        print(f"{chosen.location}: {problem}", file=sys.stderr)
+        return UNCHECKED
+    wrong = sum(check.verdict is CheckStatus.WRONG for check in checks)
+    if chosen.output == "json":
+        answer = {"location": chosen.location, "intact": wrong == 0, "checks": checks}
+        # In ASCII, since names of files may be no text.
+        out.write(json.dumps(msgspec.to_builtins(answer), indent=2) + "\n")
+    else:
+        out.write("".join(f"{_line(check)}\n" for check in checks))
+        out.write(f"{f'{wrong} things are wrong' if wrong else 'Everything is as it was filed'}.\n")
+    return WRONG if wrong else INTACT
+
+
+async def _checks(
+    chosen: argparse.Namespace, environ: Mapping[str, str], key: PublicKey | None
+) -> list[CheckReport]:
+    backend, folder = await _opened(chosen, environ)
+    try:
+        if not await backend.entries(folder):
+            raise CheckImpossible("nothing lies there.")
+        return [check async for check in check_archive(backend, folder, key=key)]
+    finally:
+        await backend.close()
+
+
+async def _opened(chosen: argparse.Namespace, environ: Mapping[str, str]) -> tuple[ArchiveBackend, str]:
+    """Return the archive that the location is in, and the envelope's folder there."""
+    scheme, _, rest = chosen.location.partition("://")
+    match scheme.lower() if rest else "":
+        case "":
+            return await _in_folder(Path(chosen.location))
+        case "file":
+            return await _in_folder(Path(unquote(urlsplit(chosen.location).path)))
+        case "s3":
+            return await _in_bucket(rest, chosen, environ)
+        case other:
+            raise CheckImpossible(
+                f"{other} locations can't be opened from here. Copy the envelope's folder to this machine and give its path."
+            )
+
+
+async def _in_folder(path: Path) -> tuple[ArchiveBackend, str]:
+    folder = (path.parent if path.name == MANIFEST_NAME else path).resolve()
+    if not folder.name or not folder.is_dir():
+        raise CheckImpossible("there is no such folder.")
+    spec = ArchiveSpec(filesystem=Filesystem(root=str(folder.parent)))
+    return await open_backend("verify", spec, {}), folder.name
+
+
+async def _in_bucket(
+    place: str, chosen: argparse.Namespace, environ: Mapping[str, str]
+) -> tuple[ArchiveBackend, str]:
+    bucket, _, name = unquote(place).partition("/")
+    folder = name.removesuffix(MANIFEST_NAME).strip("/")
+    if not bucket or not folder:
+        raise CheckImpossible("write bucket and folder, as in s3://contracts/acme/0f9c1c2e-….")
+    credentials = {
+        key: environ[variable].encode() for key, variable in _KEYS.items() if environ.get(variable)
+    }
+    settings = S3(
+        bucket=bucket,
+        region=chosen.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"),
+        endpoint=chosen.endpoint or environ.get("AWS_ENDPOINT_URL"),
+        force_path_style=chosen.path_style,
+        credentials_secret_ref=LocalObjectReference(name="environment") if credentials else None,
+    )
+    return await open_backend("verify", ArchiveSpec(s3=settings), credentials), folder
+
+
+def _line(check: CheckReport) -> str:
+    # A name out of a manifest that somebody may have changed must not talk to the terminal.
+    name = check.name if check.name.isprintable() else ascii(check.name)
+    says = check.says if check.says.isprintable() else ascii(check.says)
+    return f"{_MARKS[check.verdict]:<12}{name}: {says}"
+
+
+def parser(program: str) -> argparse.ArgumentParser:
+    """Return the parser of the arguments, for a program of that name."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=inspect.cleandoc(__doc__ or "").partition("\n\n")[2],
+        allow_abbrev=False,
+    )
+    parser.add_argument("location", metavar="LOCATION", help="folder or manifest of one envelope")
+    parser.add_argument(
+        "--public-key",
+        type=Path,
+        metavar="FILE",
+        help="Ed25519 public key in PEM form; then the manifest must be sealed by it.",
+    )
+    parser.add_argument(
+        "-o", "--output", choices=("text", "json"), default="text", help="how to print. Default: text"
+    )
+    parser.add_argument(
+        "--json", dest="output", action="store_const", const="json", help="the same as --output=json"
+    )
+    parser.add_argument(
+        "--endpoint",
+        metavar="URL",
+        help="of an S3 server other than Amazon's. Environment: AWS_ENDPOINT_URL.",
+    )
+    parser.add_argument("--region", help="of the S3 bucket. Environment: AWS_REGION.")
+    parser.add_argument(
+        "--path-style", action="store_true", help="put the S3 bucket into the path instead of the host name"
+    )
+    parser.epilog = (
+        "S3 keys come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN; without them the machine's own "
+        "identity counts."
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ, sys.stdout))

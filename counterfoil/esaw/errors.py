@@ -1,0 +1,154 @@
+"""
+What can go wrong between us and eSAW, in five kinds. Nothing else leaves this package but ``ValueError`` for bad arguments.
+
+Each message is for people, and stable: the same problem gives the same text at every retry, so it holds no trace id, no
+byte count, no time, and never a token. What varies is in attributes. What is done about a problem (wait, ask for
+consent, give up) is decided elsewhere, in one table.
+"""
+
+from datetime import datetime
+from typing import ClassVar, Final, Literal
+
+UnreachableKind = Literal["busy", "connect", "cut", "proxy", "slow", "timeout", "tls"]
+
+_UNREACHABLE: Final[dict[UnreachableKind, str]] = {
+    "busy": "Too many calls are under way in this process; there was no free connection in time.",
+    "connect": "No connection to eSAW could be made; check its host name, its port and the network.",
+    "cut": "The connection to eSAW was cut, or what answers there does not speak HTTP.",
+    "proxy": "The proxy on the way to eSAW refused the connection.",
+    "slow": "eSAW sent a file so slowly that the transfer was given up.",
+    "timeout": "eSAW did not answer in time.",
+    "tls": "No trusted TLS connection to eSAW could be made; check its certificate.",
+}
+
+_NAMES: Final = {
+    "ERR0001": "General",
+    "ERR0002": "EmptyParameter",
+    "ERR0007": "MissingEnvelope",
+    "ERR0008": "MissingFile",
+    "ERR0010": "NotAllowedForUser",
+    "ERR0011": "InvalidParameterFormat",
+    "ERR0013": "EnvelopeActionNotAllowedForEnvelopeState",
+    "ERR0014": "NotAllowedByLicense",
+    "ERR0063": "InvalidEnvelopeApiVersion",
+}
+"""Namirial, "Error Codes": the names of those that the calls of this package can meet."""
+
+
+MISSING_ENVELOPE = "ERR0007"
+"""For an envelope that never existed, was deleted, or belongs to somebody else. (Namirial, "Error Codes")"""
+
+
+MISSING_DRAFT = "ERR0250"
+"""For a draft that never existed, was sent or deleted, or belongs to somebody else."""
+
+
+class EsawError(Exception):
+    """A call to eSAW did not bring what it should."""
+
+    code: str = "unreadable"
+    """For the metric: an HTTP status, ``unreachable`` or ``unreadable``."""
+
+
+class EsawUnreachable(EsawError):
+    """No answer: the connection could not be made, was cut, or nothing came in time."""
+
+    code = "unreachable"
+
+    def __init__(self, kind: UnreachableKind) -> None:
+        super().__init__(_UNREACHABLE[kind])
+        self.kind: UnreachableKind = kind
+
+
+class HttpStatusError(EsawError):
+    """eSAW answered with an error status."""
+
+    def __init__(
+        self,
+        status: int,
+        error_id: str | None = None,
+        *,
+        retry_after: float | None = None,
+        trace_id: str | None = None,
+    ) -> None:
+        super().__init__(f"eSAW answered {' '.join([str(status), *_error_text(error_id)])}.")
+        self.status = status
+        self.error_id = error_id
+        self.retry_after = retry_after
+        """Seconds that eSAW asked us to wait."""
+        self.trace_id = trace_id
+        """What Namirial's support asks for; for logs only, since it differs each time."""
+        self.code = str(status)
+
+    @property
+    def is_missing_envelope(self) -> bool:
+        """
+        Whether eSAW itself says that there is no such envelope for this user (ERR0007 MissingEnvelope).
+
+        A bare 404 may come from a proxy or a wrong base path, and says nothing about the envelope.
+        """
+        return self.status == 404 and self.error_id == MISSING_ENVELOPE
+
+    @property
+    def is_missing_draft(self) -> bool:
+        """Whether eSAW itself says that there is no such draft for this user (ERR0250)."""
+        return self.status == 404 and self.error_id == MISSING_DRAFT
+
+
+class RateLimited(HttpStatusError):
+    """Not sent: eSAW asked this organization to wait (429 or 503 with ``Retry-After``), and the time is not over."""
+
+    def __init__(self, status: int, *, until: datetime, retry_after: float) -> None:
+        super().__init__(status, retry_after=retry_after)
+        self.args = (f"eSAW asked for a pause (it answered {status} with Retry-After).",)
+        self.until = until
+
+
+class ResponseInvalid(EsawError):
+    """An answer that is not what the API promises: HTML, broken JSON, a missing field, too large."""
+
+    def __init__(self, operation: str, what: str) -> None:
+        super().__init__(f"eSAW's answer to {operation} can't be used: {what}.")
+        self.operation = operation
+
+
+class ResponseTooLarge(ResponseInvalid):
+    """An answer in JSON that is longer than is taken into memory; ``limits.Bounds.json_size``."""
+
+    def __init__(self, operation: str, most: int) -> None:
+        super().__init__(operation, f"it is longer than {most / 2**20:g} MiB")
+
+
+class UnexpectedRedirect(EsawError):
+    """eSAW (or a login page before it) wants to send us elsewhere. Never followed: the token stays with this host."""
+
+    def __init__(self, status: int, host: str) -> None:
+        super().__init__(f"eSAW redirects API calls to {host or 'another place'}; correct the base URL.")
+        self.status = status
+        self.host = host
+        self.code = str(status)
+
+
+class TransferBroken(EsawError):
+    """A body that is not as long as was declared, or that doesn't say where it ends."""
+
+    TEXTS: ClassVar = {
+        "long": "eSAW sent more than the length that it declared.",
+        "short": "eSAW ended the transfer before the end of the body.",
+        "unframed": "eSAW, or a proxy before it, sends files with neither length nor chunks, so a cut could not be noticed.",
+    }
+
+    def __init__(self, kind: Literal["long", "short", "unframed"]) -> None:
+        super().__init__(self.TEXTS[kind])
+        self.kind = kind
+
+
+def _error_text(error_id: str | None) -> tuple[str, ...]:
+    if error_id is None:
+        return ()
+    name = _NAMES.get(error_id)
+    return (error_id, f"({name})") if name else (error_id,)
+
+
+class NotProven(Exception):
+    """A status does not prove that everything is in the archive, so nothing is deleted. Says what is missing."""

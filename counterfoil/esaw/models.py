@@ -1,0 +1,381 @@
+"""
+eSAW's answers as immutable, typed values: its own names outside, ours inside. (v6 models of its swagger)
+
+JSON bytes come in; what is needed to archive safely must be there and right, or ``ResponseInvalid`` names the field. All
+else may be absent or null, and fields that are not listed are passed over: callback URLs and context texts on purpose,
+since they carry callback tokens, and recipients, since personal data stays out. Nothing here talks to eSAW.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+import msgspec
+
+from counterfoil.esaw.errors import ResponseInvalid
+from counterfoil.esaw.limits import FILE_ID_LENGTH, VERSION_LENGTH
+from counterfoil.resources import EnvelopeStatus, FileKind
+
+
+class EsawModel(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """Any part of an answer: immutable, PascalCase outside."""
+
+
+class WhoAmI(EsawModel, frozen=True):
+    """``GET authorization/whoami``: whose token it is."""
+
+    user_id: str
+    email: str | None = None
+    given_name: str | None = None
+    surname: str | None = None
+    user_name: str | None = None
+
+
+class SenderUserInformation(EsawModel, frozen=True):
+    """``SenderUserInformation``."""
+
+    email: str | None = None
+    given_name: str | None = None
+    surname: str | None = None
+
+
+class WorkflowActivity(EsawModel, frozen=True):
+    """One step of the workflow, and when it was done."""
+
+    id: str | None = None
+    status: str | None = None
+    opened_text: str | None = msgspec.field(name="OpenedDate", default=None)
+    finished_text: str | None = msgspec.field(name="FinishedDate", default=None)
+
+    @property
+    def opened_date(self) -> datetime | None:
+        """When its recipient opened it, in UTC."""
+        return _parse_time(self.opened_text)
+
+    @property
+    def finished_date(self) -> datetime | None:
+        """When its recipient finished it, in UTC."""
+        return _parse_time(self.finished_text)
+
+
+class EnvelopeResponse(EsawModel, frozen=True):
+    """``GET envelope/{id}``."""
+
+    id: str
+    status: EnvelopeStatus = msgspec.field(name="EnvelopeStatus")
+    name_text: str | None = msgspec.field(name="Name", default=None)
+    sent_text: str | None = msgspec.field(name="SentDate", default=None)
+    sender: SenderUserInformation | None = msgspec.field(name="SenderUserInformation", default=None)
+    listed_activities: tuple[WorkflowActivity, ...] | None = msgspec.field(name="Activities", default=None)
+
+    @property
+    def name(self) -> str:
+        """The envelope's name; empty when it has none."""
+        return self.name_text or ""
+
+    @property
+    def sent_date(self) -> datetime | None:
+        """When it was sent, in UTC; None when eSAW doesn't say (or not as a date)."""
+        return _parse_time(self.sent_text)
+
+    @property
+    def activities(self) -> tuple[WorkflowActivity, ...]:
+        """The steps of its workflow."""
+        return self.listed_activities or ()
+
+
+class EnvelopeFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of an envelope, ready to be downloaded. eSAW names no audit trail, so those are named here."""
+
+    file_id: str
+    kind: FileKind
+    file_name: str
+    document_number: int | None = None
+    email: str | None = None
+    activity_id: str | None = None
+
+
+class ListedFile(EsawModel, frozen=True):
+    """What an attachment, a document and a legal document have in common."""
+
+    file_id: str
+    file_name: str | None = None
+
+
+class ListedDocument(ListedFile, frozen=True):
+    """A finished document with what belongs to it."""
+
+    document_number: int | None = None
+    audit_trail_file_id: str | None = None
+    attachments: tuple[ListedFile, ...] | None = None
+
+
+class ListedLegalDocument(ListedFile, frozen=True):
+    """A paper about a signer's certificate."""
+
+    activity_id: str | None = None
+    email: str | None = None
+
+
+class AuditTrail(EsawModel, frozen=True):
+    """The envelope's audit trail, as PDF and as XML."""
+
+    file_id: str | None = None
+    xml_file_id: str | None = None
+
+
+class FilesResponse(EsawModel, frozen=True):
+    """``GET envelope/{id}/files``. Each of the three parts may be absent or null."""
+
+    documents: tuple[ListedDocument, ...] | None = None
+    audit_trail: AuditTrail | None = None
+    legal_documents: tuple[ListedLegalDocument, ...] | None = None
+
+    def files(self) -> tuple[EnvelopeFile, ...]:
+        """
+        Return all files once each, always in the same order.
+
+        Documents, their attachments, their audit trails, then the envelope's audit trail as PDF and as XML, then legal
+        documents. Raises ``ResponseInvalid`` when a file has an id that can't be asked for, since to leave out a file
+        would be to lose it.
+        """
+        once: dict[str, EnvelopeFile] = {}
+        for file in self._all():
+            if not is_file_id(file.file_id):
+                raise ResponseInvalid("files", f"a file of kind {file.kind} has an impossible FileId")
+            once.setdefault(file.file_id, file)
+        return tuple(once.values())
+
+    def _all(self) -> Iterator[EnvelopeFile]:
+        # eSAW promises no order; what has no number comes last, as listed.
+        documents = sorted(self.documents or (), key=_document_order)
+        trail = self.audit_trail or AuditTrail()
+        for each in documents:
+            yield _file(each, FileKind.DOCUMENT, each.document_number)
+        for each in documents:
+            for attachment in each.attachments or ():
+                yield _file(attachment, FileKind.ATTACHMENT, each.document_number)
+        for each in documents:
+            name = f"{PurePosixPath(each.file_name or '').stem or 'document'}.audit-trail.pdf"
+            yield from _audit_trail_file(
+                each.audit_trail_file_id, FileKind.AUDIT_TRAIL, name, each.document_number
+            )
+        yield from _audit_trail_file(trail.file_id, FileKind.AUDIT_TRAIL, "audit-trail.pdf")
+        yield from _audit_trail_file(trail.xml_file_id, FileKind.AUDIT_TRAIL_XML, "audit-trail.xml")
+        for paper in self.legal_documents or ():
+            yield EnvelopeFile(
+                file_id=paper.file_id,
+                kind=FileKind.LEGAL_DOCUMENT,
+                file_name=paper.file_name or "",
+                email=paper.email,
+                activity_id=paper.activity_id,
+            )
+
+
+class ConfigurationResponse(EsawModel, frozen=True):
+    """``GET envelope/{id}/configuration`` and ``GET draft/{id}/configuration``, of which only the metadata concerns us."""
+
+    metadata: str | None = msgspec.field(name="MetaData", default=None)
+
+
+class HistoryEvent(EsawModel, frozen=True):
+    """One line of the history. ``type`` is a free text of eSAW's."""
+
+    type: str | None = None
+    created_text: str | None = msgspec.field(name="CreationDate", default=None)
+    completed: bool | None = None
+    is_in_error_state: bool | None = None
+    attempt: int | None = None
+    remaining_attempts: int | None = None
+
+    @property
+    def creation_date(self) -> datetime | None:
+        """When it happened, in UTC."""
+        return _parse_time(self.created_text)
+
+
+class HistoryResponse(EsawModel, frozen=True):
+    """``GET envelope/{id}/history``: also answers for a deleted envelope, and so tells deleted from never there."""
+
+    envelope_has_been_deleted: bool | None = None
+    deletion_text: str | None = msgspec.field(name="EnvelopeDeletionDate", default=None)
+    listed_events: tuple[HistoryEvent, ...] | None = msgspec.field(name="Events", default=None)
+
+    @property
+    def has_been_deleted(self) -> bool:
+        """Whether the envelope was deleted in eSAW."""
+        return self.envelope_has_been_deleted is True
+
+    @property
+    def deletion_date(self) -> datetime | None:
+        """When it was deleted, in UTC."""
+        return _parse_time(self.deletion_text)
+
+    @property
+    def events(self) -> tuple[HistoryEvent, ...]:
+        """What happened; empty for a deleted envelope."""
+        return self.listed_events or ()
+
+
+class FoundEnvelope(EsawModel, frozen=True):
+    """One hit of ``POST envelope/find``."""
+
+    id: str
+    status_text: str | None = msgspec.field(name="Status", default=None)
+    name_text: str | None = msgspec.field(name="Name", default=None)
+    metadata: str | None = msgspec.field(name="MetaData", default=None)
+
+    @property
+    def status(self) -> EnvelopeStatus | None:
+        """The status; None for one that only ``find`` knows (as WaitingForOthers), which spoils no other hit."""
+        return EnvelopeStatus(self.status_text) if self.status_text in set(EnvelopeStatus) else None
+
+    @property
+    def name(self) -> str:
+        """The envelope's name; empty when it has none."""
+        return self.name_text or ""
+
+
+class FindResponse(EsawModel, frozen=True):
+    """``POST envelope/find``."""
+
+    envelopes: tuple[FoundEnvelope, ...] | None = None
+
+
+class DraftResponse(EsawModel, frozen=True):
+    """``GET draft/{id}``, of which only the name concerns us."""
+
+    name_text: str | None = msgspec.field(name="Name", default=None)
+
+    @property
+    def name(self) -> str:
+        """The draft's name; empty when it has none."""
+        return self.name_text or ""
+
+
+class SentEnvelope(EsawModel, frozen=True):
+    """The envelope that a draft became."""
+
+    envelope_id: str
+
+
+class SendDraftResponse(EsawModel, frozen=True):
+    """``POST draft/send``. A bulk has no one envelope."""
+
+    envelope: SentEnvelope | None = None
+
+
+class ErrorResponse(EsawModel, frozen=True):
+    """The body of an error: v6 has a TraceId where v4 has a SupportId; OAuth has its own. (RFC 6749, 5.2)"""
+
+    error_id: str | None = None
+    oauth_error: str | None = msgspec.field(name="error", default=None)
+    trace_id: str | None = None
+    support_id: str | None = None
+
+
+A = TypeVar("A", bound=msgspec.Struct)
+
+_ERROR_ID = re.compile(
+    r"[A-Z]{3,8}-?[0-9]{1,8}|invalid_[a-z]{1,16}|unauthorized_client|unsupported_grant_type"
+)
+_TRACE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_VERSION = re.compile(rf"[A-Za-z0-9][A-Za-z0-9 .,+_()-]{{0,{VERSION_LENGTH - 1}}}")
+_ODD_VALUE = re.compile(r"(?<=^Invalid enum value )(?!'[A-Za-z0-9_]{1,40}' - at ).*(?= - at )", re.DOTALL)
+_JSON_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for what is none; the last for lists that are nested without end."""
+
+
+def decode(kind: type[A], operation: str, body: bytes) -> A:
+    """Read the JSON of an answer. Raises ``ResponseInvalid``, which says what is wrong and where."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as mismatch:
+        # "Invalid enum value 'x'" is the one message that repeats what eSAW sent; only a plain word may pass.
+        what = _ODD_VALUE.sub("(no plain word)", str(mismatch))
+    except _JSON_ERRORS:
+        what = (
+            "it is HTML, not JSON"
+            if body.lstrip()[:1] == b"<"
+            else "it is no JSON"
+            if body.strip()
+            else "it is empty"
+        )
+    raise ResponseInvalid(operation, what)
+
+
+def parse_version(body: bytes) -> str:
+    """
+    Read the version out of whatever shape it comes in: a JSON string, an object with a version inside, plain text.
+
+    Raises ``ResponseInvalid`` when nothing in it looks like one. (The shape for v6 is not documented.)
+    """
+    for text in _version_texts(body):
+        if _VERSION.fullmatch(text.strip()):
+            return text.strip()
+    raise ResponseInvalid("version", "no version can be seen in it")
+
+
+def parse_error(body: bytes) -> tuple[str | None, str | None]:
+    """Return error id and trace id of an error's body; None for what is not there. Never fails: the status is enough."""
+    try:
+        parsed = msgspec.json.decode(body, type=ErrorResponse)
+    except _JSON_ERRORS:
+        return None, None
+    return _matching(_ERROR_ID, parsed.error_id or parsed.oauth_error), _matching(
+        _TRACE_ID, parsed.trace_id or parsed.support_id
+    )
+
+
+def is_file_id(text: str) -> bool:
+    """Whether this can be a file id: opaque, but printable ASCII, of bounded length, and no step up in a path."""
+    return (
+        0 < len(text) <= FILE_ID_LENGTH and text.isascii() and text.isprintable() and text not in {".", ".."}
+    )
+
+
+def _version_texts(body: bytes) -> Iterable[str]:
+    try:
+        parsed = msgspec.json.decode(body)
+    except _JSON_ERRORS:
+        return [body.decode("utf-8", errors="replace")]
+    if isinstance(parsed, dict):
+        return [
+            value
+            for key, value in parsed.items()
+            if key.lower().endswith("version") and isinstance(value, str)
+        ]
+    # Plain 23.76 is also a JSON number.
+    return [parsed] if isinstance(parsed, str) else [body.decode()] if isinstance(parsed, float) else []
+
+
+def _document_order(document: ListedDocument) -> tuple[bool, int]:
+    return document.document_number is None, document.document_number or 0
+
+
+def _file(listed: ListedFile, kind: FileKind, number: int | None) -> EnvelopeFile:
+    return EnvelopeFile(
+        file_id=listed.file_id, kind=kind, file_name=listed.file_name or "", document_number=number
+    )
+
+
+def _audit_trail_file(
+    file_id: str | None, kind: FileKind, name: str, number: int | None = None
+) -> Iterator[EnvelopeFile]:
+    if file_id:
+        yield EnvelopeFile(file_id=file_id, kind=kind, file_name=name, document_number=number)
+
+
+def _parse_time(text: str | None) -> datetime | None:
+    """Read a time. One that can't be read is left out: it is for people, and no reason to leave an envelope unarchived."""
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _matching(pattern: re.Pattern[str], text: str | None) -> str | None:
+    return text if text is not None and pattern.fullmatch(text) else None

@@ -1,0 +1,74 @@
+"""
+How fast one organization's eSAW is called: a rate that we keep, and pauses that eSAW asks for.
+
+``acquire`` stands before every call. It waits for its turn in the rate (short, bounded by how many callers there are), but
+never for a pause: that raises ``RateLimited`` at once, so that the schedule holds the event and no task sits waiting.
+"""
+
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+from counterfoil.clock import Clock
+from counterfoil.esaw.errors import HttpStatusError, RateLimited
+
+
+class RateLimiter:
+    """Shared by all users of one organization."""
+
+    def __init__(self, clock: Clock, *, per_second: float | None, max_retry_after: float) -> None:
+        if per_second is not None and per_second <= 0:
+            raise ValueError("requests per second must be above zero; leave it out for no limit")
+        self._clock = clock
+        self._interval = timedelta(seconds=1 / per_second) if per_second else timedelta(0)
+        # One second's worth may go at once; then the bucket is empty.
+        self._burst = timedelta(seconds=1) - self._interval if per_second and per_second > 1 else timedelta(0)
+        self._last_now = clock.now()
+        self._next_slot = self._last_now - self._burst
+        self._max_retry_after = max_retry_after
+        self._pause: tuple[datetime, int] | None = None
+
+    async def acquire(self) -> None:
+        """Wait for this call's turn. Raises ``RateLimited`` when eSAW asked for quiet."""
+        self._raise_if_paused()
+        if self._interval:
+            await self._wait_for_slot()
+            self._raise_if_paused()
+
+    def apply_retry_after(self, answer: HttpStatusError) -> None:
+        """Remember it when eSAW asked to be left alone for a while."""
+        if answer.status in {429, 503} and answer.retry_after:
+            until = self._clock.now() + timedelta(seconds=answer.retry_after)
+            if self._pause is None or until > self._pause[0]:
+                self._pause = (until, answer.status)
+
+    def parse_retry_after(self, header: str | None) -> float | None:
+        """Read a ``Retry-After`` header, seconds or a date, into seconds from now; None when it says nothing usable."""
+        text = (header or "").strip()
+        if text.isascii() and text.isdigit():
+            return min(float(text[:12]), self._max_retry_after)
+        try:
+            seconds = (parsedate_to_datetime(text) - self._clock.now()).total_seconds()
+        except (ValueError, TypeError, OverflowError):  # TypeError: a date without a zone
+            return None
+        return min(max(seconds, 0.0), self._max_retry_after)
+
+    def _raise_if_paused(self) -> None:
+        if self._pause is None:
+            return
+        until, status = self._pause
+        left = (until - self._clock.now()).total_seconds()
+        # More than the longest pause is left only if somebody set the clock back.
+        if 0 < left <= self._max_retry_after:
+            raise RateLimited(status, until=until, retry_after=left)
+        self._pause = None
+
+    async def _wait_for_slot(self) -> None:
+        now = self._clock.now()
+        if now < self._last_now:
+            # The clock was set back: what is due moves along, or everybody would wait for the difference.
+            self._next_slot -= self._last_now - now
+        self._last_now = now
+        slot = max(self._next_slot, now - self._burst)
+        self._next_slot = slot + self._interval
+        if slot > now:
+            await self._clock.sleep((slot - now).total_seconds())

@@ -1,0 +1,47 @@
+"""
+One eSAW client per Organization, so that each has its own rate and its own pauses, over one pool of connections.
+"""
+
+import httpx
+
+from counterfoil.clock import Clock
+from counterfoil.esaw.client import EsawClient
+from counterfoil.esaw.limits import CallLimits
+from counterfoil.esaw.transport import CallObserver
+from counterfoil.resources import Organization
+
+
+class EsawClients:
+    """Keeps the clients; a new ``baseURL`` or rate limit makes a new one."""
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        clock: Clock,
+        observe: CallObserver,
+        call_limits: CallLimits | None = None,
+    ) -> None:
+        """``call_limits``: how long is waited for an answer; the client's own if there are none."""
+        self._http = http
+        self._clock = clock
+        self._observe = observe
+        self._call_limits = call_limits
+        self._clients: dict[str, tuple[tuple[str, float | None], EsawClient]] = {}
+
+    def for_organization(self, organization: Organization) -> EsawClient:
+        """Return the client of an organization. Raises ``ValueError`` for a base URL that can't be."""
+        wanted = (organization.spec.base_url, organization.spec.limits.requests_per_second)
+        known = self._clients.get(organization.name)
+        if known is not None and known[0] == wanted:
+            return known[1]
+        base_url, rate = wanted
+        client = EsawClient(
+            base_url,
+            http=self._http,
+            clock=self._clock,
+            requests_per_second=rate,
+            observe=self._observe,
+            call_limits=self._call_limits,
+        )
+        self._clients[organization.name] = (wanted, client)
+        return client

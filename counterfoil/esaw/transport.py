@@ -1,0 +1,376 @@
+"""
+One call to eSAW over HTTP: request out, bounded answer in, and every way to fail turned into one of ``problems``.
+
+A call waits for its turn (``rate_limiter``), goes to the organization's host and to no other, and is sent once: trying again is
+the driver's business. What the bytes of an answer mean is not known here.
+
+The token travels as ``Authorization: Bearer``. eSAW takes it in a header ``ApiToken`` as well (Namirial, v6 "Introduction
+REST"), but only the standard one is known to caches, which then don't keep the answer (RFC 9111, 3.5), and to log
+scrubbers and httpx itself, which don't print it.
+
+No exception of httpx leaves this module, not even as ``__context__``: it would carry the request with the token. That is
+why problems are raised behind an ``except`` and not in it.
+"""
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from operator import attrgetter
+from typing import Final, Literal, TypeVar, cast
+from urllib.parse import urlsplit
+
+import httpcore
+import httpx
+
+from counterfoil import tracing
+from counterfoil.clock import Clock
+from counterfoil.esaw.errors import (
+    EsawError,
+    EsawUnreachable,
+    HttpStatusError,
+    ResponseInvalid,
+    ResponseTooLarge,
+    TransferBroken,
+    UnexpectedRedirect,
+    UnreachableKind,
+)
+from counterfoil.esaw.limits import CallLimits
+from counterfoil.esaw.models import parse_error
+from counterfoil.esaw.rate_limit import RateLimiter
+from counterfoil.esaw.token import ApiToken
+
+CallObserver = Callable[[str, str, float], None]
+"""Told of every call that was sent: operation, code (an HTTP status, ``unreachable``, ``unreadable``), seconds."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class EsawCall:
+    """
+    What is asked: its name for metrics and messages, and the request that it makes.
+
+    A ``path`` is below ``/Api/v6/``, or below the base URL itself when it begins with a slash. A body goes out as JSON or
+    as a form; what is in a form is nobody's business.
+    """
+
+    operation: str
+    method: Literal["GET", "POST"]
+    path: str
+    body: Mapping[str, str] | None = None
+    accept: str = "application/json"
+    form: Mapping[str, str] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class FileDownload:
+    """A file on its way. ``chunks`` can be read once, and raises an ``EsawError`` unless all of the file arrives."""
+
+    size: int | None
+    """Bytes, as declared by eSAW; None when it sends in chunks."""
+    content_type: str
+    """As declared; empty when eSAW doesn't say."""
+    chunks: AsyncIterator[bytes]
+
+
+class EsawTransport:
+    """The wire to one organization's eSAW."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        http: httpx.AsyncClient,
+        clock: Clock,
+        rate_limiter: RateLimiter,
+        observe: CallObserver,
+        call_limits: CallLimits,
+    ) -> None:
+        self._base = _validated_base_url(base_url)
+        self._http = http
+        self._clock = clock
+        self._rate_limiter = rate_limiter
+        self._observe = observe
+        self._call_limits = call_limits
+        self._timeout = httpx.Timeout(call_limits.silence, connect=call_limits.connect)
+
+    async def request(self, call: EsawCall, token: ApiToken | None, read: Callable[[bytes], T]) -> T:
+        """Make a call whose answer is small; return what ``read`` makes of it. Raises an ``EsawError``."""
+        await self._rate_limiter.acquire()
+        with self._measurement(call) as measurement:
+            body = await self._with_timeout(measurement, self._read_body(call, token, measurement))
+            return read(body)
+
+    @asynccontextmanager
+    async def download(self, call: EsawCall, token: ApiToken) -> AsyncIterator[FileDownload]:
+        """Make a call whose answer is a file. Raises an ``EsawError``; so does reading the chunks."""
+        await self._rate_limiter.acquire()
+        with self._measurement(call) as measurement:
+            async with AsyncExitStack() as stack:
+                opening = stack.enter_async_context(self._open_response(call, token, measurement))
+                response = await self._with_timeout(measurement, opening)
+                size = _declared_size(call, response)
+                chunks = self._chunks(_ResponseBody(response), measurement)
+                stack.push_async_callback(chunks.aclose)
+                yield FileDownload(size, response.headers.get("Content-Type", ""), chunks)
+
+    @contextmanager
+    def _measurement(self, call: EsawCall) -> Iterator["_CallMeasurement"]:
+        """Tell the metrics how the call ended. One that we broke off before an answer came is not counted."""
+        measurement = _CallMeasurement(self._clock)
+        with tracing.detached_span(f"eSAW {call.operation}") as step:
+            try:
+                yield measurement
+            except EsawError as problem:
+                measurement.code = problem.code
+                raise
+            finally:
+                if measurement.code is not None:
+                    step.set_attributes(code=measurement.code)
+                    self._observe(call.operation, measurement.code, measurement.waited.total_seconds())
+
+    async def _with_timeout(self, measurement: "_CallMeasurement", step: Awaitable[T]) -> T:
+        """Do one step of a call within the time for an answer. Raises ``EsawUnreachable`` for all that the wire can do."""
+        kind: UnreachableKind
+        try:
+            with measurement.waiting():
+                async with asyncio.timeout(self._call_limits.answer):
+                    return await step
+        except TimeoutError:
+            kind = "timeout"
+        except httpx.TransportError as error:
+            kind = _unreachable_kind(error)
+        raise EsawUnreachable(kind)
+
+    @asynccontextmanager
+    async def _open_response(
+        self, call: EsawCall, token: ApiToken | None, measurement: "_CallMeasurement"
+    ) -> AsyncIterator[httpx.Response]:
+        """Send it and give the answer, its body unread, if it is a good one. Raises httpx's errors, too."""
+        response = await self._http.send(self._request(call, token), stream=True, follow_redirects=False)
+        try:
+            if not response.is_success:
+                raise await self._error_of(response)
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                raise ResponseInvalid(call.operation, "it is compressed, though that was not asked for")
+            measurement.code = str(response.status_code)
+            yield response
+        finally:
+            await response.aclose()
+
+    def _request(self, call: EsawCall, token: ApiToken | None) -> httpx.Request:
+        # A function of its own, so that no frame of a problem's traceback has the headers among its variables.
+        # identity: then the length on the wire is the length of the file.
+        headers = {"Accept": call.accept, "Accept-Encoding": "identity"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token.reveal()}"
+        url = self._base + call.path if call.path.startswith("/") else f"{self._base}/Api/v6/{call.path}"
+        return self._http.build_request(
+            call.method, url, headers=headers, json=call.body, data=call.form, timeout=self._timeout
+        )
+
+    async def _error_of(self, response: httpx.Response) -> EsawError:
+        if response.is_redirect:
+            return UnexpectedRedirect(response.status_code, _origin(response.headers.get("Location", "")))
+        error_id, trace_id = parse_error(await self._error_body(response))
+        wait = self._rate_limiter.parse_retry_after(response.headers.get("Retry-After"))
+        answered = HttpStatusError(response.status_code, error_id, retry_after=wait, trace_id=trace_id)
+        self._rate_limiter.apply_retry_after(answered)
+        return answered
+
+    async def _error_body(self, response: httpx.Response) -> bytes:
+        """Read what an error says, if that is possible and not too much: its status stands already."""
+        try:
+            body = await _read_at_most(self._call_limits.max_error_bytes, _ResponseBody(response))
+        except EsawError:
+            return b""
+        return body or b""
+
+    async def _read_body(
+        self, call: EsawCall, token: ApiToken | None, measurement: "_CallMeasurement"
+    ) -> bytes:
+        async with self._open_response(call, token, measurement) as response:
+            body = await _read_at_most(self._call_limits.max_json_bytes, _ResponseBody(response))
+            if body is None:
+                raise ResponseTooLarge(call.operation, self._call_limits.max_json_bytes)
+            return body
+
+    async def _chunks(
+        self, body: "_ResponseBody", measurement: "_CallMeasurement"
+    ) -> AsyncGenerator[bytes, None]:
+        """Give the body in larger pieces than it comes in, the last one only when the body proved complete."""
+        speed = _MinimumSpeed(measurement, self._call_limits)
+        parts, held = [], 0
+        while True:
+            with measurement.waiting():
+                part = await body.part()
+            if part is None:
+                break
+            speed.judge(len(part))
+            parts.append(part)
+            held += len(part)
+            if held >= self._call_limits.chunk:
+                yield b"".join(parts)
+                parts, held = [], 0
+        if parts:
+            yield b"".join(parts)
+
+
+class _CallMeasurement:
+    """How a call ended, and how long we waited for eSAW in it (not eSAW for us, while we store what it sent)."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.code: str | None = None
+        self.waited = timedelta(0)
+        self._clock = clock
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time that passes inside."""
+        since = self._clock.now()
+        try:
+            yield
+        finally:
+            self.waited += self._clock.now() - since
+
+
+class _MinimumSpeed:
+    """Gives a download up that trickles. Only the time in which we waited counts, so a slow archive harms nobody."""
+
+    def __init__(self, measurement: _CallMeasurement, call_limits: CallLimits) -> None:
+        self._measurement = measurement
+        self._window = timedelta(seconds=call_limits.speed_window)
+        self._least = call_limits.min_bytes_per_second * call_limits.speed_window
+        self._since = measurement.waited
+        self._size = 0
+
+    def judge(self, size: int) -> None:
+        """Count the bytes of a piece. Raises ``EsawUnreachable`` when a whole window brought too few."""
+        self._size += size
+        if self._measurement.waited - self._since < self._window:
+            return
+        if self._size < self._least:
+            raise EsawUnreachable("slow")
+        self._since, self._size = self._measurement.waited, 0
+
+
+class _ResponseBody:
+    """The body of an answer, piece by piece as it comes, held to the length that was declared."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        # Not response.aiter_raw(): that gives the connection back before we have seen what else is in it.
+        self._parts = aiter(cast("httpx.AsyncByteStream", response.stream))
+        self._response = response
+
+    async def part(self) -> bytes | None:
+        """Return the next piece, or None at the end. Raises ``TransferBroken`` or ``EsawUnreachable``."""
+        problem: EsawError | None
+        try:
+            return await anext(self._parts)
+        except StopAsyncIteration:
+            problem = None
+        except httpx.RemoteProtocolError:
+            problem = TransferBroken("short")
+        except httpx.TransportError as error:
+            problem = EsawUnreachable(_unreachable_kind(error))
+        if problem is None and await _has_trailing_bytes(self._response):
+            problem = TransferBroken("long")
+        if problem is not None:
+            raise problem
+        return None
+
+
+async def _read_at_most(limit: int, body: _ResponseBody) -> bytes | None:
+    """Return all of the body, or None when it has more bytes than that."""
+    size, parts = 0, []
+    while (part := await body.part()) is not None:
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            return None
+    return b"".join(parts)
+
+
+_H11 = attrgetter("_stream._httpcore_stream._stream._connection._h11_state")
+"""From httpx's stream to the h11 connection below it. There is no public way; a test holds this against the versions we lock."""
+
+
+async def _has_trailing_bytes(response: httpx.Response) -> bool:
+    """
+    Whether eSAW sent bytes behind the body's declared end; the connection is closed then.
+
+    httpx would take them for the beginning of its next answer, and we a shortened document for a whole one.
+    """
+    wire: httpcore.AsyncNetworkStream | None = response.extensions.get("network_stream")
+    if wire is None:
+        return False
+    more = bool(_H11(response.stream).trailing_data[0])
+    if not more and wire.get_extra_info("is_readable"):
+        # The server closing the connection is readable, too.
+        with suppress(httpcore.NetworkError, httpcore.TimeoutException):
+            more = bool(await wire.read(1, timeout=0.01))
+    if more:
+        await wire.aclose()
+    return more
+
+
+def _declared_size(call: EsawCall, response: httpx.Response) -> int | None:
+    """Return a file's declared length, None for one in chunks. Raises an ``EsawError`` when its end could not be told."""
+    if response.status_code != httpx.codes.OK:
+        raise ResponseInvalid(call.operation, f"it has the status {response.status_code}, not 200")
+    if _is_web_page(response.headers):
+        raise ResponseInvalid(call.operation, "it is a web page or a message, not a file")
+    declared = response.headers.get("Content-Length")
+    if declared is None and "Transfer-Encoding" not in response.headers:
+        # The end of such a body looks the same as a cut. (RFC 9112, 6.3)
+        raise TransferBroken("unframed")
+    return None if declared is None else int(declared)
+
+
+def _is_web_page(headers: httpx.Headers) -> bool:
+    """Whether something on the way (a login, a proxy) answered in place of eSAW, which sends files with a disposition."""
+    kind, _, _ = headers.get("Content-Type", "").partition(";")
+    is_message = kind.strip().lower() in {"text/html", "application/xhtml+xml", "application/json"}
+    return is_message and "Content-Disposition" not in headers
+
+
+def _unreachable_kind(error: httpx.TransportError) -> UnreachableKind:
+    for types, kind in _UNREACHABLE_KINDS:
+        if isinstance(error, types):
+            return "tls" if kind == "connect" and _is_caused_by_tls(error) else kind
+    return "cut"
+
+
+_UNREACHABLE_KINDS: Final[tuple[tuple[type[httpx.TransportError], UnreachableKind], ...]] = (
+    (httpx.PoolTimeout, "busy"),
+    (httpx.TimeoutException, "timeout"),
+    (httpx.ProxyError, "proxy"),
+    (httpx.ConnectError, "connect"),
+)
+
+
+def _is_caused_by_tls(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _validated_base_url(base_url: str) -> str:
+    parts = urlsplit(base_url)
+    if parts.scheme not in {"https", "http"} or not parts.hostname:
+        raise ValueError("the base URL of eSAW starts with https:// and a host name")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("the base URL of eSAW has no user, no query and no fragment")
+    return base_url.rstrip("/")
+
+
+def _origin(location: str) -> str:
+    """Return where a redirect leads, without path and query, which may hold what is nobody's business."""
+    found = re.match(r"https?://[A-Za-z0-9.:\[\]-]{1,255}(?=[/?#]|$)", location)
+    return found.group() if found else ""

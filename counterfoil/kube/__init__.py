@@ -1,0 +1,1 @@
+"""The Kubernetes API server: one client for every process."""

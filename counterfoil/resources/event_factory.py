@@ -1,0 +1,68 @@
+"""
+The object that notes an event down, the same from whoever does: the receiver, the sweep, a person's command.
+
+Pure: what was called about goes in, the object to create comes out, with its one name, its labels and its shard.
+"""
+
+from typing import Any
+
+from counterfoil.resources.base import (
+    ACTION_LABEL,
+    API_VERSION,
+    ENVELOPE_LABEL,
+    ORGANIZATION_LABEL,
+    SENDER_LABEL,
+    SHARD_LABEL,
+    TRACEPARENT_ANNOTATION,
+    LocalObjectReference,
+    to_json_dict,
+)
+from counterfoil.resources.envelopeevent import EnvelopeEvent, EnvelopeEventSpec, Origin, Workstep
+from counterfoil.resources.naming import EnvelopeId, event_name, shard
+
+
+def new_event(
+    *,
+    organization: str,
+    envelope: EnvelopeId,
+    action: str,
+    workstep: Workstep | None = None,
+    origin: Origin = Origin.CALLBACK,
+    sender: str | None = None,
+    traceparent: str | None = None,
+) -> dict[str, Any]:
+    """
+    Build the EnvelopeEvent to create.
+
+    ``sender`` is the name of the organization's default Sender, if it has one: who it really is, the controller finds
+    out, and corrects the label where it has to. ``traceparent`` is the trace that goes on with it, if any.
+    """
+    labels = {
+        ORGANIZATION_LABEL: organization,
+        ENVELOPE_LABEL: envelope,
+        ACTION_LABEL: action,
+        SHARD_LABEL: str(shard(envelope)),
+    }
+    if sender is not None:
+        labels[SENDER_LABEL] = sender
+    workstep_id = workstep.id if workstep is not None and workstep.id is not None else ""
+    spec = EnvelopeEventSpec(
+        organization_ref=LocalObjectReference(name=organization),
+        envelope_id=envelope,
+        action=action,
+        workstep=workstep,
+        origin=origin,
+    )
+    metadata: dict[str, Any] = {
+        "name": event_name(organization, envelope, action, workstep_id),
+        "labels": labels,
+    }
+    if traceparent is not None:
+        metadata["annotations"] = {TRACEPARENT_ANNOTATION: traceparent}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": EnvelopeEvent.KIND,
+        "metadata": metadata,
+        # Written out although it is the default: an auditor reads the stored object, not our schema.
+        "spec": {**to_json_dict(spec), "origin": origin.value},
+    }

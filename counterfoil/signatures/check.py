@@ -1,0 +1,348 @@
+"""
+The examination of one PDF's signatures, and the process in which it happens (``python -m counterfoil.signatures.check``).
+
+By the standard input come 8 bytes with the length of a PDF and 4 with that of the trust anchors; the answer is one byte when
+the process is there to take them. Then come the anchors and the PDF, and what was found goes out (4 bytes of length, then
+JSON), until the input ends. The process limits itself before it reads the first byte: memory, CPU seconds per file, no files
+to write, and it never looks anything up in the network.
+
+Without trust anchors a certificate is taken as it is, whoever issued it.
+"""
+
+import gc
+import hashlib
+import io
+import logging
+import re
+import resource
+import signal
+import sys
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+import msgspec
+from asn1crypto import cms, x509  # type: ignore[import-untyped]  # asn1crypto ships no types
+from pyhanko.pdf_utils.crypt import AuthStatus
+from pyhanko.pdf_utils.reader import PdfFileReader
+from pyhanko.sign.diff_analysis import DEFAULT_DIFF_POLICY, DiffResult, ModificationLevel
+from pyhanko.sign.fields import enumerate_sig_fields
+from pyhanko.sign.general import extract_certificate_info
+from pyhanko.sign.validation import generic_cms
+from pyhanko.sign.validation.dss import DocumentSecurityStore
+from pyhanko.sign.validation.pdf_embedded import EmbeddedPdfSignature
+from pyhanko.sign.validation.settings import KeyUsageConstraints
+from pyhanko.sign.validation.status import SignatureCoverageLevel
+
+from counterfoil.signatures import hex_strings
+from counterfoil.signatures.results import Coverage, Kind, Signature, Signatures, State, TimeStamp
+from counterfoil.signatures.trust import SIGNS, STAMPS, Trust, trust
+
+MEMORY = 256 * 1024 * 1024
+"""Bytes of address space: a file of 64 MiB, what is made of it, and 70 MiB for Python and its libraries."""
+
+CPU_SECONDS = 10
+"""For one file; a signed contract takes some milliseconds."""
+
+BLOCK = 256 * 1024
+
+MAX_SIGNATURES = 200
+"""More are counted as one fault: they would take long, and no signing round has so many."""
+
+MAX_TEXT_LENGTH = 256
+"""Characters of a name out of a PDF or a certificate."""
+
+_ENDS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_COVERAGE = {
+    SignatureCoverageLevel.ENTIRE_FILE: Coverage.WHOLE_FILE,
+    SignatureCoverageLevel.ENTIRE_REVISION: Coverage.WHOLE_REVISION,
+}
+
+
+def check_signatures(pdf: BinaryIO, trust: Trust | None = None) -> Signatures:
+    """Look at all signatures of a PDF. Raises nothing: what can't be read is ``Unreadable`` or ``Broken``."""
+    try:
+        reader = PdfFileReader(pdf, strict=False)
+        if reader.encrypted and reader.decrypt(b"").status is AuthStatus.FAILED:
+            return Signatures(state=State.UNREADABLE, detail="it needs a password")
+        fields = [(str(name), field) for name, _, field in enumerate_sig_fields(reader, filled_status=True)]
+    except Exception:
+        # A stranger's file can make a parser raise anything: RecursionError, MemoryError, struct.error, ...
+        return Signatures(state=State.UNREADABLE, detail="it can't be read as a PDF")
+    if len(fields) > MAX_SIGNATURES:
+        return Signatures(state=State.UNREADABLE, detail=f"it has more than {MAX_SIGNATURES} signatures")
+    judge = None if trust is None else _SignatureValidator(trust, _saved_certificates(reader))
+    return _judged(reader, [_PdfReader(reader, name, field, judge) for name, field in fields])
+
+
+class _PdfReader:
+    """One signature being looked at: its finding, and where it stands among the others."""
+
+    def __init__(
+        self, reader: PdfFileReader, name: str, field: Any, judge: "_SignatureValidator | None"
+    ) -> None:
+        self.embedded: EmbeddedPdfSignature | None = None
+        try:
+            self.embedded = EmbeddedPdfSignature(reader, field, name)
+            finding = _finding(self.embedded, _tidy(name))
+            self.finding = finding if judge is None else judge.about(finding, self.embedded)
+        except Exception:
+            # As above; that it can't be read is the finding.
+            self.finding = Signature(
+                field=_tidy(name),
+                intact=False,
+                coverage=Coverage.UNKNOWN,
+                trusted=None if judge is None else False,
+            )
+
+    @property
+    def order(self) -> int:
+        """In which save of the file it was made; one that can't be read comes first."""
+        return -1 if self.embedded is None else int(self.embedded.signed_revision)
+
+
+class _SignatureValidator:
+    """Says of signatures whether their signers are trusted."""
+
+    def __init__(self, trust: Trust, saved: list[x509.Certificate]) -> None:
+        self._trust = trust
+        self._saved = saved
+
+    def about(self, signature: Signature, embedded: EmbeddedPdfSignature) -> Signature:
+        """Return a finding with what is to be said of its signer, or of the authority of a document time stamp."""
+        if signature.kind is Kind.TIME_STAMP:
+            distrust = self._fault(embedded.signed_data, _stamped(embedded.signed_data), STAMPS)
+            return msgspec.structs.replace(signature, trusted=not distrust, distrust=distrust)
+        stamp, time = signature.time_stamp, embedded.self_reported_timestamp
+        token = _token(embedded)
+        if stamp is not None and token is not None:
+            stamped = _stamped(token)
+            stamp = msgspec.structs.replace(
+                stamp, trusted=stamp.intact and not self._fault(token, stamped, STAMPS)
+            )
+            # The time of an authority that nobody trusts is worth no more than that of the signer's own clock.
+            time = stamped if stamp.trusted else time
+        distrust = (
+            "nobody says when it was made"
+            if time is None
+            else self._fault(embedded.signed_data, _with_zone(time), SIGNS)
+        )
+        return msgspec.structs.replace(signature, time_stamp=stamp, trusted=not distrust, distrust=distrust)
+
+    def _fault(self, signed: cms.SignedData, at: datetime, usage: KeyUsageConstraints) -> str:
+        info = extract_certificate_info(signed)
+        return self._trust.fault(info.signer_cert, [*info.other_certs, *self._saved], at, usage)
+
+
+def _saved_certificates(reader: PdfFileReader) -> list[x509.Certificate]:
+    """Return the certificates that were saved for validation besides those in the signatures (PAdES, DSS)."""
+    try:
+        return list(DocumentSecurityStore.read_dss(reader).load_certs())
+    except Exception:
+        # There are none, or what is there can't be read, which is as good.
+        return []
+
+
+def _judged(reader: PdfFileReader, looks: list[_PdfReader]) -> Signatures:
+    looks.sort(key=lambda look: look.order)
+    found = tuple(look.finding for look in looks)
+    if fault := next(filter(None, map(_fault, found)), None):
+        return Signatures(state=State.BROKEN, detail=fault, found=found)
+    if not any(each.kind is Kind.SIGNATURE for each in found):
+        return Signatures(state=State.UNSIGNED, detail="it has no signature", found=found)
+    if looks[-1].finding.coverage is not Coverage.WHOLE_FILE and _changed_since(reader, looks[-1]):
+        return Signatures(
+            state=State.BROKEN, detail="the file was changed after the last signature", found=found
+        )
+    return Signatures(state=State.INTACT, found=found)
+
+
+def _fault(signature: Signature) -> str | None:
+    called = f"the signature {signature.field!r}"
+    if signature.coverage is Coverage.UNKNOWN:
+        return f"{called} can't be read"
+    if not signature.intact:
+        return f"{called} does not fit what was signed"
+    if signature.coverage is Coverage.PARTIAL:
+        return f"{called} does not cover all that was saved with it"
+    if signature.time_stamp is not None and not signature.time_stamp.intact:
+        return f"the time stamp of {called} does not fit it"
+    return None
+
+
+def _changed_since(reader: PdfFileReader, look: _PdfReader) -> bool:
+    """Whether what came after the last signature is more than validation data that was saved (PAdES LTA)."""
+    embedded = look.embedded
+    if embedded is None or embedded.signed_revision == reader.xrefs.total_revisions - 1:
+        return True
+    try:
+        changes = DEFAULT_DIFF_POLICY.review_file(
+            reader,
+            embedded.signed_revision,
+            field_mdp_spec=embedded.fieldmdp,
+            doc_mdp=embedded.docmdp_level,
+        )
+    except Exception:
+        return True
+    return (
+        not isinstance(changes, DiffResult)
+        or changes.modification_level.value > ModificationLevel.LTA_UPDATES.value
+    )
+
+
+def _finding(embedded: EmbeddedPdfSignature, name: str) -> Signature:
+    stamp = str(embedded.sig_object_type) == "/DocTimeStamp"
+    certificate = _certificate(embedded.signed_data)
+    return Signature(
+        field=name,
+        kind=Kind.TIME_STAMP if stamp else Kind.SIGNATURE,
+        intact=_stamp_fits(embedded) if stamp else _fits(embedded),
+        coverage=_coverage(embedded),
+        signer=_tidy(certificate.subject.human_friendly),
+        issuer=_tidy(certificate.issuer.human_friendly),
+        certificate=certificate.sha256.hex(),
+        time=_stamped_at(embedded.signed_data) if stamp else _written(embedded.self_reported_timestamp),
+        time_stamp=None if stamp else _time_stamp(embedded),
+    )
+
+
+def _fits(embedded: EmbeddedPdfSignature) -> bool:
+    digest = embedded.compute_digest()
+    if embedded.signed_data["encap_content_info"]["content_type"].native != "data":
+        # adbe.pkcs7.sha1, which PDF 2.0 took out: it signs a SHA-1 of the file, and that proves little.
+        return False
+    intact, valid = generic_cms.validate_sig_integrity(
+        embedded.signer_info, _certificate(embedded.signed_data), "data", digest
+    )
+    return intact and valid
+
+
+def _stamp_fits(embedded: EmbeddedPdfSignature) -> bool:
+    info = embedded.signed_data["encap_content_info"]["content"].parsed
+    imprint = info["message_imprint"]["hashed_message"].native
+    return bool(imprint == embedded.compute_digest()) and _token_valid(embedded.signed_data)
+
+
+def _token_valid(token: cms.SignedData) -> bool:
+    """Whether the authority's signature fits its time stamp token. (RFC 3161)"""
+    (signer,) = token["signer_infos"]
+    certificate = _certificate(token)
+    hashing = hashlib.new(signer["digest_algorithm"]["algorithm"].native)
+    hashing.update(bytes(token["encap_content_info"]["content"]))
+    return all(generic_cms.validate_sig_integrity(signer, certificate, "tst_info", hashing.digest()))
+
+
+def _time_stamp(embedded: EmbeddedPdfSignature) -> TimeStamp | None:
+    """The first time stamp of a signature, which is about the signature's own bytes."""
+    token = _token(embedded)
+    if token is None:
+        return None
+    imprint = token["encap_content_info"]["content"].parsed["message_imprint"]
+    hashing = hashlib.new(imprint["hash_algorithm"]["algorithm"].native)
+    hashing.update(embedded.signer_info["signature"].native)
+    fits = bool(imprint["hashed_message"].native == hashing.digest())
+    authority = _certificate(token)
+    return TimeStamp(
+        time=_stamped_at(token),
+        authority=_tidy(authority.subject.human_friendly),
+        intact=fits and _token_valid(token),
+    )
+
+
+def _token(embedded: EmbeddedPdfSignature) -> cms.SignedData | None:
+    return next(generic_cms.extract_tst_data_iter(embedded.signer_info, signed=False), None)
+
+
+def _certificate(signed: cms.SignedData) -> x509.Certificate:
+    """Return the signer's certificate. That the signature names this very one is checked along with the signature."""
+    return extract_certificate_info(signed).signer_cert
+
+
+def _stamped_at(token: cms.SignedData) -> str:
+    return _written(_stamped(token))
+
+
+def _stamped(token: cms.SignedData) -> datetime:
+    time: datetime = token["encap_content_info"]["content"].parsed["gen_time"].native
+    return _with_zone(time)
+
+
+def _coverage(embedded: EmbeddedPdfSignature) -> Coverage:
+    gap = len(embedded.pkcs7_content) * 2 + 2
+    if len(embedded.byte_range) != 4 or embedded.byte_range[2] != embedded.byte_range[1] + gap:
+        # What is left out must be the signature itself, and nothing else.
+        return Coverage.PARTIAL
+    return _COVERAGE.get(embedded.evaluate_signature_coverage(), Coverage.PARTIAL)
+
+
+def _written(time: datetime | None) -> str:
+    if time is None:
+        return ""
+    return _with_zone(time).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _with_zone(time: datetime) -> datetime:
+    return time.replace(tzinfo=time.tzinfo or UTC)
+
+
+def _tidy(text: str) -> str:
+    return _ENDS.sub(" ", text).strip()[:MAX_TEXT_LENGTH]
+
+
+# -- The process -------------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    """Examine what comes in until the input ends."""
+    _confined()
+    while (head := sys.stdin.buffer.read(12)) != b"":
+        _say(b"\x06")
+        _allow_cpu(CPU_SECONDS)
+        anchors = trust(sys.stdin.buffer.read(int.from_bytes(head[8:])))
+        answer = msgspec.json.encode(check_signatures(_received(int.from_bytes(head[:8])), anchors))
+        _say(len(answer).to_bytes(4) + answer)
+        # A parsed PDF is full of cycles, and would be kept with all its bytes until the next one is parsed.
+        gc.collect()
+    return 0
+
+
+def _say(answer: bytes) -> None:
+    sys.stdout.buffer.write(answer)
+    sys.stdout.buffer.flush()
+
+
+def _received(size: int) -> BinaryIO:
+    """Read a file of that size, or up to the end of the input, without ever holding it twice."""
+    pdf = io.BytesIO()
+    pdf.truncate(size)
+    while missing := size - pdf.tell():
+        chunk = sys.stdin.buffer.read(min(missing, BLOCK))
+        if not chunk:
+            break
+        pdf.write(chunk)
+    pdf.seek(0)
+    return pdf
+
+
+def _confined() -> None:
+    """Give up what is not needed to read a PDF."""
+    hex_strings.install()
+    # What the libraries brought along need not be searched for cycles after every file.
+    gc.freeze()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        # Whoever started this process ends it by closing its input, after the last file.
+        signal.signal(signal_number, signal.SIG_IGN)
+    logging.disable()
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _allow_cpu(seconds: int) -> None:
+    """Let the kernel end this process when it has worked for so many more seconds."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    until = int(used.ru_utime + used.ru_stime) + seconds + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (until, resource.RLIM_INFINITY))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

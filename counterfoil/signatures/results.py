@@ -1,0 +1,94 @@
+"""
+Findings: what the check of one PDF's signatures came to, as the manifest has it.
+
+Values only. Texts out of certificates are a stranger's: cut and without control characters before they get here.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class SignatureResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Any part of a finding: immutable, camelCase outside, nothing left out."""
+
+
+class State(StrEnum):
+    """
+    What is to be said of a file as a whole.
+
+    ``Intact``: signed, nothing that was signed has changed, and nothing but validation data came after the last
+    signature. ``Unreadable``: no readable PDF, or its check did not end. ``NotChecked``: nobody looked.
+    """
+
+    INTACT = "Intact"
+    BROKEN = "Broken"
+    UNSIGNED = "Unsigned"
+    UNREADABLE = "Unreadable"
+    NOT_CHECKED = "NotChecked"
+
+
+class Coverage(StrEnum):
+    """How much of the file a signature covers: all, all up to a later save, or less than what was saved with it."""
+
+    WHOLE_FILE = "WholeFile"
+    WHOLE_REVISION = "WholeRevision"
+    PARTIAL = "Partial"
+    UNKNOWN = "Unknown"
+
+
+class Kind(StrEnum):
+    """What was put into the PDF: a person's or seal's signature, or a time stamp of the document."""
+
+    SIGNATURE = "Signature"
+    TIME_STAMP = "DocumentTimeStamp"
+
+
+class TimeStamp(SignatureResult, frozen=True):
+    """
+    A time stamp within a signature: the time (RFC 3339), whose it is, and whether it fits the signature.
+
+    ``trusted`` is whether its authority leads to a trust anchor, null when there were none.
+    """
+
+    time: str
+    authority: str
+    intact: bool
+    trusted: bool | None = None
+
+
+class Signature(SignatureResult, frozen=True):
+    """
+    One signature.
+
+    ``signer`` and ``issuer`` are as in its certificate, whose SHA-256 is ``certificate``. ``trusted`` is whether that
+    certificate led to a trust anchor when it signed, null when there were none; ``distrust`` says why it did not.
+    ``time`` (RFC 3339, empty for unknown) is what the signer's clock said, that of a document time stamp what its
+    authority says.
+    """
+
+    field: str
+    intact: bool
+    coverage: Coverage
+    kind: Kind = Kind.SIGNATURE
+    signer: str = ""
+    issuer: str = ""
+    certificate: str = ""
+    time: str = ""
+    time_stamp: TimeStamp | None = None
+    trusted: bool | None = None
+    distrust: str = ""
+
+
+class Signatures(SignatureResult, frozen=True):
+    """
+    What was found in one file; ``detail`` says why it is not ``Intact``, in a sentence without a full stop.
+
+    ``anchors`` is the SHA-256 of the trust anchors that counted (of the SHA-256s of their certificates, in the order of
+    the certificates), null when there were none.
+    """
+
+    state: State
+    detail: str = ""
+    found: tuple[Signature, ...] = ()
+    anchors: str | None = None

@@ -1,0 +1,45 @@
+"""
+What every kind of archive has to keep, as tests that run against a real server of that kind.
+
+They are part of the package so that whoever adds a kind by the entry point ``counterfoil.archives`` can hold it against
+the same promises. A test module of theirs, run by pytest with ``asyncio_mode = "auto"``, is no more than this::
+
+    class TestOurDms(FilingContract, ListingContract, WireContract, RefusalContract):
+        @pytest.fixture
+        async def ground(self) -> AsyncIterator[Ground]:
+            async with our_server() as server:
+                yield Ground(spec_of(server), {"token": server.token}, address=("127.0.0.1", server.port))
+
+``ArchiveFixture`` says what more there is to tell. pytest is needed here, and nowhere else in the package.
+"""
+
+import pytest
+
+pytest.register_assert_rewrite("counterfoil.testing.archive_contract.cases")
+
+# Behind the line above, which is for what it loads.
+from counterfoil.testing.archive_contract.cases import (  # noqa: E402
+    FilingContract,
+    FullContract,
+    ListingContract,
+    LoginContract,
+    PermissionContract,
+    RefusalContract,
+    RootContract,
+    WireContract,
+)
+from counterfoil.testing.archive_contract.fault_proxy import FaultProxy  # noqa: E402
+from counterfoil.testing.archive_contract.fixture import ArchiveFixture  # noqa: E402
+
+__all__ = [
+    "ArchiveFixture",
+    "FaultProxy",
+    "FilingContract",
+    "FullContract",
+    "ListingContract",
+    "LoginContract",
+    "PermissionContract",
+    "RefusalContract",
+    "RootContract",
+    "WireContract",
+]

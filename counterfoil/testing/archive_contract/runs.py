@@ -1,0 +1,135 @@
+"""
+Programs for the contract: a run that is killed on the way, and one that tells how much memory it took.
+
+``python -m counterfoil.testing.archive_contract.runs die STEP`` files an envelope and kills itself by SIGKILL at its ``STEP``-th
+step, if it comes that far; ``... weigh SIZE`` files one file of that size and prints by how many bytes the process grew.
+The Archive's spec and credentials come as JSON on standard input.
+"""
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import ClassVar
+
+import msgspec
+
+from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend, StoredEntry
+from counterfoil.archives.filing import Source, store
+from counterfoil.resources.archive import ArchiveSpec
+from counterfoil.testing.archive_contract.fixture import Arrived, a_plan, content, file_envelope
+
+FILES = {"small.pdf": 1_000, "empty.pdf": 0, "big.pdf": 7_000_000}
+BIG_PIECE = 256 * 1024
+
+STEPS = 11
+"""Steps of a whole run: before, in the middle of and after each put of three documents, a hash file and a manifest."""
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """What comes on standard input."""
+
+    spec: ArchiveSpec
+    credentials: dict[str, bytes]
+
+
+def the_contents() -> list[bytes]:
+    """Contents of the files of the envelope that is filed."""
+    return [content(size, seed=number) for number, size in enumerate(FILES.values(), start=1)]
+
+
+class KillingBackend:
+    """Kills this process at one step: before, in the middle of, or after a put."""
+
+    kind: ClassVar[str] = "stepping"
+
+    def __init__(self, inside: ArchiveBackend, last: int) -> None:
+        self._inside = inside
+        self._left = last
+
+    def location(self, name: str) -> str:
+        return self._inside.location(name)
+
+    async def entries(self, folder: str) -> list[StoredEntry]:
+        return await self._inside.entries(folder)
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        self._step()
+        await self._inside.put(name, self._stepping(chunks), tags=tags, content_type=content_type)
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        async for block in self._inside.read(name):
+            yield block
+
+    async def discard(self, name: str) -> None:
+        await self._inside.discard(name)
+
+    async def probe(self) -> None:
+        await self._inside.probe()
+
+    async def remove_leftovers(self, folder: str) -> None:
+        await self._inside.remove_leftovers(folder)
+
+    async def close(self) -> None:
+        await self._inside.close()
+
+    async def _stepping(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+        passed = 0
+        async for chunk in chunks:
+            yield chunk
+            passed += 1
+            if passed == 4:
+                self._step()
+        self._step()
+
+    def _step(self) -> None:
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._left -= 1
+
+
+async def die(last: int, orders: Orders) -> None:
+    """File the envelope until step ``last``."""
+    backend = KillingBackend(await open_backend("dms", orders.spec, orders.credentials), last)
+    await file_envelope(backend, a_plan(orders.spec, list(FILES)), the_contents())
+    await backend.close()
+
+
+async def weigh(size: int, orders: Orders) -> None:
+    """File a file, so that everything is loaded, then one of ``size`` bytes; print the growth."""
+    backend = await open_backend("dms", orders.spec, orders.credentials)
+    warm, big = a_plan(orders.spec, ["warm.pdf", "big.pdf"]).files
+    await store(backend, warm, zeros(4 * BIG_PIECE), tags={})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    deposited = await store(backend, big, zeros(size), tags={})
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    await backend.close()
+    if deposited.size != size:
+        raise RuntimeError(f"{deposited.size} bytes arrived")
+    sys.stdout.write(str(grown * 1024))
+
+
+def zeros(size: int) -> Source:
+    """A source of zeros that costs no memory."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, size, BIG_PIECE):
+            yield bytes(min(BIG_PIECE, size - start))
+
+    @asynccontextmanager
+    async def source() -> AsyncIterator[Arrived]:
+        yield Arrived(size, chunks())
+
+    return source
+
+
+if __name__ == "__main__":
+    what, number = sys.argv[1:]
+    given = msgspec.json.decode(sys.stdin.buffer.read(), type=Orders)
+    asyncio.run({"die": die, "weigh": weigh}[what](int(number), given))

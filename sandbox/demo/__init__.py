@@ -1,0 +1,1 @@
+"""The demo: the main job from a callback to the archive, on this machine."""

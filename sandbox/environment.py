@@ -1,0 +1,303 @@
+"""
+A whole Counterfoil on this machine: control plane, stand-in eSAW, receivers and controllers, each process with just
+the rights it has in a cluster. Demo, chaos tests and benchmarks play on it.
+
+Nothing here decides what comes out; it starts, hands over addresses, and takes everything down again.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from sandbox import rbac
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.controlplane.kubectl import KubectlError
+from sandbox.controlplane.ports import free_port
+from sandbox.controlplane.processes import ServerProcess
+from sandbox.esaw import StandIn, User
+from sandbox.servers.smtp import SmtpServer
+
+READY_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
+
+CALLBACK_QUERY = "envelopeId=##EnvelopeId##&action=##Action##"
+
+
+class ProcessNotReady(RuntimeError):
+    """A process did not become ready; the message has the end of its log."""
+
+
+@dataclass
+class CounterfoilProcess:
+    """One running process of Counterfoil."""
+
+    name: str
+    argv: list[str]
+    environment: dict[str, str]
+    log: Path
+    public: str
+    private: str
+    _server: ServerProcess | None = None
+
+    async def start(self) -> None:
+        """Start it and wait until it says that it is ready. Raises ``ProcessNotReady``."""
+        self._server = ServerProcess(self.argv, log=self.log, environment=self.environment)
+        try:
+            async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient(trust_env=False) as http:
+                while not await self._is_ready(http):  # noqa: ASYNC110 - another process gives no event to wait for
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise ProcessNotReady(f"{self.name} did not become ready:\n{self._server.log_tail()}") from None
+
+    async def _is_ready(self, http: httpx.AsyncClient) -> bool:
+        if self.server.ended:
+            raise ProcessNotReady(f"{self.name} ended at once:\n{self.server.log_tail()}")
+        try:
+            return (await http.get(f"{self.private}/readyz")).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    @property
+    def server(self) -> ServerProcess:
+        """The running program."""
+        if self._server is None:
+            raise ProcessNotReady(f"{self.name} was never started")
+        return self._server
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.server.pid
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL)."""
+        self.server.kill()
+
+    async def stop(self) -> None:
+        """End it in order (SIGTERM)."""
+        if self._server is not None and not self._server.ended:
+            await self._server.terminate(patience=TIMEOUT_SECONDS)
+
+    async def metrics(self) -> str:
+        """Return what /metrics says."""
+        async with httpx.AsyncClient(trust_env=False) as http:
+            return (await http.get(f"{self.private}/metrics")).text
+
+
+@dataclass
+class LocalEnvironment:
+    """What is set up; made by ``local_environment``."""
+
+    plane: ControlPlane
+    esaw: StandIn
+    namespace: str
+    folder: Path
+    processes: list[CounterfoilProcess] = field(default_factory=list)
+    tokens: dict[str, str] = field(default_factory=dict)
+    """Callback token per organization."""
+
+    async def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl in the stage's namespace."""
+        return await self.plane.kubectl("-n", self.namespace, *arguments, stdin=stdin)
+
+    async def apply(self, *objects: Mapping[str, Any]) -> None:
+        """Create or change objects, one after the other."""
+        for each in objects:
+            await self.plane.objects(self.namespace).apply(each)
+
+    async def read(self, kind: str, name: str) -> dict[str, Any]:
+        """Return one object."""
+        return await self.plane.objects(self.namespace).get(kind, name)
+
+    async def listed(self, kind: str) -> list[dict[str, Any]]:
+        """Return all objects of a kind."""
+        return await self.plane.objects(self.namespace).list(kind)
+
+    async def events(self, *arguments: str) -> list[dict[str, Any]]:
+        """Return all EnvelopeEvents, or those that kubectl's arguments choose."""
+        if not arguments:
+            return await self.listed("envelopeevents")
+        items: list[dict[str, Any]] = json.loads(await self.kubectl("get", "ee", "-o", "json", *arguments))[
+            "items"
+        ]
+        return items
+
+    async def secret(self, name: str, **values: str) -> None:
+        """Create or change a Secret."""
+        await self.apply(
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": dict(values)}
+        )
+
+    async def organization(self, name: str, *, archive: str, sender: str | None = None, **spec: Any) -> None:
+        """Create an Organization with a callback token of its own."""
+        self.tokens.setdefault(name, secrets.token_hex(24))
+        await self.secret(f"{name}-callback", token=self.tokens[name])
+        default = {} if sender is None else {"defaultSenderRef": {"name": sender}}
+        await self.apply(
+            {
+                "apiVersion": "counterfoil.dev/v1alpha1",
+                "kind": "Organization",
+                "metadata": {"name": name},
+                "spec": {
+                    "baseURL": self.esaw.url,
+                    "callback": {"tokenSecretRef": [{"name": f"{name}-callback", "key": "token"}]},
+                    "archiveRef": {"name": archive},
+                    "retry": {"initial": "200ms", "max": "2s", "deadline": "10m"},
+                    **default,
+                    **spec,
+                },
+            }
+        )
+
+    async def mails(self, server: SmtpServer, *administrators: str, **settings: Any) -> dict[str, Any]:
+        """Create the Secret of a mail server; return what belongs into ``spec.notifications``."""
+        await self.secret("smtp", **server.secret)
+        written_to = {"administrators": list(administrators)} if administrators else {}
+        return {
+            "smtpSecretRef": {"name": "smtp"},
+            "from": "counterfoil@acme.example",
+            **written_to,
+            **settings,
+        }
+
+    async def sender(self, name: str, user: User, *, organization: str) -> None:
+        """Create a Sender who brings a key."""
+        await self.secret(f"{name}-key", token=user.token)
+        await self.apply(
+            {
+                "apiVersion": "counterfoil.dev/v1alpha1",
+                "kind": "Sender",
+                "metadata": {"name": name},
+                "spec": {
+                    "organizationRef": {"name": organization},
+                    "userId": user.user_id,
+                    "email": user.email,
+                    "givenName": user.given_name,
+                    "surname": user.surname,
+                    "tokenSecretRef": {"name": f"{name}-key", "key": "token"},
+                },
+            }
+        )
+
+    async def archive(self, name: str, **spec: Any) -> None:
+        """Create an Archive."""
+        await self.apply(
+            {
+                "apiVersion": "counterfoil.dev/v1alpha1",
+                "kind": "Archive",
+                "metadata": {"name": name},
+                "spec": spec,
+            }
+        )
+
+    async def ready(self, *objects: str) -> None:
+        """Wait until ``kind/name`` objects are Ready."""
+        for each in objects:
+            try:
+                await self.kubectl("wait", each, "--for=condition=Ready", "--timeout=60s")
+            except KubectlError as late:
+                late.add_note(await self.kubectl("get", each, "-o", "yaml"))
+                raise
+
+    def callback_url(self, organization: str, receiver: CounterfoilProcess) -> str:
+        """Return the callback URL to set in eSAW."""
+        return f"{receiver.public}/callbacks/{organization}/{self.tokens[organization]}?{CALLBACK_QUERY}"
+
+    async def receiver(
+        self, name: str = "receiver", *, kubeconfig: Path | None = None, **settings: str
+    ) -> CounterfoilProcess:
+        """Start one more receiver; with a kubeconfig of its own if it is to take another way to the API server."""
+        return await self._process(name, ["-m", "webhook", "receiver"], "receiver", kubeconfig, settings)
+
+    async def controller(
+        self, name: str = "controller", *, kubeconfig: Path | None = None, **settings: str
+    ) -> CounterfoilProcess:
+        """Start one more controller; with a kubeconfig of its own if it is to take another way to the API server."""
+        return await self._process(name, ["-m", "controller"], "controller", kubeconfig, settings)
+
+    async def pages(
+        self, name: str = "pages", *, kubeconfig: Path | None = None, **settings: str
+    ) -> CounterfoilProcess:
+        """Start one more pages process; with a kubeconfig of its own if it is to take another way to the API server."""
+        return await self._process(name, ["-m", "webhook", "pages"], "pages", kubeconfig, settings)
+
+    async def console(
+        self, name: str = "console", *, kubeconfig: Path | None = None, **settings: str
+    ) -> CounterfoilProcess:
+        """Start one more console; its own account has no rights at all."""
+        return await self._process(name, ["-m", "webhook", "console"], "console", kubeconfig, settings)
+
+    async def person(self, name: str, *rules: rbac.Rule) -> str:
+        """Make an account with these rights for a person; return a token of it, as `kubectl create token` does."""
+        await self.apply(*rbac.service_account_with_rules(name, rules))
+        return await self.plane.token_for(name, self.namespace)
+
+    def sealing_key(self, key_id: str) -> None:
+        """Add a sealing key for all that are started and running."""
+        self.sealing_keys.mkdir(exist_ok=True)
+        (self.sealing_keys / key_id).write_bytes(base64.b64encode(secrets.token_bytes(32)))
+
+    @property
+    def sealing_keys(self) -> Path:
+        """The folder of sealing keys."""
+        return self.folder / "sealing-keys"
+
+    async def _process(
+        self, name: str, module: list[str], account: str, way: Path | None, settings: Mapping[str, str]
+    ) -> CounterfoilProcess:
+        public, private = free_port(), free_port()
+        kubeconfig = way or await self.plane.kubeconfig_for(account, self.namespace)
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("COUNTERFOIL_")}
+        environment |= {
+            "KUBECONFIG": str(kubeconfig),
+            "COUNTERFOIL_NAMESPACE": self.namespace,
+            "COUNTERFOIL_LISTEN": f"127.0.0.1:{public}",
+            "COUNTERFOIL_PRIVATE_LISTEN": f"127.0.0.1:{private}",
+            "COUNTERFOIL_SEALING_KEYS": str(self.sealing_keys),
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            **{f"COUNTERFOIL_{key.upper()}": value for key, value in settings.items()},
+        }
+        process = CounterfoilProcess(
+            name=name,
+            argv=[sys.executable, *module],
+            environment=environment,
+            log=self.folder / f"{name}.log",
+            public=f"http://127.0.0.1:{public}",
+            private=f"http://127.0.0.1:{private}",
+        )
+        self.processes.append(process)
+        await process.start()
+        return process
+
+
+@asynccontextmanager
+async def local_environment(
+    plane: ControlPlane, folder: Path, *, namespace: str, esaw: StandIn | None = None
+) -> AsyncIterator[LocalEnvironment]:
+    """
+    Set a stage up in a namespace of a running control plane; stop every process in the end.
+
+    Logs and whatever else is written go below ``folder``.
+    """
+    async with AsyncExitStack() as stack:
+        standin = esaw if esaw is not None else await stack.enter_async_context(StandIn())
+        built = LocalEnvironment(plane=plane, esaw=standin, namespace=namespace, folder=folder)
+        await built.apply(*rbac.service_account_with_rules("receiver", rbac.RECEIVER))
+        await built.apply(*rbac.service_account_with_rules("controller", rbac.CONTROLLER))
+        await built.apply(*rbac.service_account_with_rules("pages", rbac.PAGES))
+        await built.apply(*rbac.service_account_with_rules("console", ()))
+        built.sealing_key("first")
+        try:
+            yield built
+        finally:
+            await asyncio.gather(*(process.stop() for process in built.processes))

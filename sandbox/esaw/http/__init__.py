@@ -1,0 +1,1 @@
+"""The stand-in's REST API: routes, middleware, request and response models."""

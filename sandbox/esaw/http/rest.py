@@ -1,0 +1,280 @@
+"""
+REST v6: what stands under `/Api/v6`, one small handler per call.
+
+`RestRoutes.resolve` finds the handler for a method and a path; the gate does everything that all calls have in common. Envelopes
+are sent and cancelled through the life cycle, which calls back.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote
+
+from aiohttp import BodyPartReader, web
+from msgspec import UnsetType
+
+from sandbox.esaw.core.envelope_sender import EnvelopeSender
+from sandbox.esaw.core.errors import ErrorCode, RequestRefused, UnknownPath, UnsupportedMediaType
+from sandbox.esaw.core.filenames import content_disposition
+from sandbox.esaw.core.lifecycle import Lifecycle
+from sandbox.esaw.core.model import Draft, StoredEnvelope, UploadedFile, User
+from sandbox.esaw.core.store import EsawStore
+from sandbox.esaw.http import envelope_search, request_models, response_models
+from sandbox.esaw.http.middleware import Handler, ResolvedRoute, RoutedCall
+from sandbox.esaw.http.responses import RouteResponse, json_response
+
+VERSIONS: Final = frozenset({"v6", "v6.0"})
+MAX_UPLOAD: Final = 32 * 1024 * 1024
+"""Bytes; more is ERR0055."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    method: str
+    operation: str
+    handler: Handler
+
+
+class RestRoutes:
+    """The v6 calls over one estate."""
+
+    def __init__(
+        self, store: EsawStore, lifecycle: Lifecycle, envelope_sender: EnvelopeSender, version: str
+    ) -> None:
+        self._store = store
+        self._lifecycle = lifecycle
+        self._envelope_sender = envelope_sender
+        self._version = version
+        self._fixed: Mapping[tuple[str, ...], _Route] = {
+            ("system", "version"): _Route("GET", "version", self._system_version),
+            ("authorization", "validate"): _Route("GET", "validate", self._validate),
+            ("authorization", "whoami"): _Route("GET", "whoami", self._whoami),
+            ("envelope", "find"): _Route("POST", "find", self._find),
+            ("envelope", "delete"): _Route("POST", "delete", self._delete),
+            ("envelope", "cancel"): _Route("POST", "cancel", self._cancel),
+            ("envelope", "restartexpired"): _Route("POST", "restart", self._restart),
+            ("envelope", "send"): _Route("POST", "send", self._send),
+            ("file", "upload"): _Route("POST", "upload", self._upload),
+            ("draft", "create"): _Route("POST", "draft_create", self._create_draft),
+            ("draft", "update"): _Route("POST", "draft_update", self._update_draft),
+            ("draft", "send"): _Route("POST", "draft_send", self._send_draft),
+        }
+        self._by_id: Mapping[tuple[str, str], _Route] = {
+            ("envelope", ""): _Route("GET", "envelope", self._envelope),
+            ("envelope", "files"): _Route("GET", "files", self._files),
+            ("envelope", "configuration"): _Route("GET", "configuration", self._configuration),
+            ("envelope", "history"): _Route("GET", "history", self._history),
+            ("envelope", "elements"): _Route("GET", "elements", self._elements),
+            ("file", ""): _Route("GET", "file", self._file),
+            ("draft", ""): _Route("GET", "draft", self._draft),
+            ("draft", "configuration"): _Route("GET", "draft", self._draft_configuration),
+        }
+
+    def resolve(self, request: web.Request) -> ResolvedRoute:
+        """The door for this request; unknown paths and wrong methods have doors too, which refuse."""
+        _, _, version, *parts = request.rel_url.raw_path.split("/")
+        if version.lower() not in VERSIONS:
+            return ResolvedRoute("unknown", "", _not_found)
+        parts = parts[:-1] if parts and not parts[-1] else parts
+        route = self._fixed.get(tuple(part.lower() for part in parts))
+        resource_id = ""
+        if route is None and len(parts) in {2, 3}:
+            resource_id = unquote(parts[1])
+            route = self._by_id.get((parts[0].lower(), parts[2].lower() if len(parts) == 3 else ""))
+        if route is None:
+            return ResolvedRoute("unknown", resource_id, _not_found)
+        if request.method != route.method:
+            return ResolvedRoute(route.operation, resource_id, _wrong_method(route.method))
+        return ResolvedRoute(route.operation, resource_id, route.handler)
+
+    # System and authorization
+
+    async def _system_version(self, call: RoutedCall) -> RouteResponse:
+        return json_response({"Version": self._version})
+
+    async def _validate(self, call: RoutedCall) -> RouteResponse:
+        _ = call.authenticated_user
+        return RouteResponse()
+
+    async def _whoami(self, call: RoutedCall) -> RouteResponse:
+        return json_response(response_models.whoami(call.authenticated_user))
+
+    # Envelopes
+
+    async def _envelope(self, call: RoutedCall) -> RouteResponse:
+        return json_response(response_models.envelope(self._v6_envelope(call)))
+
+    async def _files(self, call: RoutedCall) -> RouteResponse:
+        return json_response(
+            response_models.files(self._store.visible_envelope(call.id, call.authenticated_user))
+        )
+
+    async def _configuration(self, call: RoutedCall) -> RouteResponse:
+        return json_response(response_models.configuration(self._v6_envelope(call)))
+
+    async def _elements(self, call: RoutedCall) -> RouteResponse:
+        return json_response(response_models.elements(self._v6_envelope(call)))
+
+    async def _history(self, call: RoutedCall) -> RouteResponse:
+        envelope = self._store.visible_envelope(call.id, call.authenticated_user, deleted_too=True)
+        if not call.authenticated_user.may_see_history:
+            raise RequestRefused(ErrorCode.NOT_ALLOWED_FOR_USER)
+        return json_response(response_models.history(envelope))
+
+    async def _find(self, call: RoutedCall) -> RouteResponse:
+        user, now = call.authenticated_user, self._store.now()
+        filters = request_models.decode_body(request_models.FindBody, call.request.content_type, call.body)
+        envelope_search.check(filters)
+        hits = [
+            response_models.found(each, is_expiring_soon=envelope_search.is_expiring_soon(each, now))
+            for each in self._store.visible_envelopes(user)
+            if envelope_search.matches(each, filters, user, now)
+        ]
+        return json_response({"Envelopes": hits})
+
+    async def _delete(self, call: RoutedCall) -> RouteResponse:
+        self._store.delete(self._posted_envelope(call, request_models.EnvelopeBody))
+        return RouteResponse()
+
+    async def _cancel(self, call: RoutedCall) -> RouteResponse:
+        self._lifecycle.cancel(self._posted_envelope(call, request_models.EnvelopeBody))
+        return RouteResponse()
+
+    async def _restart(self, call: RoutedCall) -> RouteResponse:
+        user = call.authenticated_user
+        body = request_models.decode_body(request_models.RestartBody, call.request.content_type, call.body)
+        envelope = self._store.visible_envelope(request_models.required(body.envelope_id), user)
+        expires_at = request_models.expiration(body, self._store.now())
+        if expires_at is None:
+            raise RequestRefused(ErrorCode.BAD_EXPIRATION)
+        self._lifecycle.restart(envelope, expires_at)
+        return RouteResponse()
+
+    async def _send(self, call: RoutedCall) -> RouteResponse:
+        user = call.authenticated_user
+        body = request_models.decode_body(request_models.SendBody, call.request.content_type, call.body)
+        draft = self._draft_from(body, user, is_draft=False)
+        return json_response({"EnvelopeId": self._envelope_sender.send(draft).id})
+
+    def _v6_envelope(self, call: RoutedCall) -> StoredEnvelope:
+        envelope = self._store.visible_envelope(call.id, call.authenticated_user)
+        if envelope.api_version != "v6":
+            raise RequestRefused(ErrorCode.WRONG_API_VERSION)
+        return envelope
+
+    def _posted_envelope(self, call: RoutedCall, kind: type[request_models.EnvelopeBody]) -> StoredEnvelope:
+        user = call.authenticated_user
+        body = request_models.decode_body(kind, call.request.content_type, call.body)
+        return self._store.visible_envelope(request_models.required(body.envelope_id), user)
+
+    # Files
+
+    async def _file(self, call: RoutedCall) -> RouteResponse:
+        file = self._store.visible_file(call.id, call.authenticated_user)
+        return RouteResponse(
+            body=file.content,
+            content_type=file.content_type,
+            headers={"Content-Disposition": content_disposition(file.name)},
+            chunked=file.chunked,
+        )
+
+    async def _upload(self, call: RoutedCall) -> RouteResponse:
+        user = call.authenticated_user
+        if not call.request.content_type.startswith("multipart/"):
+            raise UnsupportedMediaType
+        async for part in await call.request.multipart():
+            if isinstance(part, BodyPartReader) and part.filename is not None:
+                upload = UploadedFile(
+                    self._store.new_id(), user, part.filename, await _read(part), self._store.now()
+                )
+                self._store.uploads[upload.id] = upload
+                return json_response({"FileId": upload.id})
+        raise RequestRefused(ErrorCode.EMPTY_PARAMETER, "No part of the body is a file.")
+
+    # Drafts
+
+    async def _draft(self, call: RoutedCall) -> RouteResponse:
+        return json_response(
+            response_models.draft(self._store.visible_draft(call.id, call.authenticated_user))
+        )
+
+    async def _draft_configuration(self, call: RoutedCall) -> RouteResponse:
+        return json_response(
+            response_models.draft_configuration(self._store.visible_draft(call.id, call.authenticated_user))
+        )
+
+    async def _create_draft(self, call: RoutedCall) -> RouteResponse:
+        user = call.authenticated_user
+        body = request_models.decode_body(request_models.SendBody, call.request.content_type, call.body)
+        draft = self._draft_from(body, user, is_draft=True)
+        self._store.drafts[draft.id] = draft
+        return json_response({"DraftId": draft.id})
+
+    async def _update_draft(self, call: RoutedCall) -> RouteResponse:
+        user = call.authenticated_user
+        body = request_models.decode_body(
+            request_models.DraftUpdateBody, call.request.content_type, call.body
+        )
+        draft = self._store.visible_draft(request_models.required(body.draft_id), user)
+        if isinstance(body.name, str):
+            draft.name = request_models.required(body.name)
+        if not isinstance(body.meta_data, UnsetType):
+            draft.metadata = body.meta_data
+        if not isinstance(body.share_with_team, UnsetType):
+            draft.share_with_team = body.share_with_team
+        if not isinstance(body.callback_configuration, UnsetType):
+            draft.callbacks = request_models.callback_urls(body.callback_configuration, is_draft=True)
+        if not isinstance(body.redirect_configuration, UnsetType):
+            default = self._store.before_send_url
+            draft.before_send_url = request_models.before_send_url(body.redirect_configuration, default)
+        return RouteResponse()
+
+    async def _send_draft(self, call: RoutedCall) -> RouteResponse:
+        user = call.authenticated_user
+        body = request_models.decode_body(request_models.DraftBody, call.request.content_type, call.body)
+        draft = self._store.visible_draft(request_models.required(body.draft_id), user)
+        envelope = self._envelope_sender.send(draft)
+        return json_response({"Envelope": {"EnvelopeId": envelope.id}, "EnvelopeBulk": None})
+
+    def _draft_from(self, body: request_models.SendBody, user: User, *, is_draft: bool) -> Draft:
+        uploads = [
+            self._store.usable_upload(file_id, user) for file_id in request_models.documents(body.documents)
+        ]
+        now = self._store.now()
+        return Draft(
+            id=self._store.new_id(),
+            owner=user,
+            name=request_models.required(body.name),
+            created_at=now,
+            uploads=uploads,
+            recipients=request_models.recipients(body.activities),
+            metadata=body.meta_data,
+            callbacks=request_models.callback_urls(body.callback_configuration, is_draft=is_draft),
+            share_with_team=body.share_with_team,
+            expires_at=request_models.expiration(body.expiration_configuration, now),
+            before_send_url=request_models.before_send_url(
+                body.redirect_configuration, self._store.before_send_url
+            ),
+        )
+
+
+async def _read(part: BodyPartReader) -> bytes:
+    data = bytearray()
+    while chunk := await part.read_chunk():
+        data += chunk
+        if len(data) > MAX_UPLOAD:
+            raise RequestRefused(ErrorCode.FILE_TOO_LARGE)
+    if not data:
+        raise RequestRefused(ErrorCode.EMPTY_FILE)
+    return bytes(data)
+
+
+async def _not_found(call: RoutedCall) -> RouteResponse:
+    raise UnknownPath
+
+
+def _wrong_method(allowed: str) -> Handler:
+    async def refuse(call: RoutedCall) -> RouteResponse:
+        return RouteResponse(status=405, headers={"Allow": allowed})
+
+    return refuse

@@ -1,0 +1,53 @@
+"""
+The rights of each process, as Kubernetes Roles: demo and tests run Counterfoil with just what the chart gives.
+
+Rule 8: the receiver can create events, count deliveries and read organizations, and no Secret at all; nobody lists or
+watches Secrets.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Rule = dict[str, list[str]]
+
+RULES_FILE = Path(__file__).parents[1] / "charts" / "counterfoil" / "files" / "rights.yaml"
+"""The one place that says who may do what, with the reasons; the chart makes its Roles from it."""
+
+_RULES: dict[str, list[Rule]] = yaml.safe_load(RULES_FILE.read_text(encoding="utf-8"))
+
+RECEIVER: tuple[Rule, ...] = tuple(_RULES["receiver"])
+PAGES: tuple[Rule, ...] = tuple(_RULES["pages"])
+RESEAL: tuple[Rule, ...] = tuple(_RULES["reseal"])
+CONTROLLER: tuple[Rule, ...] = tuple(_RULES["controller"])
+
+_KINDS = ["envelopeevents", "senders", "archives", "organizations"]
+
+VIEWER: tuple[Rule, ...] = (
+    {"apiGroups": ["counterfoil.dev"], "resources": _KINDS, "verbs": ["get", "list"]},
+)
+"""Of a person who looks at the console."""
+
+ADMINISTRATOR: tuple[Rule, ...] = (
+    *VIEWER,
+    {"apiGroups": ["counterfoil.dev"], "resources": _KINDS, "verbs": ["patch"]},
+    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["list", "create"]},
+)
+"""Of a person who acts there."""
+
+
+def service_account_with_rules(name: str, rules: tuple[Rule, ...]) -> list[dict[str, Any]]:
+    """Return a ServiceAccount with just these rights in its own namespace."""
+    rbac = "rbac.authorization.k8s.io"
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}},
+        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": {"name": name}, "rules": list(rules)},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": name}],
+        },
+    ]

@@ -1,0 +1,129 @@
+"""
+A real server of Azure Blob Storage on loopback: Microsoft's Azurite, in memory, with the account that it always has.
+
+Needs Node.js and npm, which are installed where that may be done. The packages are installed on the first use, from the lock
+file beside this module, and kept in the user's cache folder; ``python -m sandbox.servers.azblob_azurite`` does that beforehand.
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email.utils import formatdate
+from pathlib import Path
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+import httpx
+
+from sandbox import npm_packages
+from sandbox.controlplane.folders import owned_folder
+from sandbox.controlplane.ports import free_port
+from sandbox.controlplane.processes import ServerProcess
+from sandbox.servers.readiness import wait_until_listening
+
+ACCOUNT = "devstoreaccount1"
+# The key of Azurite's only account, which is the same everywhere and public.
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+MAIN = Path("node_modules/azurite/dist/src/blob/main.js")
+READY_SECONDS = 60.0
+
+
+class AzuriteError(RuntimeError):
+    """It can't be installed."""
+
+
+@dataclass(frozen=True)
+class Azurite:
+    """A running server."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The endpoint of its account."""
+        return f"http://127.0.0.1:{self.port}/{ACCOUNT}"
+
+    async def make_container(self, name: str) -> None:
+        """Make a container. Raises ``httpx.HTTPStatusError``."""
+        await self._ask("PUT", name, "restype", "container")
+
+    async def tags(self, container: str, name: str) -> dict[str, str]:
+        """Return the index tags of a blob. Raises ``httpx.HTTPStatusError``."""
+        answer = await self._ask("GET", f"{container}/{quote(name)}", "comp", "tags")
+        # Of our own server; that it begins with a byte order mark is Azure's way.
+        found = ElementTree.fromstring(answer.content.decode("utf-8-sig"))  # noqa: S314
+        return {tag.findtext("Key", ""): tag.findtext("Value", "") for tag in found.iter("Tag")}
+
+    async def _ask(self, method: str, path: str, key: str, value: str) -> httpx.Response:
+        """Send a request without a body and with one parameter, signed by the account's key."""
+        headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
+        lines = [
+            *(method, *[""] * 11),
+            *(f"{name}:{text}" for name, text in headers.items()),
+            f"/{ACCOUNT}/{ACCOUNT}/{path}",
+            f"{key}:{value}",
+        ]
+        signature = hmac.new(base64.b64decode(KEY), "\n".join(lines).encode(), hashlib.sha256).digest()
+        headers["Authorization"] = f"SharedKey {ACCOUNT}:{base64.b64encode(signature).decode()}"
+        async with httpx.AsyncClient(trust_env=False) as http:
+            answer = await http.request(method, f"{self.url}/{path}?{key}={value}", headers=headers)
+        return answer.raise_for_status()
+
+
+@asynccontextmanager
+async def azurite() -> AsyncIterator[Azurite]:
+    """Run a server. Raises ``AzuriteError``, ``NotListeningError``."""
+    folder = await installed()
+    port = free_port()
+    with owned_folder("counterfoil-azurite-") as base:
+        argv: list[object] = [
+            _program("node"),
+            folder / MAIN,
+            "--inMemoryPersistence",
+            "--silent",
+            "--disableTelemetry",
+        ]
+        argv += ["--blobHost", "127.0.0.1", "--blobPort", str(port)]
+        server = ServerProcess(argv, log=base / "azurite.log", environment=os.environ)
+        try:
+            await wait_until_listening(server, port, name="Azurite", within=READY_SECONDS)
+            yield Azurite(port)
+        finally:
+            server.kill()
+
+
+async def installed() -> Path:
+    """Return the folder with the packages that the lock file names, installed if they are not. Raises ``AzuriteError``."""
+    try:
+        return await npm_packages.installed("azurite", MAIN)
+    except npm_packages.NpmPackagesError as problem:
+        raise AzuriteError(str(problem)) from problem
+
+
+def _program(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise AzuriteError(f"Azurite needs {name}, which is not on PATH.")
+    return path
+
+
+def main() -> int:
+    """Install what is missing; return the exit status."""
+    try:
+        print(f"[npm] azurite: {asyncio.run(installed())}", file=sys.stderr)
+    except AzuriteError as problem:
+        print(f"sandbox.servers.azblob_azurite: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""
+A real WebDAV server on loopback: ``rclone serve webdav`` over a folder, with a login of its own.
+
+It keeps no properties, as many servers don't: whoever relies on tags in them finds out here.
+"""
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from sandbox.servers.rclone import RcloneServer, rclone_server
+
+USERNAME = "counterfoil"
+
+
+@dataclass(frozen=True)
+class RcloneWebdavServer:
+    """A running server and the login that it takes."""
+
+    rclone: RcloneServer
+    username: str
+    password: str
+
+    @property
+    def url(self) -> str:
+        """The address of its root."""
+        return f"http://127.0.0.1:{self.rclone.port}"
+
+    async def ask(self, method: str, path: str, content: bytes | None = None) -> None:
+        """Change something on the server as anybody with its login can. Raises ``httpx.HTTPStatusError``."""
+        async with httpx.AsyncClient(auth=(self.username, self.password), trust_env=False) as http:
+            answer = await http.request(method, f"{self.url}/{path}", content=content)
+            answer.raise_for_status()
+
+
+@asynccontextmanager
+async def rclone_webdav_server(*flags: str) -> AsyncIterator[RcloneWebdavServer]:
+    """Run a server over a temporary folder; ``flags`` are further ones of rclone's."""
+    password = secrets.token_hex(16)
+    async with rclone_server("webdav", f"--user={USERNAME}", f"--pass={password}", *flags) as rclone:
+        yield RcloneWebdavServer(rclone, USERNAME, password)

@@ -1,0 +1,213 @@
+"""
+An API server in memory, with the interface of ``KubeClient`` and as strict about versions as the real one.
+
+Whole objects in and out as dicts, merge patches, resourceVersion preconditions, and outages on demand.
+"""
+
+import asyncio
+import copy
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from typing import Any
+
+from counterfoil.kube.client import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    KubeClient,
+    NotFound,
+    Raw,
+    Unavailable,
+    WatchEvent,
+)
+from counterfoil.resources import EnvelopeEvent, Resource
+
+Where = tuple[str, str]
+
+
+class InMemoryKubeClient(KubeClient):
+    """Keeps objects, and lets a test look at every write."""
+
+    def __init__(self, *resources: Resource) -> None:
+        self.namespace = "tests"
+        self.objects: dict[Where, Raw] = {}
+        self.secrets: dict[str, dict[str, bytes]] = {}
+        self.announced: list[Raw] = []
+        self.asked: list[tuple[str, str]] = []
+        """Verb and name of every request."""
+        self.patches: list[tuple[str, Raw]] = []
+        """Name and changes of every status that was written."""
+        self.changes: asyncio.Queue[WatchEvent] = asyncio.Queue()
+        """What ``list_and_watch`` tells, one after the other."""
+        self.answering = asyncio.Event()
+        """While it is not set, statuses are stored, but whoever stored one does not hear of it."""
+        self.answering.set()
+        self._problems: defaultdict[str, list[ApiError]] = defaultdict(list)
+        self._before: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
+        self._version = 100
+        for each in resources:
+            self.put(each)
+
+    # -- What a test does to it ------------------------------------------------------------------------------
+
+    def put(self, resource: Resource) -> None:
+        """Store an object as it is."""
+        self.objects[resource.PLURAL, resource.name] = resource.to_dict()
+
+    def stored(self, name: str) -> EnvelopeEvent:
+        """Return an event as it is stored."""
+        return EnvelopeEvent.parse(self.objects[EnvelopeEvent.PLURAL, name])
+
+    def status(self, kind: type[Resource], name: str) -> Raw:
+        """Return a stored status."""
+        found: Raw = self.objects[kind.PLURAL, name].get("status", {})
+        return found
+
+    def edit(self, kind: type[Resource], name: str, changes: Mapping[str, Any]) -> None:
+        """Change an object as somebody else would, which moves its version."""
+        self._merge(self._at(kind, name), changes)
+
+    def fail(self, verb: str, *problems: ApiError) -> None:
+        """Let the next requests of this verb fail, one after the other."""
+        self._problems[verb] += problems
+
+    def go_away(self, verb: str, times: int) -> None:
+        """Be unavailable for so many requests of this verb."""
+        self.fail(verb, *[Unavailable(0, "NoAnswer", "the API server did not answer")] * times)
+
+    def just_before(self, verb: str, act: Callable[[], None]) -> None:
+        """Let something happen just before the next request of this verb is done."""
+        self._before[verb].append(act)
+
+    # -- Cluster ---------------------------------------------------------------------------------------------
+
+    async def get(self, kind: type[Resource], name: str) -> Raw:
+        self._begin("get", name)
+        return copy.deepcopy(self._at(kind, name))
+
+    async def create(self, kind: type[Resource], body: Mapping[str, Any]) -> Raw:
+        name = body["metadata"]["name"]
+        self._begin("create", name)
+        if (kind.PLURAL, name) in self.objects:
+            raise AlreadyExists(409, "AlreadyExists", f"{name} exists")
+        self._version += 1
+        raw = copy.deepcopy(dict(body))
+        raw["metadata"] |= {"uid": f"uid-{name}", "resourceVersion": str(self._version), "generation": 1}
+        self.objects[kind.PLURAL, name] = raw
+        return copy.deepcopy(raw)
+
+    async def patch(self, kind: type[Resource], name: str, changes: Mapping[str, Any]) -> Raw:
+        self._begin("patch", name)
+        version = changes.get("metadata", {}).get("resourceVersion")
+        return self._patched(kind, name, changes, version)
+
+    async def patch_status(
+        self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
+    ) -> Raw:
+        self._begin("patch_status", name)
+        raw = self._patched(kind, name, {"status": status}, resource_version)
+        self.patches.append((name, dict(status)))
+        await self.answering.wait()
+        return raw
+
+    async def delete(
+        self, kind: type[Resource], name: str, *, uid: str | None = None, resource_version: str | None = None
+    ) -> None:
+        self._begin("delete", name)
+        found = self._at(kind, name)["metadata"]
+        if uid not in (None, found.get("uid")) or resource_version not in (None, found["resourceVersion"]):
+            raise Conflict(409, "Conflict", "it is another one by now")
+        del self.objects[kind.PLURAL, name]
+
+    async def page(
+        self, kind: type[Resource], *, limit: int, token: str = "", labels: str = "", fields: str = ""
+    ) -> tuple[list[Raw], str]:
+        self._begin("page", kind.PLURAL)
+        chosen = [
+            copy.deepcopy(raw)
+            for (plural, _), raw in sorted(self.objects.items())
+            if plural == kind.PLURAL and _has_labels(raw, labels) and _has_fields(raw, fields)
+        ]
+        start = int(token or 0)
+        more = str(start + limit) if start + limit < len(chosen) else ""
+        return chosen[start : start + limit], more
+
+    async def list_and_watch(
+        self, kind: type[Resource], *, labels: str = "", fields: str = ""
+    ) -> AsyncGenerator[WatchEvent, None]:
+        while True:
+            yield await self.changes.get()
+
+    async def secret(self, name: str) -> dict[str, bytes]:
+        self._begin("secret", name)
+        if name not in self.secrets:
+            raise NotFound(404, "NotFound", f"secrets {name!r} not found")
+        return dict(self.secrets[name])
+
+    async def create_event(self, body: Mapping[str, Any]) -> None:
+        self._begin("create_event", body["metadata"]["name"])
+        self.announced.append(dict(body))
+
+    # -- How -------------------------------------------------------------------------------------------------
+
+    def _begin(self, verb: str, name: str) -> None:
+        self.asked.append((verb, name))
+        if self._before[verb]:
+            self._before[verb].pop(0)()
+        if self._problems[verb]:
+            raise self._problems[verb].pop(0)
+
+    def _at(self, kind: type[Resource], name: str) -> Raw:
+        try:
+            return self.objects[kind.PLURAL, name]
+        except KeyError:
+            raise NotFound(404, "NotFound", f"{kind.PLURAL} {name!r} not found") from None
+
+    def _patched(
+        self, kind: type[Resource], name: str, changes: Mapping[str, Any], version: str | None
+    ) -> Raw:
+        raw = self._at(kind, name)
+        if version is not None and version != raw["metadata"].get("resourceVersion"):
+            raise Conflict(409, "Conflict", "the object has been modified")
+        self._merge(raw, changes)
+        return copy.deepcopy(raw)
+
+    def _merge(self, raw: Raw, changes: Mapping[str, Any]) -> None:
+        self._version += 1
+        merge(raw, changes)
+        if "spec" in changes:
+            raw["metadata"]["generation"] = raw["metadata"].get("generation", 0) + 1
+        raw["metadata"]["resourceVersion"] = str(self._version)
+
+
+def merge(into: Raw, changes: Mapping[str, Any]) -> None:
+    """Apply a JSON merge patch. (RFC 7396)"""
+    for key, value in changes.items():
+        if value is None:
+            into.pop(key, None)
+        elif isinstance(value, Mapping):
+            merge(into.setdefault(key, {}), value)
+        else:
+            into[key] = copy.deepcopy(value)
+
+
+def _has_labels(raw: Raw, selector: str) -> bool:
+    labels = raw["metadata"].get("labels", {})
+    return all(labels.get(key) == value for key, value in _pairs(selector))
+
+
+def _has_fields(raw: Raw, selector: str) -> bool:
+    return all(_field(raw, path) == value for path, value in _pairs(selector))
+
+
+def _field(raw: Raw, path: str) -> object:
+    found: Any = raw
+    for part in path.split("."):
+        found = found.get(part, {})
+    return found
+
+
+def _pairs(selector: str) -> Iterable[tuple[str, str]]:
+    for part in filter(None, selector.split(",")):
+        key, _, value = part.partition("=")
+        yield key, value

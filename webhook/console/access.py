@@ -1,0 +1,120 @@
+"""
+Visitors: a person at the console, the API server as this person sees it, and what this person may do there.
+
+What somebody may do is asked of the API server (SelfSubjectAccessReview) and remembered for half a minute, by a hash of the
+token. It decides only what is offered: every act is the person's own call, and refused by the API server if need be.
+"""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from counterfoil.kube.client import Forbidden, KubeClient, TokenClientFactory
+from counterfoil.resources import GROUP
+from webhook.console.errors import ConsoleError, ConsoleErrorKind
+from webhook.console.limits import ConsoleLimits
+
+EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS = "envelopeevents", "senders", "archives", "organizations"
+
+_REVIEWED_ACCESS: Final = (
+    *(
+        (verb, kind, GROUP)
+        for kind in (EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS)
+        for verb in ("list", "patch")
+    ),
+    ("list", "events", "events.k8s.io"),
+    ("create", "events", "events.k8s.io"),
+)
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What somebody may do in the console's namespace."""
+
+    granted: frozenset[tuple[str, str]]
+
+    def can_list(self, kind: str) -> bool:
+        """Whether the kind may be listed."""
+        return ("list", kind) in self.granted
+
+    def can_patch(self, kind: str) -> bool:
+        """Whether objects of the kind may be changed."""
+        return ("patch", kind) in self.granted
+
+    @property
+    def can_create_events(self) -> bool:
+        """Whether Kubernetes Events may be written."""
+        return ("create", "events") in self.granted
+
+    @property
+    def can_list_any(self) -> bool:
+        """Whether there is any page to show."""
+        return any(self.can_list(kind) for kind in (EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS))
+
+
+@dataclass(frozen=True)
+class AuthenticatedUser:
+    """Somebody who is signed in."""
+
+    name: str
+    kube: KubeClient
+    rights: Rights
+    form_token: str
+    """What this visitor's forms carry."""
+
+
+@dataclass(frozen=True)
+class _CachedUser:
+    name: str
+    rights: Rights
+    until: float
+
+
+class Authenticator:
+    """Tells who somebody is. ``monotonic`` is a clock in seconds that never goes back."""
+
+    def __init__(
+        self, client_factory: TokenClientFactory, *, limits: ConsoleLimits, monotonic: Callable[[], float]
+    ) -> None:
+        self._client_factory = client_factory
+        self._limits = limits
+        self._monotonic = monotonic
+        self._cached: OrderedDict[bytes, _CachedUser] = OrderedDict()
+
+    async def user_name(self, token: str) -> str:
+        """Return whose token it is, asking the API server with the token itself. Raises ``ConsoleError``, ``ApiProblem``."""
+        try:
+            name = await self._client_factory.client_for(token).whoami()
+        except Forbidden as refused:
+            raise ConsoleError(ConsoleErrorKind.TOKEN_REFUSED, str(refused)) from None
+        if not name or name == "system:anonymous":
+            raise ConsoleError(ConsoleErrorKind.TOKEN_REFUSED, "the API server takes the token for nobody's")
+        return name
+
+    async def authenticate(self, token: str, form_token: str) -> AuthenticatedUser:
+        """Return the visitor with this token. Raises ``ConsoleError``, ``ApiProblem``."""
+        mark = hashlib.sha256(token.encode()).digest()
+        known = self._cached.get(mark)
+        if known is None or known.until <= self._monotonic():
+            known = await self._review_access(token)
+            self._cached[mark] = known
+            self._cached.move_to_end(mark)
+            while len(self._cached) > self._limits.cached_users:
+                self._cached.popitem(last=False)
+        return AuthenticatedUser(known.name, self._client_factory.client_for(token), known.rights, form_token)
+
+    async def _review_access(self, token: str) -> _CachedUser:
+        kube = self._client_factory.client_for(token)
+        name = await self.user_name(token)
+        answers = await asyncio.gather(
+            *(kube.is_allowed(verb, kind, group=group) for verb, kind, group in _REVIEWED_ACCESS)
+        )
+        granted = frozenset(
+            (verb, kind)
+            for (verb, kind, _), is_allowed in zip(_REVIEWED_ACCESS, answers, strict=True)
+            if is_allowed
+        )
+        return _CachedUser(name, Rights(granted), self._monotonic() + self._limits.rights_seconds)

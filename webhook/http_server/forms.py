@@ -1,0 +1,79 @@
+"""
+Forms: what a browser sent in the body of a request or as its query, read within bounds. Nothing here knows which page it is for.
+"""
+
+import asyncio
+from typing import Final, Protocol
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+FORM_TYPE: Final = "application/x-www-form-urlencoded"
+
+
+class FormTooLarge(Exception):
+    """More bytes than a form may have; the text says so."""
+
+
+class FormUnreadable(Exception):
+    """It is no form, was cut off or did not come in time; the text says which."""
+
+
+class FormLimits(Protocol):
+    """The bounds of a form."""
+
+    @property
+    def body(self) -> int:
+        """Bytes."""
+        ...
+
+    @property
+    def body_seconds(self) -> float:
+        """Time for it to come."""
+        ...
+
+    @property
+    def parameters(self) -> int:
+        """Fields at most."""
+        ...
+
+
+async def read(request: web.BaseRequest, limits: FormLimits) -> dict[str, str]:
+    """Read the form that a browser sent. Raises ``FormTooLarge``, ``FormUnreadable``."""
+    if request.content_type != FORM_TYPE:
+        raise FormUnreadable("the body is no form")
+    body = await _read_body(request, limits)
+    try:
+        return parse_unique_pairs(body.decode("ascii"), max_fields=limits.parameters)
+    except ValueError:
+        raise FormUnreadable("the form can't be read") from None
+
+
+def parse_unique_pairs(text: str, *, max_fields: int) -> dict[str, str]:
+    """
+    Read the pairs of a form or a query. Raises ``ValueError`` for what is none, and for a name that is given twice.
+
+    Of two values whoever looks first and whoever acts could each take another one.
+    """
+    pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=max_fields, errors="strict")
+    given = dict(pairs)
+    if len(given) < len(pairs):
+        raise ValueError("a name is given twice")
+    return given
+
+
+async def _read_body(request: web.BaseRequest, limits: FormLimits) -> bytes:
+    if (request.content_length or 0) > limits.body:
+        raise FormTooLarge("the form is too large")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > limits.body:
+                    raise FormTooLarge("the form is too large")
+    except TimeoutError:
+        raise FormUnreadable("the form did not come in time") from None
+    except web.RequestPayloadError:
+        raise FormUnreadable("the form was cut off") from None
+    return bytes(body)

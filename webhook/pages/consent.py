@@ -1,0 +1,216 @@
+"""
+Consents: a code becomes a user's key, and the key is put away sealed in a Secret beside the user's Sender.
+
+``obtain`` asks eSAW, and has no side effect here: whoever is not the user that the link was made for is refused after it.
+``store`` writes Sender, then Secret, then the Sender's status, each so that it can be repeated; a kill in between leaves a
+Sender without a key, or a key that the controller verifies itself. Between the two nothing is logged but names.
+"""
+
+import base64
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from counterfoil.clock import Clock
+from counterfoil.esaw import ApiToken, EsawClient, EsawError, WhoAmI
+from counterfoil.esaw.oauth import AuthorizationCodeGrant, request_access_token
+from counterfoil.kube.client import AlreadyExists, Forbidden, KubeClient, NotFound
+from counterfoil.resources import (
+    API_VERSION,
+    ORGANIZATION_LABEL,
+    LocalObjectReference,
+    Organization,
+    Sender,
+    SenderKey,
+    SenderSpec,
+    SenderStatus,
+    to_json_dict,
+    with_condition,
+)
+from counterfoil.resources.organization import OAuth
+from counterfoil.sealing import SECRET_KEY, SECRET_TYPE, SealBroken, Sealed, Sealing, SealKeyUnknown
+from webhook.pages.cookies import OAuthFlow
+from webhook.pages.errors import PageError, PageErrorKind, from_esaw, from_token_endpoint
+
+_EMAIL: Final = re.compile(r"[^@\s,;<>]+@[^@\s,;<>]+")
+_EMAIL_LENGTH: Final = 254
+_NAME_LENGTH: Final = 256
+
+
+@dataclass(frozen=True)
+class Consent:
+    """A user's key, and whose it is as eSAW says."""
+
+    token: ApiToken
+    user_info: WhoAmI
+
+
+class ConsentService:
+    """Obtains keys and puts them away."""
+
+    def __init__(self, kube: KubeClient, sealing: Sealing, clock: Clock) -> None:
+        self._kube = kube
+        self._sealing = sealing
+        self._clock = clock
+
+    async def obtain(
+        self, esaw: EsawClient, oauth: OAuth, flow: OAuthFlow, *, code: str, redirect_uri: str
+    ) -> Consent:
+        """Exchange the code and make sure whose key it is. Raises ``PageError``, ``ApiProblem``."""
+        grant = AuthorizationCodeGrant(
+            client_id=oauth.client_id,
+            client_secret=await self._client_secret(oauth),
+            code=code,
+            redirect_uri=redirect_uri,
+            verifier=flow.verifier,
+        )
+        try:
+            token = await request_access_token(esaw, oauth.token_path, grant)
+        except EsawError as problem:
+            raise from_token_endpoint(problem) from problem
+        try:
+            user_info = await esaw.as_user(token).whoami()
+        except EsawError as problem:
+            raise from_esaw(problem) from problem
+        if user_info.user_id.lower() != flow.user_id.lower():
+            raise PageError(
+                PageErrorKind.WRONG_USER,
+                "another user than the link's",
+                user=user_info.email or user_info.user_name or "?",
+            )
+        return Consent(token, user_info)
+
+    async def store(self, organization: Organization, consent: Consent, name: str) -> Sender:
+        """Put the key away for the Sender of that name, made if need be; return it. Raises ``PageError``, ``ApiProblem``."""
+        sender = await self._ensure_sender(organization, consent.user_info, name)
+        sealed = self._sealing.seal(consent.token, self._kube.namespace, sender)
+        await self._store_secret(sender, sealed)
+        await self._mark_authorized(organization, sender, consent.token, sealed)
+        return sender
+
+    async def find_sender(self, organization: Organization, name: str) -> Sender | None:
+        """Return the Sender of that name if it is this organization's. Raises ``ApiProblem``."""
+        try:
+            sender = Sender.parse(await self._kube.get(Sender, name))
+        except NotFound:
+            return None
+        return sender if sender.spec.organization_ref.name == organization.name else None
+
+    async def get_token(self, sender: Sender) -> ApiToken | None:
+        """Return the key that was put away for a Sender; None when there is none that opens. Raises ``ApiProblem``."""
+        try:
+            data = (await self._kube.secret(sender.name)).get(SECRET_KEY, b"")
+            return self._sealing.open(data, self._kube.namespace, sender)
+        except (NotFound, SealBroken, SealKeyUnknown):
+            return None
+
+    async def _client_secret(self, oauth: OAuth) -> str:
+        ref = oauth.client_secret_ref
+        try:
+            value = (await self._kube.secret(ref.name))[ref.key].decode("ascii").strip()
+        except NotFound:
+            raise PageError(PageErrorKind.NOT_CONFIGURED, f"Secret/{ref.name} does not exist") from None
+        except Forbidden:
+            raise PageError(PageErrorKind.NOT_CONFIGURED, f"Secret/{ref.name} may not be read") from None
+        except (KeyError, UnicodeDecodeError):
+            raise PageError(
+                PageErrorKind.NOT_CONFIGURED, f"Secret/{ref.name} has no usable key {ref.key!r}"
+            ) from None
+        if not value:
+            raise PageError(PageErrorKind.NOT_CONFIGURED, f"Secret/{ref.name}, key {ref.key!r} is empty")
+        return value
+
+    async def _ensure_sender(self, organization: Organization, user_info: WhoAmI, name: str) -> Sender:
+        spec_of_user = _sender_spec(organization, user_info)
+        new = {
+            "apiVersion": API_VERSION,
+            "kind": Sender.KIND,
+            "metadata": {"name": name, "labels": {ORGANIZATION_LABEL: organization.name}},
+            "spec": to_json_dict(spec_of_user),
+        }
+        sender = await self.find_sender(organization, name)
+        if sender is None:
+            try:
+                return Sender.parse(await self._kube.create(Sender, new))
+            except AlreadyExists:
+                # Two windows of one user at once; or a Sender of this name belongs to another organization.
+                sender = await self.find_sender(organization, name)
+        if sender is None or sender.spec.user_id.lower() != user_info.user_id.lower():
+            raise PageError(PageErrorKind.NOT_FOUND, f"Sender/{name} belongs to somebody else")
+        if sender.spec.token_secret_ref is not None:
+            raise PageError(PageErrorKind.BRINGS_KEY, f"Sender/{name} has a spec.tokenSecretRef")
+        return await self._update_sender(sender, spec_of_user)
+
+    async def _update_sender(self, sender: Sender, spec_of_user: SenderSpec) -> Sender:
+        """Follow a user who got another name or address."""
+        personal = {"email", "givenName", "surname"}
+        wanted = {key: value for key, value in to_json_dict(spec_of_user).items() if key in personal}
+        changes = {key: value for key, value in wanted.items() if to_json_dict(sender.spec).get(key) != value}
+        if not changes:
+            return sender
+        return Sender.parse(await self._kube.patch(Sender, sender.name, {"spec": changes}))
+
+    async def _store_secret(self, sender: Sender, sealed: Sealed) -> None:
+        owner = {"apiVersion": API_VERSION, "kind": Sender.KIND, "name": sender.name, "uid": sender.uid}
+        labels = {ORGANIZATION_LABEL: sender.spec.organization_ref.name}
+        body: dict[str, Any] = {
+            "metadata": {"name": sender.name, "labels": labels, "ownerReferences": [owner]},
+            "type": SECRET_TYPE,
+            "data": {SECRET_KEY: base64.b64encode(sealed.data).decode()},
+        }
+        try:
+            await self._kube.create_secret(body)
+        except AlreadyExists:
+            await self._replace_secret(sender.name, body)
+
+    async def _replace_secret(self, name: str, body: dict[str, Any]) -> None:
+        before = await self._kube.get_secret_object(name)
+        if before.get("type") != SECRET_TYPE:
+            # Somebody else's Secret: what is in it is not ours to overwrite.
+            raise PageError(
+                PageErrorKind.NOT_CONFIGURED, f"Secret/{name} exists and is not of type {SECRET_TYPE}"
+            )
+        await self._kube.patch_secret(name, {"metadata": body["metadata"], "data": body["data"]})
+
+    async def _mark_authorized(
+        self, organization: Organization, sender: Sender, token: ApiToken, sealed: Sealed
+    ) -> None:
+        """Write the status last: it is what lets the controller resume whatever waits for the key."""
+        now = self._clock.now()
+        key = SenderKey(
+            secret_name=sender.name,
+            key_id=sealed.key_id,
+            fingerprint=token.fingerprint,
+            obtained_at=now.replace(microsecond=0),
+            verified_at=now.replace(microsecond=0),
+        )
+        status = SenderStatus(
+            observed_generation=sender.metadata.generation,
+            conditions=with_condition(
+                sender.status.conditions,
+                "Authorized",
+                "True",
+                reason="KeyAccepted",
+                message="eSignAnyWhere accepts the key.",
+                now=now,
+                generation=sender.metadata.generation,
+            ),
+            key=key,
+            consent_url=organization.consent_url(sender.name),
+        )
+        # Whole, since the controller may have written meanwhile that the key was refused: that is older news than this. What
+        # is not named here stays.
+        await self._kube.patch_status(Sender, sender.name, to_json_dict(status), resource_version=None)
+
+
+def _sender_spec(organization: Organization, user_info: WhoAmI) -> SenderSpec:
+    """Describe a user, leaving out what our own API would not take."""
+    email = user_info.email or ""
+    fits = len(email) <= _EMAIL_LENGTH and _EMAIL.fullmatch(email) is not None
+    return SenderSpec(
+        organization_ref=LocalObjectReference(name=organization.name),
+        user_id=user_info.user_id,
+        email=email if fits else None,
+        given_name=(user_info.given_name or "")[:_NAME_LENGTH] or None,
+        surname=(user_info.surname or "")[:_NAME_LENGTH] or None,
+    )

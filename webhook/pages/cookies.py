@@ -1,0 +1,253 @@
+"""
+What a browser carries between two requests: sealed cookies, and the token in the form.
+
+A ``OAuthFlow`` is one way through eSAW and back; its cookie is named after the state, so that two tabs don't disturb each
+other, goes only to the page to which eSAW sends the browser back, and lives five minutes. A ``FormSession`` is one form about one
+draft. Both are sealed with a key that every replica derives from the sealing keys, so nobody can read or make one, and a
+restart or another replica changes nothing. No API token is ever in a cookie.
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+
+from counterfoil.clock import Clock
+from counterfoil.esaw.oauth import are_equal, new_secret
+from counterfoil.resources import Organization
+from counterfoil.sealing import SealBroken, Sealing, SealKeyUnknown
+
+_FLOW: Final = "flow"
+_SESSION: Final = "session"
+_FORM: Final = "form"
+
+MAX_COOKIE_CHARACTERS: Final = 4096
+"""Of a cookie or a form's token; browsers keep no longer cookies."""
+
+
+class OAuthFlow(msgspec.Struct, frozen=True, kw_only=True):
+    """One way through eSAW: for whom, why, and the secrets that bind the way back to this browser."""
+
+    organization: str
+    user_id: str
+    sender: str
+    """Name of the Sender whose key is obtained."""
+    draft: str | None
+    """What is to be sent then; None when only the key is renewed."""
+    is_own_click: bool = False
+    """Whether it is certain that the person wants it sent, so that nothing is asked."""
+    state: str
+    verifier: str
+    expires: datetime
+
+    @property
+    def cookie(self) -> str:
+        """The name of its cookie."""
+        return flow_cookie(self.state)
+
+
+class FormSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A form about one draft, for the user who came back from eSAW."""
+
+    organization: str
+    user_id: str
+    sender: str
+    draft: str
+    id: str
+    expires: datetime
+
+
+T = TypeVar("T", OAuthFlow, FormSession)
+
+
+def flow_cookie(state: str) -> str:
+    """Return the name of the cookie of the flow with this state."""
+    return f"counterfoil-flow-{_short_hash(state)}"
+
+
+def form_cookie(draft: str) -> str:
+    """Return the name of the cookie of the form about this draft."""
+    return f"counterfoil-form-{_short_hash(draft)}"
+
+
+class FlowCookies:
+    """Makes and reads what browsers carry."""
+
+    def __init__(self, sealing: Sealing, clock: Clock, *, flow_seconds: float, form_seconds: float) -> None:
+        self._sealing = sealing
+        self._clock = clock
+        self._flow = timedelta(seconds=flow_seconds)
+        self._form = timedelta(seconds=form_seconds)
+
+    def begin(
+        self, organization: str, user_id: str, sender: str, draft: str | None, *, is_own_click: bool = False
+    ) -> OAuthFlow:
+        """Begin a way through eSAW."""
+        return OAuthFlow(
+            organization=organization,
+            user_id=user_id,
+            sender=sender,
+            draft=draft,
+            is_own_click=is_own_click,
+            state=new_secret(),
+            verifier=new_secret(),
+            expires=self._clock.now() + self._flow,
+        )
+
+    def begin_form(self, flow: OAuthFlow, draft: str) -> FormSession:
+        """Begin a form, after the user came back from eSAW."""
+        return FormSession(
+            organization=flow.organization,
+            user_id=flow.user_id,
+            sender=flow.sender,
+            draft=draft,
+            id=new_secret(),
+            expires=self._clock.now() + self._form,
+        )
+
+    def read_flow(self, cookies: Mapping[str, str], organization: str, state: str) -> OAuthFlow | None:
+        """Return the flow that this browser began with this state; None for any other state, and when it is too late."""
+        flow = self._read(_FLOW, OAuthFlow, cookies.get(flow_cookie(state), ""))
+        if flow is None or not are_equal(flow.state, state) or flow.organization != organization:
+            return None
+        return flow
+
+    def read_form_session(
+        self, cookies: Mapping[str, str], organization: str, draft: str, user_id: str
+    ) -> FormSession | None:
+        """Return this browser's form about this draft, if it is still good."""
+        session = self._read(_SESSION, FormSession, cookies.get(form_cookie(draft), ""))
+        if session is None or (session.organization, session.draft) != (organization, draft):
+            return None
+        return session if session.user_id.lower() == user_id.lower() else None
+
+    def form_token(self, session: FormSession) -> str:
+        """Return what the form carries, so that nobody else's page can send it (CSRF)."""
+        return _base64url(self._sealing.seal_for(_FORM, session.id.encode()))
+
+    def is_valid_form_token(self, session: FormSession, token: str) -> bool:
+        """Whether a form carries a token of this session."""
+        opened = self._unseal(_FORM, token)
+        return opened is not None and are_equal(opened.decode(), session.id)
+
+    def seal(self, carried: OAuthFlow | FormSession) -> str:
+        """Return the value of its cookie."""
+        purpose = _FLOW if isinstance(carried, OAuthFlow) else _SESSION
+        return _base64url(self._sealing.seal_for(purpose, msgspec.json.encode(carried)))
+
+    def _read(self, purpose: str, kind: type[T], text: str) -> T | None:
+        opened = self._unseal(purpose, text)
+        if opened is None:
+            return None
+        try:
+            carried = msgspec.json.decode(opened, type=kind)
+        except msgspec.MsgspecError:
+            # Sealed by another version of this program; whoever has it begins anew.
+            return None
+        return carried if self._clock.now() < carried.expires else None
+
+    def _unseal(self, purpose: str, text: str) -> bytes | None:
+        if not text or len(text) > MAX_COOKIE_CHARACTERS or not text.isascii():
+            return None
+        try:
+            return self._sealing.open_for(purpose, base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        except (binascii.Error, SealBroken, SealKeyUnknown):
+            return None
+
+
+class PageUrls:
+    """The addresses of one Organization's pages, as browsers see them. Everything that we redirect to is made here."""
+
+    def __init__(self, organization: Organization, public_url: str) -> None:
+        self._name = organization.name
+        self._public_url = public_url.rstrip("/")
+        self._before_send = organization.spec.before_send
+        self._base_url = organization.spec.base_url
+
+    @property
+    def is_https(self) -> bool:
+        """Whether browsers come by https."""
+        return self._public_url.startswith("https://")
+
+    @property
+    def redirect_uri(self) -> str:
+        """Where eSAW sends the browser back to; exactly as it is registered there."""
+        return f"{self._public_url}/oauth/{self._name}/return"
+
+    @property
+    def esaw_pages(self) -> tuple[str, ...]:
+        """Where eSAW's own pages are."""
+        return (self._base_url, self.inbox)
+
+    @property
+    def inbox(self) -> str:
+        """Where the browser goes in the end."""
+        configured = self._before_send.inbox_url if self._before_send is not None else None
+        return configured or f"{self._base_url.rstrip('/')}/"
+
+    def before_send(self, draft: str, user_id: str) -> str:
+        """Where sending a draft begins."""
+        return f"{self._public_url}/before-send/{self._name}?{_draft_query(draft, user_id)}"
+
+    def form(self, draft: str, user_id: str) -> str:
+        """The form about a draft."""
+        return f"{self._public_url}/before-send/{self._name}/tags?{_draft_query(draft, user_id)}"
+
+    def consent(self, sender: str) -> str:
+        """Where a key is renewed."""
+        return f"{self._public_url}/consent/{self._name}/{sender}"
+
+    def thanks(self, sender: str) -> str:
+        """Where renewing a key ends."""
+        return f"{self._public_url}/consent/{self._name}/{sender}/done"
+
+    def restart_url(self, flow: OAuthFlow | FormSession) -> str:
+        """Where this begins anew."""
+        if flow.draft is None:
+            return self.consent(flow.sender)
+        return self.before_send(flow.draft, flow.user_id)
+
+    @property
+    def origin(self) -> str:
+        """Where our own forms may be sent to, for the Content-Security-Policy."""
+        return _origin(self._public_url)
+
+    def set_flow_cookie(self, flow: OAuthFlow, value: str, *, seconds: float) -> str:
+        """Return the Set-Cookie that gives a flow to the browser."""
+        return self._cookie(flow.cookie, value, urlsplit(self.redirect_uri).path, seconds)
+
+    def delete_flow_cookie(self, state: str) -> str:
+        """Return the Set-Cookie that takes it away."""
+        return self._cookie(flow_cookie(state), "", urlsplit(self.redirect_uri).path, 0)
+
+    def set_form_cookie(self, session: FormSession, value: str, *, seconds: float) -> str:
+        """Return the Set-Cookie that gives a form's session to the browser."""
+        path = urlsplit(self.form("", "")).path
+        return self._cookie(form_cookie(session.draft), value, path, seconds)
+
+    def _cookie(self, name: str, value: str, path: str, seconds: float) -> str:
+        secure = "; Secure" if self.is_https else ""
+        # Lax: it has to come along when eSAW sends the browser back.
+        return f"{name}={value}; Path={path}; Max-Age={int(seconds)}; HttpOnly; SameSite=Lax{secure}"
+
+
+def _draft_query(draft: str, user_id: str) -> str:
+    return urlencode({"draftId": draft, "userId": user_id})
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")

@@ -1,0 +1,103 @@
+"""
+Tagging: the form's fields as the Organization asks for them, and what a person filled in, checked. Pure.
+
+A pattern is the administrator's and counts for the whole value, as in HTML; the API server took it as a regular expression
+(RE2). One that Python does not know refuses no value; the controller tells it in the Organization's status.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from counterfoil.resources.organization import BeforeSendField
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+
+PREFIX = "tag."
+"""Before a field's name in the form, so that no field can be taken for one of ours."""
+
+
+class FieldFault(StrEnum):
+    """What is wrong with a value; also the name of the words that say so."""
+
+    MISSING = "missing"
+    PATTERN = "pattern"
+    OPTION = "option"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True)
+class FormField:
+    """One field with what stands in it."""
+
+    name: str
+    label: str
+    required: bool
+    pattern: str | None
+    options: tuple[str, ...]
+    value: str = ""
+    fault: FieldFault | None = None
+
+    @property
+    def input_name(self) -> str:
+        """Its name in the form."""
+        return f"{PREFIX}{self.name}"
+
+
+def empty_fields(requested: Sequence[BeforeSendField], values: Mapping[str, str]) -> tuple[FormField, ...]:
+    """Return the fields of a fresh form, with the values that are known already."""
+    return tuple(_field(each, values.get(each.name, "")) for each in requested)
+
+
+def filled_fields(
+    requested: Sequence[BeforeSendField], form: Mapping[str, str], *, limit: int
+) -> tuple[FormField, ...]:
+    """Return the fields as a person filled them in, each with its fault if it has one."""
+    fields = []
+    for each in requested:
+        value = normalize(form.get(f"{PREFIX}{each.name}", ""))
+        fields.append(_field(each, value, _fault(each, value, limit)))
+    return tuple(fields)
+
+
+def values_of(fields: Sequence[FormField]) -> dict[str, str]:
+    """Return what is to go into the metadata: every field, since an emptied one must not keep its old value."""
+    return {each.name: each.value for each in fields}
+
+
+def normalize(value: str) -> str:
+    """Trim a value, and turn control characters and line breaks into single spaces."""
+    return _CONTROL.sub(" ", value).strip()
+
+
+def _field(requested: BeforeSendField, value: str, fault: FieldFault | None = None) -> FormField:
+    return FormField(
+        name=requested.name,
+        label=requested.label or requested.name,
+        required=requested.required,
+        pattern=requested.pattern,
+        options=requested.options,
+        value=value,
+        fault=fault,
+    )
+
+
+def _fault(requested: BeforeSendField, value: str, limit: int) -> FieldFault | None:
+    if not value:
+        return FieldFault.MISSING if requested.required else None
+    if len(value) > limit:
+        return FieldFault.LENGTH
+    if requested.options and value not in requested.options:
+        return FieldFault.OPTION
+    if requested.pattern is not None and not _matches(requested.pattern, value):
+        return FieldFault.PATTERN
+    return None
+
+
+def _matches(pattern: str, value: str) -> bool:
+    try:
+        return re.fullmatch(pattern, value) is not None
+    except re.error:
+        # The Organization's status says so; the person in front of the form can't help it.
+        return True

@@ -1,0 +1,212 @@
+"""
+The reception: takes a browser's request, leads it to its page, and has an answer whatever happens.
+
+From top to bottom: rate, path, method, room, organization, query, then the page. Every answer is a page in the browser's
+language or a way on, with the headers that keep it safe. The log line tells the operator which page and what came of it,
+but no query, no cookie and nothing that was filled in: those hold codes, states and what people write.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import NamedTuple
+
+from aiohttp import web
+
+from counterfoil.kube.client import ApiError
+from counterfoil.metrics import Metrics
+from webhook.http_server.rate_limit import TokenBucket
+from webhook.pages.errors import (
+    ADMINISTRATOR_KINDS,
+    HTTP_STATUS,
+    RETRYABLE_KINDS,
+    PageError,
+    PageErrorKind,
+    from_api_server,
+)
+from webhook.pages.languages import load_catalogue, negotiate_language
+from webhook.pages.limits import PageLimits
+from webhook.pages.rendering import PageLink, PageRenderer, html_response, redirect_response
+from webhook.pages.routes import METHODS, PageName, PageRoute, match_route, parse_query, read_form
+from webhook.pages.views import OrganizationSite, PageResponse, PageViews, RequestContext
+
+_log = logging.getLogger(__name__)
+
+OUTCOME_SHOWN = "shown"
+OUTCOME_REDIRECTED = "led_on"
+
+
+class RequestResult(NamedTuple):
+    """What became of a request, for log and metrics."""
+
+    outcome: str
+    detail: str = ""
+
+
+class PageHandler:
+    """Answers requests. ``monotonic`` is a clock in seconds that never goes back."""
+
+    def __init__(
+        self,
+        views: PageViews,
+        renderer: PageRenderer,
+        metrics: Metrics,
+        *,
+        bucket: TokenBucket,
+        limits: PageLimits,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._views = views
+        self._renderer = renderer
+        self._metrics = metrics
+        self._bucket = bucket
+        self._limits = limits
+        self._monotonic = monotonic
+        self._in_flight = 0
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; whatever happens, it is counted, logged and has an answer."""
+        started = self._monotonic()
+        path, _, raw_query = request.raw_path.partition("?")
+        route = match_route(path)
+        context = RequestContext(
+            words=load_catalogue(negotiate_language(request.headers.get("Accept-Language"))),
+            query={},
+            cookies=dict(request.cookies),
+            headers=request.headers,
+        )
+        try:
+            page_response = await self._dispatch(request, route, context, raw_query)
+            response = self._success_response(context, page_response)
+            result = RequestResult(OUTCOME_REDIRECTED if page_response.location else OUTCOME_SHOWN)
+        except PageError as page_error:
+            response, result = (
+                self._error_response(context, page_error),
+                RequestResult(str(page_error.kind), page_error.detail),
+            )
+        except ApiError as problem:
+            response = self._error_response(context, from_api_server(problem))
+            result = RequestResult(str(PageErrorKind.CLUSTER_DOWN), str(problem))
+        except Exception:
+            _log.exception("a page could not be made")
+            response, result = (
+                self._error_response(context, PageError(PageErrorKind.UNEXPECTED)),
+                RequestResult(str(PageErrorKind.UNEXPECTED)),
+            )
+        if request.can_read_body and not request.content.at_eof():
+            response.force_close()
+        self._log_result(route, context, result, response.status, self._monotonic() - started)
+        return response
+
+    def answer_unreadable(self) -> web.StreamResponse:
+        """Answer what was no HTTP request, or one beyond the bounds of its line or headers."""
+        context = RequestContext(words=load_catalogue(negotiate_language(None)), query={}, cookies={})
+        page_error = PageError(PageErrorKind.LINK_BROKEN, "not HTTP, or longer than the limits allow")
+        response = self._error_response(context, page_error)
+        response.force_close()
+        self._log_result(
+            PageRoute(PageName.NONE),
+            context,
+            RequestResult(str(page_error.kind), page_error.detail),
+            response.status,
+            0.0,
+        )
+        return response
+
+    async def _dispatch(
+        self, request: web.BaseRequest, route: PageRoute, context: RequestContext, raw_query: str
+    ) -> PageResponse:
+        wait = self._bucket.take(self._monotonic())
+        if wait:
+            raise PageError(PageErrorKind.BUSY, f"more than the rate; next in {math.ceil(wait)} s")
+        if route.page is PageName.NONE:
+            raise PageError(PageErrorKind.NOT_FOUND, "not the path of a page")
+        if request.method not in METHODS.get(route.page, ("GET",)):
+            raise PageError(PageErrorKind.WRONG_METHOD)
+        if self._in_flight >= self._limits.in_flight:
+            raise PageError(PageErrorKind.BUSY, f"{self._in_flight} requests are under way already")
+        self._in_flight += 1
+        try:
+            site = context.site = await self._views.site(route.organization)
+            context.query = parse_query(raw_query, self._limits)
+            if request.method == "POST":
+                context.form = await read_form(request, self._limits)
+                return await self._views.submit_form(site, context)
+            return await self._dispatch_get(route, site, context)
+        finally:
+            self._in_flight -= 1
+
+    async def _dispatch_get(
+        self, route: PageRoute, site: OrganizationSite, context: RequestContext
+    ) -> PageResponse:
+        match route.page:
+            case PageName.BEFORE_SEND:
+                return await self._views.before_send(site, context)
+            case PageName.FORM:
+                return await self._views.show_form(site, context)
+            case PageName.CONSENT:
+                return await self._views.consent(site, context, route.sender)
+            case PageName.THANKS:
+                return await self._views.thanks(site, context, route.sender)
+            case PageName.RETURN:
+                return await self._views.oauth_return(site, context)
+        raise PageError(PageErrorKind.NOT_FOUND)
+
+    def _success_response(self, context: RequestContext, page_response: PageResponse) -> web.Response:
+        target = context.site.urls.origin if context.site is not None and page_response.has_form else "'none'"
+        headers = self._renderer.headers(form_target=target, is_https=_is_https(context))
+        if page_response.location:
+            response = redirect_response(page_response.location, headers)
+        else:
+            response = html_response(page_response.html, page_response.status, headers)
+        return _with_cookies(response, (*context.expired_cookies, *page_response.cookies))
+
+    def _error_response(self, context: RequestContext, page_error: PageError) -> web.Response:
+        links = []
+        if context.restart_url and page_error.kind in RETRYABLE_KINDS:
+            links.append(PageLink("again", context.restart_url))
+        if context.site is not None:
+            links.append(PageLink("to_inbox", context.site.urls.inbox))
+        html = self._renderer.message(
+            context.words,
+            str(page_error.kind),
+            links=links,
+            values={"code": page_error.code, "user": page_error.user},
+        )
+        status = HTTP_STATUS[page_error.kind]
+        headers = self._renderer.headers(is_https=_is_https(context))
+        if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
+            headers["Retry-After"] = "30"
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = "GET, POST"
+        return _with_cookies(html_response(html, status, headers), context.expired_cookies)
+
+    def _log_result(
+        self, route: PageRoute, context: RequestContext, result: RequestResult, status: int, seconds: float
+    ) -> None:
+        self._metrics.pages.labels(str(route.page), result.outcome).inc()
+        self._metrics.page_seconds.labels(str(route.page)).observe(seconds)
+        needs_somebody = result.outcome in ADMINISTRATOR_KINDS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        _log.log(
+            logging.WARNING if needs_somebody else logging.INFO,
+            "page %s: %s",
+            route.page,
+            f"{result.outcome}: {result.detail}" if result.detail else result.outcome,
+            extra={
+                "organization": context.site.organization.name if context.site is not None else None,
+                "outcome": result.outcome,
+                "status": status,
+                "seconds": round(seconds, 4),
+            },
+        )
+
+
+def _is_https(context: RequestContext) -> bool:
+    return context.site is not None and context.site.urls.is_https
+
+
+def _with_cookies(response: web.Response, cookies: tuple[str, ...]) -> web.Response:
+    for cookie in cookies:
+        response.headers.add("Set-Cookie", cookie)
+    return response

@@ -1,0 +1,292 @@
+"""
+Sending: a draft is tagged and sent once, and who sent it is noted down, whatever is killed at whatever moment.
+
+The order: note the draft, tag it, send it, write the ``Envelope``, settle the note. While a note is fresh, only the attempt
+that holds it sends; the second click, tab or replica waits for it. A note that was left alone is taken over, and then
+eSAW is asked first whether the draft is still there: sent drafts are gone. If it is gone, every envelope that this user sent
+since the note was made gets its ``Envelope``, since all of those are this sender's, whichever of them was the draft.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from counterfoil.clock import Clock
+from counterfoil.esaw import EsawError, EsawUnreachable, EsawUserClient, HttpStatusError, RateLimited, drafts
+from counterfoil.kube.client import AlreadyExists, ApiError, KubeClient, NotFound
+from counterfoil.resources import (
+    ORGANIZATION_LABEL,
+    SENDER_LABEL,
+    Envelope,
+    EnvelopeSpec,
+    LocalObjectReference,
+    Organization,
+    Sender,
+    envelope_id,
+)
+from counterfoil.resources.base import ObjectMeta
+from webhook.pages.errors import PageError, PageErrorKind, from_esaw
+from webhook.pages.limits import PageLimits
+from webhook.pages.metadata import DraftMetadataUnreadable, merged
+from webhook.pages.send_lease import SendLease, SendLeases
+
+_log = logging.getLogger(__name__)
+
+SHARE_OF_ATTEMPT = 0.75
+"""An attempt gives up after this share of its time, so that it is over before another may begin."""
+
+MAX_WRITE_ATTEMPTS = 5
+"""How often the Envelope of a draft that was just sent is tried to be written; after that the repair does it."""
+
+
+@dataclass(frozen=True)
+class SendJob:
+    """What is to be sent, by whom, with which tags (None: none are asked for)."""
+
+    organization: Organization
+    sender: Sender
+    user: EsawUserClient
+    draft: str
+    tags: Mapping[str, str] | None = None
+
+
+class DraftSender:
+    """Sends drafts. ``monotonic`` is a clock in seconds that never goes back."""
+
+    def __init__(
+        self,
+        kube: KubeClient,
+        send_leases: SendLeases,
+        clock: Clock,
+        *,
+        attempt_seconds: float,
+        limits: PageLimits,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._kube = kube
+        self._send_leases = send_leases
+        self._clock = clock
+        self._attempt_seconds = attempt_seconds
+        self._limits = limits
+        self._monotonic = monotonic
+
+    async def was_sent(self, organization: str, sender: str, draft: str) -> bool:
+        """Whether it is known that the draft was sent. Raises ``ApiError``."""
+        send_lease = await self._send_leases.find(organization, sender, draft)
+        return send_lease is not None and send_lease.is_completed
+
+    async def send(self, job: SendJob) -> None:
+        """Return when the draft is sent, by this call or by another. Raises ``PageError``, ``ApiError``."""
+        send_lease = await self._acquire_lease(job)
+        if send_lease is None:
+            return
+        try:
+            async with asyncio.timeout(self._attempt_seconds * SHARE_OF_ATTEMPT):
+                await self._attempt(job, send_lease)
+        except TimeoutError:
+            raise PageError(PageErrorKind.UNKNOWN_OUTCOME, "the attempt took too long") from None
+
+    async def complete(self, job: SendJob, send_lease: SendLease) -> bool:
+        """
+        Note down the sender of a draft that is gone; False when no envelope can be seen that it may have become.
+
+        The note is settled when one of them is certainly this draft's. Otherwise it stays: eSAW may not show it yet, so
+        the repair looks again. Raises ``EsawError``, ``ApiError``.
+        """
+        if await self._kept_its_id(job):
+            await self._create_envelope(job, job.draft, draft=job.draft)
+            await self._send_leases.complete(send_lease, job.draft)
+            return True
+        candidates = 0
+        for envelope in await self._sent_since(job, send_lease):
+            known = await self._existing_spec(envelope)
+            if known is not None and known.draft_id == job.draft:
+                await self._send_leases.complete(send_lease, envelope)
+                return True
+            if known is None:
+                await self._create_envelope(job, envelope)
+            if known is None or known.draft_id is None:
+                candidates += 1
+        return candidates > 0
+
+    # -- One attempt ----------------------------------------------------------------------------------------
+
+    async def _acquire_lease(self, job: SendJob) -> SendLease | None:
+        """Return the note of this attempt; None when the draft is known to be sent. Raises ``PageError`` after waiting."""
+        organization, sender = job.organization.name, job.sender.name
+        deadline = self._monotonic() + self._limits.wait_seconds
+        while True:
+            send_lease = await self._send_leases.acquire(organization, sender, job.draft)
+            if send_lease is not None:
+                return send_lease
+            found = await self._send_leases.find(organization, sender, job.draft)
+            if found is not None and found.is_completed:
+                return None
+            if found is not None and found.is_expired(self._clock.now()):
+                taken = await self._send_leases.take_over(found)
+                if taken is not None:
+                    return taken
+            if self._monotonic() > deadline:
+                raise PageError(PageErrorKind.BEING_SENT, "another attempt is at it")
+            await self._clock.sleep(self._limits.poll_seconds)
+
+    async def _attempt(self, job: SendJob, send_lease: SendLease) -> None:
+        try:
+            if send_lease.is_first_attempt or await drafts.exists(job.user, job.draft):
+                await self._write_tags(job, send_lease)
+                envelope = await self._send(job, send_lease)
+            else:
+                envelope = None
+        except EsawError as problem:
+            await self._send_leases.release(send_lease)
+            raise from_esaw(problem) from problem
+        if envelope is not None:
+            await self._record_sender(job, send_lease, envelope)
+        else:
+            await self._complete_or_raise(job, send_lease)
+
+    async def _write_tags(self, job: SendJob, send_lease: SendLease) -> None:
+        if not job.tags:
+            return
+        before = (await drafts.configuration(job.user, job.draft)).metadata
+        try:
+            after = merged(before, job.tags, limit=self._limits.metadata)
+        except DraftMetadataUnreadable as unreadable:
+            await self._send_leases.release(send_lease)
+            raise PageError(PageErrorKind.METADATA_UNREADABLE, str(unreadable)) from None
+        if after != before:
+            await drafts.update_metadata(job.user, job.draft, after)
+
+    async def _send(self, job: SendJob, send_lease: SendLease) -> str | None:
+        """Send the draft; return its envelope, or None when the draft is gone and it has to be looked for."""
+        try:
+            return await drafts.send(job.user, job.draft)
+        except EsawError as problem:
+            if _had_no_effect(problem):
+                if _is_missing_draft(problem) and not send_lease.is_first_attempt:
+                    return None
+                await self._send_leases.release(send_lease)
+                raise _as_page_error(problem) from problem
+            _log.warning("it is not known whether a draft was sent: %s", problem, extra=_log_fields(job))
+            await self._raise_if_draft_exists(job)
+            return None
+
+    async def _raise_if_draft_exists(self, job: SendJob) -> None:
+        """Return when the draft is gone. Raises ``PageError``, and leaves the note, so that nobody sends before it has grown old."""
+        try:
+            is_there = await drafts.exists(job.user, job.draft)
+        except EsawError as problem:
+            raise PageError(PageErrorKind.UNKNOWN_OUTCOME, str(problem)) from problem
+        if is_there:
+            # eSAW may still be at it.
+            raise PageError(PageErrorKind.UNKNOWN_OUTCOME, "the draft is still there")
+
+    async def _complete_or_raise(self, job: SendJob, send_lease: SendLease) -> None:
+        try:
+            is_completed = await self.complete(job, send_lease)
+        except EsawError as problem:
+            raise PageError(PageErrorKind.UNKNOWN_OUTCOME, str(problem)) from problem
+        if not is_completed:
+            raise PageError(
+                PageErrorKind.DRAFT_MISSING, "the draft is gone and no envelope of this sender is to be seen"
+            )
+
+    async def _record_sender(self, job: SendJob, send_lease: SendLease, envelope: str) -> None:
+        """Write the Envelope of a draft that was just sent. If that can't be, the note stays and the repair does it."""
+        for attempt in range(MAX_WRITE_ATTEMPTS):
+            try:
+                await self._create_envelope(job, envelope, draft=job.draft)
+                await self._send_leases.complete(send_lease, envelope)
+            except ApiError as problem:
+                _log.warning(
+                    "the sender of an envelope is not stored yet: %s", problem, extra=_log_fields(job)
+                )
+                await self._clock.sleep(min(0.2 * 2.0**attempt, 2.0))
+            else:
+                _log.info("a draft was sent", extra={**_log_fields(job), "envelope": envelope})
+                return
+        _log.error("the sender of an envelope could not be stored; the repair will", extra=_log_fields(job))
+
+    # -- What a draft became --------------------------------------------------------------------------------
+
+    async def _kept_its_id(self, job: SendJob) -> bool:
+        """Whether the draft is an envelope now, under its own id. (Namirial says neither that the id stays nor that it changes.)"""
+        try:
+            await job.user.envelope(job.draft)
+        except HttpStatusError as answer:
+            if answer.is_missing_envelope:
+                return False
+            raise
+        return True
+
+    async def _sent_since(self, job: SendJob, send_lease: SendLease) -> list[str]:
+        """Return the envelopes that this user sent since the note was made."""
+        email = job.sender.spec.email or (await job.user.whoami()).email
+        if not email:
+            return []
+        start = send_lease.started - timedelta(seconds=self._limits.clock_skew_seconds)
+        hits = [envelope_id(hit.id) for hit in await drafts.find_sent_since(job.user, email, start)]
+        return [envelope for envelope in hits if await self._is_sent_by(job.user, envelope, email)]
+
+    async def _is_sent_by(self, user: EsawUserClient, envelope: str, email: str) -> bool:
+        # The filter is eSAW's; an envelope that somebody shares with the user must not be taken for the user's own.
+        sender = (await user.envelope(envelope)).sender
+        return sender is not None and (sender.email or "").lower() == email.lower()
+
+    async def _existing_spec(self, envelope: str) -> EnvelopeSpec | None:
+        try:
+            return Envelope.parse(await self._kube.get(Envelope, envelope)).spec
+        except NotFound:
+            return None
+
+    async def _create_envelope(self, job: SendJob, envelope: str, draft: str | None = None) -> None:
+        resource = Envelope(
+            metadata=ObjectMeta(
+                name=envelope,
+                labels={ORGANIZATION_LABEL: job.organization.name, SENDER_LABEL: job.sender.name},
+            ),
+            spec=EnvelopeSpec(
+                organization_ref=LocalObjectReference(name=job.organization.name),
+                envelope_id=envelope,
+                sender_ref=LocalObjectReference(name=job.sender.name),
+                draft_id=draft,
+                sent_at=self._clock.now().replace(microsecond=0) if draft is not None else None,
+            ),
+        )
+        body = resource.to_dict()
+        body["metadata"] = {key: body["metadata"][key] for key in ("name", "labels")}
+        try:
+            await self._kube.create(Envelope, body)
+        except AlreadyExists:
+            return
+
+
+def _had_no_effect(problem: EsawError) -> bool:
+    """Whether it is certain that the draft was not sent by this call."""
+    if isinstance(problem, RateLimited):
+        return True
+    if isinstance(problem, EsawUnreachable):
+        return problem.kind in {"busy", "connect", "proxy", "tls"}
+    return isinstance(problem, HttpStatusError) and problem.status < 500 and problem.status != 408
+
+
+def _is_missing_draft(problem: EsawError) -> bool:
+    return isinstance(problem, HttpStatusError) and problem.is_missing_draft
+
+
+def _as_page_error(problem: EsawError) -> PageError:
+    if (
+        isinstance(problem, HttpStatusError)
+        and not problem.is_missing_draft
+        and problem.status in {400, 403, 404, 409, 422}
+    ):
+        return PageError(
+            PageErrorKind.DRAFT_REFUSED, str(problem), code=problem.error_id or str(problem.status)
+        )
+    return from_esaw(problem)
+
+
+def _log_fields(job: SendJob) -> dict[str, str]:
+    return {"organization": job.organization.name, "sender": job.sender.name}

@@ -1,0 +1,206 @@
+"""
+Notes that all replicas share, as Leases in the API server: which states were used, and which drafts are being sent.
+
+A state is used by creating its note, which only one request can. A draft is noted down before it is sent, and its note says
+since when, for which Sender, and who is at it; so whatever is killed at whatever moment, the next request or the repair
+knows what to look after (docs/decisions/0006). Notes hold no secret and are removed some time after they are settled.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Self
+
+from counterfoil.clock import Clock
+from counterfoil.esaw.oauth import new_secret
+from counterfoil.kube.client import AlreadyExists, Conflict, KubeClient, NotFound, Raw
+from counterfoil.resources import GROUP, ORGANIZATION_LABEL, ResourceInvalid
+from counterfoil.resources.lease import Lease, micro_time
+
+LEASE_KIND_LABEL: Final = f"{GROUP}/note"
+KIND_STATE: Final = "state"
+KIND_DRAFT: Final = "draft"
+
+SENDER_ANNOTATION: Final = f"{GROUP}/sender"
+DRAFT_ANNOTATION: Final = f"{GROUP}/draft"
+ENVELOPE_ANNOTATION: Final = f"{GROUP}/sent-as"
+"""There when the draft was sent and its sender is noted down: the id of its envelope."""
+
+
+@dataclass(frozen=True)
+class SendLease:
+    """A draft that somebody began to send."""
+
+    name: str
+    uid: str
+    version: str
+    organization: str
+    sender: str
+    draft: str
+    holder: str
+    """Which attempt is at it."""
+    started: datetime
+    """When the first attempt began; nothing was sent before."""
+    renewed: datetime
+    """When the present attempt began."""
+    seconds: int
+    """How long an attempt may take; after that another may begin."""
+    is_completed: bool
+
+    @classmethod
+    def parse(cls, raw: Raw) -> Self:
+        """Read a note. Raises ``ResourceInvalid`` for a Lease that is none."""
+        lease = Lease.parse(raw)
+        metadata, spec = lease.metadata, lease.spec
+        if spec.acquire_time is None or spec.renew_time is None:
+            raise ResourceInvalid(f"Lease/{lease.name}: it is no note about a draft")
+        return cls(
+            name=lease.name,
+            uid=lease.uid,
+            version=metadata.resource_version or "",
+            organization=metadata.labels.get(ORGANIZATION_LABEL, ""),
+            sender=metadata.annotations.get(SENDER_ANNOTATION, ""),
+            draft=metadata.annotations.get(DRAFT_ANNOTATION, ""),
+            holder=spec.holder_identity or "",
+            started=spec.acquire_time,
+            renewed=spec.renew_time,
+            seconds=spec.lease_duration_seconds or 0,
+            is_completed=ENVELOPE_ANNOTATION in metadata.annotations,
+        )
+
+    @property
+    def is_first_attempt(self) -> bool:
+        """Whether nobody was at it before the present attempt."""
+        return self.started == self.renewed
+
+    def is_expired(self, now: datetime) -> bool:
+        """Whether nobody can be at it any more."""
+        return now - self.renewed > timedelta(seconds=self.seconds)
+
+
+class SendLeases:
+    """Writes and reads notes. Everything raises ``ApiProblem`` when the API server does not do its part."""
+
+    def __init__(self, kube: KubeClient, clock: Clock, *, attempt_seconds: int) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._attempt_seconds = attempt_seconds
+
+    async def use_state(self, state: str) -> bool:
+        """Use a state; False when it was used before, whichever replica that was."""
+        body = self._body(
+            f"counterfoil-state-{_hash(state)}", {LEASE_KIND_LABEL: KIND_STATE}, {}, new_secret()
+        )
+        try:
+            await self._kube.create(Lease, body)
+        except AlreadyExists:
+            return False
+        return True
+
+    async def acquire(self, organization: str, sender: str, draft: str) -> SendLease | None:
+        """Note down that a draft is going to be sent; None when that was noted before."""
+        body = self._body(
+            _draft_lease_name(organization, sender, draft),
+            {LEASE_KIND_LABEL: KIND_DRAFT, ORGANIZATION_LABEL: organization},
+            {SENDER_ANNOTATION: sender, DRAFT_ANNOTATION: draft},
+            new_secret(),
+        )
+        try:
+            return SendLease.parse(await self._kube.create(Lease, body))
+        except AlreadyExists:
+            return None
+
+    async def find(self, organization: str, sender: str, draft: str) -> SendLease | None:
+        """Return the note about a draft, if there is one."""
+        try:
+            return SendLease.parse(
+                await self._kube.get(Lease, _draft_lease_name(organization, sender, draft))
+            )
+        except NotFound:
+            return None
+
+    async def take_over(self, send_lease: SendLease) -> SendLease | None:
+        """Begin a new attempt in place of one that was left alone; None when somebody else did so first."""
+        changes = {
+            "metadata": {"resourceVersion": send_lease.version},
+            "spec": {"holderIdentity": new_secret(), "renewTime": micro_time(self._clock.now())},
+        }
+        try:
+            return SendLease.parse(await self._kube.patch(Lease, send_lease.name, changes))
+        except (Conflict, NotFound):
+            return None
+
+    async def complete(self, send_lease: SendLease, envelope: str) -> None:
+        """Note down that the draft was sent and its sender is known."""
+        with suppress(NotFound):
+            await self._kube.patch(
+                Lease, send_lease.name, {"metadata": {"annotations": {ENVELOPE_ANNOTATION: envelope}}}
+            )
+
+    async def release(self, send_lease: SendLease) -> None:
+        """
+        End an attempt that sent nothing, so that another may begin at once.
+
+        The note stays if there was an attempt before, which may still come true.
+        """
+        if send_lease.is_first_attempt:
+            return await self.discard(send_lease)
+        changes = {
+            "metadata": {"resourceVersion": send_lease.version},
+            "spec": {"renewTime": micro_time(send_lease.started)},
+        }
+        with suppress(NotFound, Conflict):
+            await self._kube.patch(Lease, send_lease.name, changes)
+        return None
+
+    async def discard(self, send_lease: SendLease) -> None:
+        """Remove a note, if nobody touched it since."""
+        with suppress(NotFound, Conflict):
+            await self._kube.delete(
+                Lease, send_lease.name, uid=send_lease.uid, resource_version=send_lease.version
+            )
+
+    async def list_drafts(self) -> AsyncIterator[SendLease]:
+        """Go through all notes about drafts."""
+        async for raw in self._kube.list(Lease, labels=f"{LEASE_KIND_LABEL}={KIND_DRAFT}"):
+            with suppress(ResourceInvalid):
+                yield SendLease.parse(raw)
+
+    async def delete_states(self, *, older_than: float) -> int:
+        """Remove the notes about states that are older than so many seconds; return how many."""
+        before = self._clock.now() - timedelta(seconds=older_than)
+        count = 0
+        async for raw in self._kube.list(Lease, labels=f"{LEASE_KIND_LABEL}={KIND_STATE}"):
+            lease = Lease.parse(raw)
+            if lease.spec.acquire_time is None or lease.spec.acquire_time < before:
+                with suppress(NotFound, Conflict):
+                    await self._kube.delete(Lease, lease.name, uid=lease.uid)
+                    count += 1
+        return count
+
+    def _body(
+        self, name: str, labels: dict[str, str], annotations: dict[str, str], holder: str
+    ) -> dict[str, Any]:
+        now = micro_time(self._clock.now())
+        return {
+            "apiVersion": Lease.API_VERSION,
+            "kind": Lease.KIND,
+            "metadata": {"name": name, "labels": labels, "annotations": annotations},
+            "spec": {
+                "holderIdentity": holder,
+                "leaseDurationSeconds": self._attempt_seconds,
+                "acquireTime": now,
+                "renewTime": now,
+            },
+        }
+
+
+def _draft_lease_name(organization: str, sender: str, draft: str) -> str:
+    # By organization and sender, so that nobody gets in the way of another one's draft by naming its id.
+    return f"counterfoil-draft-{_hash(organization, sender, draft)}"
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

@@ -1,0 +1,110 @@
+"""
+Reading a callback: the text after the question mark goes in, a ``CallbackParameters`` or the reason for a 400 comes out.
+
+Pure: no clock, no network, and no knowledge of organizations. Parameter names count in any letter case and unknown
+ones are passed over, since a callback URL may carry parameters of the customer's own. Nothing that is not needed is
+kept: the recipient's e-mail address and the description are not even looked at.
+"""
+
+import re
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+from counterfoil.resources import EnvelopeId, Workstep, envelope_id, is_action
+
+PARAMETER_NAMES = {
+    "envelopeid": "envelopeId",
+    # Namirial's own samples write ?envelope=##EnvelopeId##.
+    "envelope": "envelopeId",
+    "action": "action",
+    "workstepid": "workstepId",
+    "eventtype": "eventType",
+    "source": "source",
+    "time": "time",
+}
+"""The parameters that mean something, by their names in lower case."""
+
+_PLACEHOLDER = re.compile(r"##\w*")
+_WORKSTEP_ID = re.compile(r"[!-?A-~]{1,128}")  # printable ASCII, but no space and no @
+_OPTIONAL_TEXT = re.compile(
+    r"[ -?A-~]{1,64}"
+)  # printable ASCII, but no @: no e-mail address gets in by the back door
+
+
+class MalformedCallback(ValueError):
+    """A callback that cannot be; the message says to whoever pasted the URL what is wrong, and holds no value."""
+
+
+class CallbackParameters(NamedTuple):
+    """What eSAW called about."""
+
+    envelope_id: EnvelopeId
+    action: str
+    workstep: Workstep | None
+
+
+def parse_callback(query: str, *, max_parameters: int) -> CallbackParameters:
+    """Read a callback's query string. Raises ``MalformedCallback``."""
+    given = _known_parameters(query, max_parameters)
+    try:
+        envelope = envelope_id(_required(given, "envelopeId"))
+    except MalformedCallback:
+        raise
+    except ValueError:
+        raise MalformedCallback("envelopeId is no GUID") from None
+    action = _required(given, "action")
+    if not is_action(action):
+        raise MalformedCallback("action is not a letter followed by at most 63 letters and digits")
+    return CallbackParameters(envelope, action, _workstep(given))
+
+
+def _known_parameters(query: str, max_parameters: int) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=max_parameters, errors="strict")
+    except UnicodeDecodeError:
+        raise MalformedCallback("the query is not UTF-8") from None
+    except ValueError:
+        raise MalformedCallback(f"the query has more than {max_parameters} parameters") from None
+    given: dict[str, str] = {}
+    for key, value in pairs:
+        name = PARAMETER_NAMES.get(key.lower())
+        if name is None or not value:
+            continue
+        if given.setdefault(name, value) != value:
+            raise MalformedCallback(f"{name} is given twice, with different values")
+    return given
+
+
+def _required(given: dict[str, str], name: str) -> str:
+    value = given.get(name)
+    if value is None:
+        # An unreplaced ##Placeholder## ends the URL at its first #, so this is how most of them arrive.
+        raise MalformedCallback(f"{name} is missing or empty")
+    return _without_placeholder(name, value)
+
+
+def _without_placeholder(name: str, value: str) -> str:
+    if _PLACEHOLDER.match(value):
+        raise MalformedCallback(f"{name} is a placeholder that was not replaced")
+    return value
+
+
+def _workstep(given: dict[str, str]) -> Workstep | None:
+    identity = given.get("workstepId")
+    if identity is not None and _WORKSTEP_ID.fullmatch(_without_placeholder("workstepId", identity)) is None:
+        raise MalformedCallback("workstepId is not 1 to 128 printable characters without space and @")
+    workstep = Workstep(
+        id=identity,
+        event_type=_optional_text(given, "eventType"),
+        source=_optional_text(given, "source"),
+        time=_optional_text(given, "time"),
+    )
+    return workstep if workstep != Workstep() else None
+
+
+def _optional_text(given: dict[str, str], name: str) -> str | None:
+    """Return what is nice to know. A callback is not refused for it, so what does not fit is left out."""
+    value = given.get(name)
+    if value is None or _PLACEHOLDER.match(value) or _OPTIONAL_TEXT.fullmatch(value) is None:
+        return None
+    return value

@@ -1,0 +1,264 @@
+"""
+Counting how often eSAW called: repeated deliveries gather in memory and are written per event about once a second.
+
+``count`` never waits and never fails, so no answer to eSAW depends on it. Behind it ``run`` reads each
+event, adds what gathered and writes it back on condition that nobody else wrote in between; several receivers at once
+and the controller thereby stay exact. The first delivery is the event's creation and needs no write.
+
+A delivery that re-opens its event is more than a number: ``reopen`` returns when it is stored, and eSAW is answered
+after that (docs/decisions/0009). What gathered is lost if the process is killed (a second's worth of counts); when it
+ends in order, everything is written first.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from random import Random
+from typing import Any, Protocol
+
+import msgspec
+
+from counterfoil.clock import Clock
+from counterfoil.kube.client import ApiError, Conflict, NotFound, Raw, Rejected, Unavailable
+from counterfoil.resources import (
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    Origin,
+    Resource,
+    ResourceInvalid,
+    merge_patch,
+    to_json_dict,
+)
+from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
+from webhook.receiver.limits import ReceiverLimits
+
+_log = logging.getLogger(__name__)
+
+
+class EventStatusApi(Protocol):
+    """What of ``counterfoil.kube.client.Cluster`` is needed here."""
+
+    async def get(self, kind: type[Resource], name: str) -> Raw:
+        """Return one object. Raises ``NotFound``."""
+        ...
+
+    async def patch_status(
+        self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
+    ) -> Raw:
+        """Merge into the object's status if it is still at that version. Raises ``Conflict``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCount:
+    """Deliveries of one event that are not written yet: how many, and when the first and the last one came."""
+
+    count: int
+    first: datetime
+    last: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UnconfirmedWrite:
+    """A write whose answer was lost: how many deliveries it counted, and what the status has if it arrived."""
+
+    count: int
+    deliveries: int | None
+    last: datetime | None
+
+    def is_applied_to(self, status: EnvelopeEventStatus) -> bool:
+        """Whether it arrived. The last delivery's microsecond tells our write from another receiver's."""
+        return (status.deliveries, status.last_delivery) == (self.deliveries, self.last)
+
+
+class DeliveryCounter:
+    """The tallies of one receiver."""
+
+    def __init__(self, kube: EventStatusApi, *, clock: Clock, random: Random, limits: ReceiverLimits) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._random = random
+        self._limits = limits
+        self._pending: dict[str, PendingCount] = {}
+        self._in_progress: dict[str, PendingCount] = {}
+        self._unconfirmed: dict[str, UnconfirmedWrite] = {}
+        self._is_full = False
+        self._closing = asyncio.Event()
+
+    @property
+    def pending_events(self) -> int:
+        """How many events have deliveries that are not written yet."""
+        return len(self._pending) + len(self._in_progress)
+
+    def count(self, name: str, received: datetime) -> None:
+        """Count one more delivery of an event."""
+        before = self._pending.get(name)
+        if before is not None:
+            self._pending[name] = _merged(before, PendingCount(1, received, received))
+        elif self.pending_events < self._limits.pending_counts:
+            self._pending[name] = PendingCount(1, received, received)
+        elif not self._is_full:
+            self._is_full = True
+            _log.error(
+                "%d events wait to be counted; deliveries of others stay uncounted", self.pending_events
+            )
+
+    async def reopen(self, name: str, received: datetime) -> None:
+        """
+        Count a delivery of an event that it re-opens, and return when that is stored.
+
+        If another one has re-opened it meanwhile, this one is counted like any other. Raises ``ApiError``,
+        ``ResourceInvalid``.
+        """
+        for _ in range(self._limits.flush_conflicts):
+            event = EnvelopeEvent.parse(await self._kube.get(EnvelopeEvent, name))
+            if not _reopens(received, event.status):
+                self.count(name, received)
+                return
+            try:
+                await self._patch(event, status_with(event, PendingCount(1, received, received)))
+            except Conflict:
+                await self._sleep_before_retry()
+            else:
+                _log.info("a delivery re-opened an event", extra={"event": name})
+                return
+        raise Conflict(409, "Conflict", "others kept writing to the event")
+
+    async def run(self) -> None:
+        """Write what gathers, round after round; ends after ``close`` when nothing is left."""
+        failures = 0
+        while self._pending or not self._closing.is_set():
+            failures = 0 if await self.flush() else failures + 1
+            await self._pause(failures)
+
+    def close(self) -> None:
+        """Let ``run`` end as soon as everything is written. Nothing may be counted after this."""
+        self._closing.set()
+
+    async def flush(self) -> bool:
+        """Write once everything that gathered so far; False: the API server is in trouble, and the rest waits."""
+        gathered, self._pending = self._pending, {}
+        queue = iter(gathered.items())
+        async with asyncio.TaskGroup() as group:
+            writers = [
+                group.create_task(self._write_from(queue))
+                for _ in range(min(self._limits.flush_writers, len(gathered)))
+            ]
+        for name, pending_count in queue:
+            self._requeue(name, pending_count)
+        self._is_full = False
+        return all(writer.result() for writer in writers)
+
+    async def _write_from(self, queue: Iterator[tuple[str, PendingCount]]) -> bool:
+        for name, pending_count in queue:
+            self._in_progress[name] = pending_count
+            try:
+                await self._write_one(name)
+            except ApiError as problem:
+                _log.warning("deliveries could not be counted yet: %s", problem, extra={"event": name})
+                return False
+            finally:
+                rest = self._in_progress.pop(name)
+                if rest.count:
+                    self._requeue(name, rest)
+            if not self._closing.is_set():
+                await self._clock.sleep(self._limits.flush_spacing)
+        return True
+
+    async def _write_one(self, name: str) -> None:
+        """Write one tally, or leave in ``_in_progress`` what has to wait. Raises ``ApiError``."""
+        try:
+            for _ in range(self._limits.flush_conflicts):
+                try:
+                    return await self._add(name)
+                except Conflict:
+                    await self._sleep_before_retry()
+        except NotFound:
+            _log.info("an event was deleted before its deliveries were counted", extra={"event": name})
+            self._clear(name)
+        except (ResourceInvalid, Rejected) as mismatch:
+            _log.error("deliveries stay uncounted: %s", mismatch, extra={"event": name})
+            self._clear(name)
+
+    async def _add(self, name: str) -> None:
+        """Add what is being written to the event as it is now. Raises ``Conflict`` when that was just over."""
+        raw = await self._kube.get(EnvelopeEvent, name)
+        event = EnvelopeEvent.parse(raw)
+        pending_count = self._subtract_applied(event)
+        if not pending_count.count:
+            return
+        status = status_with(event, pending_count)
+        try:
+            await self._patch(event, status)
+        except Unavailable:
+            self._unconfirmed[name] = UnconfirmedWrite(
+                pending_count.count, status.deliveries, status.last_delivery
+            )
+            raise
+        self._clear(name)
+
+    async def _patch(self, event: EnvelopeEvent, status: EnvelopeEventStatus) -> None:
+        await self._kube.patch_status(
+            EnvelopeEvent,
+            event.name,
+            merge_patch(to_json_dict(event.status), to_json_dict(status)),
+            resource_version=event.metadata.resource_version,
+        )
+
+    async def _sleep_before_retry(self) -> None:
+        """Let whoever was faster go ahead."""
+        await self._clock.sleep(self._random.uniform(0.0, 0.05))
+
+    def _subtract_applied(self, event: EnvelopeEvent) -> PendingCount:
+        """Return what is being written, less what an unanswered write turns out to have written."""
+        pending_count = self._in_progress[event.name]
+        lost = self._unconfirmed.pop(event.name, None)
+        if lost is not None and lost.is_applied_to(event.status):
+            pending_count = replace(pending_count, count=pending_count.count - lost.count)
+            self._in_progress[event.name] = pending_count
+        return pending_count
+
+    def _clear(self, name: str) -> None:
+        """Nothing of this event is left to be written."""
+        self._unconfirmed.pop(name, None)
+        self._in_progress[name] = replace(self._in_progress[name], count=0)
+
+    def _requeue(self, name: str, earlier: PendingCount) -> None:
+        later = self._pending.get(name)
+        self._pending[name] = earlier if later is None else _merged(earlier, later)
+
+    async def _pause(self, failures: int) -> None:
+        seconds = min(self._limits.flush_seconds * 2.0 ** min(failures, 10), self._limits.max_flush_interval)
+        if self._closing.is_set():
+            # Whoever closes also watches how long it takes.
+            await self._clock.sleep(min(seconds, 0.2) if failures else 0.0)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+
+
+def _merged(one: PendingCount, other: PendingCount) -> PendingCount:
+    return PendingCount(one.count + other.count, min(one.first, other.first), max(one.last, other.last))
+
+
+def _reopens(received: datetime, status: EnvelopeEventStatus) -> bool:
+    return is_reopened_by_callback(status.phase, status.completed_at, received=received)
+
+
+def status_with(event: EnvelopeEvent, pending_count: PendingCount) -> EnvelopeEventStatus:
+    """Return the event's status with a tally added, re-opened if its last delivery came after the event had ended."""
+    status = event.status
+    created = event.metadata.creation_timestamp if event.spec.origin is Origin.CALLBACK else None
+    if _reopens(pending_count.last, status):
+        message = f"eSignAnyWhere called again after the event was {status.phase}."
+        status = reopened_status(status, reason="Redelivered", message=message, now=pending_count.last)
+    return msgspec.structs.replace(
+        status,
+        deliveries=event.deliveries + pending_count.count,
+        first_delivery=status.first_delivery or created or pending_count.first,
+        last_delivery=max(status.last_delivery or pending_count.last, pending_count.last),
+    )

@@ -1,0 +1,141 @@
+"""
+Noting down: a callback becomes an EnvelopeEvent in the API server, or it is known that it did not.
+
+One write per callback, and no retry after it. The name of the event makes equal callbacks meet (rule 2), the API
+server's answer is the proof behind every 200 (rule 1), and whatever else it answers is left to eSAW's own retries.
+
+An event that this process has seen before is asked for instead of created, which costs the API server less than half.
+Having seen it is a hint only, never the proof: it may have been deleted since, and then it is created anew.
+
+Of one that is there already it is looked whether this delivery re-opens it. If so, that is stored before the 200; if
+not, the delivery is only counted, which nobody waits for (docs/decisions/0009).
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from contextlib import suppress
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from counterfoil.clock import Clock
+from counterfoil.kube.client import AlreadyExists, ApiError, Conflict, NotFound, PartialT, Raw, Unavailable
+from counterfoil.metrics import CallbackOutcome
+from counterfoil.resources import EnvelopeEvent, Phase, Resource, ResourceInvalid, ResourcePart
+from counterfoil.resources.reopening import is_reopened_by_callback
+from webhook.receiver.delivery_counter import DeliveryCounter
+from webhook.receiver.limits import ReceiverLimits
+from webhook.receiver.readiness import WriteProbe
+
+_log = logging.getLogger(__name__)
+
+
+class EventCreationApi(Protocol):
+    """What of ``counterfoil.kube.client.Cluster`` is needed here."""
+
+    async def get_partial(self, kind: type[Resource], name: str, shape: type[PartialT]) -> PartialT:
+        """Return as much of an object as ``shape`` asks for, as it is at this moment. Raises ``NotFound``."""
+        ...
+
+    async def create_from_json(self, kind: type[Resource], body: bytes) -> None:
+        """Store a new object given as JSON."""
+        ...
+
+
+class EventCompletion(ResourcePart, frozen=True):
+    """As much of an event's status as tells whether it has ended."""
+
+    phase: str = Phase.PENDING
+    completed_at: datetime | None = None
+
+
+class ExistingEvent(ResourcePart, frozen=True):
+    """As much of an event as is needed of one that was there before."""
+
+    status: EventCompletion = EventCompletion()
+
+
+class EventWriter:
+    """Takes callbacks in."""
+
+    def __init__(
+        self,
+        kube: EventCreationApi,
+        delivery_counter: DeliveryCounter,
+        write_probe: WriteProbe,
+        *,
+        clock: Clock,
+        limits: ReceiverLimits,
+    ) -> None:
+        self._kube = kube
+        self._delivery_counter = delivery_counter
+        self._write_probe = write_probe
+        self._clock = clock
+        self._limits = limits
+        self._known_names: OrderedDict[str, None] = OrderedDict()
+
+    async def create(self, event: Raw) -> CallbackOutcome:
+        """Store an event (of ``counterfoil.resources.event_factory``); says ``NOTED``, ``KNOWN``, or why not: ``UNAVAILABLE``, ``REFUSED``."""
+        name, received = event["metadata"]["name"], self._clock.now()
+        try:
+            async with asyncio.timeout(self._limits.write_seconds):
+                outcome = await self._create_or_count(name, event, received)
+        except (Unavailable, Conflict, TimeoutError) as failure:
+            self._write_probe.record_failure()
+            _log.warning("not noted down: %s", _message(failure), extra={"event": name})
+            return CallbackOutcome.UNAVAILABLE
+        except (ApiError, ResourceInvalid) as refusal:
+            # Never 200 and never 400: the callback is fine, so it has to come again until somebody has mended this.
+            self._write_probe.record_failure()
+            _log.error(
+                "not noted down, and it will not be until this is mended: %s",
+                refusal,
+                extra={"event": name},
+            )
+            return CallbackOutcome.REFUSED
+        self._write_probe.record_success()
+        self._remember(name)
+        return outcome
+
+    async def _create_or_count(self, name: str, event: Raw, received: datetime) -> CallbackOutcome:
+        """
+        Return when the API server has the event: ``NOTED``, or ``KNOWN`` if it had it before.
+
+        Raises ``ApiError``, ``ResourceInvalid``.
+        """
+        if name in self._known_names:
+            with suppress(NotFound):
+                existing = await self._kube.get_partial(EnvelopeEvent, name, ExistingEvent)
+                await self._count_or_reopen(name, existing, received)
+                return CallbackOutcome.KNOWN
+        try:
+            await self._kube.create_from_json(EnvelopeEvent, msgspec.json.encode(event))
+        except AlreadyExists:
+            await self._count_or_reopen(name, await self._get_existing(name), received)
+            return CallbackOutcome.KNOWN
+        return CallbackOutcome.NOTED
+
+    async def _get_existing(self, name: str) -> ExistingEvent:
+        try:
+            return await self._kube.get_partial(EnvelopeEvent, name, ExistingEvent)
+        except NotFound:
+            raise Unavailable(404, "Gone", "the event was deleted at this very moment") from None
+
+    async def _count_or_reopen(self, name: str, existing: ExistingEvent, received: datetime) -> None:
+        completion = existing.status
+        if is_reopened_by_callback(completion.phase, completion.completed_at, received=received):
+            await self._delivery_counter.reopen(name, received)
+        else:
+            self._delivery_counter.count(name, received)
+
+    def _remember(self, name: str) -> None:
+        self._known_names[name] = None
+        self._known_names.move_to_end(name)
+        if len(self._known_names) > self._limits.remembered_events:
+            self._known_names.popitem(last=False)
+
+
+def _message(failure: Exception) -> str:
+    return str(failure) or "the API server took too long"

@@ -1,0 +1,232 @@
+"""
+The reception: decides what becomes of one callback, and answers.
+
+A request goes from top to bottom: path, method, size, organization and token, rate, basic auth, body, query, and only
+then the one write. Every answer has an empty body and tells as little as it can; the log line tells the operator the
+rest, but no token. eSAW is never called from here.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from counterfoil import tracing
+from counterfoil.callback_auth import BasicAuthVerifier
+from counterfoil.kube.client import Raw
+from counterfoil.metrics import NO_ORGANIZATION, CallbackOutcome, Metrics
+from counterfoil.resources.event_factory import new_event
+from webhook.receiver.callback import MalformedCallback, parse_callback
+from webhook.receiver.event_writer import EventWriter
+from webhook.receiver.limits import ReceiverLimits
+from webhook.receiver.organizations import OrganizationCache, OrganizationView
+
+_log = logging.getLogger(__name__)
+
+METHODS = ("GET", "POST")
+
+HTTP_STATUS = {
+    CallbackOutcome.NOTED: HTTPStatus.OK,
+    CallbackOutcome.KNOWN: HTTPStatus.OK,
+    CallbackOutcome.IGNORED: HTTPStatus.OK,
+    CallbackOutcome.MALFORMED: HTTPStatus.BAD_REQUEST,
+    CallbackOutcome.UNAUTHORIZED: HTTPStatus.UNAUTHORIZED,
+    CallbackOutcome.UNKNOWN: HTTPStatus.NOT_FOUND,
+    CallbackOutcome.WRONG_METHOD: HTTPStatus.METHOD_NOT_ALLOWED,
+    CallbackOutcome.TOO_SLOW: HTTPStatus.REQUEST_TIMEOUT,
+    CallbackOutcome.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    CallbackOutcome.LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
+    CallbackOutcome.NOT_READY: HTTPStatus.SERVICE_UNAVAILABLE,
+    CallbackOutcome.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    CallbackOutcome.REFUSED: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""The answer to eSAW for what became of a callback."""
+
+_HEADERS = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'Basic realm="counterfoil"'},
+    HTTPStatus.METHOD_NOT_ALLOWED: {"Allow": ", ".join(METHODS)},
+}
+
+
+class CallbackResult(NamedTuple):
+    """What became of a callback, and what there is to tell about it."""
+
+    outcome: CallbackOutcome
+    organization: str = NO_ORGANIZATION
+    event: str | None = None
+    detail: str | None = None
+    retry_after: float | None = None
+    envelope: str | None = None
+    traceparent: str | None = None
+
+
+class CallbackHandler:
+    """Answers requests. ``monotonic`` is a clock in seconds that never goes back."""
+
+    def __init__(
+        self,
+        organization_cache: OrganizationCache,
+        event_writer: EventWriter,
+        metrics: Metrics,
+        *,
+        limits: ReceiverLimits,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._organization_cache = organization_cache
+        self._event_writer = event_writer
+        self._metrics = metrics
+        self._limits = limits
+        self._monotonic = monotonic
+        self._basic_auth = BasicAuthVerifier()
+        self._in_flight = 0
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; whatever happens, it is counted, logged and has an answer."""
+        started = self._monotonic()
+        try:
+            result = await self._handle(request)
+        except Exception:
+            _log.exception("a callback could not be judged")
+            result = CallbackResult(CallbackOutcome.UNAVAILABLE)
+        response = _response(result, self._limits)
+        if request.can_read_body:
+            response.force_close()
+        self._log_result(result, response.status, self._monotonic() - started)
+        return response
+
+    def answer_unreadable(self) -> web.StreamResponse:
+        """Answer what was no HTTP request, or one beyond the bounds of its line or headers."""
+        result = CallbackResult(CallbackOutcome.MALFORMED, detail="not HTTP, or longer than the limits allow")
+        response = _response(result, self._limits)
+        response.force_close()
+        self._log_result(result, response.status, 0.0)
+        return response
+
+    async def _handle(self, request: web.BaseRequest) -> CallbackResult:
+        path, _, query = request.raw_path.partition("?")
+        address = _organization_and_token(path)
+        if address is None:
+            return CallbackResult(CallbackOutcome.UNKNOWN, detail="not the path of a callback")
+        if request.method not in METHODS:
+            return CallbackResult(CallbackOutcome.WRONG_METHOD)
+        if (request.content_length or 0) > self._limits.body:
+            return CallbackResult(CallbackOutcome.TOO_LARGE)
+        if not self._organization_cache.is_synced:
+            return CallbackResult(CallbackOutcome.NOT_READY, detail="the organizations are not read yet")
+        name, token = address
+        organization = self._organization_cache.find(name)
+        if organization is None:
+            return CallbackResult(CallbackOutcome.UNKNOWN, detail="no such organization")
+        if not organization.is_ready:
+            detail = "its status has no token hashes yet, or not the one for basic auth"
+            return CallbackResult(CallbackOutcome.NOT_READY, name, detail=detail)
+        if not organization.has_token(token):
+            return CallbackResult(CallbackOutcome.UNKNOWN, name, detail="no token of this organization")
+        return await self._handle_for_organization(request, organization, query)
+
+    async def _handle_for_organization(
+        self, request: web.BaseRequest, organization: OrganizationView, query: str
+    ) -> CallbackResult:
+        name = organization.name
+        if wait := organization.bucket.take(self._monotonic()):
+            return CallbackResult(CallbackOutcome.LIMITED, name, retry_after=wait)
+        if organization.needs_basic_auth:
+            header = request.headers.get("Authorization")
+            if not await self._basic_auth.verify(header, organization.basic_auth_hash or ""):
+                return CallbackResult(CallbackOutcome.UNAUTHORIZED, name)
+        if request.can_read_body and (failure := await self._discard_body(request)) is not None:
+            return CallbackResult(failure, name)
+        try:
+            callback = parse_callback(query, max_parameters=self._limits.parameters)
+        except MalformedCallback as malformed:
+            return CallbackResult(CallbackOutcome.MALFORMED, name, detail=str(malformed))
+        action = organization.actions.get(callback.action.lower())
+        if action is None:
+            return CallbackResult(
+                CallbackOutcome.IGNORED, name, detail=f"{callback.action} is none of its actions"
+            )
+        facts = {"organization": name, "envelope": callback.envelope_id, "action": action}
+        # A proxy before us may have begun the trace; eSAW never does.
+        with tracing.span("callback", traceparent=request.headers.get("traceparent"), **facts) as step:
+            event = new_event(
+                organization=name,
+                envelope=callback.envelope_id,
+                action=action,
+                workstep=callback.workstep,
+                sender=organization.sender,
+                traceparent=step.traceparent,
+            )
+            result = await self._create_event(name, event)
+            step.set_attributes(outcome=result.outcome.value, event=event["metadata"]["name"])
+        return result._replace(envelope=callback.envelope_id, traceparent=step.traceparent)
+
+    async def _create_event(self, organization: str, event: Raw) -> CallbackResult:
+        name = event["metadata"]["name"]
+        if self._in_flight >= self._limits.in_flight:
+            detail = f"{self._in_flight} callbacks are under way already"
+            return CallbackResult(CallbackOutcome.UNAVAILABLE, organization, name, detail)
+        self._in_flight += 1
+        try:
+            outcome = await self._event_writer.create(event)
+        finally:
+            self._in_flight -= 1
+        return CallbackResult(outcome, organization, name)
+
+    async def _discard_body(self, request: web.BaseRequest) -> CallbackOutcome | None:
+        """Read a body that nobody needs, so that the connection can be used again; say what is wrong with it."""
+        size = 0
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                if request.headers.get("Expect", "").lower() == "100-continue":
+                    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    request.writer.output_size = 0
+                async for chunk in request.content.iter_any():
+                    size += len(chunk)
+                    if size > self._limits.body:
+                        return CallbackOutcome.TOO_LARGE
+        except TimeoutError:
+            return CallbackOutcome.TOO_SLOW
+        except web.RequestPayloadError:
+            return CallbackOutcome.MALFORMED
+        return None
+
+    def _log_result(self, result: CallbackResult, status: int, seconds: float) -> None:
+        self._metrics.callbacks.labels(result.organization, result.outcome.value).inc()
+        self._metrics.callback_seconds.observe(seconds)
+        _log.log(
+            logging.WARNING if result.outcome is CallbackOutcome.MALFORMED else logging.INFO,
+            "callback %s",
+            result.outcome.value if result.detail is None else f"{result.outcome.value}: {result.detail}",
+            extra={
+                "organization": result.organization or None,
+                "event": result.event,
+                "envelope": result.envelope,
+                "trace_id": result.traceparent.split("-")[1] if result.traceparent is not None else None,
+                "outcome": result.outcome.value,
+                "status": status,
+                "seconds": round(seconds, 4),
+            },
+        )
+
+
+def _organization_and_token(path: str) -> tuple[str, str] | None:
+    """Return organization and token of ``/callbacks/{organization}/{token}``, None for any other path."""
+    match path.split("/"):
+        case ["", "callbacks", organization, token] if organization and token:
+            return organization, unquote(token) if "%" in token else token
+    return None
+
+
+def _response(result: CallbackResult, limits: ReceiverLimits) -> web.Response:
+    status = HTTP_STATUS[result.outcome]
+    headers = {"Server": "counterfoil", **_HEADERS.get(status, {})}
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(limits.retry_after)
+    elif result.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(result.retry_after)))
+    return web.Response(status=status, headers=headers)

@@ -1,0 +1,125 @@
+"""
+The directory of organizations: what the receiver has to know of each one, kept up to date by a watch.
+
+Each Organization is read once per change into a ``OrganizationView``, with all that one callback asks for at hand. While the
+watch is broken the last state stays in use: a callback for it is better noted down than refused.
+
+An organization that is known but cannot be judged yet (no token hashes in its status, or a status that does not fit)
+is listed without an answer, and the receiver says 503: its callbacks must not be lost because the controller has not
+come round to it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from counterfoil.callback_auth import is_valid_token
+from counterfoil.kube.client import ApiError, KubeClient, Raw, WatchEvent, list_and_watch_forever
+from counterfoil.metrics import Metrics
+from counterfoil.resources import Organization, ResourceInvalid
+from webhook.http_server.rate_limit import TokenBucket
+
+_log = logging.getLogger(__name__)
+
+_MAX_LABEL_LENGTH = 63
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrganizationView:
+    """One organization as the receiver sees it."""
+
+    name: str
+    token_hashes: tuple[str, ...] = ()
+    needs_basic_auth: bool = False
+    basic_auth_hash: str | None = None
+    actions: Mapping[str, str] = field(default_factory=dict)
+    """The actions it asks for, in its own spelling, by their names in lower case."""
+    sender: str | None = None
+    """The Sender of all its events, when it is known beforehand and fits into a label."""
+    bucket: TokenBucket
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the controller has published everything that a callback is checked against."""
+        return bool(self.token_hashes) and (self.basic_auth_hash is not None or not self.needs_basic_auth)
+
+    def has_token(self, token: str) -> bool:
+        """Whether this is one of its tokens."""
+        return is_valid_token(token, self.token_hashes)
+
+
+class OrganizationCache:
+    """All organizations of the namespace. ``watch`` keeps it up to date; ``find`` asks it."""
+
+    def __init__(self, metrics: Metrics, *, new_bucket: Callable[[], TokenBucket]) -> None:
+        self._metrics = metrics
+        self._new_bucket = new_bucket
+        self._views: dict[str, OrganizationView] = {}
+        self._synced = asyncio.Event()
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether all organizations were read once. Before that, not finding one means nothing."""
+        return self._synced.is_set()
+
+    async def wait_until_synced(self) -> None:
+        """Return when all organizations were read once."""
+        await self._synced.wait()
+
+    def find(self, name: str) -> OrganizationView | None:
+        """Return the organization of that name, if there is one."""
+        return self._views.get(name)
+
+    async def watch(self, kube: KubeClient) -> None:
+        """Keep the directory up to date, for ever."""
+        async for change in list_and_watch_forever(kube, Organization, on_error=_log_watch_error):
+            self.update(change)
+
+    def update(self, change: WatchEvent) -> None:
+        """Follow one change of an Organization."""
+        match change.type:
+            case "ADDED" | "MODIFIED":
+                self._put(change.raw)
+            case "DELETED":
+                self._remove(change.raw["metadata"]["name"])
+            case "SYNCED":
+                for name in self._views.keys() - change.names:
+                    self._remove(name)
+                self._synced.set()
+            case "BOOKMARK":
+                pass
+
+    def _put(self, raw: Raw) -> None:
+        name = raw["metadata"]["name"]
+        before = self._views.get(name)
+        bucket = before.bucket if before is not None else self._new_bucket()
+        try:
+            self._views[name] = _view_of(Organization.parse(raw), bucket)
+        except ResourceInvalid as mismatch:
+            _log.error("callbacks of this organization wait: %s", mismatch, extra={"organization": name})
+            self._views[name] = OrganizationView(name=name, bucket=bucket)
+        if before is None:
+            self._metrics.initialize_callbacks(name)
+
+    def _remove(self, name: str) -> None:
+        if self._views.pop(name, None) is not None:
+            self._metrics.remove_organization(name)
+
+
+def _view_of(organization: Organization, bucket: TokenBucket) -> OrganizationView:
+    spec, status = organization.spec, organization.status
+    sender = spec.default_sender_ref.name if spec.default_sender_ref is not None else None
+    return OrganizationView(
+        name=organization.name,
+        token_hashes=status.callback_token_hashes,
+        needs_basic_auth=spec.callback.basic_auth_secret_ref is not None,
+        basic_auth_hash=status.basic_auth_hash,
+        actions={each.action.lower(): each.action for each in reversed(spec.actions)},
+        sender=sender if sender is not None and len(sender) <= _MAX_LABEL_LENGTH else None,
+        bucket=bucket,
+    )
+
+
+def _log_watch_error(problem: ApiError) -> None:
+    _log.warning("organizations cannot be followed just now: %s", problem)

@@ -1,0 +1,74 @@
+"""
+Whether the API server can be written to: what readiness rests on.
+
+Callbacks that were noted down prove it for free. When none came lately, an event is created on trial
+(``dryRun=All``): the API server then checks rights, quota and schema and asks etcd, and stores nothing.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from counterfoil.kube.client import AlreadyExists, ApiError
+from counterfoil.resources import EnvelopeEvent, Resource, envelope_id
+from counterfoil.resources.event_factory import new_event
+
+MAX_CONSECUTIVE_FAILURES = 3
+"""One lost connection is no outage; so many writes that failed and none that succeeded are one."""
+
+
+class DryRunApi(Protocol):
+    """What of ``counterfoil.kube.client.Cluster`` is needed here."""
+
+    async def create_dry_run(self, kind: type[Resource], body: bytes) -> None:
+        """Ask whether a new object given as JSON would be stored."""
+        ...
+
+
+class WriteProbe:
+    """Remembers how the last writes went. ``monotonic`` is a clock in seconds that never goes back."""
+
+    def __init__(self, kube: DryRunApi, *, monotonic: Callable[[], float], valid_seconds: float) -> None:
+        self._kube = kube
+        self._monotonic = monotonic
+        self._valid_seconds = valid_seconds
+        self._proven_at = float("-inf")
+        self._failed_at = float("-inf")
+        self._failures = 0
+
+    def record_success(self) -> None:
+        """Note a write that the API server took."""
+        self._proven_at = self._monotonic()
+        self._failures = 0
+
+    def record_failure(self) -> None:
+        """Note a write that it did not take."""
+        self._failed_at = self._monotonic()
+        self._failures += 1
+
+    async def check(self) -> str | None:
+        """Say why the API server can't be written to, or None."""
+        now = self._monotonic()
+        if self._failures >= MAX_CONSECUTIVE_FAILURES and now - self._failed_at < self._valid_seconds:
+            return f"the last {self._failures} writes to the API server failed"
+        if self._failures == 0 and now - self._proven_at < self._valid_seconds:
+            return None
+        try:
+            await self._kube.create_dry_run(EnvelopeEvent, _PROBE_EVENT)
+        except AlreadyExists:
+            pass  # somebody made an event of that name; then it was possible
+        except ApiError as problem:
+            return str(problem)
+        self._proven_at = now
+        self._failures = 0
+        return None
+
+
+_PROBE_EVENT = msgspec.json.encode(
+    new_event(
+        organization="readiness",
+        envelope=envelope_id("00000000-0000-0000-0000-000000000000"),
+        action="readiness",
+    )
+)
