@@ -34,7 +34,7 @@ from counterfoil.kube.client import ApiError, KubeClient, connect
 from counterfoil.resources import GROUP, EnvelopeEvent, Organization, envelope_id
 from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import ETCD_CLIENTS, ControlPlane, control_plane
-from tests.cluster.console_scene import Person, Scene, console_scene
+from tests.support.scenes.console import Person, Scene, console_scene
 
 NAMESPACE = "bench"
 TARGET = 0.3  # seconds

@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Page
 
 from sandbox.chromium import chromium
 from sandbox.controlplane.control_plane import control_plane
-from tests.cluster.console_scene import MISSING_BUCKET, Scene, a_condition, console_scene, now
+from tests.support.scenes.console import MISSING_BUCKET, Scene, a_condition, console_scene, now
 
 FOLDER = Path(__file__).parent / "screenshots"
 SIZE = {"width": 1280, "height": 900}

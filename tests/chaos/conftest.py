@@ -9,8 +9,8 @@ import pytest
 
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.servers.s3_rclone import S3Server, s3_server
-from tests.chaos.scene import BUCKET, Scene, opened
 from tests.cluster.conftest import namespace, plane
+from tests.support.scenes.chaos import BUCKET, Scene, opened
 
 __all__ = ["namespace", "plane"]  # fixtures, as for the cluster tests
 

@@ -6,8 +6,8 @@ import random
 from functools import partial
 
 from counterfoil.resources import Phase
-from tests.chaos.callers import calling
-from tests.chaos.scene import Scene, eventually
+from tests.support.callers import calling
+from tests.support.scenes.chaos import Scene, eventually
 
 
 async def test_a_thousand_equal_callbacks_make_one_event_that_is_worked_once_and_counts_them_all(

@@ -14,8 +14,19 @@ import pytest
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment import CounterfoilProcess
 from sandbox.servers.s3_rclone import S3Server
-from tests.chaos.proxies import Cut, Moment, Passage, Proxy, Where, asks, begins_parts, of_file, puts, stores
-from tests.chaos.scene import Scene, eventually, kills, opened
+from tests.support.scenes.chaos import Scene, eventually, kills, opened
+from tests.support.servers.proxies import (
+    Cut,
+    Moment,
+    Passage,
+    Proxy,
+    Where,
+    asks,
+    begins_parts,
+    of_file,
+    puts,
+    stores,
+)
 
 MIB = 1024 * 1024
 

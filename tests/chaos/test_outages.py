@@ -16,9 +16,9 @@ from counterfoil.resources import EnvelopeEvent, Organization, Phase, find_condi
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.environment import CounterfoilProcess
 from sandbox.servers.s3_rclone import S3Server, s3_server
-from tests.chaos.callers import Answer, Caller, calling
-from tests.chaos.proxies import Cut, Hold, Instead, Moment, Passage, puts
-from tests.chaos.scene import BUCKET, Scene, eventually, opened
+from tests.support.callers import Answer, Caller, calling
+from tests.support.scenes.chaos import BUCKET, Scene, eventually, opened
+from tests.support.servers.proxies import Cut, Hold, Instead, Moment, Passage, puts
 
 CALLS_PER_SECOND = 25
 OUTAGE_SECONDS = 20.0

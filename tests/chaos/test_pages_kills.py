@@ -22,9 +22,9 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment import CounterfoilProcess, local_environment
 from sandbox.esaw import User
 from sandbox.esaw.browser import Browser
-from tests.chaos.proxies import Cut, Moment, Passage, Proxy, Ticks, Where
-from tests.chaos.scene import before, eventually, kills
-from tests.cluster.pages_scene import ATTEMPT, FIELDS, PASSWORD, Scene
+from tests.support.scenes.chaos import before, eventually, kills
+from tests.support.scenes.pages import ATTEMPT, FIELDS, PASSWORD, Scene
+from tests.support.servers.proxies import Cut, Moment, Passage, Proxy, Ticks, Where
 from webhook.pages.send_lease import DRAFT_ANNOTATION, ENVELOPE_ANNOTATION
 
 TRIES = 40

@@ -18,8 +18,8 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment import CounterfoilProcess
 from sandbox.esaw.core.faults import FaultOptions
 from sandbox.servers.s3_rclone import S3Server
-from tests.chaos.proxies import Cut, Moment, asks, puts, stores
-from tests.chaos.scene import Scene, eventually, kills, opened
+from tests.support.scenes.chaos import Scene, eventually, kills, opened
+from tests.support.servers.proxies import Cut, Moment, asks, puts, stores
 
 FORGED = "f0rg3d0n3" * 6
 """A token that somebody sent; it may be a good one elsewhere."""

@@ -8,8 +8,8 @@ from itertools import groupby, pairwise
 
 from counterfoil.resources import Phase
 from counterfoil.resources.naming import envelope_id, shard
-from tests.chaos.proxies import Passage, stores
-from tests.chaos.scene import Scene
+from tests.support.scenes.chaos import Scene
+from tests.support.servers.proxies import Passage, stores
 
 ACTIONS = ("envelopeFinished", "workstepFinished")
 

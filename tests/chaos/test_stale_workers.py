@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.proxies import Hold, Moment, Trap, asks, stores
-from tests.chaos.scene import Scene, eventually
-from tests.chaos.shelves import sha256_of
+from tests.support.archive_contents import sha256_of
+from tests.support.scenes.chaos import Scene, eventually
+from tests.support.servers.proxies import Hold, Moment, Trap, asks, stores
 
 MIB = 1024 * 1024
 

@@ -7,8 +7,8 @@ import signal
 
 from counterfoil.resources import Phase
 from sandbox.environment import CounterfoilProcess
-from tests.chaos.proxies import Hold, Moment, Passage, begins_parts, of_file
-from tests.chaos.scene import Scene, eventually
+from tests.support.scenes.chaos import Scene, eventually
+from tests.support.servers.proxies import Hold, Moment, Passage, begins_parts, of_file
 
 MIB = 1024 * 1024
 LARGE = 12 * MIB

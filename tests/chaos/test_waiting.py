@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 
 from counterfoil.resources import EnvelopeEvent, Phase
-from tests.chaos.scene import Scene, eventually
+from tests.support.scenes.chaos import Scene, eventually
 
 
 async def all_wait(scene: Scene, number: int) -> list[EnvelopeEvent] | None:

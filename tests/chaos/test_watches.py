@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase, Sender
-from tests.chaos.proxies import Cut, Hold, Instead, Moment, Passage, watches
-from tests.chaos.scene import Scene, eventually
+from tests.support.scenes.chaos import Scene, eventually
+from tests.support.servers.proxies import Cut, Hold, Instead, Moment, Passage, watches
 
 GONE = {
     "apiVersion": "v1",

@@ -21,7 +21,7 @@ from counterfoil.testing.archive_contract import (
     WireContract,
 )
 from sandbox.servers.azblob_azurite import ACCOUNT, KEY, Azurite, azurite
-from tests.cluster.archive_grounds import refusing
+from tests.support.scenes.archive_fixtures import refusing
 
 CREDENTIALS = {"accountName": ACCOUNT.encode(), "accountKey": f"{KEY}\n".encode()}
 DENIED = b"<Error><Code>AuthorizationPermissionMismatch</Code></Error>"

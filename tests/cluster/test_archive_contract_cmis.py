@@ -20,8 +20,8 @@ from counterfoil.testing.archive_contract import (
     WireContract,
 )
 from sandbox.servers.cmis_opencmis import PASSWORD, REPOSITORY, USERNAME, CmisServer, cmis_server
-from tests.cluster.archive_grounds import refusing
-from tests.unit.archive_parts import once
+from tests.support.fakes.archives import once
+from tests.support.scenes.archive_fixtures import refusing
 
 LOGIN = {"username": USERNAME.encode(), "password": PASSWORD.encode()}
 

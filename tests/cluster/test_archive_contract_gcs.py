@@ -25,7 +25,7 @@ from counterfoil.testing.archive_contract import (
     WireContract,
 )
 from sandbox.servers.rclone import RcloneServer, rclone_server
-from tests.cluster.archive_grounds import refusing
+from tests.support.scenes.archive_fixtures import refusing
 
 DENIED = b"<Error><Code>AccessDenied</Code></Error>"
 

@@ -22,8 +22,8 @@ from counterfoil.testing.archive_contract import (
     WireContract,
 )
 from sandbox.servers.http_document_system import DocumentSystem, document_system
-from tests.cluster.archive_grounds import refusing
-from tests.unit.archive_parts import SourceCut, a_plan, a_source, content, once
+from tests.support.fakes.archives import SourceCut, a_plan, a_source, content, once
+from tests.support.scenes.archive_fixtures import refusing
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from counterfoil.testing.archive_contract import (
 )
 from sandbox.servers.s3_rclone import S3Server, s3_server
 from sandbox.servers.s3_versity import VersityServer, versity_server
-from tests.cluster.archive_grounds import refusing
+from tests.support.scenes.archive_fixtures import refusing
 
 FULL = b"<Error><Code>XMinioStorageFull</Code></Error>"
 DENIED = b"<Error><Code>AccessDenied</Code></Error>"

@@ -24,7 +24,7 @@ from counterfoil.testing.archive_contract import (
     WireContract,
 )
 from sandbox.servers.sftp_rclone import SftpServer, public_key_line, sftp_server
-from tests.unit.archive_parts import once
+from tests.support.fakes.archives import once
 
 PASSWORD = b"a password of the test"
 

@@ -22,8 +22,8 @@ from counterfoil.testing.archive_contract import (
 )
 from sandbox.servers.webdav_rclone import RcloneWebdavServer, rclone_webdav_server
 from sandbox.servers.webdav_wsgidav import WsgidavServer, wsgidav_server
-from tests.cluster.archive_grounds import refusing
-from tests.unit.archive_parts import once
+from tests.support.fakes.archives import once
+from tests.support.scenes.archive_fixtures import refusing
 
 LOCK = b'<lockinfo xmlns="DAV:"><lockscope><exclusive/></lockscope><locktype><write/></locktype></lockinfo>'
 

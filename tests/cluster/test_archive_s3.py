@@ -21,8 +21,8 @@ from counterfoil.resources.archive import S3, ArchiveSpec
 from counterfoil.resources.base import LocalObjectReference
 from sandbox.esaw.core.filenames import AWKWARD_NAMES
 from sandbox.servers.s3_rclone import S3Server, s3_server
-from tests.unit.archive_parts import SourceCut, a_plan, a_source, content, files_named, once
-from tests.unit.archive_runs import file_envelope, the_content, the_plan
+from tests.support.fakes.archives import SourceCut, a_plan, a_source, content, files_named, once
+from tests.support.scenes.archive_runs import file_envelope, the_content, the_plan
 
 MIB = 1024 * 1024
 STEPS = 20
@@ -185,7 +185,7 @@ async def test_a_run_that_was_killed_is_made_whole_by_the_next(
 ) -> None:
     plan = the_plan(spec)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.unit.archive_runs", "die", str(step)),
+        *(sys.executable, "-m", "tests.support.scenes.archive_runs", "die", str(step)),
         *(msgspec.json.encode(spec).decode(), server.access_key, server.secret_key),
     )
     assert await process.wait() == -signal.SIGKILL
@@ -203,7 +203,7 @@ async def test_a_run_that_was_killed_is_made_whole_by_the_next(
 
 async def test_a_file_of_256_mib_takes_at_most_16_mib(server: S3Server, spec: ArchiveSpec) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.unit.archive_runs", "weigh", str(256 * MIB)),
+        *(sys.executable, "-m", "tests.support.scenes.archive_runs", "weigh", str(256 * MIB)),
         *(msgspec.json.encode(spec).decode(), server.access_key, server.secret_key),
         stdout=asyncio.subprocess.PIPE,
     )

@@ -21,8 +21,8 @@ from counterfoil.resources.archive import S3, ArchiveSpec, ObjectLock
 from counterfoil.resources.base import LocalObjectReference
 from counterfoil.testing.archive_contract.fixture import a_plan, a_source, content, file_envelope, read
 from sandbox.servers.s3_versity import DOMAIN, REGION, VersityServer, versity_server
-from tests.cluster.archive_grounds import refusing
-from tests.unit.archive_parts import once
+from tests.support.fakes.archives import once
+from tests.support.scenes.archive_fixtures import refusing
 
 MIB = 1024 * 1024
 GOVERNANCE = ObjectLock(mode="GOVERNANCE", retain_days=30)

@@ -24,9 +24,9 @@ from counterfoil.resources import Archive, EnvelopeEvent, Phase, find_condition
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import DocumentSpec
 from sandbox.servers.webdav_rclone import rclone_webdav_server
-from tests.cluster.house import House
-from tests.cluster.house import house as a_house
-from tests.unit.seal_parts import key_file, private_pem, public_pem
+from tests.support.scenes.controller import House
+from tests.support.scenes.controller import house as a_house
+from tests.support.signing_keys import key_file, private_pem, public_pem
 
 SLIPPED_THROUGH: dict[str, tuple[dict[str, Any], str]] = {
     "an XPath that does not compile": ({"tags": {"no": {"xpath": "//contract["}}}, "spec.tags.no: the xpath"),

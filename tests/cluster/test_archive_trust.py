@@ -20,9 +20,9 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import DocumentSpec, User
 from sandbox.esaw.core.documents import authority_certificate
 from sandbox.servers.smtp import SmtpServer
-from tests.cluster.house import House, eventually
-from tests.cluster.house import house as a_house
-from tests.unit.signed_parts import ANNA, BETWEEN, ROOT, Identity, signed_by
+from tests.support.scenes.controller import House, eventually
+from tests.support.scenes.controller import house as a_house
+from tests.support.signed_pdfs import ANNA, BETWEEN, ROOT, Identity, signed_by
 
 ESAW = authority_certificate()
 """Who vouches for the audit trails."""

@@ -36,9 +36,9 @@ from sandbox.controlplane.third_party_crds import third_party_crds
 from sandbox.environment import local_environment
 from sandbox.esaw import DocumentSpec
 from sandbox.helm import CHART, Helm, HelmError, helm
-from tests.builders import NOON
-from tests.cluster.chart_parts import EVERYTHING, MONITORING, NAMESPACE, NOTHING, RELEASE, render
-from tests.cluster.console_scene import console_scene
+from tests.support.builders import NOON
+from tests.support.scenes.chart import EVERYTHING, MONITORING, NAMESPACE, NOTHING, RELEASE, render
+from tests.support.scenes.console import console_scene
 from webhook.pages.send_lease import SendLeases
 
 PATIENCE = 60.0

@@ -10,7 +10,7 @@ import yaml
 from counterfoil.resources.audit_annotation import AUDIT_ANNOTATION_PATTERN
 from sandbox import rbac
 from sandbox.helm import CHART, Helm, HelmError, helm
-from tests.cluster.chart_parts import (
+from tests.support.scenes.chart import (
     EVERYTHING,
     MONITORING,
     NAMESPACE,

@@ -12,7 +12,7 @@ from counterfoil.kube.client import Forbidden, connect
 from counterfoil.resources import EnvelopeEvent
 from counterfoil.resources.audit_annotation import audit_entries
 from sandbox.controlplane.control_plane import ControlPlane
-from tests.cluster.console_scene import MISSING_BUCKET, Person, Scene, console_scene
+from tests.support.scenes.console import MISSING_BUCKET, Person, Scene, console_scene
 
 FULL_NAME = "system:serviceaccount:{}:full"
 

@@ -25,8 +25,8 @@ from counterfoil.resources import (
 )
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import DocumentSpec, EnvelopeStatus
-from tests.cluster.house import House, eventually
-from tests.cluster.house import house as a_house
+from tests.support.scenes.controller import House, eventually
+from tests.support.scenes.controller import house as a_house
 
 HAPPY = ("Validated", "Authorized", "Collected", "Archived", "Cleaned", "Ready")
 

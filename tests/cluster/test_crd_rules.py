@@ -13,7 +13,7 @@ from counterfoil.kube.client import KubeClient, Rejected, connect
 from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Organization, Resource, Sender
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.kubectl import Kubectl
-from tests.cluster.crd_cases import ID, KINDS, LEAST, NAME, RULES, Rule, built
+from tests.support.crd_cases import ID, KINDS, LEAST, NAME, RULES, Rule, built
 
 ROOT = Path(__file__).parents[2]
 ALL_KINDS: tuple[type[Resource], ...] = (Archive, Envelope, EnvelopeEvent, Organization, Sender)

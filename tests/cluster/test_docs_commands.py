@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.controlplane.kubectl import Kubectl
-from tests.builders import ENVELOPE
+from tests.support.builders import ENVELOPE
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]

@@ -16,7 +16,7 @@ from lxml import etree
 from counterfoil.resources import consented_sender_name
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import Behaviour
-from tests.cluster.pages_scene import ATTEMPT, FIELDS, Scene, a_tab, pages_scene, until
+from tests.support.scenes.pages import ATTEMPT, FIELDS, Scene, a_tab, pages_scene, until
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from counterfoil.sealing import Sealing
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import Behaviour, User
 from sandbox.esaw.browser import Browser
-from tests.cluster.pages_scene import FIELDS, PASSWORD, Scene, a_tab, pages_scene
+from tests.support.scenes.pages import FIELDS, PASSWORD, Scene, a_tab, pages_scene
 from webhook.pages.cookies import FlowCookies, form_cookie
 
 NASTY = '"><script>alert(1)</script><img src=x onerror=alert(2)>'

@@ -9,7 +9,7 @@ import pytest
 from counterfoil.resources import consented_sender_name
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw.browser import Browser
-from tests.cluster.pages_scene import FIELDS, Scene, pages_scene, until
+from tests.support.scenes.pages import FIELDS, Scene, pages_scene, until
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from counterfoil.resources.audit_annotation import audit_entries
 from sandbox import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.processes import run
-from tests.cluster.house import House, eventually
-from tests.cluster.house import house as a_house
+from tests.support.scenes.controller import House, eventually
+from tests.support.scenes.controller import house as a_house
 
 COUNTERFOIL = ["counterfoil.dev"]
 READS: tuple[rbac.Rule, ...] = (

@@ -12,7 +12,7 @@ from counterfoil import __version__
 from counterfoil.cli.plugin.exit_status import ExitStatus
 from sandbox.controlplane.kubectl import Kubectl
 from sandbox.controlplane.processes import CommandResult, run
-from tests.builders import ENVELOPE
+from tests.support.builders import ENVELOPE
 
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).with_name("uv")

@@ -29,7 +29,7 @@ from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment import LocalEnvironment, local_environment
 from sandbox.servers.smtp import ReceivedMail, SmtpServer
-from tests.builders import AClock
+from tests.support.builders import AClock
 
 ADMINISTRATOR = "admin@acme.example"
 CONSOLE = "https://console.acme.example"

@@ -12,7 +12,7 @@ from counterfoil.kube.client import connect
 from counterfoil.sealing import Sealing
 from sandbox import rbac
 from sandbox.controlplane.control_plane import ControlPlane
-from tests.cluster.pages_scene import Scene, pages_scene
+from tests.support.scenes.pages import Scene, pages_scene
 
 
 @pytest.fixture

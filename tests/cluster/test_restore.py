@@ -11,7 +11,7 @@ from counterfoil.cli import restore
 from counterfoil.resources import EnvelopeEvent, Phase
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.environment import LocalEnvironment, local_environment
-from tests.chaos.scene import Scene, eventually, opened
+from tests.support.scenes.chaos import Scene, eventually, opened
 
 KINDS = "archives,organizations,senders,envelopes,envelopeevents,secrets"
 

@@ -9,8 +9,8 @@ import pytest
 
 from counterfoil.resources import TRACEPARENT_ANNOTATION, Phase, envelope_id, event_name
 from sandbox.controlplane.control_plane import ControlPlane
-from tests.cluster.house import eventually, house
-from tests.trace_collector import trace_collector
+from tests.support.scenes.controller import eventually, house
+from tests.support.servers.trace_collector import trace_collector
 
 
 async def test_one_trace_spans_receiver_and_controller_and_the_logs_name_it(

@@ -11,7 +11,7 @@ from counterfoil.cli.verify import INTACT, UNCHECKED, WRONG, main
 from counterfoil.resources.archive import S3, ArchiveSpec
 from counterfoil.resources.base import LocalObjectReference
 from sandbox.servers.s3_rclone import S3Server, s3_server
-from tests.unit.archive_runs import file_envelope, the_plan
+from tests.support.scenes.archive_runs import file_envelope, the_plan
 
 
 @pytest.fixture(scope="module")

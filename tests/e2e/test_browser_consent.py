@@ -18,7 +18,7 @@ from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import StandIn, User
 from tests.e2e.conftest import PATIENCE
-from tests.e2e.consent_scene import Scene, a_draft, consent_scene, press, sender_name, sign_in
+from tests.support.scenes.browser_consent import Scene, a_draft, consent_scene, press, sender_name, sign_in
 
 
 @pytest.fixture(scope="module")

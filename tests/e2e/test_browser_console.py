@@ -17,8 +17,8 @@ from counterfoil.resources import EnvelopeEvent, Organization
 from counterfoil.resources.audit_annotation import audit_entries
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.npm_packages import axe
-from tests.cluster.console_scene import MISSING_BUCKET, Scene, console_scene, now
 from tests.e2e.conftest import PATIENCE
+from tests.support.scenes.console import MISSING_BUCKET, Scene, console_scene, now
 
 expect.set_options(timeout=PATIENCE)
 

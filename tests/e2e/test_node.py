@@ -30,9 +30,9 @@ from sandbox.helm import CHART, helm
 from sandbox.node.images import SANDBOX_IMAGE
 from sandbox.node.kind import KindNode
 from sandbox.node.node import Node
-from tests.chaos.scene import eventually
-from tests.e2e.neighbours import ESAW_PORT, NAMESPACE, S3_PORT, Neighbours, make_namespace
-from tests.e2e.release import HOME, PATIENCE, RELEASE, SCRAPER, Flow, Release, release_in
+from tests.support.neighbours import ESAW_PORT, NAMESPACE, S3_PORT, Neighbours, make_namespace
+from tests.support.scenes.chaos import eventually
+from tests.support.scenes.release import HOME, PATIENCE, RELEASE, SCRAPER, Flow, Release, release_in
 
 PROCESSES = ("receiver", "pages", "console", "controller")
 ROUNDS_OF_DELETION = 6

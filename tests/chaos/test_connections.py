@@ -1,0 +1,94 @@
+"""
+Ways to the API server that break in the middle of many callbacks, each in another manner, and work again: the receiver
+lives, says 503 meanwhile, and takes every callback as soon as there is a way again.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.receiver import RunningReceiver, running_receiver
+from tests.cluster.test_receiver import Site, a_guid, a_site
+from tests.support.scenes.chaos import eventually
+from tests.support.servers.breakable_connections import Fault, Line
+
+MANY = 400
+"""Callbacks at once, several times as many as the receiver has connections."""
+
+
+@dataclass
+class Lined:
+    """A receiver that reaches the API server through a line."""
+
+    line: Line
+    site: Site
+    receiver: RunningReceiver
+    statuses: list[int] = field(default_factory=list)
+    """What was answered to callbacks, in order."""
+
+    async def call(self) -> int:
+        """Call about a new envelope."""
+        self.statuses.append(await self.site.status(self.receiver, a_guid()))
+        return self.statuses[-1]
+
+    async def call_about_many(self, times: int = 1) -> set[int]:
+        """Call about many at once; what was answered."""
+        return set(await asyncio.gather(*(self.call() for _ in range(times * MANY))))
+
+
+@pytest.fixture
+async def lined(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIterator[Lined]:
+    server = urlsplit(plane.url)
+    async with AsyncExitStack() as opened, Line(server.hostname or "", server.port or 0) as line:
+        site = await a_site(plane, namespace, tmp_path, opened)
+        way = json.loads(site.kubeconfig.read_text())
+        way["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{line.port}"
+        kubeconfig = tmp_path / "lined.kubeconfig"
+        kubeconfig.write_text(json.dumps(way))
+        kubeconfig.chmod(0o600)
+        receiver = await opened.enter_async_context(
+            running_receiver(
+                kubeconfig=kubeconfig,
+                namespace=namespace,
+                log=tmp_path / "lined.log",
+                settings={"callback-burst": "10000"},
+            )
+        )
+        await receiver.until_ready()
+        yield Lined(line, site, receiver)
+
+
+@pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.name.lower())
+async def test_callbacks_are_taken_again_however_the_way_to_the_api_server_broke_under_hundreds_of_them(
+    lined: Lined, fault: Fault
+) -> None:
+    assert await lined.call_about_many() == {200}
+
+    lined.line.cut(fault)
+    under_way = asyncio.create_task(lined.call_about_many(4))
+    await eventually(lambda: lined.statuses.count(503) > 3 * MANY)
+    lined.line.mend()
+
+    assert await under_way <= {200, 503}
+    await eventually(lambda: takes_one(lined))
+    assert await lined.call_about_many() == {200}
+    assert lined.receiver.process.poll() is None
+
+
+async def takes_one(lined: Lined) -> bool:
+    return await lined.call() == 200
+
+
+async def test_idle_connections_that_died_without_a_word_cost_one_callback_and_no_more(lined: Lined) -> None:
+    assert await lined.call_about_many() == {200}
+    lined.line.cut(Fault.SILENT)
+    lined.line.mend()
+
+    assert [await lined.call() for _ in range(10)] == [503] + [200] * 9

@@ -1,0 +1,96 @@
+"""Clean-up of finished events on a real API server, with exactly the controller's rights."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from controller.cache import Cache
+from controller.resync.garbage_collector import GarbageCollector
+from counterfoil.kube.client import KubeClient, NotFound, connect
+from counterfoil.resources import Envelope, EnvelopeEvent, Phase, Resource, envelope_id, to_json_dict
+from counterfoil.resources.event_factory import new_event
+from sandbox import rbac
+from sandbox.controlplane.control_plane import ControlPlane
+from tests.support.builders import NOON, AClock, an_event, an_organization
+
+LONG_AGO = NOON - timedelta(days=31)
+PATIENCE_SECONDS = 60.0
+
+
+class Scene:
+    """A namespace with events whose time is up, and whoever walks over them."""
+
+    def __init__(self, administrator: KubeClient, controller: KubeClient) -> None:
+        self.administrator = administrator
+        self.clock = AClock()
+        self.cache = Cache()
+        self.cache.organizations.put(an_organization(ttl={"failed": "72h"}))
+        self.garbage_collector = GarbageCollector(kube=controller, cache=self.cache, clock=self.clock)
+
+    async def envelope(self) -> str:
+        """Note down who sent an envelope; return its id."""
+        name = str(uuid.uuid4())
+        spec = {
+            "organizationRef": {"name": "acme"},
+            "envelopeId": name,
+            "senderRef": {"name": "anna"},
+        }
+        body = {"apiVersion": Envelope.API_VERSION, "kind": Envelope.KIND, "metadata": {"name": name}}
+        await self.administrator.create(Envelope, {**body, "spec": spec})
+        return name
+
+    async def event(self, envelope: str, phase: Phase, action: str = "envelopeFinished") -> str:
+        """Note an event down that archived its envelope long ago; return its name."""
+        body = new_event(organization="acme", envelope=envelope_id(envelope), action=action)
+        name = str(body["metadata"]["name"])
+        await self.administrator.create(EnvelopeEvent, body)
+        status = an_event(envelope).archived().status(phase=phase, completed_at=LONG_AGO).build().status
+        await self.administrator.patch_status(
+            EnvelopeEvent, name, to_json_dict(status), resource_version=None
+        )
+        return name
+
+    async def is_there(self, kind: type[Resource], name: str) -> bool:
+        """Whether it exists."""
+        try:
+            await self.administrator.get(kind, name)
+        except NotFound:
+            return False
+        return True
+
+    async def pass_finished(self, times: int) -> None:
+        """Let so many walks be made."""
+        walks = asyncio.Semaphore(0)
+        self.garbage_collector.pass_finished = lambda began, summaries: walks.release()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            task = asyncio.create_task(self.garbage_collector.run())
+            for _ in range(times):
+                await walks.acquire()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def scene(plane: ControlPlane, namespace: str) -> AsyncIterator[Scene]:
+    for each in rbac.service_account_with_rules("controller", rbac.CONTROLLER):
+        await plane.objects(namespace).apply(each)
+    kubeconfig = await plane.kubeconfig_for("controller", namespace)
+    async with (
+        connect(namespace=namespace, kubeconfig=plane.kubeconfig) as administrator,
+        connect(namespace=namespace, kubeconfig=kubeconfig) as controller,
+    ):
+        yield Scene(administrator, controller)
+
+
+async def test_an_envelope_goes_after_its_last_event_and_one_that_is_still_out_stays(scene: Scene) -> None:
+    filed, out = await scene.envelope(), await scene.envelope()
+    events = [await scene.event(filed, Phase.SUCCEEDED), await scene.event(filed, Phase.FAILED, "other")]
+
+    await scene.pass_finished(2)
+
+    assert [await scene.is_there(EnvelopeEvent, each) for each in events] == [False, False]
+    assert not await scene.is_there(Envelope, filed)
+    assert await scene.is_there(Envelope, out)

@@ -1,0 +1,1 @@
+"""Stand-ins for one interface each, in memory."""

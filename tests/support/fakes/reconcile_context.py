@@ -1,0 +1,246 @@
+"""A desk for tests: an eSAW user and an archive in memory, with the interfaces of the real ones."""
+
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar, Self, TypeVar
+
+from controller.reconcile.context import ReconcileContext
+from controller.reconcile.signature_policy import SignatureChecker
+from counterfoil.archives.backend import FileNotStored, StoredEntry
+from counterfoil.archives.manifest_signature import ManifestSigner
+from counterfoil.esaw import (
+    ApiToken,
+    ConfigurationResponse,
+    EnvelopeResponse,
+    EsawUserClient,
+    FileDownload,
+    FilesResponse,
+    HistoryResponse,
+    HttpStatusError,
+)
+from counterfoil.esaw.models import AuditTrail, ListedDocument
+from counterfoil.esaw.transport import EsawCall, EsawTransport
+from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Organization
+from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
+from counterfoil.signatures.results import Signatures, State
+from tests.support.builders import ENVELOPE, AClock, a_sender, an_organization
+
+T = TypeVar("T")
+
+TOKEN = "t" * 66
+
+
+def missing(error_id: str = "ERR0007") -> HttpStatusError:
+    return HttpStatusError(404, error_id)
+
+
+class AnEnvelope(EsawUserClient):
+    """ESAW as the sender of one envelope sees it. ``problems`` are raised by the operation of that name."""
+
+    def __init__(self) -> None:
+        self.token = ApiToken.parse(TOKEN)
+        self.status = EnvelopeStatus.COMPLETED
+        self.contents: dict[str, bytes] = {"file-1": b"%PDF contract", "trail-1": b"%PDF trail"}
+        self.names: dict[str, str] = {}
+        """Names of files by id, where they are not made of it."""
+        self.deleted = False
+        self.remembered = True
+        self.metadata: str | None = None
+        self.problems: dict[str, Exception] = {}
+        self.asked: list[str] = []
+        self.deleted_for_history = False
+        """It was deleted just now, and what was asked before still stands."""
+        self.transport: AnExchange = AnExchange(self)
+
+    def begin(self, operation: str) -> None:
+        self.asked.append(operation)
+        if operation in self.problems:
+            raise self.problems[operation]
+        if self.deleted and operation != "history":
+            raise missing()
+
+    def but(self, operation: str, problem: Exception) -> Self:
+        self.problems[operation] = problem
+        return self
+
+    async def envelope(self, envelope: str) -> EnvelopeResponse:
+        self.begin("envelope")
+        return EnvelopeResponse(id=envelope, status=self.status, name_text="Contract")
+
+    async def configuration(self, envelope: str) -> ConfigurationResponse:
+        self.begin("configuration")
+        return ConfigurationResponse(metadata=self.metadata)
+
+    async def files(self, envelope: str) -> FilesResponse:
+        self.begin("files")
+        documents = [name for name in self.contents if name.startswith("file")]
+        return FilesResponse(
+            documents=tuple(
+                ListedDocument(
+                    file_id=each, file_name=self.names.get(each, f"{each}.pdf"), document_number=number
+                )
+                for number, each in enumerate(documents, start=1)
+            ),
+            audit_trail=AuditTrail(file_id="trail-1" if "trail-1" in self.contents else None),
+        )
+
+    async def history(self, envelope: str) -> HistoryResponse:
+        self.begin("history")
+        if not self.remembered:
+            raise missing()
+        return HistoryResponse(envelope_has_been_deleted=self.deleted or self.deleted_for_history)
+
+    @asynccontextmanager
+    async def _open(self, file_id: str) -> AsyncIterator[FileDownload]:
+        self.begin(f"download {file_id}")
+        content = self.contents[file_id]
+        yield FileDownload(size=len(content), content_type="application/pdf", chunks=_once(content))
+
+    def download(self, file_id: str) -> Any:
+        return self._open(file_id)
+
+
+class AnExchange(EsawTransport):
+    """Takes the one call that changes something."""
+
+    def __init__(self, user: AnEnvelope) -> None:
+        self._user = user
+        self.deleted: list[str] = []
+        self.just_before: Callable[[], None] = lambda: None
+        """Looks around just before the envelope is deleted."""
+
+    async def request(self, call: EsawCall, token: ApiToken | None, read: Callable[[bytes], T]) -> T:
+        self._user.begin(call.operation)
+        self.just_before()
+        self.deleted.append((call.body or {})["EnvelopeId"])
+        self._user.deleted = True
+        return read(b"")
+
+
+class AnExaminer:
+    """Says the same of every PDF; ``found`` by content has what it says otherwise."""
+
+    def __init__(self) -> None:
+        self.asked: list[bytes] = []
+        self.says = Signatures(state=State.UNSIGNED, detail="it has no signature")
+        self.found: dict[bytes, Signatures] = {}
+
+    async def examine(self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors) -> Signatures:
+        content = b"".join([chunk async for chunk in chunks])
+        self.asked.append(content)
+        return self.found.get(content, self.says)
+
+
+class FakeBackend:
+    """An archive in memory."""
+
+    kind: ClassVar[str] = "memory"
+
+    def __init__(self) -> None:
+        self.stored: dict[str, bytes] = {}
+        self.problems: dict[str, Exception] = {}
+        """Raised by ``put`` of a name that ends so, or by the operation of that name."""
+        self.puts: list[str] = []
+        self.reads = 0
+        self.probes = 0
+        self.closed = False
+
+    def location(self, name: str) -> str:
+        return f"memory:///{name}"
+
+    async def entries(self, folder: str) -> list[StoredEntry]:
+        self._begin("entries")
+        return [
+            StoredEntry(name, len(self.stored[name]))
+            for name in sorted(self.stored)
+            if name.startswith(folder)
+        ]
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        self._begin("put")
+        for end, problem in self.problems.items():
+            if name.endswith(end):
+                raise problem
+        self.stored[name] = b"".join([chunk async for chunk in chunks])
+        self.puts.append(name.rsplit("/", 1)[-1])
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        self._begin("read")
+        self.reads += 1
+        if name not in self.stored:
+            raise FileNotStored
+        yield self.stored[name]
+
+    async def discard(self, name: str) -> None:
+        self.stored.pop(name, None)
+
+    async def probe(self) -> None:
+        self.probes += 1
+        self._begin("probe")
+
+    async def remove_leftovers(self, folder: str) -> None:
+        return None
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def _begin(self, operation: str) -> None:
+        if operation in self.problems:
+            raise self.problems[operation]
+
+
+def an_archive(name: str = "dms", *, version: int = 1, generation: int = 1, **spec: Any) -> Archive:
+    return Archive.parse(
+        {
+            "metadata": {
+                "name": name,
+                "uid": f"uid-{name}",
+                "resourceVersion": str(version),
+                "generation": generation,
+            },
+            "spec": {"filesystem": {"root": "/archive"}, **spec},
+        }
+    )
+
+
+class Scene:
+    """One event, its envelope, its archive and the desk between them."""
+
+    def __init__(self, **organization: Any) -> None:
+        self.clock = AClock()
+        self.esaw = AnEnvelope()
+        self.backend = FakeBackend()
+        self.organization: Organization = an_organization(**organization)
+        self.archive = an_archive()
+        self.counted: list[int] = []
+        self.examiner = AnExaminer()
+        self.sealer: ManifestSigner | None = None
+        self.anchors = NO_ANCHORS
+        self.sibling_events: list[EnvelopeEvent] = []
+
+    def context(self, event: EnvelopeEvent) -> ReconcileContext:
+        return ReconcileContext(
+            event=event,
+            organization=self.organization,
+            sender=a_sender(),
+            archive=self.archive,
+            backend=self.backend,
+            esaw=self.esaw,
+            clock=self.clock,
+            signature_checker=SignatureChecker(self.examiner, self.sealer, self.anchors),
+            on_file_archived=self.counted.append,
+            sibling_events=self._each_sibling,
+        )
+
+    async def _each_sibling(self) -> AsyncIterator[EnvelopeEvent]:
+        for sibling in self.sibling_events:
+            yield sibling
+
+
+FOLDER = f"acme/{ENVELOPE}"
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content

@@ -1,0 +1,22 @@
+"""
+What the contract tests of several kinds of archives need: servers that answer some requests with a refusal.
+"""
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+from tests.support.servers.proxies import Instead, Moment, Proxy, Ticks
+
+
+@asynccontextmanager
+async def refusing(
+    upstream: str, methods: Collection[str], status: int, body: bytes = b""
+) -> AsyncIterator[str]:
+    """Give the address of a proxy that answers requests of these methods itself, and passes on the others."""
+
+    async def refuse() -> None:
+        raise Instead(status, body, "application/xml")
+
+    async with Proxy(upstream, ticks=Ticks()) as proxy:
+        proxy.trap(lambda passage: passage.method in methods, Moment.ARRIVED, refuse, times=None)
+        yield proxy.url

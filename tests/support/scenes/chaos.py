@@ -1,0 +1,296 @@
+"""
+A scene to break: a stage with one organization, one archive and one sender, and proxies on every way of the controller.
+
+Nothing is waited for by time: ``eventually`` asks again until it is so, and says what it saw last when it never is.
+"""
+
+import asyncio
+import base64
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from counterfoil.archives.names import HASHES_NAME
+from counterfoil.kube.client import KubeClient, connect
+from counterfoil.resources import EnvelopeEvent, Phase, Sender, is_condition_true
+from counterfoil.resources.event_factory import new_event
+from counterfoil.resources.naming import envelope_id
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment import CounterfoilProcess, LocalEnvironment, ProcessNotReady, local_environment
+from sandbox.esaw import DocumentSpec, StandIn, User
+from sandbox.servers.s3_rclone import S3Server
+from tests.support.archive_contents import Shelf, proves_itself, sha256_of
+from tests.support.servers.proxies import Cut, Deed, Proxy, Ticks, Where, asks, stores
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 60.0
+PAUSE_SECONDS = 0.05
+"""Between two questions of ``eventually``."""
+BUCKET = "contracts"
+
+
+@overload
+async def eventually(what: Callable[[], Awaitable[T | None]], *, within: float = ...) -> T: ...
+@overload
+async def eventually(what: Callable[[], T | None], *, within: float = ...) -> T: ...
+async def eventually(what: Callable[[], Any], *, within: float = PATIENCE_SECONDS) -> Any:
+    """Ask until the answer is true or the time is over; return the answer."""
+    seen = None
+    try:
+        async with asyncio.timeout(within):
+            while not seen:
+                asked = what()
+                seen = await asked if isinstance(asked, Awaitable) else asked
+                if not seen:
+                    await asyncio.sleep(PAUSE_SECONDS)
+    except TimeoutError:
+        raise AssertionError(f"it was not so within {within:.0f} s; the last answer was {seen!r}") from None
+    return seen
+
+
+def kills(process: CounterfoilProcess) -> Deed:
+    """A deed: SIGKILL for the process, and nothing of what it asked or was answered passes any more."""
+
+    async def kill() -> None:
+        process.kill()
+        raise Cut
+
+    return kill
+
+
+@dataclass(eq=False)
+class Scene:
+    """What is set up; made by ``opened``."""
+
+    local_environment: LocalEnvironment
+    kube: KubeClient
+    """The administrator's eyes and hands."""
+    ticks: Ticks
+    api: Proxy
+    """The controller's way to the API server."""
+    ways: list[Proxy]
+    """All such ways, of other controllers too."""
+    esaw: Proxy
+    """Its way to eSAW."""
+    shelf: Shelf
+    anna: User
+    exits: AsyncExitStack
+    s3: Proxy | None = None
+    """Its way to the S3 server."""
+    envelopes: list[str] = field(default_factory=list)
+    """All that there ever were."""
+
+    @property
+    def standin(self) -> StandIn:
+        """ESAW itself."""
+        return self.local_environment.esaw
+
+    # Processes
+
+    async def controller(
+        self, name: str = "controller", way: Proxy | None = None, **settings: str
+    ) -> CounterfoilProcess:
+        """Start a controller that reaches the API server through ``api``, or another proxy."""
+        kubeconfig = await self._kubeconfig(name, way or self.api)
+        process = await self.local_environment.controller(name, kubeconfig=kubeconfig, **settings)
+        await self.local_environment.ready("archive/dms", "organization/acme")
+        return process
+
+    async def restart(self, controller: CounterfoilProcess) -> None:
+        """Start a controller again that was killed. It need not become ready: the next blow may be quicker."""
+        with contextlib.suppress(ProcessNotReady):
+            await controller.start()
+
+    async def way_to_api(self) -> Proxy:
+        """One more proxy before the API server."""
+        self.ways.append(
+            await self.exits.enter_async_context(before(self.local_environment.plane, self.ticks))
+        )
+        return self.ways[-1]
+
+    async def _kubeconfig(self, name: str, way: Proxy) -> Path:
+        real = json.loads(
+            (
+                await self.local_environment.plane.kubeconfig_for(
+                    "controller", self.local_environment.namespace
+                )
+            ).read_text()
+        )
+        real["clusters"][0]["cluster"] = {"server": way.url}
+        path = self.local_environment.folder / f"{name}.kubeconfig"
+        path.write_text(json.dumps(real))
+        path.chmod(0o600)
+        return path
+
+    async def receivers(self, number: int) -> list[str]:
+        """Start some receivers; the addresses of their callbacks, without the question mark and what follows."""
+        started = await asyncio.gather(
+            *(self.local_environment.receiver(f"receiver-{each}") for each in range(number))
+        )
+        return [self.local_environment.callback_url("acme", each).partition("?")[0] for each in started]
+
+    # Envelopes and events
+
+    def envelope(self, *sizes: int, **options: Any) -> str:
+        """A completed envelope with documents of these sizes, and its audit trail; its id."""
+        documents = [
+            DocumentSpec(name=f"contract-{number}.pdf", size=size) for number, size in enumerate(sizes, 1)
+        ]
+        self.envelopes.append(self.standin.add_envelope(sender=self.anna, documents=documents, **options))
+        return self.envelopes[-1]
+
+    async def note(self, envelope: str, action: str = "envelopeFinished") -> str:
+        """Note an event down as the receiver would; its name."""
+        noted = new_event(organization="acme", envelope=envelope_id(envelope), action=action, sender="anna")
+        await self.kube.create(EnvelopeEvent, noted)
+        return str(noted["metadata"]["name"])
+
+    async def event(self, name: str) -> EnvelopeEvent:
+        """The event as it is now."""
+        return EnvelopeEvent.parse(await self.kube.get(EnvelopeEvent, name))
+
+    async def events(self) -> list[EnvelopeEvent]:
+        """All events as they are now."""
+        return [EnvelopeEvent.parse(raw) async for raw in self.kube.list(EnvelopeEvent)]
+
+    async def sender(self) -> Sender:
+        """Anna's Sender as it is now."""
+        return Sender.parse(await self.kube.get(Sender, "anna"))
+
+    async def ended(self, name: str, within: float = PATIENCE_SECONDS) -> EnvelopeEvent:
+        """The event as soon as its phase is final."""
+
+        async def final() -> EnvelopeEvent | None:
+            event = await self.event(name)
+            return event if event.status.phase.is_final else None
+
+        try:
+            return await eventually(final, within=within)
+        except AssertionError as never:
+            never.add_note(f"{(await self.event(name)).status}")
+            raise
+
+    # What must hold
+
+    async def holds(self, name: str) -> None:
+        """
+        Everything that rules 3 and 4 promise of this event.
+
+        Each document is there once and whole, the manifest covers just what is there, nothing is left over; the envelope
+        was deleted, and that was asked only after ``Archived=True`` was stored.
+        """
+        event = await self.ended(name)
+        assert event.status.phase is Phase.SUCCEEDED, event.status
+        await self.filed_once(event)
+        # A controller that has just started may be probing the archive.
+        await eventually(lambda: not self.strays())
+        self.deleted_last(event)
+
+    def strays(self) -> set[Path]:
+        """What lies in the archive and belongs to no envelope, or was begun only."""
+        known = set(self.envelopes)
+        return {
+            path
+            for path in self.shelf.files()
+            if path.name.startswith(".") or known.isdisjoint(path.relative_to(self.shelf.root).parts)
+        }
+
+    async def filed_once(self, event: EnvelopeEvent) -> Path:
+        """Each document of the event lies in the archive once, as eSAW gave it; the manifest says so. Its folder."""
+        files = self.standin.files(event.spec.envelope_id)
+        wanted = {each.file_id: self.standin.expected_sha256(each.file_id) for each in files}
+        assert {each.file_id: each.sha256 for each in event.status.documents} == wanted
+        paths = [self.shelf.path(each.location or "") for each in event.status.documents]
+        assert [sha256_of(path) for path in paths] == [each.sha256 for each in event.status.documents]
+        assert event.status.archive is not None
+        folder = self.shelf.path(event.status.archive.manifest or "").parent
+        assert {each.file_id: each.sha256 for each in self.shelf.manifest(folder).files} == wanted
+        mine = {path for path in self.shelf.files() if event.spec.envelope_id in str(path)}
+        assert mine == self.shelf.mentions(folder)
+        assert (folder / HASHES_NAME).read_text().count("\n") == len(wanted)
+        assert await proves_itself(folder) == ""
+        return folder
+
+    def deleted_last(self, event: EnvelopeEvent) -> None:
+        """The envelope is gone, and each delete was asked for after ``Archived=True`` was stored."""
+        envelope = event.spec.envelope_id
+        assert is_condition_true(event.status.conditions, "Cleaned")
+        assert not self.standin.exists(envelope)
+        asked = self.esaw.seen(lambda each: asks("delete")(each) and each.json["EnvelopeId"] == envelope)
+        assert asked, "nobody called delete"
+        assert self.stored_at(stores(true="Archived"), event.name) < min(each.arrived for each in asked)
+        assert any(each.outcome == 200 for each in self.standin.delete_calls(envelope))
+
+    def stored_at(self, where: Where, name: str) -> int:
+        """When the API server stored the first such status of an event."""
+        return min(each.answered for way in self.ways for each in way.seen(where) if each.stored(name))
+
+
+@asynccontextmanager
+async def opened(
+    plane: ControlPlane, namespace: str, folder: Path, *, s3: S3Server | None = None, **organization: Any
+) -> AsyncIterator[Scene]:
+    """Set a scene; the archive is a folder, or the server ``s3`` with a prefix of its own."""
+    async with AsyncExitStack() as exits:
+        ticks = Ticks()
+        built = await exits.enter_async_context(local_environment(plane, folder, namespace=namespace))
+        kube = await exits.enter_async_context(connect(namespace=namespace, kubeconfig=plane.kubeconfig))
+        anna = built.esaw.add_user(email="anna@example.com", given_name="Anna", surname="Kofler")
+        api = await exits.enter_async_context(before(plane, ticks))
+        scene = Scene(
+            local_environment=built,
+            kube=kube,
+            ticks=ticks,
+            api=api,
+            ways=[api],
+            esaw=await exits.enter_async_context(Proxy(built.esaw.url, ticks=ticks)),
+            shelf=_shelf(folder, namespace, s3),
+            anna=anna,
+            exits=exits,
+        )
+        await _archive(scene, s3)
+        settings = {"baseURL": scene.esaw.url, **organization}
+        await built.organization("acme", archive="dms", sender="anna", **settings)
+        await built.sender("anna", anna, organization="acme")
+        yield scene
+
+
+def _shelf(folder: Path, namespace: str, s3: S3Server | None) -> Shelf:
+    if s3 is None:
+        root, base = folder / "archive", f"file://{folder / 'archive'}"
+    else:
+        root, base = s3.folder / BUCKET / namespace, f"s3://{BUCKET}/{namespace}"
+    root.mkdir()
+    return Shelf(root, base)
+
+
+async def _archive(scene: Scene, s3: S3Server | None) -> None:
+    if s3 is None:
+        await scene.local_environment.archive("dms", filesystem={"root": str(scene.shelf.root)})
+        return
+    scene.s3 = await scene.exits.enter_async_context(Proxy(s3.url, ticks=scene.ticks))
+    await scene.local_environment.secret("dms-key", accessKeyId=s3.access_key, secretAccessKey=s3.secret_key)
+    await scene.local_environment.archive(
+        "dms",
+        s3={
+            "bucket": BUCKET,
+            "prefix": scene.local_environment.namespace,
+            "region": "eu-central-1",
+            "endpoint": scene.s3.url,
+            "forcePathStyle": True,
+            "credentialsSecretRef": {"name": "dms-key"},
+        },
+    )
+
+
+def before(plane: ControlPlane, ticks: Ticks) -> Proxy:
+    """A proxy before the API server."""
+    kube = json.loads(plane.kubeconfig.read_text())["clusters"][0]["cluster"]
+    authority = base64.b64decode(kube["certificate-authority-data"]).decode()
+    return Proxy(plane.url, ticks=ticks, tls=ssl.create_default_context(cadata=authority))

@@ -1,0 +1,97 @@
+"""Parts for the unit tests of the console: a visitor, and an estate of objects in trouble."""
+
+from typing import Any, cast
+
+from counterfoil.kube.client import KubeClient
+from counterfoil.resources import (
+    Archive,
+    ArchiveSpec,
+    ArchiveStatus,
+    LocalObjectReference,
+    Organization,
+    OrganizationSpec,
+    OrganizationStatus,
+    ReportedProblem,
+    Sender,
+    SenderSpec,
+    SenderStatus,
+    with_condition,
+)
+from counterfoil.resources.archive import Filesystem
+from counterfoil.resources.base import ObjectMeta
+from tests.support.builders import NOON
+from webhook.console.access import ARCHIVES, EVENTS, ORGANIZATIONS, SENDERS, AuthenticatedUser, Rights
+
+KINDS = (EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS)
+VIEW = Rights(frozenset(("list", kind) for kind in KINDS))
+FULL = Rights(VIEW.granted | {("patch", kind) for kind in KINDS} | {("create", "events"), ("list", "events")})
+NOBODY = Rights(frozenset())
+
+
+class ANamespace:
+    """As much of a cluster as a page's head shows."""
+
+    namespace = "contracts"
+
+
+def a_visitor(rights: Rights = FULL, kube: Any = None) -> AuthenticatedUser:
+    """Somebody at the console."""
+    return AuthenticatedUser(
+        "jane@example.com", cast("KubeClient", kube or ANamespace()), rights, "form-token"
+    )
+
+
+def a_sender_that(
+    truth: str = "False", reason: str = "TokenRejected", *, name: str = "anna", **status: Any
+) -> Sender:
+    """A sender whose key works, or does not."""
+    conditions = with_condition(
+        (), "Authorized", cast("Any", truth), reason=reason, message="", now=NOON, generation=1
+    )
+    return Sender(
+        metadata=ObjectMeta(name=name, uid=name),
+        spec=SenderSpec(
+            organization_ref=LocalObjectReference(name="acme"),
+            user_id="u",
+            given_name=name.capitalize(),
+            surname="Kofler",
+            email=f"{name}@example.com",
+        ),
+        status=SenderStatus(
+            conditions=conditions,
+            consent_url=f"https://pages.example.com/consent/acme/{name}",
+            **{"waiting_events": 1, **status},
+        ),
+    )
+
+
+def an_archive_that(truth: str = "False", reason: str = "ArchiveFull", *, name: str = "dms") -> Archive:
+    """An archive that can be used, or can't."""
+    conditions = with_condition(
+        (), "Ready", cast("Any", truth), reason=reason, message="", now=NOON, generation=1
+    )
+    return Archive(
+        metadata=ObjectMeta(name=name),
+        spec=ArchiveSpec(filesystem=Filesystem(root="/srv")),
+        status=ArchiveStatus(conditions=conditions),
+    )
+
+
+def an_organization_that(
+    truth: str = "True",
+    reason: str = "Ready",
+    *,
+    name: str = "acme",
+    problems: tuple[ReportedProblem, ...] = (),
+) -> Organization:
+    """An organization that has what it needs, or lacks something."""
+    conditions = with_condition(
+        (), "Ready", cast("Any", truth), reason=reason, message="", now=NOON, generation=1
+    )
+    return Organization(
+        metadata=ObjectMeta(name=name, uid=name),
+        spec=OrganizationSpec(
+            base_url="https://esaw.example.com", archive_ref=LocalObjectReference(name="dms")
+        ),
+        status=OrganizationStatus(conditions=conditions, problems=problems),
+    )

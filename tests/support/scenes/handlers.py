@@ -1,0 +1,183 @@
+"""A manager over an API server in memory, whose driver does what a test says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from controller.access.archive_pool import ArchivePool
+from controller.access.secret_cache import SecretCache
+from controller.access.sender_keys import SenderKeys
+from controller.cache import Cache
+from controller.handlers import EventHandlers
+from controller.reconcile.preconditions import Preconditions
+from controller.reconcile.reconciler import Reconciler
+from controller.reconcile.signature_policy import SignatureChecker
+from controller.resync.garbage_collector import GarbageCollector
+from controller.resync.missed_callbacks import MissedCallbackFinder
+from controller.resync.organization_status import OrganizationStatusUpdater
+from controller.telemetry.event_recorder import EventRecorder
+from counterfoil.esaw.registry import EsawClients
+from counterfoil.kube.status import StatusWriter
+from counterfoil.metrics import Metrics
+from counterfoil.resources import EnvelopeEvent, Phase, Resource
+from tests.support.builders import AClock
+from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.reconcile_context import AnExaminer
+from tests.unit.controller.resync.test_organization_status import AnEsaw, OneEsaw
+
+Drive = Callable[[EnvelopeEvent], EnvelopeEvent]
+
+
+@dataclass
+class Record:
+    """Which events were driven, in which order, and what comes of driving one."""
+
+    driven: list[str] = field(default_factory=list)
+    answer: Drive = field(default=lambda event: event)
+
+
+@dataclass(frozen=True)
+class ADriver(Reconciler):
+    """Drives by the record."""
+
+    record: Record = field(default_factory=Record)
+
+    async def reconcile(self, event: EnvelopeEvent) -> EnvelopeEvent:
+        self.record.driven.append(event.name)
+        return self.record.answer(event)
+
+
+class Scene:
+    """One controller, ``shard`` of ``shards``."""
+
+    def __init__(
+        self,
+        *resources: Resource,
+        shard: int = 0,
+        shards: int = 1,
+        concurrency_limits: int = 100,
+        esaw_clients: EsawClients | None = None,
+    ) -> None:
+        self.clock = AClock()
+        self.kube = InMemoryKubeClient(*resources)
+        self.cache = Cache()
+        self.esaw = AnEsaw()
+        self.metrics = Metrics(CollectorRegistry(), version="test")
+        secrets = SecretCache(self.kube, self.clock)
+        esaw_clients = esaw_clients or OneEsaw(self.esaw)
+        self.archive_pool = ArchivePool(self.kube, secrets, self.clock, self.metrics)
+        self.sender_keys = SenderKeys(self.kube, secrets, self.clock)
+        self.garbage_collector = GarbageCollector(kube=self.kube, cache=self.cache, clock=self.clock)
+        self.event_recorder = EventRecorder(self.kube, self.clock)
+        self.status_writer = StatusWriter(self.kube)
+        self.reconciler = ADriver(
+            kube=self.kube,
+            cache=self.cache,
+            preconditions=Preconditions(
+                kube=self.kube,
+                cache=self.cache,
+                sender_keys=self.sender_keys,
+                archive_pool=self.archive_pool,
+                esaw_clients=esaw_clients,
+                clock=self.clock,
+                signature_checker=SignatureChecker(AnExaminer(), None),
+            ),
+            sender_keys=self.sender_keys,
+            status_writer=self.status_writer,
+            event_recorder=self.event_recorder,
+            metrics=self.metrics,
+            clock=self.clock,
+            random=lambda: 1.0,
+        )
+        self.event_handlers = EventHandlers(
+            kube=self.kube,
+            cache=self.cache,
+            reconciler=self.reconciler,
+            archive_pool=self.archive_pool,
+            sender_keys=self.sender_keys,
+            organizations=OrganizationStatusUpdater(
+                kube=self.kube,
+                cache=self.cache,
+                secrets=secrets,
+                esaw_clients=esaw_clients,
+                clock=self.clock,
+                callback_url=None,
+            ),
+            esaw_clients=esaw_clients,
+            missed_callback_finder=MissedCallbackFinder(
+                kube=self.kube,
+                cache=self.cache,
+                sender_keys=self.sender_keys,
+                esaw_clients=esaw_clients,
+                clock=self.clock,
+            ),
+            garbage_collector=self.garbage_collector,
+            clock=self.clock,
+            process_limit=concurrency_limits,
+            shard=shard,
+            shards=shards,
+        )
+
+    def answers(self, reconcile: Drive) -> None:
+        """Say what comes of driving an event."""
+        self.reconciler.record.answer = reconcile
+
+    @property
+    def driven(self) -> list[str]:
+        return self.reconciler.record.driven
+
+    def observe(self, *resources: Resource) -> None:
+        """Let the watches tell."""
+        tell = {
+            "EnvelopeEvent": self.event_handlers.handle_event,
+            "Organization": self.event_handlers.handle_organization,
+            "Sender": self.event_handlers.handle_sender,
+            "Archive": self.event_handlers.handle_archive,
+        }
+        for each in resources:
+            tell[each.KIND]("MODIFIED", each.to_dict())
+
+    def see_deleted(self, resource: Resource, *, version: int = 1000) -> None:
+        """Let the watch tell that an object is gone."""
+        raw = resource.to_dict()
+        raw["metadata"]["resourceVersion"] = str(version)
+        tell = {
+            "EnvelopeEvent": self.event_handlers.handle_event,
+            "Organization": self.event_handlers.handle_organization,
+            "Sender": self.event_handlers.handle_sender,
+            "Archive": self.event_handlers.handle_archive,
+        }
+        tell[resource.KIND]("DELETED", raw)
+
+    @asynccontextmanager
+    async def running(self, *more: Any) -> AsyncIterator[None]:
+        """Let the schedule run, and whatever else."""
+        tasks = [asyncio.create_task(each) for each in (self.event_handlers.workqueue.run(), *more)]
+        try:
+            await turns()
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def turns(count: int = 60) -> None:
+    """Let everything run that can run."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def moved(event: EnvelopeEvent, phase: Phase, reason: str | None = None, **status: Any) -> EnvelopeEvent:
+    """Return the event as a write left it: one version later."""
+    version = int(event.metadata.resource_version or 0) + 1
+    return msgspec.structs.replace(
+        event,
+        metadata=msgspec.structs.replace(event.metadata, resource_version=str(version)),
+        status=msgspec.structs.replace(event.status, phase=phase, reason=reason, **status),
+    )

@@ -1,0 +1,178 @@
+"""What the tests of the pages play on: a control plane, the stand-in eSAW, a pages process with just its rights, browsers."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from counterfoil.resources import Sender
+from counterfoil.sealing import Sealing
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment import CounterfoilProcess, LocalEnvironment, local_environment
+from sandbox.esaw import OAuthApp, StandIn, User
+from sandbox.esaw.browser import Browser
+from tests.support.servers.standin_peers import client_of
+
+PASSWORD = "a password of Anna's own"
+ATTEMPT = "3s"
+"""How long an attempt to send may take in these tests; long ones would have to be waited for."""
+
+FIELDS = [
+    {"name": "costCenter", "label": "Cost centre", "required": True, "pattern": "[0-9]{4}"},
+    {"name": "kind", "label": "Kind", "options": ["Lease", "Sale"]},
+]
+
+
+@dataclass
+class Scene:
+    """One organization with pages, and who uses them."""
+
+    local_environment: LocalEnvironment
+    pages: CounterfoilProcess
+    app: OAuthApp
+    anna: User
+    bruno: User
+    replicas: list[CounterfoilProcess] = field(default_factory=list)
+
+    @property
+    def esaw(self) -> StandIn:
+        return self.local_environment.esaw
+
+    def link(self, draft: str, user: User | None = None, *, pages: CounterfoilProcess | None = None) -> str:
+        """Where eSAW sends a browser that wants to send this draft."""
+        user_id = (user or self.anna).user_id
+        base = (pages or self.pages).public
+        return f"{base}/before-send/acme?draftId={draft}&userId={user_id}&organizationId={self.esaw.organization_id}"
+
+    async def organization(self, **spec: Any) -> None:
+        """Set the organization up (again)."""
+        oauth = {
+            "clientId": self.app.client_id,
+            "clientSecretRef": {"name": "acme-oauth", "key": "clientSecret"},
+            "publicURL": self.pages.public,
+        }
+        before_send = {"inboxURL": f"{self.esaw.url}/Documents", **spec.pop("beforeSend", {})}
+        await self.local_environment.organization(
+            "acme", archive="folder", oauth={**oauth, **spec.pop("oauth", {})}, beforeSend=before_send, **spec
+        )
+
+    async def sign_in(self, user: User | None = None, **options: Any) -> Browser:
+        """Open a browser and sign in to eSAW."""
+        browser = Browser(**options)
+        await browser.open(f"{self.esaw.url}/Auth/Login")
+        await browser.press("Sign in", email=(user or self.anna).email, password=PASSWORD)
+        return browser
+
+    async def consented(self, user: User | None = None) -> Browser:
+        """Open a browser of somebody who has sent before, and so has given consent."""
+        browser = await self.sign_in(user)
+        draft = self.esaw.add_draft(owner=user or self.anna, name="First")
+        await browser.open(self.link(draft, user))
+        if "Allow" in browser.page.buttons:
+            await browser.press("Allow")
+        if "Send envelope" in browser.page.buttons:
+            await browser.press("Send envelope", **{"tag.costCenter": "1111"})
+        assert self.esaw.envelope_of(draft), browser.page.text
+        return browser
+
+    async def envelopes(self) -> dict[str, dict[str, Any]]:
+        """All Envelopes, by name."""
+        return {each["metadata"]["name"]: each["spec"] for each in await self.listed("envelopes")}
+
+    async def senders(self) -> list[dict[str, Any]]:
+        """All Senders."""
+        return await self.listed("senders")
+
+    async def metadata(self, envelope: str, user: User | None = None) -> str:
+        """The metadata of an envelope, as eSAW has it."""
+        async with client_of(self.esaw, user or self.anna) as http:
+            answer: dict[str, str] = (await http.get(f"envelope/{envelope}/configuration")).json()
+            return answer["MetaData"]
+
+    async def token(self, sender: dict[str, Any]) -> str:
+        """The token in a Sender's Secret, opened as the controller opens it."""
+        secret = await self.local_environment.read("secret", sender["metadata"]["name"])
+        data = base64.b64decode(secret["data"]["token"])
+        opened = Sealing(self.local_environment.sealing_keys).open(
+            data, self.local_environment.namespace, Sender.parse(sender)
+        )
+        return opened.reveal()
+
+    async def listed(self, kind: str) -> list[dict[str, Any]]:
+        """All objects of a kind."""
+        return await self.local_environment.listed(kind)
+
+    async def traces(self) -> set[str]:
+        """The names of everything that the pages can have made, but used states."""
+        made = await self.local_environment.kubectl("get", "senders,envelopes,secrets", "-o", "name")
+        notes = await self.local_environment.kubectl(
+            "get", "leases", "-l", "counterfoil.dev/note=draft", "-o", "name"
+        )
+        return {*made.split(), *notes.split()}
+
+    def a_user(self, name: str) -> User:
+        """One more user, for tests that share the scene."""
+        return self.esaw.add_user(
+            email=f"{name.lower()}@example.com", given_name=name, surname="Tester", password=PASSWORD
+        )
+
+
+@dataclass
+class Tab:
+    """A browser's tab that goes one step at a time, with the cookies of a browser that is signed in."""
+
+    scene: Scene
+    http: httpx.AsyncClient
+
+    async def get(self, url: str, **headers: str) -> httpx.Response:
+        """One request; no redirect is followed."""
+        return await self.http.get(url, headers=headers)
+
+    async def leave(self, link: str) -> httpx.URL:
+        """Open a link of the pages; where eSAW is asked for a code."""
+        answer = await self.get(link)
+        assert answer.status_code == 303, answer.text
+        return httpx.URL(answer.headers["Location"])
+
+    async def back(self, link: str) -> httpx.URL:
+        """Open a link and go through eSAW, which asks nothing any more; the way back, not gone yet."""
+        answer = await self.get(str(await self.leave(link)))
+        assert answer.status_code == 302, answer.text
+        return httpx.URL(answer.headers["Location"])
+
+
+@asynccontextmanager
+async def a_tab(scene: Scene, browser: Browser | None = None) -> AsyncIterator[Tab]:
+    """Open a tab in a browser, or in one that nobody has used before."""
+    cookies = browser.cookies if browser is not None else None
+    async with httpx.AsyncClient(cookies=cookies, trust_env=False, timeout=60) as http:
+        yield Tab(scene, http)
+
+
+async def until(true: Callable[[], Awaitable[bool]], *, seconds: float = 60.0) -> None:
+    """Wait until something is so; another process gives no event to wait for."""
+    async with asyncio.timeout(seconds):
+        while not await true():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def pages_scene(plane: ControlPlane, namespace: str, folder: Path) -> AsyncIterator[Scene]:
+    """Set the scene."""
+    async with local_environment(plane, folder, namespace=namespace) as built:
+        pages = await built.pages(attempt=ATTEMPT)
+        esaw = built.esaw
+        app = esaw.register_app(name="Counterfoil", redirect_uris=[f"{pages.public}/oauth/acme/return"])
+        anna = esaw.add_user(email="anna@example.com", given_name="Anna", surname="Kofler", password=PASSWORD)
+        bruno = esaw.add_user(
+            email="bruno@example.com", given_name="Bruno", surname="Rossi", password=PASSWORD
+        )
+        scene = Scene(built, pages, app, anna, bruno)
+        await built.secret("acme-oauth", clientSecret=app.client_secret)
+        await scene.organization()
+        yield scene

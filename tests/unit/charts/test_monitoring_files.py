@@ -1,0 +1,111 @@
+"""The alerts and the dashboard name only metrics, labels and values that the code has, and each alert has its page."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from counterfoil.metrics import CallbackOutcome, Metrics, describe_metrics
+from counterfoil.resources import Phase
+
+ROOT = Path(__file__).parents[3]
+FILES = ROOT / "charts" / "counterfoil" / "files"
+RUNBOOKS = ROOT / "docs" / "runbooks"
+
+ADDED_BY_PROMETHEUS = {"namespace", "pod", "le", "app_kubernetes_io_component"}
+METRICS = {each.name: each for each in describe_metrics(Metrics(CollectorRegistry(), version="0"))}
+HISTOGRAM_SUFFIXES = ("_bucket", "_count", "_sum")
+VALUES = {
+    "phase": {each.value for each in Phase},
+    "counterfoil_callbacks_total outcome": {each.value for each in CallbackOutcome},
+}
+
+SELECTION = re.compile(r"\b(counterfoil_[a-z_]+|process_[a-z_]+)(?:\{([^}]*)\})?")
+MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
+GROUPING = re.compile(r"\b(?:by|on) \(([^)]*)\)")
+
+
+def rules() -> list[dict[str, str]]:
+    groups = yaml.safe_load((FILES / "alerts.yaml").read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+ALERTS = [rule for rule in rules() if "alert" in rule]
+
+
+def queries() -> Iterator[tuple[str, str]]:
+    for rule in rules():
+        yield rule.get("alert") or rule["record"], rule["expr"]
+    dashboard = json.loads((FILES / "dashboard.json").read_text(encoding="utf-8"))
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", ()):
+            yield panel["title"], target["expr"]
+
+
+def family(name: str) -> str | None:
+    """The metric that a series belongs to."""
+    bare = next((name.removesuffix(each) for each in HISTOGRAM_SUFFIXES if name.endswith(each)), name)
+    if bare in METRICS and METRICS[bare].type == "histogram":
+        return bare if bare != name else None
+    return name if name in METRICS else None
+
+
+@pytest.mark.parametrize(("title", "query"), list(queries()))
+def test_a_query_names_only_what_the_code_has(title: str, query: str) -> None:
+    labels = set(ADDED_BY_PROMETHEUS)
+    for name, matchers in SELECTION.findall(query):
+        if name.startswith("process_"):
+            continue
+        metric = family(name)
+        assert metric is not None, f"{title}: there is no series {name}"
+        labels |= set(METRICS[metric].labels)
+        for label, operator, value in MATCHER.findall(matchers):
+            assert label in {*METRICS[metric].labels, *ADDED_BY_PROMETHEUS}, (
+                f"{title}: {name} has no label {label}"
+            )
+            known = VALUES.get(f"{metric} {label}") or VALUES.get(label)
+            if known is not None:
+                chosen = set(value.split("|")) if "~" in operator else {value}
+                assert chosen <= known, f"{title}: {label} is never {chosen - known}"
+    grouped = {each.strip() for group in GROUPING.findall(query) for each in group.split(",")}
+    assert grouped <= labels, f"{title}: nothing has the label {grouped - labels}"
+
+
+def test_every_metric_is_on_the_dashboard() -> None:
+    dashboard = (FILES / "dashboard.json").read_text(encoding="utf-8")
+    assert [name for name in METRICS if name not in dashboard] == []
+
+
+def test_no_two_panels_lie_on_each_other_and_each_says_what_it_shows() -> None:
+    panels = json.loads((FILES / "dashboard.json").read_text(encoding="utf-8"))["panels"]
+    fields = [
+        (x, y)
+        for each in panels
+        for x in range(each["gridPos"]["x"], each["gridPos"]["x"] + each["gridPos"]["w"])
+        for y in range(each["gridPos"]["y"], each["gridPos"]["y"] + each["gridPos"]["h"])
+    ]
+    assert len(fields) == len(set(fields))
+    assert max(x for x, _ in fields) < 24
+    assert [each["title"] for each in panels if each["type"] != "row" and not each["description"]] == []
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
+def test_an_alert_says_what_is_the_matter_and_has_a_page_that_says_what_to_do(
+    alert: dict[str, dict[str, str]],
+) -> None:
+    assert alert["labels"]["severity"] in ("warning", "critical")
+    assert {"summary", "description", "runbook_url"} <= set(alert["annotations"])
+    page = ROOT / alert["annotations"]["runbook_url"]
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"# {alert['alert']}\n")
+    for part in ("## What it means", "## What to do"):
+        assert part in text
+
+
+def test_every_runbook_belongs_to_an_alert() -> None:
+    pages = {page.stem for page in RUNBOOKS.glob("*.md")} - {"README"}
+    assert pages == {str(alert["alert"]) for alert in ALERTS}

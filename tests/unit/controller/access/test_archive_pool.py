@@ -1,0 +1,250 @@
+"""The doors to the archives: kept open, opened anew when something changed, and examined."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from controller.access.archive_pool import ArchivePool
+from controller.access.secret_cache import SecretCache
+from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.kube.client import Unavailable
+from counterfoil.metrics import Metrics
+from counterfoil.resources import Archive, find_condition
+from tests.support.builders import NOON, AClock
+from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.reconcile_context import an_archive
+from tests.support.signed_pdfs import BETWEEN, ROOT
+
+
+class Scene:
+    """Doors of a namespace with one Archive on the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = AClock()
+        self.root = folder / "dms"
+        self.root.mkdir()
+        self.kube = InMemoryKubeClient(self.archive())
+        self.metrics = Metrics(CollectorRegistry(), version="test")
+        self.archive_pool = ArchivePool(
+            self.kube, SecretCache(self.kube, self.clock), self.clock, self.metrics
+        )
+
+    def archive(self, **more: Any) -> Archive:
+        return an_archive(filesystem={"root": str(self.root)}, **more)
+
+    def newest(self) -> Archive:
+        return Archive.parse(self.kube.objects["archives", "dms"])
+
+    def ready(self) -> tuple[str, str, str]:
+        found = find_condition(self.newest().status.conditions, "Ready")
+        assert found is not None
+        return found.status, found.reason, found.message
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"counterfoil_{name}", labels)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+async def test_a_door_is_opened_once(scene: Scene) -> None:
+    archive = scene.archive()
+    assert await scene.archive_pool.backend(archive) is await scene.archive_pool.backend(archive)
+
+
+async def test_another_spec_opens_another_door(scene: Scene) -> None:
+    first = await scene.archive_pool.backend(scene.archive(generation=1))
+    assert await scene.archive_pool.backend(scene.archive(generation=2)) is not first
+
+
+async def test_an_archive_that_was_made_anew_has_another_door(scene: Scene) -> None:
+    first = await scene.archive_pool.backend(scene.archive())
+    scene.archive_pool.forget("dms")
+    assert await scene.archive_pool.backend(scene.archive()) is not first
+
+
+def an_s3() -> Archive:
+    return an_archive(
+        filesystem=None,
+        s3={"bucket": "contracts", "region": "eu-south-1", "credentialsSecretRef": {"name": "dms-key"}},
+    )
+
+
+async def test_other_credentials_in_the_secret_open_another_door_within_seconds(scene: Scene) -> None:
+    scene.kube.secrets["dms-key"] = {"accessKeyId": b"a", "secretAccessKey": b"one"}
+    first = await scene.archive_pool.backend(an_s3())
+    scene.kube.secrets["dms-key"] = {"accessKeyId": b"a", "secretAccessKey": b"two"}
+    scene.clock.advance(seconds=11)
+    assert await scene.archive_pool.backend(an_s3()) is not first
+
+
+async def test_a_secret_that_is_not_there_is_told_with_what_to_do(scene: Scene) -> None:
+    with pytest.raises(SettingsInvalid) as trouble:
+        await scene.archive_pool.backend(an_s3())
+    assert (
+        str(trouble.value)
+        == "Archive/dms: Secret/dms-key does not exist. Create it, or correct credentialsSecretRef."
+    )
+
+
+async def test_a_secret_without_the_right_keys_is_told_without_what_is_in_it(scene: Scene) -> None:
+    scene.kube.secrets["dms-key"] = {"username": b"topsecret", "accessKeyId": b"\xff\xfe"}
+    with pytest.raises(SettingsInvalid) as trouble:
+        await scene.archive_pool.backend(an_s3())
+    assert str(trouble.value).startswith("Archive/dms: ")
+    assert "topsecret" not in str(trouble.value)
+
+
+@pytest.mark.parametrize(
+    ("secret", "says"),
+    [
+        (None, "Secret/authorities does not exist. Create it, or correct trustAnchorsSecretRef."),
+        ({}, "is to have trust anchors, but it is empty."),
+        ({"ca.pem": b"x"}, "but `ca.pem` in it is no certificate in PEM form."),
+    ],
+)
+async def test_trust_anchors_that_can_not_be_read_are_told(
+    scene: Scene, secret: dict[str, bytes] | None, says: str
+) -> None:
+    if secret is not None:
+        scene.kube.secrets["authorities"] = secret
+    scene.kube.put(scene.archive(trustAnchorsSecretRef={"name": "authorities"}))
+    await scene.archive_pool.update_status(scene.newest())
+    truth, reason, message = scene.ready()
+    assert (truth, reason) == ("False", "SettingsInvalid")
+    assert says in message
+
+
+async def test_an_archive_of_several_kinds_or_none_is_told_as_such(scene: Scene) -> None:
+    with pytest.raises(SettingsInvalid, match="exactly one of"):
+        await scene.archive_pool.backend(an_archive(filesystem=None))
+
+
+async def test_an_archive_that_works_is_ready(scene: Scene) -> None:
+    after = await scene.archive_pool.update_status(scene.newest())
+    assert after == scene.newest()
+    assert scene.ready()[:2] == ("True", "Probed")
+    assert list(scene.root.iterdir()) == [], "the probe is gone"
+
+
+async def test_an_archive_that_does_not_work_says_why_and_says_it_once(scene: Scene) -> None:
+    scene.root.rmdir()
+    await scene.archive_pool.update_status(scene.newest())
+    first = scene.ready()
+    assert first[:2] == ("False", "ArchiveRootMissing")
+    scene.clock.advance(minutes=1)
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.ready() == first
+    assert len(scene.kube.patches) == 1
+
+
+async def test_an_archive_says_since_when_it_works_as_it_does_now(scene: Scene) -> None:
+    await scene.archive_pool.update_status(scene.newest())
+    first = scene.newest().status.settled_at
+    assert first == NOON
+    scene.clock.advance(minutes=5)
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.newest().status.settled_at == first, "nothing changed"
+
+    scene.kube.edit(Archive, "dms", {"metadata": {"generation": 2}})
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.newest().status.settled_at == NOON + timedelta(minutes=5)
+
+
+async def test_an_archive_that_works_again_is_settled_anew_and_not_before(scene: Scene) -> None:
+    await scene.archive_pool.update_status(scene.newest())
+    scene.root.rmdir()
+    scene.clock.advance(minutes=1)
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.newest().status.settled_at == NOON
+    scene.root.mkdir()
+    scene.clock.advance(minutes=1)
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.newest().status.settled_at == NOON + timedelta(minutes=2)
+
+
+async def test_an_archive_that_trusts_others_is_settled_anew(scene: Scene) -> None:
+    scene.kube.put(scene.archive(trustAnchorsSecretRef={"name": "authorities"}))
+    for minutes, anchor in enumerate((ROOT.pem, BETWEEN.pem)):
+        scene.kube.secrets["authorities"] = {"ca.pem": anchor}
+        await scene.archive_pool.update_status(scene.newest())
+        assert scene.newest().status.settled_at == NOON + timedelta(minutes=minutes)
+        scene.clock.advance(minutes=1)
+
+
+async def test_an_archive_that_an_older_version_looked_after_is_not_settled_by_an_upgrade(
+    scene: Scene,
+) -> None:
+    await scene.archive_pool.update_status(scene.newest())
+    scene.kube.edit(Archive, "dms", {"status": {"settledAt": None}})
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.newest().status.settled_at is None
+
+
+async def test_an_archive_whose_path_can_not_work_is_not_ready(scene: Scene) -> None:
+    scene.kube.put(scene.archive(path="{{nonsense}}/{{file.name}}"))
+    await scene.archive_pool.update_status(scene.newest())
+    truth, reason, message = scene.ready()
+    assert (truth, reason) == ("False", "SettingsInvalid")
+    assert message.startswith("spec.path: ")
+    assert message.endswith(". Correct the Archive.")
+
+
+async def test_bytes_that_were_filed_reach_the_status_with_the_next_look(scene: Scene) -> None:
+    scene.archive_pool.count_archived_bytes("dms", 100)
+    scene.archive_pool.count_archived_bytes("dms", 50)
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.newest().status.bytes_total == 150
+    scene.archive_pool.count_archived_bytes("dms", 7)
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.newest().status.bytes_total == 157
+    assert scene.metric("archive_bytes_total", archive="dms") == 157
+
+
+async def test_bytes_are_not_lost_when_somebody_else_writes_meanwhile(scene: Scene) -> None:
+    seen = scene.newest()
+    scene.archive_pool.count_archived_bytes("dms", 100)
+    scene.kube.edit(Archive, "dms", {"status": {"bytesTotal": 40}})
+    assert await scene.archive_pool.update_status(seen) is None
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.newest().status.bytes_total == 140
+
+
+async def test_bytes_are_not_lost_when_the_api_server_is_away(scene: Scene) -> None:
+    scene.archive_pool.count_archived_bytes("dms", 100)
+    scene.kube.go_away("patch_status", times=1)
+    with pytest.raises(Unavailable):
+        await scene.archive_pool.update_status(scene.newest())
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.newest().status.bytes_total == 100
+
+
+async def test_a_process_that_does_not_probe_stores_its_bytes_all_the_same(scene: Scene) -> None:
+    assert await scene.archive_pool.write_bytes(scene.newest()) == scene.newest()
+    assert scene.kube.patches == []
+    scene.archive_pool.count_archived_bytes("dms", 100)
+    await scene.archive_pool.write_bytes(scene.newest())
+    assert scene.kube.patches == [("dms", {"bytesTotal": 100})]
+
+
+async def test_operations_of_an_archive_are_timed(scene: Scene) -> None:
+    await scene.archive_pool.update_status(scene.newest())
+    backend = await scene.archive_pool.backend(scene.newest())
+
+    async def content() -> AsyncIterator[bytes]:
+        yield b"hello"
+
+    await backend.put("a/b.txt", content(), tags={}, content_type=None)
+    assert b"".join([chunk async for chunk in backend.read("a/b.txt")]) == b"hello"
+    assert [each.name for each in await backend.entries("a")] == ["a/b.txt"]
+    await backend.remove_leftovers("a")
+    await backend.discard("a/b.txt")
+    for operation in ("probe", "put", "read", "entries", "sweep_leftovers", "discard"):
+        assert scene.metric("archive_seconds_count", archive="dms", operation=operation) == 1
+    await scene.archive_pool.close()

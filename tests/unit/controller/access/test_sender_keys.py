@@ -1,0 +1,384 @@
+"""The senders' keys: given out only when they are known to work, and remembered when they don't."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from controller.access.secret_cache import FRESH_SECONDS, SecretCache
+from controller.access.sender_keys import RECHECK_SECONDS, KeyStateUnknown, KeyUnusable, SenderKeys
+from counterfoil.esaw import (
+    ApiToken,
+    EsawClient,
+    EsawError,
+    EsawUnreachable,
+    EsawUserClient,
+    HttpStatusError,
+    WhoAmI,
+)
+from counterfoil.kube.client import Forbidden
+from counterfoil.resources import Sender, find_condition
+from tests.support.builders import AClock, a_sender
+from tests.support.fakes.kube import InMemoryKubeClient
+
+KEY = "k" * 66
+OTHER = "n" * 66
+FORBIDDEN = Forbidden(403, "Forbidden", "secrets is forbidden")
+ANNA = "7a0f9b9e-0000-4000-8000-000000000001"
+
+
+def fingerprint(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:8]
+
+
+class AnEsaw(EsawClient):
+    """Knows whose keys work, and counts who asks."""
+
+    def __init__(self, **users: str) -> None:
+        self.users = {KEY: ANNA} | users
+        self.asked: list[str] = []
+        self.problem: Exception | None = None
+        self.while_asked: Callable[[], None] = lambda: None
+
+    def as_user(self, token: ApiToken) -> EsawUserClient:
+        return AUser(self, token)
+
+
+class AUser(EsawUserClient):
+    def __init__(self, esaw: AnEsaw, token: ApiToken) -> None:
+        self._esaw = esaw
+        self.token = token
+
+    async def whoami(self) -> WhoAmI:
+        self._esaw.asked.append(self.token.reveal())
+        self._esaw.while_asked()
+        await asyncio.sleep(0)
+        if self._esaw.problem is not None:
+            raise self._esaw.problem
+        user = self._esaw.users.get(self.token.reveal())
+        if user is None:
+            raise HttpStatusError(401)
+        return WhoAmI(user_id=user)
+
+
+class Scene:
+    """A cluster with one sender and its Secret."""
+
+    def __init__(self, sender: Sender | None = None, key: str | bytes = KEY) -> None:
+        self.sender = sender or a_sender(authorized=None)
+        self.clock = AClock()
+        self.kube = InMemoryKubeClient(self.sender)
+        self.esaw = AnEsaw()
+        self.changed: list[Sender] = []
+        self.put_key(key)
+        self.sender_keys = SenderKeys(self.kube, SecretCache(self.kube, self.clock), self.clock)
+        self.sender_keys.changed = self.changed.append
+
+    def put_key(self, key: str | bytes, *, name: str = "token") -> None:
+        self.kube.secrets["anna-key"] = {name: key.encode() if isinstance(key, str) else key}
+
+    def newest(self) -> Sender:
+        return Sender.parse(self.kube.objects["senders", "anna"])
+
+    async def ask(self, sender: Sender | None = None) -> ApiToken:
+        return await self.sender_keys.key(sender or self.newest(), self.esaw)
+
+    async def refusal(self, sender: Sender | None = None) -> KeyUnusable:
+        with pytest.raises(KeyUnusable) as refused:
+            await self.ask(sender)
+        return refused.value
+
+    def authorized(self) -> tuple[str, str, str]:
+        found = find_condition(self.newest().status.conditions, "Authorized")
+        assert found is not None
+        return found.status, found.reason, found.message
+
+
+async def test_a_key_that_is_seen_first_is_verified_and_that_is_written_down() -> None:
+    scene = Scene()
+    assert (await scene.ask()).reveal() == KEY
+    assert scene.authorized()[:2] == ("True", "KeyAccepted")
+    key = scene.newest().status.key
+    assert key is not None
+    assert (key.secret_name, key.fingerprint) == ("anna-key", fingerprint(KEY))
+    assert key.verified_at is not None
+    assert [each.name for each in scene.changed] == ["anna"]
+
+
+async def test_a_key_that_is_known_to_work_is_given_out_without_asking_or_writing() -> None:
+    scene = Scene()
+    await scene.ask()
+    scene.clock.advance(days=30)
+    await scene.ask()
+    assert scene.esaw.asked == [KEY]
+    assert len(scene.kube.patches) == 1
+
+
+async def test_many_events_that_start_at_once_verify_a_key_once() -> None:
+    scene = Scene()
+    seen = scene.newest()
+    tokens = await asyncio.gather(*(scene.ask(seen) for _ in range(50)))
+    assert {each.reveal() for each in tokens} == {KEY}
+    assert scene.esaw.asked == [KEY]
+    assert len(scene.kube.patches) == 1
+
+
+async def test_many_events_that_start_at_once_have_a_bad_key_refused_once() -> None:
+    scene = Scene(key=OTHER)
+    seen = scene.newest()
+    refused = await asyncio.gather(*(scene.ask(seen) for _ in range(50)), return_exceptions=True)
+    assert {type(each) for each in refused} == {KeyUnusable}
+    assert scene.esaw.asked == [OTHER]
+    assert len(scene.kube.patches) == 1
+
+
+async def test_a_key_that_esaw_refuses_is_unusable_and_the_sender_says_so() -> None:
+    scene = Scene(key=OTHER)
+    refused = await scene.refusal()
+    assert (refused.reason, str(refused)) == scene.authorized()[1:]
+    assert scene.authorized()[:2] == ("False", "TokenRejected")
+    key = scene.newest().status.key
+    assert key is not None
+    assert (key.fingerprint, key.verified_at) == (fingerprint(OTHER), None), "it was never accepted"
+
+
+async def test_a_refused_key_is_not_asked_about_again_and_again_but_from_time_to_time() -> None:
+    scene = Scene(key=OTHER)
+    await scene.refusal()
+    for _ in range(10):
+        await scene.refusal()
+    assert len(scene.esaw.asked) == 1
+    scene.clock.advance(seconds=RECHECK_SECONDS + 1)
+    await scene.refusal()
+    assert len(scene.esaw.asked) == 2
+    assert len(scene.kube.patches) == 1, "an equal answer is no news"
+    scene.esaw.users[OTHER] = ANNA
+    scene.clock.advance(seconds=RECHECK_SECONDS + 1)
+    assert (await scene.ask()).reveal() == OTHER
+
+
+async def test_another_key_in_the_secret_is_verified_before_it_is_given_out() -> None:
+    scene = Scene(key=OTHER)
+    await scene.refusal()
+    scene.put_key(KEY)
+    scene.clock.advance(seconds=11)
+    assert (await scene.ask()).reveal() == KEY
+    assert scene.authorized()[0] == "True"
+
+
+async def test_a_key_of_another_user_is_never_used() -> None:
+    scene = Scene()
+    scene.esaw.users[KEY] = "another-user"
+    assert (await scene.refusal()).reason == "WrongUser"
+    assert scene.authorized()[:2] == ("False", "WrongUser")
+
+
+async def test_user_ids_are_compared_without_regard_to_letter_case() -> None:
+    scene = Scene()
+    scene.esaw.users[KEY] = ANNA.upper()
+    assert (await scene.ask()).reveal() == KEY
+
+
+PROBLEMS = pytest.mark.parametrize(
+    "problem", [EsawUnreachable("connect"), HttpStatusError(503), HttpStatusError(403)]
+)
+
+
+@PROBLEMS
+async def test_while_esaw_cannot_be_asked_about_a_new_key_that_is_said_once(problem: EsawError) -> None:
+    scene = Scene()
+    scene.esaw.problem = problem
+    for _ in range(3):
+        with pytest.raises(EsawError):
+            await scene.ask()
+    truth, reason, message = scene.authorized()
+    assert (truth, reason) == ("Unknown", "EsawUnreachable")
+    assert str(problem) in message
+    assert len(scene.kube.patches) == 1
+
+    scene.esaw.problem = None
+    assert (await scene.ask()).reveal() == KEY
+    assert scene.authorized()[0] == "True"
+
+
+@PROBLEMS
+async def test_an_esaw_that_cannot_be_asked_says_nothing_about_a_key_that_it_has_refused(
+    problem: EsawError,
+) -> None:
+    scene = Scene(key=OTHER)
+    await scene.refusal()
+    refused = scene.authorized()
+    scene.esaw.problem = problem
+    scene.clock.advance(seconds=RECHECK_SECONDS + 1)
+    with pytest.raises(EsawError):
+        await scene.ask()
+    assert scene.authorized() == refused
+
+
+async def test_a_new_key_in_place_of_a_refused_one_is_unknown_until_esaw_was_asked() -> None:
+    scene = Scene(key=OTHER)
+    await scene.refusal()
+    scene.put_key(KEY)
+    scene.clock.advance(seconds=FRESH_SECONDS + 1)
+    scene.esaw.problem = EsawUnreachable("timeout")
+    for _ in range(2):
+        with pytest.raises(EsawUnreachable):
+            await scene.ask()
+    assert scene.authorized()[:2] == ("Unknown", "EsawUnreachable")
+
+    scene.esaw.problem = None
+    assert (await scene.ask()).reveal() == KEY
+
+
+UNUSABLE: list[tuple[dict[str, Any], bytes, str, str]] = [
+    ({}, b"", "KeyUnreadable", "Secret/anna-key, key 'token': the API token is empty"),
+    (
+        {},
+        b"\xff\xfe\x00",
+        "KeyUnreadable",
+        "Secret/anna-key, key 'token': an API token has ASCII characters only",
+    ),
+    ({}, b"two words", "KeyUnreadable", "Secret/anna-key, key 'token': an API token has no spaces"),
+    (
+        {"tokenSecretRef": {"name": "anna-key", "key": "apiKey"}},
+        KEY.encode(),
+        "KeyMissing",
+        "Secret/anna-key has no key 'apiKey'; it has: token.",
+    ),
+    (
+        {"tokenSecretRef": {"name": "nobody", "key": "token"}},
+        b"",
+        "KeyMissing",
+        "Secret/nobody does not exist.",
+    ),
+    ({"tokenSecretRef": None}, b"", "ConsentRequired", "Sender/anna has not given its consent yet."),
+]
+
+
+@pytest.mark.parametrize(("spec", "content", "reason", "words"), UNUSABLE)
+async def test_a_secret_that_holds_no_key_is_told_in_words_that_lead_to_it(
+    spec: dict[str, Any], content: bytes, reason: str, words: str
+) -> None:
+    scene = Scene(a_sender(authorized=None, **spec), key=content)
+    refused = await scene.refusal()
+    assert refused.reason == reason
+    assert str(refused).startswith(words)
+    assert scene.authorized() == ("False", reason, str(refused))
+    await scene.refusal()
+    assert len(scene.kube.patches) == 1
+    assert scene.esaw.asked == []
+
+
+async def test_a_secret_that_may_not_be_read_is_told_as_such_and_says_nothing_about_the_key() -> None:
+    scene = Scene()
+    scene.kube.fail("secret", FORBIDDEN)
+    refused = await scene.refusal()
+    assert isinstance(refused, KeyStateUnknown)
+    assert scene.authorized() == ("Unknown", "ApiServerTrouble", str(refused))
+    assert str(refused).startswith("Secret/anna-key may not be read")
+    assert (await scene.ask()).reveal() == KEY, "it is tried at once, since nothing is remembered"
+
+
+@pytest.mark.parametrize("key", [KEY, OTHER])
+async def test_what_is_known_of_a_key_stays_while_its_secret_may_not_be_read(key: str) -> None:
+    """An API server that has just started refuses what it permits; nobody is to be asked for a new key because of that."""
+    scene = Scene(key=key)
+    await asyncio.gather(scene.ask(), return_exceptions=True)
+    before = scene.newest()
+    scene.clock.advance(seconds=FRESH_SECONDS + 1)
+    scene.kube.fail("secret", FORBIDDEN)
+    assert isinstance(await scene.refusal(), KeyStateUnknown)
+    assert scene.newest() == before
+
+
+async def test_a_key_that_is_refused_while_its_secret_may_not_be_read_may_be_an_old_one() -> None:
+    scene = Scene()
+    token = await scene.ask()
+    scene.kube.fail("secret", FORBIDDEN)
+    await scene.sender_keys.refused(scene.newest(), token)
+    assert scene.authorized()[0] == "True"
+    await scene.sender_keys.refused(scene.newest(), token)
+    assert scene.authorized()[0] == "False"
+
+
+async def test_a_key_that_was_refused_in_the_middle_of_work_is_remembered() -> None:
+    scene = Scene()
+    token = await scene.ask()
+    await scene.sender_keys.refused(scene.newest(), token)
+    assert scene.authorized()[:2] == ("False", "TokenRejected")
+    key = scene.newest().status.key
+    assert key is not None
+    assert key.verified_at is not None, "when it was accepted last"
+    assert (await scene.refusal()).reason == "TokenRejected"
+    assert len(scene.esaw.asked) == 1
+
+
+async def test_many_events_whose_key_is_refused_at_once_write_that_down_once() -> None:
+    scene = Scene()
+    token = await scene.ask()
+    seen = scene.newest()
+    await asyncio.gather(*(scene.sender_keys.refused(seen, token) for _ in range(20)))
+    assert len(scene.kube.patches) == 2
+
+
+async def test_the_refusal_of_an_old_key_does_not_shut_out_the_new_one() -> None:
+    scene = Scene(key=OTHER)
+    scene.esaw.users[OTHER] = ANNA
+    old = await scene.ask()
+    seen_by_the_worker = scene.newest()
+    scene.put_key(KEY)
+    scene.clock.advance(seconds=11)
+    await scene.ask()
+    await scene.sender_keys.refused(seen_by_the_worker, old)
+    assert scene.authorized()[0] == "True"
+    assert (await scene.ask()).reveal() == KEY
+
+
+async def test_an_old_key_that_is_refused_when_a_new_one_lies_there_already_is_no_news() -> None:
+    """Whoever rotates keys in the middle of work must not cause a mail that asks for a new key."""
+    scene = Scene()
+    scene.esaw.users[OTHER] = ANNA
+    old = await scene.ask()
+    scene.put_key(OTHER)
+    await scene.sender_keys.refused(scene.newest(), old)
+    assert scene.authorized()[0] == "True"
+    assert (await scene.ask()).reveal() == OTHER
+
+
+async def test_a_key_that_is_refused_when_its_secret_is_gone_is_remembered() -> None:
+    scene = Scene()
+    token = await scene.ask()
+    scene.kube.secrets.clear()
+    await scene.sender_keys.refused(scene.newest(), token)
+    assert scene.authorized()[:2] == ("False", "TokenRejected")
+
+
+async def test_when_somebody_else_wrote_meanwhile_their_state_stands() -> None:
+    scene = Scene()
+    seen = scene.newest()
+    scene.kube.edit(Sender, "anna", {"spec": {"suspend": True}})
+    assert (await scene.ask(seen)).reveal() == KEY
+    assert scene.newest().spec.suspend
+    assert scene.newest().status.key is None, "the next look verifies and writes it"
+
+
+async def test_how_many_events_wait_is_written_only_when_it_changed() -> None:
+    scene = Scene()
+    await scene.sender_keys.set_waiting_events(scene.newest(), 3)
+    await scene.sender_keys.set_waiting_events(scene.newest(), 3)
+    assert scene.newest().status.waiting_events == 3
+    assert len(scene.kube.patches) == 1
+    await scene.sender_keys.set_waiting_events(scene.newest(), 0)
+    assert scene.newest().status.waiting_events == 0
+
+
+async def test_no_key_stands_in_any_status() -> None:
+    scene = Scene()
+    await scene.ask()
+    scene.put_key(OTHER)
+    scene.clock.advance(seconds=11)
+    await scene.refusal()
+    assert KEY not in str(scene.kube.patches)
+    assert OTHER not in str(scene.kube.patches)

@@ -1,0 +1,166 @@
+"""The keys of senders who consented: sealed in the Secret named like the Sender, opened with the sealing keys."""
+
+import base64
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.access.secret_cache import SecretCache
+from controller.access.sender_keys import KeyUnusable, SenderKeys
+from counterfoil.esaw import ApiToken
+from counterfoil.resources import LocalObjectReference, Sender, SenderKey, find_condition
+from counterfoil.resources.base import ObjectMeta
+from counterfoil.resources.sender import SenderSpec, SenderStatus
+from counterfoil.sealing import Sealing
+from tests.support.builders import AClock
+from tests.support.fakes.kube import InMemoryKubeClient
+from tests.unit.controller.access.test_sender_keys import ANNA, KEY, OTHER, AnEsaw
+
+ACCEPTED = {
+    "type": "Authorized",
+    "status": "True",
+    "reason": "KeyAccepted",
+    "message": "",
+    "lastTransitionTime": "2026-07-01T12:00:00Z",
+}
+CONSENT_URL = "https://pages.example.com/consent/acme/0123456789abcdef"
+
+
+def a_consented_sender(name: str = "0123456789abcdef", **status: Any) -> Sender:
+    return Sender(
+        metadata=ObjectMeta(name=name, uid=f"uid-{name}", resource_version="1", generation=1),
+        spec=SenderSpec(organization_ref=LocalObjectReference(name="acme"), user_id=ANNA),
+        status=SenderStatus(**status),
+    )
+
+
+class Scene:
+    """A consented Sender, its sealed Secret, and a keyring."""
+
+    def __init__(self, folder: Path, **status: Any) -> None:
+        self.folder = folder
+        self.new_sealing_key("2026-01")
+        self.sealing = Sealing(folder)
+        self.sender = a_consented_sender(**status)
+        self.kube = InMemoryKubeClient(self.sender)
+        self.esaw = AnEsaw(**{OTHER: ANNA})
+        clock = AClock()
+        self.sender_keys = SenderKeys(
+            self.kube,
+            SecretCache(self.kube, clock),
+            clock,
+            sealing=self.sealing,
+            consent_url=lambda sender: CONSENT_URL,
+        )
+
+    def new_sealing_key(self, key_id: str) -> None:
+        (self.folder / key_id).write_bytes(base64.b64encode(os.urandom(32)))
+
+    def consent(self, key: str = KEY, *, sealed_for: Sender | None = None) -> None:
+        sealed = self.sealing.seal(ApiToken.parse(key), "tests", sealed_for or self.sender)
+        self.kube.secrets[self.sender.name] = {"token": sealed.data}
+
+    def newest(self) -> Sender:
+        return Sender.parse(self.kube.objects["senders", self.sender.name])
+
+    async def ask(self) -> str:
+        return (await self.sender_keys.key(self.newest(), self.esaw)).reveal()
+
+    async def refusal(self) -> str:
+        with pytest.raises(KeyUnusable) as refused:
+            await self.ask()
+        authorized = find_condition(self.newest().status.conditions, "Authorized")
+        assert authorized is not None
+        assert (authorized.status, authorized.reason) == ("False", refused.value.reason)
+        return refused.value.reason
+
+
+async def test_the_key_of_a_sender_who_consented_is_opened_and_verified(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.consent()
+
+    assert await scene.ask() == KEY
+
+    key = scene.newest().status.key
+    assert key is not None
+    assert (key.secret_name, key.key_id) == (scene.sender.name, "2026-01")
+    assert KEY not in str(scene.kube.objects)
+
+
+async def test_without_a_secret_the_consent_is_required_and_the_sender_says_where(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+
+    assert await scene.refusal() == "ConsentRequired"
+
+    assert scene.newest().status.consent_url == CONSENT_URL
+
+
+async def test_a_secret_that_was_there_and_is_gone_is_missing(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, key=SenderKey(fingerprint="0123abcd"))
+
+    assert await scene.refusal() == "KeyMissing"
+
+
+async def test_the_secret_of_another_sender_does_not_open(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.consent(sealed_for=a_consented_sender("fedcba9876543210"))
+
+    assert await scene.refusal() == "SealBroken"
+    assert scene.esaw.asked == []
+
+
+async def test_a_sealing_key_that_is_gone_is_named_and_counts_again_when_it_is_back(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.consent()
+    kept = (tmp_path / "2026-01").read_bytes()
+    scene.new_sealing_key("2026-07")
+    (tmp_path / "2026-01").unlink()
+    assert await scene.refusal() == "SealKeyUnknown"
+
+    (tmp_path / "2026-01").write_bytes(kept)
+
+    assert await scene.ask() == KEY
+
+
+async def test_a_new_key_that_the_pages_just_wrote_is_used_and_not_the_one_remembered(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.consent(KEY)
+    assert await scene.ask() == KEY
+    scene.esaw.users.pop(KEY)
+
+    scene.consent(OTHER)
+    told = {"status": {"key": {"fingerprint": ApiToken.parse(OTHER).fingerprint}}}
+    scene.kube.edit(Sender, scene.sender.name, told)
+
+    assert await scene.ask() == OTHER
+    authorized = find_condition(scene.newest().status.conditions, "Authorized")
+    assert authorized is not None
+    assert authorized.status == "True"
+
+
+async def test_a_consent_counts_although_it_is_remembered_that_there_was_no_secret_a_moment_ago(
+    tmp_path: Path,
+) -> None:
+    """Else whoever was asked for consent and gave it would be asked again within seconds."""
+    scene = Scene(tmp_path)
+    assert await scene.refusal() == "ConsentRequired"
+
+    scene.consent()
+    told = {"key": {"fingerprint": ApiToken.parse(KEY).fingerprint}, "conditions": [ACCEPTED]}
+    scene.kube.edit(Sender, scene.sender.name, {"status": told})
+
+    assert await scene.ask() == KEY
+    authorized = find_condition(scene.newest().status.conditions, "Authorized")
+    assert authorized is not None
+    assert authorized.status == "True"
+
+
+async def test_a_controller_without_sealing_keys_says_so(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.consent()
+    clock = AClock()
+    scene.sender_keys = SenderKeys(scene.kube, SecretCache(scene.kube, clock), clock)
+
+    assert await scene.refusal() == "SealingKeysMissing"

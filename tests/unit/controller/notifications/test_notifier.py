@@ -1,0 +1,705 @@
+"""A person hears once: whatever happens how often, whichever process dies when, whatever the mail server does."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from controller.notifications.consent_requests import QUIET_PERIOD
+from controller.notifications.policy import NotificationTimings
+from controller.notifications.problem_tracking import FailureSummary
+from controller.notifications.smtp import DATA_REPLY_SECONDS, SESSION_SECONDS, MailError, MessageRejected
+from counterfoil.kube.client import Conflict, Unavailable
+from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Sender
+from counterfoil.resources.audit_annotation import CONSENT_MAIL_ANNOTATION
+from tests.support.builders import NOON, a_sender, an_event, an_organization
+from tests.support.scenes.notifications import (
+    MAILS,
+    TIMINGS,
+    APostman,
+    Scene,
+    a_failed_event,
+    an_archive_that_is,
+    an_unauthorized_sender,
+)
+
+ANNA = ("anna@acme.example",)
+ADMINISTRATORS = ("admin@acme.example", "boss@acme.example")
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+AWAY = MailError("MailServerUnreachable", "The mail server can't be reached.")
+
+
+def died(**options: object) -> Sender:
+    """Anna, whose key was refused just now."""
+    return an_unauthorized_sender(**options)  # type: ignore[arg-type]
+
+
+def parked(number: int) -> EnvelopeEvent:
+    envelope = f"00000000-0000-4000-8000-{number:012d}"
+    return an_event(envelope).in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
+
+
+# -- A key that died -------------------------------------------------------------------------------------------
+
+
+async def test_a_sender_whose_key_died_is_asked_once() -> None:
+    scene = Scene(died())
+    await scene.run_once(20)
+    assert scene.mailer.recipients == [ANNA]
+    assert scene.sender().status.notified_at == NOON
+    assert scene.count("consent", "sent") == 1
+
+
+async def test_ten_events_that_wait_for_one_key_are_one_mail_that_counts_them() -> None:
+    scene = Scene(died())
+    for number in range(10):
+        scene.cache.events.put(parked(number))
+    await scene.run_once(20)
+    assert scene.mailer.recipients == [ANNA]
+    assert "10 of your envelopes wait" in str(scene.mailer.brought[0][1])
+
+
+async def test_nothing_is_sent_about_a_key_that_works_and_one_that_nobody_needs() -> None:
+    scene = Scene(
+        a_sender("ben", email="ben@acme.example"),
+        an_unauthorized_sender("carla", reason="ConsentRequired", verified=False),
+        a_sender("dora", authorized=None, email="dora@acme.example"),
+        an_unauthorized_sender("emil", suspend=True),
+    )
+    await scene.look_for(2 * DAY)
+    assert scene.mailer.brought == []
+
+
+async def test_a_first_consent_is_asked_for_when_an_event_needs_it() -> None:
+    scene = Scene(an_unauthorized_sender(reason="ConsentRequired", verified=False, waiting=1))
+    await scene.run_once(3)
+    assert scene.mailer.recipients == [ANNA]
+
+
+async def test_a_new_process_does_not_ask_again() -> None:
+    scene = Scene(died())
+    await scene.run_once(2)
+    for _ in range(5):
+        scene.again()
+        await scene.run_once(5)
+    assert len(scene.mailer.brought) == 1
+
+
+async def test_a_new_key_is_no_mail_and_the_next_death_is_one() -> None:
+    scene = Scene(died())
+    await scene.run_once(3)
+    scene.set(a_sender(email=ANNA[0], tokenSecretRef=None))
+    await scene.run_once(3)
+    assert len(scene.mailer.brought) == 1
+    scene.clock.advance(hours=2)
+    scene.set(an_unauthorized_sender(since=scene.clock.now()))
+    await scene.run_once(3)
+    assert scene.mailer.recipients == [ANNA, ANNA]
+
+
+async def test_a_key_that_flaps_is_one_problem() -> None:
+    scene = Scene(died())
+    for _ in range(5):
+        await scene.run_once(2)
+        kept = {
+            "notifiedAt": scene.kube.status(Sender, "anna")["notifiedAt"],
+            "notifiedKey": scene.kube.status(Sender, "anna")["notifiedKey"],
+        }
+        scene.clock.advance(minutes=5)
+        scene.set(an_unauthorized_sender(since=scene.clock.now(), status=kept))
+    await scene.run_once(2)
+    assert len(scene.mailer.brought) == 1
+    scene.clock.advance(seconds=QUIET_PERIOD.total_seconds())
+    await scene.run_once(2)
+    assert len(scene.mailer.brought) == 2, "after that it is said again that the key does not work"
+
+
+async def test_another_key_that_dies_within_the_hour_is_told_at_once() -> None:
+    scene = Scene(died())
+    await scene.run_once(2)
+    kept = {"notifiedAt": NOON.isoformat(), "notifiedKey": "0a1b2c3d", "key": {"fingerprint": "ffffffff"}}
+    kept["key"]["verifiedAt"] = NOON.isoformat()  # type: ignore[index]
+    scene.clock.advance(minutes=5)
+    scene.set(an_unauthorized_sender(since=scene.clock.now(), status=kept))
+    await scene.run_once(2)
+    assert len(scene.mailer.brought) == 2
+
+
+# -- Escalation ------------------------------------------------------------------------------------------------
+
+
+async def test_administrators_hear_of_a_sender_who_does_not_react_once_and_not_too_early() -> None:
+    scene = Scene(died())
+    await scene.look_for(DAY - HOUR)
+    assert scene.mailer.recipients == [ANNA]
+    await scene.look_for(10 * DAY)
+    assert scene.mailer.recipients == [ANNA, ADMINISTRATORS]
+    assert scene.sender().status.escalated_at is not None
+    assert scene.mailer.subjects[1] == "[acme] A sender has not given consent yet"
+    assert scene.count("escalation", "sent") == 1
+
+
+async def test_how_long_is_waited_for_a_reaction_is_configured() -> None:
+    scene = Scene(died(), notifications={**MAILS, "escalateAfter": "10m"})
+    await scene.look_for(timedelta(minutes=11))
+    assert scene.mailer.recipients == [ANNA, ADMINISTRATORS]
+
+
+async def test_many_silent_senders_are_one_mail() -> None:
+    scene = Scene(*(an_unauthorized_sender(f"sender-{number}") for number in range(30)))
+    await scene.look_for(DAY + HOUR)
+    assert scene.mailer.recipients.count(ADMINISTRATORS) == 1
+    assert len(scene.mailer.brought) == 31
+    assert scene.problems()["consent"].count == 30
+
+
+async def test_a_sender_who_falls_silent_later_is_told_of_later() -> None:
+    scene = Scene(died())
+    await scene.look_for(DAY + HOUR)
+    scene.kube.put(an_unauthorized_sender("ben", since=scene.clock.now()))
+    scene.watch()
+    await scene.look_for(2 * DAY)
+    assert scene.mailer.recipients.count(ADMINISTRATORS) == 2
+    assert "Sender/ben" in str(scene.mailer.brought[-1][1])
+    assert "Sender/anna" not in str(scene.mailer.brought[-1][1])
+
+
+async def test_a_sender_without_an_address_is_the_administrators_at_once() -> None:
+    scene = Scene(died(email=None))
+    await scene.run_once(5)
+    assert scene.mailer.recipients == [ADMINISTRATORS]
+
+
+async def test_a_sender_whose_address_is_refused_is_the_administrators_at_once() -> None:
+    scene = Scene(died())
+    scene.mailer.refusals[ANNA[0]] = MessageRejected(
+        "The mail server does not take mail for a recipient (550)."
+    )
+    await scene.run_once(5)
+    assert scene.mailer.recipients == [ADMINISTRATORS]
+    assert scene.count("consent", "refused") >= 1
+
+
+async def test_a_consent_ends_the_silence_without_a_mail() -> None:
+    scene = Scene(died())
+    await scene.look_for(DAY + HOUR)
+    scene.set(a_sender(email=ANNA[0], tokenSecretRef=None))
+    await scene.look_for(HOUR)
+    assert len(scene.mailer.brought) == 2
+    assert scene.problems() == {}
+
+
+async def test_without_administrators_only_senders_are_written_to() -> None:
+    scene = Scene(died(), notifications={**MAILS, "administrators": []})
+    scene.notifier.event_failed(a_failed_event())
+    await scene.look_for(2 * DAY)
+    assert scene.mailer.recipients == [ANNA]
+
+
+# -- Keys that senders can do nothing about --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", ["SealingKeysMissing", "SealKeyUnknown"])
+async def test_a_missing_sealing_key_is_one_mail_to_administrators_and_none_to_senders(reason: str) -> None:
+    scene = Scene(*(an_unauthorized_sender(f"sender-{number}", reason=reason) for number in range(50)))
+    await scene.look_for(2 * DAY)
+    assert scene.mailer.recipients == [ADMINISTRATORS]
+    assert scene.mailer.subjects == [f"[acme] Keys of 50 senders can't be used: {reason}"]
+    for number in range(50):
+        scene.set(a_sender(f"sender-{number}", version=1))
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[1].startswith("Solved: ")
+    assert scene.problems() == {}
+
+
+async def test_a_brought_key_of_another_user_is_the_administrators_matter() -> None:
+    scene = Scene(an_unauthorized_sender(brought=True, reason="WrongUser", waiting=1))
+    await scene.look_for(2 * DAY)
+    assert scene.mailer.recipients == [ADMINISTRATORS]
+
+
+async def test_a_brought_key_that_died_is_its_owners_matter() -> None:
+    scene = Scene(an_unauthorized_sender(brought=True))
+    await scene.run_once(5)
+    assert scene.mailer.recipients == [ANNA]
+
+
+# -- Failures --------------------------------------------------------------------------------------------------
+
+
+async def test_many_failures_of_one_cause_are_one_mail() -> None:
+    scene = Scene()
+    for number in range(500):
+        scene.notifier.event_failed(a_failed_event(number))
+    await scene.look_for(HOUR)
+    for number in range(500, 700):
+        scene.notifier.event_failed(a_failed_event(number))
+    await scene.look_for(HOUR)
+    assert scene.mailer.recipients == [ADMINISTRATORS]
+    assert scene.mailer.subjects == ["[acme] 500 events failed: NameOccupied"]
+    assert scene.problems()["failed/NameOccupied/dms"].count == 700
+
+
+async def test_an_event_that_fails_again_is_not_counted_again() -> None:
+    scene = Scene()
+    for _ in range(5):
+        for number in range(20):
+            scene.notifier.event_failed(a_failed_event(number))
+        await scene.run_once(1, every=timedelta(seconds=1))
+    assert scene.problems()["failed/NameOccupied/dms"].count == 20
+
+
+async def test_an_event_that_a_walk_had_counted_and_that_fails_again_is_not_counted_again() -> None:
+    scene = Scene()
+    pass_finished(scene, *(a_failed_event(number, at=NOON - HOUR) for number in range(20)))
+    await scene.run_once()
+    for number in range(20):
+        scene.notifier.event_failed(a_failed_event(number, at=scene.clock.now()))
+    await scene.run_once()
+    assert scene.problems()["failed/NameOccupied/dms"].count == 20
+
+
+async def test_an_event_that_fails_again_after_its_problem_was_solved_counts_anew() -> None:
+    scene = Scene()
+    for number in range(20):
+        scene.notifier.event_failed(a_failed_event(number))
+    await scene.run_once(5)
+    scene.clock.advance(minutes=10)
+    pass_finished(scene)
+    await scene.look_for(HOUR)
+    for number in range(20):
+        scene.notifier.event_failed(a_failed_event(number, at=scene.clock.now()))
+    await scene.run_once(3)
+    assert scene.mailer.subjects[-1] == "[acme] 20 events failed: NameOccupied"
+
+
+async def test_each_cause_is_a_mail_of_its_own() -> None:
+    scene = Scene()
+    for number, reason in enumerate(("NameOccupied", "SenderUnknown", "NotPermitted")):
+        scene.notifier.event_failed(a_failed_event(number, reason))
+    await scene.run_once(5)
+    assert len(scene.mailer.brought) == 3
+
+
+def pass_finished(scene: Scene, *events: EnvelopeEvent) -> None:
+    summary = FailureSummary()
+    for each in events:
+        summary.add(each, "dms")
+    scene.notifier.pass_finished(scene.clock.now(), {"acme": summary})
+
+
+async def test_a_new_process_hears_from_the_walk_what_failed_and_tells_only_what_was_not_told() -> None:
+    scene = Scene()
+    scene.notifier.event_failed(a_failed_event(1))
+    await scene.run_once(5)
+    scene.again()
+    scene.clock.advance(minutes=10)
+    pass_finished(scene, a_failed_event(1), a_failed_event(2, "SenderUnknown"))
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects == [
+        "[acme] An event failed: NameOccupied",
+        "[acme] An event failed: SenderUnknown",
+    ]
+
+
+async def test_a_solved_problem_is_told_once_and_comes_back_as_a_new_one() -> None:
+    scene = Scene()
+    scene.notifier.event_failed(a_failed_event(1))
+    await scene.run_once(5)
+    scene.clock.advance(minutes=10)
+    pass_finished(scene)
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[1:] == ["Solved: [acme] An event failed: NameOccupied"]
+    assert scene.problems() == {}
+    scene.notifier.event_failed(a_failed_event(2, at=scene.clock.now()))
+    await scene.run_once(5)
+    assert len(scene.mailer.brought) == 3
+
+
+async def test_a_problem_that_comes_back_at_once_is_no_mail_at_all() -> None:
+    scene = Scene()
+    scene.notifier.event_failed(a_failed_event(1))
+    await scene.run_once(5)
+    for _ in range(10):
+        scene.clock.advance(minutes=10)
+        pass_finished(scene)
+        await scene.run_once(1, every=timedelta(seconds=1))
+        assert scene.problems()["failed/NameOccupied/dms"].solved_at is not None
+        scene.notifier.event_failed(a_failed_event(1, at=scene.clock.now()))
+        await scene.run_once(5)
+    assert len(scene.mailer.brought) == 1
+
+
+async def test_a_problem_that_nobody_was_told_of_ends_silently() -> None:
+    scene = Scene(notifications={})
+    scene.notifier.event_failed(a_failed_event(1))
+    await scene.run_once(5)
+    assert scene.problems()["failed/NameOccupied/dms"].notified_at is None, "it is seen, if not mailed"
+    scene.clock.advance(minutes=10)
+    pass_finished(scene)
+    await scene.look_for(HOUR)
+    assert scene.problems() == {}
+
+
+async def test_what_was_not_mailed_before_mails_were_configured_is_mailed_then() -> None:
+    scene = Scene(notifications={})
+    for number in range(7):
+        scene.notifier.event_failed(a_failed_event(number))
+    await scene.look_for(DAY)
+    assert (scene.mailer.brought, scene.told()) == ([], None)
+    scene.kube.edit(Organization, "acme", {"spec": {"notifications": MAILS}})
+    scene.watch()
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects == ["[acme] 7 events failed: NameOccupied"]
+
+
+async def test_a_failure_that_could_not_be_written_down_is_written_down_later() -> None:
+    scene = Scene()
+    scene.notifier.event_failed(a_failed_event(1))
+    scene.kube.fail("patch_status", *[Unavailable(0, "NoAnswer", "")] * 3)
+    await scene.run_once(10)
+    assert scene.problems()["failed/NameOccupied/dms"].count == 1
+    assert len(scene.mailer.brought) == 1
+
+
+# -- Archives --------------------------------------------------------------------------------------------------
+
+
+async def test_an_archive_that_is_away_for_long_is_one_mail_and_its_end_another() -> None:
+    scene = Scene()
+    scene.set(an_archive_that_is("False"))
+    scene.cache.events.put(an_event().build())
+    await scene.look_for(TIMINGS.archive - timedelta(minutes=1))
+    assert scene.mailer.brought == []
+    await scene.look_for(DAY)
+    assert scene.mailer.subjects == ["[acme] Archive dms can't be used: ArchiveUnreachable"]
+    scene.set(an_archive_that_is("True", since=scene.clock.now()))
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[1:] == ["Solved: [acme] Archive dms can't be used: ArchiveUnreachable"]
+
+
+async def test_an_archive_that_nobody_waits_for_is_no_mail() -> None:
+    scene = Scene()
+    scene.set(an_archive_that_is("False"))
+    await scene.look_for(DAY)
+    assert scene.mailer.brought == []
+
+
+async def test_events_that_fail_of_an_archive_that_is_away_are_the_same_problem() -> None:
+    scene = Scene()
+    scene.set(an_archive_that_is("False"))
+    scene.cache.events.put(an_event().build())
+    await scene.look_for(DAY)
+    scene.notifier.event_failed(a_failed_event(1, "ArchiveUnreachable", at=scene.clock.now()))
+    await scene.look_for(HOUR)
+    assert len(scene.mailer.brought) == 1
+    scene.set(an_archive_that_is("True", since=scene.clock.now()))
+    await scene.look_for(HOUR)
+    assert [each.partition(":")[0] for each in scene.mailer.subjects] == [
+        "[acme] Archive dms can't be used",
+        "[acme] An event failed",
+        "Solved",
+    ], "once the archive works again, what still failed of it is one"
+
+
+async def test_an_archive_that_was_deleted_is_no_trouble_any_more() -> None:
+    scene = Scene()
+    scene.set(an_archive_that_is("False"))
+    scene.cache.events.put(an_event().build())
+    await scene.look_for(HOUR)
+    del scene.kube.objects[Archive.PLURAL, "dms"]
+    scene.cache.archives.remove("dms")
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[1].startswith("Solved")
+
+
+# -- The mail server -------------------------------------------------------------------------------------------
+
+
+async def test_a_mail_server_that_is_away_is_told_and_what_is_due_is_sent_once_when_it_is_back() -> None:
+    scene = Scene(died())
+    scene.notifier.event_failed(a_failed_event())
+    scene.mailer.trouble = AWAY
+    await scene.look_for(DAY)
+    assert scene.told() == ("False", "MailServerUnreachable", str(AWAY))
+    scene.mailer.trouble = None
+    await scene.look_for(HOUR)
+    assert sorted(scene.mailer.recipients) == [ADMINISTRATORS, ANNA]
+    assert scene.told() == ("True", "MailServerAnswers", "The mail server answers and takes mails.")
+
+
+async def test_a_mail_server_that_is_away_is_asked_less_and_less_often() -> None:
+    scene = Scene(died())
+    scene.mailer.trouble = AWAY
+    await scene.run_once(720, every=timedelta(seconds=5))
+    assert scene.count("consent", "failed") <= 10, "within an hour"
+
+
+async def test_a_mail_server_is_tried_when_it_is_configured_and_nothing_is_to_be_sent() -> None:
+    scene = Scene()
+    await scene.run_once(20)
+    assert scene.mailer.checks == 1
+    assert scene.told() is not None
+    scene.kube.edit(Organization, "acme", {"spec": {"notifications": {"from": "other@acme.example"}}})
+    scene.watch()
+    await scene.run_once(20)
+    assert scene.mailer.checks == 2
+
+
+async def test_a_secret_that_was_changed_is_tried_although_nothing_is_to_be_sent() -> None:
+    scene = Scene()
+    await scene.run_once(20)
+    scene.kube.secrets["smtp"] = {"host": b"mail.acme.example", "username": b"acme", "password": b"new"}
+    await scene.run_once(20)
+    assert scene.mailer.checks == 2
+
+
+@pytest.mark.parametrize(
+    ("secret", "words"),
+    [({}, "has no `host`"), (None, "Secret/smtp does not exist."), ({"host": b"m", "port": b"x"}, "`port`")],
+)
+async def test_a_secret_that_can_not_be_used_is_told(secret: dict[str, bytes] | None, words: str) -> None:
+    scene = Scene(died())
+    scene.kube.secrets.pop("smtp")
+    if secret is not None:
+        scene.kube.secrets["smtp"] = secret
+    await scene.run_once(3)
+    told = scene.told()
+    assert told is not None
+    assert told[:2] == ("False", "MailSettingsInvalid")
+    assert words in told[2]
+
+
+async def test_one_mail_that_is_refused_holds_up_no_other_and_is_tried_again() -> None:
+    scene = Scene(died(), an_unauthorized_sender("ben"), notifications={**MAILS, "administrators": []})
+    scene.mailer.refusals[ANNA[0]] = MessageRejected(
+        "The mail server does not take mail for a recipient (550)."
+    )
+    await scene.run_once(10)
+    assert scene.mailer.recipients == [("ben@acme.example",)]
+    told = scene.told()
+    assert told is not None
+    assert told[:2] == ("False", "MailRefused")
+    scene.mailer.refusals.clear()
+    await scene.look_for(2 * HOUR)
+    assert scene.mailer.recipients == [("ben@acme.example",), ANNA]
+    told = scene.told()
+    assert told is not None
+    assert told[0] == "True"
+
+
+# -- Crashes and replicas --------------------------------------------------------------------------------------
+
+
+class ADyingPostman(APostman):
+    """Takes a mail, and with that the process is gone."""
+
+    dies = True
+
+    async def send(self, *arguments: object, **named: object) -> None:
+        await super().send(*arguments, **named)  # type: ignore[arg-type]
+        if self.dies:
+            raise KeyboardInterrupt
+
+
+async def test_a_process_that_dies_between_mail_and_mark_sends_it_once_more_with_the_same_id() -> None:
+    mailer = ADyingPostman()
+    scene = Scene(died(), mailer=mailer)
+    with pytest.raises(KeyboardInterrupt):
+        await scene.run_once()
+    mailer.dies = False
+    scene.again()
+    await scene.look_for(HOUR)
+    assert scene.mailer.recipients == [ANNA, ANNA]
+    first, second = (message["Message-ID"] for _, message in scene.mailer.brought)
+    assert first == second
+
+
+async def test_a_process_that_dies_before_the_mail_lets_the_next_one_send_it() -> None:
+    scene = Scene(died())
+    scene.change(Sender, "anna", mailAttemptedAt=NOON.isoformat())
+    await scene.run_once(3)
+    assert scene.mailer.brought == [], "somebody may be sending it at this moment"
+    await scene.look_for(timedelta(minutes=20))
+    assert scene.mailer.recipients == [ANNA]
+
+
+def test_nobody_takes_a_mail_for_forgotten_that_a_slow_server_may_still_take() -> None:
+    assert TIMINGS.claim > timedelta(seconds=SESSION_SECONDS + DATA_REPLY_SECONDS)
+
+
+async def test_a_mark_that_can_not_be_written_is_written_later_and_nothing_is_sent_twice() -> None:
+    scene = Scene(died())
+    scene.kube.just_before("patch_status", lambda: None)
+    scene.kube.just_before(
+        "patch_status", lambda: scene.kube.go_away("patch_status", 5)
+    )  # the claim passes, the mark does not
+    await scene.run_once(20)
+    assert scene.mailer.recipients == [ANNA]
+    assert scene.sender().status.notified_at is not None
+
+
+async def test_a_mark_that_is_written_late_says_when_the_mail_was_sent_and_hides_no_death_after_it() -> None:
+    scene = Scene(died())
+    scene.kube.just_before("patch_status", lambda: None)
+    scene.kube.just_before("patch_status", lambda: scene.kube.go_away("patch_status", 3))
+    await scene.run_once()
+    scene.clock.advance(minutes=1)
+    another = {"fingerprint": "ffffffff", "verifiedAt": NOON.isoformat()}
+    scene.set(an_unauthorized_sender(since=scene.clock.now(), status={"key": another}))
+    await scene.run_once(5)
+    assert scene.mailer.recipients == [ANNA, ANNA]
+    first, second = (message["Message-ID"] for _, message in scene.mailer.brought)
+    assert first != second
+
+
+async def test_a_death_that_a_controller_saw_whose_clock_is_ahead_is_told_once() -> None:
+    scene = Scene(died(since=NOON + timedelta(seconds=30)))
+    await scene.look_for(5 * QUIET_PERIOD)
+    assert scene.mailer.recipients == [ANNA]
+
+
+async def test_two_processes_that_both_believe_to_be_the_one_send_one_mail() -> None:
+    first = Scene(died())
+    second = Scene(kube=first.kube, mailer=first.mailer)
+    second.watch()
+    first.notifier.event_failed(a_failed_event())
+    await first.run_once()
+    second.watch()
+    for _ in range(20):
+        # The second one's watch lags behind, so it decides on what is no longer so.
+        await first.run_once()
+        await second.run_once()
+    assert sorted(first.mailer.recipients) == [ADMINISTRATORS, ANNA]
+
+
+async def test_only_one_of_several_controllers_sends_and_the_others_write_down() -> None:
+    other = Scene(died(), sends_mail=False)
+    other.notifier.event_failed(a_failed_event())
+    await other.look_for(HOUR)
+    assert other.mailer.brought == []
+    one = Scene(kube=other.kube, mailer=other.mailer)
+    await one.look_for(HOUR)
+    assert sorted(one.mailer.recipients) == [ADMINISTRATORS, ANNA]
+
+
+async def test_a_status_that_others_write_too_is_written_on_top_of_theirs() -> None:
+    scene = Scene()
+    scene.notifier.event_failed(a_failed_event())
+    scene.kube.fail("patch_status", Conflict(409, "Conflict", "the object has been modified"))
+    scene.kube.edit(Organization, "acme", {"status": {"version": "26.1"}})
+    await scene.run_once(5)
+    assert scene.organization().status.version == "26.1"
+    assert len(scene.mailer.brought) == 1
+
+
+# -- Never in the way ------------------------------------------------------------------------------------------
+
+
+async def test_a_suspended_organization_is_left_alone() -> None:
+    scene = Scene(died(), suspend=True)
+    scene.notifier.event_failed(a_failed_event())
+    await scene.look_for(2 * DAY)
+    assert scene.mailer.brought == []
+
+
+async def test_looking_again_and_again_writes_nothing() -> None:
+    scene = Scene(died())
+    scene.notifier.event_failed(a_failed_event())
+    await scene.run_once(10)
+    written = len(scene.kube.patches)
+    await scene.run_once(200)
+    assert len(scene.kube.patches) == written
+
+
+async def test_an_organization_that_is_gone_is_forgotten_with_what_was_to_be_told() -> None:
+    scene = Scene()
+    scene.notifier.event_failed(a_failed_event())
+    scene.cache.organizations.remove("acme")
+    scene.cache.organizations.put(an_organization("other"))
+    scene.kube.put(an_organization("other"))
+    await scene.run_once(3)
+    assert scene.mailer.brought == []
+
+
+# -- A person wants it again -----------------------------------------------------------------------------------
+
+
+def _wish(scene: Scene, when: datetime) -> None:
+    annotations = {"metadata": {"annotations": {CONSENT_MAIL_ANNOTATION: when.isoformat()}}}
+    scene.kube.edit(Sender, "anna", annotations)
+    scene.watch()
+
+
+async def test_a_sender_is_asked_again_once_when_a_person_wants_it() -> None:
+    scene = Scene(died())
+    await scene.run_once(3)
+    scene.clock.advance(minutes=5)
+    _wish(scene, scene.clock.now())
+    await scene.run_once(20)
+    assert scene.mailer.recipients == [ANNA, ANNA]
+    first, second = (message["Message-ID"] for _, message in scene.mailer.brought)
+    assert first != second, "a mail system that drops what it has already would drop what was wished for"
+
+
+async def test_a_process_that_dies_after_a_mail_that_a_person_wanted_sends_it_once_more_with_the_same_id() -> (
+    None
+):
+    mailer = ADyingPostman()
+    mailer.dies = False
+    scene = Scene(died(), mailer=mailer)
+    await scene.run_once(3)
+    _wish(scene, scene.clock.now())
+    mailer.dies = True
+    with pytest.raises(KeyboardInterrupt):
+        await scene.run_once()
+    mailer.dies = False
+    scene.again()
+    await scene.look_for(HOUR)
+    ids = [message["Message-ID"] for _, message in scene.mailer.brought]
+    assert len(ids) == 3
+    assert ids[1] == ids[2]
+
+
+async def test_a_wish_by_a_clock_that_is_ahead_is_granted_once_and_not_again_and_again() -> None:
+    scene = Scene(died())
+    await scene.run_once(3)
+    _wish(scene, scene.clock.now() + timedelta(seconds=30))
+    await scene.run_once(20)
+    assert scene.mailer.recipients == [ANNA, ANNA]
+
+
+async def test_whoever_may_write_annotations_but_no_time_wishes_for_nothing() -> None:
+    scene = Scene(died())
+    await scene.run_once(3)
+    scene.kube.edit(Sender, "anna", {"metadata": {"annotations": {CONSENT_MAIL_ANNOTATION: "now!"}}})
+    scene.watch()
+    await scene.run_once(20)
+    assert scene.mailer.recipients == [ANNA]
+
+
+# -- What lasts ------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_not_solved_is_reminded_of_once_a_day_in_one_mail_for_all() -> None:
+    scene = Scene(timings=NotificationTimings())
+    for number, reason in enumerate(("NameOccupied", "SenderUnknown")):
+        scene.notifier.event_failed(a_failed_event(number, reason))
+    await scene.look_for(HOUR)
+    assert len(scene.mailer.brought) == 2
+
+    await scene.look_for(3 * DAY - HOUR)
+
+    reminders = [str(mail) for _, mail in scene.mailer.brought[2:]]
+    assert scene.mailer.subjects[2:] == ["[acme] 2 problems are still open"] * 2
+    assert all("An event failed: NameOccupied" in each for each in reminders)
+    assert scene.count("digest", "sent") == 2
+
+
+async def test_what_is_solved_is_not_reminded_of() -> None:
+    scene = Scene(timings=NotificationTimings())
+    scene.notifier.event_failed(a_failed_event())
+    await scene.look_for(HOUR)
+    scene.notifier.pass_finished(scene.clock.now(), {"acme": FailureSummary()})
+    await scene.look_for(3 * DAY)
+    assert scene.count("digest", "sent") == 0
+    assert scene.problems() == {}

@@ -1,0 +1,176 @@
+"""A problem stands in the ledger once, whatever happens how often."""
+
+from datetime import timedelta
+
+import pytest
+
+from controller.notifications.problem_tracking import (
+    MAX_EXAMPLES,
+    MAX_PROBLEMS,
+    FailureSummary,
+    Observation,
+    Problems,
+    add_observation,
+    apply_summary,
+    archive_of,
+    close_problem,
+    failure_observation,
+    find_problem,
+    kind_of,
+    mark_notified,
+    mark_solved,
+    with_count,
+)
+from counterfoil.resources import ArchiveLocation, LastError, LocalObjectReference, Phase, ReportedProblem
+from tests.support.builders import NOON, an_event
+from tests.support.scenes.notifications import a_failed_event, a_problem
+
+CAUSE = "failed/NameOccupied/dms"
+LATER = NOON + timedelta(hours=1)
+
+
+def noted(*numbers: int) -> Problems:
+    problems: Problems = ()
+    for number in numbers:
+        problems = add_observation(problems, failure_observation(a_failed_event(number), "dms"), NOON)
+    return problems
+
+
+def only(problems: Problems) -> ReportedProblem:
+    (found,) = problems
+    return found
+
+
+def test_many_events_of_one_cause_are_one_problem_with_a_count_and_some_examples() -> None:
+    problem = only(noted(*range(1, 21)))
+    assert (problem.cause, problem.reason, problem.count) == (CAUSE, "NameOccupied", 20)
+    assert len(problem.examples) == MAX_EXAMPLES
+    assert problem.message == "A file lies there."
+
+
+def test_events_of_different_reasons_or_archives_are_different_problems() -> None:
+    problems = noted(1)
+    problems = add_observation(problems, failure_observation(a_failed_event(2, "SenderUnknown"), "dms"), NOON)
+    elsewhere = a_failed_event(3, archive=ArchiveLocation(ref=LocalObjectReference(name="other")))
+    problems = add_observation(problems, failure_observation(elsewhere, "dms"), NOON)
+    assert [each.cause for each in problems] == [
+        CAUSE,
+        "failed/SenderUnknown",
+        "failed/NameOccupied/other",
+    ]
+    assert [archive_of(each) for each in problems] == ["dms", "", "other"]
+    assert {kind_of(each) for each in problems} == {"failed"}
+
+
+def test_an_event_that_was_given_up_counts_for_the_reason_of_its_last_attempt() -> None:
+    error = LastError(reason="ArchiveFull", message="No space is left.", time=NOON)
+    observation = failure_observation(a_failed_event(1, "DeadlineExceeded", last_error=error), "dms")
+    assert (observation.cause, observation.reason, observation.message) == (
+        "failed/ArchiveFull/dms",
+        "ArchiveFull",
+        "No space is left.",
+    )
+
+
+def test_a_problem_that_was_told_stays_told_however_many_events_follow() -> None:
+    problems = mark_notified(noted(1), CAUSE, NOON)
+    for number in range(2, 200):
+        problems = add_observation(problems, failure_observation(a_failed_event(number), "dms"), LATER)
+    assert only(problems).notified_at == NOON
+    assert only(problems).count == 199
+
+
+def test_a_problem_that_comes_back_before_its_end_was_told_is_the_same() -> None:
+    problems = mark_solved(mark_notified(noted(1), CAUSE, NOON), CAUSE, LATER)
+    assert only(problems).solved_at == LATER
+    back = only(add_observation(problems, failure_observation(a_failed_event(2), "dms"), LATER))
+    assert (back.solved_at, back.notified_at, back.since, back.count) == (None, NOON, NOON, 1)
+
+
+def test_a_problem_whose_end_was_told_goes_away() -> None:
+    assert close_problem(mark_solved(mark_notified(noted(1), CAUSE, NOON), CAUSE, LATER), CAUSE) == ()
+
+
+def test_a_problem_that_comes_back_while_its_end_is_told_is_a_new_one() -> None:
+    back = add_observation(
+        mark_solved(mark_notified(noted(1), CAUSE, NOON), CAUSE, LATER),
+        failure_observation(a_failed_event(2), "dms"),
+        LATER,
+    )
+    assert only(close_problem(back, CAUSE)).notified_at is None
+
+
+def test_the_ledger_has_its_bounds() -> None:
+    problems: Problems = ()
+    for number in range(MAX_PROBLEMS + 50):
+        problems = add_observation(problems, Observation(f"failed/Reason{number}", f"Reason{number}"), NOON)
+    assert len(problems) == MAX_PROBLEMS
+    assert only(
+        with_count((), Observation("failed/X", "X", examples=tuple("abcdefgh")), NOON)
+    ).examples == tuple("abcde")
+
+
+def test_a_counted_problem_that_did_not_change_is_as_it_was() -> None:
+    problems = with_count((), Observation("archive/dms", "ArchiveFull", count=3), NOON)
+    assert with_count(problems, Observation("archive/dms", "ArchiveFull", count=3), LATER) == problems
+
+
+# -- The walk --------------------------------------------------------------------------------------------------
+
+
+def walk(*events: object) -> FailureSummary:
+    summary = FailureSummary()
+    for each in events:
+        summary.add(each, "dms")  # type: ignore[arg-type]
+    return summary
+
+
+def after_walk(problems: Problems, summary: FailureSummary) -> Problems:
+    return apply_summary(problems, summary, began=NOON + timedelta(minutes=30), now=LATER)
+
+
+def test_a_walk_finds_what_failed_before_this_process_began() -> None:
+    found = after_walk((), walk(*(a_failed_event(number) for number in range(1, 8))))
+    assert (only(found).cause, only(found).count, len(only(found).examples)) == (CAUSE, 7, MAX_EXAMPLES)
+
+
+def test_a_walk_corrects_a_count() -> None:
+    assert only(after_walk(noted(1, 2, 3, 4), walk(a_failed_event(1)))).count == 1
+
+
+def test_a_problem_of_which_a_walk_finds_nothing_is_solved() -> None:
+    problem = only(after_walk(mark_notified(noted(1, 2), CAUSE, NOON), walk()))
+    assert (problem.solved_at, problem.count) == (LATER, 2), "how many there were is told along with the end"
+
+
+def test_what_failed_after_the_walk_began_is_neither_solved_nor_counted_down_by_it() -> None:
+    problems = add_observation((), failure_observation(a_failed_event(1, at=LATER), "dms"), LATER)
+    assert after_walk(problems, walk()) == problems
+    assert after_walk(problems, walk(a_failed_event(2))) == problems
+
+
+def retried(reason: str) -> object:
+    error = LastError(reason=reason, message="", time=NOON)
+    return an_event().in_phase(Phase.ARCHIVING, "RetryRequested").status(last_error=error).build()
+
+
+def test_a_problem_is_not_solved_while_its_events_are_tried_again() -> None:
+    problems = mark_notified(noted(1), CAUSE, NOON)
+    assert only(after_walk(problems, walk(retried("NameOccupied")))).solved_at is None
+    assert only(after_walk(problems, walk(retried("EsawUnreachable")))).solved_at == LATER
+
+
+def test_problems_of_other_kinds_are_no_matter_of_the_walk() -> None:
+    problems = (a_problem("archive/dms"), a_problem("key/SealKeyUnknown"))
+    assert after_walk(problems, walk()) == problems
+
+
+@pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.SKIPPED])
+def test_events_that_ended_well_are_no_problem(phase: Phase) -> None:
+    summary = walk(an_event().in_phase(phase).status(last_error=LastError("X", "", NOON)).build())
+    assert (summary.failed, summary.at_risk) == ({}, set())
+
+
+def test_the_cause_that_is_asked_for_is_found() -> None:
+    assert find_problem(noted(1), CAUSE) == only(noted(1))
+    assert find_problem(noted(1), "archive/dms") is None

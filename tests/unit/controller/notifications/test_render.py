@@ -1,0 +1,331 @@
+"""What a mail says, in three languages, and that nobody can put anything else into it."""
+
+import re
+import string
+from datetime import timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+
+import pytest
+
+from controller.notifications.catalogues import TEXTS
+from controller.notifications.mime import address, message, one_line
+from controller.notifications.policy import Notification
+from controller.notifications.render import MailContent, MailLink, MailRenderer
+from counterfoil.i18n.reasons import CATALOGUE
+from counterfoil.metrics import MailKind
+from counterfoil.resources import Language, Organization
+from tests.support.builders import NOON, an_organization
+from tests.support.scenes.notifications import (
+    ADMIN,
+    FROM,
+    MAILS,
+    PUBLIC,
+    a_mail_content,
+    a_problem,
+    an_unauthorized_sender,
+)
+from webhook.console.attention import AttentionItem, AttentionKind
+
+TOKEN = "Tk9" * 22
+"""As eSAW makes them: 66 letters and digits."""
+
+
+def an_addressed_organization(language: str = "en", **notifications: object) -> Organization:
+    return an_organization(notifications={**MAILS, "language": language, **notifications}, oauth=PUBLIC)
+
+
+def letter_about(notification: Notification, organization: Organization | None = None) -> MailContent:
+    return MailRenderer(organization or an_addressed_organization(), "contracts").content(notification)
+
+
+def to_anna(**options: object) -> Notification:
+    return Notification(MailKind.CONSENT, NOON, senders=(an_unauthorized_sender(**options),))  # type: ignore[arg-type]
+
+
+def about(cause: str, kind: MailKind = MailKind.FAILED, **changes: object) -> Notification:
+    return Notification(kind, NOON, a_problem(cause, **changes))
+
+
+def sent(content: MailContent, *, about: str = "test") -> EmailMessage:
+    made = message(content, sender=FROM, to=(ADMIN,), about=about, now=NOON)
+    parsed = message_from_bytes(made.as_bytes(), policy=policy.default)
+    assert isinstance(parsed, EmailMessage)
+    return parsed
+
+
+def bodies(content: MailContent) -> tuple[str, str]:
+    parts = [sent(content).get_body((kind,)) for kind in ("plain", "html")]
+    text, html = (str(part.get_content()).replace("\r\n", "\n") if part is not None else "" for part in parts)
+    return text, html
+
+
+# -- The words -------------------------------------------------------------------------------------------------
+
+
+def placeholders(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+@pytest.mark.parametrize("language", Language)
+def test_every_language_says_the_same_with_the_same_placeholders(language: Language) -> None:
+    english, other = TEXTS[Language.ENGLISH], TEXTS[language]
+    assert list(other) == list(english)
+    assert {key: placeholders(text) for key, text in other.items()} == {
+        key: placeholders(text) for key, text in english.items()
+    }
+
+
+NOTICES = {
+    "consent": to_anna(waiting=10),
+    "first consent": to_anna(waiting=1, verified=False, reason="ConsentRequired", status={"key": None}),
+    "a brought key": to_anna(brought=True),
+    "escalation": Notification(
+        MailKind.ESCALATION, NOON, a_problem("consent", reason="TokenRejected"), (an_unauthorized_sender(),)
+    ),
+    "failed": about("failed/NameOccupied/dms", count=7, message="A file lies there.", examples=("event-1",)),
+    "archive": about("archive/dms", MailKind.ARCHIVE, reason="ArchiveUnreachable", count=3),
+    "key": about("key/SealingKeysMissing", MailKind.KEY, count=2, examples=("anna", "ben")),
+    "digest": about("digest", MailKind.DIGEST, reason="NameOccupied", count=2),
+    "solved": about("failed/NameOccupied/dms", MailKind.SOLVED, notified_at=NOON, solved_at=NOON),
+}
+
+
+@pytest.mark.parametrize("language", Language)
+@pytest.mark.parametrize("notification", NOTICES.values(), ids=NOTICES)
+def test_every_mail_can_be_written_in_every_language(notification: Notification, language: Language) -> None:
+    organization = an_addressed_organization(language.value, consoleURL="https://console.acme.example")
+    content = letter_about(notification, organization)
+    text, html = bodies(content)
+    assert "{" not in text
+    for said in (content.greeting, *content.paragraphs, content.footer):
+        assert said in text
+    assert f'<html lang="{language.value}">' in html
+    assert sent(content)["Content-Language"] == language.value
+
+
+@pytest.mark.parametrize("language", Language)
+@pytest.mark.parametrize("reason", CATALOGUE)
+def test_administrators_are_told_of_every_reason_in_the_words_of_the_catalogue(
+    reason: str, language: Language
+) -> None:
+    content = letter_about(about(f"failed/{reason}"), an_addressed_organization(language.value))
+    said = CATALOGUE[reason].localized_text(language)
+    assert content.facts[0].text == said.what
+    assert said.do in {"", *(each.text for each in content.facts)}
+
+
+def test_a_sender_is_told_in_one_mail_what_happened_and_where_to_click() -> None:
+    content = letter_about(to_anna(waiting=10))
+    text, html = bodies(content)
+    url = "https://pages.acme.example/consent/acme/anna"
+    assert content.greeting == "Hello Anna Kofler,"
+    assert "10 of your envelopes wait" in text
+    assert f"\n{url}\n" in text
+    assert f'href="{url}"' in html
+
+
+def test_one_waiting_envelope_is_told_in_the_singular() -> None:
+    assert "One of your envelopes waits" in bodies(letter_about(to_anna(waiting=1)))[0]
+
+
+def test_without_a_page_a_sender_is_told_that_the_next_send_asks() -> None:
+    without = an_organization(notifications=MAILS)
+    content = letter_about(to_anna(status={"consentURL": None}), without)
+    assert content.link is None
+    assert "The next time that you send an envelope" in bodies(content)[0]
+
+
+def test_a_key_that_was_brought_is_renewed_by_its_owner_and_never_by_mail() -> None:
+    text, _ = bodies(letter_about(to_anna(brought=True, tokenSecretRef={"name": "anna-key", "key": "token"})))
+    assert "Secret anna-key, under token" in text
+    assert "never by mail" in text
+    assert "/consent/" not in text
+
+
+def test_administrators_are_told_how_many_failed_of_what_and_what_to_type() -> None:
+    text, _ = bodies(letter_about(NOTICES["failed"]))
+    assert letter_about(NOTICES["failed"]).subject == "[acme] 7 events failed: NameOccupied"
+    assert "event-1" in text
+    assert "A file lies there." in text
+    assert (
+        "kubectl -n contracts label envelopeevents --field-selector status.phase=Failed "
+        "-l counterfoil.dev/organization=acme counterfoil.dev/request=retry"
+    ) in text
+
+
+def test_an_unknown_sender_is_told_with_how_to_add_one() -> None:
+    text, _ = bodies(letter_about(about("failed/SenderUnknown")))
+    assert "Create an Envelope that names the Sender, or set spec.defaultSenderRef" in text
+
+
+def test_a_console_is_linked_when_there_is_one() -> None:
+    there = an_addressed_organization(consoleURL="https://console.acme.example/")
+    assert letter_about(NOTICES["failed"], there).link == MailLink(
+        "Open the console",
+        "https://console.acme.example/attention?organization=acme#failed-acme-NameOccupied",
+    )
+    assert letter_about(NOTICES["failed"]).link is None
+
+
+@pytest.mark.parametrize(
+    ("notification", "kind", "organization", "name"),
+    [
+        ("failed", AttentionKind.FAILED, "acme", "NameOccupied"),
+        ("archive", AttentionKind.ARCHIVE, "", "dms"),
+        ("key", AttentionKind.KEY, "acme", "SealingKeysMissing"),
+    ],
+)
+def test_the_link_leads_to_the_entry_of_the_console_that_is_about_it(
+    notification: str, kind: AttentionKind, organization: str, name: str
+) -> None:
+    there = an_addressed_organization(consoleURL="https://console.acme.example")
+    link = letter_about(NOTICES[notification], there).link
+    assert link is not None
+    entry = AttentionItem(kind=kind, name=name, organization=organization, reason="")
+    assert link.url.endswith(f"/attention?organization=acme#{entry.anchor}")
+
+
+def test_many_silent_senders_are_named_up_to_a_number_and_then_counted() -> None:
+    senders = tuple(an_unauthorized_sender(f"sender-{number}") for number in range(50))
+    content = letter_about(
+        Notification(MailKind.ESCALATION, NOON, a_problem("consent", reason="TokenRejected"), senders)
+    )
+    assert content.subject == "[acme] 50 senders have not given their consent yet"
+    assert content.items[-1].text == "and 30 more"
+    assert len(content.items) == 21
+
+
+# -- Secrecy ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["failed/EsawRefused", "archive/dms", "key/KeyUnreadable"])
+def test_what_looks_like_a_key_is_struck_out_of_a_mail(kind: str) -> None:
+    notification = about(kind, reason="EsawRefused", message=f"It said Bearer {TOKEN} and {TOKEN}.")
+    assert TOKEN not in "".join(bodies(letter_about(notification)))
+
+
+# -- Headers ---------------------------------------------------------------------------------------------------
+
+
+def test_a_mail_says_that_a_machine_wrote_it() -> None:
+    mail = sent(a_mail_content())
+    assert mail["Auto-Submitted"] == "auto-generated"
+    assert mail["X-Auto-Response-Suppress"] == "All"
+    assert mail["Date"] == "Wed, 01 Jul 2026 12:00:00 +0000"
+    assert mail["From"] == "Counterfoil <counterfoil@acme.example>"
+
+
+def test_a_mail_has_text_and_html_in_seven_bits() -> None:
+    made = message(a_mail_content(), sender=FROM, to=(ADMIN,), about="test", now=NOON)
+    assert made.get_content_type() == "multipart/alternative"
+    assert made.as_bytes().isascii()
+    assert max(len(line) for line in made.as_bytes().split(b"\r\n")) <= 998
+
+
+def test_a_subject_with_umlauts_arrives_as_it_was_written() -> None:
+    assert sent(a_mail_content())["Subject"] == a_mail_content().subject
+
+
+def test_a_mail_about_the_same_has_the_same_message_id_and_another_has_another() -> None:
+    first, again, other = (sent(a_mail_content(), about=each)["Message-ID"] for each in ("a", "a", "b"))
+    assert first == again != other
+    assert re.fullmatch(r"<[0-9a-f]{32}@acme\.example>", first)
+
+
+INJECTIONS = [
+    "x\r\nBcc: victim@example.com",
+    "x\nBcc: victim@example.com",
+    "x\x00\x0bBcc: y",
+    "x\u2028Bcc: y",
+]
+
+
+@pytest.mark.parametrize("text", INJECTIONS)
+def test_no_header_can_be_injected_by_a_subject(text: str) -> None:
+    mail = sent(a_mail_content(subject=text))
+    assert "Bcc" not in mail
+    assert "\n" not in mail["Subject"]
+
+
+@pytest.mark.parametrize("text", INJECTIONS)
+def test_no_header_can_be_injected_by_a_name(text: str) -> None:
+    to = address("anna@acme.example", text)
+    assert to is not None
+    made = message(a_mail_content(), sender=FROM, to=(to,), about="test", now=NOON)
+    parsed = message_from_bytes(made.as_bytes(), policy=policy.default)
+    assert "Bcc" not in parsed
+    assert [each.addr_spec for each in parsed["To"].addresses] == ["anna@acme.example"]
+
+
+def test_a_name_with_signs_of_addresses_stays_a_name() -> None:
+    to = address("anna@acme.example", 'Anna "the boss" <evil@example.com>, Ben')
+    assert to is not None
+    made = message(a_mail_content(), sender=FROM, to=(to,), about="test", now=NOON)
+    parsed = message_from_bytes(made.as_bytes(), policy=policy.default)
+    assert [each.addr_spec for each in parsed["To"].addresses] == ["anna@acme.example"]
+
+
+def test_a_long_header_is_cut() -> None:
+    assert len(one_line("x" * 5000)) == 200
+
+
+GOOD = {
+    "anna@acme.example": "anna@acme.example",
+    " anna@acme.example\n": "anna@acme.example",
+    "anna+tag@sub.acme.example": "anna+tag@sub.acme.example",
+    "anna@müller.example": "anna@xn--mller-kva.example",
+    "root@localhost": "root@localhost",
+}
+BAD = [
+    "",
+    "anna",
+    "@acme.example",
+    "anna@",
+    "anna@acme..example",
+    "an na@acme.example",
+    "anna@acme.example\r\nRCPT TO:<x@y.example>",
+    "anna@acme.example, ben@acme.example",
+    "<anna@acme.example>",
+    ".anna@acme.example",
+    "an..na@acme.example",
+    "änna@acme.example",
+    "anna@-acme.example",
+    f"{'a' * 65}@acme.example",
+    f"anna@{'a' * 64}.example",
+]
+
+
+@pytest.mark.parametrize(("text", "read"), GOOD.items())
+def test_an_address_is_read(text: str, read: str) -> None:
+    found = address(text)
+    assert found is not None
+    assert found.addr_spec == read
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_what_is_no_address_is_none(text: str) -> None:
+    assert address(text) is None
+
+
+# -- HTML ------------------------------------------------------------------------------------------------------
+
+
+def test_no_text_from_outside_becomes_html() -> None:
+    evil = '<script>alert(1)</script><img src=x onerror="x">'
+    sender = an_unauthorized_sender(givenName=evil, surname='"><b>')
+    _, html = bodies(letter_about(Notification(MailKind.CONSENT, NOON, senders=(sender,))))
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "<b>" not in html
+    _, html = bodies(letter_about(about("failed/EsawRefused", message=evil, examples=(evil,))))
+    assert "<script" not in html
+
+
+def test_the_end_of_a_problem_names_when_it_was_told() -> None:
+    notification = about(
+        "archive/dms", MailKind.SOLVED, reason="ArchiveFull", notified_at=NOON + timedelta(hours=1)
+    )
+    content = letter_about(notification)
+    assert content.subject == "Solved: [acme] Archive dms can't be used: ArchiveFull"
+    assert "2026-07-01 13:00 UTC" in content.paragraphs[0]

@@ -1,0 +1,568 @@
+"""What each phase finds, and what it does about it."""
+
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+import pytest
+
+from controller.reconcile.context import PartialArchive
+from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, Skip, Wait
+from controller.reconcile.phases.archive import archive
+from controller.reconcile.phases.clean import clean
+from controller.reconcile.phases.collect import collect
+from controller.reconcile.phases.validate import UNKNOWN_ENVELOPE_ATTEMPTS, validate
+from counterfoil.archives.errors import ArchiveError, ArchiveUnavailable, NameTaken
+from counterfoil.archives.manifest import Manifest
+from counterfoil.archives.tags import TagMissing
+from counterfoil.esaw import EsawUnreachable, HttpStatusError
+from counterfoil.esaw.errors import NotProven
+from counterfoil.resources import MAX_DOCUMENTS, MAX_TEXT_LENGTH, EnvelopeEvent, EnvelopeStatus, Phase
+from tests.support.builders import ENVELOPE, NOON, an_event
+from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive, missing
+
+
+async def validated(scene: Scene, event: EnvelopeEvent | None = None) -> Outcome:
+    event = event or an_event().build()
+    return await validate(event, scene.context(event))
+
+
+def with_facts(event: EnvelopeEvent, outcome: Outcome) -> EnvelopeEvent:
+    """Return the event as it is after the status was stored."""
+    facts = outcome.facts
+    status = msgspec.structs.replace(
+        event.status,
+        documents=event.status.documents if facts.documents is None else facts.documents,
+        archive=event.status.archive if facts.archive is None else facts.archive,
+    )
+    return msgspec.structs.replace(event, status=status)
+
+
+async def claimed(scene: Scene) -> EnvelopeEvent:
+    """Return an event whose files are listed and claimed."""
+    event = an_event().build()
+    return with_facts(event, await collect(event, scene.context(event)))
+
+
+# -- Validating -----------------------------------------------------------------------------------------------
+
+
+async def test_an_envelope_in_an_expected_status_is_valid_and_its_name_is_noted() -> None:
+    outcome = await validated(Scene())
+    assert isinstance(outcome, Done)
+    assert outcome.reason == "StatusAccepted"
+    seen = outcome.facts.envelope
+    assert seen is not None
+    assert (seen.name, seen.status, seen.sender_ref and seen.sender_ref.name) == (
+        "Contract",
+        "Completed",
+        "anna",
+    )
+
+
+async def test_an_envelope_that_esaw_has_not_finished_yet_is_waited_for() -> None:
+    scene = Scene()
+    scene.esaw.status = EnvelopeStatus.ACTIVE
+    outcome = await validated(scene)
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "StillActive"
+
+
+@pytest.mark.parametrize("status", [EnvelopeStatus.REJECTED, EnvelopeStatus.CANCELED, EnvelopeStatus.EXPIRED])
+async def test_an_envelope_in_a_status_that_is_not_archived_is_skipped_and_told_which(
+    status: EnvelopeStatus,
+) -> None:
+    scene = Scene()
+    scene.esaw.status = status
+    outcome = await validated(scene)
+    assert isinstance(outcome, Skip)
+    assert outcome.reason == "UnexpectedStatus"
+    assert outcome.message == f"The envelope is {status}; Organization/acme archives Completed."
+
+
+async def test_an_organization_may_archive_rejected_envelopes_too() -> None:
+    scene = Scene(statuses=["Completed", "Rejected"])
+    scene.esaw.status = EnvelopeStatus.REJECTED
+    assert isinstance(await validated(scene), Done)
+
+
+async def test_an_envelope_that_was_deleted_before_we_came_is_skipped() -> None:
+    scene = Scene()
+    scene.esaw.deleted = True
+    outcome = await validated(scene)
+    assert isinstance(outcome, Skip)
+    assert outcome.reason == "EnvelopeDeleted"
+
+
+@pytest.mark.parametrize("phase", ["validate", "collect", "archive"])
+async def test_an_envelope_that_another_of_its_events_archived_is_skipped_with_the_name_of_that_event(
+    phase: str,
+) -> None:
+    scene = Scene()
+    sibling = an_event().for_action("envelopeCompleted").archived().in_phase(Phase.SUCCEEDED).build()
+    scene.sibling_events = [an_event().for_action("envelopeRejected").build(), sibling]
+    event = await claimed(scene)
+    scene.esaw.deleted = scene.esaw.deleted_for_history = True
+    context = scene.context(event)
+    outcome = await {"validate": validate, "collect": collect, "archive": archive}[phase](event, context)
+    assert isinstance(outcome, Skip)
+    assert outcome.reason == "ArchivedAlready"
+    assert outcome.message == (
+        f"EnvelopeEvent/{sibling.name} archived this envelope in Archive/dms, and since then it was deleted in eSignAnyWhere."
+    )
+
+
+async def test_an_unknown_envelope_is_believed_to_be_unknown_only_at_the_third_time() -> None:
+    scene = Scene()
+    scene.esaw.but("envelope", missing()).but("history", missing())
+    outcomes = [
+        await validated(scene, an_event().status(attempts=attempts).build())
+        for attempts in range(UNKNOWN_ENVELOPE_ATTEMPTS)
+    ]
+    assert [type(each) for each in outcomes] == [Wait, Wait, Fail]
+    assert {each.reason for each in outcomes} == {"EnvelopeNotFound"}
+    assert len({each.message for each in outcomes}) == 1
+
+
+async def test_a_user_who_may_not_see_histories_gets_the_same_answer_as_one_who_sees_none() -> None:
+    scene = Scene()
+    scene.esaw.but("envelope", missing()).but("history", HttpStatusError(403, "ERR0010"))
+    outcome = await validated(scene)
+    assert outcome.reason == "EnvelopeNotFound"
+
+
+async def test_an_envelope_that_history_knows_as_alive_but_this_user_may_not_see_is_not_called_deleted() -> (
+    None
+):
+    scene = Scene()
+    scene.esaw.but("envelope", missing())
+    assert (await validated(scene)).reason == "EnvelopeNotFound"
+
+
+@pytest.mark.parametrize(
+    "problem", [HttpStatusError(401), HttpStatusError(503), EsawUnreachable("cut"), HttpStatusError(403)]
+)
+async def test_what_else_goes_wrong_is_left_to_the_table(problem: Exception) -> None:
+    scene = Scene()
+    scene.esaw.but("envelope", problem)
+    with pytest.raises(type(problem)):
+        await validated(scene)
+    scene.esaw.but("envelope", missing()).but("history", HttpStatusError(503))
+    with pytest.raises(HttpStatusError, match="503"):
+        await validated(scene)
+
+
+# -- Collecting -----------------------------------------------------------------------------------------------
+
+
+async def collected_of(files: int) -> Outcome:
+    scene = Scene()
+    scene.esaw.contents = {f"file-{number}": b"%PDF" for number in range(files)}
+    event = an_event().build()
+    return await collect(event, scene.context(event))
+
+
+async def test_an_envelope_with_more_files_than_an_event_takes_fails_and_says_so() -> None:
+    outcome = await collected_of(MAX_DOCUMENTS + 1)
+    assert isinstance(outcome, Fail)
+    assert (outcome.reason, outcome.message) == (
+        "EnvelopeTooLarge",
+        "The envelope has 2001 files, and an event takes 2000 at most. The envelope stays in eSignAnyWhere.",
+    )
+    assert isinstance(await collected_of(MAX_DOCUMENTS), Done)
+
+
+async def test_an_envelope_whose_files_have_names_too_long_for_one_event_fails_before_anything_is_filed() -> (
+    None
+):
+    scene = Scene()
+    scene.esaw.contents = {f"file-{number}-{'x' * 450}": b"%PDF" for number in range(MAX_DOCUMENTS)}
+    event = an_event().build()
+    outcome = await collect(event, scene.context(event))
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "EnvelopeTooLarge"
+    assert outcome.message.startswith("The envelope has 2000 files; with their names and places that is more")
+
+
+async def test_a_name_in_the_archive_that_is_longer_than_a_status_takes_is_trouble_of_the_archives_path() -> (
+    None
+):
+    scene = Scene()
+    scene.archive = an_archive(path="{{envelope.id}}/" + "{{file.name}}/" * 40 + "{{file.name}}")
+    scene.esaw.contents = {f"file-{'x' * 240}": b"%PDF"}
+    event = an_event().build()
+    with pytest.raises(ArchiveError, match=r"Shorten spec\.path of Archive/dms") as trouble:
+        await collect(event, scene.context(event))
+    assert trouble.value.reason == "PathTooLong"
+
+
+async def test_a_name_that_was_cut_when_it_was_claimed_is_cut_when_it_is_found_in_the_manifest() -> None:
+    scene = Scene()
+    scene.esaw.names = {"file-1": f"{'x' * 5000}.pdf"}
+    event = await claimed(scene)
+    first = await archive(event, scene.context(event))
+    again = await archive(event, scene.context(event))
+    for outcome in (first, again):
+        assert outcome.facts.documents is not None
+        assert outcome.facts.documents[0].file_name == "x" * MAX_TEXT_LENGTH
+
+
+async def test_every_file_gets_a_name_in_the_archive_before_anything_is_written() -> None:
+    scene = Scene()
+    event = an_event().build()
+    outcome = await collect(event, scene.context(event))
+    assert isinstance(outcome, Done)
+    assert outcome.facts.documents is not None
+    assert [(each.file_id, each.location, each.sha256) for each in outcome.facts.documents] == [
+        ("file-1", f"memory:///{FOLDER}/Document/file-1.pdf", None),
+        ("trail-1", f"memory:///{FOLDER}/AuditTrail/audit-trail.pdf", None),
+    ]
+    assert scene.backend.stored == {}
+    assert not any(each.startswith("download") for each in scene.esaw.asked)
+
+
+async def test_an_envelope_for_which_no_file_is_listed_yet_is_waited_for() -> None:
+    scene = Scene()
+    scene.esaw.contents.clear()
+    event = an_event().build()
+    outcome = await collect(event, scene.context(event))
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "NoFiles"
+
+
+async def test_a_strangers_file_under_a_name_of_ours_is_not_touched() -> None:
+    scene = Scene()
+    scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"a stranger's"
+    event = an_event().build()
+    with pytest.raises(NameTaken):
+        await collect(event, scene.context(event))
+
+
+async def test_what_an_earlier_run_claimed_is_ours() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"half of it"
+    assert isinstance(await collect(event, scene.context(event)), Done)
+
+
+async def test_a_required_tag_that_is_missing_stops_before_anything_is_claimed() -> None:
+    scene = Scene()
+    scene.archive = an_archive(tags={"customer": {"xpath": "/case/customer", "required": True}})
+    event = an_event().build()
+    with pytest.raises(TagMissing):
+        await collect(event, scene.context(event))
+
+
+async def test_an_envelope_that_is_deleted_before_it_is_collected_is_skipped() -> None:
+    scene = Scene()
+    scene.esaw.deleted = True
+    event = an_event().build()
+    outcome = await collect(event, scene.context(event))
+    assert isinstance(outcome, Skip)
+    assert outcome.reason == "EnvelopeDeleted"
+
+
+async def test_a_404_about_an_envelope_that_was_not_deleted_is_left_to_the_table() -> None:
+    scene = Scene()
+    scene.esaw.but("files", missing())
+    event = an_event().build()
+    with pytest.raises(HttpStatusError):
+        await collect(event, scene.context(event))
+
+
+async def broken_off(scene: Scene) -> None:
+    """File the first file of the envelope for an event that nobody knows any more."""
+    event = await claimed(scene)
+    scene.esaw.but("download trail-1", EsawUnreachable("cut"))
+    with pytest.raises(PartialArchive):
+        await archive(event, scene.context(event))
+    del scene.esaw.problems["download trail-1"]
+
+
+async def test_what_another_event_of_the_envelope_filed_before_it_broke_off_is_recognised() -> None:
+    scene = Scene()
+    await broken_off(scene)
+    event = await claimed(scene)
+    assert isinstance(await archive(event, scene.context(event)), Done)
+    assert scene.backend.puts.count("file-1.pdf") == 1
+
+
+async def test_what_is_not_what_esaw_has_stays_a_strangers() -> None:
+    scene = Scene()
+    await broken_off(scene)
+    scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"%PDF contract with a note of somebody's"
+    with pytest.raises(NameTaken):
+        await claimed(scene)
+
+
+# -- Archiving ------------------------------------------------------------------------------------------------
+
+
+async def test_all_files_arrive_and_the_manifest_comes_last() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    outcome = await archive(event, scene.context(event))
+    assert isinstance(outcome, Done)
+    assert outcome.message == "2 files with 23 bytes are in Archive/dms and were read back."
+    assert scene.backend.puts == ["file-1.pdf", "audit-trail.pdf", "counterfoil.sha256", "counterfoil.json"]
+    assert outcome.facts.archive is not None
+    assert outcome.facts.archive.manifest == f"memory:///{FOLDER}/counterfoil.json"
+    assert all(each.sha256 and each.size for each in outcome.facts.documents or ())
+    assert scene.counted == [13, 10]
+
+
+async def test_the_manifest_tells_about_envelope_event_and_when_it_was_called_about() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    await archive(event, scene.context(event))
+    manifest = Manifest.decode(scene.backend.stored[f"{FOLDER}/counterfoil.json"])
+    assert (manifest.envelope.id, manifest.envelope.status) == (ENVELOPE, "Completed")
+    assert manifest.times.archived == "2026-07-01T12:00:00Z"
+    assert [(each.action, each.time) for each in manifest.times.actions] == [
+        ("envelopeFinished", "2026-07-01T12:00:00Z")
+    ]
+    assert manifest.extra["event"]["name"] == event.name
+
+
+async def test_archiving_twice_leaves_everything_as_once_and_counts_its_bytes_once() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    once = await archive(event, scene.context(event))
+    stored, puts = dict(scene.backend.stored), list(scene.backend.puts)
+    twice = await archive(event, scene.context(event))
+    assert once.facts == twice.facts
+    assert (scene.backend.stored, scene.backend.puts) == (stored, puts)
+    assert scene.counted == [13, 10]
+    assert [each for each in scene.esaw.asked if each.startswith("download")] == [
+        "download file-1",
+        "download trail-1",
+    ]
+
+
+@pytest.mark.parametrize("at_last", [EnvelopeStatus.COMPLETED, EnvelopeStatus.EXPIRED])
+async def test_what_was_filed_before_an_expired_envelope_was_restarted_is_filed_anew(
+    at_last: EnvelopeStatus,
+) -> None:
+    scene = Scene(statuses=["Completed", "Expired"])
+    scene.esaw.status = EnvelopeStatus.EXPIRED
+    event = await claimed(scene)
+    await archive(event, scene.context(event))
+    scene.esaw.status = at_last
+    scene.esaw.contents["file-1"] = b"%PDF contract, signed by one more"
+    assert isinstance(await archive(event, scene.context(event)), Done)
+    assert scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] == b"%PDF contract, signed by one more"
+    manifest = Manifest.decode(scene.backend.stored[f"{FOLDER}/counterfoil.json"])
+    assert manifest.envelope.status == at_last
+    assert manifest.files[0].sha256 == sha256(b"%PDF contract, signed by one more").hexdigest()
+
+
+async def test_a_run_that_was_killed_in_the_middle_goes_on_and_sends_nothing_twice() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    scene.esaw.but("download trail-1", EsawUnreachable("cut"))
+    with pytest.raises(PartialArchive) as partly:
+        await archive(event, scene.context(event))
+    assert [each.sha256 is not None for each in partly.value.documents] == [True, False]
+    del scene.esaw.problems["download trail-1"]
+    assert isinstance(await archive(event, scene.context(event)), Done)
+    assert scene.backend.puts.count("file-1.pdf") == 1
+
+
+async def test_when_the_files_are_others_than_were_claimed_they_are_listed_anew() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    scene.esaw.contents["file-2"] = b"%PDF one more"
+    outcome = await archive(event, scene.context(event))
+    assert isinstance(outcome, Wait)
+    assert (outcome.reason, outcome.restart_from) == ("FilesChanged", Phase.COLLECTING)
+    assert scene.backend.stored == {}
+
+
+async def test_when_the_path_of_the_archive_was_changed_the_names_are_claimed_anew() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    scene.archive = an_archive(path="{{envelope.id}}/{{file.name}}")
+    outcome = await archive(event, scene.context(event))
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "FilesChanged"
+
+
+async def test_trouble_in_the_archive_comes_out_with_how_far_it_came() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    scene.backend.problems["audit-trail.pdf"] = ArchiveUnavailable("ArchiveFull", "Archive/dms is full.")
+    with pytest.raises(PartialArchive) as partly:
+        await archive(event, scene.context(event))
+    assert isinstance(partly.value.__cause__, ArchiveUnavailable)
+    assert partly.value.documents[0].sha256 is not None
+
+
+async def test_an_envelope_that_is_deleted_while_it_is_archived_is_a_failure_that_says_what_arrived() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    scene.esaw.but("download trail-1", missing("ERR0008"))
+    scene.esaw.deleted_for_history = True
+    outcome = await archive(event, scene.context(event))
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "EnvelopeDeleted"
+    assert "1 of its 2 files arrived in Archive/dms" in outcome.message
+    assert outcome.facts.documents is not None
+    assert outcome.facts.documents[0].sha256 is not None
+    assert f"{FOLDER}/counterfoil.json" not in scene.backend.stored
+
+
+async def test_a_file_that_esaw_no_longer_has_although_the_envelope_lives_is_left_to_the_table() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    scene.esaw.but("download trail-1", missing("ERR0008"))
+    with pytest.raises(PartialArchive) as partly:
+        await archive(event, scene.context(event))
+    assert isinstance(partly.value.__cause__, HttpStatusError)
+
+
+# -- Cleaning -------------------------------------------------------------------------------------------------
+
+
+async def cleaned(scene: Scene, event: EnvelopeEvent | None = None) -> Outcome:
+    event = event or an_event().archived("contract.pdf").build()
+    return await clean(event, scene.context(event))
+
+
+async def test_the_archived_envelope_is_deleted_once() -> None:
+    scene = Scene()
+    outcome = await cleaned(scene)
+    assert isinstance(outcome, Done)
+    assert outcome.reason == "ArchivedAndDeleted"
+    assert scene.esaw.transport.deleted == [ENVELOPE]
+
+
+async def test_after_a_lost_answer_to_the_delete_it_is_gone_and_that_is_what_was_wanted() -> None:
+    scene = Scene()
+    scene.esaw.deleted = True
+    outcome = await cleaned(scene)
+    assert isinstance(outcome, Done)
+    assert outcome.reason == "ArchivedAndDeleted"
+
+
+async def test_an_envelope_that_is_to_be_kept_is_kept() -> None:
+    scene = Scene(cleanup={"policy": "Keep"})
+    outcome = await cleaned(scene)
+    assert isinstance(outcome, Done)
+    assert outcome.reason == "ArchivedAndKept"
+    assert scene.esaw.asked == []
+
+
+async def test_a_delay_after_archiving_is_kept_to() -> None:
+    scene = Scene(cleanup={"after": "24h"})
+    outcome = await cleaned(scene)
+    assert isinstance(outcome, Pause)
+    assert outcome.until == NOON + timedelta(hours=24)
+    assert scene.esaw.asked == []
+    scene.clock.advance(hours=24)
+    assert isinstance(await cleaned(scene), Done)
+    assert scene.esaw.transport.deleted == [ENVELOPE]
+
+
+UNPROVEN: dict[str, dict[str, Any]] = {
+    "without documents": {"documents": ()},
+    "without a manifest": {"archive": None},
+}
+
+
+@pytest.mark.parametrize("lack", UNPROVEN)
+async def test_without_the_whole_proof_nothing_is_deleted(lack: str) -> None:
+    scene = Scene()
+    event = an_event().archived("contract.pdf").status(**UNPROVEN[lack]).build()
+    with pytest.raises(NotProven):
+        await cleaned(scene, event)
+    assert scene.esaw.transport.deleted == []
+
+
+async def test_an_event_that_is_not_archived_is_not_cleaned() -> None:
+    scene = Scene()
+    event = an_event().archived("contract.pdf").with_condition("Archived", "False").build()
+    with pytest.raises(NotProven):
+        await cleaned(scene, event)
+    assert scene.esaw.transport.deleted == []
+
+
+async def test_an_event_that_was_never_stored_is_not_cleaned() -> None:
+    scene = Scene()
+    event = an_event().archived("contract.pdf").build()
+    unstored = msgspec.structs.replace(
+        event, metadata=msgspec.structs.replace(event.metadata, resource_version=None)
+    )
+    with pytest.raises(NotProven):
+        await cleaned(scene, unstored)
+    assert scene.esaw.transport.deleted == []
+
+
+def expired() -> EnvelopeEvent:
+    event = an_event().archived("contract.pdf").build()
+    assert event.status.envelope is not None
+    seen = msgspec.structs.replace(event.status.envelope, status="Expired")
+    return msgspec.structs.replace(event, status=msgspec.structs.replace(event.status, envelope=seen))
+
+
+async def test_an_expired_envelope_that_was_restarted_since_is_not_deleted() -> None:
+    scene = Scene(statuses=["Expired"])
+    scene.esaw.status = EnvelopeStatus.EXPIRED
+    event = expired()
+    context = scene.context(event)
+    await context.envelope()
+    scene.esaw.status = EnvelopeStatus.ACTIVE
+    outcome = await clean(event, context)
+    assert isinstance(outcome, Skip)
+    assert outcome.reason == "EnvelopeRestarted"
+    assert scene.esaw.transport.deleted == []
+
+
+async def archived_as_expired(scene: Scene) -> EnvelopeEvent:
+    """Archive the scene's envelope as it is; return the event as it then is."""
+    scene.esaw.status = EnvelopeStatus.EXPIRED
+    event = await claimed(scene)
+    outcome = await archive(event, scene.context(event))
+    assert isinstance(outcome, Done)
+    proven = expired()
+    facts = {"documents": outcome.facts.documents, "archive": outcome.facts.archive}
+    return msgspec.structs.replace(proven, status=msgspec.structs.replace(proven.status, **facts))
+
+
+async def test_an_expired_envelope_is_deleted() -> None:
+    scene = Scene(statuses=["Expired"])
+    event = await archived_as_expired(scene)
+    assert (await cleaned(scene, event)).reason == "ArchivedAndDeleted"
+
+
+async def test_an_expired_envelope_that_was_restarted_signed_and_expired_again_is_archived_anew() -> None:
+    scene = Scene(statuses=["Expired"])
+    event = await archived_as_expired(scene)
+    scene.esaw.contents["file-1"] = b"%PDF contract, signed by one more"
+    outcome = await cleaned(scene, event)
+    assert isinstance(outcome, Wait)
+    assert (outcome.reason, outcome.restart_from) == ("FilesChanged", Phase.COLLECTING)
+    assert scene.esaw.transport.deleted == []
+
+
+async def test_an_audit_trail_that_went_on_does_not_keep_an_expired_envelope() -> None:
+    scene = Scene(statuses=["Expired"])
+    event = await archived_as_expired(scene)
+    scene.esaw.contents["trail-1"] = b"%PDF trail: and then it was downloaded"
+    assert (await cleaned(scene, event)).reason == "ArchivedAndDeleted"
+
+
+async def test_an_expired_envelope_that_is_gone_already_is_clean() -> None:
+    scene = Scene(statuses=["Expired"])
+    scene.esaw.deleted = True
+    assert (await cleaned(scene, expired())).reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.parametrize(
+    "problem", [HttpStatusError(401), HttpStatusError(403), HttpStatusError(500), EsawUnreachable("timeout")]
+)
+async def test_a_delete_that_did_not_work_is_left_to_the_table(problem: Exception) -> None:
+    scene = Scene()
+    scene.esaw.but("delete", problem)
+    with pytest.raises(type(problem)):
+        await cleaned(scene)

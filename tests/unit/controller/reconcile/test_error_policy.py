@@ -1,0 +1,146 @@
+"""What went wrong, and what is done about it."""
+
+from datetime import timedelta
+
+import pytest
+
+from controller.reconcile.error_policy import classify
+from controller.reconcile.outcomes import Fail, NeedConsent, Wait
+from counterfoil.archives.errors import (
+    ArchiveRefused,
+    ArchiveUnavailable,
+    NameTaken,
+    SettingsInvalid,
+    VerificationFailed,
+)
+from counterfoil.archives.filing import SourceBroken
+from counterfoil.archives.tags import MetadataUnreadable, TagMissing
+from counterfoil.esaw.errors import (
+    EsawUnreachable,
+    HttpStatusError,
+    NotProven,
+    RateLimited,
+    ResponseInvalid,
+    ResponseTooLarge,
+    TransferBroken,
+    UnexpectedRedirect,
+    UnreachableKind,
+)
+from counterfoil.kube.client import Forbidden, Unavailable
+from counterfoil.resources import TagRule
+from tests.support.builders import NOON
+
+UNTIL = NOON + timedelta(seconds=30)
+TRACE = "0HN5C3Q2T7V9A"
+
+
+def answered(status: int, error_id: str | None = None, **more: float) -> HttpStatusError:
+    return HttpStatusError(status, error_id, trace_id=TRACE, retry_after=more.get("retry_after"))
+
+
+TABLE: list[tuple[Exception, type, str]] = [
+    (RateLimited(429, until=UNTIL, retry_after=30), Wait, "EsawThrottling"),
+    (answered(429), Wait, "EsawThrottling"),
+    (answered(408), Wait, "EsawUnreachable"),
+    (answered(500, "ERR0001"), Wait, "EsawFailing"),
+    (answered(501), Wait, "EsawFailing"),
+    (answered(502), Wait, "EsawFailing"),
+    (answered(503), Wait, "EsawFailing"),
+    (answered(504), Wait, "EsawFailing"),
+    (answered(401), NeedConsent, "TokenRejected"),
+    (answered(403, "ERR0010"), Fail, "NotPermitted"),
+    (answered(404, "ERR0007"), Wait, "EsawNotFound"),
+    (answered(404, "ERR0008"), Wait, "EsawNotFound"),
+    (answered(400, "ERR0011"), Fail, "EsawRefused"),
+    (answered(409, "ERR0013"), Fail, "EsawRefused"),
+    (answered(418), Fail, "EsawRefused"),
+    (answered(400, "ERR0063"), Fail, "UnsupportedApiVersion"),
+    (answered(403, "ERR0063"), Fail, "UnsupportedApiVersion"),
+    (answered(404, "ERR0063"), Fail, "UnsupportedApiVersion"),
+    (ResponseInvalid("files", "it is HTML, not JSON"), Wait, "EsawAnswerUnreadable"),
+    (ResponseTooLarge("files", 2**24), Fail, "EnvelopeTooLarge"),
+    (ResponseTooLarge("configuration", 2**24), Fail, "EnvelopeTooLarge"),
+    (ResponseTooLarge("envelope", 2**24), Wait, "EsawAnswerUnreadable"),
+    (ResponseTooLarge("whoami", 2**24), Wait, "EsawAnswerUnreadable"),
+    (UnexpectedRedirect(302, "https://login.example.com"), Wait, "EsawRedirects"),
+    (TransferBroken("short"), Wait, "TransferBroken"),
+    (TransferBroken("long"), Wait, "TransferBroken"),
+    (TransferBroken("unframed"), Wait, "TransferBroken"),
+    (SourceBroken(100, 90), Wait, "TransferBroken"),
+    (NameTaken("file:///dms/contract.pdf is there already."), Fail, "NameOccupied"),
+    (VerificationFailed("file:///dms/contract.pdf was sent 2 times."), Wait, "StoredWrong"),
+    (SettingsInvalid("Archive/dms: correct it."), Wait, "SettingsInvalid"),
+    (TagMissing("customer", TagRule(xpath="/a")), Wait, "TagMissing"),
+    (MetadataUnreadable("it is not JSON"), Wait, "MetadataUnreadable"),
+    (ArchiveUnavailable("ArchiveFull", "Archive/dms is full."), Wait, "ArchiveFull"),
+    (ArchiveRefused("ArchiveRootMissing", "Archive/dms: no root."), Wait, "ArchiveRootMissing"),
+    (NotProven("there are no files"), Fail, "NotProven"),
+    (Unavailable(0, "NoAnswer", "no answer"), Wait, "ApiServerTrouble"),
+    (Forbidden(403, "Forbidden", "no"), Wait, "ApiServerTrouble"),
+]
+
+KINDS: list[UnreachableKind] = ["busy", "connect", "cut", "proxy", "slow", "timeout", "tls"]
+
+
+@pytest.mark.parametrize(("problem", "kind", "reason"), TABLE)
+def test_each_problem_has_its_verdict(problem: Exception, kind: type, reason: str) -> None:
+    outcome = classify(problem, NOON)
+    assert outcome is not None
+    assert isinstance(outcome, kind)
+    assert outcome.reason == reason
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_the_network_does_is_never_final(kind: UnreachableKind) -> None:
+    outcome = classify(EsawUnreachable(kind), NOON)
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "EsawUnreachable"
+
+
+@pytest.mark.parametrize("status", range(500, 600))
+@pytest.mark.parametrize("error_id", [None, "ERR0007", "ERR0010", "ERR0063"])
+def test_no_server_error_is_final_whatever_its_body_says(status: int, error_id: str | None) -> None:
+    assert isinstance(classify(answered(status, error_id), NOON), Wait)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_retry_after_is_kept_to(status: int) -> None:
+    outcome = classify(answered(status, retry_after=30), NOON)
+    assert isinstance(outcome, Wait)
+    assert outcome.not_before == UNTIL
+
+
+def test_a_pause_ends_when_it_was_said_to_end() -> None:
+    outcome = classify(RateLimited(503, until=UNTIL, retry_after=12), NOON)
+    assert isinstance(outcome, Wait)
+    assert outcome.not_before == UNTIL
+
+
+@pytest.mark.parametrize(("problem", "kind", "reason"), TABLE)
+def test_an_equal_problem_later_says_the_same_so_that_no_retry_changes_the_message(
+    problem: Exception, kind: type, reason: str
+) -> None:
+    first, later = classify(problem, NOON), classify(problem, NOON + timedelta(hours=1))
+    assert first is not None
+    assert later is not None
+    assert (first.reason, first.message) == (later.reason, later.message)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 429, 500, 503])
+def test_no_message_tells_a_trace_id(status: int) -> None:
+    outcome = classify(answered(status, "ERR0001"), NOON)
+    assert outcome is not None
+    assert TRACE not in outcome.message
+
+
+@pytest.mark.parametrize(("problem", "kind", "reason"), TABLE)
+def test_every_message_is_a_sentence_for_people(problem: Exception, kind: type, reason: str) -> None:
+    outcome = classify(problem, NOON)
+    assert outcome is not None
+    assert outcome.message[0].isalpha()
+    assert outcome.message.endswith(".")
+    assert "{" not in outcome.message
+
+
+def test_an_error_that_is_not_in_the_table_is_a_bug_of_ours() -> None:
+    assert classify(RuntimeError("?"), NOON) is None

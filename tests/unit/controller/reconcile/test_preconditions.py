@@ -1,0 +1,296 @@
+"""Before the phases: each rung of the ladder, with what its reader sees."""
+
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from controller.access.archive_pool import ArchivePool
+from controller.access.secret_cache import SecretCache
+from controller.access.sender_keys import SenderKeys
+from controller.cache import Cache
+from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Skip, Wait
+from controller.reconcile.preconditions import SENDER_GRACE_SECONDS, Admitted, Preconditions, RecordOnly
+from controller.reconcile.signature_policy import SignatureChecker
+from counterfoil.esaw import ApiToken, new_http_client
+from counterfoil.esaw.registry import EsawClients
+from counterfoil.kube.client import Unavailable
+from counterfoil.metrics import Metrics
+from counterfoil.resources import (
+    ENVELOPE_LABEL,
+    SENDER_LABEL,
+    Envelope,
+    EnvelopeEvent,
+    Organization,
+    Origin,
+    Phase,
+    Sender,
+)
+from tests.support.builders import ENVELOPE, AClock, a_sender, an_event, an_organization
+from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.reconcile_context import AnExaminer, an_archive
+
+KEY = "k" * 66
+
+
+class Scene:
+    """Everything that an event needs, to be taken away piece by piece."""
+
+    def __init__(self) -> None:
+        self.clock = AClock()
+        self.kube = InMemoryKubeClient()
+        self.cache = Cache()
+        self.cache.organizations.put(an_organization())
+        self.cache.senders.put(known_to_work(a_sender()))
+        self.cache.archives.put(an_archive())
+        self.kube.secrets["anna-key"] = {"token": KEY.encode()}
+        secrets = SecretCache(self.kube, self.clock)
+        self.archive_pool = ArchivePool(
+            self.kube, secrets, self.clock, Metrics(CollectorRegistry(), version="test")
+        )
+        self.preconditions = Preconditions(
+            kube=self.kube,
+            cache=self.cache,
+            sender_keys=SenderKeys(self.kube, secrets, self.clock),
+            archive_pool=self.archive_pool,
+            esaw_clients=EsawClients(new_http_client(), self.clock, lambda operation, code, seconds: None),
+            clock=self.clock,
+            signature_checker=SignatureChecker(AnExaminer(), None),
+        )
+
+    def organization(self, **spec: Any) -> Organization:
+        changed = an_organization(version=2, **spec)
+        self.cache.organizations.put(changed)
+        return changed
+
+    async def sender(self, event: EnvelopeEvent | None = None) -> Sender | Outcome:
+        organization = self.cache.organizations.get("acme")
+        assert organization is not None
+        return await self.preconditions.sender(event or an_event().build(), organization)
+
+    async def prepare(self) -> Admitted | Outcome:
+        event, organization = an_event().build(), self.cache.organizations.get("acme")
+        sender = self.cache.senders.get("anna")
+        assert organization is not None
+        assert sender is not None
+        return await self.preconditions.prepare(event, organization, sender)
+
+
+def known_to_work(sender: Sender, key: str = KEY) -> Sender:
+    """Return the sender as it is after its key was verified."""
+    status = {"key": {"fingerprint": ApiToken.parse(key).fingerprint}}
+    raw = sender.to_dict()
+    raw["status"] = {**raw.get("status", {}), **status}
+    return Sender.parse(raw)
+
+
+def an_envelope(sender: str) -> Envelope:
+    return Envelope.parse(
+        {
+            "metadata": {"name": ENVELOPE},
+            "spec": {
+                "organizationRef": {"name": "acme"},
+                "envelopeId": ENVELOPE,
+                "senderRef": {"name": sender},
+            },
+        }
+    )
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+# -- May it be worked on at all? --------------------------------------------------------------------------------
+
+
+def test_an_event_whose_organization_archives_its_action_may_be_worked_on(scene: Scene) -> None:
+    assert scene.preconditions.admit(an_event().build()) == an_organization()
+
+
+def test_letter_case_of_the_action_does_not_matter(scene: Scene) -> None:
+    assert isinstance(
+        scene.preconditions.admit(an_event().for_action("ENVELOPEfinished").build()), Organization
+    )
+
+
+def test_a_suspended_event_is_held_even_without_its_organization(scene: Scene) -> None:
+    scene.cache.organizations.remove("acme")
+    outcome = scene.preconditions.admit(an_event().suspended().build())
+    assert outcome == Hold("Suspended", "spec.suspend of this event is true.")
+
+
+def test_an_event_without_its_organization_waits_for_it(scene: Scene) -> None:
+    scene.cache.organizations.remove("acme")
+    outcome = scene.preconditions.admit(an_event().build())
+    assert outcome == Wait("OrganizationMissing", "Organization/acme does not exist.")
+
+
+def test_a_suspended_organization_holds_all_its_events(scene: Scene) -> None:
+    scene.organization(suspend=True)
+    outcome = scene.preconditions.admit(an_event().build())
+    assert outcome == Hold("OrganizationSuspended", "spec.suspend of Organization/acme is true.")
+
+
+def test_an_action_that_is_only_noted_down_needs_no_phase(scene: Scene) -> None:
+    scene.organization(actions=[{"action": "workstepFinished", "handling": "Record"}])
+    assert isinstance(
+        scene.preconditions.admit(an_event().for_action("workstepFinished").build()), RecordOnly
+    )
+
+
+def test_an_action_that_is_no_longer_listed_is_skipped(scene: Scene) -> None:
+    outcome = scene.preconditions.admit(an_event().for_action("envelopeExpired").build())
+    assert outcome == Skip(
+        "ActionNotConfigured", "Organization/acme no longer lists the action envelopeExpired."
+    )
+
+
+# -- Who sent it? -----------------------------------------------------------------------------------------------
+
+
+async def test_the_envelope_tells_who_sent_it(scene: Scene) -> None:
+    scene.kube.put(an_envelope("ben"))
+    scene.cache.senders.put(a_sender("ben"))
+    assert await scene.sender() == a_sender("ben")
+
+
+async def test_without_an_envelope_it_is_the_organizations_default_sender(scene: Scene) -> None:
+    sender = await scene.sender()
+    assert isinstance(sender, Sender)
+    assert sender.name == "anna"
+
+
+async def test_what_the_sweep_found_with_a_senders_key_is_this_senders(scene: Scene) -> None:
+    scene.cache.senders.put(a_sender("ben"))
+    found = an_event().by(Origin.SWEEP).labelled(SENDER_LABEL, "ben").build()
+    assert await scene.sender(found) == a_sender("ben")
+    scene.cache.sender_of.clear()
+    called = an_event().labelled(SENDER_LABEL, "ben").build()
+    sender = await scene.sender(called)
+    assert isinstance(sender, Sender)
+    assert sender.name == "anna", "for a callback, the label is but a guess of the receiver's"
+
+
+async def test_the_sender_is_looked_up_once_per_event(scene: Scene) -> None:
+    await scene.sender()
+    await scene.sender()
+    assert scene.kube.asked == [("get", ENVELOPE)]
+
+
+async def test_an_envelope_that_esaw_does_not_show_to_this_sender_may_be_noted_as_anothers_since(
+    scene: Scene,
+) -> None:
+    await scene.sender()
+    scene.kube.put(an_envelope("ben"))
+    scene.cache.senders.put(a_sender("ben"))
+    assert await scene.sender(an_event().in_phase(Phase.VALIDATING, "EnvelopeNotFound").build()) == a_sender(
+        "ben"
+    )
+
+
+async def test_an_event_whose_sender_nobody_knows_fails_and_says_what_to_do(scene: Scene) -> None:
+    scene.organization(defaultSenderRef=None)
+    outcome = await scene.sender()
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "SenderUnknown"
+    assert "Set a default" in outcome.message
+
+
+async def test_an_event_whose_sender_does_not_exist_waits_for_it_and_looks_again(scene: Scene) -> None:
+    scene.cache.senders.remove("anna")
+    outcome = await scene.sender()
+    assert outcome == Wait("SenderMissing", "Sender/anna does not exist.")
+    scene.cache.senders.put(a_sender())
+    assert isinstance(await scene.sender(), Sender)
+
+
+async def test_a_sender_of_another_organization_is_never_used(scene: Scene) -> None:
+    scene.cache.senders.put(a_sender(version=2, organization="other"))
+    outcome = await scene.sender()
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "SenderOfOtherOrganization"
+
+
+async def test_an_api_server_that_is_away_is_no_reason_to_take_the_default_sender(scene: Scene) -> None:
+    scene.kube.go_away("get", times=1)
+    with pytest.raises(Unavailable):
+        await scene.sender()
+
+
+# -- With which key, into which archive? ------------------------------------------------------------------------
+
+
+async def test_when_all_is_there_the_event_has_a_desk(scene: Scene) -> None:
+    admitted = await scene.prepare()
+    assert isinstance(admitted, Admitted)
+    assert admitted.token.reveal() == KEY
+    assert (admitted.context.archive.name, admitted.context.sender.name) == ("dms", "anna")
+
+
+async def test_a_sibling_that_cannot_be_read_is_passed_over(scene: Scene) -> None:
+    sibling = an_event().for_action("workstepFinished").labelled(ENVELOPE_LABEL, ENVELOPE).build()
+    odd = an_event().for_action("other").labelled(ENVELOPE_LABEL, ENVELOPE).build()
+    scene.kube.put(sibling)
+    scene.kube.put(odd)
+    scene.kube.edit(EnvelopeEvent, odd.name, {"status": {"phase": "Unheard"}})
+    admitted = await scene.prepare()
+    assert isinstance(admitted, Admitted)
+    assert [each.name async for each in admitted.context.sibling_events()] == [sibling.name]
+
+
+async def test_a_sender_who_sends_by_the_page_may_be_noted_down_after_the_first_callback(
+    scene: Scene,
+) -> None:
+    oauth = {"clientId": "c", "clientSecretRef": {"name": "s", "key": "k"}}
+    scene.organization(defaultSenderRef=None, oauth=oauth)
+    assert await scene.sender() == Wait("SenderUnknown", "Who sent this envelope is not noted down yet.")
+
+    scene.clock.advance(seconds=SENDER_GRACE_SECONDS)
+
+    outcome = await scene.sender()
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "SenderUnknown"
+
+
+async def test_a_suspended_sender_holds_its_events(scene: Scene) -> None:
+    scene.cache.senders.put(a_sender(version=2, suspend=True))
+    outcome = await scene.prepare()
+    assert outcome == Hold("SenderSuspended", "spec.suspend of Sender/anna is true.")
+
+
+async def test_an_organization_without_an_archive_lets_its_events_wait(scene: Scene) -> None:
+    scene.organization(archiveRef=None)
+    outcome = await scene.prepare()
+    assert outcome == Wait("ArchiveMissing", "Organization/acme has no spec.archiveRef.")
+
+
+async def test_an_archive_that_does_not_exist_is_waited_for(scene: Scene) -> None:
+    scene.cache.archives.remove("dms")
+    outcome = await scene.prepare()
+    assert outcome == Wait("ArchiveMissing", "Archive/dms does not exist.")
+
+
+async def test_a_key_that_is_not_there_needs_a_person(scene: Scene) -> None:
+    del scene.kube.secrets["anna-key"]
+    outcome = await scene.prepare()
+    assert isinstance(outcome, NeedConsent)
+    assert outcome.reason == "KeyMissing"
+
+
+async def test_an_archive_that_cannot_be_opened_is_waited_for_in_its_own_words(scene: Scene) -> None:
+    scene.cache.archives.put(an_archive(version=2, generation=2, filesystem={"root": "relative"}))
+    outcome = await scene.prepare()
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "ArchiveNotReady"
+    assert outcome.message.startswith("Archive/dms: ")
+
+
+async def test_what_the_desk_files_is_counted_for_its_archive(scene: Scene) -> None:
+    admitted = await scene.prepare()
+    assert isinstance(admitted, Admitted)
+    scene.kube.put(an_archive())
+    admitted.context.on_file_archived(42)
+    await scene.archive_pool.write_bytes(an_archive())
+    assert scene.kube.status(type(an_archive()), "dms")["bytesTotal"] == 42

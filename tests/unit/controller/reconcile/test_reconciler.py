@@ -1,0 +1,393 @@
+"""One run over one event: which writes it makes, in which order, and what people see of it."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controller.access.archive_pool import ArchivePool
+from controller.access.secret_cache import SecretCache
+from controller.access.sender_keys import SenderKeys
+from controller.reconcile.preconditions import Preconditions
+from controller.reconcile.reconciler import Reconciler
+from controller.reconcile.signature_policy import SignatureChecker
+from controller.telemetry.event_recorder import EventRecorder
+from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, HttpStatusError
+from counterfoil.kube.client import Rejected, TooLarge
+from counterfoil.kube.status import StatusWriter
+from counterfoil.resources import (
+    REQUEST_LABEL,
+    SENDER_LABEL,
+    EnvelopeEvent,
+    Phase,
+    find_condition,
+    is_condition_true,
+)
+from tests.support.builders import ENVELOPE, EventBuilder, a_sender, an_event, an_organization
+from tests.support.fakes.reconcile_context import AnEnvelope, AnExaminer, an_archive
+from tests.support.scenes.handlers import Scene as Base
+from tests.support.scenes.handlers import turns
+from tests.unit.controller.reconcile.test_preconditions import KEY, known_to_work
+from tests.unit.controller.resync.test_organization_status import AnEsaw, OneEsaw
+
+
+class EsawOfOne(AnEsaw):
+    """An eSAW with one envelope."""
+
+    def __init__(self, envelope: AnEnvelope) -> None:
+        super().__init__()
+        self._envelope = envelope
+
+    def as_user(self, token: ApiToken) -> EsawUserClient:
+        return self._envelope
+
+
+class Scene:
+    """An event, and all that the driver needs, with a real archive on the disk."""
+
+    def __init__(
+        self, folder: Path, builder: EventBuilder | None = None, *, noted: str = "anna", **spec: Any
+    ) -> None:
+        base = Base()
+        self.root = folder
+        self.clock, self.kube, self.cache, self.metrics = (
+            base.clock,
+            base.kube,
+            base.cache,
+            base.metrics,
+        )
+        builder = builder or an_event()
+        self.event = (builder.labelled(SENDER_LABEL, noted) if noted else builder).build()
+        self.envelope = AnEnvelope()
+        self.organization = an_organization(**spec)
+        for each in (
+            self.organization,
+            known_to_work(a_sender()),
+            an_archive(filesystem={"root": str(folder)}),
+        ):
+            self.kube.put(each)
+            base.observe(each)
+        self.kube.put(self.event)
+        self.kube.secrets["anna-key"] = {"token": KEY.encode()}
+        secrets = SecretCache(self.kube, self.clock)
+        self.sender_keys = SenderKeys(self.kube, secrets, self.clock)
+        self.sender_keys.changed = base.event_handlers.sender_changed
+        self.event_recorder = EventRecorder(self.kube, self.clock)
+        self.reconciler = Reconciler(
+            kube=self.kube,
+            cache=self.cache,
+            preconditions=Preconditions(
+                kube=self.kube,
+                cache=self.cache,
+                sender_keys=self.sender_keys,
+                archive_pool=ArchivePool(self.kube, secrets, self.clock, self.metrics),
+                esaw_clients=OneEsaw(EsawOfOne(self.envelope)),
+                clock=self.clock,
+                signature_checker=SignatureChecker(AnExaminer(), None),
+            ),
+            sender_keys=self.sender_keys,
+            status_writer=StatusWriter(self.kube, sleep=self.clock.sleep),
+            event_recorder=self.event_recorder,
+            metrics=self.metrics,
+            clock=self.clock,
+            random=lambda: 1.0,
+        )
+
+    def newest(self) -> EnvelopeEvent:
+        return self.kube.stored(self.event.name)
+
+    async def reconcile(self, times: int = 1) -> EnvelopeEvent:
+        for _ in range(times):
+            await self.reconciler.reconcile(self.newest())
+        return self.newest()
+
+    async def told(self) -> list[tuple[str, str]]:
+        """Type and reason of the Kubernetes Events that were posted."""
+        posting = asyncio.create_task(self.event_recorder.run())
+        await turns()
+        posting.cancel()
+        return [(each["type"], each["reason"]) for each in self.kube.announced]
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"counterfoil_{name}", labels)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def truth(event: EnvelopeEvent, type_: str) -> tuple[str, str]:
+    found = find_condition(event.status.conditions, type_)
+    assert found is not None
+    return found.status, found.reason
+
+
+async def test_the_happy_path_takes_three_writes_and_nothing_is_told_twice(scene: Scene) -> None:
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert [changes["phase"] for _, changes in scene.kube.patches] == [
+        "Archiving",
+        "Cleaning",
+        "Succeeded",
+    ]
+    assert [verb for verb, _ in scene.kube.asked if verb == "patch"] == []
+    for each in ("Validated", "Authorized", "Collected", "Archived", "Cleaned", "Ready"):
+        assert is_condition_true(after.status.conditions, each)
+    assert scene.envelope.transport.deleted == [ENVELOPE]
+    assert await scene.told() == []
+
+
+@pytest.mark.parametrize("noted", ["", "ben"])
+async def test_an_event_whose_sender_is_found_out_queues_anew_among_those_of_its_sender(
+    tmp_path: Path, noted: str
+) -> None:
+    """Else all events of senders who consented would share the room of one, and wait for each other."""
+    scene = Scene(tmp_path, an_event(), noted=noted)
+    once = await scene.reconcile()
+    assert once.metadata.labels[SENDER_LABEL] == "anna"
+    assert once.status.phase is Phase.PENDING
+    assert scene.envelope.asked == []
+    assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
+
+
+async def test_that_everything_is_archived_is_stored_before_the_envelope_is_deleted(scene: Scene) -> None:
+    stored: list[bool] = []
+    scene.envelope.transport.just_before = lambda: stored.append(
+        is_condition_true(scene.newest().status.conditions, "Archived")
+    )
+    await scene.reconcile()
+    assert stored == [True]
+
+
+async def test_the_names_are_claimed_before_anything_is_written(scene: Scene) -> None:
+    stored: list[int] = []
+    scene.kube.just_before("patch_status", lambda: stored.append(len(list(scene.root.rglob("*")))))
+    after = await scene.reconcile()
+    assert stored == [0]
+    assert all(each.location for each in after.status.documents)
+
+
+async def test_an_event_that_is_only_noted_down_takes_one_write(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, actions=[{"action": "envelopeFinished", "handling": "Record"}])
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "Recorded")
+    assert len(scene.kube.patches) == 1
+    assert scene.envelope.asked == []
+
+
+async def test_a_run_that_begins_in_the_middle_goes_on_from_there(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, an_event().archived("contract.pdf"))
+    after = await scene.reconcile()
+    assert after.status.phase is Phase.SUCCEEDED
+    assert scene.envelope.asked == ["delete"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "phase", "type_"),
+    [
+        ("envelope", Phase.VALIDATING, "Validated"),
+        ("files", Phase.COLLECTING, "Collected"),
+        ("download file-1", Phase.ARCHIVING, "Archived"),
+        ("delete", Phase.CLEANING, "Cleaned"),
+    ],
+)
+async def test_an_attempt_that_fails_says_where_why_and_when_again(
+    scene: Scene, operation: str, phase: Phase, type_: str
+) -> None:
+    scene.envelope.but(operation, HttpStatusError(503))
+    after = await scene.reconcile()
+    status = after.status
+    assert (status.phase, status.reason, status.message) == (phase, "EsawFailing", "eSAW answered 503.")
+    assert status.attempts == 1
+    assert status.next_attempt_time is not None
+    assert status.next_attempt_time > scene.clock.now()
+    assert truth(after, "Ready") == ("False", "EsawFailing")
+    assert not is_condition_true(status.conditions, type_)
+    assert await scene.told() == [("Warning", "EsawFailing")]
+    assert scene.metric("attempts_total", phase=phase, outcome="wait", reason="EsawFailing") == 1
+
+
+async def test_equal_retries_are_told_once_and_change_no_text(scene: Scene) -> None:
+    scene.envelope.but("files", EsawUnreachable("connect"))
+    first = await scene.reconcile()
+    later = await scene.reconcile(times=5)
+    assert await scene.told() == [("Warning", "EsawUnreachable")]
+    assert later.status.attempts == 6
+    assert (later.status.message, later.status.conditions) == (first.status.message, first.status.conditions)
+
+
+async def test_what_was_filed_before_it_broke_off_stands_in_the_status(scene: Scene) -> None:
+    scene.envelope.but("download trail-1", EsawUnreachable("cut"))
+    after = await scene.reconcile()
+    assert [each.sha256 is not None for each in after.status.documents] == [True, False]
+    assert after.status.reason == "EsawUnreachable"
+
+
+@pytest.mark.parametrize("operation", ["envelope", "files", "download file-1", "delete"])
+async def test_a_key_that_is_refused_parks_the_event_and_is_remembered(scene: Scene, operation: str) -> None:
+    scene.envelope.but(operation, HttpStatusError(401))
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.AWAITING_CONSENT, "TokenRejected")
+    assert "Sender/anna" in str(after.status.message)
+    assert after.status.next_attempt_time is None
+    assert truth(after, "Authorized") == ("False", "TokenRejected")
+    anna = scene.cache.senders.get("anna")
+    assert anna is not None
+    assert not is_condition_true(anna.status.conditions, "Authorized")
+    assert await scene.told() == [("Warning", "TokenRejected")]
+
+
+async def test_a_parked_event_is_labelled_with_whose_key_it_waits_for(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.kube.edit(EnvelopeEvent, scene.event.name, {"metadata": {"labels": {SENDER_LABEL: None}}})
+    del scene.kube.secrets["anna-key"]
+    after = await scene.reconcile(2)
+    assert (after.status.phase, after.status.reason) == (Phase.AWAITING_CONSENT, "KeyMissing")
+    assert after.metadata.labels[SENDER_LABEL] == "anna"
+
+
+async def test_a_label_that_cannot_be_set_holds_nothing_up(scene: Scene) -> None:
+    scene.kube.edit(EnvelopeEvent, scene.event.name, {"metadata": {"labels": {SENDER_LABEL: "ben"}}})
+    scene.kube.go_away("patch", times=1)
+    after = await scene.reconcile()
+    assert after.status.phase is Phase.SUCCEEDED
+
+
+def suspend_event(scene: Scene) -> None:
+    scene.kube.edit(EnvelopeEvent, scene.event.name, {"spec": {"suspend": True}})
+
+
+def suspend_organization(scene: Scene) -> None:
+    scene.cache.organizations.put(an_organization(version=2, generation=2, suspend=True))
+
+
+def suspend_sender(scene: Scene) -> None:
+    scene.cache.senders.put(known_to_work(a_sender(version=500, suspend=True)))
+
+
+SUSPENSIONS: list[tuple[Callable[[Scene], None], str]] = [
+    (suspend_event, "Suspended"),
+    (suspend_organization, "OrganizationSuspended"),
+    (suspend_sender, "SenderSuspended"),
+]
+
+
+@pytest.mark.parametrize(("suspend", "reason"), SUSPENSIONS)
+async def test_who_suspends_it_in_the_middle_stops_it_before_the_envelope_is_deleted(
+    scene: Scene, suspend: Callable[[Scene], None], reason: str
+) -> None:
+    scene.kube.just_before("patch_status", lambda: None)
+    scene.kube.just_before("patch_status", partial(suspend, scene))
+    after = await scene.reconcile()
+    assert after.status.phase is Phase.CLEANING
+    assert scene.envelope.transport.deleted == []
+    held = await scene.reconcile()
+    assert (held.status.phase, held.status.reason) == (Phase.CLEANING, reason)
+    assert await scene.told() == [("Normal", reason)]
+
+
+async def test_what_a_person_asks_for_in_the_middle_comes_before_the_envelope_is_deleted(
+    scene: Scene,
+) -> None:
+    """``skip`` says that the envelope stays; the request waits only for the phase that is under way."""
+    ask = {"metadata": {"labels": {REQUEST_LABEL: "skip"}}}
+    scene.kube.just_before("patch_status", lambda: None)
+    scene.kube.just_before("patch_status", partial(scene.kube.edit, EnvelopeEvent, scene.event.name, ask))
+    after = await scene.reconcile()
+    assert after.status.phase is Phase.CLEANING
+    assert scene.envelope.transport.deleted == []
+
+
+async def test_deliveries_counted_in_between_cost_nothing(scene: Scene) -> None:
+    for times in range(2, 5):
+        scene.kube.just_before(
+            "patch_status",
+            partial(scene.kube.edit, EnvelopeEvent, scene.event.name, {"status": {"deliveries": times}}),
+        )
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.deliveries) == (Phase.SUCCEEDED, 4)
+    assert scene.envelope.transport.deleted == [ENVELOPE]
+
+
+async def test_a_status_that_the_api_server_refuses_ends_in_words_and_not_in_a_circle(scene: Scene) -> None:
+    scene.kube.fail(
+        "patch_status",
+        Rejected(422, "Invalid", "the API server answered 422 Invalid: status.documents: too many"),
+    )
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "StatusRefused")
+    assert after.status.message is not None
+    assert "too many" in after.status.message
+
+
+async def test_a_status_that_is_too_large_for_the_api_server_ends_with_what_is_too_much(scene: Scene) -> None:
+    words = "the API server answered 500 500: etcdserver: request is too large"
+    scene.kube.fail("patch_status", TooLarge(500, "500", words))
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeTooLarge")
+    assert after.status.message is not None
+    assert after.status.message.startswith(
+        "The envelope has 2 files; with their names and places that is more"
+    )
+    assert scene.envelope.transport.deleted == []
+
+
+@pytest.mark.parametrize("refused", [Rejected(422, "Invalid", "no"), TooLarge(500, "500", "too large")])
+async def test_an_event_that_has_no_room_for_its_end_ends_without_its_list_of_files(
+    tmp_path: Path, refused: Rejected
+) -> None:
+    scene = Scene(tmp_path, an_event().archived())
+    scene.kube.fail("patch_status", refused, refused)
+    after = await scene.reconcile()
+    assert after.status.phase is Phase.FAILED
+    assert after.status.reason in ("EnvelopeTooLarge", "StatusRefused")
+    assert after.status.documents == ()
+    assert not is_condition_true(after.status.conditions, "Archived"), (
+        "what proves it is gone, so it is archived anew"
+    )
+
+
+async def test_what_was_deleted_already_is_not_said_to_be_in_esaw(scene: Scene) -> None:
+    full = TooLarge(500, "500", "the API server answered 500 500: etcdserver: request is too large")
+    scene.envelope.transport.just_before = partial(scene.kube.fail, "patch_status", full)
+    after = await scene.reconcile()
+    assert scene.envelope.transport.deleted == [ENVELOPE]
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeTooLarge")
+    assert "stays in eSignAnyWhere" not in (after.status.message or "")
+
+
+async def test_an_error_that_nobody_thought_of_is_ours_and_is_tried_again(scene: Scene) -> None:
+    scene.envelope.but("files", RuntimeError("a secret detail"))
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.COLLECTING, "InternalError")
+    assert after.status.message is not None
+    assert "secret" not in after.status.message
+
+
+async def test_what_is_given_up_fails_with_its_last_trouble_and_is_counted(scene: Scene) -> None:
+    scene.envelope.but("files", EsawUnreachable("connect"))
+    await scene.reconcile()
+    scene.clock.advance(hours=25)
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "DeadlineExceeded")
+    assert (await scene.told())[-1] == ("Warning", "DeadlineExceeded")
+    assert scene.metric("retries_exhausted_total") == 1
+
+
+async def test_the_time_from_noting_down_to_the_end_is_measured(scene: Scene) -> None:
+    scene.clock.advance(seconds=90)
+    await scene.reconcile()
+    assert scene.metric("event_seconds_sum") == 90
+    assert scene.metric("phase_seconds_count", phase="Archiving") == 1
+
+
+async def test_trouble_in_the_archive_is_told_in_its_own_words(scene: Scene) -> None:
+    (scene.root / "acme").write_bytes(b"a file where a folder has to be")
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "NameOccupied")
+    assert after.status.message is not None
+    assert str(scene.root) in after.status.message

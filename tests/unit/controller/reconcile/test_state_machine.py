@@ -1,0 +1,227 @@
+"""The life of an event: what its status becomes after each answer of a phase."""
+
+import dataclasses
+from datetime import timedelta
+
+import pytest
+
+from controller.reconcile.outcomes import (
+    Done,
+    Fail,
+    Hold,
+    NeedConsent,
+    Outcome,
+    Pause,
+    PhaseFacts,
+    Skip,
+    Wait,
+)
+from controller.reconcile.state_machine import (
+    PHASE_ORDER,
+    TransitionInput,
+    next_status,
+    phase_to_resume,
+    record_only_status,
+    with_authorized,
+)
+from counterfoil.durations import Duration
+from counterfoil.resources import (
+    MAX_MESSAGE_LENGTH,
+    EnvelopeEventStatus,
+    EnvelopeSummary,
+    Phase,
+    RetrySpec,
+    find_condition,
+)
+from tests.support.builders import NOON, an_event
+
+RETRY = RetrySpec(initial=Duration(seconds=10), max=Duration(hours=1), deadline=Duration(hours=24))
+
+
+def at(minutes: float = 0) -> TransitionInput:
+    return TransitionInput(
+        now=NOON + timedelta(minutes=minutes), generation=1, retry=RETRY, random=lambda: 1.0
+    )
+
+
+def climbed(*phases: Phase) -> EnvelopeEventStatus:
+    status = EnvelopeEventStatus()
+    for phase in phases:
+        status = next_status(status, phase, Done("Fine", "Fine."), at())
+    return status
+
+
+def reason(status: EnvelopeEventStatus, type_: str) -> tuple[str, str]:
+    found = find_condition(status.conditions, type_)
+    assert found is not None
+    return found.status, found.reason
+
+
+@pytest.mark.parametrize("kind", [Done, Wait, Hold, NeedConsent, Skip, Fail])
+def test_a_message_is_as_long_as_a_status_takes_at_most(kind: type[Done]) -> None:
+    status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, kind("Odd", "ä" * 100_000), at())
+    status = next_status(status, Phase.VALIDATING, Wait("Odd", "ä" * 100_000), at(25 * 60))
+    assert_short(status)
+
+
+def test_the_message_of_what_was_given_up_is_no_longer_than_others() -> None:
+    first = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("Odd", "ä" * MAX_MESSAGE_LENGTH), at())
+    given_up = next_status(first, Phase.VALIDATING, Wait("Odd", "ä" * MAX_MESSAGE_LENGTH), at(25 * 60))
+    assert given_up.reason == "DeadlineExceeded"
+    assert_short(given_up)
+
+
+def assert_short(status: EnvelopeEventStatus) -> None:
+    told = [status.message, *[each.message for each in status.conditions]]
+    told += [status.last_error.message] if status.last_error is not None else []
+    assert max(len(each or "") for each in told) <= MAX_MESSAGE_LENGTH
+
+
+def test_the_happy_path_goes_through_all_phases_to_succeeded() -> None:
+    status = climbed(*PHASE_ORDER)
+    assert status.phase is Phase.SUCCEEDED
+    assert reason(status, "Ready") == ("True", "Fine")
+    assert status.completed_at == NOON
+    assert {each.type for each in status.conditions if each.status == "True"} == {
+        "Validated",
+        "Collected",
+        "Archived",
+        "Cleaned",
+        "Ready",
+    }
+
+
+@pytest.mark.parametrize(
+    ("reached", "next_phase"),
+    [
+        ((), Phase.VALIDATING),
+        (PHASE_ORDER[:1], Phase.COLLECTING),
+        (PHASE_ORDER[:2], Phase.ARCHIVING),
+        (PHASE_ORDER[:3], Phase.CLEANING),
+    ],
+)
+def test_after_a_restart_it_goes_on_at_the_first_phase_that_was_not_reached(
+    reached: tuple[Phase, ...], next_phase: Phase
+) -> None:
+    assert phase_to_resume(climbed(*reached)) is next_phase
+
+
+def test_a_failed_attempt_is_counted_and_has_its_next_time() -> None:
+    status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", "No answer."), at())
+    assert (status.phase, status.reason, status.attempts) == (Phase.VALIDATING, "EsawUnreachable", 1)
+    assert status.next_attempt_time == NOON + timedelta(seconds=10)
+    assert status.last_error is not None
+    assert status.last_error.reason == "EsawUnreachable"
+
+
+def test_equal_retries_change_nothing_that_a_person_reads() -> None:
+    once = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", "No answer."), at())
+    twice = next_status(once, Phase.VALIDATING, Wait("EsawUnreachable", "No answer."), at(1))
+    assert (once.reason, once.message, once.conditions) == (twice.reason, twice.message, twice.conditions)
+    assert twice.attempts == 2
+
+
+def test_no_phase_waits_for_ever() -> None:
+    status = next_status(EnvelopeEventStatus(), Phase.ARCHIVING, Wait("ArchiveFull", "No room."), at())
+    status = next_status(status, Phase.ARCHIVING, Wait("ArchiveFull", "No room."), at(24 * 60))
+    assert (status.phase, status.reason) == (Phase.FAILED, "DeadlineExceeded")
+    assert status.message is not None
+    assert "ArchiveFull: No room." in status.message
+    assert status.last_error is not None
+    assert status.last_error.reason == "ArchiveFull"
+
+
+def test_each_phase_has_its_own_attempts_and_deadline() -> None:
+    status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", ""), at())
+    status = next_status(status, Phase.VALIDATING, Done("Fine", ""), at(60))
+    assert status.attempts == 0
+    assert status.phase_started_at == NOON + timedelta(minutes=60)
+
+
+def test_a_pause_is_no_attempt_and_no_error() -> None:
+    until = NOON + timedelta(days=7)
+    status = next_status(
+        climbed(*PHASE_ORDER[:3]), Phase.CLEANING, Pause("CleanupDelayed", "Later.", until), at()
+    )
+    assert (status.phase, status.next_attempt_time, status.attempts) == (Phase.CLEANING, until, 0)
+    assert status.last_error is None
+
+
+def test_a_pause_longer_than_the_deadline_leaves_the_whole_deadline_for_what_comes_after_it() -> None:
+    pause = Pause("CleanupDelayed", "Later.", NOON + timedelta(days=7))
+    paused = next_status(climbed(*PHASE_ORDER[:3]), Phase.CLEANING, pause, at())
+    late = next_status(paused, Phase.CLEANING, Wait("EsawUnreachable", ""), at(7 * 24 * 60))
+    assert late.phase is Phase.CLEANING
+
+
+def test_while_a_person_holds_it_no_deadline_runs() -> None:
+    status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", ""), at())
+    held = next_status(status, Phase.VALIDATING, Hold("Suspended", "Held."), at(1))
+    assert held.next_attempt_time is None
+    later = next_status(held, Phase.VALIDATING, Wait("EsawUnreachable", ""), at(48 * 60))
+    assert later.phase is Phase.VALIDATING
+
+
+def test_a_dead_key_parks_the_event_without_a_time_and_without_losing_what_was_reached() -> None:
+    status = next_status(
+        climbed(*PHASE_ORDER[:3]), Phase.CLEANING, NeedConsent("TokenRejected", "The key."), at()
+    )
+    assert (status.phase, status.next_attempt_time) == (Phase.AWAITING_CONSENT, None)
+    assert reason(status, "Authorized") == ("False", "TokenRejected")
+    assert phase_to_resume(status) is Phase.CLEANING
+
+
+def test_what_was_skipped_begins_at_the_beginning_when_it_is_reopened() -> None:
+    status = next_status(climbed(*PHASE_ORDER[:3]), Phase.CLEANING, Skip("EnvelopeRestarted", "Alive."), at())
+    assert status.phase is Phase.SKIPPED
+    assert phase_to_resume(status) is Phase.VALIDATING
+
+
+def test_a_failure_keeps_what_was_reached_so_that_a_retry_goes_on_from_there() -> None:
+    status = next_status(climbed(*PHASE_ORDER[:2]), Phase.ARCHIVING, Fail("ArchiveOccupied", "Taken."), at())
+    assert (status.phase, status.completed_at) == (Phase.FAILED, NOON)
+    assert phase_to_resume(status) is Phase.ARCHIVING
+    assert reason(status, "Archived") == ("False", "ArchiveOccupied")
+
+
+def test_an_outcome_can_undo_an_earlier_phase() -> None:
+    changed = Wait("FilesChanged", "Others.", restart_from=Phase.COLLECTING)
+    status = next_status(climbed(*PHASE_ORDER[:2]), Phase.ARCHIVING, changed, at())
+    assert phase_to_resume(status) is Phase.COLLECTING
+
+
+def test_what_came_after_an_undone_phase_is_undone_with_it_so_that_no_old_proof_survives() -> None:
+    changed = Wait("FilesChanged", "Others.", restart_from=Phase.COLLECTING)
+    status = next_status(climbed(*PHASE_ORDER[:3]), Phase.CLEANING, changed, at())
+    assert reason(status, "Archived") == ("False", "FilesChanged")
+    assert reason(status, "Validated") == ("True", "Fine")
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Done("A", ""),
+        Wait("A", ""),
+        Pause("A", "", NOON),
+        Hold("A", ""),
+        NeedConsent("A", ""),
+        Skip("A", ""),
+        Fail("A", ""),
+    ],
+    ids=lambda outcome: type(outcome).__name__,
+)
+def test_what_a_phase_learned_is_kept_whatever_came_of_it(outcome: Outcome) -> None:
+
+    seen = EnvelopeSummary(name="Contract", status="Completed")
+    told = dataclasses.replace(outcome, facts=PhaseFacts(envelope=seen))
+    assert next_status(EnvelopeEventStatus(), Phase.VALIDATING, told, at()).envelope == seen
+
+
+def test_an_event_that_is_only_noted_down_succeeds_without_a_phase() -> None:
+    status = record_only_status(EnvelopeEventStatus(), Done("Recorded", "Noted."), at())
+    assert (status.phase, status.reason) == (Phase.SUCCEEDED, "Recorded")
+
+
+def test_the_authorized_condition_is_set_once_and_then_left_alone() -> None:
+    once = with_authorized(an_event().build().status, "anna", at())
+    assert with_authorized(once, "anna", at(5)) is once

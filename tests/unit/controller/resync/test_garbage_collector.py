@@ -1,0 +1,346 @@
+"""Clean-up of finished events, and counting them."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Self
+
+import msgspec
+import pytest
+
+from controller.cache import Cache
+from controller.resync.garbage_collector import PAGE_SIZE, GarbageCollector, is_expired
+from counterfoil.kube.client import ApiError, Expired, Forbidden, Raw, Rejected
+from counterfoil.resources import SHARD_LABEL, Activity, Envelope, EnvelopeEvent, Phase, Resource, shard
+from tests.support.builders import ENVELOPE, NOON, AClock, EventBuilder, an_event, an_organization
+from tests.support.fakes.kube import InMemoryKubeClient
+
+LONG_AGO = NOON - timedelta(days=31)
+
+
+class AShortMemory(InMemoryKubeClient):
+    """Forgets a list after its first page, as the API server does after five minutes."""
+
+    forgets = True
+
+    async def page(
+        self, kind: type[Resource], *, limit: int, token: str = "", labels: str = "", fields: str = ""
+    ) -> tuple[list[Raw], str]:
+        if token and self.forgets:
+            self.forgets = False
+            expired = Expired(410, "Expired", "the continue token is too old")
+            expired.token = token
+            raise expired
+        return await super().page(kind, limit=limit, token=token, labels=labels, fields=fields)
+
+
+class AKiller(InMemoryKubeClient):
+    """Ends whoever asks, at a certain request."""
+
+    def __init__(self, request: int) -> None:
+        super().__init__()
+        self._left = request
+
+    def _begin(self, verb: str, name: str) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise asyncio.CancelledError
+        super()._begin(verb, name)
+
+
+class Scene:
+    def __init__(self, *events: EnvelopeEvent, kube: InMemoryKubeClient | None = None, **spec: Any) -> None:
+        self.clock = AClock()
+        self.cache = Cache()
+        self.cache.organizations.put(an_organization(**spec))
+        self.kube = kube or InMemoryKubeClient()
+        for each in events:
+            self.kube.put(each)
+        self.walks = 0
+        self.restarted()
+
+    def restarted(self) -> Self:
+        """Let another process make the walks from now on."""
+        self.garbage_collector = GarbageCollector(kube=self.kube, cache=self.cache, clock=self.clock)
+        self.garbage_collector.pass_finished = lambda began, summaries: self.walk()
+        return self
+
+    def walk(self) -> None:
+        self.walks += 1
+
+    async def pass_finished(self, times: int = 1) -> None:
+        """Let some walks be made, if nothing kills them."""
+        wanted = self.walks + times
+        await self.until(lambda: self.walks >= wanted)
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        task = asyncio.create_task(self.garbage_collector.run())
+        try:
+            for _ in range(10_000):
+                if is_so() or task.done():
+                    return
+                await asyncio.sleep(0)
+            pytest.fail("it never came to that")
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def there(self) -> set[str]:
+        return {name for _, name in self.kube.objects}
+
+
+def finished(phase: Phase, number: int = 0) -> EventBuilder:
+    return an_event(f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d").in_phase(phase).status(completed_at=LONG_AGO)
+
+
+@pytest.mark.parametrize(
+    ("phase", "ttl", "outlived"),
+    [
+        (Phase.SUCCEEDED, {}, True),
+        (Phase.SKIPPED, {}, True),
+        (Phase.FAILED, {}, False),
+        (Phase.FAILED, {"failed": "720h"}, True),
+        (Phase.FAILED, {"failed": "7200h"}, False),
+        (Phase.SUCCEEDED, {"succeeded": "7200h"}, False),
+        (Phase.ARCHIVING, {"failed": "72h", "succeeded": "72h"}, False),
+        (Phase.AWAITING_CONSENT, {"failed": "72h", "succeeded": "72h"}, False),
+    ],
+)
+def test_a_finished_event_lives_as_long_as_its_organization_says(
+    phase: Phase, ttl: dict[str, str], outlived: bool
+) -> None:
+    assert is_expired(finished(phase).build(), an_organization(ttl=ttl), NOON) is outlived
+
+
+def test_without_its_organization_an_event_is_kept() -> None:
+    assert not is_expired(finished(Phase.SUCCEEDED).build(), None, NOON)
+
+
+def test_an_event_that_does_not_say_when_it_ended_is_kept() -> None:
+    assert not is_expired(an_event().in_phase(Phase.SUCCEEDED).build(), an_organization(), NOON)
+
+
+async def test_what_has_outlived_its_time_is_removed_and_all_else_is_counted() -> None:
+    scene = Scene(
+        finished(Phase.SUCCEEDED, 1).build(),
+        finished(Phase.SUCCEEDED, 2).status(completed_at=NOON).build(),
+        finished(Phase.FAILED, 3).build(),
+        an_event().in_phase(Phase.ARCHIVING).build(),
+    )
+    await scene.pass_finished()
+    assert scene.garbage_collector.counts("acme") == {"Succeeded": 1, "Failed": 1, "Archiving": 1}
+    activity = scene.garbage_collector.activity("acme")
+    assert activity is not None
+    assert sum(activity.unfinished_for.values()) == 1
+    assert len(scene.kube.objects) == 3
+
+
+async def test_an_event_whose_cause_was_mended_is_reopened_and_not_removed_though_its_time_is_up() -> None:
+    solved, other = finished(Phase.FAILED, 1).build(), finished(Phase.FAILED, 2).build()
+    scene = Scene(solved, other, ttl={"failed": "72h"})
+
+    async def retry_if_fixed(event: EnvelopeEvent) -> EnvelopeEvent:
+        if event.name != solved.name:
+            return event
+        changes = {"phase": "Pending", "completedAt": None}
+        version = event.metadata.resource_version
+        return EnvelopeEvent.parse(
+            await scene.kube.patch_status(EnvelopeEvent, event.name, changes, resource_version=version)
+        )
+
+    scene.garbage_collector.retry_if_fixed = retry_if_fixed
+    await scene.pass_finished()
+    assert scene.there() == {solved.name}
+    assert scene.garbage_collector.counts("acme") == {"Pending": 1}
+
+
+async def test_an_organization_without_events_is_counted_as_such() -> None:
+    scene = Scene()
+    await scene.pass_finished()
+    assert scene.garbage_collector.counts("acme") == {}
+    assert scene.garbage_collector.counts("unknown") is None
+    assert scene.garbage_collector.activity("acme") == Activity(counted_at=NOON)
+    assert scene.garbage_collector.activity("unknown") is None
+
+
+def an_envelope() -> Envelope:
+    return Envelope.parse(
+        {
+            "metadata": {"name": ENVELOPE, "uid": "u", "resourceVersion": "1"},
+            "spec": {
+                "organizationRef": {"name": "acme"},
+                "envelopeId": ENVELOPE,
+                "senderRef": {"name": "anna"},
+            },
+        }
+    )
+
+
+def filed(phase: Phase = Phase.SUCCEEDED) -> EventBuilder:
+    return an_event().archived().status(phase=phase, completed_at=LONG_AGO)
+
+
+async def test_the_envelope_goes_after_the_event_that_archived_it() -> None:
+    event = filed().build()
+    scene = Scene(event)
+    scene.kube.put(an_envelope())
+    await scene.pass_finished(2)
+    assert scene.there() == set()
+    assert [name for verb, name in scene.kube.asked if verb == "delete"] == [event.name, ENVELOPE]
+
+
+async def test_an_event_that_archived_nothing_leaves_the_envelope_for_the_one_that_will() -> None:
+    scene = Scene(an_event().in_phase(Phase.SUCCEEDED).status(completed_at=LONG_AGO).build())
+    scene.kube.put(an_envelope())
+    await scene.pass_finished(3)
+    assert scene.there() == {ENVELOPE}
+
+
+async def test_the_envelope_of_an_event_that_is_reopened_at_this_very_moment_stays_with_it() -> None:
+    event = filed(Phase.FAILED).build()
+    scene = Scene(event, ttl={"failed": "72h"})
+    scene.kube.put(an_envelope())
+    scene.kube.just_before(
+        "delete", lambda: scene.kube.edit(EnvelopeEvent, event.name, {"status": {"phase": "Pending"}})
+    )
+    await scene.pass_finished(3)
+    assert scene.there() == {event.name, ENVELOPE}
+
+
+@pytest.mark.parametrize("phase", [Phase.ARCHIVING, Phase.FAILED, Phase.SKIPPED])
+async def test_the_envelope_stays_as_long_as_any_of_its_events_and_then_goes(phase: Phase) -> None:
+    other = an_event().for_action("workstepFinished").in_phase(phase).status(completed_at=NOON).build()
+    scene = Scene(filed().build(), other)
+    scene.kube.put(an_envelope())
+    await scene.pass_finished(3)
+    assert scene.there() == {other.name, ENVELOPE}
+
+    del scene.kube.objects[EnvelopeEvent.PLURAL, other.name]
+    await scene.pass_finished()
+    assert scene.there() == set()
+
+
+async def test_the_envelope_stays_with_an_event_that_cannot_be_read() -> None:
+    other = an_event().for_action("workstepFinished").build()
+    scene = Scene(filed().build(), other)
+    scene.kube.put(an_envelope())
+    scene.kube.edit(EnvelopeEvent, other.name, {"spec": {"envelopeId": None}})
+    await scene.pass_finished(3)
+    assert scene.there() == {other.name, ENVELOPE}
+
+
+async def test_an_envelope_that_nobody_called_about_yet_stays() -> None:
+    scene = Scene()
+    scene.kube.put(an_envelope())
+    await scene.pass_finished(3)
+    assert scene.there() == {ENVELOPE}
+
+
+async def test_an_envelope_that_a_person_made_anew_meanwhile_stays() -> None:
+    scene = Scene(filed().build())
+    scene.kube.put(an_envelope())
+    await scene.pass_finished()
+    scene.kube.just_before("delete", lambda: scene.kube.put(made_anew()))
+    await scene.pass_finished(2)
+    assert scene.there() == {ENVELOPE}
+
+
+def made_anew() -> Envelope:
+    return msgspec.structs.replace(
+        an_envelope(), metadata=msgspec.structs.replace(an_envelope().metadata, uid="another")
+    )
+
+
+@pytest.mark.parametrize("request_", range(1, 12))
+async def test_a_kill_at_any_request_loses_no_envelope_and_leaves_none_for_ever(request_: int) -> None:
+    event = filed().build()
+    scene = Scene(event, kube=AKiller(request_))
+    scene.kube.put(an_envelope())
+    await scene.pass_finished(3)
+    assert scene.there() in ({event.name, ENVELOPE}, {ENVELOPE}, set())
+
+    await scene.restarted().pass_finished(2)
+    assert scene.there() == set()
+
+
+async def test_an_event_that_is_reopened_at_this_very_moment_stays() -> None:
+    event = an_event().in_phase(Phase.SKIPPED).status(completed_at=LONG_AGO).build()
+    scene = Scene(event)
+    scene.kube.just_before(
+        "delete", lambda: scene.kube.edit(EnvelopeEvent, event.name, {"status": {"phase": "Pending"}})
+    )
+    await scene.pass_finished()
+    assert scene.there() == {event.name}
+
+
+async def test_a_walk_goes_page_by_page_and_takes_its_time() -> None:
+    scene = Scene(*(finished(Phase.FAILED, number).build() for number in range(2 * PAGE_SIZE + 1)))
+    await scene.pass_finished()
+    assert scene.garbage_collector.counts("acme") == {"Failed": 2 * PAGE_SIZE + 1}
+    assert scene.kube.asked == [("page", "envelopes"), *[("page", "envelopeevents")] * 3]
+    assert len([each for each in scene.clock.slept if each < 60]) == 2
+
+
+async def test_after_a_walk_it_rests_nine_times_as_long_and_a_minute_at_least() -> None:
+    scene = Scene(*(finished(Phase.FAILED, number).build() for number in range(2 * PAGE_SIZE)))
+    await scene.until(lambda: len(scene.clock.slept) > 2)
+    assert scene.clock.slept[:2] == [2.0, 60.0]
+
+
+async def test_a_walk_longer_than_the_api_server_remembers_comes_to_its_end_all_the_same() -> None:
+    events = [finished(Phase.FAILED, number).build() for number in range(2 * PAGE_SIZE + 1)]
+    scene = Scene(*events, kube=AShortMemory())
+    await scene.pass_finished()
+    assert scene.garbage_collector.counts("acme") == {"Failed": 2 * PAGE_SIZE + 1}
+
+
+async def test_an_api_server_that_is_away_does_not_end_the_walks() -> None:
+    scene = Scene(finished(Phase.FAILED).build())
+    scene.kube.fail("page", ApiError(500, "InternalError", "?"))
+    await scene.pass_finished()
+    assert scene.garbage_collector.counts("acme") == {"Failed": 1}
+
+
+@pytest.mark.parametrize("verb", ["patch", "delete"])
+@pytest.mark.parametrize(
+    "problem", [Forbidden(403, "Forbidden", "legal hold"), Rejected(422, "Invalid", "no")]
+)
+async def test_what_somebody_else_keeps_from_being_removed_stays_and_holds_up_no_walk(
+    verb: str, problem: ApiError, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = filed().build()
+    scene = Scene(
+        kept, finished(Phase.SUCCEEDED, 0xFFFFFFFF).build(), finished(Phase.FAILED, 0xFFFFFFFE).build()
+    )
+    scene.kube.put(an_envelope())
+    scene.kube.fail(verb, problem)
+    await scene.pass_finished()
+    assert scene.garbage_collector.counts("acme") == {"Succeeded": 1, "Failed": 1}
+    assert {kept.name, ENVELOPE} <= scene.there()
+    assert [each.getMessage() for each in caplog.records] == [f"1 objects could not be cleaned up: {problem}"]
+
+
+async def test_an_envelope_that_may_not_be_removed_holds_up_no_walk() -> None:
+    scene = Scene(filed().build())
+    scene.kube.put(an_envelope())
+    await scene.pass_finished()
+    scene.kube.fail("delete", Forbidden(403, "Forbidden", "legal hold"))
+    await scene.pass_finished()
+    assert scene.there() == {ENVELOPE}
+    await scene.pass_finished()
+    assert scene.there() == set()
+
+
+async def test_an_event_that_cannot_be_read_is_passed_over() -> None:
+    scene = Scene(finished(Phase.FAILED).build())
+    scene.kube.objects["envelopeevents", "odd"] = {"metadata": {"name": "odd"}, "spec": {}}
+    await scene.pass_finished()
+    assert scene.garbage_collector.counts("acme") == {"Failed": 1}
+
+
+async def test_an_event_that_a_person_made_without_a_shard_is_given_its_own() -> None:
+    event = an_event().build()
+    scene = Scene(event)
+    await scene.pass_finished()
+    raw = await scene.kube.get(EnvelopeEvent, event.name)
+    assert raw["metadata"]["labels"][SHARD_LABEL] == str(shard(ENVELOPE))

@@ -1,0 +1,209 @@
+"""Finished envelopes whose callback never came."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from controller.access.secret_cache import SecretCache
+from controller.access.sender_keys import SenderKeys
+from controller.cache import Cache
+from controller.resync.missed_callbacks import MissedCallbackFinder
+from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, FoundEnvelope, HttpStatusError
+from counterfoil.kube.client import Unavailable
+from counterfoil.resources import (
+    SENDER_LABEL,
+    EnvelopeEvent,
+    EnvelopeStatus,
+    Origin,
+    Sender,
+    event_name,
+    is_condition_true,
+)
+from counterfoil.resources.naming import EnvelopeId
+from tests.support.builders import ENVELOPE, NOON, AClock, a_sender, an_organization
+from tests.support.fakes.kube import InMemoryKubeClient
+from tests.unit.controller.reconcile.test_preconditions import known_to_work
+from tests.unit.controller.resync.test_organization_status import AnEsaw, OneEsaw
+
+SECOND = EnvelopeId("11111111-4b1d-4c58-9a57-6d1f0a3b2c4d")
+
+
+class AFinder(AnEsaw):
+    """Finds envelopes, per token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.finds: dict[str, dict[EnvelopeStatus, list[str]]] = {}
+        self.problems: dict[str, Exception] = {}
+        self.spans: list[tuple[datetime | None, datetime | None]] = []
+
+    def as_user(self, token: ApiToken) -> EsawUserClient:
+        return AUser(self, token)
+
+
+class AUser(EsawUserClient):
+    def __init__(self, esaw: AFinder, token: ApiToken) -> None:
+        self._esaw = esaw
+        self.token = token
+
+    async def find(
+        self,
+        *,
+        status: EnvelopeStatus | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        sender_email: str | None = None,
+    ) -> tuple[FoundEnvelope, ...]:
+        assert status is not None
+        self._esaw.spans.append((start, end))
+        whose = self.token.reveal()
+        if whose in self._esaw.problems:
+            raise self._esaw.problems[whose]
+        return tuple(FoundEnvelope(id=each) for each in self._esaw.finds.get(whose, {}).get(status, []))
+
+
+class Scene:
+    def __init__(self, *senders: str, **spec: Any) -> None:
+        self.clock = AClock()
+        self.kube = InMemoryKubeClient()
+        self.cache = Cache()
+        self.esaw = AFinder()
+        self.organization = an_organization(**{"sweep": {"interval": "1h", "lookback": "48h"}, **spec})
+        for name in senders or ("anna",):
+            self.put_sender(known_to_work(a_sender(name), key_of(name)))
+        sender_keys = SenderKeys(self.kube, SecretCache(self.kube, self.clock), self.clock)
+        sender_keys.changed = self.take
+        self.missed_callback_finder = MissedCallbackFinder(
+            kube=self.kube,
+            cache=self.cache,
+            sender_keys=sender_keys,
+            esaw_clients=OneEsaw(self.esaw),
+            clock=self.clock,
+        )
+
+    def take(self, sender: Sender) -> None:
+        self.cache.senders.put(sender)
+
+    def put_sender(self, sender: Sender) -> None:
+        self.cache.senders.put(sender)
+        self.kube.put(sender)
+        self.kube.secrets[f"{sender.name}-key"] = {"token": key_of(sender.name).encode()}
+
+    def finds(self, sender: str, *envelopes: str, status: EnvelopeStatus = EnvelopeStatus.COMPLETED) -> None:
+        self.esaw.finds.setdefault(key_of(sender), {})[status] = list(envelopes)
+
+    async def swept(self) -> int:
+        return await self.missed_callback_finder.sweep(self.organization)
+
+    def noted(self) -> list[EnvelopeEvent]:
+        return [
+            EnvelopeEvent.parse(raw)
+            for (plural, _), raw in self.kube.objects.items()
+            if plural == EnvelopeEvent.PLURAL
+        ]
+
+
+def key_of(sender: str) -> str:
+    return (sender * 66)[:66]
+
+
+async def test_a_finished_envelope_without_a_callback_becomes_the_event_that_a_callback_would_have_made() -> (
+    None
+):
+    scene = Scene()
+    scene.finds("anna", ENVELOPE.upper())
+    assert await scene.swept() == 1
+    (event,) = scene.noted()
+    assert event.name == event_name("acme", ENVELOPE, "envelopeFinished")
+    assert event.spec.origin is Origin.SWEEP
+    assert event.metadata.labels[SENDER_LABEL] == "anna"
+
+
+async def test_an_envelope_that_was_called_about_is_left_alone() -> None:
+    scene = Scene()
+    scene.finds("anna", ENVELOPE, SECOND)
+    assert await scene.swept() == 2
+    assert await scene.swept() == 0
+
+
+async def test_it_looks_as_far_back_as_it_is_told() -> None:
+    scene = Scene()
+    await scene.swept()
+    assert scene.esaw.spans == [(NOON - timedelta(hours=48), NOON)]
+
+
+async def test_it_looks_for_each_status_that_is_archived() -> None:
+    scene = Scene(statuses=["Completed", "Rejected"])
+    scene.finds("anna", ENVELOPE)
+    scene.finds("anna", SECOND, status=EnvelopeStatus.REJECTED)
+    assert await scene.swept() == 2
+
+
+async def test_each_sender_whose_key_works_is_asked_for_and_nobody_else() -> None:
+    scene = Scene("anna", "ben")
+    scene.put_sender(a_sender("carl", authorized="False"))
+    scene.put_sender(known_to_work(a_sender("dora", suspend=True), key_of("dora")))
+    scene.put_sender(known_to_work(a_sender("emil", organization="other"), key_of("emil")))
+    scene.finds("anna", ENVELOPE)
+    scene.finds("ben", SECOND)
+    for name in ("carl", "dora", "emil"):
+        scene.finds(name, "22222222-4b1d-4c58-9a57-6d1f0a3b2c4d")
+    assert await scene.swept() == 2
+
+
+@pytest.mark.parametrize("problem", [EsawUnreachable("connect"), HttpStatusError(503)])
+async def test_a_sender_whose_envelopes_cannot_be_asked_for_holds_up_no_other(problem: Exception) -> None:
+    scene = Scene("anna", "ben")
+    scene.esaw.problems[key_of("anna")] = problem
+    scene.finds("ben", SECOND)
+    assert await scene.swept() == 1
+
+
+async def test_a_key_that_is_refused_is_remembered() -> None:
+    scene = Scene()
+    scene.esaw.problems[key_of("anna")] = HttpStatusError(401)
+    await scene.swept()
+    anna = scene.cache.senders.get("anna")
+    assert anna is not None
+    assert not is_condition_true(anna.status.conditions, "Authorized")
+
+
+async def test_what_is_no_guid_is_passed_over() -> None:
+    scene = Scene()
+    scene.finds("anna", "no-guid", ENVELOPE)
+    assert await scene.swept() == 1
+
+
+async def test_an_organization_that_archives_nothing_is_not_swept() -> None:
+    scene = Scene(actions=[{"action": "envelopeFinished", "handling": "Record"}])
+    scene.finds("anna", ENVELOPE)
+    assert await scene.swept() == 0
+    assert scene.esaw.spans == []
+
+
+async def test_without_settings_of_its_own_an_organization_that_is_swept_is_looked_at_three_days_back() -> (
+    None
+):
+    scene = Scene(sweep=None)
+    scene.finds("anna", ENVELOPE)
+    assert await scene.swept() == 1
+    now = scene.clock.now()
+    assert scene.esaw.spans == [(now - timedelta(hours=72), now)]
+
+
+async def test_the_action_is_the_usual_one_where_that_is_archived_else_the_first() -> None:
+    both = [{"action": "EnvelopeRejected"}, {"action": "EnvelopeFinished"}]
+    for actions, expected in ((both, "EnvelopeFinished"), (both[:1], "EnvelopeRejected")):
+        scene = Scene(actions=actions)
+        scene.finds("anna", ENVELOPE)
+        await scene.swept()
+        assert [each.spec.action for each in scene.noted()] == [expected]
+
+
+async def test_an_api_server_that_is_away_ends_the_sweep() -> None:
+    scene = Scene()
+    scene.finds("anna", ENVELOPE)
+    scene.kube.go_away("create", times=1)
+    with pytest.raises(Unavailable):
+        await scene.swept()

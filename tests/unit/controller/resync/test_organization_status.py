@@ -1,0 +1,454 @@
+"""What is found out about an Organization, and how its status tells it."""
+
+import hashlib
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from controller.access.secret_cache import SecretCache
+from controller.cache import Cache
+from controller.resync.organization_status import VERSION_CHECK_PASSES, OrganizationStatusUpdater
+from counterfoil.callback_auth import matches_basic_auth
+from counterfoil.esaw import (
+    EsawClient,
+    EsawError,
+    EsawUnreachable,
+    HttpStatusError,
+    ResponseInvalid,
+    new_http_client,
+)
+from counterfoil.esaw.registry import EsawClients
+from counterfoil.kube.client import Forbidden, Unavailable
+from counterfoil.resources import Activity, Archive, Organization, find_condition
+from tests.support.builders import NOON, AClock, a_sender, an_organization
+from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.reconcile_context import an_archive
+
+TOKEN = "callback-token-0123456789"
+OTHER = "another-token-0123456789"
+
+
+class AnEsaw(EsawClient):
+    """Tells its version, or fails."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.problem: EsawError | None = None
+        self.says = "25.52.0.100"
+
+    async def version(self) -> str:
+        self.asked += 1
+        if self.problem is not None:
+            raise self.problem
+        return self.says
+
+
+class OneEsaw(EsawClients):
+    """The same eSAW for all organizations."""
+
+    def __init__(self, esaw: AnEsaw) -> None:
+        super().__init__(new_http_client(), AClock(), lambda operation, code, seconds: None)
+        self._esaw = esaw
+
+    def for_organization(self, organization: Organization) -> EsawClient:
+        return self._esaw
+
+
+class Scene:
+    """An Organization with all that it needs."""
+
+    def __init__(self, *, callback_url: str | None = None, **spec: Any) -> None:
+        self.clock = AClock()
+        self.esaw = AnEsaw()
+        self.cache = Cache()
+        self.cache.archives.put(ready(an_archive()))
+        self.cache.senders.put(a_sender())
+        self.kube = InMemoryKubeClient(an_organization(**spec))
+        self.kube.secrets["callback"] = {"token": TOKEN.encode()}
+        self.organizations = OrganizationStatusUpdater(
+            kube=self.kube,
+            cache=self.cache,
+            secrets=SecretCache(self.kube, self.clock),
+            esaw_clients=OneEsaw(self.esaw),
+            clock=self.clock,
+            callback_url=callback_url,
+        )
+
+    def newest(self) -> Organization:
+        return Organization.parse(self.kube.objects["organizations", "acme"])
+
+    async def look(
+        self, counts: dict[str, int] | None = None, activity: Activity | None = None
+    ) -> Organization:
+        await self.organizations.update_status(self.newest(), counts, activity)
+        self.clock.advance(seconds=11)
+        return self.newest()
+
+    async def told(self, type_: str = "Ready") -> tuple[str, str, str]:
+        found = find_condition((await self.look()).status.conditions, type_)
+        assert found is not None
+        return found.status, found.reason, found.message
+
+
+def ready(archive: Archive, truth: str = "True") -> Archive:
+    raw = archive.to_dict()
+    raw["status"] = {
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": truth,
+                "reason": "Tested",
+                "message": "",
+                "lastTransitionTime": "2026-07-01T12:00:00Z",
+            }
+        ]
+    }
+    return Archive.parse(raw)
+
+
+def hashed(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+async def test_an_organization_that_has_all_it_needs_is_ready() -> None:
+    scene = Scene()
+    assert (await scene.told())[:2] == ("True", "Ready")
+    status = scene.newest().status
+    assert status.callback_token_hashes == (hashed(TOKEN),)
+    assert status.version == "25.52.0.100"
+    assert status.observed_generation == 1
+    assert (await scene.told("Reachable"))[:2] == ("True", "EsawAnswers")
+
+
+async def test_looking_again_writes_nothing() -> None:
+    scene = Scene()
+    for _ in range(20):
+        await scene.look()
+    assert len(scene.kube.patches) == 1
+
+
+async def test_an_organization_says_since_when_all_works_as_it_does_now() -> None:
+    scene = Scene()
+    assert (await scene.look()).status.settled_at == NOON
+    assert (await scene.look()).status.settled_at == NOON, "nothing changed"
+
+    scene.kube.edit(Organization, "acme", {"metadata": {"generation": 2}})
+    assert (await scene.look()).status.settled_at == NOON + timedelta(seconds=22)
+
+
+async def test_an_organization_whose_esaw_can_be_reached_again_is_settled_then() -> None:
+    scene = Scene()
+    scene.esaw.problem = EsawUnreachable("connect")
+    assert (await scene.look()).status.settled_at is None
+    scene.esaw.problem = None
+    assert (await scene.look()).status.settled_at == NOON + timedelta(seconds=11)
+
+
+async def test_an_organization_that_an_older_version_looked_after_is_not_settled_by_an_upgrade() -> None:
+    scene = Scene()
+    await scene.look()
+    scene.kube.edit(Organization, "acme", {"status": {"settledAt": None}})
+    assert (await scene.look()).status.settled_at is None
+
+
+async def test_a_token_that_was_put_into_the_secret_is_known_with_the_next_look() -> None:
+    scene = Scene()
+    await scene.look()
+    scene.kube.secrets["callback"] = {"token": OTHER.encode() + b"\n"}
+    assert (await scene.look()).status.callback_token_hashes == (hashed(OTHER),)
+
+
+async def test_several_tokens_count_at_once_for_rotation() -> None:
+    refs = [{"name": "callback", "key": "token"}, {"name": "callback", "key": "next"}]
+    scene = Scene(callback={"tokenSecretRef": refs})
+    scene.kube.secrets["callback"]["next"] = OTHER.encode()
+    assert (await scene.look()).status.callback_token_hashes == (hashed(TOKEN), hashed(OTHER))
+
+
+async def test_one_bad_token_does_not_shut_the_good_one_out() -> None:
+    refs = [{"name": "callback", "key": "next"}, {"name": "callback", "key": "token"}]
+    scene = Scene(callback={"tokenSecretRef": refs})
+    status = (await scene.look()).status
+    assert status.callback_token_hashes == (hashed(TOKEN),)
+    assert (await scene.told())[:2] == ("False", "CallbackTokenMissing")
+
+
+BASIC = {"tokenSecretRef": [{"name": "callback", "key": "token"}], "basicAuthSecretRef": {"name": "lock"}}
+
+TROUBLES: list[tuple[dict[str, Any], dict[str, dict[str, bytes]], str, str]] = [
+    (
+        {},
+        {"callback": {}},
+        "CallbackTokenMissing",
+        "Secret/callback has no key 'token'; it is empty. "
+        "Put a callback token there, or correct spec.callback.tokenSecretRef.",
+    ),
+    (
+        {"callback": {"tokenSecretRef": [{"name": "nobody", "key": "token"}]}},
+        {},
+        "CallbackTokenMissing",
+        "Secret/nobody does not exist. Put a callback token there, or correct spec.callback.tokenSecretRef.",
+    ),
+    (
+        {},
+        {"callback": {"token": b"short"}},
+        "CallbackTokenRefused",
+        "Secret/callback, key 'token': a callback token has 16 to 256 characters, not 5. Put another token there.",
+    ),
+    (
+        {},
+        {"callback": {"token": b"\xff\xfe-0123456789-0123456789"}},
+        "CallbackTokenRefused",
+        "Secret/callback, key 'token': a callback token may have letters, digits, '-', '.', '_' and '~' only. "
+        "Put another token there.",
+    ),
+    (
+        {"callback": BASIC},
+        {},
+        "BasicAuthMissing",
+        "Secret/lock does not exist. "
+        "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out.",
+    ),
+    (
+        {"callback": BASIC},
+        {"lock": {"username": b"esaw"}},
+        "BasicAuthMissing",
+        "Secret/lock has no key 'password'; it has: username. "
+        "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out.",
+    ),
+    (
+        {"callback": BASIC},
+        {"lock": {"username": b"esaw", "password": b"\xff\xfe"}},
+        "BasicAuthRefused",
+        "Secret/lock: username and password have to be UTF-8. "
+        "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out.",
+    ),
+    (
+        {"callback": BASIC},
+        {"lock": {"username": b"es:aw", "password": b"secret"}},
+        "BasicAuthRefused",
+        "Secret/lock: basic auth needs a username without a colon and a password. "
+        "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out.",
+    ),
+    (
+        {"archiveRef": None},
+        {},
+        "ArchiveMissing",
+        "spec.archiveRef is not set. Let it name the Archive to use.",
+    ),
+    (
+        {"archiveRef": {"name": "nowhere"}},
+        {},
+        "ArchiveMissing",
+        "Archive/nowhere does not exist. Create it, or correct spec.archiveRef.",
+    ),
+    (
+        {"defaultSenderRef": {"name": "nobody"}},
+        {},
+        "SenderMissing",
+        "Sender/nobody does not exist. Create it, or correct spec.defaultSenderRef.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "secrets", "reason", "message"), TROUBLES)
+async def test_what_is_missing_is_told_with_what_to_do_and_told_once(
+    spec: dict[str, Any], secrets: dict[str, dict[str, bytes]], reason: str, message: str
+) -> None:
+    scene = Scene(**spec)
+    scene.kube.secrets |= secrets
+    assert await scene.told() == ("False", reason, message)
+    assert await scene.told() == ("False", reason, message)
+    assert len(scene.kube.patches) == 1
+
+
+async def test_an_archive_that_is_not_ready_is_told_and_recovers() -> None:
+    scene = Scene()
+    scene.cache.archives.put(ready(an_archive(version=2), "False"))
+    assert (await scene.told())[:2] == ("False", "ArchiveNotReady")
+    scene.cache.archives.put(ready(an_archive(version=3)))
+    assert (await scene.told())[:2] == ("True", "Ready")
+
+
+async def test_a_default_sender_of_another_organization_is_told() -> None:
+    scene = Scene()
+    scene.cache.senders.put(a_sender(version=2, organization="other"))
+    assert (await scene.told())[:2] == ("False", "SenderOfOtherOrganization")
+
+
+async def test_an_organization_that_only_notes_down_needs_no_archive() -> None:
+    scene = Scene(archiveRef=None, actions=[{"action": "envelopeFinished", "handling": "Record"}])
+    assert (await scene.told())[0] == "True"
+
+
+async def test_a_secret_that_may_not_be_read_is_told_as_such() -> None:
+    scene = Scene()
+    scene.kube.fail("secret", Forbidden(403, "Forbidden", "no"))
+    truth, reason, message = await scene.told()
+    assert (truth, reason) == ("False", "CallbackTokenMissing")
+    assert message.startswith("Secret/callback may not be read")
+
+
+async def test_while_the_api_server_is_away_the_known_tokens_stay() -> None:
+    scene = Scene()
+    await scene.look()
+    scene.kube.go_away("secret", times=1)
+    with pytest.raises(Unavailable):
+        await scene.look()
+    assert scene.newest().status.callback_token_hashes == (hashed(TOKEN),)
+
+
+async def test_while_secrets_may_not_be_read_the_known_tokens_stay_and_it_is_told() -> None:
+    scene = Scene()
+    await scene.look()
+    scene.kube.fail("secret", Forbidden(403, "Forbidden", "no"))
+    truth, reason, _ = await scene.told()
+    assert (truth, reason) == ("False", "CallbackTokenMissing")
+    assert scene.newest().status.callback_token_hashes == (hashed(TOKEN),)
+
+
+async def test_secrets_that_may_be_read_again_are_read_at_once_and_count_alone() -> None:
+    scene = Scene()
+    await scene.look()
+    scene.kube.secrets["callback"] = {"token": OTHER.encode()}
+    scene.kube.fail("secret", Forbidden(403, "Forbidden", "no"))
+    await scene.organizations.update_status(scene.newest())
+    await scene.organizations.update_status(scene.newest())
+    assert scene.newest().status.callback_token_hashes == (hashed(OTHER),)
+
+
+async def test_a_token_that_the_spec_no_longer_names_does_not_stay_because_another_may_not_be_read() -> None:
+    refs = [{"name": "callback", "key": "token"}, {"name": "more", "key": "token"}]
+    scene = Scene(callback={"tokenSecretRef": refs})
+    scene.kube.secrets["more"] = {"token": OTHER.encode()}
+    await scene.look()
+    scene.kube.edit(Organization, "acme", {"spec": {"callback": {"tokenSecretRef": refs[1:]}}})
+    scene.kube.fail("secret", Forbidden(403, "Forbidden", "no"))
+    assert (await scene.look()).status.callback_token_hashes == ()
+
+
+async def test_the_second_lock_is_hashed_with_salt_and_only_once() -> None:
+    scene = Scene(callback=BASIC)
+    scene.kube.secrets["lock"] = {"username": b"esaw", "password": "pässwort".encode()}
+    stored = (await scene.look()).status.basic_auth_hash
+    assert stored is not None
+    assert matches_basic_auth("esaw", "pässwort", stored)
+    assert (await scene.look()).status.basic_auth_hash == stored
+    scene.kube.secrets["lock"]["password"] = b"another"
+    assert (await scene.look()).status.basic_auth_hash != stored
+
+
+async def test_a_lock_whose_key_was_lost_does_not_open_by_itself() -> None:
+    scene = Scene(callback=BASIC)
+    scene.kube.secrets["lock"] = {"username": b"esaw", "password": b"password"}
+    stored = (await scene.look()).status.basic_auth_hash
+    del scene.kube.secrets["lock"]
+    assert (await scene.look()).status.basic_auth_hash == stored
+
+
+async def test_a_lock_that_is_taken_out_of_the_spec_is_gone() -> None:
+    scene = Scene(callback=BASIC)
+    scene.kube.secrets["lock"] = {"username": b"esaw", "password": b"password"}
+    await scene.look()
+    scene.kube.edit(Organization, "acme", {"spec": {"callback": {"basicAuthSecretRef": None}}})
+    assert (await scene.look()).status.basic_auth_hash is None
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        (EsawUnreachable("connect"), "No connection to eSAW could be made"),
+        (HttpStatusError(502), "eSAW answered 502."),
+        (ResponseInvalid("version", "no version can be seen in it"), "can't be used"),
+    ],
+)
+async def test_an_esaw_that_does_not_answer_is_told_in_a_condition_of_its_own(
+    problem: EsawError, words: str
+) -> None:
+    scene = Scene()
+    scene.esaw.problem = problem
+    truth, reason, message = await scene.told("Reachable")
+    assert (truth, reason) == ("False", "EsawUnreachable")
+    assert words in message
+    assert (await scene.told())[0] == "True", "callbacks are taken all the same"
+    await scene.look()
+    assert len(scene.kube.patches) == 1
+    scene.esaw.problem = None
+    assert (await scene.told("Reachable"))[0] == "True"
+
+
+async def test_an_esaw_that_keeps_its_version_to_itself_can_be_reached() -> None:
+    scene = Scene()
+    scene.esaw.problem = HttpStatusError(401)
+    assert (await scene.told("Reachable"))[0] == "True"
+    assert scene.newest().status.version is None
+
+
+async def test_a_reachable_esaw_is_asked_for_its_version_once_a_minute_only() -> None:
+    scene = Scene()
+    for _ in range(3 * VERSION_CHECK_PASSES):
+        await scene.look()
+    assert scene.esaw.asked == 3
+
+
+async def test_another_base_url_is_tried_at_once() -> None:
+    scene = Scene()
+    await scene.look()
+    scene.kube.edit(Organization, "acme", {"spec": {"baseURL": "https://other.example.com"}})
+    await scene.look()
+    assert scene.esaw.asked == 2
+
+
+async def test_the_urls_to_paste_have_no_token_in_them() -> None:
+    scene = Scene(callback_url="https://callbacks.example.com/")
+    urls = (await scene.look()).status.callback_urls
+    assert urls is not None
+    assert urls.envelope == (
+        "https://callbacks.example.com/callbacks/acme/<token>?envelopeId=##EnvelopeId##&action=##Action##"
+    )
+    assert "action=##EventType##" in urls.workstep
+    assert TOKEN not in str(scene.kube.patches)
+
+
+async def test_without_a_known_address_the_urls_have_a_placeholder() -> None:
+    urls = (await Scene().look()).status.callback_urls
+    assert urls is not None
+    assert urls.status.startswith("https://<your-host>/callbacks/acme/")
+
+
+async def test_counts_of_events_are_kept_until_there_are_new_ones() -> None:
+    scene = Scene()
+    assert (await scene.look({"Failed": 2})).status.events == {"Failed": 2}
+    assert (await scene.look(None)).status.events == {"Failed": 2}
+    assert (await scene.look({"Failed": 1})).status.events == {"Failed": 1}
+
+
+async def test_what_went_on_is_kept_until_it_was_counted_anew() -> None:
+    scene = Scene()
+    seen = Activity(counted_at=NOON, archived_within={"1s": 1}, unfinished_for={"1m": 3})
+    anew = Activity(counted_at=NOON, archived_within={"10s": 2})
+    assert (await scene.look(activity=seen)).status.activity == seen
+    assert (await scene.look()).status.activity == seen
+    assert (await scene.look(activity=anew)).status.activity == anew
+
+
+async def test_when_somebody_else_wrote_meanwhile_nothing_is_overwritten() -> None:
+    scene = Scene()
+    seen = scene.newest()
+    scene.kube.edit(Organization, "acme", {"spec": {"suspend": True}})
+    assert await scene.organizations.update_status(seen) is None
+    assert scene.newest().status.conditions == ()
+
+
+async def test_a_pattern_of_the_form_that_the_pages_can_not_use_is_told() -> None:
+    fields = [{"name": "ok", "pattern": "[0-9]+"}, {"name": "odd", "pattern": r"\p{L}+"}]
+    truth, reason, message = await Scene(beforeSend={"fields": fields}).told()
+    assert (truth, reason) == ("False", "FieldPatternInvalid")
+    assert "`odd`" in message
+    assert "`ok`" not in message
+
+
+async def test_a_form_that_can_be_used_is_ready() -> None:
+    fields = [{"name": "ok", "pattern": "[0-9]+"}, {"name": "free"}, {"name": "kind", "options": ["(", "b"]}]
+    assert (await Scene(beforeSend={"fields": fields}).told())[0] == "True"

@@ -1,0 +1,474 @@
+"""The rounds: what is looked at, how often, and that nobody waits for anybody."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from controller.resync.organization_status import RESYNC_SECONDS
+from controller.resync.resync import PROBE_SECONDS, SWEEP_RETRY_SECONDS, Resync
+from counterfoil.esaw import ApiToken, EsawClient, EsawUserClient, FoundEnvelope, WhoAmI
+from counterfoil.esaw.registry import EsawClients
+from counterfoil.resources import (
+    SENDER_LABEL,
+    SWEEP_ANNOTATION,
+    Archive,
+    EnvelopeEvent,
+    Organization,
+    Phase,
+    Sender,
+    event_name,
+    find_condition,
+    is_condition_true,
+)
+from counterfoil.resources.audit_annotation import PROBE_ANNOTATION
+from counterfoil.signatures.anchors import Anchors
+from tests.support.builders import ENVELOPE, a_sender, an_event, an_organization
+from tests.support.fakes.reconcile_context import an_archive
+from tests.support.scenes.handlers import Scene, turns
+from tests.support.signed_pdfs import BETWEEN, ROOT
+from tests.unit.controller.access.test_sender_keys import ANNA, KEY
+from tests.unit.controller.reconcile.test_preconditions import known_to_work
+from tests.unit.controller.resync.test_organization_status import AnEsaw, ready
+
+
+class AnyUser(EsawUserClient):
+    """Whoever asks is Anna, and she has one envelope."""
+
+    def __init__(self, token: ApiToken) -> None:
+        self.token = token
+
+    async def whoami(self) -> WhoAmI:
+        return WhoAmI(user_id=ANNA)
+
+    async def find(self, **_: object) -> tuple[FoundEnvelope, ...]:
+        return (FoundEnvelope(id=ENVELOPE),)
+
+
+class AFriendlyEsaw(AnEsaw):
+    """Accepts every key; hangs when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hangs = False
+        self._answering = asyncio.Event()
+
+    def answers(self) -> None:
+        """Let it answer from now on, also who waits."""
+        self.hangs = False
+        self._answering.set()
+
+    def as_user(self, token: ApiToken) -> EsawUserClient:
+        return AnyUser(token)
+
+    async def version(self) -> str:
+        if self.hangs:
+            await self._answering.wait()
+        return await super().version()
+
+
+class OneForEach(EsawClients):
+    """One eSAW per organization."""
+
+    def __init__(self) -> None:
+        self._esaw_clients: dict[str, AFriendlyEsaw] = {}
+
+    def for_organization(self, organization: Organization) -> EsawClient:
+        return self.named(organization.name)
+
+    def named(self, name: str) -> AFriendlyEsaw:
+        return self._esaw_clients.setdefault(name, AFriendlyEsaw())
+
+
+class Building:
+    """A namespace that is looked after; rounds are made by ``round``, without any waiting."""
+
+    def __init__(self, folder: Path, *, shard: int = 0, shards: int = 1) -> None:
+        self.esaw_clients = OneForEach()
+        self.scene = Scene(shard=shard, shards=shards, esaw_clients=self.esaw_clients)
+        self.root = folder / "dms"
+        self.root.mkdir(exist_ok=True)
+        self.resync: Resync = self.scene.event_handlers.resync
+        self.put(
+            an_organization(), a_sender(authorized=None), an_archive(filesystem={"root": str(self.root)})
+        )
+        self.scene.kube.secrets |= {
+            "callback": {"token": b"callback-token-0123456789"},
+            "anna-key": {"token": KEY.encode()},
+        }
+
+    def put(self, *resources: Organization | Sender | Archive | EnvelopeEvent) -> None:
+        for each in resources:
+            self.scene.kube.put(each)
+            self.scene.observe(each)
+
+    @asynccontextmanager
+    async def rounds_made(self) -> AsyncIterator[None]:
+        async with self.scene.running(self.resync.run()):
+            await settled()
+            yield
+
+    async def round(self) -> None:
+        """Let one more round be made."""
+        self.scene.clock.advance(seconds=RESYNC_SECONDS + 1)
+        self.resync.trigger()
+        await settled()
+
+    def organization(self, name: str = "acme") -> Organization:
+        return Organization.parse(self.scene.kube.objects["organizations", name])
+
+    def sender(self) -> Sender:
+        return Sender.parse(self.scene.kube.objects["senders", "anna"])
+
+    def archive(self) -> Archive:
+        return Archive.parse(self.scene.kube.objects["archives", "dms"])
+
+
+async def settled() -> None:
+    """Wait until everything is done that needs no time but that of threads, which look at archives."""
+    await turns()
+    async with asyncio.timeout(60):
+        while any(task.get_name().startswith("looking at Archive/") for task in asyncio.all_tasks()):
+            await asyncio.sleep(0.001)
+            await turns()
+    await turns()
+
+
+async def test_everything_is_looked_at_and_found_ready(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    async with building.rounds_made():
+        await building.round()
+    assert is_condition_true(building.archive().status.conditions, "Ready")
+    assert is_condition_true(building.sender().status.conditions, "Authorized")
+    assert is_condition_true(building.organization().status.conditions, "Ready")
+
+
+async def test_once_everything_is_found_out_nothing_is_written_any_more(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    async with building.rounds_made():
+        for _ in range(3):
+            await building.round()
+        writes = len(building.scene.kube.patches)
+        for _ in range(5):
+            await building.round()
+    assert len(building.scene.kube.patches) == writes
+
+
+async def test_an_esaw_that_hangs_holds_up_no_other_look(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    building.esaw_clients.named("stuck").hangs = True
+    building.put(an_organization("stuck"))
+    async with building.rounds_made():
+        await building.round()
+        building.scene.kube.secrets["callback"] = {"token": b"another-token-0123456789"}
+        before = building.organization().status.callback_token_hashes
+        await building.round()
+        await building.round()
+    assert building.organization().status.callback_token_hashes != before
+
+
+async def test_what_changes_in_the_middle_of_a_look_is_seen_without_waiting_for_the_next_round(
+    tmp_path: Path,
+) -> None:
+    building = Building(tmp_path)
+    building.scene.observe(a_sender(version=50))
+    building.scene.see_deleted(building.archive())
+    building.scene.kube.answering.clear()
+    async with building.rounds_made():
+        assert not is_condition_true(building.organization().status.conditions, "Ready"), "it has no archive"
+        building.scene.observe(ready(an_archive(version=2000, filesystem={"root": str(building.root)})))
+        await settled()
+        building.scene.kube.answering.set()
+        await settled()
+    assert is_condition_true(building.organization().status.conditions, "Ready")
+
+
+async def test_an_organization_that_somebody_else_wrote_to_in_the_middle_of_a_look_is_looked_at_again(
+    tmp_path: Path,
+) -> None:
+    building = Building(tmp_path)
+
+    def somebody_writes() -> None:
+        building.scene.kube.edit(Organization, "acme", {"metadata": {"annotations": {"by": "somebody"}}})
+        building.scene.observe(building.organization())
+
+    async with building.rounds_made():
+        await building.round()
+        before = building.organization().status.callback_token_hashes
+        building.scene.kube.secrets["callback"] = {"token": b"another-token-0123456789"}
+        building.scene.kube.just_before("patch_status", somebody_writes)
+        await building.round()
+    assert building.organization().status.callback_token_hashes != before
+
+
+def reads_of(building: Building, secret: str) -> int:
+    return sum(each == ("secret", secret) for each in building.scene.kube.asked)
+
+
+async def test_a_key_that_events_wait_for_is_read_at_every_look(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    del building.scene.kube.secrets["anna-key"]
+    building.put(parked(1))
+    async with building.rounds_made():
+        await building.round()
+        before = reads_of(building, "anna-key")
+        for _ in range(4):
+            await building.round()
+        assert reads_of(building, "anna-key") == before + 4
+
+
+async def test_a_key_that_does_not_work_and_nothing_waits_for_is_read_at_every_other_look_only(
+    tmp_path: Path,
+) -> None:
+    building = Building(tmp_path)
+    del building.scene.kube.secrets["anna-key"]
+    async with building.rounds_made():
+        await building.round()
+        before = reads_of(building, "anna-key")
+        for _ in range(10):
+            await building.round()
+        assert reads_of(building, "anna-key") == before + 5
+        building.scene.kube.secrets["anna-key"] = {"token": KEY.encode()}
+        changed = building.scene.clock.now()
+        while not is_condition_true(building.sender().status.conditions, "Authorized"):
+            await building.round()
+    assert (building.scene.clock.now() - changed).total_seconds() < 30
+
+
+async def test_a_sender_that_was_changed_has_its_key_tried_at_once(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    building.scene.kube.secrets["other-key"] = building.scene.kube.secrets.pop("anna-key")
+    async with building.rounds_made():
+        await building.round()
+        other = {"metadata": {"generation": 2}, "spec": {"tokenSecretRef": {"name": "other-key"}}}
+        building.scene.kube.edit(Sender, "anna", other)
+        building.scene.observe(building.sender())
+        await settled()
+    assert is_condition_true(building.sender().status.conditions, "Authorized")
+
+
+async def test_a_ready_archive_is_probed_now_and_then_and_one_that_is_not_each_time(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+
+    def probes() -> float:
+        labels = {"archive": "dms", "operation": "probe"}
+        return (
+            building.scene.metrics.registry.get_sample_value("counterfoil_archive_seconds_count", labels) or 0
+        )
+
+    async with building.rounds_made():
+        for _ in range(3):
+            await building.round()
+        assert probes() == 1
+        building.scene.clock.advance(seconds=PROBE_SECONDS)
+        building.root.rmdir()
+        await building.round()
+        assert probes() == 2
+        ready = find_condition(building.archive().status.conditions, "Ready")
+        assert ready is not None
+        assert (ready.status, ready.reason) == ("False", "ArchiveRootMissing")
+        await building.round()
+        assert probes() == 3
+        building.root.mkdir()
+        await building.round()
+    assert is_condition_true(building.archive().status.conditions, "Ready")
+
+
+async def test_an_archive_that_made_trouble_is_probed_with_the_next_round(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    async with building.rounds_made():
+        await building.round()
+        building.root.rmdir()
+        await building.round()
+        assert is_condition_true(building.archive().status.conditions, "Ready"), "it is not due yet"
+        building.resync.probe_soon("dms")
+        await building.round()
+    assert not is_condition_true(building.archive().status.conditions, "Ready")
+
+
+def trusted(building: Building) -> str | None:
+    return building.archive().status.trust_anchors
+
+
+def anchored(building: Building, *certificates: bytes) -> None:
+    building.scene.kube.secrets["authorities"] = {"ca.pem": b"".join(certificates)}
+    building.put(
+        an_archive(filesystem={"root": str(building.root)}, trustAnchorsSecretRef={"name": "authorities"})
+    )
+
+
+async def test_other_trust_anchors_are_seen_with_the_next_round_though_the_archive_is_not_due(
+    tmp_path: Path,
+) -> None:
+    building = Building(tmp_path)
+    anchored(building, ROOT.pem)
+    async with building.rounds_made():
+        await building.round()
+        assert trusted(building) == Anchors.parse({"ca.pem": ROOT.pem}).id
+        building.scene.kube.secrets["authorities"] = {"ca.pem": ROOT.pem, "more.pem": BETWEEN.pem}
+        await building.round()
+    assert trusted(building) == Anchors.parse({"ca.pem": ROOT.pem + BETWEEN.pem}).id
+    assert is_condition_true(building.archive().status.conditions, "Ready")
+
+
+async def test_trust_anchors_that_can_no_longer_be_read_are_told_with_the_next_round(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    anchored(building, ROOT.pem)
+    async with building.rounds_made():
+        await building.round()
+        building.scene.kube.secrets["authorities"] = {"ca.pem": b"garbage"}
+        await building.round()
+        ready = find_condition(building.archive().status.conditions, "Ready")
+        assert ready is not None
+        assert (ready.status, ready.reason) == ("False", "SettingsInvalid")
+        building.scene.kube.secrets["authorities"] = {"ca.pem": ROOT.pem}
+        await building.round()
+    assert is_condition_true(building.archive().status.conditions, "Ready")
+
+
+async def test_trust_anchors_that_stay_as_they_are_cost_no_probe(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    anchored(building, ROOT.pem)
+    async with building.rounds_made():
+        await building.round()
+        before = len(building.scene.kube.patches)
+        await building.round()
+        await building.round()
+    assert len(building.scene.kube.patches) == before
+
+
+async def test_an_archive_is_probed_with_the_next_round_when_a_person_asks_for_it(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    async with building.rounds_made():
+        await building.round()
+        building.root.rmdir()
+        wish = {"metadata": {"annotations": {PROBE_ANNOTATION: "2026-07-01T12:00:00+00:00"}}}
+        building.scene.kube.edit(Archive, "dms", wish)
+        building.scene.observe(building.archive())
+        await building.round()
+    assert not is_condition_true(building.archive().status.conditions, "Ready")
+
+
+def parked(count: int) -> EnvelopeEvent:
+    builder = an_event(f"{count:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d").labelled(SENDER_LABEL, "anna")
+    return builder.in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
+
+
+async def test_a_sender_tells_how_many_events_wait_for_its_key(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    del building.scene.kube.secrets["anna-key"]
+    building.put(*(parked(count) for count in range(3)))
+    async with building.rounds_made():
+        await building.round()
+        assert building.sender().status.waiting_events == 3
+        writes = len(building.scene.kube.patches)
+        await building.round()
+        assert len(building.scene.kube.patches) == writes
+        for count in range(3):
+            building.scene.see_deleted(parked(count))
+        await building.round()
+        await building.round()
+    assert building.sender().status.waiting_events == 0
+
+
+async def test_with_several_controllers_the_events_of_all_of_them_are_counted(tmp_path: Path) -> None:
+    for shard in range(2):
+        building = Building(tmp_path, shard=shard, shards=2)
+        for count in range(3):
+            building.scene.kube.put(parked(count))
+        odd = parked(9)
+        building.scene.kube.put(odd)
+        building.scene.kube.edit(EnvelopeEvent, odd.name, {"spec": {"origin": "Unheard"}})
+        async with building.rounds_made():
+            await building.round()
+        owns = building.scene.event_handlers.owns("sender", "anna")
+        assert building.sender().status.waiting_events == (3 if owns else 0)
+
+
+async def test_of_several_controllers_one_looks_at_each_object(tmp_path: Path) -> None:
+    writes = []
+    for shard in range(3):
+        building = Building(tmp_path, shard=shard, shards=3)
+        async with building.rounds_made():
+            await building.round()
+        writes.append({name for name, changes in building.scene.kube.patches if "conditions" in changes})
+    assert sorted(name for each in writes for name in each) == ["acme", "anna", "dms"]
+
+
+async def test_a_sweep_is_made_at_once_and_then_at_its_interval(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    building.put(an_organization(version=2, generation=2, sweep={"interval": "1h"}))
+    async with building.rounds_made():
+        await building.round()
+        asked = building.scene.kube.asked
+        swept = [name for verb, name in asked if verb == "create"]
+        await building.round()
+        assert [name for verb, name in asked if verb == "create"] == swept
+        building.scene.clock.advance(hours=1)
+        await building.round()
+    assert len([name for verb, name in asked if verb == "create"]) > len(swept)
+
+
+async def test_a_restart_is_no_reason_to_sweep_before_the_interval_is_over(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    swept = an_organization(version=2, generation=2, sweep={"interval": "1h"}).to_dict()
+    swept["status"] = {"sweep": {"at": "2026-07-01T11:30:00Z", "found": 0}}
+    building.put(Organization.parse(swept), known_to_work(a_sender(version=2)))
+    created = [("create", event_name("acme", ENVELOPE, "envelopeFinished"))]
+    async with building.rounds_made():
+        await building.round()
+        assert [each for each in building.scene.kube.asked if each[0] == "create"] == []
+        building.scene.clock.advance(minutes=30)
+        await building.round()
+    assert [each for each in building.scene.kube.asked if each[0] == "create"] == created
+
+
+async def test_a_sweep_that_the_api_server_cut_off_is_made_again_soon(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    sweeping = an_organization(version=2, generation=2, sweep={"interval": "24h"})
+    building.put(sweeping, known_to_work(a_sender(version=2)))
+    building.scene.kube.go_away("create", times=1)
+    async with building.rounds_made():
+        await building.round()
+        before = len(building.scene.kube.asked)
+        await building.round()
+        assert (
+            "create",
+            event_name("acme", ENVELOPE, "envelopeFinished"),
+        ) not in building.scene.kube.asked[before:]
+        building.scene.clock.advance(seconds=SWEEP_RETRY_SECONDS)
+        await building.round()
+    assert EnvelopeEvent.PLURAL in {plural for plural, _ in building.scene.kube.objects}
+
+
+async def test_a_sweep_that_a_person_asks_for_is_made_once_and_told_in_the_status(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    async with building.rounds_made():
+        await building.round()
+        annotations = {"metadata": {"annotations": {SWEEP_ANNOTATION: "at noon"}}}
+        building.scene.kube.edit(Organization, "acme", annotations)
+        building.scene.observe(building.organization())
+        for _ in range(3):
+            await building.round()
+            building.scene.clock.advance(hours=1)
+    swept = building.organization().status.sweep
+    assert swept is not None
+    assert swept.request == "at noon"
+    assert sum("sweep" in changes for _, changes in building.scene.kube.patches) == 1
+
+
+async def test_an_organization_that_does_not_sweep_and_was_not_asked_to_is_not_swept(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    async with building.rounds_made():
+        await building.round()
+    assert building.organization().status.sweep is None
+
+
+async def test_trouble_with_the_api_server_does_not_end_the_rounds(tmp_path: Path) -> None:
+    building = Building(tmp_path)
+    building.scene.kube.go_away("patch_status", times=3)
+    building.scene.kube.go_away("secret", times=2)
+    async with building.rounds_made():
+        for _ in range(3):
+            await building.round()
+    assert is_condition_true(building.organization().status.conditions, "Ready")

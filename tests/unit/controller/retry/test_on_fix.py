@@ -1,0 +1,344 @@
+"""What had failed because of something that was mended since."""
+
+from typing import Any
+
+import pytest
+
+from controller.retry.on_fix import FailedEventRetrier
+from counterfoil.kube.client import ApiError, Forbidden, Rejected, Unavailable
+from counterfoil.resources import (
+    ORGANIZATION_LABEL,
+    Archive,
+    EnvelopeEvent,
+    LastError,
+    Organization,
+    Phase,
+    Sender,
+)
+from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
+from tests.support.fakes.reconcile_context import an_archive
+from tests.support.scenes.handlers import Scene, turns
+from tests.unit.controller.reconcile.test_preconditions import known_to_work
+from tests.unit.controller.resync.test_organization_status import ready
+
+
+def event_failed(reason: str, count: int = 1, *, organization: str = "acme") -> EventBuilder:
+    return (
+        an_event(f"{count:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d")
+        .in_phase(Phase.FAILED, reason)
+        .labelled(ORGANIZATION_LABEL, organization)
+        .status(completed_at=NOON, deliveries=1, attempts=9)
+    )
+
+
+class Mending:
+    """A namespace with failed events, in which things are mended."""
+
+    def __init__(self, *events: EnvelopeEvent) -> None:
+        self.scene = Scene(*events)
+        self.scene.observe(an_organization())
+        self.failed_event_retrier = FailedEventRetrier(
+            kube=self.scene.kube,
+            cache=self.scene.cache,
+            status_writer=self.scene.status_writer,
+            event_recorder=self.scene.event_recorder,
+            clock=self.scene.clock,
+            labels="",
+            lock=self.scene.event_handlers.workqueue.lock,
+            changed=self.scene.event_handlers.event_changed,
+        )
+
+    async def mended(self, *states: Organization | Sender | Archive) -> list[str]:
+        """Let objects be seen in these states; return which events were re-opened."""
+        async with self.scene.running(self.failed_event_retrier.run(), self.scene.event_recorder.run()):
+            for each in states:
+                self.failed_event_retrier.observe(each)
+            await turns(300)
+        return sorted(
+            name
+            for (plural, name), raw in self.scene.kube.objects.items()
+            if plural == "envelopeevents" and raw["status"].get("phase", "Pending") == "Pending"
+        )
+
+
+def settled(resource: Any, *types: str, at: str = "2026-07-01T12:00:00Z", truth: str = "True") -> Any:
+    """Return an object whose conditions were written for its present spec."""
+    raw = resource.to_dict()
+    raw["status"] = {
+        "conditions": [
+            {
+                "type": each,
+                "status": truth,
+                "reason": "Tested",
+                "message": "",
+                "lastTransitionTime": at,
+                "observedGeneration": resource.metadata.generation,
+            }
+            for each in types
+        ]
+    }
+    return type(resource).parse(raw)
+
+
+def an_archive_that_works(version: int = 1, generation: int = 1, at: str = "2026-07-01T12:00:00Z") -> Archive:
+    found: Archive = settled(an_archive(version=version, generation=generation), "Ready", at=at)
+    return found
+
+
+def an_archive_that_does_not(version: int = 1, generation: int = 1) -> Archive:
+    return ready(an_archive(version=version, generation=generation), "False")
+
+
+def an_organization_that_works(version: int = 1, generation: int = 1, **spec: Any) -> Organization:
+    found: Organization = settled(
+        an_organization(version=version, generation=generation, **spec), "Ready", "Reachable"
+    )
+    return found
+
+
+async def test_an_archive_that_works_again_has_its_failed_events_tried_again() -> None:
+    event = event_failed("ArchiveReadOnly").build()
+    mending = Mending(event)
+    reopened = await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2))
+    assert reopened == [event.name]
+    after = mending.scene.kube.stored(event.name)
+    assert (after.status.reason, after.status.attempts, after.status.completed_at) == ("CauseSolved", 0, None)
+    assert after.status.message == "Archive/dms was changed or works again, which may solve why this failed."
+    assert [each["reason"] for each in mending.scene.kube.announced] == ["CauseSolved"]
+    assert mending.scene.driven == [event.name]
+
+
+async def test_a_changed_archive_has_them_tried_again_when_it_is_known_to_work() -> None:
+    event = event_failed("NameOccupied").build()
+    mending = Mending(event)
+    changed_but_not_probed = settled(an_archive(version=2, generation=1), "Ready")
+    raw = changed_but_not_probed.to_dict()
+    raw["metadata"] |= {"generation": 2, "resourceVersion": "3"}
+    assert await mending.mended(an_archive_that_works(1), Archive.parse(raw)) == []
+    assert await mending.mended(an_archive_that_works(4, generation=2)) == [event.name]
+
+
+async def test_an_event_that_can_no_longer_be_written_holds_up_no_other() -> None:
+    full, other = event_failed("ArchiveReadOnly", 1).build(), event_failed("ArchiveReadOnly", 2).build()
+    mending = Mending(full, other)
+    mending.scene.kube.fail("patch_status", Rejected(422, "Invalid", "status.documents: too long"))
+    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == [other.name]
+    assert mending.scene.clock.slept == [], "nothing is tried again for its sake"
+
+
+def with_anchors(archive: Archive, anchors: str) -> Archive:
+    raw = archive.to_dict()
+    raw["status"]["trustAnchors"] = anchors
+    return Archive.parse(raw)
+
+
+async def test_other_trust_anchors_have_those_tried_again_whose_signer_was_not_trusted() -> None:
+    event = event_failed("SignerUntrusted").build()
+    mending = Mending(event)
+    reopened = await mending.mended(
+        with_anchors(an_archive_that_works(1), "a" * 64), with_anchors(an_archive_that_works(2), "b" * 64)
+    )
+    assert reopened == [event.name]
+
+
+async def test_what_fails_after_a_change_that_its_run_did_not_see_is_tried_again() -> None:
+    event = event_failed("NameOccupied").build()
+    mending = Mending()
+    began = mending.scene.clock.now()
+    mending.scene.clock.advance(seconds=1)
+    await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2))
+    mending.scene.kube.put(event)
+    mending.failed_event_retrier.event_failed(event, began)
+    assert await mending.mended() == [event.name]
+
+
+async def test_what_fails_in_a_run_that_began_after_the_change_stays_failed() -> None:
+    event = event_failed("NameOccupied").build()
+    mending = Mending()
+    await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2))
+    mending.scene.clock.advance(seconds=1)
+    mending.scene.kube.put(event)
+    mending.failed_event_retrier.event_failed(event, mending.scene.clock.now())
+    assert await mending.mended() == []
+
+
+async def test_only_what_the_change_can_solve_is_tried_again() -> None:
+    events = {
+        reason: event_failed(reason, count).build()
+        for count, reason in enumerate(
+            (
+                "TagMissing",
+                "SenderUnknown",
+                "NotPermitted",
+                "UnsupportedApiVersion",
+                "EnvelopeNotFound",
+                "NotProven",
+            )
+        )
+    }
+    mending = Mending(*events.values())
+    reopened = await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2))
+    assert reopened == [events["TagMissing"].name]
+
+
+async def test_what_was_given_up_counts_by_its_last_trouble() -> None:
+    error = LastError(reason="ArchiveFull", message="", time=NOON)
+    event = event_failed("DeadlineExceeded").status(last_error=error).build()
+    mending = Mending(event)
+    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == [event.name]
+
+
+async def test_another_organization_that_uses_another_archive_is_left_alone() -> None:
+    event = event_failed("ArchiveFull", organization="other").build()
+    mending = Mending(event)
+    mending.scene.observe(an_organization("other", archiveRef={"name": "another"}))
+    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == []
+
+
+async def test_a_changed_organization_has_those_tried_again_whose_sender_nobody_knew() -> None:
+    event = event_failed("SenderUnknown").build()
+    mending = Mending(event)
+    reopened = await mending.mended(
+        an_organization_that_works(1), an_organization_that_works(2, generation=2)
+    )
+    assert reopened == [event.name]
+
+
+async def test_an_esaw_that_was_away_for_longer_than_the_deadline_has_them_tried_again() -> None:
+    error = LastError(reason="EsawUnreachable", message="", time=NOON)
+    event = event_failed("DeadlineExceeded").status(last_error=error).build()
+    mending = Mending(event)
+    away = settled(an_organization(version=2), "Ready")
+    assert await mending.mended(away, an_organization_that_works(3)) == [event.name]
+
+
+async def test_another_key_has_those_tried_again_that_were_not_permitted() -> None:
+    event = event_failed("NotPermitted").build()
+    mending = Mending(event)
+    reopened = await mending.mended(
+        known_to_work(a_sender(version=1)), known_to_work(a_sender(version=2), "n" * 66)
+    )
+    assert reopened == [event.name]
+
+
+async def test_a_sender_that_is_there_now_has_those_tried_again_that_missed_it() -> None:
+    error = LastError(reason="SenderMissing", message="", time=NOON)
+    event = event_failed("DeadlineExceeded").status(last_error=error).build()
+    mending = Mending(event)
+    reopened = await mending.mended(a_sender(authorized=None), known_to_work(a_sender(version=2)))
+    assert reopened == [event.name]
+
+
+async def test_a_restart_is_no_change() -> None:
+    event = event_failed("ArchiveFull").build()
+    mending = Mending(event)
+    states = (an_archive_that_works(), an_organization_that_works(), known_to_work(a_sender()))
+    assert await mending.mended(*states) == []
+    assert ("page", "envelopeevents") not in mending.scene.kube.asked
+
+
+def missed_by_everyone(mending: Mending) -> None:
+    """An Archive was mended after events had failed, and nobody saw it."""
+    raw = an_archive_that_works().to_dict()
+    raw["status"] |= {"observedGeneration": 1, "settledAt": "2026-07-01T12:00:01Z"}
+    mending.scene.observe(Archive.parse(raw))
+
+
+async def test_an_event_whose_cause_was_mended_unseen_is_reopened_and_left_to_the_watch_of_its_shard() -> (
+    None
+):
+    event = event_failed("TagMissing").build()
+    mending = Mending(event)
+    missed_by_everyone(mending)
+    async with mending.scene.running(mending.scene.event_recorder.run()):
+        after = await mending.failed_event_retrier.retry_if_fixed(event)
+        await turns(300)
+    assert after == mending.scene.kube.stored(event.name)
+    assert (after.status.phase, after.status.reason, after.status.completed_at) == (
+        Phase.PENDING,
+        "CauseSolved",
+        None,
+    )
+    assert [each["reason"] for each in mending.scene.kube.announced] == ["CauseSolved"]
+    assert mending.scene.driven == [], "it may be another controller's"
+
+
+async def test_an_event_whose_cause_nobody_mended_stays_as_it_is() -> None:
+    event = event_failed("EnvelopeNotFound").build()
+    mending = Mending(event)
+    missed_by_everyone(mending)
+    assert await mending.failed_event_retrier.retry_if_fixed(event) is event
+    assert mending.scene.kube.patches == []
+
+
+async def test_an_event_that_somebody_reopened_since_the_walk_read_it_is_left_to_them() -> None:
+    event = event_failed("TagMissing").build()
+    mending = Mending(event)
+    missed_by_everyone(mending)
+    mending.scene.kube.edit(EnvelopeEvent, event.name, {"status": {"phase": "Validating"}})
+    assert await mending.failed_event_retrier.retry_if_fixed(event) is event
+    assert mending.scene.kube.stored(event.name).status.phase is Phase.VALIDATING
+
+
+@pytest.mark.parametrize("refusal", [Rejected(422, "Invalid", "no"), Forbidden(403, "Forbidden", "hold")])
+async def test_an_event_that_may_not_be_reopened_breaks_no_walk_off(refusal: ApiError) -> None:
+    event = event_failed("TagMissing").build()
+    mending = Mending(event)
+    missed_by_everyone(mending)
+    mending.scene.kube.fail("patch_status", refusal)
+    assert await mending.failed_event_retrier.retry_if_fixed(event) is event
+
+
+async def test_a_change_that_was_made_while_no_controller_ran_counts_all_the_same() -> None:
+    event = event_failed("TagMissing").build()
+    mending = Mending(event)
+    raw = an_archive_that_works(1).to_dict()
+    raw["metadata"]["generation"] = 2
+    reopened = await mending.mended(Archive.parse(raw), an_archive_that_works(3, generation=2))
+    assert reopened == [event.name]
+
+
+async def test_once_per_change() -> None:
+    event = event_failed("ArchiveFull").build()
+    mending = Mending(event)
+    await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2))
+    mending.scene.kube.edit(
+        EnvelopeEvent, event.name, {"status": {"phase": "Failed", "reason": "ArchiveFull"}}
+    )
+    assert await mending.mended(an_archive_that_works(3), an_archive_that_works(4)) == []
+
+
+async def test_an_event_that_somebody_else_reopened_meanwhile_is_left_to_them() -> None:
+    event = event_failed("ArchiveFull").build()
+    mending = Mending(event)
+    kube = mending.scene.kube
+    kube.just_before(
+        "patch_status",
+        lambda: kube.edit(EnvelopeEvent, event.name, {"status": {"phase": "Skipped", "reason": "Mine"}}),
+    )
+    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == []
+    assert kube.stored(event.name).status.reason == "Mine"
+
+
+async def test_while_the_api_server_is_away_a_change_is_not_lost() -> None:
+    event = event_failed("ArchiveFull").build()
+    mending = Mending(event)
+    mending.scene.kube.fail("page", Unavailable(0, "NoAnswer", "away"))
+    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == [event.name]
+
+
+@pytest.mark.parametrize("phase", [Phase.SKIPPED, Phase.SUCCEEDED])
+async def test_only_what_failed_is_tried_again(phase: Phase) -> None:
+    event = event_failed("ArchiveFull").status(phase=phase).build()
+    mending = Mending(event)
+    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == []
+
+
+async def test_an_event_that_cannot_be_read_stops_no_other() -> None:
+    event = event_failed("ArchiveFull").build()
+    mending = Mending(event)
+    mending.scene.kube.objects["envelopeevents", "0-odd"] = {
+        "metadata": {"name": "0-odd", "labels": {ORGANIZATION_LABEL: "acme"}},
+        "status": {"phase": "Failed"},
+    }
+    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == [event.name]

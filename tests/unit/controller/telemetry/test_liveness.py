@@ -1,0 +1,171 @@
+"""Liveness: it fails when a restart would help, and only then."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import aiohttp
+import kopf
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from prometheus_client import CollectorRegistry
+
+from controller.scheduling.fair_queue import ConcurrencyLimits
+from controller.scheduling.workqueue import WorkQueue
+from controller.telemetry.liveness import Liveness
+from controller.watch.heartbeat import WatchHeartbeat
+from counterfoil.metrics import Metrics
+from tests.support.builders import NOON, AClock
+from tests.support.fakes.kube import InMemoryKubeClient
+from tests.unit.controller.scheduling.test_workqueue import Workshop, a_queue_item, running, turns
+
+SILENCE, OVERDUE = timedelta(minutes=5), timedelta(minutes=2)
+
+
+class Scene:
+    def __init__(self, *, process: int = 8) -> None:
+        self.clock = AClock()
+        self.kube = InMemoryKubeClient()
+        self.shop = Workshop()
+        concurrency_limits = ConcurrencyLimits(process=process, organization={}, sender={}, archive={})
+        self.workqueue = WorkQueue(
+            clock=self.clock, concurrency_limits=lambda: concurrency_limits, reconcile=self.shop.reconcile
+        )
+        self.heartbeat = WatchHeartbeat(self.clock, ("envelopeevents", "senders"))
+        self.registry = CollectorRegistry()
+        self.liveness = Liveness(
+            kube=self.kube,
+            workqueue=self.workqueue,
+            heartbeat=self.heartbeat,
+            clock=self.clock,
+            metrics=Metrics(self.registry, version="0"),
+            silence=SILENCE,
+            overdue=OVERDUE,
+        )
+
+    async def says(self, check: str) -> str | None:
+        return await self.liveness.checks[check]()
+
+
+async def test_watches_that_are_heard_of_now_and_then_are_well() -> None:
+    scene = Scene()
+    for _ in range(10):
+        scene.clock.advance(seconds=60)
+        scene.heartbeat.record("envelopeevents")
+        scene.heartbeat.record("senders")
+        assert await scene.says("watches") is None
+    assert scene.kube.asked == []
+
+
+async def test_a_watch_that_is_silent_for_too_long_fails_and_is_named() -> None:
+    scene = Scene()
+    scene.clock.advance(seconds=301)
+    scene.heartbeat.record("senders")
+    assert await scene.says("watches") == (
+        "nothing was heard of envelopeevents for 301 s, though the API server answers"
+    )
+    scene.heartbeat.record("envelopeevents")
+    assert await scene.says("watches") is None
+
+
+async def test_silence_while_the_api_server_is_away_is_no_reason_to_restart() -> None:
+    scene = Scene()
+    scene.kube.go_away("page", times=1)
+    scene.clock.advance(hours=1)
+    assert await scene.says("watches") is None
+    # It is back; the first bookmark takes its time.
+    scene.clock.advance(seconds=60)
+    assert await scene.says("watches") is None
+    scene.clock.advance(seconds=301)
+    assert await scene.says("watches") is not None
+
+
+async def test_a_schedule_that_no_longer_turns_fails_once_something_is_overdue() -> None:
+    scene = Scene()
+    scene.workqueue.enqueue_at(a_queue_item("a"), NOON)
+    scene.clock.advance(seconds=119)
+    assert await scene.says("schedule") is None
+    scene.clock.advance(seconds=2)
+    assert await scene.says("schedule") == "an event is overdue and nobody works on it since 121 s"
+
+
+async def test_an_event_that_is_due_while_nobody_works_on_any_fails() -> None:
+    scene = Scene()
+    async with running(scene.workqueue), scene.workqueue.lock("envelope-of-a"):
+        # As by a request that never lets go of the envelope.
+        scene.workqueue.enqueue_at(a_queue_item("a"), NOON)
+        await turns()
+        scene.clock.advance(seconds=121)
+        assert await scene.says("schedule") is not None
+        assert scene.registry.get_sample_value("counterfoil_overdue_seconds") == 121
+    assert scene.shop.started == []
+
+
+async def test_events_that_wait_while_others_are_worked_on_are_no_reason() -> None:
+    scene = Scene(process=1)
+    scene.shop.open = False
+    async with running(scene.workqueue):
+        scene.workqueue.enqueue_at(a_queue_item("a"), NOON)
+        scene.workqueue.enqueue_at(a_queue_item("b"), NOON)
+        await turns()
+        scene.clock.advance(hours=1)
+        assert await scene.says("schedule") is None
+        scene.shop.let_go("a")
+        scene.shop.let_go("b")
+        await turns()
+    assert scene.shop.ended == ["a", "b"]
+
+
+# -- How it is heard ----------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def a_server_that_sends(pieces: "asyncio.Queue[bytes]") -> AsyncIterator[str]:
+    async def watch(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await answer.prepare(request)
+        while piece := await pieces.get():
+            await answer.write(piece)
+        return answer
+
+    app = web.Application()
+    app.router.add_get("/apis/counterfoil.dev/v1alpha1/namespaces/acme/senders", watch)
+    async with TestServer(app) as server:
+        yield str(server.make_url("/"))
+
+
+async def test_every_piece_of_a_watch_is_heard_and_a_list_is_not() -> None:
+    clock, pieces = AClock(), asyncio.Queue[bytes]()
+    heartbeat = WatchHeartbeat(clock, ("senders",))
+    async with a_server_that_sends(pieces) as url:
+        opened = heartbeat.session(kopf.ConnectionInfo(server=url))
+        path = f"{url}apis/counterfoil.dev/v1alpha1/namespaces/acme/senders"
+        async with opened.aiohttp_session as session:
+            clock.advance(minutes=1)
+            async with session.get(path, params={"watch": "true"}) as answer:
+                assert heartbeat.idle_times() == {"senders": timedelta(minutes=1)}
+                pieces.put_nowait(b'{"type":"BOOKMARK"}\n')
+                first = await anext(aiter(answer.content.iter_chunked(1024)))
+                assert (first, heartbeat.idle_times()) == (
+                    b'{"type":"BOOKMARK"}\n',
+                    {"senders": timedelta(0)},
+                )
+                pieces.put_nowait(b"")
+            clock.advance(minutes=1)
+            for piece in (b"{}", b""):
+                pieces.put_nowait(piece)
+            async with session.get(path) as answer:
+                assert await answer.read() == b"{}"
+            assert heartbeat.idle_times() == {"senders": timedelta(minutes=1)}
+
+
+async def test_equal_credentials_get_the_same_session_so_that_kopf_knows_refused_ones_again() -> None:
+    heartbeat = WatchHeartbeat(AClock(), ("senders",))
+    first = heartbeat.session(kopf.ConnectionInfo(server="https://one", token="old"))
+    assert heartbeat.session(kopf.ConnectionInfo(server="https://one", token="old")) == first
+    other = heartbeat.session(kopf.ConnectionInfo(server="https://one", token="new"))
+    assert other != first
+    sessions: list[aiohttp.ClientSession] = [first.aiohttp_session, other.aiohttp_session]
+    for each in sessions:
+        await each.close()

@@ -1,0 +1,105 @@
+"""What exists: newer states win, finished events are gone and stay gone."""
+
+from controller.cache import MAX_FINISHED_VERSIONS, Cache, Store
+from counterfoil.resources import EnvelopeEvent, Organization, Phase
+from tests.support.builders import EventBuilder, an_event, an_organization
+
+
+def an_unfinished(version: int) -> EnvelopeEvent:
+    return an_event().at_version(version).in_phase(Phase.ARCHIVING).build()
+
+
+def a_finished(version: int) -> EnvelopeEvent:
+    return an_event().at_version(version).in_phase(Phase.SUCCEEDED).build()
+
+
+NAME = an_event().build().name
+
+
+def test_a_newer_state_replaces_an_older_one_and_not_the_other_way_round() -> None:
+    cache = Cache()
+    assert cache.update_event(an_unfinished(5))
+    assert not cache.update_event(an_unfinished(4))
+    assert not cache.update_event(an_unfinished(5)), "the echo of what is known is no news"
+    assert cache.update_event(an_unfinished(6))
+    assert cache.events.get(NAME) == an_unfinished(6)
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    cache = Cache()
+    cache.update_event(an_unfinished(99))
+    assert cache.update_event(an_unfinished(100))
+
+
+def test_a_finished_event_is_not_kept() -> None:
+    cache = Cache()
+    cache.update_event(an_unfinished(5))
+    cache.sender_of[NAME] = "anna"
+    assert not cache.update_event(a_finished(6))
+    assert cache.events.get(NAME) is None
+    assert cache.sender_of == {}
+
+
+def test_the_late_echo_of_an_earlier_write_does_not_bring_a_finished_event_back() -> None:
+    cache = Cache()
+    cache.update_event(an_unfinished(5))
+    cache.update_event(a_finished(7))
+    assert not cache.update_event(an_unfinished(6))
+    assert len(cache.events) == 0
+
+
+def test_a_finished_event_that_was_reopened_is_back() -> None:
+    cache = Cache()
+    cache.update_event(a_finished(7))
+    assert cache.update_event(an_unfinished(8))
+    assert cache.events.get(NAME) == an_unfinished(8)
+
+
+def test_that_the_watch_tells_late_that_it_was_finished_does_not_drop_what_was_reopened_since() -> None:
+    cache = Cache()
+    cache.update_event(a_finished(7))
+    cache.update_event(an_unfinished(8))
+    assert not cache.observe_removal(NAME, 7)
+    assert cache.events.get(NAME) == an_unfinished(8)
+
+
+def test_an_event_that_left_the_watch_is_gone() -> None:
+    cache = Cache()
+    cache.update_event(an_unfinished(5))
+    assert cache.observe_removal(NAME, 6)
+    assert cache.events.get(NAME) is None
+
+
+def test_an_event_that_was_deleted_and_noted_down_again_is_another_one() -> None:
+    cache = Cache()
+    cache.update_event(a_finished(7))
+    cache.observe_removal(NAME, 8)
+    assert cache.update_event(an_unfinished(9))
+
+
+def test_finished_events_cost_no_memory_even_if_no_watch_ever_tells_of_them() -> None:
+    cache = Cache()
+    for number in range(MAX_FINISHED_VERSIONS + 100):
+        cache.update_event(EventBuilder().named(f"event-{number}").in_phase(Phase.FAILED).build())
+    assert cache.finished_count == MAX_FINISHED_VERSIONS
+
+
+def test_a_resource_of_the_same_name_but_another_uid_is_news_whatever_its_version() -> None:
+    shelf: Store[Organization] = Store()
+    shelf.put(an_organization(version=50))
+    other = Organization.parse(
+        {
+            **an_organization(version=9).to_dict(),
+            "metadata": {"name": "acme", "uid": "another", "resourceVersion": "9"},
+        }
+    )
+    assert shelf.put(other)
+
+
+def test_a_shelf_can_be_gone_through_while_it_changes() -> None:
+    shelf: Store[Organization] = Store()
+    shelf.put(an_organization("a"))
+    shelf.put(an_organization("b"))
+    for each in shelf:
+        shelf.remove(each.name)
+    assert len(shelf) == 0

@@ -1,0 +1,449 @@
+"""What the watches tell, and who goes on because of it."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from controller.handlers import MAX_RETRY_SECONDS, REQUEUE_SECONDS, RETRY_SECONDS
+from counterfoil.kube.client import Unavailable
+from counterfoil.kube.status import Superseded
+from counterfoil.resources import SENDER_LABEL, Archive, EnvelopeEvent, Phase, Sender
+from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
+from tests.support.fakes.reconcile_context import an_archive
+from tests.support.scenes.handlers import Scene, moved, turns
+from tests.unit.controller.resync.test_organization_status import ready
+
+LATER = NOON + timedelta(hours=1)
+
+
+def number(count: int) -> EventBuilder:
+    """Begin an event of an envelope of its own, that many seconds younger than the first."""
+    return (
+        an_event(f"{count:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d")
+        .created(NOON - timedelta(hours=1) + timedelta(seconds=count))
+        .labelled(SENDER_LABEL, "anna")
+    )
+
+
+def a_scene(*, concurrency_limits: int = 100) -> Scene:
+    scene = Scene(concurrency_limits=concurrency_limits)
+    scene.observe(an_organization(), a_sender(), ready(an_archive()))
+    return scene
+
+
+def waiting(reason: str, count: int = 1) -> list[EnvelopeEvent]:
+    return [
+        number(each).in_phase(Phase.COLLECTING, reason).status(attempts=5, next_attempt_time=LATER).build()
+        for each in range(count)
+    ]
+
+
+def finishes(event: EnvelopeEvent) -> EnvelopeEvent:
+    return moved(event, Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+# -- Events -----------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_that_is_seen_is_worked_on_and_then_gone() -> None:
+    scene = a_scene()
+    scene.answers(finishes)
+    event = number(1).build()
+    async with scene.running():
+        scene.observe(event)
+        await turns()
+        scene.observe(event)
+        await turns()
+    assert scene.driven == [event.name]
+    assert len(scene.cache.events) == 0
+
+
+async def test_after_a_restart_nothing_fires_before_its_time() -> None:
+    scene = a_scene()
+    async with scene.running():
+        scene.observe(*waiting("EsawFailing", 100))
+        await turns()
+        assert scene.driven == []
+        scene.clock.advance(hours=1)
+        scene.event_handlers.workqueue.wake()
+        await turns(400)
+    assert len(scene.driven) >= 100
+
+
+async def test_when_nothing_changes_nothing_turns_in_a_circle() -> None:
+    scene = a_scene()
+    async with scene.running():
+        scene.observe(number(1).build())
+        await turns(500)
+        assert len(scene.driven) == 1, "its run changed nothing, although it is due"
+        scene.clock.advance(seconds=REQUEUE_SECONDS)
+        scene.event_handlers.workqueue.wake()
+        await turns(500)
+    assert len(scene.driven) == 2
+
+
+async def test_an_event_whose_state_could_not_be_stored_is_tried_again_ever_more_seldom() -> None:
+    scene = a_scene()
+
+    def away(event: EnvelopeEvent) -> EnvelopeEvent:
+        raise Unavailable(0, "NoAnswer", "away")
+
+    scene.answers(away)
+    async with scene.running():
+        scene.observe(number(1).build())
+        await turns()
+        for times in range(1, 4):
+            assert len(scene.driven) == times
+            scene.clock.advance(seconds=RETRY_SECONDS * 2 ** (times - 1))
+            scene.event_handlers.workqueue.wake()
+            await turns()
+        scene.answers(finishes)
+        scene.clock.advance(seconds=MAX_RETRY_SECONDS)
+        scene.event_handlers.workqueue.wake()
+        await turns()
+    assert len(scene.cache.events) == 0
+
+
+async def test_a_bug_of_ours_does_not_leave_an_event_lying() -> None:
+    scene = a_scene()
+
+    def broken(event: EnvelopeEvent) -> EnvelopeEvent:
+        raise RuntimeError("?")
+
+    scene.answers(broken)
+    async with scene.running():
+        scene.observe(number(1).build())
+        await turns()
+        scene.answers(finishes)
+        scene.clock.advance(seconds=RETRY_SECONDS)
+        scene.event_handlers.workqueue.wake()
+        await turns()
+    assert len(scene.driven) == 2
+
+
+async def test_who_was_overtaken_goes_on_from_what_somebody_else_wrote() -> None:
+    scene = a_scene()
+    event = number(1).build()
+    skipped = moved(event, Phase.SKIPPED, "SkippedByRequest")
+
+    def overtaken(event: EnvelopeEvent) -> EnvelopeEvent:
+        raise Superseded("somebody else", skipped)
+
+    scene.answers(overtaken)
+    async with scene.running():
+        scene.observe(event)
+        await turns()
+        scene.clock.advance(hours=2)
+        scene.event_handlers.workqueue.wake()
+        await turns()
+    assert scene.driven == [event.name]
+
+
+async def test_an_event_that_was_deleted_while_the_watch_was_broken_is_not_driven_for_ever() -> None:
+    scene = a_scene()
+
+    def gone(event: EnvelopeEvent) -> EnvelopeEvent:
+        raise Superseded("deleted", None)
+
+    scene.answers(gone)
+    event = number(1).build()
+    async with scene.running():
+        scene.observe(event)
+        await turns()
+        scene.clock.advance(hours=2)
+        scene.event_handlers.workqueue.wake()
+        await turns()
+    assert scene.driven == [event.name]
+    assert len(scene.cache.events) == 0
+
+
+async def test_an_event_that_is_deleted_is_forgotten() -> None:
+    scene = a_scene()
+    event = waiting("EsawFailing")[0]
+    async with scene.running():
+        scene.observe(event)
+        scene.see_deleted(event)
+        scene.clock.advance(hours=2)
+        scene.event_handlers.workqueue.wake()
+        await turns()
+    assert scene.driven == []
+
+
+async def test_an_object_that_cannot_be_read_harms_no_other() -> None:
+    scene = a_scene()
+    async with scene.running():
+        scene.event_handlers.handle_event(
+            "ADDED", {"metadata": {"name": "odd", "resourceVersion": "1"}, "spec": {}}
+        )
+        scene.observe(number(1).build())
+        await turns()
+    assert len(scene.driven) == 1
+
+
+# -- Solving the cause resumes everything that waited on it --------------------------------------------------------
+
+
+async def test_a_new_key_resumes_all_waiting_events_oldest_first() -> None:
+    scene = Scene(concurrency_limits=1)
+    scene.observe(an_organization(), a_sender(authorized="False"), ready(an_archive()))
+    scene.answers(finishes)
+    parked = [number(each).in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build() for each in range(10)]
+    for each in parked:
+        scene.cache.sender_of[each.name] = "anna"
+    async with scene.running():
+        scene.observe(*reversed(parked))
+        await turns()
+        assert scene.driven == []
+        scene.observe(a_sender(version=2))
+        await turns(200)
+    assert scene.driven == [each.name for each in parked]
+
+
+async def test_an_archive_that_works_again_resumes_what_waited_for_it() -> None:
+    scene = Scene()
+    scene.observe(an_organization(), a_sender(), ready(an_archive(), "False"))
+    scene.answers(finishes)
+    mine, other = waiting("ArchiveFull"), waiting("EsawFailing", 2)[1:]
+    async with scene.running():
+        scene.observe(*mine, *other)
+        scene.observe(ready(an_archive(version=2), "False"))
+        await turns()
+        assert scene.driven == []
+        scene.observe(ready(an_archive(version=3)))
+        await turns()
+    assert scene.driven == [each.name for each in mine]
+
+
+@pytest.mark.parametrize(
+    "reason", ["TagMissing", "MetadataUnreadable", "SettingsInvalid", "ArchiveRootMissing"]
+)
+async def test_a_corrected_archive_resumes_what_waited_for_it_without_having_been_unready(
+    reason: str,
+) -> None:
+    scene = a_scene()
+    scene.answers(finishes)
+    events = waiting(reason, 3)
+    async with scene.running():
+        scene.observe(*events)
+        scene.observe(ready(an_archive(version=2, generation=2)))
+        await turns()
+    assert sorted(scene.driven) == sorted(each.name for each in events)
+
+
+def at_a_server(version: int = 1) -> Archive:
+    webdav = {"url": "https://dms.acme.example", "credentialsSecretRef": {"name": "dms-key"}}
+    return an_archive(version=version, filesystem=None, webdav=webdav)
+
+
+async def test_an_archive_that_was_mended_has_its_secrets_read_anew() -> None:
+    scene = Scene()
+    scene.kube.secrets["dms-key"] = {"username": b"a", "password": b"old"}
+    scene.observe(ready(at_a_server(), "False"))
+    before = await scene.archive_pool.backend(at_a_server())
+    scene.kube.secrets["dms-key"] = {"username": b"a", "password": b"new"}
+    assert await scene.archive_pool.backend(at_a_server()) is before, "it is remembered"
+    scene.observe(ready(at_a_server(version=2)))
+    assert await scene.archive_pool.backend(at_a_server()) is not before
+
+
+def test_an_archive_of_no_kind_at_all_is_seen_like_any_other() -> None:
+    scene = Scene()
+    scene.observe(an_archive(filesystem=None))
+    scene.observe(an_archive(version=2, generation=2, filesystem=None))
+    assert len(scene.cache.archives) == 1
+
+
+async def test_an_event_that_failed_is_told_with_the_beginning_of_its_run() -> None:
+    scene = a_scene()
+    told: list[tuple[str, datetime]] = []
+    scene.event_handlers.event_failed = lambda event, began: told.append((event.name, began))
+    began, event = scene.clock.now(), number(1).build()
+
+    def fails(observed: EnvelopeEvent) -> EnvelopeEvent:
+        scene.clock.advance(minutes=5)
+        return moved(observed, Phase.FAILED, "SignerUntrusted")
+
+    scene.answers(fails)
+    async with scene.running():
+        scene.observe(event)
+        await turns()
+    assert told == [(event.name, began)]
+
+
+async def test_what_was_resumed_stays_so_although_a_delivery_is_counted_before_its_turn_comes() -> None:
+    scene = a_scene()
+    scene.answers(finishes)
+    event = waiting("TagMissing")[0]
+    scene.observe(event)
+    scene.observe(ready(an_archive(version=2, generation=2)))
+    scene.observe(moved(event, Phase.COLLECTING, "TagMissing", deliveries=2))
+    async with scene.running():
+        await turns()
+    assert scene.driven == [event.name]
+
+
+async def test_a_resumed_event_that_fails_again_waits_for_its_next_time() -> None:
+    scene = a_scene()
+    scene.answers(
+        lambda event: moved(
+            event, Phase.COLLECTING, "TagMissing", next_attempt_time=scene.clock.now() + timedelta(hours=1)
+        )
+    )
+    async with scene.running():
+        scene.observe(*waiting("TagMissing"))
+        scene.observe(ready(an_archive(version=2, generation=2)))
+        await turns(500)
+    assert len(scene.driven) == 1
+
+
+@pytest.mark.parametrize("level", ["event", "organization", "sender"])
+async def test_what_was_suspended_goes_on_when_it_is_no_more(level: str) -> None:
+    scene = Scene()
+    reason = {"event": "Suspended", "organization": "OrganizationSuspended", "sender": "SenderSuspended"}[
+        level
+    ]
+    builder = number(1).in_phase(Phase.VALIDATING, reason)
+    scene.observe(
+        an_organization(suspend=level == "organization"), a_sender(suspend=level == "sender"), an_archive()
+    )
+    event = builder.build()
+    scene.cache.sender_of[event.name] = "anna"
+    scene.answers(finishes)
+    async with scene.running():
+        scene.observe((builder.suspended() if level == "event" else builder).build())
+        await turns()
+        assert scene.driven == []
+        if level == "event":
+            scene.observe(number(1).in_phase(Phase.VALIDATING, reason).at_version(2).build())
+        if level == "organization":
+            scene.observe(an_organization(version=2, generation=2))
+        if level == "sender":
+            scene.observe(a_sender(version=2))
+        await turns()
+    assert scene.driven == [event.name]
+
+
+async def test_an_organization_that_appears_resumes_its_events() -> None:
+    scene = Scene()
+    scene.observe(a_sender(), an_archive())
+    scene.answers(finishes)
+    events = waiting("OrganizationMissing", 3)
+    async with scene.running():
+        scene.observe(*events)
+        await turns()
+        assert scene.driven == []
+        scene.observe(an_organization())
+        await turns()
+    assert len(scene.driven) == 3
+
+
+async def test_a_sender_that_appears_resumes_who_missed_it() -> None:
+    scene = Scene()
+    scene.observe(an_organization(), an_archive())
+    scene.answers(finishes)
+    events = waiting("SenderMissing", 2)
+    async with scene.running():
+        scene.observe(*events)
+        scene.observe(a_sender())
+        await turns()
+    assert len(scene.driven) == 2
+
+
+async def test_another_default_sender_frees_what_waits_for_the_key_of_the_old_one() -> None:
+    scene = Scene()
+    scene.observe(an_organization(), a_sender(authorized="False"), a_sender("ben"), an_archive())
+    event = number(1).in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
+    scene.cache.sender_of[event.name] = "anna"
+    async with scene.running():
+        scene.observe(event)
+        await turns()
+        assert scene.driven == []
+        scene.observe(an_organization(version=2, generation=2, defaultSenderRef={"name": "ben"}))
+        await turns()
+    assert scene.driven == [event.name]
+    assert scene.cache.sender_of == {}
+
+
+async def test_a_held_event_is_not_resumed_by_a_change_that_solves_nothing_for_it() -> None:
+    scene = a_scene()
+    event = number(1).in_phase(Phase.COLLECTING, "Suspended").suspended().build()
+    async with scene.running():
+        scene.observe(event)
+        scene.observe(ready(an_archive(version=2, generation=2)), an_organization(version=2, generation=2))
+        await turns()
+    assert scene.driven == []
+
+
+async def test_the_end_of_an_organization_or_sender_that_held_events_lets_them_say_so() -> None:
+    for held_by in ("organization", "sender"):
+        scene = Scene()
+        organization = an_organization(suspend=held_by == "organization")
+        sender = a_sender(suspend=held_by == "sender")
+        scene.observe(organization, sender, an_archive())
+        reason = "OrganizationSuspended" if held_by == "organization" else "SenderSuspended"
+        event = number(1).in_phase(Phase.VALIDATING, reason).build()
+        scene.cache.sender_of[event.name] = "anna"
+        async with scene.running():
+            scene.observe(event)
+            await turns()
+            assert scene.driven == []
+            scene.see_deleted(organization if held_by == "organization" else sender)
+            await turns()
+        assert scene.driven == [event.name]
+
+
+async def test_a_change_of_status_alone_resumes_nothing_and_asks_for_no_look() -> None:
+    scene = a_scene()
+    async with scene.running():
+        scene.observe(*waiting("TagMissing"), *waiting("OrganizationMissing", 2)[1:])
+        scene.observe(an_organization(version=2), a_sender(version=2), ready(an_archive(version=2)))
+        await turns()
+    assert scene.driven == []
+
+
+# -- Who looks after what ---------------------------------------------------------------------------------------
+
+
+def test_each_shared_object_has_one_controller_that_writes_its_status() -> None:
+    managers = [Scene(shard=shard, shards=3).event_handlers for shard in range(3)]
+    for kind, name in (("sender", "anna"), ("archive", "dms"), ("walk", "events")):
+        assert sum(each.owns(kind, name) for each in managers) == 1
+
+
+async def test_everything_is_known_before_the_first_event_comes() -> None:
+    scene = Scene(an_organization(), a_sender(), an_archive())
+    await scene.event_handlers.load(scene.kube)
+    assert (len(scene.cache.organizations), len(scene.cache.senders), len(scene.cache.archives)) == (
+        1,
+        1,
+        1,
+    )
+
+
+def test_limits_are_those_of_the_objects_as_they_are_now() -> None:
+    scene = Scene(concurrency_limits=7)
+    scene.observe(
+        an_organization(limits={"concurrency": 3, "perSenderConcurrency": 2}), an_archive(maxConcurrency=5)
+    )
+    concurrency_limits = scene.event_handlers.concurrency_limits()
+    assert (
+        concurrency_limits.process,
+        concurrency_limits.organization,
+        concurrency_limits.sender,
+        concurrency_limits.archive,
+    ) == (
+        7,
+        {"acme": 3},
+        {"acme": 2},
+        {"dms": 5},
+    )
+
+
+def test_whoever_wants_to_know_hears_of_each_newer_state_once() -> None:
+    scene = Scene()
+    heard: list[object] = []
+    scene.event_handlers.observed = heard.append
+    sender = a_sender()
+    scene.observe(sender, sender, an_organization(), an_archive())
+    scene.event_handlers.sender_changed(Sender.parse(sender.to_dict()))
+    assert len(heard) == 3

@@ -1,0 +1,50 @@
+"""The beginning: a controller waits for an API server that is away, and says so."""
+
+import pytest
+
+from controller.watch.initial_sync import InitialSync
+from counterfoil.kube.client import ApiError, Forbidden, NotFound, Unavailable
+from tests.support.builders import AClock
+
+
+class Reading:
+    """What there is to be read, which can't be for some times."""
+
+    def __init__(self, *problems: ApiError) -> None:
+        self.problems = list(problems)
+        self.said = list[str | None]()
+        self.clock = AClock()
+        self.initial_sync = InitialSync(self.read, self.clock)
+
+    async def read(self) -> None:
+        self.said.append(await self.initial_sync.check())
+        if self.problems:
+            raise self.problems.pop(0)
+
+
+async def test_it_is_not_ready_before_everything_was_read_and_then_it_is() -> None:
+    reading = Reading()
+    assert await reading.initial_sync.check() == "what there is has not been read yet"
+    await reading.initial_sync.run()
+    assert await reading.initial_sync.check() is None
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (Unavailable(0, "NoAnswer", "the API server did not answer"), "the API server did not answer"),
+        (Forbidden(403, "Forbidden", "not allowed"), "not allowed"),
+        (NotFound(404, "NotFound", "not there"), "not there. Are the CustomResourceDefinitions installed?"),
+    ],
+)
+async def test_it_says_what_it_waits_for(problem: ApiError, said: str) -> None:
+    reading = Reading(problem)
+    await reading.initial_sync.run()
+    assert reading.said[1] == said
+
+
+async def test_it_waits_as_long_as_it_takes_and_never_more_than_ten_seconds_at_a_time() -> None:
+    reading = Reading(*(Unavailable(0, "NoAnswer", "gone") for _ in range(1000)))
+    await reading.initial_sync.run()
+    assert len(reading.said) == 1001
+    assert (reading.clock.slept[0], max(reading.clock.slept)) == (0.2, 10.0)

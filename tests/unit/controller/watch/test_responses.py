@@ -1,0 +1,144 @@
+"""What kopf is told of the API server's answers: by none of them does it end."""
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from yarl import URL
+
+from controller.watch.responses import ResponseAdapter
+from tests.support.builders import AClock
+
+PATH = "/apis/counterfoil.dev/v1alpha1/namespaces/acme"
+BOOKMARK = b'{"type":"BOOKMARK","object":{}}\n'
+BROKEN = b'{"type":"ERROR","object":{"kind":"Status","code":500}}\n'
+
+
+class Scene:
+    """A server that answers everything in the same way, and a session whose answers are interpreted."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: URL,
+        clock: AClock,
+        data_received: list[str],
+        list_started: list[str],
+    ) -> None:
+        self._session = session
+        self._url = url
+        self.clock = clock
+        self.data_received = data_received
+        self.list_started = list_started
+
+    async def watched(self, plural: str = "senders") -> list[dict[str, Any]]:
+        """Return the lines of one watch, as kopf gets them."""
+        async with self._session.get(self._url / plural, params={"watch": "true"}) as answer:
+            assert answer.status == 200
+            whole = b"".join([piece async for piece in answer.content.iter_chunked(1024)])
+        return [json.loads(line) for line in whole.splitlines()]
+
+    async def asked(self, plural: str = "senders", **query: str) -> int:
+        """Make a list, or what the query asks for; return the status of the answer."""
+        async with self._session.get(self._url / plural, params=query) as answer:
+            return answer.status
+
+
+@asynccontextmanager
+async def answering(
+    status: int, *pieces: bytes, content_type: str = "application/json"
+) -> AsyncIterator[Scene]:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=status, headers={"Content-Type": content_type})
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece)
+        return response
+
+    app = web.Application()
+    app.router.add_get(PATH + "/{plural}", answer)
+    clock, data_received, list_started = AClock(), list[str](), list[str]()
+    adapter = ResponseAdapter(
+        ("senders",), clock, data_received=data_received.append, list_started=list_started.append
+    )
+    async with (
+        TestServer(app) as server,
+        aiohttp.ClientSession(response_class=adapter.response_class()) as session,
+    ):
+        yield Scene(session, server.make_url(PATH), clock, data_received, list_started)
+
+
+def codes(lines: Iterable[dict[str, Any]]) -> list[Any]:
+    return [each["object"].get("code", each["type"]) for each in lines]
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 410, 422])
+async def test_a_refusal_that_kopf_would_end_by_becomes_too_old(status: int) -> None:
+    async with answering(status, b'{"kind":"Status"}') as scene:
+        assert codes(await scene.watched()) == [410]
+        assert scene.data_received == [], "a refusal is no sign of life"
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await scene.asked()
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
+async def test_a_refusal_that_kopf_copes_with_is_left_to_it(status: int) -> None:
+    async with answering(status) as scene:
+        assert await scene.asked() == status
+        assert await scene.asked(watch="true") == status
+
+
+async def test_a_page_of_a_proxy_becomes_too_old() -> None:
+    async with answering(200, b"<html>", content_type="text/html") as scene:
+        assert codes(await scene.watched()) == [410]
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await scene.asked()
+
+
+async def test_a_list_is_told_when_it_begins_and_not_with_each_page() -> None:
+    async with answering(200, b"{}") as scene:
+        await scene.asked(limit="500")
+        await scene.asked(**{"limit": "500", "continue": "token"})
+        await scene.watched()
+        assert scene.list_started == ["senders"]
+
+
+async def test_what_is_about_another_kind_passes_as_it_is() -> None:
+    async with answering(404) as scene:
+        assert await scene.asked("pods") == 404
+
+
+async def test_an_error_within_a_watch_becomes_too_old_and_ends_it() -> None:
+    async with answering(200, BOOKMARK + BROKEN + BOOKMARK) as scene:
+        assert codes(await scene.watched()) == ["BOOKMARK", 410]
+
+
+async def test_an_object_that_has_a_word_like_that_in_it_is_none() -> None:
+    added = b'{"type":"ADDED","object":{"code":"x","status":"ERROR"}}\n'
+    async with answering(200, added) as scene:
+        assert [each["type"] for each in await scene.watched()] == ["ADDED"]
+
+
+async def test_lines_come_whole_however_they_arrive_and_one_that_is_cut_off_does_not() -> None:
+    async with answering(200, BOOKMARK[:5], BOOKMARK[5:] + BOOKMARK[:9]) as scene:
+        assert codes(await scene.watched()) == ["BOOKMARK"]
+        assert set(scene.data_received) == {"senders"}
+
+
+async def test_the_pause_grows_while_it_goes_on_like_that() -> None:
+    async with answering(410) as scene:
+        for _ in range(8):
+            await scene.watched()
+        assert scene.clock.slept == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
+
+
+async def test_a_watch_that_tells_something_begins_with_short_pauses_again() -> None:
+    async with answering(200, BOOKMARK, BROKEN) as scene:
+        for _ in range(3):
+            await scene.watched()
+        assert scene.clock.slept == [0.2, 0.2, 0.2]

@@ -1,0 +1,259 @@
+"""
+What the archives that speak HTTP make of servers that refuse, lead away, fall silent or are not who they should be.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.backends.webdav import make_backend
+from counterfoil.archives.credentials import Credentials
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.resources.archive import ArchiveSpec, Http, SignaturePolicy, VerifyMode, WebDav
+from counterfoil.resources.base import LocalObjectReference
+from tests.support.fakes.archives import content, once
+
+LISTING = (
+    '<?xml version="1.0"?><multistatus xmlns="DAV:"><response><href>/dms/</href><propstat><prop><resourcetype>'
+    "<collection/></resourcetype></prop><status>HTTP/1.1 200 OK</status></propstat></response></multistatus>"
+)
+
+
+@asynccontextmanager
+async def told_server(
+    answers: dict[str, web.Response], tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
+    """Run a server that answers each method as it is told, and else as one that has nothing; give its address."""
+
+    async def serve(request: web.BaseRequest) -> web.StreamResponse:
+        await request.read()
+        told = answers.get(request.method, web.Response(status=404))
+        return web.Response(status=told.status, headers=told.headers, body=told.body)
+
+    runner = web.ServerRunner(web.Server(serve, access_log=None), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    try:
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}/dms"
+    finally:
+        await runner.cleanup()
+
+
+async def a_backend(url: str, **credentials: bytes) -> ArchiveBackend:
+    ref = LocalObjectReference(name="dav") if credentials else None
+    return await open_backend(
+        "dms", ArchiveSpec(webdav=WebDav(url=url, credentials_secret_ref=ref)), credentials
+    )
+
+
+async def put(backend: ArchiveBackend, data: bytes = b"x") -> None:
+    await backend.put("a/b.pdf", once(data), tags={}, content_type=None)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "reason", "says"),
+    [
+        (401, ArchiveRefused, "ArchiveCredentialsRejected", "does not accept somebody without a login"),
+        (403, ArchiveRefused, "ArchivePermissionDenied", "Allow it to read, create, rename and delete"),
+        (411, ArchiveRefused, "ArchiveLacksFeature", "Let it take chunked bodies"),
+        (413, ArchiveRefused, "FileTooBig", "Raise its limit"),
+        (414, ArchiveRefused, "PathTooLong", "Shorten spec.path"),
+        (418, ArchiveRefused, "ArchiveRefused", "HTTP 418"),
+        (423, ArchiveUnavailable, "ArchiveLocked", "once it is free"),
+        (429, ArchiveUnavailable, "ArchiveOverloaded", "asks for a pause"),
+        (500, ArchiveUnavailable, "ArchiveFailing", "does not work"),
+        (503, ArchiveUnavailable, "ArchiveOverloaded", "asks for a pause"),
+        (507, ArchiveUnavailable, "ArchiveFull", "no space is left"),
+        (599, ArchiveUnavailable, "ArchiveFailing", "HTTP 599"),
+    ],
+)
+async def test_every_refusal_has_its_words(
+    status: int, kind: type[ArchiveError], reason: str, says: str
+) -> None:
+    async with told_server({"MKCOL": web.Response(status=201), "PUT": web.Response(status=status)}) as url:
+        backend = await a_backend(url)
+        with pytest.raises(kind) as trouble:
+            await put(backend)
+        await backend.close()
+
+    assert trouble.value.reason == reason
+    assert says in trouble.value.message
+    assert trouble.value.message.startswith("Archive/dms: ")
+    assert url in trouble.value.message
+
+
+@pytest.mark.parametrize("method", ["MKCOL", "PUT"])
+async def test_nobody_is_followed_with_documents(method: str) -> None:
+    away = web.Response(status=307, headers={"Location": "http://127.0.0.1:1/elsewhere"})
+    async with told_server({"MKCOL": web.Response(status=201), method: away}) as url:
+        backend = await a_backend(url, username=b"u", password=b"secret-word")
+        with pytest.raises(ArchiveRefused) as trouble:
+            await put(backend)
+        await backend.close()
+
+    assert trouble.value.reason == "ArchiveRedirects"
+    assert "elsewhere" not in trouble.value.message
+
+
+async def test_a_move_that_a_proxy_spoils_is_told() -> None:
+    answers = {
+        "MKCOL": web.Response(status=201),
+        "PUT": web.Response(status=201),
+        "MOVE": web.Response(status=502),
+    }
+    async with told_server(answers) as url:
+        backend = await a_backend(url)
+        with pytest.raises(ArchiveRefused, match="does not take itself for the one"):
+            await put(backend)
+        await backend.close()
+
+
+async def test_a_server_that_falls_silent_is_given_up() -> None:
+    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silence, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        backend = make_backend("dms", url, Credentials("dms", None, {}), silence=0.2)
+        with pytest.raises(ArchiveUnavailable) as trouble:
+            await backend.probe()
+        await backend.close()
+
+    assert trouble.value.reason == "ArchiveUnreachable"
+
+
+async def test_a_server_whose_certificate_nobody_knows_gets_nothing(tmp_path: Path) -> None:
+    async with told_server({}, tls=own_certificate(tmp_path)) as url:
+        backend = await a_backend(url, bearerToken=b"secret-word")
+        with pytest.raises(ArchiveRefused) as trouble:
+            await backend.probe()
+        await backend.close()
+
+    assert trouble.value.reason == "ArchiveTlsFailed"
+    assert "can't prove who it is (self-signed certificate)" in trouble.value.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "no xml",
+        '<!DOCTYPE a [<!ENTITY b "c">]><multistatus xmlns="DAV:">&b;</multistatus>',
+        LISTING.replace("/dms/", "/other/"),
+        LISTING.replace("/dms/", "http://["),
+        "",
+    ],
+    ids=["no XML", "an entity", "another address", "no address", "nothing"],
+)
+async def test_a_listing_that_is_none_is_told(body: str) -> None:
+    async with told_server({"PROPFIND": web.Response(status=207, text=body)}) as url:
+        backend = await a_backend(url)
+        with pytest.raises(ArchiveRefused) as trouble:
+            await backend.probe()
+        await backend.close()
+
+    assert trouble.value.reason in ("ArchiveNotWebDav", "ArchiveAnswerUnreadable")
+
+
+def concluded_at(place: str, **more: web.Response) -> dict[str, web.Response]:
+    """What a system answers that has filed ``x`` and says where."""
+    return {"POST": web.json_response({"location": place, "sha256": sha256(b"x").hexdigest()}), **more}
+
+
+@pytest.mark.parametrize("place", ["http://[", "https://dms.acme.example:99999/a", "//dms.acme.example/a"])
+async def test_a_place_that_can_not_be_is_told(place: str) -> None:
+    async with told_server(concluded_at(place)) as url:
+        backend = await open_backend("dms", ArchiveSpec(http=Http(url=url)), {})
+        with pytest.raises(ArchiveRefused) as trouble:
+            await backend.put("a/b.pdf", once(b"x"), tags={}, content_type=None)
+    assert trouble.value.reason == "ArchiveLacksFeature"
+
+
+async def test_another_host_is_asked_for_nothing_even_if_a_system_says_that_a_file_is_there() -> None:
+    spoiled, gone = web.Response(status=500), web.Response(status=204)
+    async with (
+        told_server({"DELETE": spoiled}) as elsewhere,
+        told_server(concluded_at(f"{elsewhere}/b.pdf", DELETE=gone)) as url,
+    ):
+        spec = ArchiveSpec(http=Http(url=url), verify=VerifyMode.CHECKSUM, signatures=SignaturePolicy.IGNORE)
+        backend = await open_backend("dms", spec, {})
+        await backend.put("a/b.pdf", once(b"x"), tags={}, content_type=None)
+        await backend.discard("a/b.pdf")
+
+
+async def test_a_server_that_answers_before_it_has_all_has_not_got_it() -> None:
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        if head.startswith(b"PUT"):
+            writer.transport.abort()
+        writer.close()
+
+    async with await asyncio.start_server(early, "127.0.0.1", 0) as server:
+        backend = await a_backend(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        with pytest.raises(ArchiveUnavailable):
+            await put(backend, content(30_000_000))
+        await backend.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"username": b"u"}, "has no `password`"),
+        ({"password": b"p"}, "has no `username`"),
+        ({"bearerToken": "tökén".encode()}, "`bearerToken` in Secret `dav` is no token"),
+        ({"bearerToken": b"a\r\nb"}, "no single line"),
+    ],
+)
+async def test_a_secret_that_can_not_work_is_told(given: dict[str, bytes], says: str) -> None:
+    with pytest.raises(SettingsInvalid, match=says):
+        await a_backend("https://dms.acme.example", **given)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://a", "https://", "https://u:p@a/", "https://a/?b", "https://a/#b", "https://a:0", "https://[a"],
+)
+async def test_an_address_that_can_not_be_is_refused(url: str) -> None:
+    with pytest.raises(SettingsInvalid, match=r"spec\.webdav\.url must be"):
+        await a_backend(url)
+
+
+def own_certificate(folder: Path) -> ssl.SSLContext:
+    """A server's side of TLS that nobody vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context

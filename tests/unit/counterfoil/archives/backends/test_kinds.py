@@ -1,0 +1,82 @@
+"""
+Which kinds of archives there are: our own, and those that other packages bring.
+"""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from counterfoil.archives import OPENERS, open_backend
+from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.resources.archive import (
+    KINDS,
+    ArchiveSpec,
+    Custom,
+    Filesystem,
+    SignaturePolicy,
+    VerifyMode,
+)
+
+MODULE = """
+from tests.support.fakes.archives import MemoryBackend
+
+async def open_shelf(name, spec, credentials):
+    return MemoryBackend()
+"""
+ENTRY_POINTS = """
+[counterfoil.archives]
+shelf = acme_shelf:open_shelf
+broken = acme_shelf:no_such_thing
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package of somebody else's."""
+    (tmp_path / "acme_shelf.py").write_text(MODULE)
+    metadata = tmp_path / "acme_shelf-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-shelf\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+
+
+def a_spec(kind: str) -> ArchiveSpec:
+    return ArchiveSpec(custom=Custom(kind=kind))
+
+
+def test_every_kind_of_the_api_can_be_opened() -> None:
+    assert {*OPENERS, "custom"} == set(KINDS)
+
+
+@pytest.mark.usefixtures("package")
+async def test_a_kind_that_another_package_brings_is_opened() -> None:
+    backend = await open_backend("dms", a_spec("shelf"), {})
+
+    assert backend.kind == "shelf"
+
+
+@pytest.mark.usefixtures("package")
+async def test_a_kind_that_can_not_be_loaded_is_told() -> None:
+    with pytest.raises(SettingsInvalid, match=r"kind `broken` can't be loaded \(AttributeError\)"):
+        await open_backend("dms", a_spec("broken"), {})
+
+
+@pytest.mark.usefixtures("package")
+async def test_a_kind_that_nobody_brings_is_told_with_those_that_there_are() -> None:
+    with pytest.raises(SettingsInvalid, match=r"kind `dms-9`; there are: broken, shelf\. "):
+        await open_backend("dms", a_spec("dms-9"), {})
+
+
+async def test_the_word_of_a_server_that_gives_none_can_not_be_relied_on() -> None:
+    spec = ArchiveSpec(
+        filesystem=Filesystem(root="/srv"), verify=VerifyMode.CHECKSUM, signatures=SignaturePolicy.IGNORE
+    )
+    with pytest.raises(SettingsInvalid) as trouble:
+        await open_backend("dms", spec, {})
+
+    assert trouble.value.message == (
+        "Archive/dms: spec.verify can't be Checksum for `filesystem`, whose servers do not tell the SHA-256 of a file; "
+        "it can for custom and http. Set it to ReadBack."
+    )

@@ -1,0 +1,88 @@
+"""
+Rule 3, on a file system: killed at any step and run again, each document is there once and never half.
+"""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from counterfoil.archives import open_backend
+from counterfoil.archives.errors import ArchiveUnavailable
+from counterfoil.archives.manifest import Manifest
+from counterfoil.archives.verify import verify_folder
+from counterfoil.resources.archive import ArchiveSpec
+from tests.support.fakes.archives import a_spec
+from tests.support.scenes.archive_runs import file_envelope, the_content, the_plan
+
+STEPS = 20
+"""How many steps a whole run takes: around every put, after every read, between the chunks of the sources."""
+
+
+async def run_until(step: int, spec: ArchiveSpec) -> int:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.support.scenes.archive_runs",
+        "die",
+        str(step),
+        msgspec.json.encode(spec).decode(),
+    )
+    return await process.wait()
+
+
+def everything_below(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir()}
+
+
+def assert_nothing_is_half(root: Path, spec: ArchiveSpec) -> None:
+    plan = the_plan(spec)
+    whole = {file.name: the_content(file.facts.number) for file in plan.files}
+    for path in root.rglob("*"):
+        name = str(path.relative_to(root))
+        if name in whole:
+            assert path.read_bytes() == whole[name]
+        elif name == plan.manifest_name:
+            # The commit mark: everything is there.
+            assert all((root / each).exists() for each in [*whole, plan.hashes_name])
+            assert Manifest.decode(path.read_bytes())
+        elif not path.is_dir():
+            assert name == plan.hashes_name or path.name.startswith(".counterfoil-")
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+async def test_a_run_that_was_killed_is_made_whole_by_the_next(tmp_path: Path, step: int) -> None:
+    spec = a_spec(root=str(tmp_path))
+    plan = the_plan(spec)
+
+    assert await run_until(step, spec) == -signal.SIGKILL
+    assert_nothing_is_half(tmp_path, spec)
+
+    backend = await open_backend("dms", spec, {})
+    await file_envelope(backend, spec)
+    assert await verify_folder(backend, plan.folder) == []
+    assert everything_below(tmp_path) == {
+        *(file.name for file in plan.files),
+        plan.hashes_name,
+        plan.manifest_name,
+    }
+
+
+async def test_a_run_that_takes_all_its_steps_is_not_killed(tmp_path: Path) -> None:
+    assert await run_until(STEPS, a_spec(root=str(tmp_path))) == 0
+
+
+async def test_two_runs_at_once_leave_what_one_would(tmp_path: Path) -> None:
+    spec = a_spec(root=str(tmp_path))
+    backend = await open_backend("dms", spec, {})
+
+    # Only one worker per envelope is the rule; a run that sweeps away the other's unfinished file may make it fail.
+    endings = await asyncio.gather(*(file_envelope(backend, spec) for _ in range(2)), return_exceptions=True)
+
+    assert all(isinstance(each, str | ArchiveUnavailable) for each in endings)
+    assert_nothing_is_half(tmp_path, spec)
+    await file_envelope(backend, spec)
+    assert await verify_folder(backend, the_plan(spec).folder) == []

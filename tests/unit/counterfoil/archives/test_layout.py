@@ -1,0 +1,138 @@
+"""
+The plan: names and tags of one envelope, repeatable.
+"""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.archives.layout import make_layout, problems
+from counterfoil.archives.tags import TagMissing
+from counterfoil.resources.archive import TagRule
+from counterfoil.resources.envelopeevent import FileKind
+from sandbox.esaw.core.filenames import AWKWARD_NAMES
+from tests.support.fakes.archives import ENVELOPE_ID, a_file, a_plan, a_spec, an_envelope, files_named
+
+
+def test_by_default_a_file_goes_under_organization_envelope_and_kind() -> None:
+    plan = a_plan(a_file("contract.pdf"))
+
+    assert plan.folder == f"acme/{ENVELOPE_ID}"
+    assert [file.name for file in plan.files] == [f"acme/{ENVELOPE_ID}/Document/contract.pdf"]
+    assert plan.manifest_name == f"acme/{ENVELOPE_ID}/counterfoil.json"
+
+
+def test_every_placeholder_finds_its_value() -> None:
+    path = (
+        "{{organization}}/{{envelope.id}}/{{envelope.name}}/{{envelope.status}}/{{envelope.sentDate}}/{{sender.email}}"
+        "/{{sender.userId}}/{{tags.no}}/{{file.kind}}/{{file.number}}/{{file.name}}"
+    )
+    spec = a_spec(path=path, tags={"no": TagRule(json_path="$.no")})
+
+    plan = a_plan(a_file(number=3), envelope=an_envelope(metadata='{"no": "47/11"}'), spec=spec)
+
+    assert plan.files[0].name == (
+        f"acme/{ENVELOPE_ID}/Contract/Completed/2026-03-01/ann@acme.example/u-1/47_11/Document/3/contract.pdf"
+    )
+
+
+def test_a_tag_that_is_not_there_leaves_a_line() -> None:
+    spec = a_spec(path="{{tags.no}}/{{envelope.id}}/{{file.name}}", tags={"no": TagRule(json_path="$.no")})
+
+    assert a_plan(spec=spec).folder == f"_/{ENVELOPE_ID}"
+
+
+def test_a_required_tag_that_is_not_there_stops_the_plan() -> None:
+    with pytest.raises(TagMissing):
+        a_plan(spec=a_spec(tags={"no": TagRule(json_path="$.no", required=True)}))
+
+
+def test_files_without_a_usable_name_are_called_by_what_they_are() -> None:
+    files = [a_file("", kind=kind, number=2) for kind in FileKind]
+
+    assert [file.name.rpartition("/")[2] for file in a_plan(*files).files] == [
+        "document-2.pdf",
+        "attachment-2",
+        "audit-trail-2.pdf",
+        "audit-trail-2.xml",
+        "legal-document-2.pdf",
+    ]
+
+
+def test_files_of_one_name_are_numbered_in_the_order_of_esaw() -> None:
+    spec = a_spec(path="{{envelope.id}}/{{file.name}}")
+    files = [a_file("a.pdf", number=2), a_file("A.pdf", kind=FileKind.ATTACHMENT), a_file("a.pdf", number=1)]
+
+    plan = a_plan(*files, spec=spec)
+
+    assert [(file.facts.file_id, file.name.rpartition("/")[2]) for file in plan.files] == [
+        ("Document-1", "a.pdf"),
+        ("Document-2", "a (2).pdf"),
+        ("Attachment-1", "A (3).pdf"),
+    ]
+
+
+def test_a_file_is_never_called_like_the_manifest_or_the_hash_file() -> None:
+    spec = a_spec(path="{{envelope.id}}/{{file.name}}")
+
+    plan = a_plan(*files_named("counterfoil.json", "COUNTERFOIL.SHA256"), spec=spec)
+
+    assert [plan.relative(file.name) for file in plan.files] == ["counterfoil_.json", "COUNTERFOIL_.SHA256"]
+
+
+@given(st.lists(st.sampled_from(AWKWARD_NAMES), max_size=30), st.randoms(use_true_random=False))
+def test_the_plan_does_not_depend_on_the_order_in_which_files_are_listed(
+    names: list[str], chance: random.Random
+) -> None:
+    files = files_named(*names)
+    shuffled = chance.sample(files, len(files))
+
+    assert make_layout(a_spec(), an_envelope(), files) == make_layout(a_spec(), an_envelope(), shuffled)
+
+
+@given(st.lists(st.text(max_size=300), max_size=30), st.text(max_size=300))
+def test_whatever_the_names_all_files_stay_apart_and_in_the_envelopes_folder(
+    names: list[str], title: str
+) -> None:
+    spec = a_spec(path="{{envelope.name}}/{{envelope.id}}/{{file.kind}}/{{file.name}}")
+
+    plan = make_layout(spec, an_envelope(name=title), files_named(*names))
+
+    assert len({file.name.casefold() for file in plan.files}) == len(names)
+    for file in plan.files:
+        assert file.name.startswith(f"{plan.folder}/Document/")
+        assert file.name.count("/") == 3
+        assert ".." not in file.name.split("/")
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type"),
+    [
+        ("a.pdf", "application/pdf"),
+        ("A.PDF", "application/pdf"),
+        ("a.xml", "application/xml"),
+        ("a", "application/octet-stream"),
+    ],
+)
+def test_the_content_type_comes_from_the_extension(name: str, content_type: str) -> None:
+    assert a_plan(a_file(name)).files[0].content_type == content_type
+
+
+def test_what_is_wrong_with_a_spec_is_told_in_one_sentence_each() -> None:
+    spec = a_spec(path="{{file.name}}", tags={"no": TagRule(xpath="//[")})
+
+    faults = problems(spec)
+
+    assert [fault.partition(":")[0] for fault in faults] == ["spec.path", "spec.tags.no"]
+    with pytest.raises(SettingsInvalid, match="Correct the Archive"):
+        a_plan(spec=spec)
+
+
+def test_200_files_of_one_name_have_200_names() -> None:
+    plan = a_plan(*files_named(*["same.pdf"] * 200))
+
+    assert len({file.name for file in plan.files}) == 200
+    assert plan.files[199].name.endswith("/same (200).pdf")

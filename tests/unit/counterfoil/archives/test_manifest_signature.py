@@ -1,0 +1,158 @@
+"""
+The seal of the manifest: who has the public key can tell that nobody else wrote it.
+"""
+
+import asyncio
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from counterfoil.archives.errors import NameTaken
+from counterfoil.archives.filing import claim_names, conclude, store
+from counterfoil.archives.layout import ArchiveLayout
+from counterfoil.archives.manifest import Manifest
+from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey, SigningKeyInvalid
+from tests.support.fakes.archives import (
+    MemoryBackend,
+    a_filed_document,
+    a_plan,
+    a_source,
+    an_envelope,
+    content,
+)
+from tests.support.signing_keys import a_sealer, key_file, private_pem, public_pem
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+async def filed(backend: MemoryBackend, plan: ArchiveLayout, sealer: ManifestSigner | None) -> None:
+    """File everything of the plan, as a run does, and note which names were written."""
+    backend.puts.clear()
+    documents = []
+    for planned in plan.files:
+        deposited = await store(backend, planned, a_source(content()), tags={})
+        documents.append(a_filed_document(planned.facts, deposited))
+    await conclude(backend, plan, an_envelope(), documents, archived_at=NOON, extra={}, sealer=sealer)
+
+
+async def test_the_seal_comes_before_the_manifest_which_stays_the_last() -> None:
+    backend, plan = MemoryBackend(), a_plan()
+    await filed(backend, plan, a_sealer())
+    assert backend.puts[-3:] == [plan.hashes_name, plan.seal_name, plan.manifest_name]
+
+
+async def test_the_seal_fits_the_manifest_and_the_manifest_names_the_key() -> None:
+    backend, plan, sealer = MemoryBackend(), a_plan(), a_sealer()
+    await filed(backend, plan, sealer)
+    manifest = backend.shelf[plan.manifest_name]
+    assert sealer.public.fits(backend.shelf[plan.seal_name], manifest)
+    assert Manifest.decode(manifest).sealed_by == sealer.public.id
+    assert not a_sealer(2).public.fits(backend.shelf[plan.seal_name], manifest)
+    assert not sealer.public.fits(backend.shelf[plan.seal_name], manifest + b" ")
+
+
+async def test_without_a_key_there_is_no_seal() -> None:
+    backend, plan = MemoryBackend(), a_plan()
+    await filed(backend, plan, None)
+    assert plan.seal_name not in backend.shelf
+    assert Manifest.decode(backend.shelf[plan.manifest_name]).sealed_by is None
+
+
+async def test_a_run_that_is_repeated_leaves_a_sealed_manifest_as_it_is() -> None:
+    backend, plan = MemoryBackend(), a_plan()
+    await filed(backend, plan, a_sealer())
+    await filed(backend, plan, a_sealer())
+    assert backend.puts == []
+
+
+@pytest.mark.parametrize("seal", [None, b"", b"x" * 64])
+async def test_a_seal_that_is_missing_or_does_not_fit_is_made_again(seal: bytes | None) -> None:
+    backend, plan, sealer = MemoryBackend(), a_plan(), a_sealer()
+    await filed(backend, plan, sealer)
+    del backend.shelf[plan.seal_name]
+    if seal is not None:
+        backend.shelf[plan.seal_name] = seal
+    await filed(backend, plan, sealer)
+    assert sealer.public.fits(backend.shelf[plan.seal_name], backend.shelf[plan.manifest_name])
+
+
+async def test_another_key_seals_anew() -> None:
+    backend, plan = MemoryBackend(), a_plan()
+    await filed(backend, plan, a_sealer(1))
+    await filed(backend, plan, a_sealer(2))
+    assert a_sealer(2).public.fits(backend.shelf[plan.seal_name], backend.shelf[plan.manifest_name])
+
+
+async def test_a_manifest_that_is_written_anew_without_a_key_has_no_old_seal_beside_it() -> None:
+    backend, plan = MemoryBackend(), a_plan()
+    await filed(backend, plan, a_sealer())
+    await filed(backend, plan, None)
+    assert plan.seal_name not in backend.shelf
+
+
+async def test_a_strangers_file_in_the_place_of_the_seal_is_not_touched() -> None:
+    backend, plan = MemoryBackend(), a_plan()
+    backend.shelf[plan.seal_name] = b"a stranger's"
+    with pytest.raises(NameTaken):
+        await claim_names(backend, plan)
+
+
+async def test_openssl_alone_can_check_the_seal(tmp_path: Path) -> None:
+    backend, plan = MemoryBackend(), a_plan()
+    await filed(backend, plan, a_sealer())
+    (tmp_path / "public.pem").write_bytes(public_pem())
+    (tmp_path / "counterfoil.json").write_bytes(backend.shelf[plan.manifest_name])
+    (tmp_path / "counterfoil.json.sig").write_bytes(backend.shelf[plan.seal_name])
+    command = "openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in counterfoil.json -sigfile counterfoil.json.sig"
+    process = await asyncio.create_subprocess_exec(*command.split(), cwd=tmp_path)
+    assert await process.wait() == 0
+
+
+def test_keys_are_read_from_pem_files(tmp_path: Path) -> None:
+    sealer = ManifestSigner.load(key_file(tmp_path, private_pem()))
+    public = PublicKey.load(key_file(tmp_path, public_pem()))
+    assert public.fits(sealer.seal(b"content"), b"content")
+    assert public.id == sealer.public.id
+
+
+def an_elliptic_key() -> bytes:
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+@pytest.mark.parametrize("key", [b"", b"secret", public_pem(), an_elliptic_key()])
+def test_what_is_no_key_for_sealing_is_refused_without_showing_it(tmp_path: Path, key: bytes) -> None:
+    with pytest.raises(SigningKeyInvalid) as invalid:
+        ManifestSigner.load(key_file(tmp_path, key))
+    assert "secret" not in str(invalid.value)
+    assert str(tmp_path) in str(invalid.value)
+
+
+def test_a_private_key_is_no_public_one(tmp_path: Path) -> None:
+    with pytest.raises(SigningKeyInvalid):
+        PublicKey.load(key_file(tmp_path, private_pem()))
+
+
+def test_a_controller_with_a_key_that_is_none_does_not_start(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "controller", "--manifest-key", str(key_file(tmp_path, b"secret"))],
+        env={},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "the controller can't start" in ended.stderr + ended.stdout
+    assert "secret" not in ended.stderr + ended.stdout
+
+
+def test_a_key_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SigningKeyInvalid, match=r"nothing\.pem can't be read: No such file"):
+        ManifestSigner.load(tmp_path / "nothing.pem")

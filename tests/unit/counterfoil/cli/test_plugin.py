@@ -1,0 +1,248 @@
+"""The kubectl plugin's decisions: what it says about an event, what a support bundle leaves out, what is completed."""
+
+import io
+import os
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from counterfoil.cli.plugin import completion, config_flags, diagnose, entry_point, retry
+from counterfoil.cli.plugin.diagnose import OMITTED, SupportBundle, remove_personal_data
+from counterfoil.cli.plugin.exit_status import ExitStatus
+from counterfoil.cli.plugin.why import explain, page
+from counterfoil.kube.client import Forbidden, KubeClient, Raw, Unavailable
+from counterfoil.resources import REQUEST_LABEL, EnvelopeSummary, LastError, Phase, Resource
+from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
+from tests.support.fakes.kube import InMemoryKubeClient
+
+TOKEN = "q8Zk3vXW1nT5rB7yH2sD9fG4jL6mP0aQcEuIoRtYwVbN1xKd"
+SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+OAUTH = {
+    "clientId": "counterfoil",
+    "clientSecretRef": {"name": "oauth", "key": "secret"},
+    "publicURL": "https://sign.acme.example",
+}
+
+
+def told(event: EventBuilder) -> str:
+    organization = an_organization(oauth=OAUTH)
+    return page(explain(event.build(), organization, a_sender(tokenSecretRef=None), (), NOON))
+
+
+def test_what_waits_for_its_next_attempt_says_when_that_is_and_when_it_is_given_up() -> None:
+    event = an_event().in_phase(Phase.ARCHIVING, "ArchiveUnreachable")
+    event.status(attempts=2, next_attempt_time=NOON + timedelta(seconds=90), phase_started_at=NOON)
+    said = told(event)
+    assert "Archiving (ArchiveUnreachable)" in said
+    assert "attempt 3 in 1m30s (2026-" in said
+    assert "given up in 24h" in said
+    assert "an administrator" in said
+
+
+def test_what_failed_after_its_deadline_says_what_was_really_wrong() -> None:
+    event = an_event().in_phase(Phase.FAILED, "DeadlineExceeded")
+    event.status(
+        last_error=LastError(reason="ArchiveFull", message="no space left", time=NOON - timedelta(hours=2))
+    )
+    said = told(event)
+    assert "Failed (DeadlineExceeded)" in said
+    assert "ArchiveFull, 2h ago: no space left" in said
+    assert "kubectl counterfoil retry" in said
+
+
+def test_what_waits_for_consent_names_the_sender_and_the_link() -> None:
+    event = an_event().in_phase(Phase.AWAITING_CONSENT, "TokenRejected")
+    event.status(envelope=EnvelopeSummary(name="Lease", status="Completed"))
+    event.labelled("counterfoil.dev/sender", "anna")
+    said = told(event)
+    assert "https://sign.acme.example/consent/acme/anna" in said
+    assert "the sender" in said
+    assert "'Lease'" in said
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (an_event(), "worked on as soon as there is room"),
+        (an_event().labelled(REQUEST_LABEL, "skip"), "a person asked for skip"),
+        (an_event().in_phase(Phase.PENDING, "Suspended"), "goes on when the suspension ends"),
+        (an_event().in_phase(Phase.SUCCEEDED, "ArchivedAndDeleted"), "nothing; it is removed after"),
+        (an_event().in_phase(Phase.SKIPPED, "UnexpectedStatus"), "a new callback or"),
+        (
+            an_event()
+            .in_phase(Phase.VALIDATING, "StillActive")
+            .status(next_attempt_time=NOON - timedelta(seconds=5)),
+            "attempt 1 now",
+        ),
+    ],
+)
+def test_each_state_says_what_is_next(event: EventBuilder, words: str) -> None:
+    assert words in told(event)
+
+
+def test_what_people_wrote_does_not_talk_to_the_terminal() -> None:
+    event = an_event().status(envelope=EnvelopeSummary(name="\x1b[2Jgone\r", status="Completed"))
+    assert told(event).isascii()
+    assert "\x1b" not in told(event)
+
+
+def test_the_organization_and_the_sender_may_be_unreadable() -> None:
+    event = an_event().in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
+    assert "goes on by itself as soon as the sender's key works" in page(explain(event, None, None, (), NOON))
+
+
+def test_a_bundle_leaves_out_tokens_people_and_what_kubernetes_keeps_for_itself() -> None:
+    cleaned = remove_personal_data(
+        {
+            "metadata": {"name": "anna", "managedFields": [{"manager": "kubectl"}]},
+            "spec": {"email": "anna@acme.example", "givenName": "Anna", "userId": "7"},
+            "status": {"message": f"key {TOKEN} of anna@acme.example", "documents": [{"sha256": SHA256}]},
+        }
+    )
+    assert cleaned == {
+        "metadata": {"name": "anna", "managedFields": OMITTED},
+        "spec": {"email": OMITTED, "givenName": OMITTED, "userId": "7"},
+        "status": {"message": f"key [redacted] of {OMITTED}", "documents": [{"sha256": SHA256}]},
+    }
+
+
+class ANamespace(KubeClient):
+    """A namespace with one pod whose log is not what it should be, and nothing else that may be read."""
+
+    def __init__(self) -> None:
+        self.namespace = "contracts"
+
+    async def pods(self, *, labels: str) -> Sequence[Raw]:
+        environment = [{"name": "BY_HAND", "value": "hunter2"}]
+        spec = {"containers": [{"name": "controller", "env": environment}, {"name": "proxy"}]}
+        return [{"metadata": {"name": "controller-0"}, "spec": spec, "status": {"phase": "Running"}}]
+
+    async def pod_log(self, name: str, container: str, *, lines: int) -> str:
+        if container == "proxy":
+            raise Forbidden(403, "Forbidden", "not this one")
+        return f"{lines} lines, a key {TOKEN}"
+
+    async def list(self, kind: type[Resource], **_: object) -> AsyncIterator[Raw]:
+        if self.namespace:
+            raise Forbidden(403, "Forbidden", f"no {kind.PLURAL}")
+        yield {}
+
+    async def list_events(self) -> Sequence[Raw]:
+        raise Unavailable(0, "NoAnswer", "away")
+
+    async def server_version(self) -> Raw:
+        return {"gitVersion": "v1.35.4"}
+
+
+async def test_a_bundle_has_the_logs_without_what_looks_like_a_token_and_names_what_is_missing() -> None:
+    bundle = SupportBundle(ANamespace())
+    await bundle.collect(lines=7, events=10)
+    assert bundle.files["logs/controller-0.controller.log"] == "7 lines, a key [redacted]"
+    assert "v1.35.4" in bundle.files["version.yaml"]
+    assert "hunter2" not in "".join(bundle.files.values())
+    assert [each.partition(":")[0] for each in bundle.missing] == [
+        *(
+            f"resources/{plural}.yaml"
+            for plural in ("organizations", "senders", "archives", "envelopes", "envelopeevents")
+        ),
+        "kubernetes-events.yaml",
+        "logs/controller-0.proxy.log",
+    ]
+
+
+def test_a_token_can_not_hide_in_the_field_for_hashes() -> None:
+    assert remove_personal_data({"sha256": TOKEN}) == {"sha256": "[redacted]"}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["di"], ["diagnose"]),
+        (["retry", "--re"], ["--reason"]),
+        (["completion", ""], ["bash", "fish", "zsh"]),
+        (["-n", "contracts", "why", "--con"], ["--context"]),
+        (["verify", "/arch"], []),
+        (["verify", "--pu"], ["--public-key"]),
+        (["verify", "--out"], ["--output"]),
+        (["render", "--ar"], ["--archive"]),
+    ],
+)
+def test_commands_and_flags_are_completed(words: list[str], expected: list[str]) -> None:
+    out = io.StringIO()
+    completion.write_candidates(words, *entry_point.parsers(), out)
+    *offered, directive = out.getvalue().splitlines()
+    assert offered == expected
+    assert directive == (":0" if words == ["verify", "/arch"] else ":4")
+
+
+@pytest.mark.parametrize("shell", sorted(completion.SCRIPTS))
+def test_each_shell_has_a_script_that_asks_the_same_program(shell: str) -> None:
+    out = io.StringIO()
+    assert entry_point.run(["completion", shell], out, io.StringIO()) == ExitStatus.DONE
+    assert "kubectl_complete-counterfoil" in out.getvalue()
+
+
+def test_the_namespace_is_that_of_the_context_in_the_first_file_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_text("current-context: b\ncontexts: [{name: a, context: {namespace: of-a}}]")
+    other.write_text("current-context: a\ncontexts: [{name: b, context: {namespace: of-b}}]")
+    monkeypatch.setenv("KUBECONFIG", f"{one}:{tmp_path / 'missing'}:{other}")
+    assert config_flags.context_namespace() == "of-b"
+    assert config_flags.context_namespace(context="a") == "of-a"
+    assert config_flags.context_namespace(kubeconfig=other) is None
+
+
+def test_a_bundle_does_not_repeat_as_text_what_it_leaves_out_nor_say_who_asked_for_something() -> None:
+    annotations = {
+        "kubectl.kubernetes.io/last-applied-configuration": '{"spec": {"surname": "Kofler"}}',
+        "counterfoil.dev/acts": '[{"who": "Kofler", "what": "retry", "why": "Kofler"}]',
+        "counterfoil.dev/request-by": "Kofler",
+        "counterfoil.dev/request-reason": "Kofler said so",
+        "counterfoil.dev/sweep": "2026-01-01T00:00:00+00:00 Kofler",
+    }
+    told = [{"action": action, "note": "Kofler asked for retry"} for action in ("Act", "Request")]
+
+    cleaned = remove_personal_data({"metadata": {"annotations": annotations}, "told": told})
+
+    assert "Kofler" not in str(cleaned)
+
+
+def test_what_happened_without_a_person_stays_in_a_bundle() -> None:
+    assert remove_personal_data({"action": "Archive", "note": "filed"}) == {
+        "action": "Archive",
+        "note": "filed",
+    }
+
+
+def test_a_bundle_is_nobody_elses_from_the_first_byte_on(tmp_path: Path) -> None:
+    path = tmp_path / "bundle.tar.gz"
+    bundle = SupportBundle(ANamespace())
+    bundle.files["broken.yaml"] = "\ud800"
+    before = os.umask(0)
+    try:
+        with pytest.raises(UnicodeEncodeError):
+            diagnose._write(path, bundle, "bundle")
+    finally:
+        os.umask(before)
+
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+class Nameless(InMemoryKubeClient):
+    """An API server that does not say who its users are."""
+
+    async def whoami(self) -> str:
+        raise Forbidden(403, "Forbidden", "selfsubjectreviews is forbidden")
+
+
+async def test_who_is_not_known_asks_for_nothing_rather_than_in_another_name() -> None:
+    event = an_event().in_phase(Phase.FAILED).build()
+    kube = Nameless(event)
+    chosen = entry_point.parsers()[0].parse_args(["retry", event.name, "-o", "text"])
+    with pytest.raises(Forbidden):
+        await retry.run(chosen, kube, io.StringIO())
+    assert kube.stored(event.name) == event

@@ -1,0 +1,215 @@
+"""Deleting needs a proof, and a proof needs everything."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import counterfoil
+from counterfoil.esaw import HttpStatusError
+from counterfoil.esaw.deletion import ProofOfArchive, delete
+from counterfoil.esaw.errors import NotProven
+from counterfoil.resources import (
+    ArchiveLocation,
+    Condition,
+    EnvelopeEventStatus,
+    FiledDocument,
+    FileKind,
+    LocalObjectReference,
+    Phase,
+)
+from tests.support.servers.scripted_esaw import ENVELOPE, against, answering
+
+ARCHIVED_AT = datetime(2026, 7, 2, 11, tzinfo=UTC)
+
+
+def archived(status: Any = "True", type_: str = "Archived") -> Condition:
+    return Condition(
+        type=type_,
+        status=status,
+        reason="FilesVerified",
+        message="All there.",
+        last_transition_time=ARCHIVED_AT,
+    )
+
+
+def a_file(number: int = 1, **changes: Any) -> FiledDocument:
+    file = FiledDocument(
+        file_id=f"f{number}",
+        kind=FileKind.DOCUMENT,
+        file_name="contract.pdf",
+        size=1000,
+        sha256="0123456789abcdef" * 4,
+        location=f"s3://contracts/{number}.pdf",
+    )
+    return msgspec.structs.replace(file, **changes)
+
+
+def a_status(**changes: Any) -> EnvelopeEventStatus:
+    status = EnvelopeEventStatus(
+        phase=Phase.CLEANING,
+        conditions=(archived("True", "Validated"), archived()),
+        documents=(a_file(1), a_file(2)),
+        archive=ArchiveLocation(
+            ref=LocalObjectReference(name="dms"), manifest="s3://contracts/counterfoil.json"
+        ),
+    )
+    return msgspec.structs.replace(status, **changes)
+
+
+def a_proof() -> ProofOfArchive:
+    return ProofOfArchive.from_status(ENVELOPE, a_status(), "4711")
+
+
+def test_a_proof_says_where_the_manifest_lies_and_which_stored_status_said_so() -> None:
+    proof = ProofOfArchive.from_status(ENVELOPE.upper(), a_status(), "4711")
+    assert (proof.envelope_id, proof.manifest) == (ENVELOPE, "s3://contracts/counterfoil.json")
+    assert (proof.archived_at, proof.resource_version) == (ARCHIVED_AT, "4711")
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({"conditions": ()}, "condition Archived"),
+        ({"conditions": (archived("False"),)}, "condition Archived"),
+        ({"conditions": (archived("Unknown"),)}, "condition Archived"),
+        ({"conditions": (archived("True", "Collected"),)}, "condition Archived"),
+        ({"archive": None}, "manifest"),
+        ({"archive": ArchiveLocation(ref=LocalObjectReference(name="dms"))}, "manifest"),
+        ({"archive": ArchiveLocation(ref=LocalObjectReference(name="dms"), manifest="")}, "manifest"),
+        ({"documents": ()}, "no files"),
+        ({"documents": (a_file(1), a_file(2, sha256=None))}, "SHA-256"),
+        ({"documents": (a_file(1, sha256=""),)}, "SHA-256"),
+        ({"documents": (a_file(1, sha256="A" * 64),)}, "SHA-256"),
+        ({"documents": (a_file(1, sha256="a" * 63),)}, "SHA-256"),
+        ({"documents": (a_file(1, size=None),)}, "size"),
+        ({"documents": (a_file(1, size=-1),)}, "size"),
+        ({"documents": (a_file(1, location=None),)}, "location"),
+        ({"documents": (a_file(1, location=""),)}, "location"),
+        ({"documents": (a_file(1), a_file(2, location="s3://contracts/1.pdf"))}, "same location"),
+    ],
+)
+def test_a_status_with_a_gap_proves_nothing_and_the_gap_is_named(
+    changes: dict[str, Any], missing: str
+) -> None:
+    with pytest.raises(NotProven, match=missing):
+        ProofOfArchive.from_status(ENVELOPE, a_status(**changes), "4711")
+
+
+def test_an_empty_file_is_proven_as_well() -> None:
+    ProofOfArchive.from_status(ENVELOPE, a_status(documents=(a_file(size=0),)), "4711")
+
+
+def test_a_status_that_was_never_stored_proves_nothing() -> None:
+    with pytest.raises(NotProven, match="not persisted"):
+        ProofOfArchive.from_status(ENVELOPE, a_status(), "")
+
+
+def test_a_proof_is_for_an_envelope_with_a_proper_id() -> None:
+    with pytest.raises(ValueError, match="GUID"):
+        ProofOfArchive.from_status("not a guid", a_status(), "4711")
+
+
+def test_a_proof_can_not_be_put_together_by_hand() -> None:
+    with pytest.raises(NotProven):
+        ProofOfArchive(a_proof().envelope_id, "s3://x", ARCHIVED_AT, "4711", object())
+
+
+files = st.builds(
+    FiledDocument,
+    file_id=st.text(min_size=1, max_size=3),
+    kind=st.sampled_from(FileKind),
+    file_name=st.text(max_size=3),
+    size=st.none() | st.integers(min_value=-1, max_value=5),
+    sha256=st.sampled_from([None, "", "0" * 64, "f" * 64, "0" * 63, "G" * 64]),
+    location=st.sampled_from([None, "", "a", "b", "c", "d"]),
+)
+good_files = st.integers(min_value=0, max_value=9).map(a_file)
+statuses = st.builds(
+    EnvelopeEventStatus,
+    phase=st.sampled_from(Phase),
+    conditions=st.lists(
+        st.builds(
+            archived,
+            status=st.sampled_from(["True", "True", "False", "Unknown"]),
+            type_=st.sampled_from(["Archived", "Archived", "Collected"]),
+        ),
+        max_size=2,
+        unique_by=lambda each: each.type,
+    ).map(tuple),
+    documents=(st.lists(files, max_size=3) | st.lists(good_files, max_size=3)).map(tuple),
+    archive=st.none()
+    | st.builds(
+        ArchiveLocation,
+        ref=st.just(LocalObjectReference(name="dms")),
+        manifest=st.sampled_from([None, "", "file:///m", "s3://m"]),
+    ),
+)
+
+
+def is_all_there(status: EnvelopeEventStatus) -> bool:
+    """Rule 4, written down a second time."""
+    locations = [each.location for each in status.documents]
+    return (
+        any(each.type == "Archived" and each.status == "True" for each in status.conditions)
+        and status.archive is not None
+        and status.archive.manifest not in {None, ""}
+        and len(locations) > 0
+        and len(set(locations)) == len(locations)
+        and None not in locations
+        and "" not in locations
+        and all(each.sha256 in {"0" * 64, "f" * 64, a_file().sha256} for each in status.documents)
+        and all(each.size is not None and each.size > -1 for each in status.documents)
+    )
+
+
+@given(status=statuses, resource_version=st.sampled_from(["", "1", "4711"]))
+def test_there_is_a_proof_exactly_when_all_is_there(
+    status: EnvelopeEventStatus, resource_version: str
+) -> None:
+    try:
+        ProofOfArchive.from_status(ENVELOPE, status, resource_version)
+    except NotProven:
+        proven = False
+    else:
+        proven = True
+    assert proven == (is_all_there(status) and resource_version != "")
+
+
+async def test_deleting_is_one_post_that_names_the_envelope() -> None:
+    async with against(answering(b"")) as bench:
+        await delete(bench.user, a_proof())
+    request = bench.server.received[0]
+    assert (request.method, request.target) == ("POST", "/Api/v6/envelope/delete")
+    assert json.loads(request.body) == {"EnvelopeId": ENVELOPE}
+    assert len(bench.server.received) == 1
+    assert bench.ledger.codes == [("delete", "200")]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b"\xff"])
+async def test_what_esaw_says_besides_does_not_matter(body: bytes) -> None:
+    async with against(answering(body)) as bench:
+        await delete(bench.user, a_proof())
+
+
+async def test_an_envelope_that_is_gone_already_is_told_as_such() -> None:
+    async with against(answering({"ErrorId": "ERR0007"}, 404)) as bench:
+        with pytest.raises(HttpStatusError) as answered:
+            await delete(bench.user, a_proof())
+    assert (answered.value.status, answered.value.error_id) == (404, "ERR0007")
+
+
+def test_no_other_module_knows_how_to_delete() -> None:
+    root = Path(counterfoil.__file__).parent.parent
+    knowing = [
+        path.relative_to(root).as_posix()
+        for package in ("counterfoil", "controller", "webhook")
+        for path in sorted((root / package).rglob("*.py"))
+        if "envelope/delete" in path.read_text(encoding="utf-8")
+    ]
+    assert knowing == ["counterfoil/esaw/deletion.py"]

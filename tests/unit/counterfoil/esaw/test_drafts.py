@@ -1,0 +1,123 @@
+"""Drafts: what the page before sending does with them, held against what the stand-in does."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from counterfoil.clock import WallClock
+from counterfoil.esaw import (
+    ApiToken,
+    EsawClient,
+    EsawUserClient,
+    HttpStatusError,
+    ResponseInvalid,
+    drafts,
+    new_http_client,
+)
+from sandbox.esaw import StandIn, User
+from tests.support.servers.scripted_esaw import Script, against, answering
+from tests.support.servers.standin_peers import anna, bruno
+
+DRAFT = "0f9c1c2e-1111-2222-3333-444455556666"
+
+
+class Scene:
+    def __init__(self, esaw: StandIn, client: EsawClient) -> None:
+        self.esaw = esaw
+        self.anna = anna(esaw)
+        self._client = client
+
+    def user(self, user: User | None = None) -> EsawUserClient:
+        return self._client.as_user(ApiToken.parse((user or self.anna).token))
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    async with StandIn() as esaw, new_http_client() as http:
+        yield Scene(esaw, EsawClient(esaw.url, http=http, clock=WallClock(), observe=lambda *_: None))
+
+
+async def test_a_draft_is_looked_at_tagged_and_sent(scene: Scene) -> None:
+    draft = scene.esaw.add_draft(owner=scene.anna, name="Lease", metadata="<m/>")
+    user = scene.user()
+    assert (await drafts.get_draft(user, draft)).name == "Lease"
+    assert (await drafts.configuration(user, draft)).metadata == "<m/>"
+
+    await drafts.update_metadata(user, draft, "<m><a>1</a></m>")
+    envelope = await drafts.send(user, draft)
+
+    assert envelope is not None
+    assert envelope == scene.esaw.envelope_of(draft)
+    assert (await user.configuration(envelope)).metadata == "<m><a>1</a></m>"
+    assert not await drafts.exists(user, draft)
+
+
+async def test_a_draft_that_was_sent_can_not_be_sent_again(scene: Scene) -> None:
+    draft = scene.esaw.add_draft(owner=scene.anna)
+    await drafts.send(scene.user(), draft)
+
+    with pytest.raises(HttpStatusError) as refused:
+        await drafts.send(scene.user(), draft)
+
+    assert refused.value.is_missing_draft
+
+
+async def test_another_users_draft_is_not_there(scene: Scene) -> None:
+    draft = scene.esaw.add_draft(owner=scene.anna)
+    other = scene.user(bruno(scene.esaw))
+
+    assert not await drafts.exists(other, draft)
+    for call in (
+        drafts.send(other, draft),
+        drafts.update_metadata(other, draft, "<m/>"),
+        drafts.configuration(other, draft),
+    ):
+        with pytest.raises(HttpStatusError) as refused:
+            await call
+        assert refused.value.is_missing_draft
+    assert scene.esaw.envelope_of(draft) is None
+
+
+async def test_what_a_user_sent_since_is_found_whatever_its_status(scene: Scene) -> None:
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    sent = {await drafts.send(scene.user(), scene.esaw.add_draft(owner=scene.anna)) for _ in range(3)}
+    scene.esaw.add_envelope(sender=bruno(scene.esaw))
+
+    found = await drafts.find_sent_since(scene.user(), scene.anna.email, before)
+
+    assert {each.id for each in found} == sent
+    assert (
+        await drafts.find_sent_since(scene.user(), scene.anna.email, datetime.now(UTC) + timedelta(minutes=1))
+        == ()
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "envelope"),
+    [
+        (answering({"Envelope": {"EnvelopeId": DRAFT.upper()}, "EnvelopeBulk": None}), DRAFT),
+        (answering({"Envelope": None, "EnvelopeBulk": {"Id": "x"}}), None),
+        (answering({}), None),
+    ],
+)
+async def test_the_answer_to_sending_names_the_envelope_or_is_about_a_bulk(
+    script: Script, envelope: str | None
+) -> None:
+    async with against(script) as bench:
+        assert await drafts.send(bench.user, DRAFT) == envelope
+
+
+@pytest.mark.parametrize("body", [{"Envelope": {"EnvelopeId": "no GUID"}}, {"Envelope": {}}, b"<html>", b""])
+async def test_an_answer_that_names_no_envelope_is_unreadable(body: object) -> None:
+    async with against(answering(body)) as bench:
+        with pytest.raises(ResponseInvalid):
+            await drafts.send(bench.user, DRAFT)
+
+
+async def test_what_is_no_guid_never_becomes_part_of_a_url() -> None:
+    async with against(answering({})) as bench:
+        for call in (drafts.send, drafts.exists, drafts.get_draft, drafts.configuration):
+            with pytest.raises(ValueError, match="GUID"):
+                await call(bench.user, "../envelope/find")
+        assert bench.server.received == []

@@ -1,0 +1,307 @@
+"""What is read out of eSAW's answers, and what is not believed."""
+
+import contextlib
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from counterfoil.esaw import EnvelopeResponse, FilesResponse, HistoryResponse, ResponseInvalid, WhoAmI
+from counterfoil.esaw.models import ConfigurationResponse, FindResponse, decode, parse_error, parse_version
+from counterfoil.resources import EnvelopeStatus, FileKind
+from tests.support.servers.scripted_esaw import ENVELOPE, an_envelope
+
+
+def an_answer(kind: type[Any], raw: Any) -> Any:
+    return decode(kind, "test", msgspec.json.encode(raw))
+
+
+def a_document(
+    number: int | None, name: str | None, *attachments: str, trail: str | None = None
+) -> dict[str, Any]:
+    return {
+        "FileId": f"d{number}",
+        "FileName": name,
+        "AuditTrailFileId": trail,
+        "Attachments": [{"FileId": each, "FileName": f"{each}.png"} for each in attachments],
+        "PageCount": 3,
+        "DocumentNumber": number,
+    }
+
+
+def some_files(**changes: Any) -> dict[str, Any]:
+    answer = {
+        "Documents": [
+            a_document(2, "Übertrag.v2.pdf", "a3", trail="t2"),
+            a_document(1, "contract.pdf", "a1", "a2", trail="t1"),
+        ],
+        "AuditTrail": {"FileId": "tp", "XmlFileId": "tx"},
+        "LegalDocuments": [
+            {"FileId": "l1", "FileName": "CA22D.pdf", "ActivityId": "act1", "Email": "s@example.com"}
+        ],
+    }
+    return {**answer, **changes}
+
+
+def test_an_envelope_is_read_and_what_is_not_needed_passed_over() -> None:
+    envelope = an_answer(EnvelopeResponse, an_envelope(SomethingNew={"a": 1}))
+    assert envelope.id == ENVELOPE
+    assert envelope.status is EnvelopeStatus.COMPLETED
+    assert envelope.name == "Lease"
+    assert envelope.sent_date == datetime(2026, 7, 2, 10, tzinfo=UTC)
+    assert envelope.sender.email == "sender@example.com"
+    assert [each.finished_date for each in envelope.activities] == [datetime(2026, 7, 2, 11, tzinfo=UTC)]
+
+
+@pytest.mark.parametrize("nothing", [None, ...])
+def test_an_envelope_needs_only_its_id_and_status(nothing: Any) -> None:
+    bare = an_envelope(Name=nothing, SentDate=nothing, Activities=nothing, SenderUserInformation=nothing)
+    envelope = an_answer(EnvelopeResponse, bare)
+    assert (envelope.name, envelope.sent_date, envelope.activities, envelope.sender) == ("", None, (), None)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("2026-07-02T10:00:00.1234567Z", datetime(2026, 7, 2, 10, 0, 0, 123456, tzinfo=UTC)),
+        ("2026-07-02T12:00:00+02:00", datetime(2026, 7, 2, 10, tzinfo=UTC)),
+        ("2026-07-02T10:00:00", datetime(2026, 7, 2, 10, tzinfo=UTC)),
+        ("yesterday", None),
+        ("", None),
+    ],
+)
+def test_a_time_that_is_odd_keeps_no_envelope_from_being_archived(
+    written: str, meant: datetime | None
+) -> None:
+    assert an_answer(EnvelopeResponse, an_envelope(SentDate=written)).sent_date == meant
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw", "named"),
+    [
+        (EnvelopeResponse, an_envelope(Id=...), "`Id`"),
+        (EnvelopeResponse, an_envelope(Id=None), r"\$\.Id"),
+        (EnvelopeResponse, an_envelope(EnvelopeStatus=...), "`EnvelopeStatus`"),
+        (EnvelopeResponse, an_envelope(EnvelopeStatus="Archived"), r"'Archived' - at `\$\.EnvelopeStatus`"),
+        (EnvelopeResponse, an_envelope(EnvelopeStatus=3), r"\$\.EnvelopeStatus"),
+        (EnvelopeResponse, an_envelope(Activities={}), r"\$\.Activities"),
+        (EnvelopeResponse, [], "object"),
+        (EnvelopeResponse, None, "null"),
+        (WhoAmI, {"Email": "a@example.com"}, "`UserId`"),
+        (FilesResponse, {"Documents": [{"FileName": "a.pdf"}]}, "`FileId`"),
+        (FilesResponse, {"Documents": [{"FileId": None}]}, r"\$\.Documents\[0\]\.FileId"),
+        (FilesResponse, {"LegalDocuments": [{"FileName": "a.pdf"}]}, "`FileId`"),
+    ],
+)
+def test_an_answer_of_the_wrong_shape_is_unreadable_and_the_field_is_named(
+    kind: type[Any], raw: Any, named: str
+) -> None:
+    with pytest.raises(ResponseInvalid, match=named):
+        an_answer(kind, raw)
+
+
+@pytest.mark.parametrize("value", ["x" * 41, "a b", "<b>", "\n", "' - at `$.Id`"])
+def test_a_status_that_is_no_plain_word_is_not_repeated(value: str) -> None:
+    with pytest.raises(ResponseInvalid, match=r"\(no plain word\) - at `\$\.EnvelopeStatus`") as unreadable:
+        an_answer(EnvelopeResponse, an_envelope(EnvelopeStatus=value))
+    assert value not in str(unreadable.value).replace(" - at `$.EnvelopeStatus`", "")
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (b"", "it is empty"),
+        (b" \r\n", "it is empty"),
+        (b"<!DOCTYPE html><p>Log in", "it is HTML"),
+        (b"\n <html>", "it is HTML"),
+        (b'{"Id": ', "it is no JSON"),
+        (b"\x00\xff\xfe", "it is no JSON"),
+        (b'{"Id": "\xff"}', "it is no JSON"),
+        (b'{"Other": ' + b"[" * 100_000, "it is no JSON"),
+    ],
+)
+def test_what_is_no_json_is_unreadable_in_a_few_words(body: bytes, what: str) -> None:
+    with pytest.raises(ResponseInvalid, match=what):
+        decode(EnvelopeResponse, "envelope", body)
+
+
+@given(st.binary() | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(msgspec.json.encode))
+def test_no_bytes_whatsoever_break_the_reading(body: bytes) -> None:
+    for kind in (EnvelopeResponse, FilesResponse, HistoryResponse, WhoAmI, FindResponse):
+        with contextlib.suppress(ResponseInvalid):
+            decode(kind, "test", body)
+    with contextlib.suppress(ResponseInvalid):
+        parse_version(body)
+    parse_error(body)
+
+
+def test_files_come_in_one_order_documents_attachments_trails_legal_documents() -> None:
+    files = an_answer(FilesResponse, some_files()).files()
+    assert [(each.file_id, each.kind) for each in files] == [
+        ("d1", FileKind.DOCUMENT),
+        ("d2", FileKind.DOCUMENT),
+        ("a1", FileKind.ATTACHMENT),
+        ("a2", FileKind.ATTACHMENT),
+        ("a3", FileKind.ATTACHMENT),
+        ("t1", FileKind.AUDIT_TRAIL),
+        ("t2", FileKind.AUDIT_TRAIL),
+        ("tp", FileKind.AUDIT_TRAIL),
+        ("tx", FileKind.AUDIT_TRAIL_XML),
+        ("l1", FileKind.LEGAL_DOCUMENT),
+    ]
+
+
+def test_the_order_does_not_depend_on_how_esaw_lists_numbered_documents() -> None:
+    listed = some_files()
+    turned = {**listed, "Documents": listed["Documents"][::-1]}
+    assert an_answer(FilesResponse, listed).files() == an_answer(FilesResponse, turned).files()
+
+
+def test_documents_without_a_number_come_last_as_listed() -> None:
+    documents = [
+        {"FileId": "z"},
+        {"FileId": "y", "DocumentNumber": 7},
+        {"FileId": "x"},
+    ]
+    files = an_answer(FilesResponse, {"Documents": documents}).files()
+    assert [each.file_id for each in files] == ["y", "z", "x"]
+
+
+def test_audit_trails_get_names_since_esaw_gives_none() -> None:
+    files = an_answer(FilesResponse, some_files()).files()
+    assert {each.file_id: each.file_name for each in files if each.file_id.startswith("t")} == {
+        "t1": "contract.audit-trail.pdf",
+        "t2": "Übertrag.v2.audit-trail.pdf",
+        "tp": "audit-trail.pdf",
+        "tx": "audit-trail.xml",
+    }
+
+
+def test_a_legal_document_keeps_whose_it_is() -> None:
+    paper = an_answer(FilesResponse, some_files()).files()[-1]
+    assert (paper.file_name, paper.activity_id, paper.email) == ("CA22D.pdf", "act1", "s@example.com")
+
+
+def test_a_file_that_is_listed_twice_is_filed_once() -> None:
+    twice = some_files(LegalDocuments=[{"FileId": "a1"}, {"FileId": "l1"}, {"FileId": "l1"}])
+    files = an_answer(FilesResponse, twice).files()
+    assert [each.file_id for each in files].count("a1") == 1
+    assert [each.file_id for each in files].count("l1") == 1
+    assert next(each for each in files if each.file_id == "a1").kind is FileKind.ATTACHMENT
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {},
+        {"Documents": None, "AuditTrail": None, "LegalDocuments": None},
+        {"Documents": [], "AuditTrail": {}, "LegalDocuments": []},
+        {"AuditTrail": {"FileId": None, "XmlFileId": ""}},
+    ],
+)
+def test_parts_that_are_absent_null_or_empty_are_no_files(raw: Any) -> None:
+    assert an_answer(FilesResponse, raw).files() == ()
+
+
+def test_a_document_may_come_without_a_name_and_attachments() -> None:
+    bare = {
+        "FileId": "d",
+        "FileName": None,
+        "Attachments": None,
+        "AuditTrailFileId": "t",
+        "DocumentNumber": None,
+    }
+    files = an_answer(FilesResponse, {"Documents": [bare]}).files()
+    assert [(each.file_id, each.file_name) for each in files] == [
+        ("d", ""),
+        ("t", "document.audit-trail.pdf"),
+    ]
+
+
+@pytest.mark.parametrize("file_id", ["", ".", "..", "a\nb", "ü", "x" * 513])
+def test_a_file_that_could_not_be_asked_for_is_never_left_out_silently(file_id: str) -> None:
+    with pytest.raises(ResponseInvalid, match="FileId"):
+        an_answer(FilesResponse, {"Documents": [{"FileId": "d1"}, {"FileId": file_id}]}).files()
+
+
+def test_history_tells_a_deleted_envelope_from_one_that_lives() -> None:
+    deleted = an_answer(
+        HistoryResponse,
+        {"Events": [], "EnvelopeHasBeenDeleted": True, "EnvelopeDeletionDate": "2026-07-02T10:00:00Z"},
+    )
+    alive = an_answer(HistoryResponse, {"Events": [{"Type": "Sent", "CreationDate": "2026-07-01T00:00:00Z"}]})
+    assert (deleted.has_been_deleted, deleted.deletion_date) == (True, datetime(2026, 7, 2, 10, tzinfo=UTC))
+    assert (alive.has_been_deleted, alive.deletion_date) == (False, None)
+    assert [(each.type, each.creation_date) for each in alive.events] == [
+        ("Sent", datetime(2026, 7, 1, tzinfo=UTC))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("raw", "metadata"), [({"MetaData": "<a/>"}, "<a/>"), ({"MetaData": None}, None), ({}, None)]
+)
+def test_metadata_is_read_out_of_the_configuration(raw: Any, metadata: str | None) -> None:
+    assert an_answer(ConfigurationResponse, raw).metadata == metadata
+
+
+def test_a_hit_with_a_status_that_only_find_knows_spoils_no_other_hit() -> None:
+    hits = an_answer(
+        FindResponse,
+        {
+            "Envelopes": [
+                {"Id": "1", "Status": "WaitingForOthers"},
+                {"Id": "2", "Status": "Completed", "Name": "B", "MetaData": "m"},
+            ]
+        },
+    ).envelopes
+    assert [(each.id, each.status, each.name, each.metadata) for each in hits] == [
+        ("1", None, "", None),
+        ("2", EnvelopeStatus.COMPLETED, "B", "m"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'"23.76.1"',
+        b'{"Version": "23.76.1"}',
+        b'{"Success": true, "Version": "23.76.1"}',
+        b'{"productVersion": "23.76.1"}',
+        b"23.76.1",
+        b" 23.76.1\r\n",
+    ],
+)
+def test_the_version_is_found_in_whatever_shape_it_comes(body: bytes) -> None:
+    assert parse_version(body) == "23.76.1"
+
+
+def test_a_version_that_looks_like_a_number_stays_as_it_was_written() -> None:
+    assert parse_version(b"23.70") == "23.70"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>23.76", b"{}", b"[]", b"null", b'{"Version": 3}', b'"' + b"1" * 65 + b'"', b"\xff"]
+)
+def test_what_holds_no_version_is_unreadable(body: bytes) -> None:
+    with pytest.raises(ResponseInvalid):
+        parse_version(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "read"),
+    [
+        (b'{"ErrorId":"ERR0007","Message":"ERR0007 - x","TraceId":"f35aad06-1"}', ("ERR0007", "f35aad06-1")),
+        (b'{"ErrorId":"ERR0007","Message":"m","SupportId":"s1","ThrownException":null}', ("ERR0007", "s1")),
+        (b'{"ErrorId":"ERROR-12345"}', ("ERROR-12345", None)),
+        (b'{"ErrorId":"<script>","TraceId":"a b"}', (None, None)),
+        (b'{"ErrorId":7}', (None, None)),
+        (b"<html>", (None, None)),
+        (b"", (None, None)),
+        (b"\xff", (None, None)),
+    ],
+)
+def test_an_error_is_read_as_far_as_it_goes(body: bytes, read: tuple[str | None, str | None]) -> None:
+    assert parse_error(body) == read

@@ -1,0 +1,137 @@
+"""Rule 7 at the wire: whatever goes wrong, the token is in no message, no chain of exceptions, no log and no traceback."""
+
+import logging
+import traceback
+from collections.abc import Iterator
+
+import pytest
+
+from counterfoil.esaw import ApiToken, CallLimits, EsawClient, EsawError, new_http_client
+from tests.support.servers.scripted_esaw import (
+    ENVELOPE,
+    TOKEN,
+    Bench,
+    HandClock,
+    Ledger,
+    Script,
+    against,
+    an_envelope,
+    answering,
+    head,
+    running,
+    sending,
+    silence,
+    then_closing,
+    then_cutting,
+    whole_file,
+)
+
+
+def failures(echo: str) -> dict[str, Script]:
+    """Every way to fail, in which a server repeats the given text wherever it can."""
+    error = {"ErrorId": echo, "Message": f"the token {echo} is unknown", "TraceId": echo}
+    return {
+        "error": answering(error, 401, WWW_Authenticate=f"Bearer {echo}"),
+        "redirect": answering(b"", 302, Location=f"https://elsewhere.example/?token={echo}"),
+        "redirect with a user": answering(b"", 302, Location=f"https://{echo}@elsewhere.example/"),
+        "garbage": answering(echo.encode()),
+        "unknown status": answering(an_envelope(EnvelopeStatus=echo)),
+        "wrong shape": answering({"Id": [echo]}),
+        "other envelope": answering(an_envelope(Id=echo)),
+        "too large": answering(echo.encode() * 100),
+        "compressed": answering(b"", Content_Encoding=echo),
+        "no answer": silence,
+        "closed": then_closing(sending()),
+        "reset": then_cutting(sending()),
+        "no HTTP": then_closing(sending(f"{echo}\r\n\r\n".encode())),
+        "short": then_closing(sending(head(200, content_length=100))),
+        "long": sending(head(200, content_length=2) + b"{}" + echo.encode()),
+        "busy": answering({**error, "ErrorId": None}, 429, Retry_After="30"),
+    }
+
+
+BOUNDS = CallLimits(silence=0.1, max_json_bytes=1000)
+NAMES = tuple(failures(""))
+
+
+def chain(problem: BaseException | None) -> Iterator[BaseException]:
+    while problem is not None:
+        yield problem
+        yield from chain(problem.__context__ if problem.__context__ is not problem.__cause__ else None)
+        problem = problem.__cause__
+
+
+def words(problem: BaseException) -> str:
+    """All that could be printed of it: its chain, its traceback, its attributes."""
+    printed = "".join(traceback.format_exception(problem))
+    return printed + "".join(f"{each!r} {each} {vars(each)}" for each in chain(problem))
+
+
+def variables(problem: BaseException) -> str:
+    """What crash reporters add: the variables of each frame but the test's own."""
+    frames = problem.__traceback__.tb_next if problem.__traceback__ else None
+    return "".join(traceback.TracebackException(type(problem), problem, frames, capture_locals=True).format())
+
+
+async def both_problems(bench: Bench) -> tuple[BaseException, ...]:
+    """What asking for the envelope ends in, and what a download does, if that doesn't just succeed."""
+    with pytest.raises(EsawError) as envelope:
+        await bench.user.envelope(ENVELOPE)
+    bench.clock.move(60)
+    try:
+        await whole_file(bench.user)
+    except EsawError as download:
+        return envelope.value, download
+    return (envelope.value,)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_no_failure_tells_the_token_even_if_esaw_does(name: str) -> None:
+    async with against(failures(TOKEN)[name], call_limits=BOUNDS) as bench:
+        problems = await both_problems(bench)
+    assert all(TOKEN not in words(each) for each in problems)
+    assert TOKEN not in str(bench.ledger.calls)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_neither_logs_nor_variables_of_frames_hold_the_token(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with against(failures("something")[name], call_limits=BOUNDS) as bench:
+        problems = await both_problems(bench)
+    assert all(TOKEN not in variables(each) for each in problems)
+    assert TOKEN not in caplog.text
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_no_failure_drags_an_exception_of_the_http_library_along(name: str) -> None:
+    async with against(failures(TOKEN)[name], call_limits=BOUNDS) as bench:
+        problems = await both_problems(bench)
+    for problem in problems:
+        assert [type(each).__module__.split(".")[0] for each in chain(problem)] == ["counterfoil"]
+
+
+async def test_a_host_that_is_not_there_tells_no_token_either() -> None:
+    async with running(silence) as gone:
+        pass
+    async with new_http_client() as http:
+        user = EsawClient(gone.url, http=http, clock=HandClock(), observe=Ledger()).as_user(
+            ApiToken.parse(TOKEN)
+        )
+        with pytest.raises(EsawError) as met:
+            await user.whoami()
+    assert TOKEN not in words(met.value) + variables(met.value)
+    assert [type(each).__module__.split(".")[0] for each in chain(met.value)] == ["counterfoil"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_the_same_failure_is_told_in_the_same_words_again(name: str) -> None:
+    told = set()
+    async with against(failures("something")[name], call_limits=BOUNDS) as bench:
+        for _ in range(3):
+            with pytest.raises(EsawError) as met:
+                await bench.user.envelope(ENVELOPE)
+            told.add(str(met.value))
+            bench.clock.move(60)
+    assert len(told) == 1

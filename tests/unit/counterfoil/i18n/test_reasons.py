@@ -1,0 +1,97 @@
+"""The catalogue of reasons has every word that the code can say, in every language."""
+
+import ast
+import functools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from counterfoil.i18n.reasons import CATALOGUE, Responsible, english, find_reason, german, italian
+from counterfoil.resources import Language
+
+ROOT = Path(__file__).parents[4]
+SPEAKERS = ("controller", "counterfoil/archives", "webhook")
+"""Folders whose code gives reasons."""
+
+TELL = {"Done", "Wait", "Pause", "Hold", "NeedConsent", "Skip", "Fail", "_wait", "_fail"}
+TELL |= {"CheckResult", "KeyUnusable", "_write", "_write_unusable", "reopened_status", "MailError"}
+"""Calls that have a reason among their arguments: one such word is one, even if it has but one capital letter."""
+
+ONE_WORD = re.compile(r"[A-Z][A-Za-z0-9]+")
+REASON = re.compile(r"[A-Z][a-z0-9]+([A-Z][A-Za-z0-9]*)+")
+NO_REASONS = {"True", "False", "Unknown", "KiB", "MiB", "GiB", "TiB", "PiB"}
+
+
+def said(path: Path) -> Iterator[str]:
+    """All reasons that a module can give: in calls, and in tables and returned tuples."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            pattern = ONE_WORD if name_of(node.func) in TELL else REASON
+            yield from words(node.args, pattern)
+            yield from words([each.value for each in node.keywords if each.arg == "reason"], ONE_WORD)
+        elif isinstance(node, ast.Tuple):
+            is_finding = any(True for _ in words(node.elts[:1], re.compile("True|False")))
+            yield from words(node.elts[1:], ONE_WORD if is_finding else REASON)
+
+
+def name_of(called: ast.expr) -> str:
+    if isinstance(called, ast.Name):
+        return called.id
+    return called.attr if isinstance(called, ast.Attribute) else ""
+
+
+def words(among: list[ast.expr], pattern: re.Pattern[str]) -> Iterator[str]:
+    for each in among:
+        if isinstance(each, ast.Constant) and isinstance(each.value, str) and pattern.fullmatch(each.value):
+            yield each.value
+
+
+@functools.cache
+def all_said() -> dict[str, str]:
+    modules = [path for folder in SPEAKERS for path in sorted((ROOT / folder).rglob("*.py"))]
+    return {word: str(path.relative_to(ROOT)) for path in modules for word in said(path)}
+
+
+def test_every_reason_of_the_code_has_its_entry() -> None:
+    missing = {
+        word: where for word, where in all_said().items() if word not in CATALOGUE and word not in NO_REASONS
+    }
+    assert missing == {}, (
+        "add them to counterfoil/i18n/reasons (rows.py and each language), then: python docs/generate_reasons.py"
+    )
+
+
+def test_every_entry_is_a_reason_of_the_code() -> None:
+    assert [each for each in CATALOGUE if each not in all_said()] == []
+
+
+@pytest.mark.parametrize("table", [english.WORDS, german.WORDS, italian.WORDS])
+def test_every_language_has_all_words_and_no_others(table: dict[str, tuple[str, str]]) -> None:
+    assert list(table) == ["Unknown", *CATALOGUE]
+
+
+@pytest.mark.parametrize("language", Language)
+def test_where_it_is_somebodys_turn_it_is_said_what_to_do(language: Language) -> None:
+    lost = [
+        each.name
+        for each in CATALOGUE.values()
+        if each.responsible is not Responsible.NOBODY and not each.localized_text(language).do
+    ]
+    assert lost == []
+
+
+@pytest.mark.parametrize("language", Language)
+def test_all_words_are_whole_sentences(language: Language) -> None:
+    texts = [
+        text
+        for each in CATALOGUE.values()
+        for text in (each.localized_text(language).what, each.localized_text(language).do)
+    ]
+    assert [text for text in texts if text and not text.endswith((".", ")"))] == []
+    assert [text for text in texts if "|" in text or "<" in text] == [], "they stand in tables of the manual"
+
+
+def test_a_reason_of_another_version_is_not_left_without_words() -> None:
+    assert find_reason("FromTheFuture").localized_text().do != ""

@@ -1,0 +1,200 @@
+"""
+The processes that look at signatures: whatever a PDF does to one of them, the controller goes on.
+
+The misbehaving ones are small scripts that speak the same protocol; two tests use the real one.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from counterfoil.signatures.results import Signatures, State
+from counterfoil.signatures.worker_pool import MAX_FILE_BYTES, SMALL_FILE_BYTES, SignatureWorkers
+from tests.support.fakes.archives import once
+from tests.support.signed_pdfs import signed, unsigned
+
+PROTOCOL = """
+import os, sys, time, resource
+read, write = sys.stdin.buffer.read, sys.stdout.buffer.write
+def answer(text):
+    write(len(text).to_bytes(4) + text); sys.stdout.buffer.flush()
+while head := read(12):
+    write(b"\\x06"); sys.stdout.buffer.flush()
+    anchors = read(int.from_bytes(head[8:]))
+    pdf = read(int.from_bytes(head[:8]))
+"""
+SAYS_ITS_PID = '    answer(b\'{"state": "Intact", "detail": "%d"}\' % os.getpid())'
+
+
+@asynccontextmanager
+async def examiners(
+    behaviour: str, *, count: int = 2, seconds: float = 30
+) -> AsyncIterator[SignatureWorkers]:
+    opened = SignatureWorkers(
+        count=count, seconds=seconds, command=[sys.executable, "-I", "-S", "-c", PROTOCOL + behaviour]
+    )
+    try:
+        yield opened
+    finally:
+        await opened.aclose()
+
+
+async def asked(examiners: SignatureWorkers, pdf: bytes = b"%PDF") -> Signatures:
+    return await examiners.examine(once(pdf), len(pdf))
+
+
+async def test_the_real_one_looks_at_one_pdf_after_another() -> None:
+    real = SignatureWorkers()
+    try:
+        states = [(await asked(real, pdf)).state for pdf in (signed(), unsigned(), b"no pdf", signed())]
+    finally:
+        await real.aclose()
+    assert states == [State.INTACT, State.UNSIGNED, State.UNREADABLE, State.INTACT]
+
+
+async def test_the_real_one_has_narrow_limits_and_nothing_of_our_environment() -> None:
+    real = SignatureWorkers()
+    before = children()
+    try:
+        await asked(real, signed())
+        (process,) = children() - before
+        limits = (process / "limits").read_text()
+        environment = (process / "environ").read_bytes()
+    finally:
+        await real.aclose()
+    assert environment == b""
+    assert limits.split("Max address space")[1].split()[0] == str(256 * 1024 * 1024)
+    assert limits.split("Max file size")[1].split()[0] == "0"
+    assert limits.split("Max cpu time")[1].split()[0].isdigit()
+
+
+def children() -> set[Path]:
+    """The child processes of this one, by their folders in /proc."""
+    own = Path("/proc/self/task")
+    return {Path("/proc", pid) for task in own.iterdir() for pid in (task / "children").read_text().split()}
+
+
+async def test_no_process_is_started_before_there_is_a_pdf() -> None:
+    before = children()
+    async with examiners(SAYS_ITS_PID):
+        assert children() == before
+
+
+async def test_a_process_is_used_again() -> None:
+    async with examiners(SAYS_ITS_PID) as ours:
+        assert (await asked(ours)).detail == (await asked(ours)).detail
+
+
+async def test_there_are_never_more_than_so_many() -> None:
+    async with examiners(SAYS_ITS_PID, count=2) as ours:
+        answers = await asyncio.gather(*(asked(ours) for _ in range(20)))
+    assert 1 <= len({each.detail for each in answers}) <= 2
+
+
+async def test_closing_leaves_no_process() -> None:
+    before = children()
+    async with examiners(SAYS_ITS_PID) as ours:
+        await asked(ours)
+        assert len(children() - before) == 1
+    assert children() == before
+
+
+async def test_one_that_does_not_come_to_an_end_is_killed_and_replaced() -> None:
+    hangs = "    time.sleep(600) if pdf == b'evil' else None\n" + SAYS_ITS_PID
+    async with examiners(hangs, count=1, seconds=0.2) as ours:
+        assert await asked(ours, b"evil") == Signatures(
+            state=State.UNREADABLE, detail="its check took too long"
+        )
+    async with examiners(hangs, count=1) as ours:
+        assert (await asked(ours)).state is State.INTACT
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        "    os.kill(os.getpid(), 9)",
+        "    sys.exit(3)",
+        "    write(b'\\xff\\xff\\xff\\xff'); sys.stdout.buffer.flush()",
+        "    answer(b'no json')",
+        '    answer(b\'{"state": "Splendid"}\')',
+        "    resource.setrlimit(resource.RLIMIT_CPU, (1, 1))\n    while True: pass",
+    ],
+    ids=["killed", "ended", "endless", "garbled", "unknown", "busy"],
+)
+async def test_one_that_breaks_is_replaced_and_only_its_file_is_unreadable(behaviour: str) -> None:
+    evil = behaviour.replace("    ", "    if pdf == b'evil':\n        ", 1).replace(
+        "\n    while", "\n        while"
+    )
+    async with examiners(evil + "\n" + SAYS_ITS_PID, count=1) as ours:
+        first = await asked(ours, b"evil")
+        assert (await asked(ours)).state is State.INTACT
+    assert first == Signatures(state=State.UNREADABLE, detail="its check broke off")
+
+
+async def test_one_that_died_while_it_had_nothing_to_do_is_replaced_unnoticed() -> None:
+    async with examiners(SAYS_ITS_PID, count=1) as ours:
+        first = await asked(ours)
+        os.kill(int(first.detail), signal.SIGKILL)
+        second = await asked(ours)
+    assert second.state is State.INTACT
+    assert second.detail != first.detail
+
+
+class ArchiveBroke(Exception):
+    """Reading it from the archive did not work."""
+
+
+async def broken() -> AsyncGenerator[bytes, None]:
+    yield b"%PDF"
+    raise ArchiveBroke
+
+
+async def test_an_archive_that_breaks_while_it_is_read_is_not_the_files_fault() -> None:
+    async with examiners(SAYS_ITS_PID, count=1) as ours:
+        with pytest.raises(ArchiveBroke):
+            await ours.examine(broken(), 1000)
+        assert (await asked(ours)).state is State.INTACT
+
+
+async def test_a_file_that_is_shorter_than_it_was_is_not_waited_for() -> None:
+    async with examiners(SAYS_ITS_PID, count=1) as ours:
+        found = await ours.examine(once(b"%PDF"), 1000)
+    assert found.state is State.UNREADABLE
+
+
+async def test_a_file_that_is_too_large_is_not_even_read() -> None:
+    async with examiners(SAYS_ITS_PID) as ours:
+        found = await ours.examine(broken(), MAX_FILE_BYTES + 1)
+    assert found == Signatures(state=State.NOT_CHECKED, detail="it is larger than 64 MiB")
+
+
+async def test_a_large_file_from_a_slow_archive_leaves_room_for_small_ones() -> None:
+    never = asyncio.Event()
+
+    async def slow() -> AsyncGenerator[bytes, None]:
+        yield b"%PDF"
+        await never.wait()
+
+    async with examiners(SAYS_ITS_PID, count=2) as ours:
+        waiting = [asyncio.create_task(ours.examine(slow(), SMALL_FILE_BYTES + 1)) for _ in range(5)]
+        async with asyncio.timeout(20):
+            assert (await asked(ours)).state is State.INTACT
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_one_that_does_not_even_begin_is_not_the_files_fault() -> None:
+    ours = SignatureWorkers(command=["/bin/false"])
+    assert await asked(ours) == Signatures(state=State.NOT_CHECKED, detail="its check could not be started")
+
+
+async def test_without_a_process_the_file_is_not_checked_and_nothing_breaks() -> None:
+    ours = SignatureWorkers(command=["/nowhere/python"])
+    assert await asked(ours) == Signatures(state=State.NOT_CHECKED, detail="its check could not be started")

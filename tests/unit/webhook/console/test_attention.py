@@ -1,0 +1,126 @@
+"""Attention: one entry per cause, however many events there are."""
+
+from counterfoil.resources import EnvelopeEvent, LastError, Phase, ReportedProblem
+from counterfoil.resources.base import SENDER_LABEL
+from tests.support.builders import NOON, EventBuilder
+from tests.support.scenes.console_parts import a_sender_that, an_archive_that, an_organization_that
+from webhook.console.attention import AttentionItem, AttentionKind, ClusterSnapshot, attention_items
+
+
+def a_waiting_event(number: int, sender: str = "anna") -> EnvelopeEvent:
+    return (
+        EventBuilder()
+        .named(f"waiting-{number}")
+        .labelled(SENDER_LABEL, sender)
+        .in_phase(Phase.AWAITING_CONSENT, "TokenRejected")
+        .build()
+    )
+
+
+def a_failed_event(number: int, reason: str = "NameOccupied") -> EnvelopeEvent:
+    return EventBuilder().named(f"failed-{number}").in_phase(Phase.FAILED, reason).build()
+
+
+def the_one(snapshot: ClusterSnapshot) -> AttentionItem:
+    (entry,) = attention_items(snapshot)
+    return entry
+
+
+def test_a_sender_without_consent_with_37_envelopes_is_one_entry() -> None:
+    waiting = tuple(a_waiting_event(number) for number in range(37))
+
+    entry = the_one(ClusterSnapshot(senders=(a_sender_that(),), waiting=waiting))
+
+    assert (entry.kind, entry.title, entry.count) == (AttentionKind.CONSENT, "Anna Kofler", 37)
+    assert entry.link == "https://pages.example.com/consent/acme/anna"
+    assert len(entry.examples) == 3
+
+
+def test_events_that_failed_for_one_reason_are_one_entry_and_for_another_are_another() -> None:
+    failed = (a_failed_event(1), a_failed_event(2), a_failed_event(3, "SenderUnknown"))
+
+    found = attention_items(ClusterSnapshot(failed=failed))
+
+    assert [(each.reason, each.count) for each in found] == [("NameOccupied", 2), ("SenderUnknown", 1)]
+
+
+def test_what_was_given_up_is_grouped_by_what_was_wrong_and_not_by_its_deadline() -> None:
+    error = LastError(reason="ArchiveFull", message="The archive is full.", time=NOON)
+    event = EventBuilder().in_phase(Phase.FAILED, "DeadlineExceeded").status(last_error=error).build()
+
+    entry = the_one(ClusterSnapshot(failed=(event,)))
+
+    assert (entry.reason, entry.message) == ("ArchiveFull", "The archive is full.")
+
+
+def test_keys_that_only_an_administrator_can_mend_are_one_entry_for_all_senders() -> None:
+    senders = tuple(a_sender_that(reason="SealKeyUnknown", name=name) for name in ("anna", "ben", "carl"))
+
+    entry = the_one(ClusterSnapshot(senders=senders))
+
+    assert (entry.kind, entry.count) == (AttentionKind.KEY, 3)
+    assert entry.title == "Anna Kofler, Ben Kofler, Carl Kofler"
+
+
+def test_a_sender_whom_nobody_waits_for_and_whose_key_never_worked_is_no_entry() -> None:
+    assert attention_items(ClusterSnapshot(senders=(a_sender_that(waiting_events=0),))) == ()
+
+
+def test_an_archive_that_can_not_be_used_goes_first_and_hides_that_its_organization_lacks_it() -> None:
+    snapshot = ClusterSnapshot(
+        organizations=(an_organization_that("False", "ArchiveNotReady"),),
+        archives=(an_archive_that(),),
+        failed=tuple(a_failed_event(number) for number in range(50)),
+    )
+
+    assert [each.kind for each in attention_items(snapshot)] == [AttentionKind.ARCHIVE, AttentionKind.FAILED]
+
+
+def test_what_works_is_no_entry() -> None:
+    snapshot = ClusterSnapshot(
+        organizations=(an_organization_that(),),
+        archives=(an_archive_that("True", "Probed"),),
+        senders=(a_sender_that("True", "KeyAccepted"),),
+    )
+
+    assert attention_items(snapshot) == ()
+
+
+def test_where_not_all_could_be_read_the_controllers_count_is_told() -> None:
+    counted = ReportedProblem(cause="failed/NameOccupied/dms", reason="NameOccupied", since=NOON, count=2000)
+    organization = an_organization_that(problems=(counted,))
+    failed = tuple(a_failed_event(number) for number in range(5))
+
+    entry = the_one(ClusterSnapshot(organizations=(organization,), failed=failed, is_more_failed=True))
+
+    assert (entry.count, entry.is_more) == (2000, False)
+
+
+def test_a_cause_of_which_no_event_was_read_is_known_from_the_controllers_count() -> None:
+    counted = ReportedProblem(
+        cause="failed/SenderUnknown", reason="SenderUnknown", since=NOON, count=3, examples=("an-event",)
+    )
+    over = ReportedProblem(
+        cause="failed/TagMissing", reason="TagMissing", since=NOON, count=9, solved_at=NOON
+    )
+    organization = an_organization_that(problems=(counted, over))
+
+    found = attention_items(
+        ClusterSnapshot(organizations=(organization,), failed=(a_failed_event(1),), is_more_failed=True)
+    )
+
+    assert [(each.reason, each.count) for each in found] == [("SenderUnknown", 3), ("NameOccupied", 1)]
+
+
+def test_where_nobody_has_counted_there_are_more_than_were_read() -> None:
+    entry = the_one(ClusterSnapshot(failed=(a_failed_event(1),), is_more_failed=True))
+
+    assert (entry.count, entry.is_more) == (1, True)
+
+
+def test_only_what_concerns_the_chosen_organization_is_shown() -> None:
+    other = an_organization_that("False", "CallbackTokenMissing", name="globex")
+
+    found = attention_items(ClusterSnapshot(organizations=(other,), failed=(a_failed_event(1),), of="acme"))
+
+    assert [each.organization for each in found] == ["acme"]

@@ -1,0 +1,126 @@
+"""Charts and the timeline: numbers for bars, and moments in order."""
+
+from datetime import timedelta
+from typing import Any
+
+from msgspec.structs import replace
+
+from counterfoil.resources import Activity, HourlyActivity, LastError, Organization, OrganizationStatus, Phase
+from counterfoil.resources.audit_annotation import (
+    ACTS_ANNOTATION,
+    MAX_AUDIT_ENTRIES,
+    AuditEntry,
+    audit_entries,
+    requested_at,
+    with_audit_entry,
+)
+from tests.support.builders import NOON, EventBuilder
+from tests.support.scenes.console_parts import an_organization_that
+from webhook.console import charts
+from webhook.console.charts import Chart
+from webhook.console.timeline import timeline_entries
+
+HOUR = timedelta(hours=1)
+
+
+def an_organization_with(**activity: Any) -> Organization:
+    """One of which the controller counted this."""
+    status = OrganizationStatus(activity=Activity(**{"counted_at": NOON, **activity}))
+    return replace(an_organization_that(), status=status)
+
+
+def hours(*counts: tuple[int, int, int]) -> tuple[HourlyActivity, ...]:
+    """Hours before noon, with what was noted down and what was archived in each."""
+    return tuple(
+        HourlyActivity(at=NOON - ago * HOUR, noted=noted, archived=archived)
+        for ago, noted, archived in counts
+    )
+
+
+def heights(chart: Chart) -> dict[str, tuple[int, float]]:
+    return {bar.label: (bar.count, bar.height) for bar in chart.bars if bar.count}
+
+
+def test_each_hour_has_its_bar_up_to_the_one_in_which_was_counted() -> None:
+    found = an_organization_with(hours=hours((23, 1, 0), (2, 1, 1), (0, 4, 2)))
+
+    assert heights(charts.callbacks(found)) == {"13:00": (1, 25.0), "10:00": (1, 25.0), "12:00": (4, 100.0)}
+    assert heights(charts.overview([found])[0]) == {"10:00": (1, 50.0), "12:00": (2, 100.0)}
+    assert [bar.label for bar in charts.callbacks(found).bars][::23] == ["13:00", "12:00"]
+
+
+def test_all_organizations_are_one_chart_that_is_as_old_as_the_oldest_count() -> None:
+    acme = an_organization_with(hours=hours((1, 0, 3)), archived_within={"1s": 1}, unfinished_for={"1h": 2})
+    globex = an_organization_with(
+        counted_at=NOON + HOUR, hours=hours((1, 0, 4)), archived_within={"1s": 1, "longer": 1}
+    )
+
+    throughput, time_to_archive, backlog = charts.overview([acme, globex, an_organization_that()])
+
+    assert heights(throughput) == {"11:00": (7, 100.0)}
+    assert heights(time_to_archive) == {"<1s": (2, 100.0), ">24h": (1, 50.0)}
+    assert heights(backlog) == {"<1h": (2, 100.0)}
+    assert {each.counted_at for each in (throughput, time_to_archive, backlog)} == {NOON}
+
+
+def test_a_chart_of_what_was_not_counted_yet_has_no_heights_and_says_so() -> None:
+    for chart in (charts.callbacks(an_organization_that()), *charts.overview([])):
+        assert (chart.peak, chart.counted_at) == (0, None)
+
+
+def test_what_happened_stands_in_order_with_what_is_to_come_last() -> None:
+    event = (
+        EventBuilder()
+        .created(NOON - timedelta(minutes=3))
+        .in_phase(Phase.ARCHIVING, "ArchiveFull")
+        .with_condition("Validated")
+        .status(
+            started_at=NOON - timedelta(minutes=2),
+            last_error=LastError(
+                reason="ArchiveFull", message="It is full.", time=NOON + timedelta(seconds=1)
+            ),
+            attempts=3,
+            next_attempt_time=NOON + timedelta(minutes=5),
+        )
+        .build()
+    )
+    told = (
+        {"eventTime": "2026-07-01T12:00:02Z", "reason": "Waiting", "note": "It waits."},
+        {"eventTime": "2026-07-01T12:00:02Z", "reason": "RetryAsked", "note": "", "action": "Act"},
+        {"eventTime": None, "reason": "Broken"},
+    )
+
+    assert [each.kind for each in timeline_entries(event, told)] == [
+        "noted",
+        "started",
+        "condition",
+        "attempt",
+        "told",
+        "next",
+    ]
+
+
+def test_the_last_ten_acts_stay_on_an_object() -> None:
+    annotations: dict[str, str] = {}
+    for number in range(15):
+        annotations |= with_audit_entry(annotations, AuditEntry(who="jane", what=f"act-{number}", when=NOON))
+
+    acts = audit_entries(annotations)
+
+    assert len(acts) == MAX_AUDIT_ENTRIES
+    assert acts[-1].what == "act-14"
+
+
+def test_a_record_that_somebody_broke_is_begun_anew() -> None:
+    for broken in ("no JSON", "{}", '[{"who": 1}]'):
+        annotations = with_audit_entry(
+            {ACTS_ANNOTATION: broken}, AuditEntry(who="jane", what="retry", when=NOON)
+        )
+        assert [act.who for act in audit_entries(annotations)] == ["jane"]
+
+
+def test_a_wish_has_a_time_with_a_zone_or_is_none() -> None:
+    assert requested_at({"a": NOON.isoformat()}, "a") == NOON
+    assert requested_at({"a": "2026-07-01T12:00:00"}, "a") is None
+    assert requested_at({"a": "soon"}, "a") is None
+    assert requested_at({}, "a") is None

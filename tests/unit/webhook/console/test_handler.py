@@ -1,0 +1,157 @@
+"""The console's reception over a real socket: how much is too much, and for whom, with the clock in hand."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, cast
+
+import httpx
+import lxml.html
+from prometheus_client import CollectorRegistry
+
+from counterfoil.kube.client import Forbidden, KubeClient, TokenClientFactory
+from counterfoil.metrics import Metrics
+from counterfoil.settings import ListenAddress, SignIn
+from tests.support.builders import AClock
+from tests.support.scenes.receiver_parts import HandClock
+from webhook.console.access import Authenticator
+from webhook.console.actions import ActionService
+from webhook.console.handler import ConsoleHandler
+from webhook.console.limits import ConsoleLimits
+from webhook.console.rendering import ConsoleRenderer
+from webhook.console.sessions import ConsoleSessions, ProcessCookieCipher
+from webhook.console.views import ConsoleViews
+from webhook.http_server.rate_limit import TokenBucket, TokenBuckets
+from webhook.http_server.server import public_server
+
+LIMITS = ConsoleLimits(refused_burst=3, refused_burst_of_all=5)
+ANNA, BEN, CAT = "203.0.113.7", "203.0.113.8", "203.0.113.9"
+
+
+class AGate(TokenClientFactory):
+    """Knows one token, and counts how often it is asked whose one is."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def client_for(self, bearer: str) -> KubeClient:
+        return cast("KubeClient", Account(self, bearer))
+
+
+class Account:
+    """The API server as the owner of a token sees it."""
+
+    def __init__(self, client_factory: AGate, bearer: str) -> None:
+        self._client_factory = client_factory
+        self._bearer = bearer
+
+    async def whoami(self) -> str:
+        self._client_factory.asked += 1
+        if self._bearer != "good":
+            raise Forbidden(401, "Unauthorized", "nobody's")
+        return "jane"
+
+
+class Scene:
+    """A console to which everybody comes by one proxy."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock = HandClock()
+        self.client_factory = AGate()
+        burst, of_all = settings.get("address_burst", 1000), settings.get("page_burst", 1000)
+        clock, renderer = AClock(), ConsoleRenderer(LIMITS)
+        self.handler = ConsoleHandler(
+            views=ConsoleViews(renderer, ActionService(clock, limits=LIMITS), clock, limits=LIMITS),
+            renderer=renderer,
+            sessions=ConsoleSessions(ProcessCookieCipher(), clock, max_age=timedelta(hours=1)),
+            authenticator=Authenticator(self.client_factory, limits=LIMITS, monotonic=self.clock.monotonic),
+            metrics=Metrics(CollectorRegistry(), version="test"),
+            clock=clock,
+            sign_in=SignIn.TOKEN,
+            buckets=TokenBuckets(lambda: TokenBucket(rate=1.0, burst=burst), max_buckets=10),
+            bucket=TokenBucket(rate=1.0, burst=of_all),
+            proxies=settings.get("proxies", 1),
+            limits=LIMITS,
+            monotonic=self.clock.monotonic,
+        )
+        self.http: httpx.AsyncClient
+
+    async def page(self, address: str) -> int:
+        """Ask for a page; return the status."""
+        return (await self.http.get("/sign-in", headers={"X-Forwarded-For": address})).status_code
+
+    async def tries(self, token: str, address: str) -> int:
+        """Try to sign in; return the status."""
+        headers = {"X-Forwarded-For": address}
+        answer = await self.http.get("/sign-in", headers=headers)
+        cookie = answer.headers["Set-Cookie"].partition(";")[0]
+        form = lxml.html.document_fromstring(answer.text).xpath("//input[@name='form']/@value")[0]
+        sent = {"form": form, "token": token, "back": "/"}
+        return (
+            await self.http.post("/sign-in", data=sent, headers={**headers, "Cookie": cookie})
+        ).status_code
+
+
+@asynccontextmanager
+async def a_console(**settings: Any) -> AsyncIterator[Scene]:
+    scene = Scene(**settings)
+    async with (
+        public_server(
+            ListenAddress("127.0.0.1", 0), scene.handler, limits=LIMITS, grace_seconds=2.0
+        ) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", trust_env=False) as http,
+    ):
+        scene.http = http
+        yield scene
+
+
+async def test_whoever_asks_for_too_many_pages_is_held_up_and_nobody_else() -> None:
+    async with a_console(address_burst=3) as console:
+        assert [await console.page(ANNA) for _ in range(4)] == [200, 200, 200, 429]
+        assert await console.page(BEN) == 200
+
+        await console.clock.sleep(1.0)
+        assert await console.page(ANNA) == 200
+
+
+async def test_what_a_browser_writes_itself_into_the_header_gives_it_no_other_address() -> None:
+    async with a_console(address_burst=1) as console:
+        assert [await console.page(f"198.51.100.{number}, {ANNA}") for number in range(3)] == [200, 429, 429]
+
+
+async def test_without_a_proxy_the_header_is_not_believed() -> None:
+    async with a_console(address_burst=1, proxies=0) as console:
+        assert [await console.page(each) for each in (ANNA, BEN)] == [200, 429]
+
+
+async def test_all_together_get_no_more_pages_than_the_process_bears() -> None:
+    async with a_console(page_burst=3) as console:
+        crowd = [f"203.0.113.{number}" for number in range(4)]
+        assert [await console.page(each) for each in crowd] == [200, 200, 200, 429]
+
+
+async def test_tokens_can_not_be_tried_at_will_and_the_api_server_is_spared() -> None:
+    async with a_console() as console:
+        assert [await console.tries("guess", ANNA) for _ in range(5)] == [401, 401, 401, 429, 429]
+        assert console.client_factory.asked == 3
+
+        await console.clock.sleep(1 / LIMITS.refused_rate)
+        assert [await console.tries("guess", ANNA) for _ in range(2)] == [401, 429]
+
+
+async def test_whoever_tries_tokens_locks_nobody_out_who_comes_from_elsewhere() -> None:
+    async with a_console() as console:
+        for _ in range(10):
+            await console.tries("guess", ANNA)
+        assert await console.tries("good", BEN) == 303
+
+
+async def test_many_addresses_together_try_no_more_than_the_api_server_is_to_bear() -> None:
+    async with a_console() as console:
+        statuses = [await console.tries("guess", each) for each in (ANNA, BEN, CAT) for _ in range(2)]
+        assert statuses == [401] * 5 + [429]
+
+
+async def test_good_tokens_count_for_nothing() -> None:
+    async with a_console() as console:
+        assert {await console.tries("good", ANNA) for _ in range(20)} == {303}

@@ -1,0 +1,321 @@
+"""Rendering: nothing that anybody wrote becomes HTML, every language says the same, and a page runs nothing but our files."""
+
+import re
+from typing import Any
+
+import lxml.html
+import pytest
+from msgspec.structs import replace
+
+from counterfoil.resources import (
+    Activity,
+    EnvelopeSummary,
+    FiledDocument,
+    FileKind,
+    HourlyActivity,
+    LastError,
+    LocalObjectReference,
+    Organization,
+    OrganizationStatus,
+    Phase,
+)
+from counterfoil.resources.audit_annotation import audit_entries
+from tests.support.builders import NOON, EventBuilder
+from tests.support.scenes.console_parts import (
+    FULL,
+    VIEW,
+    a_sender_that,
+    a_visitor,
+    an_archive_that,
+    an_organization_that,
+)
+from tests.unit.webhook.pages.test_rendering import NASTY
+from webhook.console import attention, charts, filters
+from webhook.console.access import Rights
+from webhook.console.actions import Action
+from webhook.console.attention import ClusterSnapshot
+from webhook.console.errors import ConsoleErrorKind
+from webhook.console.languages import load_catalogue
+from webhook.console.limits import ConsoleLimits
+from webhook.console.rendering import POLICY, ConsoleRenderer, readable_bytes
+from webhook.console.timeline import timeline_entries
+from webhook.console.views import EventPage
+from webhook.pages.languages import LANGUAGES
+
+RENDERER = ConsoleRenderer(ConsoleLimits())
+
+
+def shown(
+    template: str, language: str = "en", rights: Rights = FULL, here: str = "/", **values: Any
+) -> lxml.html.HtmlElement:
+    html = RENDERER.page(
+        template, load_catalogue(language), NOON, auth_user=a_visitor(rights), here=here, **values
+    )
+    return lxml.html.document_fromstring(html)
+
+
+def an_event(text: str = "x", phase: Phase = Phase.FAILED) -> Any:
+    return (
+        EventBuilder()
+        .in_phase(phase, "NameOccupied")
+        .with_condition("Archived", "False", reason="NameOccupied")
+        .status(
+            message=text,
+            last_error=LastError(reason="ArchiveFull", message=text + "!", time=NOON),
+            envelope=EnvelopeSummary(name=text, status=text, sender_ref=LocalObjectReference(name="anna")),
+            documents=(
+                FiledDocument(file_id="1", kind=FileKind.DOCUMENT, file_name=text, size=3000, location=text),
+            ),
+        )
+        .build()
+    )
+
+
+def event_page(
+    text: str = "x", language: str = "en", rights: Rights = FULL, **more: Any
+) -> lxml.html.HtmlElement:
+    told = {"eventTime": NOON.isoformat(), "reason": "R", "note": text}
+    return of_event(an_event(text, **more), told, language=language, rights=rights)
+
+
+def of_event(
+    event: Any, *told: dict[str, str], first: int = 0, language: str = "en", rights: Rights = FULL
+) -> lxml.html.HtmlElement:
+    return shown(
+        "event.html",
+        language,
+        rights,
+        event=event,
+        first=first,
+        sender=None,
+        title_of=attention.title_of,
+        moments=timeline_entries(event, told),
+    )
+
+
+def events_page(text: str = "x", language: str = "en", rights: Rights = FULL) -> lxml.html.HtmlElement:
+    return shown(
+        "events.html",
+        language,
+        rights,
+        events=(an_event(text),),
+        found=EventPage((), "next-page"),
+        filter=filters.EventFilter(phase="Failed", text=text, token="t"),
+        is_restarted=True,
+        is_whole=False,
+        organizations=(an_organization_that(),),
+        counts={"Failed": 3},
+        phases=tuple(Phase),
+        ages=tuple(filters.AGES),
+        sender_of=attention.sender_of,
+        senders=(a_sender_that(),),
+        title_of=attention.title_of,
+    )
+
+
+def attention_page(text: str = "x", language: str = "en", rights: Rights = FULL) -> lxml.html.HtmlElement:
+    snapshot = ClusterSnapshot(
+        organizations=(
+            an_organization_that(),
+            an_organization_that("False", "CallbackTokenMissing", name="globex"),
+        ),
+        senders=(a_sender_that(), a_sender_that(reason="SealKeyUnknown", name="ben")),
+        archives=(an_archive_that(),),
+        failed=(an_event(text), an_event(text)),
+    )
+    return shown(
+        "attention.html",
+        language,
+        rights,
+        entries=attention.attention_items(snapshot),
+        organizations=snapshot.organizations,
+        of="",
+        charts=charts.overview([busy()]),
+        counts={"Failed": 3},
+    )
+
+
+def busy() -> Organization:
+    """An organization with something to draw."""
+    activity = Activity(
+        counted_at=NOON, hours=(HourlyActivity(at=NOON, noted=3, archived=2),), unfinished_for={"1m": 1}
+    )
+    return replace(
+        an_organization_that(), status=OrganizationStatus(activity=activity, events={"Failed": 3, "Odd": 1})
+    )
+
+
+def others(language: str = "en", rights: Rights = FULL) -> dict[str, lxml.html.HtmlElement]:
+    return {
+        "senders": shown(
+            "senders.html",
+            language,
+            rights,
+            senders=(a_sender_that(), a_sender_that("True", "KeyAccepted", name="ben")),
+            next="token=x",
+            title_of=attention.title_of,
+            link_of=lambda sender: sender.status.consent_url or "",
+            acts_of=audit_entries,
+            of="",
+        ),
+        "archives": shown(
+            "archives.html", language, rights, archives=(an_archive_that(),), acts_of=audit_entries
+        ),
+        "organizations": shown(
+            "organizations.html",
+            language,
+            rights,
+            organizations=(busy(),),
+            charts={"acme": charts.callbacks(busy())},
+            acts_of=audit_entries,
+        ),
+        "yaml": yaml_page(language),
+    }
+
+
+def skeleton(page: lxml.html.HtmlElement) -> list[tuple[str, ...]]:
+    """Every element with the names of its attributes: what a text must not be able to change."""
+    return [(str(each.tag), *sorted(each.attrib)) for each in page.iter() if isinstance(each.tag, str)]
+
+
+@pytest.mark.parametrize("nasty", NASTY)
+def test_nothing_that_eSAW_or_a_person_wrote_can_add_markup(nasty: str) -> None:
+    for page in (event_page, events_page, attention_page):
+        assert skeleton(page(nasty)) == skeleton(page("plain")), page.__name__
+    assert skeleton(yaml_page(status={"message": nasty})) == skeleton(yaml_page(status={"message": "plain"}))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_page_can_be_said_in_every_language(language: str) -> None:
+    pages = [event_page(language=language), events_page(language=language), attention_page(language=language)]
+    for page in (*pages, *others(language).values()):
+        assert page.get("lang") == language
+        assert len(page.xpath("//h1")) == 1
+        assert page.xpath("//title/text()")[0].strip()
+
+
+def test_the_catalogues_have_the_same_entries_with_the_same_places() -> None:
+    def places(language: str) -> dict[tuple[str, str], list[str]]:
+        return {
+            (section, name): sorted(re.findall(r"{\w*}", text))
+            for section, texts in load_catalogue(language).entries.items()
+            for name, text in texts.items()
+        }
+
+    for language in LANGUAGES[1:]:
+        assert places(language) == places(LANGUAGES[0])
+
+
+def test_there_are_words_for_every_trouble_every_act_and_every_phase() -> None:
+    words = load_catalogue("en")
+    assert all(words.has(kind, part) for kind in ConsoleErrorKind for part in ("title", "text", "advice"))
+    assert all(words.has(section, what) for section in ("act", "acted", "done") for what in Action)
+    assert all(words.has("phase", phase) for phase in Phase)
+
+
+def test_no_page_has_a_script_a_style_or_a_handler_in_itself() -> None:
+    for page in (event_page(), events_page(), attention_page(), *others().values()):
+        assert not page.xpath("//script[not(@src)] | //style | //@style | //@onclick | //iframe | //img")
+        assert all(source.startswith("/static/") for source in page.xpath("//script/@src | //link/@href"))
+        assert len(page.xpath("//script/@integrity | //link/@integrity")) == 3
+    assert "unsafe" not in POLICY
+
+
+def test_whoever_may_only_look_is_offered_nothing_to_do() -> None:
+    for page in (
+        event_page(rights=VIEW),
+        events_page(rights=VIEW),
+        attention_page(rights=VIEW),
+        *others(rights=VIEW).values(),
+    ):
+        assert page.xpath("//form[@method='post']/@action") == ["/sign-out"]
+
+
+def test_every_form_that_does_something_carries_the_sessions_token() -> None:
+    for page in (event_page(), attention_page(), *others().values()):
+        for form in page.xpath("//form[@method='post']"):
+            assert form.xpath("./input[@name='form']/@value") == ["form-token"]
+
+
+def test_every_field_has_its_label_and_no_id_stands_twice() -> None:
+    for page in (event_page(), events_page(), attention_page(), *others().values()):
+        ids = page.xpath("//@id")
+        assert len(ids) == len(set(ids))
+        for field in page.xpath("//input[not(@type='hidden')] | //select | //textarea"):
+            assert page.xpath(f"//label[@for='{field.get('id')}']"), lxml.html.tostring(field)
+
+
+def test_a_sender_can_be_chosen_by_what_people_call_them() -> None:
+    assert events_page().xpath("//datalist[@id='senders']/option[text()='Anna Kofler']/@value") == ["anna"]
+
+
+def test_an_archive_tells_its_last_error() -> None:
+    broken = an_archive_that()
+    condition = replace(broken.status.conditions[0], message="Archive/dms: the disk is full.")
+    full = replace(broken, status=replace(broken.status, conditions=(condition,)))
+    for archive, told in ((full, "the disk is full"), (an_archive_that("True", "Probed"), "none since")):
+        page = shown("archives.html", archives=(archive,), acts_of=audit_entries)
+        assert told in page.xpath("string(//dt[text()='Last error']/following-sibling::dd[1])")
+
+
+def test_a_succeeded_event_is_neither_tried_again_nor_given_up() -> None:
+    assert not event_page(phase=Phase.SUCCEEDED).xpath("//button[@name='what']")
+
+
+def yaml_page(language: str = "en", **raw: Any) -> lxml.html.HtmlElement:
+    whole = {"metadata": {"name": "x", "managedFields": ["hidden"]}, **raw}
+    return shown("yaml.html", language, name="x", raw=whole)
+
+
+def test_the_yaml_leaves_the_bookkeeping_out() -> None:
+    text = yaml_page().xpath("string(//pre)")
+    assert "name: x" in text
+    assert "hidden" not in text
+
+
+def test_of_a_very_large_object_the_yaml_shows_so_much_that_it_is_written_at_once() -> None:
+    documents = [{"fileId": str(number), "location": "x" * 8000} for number in range(2000)]
+    text = yaml_page(status={"documents": documents, "phase": "Failed"}).xpath("string(//pre)")
+
+    assert text.count("fileId") == 100
+    assert "… 1900" in text
+    assert "phase: Failed" in text
+    assert len(text) < 200_000
+
+
+def test_documents_beyond_a_page_are_behind_a_link() -> None:
+    first, second = a_large_event_page(0), a_large_event_page(200)
+
+    assert len(first.xpath("//tbody/tr")) == 200
+    assert "1 to 200 of 250" in first.text_content()
+    assert first.xpath("//a[contains(@href, 'from=200')]")
+    assert len(second.xpath("//tbody/tr")) == 50
+    assert "201 to 250 of 250" in second.text_content()
+    assert second.xpath("//a[contains(@href, 'from=0')]")
+
+
+def a_large_event_page(first: int) -> lxml.html.HtmlElement:
+    files = tuple(
+        FiledDocument(file_id=str(number), kind=FileKind.DOCUMENT, file_name=f"{number}.pdf")
+        for number in range(250)
+    )
+    event = EventBuilder().in_phase(Phase.SUCCEEDED, "ArchivedAndDeleted").status(documents=files).build()
+    return of_event(event, first=first)
+
+
+def test_files_are_kept_by_browsers_for_ever_under_names_that_hold_their_content() -> None:
+    path = next(each for each in RENDERER.assets if "htmx" in each and each.endswith(".js"))
+    answer = RENDERER.static(path.removeprefix("/static/"))
+    assert answer is not None
+    assert "immutable" in answer.headers["Cache-Control"]
+    assert RENDERER.static("../__init__.py") is None
+
+
+def test_numbers_of_bytes_can_be_read() -> None:
+    assert [readable_bytes(count) for count in (None, 0, 1023, 1024, 5 * 1024**3)] == [
+        "-",
+        "0 bytes",
+        "1023 bytes",
+        "1.0 KiB",
+        "5.0 GiB",
+    ]

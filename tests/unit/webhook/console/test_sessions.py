@@ -1,0 +1,168 @@
+"""Sessions: the token travels sealed, briefly, and only in the browser that it was given to."""
+
+import base64
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from tests.support.builders import NOON, AClock
+from webhook.console.sessions import (
+    COOKIE,
+    GUEST,
+    ConsoleSession,
+    ConsoleSessions,
+    ProcessCookieCipher,
+    bearer_token,
+    is_bearer_token,
+    token_expiry,
+)
+
+HOUR = timedelta(hours=1)
+
+
+def a_token(**claims: object) -> str:
+    """A JSON Web Token, as the API server makes them."""
+    parts = [
+        base64.urlsafe_b64encode(msgspec.json.encode(part)).decode().rstrip("=") for part in ({}, claims)
+    ]
+    return ".".join((*parts, "c2ln"))
+
+
+def sessions(clock: AClock | None = None) -> ConsoleSessions:
+    return ConsoleSessions(ProcessCookieCipher(), clock or AClock(), max_age=HOUR)
+
+
+def kept(cookies: tuple[str, ...]) -> dict[str, str]:
+    """What a browser keeps of Set-Cookie headers."""
+    return {each.partition("=")[0]: each.partition("=")[2].partition(";")[0] for each in cookies}
+
+
+def a_guests(made: ConsoleSessions) -> tuple[str, ...]:
+    """The cookies of somebody who is not signed in yet."""
+    return made.cookies(made.begin("", ""))
+
+
+def test_a_session_comes_back_from_its_cookies() -> None:
+    made = sessions()
+    session = made.begin("jane", "secret-token")
+
+    assert made.read(kept(made.cookies(session))) == session
+
+
+def test_a_token_that_needs_several_cookies_comes_back_whole() -> None:
+    made = sessions()
+    session = made.begin("jane", "t" * 9000)
+    cookies = made.cookies(session)
+
+    assert all(len(each) < 4096 for each in cookies)
+    assert made.read(kept(cookies)) == session
+
+
+def test_a_guests_cookie_takes_no_session_away_and_is_none() -> None:
+    made = sessions()
+    jane, guest = made.begin("jane", "token"), made.begin("", "")
+    cookies = {**kept(made.cookies(jane)), **kept(made.cookies(guest))}
+
+    assert (made.read(cookies), made.guest(cookies)) == (jane, guest)
+    assert made.read({f"{COOKIE}-0": cookies[GUEST]}) is None
+    assert made.guest({GUEST: cookies[f"{COOKIE}-0"]}) is None
+
+
+def test_every_cookie_is_kept_from_scripts_from_plain_http_and_from_other_sites() -> None:
+    made = sessions()
+    for cookie in (*made.cookies(made.begin("jane", "token")), *a_guests(made), *made.expire()):
+        for attribute in ("HttpOnly", "Secure", "SameSite=Strict", "Path=/"):
+            assert f"; {attribute}" in cookie
+
+
+def test_no_neighbour_below_the_same_domain_can_make_a_cookie_that_is_taken_for_ours() -> None:
+    made = sessions()
+    for cookie in (*made.cookies(made.begin("jane", "token")), *a_guests(made), *made.expire()):
+        # Browsers take a cookie of this name from this very host only, over https, for all its paths. (RFC 6265bis, 4.1.3)
+        assert cookie.startswith("__Host-")
+        assert "Domain" not in cookie
+
+
+def test_the_token_can_not_be_read_from_the_cookie_nor_from_the_logs() -> None:
+    made = sessions()
+    session = made.begin("jane", "secret-token")
+    sealed = "".join(kept(made.cookies(session)).values())
+
+    assert "secret-token" not in sealed
+    assert b"secret-token" not in base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
+    assert "secret-token" not in repr(session)
+
+
+def test_a_session_ends_after_its_time() -> None:
+    clock = AClock()
+    made = sessions(clock)
+    cookies = kept(made.cookies(made.begin("jane", "token")))
+    clock.advance(hours=1)
+
+    assert made.read(cookies) is None
+
+
+def test_a_session_ends_with_its_token() -> None:
+    session = sessions().begin("jane", a_token(exp=int(NOON.timestamp()) + 600))
+
+    assert session.expires == NOON + timedelta(minutes=10)
+
+
+def test_a_token_that_lives_longer_makes_no_longer_session() -> None:
+    assert sessions().begin("jane", a_token(exp=int(NOON.timestamp()) + 86400)).expires == NOON + HOUR
+
+
+@pytest.mark.parametrize(
+    "token", ["plain", "a.b", "a.!!!.c", a_token(), a_token(exp="soon"), a_token(exp=10**30)]
+)
+def test_a_token_that_says_nothing_about_its_end_has_none(token: str) -> None:
+    assert token_expiry(token) is None
+
+
+def test_a_cookie_that_was_changed_or_made_elsewhere_is_nobodys() -> None:
+    made = sessions()
+    cookies = kept(made.cookies(made.begin("jane", "token")))
+    first = next(iter(cookies))
+
+    assert made.read({**cookies, first: "A" + cookies[first][1:]}) is None
+    assert sessions().read(cookies) is None
+    assert made.read({first: "Ä!"}) is None
+    assert made.read({}) is None
+
+
+def test_a_form_is_good_for_its_own_session_only() -> None:
+    made = sessions()
+    jane, joe = made.begin("jane", "a"), made.begin("joe", "b")
+
+    assert made.is_valid_form_token(jane, made.form_token(jane))
+    assert not made.is_valid_form_token(joe, made.form_token(jane))
+    assert not made.is_valid_form_token(jane, "")
+
+
+def test_a_sealed_session_is_no_form_token() -> None:
+    made = sessions()
+    session = made.begin("jane", "a")
+
+    assert not made.is_valid_form_token(session, "".join(kept(made.cookies(session)).values()))
+
+
+@pytest.mark.parametrize("text", ["", "a b", "a\r\nX: y", "ä", "x" * 101])
+def test_what_can_be_no_bearer_token_comes_near_no_header(text: str) -> None:
+    assert not is_bearer_token(text, limit=100)
+
+
+def test_only_a_bearer_is_taken_from_a_proxy() -> None:
+    assert bearer_token("Bearer abc") == "abc"
+    assert bearer_token("bearer  abc ") == "abc"
+    assert bearer_token("Basic abc") == ""
+    assert bearer_token(None) == ""
+
+
+def test_a_session_that_another_version_sealed_is_passed_over() -> None:
+    seal = ProcessCookieCipher()
+    made = ConsoleSessions(seal, AClock(), max_age=HOUR)
+    other = base64.urlsafe_b64encode(seal.seal_for("console session", b'{"old": 1}')).decode()
+
+    assert made.read({f"{COOKIE}-0": other}) is None
+    assert isinstance(made.begin("", ""), ConsoleSession)

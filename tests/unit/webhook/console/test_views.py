@@ -1,0 +1,197 @@
+"""The desk: what is read for a page is bounded, and the way back from an act leads to where it was."""
+
+from dataclasses import replace
+from typing import Any
+
+import lxml.html
+import pytest
+
+from counterfoil.kube.client import Expired
+from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, FiledDocument, FileKind, Phase, Resource
+from tests.support.builders import AClock, EventBuilder
+from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.scenes.console_parts import (
+    FULL,
+    NOBODY,
+    VIEW,
+    a_sender_that,
+    a_visitor,
+    an_organization_that,
+)
+from webhook.console.access import Rights
+from webhook.console.actions import ActionService
+from webhook.console.errors import ConsoleError, ConsoleErrorKind
+from webhook.console.languages import load_catalogue
+from webhook.console.limits import ConsoleLimits
+from webhook.console.rendering import ConsoleRenderer
+from webhook.console.views import ConsoleRequest, ConsoleViews
+
+LIMITS = ConsoleLimits(rows=4, scanned=16, surveyed=5, listed_objects=2, documents=2)
+
+
+def views() -> ConsoleViews:
+    clock = AClock()
+    return ConsoleViews(ConsoleRenderer(LIMITS), ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
+
+
+def a_visit(kube: InMemoryKubeClient, rights: Rights = FULL, here: str = "/", **query: str) -> ConsoleRequest:
+    return ConsoleRequest(a_visitor(rights, kube), load_catalogue("en"), query, here)
+
+
+def an_event(number: int, phase: Phase = Phase.FAILED, sender: str = "anna") -> EnvelopeEvent:
+    name = f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d-0123456789"
+    return EventBuilder().named(name).labelled(SENDER_LABEL, sender).in_phase(phase, "NameOccupied").build()
+
+
+def told(html: str) -> lxml.html.HtmlElement:
+    return lxml.html.document_fromstring(html)
+
+
+async def test_a_list_that_goes_on_has_a_link_to_its_next_page() -> None:
+    kube = InMemoryKubeClient(*(an_event(number) for number in range(6)))
+
+    page = told((await views().events(a_visit(kube, phase="Failed"))).html)
+
+    assert len(page.xpath("//tbody/tr")) == 4
+    assert page.xpath("//a[contains(@href, 'token=4')]/@href") == ["/events?phase=Failed&token=4"]
+    assert "in the order of their ids" in page.text_content()
+
+
+async def test_an_open_list_that_looks_for_news_reads_nothing_but_events() -> None:
+    kube = InMemoryKubeClient(an_event(1), a_sender_that(), an_organization_that())
+    whole = a_visit(kube)
+
+    await views().events(whole)
+    assert sorted(kube.asked) == [("page", kind) for kind in ("envelopeevents", "organizations", "senders")]
+    kube.asked.clear()
+    page = told((await views().events(replace(whole, is_refresh=True))).html)
+
+    assert kube.asked == [("page", "envelopeevents")]
+    assert len(page.xpath("//*[@id='live']//tbody/tr")) == 1
+
+
+async def test_a_list_whose_token_is_too_old_begins_anew_and_says_so() -> None:
+    kube = InMemoryKubeClient(an_event(1))
+    kube.fail("page", Expired(410, "Expired", "too old"))
+
+    page = told((await views().events(a_visit(kube, VIEW, token="3"))).html)
+
+    assert "it begins anew" in page.text_content()
+    assert len(page.xpath("//tbody/tr")) == 1
+
+
+async def test_a_search_for_an_age_asks_twice_at_most_and_then_offers_to_go_on() -> None:
+    old: list[Resource] = [an_event(number) for number in range(20)]
+    kube = InMemoryKubeClient(*old)
+    clock = AClock()
+    clock.advance(hours=5)
+    slow = ConsoleViews(ConsoleRenderer(LIMITS), ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
+
+    page = told((await slow.events(a_visit(kube, age="1h"))).html)
+
+    assert kube.asked.count(("page", "envelopeevents")) == 2
+    assert page.xpath("//a[text()='Search on']/@href") == ["/events?age=1h&token=16"]
+
+
+async def test_an_event_of_another_version_is_shown_as_it_is_stored() -> None:
+    kube = InMemoryKubeClient(an_event(1))
+    name = an_event(1).name
+    kube.edit(EnvelopeEvent, name, {"status": {"phase": "Invented"}})
+
+    led = await views().event(a_visit(kube), name)
+    page = told((await views().yaml(a_visit(kube), name)).html)
+
+    assert led.location == f"/events/{name}/yaml"
+    assert "phase: Invented" in page.text_content()
+
+
+@pytest.mark.parametrize(
+    ("start", "shown"),
+    [
+        ("2", ["c"]),
+        ("0", ["a", "b"]),
+        ("-1", ["a", "b"]),
+        ("1", ["a", "b"]),
+        ("4", ["a", "b"]),
+        ("²", ["a", "b"]),
+    ],
+)
+async def test_a_page_of_documents_begins_where_there_is_one(start: str, shown: list[str]) -> None:
+    files = [FiledDocument(file_id=each, kind=FileKind.DOCUMENT, file_name=each) for each in "abc"]
+    event = EventBuilder().status(documents=tuple(files)).build()
+    console_request = ConsoleRequest(
+        a_visitor(VIEW, InMemoryKubeClient(event)), load_catalogue("en"), {"from": start}, "/"
+    )
+
+    page = told((await views().event(console_request, event.name)).html)
+
+    assert page.xpath("//tbody/tr/td[1]/text()") == shown
+
+
+async def test_the_name_of_an_event_leads_to_it() -> None:
+    console_response = await views().events(a_visit(InMemoryKubeClient(), text=an_event(1).name))
+    assert console_response.location == f"/events/{an_event(1).name}"
+
+
+async def test_more_failures_than_are_read_are_more_than_so_many() -> None:
+    kube = InMemoryKubeClient(*(an_event(number) for number in range(9)))
+
+    page = told((await views().attention(a_visit(kube))).html)
+
+    assert "> 5 events failed: NameOccupied" in page.text_content()
+
+
+async def test_a_sender_beyond_those_that_are_read_is_looked_up_when_events_wait() -> None:
+    senders = [a_sender_that("True", "KeyAccepted", name=name) for name in ("anna", "ben")]
+    zoe = a_sender_that(name="zoe")
+    kube = InMemoryKubeClient(*senders, zoe, an_event(1, Phase.AWAITING_CONSENT, "zoe"))
+
+    page = told((await views().attention(a_visit(kube))).html)
+
+    assert "Zoe Kofler: one envelope waits for consent" in page.text_content()
+
+
+@pytest.mark.parametrize("page", ["attention", "events", "senders", "archives", "organizations"])
+async def test_nothing_is_read_for_whoever_may_see_nothing(page: str) -> None:
+    kube = InMemoryKubeClient(an_event(1))
+    with pytest.raises(ConsoleError) as trouble:
+        await getattr(views(), page)(a_visit(kube, NOBODY))
+    assert trouble.value.kind is ConsoleErrorKind.NOT_ALLOWED
+    assert kube.asked == []
+
+
+@pytest.mark.parametrize(
+    ("back", "led"),
+    [
+        ("/events?phase=Failed&done=skip&n=3#x", "/events?phase=Failed&done=retry&n=1"),
+        ("/events/a-name", "/events/a-name?done=retry&n=1"),
+        ("//evil.example/x", "/?done=retry&n=1"),
+        ("https://evil.example", "/?done=retry&n=1"),
+        ("/\\evil.example", "/?done=retry&n=1"),
+        ("/a\r\nSet-Cookie: x=y", "/?done=retry&n=1"),
+    ],
+)
+async def test_the_way_back_is_where_it_was_and_never_elsewhere(back: str, led: str) -> None:
+    kube = InMemoryKubeClient(an_event(1))
+    form = {"kind": "envelopeevents", "name": an_event(1).name, "what": "retry", "back": back}
+
+    console_response = await views().act(a_visit(kube), form)
+
+    assert console_response.location == led
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {},
+        {"what": "delete", "kind": "envelopeevents", "name": "a"},
+        {"what": "retry", "kind": "secrets", "name": "a"},
+        {"what": "retry", "kind": "envelopeevents", "name": "../secrets/x"},
+        {"what": "retry", "kind": "cause", "organization": "acme,status.phase=Succeeded"},
+    ],
+)
+async def test_a_form_that_means_nothing_does_nothing(form: dict[str, Any]) -> None:
+    kube = InMemoryKubeClient(an_event(1), an_organization_that())
+    with pytest.raises(ConsoleError):
+        await views().act(a_visit(kube), form)
+    assert kube.asked == []

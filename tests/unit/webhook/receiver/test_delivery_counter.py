@@ -1,0 +1,409 @@
+"""Counting deliveries: exact through several receivers and every kind of trouble, and never in anybody's way."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from counterfoil.kube.client import Conflict, Forbidden, Rejected, Unavailable
+from counterfoil.resources import Origin, Phase, envelope_id, find_condition
+from counterfoil.resources.event_factory import new_event
+from tests.support.scenes.receiver_parts import GUID, NOON, FakeKubeClient, HandClock, unavailable
+from webhook.receiver.delivery_counter import DeliveryCounter
+from webhook.receiver.limits import ReceiverLimits
+
+EVENT = new_event(organization="acme", envelope=envelope_id(GUID), action="envelopeFinished")
+NAME = EVENT["metadata"]["name"]
+ARCHIVED = {
+    "type": "Archived",
+    "status": "True",
+    "reason": "Verified",
+    "message": "all there",
+    "lastTransitionTime": "2025-01-01T11:30:00Z",
+    "observedGeneration": 1,
+}
+
+New = Callable[..., DeliveryCounter]
+
+
+@pytest.fixture
+def kube() -> FakeKubeClient:
+    kube = FakeKubeClient()
+    kube.put(EVENT)
+    return kube
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def new(kube: FakeKubeClient, clock: HandClock) -> New:
+    """Make the counting of one more receiver."""
+
+    def make(**limits: int) -> DeliveryCounter:
+        return DeliveryCounter(kube, clock=clock, random=Random(1), limits=ReceiverLimits(**limits))
+
+    return make
+
+
+async def test_what_gathered_is_one_write_on_top_of_the_first_delivery(
+    kube: FakeKubeClient, new: New
+) -> None:
+    deliveries = new()
+    for _ in range(29):
+        deliveries.count(NAME, NOON)
+
+    assert await deliveries.flush()
+
+    assert kube.event(NAME).deliveries == 30
+    assert kube.asked("patch") == 1
+    assert deliveries.pending_events == 0
+
+
+async def test_the_first_delivery_is_the_creation_and_the_last_is_the_newest(
+    kube: FakeKubeClient, new: New
+) -> None:
+    deliveries = new()
+    deliveries.count(NAME, NOON)
+    deliveries.count(NAME, NOON + timedelta(seconds=3))
+    await deliveries.flush()
+
+    status = kube.event(NAME).status
+    assert status.first_delivery == kube.event(NAME).metadata.creation_timestamp
+    assert status.last_delivery == NOON + timedelta(seconds=3)
+
+
+async def test_an_event_found_by_the_sweep_was_first_delivered_when_esaw_called(
+    kube: FakeKubeClient, new: New
+) -> None:
+    kube.put(new_event(organization="acme", envelope=envelope_id(GUID), action="swept", origin=Origin.SWEEP))
+    swept = next(name for name in kube.objects if name != NAME)
+    deliveries = new()
+    deliveries.count(swept, NOON)
+    await deliveries.flush()
+
+    event = kube.event(swept)
+    assert (event.deliveries, event.status.first_delivery) == (1, NOON)
+
+
+async def test_a_later_count_is_added_and_the_first_delivery_stays(kube: FakeKubeClient, new: New) -> None:
+    kube.put(EVENT, deliveries=7, firstDelivery="2025-01-01T10:00:00Z", lastDelivery="2025-01-01T13:00:00Z")
+    deliveries = new()
+    deliveries.count(NAME, NOON)
+    await deliveries.flush()
+
+    stored = kube.objects[NAME]["status"]
+    assert stored["deliveries"] == 8
+    assert stored["firstDelivery"] == "2025-01-01T10:00:00Z"
+    assert stored["lastDelivery"] == "2025-01-01T13:00:00Z"
+
+
+async def test_two_receivers_that_write_at_once_stay_exact(kube: FakeKubeClient, new: New) -> None:
+    receivers = [new(), new()]
+    for _ in range(50):
+        for receiver in receivers:
+            for _ in range(10):
+                receiver.count(NAME, NOON)
+        await asyncio.gather(*(receiver.flush() for receiver in receivers))
+
+    assert kube.event(NAME).deliveries == 1001
+
+
+async def test_what_the_controller_wrote_in_between_is_kept(kube: FakeKubeClient, new: New) -> None:
+    deliveries = new()
+    deliveries.count(NAME, NOON)
+    kube.put(EVENT, phase="Archiving", attempts=2)
+    await deliveries.flush()
+
+    status = kube.event(NAME).status
+    assert (status.phase, status.attempts, status.deliveries) == (Phase.ARCHIVING, 2, 2)
+
+
+@pytest.mark.parametrize("phase", ["Skipped", "Failed"])
+async def test_a_delivery_reopens_a_skipped_or_failed_event_in_the_same_write(
+    kube: FakeKubeClient, new: New, phase: str
+) -> None:
+    kube.put(
+        EVENT,
+        phase=phase,
+        reason="DeadlineExceeded",
+        attempts=9,
+        nextAttemptTime="2025-01-01T12:30:00Z",
+        completedAt="2025-01-01T11:30:00Z",
+        conditions=[{**ARCHIVED, "type": "Validated"}],
+    )
+    deliveries = new()
+    deliveries.count(NAME, NOON)
+    await deliveries.flush()
+
+    status = kube.event(NAME).status
+    assert (status.phase, status.reason) == (Phase.PENDING, "Redelivered")
+    assert status.message == f"eSignAnyWhere called again after the event was {phase}."
+    assert (status.attempts, status.next_attempt_time, status.completed_at) == (0, None, None)
+    assert status.conditions == ()
+    assert status.deliveries == 2
+    assert kube.asked("patch") == 1
+
+
+async def test_a_reopened_event_that_is_archived_stays_archived(kube: FakeKubeClient, new: New) -> None:
+    kube.put(EVENT, phase="Failed", conditions=[ARCHIVED])
+    deliveries = new()
+    deliveries.count(NAME, NOON)
+    await deliveries.flush()
+
+    status = kube.event(NAME).status
+    assert status.phase is Phase.PENDING
+    archived = find_condition(status.conditions, "Archived")
+    assert archived is not None
+    assert archived.status == "True"
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "AwaitingConsent", "Validating", "Pending"])
+async def test_a_delivery_for_any_other_event_only_counts(kube: FakeKubeClient, new: New, phase: str) -> None:
+    kube.put(EVENT, phase=phase, reason="R", attempts=1)
+    deliveries = new()
+    deliveries.count(NAME, NOON)
+    await deliveries.flush()
+
+    status = kube.event(NAME).status
+    assert (status.phase, status.reason, status.attempts, status.deliveries) == (phase, "R", 1, 2)
+
+
+@pytest.mark.parametrize("phase", ["Skipped", "Failed"])
+async def test_a_delivery_that_came_before_the_event_ended_only_counts(
+    kube: FakeKubeClient, new: New, phase: str
+) -> None:
+    deliveries = new()
+    deliveries.count(NAME, NOON)
+    kube.put(EVENT, phase=phase, completedAt="2025-01-01T12:00:00.000001Z")
+    await deliveries.flush()
+
+    assert (kube.event(NAME).status.phase, kube.event(NAME).deliveries) == (phase, 2)
+
+
+async def test_one_delivery_after_the_end_reopens_it_however_many_came_before(
+    kube: FakeKubeClient, new: New
+) -> None:
+    deliveries = new()
+    for second in (2, 0, 1):
+        deliveries.count(NAME, NOON + timedelta(seconds=second))
+    kube.put(EVENT, phase="Skipped", completedAt="2025-01-01T12:00:01.5Z")
+    await deliveries.flush()
+
+    status = kube.event(NAME).status
+    assert (status.phase, status.deliveries, status.last_delivery) == (
+        Phase.PENDING,
+        4,
+        NOON + timedelta(seconds=2),
+    )
+
+
+# -- Re-opening, which is stored before anybody is answered -----------------------------------------------------
+
+
+@pytest.fixture
+def ended(kube: FakeKubeClient) -> FakeKubeClient:
+    """The API server, with an event that failed before noon."""
+    kube.put(EVENT, phase="Failed", completedAt="2025-01-01T11:30:00Z")
+    return kube
+
+
+async def test_a_reopening_is_stored_when_it_returns(ended: FakeKubeClient, new: New) -> None:
+    deliveries = new()
+    await deliveries.reopen(NAME, NOON)
+
+    status = ended.event(NAME).status
+    assert (status.phase, status.reason, status.deliveries) == (Phase.PENDING, "Redelivered", 2)
+    assert deliveries.pending_events == 0
+
+
+async def test_many_at_once_reopen_it_once_and_all_are_counted(ended: FakeKubeClient, new: New) -> None:
+    receivers = [new(), new()]
+    await asyncio.gather(*(receiver.reopen(NAME, NOON) for receiver in receivers for _ in range(15)))
+    assert ended.event(NAME).status.phase is Phase.PENDING
+    for receiver in receivers:
+        await receiver.flush()
+
+    assert ended.event(NAME).deliveries == 31
+
+
+async def test_a_reopening_that_could_not_be_stored_is_no_delivery(ended: FakeKubeClient, new: New) -> None:
+    deliveries = new()
+    ended.trouble["patch"] = unavailable()
+    with pytest.raises(Unavailable):
+        await deliveries.reopen(NAME, NOON)
+
+    assert deliveries.pending_events == 0
+
+
+async def test_a_reopening_gives_up_when_others_never_stop_writing(ended: FakeKubeClient, new: New) -> None:
+    deliveries = new(flush_conflicts=3)
+    ended.trouble["patch"] = Conflict(409, "Conflict", "somebody was first")
+    with pytest.raises(Conflict):
+        await deliveries.reopen(NAME, NOON)
+
+    assert ended.asked("patch") == 3
+
+
+# -- Trouble ----------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_deleted_meanwhile_is_dropped(kube: FakeKubeClient, new: New) -> None:
+    deliveries = new()
+    deliveries.count(NAME, NOON)
+    kube.objects.clear()
+
+    assert await deliveries.flush()
+    assert deliveries.pending_events == 0
+
+
+@pytest.mark.parametrize("verb", ["get", "patch"])
+@pytest.mark.parametrize("problem", [unavailable(), unavailable(503), Forbidden(403, "Forbidden", "no")])
+async def test_while_the_api_server_is_in_trouble_counts_wait_and_go_on_growing(
+    kube: FakeKubeClient, new: New, verb: str, problem: Exception
+) -> None:
+    deliveries = new()
+    deliveries.count(NAME, NOON)
+    kube.trouble[verb] = problem  # type: ignore[assignment]  # pytest's parameters are objects
+    assert not await deliveries.flush()
+    deliveries.count(NAME, NOON)
+    assert deliveries.pending_events == 1
+
+    kube.trouble.clear()
+    assert await deliveries.flush()
+    assert kube.event(NAME).deliveries == 3
+
+
+async def test_an_event_that_the_api_server_will_never_take_does_not_hold_up_the_others(
+    kube: FakeKubeClient, new: New
+) -> None:
+    deliveries = new(flush_writers=1)
+    kube.trouble["patch"] = Rejected(422, "Invalid", "the schema has changed")
+    deliveries.count(NAME, NOON)
+
+    assert await deliveries.flush()
+    assert deliveries.pending_events == 0
+
+
+async def test_a_write_whose_answer_was_lost_is_not_counted_twice(kube: FakeKubeClient, new: New) -> None:
+    deliveries = new()
+    for _ in range(4):
+        deliveries.count(NAME, NOON)
+    kube.lost["patch"] = unavailable()
+    assert not await deliveries.flush()
+    deliveries.count(NAME, NOON)
+
+    assert await deliveries.flush()
+    assert kube.event(NAME).deliveries == 6
+
+
+async def test_deliveries_during_a_write_are_counted_by_the_next(kube: FakeKubeClient, new: New) -> None:
+    deliveries = new()
+    deliveries.count(NAME, NOON)
+    kube.gate.clear()
+    writing = asyncio.create_task(deliveries.flush())
+    await kube.until_asked("get")
+    deliveries.count(NAME, NOON)
+    assert deliveries.pending_events == 2
+    kube.gate.set()
+    await writing
+
+    assert kube.event(NAME).deliveries == 2
+    await deliveries.flush()
+    assert kube.event(NAME).deliveries == 3
+
+
+async def test_a_write_that_is_cut_off_loses_nothing(kube: FakeKubeClient, new: New) -> None:
+    deliveries = new()
+    deliveries.count(NAME, NOON)
+    kube.gate.clear()
+    writing = asyncio.create_task(deliveries.flush())
+    await kube.until_asked("get")
+    writing.cancel()
+    await asyncio.wait({writing})
+    kube.gate.set()
+
+    await deliveries.flush()
+    assert kube.event(NAME).deliveries == 2
+
+
+async def test_memory_is_bounded_and_what_is_counted_already_goes_on(kube: FakeKubeClient, new: New) -> None:
+    deliveries = new(pending_counts=1)
+    deliveries.count(NAME, NOON)
+    deliveries.count("another", NOON)
+    deliveries.count(NAME, NOON)
+
+    assert deliveries.pending_events == 1
+    await deliveries.flush()
+    assert kube.event(NAME).deliveries == 3
+
+
+async def test_after_closing_everything_is_written_before_the_end(kube: FakeKubeClient, new: New) -> None:
+    deliveries = new()
+    writing = asyncio.create_task(deliveries.run())
+    await asyncio.sleep(0)
+    deliveries.count(NAME, NOON)
+    deliveries.close()
+    async with asyncio.timeout(5):
+        await writing
+
+    assert kube.event(NAME).deliveries == 2
+
+
+async def test_after_closing_it_goes_on_trying_while_the_api_server_is_away(
+    kube: FakeKubeClient, new: New
+) -> None:
+    deliveries = new()
+    kube.trouble["get"] = unavailable()
+    deliveries.count(NAME, NOON)
+    deliveries.close()
+    writing = asyncio.create_task(deliveries.run())
+    await kube.until_asked("get", 3)
+    kube.trouble.clear()
+    async with asyncio.timeout(5):
+        await writing
+
+    assert kube.event(NAME).deliveries == 2
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sampled_from(["a", "b", "write a", "write b", "lose", "down", "up"]), max_size=40))
+def test_whatever_happens_in_between_every_delivery_is_counted_once(steps: list[str]) -> None:
+    async def play() -> None:
+        kube, clock = FakeKubeClient(), HandClock()
+        kube.put(EVENT)
+        both = {
+            name: DeliveryCounter(
+                kube, clock=clock, random=Random(1), limits=ReceiverLimits(flush_spacing=0.0)
+            )
+            for name in "ab"
+        }
+        for step in steps:
+            clock.time += timedelta(microseconds=1)
+            match step.split():
+                case ["write", name]:
+                    await both[name].flush()
+                case ["lose"]:
+                    kube.lost["patch"] = unavailable()
+                    # Another receiver's write in between would make it impossible to tell; see Unanswered.
+                    await both["a"].flush()
+                    await both["a"].flush()
+                    kube.lost.clear()
+                case ["down"]:
+                    kube.trouble["get"] = unavailable()
+                case ["up"]:
+                    kube.trouble.clear()
+                case [name]:
+                    both[name].count(NAME, clock.now())
+        kube.trouble.clear()
+        for receiver in both.values():
+            assert await receiver.flush()
+        assert kube.event(NAME).deliveries == 1 + sum(step in ("a", "b") for step in steps)
+
+    asyncio.run(play())

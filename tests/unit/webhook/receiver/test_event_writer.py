@@ -1,0 +1,282 @@
+"""Noting down: which answer of the API server leads to which outcome, and what readiness makes of it."""
+
+import asyncio
+from random import Random
+
+import pytest
+
+from counterfoil.kube.client import ApiError, Conflict, Forbidden, NotFound, Rejected
+from counterfoil.metrics import CallbackOutcome
+from counterfoil.resources import envelope_id
+from counterfoil.resources.event_factory import new_event
+from tests.support.scenes.receiver_parts import GUID, FakeKubeClient, HandClock, unavailable
+from webhook.receiver.delivery_counter import DeliveryCounter
+from webhook.receiver.event_writer import EventWriter
+from webhook.receiver.limits import ReceiverLimits
+from webhook.receiver.readiness import MAX_CONSECUTIVE_FAILURES, WriteProbe
+
+EVENT = new_event(organization="acme", envelope=envelope_id(GUID), action="envelopeFinished")
+NAME = EVENT["metadata"]["name"]
+
+
+class WriterParts:
+    """An intake with everything around it."""
+
+    def __init__(self, limits: ReceiverLimits) -> None:
+        self.kube = FakeKubeClient()
+        self.clock = HandClock()
+        self.deliveries = DeliveryCounter(self.kube, clock=self.clock, random=Random(1), limits=limits)
+        self.write_probe = WriteProbe(self.kube, monotonic=self.clock.monotonic, valid_seconds=5.0)
+        self.event_writer = EventWriter(
+            self.kube, self.deliveries, self.write_probe, clock=self.clock, limits=limits
+        )
+
+
+@pytest.fixture
+async def parts() -> WriterParts:
+    return WriterParts(ReceiverLimits())
+
+
+async def test_a_new_callback_is_noted_and_its_first_delivery_needs_no_count(parts: WriterParts) -> None:
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.NOTED
+    assert parts.kube.event(NAME).deliveries == 1
+    assert parts.deliveries.pending_events == 0
+
+
+async def test_one_that_another_receiver_noted_is_known_and_counted(parts: WriterParts) -> None:
+    parts.kube.put(EVENT)
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.KNOWN
+    assert parts.deliveries.pending_events == 1
+
+
+async def test_one_that_it_has_seen_itself_is_asked_for_and_not_created_again(parts: WriterParts) -> None:
+    await parts.event_writer.create(EVENT)
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.KNOWN
+    assert (parts.kube.asked("create"), parts.kube.asked("glimpse")) == (1, 1)
+
+
+async def test_one_that_was_seen_and_then_deleted_is_noted_anew(parts: WriterParts) -> None:
+    await parts.event_writer.create(EVENT)
+    parts.kube.objects.clear()
+
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.NOTED
+    assert NAME in parts.kube.objects
+
+
+async def test_what_was_seen_is_never_the_proof_when_the_api_server_is_gone(parts: WriterParts) -> None:
+    await parts.event_writer.create(EVENT)
+    parts.kube.trouble["glimpse"] = unavailable()
+
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.UNAVAILABLE
+
+
+async def test_memory_for_what_was_seen_is_bounded() -> None:
+    parts = WriterParts(ReceiverLimits(remembered_events=2))
+    events = [new_event(organization="acme", envelope=envelope_id(GUID), action=f"a{n}") for n in range(3)]
+    for event in events:
+        await parts.event_writer.create(event)
+
+    assert await parts.event_writer.create(events[0]) is CallbackOutcome.KNOWN
+    assert parts.kube.asked("create") == 4
+
+
+# -- A delivery that re-opens its event (docs/decisions/0009) ---------------------------------------------------
+
+ENDED = pytest.mark.parametrize("phase", ["Failed", "Skipped"])
+HOW = pytest.mark.parametrize("seen", [True, False], ids=["seen-here", "noted-by-another"])
+
+
+async def an_ended_event(parts: WriterParts, phase: str, *, seen: bool) -> None:
+    if seen:
+        await parts.event_writer.create(EVENT)
+    parts.kube.put(EVENT, phase=phase, completedAt="2025-01-01T11:30:00Z")
+
+
+@HOW
+@ENDED
+async def test_a_delivery_that_reopens_is_answered_only_when_that_is_stored(
+    parts: WriterParts, phase: str, seen: bool
+) -> None:
+    await an_ended_event(parts, phase, seen=seen)
+
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.KNOWN
+
+    event = parts.kube.event(NAME)
+    assert (event.status.phase, event.status.reason, event.deliveries) == ("Pending", "Redelivered", 2)
+    assert parts.deliveries.pending_events == 0
+
+
+@HOW
+@ENDED
+@pytest.mark.parametrize("verb", ["glimpse", "get", "patch"])
+async def test_a_delivery_that_may_reopen_is_not_answered_200_while_that_cannot_be_stored(
+    parts: WriterParts, phase: str, seen: bool, verb: str
+) -> None:
+    await an_ended_event(parts, phase, seen=seen)
+    parts.kube.trouble[verb] = unavailable()
+
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.UNAVAILABLE
+
+    parts.kube.trouble.clear()
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.KNOWN
+    assert parts.kube.event(NAME).status.phase == "Pending"
+
+
+async def test_a_delivery_that_nobody_can_store_is_refused(parts: WriterParts) -> None:
+    await an_ended_event(parts, "Failed", seen=False)
+    parts.kube.trouble["patch"] = Forbidden(403, "Forbidden", "no")
+
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.REFUSED
+
+
+@HOW
+async def test_one_that_may_not_be_read_is_refused_since_it_may_have_to_be_reopened(
+    parts: WriterParts, seen: bool
+) -> None:
+    await an_ended_event(parts, "Failed", seen=seen)
+    parts.kube.trouble["glimpse"] = Forbidden(403, "Forbidden", "no")
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.REFUSED
+
+    parts.kube.trouble.clear()
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.KNOWN
+    assert parts.kube.event(NAME).status.phase == "Pending"
+
+
+async def test_a_delivery_for_an_event_that_does_not_fit_its_schema_is_refused(parts: WriterParts) -> None:
+    parts.kube.put(EVENT, phase="Failed", attempts="many")
+
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.REFUSED
+
+
+@HOW
+@pytest.mark.parametrize("phase", ["Succeeded", "Pending", "Archiving", "AwaitingConsent"])
+async def test_a_delivery_of_an_unfinished_or_succeeded_event_waits_for_no_write(
+    parts: WriterParts, phase: str, seen: bool
+) -> None:
+    await an_ended_event(parts, phase, seen=seen)
+    parts.kube.trouble |= {"patch": unavailable(), "get": unavailable()}
+
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.KNOWN
+
+    parts.kube.trouble.clear()
+    assert await parts.deliveries.flush()
+    assert (parts.kube.event(NAME).status.phase, parts.kube.event(NAME).deliveries) == (phase, 2)
+
+
+@HOW
+@ENDED
+async def test_a_delivery_on_its_way_when_the_event_ended_only_counts(
+    parts: WriterParts, phase: str, seen: bool
+) -> None:
+    await an_ended_event(parts, phase, seen=seen)
+    parts.kube.objects[NAME]["status"]["completedAt"] = "2025-01-01T12:00:00.5Z"
+
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.KNOWN
+
+    assert await parts.deliveries.flush()
+    assert (parts.kube.event(NAME).status.phase, parts.kube.event(NAME).deliveries) == (phase, 2)
+
+
+async def test_equal_deliveries_at_once_reopen_an_event_once(parts: WriterParts) -> None:
+    await an_ended_event(parts, "Skipped", seen=False)
+
+    outcomes = await asyncio.gather(*(parts.event_writer.create(EVENT) for _ in range(30)))
+
+    assert outcomes == [CallbackOutcome.KNOWN] * 30
+    assert await parts.deliveries.flush()
+    event = parts.kube.event(NAME)
+    assert (event.status.phase, event.deliveries) == ("Pending", 31)
+
+
+async def test_one_that_is_deleted_just_as_it_is_found_has_to_come_again(parts: WriterParts) -> None:
+    parts.kube.put(EVENT)
+    parts.kube.trouble["glimpse"] = NotFound(404, "NotFound", "it is gone")
+
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.UNAVAILABLE
+
+
+# -- Trouble ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("problem", [unavailable(), unavailable(503), Conflict(409, "Conflict", "busy")])
+async def test_trouble_that_may_pass_is_unavailable(parts: WriterParts, problem: ApiError) -> None:
+    parts.kube.trouble["create"] = problem
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        Forbidden(403, "Forbidden", "quota"),
+        Rejected(422, "Invalid", "schema"),
+        NotFound(404, "NotFound", "no CRD"),
+    ],
+)
+async def test_what_somebody_has_to_mend_is_refused_and_never_200(
+    parts: WriterParts, problem: ApiError
+) -> None:
+    parts.kube.trouble["create"] = problem
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.REFUSED
+
+
+async def test_a_write_that_takes_too_long_is_unavailable() -> None:
+    parts = WriterParts(ReceiverLimits(write_seconds=0.01))
+    parts.kube.gate.clear()
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.UNAVAILABLE
+
+
+async def test_an_answer_that_was_lost_makes_the_next_delivery_a_known_one(parts: WriterParts) -> None:
+    parts.kube.lost["create"] = unavailable()
+
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.UNAVAILABLE
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.KNOWN
+
+
+async def test_equal_callbacks_at_once_are_one_event(parts: WriterParts) -> None:
+    outcomes = await asyncio.gather(*(parts.event_writer.create(EVENT) for _ in range(30)))
+
+    assert sorted(outcomes) == [CallbackOutcome.KNOWN] * 29 + [CallbackOutcome.NOTED]
+    assert await parts.deliveries.flush()
+    assert parts.kube.event(NAME).deliveries == 30
+
+
+# -- Readiness --------------------------------------------------------------------------------------------------
+
+
+async def test_an_idle_receiver_tries_a_create_and_stores_nothing(parts: WriterParts) -> None:
+    assert await parts.write_probe.check() is None
+    assert parts.kube.asked("try") == 1
+    assert parts.kube.objects == {}
+
+
+async def test_a_callback_just_noted_is_proof_enough(parts: WriterParts) -> None:
+    await parts.event_writer.create(EVENT)
+    assert await parts.write_probe.check() is None
+    assert parts.kube.asked("try") == 0
+
+
+async def test_a_proof_grows_old(parts: WriterParts) -> None:
+    await parts.event_writer.create(EVENT)
+    await parts.clock.sleep(6)
+    parts.kube.trouble["try"] = unavailable()
+    assert await parts.write_probe.check() == "the API server did not answer"
+
+
+async def test_one_lost_write_is_no_outage(parts: WriterParts) -> None:
+    parts.write_probe.record_failure()
+    assert await parts.write_probe.check() is None
+
+
+async def test_writes_that_keep_failing_are_an_outage_although_a_trial_would_succeed(
+    parts: WriterParts,
+) -> None:
+    for _ in range(MAX_CONSECUTIVE_FAILURES):
+        parts.write_probe.record_failure()
+    assert await parts.write_probe.check() == "the last 3 writes to the API server failed"
+
+
+async def test_after_an_outage_it_comes_back_by_a_trial(parts: WriterParts) -> None:
+    for _ in range(MAX_CONSECUTIVE_FAILURES):
+        parts.write_probe.record_failure()
+    await parts.clock.sleep(6)
+    assert await parts.write_probe.check() is None

@@ -1,0 +1,439 @@
+"""The receiver's answers, over a real socket: the table of the contract, and the bounds around it."""
+
+import asyncio
+import base64
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+import aiohttp
+import pytest
+from prometheus_client import CollectorRegistry
+
+from counterfoil.kube.client import Forbidden
+from counterfoil.logs import JsonFormatter
+from counterfoil.metrics import Metrics
+from counterfoil.resources import Workstep
+from counterfoil.settings import ListenAddress
+from tests.support.scenes.receiver_parts import (
+    GUID,
+    TOKEN,
+    FakeKubeClient,
+    HandClock,
+    added,
+    an_organization,
+    synced,
+    unavailable,
+    with_basic_auth,
+)
+from webhook.http_server.rate_limit import TokenBucket
+from webhook.http_server.server import public_server
+from webhook.receiver.delivery_counter import DeliveryCounter
+from webhook.receiver.event_writer import EventWriter
+from webhook.receiver.handler import CallbackHandler
+from webhook.receiver.limits import ReceiverLimits
+from webhook.receiver.organizations import OrganizationCache
+from webhook.receiver.readiness import WriteProbe
+
+PATH = f"/callbacks/acme/{TOKEN}"
+QUERY = f"envelopeId={GUID}&action=envelopeFinished"
+
+
+class Counter:
+    """A receiver on a loopback port, over an API server in memory, with one organization ``acme``."""
+
+    def __init__(
+        self,
+        limits: ReceiverLimits,
+        *,
+        rate: float = 1000.0,
+        burst: int = 1000,
+        organizations_read: bool = True,
+    ) -> None:
+        self.kube = FakeKubeClient()
+        self.clock = HandClock()
+        self.metrics = Metrics(CollectorRegistry(), version="0")
+        self.organization_cache = OrganizationCache(
+            self.metrics, new_bucket=lambda: TokenBucket(rate=rate, burst=burst)
+        )
+        self.deliveries = DeliveryCounter(self.kube, clock=self.clock, random=Random(1), limits=limits)
+        write_probe = WriteProbe(self.kube, monotonic=self.clock.monotonic, valid_seconds=5.0)
+        event_writer = EventWriter(self.kube, self.deliveries, write_probe, clock=self.clock, limits=limits)
+        self.handler = CallbackHandler(
+            self.organization_cache, event_writer, self.metrics, limits=limits, monotonic=self.clock.monotonic
+        )
+        self.organization_cache.update(added(an_organization()))
+        if organizations_read:
+            self.organization_cache.update(synced("acme"))
+        self.address = ListenAddress("127.0.0.1", 0)
+        self.session: aiohttp.ClientSession
+
+    async def asked(
+        self, target: str, *, method: str = "GET", data: object = None, headers: dict[str, str] | None = None
+    ) -> aiohttp.ClientResponse:
+        """Ask, and make sure that the answer has no body."""
+        url = f"http://{self.address}{target}"
+        async with self.session.request(method, url, data=data, headers=headers) as answer:
+            assert await answer.read() == b""
+            return answer
+
+    async def status(self, query: str = QUERY, *, path: str = PATH, method: str = "GET") -> int:
+        return (await self.asked(f"{path}?{query}", method=method)).status
+
+    def counted(self, outcome: str, organization: str = "acme") -> float | None:
+        labels = {"organization": organization, "outcome": outcome}
+        return self.metrics.registry.get_sample_value("counterfoil_callbacks_total", labels)
+
+
+@asynccontextmanager
+async def a_counter(limits: ReceiverLimits | None = None, **circumstances: Any) -> AsyncIterator[Counter]:
+    limits = limits or ReceiverLimits()
+    counter = Counter(limits, **circumstances)
+    async with (
+        public_server(
+            ListenAddress("127.0.0.1", 0), counter.handler, limits=limits, grace_seconds=2.0
+        ) as address,
+        aiohttp.ClientSession(trust_env=False) as session,
+    ):
+        counter.address, counter.session = address, session
+        yield counter
+
+
+@pytest.fixture
+async def counter() -> AsyncIterator[Counter]:
+    async with a_counter() as running:
+        yield running
+
+
+# -- 200 ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_callback_is_answered_200_and_its_event_is_there(counter: Counter, method: str) -> None:
+    assert await counter.status(method=method) == 200
+    (name,) = counter.kube.objects
+    event = counter.kube.event(name)
+    assert (event.organization, event.spec.envelope_id, event.spec.action) == (
+        "acme",
+        GUID,
+        "envelopeFinished",
+    )
+    assert counter.counted("noted") == 1
+
+
+async def test_the_same_callback_again_is_answered_200_and_counted(counter: Counter) -> None:
+    assert [await counter.status() for _ in range(3)] == [200, 200, 200]
+    await counter.deliveries.flush()
+    (name,) = counter.kube.objects
+    assert counter.kube.event(name).deliveries == 3
+    assert counter.counted("known") == 2
+
+
+async def test_an_action_that_nobody_asked_for_is_answered_200_and_not_stored(counter: Counter) -> None:
+    assert await counter.status(f"envelopeId={GUID}&action=workstepOpened") == 200
+    assert counter.kube.objects == {}
+    assert counter.counted("ignored") == 1
+
+
+async def test_an_action_in_another_letter_case_is_the_same_event(counter: Counter) -> None:
+    await counter.status(f"envelopeId={GUID}&action=ENVELOPEFINISHED")
+    await counter.status()
+    (name,) = counter.kube.objects
+    assert counter.kube.event(name).spec.action == "envelopeFinished"
+
+
+async def test_an_action_to_be_recorded_is_stored_too(counter: Counter) -> None:
+    actions = [{"action": "envelopeExpired", "handling": "Record"}]
+    counter.organization_cache.update(added(an_organization(spec={"actions": actions})))
+    await counter.status(f"envelopeId={GUID}&action=envelopeExpired")
+    assert len(counter.kube.objects) == 1
+
+
+async def test_a_suspended_organizations_callbacks_are_noted_down(counter: Counter) -> None:
+    counter.organization_cache.update(added(an_organization(spec={"suspend": True})))
+    await counter.status()
+    assert len(counter.kube.objects) == 1
+
+
+async def test_a_workstep_callback_keeps_its_workstep_but_no_address(counter: Counter) -> None:
+    query = f"{QUERY}&workstepId=W1&source=external&time=T&RecipientEmail=signer@example.com"
+    await counter.status(query)
+    (stored,) = counter.kube.objects.values()
+    assert counter.kube.event(stored["metadata"]["name"]).spec.workstep == Workstep(
+        id="W1", source="external", time="T"
+    )
+    assert "@" not in json.dumps(stored)
+
+
+async def test_two_worksteps_of_one_envelope_are_two_events(counter: Counter) -> None:
+    for workstep in ("W1", "W2"):
+        await counter.status(f"{QUERY}&workstepId={workstep}")
+    assert len(counter.kube.objects) == 2
+
+
+async def test_the_event_carries_the_labels_of_the_contract(counter: Counter) -> None:
+    counter.organization_cache.update(added(an_organization(spec={"defaultSenderRef": {"name": "api"}})))
+    await counter.status()
+    (stored,) = counter.kube.objects.values()
+    labels = stored["metadata"]["labels"]
+    shard = labels.pop("counterfoil.dev/shard")
+    assert 0 <= int(shard) < 64
+    assert labels == {
+        "counterfoil.dev/organization": "acme",
+        "counterfoil.dev/envelope": GUID,
+        "counterfoil.dev/action": "envelopeFinished",
+        "counterfoil.dev/sender": "api",
+    }
+
+
+async def test_a_body_is_ignored_and_the_connection_goes_on(counter: Counter) -> None:
+    for body in (b"x" * 60_000, b""):
+        answer = await counter.asked(f"{PATH}?{QUERY}", method="POST", data=body)
+        assert answer.status == 200
+        assert "Connection" not in answer.headers
+
+
+async def test_a_client_that_waits_for_leave_to_send_its_body_gets_it(counter: Counter) -> None:
+    headers = {"Expect": "100-continue"}
+    answer = await counter.asked(f"{PATH}?{QUERY}", method="POST", data=b"x" * 10, headers=headers)
+    assert answer.status == 200
+
+
+async def test_a_token_with_escaped_characters_is_the_same_token(counter: Counter) -> None:
+    assert await counter.status(path=f"/callbacks/acme/%61{TOKEN[1:]}") == 200
+
+
+# -- 4xx ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "query", ["", f"envelopeId={GUID}", "envelopeId=1&action=x", f"{QUERY}&action=%23%23Action%23%23"]
+)
+async def test_an_id_or_action_that_cannot_be_is_answered_400(counter: Counter, query: str) -> None:
+    assert await counter.status(query) == 400
+    assert counter.counted("malformed") == 1
+
+
+@pytest.mark.parametrize(
+    "path", ["/callbacks/nobody/" + TOKEN, "/callbacks/acme/wrong", f"/callbacks/acme/{TOKEN}x"]
+)
+async def test_an_unknown_organization_or_token_is_answered_404_alike(counter: Counter, path: str) -> None:
+    answer = await counter.asked(f"{path}?{QUERY}")
+    assert answer.status == 404
+    assert set(answer.headers) == {"Server", "Date", "Content-Length"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/healthz",
+        "/metrics",
+        "/callbacks",
+        "/callbacks/acme",
+        "/callbacks/acme/",
+        f"{PATH}/",
+        f"/x{PATH}",
+    ],
+)
+async def test_nothing_else_is_served(counter: Counter, path: str) -> None:
+    assert await counter.status(path=path) == 404
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
+async def test_another_method_is_answered_405(counter: Counter, method: str) -> None:
+    answer = await counter.asked(f"{PATH}?{QUERY}", method=method)
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET, POST")
+
+
+async def test_with_a_second_lock_only_the_right_user_passes(counter: Counter) -> None:
+    counter.organization_cache.update(added(with_basic_auth(an_organization())))
+    right = "Basic " + base64.b64encode(b"esaw:geheim").decode()
+
+    answer = await counter.asked(f"{PATH}?{QUERY}")
+    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, 'Basic realm="counterfoil"')
+    assert (await counter.asked(f"{PATH}?{QUERY}", headers={"Authorization": "Basic eDp5"})).status == 401
+    assert (await counter.asked(f"{PATH}?{QUERY}", headers={"Authorization": right})).status == 200
+
+
+async def test_the_second_lock_does_not_tell_a_stranger_that_the_organization_exists(
+    counter: Counter,
+) -> None:
+    counter.organization_cache.update(added(with_basic_auth(an_organization())))
+    assert await counter.status(path="/callbacks/acme/wrong") == 404
+
+
+async def a_chunked_body(chunks: int) -> AsyncIterator[bytes]:
+    for _ in range(chunks):
+        yield b"x" * 1000
+
+
+async def test_a_body_that_says_it_is_too_large_is_answered_413(counter: Counter) -> None:
+    answer = await counter.asked(f"{PATH}?{QUERY}", method="POST", data=b"x" * 66_000)
+    assert answer.status == 413
+    assert counter.kube.objects == {}
+
+
+async def test_a_body_that_turns_out_too_large_is_answered_413() -> None:
+    async with a_counter(ReceiverLimits(body=3000)) as counter:
+        answer = await counter.asked(f"{PATH}?{QUERY}", method="POST", data=a_chunked_body(4))
+        assert answer.status == 413
+        answer = await counter.asked(f"{PATH}?{QUERY}", method="POST", data=a_chunked_body(3))
+        assert answer.status == 200
+
+
+async def test_more_than_the_organizations_rate_is_answered_429_with_the_time_to_wait() -> None:
+    async with a_counter(rate=0.25, burst=2) as counter:
+        assert [await counter.status() for _ in range(2)] == [200, 200]
+        answer = await counter.asked(f"{PATH}?{QUERY}")
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "4")
+
+        await counter.clock.sleep(4)
+        assert await counter.status() == 200
+
+
+async def test_strangers_do_not_use_up_an_organizations_rate() -> None:
+    async with a_counter(rate=0.01, burst=1) as counter:
+        for _ in range(5):
+            await counter.status(path="/callbacks/acme/wrong")
+        assert await counter.status() == 200
+
+
+# -- 503 ----------------------------------------------------------------------------------------------------------
+
+
+async def is_503(counter: Counter) -> bool:
+    answer = await counter.asked(f"{PATH}?{QUERY}")
+    return answer.status == 503 and answer.headers["Retry-After"] == "10"
+
+
+async def test_before_the_organizations_are_read_nothing_is_unknown() -> None:
+    async with a_counter(organizations_read=False) as counter:
+        assert await is_503(counter)
+        assert counter.counted("not_ready", organization="") == 1
+
+
+@pytest.mark.parametrize("path", [PATH, "/callbacks/acme/any-other-token"])
+async def test_an_organization_that_cannot_be_judged_yet_is_answered_503(counter: Counter, path: str) -> None:
+    counter.organization_cache.update(added(an_organization(status={"callbackTokenHashes": []})))
+    assert await counter.status(path=path) == 503
+
+
+@pytest.mark.parametrize("problem", [unavailable(), Forbidden(403, "Forbidden", "exceeded quota")])
+async def test_what_could_not_be_noted_down_is_answered_503(counter: Counter, problem: Exception) -> None:
+    counter.kube.trouble["create"] = problem  # type: ignore[assignment]  # pytest's parameters are objects
+    assert await is_503(counter)
+
+
+async def test_an_error_that_nobody_foresaw_is_answered_503(counter: Counter) -> None:
+    counter.kube.trouble["create"] = ValueError("oops")  # type: ignore[assignment]  # on purpose
+    assert await is_503(counter)
+
+
+async def test_more_callbacks_at_once_than_fit_are_answered_503_and_the_others_go_on() -> None:
+    async with a_counter(ReceiverLimits(in_flight=1)) as counter:
+        counter.kube.gate.clear()
+        first = asyncio.create_task(counter.status())
+        await counter.kube.until_asked("create")
+        assert await counter.status() == 503
+        counter.kube.gate.set()
+        assert await first == 200
+
+
+# -- Bounds of the connection ---------------------------------------------------------------------------------------
+
+
+async def raw(counter: Counter, sent: bytes) -> bytes:
+    """Send bytes as they are and read until the connection is closed."""
+    reader, writer = await asyncio.open_connection(*counter.address)
+    writer.write(sent)
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET " + PATH.encode() + b"?" + b"x" * 5000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"x" * 5000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(70)) + b"\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET /a b c HTTP/1.1\r\n\r\n",
+    ],
+)
+async def test_what_is_beyond_the_bounds_or_no_http_is_answered_400_with_nothing_in_it(
+    counter: Counter, sent: bytes
+) -> None:
+    answer = await raw(counter, sent)
+    assert answer.startswith(b"HTTP/1.") and b" 400 " in answer.splitlines()[0]  # noqa: PT018 - one fact
+    assert answer.endswith(b"\r\n\r\n")
+    assert b"Content-Length: 0" in answer
+
+
+async def test_headers_that_do_not_come_end_the_connection() -> None:
+    async with a_counter(ReceiverLimits(idle_seconds=0.1)) as counter:
+        assert await raw(counter, b"GET / HTTP/1.1\r\nHost:") == b""
+
+
+async def test_a_body_that_does_not_come_is_answered_408() -> None:
+    async with a_counter(ReceiverLimits(body_seconds=0.1, lingering_seconds=0.1)) as counter:
+        head = f"POST {PATH}?{QUERY} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc"
+        answer = await raw(counter, head.encode())
+        assert b" 408 " in answer.splitlines()[0]
+        assert counter.kube.objects == {}
+
+
+async def test_at_the_end_what_was_accepted_is_still_answered() -> None:
+    counter = Counter(ReceiverLimits())
+    async with aiohttp.ClientSession(trust_env=False) as counter.session:
+        async with public_server(
+            ListenAddress("127.0.0.1", 0), counter.handler, limits=ReceiverLimits(), grace_seconds=5.0
+        ) as counter.address:
+            counter.kube.gate.clear()
+            under_way = asyncio.create_task(counter.status())
+            await counter.kube.until_asked("create")
+            asyncio.get_running_loop().call_later(0.1, counter.kube.gate.set)
+        assert await under_way == 200
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await counter.status()
+
+
+# -- The log --------------------------------------------------------------------------------------------------------
+
+
+async def test_each_request_is_one_line_with_its_outcome_and_without_the_token(
+    counter: Counter, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        await counter.status()
+        await counter.status(path="/callbacks/acme/wrong-token-0123456789")
+        await counter.status("")
+        await raw(counter, b"GET " + PATH.encode() + b"?" + b"x" * 5000 + b" HTTP/1.1\r\n\r\n")
+
+    lines = [
+        json.loads(JsonFormatter().format(record))
+        for record in caplog.records
+        if record.name == "webhook.receiver.handler"
+    ]
+    assert [(line.get("organization"), line["outcome"], line["status"]) for line in lines] == [
+        ("acme", "noted", 200),
+        ("acme", "unknown", 404),
+        ("acme", "malformed", 400),
+        (None, "malformed", 400),
+    ]
+    told = "".join(record.getMessage() + str(record.__dict__) for record in caplog.records)
+    assert TOKEN not in told
+    assert "wrong-token" not in told
+
+
+async def test_a_placeholder_that_was_not_replaced_is_named_in_the_log(
+    counter: Counter, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        await counter.status(f"envelopeId={GUID}&action=%23%23Action%23%23")
+    assert "action is a placeholder that was not replaced" in caplog.text

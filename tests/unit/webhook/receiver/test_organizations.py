@@ -1,0 +1,130 @@
+"""The directory of organizations: what a watch tells becomes what a callback is checked against."""
+
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from counterfoil.kube.client import WatchEvent
+from counterfoil.metrics import Metrics
+from tests.support.scenes.receiver_parts import TOKEN, added, an_organization, synced, with_basic_auth
+from webhook.http_server.rate_limit import TokenBucket
+from webhook.receiver.organizations import OrganizationCache, OrganizationView
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(CollectorRegistry(), version="0")
+
+
+@pytest.fixture
+def organization_cache(metrics: Metrics) -> OrganizationCache:
+    return OrganizationCache(metrics, new_bucket=lambda: TokenBucket(rate=1.0, burst=1))
+
+
+def listed(organization_cache: OrganizationCache, raw: dict[str, Any]) -> OrganizationView:
+    organization_cache.update(added(raw))
+    found = organization_cache.find(raw["metadata"]["name"])
+    assert found is not None
+    return found
+
+
+def test_it_is_complete_only_after_the_first_full_list(organization_cache: OrganizationCache) -> None:
+    organization_cache.update(added(an_organization()))
+    assert not organization_cache.is_synced
+
+    organization_cache.update(synced("acme"))
+    assert organization_cache.is_synced
+
+
+def test_a_listed_organization_knows_its_tokens_and_no_others(organization_cache: OrganizationCache) -> None:
+    acme = listed(organization_cache, an_organization())
+    assert acme.is_ready
+    assert acme.has_token(TOKEN)
+    assert not acme.has_token(TOKEN + "x")
+
+
+def test_without_hashes_in_its_status_it_cannot_be_judged(organization_cache: OrganizationCache) -> None:
+    assert not listed(organization_cache, an_organization(status={"callbackTokenHashes": []})).is_ready
+
+
+def test_with_a_second_lock_whose_hash_is_missing_it_cannot_be_judged(
+    organization_cache: OrganizationCache,
+) -> None:
+    raw = with_basic_auth(an_organization())
+    assert listed(organization_cache, raw).is_ready
+
+    del raw["status"]["basicAuthHash"]
+    assert not listed(organization_cache, raw).is_ready
+
+
+def test_one_that_does_not_fit_its_kind_is_known_but_cannot_be_judged(
+    organization_cache: OrganizationCache,
+) -> None:
+    assert not listed(organization_cache, an_organization(spec={"baseURL": 7})).is_ready
+
+
+def test_a_suspended_one_is_listed_like_any_other(organization_cache: OrganizationCache) -> None:
+    assert listed(organization_cache, an_organization(spec={"suspend": True})).is_ready
+
+
+def test_actions_are_found_in_any_letter_case_and_keep_their_spelling(
+    organization_cache: OrganizationCache,
+) -> None:
+    acme = listed(organization_cache, an_organization(spec={"actions": [{"action": "workstepFinished"}]}))
+    assert acme.actions == {"workstepfinished": "workstepFinished"}
+
+
+def test_recording_counts_as_asked_for_too(organization_cache: OrganizationCache) -> None:
+    acme = listed(
+        organization_cache,
+        an_organization(spec={"actions": [{"action": "envelopeExpired", "handling": "Record"}]}),
+    )
+    assert "envelopeexpired" in acme.actions
+
+
+@pytest.mark.parametrize(("sender", "label"), [("api", "api"), ("x" * 63, "x" * 63), ("x" * 64, None)])
+def test_the_default_sender_is_known_beforehand_if_it_fits_into_a_label(
+    organization_cache: OrganizationCache, sender: str, label: str | None
+) -> None:
+    acme = listed(organization_cache, an_organization(spec={"defaultSenderRef": {"name": sender}}))
+    assert acme.sender == label
+
+
+def test_a_change_is_followed_and_does_not_refill_the_bucket(organization_cache: OrganizationCache) -> None:
+    before = listed(organization_cache, an_organization())
+    organization_cache.update(
+        WatchEvent("MODIFIED", an_organization(status={"callbackTokenHashes": ["0" * 64]}))
+    )
+
+    after = organization_cache.find("acme")
+    assert after is not None
+    assert not after.has_token(TOKEN)
+    assert after.bucket is before.bucket
+
+
+def test_what_was_deleted_is_gone_with_its_metrics(
+    organization_cache: OrganizationCache, metrics: Metrics
+) -> None:
+    organization_cache.update(added(an_organization()))
+    labels = {"organization": "acme", "outcome": "noted"}
+    assert metrics.registry.get_sample_value("counterfoil_callbacks_total", labels) == 0
+
+    organization_cache.update(WatchEvent("DELETED", an_organization()))
+
+    assert organization_cache.find("acme") is None
+    assert metrics.registry.get_sample_value("counterfoil_callbacks_total", labels) is None
+
+
+def test_what_vanished_while_nobody_watched_is_gone_after_the_next_list(
+    organization_cache: OrganizationCache,
+) -> None:
+    for name in ("acme", "other"):
+        organization_cache.update(added(an_organization(name)))
+    organization_cache.update(synced("acme", "other"))
+
+    organization_cache.update(added(an_organization("other")))
+    organization_cache.update(synced("other"))
+
+    assert organization_cache.find("acme") is None
+    assert organization_cache.find("other") is not None
