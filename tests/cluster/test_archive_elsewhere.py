@@ -17,15 +17,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 KIND = '''
-"""Archives of kind ``acme-shelf``: a folder, by the door that Counterfoil has for it."""
+"""Archives of kind ``acme-shelf``: a folder, by the backend that Counterfoil has for it."""
 
 from pathlib import Path
 
-from counterfoil.archives.backends.filesystem import FilesystemDoor
+from counterfoil.archives.backends.filesystem import FilesystemBackend
 
 
 async def open_shelf(name, spec, credentials):
-    return FilesystemDoor(name, Path(spec.custom.settings["shelf"]))
+    return FilesystemBackend(name, Path(spec.custom.settings["shelf"]))
 '''
 
 TESTS = """
@@ -33,7 +33,7 @@ from pathlib import Path
 
 import counterfoil
 import pytest
-from counterfoil.testing.archive_contract import Ground, ListingContract, RootContract
+from counterfoil.testing.archive_contract import ArchiveFixture, ListingContract, RootContract
 from counterfoil.resources.archive import ArchiveSpec, Custom
 
 
@@ -46,11 +46,11 @@ class TestShelf(ListingContract, RootContract):
 
     @pytest.fixture
     async def ground(self, tmp_path):
-        return Ground(a_spec(tmp_path), {})
+        return ArchiveFixture(a_spec(tmp_path), {})
 
     @pytest.fixture
     async def rootless(self, tmp_path):
-        return await Ground(a_spec(tmp_path / "nowhere"), {}).door()
+        return await ArchiveFixture(a_spec(tmp_path / "nowhere"), {}).backend()
 
 
 def test_it_is_the_installed_one() -> None:

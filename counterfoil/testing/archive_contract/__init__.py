@@ -6,9 +6,9 @@ the same promises. A test module of theirs, run by pytest with ``asyncio_mode = 
 
     class TestOurDms(FilingContract, ListingContract, WireContract, RefusalContract):
         @pytest.fixture
-        async def ground(self) -> AsyncIterator[Ground]:
+        async def ground(self) -> AsyncIterator[ArchiveFixture]:
             async with our_server() as server:
-                yield Ground(spec_of(server), {"token": server.token}, address=("127.0.0.1", server.port))
+                yield ArchiveFixture(spec_of(server), {"token": server.token}, address=("127.0.0.1", server.port))
 
 ``ArchiveFixture`` says what more there is to tell. pytest is needed here, and nowhere else in the package.
 """

@@ -336,21 +336,21 @@ class WireContract:
             yield wire
 
     @pytest.fixture
-    async def far_door(self, ground: ArchiveFixture, wire: FaultProxy) -> AsyncIterator[ArchiveBackend]:
-        backend = await ground.door_by(wire.port)
+    async def far_backend(self, ground: ArchiveFixture, wire: FaultProxy) -> AsyncIterator[ArchiveBackend]:
+        backend = await ground.backend_by(wire.port)
         yield backend
         await backend.close()
 
     async def test_a_server_that_is_away_is_waited_for_and_filing_goes_on(
-        self, far_door: ArchiveBackend, wire: FaultProxy
+        self, far_backend: ArchiveBackend, wire: FaultProxy
     ) -> None:
-        await _put(far_door, "a/b.pdf", b"content")
+        await _put(far_backend, "a/b.pdf", b"content")
         wire.cut()
 
         for attempt in (
-            far_door.probe(),
-            far_door.read("a/b.pdf").__anext__(),
-            _put(far_door, "a/b.pdf", b"new"),
+            far_backend.probe(),
+            far_backend.read("a/b.pdf").__anext__(),
+            _put(far_backend, "a/b.pdf", b"new"),
         ):
             with pytest.raises(ArchiveUnavailable) as trouble:
                 await attempt
@@ -358,48 +358,48 @@ class WireContract:
             assert trouble.value.message.startswith("Archive/dms: ")
 
         await wire.mend()
-        assert await read(far_door, "a/b.pdf") == b"content"
+        assert await read(far_backend, "a/b.pdf") == b"content"
 
     @pytest.mark.parametrize("after", [0, 3 * MIB])
     async def test_a_connection_that_is_cut_in_an_upload_leaves_no_half(
         self,
         ground: ArchiveFixture,
         backend: ArchiveBackend,
-        far_door: ArchiveBackend,
+        far_backend: ArchiveBackend,
         wire: FaultProxy,
         after: int,
     ) -> None:
         file = a_plan(ground.spec, ["contract.pdf"]).files[0]
-        await far_door.probe()
+        await far_backend.probe()
         wire.cut_after(after)
 
         with pytest.raises(ArchiveUnavailable):
-            await store(far_door, file, a_source(content(8 * MIB)), tags={})
+            await store(far_backend, file, a_source(content(8 * MIB)), tags={})
 
         assert wire.cuts == 1
         assert await read(backend, file.name) is None
         await wire.mend()
-        assert (await store(far_door, file, a_source(content(8 * MIB)), tags={})).written
+        assert (await store(far_backend, file, a_source(content(8 * MIB)), tags={})).written
 
     async def test_a_connection_that_is_cut_in_a_download_gives_no_shorter_file(
-        self, backend: ArchiveBackend, far_door: ArchiveBackend, wire: FaultProxy
+        self, backend: ArchiveBackend, far_backend: ArchiveBackend, wire: FaultProxy
     ) -> None:
         await _put(backend, "a/b.pdf", content(8 * MIB))
-        await far_door.probe()
+        await far_backend.probe()
         wire.cut_after(3 * MIB)
 
         with pytest.raises(ArchiveUnavailable):
-            await read(far_door, "a/b.pdf")
+            await read(far_backend, "a/b.pdf")
 
         assert wire.cuts == 1
 
     async def test_a_slow_server_gets_its_time(
-        self, ground: ArchiveFixture, far_door: ArchiveBackend, wire: FaultProxy
+        self, ground: ArchiveFixture, far_backend: ArchiveBackend, wire: FaultProxy
     ) -> None:
         file = a_plan(ground.spec, ["contract.pdf"]).files[0]
         wire.pause = 0.01
 
-        deposited = await store(far_door, file, a_source(content(2 * MIB)), tags={})
+        deposited = await store(far_backend, file, a_source(content(2 * MIB)), tags={})
 
         assert deposited.size == 2 * MIB
 

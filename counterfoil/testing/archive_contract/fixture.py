@@ -38,7 +38,7 @@ class ArchiveFixture:
         """Open it."""
         return await open_backend("dms", self.spec, self.credentials)
 
-    async def door_by(self, port: int) -> ArchiveBackend:
+    async def backend_by(self, port: int) -> ArchiveBackend:
         """Open it by way of another port of 127.0.0.1."""
         if self.reroute is None:
             raise ValueError("this ground has no reroute")
