@@ -30,7 +30,8 @@ import msgspec
 import uvloop
 
 from bench.spread import verdict
-from counterfoil.kube.client import ApiError, KubeClient, connect
+from counterfoil.kube.client import KubeClient, connect
+from counterfoil.kube.errors import ApiError
 from counterfoil.resources import GROUP, EnvelopeEvent, Organization, envelope_id
 from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import ETCD_CLIENTS, ControlPlane, control_plane

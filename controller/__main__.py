@@ -91,13 +91,12 @@ def main() -> int:
 async def run(settings: ControllerSettings, sealing: Sealing | None, sealer: ManifestSigner | None) -> int:
     """Run until SIGTERM or SIGINT; return the exit status."""
     metrics = Metrics(new_registry(), version=__version__)
-    observe = partial(_count_request, metrics)
     async with (
-        connect(namespace=settings.namespace, observe=observe) as kube,
+        connect(namespace=settings.namespace, observe=metrics.kubernetes_request) as kube,
         new_http_client() as http,
         aclosing(SignatureWorkers()) as examiners,
     ):
-        esaw_clients = EsawClients(http, WallClock(), partial(_count_esaw, metrics))
+        esaw_clients = EsawClients(http, WallClock(), metrics.esaw_request)
         signature_checker = SignatureChecker(examiners, sealer)
         event_handlers, notifier, background = assemble(
             settings, kube, esaw_clients, metrics, sealing=sealing, signature_checker=signature_checker
@@ -341,15 +340,6 @@ async def _has_synced(initial_sync: InitialSync, stop: asyncio.Event) -> bool:
 def _consent_url(cache: Cache, sender: Sender) -> str | None:
     organization = cache.organizations.get(sender.spec.organization_ref.name)
     return organization.consent_url(sender.name) if organization is not None else None
-
-
-def _count_request(metrics: Metrics, verb: str, resource: str, status: int) -> None:
-    metrics.kubernetes_requests.labels(verb, resource, str(status)).inc()
-
-
-def _count_esaw(metrics: Metrics, operation: str, code: str, seconds: float) -> None:
-    metrics.esaw_requests.labels(operation, code).inc()
-    metrics.esaw_request_seconds.labels(operation).observe(seconds)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ from controller.telemetry.gauges import Gauges
 from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.esaw.registry import EsawClients
-from counterfoil.kube.client import ApiError, KubeClient
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError
 from counterfoil.kube.status import Superseded
 from counterfoil.logs import log_context
 from counterfoil.resources import (

@@ -1,9 +1,9 @@
 """
-Every metric of Counterfoil, under the names that dashboards and alerts rely on.
+All metrics of Counterfoil. Dashboards and alerts rely on their names and labels.
 
-Each process makes one ``Metrics`` over its own registry and writes to the attributes; ``counterfoil.health`` serves
-the registry. Label sets that are known beforehand exist from the start with 0, so that the first failure is seen as
-a rate and not as a new series. No label ever takes a value from outside (a path, a token, an unknown name).
+Each process creates one ``Metrics`` with its own registry and writes to the attributes; ``counterfoil.health`` serves
+the registry. Known label sets start at 0, so that the first failure appears as a rate and not as a new series.
+No label takes a value from a request (a path, a token, an unknown name).
 """
 
 from enum import StrEnum
@@ -19,61 +19,61 @@ from prometheus_client.process_collector import ProcessCollector
 from counterfoil.resources import Phase
 
 NO_ORGANIZATION = ""
-"""Label value for callbacks to an organization that does not exist: the name asked for is an attacker's to choose."""
+"""Label value for callbacks to an unknown organization: an attacker can choose the requested name."""
 
 _REQUEST_BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
-"""Seconds. From one write to an idle API server (3 ms) to its longest time (20 s)."""
+"""Seconds. From one write to an idle API server (3 ms) to the timeout of a request (20 s)."""
 
 _ESAW_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-"""Seconds. One answer of eSAW over the internet, up to the longest read."""
+"""Seconds. One response of eSAW over the internet, up to the longest download."""
 
 _PHASE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
-"""Seconds. One attempt of a phase: a look-up takes one answer, archiving moves whole documents."""
+"""Seconds. One attempt of a phase: a lookup takes one request, archiving transfers whole documents."""
 
 _EVENT_BUCKETS = (0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 6 * 3600, 24 * 3600, 72 * 3600)
-"""Seconds. From a second when all is well to days when a person has to consent first."""
+"""Seconds. From one second without errors to days when a sender must consent first."""
 
 
 class MailKind(StrEnum):
-    """What a mail is about."""
+    """Subject of a mail."""
 
     CONSENT = "consent"
     """To a sender: a new key is needed."""
     ESCALATION = "escalation"
     """To the administrators: senders do not react."""
     FAILED = "failed"
-    """To the administrators, as all that follow: events failed."""
+    """To the administrators, like all following kinds: events failed."""
     ARCHIVE = "archive"
     """An archive can't be used."""
     KEY = "key"
-    """Keys can't be used, and their senders can do nothing about it."""
+    """Keys can't be used, and their senders cannot fix it."""
     SOLVED = "solved"
-    """One of these is over."""
+    """A reported problem was solved."""
     DIGEST = "digest"
-    """Some of these are still not over."""
+    """Some reported problems are still not solved."""
 
 
 class MailOutcome(StrEnum):
-    """What became of a mail."""
+    """Result of sending a mail."""
 
     SENT = "sent"
     REFUSED = "refused"
-    """The mail server takes others, but not this one; it is tried again."""
+    """The mail server rejected this mail only; Counterfoil retries."""
     FAILED = "failed"
-    """The mail server does not work; it is tried again."""
+    """The mail server does not work; Counterfoil retries."""
 
 
 class CallbackOutcome(StrEnum):
-    """What became of a callback."""
+    """Result of a callback."""
 
     NOTED = "noted"
-    """200: it is an event now."""
+    """200: the receiver created the event."""
     KNOWN = "known"
-    """200: it was an event already."""
+    """200: the event existed already."""
     IGNORED = "ignored"
-    """200: an action that the organization does not ask for."""
+    """200: an action that the organization does not process."""
     MALFORMED = "malformed"
-    """400: an id or action that cannot be."""
+    """400: an invalid id or action."""
     UNAUTHORIZED = "unauthorized"
     """401: basic auth is missing or wrong."""
     UNKNOWN = "unknown"
@@ -81,22 +81,22 @@ class CallbackOutcome(StrEnum):
     WRONG_METHOD = "wrong_method"
     """405: neither GET nor POST."""
     TOO_LARGE = "too_large"
-    """413: more than a callback ever has."""
+    """413: larger than any valid callback."""
     TOO_SLOW = "too_slow"
-    """408: the body did not come in time."""
+    """408: the body did not arrive in time."""
     LIMITED = "limited"
-    """429: more than the organization's rate."""
+    """429: above the organization's rate."""
     NOT_READY = "not_ready"
-    """503: organizations or their token hashes are not known yet."""
+    """503: the organizations or their token hashes are not loaded yet."""
     UNAVAILABLE = "unavailable"
-    """503: the API server could not note it down now."""
+    """503: the API server could not store the event now."""
     REFUSED = "refused"
-    """503: the API server will not note it down as things are (rights, quota, schema): somebody has to act."""
+    """503: the API server refused the event (rights, quota, schema): an administrator must act."""
 
 
 def new_registry() -> CollectorRegistry:
-    """Make a registry that also tells of the process itself (CPU, memory, open files, garbage collection)."""
-    # The *_created series double the number of counters and histograms, and nobody reads them.
+    """Return a registry with the metrics of the process (CPU, memory, open files, garbage collection)."""
+    # The *_created series double the number of series of counters and histograms; no dashboard uses them.
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # not annotated by its authors
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -106,64 +106,64 @@ def new_registry() -> CollectorRegistry:
 
 
 class Metrics:
-    """The metrics, each one an attribute named as the metric without its prefix and unit suffix ``_total``."""
+    """The metrics. Each attribute has the metric's name without the prefix ``counterfoil_`` and the suffix ``_total``."""
 
     def __init__(self, registry: CollectorRegistry, *, version: str) -> None:
         self.registry = registry
 
         self.callbacks = Counter(
             "counterfoil_callbacks_total",
-            "Callbacks of eSignAnyWhere, by what became of them.",
+            "Callbacks of eSignAnyWhere, by outcome.",
             ("organization", "outcome"),
             registry=registry,
         )
         self.callback_seconds = Histogram(
             "counterfoil_callback_seconds",
-            "Time from a callback's request line to its answer.",
+            "Time from a callback's request line to its response.",
             buckets=_REQUEST_BUCKETS,
             registry=registry,
         )
         self.pages = Counter(
             "counterfoil_pages_total",
-            "Requests of senders' browsers, by page and what became of them.",
+            "Requests of senders' browsers, by page and outcome.",
             ("page", "outcome"),
             registry=registry,
         )
         self.page_seconds = Histogram(
             "counterfoil_page_seconds",
-            "Time from a browser's request line to its answer.",
+            "Time from a browser's request line to its response.",
             ("page",),
             buckets=_REQUEST_BUCKETS,
             registry=registry,
         )
         self.console = Counter(
             "counterfoil_console_total",
-            "Requests to the console, by page and what became of them.",
+            "Requests to the console, by page and outcome.",
             ("page", "outcome"),
             registry=registry,
         )
         self.console_seconds = Histogram(
             "counterfoil_console_seconds",
-            "Time from a browser's request line to the console's answer.",
+            "Time from a browser's request line to the console's response.",
             ("page",),
             buckets=_REQUEST_BUCKETS,
             registry=registry,
         )
         self.events = Gauge(
             "counterfoil_events",
-            "Events by phase, as far as this process follows them.",
+            "Events by phase, of the shards that this process watches.",
             ("organization", "phase"),
             registry=registry,
         )
         self.oldest_unfinished_seconds = Gauge(
             "counterfoil_oldest_unfinished_seconds",
-            "Age of the oldest event that is in no final phase; 0 when there is none.",
+            "Age of the oldest event in a phase that is not final; 0 without such an event.",
             ("organization",),
             registry=registry,
         )
         self.attempts = Counter(
             "counterfoil_attempts_total",
-            "Attempts of a phase, by outcome (done, wait, skip, fail) and stable reason.",
+            "Attempts of a phase, by outcome (done, wait, pause, hold, needconsent, skip, fail) and reason.",
             ("phase", "outcome", "reason"),
             registry=registry,
         )
@@ -176,7 +176,7 @@ class Metrics:
         )
         self.event_seconds = Histogram(
             "counterfoil_event_seconds",
-            "Time from noting an event down to its final phase.",
+            "Time from the creation of an event to its final phase.",
             buckets=_EVENT_BUCKETS,
             registry=registry,
         )
@@ -187,13 +187,13 @@ class Metrics:
         )
         self.esaw_requests = Counter(
             "counterfoil_esaw_requests_total",
-            "Requests to eSignAnyWhere, by operation and HTTP status (0: no answer).",
+            "Requests to eSignAnyWhere, by operation and HTTP status; `unreachable` without a response, `unreadable` for an invalid one.",
             ("operation", "code"),
             registry=registry,
         )
         self.esaw_request_seconds = Histogram(
             "counterfoil_esaw_request_seconds",
-            "Time of a request to eSignAnyWhere until its answer is complete.",
+            "Time of a request to eSignAnyWhere until its response is complete.",
             ("operation",),
             buckets=_ESAW_BUCKETS,
             registry=registry,
@@ -206,14 +206,14 @@ class Metrics:
         )
         self.archive_seconds = Histogram(
             "counterfoil_archive_seconds",
-            "Time of one operation of an archive.",
+            "Time of one operation of an archive backend.",
             ("archive", "operation"),
             buckets=_PHASE_BUCKETS,
             registry=registry,
         )
         self.senders = Gauge(
             "counterfoil_senders",
-            "Senders, by whether their key works (True, False, Unknown).",
+            "Senders, by status of the condition Authorized (True, False, Unknown).",
             ("organization", "authorized"),
             registry=registry,
         )
@@ -225,29 +225,29 @@ class Metrics:
         )
         self.kubernetes_requests = Counter(
             "counterfoil_kubernetes_requests_total",
-            "Requests to the API server, by verb, resource and HTTP status (0: no answer).",
+            "Requests to the API server, by verb, resource and HTTP status; 0 without a response.",
             ("verb", "resource", "code"),
             registry=registry,
         )
         self.overdue_seconds = Gauge(
             "counterfoil_overdue_seconds",
-            "For how long an event has been due while nobody works on any; 0 when all is well.",
+            "Time since which an event is due while the controller works on none; 0 without such an event.",
             registry=registry,
         )
         self.watch_silence_seconds = Gauge(
             "counterfoil_watch_silence_seconds",
-            "Time since the controller heard of a watch last; bookmarks come about every minute.",
+            "Time since the last data of a watch; bookmarks arrive about every minute.",
             ("resource",),
             registry=registry,
         )
         self.archive_ready = Gauge(
             "counterfoil_archive_ready",
-            "1 for an archive whose last probe succeeded, 0 for one that can't be used.",
+            "1 for an archive whose last probe succeeded, otherwise 0.",
             ("archive",),
             registry=registry,
         )
         self.build_info = Gauge(
-            "counterfoil_build_info", "1, with the version as label.", ("version",), registry=registry
+            "counterfoil_build_info", "Always 1, with the version as label.", ("version",), registry=registry
         )
 
         self.build_info.labels(version).set(1)
@@ -259,12 +259,12 @@ class Metrics:
                 self.notifications.labels(mail.value, outcome.value)
 
     def initialize_callbacks(self, organization: str) -> None:
-        """Let an organization's callback counters start at 0; for the receiver."""
+        """Start an organization's callback counters at 0; for the receiver."""
         for outcome in CallbackOutcome:
             self.callbacks.labels(organization, outcome.value)
 
     def initialize_events(self, organization: str) -> None:
-        """Let an organization's series about events and senders start at 0; for the controller."""
+        """Start an organization's series of events and senders at 0; for the controller."""
         for phase in Phase:
             self.events.labels(organization, phase.value)
         self.oldest_unfinished_seconds.labels(organization)
@@ -272,7 +272,7 @@ class Metrics:
             self.senders.labels(organization, authorized)
 
     def remove_organization(self, organization: str) -> None:
-        """Drop every series of an organization that was deleted."""
+        """Remove all series of a deleted organization."""
         for metric in (self.callbacks, self.events, self.oldest_unfinished_seconds, self.senders):
             metric.remove_by_labels({"organization": organization})
 
@@ -287,7 +287,7 @@ class Metrics:
 
 
 class MetricDescription(NamedTuple):
-    """One metric as people read about it."""
+    """One metric, for the reference page."""
 
     name: str
     type: str
@@ -296,7 +296,7 @@ class MetricDescription(NamedTuple):
 
 
 def describe_metrics(metrics: Metrics) -> tuple[MetricDescription, ...]:
-    """Return what there is, in the order of declaration; for the manual, and to hold dashboards and alerts against."""
+    """Return all metrics in the order of declaration; for the manual and the tests of dashboards and alerts."""
     families = (each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase))
     return tuple(
         MetricDescription(

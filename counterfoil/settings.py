@@ -1,12 +1,12 @@
 """
-What a process can be told: one frozen dataclass per process, one field per setting.
+Settings of the processes: one frozen dataclass per process, one field per setting.
 
-A setting ``private_listen`` is read from ``COUNTERFOIL_PRIVATE_LISTEN`` or ``--private-listen``; the flag wins, an
-empty text means "not set". The docstring under each field is what ``--help``, the manual and the chart say about
-it, so it names the unit and why one would change it; the default is printed from the field itself.
+The setting ``private_listen`` is read from ``COUNTERFOIL_PRIVATE_LISTEN`` or ``--private-listen``. The flag takes
+precedence; an empty text means "not set". ``--help``, the manual and the chart show the docstring under each field, so
+it names the unit and a reason to change the setting. The default is printed from the field.
 
-Nothing here holds a secret, only where secrets are. Unknown ``COUNTERFOIL_*`` variables are passed over, because
-Kubernetes makes some of its own for every Service (``COUNTERFOIL_RECEIVER_SERVICE_HOST``).
+No setting holds a secret, only paths of secrets. Unknown ``COUNTERFOIL_*`` variables are ignored, because Kubernetes
+sets such variables for every Service (``COUNTERFOIL_RECEIVER_SERVICE_HOST``).
 """
 
 import argparse
@@ -30,11 +30,11 @@ PREFIX = "COUNTERFOIL_"
 
 
 class ProcessSettingsInvalid(ValueError):
-    """A setting that cannot be; the message is one line with its name, what is wrong and an example."""
+    """A setting is invalid; the message is one line with its name, the error and an example."""
 
 
 class ListenAddress(NamedTuple):
-    """A host and a TCP port to listen on; port 0 takes a free one."""
+    """A host and a TCP port to listen on; port 0 selects a free port."""
 
     host: str
     port: int
@@ -52,7 +52,7 @@ class ListenAddress(NamedTuple):
 
 
 class LogLevel(StrEnum):
-    """From which severity on something is logged."""
+    """Lowest severity that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -61,30 +61,30 @@ class LogLevel(StrEnum):
 
 
 class LogFormat(StrEnum):
-    """How a log line looks."""
+    """Format of log lines."""
 
     JSON = "json"
     TEXT = "text"
 
 
 def setting_metadata(example: str, *, at_least: float | None = None) -> Mapping[str, Any]:
-    """Tell more about a setting: an example for error messages, and the least value that makes sense."""
+    """Return the metadata of a setting: an example for error messages, and the minimum value."""
     return {"example": example, "at_least": at_least}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommonSettings:
-    """The settings that every process has."""
+    """Settings of every process."""
 
     PROGRAM: ClassVar[str] = "python -m counterfoil"
 
     namespace: str | None = field(default=None, metadata=setting_metadata("contracts"))
-    """Namespace to work in. Not set: the pod's own; outside a pod `default`. One release serves one namespace."""
+    """Namespace to work in. Not set: the pod's namespace; outside a pod `default`. One release serves one namespace."""
 
     listen: ListenAddress = field(
         default=ListenAddress("0.0.0.0", 8080), metadata=setting_metadata("0.0.0.0:8080")
     )
-    """Host and port of the public side. Port 0 takes a free one and logs it."""
+    """Host and port of the public server. Port 0 selects a free port and logs it."""
 
     private_listen: ListenAddress = field(
         default=ListenAddress("0.0.0.0", 9090), metadata=setting_metadata("0.0.0.0:9090")
@@ -92,80 +92,81 @@ class CommonSettings:
     """Host and port of /healthz, /readyz and /metrics. Never expose it outside the cluster."""
 
     log_level: LogLevel = field(default=LogLevel.INFO, metadata=setting_metadata("info"))
-    """From which severity on is logged: debug, info, warning or error. info has one line per callback."""
+    """Lowest severity that is logged: debug, info, warning or error. info has one line per callback."""
 
     log_format: LogFormat = field(default=LogFormat.JSON, metadata=setting_metadata("text"))
-    """json (one object per line, for log collectors) or text (for people at a terminal)."""
+    """json (one object per line, for log collectors) or text (for a terminal)."""
 
     sealing_keys: Path | None = field(
         default=None, metadata=setting_metadata("/etc/counterfoil/sealing-keys")
     )
-    """Folder with one file per key id, 32 random bytes in base64 each. The last name in sort order seals, all open."""
+    """Folder with one file per key id, each with 32 random bytes in base64. The key whose name is last in sort order
+    encrypts; all keys decrypt."""
 
     def check(self) -> None:
-        """Raise ``ProcessSettingsInvalid`` when settings that are right by themselves do not go together."""
+        """Raise ``ProcessSettingsInvalid`` when valid settings contradict each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReceiverSettings(CommonSettings):
-    """Receiver: takes eSignAnyWhere's callbacks and notes each one down as an EnvelopeEvent."""
+    """Receiver: accepts eSignAnyWhere's callbacks and creates an EnvelopeEvent for each."""
 
     PROGRAM: ClassVar[str] = "python -m webhook receiver"
 
     callback_rate: float = field(default=500.0, metadata=setting_metadata("500", at_least=0.1))
-    """Callbacks per second that one organization may have noted down by this process, before 429 is answered.
-    Each is a write to the API server: lower it where the API server is small or shared."""
+    """Maximum callbacks per second of one organization; above it this process answers 429.
+    Each callback is a write to the API server: lower the rate if the API server is small or shared."""
 
     callback_burst: int = field(default=1000, metadata=setting_metadata("1000", at_least=1))
-    """Callbacks of one organization that may come at once on top of the rate, as after an outage of ours."""
+    """Maximum callbacks of one organization at once above the rate, such as after an outage of the receiver."""
 
     connections: int = field(default=64, metadata=setting_metadata("64", at_least=1))
-    """Connections to the API server at most, which is also how many writes are under way at once."""
+    """Maximum number of connections to the API server, which is also the maximum number of concurrent writes."""
 
     drain: Duration = field(default=Duration(0), metadata=setting_metadata("5s"))
-    """How long callbacks are still taken after SIGTERM, while /readyz already fails. In a cluster a few seconds,
-    until every load balancer knows; eSignAnyWhere repeats what it could not deliver, but only minutes later."""
+    """Time after SIGTERM during which the process still accepts callbacks while /readyz fails. In a cluster, use a few
+    seconds, so that load balancers react. eSignAnyWhere repeats a failed callback only minutes later."""
 
     grace: Duration = field(default=Duration(seconds=20), metadata=setting_metadata("20s"))
-    """Longest time to finish accepted requests and write the delivery counts after that. Together with the drain
-    time it has to be shorter than the pod's terminationGracePeriodSeconds."""
+    """Timeout for finishing accepted requests and writing the delivery counts after the drain time. The sum of both
+    must be shorter than the pod's terminationGracePeriodSeconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PagesSettings(CommonSettings):
-    """Pages: where senders consent and say how their documents are filed, before eSignAnyWhere sends them."""
+    """Pages: senders consent and choose how their documents are filed, before eSignAnyWhere sends the envelopes."""
 
     PROGRAM: ClassVar[str] = "python -m webhook pages"
 
     listen: ListenAddress = field(
         default=ListenAddress("0.0.0.0", 8081), metadata=setting_metadata("0.0.0.0:8081")
     )
-    """Host and port of the public side, without TLS: the ingress before it brings https. Port 0 takes a free one."""
+    """Host and port of the public server, without TLS: the ingress terminates https. Port 0 selects a free port."""
 
     page_rate: float = field(default=50.0, metadata=setting_metadata("50", at_least=0.1))
-    """Requests per second that this process takes, over all people, before it answers that there are too many.
-    Sending one envelope takes two to four."""
+    """Maximum requests per second of all users; above it this process answers 429.
+    Sending one envelope takes two to four requests."""
 
     page_burst: int = field(default=200, metadata=setting_metadata("200", at_least=1))
-    """Requests that may come at once on top of the rate, as on a Monday morning."""
+    """Maximum requests at once above the rate, for peaks such as a Monday morning."""
 
     attempt: Duration = field(default=Duration(seconds=60), metadata=setting_metadata("60s", at_least=1.0))
-    """How long one attempt to send a draft may take. Until it is over, no other attempt at the same draft begins, so
-    this is also how long a sender waits whose first attempt was cut off. Raise it if eSignAnyWhere is slow."""
+    """Timeout for one attempt to send a draft. No other attempt at the same draft begins during this time, so a sender
+    whose first attempt was interrupted waits for it. Raise it if eSignAnyWhere is slow."""
 
     connections: int = field(default=32, metadata=setting_metadata("32", at_least=1))
-    """Connections to the API server at most."""
+    """Maximum number of connections to the API server."""
 
     drain: Duration = field(default=Duration(0), metadata=setting_metadata("5s"))
-    """How long requests are still taken after SIGTERM, while /readyz already fails, until every load balancer knows."""
+    """Time after SIGTERM during which the process still accepts requests while /readyz fails, so that load balancers react."""
 
     grace: Duration = field(default=Duration(seconds=20), metadata=setting_metadata("20s"))
-    """Longest time to finish accepted requests after that. Together with the drain time it has to be shorter than
-    the pod's terminationGracePeriodSeconds; what is cut off is mended by the next attempt or by another replica."""
+    """Timeout for finishing accepted requests after the drain time. The sum of both must be shorter than the pod's
+    terminationGracePeriodSeconds. The next attempt or another replica completes interrupted work."""
 
 
 class SignIn(StrEnum):
-    """Where the console gets a person's Kubernetes token from."""
+    """Source of a user's Kubernetes token in the console."""
 
     TOKEN = "token"  # noqa: S105 - a way to sign in
     PROXY = "proxy"
@@ -173,109 +174,110 @@ class SignIn(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ConsoleSettings(CommonSettings):
-    """Console: where administrators see what waits for a person, and solve it with their own rights."""
+    """Console: administrators see problems that need a person, and solve them with their own permissions."""
 
     PROGRAM: ClassVar[str] = "python -m webhook console"
 
     listen: ListenAddress = field(
         default=ListenAddress("0.0.0.0", 8082), metadata=setting_metadata("0.0.0.0:8082")
     )
-    """Host and port of the public side, without TLS: the ingress before it brings https. Port 0 takes a free one."""
+    """Host and port of the public server, without TLS: the ingress terminates https. Port 0 selects a free port."""
 
     sign_in: SignIn = field(default=SignIn.TOKEN, metadata=setting_metadata("proxy"))
-    """token: people paste a Kubernetes bearer token (`kubectl create token`). proxy: an OIDC proxy before the console
-    signs them in and passes theirs with each request as `Authorization: Bearer`; nothing else may then reach it."""
+    """token: users paste a Kubernetes bearer token (`kubectl create token`). proxy: an OIDC proxy in front of the console
+    signs users in and sends their token with each request as `Authorization: Bearer`; then only the proxy may reach
+    the console."""
 
     session: Duration = field(default=Duration(hours=1), metadata=setting_metadata("1h", at_least=60.0))
-    """How long somebody stays signed in, if the token itself does not expire earlier."""
+    """Maximum duration of a session. A session ends earlier when its token expires."""
 
     page_rate: float = field(default=50.0, metadata=setting_metadata("50", at_least=0.1))
-    """Requests per second that this process takes, over all people, before it answers that there are too many.
-    Each open page asks for news every ten seconds."""
+    """Maximum requests per second of all users; above it this process answers 429.
+    Each open page sends a request every ten seconds."""
 
     page_burst: int = field(default=200, metadata=setting_metadata("200", at_least=1))
-    """Requests that may come at once on top of the rate."""
+    """Maximum requests at once above the rate."""
 
     proxies: int = field(default=0, metadata=setting_metadata("1", at_least=0))
-    """How many proxies stand before the console on every way to it and add to `X-Forwarded-For` whom they were called by, as
-    an ingress does. So many entries from its end is the address that a request counts for. 0: whoever connects counts, and
-    the header is not believed. Too high a number lets anybody choose an address; too low a one makes all people one."""
+    """Number of proxies in front of the console, on every route, that append the caller's address to `X-Forwarded-For`, as
+    an ingress does. The client address of a request is this number of entries from the end. 0: the client address is the
+    address that connects, and the header is ignored. With too high a number, clients can choose their address; with too
+    low a number, all users share one address."""
 
     address_rate: float = field(default=10.0, metadata=setting_metadata("10", at_least=0.1))
-    """Requests per second of one address (of IPv6: one /64 network) before it is answered that there are too many, so that
-    nobody holds up everybody. Raise it where a whole company comes from one address."""
+    """Maximum requests per second of one address (of IPv6: one /64 network); above it this process answers 429, so that one
+    client cannot block the others. Raise it if a whole company uses one address."""
 
     address_burst: int = field(default=100, metadata=setting_metadata("100", at_least=1))
-    """Requests of one address that may come at once on top of that rate."""
+    """Maximum requests of one address at once above that rate."""
 
     connections: int = field(default=32, metadata=setting_metadata("32", at_least=1))
-    """Connections to the API server at most."""
+    """Maximum number of connections to the API server."""
 
     drain: Duration = field(default=Duration(0), metadata=setting_metadata("5s"))
-    """How long requests are still taken after SIGTERM, while /readyz already fails, until every load balancer knows."""
+    """Time after SIGTERM during which the process still accepts requests while /readyz fails, so that load balancers react."""
 
     grace: Duration = field(default=Duration(seconds=20), metadata=setting_metadata("20s"))
-    """Longest time to finish accepted requests after that. Together with the drain time it has to be shorter than
-    the pod's terminationGracePeriodSeconds."""
+    """Timeout for finishing accepted requests after the drain time. The sum of both must be shorter than the pod's
+    terminationGracePeriodSeconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResealSettings(CommonSettings):
-    """Reseal: seals every sender's key anew with the newest sealing key, while everything keeps running."""
+    """Reseal: encrypts every sender's key with the newest sealing key, while all processes keep running."""
 
     PROGRAM: ClassVar[str] = "python -m counterfoil.cli.reseal"
 
     log_format: LogFormat = field(default=LogFormat.TEXT, metadata=setting_metadata("text"))
-    """json (one object per line, for log collectors) or text (for people at a terminal)."""
+    """json (one object per line, for log collectors) or text (for a terminal)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ControllerSettings(CommonSettings):
-    """Controller: archives what was noted down, and cleans up in eSignAnyWhere."""
+    """Controller: archives the envelopes of all EnvelopeEvents, and deletes archived envelopes in eSignAnyWhere."""
 
     PROGRAM: ClassVar[str] = "python -m controller"
 
     shard: int = field(default=0, metadata=setting_metadata("0", at_least=0))
-    """Which part of the envelopes this process takes, counted from 0: those whose shard leaves this remainder."""
+    """Number of this controller, counted from 0. It processes the envelopes whose shard, modulo `shards`, is this number."""
 
     shards: int = field(default=1, metadata=setting_metadata("3", at_least=1))
-    """In how many parts the work is divided, which is the number of controller pods."""
+    """Number of controllers that share the work, which is the number of controller pods."""
 
     concurrency: int = field(default=32, metadata=setting_metadata("32", at_least=1))
-    """Events that this process works on at once, over all organizations. Each needs up to 16 MiB of memory while
-    it moves a large document. The limits of each Organization, Sender and Archive hold besides."""
+    """Maximum number of events that this process works on at once, over all organizations. Each needs up to 16 MiB of
+    memory while it transfers a large document. The limits of each Organization, Sender and Archive also apply."""
 
     manifest_key: Path | None = field(
         default=None, metadata=setting_metadata("/etc/counterfoil/manifest-key/private.pem")
     )
-    """File with an Ed25519 private key in PEM form that every manifest is sealed with: its signature is filed as
-    counterfoil.json.sig beside it. Who has the public key can tell years later that nobody else wrote the manifest.
-    Not set: manifests are not sealed."""
+    """File with an Ed25519 private key in PEM format that signs every manifest. The signature is filed beside the manifest
+    as counterfoil.json.sig. With the public key, an auditor can verify years later that Counterfoil wrote the manifest.
+    Not set: manifests are not signed."""
 
     watch_silence: Duration = field(
         default=Duration(minutes=5), metadata=setting_metadata("5m", at_least=1.0)
     )
-    """How long nothing may be heard of a watch, not even a bookmark, while the API server answers otherwise, until
-    /healthz fails and the pod is started anew. Not below four minutes: a bookmark comes about every minute, and a watch
-    that missed one is begun anew by itself and waits for the next."""
+    """Maximum time without data of a watch, not even a bookmark, while the API server answers other requests. After it
+    /healthz fails and Kubernetes restarts the pod. Use at least four minutes: a bookmark arrives about every minute, and
+    a watch that missed one restarts automatically and waits for the next."""
 
     overdue: Duration = field(default=Duration(minutes=2), metadata=setting_metadata("2m", at_least=1.0))
-    """How long an event may be due while nobody works on any, until /healthz fails and the pod is started anew."""
+    """Maximum time for which an event is due while the controller works on none. After it /healthz fails and Kubernetes
+    restarts the pod."""
 
     callback_url: str | None = field(default=None, metadata=setting_metadata("https://callbacks.example.com"))
-    """Address under which eSignAnyWhere reaches the receiver, for the URLs in each Organization's status.
+    """Address at which eSignAnyWhere reaches the receiver, for the URLs in each Organization's status.
     Not set: spec.oauth.publicURL of the Organization, else a placeholder."""
 
     grace: Duration = field(default=Duration(seconds=20), metadata=setting_metadata("20s"))
-    """Longest time to let running transfers come to their next safe point after SIGTERM. It has to be shorter than
-    the pod's terminationGracePeriodSeconds; what is cut off is repeated after the start, never doubled."""
+    """Timeout for running transfers to reach their next safe point after SIGTERM. It must be shorter than the pod's
+    terminationGracePeriodSeconds. The controller repeats interrupted work after its start and stores nothing twice."""
 
     def check(self) -> None:
-        """Raise ``ProcessSettingsInvalid`` for a shard that no pod of so many can be."""
+        """Raise ``ProcessSettingsInvalid`` for an impossible ``shard`` or ``shards``."""
         if self.shards > SHARD_COUNT:
-            raise _invalid(
-                "shards", str(self.shards), f"there are only {SHARD_COUNT} parts to share", example="3"
-            )
+            raise _invalid("shards", str(self.shards), f"the maximum is {SHARD_COUNT}", example="3")
         if self.shard >= self.shards:
             raise _invalid(
                 "shard", str(self.shard), f"it must be less than shards ({self.shards})", example="0"
@@ -286,7 +288,7 @@ S = TypeVar("S", bound=CommonSettings)
 
 
 def load(kind: type[S], argv: Sequence[str], environ: Mapping[str, str]) -> S:
-    """Read a process's settings, or end it: with ``--help`` (status 0), or with one line on stderr (status 2)."""
+    """Read a process's settings. ``--help`` exits with status 0; an error prints one line and exits with status 2."""
     try:
         return read(kind, argv, environ)
     except ProcessSettingsInvalid as invalid:
@@ -295,7 +297,7 @@ def load(kind: type[S], argv: Sequence[str], environ: Mapping[str, str]) -> S:
 
 
 def read(kind: type[S], argv: Sequence[str], environ: Mapping[str, str]) -> S:
-    """Read a process's settings. Raises ``ProcessSettingsInvalid``; ``--help`` prints and exits as argparse does."""
+    """Read a process's settings. Raises ``ProcessSettingsInvalid``; ``--help`` prints the help and exits."""
     explained = describe_settings(kind)
     flags = vars(_parser(kind, explained).parse_args(argv))
     values: dict[str, Any] = {}
@@ -309,7 +311,7 @@ def read(kind: type[S], argv: Sequence[str], environ: Mapping[str, str]) -> S:
 
 
 class SettingDescription(NamedTuple):
-    """One setting as people read about it."""
+    """One setting, for the help and the reference page."""
 
     name: str
     variable: str
@@ -321,7 +323,7 @@ class SettingDescription(NamedTuple):
 
 
 def describe_settings(kind: type[CommonSettings]) -> tuple[SettingDescription, ...]:
-    """Describe every setting of a process, in the order of declaration; also for the manual and the chart."""
+    """Return every setting of a process in the order of declaration; also for the manual and the chart."""
     docs, hints = _docs(kind), get_type_hints(kind)
     return tuple(
         SettingDescription(
@@ -338,7 +340,7 @@ def describe_settings(kind: type[CommonSettings]) -> tuple[SettingDescription, .
 
 
 def _docs(kind: type[CommonSettings]) -> dict[str, str]:
-    """Return the docstring under each field; Python itself keeps none, so it is read from the source."""
+    """Return the docstring under each field, read from the source: Python does not keep it."""
     docs: dict[str, str] = {}
     for cls in reversed(kind.__mro__[:-1]):
         body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
@@ -358,18 +360,18 @@ def _number(text: str) -> float:
 
 _READERS: Mapping[type, tuple[Callable[[str], Any], str]] = types.MappingProxyType(
     {
-        str: (str, "it is no text"),
-        int: (int, "it is no whole number"),
-        float: (_number, "it is no number"),
-        Path: (Path, "it is no path"),
+        str: (str, "it is not a text"),
+        int: (int, "it is not a whole number"),
+        float: (_number, "it is not a number"),
+        Path: (Path, "it is not a path"),
         ListenAddress: (ListenAddress.parse, "it is not host:port"),
-        Duration: (Duration.parse, "it is no duration"),
-        LogLevel: (lambda text: LogLevel(text.lower()), f"it is none of {', '.join(LogLevel)}"),
-        SignIn: (lambda text: SignIn(text.lower()), f"it is none of {', '.join(SignIn)}"),
-        LogFormat: (lambda text: LogFormat(text.lower()), f"it is none of {', '.join(LogFormat)}"),
+        Duration: (Duration.parse, "it is not a duration"),
+        LogLevel: (lambda text: LogLevel(text.lower()), f"it is not one of {', '.join(LogLevel)}"),
+        SignIn: (lambda text: SignIn(text.lower()), f"it is not one of {', '.join(SignIn)}"),
+        LogFormat: (lambda text: LogFormat(text.lower()), f"it is not one of {', '.join(LogFormat)}"),
     }
 )
-"""How each type is read, and what is said about a text that is none."""
+"""Parser of each type, and the error message for an invalid text."""
 
 
 def _reader(name: str, hint: Any, *, example: str, at_least: float | None) -> Callable[[str], Any]:
@@ -400,19 +402,17 @@ def _invalid(name: str, text: str, wrong: str, *, example: str) -> ProcessSettin
 
 
 class _SettingsParser(argparse.ArgumentParser):
-    """Argparse, with one line for an error instead of its whole usage."""
+    """An argparse parser whose errors are one line without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        raise ProcessSettingsInvalid(
-            f"{message}; a setting is given as in --log-level debug, --help explains all"
-        )
+        raise ProcessSettingsInvalid(f"{message}; write a setting as in --log-level debug, --help lists all")
 
 
 def _parser(kind: type[CommonSettings], explained: Sequence[SettingDescription]) -> argparse.ArgumentParser:
     parser = _SettingsParser(
         prog=kind.PROGRAM,
         description=inspect.cleandoc(kind.__doc__ or ""),
-        epilog="$KUBECONFIG is honoured; without it the pod's own account is used, else ~/.kube/config.",
+        epilog="Configuration of the API server: $KUBECONFIG, else the pod's ServiceAccount, else ~/.kube/config.",
         allow_abbrev=False,
     )
     for each in explained:

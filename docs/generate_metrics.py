@@ -1,7 +1,7 @@
 """
-Writes docs/reference/metrics.md from the metrics themselves: ``python docs/generate_metrics.py``.
+Generate docs/reference/metrics.md from counterfoil/metrics.py: ``python docs/generate_metrics.py``.
 
-A unit test holds the page against them.
+A unit test compares the page with the metrics.
 """
 
 from pathlib import Path
@@ -17,9 +17,9 @@ HEAD = """\
 <!-- Written by docs/generate_metrics.py from counterfoil/metrics.py; edit that. -->
 # Metrics
 
-Every process tells its own at `/metrics` on its private port. Durations are in seconds, sizes in bytes; a histogram `x` has the
-series `x_bucket`, `x_count` and `x_sum`. Summed up over all controllers each event and each sender is counted once. No label
-ever takes a value from outside, such as a path or a token. The usual `process_*` and `python_gc_*` come on top.
+Every process serves its metrics at `/metrics` on its private port. Durations are in seconds, sizes in bytes. A histogram `x`
+has the series `x_bucket`, `x_count` and `x_sum`. The sum over all controllers counts each event and each sender once. No label
+takes a value from a request, such as a path or a token. Each process also has the standard `process_*` and `python_gc_*` metrics.
 
 | Metric | Type | Labels | |
 |---|---|---|---|
@@ -27,7 +27,7 @@ ever takes a value from outside, such as a path or a token. The usual `process_*
 
 
 def page() -> str:
-    """Return the page."""
+    """Return the text of the page."""
     metrics = describe_metrics(Metrics(CollectorRegistry(), version="0"))
     rows = "".join(
         f"| `{each.name}` | {each.type} | {', '.join(f'`{label}`' for label in each.labels)} | {each.help} |\n"
@@ -37,7 +37,7 @@ def page() -> str:
         f"{HEAD}{rows}\n## Values of labels\n\n"
         f"- `outcome` of `counterfoil_callbacks_total`: {_listed(CallbackOutcome)}.\n"
         f"- `kind` and `outcome` of `counterfoil_notifications_total`: {_listed(MailKind)}; {_listed(MailOutcome)}.\n"
-        f"- `phase`: {_listed(Phase)}; in `counterfoil_attempts_total` and `counterfoil_phase_seconds` only those that work.\n"
+        f"- `phase`: {_listed(Phase)}; in `counterfoil_attempts_total` and `counterfoil_phase_seconds` only the phases in which the controller works.\n"
         "- `reason`: one of the [Reasons](reasons.md).\n"
     )
 

@@ -1,7 +1,7 @@
 """
-Writes docs/reference/plugin.md from the arguments of ``kubectl counterfoil``: ``python docs/generate_plugin.py``.
+Generate docs/reference/plugin.md from the arguments of ``kubectl counterfoil``: ``python docs/generate_plugin.py``.
 
-A unit test holds the page against them.
+A unit test compares the page with the arguments.
 """
 
 import argparse
@@ -15,12 +15,12 @@ HEAD = """\
 <!-- Written by docs/generate_plugin.py from counterfoil/cli/plugin; edit that. -->
 # Commands of the kubectl plugin
 
-What `kubectl counterfoil COMMAND --help` says. How to install it and what it is good for: [The kubectl plugin](../plugin.md).
+The texts of `kubectl counterfoil COMMAND --help`. Installation and use: [The kubectl plugin](../plugin.md).
 """
 
 
 def page() -> str:
-    """Return the page."""
+    """Return the text of the page."""
     whole, each = parsers()
     sections = [HEAD, _section("Before and after every command", whole)]
     sections += [_section(f"`{name}`", parser) for name, parser in each.items()]
@@ -28,7 +28,7 @@ def page() -> str:
 
 
 def _section(title: str, parser: argparse.ArgumentParser) -> str:
-    # Not argparse's own text, which is another one in each version of Python.
+    # Not the text of argparse, which differs between versions of Python.
     common = {action.dest for action in parsers()[0]._actions} if title.startswith("`") else {"command"}
     rows = [
         f"| `{_written(action)}` | {action.help or ''} |"

@@ -1,7 +1,7 @@
 """
-Writes docs/reference/settings.md from the settings themselves: ``python docs/generate_settings.py``.
+Generate docs/reference/settings.md from counterfoil/settings.py: ``python docs/generate_settings.py``.
 
-A unit test holds the page against them, so help, manual and code can't drift apart.
+A unit test compares the page with the settings, so that help, manual and code stay equal.
 """
 
 from pathlib import Path
@@ -20,13 +20,13 @@ PAGE = Path(__file__).parent / "reference" / "settings.md"
 
 HEAD = """# Settings
 
-Each setting is an environment variable and the same as a flag; the flag wins. `--help` of each process says what stands
-here. This page is written by `python docs/generate_settings.py`.
+Each setting has an environment variable and a flag; the flag takes precedence. `--help` of each process shows the same
+texts. `python docs/generate_settings.py` writes this page.
 """
 
 
 def page() -> str:
-    """Return the page."""
+    """Return the text of the page."""
     common = {(each.name, each.default) for each in describe_settings(CommonSettings)}
     parts = [HEAD, _section("Every process", CommonSettings, skip=set())]
     parts += [

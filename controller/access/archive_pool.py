@@ -22,7 +22,8 @@ from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.errors import ArchiveError, SettingsInvalid
 from counterfoil.archives.layout import problems
 from counterfoil.clock import Clock
-from counterfoil.kube.client import Conflict, KubeClient, NotFound
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import Conflict, NotFound
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     Archive,

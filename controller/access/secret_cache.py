@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from counterfoil.clock import Clock
-from counterfoil.kube.client import Forbidden, KubeClient, NotFound
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import Forbidden, NotFound
 
 FRESH_SECONDS = 8
 """Less than the time between two rounds, so that each of them sees what is there."""

@@ -23,7 +23,8 @@ from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.token import ApiToken
-from counterfoil.kube.client import Conflict, KubeClient, NotFound
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import Conflict, NotFound
 from counterfoil.resources import (
     Sender,
     SenderKey,

@@ -22,7 +22,7 @@ from controller.notifications.render import MailRenderer
 from controller.notifications.smtp import Mailer, MailError, MailServer, MessageRejected
 from controller.notifications.status_writer import ClaimLost, NotificationStatusWriter
 from counterfoil.clock import Clock
-from counterfoil.kube.client import NotFound
+from counterfoil.kube.errors import NotFound
 from counterfoil.metrics import MailKind, MailOutcome, Metrics
 from counterfoil.resources import (
     Notifications,

@@ -31,7 +31,7 @@ from controller.notifications.problem_tracking import (
 )
 from controller.notifications.status_writer import NotificationStatusWriter
 from counterfoil.clock import Clock
-from counterfoil.kube.client import ApiError
+from counterfoil.kube.errors import ApiError
 from counterfoil.logs import log_context
 from counterfoil.resources import (
     FINAL_PHASES,

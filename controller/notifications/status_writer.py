@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from controller.cache import Cache
 from controller.notifications.problem_tracking import Problems
-from counterfoil.kube.client import Conflict, KubeClient
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import Conflict
 from counterfoil.resources import (
     Organization,
     OrganizationStatus,

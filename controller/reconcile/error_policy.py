@@ -22,7 +22,7 @@ from counterfoil.esaw.errors import (
     TransferBroken,
     UnexpectedRedirect,
 )
-from counterfoil.kube.client import ApiError
+from counterfoil.kube.errors import ApiError
 
 UNSUPPORTED_API_VERSION = "ERR0063"
 """InvalidEnvelopeApiVersion: the envelope was made by the v5 API. (Namirial, "Error Codes")"""

@@ -21,7 +21,8 @@ from counterfoil.archives.errors import ArchiveError
 from counterfoil.clock import Clock
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
-from counterfoil.kube.client import KubeClient, NotFound
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import NotFound
 from counterfoil.resources import (
     ENVELOPE_LABEL,
     SENDER_LABEL,

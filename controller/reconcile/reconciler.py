@@ -36,7 +36,8 @@ from controller.scheduling.due import has_request, is_suspended
 from controller.telemetry.event_recorder import EventRecorder
 from counterfoil import tracing
 from counterfoil.clock import Clock
-from counterfoil.kube.client import ApiError, KubeClient, Rejected, TooLarge
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError, Rejected, TooLarge
 from counterfoil.kube.status import StatusWriter
 from counterfoil.logs import log_context
 from counterfoil.metrics import Metrics

@@ -23,16 +23,9 @@ from controller.notifications.problem_tracking import FailureSummary
 from controller.resync.statistics import ActivityCounter
 from counterfoil.clock import Clock
 from counterfoil.durations import Duration
-from counterfoil.kube.client import (
-    ApiError,
-    Conflict,
-    Expired,
-    Forbidden,
-    KubeClient,
-    NotFound,
-    Raw,
-    Rejected,
-)
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError, Conflict, Expired, Forbidden, NotFound, Rejected
+from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     ARCHIVED_LABEL,
     SHARD_LABEL,

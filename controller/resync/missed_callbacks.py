@@ -16,7 +16,8 @@ from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.registry import EsawClients
-from counterfoil.kube.client import AlreadyExists, KubeClient
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import AlreadyExists
 from counterfoil.resources import (
     ActionHandling,
     EnvelopeEvent,

@@ -22,7 +22,8 @@ from counterfoil.callback_auth import CallbackSecretInvalid, basic_auth_hash, ma
 from counterfoil.clock import Clock
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.registry import EsawClients
-from counterfoil.kube.client import Conflict, KubeClient, NotFound
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import Conflict, NotFound
 from counterfoil.resources import (
     ActionHandling,
     Activity,

@@ -23,7 +23,8 @@ from controller.telemetry.gauges import Gauges
 from counterfoil.clock import Clock
 from counterfoil.esaw.errors import EsawError
 from counterfoil.esaw.registry import EsawClients
-from counterfoil.kube.client import ApiError, KubeClient
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError
 from counterfoil.resources import (
     Archive,
     EnvelopeEvent,

@@ -23,7 +23,8 @@ from controller.retry.fix_detection import find_fix
 from controller.retry.fix_rules import archive_may_fix, organization_may_fix, sender_may_fix
 from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.clock import Clock
-from counterfoil.kube.client import ApiError, Forbidden, KubeClient, Rejected
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError, Forbidden, Rejected
 from counterfoil.kube.status import StatusWriter, Superseded
 from counterfoil.resources import (
     ORGANIZATION_LABEL,

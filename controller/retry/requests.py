@@ -18,8 +18,10 @@ import msgspec
 
 from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.clock import Clock
-from counterfoil.kube.client import ApiError, Conflict, KubeClient, NotFound, Rejected, list_and_watch_forever
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError, Conflict, NotFound, Rejected
 from counterfoil.kube.status import StatusWriter, Superseded
+from counterfoil.kube.watch import list_and_watch_forever
 from counterfoil.resources import (
     REQUEST_BY_ANNOTATION,
     REQUEST_LABEL,

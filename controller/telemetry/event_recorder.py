@@ -12,7 +12,8 @@ import secrets
 from typing import Literal
 
 from counterfoil.clock import Clock
-from counterfoil.kube.client import ApiError, KubeClient
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError
 from counterfoil.resources import API_VERSION, Resource
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from controller.scheduling.workqueue import WorkQueue
 from controller.watch.heartbeat import WatchHeartbeat
 from counterfoil.clock import Clock
 from counterfoil.health import Checks
-from counterfoil.kube.client import ApiError, KubeClient
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Organization
 

@@ -10,7 +10,8 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from counterfoil.clock import Clock
-from counterfoil.kube.client import ApiError, NotFound, exponential_backoff
+from counterfoil.kube.errors import ApiError, NotFound
+from counterfoil.kube.watch import exponential_backoff
 
 _log = logging.getLogger(__name__)
 

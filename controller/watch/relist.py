@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 from controller.cache import Store, version_number
 from controller.handlers import EventHandlers
 from counterfoil.clock import Clock
-from counterfoil.kube.client import ApiError, KubeClient, exponential_backoff
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError
+from counterfoil.kube.watch import exponential_backoff
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, Sender
 
 _log = logging.getLogger(__name__)

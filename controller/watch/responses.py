@@ -19,7 +19,7 @@ import aiohttp
 import msgspec
 
 from counterfoil.clock import Clock
-from counterfoil.kube.client import exponential_backoff
+from counterfoil.kube.watch import exponential_backoff
 
 _log = logging.getLogger(__name__)
 

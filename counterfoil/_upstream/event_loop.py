@@ -1,10 +1,12 @@
 """
-The event loop of every process: uvloop's, with a fault mended that ends the whole process.
+uvloop: a file descriptor that is closed twice, which can end the process.
 
-Whoever hands uvloop a socket to connect with (aiohttp does, for each connection) still has it when that fails, and a socket
-that is forgotten closes its file descriptor. uvloop has closed that one already, and if the connection was reset at a bad
-moment it does not tell the socket: then the number may be another connection's by now, and libuv ends the process (SIGABRT)
-as soon as it is to wait for that one. An API server that goes away resets many connections at once.
+Upstream: https://github.com/MagicStack/uvloop/issues/738. Versions: uvloop up to 0.23.0. That version has the fix for a
+cancelled call (https://github.com/MagicStack/uvloop/pull/740), but not for a connection that is reset during the call.
+
+aiohttp passes a socket to ``create_connection`` for each connection. After a reset, uvloop closes the file descriptor
+but does not detach it from the socket object. The socket object closes the same number again when it is freed. By then the number can belong to another connection, and libuv aborts the process (SIGABRT) when it polls that
+connection. A restart of an API server resets many connections at once.
 """
 
 from collections.abc import Coroutine
@@ -16,10 +18,10 @@ T = TypeVar("T")
 
 
 class EventLoop(uvloop.Loop):
-    """uvloop's loop, which alone closes what it was given."""
+    """uvloop's event loop; it detaches the socket of a connection that failed."""
 
     async def create_connection(self, *arguments: Any, **options: Any) -> Any:
-        """Connect; as the loop of the standard library does."""
+        """Connect, and own the socket in every case, as asyncio's event loop does."""
         sock = options.get("sock")
         try:
             made: tuple[Any, Any] = await super().create_connection(*arguments, **options)
@@ -33,5 +35,5 @@ class EventLoop(uvloop.Loop):
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a process until it has ended."""
+    """Run the main coroutine of a process in an ``EventLoop``."""
     return uvloop.run(main, loop_factory=EventLoop)

@@ -1,18 +1,20 @@
 """
-glibc's memory, told to keep the blocks that documents flow through.
+glibc: freed blocks of documents stay in the process.
 
-As it is, each block of 128 KiB or more may be mapped anew and given back when it is freed, and the kernel fills every
-page of it with zeros first: half of the CPU of a large download (bench/RESULTS.md). Where there is no glibc, nothing
-happens.
+Upstream: https://man7.org/linux/man-pages/man3/mallopt.3.html (``M_MMAP_THRESHOLD``, ``M_TRIM_THRESHOLD``). Versions: all
+of glibc; without glibc this module does nothing.
+
+By default, glibc returns large freed blocks to the kernel and maps them again for the next use. The kernel fills each
+page with zeros first: half of the CPU of a large download (bench/RESULTS.md).
 """
 
 import ctypes
 
 MMAP_THRESHOLD_BYTES = 8 * 1024 * 1024
-"""Bytes up to which a block comes from the heap: more than a part of an upload."""
+"""Maximum bytes of a block on the heap: larger than a part of an upload."""
 
 TRIM_THRESHOLD_BYTES = 16 * 1024 * 1024
-"""Free bytes at the end of the heap that are kept: what one transfer has in its hands."""
+"""Maximum free bytes that stay at the end of the heap: the buffers of one transfer."""
 
 # Numbers of malloc.h. (mallopt(3))
 _M_TRIM_THRESHOLD = -1
@@ -20,7 +22,7 @@ _M_MMAP_THRESHOLD = -3
 
 
 def keep_large_blocks() -> bool:
-    """Keep them from now on, in the whole process; tell whether that was possible."""
+    """Keep freed blocks in the whole process from now on; return whether the allocator supports it."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False

@@ -23,7 +23,8 @@ import yaml
 
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, make_layout, problems
 from counterfoil.archives.tags import MetadataUnreadable, TagMissing
-from counterfoil.kube.client import ApiError, KubeClient, NotConfigured, connect
+from counterfoil.kube.client import KubeClient, connect
+from counterfoil.kube.errors import ApiError, NotConfigured
 from counterfoil.resources import (
     SENDER_LABEL,
     Archive,

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from counterfoil import logs
-from counterfoil.kube.client import ApiError, Conflict, KubeClient, NotConfigured, NotFound, connect
+from counterfoil.kube.client import KubeClient, connect
+from counterfoil.kube.errors import ApiError, Conflict, NotConfigured, NotFound
 from counterfoil.resources import ResourceInvalid, Sender
 from counterfoil.sealing import (
     SECRET_KEY,

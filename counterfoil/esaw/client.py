@@ -6,22 +6,20 @@ a URL. It can read everything that archiving needs and change nothing: to delete
 and where keys come from in ``oauth``.
 """
 
-import importlib.util
 import ssl
-import sys
 import uuid
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from types import ModuleType
-from typing import TypeVar, cast
+from typing import TypeVar
 from urllib.parse import quote
 
-import httpcore
 import httpx
 
+from counterfoil._upstream.httpcore_internals import set_read_size
 from counterfoil._upstream.httpx_pools import PooledClient
+from counterfoil._upstream.sniffio_lookup import disable_sniffio_lookup
 from counterfoil.clock import Clock
 from counterfoil.esaw.errors import ResponseInvalid
 from counterfoil.esaw.limits import (
@@ -173,10 +171,8 @@ def new_http_client(
     not. It keeps no cookies, since one user's session must not speak for another.
     """
     call_limits = call_limits or CallLimits()
-    # There is no setting for it, only this attribute of a public class, for the whole process; a test holds it against
-    # the versions we lock.
-    httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = READ_BYTES
-    _disable_sniffio_lookup()
+    set_read_size(READ_BYTES)
+    disable_sniffio_lookup()
     limits = httpx.Limits(
         max_connections=MAX_CONNECTIONS // CONNECTION_POOLS,
         max_keepalive_connections=MAX_IDLE_CONNECTIONS // CONNECTION_POOLS,
@@ -200,17 +196,6 @@ def rfc3339(moment: datetime) -> str:
     if moment.tzinfo is None:
         raise ValueError("a time for eSAW needs a zone")
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _disable_sniffio_lookup() -> None:
-    """
-    Tell Python that there is no sniffio, if there is none.
-
-    httpcore tries to import it at every lock, six times a request, and goes through all of sys.path each time in vain: a
-    seventh of the CPU of archiving an envelope. It needs it for trio only.
-    """
-    if importlib.util.find_spec("sniffio") is None:
-        sys.modules["sniffio"] = cast("ModuleType", None)
 
 
 def _same_guid(answered: str, wanted: str) -> bool:

@@ -16,17 +16,16 @@ import asyncio
 import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from operator import attrgetter
 from typing import Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
-import httpcore
 import httpx
 
 from counterfoil import tracing
+from counterfoil._upstream.httpcore_internals import has_trailing_bytes
 from counterfoil.clock import Clock
 from counterfoil.esaw.errors import (
     EsawError,
@@ -277,7 +276,7 @@ class _ResponseBody:
             problem = TransferBroken("short")
         except httpx.TransportError as error:
             problem = EsawUnreachable(_unreachable_kind(error))
-        if problem is None and await _has_trailing_bytes(self._response):
+        if problem is None and await has_trailing_bytes(self._response):
             problem = TransferBroken("long")
         if problem is not None:
             raise problem
@@ -293,29 +292,6 @@ async def _read_at_most(limit: int, body: _ResponseBody) -> bytes | None:
         if size > limit:
             return None
     return b"".join(parts)
-
-
-_H11 = attrgetter("_stream._httpcore_stream._stream._connection._h11_state")
-"""From httpx's stream to the h11 connection below it. There is no public way; a test holds this against the versions we lock."""
-
-
-async def _has_trailing_bytes(response: httpx.Response) -> bool:
-    """
-    Whether eSAW sent bytes behind the body's declared end; the connection is closed then.
-
-    httpx would take them for the beginning of its next answer, and we a shortened document for a whole one.
-    """
-    wire: httpcore.AsyncNetworkStream | None = response.extensions.get("network_stream")
-    if wire is None:
-        return False
-    more = bool(_H11(response.stream).trailing_data[0])
-    if not more and wire.get_extra_info("is_readable"):
-        # The server closing the connection is readable, too.
-        with suppress(httpcore.NetworkError, httpcore.TimeoutException):
-            more = bool(await wire.read(1, timeout=0.01))
-    if more:
-        await wire.aclose()
-    return more
 
 
 def _declared_size(call: EsawCall, response: httpx.Response) -> int | None:

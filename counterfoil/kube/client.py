@@ -1,115 +1,42 @@
 """
-Access to Kubernetes: the one place that speaks to the API server.
+The client of the API server: every request of Counterfoil to Kubernetes goes through this module.
 
-Objects come out as the plain dicts of their JSON and go in as such; typed forms are made of them by
-``counterfoil.resources``. Configuration, TLS and token refresh are those of the official client
-(``kubernetes.aio``); the calls themselves go over its session without its generated models and argument
-checks, which cost 2.5 times the CPU of the request (see docs/decisions/0002).
+Methods take and return objects as the dicts of their JSON; ``counterfoil.resources`` has the typed forms.
+Configuration, TLS and token refresh come from the official client (``kubernetes.aio``). Requests use an aiohttp
+session without the generated models and argument checks, which cost 2.5 times the CPU of the request
+(docs/decisions/0002).
 
-Nothing is retried here: every error is raised as one of the ``ApiError`` classes, and who calls decides.
-Secrets can be read by name only; there is no way to list or watch them (rule 8).
+The client retries nothing. It raises each error as a subclass of ``ApiError``, and the caller decides.
+Secrets can be read by name only; no method lists or watches them (rule 8).
 """
 
 import asyncio
 import base64
-import os
-import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
-from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
 
+from counterfoil.kube.config import ConnectionPool, load_configuration, new_connection_pool, own_namespace
+from counterfoil.kube.errors import Expired, NotFound, Unavailable, api_error
+from counterfoil.kube.watch import WATCH_IDLE_TIMEOUT_SECONDS, WATCH_RESTART_INTERVAL_SECONDS, Raw, WatchEvent
 from counterfoil.resources import GROUP, Resource
 
-Raw = dict[str, Any]
 PartialT = TypeVar("PartialT")
 RequestObserver = Callable[[str, str, int], None]
-"""Is told of every finished request: verb, resource, HTTP status (0: no answer)."""
+"""Called after every request: verb, resource, HTTP status (0 when there was no response)."""
 
 REQUEST_TIMEOUT_SECONDS = 20.0
-"""Longest time for one request. The API server itself ends a request after 60 s; a caller that waits so long helps nobody."""
-
-WATCH_IDLE_TIMEOUT_SECONDS = 75.0
-"""Longest silence on a watch. The API server sends a bookmark about every 60 s; behind a load balancer that dropped
-the connection none comes, and only this notices (kopf issues 204 and 698)."""
-
-WATCH_RESTART_INTERVAL_SECONDS = 0.2
-"""Pause between two requests of one watch. Nothing is missed by it, since the next one goes on from the last version;
-without it a proxy that ends each watch at once would get thousands of them."""
-
-_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-
-
-class ApiError(Exception):
-    """The API server did not do what was asked. ``status`` is its HTTP status, 0 when there was no answer."""
-
-    def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.reason = reason
-        self.retry_after = retry_after
-
-
-class NotFound(ApiError):
-    """404: there is no such object."""
-
-
-class AlreadyExists(ApiError):
-    """409 to a create: an object of that name was there before."""
-
-
-class Conflict(ApiError):
-    """409 to a write with a resourceVersion: somebody else was first."""
-
-
-class Forbidden(ApiError):
-    """401 or 403: this process may not do that."""
-
-
-class Rejected(ApiError):
-    """400, 413, 422, or too large for etcd (``TooLarge``): the API server will never take this object as it is."""
-
-
-class TooLarge(Rejected):
-    """413, or too large for etcd (some 1.5 MiB): the object would have to be smaller."""
-
-
-class Expired(ApiError):
-    """410: the resourceVersion or continue token is too old; list again."""
-
-    token = ""
-    """For a list in pages: with it the list goes on, of what there is now and no longer of what there was. May be empty."""
-
-
-class Unavailable(ApiError):
-    """No answer, 429 or 5xx: the same request may succeed later."""
-
-
-class NotConfigured(Exception):
-    """There is no usable way to an API server: no kubeconfig, or one that can't be read, and no pod's account."""
-
-
-class WatchEvent(NamedTuple):
-    """
-    What a watch tells.
-
-    ``SYNCED`` ends each full list; its ``raw`` is empty and ``names`` has what exists now, so that the follower
-    can drop what vanished while nobody watched.
-    """
-
-    type: Literal["ADDED", "MODIFIED", "DELETED", "SYNCED", "BOOKMARK"]
-    raw: Raw
-    names: frozenset[str] = frozenset()
+"""Timeout for one request. The API server itself ends a request after 60 s, which is too long for callers."""
 
 
 class KubeClient:
-    """The API server, seen from one namespace. Made by ``connect``."""
+    """Client of the API server for one namespace. Created by ``connect``."""
 
     def __init__(
         self,
@@ -127,7 +54,7 @@ class KubeClient:
         self._bearer = bearer
         self._host = configuration.host.rstrip("/")
 
-    # -- Objects of a kind, which is one of Counterfoil's own or Lease ----------------------------------------
+    # -- Objects of a kind: Counterfoil's resources and Leases -----------------------------------------------
 
     async def get(self, kind: type[Resource], name: str) -> Raw:
         """Return one object. Raises ``NotFound``."""
@@ -135,9 +62,9 @@ class KubeClient:
 
     async def get_partial(self, kind: type[Resource], name: str, shape: type[PartialT]) -> PartialT:
         """
-        Return as much of one object as ``shape`` asks for, as it is at this moment (a read that no cache answers).
+        Return the fields of one object that ``shape`` declares, in their current state (an uncached read).
 
-        Costs a fraction of ``get``, since the rest of the object is passed over unread. Raises ``NotFound``.
+        Costs a fraction of ``get``, since the decoder skips all other fields. Raises ``NotFound``.
         """
         answer = await self._send("GET", self._path(kind, name), resource=kind.PLURAL, verb="get")
         return _decode_as(shape, answer)
@@ -153,25 +80,25 @@ class KubeClient:
         )
 
     async def create_from_json(self, kind: type[Resource], body: bytes) -> None:
-        """Store a new object given as JSON; for the receiver, which needs nothing of the answer. Raises as ``create``."""
+        """Store a new object given as JSON; for the receiver, which needs no response. Raises as ``create``."""
         await self._send("POST", self._path(kind), resource=kind.PLURAL, verb="create", body=body)
 
     async def create_dry_run(self, kind: type[Resource], body: bytes) -> None:
-        """Ask whether a new object given as JSON would be stored; it is not (``dryRun=All``). Raises as ``create``."""
+        """Check that a new object could be stored, without storing it (``dryRun=All``). Raises as ``create``."""
         path = f"{self._path(kind)}?dryRun=All"
         await self._send("POST", path, resource=kind.PLURAL, verb="create", body=body)
 
     async def patch(self, kind: type[Resource], name: str, changes: Mapping[str, Any]) -> Raw:
-        """Merge ``changes`` into the object (but its status). Raises ``NotFound``, ``Conflict``, ``Rejected``."""
+        """Merge ``changes`` into the object except its status. Raises ``NotFound``, ``Conflict``, ``Rejected``."""
         return await self._patch(self._path(kind, name), kind.PLURAL, changes)
 
     async def patch_status(
         self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
     ) -> Raw:
         """
-        Merge ``status`` into the object's status, only if it is still at ``resource_version`` (None: in any case).
+        Merge ``status`` into the object's status if the object is still at ``resource_version`` (None: always).
 
-        Raises ``Conflict`` when somebody else wrote since, so that a stale worker loses instead of overwriting.
+        Raises ``Conflict`` when another client wrote since, so that a worker with old data does not overwrite.
         """
         changes: Raw = {"status": status}
         if resource_version is not None:
@@ -181,7 +108,7 @@ class KubeClient:
     async def delete(
         self, kind: type[Resource], name: str, *, uid: str | None = None, resource_version: str | None = None
     ) -> None:
-        """Delete one object, if it still is this one. Raises ``NotFound``, ``Conflict``."""
+        """Delete one object if ``uid`` and ``resource_version`` still match. Raises ``NotFound``, ``Conflict``."""
         preconditions = {"uid": uid, "resourceVersion": resource_version}
         body = {"preconditions": {key: value for key, value in preconditions.items() if value is not None}}
         await self._send(
@@ -195,14 +122,14 @@ class KubeClient:
     async def page(
         self, kind: type[Resource], *, limit: int, token: str = "", labels: str = "", fields: str = ""
     ) -> tuple[list[Raw], str]:
-        """Return at most ``limit`` objects and the token of the next page (empty: it was the last). Raises ``Expired``."""
+        """Return at most ``limit`` objects and the token of the next page (empty after the last). Raises ``Expired``."""
         answer = await self._request_page(kind, limit=limit, token=token, labels=labels, fields=fields)
         return answer.get("items", []), answer.get("metadata", {}).get("continue", "")
 
     async def list(
         self, kind: type[Resource], *, labels: str = "", fields: str = "", limit: int = 500
     ) -> AsyncIterator[Raw]:
-        """Go through all objects, page by page, so that at most one page is in memory."""
+        """Yield all objects, page by page, so that at most one page is in memory."""
         token = ""
         while True:
             items, token = await self.page(kind, limit=limit, token=token, labels=labels, fields=fields)
@@ -215,10 +142,10 @@ class KubeClient:
         self, kind: type[Resource], *, labels: str = "", fields: str = ""
     ) -> AsyncGenerator[WatchEvent, None]:
         """
-        List all objects, tell ``SYNCED``, then tell every change until the connection ends for good.
+        List all objects, yield ``SYNCED``, then yield every change until the watch fails.
 
-        Ends by raising an ``ApiError``; whoever follows calls again after a pause and gets a new list. A version
-        that became too old is listed anew without being told, unless that was just done and nothing came since.
+        Ends by raising an ``ApiError``; the caller calls again after a pause and gets a new list. After ``Expired`` the
+        method lists again without raising, unless no change arrived since the last list.
         """
         is_worth_a_list = True
         while True:
@@ -245,7 +172,7 @@ class KubeClient:
                     raise
                 is_worth_a_list = False
 
-    # -- What Kubernetes has --------------------------------------------------------------------------------
+    # -- Kubernetes' own kinds ------------------------------------------------------------------------------
 
     async def secret(self, name: str) -> dict[str, bytes]:
         """Return the data of one Secret, decoded. Raises ``NotFound``, ``Forbidden``."""
@@ -276,14 +203,14 @@ class KubeClient:
         await self._send("POST", path, resource="events", verb="create", body=msgspec.json.encode(body))
 
     async def events_regarding(self, uid: str, *, limit: int) -> Sequence[Raw]:
-        """Return at most so many Kubernetes Events (events.k8s.io/v1) about one object. Raises ``Forbidden``."""
+        """Return at most ``limit`` Kubernetes Events (events.k8s.io/v1) about one object. Raises ``Forbidden``."""
         query = _query(limit=str(limit), fieldSelector=f"regarding.uid={uid}")
         path = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events?{query}"
         answer = await self._call("GET", path, resource="events", verb="list")
         return tuple(answer.get("items", ()))
 
     async def whoami(self) -> str:
-        """Return the name of the user whose credentials these are (SelfSubjectReview). Raises ``Forbidden`` for none."""
+        """Return the name of the authenticated user (SelfSubjectReview). Raises ``Forbidden`` without credentials."""
         answer = await self._call(
             "POST",
             "/apis/authentication.k8s.io/v1/selfsubjectreviews",
@@ -294,7 +221,7 @@ class KubeClient:
         return str(answer.get("status", {}).get("userInfo", {}).get("username", ""))
 
     async def is_allowed(self, verb: str, resource: str, *, group: str = GROUP) -> bool:
-        """Whether this process is allowed to do that in its namespace (SelfSubjectAccessReview)."""
+        """Whether this process may use ``verb`` on ``resource`` in its namespace (SelfSubjectAccessReview)."""
         attributes = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource}
         body = {
             "apiVersion": "authorization.k8s.io/v1",
@@ -310,10 +237,10 @@ class KubeClient:
         )
         return bool(answer.get("status", {}).get("allowed"))
 
-    # -- What a person's commands need ------------------------------------------------------------------------
+    # -- Calls of the command-line tools ----------------------------------------------------------------------
 
     async def server_version(self) -> Raw:
-        """Return what the API server says of its version."""
+        """Return the version of the API server."""
         return await self._call("GET", "/version", resource="version", verb="get")
 
     async def list_events(self) -> Sequence[Raw]:
@@ -325,19 +252,19 @@ class KubeClient:
         return items
 
     async def pods(self, *, labels: str) -> Sequence[Raw]:
-        """Return the pods that the label selector chooses."""
+        """Return the pods that match the label selector."""
         path = f"/api/v1/namespaces/{self.namespace}/pods?{_query(limit='500', labelSelector=labels)}"
         items: Sequence[Raw] = (await self._call("GET", path, resource="pods", verb="list")).get("items", [])
         return items
 
     async def pod_log(self, name: str, container: str, *, lines: int) -> str:
-        """Return the last lines that a container wrote."""
+        """Return the last ``lines`` lines of a container's log."""
         query = _query(container=container, tailLines=str(lines))
         path = f"/api/v1/namespaces/{self.namespace}/pods/{_segment(name)}/log?{query}"
         answer = await self._send("GET", path, resource="pods/log", verb="get")
         return answer.decode(errors="replace")
 
-    # -- How ------------------------------------------------------------------------------------------------
+    # -- Requests -------------------------------------------------------------------------------------------
 
     def _path(self, kind: type[Resource], *parts: str) -> str:
         tail = "/".join(_segment(part) for part in (kind.PLURAL, *parts))
@@ -400,7 +327,7 @@ class KubeClient:
                 answer = await response.read()
                 retry_after = response.headers.get("Retry-After")
         except asyncio.CancelledError:
-            # Most of all by a caller with less patience than ours.
+            # Mostly by a caller with a shorter timeout.
             self._close_idle_connections()
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as trouble:
@@ -412,11 +339,11 @@ class KubeClient:
         finally:
             self._observe(verb, resource, status)
         if status >= 400:
-            raise _api_error(status, answer, retry_after, creating=method == "POST")
+            raise api_error(status, answer, retry_after, creating=method == "POST")
         return answer
 
     def _close_idle_connections(self) -> None:
-        if isinstance(self._session.connector, _ConnectionPool):
+        if isinstance(self._session.connector, ConnectionPool):
             self._session.connector.close_idle()
 
     async def _headers(self) -> dict[str, str]:
@@ -424,7 +351,7 @@ class KubeClient:
         if self._bearer is not None:
             headers["Authorization"] = f"Bearer {self._bearer}"
             return headers
-        # Asked each time: this is where the official client refreshes a ServiceAccount's token.
+        # Called for each request: the official client refreshes the ServiceAccount's token here.
         auth = cast("Mapping[str, Mapping[str, str]]", await self._configuration.auth_settings())
         headers.update({setting["key"]: setting["value"] for setting in auth.values()})
         return headers
@@ -446,23 +373,23 @@ class KubeClient:
                     payload = _decode(line)
                     raw = payload["object"]
                     if payload["type"] == "ERROR":
-                        raise _api_error(int(raw.get("code", 500)), line, None, creating=False)
+                        raise api_error(int(raw.get("code", 500)), line, None, creating=False)
                     version = raw["metadata"]["resourceVersion"]
                     yield WatchEvent(payload["type"], raw)
             await asyncio.sleep(WATCH_RESTART_INTERVAL_SECONDS)
 
     async def _lines(self, path: str, resource: str) -> AsyncGenerator[bytes, None]:
-        """Yield the lines of one watch request; ends when the server ends it, which it does every few minutes."""
-        patience = aiohttp.ClientTimeout(
+        """Yield the lines of one watch request, until the server ends the request, as it does every few minutes."""
+        timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=REQUEST_TIMEOUT_SECONDS, sock_read=WATCH_IDLE_TIMEOUT_SECONDS
         )
         status = 0
         try:
             headers = await self._headers()
-            async with self._session.get(self._host + path, headers=headers, timeout=patience) as response:
+            async with self._session.get(self._host + path, headers=headers, timeout=timeout) as response:
                 status = response.status
                 if status >= 400:
-                    raise _api_error(
+                    raise api_error(
                         status, await response.read(), response.headers.get("Retry-After"), creating=False
                     )
                 async for line in response.content:
@@ -483,15 +410,15 @@ async def connect(
     connections: int = 128,
 ) -> AsyncIterator[KubeClient]:
     """
-    Open the way to the API server, and close it in the end.
+    Open a client of the API server, and close its connections at the end.
 
-    ``namespace`` of None: the one of the pod, or ``default`` outside a pod. Configuration: ``kubeconfig`` if given,
-    else ``$KUBECONFIG``, else the pod's ServiceAccount, else ``~/.kube/config``; there the ``context`` of that name, None
-    for the current one. At most ``connections`` at once.
+    ``namespace`` of None: the namespace of the pod, or ``default`` outside a pod. Configuration: ``kubeconfig`` if given,
+    else ``$KUBECONFIG``, else the pod's ServiceAccount, else ``~/.kube/config``. ``context`` names a context of the
+    kubeconfig; None is the current context. ``connections`` is the maximum number of open connections.
     """
-    configuration = await _configuration(kubeconfig, context)
+    configuration = await load_configuration(kubeconfig, context)
     async with aiohttp.ClientSession(
-        connector=_pool(configuration, connections),
+        connector=new_connection_pool(configuration, connections),
         timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
         read_bufsize=2**21,  # one line of a watch is one object
     ) as session:
@@ -503,33 +430,11 @@ async def connect(
         )
 
 
-class _ConnectionPool(aiohttp.TCPConnector):
-    """Connections to the API server."""
-
-    def close_idle(self) -> None:
-        """
-        Close those that nobody uses just now, since one of them gave no answer.
-
-        What lets one fall silent (a node that is gone, a load balancer that forgot) mostly did that to all that were open
-        then. Each of them would cost another request its whole time, for as long as aiohttp keeps them.
-        """
-        for idle in self._conns.values():
-            while idle:
-                protocol, _ = idle.popleft()
-                protocol.close()
-
-
-def _pool(configuration: Configuration, connections: int) -> _ConnectionPool:
-    # The client is made for its TLS context only; see the module's docstring.
-    tls = ApiClient(configuration).rest_client.ssl_context
-    return _ConnectionPool(limit=connections, ssl=tls, keepalive_timeout=60)
-
-
 class TokenClientFactory:
     """
-    The way to the API server for whoever brings a bearer token; it has no credentials of its own. Made by ``open_token_client_factory``.
+    Creates clients that use a user's bearer token. Created by ``open_token_client_factory``.
 
-    Without a token it is nobody, so a request that forgot one is refused and not answered as somebody else.
+    The factory has no credentials, so the API server refuses a request without a token.
     """
 
     def __init__(
@@ -546,7 +451,7 @@ class TokenClientFactory:
         self._observe = observe
 
     def client_for(self, bearer: str) -> KubeClient:
-        """Return the API server as the owner of this token sees it; the token itself is not checked here."""
+        """Return a client with the permissions of this token's owner. The token is not checked here."""
         return KubeClient(
             session=self._session,
             configuration=self._configuration,
@@ -556,7 +461,7 @@ class TokenClientFactory:
         )
 
     async def unavailable_reason(self) -> str | None:
-        """Say why the API server can't be asked, or None; that it refuses nobody's question is an answer too."""
+        """Return why the API server is unreachable, or None. A refusal (401, 403) shows that it is reachable."""
         url = f"{self._configuration.host.rstrip('/')}/version"
         try:
             async with self._session.get(url) as response:
@@ -574,18 +479,18 @@ async def open_token_client_factory(
     connections: int = 128,
 ) -> AsyncIterator[TokenClientFactory]:
     """
-    Open the way to the API server without this process's own credentials, and close it in the end; as ``connect`` else.
+    Open a factory of clients without this process's credentials, and close it at the end; otherwise as ``connect``.
 
-    A kubeconfig's client certificate would count more than any token, and make everybody its owner, so only
-    address and authority are taken over.
+    The API server would prefer a kubeconfig's client certificate to any token, and every user would act as its owner.
+    So only the address and the certificate authority are used.
     """
-    own = await _configuration(kubeconfig)
+    own = await load_configuration(kubeconfig)
     bare = Configuration()
     bare.host, bare.proxy = own.host, own.proxy
     for name in ("ssl_ca_cert", "ca_cert_data", "verify_ssl", "disable_strict_ssl_verification"):
         setattr(bare, name, getattr(own, name))
     async with aiohttp.ClientSession(
-        connector=_pool(bare, connections),
+        connector=new_connection_pool(bare, connections),
         timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
@@ -597,76 +502,8 @@ async def open_token_client_factory(
         )
 
 
-async def _configuration(kubeconfig: Path | None, context: str | None = None) -> Configuration:
-    configuration = Configuration()
-    chosen = str(kubeconfig or os.environ.get("KUBECONFIG") or "")
-    try:
-        if chosen == "" and context is None and is_in_cluster():
-            config.load_incluster_config(client_configuration=configuration)
-        else:
-            await config.load_kube_config(
-                config_file=chosen or "~/.kube/config",
-                context=context,
-                client_configuration=configuration,
-                persist_config=False,
-            )
-    except Exception as trouble:
-        # The official client lets through whatever its parts raise, up to a TypeError for an empty file.
-        words = " ".join(str(trouble).split())
-        raise NotConfigured(f"{chosen or 'the configuration'} leads to no API server: {words}") from trouble
-    return configuration
-
-
-def is_in_cluster() -> bool:
-    """Whether this process has a pod's ServiceAccount."""
-    return _NAMESPACE_FILE.exists()
-
-
-def own_namespace() -> str:
-    """Return the namespace of the pod this runs in, or ``default`` outside a pod."""
-    try:
-        return _NAMESPACE_FILE.read_text().strip() or "default"
-    except OSError:
-        return "default"
-
-
-def exponential_backoff(failures: int) -> float:
-    """Return the seconds to wait after so many failures in a row: 0.2, doubled each time, 10 at most."""
-    return min(0.2 * 2.0 ** min(failures, 6), 10.0)
-
-
-async def list_and_watch_forever(
-    kube: KubeClient,
-    kind: type[Resource],
-    *,
-    labels: str = "",
-    fields: str = "",
-    pause: Callable[[int], float] = exponential_backoff,
-    on_error: Callable[[ApiError], None],
-) -> AsyncGenerator[WatchEvent, None]:
-    """
-    Follow a kind through every outage: after each ``ApiError`` tell ``trouble``, pause, list again.
-
-    Pauses grow until a watch tells something; a list alone may be all that works, and is the dearest that can be asked.
-    """
-    failures = 0
-    while True:
-        changes = kube.list_and_watch(kind, labels=labels, fields=fields)
-        try:
-            async with aclosing(changes):
-                async for change in changes:
-                    # What lists tell as well says nothing about the watch.
-                    if change.type not in ("ADDED", "SYNCED"):
-                        failures = 0
-                    yield change
-        except ApiError as problem:
-            on_error(problem)
-        await asyncio.sleep(pause(failures))
-        failures += 1
-
-
 def _segment(part: str) -> str:
-    """Write a name as one part of a path. Raises ``NotFound`` for one that would lead to something else, such as a list."""
+    """Quote a name as one part of a path. Raises ``NotFound`` for a name that leads to another path, such as a list."""
     if part in {"", ".", ".."}:
         raise NotFound(404, "NotFound", f"{part!r} is the name of nothing")
     return quote(part, safe="")
@@ -674,19 +511,6 @@ def _segment(part: str) -> str:
 
 def _query(**parameters: str) -> str:
     return urlencode({key: value for key, value in parameters.items() if value}, safe=",=!")
-
-
-_BY_STATUS: Iterable[tuple[frozenset[int], type[ApiError]]] = (
-    (frozenset({404}), NotFound),
-    (frozenset({401, 403}), Forbidden),
-    (frozenset({410}), Expired),
-    (frozenset({408, 429}), Unavailable),
-    (frozenset({413}), TooLarge),
-)
-
-
-_TOO_LARGE = re.compile(r"etcdserver: request is too large|trying to send message larger than max")
-"""What etcd says from 1.5 MiB on, and its client from 2 MiB on. It comes as a 500, as if it could go away."""
 
 
 def _decode(answer: bytes) -> Raw:
@@ -697,31 +521,5 @@ def _decode_as(shape: type[PartialT], answer: bytes) -> PartialT:
     try:
         return msgspec.json.decode(answer, type=shape)
     except msgspec.DecodeError:
-        # A proxy's page, or a line that was cut off: what the API server itself sends is JSON.
+        # A proxy's page, or a truncated line: the API server itself sends JSON.
         raise Unavailable(0, "NoAnswer", "what answered is not the API server, or was cut off") from None
-
-
-def _api_error(status: int, answer: bytes, retry_after: str | None, *, creating: bool) -> ApiError:
-    try:
-        payload = msgspec.json.decode(answer)
-    except msgspec.DecodeError:
-        payload = None
-    payload = payload if isinstance(payload, dict) else {}
-    payload = payload.get("object", payload) if payload.get("type") == "ERROR" else payload
-    reason = str(payload.get("reason") or status)
-    message = f"the API server answered {status} {reason}: {payload.get('message', '')}".rstrip(": ")
-    seconds = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
-    kind = TooLarge if _TOO_LARGE.search(message) else _error_class(status, reason, creating=creating)
-    problem = kind(status, reason, message, seconds)
-    if isinstance(problem, Expired):
-        problem.token = str((payload.get("metadata") or {}).get("continue") or "")
-    return problem
-
-
-def _error_class(status: int, reason: str, *, creating: bool) -> type[ApiError]:
-    if status == 409:
-        return AlreadyExists if creating and reason == "AlreadyExists" else Conflict
-    for statuses, problem in _BY_STATUS:
-        if status in statuses:
-            return problem
-    return Unavailable if status >= 500 else Rejected

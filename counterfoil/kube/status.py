@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from counterfoil.kube.client import Conflict, KubeClient, NotFound, Raw, Unavailable
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import Conflict, NotFound, Unavailable
+from counterfoil.kube.watch import Raw
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, merge_patch, to_json_dict
 
 RETRY_PAUSES_SECONDS = (0.1, 0.3, 1.0, 3.0, 5.0, 10.0, 10.0, 10.0, 10.0, 10.0)

@@ -1,7 +1,7 @@
 """
-The five resources of ``counterfoil.dev/v1alpha1`` as immutable, typed values, and how they are named.
+The five resources of ``counterfoil.dev/v1alpha1`` as immutable, typed values, and the functions for their names.
 
-``crds/`` is the source of truth; a test holds these types against it. Import from here.
+``crds/`` is the source of truth; a test compares these types with it. Import from this package.
 """
 
 from counterfoil.resources.activity import Activity, HourlyActivity

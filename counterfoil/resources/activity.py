@@ -1,8 +1,7 @@
 """
-Activity: what went on with an Organization's events, by hour and by how long it took, as the controller counts it.
+Activity: the number of an Organization's events by hour and by duration.
 
-It is counted on the walk that sees every event in any case, so that whoever wants to see it reads one status, however many
-events there are.
+The garbage collector counts during its pass over all events. A reader needs one status, for any number of events.
 """
 
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Final
 from counterfoil.resources.base import ResourcePart
 
 ACTIVITY_HOURS: Final = 24
-"""So many hours are told, the one that is not over included."""
+"""Number of hours in the status, including the current hour."""
 
 DURATION_BUCKETS: Final[Mapping[str, timedelta]] = {
     "1s": timedelta(seconds=1),
@@ -22,14 +21,14 @@ DURATION_BUCKETS: Final[Mapping[str, timedelta]] = {
     "1h": timedelta(hours=1),
     "24h": timedelta(hours=24),
 }
-"""Lengths of time are told in steps: less than so much, and not less than the step before."""
+"""Upper limits of the buckets; each bucket begins at the limit of the one before."""
 
 OVERFLOW_BUCKET: Final = "longer"
-"""The step after the last one."""
+"""The bucket above all limits."""
 
 
 class HourlyActivity(ResourcePart, frozen=True):
-    """One hour: when it began, how many events were noted down in it, and how many came to their end in the archive."""
+    """One hour: its beginning, the number of events created, and the number of events archived."""
 
     at: datetime
     noted: int = 0
@@ -37,17 +36,17 @@ class HourlyActivity(ResourcePart, frozen=True):
 
 
 class Activity(ResourcePart, frozen=True):
-    """What one walk found."""
+    """Counts of one pass over all events."""
 
     counted_at: datetime
     hours: tuple[HourlyActivity, ...] = ()
-    """The last ``ACTIVITY_HOURS`` hours, oldest first; where nothing happened, there is none."""
+    """The last ``ACTIVITY_HOURS`` hours, oldest first, without hours that have no events."""
     archived_within: dict[str, int] = {}
-    """By step: how long it took from noting down to the archive, for what was archived in the last seven days."""
+    """By bucket: time from creation to the archive, of events archived in the last seven days."""
     unfinished_for: dict[str, int] = {}
-    """By step: how long ago the unfinished events were noted down."""
+    """By bucket: age of the unfinished events."""
 
 
 def duration_bucket(span: timedelta) -> str:
-    """Return in which step a length of time falls."""
+    """Return the bucket of a duration."""
     return next((name for name, limit in DURATION_BUCKETS.items() if span < limit), OVERFLOW_BUCKET)

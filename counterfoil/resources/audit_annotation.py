@@ -1,11 +1,11 @@
 """
-What a person did to an object, as it stays recorded on it: the annotation ``counterfoil.dev/acts``. Pure.
+The annotation ``counterfoil.dev/acts``: the record of people's actions on an object. Pure functions.
 
-The annotations of a request (``request-by``, ``request-reason``) go with its label once it is carried out, and Kubernetes
-Events go after an hour; this stays with the object: the newest ``MAX_AUDIT_ENTRIES``, oldest first.
+The annotations of a request (``request-by``, ``request-reason``) are removed with its label after the request, and
+Kubernetes Events expire after an hour. This record stays: the newest ``MAX_AUDIT_ENTRIES`` entries, oldest first.
 
-The chart has a policy by which a record only grows, by one act at its end, of whoever writes it (docs/decisions/0019). It
-compares texts, so what stands there already is kept to the letter, and ``AUDIT_ANNOTATION_PATTERN`` is the form that both know.
+A policy of the chart allows a writer only to append one entry about themselves (docs/decisions/0019). It compares texts,
+so existing entries keep their exact text. ``AUDIT_ANNOTATION_PATTERN`` is the format that both use.
 """
 
 import re
@@ -19,23 +19,23 @@ from counterfoil.resources.base import GROUP, ResourcePart
 
 ACTS_ANNOTATION: Final = f"{GROUP}/acts"
 PROBE_ANNOTATION: Final = f"{GROUP}/probe"
-"""On an Archive: another value there asks for a probe now."""
+"""On an Archive: a new value requests a probe now."""
 CONSENT_MAIL_ANNOTATION: Final = f"{GROUP}/ask"
-"""On a Sender: when a person wanted the consent mail to be sent again (RFC 3339)."""
+"""On a Sender: time of a person's request to send the consent mail again (RFC 3339)."""
 
 MAX_AUDIT_ENTRIES: Final = 10
 MAX_AUDIT_TEXT_LENGTH: Final = 300
 
-# What JSON's own escapes are not needed for is written as it is, so that each act has one text.
+# Characters that need no escape in JSON are not escaped, so that each entry has exactly one text.
 _TEXT_PATTERN = r'(?:[^"\\\x00-\x1f]|\\["\\bfnrt]|\\u00(?:0[0-7bef]|1[0-9a-f])){0,300}'
 _TIME_PATTERN = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
 _ENTRY_PATTERN = rf'\{{"who":"{_TEXT_PATTERN}","what":"{_TEXT_PATTERN}","when":"{_TIME_PATTERN}"(?:,"why":"{_TEXT_PATTERN}")?\}}'
 AUDIT_ANNOTATION_PATTERN: Final = rf"^\[{_ENTRY_PATTERN}(?:,{_ENTRY_PATTERN})*\]$"
-"""A record as ``with_audit_entry`` writes it; also understood by RE2, in which the chart's policy has it."""
+"""Format of a record that ``with_audit_entry`` writes; also a valid RE2 pattern for the chart's policy."""
 
 
 class AuditEntry(ResourcePart, frozen=True):
-    """One thing that a person did."""
+    """One action of a person."""
 
     who: str
     what: str
@@ -45,10 +45,10 @@ class AuditEntry(ResourcePart, frozen=True):
 
 def audit_entries(annotations: Mapping[str, str]) -> tuple[AuditEntry, ...]:
     """
-    Return what is recorded, oldest first, within the bounds of ``with_audit_entry`` and with times in UTC.
+    Return the recorded entries, oldest first, within the limits of ``with_audit_entry`` and with times in UTC.
 
-    Where no policy holds, anybody who may edit the object may write there: a record that can't be read is none, and an act that
-    can't be read, or at a time that nothing can be reckoned with, is left out.
+    Without the policy, each editor of the object can write the annotation. An unreadable record counts as empty, and
+    entries that are unreadable or have an impossible time are omitted.
     """
     try:
         found = msgspec.json.decode(annotations.get(ACTS_ANNOTATION, "[]"), type=tuple[msgspec.Raw, ...])
@@ -58,7 +58,7 @@ def audit_entries(annotations: Mapping[str, str]) -> tuple[AuditEntry, ...]:
 
 
 def with_audit_entry(annotations: Mapping[str, str], entry: AuditEntry) -> dict[str, str]:
-    """Return the annotation with one act more; what is no record in our form does not stay."""
+    """Return the annotation with one more entry. A record in another format is dropped."""
     written = _written_entries(annotations.get(ACTS_ANNOTATION, ""))[-(MAX_AUDIT_ENTRIES - 1) :]
     bounded = _truncated(entry)
     added = [] if bounded is None else [msgspec.json.encode(bounded).decode()]
@@ -66,7 +66,7 @@ def with_audit_entry(annotations: Mapping[str, str], entry: AuditEntry) -> dict[
 
 
 def _written_entries(text: str) -> Sequence[str]:
-    """Return the acts of a record as they are written, oldest first."""
+    """Return the texts of a record's entries, oldest first."""
     return re.findall(_ENTRY_PATTERN, text) if re.fullmatch(AUDIT_ANNOTATION_PATTERN, text) else ()
 
 
@@ -78,7 +78,7 @@ def _parse_entry(text: msgspec.Raw) -> AuditEntry | None:
 
 
 def requested_at(annotations: Mapping[str, str], name: str) -> datetime | None:
-    """Return the time in an annotation by which a person asks for something; None for none, or for what is no time."""
+    """Return the time in an annotation of a request; None without a valid time."""
     try:
         when = datetime.fromisoformat(annotations.get(name, ""))
     except ValueError:
@@ -92,7 +92,7 @@ def _truncated(entry: AuditEntry) -> AuditEntry | None:
     try:
         when = entry.when.astimezone(UTC).replace(microsecond=0)
     except OverflowError:
-        # The first and the last hours of all years, in a zone in which they are none.
+        # A time in the first or last hours of the supported years, which UTC cannot express.
         return None
     return AuditEntry(
         who=entry.who[:MAX_AUDIT_TEXT_LENGTH],

@@ -32,21 +32,21 @@ SWEEP_ANNOTATION = f"{GROUP}/sweep"
 
 
 class ResourceInvalid(ValueError):
-    """An object of the API server that does not fit its kind; the message names the field."""
+    """An object does not match its kind; the message names the field."""
 
 
 class ResourcePart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """Any part of a resource: immutable, camelCase outside, defaults left out when written."""
+    """Base of all parts of a resource: immutable, camelCase in JSON, default values omitted in JSON."""
 
 
 class LocalObjectReference(ResourcePart, frozen=True):
-    """Points at another object of the same namespace by its name."""
+    """Reference to an object of the same namespace by its name."""
 
     name: str
 
 
 class SecretKeyRef(ResourcePart, frozen=True):
-    """Points at one key of a Secret of the same namespace."""
+    """Reference to one key of a Secret of the same namespace."""
 
     name: str
     key: str
@@ -69,9 +69,9 @@ class ObjectMeta(ResourcePart, frozen=True):
 
 class Resource(ResourcePart, frozen=True):
     """
-    A whole object. Each kind gives its ``KIND`` and ``PLURAL``, a ``spec`` and a ``status``.
+    A complete object. Each kind declares ``KIND`` and ``PLURAL``, a ``spec`` and a ``status``.
 
-    ``parse`` and ``to_dict`` are inverse to each other but for unknown fields.
+    ``parse`` and ``to_dict`` are inverse to each other, except for unknown fields.
     """
 
     KIND: ClassVar[str]
@@ -82,7 +82,7 @@ class Resource(ResourcePart, frozen=True):
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Self:
-        """Read an object as the API server sent it. Raises ``ResourceInvalid`` when it does not fit."""
+        """Read an object of the API server. Raises ``ResourceInvalid`` when it does not match the kind."""
         try:
             return msgspec.convert(raw, cls, dec_hook=_decode_hook)
         except msgspec.ValidationError as mismatch:
@@ -90,7 +90,7 @@ class Resource(ResourcePart, frozen=True):
             raise ResourceInvalid(f"{cls.KIND}/{name}: {mismatch}") from mismatch
 
     def to_dict(self) -> dict[str, Any]:
-        """Build the object as the API server takes it."""
+        """Return the object as JSON for the API server."""
         return {"apiVersion": self.API_VERSION, "kind": self.KIND, **to_json_dict(self)}
 
     @property
@@ -100,7 +100,7 @@ class Resource(ResourcePart, frozen=True):
 
     @property
     def uid(self) -> str:
-        """``metadata.uid``; empty for an object that was never stored."""
+        """``metadata.uid``; empty for an object that is not stored."""
         return self.metadata.uid or ""
 
 
@@ -108,8 +108,8 @@ R = TypeVar("R", bound=Resource)
 
 
 def to_json_dict(part: ResourcePart) -> dict[str, Any]:
-    """Turn a part of a resource into the dicts, lists, strings and numbers that JSON knows."""
-    # Through JSON, since to_builtins leaves tuples, which never equal the lists that the API server sends.
+    """Convert a part of a resource into dicts, lists, strings and numbers of JSON."""
+    # Through JSON: to_builtins keeps tuples, which never equal the lists of the API server.
     built: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(part, enc_hook=_encode_hook))
     return built
 
@@ -138,7 +138,7 @@ def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
     """
     Return the JSON merge patch (RFC 7396) that turns ``before`` into ``after``; empty when they are equal.
 
-    Lists are replaced as a whole, as the RFC says.
+    A changed list is replaced completely, as the RFC requires.
     """
     patch: dict[str, Any] = {key: None for key in before if key not in after}
     for key, value in after.items():

@@ -1,8 +1,8 @@
 """
-Conditions in the sense of the Kubernetes API conventions (metav1.Condition), as every status carries them.
+Conditions of the Kubernetes API conventions (metav1.Condition), which every status has.
 
-Pure: a tuple of conditions goes in, a new tuple comes out. ``lastTransitionTime`` moves only when ``status``
-does, so an equal retry leaves the object as it was.
+Pure functions on tuples of conditions. ``lastTransitionTime`` changes only when ``status`` changes, so an equal retry
+does not change the object.
 """
 
 from datetime import datetime
@@ -11,13 +11,13 @@ from typing import Literal
 from counterfoil.resources.base import ResourcePart
 
 MAX_MESSAGE_LENGTH = 32768
-"""Characters of a message that a status takes (metav1.Condition)."""
+"""Maximum characters of a condition's message (metav1.Condition)."""
 
 ConditionStatus = Literal["True", "False", "Unknown"]
 
 
 class Condition(ResourcePart, frozen=True, omit_defaults=False):
-    """One aspect of an object's state; ``reason`` is CamelCase and stable, ``message`` is for people and stable too."""
+    """One aspect of an object's state; ``reason`` is CamelCase and stable, ``message`` is for users, and stable as well."""
 
     type: str
     status: ConditionStatus
@@ -37,7 +37,7 @@ def with_condition(
     now: datetime,
     generation: int,
 ) -> tuple[Condition, ...]:
-    """Return the conditions with this one set, in its old place or at the end."""
+    """Return the conditions with this one set, in its previous position or at the end."""
     before = find_condition(conditions, type_)
     moved = before is None or before.status != status
     changed = Condition(
@@ -54,7 +54,7 @@ def with_condition(
 
 
 def find_condition(conditions: tuple[Condition, ...], type_: str) -> Condition | None:
-    """Return the condition of that type, or None when it was never set."""
+    """Return the condition of that type, or None."""
     return next((each for each in conditions if each.type == type_), None)
 
 

@@ -1,7 +1,7 @@
 """
-Envelope: who sent it. Its name is the envelope id, so looking it up is one ``get``.
+Envelope: the sender of one envelope. Its name is the envelope id, so that a lookup is one ``get``.
 
-Written by the before-send page; kept until its event succeeded and the time to live has passed.
+The before-send page creates it. It is deleted after its event succeeded and the time to live has passed.
 """
 
 from datetime import datetime

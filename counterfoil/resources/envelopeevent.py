@@ -1,8 +1,8 @@
 """
-EnvelopeEvent: one callback of eSAW, noted down, and how far its processing has come.
+EnvelopeEvent: one callback of eSAW, and the state of its processing.
 
-The receiver (or the sweep, or a person) creates it; its spec never changes but for ``suspend``; the controller
-writes its status. The order of the phases and what may follow what is in ``controller.reconcile.state_machine``.
+The receiver, the sweep or a person creates it; of its spec only ``suspend`` changes. The controller writes its status.
+``controller.reconcile.state_machine`` has the phases and their transitions.
 """
 
 from collections.abc import Sequence
@@ -16,26 +16,26 @@ from counterfoil.resources.base import LocalObjectReference, Resource, ResourceP
 from counterfoil.resources.conditions import Condition
 
 DEADLINE_EXCEEDED = "DeadlineExceeded"
-"""The reason of an event that no attempt brought to its end in time; what was wrong stands in ``last_error``."""
+"""Reason of an event whose deadline passed without success; ``last_error`` has the cause."""
 
 MAX_TEXT_LENGTH = 4096
-"""Characters of an envelope's or a file's name that a status takes; eSAW's own are far shorter, but nothing says so."""
+"""Maximum characters of an envelope's or a file's name in a status. eSAW documents no limit; its names are shorter."""
 
 MAX_LOCATION_LENGTH = 8192
-"""Characters of a place in an archive (a URI) that a status takes."""
+"""Maximum characters of a location in an archive (a URI) in a status."""
 
 MAX_DOCUMENTS = 2000
-"""Files that one event takes. With common names that is half of what etcd takes as one object."""
+"""Maximum number of files of one event. With common names they need half of etcd's maximum object size."""
 
 MAX_DOCUMENTS_BYTES = 1_310_720
-"""Bytes of the list of files in a status. etcd takes 1.5 MiB as one object, so that all else has room in any case."""
+"""Maximum bytes of the list of files in a status. etcd's maximum object size is 1.5 MiB; the rest is for other fields."""
 
 
 _CHECKSUM_BYTES = len(f',"size":{2**63},"sha256":"{"0" * 64}"')
 
 
 class Phase(StrEnum):
-    """Where an event is. Three are final: they leave the controller's watch."""
+    """Phase of an event. Events in one of the three final phases leave the controller's watch."""
 
     PENDING = "Pending"
     VALIDATING = "Validating"
@@ -49,7 +49,7 @@ class Phase(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing happens to the event any more by itself."""
+        """Whether the controller does no further work on the event."""
         return self in FINAL_PHASES
 
 
@@ -57,7 +57,7 @@ FINAL_PHASES = frozenset({Phase.SUCCEEDED, Phase.SKIPPED, Phase.FAILED})
 
 
 class Origin(StrEnum):
-    """Who noted the event down."""
+    """Creator of the event."""
 
     CALLBACK = "Callback"
     SWEEP = "Sweep"
@@ -65,7 +65,7 @@ class Origin(StrEnum):
 
 
 class FileKind(StrEnum):
-    """What a file of an envelope is; also a path segment in the archive."""
+    """Kind of an envelope's file; also a path segment in the archive."""
 
     DOCUMENT = "Document"
     ATTACHMENT = "Attachment"
@@ -75,7 +75,7 @@ class FileKind(StrEnum):
 
 
 class Workstep(ResourcePart, frozen=True):
-    """What a workstep callback told. No e-mail address: personal data stays out."""
+    """Parameters of a workstep callback, without the e-mail address, which is personal data."""
 
     id: str | None = None
     event_type: str | None = None
@@ -84,7 +84,7 @@ class Workstep(ResourcePart, frozen=True):
 
 
 class EnvelopeEventSpec(ResourcePart, frozen=True):
-    """What was called about."""
+    """Subject of the callback."""
 
     organization_ref: LocalObjectReference
     envelope_id: str
@@ -95,7 +95,7 @@ class EnvelopeEventSpec(ResourcePart, frozen=True):
 
 
 class LastError(ResourcePart, frozen=True):
-    """The newest attempt that did not succeed."""
+    """Most recent failed attempt."""
 
     reason: str
     message: str
@@ -103,7 +103,7 @@ class LastError(ResourcePart, frozen=True):
 
 
 class EnvelopeSummary(ResourcePart, frozen=True):
-    """The envelope as eSAW described it."""
+    """Summary of eSAW's description of the envelope."""
 
     name: str = ""
     status: str = ""
@@ -114,8 +114,8 @@ class FiledDocument(ResourcePart, frozen=True):
     """
     One file of the envelope.
 
-    ``location`` is set when the name in the archive is claimed, before anything is written;
-    ``sha256`` and ``size`` (bytes) when the file is there and was read back.
+    ``location`` is set when the name in the archive is claimed, before the file is written. ``sha256`` and ``size``
+    (bytes) are set after the file was stored and read back.
     """
 
     file_id: str
@@ -127,22 +127,22 @@ class FiledDocument(ResourcePart, frozen=True):
 
 
 def stored_size(documents: Sequence[FiledDocument]) -> int:
-    """Return how many bytes of an object in etcd a list of files takes, once each has its size and hash."""
+    """Return the bytes that a list of files needs in etcd, once each file has its size and hash."""
     encoded = msgspec.json.encode(documents)
-    # Which the API server, as everything that is written in Go, stores as six characters each.
+    # The API server stores each of these characters as six, as Go's JSON encoder does.
     escaped = sum(encoded.count(each) for each in (b"<", b">", b"&"))
     return len(encoded) + 5 * escaped + _CHECKSUM_BYTES * len(documents)
 
 
 class ArchiveLocation(ResourcePart, frozen=True):
-    """Which Archive has the files, and where in it the manifest lies (a URI)."""
+    """Archive that stores the files, and the URI of the manifest in it."""
 
     ref: LocalObjectReference
     manifest: str | None = None
 
 
 class EnvelopeEventStatus(ResourcePart, frozen=True):
-    """How far it has come."""
+    """State of the processing."""
 
     phase: Phase = Phase.PENDING
     reason: str | None = None
@@ -164,7 +164,7 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
 
     @property
     def cause(self) -> str:
-        """Why it is where it is; of an event that was given up, the reason of its last attempt. Empty for none."""
+        """Reason of the current phase; after ``DeadlineExceeded``, the reason of the last attempt. Empty for none."""
         if self.reason == DEADLINE_EXCEEDED and self.last_error is not None:
             return self.last_error.reason
         return self.reason or ""
@@ -186,7 +186,7 @@ class EnvelopeEvent(Resource, frozen=True):
 
     @property
     def deliveries(self) -> int:
-        """How often eSAW called; the creation of a ``Callback`` event is its first delivery without a write of its own."""
+        """Number of callbacks. The creation of a ``Callback`` event counts as the first, without a separate write."""
         if self.status.deliveries is not None:
             return self.status.deliveries
         return 1 if self.spec.origin is Origin.CALLBACK else 0

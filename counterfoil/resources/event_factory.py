@@ -1,7 +1,7 @@
 """
-The object that notes an event down, the same from whoever does: the receiver, the sweep, a person's command.
+Builds the EnvelopeEvent to create; the receiver, the sweep and the command line use the same function.
 
-Pure: what was called about goes in, the object to create comes out, with its one name, its labels and its shard.
+Pure: the result has the unique name of the event, its labels and its shard.
 """
 
 from typing import Any
@@ -34,8 +34,8 @@ def new_event(
     """
     Build the EnvelopeEvent to create.
 
-    ``sender`` is the name of the organization's default Sender, if it has one: who it really is, the controller finds
-    out, and corrects the label where it has to. ``traceparent`` is the trace that goes on with it, if any.
+    ``sender`` is the name of the organization's default Sender, if it has one. The controller determines the real
+    sender later and corrects the label. ``traceparent`` is the trace that continues with the event, if any.
     """
     labels = {
         ORGANIZATION_LABEL: organization,
@@ -63,6 +63,6 @@ def new_event(
         "apiVersion": API_VERSION,
         "kind": EnvelopeEvent.KIND,
         "metadata": metadata,
-        # Written out although it is the default: an auditor reads the stored object, not our schema.
+        # Explicit although it is the default: an auditor reads the stored object, not the schema.
         "spec": {**to_json_dict(spec), "origin": origin.value},
     }

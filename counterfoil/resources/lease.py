@@ -1,9 +1,7 @@
 """
-Lease: Kubernetes' own small object for "one at a time" (coordination.k8s.io), as the pages use it; see
-docs/decisions/0006.
+Lease: Kubernetes' object for mutual exclusion (coordination.k8s.io), which the pages use; see docs/decisions/0006.
 
-Its times have exactly six digits behind the point, or the API server refuses them, so they are written here and nowhere
-else.
+The API server accepts its times only with exactly six digits after the decimal point; ``micro_time`` writes them.
 """
 
 from datetime import UTC, datetime
@@ -13,12 +11,12 @@ from counterfoil.resources.base import Resource, ResourcePart
 
 
 def micro_time(moment: datetime) -> str:
-    """Write a moment as ``metav1.MicroTime``."""
+    """Return the time as ``metav1.MicroTime``."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 class LeaseSpec(ResourcePart, frozen=True):
-    """Who holds it, for how long, and since when."""
+    """Holder of the lease, its duration and its times."""
 
     holder_identity: str | None = None
     lease_duration_seconds: int | None = None

@@ -1,5 +1,5 @@
 """
-Organization: one eSAW organization, and how its envelopes are to be treated.
+Organization: one eSAW organization, and the rules for its envelopes.
 
 A person writes the spec; the controller writes the status, in particular the hashes of the callback tokens,
 from which the receiver knows a valid callback without reading a single Secret.
@@ -24,11 +24,11 @@ from counterfoil.resources.base import (
 from counterfoil.resources.conditions import Condition
 
 MAX_SWEEP_REQUEST_LENGTH = 256
-"""Characters of the annotation that count; the status takes no more."""
+"""Maximum characters of the annotation that are used; the status stores no more."""
 
 
 class ActionHandling(StrEnum):
-    """What an action leads to: the whole way into the archive, or an entry only."""
+    """Handling of an action: archive the envelope, or record the event only."""
 
     ARCHIVE = "Archive"
     RECORD = "Record"
@@ -52,7 +52,7 @@ class CleanupPolicy(StrEnum):
 
 
 class Language(StrEnum):
-    """Of mails and pages."""
+    """Language of mails and pages."""
 
     ENGLISH = "en"
     GERMAN = "de"
@@ -60,7 +60,7 @@ class Language(StrEnum):
 
 
 class CallbackSpec(ResourcePart, frozen=True):
-    """How a callback proves that it comes from this organization."""
+    """Credentials that authenticate callbacks of this organization."""
 
     token_secret_ref: tuple[SecretKeyRef, ...] = ()
     basic_auth_secret_ref: LocalObjectReference | None = None
@@ -101,7 +101,7 @@ class BeforeSendField(ResourcePart, frozen=True):
 
     @property
     def pattern_error(self) -> str | None:
-        """Why the pattern can't be used: the API server took it by another syntax (RE2) than the pages have."""
+        """Error of the pattern, or None. The API server validates it as RE2, the pages as a Python pattern."""
         try:
             re.compile(self.pattern or "")
         except re.error as error:
@@ -110,14 +110,14 @@ class BeforeSendField(ResourcePart, frozen=True):
 
 
 class BeforeSend(ResourcePart, frozen=True):
-    """The before-send page: which tags it asks for, and where it leads to in the end."""
+    """The before-send page: the fields of its form, and the page that follows it."""
 
     fields: tuple[BeforeSendField, ...] = ()
     inbox_url: str | None = msgspec.field(name="inboxURL", default=None)
 
 
 class OrganizationLimits(ResourcePart, frozen=True):
-    """How much at once, so that eSAW stays quick for the people who use it."""
+    """Limits of concurrent work and requests, so that eSAW stays fast for its users."""
 
     concurrency: int = 16
     per_sender_concurrency: int = 4
@@ -125,7 +125,7 @@ class OrganizationLimits(ResourcePart, frozen=True):
 
 
 class RetrySpec(ResourcePart, frozen=True):
-    """Backoff: first pause, longest pause, and when to give up (per phase)."""
+    """Backoff: first pause, maximum pause, and deadline of each phase."""
 
     initial: Duration = Duration(seconds=10)
     max: Duration = Duration(hours=1)
@@ -136,21 +136,21 @@ DEFAULT_LOOKBACK = Duration(hours=72)
 
 
 class SweepSpec(ResourcePart, frozen=True):
-    """Looking for finished envelopes whose callback never came."""
+    """Search for finished envelopes whose callback did not arrive."""
 
     interval: Duration
     lookback: Duration = DEFAULT_LOOKBACK
 
 
 class Ttl(ResourcePart, frozen=True):
-    """How long finished events are kept; ``failed`` unset: until somebody deletes them."""
+    """Time until finished events are deleted; ``failed`` unset: a person deletes failed events."""
 
     succeeded: Duration = Duration(hours=720)
     failed: Duration | None = None
 
 
 class Notifications(ResourcePart, frozen=True):
-    """Who is written to, through which mail server."""
+    """Recipients of mails, and the mail server."""
 
     smtp_secret_ref: LocalObjectReference | None = None
     from_: str | None = msgspec.field(name="from", default=None)
@@ -161,7 +161,7 @@ class Notifications(ResourcePart, frozen=True):
 
 
 class OrganizationSpec(ResourcePart, frozen=True):
-    """What a person says about the organization."""
+    """Configuration of the organization."""
 
     base_url: str = msgspec.field(name="baseURL")
     callback: CallbackSpec = CallbackSpec()
@@ -180,13 +180,13 @@ class OrganizationSpec(ResourcePart, frozen=True):
     suspend: bool = False
 
     def rule(self, action: str) -> ActionRule | None:
-        """Return the rule for an action, whatever its letter case, or None when it is none of this organization's."""
+        """Return the rule for an action in any letter case, or None when the organization has no rule for it."""
         wanted = action.lower()
         return next((each for each in self.actions if each.action.lower() == wanted), None)
 
 
 class CallbackURLs(ResourcePart, frozen=True):
-    """What to paste into eSAW's organization settings; ``<token>`` stands for the token."""
+    """URLs for eSAW's organization settings; ``<token>`` is the placeholder of the token."""
 
     envelope: str
     status: str
@@ -195,7 +195,7 @@ class CallbackURLs(ResourcePart, frozen=True):
 
 class ReportedProblem(ResourcePart, frozen=True):
     """
-    What the administrators are told once. ``cause`` tells it from others and stays the same.
+    A problem that the administrators receive one mail about. ``cause`` identifies the problem and does not change.
 
     ``mail_attempted_at`` is written before a mail is sent, ``notified_at`` after it; see docs/decisions/0007.
     """
@@ -213,7 +213,7 @@ class ReportedProblem(ResourcePart, frozen=True):
 
 
 class SweepResult(ResourcePart, frozen=True):
-    """The last sweep. ``request`` is the annotation that it answered, see ``Organization.sweep_request``."""
+    """The last sweep. ``request`` is the annotation that requested it, see ``Organization.sweep_request``."""
 
     at: datetime
     found: int
@@ -221,7 +221,7 @@ class SweepResult(ResourcePart, frozen=True):
 
 
 class OrganizationStatus(ResourcePart, frozen=True):
-    """What the controller found out; ``settled_at`` says since when all works as it does now: with this spec."""
+    """State of the organization; ``settled_at`` is the time since which everything works with the current spec."""
 
     observed_generation: int | None = None
     conditions: tuple[Condition, ...] = ()
@@ -247,18 +247,18 @@ class Organization(Resource, frozen=True):
 
     @property
     def sweep_request(self) -> str | None:
-        """What a person who wants a sweep now wrote into the annotation ``counterfoil.dev/sweep``; None when it was made."""
+        """Value of the annotation ``counterfoil.dev/sweep``, which requests a sweep; None after that sweep."""
         asked = self.metadata.annotations.get(SWEEP_ANNOTATION, "")[:MAX_SWEEP_REQUEST_LENGTH]
         answered = self.status.sweep.request if self.status.sweep is not None else None
         return asked if asked and asked != answered else None
 
     def page_url(self, path: str) -> str | None:
-        """Return the address of one of its pages as browsers see it, or None when ``spec.oauth.publicURL`` is not set."""
+        """Return the public URL of one of its pages, or None when ``spec.oauth.publicURL`` is not set."""
         oauth = self.spec.oauth
         if oauth is None or oauth.public_url is None:
             return None
         return f"{oauth.public_url.rstrip('/')}{path}"
 
     def consent_url(self, sender: str) -> str | None:
-        """Return the page on which a sender gives a new key, or None when there can be none."""
+        """Return the URL of a sender's consent page, or None when ``spec.oauth.publicURL`` is not set."""
         return self.page_url(f"/consent/{self.name}/{sender}")

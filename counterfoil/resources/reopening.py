@@ -1,9 +1,9 @@
 """
-Re-opening: what a finished event looks like when it begins again, by a new delivery or by a person's request.
+Re-opening: the status of a finished event that starts again, after a callback or a person's request.
 
-Pure. A delivery re-opens what it found Skipped or Failed; one that came before that ended was part of it, and only
-counts. What was claimed or filed in the archive stays known, so that nothing is filed twice. An event whose
-documents are archived goes on from there and never back to before: its proof is the condition ``Archived``.
+Pure. A callback re-opens an event that is Skipped or Failed; a callback from before its completion is only counted.
+Claimed names and filed documents stay in the status, so that nothing is filed twice. An event whose documents are
+archived continues after that step: its proof is the condition ``Archived``.
 """
 
 from datetime import datetime
@@ -18,9 +18,10 @@ PHASES_REOPENED_BY_CALLBACK = frozenset({Phase.SKIPPED, Phase.FAILED})
 
 def is_reopened_by_callback(phase: str, completed_at: datetime | None, *, received: datetime) -> bool:
     """
-    Whether a delivery that was received then re-opens an event of that phase, which ended at ``completed_at``.
+    Whether a callback received at ``received`` re-opens an event of that phase, completed at ``completed_at``.
 
-    The two times are of two processes' clocks; a new call comes minutes later, so seconds between them matter nothing.
+    The times come from the clocks of two processes. A repeated callback comes minutes later, so a difference of
+    seconds has no effect.
     """
     return phase in PHASES_REOPENED_BY_CALLBACK and (completed_at is None or received > completed_at)
 
@@ -29,10 +30,9 @@ def reopened_status(
     status: EnvelopeEventStatus, *, reason: str, message: str, now: datetime
 ) -> EnvelopeEventStatus:
     """
-    Return the status of the event as one that waits for its first attempt.
+    Return the status of an event that waits for its first attempt, with this ``reason`` and ``message``.
 
-    ``reason`` and ``message`` say why. Attempts and deadlines start anew; conditions do too, unless ``Archived`` or
-    ``Cleaned`` is True.
+    Attempts and deadlines are reset. Conditions are removed unless ``Archived`` or ``Cleaned`` is True.
     """
     filed = is_condition_true(status.conditions, "Archived") or is_condition_true(
         status.conditions, "Cleaned"

@@ -1,7 +1,7 @@
 """
-Sender: one eSAW user who sends envelopes, and whether we hold a key that works for this user.
+Sender: one eSAW user who sends envelopes, and the state of this user's key.
 
-The key itself is in a Secret; here is only its fingerprint.
+The key itself is in a Secret; the status has only its fingerprint.
 """
 
 from datetime import datetime
@@ -14,7 +14,7 @@ from counterfoil.resources.conditions import Condition
 
 
 class SenderSpec(ResourcePart, frozen=True):
-    """Who it is, and whether the key is brought by the user (``tokenSecretRef``) or obtained by consent."""
+    """Identity of the user, and the source of the key: a Secret (``tokenSecretRef``) or consent."""
 
     organization_ref: LocalObjectReference
     user_id: str
@@ -26,7 +26,7 @@ class SenderSpec(ResourcePart, frozen=True):
 
 
 class SenderKey(ResourcePart, frozen=True):
-    """What may be told about the key: never the key."""
+    """Public data of the key, without the key."""
 
     secret_name: str | None = None
     key_id: str | None = None
@@ -36,7 +36,7 @@ class SenderKey(ResourcePart, frozen=True):
 
 
 class SenderStatus(ResourcePart, frozen=True):
-    """Whether the key works, and who waits for it."""
+    """State of the key, and the number of events that wait for it."""
 
     observed_generation: int | None = None
     conditions: tuple[Condition, ...] = ()

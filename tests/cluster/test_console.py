@@ -8,7 +8,8 @@ import httpx
 import lxml.html
 import pytest
 
-from counterfoil.kube.client import Forbidden, connect
+from counterfoil.kube.client import connect
+from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import EnvelopeEvent
 from counterfoil.resources.audit_annotation import audit_entries
 from sandbox.controlplane.control_plane import ControlPlane

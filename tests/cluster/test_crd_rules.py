@@ -9,7 +9,8 @@ import msgspec
 import pytest
 import yaml
 
-from counterfoil.kube.client import KubeClient, Rejected, connect
+from counterfoil.kube.client import KubeClient, connect
+from counterfoil.kube.errors import Rejected
 from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Organization, Resource, Sender
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.kubectl import Kubectl

@@ -9,7 +9,8 @@ import pytest
 
 from controller.cache import Cache
 from controller.resync.garbage_collector import GarbageCollector
-from counterfoil.kube.client import KubeClient, NotFound, connect
+from counterfoil.kube.client import KubeClient, connect
+from counterfoil.kube.errors import NotFound
 from counterfoil.resources import Envelope, EnvelopeEvent, Phase, Resource, envelope_id, to_json_dict
 from counterfoil.resources.event_factory import new_event
 from sandbox import rbac

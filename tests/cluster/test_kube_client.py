@@ -10,20 +10,18 @@ from typing import Any
 
 import pytest
 
-from counterfoil.kube.client import (
+from counterfoil.kube.client import KubeClient, connect
+from counterfoil.kube.errors import (
     AlreadyExists,
     ApiError,
     Conflict,
     Expired,
     Forbidden,
-    KubeClient,
     NotFound,
     Rejected,
     Unavailable,
-    WatchEvent,
-    connect,
-    list_and_watch_forever,
 )
+from counterfoil.kube.watch import WatchEvent, list_and_watch_forever
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventSpec, Organization, ResourcePart, envelope_id
 from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import ControlPlane, control_plane

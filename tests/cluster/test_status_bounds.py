@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from counterfoil.esaw.limits import FILE_ID_LENGTH
-from counterfoil.kube.client import KubeClient, TooLarge, connect
+from counterfoil.kube.client import KubeClient, connect
+from counterfoil.kube.errors import TooLarge
 from counterfoil.kube.status import StatusWriter
 from counterfoil.resources import (
     MAX_DOCUMENTS,

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from counterfoil.kube.client import Forbidden, KubeClient, TokenClientFactory
+from counterfoil.kube.client import KubeClient, TokenClientFactory
+from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import GROUP
 from webhook.console.errors import ConsoleError, ConsoleErrorKind
 from webhook.console.limits import ConsoleLimits

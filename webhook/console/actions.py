@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Final
 
 from counterfoil.clock import Clock
-from counterfoil.kube.client import ApiError, Conflict, Forbidden, NotFound
+from counterfoil.kube.errors import ApiError, Conflict, Forbidden, NotFound
 from counterfoil.resources import (
     API_VERSION,
     REQUEST_BY_ANNOTATION,

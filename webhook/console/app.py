@@ -15,7 +15,8 @@ from counterfoil import __version__, logs
 from counterfoil._upstream import event_loop
 from counterfoil.clock import WallClock
 from counterfoil.health import serve_health_and_metrics
-from counterfoil.kube.client import NotConfigured, open_token_client_factory
+from counterfoil.kube.client import open_token_client_factory
+from counterfoil.kube.errors import NotConfigured
 from counterfoil.metrics import Metrics, new_registry
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import ConsoleSettings, load

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from http import HTTPStatus
 
-from counterfoil.kube.client import ApiError, Conflict, Expired, Forbidden, NotFound, Rejected
+from counterfoil.kube.errors import ApiError, Conflict, Expired, Forbidden, NotFound, Rejected
 
 
 class ConsoleErrorKind(StrEnum):

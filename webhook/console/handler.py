@@ -16,7 +16,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from counterfoil.clock import Clock
-from counterfoil.kube.client import ApiError
+from counterfoil.kube.errors import ApiError
 from counterfoil.metrics import Metrics
 from counterfoil.settings import SignIn
 from webhook.console import routes

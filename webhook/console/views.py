@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from counterfoil.clock import Clock
-from counterfoil.kube.client import ApiError, Expired, Forbidden, KubeClient
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError, Expired, Forbidden
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     Archive,

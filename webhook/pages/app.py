@@ -15,7 +15,8 @@ from counterfoil._upstream import event_loop
 from counterfoil.clock import WallClock
 from counterfoil.esaw import EsawClients, new_http_client
 from counterfoil.health import Checks, serve_health_and_metrics
-from counterfoil.kube.client import ApiError, KubeClient, NotConfigured, connect
+from counterfoil.kube.client import KubeClient, connect
+from counterfoil.kube.errors import ApiError, NotConfigured
 from counterfoil.metrics import Metrics, new_registry
 from counterfoil.resources import Organization
 from counterfoil.sealing import Sealing, SealingKeysInvalid

@@ -14,7 +14,8 @@ from typing import Any, Final
 from counterfoil.clock import Clock
 from counterfoil.esaw import ApiToken, EsawClient, EsawError, WhoAmI
 from counterfoil.esaw.oauth import AuthorizationCodeGrant, request_access_token
-from counterfoil.kube.client import AlreadyExists, Forbidden, KubeClient, NotFound
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import AlreadyExists, Forbidden, NotFound
 from counterfoil.resources import (
     API_VERSION,
     ORGANIZATION_LABEL,

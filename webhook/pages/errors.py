@@ -9,7 +9,7 @@ from enum import StrEnum
 from http import HTTPStatus
 
 from counterfoil.esaw import EsawError, EsawUnreachable, HttpStatusError, RateLimited
-from counterfoil.kube.client import ApiError
+from counterfoil.kube.errors import ApiError
 
 
 class PageErrorKind(StrEnum):

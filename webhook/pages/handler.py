@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from counterfoil.kube.client import ApiError
+from counterfoil.kube.errors import ApiError
 from counterfoil.metrics import Metrics
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.pages.errors import (

@@ -15,7 +15,8 @@ from datetime import timedelta
 
 from counterfoil.clock import Clock
 from counterfoil.esaw import EsawError, EsawUnreachable, EsawUserClient, HttpStatusError, RateLimited, drafts
-from counterfoil.kube.client import AlreadyExists, ApiError, KubeClient, NotFound
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import AlreadyExists, ApiError, NotFound
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     SENDER_LABEL,

@@ -15,7 +15,9 @@ from typing import Any, Final, Self
 
 from counterfoil.clock import Clock
 from counterfoil.esaw.oauth import new_secret
-from counterfoil.kube.client import AlreadyExists, Conflict, KubeClient, NotFound, Raw
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import AlreadyExists, Conflict, NotFound
+from counterfoil.kube.watch import Raw
 from counterfoil.resources import GROUP, ORGANIZATION_LABEL, ResourceInvalid
 from counterfoil.resources.lease import Lease, micro_time
 

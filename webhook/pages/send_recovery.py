@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 
 from counterfoil.clock import Clock
 from counterfoil.esaw import EsawClients, EsawError, drafts
-from counterfoil.kube.client import ApiError, KubeClient, NotFound
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.resources import Organization, ResourceInvalid, is_condition_true
 from webhook.pages.consent import ConsentService
 from webhook.pages.limits import PageLimits

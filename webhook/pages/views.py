@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 from counterfoil.esaw import ApiToken, EsawClients, EsawError, EsawUserClient, drafts
 from counterfoil.esaw.oauth import authorize_url
-from counterfoil.kube.client import KubeClient, NotFound
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import NotFound
 from counterfoil.resources import Organization, ResourceInvalid, Sender, consented_sender_name
 from counterfoil.resources.organization import BeforeSendField, OAuth
 from webhook.http_server import request_origin

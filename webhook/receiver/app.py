@@ -16,7 +16,8 @@ from counterfoil import __version__, logs, tracing
 from counterfoil._upstream import event_loop
 from counterfoil.clock import WallClock
 from counterfoil.health import Checks, serve_health_and_metrics
-from counterfoil.kube.client import NotConfigured, connect
+from counterfoil.kube.client import connect
+from counterfoil.kube.errors import NotConfigured
 from counterfoil.metrics import Metrics, new_registry
 from counterfoil.settings import ReceiverSettings, load
 from webhook.http_server.rate_limit import TokenBucket

@@ -22,7 +22,8 @@ from typing import Any, Protocol
 import msgspec
 
 from counterfoil.clock import Clock
-from counterfoil.kube.client import ApiError, Conflict, NotFound, Raw, Rejected, Unavailable
+from counterfoil.kube.errors import ApiError, Conflict, NotFound, Rejected, Unavailable
+from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeEventStatus,

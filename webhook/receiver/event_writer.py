@@ -21,7 +21,9 @@ from typing import Protocol
 import msgspec
 
 from counterfoil.clock import Clock
-from counterfoil.kube.client import AlreadyExists, ApiError, Conflict, NotFound, PartialT, Raw, Unavailable
+from counterfoil.kube.client import PartialT
+from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
+from counterfoil.kube.watch import Raw
 from counterfoil.metrics import CallbackOutcome
 from counterfoil.resources import EnvelopeEvent, Phase, Resource, ResourceInvalid, ResourcePart
 from counterfoil.resources.reopening import is_reopened_by_callback

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from counterfoil import tracing
 from counterfoil.callback_auth import BasicAuthVerifier
-from counterfoil.kube.client import Raw
+from counterfoil.kube.watch import Raw
 from counterfoil.metrics import NO_ORGANIZATION, CallbackOutcome, Metrics
 from counterfoil.resources.event_factory import new_event
 from webhook.receiver.callback import MalformedCallback, parse_callback

@@ -15,7 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from counterfoil.callback_auth import is_valid_token
-from counterfoil.kube.client import ApiError, KubeClient, Raw, WatchEvent, list_and_watch_forever
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError
+from counterfoil.kube.watch import Raw, WatchEvent, list_and_watch_forever
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Organization, ResourceInvalid
 from webhook.http_server.rate_limit import TokenBucket

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from counterfoil.kube.client import AlreadyExists, ApiError
+from counterfoil.kube.errors import AlreadyExists, ApiError
 from counterfoil.resources import EnvelopeEvent, Resource, envelope_id
 from counterfoil.resources.event_factory import new_event
 

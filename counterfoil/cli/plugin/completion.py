@@ -13,7 +13,8 @@ from typing import TextIO
 
 from counterfoil.cli.plugin import config_flags
 from counterfoil.cli.plugin.exit_status import ExitStatus
-from counterfoil.kube.client import ApiError, KubeClient, NotConfigured
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError, NotConfigured
 from counterfoil.resources import EnvelopeEvent, Organization, Resource, Sender
 
 SUMMARY = "print a completion script for a shell"

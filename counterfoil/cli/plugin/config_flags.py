@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from counterfoil.kube.client import KubeClient, connect, is_in_cluster
+from counterfoil.kube.client import KubeClient, connect
+from counterfoil.kube.config import is_in_cluster
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

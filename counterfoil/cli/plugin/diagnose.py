@@ -23,7 +23,9 @@ import yaml
 
 from counterfoil import __version__
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
-from counterfoil.kube.client import ApiError, KubeClient, Raw
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError
+from counterfoil.kube.watch import Raw
 from counterfoil.logs import redact
 from counterfoil.resources import (
     REQUEST_BY_ANNOTATION,

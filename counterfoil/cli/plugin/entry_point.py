@@ -25,7 +25,7 @@ from counterfoil.cli.plugin import (
     why,
 )
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
-from counterfoil.kube.client import ApiError, Forbidden, NotConfigured, NotFound, Rejected, Unavailable
+from counterfoil.kube.errors import ApiError, Forbidden, NotConfigured, NotFound, Rejected, Unavailable
 from counterfoil.logs import redact
 from counterfoil.resources import ResourceInvalid
 from counterfoil.settings import LogFormat, LogLevel

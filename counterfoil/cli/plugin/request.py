@@ -14,7 +14,8 @@ import msgspec
 
 from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import ExitStatus, format_json
-from counterfoil.kube.client import Conflict, KubeClient, NotFound
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import Conflict, NotFound
 from counterfoil.resources import (
     REQUEST_BY_ANNOTATION,
     REQUEST_LABEL,

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Iterable
 
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
-from counterfoil.kube.client import KubeClient, NotFound
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import NotFound
 from counterfoil.resources import EnvelopeEvent, Phase, envelope_id
 
 MAX_NAMES = 10

@@ -7,7 +7,8 @@ import msgspec
 
 from counterfoil.callback_auth import CallbackSecretInvalid, token_hash
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
-from counterfoil.kube.client import Forbidden, KubeClient, NotFound
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import Forbidden, NotFound
 from counterfoil.resources import Organization
 
 SUMMARY = "print the callback URLs of an Organization, with the token"

@@ -12,7 +12,9 @@ from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import ExitStatus, format_json
 from counterfoil.durations import Duration
 from counterfoil.i18n.reasons import Responsible, find_reason
-from counterfoil.kube.client import ApiError, KubeClient, Raw
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError
+from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     REQUEST_LABEL,
     SENDER_LABEL,

@@ -10,16 +10,9 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any
 
-from counterfoil.kube.client import (
-    AlreadyExists,
-    ApiError,
-    Conflict,
-    KubeClient,
-    NotFound,
-    Raw,
-    Unavailable,
-    WatchEvent,
-)
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
+from counterfoil.kube.watch import Raw, WatchEvent
 from counterfoil.resources import EnvelopeEvent, Resource
 
 Where = tuple[str, str]

@@ -11,16 +11,9 @@ from typing import Any
 import msgspec
 
 from counterfoil.callback_auth import basic_auth_hash, token_hash
-from counterfoil.kube.client import (
-    AlreadyExists,
-    ApiError,
-    Conflict,
-    NotFound,
-    PartialT,
-    Raw,
-    Unavailable,
-    WatchEvent,
-)
+from counterfoil.kube.client import PartialT
+from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
+from counterfoil.kube.watch import Raw, WatchEvent
 from counterfoil.resources import API_VERSION, EnvelopeEvent, Resource
 
 TOKEN = "a-good-token-0123456789"

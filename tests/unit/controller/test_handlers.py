@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from controller.handlers import MAX_RETRY_SECONDS, REQUEUE_SECONDS, RETRY_SECONDS
-from counterfoil.kube.client import Unavailable
+from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import SENDER_LABEL, Archive, EnvelopeEvent, Phase, Sender
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization

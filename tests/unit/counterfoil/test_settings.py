@@ -1,4 +1,4 @@
-"""Settings: from the environment, from flags, explained, and refused with a line that helps."""
+"""Settings: read from the environment and from flags, documented, and refused with a helpful line."""
 
 import re
 
@@ -74,11 +74,11 @@ def test_durations_numbers_and_words_are_read() -> None:
         (["--listen", "8080"], "COUNTERFOIL_LISTEN (or --listen) is '8080': it is not host:port"),
         (["--listen", "host:99999"], "it is not host:port"),
         (["--listen", "host:²"], "it is not host:port"),
-        (["--log-level", "loud"], "it is none of debug, info, warning, error"),
-        (["--callback-rate", "many"], "it is no number"),
-        (["--callback-rate", "nan"], "it is no number"),
+        (["--log-level", "loud"], "it is not one of debug, info, warning, error"),
+        (["--callback-rate", "many"], "it is not a number"),
+        (["--callback-rate", "nan"], "it is not a number"),
         (["--callback-burst", "0"], "it must be at least 1"),
-        (["--grace", "10"], "it is no duration; write it as in --grace 20s"),
+        (["--grace", "10"], "it is not a duration; write it as in --grace 20s"),
         (["--lisen", "x:1"], "--lisen"),
         (["--listen"], "--listen: expected one argument"),
         (["stray"], "stray"),
@@ -107,7 +107,7 @@ def test_a_process_with_a_bad_setting_ends_with_status_2_and_one_line(
 
     assert end.value.code == 2
     assert capsys.readouterr().err.splitlines() == [
-        "python -m controller: COUNTERFOIL_SHARD (or --shard) is 'one': it is no whole number;"
+        "python -m controller: COUNTERFOIL_SHARD (or --shard) is 'one': it is not a whole number;"
         " write it as in --shard 0"
     ]
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from controller.access.archive_pool import ArchivePool
 from controller.access.secret_cache import SecretCache
 from counterfoil.archives.errors import SettingsInvalid
-from counterfoil.kube.client import Unavailable
+from counterfoil.kube.errors import Unavailable
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Archive, find_condition
 from tests.support.builders import NOON, AClock

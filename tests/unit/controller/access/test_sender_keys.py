@@ -18,7 +18,7 @@ from counterfoil.esaw import (
     HttpStatusError,
     WhoAmI,
 )
-from counterfoil.kube.client import Forbidden
+from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import Sender, find_condition
 from tests.support.builders import AClock, a_sender
 from tests.support.fakes.kube import InMemoryKubeClient

@@ -8,7 +8,7 @@ from controller.notifications.consent_requests import QUIET_PERIOD
 from controller.notifications.policy import NotificationTimings
 from controller.notifications.problem_tracking import FailureSummary
 from controller.notifications.smtp import DATA_REPLY_SECONDS, SESSION_SECONDS, MailError, MessageRejected
-from counterfoil.kube.client import Conflict, Unavailable
+from counterfoil.kube.errors import Conflict, Unavailable
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Sender
 from counterfoil.resources.audit_annotation import CONSENT_MAIL_ANNOTATION
 from tests.support.builders import NOON, a_sender, an_event, an_organization

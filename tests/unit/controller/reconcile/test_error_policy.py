@@ -26,7 +26,7 @@ from counterfoil.esaw.errors import (
     UnexpectedRedirect,
     UnreachableKind,
 )
-from counterfoil.kube.client import Forbidden, Unavailable
+from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.resources import TagRule
 from tests.support.builders import NOON
 

@@ -14,7 +14,7 @@ from controller.reconcile.preconditions import SENDER_GRACE_SECONDS, Admitted, P
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.esaw import ApiToken, new_http_client
 from counterfoil.esaw.registry import EsawClients
-from counterfoil.kube.client import Unavailable
+from counterfoil.kube.errors import Unavailable
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     ENVELOPE_LABEL,

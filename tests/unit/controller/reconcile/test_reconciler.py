@@ -16,7 +16,7 @@ from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, HttpStatusError
-from counterfoil.kube.client import Rejected, TooLarge
+from counterfoil.kube.errors import Rejected, TooLarge
 from counterfoil.kube.status import StatusWriter
 from counterfoil.resources import (
     REQUEST_LABEL,

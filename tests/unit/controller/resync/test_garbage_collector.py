@@ -10,7 +10,8 @@ import pytest
 
 from controller.cache import Cache
 from controller.resync.garbage_collector import PAGE_SIZE, GarbageCollector, is_expired
-from counterfoil.kube.client import ApiError, Expired, Forbidden, Raw, Rejected
+from counterfoil.kube.errors import ApiError, Expired, Forbidden, Rejected
+from counterfoil.kube.watch import Raw
 from counterfoil.resources import SHARD_LABEL, Activity, Envelope, EnvelopeEvent, Phase, Resource, shard
 from tests.support.builders import ENVELOPE, NOON, AClock, EventBuilder, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient

@@ -10,7 +10,7 @@ from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.resync.missed_callbacks import MissedCallbackFinder
 from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, FoundEnvelope, HttpStatusError
-from counterfoil.kube.client import Unavailable
+from counterfoil.kube.errors import Unavailable
 from counterfoil.resources import (
     SENDER_LABEL,
     EnvelopeEvent,

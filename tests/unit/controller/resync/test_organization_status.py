@@ -19,7 +19,7 @@ from counterfoil.esaw import (
     new_http_client,
 )
 from counterfoil.esaw.registry import EsawClients
-from counterfoil.kube.client import Forbidden, Unavailable
+from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.resources import Activity, Archive, Organization, find_condition
 from tests.support.builders import NOON, AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from controller.retry.on_fix import FailedEventRetrier
-from counterfoil.kube.client import ApiError, Forbidden, Rejected, Unavailable
+from counterfoil.kube.errors import ApiError, Forbidden, Rejected, Unavailable
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     Archive,

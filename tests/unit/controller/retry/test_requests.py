@@ -10,8 +10,9 @@ import pytest
 from controller.retry.requests import MAX_CONCURRENT_REQUESTS, RETRY_PAUSES_SECONDS, UserRequests
 from controller.scheduling.workqueue import WorkQueue
 from controller.telemetry.event_recorder import EventRecorder
-from counterfoil.kube.client import TooLarge, WatchEvent
+from counterfoil.kube.errors import TooLarge
 from counterfoil.kube.status import StatusWriter
+from counterfoil.kube.watch import WatchEvent
 from counterfoil.resources import (
     REQUEST_BY_ANNOTATION,
     REQUEST_LABEL,

@@ -3,7 +3,7 @@
 import pytest
 
 from controller.watch.initial_sync import InitialSync
-from counterfoil.kube.client import ApiError, Forbidden, NotFound, Unavailable
+from counterfoil.kube.errors import ApiError, Forbidden, NotFound, Unavailable
 from tests.support.builders import AClock
 
 

@@ -3,7 +3,7 @@
 import asyncio
 
 from controller.watch.relist import DeletionDetector
-from counterfoil.kube.client import Unavailable
+from counterfoil.kube.errors import Unavailable
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Resource, Sender
 from tests.support.builders import a_sender, an_event, an_organization
 from tests.support.fakes.reconcile_context import an_archive

@@ -12,7 +12,9 @@ from counterfoil.cli.plugin import completion, config_flags, diagnose, entry_poi
 from counterfoil.cli.plugin.diagnose import OMITTED, SupportBundle, remove_personal_data
 from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.cli.plugin.why import explain, page
-from counterfoil.kube.client import Forbidden, KubeClient, Raw, Unavailable
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import Forbidden, Unavailable
+from counterfoil.kube.watch import Raw
 from counterfoil.resources import REQUEST_LABEL, EnvelopeSummary, LastError, Phase, Resource
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient

@@ -10,23 +10,20 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from counterfoil.kube.client import (
+from counterfoil.kube.client import KubeClient, connect
+from counterfoil.kube.errors import (
     AlreadyExists,
     ApiError,
     Conflict,
     Expired,
     Forbidden,
-    KubeClient,
     NotConfigured,
     NotFound,
     Rejected,
     TooLarge,
     Unavailable,
-    WatchEvent,
-    connect,
-    exponential_backoff,
-    list_and_watch_forever,
 )
+from counterfoil.kube.watch import WatchEvent, exponential_backoff, list_and_watch_forever
 from counterfoil.resources import EnvelopeEvent, Organization
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -378,7 +375,7 @@ async def test_what_vanished_during_an_outage_is_missing_from_the_names_of_the_n
 
 async def test_an_outage_of_days_ends_no_follower(tmp_path: Path) -> None:
     class LongAway:
-        """The part of a Cluster that follows: away for 2,000 times, then there."""
+        """The part of KubeClient that watches: away for 2,000 times, then there."""
 
         def __init__(self) -> None:
             self.tries = 0

@@ -6,7 +6,7 @@ from functools import partial
 import msgspec
 import pytest
 
-from counterfoil.kube.client import Forbidden, Unavailable
+from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.kube.status import RETRY_PAUSES_SECONDS, StatusWriter, Superseded
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Origin, Phase, to_json_dict
 from tests.support.builders import NOON, an_event

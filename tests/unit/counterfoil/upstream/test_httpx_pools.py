@@ -1,10 +1,11 @@
-"""Several small pools behave as one client: few connections when there is little to do, all closed in the end."""
+"""Several small pools behave as one client: few connections for few requests, and all are closed at the end."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import httpcore
 import httpx
 
 from counterfoil.esaw import new_http_client
@@ -13,7 +14,7 @@ from counterfoil.esaw.limits import CONNECTION_POOLS
 
 @dataclass
 class Server:
-    """Answers requests, so many ``together``; counts connections, those that were made and those that are there."""
+    """Answers requests in groups (``together``); counts the connections that were made and those that are open."""
 
     url: str = ""
     made: int = 0
@@ -89,3 +90,25 @@ async def test_a_client_that_is_no_context_closes_them_too() -> None:
         await http.aclose()
         async with asyncio.timeout(10):
             await server.all_gone.wait()
+
+
+def test_httpcore_still_checks_each_connection_for_each_idle_one() -> None:
+    # At most one check per connection: counterfoil._upstream.httpx_pools can go.
+    checks = 0
+
+    class IdleConnection:
+        def is_closed(self) -> bool:
+            return False
+
+        def has_expired(self) -> bool:
+            return False
+
+        def is_idle(self) -> bool:
+            nonlocal checks
+            checks += 1
+            return True
+
+    pool = httpcore.AsyncConnectionPool(max_connections=100, max_keepalive_connections=100)
+    pool._connections.extend([IdleConnection() for _ in range(100)])  # type: ignore[misc]  # the part that is called
+    pool._assign_requests_to_connections()
+    assert checks > 100 * 100

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from counterfoil.kube.client import Conflict, Forbidden, Raw
+from counterfoil.kube.errors import Conflict, Forbidden
+from counterfoil.kube.watch import Raw
 from counterfoil.resources import EnvelopeEvent, Phase, Resource
 from counterfoil.resources.audit_annotation import audit_entries
 from tests.support.builders import NOON, AClock, EventBuilder

@@ -9,7 +9,8 @@ import httpx
 import lxml.html
 from prometheus_client import CollectorRegistry
 
-from counterfoil.kube.client import Forbidden, KubeClient, TokenClientFactory
+from counterfoil.kube.client import KubeClient, TokenClientFactory
+from counterfoil.kube.errors import Forbidden
 from counterfoil.metrics import Metrics
 from counterfoil.settings import ListenAddress, SignIn
 from tests.support.builders import AClock

@@ -6,7 +6,7 @@ from typing import Any
 import lxml.html
 import pytest
 
-from counterfoil.kube.client import Expired
+from counterfoil.kube.errors import Expired
 from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, FiledDocument, FileKind, Phase, Resource
 from tests.support.builders import AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient

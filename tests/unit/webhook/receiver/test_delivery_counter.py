@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterfoil.kube.client import Conflict, Forbidden, Rejected, Unavailable
+from counterfoil.kube.errors import Conflict, Forbidden, Rejected, Unavailable
 from counterfoil.resources import Origin, Phase, envelope_id, find_condition
 from counterfoil.resources.event_factory import new_event
 from tests.support.scenes.receiver_parts import GUID, NOON, FakeKubeClient, HandClock, unavailable

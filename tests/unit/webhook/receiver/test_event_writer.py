@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from counterfoil.kube.client import ApiError, Conflict, Forbidden, NotFound, Rejected
+from counterfoil.kube.errors import ApiError, Conflict, Forbidden, NotFound, Rejected
 from counterfoil.metrics import CallbackOutcome
 from counterfoil.resources import envelope_id
 from counterfoil.resources.event_factory import new_event

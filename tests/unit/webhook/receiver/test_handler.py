@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
-from counterfoil.kube.client import Forbidden
+from counterfoil.kube.errors import Forbidden
 from counterfoil.logs import JsonFormatter
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Workstep

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from counterfoil.kube.client import WatchEvent
+from counterfoil.kube.watch import WatchEvent
 from counterfoil.metrics import Metrics
 from tests.support.scenes.receiver_parts import TOKEN, added, an_organization, synced, with_basic_auth
 from webhook.http_server.rate_limit import TokenBucket

@@ -1,0 +1,99 @@
+"""
+Errors of the API server: one class for each answer that callers handle differently.
+
+``ApiError`` is the base class. ``api_error`` chooses the class from the HTTP status and the Status object of the response.
+"""
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+
+class ApiError(Exception):
+    """A request to the API server failed. ``status`` is the HTTP status, 0 when there was no response."""
+
+    def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class NotFound(ApiError):
+    """404: the object does not exist."""
+
+
+class AlreadyExists(ApiError):
+    """409 to a create: an object of that name exists."""
+
+
+class Conflict(ApiError):
+    """409 to a write with a resourceVersion: another client wrote first."""
+
+
+class Forbidden(ApiError):
+    """401 or 403: the credentials do not allow the request."""
+
+
+class Rejected(ApiError):
+    """400, 413, 422, or too large for etcd (``TooLarge``): the API server never accepts this object unchanged."""
+
+
+class TooLarge(Rejected):
+    """413, or too large for etcd (about 1.5 MiB): the object must become smaller."""
+
+
+class Expired(ApiError):
+    """410: the resourceVersion or continue token is too old; list again."""
+
+    token = ""
+    """For a list in pages: the token that continues the list with the current objects. May be empty."""
+
+
+class Unavailable(ApiError):
+    """No response, 408, 429 or 5xx: the same request can succeed later."""
+
+
+class NotConfigured(Exception):
+    """No usable configuration: no readable kubeconfig, and no ServiceAccount of a pod."""
+
+
+def api_error(status: int, answer: bytes, retry_after: str | None, *, creating: bool) -> ApiError:
+    """Return the error for a response, or for an ERROR event of a watch; ``creating`` for a POST."""
+    try:
+        payload = msgspec.json.decode(answer)
+    except msgspec.DecodeError:
+        payload = None
+    payload = payload if isinstance(payload, dict) else {}
+    payload = payload.get("object", payload) if payload.get("type") == "ERROR" else payload
+    reason = str(payload.get("reason") or status)
+    message = f"the API server answered {status} {reason}: {payload.get('message', '')}".rstrip(": ")
+    seconds = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
+    kind = TooLarge if _TOO_LARGE.search(message) else _error_class(status, reason, creating=creating)
+    problem = kind(status, reason, message, seconds)
+    if isinstance(problem, Expired):
+        problem.token = str((payload.get("metadata") or {}).get("continue") or "")
+    return problem
+
+
+def _error_class(status: int, reason: str, *, creating: bool) -> type[ApiError]:
+    if status == 409:
+        return AlreadyExists if creating and reason == "AlreadyExists" else Conflict
+    for statuses, problem in _BY_STATUS:
+        if status in statuses:
+            return problem
+    return Unavailable if status >= 500 else Rejected
+
+
+_BY_STATUS: Iterable[tuple[frozenset[int], type[ApiError]]] = (
+    (frozenset({404}), NotFound),
+    (frozenset({401, 403}), Forbidden),
+    (frozenset({410}), Expired),
+    (frozenset({408, 429}), Unavailable),
+    (frozenset({413}), TooLarge),
+)
+
+
+_TOO_LARGE = re.compile(r"etcdserver: request is too large|trying to send message larger than max")
+"""Messages of etcd (from 1.5 MiB) and of its client (from 2 MiB). Their HTTP status is 500, though no retry helps."""
