@@ -82,7 +82,13 @@ class FailedEventRetrier:
         self._fixes: asyncio.Queue[_Fix] = asyncio.Queue()
         self._queued: set[str] = set()
         self._latest_fixes: dict[str, tuple[datetime, _Fix]] = {}
-        """The last change of each object, and when it was seen."""
+        """The last change of each object, and when it was observed."""
+        for kind in (Organization, Sender, Archive):
+            cache.add_handler(kind, self._resource_changed)
+
+    def _resource_changed(self, _: Resource | None, after: Resource | None) -> None:
+        if isinstance(after, Organization | Sender | Archive):
+            self.observe(after)
 
     def observe(self, resource: Organization | Sender | Archive) -> None:
         """

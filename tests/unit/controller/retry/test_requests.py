@@ -22,7 +22,7 @@ from counterfoil.resources import (
 )
 from tests.support.builders import AClock, EventBuilder, an_event
 from tests.support.fakes.kube import InMemoryKubeClient
-from tests.unit.controller.scheduling.test_workqueue import Workshop, a_workqueue
+from tests.unit.controller.scheduling.test_workqueue import a_workqueue
 
 
 class Scene:
@@ -33,7 +33,7 @@ class Scene:
         self.kube = InMemoryKubeClient(*events)
         self.event_recorder = EventRecorder(self.kube, self.clock)
         self.changed: list[EnvelopeEvent] = []
-        self.workqueue: WorkQueue = a_workqueue(self.clock, Workshop())
+        self.workqueue: WorkQueue = a_workqueue(self.clock)
         self.user_requests = UserRequests(
             kube=self.kube,
             status_writer=StatusWriter(self.kube),
