@@ -239,7 +239,6 @@ def build(
         cache=cache,
         event_queue=event_queue,
         reconciler=Reconciler(
-            kube=kube,
             cache=cache,
             preconditions=Preconditions(
                 kube=kube,

@@ -95,7 +95,6 @@ class Scene:
         self.event_recorder = EventRecorder(self.kube, self.clock)
         self.status_writer = StatusWriter(self.kube)
         self.reconciler = ADriver(
-            kube=self.kube,
             cache=self.cache,
             preconditions=Preconditions(
                 kube=self.kube,

@@ -76,7 +76,6 @@ class Scene:
         self.sender_keys = SenderKeys(self.kube, secrets, self.clock, changed=base.cache.update)
         self.event_recorder = EventRecorder(self.kube, self.clock)
         self.reconciler = Reconciler(
-            kube=self.kube,
             cache=self.cache,
             preconditions=Preconditions(
                 kube=self.kube,
