@@ -14,6 +14,7 @@ from datetime import datetime
 from controller.cache import Cache, version_number
 from controller.reconcile.reconciler import Reconciler
 from controller.resync.resync import Resync
+from controller.scheduling.backoff import LOST_OUTCOME
 from controller.scheduling.event_queue import EventQueue
 from counterfoil import tracing
 from counterfoil.clock import Clock
@@ -23,11 +24,6 @@ from counterfoil.logs import log_context
 from counterfoil.resources import TRACEPARENT_ANNOTATION, EnvelopeEvent, Phase
 
 _log = logging.getLogger(__name__)
-
-RETRY_SECONDS = 5.0
-"""First pause before an event is repeated whose state could not be stored; doubled after each failure."""
-
-MAX_RETRY_SECONDS = 3600.0
 
 REQUEUE_SECONDS = 1.0
 """Pause before an event is repeated whose run changed nothing; meanwhile the watch delivers the newer state."""
@@ -106,9 +102,8 @@ class Worker:
             self._cache.delete(EnvelopeEvent, known.name, version_number(known))
 
     def _requeue_after_failure(self, name: str) -> None:
-        pause = min(RETRY_SECONDS * 2 ** min(self._lost_outcomes[name], 20), MAX_RETRY_SECONDS)
+        self._event_queue.enqueue_after(name, LOST_OUTCOME.pause(self._lost_outcomes[name]))
         self._lost_outcomes[name] += 1
-        self._event_queue.enqueue_after(name, pause)
 
     def _probe_failed_archive(self, event: EnvelopeEvent) -> None:
         """Probe an archive that returned an error, so that its status shows the error and the recovery."""

@@ -5,36 +5,21 @@ Low-level event handlers only: no finalizers, no annotations, no patches by the 
 server just the writes of its own status. Finished events leave the watch by a field selector (kopf 1.45 and newer),
 which makes them cost nothing (rule 9); a controller of several watches the events of its own shards by label.
 
-An outage of any length ends nothing (``EndlessBackoff``), and no answer of the API server does, nor of what stands before it
+An outage of any length ends nothing (``KOPF_REQUEST``), and no answer of the API server does, nor of what stands before it
 (``controller.watch.responses``). kopf can't be begun anew beside our own tasks: it cancels whatever task is younger than itself.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
-from itertools import chain, repeat
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import kopf
 
+from controller.scheduling.backoff import KOPF_REQUEST
 from controller.watch.heartbeat import WatchHeartbeat
 from controller.watch.reflector import WATCHED_KINDS, Reflector
 from counterfoil.resources import FINAL_PHASES, GROUP, SHARD_COUNT, SHARD_LABEL, VERSION, Resource
 
 UNFINISHED_SELECTOR = ",".join(f"status.phase!={phase}" for phase in sorted(FINAL_PHASES))
-
-
-class EndlessBackoff:
-    """
-    Seconds between kopf's attempts at one request, without an end.
-
-    When kopf's own eight are used up by an API server that answers 5xx, the whole operator ends; started anew by
-    a kubelet whose pauses grow to five minutes, it would still be waiting long after the API server is back.
-    """
-
-    FIRST = (0.5, 1.0, 2.0, 3.0)
-    LATER = 5.0
-
-    def __iter__(self) -> Iterator[float]:
-        return chain(self.FIRST, repeat(self.LATER))
 
 
 class NoDiffStorage(kopf.DiffBaseStorage):
@@ -75,7 +60,7 @@ def operator_settings(labels: str) -> kopf.OperatorSettings:
     settings.watching.server_timeout = 300
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 30
-    settings.networking.error_backoffs = EndlessBackoff()
+    settings.networking.error_backoffs = KOPF_REQUEST
     # Namespaced rights only: no watching of namespaces and CRDs cluster-wide.
     settings.scanning.disabled = True
     settings.posting.enabled = False

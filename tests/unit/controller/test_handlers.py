@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from controller.reconcile.worker import MAX_RETRY_SECONDS, REQUEUE_SECONDS, RETRY_SECONDS
+from controller.reconcile.worker import REQUEUE_SECONDS
+from controller.scheduling.backoff import LOST_OUTCOME
 from controller.scheduling.event_queue import concurrency_limits
 from controller.sharding import Shard
 from counterfoil.kube.client import Unavailable
@@ -96,11 +97,11 @@ async def test_an_event_whose_state_could_not_be_stored_is_tried_again_ever_more
         await turns()
         for times in range(1, 4):
             assert len(scene.driven) == times
-            scene.clock.advance(seconds=RETRY_SECONDS * 2 ** (times - 1))
+            scene.clock.advance(seconds=LOST_OUTCOME.pause(times - 1))
             scene.workqueue.wake()
             await turns()
         scene.answers(finishes)
-        scene.clock.advance(seconds=MAX_RETRY_SECONDS)
+        scene.clock.advance(seconds=LOST_OUTCOME.pauses[-1])
         scene.workqueue.wake()
         await turns()
     assert len(scene.cache.events) == 0
@@ -117,7 +118,7 @@ async def test_a_bug_of_ours_does_not_leave_an_event_lying() -> None:
         scene.observe(number(1).build())
         await turns()
         scene.answers(finishes)
-        scene.clock.advance(seconds=RETRY_SECONDS)
+        scene.clock.advance(seconds=LOST_OUTCOME.pauses[0])
         scene.workqueue.wake()
         await turns()
     assert len(scene.driven) == 2

@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 
-from controller.retry.requests import MAX_CONCURRENT_REQUESTS, RETRY_PAUSES_SECONDS, UserRequests
+from controller.retry.requests import MAX_CONCURRENT_REQUESTS, UserRequests
+from controller.scheduling.backoff import USER_REQUEST
 from controller.scheduling.workqueue import WorkQueue
 from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.kube.client import TooLarge, WatchEvent
@@ -268,7 +269,7 @@ async def test_an_error_that_nobody_thought_of_is_tried_again_and_ends_no_other_
     async with scene.followed():
         await eventually(lambda: len(scene.kube.announced) == 2)
     assert {scene.kube.stored(each.name).status.phase for each in (event, other)} == {Phase.PENDING}
-    assert scene.clock.slept == [RETRY_PAUSES_SECONDS[0], RETRY_PAUSES_SECONDS[0]]
+    assert scene.clock.slept == [USER_REQUEST.pauses[0], USER_REQUEST.pauses[0]]
 
 
 async def test_the_pauses_after_errors_grow_and_a_request_is_never_given_up() -> None:
@@ -279,8 +280,8 @@ async def test_the_pauses_after_errors_grow_and_a_request_is_never_given_up() ->
     after = await scene.carried_out(event)
     assert after.status.reason == "RetryRequested"
     assert tuple(scene.clock.slept) == (
-        *RETRY_PAUSES_SECONDS,
-        *[RETRY_PAUSES_SECONDS[-1]] * (20 - len(RETRY_PAUSES_SECONDS)),
+        *USER_REQUEST.pauses,
+        *[USER_REQUEST.pauses[-1]] * (20 - len(USER_REQUEST.pauses)),
     )
 
 
