@@ -1,20 +1,25 @@
 """
-What exists: the unfinished events and all Organizations, Senders and Archives, as the watches told it last.
+The newest known state of all unfinished events, Organizations, Senders and Archives.
 
-Pure memory with one owner (the event loop). Newer versions win over older ones, because the answer to our own write
-is usually here before the watch's echo of it. Finished events are not here at all (rule 9).
+Watches and status writers call ``update`` and ``delete``; each change is published to the handlers of its kind, as
+client-go's informers do. Memory only, with one owner (the event loop). A newer version replaces an older one, because
+the answer to a write usually arrives before the watch's echo of it. Finished events are not kept (rule 9).
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, Sender
+from counterfoil.resources import SENDER_LABEL, Archive, EnvelopeEvent, Organization, Resource, Sender
 
 R = TypeVar("R", bound=Resource)
 
+ChangeHandler = Callable[[R | None, R | None], None]
+"""Receives the state before a change (None: the object is new) and after it (None: deleted, or a finished event)."""
+
 MAX_FINISHED_VERSIONS = 10_000
-"""How many finished events are remembered at most. Late echoes come within seconds; a broken watch tells nothing."""
+"""Maximum number of finished events whose version is remembered. Late echoes arrive within seconds."""
 
 
 def version_number(resource: Resource) -> int:
@@ -29,7 +34,7 @@ class Store(Generic[R]):
         self._objects: dict[str, R] = {}
 
     def put(self, resource: R) -> bool:
-        """Keep this state if it is news; tells whether it was."""
+        """Store this state if it is newer; return whether it was."""
         known = self._objects.get(resource.name)
         if (
             known is not None
@@ -41,7 +46,7 @@ class Store(Generic[R]):
         return True
 
     def remove(self, name: str) -> None:
-        """Forget an object."""
+        """Remove an object."""
         self._objects.pop(name, None)
 
     def get(self, name: str) -> R | None:
@@ -57,23 +62,81 @@ class Store(Generic[R]):
 
 @dataclass
 class Cache:
-    """Everything that is known about the namespace; of events only the unfinished ones."""
+    """The known objects of the namespace (of events: the unfinished ones), and the handlers of their changes."""
 
     events: Store[EnvelopeEvent] = field(default_factory=Store)
     organizations: Store[Organization] = field(default_factory=Store)
     senders: Store[Sender] = field(default_factory=Store)
     archives: Store[Archive] = field(default_factory=Store)
     sender_of: dict[str, str] = field(default_factory=dict)
-    """Per unfinished event: the name of its Sender, once looked up."""
+    """Name of the Sender of each unfinished event, once it was looked up."""
 
     _finished_versions: dict[str, int] = field(default_factory=dict)
-    """Versions of events that were finished here and whose leaving the watch has not told yet."""
+    """Versions of events that were finished here and whose removal the watch has not reported yet."""
+    _handlers: dict[type[Resource], list[ChangeHandler[Any]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+    def add_handler(self, kind: type[R], handler: ChangeHandler[R]) -> None:
+        """Call ``handler`` after each change of an object of this kind."""
+        self._handlers[kind].append(handler)
+
+    def update(self, resource: Resource) -> None:
+        """Store a newer state of an object and publish the change; an older state is ignored."""
+        kind, store = type(resource), self.store(type(resource))
+        before = store.get(resource.name)
+        if isinstance(resource, EnvelopeEvent):
+            if self.update_event(resource):
+                self._publish(kind, before, resource)
+            elif before is not None and store.get(resource.name) is None:
+                self._publish(kind, before, None)
+        elif store.put(resource):
+            self._publish(kind, before, resource)
+
+    def delete(self, kind: type[Resource], name: str, version: int) -> None:
+        """Remove an object that was deleted (an event: or finished) at that version, and publish the removal."""
+        store = self.store(kind)
+        before = store.get(name)
+        if kind is EnvelopeEvent:
+            self.observe_removal(name, version)
+        else:
+            store.remove(name)
+        if before is not None and store.get(name) is None:
+            self._publish(kind, before, None)
+
+    def store(self, kind: type[Resource]) -> Store[Any]:
+        """Return the store of a kind."""
+        stores: dict[type[Resource], Store[Any]] = {
+            EnvelopeEvent: self.events,
+            Organization: self.organizations,
+            Sender: self.senders,
+            Archive: self.archives,
+        }
+        return stores[kind]
+
+    def sender_name(self, event: EnvelopeEvent) -> str:
+        """Return the name of the event's Sender as far as it is known; empty if it is unknown."""
+        return self.sender_of.get(event.name) or event.metadata.labels.get(SENDER_LABEL, "")
+
+    def archive_name(self, event: EnvelopeEvent) -> str:
+        """Return the name of the Archive of the event's Organization; empty if it has none."""
+        organization = self.organizations.get(event.organization)
+        ref = organization.spec.archive_ref if organization is not None else None
+        return ref.name if ref is not None else ""
+
+    def events_of(self, organization: str) -> list[EnvelopeEvent]:
+        """Return the unfinished events of an Organization."""
+        return [event for event in self.events if event.organization == organization]
+
+    def _publish(self, kind: type[Resource], before: Resource | None, after: Resource | None) -> None:
+        for handler in self._handlers[kind]:
+            handler(before, after)
 
     def update_event(self, event: EnvelopeEvent) -> bool:
         """
-        Keep a newer state of an event; tells whether it is one, and unfinished.
+        Store a newer state of an event, without publishing it; return whether it is newer and unfinished.
 
-        The echo of an earlier write of ours may come after we finished the event: it must not bring it back to life.
+        The echo of an earlier write may arrive after the event was finished here: it does not restore the event.
         """
         finished = self._finished_versions.get(event.name)
         if finished is not None and version_number(event) <= finished:
@@ -88,21 +151,21 @@ class Cache:
         return self.events.put(event)
 
     def observe_removal(self, name: str, removed_version: int) -> bool:
-        """An event was finished or deleted, as the watch tells at that version; tells whether that is news."""
+        """Remove an event that was finished or deleted at that version; return False if a newer state is known."""
         self._finished_versions.pop(name, None)
         known = self.events.get(name)
         if known is not None and version_number(known) > removed_version:
-            # Re-opened since, by a request that this process carried out.
+            # This process re-opened the event since, for a person's request.
             return False
         self.forget_event(name)
         return True
 
     @property
     def finished_count(self) -> int:
-        """How many finished events still cost memory."""
+        """Number of finished events whose version is remembered."""
         return len(self._finished_versions)
 
     def forget_event(self, name: str) -> None:
-        """Drop an event that is finished or deleted."""
+        """Remove an event that is finished or deleted."""
         self.events.remove(name)
         self.sender_of.pop(name, None)

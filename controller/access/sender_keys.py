@@ -64,25 +64,27 @@ class StoredKey(NamedTuple):
 class SenderKeys:
     """Gives out the keys of senders."""
 
-    changed: Callable[[Sender], None]
-    """Is told of every new state of a Sender that was written here."""
-
     def __init__(
         self,
         kube: KubeClient,
         secret_cache: SecretCache,
         clock: Clock,
         *,
+        changed: Callable[[Sender], None],
         sealing: Sealing | None = None,
         consent_url: Callable[[Sender], str | None] = lambda sender: None,
     ) -> None:
-        """Without ``sealing`` only keys can be used that were brought. ``consent_url`` is where a Sender gives a new key."""
+        """
+        ``changed`` receives each new state of a Sender that is written here.
+
+        Without ``sealing`` only keys from a ``tokenSecretRef`` can be used. ``consent_url`` is where a Sender gives consent.
+        """
         self._kube = kube
         self._secret_cache = secret_cache
         self._clock = clock
         self._sealing = sealing
         self._consent_url = consent_url
-        self.changed = lambda sender: None
+        self._changed = changed
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._newest: dict[str, Sender] = {}
         """What was written here last, until the watch has told it to whoever comes."""
@@ -322,7 +324,7 @@ class SenderKeys:
             # Another replica wrote, or a person edited the Sender: its watch event is under way and counts.
             return
         self._newest[sender.name] = Sender.parse(raw)
-        self.changed(self._newest[sender.name])
+        self._changed(self._newest[sender.name])
 
 
 def _state_unknown(forbidden: SecretForbidden) -> KeyStateUnknown:

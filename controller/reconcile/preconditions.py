@@ -1,8 +1,8 @@
 """
-Before the phases: may this event be worked on at all, for which sender, with which key, into which archive?
+Before the phases: may this event be reconciled, for which Sender, with which key, into which Archive?
 
-A ladder of early returns, each with the outcome that its reader will see; at its end stands a ``ReconcileContext``. It decides
-from the newest known Organization, Sender and Archive, so an event that waited sees what was mended since.
+Early returns, each with the outcome that the status shows; the last result is a ``ReconcileContext``. The newest known
+Organization, Sender and Archive decide, so an event that waited sees what was fixed since.
 """
 
 import logging
@@ -22,7 +22,7 @@ from counterfoil.clock import Clock
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import NotFound
+from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.resources import (
     ENVELOPE_LABEL,
     SENDER_LABEL,
@@ -56,8 +56,15 @@ class Admitted:
     token: ApiToken
 
 
+@dataclass(frozen=True)
+class Relabelled:
+    """The sender's label was corrected: the event is queued again, under the limits of its own sender."""
+
+    event: EnvelopeEvent
+
+
 class Preconditions:
-    """Looks up everything that a run needs."""
+    """Looks up the objects, the key and the archive backend that a run needs."""
 
     def __init__(
         self,
@@ -77,6 +84,22 @@ class Preconditions:
         self._esaw_clients = esaw_clients
         self._clock = clock
         self._signature_checker = signature_checker
+
+    async def check(self, event: EnvelopeEvent) -> Admitted | RecordOnly | Relabelled | Outcome:
+        """
+        Return the context of a run, or the reason why the event is not reconciled.
+
+        Raises what eSAW or the API server raise when a key must be verified or a Secret read first.
+        """
+        organization = self.admit(event)
+        if not isinstance(organization, Organization):
+            return organization
+        sender = await self.sender(event, organization)
+        if not isinstance(sender, Sender):
+            return sender
+        if (relabelled := await self._correct_sender_label(event, sender)) is not None:
+            return Relabelled(relabelled)
+        return await self.prepare(event, organization, sender)
 
     async def sender(self, event: EnvelopeEvent, organization: Organization) -> Sender | Outcome:
         """Return who sent the envelope: the one its Envelope names, else the organization's default."""
@@ -122,9 +145,9 @@ class Preconditions:
         self, event: EnvelopeEvent, organization: Organization, sender: Sender
     ) -> Admitted | Outcome:
         """
-        Return the desk for a run.
+        Return the context of a run.
 
-        Raises what eSAW or the API server raise when a key has to be verified or a Secret read first.
+        Raises what eSAW or the API server raise when a key must be verified or a Secret read first.
         """
         if sender.spec.suspend:
             return Hold("SenderSuspended", f"spec.suspend of Sender/{sender.name} is true.")
@@ -156,6 +179,23 @@ class Preconditions:
             sibling_events=partial(self._sibling_events, event),
         )
         return Admitted(context, token)
+
+    async def _correct_sender_label(self, event: EnvelopeEvent, sender: Sender) -> EnvelopeEvent | None:
+        """Replace the sender's label, which the receiver set to the default Sender; None: the label was not changed."""
+        if event.metadata.labels.get(SENDER_LABEL) == sender.name:
+            return None
+        metadata = {
+            "labels": {SENDER_LABEL: sender.name},
+            "resourceVersion": event.metadata.resource_version,
+        }
+        try:
+            return EnvelopeEvent.parse(
+                await self._kube.patch(EnvelopeEvent, event.name, {"metadata": metadata})
+            )
+        except ApiError as problem:
+            # The label is for people; the next run sets it. The stale version makes the write of this run a conflict.
+            _log.info("the sender's label could not be set: %s", problem)
+            return None
 
     async def _sibling_events(self, event: EnvelopeEvent) -> AsyncIterator[EnvelopeEvent]:
         # Not out of the office, which knows no finished ones.

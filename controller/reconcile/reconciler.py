@@ -1,10 +1,10 @@
 """
-One run over one event: from the phase where it stands as far as it goes now.
+Reconcile one event: admit, run phases, persist.
 
-The event's newest state comes from the office; the reception says whether and with what it may be worked on; each
-phase says what it found; the transition makes the new status of it; the clerk stores that where the order of things
-demands it. Then the schedule hears when the event is due again. Nobody else writes an event's status, but the
-receiver its deliveries.
+The preconditions admit the event or return an outcome. Each phase returns an outcome; the state machine turns it into
+the new status; ``_persist`` stores the status, where the order of the phases requires it, and announces the transition.
+
+Besides this module, only the receiver (deliveries) and ``retry`` write an event's status.
 """
 
 import dataclasses
@@ -29,26 +29,22 @@ from controller.reconcile.outcomes import (
 )
 from controller.reconcile.phases import PHASE_FUNCTIONS
 from controller.reconcile.phases.collect import too_many_files_message
-from controller.reconcile.preconditions import Admitted, Preconditions, RecordOnly
+from controller.reconcile.preconditions import Admitted, Preconditions, RecordOnly, Relabelled
 from controller.reconcile.state_machine import PERSIST_AFTER, TransitionInput
 from controller.scheduling.backoff import Random
 from controller.scheduling.due import has_request, is_suspended
 from controller.telemetry.event_recorder import EventRecorder
 from counterfoil import tracing
 from counterfoil.clock import Clock
-from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import ApiError, Rejected, TooLarge
+from counterfoil.kube.errors import Rejected, TooLarge
 from counterfoil.kube.status import StatusWriter
 from counterfoil.logs import log_context
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
-    SENDER_LABEL,
     EnvelopeEvent,
     EnvelopeEventStatus,
-    Organization,
     Phase,
     RetrySpec,
-    Sender,
     is_condition_true,
 )
 
@@ -57,9 +53,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Reconciler:
-    """Takes events through their phases."""
+    """Runs the phases of events."""
 
-    kube: KubeClient
     cache: Cache
     preconditions: Preconditions
     sender_keys: SenderKeys
@@ -71,87 +66,72 @@ class Reconciler:
 
     async def reconcile(self, event: EnvelopeEvent) -> EnvelopeEvent:
         """
-        Work on the event as far as it goes now, and return its new state.
+        Take the event as far as possible now, and return its new state.
 
-        Raises ``ApiError`` when its state could not be stored (it is then as it was), and ``Overtaken`` when
-        somebody else changed it.
+        Raises ``ApiError`` when its state could not be stored (the stored state is then unchanged), and ``Superseded``
+        when another process changed the event.
         """
-        organization = self.preconditions.admit(event)
-        if isinstance(organization, RecordOnly):
-            return await self._finish_record_only(event)
-        if not isinstance(organization, Organization):
-            return await self._apply_outcome(event, event.status, _current_phase(event), organization)
-        phase = _current_phase(event)
-        event, admitted = await self._prepare(event, organization)
-        if admitted is None:
-            return event
-        if isinstance(admitted, Admitted):
-            return await self._run_phases(event, admitted, phase)
-        return await self._apply_outcome(event, event.status, phase, admitted)
-
-    async def _prepare(
-        self, event: EnvelopeEvent, organization: Organization
-    ) -> tuple[EnvelopeEvent, Admitted | Outcome | None]:
-        """Return what a run needs, or why there is none; None: the event is to queue anew, among its sender's."""
+        phase = state_machine.phase_to_resume(event.status)
         try:
-            sender = await self.preconditions.sender(event, organization)
-            if not isinstance(sender, Sender):
-                return event, sender
-            relabelled = await self._correct_sender_label(event, sender)
-            if relabelled is not event:
-                # It came up as one of an unknown sender or of another one, so that the limits were not its own.
-                return relabelled, None
-            return event, await self.preconditions.prepare(event, organization, sender)
+            admitted = await self.preconditions.check(event)
         except Exception as problem:
-            return event, self._classify(problem, _current_phase(event))
+            admitted = self._classify(problem, phase)
+        match admitted:
+            case Relabelled():
+                return admitted.event
+            case RecordOnly():
+                recorded = Done(
+                    "Recorded", f"The action {event.spec.action} is recorded; nothing else is needed."
+                )
+                inputs = self._transition_input(event)
+                status = state_machine.record_only_status(event.status, recorded, inputs)
+                return await self._persist(event, status, recorded)
+            case Admitted():
+                return await self._run_phases(event, admitted, phase)
+        self._count(phase, admitted)
+        status = state_machine.next_status(event.status, phase, admitted, self._transition_input(event))
+        return await self._persist(event, status, admitted)
 
     async def _run_phases(self, event: EnvelopeEvent, admitted: Admitted, phase: Phase) -> EnvelopeEvent:
-        """Go from phase to phase until one does not say ``Done``."""
-        context = admitted.context
-        status = state_machine.with_authorized(
-            event.status, context.sender.name, self._transition_input(event)
-        )
+        """Run phase after phase until the outcome is not ``Done``, or the event is finished."""
+        sender = admitted.context.sender.name
+        status = state_machine.with_authorized(event.status, sender, self._transition_input(event))
         while True:
             current = msgspec.structs.replace(event, status=status)
-            started = self.clock.now()
-            outcome = await self._trace_phase(current, admitted, phase)
-            self.metrics.phase_seconds.labels(phase).observe((self.clock.now() - started).total_seconds())
-            status = state_machine.next_status(status, phase, outcome, self._transition_input(event))
+            outcome = await self._run_phase(phase, current, admitted)
             self._count(phase, outcome)
-            if not isinstance(outcome, Done):
-                return await self._persist(event, status, outcome)
-            if phase in PERSIST_AFTER:
+            status = state_machine.next_status(status, phase, outcome, self._transition_input(event))
+            if phase in PERSIST_AFTER or not isinstance(outcome, Done):
                 event = await self._persist(event, status, outcome)
                 status = event.status
-            # A person who suspends it in the middle stops it here (the next run says so in the status), and so does one
-            # who asks for something, as to skip it.
+            if not isinstance(outcome, Done):
+                return event
+            # A person may suspend the event during a run (the next run reports it in the status) or request a skip.
             if status.phase.is_final or is_suspended(event, self.cache) or has_request(event):
                 return event
             phase = state_machine.next_phase(phase)
 
-    async def _trace_phase(self, event: EnvelopeEvent, admitted: Admitted, phase: Phase) -> Outcome:
-        """Let a phase do its work, told about in log and trace."""
-        attempt, sender = event.status.attempts + 1, admitted.context.sender.name
+    async def _run_phase(self, phase: Phase, current: EnvelopeEvent, admitted: Admitted) -> Outcome:
+        """Run a phase, with log context, trace and duration; turn its exceptions into outcomes."""
+        attempt, sender = current.status.attempts + 1, admitted.context.sender
+        started = self.clock.now()
         with (
-            log_context(phase=phase.value, attempt=attempt, sender=sender),
-            tracing.span(phase.value, attempt=attempt, sender=sender) as step,
+            log_context(phase=phase.value, attempt=attempt, sender=sender.name),
+            tracing.span(phase.value, attempt=attempt, sender=sender.name) as step,
         ):
-            outcome = await self._run_phase(event, admitted, phase)
+            try:
+                outcome = await PHASE_FUNCTIONS[phase](current, admitted.context)
+            except PartialArchive as incomplete:
+                classified = self._classify(incomplete.__cause__ or incomplete, phase)
+                outcome = dataclasses.replace(classified, facts=PhaseFacts(documents=incomplete.documents))
+            except Exception as problem:
+                outcome = self._classify(problem, phase)
+            if isinstance(outcome, NeedConsent):
+                await self.sender_keys.refused(sender, admitted.token)
+                # The message that later events of this sender get: it names the sender.
+                outcome = dataclasses.replace(outcome, message=rejected_message(sender))
             step.set_attributes(outcome=outcome_label(type(outcome)), reason=outcome.reason)
-        return outcome
-
-    async def _run_phase(self, event: EnvelopeEvent, admitted: Admitted, phase: Phase) -> Outcome:
-        try:
-            outcome = await PHASE_FUNCTIONS[phase](event, admitted.context)
-        except PartialArchive as incomplete:
-            classified = self._classify(incomplete.__cause__ or incomplete, phase)
-            outcome = dataclasses.replace(classified, facts=PhaseFacts(documents=incomplete.documents))
-        except Exception as problem:
-            outcome = self._classify(problem, phase)
-        if isinstance(outcome, NeedConsent):
-            await self.sender_keys.refused(admitted.context.sender, admitted.token)
-            # In the words of whoever comes next, which name the sender.
-            outcome = dataclasses.replace(outcome, message=rejected_message(admitted.context.sender))
+        self.metrics.phase_seconds.labels(phase).observe((self.clock.now() - started).total_seconds())
         return outcome
 
     def _classify(self, problem: BaseException, phase: Phase) -> Outcome:
@@ -166,69 +146,26 @@ class Reconciler:
             "InternalError", "Counterfoil ran into an error of its own; the controller's log has the details."
         )
 
-    async def _apply_outcome(
-        self, event: EnvelopeEvent, status: EnvelopeEventStatus, phase: Phase, outcome: Outcome
-    ) -> EnvelopeEvent:
-        self._count(phase, outcome)
-        return await self._persist(
-            event, state_machine.next_status(status, phase, outcome, self._transition_input(event)), outcome
-        )
-
-    async def _finish_record_only(self, event: EnvelopeEvent) -> EnvelopeEvent:
-        recorded = Done(
-            "Recorded", f"The action {event.spec.action} is noted down; nothing else is to be done."
-        )
-        return await self._persist(
-            event,
-            state_machine.record_only_status(event.status, recorded, self._transition_input(event)),
-            recorded,
-        )
-
     async def _persist(
         self, event: EnvelopeEvent, status: EnvelopeEventStatus, outcome: Outcome
     ) -> EnvelopeEvent:
+        """Store a status and announce the transition: the only place that does."""
         try:
             stored = await self.status_writer.store(event, status)
         except Rejected as refused:
-            # It will never fit as it is; said on top of what is stored, it ends the event and somebody reads it.
-            outcome = _rejected_status(status, refused)
-            stored = await self._persist_failure(event, outcome)
-        self._announce(event, stored, outcome)
+            # A repeated write would be refused too. The stored status plus this failure fits, and ends the event.
+            outcome = _rejected_outcome(status, refused)
+            phase, inputs = state_machine.phase_to_resume(event.status), self._transition_input(event)
+            try:
+                failed = state_machine.next_status(event.status, phase, outcome, inputs)
+                stored = await self.status_writer.store(event, failed)
+            except Rejected:
+                # The list of files takes most of the size limit, and a retry can collect it again.
+                bare = state_machine.without_documents(event.status, outcome, inputs)
+                failed = state_machine.next_status(bare, phase, outcome, inputs)
+                stored = await self.status_writer.store(event, failed)
+        self._announce(event.status, stored, outcome)
         return stored
-
-    async def _persist_failure(self, event: EnvelopeEvent, outcome: Fail) -> EnvelopeEvent:
-        phase, inputs = _current_phase(event), self._transition_input(event)
-        try:
-            return await self.status_writer.store(
-                event, state_machine.next_status(event.status, phase, outcome, inputs)
-            )
-        except Rejected:
-            # What is stored leaves no room even for that. The list of files takes nearly all of it, and can be made anew.
-            bare = state_machine.without_documents(event.status, outcome, inputs)
-            return await self.status_writer.store(
-                event, state_machine.next_status(bare, phase, outcome, inputs)
-            )
-
-    async def _correct_sender_label(self, event: EnvelopeEvent, sender: Sender) -> EnvelopeEvent:
-        """Correct the sender's label, which the receiver set to the organization's default when it noted the event."""
-        if event.metadata.labels.get(SENDER_LABEL) == sender.name:
-            return event
-        try:
-            raw = await self.kube.patch(
-                EnvelopeEvent,
-                event.name,
-                {
-                    "metadata": {
-                        "labels": {SENDER_LABEL: sender.name},
-                        "resourceVersion": event.metadata.resource_version,
-                    }
-                },
-            )
-        except ApiError as problem:
-            # A label for people; the next run sets it. The stale version makes that run's write look closer.
-            _log.info("the sender's label could not be set: %s", problem)
-            return event
-        return EnvelopeEvent.parse(raw)
 
     def _transition_input(self, event: EnvelopeEvent) -> TransitionInput:
         organization = self.cache.organizations.get(event.organization)
@@ -242,14 +179,14 @@ class Reconciler:
     def _count(self, phase: Phase, outcome: Outcome) -> None:
         self.metrics.attempts.labels(phase, outcome_label(type(outcome)), outcome.reason).inc()
 
-    def _announce(self, before: EnvelopeEvent, stored: EnvelopeEvent, outcome: Outcome) -> None:
+    def _announce(self, before: EnvelopeEventStatus, stored: EnvelopeEvent, outcome: Outcome) -> None:
         """Announce a transition; equal retries, pauses and the happy path are none."""
         status = stored.status
         if status.phase is Phase.FAILED and status.reason == "DeadlineExceeded":
             self.metrics.retries_exhausted.inc()
         if status.phase.is_final:
             self._observe_duration(stored)
-        if isinstance(outcome, Done | Pause) or (before.status.phase, before.status.reason) == (
+        if isinstance(outcome, Done | Pause) or (before.phase, before.reason) == (
             status.phase,
             status.reason,
         ):
@@ -268,14 +205,10 @@ class Reconciler:
             self.metrics.event_seconds.observe(max(0.0, (completed - created).total_seconds()))
 
 
-def _rejected_status(status: EnvelopeEventStatus, refused: Rejected) -> Fail:
+def _rejected_outcome(status: EnvelopeEventStatus, refused: Rejected) -> Fail:
     if isinstance(refused, TooLarge):
         where = (
             "" if is_condition_true(status.conditions, "Cleaned") else " The envelope stays in eSignAnyWhere."
         )
         return Fail("EnvelopeTooLarge", f"{too_many_files_message(len(status.documents))}{where}")
     return Fail("StatusRefused", f"The API server refuses the event's new status: {refused}"[:1000])
-
-
-def _current_phase(event: EnvelopeEvent) -> Phase:
-    return state_machine.phase_to_resume(event.status)

@@ -1,18 +1,30 @@
 """
-The life of an event as one pure function: its status, what a phase said, the time; out comes its new status.
+The state machine of an event as one pure function: status, phase, outcome and time -> the new status.
 
-Also here, because they are the same knowledge: the order of the phases, which condition each one sets, where an
-event goes on after a restart, and after which phases the status must be stored before the next one starts.
+Also here: the order of the phases, the condition that each phase sets, the phase to resume after a restart, and the
+phases after which the status must be stored before the next phase starts.
 """
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
-from controller.reconcile.outcomes import Done, Fail, Hold, NeedConsent, Outcome, Pause, Skip, Wait
+from controller.reconcile.outcomes import (
+    Done,
+    Fail,
+    Hold,
+    NeedConsent,
+    Outcome,
+    Pause,
+    PhaseFacts,
+    SideCondition,
+    Skip,
+    Wait,
+)
 from controller.scheduling import backoff
 from counterfoil.resources import (
     MAX_MESSAGE_LENGTH,
@@ -24,6 +36,7 @@ from counterfoil.resources import (
     is_condition_true,
     with_condition,
 )
+from counterfoil.resources.conditions import ConditionStatus
 
 PHASE_ORDER = (Phase.VALIDATING, Phase.COLLECTING, Phase.ARCHIVING, Phase.CLEANING)
 
@@ -36,14 +49,14 @@ PHASE_CONDITIONS = {
 
 PERSIST_AFTER = frozenset({Phase.COLLECTING, Phase.ARCHIVING, Phase.CLEANING})
 """
-Collecting: the names in the archive are claimed, so that a later run knows its own half-done work from a stranger's
-file. Archiving: rule 4, the proof must be in the API server before the delete. Cleaning: it is over.
+Collecting: the names in the archive are claimed, so that a later run distinguishes its own partial work from the file
+of a third party. Archiving: rule 4, the proof must be in the API server before the delete. Cleaning: the event ends.
 """
 
 
 @dataclass(frozen=True)
 class TransitionInput:
-    """What a transition depends on besides the status and the outcome."""
+    """The input of a transition, in addition to the status and the outcome."""
 
     now: datetime
     generation: int
@@ -70,205 +83,170 @@ def next_status(
 ) -> EnvelopeEventStatus:
     """Return the status after ``phase`` ended with ``outcome``."""
     outcome = dataclasses.replace(outcome, message=outcome.message[:MAX_MESSAGE_LENGTH])
-    with_facts = _with_facts(status, outcome, inputs)
+    draft = _Draft(status, inputs)
+    draft.add_facts(outcome.facts)
     match outcome:
         case Done():
-            return _done(with_facts, phase, outcome, inputs)
+            draft.complete_phase(phase, outcome)
         case Wait():
-            return _wait(with_facts, phase, outcome, inputs)
+            draft.wait(phase, outcome)
         case Pause():
-            # The deadline runs neither while it is too early nor while a person holds the event.
-            paused = _not_ready(with_facts, phase, outcome, inputs, next_attempt_time=outcome.until)
-            return msgspec.structs.replace(paused, phase_started_at=None)
+            # The deadline does not run while it is too early, nor while a person suspends the event.
+            draft.not_ready(phase, outcome, next_attempt_time=outcome.until)
+            draft.change(phase_started_at=None)
         case Hold():
-            key_accepted = _not_ready(with_facts, phase, outcome, inputs, next_attempt_time=None)
-            return msgspec.structs.replace(key_accepted, phase_started_at=None)
+            draft.not_ready(phase, outcome, next_attempt_time=None)
+            draft.change(phase_started_at=None)
         case NeedConsent():
-            waiting = _not_ready(with_facts, Phase.AWAITING_CONSENT, outcome, inputs, next_attempt_time=None)
-            return msgspec.structs.replace(
-                _set_condition(waiting, "Authorized", outcome, "False", inputs),
-                attempts=0,
-                phase_started_at=None,
-            )
+            draft.not_ready(Phase.AWAITING_CONSENT, outcome, next_attempt_time=None)
+            draft.set_condition("Authorized", "False", outcome)
+            draft.change(attempts=0, phase_started_at=None)
         case Skip():
-            # Nothing that was reached counts any more: a new delivery begins at the beginning.
-            return _final_status(
-                _with_phases_reset(with_facts, PHASE_ORDER, outcome, inputs),
-                Phase.SKIPPED,
-                phase,
-                outcome,
-                inputs,
-            )
+            # The results of all phases are void: a new delivery starts with the first phase.
+            draft.reset_phases(PHASE_ORDER, outcome)
+            draft.finish(Phase.SKIPPED, phase, outcome)
         case Fail():
-            return _final_status(with_facts, Phase.FAILED, phase, outcome, inputs)
-
-
-def _with_facts(
-    status: EnvelopeEventStatus, outcome: Outcome, inputs: TransitionInput
-) -> EnvelopeEventStatus:
-    facts = outcome.facts
-    conditions = status.conditions
-    if (side_condition := facts.side_condition) is not None:
-        conditions = with_condition(
-            conditions,
-            side_condition.type,
-            side_condition.status,
-            reason=side_condition.reason,
-            message=side_condition.message,
-            now=inputs.now,
-            generation=inputs.generation,
-        )
-    return msgspec.structs.replace(
-        status,
-        envelope=status.envelope if facts.envelope is None else facts.envelope,
-        documents=status.documents if facts.documents is None else facts.documents,
-        archive=status.archive if facts.archive is None else facts.archive,
-        conditions=conditions,
-    )
-
-
-def _done(
-    status: EnvelopeEventStatus, phase: Phase, outcome: Done, inputs: TransitionInput
-) -> EnvelopeEventStatus:
-    with_result = _set_condition(status, PHASE_CONDITIONS[phase], outcome, "True", inputs)
-    upcoming_phase = next_phase(phase)
-    if upcoming_phase is Phase.SUCCEEDED:
-        return _final_status(with_result, Phase.SUCCEEDED, phase, outcome, inputs)
-    in_progress = Done("InProgress", f"The event is {upcoming_phase}.")
-    moved = _set_condition(with_result, "Ready", in_progress, "False", inputs)
-    return msgspec.structs.replace(
-        moved,
-        phase=upcoming_phase,
-        reason=None,
-        message=None,
-        attempts=0,
-        next_attempt_time=None,
-        phase_started_at=inputs.now,
-        started_at=status.started_at or inputs.now,
-        observed_generation=inputs.generation,
-    )
-
-
-def _wait(
-    status: EnvelopeEventStatus, phase: Phase, outcome: Wait, inputs: TransitionInput
-) -> EnvelopeEventStatus:
-    started = status.phase_started_at or inputs.now
-    if backoff.is_deadline_exceeded(started, inputs.retry, now=inputs.now):
-        message = f"Given up in {phase} after {inputs.retry.deadline}. The last problem was {outcome.reason}: {outcome.message}"
-        given_up = Fail("DeadlineExceeded", message[:MAX_MESSAGE_LENGTH])
-        return _final_status(_with_last_error(status, outcome, inputs), Phase.FAILED, phase, given_up, inputs)
-    attempts = status.attempts + 1
-    due = backoff.next_attempt(
-        attempts, inputs.retry, now=inputs.now, random=inputs.random, not_before=outcome.not_before
-    )
-    waiting = _not_ready(status, phase, outcome, inputs, next_attempt_time=due)
-    if outcome.restart_from is not None:
-        # With all that came after it, or a proof of before would outlive what it proves.
-        waiting = _with_phases_reset(
-            waiting, PHASE_ORDER[PHASE_ORDER.index(outcome.restart_from) :], outcome, inputs
-        )
-    return msgspec.structs.replace(
-        _with_last_error(waiting, outcome, inputs), attempts=attempts, phase_started_at=started
-    )
-
-
-def _with_last_error(
-    status: EnvelopeEventStatus, outcome: Wait | Fail, inputs: TransitionInput
-) -> EnvelopeEventStatus:
-    error = LastError(reason=outcome.reason, message=outcome.message, time=inputs.now)
-    return msgspec.structs.replace(status, last_error=error)
-
-
-def _not_ready(
-    status: EnvelopeEventStatus,
-    phase: Phase,
-    outcome: Wait | Pause | Hold | NeedConsent,
-    inputs: TransitionInput,
-    *,
-    next_attempt_time: datetime | None,
-) -> EnvelopeEventStatus:
-    return msgspec.structs.replace(
-        _set_condition(status, "Ready", outcome, "False", inputs),
-        phase=phase,
-        reason=outcome.reason,
-        message=outcome.message,
-        next_attempt_time=next_attempt_time,
-        started_at=status.started_at or inputs.now,
-        observed_generation=inputs.generation,
-    )
-
-
-def _final_status(
-    status: EnvelopeEventStatus,
-    final: Phase,
-    phase: Phase,
-    outcome: Done | Skip | Fail,
-    inputs: TransitionInput,
-) -> EnvelopeEventStatus:
-    with_outcome = status
-    if not isinstance(outcome, Done):
-        with_outcome = _set_condition(status, PHASE_CONDITIONS[phase], outcome, "False", inputs)
-    if isinstance(outcome, Fail) and outcome.reason != "DeadlineExceeded":
-        with_outcome = _with_last_error(with_outcome, outcome, inputs)
-    ready = _set_condition(
-        with_outcome, "Ready", outcome, "True" if final is Phase.SUCCEEDED else "False", inputs
-    )
-    return msgspec.structs.replace(
-        ready,
-        phase=final,
-        reason=outcome.reason,
-        message=outcome.message,
-        next_attempt_time=None,
-        started_at=status.started_at or inputs.now,
-        completed_at=inputs.now,
-        observed_generation=inputs.generation,
-    )
+            draft.finish(Phase.FAILED, phase, outcome)
+    return draft.status
 
 
 def record_only_status(
     status: EnvelopeEventStatus, outcome: Done, inputs: TransitionInput
 ) -> EnvelopeEventStatus:
-    """Return the final status of an event that is only to be noted down."""
-    return _final_status(status, Phase.SUCCEEDED, Phase.VALIDATING, outcome, inputs)
+    """Return the final status of an event that is only recorded."""
+    draft = _Draft(status, inputs)
+    draft.finish(Phase.SUCCEEDED, Phase.VALIDATING, outcome)
+    return draft.status
 
 
 def with_authorized(status: EnvelopeEventStatus, sender: str, inputs: TransitionInput) -> EnvelopeEventStatus:
-    """Return the status with the ``Authorized`` condition True: this sender's key is at hand."""
+    """Return the status with the ``Authorized`` condition True: this sender's key is in use."""
     key_accepted = Done("KeyAccepted", f"The key of Sender/{sender} is accepted by eSignAnyWhere.")
     found = find_condition(status.conditions, "Authorized")
     if found is not None and found.status == "True" and found.message == key_accepted.message:
         return status
-    return _set_condition(status, "Authorized", key_accepted, "True", inputs)
+    draft = _Draft(status, inputs)
+    draft.set_condition("Authorized", "True", key_accepted)
+    return draft.status
 
 
 def without_documents(
     status: EnvelopeEventStatus, outcome: Fail, inputs: TransitionInput
 ) -> EnvelopeEventStatus:
-    """Return the status without its list of files and without what that proves, so that a retry collects them anew."""
-    reset = _with_phases_reset(status, PHASE_ORDER[PHASE_ORDER.index(Phase.COLLECTING) :], outcome, inputs)
-    return msgspec.structs.replace(reset, documents=())
+    """Return the status without its list of files and what the list proves, so that a retry collects them again."""
+    draft = _Draft(status, inputs)
+    draft.reset_phases(PHASE_ORDER[PHASE_ORDER.index(Phase.COLLECTING) :], outcome)
+    draft.change(documents=())
+    return draft.status
 
 
-def _with_phases_reset(
-    status: EnvelopeEventStatus, phases: Sequence[Phase], outcome: Skip | Wait | Fail, inputs: TransitionInput
-) -> EnvelopeEventStatus:
-    reset = status
-    for type_ in (PHASE_CONDITIONS[phase] for phase in phases):
-        if is_condition_true(status.conditions, type_):
-            reset = _set_condition(reset, type_, outcome, "False", inputs)
-    return reset
+@dataclass
+class _Draft:
+    """The status that one transition builds."""
 
+    status: EnvelopeEventStatus
+    inputs: TransitionInput
 
-def _set_condition(
-    status: EnvelopeEventStatus, type_: str, outcome: Outcome, condition_status: str, inputs: TransitionInput
-) -> EnvelopeEventStatus:
-    conditions = with_condition(
-        status.conditions,
-        type_,
-        "True" if condition_status == "True" else "False",
-        reason=outcome.reason,
-        message=outcome.message,
-        now=inputs.now,
-        generation=inputs.generation,
-    )
-    return msgspec.structs.replace(status, conditions=conditions)
+    def change(self, **fields: Any) -> None:
+        """Replace fields."""
+        self.status = msgspec.structs.replace(self.status, **fields)
+
+    def set_condition(self, type_: str, truth: ConditionStatus, statement: Outcome | SideCondition) -> None:
+        """Set a condition to the reason and message of an outcome."""
+        conditions = with_condition(
+            self.status.conditions,
+            type_,
+            truth,
+            reason=statement.reason,
+            message=statement.message,
+            now=self.inputs.now,
+            generation=self.inputs.generation,
+        )
+        self.change(conditions=conditions)
+
+    def add_facts(self, facts: PhaseFacts) -> None:
+        """Add what the phase determined; None leaves the stored value."""
+        if (side_condition := facts.side_condition) is not None:
+            self.set_condition(side_condition.type, side_condition.status, side_condition)
+        found = {"envelope": facts.envelope, "documents": facts.documents, "archive": facts.archive}
+        self.change(**{field: value for field, value in found.items() if value is not None})
+
+    def complete_phase(self, phase: Phase, outcome: Done) -> None:
+        """Move to the next phase, or finish after the last one."""
+        self.set_condition(PHASE_CONDITIONS[phase], "True", outcome)
+        upcoming_phase = next_phase(phase)
+        if upcoming_phase is Phase.SUCCEEDED:
+            self.finish(Phase.SUCCEEDED, phase, outcome)
+            return
+        self.set_condition("Ready", "False", Done("InProgress", f"The event is {upcoming_phase}."))
+        self.change(
+            phase=upcoming_phase,
+            reason=None,
+            message=None,
+            attempts=0,
+            next_attempt_time=None,
+            phase_started_at=self.inputs.now,
+            started_at=self.status.started_at or self.inputs.now,
+            observed_generation=self.inputs.generation,
+        )
+
+    def wait(self, phase: Phase, outcome: Wait) -> None:
+        """Count an attempt and set the time of the next one; fail after the phase's deadline."""
+        now, retry = self.inputs.now, self.inputs.retry
+        started = self.status.phase_started_at or now
+        self.set_last_error(outcome)
+        if backoff.is_deadline_exceeded(started, retry, now=now):
+            message = f"Given up in {phase} after {retry.deadline}. The last problem was {outcome.reason}: {outcome.message}"
+            self.finish(Phase.FAILED, phase, Fail("DeadlineExceeded", message[:MAX_MESSAGE_LENGTH]))
+            return
+        attempts = self.status.attempts + 1
+        due = backoff.next_attempt(
+            attempts, retry, now=now, random=self.inputs.random, not_before=outcome.not_before
+        )
+        self.not_ready(phase, outcome, next_attempt_time=due)
+        if outcome.restart_from is not None:
+            # Later phases too: a proof from before must not outlive the result that it proves.
+            self.reset_phases(PHASE_ORDER[PHASE_ORDER.index(outcome.restart_from) :], outcome)
+        self.change(attempts=attempts, phase_started_at=started)
+
+    def set_last_error(self, outcome: Wait | Fail) -> None:
+        """Record the outcome as the last error."""
+        error = LastError(reason=outcome.reason, message=outcome.message, time=self.inputs.now)
+        self.change(last_error=error)
+
+    def not_ready(
+        self, phase: Phase, outcome: Wait | Pause | Hold | NeedConsent, *, next_attempt_time: datetime | None
+    ) -> None:
+        """Stay in a phase until that time; None: until an object changes."""
+        self.set_condition("Ready", "False", outcome)
+        self.change(
+            phase=phase,
+            reason=outcome.reason,
+            message=outcome.message,
+            next_attempt_time=next_attempt_time,
+            started_at=self.status.started_at or self.inputs.now,
+            observed_generation=self.inputs.generation,
+        )
+
+    def reset_phases(self, phases: Sequence[Phase], outcome: Skip | Wait | Fail) -> None:
+        """Set the conditions of phases that succeeded to False."""
+        for type_ in (PHASE_CONDITIONS[phase] for phase in phases):
+            if is_condition_true(self.status.conditions, type_):
+                self.set_condition(type_, "False", outcome)
+
+    def finish(self, final: Phase, phase: Phase, outcome: Done | Skip | Fail) -> None:
+        """Set a final phase."""
+        if not isinstance(outcome, Done):
+            self.set_condition(PHASE_CONDITIONS[phase], "False", outcome)
+        if isinstance(outcome, Fail) and outcome.reason != "DeadlineExceeded":
+            self.set_last_error(outcome)
+        self.set_condition("Ready", "True" if final is Phase.SUCCEEDED else "False", outcome)
+        self.change(
+            phase=final,
+            reason=outcome.reason,
+            message=outcome.message,
+            next_attempt_time=None,
+            started_at=self.status.started_at or self.inputs.now,
+            completed_at=self.inputs.now,
+            observed_generation=self.inputs.generation,
+        )

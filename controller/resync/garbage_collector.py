@@ -13,14 +13,13 @@ it is removed, and a later walk removes what is marked and was met with no event
 """
 
 import logging
-from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 
 from controller.cache import Cache
 from controller.notifications.problem_tracking import FailureSummary
-from controller.resync.statistics import ActivityCounter
+from controller.resync.statistics import EventStatistics, PassStatistics
 from counterfoil.clock import Clock
 from counterfoil.durations import Duration
 from counterfoil.kube.client import KubeClient
@@ -29,7 +28,6 @@ from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     ARCHIVED_LABEL,
     SHARD_LABEL,
-    Activity,
     Envelope,
     EnvelopeEvent,
     Organization,
@@ -54,34 +52,32 @@ REST_FACTOR = 9
 
 
 class GarbageCollector:
-    """Walks over all events, counts them by phase and by what went on, and removes those whose time is up."""
+    """Removes expired events, page by page, and counts those that remain."""
 
-    pass_finished: Callable[[datetime, Mapping[str, FailureSummary]], None]
-    """Is told after each walk when it began and what it found, by organization."""
-    retry_if_fixed: Callable[[EnvelopeEvent], Awaitable[EnvelopeEvent]]
-    """Re-opens an event if what may solve its failure was mended since; returns it as it is then."""
+    def __init__(
+        self,
+        *,
+        kube: KubeClient,
+        cache: Cache,
+        clock: Clock,
+        statistics: EventStatistics,
+        retry_if_fixed: Callable[[EnvelopeEvent], Awaitable[EnvelopeEvent]],
+        pass_finished: Callable[[datetime, Mapping[str, FailureSummary]], None],
+    ) -> None:
+        """
+        ``retry_if_fixed`` re-opens an event if its cause was fixed since, and returns its newest state.
 
-    def __init__(self, *, kube: KubeClient, cache: Cache, clock: Clock) -> None:
+        ``pass_finished`` receives after each pass when it began and the failures by Organization.
+        """
         self._kube = kube
         self._cache = cache
         self._clock = clock
-        self._counts: Mapping[str, Mapping[str, int]] = {}
-        self._activities: Mapping[str, Activity] = {}
-        self._activity_counters: dict[str, ActivityCounter] = {}
-        self._summaries: dict[str, FailureSummary] = {}
+        self._statistics = statistics
+        self._retry_if_fixed = retry_if_fixed
+        self._pass_finished = pass_finished
         self._rejected_count = 0
-        """How many objects of this walk may not be changed."""
+        """Number of objects of this pass that may not be changed."""
         self._last_rejection: ApiError | None = None
-        self.pass_finished = lambda began, summaries: None
-        self.retry_if_fixed = _unchanged
-
-    def counts(self, organization: str) -> Mapping[str, int] | None:
-        """Return how many events of an organization were in which phase on the last whole walk; None before it."""
-        return self._counts.get(organization)
-
-    def activity(self, organization: str) -> Activity | None:
-        """Return what went on with an organization's events on the last whole walk; None before it."""
-        return self._activities.get(organization)
 
     async def run(self) -> None:
         """Walk until cancelled."""
@@ -95,33 +91,25 @@ class GarbageCollector:
             await self._clock.sleep(max(MIN_REST_SECONDS, REST_FACTOR * took))
 
     async def _run_pass(self) -> None:
-        counts: dict[str, Counter[str]] = defaultdict(Counter)
-        self._summaries, self._activity_counters = {}, {}
         self._rejected_count = 0
-        began = self._clock.now()
+        found = PassStatistics(self._clock.now())
         # Marked in earlier walks: what is removed in this one has been gone for a while when the next one looks.
         orphaned = await self._list_archived_envelopes()
         token = ""
         while True:
             page, token = await self._page(token)
             for raw in page:
-                if await self._process_event(raw, counts, began):
+                if await self._process_event(raw, found):
                     orphaned.pop(envelope_of(raw["metadata"]["name"]), None)
             if not token:
                 break
             await self._clock.sleep(PAGE_SECONDS)
         for name, uid in orphaned.items():
             await self._remove_envelope(name, uid)
-        # An organization whose last event is gone is told so, and not left with what it had.
-        for name in {*self._counts, *(each.name for each in self._cache.organizations)}:
-            counts.setdefault(name, Counter())
         if self._rejected_count:
             _log.warning("%d objects could not be cleaned up: %s", self._rejected_count, self._last_rejection)
-        self._counts = {name: dict(by_phase) for name, by_phase in counts.items()}
-        self._activities = {
-            name: self._activity_counters.get(name, ActivityCounter(began)).activity() for name in counts
-        }
-        self.pass_finished(began, self._summaries)
+        self._statistics.publish(found, (each.name for each in self._cache.organizations))
+        self._pass_finished(found.began, found.failures)
 
     async def _page(self, token: str) -> tuple[list[Raw], str]:
         try:
@@ -138,23 +126,19 @@ class GarbageCollector:
         listed = self._kube.list(Envelope, labels=labels)
         return {raw["metadata"]["name"]: raw["metadata"]["uid"] async for raw in listed}
 
-    async def _process_event(self, raw: Raw, counts: Mapping[str, Counter[str]], began: datetime) -> bool:
+    async def _process_event(self, raw: Raw, found: PassStatistics) -> bool:
         """Re-open an event whose cause was mended, remove one whose time is up, and count it if it is not removed."""
         try:
             event = EnvelopeEvent.parse(raw)
         except ResourceInvalid as invalid:
             _log.warning("an event can't be read: %s", invalid)
             return True
-        event = await self.retry_if_fixed(event)
+        event = await self._retry_if_fixed(event)
         await self._add_missing_shard(event)
         organization = self._cache.organizations.get(event.organization)
         if is_expired(event, organization, self._clock.now()) and await self._remove_event(event):
             return False
-        counts[event.organization][event.status.phase] += 1
-        self._activity_counters.setdefault(event.organization, ActivityCounter(began)).add(event)
-        ref = organization.spec.archive_ref if organization is not None else None
-        summary = self._summaries.setdefault(event.organization, FailureSummary())
-        summary.add(event, ref.name if ref is not None else "")
+        found.add(event, self._cache.archive_name(event))
         return True
 
     async def _add_missing_shard(self, event: EnvelopeEvent) -> None:
@@ -204,11 +188,6 @@ class GarbageCollector:
             return
         except (Forbidden, Rejected) as problem:
             self._count_rejection(problem)
-
-
-async def _unchanged(event: EnvelopeEvent) -> EnvelopeEvent:
-    """Stand for nobody who re-opens."""
-    return event
 
 
 def is_expired(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> bool:

@@ -16,9 +16,10 @@ from typing import NamedTuple
 from controller.access.archive_pool import ArchivePool
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache, version_number
-from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import RESYNC_SECONDS, OrganizationStatusUpdater
+from controller.resync.statistics import EventStatistics
+from controller.sharding import Shard
 from controller.telemetry.gauges import Gauges
 from counterfoil.clock import Clock
 from counterfoil.esaw.errors import EsawError
@@ -82,14 +83,10 @@ class Resync:
         organizations: OrganizationStatusUpdater,
         esaw_clients: EsawClients,
         missed_callback_finder: MissedCallbackFinder,
-        garbage_collector: GarbageCollector,
+        statistics: EventStatistics,
         gauges: Gauges,
         clock: Clock,
-        owns: Callable[[str, str], bool],
-        is_only_shard: bool,
-        sender_of: Callable[[EnvelopeEvent], str],
-        organization_changed: Callable[[Organization], None],
-        archive_changed: Callable[[Archive], None],
+        shard: Shard,
     ) -> None:
         self._kube = kube
         self._cache = cache
@@ -98,14 +95,10 @@ class Resync:
         self._organizations = organizations
         self._esaw_clients = esaw_clients
         self._missed_callback_finder = missed_callback_finder
-        self._garbage_collector = garbage_collector
+        self._statistics = statistics
         self._gauges = gauges
         self._clock = clock
-        self._owns = owns
-        self._is_only_shard = is_only_shard
-        self._sender_of = sender_of
-        self._organization_changed = organization_changed
-        self._archive_changed = archive_changed
+        self._shard = shard
         self._running_checks: set[str] = set()
         self._to_repeat: set[str] = set()
         """Looks that were under way when something changed; they may have seen what was before."""
@@ -143,13 +136,13 @@ class Resync:
     def _start_checks(self, checks: asyncio.TaskGroup) -> None:
         self._start(checks, "counting parked events", self._count_awaiting_consent)
         # All Organizations where the walk over all events is made, since their status has its counts.
-        if self._owns("walk", "events"):
+        if self._shard.owns("walk", "events"):
             for organization in self._cache.organizations:
                 name = f"Organization/{organization.name}"
                 self._start(checks, f"looking at {name}", partial(self._check_organization, organization))
                 self._start(checks, f"sweeping {name}", partial(self._sweep, organization))
         for sender in self._cache.senders:
-            if self._owns("sender", sender.name):
+            if self._shard.owns("sender", sender.name):
                 self._start(checks, f"looking at Sender/{sender.name}", partial(self._check_sender, sender))
         for archive in self._cache.archives:
             self._start(checks, f"looking at Archive/{archive.name}", partial(self._check_archive, archive))
@@ -174,12 +167,12 @@ class Resync:
 
     async def _check_organization(self, organization: Organization) -> None:
         counts, activity = (
-            self._garbage_collector.counts(organization.name),
-            self._garbage_collector.activity(organization.name),
+            self._statistics.counts(organization.name),
+            self._statistics.activity(organization.name),
         )
         after = await self._organizations.update_status(organization, counts, activity)
         if after is not None:
-            self._organization_changed(after)
+            self._cache.update(after)
         else:
             # Somebody else wrote to it just now; the watch tells what.
             await self._clock.sleep(CONFLICT_RETRY_SECONDS)
@@ -197,7 +190,7 @@ class Resync:
             Organization, organization.name, {"sweep": to_json_dict(swept)}, resource_version=None
         )
         self._next_sweep.pop(organization.name)
-        self._organization_changed(Organization.parse(raw))
+        self._cache.update(Organization.parse(raw))
 
     def _is_sweep_due(self, organization: Organization) -> bool:
         sweep, last, now = organization.spec.sweep, organization.status.sweep, self._clock.now()
@@ -239,9 +232,9 @@ class Resync:
         )
 
     async def _count_awaiting_consent(self) -> None:
-        if self._is_only_shard:
+        if self._shard.is_only:
             awaiting = [each for each in self._cache.events if each.status.phase is Phase.AWAITING_CONSENT]
-            self._awaiting_consent = Counter(self._sender_of(each) for each in awaiting)
+            self._awaiting_consent = Counter(self._cache.sender_name(each) for each in awaiting)
             return
         # Those of the other shards are not in memory here.
         now = self._clock.now()
@@ -253,13 +246,13 @@ class Resync:
             awaiting_by_sender = Counter[str]()
             async for raw in self._kube.list(EnvelopeEvent, fields=f"status.phase={Phase.AWAITING_CONSENT}"):
                 try:
-                    awaiting_by_sender[self._sender_of(EnvelopeEvent.parse(raw))] += 1
+                    awaiting_by_sender[self._cache.sender_name(EnvelopeEvent.parse(raw))] += 1
                 except ResourceInvalid as invalid:
                     _log.warning("an event can't be read: %s", invalid)
             self._awaiting_consent = awaiting_by_sender
 
     async def _check_archive(self, archive: Archive) -> None:
-        if not self._owns("archive", archive.name):
+        if not self._shard.owns("archive", archive.name):
             await self._archive_pool.write_bytes(archive)
             return
         now, last = self._clock.now(), self._probed_at.get(archive.name)
@@ -272,4 +265,4 @@ class Resync:
         self._probed_at[archive.name] = now
         after = await self._archive_pool.update_status(archive)
         if after is not None:
-            self._archive_changed(after)
+            self._cache.update(after)

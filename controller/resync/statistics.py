@@ -2,12 +2,14 @@
 The tally of one walk over all events: what went on with one Organization's. Pure, and it does not grow with the number of events.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
+from controller.notifications.problem_tracking import FailureSummary
 from counterfoil.resources import Activity, EnvelopeEvent, HourlyActivity, Phase
 from counterfoil.resources.activity import ACTIVITY_HOURS, DURATION_BUCKETS, OVERFLOW_BUCKET, duration_bucket
 
@@ -55,6 +57,55 @@ class ActivityCounter:
         hour = _hour(when)
         if hour > _hour(self.now) - timedelta(hours=ACTIVITY_HOURS):
             counts[hour] += 1
+
+
+class PassStatistics:
+    """Counts the events of one pass, which began then, by Organization."""
+
+    def __init__(self, began: datetime) -> None:
+        self.began = began
+        self.failures: dict[str, FailureSummary] = {}
+        self._counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self._activities: dict[str, ActivityCounter] = {}
+
+    def add(self, event: EnvelopeEvent, archive: str) -> None:
+        """Count an event whose Organization uses that archive."""
+        name = event.organization
+        self._counts[name][event.status.phase] += 1
+        self._activities.setdefault(name, ActivityCounter(self.began)).add(event)
+        self.failures.setdefault(name, FailureSummary()).add(event, archive)
+
+    def counts(self) -> dict[str, Mapping[str, int]]:
+        """Return the number of events by phase, per Organization."""
+        return {name: dict(by_phase) for name, by_phase in self._counts.items()}
+
+    def activity(self, name: str) -> Activity:
+        """Return the activity of an Organization."""
+        return self._activities.get(name, ActivityCounter(self.began)).activity()
+
+
+class EventStatistics:
+    """The counts of the last complete pass over all events."""
+
+    def __init__(self) -> None:
+        self._counts: Mapping[str, Mapping[str, int]] = {}
+        self._activities: Mapping[str, Activity] = {}
+
+    def counts(self, organization: str) -> Mapping[str, int] | None:
+        """Return the number of events by phase; None before the first complete pass."""
+        return self._counts.get(organization)
+
+    def activity(self, organization: str) -> Activity | None:
+        """Return the activity of an Organization's events; None before the first complete pass."""
+        return self._activities.get(organization)
+
+    def publish(self, finished: PassStatistics, organizations: Iterable[str]) -> None:
+        """Replace the counts by those of a pass; an Organization without events gets zeros instead of old counts."""
+        counts = finished.counts()
+        for name in {*self._counts, *organizations}:
+            counts.setdefault(name, {})
+        self._counts = counts
+        self._activities = {name: finished.activity(name) for name in counts}
 
 
 def refresh_if_stale(known: Activity | None, found: Activity) -> Activity:

@@ -17,6 +17,7 @@ from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
     ArchiveStatus,
+    Condition,
     EnvelopeEvent,
     Organization,
     OrganizationStatus,
@@ -28,6 +29,7 @@ from counterfoil.resources import (
 
 SharedResource = Organization | Sender | Archive
 SharedStatus = ArchiveStatus | OrganizationStatus
+ReadyState = tuple[object, ...]
 
 
 def settled_at(before: SharedStatus, after: SharedStatus, *, now: datetime) -> datetime | None:
@@ -37,10 +39,10 @@ def settled_at(before: SharedStatus, after: SharedStatus, *, now: datetime) -> d
     What works as before keeps what was known of that, though it be nothing: an older version did not write it down, and
     to say now would have everything tried again that ever failed. While it does not work the last time stays.
     """
-    ready_state = _ready_state(after)
+    state = _status_ready_state(after)
     return (
         before.settled_at
-        if ready_state is None or ready_state == _ready_state(before)
+        if state is None or state == _status_ready_state(before)
         else now.replace(microsecond=0)
     )
 
@@ -50,9 +52,48 @@ def fixed_at(resource: SharedResource) -> datetime | None:
     if isinstance(resource, Sender):
         return _key_accepted_at(resource)
     status = resource.status
-    if _ready_state(status) is None or status.observed_generation != resource.metadata.generation:
+    if _status_ready_state(status) is None or status.observed_generation != resource.metadata.generation:
         return None
     return status.settled_at
+
+
+def ready_state(resource: SharedResource) -> ReadyState | None:
+    """
+    Return a value that changes with each fix of an object; None: the object is not ready, or not at its newest spec.
+
+    It includes the times of the conditions, so that an object that was not ready between two observations counts as
+    fixed. ``settled_at`` ignores these times.
+    """
+    match resource:
+        case Organization():
+            return _observed_state(resource, resource.status.conditions, "Ready", "Reachable")
+        case Archive():
+            state = _observed_state(resource, resource.status.conditions, "Ready")
+            return None if state is None else (*state, resource.status.trust_anchors)
+        case Sender():
+            authorized = find_condition(resource.status.conditions, "Authorized")
+            if authorized is None or authorized.status != "True":
+                return None
+            key = resource.status.key
+            return (
+                resource.uid,
+                authorized.last_transition_time,
+                key.fingerprint if key is not None else None,
+            )
+
+
+def _observed_state(
+    resource: SharedResource, conditions: tuple[Condition, ...], *types: str
+) -> ReadyState | None:
+    found = [find_condition(conditions, each) for each in types]
+    times = [
+        each.last_transition_time
+        for each in found
+        if each is not None
+        and each.status == "True"
+        and each.observed_generation == resource.metadata.generation
+    ]
+    return (resource.uid, resource.metadata.generation, *times) if len(times) == len(types) else None
 
 
 def find_fix(event: EnvelopeEvent, cache: Cache) -> SharedResource | None:
@@ -103,7 +144,7 @@ def _key_accepted_at(sender: Sender) -> datetime | None:
     return max(times)
 
 
-def _ready_state(status: SharedStatus) -> tuple[object, ...] | None:
+def _status_ready_state(status: SharedStatus) -> ReadyState | None:
     """Return how an object works: what tells one way from another; None: it does not work."""
     if isinstance(status, ArchiveStatus):
         works = is_condition_true(status.conditions, "Ready")

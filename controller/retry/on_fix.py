@@ -19,8 +19,9 @@ from datetime import datetime
 from typing import NamedTuple
 
 from controller.cache import Cache
-from controller.retry.fix_detection import find_fix
+from controller.retry.fix_detection import ReadyState, find_fix, ready_state
 from controller.retry.fix_rules import archive_may_fix, organization_may_fix, sender_may_fix
+from controller.scheduling.backoff import LISTING_AFTER_FIX
 from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
@@ -29,23 +30,16 @@ from counterfoil.kube.status import StatusWriter, Superseded
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     Archive,
-    Condition,
     EnvelopeEvent,
     Organization,
     Phase,
     Resource,
     ResourceInvalid,
     Sender,
-    find_condition,
 )
 from counterfoil.resources.reopening import reopened_status
 
 _log = logging.getLogger(__name__)
-
-PAUSE_SECONDS = 10.0
-"""Before a change is looked at again whose events could not be listed."""
-
-ReadyState = tuple[object, ...]
 
 
 class _Fix(NamedTuple):
@@ -83,7 +77,13 @@ class FailedEventRetrier:
         self._fixes: asyncio.Queue[_Fix] = asyncio.Queue()
         self._queued: set[str] = set()
         self._latest_fixes: dict[str, tuple[datetime, _Fix]] = {}
-        """The last change of each object, and when it was seen."""
+        """The last change of each object, and when it was observed."""
+        for kind in (Organization, Sender, Archive):
+            cache.add_handler(kind, self._resource_changed)
+
+    def _resource_changed(self, _: Resource | None, after: Resource | None) -> None:
+        if isinstance(after, Organization | Sender | Archive):
+            self.observe(after)
 
     def observe(self, resource: Organization | Sender | Archive) -> None:
         """
@@ -91,7 +91,7 @@ class FailedEventRetrier:
 
         The first state that is seen is no change, unless the object is still to be settled: a restart lists nothing.
         """
-        key, state = (resource.KIND, resource.name), _ready_state(resource)
+        key, state = (resource.KIND, resource.name), ready_state(resource)
         is_first = key not in self._ready_states
         before = self._ready_states.get(key)
         self._ready_states[key] = state
@@ -133,7 +133,7 @@ class FailedEventRetrier:
                 await self._reopen_all(fix)
             except ApiError as problem:
                 _log.warning("what %s may have solved can't be re-opened yet: %s", fix.subject, problem)
-                await self._clock.sleep(PAUSE_SECONDS)
+                await self._clock.sleep(LISTING_AFTER_FIX.pause(0))
                 self._enqueue(fix)
 
     def _enqueue(self, fix: _Fix) -> None:
@@ -193,36 +193,3 @@ class FailedEventRetrier:
         stored = await self._status_writer.store(event, status)
         self._event_recorder.record(stored, "CauseSolved", message, action="Reopen")
         return stored
-
-
-def _ready_state(resource: Resource) -> ReadyState | None:
-    """Return what tells one settled state from another; None: it is not settled, or does not work."""
-    match resource:
-        case Organization():
-            return _settled_state(resource, resource.status.conditions, "Ready", "Reachable")
-        case Archive():
-            state = _settled_state(resource, resource.status.conditions, "Ready")
-            return None if state is None else (*state, resource.status.trust_anchors)
-        case Sender():
-            authorized = find_condition(resource.status.conditions, "Authorized")
-            if authorized is None or authorized.status != "True":
-                return None
-            key = resource.status.key
-            return (
-                resource.uid,
-                authorized.last_transition_time,
-                key.fingerprint if key is not None else None,
-            )
-    return None
-
-
-def _settled_state(resource: Resource, conditions: tuple[Condition, ...], *types: str) -> ReadyState | None:
-    found = [find_condition(conditions, each) for each in types]
-    times = [
-        each.last_transition_time
-        for each in found
-        if each is not None
-        and each.status == "True"
-        and each.observed_generation == resource.metadata.generation
-    ]
-    return (resource.uid, resource.metadata.generation, *times) if len(times) == len(types) else None

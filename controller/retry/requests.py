@@ -8,7 +8,6 @@ one that waits for a long transfer holds up no other.
 """
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -16,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from controller.scheduling.backoff import USER_REQUEST
 from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
@@ -38,9 +38,6 @@ _log = logging.getLogger(__name__)
 
 MAX_CONCURRENT_REQUESTS = 8
 """Requests that are carried out at the same time; one label command can set thousands."""
-
-RETRY_PAUSES_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-"""Seconds between tries while the API server is away or somebody else writes; the last one again and again."""
 
 
 class UserRequests:
@@ -92,7 +89,7 @@ class UserRequests:
             tasks.create_task(self._retry_until_carried_out(event), name=f"request {event.name}")
 
     async def _retry_until_carried_out(self, observed: EnvelopeEvent) -> None:
-        for pause in itertools.chain(RETRY_PAUSES_SECONDS, itertools.repeat(RETRY_PAUSES_SECONDS[-1])):
+        for pause in USER_REQUEST:
             if await self._try_to_carry_out(observed):
                 return
             self._pending.add(observed.name)

@@ -1,21 +1,62 @@
 """
-When to try again, and when to give up. The one place that knows; no clock and no randomness of its own.
+The retry policies of the controller: when to retry, and when to stop. No clock and no random numbers inside.
 
-Exponential with full jitter (as in "Exponential Backoff And Jitter", M. Brooker, 2015): many events that failed
-together because of one outage come back spread out, not as one wave.
+Events: exponential with full jitter (as in "Exponential Backoff And Jitter", M. Brooker, 2015), because many events that
+failed in one outage must not be retried in one wave. All other retries: a ``Backoff``, one per cause.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain, repeat
 
 from counterfoil.resources import RetrySpec
 
 Random = Callable[[], float]
-"""Gives a number in [0, 1)."""
+"""Returns a number in [0, 1)."""
 
+
+@dataclass(frozen=True)
+class Backoff:
+    """Seconds between the attempts of one operation; the last pause is repeated. Iterating never ends."""
+
+    pauses: tuple[float, ...]
+
+    @classmethod
+    def doubling(cls, first: float, maximum: float) -> "Backoff":
+        """Return the policy whose pause doubles with each failure up to the maximum."""
+        pauses = [first]
+        while pauses[-1] < maximum:
+            pauses.append(min(pauses[-1] * 2, maximum))
+        return cls(tuple(pauses))
+
+    def pause(self, failures: int) -> float:
+        """Return the pause after this number of earlier failures (0: the first attempt has just failed)."""
+        return self.pauses[min(failures, len(self.pauses) - 1)]
+
+    def __iter__(self) -> Iterator[float]:
+        return chain(self.pauses, repeat(self.pauses[-1]))
+
+
+LOST_OUTCOME = Backoff.doubling(5.0, 3600.0)
+"""An event whose state could not be stored: each retry repeats the whole run."""
+
+USER_REQUEST = Backoff((0.5, 1.0, 2.0, 5.0, 10.0, 30.0))
+"""A person's request while the API server is unavailable or another process writes the event."""
+
+LISTING_AFTER_FIX = Backoff((10.0,))
+"""The list of failed events after the cause of their failure was fixed."""
+
+KOPF_REQUEST = Backoff((0.5, 1.0, 2.0, 3.0, 5.0))
+"""
+A request of kopf to the API server.
+
+Without an end: after kopf's own eight attempts the whole operator ends. A kubelet restarts it after pauses that grow to
+five minutes, so it would wait long after the API server is available again.
+"""
 
 ROUND_FROM_SECONDS = 5
-"""From this longest pause on, times are rounded up to whole seconds."""
+"""Minimum ceiling of a pause from which on times are rounded up to whole seconds."""
 
 
 def next_attempt(
@@ -24,17 +65,17 @@ def next_attempt(
     """
     Return when the attempt after ``attempts`` failed ones (1 or more) is due.
 
-    Never earlier than ``not_before``, which is the other side's Retry-After; the jitter is then put on top, so that
-    those who were all sent away until noon do not all come back at noon.
+    Never earlier than ``not_before``, which is the server's Retry-After; the jitter is added to it, so that events with
+    the same Retry-After are not retried at the same time.
     """
-    # 2 ** 32 times any initial pause is beyond every sensible maximum; a larger exponent would only overflow.
+    # 2 ** 32 times any initial pause exceeds every sensible maximum; a larger exponent would overflow.
     ceiling = min(policy.max.total_seconds(), policy.initial.total_seconds() * 2 ** min(attempts - 1, 32))
     start = now if not_before is None else max(now, not_before)
     due = start + timedelta(seconds=ceiling * random())
-    # People read this time in a table; fractions of a second say something only about the shortest pauses.
+    # People read this time in a table; fractions of a second matter only for the shortest pauses.
     return due if ceiling < ROUND_FROM_SECONDS else due + timedelta(microseconds=-due.microsecond % 1_000_000)
 
 
 def is_deadline_exceeded(started: datetime | None, policy: RetrySpec, *, now: datetime) -> bool:
-    """Whether a phase that started then has used up its time."""
+    """Whether a phase that started then has exceeded its deadline."""
     return started is not None and now - started >= timedelta(seconds=policy.deadline.total_seconds())

@@ -32,11 +32,9 @@ class WorkQueue:
         *,
         clock: Clock,
         concurrency_limits: Callable[[], ConcurrencyLimits],
-        reconcile: ReconcileFunction,
     ) -> None:
         self._clock = clock
         self._concurrency_limits = concurrency_limits
-        self._reconcile = reconcile
         self._fair_queue = FairQueue()
         self._times: list[tuple[datetime, str]] = []
         self._scheduled: dict[str, tuple[datetime, QueueItem]] = {}
@@ -113,21 +111,21 @@ class WorkQueue:
             self._wakeup.clear()
             await self._wakeup.wait()
 
-    async def run(self) -> None:
-        """Work until cancelled; then every running task is cancelled and awaited."""
+    async def run(self, reconcile: ReconcileFunction) -> None:
+        """Call ``reconcile`` for each due event until cancelled; then each running task is cancelled and awaited."""
         async with asyncio.TaskGroup() as workers:
             while True:
                 self._wakeup.clear()
                 self._queue_due_items()
                 for item in () if self._draining else self._fair_queue.take(self._concurrency_limits()):
                     self._scheduled.pop(item.event, None)
-                    workers.create_task(self._reconcile_item(item), name=f"event {item.event}")
+                    workers.create_task(self._reconcile_item(item, reconcile), name=f"event {item.event}")
                 self._update_stalled_since()
                 await self._wait_for_next()
 
-    async def _reconcile_item(self, item: QueueItem) -> None:
+    async def _reconcile_item(self, item: QueueItem, reconcile: ReconcileFunction) -> None:
         try:
-            await self._reconcile(item.event)
+            await reconcile(item.event)
         except Exception:
             # The driver classifies what phases raise; what arrives here is a bug, and must not stop the others.
             _log.exception("the work on an event broke off", extra={"event": item.event})

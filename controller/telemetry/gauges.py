@@ -13,7 +13,7 @@ from controller.cache import Cache
 from controller.reconcile.error_policy import RULES
 from controller.reconcile.outcomes import outcome_label
 from controller.reconcile.state_machine import PHASE_ORDER
-from controller.resync.garbage_collector import GarbageCollector
+from controller.resync.statistics import EventStatistics
 from counterfoil.clock import Clock
 from counterfoil.metrics import Metrics
 from counterfoil.resources import FINAL_PHASES, Phase, find_condition, is_condition_true
@@ -27,13 +27,13 @@ class Gauges:
         *,
         metrics: Metrics,
         cache: Cache,
-        garbage_collector: GarbageCollector,
+        statistics: EventStatistics,
         clock: Clock,
         owns: Callable[[str, str], bool],
     ) -> None:
         self._metrics = metrics
         self._cache = cache
-        self._garbage_collector = garbage_collector
+        self._statistics = statistics
         self._clock = clock
         self._owns = owns
         self._known_organizations: set[str] = set()
@@ -68,7 +68,7 @@ class Gauges:
                 oldest[event.organization] = min(created, oldest.get(event.organization, created))
         now = self._clock.now()
         for name in organizations:
-            finished = self._garbage_collector.counts(name) or {}
+            finished = self._statistics.counts(name) or {}
             for phase in Phase:
                 count = finished.get(phase, 0) if phase in FINAL_PHASES else counts[name, phase]
                 self._metrics.events.labels(name, phase).set(count)

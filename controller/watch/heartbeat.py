@@ -18,24 +18,18 @@ from counterfoil.clock import Clock
 class WatchHeartbeat:
     """Knows for how long each watch has been silent."""
 
-    list_started: Callable[[str], None]
-    """Is told of the kind of every list that kopf begins."""
-
-    def __init__(self, clock: Clock, plurals: Iterable[str]) -> None:
+    def __init__(self, clock: Clock, plurals: Iterable[str], *, list_started: Callable[[str], None]) -> None:
+        """``list_started`` receives the kind of each list that kopf begins."""
         self._clock = clock
         self._last_data_at: dict[str, datetime] = dict.fromkeys(plurals, clock.now())
         self._adapter = ResponseAdapter(
-            self._last_data_at, clock, data_received=self.record, list_started=self._forward_list_started
+            self._last_data_at, clock, data_received=self.record, list_started=list_started
         )
-        self.list_started = lambda plural: None
         self._session: tuple[kopf.ConnectionInfo, kopf.AiohttpSession] | None = None
 
     def record(self, plural: str) -> None:
         """Something came by the watch of this kind."""
         self._last_data_at[plural] = self._clock.now()
-
-    def _forward_list_started(self, plural: str) -> None:
-        self.list_started(plural)
 
     def idle_times(self) -> Mapping[str, timedelta]:
         """Return for how long nothing came, by kind; from the start on for what was never heard of."""

@@ -5,36 +5,21 @@ Low-level event handlers only: no finalizers, no annotations, no patches by the 
 server just the writes of its own status. Finished events leave the watch by a field selector (kopf 1.45 and newer),
 which makes them cost nothing (rule 9); a controller of several watches the events of its own shards by label.
 
-An outage of any length ends nothing (``EndlessBackoff``), and no answer of the API server does, nor of what stands before it
+An outage of any length ends nothing (``KOPF_REQUEST``), and no answer of the API server does, nor of what stands before it
 (``controller.watch.responses``). kopf can't be begun anew beside our own tasks: it cancels whatever task is younger than itself.
 """
 
-from collections.abc import Iterator
-from itertools import chain, repeat
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import kopf
 
-from controller.handlers import EventHandlers
+from controller.scheduling.backoff import KOPF_REQUEST
 from controller.watch.heartbeat import WatchHeartbeat
-from counterfoil.resources import FINAL_PHASES, GROUP, SHARD_COUNT, SHARD_LABEL, VERSION
+from controller.watch.reflector import WATCHED_KINDS, Reflector
+from counterfoil.resources import FINAL_PHASES, GROUP, SHARD_COUNT, SHARD_LABEL, VERSION, Resource
 
 UNFINISHED_SELECTOR = ",".join(f"status.phase!={phase}" for phase in sorted(FINAL_PHASES))
-
-
-class EndlessBackoff:
-    """
-    Seconds between kopf's attempts at one request, without an end.
-
-    When kopf's own eight are used up by an API server that answers 5xx, the whole operator ends; started anew by
-    a kubelet whose pauses grow to five minutes, it would still be waiting long after the API server is back.
-    """
-
-    FIRST = (0.5, 1.0, 2.0, 3.0)
-    LATER = 5.0
-
-    def __iter__(self) -> Iterator[float]:
-        return chain(self.FIRST, repeat(self.LATER))
 
 
 class NoDiffStorage(kopf.DiffBaseStorage):
@@ -75,7 +60,7 @@ def operator_settings(labels: str) -> kopf.OperatorSettings:
     settings.watching.server_timeout = 300
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 30
-    settings.networking.error_backoffs = EndlessBackoff()
+    settings.networking.error_backoffs = KOPF_REQUEST
     # Namespaced rights only: no watching of namespaces and CRDs cluster-wide.
     settings.scanning.disabled = True
     settings.posting.enabled = False
@@ -87,10 +72,10 @@ def operator_settings(labels: str) -> kopf.OperatorSettings:
     return settings
 
 
-WATCHED_PLURALS = ("envelopeevents", "organizations", "senders", "archives")
+WATCHED_PLURALS = tuple(kind.PLURAL for kind in WATCHED_KINDS)
 
 
-def build_registry(event_handlers: EventHandlers, heartbeat: WatchHeartbeat) -> kopf.OperatorRegistry:
+def build_registry(reflector: Reflector, heartbeat: WatchHeartbeat) -> kopf.OperatorRegistry:
     """Return the registry with one low-level handler per kind."""
     registry = kopf.OperatorRegistry()
 
@@ -100,20 +85,15 @@ def build_registry(event_handlers: EventHandlers, heartbeat: WatchHeartbeat) -> 
         info = kopf.login_with_kubeconfig(**arguments) or kopf.login_with_service_account(**arguments)
         return heartbeat.session(info) if info is not None else None
 
-    @kopf.on.event(GROUP, VERSION, "envelopeevents", registry=registry)
-    async def event_seen(event: kopf.RawEvent, **_: Any) -> None:
-        event_handlers.handle_event(event["type"], event["object"])
-
-    @kopf.on.event(GROUP, VERSION, "organizations", registry=registry)
-    async def organization_seen(event: kopf.RawEvent, **_: Any) -> None:
-        event_handlers.handle_organization(event["type"], event["object"])
-
-    @kopf.on.event(GROUP, VERSION, "senders", registry=registry)
-    async def sender_seen(event: kopf.RawEvent, **_: Any) -> None:
-        event_handlers.handle_sender(event["type"], event["object"])
-
-    @kopf.on.event(GROUP, VERSION, "archives", registry=registry)
-    async def archive_seen(event: kopf.RawEvent, **_: Any) -> None:
-        event_handlers.handle_archive(event["type"], event["object"])
-
+    for kind in WATCHED_KINDS:
+        kopf.on.event(GROUP, VERSION, kind.PLURAL, registry=registry)(_watch_handler(reflector, kind))
     return registry
+
+
+def _watch_handler(reflector: Reflector, kind: type[Resource]) -> Callable[..., Awaitable[None]]:
+    async def handle(event: kopf.RawEvent, **_: Any) -> None:
+        reflector.handle(kind, event["type"], event["object"])
+
+    # kopf identifies handlers by these names.
+    handle.__name__ = handle.__qualname__ = f"{kind.KIND.lower()}_seen"
+    return handle

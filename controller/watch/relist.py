@@ -8,26 +8,23 @@ than the list is left alone: its watch tells.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from controller.cache import Store, version_number
-from controller.handlers import EventHandlers
+from controller.cache import Cache, version_number
+from controller.watch.reflector import WATCHED_KINDS
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import exponential_backoff
-from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, Sender
+from counterfoil.resources import EnvelopeEvent, Resource
 
 _log = logging.getLogger(__name__)
 
 
 class WatchedKind(NamedTuple):
-    """A kind that is watched, with what is known of it."""
+    """A watched kind, and the selectors of its watch."""
 
     kind: type[Resource]
-    store: Store[Any]
-    handle: Callable[[str, Mapping[str, Any]], None]
     labels: str = ""
     fields: str = ""
 
@@ -35,20 +32,13 @@ class WatchedKind(NamedTuple):
 class DeletionDetector:
     """Closes the gaps."""
 
-    def __init__(
-        self, kube: KubeClient, event_handlers: EventHandlers, clock: Clock, *, labels: str, fields: str
-    ) -> None:
+    def __init__(self, kube: KubeClient, cache: Cache, clock: Clock, *, labels: str, fields: str) -> None:
         """``labels`` and ``fields`` select the events that are watched."""
         self._kube = kube
         self._clock = clock
-        cache = event_handlers.cache
-        watched_kinds = (
-            WatchedKind(EnvelopeEvent, cache.events, event_handlers.handle_event, labels, fields),
-            WatchedKind(Organization, cache.organizations, event_handlers.handle_organization),
-            WatchedKind(Sender, cache.senders, event_handlers.handle_sender),
-            WatchedKind(Archive, cache.archives, event_handlers.handle_archive),
-        )
-        self._watched_kinds = {each.kind.PLURAL: each for each in watched_kinds}
+        self._cache = cache
+        self._watched_kinds = {kind.PLURAL: WatchedKind(kind) for kind in WATCHED_KINDS}
+        self._watched_kinds[EnvelopeEvent.PLURAL] = WatchedKind(EnvelopeEvent, labels, fields)
         # Nothing is known of events before their first list; the other kinds were read before the watches began.
         self._never_listed = {EnvelopeEvent.PLURAL}
         self._lists_to_check: asyncio.Queue[str] = asyncio.Queue()
@@ -76,7 +66,8 @@ class DeletionDetector:
                 failures = 0
 
     async def _find_deleted(self, plural: str) -> None:
-        kind, store, handle, labels, fields = self._watched_kinds[plural]
+        kind, labels, fields = self._watched_kinds[plural]
+        store = self._cache.store(kind)
         before = {each.name: each for each in store}
         if not before:
             return
@@ -85,8 +76,4 @@ class DeletionDetector:
         for name in before.keys() - existing:
             if store.get(name) is before[name]:
                 _log.info("%s of %s vanished while nobody watched", name, plural)
-                handle("DELETED", _as_deleted(before[name]))
-
-
-def _as_deleted(resource: Resource) -> dict[str, dict[str, str]]:
-    return {"metadata": {"name": resource.name, "resourceVersion": str(version_number(resource))}}
+                self._cache.delete(kind, name, version_number(before[name]))

@@ -9,6 +9,7 @@ import pytest
 
 from controller.cache import Cache
 from controller.resync.garbage_collector import GarbageCollector
+from controller.resync.statistics import EventStatistics
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import NotFound
 from counterfoil.resources import Envelope, EnvelopeEvent, Phase, Resource, envelope_id, to_json_dict
@@ -16,6 +17,7 @@ from counterfoil.resources.event_factory import new_event
 from sandbox import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from tests.support.builders import NOON, AClock, an_event, an_organization
+from tests.support.scenes.handlers import unchanged
 
 LONG_AGO = NOON - timedelta(days=31)
 PATIENCE_SECONDS = 60.0
@@ -29,7 +31,15 @@ class Scene:
         self.clock = AClock()
         self.cache = Cache()
         self.cache.organizations.put(an_organization(ttl={"failed": "72h"}))
-        self.garbage_collector = GarbageCollector(kube=controller, cache=self.cache, clock=self.clock)
+        self.walks = asyncio.Semaphore(0)
+        self.garbage_collector = GarbageCollector(
+            kube=controller,
+            cache=self.cache,
+            clock=self.clock,
+            statistics=EventStatistics(),
+            retry_if_fixed=unchanged,
+            pass_finished=lambda began, failures: self.walks.release(),
+        )
 
     async def envelope(self) -> str:
         """Note down who sent an envelope; return its id."""
@@ -64,12 +74,10 @@ class Scene:
 
     async def pass_finished(self, times: int) -> None:
         """Let so many walks be made."""
-        walks = asyncio.Semaphore(0)
-        self.garbage_collector.pass_finished = lambda began, summaries: walks.release()
         async with asyncio.timeout(PATIENCE_SECONDS):
             task = asyncio.create_task(self.garbage_collector.run())
             for _ in range(times):
-                await walks.acquire()
+                await self.walks.acquire()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 

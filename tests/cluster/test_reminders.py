@@ -22,6 +22,7 @@ from controller.notifications.problem_tracking import FailureSummary
 from controller.notifications.smtp import SmtpMailer
 from controller.notifications.status_writer import NotificationStatusWriter
 from controller.resync.garbage_collector import GarbageCollector
+from controller.resync.statistics import EventStatistics
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.metrics import Metrics
 from counterfoil.resources import EnvelopeEvent, Organization, Sender, envelope_id
@@ -30,6 +31,7 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment import LocalEnvironment, local_environment
 from sandbox.servers.smtp import ReceivedMail, SmtpServer
 from tests.support.builders import AClock
+from tests.support.scenes.handlers import unchanged
 
 ADMINISTRATOR = "admin@acme.example"
 CONSOLE = "https://console.acme.example"
@@ -107,16 +109,20 @@ class Scene:
 
     async def walk(self) -> None:
         """Let one walk over all events be made."""
-        garbage_collector, done = (
-            GarbageCollector(kube=self.kube, cache=self.cache, clock=self.clock),
-            asyncio.Event(),
-        )
+        done = asyncio.Event()
 
         def pass_finished(began: datetime, summaries: Mapping[str, FailureSummary]) -> None:
             self.notifier.pass_finished(began, summaries)
             done.set()
 
-        garbage_collector.pass_finished = pass_finished
+        garbage_collector = GarbageCollector(
+            kube=self.kube,
+            cache=self.cache,
+            clock=self.clock,
+            statistics=EventStatistics(),
+            retry_if_fixed=unchanged,
+            pass_finished=pass_finished,
+        )
         task = asyncio.create_task(garbage_collector.run())
         await done.wait()
         task.cancel()

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,10 +19,18 @@ from controller.handlers import EventHandlers
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
+from controller.reconcile.worker import Worker
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import OrganizationStatusUpdater
+from controller.resync.resync import Resync
+from controller.resync.statistics import EventStatistics
+from controller.scheduling.event_queue import EventQueue, concurrency_limits
+from controller.scheduling.workqueue import WorkQueue
+from controller.sharding import Shard
 from controller.telemetry.event_recorder import EventRecorder
+from controller.telemetry.gauges import Gauges
+from controller.watch.reflector import Reflector
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.status import StatusWriter
 from counterfoil.metrics import Metrics
@@ -60,7 +70,7 @@ class Scene:
         *resources: Resource,
         shard: int = 0,
         shards: int = 1,
-        concurrency_limits: int = 100,
+        process_limit: int = 100,
         esaw_clients: EsawClients | None = None,
     ) -> None:
         self.clock = AClock()
@@ -71,12 +81,20 @@ class Scene:
         secrets = SecretCache(self.kube, self.clock)
         esaw_clients = esaw_clients or OneEsaw(self.esaw)
         self.archive_pool = ArchivePool(self.kube, secrets, self.clock, self.metrics)
-        self.sender_keys = SenderKeys(self.kube, secrets, self.clock)
-        self.garbage_collector = GarbageCollector(kube=self.kube, cache=self.cache, clock=self.clock)
+        self.sender_keys = SenderKeys(self.kube, secrets, self.clock, changed=self.cache.update)
+        self.statistics = EventStatistics()
+        self.shard = Shard(shard, shards)
+        self.garbage_collector = GarbageCollector(
+            kube=self.kube,
+            cache=self.cache,
+            clock=self.clock,
+            statistics=self.statistics,
+            retry_if_fixed=unchanged,
+            pass_finished=lambda began, failures: None,
+        )
         self.event_recorder = EventRecorder(self.kube, self.clock)
         self.status_writer = StatusWriter(self.kube)
         self.reconciler = ADriver(
-            kube=self.kube,
             cache=self.cache,
             preconditions=Preconditions(
                 kube=self.kube,
@@ -94,20 +112,24 @@ class Scene:
             clock=self.clock,
             random=lambda: 1.0,
         )
-        self.event_handlers = EventHandlers(
+        self.workqueue = WorkQueue(
+            clock=self.clock, concurrency_limits=partial(concurrency_limits, self.cache, process_limit)
+        )
+        event_queue = EventQueue(self.cache, self.workqueue, self.clock)
+        organizations = OrganizationStatusUpdater(
             kube=self.kube,
             cache=self.cache,
-            reconciler=self.reconciler,
+            secrets=secrets,
+            esaw_clients=esaw_clients,
+            clock=self.clock,
+            callback_url=None,
+        )
+        self.resync = Resync(
+            kube=self.kube,
+            cache=self.cache,
             archive_pool=self.archive_pool,
             sender_keys=self.sender_keys,
-            organizations=OrganizationStatusUpdater(
-                kube=self.kube,
-                cache=self.cache,
-                secrets=secrets,
-                esaw_clients=esaw_clients,
-                clock=self.clock,
-                callback_url=None,
-            ),
+            organizations=organizations,
             esaw_clients=esaw_clients,
             missed_callback_finder=MissedCallbackFinder(
                 kube=self.kube,
@@ -116,12 +138,35 @@ class Scene:
                 esaw_clients=esaw_clients,
                 clock=self.clock,
             ),
-            garbage_collector=self.garbage_collector,
+            statistics=self.statistics,
+            gauges=Gauges(
+                metrics=self.metrics,
+                cache=self.cache,
+                statistics=self.statistics,
+                clock=self.clock,
+                owns=self.shard.owns,
+            ),
             clock=self.clock,
-            process_limit=concurrency_limits,
-            shard=shard,
-            shards=shards,
+            shard=self.shard,
         )
+        EventHandlers(
+            cache=self.cache,
+            event_queue=event_queue,
+            resync=self.resync,
+            archive_pool=self.archive_pool,
+            sender_keys=self.sender_keys,
+            organizations=organizations,
+        )
+        self.failed: list[tuple[str, datetime]] = []
+        self.worker = Worker(
+            cache=self.cache,
+            event_queue=event_queue,
+            reconciler=self.reconciler,
+            resync=self.resync,
+            clock=self.clock,
+            on_failed=(lambda event, began: self.failed.append((event.name, began)),),
+        )
+        self.reflector = Reflector(self.kube, self.cache)
 
     def answers(self, reconcile: Drive) -> None:
         """Say what comes of driving an event."""
@@ -132,32 +177,20 @@ class Scene:
         return self.reconciler.record.driven
 
     def observe(self, *resources: Resource) -> None:
-        """Let the watches tell."""
-        tell = {
-            "EnvelopeEvent": self.event_handlers.handle_event,
-            "Organization": self.event_handlers.handle_organization,
-            "Sender": self.event_handlers.handle_sender,
-            "Archive": self.event_handlers.handle_archive,
-        }
+        """Let the watches deliver objects."""
         for each in resources:
-            tell[each.KIND]("MODIFIED", each.to_dict())
+            self.reflector.handle(type(each), "MODIFIED", each.to_dict())
 
     def see_deleted(self, resource: Resource, *, version: int = 1000) -> None:
-        """Let the watch tell that an object is gone."""
+        """Let the watch deliver the deletion of an object."""
         raw = resource.to_dict()
         raw["metadata"]["resourceVersion"] = str(version)
-        tell = {
-            "EnvelopeEvent": self.event_handlers.handle_event,
-            "Organization": self.event_handlers.handle_organization,
-            "Sender": self.event_handlers.handle_sender,
-            "Archive": self.event_handlers.handle_archive,
-        }
-        tell[resource.KIND]("DELETED", raw)
+        self.reflector.handle(type(resource), "DELETED", raw)
 
     @asynccontextmanager
     async def running(self, *more: Any) -> AsyncIterator[None]:
         """Let the schedule run, and whatever else."""
-        tasks = [asyncio.create_task(each) for each in (self.event_handlers.workqueue.run(), *more)]
+        tasks = [asyncio.create_task(each) for each in (self.workqueue.run(self.worker.reconcile), *more)]
         try:
             await turns()
             yield
@@ -165,6 +198,11 @@ class Scene:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def unchanged(event: EnvelopeEvent) -> EnvelopeEvent:
+    """Re-open nothing."""
+    return event
 
 
 async def turns(count: int = 60) -> None:

@@ -1,13 +1,16 @@
 """What the watches tell, and who goes on because of it."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
-from controller.handlers import MAX_RETRY_SECONDS, REQUEUE_SECONDS, RETRY_SECONDS
+from controller.reconcile.worker import REQUEUE_SECONDS
+from controller.scheduling.backoff import LOST_OUTCOME
+from controller.scheduling.event_queue import concurrency_limits
+from controller.sharding import Shard
 from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.status import Superseded
-from counterfoil.resources import SENDER_LABEL, Archive, EnvelopeEvent, Phase, Sender
+from counterfoil.resources import SENDER_LABEL, Archive, EnvelopeEvent, Organization, Phase, Sender
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.handlers import Scene, moved, turns
@@ -25,8 +28,8 @@ def number(count: int) -> EventBuilder:
     )
 
 
-def a_scene(*, concurrency_limits: int = 100) -> Scene:
-    scene = Scene(concurrency_limits=concurrency_limits)
+def a_scene(*, process_limit: int = 100) -> Scene:
+    scene = Scene(process_limit=process_limit)
     scene.observe(an_organization(), a_sender(), ready(an_archive()))
     return scene
 
@@ -65,7 +68,7 @@ async def test_after_a_restart_nothing_fires_before_its_time() -> None:
         await turns()
         assert scene.driven == []
         scene.clock.advance(hours=1)
-        scene.event_handlers.workqueue.wake()
+        scene.workqueue.wake()
         await turns(400)
     assert len(scene.driven) >= 100
 
@@ -77,7 +80,7 @@ async def test_when_nothing_changes_nothing_turns_in_a_circle() -> None:
         await turns(500)
         assert len(scene.driven) == 1, "its run changed nothing, although it is due"
         scene.clock.advance(seconds=REQUEUE_SECONDS)
-        scene.event_handlers.workqueue.wake()
+        scene.workqueue.wake()
         await turns(500)
     assert len(scene.driven) == 2
 
@@ -94,12 +97,12 @@ async def test_an_event_whose_state_could_not_be_stored_is_tried_again_ever_more
         await turns()
         for times in range(1, 4):
             assert len(scene.driven) == times
-            scene.clock.advance(seconds=RETRY_SECONDS * 2 ** (times - 1))
-            scene.event_handlers.workqueue.wake()
+            scene.clock.advance(seconds=LOST_OUTCOME.pause(times - 1))
+            scene.workqueue.wake()
             await turns()
         scene.answers(finishes)
-        scene.clock.advance(seconds=MAX_RETRY_SECONDS)
-        scene.event_handlers.workqueue.wake()
+        scene.clock.advance(seconds=LOST_OUTCOME.pauses[-1])
+        scene.workqueue.wake()
         await turns()
     assert len(scene.cache.events) == 0
 
@@ -115,8 +118,8 @@ async def test_a_bug_of_ours_does_not_leave_an_event_lying() -> None:
         scene.observe(number(1).build())
         await turns()
         scene.answers(finishes)
-        scene.clock.advance(seconds=RETRY_SECONDS)
-        scene.event_handlers.workqueue.wake()
+        scene.clock.advance(seconds=LOST_OUTCOME.pauses[0])
+        scene.workqueue.wake()
         await turns()
     assert len(scene.driven) == 2
 
@@ -134,7 +137,7 @@ async def test_who_was_overtaken_goes_on_from_what_somebody_else_wrote() -> None
         scene.observe(event)
         await turns()
         scene.clock.advance(hours=2)
-        scene.event_handlers.workqueue.wake()
+        scene.workqueue.wake()
         await turns()
     assert scene.driven == [event.name]
 
@@ -151,7 +154,7 @@ async def test_an_event_that_was_deleted_while_the_watch_was_broken_is_not_drive
         scene.observe(event)
         await turns()
         scene.clock.advance(hours=2)
-        scene.event_handlers.workqueue.wake()
+        scene.workqueue.wake()
         await turns()
     assert scene.driven == [event.name]
     assert len(scene.cache.events) == 0
@@ -164,7 +167,7 @@ async def test_an_event_that_is_deleted_is_forgotten() -> None:
         scene.observe(event)
         scene.see_deleted(event)
         scene.clock.advance(hours=2)
-        scene.event_handlers.workqueue.wake()
+        scene.workqueue.wake()
         await turns()
     assert scene.driven == []
 
@@ -172,8 +175,8 @@ async def test_an_event_that_is_deleted_is_forgotten() -> None:
 async def test_an_object_that_cannot_be_read_harms_no_other() -> None:
     scene = a_scene()
     async with scene.running():
-        scene.event_handlers.handle_event(
-            "ADDED", {"metadata": {"name": "odd", "resourceVersion": "1"}, "spec": {}}
+        scene.reflector.handle(
+            EnvelopeEvent, "ADDED", {"metadata": {"name": "odd", "resourceVersion": "1"}, "spec": {}}
         )
         scene.observe(number(1).build())
         await turns()
@@ -184,7 +187,7 @@ async def test_an_object_that_cannot_be_read_harms_no_other() -> None:
 
 
 async def test_a_new_key_resumes_all_waiting_events_oldest_first() -> None:
-    scene = Scene(concurrency_limits=1)
+    scene = Scene(process_limit=1)
     scene.observe(an_organization(), a_sender(authorized="False"), ready(an_archive()))
     scene.answers(finishes)
     parked = [number(each).in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build() for each in range(10)]
@@ -255,8 +258,6 @@ def test_an_archive_of_no_kind_at_all_is_seen_like_any_other() -> None:
 
 async def test_an_event_that_failed_is_told_with_the_beginning_of_its_run() -> None:
     scene = a_scene()
-    told: list[tuple[str, datetime]] = []
-    scene.event_handlers.event_failed = lambda event, began: told.append((event.name, began))
     began, event = scene.clock.now(), number(1).build()
 
     def fails(observed: EnvelopeEvent) -> EnvelopeEvent:
@@ -267,7 +268,7 @@ async def test_an_event_that_failed_is_told_with_the_beginning_of_its_run() -> N
     async with scene.running():
         scene.observe(event)
         await turns()
-    assert told == [(event.name, began)]
+    assert scene.failed == [(event.name, began)]
 
 
 async def test_what_was_resumed_stays_so_although_a_delivery_is_counted_before_its_turn_comes() -> None:
@@ -405,14 +406,14 @@ async def test_a_change_of_status_alone_resumes_nothing_and_asks_for_no_look() -
 
 
 def test_each_shared_object_has_one_controller_that_writes_its_status() -> None:
-    managers = [Scene(shard=shard, shards=3).event_handlers for shard in range(3)]
+    controllers = [Shard(number, 3) for number in range(3)]
     for kind, name in (("sender", "anna"), ("archive", "dms"), ("walk", "events")):
-        assert sum(each.owns(kind, name) for each in managers) == 1
+        assert sum(each.owns(kind, name) for each in controllers) == 1
 
 
 async def test_everything_is_known_before_the_first_event_comes() -> None:
     scene = Scene(an_organization(), a_sender(), an_archive())
-    await scene.event_handlers.load(scene.kube)
+    await scene.reflector.load()
     assert (len(scene.cache.organizations), len(scene.cache.senders), len(scene.cache.archives)) == (
         1,
         1,
@@ -421,16 +422,15 @@ async def test_everything_is_known_before_the_first_event_comes() -> None:
 
 
 def test_limits_are_those_of_the_objects_as_they_are_now() -> None:
-    scene = Scene(concurrency_limits=7)
-    scene.observe(
-        an_organization(limits={"concurrency": 3, "perSenderConcurrency": 2}), an_archive(maxConcurrency=5)
-    )
-    concurrency_limits = scene.event_handlers.concurrency_limits()
+    cache = Scene().cache
+    cache.update(an_organization(limits={"concurrency": 3, "perSenderConcurrency": 2}))
+    cache.update(an_archive(maxConcurrency=5))
+    limits = concurrency_limits(cache, 7)
     assert (
-        concurrency_limits.process,
-        concurrency_limits.organization,
-        concurrency_limits.sender,
-        concurrency_limits.archive,
+        limits.process,
+        limits.organization,
+        limits.sender,
+        limits.archive,
     ) == (
         7,
         {"acme": 3},
@@ -442,8 +442,9 @@ def test_limits_are_those_of_the_objects_as_they_are_now() -> None:
 def test_whoever_wants_to_know_hears_of_each_newer_state_once() -> None:
     scene = Scene()
     heard: list[object] = []
-    scene.event_handlers.observed = heard.append
+    for kind in (Organization, Sender, Archive):
+        scene.cache.add_handler(kind, lambda before, after: heard.append(after))
     sender = a_sender()
     scene.observe(sender, sender, an_organization(), an_archive())
-    scene.event_handlers.sender_changed(Sender.parse(sender.to_dict()))
+    scene.cache.update(Sender.parse(sender.to_dict()))
     assert len(heard) == 3

@@ -73,8 +73,9 @@ class Scene:
         self.esaw = AnEsaw()
         self.changed: list[Sender] = []
         self.put_key(key)
-        self.sender_keys = SenderKeys(self.kube, SecretCache(self.kube, self.clock), self.clock)
-        self.sender_keys.changed = self.changed.append
+        self.sender_keys = SenderKeys(
+            self.kube, SecretCache(self.kube, self.clock), self.clock, changed=self.changed.append
+        )
 
     def put_key(self, key: str | bytes, *, name: str = "token") -> None:
         self.kube.secrets["anna-key"] = {name: key.encode() if isinstance(key, str) else key}

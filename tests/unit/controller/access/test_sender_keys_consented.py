@@ -51,6 +51,7 @@ class Scene:
             self.kube,
             SecretCache(self.kube, clock),
             clock,
+            changed=lambda sender: None,
             sealing=self.sealing,
             consent_url=lambda sender: CONSENT_URL,
         )
@@ -161,6 +162,8 @@ async def test_a_controller_without_sealing_keys_says_so(tmp_path: Path) -> None
     scene = Scene(tmp_path)
     scene.consent()
     clock = AClock()
-    scene.sender_keys = SenderKeys(scene.kube, SecretCache(scene.kube, clock), clock)
+    scene.sender_keys = SenderKeys(
+        scene.kube, SecretCache(scene.kube, clock), clock, changed=lambda sender: None
+    )
 
     assert await scene.refusal() == "SealingKeysMissing"

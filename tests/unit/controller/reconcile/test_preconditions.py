@@ -51,7 +51,7 @@ class Scene:
         self.preconditions = Preconditions(
             kube=self.kube,
             cache=self.cache,
-            sender_keys=SenderKeys(self.kube, secrets, self.clock),
+            sender_keys=SenderKeys(self.kube, secrets, self.clock, changed=self.cache.update),
             archive_pool=self.archive_pool,
             esaw_clients=EsawClients(new_http_client(), self.clock, lambda operation, code, seconds: None),
             clock=self.clock,

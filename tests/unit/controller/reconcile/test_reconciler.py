@@ -73,11 +73,9 @@ class Scene:
         self.kube.put(self.event)
         self.kube.secrets["anna-key"] = {"token": KEY.encode()}
         secrets = SecretCache(self.kube, self.clock)
-        self.sender_keys = SenderKeys(self.kube, secrets, self.clock)
-        self.sender_keys.changed = base.event_handlers.sender_changed
+        self.sender_keys = SenderKeys(self.kube, secrets, self.clock, changed=base.cache.update)
         self.event_recorder = EventRecorder(self.kube, self.clock)
         self.reconciler = Reconciler(
-            kube=self.kube,
             cache=self.cache,
             preconditions=Preconditions(
                 kube=self.kube,

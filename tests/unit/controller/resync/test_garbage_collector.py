@@ -1,7 +1,7 @@
 """Clean-up of finished events, and counting them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Self
 
@@ -10,11 +10,13 @@ import pytest
 
 from controller.cache import Cache
 from controller.resync.garbage_collector import PAGE_SIZE, GarbageCollector, is_expired
+from controller.resync.statistics import EventStatistics
 from counterfoil.kube.errors import ApiError, Expired, Forbidden, Rejected
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import SHARD_LABEL, Activity, Envelope, EnvelopeEvent, Phase, Resource, shard
 from tests.support.builders import ENVELOPE, NOON, AClock, EventBuilder, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.scenes.handlers import unchanged
 
 LONG_AGO = NOON - timedelta(days=31)
 
@@ -58,12 +60,20 @@ class Scene:
         for each in events:
             self.kube.put(each)
         self.walks = 0
+        self.retry_if_fixed: Callable[[EnvelopeEvent], Awaitable[EnvelopeEvent]] = unchanged
         self.restarted()
 
     def restarted(self) -> Self:
         """Let another process make the walks from now on."""
-        self.garbage_collector = GarbageCollector(kube=self.kube, cache=self.cache, clock=self.clock)
-        self.garbage_collector.pass_finished = lambda began, summaries: self.walk()
+        self.statistics = EventStatistics()
+        self.garbage_collector = GarbageCollector(
+            kube=self.kube,
+            cache=self.cache,
+            clock=self.clock,
+            statistics=self.statistics,
+            retry_if_fixed=self.retry_if_fixed,
+            pass_finished=lambda began, failures: self.walk(),
+        )
         return self
 
     def walk(self) -> None:
@@ -129,8 +139,8 @@ async def test_what_has_outlived_its_time_is_removed_and_all_else_is_counted() -
         an_event().in_phase(Phase.ARCHIVING).build(),
     )
     await scene.pass_finished()
-    assert scene.garbage_collector.counts("acme") == {"Succeeded": 1, "Failed": 1, "Archiving": 1}
-    activity = scene.garbage_collector.activity("acme")
+    assert scene.statistics.counts("acme") == {"Succeeded": 1, "Failed": 1, "Archiving": 1}
+    activity = scene.statistics.activity("acme")
     assert activity is not None
     assert sum(activity.unfinished_for.values()) == 1
     assert len(scene.kube.objects) == 3
@@ -149,19 +159,20 @@ async def test_an_event_whose_cause_was_mended_is_reopened_and_not_removed_thoug
             await scene.kube.patch_status(EnvelopeEvent, event.name, changes, resource_version=version)
         )
 
-    scene.garbage_collector.retry_if_fixed = retry_if_fixed
+    scene.retry_if_fixed = retry_if_fixed
+    scene.restarted()
     await scene.pass_finished()
     assert scene.there() == {solved.name}
-    assert scene.garbage_collector.counts("acme") == {"Pending": 1}
+    assert scene.statistics.counts("acme") == {"Pending": 1}
 
 
 async def test_an_organization_without_events_is_counted_as_such() -> None:
     scene = Scene()
     await scene.pass_finished()
-    assert scene.garbage_collector.counts("acme") == {}
-    assert scene.garbage_collector.counts("unknown") is None
-    assert scene.garbage_collector.activity("acme") == Activity(counted_at=NOON)
-    assert scene.garbage_collector.activity("unknown") is None
+    assert scene.statistics.counts("acme") == {}
+    assert scene.statistics.counts("unknown") is None
+    assert scene.statistics.activity("acme") == Activity(counted_at=NOON)
+    assert scene.statistics.activity("unknown") is None
 
 
 def an_envelope() -> Envelope:
@@ -277,7 +288,7 @@ async def test_an_event_that_is_reopened_at_this_very_moment_stays() -> None:
 async def test_a_walk_goes_page_by_page_and_takes_its_time() -> None:
     scene = Scene(*(finished(Phase.FAILED, number).build() for number in range(2 * PAGE_SIZE + 1)))
     await scene.pass_finished()
-    assert scene.garbage_collector.counts("acme") == {"Failed": 2 * PAGE_SIZE + 1}
+    assert scene.statistics.counts("acme") == {"Failed": 2 * PAGE_SIZE + 1}
     assert scene.kube.asked == [("page", "envelopes"), *[("page", "envelopeevents")] * 3]
     assert len([each for each in scene.clock.slept if each < 60]) == 2
 
@@ -292,14 +303,14 @@ async def test_a_walk_longer_than_the_api_server_remembers_comes_to_its_end_all_
     events = [finished(Phase.FAILED, number).build() for number in range(2 * PAGE_SIZE + 1)]
     scene = Scene(*events, kube=AShortMemory())
     await scene.pass_finished()
-    assert scene.garbage_collector.counts("acme") == {"Failed": 2 * PAGE_SIZE + 1}
+    assert scene.statistics.counts("acme") == {"Failed": 2 * PAGE_SIZE + 1}
 
 
 async def test_an_api_server_that_is_away_does_not_end_the_walks() -> None:
     scene = Scene(finished(Phase.FAILED).build())
     scene.kube.fail("page", ApiError(500, "InternalError", "?"))
     await scene.pass_finished()
-    assert scene.garbage_collector.counts("acme") == {"Failed": 1}
+    assert scene.statistics.counts("acme") == {"Failed": 1}
 
 
 @pytest.mark.parametrize("verb", ["patch", "delete"])
@@ -316,7 +327,7 @@ async def test_what_somebody_else_keeps_from_being_removed_stays_and_holds_up_no
     scene.kube.put(an_envelope())
     scene.kube.fail(verb, problem)
     await scene.pass_finished()
-    assert scene.garbage_collector.counts("acme") == {"Succeeded": 1, "Failed": 1}
+    assert scene.statistics.counts("acme") == {"Succeeded": 1, "Failed": 1}
     assert {kept.name, ENVELOPE} <= scene.there()
     assert [each.getMessage() for each in caplog.records] == [f"1 objects could not be cleaned up: {problem}"]
 
@@ -336,7 +347,7 @@ async def test_an_event_that_cannot_be_read_is_passed_over() -> None:
     scene = Scene(finished(Phase.FAILED).build())
     scene.kube.objects["envelopeevents", "odd"] = {"metadata": {"name": "odd"}, "spec": {}}
     await scene.pass_finished()
-    assert scene.garbage_collector.counts("acme") == {"Failed": 1}
+    assert scene.statistics.counts("acme") == {"Failed": 1}
 
 
 async def test_an_event_that_a_person_made_without_a_shard_is_given_its_own() -> None:

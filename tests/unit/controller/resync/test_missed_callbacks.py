@@ -72,8 +72,7 @@ class Scene:
         self.organization = an_organization(**{"sweep": {"interval": "1h", "lookback": "48h"}, **spec})
         for name in senders or ("anna",):
             self.put_sender(known_to_work(a_sender(name), key_of(name)))
-        sender_keys = SenderKeys(self.kube, SecretCache(self.kube, self.clock), self.clock)
-        sender_keys.changed = self.take
+        sender_keys = SenderKeys(self.kube, SecretCache(self.kube, self.clock), self.clock, changed=self.take)
         self.missed_callback_finder = MissedCallbackFinder(
             kube=self.kube,
             cache=self.cache,

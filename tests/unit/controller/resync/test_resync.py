@@ -88,7 +88,7 @@ class Building:
         self.scene = Scene(shard=shard, shards=shards, esaw_clients=self.esaw_clients)
         self.root = folder / "dms"
         self.root.mkdir(exist_ok=True)
-        self.resync: Resync = self.scene.event_handlers.resync
+        self.resync: Resync = self.scene.resync
         self.put(
             an_organization(), a_sender(authorized=None), an_archive(filesystem={"root": str(self.root)})
         )
@@ -381,7 +381,7 @@ async def test_with_several_controllers_the_events_of_all_of_them_are_counted(tm
         building.scene.kube.edit(EnvelopeEvent, odd.name, {"spec": {"origin": "Unheard"}})
         async with building.rounds_made():
             await building.round()
-        owns = building.scene.event_handlers.owns("sender", "anna")
+        owns = building.scene.shard.owns("sender", "anna")
         assert building.sender().status.waiting_events == (3 if owns else 0)
 
 

@@ -44,8 +44,8 @@ class Mending:
             event_recorder=self.scene.event_recorder,
             clock=self.scene.clock,
             labels="",
-            lock=self.scene.event_handlers.workqueue.lock,
-            changed=self.scene.event_handlers.event_changed,
+            lock=self.scene.workqueue.lock,
+            changed=self.scene.cache.update,
         )
 
     async def mended(self, *states: Organization | Sender | Archive) -> list[str]:

@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 
-from controller.retry.requests import MAX_CONCURRENT_REQUESTS, RETRY_PAUSES_SECONDS, UserRequests
+from controller.retry.requests import MAX_CONCURRENT_REQUESTS, UserRequests
+from controller.scheduling.backoff import USER_REQUEST
 from controller.scheduling.workqueue import WorkQueue
 from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.kube.errors import TooLarge
@@ -23,7 +24,7 @@ from counterfoil.resources import (
 )
 from tests.support.builders import AClock, EventBuilder, an_event
 from tests.support.fakes.kube import InMemoryKubeClient
-from tests.unit.controller.scheduling.test_workqueue import Workshop, a_workqueue
+from tests.unit.controller.scheduling.test_workqueue import a_workqueue
 
 
 class Scene:
@@ -34,7 +35,7 @@ class Scene:
         self.kube = InMemoryKubeClient(*events)
         self.event_recorder = EventRecorder(self.kube, self.clock)
         self.changed: list[EnvelopeEvent] = []
-        self.workqueue: WorkQueue = a_workqueue(self.clock, Workshop())
+        self.workqueue: WorkQueue = a_workqueue(self.clock)
         self.user_requests = UserRequests(
             kube=self.kube,
             status_writer=StatusWriter(self.kube),
@@ -269,7 +270,7 @@ async def test_an_error_that_nobody_thought_of_is_tried_again_and_ends_no_other_
     async with scene.followed():
         await eventually(lambda: len(scene.kube.announced) == 2)
     assert {scene.kube.stored(each.name).status.phase for each in (event, other)} == {Phase.PENDING}
-    assert scene.clock.slept == [RETRY_PAUSES_SECONDS[0], RETRY_PAUSES_SECONDS[0]]
+    assert scene.clock.slept == [USER_REQUEST.pauses[0], USER_REQUEST.pauses[0]]
 
 
 async def test_the_pauses_after_errors_grow_and_a_request_is_never_given_up() -> None:
@@ -280,8 +281,8 @@ async def test_the_pauses_after_errors_grow_and_a_request_is_never_given_up() ->
     after = await scene.carried_out(event)
     assert after.status.reason == "RetryRequested"
     assert tuple(scene.clock.slept) == (
-        *RETRY_PAUSES_SECONDS,
-        *[RETRY_PAUSES_SECONDS[-1]] * (20 - len(RETRY_PAUSES_SECONDS)),
+        *USER_REQUEST.pauses,
+        *[USER_REQUEST.pauses[-1]] * (20 - len(USER_REQUEST.pauses)),
     )
 
 

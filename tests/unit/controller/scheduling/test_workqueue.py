@@ -42,16 +42,16 @@ class Workshop:
         self.doors.setdefault(event, asyncio.Event()).set()
 
 
-def a_workqueue(clock: AClock, shop: Workshop, *, process: int = 100) -> WorkQueue:
+def a_workqueue(clock: AClock, *, process: int = 100) -> WorkQueue:
     concurrency_limits = ConcurrencyLimits(
         process=process, organization={"acme": process}, sender={"acme": process}, archive={"dms": process}
     )
-    return WorkQueue(clock=clock, concurrency_limits=lambda: concurrency_limits, reconcile=shop.reconcile)
+    return WorkQueue(clock=clock, concurrency_limits=lambda: concurrency_limits)
 
 
 @asynccontextmanager
-async def running(workqueue: WorkQueue) -> AsyncIterator[None]:
-    task = asyncio.create_task(workqueue.run())
+async def running(workqueue: WorkQueue, shop: Workshop) -> AsyncIterator[None]:
+    task = asyncio.create_task(workqueue.run(shop.reconcile))
     try:
         await turns()
         yield
@@ -68,8 +68,8 @@ async def turns(count: int = 20) -> None:
 
 async def test_what_is_due_is_worked_on_at_once() -> None:
     clock, shop = AClock(), Workshop()
-    workqueue = a_workqueue(clock, shop)
-    async with running(workqueue):
+    workqueue = a_workqueue(clock)
+    async with running(workqueue, shop):
         workqueue.enqueue_at(a_queue_item("a"), NOON)
         await turns()
     assert shop.ended == ["a"]
@@ -77,8 +77,8 @@ async def test_what_is_due_is_worked_on_at_once() -> None:
 
 async def test_nothing_starts_before_its_time() -> None:
     clock, shop = AClock(), Workshop()
-    workqueue = a_workqueue(clock, shop)
-    async with running(workqueue):
+    workqueue = a_workqueue(clock)
+    async with running(workqueue, shop):
         workqueue.enqueue_at(a_queue_item("a"), NOON + timedelta(seconds=10))
         clock.advance(seconds=9)
         workqueue.wake()
@@ -92,10 +92,10 @@ async def test_nothing_starts_before_its_time() -> None:
 
 async def test_a_time_passes_without_anybody_poking() -> None:
     clock, shop = AClock(), Workshop()
-    workqueue = a_workqueue(clock, shop)
+    workqueue = a_workqueue(clock)
     shop.on_start = lambda event: started.set()
     started = asyncio.Event()
-    async with running(workqueue):
+    async with running(workqueue, shop):
         workqueue.enqueue_at(a_queue_item("a"), NOON + timedelta(milliseconds=20))
         await turns()
         clock.advance(seconds=1)
@@ -106,10 +106,10 @@ async def test_a_time_passes_without_anybody_poking() -> None:
 
 async def test_after_a_restart_with_times_to_come_none_of_them_fires() -> None:
     clock, shop = AClock(), Workshop()
-    workqueue = a_workqueue(clock, shop)
+    workqueue = a_workqueue(clock)
     for number in range(1000):
         workqueue.enqueue_at(a_queue_item(f"event-{number}"), NOON + timedelta(seconds=1 + number))
-    async with running(workqueue):
+    async with running(workqueue, shop):
         await turns()
         assert shop.started == []
         clock.advance(seconds=10)
@@ -120,8 +120,8 @@ async def test_after_a_restart_with_times_to_come_none_of_them_fires() -> None:
 
 async def test_the_newest_time_counts() -> None:
     clock, shop = AClock(), Workshop()
-    workqueue = a_workqueue(clock, shop)
-    async with running(workqueue):
+    workqueue = a_workqueue(clock)
+    async with running(workqueue, shop):
         workqueue.enqueue_at(a_queue_item("a"), NOON + timedelta(hours=1))
         workqueue.enqueue_at(a_queue_item("a"), NOON + timedelta(hours=2))
         clock.advance(hours=1)
@@ -138,12 +138,12 @@ async def test_the_newest_time_counts() -> None:
 
 async def test_one_that_no_longer_wants_to_be_worked_on_is_not() -> None:
     clock, shop = AClock(), Workshop()
-    workqueue = a_workqueue(clock, shop)
+    workqueue = a_workqueue(clock)
     workqueue.enqueue_at(a_queue_item("a"), NOON)
     workqueue.enqueue_at(a_queue_item("a"), None)
     workqueue.enqueue_at(a_queue_item("b"), NOON)
     workqueue.forget("b")
-    async with running(workqueue):
+    async with running(workqueue, shop):
         await turns()
     assert shop.started == []
 
@@ -151,8 +151,8 @@ async def test_one_that_no_longer_wants_to_be_worked_on_is_not() -> None:
 async def test_an_event_that_is_wanted_again_while_it_is_out_runs_again_afterwards() -> None:
     clock, shop = AClock(), Workshop()
     shop.open = False
-    workqueue = a_workqueue(clock, shop)
-    async with running(workqueue):
+    workqueue = a_workqueue(clock)
+    async with running(workqueue, shop):
         workqueue.enqueue_at(a_queue_item("a"), NOON)
         await turns()
         workqueue.enqueue_at(a_queue_item("a"), NOON)
@@ -166,8 +166,8 @@ async def test_an_event_that_is_wanted_again_while_it_is_out_runs_again_afterwar
 async def test_an_event_that_is_finished_while_it_is_out_does_not_run_again() -> None:
     clock, shop = AClock(), Workshop()
     shop.open = False
-    workqueue = a_workqueue(clock, shop)
-    async with running(workqueue):
+    workqueue = a_workqueue(clock)
+    async with running(workqueue, shop):
         workqueue.enqueue_at(a_queue_item("a"), NOON)
         await turns()
         workqueue.enqueue_at(a_queue_item("a"), NOON)
@@ -180,8 +180,8 @@ async def test_an_event_that_is_finished_while_it_is_out_does_not_run_again() ->
 async def test_two_events_of_one_envelope_run_one_after_the_other() -> None:
     clock, shop = AClock(), Workshop()
     shop.open = False
-    workqueue = a_workqueue(clock, shop)
-    async with running(workqueue):
+    workqueue = a_workqueue(clock)
+    async with running(workqueue, shop):
         workqueue.enqueue_at(a_queue_item("a", envelope="one"), NOON)
         workqueue.enqueue_at(a_queue_item("b", envelope="one"), NOON)
         await turns()
@@ -197,8 +197,8 @@ async def test_two_events_of_one_envelope_run_one_after_the_other() -> None:
 async def test_there_is_no_more_going_on_than_there_is_room_for() -> None:
     clock, shop = AClock(), Workshop()
     shop.open = False
-    workqueue = a_workqueue(clock, shop, process=2)
-    async with running(workqueue):
+    workqueue = a_workqueue(clock, process=2)
+    async with running(workqueue, shop):
         for event in "abcd":
             workqueue.enqueue_at(a_queue_item(event), NOON)
         await turns()
@@ -216,8 +216,8 @@ async def test_work_that_breaks_off_stops_nobody_else() -> None:
             raise RuntimeError("a bug of ours")
 
     shop.on_start = burst
-    workqueue = a_workqueue(clock, shop, process=1)
-    async with running(workqueue):
+    workqueue = a_workqueue(clock, process=1)
+    async with running(workqueue, shop):
         workqueue.enqueue_at(a_queue_item("a"), NOON)
         workqueue.enqueue_at(a_queue_item("b"), NOON)
         await turns()
@@ -228,8 +228,8 @@ async def test_work_that_breaks_off_stops_nobody_else() -> None:
 async def test_draining_starts_nothing_new_and_waits_for_what_runs() -> None:
     clock, shop = AClock(), Workshop()
     shop.open = False
-    workqueue = a_workqueue(clock, shop)
-    async with running(workqueue):
+    workqueue = a_workqueue(clock)
+    async with running(workqueue, shop):
         workqueue.enqueue_at(a_queue_item("a"), NOON)
         await turns()
         draining = asyncio.create_task(workqueue.drain())
@@ -245,16 +245,16 @@ async def test_draining_starts_nothing_new_and_waits_for_what_runs() -> None:
 
 
 async def test_draining_an_idle_schedule_ends_at_once() -> None:
-    workqueue = a_workqueue(AClock(), Workshop())
-    async with running(workqueue), asyncio.timeout(5):
+    workqueue = a_workqueue(AClock())
+    async with running(workqueue, Workshop()), asyncio.timeout(5):
         await workqueue.drain()
 
 
 async def test_cancelling_ends_every_running_work() -> None:
     clock, shop = AClock(), Workshop()
     shop.open = False
-    workqueue = a_workqueue(clock, shop)
-    async with running(workqueue):
+    workqueue = a_workqueue(clock)
+    async with running(workqueue, shop):
         workqueue.enqueue_at(a_queue_item("a"), NOON)
         await turns()
         assert workqueue.running_count == 1
@@ -265,7 +265,7 @@ async def test_cancelling_ends_every_running_work() -> None:
 async def test_a_request_waits_until_the_work_on_its_envelope_has_ended_and_then_keeps_it_off() -> None:
     clock, shop = AClock(), Workshop()
     shop.open = False
-    workqueue = a_workqueue(clock, shop)
+    workqueue = a_workqueue(clock)
     entered, leave = asyncio.Event(), asyncio.Event()
 
     async def request() -> None:
@@ -273,7 +273,7 @@ async def test_a_request_waits_until_the_work_on_its_envelope_has_ended_and_then
             entered.set()
             await leave.wait()
 
-    async with running(workqueue):
+    async with running(workqueue, shop):
         workqueue.enqueue_at(a_queue_item("a", envelope="one"), NOON)
         await turns()
         carried_out = asyncio.create_task(request())
@@ -292,7 +292,7 @@ async def test_a_request_waits_until_the_work_on_its_envelope_has_ended_and_then
 
 
 async def test_two_requests_for_one_envelope_are_carried_out_one_after_the_other() -> None:
-    workqueue = a_workqueue(AClock(), Workshop())
+    workqueue = a_workqueue(AClock())
     inside: list[int] = []
     most: list[int] = []
 
@@ -310,8 +310,8 @@ async def test_two_requests_for_one_envelope_are_carried_out_one_after_the_other
 
 async def test_a_time_long_past_is_not_taken_for_a_schedule_that_no_longer_turns() -> None:
     clock, shop = AClock(), Workshop()
-    workqueue = a_workqueue(clock, shop)
-    async with running(workqueue):
+    workqueue = a_workqueue(clock)
+    async with running(workqueue, shop):
         clock.advance(seconds=30)
         workqueue.enqueue_at(a_queue_item("a"), NOON - timedelta(days=300))
         overdue = workqueue.overdue_since()
@@ -320,14 +320,14 @@ async def test_a_time_long_past_is_not_taken_for_a_schedule_that_no_longer_turns
 
 
 async def test_a_time_to_come_is_not_overdue() -> None:
-    workqueue = a_workqueue(AClock(), Workshop())
+    workqueue = a_workqueue(AClock())
     workqueue.enqueue_at(a_queue_item("a"), NOON + timedelta(days=1))
     assert workqueue.overdue_since() is None
 
 
 async def test_a_schedule_that_does_not_turn_says_since_when() -> None:
     clock = AClock()
-    workqueue = a_workqueue(clock, Workshop())
+    workqueue = a_workqueue(clock)
     workqueue.enqueue_at(a_queue_item("a"), NOON)
     clock.advance(minutes=5)
     assert workqueue.overdue_since() == NOON

@@ -16,9 +16,9 @@ class Dashboard:
         self.gauges = Gauges(
             metrics=scene.metrics,
             cache=scene.cache,
-            garbage_collector=scene.garbage_collector,
+            statistics=scene.statistics,
             clock=scene.clock,
-            owns=scene.event_handlers.owns,
+            owns=scene.shard.owns,
         )
 
     def shows(self, name: str, **labels: str) -> float | None:

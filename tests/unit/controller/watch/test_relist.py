@@ -17,7 +17,7 @@ class Gap:
         self.scene = Scene(*resources)
         self.scene.observe(*resources)
         self.deletion_detector = DeletionDetector(
-            self.scene.kube, self.scene.event_handlers, self.scene.clock, labels="", fields=""
+            self.scene.kube, self.scene.cache, self.scene.clock, labels="", fields=""
         )
 
     async def list_started(self, *kinds: type[Resource]) -> None:

@@ -1,0 +1,120 @@
+"""
+Run the reconciler for one due event, and decide when the event is due again.
+
+The work queue calls ``reconcile`` with a name. The new state goes into the cache, whose handlers enqueue the event.
+An event whose state could not be stored is repeated after a pause. The worker writes no status.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from controller.cache import Cache, version_number
+from controller.reconcile.reconciler import Reconciler
+from controller.resync.resync import Resync
+from controller.scheduling.backoff import LOST_OUTCOME
+from controller.scheduling.event_queue import EventQueue
+from counterfoil import tracing
+from counterfoil.clock import Clock
+from counterfoil.kube.errors import ApiError
+from counterfoil.kube.status import Superseded
+from counterfoil.logs import log_context
+from counterfoil.resources import TRACEPARENT_ANNOTATION, EnvelopeEvent, Phase
+
+_log = logging.getLogger(__name__)
+
+REQUEUE_SECONDS = 1.0
+"""Pause before an event is repeated whose run changed nothing; meanwhile the watch delivers the newer state."""
+
+FailureHandler = Callable[[EnvelopeEvent, datetime], None]
+"""Receives an event that failed here, and when that run began."""
+
+
+class Worker:
+    """Reconciles events by name."""
+
+    def __init__(
+        self,
+        *,
+        cache: Cache,
+        event_queue: EventQueue,
+        reconciler: Reconciler,
+        resync: Resync,
+        clock: Clock,
+        on_failed: tuple[FailureHandler, ...],
+    ) -> None:
+        self._cache = cache
+        self._event_queue = event_queue
+        self._reconciler = reconciler
+        self._resync = resync
+        self._clock = clock
+        self._on_failed = on_failed
+        self._lost_outcomes: Counter[str] = Counter()
+        """Number of successive runs of an event whose outcome was lost."""
+        cache.add_handler(EnvelopeEvent, self._event_changed)
+
+    async def reconcile(self, name: str) -> None:
+        """Reconcile an event, then enqueue it again if it is not finished."""
+        before = self._cache.events.get(name)
+        if before is None:
+            return
+        self._event_queue.run_began(name)
+        began = self._clock.now()
+        with _logged_and_traced(before):
+            try:
+                after = await self._reconciler.reconcile(before)
+            except Superseded as superseded:
+                _log.info("the run was superseded: %s", superseded)
+                self._superseded(before, superseded.newest)
+                return
+            except ApiError as problem:
+                _log.warning("the event's state could not be stored: %s", problem)
+                self._requeue_after_failure(name)
+                return
+            except Exception:
+                _log.exception("the work on an event broke off")
+                self._requeue_after_failure(name)
+                return
+        self._lost_outcomes.pop(name, None)
+        self._probe_failed_archive(after)
+        if after.status.phase is Phase.FAILED:
+            for handler in self._on_failed:
+                handler(after, began)
+        self._cache.update(after)
+        if version_number(after) == version_number(before):
+            # The run changed nothing; an event that is due at once must not run in a loop.
+            self._event_queue.enqueue_after(name, REQUEUE_SECONDS)
+
+    def _event_changed(self, before: EnvelopeEvent | None, after: EnvelopeEvent | None) -> None:
+        if after is None and before is not None:
+            self._lost_outcomes.pop(before.name, None)
+
+    def _superseded(self, before: EnvelopeEvent, newest: EnvelopeEvent | None) -> None:
+        if newest is not None:
+            self._cache.update(newest)
+            self._event_queue.enqueue_after(before.name, REQUEUE_SECONDS)
+            return
+        known = self._cache.events.get(before.name)
+        if known is not None and known.uid == before.uid:
+            # Deleted; a watch that was broken at that time never reports it.
+            self._cache.delete(EnvelopeEvent, known.name, version_number(known))
+
+    def _requeue_after_failure(self, name: str) -> None:
+        self._event_queue.enqueue_after(name, LOST_OUTCOME.pause(self._lost_outcomes[name]))
+        self._lost_outcomes[name] += 1
+
+    def _probe_failed_archive(self, event: EnvelopeEvent) -> None:
+        """Probe an archive that returned an error, so that its status shows the error and the recovery."""
+        if not event.status.phase.is_final and (event.status.reason or "").startswith("Archive"):
+            self._resync.probe_soon(self._cache.archive_name(event))
+
+
+@contextmanager
+def _logged_and_traced(event: EnvelopeEvent) -> Iterator[None]:
+    """Put the event's name, envelope and organization on each log line and into the trace."""
+    facts = {"event": event.name, "envelope": event.spec.envelope_id, "organization": event.organization}
+    traceparent = event.metadata.annotations.get(TRACEPARENT_ANNOTATION)
+    with log_context(**facts), tracing.span("event", traceparent=traceparent, **facts):
+        yield

@@ -1,0 +1,83 @@
+"""
+The events of the cache as items of the work queue: each with its limits' keys and its due time.
+
+Handlers and the worker enqueue events here; ``due`` decides when, ``WorkQueue`` starts the work. Writes nothing.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from controller.cache import Cache
+from controller.scheduling.due import EPOCH, due_time, has_request, is_suspended
+from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
+from controller.scheduling.workqueue import WorkQueue
+from counterfoil.clock import Clock
+from counterfoil.resources import EnvelopeEvent
+
+
+class EventQueue:
+    """Enqueues events at their due time."""
+
+    def __init__(self, cache: Cache, workqueue: WorkQueue, clock: Clock) -> None:
+        self._cache = cache
+        self._workqueue = workqueue
+        self._clock = clock
+        self._due_now: set[str] = set()
+        """Events that are due at once, independent of their next attempt time, until their next run."""
+
+    def enqueue(self, event: EnvelopeEvent) -> None:
+        """Enqueue an event at its due time."""
+        self._workqueue.enqueue_at(self._queue_item(event), self._due_time(event))
+
+    def enqueue_all(self, events: Iterable[EnvelopeEvent]) -> None:
+        """Enqueue events at their due times, and apply changed limits."""
+        for event in events:
+            self.enqueue(event)
+        self._workqueue.wake()
+
+    def enqueue_after(self, name: str, seconds: float) -> None:
+        """Enqueue an event at its due time, but not before this pause has ended."""
+        event = self._cache.events.get(name)
+        if event is not None:
+            due, earliest = self._due_time(event), self._clock.now() + timedelta(seconds=seconds)
+            self._workqueue.enqueue_at(self._queue_item(event), None if due is None else max(due, earliest))
+
+    def mark_due_now(self, events: Iterable[EnvelopeEvent]) -> None:
+        """Let these events be due at once: the objects that they wait for have changed."""
+        self._due_now.update(event.name for event in events)
+
+    def run_began(self, name: str) -> None:
+        """Let the event's next attempt time count again."""
+        self._due_now.discard(name)
+
+    def forget(self, name: str) -> None:
+        """Remove an event that is finished or deleted."""
+        self._workqueue.forget(name)
+        self._due_now.discard(name)
+
+    def _due_time(self, event: EnvelopeEvent) -> datetime | None:
+        if event.name in self._due_now and not (is_suspended(event, self._cache) or has_request(event)):
+            return EPOCH
+        return due_time(event, self._cache)
+
+    def _queue_item(self, event: EnvelopeEvent) -> QueueItem:
+        created = event.metadata.creation_timestamp
+        return QueueItem(
+            sort_key=f"{created.isoformat() if created else ''} {event.name}",
+            event=event.name,
+            envelope=event.spec.envelope_id,
+            organization=event.organization,
+            sender=self._cache.sender_name(event),
+            archive=self._cache.archive_name(event),
+        )
+
+
+def concurrency_limits(cache: Cache, process_limit: int) -> ConcurrencyLimits:
+    """Return the limits as the Organizations and Archives define them now."""
+    organizations = {each.name: each.spec.limits for each in cache.organizations}
+    return ConcurrencyLimits(
+        process=process_limit,
+        organization={name: limits.concurrency for name, limits in organizations.items()},
+        sender={name: limits.per_sender_concurrency for name, limits in organizations.items()},
+        archive={each.name: each.spec.max_concurrency for each in cache.archives},
+    )
