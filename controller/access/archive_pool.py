@@ -23,15 +23,13 @@ from counterfoil.archives.errors import ArchiveError, SettingsInvalid
 from counterfoil.archives.layout import problems
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import Conflict, NotFound
+from counterfoil.kube.status import write_status_or_skip
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     Archive,
     ArchiveStatus,
     LocalObjectReference,
     is_condition_true,
-    merge_patch,
-    to_json_dict,
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
@@ -174,18 +172,11 @@ class ArchivePool:
             return archive.status.trust_anchors
 
     async def _store(self, archive: Archive, status: ArchiveStatus) -> Archive | None:
-        changes = merge_patch(to_json_dict(archive.status), to_json_dict(status))
-        if not changes:
-            return archive
-        counted = self._uncounted_bytes[archive.name]
-        try:
-            raw = await self._kube.patch_status(
-                Archive, archive.name, changes, resource_version=archive.metadata.resource_version
-            )
-        except (Conflict, NotFound):
-            return None
-        self._uncounted_bytes[archive.name] -= counted
-        return Archive.parse(raw)
+        stored = await write_status_or_skip(self._kube, archive, status)
+        if stored is not None:
+            # Only the bytes in this status: more may have arrived since it was computed.
+            self._uncounted_bytes[archive.name] -= status.bytes_total - archive.status.bytes_total
+        return stored
 
     def _forget(self, ref: LocalObjectReference | None) -> None:
         if ref is not None:

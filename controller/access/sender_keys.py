@@ -24,15 +24,13 @@ from counterfoil.esaw.client import EsawClient
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import Conflict, NotFound
+from counterfoil.kube.status import write_status_or_skip
 from counterfoil.resources import (
     Sender,
     SenderKey,
     SenderStatus,
     find_condition,
     is_condition_true,
-    merge_patch,
-    to_json_dict,
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
@@ -313,18 +311,11 @@ class SenderKeys:
         )
 
     async def _store(self, sender: Sender, status: SenderStatus) -> None:
-        changes = merge_patch(to_json_dict(sender.status), to_json_dict(status))
-        if not changes:
-            return
-        try:
-            raw = await self._kube.patch_status(
-                Sender, sender.name, changes, resource_version=sender.metadata.resource_version
-            )
-        except (Conflict, NotFound):
-            # Another replica wrote, or a person edited the Sender: its watch event is under way and counts.
-            return
-        self._newest[sender.name] = Sender.parse(raw)
-        self._changed(self._newest[sender.name])
+        # On a conflict the watch delivers the newer state, which another replica or a person wrote.
+        stored = await write_status_or_skip(self._kube, sender, status)
+        if stored is not None and stored is not sender:
+            self._newest[sender.name] = stored
+            self._changed(stored)
 
 
 def _state_unknown(forbidden: SecretForbidden) -> KeyStateUnknown:

@@ -23,18 +23,15 @@ from counterfoil.clock import Clock
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import Conflict, NotFound
+from counterfoil.kube.status import write_status_or_skip
 from counterfoil.resources import (
     ActionHandling,
     Activity,
     CallbackURLs,
     Condition,
     Organization,
-    OrganizationStatus,
     find_condition,
     is_condition_true,
-    merge_patch,
-    to_json_dict,
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
@@ -120,7 +117,9 @@ class OrganizationStatusUpdater:
             activity=refresh_if_stale(known, activity) if activity is not None else known,
         )
         since = settled_at(organization.status, status, now=self._clock.now())
-        return await self._store(organization, msgspec.structs.replace(status, settled_at=since))
+        return await write_status_or_skip(
+            self._kube, organization, msgspec.structs.replace(status, settled_at=since)
+        )
 
     def forget(self, name: str) -> None:
         """The Organization was deleted."""
@@ -252,21 +251,6 @@ class OrganizationStatusUpdater:
                 generation=organization.metadata.generation,
             )
         return conditions
-
-    async def _store(self, organization: Organization, status: OrganizationStatus) -> Organization | None:
-        changes = merge_patch(to_json_dict(organization.status), to_json_dict(status))
-        if not changes:
-            return organization
-        try:
-            raw = await self._kube.patch_status(
-                Organization,
-                organization.name,
-                changes,
-                resource_version=organization.metadata.resource_version,
-            )
-        except (Conflict, NotFound):
-            return None
-        return Organization.parse(raw)
 
 
 def _published_hashes(organization: Organization) -> tuple[str, ...]:

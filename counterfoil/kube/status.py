@@ -1,36 +1,112 @@
 """
-Writing an event's status: the only place of the controller that does.
+Write the status of a resource: compute the merge patch, send it, parse the answer.
 
-Each write carries the resourceVersion that the work was based on, so a stale worker loses. One kind of change by
-others is harmless, the receiver counting deliveries: then the write is repeated on top of it. Everything else means
-that somebody else took the event over, and this run must stop.
+Each write carries the resourceVersion that the work was based on, so a stale writer loses. Each caller chooses what
+follows on such a conflict:
+
+- ``write_status`` raises ``Conflict``.
+- ``write_status_or_skip`` drops the write: the watch delivers the newer state, and the next pass starts from there.
+- ``apply_change`` reads the newest state and applies the change to it again.
+- ``StatusWriter`` (EnvelopeEvents) writes again if only the receiver's counters changed. Any other change means that
+  another worker has the event: this run must stop.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict, NotFound, Unavailable
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, merge_patch, to_json_dict
+from counterfoil.resources import (
+    Archive,
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    Organization,
+    Resource,
+    Sender,
+    merge_patch,
+    to_json_dict,
+)
+from counterfoil.resources.base import ResourcePart
 
 RETRY_PAUSES_SECONDS = (0.1, 0.3, 1.0, 3.0, 5.0, 10.0, 10.0, 10.0, 10.0, 10.0)
-"""Pauses while the API server is away: about a minute. The work is done and worth keeping; a restart would redo it."""
+"""Pauses while the API server is unavailable, about a minute in all. A restart would repeat the finished work."""
+
+MAX_CHANGE_ATTEMPTS = 5
+"""Maximum number of writes of one change while other processes write to the same status."""
+
+R = TypeVar("R", Archive, EnvelopeEvent, Organization, Sender)
+
+
+class StatusApi(Protocol):
+    """The call of ``KubeClient`` that writes a status."""
+
+    async def patch_status(
+        self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
+    ) -> Raw:
+        """Merge into the object's status if it is still at that version. Raises ``Conflict``, ``NotFound``."""
+        ...
+
+
+async def patch_status(kube: StatusApi, resource: R, status: ResourcePart) -> Raw | None:
+    """
+    Write the difference between a resource's status and the new one. Return the answer, or None without a difference.
+
+    Raises ``Conflict`` when the resource was changed since it was read, ``NotFound``, ``ApiError``.
+    """
+    changes = merge_patch(to_json_dict(resource.status), to_json_dict(status))
+    if not changes:
+        return None
+    return await kube.patch_status(
+        type(resource), resource.name, changes, resource_version=resource.metadata.resource_version
+    )
+
+
+async def write_status(kube: StatusApi, resource: R, status: ResourcePart) -> R:
+    """Write a new status and return the resource as stored. Raises as ``patch_status``."""
+    raw = await patch_status(kube, resource, status)
+    return resource if raw is None else type(resource).parse(raw)
+
+
+async def write_status_or_skip(kube: StatusApi, resource: R, status: ResourcePart) -> R | None:
+    """Write a new status; return None, without a write, if the resource was changed or deleted. Raises ``ApiError``."""
+    try:
+        return await write_status(kube, resource, status)
+    except (Conflict, NotFound):
+        return None
+
+
+async def apply_change(
+    kube: KubeClient, kind: type[R], name: str, known: R | None, change: Callable[[R], ResourcePart]
+) -> R:
+    """
+    Write the status that ``change`` computes, first from ``known``, after a conflict from the newest state.
+
+    Raises ``ApiError``, ``Conflict`` after ``MAX_CHANGE_ATTEMPTS`` conflicts, and what ``change`` raises.
+    """
+    for _ in range(MAX_CHANGE_ATTEMPTS):
+        resource = known or kind.parse(await kube.get(kind, name))
+        try:
+            return await write_status(kube, resource, change(resource))
+        except Conflict:
+            known = None
+    raise Conflict(409, "Conflict", f"other processes write to {kind.KIND}/{name} all the time")
 
 
 class Superseded(Exception):
-    """Somebody else changed or deleted the event since this run began; what it found is void."""
+    """Another process changed or deleted the event since this run began; the run's result is void."""
 
     def __init__(self, message: str, newest: EnvelopeEvent | None = None) -> None:
         super().__init__(message)
         self.newest = newest
-        """The event as it is now; None: it is gone."""
+        """The newest state of the event; None if it was deleted."""
 
 
 class StatusWriter:
-    """Stores the status of events."""
+    """Writes the status of EnvelopeEvents."""
 
     def __init__(
         self, kube: KubeClient, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -40,49 +116,39 @@ class StatusWriter:
 
     async def store(self, event: EnvelopeEvent, status: EnvelopeEventStatus) -> EnvelopeEvent:
         """
-        Store the new status of an event and return the event as it is now.
+        Store the new status of an event and return the event as stored.
 
-        Raises ``Superseded``, and ``Unavailable`` when the API server stayed away for more than a minute.
+        Raises ``Superseded``, and ``Unavailable`` when the API server was unavailable for more than a minute.
         """
         base = event
         while True:
             status = _with_first_delivery(base, status)
-            changes = merge_patch(to_json_dict(base.status), to_json_dict(status))
-            if not changes:
-                return base
             try:
-                raw = await self._patch_with_retries(base, changes)
+                return await self._write_with_retries(base, status)
             except NotFound as missing:
                 raise Superseded(f"{event.name} was deleted") from missing
             except Conflict:
                 base = await self._newest_unless_changed(base, status)
                 status = _with_deliveries(status, base.status)
-                continue
-            return EnvelopeEvent.parse(raw)
 
-    async def _patch_with_retries(self, base: EnvelopeEvent, changes: Raw) -> Raw:
+    async def _write_with_retries(self, base: EnvelopeEvent, status: EnvelopeEventStatus) -> EnvelopeEvent:
         for pause in RETRY_PAUSES_SECONDS:
             try:
-                return await self._patch(base, changes)
+                return await write_status(self._kube, base, status)
             except Unavailable as unavailable:
-                # It may ask for more, but what was done is to be stored before somebody wants to stop this process.
+                # A longer Retry-After is cut: the result must be stored before this process is stopped.
                 await self._sleep(min(unavailable.retry_after or pause, RETRY_PAUSES_SECONDS[-1]))
-        return await self._patch(base, changes)
-
-    async def _patch(self, base: EnvelopeEvent, changes: Raw) -> Raw:
-        return await self._kube.patch_status(
-            EnvelopeEvent, base.name, changes, resource_version=base.metadata.resource_version
-        )
+        return await write_status(self._kube, base, status)
 
     async def _newest_unless_changed(self, base: EnvelopeEvent, wanted: EnvelopeEventStatus) -> EnvelopeEvent:
-        """Return the newest state if it still is what the run began with, or what it wants (a lost answer of ours)."""
+        """Return the newest state if only counters changed, or if our own write arrived and its answer was lost."""
         try:
             newest = EnvelopeEvent.parse(await self._kube.get(EnvelopeEvent, base.name))
         except NotFound as missing:
             raise Superseded(f"{base.name} was deleted") from missing
         ours = (_without_deliveries(base.status), _without_deliveries(wanted))
         if newest.uid != base.uid or _without_deliveries(newest.status) not in ours:
-            raise Superseded(f"{base.name} was changed by somebody else", newest)
+            raise Superseded(f"{base.name} was changed by another process", newest)
         return newest
 
 
@@ -100,7 +166,7 @@ def _with_deliveries(status: EnvelopeEventStatus, counted: EnvelopeEventStatus) 
 
 
 def _with_first_delivery(event: EnvelopeEvent, status: EnvelopeEventStatus) -> EnvelopeEventStatus:
-    """Write down the first delivery along with the first status, so that it costs no write of its own."""
+    """Record the first delivery together with the first status, which saves a separate write."""
     if status.deliveries is not None:
         return status
     created = event.metadata.creation_timestamp if event.deliveries else None

@@ -12,17 +12,18 @@ ends in order, everything is written first.
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from random import Random
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
 from counterfoil.clock import Clock
 from counterfoil.kube.errors import ApiError, Conflict, NotFound, Rejected, Unavailable
+from counterfoil.kube.status import StatusApi, patch_status
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     EnvelopeEvent,
@@ -30,8 +31,6 @@ from counterfoil.resources import (
     Origin,
     Resource,
     ResourceInvalid,
-    merge_patch,
-    to_json_dict,
 )
 from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
 from webhook.receiver.limits import ReceiverLimits
@@ -39,17 +38,11 @@ from webhook.receiver.limits import ReceiverLimits
 _log = logging.getLogger(__name__)
 
 
-class EventStatusApi(Protocol):
-    """What of ``counterfoil.kube.client.Cluster`` is needed here."""
+class EventStatusApi(StatusApi, Protocol):
+    """The calls of ``KubeClient`` that the counter needs."""
 
     async def get(self, kind: type[Resource], name: str) -> Raw:
         """Return one object. Raises ``NotFound``."""
-        ...
-
-    async def patch_status(
-        self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
-    ) -> Raw:
-        """Merge into the object's status if it is still at that version. Raises ``Conflict``."""
         ...
 
 
@@ -120,7 +113,7 @@ class DeliveryCounter:
                 self.count(name, received)
                 return
             try:
-                await self._patch(event, status_with(event, PendingCount(1, received, received)))
+                await patch_status(self._kube, event, status_with(event, PendingCount(1, received, received)))
             except Conflict:
                 await self._sleep_before_retry()
             else:
@@ -193,21 +186,13 @@ class DeliveryCounter:
             return
         status = status_with(event, pending_count)
         try:
-            await self._patch(event, status)
+            await patch_status(self._kube, event, status)
         except Unavailable:
             self._unconfirmed[name] = UnconfirmedWrite(
                 pending_count.count, status.deliveries, status.last_delivery
             )
             raise
         self._clear(name)
-
-    async def _patch(self, event: EnvelopeEvent, status: EnvelopeEventStatus) -> None:
-        await self._kube.patch_status(
-            EnvelopeEvent,
-            event.name,
-            merge_patch(to_json_dict(event.status), to_json_dict(status)),
-            resource_version=event.metadata.resource_version,
-        )
 
     async def _sleep_before_retry(self) -> None:
         """Let whoever was faster go ahead."""

@@ -108,7 +108,7 @@ async def test_an_event_whose_status_somebody_else_changed_is_left_to_them() -> 
     event = an_event().build()
     kube = InMemoryKubeClient(event)
     kube.edit(EnvelopeEvent, event.name, {"status": {"phase": "Skipped"}})
-    with pytest.raises(Superseded, match="changed by somebody else") as overtaken:
+    with pytest.raises(Superseded, match="changed by another process") as overtaken:
         await StatusWriter(kube).store(event, collecting(event))
     assert kube.patches == []
     assert overtaken.value.newest == kube.stored(event.name), "so that whoever ran goes on from there"
