@@ -12,22 +12,20 @@ ends in order, everything is written first.
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from random import Random
-from typing import Any, Protocol
 
 import msgspec
 
 from counterfoil.clock import Clock
-from counterfoil.kube.client import ApiError, Conflict, NotFound, Raw, Rejected, Unavailable
+from counterfoil.kube.client import ApiError, Conflict, KubeClient, NotFound, Rejected, Unavailable
 from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeEventStatus,
     Origin,
-    Resource,
     ResourceInvalid,
     merge_patch,
     to_json_dict,
@@ -36,20 +34,6 @@ from counterfoil.resources.reopening import is_reopened_by_callback, reopened_st
 from webhook.receiver.limits import ReceiverLimits
 
 _log = logging.getLogger(__name__)
-
-
-class EventStatusApi(Protocol):
-    """What of ``counterfoil.kube.client.Cluster`` is needed here."""
-
-    async def get(self, kind: type[Resource], name: str) -> Raw:
-        """Return one object. Raises ``NotFound``."""
-        ...
-
-    async def patch_status(
-        self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
-    ) -> Raw:
-        """Merge into the object's status if it is still at that version. Raises ``Conflict``."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +61,7 @@ class UnconfirmedWrite:
 class DeliveryCounter:
     """The tallies of one receiver."""
 
-    def __init__(self, kube: EventStatusApi, *, clock: Clock, random: Random, limits: ReceiverLimits) -> None:
+    def __init__(self, kube: KubeClient, *, clock: Clock, random: Random, limits: ReceiverLimits) -> None:
         self._kube = kube
         self._clock = clock
         self._random = random

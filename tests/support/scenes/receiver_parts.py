@@ -15,6 +15,7 @@ from counterfoil.kube.client import (
     AlreadyExists,
     ApiError,
     Conflict,
+    KubeClient,
     NotFound,
     PartialT,
     Raw,
@@ -45,7 +46,7 @@ class HandClock:
         return (self.time - NOON).total_seconds()
 
 
-class FakeKubeClient:
+class FakeKubeClient(KubeClient):
     """
     An API server in memory, for EnvelopeEvents only: versions, preconditions, and trouble on demand.
 
