@@ -15,8 +15,9 @@ from typing import Final
 from counterfoil.kube.client import KubeClient, TokenClientFactory
 from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import GROUP
-from webhook.console.errors import ConsoleError, ConsoleErrorKind
+from webhook.console.errors import ConsoleErrorKind
 from webhook.console.limits import ConsoleLimits
+from webhook.http_server.errors import PageError
 
 EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS = "envelopeevents", "senders", "archives", "organizations"
 
@@ -86,17 +87,17 @@ class Authenticator:
         self._cached: OrderedDict[bytes, _CachedUser] = OrderedDict()
 
     async def user_name(self, token: str) -> str:
-        """Return whose token it is, asking the API server with the token itself. Raises ``ConsoleError``, ``ApiProblem``."""
+        """Return whose token it is, asking the API server with the token itself. Raises ``PageError``, ``ApiProblem``."""
         try:
             name = await self._client_factory.client_for(token).whoami()
         except Forbidden as refused:
-            raise ConsoleError(ConsoleErrorKind.TOKEN_REFUSED, str(refused)) from None
+            raise PageError(ConsoleErrorKind.TOKEN_REFUSED, str(refused)) from None
         if not name or name == "system:anonymous":
-            raise ConsoleError(ConsoleErrorKind.TOKEN_REFUSED, "the API server takes the token for nobody's")
+            raise PageError(ConsoleErrorKind.TOKEN_REFUSED, "the API server takes the token for nobody's")
         return name
 
     async def authenticate(self, token: str, form_token: str) -> AuthenticatedUser:
-        """Return the visitor with this token. Raises ``ConsoleError``, ``ApiProblem``."""
+        """Return the visitor with this token. Raises ``PageError``, ``ApiProblem``."""
         mark = hashlib.sha256(token.encode()).digest()
         known = self._cached.get(mark)
         if known is None or known.until <= self._monotonic():

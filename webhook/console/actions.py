@@ -38,8 +38,9 @@ from counterfoil.resources.audit_annotation import (
     with_audit_entry,
 )
 from webhook.console.access import EVENTS, AuthenticatedUser
-from webhook.console.errors import ConsoleError, ConsoleErrorKind
+from webhook.console.errors import ConsoleErrorKind
 from webhook.console.limits import ConsoleLimits
+from webhook.http_server.errors import PageError
 
 _log = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ class ActionService:
     async def apply_to_object(
         self, auth_user: AuthenticatedUser, kind: type[Resource], name: str, action_request: ActionRequest
     ) -> ActionResult:
-        """Do it to one object. Raises ``ConsoleError``, ``ApiError``."""
+        """Do it to one object. Raises ``PageError``, ``ApiError``."""
         self._check(kind, action_request)
         raw = await auth_user.kube.get(kind, name)
         after = await self._write(auth_user, kind, raw, action_request)
@@ -132,11 +133,11 @@ class ActionService:
     async def apply_to_failed_events(
         self, auth_user: AuthenticatedUser, organization: str, reason: str, action_request: ActionRequest
     ) -> ActionResult:
-        """Do it to every event of an organization that failed for one reason. Raises ``ConsoleError``, ``ApiError``."""
+        """Do it to every event of an organization that failed for one reason. Raises ``PageError``, ``ApiError``."""
         self._check(EnvelopeEvent, action_request)
         if not auth_user.rights.can_patch(EVENTS):
             # The API server would refuse it as well, but only after the looking for them.
-            raise ConsoleError(ConsoleErrorKind.NOT_ALLOWED, f"{EVENTS} may not be changed")
+            raise PageError(ConsoleErrorKind.NOT_ALLOWED, f"{EVENTS} may not be changed")
         found, is_more = await self._find_failed_events(auth_user, organization, reason)
         written = await self._write_all(auth_user, found, reason, action_request)
         count, is_more = written.count(True), is_more or None in written
@@ -186,12 +187,12 @@ class ActionService:
 
     def _check(self, kind: type[Resource], action_request: ActionRequest) -> None:
         if action_request.action not in ALLOWED[kind]:
-            raise ConsoleError(
+            raise PageError(
                 ConsoleErrorKind.LINK_BROKEN,
                 f"{action_request.action} is nothing that can be done to {kind.KIND}",
             )
         if action_request.action is Action.SKIP and not action_request.reason:
-            raise ConsoleError(ConsoleErrorKind.REASON_MISSING, "a skip needs its reason")
+            raise PageError(ConsoleErrorKind.REASON_MISSING, "a skip needs its reason")
 
     async def _find_failed_events(
         self, auth_user: AuthenticatedUser, organization: str, reason: str

@@ -1,65 +1,35 @@
 """
 What can be wrong, as the person in front of the console has to hear it: one kind per entry in the catalogues.
 
-A ``ConsoleError`` ends a request with its page. What the API server raised becomes one here, by one table.
+A ``PageError`` ends a request with its page. What the API server raised becomes one here, by one table.
 """
 
 from collections.abc import Iterable
-from enum import StrEnum
 from http import HTTPStatus
 
 from counterfoil.kube.errors import ApiError, Conflict, Expired, Forbidden, NotFound, Rejected
+from webhook.http_server.errors import ErrorKind, PageError
 
 
-class ConsoleErrorKind(StrEnum):
-    """Each kind of trouble; its value names its words in the catalogues."""
+class ConsoleErrorKind(ErrorKind):
+    """Each kind of error; the value names the texts in the catalogues."""
 
-    NOT_FOUND = "not_found"
-    LINK_BROKEN = "link_broken"
-    SIGN_IN_NEEDED = "sign_in_needed"
-    TOKEN_REFUSED = "token_refused"  # noqa: S105 - a kind of trouble
-    PROXY_SILENT = "proxy_silent"
-    NOT_ALLOWED = "not_allowed"
-    FORM_STALE = "form_stale"
-    REASON_MISSING = "reason_missing"
-    CHANGED_MEANWHILE = "changed_meanwhile"
-    REFUSED = "refused"
-    CLUSTER_DOWN = "cluster_down"
-    LIST_EXPIRED = "list_expired"
-    BUSY = "busy"
-    TOO_LARGE = "too_large"
-    WRONG_METHOD = "wrong_method"
-    UNEXPECTED = "unexpected"
-
-
-HTTP_STATUS = {
-    ConsoleErrorKind.NOT_FOUND: HTTPStatus.NOT_FOUND,
-    ConsoleErrorKind.LINK_BROKEN: HTTPStatus.BAD_REQUEST,
-    ConsoleErrorKind.SIGN_IN_NEEDED: HTTPStatus.UNAUTHORIZED,
-    ConsoleErrorKind.TOKEN_REFUSED: HTTPStatus.UNAUTHORIZED,
-    ConsoleErrorKind.PROXY_SILENT: HTTPStatus.UNAUTHORIZED,
-    ConsoleErrorKind.NOT_ALLOWED: HTTPStatus.FORBIDDEN,
-    ConsoleErrorKind.FORM_STALE: HTTPStatus.FORBIDDEN,
-    ConsoleErrorKind.REASON_MISSING: HTTPStatus.UNPROCESSABLE_ENTITY,
-    ConsoleErrorKind.CHANGED_MEANWHILE: HTTPStatus.CONFLICT,
-    ConsoleErrorKind.REFUSED: HTTPStatus.UNPROCESSABLE_ENTITY,
-    ConsoleErrorKind.CLUSTER_DOWN: HTTPStatus.SERVICE_UNAVAILABLE,
-    ConsoleErrorKind.LIST_EXPIRED: HTTPStatus.GONE,
-    ConsoleErrorKind.BUSY: HTTPStatus.TOO_MANY_REQUESTS,
-    ConsoleErrorKind.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    ConsoleErrorKind.WRONG_METHOD: HTTPStatus.METHOD_NOT_ALLOWED,
-    ConsoleErrorKind.UNEXPECTED: HTTPStatus.INTERNAL_SERVER_ERROR,
-}
-
-
-class ConsoleError(Exception):
-    """A page instead of what was asked for. ``detail`` are for the log, never shown; ``code`` is what the page may show."""
-
-    def __init__(self, kind: ConsoleErrorKind, detail: str = "", *, code: str = "") -> None:
-        super().__init__(f"{kind}: {detail}" if detail else str(kind))
-        self.kind = kind
-        self.detail = detail
-        self.code = code
+    NOT_FOUND = "not_found", HTTPStatus.NOT_FOUND
+    LINK_BROKEN = "link_broken", HTTPStatus.BAD_REQUEST
+    SIGN_IN_NEEDED = "sign_in_needed", HTTPStatus.UNAUTHORIZED
+    TOKEN_REFUSED = "token_refused", HTTPStatus.UNAUTHORIZED
+    PROXY_SILENT = "proxy_silent", HTTPStatus.UNAUTHORIZED
+    NOT_ALLOWED = "not_allowed", HTTPStatus.FORBIDDEN
+    FORM_STALE = "form_stale", HTTPStatus.FORBIDDEN
+    REASON_MISSING = "reason_missing", HTTPStatus.UNPROCESSABLE_ENTITY
+    CHANGED_MEANWHILE = "changed_meanwhile", HTTPStatus.CONFLICT
+    REFUSED = "refused", HTTPStatus.UNPROCESSABLE_ENTITY
+    CLUSTER_DOWN = "cluster_down", HTTPStatus.SERVICE_UNAVAILABLE
+    LIST_EXPIRED = "list_expired", HTTPStatus.GONE
+    BUSY = "busy", HTTPStatus.TOO_MANY_REQUESTS
+    TOO_LARGE = "too_large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    WRONG_METHOD = "wrong_method", HTTPStatus.METHOD_NOT_ALLOWED
+    UNEXPECTED = "unexpected", HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 _KINDS_BY_API_ERROR: Iterable[tuple[type[ApiError], ConsoleErrorKind]] = (
@@ -70,7 +40,7 @@ _KINDS_BY_API_ERROR: Iterable[tuple[type[ApiError], ConsoleErrorKind]] = (
 )
 
 
-def from_api_server(problem: ApiError) -> ConsoleError:
+def from_api_server(problem: ApiError) -> PageError:
     """What it means that the API server did not do what was asked."""
     if isinstance(problem, Forbidden):
         # 401: the token has expired or was revoked since; 403: it is good, and its owner may not do that.
@@ -79,8 +49,8 @@ def from_api_server(problem: ApiError) -> ConsoleError:
             if problem.status == HTTPStatus.UNAUTHORIZED
             else ConsoleErrorKind.NOT_ALLOWED
         )
-        return ConsoleError(kind, str(problem))
+        return PageError(kind, str(problem))
     for raised, kind in _KINDS_BY_API_ERROR:
         if isinstance(problem, raised):
-            return ConsoleError(kind, str(problem))
-    return ConsoleError(ConsoleErrorKind.CLUSTER_DOWN, str(problem))
+            return PageError(kind, str(problem))
+    return PageError(ConsoleErrorKind.CLUSTER_DOWN, str(problem))

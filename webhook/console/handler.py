@@ -21,15 +21,17 @@ from counterfoil.metrics import Metrics
 from counterfoil.settings import SignIn
 from webhook.console import routes
 from webhook.console.access import AuthenticatedUser, Authenticator
-from webhook.console.errors import HTTP_STATUS, ConsoleError, ConsoleErrorKind, from_api_server
+from webhook.console.errors import ConsoleErrorKind, from_api_server
 from webhook.console.languages import load_catalogue
 from webhook.console.limits import ConsoleLimits
-from webhook.console.rendering import ConsoleRenderer, html_response, redirect_response, with_cookies
+from webhook.console.rendering import ConsoleRenderer
 from webhook.console.routes import METHODS, ConsolePageName, ConsoleRoute, match_route
 from webhook.console.sessions import ConsoleSession, ConsoleSessions, bearer_token, is_bearer_token
 from webhook.console.views import ConsoleRequest, ConsoleResponse, ConsoleViews
 from webhook.http_server.client_ip import client_ip
+from webhook.http_server.errors import ErrorKind, PageError
 from webhook.http_server.rate_limit import TokenBucket, TokenBuckets
+from webhook.http_server.responses import error_headers, html_response, redirect_response, with_cookies
 from webhook.pages.languages import Catalogue, negotiate_language
 
 _log = logging.getLogger(__name__)
@@ -152,11 +154,11 @@ class ConsoleHandler:
         self._check_rate(self._buckets.for_name(self._client_ip(request)), "pages for one address")
         self._check_rate(self._bucket, "pages for all")
         if route.page in (ConsolePageName.NONE, ConsolePageName.STATIC):
-            raise ConsoleError(ConsoleErrorKind.NOT_FOUND, "not the path of a page")
+            raise PageError(ConsoleErrorKind.NOT_FOUND, "not the path of a page")
         if request.method not in METHODS.get(route.page, ("GET",)):
-            raise ConsoleError(ConsoleErrorKind.WRONG_METHOD)
+            raise PageError(ConsoleErrorKind.WRONG_METHOD)
         if self._in_flight >= self._limits.in_flight:
-            raise ConsoleError(ConsoleErrorKind.BUSY, f"{self._in_flight} requests are under way already")
+            raise PageError(ConsoleErrorKind.BUSY, f"{self._in_flight} requests are under way already")
         self._in_flight += 1
         try:
             if request.method == "POST":
@@ -168,9 +170,7 @@ class ConsoleHandler:
     def _check_rate(self, bucket: TokenBucket, what: str) -> None:
         wait = bucket.take(self._monotonic())
         if wait:
-            raise ConsoleError(
-                ConsoleErrorKind.BUSY, f"more {what} than the rate; next in {math.ceil(wait)} s"
-            )
+            raise PageError(ConsoleErrorKind.BUSY, f"more {what} than the rate; next in {math.ceil(wait)} s")
 
     def _client_ip(self, request: web.BaseRequest) -> str:
         return client_ip(request.remote, request.headers.getall("X-Forwarded-For", ()), proxies=self._proxies)
@@ -213,16 +213,16 @@ class ConsoleHandler:
         self, request: web.BaseRequest, route: ConsoleRoute, words: Catalogue
     ) -> ResponseWithCookies:
         if self._is_proxied and route.page in _HANDLED_BY_PROXY:
-            raise ConsoleError(ConsoleErrorKind.NOT_FOUND, "the proxy signs people in and out")
+            raise PageError(ConsoleErrorKind.NOT_FOUND, "the proxy signs people in and out")
         if not routes.is_same_origin(request.headers):
-            raise ConsoleError(ConsoleErrorKind.FORM_STALE, "the form came from somebody else's page")
+            raise PageError(ConsoleErrorKind.FORM_STALE, "the form came from somebody else's page")
         is_way_in = route.page is ConsolePageName.SIGN_IN
         session = self._sessions.guest(request.cookies) if is_way_in else self._session(request)
         form = await routes.read_form(request, self._limits)
         if session is None:
-            raise ConsoleError(ConsoleErrorKind.FORM_STALE, "no session in this browser, or too old")
+            raise PageError(ConsoleErrorKind.FORM_STALE, "no session in this browser, or too old")
         if not self._sessions.is_valid_form_token(session, form.get("form", "")):
-            raise ConsoleError(ConsoleErrorKind.FORM_STALE, "the form carries no token of this session's")
+            raise PageError(ConsoleErrorKind.FORM_STALE, "the form carries no token of this session's")
         if is_way_in:
             return await self._sign_in(request, form)
         if route.page is ConsolePageName.SIGN_OUT:
@@ -239,7 +239,7 @@ class ConsoleHandler:
             return self._sessions.read(request.cookies)
         token = bearer_token(request.headers.get("Authorization"))
         if not is_bearer_token(token, limit=self._limits.token):
-            raise ConsoleError(ConsoleErrorKind.PROXY_SILENT, "the proxy passed no Authorization: Bearer")
+            raise PageError(ConsoleErrorKind.PROXY_SILENT, "the proxy passed no Authorization: Bearer")
         # The cookie holds no token then: it only binds forms to the browser.
         known = self._sessions.guest(request.cookies) or self._sessions.begin("", "")
         return replace(known, token=token)
@@ -252,7 +252,7 @@ class ConsoleHandler:
 
     def _without_session(self, request: web.BaseRequest, words: Catalogue, back: str) -> ResponseWithCookies:
         if "HX-Request" in request.headers:
-            raise ConsoleError(ConsoleErrorKind.SIGN_IN_NEEDED, "the session is over")
+            raise PageError(ConsoleErrorKind.SIGN_IN_NEEDED, "the session is over")
         if routes.is_cross_site_navigation(request.headers):
             # A link in a mail: the browser kept the cookie back, and sends it when the way goes on from here.
             html = self._renderer.page(
@@ -277,7 +277,7 @@ class ConsoleHandler:
         request: web.BaseRequest,
         words: Catalogue,
         back: str,
-        console_error: ConsoleErrorKind | None = None,
+        console_error: ErrorKind | None = None,
     ) -> ResponseWithCookies:
         # The form in another tab stays good.
         guest = self._sessions.guest(request.cookies) or self._sessions.begin("", "")
@@ -289,7 +289,7 @@ class ConsoleHandler:
             back=back,
             console_error=console_error,
         )
-        status = HTTPStatus.OK if console_error is None else HTTP_STATUS[console_error]
+        status = HTTPStatus.OK if console_error is None else console_error.status
         return ResponseWithCookies(
             ConsoleResponse(html=html, status=status), cookies=self._sessions.cookies(guest)
         )
@@ -300,7 +300,7 @@ class ConsoleHandler:
         self._check_rate(of_all, "refused tokens of all")
         token = "".join(form.get("token", "").split())
         if not is_bearer_token(token, limit=self._limits.token):
-            raise ConsoleError(ConsoleErrorKind.TOKEN_REFUSED, "what was entered is no bearer token")
+            raise PageError(ConsoleErrorKind.TOKEN_REFUSED, "what was entered is no bearer token")
         name = request[_USER_NAME] = await self._authenticator.user_name(token)
         # Taken before the API server was asked, so that many tries at once are not more than many one by one.
         own.return_token()
@@ -318,7 +318,7 @@ class ConsoleHandler:
         return html_response(console_response.html, console_response.status, headers)
 
     def _error_response(
-        self, request: web.BaseRequest, words: Catalogue, console_error: ConsoleError
+        self, request: web.BaseRequest, words: Catalogue, console_error: PageError
     ) -> web.Response:
         headers = self._renderer.headers(is_https=_is_https(request))
         if "HX-Request" in request.headers and console_error.kind in _SIGN_IN_AGAIN:
@@ -339,12 +339,8 @@ class ConsoleHandler:
             section=str(console_error.kind),
             code=console_error.code,
         )
-        status = HTTP_STATUS[console_error.kind]
-        if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
-            headers["Retry-After"] = "30"
-        if status is HTTPStatus.METHOD_NOT_ALLOWED:
-            headers["Allow"] = "GET, POST"
-        return html_response(html, status, headers)
+        status = console_error.kind.status
+        return html_response(html, status, headers | error_headers(status))
 
     def _log_result(
         self,
@@ -370,13 +366,13 @@ class ConsoleHandler:
         )
 
 
-def _as_console_error(raised: Exception) -> ConsoleError:
-    if isinstance(raised, ConsoleError):
+def _as_console_error(raised: Exception) -> PageError:
+    if isinstance(raised, PageError):
         return raised
     if isinstance(raised, ApiError):
         return from_api_server(raised)
     _log.error("a page could not be made", exc_info=raised)
-    return ConsoleError(ConsoleErrorKind.UNEXPECTED)
+    return PageError(ConsoleErrorKind.UNEXPECTED)
 
 
 def _attention_location(query: str) -> str:

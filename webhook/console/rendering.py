@@ -8,15 +8,13 @@ does not look for news by itself.
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-import jinja2
 import yaml
 from aiohttp import web
 
@@ -25,11 +23,10 @@ from counterfoil.i18n.reasons import find_reason
 from counterfoil.resources import Language
 from counterfoil.settings import SignIn
 from webhook.console.limits import ConsoleLimits
+from webhook.http_server.responses import security_headers, template_environment
 from webhook.pages.languages import Catalogue
 
 _FOLDER: Final = Path(__file__).parent
-
-HSTS: Final = "max-age=31536000"
 
 _DUMPER: Final = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
 
@@ -60,13 +57,7 @@ class ConsoleRenderer:
     def __init__(self, limits: ConsoleLimits, sign_in: SignIn = SignIn.TOKEN) -> None:
         self._limits = limits
         self.assets = {asset.path: asset for asset in map(_asset, sorted((_FOLDER / "static").iterdir()))}
-        self._environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        self._environment = template_environment(_FOLDER / "templates")
         self._environment.filters.update(
             bytes=readable_bytes, time=readable_time, iso=lambda when: when.isoformat(), yaml=self._yaml
         )
@@ -107,20 +98,11 @@ class ConsoleRenderer:
 
     def headers(self, *, is_https: bool = False) -> dict[str, str]:
         """Return the headers of every page."""
-        headers = {
-            "Server": "counterfoil",
-            "Content-Security-Policy": POLICY,
-            "X-Frame-Options": "DENY",
-            "Referrer-Policy": "same-origin",
-            "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
+        headers = security_headers(policy=POLICY, referrer_policy="same-origin", is_https=is_https)
+        return headers | {
             "Cross-Origin-Opener-Policy": "same-origin",
             "Cross-Origin-Resource-Policy": "same-origin",
-            "Vary": "Accept-Language, Cookie",
         }
-        if is_https:
-            headers["Strict-Transport-Security"] = HSTS
-        return headers
 
     def static(self, name: str) -> web.Response | None:
         """Return a file that pages load; None when there is none of this name."""
@@ -160,16 +142,6 @@ class ConsoleRenderer:
         return value
 
 
-def html_response(html: str, status: HTTPStatus, headers: Mapping[str, str]) -> web.Response:
-    """Return an answer with a page."""
-    return web.Response(text=html, status=status, content_type="text/html", charset="utf-8", headers=headers)
-
-
-def redirect_response(location: str, headers: Mapping[str, str]) -> web.Response:
-    """Send the browser elsewhere, by GET whatever it came with. (RFC 9110, 15.4.4)"""
-    return web.Response(status=HTTPStatus.SEE_OTHER, headers={**headers, "Location": location})
-
-
 def readable_bytes(count: int | None) -> str:
     """Write a number of bytes for people."""
     if count is None:
@@ -183,13 +155,6 @@ def readable_bytes(count: int | None) -> str:
 def readable_time(when: datetime) -> str:
     """Write a time for people: to the second, and in which zone."""
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def with_cookies(response: web.Response, cookies: Iterable[str]) -> web.Response:
-    """Put cookies on an answer."""
-    for cookie in cookies:
-        response.headers.add("Set-Cookie", cookie)
-    return response
 
 
 def _span(now: datetime, when: datetime) -> tuple[int, str]:

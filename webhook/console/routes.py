@@ -11,9 +11,10 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from webhook.console.errors import ConsoleError, ConsoleErrorKind
+from webhook.console.errors import ConsoleErrorKind
 from webhook.console.limits import ConsoleLimits
 from webhook.http_server import forms
+from webhook.http_server.errors import PageError
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _LOCAL_LOCATION = re.compile(r"/([A-Za-z0-9][\w./?&=%:+,~#-]*)?", re.ASCII)
@@ -90,21 +91,21 @@ def local_location(text: str) -> str:
 
 
 def parse_query(text: str, limits: ConsoleLimits) -> dict[str, str]:
-    """Read a query. Raises ``ConsoleError`` for one that can't be, and for a name that is given twice."""
+    """Read a query. Raises ``PageError`` for one that can't be, and for a name that is given twice."""
     try:
         return forms.parse_unique_pairs(text, max_fields=limits.parameters)
     except ValueError:
-        raise ConsoleError(ConsoleErrorKind.LINK_BROKEN, "the query can't be read") from None
+        raise PageError(ConsoleErrorKind.LINK_BROKEN, "the query can't be read") from None
 
 
 async def read_form(request: web.BaseRequest, limits: ConsoleLimits) -> dict[str, str]:
-    """Read the form that a browser sent. Raises ``ConsoleError``."""
+    """Read the form that a browser sent. Raises ``PageError``."""
     try:
         return await forms.read(request, limits)
     except forms.FormTooLarge as problem:
-        raise ConsoleError(ConsoleErrorKind.TOO_LARGE, str(problem)) from None
+        raise PageError(ConsoleErrorKind.TOO_LARGE, str(problem)) from None
     except forms.FormUnreadable as problem:
-        raise ConsoleError(ConsoleErrorKind.FORM_STALE, str(problem)) from None
+        raise PageError(ConsoleErrorKind.FORM_STALE, str(problem)) from None
 
 
 def is_same_origin(headers: Mapping[str, str]) -> bool:

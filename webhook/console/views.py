@@ -1,7 +1,7 @@
 """
-The desk: what each page shows, and what a form leads to; each ends in a page or in a ``ConsoleError``.
+The desk: what each page shows, and what a form leads to; each ends in a page or in a ``PageError``.
 
-Everything is read with the visitor's own token. A page that a visitor may not see at all is a ``ConsoleError``; a part of a page
+Everything is read with the visitor's own token. A page that a visitor may not see at all is a ``PageError``; a part of a page
 that concerns a kind which the visitor may not list is left out. Lists come in pages that the API server chose.
 """
 
@@ -32,11 +32,12 @@ from webhook.console import attention, charts, filters
 from webhook.console.access import ARCHIVES, EVENTS, ORGANIZATIONS, SENDERS, AuthenticatedUser
 from webhook.console.actions import KINDS, Action, ActionRequest, ActionResult, ActionService
 from webhook.console.attention import ClusterSnapshot
-from webhook.console.errors import ConsoleError, ConsoleErrorKind
+from webhook.console.errors import ConsoleErrorKind
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
 from webhook.console.routes import is_name, local_location
 from webhook.console.timeline import timeline_entries
+from webhook.http_server.errors import PageError
 from webhook.pages.languages import Catalogue
 
 R = TypeVar("R", bound=Resource)
@@ -75,7 +76,7 @@ class EventPage:
 
 
 class ConsoleViews:
-    """Makes the pages. Every method raises ``ConsoleError`` or ``ApiError`` instead of an answer."""
+    """Makes the pages. Every method raises ``PageError`` or ``ApiError`` instead of an answer."""
 
     def __init__(
         self, renderer: ConsoleRenderer, actions: ActionService, clock: Clock, *, limits: ConsoleLimits
@@ -90,7 +91,7 @@ class ConsoleViews:
     async def attention(self, console_request: ConsoleRequest) -> ConsoleResponse:
         """What waits for a person, by cause."""
         if not console_request.auth_user.rights.can_list_any:
-            raise ConsoleError(ConsoleErrorKind.NOT_ALLOWED, "nothing of Counterfoil may be listed")
+            raise PageError(ConsoleErrorKind.NOT_ALLOWED, "nothing of Counterfoil may be listed")
         wanted = console_request.query.get("organization", "")
         snapshot = await self._snapshot(console_request.auth_user, wanted if is_name(wanted) else "")
         shown = tuple(each for each in snapshot.organizations if snapshot.of in ("", each.name))
@@ -314,16 +315,14 @@ class ConsoleViews:
         organization, name = form.get("organization", ""), form.get("name", "")
         if form.get("kind") == "cause":
             if not is_name(organization):
-                raise ConsoleError(ConsoleErrorKind.LINK_BROKEN, "the form names no organization")
+                raise PageError(ConsoleErrorKind.LINK_BROKEN, "the form names no organization")
             done = await self._actions.apply_to_failed_events(
                 console_request.auth_user, organization, form.get("reason", ""), action_request
             )
         else:
             kind = KINDS.get(form.get("kind", ""))
             if kind is None or not is_name(name):
-                raise ConsoleError(
-                    ConsoleErrorKind.LINK_BROKEN, "the form names nothing that can be acted on"
-                )
+                raise PageError(ConsoleErrorKind.LINK_BROKEN, "the form names nothing that can be acted on")
             done = await self._actions.apply_to_object(console_request.auth_user, kind, name, action_request)
         return ConsoleResponse(
             location=_redirect_location(local_location(form.get("back", "/")), action_request, done)
@@ -333,12 +332,10 @@ class ConsoleViews:
         try:
             what = Action(form.get("what", ""))
         except ValueError:
-            raise ConsoleError(
-                ConsoleErrorKind.LINK_BROKEN, "the form asks for nothing that is known"
-            ) from None
+            raise PageError(ConsoleErrorKind.LINK_BROKEN, "the form asks for nothing that is known") from None
         why = " ".join(form.get("why", "").split())
         if len(why) > self._limits.reason:
-            raise ConsoleError(ConsoleErrorKind.TOO_LARGE, "the reason is too long")
+            raise PageError(ConsoleErrorKind.TOO_LARGE, "the reason is too long")
         return ActionRequest(what, why)
 
     # -- How ------------------------------------------------------------------------------------------------
@@ -382,7 +379,7 @@ class ConsoleViews:
 
 def _require(auth_user: AuthenticatedUser, kind: str) -> None:
     if not auth_user.rights.can_list(kind):
-        raise ConsoleError(ConsoleErrorKind.NOT_ALLOWED, f"{kind} may not be listed")
+        raise PageError(ConsoleErrorKind.NOT_ALLOWED, f"{kind} may not be listed")
 
 
 def _parsed(kind: type[R], page: list[dict[str, Any]]) -> tuple[R, ...]:

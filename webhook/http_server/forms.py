@@ -3,10 +3,12 @@ Forms: what a browser sent in the body of a request or as its query, read within
 """
 
 import asyncio
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import parse_qsl
 
 from aiohttp import web
+
+from webhook.http_server.limits import HttpLimits
 
 FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
@@ -19,26 +21,7 @@ class FormUnreadable(Exception):
     """It is no form, was cut off or did not come in time; the text says which."""
 
 
-class FormLimits(Protocol):
-    """The bounds of a form."""
-
-    @property
-    def body(self) -> int:
-        """Bytes."""
-        ...
-
-    @property
-    def body_seconds(self) -> float:
-        """Time for it to come."""
-        ...
-
-    @property
-    def parameters(self) -> int:
-        """Fields at most."""
-        ...
-
-
-async def read(request: web.BaseRequest, limits: FormLimits) -> dict[str, str]:
+async def read(request: web.BaseRequest, limits: HttpLimits) -> dict[str, str]:
     """Read the form that a browser sent. Raises ``FormTooLarge``, ``FormUnreadable``."""
     if request.content_type != FORM_TYPE:
         raise FormUnreadable("the body is no form")
@@ -62,7 +45,7 @@ def parse_unique_pairs(text: str, *, max_fields: int) -> dict[str, str]:
     return given
 
 
-async def _read_body(request: web.BaseRequest, limits: FormLimits) -> bytes:
+async def _read_body(request: web.BaseRequest, limits: HttpLimits) -> bytes:
     if (request.content_length or 0) > limits.body:
         raise FormTooLarge("the form is too large")
     body = bytearray()

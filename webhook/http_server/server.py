@@ -1,8 +1,9 @@
 """
-The public port: HTTP with bounds, in front of a reception: the receiver's or the pages'.
+The public port: HTTP within limits, in front of a request handler (callbacks, pages or console).
 
-It stands on aiohttp's low-level server, since there are few routes and nothing for a middleware to do. What aiohttp
-would answer and log by itself is kept back: it can hold pieces of a path or a query, and so of a token.
+Each request flows: aiohttp's low-level server -> ``HttpHandler.answer`` -> response. There are few routes and no
+middleware. aiohttp's own error answers and access log are disabled: they can contain parts of a path or a query, and so
+of a token.
 """
 
 import asyncio
@@ -14,48 +15,20 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from counterfoil.settings import ListenAddress
+from webhook.http_server.limits import HttpLimits
 
 _log = logging.getLogger(__name__)
 
 
 class HttpHandler(Protocol):
-    """Whoever answers. Neither method ever raises."""
+    """Answers requests. Neither method ever raises."""
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         ...
 
     def answer_unreadable(self) -> web.StreamResponse:
-        """Answer what could not even be read."""
-        ...
-
-
-class HttpLimits(Protocol):
-    """What of the limits concerns HTTP itself."""
-
-    @property
-    def request_line(self) -> int:
-        """Bytes of method, path and query."""
-        ...
-
-    @property
-    def header_field(self) -> int:
-        """Bytes of one header line."""
-        ...
-
-    @property
-    def headers(self) -> int:
-        """Header lines of one request."""
-        ...
-
-    @property
-    def idle_seconds(self) -> float:
-        """Time for the headers, and of a connection without a request."""
-        ...
-
-    @property
-    def lingering_seconds(self) -> float:
-        """Time in which the rest of a refused body is thrown away."""
+        """Answer a request that could not be parsed."""
         ...
 
 
@@ -64,10 +37,10 @@ async def public_server(
     listen: ListenAddress, handler: HttpHandler, *, limits: HttpLimits, grace_seconds: float
 ) -> AsyncIterator[ListenAddress]:
     """
-    Take requests while inside; yields the address with the port that was really taken.
+    Accept requests inside the context; yields the address with the port that the system assigned.
 
-    At the end nothing new is accepted, and what was accepted is answered within ``grace_seconds``. Raises ``OSError``
-    when the address cannot be had.
+    At the end the server accepts no new request and answers the accepted ones within ``grace_seconds``. Raises
+    ``OSError`` if the address is not available.
     """
     server = _HttpServer(
         handler,
@@ -83,15 +56,15 @@ async def public_server(
     await runner.setup()
     try:
         await web.TCPSite(runner, listen.host, listen.port, backlog=1024).start()
-        taken = ListenAddress(listen.host, runner.addresses[0][1])
-        _log.info("requests are taken at %s", taken)
-        yield taken
+        address = ListenAddress(listen.host, runner.addresses[0][1])
+        _log.info("requests are taken at %s", address)
+        yield address
     finally:
         await runner.cleanup()
 
 
 class _HttpServer(web.Server):
-    """aiohttp's low-level server, with connections that say nothing of their own."""
+    """aiohttp's low-level server, without error answers or logs of its own."""
 
     def __init__(self, handler: HttpHandler, **options: Any) -> None:
         super().__init__(handler.answer)
@@ -103,7 +76,7 @@ class _HttpServer(web.Server):
 
 
 class _HttpConnection(web.RequestHandler):
-    """One connection, which leaves every answer to the reception."""
+    """One connection; the handler makes every answer."""
 
     __slots__ = ("_http_handler",)
 
@@ -118,5 +91,5 @@ class _HttpConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer a request that could not even be read."""
+        """Answer a request that could not be parsed."""
         return self._http_handler.answer_unreadable()

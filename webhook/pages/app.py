@@ -1,28 +1,24 @@
 """
-The pages as a process: its parts put together, and taken apart again in order on SIGTERM.
+The pages as a process: this module builds their parts and ends them in order on SIGTERM.
 
-Unlike the receiver it calls eSAW and reads Secrets, each by its name; its ServiceAccount is its own.
+Unlike the receiver, the pages call eSAW and read Secrets, each by its name, with a ServiceAccount for the pages alone.
 """
 
 import asyncio
-import logging
-import signal
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
 
-from counterfoil import __version__, logs
-from counterfoil._upstream import event_loop
+from counterfoil import __version__
 from counterfoil.clock import WallClock
 from counterfoil.esaw import EsawClients, new_http_client
-from counterfoil.health import Checks, serve_health_and_metrics
+from counterfoil.health import Checks
 from counterfoil.kube.client import KubeClient, connect
-from counterfoil.kube.errors import ApiError, NotConfigured
+from counterfoil.kube.errors import ApiError
 from counterfoil.metrics import Metrics, new_registry
 from counterfoil.resources import Organization
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import PagesSettings, load
+from webhook.http_server.process import run_process, serving, stop_on_signals
 from webhook.http_server.rate_limit import TokenBucket
-from webhook.http_server.server import public_server
 from webhook.pages.consent import ConsentService
 from webhook.pages.cookies import FlowCookies
 from webhook.pages.handler import PageHandler
@@ -33,16 +29,11 @@ from webhook.pages.send_lease import SendLeases
 from webhook.pages.send_recovery import SendRecovery
 from webhook.pages.views import PageViews
 
-_log = logging.getLogger(__name__)
-
 
 async def serve(settings: PagesSettings, sealing: Sealing, *, limits: PageLimits) -> None:
-    """Run the pages until SIGTERM or SIGINT, then end in order: refuse new work, finish the old."""
+    """Run the pages until SIGTERM or SIGINT, then answer accepted requests."""
+    stop = stop_on_signals()
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-
     clock = WallClock()
     metrics = Metrics(new_registry(), version=__version__)
     async with (
@@ -89,29 +80,20 @@ async def serve(settings: PagesSettings, sealing: Sealing, *, limits: PageLimits
             clock=clock,
             limits=limits,
         )
-        ready = _readiness_checks(stop, kube, sealing)
+        ready = _readiness_checks(kube, sealing)
         async with (
-            serve_health_and_metrics(settings.private_listen, metrics.registry, live={}, ready=ready),
-            AsyncExitStack() as public,
+            serving(
+                settings, handler, metrics, stop=stop, ready=ready, limits=limits, clock=clock
+            ) as process,
+            asyncio.TaskGroup() as tasks,
         ):
-            await public.enter_async_context(
-                public_server(
-                    settings.listen, handler, limits=limits, grace_seconds=settings.grace.total_seconds()
-                )
-            )
-            async with asyncio.TaskGroup() as tasks:
-                recovering = tasks.create_task(recovery.run())
-                await stop.wait()
-                _log.info("ending: what was begun is finished")
-                await clock.sleep(settings.drain.total_seconds())
-                await public.aclose()
-                recovering.cancel()
+            recovering = tasks.create_task(recovery.run())
+            await process.wait_for_stop()
+            await process.close_public_port()
+            recovering.cancel()
 
 
-def _readiness_checks(stop: asyncio.Event, kube: KubeClient, sealing: Sealing) -> Checks:
-    async def not_ending() -> str | None:
-        return "it is ending" if stop.is_set() else None
-
+def _readiness_checks(kube: KubeClient, sealing: Sealing) -> Checks:
     async def keys() -> str | None:
         return sealing.unavailable_reason()
 
@@ -122,7 +104,7 @@ def _readiness_checks(stop: asyncio.Event, kube: KubeClient, sealing: Sealing) -
             return str(problem)
         return None
 
-    return {"process": not_ending, "sealing keys": keys, "kubernetes": kubernetes}
+    return {"sealing keys": keys, "kubernetes": kubernetes}
 
 
 def _sealing(settings: PagesSettings) -> Sealing:
@@ -136,12 +118,10 @@ def _sealing(settings: PagesSettings) -> Sealing:
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     """Run the pages as a process."""
     settings = load(PagesSettings, argv, environ)
-    logs.configure(settings.log_level, settings.log_format)
-    try:
-        sealing = _sealing(settings)
-        limits = PageLimits(recovery_seconds=settings.attempt.total_seconds() / 2)
-        event_loop.run(serve(settings, sealing, limits=limits))
-    except (SealingKeysInvalid, NotConfigured, OSError) as trouble:
-        # What the person who started it can mend: no stack trace.
-        _log.critical("the pages cannot run: %s", trouble)
-        raise SystemExit(1) from None
+    limits = PageLimits(recovery_seconds=settings.attempt.total_seconds() / 2)
+    run_process(
+        "pages",
+        settings,
+        lambda: serve(settings, _sealing(settings), limits=limits),
+        configuration_error=SealingKeysInvalid,
+    )

@@ -30,8 +30,9 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.organization import OAuth
 from counterfoil.sealing import SECRET_KEY, SECRET_TYPE, SealBroken, Sealed, Sealing, SealKeyUnknown
+from webhook.http_server.errors import PageError
 from webhook.pages.cookies import OAuthFlow
-from webhook.pages.errors import PageError, PageErrorKind, from_esaw, from_token_endpoint
+from webhook.pages.errors import PageErrorKind, from_esaw, from_token_endpoint
 
 _EMAIL: Final = re.compile(r"[^@\s,;<>]+@[^@\s,;<>]+")
 _EMAIL_LENGTH: Final = 254

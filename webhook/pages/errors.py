@@ -5,70 +5,42 @@ A ``PageError`` ends a request with its page. What eSAW or the API server raised
 of what they wrote is shown but an error id of eSAW's.
 """
 
-from enum import StrEnum
 from http import HTTPStatus
 
 from counterfoil.esaw import EsawError, EsawUnreachable, HttpStatusError, RateLimited
 from counterfoil.kube.errors import ApiError
+from webhook.http_server.errors import ErrorKind, PageError
 
 
-class PageErrorKind(StrEnum):
-    """Each kind of trouble; its value names its words in the catalogues."""
+class PageErrorKind(ErrorKind):
+    """Each kind of error; the value names the texts in the catalogues."""
 
-    NOT_FOUND = "not_found"
-    LINK_BROKEN = "link_broken"
-    NOT_CONFIGURED = "not_configured"
-    BUSY = "busy"
-    STATE_MISSING = "state_missing"
-    STATE_USED = "state_used"
-    DENIED = "denied"
-    LOGIN_FAILED = "login_failed"
-    WRONG_ISSUER = "wrong_issuer"
-    CODE_REFUSED = "code_refused"
-    CLIENT_REFUSED = "client_refused"
-    WRONG_USER = "wrong_user"
-    ESAW_DOWN = "esaw_down"
-    ESAW_STRANGE = "esaw_strange"
-    CLUSTER_DOWN = "cluster_down"
-    DRAFT_MISSING = "draft_missing"
-    DRAFT_REFUSED = "draft_refused"
-    BEING_SENT = "being_sent"
-    UNKNOWN_OUTCOME = "unknown_outcome"
-    METADATA_UNREADABLE = "metadata_unreadable"
-    FORM_EXPIRED = "form_expired"
-    BRINGS_KEY = "brings_key"
-    TOO_LARGE = "too_large"
-    WRONG_METHOD = "wrong_method"
-    UNEXPECTED = "unexpected"
+    NOT_FOUND = "not_found", HTTPStatus.NOT_FOUND
+    LINK_BROKEN = "link_broken", HTTPStatus.BAD_REQUEST
+    NOT_CONFIGURED = "not_configured", HTTPStatus.SERVICE_UNAVAILABLE
+    BUSY = "busy", HTTPStatus.TOO_MANY_REQUESTS
+    STATE_MISSING = "state_missing", HTTPStatus.BAD_REQUEST
+    STATE_USED = "state_used", HTTPStatus.CONFLICT
+    DENIED = "denied", HTTPStatus.FORBIDDEN
+    LOGIN_FAILED = "login_failed", HTTPStatus.BAD_GATEWAY
+    WRONG_ISSUER = "wrong_issuer", HTTPStatus.BAD_REQUEST
+    CODE_REFUSED = "code_refused", HTTPStatus.BAD_REQUEST
+    CLIENT_REFUSED = "client_refused", HTTPStatus.BAD_GATEWAY
+    WRONG_USER = "wrong_user", HTTPStatus.FORBIDDEN
+    ESAW_DOWN = "esaw_down", HTTPStatus.SERVICE_UNAVAILABLE
+    ESAW_STRANGE = "esaw_strange", HTTPStatus.BAD_GATEWAY
+    CLUSTER_DOWN = "cluster_down", HTTPStatus.SERVICE_UNAVAILABLE
+    DRAFT_MISSING = "draft_missing", HTTPStatus.NOT_FOUND
+    DRAFT_REFUSED = "draft_refused", HTTPStatus.CONFLICT
+    BEING_SENT = "being_sent", HTTPStatus.SERVICE_UNAVAILABLE
+    UNKNOWN_OUTCOME = "unknown_outcome", HTTPStatus.SERVICE_UNAVAILABLE
+    METADATA_UNREADABLE = "metadata_unreadable", HTTPStatus.CONFLICT
+    FORM_EXPIRED = "form_expired", HTTPStatus.FORBIDDEN
+    BRINGS_KEY = "brings_key", HTTPStatus.CONFLICT
+    TOO_LARGE = "too_large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    WRONG_METHOD = "wrong_method", HTTPStatus.METHOD_NOT_ALLOWED
+    UNEXPECTED = "unexpected", HTTPStatus.INTERNAL_SERVER_ERROR
 
-
-HTTP_STATUS = {
-    PageErrorKind.NOT_FOUND: HTTPStatus.NOT_FOUND,
-    PageErrorKind.LINK_BROKEN: HTTPStatus.BAD_REQUEST,
-    PageErrorKind.NOT_CONFIGURED: HTTPStatus.SERVICE_UNAVAILABLE,
-    PageErrorKind.BUSY: HTTPStatus.TOO_MANY_REQUESTS,
-    PageErrorKind.STATE_MISSING: HTTPStatus.BAD_REQUEST,
-    PageErrorKind.STATE_USED: HTTPStatus.CONFLICT,
-    PageErrorKind.DENIED: HTTPStatus.FORBIDDEN,
-    PageErrorKind.LOGIN_FAILED: HTTPStatus.BAD_GATEWAY,
-    PageErrorKind.WRONG_ISSUER: HTTPStatus.BAD_REQUEST,
-    PageErrorKind.CODE_REFUSED: HTTPStatus.BAD_REQUEST,
-    PageErrorKind.CLIENT_REFUSED: HTTPStatus.BAD_GATEWAY,
-    PageErrorKind.WRONG_USER: HTTPStatus.FORBIDDEN,
-    PageErrorKind.ESAW_DOWN: HTTPStatus.SERVICE_UNAVAILABLE,
-    PageErrorKind.ESAW_STRANGE: HTTPStatus.BAD_GATEWAY,
-    PageErrorKind.CLUSTER_DOWN: HTTPStatus.SERVICE_UNAVAILABLE,
-    PageErrorKind.DRAFT_MISSING: HTTPStatus.NOT_FOUND,
-    PageErrorKind.DRAFT_REFUSED: HTTPStatus.CONFLICT,
-    PageErrorKind.BEING_SENT: HTTPStatus.SERVICE_UNAVAILABLE,
-    PageErrorKind.UNKNOWN_OUTCOME: HTTPStatus.SERVICE_UNAVAILABLE,
-    PageErrorKind.METADATA_UNREADABLE: HTTPStatus.CONFLICT,
-    PageErrorKind.FORM_EXPIRED: HTTPStatus.FORBIDDEN,
-    PageErrorKind.BRINGS_KEY: HTTPStatus.CONFLICT,
-    PageErrorKind.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    PageErrorKind.WRONG_METHOD: HTTPStatus.METHOD_NOT_ALLOWED,
-    PageErrorKind.UNEXPECTED: HTTPStatus.INTERNAL_SERVER_ERROR,
-}
 
 RETRYABLE_KINDS = frozenset(
     {
@@ -99,21 +71,6 @@ ADMINISTRATOR_KINDS = frozenset(
     }
 )
 """What somebody has to look at who is not in front of the browser."""
-
-
-class PageError(Exception):
-    """
-    A page instead of what was asked for.
-
-    ``detail`` are for the log, never shown; ``code`` and ``user`` are what the page may show.
-    """
-
-    def __init__(self, kind: PageErrorKind, detail: str = "", *, code: str = "", user: str = "") -> None:
-        super().__init__(f"{kind}: {detail}" if detail else str(kind))
-        self.kind = kind
-        self.detail = detail
-        self.code = code
-        self.user = user
 
 
 def from_token_endpoint(problem: EsawError) -> PageError:

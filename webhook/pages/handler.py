@@ -16,18 +16,13 @@ from aiohttp import web
 
 from counterfoil.kube.errors import ApiError
 from counterfoil.metrics import Metrics
+from webhook.http_server.errors import PageError
 from webhook.http_server.rate_limit import TokenBucket
-from webhook.pages.errors import (
-    ADMINISTRATOR_KINDS,
-    HTTP_STATUS,
-    RETRYABLE_KINDS,
-    PageError,
-    PageErrorKind,
-    from_api_server,
-)
+from webhook.http_server.responses import error_headers, html_response, redirect_response, with_cookies
+from webhook.pages.errors import ADMINISTRATOR_KINDS, RETRYABLE_KINDS, PageErrorKind, from_api_server
 from webhook.pages.languages import load_catalogue, negotiate_language
 from webhook.pages.limits import PageLimits
-from webhook.pages.rendering import PageLink, PageRenderer, html_response, redirect_response
+from webhook.pages.rendering import PageLink, PageRenderer
 from webhook.pages.routes import METHODS, PageName, PageRoute, match_route, parse_query, read_form
 from webhook.pages.views import OrganizationSite, PageResponse, PageViews, RequestContext
 
@@ -160,7 +155,7 @@ class PageHandler:
             response = redirect_response(page_response.location, headers)
         else:
             response = html_response(page_response.html, page_response.status, headers)
-        return _with_cookies(response, (*context.expired_cookies, *page_response.cookies))
+        return with_cookies(response, (*context.expired_cookies, *page_response.cookies))
 
     def _error_response(self, context: RequestContext, page_error: PageError) -> web.Response:
         links = []
@@ -174,13 +169,11 @@ class PageHandler:
             links=links,
             values={"code": page_error.code, "user": page_error.user},
         )
-        status = HTTP_STATUS[page_error.kind]
+        status = page_error.kind.status
         headers = self._renderer.headers(is_https=_is_https(context))
-        if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
-            headers["Retry-After"] = "30"
-        if status is HTTPStatus.METHOD_NOT_ALLOWED:
-            headers["Allow"] = "GET, POST"
-        return _with_cookies(html_response(html, status, headers), context.expired_cookies)
+        return with_cookies(
+            html_response(html, status, headers | error_headers(status)), context.expired_cookies
+        )
 
     def _log_result(
         self, route: PageRoute, context: RequestContext, result: RequestResult, status: int, seconds: float
@@ -204,9 +197,3 @@ class PageHandler:
 
 def _is_https(context: RequestContext) -> bool:
     return context.site is not None and context.site.urls.is_https
-
-
-def _with_cookies(response: web.Response, cookies: tuple[str, ...]) -> web.Response:
-    for cookie in cookies:
-        response.headers.add("Set-Cookie", cookie)
-    return response

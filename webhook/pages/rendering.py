@@ -8,19 +8,15 @@ and allowed by its hash.
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import jinja2
-from aiohttp import web
 from markupsafe import Markup
 
+from webhook.http_server.responses import security_headers, template_environment
 from webhook.pages.languages import Catalogue
 
 _FOLDER: Final = Path(__file__).parent / "templates"
-
-HSTS: Final = "max-age=31536000"
 
 
 class PageLink(NamedTuple):
@@ -37,13 +33,7 @@ class PageRenderer:
         style = (_FOLDER / "style.css").read_text(encoding="utf-8")
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
         self._style_source = f"'sha256-{digest}'"
-        self._environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(_FOLDER),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        self._environment = template_environment(_FOLDER)
         # The one text that is not escaped: our own file, and its hash would not fit any other.
         self._environment.globals["style"] = Markup(style)  # noqa: S704 - not from outside
 
@@ -74,31 +64,11 @@ class PageRenderer:
 
     def headers(self, *, form_target: str = "'none'", is_https: bool = False) -> dict[str, str]:
         """Return the headers of every answer. With a ``form_target``, an origin, the page may send a form there."""
-        headers = {
-            "Server": "counterfoil",
-            "Content-Security-Policy": (
-                f"default-src 'none'; style-src {self._style_source}; form-action {form_target}; "
-                "base-uri 'none'; frame-ancestors 'none'"
-            ),
-            "X-Frame-Options": "DENY",
-            "Referrer-Policy": "no-referrer",
-            "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
-            "Vary": "Accept-Language, Cookie",
-        }
-        if is_https:
-            headers["Strict-Transport-Security"] = HSTS
-        return headers
+        policy = (
+            f"default-src 'none'; style-src {self._style_source}; form-action {form_target}; "
+            "base-uri 'none'; frame-ancestors 'none'"
+        )
+        return security_headers(policy=policy, referrer_policy="no-referrer", is_https=is_https)
 
     def _render(self, template: str, **values: Any) -> str:
         return self._environment.get_template(template).render(**values)
-
-
-def html_response(html: str, status: HTTPStatus, headers: Mapping[str, str]) -> web.Response:
-    """Return an answer with a page."""
-    return web.Response(text=html, status=status, content_type="text/html", charset="utf-8", headers=headers)
-
-
-def redirect_response(location: str, headers: Mapping[str, str]) -> web.Response:
-    """Send the browser elsewhere, by GET whatever it came with. (RFC 9110, 15.4.4)"""
-    return web.Response(status=HTTPStatus.SEE_OTHER, headers={**headers, "Location": location})

@@ -13,7 +13,8 @@ from aiohttp import web
 
 from counterfoil.resources import envelope_id
 from webhook.http_server import forms
-from webhook.pages.errors import PageError, PageErrorKind
+from webhook.http_server.errors import PageError
+from webhook.pages.errors import PageErrorKind
 from webhook.pages.limits import PageLimits
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")

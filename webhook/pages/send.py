@@ -28,7 +28,8 @@ from counterfoil.resources import (
     envelope_id,
 )
 from counterfoil.resources.base import ObjectMeta
-from webhook.pages.errors import PageError, PageErrorKind, from_esaw
+from webhook.http_server.errors import PageError
+from webhook.pages.errors import PageErrorKind, from_esaw
 from webhook.pages.limits import PageLimits
 from webhook.pages.metadata import DraftMetadataUnreadable, merged
 from webhook.pages.send_lease import SendLease, SendLeases

@@ -22,10 +22,11 @@ from counterfoil.kube.errors import NotFound
 from counterfoil.resources import Organization, ResourceInvalid, Sender, consented_sender_name
 from counterfoil.resources.organization import BeforeSendField, OAuth
 from webhook.http_server import request_origin
+from webhook.http_server.errors import PageError
 from webhook.pages import form_fields
 from webhook.pages.consent import ConsentService
 from webhook.pages.cookies import FlowCookies, FormSession, OAuthFlow, PageUrls
-from webhook.pages.errors import PageError, PageErrorKind, from_esaw
+from webhook.pages.errors import PageErrorKind, from_esaw
 from webhook.pages.languages import Catalogue
 from webhook.pages.limits import PageLimits
 from webhook.pages.metadata import DraftMetadataUnreadable, values_in

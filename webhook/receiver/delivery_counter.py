@@ -17,33 +17,23 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from random import Random
-from typing import Protocol
 
 import msgspec
 
 from counterfoil.clock import Clock
+from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound, Rejected, Unavailable
-from counterfoil.kube.status import StatusApi, patch_status
-from counterfoil.kube.watch import Raw
+from counterfoil.kube.status import patch_status
 from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeEventStatus,
     Origin,
-    Resource,
     ResourceInvalid,
 )
 from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
 from webhook.receiver.limits import ReceiverLimits
 
 _log = logging.getLogger(__name__)
-
-
-class EventStatusApi(StatusApi, Protocol):
-    """The calls of ``KubeClient`` that the counter needs."""
-
-    async def get(self, kind: type[Resource], name: str) -> Raw:
-        """Return one object. Raises ``NotFound``."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +61,7 @@ class UnconfirmedWrite:
 class DeliveryCounter:
     """The tallies of one receiver."""
 
-    def __init__(self, kube: EventStatusApi, *, clock: Clock, random: Random, limits: ReceiverLimits) -> None:
+    def __init__(self, kube: KubeClient, *, clock: Clock, random: Random, limits: ReceiverLimits) -> None:
         self._kube = kube
         self._clock = clock
         self._random = random

@@ -16,34 +16,21 @@ import logging
 from collections import OrderedDict
 from contextlib import suppress
 from datetime import datetime
-from typing import Protocol
 
 import msgspec
 
 from counterfoil.clock import Clock
-from counterfoil.kube.client import PartialT
+from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import CallbackOutcome
-from counterfoil.resources import EnvelopeEvent, Phase, Resource, ResourceInvalid, ResourcePart
+from counterfoil.resources import EnvelopeEvent, Phase, ResourceInvalid, ResourcePart
 from counterfoil.resources.reopening import is_reopened_by_callback
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.limits import ReceiverLimits
 from webhook.receiver.readiness import WriteProbe
 
 _log = logging.getLogger(__name__)
-
-
-class EventCreationApi(Protocol):
-    """What of ``counterfoil.kube.client.Cluster`` is needed here."""
-
-    async def get_partial(self, kind: type[Resource], name: str, shape: type[PartialT]) -> PartialT:
-        """Return as much of an object as ``shape`` asks for, as it is at this moment. Raises ``NotFound``."""
-        ...
-
-    async def create_from_json(self, kind: type[Resource], body: bytes) -> None:
-        """Store a new object given as JSON."""
-        ...
 
 
 class EventCompletion(ResourcePart, frozen=True):
@@ -64,7 +51,7 @@ class EventWriter:
 
     def __init__(
         self,
-        kube: EventCreationApi,
+        kube: KubeClient,
         delivery_counter: DeliveryCounter,
         write_probe: WriteProbe,
         *,

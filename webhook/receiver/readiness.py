@@ -6,30 +6,22 @@ Callbacks that were noted down prove it for free. When none came lately, an even
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 
+from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, ApiError
-from counterfoil.resources import EnvelopeEvent, Resource, envelope_id
+from counterfoil.resources import EnvelopeEvent, envelope_id
 from counterfoil.resources.event_factory import new_event
 
 MAX_CONSECUTIVE_FAILURES = 3
 """One lost connection is no outage; so many writes that failed and none that succeeded are one."""
 
 
-class DryRunApi(Protocol):
-    """What of ``counterfoil.kube.client.Cluster`` is needed here."""
-
-    async def create_dry_run(self, kind: type[Resource], body: bytes) -> None:
-        """Ask whether a new object given as JSON would be stored."""
-        ...
-
-
 class WriteProbe:
     """Remembers how the last writes went. ``monotonic`` is a clock in seconds that never goes back."""
 
-    def __init__(self, kube: DryRunApi, *, monotonic: Callable[[], float], valid_seconds: float) -> None:
+    def __init__(self, kube: KubeClient, *, monotonic: Callable[[], float], valid_seconds: float) -> None:
         self._kube = kube
         self._monotonic = monotonic
         self._valid_seconds = valid_seconds

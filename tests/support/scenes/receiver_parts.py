@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from counterfoil.callback_auth import basic_auth_hash, token_hash
-from counterfoil.kube.client import PartialT
+from counterfoil.kube.client import KubeClient, PartialT
 from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from counterfoil.kube.watch import Raw, WatchEvent
 from counterfoil.resources import API_VERSION, EnvelopeEvent, Resource
@@ -38,7 +38,7 @@ class HandClock:
         return (self.time - NOON).total_seconds()
 
 
-class FakeKubeClient:
+class FakeKubeClient(KubeClient):
     """
     An API server in memory, for EnvelopeEvents only: versions, preconditions, and trouble on demand.
 

@@ -14,8 +14,8 @@ from tests.support.builders import NOON, AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.scenes.console_parts import FULL, VIEW, a_visitor, an_organization_that
 from webhook.console.actions import MAX_WRITE_ATTEMPTS, Action, ActionRequest, ActionService
-from webhook.console.errors import ConsoleError
 from webhook.console.limits import ConsoleLimits
+from webhook.http_server.errors import PageError
 
 ACTIONS = ActionService(AClock(), limits=ConsoleLimits(affected_events=5))
 
@@ -126,7 +126,7 @@ async def test_the_reason_of_an_older_request_does_not_stay() -> None:
 @pytest.mark.parametrize("what", [Action.ASK, Action.PROBE, Action.SWEEP])
 async def test_what_does_not_belong_to_a_kind_is_refused_before_anything_is_asked(what: Action) -> None:
     kube = InMemoryKubeClient(a_failed_event(1))
-    with pytest.raises(ConsoleError):
+    with pytest.raises(PageError):
         await ACTIONS.apply_to_object(a_visitor(kube=kube), EnvelopeEvent, "any", ActionRequest(what))
     assert kube.asked == []
 
@@ -208,7 +208,7 @@ async def test_a_reason_that_hardly_any_event_has_is_looked_for_within_bounds() 
 async def test_whoever_may_change_nothing_makes_the_console_look_for_nothing() -> None:
     kube = InMemoryKubeClient(an_organization_that(), a_failed_event(1))
 
-    with pytest.raises(ConsoleError):
+    with pytest.raises(PageError):
         await ACTIONS.apply_to_failed_events(
             a_visitor(VIEW, kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
         )

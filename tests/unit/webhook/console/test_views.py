@@ -20,11 +20,12 @@ from tests.support.scenes.console_parts import (
 )
 from webhook.console.access import Rights
 from webhook.console.actions import ActionService
-from webhook.console.errors import ConsoleError, ConsoleErrorKind
+from webhook.console.errors import ConsoleErrorKind
 from webhook.console.languages import load_catalogue
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
 from webhook.console.views import ConsoleRequest, ConsoleViews
+from webhook.http_server.errors import PageError
 
 LIMITS = ConsoleLimits(rows=4, scanned=16, surveyed=5, listed_objects=2, documents=2)
 
@@ -154,7 +155,7 @@ async def test_a_sender_beyond_those_that_are_read_is_looked_up_when_events_wait
 @pytest.mark.parametrize("page", ["attention", "events", "senders", "archives", "organizations"])
 async def test_nothing_is_read_for_whoever_may_see_nothing(page: str) -> None:
     kube = InMemoryKubeClient(an_event(1))
-    with pytest.raises(ConsoleError) as trouble:
+    with pytest.raises(PageError) as trouble:
         await getattr(views(), page)(a_visit(kube, NOBODY))
     assert trouble.value.kind is ConsoleErrorKind.NOT_ALLOWED
     assert kube.asked == []
@@ -192,6 +193,6 @@ async def test_the_way_back_is_where_it_was_and_never_elsewhere(back: str, led: 
 )
 async def test_a_form_that_means_nothing_does_nothing(form: dict[str, Any]) -> None:
     kube = InMemoryKubeClient(an_event(1), an_organization_that())
-    with pytest.raises(ConsoleError):
+    with pytest.raises(PageError):
         await views().act(a_visit(kube), form)
     assert kube.asked == []
