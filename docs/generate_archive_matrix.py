@@ -12,10 +12,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
+from counterfoil.archives import ARCHIVE_KINDS
+from counterfoil.resources import archive_kinds
+
 PAGE = Path(__file__).parent / "archives.md"
 BEGIN, END = "<!-- matrix -->\n", "<!-- end of matrix -->"
 
-KINDS = ("filesystem", "s3", "azblob", "gcs", "webdav", "sftp", "cmis", "http")
+KINDS = tuple(kind for kind in archive_kinds.KINDS if kind in ARCHIVE_KINDS)
 CLASS = re.compile(r"test_archive_contract_(\w+)\.Test\w+$")
 PASSED, FAILED, NOT_RUN = "yes", "**no**", "not run here"
 

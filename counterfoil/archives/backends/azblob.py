@@ -24,6 +24,7 @@ from counterfoil.archives.backends._object_store import (
 )
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.archives.kind import ArchiveKind
 from counterfoil.resources.archive import ArchiveSpec, AzureBlob
 
 if TYPE_CHECKING:
@@ -131,6 +132,9 @@ async def open_azblob(name: str, spec: ArchiveSpec, credentials: Mapping[str, by
         key=f"the key in {secret.secret}" if settings.credentials_secret_ref else "the pod's own identity",
     )
     return AzureBlobBackend(store, bucket, settings.endpoint or f"https://{account}.blob.core.windows.net")
+
+
+KIND = ArchiveKind("azblob", open_azblob)
 
 
 class AzureBlobBackend(ObjectStoreBackend):

@@ -39,6 +39,7 @@ from counterfoil.archives.errors import (
     SettingsInvalid,
     VerificationFailed,
 )
+from counterfoil.archives.kind import ArchiveKind
 from counterfoil.resources.archive import ArchiveSpec, Cmis
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -74,6 +75,9 @@ async def open_cmis(name: str, spec: ArchiveSpec, credentials: Mapping[str, byte
         http=make_http(authorization),
     )
     return CmisBackend(site, url, settings)
+
+
+KIND = ArchiveKind("cmis", open_cmis)
 
 
 class CmisRepositoryInfo(msgspec.Struct, frozen=True, rename="camel"):

@@ -28,6 +28,7 @@ from counterfoil.archives.errors import (
     SettingsInvalid,
     VerificationFailed,
 )
+from counterfoil.archives.kind import ArchiveKind
 from counterfoil.archives.streams import BLOCK, HashingThread, in_thread
 from counterfoil.resources.archive import ArchiveSpec
 
@@ -51,6 +52,9 @@ async def open_filesystem(
     if spec.filesystem is None or not spec.filesystem.root.startswith("/"):
         raise SettingsInvalid(f"Archive/{name}: spec.filesystem.root must be an absolute path.")
     return FilesystemBackend(name, Path(spec.filesystem.root))
+
+
+KIND = ArchiveKind("filesystem", open_filesystem)
 
 
 class FilesystemBackend:

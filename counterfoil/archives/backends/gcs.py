@@ -24,6 +24,7 @@ from counterfoil.archives.backends._object_store import (
 )
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.archives.kind import ArchiveKind
 from counterfoil.resources.archive import ArchiveSpec
 
 if TYPE_CHECKING:
@@ -116,6 +117,9 @@ async def open_gcs(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes
         key=f"the key in {secret.secret}" if settings.credentials_secret_ref else "the pod's own identity",
     )
     return GcsBackend(store, bucket)
+
+
+KIND = ArchiveKind("gcs", open_gcs)
 
 
 class GcsBackend(ObjectStoreBackend):

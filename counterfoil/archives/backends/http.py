@@ -44,6 +44,7 @@ from counterfoil.archives.errors import (
     SettingsInvalid,
     VerificationFailed,
 )
+from counterfoil.archives.kind import ArchiveKind
 from counterfoil.archives.streams import HashingCounter, counting
 from counterfoil.clock import Clock, WallClock
 from counterfoil.resources.archive import ArchiveSpec, HttpMode, VerifyMode
@@ -75,6 +76,9 @@ async def open_http(name: str, spec: ArchiveSpec, credentials: Mapping[str, byte
     return HttpBackend(
         site, url, settings.mode, spec.verify, WebhookSignature.read(name, secret, WallClock())
     )
+
+
+KIND = ArchiveKind("http", open_http, reports_checksums=True)
 
 
 class WebhookSignature:

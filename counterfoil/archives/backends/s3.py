@@ -29,6 +29,7 @@ from counterfoil.archives.backends._object_store import (
 from counterfoil.archives.backends._sigv4 import SigningCredentials
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.archives.kind import ArchiveKind
 from counterfoil.clock import WallClock
 from counterfoil.resources.archive import S3, ArchiveSpec
 
@@ -77,6 +78,9 @@ async def open_s3(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]
         key=f"the key in {secret.secret}" if settings.credentials_secret_ref else "the pod's own identity",
     )
     return S3Backend(store, bucket, prefix=settings.prefix, retention=_retention(settings, secret, bucket))
+
+
+KIND = ArchiveKind("s3", open_s3)
 
 
 ERROR_RULES = (

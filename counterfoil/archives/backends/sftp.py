@@ -31,6 +31,7 @@ from counterfoil.archives.errors import (
     SettingsInvalid,
     VerificationFailed,
 )
+from counterfoil.archives.kind import ArchiveKind
 from counterfoil.archives.streams import BLOCK, blocks
 from counterfoil.resources.archive import ArchiveSpec, Sftp
 
@@ -56,6 +57,9 @@ async def open_sftp(name: str, spec: ArchiveSpec, credentials: Mapping[str, byte
     login = SshLogin.read(name, Credentials(name, settings.credentials_secret_ref, credentials))
     line = SshConnection(f"Archive/{name}", settings, HostKeys.read(name, settings.host_keys), login)
     return SftpBackend(name, settings, line)
+
+
+KIND = ArchiveKind("sftp", open_sftp)
 
 
 class SftpBackend:

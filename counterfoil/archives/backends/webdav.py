@@ -41,6 +41,7 @@ from counterfoil.archives.errors import (
     SettingsInvalid,
     VerificationFailed,
 )
+from counterfoil.archives.kind import ArchiveKind
 from counterfoil.resources.archive import ArchiveSpec
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -70,6 +71,9 @@ async def open_webdav(name: str, spec: ArchiveSpec, credentials: Mapping[str, by
     return make_backend(
         name, settings.url, Credentials(name, settings.credentials_secret_ref, credentials), SILENCE_SECONDS
     )
+
+
+KIND = ArchiveKind("webdav", open_webdav)
 
 
 def make_backend(name: str, url: str, credentials: Credentials, silence: float) -> "WebDavBackend":

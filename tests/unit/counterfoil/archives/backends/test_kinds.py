@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from counterfoil.archives import OPENERS, open_backend
+from counterfoil.archives import ARCHIVE_KINDS, open_backend
 from counterfoil.archives.errors import SettingsInvalid
 from counterfoil.resources.archive import (
     KINDS,
@@ -17,6 +17,7 @@ from counterfoil.resources.archive import (
     SignaturePolicy,
     VerifyMode,
 )
+from docs.generate_archive_crd import CRD, text
 
 MODULE = """
 from tests.support.fakes.archives import MemoryBackend
@@ -47,7 +48,11 @@ def a_spec(kind: str) -> ArchiveSpec:
 
 
 def test_every_kind_of_the_api_can_be_opened() -> None:
-    assert {*OPENERS, "custom"} == set(KINDS)
+    assert {*ARCHIVE_KINDS, "custom"} == set(KINDS)
+
+
+def test_the_crd_has_the_settings_of_every_kind() -> None:
+    assert CRD.read_text(encoding="utf-8") == text(), "run: make chart"
 
 
 @pytest.mark.usefixtures("package")
