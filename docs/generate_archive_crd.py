@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 import yaml
 
-from counterfoil.resources.archive_kinds import KINDS, TARGET_FIELDS, KindFields, KindSettings
+from counterfoil.resources.archive_kinds import KINDS, SETTINGS, TARGET_FIELDS, KindSettings
 from counterfoil.resources.base import LocalObjectReference, ResourcePart
 from counterfoil.resources.schema import FieldSchema, ValidationRule
 
@@ -74,10 +74,8 @@ def _rules() -> list[Schema]:
 
 
 def _kinds() -> Iterator[tuple[str, Schema]]:
-    for name, hint in get_type_hints(KindFields).items():
-        if name in KINDS:
-            (settings,) = (each for each in get_args(hint) if each is not NoneType)
-            yield name, {"type": "object", "description": _docstring(settings), **_struct(settings)}
+    for name, settings in SETTINGS.items():
+        yield name, {"type": "object", "description": _docstring(settings), **_struct(settings)}
 
 
 def _struct(struct: type[ResourcePart]) -> Schema:

@@ -18,6 +18,7 @@ from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.errors import SettingsInvalid
 from counterfoil.archives.kind import ArchiveKind, Opener
 from counterfoil.resources.archive import ArchiveSpec, SignaturePolicy, VerifyMode
+from counterfoil.resources.archive_kinds import SETTINGS
 
 ENTRY_POINTS = "counterfoil.archives"
 """Group of the entry points by which other packages add kinds: name of the kind, and an ``Opener``."""
@@ -73,13 +74,17 @@ def _opener(name: str, kind: str, spec: ArchiveSpec) -> Opener:
     return opener
 
 
+def _useful_with_checksum() -> list[str]:
+    return sorted(kind for kind in REPORTING_CHECKSUMS if SETTINGS[kind].KEEPS_FILES)
+
+
 def _check_verify(name: str, kind: str, spec: ArchiveSpec) -> None:
     if spec.verify is not VerifyMode.CHECKSUM:
         return
     if kind not in REPORTING_CHECKSUMS:
         raise SettingsInvalid(
             f"Archive/{name}: spec.verify can't be Checksum for `{kind}`, whose servers do not tell the SHA-256 of a file; "
-            f"it can for {' and '.join(sorted(REPORTING_CHECKSUMS))}. Set it to ReadBack."
+            f"it can for {' and '.join(_useful_with_checksum())}. Set it to ReadBack."
         )
     if spec.signatures is not SignaturePolicy.IGNORE:
         raise SettingsInvalid(

@@ -96,6 +96,12 @@ class ArchiveSpec(KindFields, frozen=True):
         return settings
 
     @property
+    def keeps_files(self) -> bool:
+        """Whether the archive keeps the files that it takes."""
+        settings = (getattr(self, name) for name in KINDS)
+        return all(each.KEEPS_FILES for each in settings if each is not None)
+
+    @property
     def credentials_secret_ref(self) -> LocalObjectReference | None:
         """The Secret with the credentials of the kind that is set, or None when it needs none."""
         ref: LocalObjectReference | None = getattr(self.settings, "credentials_secret_ref", None)

@@ -13,6 +13,9 @@ from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 from counterfoil.resources.base import LocalObjectReference, ResourcePart
 from counterfoil.resources.schema import ValidationRule, schema
 
+DISCARDED_SCHEME = "discarded:"
+"""How locations of files begin that an archive did not keep. No such file counts as archived for a delete."""
+
 _ONLY_HTTPS = "https; http only for loopback and cluster-internal names."
 
 
@@ -44,7 +47,7 @@ class KindSettings(ResourcePart, frozen=True):
     """Rules over several fields."""
 
     KEEPS_FILES: ClassVar[bool] = True
-    """False: nothing that is sent to such an archive can be read again, so no envelope is ever deleted for it."""
+    """False: the archive discards every file. Its locations begin with ``DISCARDED_SCHEME``, and no envelope is deleted."""
 
 
 class Filesystem(KindSettings, frozen=True):
@@ -416,12 +419,15 @@ class KindFields(ResourcePart, frozen=True):
 KINDS: tuple[str, ...] = KindFields.__struct_fields__
 """Names of all kinds."""
 
-EXAMPLES: Mapping[str, dict[str, Any]] = {
-    name: {**settings.EXAMPLE}
+SETTINGS: Mapping[str, type[KindSettings]] = {
+    name: settings
     for name, hint in get_type_hints(KindFields).items()
     for settings in get_args(hint)
     if isinstance(settings, type) and issubclass(settings, KindSettings)
 }
+"""Kind -> type of its settings."""
+
+EXAMPLES: Mapping[str, dict[str, Any]] = {name: {**each.EXAMPLE} for name, each in SETTINGS.items()}
 """Kind -> the smallest settings that the API server accepts."""
 
 TARGET_FIELDS = ("bucket", "container", "url", "host", "root", "kind")
