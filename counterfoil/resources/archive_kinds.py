@@ -375,6 +375,12 @@ class Http(KindSettings, frozen=True):
     ] = None
 
 
+class NullTest(KindSettings, frozen=True):
+    """For load tests: takes every file and keeps none. Needs `verify: Checksum` and `signatures: Ignore`."""
+
+    KEEPS_FILES: ClassVar[bool] = False
+
+
 class Custom(KindSettings, frozen=True):
     """
     A kind that another Python package brings by the entry point `counterfoil.archives`; the package must be in the
@@ -413,6 +419,7 @@ class KindFields(ResourcePart, frozen=True):
     sftp: Sftp | None = None
     cmis: Cmis | None = None
     http: Http | None = None
+    nulltest: NullTest | None = None
     custom: Custom | None = None
 
 
