@@ -2,7 +2,7 @@
 Writes the table "What was tried" of docs/archives.md from a run of the contract tests:
 ``python docs/generate_archive_matrix.py RESULT.xml``, the result as ``pytest --junitxml`` writes it.
 
-A case of several parameters passed if all of them did. What a kind has no test for did not run.
+A case of several parameters passed if all of them did. A case that has no test for a kind did not run.
 """
 
 import re
@@ -60,7 +60,7 @@ def sentence(name: str) -> str:
 
 
 def words(passed: bool | None) -> str:
-    """Return what stands in a cell."""
+    """Return the text of a cell."""
     if passed is None:
         return NOT_RUN
     return PASSED if passed else FAILED

@@ -1,5 +1,5 @@
 """
-What a backend module declares about its kind of archive. The package finds the modules; there is no list of kinds.
+The declaration of a kind of archive by its backend module. The package finds the modules; there is no list of kinds.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

@@ -55,14 +55,14 @@ class TagRule(ResourcePart, frozen=True):
 
 
 class VerifyMode(StrEnum):
-    """How Counterfoil verifies a file: by reading it back, or by the server's own SHA-256."""
+    """Method that verifies a file: by reading it back, or by the server's own SHA-256."""
 
     READ_BACK = "ReadBack"
     CHECKSUM = "Checksum"
 
 
 class SignaturePolicy(StrEnum):
-    """What Counterfoil does about a broken signature in a document."""
+    """Policy for broken signatures in documents."""
 
     IGNORE = "Ignore"
     REPORT = "Report"

@@ -14,7 +14,7 @@ from counterfoil.resources.base import LocalObjectReference, ResourcePart
 from counterfoil.resources.schema import ValidationRule, schema
 
 DISCARDED_SCHEME = "discarded:"
-"""How locations of files begin that an archive did not keep. No such file counts as archived for a delete."""
+"""Prefix of the locations of files that an archive did not keep. No such file counts as archived for a delete."""
 
 _ONLY_HTTPS = "https; http only for loopback and cluster-internal names."
 
@@ -343,7 +343,7 @@ class Cmis(KindSettings, frozen=True):
 
 
 class HttpMode(StrEnum):
-    """How a file is sent: as a part of a form with its tags, or as a body of its own."""
+    """Form of an upload: a part of a form with its tags, or the body of a request."""
 
     MULTIPART = "Multipart"
     PER_FILE = "PerFile"

@@ -20,7 +20,7 @@ class ValidationRule:
 
 @dataclass(frozen=True)
 class FieldSchema:
-    """What the CRD says of a field besides its type and default."""
+    """Description and bounds of a field in the CRD; type and default come from Python."""
 
     description: str
     rules: tuple[ValidationRule, ...]

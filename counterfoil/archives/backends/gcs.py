@@ -2,7 +2,7 @@
 Archives of kind ``gcs``: a bucket of Google Cloud Storage.
 
 Tags become custom metadata. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) clears away what a killed
-run leaves. The rest is in ``objects``.
+run leaves. ``_object_store`` does the rest.
 """
 
 import json
@@ -49,7 +49,7 @@ ERROR_RULES = (
         frozenset({"UserProjectAccountProblem", "AccountProblem"}),
         ArchiveRefused,
         "ArchiveRefused",
-        "the account behind the bucket `{bucket}` has a problem, of billing perhaps ({answer}). Look into its console.",
+        "the account behind the bucket `{bucket}` has a problem, of billing perhaps ({answer}). Check its console.",
     ),
     ErrorRule(
         frozenset({"EntityTooLarge"}),
@@ -61,7 +61,7 @@ ERROR_RULES = (
         frozenset({"SlowDown"}),
         ArchiveUnavailable,
         "ArchiveOverloaded",
-        "{server} asks for a pause ({answer}). Filing goes on by itself.",
+        "{server} asks for a pause ({answer}). Archiving continues automatically.",
     ),
     ErrorRule(
         frozenset({"AccessDenied", "403"}),

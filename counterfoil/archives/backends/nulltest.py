@@ -1,7 +1,7 @@
 """
 Archives of kind ``nulltest``: take every file, keep none. For load tests of eSAW, controller and network.
 
-A file's size and SHA-256 are counted on its way and reported as the server's own, as ``verify: Checksum`` allows.
+A file's size and SHA-256 are computed in transit and reported as the server's own, as ``verify: Checksum`` allows.
 That proves nothing about storage: every location begins with ``discarded:``, and no envelope with such a location is
 deleted in eSAW. After a restart, or beyond ``MAX_FILES``, a file is unknown and is sent again.
 """
