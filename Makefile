@@ -34,8 +34,8 @@ lock: setup ## renew the lock files from pyproject.toml
 	echo 'hatchling>=1.29' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -c locks/dev.txt -o locks/build.txt
 
 .PHONY: chart
-chart: setup ## renew what the chart has from elsewhere: CRDs, schema of the settings, README
-	@$(BIN)/python docs/generate_chart.py
+chart: setup ## renew the CRD of Archives, the chart's copy of the CRDs, its schema and README, and the reference of the CRDs
+	@$(BIN)/python docs/generate_archive_crd.py && $(BIN)/python docs/generate_chart.py && $(BIN)/python docs/generate_reference.py
 
 .PHONY: cluster cluster-down
 cluster: setup ## start a local control plane with the CRDs, detached; prints export KUBECONFIG=... (CLUSTER=kind: with kind)

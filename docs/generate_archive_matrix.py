@@ -2,7 +2,7 @@
 Writes the table "What was tried" of docs/archives.md from a run of the contract tests:
 ``python docs/generate_archive_matrix.py RESULT.xml``, the result as ``pytest --junitxml`` writes it.
 
-A case of several parameters passed if all of them did. What a kind has no test for did not run.
+A case of several parameters passed if all of them did. A case that has no test for a kind did not run.
 """
 
 import re
@@ -12,10 +12,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
+from counterfoil.archives import ARCHIVE_KINDS
+from counterfoil.resources import archive_kinds
+
 PAGE = Path(__file__).parent / "archives.md"
 BEGIN, END = "<!-- matrix -->\n", "<!-- end of matrix -->"
 
-KINDS = ("filesystem", "s3", "azblob", "gcs", "webdav", "sftp", "cmis", "http")
+KINDS = tuple(
+    kind for kind in archive_kinds.KINDS if kind in ARCHIVE_KINDS and archive_kinds.SETTINGS[kind].KEEPS_FILES
+)
 CLASS = re.compile(r"test_archive_contract_(\w+)\.Test\w+$")
 PASSED, FAILED, NOT_RUN = "yes", "**no**", "not run here"
 
@@ -55,7 +60,7 @@ def sentence(name: str) -> str:
 
 
 def words(passed: bool | None) -> str:
-    """Return what stands in a cell."""
+    """Return the text of a cell."""
     if passed is None:
         return NOT_RUN
     return PASSED if passed else FAILED

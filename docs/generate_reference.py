@@ -88,7 +88,7 @@ def columns(version: Schema) -> str:
 
 
 def selectors(version: Schema) -> str:
-    """Return the sentence on field selectors; empty when there are none of its own."""
+    """Return the sentence on field selectors; empty when the kind has none."""
     paths = [f"`{each['jsonPath'].removeprefix('.')}`" for each in version.get("selectableFields", ())]
     return f"Field selectors: {', '.join(paths)}." if paths else ""
 

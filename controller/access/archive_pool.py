@@ -162,6 +162,8 @@ class ArchivePool:
             await backend.probe()
         except ArchiveError as trouble:
             return "False", trouble.reason, str(trouble)
+        if not archive.spec.keeps_files:
+            return "True", "Probed", "The archive takes files and keeps none. It is for tests only."
         return "True", "Probed", "A probe was written and read back."
 
     async def _trust_anchors_id(self, archive: Archive) -> str | None:

@@ -34,6 +34,7 @@ from counterfoil.resources import (
     Origin,
     ResourceInvalid,
     Sender,
+    cleanup,
 )
 
 _log = logging.getLogger(__name__)
@@ -216,6 +217,8 @@ class Preconditions:
         archive = self._cache.archives.get(ref.name)
         if archive is None:
             return Wait("ArchiveMissing", f"Archive/{ref.name} does not exist.")
+        if (reason := cleanup.conflict(organization, archive)) is not None:
+            return Wait("ArchiveKeepsNothing", reason)
         return archive
 
     def _may_sender_still_be_recorded(self, event: EnvelopeEvent, organization: Organization) -> bool:

@@ -1,54 +1,51 @@
 """
-Archives: everything about where documents go and how we know that they are there.
+Archives: where Counterfoil stores documents, and how it verifies that they are stored.
 
-``plan`` names the files of an envelope, ``filing`` brings them in over a ``ArchiveBackend`` and proves it, ``manifest`` is
-what stays. Each kind of archive is one module with a ``ArchiveBackend`` and one row in ``OPENERS``; further kinds come with other
-packages by the entry point ``counterfoil.archives`` and are named by ``spec.custom.kind``.
+``layout`` names the files of an envelope, ``filing`` stores and verifies them through an ``ArchiveBackend``, and
+``manifest`` describes the result. Each public module in ``backends`` is one kind of archive and declares it as
+``KIND``. Other packages can add kinds by the entry point ``counterfoil.archives``; ``spec.custom.kind`` names them.
 
-Nothing here talks to eSignAnyWhere or to Kubernetes.
+Nothing here connects to eSignAnyWhere or to Kubernetes.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+import pkgutil
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from importlib.metadata import entry_points
 
+from counterfoil.archives import backends
 from counterfoil.archives.backend import ArchiveBackend
-from counterfoil.archives.backends.azblob import open_azblob
-from counterfoil.archives.backends.cmis import open_cmis
-from counterfoil.archives.backends.filesystem import open_filesystem
-from counterfoil.archives.backends.gcs import open_gcs
-from counterfoil.archives.backends.http import open_http
-from counterfoil.archives.backends.s3 import open_s3
-from counterfoil.archives.backends.sftp import open_sftp
-from counterfoil.archives.backends.webdav import open_webdav
 from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.archives.kind import ArchiveKind, Opener
 from counterfoil.resources.archive import ArchiveSpec, SignaturePolicy, VerifyMode
-
-Opener = Callable[[str, ArchiveSpec, Mapping[str, bytes]], Awaitable[ArchiveBackend]]
-
-OPENERS: Mapping[str, Opener] = {
-    "filesystem": open_filesystem,
-    "s3": open_s3,
-    "azblob": open_azblob,
-    "gcs": open_gcs,
-    "sftp": open_sftp,
-    "webdav": open_webdav,
-    "cmis": open_cmis,
-    "http": open_http,
-}
-"""Kind of archive -> what opens it; a new kind is a new row."""
+from counterfoil.resources.archive_kinds import SETTINGS
 
 ENTRY_POINTS = "counterfoil.archives"
-"""Group of the entry points by which other packages add kinds: the name of a kind, and an ``Opener``."""
+"""Group of the entry points by which other packages add kinds: name of the kind, and an ``Opener``."""
 
-REPORTING_CHECKSUMS = frozenset({"http", "custom"})
-"""Kinds whose servers can tell the SHA-256 of a file themselves, so that ``verify: Checksum`` means something."""
+
+def _find_kinds() -> Iterator[ArchiveKind]:
+    """Return the kinds that the modules in ``backends`` declare. A module with a leading underscore has none."""
+    for module in pkgutil.iter_modules(backends.__path__):
+        if not module.name.startswith("_"):
+            kind: ArchiveKind = import_module(f"{backends.__name__}.{module.name}").KIND
+            yield kind
+
+
+ARCHIVE_KINDS: Mapping[str, ArchiveKind] = {each.name: each for each in _find_kinds()}
+"""All kinds of this package by name."""
+
+REPORTING_CHECKSUMS = frozenset(
+    {"custom", *(each.name for each in ARCHIVE_KINDS.values() if each.reports_checksums)}
+)
+"""Kinds that can have ``verify: Checksum``. The package of a custom kind decides that itself."""
 
 
 async def open_backend(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> ArchiveBackend:
     """
-    Open the archive ``name``; ``credentials`` are the contents of its Secret, empty when it has none.
+    Open the archive ``name``; ``credentials`` is the content of its Secret, empty without one.
 
-    Cheap, and nothing is asked of the archive yet (``ArchiveBackend.probe`` does). Raises ``SettingsInvalid``.
+    Sends no request (``ArchiveBackend.probe`` does). Raises ``SettingsInvalid``.
     """
     try:
         kind = spec.kind
@@ -60,7 +57,7 @@ async def open_backend(name: str, spec: ArchiveSpec, credentials: Mapping[str, b
 
 def _opener(name: str, kind: str, spec: ArchiveSpec) -> Opener:
     if spec.custom is None:
-        return OPENERS[kind]
+        return ARCHIVE_KINDS[kind].open
     found = entry_points(group=ENTRY_POINTS)
     if spec.custom.kind not in found.names:
         raise SettingsInvalid(
@@ -77,13 +74,17 @@ def _opener(name: str, kind: str, spec: ArchiveSpec) -> Opener:
     return opener
 
 
+def _useful_with_checksum() -> list[str]:
+    return sorted(kind for kind in REPORTING_CHECKSUMS if SETTINGS[kind].KEEPS_FILES)
+
+
 def _check_verify(name: str, kind: str, spec: ArchiveSpec) -> None:
     if spec.verify is not VerifyMode.CHECKSUM:
         return
     if kind not in REPORTING_CHECKSUMS:
         raise SettingsInvalid(
             f"Archive/{name}: spec.verify can't be Checksum for `{kind}`, whose servers do not tell the SHA-256 of a file; "
-            f"it can for {' and '.join(sorted(REPORTING_CHECKSUMS))}. Set it to ReadBack."
+            f"it can for {' and '.join(_useful_with_checksum())}. Set it to ReadBack."
         )
     if spec.signatures is not SignaturePolicy.IGNORE:
         raise SettingsInvalid(

@@ -1,10 +1,10 @@
 """
-The small interface that every kind of archive implements, one module per kind.
+The interface that every kind of archive implements, one module per kind.
 
-A door moves bytes and knows its protocol. What is filed where, what counts as arrived and what must never be
-overwritten is decided above it, in ``filing``, for all kinds alike.
+A backend moves bytes and knows its protocol. ``filing`` decides for all kinds where a file is stored, when it is
+verified, and what must never be overwritten.
 
-Names are relative to the archive's root, with ``/`` between segments that ``names`` has made safe. A door
+Names are relative to the archive's root, with ``/`` between segments that ``names`` has made safe. A backend
 refuses any other name with ``ValueError``.
 """
 
@@ -16,7 +16,7 @@ MAX_ENTRIES = 10_000
 """More files than this below one envelope's folder are not ours to look through."""
 
 TEMPORARY_PREFIX = ".counterfoil-"
-"""How the names of our temporary files begin; no safe name begins with a dot."""
+"""Prefix of the names of temporary files; no safe name begins with a dot."""
 
 
 class FileNotStored(Exception):
@@ -24,17 +24,17 @@ class FileNotStored(Exception):
 
 
 class ChecksumReported(Exception):
-    """Not given back; the server tells size and SHA-256 of what it has instead, and the Archive says that this is to do."""
+    """Raised instead of returning a file: the server reports its size and SHA-256, and the Archive accepts that."""
 
     def __init__(self, size: int, sha256: str) -> None:
-        super().__init__("the server vouches for this file")
+        super().__init__("the server reports the checksum of this file")
         self.size = size
         self.sha256 = sha256
 
 
 @dataclass(frozen=True)
 class StoredEntry:
-    """One stored file. ``size`` in bytes; ``sha256`` (lower-case hex) only if the server itself vouches for it."""
+    """One stored file. ``size`` in bytes; ``sha256`` (lower-case hex) only if the server itself reports it."""
 
     name: str
     size: int | None = None
@@ -42,19 +42,19 @@ class StoredEntry:
 
 
 class ArchiveBackend(Protocol):
-    """One archive, open. Safe to use by many tasks of one event loop; whoever opened it closes it."""
+    """One open archive. Many tasks of one event loop may use it; the task that opened it closes it."""
 
     kind: ClassVar[str]
 
     def location(self, name: str) -> str:
-        """Return the URI of a name, percent-encoded; nothing is asked and nothing needs to exist."""
+        """Return the URI of a name, percent-encoded; sends no request, and nothing needs to exist."""
         ...
 
     async def entries(self, folder: str) -> list[StoredEntry]:
         """
-        Return everything below a folder, with full names, in order; empty when the folder is absent.
+        Return all files below a folder, with full names, in order; empty when the folder is absent.
 
-        Our own temporary files are left out. Raises ``Occupied`` for more than ``MAX_ENTRIES``.
+        Temporary files of Counterfoil are left out. Raises ``NameTaken`` for more than ``MAX_ENTRIES``.
         """
         ...
 
@@ -62,9 +62,9 @@ class ArchiveBackend(Protocol):
         self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
     ) -> None:
         """
-        Store a file, replacing what was there at one stroke: until all of it is there, nothing changes under ``name``.
+        Store a file and replace an earlier one atomically: until all bytes are stored, nothing changes under ``name``.
 
-        Any exception, cancellation too, leaves no part of it behind; what ``chunks`` raises comes out unchanged.
+        Any exception, cancellation too, leaves no part of it behind. An error that ``chunks`` raises is raised unchanged.
         """
         ...
 
@@ -77,7 +77,7 @@ class ArchiveBackend(Protocol):
         ...
 
     async def discard(self, name: str) -> None:
-        """Remove a file that is ours and wrong; nothing happens when it is absent."""
+        """Remove a wrong file that Counterfoil wrote; does nothing when it is absent."""
         ...
 
     async def probe(self) -> None:
@@ -85,29 +85,29 @@ class ArchiveBackend(Protocol):
         ...
 
     async def remove_leftovers(self, folder: str) -> None:
-        """Remove what a killed run of ours left unfinished below this folder. No one may be filing into it."""
+        """Remove temporary files that a killed run left below this folder. No run may be writing into it."""
         ...
 
     async def close(self) -> None:
-        """Give back connections and the like."""
+        """Close connections and release other resources."""
         ...
 
 
 @runtime_checkable
 class RetainingBackend(Protocol):
-    """What a door has besides if its archive can be told to keep a file from being changed or deleted."""
+    """Added methods of a backend whose archive can protect a file from changes and deletion."""
 
     async def retain(self, name: str) -> None:
         """
-        Have a file kept as the Archive says; called once it has proved itself, and again by each run that finds it.
+        Protect a file as the Archive says; called after the file is verified, and again by each run that finds it.
 
-        Raises ``ArchiveTrouble``.
+        Raises ``ArchiveError``.
         """
         ...
 
 
 def segments(name: str) -> list[str]:
-    """Split a name. Raises ``ValueError`` for one that would lead out of the archive or is no clean path."""
+    """Split a name. Raises ``ValueError`` if it leads out of the archive or is not a clean path."""
     parts = name.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise ValueError(f"not a clean relative name: {name!r}")

@@ -21,7 +21,7 @@ async def shielded(work: Coroutine[Any, Any, T]) -> T:
     """
     Do something that must not be cut off in its middle: a caller who is cancelled first waits for its end.
 
-    It does not wait for ever, nor when it is cancelled again; then the work is.
+    It does not wait indefinitely, nor when it is cancelled again; then the work is.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -30,13 +30,13 @@ async def shielded(work: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait([task], timeout=CLEANUP_TIMEOUT_SECONDS)
         raise
     finally:
-        # Its error counts as seen: whoever could be told is on the way out.
+        # Its error counts as retrieved: the caller already raises another error.
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         task.cancel()
 
 
 async def clean_up(cleaning: Coroutine[Any, Any, object]) -> None:
-    """Wait for the end of some cleaning up; call it where an error is on its way out, which says more than this one."""
+    """Wait for the end of some cleaning up; call it while another error is raised, which says more than this one."""
     task = asyncio.ensure_future(_bounded(cleaning))
     cancelled: asyncio.CancelledError | None = None
     while not task.done():

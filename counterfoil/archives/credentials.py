@@ -1,5 +1,5 @@
 """
-What the Secret of an Archive says: texts by key, checked before anything is sent with them.
+The Secret of an Archive: texts by key, checked before a request uses them.
 """
 
 import re

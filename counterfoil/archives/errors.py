@@ -1,13 +1,13 @@
 """
-What can go wrong in an archive, sorted by whose turn it is.
+Errors of an archive, sorted by who must act.
 
-Every message tells what, where and whose turn, and is the same for equal causes: no request ids, no times, no
-random texts of hosts, so that it can stand in a status. ``reason`` is CamelCase and stable.
+Every message names the problem, its place and who must act. It is the same for equal causes: no request ids, no
+times, no random texts of servers. So it can be stored in a status. ``reason`` is CamelCase and stable.
 """
 
 
 class ArchiveError(Exception):
-    """Filing did not work. ``reason`` is for machines and printer columns, ``str()`` for the administrator."""
+    """Storing a file failed. ``reason`` is for machines and printer columns, ``str()`` for the administrator."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -16,29 +16,29 @@ class ArchiveError(Exception):
 
 
 class ArchiveUnavailable(ArchiveError):
-    """Nobody has to decide anything: the archive can't be reached, is overloaded or full. Try again later."""
+    """The archive can't be reached, is overloaded or full. A later attempt can succeed."""
 
 
 class ArchiveRefused(ArchiveError):
-    """The archive says no (key, permission, bucket or root missing): a person must act; trying again later is right."""
+    """The archive refuses (credentials, permission, missing bucket or root). A person must act; then a retry succeeds."""
 
 
 class NameTaken(ArchiveError):
-    """Something that is not ours lies where a file of ours must go. It was not touched."""
+    """A file of another system has the name that a file of Counterfoil needs. It was not changed."""
 
     def __init__(self, message: str) -> None:
         super().__init__("NameOccupied", message)
 
 
 class VerificationFailed(ArchiveError):
-    """The archive took a file and gave back another one."""
+    """The archive accepted a file and returned other bytes."""
 
     def __init__(self, message: str) -> None:
         super().__init__("StoredWrong", message)
 
 
 class SettingsInvalid(ArchiveError):
-    """The Archive's spec or its Secret can't work as written; nothing changes until a person corrects it."""
+    """The Archive's spec or its Secret can't work as written; a person must correct it."""
 
     def __init__(self, message: str) -> None:
         super().__init__("SettingsInvalid", message)

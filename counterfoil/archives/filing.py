@@ -1,12 +1,12 @@
 """
-Filing: the guarantees, over any door.
+Store the files of an envelope in any archive backend, with the guarantees of docs/archives.md.
 
 In this order: ``claim_names`` the names (to be persisted by the caller), ``store`` file by file, ``conclude`` with
 the hash file and, last, the manifest: the commit mark. Each may be killed at any instant and is simply called
 again; afterwards every document is there once. A file counts as arrived when it was read back and its SHA-256
 is that of the bytes that came from the source.
 
-Nothing here deletes but one thing: a file of ours that the archive itself spoiled.
+This module deletes only one thing: a file that it wrote and that the archive corrupted.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Mapping, Sequence
@@ -41,11 +41,11 @@ MAX_BUFFERED_BYTES = 1024 * 1024
 """Bytes of a file that is handed out along with the proof that it arrived."""
 
 MAX_UPLOADS = 2
-"""How often a file is sent before we believe that the archive spoils it."""
+"""Maximum number of uploads of a file whose read-back differs."""
 
 
 class FileSource(Protocol):
-    """A file on its way from its source; ``size`` in bytes as declared, None for unknown."""
+    """A file that is read from its source; ``size`` in bytes as declared, None for unknown."""
 
     @property
     def size(self) -> int | None:
@@ -59,7 +59,7 @@ class FileSource(Protocol):
 
 
 Source = Callable[[], AbstractAsyncContextManager[FileSource]]
-"""Opens the source anew each time it is called: a file may have to be read twice."""
+"""Opens the source again at each call: a file may have to be read twice."""
 
 
 class SourceBroken(Exception):
@@ -75,9 +75,9 @@ class SourceBroken(Exception):
 @dataclass(frozen=True)
 class StoredFile:
     """
-    What lies in the archive now, as read back; ``written`` is False when it was there already.
+    A file in the archive, as read back; ``written`` is False if it was stored before.
 
-    ``content`` is the file itself if it is small (``MAX_BUFFERED_BYTES``), so that it need not be read again to look into it.
+    ``content`` is the file itself if it is small (``MAX_BUFFERED_BYTES``), so that a check of its content needs no second download.
     """
 
     size: int
@@ -92,10 +92,10 @@ async def claim_names(
     """
     Return the locations of all files of the plan, none of which is taken by anybody else.
 
-    ``mine`` are locations that an earlier run claimed and persisted: what lies there may be replaced. So may what
-    a manifest of this envelope lists. Raises ``NameTaken`` for anything else, and leaves it alone.
+    ``mine`` are locations that an earlier run claimed and persisted: their files may be replaced. So may files
+    that a manifest of this envelope lists. Raises ``NameTaken`` for any other file, and does not change it.
 
-    What differs from a name by the case of letters only counts as lying under it: there are archives that take both for one.
+    A file whose name differs only in letter case counts as the same name, since some archives do not distinguish them.
     """
     taken = await _taken(backend, plan)
     own = await _own_names(backend, plan, taken, mine)
@@ -114,10 +114,10 @@ async def find_stored(
     download: Callable[[str], AbstractAsyncContextManager[FileSource]],
 ) -> tuple[str, ...]:
     """
-    Return the locations of those files of the plan that lie there just as ``download`` of their file id gives them.
+    Return the locations of those files of the plan whose stored bytes equal the ``download`` of their file id.
 
-    They are ours, whoever put them there: another event of the envelope that has not come to its end, or one whose
-    object was deleted. Raises ``ArchiveTrouble`` and whatever the source raises.
+    Counterfoil may replace them: another event of the envelope stored them and is not finished, or its object was
+    deleted. Raises ``ArchiveError`` and all errors of the source.
     """
     taken = await _taken(backend, plan)
     found = []
@@ -160,11 +160,10 @@ async def store(
     backend: ArchiveBackend, planned: FileLayout, source: Source, *, tags: Mapping[str, str]
 ) -> StoredFile:
     """
-    Bring one file into the archive under its claimed name, or recognise that it is there.
+    Store one file in the archive under its claimed name, or recognise that it is stored.
 
-    Raises ``ArchiveTrouble``, ``VerificationFailed`` above all when the archive gives back something else twice;
-    ``SourceBroken``; and whatever the source raises, unchanged. What the archive spoiled is not left under the name,
-    nor is ever a part of a file.
+    Raises ``ArchiveError``: ``VerificationFailed`` if the archive returns other bytes twice. Raises ``SourceBroken``,
+    and all errors of the source unchanged. Neither a corrupted file nor a part of a file is left under the name.
     """
     kept = BoundedBuffer(MAX_BUFFERED_BYTES)
     there = await read_back(backend, planned.name, kept)
@@ -195,8 +194,8 @@ async def conclude(
     """
     Write the hash file, the seal if there is a key, and then the manifest, all read back; return its location.
 
-    ``deposited`` has size and SHA-256 of every file of the plan, else ``ValueError``; ``signatures`` by file id is what
-    was found in those that were looked into. A manifest that says the same already stays as it is, with the time of then.
+    ``deposited`` has size and SHA-256 of every file of the plan, else ``ValueError``; ``signatures`` by file id has the
+    results of the checked files. An existing manifest with the same content stays as it is, with its own time.
     """
     filed = {document.file_id: document for document in deposited}
     files = tuple(_described(backend, plan, file, filed, signatures) for file in plan.files)
@@ -221,7 +220,7 @@ async def conclude(
 
 
 async def _retain(backend: ArchiveBackend, name: str) -> None:
-    """Have a file that proved itself kept unchanged, where the archive can do that."""
+    """Protect a verified file from changes, if the archive can do that."""
     if isinstance(backend, RetainingBackend):
         await backend.retain(name)
 
@@ -260,7 +259,7 @@ async def _taken(backend: ArchiveBackend, plan: ArchiveLayout) -> set[str]:
 async def _own_names(
     backend: ArchiveBackend, plan: ArchiveLayout, taken: set[str], mine: Collection[str]
 ) -> set[str]:
-    """Return the full names that this envelope may write to although something may lie there."""
+    """Return the full names that this envelope may write to although a file may exist there."""
     own = {file.name for file in plan.files if backend.location(file.name) in mine}
     manifest = None
     if case_folded(plan.manifest_name) in taken:
@@ -310,7 +309,7 @@ async def _whole(download: FileSource) -> AsyncGenerator[bytes, None]:
 
 def _spoiled(backend: ArchiveBackend, name: str) -> VerificationFailed:
     return VerificationFailed(
-        f"{backend.location(name)} was sent {MAX_UPLOADS} times, and each time the archive gave back something else. "
+        f"{backend.location(name)} was sent {MAX_UPLOADS} times, and each time the archive returned other bytes. "
         "The file was removed there and stays in eSignAnyWhere. Check the storage behind the archive."
     )
 
@@ -378,7 +377,7 @@ def _described(
 async def _write(
     backend: ArchiveBackend, name: str, content: bytes, content_type: str, tags: Mapping[str, str]
 ) -> None:
-    """Store a small file of our own making and read it back."""
+    """Store a small file that Counterfoil generated, and read it back."""
     tally = HashingCounter()
     tally.add(content)
     for _ in range(MAX_UPLOADS):

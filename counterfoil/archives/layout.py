@@ -1,8 +1,8 @@
 """
 The plan: which file of an envelope goes where, with which tags. Pure and repeatable.
 
-Whoever makes the plan again from the same Archive, the same envelope and the same list of files gets the same
-names; this is what lets a killed run find its own files (rule 3).
+The same Archive, envelope and list of files always give the same names. So the run after a killed run finds its
+files (rule 3).
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ class ActionFacts:
 
 @dataclass(frozen=True)
 class EnvelopeFacts:
-    """What the plan and the manifest say about an envelope. Texts as eSAW gave them; empty for unknown."""
+    """Facts about an envelope for the layout and the manifest. Texts as eSAW gave them; empty for unknown."""
 
     organization: str
     envelope_id: str
@@ -78,7 +78,7 @@ class FileLayout:
 
 @dataclass(frozen=True)
 class ArchiveLayout:
-    """Where all files of one envelope go."""
+    """Names of all files of one envelope."""
 
     envelope_id: str
     folder: str

@@ -22,7 +22,7 @@ MANIFEST_LIMIT = 16 * 1024 * 1024
 
 
 class ManifestDamaged(ValueError):
-    """What lies under the manifest's name is no manifest that we can read."""
+    """The file with the manifest's name is not a readable manifest."""
 
 
 class ManifestPart(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -107,14 +107,14 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
 
     @classmethod
     def decode(cls, text: bytes) -> "Manifest":
-        """Read a manifest; fields of later versions are passed over. Raises ``ManifestDamaged``."""
+        """Read a manifest; fields of later versions are ignored. Raises ``ManifestDamaged``."""
         try:
             return msgspec.json.decode(text, type=cls)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ManifestDamaged(str(error)) from error
 
     def says_the_same(self, other: "Manifest") -> bool:
-        """Whether both describe the same envelope with the same files, whenever and by whomever they were written."""
+        """Whether both describe the same envelope with the same files, regardless of time and author."""
         return self._timeless() == other._timeless()
 
     def _timeless(self) -> "Manifest":
@@ -141,7 +141,7 @@ def _hash_line(name: str, sha256: str) -> str:
 
 
 def json_schema() -> str:
-    """Return the JSON schema of the manifest, as it stands in docs/manifest.schema.json."""
+    """Return the JSON schema of the manifest, as stored in docs/manifest.schema.json."""
     schema = msgspec.json.schema(Manifest)
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
 

@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 
 class SigningKeyInvalid(ValueError):
-    """The file has no key that can be used; the message says what is the matter, never what is in it."""
+    """The file has no key that can be used; the message names the problem, never the content."""
 
 
 class PublicKey:
-    """What seals are checked with."""
+    """The public key that verifies seals."""
 
     def __init__(self, key: Ed25519PublicKey) -> None:
         self._key = key
@@ -50,7 +50,7 @@ class PublicKey:
 
 
 class ManifestSigner:
-    """What seals are made with."""
+    """The private key that makes seals."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key

@@ -1,12 +1,12 @@
 """
-How files are named: the path template, and what makes a value safe to be part of a path.
+Names of files: the path template, and the rules that make a value a safe part of a path.
 
 Pure: a name depends on the template, the envelope and the list of its files, on nothing else, so that a run
 that was killed finds its own files again. The rules are those of the strictest of all destinations (Windows
 shares, macOS volumes, object stores, POSIX), since nobody knows where an archive is copied to in ten years.
 
 The sets of characters are written out instead of asking ``unicodedata``: a newer Python knows more characters
-and would name old files anew.
+and would rename old files.
 """
 
 import hashlib
@@ -105,7 +105,7 @@ def fill(text: str, values: Mapping[str, str]) -> str:
 
 
 def unknown_placeholders(text: str, known: Collection[str]) -> list[str]:
-    """Return what stands in double braces and is not known; a lone brace counts too."""
+    """Return the unknown placeholders; a lone brace counts too."""
     names = [found[1] for found in PLACEHOLDER.finditer(text)]
     unknown = [f"{{{{{name}}}}}" for name in names if name not in known]
     rest = PLACEHOLDER.sub("", text)
@@ -160,7 +160,7 @@ class NameAllocator:
 
 
 def case_folded(path: str) -> str:
-    """Return what is equal for all names that some archive would take for one."""
+    """Return a text that is equal for all names that some archive does not distinguish."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 

@@ -1,5 +1,5 @@
 """
-Reading what lies in an archive: whole files only to count and hash them, small ones to see what is in them.
+Read files from an archive: large files are only counted and hashed, small ones are returned.
 """
 
 from collections.abc import AsyncIterable
@@ -13,7 +13,7 @@ from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting
 async def read_back(
     backend: ArchiveBackend, name: str, keeper: BoundedBuffer | None = None
 ) -> tuple[int, str] | None:
-    """Read what lies under a name; return its size and SHA-256, None when nothing is there."""
+    """Read a file; return its size and SHA-256, or None when it does not exist."""
     try:
         async with aclosing(backend.read(name)) as stream:
             if keeper is None:
@@ -37,7 +37,7 @@ async def hash_stream(stream: AsyncIterable[bytes]) -> tuple[int, str]:
 
 
 async def read_small(backend: ArchiveBackend, name: str) -> bytes:
-    """Read a small file whole. Raises ``FileNotStored``, also if it is not given back; ``ManifestDamaged`` when it is not small."""
+    """Read a small file whole. Raises ``FileNotStored``, also if the archive does not return it; ``ManifestDamaged`` if it is too large."""
     content = bytearray()
     try:
         async with aclosing(backend.read(name)) as stream:

@@ -1,7 +1,7 @@
 """
-Streams of bytes on their way: joined to blocks, counted and hashed beside the input and output.
+Streams of bytes in transit: joined to blocks, counted and hashed beside the input and output.
 
-Memory per stream is a few blocks, whatever the length. Nothing here knows where bytes come from or go to.
+Memory per stream is a few blocks, for any length. Nothing here knows source or destination of the bytes.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ BLOCK = 1024 * 1024
 """Bytes that go through threads, files and hashes at once: big enough that the hand-over costs nothing."""
 
 INLINE = 64 * 1024
-"""Bytes that are hashed sooner than handed over to a thread."""
+"""Maximum number of bytes that are hashed without a thread."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,10 +70,10 @@ class BoundedBuffer:
 
 class HashingThread:
     """
-    Does blocking work on blocks in a thread, one block behind whoever brings them.
+    Does blocking work on blocks in a thread, one block behind the producer.
 
-    While one block is worked on the next may be fetched; whoever brings it then has to wait. What the work raised is
-    told to the next who asks. Few big blocks, since a thread may wait long for the interpreter's lock after each.
+    While one block is worked on the next may be fetched; the producer then has to wait. An error of the work is
+    raised at the next call. Few big blocks, since a thread may wait long for the interpreter's lock after each.
     """
 
     def __init__(self, work: Callable[[bytes], None]) -> None:
@@ -88,12 +88,12 @@ class HashingThread:
     async def finish(self) -> None:
         """Wait until all is done."""
         if self._running is not None:
-            # Shielded, since whoever is cancelled here calls ``abandon``, which waits for it.
+            # Shielded, since a task that is cancelled here calls ``abandon``, which waits for it.
             await asyncio.shield(self._running)
             self._running = None
 
     async def abandon(self) -> None:
-        """Wait until nothing runs any more, whatever became of it, and even when cancelled meanwhile."""
+        """Wait until the work has ended, also after an error or a cancellation."""
         if self._running is not None:
             await _end_of(self._running)
             self._running.exception()
@@ -118,7 +118,7 @@ async def counting(chunks: AsyncIterable[bytes], tally: HashingCounter) -> Async
 
 
 async def blocks(chunks: AsyncIterable[bytes], size: int = BLOCK) -> AsyncGenerator[bytes, None]:
-    """Join chunks to blocks of at least ``size`` bytes, but for the last one; nothing is yielded for an empty stream."""
+    """Join chunks to blocks of at least ``size`` bytes, except the last one; nothing is yielded for an empty stream."""
     waiting: list[bytes] = []
     length = 0
     async for chunk in chunks:
@@ -141,7 +141,7 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     """
     Run blocking work in a thread, and wait for its end even when the caller is cancelled.
 
-    Otherwise the cleaning up would run beside work that is still going on.
+    Otherwise the cleaning up would run beside work that still runs.
     """
     running = _begun(partial(work, *args, **kwargs))
     await _end_of(running)

@@ -1,7 +1,7 @@
 """
 Tags: what an Archive's rules find in the metadata of an envelope.
 
-Metadata is whatever a sender's page or API client wrote, so it is read as the text of a stranger: bounded, no
+A sender's page or API client writes the metadata, so it is read as untrusted text: bounded, no
 DTD, no entities, no network. The rules are the administrator's; ``problems`` tells what is wrong with them
 before the first envelope comes.
 
@@ -124,7 +124,7 @@ class MetadataText:
 
     @cached_property
     def json(self) -> Any:
-        """What the JSON says, None for empty metadata. Raises ``MetadataUnreadable``."""
+        """The parsed JSON, None for empty metadata. Raises ``MetadataUnreadable``."""
         text = self._bounded().lstrip("\ufeff \t\r\n")
         if not text:
             return None
@@ -134,7 +134,7 @@ class MetadataText:
             raise MetadataUnreadable("it is not JSON") from error
 
     def _bounded(self) -> str:
-        # Every character has at least one byte, so the first look is cheap.
+        # Every character has at least one byte, so the first check is cheap.
         if len(self.text) > METADATA_LIMIT or len(self.text.encode(errors="replace")) > METADATA_LIMIT:
             raise MetadataUnreadable("it is longer than 1 MiB")
         if any("\ud800" <= character <= "\udfff" for character in self.text):

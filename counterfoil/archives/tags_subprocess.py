@@ -1,8 +1,8 @@
 """
-Tags out of heavy metadata: looked for in a process of its own, which the kernel limits
+Tags from heavy metadata, evaluated in a separate process that the kernel limits
 (``python -m counterfoil.archives.tags_subprocess SECONDS``).
 
-What an XPath or a JSONPath costs can grow with the square or the cube of what it looks through, and metadata is a stranger's
+What an XPath or a JSONPath costs can grow with the square or the cube of what it looks through, and metadata is untrusted
 text: 50 KiB can be made to take half a minute. So what is light is looked through here, as nearly all metadata is, and the
 rest there. That process gets rules and metadata by its standard input, has none of the controller's environment, and answers
 with the tags or with why there are none.
@@ -26,7 +26,7 @@ from counterfoil.resources.archive import ArchiveSpec, TagRule
 _log = logging.getLogger(__name__)
 
 MAX_LIGHT_NODES = 200
-"""Marks that a notation makes of text (as ``<`` or ``,``) up to which whatever a rule asks for is found in no time."""
+"""Marks that a notation makes of text (as ``<`` or ``,``) up to which every rule is evaluated at once."""
 
 CPU_SECONDS = 5
 """For all rules of one Archive in the metadata of one envelope."""
@@ -44,7 +44,7 @@ _one_at_a_time = asyncio.Semaphore(1)
 
 
 class TagRequest(msgspec.Struct, frozen=True):
-    """What is to be done, as it goes to the process."""
+    """The request to the process."""
 
     rules: dict[str, TagRule]
     metadata: str
@@ -52,7 +52,7 @@ class TagRequest(msgspec.Struct, frozen=True):
 
 
 class TagResult(msgspec.Struct, frozen=True):
-    """What came of it: the tags, or the required one that is missing, or why the metadata can't be read."""
+    """The result: the tags, or the missing required tag, or why the metadata can't be read."""
 
     tags: dict[str, str] = {}
     missing: str | None = None

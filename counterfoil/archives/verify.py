@@ -18,7 +18,7 @@ from counterfoil.signatures.results import Kind, Signatures, State
 
 
 class CheckStatus(StrEnum):
-    """What a check came to. ``NotChecked``: there is something that was not looked at, and nothing is known to be wrong."""
+    """Result of a check. ``NotChecked``: something was not checked, and no fault is known."""
 
     OK = "OK"
     WRONG = "Wrong"
@@ -26,7 +26,7 @@ class CheckStatus(StrEnum):
 
 
 class CheckSubject(StrEnum):
-    """What was checked."""
+    """Subject of a check."""
 
     MANIFEST = "Manifest"
     SEAL = "Seal"
@@ -37,7 +37,7 @@ class CheckSubject(StrEnum):
 
 @dataclass(frozen=True)
 class CheckReport:
-    """One thing that was checked; ``says`` goes on after the name, without a full stop."""
+    """One thing that was checked; ``says`` continues the sentence after the name, without a full stop."""
 
     about: CheckSubject
     name: str
@@ -173,7 +173,7 @@ async def _fault(backend: ArchiveBackend, folder: str, file: ManifestFile) -> st
 
 
 def _signed(signatures: Signatures | None) -> str:
-    """What was found when the file was filed, which still holds since its bytes are the same."""
+    """Result of the check at archiving, which is still valid since the bytes are the same."""
     if signatures is None:
         return ""
     if signatures.state is State.INTACT:
@@ -191,7 +191,7 @@ def _trusted(signatures: Signatures) -> str:
 
 
 async def _extras(backend: ArchiveBackend, folder: str, manifest: Manifest) -> list[str]:
-    """Return what lies in the folder and is neither in the manifest nor the manifest's own."""
+    """Return the files in the folder that the manifest does not list."""
     known = {MANIFEST_NAME, HASHES_NAME, *(file.name for file in manifest.files)}
     if manifest.sealed_by is not None:
         known.add(SIGNATURE_NAME)

@@ -78,7 +78,7 @@ async def _checks(
     backend, folder = await _opened(chosen, environ)
     try:
         if not await backend.entries(folder):
-            raise CheckImpossible("nothing lies there.")
+            raise CheckImpossible("there are no files.")
         return [check async for check in check_archive(backend, folder, key=key)]
     finally:
         await backend.close()

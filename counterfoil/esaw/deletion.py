@@ -15,6 +15,7 @@ from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.errors import NotProven
 from counterfoil.esaw.transport import EsawCall
 from counterfoil.resources import EnvelopeEventStatus, EnvelopeId, FiledDocument, envelope_id, find_condition
+from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _CONSTRUCTION_KEY: Final = object()
@@ -68,6 +69,13 @@ async def delete(user: EsawUserClient, proof: ProofOfArchive) -> None:
     await user.transport.request(call, user.token, lambda _: None)
 
 
+def is_kept(status: EnvelopeEventStatus) -> bool:
+    """Whether no location in the status is one of an archive that discards its files."""
+    manifest = status.archive.manifest if status.archive is not None else None
+    locations = [manifest, *(each.location for each in status.documents)]
+    return not any(each.startswith(DISCARDED_SCHEME) for each in locations if each is not None)
+
+
 def _missing_proofs(status: EnvelopeEventStatus, resource_version: str) -> Iterator[str]:
     archived = find_condition(status.conditions, "Archived")
     if not resource_version:
@@ -80,6 +88,8 @@ def _missing_proofs(status: EnvelopeEventStatus, resource_version: str) -> Itera
         yield "there are no files"
     if not all(_is_filed(each) for each in status.documents):
         yield "a file has no SHA-256, size or location"
+    if not is_kept(status):
+        yield "the archive keeps no files"
     if len({each.location for each in status.documents}) < len(status.documents):
         yield "two files have the same location"
 

@@ -1,114 +1,52 @@
 """
-Archive: where documents go, under which path and with which tags.
+Archive: where documents are stored, under which path and with which tags.
 
-Exactly one kind is set (the CRD sees to it); ``ArchiveSpec.kind`` names it. What each kind does with its
-settings is in ``counterfoil.archives``, one module per kind.
+The CRD requires exactly one kind; ``ArchiveSpec.kind`` names it. The kinds' settings are in ``archive_kinds``.
 """
 
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
+from counterfoil.resources.archive_kinds import (
+    KINDS,
+    S3,
+    AzureBlob,
+    Cmis,
+    Custom,
+    Filesystem,
+    GoogleCloudStorage,
+    Http,
+    HttpMode,
+    KindFields,
+    KindSettings,
+    ObjectLock,
+    Sftp,
+    WebDav,
+)
 from counterfoil.resources.base import LocalObjectReference, Resource, ResourcePart
 from counterfoil.resources.conditions import Condition
+
+__all__ = [
+    "KINDS",
+    "S3",
+    "AzureBlob",
+    "Cmis",
+    "Custom",
+    "Filesystem",
+    "GoogleCloudStorage",
+    "Http",
+    "HttpMode",
+    "ObjectLock",
+    "Sftp",
+    "WebDav",
+]
 
 DEFAULT_PATH = "{{organization}}/{{envelope.id}}/{{file.kind}}/{{file.name}}"
 
 
-class Filesystem(ResourcePart, frozen=True):
-    """A mounted volume."""
-
-    root: str
-
-
-class ObjectLock(ResourcePart, frozen=True):
-    """Write once, read many: until when an object can't be overwritten or deleted."""
-
-    mode: str
-    retain_days: int
-
-
-class S3(ResourcePart, frozen=True):
-    """S3 and what speaks its protocol."""
-
-    bucket: str
-    prefix: str = ""
-    region: str | None = None
-    endpoint: str | None = None
-    force_path_style: bool = False
-    server_side_encryption: str | None = None
-    object_lock: ObjectLock | None = None
-    credentials_secret_ref: LocalObjectReference | None = None
-
-
-class AzureBlob(ResourcePart, frozen=True):
-    """Azure Blob Storage."""
-
-    container: str
-    endpoint: str | None = None
-    credentials_secret_ref: LocalObjectReference | None = None
-
-
-class GoogleCloudStorage(ResourcePart, frozen=True):
-    """Google Cloud Storage."""
-
-    bucket: str
-    credentials_secret_ref: LocalObjectReference | None = None
-
-
-class WebDav(ResourcePart, frozen=True):
-    """A WebDAV collection (RFC 4918)."""
-
-    url: str
-    credentials_secret_ref: LocalObjectReference | None = None
-
-
-class Sftp(ResourcePart, frozen=True):
-    """A folder of an SFTP server, whose host keys are pinned."""
-
-    host: str
-    port: int = 22
-    root: str = "."
-    host_keys: tuple[str, ...] = ()
-    credentials_secret_ref: LocalObjectReference | None = None
-
-
-class Cmis(ResourcePart, frozen=True):
-    """A CMIS 1.1 repository by its browser binding."""
-
-    url: str
-    repository_id: str
-    root_folder: str = "/"
-    document_type: str = "cmis:document"
-    properties: dict[str, str] = {}
-    credentials_secret_ref: LocalObjectReference | None = None
-
-
-class HttpMode(StrEnum):
-    """How a file travels: as a part of a form with its tags, or as a body of its own."""
-
-    MULTIPART = "Multipart"
-    PER_FILE = "PerFile"
-
-
-class Http(ResourcePart, frozen=True):
-    """Any system that takes files by HTTP, signed by Standard Webhooks."""
-
-    url: str
-    mode: HttpMode = HttpMode.PER_FILE
-    credentials_secret_ref: LocalObjectReference | None = None
-
-
-class Custom(ResourcePart, frozen=True):
-    """A kind that another package brings; it knows what its settings mean."""
-
-    kind: str
-    settings: dict[str, str] = {}
-    credentials_secret_ref: LocalObjectReference | None = None
-
-
 class TagRule(ResourcePart, frozen=True):
-    """Where a tag's value comes from: exactly one of the three; ``required``: without it nothing is filed."""
+    """Source of a tag's value: exactly one of the three. Without a ``required`` value no file is stored."""
 
     xpath: str | None = None
     json_path: str | None = None
@@ -117,32 +55,23 @@ class TagRule(ResourcePart, frozen=True):
 
 
 class VerifyMode(StrEnum):
-    """How arrival is proved: by reading everything back, or by the server's own SHA-256."""
+    """Method that verifies a file: by reading it back, or by the server's own SHA-256."""
 
     READ_BACK = "ReadBack"
     CHECKSUM = "Checksum"
 
 
 class SignaturePolicy(StrEnum):
-    """What a broken signature in a document leads to."""
+    """Policy for broken signatures in documents."""
 
     IGNORE = "Ignore"
     REPORT = "Report"
     REQUIRE = "Require"
 
 
-class ArchiveSpec(ResourcePart, frozen=True):
-    """What a person says about the archive."""
+class ArchiveSpec(KindFields, frozen=True):
+    """Kind and settings of the archive, and how files are named, tagged and verified."""
 
-    filesystem: Filesystem | None = None
-    s3: S3 | None = None
-    azblob: AzureBlob | None = None
-    gcs: GoogleCloudStorage | None = None
-    webdav: WebDav | None = None
-    sftp: Sftp | None = None
-    cmis: Cmis | None = None
-    http: Http | None = None
-    custom: Custom | None = None
     path: str = DEFAULT_PATH
     tags: dict[str, TagRule] = {}
     verify: VerifyMode = VerifyMode.READ_BACK
@@ -161,22 +90,30 @@ class ArchiveSpec(ResourcePart, frozen=True):
         return found[0]
 
     @property
+    def settings(self) -> KindSettings:
+        """The settings of the kind that is set. Raises ``ValueError`` as ``kind`` does."""
+        settings: KindSettings = getattr(self, self.kind)
+        return settings
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether the archive keeps the files that it takes."""
+        settings = (getattr(self, name) for name in KINDS)
+        return all(each.KEEPS_FILES for each in settings if each is not None)
+
+    @property
     def credentials_secret_ref(self) -> LocalObjectReference | None:
         """The Secret with the credentials of the kind that is set, or None when it needs none."""
-        settings = getattr(self, self.kind)
-        ref: LocalObjectReference | None = getattr(settings, "credentials_secret_ref", None)
+        ref: LocalObjectReference | None = getattr(self.settings, "credentials_secret_ref", None)
         return ref
-
-
-KINDS = ("filesystem", "s3", "azblob", "gcs", "webdav", "sftp", "cmis", "http", "custom")
 
 
 class ArchiveStatus(ResourcePart, frozen=True):
     """
-    Whether it can be written to, and how much was.
+    Whether Counterfoil can write to the archive, and the number of bytes written.
 
-    ``trust_anchors`` is the id of the trust anchors that count now, as manifests name them. ``settled_at`` says since when
-    it works as it does now: with this spec and these anchors.
+    ``trust_anchors`` is the id of the current trust anchors, as manifests name them. ``settled_at`` is the time since
+    which the archive works with the current spec and trust anchors.
     """
 
     observed_generation: int | None = None
@@ -187,7 +124,7 @@ class ArchiveStatus(ResourcePart, frozen=True):
 
 
 class Archive(Resource, frozen=True):
-    """One destination as a Kubernetes object (``kubectl get archives``)."""
+    """One archive as a Kubernetes object (``kubectl get archives``)."""
 
     KIND: ClassVar[str] = "Archive"
     PLURAL: ClassVar[str] = "archives"

@@ -2,7 +2,7 @@
 Trust anchors: the certificates to which a signer's must lead, as an administrator put them into a Secret.
 
 They are read here and handed on as they are. What leads to them is looked for in the examiners' processes
-(``trust``): signers' certificates are a stranger's.
+(``trust``): signers' certificates are untrusted.
 """
 
 import hashlib

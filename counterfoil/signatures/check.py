@@ -6,7 +6,7 @@ the process is there to take them. Then come the anchors and the PDF, and what w
 JSON), until the input ends. The process limits itself before it reads the first byte: memory, CPU seconds per file, no files
 to write, and it never looks anything up in the network.
 
-Without trust anchors a certificate is taken as it is, whoever issued it.
+Without trust anchors every certificate is accepted, from any issuer.
 """
 
 import gc
@@ -46,7 +46,7 @@ CPU_SECONDS = 10
 BLOCK = 256 * 1024
 
 MAX_SIGNATURES = 200
-"""More are counted as one fault: they would take long, and no signing round has so many."""
+"""More are counted as one fault: they would take long, and no signing process has that many."""
 
 MAX_TEXT_LENGTH = 256
 """Characters of a name out of a PDF or a certificate."""
@@ -66,7 +66,7 @@ def check_signatures(pdf: BinaryIO, trust: Trust | None = None) -> Signatures:
             return Signatures(state=State.UNREADABLE, detail="it needs a password")
         fields = [(str(name), field) for name, _, field in enumerate_sig_fields(reader, filled_status=True)]
     except Exception:
-        # A stranger's file can make a parser raise anything: RecursionError, MemoryError, struct.error, ...
+        # An untrusted file can make a parser raise any error: RecursionError, MemoryError, struct.error, ...
         return Signatures(state=State.UNREADABLE, detail="it can't be read as a PDF")
     if len(fields) > MAX_SIGNATURES:
         return Signatures(state=State.UNREADABLE, detail=f"it has more than {MAX_SIGNATURES} signatures")
@@ -108,7 +108,7 @@ class _SignatureValidator:
         self._saved = saved
 
     def about(self, signature: Signature, embedded: EmbeddedPdfSignature) -> Signature:
-        """Return a finding with what is to be said of its signer, or of the authority of a document time stamp."""
+        """Return a finding with the result for its signer, or for the authority of a document time stamp."""
         if signature.kind is Kind.TIME_STAMP:
             distrust = self._fault(embedded.signed_data, _stamped(embedded.signed_data), STAMPS)
             return msgspec.structs.replace(signature, trusted=not distrust, distrust=distrust)
@@ -134,7 +134,7 @@ class _SignatureValidator:
 
 
 def _saved_certificates(reader: PdfFileReader) -> list[x509.Certificate]:
-    """Return the certificates that were saved for validation besides those in the signatures (PAdES, DSS)."""
+    """Return the certificates that were saved for validation in addition to those in the signatures (PAdES, DSS)."""
     try:
         return list(DocumentSecurityStore.read_dss(reader).load_certs())
     except Exception:
@@ -329,7 +329,7 @@ def _confined() -> None:
     # What the libraries brought along need not be searched for cycles after every file.
     gc.freeze()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
-        # Whoever started this process ends it by closing its input, after the last file.
+        # The parent ends this process by closing its input, after the last file.
         signal.signal(signal_number, signal.SIG_IGN)
     logging.disable()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -338,7 +338,7 @@ def _confined() -> None:
 
 
 def _allow_cpu(seconds: int) -> None:
-    """Let the kernel end this process when it has worked for so many more seconds."""
+    """Let the kernel end this process after this many more seconds of CPU time."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     until = int(used.ru_utime + used.ru_stime) + seconds + 1
     resource.setrlimit(resource.RLIMIT_CPU, (until, resource.RLIM_INFINITY))

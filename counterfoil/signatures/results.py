@@ -1,7 +1,7 @@
 """
 Findings: what the check of one PDF's signatures came to, as the manifest has it.
 
-Values only. Texts out of certificates are a stranger's: cut and without control characters before they get here.
+Values only. Texts from certificates are untrusted: cut and without control characters before they get here.
 """
 
 from enum import StrEnum

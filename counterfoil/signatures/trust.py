@@ -24,7 +24,7 @@ from pyhanko_certvalidator.errors import (
 from pyhanko_certvalidator.registry import SimpleTrustManager
 
 SIGNS = KeyUsageConstraints(key_usage={"digital_signature", "non_repudiation"})
-"""What a signer's certificate is for, if it says what it is for: one of them."""
+"""Allowed purposes of a signer's certificate that names its purposes: one of them."""
 
 STAMPS = KeyUsageConstraints(extd_key_usage={"time_stamping"})
 
@@ -84,13 +84,13 @@ class Trust:
             )
             asyncio.run(CertificateValidator(certificate, validation_context=context).async_validate_path())
         except Exception as problem:
-            # A stranger's certificates can make it raise anything.
+            # Untrusted certificates can make it raise any error.
             return next((says for kind, says in _FAULTS if isinstance(problem, kind)), NO_WAY)
         return ""
 
 
 def _may_issue(certificate: x509.Certificate) -> bool:
-    """Whether it is an authority's. Those of the first version don't say; what is no authority's vouches for itself only."""
+    """Whether it is an authority's. Those of the first version don't say; a certificate of no authority confirms only itself."""
     return bool(certificate.ca) or certificate["tbs_certificate"]["version"].native == "v1"
 
 

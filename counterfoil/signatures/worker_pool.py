@@ -2,7 +2,7 @@
 Examiners: a few processes that look at signatures, so that neither a hostile PDF nor a slow one harms the controller.
 
 They are started when the first PDF comes, one PDF at a time each. One that takes too long is killed, one that died is
-replaced, and the file it had is ``Unreadable``. What the controller holds is what is on its way through the pipe.
+replaced, and the file it had is ``Unreadable``. The controller holds only the bytes in the pipe.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 """Bytes of the largest PDF that is looked at; the examiner has it in its memory."""
 
 SMALL_FILE_BYTES = 1024 * 1024
-"""Bytes of a PDF that keeps no examiner waiting for the archive. Of larger ones only one is on its way at a time."""
+"""Bytes of a PDF that keeps no examiner waiting for the archive. Of larger ones only one is in transit at a time."""
 
 TIMEOUT_SECONDS = 60.0
 """Longest time for one file once it is there; its CPU time is limited much more narrowly (``examination``)."""
 
 FILES_PER_WORKER = 1000
-"""After so many files an examiner is replaced, for what its libraries may have kept."""
+"""Maximum number of files of a worker; then it is replaced, since its libraries may keep memory."""
 
 MAX_RESULT_BYTES = 1024 * 1024
 
@@ -49,7 +49,7 @@ class SignatureCheck(Protocol):
 
 
 class SignatureWorkers:
-    """At most ``count`` processes; whoever made them closes them."""
+    """At most ``count`` processes; the owner closes them."""
 
     def __init__(
         self, *, count: int = 2, seconds: float = TIMEOUT_SECONDS, command: Sequence[str] = COMMAND
@@ -162,7 +162,7 @@ class _WorkerProcess:
     async def examine(
         self, chunks: AsyncIterable[bytes], size: int, anchors: bytes, seconds: float
     ) -> Signatures:
-        # Until the answer is there, whatever happens leaves a process in the middle of a file.
+        # Until the answer is there, any error leaves a process in the middle of a file.
         self.usable = False
         try:
             await self._write(anchors)

@@ -71,7 +71,7 @@ class TestAzureBlob(ListingContract, WireContract, RefusalContract):
 async def refused(
     server: Azurite, ground: ArchiveFixture, status: int, body: bytes = b""
 ) -> AsyncIterator[ArchiveBackend]:
-    """Give a door to an archive that answers everything that is written like this."""
+    """Give a backend whose server answers everything that is written like this."""
     assert ground.spec.azblob is not None
     async with refusing(server.url.removesuffix(f"/{ACCOUNT}"), {"PUT"}, status, body) as url:
         spec = a_spec(f"{url}/{ACCOUNT}", ground.spec.azblob.container)

@@ -48,7 +48,7 @@ async def backend(server: CmisServer, root: str) -> AsyncIterator[ArchiveBackend
 
 
 class TestCmis(ListingContract, WireContract, RefusalContract):
-    # The server holds every document in memory, several times while it is given back.
+    # The server holds every document in memory, several times while it sends it.
     LARGEST = 128 * 1024 * 1024
 
     @pytest.fixture

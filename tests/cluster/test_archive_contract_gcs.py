@@ -1,8 +1,8 @@
 """
 The contract of archives, for a bucket of Google Cloud Storage.
 
-No server of Google's can be had here. Its XML API, which is what is spoken, is that of S3 but for the signatures, so it
-runs at an S3 server that asks for none.
+No server of Google is available here. The kind uses its XML API, which is that of S3 except for the signatures. So the
+tests use an S3 server that requires none.
 """
 
 import json
@@ -37,7 +37,7 @@ async def server() -> AsyncIterator[RcloneServer]:
 
 
 class TestGcs(ListingContract, WireContract, RefusalContract):
-    # rclone holds the parts of an upload in memory, and all of it once more.
+    # rclone holds the parts of an upload in memory, and all of it again.
     LARGEST = 1024 * 1024 * 1024
 
     @pytest.fixture

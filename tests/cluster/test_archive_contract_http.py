@@ -140,7 +140,7 @@ async def test_a_system_that_gives_nothing_back_is_told_when_it_has_to() -> None
     async with document_system(serves_downloads=False) as system:
         backend = await open_backend("dms", a_spec(system.url), login_of(system))
 
-        with pytest.raises(ArchiveRefused, match="does not give back what it was given") as trouble:
+        with pytest.raises(ArchiveRefused, match="does not return the stored files") as trouble:
             await store(backend, a_plan().files[0], a_source(content(1000)), tags={})
 
     assert trouble.value.reason == "ArchiveLacksFeature"

@@ -33,7 +33,7 @@ async def server() -> AsyncIterator[S3Server]:
 
 
 class TestS3(ListingContract, WireContract, RefusalContract):
-    # rclone holds the parts of an upload in memory, and all of it once more.
+    # rclone holds the parts of an upload in memory, and all of it again.
     LARGEST = 1024 * 1024 * 1024
 
     @pytest.fixture

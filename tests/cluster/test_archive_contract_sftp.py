@@ -219,7 +219,7 @@ async def test_a_location_tells_whether_it_is_below_the_login_or_the_root(
 
 
 class FullServer(asyncssh.SFTPServer):
-    """Has no space, and says so as OpenSSH does: by a failure."""
+    """Has no space, and reports it as OpenSSH does: by a failure."""
 
     def write(self, file_obj: object, offset: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -240,7 +240,7 @@ class OldServer(asyncssh.SFTPServer):
 
 
 class Doorkeeper(asyncssh.SSHServer):
-    """Lets in whoever knows the password."""
+    """Accepts every login with the password."""
 
     def begin_auth(self, username: str) -> bool:
         return True

@@ -1,6 +1,6 @@
 """
 A kind of archive in somebody else's package, beside an installed Counterfoil: opened by its entry point, and held against the
-contract by tests of their own.
+contract by their own tests.
 
 What is installed is the wheel as it is built; nothing comes from this repository's folders.
 """
@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 KIND = '''
-"""Archives of kind ``acme-shelf``: a folder, by the backend that Counterfoil has for it."""
+"""Archives of kind ``acme-shelf``: a folder, by Counterfoil's backend for folders."""
 
 from pathlib import Path
 

@@ -36,7 +36,7 @@ async def server() -> AsyncIterator[S3Server]:
 
 @pytest.fixture
 def spec(server: S3Server) -> ArchiveSpec:
-    """An archive of its own for each test: a prefix."""
+    """A separate archive for each test: a prefix."""
     return a_spec(server, prefix=secrets.token_hex(4))
 
 
@@ -47,7 +47,7 @@ async def backend(server: S3Server, spec: ArchiveSpec) -> ArchiveBackend:
 
 @pytest.fixture
 def root(server: S3Server, spec: ArchiveSpec) -> Path:
-    """Where the server keeps what the archive has."""
+    """Folder of the server that has the archive's files."""
     assert spec.s3 is not None
     return server.folder / spec.s3.bucket / spec.s3.prefix
 

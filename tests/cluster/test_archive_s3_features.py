@@ -1,5 +1,5 @@
 """
-What S3 has besides objects, at a server that has it: Object Lock, object tags, encryption, buckets in host names.
+Features of S3 in addition to objects, at a server that has them: Object Lock, object tags, encryption, buckets in host names.
 """
 
 import re

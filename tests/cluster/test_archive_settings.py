@@ -1,8 +1,8 @@
 """
-What the API server can't know is wrong with an Archive, and who tells it: path, tags, and how signatures are looked at.
+Faults of an Archive that the API server can't see: path, tags, and checks of signatures.
 
-With a real controller in a namespace of its own: a wrong Archive is not Ready and says why, what was to go there waits,
-and goes on when it is corrected.
+With a real controller in a separate namespace: a wrong Archive is not Ready and says why. Its events wait, and continue
+after it is corrected.
 """
 
 import asyncio

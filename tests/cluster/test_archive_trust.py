@@ -1,6 +1,6 @@
 """
-Whom an Archive trusts, through a whole controller: PDFs that were really signed below authorities of the test's own, and
-trust anchors that are right, wrong, missing, and mended while envelopes wait.
+Trust anchors of an Archive, with a whole controller: PDFs that were really signed below the test's authorities, and
+trust anchors that are right, wrong, missing, and corrected while envelopes wait.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from tests.support.scenes.controller import house as a_house
 from tests.support.signed_pdfs import ANNA, BETWEEN, ROOT, Identity, signed_by
 
 ESAW = authority_certificate()
-"""Who vouches for the audit trails."""
+"""The authority of the audit trails."""
 
 OTHER = Identity("Root")
 """Another authority, which has the same name."""
@@ -163,7 +163,7 @@ async def test_a_signer_of_another_authority_keeps_envelopes_until_the_anchors_h
 
 
 async def has_looked_again(house: House, mails: dict[str, Any]) -> None:
-    """Wait until whoever writes mails has been through everything: he says so of an organization that is new to him."""
+    """Wait until the notifier has processed everything: it sends a mail about an organization that it does not know."""
     await house.local_environment.organization("canary", archive="dms", notifications=mails)
 
     async def is_told() -> bool:

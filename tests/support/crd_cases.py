@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Organization, Resource, Sender
+from counterfoil.resources.archive_kinds import EXAMPLES
 
 ID = "0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10"
 OTHER_ID = "11111111-5d1b-4f6e-9c55-2f1f0a3b7d10"
@@ -478,21 +479,7 @@ ORGANIZATIONS = [
 
 # -- Archives --------------------------------------------------------------------------------------------------
 
-KINDS: Mapping[str, Raw] = {
-    "filesystem": {"root": "/archive"},
-    "s3": {"bucket": "contracts"},
-    "azblob": {"container": "contracts"},
-    "gcs": {"bucket": "contracts"},
-    "webdav": {"url": "https://dms.acme.example/dav"},
-    "sftp": {
-        "host": "sftp.acme.example",
-        "hostKeys": ["ssh-ed25519 AAAA"],
-        "credentialsSecretRef": {"name": "sftp"},
-    },
-    "cmis": {"url": "https://dms.acme.example/cmis", "repositoryId": "r"},
-    "http": {"url": "https://dms.acme.example/inbox"},
-    "custom": {"kind": "acme-dms"},
-}
+KINDS: Mapping[str, Raw] = EXAMPLES
 
 
 def sftp(**given: Any) -> Changes:
@@ -514,7 +501,7 @@ ARCHIVES = [
     Rule(
         kind=Archive,
         at="spec",
-        says="set exactly one of filesystem, s3, azblob, gcs, webdav, sftp, cmis, http and custom",
+        says=f"set exactly one of {', '.join([*KINDS][:-1])} and custom",
         accepted={kind: spec(**{kind: settings}) for kind, settings in KINDS.items()},
         refused={
             "none": {"spec": {"verify": "ReadBack"}},

@@ -31,6 +31,14 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             "The envelope was archived and stays in eSignAnyWhere, as spec.cleanup.policy says.",
         )
 
+    if not deletion.is_kept(event.status):
+        # Archived while the Organization had another Archive or kept its envelopes.
+        return Wait(
+            "ArchiveKeepsNothing",
+            "The envelope was archived where no file is kept; Counterfoil archives it again before deleting it.",
+            restart_from=Phase.COLLECTING,
+        )
+
     archived = find_condition(event.status.conditions, "Archived")
     if archived is not None and context.clock.now() < archived.last_transition_time + cleanup.after:
         return Pause(

@@ -1,9 +1,9 @@
 """
-What the kinds of archives that speak HTTP share: one site, requests that stream, and statuses in words.
+Shared by the kinds of archives that use HTTP: one site, streaming requests, and error messages for statuses.
 
 A request goes to the site that the Archive names and to no other: redirects are refused, since documents and
-credentials would go along. A body is sent as it comes from its source, in chunks; what the source raises comes out
-unchanged, and is never taken for a fault of the site. Nothing is sent twice: trying again is the controller's to do.
+credentials would go along. A body is sent in chunks as its source yields them. Errors of the source are raised
+unchanged and never treated as errors of the site. No request is sent twice: the controller decides about retries.
 """
 
 import base64
@@ -35,7 +35,7 @@ ABSENT = frozenset({404, 410})
 
 
 class UploadSourceFailed(Exception):
-    """What is uploaded broke at its source; ``error`` says how."""
+    """The source of an upload failed; ``error`` is its error."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__("the source of an upload failed")
@@ -54,7 +54,7 @@ class UploadBody:
             async for chunk in self._chunks:
                 yield chunk
         except Exception as error:
-            # Under another name, or an error of httpx in it would pass for one of our own request.
+            # Under another name, or an error of httpx in it would be treated as an error of this request.
             raise UploadSourceFailed(error) from error
         self.ended = True
 
@@ -75,16 +75,16 @@ class HttpResponse:
 
 @dataclass(frozen=True)
 class HttpSite:
-    """One HTTP server, as an archive. The texts stand in messages."""
+    """One HTTP server, as an archive. The texts are parts of messages."""
 
     archive: str
     """As in ``Archive/dms``."""
     server: str
     """As in ``the WebDAV server at https://dms.acme.example``."""
     who: str
-    """Whose rights count, as in ``the login in Secret `dms```."""
+    """Owner of the rights, as in ``the login in Secret `dms```."""
     field: str
-    """Where the address stands, as in ``spec.webdav.url``."""
+    """Field of the address, as in ``spec.webdav.url``."""
     http: httpx.AsyncClient
 
     @asynccontextmanager
@@ -114,7 +114,7 @@ class HttpSite:
     async def ask(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None
     ) -> HttpResponse:
-        """Send a small request; return its small answer, whatever its status. Raises ``ArchiveError``."""
+        """Send a small request; return its small answer, with any status. Raises ``ArchiveError``."""
         async with self.opened(method, url, headers=headers, content=content) as response:
             return HttpResponse(response.status_code, response.headers, await self._small(response))
 
@@ -122,7 +122,7 @@ class HttpSite:
         self, method: str, url: str, chunks: AsyncIterable[bytes], *, headers: Mapping[str, str]
     ) -> HttpResponse:
         """
-        Send a stream; return the answer, whatever its status, but success only if all of the stream was sent.
+        Send a stream; return the answer, with any status. Success is returned only if all of the stream was sent.
 
         Raises ``ArchiveError``, and what ``chunks`` raises.
         """
@@ -139,7 +139,7 @@ class HttpSite:
         return answer
 
     def refusal(self, status: int) -> ArchiveError:
-        """Return what a status that is no success means for whoever runs the archive."""
+        """Return the error, for the archive's administrator, that a status other than success means."""
         for statuses, kind, reason, words in ERROR_RULES:
             if status in statuses:
                 return kind(reason, f"{self.archive}: {self._worded(words, status)}")
@@ -179,7 +179,7 @@ class HttpSite:
         return bytes(body)
 
 
-_FAILING = "{server} does not work ({answer}). Filing goes on by itself once it does."
+_FAILING = "{server} does not work ({answer}). Archiving continues automatically once it does."
 _REFUSED = "{server} refuses what filing needs ({answer}). Check {field} and the server's log."
 
 ERROR_RULES: tuple[tuple[frozenset[int], type[ArchiveUnavailable | ArchiveRefused], str, str], ...] = (
@@ -223,19 +223,19 @@ ERROR_RULES: tuple[tuple[frozenset[int], type[ArchiveUnavailable | ArchiveRefuse
         frozenset({423}),
         ArchiveUnavailable,
         "ArchiveLocked",
-        "something that filing needs is locked at {server} ({answer}). Filing goes on by itself once it is free.",
+        "something that filing needs is locked at {server} ({answer}). Archiving continues automatically once it is free.",
     ),
     (
         frozenset({429, 503}),
         ArchiveUnavailable,
         "ArchiveOverloaded",
-        "{server} asks for a pause ({answer}). Filing goes on by itself.",
+        "{server} asks for a pause ({answer}). Archiving continues automatically.",
     ),
     (
         frozenset({507}),
         ArchiveUnavailable,
         "ArchiveFull",
-        "no space is left at {server} ({answer}). Enlarge it or raise the quota; filing goes on by itself.",
+        "no space is left at {server} ({answer}). Enlarge it or raise the quota; archiving continues automatically.",
     ),
     (frozenset({408, 500, 502, 504}), ArchiveUnavailable, "ArchiveFailing", _FAILING),
 )
@@ -270,10 +270,10 @@ class MultipartForm:
 
 def make_http(authorization: str | None, *, silence: float = SILENCE_SECONDS) -> httpx.AsyncClient:
     """
-    Make the client of one archive; its door closes it. ``authorization`` goes with every request.
+    Make the client of one archive; its backend closes it. ``authorization`` goes with every request.
 
     ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` of the environment are honoured. No cookies are
-    kept, and nothing is asked to be compressed: what is hashed is what lies there.
+    kept, and compression is refused: the stored bytes are hashed.
     """
     headers = {"User-Agent": "Counterfoil", "Accept-Encoding": "identity"}
     if authorization is not None:

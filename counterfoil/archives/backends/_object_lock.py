@@ -1,9 +1,9 @@
 """
 Object Lock of S3: objects that nobody changes or deletes until a day that the Archive sets.
 
-``obstore`` can't ask for it with an upload, so each object is locked once it has proved itself; what the server spoiled
-is then still ours to remove. Each lock is read back. The bucket keeps versions (Object Lock demands it): what is
-replaced later lies there as an older version until its own day has come.
+``obstore`` can't request a lock with an upload, so each object is locked after it is verified; a corrupted object
+can then still be removed. Each lock is read back. The bucket keeps versions (Object Lock demands it): an
+object that is replaced later stays as an older version until its lock ends.
 """
 
 import base64
@@ -29,7 +29,7 @@ from counterfoil.resources.archive import ObjectLock
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 NOT_LOCKED = frozenset({"NoSuchObjectLockConfiguration"})
 SLACK = timedelta(days=1)
-"""A lock that ends so much earlier than a new one would is as good: it is of a run before this one."""
+"""Maximum time by which an existing lock may end before a new one would: an earlier run set it."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ObjectLockState:
 
 @dataclass(frozen=True)
 class ObjectLockClient:
-    """What locks the objects of one bucket. ``address`` is that of the bucket, ``dialect`` has the words for refusals."""
+    """Locks the objects of one bucket. ``address`` is that of the bucket, ``dialect`` has the words for refusals."""
 
     wanted: ObjectLock
     address: str
@@ -89,7 +89,7 @@ class ObjectLockClient:
         if await self._is_locked(path, wanted):
             return
         content = wanted.as_xml()
-        # S3 wants it of this request, as a guard against what happens on the way; it is no secret's hash.
+        # S3 wants it of this request, as a guard against corruption in transit; it is no secret's hash.
         digest = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
         answer = await self._ask("PUT", path, "retention", content, {"Content-MD5": digest})
         if not answer.is_success:

@@ -1,5 +1,5 @@
 """
-What the kinds of archives have in common that are object stores, by ``obstore``; each kind adds its ``ErrorDialect``.
+Shared by the kinds of archives that are object stores, through ``obstore``; each kind adds its ``ErrorDialect``.
 
 An object appears whole or not at all: a small one by one request, a bigger one by an upload in parts that is completed
 at the end and ended on any error. A run that is killed outright leaves parts that no listing shows; each store has its
@@ -63,7 +63,7 @@ CLIENT: "ClientConfig" = {
 
 @dataclass(frozen=True)
 class ErrorRule:
-    """What to make of an answer: the service's ``codes`` and HTTP statuses that it is for, and the words for them."""
+    """Maps answers of a service, by their ``codes`` and HTTP statuses, to an error and its message."""
 
     codes: frozenset[str]
     kind: type[ArchiveUnavailable | ArchiveRefused]
@@ -71,7 +71,7 @@ class ErrorRule:
     words: str
 
 
-# What HTTP says in itself, whatever the service.
+# Rules for HTTP statuses, for every service.
 COMMON_ERROR_RULES = (
     ErrorRule(
         frozenset({"401"}),
@@ -95,26 +95,26 @@ COMMON_ERROR_RULES = (
         frozenset({"507"}),
         ArchiveUnavailable,
         "ArchiveFull",
-        "no space is left in `{bucket}` ({answer}). Enlarge it or raise its quota; filing goes on by itself.",
+        "no space is left in `{bucket}` ({answer}). Enlarge it or raise its quota; archiving continues automatically.",
     ),
     ErrorRule(
         frozenset({"429", "503"}),
         ArchiveUnavailable,
         "ArchiveOverloaded",
-        "{server} asks for a pause ({answer}). Filing goes on by itself.",
+        "{server} asks for a pause ({answer}). Archiving continues automatically.",
     ),
     ErrorRule(
         frozenset({"500", "502", "504", "408"}),
         ArchiveUnavailable,
         "ArchiveFailing",
-        "{server} does not work ({answer}). Filing goes on by itself once it does.",
+        "{server} does not work ({answer}). Archiving continues automatically once it does.",
     ),
 )
 
 
 @dataclass(frozen=True)
 class ErrorDialect:
-    """How one service talks about what is wrong."""
+    """The errors of one service."""
 
     service: str
     """As in ``S3 answered 404``."""
@@ -123,26 +123,26 @@ class ErrorDialect:
     root_missing: frozenset[str]
     """Its codes for a bucket that is not there, where 404 could also mean an object."""
     no_identity: re.Pattern[str]
-    """What an error has in it when the pod has no identity: where ``obstore`` asks when there is no key."""
+    """Pattern of errors of a pod without identity: addresses that ``obstore`` requests without a key."""
     verdicts: tuple[ErrorRule, ...]
     """The first row that knows the code counts; then the first that knows the status."""
 
 
 @dataclass(frozen=True)
 class BucketAddress:
-    """Where an archive is, in words for messages."""
+    """Address of an archive, as texts for messages."""
 
     archive: str
     """As in ``Archive/dms``."""
     server: str
     name: str
     key: str
-    """Whose rights count."""
+    """Owner of the rights, for messages."""
 
 
 @dataclass(frozen=True)
 class ObjectStoreResponse:
-    """What a server answered, as far as it can be read from an error of ``obstore``: status and the service's code."""
+    """An answer as read from an error of ``obstore``: status and the service's code."""
 
     service: str
     status: str = ""
@@ -160,7 +160,7 @@ class ObjectStoreResponse:
 
 
 def error_of(text: str, dialect: ErrorDialect, bucket: BucketAddress) -> ArchiveError:
-    """Sort an error of ``obstore``, given by its text, by whose turn it is. The text itself goes nowhere."""
+    """Return the error for a text of ``obstore``, by who must act. The text itself is not passed on."""
     if dialect.no_identity.search(text):
         return ArchiveRefused(
             "ArchiveNoIdentity",
@@ -173,7 +173,7 @@ def error_of(text: str, dialect: ErrorDialect, bucket: BucketAddress) -> Archive
 def error_of_response(
     answer: ObjectStoreResponse, dialect: ErrorDialect, bucket: BucketAddress
 ) -> ArchiveError:
-    """Sort an answer that is no success by whose turn it is."""
+    """Return the error for an answer other than success, by who must act."""
     for said in filter(None, (answer.code, answer.status)):
         for verdict in dialect.verdicts:
             if said in verdict.codes:
@@ -293,7 +293,7 @@ class ObjectStoreBackend:
             await self._clear_away(name)
         if found != content:
             raise VerificationFailed(
-                f"{self._bucket.archive}: {self._bucket.server} gives back other bytes than were written."
+                f"{self._bucket.archive}: {self._bucket.server} returns other bytes than were written."
             )
 
     async def _clear_away(self, name: str) -> None:
@@ -377,7 +377,7 @@ class _ChunkSource:
         return b"".join(taken)
 
     def stop(self) -> None:
-        """Make whoever pulls get an error."""
+        """Make the next read raise an error."""
         self._stopped = True
         if self._pulling is not None:
             self._pulling.cancel()

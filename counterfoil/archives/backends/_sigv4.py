@@ -1,7 +1,7 @@
 """
 Signatures of requests to S3 by AWS Signature Version 4, for the few small requests that ``obstore`` has no call for.
 
-Pure: key, time and request in, headers out. Whoever sends it must send the URL and the headers as they are.
+Pure: key, time and request in, headers out. The sender must send the URL and the headers as they are.
 Source: AWS, "Signature Calculations for the Authorization Header: Transferring Payload in a Single Chunk".
 """
 
@@ -17,7 +17,7 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 
 @dataclass(frozen=True)
 class SigningCredentials:
-    """Whose key signs, and for which region."""
+    """The key that signs, and its region."""
 
     access_key_id: str
     secret_access_key: str = field(repr=False)

@@ -25,7 +25,7 @@ KEEPALIVE_SECONDS = 15
 """A server that says nothing is asked after this time whether it lives, and given up after the third question."""
 
 IDLE_SECONDS = 60.0
-"""How long a connection that nobody uses stays open."""
+"""Timeout for idle connections, after which they are closed."""
 
 # What a server may sign with. Not SHA-1, nor DSA.
 HOST_KEY_ALGORITHMS = (
@@ -80,7 +80,7 @@ class HostKeys:
 
 @dataclass(frozen=True)
 class SshLogin:
-    """Who we are at the server."""
+    """The login at the server."""
 
     username: str
     password: str | None = field(repr=False)

@@ -1,8 +1,8 @@
 """
 Archives of kind ``azblob``: a container of Azure Blob Storage.
 
-Tags become blob index tags. Blocks that a killed run leaves uncommitted are in no listing, and Azure removes them after
-a week. The rest is in ``objects``.
+Tags become blob index tags. Blocks that a killed run did not commit are in no listing, and Azure removes them after
+a week. ``_object_store`` does the rest.
 """
 
 import re
@@ -24,13 +24,14 @@ from counterfoil.archives.backends._object_store import (
 )
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.archives.kind import ArchiveKind
 from counterfoil.resources.archive import ArchiveSpec, AzureBlob
 
 if TYPE_CHECKING:
     from obstore.store import AzureConfig
 
 MAX_TAGS = 10
-"""Index tags that Azure takes for one blob."""
+"""Maximum number of index tags of one blob."""
 
 TAG_VALUE_LIMIT = 256
 """Characters of a tag's value; the manifest has the whole of it."""
@@ -61,7 +62,7 @@ ERROR_RULES = (
         frozenset({"ServerBusy", "OperationTimedOut"}),
         ArchiveUnavailable,
         "ArchiveOverloaded",
-        "{server} asks for a pause ({answer}). Filing goes on by itself.",
+        "{server} asks for a pause ({answer}). Archiving continues automatically.",
     ),
     ErrorRule(
         frozenset(
@@ -131,6 +132,9 @@ async def open_azblob(name: str, spec: ArchiveSpec, credentials: Mapping[str, by
         key=f"the key in {secret.secret}" if settings.credentials_secret_ref else "the pod's own identity",
     )
     return AzureBlobBackend(store, bucket, settings.endpoint or f"https://{account}.blob.core.windows.net")
+
+
+KIND = ArchiveKind("azblob", open_azblob)
 
 
 class AzureBlobBackend(ObjectStoreBackend):

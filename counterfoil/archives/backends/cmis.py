@@ -39,6 +39,7 @@ from counterfoil.archives.errors import (
     SettingsInvalid,
     VerificationFailed,
 )
+from counterfoil.archives.kind import ArchiveKind
 from counterfoil.resources.archive import ArchiveSpec, Cmis
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -47,7 +48,7 @@ PAGE = 500
 """Objects that are asked for at once."""
 
 LISTED = "cmis:name,cmis:baseTypeId,cmis:contentStreamLength"
-"""What is asked of each; a document can have any number of properties besides."""
+"""Properties that are requested of each object; a document can have many more."""
 
 FOLDER = "cmis:folder"
 T = TypeVar("T")
@@ -74,6 +75,9 @@ async def open_cmis(name: str, spec: ArchiveSpec, credentials: Mapping[str, byte
         http=make_http(authorization),
     )
     return CmisBackend(site, url, settings)
+
+
+KIND = ArchiveKind("cmis", open_cmis)
 
 
 class CmisRepositoryInfo(msgspec.Struct, frozen=True, rename="camel"):
@@ -127,7 +131,7 @@ class CmisChildren(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True)
 class CmisRepository:
-    """What the repository told about itself: the address of its root, and how documents are versioned."""
+    """Description of the repository: the address of its root, and the versioning of documents."""
 
     root: str
     versioning: str
@@ -207,7 +211,7 @@ class CmisBackend:
             await clean_up(self.discard(name))
         if found != content:
             raise VerificationFailed(
-                f"{self._site.archive}: {self._site.server} gives back other bytes than were written."
+                f"{self._site.archive}: {self._site.server} returns other bytes than were written."
             )
 
     async def remove_leftovers(self, folder: str) -> None:
@@ -262,7 +266,7 @@ class CmisBackend:
         return self._decoded(answer, CmisTypeInfo).versionable
 
     def _check_origin(self, url: str) -> None:
-        """Documents and credentials go to the host that the Archive names, whatever a repository says."""
+        """Documents and credentials go only to the host that the Archive names."""
         named, told = urlsplit(self._url), urlsplit(url)
         if (named.scheme, named.netloc) != (told.scheme, told.netloc):
             raise ArchiveRefused(
@@ -345,7 +349,7 @@ class CmisBackend:
             raise self._refusal(answer)
 
     async def _see_that_it_is_empty(self, parts: list[str], status: int) -> None:
-        """Find out why a document gives no content: it has none, which is what an empty file becomes in some repositories."""
+        """Handle a document without content: some repositories store an empty file so."""
         there = await self._thing(parts)
         if there is None:
             raise FileNotStored
@@ -436,7 +440,7 @@ _ERROR_RULES: tuple[tuple[frozenset[str], type[ArchiveUnavailable | ArchiveRefus
         frozenset({"storage"}),
         ArchiveUnavailable,
         "ArchiveFull",
-        "no space is left at {server}, or its store does not work; look into its log",
+        "no space is left at {server}, or its store does not work; check its log",
     ),
     (
         frozenset({"updateConflict"}),

@@ -28,6 +28,7 @@ from counterfoil.archives.errors import (
     SettingsInvalid,
     VerificationFailed,
 )
+from counterfoil.archives.kind import ArchiveKind
 from counterfoil.archives.streams import BLOCK, HashingThread, in_thread
 from counterfoil.resources.archive import ArchiveSpec
 
@@ -51,6 +52,9 @@ async def open_filesystem(
     if spec.filesystem is None or not spec.filesystem.root.startswith("/"):
         raise SettingsInvalid(f"Archive/{name}: spec.filesystem.root must be an absolute path.")
     return FilesystemBackend(name, Path(spec.filesystem.root))
+
+
+KIND = ArchiveKind("filesystem", open_filesystem)
 
 
 class FilesystemBackend:
@@ -92,7 +96,7 @@ class FilesystemBackend:
                     await in_thread(draft.end)
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
-        """Yield a file block by block, from the disk where the kernel lets go of its cache. Raises ``FileNotStored``."""
+        """Yield a file block by block, from the disk if the kernel drops its cache. Raises ``FileNotStored``."""
         reading = _OpenFile(self._root, segments(name))
         try:
             while not reading.at_end:
@@ -119,7 +123,7 @@ class FilesystemBackend:
             await self.discard(name)
         if found != content:
             raise VerificationFailed(
-                f"{self._archive}: the volume at {self._root} gives back other bytes than were written."
+                f"{self._archive}: the volume at {self._root} returns other bytes than were written."
             )
 
     async def remove_leftovers(self, folder: str) -> None:
@@ -185,7 +189,7 @@ class FilesystemBackend:
 
 
 def error_of(error: OSError, archive: str, root: Path) -> ArchiveError:
-    """Sort an error of the operating system by whose turn it is; ``archive`` and ``root`` say where."""
+    """Return the error for an error of the operating system, by who must act; ``archive`` and ``root`` are for the message."""
     for codes, kind, reason, words in _ERROR_RULES:
         if error.errno in codes:
             return kind(reason, f"{archive}: {words.format(root=root)}")
@@ -198,7 +202,7 @@ _ERROR_RULES: tuple[tuple[frozenset[int], type[ArchiveUnavailable | ArchiveRefus
         frozenset({errno.ENOSPC, errno.EDQUOT}),
         ArchiveUnavailable,
         "ArchiveFull",
-        "no space is left on the volume at {root}. Enlarge it or raise its quota; filing goes on by itself.",
+        "no space is left on the volume at {root}. Enlarge it or raise its quota; archiving continues automatically.",
     ),
     (
         frozenset({errno.EFBIG}),
@@ -232,7 +236,7 @@ class _RootMissing(Exception):
 
 
 class _NotAFile(Exception):
-    """A folder, device, pipe or socket lies under a file's name."""
+    """A folder, device, pipe or socket has the name of a file."""
 
 
 class _NotAFolder(Exception):
@@ -273,7 +277,7 @@ class _TemporaryFile:
             rest = rest[os.write(self._file, rest) :]
         self._written += len(block)
         if self._written - self._flushed >= FLUSH_EVERY:
-            # Linux starts to write to the disk what it is told we do not need, and lets go of what it has written since
+            # On POSIX_FADV_DONTNEED, Linux starts to write pages to the disk, and drops pages that it has written since
             # the last time. So there is little left to wait for in the end, and the page cache, which counts as memory of
             # the pod, stays small; filling new pages all the time would cost more than all else here.
             os.posix_fadvise(self._file, 0, self._written, os.POSIX_FADV_DONTNEED)
@@ -318,7 +322,7 @@ class _OpenFile:
         self.at_end = False
 
     def block(self) -> bytes:
-        """Return the next block. Raises ``FileNotStored``, and ``_NotAFile`` for what has no bytes of its own."""
+        """Return the next block. Raises ``FileNotStored``, and ``_NotAFile`` for entries that are no files."""
         self._begin()
         block = os.read(self._file, BLOCK)
         if len(block) < BLOCK:

@@ -2,7 +2,7 @@
 Archives of kind ``gcs``: a bucket of Google Cloud Storage.
 
 Tags become custom metadata. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) clears away what a killed
-run leaves. The rest is in ``objects``.
+run leaves. ``_object_store`` does the rest.
 """
 
 import json
@@ -24,6 +24,7 @@ from counterfoil.archives.backends._object_store import (
 )
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.archives.kind import ArchiveKind
 from counterfoil.resources.archive import ArchiveSpec
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ ERROR_RULES = (
         frozenset({"UserProjectAccountProblem", "AccountProblem"}),
         ArchiveRefused,
         "ArchiveRefused",
-        "the account behind the bucket `{bucket}` has a problem, of billing perhaps ({answer}). Look into its console.",
+        "the account behind the bucket `{bucket}` has a problem, of billing perhaps ({answer}). Check its console.",
     ),
     ErrorRule(
         frozenset({"EntityTooLarge"}),
@@ -60,7 +61,7 @@ ERROR_RULES = (
         frozenset({"SlowDown"}),
         ArchiveUnavailable,
         "ArchiveOverloaded",
-        "{server} asks for a pause ({answer}). Filing goes on by itself.",
+        "{server} asks for a pause ({answer}). Archiving continues automatically.",
     ),
     ErrorRule(
         frozenset({"AccessDenied", "403"}),
@@ -116,6 +117,9 @@ async def open_gcs(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes
         key=f"the key in {secret.secret}" if settings.credentials_secret_ref else "the pod's own identity",
     )
     return GcsBackend(store, bucket)
+
+
+KIND = ArchiveKind("gcs", open_gcs)
 
 
 class GcsBackend(ObjectStoreBackend):

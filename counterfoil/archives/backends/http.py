@@ -2,7 +2,7 @@
 Archives of kind ``http``: any system that takes files by HTTP. docs/archives.md says what it has to answer.
 
 Each file takes two requests. The first carries its bytes, as the body or as a part of a form; they are not known before
-they were sent, so its signature is over what the file is called and the like. The second, a message by the rules of
+they were sent, so its signature covers the file's name and similar facts. The second, a message by the rules of
 Standard Webhooks, says how many bytes there were and what their SHA-256 is; with it the file counts as filed, and its
 answer says where it is. The system keeps what was not concluded under no name. One idempotency key stands for one
 name, so that a file that comes again replaces itself.
@@ -44,6 +44,7 @@ from counterfoil.archives.errors import (
     SettingsInvalid,
     VerificationFailed,
 )
+from counterfoil.archives.kind import ArchiveKind
 from counterfoil.archives.streams import HashingCounter, counting
 from counterfoil.clock import Clock, WallClock
 from counterfoil.resources.archive import ArchiveSpec, HttpMode, VerifyMode
@@ -75,6 +76,9 @@ async def open_http(name: str, spec: ArchiveSpec, credentials: Mapping[str, byte
     return HttpBackend(
         site, url, settings.mode, spec.verify, WebhookSignature.read(name, secret, WallClock())
     )
+
+
+KIND = ArchiveKind("http", open_http, reports_checksums=True)
 
 
 class WebhookSignature:
@@ -113,7 +117,7 @@ class WebhookSignature:
 
 
 class HttpConclusion(msgspec.Struct, frozen=True):
-    """What a system answers when a file is concluded; it may say more."""
+    """Answer of the system to a concluded file; it may have more fields."""
 
     location: str | None = None
     sha256: str | None = None
@@ -190,7 +194,7 @@ class HttpBackend:
             raise self._site.refusal(answer.status)
 
     async def probe(self) -> None:
-        """Ask whether files would be taken, without sending one: it might be filed for good. Raises ``ArchiveError``."""
+        """Ask whether files would be accepted, without sending one: it might be stored permanently. Raises ``ArchiveError``."""
         answer = await self._tell("counterfoil.probe", _message("probe"), {})
         if answer.status in ABSENT:
             raise self._root_missing(answer.status)
@@ -209,7 +213,7 @@ class HttpBackend:
         async with self._site.opened("GET", url, headers=headers) as response:
             if response.status_code in _CANT_READ and name in self._vouched:
                 raise self._lacks(
-                    "give back what it was given", "Let it answer GET, or set spec.verify to Checksum."
+                    "return the stored files", "Let it answer GET, or set spec.verify to Checksum."
                 )
             if response.status_code in ABSENT | _CANT_READ:
                 raise FileNotStored
@@ -273,7 +277,7 @@ class HttpBackend:
         self._vouched[name] = (tally.size, tally.sha256)
         self._told.pop(name, None)
         for known in (self._vouched, self._told):
-            # What is forgotten is asked for by its own name, or sent anew.
+            # A file that is no longer known is requested by its own name, or sent again.
             if len(known) > MAX_ENTRIES:
                 del known[next(iter(known))]
         if told.location is None:
@@ -283,8 +287,8 @@ class HttpBackend:
             self._told[name] = location
         elif self._verify is VerifyMode.READ_BACK:
             raise self._lacks(
-                "give back what it was given, since it names another host as the place",
-                "Let it name an address of its own, or set spec.verify to Checksum.",
+                "return the stored files, since it names another host as the place",
+                "Let it name its own address, or set spec.verify to Checksum.",
             )
 
     def _key_of(self, name: str) -> str:

@@ -1,8 +1,8 @@
 """
 Archives of kind ``s3``: Amazon S3 and what speaks its protocol.
 
-Tags become object tags; Object Lock is in ``retention``. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) clears away what a killed run
-leaves. The rest is in ``objects``.
+Tags become object tags; Object Lock is in ``_object_lock``. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) clears away what a killed run
+leaves. ``_object_store`` does the rest.
 """
 
 import re
@@ -29,6 +29,7 @@ from counterfoil.archives.backends._object_store import (
 from counterfoil.archives.backends._sigv4 import SigningCredentials
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.archives.kind import ArchiveKind
 from counterfoil.clock import WallClock
 from counterfoil.resources.archive import S3, ArchiveSpec
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from obstore.store import S3Config, S3Credential, S3CredentialProvider
 
 MAX_TAGS = 10
-"""Tags that S3 takes for one object."""
+"""Maximum number of tags of one object."""
 
 TAG_VALUE_LIMIT = 256
 """Characters of a tag's value; the manifest has the whole of it."""
@@ -63,7 +64,7 @@ async def open_s3(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]
         store = S3Store(
             settings.bucket,
             config=_config(settings),
-            # Not part of the config, where a key of ours could meet a session token of the environment's.
+            # Not part of the config, where the Archive's key could be combined with a session token of the environment.
             credential_provider=_identity(settings, secret),
             client_options={**CLIENT, "allow_http": (settings.endpoint or "").startswith("http://")},
             retry_config=RETRY,
@@ -77,6 +78,9 @@ async def open_s3(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]
         key=f"the key in {secret.secret}" if settings.credentials_secret_ref else "the pod's own identity",
     )
     return S3Backend(store, bucket, prefix=settings.prefix, retention=_retention(settings, secret, bucket))
+
+
+KIND = ArchiveKind("s3", open_s3)
 
 
 ERROR_RULES = (
@@ -101,11 +105,11 @@ ERROR_RULES = (
         "the bucket `{bucket}` is in another region ({answer}). Correct spec.s3.region.",
     ),
     ErrorRule(
-        # Also when completing it took so long that it was asked for once more; the next run finds the file then.
+        # Also when completing it took so long that it was requested again; the next run finds the file then.
         frozenset({"NoSuchUpload"}),
         ArchiveUnavailable,
         "ArchiveFailing",
-        "{server} no longer knows an upload that it has begun ({answer}). Filing goes on by itself.",
+        "{server} no longer knows an upload that it has begun ({answer}). Archiving continues automatically.",
     ),
     ErrorRule(
         frozenset({"RequestTimeTooSkewed"}),
@@ -135,13 +139,13 @@ ERROR_RULES = (
         frozenset({"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "507"}),
         ArchiveUnavailable,
         "ArchiveFull",
-        "no space is left in the bucket `{bucket}` ({answer}). Enlarge it or raise its quota; filing goes on by itself.",
+        "no space is left in the bucket `{bucket}` ({answer}). Enlarge it or raise its quota; archiving continues automatically.",
     ),
     ErrorRule(
         frozenset({"SlowDown", "RequestLimitExceeded", "429", "503"}),
         ArchiveUnavailable,
         "ArchiveOverloaded",
-        "{server} asks for a pause ({answer}). Filing goes on by itself.",
+        "{server} asks for a pause ({answer}). Archiving continues automatically.",
     ),
     ErrorRule(
         frozenset({"AccessDenied", "AllAccessDisabled", "403"}),
@@ -183,7 +187,7 @@ LOCK_DIALECT = replace(DIALECT, verdicts=(*LOCK_ERROR_RULES, *ERROR_RULES))
 
 
 def error_of(text: str, *, archive: str, server: str, bucket: str, key: str) -> ArchiveError:
-    """Sort an error of ``obstore``, given by its text, by whose turn it is."""
+    """Return the error for a text of ``obstore``, by who must act."""
     return _object_store.error_of(text, DIALECT, BucketAddress(archive, server, bucket, key))
 
 
@@ -200,7 +204,7 @@ class S3Backend(ObjectStoreBackend):
         self._retention = retention
 
     async def retain(self, name: str) -> None:
-        """Lock an object that has proved itself, if the Archive says so."""
+        """Lock a verified object, if the Archive has ``objectLock``."""
         if self._retention is not None:
             await self._retention.lock(quote(self._key(name), safe="/-_.~"))
 

@@ -5,7 +5,7 @@ A file is written to a temporary name in its own folder, made durable where the 
 renamed over its own name (posix-rename@openssh.com). A server without that rename removes the old file first, so that
 for a moment there is none; half a file there never is.
 
-One block is under way while the next is fetched; it goes out as many requests at once. Tags are in the manifest only:
+One block is sent while the next is fetched; it goes out as many requests at once. Tags are in the manifest only:
 SFTP has no place for them.
 """
 
@@ -31,13 +31,14 @@ from counterfoil.archives.errors import (
     SettingsInvalid,
     VerificationFailed,
 )
+from counterfoil.archives.kind import ArchiveKind
 from counterfoil.archives.streams import BLOCK, blocks
 from counterfoil.resources.archive import ArchiveSpec, Sftp
 
 TEMPORARY_SUFFIX = ".tmp"
 
 SILENCE_SECONDS = 60.0
-"""How long one step, of a block or less, may take."""
+"""Timeout for one step, of a block or less."""
 
 T = TypeVar("T")
 
@@ -56,6 +57,9 @@ async def open_sftp(name: str, spec: ArchiveSpec, credentials: Mapping[str, byte
     login = SshLogin.read(name, Credentials(name, settings.credentials_secret_ref, credentials))
     line = SshConnection(f"Archive/{name}", settings, HostKeys.read(name, settings.host_keys), login)
     return SftpBackend(name, settings, line)
+
+
+KIND = ArchiveKind("sftp", open_sftp)
 
 
 class SftpBackend:
@@ -136,7 +140,7 @@ class SftpBackend:
             await clean_up(self.discard(name))
         if found != content:
             raise VerificationFailed(
-                f"{self._archive}: {self._line.server} gives back other bytes than were written."
+                f"{self._archive}: {self._line.server} returns other bytes than were written."
             )
 
     async def remove_leftovers(self, folder: str) -> None:
@@ -268,7 +272,7 @@ class SftpBackend:
                 return kind(reason, f"{self._archive}: {text}")
         code = f" (SFTP answered {error.code})" if isinstance(error, asyncssh.SFTPError) else ""
         return ArchiveUnavailable(
-            "ArchiveFailing", f"{self._archive}: {self._line.server} does not work{code}. Look into its log."
+            "ArchiveFailing", f"{self._archive}: {self._line.server} does not work{code}. Check its log."
         )
 
     async def _is_full(self, error: asyncssh.SFTPFailure) -> bool:
@@ -314,7 +318,7 @@ _ERROR_RULES: tuple[
         (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded),
         ArchiveUnavailable,
         "ArchiveFull",
-        "no space is left at {server} below {root}. Enlarge it or raise its quota; filing goes on by itself.",
+        "no space is left at {server} below {root}. Enlarge it or raise its quota; archiving continues automatically.",
     ),
     (
         asyncssh.SFTPPermissionDenied,
@@ -351,7 +355,7 @@ _ERROR_RULES: tuple[
 
 
 class _OpenUpload:
-    """A file while it is written: one block is under way, the next may be fetched meanwhile."""
+    """A file while it is written: one block is sent while the next may be fetched."""
 
     def __init__(self, file: "asyncssh.SFTPClientFile") -> None:
         self._file = file
@@ -372,7 +376,7 @@ class _OpenUpload:
         await _step(self._file.close())
 
     async def abandon(self) -> None:
-        """Wait until nothing is under way any more, whatever became of it, and close."""
+        """Wait until no write is in progress, also after an error, and close."""
         if self._running is not None:
             await asyncio.wait([self._running])
             self._running.exception()
@@ -380,7 +384,7 @@ class _OpenUpload:
 
     async def _arrived(self) -> None:
         if self._running is not None:
-            # Shielded, since whoever is cancelled here calls ``abandon``, which waits for it.
+            # Shielded, since a task that is cancelled here calls ``abandon``, which waits for it.
             await asyncio.shield(self._running)
             self._running = None
 

@@ -5,8 +5,8 @@ A file is sent in chunks to a temporary name in its own collection and then move
 of a file or none of it. The move first asks not to overwrite anything: on a folder it would remove all that is in it.
 Tags become properties of the namespace ``counterfoil.dev/tags`` where the server keeps such; the manifest has them anyway.
 
-No locks of our own (docs/decisions/0020): nothing is changed in place, and two runs of us move the same content to the same
-name. Those of others are waited for.
+Counterfoil uses no locks (docs/decisions/0020): nothing is changed in place, and two runs move the same content to
+the same name. If another client has a lock, the event waits.
 """
 
 import secrets
@@ -41,6 +41,7 @@ from counterfoil.archives.errors import (
     SettingsInvalid,
     VerificationFailed,
 )
+from counterfoil.archives.kind import ArchiveKind
 from counterfoil.resources.archive import ArchiveSpec
 
 TEMPORARY_SUFFIX = ".tmp"
@@ -72,8 +73,11 @@ async def open_webdav(name: str, spec: ArchiveSpec, credentials: Mapping[str, by
     )
 
 
+KIND = ArchiveKind("webdav", open_webdav)
+
+
 def make_backend(name: str, url: str, credentials: Credentials, silence: float) -> "WebDavBackend":
-    """Make a door that waits ``silence`` seconds for a sign of the server. Raises ``SettingsInvalid``."""
+    """Make a backend that waits ``silence`` seconds for the server. Raises ``SettingsInvalid``."""
     root = checked_url(name, FIELD, url)
     authorization = authorization_of(credentials)
     site = HttpSite(
@@ -88,7 +92,7 @@ def make_backend(name: str, url: str, credentials: Credentials, silence: float) 
 
 @dataclass(frozen=True)
 class WebDavResource:
-    """What a server lists: a file or a collection, by its path below the archive's root."""
+    """An entry of a listing: a file or a collection, by its path below the archive's root."""
 
     parts: tuple[str, ...]
     is_folder: bool
@@ -96,7 +100,7 @@ class WebDavResource:
 
     @property
     def is_temporary(self) -> bool:
-        """Whether it is a file that a run of ours did not finish, or is writing now."""
+        """Whether it is a file that a run did not finish, or is writing now."""
         return self.parts[-1].startswith(TEMPORARY_PREFIX) and self.parts[-1].endswith(TEMPORARY_SUFFIX)
 
 
@@ -165,7 +169,7 @@ class WebDavBackend:
             await clean_up(self.discard(name))
         if found != content:
             raise VerificationFailed(
-                f"{self._site.archive}: {self._site.server} gives back other bytes than were written."
+                f"{self._site.archive}: {self._site.server} returns other bytes than were written."
             )
 
     async def remove_leftovers(self, folder: str) -> None:
@@ -201,7 +205,7 @@ class WebDavBackend:
             raise await self._hindered(parts, answer.status)
 
     async def _tag(self, parts: list[str], tags: Mapping[str, str]) -> None:
-        """Set the tags as properties. Many servers keep none and say so; what any of them says changes nothing."""
+        """Set the tags as properties. Many servers store none and refuse; the answer is ignored."""
         if tags:
             await self._site.ask("PROPPATCH", self._url(parts), headers=_XML, content=_properties(tags))
 
@@ -234,7 +238,7 @@ class WebDavBackend:
             raise self._site.refusal(answer.status)
 
     async def _hindered(self, parts: list[str], status: int) -> ArchiveError:
-        """Return what a refusal means, after a look at what lies in the way: servers have many answers to that."""
+        """Return what a refusal means, after a check of the existing entries: servers answer differently."""
         if status in {403, _EXISTS, 406, 500, _CONFLICT, *ABSENT}:
             for depth in range(1, len(parts)):
                 if await self._is_folder(parts[:depth]) is False:
@@ -249,7 +253,7 @@ class WebDavBackend:
         return self._site.refusal(status)
 
     async def _is_folder(self, parts: list[str]) -> bool | None:
-        """Tell whether a collection lies there; None when nothing does."""
+        """Tell whether the entry is a collection; None when there is no entry."""
         try:
             listed = [each async for each in self._listed(parts, depth="0", slash="")]
         except FileNotStored:

@@ -194,6 +194,10 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "The Organization names no Archive, or one that does not exist.",
             "Create the Archive, or correct spec.archiveRef.",
         ),
+        "ArchiveKeepsNothing": (
+            "The archive keeps no files, and the Organization deletes envelopes.",
+            "Set spec.cleanup.policy of the Organization to Keep, or let spec.archiveRef name another Archive.",
+        ),
         "ArchiveNotReady": (
             "The archive can't be used.",
             "The condition Ready of the Archive says what is wrong and what to do.",

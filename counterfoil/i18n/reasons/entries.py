@@ -117,6 +117,7 @@ REASON_ENTRIES: MappingProxyType[str, ReasonEntry] = MappingProxyType(
         "EnvelopeTooLarge": _admin(ReasonContext.FAILED),
         # The archive
         "ArchiveMissing": _admin(ReasonContext.WAITING, ReasonContext.ORGANIZATION),
+        "ArchiveKeepsNothing": _admin(ReasonContext.WAITING, ReasonContext.ORGANIZATION),
         "ArchiveNotReady": _admin(ReasonContext.WAITING, ReasonContext.ORGANIZATION),
         "ArchiveUnreachable": _admin(ReasonContext.WAITING, ReasonContext.ARCHIVE),
         "ArchiveFailing": _admin(ReasonContext.WAITING, ReasonContext.ARCHIVE),

@@ -194,6 +194,10 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "Die Organization nennt kein Archive oder eines, das es nicht gibt.",
             "Das Archive anlegen oder spec.archiveRef berichtigen.",
         ),
+        "ArchiveKeepsNothing": (
+            "Das Archiv behält keine Dateien, und die Organization löscht Umschläge.",
+            "spec.cleanup.policy der Organization auf Keep setzen oder in spec.archiveRef ein anderes Archive nennen.",
+        ),
         "ArchiveNotReady": (
             "Das Archiv lässt sich nicht benutzen.",
             "Die Bedingung Ready des Archive sagt, was fehlt und was zu tun ist.",

@@ -195,6 +195,10 @@ WORDS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
             "La Organization non indica alcun Archive, o ne indica uno che non esiste.",
             "Creare l'Archive, o correggere spec.archiveRef.",
         ),
+        "ArchiveKeepsNothing": (
+            "L'archivio non conserva alcun file, e la Organization elimina le buste.",
+            "Impostare spec.cleanup.policy della Organization su Keep, o indicare un altro Archive in spec.archiveRef.",
+        ),
         "ArchiveNotReady": (
             "L'archivio non si può usare.",
             "La condizione Ready dell'Archive dice che cosa non va e che cosa fare.",

@@ -1,8 +1,8 @@
 """
-What every kind of archive has to keep, as tests that run against a real server of that kind.
+The contract of every kind of archive, as tests that run against a real server of that kind.
 
-They are part of the package so that whoever adds a kind by the entry point ``counterfoil.archives`` can hold it against
-the same promises. A test module of theirs, run by pytest with ``asyncio_mode = "auto"``, is no more than this::
+They are part of the package, so that the author of a kind with the entry point ``counterfoil.archives`` can run the
+same tests. Such a test module, run by pytest with ``asyncio_mode = "auto"``, is as short as this::
 
     class TestOurDms(FilingContract, ListingContract, WireContract, RefusalContract):
         @pytest.fixture
@@ -10,7 +10,7 @@ the same promises. A test module of theirs, run by pytest with ``asyncio_mode = 
             async with our_server() as server:
                 yield ArchiveFixture(spec_of(server), {"token": server.token}, address=("127.0.0.1", server.port))
 
-``ArchiveFixture`` says what more there is to tell. pytest is needed here, and nowhere else in the package.
+``ArchiveFixture`` describes the other arguments. pytest is needed here, and nowhere else in the package.
 """
 
 import pytest

@@ -72,7 +72,7 @@ AWKWARD_NAMES = (
 
 
 class FilingContract:
-    """What holds for every archive. A subclass gives the fixture ``ground``."""
+    """Guarantees of every archive. A subclass gives the fixture ``ground``."""
 
     LARGEST: ClassVar[int] = BIG_FILE
     """Bytes that the server can take in one file; a subclass whose server keeps files in memory sets less."""
@@ -281,7 +281,7 @@ class FilingContract:
 
 
 class ListingContract(FilingContract):
-    """What holds besides for an archive that can tell what is in it."""
+    """Further guarantees of an archive that can list its files."""
 
     async def test_entries_are_all_files_below_a_folder(self, backend: ArchiveBackend) -> None:
         for name in ("a/x/2.pdf", "a/1.pdf", "ab/3.pdf", "a/ü %2F+#.pdf"):
@@ -327,7 +327,7 @@ class ListingContract(FilingContract):
 
 
 class WireContract:
-    """What holds for an archive behind a network. Needs ``address`` and ``reroute`` of the ground."""
+    """Guarantees of an archive behind a network. Needs ``address`` and ``reroute`` of the ground."""
 
     @pytest.fixture
     async def wire(self, ground: ArchiveFixture) -> AsyncIterator[FaultProxy]:
@@ -405,7 +405,7 @@ class WireContract:
 
 
 class LoginContract:
-    """A subclass gives ``stranger``: a door whose credentials are wrong."""
+    """A subclass gives ``stranger``: a backend whose credentials are wrong."""
 
     async def test_a_wrong_login_is_told(self, ground: ArchiveFixture, stranger: ArchiveBackend) -> None:
         with pytest.raises(ArchiveRefused) as trouble:
@@ -415,7 +415,7 @@ class LoginContract:
 
 
 class RootContract:
-    """A subclass gives ``rootless``: a door to a bucket, folder or the like that does not exist."""
+    """A subclass gives ``rootless``: a backend for a bucket or folder that does not exist."""
 
     async def test_a_missing_root_is_told_and_not_made(
         self, ground: ArchiveFixture, rootless: ArchiveBackend
@@ -428,7 +428,7 @@ class RootContract:
 
 
 class FullContract:
-    """A subclass gives ``full``: a door to an archive that has no space for 2 MiB."""
+    """A subclass gives ``full``: a backend for an archive that has no space for 2 MiB."""
 
     async def test_a_full_archive_is_told_and_has_no_half_file(
         self, ground: ArchiveFixture, full: ArchiveBackend
@@ -441,7 +441,7 @@ class FullContract:
 
 
 class PermissionContract:
-    """A subclass gives ``forbidden``: a door to an archive that may be read and not written."""
+    """A subclass gives ``forbidden``: a backend for an archive that is read-only."""
 
     async def test_a_lost_permission_is_told(self, ground: ArchiveFixture, forbidden: ArchiveBackend) -> None:
         with pytest.raises(ArchiveRefused) as trouble:
@@ -451,11 +451,11 @@ class PermissionContract:
 
 
 class RefusalContract(LoginContract, RootContract, FullContract, PermissionContract):
-    """What an administrator is told. The doors are fixtures, since each needs a server of its own."""
+    """Messages to the administrator. The backends are fixtures, since each needs a separate server."""
 
 
 class CorruptingBackend:
-    """A door whose archive takes files and keeps other ones."""
+    """A backend whose archive accepts files and stores other bytes."""
 
     kind: ClassVar[str] = "spoiling"
 

@@ -1,5 +1,5 @@
 """
-The way between a door and its server, that a test can cut, slow down and take away: a TCP proxy on loopback.
+A TCP proxy on loopback between a backend and its server, which a test can cut, slow down and remove.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class FaultProxy:
         self.pause = 0.0
         """Seconds to wait after each piece."""
         self.cuts = 0
-        """How often it was cut."""
+        """Number of cuts."""
 
     async def __aenter__(self) -> Self:
         await self.mend()
@@ -44,7 +44,7 @@ class FaultProxy:
             self.port = self._server.sockets[0].getsockname()[1]
 
     def cut(self) -> None:
-        """End all connections in their middle, and let no new one through until it is mended."""
+        """End all connections in their middle, and let no new one through until the proxy is restored."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -52,7 +52,7 @@ class FaultProxy:
             writer.transport.abort()
 
     def cut_after(self, size: int) -> None:
-        """Cut it when so many more bytes have passed, both directions together."""
+        """Cut it after this many more bytes, both directions together."""
         self._left = size
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

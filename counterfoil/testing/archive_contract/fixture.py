@@ -1,5 +1,5 @@
 """
-Where the tests of one kind of archive take place, and the envelopes that they file there.
+The archive that the contract tests of one kind use, and the envelopes that they store there.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ class ArchiveFixture:
     spec: ArchiveSpec
     credentials: Mapping[str, bytes]
     address: tuple[str, int] | None = None
-    """Where its server listens; needed by ``WireContract``."""
+    """Address of its server; needed by ``WireContract``."""
     reroute: Reroute | None = None
     """Needed by ``WireContract``."""
 
@@ -46,7 +46,7 @@ class ArchiveFixture:
 
     @property
     def secrets(self) -> list[str]:
-        """What must be in no message. Names of logins may."""
+        """Texts that no message may contain. Names of logins may."""
         return [
             value.decode()
             for key, value in self.credentials.items()

@@ -1,5 +1,5 @@
 """
-Programs for the contract: a run that is killed on the way, and one that tells how much memory it took.
+Programs for the contract: a run that is killed, and one that reports its memory use.
 
 ``python -m counterfoil.testing.archive_contract.runs die STEP`` files an envelope and kills itself by SIGKILL at its ``STEP``-th
 step, if it comes that far; ``... weigh SIZE`` files one file of that size and prints by how many bytes the process grew.
@@ -31,7 +31,7 @@ STEPS = 11
 
 
 class Orders(msgspec.Struct, frozen=True):
-    """What comes on standard input."""
+    """The standard input."""
 
     spec: ArchiveSpec
     credentials: dict[str, bytes]

@@ -272,6 +272,31 @@ async def test_an_archive_that_does_not_exist_is_waited_for(scene: Scene) -> Non
     assert outcome == Wait("ArchiveMissing", "Archive/dms does not exist.")
 
 
+NO_FILES_KEPT: dict[str, Any] = {
+    "filesystem": None,
+    "nulltest": {},
+    "verify": "Checksum",
+    "signatures": "Ignore",
+}
+
+
+async def test_an_envelope_that_is_to_be_deleted_is_not_archived_where_no_file_is_kept(scene: Scene) -> None:
+    scene.cache.archives.put(an_archive(version=2, **NO_FILES_KEPT))
+    scene.organization(cleanup={"policy": "Delete"})
+    outcome = await scene.prepare()
+    assert outcome == Wait(
+        "ArchiveKeepsNothing",
+        "Archive/dms keeps no files, and Organization/acme deletes envelopes after archiving. Set spec.cleanup.policy "
+        "of the Organization to Keep, or let spec.archiveRef name another Archive.",
+    )
+
+
+async def test_an_envelope_that_is_kept_may_be_archived_where_no_file_is_kept(scene: Scene) -> None:
+    scene.cache.archives.put(an_archive(version=2, **NO_FILES_KEPT))
+    scene.organization(cleanup={"policy": "Keep"})
+    assert isinstance(await scene.prepare(), Admitted)
+
+
 async def test_a_key_that_is_not_there_needs_a_person(scene: Scene) -> None:
     del scene.kube.secrets["anna-key"]
     outcome = await scene.prepare()

@@ -271,6 +271,13 @@ async def test_an_archive_that_is_not_ready_is_told_and_recovers() -> None:
     assert (await scene.told())[:2] == ("True", "Ready")
 
 
+async def test_an_archive_that_keeps_no_files_does_not_fit_an_organization_that_deletes() -> None:
+    scene = Scene(cleanup={"policy": "Delete"})
+    spec: dict[str, Any] = {"filesystem": None, "nulltest": {}, "verify": "Checksum", "signatures": "Ignore"}
+    scene.cache.archives.put(ready(an_archive(version=2, **spec)))
+    assert (await scene.told())[:2] == ("False", "ArchiveKeepsNothing")
+
+
 async def test_a_default_sender_of_another_organization_is_told() -> None:
     scene = Scene()
     scene.cache.senders.put(a_sender(version=2, organization="other"))

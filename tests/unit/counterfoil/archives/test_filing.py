@@ -1,5 +1,5 @@
 """
-Filing: the guarantees that hold over any door, tried on one in memory that can be made to fail.
+The guarantees of ``filing`` for every backend, with a backend in memory that can fail.
 """
 
 import dataclasses

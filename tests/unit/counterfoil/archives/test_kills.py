@@ -19,7 +19,7 @@ from tests.support.fakes.archives import a_spec
 from tests.support.scenes.archive_runs import file_envelope, the_content, the_plan
 
 STEPS = 20
-"""How many steps a whole run takes: around every put, after every read, between the chunks of the sources."""
+"""Number of steps of a whole run: around every put, after every read, between the chunks of the sources."""
 
 
 async def run_until(step: int, spec: ArchiveSpec) -> int:

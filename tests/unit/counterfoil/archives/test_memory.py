@@ -1,5 +1,5 @@
 """
-Memory per transfer is bounded, whatever the size of the file.
+Memory per transfer is bounded, for files of any size.
 """
 
 import asyncio

@@ -129,7 +129,7 @@ def test_names_are_the_same_on_every_machine_and_in_every_release() -> None:
         "A_b.pdf",
     ]
 
-    # Whoever has to change this changes where the files of events that are under way are looked for.
+    # A change here changes the names of the files of unfinished events.
     assert [names.take(safe_segment(name)) for name in wanted] == [
         "ä" * 121 + "~9a35131a.pdf",
         "ä" * 120 + ".pdf",

@@ -91,6 +91,11 @@ def test_a_proof_says_where_the_manifest_lies_and_which_stored_status_said_so() 
         ({"documents": (a_file(1, size=-1),)}, "size"),
         ({"documents": (a_file(1, location=None),)}, "location"),
         ({"documents": (a_file(1, location=""),)}, "location"),
+        ({"documents": (a_file(1), a_file(2, location="discarded:2.pdf"))}, "keeps no files"),
+        (
+            {"archive": ArchiveLocation(ref=LocalObjectReference(name="dms"), manifest="discarded:m.json")},
+            "keeps no files",
+        ),
         ({"documents": (a_file(1), a_file(2, location="s3://contracts/1.pdf"))}, "same location"),
     ],
 )

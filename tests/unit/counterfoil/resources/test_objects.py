@@ -32,6 +32,7 @@ from counterfoil.resources import (
     to_json_dict,
 )
 from counterfoil.resources.archive import DEFAULT_PATH, KINDS
+from counterfoil.resources.archive_kinds import EXAMPLES
 from counterfoil.resources.base import parse_part
 
 ID = "0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10"
@@ -175,18 +176,8 @@ def test_an_action_that_is_not_configured_has_no_rule() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_archive_knows_its_kind(kind: str) -> None:
-    settings: Raw = {
-        "filesystem": {"root": "/a"},
-        "s3": {"bucket": "abc"},
-        "azblob": {"container": "abc"},
-        "gcs": {"bucket": "abc"},
-        "webdav": {"url": "https://a"},
-        "sftp": {"host": "a"},
-        "cmis": {"url": "https://a", "repositoryId": "r"},
-        "http": {"url": "https://a"},
-        "custom": {"kind": "acme-dms"},
-    }
-    archive = Archive.parse(raw(Archive) | {"spec": {kind: settings[kind]}})
+    settings = {key: value for key, value in EXAMPLES[kind].items() if key != "credentialsSecretRef"}
+    archive = Archive.parse(raw(Archive) | {"spec": {kind: settings}})
     assert archive.spec.kind == kind
     assert archive.spec.credentials_secret_ref is None
     assert archive.spec.path == DEFAULT_PATH

@@ -1,4 +1,4 @@
-"""What is said of a PDF's signatures, whoever made the PDF and whatever was done to it since."""
+"""Results for signatures of PDFs, from any producer and after any change."""
 
 import io
 import itertools

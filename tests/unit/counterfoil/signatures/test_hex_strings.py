@@ -22,7 +22,7 @@ texts = st.lists(
 
 
 def outcome(read: Any, content: bytes) -> tuple[object, object, int]:
-    """What a function makes of it, and where it stops reading."""
+    """Result of a function for the content, and the position after it."""
     stream = io.BytesIO(content)
     try:
         result = read(stream)

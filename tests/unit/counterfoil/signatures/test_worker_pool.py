@@ -1,5 +1,5 @@
 """
-The processes that look at signatures: whatever a PDF does to one of them, the controller goes on.
+The processes that check signatures: the controller continues after any failure of one of them.
 
 The misbehaving ones are small scripts that speak the same protocol; two tests use the real one.
 """

@@ -479,6 +479,20 @@ async def test_without_the_whole_proof_nothing_is_deleted(lack: str) -> None:
     assert scene.esaw.transport.deleted == []
 
 
+async def test_what_was_archived_where_no_file_is_kept_is_archived_again_before_the_delete() -> None:
+    scene = Scene()
+    archived = an_event().archived("contract.pdf").build()
+    documents = tuple(
+        msgspec.structs.replace(each, location=f"discarded:{each.file_id}")
+        for each in archived.status.documents
+    )
+    status = msgspec.structs.replace(archived.status, documents=documents)
+    outcome = await cleaned(scene, msgspec.structs.replace(archived, status=status))
+    assert isinstance(outcome, Wait)
+    assert (outcome.reason, outcome.restart_from) == ("ArchiveKeepsNothing", Phase.COLLECTING)
+    assert scene.esaw.transport.deleted == []
+
+
 async def test_an_event_that_is_not_archived_is_not_cleaned() -> None:
     scene = Scene()
     event = an_event().archived("contract.pdf").with_condition("Archived", "False").build()

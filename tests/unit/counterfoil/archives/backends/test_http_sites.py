@@ -1,5 +1,5 @@
 """
-What the archives that speak HTTP make of servers that refuse, lead away, fall silent or are not who they should be.
+Archives that use HTTP, with servers that refuse, redirect, stop sending or have a wrong certificate.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ LISTING = (
 async def told_server(
     answers: dict[str, web.Response], tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[str]:
-    """Run a server that answers each method as it is told, and else as one that has nothing; give its address."""
+    """Run a server with a fixed answer for each method, and 404 for all others; give its address."""
 
     async def serve(request: web.BaseRequest) -> web.StreamResponse:
         await request.read()
@@ -169,7 +169,7 @@ async def test_a_listing_that_is_none_is_told(body: str) -> None:
 
 
 def concluded_at(place: str, **more: web.Response) -> dict[str, web.Response]:
-    """What a system answers that has filed ``x`` and says where."""
+    """Answers of a system that has stored ``x`` and names its location."""
     return {"POST": web.json_response({"location": place, "sha256": sha256(b"x").hexdigest()}), **more}
 
 
@@ -234,7 +234,7 @@ async def test_an_address_that_can_not_be_is_refused(url: str) -> None:
 
 
 def own_certificate(folder: Path) -> ssl.SSLContext:
-    """A server's side of TLS that nobody vouches for."""
+    """The server's side of TLS with a certificate that no authority signed."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(UTC)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from counterfoil.archives import OPENERS, open_backend
+from counterfoil.archives import ARCHIVE_KINDS, open_backend
 from counterfoil.archives.errors import SettingsInvalid
 from counterfoil.resources.archive import (
     KINDS,
@@ -17,6 +17,9 @@ from counterfoil.resources.archive import (
     SignaturePolicy,
     VerifyMode,
 )
+from counterfoil.resources.archive_kinds import DISCARDED_SCHEME, EXAMPLES, SETTINGS
+from counterfoil.resources.base import parse_part
+from docs.generate_archive_crd import CRD, text
 
 MODULE = """
 from tests.support.fakes.archives import MemoryBackend
@@ -47,7 +50,23 @@ def a_spec(kind: str) -> ArchiveSpec:
 
 
 def test_every_kind_of_the_api_can_be_opened() -> None:
-    assert {*OPENERS, "custom"} == set(KINDS)
+    assert {*ARCHIVE_KINDS, "custom"} == set(KINDS)
+
+
+def test_the_crd_has_the_settings_of_every_kind() -> None:
+    assert CRD.read_text(encoding="utf-8") == text(), "run: make chart"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ARCHIVE_KINDS if not SETTINGS[kind].KEEPS_FILES])
+async def test_the_locations_of_a_kind_that_keeps_nothing_say_so(kind: str) -> None:
+    """Deleting in eSAW depends on it."""
+    spec = parse_part(
+        ArchiveSpec,
+        {kind: EXAMPLES[kind], "verify": VerifyMode.CHECKSUM, "signatures": SignaturePolicy.IGNORE},
+    )
+    backend = await open_backend("dms", spec, {})
+
+    assert backend.location("a/b.pdf").startswith(DISCARDED_SCHEME)
 
 
 @pytest.mark.usefixtures("package")

@@ -1,5 +1,5 @@
 """
-What an S3 archive asks of the server, and what it makes of the answers: against a server that does as it is told.
+Requests of an S3 archive, and its handling of the answers, with a scripted server.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class ToldServer:
         return web.Response(headers={"ETag": '"e"'}, text=_BODIES.get((request.method, kind), ""))
 
     def assert_aborted(self, path: str) -> None:
-        # A part that was under way may come in after it; S3 refuses it then.
+        # A part in transit may arrive after it; S3 refuses it then.
         assert ("DELETE", path, "uploadId") in self.requests
         assert ("POST", path, "uploadId") not in self.requests
 

@@ -1,0 +1,441 @@
+"""
+The settings of each kind of archive: their types, descriptions and bounds, and nothing that does I/O.
+
+A kind is one struct and one field of ``KindFields``. ``docs/generate_archive_crd.py`` writes the kinds' part of
+``crds/archives.yaml`` from them; a struct's docstring is its description there. What each kind does with its
+settings is in ``counterfoil.archives.backends``, one module per kind.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, get_args, get_type_hints
+
+from counterfoil.resources.base import LocalObjectReference, ResourcePart
+from counterfoil.resources.schema import ValidationRule, schema
+
+DISCARDED_SCHEME = "discarded:"
+"""Prefix of the locations of files that an archive did not keep. No such file counts as archived for a delete."""
+
+_ONLY_HTTPS = "https; http only for loopback and cluster-internal names."
+
+
+def _url_rules(example: str) -> tuple[ValidationRule, ValidationRule]:
+    """Return the rules for an address that documents are sent to."""
+    return (
+        ValidationRule(
+            r"self.matches(r'^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
+            r"(:[0-9]{1,5})?(/[^?#\s\\]*)?$')",
+            f"write scheme, host and perhaps port and path, with no user, query or fragment, as in {example}",
+        ),
+        ValidationRule(
+            "!self.startsWith('http://') || "
+            r"self.matches(r'^http://(127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\]|[a-z]([a-z0-9-]*[a-z0-9])?"
+            r"|[a-z0-9.-]+\.(svc|cluster\.local))(:[0-9]+)?(/|$)')",
+            "use https; plain http is for loopback and cluster-internal names only (no dot, or ending in .svc or "
+            ".cluster.local)",
+        ),
+    )
+
+
+class KindSettings(ResourcePart, frozen=True):
+    """Settings of one kind of archive."""
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {}
+    """The smallest settings that the API server accepts; tests use them."""
+
+    RULES: ClassVar[tuple[ValidationRule, ...]] = ()
+    """Rules over several fields."""
+
+    KEEPS_FILES: ClassVar[bool] = True
+    """False: the archive discards every file. Its locations begin with ``DISCARDED_SCHEME``, and no envelope is deleted."""
+
+
+class Filesystem(KindSettings, frozen=True):
+    """A folder of a mounted volume."""
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {"root": "/archive"}
+
+    root: Annotated[
+        str,
+        schema(
+            "Absolute path of the folder in the controller's pod; must be mounted. Example: /archive.",
+            ValidationRule(
+                "self.matches(r'^(/[^/]+)+/?$') && self.split('/').all(each, each != '.' && each != '..')",
+                "root is the absolute path of a folder below /, with no . or .. in it, as in /archive",
+            ),
+            maxLength=1024,
+        ),
+    ]
+
+
+class ObjectLock(ResourcePart, frozen=True):
+    """Write once, read many: until when an object can't be overwritten or deleted."""
+
+    mode: Annotated[
+        str,
+        schema(
+            "`GOVERNANCE`: users with a special right may delete. `COMPLIANCE`: nobody may.",
+            enum=["GOVERNANCE", "COMPLIANCE"],
+        ),
+    ]
+    retain_days: Annotated[int, schema("Days from filing on. Example: 3650.", minimum=1, maximum=36500)]
+
+
+class S3(KindSettings, frozen=True):
+    """Amazon S3 and what speaks its protocol."""
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {"bucket": "contracts"}
+    RULES: ClassVar[tuple[ValidationRule, ...]] = (
+        ValidationRule(
+            "!has(self.objectLock) || (has(self.region) && has(self.credentialsSecretRef))",
+            "objectLock needs region and credentialsSecretRef",
+        ),
+    )
+
+    bucket: Annotated[
+        str,
+        schema(
+            "Name of the bucket; it must exist.",
+            ValidationRule(
+                "self.matches(r'^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$')",
+                "a bucket's name is 3 to 63 lower-case letters, digits, dots and hyphens",
+            ),
+            maxLength=63,
+        ),
+    ]
+    prefix: Annotated[
+        str,
+        schema(
+            "Put in front of every path. Default none. Example: esaw/.",
+            ValidationRule(
+                r"!self.startsWith('/') && !self.contains('//') && !self.contains('\\') "
+                "&& self.split('/').all(each, each != '.' && each != '..')",
+                "prefix is relative, with no empty, . or .. segment and no backslash",
+            ),
+            maxLength=512,
+        ),
+    ] = ""
+    region: Annotated[
+        str | None,
+        schema(
+            "Region of the bucket. Default the one that the pod's environment names. Example: eu-central-1.",
+            minLength=1,
+            maxLength=64,
+        ),
+    ] = None
+    endpoint: Annotated[
+        str | None,
+        schema(
+            f"Address of the server, for those other than Amazon's. {_ONLY_HTTPS} Example: "
+            "https://minio.acme.example:9000.",
+            *_url_rules("https://minio.acme.example:9000"),
+            maxLength=512,
+        ),
+    ] = None
+    force_path_style: Annotated[
+        bool,
+        schema(
+            "True puts the bucket into the path instead of the host name, as most servers other than Amazon's need. "
+            "Default false."
+        ),
+    ] = False
+    server_side_encryption: Annotated[
+        str | None,
+        schema(
+            "Encryption at rest that is asked for with each object. Default what the bucket says.",
+            enum=["AES256", "aws:kms", "aws:kms:dsse"],
+        ),
+    ] = None
+    object_lock: Annotated[
+        ObjectLock | None,
+        schema(
+            "Write once, read many: until when an object can't be overwritten or deleted. The bucket must have Object "
+            "Lock on; `region` and `credentialsSecretRef` must be set. Default what the bucket says."
+        ),
+    ] = None
+    credentials_secret_ref: Annotated[
+        LocalObjectReference | None,
+        schema(
+            "A Secret (same namespace) with `accessKeyId`, `secretAccessKey` and perhaps `sessionToken`. Default the "
+            "pod's own identity."
+        ),
+    ] = None
+
+
+class AzureBlob(KindSettings, frozen=True):
+    """Azure Blob Storage."""
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {"container": "contracts"}
+
+    container: Annotated[
+        str,
+        schema(
+            "Name of the container; it must exist.",
+            ValidationRule(
+                "self.matches(r'^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$') && !self.contains('--')",
+                "a container's name is 3 to 63 lower-case letters, digits and single hyphens",
+            ),
+            maxLength=63,
+        ),
+    ]
+    endpoint: Annotated[
+        str | None,
+        schema(
+            f"Address of the service. Default https://<accountName>.blob.core.windows.net. {_ONLY_HTTPS}",
+            *_url_rules("https://acme.blob.core.windows.net"),
+            maxLength=512,
+        ),
+    ] = None
+    credentials_secret_ref: Annotated[
+        LocalObjectReference | None,
+        schema(
+            "A Secret (same namespace) with `accountName` and `accountKey`. Default the pod's own identity."
+        ),
+    ] = None
+
+
+class GoogleCloudStorage(KindSettings, frozen=True):
+    """Google Cloud Storage."""
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {"bucket": "contracts"}
+
+    bucket: Annotated[
+        str,
+        schema(
+            "Name of the bucket; it must exist.",
+            ValidationRule(
+                "self.matches(r'^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$')",
+                "a bucket's name is 3 to 222 lower-case letters, digits, dots, hyphens and _",
+            ),
+            maxLength=222,
+        ),
+    ]
+    credentials_secret_ref: Annotated[
+        LocalObjectReference | None,
+        schema("A Secret (same namespace) with `serviceAccountJson`. Default the pod's own identity."),
+    ] = None
+
+
+class WebDav(KindSettings, frozen=True):
+    """A WebDAV collection (RFC 4918)."""
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {"url": "https://dms.acme.example/dav"}
+
+    url: Annotated[
+        str,
+        schema(
+            f"Address of the collection. {_ONLY_HTTPS} Example: https://dms.acme.example/dav/contracts.",
+            *_url_rules("https://dms.acme.example/dav"),
+            maxLength=1024,
+        ),
+    ]
+    credentials_secret_ref: Annotated[
+        LocalObjectReference | None,
+        schema("A Secret (same namespace) with `username` and `password`, or `bearerToken`. Default none."),
+    ] = None
+
+
+class Sftp(KindSettings, frozen=True):
+    """A folder of an SFTP server, whose host keys are pinned."""
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {
+        "host": "sftp.acme.example",
+        "hostKeys": ["ssh-ed25519 AAAA"],
+        "credentialsSecretRef": {"name": "sftp"},
+    }
+
+    host: Annotated[
+        str,
+        schema(
+            "Name or address of the server. Example: sftp.acme.example.",
+            ValidationRule(
+                "self.matches(r'^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$') || isIP(self)",
+                "host is a host name or an IP address, with no scheme, user or port",
+            ),
+            maxLength=253,
+        ),
+    ]
+    port: Annotated[int, schema("Port of the server. Default 22.", minimum=1, maximum=65535)] = 22
+    root: Annotated[
+        str,
+        schema(
+            "Folder on the server. Default `.`, the one that the login leads to. Example: inbox/contracts.",
+            minLength=1,
+            maxLength=1024,
+        ),
+    ] = "."
+    host_keys: Annotated[
+        tuple[
+            Annotated[
+                str,
+                schema(
+                    "One key.",
+                    ValidationRule(
+                        "self.matches(r'^([a-z0-9@.-]+ [A-Za-z0-9+/]+=*|SHA256:[A-Za-z0-9+/]{43})$')",
+                        "write a host key as type and key, as in ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…, or as its "
+                        "fingerprint, SHA256:…",
+                    ),
+                    maxLength=2048,
+                ),
+            ],
+            ...,
+        ],
+        schema(
+            "Public keys that the server may have, as in known_hosts without the name, or their SHA-256 "
+            "fingerprints; several at once are for rotation. `ssh-keyscan HOST` prints them; compare with what the "
+            "server's owner says. Example: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA….",
+            required=True,
+            minItems=1,
+            maxItems=16,
+        ),
+    ] = ()
+    credentials_secret_ref: Annotated[
+        LocalObjectReference | None,
+        schema(
+            "A Secret (same namespace) with `username`, and `password` or `privateKey` (OpenSSH).",
+            required=True,
+        ),
+    ] = None
+
+
+class Cmis(KindSettings, frozen=True):
+    """A CMIS 1.1 repository, by its browser binding."""
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {"url": "https://dms.acme.example/cmis", "repositoryId": "r"}
+
+    url: Annotated[
+        str,
+        schema(
+            f"Address of the browser binding. {_ONLY_HTTPS} Example: https://dms.acme.example/cmis/browser.",
+            *_url_rules("https://dms.acme.example/cmis/browser"),
+            maxLength=1024,
+        ),
+    ]
+    repository_id: Annotated[
+        str, schema("Id of the repository. Example: -default-.", minLength=1, maxLength=256)
+    ]
+    root_folder: Annotated[
+        str,
+        schema(
+            "Path of the folder in the repository. Default `/`. Example: /Sites/contracts.",
+            ValidationRule("self.startsWith('/')", "rootFolder begins with /"),
+            maxLength=1024,
+        ),
+    ] = "/"
+    document_type: Annotated[
+        str,
+        schema(
+            "Type id of the documents that are created. Default `cmis:document`.", minLength=1, maxLength=256
+        ),
+    ] = "cmis:document"
+    properties: Annotated[
+        dict[str, Annotated[str, schema("Name of a tag.", minLength=1, maxLength=256)]],
+        schema(
+            "Property id of the document type, and the name of the tag whose value it gets. Default none. Example: "
+            "{acme:costCenter: costCenter}.",
+            maxProperties=64,
+        ),
+    ] = {}
+    credentials_secret_ref: Annotated[
+        LocalObjectReference | None,
+        schema("A Secret (same namespace) with `username` and `password`. Default none."),
+    ] = None
+
+
+class HttpMode(StrEnum):
+    """Form of an upload: a part of a form with its tags, or the body of a request."""
+
+    MULTIPART = "Multipart"
+    PER_FILE = "PerFile"
+
+
+class Http(KindSettings, frozen=True):
+    """Any system that takes files by HTTP; requests are signed by the rules of Standard Webhooks."""
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {"url": "https://dms.acme.example/inbox"}
+
+    url: Annotated[
+        str,
+        schema(
+            f"Address that files are sent to. {_ONLY_HTTPS} Example: https://dms.acme.example/inbox.",
+            *_url_rules("https://dms.acme.example/inbox"),
+            maxLength=1024,
+        ),
+    ]
+    mode: Annotated[
+        HttpMode,
+        schema(
+            "How each file is sent. `PerFile`: it is the body of a request. `Multipart`: it is a part of a form that "
+            "has its name and tags as fields. Default PerFile."
+        ),
+    ] = HttpMode.PER_FILE
+    credentials_secret_ref: Annotated[
+        LocalObjectReference | None,
+        schema("A Secret (same namespace) with `signingSecret`, and perhaps `bearerToken`. Default none."),
+    ] = None
+
+
+class NullTest(KindSettings, frozen=True):
+    """For load tests: takes every file and keeps none. Needs `verify: Checksum` and `signatures: Ignore`."""
+
+    KEEPS_FILES: ClassVar[bool] = False
+
+
+class Custom(KindSettings, frozen=True):
+    """
+    A kind that another Python package brings by the entry point `counterfoil.archives`; the package must be in the
+    controller's image.
+    """
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {"kind": "acme-dms"}
+
+    kind: Annotated[
+        str,
+        schema(
+            "Name of the kind, as its package says. Example: acme-dms.",
+            minLength=1,
+            maxLength=63,
+            pattern="^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
+        ),
+    ]
+    settings: Annotated[
+        dict[str, Annotated[str, schema("Value of a setting.", maxLength=4096)]],
+        schema("What the kind wants to know, as its package says. Default none.", maxProperties=64),
+    ] = {}
+    credentials_secret_ref: Annotated[
+        LocalObjectReference | None,
+        schema("A Secret (same namespace) with what the kind wants. Default none."),
+    ] = None
+
+
+class KindFields(ResourcePart, frozen=True):
+    """The part of an Archive's spec that names its kind: one field per kind, exactly one of which is set."""
+
+    filesystem: Filesystem | None = None
+    s3: S3 | None = None
+    azblob: AzureBlob | None = None
+    gcs: GoogleCloudStorage | None = None
+    webdav: WebDav | None = None
+    sftp: Sftp | None = None
+    cmis: Cmis | None = None
+    http: Http | None = None
+    nulltest: NullTest | None = None
+    custom: Custom | None = None
+
+
+KINDS: tuple[str, ...] = KindFields.__struct_fields__
+"""Names of all kinds."""
+
+SETTINGS: Mapping[str, type[KindSettings]] = {
+    name: settings
+    for name, hint in get_type_hints(KindFields).items()
+    for settings in get_args(hint)
+    if isinstance(settings, type) and issubclass(settings, KindSettings)
+}
+"""Kind -> type of its settings."""
+
+EXAMPLES: Mapping[str, dict[str, Any]] = {name: {**each.EXAMPLE} for name, each in SETTINGS.items()}
+"""Kind -> the smallest settings that the API server accepts."""
+
+TARGET_FIELDS = ("bucket", "container", "url", "host", "root", "kind")
+"""Fields that say where an archive is; the column TARGET of kubectl shows the first one that is set."""

@@ -1,0 +1,68 @@
+"""
+The kind ``nulltest``: an envelope runs through, and nothing of it counts as archived for a delete.
+"""
+
+import pytest
+
+from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend, ChecksumReported
+from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.archives.filing import claim_names, conclude, find_concluded, store
+from counterfoil.archives.readback import read_back
+from counterfoil.clock import WallClock
+from counterfoil.resources.archive import ArchiveSpec, SignaturePolicy, VerifyMode
+from counterfoil.resources.archive_kinds import DISCARDED_SCHEME, NullTest
+from tests.support.fakes.archives import (
+    ENVELOPE_ID,
+    a_filed_document,
+    a_plan,
+    a_source,
+    an_envelope,
+    content,
+    files_named,
+)
+
+SPEC = ArchiveSpec(nulltest=NullTest(), verify=VerifyMode.CHECKSUM, signatures=SignaturePolicy.IGNORE)
+
+
+@pytest.fixture
+async def backend() -> ArchiveBackend:
+    return await open_backend("load", SPEC, {})
+
+
+async def test_an_envelope_runs_through_to_its_manifest(backend: ArchiveBackend) -> None:
+    plan = a_plan(*files_named("one.pdf", "two.pdf"), spec=SPEC)
+    claimed = await claim_names(backend, plan)
+    stored = [await store(backend, file, a_source(content()), tags={}) for file in plan.files]
+    documents = [a_filed_document(file.facts, each) for file, each in zip(plan.files, stored, strict=True)]
+
+    manifest = await conclude(
+        backend, plan, an_envelope(), documents, archived_at=WallClock().now(), extra={}
+    )
+
+    assert [each.size for each in stored] == [len(content())] * 2
+    assert all(each.startswith(DISCARDED_SCHEME) for each in (*claimed, manifest))
+
+
+async def test_no_byte_can_be_read_again(backend: ArchiveBackend) -> None:
+    plan = a_plan(spec=SPEC)
+    await store(backend, plan.files[0], a_source(content()), tags={})
+
+    with pytest.raises(ChecksumReported):
+        await anext(backend.read(plan.files[0].name))
+    assert await backend.entries(plan.folder) == []
+    assert await find_concluded(backend, plan, ENVELOPE_ID) is None
+
+
+async def test_after_a_restart_nothing_is_known(backend: ArchiveBackend) -> None:
+    file = a_plan(spec=SPEC).files[0]
+    await store(backend, file, a_source(content()), tags={})
+
+    restarted = await open_backend("load", SPEC, {})
+
+    assert await read_back(restarted, file.name) is None
+
+
+async def test_read_back_can_not_be_asked_of_it() -> None:
+    with pytest.raises(SettingsInvalid, match=r"Set spec\.verify to Checksum"):
+        await open_backend("load", ArchiveSpec(nulltest=NullTest()), {})
