@@ -20,12 +20,12 @@ import jinja2
 import yaml
 from aiohttp import web
 
+from counterfoil.i18n.catalogue import Catalogue
 from counterfoil.i18n.reasons import ReasonText as ReasonWords
 from counterfoil.i18n.reasons import find_reason
 from counterfoil.resources import Language
 from counterfoil.settings import SignIn
 from webhook.console.limits import ConsoleLimits
-from webhook.pages.languages import Catalogue
 
 _FOLDER: Final = Path(__file__).parent
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.kube.client import ApiError
 from counterfoil.metrics import Metrics
 from webhook.http_server.rate_limit import TokenBucket
@@ -25,7 +26,7 @@ from webhook.pages.errors import (
     PageErrorKind,
     from_api_server,
 )
-from webhook.pages.languages import load_catalogue, negotiate_language
+from webhook.pages.languages import negotiate_language
 from webhook.pages.limits import PageLimits
 from webhook.pages.rendering import PageLink, PageRenderer, html_response, redirect_response
 from webhook.pages.routes import METHODS, PageName, PageRoute, match_route, parse_query, read_form
@@ -71,7 +72,9 @@ class PageHandler:
         path, _, raw_query = request.raw_path.partition("?")
         route = match_route(path)
         context = RequestContext(
-            words=load_catalogue(negotiate_language(request.headers.get("Accept-Language"))),
+            words=load_catalogue(
+                CatalogueName.PAGES, negotiate_language(request.headers.get("Accept-Language"))
+            ),
             query={},
             cookies=dict(request.cookies),
             headers=request.headers,
@@ -101,7 +104,9 @@ class PageHandler:
 
     def answer_unreadable(self) -> web.StreamResponse:
         """Answer what was no HTTP request, or one beyond the bounds of its line or headers."""
-        context = RequestContext(words=load_catalogue(negotiate_language(None)), query={}, cookies={})
+        context = RequestContext(
+            words=load_catalogue(CatalogueName.PAGES, negotiate_language(None)), query={}, cookies={}
+        )
         page_error = PageError(PageErrorKind.LINK_BROKEN, "not HTTP, or longer than the limits allow")
         response = self._error_response(context, page_error)
         response.force_close()

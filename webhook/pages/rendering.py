@@ -16,7 +16,7 @@ import jinja2
 from aiohttp import web
 from markupsafe import Markup
 
-from webhook.pages.languages import Catalogue
+from counterfoil.i18n.catalogue import Catalogue
 
 _FOLDER: Final = Path(__file__).parent / "templates"
 

@@ -6,6 +6,7 @@ from typing import Any
 import lxml.html
 import pytest
 
+from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.kube.client import Expired
 from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, FiledDocument, FileKind, Phase, Resource
 from tests.support.builders import AClock, EventBuilder
@@ -21,7 +22,6 @@ from tests.support.scenes.console_parts import (
 from webhook.console.access import Rights
 from webhook.console.actions import ActionService
 from webhook.console.errors import ConsoleError, ConsoleErrorKind
-from webhook.console.languages import load_catalogue
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
 from webhook.console.views import ConsoleRequest, ConsoleViews
@@ -35,7 +35,7 @@ def views() -> ConsoleViews:
 
 
 def a_visit(kube: InMemoryKubeClient, rights: Rights = FULL, here: str = "/", **query: str) -> ConsoleRequest:
-    return ConsoleRequest(a_visitor(rights, kube), load_catalogue("en"), query, here)
+    return ConsoleRequest(a_visitor(rights, kube), load_catalogue(CatalogueName.CONSOLE, "en"), query, here)
 
 
 def an_event(number: int, phase: Phase = Phase.FAILED, sender: str = "anna") -> EnvelopeEvent:
@@ -120,7 +120,10 @@ async def test_a_page_of_documents_begins_where_there_is_one(start: str, shown: 
     files = [FiledDocument(file_id=each, kind=FileKind.DOCUMENT, file_name=each) for each in "abc"]
     event = EventBuilder().status(documents=tuple(files)).build()
     console_request = ConsoleRequest(
-        a_visitor(VIEW, InMemoryKubeClient(event)), load_catalogue("en"), {"from": start}, "/"
+        a_visitor(VIEW, InMemoryKubeClient(event)),
+        load_catalogue(CatalogueName.CONSOLE, "en"),
+        {"from": start},
+        "/",
     )
 
     page = told((await views().event(console_request, event.name)).html)
