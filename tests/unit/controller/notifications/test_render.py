@@ -118,7 +118,7 @@ def test_without_a_page_a_sender_is_told_that_the_next_send_asks() -> None:
     without = an_organization(notifications=MAILS)
     content = letter_about(to_anna(status={"consentURL": None}), without)
     assert content.link is None
-    assert "The next time that you send an envelope" in bodies(content)[0]
+    assert "When you next send an envelope" in bodies(content)[0]
 
 
 def test_a_key_that_was_brought_is_renewed_by_its_owner_and_never_by_mail() -> None:

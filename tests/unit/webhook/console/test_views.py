@@ -76,7 +76,7 @@ async def test_a_list_whose_token_is_too_old_begins_anew_and_says_so() -> None:
 
     page = told((await views().events(a_visit(kube, VIEW, token="3"))).html)
 
-    assert "it begins anew" in page.text_content()
+    assert "it starts again" in page.text_content()
     assert len(page.xpath("//tbody/tr")) == 1
 
 
@@ -90,7 +90,7 @@ async def test_a_search_for_an_age_asks_twice_at_most_and_then_offers_to_go_on()
     page = told((await slow.events(a_visit(kube, age="1h"))).html)
 
     assert kube.asked.count(("page", "envelopeevents")) == 2
-    assert page.xpath("//a[text()='Search on']/@href") == ["/events?age=1h&token=16"]
+    assert page.xpath("//a[text()='Continue the search']/@href") == ["/events?age=1h&token=16"]
 
 
 async def test_an_event_of_another_version_is_shown_as_it_is_stored() -> None:
