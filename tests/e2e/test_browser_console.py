@@ -440,7 +440,7 @@ async def test_it_works_where_scripts_do_not_run(scene: Scene, browser: Browser)
 @pytest.mark.parametrize(
     ("locale", "titles"),
     [
-        ("de-AT", ("Was auf einen Menschen wartet", "Ereignisse", "Absender", "Archive", "Organisationen")),
+        ("de-AT", ("Offene Aufgaben", "Ereignisse", "Absender", "Archive", "Organisationen")),
         ("it-IT", ("Che cosa aspetta una persona", "Eventi", "Mittenti", "Archivi", "Organizzazioni")),
     ],
     ids=["German", "Italian"],

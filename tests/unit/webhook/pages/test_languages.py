@@ -72,7 +72,7 @@ def test_texts_are_plain_and_name_no_insides() -> None:
         assert not re.search(r"[<>]|&\w+;|OAuth|token|Kubernetes|Secret\b|HTTP", whole), language
 
 
-def test_what_an_administrator_has_to_mend_is_told_apart_from_what_may_be_tried_again() -> None:
+def test_errors_for_the_administrator_are_separate_from_errors_that_a_retry_may_solve() -> None:
     assert PageErrorKind.NOT_CONFIGURED in ADMINISTRATOR_KINDS - RETRYABLE_KINDS
 
 
