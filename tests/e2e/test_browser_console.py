@@ -441,7 +441,7 @@ async def test_it_works_where_scripts_do_not_run(scene: Scene, browser: Browser)
     ("locale", "titles"),
     [
         ("de-AT", ("Offene Aufgaben", "Ereignisse", "Absender", "Archive", "Organisationen")),
-        ("it-IT", ("Che cosa aspetta una persona", "Eventi", "Mittenti", "Archivi", "Organizzazioni")),
+        ("it-IT", ("Attività aperte", "Eventi", "Mittenti", "Archivi", "Organizzazioni")),
     ],
     ids=["German", "Italian"],
 )
