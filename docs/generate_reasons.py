@@ -1,7 +1,7 @@
 """
 Writes docs/reference/reasons.md from the catalogue of reasons: ``python docs/generate_reasons.py``.
 
-A unit test holds the page against it, and the catalogue against the code.
+A unit test compares the page with the catalogue, and the catalogue with the code.
 """
 
 from pathlib import Path
@@ -14,19 +14,20 @@ HEAD = """\
 <!-- Written by docs/generate_reasons.py from counterfoil/i18n/reasons; edit that. -->
 # Reasons
 
-Why something is where it is, in one word that stays the same between versions: the column `REASON` of
-`kubectl get envelopeevents`, the conditions of every resource, the label `reason` of the metrics. The message beside it
-has the particulars. What is *seen* in `waiting` is tried again by itself until `spec.retry.deadline`, then the event is
-`Failed` with `DeadlineExceeded`; whoever has to act hears of it by mail ([Notifications](../notifications.md)).
+A reason is one word that gives the cause of a state and stays the same between versions. Reasons are in the column
+`REASON` of `kubectl get envelopeevents`, in the conditions of every resource and in the label `reason` of the metrics.
+The message beside a reason has the details. An event with a reason that is seen in `waiting` is retried automatically
+until `spec.retry.deadline`; then the event is `Failed` with `DeadlineExceeded`. The person who must act is notified by
+mail ([Notifications](../notifications.md)).
 
-| Reason | Seen in | Whose turn | What it means, and what to do |
+| Reason | Seen in | Who must act | Meaning, and what to do |
 |---|---|---|---|
 """
 
 _RESPONSIBLE_TEXTS = {
-    Responsible.NOBODY: "nobody's",
-    Responsible.SENDER: "the sender's",
-    Responsible.ADMINISTRATOR: "the administrator's",
+    Responsible.NOBODY: "nobody",
+    Responsible.SENDER: "the sender",
+    Responsible.ADMINISTRATOR: "the administrator",
 }
 
 

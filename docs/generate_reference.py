@@ -1,8 +1,8 @@
 """
 Writes ``docs/reference/resources.md`` from ``crds/*.yaml``: every field, its type, its default, and every rule.
 
-``python docs/generate_reference.py`` writes the page; with ``--check`` it writes nothing and ends with 1 when the page is
-not what the CustomResourceDefinitions say now. Nothing in the page is written by hand.
+``python docs/generate_reference.py`` writes the page. With ``--check``, it writes nothing and exits with 1 if the page
+differs from the CustomResourceDefinitions. Nothing in the page is written by hand.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from counterfoil import durations
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reference" / "resources.md"
 ORDER = ("Organization", "Archive", "Sender", "Envelope", "EnvelopeEvent")
-"""The order in which a person meets them."""
+"""Order of the chapters."""
 RULES = "x-kubernetes-validations"
 
 INTRODUCTION = """\
@@ -53,7 +53,7 @@ def page() -> str:
 
 
 def chapter(crd: Schema) -> str:
-    """Return what there is to say about one kind."""
+    """Return the chapter on one kind."""
     names = crd["names"]
     (version,) = crd["versions"]
     schema = version["schema"]["openAPIV3Schema"]
@@ -73,7 +73,7 @@ def chapter(crd: Schema) -> str:
 
 
 def called(names: Schema) -> str:
-    """Return the names that kubectl knows the kind by."""
+    """Return the names of the kind in kubectl."""
     known = [names["plural"], names["singular"], *names.get("shortNames", ())]
     return f"kubectl: {', '.join(f'`{name}`' for name in known)}."
 
@@ -88,7 +88,7 @@ def columns(version: Schema) -> str:
 
 
 def selectors(version: Schema) -> str:
-    """Return the sentence on field selectors; empty when the kind has none."""
+    """Return the sentence on field selectors, or nothing if the kind has none."""
     paths = [f"`{each['jsonPath'].removeprefix('.')}`" for each in version.get("selectableFields", ())]
     return f"Field selectors: {', '.join(paths)}." if paths else ""
 
@@ -101,7 +101,7 @@ def table(rows: Iterator[FieldRow]) -> str:
 
 
 def fields(schema: Schema, above: str = "") -> Iterator[FieldRow]:
-    """Go through all fields, each before its parts."""
+    """Yield all fields, each before its parts."""
     for name, inner in schema.get("properties", {}).items():
         path = f"{above}{name}"
         default = "required" if name in schema.get("required", ()) else default_of(inner)
@@ -110,7 +110,7 @@ def fields(schema: Schema, above: str = "") -> Iterator[FieldRow]:
 
 
 def suffix(schema: Schema) -> str:
-    """Return what marks a list or a map in a path."""
+    """Return the suffix of a list or a map in a path."""
     if schema["type"] == "array":
         return "[]"
     return "{}" if "additionalProperties" in schema else ""

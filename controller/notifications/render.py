@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
 from controller.notifications import consent_requests, problem_tracking
-from controller.notifications.catalogues import TEXTS
 from controller.notifications.policy import Notification
+from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.i18n.reasons import find_reason
 from counterfoil.logs import redact
 from counterfoil.metrics import MailKind
@@ -90,9 +90,12 @@ class MailRenderer:
         return self._problem(notification.problem)
 
     def _text(self, key: str, /, *, count: int | None = None, **values: object) -> str:
-        words = TEXTS[self.language]
-        chosen = f"{key}.1" if count == 1 and f"{key}.1" in words else key
-        return words[chosen].format(count=count, **values)
+        catalogue = load_catalogue(CatalogueName.MAILS, self.language)
+        section, _, name = key.rpartition(".")
+        section = section or "common"
+        if count == 1 and catalogue.has(section, f"{name}_one"):
+            name = f"{name}_one"
+        return catalogue.say(section, name, count=count, **values)
 
     # -- To a sender ------------------------------------------------------------------------------------------
 
@@ -126,7 +129,7 @@ class MailRenderer:
 
     def _greeting(self, sender: Sender) -> str:
         name = _full_name(sender)
-        return self._text("hello.name", name=name) if name else self._text("hello")
+        return self._text("hello_name", name=name) if name else self._text("hello")
 
     # -- To the administrators --------------------------------------------------------------------------------
 

@@ -1,1 +1,1 @@
-"""Texts that people read, by language."""
+"""Texts that people read, by language: one loader, and one TOML file per catalogue and language."""

@@ -148,7 +148,7 @@ async def test_a_signer_of_another_authority_keeps_envelopes_until_the_anchors_h
             assert house.esaw.exists(each)
             assert "counterfoil.json" not in house.filed(each)
         (told,) = await mail.arrived(1)
-        assert "put the certificate of the issuing authority into the Secret" in " ".join(told.text.split())
+        assert "add the issuer's certificate to the Secret" in " ".join(told.text.split())
 
         await authorities(house, "foreign", AUTHORITIES)
 

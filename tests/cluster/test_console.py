@@ -65,7 +65,7 @@ async def test_a_retry_is_asked_for_with_who_when_and_why_on_the_object_and_as_a
 
     await jane.press("retry")
 
-    assert "It is being tried again." in jane.text
+    assert "The retry has begun." in jane.text
     metadata = (await scene.event(name))["metadata"]
     assert metadata["labels"]["counterfoil.dev/request"] == "retry"
     assert metadata["annotations"]["counterfoil.dev/request-by"] == FULL_NAME.format(namespace)
@@ -148,7 +148,7 @@ async def test_an_archive_is_probed_and_an_organization_swept_held_and_resumed(s
     assert archive["metadata"]["annotations"]["counterfoil.dev/probe"].startswith("20")
     assert organization["metadata"]["annotations"]["counterfoil.dev/sweep"].startswith("20")
     assert organization["spec"]["suspend"] is True
-    assert "acme is held" in (await jane.get("/attention")).text
+    assert "acme is suspended" in (await jane.get("/attention")).text
 
 
 async def test_whoever_may_only_look_sees_all_and_can_do_nothing_whatever_is_sent(scene: Scene) -> None:
@@ -159,7 +159,7 @@ async def test_whoever_may_only_look_sees_all_and_can_do_nothing_whatever_is_sen
     await joe.send(an_act_of(joe), kind="envelopeevents", name=name, what="retry", back="/")
 
     assert joe.answer.status_code == 403
-    assert "You may not do that" in joe.text
+    assert "You have no right to do that" in joe.text
     assert "counterfoil.dev/request" not in (await scene.event(name))["metadata"]["labels"]
 
 
@@ -269,7 +269,7 @@ async def test_whoever_lacks_rights_can_sign_in_as_somebody_who_has_them(scene: 
     jane = await scene.signed_in("none")
     await jane.send(jane.page.xpath("//main//form[@action='/sign-out']")[0])
     await jane.send(jane.page.xpath("//form[@action='/sign-in']")[0], token=scene.tokens["full"])
-    assert jane.page.xpath("//h1/text()") == ["What waits for a person"]
+    assert jane.page.xpath("//h1/text()") == ["Tasks"]
 
 
 async def test_behind_a_proxy_the_token_comes_with_each_request_and_is_in_no_cookie(
@@ -282,7 +282,7 @@ async def test_behind_a_proxy_the_token_comes_with_each_request_and_is_in_no_coo
     jane = await scene.person().get(f"/events/{name}")
     assert jane.cookies
     await jane.press("retry")
-    assert "It is being tried again." in jane.text
+    assert "The retry has begun." in jane.text
     assert (await scene.event(name))["metadata"]["annotations"][
         "counterfoil.dev/request-by"
     ] == FULL_NAME.format(namespace)

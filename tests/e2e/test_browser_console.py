@@ -129,9 +129,9 @@ async def test_from_the_mails_link_to_solved_it_takes_one_click(scene: Scene, pa
     entry = page.get_by_role("region", name="2 events failed: NameOccupied")
     await expect(entry).to_contain_text("What to do:")
 
-    await entry.get_by_role("button", name="Try all again").click()
+    await entry.get_by_role("button", name="Retry all").click()
 
-    await expect(page.get_by_role("status").first).to_contain_text("It is being tried again. (2 events)")
+    await expect(page.get_by_role("status").first).to_contain_text("The retry has begun. (2 events)")
     assert [await labelled(scene, name) for name in names] == ["retry", "retry"]
     for name in names:
         await scene.kube.patch_status(EnvelopeEvent, name, ARCHIVED, resource_version=None)
@@ -163,9 +163,9 @@ async def test_giving_all_up_asks_why_and_records_it(scene: Scene, page: Page) -
     await sign_in(page, scene)
     entry = page.get_by_role("region", name="2 events failed: SymbolicLink")
 
-    await entry.locator("summary", has_text="Give all up").click()
-    await entry.get_by_label("Why? (needed)").fill("a test of the archive")
-    await entry.get_by_role("button", name="Give all up", exact=True).click()
+    await entry.locator("summary", has_text="Skip all").click()
+    await entry.get_by_label("Why? (required)").fill("a test of the archive")
+    await entry.get_by_role("button", name="Skip all", exact=True).click()
 
     await expect(page.get_by_role("status").first).to_contain_text("(2 events)")
     for name in names:
@@ -179,13 +179,13 @@ async def test_events_are_filtered_and_one_of_them_tells_everything(scene: Scene
     await page.get_by_role("link", name="Events", exact=True).click()
     await page.get_by_label("Phase").select_option("Succeeded")
     await page.get_by_label("Organization").fill("acme")
-    await page.get_by_label("Noted down").select_option("1h")
+    await page.get_by_label("Recorded").select_option("1h")
     await page.get_by_role("button", name="Show", exact=True).click()
     rows = page.get_by_role("row").filter(has_text="ArchivedAndDeleted")
     await rows.first.get_by_role("link").click()
 
     await expect(page.get_by_role("heading", level=1)).to_have_text("Rental contract")
-    for told in ("ab" * 32, "file:///srv/acme/Document/contract.pdf", "244.1 KiB", "Noted down (Callback)"):
+    for told in ("ab" * 32, "file:///srv/acme/Document/contract.pdf", "244.1 KiB", "Recorded (Callback)"):
         await expect(page.get_by_text(told).first).to_be_visible()
     await page.locator("summary", has_text="The object as YAML").click()
     await expect(page.locator("pre")).to_contain_text("apiVersion: counterfoil.dev/v1alpha1")
@@ -217,15 +217,15 @@ async def test_one_event_is_held_resumed_tried_again_and_given_up(scene: Scene, 
     name = await scene.an_event(phase="Archiving", reason="ArchiveFull")
     await sign_in(page, scene, at=f"/events/{name}")
 
-    await page.locator("summary", has_text="Hold").click()
+    await page.locator("summary", has_text="Suspend").click()
     await page.locator("#why-suspend").fill("an audit")
-    await page.get_by_role("button", name="Hold", exact=True).click()
-    await expect(page.get_by_text("held", exact=True).first).to_be_visible()
+    await page.get_by_role("button", name="Suspend", exact=True).click()
+    await expect(page.get_by_text("suspended", exact=True).first).to_be_visible()
     await page.get_by_role("button", name="Resume").click()
-    await page.get_by_role("button", name="Try again").click()
-    await page.locator("summary", has_text="Give up").click()
-    await page.get_by_role("textbox", name="Why? (needed)").fill("no longer needed")
-    await page.get_by_role("button", name="Give up", exact=True).click()
+    await page.get_by_role("button", name="Retry").click()
+    await page.locator("summary", has_text="Skip").click()
+    await page.get_by_role("textbox", name="Why? (required)").fill("no longer needed")
+    await page.get_by_role("button", name="Skip", exact=True).click()
     await expect(page.get_by_text("“no longer needed”")).to_be_visible()
 
     event = await scene.event(name)
@@ -246,14 +246,14 @@ async def test_an_archive_is_probed_and_an_organization_swept_held_and_resumed(
     await expect(page.get_by_role("textbox", name="Workstep")).to_have_value(
         "https://callbacks.example.com/callbacks/acme/<token>?workstep"
     )
-    await expect(page.get_by_role("img", name="Noted down per hour")).to_be_visible()
+    await expect(page.get_by_role("img", name="Recorded per hour")).to_be_visible()
     await page.get_by_role("button", name="Sweep now: acme").click()
     await expect(page.get_by_role("status").first).to_contain_text("The sweep begins")
-    await page.locator("summary", has_text="Hold").click()
+    await page.locator("summary", has_text="Suspend").click()
     await page.get_by_label("Why?").fill("a move")
-    await page.get_by_role("button", name="Hold", exact=True).click()
+    await page.get_by_role("button", name="Suspend", exact=True).click()
     await page.get_by_role("button", name="Resume: acme").click()
-    await expect(page.get_by_role("status").first).to_contain_text("It goes on.")
+    await expect(page.get_by_role("status").first).to_contain_text("Resumed.")
 
     raw = await scene.kube.get(Organization, "acme")
     assert [act.what for act in audit_entries(raw["metadata"]["annotations"])] == [
@@ -267,14 +267,14 @@ async def test_what_somebody_is_typing_is_not_taken_away_by_news(scene: Scene, p
     await a_problem(scene, "TagMissing", 1)
     await sign_in(page, scene)
     entry = page.get_by_role("region", name="One event failed: TagMissing")
-    await entry.locator("summary", has_text="Give up").click()
-    await entry.get_by_label("Why? (needed)").fill("because")
+    await entry.locator("summary", has_text="Skip").click()
+    await entry.get_by_label("Why? (required)").fill("because")
 
     await page.evaluate(
         "htmx.ajax('GET', '/attention', {target: '#live', select: '#live', swap: 'outerHTML'})"
     )
 
-    await expect(entry.get_by_label("Why? (needed)")).to_have_value("because")
+    await expect(entry.get_by_label("Why? (required)")).to_have_value("because")
 
 
 async def follow_from_elsewhere(page: Page, link: str) -> None:
@@ -296,7 +296,7 @@ async def test_a_link_in_a_mail_finds_whoever_is_signed_in(scene: Scene, page: P
 async def test_a_strangers_link_to_the_way_in_signs_nobody_out(scene: Scene, page: Page) -> None:
     await sign_in(page, scene)
     await follow_from_elsewhere(page, f"{scene.console.public}/sign-in")
-    await expect(page.get_by_role("heading", level=1)).to_have_text("What waits for a person")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Tasks")
     await page.goto(f"{scene.console.public}/archives")
     await expect(page.get_by_role("heading", level=1)).to_have_text("Archives")
 
@@ -332,11 +332,11 @@ async def test_whoever_has_no_rights_is_told_so_on_every_page(scene: Scene, page
     await sign_in(page, scene, "none")
     for path in PAGES:
         await page.goto(f"{scene.console.public}{path}")
-        await expect(page.get_by_role("heading", level=1)).to_have_text("You may not do that")
-    await page.get_by_role("button", name="Sign in as somebody else").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("You have no right to do that")
+    await page.get_by_role("button", name="Sign in as another user").click()
     await page.get_by_label("Kubernetes token").fill(scene.tokens["view"])
     await page.get_by_role("button", name="Sign in").click()
-    await expect(page.get_by_role("heading", level=1)).to_have_text("What waits for a person")
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Tasks")
 
 
 # -- Whoever it is ---------------------------------------------------------------------------------------------
@@ -411,15 +411,15 @@ async def test_everything_can_be_done_from_the_keyboard(scene: Scene, page: Page
     (name,) = await a_problem(scene, "NotPermitted", 1)
     await sign_in(page, scene, at=f"/events/{name}")
     await page.keyboard.press("Tab")
-    await expect(page.get_by_role("link", name="To the content")).to_be_focused()
+    await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     await page.keyboard.press("Enter")
-    button = page.get_by_role("button", name="Try again")
+    button = page.get_by_role("button", name="Retry")
     for _ in range(20):
         await page.keyboard.press("Tab")
         if await button.evaluate("each => each === document.activeElement"):
             break
     await page.keyboard.press("Enter")
-    await expect(page.get_by_role("status").first).to_contain_text("It is being tried again.")
+    await expect(page.get_by_role("status").first).to_contain_text("The retry has begun.")
 
 
 async def test_it_works_where_scripts_do_not_run(scene: Scene, browser: Browser) -> None:
@@ -433,15 +433,15 @@ async def test_it_works_where_scripts_do_not_run(scene: Scene, browser: Browser)
         await page.get_by_role("link", name="The object as YAML").click()
         await expect(page.locator("pre")).to_contain_text("apiVersion: counterfoil.dev/v1alpha1")
         await page.get_by_role("link", name="Back to the event").click()
-        await page.get_by_role("button", name="Try again").click()
-        await expect(page.get_by_role("status").first).to_contain_text("It is being tried again.")
+        await page.get_by_role("button", name="Retry").click()
+        await expect(page.get_by_role("status").first).to_contain_text("The retry has begun.")
 
 
 @pytest.mark.parametrize(
     ("locale", "titles"),
     [
-        ("de-AT", ("Was auf einen Menschen wartet", "Ereignisse", "Absender", "Archive", "Organisationen")),
-        ("it-IT", ("Che cosa aspetta una persona", "Eventi", "Mittenti", "Archivi", "Organizzazioni")),
+        ("de-AT", ("Offene Aufgaben", "Ereignisse", "Absender", "Archive", "Organisationen")),
+        ("it-IT", ("Attività aperte", "Eventi", "Mittenti", "Archivi", "Organizzazioni")),
     ],
     ids=["German", "Italian"],
 )
@@ -495,7 +495,7 @@ async def test_what_a_person_asks_for_is_done_and_seen_without_loading_the_page_
         await sign_in(page, scene, at=f"/events/{event['metadata']['name']}")
         await expect(page.get_by_text("What to do:").first).to_be_visible()
         occupied.unlink()
-        await page.get_by_role("button", name="Try again").click()
+        await page.get_by_role("button", name="Retry").click()
 
         await expect(page.get_by_role("heading", name="Succeeded ArchivedAndDeleted")).to_be_visible()
         assert not esaw.exists(envelope)

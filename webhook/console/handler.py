@@ -16,13 +16,13 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from counterfoil.clock import Clock
+from counterfoil.i18n.catalogue import Catalogue, CatalogueName, load_catalogue
 from counterfoil.kube.errors import ApiError
 from counterfoil.metrics import Metrics
 from counterfoil.settings import SignIn
 from webhook.console import routes
 from webhook.console.access import AuthenticatedUser, Authenticator
 from webhook.console.errors import ConsoleErrorKind, from_api_server
-from webhook.console.languages import load_catalogue
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
 from webhook.console.routes import METHODS, ConsolePageName, ConsoleRoute, match_route
@@ -32,7 +32,7 @@ from webhook.http_server.client_ip import client_ip
 from webhook.http_server.errors import ErrorKind, PageError
 from webhook.http_server.rate_limit import TokenBucket, TokenBuckets
 from webhook.http_server.responses import error_headers, html_response, redirect_response, with_cookies
-from webhook.pages.languages import Catalogue, negotiate_language
+from webhook.pages.languages import negotiate_language
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +114,9 @@ class ConsoleHandler:
         route = match_route(request.raw_path.partition("?")[0])
         if route.page is ConsolePageName.STATIC and (file := self._renderer.static(route.name)) is not None:
             return file
-        words = load_catalogue(negotiate_language(request.headers.get("Accept-Language")))
+        words = load_catalogue(
+            CatalogueName.CONSOLE, negotiate_language(request.headers.get("Accept-Language"))
+        )
         try:
             answer = await self._dispatch(request, route, words)
             response = with_cookies(self._success_response(request, answer.console_response), answer.cookies)
@@ -132,7 +134,7 @@ class ConsoleHandler:
 
     def answer_unreadable(self) -> web.StreamResponse:
         """Answer what was no HTTP request, or one beyond the bounds of its line or headers."""
-        words = load_catalogue(negotiate_language(None))
+        words = load_catalogue(CatalogueName.CONSOLE, negotiate_language(None))
         html = self._renderer.page(
             "message.html", words, self._clock.now(), section=str(ConsoleErrorKind.LINK_BROKEN), code=""
         )

@@ -18,13 +18,13 @@ from typing import Any, Final
 import yaml
 from aiohttp import web
 
+from counterfoil.i18n.catalogue import Catalogue
 from counterfoil.i18n.reasons import ReasonText as ReasonWords
 from counterfoil.i18n.reasons import find_reason
 from counterfoil.resources import Language
 from counterfoil.settings import SignIn
 from webhook.console.limits import ConsoleLimits
 from webhook.http_server.responses import security_headers, template_environment
-from webhook.pages.languages import Catalogue
 
 _FOLDER: Final = Path(__file__).parent
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from counterfoil.clock import Clock
+from counterfoil.i18n.catalogue import Catalogue
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Expired, Forbidden
 from counterfoil.resources import (
@@ -38,7 +39,6 @@ from webhook.console.rendering import ConsoleRenderer
 from webhook.console.routes import is_name, local_location
 from webhook.console.timeline import timeline_entries
 from webhook.http_server.errors import PageError
-from webhook.pages.languages import Catalogue
 
 R = TypeVar("R", bound=Resource)
 

@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.kube.errors import ApiError
 from counterfoil.metrics import Metrics
 from webhook.http_server.errors import PageError
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.http_server.responses import error_headers, html_response, redirect_response, with_cookies
 from webhook.pages.errors import ADMINISTRATOR_KINDS, RETRYABLE_KINDS, PageErrorKind, from_api_server
-from webhook.pages.languages import load_catalogue, negotiate_language
+from webhook.pages.languages import negotiate_language
 from webhook.pages.limits import PageLimits
 from webhook.pages.rendering import PageLink, PageRenderer
 from webhook.pages.routes import METHODS, PageName, PageRoute, match_route, parse_query, read_form
@@ -66,7 +67,9 @@ class PageHandler:
         path, _, raw_query = request.raw_path.partition("?")
         route = match_route(path)
         context = RequestContext(
-            words=load_catalogue(negotiate_language(request.headers.get("Accept-Language"))),
+            words=load_catalogue(
+                CatalogueName.PAGES, negotiate_language(request.headers.get("Accept-Language"))
+            ),
             query={},
             cookies=dict(request.cookies),
             headers=request.headers,
@@ -96,7 +99,9 @@ class PageHandler:
 
     def answer_unreadable(self) -> web.StreamResponse:
         """Answer what was no HTTP request, or one beyond the bounds of its line or headers."""
-        context = RequestContext(words=load_catalogue(negotiate_language(None)), query={}, cookies={})
+        context = RequestContext(
+            words=load_catalogue(CatalogueName.PAGES, negotiate_language(None)), query={}, cookies={}
+        )
         page_error = PageError(PageErrorKind.LINK_BROKEN, "not HTTP, or longer than the limits allow")
         response = self._error_response(context, page_error)
         response.force_close()

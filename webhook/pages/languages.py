@@ -1,56 +1,22 @@
-"""
-Languages: which one a browser wants, and what a page says in it.
+"""The language of a page: negotiated with the browser among the languages of the catalogues (RFC 9110, 12.5.4)."""
 
-One catalogue per language, ``words/<language>.toml``, each with the same entries; a test holds them against each other.
-A text may have places in braces that are filled when it is read. Texts are plain; the templates escape them.
-"""
-
-import tomllib
-from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import Final
 
-LANGUAGES: Final = ("en", "de", "it")
-"""The first is spoken when a browser wants none of them."""
+from counterfoil.i18n.catalogue import LANGUAGES
 
-_FOLDER: Final = Path(__file__).parent / "words"
 _MAX_LANGUAGE_RANGES: Final = 32
 
 
-class Catalogue:
-    """The catalogue of one language."""
-
-    def __init__(self, language: str, entries: Mapping[str, Mapping[str, str]]) -> None:
-        self.language = language
-        self.entries = entries
-
-    def say(self, section: str, name: str, /, **values: object) -> str:
-        """Return one text, with its places filled. Raises ``KeyError`` for one that is not in the catalogue."""
-        return self.entries[section][name].format_map({key: str(value) for key, value in values.items()})
-
-    def has(self, section: str, name: str) -> bool:
-        """Whether there is such a text."""
-        return name in self.entries.get(section, {})
-
-
-@cache
-def load_catalogue(language: str) -> Catalogue:
-    """Return the catalogue of one of the ``LANGUAGES``."""
-    entries = tomllib.loads((_FOLDER / f"{language}.toml").read_text(encoding="utf-8"))
-    return Catalogue(language, entries)
-
-
 def negotiate_language(accept_language: str | None) -> str:
-    """Return which of our languages a browser wants most (RFC 9110, 12.5.4); never fails."""
-    wishes = []
-    for place, wish in enumerate((accept_language or "").split(",")[:_MAX_LANGUAGE_RANGES]):
-        tag, _, parameter = wish.strip().partition(";")
+    """Return the language that the browser prefers, or the default; never fails."""
+    preferences = []
+    for position, language_range in enumerate((accept_language or "").split(",")[:_MAX_LANGUAGE_RANGES]):
+        tag, _, parameter = language_range.strip().partition(";")
         language = tag.strip().partition("-")[0].lower()
         weight = _weight(parameter)
         if weight > 0 and (language in LANGUAGES or language == "*"):
-            wishes.append((-weight, place, language))
-    for _, _, language in sorted(wishes):
+            preferences.append((-weight, position, language))
+    for _, _, language in sorted(preferences):
         return LANGUAGES[0] if language == "*" else language
     return LANGUAGES[0]
 

@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from markupsafe import Markup
 
+from counterfoil.i18n.catalogue import Catalogue
 from webhook.http_server.responses import security_headers, template_environment
-from webhook.pages.languages import Catalogue
 
 _FOLDER: Final = Path(__file__).parent / "templates"
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from counterfoil.esaw import ApiToken, EsawClients, EsawError, EsawUserClient, drafts
 from counterfoil.esaw.oauth import authorize_url
+from counterfoil.i18n.catalogue import Catalogue
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import NotFound
 from counterfoil.resources import Organization, ResourceInvalid, Sender, consented_sender_name
@@ -27,7 +28,6 @@ from webhook.pages import form_fields
 from webhook.pages.consent import ConsentService
 from webhook.pages.cookies import FlowCookies, FormSession, OAuthFlow, PageUrls
 from webhook.pages.errors import PageErrorKind, from_esaw
-from webhook.pages.languages import Catalogue
 from webhook.pages.limits import PageLimits
 from webhook.pages.metadata import DraftMetadataUnreadable, values_in
 from webhook.pages.rendering import PageLink, PageRenderer

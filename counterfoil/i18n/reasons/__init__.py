@@ -1,32 +1,24 @@
 """
-The catalogue of reasons: for each word that Counterfoil can say, where it is seen, what it means, whose turn it is and
-what that person does. Mails, the console, ``kubectl counterfoil why`` and docs/reference/reasons.md take it from here.
+The catalogue of reasons: where each reason is seen, its meaning, the person who must act, and the action.
 
-A reason is one CamelCase word that stays the same between versions. A test collects the reasons from the code and holds
-that each is here, in every language. Pure values; nothing is looked up anywhere.
+Mails, the console, ``kubectl counterfoil why`` and docs/reference/reasons.md use this catalogue. A reason is one CamelCase
+word that stays the same between versions. A test collects the reasons from the code and requires an entry for each, in
+every language. Pure values; the texts are read at their first use.
 """
 
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from counterfoil.i18n.reasons import english, german, italian
+from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.i18n.reasons.entries import REASON_ENTRIES, ReasonContext, Responsible
 from counterfoil.resources import Language
 
 __all__ = ["CATALOGUE", "Reason", "ReasonContext", "ReasonText", "Responsible", "find_reason"]
 
-_LANGUAGES = MappingProxyType(
-    {
-        Language.ENGLISH: english.WORDS,
-        Language.GERMAN: german.WORDS,
-        Language.ITALIAN: italian.WORDS,
-    }
-)
-
 
 @dataclass(frozen=True)
 class ReasonText:
-    """What happened, in one sentence; and what to do about it, empty when there is nothing to do."""
+    """The meaning of a reason, and what to do; ``do`` is empty where nothing has to be done."""
 
     what: str
     do: str
@@ -34,25 +26,26 @@ class ReasonText:
 
 @dataclass(frozen=True)
 class Reason:
-    """One entry."""
+    """One reason: its name, who must act, and where it is seen."""
 
     name: str
     responsible: Responsible
     contexts: tuple[ReasonContext, ...]
 
     def localized_text(self, language: Language = Language.ENGLISH) -> ReasonText:
-        """Return its words in a language."""
-        return ReasonText(*_LANGUAGES[language][self.name])
+        """Return its text in a language."""
+        texts = load_catalogue(CatalogueName.REASONS, language).entries[self.name]
+        return ReasonText(texts["what"], texts.get("do", ""))
 
 
 CATALOGUE: MappingProxyType[str, Reason] = MappingProxyType(
     {name: Reason(name, row.responsible, row.contexts) for name, row in REASON_ENTRIES.items()}
 )
-"""All reasons by name, in the order in which a person meets them."""
+"""All reasons by name, in the order of the manual."""
 
 _UNKNOWN = Reason("Unknown", Responsible.ADMINISTRATOR, ())
 
 
 def find_reason(name: str) -> Reason:
-    """Return the entry of a reason; for one that is not here, an entry that says where to look."""
+    """Return the entry of a reason, or the entry ``Unknown`` for a reason that is not in the catalogue."""
     return CATALOGUE.get(name, _UNKNOWN)

@@ -1,6 +1,4 @@
-"""
-Which reasons there are, whose turn each one is, and where it is seen; the order is that of the manual.
-"""
+"""The list of all reasons: who must act on each, and where each is seen. The manual has the same order."""
 
 from enum import StrEnum
 from types import MappingProxyType
@@ -8,7 +6,7 @@ from typing import NamedTuple
 
 
 class Responsible(StrEnum):
-    """Who has to act."""
+    """The person who must act."""
 
     NOBODY = "nobody"
     SENDER = "sender"
@@ -16,27 +14,27 @@ class Responsible(StrEnum):
 
 
 class ReasonContext(StrEnum):
-    """Where a reason is seen."""
+    """A place in which a reason is seen."""
 
     WAITING = "waiting"
-    """An unfinished event that is tried again by itself."""
+    """An unfinished event that is retried automatically."""
     HELD = "held"
-    """An event that waits until a person lets go of it."""
+    """An event that waits until a person resumes it."""
     CONSENT = "AwaitingConsent"
     SUCCEEDED = "Succeeded"
     SKIPPED = "Skipped"
     FAILED = "Failed"
     CONDITION = "condition"
-    """In a condition of an event on its way."""
+    """In a condition of an unfinished event."""
     REQUEST = "request"
-    """In a Kubernetes Event, or in an event that begins again."""
+    """In a Kubernetes Event, or in an event that restarts."""
     SENDER = "Sender"
     ARCHIVE = "Archive"
     ORGANIZATION = "Organization"
 
 
 class ReasonEntry(NamedTuple):
-    """What is known about a reason besides its words."""
+    """The properties of a reason, without its texts."""
 
     responsible: Responsible
     contexts: tuple[ReasonContext, ...]
@@ -56,7 +54,7 @@ def _admin(*contexts: ReasonContext) -> ReasonEntry:
 
 REASON_ENTRIES: MappingProxyType[str, ReasonEntry] = MappingProxyType(
     {
-        # What became of an event
+        # Results of an event
         "ArchivedAndDeleted": _nobody(ReasonContext.SUCCEEDED),
         "ArchivedAndKept": _nobody(ReasonContext.SUCCEEDED),
         "Recorded": _nobody(ReasonContext.SUCCEEDED),
@@ -67,7 +65,7 @@ REASON_ENTRIES: MappingProxyType[str, ReasonEntry] = MappingProxyType(
         "ArchivedAlready": _nobody(ReasonContext.SKIPPED),
         "EnvelopeDeleted": _admin(ReasonContext.SKIPPED, ReasonContext.FAILED),
         "DeadlineExceeded": _admin(ReasonContext.FAILED),
-        # On its way
+        # Progress and waiting
         "StatusAccepted": _nobody(ReasonContext.CONDITION),
         "FilesListed": _nobody(ReasonContext.CONDITION),
         "FilesVerified": _nobody(ReasonContext.CONDITION),
@@ -166,7 +164,7 @@ REASON_ENTRIES: MappingProxyType[str, ReasonEntry] = MappingProxyType(
         "MailLoginRefused": _admin(ReasonContext.ORGANIZATION),
         "MailRefused": _admin(ReasonContext.ORGANIZATION),
         "MailSettingsInvalid": _admin(ReasonContext.ORGANIZATION),
-        # Our own
+        # Counterfoil itself
         "NotProven": _admin(ReasonContext.FAILED),
         "StatusRefused": _admin(ReasonContext.FAILED),
         "ApiServerTrouble": _nobody(ReasonContext.WAITING, ReasonContext.SENDER),

@@ -6,6 +6,7 @@ from typing import Any
 import lxml.html
 import pytest
 
+from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.kube.errors import Expired
 from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, FiledDocument, FileKind, Phase, Resource
 from tests.support.builders import AClock, EventBuilder
@@ -21,7 +22,6 @@ from tests.support.scenes.console_parts import (
 from webhook.console.access import Rights
 from webhook.console.actions import ActionService
 from webhook.console.errors import ConsoleErrorKind
-from webhook.console.languages import load_catalogue
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
 from webhook.console.views import ConsoleRequest, ConsoleViews
@@ -36,7 +36,7 @@ def views() -> ConsoleViews:
 
 
 def a_visit(kube: InMemoryKubeClient, rights: Rights = FULL, here: str = "/", **query: str) -> ConsoleRequest:
-    return ConsoleRequest(a_visitor(rights, kube), load_catalogue("en"), query, here)
+    return ConsoleRequest(a_visitor(rights, kube), load_catalogue(CatalogueName.CONSOLE, "en"), query, here)
 
 
 def an_event(number: int, phase: Phase = Phase.FAILED, sender: str = "anna") -> EnvelopeEvent:
@@ -77,7 +77,7 @@ async def test_a_list_whose_token_is_too_old_begins_anew_and_says_so() -> None:
 
     page = told((await views().events(a_visit(kube, VIEW, token="3"))).html)
 
-    assert "it begins anew" in page.text_content()
+    assert "it starts again" in page.text_content()
     assert len(page.xpath("//tbody/tr")) == 1
 
 
@@ -91,7 +91,7 @@ async def test_a_search_for_an_age_asks_twice_at_most_and_then_offers_to_go_on()
     page = told((await slow.events(a_visit(kube, age="1h"))).html)
 
     assert kube.asked.count(("page", "envelopeevents")) == 2
-    assert page.xpath("//a[text()='Search on']/@href") == ["/events?age=1h&token=16"]
+    assert page.xpath("//a[text()='Continue the search']/@href") == ["/events?age=1h&token=16"]
 
 
 async def test_an_event_of_another_version_is_shown_as_it_is_stored() -> None:
@@ -121,7 +121,10 @@ async def test_a_page_of_documents_begins_where_there_is_one(start: str, shown: 
     files = [FiledDocument(file_id=each, kind=FileKind.DOCUMENT, file_name=each) for each in "abc"]
     event = EventBuilder().status(documents=tuple(files)).build()
     console_request = ConsoleRequest(
-        a_visitor(VIEW, InMemoryKubeClient(event)), load_catalogue("en"), {"from": start}, "/"
+        a_visitor(VIEW, InMemoryKubeClient(event)),
+        load_catalogue(CatalogueName.CONSOLE, "en"),
+        {"from": start},
+        "/",
     )
 
     page = told((await views().event(console_request, event.name)).html)

@@ -8,9 +8,9 @@ from typing import Any
 import lxml.html
 import pytest
 
+from counterfoil.i18n.catalogue import LANGUAGES, Catalogue, CatalogueName, load_catalogue
 from webhook.pages.errors import PageErrorKind
 from webhook.pages.form_fields import FieldFault, FormField
-from webhook.pages.languages import LANGUAGES, Catalogue, load_catalogue
 from webhook.pages.rendering import PageLink, PageRenderer
 
 NASTY = (
@@ -24,7 +24,7 @@ NASTY = (
     "&lt;b&gt;&#x3c;b&#x3e;",
 )
 RENDERER = PageRenderer()
-ENGLISH = load_catalogue("en")
+ENGLISH = load_catalogue(CatalogueName.PAGES, "en")
 
 
 def a_form(words: Catalogue = ENGLISH, **changes: Any) -> str:
@@ -92,8 +92,10 @@ def test_neither_names_nor_esaws_codes_can_add_markup_to_a_message(nasty: str, k
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_page_says_its_language_fits_a_phone_and_needs_no_script(language: str) -> None:
     for html in (
-        a_form(load_catalogue(language)),
-        RENDERER.message(load_catalogue(language), "denied", values={"code": "", "user": ""}),
+        a_form(load_catalogue(CatalogueName.PAGES, language)),
+        RENDERER.message(
+            load_catalogue(CatalogueName.PAGES, language), "denied", values={"code": "", "user": ""}
+        ),
     ):
         page = parsed(html)
         assert page.get("lang") == language

@@ -1,0 +1,52 @@
+"""
+The loader of all catalogues: reasons, mails, pages and console.
+
+A catalogue is one folder beside this module with one file per language, ``<catalogue>/<language>.toml``. A file is read
+at its first use and stays in memory. All languages of a catalogue have the same entries (a test compares them).
+"""
+
+import tomllib
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from counterfoil.resources import Language
+
+LANGUAGES: Final = tuple(each.value for each in Language)
+"""Codes of the languages that every catalogue has; the first is the default."""
+
+_FOLDER: Final = Path(__file__).parent
+
+
+class CatalogueName(StrEnum):
+    """Names of the catalogues, which are the names of their folders."""
+
+    REASONS = "reasons"
+    MAILS = "mails"
+    PAGES = "pages"
+    CONSOLE = "console"
+
+
+class Catalogue:
+    """The texts of one catalogue in one language, in sections. Texts are plain; templates escape them."""
+
+    def __init__(self, language: str, entries: Mapping[str, Mapping[str, str]]) -> None:
+        self.language = language
+        self.entries = entries
+
+    def say(self, section: str, name: str, /, **values: object) -> str:
+        """Return a text with its placeholders filled. Raises ``KeyError`` where the catalogue has no such text."""
+        return self.entries[section][name].format_map({key: str(value) for key, value in values.items()})
+
+    def has(self, section: str, name: str) -> bool:
+        """Whether the catalogue has this text."""
+        return name in self.entries.get(section, {})
+
+
+@cache
+def load_catalogue(name: CatalogueName, language: str) -> Catalogue:
+    """Return a catalogue in one of the ``LANGUAGES``."""
+    path = _FOLDER / name / f"{language}.toml"
+    return Catalogue(language, tomllib.loads(path.read_text(encoding="utf-8")))

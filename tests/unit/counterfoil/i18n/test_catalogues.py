@@ -1,0 +1,77 @@
+"""Every catalogue says the same in every language."""
+
+import tomllib
+from pathlib import Path
+from string import Formatter
+
+import pytest
+
+from counterfoil.i18n import catalogue as loader
+from counterfoil.i18n.catalogue import LANGUAGES, Catalogue, CatalogueName, load_catalogue
+
+SAME_WORDS = {
+    "de": {
+        ("filter", "phase"),
+        ("event", "deliveries"),
+        ("organizations", "url_status"),
+        ("time", "in_seconds"),
+        ("time", "in_minutes"),
+        ("time", "in_hours"),
+    },
+    "it": {("truth", "False"), ("moment", "act"), ("event", "file")},
+}
+"""Texts of the console that are the same words in English."""
+
+
+def texts(catalogue: Catalogue) -> dict[tuple[str, str], str]:
+    return {
+        (section, name): text
+        for section, entries in catalogue.entries.items()
+        for name, text in entries.items()
+    }
+
+
+def places(text: str) -> list[str]:
+    return sorted(name for _, name, _, _ in Formatter().parse(text) if name is not None)
+
+
+@pytest.mark.parametrize("name", CatalogueName)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_catalogue_has_the_same_texts_with_the_same_places(name: CatalogueName, language: str) -> None:
+    original, translated = (texts(load_catalogue(name, each)) for each in (LANGUAGES[0], language))
+    assert list(translated) == list(original)
+    assert {key: places(text) for key, text in translated.items()} == {
+        key: places(text) for key, text in original.items()
+    }
+
+
+@pytest.mark.parametrize("name", CatalogueName)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_text_is_empty(name: CatalogueName, language: str) -> None:
+    assert [key for key, text in texts(load_catalogue(name, language)).items() if not text.strip()] == []
+
+
+@pytest.mark.parametrize("name", CatalogueName)
+@pytest.mark.parametrize("language", LANGUAGES[1:])
+def test_no_text_is_left_untranslated(name: CatalogueName, language: str) -> None:
+    original, translated = (texts(load_catalogue(name, each)) for each in (LANGUAGES[0], language))
+    alike = {key for key, text in translated.items() if text == original[key]}
+    assert alike == (SAME_WORDS[language] if name is CatalogueName.CONSOLE else set())
+
+
+def test_every_folder_of_texts_is_a_catalogue_in_every_language() -> None:
+    folder = Path(loader.__file__).parent
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*.toml")}
+    assert found == {f"{name}/{language}.toml" for name in CatalogueName for language in LANGUAGES}
+
+
+def test_a_text_that_is_missing_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        load_catalogue(CatalogueName.PAGES, "en").say("common", "nonsense")
+
+
+def test_the_wheel_takes_every_file_of_the_packages() -> None:
+    project = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text(encoding="utf-8"))
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert "counterfoil" in wheel["packages"]
+    assert not {"exclude", "include", "only-include"} & set(wheel)
