@@ -1,7 +1,7 @@
 """
-The clock, as something that is handed in: whoever needs the time or a pause takes a ``Clock``.
+The clock as a dependency: code that needs the time or a pause has a parameter of type ``Clock``.
 
-``WallClock`` is the real one. Tests bring their own, so that no test has to sleep.
+``WallClock`` is the real clock. Tests use their own clock, so that no test sleeps.
 """
 
 import asyncio
@@ -10,14 +10,14 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the code may ask about time."""
+    """Source of the current time and of pauses."""
 
     def now(self) -> datetime:
-        """Return the present moment, aware, in UTC."""
+        """Return the current time, timezone-aware, in UTC."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Pause the calling task for so many seconds (not at all when zero or less)."""
+        """Pause the calling task for ``seconds``; zero or less does not pause."""
         ...
 
 
@@ -25,9 +25,9 @@ class WallClock:
     """The machine's clock and the event loop's timers."""
 
     def now(self) -> datetime:
-        """Return the present moment, aware, in UTC."""
+        """Return the current time, timezone-aware, in UTC."""
         return datetime.now(UTC)
 
     async def sleep(self, seconds: float) -> None:
-        """Pause the calling task for so many seconds (not at all when zero or less)."""
+        """Pause the calling task for ``seconds``; zero or less does not pause."""
         await asyncio.sleep(max(0.0, seconds))

@@ -1,8 +1,8 @@
 """
-Durations as the resources and settings write them: Go style, ``500ms``, ``10s``, ``1h30m``.
+Durations in resources and settings, in Go's format: ``500ms``, ``10s``, ``1h30m``.
 
-Text goes in, a ``Duration`` (a ``timedelta``) comes out, and back. Negative durations, bare numbers other
-than ``0`` and the units below a millisecond are refused: nothing here is that fine.
+``Duration`` (a ``timedelta``) parses and prints this format. It refuses negative durations, numbers without a unit
+except ``0``, and units below a millisecond.
 """
 
 import re
@@ -13,18 +13,18 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 
 PATTERN = r"^(0|([0-9]+(\.[0-9]+)?(ms|s|m|h))+)$"
-"""What the CustomResourceDefinitions accept as a duration; a test keeps both in step."""
+"""Pattern of a duration in the CustomResourceDefinitions; a test compares both."""
 
 
 class Duration(timedelta):
-    """A length of time that prints itself Go style."""
+    """A ``timedelta`` that prints itself in Go's format."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """
-        Read a Go style duration.
+        Read a duration in Go's format.
 
-        Raises ``ValueError`` with the text and an example when it is none, or longer than a ``timedelta`` can be.
+        Raises ``ValueError`` with the text and an example when it is invalid, or too long for a ``timedelta``.
         """
         if re.fullmatch(PATTERN, text) is None:
             raise ValueError(f"{text!r} is not a duration; write it as in 500ms, 10s or 1h30m")

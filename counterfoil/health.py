@@ -1,8 +1,8 @@
 """
-The private side of a process: ``/healthz``, ``/readyz`` and ``/metrics``, on a port of its own.
+The private HTTP server of a process: ``/healthz``, ``/readyz`` and ``/metrics`` on a separate port.
 
-Checks are named and say in a few words what is the matter, or None when all is well. They see no request and their
-words are shown to whoever asks, so they hold no secret. Nothing here is ever served on a public port.
+Each check has a name and returns a short error text, or None on success. Every client sees these texts, so they contain
+no secret. Never serve these endpoints on a public port.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from counterfoil.settings import ListenAddress
 
 Check = Callable[[], Awaitable[str | None]]
-"""Says what is the matter, or None. A check that raises or takes too long has failed."""
+"""Returns the error, or None on success. A check that raises or exceeds its timeout has failed."""
 
 Checks = Mapping[str, Check]
 
 CHECK_TIMEOUT_SECONDS = 3.0
-"""Longest time for one check. Kubernetes gives a probe one second unless told otherwise; the chart says 5."""
+"""Timeout for one check. The timeout of a probe is 5 seconds in the chart (Kubernetes' default: 1)."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,9 +32,9 @@ async def serve_health_and_metrics(
     listen: ListenAddress, metrics_registry: CollectorRegistry, *, live: Checks, ready: Checks
 ) -> AsyncIterator[ListenAddress]:
     """
-    Serve health and metrics while inside; yields the address with the port that was really taken.
+    Serve health and metrics inside the context; yields the address with the actual port.
 
-    Raises ``OSError`` when the address cannot be had.
+    Raises ``OSError`` when the address is not available.
     """
 
     async def healthz(_: web.Request) -> web.Response:
@@ -78,5 +78,5 @@ async def _reason(check: Check) -> str | None:
         return f"no result within {CHECK_TIMEOUT_SECONDS:g} s"
     except Exception as trouble:
         _log.exception("a health check could not be made")
-        # The text of an unexpected error may hold anything; its kind does not.
+        # The text of an unexpected error can contain secrets; its type cannot.
         return f"could not be checked ({type(trouble).__name__})"

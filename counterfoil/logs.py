@@ -1,12 +1,12 @@
 """
-Logging: one line per record on stderr, as JSON for collectors or as text for people, with what it is about.
+Logging: one line per record on stderr, as JSON for log collectors or as text for a terminal, with context fields.
 
-``about(event=..., envelope=...)`` puts fields on every line written inside of it, in this task and those it starts;
-``extra={...}`` puts them on one line. The fields are ``FIELDS``.
+``log_context(event=..., envelope=...)`` adds fields to every line inside the context, in this task and its child tasks;
+``extra={...}`` adds them to one line. ``FIELDS`` lists the fields.
 
-Secrets are kept out where lines are written. As a second line of defence every text passes ``redact`` on its way
-out, also messages of exceptions and of other people's libraries: what looks like an API token is struck out.
-A SHA-256 looks like one too, so it has to go into the field ``sha256``, which only takes exactly that.
+The code logs no secrets. As a second protection ``redact`` removes each text that looks like an API token, also from
+messages of exceptions and of libraries. A SHA-256 looks like a token, so it belongs in the field ``sha256``, which
+accepts only a SHA-256.
 """
 
 import logging
@@ -39,12 +39,12 @@ FIELDS = (
     "sha256",
     "trace_id",
 )
-"""What a line can be about, in the order in which it is written."""
+"""Context fields of a line, in their order."""
 
 _REDACTED = "[redacted]"
 
 _SECRETS = (
-    # The receiver's path: whatever stands where the token stands.
+    # The receiver's path: the segment of the token.
     (re.compile(r"(/callbacks/[^/\s?#]*/)[^/\s?#\"'&]+", re.IGNORECASE), rf"\1{_REDACTED}"),
     # Authorization headers. Base64 has a capital or a digit in it; "basic authentication" has none.
     (re.compile(r"\b(bearer)\s+[A-Za-z0-9+/=._~-]{16,}", re.IGNORECASE), rf"\1 {_REDACTED}"),
@@ -64,7 +64,7 @@ _LIBRARY_LEVELS = MappingProxyType(
         # httpx and httpcore log whole URLs, query included.
         "httpx": logging.WARNING,
         "httpcore": logging.WARNING,
-        # It logs the path of a callback, which has the token in it; the receiver writes its own line.
+        # It logs the path of a callback, which contains the token; the receiver logs its own line.
         "aiohttp.access": logging.CRITICAL + 1,
         # One line per change of each object, and its whole body at debug.
         "kopf": logging.WARNING,
@@ -73,12 +73,12 @@ _LIBRARY_LEVELS = MappingProxyType(
         "urllib3": logging.WARNING,
     }
 )
-"""From which level on other people's loggers are heard, at least."""
+"""Minimum level of the loggers of libraries."""
 
 
 @contextmanager
 def log_context(**fields: object) -> Iterator[None]:
-    """Put ``fields`` (names of ``FIELDS``) on every line that is logged inside."""
+    """Add ``fields`` (names of ``FIELDS``) to every line inside the context."""
     before = _context.set(MappingProxyType({**_context.get(), **fields}))
     try:
         yield
@@ -87,7 +87,7 @@ def log_context(**fields: object) -> Iterator[None]:
 
 
 def configure(level: LogLevel, format: LogFormat) -> None:  # noqa: A002 - the setting's own name
-    """Send everything that is logged in this process to stderr, from ``level`` on."""
+    """Write all log records of this process from ``level`` on to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if format is LogFormat.JSON else TextFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
@@ -96,7 +96,7 @@ def configure(level: LogLevel, format: LogFormat) -> None:  # noqa: A002 - the s
 
 
 def redact(text: str) -> str:
-    """Return the text with everything struck out that looks like a token."""
+    """Return the text with each possible token replaced."""
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
     return text
@@ -120,12 +120,12 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, message, then the fields as ``name=value``; a stack trace on lines of its own."""
+    """Time, level, message, then the fields as ``name=value``; a stack trace on separate lines."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line (and its stack trace, if any)."""
         fields = "".join(f" {name}={value}" for name, value in _context_fields(record).items())
-        # A message with a line break in it must not look like two records.
+        # A message with a line break must not look like two records.
         message = redact(record.getMessage()).replace("\n", "\\n")
         trace = _trace(self, record)
         return f"{_time(record)} {record.levelname:7} {message}{fields}" + (f"\n{trace}" if trace else "")

@@ -1,11 +1,11 @@
 """
-Traces, for whoever collects them: a callback, the runs over its event, their phases, and each call of eSAW and of an archive.
+OpenTelemetry traces of a callback: its reconciliations, their phases, and each call of eSAW and of an archive backend.
 
-Off unless ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set; then nothing of OpenTelemetry is imported and a span costs a comparison. On, the
-standard ``OTEL_*`` variables say the rest, and the extra ``counterfoil[otel]`` has to be installed. One trace spans the processes
-by the event's annotation ``counterfoil.dev/traceparent`` (W3C Trace Context).
+Tracing is off unless ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set; then OpenTelemetry is not imported and a span costs one
+comparison. The standard ``OTEL_*`` variables configure it, and it needs the extra ``counterfoil[otel]``. The event's
+annotation ``counterfoil.dev/traceparent`` (W3C Trace Context) continues one trace in all processes.
 
-Like logging, it is configured once per process. A span holds names and stable reasons only: no message of an exception, no URL.
+Tracing is configured once per process, as logging is. A span has names and reasons only: no exception message, no URL.
 """
 
 import importlib
@@ -23,7 +23,7 @@ from counterfoil import __version__, logs
 ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 SHUTDOWN_TIMEOUT_SECONDS = 3.0
-"""Longest time to send what is left when the process ends."""
+"""Timeout for sending the remaining spans when the process ends."""
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 
@@ -31,15 +31,15 @@ _log = logging.getLogger(__name__)
 
 
 class Span(Protocol):
-    """One span, while it lasts; also when there is none."""
+    """One span, also when tracing is off."""
 
     @property
     def traceparent(self) -> str | None:
-        """What to hand on, so that others continue this trace; None when it is off."""
+        """Value that continues this trace in another process; None when tracing is off."""
         ...
 
     def set_attributes(self, **attributes: str | float) -> None:
-        """Add what came out."""
+        """Add attributes to the span."""
         ...
 
     def __enter__(self) -> Self:
@@ -54,7 +54,7 @@ class Span(Protocol):
 
 
 def span(name: str, *, traceparent: str | None = None, **attributes: str | float) -> Span:
-    """Begin a span, of which those that are begun inside are parts; it continues ``traceparent`` if that is one."""
+    """Begin a span, the parent of all spans inside. It continues ``traceparent`` if that is valid."""
     if _exporter is None:
         return _NON_RECORDING_SPAN
     return _RecordingSpan(
@@ -63,7 +63,7 @@ def span(name: str, *, traceparent: str | None = None, **attributes: str | float
 
 
 def detached_span(name: str, **attributes: str | float) -> Span:
-    """Begin a span without parts: it may begin in one task and end in another, as a transfer does."""
+    """Begin a span without child spans. It can begin in one task and end in another, as a transfer does."""
     return (
         _NON_RECORDING_SPAN
         if _exporter is None
@@ -73,7 +73,7 @@ def detached_span(name: str, **attributes: str | float) -> Span:
 
 @contextmanager
 def configured(process: str, environ: Mapping[str, str]) -> Iterator[None]:
-    """Have traces sent while inside, if the environment asks for it; in the end what is left goes out."""
+    """Send traces inside the context if the environment enables tracing; at the end send the remaining spans."""
     global _exporter  # noqa: PLW0603 - like logging, one per process
     opened = _open(process, environ)
     if opened is None:
@@ -99,7 +99,7 @@ def _open(process: str, environ: Mapping[str, str]) -> "_OpenTelemetry | None":
 
 
 class _OpenTelemetry:
-    """The SDK, imported only here."""
+    """The OpenTelemetry SDK, imported only here."""
 
     def __init__(self, process: str, environ: Mapping[str, str]) -> None:
         self.api: Any = importlib.import_module("opentelemetry.trace")
@@ -126,7 +126,7 @@ class _OpenTelemetry:
         return self._tracer.start_span(name, context=context, attributes=_prefixed(attributes))
 
     def context_of(self, traceparent: str | None) -> Any:
-        """Return the SpanContext that a ``traceparent`` means, None for none."""
+        """Return the SpanContext of a ``traceparent``, or None."""
         found = _TRACEPARENT.fullmatch(traceparent or "")
         if found is None:
             return None
@@ -134,14 +134,14 @@ class _OpenTelemetry:
         return self.api.SpanContext(trace, parent, is_remote=True, trace_flags=self.api.TraceFlags(flags))
 
     def close(self) -> None:
-        """Send what is left, unless the collector takes too long: a process must not end late for its traces."""
+        """Send the remaining spans within the timeout, so that a slow collector does not delay the end of the process."""
         closing = Thread(target=self._provider.shutdown, name="traces", daemon=True)
         closing.start()
         closing.join(SHUTDOWN_TIMEOUT_SECONDS)
 
 
 class _RecordingSpan:
-    """A span that is sent."""
+    """A span that is exported."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class _RecordingSpan:
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
     def set_attributes(self, **attributes: str | float) -> None:
-        """Add what came out."""
+        """Add attributes to the span."""
         self._span.set_attributes(_prefixed(attributes))
 
     def __enter__(self) -> Self:
@@ -178,7 +178,7 @@ class _RecordingSpan:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None and issubclass(kind, Exception):
-            # The text of an error may hold anything; its kind does not.
+            # The text of an error can contain secrets; its type cannot.
             self._span.set_status(
                 self._exporter.api.Status(self._exporter.api.StatusCode.ERROR, kind.__name__)
             )
@@ -189,7 +189,7 @@ class _RecordingSpan:
 
 
 class _NonRecordingSpan:
-    """What a span is when traces are off."""
+    """A span when tracing is off."""
 
     traceparent = None
 

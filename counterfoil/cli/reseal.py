@@ -1,5 +1,5 @@
 """
-``python -m counterfoil.cli.reseal``: seal every consented Sender's key anew, with the newest sealing key.
+``python -m counterfoil.cli.reseal``: encrypt every consented Sender's key with the newest sealing key.
 
 Sender by Sender: open the Secret, seal, write it back on condition that nobody wrote meanwhile (a consent is newer and
 sealed with the newest key anyway), then note the key id in the Sender's status. It may be broken off and started again at any
@@ -35,11 +35,11 @@ from counterfoil.settings import ResealSettings, load
 _log = logging.getLogger(__name__)
 
 MAX_WRITE_ATTEMPTS = 5
-"""How often one Secret is read and written anew because somebody else was quicker."""
+"""Maximum attempts to write one Secret after conflicts."""
 
 
 class ResealOutcome(StrEnum):
-    """What became of one Sender's key."""
+    """Result for one Sender's key."""
 
     RESEALED = "resealed"
     NEWEST = "sealed with the newest key already"
@@ -49,7 +49,7 @@ class ResealOutcome(StrEnum):
 
 @dataclass
 class ResealReport:
-    """What a run did."""
+    """Result of one run."""
 
     counts: Counter[ResealOutcome] = field(default_factory=Counter)
     in_use: set[str] = field(default_factory=set)

@@ -20,18 +20,18 @@ Object = Mapping[str, Any]
 KEPT_METADATA = ("name", "namespace", "labels", "annotations")
 """Of the metadata. Owners are not: their ids are others now, and Kubernetes removes what an unknown id owns."""
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-# Secrets that other programs make anew: Helm's notes about its releases, tokens of ServiceAccounts.
+# Secrets that other programs create again: Helm's release records, tokens of ServiceAccounts.
 FOREIGN_SECRET_TYPES = ("helm.sh/release.v1", "kubernetes.io/service-account-token")
 
 
 def objects(backup: Object) -> dict[str, Any]:
-    """Return the list of what is to be created, without any status."""
+    """Return the list of the objects to create, without any status."""
     kept = [each for each in backup["items"] if each.get("type") not in FOREIGN_SECRET_TYPES]
     return _list([{**_without(each, "status"), "metadata": _metadata(each)} for each in kept])
 
 
 def status(backup: Object) -> dict[str, Any]:
-    """Return the list of what is to be applied to the subresource ``status`` of what was created."""
+    """Return the list to apply to the subresource ``status`` of the created objects."""
     ours = [each for each in backup["items"] if each["apiVersion"] == API_VERSION and each.get("status")]
     return _list(
         [
@@ -62,7 +62,7 @@ def _metadata(each: Object) -> dict[str, Any]:
 
 
 def _reset_observed_generation(content: Any) -> Any:
-    """What was said of the newest spec is said of it now, and it is the first that this cluster has seen."""
+    """Set each ``observedGeneration`` to 1, the generation of new objects in this cluster."""
     if isinstance(content, list):
         return [_reset_observed_generation(each) for each in content]
     if not isinstance(content, Mapping):

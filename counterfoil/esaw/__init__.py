@@ -1,5 +1,5 @@
 """
-The client for eSAW's REST API v6. Import from here; only ``deletion`` is imported by its own name, and by one phase.
+The client for eSAW's REST API v6. Import from this package; only the clean phase imports ``deletion``.
 """
 
 from counterfoil.esaw.client import EsawClient, EsawUserClient, new_http_client

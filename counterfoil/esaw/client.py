@@ -1,9 +1,8 @@
 """
-eSAW as the rest of Counterfoil sees it: one ``EsawClient`` per organization, one ``EsawUserClient`` per token, typed answers.
+The client of eSAW: one ``EsawClient`` per organization, one ``EsawUserClient`` per token, typed responses.
 
-Each method is one call of the REST API v6 and one of the ``problems`` when it fails. Ids are checked before they go into
-a URL. It can read everything that archiving needs and change nothing: to delete is in ``deletion``, to send in ``drafts``,
-and where keys come from in ``oauth``.
+Each method is one call of the REST API v6 and raises an ``EsawError`` when the call fails. Ids are checked before they
+become part of a URL. This module only reads: ``deletion`` deletes, ``drafts`` sends, and ``oauth`` obtains keys.
 """
 
 import ssl
@@ -52,7 +51,7 @@ A = TypeVar("A", bound=EsawModel)
 
 
 class EsawClient:
-    """One organization's eSAW. Owns what its users share: the host, the rate and the pauses."""
+    """Client for one organization. Its users share the host, the rate limit and the pauses."""
 
     def __init__(
         self,
@@ -65,9 +64,9 @@ class EsawClient:
         call_limits: CallLimits | None = None,
     ) -> None:
         """
-        Take ``http`` from ``new_http_client``; it may be shared by all organizations and is closed by its owner.
+        ``http`` comes from ``new_http_client``. All organizations can share it, and its owner closes it.
 
-        Raises ``ValueError`` for a base URL or a rate that can't be.
+        Raises ``ValueError`` for an invalid base URL or rate.
         """
         call_limits = call_limits or CallLimits()
         rate_limiter = RateLimiter(
@@ -83,19 +82,19 @@ class EsawClient:
         )
 
     async def version(self) -> str:
-        """Return eSAW's version. No token is needed; some installations may want one all the same (``Answered`` 401)."""
+        """Return eSAW's version. Needs no token, but an installation can require one (``HttpStatusError`` 401)."""
         return await self.transport.request(EsawCall("version", "GET", "system/version"), None, parse_version)
 
     def as_user(self, token: ApiToken) -> "EsawUserClient":
-        """Return eSAW as the owner of this token sees it."""
+        """Return a client with the permissions of this token's owner."""
         return EsawUserClient(self.transport, token)
 
 
 class EsawUserClient:
     """
-    eSAW with one user's rights.
+    Client with one user's permissions.
 
-    Every method raises an ``EsawProblem`` when it can't give what it says, and ``ValueError`` for an envelope id that is no GUID.
+    Each method raises an ``EsawError`` when the call fails, and ``ValueError`` for an envelope id that is not a GUID.
     """
 
     def __init__(self, transport: EsawTransport, token: ApiToken) -> None:
@@ -103,7 +102,7 @@ class EsawUserClient:
         self.token = token
 
     async def whoami(self) -> WhoAmI:
-        """Whose token this is; ``Answered`` 401 when it is nobody's any more."""
+        """Return the owner of the token. Raises ``HttpStatusError`` 401 for an invalid token."""
         return await self._get("whoami", "authorization/whoami", WhoAmI)
 
     async def envelope(self, envelope: str) -> EnvelopeResponse:
@@ -111,21 +110,21 @@ class EsawUserClient:
         wanted = envelope_id(envelope)
         answer = await self._get("envelope", f"envelope/{wanted}", EnvelopeResponse)
         if not _same_guid(answer.id, wanted):
-            # A mix-up on the way (a cache, a proxy) must not get another envelope archived or deleted.
+            # A wrong response of a cache or proxy must not archive or delete another envelope.
             raise ResponseInvalid("envelope", "it is about another envelope")
         return answer
 
     async def files(self, envelope: str) -> FilesResponse:
-        """Return what files the envelope has."""
+        """Return the list of the envelope's files."""
         return await self._get("files", f"envelope/{envelope_id(envelope)}/files", FilesResponse)
 
     async def configuration(self, envelope: str) -> ConfigurationResponse:
-        """Return how the envelope was set up: its metadata."""
+        """Return the envelope's configuration with its metadata."""
         path = f"envelope/{envelope_id(envelope)}/configuration"
         return await self._get("configuration", path, ConfigurationResponse)
 
     async def history(self, envelope: str) -> HistoryResponse:
-        """Return the envelope's past, also of a deleted one. ``Answered`` 403 when the user may not see histories."""
+        """Return the envelope's history, also after its deletion. Raises ``HttpStatusError`` 403 without permission."""
         return await self._get("history", f"envelope/{envelope_id(envelope)}/history", HistoryResponse)
 
     async def find(
@@ -134,8 +133,8 @@ class EsawUserClient:
         """
         Return the user's envelopes of this status, sent between the two times.
 
-        eSAW has no paging here: an answer above the bound is ``ResponseInvalid``, and the way out a shorter time. Raises
-        ``ValueError`` for a time without a zone.
+        eSAW has no paging for this call. Raises ``ResponseInvalid`` for a response above the limit; the caller then asks
+        for a shorter time. Raises ``ValueError`` for a time without a zone.
         """
         body = {"Status": str(status)}
         for name, moment in (("StartDate", start), ("EndDate", end)):
@@ -149,7 +148,7 @@ class EsawUserClient:
         """
         Open a file. Leaving the context early ends the transfer.
 
-        Raises ``ValueError`` for an id that none of ``FilesResponse.files()`` can have.
+        Raises ``ValueError`` for an id that ``FilesResponse.files()`` cannot contain.
         """
         if not is_file_id(file_id):
             raise ValueError("this can't be the id of an eSAW file")
@@ -165,10 +164,10 @@ def new_http_client(
     *, verify: ssl.SSLContext | bool = True, call_limits: CallLimits | None = None
 ) -> httpx.AsyncClient:
     """
-    Make the HTTP client that all organizations of a process share. The caller closes it.
+    Return the HTTP client that all organizations of a process share. The caller closes it.
 
-    ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` of the environment are honoured; a ``.netrc`` is
-    not. It keeps no cookies, since one user's session must not speak for another.
+    The client uses ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` of the environment, but no
+    ``.netrc``. It stores no cookies, so that no user gets another user's session.
     """
     call_limits = call_limits or CallLimits()
     set_read_size(READ_BYTES)
@@ -180,7 +179,7 @@ def new_http_client(
     )
     return PooledClient(
         pools=CONNECTION_POOLS,
-        # Made once for all pools: each copy of the authorities' certificates is a megabyte.
+        # One context for all pools: each copy of the authorities' certificates needs a megabyte.
         verify=httpx.create_ssl_context() if verify is True else verify,
         limits=limits,
         timeout=httpx.Timeout(call_limits.silence, connect=call_limits.connect),
@@ -192,7 +191,7 @@ def new_http_client(
 
 
 def rfc3339(moment: datetime) -> str:
-    """Write a time as eSAW reads it. Raises ``ValueError`` for one without a zone."""
+    """Return the time in eSAW's format. Raises ``ValueError`` for a time without a zone."""
     if moment.tzinfo is None:
         raise ValueError("a time for eSAW needs a zone")
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,8 +1,8 @@
 """
-Deleting an envelope in eSAW: the only place that can, and only with a proof (rule 4, "delete last").
+Deletion of an envelope in eSAW: no other module can delete, and deletion needs a proof (rule 4, "delete last").
 
-A proof is made from an event's status as it is stored in the API server, never from what a worker believes: the caller
-names the resourceVersion under which ``Archived=True`` was persisted. Only the clean phase may import this module.
+The proof is created from an event's status that the API server stores, never from a worker's memory: the caller
+passes the resourceVersion under which ``Archived=True`` was persisted. Only the clean phase may import this module.
 """
 
 import re
@@ -23,14 +23,14 @@ _CONSTRUCTION_KEY: Final = object()
 
 @dataclass(frozen=True)
 class ProofOfArchive:
-    """Every file of the envelope is in the archive, was verified there, and that is persisted. See ``from_status``."""
+    """Every file of the envelope is verified in the archive, and the status records it. See ``from_status``."""
 
     envelope_id: EnvelopeId
     manifest: str
-    """Where the manifest lies (a URI)."""
+    """URI of the manifest."""
     archived_at: datetime
     resource_version: str
-    """Of the event whose status says so."""
+    """Version of the event whose status is the proof."""
     seal: InitVar[object]
 
     def __post_init__(self, seal: object) -> None:
@@ -40,10 +40,10 @@ class ProofOfArchive:
     @classmethod
     def from_status(cls, envelope: str, status: EnvelopeEventStatus, resource_version: str) -> Self:
         """
-        Look whether the status proves it.
+        Return the proof that the status contains.
 
         Raises ``NotProven`` unless the condition Archived is True, the manifest has a location, and there are files, each
-        with SHA-256, size and a location of its own. Raises ``ValueError`` when the envelope id is no GUID.
+        with SHA-256, size and its own location. Raises ``ValueError`` when the envelope id is not a GUID.
         """
         identified = envelope_id(envelope)
         gap = next(_missing_proofs(status, resource_version), None)

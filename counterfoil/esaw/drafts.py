@@ -1,9 +1,9 @@
 """
-Drafts: what the before-send page does with the draft that its user was about to send, and nothing else.
+Drafts: the calls of the before-send page for the draft that its user sends.
 
-Only ``webhook.pages`` may import this module: nothing else in Counterfoil ever sends. Each function is one call of the
-REST API v6 and one of the ``problems`` when it fails; who calls knows whether it may be repeated. A draft id counts as a
-GUID, as all ids of eSAW do; ``ValueError`` for anything else.
+Only ``webhook.pages`` may import this module: no other part of Counterfoil sends envelopes. Each function is one call of
+the REST API v6 and raises an ``EsawError`` when the call fails; the caller decides whether to repeat it. A draft id is a
+GUID, as all ids of eSAW are; other ids raise ``ValueError``.
 """
 
 from datetime import datetime
@@ -76,7 +76,7 @@ async def send(user: EsawUserClient, draft: str) -> EnvelopeId | None:
 
 
 async def find_sent_since(user: EsawUserClient, email: str, start: datetime) -> tuple[FoundEnvelope, ...]:
-    """Return the envelopes, whatever their status, that this address sent after that time, as far as the user sees them."""
+    """Return the envelopes in any status that this address sent after that time and that the user can see."""
     call = EsawCall("find", "POST", "envelope/find", {"StartDate": rfc3339(start), "SenderEmail": email})
     answer = await user.transport.request(call, user.token, partial(decode, FindResponse, call.operation))
     return answer.envelopes or ()

@@ -1,9 +1,9 @@
 """
-What can go wrong between us and eSAW, in five kinds. Nothing else leaves this package but ``ValueError`` for bad arguments.
+Errors of calls to eSAW. This package raises no other errors, except ``ValueError`` for invalid arguments.
 
-Each message is for people, and stable: the same problem gives the same text at every retry, so it holds no trace id, no
-byte count, no time, and never a token. What varies is in attributes. What is done about a problem (wait, ask for
-consent, give up) is decided elsewhere, in one table.
+Each message is for users, and stable: the same problem has the same text at every retry, without a trace id, byte count,
+time or token. Attributes have the details. ``controller.reconcile.error_policy`` maps each error to an outcome (wait,
+ask for consent, fail).
 """
 
 from datetime import datetime
@@ -12,10 +12,10 @@ from typing import ClassVar, Final, Literal
 UnreachableKind = Literal["busy", "connect", "cut", "proxy", "slow", "timeout", "tls"]
 
 _UNREACHABLE: Final[dict[UnreachableKind, str]] = {
-    "busy": "Too many calls are under way in this process; there was no free connection in time.",
+    "busy": "Too many calls are running in this process; there was no free connection in time.",
     "connect": "No connection to eSAW could be made; check its host name, its port and the network.",
     "cut": "The connection to eSAW was cut, or what answers there does not speak HTTP.",
-    "proxy": "The proxy on the way to eSAW refused the connection.",
+    "proxy": "The proxy in front of eSAW refused the connection.",
     "slow": "eSAW sent a file so slowly that the transfer was given up.",
     "timeout": "eSAW did not answer in time.",
     "tls": "No trusted TLS connection to eSAW could be made; check its certificate.",
@@ -77,7 +77,7 @@ class HttpStatusError(EsawError):
         self.retry_after = retry_after
         """Seconds that eSAW asked us to wait."""
         self.trace_id = trace_id
-        """What Namirial's support asks for; for logs only, since it differs each time."""
+        """Id for Namirial's support; for logs only, since it differs each time."""
         self.code = str(status)
 
     @property

@@ -1,8 +1,8 @@
 """
-Every bound of the eSAW client, with its reason: sizes in bytes, times in seconds.
+Limits of the eSAW client, with their reasons: sizes in bytes, times in seconds.
 
-eSAW is somebody else's server on the other side of the internet. Whatever it (or a proxy before it) does, a call
-costs this process a known amount of time and memory at most.
+eSAW is a third party's server on the internet. The limits bound the time and memory of a call for any behaviour of eSAW
+or a proxy.
 """
 
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ MIB: Final = 1024 * KIB
 
 @dataclass(frozen=True, kw_only=True)
 class CallLimits:
-    """What one call may cost. Tests bring smaller ones."""
+    """Limits of one call. Tests use smaller values."""
 
     connect: float = 10.0
-    """TCP and TLS. A host that needs longer than this is down."""
+    """Timeout for TCP and TLS."""
     silence: float = 60.0
-    """The longest pause between two reads (or writes, or for a free connection)."""
+    """Timeout for one read, one write, or a free connection."""
     answer: float = 120.0
-    """A whole call but the body of a download, so that a server that trickles can't hold a worker for ever."""
+    """Timeout for a call without the body of a download, so that a slow server cannot block a worker."""
     max_json_bytes: int = 16 * MIB
-    """An answer in JSON. The largest honest one, ``find`` over many envelopes with metadata, stays well below."""
+    """Maximum size of a JSON response. The largest valid one, ``find`` over many envelopes, is far smaller."""
     max_error_bytes: int = 64 * KIB
     """The body of an error; what is beyond is not read."""
     chunk: int = 256 * KIB
-    """Downloads come in pieces of about this size: large enough that hashing and writing don't care, small in memory."""
+    """Approximate size of a download's chunks: large enough for efficient hashing and writing, small in memory."""
     speed_window: float = 60.0
-    """So many seconds of waiting for a download's body, added up, before its speed is judged."""
+    """Total seconds of waiting for a download's body after which its speed is checked."""
     min_bytes_per_second: float = 16 * KIB
-    """Bytes per second below which a download is given up. There is no limit on its time in all: files may be large."""
+    """Minimum bytes per second of a download. Its total time has no limit, because files can be large."""
     max_retry_after: float = 3600.0
     """A ``Retry-After`` beyond this is cut: a slip of a server must not silence an organization for days."""
 
@@ -43,9 +43,9 @@ VERSION_LENGTH: Final = 64
 TOKEN_LENGTH: Final = 4096
 """Characters. 66 today, "length may change"."""
 READ_BYTES: Final = 256 * KIB
-"""Bytes taken from a connection at once, which is what the event loop offers; in 64 KiB a download costs twice the CPU."""
+"""Maximum bytes per read, equal to the event loop's buffer; with 64 KiB a download costs twice the CPU."""
 MAX_CONNECTIONS: Final = 128
-"""Over all organizations; what one may use at once is its ``spec.limits.concurrency``."""
+"""Maximum connections over all organizations; ``spec.limits.concurrency`` limits one organization."""
 CONNECTION_POOLS: Final = 8
 """Among which the connections are divided, so that none is looked at for the sake of too many others; see ``pools``."""
 MAX_IDLE_CONNECTIONS: Final = 32

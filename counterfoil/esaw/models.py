@@ -1,9 +1,9 @@
 """
 eSAW's answers as immutable, typed values: its own names outside, ours inside. (v6 models of its swagger)
 
-JSON bytes come in; what is needed to archive safely must be there and right, or ``ResponseInvalid`` names the field. All
-else may be absent or null, and fields that are not listed are passed over: callback URLs and context texts on purpose,
-since they carry callback tokens, and recipients, since personal data stays out. Nothing here talks to eSAW.
+Fields that safe archiving needs must be present and valid, otherwise ``ResponseInvalid`` names the field. All
+other fields may be absent or null, and unlisted fields are ignored: callback URLs and context texts, because they
+contain callback tokens, and recipients, because they are personal data. This module sends no requests.
 """
 
 import re
@@ -98,7 +98,7 @@ class EnvelopeFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListedFile(EsawModel, frozen=True):
-    """What an attachment, a document and a legal document have in common."""
+    """Common fields of an attachment, a document and a legal document."""
 
     file_id: str
     file_name: str | None = None
@@ -215,7 +215,7 @@ class HistoryResponse(EsawModel, frozen=True):
 
     @property
     def events(self) -> tuple[HistoryEvent, ...]:
-        """What happened; empty for a deleted envelope."""
+        """Events of the history; empty for a deleted envelope."""
         return self.listed_events or ()
 
 
@@ -229,7 +229,7 @@ class FoundEnvelope(EsawModel, frozen=True):
 
     @property
     def status(self) -> EnvelopeStatus | None:
-        """The status; None for one that only ``find`` knows (as WaitingForOthers), which spoils no other hit."""
+        """The status; None for a value that only ``find`` returns (such as WaitingForOthers), so that other results stay valid."""
         return EnvelopeStatus(self.status_text) if self.status_text in set(EnvelopeStatus) else None
 
     @property
@@ -285,7 +285,7 @@ _TRACE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _VERSION = re.compile(rf"[A-Za-z0-9][A-Za-z0-9 .,+_()-]{{0,{VERSION_LENGTH - 1}}}")
 _ODD_VALUE = re.compile(r"(?<=^Invalid enum value )(?!'[A-Za-z0-9_]{1,40}' - at ).*(?= - at )", re.DOTALL)
 _JSON_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for what is none; the last for lists that are nested without end."""
+"""Errors of msgspec for invalid JSON; ``RecursionError`` for lists that are nested too deeply."""
 
 
 def decode(kind: type[A], operation: str, body: bytes) -> A:
@@ -308,9 +308,9 @@ def decode(kind: type[A], operation: str, body: bytes) -> A:
 
 def parse_version(body: bytes) -> str:
     """
-    Read the version out of whatever shape it comes in: a JSON string, an object with a version inside, plain text.
+    Read the version from any of its formats: a JSON string, an object that contains a version, plain text.
 
-    Raises ``ResponseInvalid`` when nothing in it looks like one. (The shape for v6 is not documented.)
+    Raises ``ResponseInvalid`` when it contains no version. (The format for v6 is not documented.)
     """
     for text in _version_texts(body):
         if _VERSION.fullmatch(text.strip()):

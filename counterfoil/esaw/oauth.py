@@ -1,10 +1,10 @@
 """
-OAuth 2.0: how a user's API token comes to us with the user's consent (RFC 6749, 4.1, with PKCE by RFC 7636).
+OAuth 2.0: obtains a user's API token with the user's consent (RFC 6749, 4.1, with PKCE of RFC 7636).
 
-eSAW is the provider, and the access token that it gives *is* the user's API token (Namirial, "Retrieving the User API Token
-via OAuth"). Here are the address to which the browser goes and the one call in the background; who may come back with a
-code, and for whom, is decided by the pages. The client secret, the code and the verifier travel in the body of that call
-and nowhere else.
+eSAW is the provider, and its access token *is* the user's API token (Namirial, "Retrieving the User API Token via
+OAuth"). This module has the authorization URL of the browser and the request to the token endpoint. The pages decide
+who may return with a code, and for which sender. The client secret, the code and the verifier are only in the body of
+the token request.
 """
 
 import base64
@@ -31,7 +31,7 @@ _RANDOM_BYTES: Final = 32
 
 @dataclass(frozen=True)
 class AuthorizationCodeGrant:
-    """What the token endpoint wants to see. No part of it is shown."""
+    """Parameters of a request to the token endpoint. ``repr`` shows none of its secrets."""
 
     client_id: str
     client_secret: str = field(repr=False)
@@ -50,7 +50,7 @@ class AccessTokenResponse(msgspec.Struct, frozen=True):
 
 
 def new_secret() -> str:
-    """Return 256 random bits as text that may stand in a URL: a state, or a code verifier."""
+    """Return 256 random bits as URL-safe text: a state, or a code verifier."""
     return secrets.token_urlsafe(_RANDOM_BYTES)
 
 

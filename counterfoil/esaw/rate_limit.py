@@ -1,8 +1,8 @@
 """
-How fast one organization's eSAW is called: a rate that we keep, and pauses that eSAW asks for.
+Rate limit of one organization's calls to eSAW, and the pauses that eSAW requests.
 
-``acquire`` stands before every call. It waits for its turn in the rate (short, bounded by how many callers there are), but
-never for a pause: that raises ``RateLimited`` at once, so that the schedule holds the event and no task sits waiting.
+Each call runs ``acquire`` first. It waits for the rate limit (briefly, bounded by the number of callers), but never for
+a pause: a pause raises ``RateLimited`` at once, so that the work queue keeps the event and no task waits.
 """
 
 from datetime import datetime, timedelta
@@ -35,7 +35,7 @@ class RateLimiter:
             self._raise_if_paused()
 
     def apply_retry_after(self, answer: HttpStatusError) -> None:
-        """Remember it when eSAW asked to be left alone for a while."""
+        """Pause all calls for the time of the response's ``Retry-After``."""
         if answer.status in {429, 503} and answer.retry_after:
             until = self._clock.now() + timedelta(seconds=answer.retry_after)
             if self._pause is None or until > self._pause[0]:

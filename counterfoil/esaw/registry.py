@@ -1,5 +1,5 @@
 """
-One eSAW client per Organization, so that each has its own rate and its own pauses, over one pool of connections.
+One eSAW client per Organization, with its own rate limit and pauses, over one shared HTTP client.
 """
 
 import httpx

@@ -1,9 +1,9 @@
 """
-The API token of one eSAW user, wrapped so that it can't slip out (rule 7, "keys stay sealed").
+The API token of one eSAW user, in a type that does not reveal it accidentally (rule 7, "keys stay sealed").
 
-``parse`` takes it from a Secret or a token endpoint; ``reveal`` gives it back, to the sealing of keys and to the request
-that carries it. Everything else that would show a value (print, format, a traceback's variables, pickle, JSON) shows the
-fingerprint or refuses.
+``parse`` reads the token of a Secret or a token endpoint; ``reveal`` returns it, for the encryption of keys and for
+requests to eSAW. Any other output of the value (print, format, a traceback's variables, pickle, JSON) shows the
+fingerprint or fails.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from counterfoil.esaw.limits import TOKEN_LENGTH
 
 
 class ApiToken:
-    """A user's API token. Equal tokens are equal; comparing takes the same time whatever they hold."""
+    """A user's API token. Tokens are compared by value in constant time."""
 
     __slots__ = ("_secret",)
 
@@ -23,9 +23,9 @@ class ApiToken:
     @classmethod
     def parse(cls, raw: bytes | str) -> Self:
         """
-        Take a token as it stands in a file or an answer, without the white space around it.
+        Read the token of a file or a response, without surrounding white space.
 
-        Raises ``ValueError``, which never contains the value, when this can't be a token.
+        Raises ``ValueError``, which never contains the value, when the text is not a valid token.
         """
         # Looked at before decoding: a UnicodeDecodeError would carry the value.
         if not raw.isascii():
@@ -44,7 +44,7 @@ class ApiToken:
         return token
 
     def reveal(self) -> str:
-        """Return the token itself. Whoever calls this answers for where it goes."""
+        """Return the token itself. The caller must keep it secret."""
         return self._secret
 
     @property

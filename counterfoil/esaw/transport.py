@@ -1,15 +1,15 @@
 """
-One call to eSAW over HTTP: request out, bounded answer in, and every way to fail turned into one of ``problems``.
+One call to eSAW over HTTP, with a bounded response. Every failure becomes an ``EsawError``.
 
-A call waits for its turn (``rate_limiter``), goes to the organization's host and to no other, and is sent once: trying again is
-the driver's business. What the bytes of an answer mean is not known here.
+A call waits for the rate limiter, goes to the organization's host only, and is sent once: the reconciler retries.
+``counterfoil.esaw.models`` interprets the bytes of a response.
 
-The token travels as ``Authorization: Bearer``. eSAW takes it in a header ``ApiToken`` as well (Namirial, v6 "Introduction
-REST"), but only the standard one is known to caches, which then don't keep the answer (RFC 9111, 3.5), and to log
-scrubbers and httpx itself, which don't print it.
+The token is sent as ``Authorization: Bearer``. eSAW also accepts a header ``ApiToken`` (Namirial, v6 "Introduction
+REST"), but caches know the standard header and do not store the response (RFC 9111, 3.5), and log filters and httpx do
+not print it.
 
-No exception of httpx leaves this module, not even as ``__context__``: it would carry the request with the token. That is
-why problems are raised behind an ``except`` and not in it.
+No exception of httpx leaves this module, not even as ``__context__``: it would contain the request with the token.
+So errors are raised after an ``except`` block and not in it.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.esaw.token import ApiToken
 
 CallObserver = Callable[[str, str, float], None]
-"""Told of every call that was sent: operation, code (an HTTP status, ``unreachable``, ``unreadable``), seconds."""
+"""Called after each call: operation, code (an HTTP status, ``unreachable``, ``unreadable``), seconds."""
 
 T = TypeVar("T")
 
@@ -51,10 +51,10 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class EsawCall:
     """
-    What is asked: its name for metrics and messages, and the request that it makes.
+    One call: its name for metrics and messages, and its request.
 
-    A ``path`` is below ``/Api/v6/``, or below the base URL itself when it begins with a slash. A body goes out as JSON or
-    as a form; what is in a form is nobody's business.
+    A ``path`` is relative to ``/Api/v6/``, or to the base URL when it begins with a slash. The body is JSON or a form;
+    ``repr`` does not show a form.
     """
 
     operation: str
@@ -67,17 +67,17 @@ class EsawCall:
 
 @dataclass(frozen=True)
 class FileDownload:
-    """A file on its way. ``chunks`` can be read once, and raises an ``EsawError`` unless all of the file arrives."""
+    """A file during its transfer. ``chunks`` can be read once; it raises an ``EsawError`` unless the file is complete."""
 
     size: int | None
-    """Bytes, as declared by eSAW; None when it sends in chunks."""
+    """Bytes, as declared by eSAW; None for chunked encoding."""
     content_type: str
-    """As declared; empty when eSAW doesn't say."""
+    """As declared by eSAW; empty without a declaration."""
     chunks: AsyncIterator[bytes]
 
 
 class EsawTransport:
-    """The wire to one organization's eSAW."""
+    """Sends the calls of one organization."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class EsawTransport:
         self._timeout = httpx.Timeout(call_limits.silence, connect=call_limits.connect)
 
     async def request(self, call: EsawCall, token: ApiToken | None, read: Callable[[bytes], T]) -> T:
-        """Make a call whose answer is small; return what ``read`` makes of it. Raises an ``EsawError``."""
+        """Make a call with a small response; return the result of ``read``. Raises an ``EsawError``."""
         await self._rate_limiter.acquire()
         with self._measurement(call) as measurement:
             body = await self._with_timeout(measurement, self._read_body(call, token, measurement))
@@ -106,7 +106,7 @@ class EsawTransport:
 
     @asynccontextmanager
     async def download(self, call: EsawCall, token: ApiToken) -> AsyncIterator[FileDownload]:
-        """Make a call whose answer is a file. Raises an ``EsawError``; so does reading the chunks."""
+        """Make a call whose response is a file. Raises an ``EsawError``; so does reading the chunks."""
         await self._rate_limiter.acquire()
         with self._measurement(call) as measurement:
             async with AsyncExitStack() as stack:
@@ -119,7 +119,7 @@ class EsawTransport:
 
     @contextmanager
     def _measurement(self, call: EsawCall) -> Iterator["_CallMeasurement"]:
-        """Tell the metrics how the call ended. One that we broke off before an answer came is not counted."""
+        """Report the call to the metrics. A call that is cancelled before its response is not counted."""
         measurement = _CallMeasurement(self._clock)
         with tracing.detached_span(f"eSAW {call.operation}") as step:
             try:
@@ -133,7 +133,7 @@ class EsawTransport:
                     self._observe(call.operation, measurement.code, measurement.waited.total_seconds())
 
     async def _with_timeout(self, measurement: "_CallMeasurement", step: Awaitable[T]) -> T:
-        """Do one step of a call within the time for an answer. Raises ``EsawUnreachable`` for all that the wire can do."""
+        """Run one step of a call within the timeout. Raises ``EsawUnreachable`` for all errors of the network."""
         kind: UnreachableKind
         try:
             with measurement.waiting():
@@ -149,7 +149,7 @@ class EsawTransport:
     async def _open_response(
         self, call: EsawCall, token: ApiToken | None, measurement: "_CallMeasurement"
     ) -> AsyncIterator[httpx.Response]:
-        """Send it and give the answer, its body unread, if it is a good one. Raises httpx's errors, too."""
+        """Send the request and yield a successful response with unread body. Raises httpx's errors as well."""
         response = await self._http.send(self._request(call, token), stream=True, follow_redirects=False)
         try:
             if not response.is_success:
@@ -162,7 +162,7 @@ class EsawTransport:
             await response.aclose()
 
     def _request(self, call: EsawCall, token: ApiToken | None) -> httpx.Request:
-        # A function of its own, so that no frame of a problem's traceback has the headers among its variables.
+        # A separate function, so that no frame of an error's traceback has the headers as a variable.
         # identity: then the length on the wire is the length of the file.
         headers = {"Accept": call.accept, "Accept-Encoding": "identity"}
         if token is not None:
@@ -182,7 +182,7 @@ class EsawTransport:
         return answered
 
     async def _error_body(self, response: httpx.Response) -> bytes:
-        """Read what an error says, if that is possible and not too much: its status stands already."""
+        """Read the body of an error response; empty if that fails or the body is too large."""
         try:
             body = await _read_at_most(self._call_limits.max_error_bytes, _ResponseBody(response))
         except EsawError:
@@ -201,7 +201,7 @@ class EsawTransport:
     async def _chunks(
         self, body: "_ResponseBody", measurement: "_CallMeasurement"
     ) -> AsyncGenerator[bytes, None]:
-        """Give the body in larger pieces than it comes in, the last one only when the body proved complete."""
+        """Yield the body in larger chunks, the last one only after the body is complete."""
         speed = _MinimumSpeed(measurement, self._call_limits)
         parts, held = [], 0
         while True:
@@ -220,7 +220,7 @@ class EsawTransport:
 
 
 class _CallMeasurement:
-    """How a call ended, and how long we waited for eSAW in it (not eSAW for us, while we store what it sent)."""
+    """Result of a call, and the time of waiting for eSAW, without the time for storing the received data."""
 
     def __init__(self, clock: Clock) -> None:
         self.code: str | None = None
@@ -229,7 +229,7 @@ class _CallMeasurement:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Count the time that passes inside."""
+        """Add the time inside the context."""
         since = self._clock.now()
         try:
             yield
@@ -238,7 +238,7 @@ class _CallMeasurement:
 
 
 class _MinimumSpeed:
-    """Gives a download up that trickles. Only the time in which we waited counts, so a slow archive harms nobody."""
+    """Ends a download that is too slow. Only time of waiting for eSAW counts, so a slow archive has no effect."""
 
     def __init__(self, measurement: _CallMeasurement, call_limits: CallLimits) -> None:
         self._measurement = measurement
@@ -248,7 +248,7 @@ class _MinimumSpeed:
         self._size = 0
 
     def judge(self, size: int) -> None:
-        """Count the bytes of a piece. Raises ``EsawUnreachable`` when a whole window brought too few."""
+        """Add the bytes of a chunk. Raises ``EsawUnreachable`` when a window had too few bytes."""
         self._size += size
         if self._measurement.waited - self._since < self._window:
             return
@@ -258,15 +258,15 @@ class _MinimumSpeed:
 
 
 class _ResponseBody:
-    """The body of an answer, piece by piece as it comes, held to the length that was declared."""
+    """The body of a response in chunks, checked against the declared length."""
 
     def __init__(self, response: httpx.Response) -> None:
-        # Not response.aiter_raw(): that gives the connection back before we have seen what else is in it.
+        # Not response.aiter_raw(): it returns the connection to the pool before the check for trailing bytes.
         self._parts = aiter(cast("httpx.AsyncByteStream", response.stream))
         self._response = response
 
     async def part(self) -> bytes | None:
-        """Return the next piece, or None at the end. Raises ``TransferBroken`` or ``EsawUnreachable``."""
+        """Return the next chunk, or None at the end. Raises ``TransferBroken`` or ``EsawUnreachable``."""
         problem: EsawError | None
         try:
             return await anext(self._parts)
@@ -284,7 +284,7 @@ class _ResponseBody:
 
 
 async def _read_at_most(limit: int, body: _ResponseBody) -> bytes | None:
-    """Return all of the body, or None when it has more bytes than that."""
+    """Return the complete body, or None when it has more than ``limit`` bytes."""
     size, parts = 0, []
     while (part := await body.part()) is not None:
         parts.append(part)
@@ -295,20 +295,20 @@ async def _read_at_most(limit: int, body: _ResponseBody) -> bytes | None:
 
 
 def _declared_size(call: EsawCall, response: httpx.Response) -> int | None:
-    """Return a file's declared length, None for one in chunks. Raises an ``EsawError`` when its end could not be told."""
+    """Return a file's declared length, None for chunked encoding. Raises an ``EsawError`` for a body without a declared end."""
     if response.status_code != httpx.codes.OK:
         raise ResponseInvalid(call.operation, f"it has the status {response.status_code}, not 200")
     if _is_web_page(response.headers):
         raise ResponseInvalid(call.operation, "it is a web page or a message, not a file")
     declared = response.headers.get("Content-Length")
     if declared is None and "Transfer-Encoding" not in response.headers:
-        # The end of such a body looks the same as a cut. (RFC 9112, 6.3)
+        # The end of such a body is not distinguishable from an interruption. (RFC 9112, 6.3)
         raise TransferBroken("unframed")
     return None if declared is None else int(declared)
 
 
 def _is_web_page(headers: httpx.Headers) -> bool:
-    """Whether something on the way (a login, a proxy) answered in place of eSAW, which sends files with a disposition."""
+    """Whether a proxy or a login page answered instead of eSAW, which sends files with a disposition."""
     kind, _, _ = headers.get("Content-Type", "").partition(";")
     is_message = kind.strip().lower() in {"text/html", "application/xhtml+xml", "application/json"}
     return is_message and "Content-Disposition" not in headers

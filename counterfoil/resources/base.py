@@ -1,9 +1,8 @@
 """
-What all five kinds share: the border between an object as the API server sends it and its typed form.
+Base of the five kinds: conversion between the JSON of the API server and typed values.
 
-A plain ``dict`` comes in from the API server and is read once into frozen structs; what goes out is built
-from them again. Unknown fields are passed over on reading (a newer CRD may know more than this process),
-and never written. Nothing here talks to a cluster.
+``parse`` reads a ``dict`` of the API server into frozen structs; ``to_dict`` builds one. Unknown fields are ignored on
+reading (a newer CRD can have more fields) and never written. This module sends no requests.
 """
 
 from collections.abc import Mapping

@@ -19,8 +19,8 @@ from counterfoil.resources import EnvelopeEvent, Organization, Resource, Sender
 
 SUMMARY = "print a completion script for a shell"
 DETAILS = (
-    "For `kubectl-counterfoil` as a command of its own, as in `source <(kubectl-counterfoil completion bash)`. kubectl completes "
-    "`kubectl counterfoil` by itself: it finds kubectl_complete-counterfoil on PATH."
+    "For the separate command `kubectl-counterfoil`, as in `source <(kubectl-counterfoil completion bash)`. kubectl completes "
+    "`kubectl counterfoil` automatically: it finds kubectl_complete-counterfoil on PATH."
 )
 
 DIRECTIVE_NO_FILE_COMP = 4
@@ -37,7 +37,7 @@ KINDS: dict[str, type[Resource]] = {
     "retry": EnvelopeEvent,
     "skip": EnvelopeEvent,
 }
-"""What a command's arguments name."""
+"""Kind of the objects that a command's arguments name."""
 
 MAX_CANDIDATES = 200
 TIMEOUT_SECONDS = 3.0
@@ -86,7 +86,7 @@ def write_candidates(
     subparsers: dict[str, argparse.ArgumentParser],
     out: TextIO,
 ) -> None:
-    """Write what may stand in place of the last word, and the directive."""
+    """Write the candidates for the last word, and the directive."""
     typed, before = (words[-1], words[:-1]) if words else ("", ())
     command = next((word for word in before if word in subparsers), None)
     if command is None:

@@ -14,7 +14,7 @@ DETAILS = "Send it to this sender and to nobody else; the page accepts only the 
 
 
 class ConsentLinkOutput(msgspec.Struct, frozen=True, rename="camel"):
-    """Where, for whom, and whether it is needed."""
+    """The link, its sender, and the status of the sender's key."""
 
     sender: str
     email: str | None

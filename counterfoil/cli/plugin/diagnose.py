@@ -56,7 +56,7 @@ PERSONAL_KEYS = frozenset(
         "administrators",
         "from",
         "managedFields",
-        # The whole object once more as text, in which no key can be told from a value.
+        # The complete object as text, in which keys and values are not distinguishable.
         "kubectl.kubernetes.io/last-applied-configuration",
         # Who asked for something, and in what words.
         ACTS_ANNOTATION,
@@ -114,7 +114,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
 
 
 class SupportBundle:
-    """What goes in, by file name, and what could not be read."""
+    """Files of the bundle by name, and the parts that were unreadable."""
 
     def __init__(self, kube: KubeClient) -> None:
         self._kube = kube

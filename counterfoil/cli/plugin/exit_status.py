@@ -1,5 +1,5 @@
 """
-How a command ends: its exit status, and what stops it, in words for whoever typed it.
+Exit statuses of commands, and the error with a message for the user.
 """
 
 from enum import IntEnum
@@ -17,7 +17,7 @@ class ExitStatus(IntEnum):
     MISUSED = 2
     """The arguments make no sense."""
     NOT_FOUND = 3
-    """What they name does not exist, or more than one thing is meant."""
+    """The named object does not exist, or the name is ambiguous."""
     NOT_ALLOWED = 4
     """The user may not do that."""
     NO_ANSWER = 5

@@ -1,5 +1,5 @@
 """
-What ``retry`` and ``skip`` share: the label by which a person asks, with who asked and why beside it.
+Common part of ``retry`` and ``skip``: the label of a request, and its annotations with the user and the reason.
 
 The controller carries it out and takes the label off; this only asks, and records on the event who did
 (``counterfoil.resources.audit_annotation``, as the console does). Where it finds the rights missing it says for which
@@ -30,7 +30,7 @@ MAX_WRITE_ATTEMPTS = 5
 
 
 class EventRequestResult(msgspec.Struct, frozen=True, rename="camel"):
-    """What came of asking for one event."""
+    """Result of the request for one event."""
 
     event: str
     asked: bool
@@ -40,8 +40,8 @@ class EventRequestResult(msgspec.Struct, frozen=True, rename="camel"):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     selection.add_arguments(parser)
-    parser.add_argument("--because", metavar="TEXT", help="why, for whoever reads the event later")
-    parser.add_argument("--dry-run", action="store_true", help="only say for which events it would be asked")
+    parser.add_argument("--because", metavar="TEXT", help="reason of the request, stored with the event")
+    parser.add_argument("--dry-run", action="store_true", help="only print the events; request nothing")
 
 
 async def request_for_events(

@@ -1,4 +1,4 @@
-"""``reseal``: seal every sender's key anew with the newest sealing key; see ``counterfoil.cli.reseal``."""
+"""``reseal``: encrypt every sender's key with the newest sealing key; see ``counterfoil.cli.reseal``."""
 
 import argparse
 from pathlib import Path
@@ -9,10 +9,10 @@ from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_
 from counterfoil.kube.client import KubeClient
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 
-SUMMARY = "seal every sender's key anew with the newest sealing key"
+SUMMARY = "encrypt every sender's key with the newest sealing key"
 DETAILS = (
-    "Needs a folder with all sealing keys on this machine, and the right to get and patch the Secrets of the senders. It may be "
-    "broken off and begun again; everything works meanwhile."
+    "Needs a folder with all sealing keys on this machine, and the right to get and patch the Secrets of the senders. You can "
+    "interrupt and repeat the command; all processes keep running."
 )
 
 

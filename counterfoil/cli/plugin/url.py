@@ -19,13 +19,13 @@ DETAILS = (
 
 
 class CallbackUrlsOutput(msgspec.Struct, frozen=True, rename="camel"):
-    """What to paste where."""
+    """The URLs and their fields in eSAW."""
 
     envelope: str
     status: str
     workstep: str
     basic_auth_secret: str | None
-    """The Secret with the user name and password that eSAW has to send besides; None when there is no second lock."""
+    """The Secret with the user name and password that eSAW must send too; None without basic auth."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
