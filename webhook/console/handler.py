@@ -51,7 +51,7 @@ _USER: Final = web.RequestKey("visitor", AuthenticatedUser)
 
 
 class ConsoleResult(NamedTuple):
-    """What became of a request, for log and metrics."""
+    """The outcome of a request, for log and metrics."""
 
     outcome: str
     detail: str = ""
@@ -109,7 +109,7 @@ class ConsoleHandler:
         self._in_flight = 0
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request; whatever happens, it is counted, logged and has an answer."""
+        """Answer one request. Every request is counted and logged, and has an answer also after an unexpected error."""
         started = self._monotonic()
         route = match_route(request.raw_path.partition("?")[0])
         if route.page is ConsolePageName.STATIC and (file := self._renderer.static(route.name)) is not None:
@@ -131,7 +131,7 @@ class ConsoleHandler:
         return response
 
     def answer_unreadable(self) -> web.StreamResponse:
-        """Answer what was no HTTP request, or one beyond the bounds of its line or headers."""
+        """Answer a request that is not HTTP, or whose line or headers exceed the limits."""
         words = load_catalogue(negotiate_language(None))
         html = self._renderer.page(
             "message.html", words, self._clock.now(), section=str(ConsoleErrorKind.LINK_BROKEN), code=""
@@ -158,7 +158,7 @@ class ConsoleHandler:
         if request.method not in METHODS.get(route.page, ("GET",)):
             raise PageError(ConsoleErrorKind.WRONG_METHOD)
         if self._in_flight >= self._limits.in_flight:
-            raise PageError(ConsoleErrorKind.BUSY, f"{self._in_flight} requests are under way already")
+            raise PageError(ConsoleErrorKind.BUSY, f"{self._in_flight} requests are in progress")
         self._in_flight += 1
         try:
             if request.method == "POST":
