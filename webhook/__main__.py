@@ -9,7 +9,7 @@ PROCESSES = {
     "pages": "webhook.pages.app",
     "console": "webhook.console.app",
 }
-"""Each with its module, of which only the one that is started is imported: a receiver has no use for the pages' parts."""
+"""Module of each process. Only the started process is imported: a receiver does not load the pages' parts."""
 
 
 def main() -> None:

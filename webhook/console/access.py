@@ -1,8 +1,8 @@
 """
-Visitors: a person at the console, the API server as this person sees it, and what this person may do there.
+The person who uses the console, with a client for the API server and this person's rights.
 
-What somebody may do is asked of the API server (SelfSubjectAccessReview) and remembered for half a minute, by a hash of the
-token. It decides only what is offered: every act is the person's own call, and refused by the API server if need be.
+SelfSubjectAccessReview tells the rights; they are cached for half a minute by a hash of the token. They only select the
+buttons to show: the API server checks every action.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _REVIEWED_ACCESS: Final = (
 
 @dataclass(frozen=True)
 class Rights:
-    """What somebody may do in the console's namespace."""
+    """A person's rights in the console's namespace."""
 
     granted: frozenset[tuple[str, str]]
 
@@ -65,7 +65,7 @@ class AuthenticatedUser:
     kube: KubeClient
     rights: Rights
     form_token: str
-    """What this visitor's forms carry."""
+    """The form token of this person."""
 
 
 @dataclass(frozen=True)

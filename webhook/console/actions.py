@@ -1,8 +1,8 @@
 """
-Actions: what a person does from the console, each one call with the person's own token, and recorded.
+Actions of a person in the console: each is one call with the person's own token, and is recorded.
 
-On the object it stands in the annotation ``counterfoil.dev/acts`` (who, what, when, why); besides, a Kubernetes Event tells it,
-written by the person as well. The Event is told about, not relied on: who may not write Events may act all the same.
+The annotation ``counterfoil.dev/acts`` records each action on the object. A Kubernetes Event, written as the person, reports
+it too; a person who may not write Events can still act.
 """
 
 import asyncio
@@ -73,7 +73,7 @@ ALLOWED: Final[Mapping[type[Resource], frozenset[Action]]] = {
     Archive: frozenset({Action.PROBE}),
     Organization: frozenset({Action.SWEEP, Action.SUSPEND, Action.RESUME}),
 }
-"""What can be done to what."""
+"""The actions of each kind."""
 
 _FIELD: Final[Mapping[type[Resource], str]] = {
     EnvelopeEvent: "event",
@@ -93,7 +93,7 @@ _REQUEST_ANNOTATIONS: Final[Mapping[Action, str]] = {
 
 @dataclass(frozen=True)
 class ActionRequest:
-    """What is to be done, and why."""
+    """An action and its reason."""
 
     action: Action
     reason: str = ""
@@ -101,7 +101,7 @@ class ActionRequest:
 
 @dataclass(frozen=True)
 class ActionResult:
-    """What came of it: how many objects, and whether there are more."""
+    """The result of an action: the number of objects, and whether there are more."""
 
     count: int
     is_more: bool = False
@@ -161,7 +161,7 @@ class ActionService:
         """
         Write to each; say of each whether it was, or None when others were first all the time.
 
-        Raises the first ``ApiError`` that concerns more than one event; then nothing goes on.
+        Raises the first ``ApiError`` that concerns more than one event; then no further event is changed.
         """
         semaphore = asyncio.Semaphore(self._limits.writers)
 
@@ -230,7 +230,7 @@ class ActionService:
                     kind, name, self._patch_body(auth_user, raw, action_request)
                 )
             except Conflict:
-                # The controller writes its status at the same time; what is recorded stands beside what it wrote.
+                # The controller writes its status at the same time; the record does not overwrite it.
                 raw = await auth_user.kube.get(kind, name)
         raise Conflict(409, "Conflict", f"{kind.KIND}/{name} is written by others all the time")
 

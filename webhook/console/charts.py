@@ -1,8 +1,4 @@
-"""
-Charts: what people would rather look at than read, as numbers for bars. Pure; the template draws them as SVG.
-
-The numbers are the controller's, from the status of Organizations: as one walk over all events counted them.
-"""
+"""Numbers for the bar charts, from the status of Organizations. Pure; the template draws them as SVG."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -54,7 +50,7 @@ def overview(organizations: Iterable[Organization]) -> tuple[Chart, ...]:
 
 
 def callbacks(organization: Organization) -> Chart:
-    """Return how many events of an organization were noted down in each hour."""
+    """Return how many events of an organization were created in each hour."""
     return _by_hour("callbacks", _activities([organization]), lambda hour: hour.noted)
 
 

@@ -1,8 +1,4 @@
-"""
-What can be wrong, as the person in front of the console has to hear it: one kind per entry in the catalogues.
-
-A ``PageError`` ends a request with its page. What the API server raised becomes one here, by one table.
-"""
+"""The kinds of errors of the console, and the one table that maps the API server's errors to them."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -41,7 +37,7 @@ _KINDS_BY_API_ERROR: Iterable[tuple[type[ApiError], ConsoleErrorKind]] = (
 
 
 def from_api_server(problem: ApiError) -> PageError:
-    """What it means that the API server did not do what was asked."""
+    """Return the page error for an error of the API server."""
     if isinstance(problem, Forbidden):
         # 401: the token has expired or was revoked since; 403: it is good, and its owner may not do that.
         kind = (

@@ -1,9 +1,9 @@
 """
-The reception: takes a browser's request, learns who it is, leads it to its page, and has an answer whatever happens.
+Handle one browser request: authenticate it, call the view of its page, and answer.
 
-From top to bottom: static files, rate (of the caller, then of all), path, method, room, who, then the page. Every answer is a page in the browser's
-language or a way on, with the headers that keep it safe. The log line tells who saw or did what and what came of it, but no
-token, no cookie and no query.
+Each request passes: static files, rate (of the client, then of all), path, method, limit of concurrent requests, session, and
+then the view. Every answer is a page in the browser's language or a redirect, with security headers. The log line has the
+person, the page and the outcome, but no token, no cookie and no query.
 """
 
 import logging
@@ -42,16 +42,16 @@ OUTCOME_REDIRECTED: Final = "led_on"
 _SIGN_IN_AGAIN: Final = frozenset({ConsoleErrorKind.SIGN_IN_NEEDED, ConsoleErrorKind.TOKEN_REFUSED})
 
 _HANDLED_BY_PROXY: Final = frozenset({ConsolePageName.SIGN_IN, ConsolePageName.SIGN_OUT})
-"""What is none of our business where a proxy signs people in."""
+"""Pages that do not exist behind a proxy that signs people in."""
 
 _USER_NAME: Final = web.RequestKey("who", str)
-"""Whose request it is, from when on that is known."""
+"""Name of the person, once the request is authenticated."""
 _USER: Final = web.RequestKey("visitor", AuthenticatedUser)
 """The same with all that a page's head shows."""
 
 
 class ConsoleResult(NamedTuple):
-    """What became of a request, for log and metrics."""
+    """The outcome of a request, for log and metrics."""
 
     outcome: str
     detail: str = ""
@@ -109,7 +109,7 @@ class ConsoleHandler:
         self._in_flight = 0
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request; whatever happens, it is counted, logged and has an answer."""
+        """Answer one request. Every request is counted and logged, and has an answer also after an unexpected error."""
         started = self._monotonic()
         route = match_route(request.raw_path.partition("?")[0])
         if route.page is ConsolePageName.STATIC and (file := self._renderer.static(route.name)) is not None:
@@ -133,8 +133,8 @@ class ConsoleHandler:
         return response
 
     def answer_unreadable(self) -> web.StreamResponse:
-        """Answer what was no HTTP request, or one beyond the bounds of its line or headers."""
-        words = load_catalogue(CatalogueName.CONSOLE, negotiate_language(None))
+        """Answer a request that is not HTTP, or whose line or headers exceed the limits."""
+        words = load_catalogue(negotiate_language(None))
         html = self._renderer.page(
             "message.html", words, self._clock.now(), section=str(ConsoleErrorKind.LINK_BROKEN), code=""
         )
@@ -160,7 +160,7 @@ class ConsoleHandler:
         if request.method not in METHODS.get(route.page, ("GET",)):
             raise PageError(ConsoleErrorKind.WRONG_METHOD)
         if self._in_flight >= self._limits.in_flight:
-            raise PageError(ConsoleErrorKind.BUSY, f"{self._in_flight} requests are under way already")
+            raise PageError(ConsoleErrorKind.BUSY, f"{self._in_flight} requests are in progress")
         self._in_flight += 1
         try:
             if request.method == "POST":
@@ -254,9 +254,9 @@ class ConsoleHandler:
 
     def _without_session(self, request: web.BaseRequest, words: Catalogue, back: str) -> ResponseWithCookies:
         if "HX-Request" in request.headers:
-            raise PageError(ConsoleErrorKind.SIGN_IN_NEEDED, "the session is over")
+            raise PageError(ConsoleErrorKind.SIGN_IN_NEEDED, "the session has ended")
         if routes.is_cross_site_navigation(request.headers):
-            # A link in a mail: the browser kept the cookie back, and sends it when the way goes on from here.
+            # A link in a mail: the browser kept the cookie back, and sends it with the next request from this page.
             html = self._renderer.page(
                 "onward.html", words, self._clock.now(), onward=routes.local_location(request.raw_path)
             )
@@ -324,7 +324,7 @@ class ConsoleHandler:
     ) -> web.Response:
         headers = self._renderer.headers(is_https=_is_https(request))
         if "HX-Request" in request.headers and console_error.kind in _SIGN_IN_AGAIN:
-            # An open page that looked for news: let the whole page load, which says what is the matter.
+            # An open page that looked for news: reload the whole page, which shows the error.
             return web.Response(status=HTTPStatus.UNAUTHORIZED, headers={**headers, "HX-Refresh": "true"})
         if console_error.kind in _SIGN_IN_AGAIN and not self._is_proxied:
             back = routes.local_location(request.raw_path) if request.method == "GET" else "/"

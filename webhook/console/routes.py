@@ -1,6 +1,4 @@
-"""
-Requests: what a browser asked the console for, read within bounds. Nothing here knows what is done about it.
-"""
+"""Parse the paths, queries and forms of the console, within limits."""
 
 import re
 from collections.abc import Mapping
@@ -43,7 +41,7 @@ METHODS: Final[Mapping[ConsolePageName, tuple[str, ...]]] = {
     ConsolePageName.SIGN_OUT: ("POST",),
     ConsolePageName.ACT: ("POST",),
 }
-"""What a page may be asked by; GET alone unless it stands here."""
+"""Methods of a page; a page that is not listed has GET only."""
 
 _PATHS: Final[Mapping[str, ConsolePageName]] = {
     "": ConsolePageName.HOME,

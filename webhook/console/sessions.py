@@ -1,8 +1,8 @@
 """
-Who somebody is: a session in sealed cookies, or the token that an OIDC proxy passes.
+The identity of a person: a session in sealed cookies, or the token that an OIDC proxy passes.
 
 A session holds the person's own Kubernetes token, sealed with AES-256-GCM, and lives an hour at most and never longer than the
-token. Whoever reads the cookies from a disk can do nothing with them elsewhere, and nobody can make one. Every form carries
+token. A stolen cookie does not reveal the token, and nobody can forge one. Every form carries
 a token of its session (CSRF). Nothing here talks to a cluster; a token's own claims are believed only where they shorten
 the session.
 """
@@ -27,8 +27,8 @@ from counterfoil.sealing import NONCE_BYTES, SealBroken, SealKeyUnknown
 COOKIE: Final = "__Host-counterfoil-console"
 """By the prefix browsers let nobody but this host set it: a neighbour below the same domain can't put a session in its place."""
 GUEST: Final = f"{COOKIE}-guest"
-"""The cookie of whoever is not signed in yet. It is one of its own: a link on anybody's page may lead to the way in while the
-browser keeps the session back, and what is set then must not take a session's place."""
+"""Cookie of a guest, separate from the session's. A link on another site opens the sign-in page without the session cookie;
+the cookie that is set then must not replace the session."""
 
 MAX_COOKIES: Final = 4
 MAX_COOKIE_CHARACTERS: Final = 3800
@@ -38,7 +38,7 @@ _SESSION: Final = "console session"
 _GUEST: Final = "console guest"
 _FORM: Final = "console form"
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
-"""What a bearer token can consist of. (RFC 6750, 2.1)"""
+"""Characters of a bearer token. (RFC 6750, 2.1)"""
 
 
 class ConsoleSession(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class ConsoleSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CookieCipher(Protocol):
-    """What seals cookies: ``counterfoil.sealing.Sealing``, or a key of this process."""
+    """Encrypts cookies: ``counterfoil.sealing.Sealing``, or a key of this process."""
 
     def seal_for(self, purpose: str, plain: bytes) -> bytes:
         """Seal something for a purpose."""
@@ -104,7 +104,7 @@ class ConsoleSessions:
         )
 
     def read(self, cookies: Mapping[str, str]) -> ConsoleSession | None:
-        """Return the session of whoever is signed in in this browser, if it is still good."""
+        """Return the valid session of this browser, or None."""
         return self._read(_SESSION, "".join(cookies.get(name, "") for name in _cookie_names()))
 
     def guest(self, cookies: Mapping[str, str]) -> ConsoleSession | None:
@@ -118,7 +118,7 @@ class ConsoleSessions:
         try:
             session = msgspec.json.decode(opened, type=ConsoleSession)
         except msgspec.MsgspecError:
-            # Sealed by another version of this program; whoever has it signs in anew.
+            # Sealed by another version of this program; the person signs in again.
             return None
         return session if self._clock.now() < session.expires else None
 

@@ -1,8 +1,8 @@
 """
-The desk: what each page shows, and what a form leads to; each ends in a page or in a ``PageError``.
+The views of the console: each page and each form ends in a page, a redirect or a ``PageError``.
 
-Everything is read with the visitor's own token. A page that a visitor may not see at all is a ``PageError``; a part of a page
-that concerns a kind which the visitor may not list is left out. Lists come in pages that the API server chose.
+All reads use the person's own token. A page that the person may not read is a ``PageError``; a part of a page about a kind
+that the person may not list is left out. Lists come in pages of the API server.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ R = TypeVar("R", bound=Resource)
 
 
 class ConsoleResponse(NamedTuple):
-    """What the browser gets: a page or a way on."""
+    """The answer to the browser: a page or a redirect."""
 
     html: str = ""
     location: str = ""
@@ -70,7 +70,7 @@ class EventPage:
 
     events: tuple[EnvelopeEvent, ...]
     token: str
-    """Where the next page begins; empty: this was the last."""
+    """Continue token of the next page; empty on the last one."""
     is_truncated: bool = False
     """Whether the search for an age stopped before a page was full."""
 
@@ -89,7 +89,7 @@ class ConsoleViews:
     # -- Attention ------------------------------------------------------------------------------------------
 
     async def attention(self, console_request: ConsoleRequest) -> ConsoleResponse:
-        """What waits for a person, by cause."""
+        """The events and objects that wait for a person, by cause."""
         if not console_request.auth_user.rights.can_list_any:
             raise PageError(ConsoleErrorKind.NOT_ALLOWED, "nothing of Counterfoil may be listed")
         wanted = console_request.query.get("organization", "")
@@ -177,7 +177,7 @@ class ConsoleViews:
     async def _find(
         self, auth_user: AuthenticatedUser, wanted: filters.EventFilter
     ) -> tuple[EventPage, bool]:
-        """Return a page of events, and whether it had to begin anew because its token was too old."""
+        """Return a page of events, and whether it restarted because its token had expired."""
         try:
             return await self._search(auth_user.kube, wanted), False
         except Expired:

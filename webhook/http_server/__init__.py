@@ -1,1 +1,1 @@
-"""What every HTTP process shares: the server, its bounds, rate limits, forms and the client's address."""
+"""The parts that all HTTP processes share: server, process, limits, errors, responses, forms, rate limits, client address."""

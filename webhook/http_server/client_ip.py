@@ -1,8 +1,8 @@
 """
-Callers: from which address a request comes, as far as it can be told. Pure.
+The address of the client of a request. Pure.
 
-Every proxy adds to ``X-Forwarded-For`` the address that it was called from, behind whatever stands there already; so of so many
-proxies that are known to be there the outermost one's word is so many places from the end, and all before it is hearsay.
+Every proxy appends to ``X-Forwarded-For`` the address that called it. With N known proxies, the N-th address from the end is
+the one that the outermost proxy wrote; all addresses before it are untrusted.
 """
 
 import ipaddress
@@ -11,20 +11,20 @@ from collections.abc import Iterable
 from typing import Final
 
 NO_ADDRESS: Final = "nowhere"
-"""Who comes from no address, as over a socket in the file system."""
+"""Name of a client without an address, as on a Unix socket."""
 
 _IPV6_PREFIX_LENGTH: Final = 64
-"""Bits of an IPv6 address that whoever calls can't choose: providers give away the rest."""
+"""Length of the network of one IPv6 client: providers assign at least a /64 to each customer."""
 
 _WITH_PORT = re.compile(r"\[(?P<six>[^\]]*)\](:\d+)?|(?P<four>[\d.]+):\d+")
 
 
 def client_ip(peer: str | None, forwarded: Iterable[str], *, proxies: int) -> str:
     """
-    Return who calls, as an address or, of IPv6, a network.
+    Return the client: an IPv4 address or an IPv6 network.
 
-    ``peer`` is whoever connected, ``forwarded`` are the lines of ``X-Forwarded-For``. Where a line does not tell what a proxy
-    would have written, it is the peer.
+    ``peer`` is the address of the connection, ``forwarded`` are the lines of ``X-Forwarded-For``. Without a valid address
+    at the proxy's position, the client is the peer.
     """
     addresses = [each.strip() for line in forwarded for each in line.split(",")] if proxies else []
     outermost = addresses[-proxies] if proxies and len(addresses) >= proxies else ""

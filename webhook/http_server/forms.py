@@ -1,6 +1,4 @@
-"""
-Forms: what a browser sent in the body of a request or as its query, read within bounds. Nothing here knows which page it is for.
-"""
+"""Read a form or a query within limits. The pages and the console turn these errors into error pages."""
 
 import asyncio
 from typing import Final
@@ -14,11 +12,11 @@ FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 
 class FormTooLarge(Exception):
-    """More bytes than a form may have; the text says so."""
+    """The form has more bytes than the limit."""
 
 
 class FormUnreadable(Exception):
-    """It is no form, was cut off or did not come in time; the text says which."""
+    """The body is no form, is incomplete, or arrived too late."""
 
 
 async def read(request: web.BaseRequest, limits: HttpLimits) -> dict[str, str]:
@@ -34,9 +32,9 @@ async def read(request: web.BaseRequest, limits: HttpLimits) -> dict[str, str]:
 
 def parse_unique_pairs(text: str, *, max_fields: int) -> dict[str, str]:
     """
-    Read the pairs of a form or a query. Raises ``ValueError`` for what is none, and for a name that is given twice.
+    Read the pairs of a form or a query. Raises ``ValueError`` for invalid text and for a name that occurs twice.
 
-    Of two values whoever looks first and whoever acts could each take another one.
+    With two values of one name, the check and the action could use different ones.
     """
     pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=max_fields, errors="strict")
     given = dict(pairs)

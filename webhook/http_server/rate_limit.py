@@ -1,7 +1,7 @@
 """
-A rate limit as a token bucket: so many at once, so many per second. Pure but for its own numbers.
+A rate limit as a token bucket: a burst, and a number of requests per second. No clock.
 
-The time is handed in with each question (seconds of any clock that never goes back). ``TokenBuckets`` has one for each of many.
+The caller passes the time (seconds of a monotonic clock). ``TokenBuckets`` has one bucket for each client.
 """
 
 from collections import OrderedDict
@@ -18,7 +18,7 @@ class TokenBucket:
         self._filled_at = 0.0
 
     def take(self, now: float) -> float:
-        """Take one token and return 0.0, or return after how many seconds there will be one."""
+        """Take one token and return 0.0, or return the seconds until the next token."""
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._filled_at) * self._rate)
         self._filled_at = max(now, self._filled_at)
         if self._tokens >= 1.0:
@@ -27,16 +27,15 @@ class TokenBucket:
         return (1.0 - self._tokens) / self._rate
 
     def return_token(self) -> None:
-        """Put a token back that was taken for something that turned out not to count."""
+        """Return a token that was taken for a request that does not count."""
         self._tokens = min(self._burst, self._tokens + 1.0)
 
 
 class TokenBuckets:
     """
-    A bucket for each of many, of whom ``max_buckets`` are remembered: whoever was not asked about for longest is forgotten.
+    One bucket for each name; keeps ``max_buckets`` and removes the least recently used.
 
-    Being forgotten gives a full bucket, so whoever has more names than are remembered is held up by no bucket here; that
-    is for a limit over all of them.
+    A removed name gets a full bucket again. So a client with more names than buckets needs a limit over all clients.
     """
 
     def __init__(self, new: Callable[[], TokenBucket], *, max_buckets: int) -> None:
@@ -48,7 +47,7 @@ class TokenBuckets:
         return len(self._buckets)
 
     def for_name(self, name: str) -> TokenBucket:
-        """Return somebody's bucket."""
+        """Return the bucket of a name."""
         bucket = self._buckets.pop(name, None) or self._new()
         self._buckets[name] = bucket
         if len(self._buckets) > self._max_buckets:

@@ -1,8 +1,8 @@
 """
-Clicks: whether a person came to a page by pressing a button in eSAW, as far as the browser tells. Pure.
+Whether a person came to a page by pressing a button in eSAW, according to the browser. Pure.
 
-A link from anywhere may name somebody's own draft, and the way through eSAW asks nothing of who consented before. So what is
-sent without a form is sent only if the request comes from eSAW's pages; everybody else is asked.
+Any page can link to a person's draft, and eSAW's OAuth does not ask a person who consented before. So the pages send a draft
+without a form only if the request comes from eSAW's pages; otherwise they ask the person.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 def is_from(sites: Iterable[str], headers: Mapping[str, str]) -> bool:
     """
-    Whether a request was begun on one of these sites' pages, or by something that is no browser.
+    Whether a request comes from one of these sites' pages, or from a client that is no browser.
 
-    No page can make a browser name another origin than its own as the referrer, though it can keep it to itself. What has
-    neither that nor ``Sec-Fetch-Site`` is no browser since 2023, and so has no session that another page could use.
+    A page can hide its referrer but cannot forge another origin. A client that sends neither a referrer nor
+    ``Sec-Fetch-Site`` is no browser (since 2023), and so has no session that another page could use.
     (Fetch Metadata; the same rule as in Go's ``net/http.CrossOriginProtection``)
     """
     referrer = headers.get("Referer")

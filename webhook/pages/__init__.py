@@ -1,7 +1,7 @@
 """
-The pages: what a sender sees in the browser on the way from Send in eSAW to the inbox, and when a key has to be renewed.
+The pages: what a sender sees in the browser between Send in eSAW and the inbox, and when a key must be renewed.
 
-A request comes in at ``reception``, which knows the routes and turns every trouble into a page. ``consents`` gets a user's
-key by OAuth and puts it away sealed, ``sending`` sends a draft exactly once and notes down who sent it, ``repair`` ends
-what another process began and could not end. Nothing that another replica would need is kept in memory.
+Each request flows: ``handler`` (routes, errors) -> ``views`` -> ``consent`` or ``send``. ``consent`` gets a user's key by OAuth
+and stores it sealed in a Secret. ``send`` sends a draft once and records its sender. ``send_recovery`` completes what another
+process began. No process keeps state in memory that another replica needs.
 """

@@ -1,9 +1,9 @@
 """
-Consents: a code becomes a user's key, and the key is put away sealed in a Secret beside the user's Sender.
+Get a user's key with an authorization code, and store it sealed in a Secret beside the user's Sender.
 
-``obtain`` asks eSAW, and has no side effect here: whoever is not the user that the link was made for is refused after it.
-``store`` writes Sender, then Secret, then the Sender's status, each so that it can be repeated; a kill in between leaves a
-Sender without a key, or a key that the controller verifies itself. Between the two nothing is logged but names.
+``obtain`` calls eSAW and stores nothing; it refuses a user other than the one in the link. ``store`` writes the Sender, then
+the Secret, then the Sender's status; each write can be repeated. A kill in between leaves a Sender without a key, or a key
+that the controller verifies. The log has only names.
 """
 
 import base64
@@ -168,7 +168,7 @@ class ConsentService:
     async def _replace_secret(self, name: str, body: dict[str, Any]) -> None:
         before = await self._kube.get_secret_object(name)
         if before.get("type") != SECRET_TYPE:
-            # Somebody else's Secret: what is in it is not ours to overwrite.
+            # Another owner's Secret: Counterfoil must not overwrite it.
             raise PageError(
                 PageErrorKind.NOT_CONFIGURED, f"Secret/{name} exists and is not of type {SECRET_TYPE}"
             )
@@ -177,7 +177,7 @@ class ConsentService:
     async def _mark_authorized(
         self, organization: Organization, sender: Sender, token: ApiToken, sealed: Sealed
     ) -> None:
-        """Write the status last: it is what lets the controller resume whatever waits for the key."""
+        """Write the status last: it lets the controller resume the events that wait for the key."""
         now = self._clock.now()
         key = SenderKey(
             secret_name=sender.name,

@@ -1,5 +1,5 @@
 """
-What a browser carries between two requests: sealed cookies, and the token in the form.
+State that a browser keeps between two requests: sealed cookies, and the token in the form.
 
 A ``OAuthFlow`` is one way through eSAW and back; its cookie is named after the state, so that two tabs don't disturb each
 other, goes only to the page to which eSAW sends the browser back, and lives five minutes. A ``FormSession`` is one form about one
@@ -38,7 +38,7 @@ class OAuthFlow(msgspec.Struct, frozen=True, kw_only=True):
     sender: str
     """Name of the Sender whose key is obtained."""
     draft: str | None
-    """What is to be sent then; None when only the key is renewed."""
+    """The draft to send after the return; None when only the key is renewed."""
     is_own_click: bool = False
     """Whether it is certain that the person wants it sent, so that nothing is asked."""
     state: str
@@ -147,7 +147,7 @@ class FlowCookies:
         try:
             carried = msgspec.json.decode(opened, type=kind)
         except msgspec.MsgspecError:
-            # Sealed by another version of this program; whoever has it begins anew.
+            # Sealed by another version of this program; the person starts again.
             return None
         return carried if self._clock.now() < carried.expires else None
 
@@ -176,22 +176,22 @@ class PageUrls:
 
     @property
     def redirect_uri(self) -> str:
-        """Where eSAW sends the browser back to; exactly as it is registered there."""
+        """Redirect URI of OAuth, exactly as registered in eSAW."""
         return f"{self._public_url}/oauth/{self._name}/return"
 
     @property
     def esaw_pages(self) -> tuple[str, ...]:
-        """Where eSAW's own pages are."""
+        """Addresses of eSAW's own pages."""
         return (self._base_url, self.inbox)
 
     @property
     def inbox(self) -> str:
-        """Where the browser goes in the end."""
+        """Address of the inbox, the last page."""
         configured = self._before_send.inbox_url if self._before_send is not None else None
         return configured or f"{self._base_url.rstrip('/')}/"
 
     def before_send(self, draft: str, user_id: str) -> str:
-        """Where sending a draft begins."""
+        """Address at which sending a draft begins."""
         return f"{self._public_url}/before-send/{self._name}?{_draft_query(draft, user_id)}"
 
     def form(self, draft: str, user_id: str) -> str:
@@ -199,22 +199,22 @@ class PageUrls:
         return f"{self._public_url}/before-send/{self._name}/tags?{_draft_query(draft, user_id)}"
 
     def consent(self, sender: str) -> str:
-        """Where a key is renewed."""
+        """Address at which a key is renewed."""
         return f"{self._public_url}/consent/{self._name}/{sender}"
 
     def thanks(self, sender: str) -> str:
-        """Where renewing a key ends."""
+        """Address of the page after a renewal."""
         return f"{self._public_url}/consent/{self._name}/{sender}/done"
 
     def restart_url(self, flow: OAuthFlow | FormSession) -> str:
-        """Where this begins anew."""
+        """Address at which a flow starts again."""
         if flow.draft is None:
             return self.consent(flow.sender)
         return self.before_send(flow.draft, flow.user_id)
 
     @property
     def origin(self) -> str:
-        """Where our own forms may be sent to, for the Content-Security-Policy."""
+        """Origin that accepts the forms, for the Content-Security-Policy."""
         return _origin(self._public_url)
 
     def set_flow_cookie(self, flow: OAuthFlow, value: str, *, seconds: float) -> str:

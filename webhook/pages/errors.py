@@ -1,9 +1,4 @@
-"""
-What can be wrong, as the person in front of the browser has to hear it: one kind per page in the catalogues.
-
-A ``PageError`` ends a request with its page. What eSAW or the API server raised becomes one here, by one table each; nothing
-of what they wrote is shown but an error id of eSAW's.
-"""
+"""The kinds of errors of the pages, and the functions that map errors of eSAW and the API server to them."""
 
 from http import HTTPStatus
 
@@ -60,7 +55,7 @@ RETRYABLE_KINDS = frozenset(
         PageErrorKind.UNEXPECTED,
     }
 )
-"""Where beginning again is worth a try, so that the page offers it."""
+"""Kinds whose page offers to start again."""
 
 ADMINISTRATOR_KINDS = frozenset(
     {
@@ -70,11 +65,11 @@ ADMINISTRATOR_KINDS = frozenset(
         PageErrorKind.ESAW_STRANGE,
     }
 )
-"""What somebody has to look at who is not in front of the browser."""
+"""Kinds that an administrator must solve."""
 
 
 def from_token_endpoint(problem: EsawError) -> PageError:
-    """What it means that a code could not be exchanged."""
+    """Return the page error for a failed exchange of an authorization code."""
     if isinstance(problem, HttpStatusError):
         if problem.error_id in {"invalid_client", "unauthorized_client"} or problem.status == 401:
             return PageError(PageErrorKind.CLIENT_REFUSED, str(problem))
@@ -84,7 +79,7 @@ def from_token_endpoint(problem: EsawError) -> PageError:
 
 
 def from_esaw(problem: EsawError) -> PageError:
-    """What it means that eSAW did not do what was asked, when that had no effect."""
+    """Return the page error for a failed call to eSAW that had no effect."""
     if isinstance(problem, EsawUnreachable | RateLimited):
         return PageError(PageErrorKind.ESAW_DOWN, str(problem))
     if isinstance(problem, HttpStatusError):
@@ -99,5 +94,5 @@ def from_esaw(problem: EsawError) -> PageError:
 
 
 def from_api_server(problem: ApiError) -> PageError:
-    """What it means that the API server did not do what was asked."""
+    """Return the page error for an error of the API server."""
     return PageError(PageErrorKind.CLUSTER_DOWN, str(problem))

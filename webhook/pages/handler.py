@@ -1,9 +1,9 @@
 """
-The reception: takes a browser's request, leads it to its page, and has an answer whatever happens.
+Handle one browser request: check it, call the view of its page, and answer.
 
-From top to bottom: rate, path, method, room, organization, query, then the page. Every answer is a page in the browser's
-language or a way on, with the headers that keep it safe. The log line tells the operator which page and what came of it,
-but no query, no cookie and nothing that was filled in: those hold codes, states and what people write.
+Each request passes: rate, path, method, limit of concurrent requests, organization, query, and then the view. Every answer is
+a page in the browser's language or a redirect, with security headers. The log line has the page and the outcome, but no
+query, no cookie and no form value: those hold codes, states and personal text.
 """
 
 import logging
@@ -34,7 +34,7 @@ OUTCOME_REDIRECTED = "led_on"
 
 
 class RequestResult(NamedTuple):
-    """What became of a request, for log and metrics."""
+    """The outcome of a request, for log and metrics."""
 
     outcome: str
     detail: str = ""
@@ -62,7 +62,7 @@ class PageHandler:
         self._in_flight = 0
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request; whatever happens, it is counted, logged and has an answer."""
+        """Answer one request. Every request is counted and logged, and has an answer also after an unexpected error."""
         started = self._monotonic()
         path, _, raw_query = request.raw_path.partition("?")
         route = match_route(path)
@@ -98,10 +98,8 @@ class PageHandler:
         return response
 
     def answer_unreadable(self) -> web.StreamResponse:
-        """Answer what was no HTTP request, or one beyond the bounds of its line or headers."""
-        context = RequestContext(
-            words=load_catalogue(CatalogueName.PAGES, negotiate_language(None)), query={}, cookies={}
-        )
+        """Answer a request that is not HTTP, or whose line or headers exceed the limits."""
+        context = RequestContext(words=load_catalogue(negotiate_language(None)), query={}, cookies={})
         page_error = PageError(PageErrorKind.LINK_BROKEN, "not HTTP, or longer than the limits allow")
         response = self._error_response(context, page_error)
         response.force_close()
@@ -125,7 +123,7 @@ class PageHandler:
         if request.method not in METHODS.get(route.page, ("GET",)):
             raise PageError(PageErrorKind.WRONG_METHOD)
         if self._in_flight >= self._limits.in_flight:
-            raise PageError(PageErrorKind.BUSY, f"{self._in_flight} requests are under way already")
+            raise PageError(PageErrorKind.BUSY, f"{self._in_flight} requests are in progress")
         self._in_flight += 1
         try:
             site = context.site = await self._views.site(route.organization)

@@ -1,8 +1,8 @@
 """
-Metadata: a form's values put into the metadata of a draft, with everything that was there left as it was.
+Merge a form's values into a draft's metadata, without a change to the rest.
 
-The metadata is XML or a JSON object, whichever it is already, and XML when there is none yet: ``<tags>`` with one element
-per value. It was written by strangers, so it is read within bounds, with no DTD, no entities and no network. Pure.
+The metadata is XML or a JSON object; without any it becomes XML: ``<tags>`` with one element per value. A third party wrote
+it, so it is parsed within limits: no DTD, no entities, no network. Pure.
 """
 
 import re

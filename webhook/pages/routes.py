@@ -1,6 +1,4 @@
-"""
-Requests: what a browser asked for, read within bounds and without surprises. Nothing here knows what is done about it.
-"""
+"""Parse the paths, queries and forms of the pages, within limits."""
 
 import re
 from collections.abc import Mapping
@@ -35,7 +33,7 @@ class PageName(StrEnum):
 
 
 METHODS: Final[Mapping[PageName, tuple[str, ...]]] = {PageName.FORM: ("GET", "POST")}
-"""What a page may be asked by; GET alone unless it stands here."""
+"""Methods of a page; a page that is not listed has GET only."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """
-Sending: a draft is tagged and sent once, and who sent it is noted down, whatever is killed at whatever moment.
+Tag and send a draft once, and record its sender, also if processes are killed at any point.
 
-The order: note the draft, tag it, send it, write the ``Envelope``, settle the note. While a note is fresh, only the attempt
-that holds it sends; the second click, tab or replica waits for it. A note that was left alone is taken over, and then
-eSAW is asked first whether the draft is still there: sent drafts are gone. If it is gone, every envelope that this user sent
-since the note was made gets its ``Envelope``, since all of those are this sender's, whichever of them was the draft.
+The order: create the draft's Lease, tag the draft, send it, write the ``Envelope``, complete the Lease. While the Lease is
+fresh, only its holder sends; a second click, tab or replica waits. An expired Lease is taken over, and then eSAW is asked
+first whether the draft still exists: a sent draft does not. If it is gone, every envelope that this user sent since the Lease
+was created gets its ``Envelope``: all of them are this sender's, whichever of them was the draft.
 """
 
 import asyncio
@@ -37,15 +37,15 @@ from webhook.pages.send_lease import SendLease, SendLeases
 _log = logging.getLogger(__name__)
 
 SHARE_OF_ATTEMPT = 0.75
-"""An attempt gives up after this share of its time, so that it is over before another may begin."""
+"""Share of an attempt's time after which the attempt stops, so that it ends before another one may begin."""
 
 MAX_WRITE_ATTEMPTS = 5
-"""How often the Envelope of a draft that was just sent is tried to be written; after that the repair does it."""
+"""Maximum number of attempts to write the Envelope of a sent draft; after that the recovery writes it."""
 
 
 @dataclass(frozen=True)
 class SendJob:
-    """What is to be sent, by whom, with which tags (None: none are asked for)."""
+    """A draft to send, its sender, and its tags (None: the form asks for none)."""
 
     organization: Organization
     sender: Sender
@@ -92,10 +92,10 @@ class DraftSender:
 
     async def complete(self, job: SendJob, send_lease: SendLease) -> bool:
         """
-        Note down the sender of a draft that is gone; False when no envelope can be seen that it may have become.
+        Record the sender of a draft that is gone; False when eSAW shows no envelope that may be the draft.
 
-        The note is settled when one of them is certainly this draft's. Otherwise it stays: eSAW may not show it yet, so
-        the repair looks again. Raises ``EsawError``, ``ApiError``.
+        The Lease is completed when one of them is certainly this draft. Otherwise it stays open: eSAW may not show the
+        envelope yet, so the recovery checks again. Raises ``EsawError``, ``ApiError``.
         """
         if await self._kept_its_id(job):
             await self._create_envelope(job, job.draft, draft=job.draft)
@@ -116,7 +116,7 @@ class DraftSender:
     # -- One attempt ----------------------------------------------------------------------------------------
 
     async def _acquire_lease(self, job: SendJob) -> SendLease | None:
-        """Return the note of this attempt; None when the draft is known to be sent. Raises ``PageError`` after waiting."""
+        """Return the Lease of this attempt; None when the draft was sent. Raises ``PageError`` after waiting."""
         organization, sender = job.organization.name, job.sender.name
         deadline = self._monotonic() + self._limits.wait_seconds
         while True:
@@ -176,13 +176,13 @@ class DraftSender:
             return None
 
     async def _raise_if_draft_exists(self, job: SendJob) -> None:
-        """Return when the draft is gone. Raises ``PageError``, and leaves the note, so that nobody sends before it has grown old."""
+        """Return when the draft is gone. Otherwise raises ``PageError`` and keeps the Lease, so that no attempt sends before it expires."""
         try:
             is_there = await drafts.exists(job.user, job.draft)
         except EsawError as problem:
             raise PageError(PageErrorKind.UNKNOWN_OUTCOME, str(problem)) from problem
         if is_there:
-            # eSAW may still be at it.
+            # eSAW may still process the call.
             raise PageError(PageErrorKind.UNKNOWN_OUTCOME, "the draft is still there")
 
     async def _complete_or_raise(self, job: SendJob, send_lease: SendLease) -> None:
@@ -192,11 +192,11 @@ class DraftSender:
             raise PageError(PageErrorKind.UNKNOWN_OUTCOME, str(problem)) from problem
         if not is_completed:
             raise PageError(
-                PageErrorKind.DRAFT_MISSING, "the draft is gone and no envelope of this sender is to be seen"
+                PageErrorKind.DRAFT_MISSING, "the draft is gone and eSAW shows no envelope of this sender"
             )
 
     async def _record_sender(self, job: SendJob, send_lease: SendLease, envelope: str) -> None:
-        """Write the Envelope of a draft that was just sent. If that can't be, the note stays and the repair does it."""
+        """Write the Envelope of a draft that was just sent. On failure the Lease stays open and the recovery writes the Envelope."""
         for attempt in range(MAX_WRITE_ATTEMPTS):
             try:
                 await self._create_envelope(job, envelope, draft=job.draft)
@@ -209,7 +209,10 @@ class DraftSender:
             else:
                 _log.info("a draft was sent", extra={**_log_fields(job), "envelope": envelope})
                 return
-        _log.error("the sender of an envelope could not be stored; the repair will", extra=_log_fields(job))
+        _log.error(
+            "the sender of an envelope could not be stored; the recovery will store it",
+            extra=_log_fields(job),
+        )
 
     # -- What a draft became --------------------------------------------------------------------------------
 
@@ -224,7 +227,7 @@ class DraftSender:
         return True
 
     async def _sent_since(self, job: SendJob, send_lease: SendLease) -> list[str]:
-        """Return the envelopes that this user sent since the note was made."""
+        """Return the envelopes that this user sent since the Lease was created."""
         email = job.sender.spec.email or (await job.user.whoami()).email
         if not email:
             return []
@@ -233,7 +236,7 @@ class DraftSender:
         return [envelope for envelope in hits if await self._is_sent_by(job.user, envelope, email)]
 
     async def _is_sent_by(self, user: EsawUserClient, envelope: str, email: str) -> bool:
-        # The filter is eSAW's; an envelope that somebody shares with the user must not be taken for the user's own.
+        # The filter is eSAW's; an envelope that somebody shares with the user must not count as the user's own.
         sender = (await user.envelope(envelope)).sender
         return sender is not None and (sender.email or "").lower() == email.lower()
 

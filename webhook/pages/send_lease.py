@@ -1,9 +1,9 @@
 """
-Notes that all replicas share, as Leases in the API server: which states were used, and which drafts are being sent.
+Leases in the API server that all replicas share: used OAuth states, and drafts that are being sent.
 
-A state is used by creating its note, which only one request can. A draft is noted down before it is sent, and its note says
-since when, for which Sender, and who is at it; so whatever is killed at whatever moment, the next request or the repair
-knows what to look after (docs/decisions/0006). Notes hold no secret and are removed some time after they are settled.
+Creating a state's Lease uses the state, and only one request can create it. A draft's Lease is created before the draft is
+sent; it has the start time, the Sender and the holder. So after a kill at any point the next request or the recovery knows
+what is incomplete (docs/decisions/0006). Leases hold no secret and are deleted some time after they are completed.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ KIND_DRAFT: Final = "draft"
 SENDER_ANNOTATION: Final = f"{GROUP}/sender"
 DRAFT_ANNOTATION: Final = f"{GROUP}/draft"
 ENVELOPE_ANNOTATION: Final = f"{GROUP}/sent-as"
-"""There when the draft was sent and its sender is noted down: the id of its envelope."""
+"""Id of the envelope; present when the draft was sent and its sender is recorded."""
 
 
 @dataclass(frozen=True)
 class SendLease:
-    """A draft that somebody began to send."""
+    """The Lease of a draft whose sending has begun."""
 
     name: str
     uid: str
@@ -42,22 +42,22 @@ class SendLease:
     sender: str
     draft: str
     holder: str
-    """Which attempt is at it."""
+    """The attempt that holds the Lease."""
     started: datetime
-    """When the first attempt began; nothing was sent before."""
+    """Start of the first attempt; nothing was sent before."""
     renewed: datetime
-    """When the present attempt began."""
+    """Start of the current attempt."""
     seconds: int
-    """How long an attempt may take; after that another may begin."""
+    """Maximum duration of an attempt; after that another may begin."""
     is_completed: bool
 
     @classmethod
     def parse(cls, raw: Raw) -> Self:
-        """Read a note. Raises ``ResourceInvalid`` for a Lease that is none."""
+        """Parse a Lease. Raises ``ResourceInvalid`` for one that is not about a draft."""
         lease = Lease.parse(raw)
         metadata, spec = lease.metadata, lease.spec
         if spec.acquire_time is None or spec.renew_time is None:
-            raise ResourceInvalid(f"Lease/{lease.name}: it is no note about a draft")
+            raise ResourceInvalid(f"Lease/{lease.name}: it is not the Lease of a draft")
         return cls(
             name=lease.name,
             uid=lease.uid,
@@ -74,16 +74,16 @@ class SendLease:
 
     @property
     def is_first_attempt(self) -> bool:
-        """Whether nobody was at it before the present attempt."""
+        """Whether the current attempt is the first."""
         return self.started == self.renewed
 
     def is_expired(self, now: datetime) -> bool:
-        """Whether nobody can be at it any more."""
+        """Whether the current attempt has certainly ended."""
         return now - self.renewed > timedelta(seconds=self.seconds)
 
 
 class SendLeases:
-    """Writes and reads notes. Everything raises ``ApiProblem`` when the API server does not do its part."""
+    """Writes and reads Leases. Every method raises ``ApiError`` when the API server refuses or fails."""
 
     def __init__(self, kube: KubeClient, clock: Clock, *, attempt_seconds: int) -> None:
         self._kube = kube
@@ -102,7 +102,7 @@ class SendLeases:
         return True
 
     async def acquire(self, organization: str, sender: str, draft: str) -> SendLease | None:
-        """Note down that a draft is going to be sent; None when that was noted before."""
+        """Create the Lease of a draft before it is sent; None when the Lease exists."""
         body = self._body(
             _draft_lease_name(organization, sender, draft),
             {LEASE_KIND_LABEL: KIND_DRAFT, ORGANIZATION_LABEL: organization},
@@ -115,7 +115,7 @@ class SendLeases:
             return None
 
     async def find(self, organization: str, sender: str, draft: str) -> SendLease | None:
-        """Return the note about a draft, if there is one."""
+        """Return the Lease of a draft, or None."""
         try:
             return SendLease.parse(
                 await self._kube.get(Lease, _draft_lease_name(organization, sender, draft))
@@ -124,7 +124,7 @@ class SendLeases:
             return None
 
     async def take_over(self, send_lease: SendLease) -> SendLease | None:
-        """Begin a new attempt in place of one that was left alone; None when somebody else did so first."""
+        """Begin a new attempt in place of an expired one; None when another process was first."""
         changes = {
             "metadata": {"resourceVersion": send_lease.version},
             "spec": {"holderIdentity": new_secret(), "renewTime": micro_time(self._clock.now())},
@@ -135,7 +135,7 @@ class SendLeases:
             return None
 
     async def complete(self, send_lease: SendLease, envelope: str) -> None:
-        """Note down that the draft was sent and its sender is known."""
+        """Record that the draft was sent and its sender is stored."""
         with suppress(NotFound):
             await self._kube.patch(
                 Lease, send_lease.name, {"metadata": {"annotations": {ENVELOPE_ANNOTATION: envelope}}}
@@ -145,7 +145,7 @@ class SendLeases:
         """
         End an attempt that sent nothing, so that another may begin at once.
 
-        The note stays if there was an attempt before, which may still come true.
+        The Lease stays if there was an earlier attempt, which may still take effect.
         """
         if send_lease.is_first_attempt:
             return await self.discard(send_lease)
@@ -158,20 +158,20 @@ class SendLeases:
         return None
 
     async def discard(self, send_lease: SendLease) -> None:
-        """Remove a note, if nobody touched it since."""
+        """Delete a Lease that no other process changed since."""
         with suppress(NotFound, Conflict):
             await self._kube.delete(
                 Lease, send_lease.name, uid=send_lease.uid, resource_version=send_lease.version
             )
 
     async def list_drafts(self) -> AsyncIterator[SendLease]:
-        """Go through all notes about drafts."""
+        """Yield the Leases of all drafts."""
         async for raw in self._kube.list(Lease, labels=f"{LEASE_KIND_LABEL}={KIND_DRAFT}"):
             with suppress(ResourceInvalid):
                 yield SendLease.parse(raw)
 
     async def delete_states(self, *, older_than: float) -> int:
-        """Remove the notes about states that are older than so many seconds; return how many."""
+        """Delete the Leases of states older than ``older_than`` seconds; return their number."""
         before = self._clock.now() - timedelta(seconds=older_than)
         count = 0
         async for raw in self._kube.list(Lease, labels=f"{LEASE_KIND_LABEL}={KIND_STATE}"):

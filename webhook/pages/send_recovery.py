@@ -1,8 +1,8 @@
 """
-Repair: what an attempt to send began and did not end, because it was killed or something it needed was down.
+Complete attempts to send that were killed, or that failed because another part was down.
 
-Every replica does it, round after round; all of it can be done twice. It never sends: a draft that is still a draft waits
-for its user, and one that is gone gets its sender noted down. Old notes are removed on the way.
+Every replica runs this periodically; every step can be repeated. The recovery never sends: a draft that still exists waits for
+its user, and a draft that is gone gets its sender recorded. Old Leases are deleted.
 """
 
 import logging
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class SendRecovery:
-    """Goes round over the notes."""
+    """Checks the Leases of all drafts periodically."""
 
     def __init__(
         self,
@@ -44,18 +44,18 @@ class SendRecovery:
         self._limits = limits
 
     async def run(self) -> None:
-        """Go round until cancelled."""
+        """Run a pass per interval until cancelled."""
         while True:
             try:
                 await self.run_once()
             except ApiError as problem:
-                _log.warning("the notes can't be looked at at the moment: %s", problem)
+                _log.warning("the Leases of drafts cannot be read now: %s", problem)
             except Exception:
-                _log.exception("a round of repair broke off")
+                _log.exception("a recovery pass failed")
             await self._clock.sleep(self._limits.recovery_seconds)
 
     async def run_once(self) -> None:
-        """Look at every note once. Raises ``ApiError``."""
+        """Check every Lease once. Raises ``ApiError``."""
         async for send_lease in self._send_leases.list_drafts():
             now = self._clock.now()
             if send_lease.is_completed:
@@ -66,7 +66,7 @@ class SendRecovery:
                     await self._recover(send_lease, now)
                 except EsawError as problem:
                     _log.info(
-                        "a draft can't be looked after at the moment: %s",
+                        "a draft cannot be recovered now: %s",
                         problem,
                         extra=_log_fields(send_lease),
                     )
@@ -80,7 +80,8 @@ class SendRecovery:
         if not await drafts.exists(job.user, job.draft):
             if await self._draft_sender.complete(job, send_lease):
                 _log.info(
-                    "the sender of a draft that was cut off is noted down", extra=_log_fields(send_lease)
+                    "the sender of a draft from an interrupted attempt is recorded",
+                    extra=_log_fields(send_lease),
                 )
             elif is_old:
                 _log.warning(

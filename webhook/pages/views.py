@@ -1,12 +1,12 @@
 """
-The desk: what happens on each page, from top to bottom, each ending in another page or in a ``PageError``.
+The steps of each page; each ends in a page, a redirect or a ``PageError``.
 
 before-send ─▶ eSAW (log in, consent) ─▶ return ─▶ [form ─▶] send ─▶ inbox
                (the form asks for tags, or whether to send if that is not certain)
 consent ─────▶ eSAW ────────────────────▶ return ─▶ thanks
 
-Nothing is stored and nothing sent before the return has proved three things: the state is this browser's and was not used
-before, the code is good, and eSAW's ``whoami`` is the user that the link was made for.
+Before the pages store or send anything, the return must prove three things: the state is this browser's and was not used
+before, the code is valid, and eSAW's ``whoami`` is the user in the link.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class OrganizationSite(NamedTuple):
 
 
 class PageResponse(NamedTuple):
-    """What the browser gets: a page or a way on, and cookies."""
+    """The answer to the browser: a page or a redirect, and cookies."""
 
     html: str = ""
     location: str = ""
@@ -56,7 +56,7 @@ class PageResponse(NamedTuple):
 
 @dataclass
 class RequestContext:
-    """One request, and what turned out on the way: enough to offer beginning again whatever happens."""
+    """One request, and the data of its steps that an error page needs to offer a restart."""
 
     words: Catalogue
     query: Mapping[str, str]
@@ -65,13 +65,13 @@ class RequestContext:
     form: Mapping[str, str] = field(default_factory=dict)
     site: OrganizationSite | None = None
     restart_url: str = ""
-    """Where this begins anew."""
+    """Address at which the person can start again."""
     expired_cookies: tuple[str, ...] = ()
-    """Cookies that are no longer needed, whatever the outcome."""
+    """Cookies to delete, also after an error."""
 
 
 class PageViews:
-    """Does what the pages are for. Every method raises ``PageError`` or ``ApiProblem`` instead of an answer."""
+    """Makes the answers of the pages. Every method raises ``PageError`` or ``ApiProblem`` instead of an answer."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class PageViews:
             )
         return OrganizationSite(organization, oauth, PageUrls(organization, oauth.public_url))
 
-    # -- On the way to eSAW ---------------------------------------------------------------------------------
+    # -- Redirect to eSAW ---------------------------------------------------------------------------------
 
     async def before_send(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
         """Somebody pressed Send in eSAW: go through eSAW to learn who it is, and for the key."""
@@ -267,7 +267,7 @@ class PageViews:
         return PageResponse(html=html, status=status, has_form=True)
 
     async def _sender_and_key(self, site: OrganizationSite, session: FormSession) -> tuple[Sender, ApiToken]:
-        """Return whose form it is. Without a key the way through eSAW, which brings one, begins anew."""
+        """Return the user of a form. Without a key, redirect to eSAW's OAuth again, which brings one."""
         sender = await self._consent_service.find_sender(site.organization, session.sender)
         key = await self._consent_service.get_token(sender) if sender is not None else None
         if sender is None or key is None:
@@ -287,7 +287,7 @@ class PageViews:
 
     def _sent_page(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
         """
-        Go on to the inbox after a form: by a page that leads there, not by a redirect.
+        Lead to the inbox after a form with a page, not with a redirect.
 
         Browsers hold every redirect after a form against its page's policy, and an inbox may lie behind a login of which
         nobody knows over how many hosts it leads. What a page does by itself is no form any more. (CSP 3, form-action)

@@ -1,9 +1,8 @@
 """
-Reading a callback: the text after the question mark goes in, a ``CallbackParameters`` or the reason for a 400 comes out.
+Parse a callback: query string -> ``CallbackParameters``, or ``MalformedCallback`` with the reason for a 400.
 
-Pure: no clock, no network, and no knowledge of organizations. Parameter names count in any letter case and unknown
-ones are passed over, since a callback URL may carry parameters of the customer's own. Nothing that is not needed is
-kept: the recipient's e-mail address and the description are not even looked at.
+Pure: no clock, no network, no organizations. Parameter names ignore letter case. Unknown parameters are ignored, since a
+customer may add some. Unneeded values, as the recipient's e-mail address and the description, are not read.
 """
 
 import re
@@ -22,21 +21,19 @@ PARAMETER_NAMES = {
     "source": "source",
     "time": "time",
 }
-"""The parameters that mean something, by their names in lower case."""
+"""Known parameters by their names in lower case."""
 
 _PLACEHOLDER = re.compile(r"##\w*")
 _WORKSTEP_ID = re.compile(r"[!-?A-~]{1,128}")  # printable ASCII, but no space and no @
-_OPTIONAL_TEXT = re.compile(
-    r"[ -?A-~]{1,64}"
-)  # printable ASCII, but no @: no e-mail address gets in by the back door
+_OPTIONAL_TEXT = re.compile(r"[ -?A-~]{1,64}")  # printable ASCII, but no @: no e-mail address is stored
 
 
 class MalformedCallback(ValueError):
-    """A callback that cannot be; the message says to whoever pasted the URL what is wrong, and holds no value."""
+    """An invalid callback. The message tells the administrator of the callback URL the error, without a value."""
 
 
 class CallbackParameters(NamedTuple):
-    """What eSAW called about."""
+    """The parameters of one callback."""
 
     envelope_id: EnvelopeId
     action: str

@@ -1,13 +1,12 @@
 """
-Counting how often eSAW called: repeated deliveries gather in memory and are written per event about once a second.
+Count repeated callbacks of each event: in memory first, then about once a second in the event's status.
 
-``count`` never waits and never fails, so no answer to eSAW depends on it. Behind it ``run`` reads each
-event, adds what gathered and writes it back on condition that nobody else wrote in between; several receivers at once
-and the controller thereby stay exact. The first delivery is the event's creation and needs no write.
+``count`` never waits and never fails, so no answer to eSAW depends on it. ``run`` reads each event, adds the count and writes
+the status at the version that it read; so several receivers and the controller stay exact. The first callback is the event's
+creation and needs no write.
 
-A delivery that re-opens its event is more than a number: ``reopen`` returns when it is stored, and eSAW is answered
-after that (docs/decisions/0009). What gathered is lost if the process is killed (a second's worth of counts); when it
-ends in order, everything is written first.
+``reopen`` stores a callback that re-opens its event, and returns after that; then eSAW is answered (docs/decisions/0009).
+A killed process loses about a second of counts; an orderly stop writes all counts first.
 """
 
 import asyncio
@@ -38,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PendingCount:
-    """Deliveries of one event that are not written yet: how many, and when the first and the last one came."""
+    """Callbacks of one event that are not written yet: their number, and the times of the first and the last."""
 
     count: int
     first: datetime
@@ -47,19 +46,19 @@ class PendingCount:
 
 @dataclass(frozen=True, slots=True)
 class UnconfirmedWrite:
-    """A write whose answer was lost: how many deliveries it counted, and what the status has if it arrived."""
+    """A write without an answer: the number of callbacks in it, and the status after it if it was applied."""
 
     count: int
     deliveries: int | None
     last: datetime | None
 
     def is_applied_to(self, status: EnvelopeEventStatus) -> bool:
-        """Whether it arrived. The last delivery's microsecond tells our write from another receiver's."""
+        """Whether the write was applied. The microsecond of the last callback identifies this receiver's write."""
         return (status.deliveries, status.last_delivery) == (self.deliveries, self.last)
 
 
 class DeliveryCounter:
-    """The tallies of one receiver."""
+    """Counts the callbacks of one receiver."""
 
     def __init__(self, kube: KubeClient, *, clock: Clock, random: Random, limits: ReceiverLimits) -> None:
         self._kube = kube
@@ -74,11 +73,11 @@ class DeliveryCounter:
 
     @property
     def pending_events(self) -> int:
-        """How many events have deliveries that are not written yet."""
+        """Number of events with callbacks that are not written yet."""
         return len(self._pending) + len(self._in_progress)
 
     def count(self, name: str, received: datetime) -> None:
-        """Count one more delivery of an event."""
+        """Count one more callback of an event."""
         before = self._pending.get(name)
         if before is not None:
             self._pending[name] = _merged(before, PendingCount(1, received, received))
@@ -185,7 +184,7 @@ class DeliveryCounter:
         self._clear(name)
 
     async def _sleep_before_retry(self) -> None:
-        """Let whoever was faster go ahead."""
+        """Wait a short random time before the next attempt after a conflict."""
         await self._clock.sleep(self._random.uniform(0.0, 0.05))
 
     def _subtract_applied(self, event: EnvelopeEvent) -> PendingCount:
@@ -209,7 +208,7 @@ class DeliveryCounter:
     async def _pause(self, failures: int) -> None:
         seconds = min(self._limits.flush_seconds * 2.0 ** min(failures, 10), self._limits.max_flush_interval)
         if self._closing.is_set():
-            # Whoever closes also watches how long it takes.
+            # The caller of close limits the total time.
             await self._clock.sleep(min(seconds, 0.2) if failures else 0.0)
             return
         with suppress(TimeoutError):

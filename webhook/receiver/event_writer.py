@@ -1,14 +1,14 @@
 """
-Noting down: a callback becomes an EnvelopeEvent in the API server, or it is known that it did not.
+Create an EnvelopeEvent in the API server for a callback, or report that this failed.
 
-One write per callback, and no retry after it. The name of the event makes equal callbacks meet (rule 2), the API
-server's answer is the proof behind every 200 (rule 1), and whatever else it answers is left to eSAW's own retries.
+One write per callback, without a retry. The name of the event makes equal callbacks meet (rule 2). The API server's answer
+is the proof behind every 200 (rule 1); after any other answer eSAW retries the callback.
 
-An event that this process has seen before is asked for instead of created, which costs the API server less than half.
-Having seen it is a hint only, never the proof: it may have been deleted since, and then it is created anew.
+If this process has seen the event before, it reads the event instead of creating it, which costs the API server less than
+half. That is a hint, not a proof: if the event was deleted since, it is created again.
 
-Of one that is there already it is looked whether this delivery re-opens it. If so, that is stored before the 200; if
-not, the delivery is only counted, which nobody waits for (docs/decisions/0009).
+For an existing event this module checks whether the callback re-opens it. If so, that is stored before the 200; if not, the
+callback is only counted, and no answer waits for the count (docs/decisions/0009).
 """
 
 import asyncio
@@ -34,20 +34,20 @@ _log = logging.getLogger(__name__)
 
 
 class EventCompletion(ResourcePart, frozen=True):
-    """As much of an event's status as tells whether it has ended."""
+    """The part of an event's status that shows whether the event has ended."""
 
     phase: str = Phase.PENDING
     completed_at: datetime | None = None
 
 
 class ExistingEvent(ResourcePart, frozen=True):
-    """As much of an event as is needed of one that was there before."""
+    """The part of an existing event that the receiver needs."""
 
     status: EventCompletion = EventCompletion()
 
 
 class EventWriter:
-    """Takes callbacks in."""
+    """Creates the events of callbacks."""
 
     def __init__(
         self,
@@ -66,20 +66,20 @@ class EventWriter:
         self._known_names: OrderedDict[str, None] = OrderedDict()
 
     async def create(self, event: Raw) -> CallbackOutcome:
-        """Store an event (of ``counterfoil.resources.event_factory``); says ``NOTED``, ``KNOWN``, or why not: ``UNAVAILABLE``, ``REFUSED``."""
+        """Store an event of ``event_factory``; return ``NOTED`` or ``KNOWN``, or on failure ``UNAVAILABLE`` or ``REFUSED``."""
         name, received = event["metadata"]["name"], self._clock.now()
         try:
             async with asyncio.timeout(self._limits.write_seconds):
                 outcome = await self._create_or_count(name, event, received)
         except (Unavailable, Conflict, TimeoutError) as failure:
             self._write_probe.record_failure()
-            _log.warning("not noted down: %s", _message(failure), extra={"event": name})
+            _log.warning("the event was not created: %s", _message(failure), extra={"event": name})
             return CallbackOutcome.UNAVAILABLE
         except (ApiError, ResourceInvalid) as refusal:
-            # Never 200 and never 400: the callback is fine, so it has to come again until somebody has mended this.
+            # Never 200 and never 400: the callback is valid, so eSAW must retry it until the cause is fixed.
             self._write_probe.record_failure()
             _log.error(
-                "not noted down, and it will not be until this is mended: %s",
+                "the event was not created, and cannot be until this is fixed: %s",
                 refusal,
                 extra={"event": name},
             )
@@ -110,7 +110,7 @@ class EventWriter:
         try:
             return await self._kube.get_partial(EnvelopeEvent, name, ExistingEvent)
         except NotFound:
-            raise Unavailable(404, "Gone", "the event was deleted at this very moment") from None
+            raise Unavailable(404, "Gone", "the event was deleted during the request") from None
 
     async def _count_or_reopen(self, name: str, existing: ExistingEvent, received: datetime) -> None:
         completion = existing.status

@@ -1,9 +1,9 @@
 """
-The reception: decides what becomes of one callback, and answers.
+Check one callback, create its event, and answer.
 
-A request goes from top to bottom: path, method, size, organization and token, rate, basic auth, body, query, and only
-then the one write. Every answer has an empty body and tells as little as it can; the log line tells the operator the
-rest, but no token. eSAW is never called from here.
+Each request passes: path, method, size, organization and token, rate, basic auth, body, query, and then the one write.
+Every answer has an empty body and discloses as little as possible. The log line has the details, but no token.
+This module never calls eSAW.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ HTTP_STATUS = {
     CallbackOutcome.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     CallbackOutcome.REFUSED: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-"""The answer to eSAW for what became of a callback."""
+"""HTTP status of the answer to eSAW for each outcome of a callback."""
 
 _HEADERS = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'Basic realm="counterfoil"'},
@@ -54,7 +54,7 @@ _HEADERS = {
 
 
 class CallbackResult(NamedTuple):
-    """What became of a callback, and what there is to tell about it."""
+    """The outcome of a callback, and its details for log and metrics."""
 
     outcome: CallbackOutcome
     organization: str = NO_ORGANIZATION
@@ -86,12 +86,12 @@ class CallbackHandler:
         self._in_flight = 0
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request; whatever happens, it is counted, logged and has an answer."""
+        """Answer one request. Every request is counted and logged, and has an answer also after an unexpected error."""
         started = self._monotonic()
         try:
             result = await self._handle(request)
         except Exception:
-            _log.exception("a callback could not be judged")
+            _log.exception("a callback could not be handled")
             result = CallbackResult(CallbackOutcome.UNAVAILABLE)
         response = _response(result, self._limits)
         if request.can_read_body:
@@ -100,7 +100,7 @@ class CallbackHandler:
         return response
 
     def answer_unreadable(self) -> web.StreamResponse:
-        """Answer what was no HTTP request, or one beyond the bounds of its line or headers."""
+        """Answer a request that is not HTTP, or whose line or headers exceed the limits."""
         result = CallbackResult(CallbackOutcome.MALFORMED, detail="not HTTP, or longer than the limits allow")
         response = _response(result, self._limits)
         response.force_close()
@@ -151,7 +151,7 @@ class CallbackHandler:
                 CallbackOutcome.IGNORED, name, detail=f"{callback.action} is none of its actions"
             )
         facts = {"organization": name, "envelope": callback.envelope_id, "action": action}
-        # A proxy before us may have begun the trace; eSAW never does.
+        # A proxy in front may have started the trace; eSAW does not.
         with tracing.span("callback", traceparent=request.headers.get("traceparent"), **facts) as step:
             event = new_event(
                 organization=name,
@@ -168,7 +168,7 @@ class CallbackHandler:
     async def _create_event(self, organization: str, event: Raw) -> CallbackResult:
         name = event["metadata"]["name"]
         if self._in_flight >= self._limits.in_flight:
-            detail = f"{self._in_flight} callbacks are under way already"
+            detail = f"{self._in_flight} callbacks are in progress"
             return CallbackResult(CallbackOutcome.UNAVAILABLE, organization, name, detail)
         self._in_flight += 1
         try:
@@ -178,7 +178,7 @@ class CallbackHandler:
         return CallbackResult(outcome, organization, name)
 
     async def _discard_body(self, request: web.BaseRequest) -> CallbackOutcome | None:
-        """Read a body that nobody needs, so that the connection can be used again; say what is wrong with it."""
+        """Read and discard a body, so that the connection can be reused; return the error, if any."""
         size = 0
         try:
             async with asyncio.timeout(self._limits.body_seconds):

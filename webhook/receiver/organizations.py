@@ -1,12 +1,11 @@
 """
-The directory of organizations: what the receiver has to know of each one, kept up to date by a watch.
+A cache of the Organizations, with the fields that the receiver needs, kept up to date by a watch.
 
-Each Organization is read once per change into a ``OrganizationView``, with all that one callback asks for at hand. While the
-watch is broken the last state stays in use: a callback for it is better noted down than refused.
+Each change of an Organization becomes one ``OrganizationView``. While the watch fails, the last state stays in use: to
+accept a callback is better than to refuse it.
 
-An organization that is known but cannot be judged yet (no token hashes in its status, or a status that does not fit)
-is listed without an answer, and the receiver says 503: its callbacks must not be lost because the controller has not
-come round to it.
+An Organization without token hashes in its status, or with an invalid status, is in the cache as not ready. The receiver
+answers 503 for it: no callback is lost because the controller has not updated the status yet.
 """
 
 import asyncio
@@ -52,7 +51,7 @@ class OrganizationView:
 
 
 class OrganizationCache:
-    """All organizations of the namespace. ``watch`` keeps it up to date; ``find`` asks it."""
+    """All organizations of the namespace. ``watch`` keeps it up to date; ``find`` reads it."""
 
     def __init__(self, metrics: Metrics, *, new_bucket: Callable[[], TokenBucket]) -> None:
         self._metrics = metrics
@@ -74,7 +73,7 @@ class OrganizationCache:
         return self._views.get(name)
 
     async def watch(self, kube: KubeClient) -> None:
-        """Keep the directory up to date, for ever."""
+        """Keep the cache up to date until cancelled."""
         async for change in list_and_watch_forever(kube, Organization, on_error=_log_watch_error):
             self.update(change)
 

@@ -1,8 +1,8 @@
 """
-Whether the API server can be written to: what readiness rests on.
+Whether the receiver can write to the API server: the base of its readiness.
 
-Callbacks that were noted down prove it for free. When none came lately, an event is created on trial
-(``dryRun=All``): the API server then checks rights, quota and schema and asks etcd, and stores nothing.
+Recent events that the receiver created prove it. Without a recent one, the probe creates an event with ``dryRun=All``: the
+API server checks rights, quota and schema and asks etcd, and stores nothing.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from counterfoil.resources import EnvelopeEvent, envelope_id
 from counterfoil.resources.event_factory import new_event
 
 MAX_CONSECUTIVE_FAILURES = 3
-"""One lost connection is no outage; so many writes that failed and none that succeeded are one."""
+"""Maximum number of consecutive failed writes; at this number the receiver is not ready."""
 
 
 class WriteProbe:
-    """Remembers how the last writes went. ``monotonic`` is a clock in seconds that never goes back."""
+    """Records the results of the last writes. ``monotonic`` is a clock in seconds that never goes back."""
 
     def __init__(self, kube: KubeClient, *, monotonic: Callable[[], float], valid_seconds: float) -> None:
         self._kube = kube
@@ -30,17 +30,17 @@ class WriteProbe:
         self._failures = 0
 
     def record_success(self) -> None:
-        """Note a write that the API server took."""
+        """Record a write that succeeded."""
         self._proven_at = self._monotonic()
         self._failures = 0
 
     def record_failure(self) -> None:
-        """Note a write that it did not take."""
+        """Record a write that failed."""
         self._failed_at = self._monotonic()
         self._failures += 1
 
     async def check(self) -> str | None:
-        """Say why the API server can't be written to, or None."""
+        """Return why the receiver cannot write to the API server, or None."""
         now = self._monotonic()
         if self._failures >= MAX_CONSECUTIVE_FAILURES and now - self._failed_at < self._valid_seconds:
             return f"the last {self._failures} writes to the API server failed"
@@ -49,7 +49,7 @@ class WriteProbe:
         try:
             await self._kube.create_dry_run(EnvelopeEvent, _PROBE_EVENT)
         except AlreadyExists:
-            pass  # somebody made an event of that name; then it was possible
+            pass  # an event of that name exists, so writing is possible
         except ApiError as problem:
             return str(problem)
         self._proven_at = now
