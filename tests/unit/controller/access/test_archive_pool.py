@@ -105,7 +105,7 @@ async def test_a_secret_without_the_right_keys_is_told_without_what_is_in_it(sce
     ("secret", "says"),
     [
         (None, "Secret/authorities does not exist. Create it, or correct trustAnchorsSecretRef."),
-        ({}, "is to have trust anchors, but it is empty."),
+        ({}, "must contain trust anchors, but it is empty."),
         ({"ca.pem": b"x"}, "but `ca.pem` in it is no certificate in PEM form."),
     ],
 )
