@@ -1,10 +1,10 @@
 """
-How a callback proves that it comes from its organization: a token in the path, and optionally basic auth.
+Authenticate callbacks by a token in the path, and optionally by basic auth.
 
 The controller reads the Secrets and writes hashes into the Organization's status (``token_hash``,
-``basic_auth_hash``); the receiver checks what it is presented with against them (``is_valid_token``,
-``BasicAuthVerifier``) and so needs no right to read any Secret. Nobody can get from a hash back to a token:
-tokens are too long to guess, passwords go through scrypt.
+``basic_auth_hash``). The receiver checks callbacks against these hashes (``is_valid_token``, ``BasicAuthVerifier``),
+so it needs no right to read Secrets. A hash does not reveal its token: tokens are too long to guess, and passwords
+are hashed with scrypt.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 MIN_TOKEN_LENGTH = 16
-"""A token is all that keeps strangers from noting down events; 16 random characters are about 95 bits."""
+"""Minimum length of a token, which alone protects event creation; 16 random characters have about 95 bits."""
 
 MAX_TOKEN_LENGTH = 256
-"""What fits into a path segment without any proxy minding."""
+"""Maximum length of a token; proxies accept path segments of this length."""
 
 _URL_PATH_SAFE = re.compile(r"[A-Za-z0-9._~-]+")  # "unreserved" of RFC 3986, section 2.3
 
@@ -29,14 +29,14 @@ _MAX_SCRYPT_N = 2**17
 
 
 class CallbackSecretInvalid(ValueError):
-    """A callback token or basic auth Secret that cannot be used; the message says what to do and holds nothing of it."""
+    """A callback token or basic auth Secret cannot be used; the message has the remedy and no part of the secret."""
 
 
 def token_hash(token: str | bytes) -> str:
     """
-    Return the SHA-256 (hex) of a callback token as it stands in a Secret; a line break at its end does not count.
+    Return the SHA-256 (hex) of a callback token from a Secret, without a line break at its end.
 
-    Raises ``CallbackSecretInvalid`` when it is too weak or cannot stand in a URL's path as it is.
+    Raises ``CallbackSecretInvalid`` for a token that is too short, too long or not safe in a URL's path.
     """
     try:
         text = token if isinstance(token, str) else token.decode("ascii")
@@ -53,20 +53,20 @@ def token_hash(token: str | bytes) -> str:
 
 
 def is_valid_token(presented: str, hashes: Iterable[str]) -> bool:
-    """Whether the token in a callback's path is one of the organization's; takes equally long for all answers."""
+    """Whether the token in a callback's path is one of the organization's; in constant time."""
     digest = hashlib.sha256(presented.encode("utf-8", "surrogatepass")).hexdigest()
     found = False
     for each in hashes:
-        # Never ends early, so that time tells nothing of which one it was.
+        # The loop never ends early, so the duration does not reveal which token matched.
         found |= hmac.compare_digest(digest.encode(), each.encode())
     return found
 
 
 def basic_auth_hash(username: str, password: str, salt: bytes) -> str:
     """
-    Return ``scrypt$N$r$p$salt$hash`` of a user name and password (all base64 but the numbers).
+    Return ``scrypt$N$r$p$salt$hash`` of a user name and password (base64 except the numbers).
 
-    Raises ``CallbackSecretInvalid`` for what RFC 7617 cannot carry: a colon in the user name, nothing at all.
+    Raises ``CallbackSecretInvalid`` for values that RFC 7617 cannot carry: a colon in the user name, or an empty value.
     """
     if not username or ":" in username or not password:
         raise CallbackSecretInvalid("basic auth needs a username without a colon and a password")
@@ -76,25 +76,25 @@ def basic_auth_hash(username: str, password: str, salt: bytes) -> str:
 
 
 def matches_basic_auth(username: str, password: str, expected: str) -> bool:
-    """Whether a hash was made of this user name and password, so that the controller need not write it anew."""
+    """Whether a hash belongs to this user name and password; then the controller keeps the hash."""
     return _matches(f"{username}:{password}".encode(), expected)
 
 
 class BasicAuthVerifier:
     """
-    Checks ``Authorization`` headers, and remembers those that were right, so that scrypt runs once for each.
+    Checks ``Authorization`` headers, and caches the valid ones, so that scrypt runs once for each.
 
-    In memory are the SHA-256 of the header and its expected hash together, at most ``remember`` of them.
+    The cache has SHA-256 digests of header and expected hash together, at most ``remember`` of them.
     """
 
     def __init__(self, *, remember: int = 256) -> None:
         self._remember = remember
         self._verified: OrderedDict[bytes, None] = OrderedDict()
-        # One at a time: 16 MiB each, and equal headers that come together find the first one's result.
+        # One scrypt at a time: each needs 16 MiB, and concurrent equal headers use the first one's result.
         self._lock = asyncio.Lock()
 
     async def verify(self, header: str | None, expected: str) -> bool:
-        """Whether the ``Authorization`` header is the one ``expected`` (of ``basic_auth_hash``) was made of."""
+        """Whether the ``Authorization`` header matches ``expected``, a hash from ``basic_auth_hash``."""
         credentials = _credentials(header)
         if credentials is None:
             return False
@@ -137,7 +137,7 @@ def _matches(credentials: bytes, expected: str) -> bool:
         computed = _scrypt(credentials, base64.b64decode(salt), int(n), int(r), int(p))
         return hmac.compare_digest(computed, base64.b64decode(digest))
     except ValueError:
-        # A status written by hand, or by a newer version: nobody gets in by it.
+        # The hash was written by hand or by a newer version: no header matches it.
         return False
 
 

@@ -1,13 +1,14 @@
 """
-Sealing: a sender's API token goes in, bytes that only this installation can open come out; and back (rule 7).
+Seal senders' API tokens, so that only this installation can open them (rule 7).
 
-A sealed token is ``version ‖ length of key id ‖ key id ‖ nonce ‖ ciphertext``: one byte (1), one byte, so many bytes of
-ASCII, 12 random bytes, AES-256-GCM with its 16-byte tag. Its additional data is ``namespace/name/userId`` of the Sender,
-none of which can hold a slash, so a Secret that was copied to another Sender does not open.
+A sealed token is ``version ‖ length of key id ‖ key id ‖ nonce ‖ ciphertext``: one byte (1), one byte, the key id in
+ASCII, 12 random bytes, AES-256-GCM with its 16-byte tag. Its additional data is ``namespace/name/userId`` of the Sender.
+None of these can contain a slash, so a Secret that was copied to another Sender does not open.
 
-The keys are files in a folder (a mounted Secret), one per key id, 32 random bytes in base64 each. The last name in sort
-order seals, all open; a changed folder is noticed by the next call. What the pages hand to browsers is sealed too, with
-keys derived from these, so that every replica can open it. Nothing here talks to a cluster, and no error shows a value.
+The keys are files in a folder (a mounted Secret), one per key id, each with 32 random bytes in base64. The last
+name in sort order seals, all keys open. The next call detects a changed folder. Data that the pages send to
+browsers is sealed too, with keys derived from these, so that every replica can open it. This module calls no
+cluster, and no error shows a value.
 """
 
 import base64
@@ -35,7 +36,7 @@ KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 TAG_BYTES: Final = 16
 KEY_FILE_BYTES: Final = 1024
-"""A key file has 44 characters; of a larger one no more than this is read."""
+"""Maximum number of bytes that are read of a key file; a valid one has 44 characters."""
 
 SECRET_TYPE: Final = "counterfoil.dev/sealed-token"  # noqa: S105 - the type of a Secret
 SECRET_KEY: Final = "token"  # noqa: S105 - the name of a key in a Secret
@@ -46,15 +47,15 @@ ADVICE: Final = "Make one with `openssl rand -base64 32`."
 
 
 class SealingKeysInvalid(Exception):
-    """The folder of sealing keys can't be used; the message names the folder or file and what to do, never a key."""
+    """The folder of sealing keys cannot be used; the message names the folder or file and the remedy, never a key."""
 
 
 class SealBroken(Exception):
-    """What is sealed does not open: changed, cut, or sealed for somebody else."""
+    """Sealed data does not open: it was changed or cut, or was sealed for another Sender or purpose."""
 
 
 class SealKeyUnknown(Exception):
-    """What is sealed names a key that is not in the folder. ``key_id`` is its name."""
+    """Sealed data names a key that is not in the folder. ``key_id`` is its name."""
 
     def __init__(self, key_id: str) -> None:
         super().__init__(
@@ -72,7 +73,7 @@ class Sealed(NamedTuple):
 
 @dataclass(frozen=True)
 class _Keys:
-    """What was in the folder: keys by id, and how the folder looked."""
+    """Content of the folder: keys by id, and the stamp of the folder."""
 
     by_id: Mapping[str, bytes]
     stamp: object
@@ -121,7 +122,7 @@ class Sealing:
             raise SealBroken(f"What was sealed is no API token: {reason}.") from None
 
     def seal_for(self, purpose: str, plain: bytes) -> bytes:
-        """Seal something short-lived that goes through other hands, with a key derived for this purpose."""
+        """Seal short-lived data that passes through a browser, with a key derived for this purpose."""
         keys = self._current()
         return _seal(_derived(keys.by_id[keys.newest], purpose), keys.newest, plain, purpose.encode())
 
@@ -130,7 +131,7 @@ class Sealing:
         return _open(_derived(self._key(key_id_of(data)), purpose), data, purpose.encode())
 
     def unavailable_reason(self) -> str | None:
-        """Say why the folder as it is now can't be used, or None; for readiness."""
+        """Return the reason why the folder cannot be used now, or None; for readiness."""
         try:
             _read_keys(self._folder)
         except SealingKeysInvalid as invalid:
@@ -144,7 +145,7 @@ class Sealing:
         return key
 
     def _current(self) -> _Keys:
-        """Return the keys as they are in the folder now; while it can't be used, as they were before."""
+        """Return the keys in the folder now; the last valid keys while the folder cannot be used."""
         stamp = _folder_stamp(self._folder)
         if stamp not in (self._keys.stamp, self._rejected_stamp):
             try:
@@ -157,7 +158,7 @@ class Sealing:
 
 
 def key_id_of(data: bytes) -> str:
-    """Return the id of the key that something is sealed with. Raises ``SealBroken`` for what can't have been sealed."""
+    """Return the id of the key that sealed the data. Raises ``SealBroken`` for data that is not sealed."""
     if len(data) < 2 or data[0] != VERSION:
         raise SealBroken("It is not sealed, or by a newer version of Counterfoil.")
     length = data[1]
@@ -194,7 +195,7 @@ def _derived(key: bytes, purpose: str) -> bytes:
 
 
 def _files(folder: Path) -> list[os.DirEntry[str]]:
-    """List the key files. A mounted Secret has entries of its own besides, as ``..data``; an editor may, too."""
+    """List the key files, without hidden entries: a mounted Secret has ``..data``, and editors make such files."""
     try:
         with os.scandir(folder) as entries:
             return sorted(
@@ -208,7 +209,7 @@ def _files(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _folder_stamp(folder: Path) -> object:
-    """How the folder looks; a new key, a removed one and a new content all look different."""
+    """Return a stamp of the folder; it changes with a new key, a removed key and a new content."""
     try:
         seen = [(each.name, each.stat()) for each in _files(folder)]
     except (SealingKeysInvalid, OSError):
@@ -217,7 +218,7 @@ def _folder_stamp(folder: Path) -> object:
 
 
 def _read_keys(folder: Path) -> _Keys:
-    # The stamp first: a change in between is then seen by the next call.
+    # The stamp is read first: the next call then detects a change in between.
     stamp = _folder_stamp(folder)
     keys = {each.name: _read_key(each) for each in _files(folder)}
     if not keys:

@@ -1,8 +1,8 @@
 """
-The doors to the archives: opened once per Archive and kept, opened anew when its spec or its Secret changes.
+Keep one open archive backend per Archive, and open it again when the Archive's spec or Secret changes.
 
-Also tells whether each is ready: probed (written, read back, deleted) when new and from time to time, with the
-result in the Archive's ``Ready`` condition in words that an administrator can use.
+The pool also probes each archive periodically: it writes, reads back and deletes a file. The Archive's ``Ready``
+condition has the result, with a message for the administrator.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class _OpenArchive:
 
 
 class ArchivePool:
-    """Opens archives and keeps them open."""
+    """Opens archive backends and keeps them open."""
 
     def __init__(self, kube: KubeClient, secret_cache: SecretCache, clock: Clock, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -57,7 +57,7 @@ class ArchivePool:
         self._uncounted_bytes: Counter[str] = Counter()
 
     async def backend(self, archive: Archive) -> ArchiveBackend:
-        """Return the door of an archive. Raises ``ArchiveError`` in words for an administrator, ``ApiProblem``."""
+        """Return the backend of an archive. Raises ``ArchiveError`` with a message for an administrator, ``ApiError``."""
         async with self._locks[archive.name]:
             credentials = await self._credentials(archive)
             credentials_digest = _credentials_digest(credentials)
@@ -75,11 +75,11 @@ class ArchivePool:
             self._open_archives[archive.name] = _OpenArchive(
                 archive.uid, archive.metadata.generation, credentials_digest, backend
             )
-            # The old one is not closed here: a transfer may still go through it. It closes with its last user.
+            # The old backend is not closed here: a transfer may still use it. It closes with its last user.
             return backend
 
     async def anchors(self, archive: Archive) -> Anchors:
-        """Return whom an archive trusts; none when it says nothing. Raises ``SettingsInvalid``, ``ApiProblem``."""
+        """Return the trust anchors of an archive; none by default. Raises ``SettingsInvalid``, ``ApiError``."""
         ref = archive.spec.trust_anchors_secret_ref
         if ref is None:
             return NO_ANCHORS
@@ -88,30 +88,30 @@ class ArchivePool:
             return _anchors(tuple(sorted(content.items())))
         except AnchorsInvalid as invalid:
             raise SettingsInvalid(
-                f"Archive/{archive.name}: Secret/{ref.name} is to have trust anchors, but {invalid}. Put certificates "
+                f"Archive/{archive.name}: Secret/{ref.name} must contain trust anchors, but {invalid}. Put certificates "
                 "in PEM form into it, or correct trustAnchorsSecretRef."
             ) from invalid
 
     async def has_other_anchors(self, archive: Archive) -> bool:
-        """Whether the archive's status no longer tells whom it trusts, or that nobody knows. Raises ``ApiProblem``."""
+        """Whether the trust anchors differ from those in the archive's status. Raises ``ApiError``."""
         try:
             return (await self.anchors(archive)).id != archive.status.trust_anchors
         except SettingsInvalid:
             return is_condition_true(archive.status.conditions, "Ready")
 
     def refresh_secrets(self, archive: Archive) -> None:
-        """Do not rely on what is remembered of the archive's Secrets."""
-        with suppress(ValueError):  # of several kinds: none of them is opened
+        """Drop the cached Secrets of an archive."""
+        with suppress(ValueError):  # several kinds are set: no backend is opened
             self._forget(archive.spec.credentials_secret_ref)
         self._forget(archive.spec.trust_anchors_secret_ref)
 
     def forget(self, name: str) -> None:
-        """The Archive was deleted."""
+        """Drop the state of a deleted Archive."""
         self._open_archives.pop(name, None)
         self._uncounted_bytes.pop(name, None)
 
     def count_archived_bytes(self, name: str, size: int) -> None:
-        """Count bytes that arrived; they reach ``status.bytesTotal`` with the next probe."""
+        """Count archived bytes; the next probe adds them to ``status.bytesTotal``."""
         self._uncounted_bytes[name] += size
         self._metrics.archive_bytes.labels(name).inc(size)
 
@@ -119,15 +119,15 @@ class ArchivePool:
         self._metrics.archive_seconds.labels(name, operation).observe(seconds)
 
     async def close(self) -> None:
-        """Close all doors."""
+        """Close all backends."""
         for each in self._open_archives.values():
             await each.backend.close()
 
     async def update_status(self, archive: Archive) -> Archive | None:
         """
-        Probe an archive and store what came out; return its new state, or None when somebody else wrote meanwhile.
+        Probe an archive and store the result. Return the new state, or None if another process wrote meanwhile.
 
-        Raises ``ApiProblem`` when the API server is away.
+        Raises ``ApiError``.
         """
         truth, reason, message = await self._probe_result(archive)
         status = msgspec.structs.replace(
@@ -149,7 +149,7 @@ class ArchivePool:
         return await self._store(archive, msgspec.structs.replace(status, settled_at=settled))
 
     async def write_bytes(self, archive: Archive) -> Archive | None:
-        """Store only how many bytes arrived through this process, for one that does not probe; else as ``update_status``."""
+        """Store only this process's count of archived bytes, without a probe; otherwise as ``update_status``."""
         total = archive.status.bytes_total + self._uncounted_bytes[archive.name]
         return await self._store(archive, msgspec.structs.replace(archive.status, bytes_total=total))
 
@@ -167,7 +167,7 @@ class ArchivePool:
         return "True", "Probed", "A probe was written and read back."
 
     async def _trust_anchors_id(self, archive: Archive) -> str | None:
-        """Return the id of the trust anchors; of the last ones while there are none that can be read."""
+        """Return the id of the trust anchors; the last known id while they cannot be read."""
         try:
             return (await self.anchors(archive)).id
         except SettingsInvalid:
@@ -202,7 +202,7 @@ class ArchivePool:
 
 @lru_cache(maxsize=16)
 def _anchors(content: tuple[tuple[str, bytes], ...]) -> Anchors:
-    # Asked for each event; reading hundreds of certificates takes some milliseconds.
+    # Called for each event; parsing hundreds of certificates takes some milliseconds.
     return Anchors.parse(dict(content))
 
 

@@ -1,5 +1,5 @@
 """
-A door whose operations are timed, for the metric and for traces; everything else is the door's own.
+Time the operations of an archive backend, for the metric and for traces.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping
@@ -11,11 +11,11 @@ from counterfoil import tracing
 from counterfoil.archives.backend import ArchiveBackend, StoredEntry
 
 Observe = Callable[[str, float], None]
-"""Is told of every finished operation: its name and the seconds it took."""
+"""Called after each operation with its name and its duration in seconds."""
 
 
 class InstrumentedBackend:
-    """Stands before a door. A transfer counts from its beginning to its end, so a slow source makes a long put."""
+    """Wraps a backend. A transfer is timed from start to end, so a slow source makes a long ``put``."""
 
     kind: ClassVar[str] = "timed"
 
@@ -57,12 +57,12 @@ class InstrumentedBackend:
             await self._backend.probe()
 
     async def remove_leftovers(self, folder: str) -> None:
-        """Remove what a killed run left unfinished."""
+        """Remove the unfinished files of a killed run."""
         with self._timing("sweep_leftovers"):
             await self._backend.remove_leftovers(folder)
 
     async def close(self) -> None:
-        """Close the door."""
+        """Close the backend."""
         await self._backend.close()
 
     @contextmanager

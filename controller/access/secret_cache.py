@@ -1,8 +1,8 @@
 """
-Secrets, read by name and remembered for a short while.
+Read Secrets by name and cache them for a short time.
 
-``get`` is the only right there is on Secrets (rule 8), so a change is seen by asking again: within
-``FRESH_SECONDS``, well below the 30 s that are promised. What is remembered is in memory only.
+The controller may only ``get`` Secrets, not watch them (rule 8). It therefore reads them again after
+``FRESH_SECONDS``, well within the documented 30 s. The cache is in memory only.
 """
 
 from dataclasses import dataclass
@@ -13,34 +13,34 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, NotFound
 
 FRESH_SECONDS = 8
-"""Less than the time between two rounds, so that each of them sees what is there."""
+"""Maximum age of a cached Secret; less than the interval between two resyncs, so that each resync reads again."""
 
 MAX_LISTED_KEYS = 10
-"""So many names of keys are told when the right one is not there; they are names only."""
+"""Maximum number of key names in the message about a missing key; values are never in it."""
 
 
 class SecretMissing(Exception):
-    """The Secret, or the key in it, is not there or may not be read; the message says which and is for people."""
+    """The Secret or a key in it is missing, or may not be read; the message for people names it."""
 
 
 class SecretForbidden(SecretMissing):
     """
-    The Secret may not be read, so nobody knows whether it is there.
+    The Secret may not be read, so its existence is unknown.
 
-    That need not last: an API server that has just started refuses what it permits until it has read the roles. So nothing
-    that works is to be taken for lost because of this.
+    This may be temporary: an API server that has just started refuses requests until it has loaded the roles. So a
+    working key or archive must not be reported as lost because of this error.
     """
 
 
 @dataclass(frozen=True)
 class _CachedSecret:
     data: dict[str, bytes] | None
-    """What is in it; None: there is no such Secret."""
+    """Data of the Secret; None: the Secret does not exist."""
     at: datetime
 
 
 class SecretCache:
-    """Reads Secrets of the own namespace."""
+    """Reads Secrets of the controller's namespace."""
 
     def __init__(self, kube: KubeClient, clock: Clock) -> None:
         self._kube = kube
@@ -51,7 +51,7 @@ class SecretCache:
         """
         Return the decoded data of a Secret, at most ``FRESH_SECONDS`` old.
 
-        Raises ``SecretMissing``, ``SecretForbidden`` (never remembered), ``ApiProblem``.
+        Raises ``SecretMissing``, ``SecretForbidden`` (never cached), ``ApiError``.
         """
         now = self._clock.now()
         known = self._cached.get(name)
@@ -71,7 +71,7 @@ class SecretCache:
         return known.data
 
     async def value(self, name: str, key: str) -> bytes:
-        """Return one value of a Secret. Raises ``SecretMissing``, ``ApiProblem``."""
+        """Return one value of a Secret. Raises ``SecretMissing``, ``ApiError``."""
         data = await self.data(name)
         if key not in data:
             has = f"it has: {', '.join(sorted(data)[:MAX_LISTED_KEYS])}" if data else "it is empty"
@@ -79,5 +79,5 @@ class SecretCache:
         return data[key]
 
     def forget(self, name: str) -> None:
-        """Ask anew for this Secret next time: somebody says that it was changed."""
+        """Drop a Secret that may have changed; the next call reads it again."""
         self._cached.pop(name, None)

@@ -1,12 +1,12 @@
 """
-The senders' API keys: read, verified with eSAW (``whoami``), and given out only when they are known to work.
+Read the senders' API keys, verify them with eSAW (``whoami``), and return only keys that work.
 
-A key is brought by its user (``spec.tokenSecretRef``), or was obtained by consent and lies sealed in the Secret named
-like the Sender. A Sender's ``Authorized`` condition is the memory of whether it works: it is written when a key is first
-seen, when another key lies in the Secret, and when eSAW refuses one; it is Unknown while eSAW can't be asked about a key
-that it never judged. The key itself stays in the Secret and in this process's memory.
+A key comes from its user (``spec.tokenSecretRef``), or from a consent: then it is sealed in the Secret with the Sender's
+name. The Sender's ``Authorized`` condition records whether the key works. It is written for a new key, for a replaced
+key, and for a key that eSAW refuses. It is Unknown while eSAW cannot verify a key for the first time. The key itself
+stays in the Secret and in this process's memory.
 
-Workers come with the state of the Sender from when they began; it is the newest one known here that decides.
+Workers pass the Sender as it was when they began; the newest state that is known here decides.
 """
 
 import asyncio
@@ -37,11 +37,11 @@ from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.sealing import SECRET_KEY, SealBroken, Sealing, SealKeyUnknown, key_id_of
 
 RECHECK_SECONDS = 300
-"""A key that was refused may be enabled again in eSAW without being changed; so often that is tried."""
+"""Interval between checks of a refused key, which may be enabled again in eSAW without a change."""
 
 
 class KeyUnusable(Exception):
-    """There is no key that works; ``reason`` and message are those of the Sender's condition."""
+    """No key works; ``reason`` and message are those of the Sender's condition."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -49,18 +49,21 @@ class KeyUnusable(Exception):
 
 
 class KeyStateUnknown(KeyUnusable):
-    """Nobody knows just now whether there is a key that works, since its Secret may not be read."""
+    """It is unknown whether a key works, because its Secret may not be read."""
 
 
 class StoredKey(NamedTuple):
-    """A key as it lies in its Secret, and the id of the sealing key if it is sealed."""
+    """A key from its Secret, and the id of the sealing key if it is sealed."""
 
     token: ApiToken
     key_id: str | None = None
 
 
 class SenderKeys:
-    """Gives out the keys of senders."""
+    """Reads, verifies and returns the keys of senders."""
+
+    changed: Callable[[Sender], None]
+    """Called with every new state of a Sender that was written here."""
 
     def __init__(
         self,
@@ -72,11 +75,7 @@ class SenderKeys:
         sealing: Sealing | None = None,
         consent_url: Callable[[Sender], str | None] = lambda sender: None,
     ) -> None:
-        """
-        ``changed`` receives each new state of a Sender that is written here.
-
-        Without ``sealing`` only keys from a ``tokenSecretRef`` can be used. ``consent_url`` is where a Sender gives consent.
-        """
+        """Without ``sealing`` only ``spec.tokenSecretRef`` works. ``consent_url`` returns the URL of a Sender's consent page."""
         self._kube = kube
         self._secret_cache = secret_cache
         self._clock = clock
@@ -85,17 +84,17 @@ class SenderKeys:
         self._changed = changed
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._newest: dict[str, Sender] = {}
-        """What was written here last, until the watch has told it to whoever comes."""
+        """The states written here last; they count until the watch has delivered them."""
         self._last_checked: dict[str, datetime] = {}
-        """When eSAW was asked last about the key of a Sender that it had refused."""
+        """Times of the last check of a refused key, by Sender."""
 
     async def key(self, sender: Sender, esaw: EsawClient) -> ApiToken:
         """
         Return the sender's key.
 
-        Raises ``KeyUnusable``, ``KeyStateUnknown``; and what eSAW raises when a new key could not be verified.
+        Raises ``KeyUnusable``, ``KeyStateUnknown``, and ``EsawError`` if a new key could not be verified.
         """
-        # Many events of one sender start at once; one of them verifies, the others wait for it.
+        # Many events of one sender start at once; one of them verifies the key, the others wait.
         async with self._locks[sender.name]:
             sender = self._newest_known(sender)
             try:
@@ -116,7 +115,7 @@ class SenderKeys:
             return token
 
     async def refused(self, sender: Sender, token: ApiToken) -> None:
-        """ESAW answered 401 to this key: remember it, unless another key lies there by now."""
+        """Record that eSAW answered 401 to this key, unless the Secret has another key by now."""
         async with self._locks[sender.name]:
             sender = self._newest_known(sender)
             if _fingerprint(sender) in (None, token.fingerprint) and not await self._is_replaced(
@@ -132,13 +131,13 @@ class SenderKeys:
                 )
 
     async def set_waiting_events(self, sender: Sender, events: int) -> None:
-        """Write down how many events wait for the sender's key, if that is news."""
+        """Store the number of events that wait for the sender's key, if it changed."""
         async with self._locks[sender.name]:
             sender = self._newest_known(sender)
             await self._store(sender, msgspec.structs.replace(sender.status, waiting_events=events))
 
     def forget(self, name: str) -> None:
-        """The Sender was deleted."""
+        """Drop the state of a deleted Sender."""
         for memory in (self._newest, self._last_checked):
             memory.pop(name, None)
 
@@ -160,24 +159,24 @@ class SenderKeys:
         except KeyStateUnknown:
             raise
         except KeyUnusable:
-            # What is remembered of a Secret is older than a consent that was given since.
+            # The cached Secret may be older than a new consent.
             if not is_condition_true(sender.status.conditions, "Authorized"):
                 raise
-        # Another key than the Sender was last told of: either it is new, or the Secret is and we remember the old one.
+        # The key differs from the Sender's status: either the key is new, or the cached Secret is old.
         self._secret_cache.forget(_secret_name(sender))
         return await self._read(sender)
 
     async def _is_replaced(self, sender: Sender, token: ApiToken) -> bool:
-        """Whether another key lies in the Secret than this one, which is known from a few seconds ago."""
+        """Whether the Secret has another key than this one, which was read some seconds ago."""
         authorized = find_condition(sender.status.conditions, "Authorized")
         if authorized is not None and authorized.status == "False":
-            # Known already: of many events that are refused at once only the first one has to look.
+            # Known already: of many events that are refused at once, only the first one reads the Secret.
             return False
         self._secret_cache.forget(_secret_name(sender))
         try:
             return (await self._read(sender)).token.fingerprint != token.fingerprint
         except KeyStateUnknown:
-            # It may be; whoever comes next will see.
+            # It may be replaced; the next call decides.
             return True
         except KeyUnusable:
             return False
@@ -244,7 +243,7 @@ class SenderKeys:
         await self._write(sender, "True", "KeyAccepted", "eSignAnyWhere accepts the key.", accepted)
 
     async def _write_unverified(self, sender: Sender, stored: StoredKey, problem: EsawError) -> None:
-        """Say that nobody knows about this key; what is known of it from before stays."""
+        """Report that eSAW could not verify this key; an earlier refusal of the same key stays."""
         before = find_condition(sender.status.conditions, "Authorized")
         if (
             before is not None
@@ -259,7 +258,7 @@ class SenderKeys:
         await self._write(sender, "Unknown", "EsawUnreachable", message, sender.status.key)
 
     async def _write_unknown(self, sender: Sender, reason: str, message: str) -> None:
-        """Say why nobody knows about a key that was never judged; what is known of one stays."""
+        """Report that the state of an unverified key is unknown; the result of an earlier check stays."""
         before = find_condition(sender.status.conditions, "Authorized")
         if before is None or before.status == "Unknown":
             await self._write(sender, "Unknown", reason, message, sender.status.key)
@@ -274,7 +273,7 @@ class SenderKeys:
     async def _write(
         self, sender: Sender, truth: ConditionStatus, reason: str, message: str, key: SenderKey | None
     ) -> None:
-        """Store the condition; on a conflict the newest state decides anew, and the next caller verifies again."""
+        """Store the condition. After a conflict nothing is written, and the next call verifies again."""
         status = msgspec.structs.replace(
             sender.status,
             conditions=with_condition(
@@ -296,7 +295,7 @@ class SenderKeys:
         return self._consent_url(sender) if sender.spec.token_secret_ref is None else None
 
     def _describe(self, sender: Sender, stored: StoredKey) -> SenderKey:
-        """Describe a key; what happened to it before is known only if it is the one that was described before."""
+        """Describe a key for the status; its history is kept only if the fingerprint is unchanged."""
         ref = sender.spec.token_secret_ref
         before = sender.status.key
         known = (
@@ -332,5 +331,5 @@ def _fingerprint(sender: Sender) -> str | None:
 
 
 def rejected_message(sender: Sender) -> str:
-    """Say that eSAW refused the sender's key."""
+    """Return the message for a key that eSAW refused."""
     return f"eSignAnyWhere no longer accepts the API key of Sender/{sender.name}."

@@ -1,10 +1,10 @@
 """
-Mails to people: to a sender whose key died, and to the administrators about what failed or does not work.
+Mails to people: to a sender whose key no longer works, and to the administrators about failures.
 
-``ledger`` keeps each problem once, ``asking`` tells which senders are to be asked, ``due`` what is to be sent now; they
-are pure. ``letters`` finds the words, ``mail`` makes the message, ``postman`` brings it to the mail server, and
-``notifier`` does all that from time to time, for the Organizations that are at home in this process.
+``problem_tracking`` keeps each problem once. ``consent_requests`` selects the senders who must give a new key, ``policy``
+the mails that are due. These three are pure. ``render`` composes the content of a mail, ``mime`` the message, and
+``smtp`` sends it. ``notifier`` runs all of this periodically for the Organizations of this process.
 
-A person hears once (rule 6). Nothing of this is ever in the way of filing: it runs beside it, and what can't be sent
-waits. docs/notifications.md tells people of it, docs/decisions/0007 why it is as it is.
+Each person receives one mail per problem (rule 6). Notifications run beside archiving and never delay it; a mail that
+cannot be sent waits. See docs/notifications.md, and docs/decisions/0007 for the reasons.
 """

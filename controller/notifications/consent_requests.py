@@ -1,9 +1,9 @@
 """
-Which senders are to be asked for a new key, and which of them the administrators have to hear of. Pure.
+Select the senders who must give a new key, and those whom the administrators must contact. Pure.
 
-A sender is asked when the key died, or when events wait for one; once for each time that it died. A key that flaps
-(refused, accepted, refused) is one problem for ``QUIET_PERIOD``. Reasons that the sender can do nothing about are the
-administrators' (a missing sealing key would otherwise write to everybody at once).
+A sender receives one mail each time that the key stops working, or when events wait for a key. A key that flaps
+(refused, accepted, refused) is one problem for ``QUIET_PERIOD``. Problems that the sender cannot solve go to the
+administrators: otherwise a missing sealing key would send a mail to every sender at once.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,35 +17,35 @@ from counterfoil.resources.audit_annotation import CONSENT_MAIL_ANNOTATION, requ
 QUIET_PERIOD = timedelta(hours=1)
 
 MAX_NAMED_SENDERS = 20
-"""So many senders are named in one mail to the administrators."""
+"""Maximum number of senders that one mail to the administrators names."""
 
 
 def key_failure(sender: Sender) -> Condition | None:
-    """Return why the sender's key can't be used; None when it can, or when nobody knows yet."""
+    """Return the condition of a key that cannot be used; None for a key that works or was not checked yet."""
     found = find_condition(sender.status.conditions, "Authorized")
     return found if found is not None and found.status == "False" and not sender.spec.suspend else None
 
 
 def has_user_secret(sender: Sender) -> bool:
-    """Whether the key lies in a Secret that a person fills."""
+    """Whether the key is in a Secret that a person fills."""
     return sender.spec.token_secret_ref is not None
 
 
 def can_sender_fix(sender: Sender, refused_condition: Condition) -> bool:
-    """Whether it is the sender's turn; of a key that was brought only its owner can make another one."""
+    """Whether the sender must act. Only its owner can replace a key that a person put into a Secret."""
     if has_user_secret(sender):
         return refused_condition.reason == "TokenRejected"
     return find_reason(refused_condition.reason).responsible is Responsible.SENDER
 
 
 def is_key_needed(sender: Sender) -> bool:
-    """Whether anything is lost without the key: events wait for it, or it worked before."""
+    """Whether the key is needed: events wait for it, or it worked before."""
     key = sender.status.key
     return sender.status.waiting_events > 0 or (key is not None and key.verified_at is not None)
 
 
 def was_asked(sender: Sender, refused_condition: Condition, now: datetime) -> bool:
-    """Whether the sender was asked already about this, and no person wants that to be done again."""
+    """Whether the sender received a mail about this problem, and nobody requested another one."""
     asked = sender.status.notified_at
     if asked is None or _reminder_requested_at(sender, now) is not None:
         return False
@@ -54,25 +54,25 @@ def was_asked(sender: Sender, refused_condition: Condition, now: datetime) -> bo
 
 
 def problem_since(sender: Sender, refused_condition: Condition, now: datetime) -> datetime:
-    """Return when that began which a mail to the sender is about: the key's death, or a person's wish for another mail."""
+    """Return the time of the cause of a mail to the sender: the key was refused, or a person requested another mail."""
     return _reminder_requested_at(sender, now) or refused_condition.last_transition_time
 
 
 def _reminder_requested_at(sender: Sender, now: datetime) -> datetime | None:
-    """Return when a person asked for another mail since the last one; by a clock that is ahead of ours, when ours is there."""
+    """Return the time at which a person requested another mail; None until our clock reaches that time."""
     requested, asked = (
         requested_at(sender.metadata.annotations, CONSENT_MAIL_ANNOTATION),
         sender.status.notified_at,
     )
     if requested is None or asked is None:
         return None
-    # Times in a status are whole seconds; a wish within the second of a mail would be newer than it for ever.
+    # Times in a status are whole seconds. Without this a request within the second of a mail would stay newer than it.
     whole = requested.replace(microsecond=0)
     return whole if asked < whole <= now else None
 
 
 def key_fingerprint(sender: Sender) -> str | None:
-    """Return the fingerprint of the key that the problem is about."""
+    """Return the fingerprint of the sender's key."""
     return sender.status.key.fingerprint if sender.status.key is not None else None
 
 
@@ -91,7 +91,7 @@ def is_request_due(sender: Sender, now: datetime) -> bool:
 def unresponsive_senders(
     senders: Iterable[Sender], organization: Organization, now: datetime, *, unreachable: Iterable[str] = ()
 ) -> list[Sender]:
-    """Return the senders who did not react in time, or who can't be asked; ``unreachable``: whose mails are refused."""
+    """Return the senders who did not react in time or have no address that works (``unreachable``: mails refused)."""
     after = organization.spec.notifications.escalate_after if organization.spec.notifications else None
     lost = frozenset(unreachable)
     found = []
@@ -111,7 +111,7 @@ def unresponsive_senders(
 
 
 def unresponsive_observations(senders: Iterable[Sender]) -> Iterator[Observation]:
-    """Go through the one problem that silent senders are, if there are any."""
+    """Yield the one problem that stands for all unresponsive senders, if there are any."""
     reasons = {
         each.name: refused_condition.reason
         for each in senders
@@ -124,7 +124,7 @@ def unresponsive_observations(senders: Iterable[Sender]) -> Iterator[Observation
 
 
 def is_escalated(sender: Sender, now: datetime) -> bool:
-    """Whether the administrators have heard of this sender's silence."""
+    """Whether the administrators received a mail about this unresponsive sender."""
     refused_condition, escalated = key_failure(sender), sender.status.escalated_at
     if refused_condition is None or escalated is None:
         return False
@@ -133,7 +133,7 @@ def is_escalated(sender: Sender, now: datetime) -> bool:
 
 
 def administrator_observations(senders: Iterable[Sender]) -> Iterator[Observation]:
-    """Go through the problems with keys that only administrators can solve, grouped by reason."""
+    """Yield the problems with keys that only administrators can solve, grouped by reason."""
     groups: dict[str, list[Sender]] = {}
     for each in senders:
         refused_condition = key_failure(each)

@@ -1,9 +1,8 @@
 """
-Sends what is due for one Organization, each mail with a claim before it and a mark after it.
+Send the mails that are due for one Organization: write a claim, send the mail, write a mark.
 
-A mail server that does not work is tried again with growing pauses, a mail that it refuses too, and both are told in the
-Organization's condition ``Notified``. A mail that was sent is never sent again by this process, also when its mark can't
-be written for a while.
+A mail server that does not work, and a mail that the server rejects, are retried with growing pauses. The Organization's
+condition ``Notified`` reports both. This process never sends a mail twice, even while its mark cannot be written.
 """
 
 import logging
@@ -41,12 +40,12 @@ _log = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS = 10.0
 MAX_PAUSE_SECONDS = 900.0
 MAX_PAUSE_PER_MESSAGE_SECONDS = 3600.0
-"""For one mail that is refused while others are taken."""
+"""Maximum pause for one mail that the server rejects while it accepts others."""
 
 
 @dataclass(frozen=True)
 class _RetryPause:
-    """When something may be tried again."""
+    """Time of the next attempt."""
 
     until: datetime
     seconds: float
@@ -63,7 +62,7 @@ class _SentMail:
 
     notification: Notification
     at: datetime
-    """Never before that which it is about; another controller's clock, by which that is known, may be ahead of ours."""
+    """Never before ``notification.since``, which another controller's clock set; that clock may be ahead."""
 
     @classmethod
     def now(cls, notification: Notification, now: datetime) -> "_SentMail":
@@ -72,23 +71,23 @@ class _SentMail:
 
 @dataclass
 class _DeliveryState:
-    """What is known about one Organization's mails besides its status; losing it costs nothing but time."""
+    """State of one Organization's mails that is only in memory; its loss only costs time."""
 
     server: _RetryPause | None = None
-    """The mail server does not work."""
+    """Pause after a failure of the mail server."""
     refused: dict[str, _RetryPause] = field(default_factory=dict)
-    """By ``Notification.key``: the mail server does not take it."""
+    """Pauses of mails that the mail server rejects, by ``Notification.key``."""
     claims: dict[str, datetime] = field(default_factory=dict)
-    """By ``Notification.key``: begun here."""
+    """Times of this process's claims, by ``Notification.key``."""
     unmarked: dict[str, _SentMail] = field(default_factory=dict)
-    """By ``Notification.key``: sent, but the mark is not written yet."""
+    """Mails that were sent and have no mark yet, by ``Notification.key``."""
     checked: MailServer | None = None
-    """As which its Secret described it when it worked last."""
+    """The mail server's settings at its last success."""
 
 
 @dataclass
 class MailDelivery:
-    """Sends mails."""
+    """Sends the mails that are due."""
 
     notification_writer: NotificationStatusWriter
     secrets: SecretCache
@@ -101,27 +100,27 @@ class MailDelivery:
     _is_closed: bool = False
 
     def unreachable(self, organization: str) -> frozenset[str]:
-        """Return the names of the senders whose mails the server refuses."""
+        """Return the names of the senders whose mails the server rejects."""
         keys = self._state(organization).refused
         return frozenset(key.removeprefix("sender/") for key in keys if key.startswith("sender/"))
 
     def forget_others(self, organizations: set[str]) -> None:
-        """Forget all others."""
+        """Remove the state of all other Organizations."""
         for name in self._states.keys() - organizations:
             del self._states[name]
 
     def close(self) -> None:
-        """Begin no mail any more; one that is begun is sent and marked."""
+        """Start no further mail; a mail in progress is sent and marked."""
         self._is_closed = True
 
     async def write_pending_marks(self, organization: Organization) -> None:
-        """Write the marks that could not be written before. Raises ``ApiProblem``."""
+        """Write the marks that could not be written before. Raises ``ApiError``."""
         state = self._state(organization.name)
         for sent in list(state.unmarked.values()):
             await self._mark(sent, organization, state)
 
     async def send_due(self, organization: Organization, senders: list[Sender]) -> None:
-        """Send what is due, if mails are configured and the mail server is not paused. Raises ``ApiProblem``."""
+        """Send the mails that are due, if mails are configured and no pause is active. Raises ``ApiError``."""
         settings, state, now = (
             organization.spec.notifications,
             self._state(organization.name),
@@ -134,10 +133,10 @@ class MailDelivery:
         if state.server is not None and now < state.server.until:
             return
         due = self._due(organization, settings, senders, state)
-        is_server_checked = bool(due) or _is_to_be_checked(organization, state)
+        is_server_checked = bool(due) or _must_check_server(organization, state)
         try:
             server = await self._server(settings)
-            # A Secret that was changed may not work any more; better to know now than when a mail is to be sent.
+            # A changed Secret may not work; a check now finds that before the next mail is due.
             is_server_checked = is_server_checked or (state.checked is not None and state.checked != server)
             if is_server_checked:
                 await self._send_all(organization, settings, due, state, server)
@@ -242,9 +241,7 @@ class MailDelivery:
     ) -> None:
         recipients = _recipients(organization, notification)
         if not recipients:
-            raise MessageRejected(
-                "A mail has nobody to go to: there is no address that mails can be sent to."
-            )
+            raise MessageRejected("A mail has no recipient: there is no valid address.")
         begun = await self._claim(notification, organization, state)
         mail = message(
             MailRenderer(organization, self.namespace).content(notification),
@@ -262,7 +259,7 @@ class MailDelivery:
     async def _set_notified_condition(
         self, organization: Organization, truth: ConditionStatus, reason: str, message: str
     ) -> None:
-        """Tell in the condition ``Notified`` whether mails can be sent."""
+        """Report in the condition ``Notified`` whether mails can be sent."""
 
         def changed(status: OrganizationStatus) -> OrganizationStatus:
             conditions = with_condition(
@@ -283,7 +280,7 @@ class MailDelivery:
     async def _claim(
         self, notification: Notification, organization: Organization, state: _DeliveryState
     ) -> datetime:
-        """Write down that this mail is begun. Raises ``ClaimLost`` when somebody else did, or when it is no longer due."""
+        """Claim a mail. Raises ``ClaimLost`` if another process has claimed it, or if it is no longer due."""
         now = self.clock.now().replace(microsecond=0)
         our_claim = state.claims.get(notification.key)
         if notification.problem is not None:
@@ -298,7 +295,7 @@ class MailDelivery:
         return now
 
     async def _mark(self, sent: _SentMail, organization: Organization, state: _DeliveryState) -> None:
-        """Write down that this mail was sent."""
+        """Record that this mail was sent."""
         notification = sent.notification
         for sender in notification.senders:
             await self._mark_sender(sender, notification.kind, sent.at)
@@ -324,7 +321,7 @@ class MailDelivery:
         try:
             await self.notification_writer.sender(sender.name, heard)
         except NotFound:
-            _log.debug("a sender was deleted who had just been written to")
+            _log.debug("a sender was deleted after a mail to it was sent")
 
 
 def _claiming_problem(
@@ -363,9 +360,7 @@ def _claiming_sender(
 def _sender(settings: Notifications) -> Address:
     found = address(settings.from_ or "")
     if found is None:
-        raise MailError(
-            "MailSettingsInvalid", "spec.notifications.from is no address that mails can come from."
-        )
+        raise MailError("MailSettingsInvalid", "spec.notifications.from is no valid mail address.")
     return found
 
 
@@ -380,8 +375,8 @@ def _recipients(organization: Organization, notification: Notification) -> tuple
     return tuple(each for each in found if each is not None)
 
 
-def _is_to_be_checked(organization: Organization, state: _DeliveryState) -> bool:
-    """Whether nobody knows if mails can be sent: it was configured anew, or it did not work."""
+def _must_check_server(organization: Organization, state: _DeliveryState) -> bool:
+    """Whether the mail server must be checked: its configuration changed, or it did not work."""
     known = find_condition(organization.status.conditions, "Notified")
     if known is None or known.observed_generation != organization.metadata.generation:
         return True

@@ -1,9 +1,9 @@
 """
-From a letter to a message that a mail server takes: addresses, headers, text and HTML.
+Build the MIME message of a mail: addresses, headers, text and HTML.
 
-Nothing from outside reaches a header but through ``one_line`` and ``Address``, so no header can be injected. The
-Message-ID is made of what the mail is about: one that is sent again after a crash is known to be the same by the
-servers and programs that look for that.
+External text reaches a header only through ``one_line`` and ``Address``, so no header can be injected. The Message-ID is
+derived from the subject of the notification. Mail servers and clients can therefore recognize a mail that is sent
+again after a crash.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ import jinja2
 from controller.notifications.render import MailContent
 
 _POLICY = SMTP.clone(cte_type="7bit")
-"""Mail servers without 8BITMIME exist; in seven bits a mail passes through all."""
+"""Mail servers without 8BITMIME exist; all of them accept seven-bit mails."""
 
 _FOLDER = Path(__file__).parent / "templates"
 
@@ -38,7 +38,7 @@ _templates = jinja2.Environment(
 
 
 def address(text: str, name: str = "") -> Address | None:
-    """Read an address as people write it; None for one that no mail can be sent to. A domain becomes ASCII (IDNA)."""
+    """Parse a mail address; None if it is invalid. The domain is converted to ASCII (IDNA)."""
     local, at, domain = text.strip().rpartition("@")
     try:
         domain = domain.encode("idna").decode("ascii")
@@ -60,7 +60,7 @@ def one_line(text: str) -> str:
 def message(
     content: MailContent, *, sender: Address, to: tuple[Address, ...], about: str, now: datetime
 ) -> EmailMessage:
-    """Make the message; ``about`` says what it is about, and is the same when it is sent again."""
+    """Build the message. ``about`` identifies the notification and is equal for each attempt to send it."""
     made = EmailMessage(policy=_POLICY)
     made["From"] = Address("Counterfoil", username=sender.username, domain=sender.domain)
     made["To"] = to
@@ -71,6 +71,6 @@ def message(
     made["X-Auto-Response-Suppress"] = "All"
     made.set_content(_templates.get_template("letter.txt").render(content=content))
     made.add_alternative(_templates.get_template("letter.html").render(content=content), subtype="html")
-    # Last, since setting the content takes all headers that begin so away.
+    # Last, since setting the content removes all headers that begin with "Content-".
     made["Content-Language"] = content.language.value
     return made

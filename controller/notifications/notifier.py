@@ -1,8 +1,9 @@
 """
-The notifier: from time to time it brings the problems in each Organization's status in line, and has mails sent.
+Update the problems in each Organization's status periodically, and send mails about them.
 
-Each controller writes down what failed in its own hands; one of them, where the walk over all events is made, also keeps
-the rest and sends. It runs beside everything else: whatever goes wrong here is logged and tried again.
+Each controller records the events that failed in its own process. One controller, which also runs the garbage
+collector's pass over all events, updates the other problems and sends the mails. Errors are logged and retried; they
+never affect archiving.
 """
 
 import asyncio
@@ -58,22 +59,22 @@ class Notifier:
     clock: Clock
     timings: NotificationTimings
     sends_mail: bool
-    """Whether mails are sent by this process; by just one of all."""
+    """Whether this process sends mails; only one process of all does."""
     sender_of: Callable[[EnvelopeEvent], str]
     _observations: dict[str, dict[str, Observation]] = field(default_factory=dict)
     _counted: dict[str, datetime] = field(default_factory=dict)
-    """Names of events whose failure was counted, and when."""
+    """Times at which failures were counted, by the event's name."""
     _passes: dict[str, tuple[datetime, FailureSummary]] = field(default_factory=dict)
     _running_checks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    """By Organization: the look that is under way."""
+    """The running check of each Organization, by name."""
 
-    # -- What others tell -------------------------------------------------------------------------------------
+    # -- Notifications from other components -----------------------------------------------------------------
 
     def event_failed(self, event: EnvelopeEvent) -> None:
-        """An event has just failed in this process."""
+        """Record an event that failed in this process."""
         observation = problem_tracking.failure_observation(event, self.archive_of(event.organization))
         if event.name in self._counted:
-            # It was tried again, in vain.
+            # A retry failed: the event is counted already.
             observation = dataclasses.replace(observation, count=0)
         self._counted[event.name] = self.clock.now()
         if len(self._counted) > problem_tracking.MAX_REMEMBERED_EVENTS:
@@ -81,7 +82,7 @@ class Notifier:
         self._add_observation(event.organization, observation)
 
     def pass_finished(self, began: datetime, summaries: Mapping[str, FailureSummary]) -> None:
-        """A walk over all events, which began then, is finished."""
+        """Record the result of a pass over all events that began at ``began``."""
         for organization in self.cache.organizations:
             self._passes[organization.name] = (began, summaries.get(organization.name, FailureSummary()))
         since = {name: at for name, at in self._counted.items() if at >= began - problem_tracking.CLOCK_SKEW}
@@ -100,30 +101,30 @@ class Notifier:
             observation if known is None else problem_tracking.merge(known, observation)
         )
 
-    # -- Looking ----------------------------------------------------------------------------------------------
+    # -- Checks -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Look until cancelled. An Organization whose mail server is slow holds up no other."""
+        """Check all Organizations until cancelled. A slow mail server only delays its own Organization."""
         async with asyncio.TaskGroup() as group:
             while True:
                 self._forget_deleted()
                 for each in self.cache.organizations:
                     if each.name not in self._running_checks:
-                        look = group.create_task(
+                        check = group.create_task(
                             self._check_and_log(each.name), name=f"problems of {each.name}"
                         )
-                        self._running_checks[each.name] = look
-                        look.add_done_callback(partial(_done, self._running_checks, each.name))
+                        self._running_checks[each.name] = check
+                        check.add_done_callback(partial(_done, self._running_checks, each.name))
                 await self.clock.sleep(PASS_SECONDS)
 
     async def drain(self) -> None:
-        """Begin no mail from now on, and return when those under way are sent and marked."""
+        """Start no further mail, and return when the mails in progress are sent and marked."""
         self.mail_delivery.close()
         if self._running_checks:
             await asyncio.wait(self._running_checks.values())
 
     async def run_once(self) -> None:
-        """Look once at each Organization."""
+        """Check each Organization once."""
         for each in self.cache.organizations:
             await self._check_and_log(each.name)
 
@@ -139,9 +140,9 @@ class Notifier:
             try:
                 await self._check_organization(name)
             except ApiError as problem:
-                _log.warning("problems can't be written down at the moment: %s", problem)
+                _log.warning("the problems of an organization could not be stored: %s", problem)
             except Exception:
-                _log.exception("looking after the problems of an organization broke off")
+                _log.exception("the check of an organization's problems failed")
 
     async def _check_organization(self, name: str) -> None:
         await self._store_observations(name)
@@ -158,52 +159,53 @@ class Notifier:
     # -- Problems ---------------------------------------------------------------------------------------------
 
     async def _store_observations(self, name: str) -> None:
-        """Write down what failed since the last look, and what a walk found."""
-        observation, walk = self._observations.pop(name, {}), self._passes.pop(name, None)
-        if not observation and walk is None:
+        """Store the failures since the last check, and the result of a pass over all events."""
+        observations, finished_pass = self._observations.pop(name, {}), self._passes.pop(name, None)
+        if not observations and finished_pass is None:
             return
         now = self.clock.now()
 
         def changed(problems: Problems) -> Problems:
-            if walk is not None:
-                problems = problem_tracking.apply_summary(problems, walk[1], began=walk[0], now=now)
-            for each in observation.values():
+            if finished_pass is not None:
+                began, summary = finished_pass
+                problems = problem_tracking.apply_summary(problems, summary, began=began, now=now)
+            for each in observations.values():
                 problems = problem_tracking.add_observation(problems, each, now)
             return problems
 
         try:
             await self.notification_writer.problems(name, changed)
         except ApiError:
-            for each in observation.values():
+            for each in observations.values():
                 self._add_observation(name, each)
             raise
 
     def _reconciled_problems(
         self, organization: Organization, senders: list[Sender], problems: Problems
     ) -> Problems:
-        """Bring in line what the state of things tells, and not events: archives, keys, silent senders."""
+        """Update the problems that follow from states, not from events: archives, keys, unresponsive senders."""
         now = self.clock.now()
-        silent = consent_requests.unresponsive_senders(
+        unresponsive = consent_requests.unresponsive_senders(
             senders, organization, now, unreachable=self.mail_delivery.unreachable(organization.name)
         )
         current = [
             *self._archive_observations(organization, problems, now),
             *consent_requests.administrator_observations(senders),
-            *consent_requests.unresponsive_observations(silent),
+            *consent_requests.unresponsive_observations(unresponsive),
             *problem_tracking.digest_observations(problems, now, self.timings.digest),
         ]
         for each in current:
             problems = problem_tracking.with_count(problems, each, now)
         causes = {each.cause for each in current}
         for known in problems:
-            if known.cause not in causes and self._is_over(known.cause):
+            if known.cause not in causes and self._has_ended(known.cause):
                 problems = problem_tracking.mark_solved(problems, known.cause, now)
         for cause in removable_causes(problems, now, self.timings):
             problems = problem_tracking.close_problem(problems, cause)
         return problems
 
-    def _is_over(self, cause: str) -> bool:
-        """Whether a problem that is not met at the moment is over; of failures only the walk knows."""
+    def _has_ended(self, cause: str) -> bool:
+        """Whether a problem without a current observation has ended; for failures only a pass over all events decides."""
         kind, _, name = cause.partition("/")
         if kind == ARCHIVE:
             archive = self.cache.archives.get(name)
@@ -228,13 +230,13 @@ class Notifier:
             )
 
     def _waiting(self, organization: Organization) -> int:
-        """How many events are unfinished: those seen here, or what the last walk counted when others see more."""
+        """Return the number of unfinished events: those of this process, or of the last pass if that counted more."""
         here = sum(1 for each in self.cache.events if each.organization == organization.name)
         counted = organization.status.events
         return max(here, sum(number for phase, number in counted.items() if phase not in FINAL_PHASES))
 
     def _senders(self, organization: Organization) -> list[Sender]:
-        """Return the Organization's senders, with how many events wait for each as far as it is known here by now."""
+        """Return the Organization's senders, with the number of events that wait for each of them."""
         parked = Counter(
             self.sender_of(each)
             for each in self.cache.events
@@ -254,5 +256,5 @@ class Notifier:
         ]
 
 
-def _done(looks: dict[str, asyncio.Task[None]], name: str, _: object) -> None:
-    looks.pop(name, None)
+def _done(checks: dict[str, asyncio.Task[None]], name: str, _: object) -> None:
+    checks.pop(name, None)

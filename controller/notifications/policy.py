@@ -1,8 +1,8 @@
 """
-Which mails are due for one Organization at this moment, and which problems can be forgotten. Pure.
+Select the mails that are due for one Organization, and the problems that can be removed. Pure.
 
-A mail that another process has begun is left alone until ``NotificationTimings.claim`` has passed: by then it is marked as sent,
-or whoever began it died.
+A mail that another process has claimed is not sent before ``NotificationTimings.claim`` has passed: by then the other
+process has marked the mail as sent, or has died.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,38 +19,38 @@ _KINDS = {FAILED: MailKind.FAILED, ARCHIVE: MailKind.ARCHIVE, KEY: MailKind.KEY}
 
 @dataclass(frozen=True)
 class NotificationTimings:
-    """How long is waited for what."""
+    """Delays before mails."""
 
     gather: timedelta = timedelta(seconds=4)
-    """From a problem to its mail, so that the mail can say how many events it concerns."""
+    """Delay from a problem to its mail, so that the mail can state the number of events."""
     archive: timedelta = timedelta(minutes=10)
-    """How long an archive may be away while events wait, before the administrators hear of it."""
+    """Delay before a mail about an archive that is not ready while events wait."""
     settle: timedelta = timedelta(minutes=1)
-    """From a problem's end to the mail about it; coming back within that time it is the same problem."""
+    """Delay from a problem's end to the mail about it. A problem that returns within this time is the same problem."""
     digest: timedelta = timedelta(hours=24)
-    """After that the administrators are reminded of a problem that they were told of; all such in one mail, and so often."""
+    """Interval between reminders of open problems; one mail lists all of them."""
     claim: timedelta = timedelta(minutes=15)
-    """After that a mail that was begun and not marked as sent is begun again; longer than any sending takes."""
+    """Time after which a claimed mail without a mark is sent again; longer than any SMTP session."""
 
 
 @dataclass(frozen=True)
 class Notification:
-    """One mail to be sent."""
+    """One mail that is due."""
 
     kind: MailKind
     since: datetime
-    """Beginning of what it is about; one mail differs from the next by this."""
+    """Start of the cause; it distinguishes one mail from the next about the same problem."""
     problem: ReportedProblem | None = None
     senders: tuple[Sender, ...] = ()
 
     @property
     def key(self) -> str:
-        """What it is about, in one word; the same for one that is tried again."""
+        """Identifier of the subject; equal for each attempt to send this mail."""
         return self.problem.cause if self.problem is not None else f"sender/{self.senders[0].name}"
 
 
 Claims = Mapping[str, datetime]
-"""By ``Notification.key``: when this process itself began such a mail; it knows what came of it."""
+"""Times of this process's own claims, by ``Notification.key``; their results are known here."""
 
 
 def due_notifications(
@@ -124,7 +124,7 @@ def _is_digest_due(problem: ReportedProblem, now: datetime, timings: Notificatio
 
 
 def _is_covered_by_archive(problem: ReportedProblem, problems: problem_tracking.Problems) -> bool:
-    """Whether the administrators hear of it already as of an archive that does not work."""
+    """Whether the mail about an archive that does not work covers this problem."""
     place = problem_tracking.archive_of(problem)
     return (
         problem_tracking.kind_of(problem) == FAILED
@@ -141,7 +141,7 @@ def _is_attempted_elsewhere(
 
 
 def attempted_at(notification: Notification) -> datetime | None:
-    """Return when a mail about this was begun last and did not get its mark, as far as its status tells."""
+    """Return the time of the last claim without a mark, according to the status."""
     if notification.problem is not None:
         return notification.problem.mail_attempted_at
     begun, told = notification.senders[0].status.mail_attempted_at, notification.senders[0].status.notified_at
@@ -151,7 +151,7 @@ def attempted_at(notification: Notification) -> datetime | None:
 def removable_causes(
     problems: problem_tracking.Problems, now: datetime, timings: NotificationTimings
 ) -> list[str]:
-    """Return the causes of solved problems of which nobody was told, so nobody has to be told that they are solved."""
+    """Return the causes of solved problems that need no mail, because no mail announced them."""
     return [
         each.cause
         for each in problems

@@ -1,8 +1,8 @@
 """
-The problems of one Organization, each cause once, as they stand in its status. Pure: tuples in, tuples out.
+Track the problems in the status of one Organization, each cause once. Pure: tuples in, tuples out.
 
-An event more with a known cause only raises its count. A problem that comes back before its end was mailed is the
-same problem; one that comes back after that is a new one.
+Another event with a known cause only increases the count. A problem that returns before the mail about its end is the
+same problem; one that returns after that mail is a new problem.
 """
 
 from collections.abc import Iterator
@@ -18,16 +18,16 @@ from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 Problems = tuple[ReportedProblem, ...]
 
 FAILED, ARCHIVE, KEY, CONSENT, DIGEST = "failed", "archive", "key", "consent", "digest"
-"""The kinds of problems: what each ``cause`` begins with. A digest is none itself, but is told like one."""
+"""The kinds of problems: the prefix of each ``cause``. A digest is no problem, but is tracked like one."""
 
 MAX_PROBLEMS = 100
-"""As many as the CustomResourceDefinition takes. Each is a reason and perhaps an archive, so there are never so many."""
+"""Maximum number of problems in the CustomResourceDefinition. A cause is a reason and perhaps an archive: far fewer."""
 
 MAX_EXAMPLES = 5
 MAX_MESSAGE_LENGTH = 1000
 
 MAX_REMEMBERED_EVENTS = 10_000
-"""So many names of failed events are remembered, so that one that fails again is not counted again."""
+"""Maximum number of remembered names of failed events; a remembered event is not counted twice."""
 
 CLOCK_SKEW = timedelta(seconds=5)
 """Times are whole seconds, and two controllers' clocks may differ a little."""
@@ -35,7 +35,7 @@ CLOCK_SKEW = timedelta(seconds=5)
 
 @dataclass(frozen=True)
 class Observation:
-    """A problem as it was met: once, or several times."""
+    """One or more occurrences of a problem."""
 
     cause: str
     reason: str
@@ -43,11 +43,11 @@ class Observation:
     examples: tuple[str, ...] = ()
     count: int = 1
     at: datetime | None = None
-    """When it was met last; None: now."""
+    """Time of the last occurrence; None: now."""
 
 
 def merge(first: Observation, second: Observation) -> Observation:
-    """Return both as one: all counted, the newer one's words."""
+    """Combine two observations: the sum of the counts, the message of the newer one."""
     newer = first if first.at is not None and second.at is not None and first.at > second.at else second
     return Observation(
         first.cause,
@@ -60,19 +60,19 @@ def merge(first: Observation, second: Observation) -> Observation:
 
 
 def kind_of(problem: ReportedProblem) -> str:
-    """Return which kind of problem it is."""
+    """Return the kind of a problem."""
     return problem.cause.partition("/")[0]
 
 
 def archive_of(problem: ReportedProblem) -> str:
-    """Return the name of the Archive that it is about; empty when it is about none."""
+    """Return the name of the Archive that a problem concerns; empty if it concerns none."""
     parts = problem.cause.split("/")
     place = 1 if parts[0] == ARCHIVE else 2
     return parts[place] if len(parts) > place else ""
 
 
 def failure_observation(event: EnvelopeEvent, archive: str) -> Observation:
-    """Return the problem of an event that failed; ``archive``: the one of its Organization, for failures before archiving."""
+    """Return the problem of a failed event. ``archive`` is its Organization's, for failures before archiving."""
     status = event.status
     return Observation(
         failure_cause(status, archive),
@@ -84,7 +84,7 @@ def failure_observation(event: EnvelopeEvent, archive: str) -> Observation:
 
 
 def failure_cause(status: EnvelopeEventStatus, archive: str) -> str:
-    """Return the cause under which an event with this status failed, or would fail if it were given up now."""
+    """Return the cause with which an event of this status failed, or would fail at its deadline."""
     reason = status.cause
     place = status.archive.ref.name if status.archive is not None else archive
     return f"{FAILED}/{reason}/{place}" if archive_may_fix(reason) and place else f"{FAILED}/{reason}"
@@ -102,7 +102,7 @@ def find_problem(problems: Problems, cause: str) -> ReportedProblem | None:
 
 
 def notified_and_open(problems: Problems) -> Problems:
-    """Return those that the administrators were told of and that are not solved."""
+    """Return the open problems that a mail announced."""
     return tuple(
         each
         for each in problems
@@ -111,7 +111,7 @@ def notified_and_open(problems: Problems) -> Problems:
 
 
 def digest_observations(problems: Problems, now: datetime, after: timedelta) -> Iterator[Observation]:
-    """Go through the one digest that is due when problems are open for so long after they were told, if any are."""
+    """Yield one digest if a problem is still open at the time ``after`` its mail."""
     told = notified_and_open(problems)
     long = [each for each in told if each.notified_at is not None and now - each.notified_at >= after]
     if long:
@@ -125,10 +125,10 @@ def is_open(problems: Problems, cause: str) -> bool:
 
 
 def add_observation(problems: Problems, observation: Observation, now: datetime) -> Problems:
-    """Add what was met to what was known."""
+    """Add an observation to the known problems."""
     known = find_problem(problems, observation.cause)
     before = known.count if known is not None and known.solved_at is None else 0
-    # At least as many as are named: what failed again is not counted again, but may be all that there is.
+    # At least the number of examples: an event that fails again is not counted, but may be the only one.
     return with_count(
         problems, observation, now, count=max(before + observation.count, len(observation.examples))
     )
@@ -137,7 +137,7 @@ def add_observation(problems: Problems, observation: Observation, now: datetime)
 def with_count(
     problems: Problems, observation: Observation, now: datetime, *, count: int | None = None
 ) -> Problems:
-    """Let the problem stand with just this count, since all that it concerns was counted."""
+    """Set the count of a problem, since all its events were counted."""
     known = find_problem(problems, observation.cause)
     count = observation.count if count is None else count
     if known is None:
@@ -151,7 +151,7 @@ def with_count(
         message=observation.message or known.message,
         count=count,
         examples=tuple(dict.fromkeys((*observation.examples, *known.examples)))[:MAX_EXAMPLES],
-        # Where nothing but a count is told, it was not met once more.
+        # An observation without a time only carries a count: the problem did not occur again.
         last_seen_at=max(seen, known.last_seen_at or seen)
         if observation.at or known.solved_at
         else known.last_seen_at,
@@ -173,7 +173,7 @@ def _new_problem(observation: Observation, now: datetime, count: int) -> Reporte
 
 
 def mark_solved(problems: Problems, cause: str, now: datetime) -> Problems:
-    """Let the problem be solved, if it is there and was not."""
+    """Mark an open problem as solved."""
     known = find_problem(problems, cause)
     if known is None or known.solved_at is not None:
         return problems
@@ -183,7 +183,7 @@ def mark_solved(problems: Problems, cause: str, now: datetime) -> Problems:
 
 
 def mark_attempted(problems: Problems, cause: str, now: datetime) -> Problems:
-    """Note that a mail about it is begun now."""
+    """Record the claim of a mail about a problem."""
     return tuple(
         replace(each, mail_attempted_at=now.replace(microsecond=0)) if each.cause == cause else each
         for each in problems
@@ -191,7 +191,7 @@ def mark_attempted(problems: Problems, cause: str, now: datetime) -> Problems:
 
 
 def mark_notified(problems: Problems, cause: str, now: datetime) -> Problems:
-    """Note that the administrators were told of it."""
+    """Record that a mail announced the problem."""
     return tuple(
         replace(each, notified_at=now.replace(microsecond=0)) if each.cause == cause else each
         for each in problems
@@ -199,7 +199,7 @@ def mark_notified(problems: Problems, cause: str, now: datetime) -> Problems:
 
 
 def close_problem(problems: Problems, cause: str) -> Problems:
-    """Take a problem away whose end was told; one that came back at that moment is a new one and stays."""
+    """Remove a problem after the mail about its end; a problem that has returned since then stays, as a new one."""
     return tuple(
         replace(each, notified_at=None, mail_attempted_at=None) if each.cause == cause else each
         for each in problems
@@ -213,13 +213,13 @@ def _replace_problem(problems: Problems, changed: ReportedProblem) -> Problems:
 
 @dataclass
 class FailureSummary:
-    """What a walk over all events found about one Organization. Grows with the number of causes, not of events."""
+    """Failures of one Organization in a pass over all events. Grows with the number of causes, not of events."""
 
     failed: dict[str, Observation] = field(default_factory=dict)
     at_risk: set[str] = field(default_factory=set)
-    """Causes of which unfinished events would fail if they were given up now: those are not solved either."""
+    """Causes with which unfinished events would fail at their deadline; these are not solved either."""
     names: set[str] = field(default_factory=set)
-    """Of events that failed, up to ``MAX_REMEMBERED_EVENTS``."""
+    """Names of failed events, up to ``MAX_REMEMBERED_EVENTS``."""
 
     def add(self, event: EnvelopeEvent, archive: str) -> None:
         """Count an event."""
@@ -239,9 +239,9 @@ class FailureSummary:
 
 def apply_summary(problems: Problems, summary: FailureSummary, *, began: datetime, now: datetime) -> Problems:
     """
-    Bring the problems of kind ``failed`` in line with a walk that began then.
+    Update the problems of kind ``failed`` with the result of a pass that began at ``began``.
 
-    What was met since then is not known to the walk, so it is neither solved nor counted down by it.
+    The pass may have missed later failures, so it neither solves them nor lowers their count.
     """
     recent = {
         each.cause for each in problems if each.last_seen_at and each.last_seen_at >= began - CLOCK_SKEW

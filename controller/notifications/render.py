@@ -1,8 +1,8 @@
 """
-The words of a mail: a notice goes in, a letter in the organization's language comes out. Pure.
+Render a ``Notification`` as the content of a mail, in the organization's language. Pure.
 
-What it tells is names, counts, stable messages of a status and words of the catalogue of reasons; a key is in none of
-them (rule 7), and ``redact`` strikes out what looks like one all the same.
+A mail contains names, counts, messages of a status and texts of the catalogue of reasons. None of them contains a key
+(rule 7), and ``redact`` removes text that looks like one.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from counterfoil.metrics import MailKind
 from counterfoil.resources import Language, Notifications, Organization, ReportedProblem, Sender
 
 MAX_MESSAGE_LENGTH = 500
-"""Characters of a status's message in a mail; the whole one stands in the status."""
+"""Maximum number of characters of a status message in a mail; the status has the whole message."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LabelledText:
 
 @dataclass(frozen=True)
 class MailLink:
-    """Where to click."""
+    """A link with its label."""
 
     label: str
     url: str
@@ -46,7 +46,7 @@ class ListItem:
 
 @dataclass(frozen=True)
 class MailContent:
-    """What a mail says, still without a form."""
+    """The content of a mail, without its layout."""
 
     language: Language
     subject: str
@@ -63,7 +63,7 @@ class MailContent:
 
 @dataclass(frozen=True)
 class MailRenderer:
-    """Writes the letters of one Organization."""
+    """Renders the mails of one Organization."""
 
     organization: Organization
     namespace: str
@@ -78,7 +78,7 @@ class MailRenderer:
         return self.organization.spec.notifications or Notifications()
 
     def content(self, notification: Notification) -> MailContent:
-        """Return the letter for a notice."""
+        """Return the content of the mail for a notification."""
         if notification.problem is None:
             return self._consent_request(notification.senders[0])
         if notification.kind is MailKind.ESCALATION:
@@ -245,7 +245,7 @@ class MailRenderer:
                 )
 
     def _console(self, anchor: str = "") -> MailLink | None:
-        """Lead to the entry of the console's first page that is about this, where it can be solved."""
+        """Link to the entry of the console's first page where the problem can be solved."""
         base = self._notifications.console_url
         if base is None:
             return None
@@ -254,7 +254,7 @@ class MailRenderer:
         return MailLink(self._text("console"), f"{base.rstrip('/')}/attention?{query}{fragment}")
 
     def _anchor(self, problem: ReportedProblem) -> str:
-        """Return the place of a problem on that page; a test holds it against the console's own."""
+        """Return the anchor of a problem on that page; a test compares it with the console's own."""
         kind = problem_tracking.kind_of(problem)
         if kind == problem_tracking.CONSENT:
             return ""

@@ -1,8 +1,8 @@
 """
-Brings messages to a mail server by SMTP: encrypted, logged in, within bounded time.
+Send messages to a mail server by SMTP: encrypted, authenticated, with timeouts.
 
-What goes wrong is told as ``MailError`` in stable words for the Organization's condition ``Notified``; what a
-server says is not among them but its number, since it may be anything. One connection per message: mails are rare.
+Failures are raised as ``MailError``, with stable texts for the Organization's condition ``Notified``. Of the server's
+reply they contain only the code, because the text is not under our control. One connection per message: mails are rare.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ from typing import Protocol
 import aiosmtplib
 
 COMMAND_SECONDS = 15.0
-"""Longest time for one command, and for connecting."""
+"""Timeout for one command, and for the connection."""
 
 SESSION_SECONDS = 60.0
-"""Longest time for all of it, up to the message itself."""
+"""Timeout for the whole session before the message itself."""
 
 DATA_REPLY_SECONDS = 600.0
 """
-Longest time for the word that a message was taken. Servers look for viruses and spam before they say it, and who does not
-wait so long brings the same message again and again. (RFC 5321, 4.5.3.2.6: "SHOULD be at least 10 minutes")
+Timeout for the reply to a message. Servers scan for viruses and spam before they reply; a client that gives up earlier
+sends the same message repeatedly. (RFC 5321, 4.5.3.2.6: "SHOULD be at least 10 minutes")
 """
 
 QUIT_SECONDS = 2.0
@@ -35,7 +35,7 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:]+")
 
 
 class MailError(Exception):
-    """Mails can't be sent now. ``reason`` is for machines, ``str()`` for the administrator; both are stable."""
+    """Mails cannot be sent now. ``reason`` is for machines, ``str()`` for the administrator; both are stable."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -43,14 +43,14 @@ class MailError(Exception):
 
 
 class MessageRejected(MailError):
-    """The server works but does not take this one message."""
+    """The server works but rejects this one message."""
 
     def __init__(self, message: str) -> None:
         super().__init__("MailRefused", message)
 
 
 class Tls(StrEnum):
-    """How the connection is encrypted."""
+    """Encryption of the connection."""
 
     STARTTLS = "starttls"
     IMPLICIT = "implicit"
@@ -59,7 +59,7 @@ class Tls(StrEnum):
 
 @dataclass(frozen=True)
 class MailServer:
-    """Where mails are brought, and as whom."""
+    """Address of the mail server, and the login."""
 
     host: str
     port: int
@@ -67,11 +67,11 @@ class MailServer:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     authorities: str | None = field(default=None, repr=False)
-    """Certificates in PEM that are trusted besides the usual ones."""
+    """Certificates in PEM that are trusted in addition to the system's."""
 
     @classmethod
     def read(cls, secret: str, data: Mapping[str, bytes]) -> "MailServer":
-        """Read the Secret of that name. Raises ``MailError`` that says what is wrong with it."""
+        """Parse the data of the Secret with that name. Raises ``MailError`` that names the error."""
         reader = _SecretReader(f"Secret/{secret}", data)
         port = reader.number("port", 587)
         username, password = reader.text("username"), reader.text("password")
@@ -88,7 +88,7 @@ class MailServer:
 
 @dataclass(frozen=True)
 class _SecretReader:
-    """What a Secret says."""
+    """Parses the data of a Secret."""
 
     secret: str
     data: Mapping[str, bytes]
@@ -111,35 +111,35 @@ class _SecretReader:
 
 
 class Mailer(Protocol):
-    """What the notifier may ask for."""
+    """The mail transport that the notifier needs."""
 
     async def check(self, server: MailServer) -> None:
-        """Connect and log in, and send nothing. Raises ``MailError``."""
+        """Connect and log in without sending a message. Raises ``MailError``."""
         ...
 
     async def send(
         self, server: MailServer, message: EmailMessage, *, sender: str, to: tuple[str, ...]
     ) -> None:
-        """Bring a message. Raises ``MessageRejected`` when the server works but does not take it, else ``MailError``."""
+        """Send a message. Raises ``MessageRejected`` when the server works but rejects the message, else ``MailError``."""
         ...
 
 
 @dataclass(frozen=True)
 class SmtpMailer:
-    """Goes to real mail servers."""
+    """Sends mails to real mail servers."""
 
     command_seconds: float = COMMAND_SECONDS
     session_seconds: float = SESSION_SECONDS
     data_reply_seconds: float = DATA_REPLY_SECONDS
 
     async def check(self, server: MailServer) -> None:
-        """Connect and log in, and send nothing. Raises ``MailError``."""
+        """Connect and log in without sending a message. Raises ``MailError``."""
         await self._run_within_limits(server, None, "", ())
 
     async def send(
         self, server: MailServer, message: EmailMessage, *, sender: str, to: tuple[str, ...]
     ) -> None:
-        """Bring a message. Raises ``MessageRejected`` when the server works but does not take it, else ``MailError``."""
+        """Send a message. Raises ``MessageRejected`` when the server works but rejects the message, else ``MailError``."""
         await self._run_within_limits(server, message.as_bytes(), sender, to)
 
     async def _run_within_limits(
@@ -168,7 +168,7 @@ class SmtpMailer:
                     await _send_smtp_envelope(smtp, message, sender, to)
             if message is not None:
                 await smtp.data(message, timeout=self.data_reply_seconds)
-            # The message is taken; whatever happens to the farewell must not let it be sent again.
+            # The server accepted the message; an error of QUIT must not cause it to be sent again.
             with suppress(aiosmtplib.SMTPException, OSError, TimeoutError):
                 await smtp.quit(timeout=QUIT_SECONDS)
         finally:
@@ -187,7 +187,7 @@ async def _connect(smtp: aiosmtplib.SMTP, server: MailServer) -> None:
 async def _send_smtp_envelope(
     smtp: aiosmtplib.SMTP, message: bytes, sender: str, to: tuple[str, ...]
 ) -> None:
-    """Say from whom and to whom; one recipient who is taken is enough."""
+    """Send the sender and the recipients; one accepted recipient is enough."""
     size = [f"size={len(message)}"] if smtp.supports_extension("size") else []
     await smtp.mail(sender, options=size)
     refused = []

@@ -1,1 +1,1 @@
-"""What the controller tells Kubernetes and Prometheus about itself."""
+"""The controller's own telemetry: Kubernetes Events, gauges and the liveness check."""

@@ -1,8 +1,8 @@
 """
-Kubernetes Events on the objects, for people who read ``kubectl describe``: on transitions only, never on the happy
-path (a success is in the conditions already, and each Event is a write of its own; docs/decisions/0003).
+Post Kubernetes Events on the objects, for people who read ``kubectl describe``.
 
-Posting is best effort and never in the way: what can't be posted is logged.
+Only transitions are posted, never successes: the conditions show a success, and each Event is a separate write
+(docs/decisions/0003). Posting is best effort and blocks no caller; a failure is logged.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from counterfoil.resources import API_VERSION, Resource
 _log = logging.getLogger(__name__)
 
 MAX_NOTE_BYTES = 1000
-"""The API server takes 1,024 bytes of note."""
+"""Maximum size of a note; the API server accepts 1,024 bytes."""
 
 MAX_QUEUED_EVENTS = 1000
-"""Events that wait to be posted; more are dropped with a log line, since they are no record that anything rests on."""
+"""Maximum number of queued Events; further ones are dropped with a log line, since nothing depends on them."""
 
 
 class EventRecorder:
@@ -42,7 +42,7 @@ class EventRecorder:
         type_: Literal["Normal", "Warning"] = "Normal",
         action: str = "Process",
     ) -> None:
-        """Post an Event about an object, soon."""
+        """Queue an Event about an object."""
         try:
             self._queue.put_nowait(self._body(regarding, reason, note, type_, action))
         except asyncio.QueueFull:

@@ -1,8 +1,8 @@
 """
-The metrics that say how things stand: events by phase, the oldest unfinished one, senders by whether their key works.
+Update the gauges: events by phase, the oldest unfinished event, senders by whether their key works, archives.
 
-Computed at each round from what is in memory, so that finished events cost nothing here either; how many of those there
-are is known from the reaper's last walk. Summed up over all controllers each event and sender is counted once.
+Each resync computes them from the cache, which has no finished events. The garbage collector's last pass supplies the
+number of those. The sum over all controllers counts each event and sender once.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from counterfoil.resources import FINAL_PHASES, Phase, find_condition, is_condit
 
 
 class Gauges:
-    """Keeps the gauges of this process true."""
+    """Updates the gauges of this process."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Gauges:
         self._start_attempts()
 
     def refresh(self) -> None:
-        """Count everything anew."""
+        """Compute all gauges."""
         organizations = {each.name for each in self._cache.organizations}
         for gone in self._known_organizations - organizations:
             self._metrics.remove_organization(gone)
@@ -53,7 +53,7 @@ class Gauges:
         self._set_archives()
 
     def _start_attempts(self) -> None:
-        """Let what can go wrong be seen as a rate the first time already."""
+        """Create the counters of all error reasons at zero, so that the first error already shows as a rate."""
         for phase in PHASE_ORDER:
             for rule in RULES:
                 if rule.reason is not None:

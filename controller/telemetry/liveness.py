@@ -1,8 +1,8 @@
 """
-Whether a restart would help: the checks behind /healthz of the controller.
+The liveness checks behind the controller's /healthz: they fail only where a restart would help.
 
-A watch of which nothing is heard, not even a bookmark, while the API server answers; an event that is due and that nobody
-works on. That the API server is away is no reason: a restart would only have to wait for it as well.
+They fail for a watch without any line, not even a bookmark, while the API server answers, and for an event that is due
+and that no worker processes. An unavailable API server is no reason: a restarted process would have to wait as well.
 """
 
 from datetime import datetime, timedelta
@@ -18,11 +18,11 @@ from counterfoil.metrics import Metrics
 from counterfoil.resources import Organization
 
 API_CHECK_AFTER = timedelta(seconds=90)
-"""From this silence on the API server is asked whether it is there; a bookmark comes about every minute."""
+"""Silence of a watch after which the API server is checked; a bookmark arrives about every minute."""
 
 
 class Liveness:
-    """Says what is stuck."""
+    """Detects watches and queues that are stuck."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Liveness:
         self._silence = silence
         self._overdue = overdue
         self._api_unavailable_at: datetime | None = None
-        """When the API server did not answer last."""
+        """Time of the last check that the API server did not answer."""
         metrics.overdue_seconds.set_function(lambda: self.overdue().total_seconds())
         for plural in heartbeat.idle_times():
             gauge = metrics.watch_silence_seconds.labels(plural)
@@ -50,11 +50,11 @@ class Liveness:
 
     @property
     def checks(self) -> Checks:
-        """The checks, by what they are about."""
+        """The checks by name."""
         return {"schedule": self.check_workqueue, "watches": self.check_watches}
 
     def overdue(self) -> timedelta:
-        """Return for how long something is due without anybody working on it; zero when nothing is."""
+        """Return the time for which an event is due without a worker; zero if no event is."""
         since = [
             each
             for each in (self._workqueue.overdue_since(), self._workqueue.stalled_since)
@@ -63,7 +63,7 @@ class Liveness:
         return max(timedelta(0), self._clock.now() - min(since)) if since else timedelta(0)
 
     async def check_workqueue(self) -> str | None:
-        """Fail for an event that is overdue while nobody works."""
+        """Fail for an overdue event that no worker processes."""
         late = self.overdue()
         return (
             f"an event is overdue and nobody works on it since {late.total_seconds():.0f} s"
@@ -72,7 +72,7 @@ class Liveness:
         )
 
     async def check_watches(self) -> str | None:
-        """Fail for a watch that is silent although the API server answers."""
+        """Fail for a silent watch while the API server answers."""
         longest = max(self._heartbeat.idle_times().values())
         if longest <= min(API_CHECK_AFTER, self._silence):
             return None
@@ -82,7 +82,7 @@ class Liveness:
         except ApiError:
             self._api_unavailable_at = now
             return None
-        # While the API server was away nothing could be heard, and it takes a minute until the first bookmark.
+        # An unavailable API server sends nothing, and the first bookmark takes a minute after its return.
         counted_silence = (
             longest if self._api_unavailable_at is None else min(longest, now - self._api_unavailable_at)
         )
@@ -96,5 +96,5 @@ class Liveness:
 
 
 def _idle_seconds(heartbeat: WatchHeartbeat, plural: str) -> float:
-    """Return the seconds since a watch was heard last."""
+    """Return the seconds since the last line of a watch."""
     return heartbeat.idle_times()[plural].total_seconds()

@@ -40,7 +40,7 @@ USELESS: dict[str, tuple[dict[str, str] | None, str]] = {
     ),
     "empty": (
         {},
-        "Secret/{name}-authorities is to have trust anchors, but it is empty. Put certificates in PEM ",
+        "Secret/{name}-authorities must contain trust anchors, but it is empty. Put certificates in PEM ",
     ),
     "garbage": (
         {"people.pem": "-----BEGIN CERTIFICATE-----\nbm8=\n-----END CERTIFICATE-----\n"},

@@ -1,4 +1,4 @@
-"""The doors to the archives: kept open, opened anew when something changed, and examined."""
+"""Archive backends: kept open, opened again after a change, and probed."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -21,7 +21,7 @@ from tests.support.signed_pdfs import BETWEEN, ROOT
 
 
 class Scene:
-    """Doors of a namespace with one Archive on the disk."""
+    """The pool of a namespace with one Archive on the disk."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = AClock()
@@ -105,7 +105,7 @@ async def test_a_secret_without_the_right_keys_is_told_without_what_is_in_it(sce
     ("secret", "says"),
     [
         (None, "Secret/authorities does not exist. Create it, or correct trustAnchorsSecretRef."),
-        ({}, "is to have trust anchors, but it is empty."),
+        ({}, "must contain trust anchors, but it is empty."),
         ({"ca.pem": b"x"}, "but `ca.pem` in it is no certificate in PEM form."),
     ],
 )

@@ -284,7 +284,7 @@ async def test_a_secret_that_may_not_be_read_is_told_as_such_and_says_nothing_ab
 
 @pytest.mark.parametrize("key", [KEY, OTHER])
 async def test_what_is_known_of_a_key_stays_while_its_secret_may_not_be_read(key: str) -> None:
-    """An API server that has just started refuses what it permits; nobody is to be asked for a new key because of that."""
+    """An API server that has just started refuses permitted requests; this must not cause a mail that asks for a new key."""
     scene = Scene(key=key)
     await asyncio.gather(scene.ask(), return_exceptions=True)
     before = scene.newest()
@@ -338,7 +338,7 @@ async def test_the_refusal_of_an_old_key_does_not_shut_out_the_new_one() -> None
 
 
 async def test_an_old_key_that_is_refused_when_a_new_one_lies_there_already_is_no_news() -> None:
-    """Whoever rotates keys in the middle of work must not cause a mail that asks for a new key."""
+    """A rotation of keys during work must not cause a mail that asks for a new key."""
     scene = Scene()
     scene.esaw.users[OTHER] = ANNA
     old = await scene.ask()
@@ -362,7 +362,7 @@ async def test_when_somebody_else_wrote_meanwhile_their_state_stands() -> None:
     scene.kube.edit(Sender, "anna", {"spec": {"suspend": True}})
     assert (await scene.ask(seen)).reveal() == KEY
     assert scene.newest().spec.suspend
-    assert scene.newest().status.key is None, "the next look verifies and writes it"
+    assert scene.newest().status.key is None, "the next check verifies and writes it"
 
 
 async def test_how_many_events_wait_is_written_only_when_it_changed() -> None:

@@ -37,7 +37,7 @@ def a_consented_sender(name: str = "0123456789abcdef", **status: Any) -> Sender:
 
 
 class Scene:
-    """A consented Sender, its sealed Secret, and a keyring."""
+    """A consented Sender, its sealed Secret, and the sender keys."""
 
     def __init__(self, folder: Path, **status: Any) -> None:
         self.folder = folder
@@ -144,7 +144,7 @@ async def test_a_new_key_that_the_pages_just_wrote_is_used_and_not_the_one_remem
 async def test_a_consent_counts_although_it_is_remembered_that_there_was_no_secret_a_moment_ago(
     tmp_path: Path,
 ) -> None:
-    """Else whoever was asked for consent and gave it would be asked again within seconds."""
+    """Otherwise a sender who has just given consent would be asked again within seconds."""
     scene = Scene(tmp_path)
     assert await scene.refusal() == "ConsentRequired"
 

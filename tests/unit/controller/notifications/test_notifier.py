@@ -1,4 +1,4 @@
-"""A person hears once: whatever happens how often, whichever process dies when, whatever the mail server does."""
+"""A person receives one mail per problem: after repeated failures, killed processes and errors of the mail server."""
 
 from datetime import datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""A problem stands in the ledger once, whatever happens how often."""
+"""The status has each problem once, even if it occurs repeatedly."""
 
 from datetime import timedelta
 
@@ -115,7 +115,7 @@ def test_a_counted_problem_that_did_not_change_is_as_it_was() -> None:
     assert with_count(problems, Observation("archive/dms", "ArchiveFull", count=3), LATER) == problems
 
 
-# -- The walk --------------------------------------------------------------------------------------------------
+# -- The pass over all events --------------------------------------------------------------------------------
 
 
 def walk(*events: object) -> FailureSummary:
@@ -140,7 +140,7 @@ def test_a_walk_corrects_a_count() -> None:
 
 def test_a_problem_of_which_a_walk_finds_nothing_is_solved() -> None:
     problem = only(after_walk(mark_notified(noted(1, 2), CAUSE, NOON), walk()))
-    assert (problem.solved_at, problem.count) == (LATER, 2), "how many there were is told along with the end"
+    assert (problem.solved_at, problem.count) == (LATER, 2), "the mail about the end states the count"
 
 
 def test_what_failed_after_the_walk_began_is_neither_solved_nor_counted_down_by_it() -> None:

@@ -1,4 +1,4 @@
-"""What a mail says, in three languages, and that nobody can put anything else into it."""
+"""The content of a mail, in three languages, and its protection against injected text."""
 
 import re
 from datetime import timedelta
@@ -68,7 +68,9 @@ NOTICES = {
     "escalation": Notification(
         MailKind.ESCALATION, NOON, a_problem("consent", reason="TokenRejected"), (an_unauthorized_sender(),)
     ),
-    "failed": about("failed/NameOccupied/dms", count=7, message="A file lies there.", examples=("event-1",)),
+    "failed": about(
+        "failed/NameOccupied/dms", count=7, message="A file exists there.", examples=("event-1",)
+    ),
     "archive": about("archive/dms", MailKind.ARCHIVE, reason="ArchiveUnreachable", count=3),
     "key": about("key/SealingKeysMissing", MailKind.KEY, count=2, examples=("anna", "ben")),
     "digest": about("digest", MailKind.DIGEST, reason="NameOccupied", count=2),
@@ -132,7 +134,7 @@ def test_administrators_are_told_how_many_failed_of_what_and_what_to_type() -> N
     text, _ = bodies(letter_about(NOTICES["failed"]))
     assert letter_about(NOTICES["failed"]).subject == "[acme] 7 events failed: NameOccupied"
     assert "event-1" in text
-    assert "A file lies there." in text
+    assert "A file exists there." in text
     assert (
         "kubectl -n contracts label envelopeevents --field-selector status.phase=Failed "
         "-l counterfoil.dev/organization=acme counterfoil.dev/request=retry"

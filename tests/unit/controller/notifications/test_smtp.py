@@ -1,4 +1,4 @@
-"""Mails reach a real mail server, encrypted and logged in; what goes wrong is told in stable words."""
+"""Mails reach a real mail server, encrypted and logged in; failures have stable texts."""
 
 import asyncio
 import socket
@@ -127,7 +127,7 @@ async def test_a_mail_that_is_refused_is_told_with_the_servers_number_only() -> 
 
 
 async def test_a_server_may_take_longer_to_say_that_it_took_a_mail_than_for_anything_else() -> None:
-    """Else it would be brought once more, and arrive twice. (RFC 5321, 4.5.3.2.6)"""
+    """Otherwise it would be sent again, and arrive twice. (RFC 5321, 4.5.3.2.6)"""
     async with smtp.SmtpServer(tls="none", login=False) as server:
         server.behaviour.answers = partial(asyncio.sleep, 3.0)
         where = reached_by(server.secret)

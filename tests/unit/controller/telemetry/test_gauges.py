@@ -9,7 +9,7 @@ from tests.support.scenes.handlers import Scene
 
 
 class Dashboard:
-    """What a scrape shows."""
+    """The metrics of a scrape."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene

@@ -95,7 +95,7 @@ async def test_a_schedule_that_no_longer_turns_fails_once_something_is_overdue()
 async def test_an_event_that_is_due_while_nobody_works_on_any_fails() -> None:
     scene = Scene()
     async with running(scene.workqueue, scene.shop), scene.workqueue.lock("envelope-of-a"):
-        # As by a request that never lets go of the envelope.
+        # As by a request that never releases the envelope.
         scene.workqueue.enqueue_at(a_queue_item("a"), NOON)
         await turns()
         scene.clock.advance(seconds=121)

@@ -14,7 +14,7 @@ from tests.support.fakes.kube import InMemoryKubeClient
 
 
 class Pauses:
-    """Sleeps at once and remembers how long it was to be."""
+    """Returns at once and records the requested pauses."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -111,7 +111,7 @@ async def test_an_event_whose_status_somebody_else_changed_is_left_to_them() -> 
     with pytest.raises(Superseded, match="changed by another process") as overtaken:
         await StatusWriter(kube).store(event, collecting(event))
     assert kube.patches == []
-    assert overtaken.value.newest == kube.stored(event.name), "so that whoever ran goes on from there"
+    assert overtaken.value.newest == kube.stored(event.name), "so that the worker continues from there"
 
 
 async def test_an_event_that_was_deleted_is_gone_for_this_run() -> None:
