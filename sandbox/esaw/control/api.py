@@ -1,8 +1,8 @@
 """
 The control surface: what tests and demos do to eSAW from behind, as no client of it could.
 
-`Control` is the surface in the server's own process; control_http serves the same methods, and `StandInControl` in client
-calls them from another process. Methods raise ValueError for what cannot be, there as here.
+`Control` is the surface in the server's own process. http_endpoint serves its methods, and `StandInControl` in client
+makes its methods from their signatures. Methods raise ValueError for an impossible call, in both classes.
 """
 
 from collections.abc import Sequence
