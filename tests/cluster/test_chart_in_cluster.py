@@ -301,14 +301,14 @@ async def test_a_receiver_notes_down_callbacks_and_nothing_else(ground: Ground) 
     receiver = await ground.acting_as("receiver")
     manual = {**EVENT, "spec": {**EVENT["spec"], "origin": Origin.MANUAL.value}}
     words = await refused(receiver, "create", "-f", "-", stdin=json.dumps(manual))
-    assert "a receiver notes down callbacks and nothing else" in words
+    assert "a receiver creates only events of callbacks" in words
     await receiver("-n", NAMESPACE, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(EVENT))
 
 
 async def test_a_controller_notes_down_what_a_sweep_found_and_nothing_else(ground: Ground) -> None:
     controller = await ground.acting_as("controller")
     words = await refused(controller, "create", "-f", "-", stdin=json.dumps(EVENT))
-    assert "a controller notes down what a sweep found" in words
+    assert "a controller creates only events that a sweep found" in words
     swept = {**EVENT, "spec": {**EVENT["spec"], "origin": Origin.SWEEP.value}}
     await controller("-n", NAMESPACE, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(swept))
 
@@ -382,7 +382,7 @@ async def test_nobody_says_of_another_that_he_did_something(ground: Ground) -> N
     await noted(ground)
     jane, joe = await person(ground, "jane"), await person(ground, "joe")
     of_another = with_audit_entry({}, act("joe"))[ACTS]
-    assert "has to be of whoever adds it" in await annotated_in_vain(jane, of_another)
+    assert "must name the user who adds it" in await annotated_in_vain(jane, of_another)
     # Neither by a name that goes on after a quote, nor by an act that lies in the words of another.
     for word in ('joe","what":"skip', f'{user("joe")}","what":"x'):
         assert "counterfoil.dev/acts" in await annotated_in_vain(jane, with_audit_entry({}, act(word))[ACTS])
@@ -460,7 +460,7 @@ async def test_names_that_json_writes_otherwise_and_long_ones_are_recorded_too(
     written = with_audit_entry(await acts(ground), AuditEntry(who=name, what="retry", when=NOON))[ACTS]
     await ground.kubectl("annotate", "--overwrite", "ee", NAME, f"{ACTS}={written}", f"--as={name}")
     other = with_audit_entry({ACTS: written}, AuditEntry(who=f"{name[:299]}!", what="retry", when=NOON))[ACTS]
-    with pytest.raises(KubectlError, match="has to be of whoever adds it"):
+    with pytest.raises(KubectlError, match="must name the user who adds it"):
         await ground.kubectl("annotate", "--overwrite", "ee", NAME, f"{ACTS}={other}", f"--as={name}")
 
 
@@ -473,7 +473,7 @@ async def test_nothing_begins_its_life_with_acts_of_others_unless_it_is_restored
         "spec": {"filesystem": {"root": "/srv"}},
     }
     words = await refused(jane, "create", "-f", "-", stdin=json.dumps(forged))
-    assert "has to be of whoever adds it" in words
+    assert "must name the user who adds it" in words
     await ground.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(forged))
 
 

@@ -130,7 +130,7 @@ def encrypted(password: str) -> bytes:
 
 
 def _elsewhere(work: Callable[[], bytes]) -> bytes:
-    # pyHanko runs an event loop of its own, which the thread of ours does not allow.
+    # pyHanko runs its own event loop, which the thread of our loop does not allow.
     with ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(work).result()
 

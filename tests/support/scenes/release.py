@@ -44,7 +44,7 @@ class Cluster(Protocol):
 
     @property
     def name_server(self) -> dict[str, object]:
-        """Where name servers are, as ``to`` of a NetworkPolicy."""
+        """Address of the name servers, as ``to`` of a NetworkPolicy."""
 
     async def restart_runtime(self) -> None:
         """Restart containerd and the kubelet."""
