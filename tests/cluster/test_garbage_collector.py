@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 60.0
 
 
 class Scene:
-    """A namespace with events whose time is up, and whoever walks over them."""
+    """A namespace with events whose retention has ended, and a garbage collector."""
 
     def __init__(self, administrator: KubeClient, controller: KubeClient) -> None:
         self.administrator = administrator
@@ -31,7 +31,7 @@ class Scene:
         self.garbage_collector = GarbageCollector(kube=controller, cache=self.cache, clock=self.clock)
 
     async def envelope(self) -> str:
-        """Note down who sent an envelope; return its id."""
+        """Create an event with this sender; return its id."""
         name = str(uuid.uuid4())
         spec = {
             "organizationRef": {"name": "acme"},
@@ -62,7 +62,7 @@ class Scene:
         return True
 
     async def pass_finished(self, times: int) -> None:
-        """Let so many walks be made."""
+        """Wait for this number of garbage-collection passes."""
         walks = asyncio.Semaphore(0)
         self.garbage_collector.pass_finished = lambda began, summaries: walks.release()
         async with asyncio.timeout(PATIENCE_SECONDS):

@@ -35,7 +35,7 @@ Drive = Callable[[EnvelopeEvent], EnvelopeEvent]
 
 @dataclass
 class Record:
-    """Which events were driven, in which order, and what comes of driving one."""
+    """The reconciled events in order, and the result of reconciling one."""
 
     driven: list[str] = field(default_factory=list)
     answer: Drive = field(default=lambda event: event)
@@ -124,7 +124,7 @@ class Scene:
         )
 
     def answers(self, reconcile: Drive) -> None:
-        """Say what comes of driving an event."""
+        """Set the result of reconciling an event."""
         self.reconciler.record.answer = reconcile
 
     @property
@@ -156,7 +156,7 @@ class Scene:
 
     @asynccontextmanager
     async def running(self, *more: Any) -> AsyncIterator[None]:
-        """Let the schedule run, and whatever else."""
+        """Run the work queue, and all other ready tasks."""
         tasks = [asyncio.create_task(each) for each in (self.event_handlers.workqueue.run(), *more)]
         try:
             await turns()
