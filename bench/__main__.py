@@ -1,7 +1,7 @@
 """
 ``python -m bench [a|b|c|d ...]``: measure, and print one report in Markdown; without letters all four.
 
-Each bench is a command of its own, named in the report. Some ten minutes in all.
+Each bench is a separate command, named in the report. Some ten minutes in all.
 """
 
 import argparse
@@ -21,7 +21,7 @@ BENCHES = {
 
 
 def main() -> int:
-    """Run the benches that were asked for; the exit status is 0 when all of them ran, whatever they measured."""
+    """Run the requested benches. The exit status is 0 when all of them ran; the results do not change it."""
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,7 +1,7 @@
 """
-Where bench (c) brings its document: an archive of each kind on a server of its own, with nothing in it.
+Targets of bench (c): an empty archive of each kind, each on its own server.
 
-The servers are processes of their own, but for the one of ``http``, which runs in the process that only waits for the
+The servers are separate processes, except the one of ``http``, which runs in the process that only waits for the
 measured one. No kind has Google's: no server of theirs can be had.
 """
 

@@ -1,8 +1,8 @@
 """
-Bench (d): how long the console takes for its pages with many events, measured at the server's side of the connection.
+Bench (d): response time of the console's pages with many events, measured at the server's side of the connection.
 
 Events in every state are put into the etcd of a local control plane. Then each page is asked for again and again, in turns with
-the API server's own answer to a list of 100 events, so that whatever else the machine does meets both. The target: every page's
+the API server's own answer to a list of 100 events, so that other load on the machine affects both. The target: every page's
 median under 300 ms.
 
     .venv/bin/python -m bench.console [--events 100000] [--rounds 30]
@@ -50,7 +50,7 @@ RANDOM = random.Random(20)
 
 
 def an_event(number: int, now: datetime) -> dict[str, Any]:
-    """One event: of a thousand, three failed, two wait for consent, five are on their way, the others succeeded."""
+    """One event: of a thousand, three failed, two wait for consent, five are in progress, the others succeeded."""
     envelope = envelope_id(str(uuid.UUID(int=RANDOM.getrandbits(128), version=4)))
     body = new_event(
         organization="acme",
@@ -141,7 +141,7 @@ def _put(event: dict[str, Any]) -> dict[str, str]:
 
 
 async def wait_until_cached(kube: KubeClient, count: int) -> None:
-    """Wait until the API server's cache, which so many at once throw into confusion, has all events."""
+    """Wait until the API server's cache has all events; creating many at once makes the cache incomplete for a time."""
     async with asyncio.timeout(READY_SECONDS):
         while True:
             try:
@@ -182,7 +182,7 @@ async def paths(scene: Scene) -> Mapping[str, str]:
 
 
 async def measure(scene: Scene, rounds: int) -> bool:
-    """Ask for every page so many times, print what came out, and tell whether the target was met."""
+    """Request every page this number of times, print the results, and return whether the target was met."""
     jane = await scene.signed_in()
     wanted = await paths(scene)
     raw = await _measured(wanted, jane, scene, rounds)

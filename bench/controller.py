@@ -1,10 +1,10 @@
 """
 Bench (b): how many small envelopes a second the controller archives, against a plain script.
 
-Before each round the envelopes (three files each) are in eSAW and their events are noted down; then a fresh controller
+Before each round the envelopes (three files each) are in eSAW and their events are created; then a fresh controller
 starts, and the clock runs from its /readyz to the last ``Succeeded``. The plain script (bench/plain_script.py) is a process of
 its own as well, has as many envelopes at once, makes the same calls to eSAW and does the same to the same folder. Both
-take turns. The API server and etcd share the cores with the controller; what they need for it is told, too. Signatures are
+take turns. The API server and etcd share the cores with the controller; their use of CPU is reported, too. Signatures are
 examined by neither; with ``--signatures`` there is one more row, of a controller that examines two PDFs of each envelope.
 
     .venv/bin/python -m bench.controller [--count 500] [--rounds 3] [--at-once 32] [--signatures]
@@ -34,10 +34,10 @@ TIMEOUT = 400.0  # seconds for the whole run, with signatures
 
 
 class ControllerRound(PlainScriptResult, frozen=True):
-    """What the controller needed in one round, per event."""
+    """Resources that the controller needed in one round, per event."""
 
     writes: float
-    """To the API server, whoever makes them."""
+    """All requests to the API server, from every client."""
     reads: float
     """Of single objects."""
     steady_rate: float
@@ -50,7 +50,7 @@ class ControllerRound(PlainScriptResult, frozen=True):
 
 
 async def envelopes(setup: BenchSetup, count: int) -> list[str]:
-    """Let so many completed envelopes of three files be in eSAW: a document, and the audit trail as PDF and XML."""
+    """Create this number of completed envelopes of three files in eSAW: a document, and the audit trail as PDF and XML."""
     esaw = setup.esaw
     return [
         await esaw.control.add_envelope(

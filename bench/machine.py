@@ -33,7 +33,7 @@ def sha256_rate(size: int = 256 * MIB) -> float:
 
 
 def disk_rates(folder: Path, size: int = 256 * MIB) -> tuple[float, float]:
-    """Return how many MiB a second the disk below a folder takes (until synchronised) and gives back (uncached)."""
+    """Return how many MiB a second the disk below a folder takes writes (until synchronised) and reads (uncached)."""
     path, block = folder / "disk-rate", os.urandom(MIB)
     started = time.perf_counter()
     with path.open("wb") as file:
@@ -71,7 +71,7 @@ class ProcessMemory:
 
 
 def forget_peak(pid: int) -> None:
-    """Let the kernel note the peak of a process anew. (proc_pid_clear_refs(5))"""
+    """Reset the peak memory that the kernel recorded for a process. (proc_pid_clear_refs(5))"""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 

@@ -3,7 +3,7 @@ The plain script that bench (b) compares with: archives envelopes by asyncio and
 
 A job comes as JSON on stdin, how it went goes out as JSON on stdout. Per envelope it makes the calls to eSAW that the
 controller makes, and does to the folder what archiving does (temporary file, fsync, rename, fsync of the folder, read
-back uncached, compare; hash file and manifest last). It knows no Kubernetes, does not look at what is there already, and
+back uncached, compare; hash file and manifest last). It does not use Kubernetes, does not check what is stored already, and
 tries nothing twice.
 """
 
@@ -23,7 +23,7 @@ from bench.machine import ProcessMemory, cpu_seconds
 
 
 class PlainScriptJob(msgspec.Struct, frozen=True):
-    """What has to be done."""
+    """The work to do."""
 
     esaw: str
     token: str
@@ -33,7 +33,7 @@ class PlainScriptJob(msgspec.Struct, frozen=True):
 
 
 class PlainScriptResult(msgspec.Struct, frozen=True):
-    """How it went: events a second, CPU ms per event, MiB of memory at most."""
+    """Result of a run: events a second, CPU ms per event, MiB of memory at most."""
 
     rate: float
     cpu: float
@@ -48,7 +48,7 @@ class PlainScript:
         self._http = http
 
     async def run(self) -> None:
-        """Archive and delete all envelopes, so many at once."""
+        """Archive and delete all envelopes, with this number at the same time."""
         waiting = iter(self._job.envelopes)
 
         async def one_after_the_other() -> None:

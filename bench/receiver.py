@@ -1,9 +1,9 @@
 """
-Bench (a): how many callbacks a second the receiver notes down, against a bare client that makes the same objects.
+Bench (a): callbacks a second that the receiver records, against a bare client that creates the same objects.
 
 Both go to the same API server, in the same namespace, with the same number in flight, in turns (bare, receiver, bare,
-receiver, ...), so that whatever else the machine does meets both. The bare client is aiohttp on uvloop with nothing
-around it, in a process of its own like the receiver. The load for the receiver comes from here over raw sockets, as
+receiver, ...), so that other load on the machine affects both. The bare client is aiohttp on uvloop with nothing
+around it, in a separate process like the receiver. The load for the receiver comes from here over raw sockets, as
 cheaply as can be, since its work shares the cores too. Last, the receiver gets callbacks that it knows already.
 
     .venv/bin/python -m bench.receiver [--in-flight 32] [--rounds 5] [--count 1000]
@@ -43,7 +43,7 @@ TIMEOUT = 170.0  # seconds for the whole run
 
 @dataclass(frozen=True)
 class CallbackRound:
-    """What one round took: seconds in all, and of each request."""
+    """Duration of one round: seconds in all, and of each request."""
 
     seconds: float
     latencies: Sequence[float]
@@ -88,7 +88,7 @@ class KeepAliveConnection(asyncio.Protocol):
 
 
 async def send_requests(url: str, requests: Iterable[bytes], in_flight: int) -> CallbackRound:
-    """Send all requests, so many at once; each has to be answered 200."""
+    """Send all requests, with this number at the same time. Each response must be 200."""
     host, _, port = url.removeprefix("http://").partition(":")
     queue, latencies = iter(requests), list[float]()
 
@@ -122,7 +122,7 @@ def new_envelope_ids(count: int) -> list[str]:
     return [str(uuid.uuid4()) for _ in range(count)]
 
 
-# -- The bare client: a process that is told on stdin how many to create, and tells on stdout how it went --------
+# -- The bare client: a process that reads on stdin the number to create, and prints the result on stdout ------
 
 
 async def bare_client(kubeconfig: str, in_flight: int) -> None:

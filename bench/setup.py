@@ -1,6 +1,6 @@
 """
-What measurements play on: the stand-in eSAW as a process of its own, so that its CPU is nobody else's, and a whole
-Counterfoil around it whose events are noted down from here.
+Setup of the measurements: the stand-in eSAW as a separate process, so that its CPU is counted apart, and a whole
+Counterfoil around it, whose events this module creates.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class EsawProcess:
 
 @asynccontextmanager
 async def esaw_process(folder: Path) -> AsyncIterator[EsawProcess]:
-    """Run the stand-in eSAW as a process of its own; its log goes into ``folder``."""
+    """Run the stand-in eSAW as a separate process; its log goes into ``folder``."""
     port = free_port()
     server = ServerProcess(
         [sys.executable, "-m", "sandbox.esaw", "--port", port],
@@ -151,7 +151,7 @@ async def bench_setup(folder: Path, *, concurrency: int) -> AsyncIterator[BenchS
 
 
 class MetricSamples:
-    """What a process's /metrics said at one moment."""
+    """The values of a process's /metrics at one moment."""
 
     def __init__(self, text: str) -> None:
         self._samples = [
@@ -159,7 +159,7 @@ class MetricSamples:
         ]
 
     def total(self, name: str, **labels: str | Iterable[str]) -> float:
-        """Add up the samples of this name; a label may be told to be one of several values."""
+        """Add up the samples of this name; a label may be limited to several values."""
         wanted = {key: {value} if isinstance(value, str) else set(value) for key, value in labels.items()}
         return sum(
             sample.value

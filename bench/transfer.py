@@ -4,8 +4,8 @@ how much memory.
 
 Ours is the whole archive phase of a file, by the code that the controller runs: download, hash, write, make durable,
 read back, hash. The plain copy is httpx and the plainest client of the protocol (``copies``), which reads nothing back; and the
-same with a read-back that is hashed, so that it can be told what the proof costs and what our code costs. Each measurement is a process of its own that has moved a small file
-before; the stand-in eSAW and the servers are processes of their own, too, on the same cores. At last a whole controller does
+same with a read-back that is hashed, so that the cost of the proof and of our code can be separated. Each measurement is a separate process that has moved a small file
+before; the stand-in eSAW and the servers are separate processes, too, on the same cores. At last a whole controller does
 it once, which tells the memory of the real process.
 
     .venv/bin/python -m bench.transfer [--size 1024] [--slow-size 256] [--rounds 3] [KIND ...]
@@ -59,7 +59,7 @@ TIMEOUT = 600.0  # seconds for the whole run
 
 
 class TransferMethod(StrEnum):
-    """How the document travels."""
+    """The way of the document from eSAW to the archive."""
 
     ARCHIVE = "archive"
     COPY = "plain copy"
@@ -67,7 +67,7 @@ class TransferMethod(StrEnum):
 
 
 class TransferJob(msgspec.Struct, frozen=True):
-    """What one process has to move, and how."""
+    """The document that one process must move, and the way."""
 
     method: TransferMethod
     archive_target: ArchiveTarget
@@ -76,11 +76,11 @@ class TransferJob(msgspec.Struct, frozen=True):
     small_file: str
     file: str
     names: tuple[str, str]
-    """Where the small and the large one go."""
+    """Targets of the small and the large document."""
 
 
 class TransferResult(msgspec.Struct, frozen=True):
-    """How it went: seconds, CPU seconds of the process, MiB at rest and at most, SHA-256 where one was made."""
+    """Result of one process: seconds, CPU seconds of the process, MiB at rest and at most, SHA-256 where one was made."""
 
     seconds: float
     cpu: float
@@ -94,7 +94,7 @@ class TransferResult(msgspec.Struct, frozen=True):
         return self.memory_peak - self.memory_idle
 
 
-# -- In a process of its own ---------------------------------------------------------------------------------------
+# -- In a separate process -----------------------------------------------------------------------------------------
 
 
 def run_job(job: TransferJob) -> TransferResult:
@@ -184,7 +184,7 @@ class TestDocuments(msgspec.Struct, frozen=True):
 
 
 class TransferRound(msgspec.Struct, frozen=True):
-    """What one round of one kind gave: MiB a second, and CPU seconds per GiB of ours and of the stand-in."""
+    """Result of one round of one kind: MiB a second, and CPU seconds per GiB of our process and of the stand-in."""
 
     rate: float
     cpu: float
@@ -255,7 +255,7 @@ async def measure_round(
 async def measure_rates(
     folder: Path, kinds: Sequence[str], sizes: Mapping[str, int], rounds: int
 ) -> dict[str, dict[TransferMethod, list[TransferRound]]]:
-    """Measure every kind, its ways in turns, so many rounds."""
+    """Measure every kind, its ways in turns, for this number of rounds."""
     measured: dict[str, dict[TransferMethod, list[TransferRound]]] = {}
     async with esaw_process(folder) as esaw:
         test_documents = {size: await documents(esaw, size) for size in set(sizes.values())}
@@ -275,7 +275,7 @@ async def measure_rates(
 
 
 class ControllerTransfer(msgspec.Struct, frozen=True):
-    """What a controller made of the large document: MiB a second in the archive phase, MiB of memory."""
+    """Result of a controller with the large document: MiB a second in the archive phase, MiB of memory."""
 
     rate: float
     memory_idle: float
@@ -324,7 +324,7 @@ def report(
 def _ratio(
     done: Mapping[TransferMethod, Sequence[TransferRound]], method: TransferMethod, to: TransferMethod
 ) -> Spread:
-    # A server that takes less than a disk is no fault of ours: each archive is held against a copy to the same place.
+    # A server may be slower than a disk: each archive is compared with a copy to the same place.
     return Spread.of_ratios((each.rate for each in done[method]), (each.rate for each in done[to]))
 
 
@@ -356,7 +356,7 @@ def _verdicts(measured: Measured, controller_transfer: ControllerTransfer | None
 def _limits(disk: tuple[float, float]) -> list[str]:
     return [
         f"What the machine sets as limits: SHA-256 {machine.sha256_rate():.0f} MiB/s on one core; the disk takes "
-        f"{disk[0]:.0f} MiB/s and gives back {disk[1]:.0f} MiB/s uncached."
+        f"{disk[0]:.0f} MiB/s and reads {disk[1]:.0f} MiB/s uncached."
     ]
 
 

@@ -1,3 +1,3 @@
 """
-What Counterfoil is tried on: a real control plane, a stand-in eSAW, real archives, the demo. Never in the image.
+Environments for tests and the demo: a real control plane, a stand-in eSAW, real archives. Never in the image.
 """

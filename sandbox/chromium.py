@@ -2,7 +2,7 @@
 A real Chromium without a screen, driven by Playwright: for what only a browser shows, as cookies, policies and clicks.
 
 The browser is Debian's own, installed if it is missing; Playwright's are never downloaded. It reaches this machine and nothing
-else: every other name is unknown to it, and what browsers do by themselves in the background is off.
+else: every other name is unknown to it, and the background requests of browsers are off.
 """
 
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ _ARGUMENTS: Final = (
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
     """
-    Run a Chromium; each of its contexts (``new_context()``) is one person's browser, with cookies of its own.
+    Run a Chromium; each of its contexts (``new_context()``) is one person's browser, with separate cookies.
 
     Raises ``debian.PackagesMissing``, which says what to type.
     """

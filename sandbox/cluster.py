@@ -42,7 +42,7 @@ KIND_CLUSTER = "counterfoil"
 
 
 class ClusterError(Exception):
-    """What was asked for did not work; the message is for the person who asked."""
+    """The command failed; the message is for the person who gave it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ClusterRecord:
 
 
 class ClusterFolder:
-    """The folder ./.cluster/ and what lies in it."""
+    """The folder ./.cluster/ and its files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -105,7 +105,7 @@ class ClusterProvider(Protocol):
 
 
 class LocalCluster:
-    """A control plane of our own, kept by a process in the background (``serve``)."""
+    """Our control plane, kept by a process in the background (``serve``)."""
 
     def is_up(self, record: ClusterRecord) -> bool:
         """Tell whether the keeper lives."""
@@ -128,7 +128,7 @@ class LocalCluster:
             ) from None
 
     async def down(self, cluster_folder: ClusterFolder, record: ClusterRecord) -> None:
-        """End the keeper; its control plane ends with it, whatever happens."""
+        """End the keeper; its control plane ends with it in every case."""
         background_process = _process_of(record)
         if background_process is not None:
             background_process.terminate()
@@ -200,7 +200,7 @@ async def status(cluster_folder: ClusterFolder) -> None:
 
 
 async def serve(cluster_folder: ClusterFolder) -> None:
-    """Keep a control plane until this process is told to end. ``up`` starts it."""
+    """Keep a control plane until this process receives a signal to end. ``up`` starts it."""
     asked_to_end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, asked_to_end.set)

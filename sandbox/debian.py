@@ -1,8 +1,8 @@
 """
 ``python -m sandbox.debian PACKAGE...``: what a test needs from Debian, installed if it is missing.
 
-Whoever is root gets it by apt-get, with its output kept for the error; everybody else is told the command to type. What
-is installed already is left as it is, whatever its version. Nothing is ever removed.
+For root, apt-get installs it, with its output kept for the error; other users get the command to type. A package that
+is installed already is not changed, in any version. Nothing is ever removed.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ class PackagesMissing(RuntimeError):
 async def ensure(*packages: str) -> None:
     """Install those of the packages that are missing. Raises ``PackagesMissing``, which says what to type."""
     if missing(*packages):
-        # Not one of our own processes, which end with us: dpkg should not be killed half-way.
+        # Not one of our processes, which end with us: dpkg should not be killed half-way.
         await asyncio.to_thread(_install, packages)
 
 
@@ -44,7 +44,7 @@ def _install(packages: tuple[str, ...]) -> None:
         wanted = missing(*packages)
         raise PackagesMissing(f"Needed: {', '.join(wanted)}. On Debian, as root: {_by_hand(wanted)}")
     with _LOCK.open("w") as lock:
-        # apt-get has a lock of its own, but gives up at once when it is taken.
+        # apt-get has its own lock, but gives up at once when it is taken.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (wanted := missing(*packages)):
             return

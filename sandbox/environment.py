@@ -2,7 +2,7 @@
 A whole Counterfoil on this machine: control plane, stand-in eSAW, receivers and controllers, each process with just
 the rights it has in a cluster. Demo, chaos tests and benchmarks play on it.
 
-Nothing here decides what comes out; it starts, hands over addresses, and takes everything down again.
+Nothing here decides a result. It starts the processes, returns addresses, and stops everything again.
 """
 
 import asyncio
@@ -96,7 +96,7 @@ class CounterfoilProcess:
 
 @dataclass
 class LocalEnvironment:
-    """What is set up; made by ``local_environment``."""
+    """The running processes and their addresses; made by ``local_environment``."""
 
     plane: ControlPlane
     esaw: StandIn
@@ -139,7 +139,7 @@ class LocalEnvironment:
         )
 
     async def organization(self, name: str, *, archive: str, sender: str | None = None, **spec: Any) -> None:
-        """Create an Organization with a callback token of its own."""
+        """Create an Organization with its own callback token."""
         self.tokens.setdefault(name, secrets.token_hex(24))
         await self.secret(f"{name}-callback", token=self.tokens[name])
         default = {} if sender is None else {"defaultSenderRef": {"name": sender}}
@@ -216,19 +216,19 @@ class LocalEnvironment:
     async def receiver(
         self, name: str = "receiver", *, kubeconfig: Path | None = None, **settings: str
     ) -> CounterfoilProcess:
-        """Start one more receiver; with a kubeconfig of its own if it is to take another way to the API server."""
+        """Start one more receiver; with a separate kubeconfig if it must reach the API server by another address."""
         return await self._process(name, ["-m", "webhook", "receiver"], "receiver", kubeconfig, settings)
 
     async def controller(
         self, name: str = "controller", *, kubeconfig: Path | None = None, **settings: str
     ) -> CounterfoilProcess:
-        """Start one more controller; with a kubeconfig of its own if it is to take another way to the API server."""
+        """Start one more controller; with a separate kubeconfig if it must reach the API server by another address."""
         return await self._process(name, ["-m", "controller"], "controller", kubeconfig, settings)
 
     async def pages(
         self, name: str = "pages", *, kubeconfig: Path | None = None, **settings: str
     ) -> CounterfoilProcess:
-        """Start one more pages process; with a kubeconfig of its own if it is to take another way to the API server."""
+        """Start one more pages process; with a separate kubeconfig if it must reach the API server by another address."""
         return await self._process(name, ["-m", "webhook", "pages"], "pages", kubeconfig, settings)
 
     async def console(
@@ -287,7 +287,7 @@ async def local_environment(
     """
     Set a stage up in a namespace of a running control plane; stop every process in the end.
 
-    Logs and whatever else is written go below ``folder``.
+    Logs and all other files go below ``folder``.
     """
     async with AsyncExitStack() as stack:
         standin = esaw if esaw is not None else await stack.enter_async_context(StandIn())

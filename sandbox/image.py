@@ -36,7 +36,7 @@ class BuildCommandFailed(RuntimeError):
 
 
 class ImageSpec(NamedTuple):
-    """What is built."""
+    """The parameters of one build."""
 
     image: str
     base: str | None

@@ -1,8 +1,8 @@
 """
-A receiver as a process of its own, for the demo, the tests and the measurements.
+A receiver as a separate process, for the demo, the tests and the measurements.
 
 It listens on free loopback ports and tells them in its log, which is kept in a file; nothing reads it meanwhile, so
-that it can never be held up by a full pipe. It ends with the process that started it.
+that a full pipe can never block it. It ends with the process that started it.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """
 The programs of the control plane, built from pinned Go modules on their first use and then kept.
 
-``ensure`` looks into the user's cache folder, under a hash of all that decides what comes out: go.mod, go.sum,
-the flags, the platform. What is missing is built, by one process at a time whoever asks, into a temporary name
+``ensure`` checks the user's cache folder, under a hash of everything that decides the result: go.mod, go.sum,
+the flags, the platform. What is missing is built, by one process at a time, into a temporary name
 that is renamed when it is complete. So a file in the cache is whole, and it is what the repository pins.
 
 Modules come through Go's own module proxy and checksum database; go.sum is never written here.
@@ -139,7 +139,7 @@ MODULES = (
 
 
 class Binaries(Mapping[str, Path]):
-    """Where each program lies, by its name."""
+    """Path of each program, by its name."""
 
     def __init__(self, paths: Mapping[str, Path]) -> None:
         self._paths = dict(paths)
@@ -174,7 +174,7 @@ async def ensure(*names: str, report: Report = say) -> Binaries:
     if any(not target.exists() for target in targets.values()):
         async with _build_lock(cache / "bin", report):
             for name, target in targets.items():
-                # Whoever held the lock before may have built it.
+                # The previous holder of the lock may have built it.
                 if not target.exists():
                     await _build(name, target, cache, report)
     return Binaries(targets)
@@ -192,7 +192,7 @@ def _binary_path(name: str) -> Path:
 def cache_folder() -> Path:
     """Return the folder of this project in the user's cache (XDG Base Directory Specification)."""
     configured = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification: a path that is not absolute is to be ignored.
+    # The specification: a path that is not absolute must be ignored.
     base = Path(configured) if configured.startswith("/") else Path.home() / ".cache"
     return base / "counterfoil"
 
@@ -208,7 +208,7 @@ def module_of(name: str) -> Module:
 
 @contextlib.asynccontextmanager
 async def _build_lock(folder: Path, report: Report) -> AsyncIterator[None]:
-    """Hold the one lock of all builds. The kernel takes it back from whoever dies."""
+    """Hold the one lock of all builds. The kernel releases it when the process ends."""
     with _lock_file(folder).open("w") as lock:
         async with _progress_reports(
             report, lambda elapsed: f"another process is building; waited {elapsed}"
@@ -285,7 +285,7 @@ async def _go_build(module: Module, name: str, go: Go, output: Path, report: Rep
 
 @contextlib.asynccontextmanager
 async def _progress_reports(report: Report, line: Callable[[str], str]) -> AsyncIterator[None]:
-    """Say every few seconds that it goes on; a log file hears it less often than a person."""
+    """Print progress every few seconds; to a log file less often than to a terminal."""
     begun = time.monotonic()
     interval = 5.0 if sys.stderr.isatty() else 20.0
 

@@ -4,10 +4,10 @@ A control plane: etcd and kube-apiserver on loopback, with throw-away credential
 It is a real API server: custom resources, CEL, RBAC, Secrets, Leases, admission policies, priority and fairness.
 There is no kubelet, so no pods, and **no controller-manager**: nobody collects objects whose owner is gone, a
 deleted namespace stays in Terminating, and a new namespace has no ServiceAccount ``default``. Tests give
-each case a namespace of its own instead of cleaning up.
+each case its own namespace instead of cleaning up.
 
 Everything ends with the process that started it, also when that is killed; any number may run at the same
-time. No kubeconfig of the user is read or written: kubectl gets ours by ``--kubeconfig`` and a HOME of its own.
+time. No kubeconfig of the user is read or written: kubectl gets ours by ``--kubeconfig`` and a separate HOME.
 etcd listens on a socket file in the folder, so that nobody else on the machine can reach it. Restarting the API
 server keeps port and data.
 """
@@ -33,7 +33,7 @@ from sandbox.controlplane.processes import ServerProcess
 
 TIMEOUT = 120.0  # seconds until ready; a busy machine needs more than the usual few
 SHUTDOWN_TIMEOUT = 15.0  # seconds for an orderly end of the API server
-READYZ_TIMEOUT = 2.0  # seconds for one answer; whoever else listens on our port may never give one
+READYZ_TIMEOUT = 2.0  # seconds for one response; another process that listens on our port may never send one
 INTERVAL = 0.05  # seconds between looks
 PORT_ATTEMPTS = 5
 TOKEN_LIFETIME = 24 * 3600  # seconds
@@ -113,7 +113,7 @@ class ControlPlane:
         self._owned.remove()
 
     async def stop_apiserver(self) -> None:
-        """End the API server as an upgrade would: requests under way are answered first."""
+        """End the API server as an upgrade would: requests in progress are answered first."""
         await self._servers.pop("kube-apiserver").terminate(patience=SHUTDOWN_TIMEOUT)
 
     async def kill_apiserver(self) -> None:
@@ -131,7 +131,7 @@ class ControlPlane:
         return {name: server.pid for name, server in self._servers.items()}
 
     def kubectl_as(self, kubeconfig: Path) -> Kubectl:
-        """Return a kubectl that acts as whoever a kubeconfig names, such as one of ``kubeconfig_for``."""
+        """Return a kubectl that acts as the user that a kubeconfig names, such as one of ``kubeconfig_for``."""
         return Kubectl(self._binaries["kubectl"], kubeconfig, home=self.folder / "home")
 
     async def namespace(self, name: str) -> None:
@@ -150,7 +150,7 @@ class ControlPlane:
 
     async def token_for(self, service_account: str, namespace: str, *, seconds: int = TOKEN_LIFETIME) -> str:
         """
-        Return a bearer token of an existing ServiceAccount that is good for so long (600 s at least).
+        Return a bearer token of an existing ServiceAccount that is valid for this duration (600 s at least).
 
         Raises ControlPlaneError when there is no such ServiceAccount.
         """

@@ -2,7 +2,7 @@
 Throw-away keys, certificates and kubeconfigs of one control plane.
 
 ``issue`` makes a certificate authority, a certificate for the API server, a client certificate of an administrator
-and a key for ServiceAccount tokens, all for one week. The authority's own key is never written down.
+and a key for ServiceAccount tokens, all for one week. The authority's own key is never stored.
 """
 
 import base64
@@ -38,7 +38,7 @@ AGGREGATOR = "aggregator"
 
 @dataclass(frozen=True)
 class ControlPlaneCredentials:
-    """Where the files lie. All are readable by their owner only."""
+    """Paths of the files. All are readable by their owner only."""
 
     authority: Path
     server_certificate: Path

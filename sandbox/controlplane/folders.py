@@ -2,7 +2,7 @@
 Temporary folders that go when their owner goes.
 
 The owner removes its folder when it is done, at the latest when Python exits. If the owner was killed, the next
-one to make a folder of that kind removes what was left: a lock, which the kernel gives back, says whether the owner
+one to make a folder of that kind removes what was left: a lock, which the kernel releases, shows whether the owner
 lives. A folder without such a lock is nobody's here, and stays.
 """
 
@@ -20,7 +20,7 @@ LOCK = ".owned"
 
 
 class OwnedFolder:
-    """A new temporary folder, readable by its owner only. Its kind is told by how its name begins."""
+    """A new temporary folder, readable by its owner only. The beginning of its name shows its kind."""
 
     def __init__(self, prefix: str = PREFIX) -> None:
         remove_abandoned_folders(prefix)

@@ -13,11 +13,11 @@ import httpx
 COUNTERFOIL: Final = "apis/counterfoil.dev/v1alpha1"
 RBAC: Final = "apis/rbac.authorization.k8s.io/v1"
 FIELD_MANAGER: Final = "stage"
-"""Whose fields they are that were applied."""
+"""Manager of the applied fields."""
 
 
 class ResourcePath(NamedTuple):
-    """Where the API server has a kind."""
+    """Path of a kind in the API server."""
 
     api: str
     plural: str

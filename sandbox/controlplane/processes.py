@@ -24,7 +24,7 @@ MAX_LINE_BYTES = 1 << 20  # bytes; kubectl prints whole objects on one line
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command said, as text, and its exit code."""
+    """Output of a command, as text, and its exit code."""
 
     code: int
     out: str

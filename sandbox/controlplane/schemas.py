@@ -12,7 +12,7 @@ from typing import Any
 from sandbox.controlplane.kubectl import Kubectl
 
 LOCATION = "{{ .ResourceKind }}_{{ .Group }}_{{ .ResourceAPIVersion }}.json"
-"""What kubeconform is told, after the folder: the name of the file for a kind (lower case)."""
+"""Argument of kubeconform after the folder: the name of the file for a kind (lower case)."""
 
 INT_OR_STRING: dict[str, dict[str, Any]] = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["string", "integer"]},

@@ -49,7 +49,7 @@ _SHA256SUM = shutil.which("sha256sum") or "sha256sum"
 
 @dataclass
 class DemoChecks:
-    """What had to be seen, and whether it was."""
+    """The checks and their results."""
 
     lines: list[tuple[bool, str]] = field(default_factory=list)
 
@@ -66,7 +66,7 @@ class DemoChecks:
 
 @dataclass
 class DemoRun:
-    """What is on stage."""
+    """The parts of a demo run."""
 
     local_environment: LocalEnvironment
     second: DemoArchive
@@ -144,7 +144,7 @@ async def _set_up(folder: Path) -> AsyncIterator[DemoRun]:
 
 
 async def _install(built: LocalEnvironment, second: DemoArchive, root: Path, anna: User, ben: User) -> None:
-    """What a platform engineer applies: two Archives, two Organizations, two Senders with the keys they brought."""
+    """Objects that a platform engineer applies: two Archives, two Organizations, two Senders with the keys they brought."""
     tags = {"customer": {"xpath": "/contract/customer", "required": True}, "system": {"value": "eSAW"}}
     await built.archive("folder", filesystem={"root": str(root)}, tags=tags)
     await built.secret(SECOND, **second.secret)
@@ -214,7 +214,7 @@ async def _run_scenarios(demo_run: DemoRun) -> None:
     await esaw.complete(envelopes["revoked key"])
     await _watch(demo_run, lambda table: "AwaitingConsent" in table)
 
-    say("Ben's new key is put into his Secret; what waited for it goes on by itself")
+    say("Ben's new key is put into his Secret; the events that waited for it continue automatically")
     await demo_run.local_environment.secret("ben-key", token=esaw.new_token(demo_run.ben))
     await _watch(demo_run, lambda table: _finished_count(table) == len(envelopes))
     await esaw.callbacks_settled()
@@ -360,7 +360,7 @@ def _print_tree(root: Path) -> None:
 
 
 async def _keep_running(demo_run: DemoRun) -> None:
-    say("Everything goes on running until Ctrl-C. In another terminal:")
+    say("Everything runs until Ctrl-C. In another terminal:")
     plane, url = demo_run.local_environment.plane, _callback_url(demo_run, "acme", "$ID")
     console = await demo_run.local_environment.console()
     token = await demo_run.local_environment.person("jane", *rbac.ADMINISTRATOR)

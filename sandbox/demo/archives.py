@@ -2,7 +2,7 @@
 ``make demo ARCHIVE=KIND``: the archive that the demo's second organization files into, on a real server of that kind.
 
 ``copy_files`` brings what the server has into a folder by the plainest client there is, so that nothing of Counterfoil's own
-vouches for it; ``tags`` tells what the server itself says of a file, where it keeps such. ``gcs`` has no server to run here.
+confirms it; ``tags`` shows the tags that the server itself returns for a file, where it keeps tags. ``gcs`` has no server to run here.
 """
 
 import shutil
@@ -33,11 +33,11 @@ class DemoArchive:
 
     title: str
     spec: Mapping[str, Any]
-    """What ``spec`` of the Archive says of its kind."""
+    """The part of the Archive's ``spec`` for its kind."""
     secret: Mapping[str, str]
     """Content of the Secret that it names."""
     copy_files: Callable[[Path], Awaitable[None]]
-    """Copies everything that lies in it below a folder."""
+    """Copies everything in it below a folder."""
     tags: Tags | None = None
     """The tags of a file, by its path, as the server has them."""
 
@@ -209,7 +209,7 @@ async def _http(_: Path) -> AsyncIterator[DemoArchive]:
             return system.filed[name].tags
 
         yield DemoArchive(
-            "system of one's own behind HTTP",
+            "your own system behind HTTP",
             {"http": {"url": system.url, "credentialsSecretRef": {"name": SECOND}}},
             {"signingSecret": system.signing_secret, "bearerToken": system.token},
             copy_files,

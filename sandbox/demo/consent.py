@@ -24,7 +24,7 @@ TIMEOUT_SECONDS = 60.0
 ORGANIZATION = "initech"
 PASSWORD = "carla"  # noqa: S105 - of a person of the demo, to be typed by hand
 WAITING_ENVELOPES = 3
-"""So many envelopes wait for the new key."""
+"""Number of envelopes that wait for the new key."""
 
 FIELDS: list[dict[str, Any]] = [
     {"name": "customer", "label": "Customer", "required": True},
@@ -33,12 +33,12 @@ FIELDS: list[dict[str, Any]] = [
 FIELD_VALUES = {"tag.customer": "Rossi & Figli", "tag.kind": "Lease"}
 
 Checked = tuple[str, bool]
-"""What had to be seen, and whether it was."""
+"""The checks and their results."""
 
 
 @dataclass
 class ConsentDemo:
-    """What is on stage."""
+    """The parts of a demo run."""
 
     local_environment: LocalEnvironment
     pages: CounterfoilProcess
@@ -145,12 +145,12 @@ async def _renew(consent_demo: ConsentDemo, browser: Browser, say: Callable[[str
     return [
         ("later Sends asked nothing but the tags", not any("Allow" in seen for _, seen in sent)),
         (f"{WAITING_ENVELOPES} envelopes waited for a new key: one mail", len(consent_demo.mail.mails) == 1),
-        ("one click on its link, and all went on", not any(esaw.exists(each) for each in envelopes)),
+        ("one click on its link, and all continued", not any(esaw.exists(each) for each in envelopes)),
     ]
 
 
 async def _send(consent_demo: ConsentDemo, browser: Browser, name: str) -> tuple[str, list[str]]:
-    """Send one envelope from eSAW's page; return it, and the buttons that were seen on the way."""
+    """Send one envelope from eSAW's page; return it, and the buttons that were shown."""
     await browser.open(f"{consent_demo.esaw.url}/Drafts/New")
     await browser.press("Create draft", name=name)
     draft = browser.page.url.rpartition("/")[2]

@@ -1,7 +1,7 @@
 """
 A stand-in for eSignAnyWhere: REST v6, OAuth, web pages, callbacks, signed documents, faults on demand, a record of it all.
 
-What it does, and which of it is assumed, stands in docs/contributing/stand-in.md. It is for tests and demos, and never in
+Its behaviour, and which of it is assumed, is described in docs/contributing/stand-in.md. It is for tests and demos, and never in
 the image.
 """
 

@@ -1,4 +1,4 @@
-"""`python -m sandbox.esaw --port 8090`: the stand-in as a process of its own, until SIGTERM or Ctrl-C."""
+"""`python -m sandbox.esaw --port 8090`: the stand-in as a separate process, until SIGTERM or Ctrl-C."""
 
 import argparse
 import asyncio

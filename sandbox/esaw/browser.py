@@ -2,7 +2,7 @@
 A browser without a screen: it opens pages, follows redirects (also those of a page itself) and links, fills forms and presses
 buttons, as a person would.
 
-For pages of plain HTML, this side's and the product's alike; it runs no script. Cookies are kept per host whatever the port,
+For pages of plain HTML, this side's and the product's alike; it runs no script. Cookies are kept per host for all ports,
 and Secure ones also go over plain HTTP, as Chromium does to loopback addresses. It knows neither SameSite nor CSP: what these
 prevent, only a real browser shows.
 """
@@ -19,7 +19,7 @@ import httpx
 import lxml.html
 
 FieldValue = str | tuple[str, bytes]
-"""What a field is filled with: a text, or a file's name and bytes."""
+"""Value of a field: a text, or a file's name and bytes."""
 
 _MAX_REDIRECTS: Final = 20
 _BUTTONS: Final = ".//button | .//input[@type='submit']"
@@ -27,7 +27,7 @@ _BUTTONS: Final = ".//button | .//input[@type='submit']"
 
 @dataclass(frozen=True, slots=True)
 class BrowserPage:
-    """What the window shows."""
+    """The page that the window shows."""
 
     url: str
     status: int
@@ -46,7 +46,7 @@ class BrowserPage:
 
     @property
     def text(self) -> str:
-        """What there is to read, with single spaces."""
+        """The readable text, with single spaces."""
         return " ".join(" ".join(self.document.xpath("//body//text()")).split())
 
     @property
@@ -154,7 +154,7 @@ class Browser:
         raise RecursionError(f"More than {_MAX_REDIRECTS} redirects, the last to {request.url}.")
 
     def _meta_refresh(self, response: httpx.Response) -> httpx.Request | None:
-        """The request that a page makes by itself at once (``<meta http-equiv="refresh" content="0; url=...">``), if it does."""
+        """The request that a page makes automatically at once (``<meta http-equiv="refresh" content="0; url=...">``), if it does."""
         if not response.headers.get("Content-Type", "").startswith("text/html"):
             return None
         document = BrowserPage(

@@ -1,7 +1,7 @@
 """
 The stand-in itself: one server on the loopback interface, with REST v6, OAuth, the web pages, and the control in hand.
 
-Everything is put together here. All doors but the control surface's pass the same gate.
+This module connects all parts. All routes except the control surface's pass the same pipeline.
 """
 
 import random
@@ -24,7 +24,7 @@ from sandbox.esaw.http.sessions import BrowserSessions
 from sandbox.esaw.http.website import WebsiteRoutes
 
 VERSION = "25.52.0.100"
-"""What `system/version` says."""
+"""The version that `system/version` returns."""
 
 
 def _utc_now() -> datetime:
@@ -53,7 +53,7 @@ class StandIn(Control):
 
     @property
     def url(self) -> str:
-        """Where it listens, without a slash at the end."""
+        """Its address, without a slash at the end."""
         return f"http://{self._host}:{self._port}"
 
     async def __aenter__(self) -> Self:

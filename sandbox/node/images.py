@@ -1,5 +1,5 @@
 """
-What runs in the node's pods: Counterfoil's own image, built from the Containerfile, and one with the sandbox beside it.
+Images for the node's pods: Counterfoil's own image, built from the Containerfile, and one with the sandbox beside it.
 
 Where nothing can be pulled from a registry, the base image is made by debootstrap, from the mirror that this machine's apt
 uses, and kept in the cache folder. buildah builds in a chroot, so that it needs no engine and no privileges beyond root's. A
@@ -100,7 +100,7 @@ async def build(folder: Path) -> Images:
 
 
 class _Buildah:
-    """buildah with a storage of its own."""
+    """buildah with its own storage."""
 
     def __init__(self, storage: Path) -> None:
         self._command = [
@@ -111,7 +111,7 @@ class _Buildah:
         ]
 
     async def from_tar(self, archive: Path, image: str) -> None:
-        """Make an image of one layer, which waits for ever."""
+        """Make an image of one layer, which waits indefinitely."""
         container = (await self._do("from", "scratch")).strip()
         await self._do("add", container, str(archive), "/")
         path = f"PATH=/usr/local/bin:{os.defpath}"

@@ -1,5 +1,5 @@
 """
-The first process of a node's namespaces: sets the machine up, says so, then buries whoever dies.
+The first process of a node's namespaces: sets up the namespaces, reports it, then reaps ended processes.
 
 ``python -I anchor.py FOLDER ADDRESS`` is started by ``machine`` as process 1 of a new process namespace, beside new
 namespaces of mounts, network and host name. It ends when it is killed, and then the kernel ends everything else in there.

@@ -65,7 +65,7 @@ class KindNode:
         await self._do("kind", "load", "docker-image", f"--name={NAME}", images.IMAGE, images.SANDBOX_IMAGE)
 
     async def restart_runtime(self) -> None:
-        """Restart containerd and the kubelet; pods go on running."""
+        """Restart containerd and the kubelet; pods continue to run."""
         await self._do("docker", "exec", CONTAINER, "systemctl", "restart", "containerd", "kubelet")
         await self._ready()
 
@@ -77,7 +77,7 @@ class KindNode:
 
     @property
     def name_server(self) -> dict[str, object]:
-        """Where name servers are, as ``to`` of a NetworkPolicy."""
+        """Address of the name servers, as ``to`` of a NetworkPolicy."""
         return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}
 
     async def _ready(self) -> None:

@@ -1,8 +1,8 @@
 """
 A machine within the machine: namespaces of processes, mounts, network and host name, and programs that run in them.
 
-Everything in there hangs on one process (``init_process``), and that on ours: whoever is killed, the kernel ends all programs and
-containers, and with the last of them go mounts, addresses and firewall rules. What can't go by itself, empty control groups,
+Everything in there depends on one process (``init_process``), and that on ours: when either ends, the kernel ends all programs and
+containers, and with the last of them go mounts, addresses and firewall rules. What the kernel does not remove, empty control groups,
 is removed at the end, or by the next machine.
 """
 
@@ -199,11 +199,11 @@ def _make_cgroup(name: str) -> None:
     for hierarchy in _hierarchies():
         group = hierarchy / name
         group.mkdir(exist_ok=True)
-        # Version 1: a new group of `cpuset` has no processors until it is told.
+        # Version 1: a new group of `cpuset` has no processors until they are assigned.
         for value in ("cpuset.cpus", "cpuset.mems"):
             if (group / value).exists() and hierarchy.name == "cpuset":
                 (group / value).write_text((hierarchy / value).read_text())
-        # Version 2: a group hands its controllers on only when it is told.
+        # Version 2: a group passes its controllers on only when it is configured so.
         if (hierarchy / "cgroup.controllers").exists() and hierarchy == CGROUPS:
             for each in (hierarchy, group):
                 offered = (each / "cgroup.controllers").read_text().split()

@@ -2,7 +2,7 @@
 A whole node: etcd, API server, controller-manager, scheduler, kubelet, containerd, kube-proxy, CoreDNS, kube-router,
 metrics-server.
 
-Everything runs in namespaces of its own (see ``machine``) with all its files in one temporary folder, and ends with the
+Everything runs in separate namespaces (see ``namespaces``) with all its files in one temporary folder, and ends with the
 process that started it. While a node is up, the thread that started it has the node's network: what it and its children
 connect to are the node's Services and pods, and nothing else can be reached from there.
 
@@ -130,7 +130,7 @@ class Node:
         self._programs = await prepare()
         self._owned = OwnedFolder()
         self.folder = self._owned.path
-        # Pods' users look into folders below it (volumes), though only root may list it.
+        # Pods' users read folders below it (volumes), though only root may list it.
         self.folder.chmod(0o711)
         self.kubeconfig = self.folder / "kubeconfig"
         keys = credentials.issue(self.folder / "pki", settings.ADDRESS)
@@ -169,15 +169,15 @@ class Node:
 
     @property
     def name_server(self) -> dict[str, object]:
-        """Where name servers are, as ``to`` of a NetworkPolicy."""
+        """Address of the name servers, as ``to`` of a NetworkPolicy."""
         return {"ipBlock": {"cidr": f"{settings.ADDRESS}/32"}}
 
     async def restart_runtime(self) -> None:
-        """Restart containerd and the kubelet; pods go on running."""
+        """Restart containerd and the kubelet; pods continue to run."""
         await self.restart("containerd", "kubelet")
 
     async def restart(self, *names: str) -> None:
-        """End some of the parts in order and start them again, as an upgrade of the node does; pods go on running."""
+        """End some of the parts in order and start them again, as an upgrade of the node does; pods continue to run."""
         for name in reversed(names):
             await self._parts.pop(name).stop()
         self._start(*names)

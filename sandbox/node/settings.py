@@ -1,5 +1,5 @@
 """
-What the programs of a node are told: their flags and configuration files.
+Settings of a node's programs: their flags and configuration files.
 
 Most of it is what any cluster has. What a small machine without systemd, with its own namespaces, wants otherwise has its
 reason beside it.
@@ -30,7 +30,7 @@ CNI_PROGRAMS = "/usr/lib/cni"  # Debian's place
 
 @dataclass(frozen=True)
 class NodePaths:
-    """Where a node keeps its files: all below one folder."""
+    """Paths of a node's files: all below one folder."""
 
     folder: Path
     kubeconfig: Path

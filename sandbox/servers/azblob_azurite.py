@@ -58,7 +58,7 @@ class Azurite:
     async def tags(self, container: str, name: str) -> dict[str, str]:
         """Return the index tags of a blob. Raises ``httpx.HTTPStatusError``."""
         answer = await self._ask("GET", f"{container}/{quote(name)}", "comp", "tags")
-        # Of our own server; that it begins with a byte order mark is Azure's way.
+        # From our server; Azure's responses begin with a byte order mark.
         found = ElementTree.fromstring(answer.content.decode("utf-8-sig"))  # noqa: S314
         return {tag.findtext("Key", ""): tag.findtext("Value", "") for tag in found.iter("Tag")}
 

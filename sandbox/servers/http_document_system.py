@@ -2,7 +2,7 @@
 A small document system on loopback that takes files as docs/archives.md asks of a system behind an ``http`` archive.
 
 It is what somebody who connects an own system can start from: it checks signatures and idempotency keys, keeps a file
-under no name until it is concluded, and gives it back by the address that it told.
+under no name until it is concluded, and returns it at the address that it reported.
 """
 
 import base64
@@ -51,7 +51,7 @@ class DocumentSystem:
 
     @property
     def url(self) -> str:
-        """Where files are sent to."""
+        """Address that files are sent to."""
         return f"http://127.0.0.1:{self.port}/inbox"
 
     @property
@@ -149,7 +149,7 @@ class DocumentSystem:
         )
 
     def _check(self, request: web.Request, payload: bytes) -> None:
-        """Refuse who does not know the secret. A system of one's own also refuses an old timestamp."""
+        """Refuse a client without the secret. Your own system also refuses an old timestamp."""
         signed = f"{request.headers['webhook-id']}.{request.headers['webhook-timestamp']}.".encode() + payload
         wanted = "v1," + base64.b64encode(hmac.new(self.secret, signed, hashlib.sha256).digest()).decode()
         given = request.headers.get("webhook-signature", "")

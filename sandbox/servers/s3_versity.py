@@ -1,5 +1,5 @@
 """
-A second real S3 server on loopback: the Versity S3 Gateway over a folder, with keys of its own.
+A second real S3 server on loopback: the Versity S3 Gateway over a folder, with its own keys.
 
 It knows what ``rclone serve s3`` does not: object tags, versions of objects, Object Lock, and buckets in the host name.
 """
@@ -23,7 +23,7 @@ from sandbox.controlplane.processes import ServerProcess
 from sandbox.servers.readiness import wait_until_listening
 
 DOMAIN = "s3.acme.example"
-"""Whose subdomains are buckets; no resolver knows it."""
+"""Domain whose subdomains are buckets; no resolver knows it."""
 
 REGION = "eu-central-1"
 READY_SECONDS = 20.0
@@ -50,7 +50,7 @@ class VersityServer:
     async def tags(self, bucket: str, name: str) -> dict[str, str]:
         """Return the tags of an object. Raises ``httpx.HTTPStatusError``."""
         answer = (await self.ask("GET", f"{bucket}/{quote(name)}?tagging")).raise_for_status()
-        found = ElementTree.fromstring(answer.text)  # noqa: S314 - of our own server
+        found = ElementTree.fromstring(answer.text)  # noqa: S314 - from our server
         return {
             tag.findtext("{*}Key", ""): tag.findtext("{*}Value", "") for tag in found.iterfind(".//{*}Tag")
         }

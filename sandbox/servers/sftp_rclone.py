@@ -1,5 +1,5 @@
 """
-A real SFTP server on loopback: ``rclone serve sftp`` over a folder, with a host key and a login of its own.
+A real SFTP server on loopback: ``rclone serve sftp`` over a folder, with its own host key and login.
 """
 
 import secrets

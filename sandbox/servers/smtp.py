@@ -39,7 +39,7 @@ _SIGNS_CERTIFICATES = x509.KeyUsage(
     decipher_only=False,
 )
 
-# aiosmtpd warns of an attribute of its own, which nobody here uses.
+# aiosmtpd warns of one of its attributes, which nobody here uses.
 logging.getLogger("mail.log").setLevel(logging.ERROR)
 
 USERNAME, PASSWORD = "counterfoil", "a-password-of-the-sandbox"
@@ -78,7 +78,7 @@ class ReceivedMail:
 
 @dataclass
 class SmtpBehaviour:
-    """What the server does besides taking mails; a test changes it at any time."""
+    """Behaviour of the server in addition to accepting mails; a test changes it at any time."""
 
     refuses: Callable[[str], str | None] = lambda address: None
     """By recipient: the answer to ``RCPT TO``, or None to take it."""
@@ -87,7 +87,7 @@ class SmtpBehaviour:
     hangs_up: bool = False
     """Take a mail and end the connection without an answer."""
     answers: Callable[[], Awaitable[object]] | None = None
-    """Is awaited between taking a mail and saying so."""
+    """Is awaited between accepting a mail and responding."""
     answers_quit: bool = True
     """Or nothing at all when somebody wants to go."""
 
@@ -105,7 +105,7 @@ class SmtpServer:
     behaviour: SmtpBehaviour = field(default_factory=SmtpBehaviour)
     mails: list[ReceivedMail] = field(default_factory=list)
     connections: int = 0
-    """How often somebody connected."""
+    """Number of connections."""
     port: int = 0
     authority: str = ""
     """Its certificate in PEM, for ``ca.crt``."""
@@ -115,7 +115,7 @@ class SmtpServer:
 
     @property
     def secret(self) -> dict[str, str]:
-        """What belongs into the Secret that ``spec.notifications.smtpSecretRef`` names."""
+        """Data of the Secret that ``spec.notifications.smtpSecretRef`` names."""
         values = {"host": "127.0.0.1", "port": str(self.port), "tls": self.tls}
         if self.login:
             values |= {"username": USERNAME, "password": PASSWORD}
@@ -151,7 +151,7 @@ class SmtpServer:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """End it; who connects then is told that nobody listens. What arrived is kept."""
+        """End it; later connections are refused. The received mails are kept."""
         if self._server is not None:
             self._server.close()
             with suppress(TimeoutError):
@@ -160,7 +160,7 @@ class SmtpServer:
             self._server = None
 
     async def arrived(self, number: int, *, within: float = 60.0) -> list[ReceivedMail]:
-        """Wait until so many mails are there in all, and return them. Raises TimeoutError with their subjects."""
+        """Wait until this number of mails has arrived in all, and return them. Raises TimeoutError with their subjects."""
         try:
             async with asyncio.timeout(within), self._arrived:
                 await self._arrived.wait_for(lambda: len(self.mails) >= number)

@@ -1,7 +1,7 @@
 """
-A real WebDAV server on loopback: ``rclone serve webdav`` over a folder, with a login of its own.
+A real WebDAV server on loopback: ``rclone serve webdav`` over a folder, with its own login.
 
-It keeps no properties, as many servers don't: whoever relies on tags in them finds out here.
+It keeps no properties, as many servers don't: code that relies on tags in them fails here.
 """
 
 import secrets

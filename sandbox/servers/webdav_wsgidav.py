@@ -1,5 +1,5 @@
 """
-A second real WebDAV server on loopback: WsgiDAV over a folder, as a process of its own, with a login.
+A second real WebDAV server on loopback: WsgiDAV over a folder, as a separate process, with a login.
 
 It keeps properties, which ``rclone serve webdav`` does not, and is another implementation of locks.
 """
@@ -54,7 +54,7 @@ class WsgidavServer:
     async def properties(self, path: str, namespace: str) -> dict[str, str]:
         """Return the properties that a file has in a namespace; ``path`` is percent-encoded."""
         answer = await self.ask("PROPFIND", path, headers={"Depth": "0"})
-        found = ElementTree.fromstring(answer.text)  # noqa: S314 - of our own server
+        found = ElementTree.fromstring(answer.text)  # noqa: S314 - from our server
         start = f"{{{namespace}}}"
         return {
             each.tag.removeprefix(start): each.text or ""

@@ -31,7 +31,7 @@ class Lined:
     site: Site
     receiver: RunningReceiver
     statuses: list[int] = field(default_factory=list)
-    """What was answered to callbacks, in order."""
+    """Responses to callbacks, in order."""
 
     async def call(self) -> int:
         """Call about a new envelope."""

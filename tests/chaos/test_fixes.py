@@ -1,5 +1,5 @@
 """
-An Archive is mended, and the controller that would try again what had failed is not there, or does not get to it (rules
+An Archive is fixed, and the controller that would retry the failed events is not running, or is interrupted (rules
 6 and 10): nobody has to click anything for that.
 """
 
@@ -17,7 +17,7 @@ from tests.support.servers.proxies import Moment, Passage
 
 SHARDS = "4"
 WORKS, PROBES, WALKS = "0", "1", "3"
-"""Which of four works on the event, which looks after the Archive, and which walks over all events, by their names."""
+"""Names of the controllers, of four, that work on the event, check the Archive, and pass over all events."""
 
 TAGS = {"customer": {"xpath": "//NobodyWroteThis", "required": True}}
 
@@ -92,7 +92,7 @@ async def change(scene: Scene, name: str, **spec: Any) -> None:
 
 
 async def failed(scene: Scene) -> str:
-    """Note down an event that fails for its tags; its name."""
+    """Create an event that fails for its tags; its name."""
     envelope = scene.envelope(3000)
     while shard(envelope_id(envelope)) % int(SHARDS) != int(WORKS):
         envelope = scene.envelope(3000)
@@ -102,7 +102,7 @@ async def failed(scene: Scene) -> str:
 
 
 async def succeeds(scene: Scene, name: str) -> None:
-    """See it come to its end by itself."""
+    """Wait until it ends without any action."""
 
     async def done() -> bool:
         event = await scene.event(name)

@@ -1,9 +1,9 @@
 """
 SIGKILL for the controller at every boundary of its work, and in the middle of it (rules 3, 4 and 10).
 
-The product knows nothing of this: a proxy on one of its ways sees the request that marks the boundary and strikes.
+The product has no code for this: a proxy on one of its connections sees the request that marks the boundary and acts.
 Afterwards a new controller is started, and everything must be as if nothing had happened. That controller is the
-next test's victim, since starting one costs more than all the rest; each test has an envelope of its own.
+next test's victim, since starting one costs more than all the rest; each test has its own envelope.
 """
 
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Stroke:
-    """Where the controller is struck."""
+    """Boundary at which the controller is killed."""
 
     name: str
     where: Where

@@ -1,5 +1,5 @@
 """
-What Counterfoil stands on goes away in the middle of the work and comes back: the API server, the archive.
+Outages of Counterfoil's dependencies during the work: the API server, the archive.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ async def own_plane() -> AsyncIterator[ControlPlane]:
 
 @dataclass
 class Load:
-    """Callbacks about new envelopes, so many a second, whatever is answered."""
+    """Callbacks about new envelopes at this rate per second, for every response."""
 
     scene: Scene
     esaw: Caller
@@ -111,7 +111,7 @@ async def call_until_noted(esaw: Caller, envelopes: list[str]) -> None:
 
 
 async def worked_off(scene: Scene) -> list[EnvelopeEvent]:
-    """All events, once nothing is left to be done. How long that takes is the machine's; that it goes on is ours."""
+    """All events, when none is pending. The duration depends on the machine; the test checks that work continues."""
     left = len(await scene.events())
     while left:
         left = await eventually(partial(fewer_left, scene, left)) - 1
@@ -119,7 +119,7 @@ async def worked_off(scene: Scene) -> list[EnvelopeEvent]:
 
 
 async def fewer_left(scene: Scene, than: int) -> int:
-    """How many events are left to be done, and one, if those are fewer than so many; else nothing."""
+    """Number of pending events, and one of them, if the number is below the limit; else nothing."""
     left = sum(not each.status.phase.is_final for each in await scene.events())
     return left + 1 if left < than else 0
 
@@ -134,7 +134,7 @@ def everything(each: Passage) -> bool:
 
 @dataclass(frozen=True)
 class Starting:
-    """A controller that was started while the API server is away."""
+    """A controller that was started while the API server is unavailable."""
 
     scene: Scene
     begun: asyncio.Task[CounterfoilProcess]

@@ -52,7 +52,7 @@ class Victim:
 
 @dataclass(frozen=True)
 class Step:
-    """One request of the pages on the way from Send to the inbox."""
+    """One request of the pages between Send and the inbox."""
 
     name: str
     way: str

@@ -25,7 +25,7 @@ FORGED = "f0rg3d0n3" * 6
 """A token that somebody sent; it may be a good one elsewhere."""
 
 UNUSABLE = "n0t4t0k3n " * 5
-"""What a person took for a token and put into a Secret."""
+"""A text that a person mistook for a token and put into a Secret."""
 
 PASSWORD = "corr3ct-h0rse-b4ttery"
 
@@ -79,7 +79,7 @@ def bearer_of(process: CounterfoilProcess) -> str:
 
 
 async def call_in_every_wrong_way(scene: Scene, receiver: CounterfoilProcess) -> None:
-    """Secrets stand in URLs and headers that are refused, each for another reason."""
+    """URLs and headers with secrets that are refused, each for another reason."""
     good = scene.local_environment.callback_url("acme", receiver).partition("?")[0]
     fine = f"envelopeId={scene.envelope(100)}&action=envelopeFinished"
     wrong = {

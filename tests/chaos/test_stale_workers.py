@@ -1,7 +1,7 @@
 """
 A controller that was frozen in the middle of its work and wakes up when another one has taken over and finished.
 
-Whatever it still does must lose or be harmless: the status is not overwritten, nothing in the archive changes, and its
+All its later writes must be refused or be harmless: the status is not overwritten, nothing in the archive changes, and its
 delete finds nothing to delete. Then it works on as if nothing had been.
 """
 
@@ -67,7 +67,7 @@ async def test_a_controller_that_wakes_up_after_another_one_finished_its_work_do
     os.kill(sleeper.pid, signal.SIGCONT)
     hold.release()
     await eventually(lambda: "the run was overtaken" in sleeper.log.read_text())
-    # Alone again it works on; and whatever it still had in mind about the old event, it has done by then.
+    # Alone again it continues; by then it has done all its pending work on the old event.
     await successor.stop()
     await scene.holds(await scene.note(scene.envelope(2000)))
 
@@ -77,5 +77,5 @@ async def test_a_controller_that_wakes_up_after_another_one_finished_its_work_do
 
 
 def content(scene: Scene, envelope: str) -> dict[Path, str]:
-    """What lies in the archive for an envelope, with its hash."""
+    """The files in the archive for an envelope, with their hashes."""
     return {path: sha256_of(path) for path in scene.shelf.files() if envelope in path.parts}

@@ -13,7 +13,7 @@ from tests.support.servers.proxies import Hold, Moment, Passage, begins_parts, o
 MIB = 1024 * 1024
 LARGE = 12 * MIB
 HELD_AFTER = 8 * MIB
-"""More than one part of a multipart upload (5 MiB) with all that may wait to be joined to a block on the way there."""
+"""More than one part of a multipart upload (5 MiB) with all bytes that may wait to be joined to a block before it."""
 
 
 async def has_begun_to_stop(controller: CounterfoilProcess) -> None:

@@ -1,5 +1,5 @@
 """
-Events that wait while the controller is killed: their times lie in their status, and a restart keeps them (rule 10).
+Events that wait while the controller is killed: their times are in their status, and a restart keeps them (rule 10).
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from tests.support.scenes.chaos import Scene, eventually
 
 
 async def all_wait(scene: Scene, number: int) -> list[EnvelopeEvent] | None:
-    """The events, once so many have a next attempt in the future."""
+    """The events, when this number of them has a next attempt in the future."""
     events = await scene.events()
     waiting = [each for each in events if each.status.next_attempt_time and each.status.attempts]
     return waiting if len(waiting) == number else None

@@ -1,5 +1,5 @@
 """
-Watches that break or are refused: whatever happens while nobody watches is found all the same.
+Watches that break or are refused: every change during the gap is still found.
 """
 
 import json
@@ -184,7 +184,7 @@ MANY = 30
 """Refused watches that make an outage."""
 
 FEW = 8
-"""Refused lists after which each of the four kinds was refused now and then."""
+"""Refused lists after which each of the four kinds was refused at least once."""
 
 
 async def has_succeeded(scene: Scene, event: str) -> bool:

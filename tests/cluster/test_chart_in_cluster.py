@@ -2,7 +2,7 @@
 The chart on a real API server, which knows the kinds of others too: everything it renders is accepted, rights and
 policies are what they say, and installing, upgrading and uninstalling lose nothing.
 
-A control plane of its own, because here it is the chart that brings our kinds.
+A separate control plane, because here the chart installs our kinds.
 """
 
 import asyncio
@@ -88,7 +88,7 @@ async def refused(kubectl: Kubectl, *arguments: str, stdin: str | None = None) -
     """
     Do something until it is refused, and return with which words. A policy begins to count some moments after it is stored.
 
-    Whoever is not refused yet has done nothing, as it is done with ``--dry-run=server``.
+    A request that is accepted changes nothing: it has ``--dry-run=server``.
     """
     async with asyncio.timeout(PATIENCE):
         while True:
@@ -219,7 +219,7 @@ EVERYBODY = frozenset(
         ("selfsubjectrulesreviews.authorization.k8s.io", "create"),
     }
 )
-"""What Kubernetes lets every account do: ask who it is and what it may."""
+"""Rights that Kubernetes gives every account: to ask for its name and its rights."""
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def allowed(rules: tuple[rbac.Rule, ...]) -> set[tuple[str, str]]:
 
 
 def listed(table: str) -> set[tuple[str, str]]:
-    """Read what ``kubectl auth can-i --list`` prints, but for URLs that are no resources (health, versions)."""
+    """Read what ``kubectl auth can-i --list`` prints, except URLs that are no resources (health, versions)."""
     found = set()
     for line in table.splitlines()[1:]:
         plural, _, subresource = line.split("[")[0].strip().partition("/")
@@ -301,14 +301,14 @@ async def test_a_receiver_notes_down_callbacks_and_nothing_else(ground: Ground) 
     receiver = await ground.acting_as("receiver")
     manual = {**EVENT, "spec": {**EVENT["spec"], "origin": Origin.MANUAL.value}}
     words = await refused(receiver, "create", "-f", "-", stdin=json.dumps(manual))
-    assert "a receiver notes down callbacks and nothing else" in words
+    assert "a receiver creates only events of callbacks" in words
     await receiver("-n", NAMESPACE, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(EVENT))
 
 
 async def test_a_controller_notes_down_what_a_sweep_found_and_nothing_else(ground: Ground) -> None:
     controller = await ground.acting_as("controller")
     words = await refused(controller, "create", "-f", "-", stdin=json.dumps(EVENT))
-    assert "a controller notes down what a sweep found" in words
+    assert "a controller creates only events that a sweep found" in words
     swept = {**EVENT, "spec": {**EVENT["spec"], "origin": Origin.SWEEP.value}}
     await controller("-n", NAMESPACE, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(swept))
 
@@ -382,8 +382,8 @@ async def test_nobody_says_of_another_that_he_did_something(ground: Ground) -> N
     await noted(ground)
     jane, joe = await person(ground, "jane"), await person(ground, "joe")
     of_another = with_audit_entry({}, act("joe"))[ACTS]
-    assert "has to be of whoever adds it" in await annotated_in_vain(jane, of_another)
-    # Neither by a name that goes on after a quote, nor by an act that lies in the words of another.
+    assert "must name the user who adds it" in await annotated_in_vain(jane, of_another)
+    # Neither by a name that continues after a quote, nor by an act inside the text of another.
     for word in ('joe","what":"skip', f'{user("joe")}","what":"x'):
         assert "counterfoil.dev/acts" in await annotated_in_vain(jane, with_audit_entry({}, act(word))[ACTS])
     nested = with_audit_entry(
@@ -460,7 +460,7 @@ async def test_names_that_json_writes_otherwise_and_long_ones_are_recorded_too(
     written = with_audit_entry(await acts(ground), AuditEntry(who=name, what="retry", when=NOON))[ACTS]
     await ground.kubectl("annotate", "--overwrite", "ee", NAME, f"{ACTS}={written}", f"--as={name}")
     other = with_audit_entry({ACTS: written}, AuditEntry(who=f"{name[:299]}!", what="retry", when=NOON))[ACTS]
-    with pytest.raises(KubectlError, match="has to be of whoever adds it"):
+    with pytest.raises(KubectlError, match="must name the user who adds it"):
         await ground.kubectl("annotate", "--overwrite", "ee", NAME, f"{ACTS}={other}", f"--as={name}")
 
 
@@ -473,7 +473,7 @@ async def test_nothing_begins_its_life_with_acts_of_others_unless_it_is_restored
         "spec": {"filesystem": {"root": "/srv"}},
     }
     words = await refused(jane, "create", "-f", "-", stdin=json.dumps(forged))
-    assert "has to be of whoever adds it" in words
+    assert "must name the user who adds it" in words
     await ground.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(forged))
 
 

@@ -541,7 +541,7 @@ def test_traces_go_to_the_collector_and_nowhere_without_one(everything: Rendered
 
 
 KNOWN = "--api-versions=counterfoil.dev/v1alpha1/EnvelopeEvent"
-"""What Helm is told of a cluster that knows our kinds already."""
+"""Helm's arguments for a cluster that has our kinds already."""
 
 
 @pytest.mark.parametrize(

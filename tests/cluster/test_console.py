@@ -1,4 +1,4 @@
-"""The console on a real API server: it acts with the rights of whoever uses it, and each act is recorded."""
+"""The console on a real API server: it acts with the rights of its user, and each act is recorded."""
 
 import json
 from collections.abc import AsyncIterator

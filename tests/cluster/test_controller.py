@@ -538,7 +538,7 @@ async def test_an_event_whose_time_to_live_is_over_is_removed(house: House) -> N
         await house.reaches(name, Phase.SUCCEEDED)
     long_ago = (datetime.now(UTC) - timedelta(days=31)).strftime("%Y-%m-%dT%H:%M:%SZ")
     await house.kube.patch_status(EnvelopeEvent, old, {"completedAt": long_ago}, resource_version=None)
-    # The walk is made at the start, and then once a minute.
+    # The garbage collector runs at the start, and then once a minute.
     await house.controller.stop()
     await house.controller.start()
 
@@ -552,7 +552,7 @@ async def test_an_event_whose_time_to_live_is_over_is_removed(house: House) -> N
 
 async def test_what_went_on_is_counted_by_the_hour_and_written_into_the_status(house: House) -> None:
     await house.reaches(await house.noted(), Phase.SUCCEEDED)
-    # The walk is made at the start, and then once a minute.
+    # The garbage collector runs at the start, and then once a minute.
     await house.controller.stop()
     await house.controller.start()
 

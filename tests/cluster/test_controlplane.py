@@ -62,7 +62,7 @@ import asyncio
 import signal
 from sandbox.controlplane.control_plane import control_plane
 
-# Whoever starts the tests in the background has them ignore Ctrl-C, and children inherit that.
+# Tests that a shell starts in the background ignore Ctrl-C, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def main():
@@ -233,7 +233,7 @@ async def test_the_folder_of_a_living_plane_is_not_swept(plane: ControlPlane) ->
 
 
 class Shell:
-    """A shell of a user who has a kubeconfig already, in a folder of its own."""
+    """A shell of a user who has a kubeconfig already, in a separate folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -83,7 +83,7 @@ async def test_a_change_that_breaks_the_rule_is_refused_in_words(
 
 
 def told(refusal: Rejected, says: str) -> set[tuple[str, bool]]:
-    """Which fields the refusal is about, and whether it says so there."""
+    """The fields that the refusal is about, and whether its text names them."""
     parts = re.split(r"(?:^|: \[?|, )(<nil>|spec[^:, ]*): (?=Invalid|Required)", str(refusal))
     pairs = zip(parts[1::2], parts[2::2], strict=True)
     return {("" if path == "<nil>" else elements(path), says in words) for path, words in pairs}

@@ -1,4 +1,4 @@
-"""What the pages tell people to type and to apply is taken by kubectl and the API server, as it stands there."""
+"""kubectl and the API server accept the pages' commands and manifests unchanged."""
 
 import json
 import re

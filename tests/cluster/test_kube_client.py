@@ -139,7 +139,7 @@ async def test_a_status_patch_changes_nothing_but_the_status(kube: KubeClient) -
 
 @pytest.mark.parametrize("length", [850, 1200, 2048])
 async def test_a_status_that_is_too_large_will_never_be_taken(kube: KubeClient, length: int) -> None:
-    """The API server says so itself from 3 MiB on, etcd before that, by a 500: taken for an outage it would last for ever."""
+    """The API server refuses objects from 3 MiB itself, etcd smaller ones by a 500: treated as an outage it would never end."""
     event = await kube.create(EnvelopeEvent, an_event())
     documents = [
         {"fileId": str(number), "kind": "Document", "fileName": "a", "location": "x" * length}

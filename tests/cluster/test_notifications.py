@@ -40,7 +40,7 @@ class Scene:
         )
 
     async def completed(self, number: int = 1) -> None:
-        """Let so many envelopes be completed, and eSAW call about each."""
+        """Complete this number of envelopes, and wait for eSAW's callback about each."""
         for _ in range(number):
             envelope = self.local_environment.esaw.add_envelope(
                 sender=self.anna, status="Active", documents=[DocumentSpec(name="contract.pdf", size=1000)]
@@ -48,14 +48,14 @@ class Scene:
             await self.local_environment.esaw.complete(envelope)
 
     async def phases(self) -> dict[str, int]:
-        """How many events are in which phase."""
+        """Number of events in each phase."""
         phases = [
             each.get("status", {}).get("phase", "Pending") for each in await self.local_environment.events()
         ]
         return {phase: phases.count(phase) for phase in phases}
 
     async def until(self, wanted: Callable[[], Awaitable[bool]]) -> None:
-        """Ask until it is so."""
+        """Ask until the condition holds."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not await wanted():  # noqa: ASYNC110 - other processes give no event to wait for
                 await asyncio.sleep(0.1)
@@ -81,7 +81,7 @@ class Scene:
         return found
 
     async def until_notified(self, truth: str) -> dict[str, Any]:
-        """Wait until the condition ``Notified`` says so."""
+        """Wait until the condition ``Notified`` has this value."""
 
         async def is_so() -> bool:
             return (await self.notified()).get("status") == truth
@@ -95,7 +95,7 @@ class Scene:
         return {each["cause"]: each for each in status.get("problems", [])}
 
     async def has_looked_again(self) -> None:
-        """Wait until the notifier has looked at everything again, some times: it notes down and sends in that order."""
+        """Wait until the notifier has looked at everything again, several times: it records and sends in that order."""
         await self.local_environment.organization(
             "canary", archive="folder", notifications=await self.local_environment.mails(self.mail)
         )

@@ -197,7 +197,7 @@ async def test_metadata_that_can_not_be_added_to_is_left_alone(scene: Scene) -> 
     assert scene.esaw.sends(draft) == []
 
 
-# What may go wrong on the way
+# Errors between consent and Send
 
 
 @pytest.mark.parametrize(

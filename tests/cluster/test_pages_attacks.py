@@ -1,7 +1,7 @@
 """
-Attacks on the pages, each one a test: a request that is not what it seems gets a page that says so, and changes nothing.
+Attacks on the pages, each one a test: a forged request gets an error page, and changes nothing.
 
-The tests share one scene; each has users and drafts of its own.
+The tests share one scene; each has its own users and drafts.
 """
 
 import asyncio
@@ -142,7 +142,7 @@ async def test_a_way_back_is_worth_nothing_in_another_browser(scene: Scene) -> N
 
 @dataclass(frozen=True)
 class Earlier:
-    """A clock that stands still, so long ago."""
+    """A clock that stands still, this time ago."""
 
     ago: timedelta
 
@@ -360,7 +360,7 @@ async def test_the_way_back_to_one_organization_is_none_to_another(scene: Scene)
 # Whose click it was
 
 NEXT = {"Referer": "{esaw}/", "Sec-Fetch-Site": "cross-site"}
-"""What Chromium says of a button on eSAW's pages."""
+"""Chromium's request headers for a button on eSAW's pages."""
 
 FOREIGN = {
     "another page": {"Referer": "https://evil.example/", "Sec-Fetch-Site": "cross-site"},
@@ -449,7 +449,7 @@ async def test_no_parameter_leads_anywhere_else(scene: Scene, name: str, target:
             answer = await tab.get(f"{link}&{name}={target}")
             location = answer.headers.get("Location", scene.esaw.url)
             assert location.startswith(scene.esaw.url)
-            # Not even eSAW is told of it, nor is it in a page.
+            # It is neither sent to eSAW, nor is it in a page.
             assert "evil.example" not in location + answer.text
 
 

@@ -39,7 +39,7 @@ BIN = Path(sys.executable).parent
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command did."""
+    """Result of a command."""
 
     code: int
     out: str
@@ -61,7 +61,7 @@ class Terminal:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What programs started here see."""
+        """Environment of programs started here."""
         path = f"{BIN}:{self.kubectl.parent}:/usr/bin:/bin"
         return {"PATH": path, "HOME": str(self.home), "KUBECONFIG": str(self.kubeconfig)}
 
@@ -71,7 +71,7 @@ class Terminal:
         return Answer(ended.code, ended.out, ended.err)
 
     async def complete(self, *words: str) -> list[str]:
-        """What kubectl itself offers for the last word."""
+        """Completions that kubectl itself offers for the last word."""
         ended = await run([self.kubectl, "__complete", "counterfoil", *words], environment=self.environment)
         return [line for line in ended.out.splitlines() if not line.startswith(":")]
 
@@ -324,7 +324,7 @@ async def test_what_is_archived_can_be_verified(house: House, administrator: Ter
     told = await administrator("verify", str(folder))
     assert told.out.endswith("Everything is as it was filed.\n")
 
-    # Also by whoever reaches no cluster, and with the statuses of `python -m counterfoil.cli.verify`.
+    # Also without access to a cluster, and with the statuses of `python -m counterfoil.cli.verify`.
     (document,) = (each for each in folder.rglob("contract.pdf"))
     document.write_bytes(b"another contract")
     ended = await run(

@@ -1,7 +1,7 @@
 """
 The receiver as a process, against the real API server, with just the rights it will have in a cluster.
 
-What must hold whatever happens: 200 means that the event is there, and one callback is one event.
+Guarantees in every case: 200 means that the event is stored, and one callback is one event.
 """
 
 import asyncio
@@ -400,7 +400,7 @@ async def test_a_delivery_that_came_before_the_event_ended_only_counts(
 ) -> None:
     envelope = a_guid()
     await site.status(receiver, envelope)
-    # As if the delivery had been on its way for an hour.
+    # As if the delivery had been in transit for an hour.
     await end(site, "Skipped", completed_at=datetime.now(UTC) + timedelta(hours=1))
 
     assert await site.status(receiver, envelope) == 200
@@ -432,7 +432,7 @@ async def test_a_callback_for_a_deleted_event_is_noted_anew(site: Site, receiver
     assert second.uid != first.uid
 
 
-# -- Whatever happens ---------------------------------------------------------------------------------------------------
+# -- In every case ------------------------------------------------------------------------------------------------------
 
 
 async def test_it_has_no_right_beyond_its_work(site: Site) -> None:
@@ -507,7 +507,7 @@ async def test_an_end_under_load_loses_nothing_that_was_answered_200(
         receiver.kill()
     accepted = await calling
 
-    # Not all of the 50: some were stored, and their answers were still under way.
+    # Not all of the 50: some were stored, and their responses were still in transit.
     assert len(accepted) > 20
     assert set(accepted) <= {event.spec.envelope_id for event in await site.events()}
 

@@ -47,7 +47,7 @@ async def test_a_rotation_needs_no_downtime_and_no_consent(scene: Scene) -> None
     assert {await scene.token(each) for each in await scene.senders()} == tokens
     browser = await scene.consented()
     assert browser.page.url == f"{scene.esaw.url}/Documents", (
-        "the running pages took the new key by themselves"
+        "the running pages loaded the new key without a restart"
     )
 
 

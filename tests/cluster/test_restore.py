@@ -97,7 +97,7 @@ async def _ended(where: LocalEnvironment, name: str) -> EnvelopeEvent:
 
 
 def _deleted(scene: Scene) -> list[int]:
-    """How often each envelope was really deleted."""
+    """Number of real deletions of each envelope."""
     return [
         sum(each.outcome == 200 for each in scene.standin.delete_calls(envelope))
         for envelope in scene.envelopes

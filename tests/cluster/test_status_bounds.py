@@ -1,5 +1,5 @@
 """
-What an event's status takes, on a real API server: all that eSAW and an archive may give, and no more than fits into etcd.
+Bounds of an event's status on a real API server: all data of eSAW and an archive, and no more than etcd stores.
 """
 
 import uuid
@@ -62,7 +62,7 @@ def proved(document: FiledDocument) -> FiledDocument:
 
 
 def of_size(wanted: int) -> tuple[FiledDocument, ...]:
-    """As many files as an event takes, which together take just so many bytes of it; with what Go escapes in names."""
+    """As many files as an event takes, which together take exactly this number of bytes; with characters in names that Go escapes."""
     documents = [a_document(name="&<>") for _ in range(MAX_DOCUMENTS)]
     each, more = divmod(wanted - stored_size(documents), MAX_DOCUMENTS)
     documents = [a_document(name="&<>" + "x" * (each + (number < more))) for number in range(MAX_DOCUMENTS)]

@@ -73,6 +73,6 @@ async def test_one_trace_spans_receiver_and_controller_and_the_logs_name_it(
 
 
 def lines(folder: Path, process: str) -> list[dict[str, Any]]:
-    """What a process logged."""
+    """Log records of a process."""
     text = (folder / f"{process}.log").read_text()
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]

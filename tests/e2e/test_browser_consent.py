@@ -1,7 +1,7 @@
 """
 Consent and the page before sending, as people meet them: a real Chromium, a real API server, real mail.
 
-The tests share one scene; each has users and drafts of its own.
+The tests share one scene; each has its own users and drafts.
 """
 
 import asyncio
@@ -398,7 +398,7 @@ async def test_it_speaks_the_language_that_the_browser_asks_for(
 
 
 def keys_in(text: str, known: set[str]) -> list[str]:
-    """Which keys stand in a text, of those that eSAW has seen in use; by their fingerprints, as nobody has them all."""
+    """Keys in a text, of those that eSAW has seen in use; by their fingerprints, as nobody has them all."""
     words = set(re.findall(r"[A-Za-z0-9]{40,}", text))
     return sorted(known & {hashlib.sha256(each.encode()).hexdigest()[:8] for each in words})
 

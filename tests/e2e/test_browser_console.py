@@ -339,7 +339,7 @@ async def test_whoever_has_no_rights_is_told_so_on_every_page(scene: Scene, page
     await expect(page.get_by_role("heading", level=1)).to_have_text("Tasks")
 
 
-# -- Whoever it is ---------------------------------------------------------------------------------------------
+# -- Every user ------------------------------------------------------------------------------------------------
 
 
 async def test_scripts_can_not_read_the_session(scene: Scene, page: Page, context: BrowserContext) -> None:

@@ -1,7 +1,7 @@
 """
 A whole cluster: Counterfoil's image and chart on a real node, with eSAW and an archive beside it, through a release's life.
 
-``make e2e`` runs it on a node of its own (root), ``CLUSTER=kind make e2e`` by kind. The tests share one installation and leave
+``make e2e`` runs it on a separate node (root), ``CLUSTER=kind make e2e`` by kind. The tests share one installation and leave
 it as they found it: each can be run alone.
 """
 
@@ -58,7 +58,7 @@ async def main(url, count, *envelopes):
 
 asyncio.run(main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:]))
 """
-"""Calls so often about some envelopes, 64 at once, and prints how often each answer came."""
+"""Sends this number of callbacks about some envelopes, 64 at once, and prints the count of each response."""
 FLOW = re.compile(
     r"apiserver_flowcontrol_(?P<what>dispatched|rejected)_requests_total"
     r'\{flow_schema="(?P<schema>[^"]*)",priority_level="(?P<level>[^"]*)"[^}]*\} (?P<count>\S+)'
@@ -107,7 +107,7 @@ async def test_helm_test_says_that_it_works(release: Release) -> None:
 
 async def test_each_command_that_the_notes_print_works_as_it_is_printed(release: Release) -> None:
     await make_namespace(release.cluster.kubectl, TRIAL)
-    # A second release, as whoever tries it does; the kinds are there already.
+    # A second release, as a user who evaluates it installs it; the kinds exist already.
     values = {**release.values, "crds": {"enabled": False}}
     install = ["install", RELEASE, CHART, f"--namespace={TRIAL}", "--wait", "--timeout=5m"]
     printed = await release.helm(*install, values=values)
@@ -249,7 +249,7 @@ async def test_a_flood_of_callbacks_has_a_queue_of_its_own_at_the_api_server(rel
     after = await _flow(release)
     assert others > 0
     assert sum(answers.values()) == CALLBACKS
-    # 429: one organization may call so often and no more.
+    # 429: the rate of callbacks per organization is limited.
     assert set(answers) <= {"200", "429", "503"}, answers
     ours = f"{HOME}-{RELEASE}-receiver"
     assert after.dispatched[ours] - before.dispatched[ours] >= answers["200"]
@@ -342,7 +342,7 @@ async def test_uninstalling_keeps_kinds_and_data_and_a_new_installation_goes_on_
     assert {each.name for each in await release.events()} == events
     assert await release.pods("controller") == []
 
-    # eSAW goes on calling.
+    # eSAW continues to call.
     waiting = await release.complete(3)
     await release.install()
     await release.filed(waiting)

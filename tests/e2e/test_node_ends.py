@@ -1,4 +1,4 @@
-"""A node's machine ends with whoever started it, however that ends, and leaves nothing that stays."""
+"""A node's namespaces end with the process that started them, in every case, and leave nothing behind."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from sandbox.node.namespaces import Machine
 async def main():
     machine = Machine(Path(sys.argv[1]), "10.200.0.1")
     await machine.boot()
-    # What a container is: a child of nobody of ours.
+    # As a container does: a child of none of our processes.
     machine.start("daemon", ["/usr/bin/setsid", "--fork", "/usr/bin/sleep", sys.argv[2]])
     print("up", flush=True)
     await asyncio.sleep(3600)

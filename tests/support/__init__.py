@@ -1,1 +1,1 @@
-"""What several test modules use: builders, fakes, servers and scenes."""
+"""Support for several test modules: builders, fakes, servers and scenes."""

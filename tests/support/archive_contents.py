@@ -1,7 +1,7 @@
 """
-Looking into an archive from behind, as an auditor with a shell would: files, hashes, ``sha256sum -c``.
+Direct access to an archive's files, as an auditor with a shell has: files, hashes, ``sha256sum -c``.
 
-The S3 server of the tests keeps its objects as files too, so one look serves both kinds.
+The S3 server of the tests keeps its objects as files too, so the same functions read both kinds.
 """
 
 import hashlib
@@ -27,12 +27,12 @@ class Shelf:
     base: str
 
     def path(self, location: str) -> Path:
-        """Where the file of a location lies."""
+        """Path of the file of a location."""
         assert location.startswith(f"{self.base}/"), location
         return self.root / unquote(location.removeprefix(f"{self.base}/"))
 
     def files(self) -> set[Path]:
-        """Everything that lies there, temporary files too."""
+        """All stored files, temporary ones too."""
         return {path for path in self.root.rglob("*") if not path.is_dir()}
 
     def temporary(self) -> list[Path]:
@@ -40,7 +40,7 @@ class Shelf:
         return [path for path in self.files() if path.name.startswith(".")]
 
     def mentions(self, folder: Path) -> set[Path]:
-        """What the manifest in a folder says is there: its files, the hash file and itself."""
+        """Names in the manifest of a folder: its files, the hash file and itself."""
         manifest = self.manifest(folder)
         listed = {folder / each.name for each in manifest.files}
         return listed | {folder / HASHES_NAME, folder / MANIFEST_NAME}
@@ -57,6 +57,6 @@ def sha256_of(path: Path) -> str:
 
 
 async def proves_itself(folder: Path) -> str:
-    """What ``sha256sum -c`` complains of in a folder; empty for nothing."""
+    """Errors of ``sha256sum -c`` in a folder; empty without errors."""
     checked = await run([_SHA256SUM, "--check", "--strict", "--quiet", HASHES_NAME], cwd=folder)
     return "" if checked.code == 0 else checked.out + checked.err

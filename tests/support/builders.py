@@ -71,12 +71,12 @@ class EventBuilder:
         self._name: str | None = None
 
     def named(self, name: str) -> Self:
-        """Give a name of its own."""
+        """Set the object's name."""
         self._name = name
         return self
 
     def by(self, origin: Origin) -> Self:
-        """Say who noted it down."""
+        """Set the origin of the event."""
         self._spec = msgspec.structs.replace(self._spec, origin=origin)
         return self
 

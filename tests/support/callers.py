@@ -12,7 +12,7 @@ import aiohttp
 
 
 class Answer(NamedTuple):
-    """What the receiver said to one callback."""
+    """The receiver's response to one callback."""
 
     envelope: str
     status: int
@@ -40,7 +40,7 @@ class Caller:
             return Answer(envelope, 0, None, asked_at)
 
     async def call_about(self, envelopes: Iterable[str], *, at_once: int) -> list[Answer]:
-        """Call about each of them, so many at the same time."""
+        """Send a callback about each of them, with this number at the same time."""
         waiting = iter(envelopes)
 
         async def one_after_the_other() -> list[Answer]:

@@ -1,5 +1,5 @@
 """
-What the API server is to accept and to refuse: one entry per rule of the CRDs, with cases on both sides.
+Objects that the API server must accept or refuse: one entry per rule of the CRDs, with cases on both sides.
 
 Cases are changes to the least object of a kind, by dotted path; a path ending in a list or map replaces it as a whole.
 ``test_crd_rules`` tries them on a real API server, and sees that no rule was forgotten.
@@ -85,7 +85,7 @@ def at(path: str, values: Mapping[str, Any]) -> Sentences:
 
 
 Place = Callable[[Any], Changes]
-"""How a value gets into an object."""
+"""Function that puts a value into an object."""
 
 
 def spec(**given: Any) -> Changes:

@@ -1,7 +1,7 @@
 """
-What stands around Counterfoil in the cluster: the stand-in eSAW, an S3 server, and a stranger, each a pod of its own.
+The other pods around Counterfoil in the cluster: the stand-in eSAW, an S3 server, and an unrelated client.
 
-They live in a namespace of their own, under Pod Security ``restricted`` as well.
+They run in a separate namespace, under Pod Security ``restricted`` as well.
 """
 
 import json
@@ -52,12 +52,12 @@ class Neighbours:
 
     @property
     def esaw_url(self) -> str:
-        """Where pods reach eSAW."""
+        """Address of eSAW for pods."""
         return f"http://esaw.{NAMESPACE}.svc.cluster.local:{ESAW_PORT}"
 
     @property
     def s3_url(self) -> str:
-        """Where pods reach the S3 server."""
+        """Address of the S3 server for pods."""
         return f"http://s3.{NAMESPACE}.svc.cluster.local:{S3_PORT}"
 
     async def settle(self) -> None:
@@ -88,11 +88,11 @@ class Neighbours:
             yield control
 
     async def stored(self) -> set[str]:
-        """What lies in the bucket, by name."""
+        """Objects in the bucket, by name."""
         return set((await self._at_s3("find . -type f")).splitlines())
 
     async def complaints(self, folder: str) -> str:
-        """What ``sha256sum -c`` says about the hash file in a folder of the bucket; empty for nothing."""
+        """Errors of ``sha256sum -c`` for the hash file in a folder of the bucket; empty without errors."""
         return await self._at_s3(
             f"cd '{folder}' && sha256sum --check --strict --quiet counterfoil.sha256 2>&1 || true"
         )

@@ -1,5 +1,5 @@
 """
-Builders of signed PDFs, in the ways that signing systems make them and in the ways that somebody spoils them.
+Builders of signed PDFs, in the ways that signing systems make them and with the manipulations of an attacker.
 """
 
 import io
@@ -29,7 +29,7 @@ NOW = datetime.now(UTC)
 
 
 class Identity:
-    """A certificate with its key, issued by another or by itself."""
+    """A certificate with its key, issued by another or self-signed."""
 
     def __init__(
         self, name: str, by: "Identity | None" = None, *, authority: bool = True, until: int = 5
@@ -130,7 +130,7 @@ def encrypted(password: str) -> bytes:
 
 
 def _elsewhere(work: Callable[[], bytes]) -> bytes:
-    # pyHanko runs an event loop of its own, which the thread of ours does not allow.
+    # pyHanko runs its own event loop, which the thread of our loop does not allow.
     with ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(work).result()
 

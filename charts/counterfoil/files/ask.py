@@ -1,8 +1,8 @@
 """
-What `helm test` asks: whether each process answers on its public port, and keeps health and metrics off it.
+The check of `helm test`: each process responds on its public port, and serves no health and metrics there.
 
 An organization that nobody has gets 404, which a receiver can only say once it has read the organizations. Only the
-standard library is used, nothing is written, and no callback is noted down.
+standard library is used, nothing is written, and no callback is recorded.
 """
 
 import sys

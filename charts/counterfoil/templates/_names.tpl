@@ -77,8 +77,8 @@ app.kubernetes.io/component: {{ .name }}
 
 {{/*
 Whether there is a quota: "true", or nothing. A quota that comes before the quota controller knows its kind, of which it hears
-every 30 s, is counted at its next round only, up to five minutes later, and till then the API server lets in no object of the
-kind. So `auto` waits until the kind is two minutes old. Whoever can't look into the cluster knows it by --api-versions.
+every 30 s, is counted at its next round only, up to five minutes later, and until then the API server accepts no object of the
+kind. So `auto` waits until the kind is two minutes old. A rendering without access to the cluster learns it from --api-versions.
 */}}
 {{- define "counterfoil.quota" -}}
 {{- $enabled := .Values.floodControl.quota.enabled -}}

@@ -1,4 +1,4 @@
-{{/* The pod of a process: root, name, args (what python -m gets), port (public, or 0), sealing (names of Secrets with keys), env (of its own). */}}
+{{/* The pod of a process: root, name, args (what python -m gets), port (public, or 0), sealing (names of Secrets with keys), env (additional variables). */}}
 {{- define "counterfoil.podTemplate" -}}
 {{- $root := .root }}
 {{- $values := index $root.Values .name }}

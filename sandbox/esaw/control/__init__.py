@@ -1,1 +1,1 @@
-"""How tests and the demo steer the stand-in: in this process, or over HTTP."""
+"""Control of the stand-in for tests and the demo: in this process, or over HTTP."""

@@ -1,8 +1,8 @@
 """
-The control surface: what tests and demos do to eSAW from behind, as no client of it could.
+The control surface: operations on eSAW for tests and demos that no client of eSAW has.
 
-`Control` is the surface in the server's own process; control_http serves the same methods, and `StandInControl` in client
-calls them from another process. Methods raise ValueError for what cannot be, there as here.
+`Control` is the surface in the server's own process. http_endpoint serves its methods, and `StandInControl` in client
+makes its methods from their signatures. Methods raise ValueError for an impossible call, in both classes.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ RESTART_LIFETIME: Final = timedelta(days=28)
 
 
 class Control:
-    """Direct hands on the estate, the faults and the recorder."""
+    """Direct access to the store, the faults and the recorder."""
 
     def __init__(self, store: EsawStore, behaviour: Behaviour) -> None:
         self._store = store
@@ -190,7 +190,7 @@ class Control:
         self._lifecycle.cancel(envelope)
 
     async def restart(self, envelope_id: str) -> None:
-        """An Expired envelope goes on for 28 days. Raises ValueError for any other."""
+        """Continue an Expired envelope for 28 days. Raises ValueError for any other."""
         envelope = self._store.existing_envelope(envelope_id)
         if envelope.status is not EnvelopeStatus.EXPIRED:
             raise ValueError(f"The envelope {envelope_id} is not Expired.")
@@ -207,11 +207,11 @@ class Control:
         await self._lifecycle.announce(self._store.known_envelope(envelope_id), action)
 
     async def repeat_callback(self, envelope_id: str, times: int = 1) -> None:
-        """`CallbackUrl` again, so many times at once, also for an envelope that was deleted."""
+        """Call `CallbackUrl` again, this number of times at once, also for an envelope that was deleted."""
         self._lifecycle.repeat_envelope_callback(self._store.known_envelope(envelope_id), times)
 
     async def trigger_again(self, envelope_id: str) -> None:
-        """The callback that was given up after 30 attempts is tried anew (the button of the errors view)."""
+        """Retry the callback that was given up after 30 attempts (the button of the errors view)."""
         self._lifecycle.trigger_again(self._store.existing_envelope(envelope_id))
 
     async def callbacks_settled(self) -> None:

@@ -1,39 +1,31 @@
 """
 `StandInControl`: the methods of Control as coroutines, for a stand-in that runs in another process.
 
-Each does what the method of the same name does there, and raises the same ValueError.
+Each method has the parameters, the result and the docstring of Control's method of the same name, from which it is made.
+It sends its arguments to the control surface over HTTP (http_endpoint), and raises the same ValueError.
 """
 
-from collections.abc import Sequence
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
 import httpx
 import msgspec
 
-from sandbox.esaw.core.behaviour import Behaviour
-from sandbox.esaw.core.callbacks import CallbackAttempt, CallbackLogin
-from sandbox.esaw.core.faults import FaultOptions
-from sandbox.esaw.core.model import (
-    EASY_LOGIN,
-    DraftListing,
-    EnvelopeOptions,
-    EnvelopeStatus,
-    FileListing,
-    OAuthApp,
-    Recipient,
-    User,
-)
-from sandbox.esaw.core.recorder import DeleteCall, RecordedRequest, SendCall
+from sandbox.esaw.control.api import Control
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 REQUEST_TIMEOUT = 3600.0
-"""Seconds that an answer may take: `callbacks_settled` waits as long as the retries need."""
+"""Timeout for a response, in seconds: `callbacks_settled` waits until all retries of callbacks have ended."""
 
 
-class StandInControl:
-    """The remote control of the stand-in at `url`; use as an async context manager, or `close` it."""
+class ControlClient:
+    """The connection to the control surface of the stand-in at `url`; an async context manager, or `close` it."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -53,205 +45,83 @@ class StandInControl:
         """Close the connections."""
         await self._http.aclose()
 
-    async def organization_id(self) -> str:
-        """See Control."""
-        return await self._call(str, "organization_id")
-
-    async def add_user(
-        self,
-        *,
-        email: str,
-        given_name: str,
-        surname: str,
-        team: str = "",
-        may_see_history: bool = True,
-        password: str = EASY_LOGIN,
-    ) -> User:
-        """See Control."""
-        return await self._call(
-            User,
-            "add_user",
-            email=email,
-            given_name=given_name,
-            surname=surname,
-            team=team,
-            may_see_history=may_see_history,
-            password=password,
-        )
-
-    async def new_token(self, user: User) -> str:
-        """See Control."""
-        return await self._call(str, "new_token", user=user)
-
-    async def revoke(self, user: User, token: str | None = None) -> None:
-        """See Control."""
-        await self._do("revoke", user=user, token=token)
-
-    async def set_active(self, user: User, *, active: bool) -> None:
-        """See Control."""
-        await self._do("set_active", user=user, active=active)
-
-    async def register_app(self, *, name: str, redirect_uris: Sequence[str]) -> OAuthApp:
-        """See Control."""
-        return await self._call(OAuthApp, "register_app", name=name, redirect_uris=redirect_uris)
-
-    async def withdraw_consent(self, user: User, client_id: str) -> None:
-        """See Control."""
-        await self._do("withdraw_consent", user=user, client_id=client_id)
-
-    async def set_before_send_redirect(self, url: str | None) -> None:
-        """See Control."""
-        await self._do("set_before_send_redirect", url=url)
-
-    async def add_draft(
-        self,
-        *,
-        owner: User,
-        name: str = "Contract",
-        recipients: Sequence[Recipient] = (Recipient(),),
-        metadata: str | None = None,
-    ) -> str:
-        """See Control."""
-        return await self._call(
-            str, "add_draft", owner=owner, name=name, recipients=recipients, metadata=metadata
-        )
-
-    async def drafts(self, user: User) -> list[DraftListing]:
-        """See Control."""
-        return await self._call(list[DraftListing], "drafts", user=user)
-
-    async def draft_of(self, envelope_id: str) -> str | None:
-        """See Control."""
-        return await self._call_optional(str, "draft_of", envelope_id=envelope_id)
-
-    async def envelope_of(self, draft_id: str) -> str | None:
-        """See Control."""
-        return await self._call_optional(str, "envelope_of", draft_id=draft_id)
-
-    async def sends(self, draft_id: str) -> list[SendCall]:
-        """See Control."""
-        return await self._call(list[SendCall], "sends", draft_id=draft_id)
-
-    async def add_envelope(self, *, sender: User, **options: Unpack[EnvelopeOptions]) -> str:
-        """See Control."""
-        return await self._call(str, "add_envelope", sender=sender, **options)
-
-    async def set_default_callbacks(self, *, completed: str | None, status_change: str | None) -> None:
-        """See Control."""
-        await self._do("set_default_callbacks", completed=completed, status_change=status_change)
-
-    async def set_callback_logins(self, logins: Sequence[CallbackLogin]) -> None:
-        """See Control."""
-        await self._do("set_callback_logins", logins=logins)
-
-    async def set_behaviour(self, behaviour: Behaviour) -> None:
-        """See Control."""
-        await self._do("set_behaviour", behaviour=behaviour)
-
-    async def open_workstep(self, envelope_id: str) -> None:
-        """See Control."""
-        await self._do("open_workstep", envelope_id=envelope_id)
-
-    async def finish_workstep(self, envelope_id: str) -> None:
-        """See Control."""
-        await self._do("finish_workstep", envelope_id=envelope_id)
-
-    async def complete(self, envelope_id: str) -> None:
-        """See Control."""
-        await self._do("complete", envelope_id=envelope_id)
-
-    async def reject(self, envelope_id: str, reason: str = "Not as agreed.") -> None:
-        """See Control."""
-        await self._do("reject", envelope_id=envelope_id, reason=reason)
-
-    async def expire(self, envelope_id: str) -> None:
-        """See Control."""
-        await self._do("expire", envelope_id=envelope_id)
-
-    async def cancel(self, envelope_id: str) -> None:
-        """See Control."""
-        await self._do("cancel", envelope_id=envelope_id)
-
-    async def restart(self, envelope_id: str) -> None:
-        """See Control."""
-        await self._do("restart", envelope_id=envelope_id)
-
-    async def delete(self, envelope_id: str) -> None:
-        """See Control."""
-        await self._do("delete", envelope_id=envelope_id)
-
-    async def announce(self, envelope_id: str, action: str) -> None:
-        """See Control."""
-        await self._do("announce", envelope_id=envelope_id, action=action)
-
-    async def repeat_callback(self, envelope_id: str, times: int = 1) -> None:
-        """See Control."""
-        await self._do("repeat_callback", envelope_id=envelope_id, times=times)
-
-    async def trigger_again(self, envelope_id: str) -> None:
-        """See Control."""
-        await self._do("trigger_again", envelope_id=envelope_id)
-
-    async def callbacks_settled(self) -> None:
-        """See Control."""
-        await self._do("callbacks_settled")
-
-    async def callbacks(self, envelope_id: str | None = None) -> list[CallbackAttempt]:
-        """See Control."""
-        return await self._call(list[CallbackAttempt], "callbacks", envelope_id=envelope_id)
-
-    async def fault(self, operation: str, **options: Unpack[FaultOptions]) -> None:
-        """See Control."""
-        await self._do("fault", operation=operation, **options)
-
-    async def clear_faults(self, operation: str | None = None) -> None:
-        """See Control."""
-        await self._do("clear_faults", operation=operation)
-
-    async def requests(self, operation: str | None = None, id: str | None = None) -> list[RecordedRequest]:  # noqa: A002
-        """See Control."""
-        return await self._call(list[RecordedRequest], "requests", operation=operation, id=id)
-
-    async def delete_calls(self, envelope_id: str) -> list[DeleteCall]:
-        """See Control."""
-        return await self._call(list[DeleteCall], "delete_calls", envelope_id=envelope_id)
-
-    async def clear_requests(self) -> None:
-        """See Control."""
-        await self._do("clear_requests")
-
-    async def exists(self, envelope_id: str) -> bool:
-        """See Control."""
-        return await self._call(bool, "exists", envelope_id=envelope_id)
-
-    async def status(self, envelope_id: str) -> EnvelopeStatus:
-        """See Control."""
-        return await self._call(EnvelopeStatus, "status", envelope_id=envelope_id)
-
-    async def files(self, envelope_id: str) -> list[FileListing]:
-        """See Control."""
-        return await self._call(list[FileListing], "files", envelope_id=envelope_id)
-
-    async def expected_sha256(self, file_id: str) -> str:
-        """See Control."""
-        return await self._call(str, "expected_sha256", file_id=file_id)
-
-    async def authority_certificate(self) -> str:
-        """See Control."""
-        return await self._call(str, "authority_certificate")
-
-    async def _call(self, kind: type[T], method: str, **arguments: Any) -> T:
-        return msgspec.json.decode(await self._post(method, arguments), type=kind)
-
-    async def _call_optional(self, kind: type[T], method: str, **arguments: Any) -> T | None:
-        body = await self._post(method, arguments)
-        return None if body == b"null" else msgspec.json.decode(body, type=kind)
-
-    async def _do(self, method: str, **arguments: Any) -> None:
-        await self._post(method, arguments)
-
-    async def _post(self, method: str, arguments: dict[str, Any]) -> bytes:
+    async def call(self, method: str, arguments: dict[str, Any]) -> bytes:
+        """The JSON that Control's method of this name returns. Raises ValueError where the method does."""
         response = await self._http.post(method, content=msgspec.json.encode(arguments))
         if response.status_code == 400:
             raise ValueError(response.json()["error"])
         return response.raise_for_status().content
+
+
+@overload
+def _remote(
+    method: Callable[Concatenate[Control, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[ControlClient, P], Coroutine[Any, Any, T]]: ...
+
+
+@overload
+def _remote(
+    method: Callable[Concatenate[Control, P], T],
+) -> Callable[Concatenate[ControlClient, P], Coroutine[Any, Any, T]]: ...
+
+
+def _remote(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The coroutine function that calls this method of Control over HTTP."""
+    signature = inspect.signature(method)
+    result_type = typing.get_type_hints(method)["return"]
+
+    @functools.wraps(method)
+    async def call(client: ControlClient, *args: Any, **kwargs: Any) -> Any:
+        _, *given = signature.bind(client, *args, **kwargs).arguments.items()
+        arguments: dict[str, Any] = {}
+        for name, value in given:
+            is_keywords = signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
+            arguments |= value if is_keywords else {name: value}
+        return msgspec.json.decode(await client.call(method.__name__, arguments), type=result_type)
+
+    return call
+
+
+class StandInControl(ControlClient):
+    """The methods of Control for the stand-in at `url`; an async context manager, or `close` it."""
+
+    organization_id = _remote(Control.organization_id)
+    add_user = _remote(Control.add_user)
+    new_token = _remote(Control.new_token)
+    revoke = _remote(Control.revoke)
+    set_active = _remote(Control.set_active)
+    register_app = _remote(Control.register_app)
+    withdraw_consent = _remote(Control.withdraw_consent)
+    set_before_send_redirect = _remote(Control.set_before_send_redirect)
+    add_draft = _remote(Control.add_draft)
+    drafts = _remote(Control.drafts)
+    draft_of = _remote(Control.draft_of)
+    envelope_of = _remote(Control.envelope_of)
+    sends = _remote(Control.sends)
+    add_envelope = _remote(Control.add_envelope)
+    set_default_callbacks = _remote(Control.set_default_callbacks)
+    set_callback_logins = _remote(Control.set_callback_logins)
+    set_behaviour = _remote(Control.set_behaviour)
+    open_workstep = _remote(Control.open_workstep)
+    finish_workstep = _remote(Control.finish_workstep)
+    complete = _remote(Control.complete)
+    reject = _remote(Control.reject)
+    expire = _remote(Control.expire)
+    cancel = _remote(Control.cancel)
+    restart = _remote(Control.restart)
+    delete = _remote(Control.delete)
+    announce = _remote(Control.announce)
+    repeat_callback = _remote(Control.repeat_callback)
+    trigger_again = _remote(Control.trigger_again)
+    callbacks_settled = _remote(Control.callbacks_settled)
+    callbacks = _remote(Control.callbacks)
+    fault = _remote(Control.fault)
+    clear_faults = _remote(Control.clear_faults)
+    requests = _remote(Control.requests)
+    delete_calls = _remote(Control.delete_calls)
+    clear_requests = _remote(Control.clear_requests)
+    exists = _remote(Control.exists)
+    status = _remote(Control.status)
+    files = _remote(Control.files)
+    expected_sha256 = _remote(Control.expected_sha256)
+    authority_certificate = _remote(Control.authority_certificate)

@@ -1,7 +1,7 @@
 """
 The control surface over HTTP: `POST /_control/<method>` with the arguments as a JSON object.
 
-Whatever Control can do, this can, with the same names: the arguments are checked against the method's own signature. It is
+Each method of Control is served under its name; its signature checks the arguments. It is
 for tests and demos on one machine, so it asks for no password.
 """
 

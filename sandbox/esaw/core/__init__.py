@@ -1,1 +1,1 @@
-"""What the stand-in knows and does without HTTP: envelopes, users, callbacks, faults."""
+"""The stand-in's data and behaviour without HTTP: envelopes, users, callbacks, faults."""

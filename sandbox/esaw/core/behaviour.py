@@ -6,7 +6,7 @@ from msgspec import Struct
 
 
 class Behaviour(Struct, frozen=True, kw_only=True):
-    """How the stand-in behaves where the facts leave room."""
+    """Behaviour of the stand-in where the known facts allow several."""
 
     final_during_callback: bool = False
     """Whether the envelope is in its final state already while `CallbackUrl` is being called; else it stays Active until that
@@ -14,7 +14,7 @@ class Behaviour(Struct, frozen=True, kw_only=True):
     final_state_lag: float = 0.0
     """Seconds from the accepted callback to the final state (post-processing)."""
     callback_time_scale: float = 0.001
-    """What a minute of eSAW's retry schedule shrinks to: 0.001 makes 5 minutes 0.3 s. 1 is the truth."""
+    """Factor for the times of eSAW's retry schedule: 0.001 makes 5 minutes 0.3 s. 1 is the real schedule."""
     callback_timeout: float = 100.0
     """Seconds that one callback may take (100 is the default of .NET's client)."""
     callback_on_cancel: bool = False

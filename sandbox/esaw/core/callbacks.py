@@ -60,7 +60,7 @@ class CallbackLogin(Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class PendingCallback:
-    """One callback on its way."""
+    """One callback in transit."""
 
     envelope: StoredEnvelope
     kind: CallbackKind
@@ -165,14 +165,14 @@ def expand_placeholders(url: str, values: Mapping[str, str]) -> str:
 
 
 def envelope_values(envelope: StoredEnvelope, action: str) -> dict[str, str]:
-    """What envelope and status callbacks offer."""
+    """Placeholders of envelope and status callbacks."""
     return {"EnvelopeId": envelope.id, "Action": action}
 
 
 def workstep_values(
     envelope: StoredEnvelope, activity: EnvelopeActivity, event_type: str, now: datetime
 ) -> dict[str, str]:
-    """What workstep callbacks offer."""
+    """Placeholders of workstep callbacks."""
     return {
         "WorkstepId": activity.workstep_id,
         "EventType": event_type,

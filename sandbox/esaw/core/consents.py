@@ -1,5 +1,5 @@
 """
-Consents: the OAuth applications, who has allowed which of them, and the codes that are on their way.
+Consents: the OAuth applications, who has allowed which of them, and the codes that are not redeemed yet.
 
 An application is allowed by a user once. Each way through `Auth/Authorize` gives a code, each code is worth the user's token
 for that application once (RFC 6749, with the proof of RFC 7636 where one was promised). The rules are here, their HTTP is in
@@ -36,7 +36,7 @@ class OAuthError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PkceChallenge:
-    """The proof that whoever redeems a code is who asked for it (PKCE)."""
+    """The proof that the client that redeems a code is the client that requested it (PKCE)."""
 
     value: str
     method: str
@@ -70,7 +70,7 @@ class _Code:
     challenge: PkceChallenge | None
     is_spent: bool = False
     token: str | None = None
-    """What it was worth."""
+    """The token that the code was redeemed for."""
 
 
 class ConsentStore:
@@ -162,7 +162,7 @@ class ConsentStore:
         """
         The token that the code is worth. Raises OAuthProblem.
 
-        What is known by its owner is spent at the first try, whatever else is wrong with it; a second try also disables the
+        A code of this application is spent at the first try, also at a faulty one; a second try also disables the
         token that the first one got (RFC 6749, 4.1.2).
         """
         known = self._codes.get(code)

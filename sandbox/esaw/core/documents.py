@@ -1,11 +1,11 @@
 """
-Papers: real signed PDFs, their audit trails, and the authority that vouches for the signatures.
+Documents: real signed PDFs, their audit trails, and the authority that certifies the signatures.
 
 Signing takes 50 ms, thousands of envelopes must not: each kind of page is signed once per process, with a mark in an
-unsigned attribute of the signature. Each file is that PDF with a mark of its own, so that no two files have the same bytes
+unsigned attribute of the signature. Each file is that PDF with a unique mark, so that no two files have the same bytes
 and every signature is still intact, trusted, and covers the whole document.
 
-It does not keep files (estate does) and knows nothing of HTTP.
+It does not keep files (store does) and does not depend on HTTP.
 """
 
 import hashlib
@@ -84,7 +84,7 @@ class SignedUpload:
 
 
 def count_pages(data: bytes) -> int:
-    """How many pages an uploaded PDF has. Raises NotAPdf."""
+    """Number of pages of an uploaded PDF. Raises NotAPdf."""
     try:
         return int(IncrementalPdfFileWriter(io.BytesIO(data)).root["/Pages"]["/Count"])
     except (PdfError, KeyError, TypeError, ValueError) as exc:
@@ -149,7 +149,7 @@ def _sign(pdf: bytes) -> bytes:
         signed: io.BytesIO = signers.sign_pdf(writer, how, signer=_signer())
         return signed.getvalue()
 
-    # pyHanko runs an event loop of its own, which the thread of ours does not allow.
+    # pyHanko runs its own event loop, which the thread of our loop does not allow.
     with ThreadPoolExecutor(max_workers=1) as elsewhere:
         return elsewhere.submit(work).result()
 

@@ -1,5 +1,5 @@
 """
-Sending: a draft goes out as an envelope, whoever pressed the button, a client of REST or a person.
+Sending: a draft becomes an envelope, sent by a client of REST or by a person.
 
 Papers are made of the uploads first, so that a draft whose papers cannot be made stays a draft. From then on nothing waits:
 of two who send the same draft at once, one is too late.
@@ -13,7 +13,7 @@ from sandbox.esaw.core.store import EsawStore
 
 
 class EnvelopeSender:
-    """Sends the drafts of one estate."""
+    """Sends the drafts of one store."""
 
     def __init__(self, store: EsawStore, lifecycle: Lifecycle) -> None:
         self._store = store

@@ -54,15 +54,15 @@ class InjectedFault(Struct, frozen=True, kw_only=True):
     id: str | None = None
     """Only requests about this envelope, draft, file or OAuth application, or about a file of this envelope."""
     times: int | None = None
-    """How many requests it meets; None: until cleared."""
+    """Number of requests that it affects; None: until cleared."""
     after: int = 0
-    """How many requests pass unharmed first."""
+    """Number of requests that pass without it first."""
     delay: float = 0.0
     """Seconds before anything happens."""
     status: int | None = None
     """Answer this instead of doing anything (401 with an empty body, else with the error body)."""
     says: str | None = None
-    """With `status`: what stands in every member of the error body, of v6 and of OAuth."""
+    """With `status`: the text of every member of the error body, of v6 and of OAuth."""
     retry_after: int | str | None = None
     """Seconds or an HTTP date, sent as Retry-After."""
     redirect: str | None = None
@@ -79,11 +79,11 @@ class InjectedFault(Struct, frozen=True, kw_only=True):
     lacks: str | None = None
     """Leave this member out of the JSON object that is answered."""
     token_of: str | None = None
-    """`retrieve` gives a token of the user with this id, whoever consented."""
+    """`retrieve` returns a token of the user with this id, not of the user who consented."""
     cut_after: int | None = None
     """Cut the connection after this many bytes of the body."""
     declared_length: int | None = None
-    """Content-Length says this, whatever is sent; the connection is closed afterwards."""
+    """Content-Length has this value, not the real length; the connection is closed afterwards."""
     trickle: float | None = None
     """Bytes per second of the body."""
 

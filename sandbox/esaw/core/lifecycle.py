@@ -34,19 +34,19 @@ from sandbox.esaw.core.store import EsawStore
 
 
 class BackgroundTasks:
-    """Owns the tasks that go on after an answer was given."""
+    """Owns the tasks that continue after a response."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Begin it; it ends by itself, or with `close`."""
+        """Start the task; it ends when it is done, or with `close`."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._discard_if_succeeded)
 
     async def wait_until_idle(self) -> None:
-        """Wait until nothing is under way. Raises what went wrong in it."""
+        """Wait until no task is running. Raises the errors of the tasks."""
         while self._tasks:
             task = next(iter(self._tasks))
             await asyncio.wait({task})
@@ -54,7 +54,7 @@ class BackgroundTasks:
             task.result()
 
     async def close(self) -> None:
-        """Give up what is still under way."""
+        """Cancel the tasks that are still running."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -146,7 +146,7 @@ class Lifecycle:
             self._background.start(self._call_in_background(self._envelope_callback(envelope)))
 
     def restart(self, envelope: StoredEnvelope, expires_at: datetime) -> None:
-        """An Expired envelope goes on where it was. Raises EsawError for any other."""
+        """Continue an Expired envelope where it was. Raises EsawError for any other."""
         if envelope.status is not EnvelopeStatus.EXPIRED:
             raise RequestRefused(ErrorCode.NOT_IN_THIS_STATE)
         envelope.expires_at = expires_at
@@ -157,7 +157,7 @@ class Lifecycle:
         await self._run_steps(envelope, [_Step(action)])
 
     def repeat_envelope_callback(self, envelope: StoredEnvelope, times: int) -> None:
-        """Call `CallbackUrl` again, so often, all at once; nothing waits for it. Raises ValueError if there is none."""
+        """Call `CallbackUrl` again, `times` times at once; nothing waits for it. Raises ValueError if there is none."""
         if envelope.callbacks.envelope is None:
             raise ValueError(f"The envelope {envelope.id} has no CallbackUrl.")
         for _ in range(times):
@@ -202,7 +202,7 @@ class Lifecycle:
         if calls_back and envelope.callbacks.envelope:
             is_accepted = await self._callback_client.call_until_accepted(self._envelope_callback(envelope))
             if not is_accepted:
-                return  # held back for ever, unless it is triggered again from the errors view
+                return  # never sent, unless it is triggered again from the errors view
         await asyncio.sleep(behaviour.final_state_lag)
         self._set_final_status(envelope, status)
 
@@ -252,7 +252,7 @@ class Lifecycle:
             )
 
     async def _call_url(self, envelope: StoredEnvelope, kind: CallbackKind, action: str, url: str) -> None:
-        """Try once; go on trying beside the way, which does not wait."""
+        """Try once; retry in the background, without a wait for the result."""
         pending = self._new_callback(envelope, kind, action, url)
         if not await self._callback_client.attempt(pending):
             self._background.start(self._call_in_background(pending))

@@ -1,8 +1,8 @@
 """
-What the stand-in knows: users, envelopes, drafts, files and their history, as plain data.
+The stand-in's data: users, envelopes, drafts, files and their history, as plain data classes.
 
 The frozen Structs travel over the control surface (in process or as JSON); the dataclasses are the server's own memory
-and never leave it. Nothing here acts: life cycle, callbacks and answers live in modules of their own.
+and never leave it. Nothing here acts: life cycle, callbacks and responses are in separate modules.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class ActivityStatus(StrEnum):
 
 
 class ActionKind(StrEnum):
-    """What a recipient is asked to do; each activity has exactly one."""
+    """The task of a recipient; each activity has exactly one."""
 
     SIGN = "Sign"
     VIEW = "View"
@@ -46,7 +46,7 @@ class ActionKind(StrEnum):
 
 
 class FileKind(StrEnum):
-    """Where in `GET envelope/{id}/files` a file is named."""
+    """Part of `GET envelope/{id}/files` that names a file."""
 
     DOCUMENT = "Document"
     ATTACHMENT = "Attachment"
@@ -111,7 +111,7 @@ class DocumentSpec(Struct, frozen=True, kw_only=True):
 
 
 class Recipient(Struct, frozen=True, kw_only=True):
-    """Who is asked to do something with an envelope."""
+    """A person with a task in an envelope."""
 
     email: str = "signer@example.com"
     given_name: str = "Sigmund"
@@ -136,7 +136,7 @@ class CallbackUrls(Struct, frozen=True, kw_only=True):
 
 
 EmptyAs = Literal["empty", "null", "absent"]
-"""How `files` writes a part that has no entries: `[]`, `null`, or left out."""
+"""Form in which `files` writes a part without entries: `[]`, `null`, or left out."""
 
 ApiVersion = Literal["v5", "v6"]
 
@@ -160,7 +160,7 @@ class EnvelopeOrder(Struct, frozen=True, kw_only=True):
     """None: the organization's default ones."""
     share_with_team: bool = False
     api_version: ApiVersion = "v6"
-    """Who made it; one made by v5 answers ERR0063 to some calls of v6."""
+    """The API version that created it; one of v5 returns ERR0063 to some calls of v6."""
     empty_as: EmptyAs = "empty"
     expires_in: timedelta = timedelta(days=28)
 
@@ -241,7 +241,7 @@ class EnvelopeActivity:
 
     @property
     def is_interactive(self) -> bool:
-        """Whether a person has to do it (copies and automatic signatures happen by themselves)."""
+        """Whether a person has to do it (copies and automatic signatures need no person)."""
         return self.recipient.action not in {ActionKind.SEND_COPY, ActionKind.SIGN_AUTOMATIC}
 
 
@@ -253,7 +253,7 @@ class HistoryEntry:
     created_at: datetime
     trace_id: str
     activity: EnvelopeActivity | None = None
-    """Whose recipient it affects."""
+    """The activity of the recipient that it affects."""
     completed: bool = True
     completed_at: datetime | None = None
     in_error: bool = False

@@ -1,5 +1,5 @@
 """
-The recorder: what was asked, by whom, when, and what came of it.
+The recorder: each request, its user, its time and its result.
 
 It lets a test ask "was delete called, when, how often, and what had been downloaded before". A token is never kept: only
 the first digits of its hash, and its user; nor is anything of a query or a body, where codes and secrets are.
@@ -28,11 +28,11 @@ class RecordedRequest(Struct, kw_only=True):
     id: str | None
     """The envelope, draft, file or OAuth application that it is about."""
     user_id: str | None
-    """Whose token it carried, or who was signed in."""
+    """Id of the user of its token, or of the signed-in user."""
     token_sha256: str | None
     """The first 8 hex digits of the token's SHA-256."""
     token_in_url: bool
-    """A token or a secret stood in the query; it was not accepted, and is a fault of the client."""
+    """The query had a token or a secret; it was not accepted, and is a fault of the client."""
     outcome: int = 0
     """The status the operation came to, 0 if it was never begun; differs from `status` where a fault lied."""
     status: int = 0
@@ -42,7 +42,7 @@ class RecordedRequest(Struct, kw_only=True):
     whole: bool = False
     """The answer was sent to its end, and was no garbage."""
     done: int = 0
-    """When it was over, on the same count; 0 while it is under way."""
+    """Tick at which it ended, on the same count; 0 while it is in progress."""
 
 
 class DeleteCall(Struct, frozen=True, kw_only=True):
@@ -91,7 +91,7 @@ class Recorder:
         token: str | None,
         token_in_url: bool,
     ) -> RecordedRequest:
-        """Note down a request as it arrives."""
+        """Record a request when it arrives."""
         entry = RecordedRequest(
             number=next(self._count),
             time=time,
@@ -108,7 +108,7 @@ class Recorder:
         return entry
 
     def close(self, entry: RecordedRequest) -> None:
-        """Note down that a request is over."""
+        """Record that a request has ended."""
         entry.done = next(self._count)
 
     def requests(self, operation: str | None = None, resource_id: str | None = None) -> list[RecordedRequest]:

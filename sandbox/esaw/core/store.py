@@ -1,5 +1,5 @@
 """
-The estate: everything the stand-in keeps, and who may see it.
+The store: all data of the stand-in, and the rights to see it.
 
 Users with their tokens, envelopes (deleted ones as tombstones), files, drafts and uploads. It makes things and finds them;
 it sends no callback (lifecycle does) and speaks no HTTP.
@@ -67,7 +67,7 @@ class EsawStore:
         return str(UUID(int=self._rng.getrandbits(128), version=4))
 
     def new_secret(self, length: int, *, more_letters: str = "") -> str:
-        """Something that nobody can guess: letters, digits, and whatever else it may have."""
+        """A random text that nobody can guess: letters, digits, and the other characters that it may have."""
         return "".join(self._rng.choices(string.ascii_letters + string.digits + more_letters, k=length))
 
     # Users and their tokens
@@ -125,7 +125,7 @@ class EsawStore:
         return self.users[user_id]
 
     def owner_of(self, token: str) -> User | None:
-        """Whose token this is; None if it is unknown, revoked, or its user is not active."""
+        """The user of this token; None if it is unknown, revoked, or its user is not active."""
         user_id = self._owners.get(token)
         return None if user_id is None or user_id in self._inactive else self.users[user_id]
 

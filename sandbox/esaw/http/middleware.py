@@ -1,8 +1,8 @@
 """
-The gate: every request of eSAW's own passes here, whatever route it takes.
+The request pipeline: every request to eSAW passes it, on all routes.
 
-In this order: note it down, meet its fault, ask who it is, let the route act, spoil the answer if ordered, send it, note
-down what came of it. A route only turns a `RoutedCall` into an `RouteResponse`; those of OAuth and of the web pages do as those of REST.
+In this order: record it, apply its fault, find its user, call the route, corrupt the response if ordered, send it, record
+the result. A route only turns a `RoutedCall` into an `RouteResponse`; those of OAuth and of the web pages do as those of REST.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ _SECRET_NAMES: Final = frozenset(
         "password",
     }
 )
-"""What must not stand in the query of a request to eSAW, lower case."""
+"""Parameters that the query of a request to eSAW must not have, lower case."""
 
 
 @dataclass(slots=True)
@@ -57,13 +57,13 @@ class RoutedCall:
     """The envelope, draft, file or OAuth application that it is about; empty for none."""
     body: bytes
     user: User | None = None
-    """Whose token it carries, if that is worth anything as the route begins."""
+    """The user of its token, if that is valid when the route begins."""
     fault: InjectedFault = NO_FAULT
-    """What is to go wrong with it; the gate sees to all but what only the route can do."""
+    """Its ordered fault; the pipeline applies all faults except those that only the route can apply."""
 
     @property
     def authenticated_user(self) -> User:
-        """Whose token it carries. Raises Unauthorized."""
+        """The user of its token. Raises Unauthorized."""
         if self.user is None:
             raise Unauthorized
         return self.user
@@ -74,13 +74,13 @@ Handler = Callable[[RoutedCall], Awaitable[RouteResponse]]
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRoute:
-    """Where a request wants to go."""
+    """The route of a request."""
 
     operation: str
     id: str
     handler: Handler
     session_user: User | None = None
-    """Who is signed in, for the doors that know a person by their session."""
+    """The signed-in user, for the routes that use a session."""
 
 
 class RequestPipeline:
@@ -92,7 +92,7 @@ class RequestPipeline:
         self._recorder = recorder
 
     async def handle(self, request: web.Request, route: ResolvedRoute) -> web.StreamResponse:
-        """Answer one request that goes to this door."""
+        """Respond to one request for this route resolver."""
         body = b"" if request.content_type.startswith("multipart/") else await request.read()
         resource_id = (route.id or _id_in(body)).lower()
         token = token_of(request)
@@ -138,7 +138,7 @@ class RequestPipeline:
     def _apply_fault_to_store(
         self, fault: InjectedFault, call: RoutedCall, envelope: StoredEnvelope | None
     ) -> None:
-        """What the fault does to the estate, just before the route looks at it."""
+        """Apply the fault to the store, just before the route reads it."""
         if fault.deletes_envelope and envelope and not envelope.deleted_at:
             self._store.delete(envelope)
         token = token_of(call.request)

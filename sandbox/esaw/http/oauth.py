@@ -31,7 +31,7 @@ _PRIVATE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 @dataclass(frozen=True, slots=True)
 class _ClientRedirect:
-    """The way back to the application, with whatever it has to learn."""
+    """The redirect back to the application, with its parameters."""
 
     redirect_uri: str
     state: str | None
@@ -53,7 +53,7 @@ class _ClientRedirect:
 
 
 class OAuthEndpoints:
-    """The two endpoints over one estate."""
+    """The two endpoints over one store."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class OAuthEndpoints:
         return parse_challenge(asked["code_challenge"], asked.get("code_challenge_method", ""))
 
     def _record_decision(self, call: RoutedCall, session: BrowserSession, user: User, app: OAuthApp) -> None:
-        """Note down the consent. Raises OAuthProblem if it was refused, FormProblem for a form that is not ours."""
+        """Record the consent. Raises OAuthProblem if it was refused, FormProblem for a form that is not ours."""
         form = read_form(call.request.content_type, call.body)
         if not session.accepts_form(form):
             raise InvalidForm

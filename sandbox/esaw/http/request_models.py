@@ -182,7 +182,7 @@ def required(value: str) -> str:
 
 
 def recipients(activities: list[ActivityBody]) -> list[Recipient]:
-    """Who is asked to do what. Raises EsawError."""
+    """The recipients and their tasks. Raises EsawError."""
     _count(len(activities), "Activities")
     return [_recipient(each.action) for each in activities]
 
@@ -215,7 +215,7 @@ def callback_urls(body: CallbackBody | None, *, is_draft: bool) -> CallbackUrls:
 
 
 def before_send_url(body: RedirectBody | None, default: str | None) -> str | None:
-    """Where the browser goes before a draft is sent, the default if nothing is said. Raises EsawError with ERR0011 for no URL."""
+    """Redirect of the browser before a draft is sent; the default without one. Raises EsawError with ERR0011 for no URL."""
     return (_url(body.before_send_redirect_url) if body else None) or default
 
 

@@ -2,7 +2,7 @@
 Delivery: an answer goes out, as it should or as a fault bends it.
 
 Large bodies flow chunk by chunk; a body that a fault bends is cut, slowed down or sent under a wrong length, and its
-connection is closed afterwards, so that nothing of it spoils the next answer.
+connection is closed afterwards, so that nothing of it reaches the next response.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ TRICKLE_PAUSE = 0.02
 async def write_response(
     request: web.Request, route_response: RouteResponse, fault: InjectedFault, entry: RecordedRequest
 ) -> web.StreamResponse:
-    """Send the answer and note down how much of it went out."""
+    """Send the response and record the number of bytes that were sent."""
     entry.status = route_response.status
     if fault.affects_body:
         response = await _write_with_fault(request, route_response, fault, entry)

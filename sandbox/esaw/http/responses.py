@@ -61,7 +61,7 @@ def error_response(status: int, error_id: str, message: str) -> RouteResponse:
 
 
 def refused_response(error: RequestRefused) -> RouteResponse:
-    """How a refusal is answered."""
+    """The response to a refused request."""
     return error_response(error.status, error.error_id, error.message)
 
 
@@ -100,7 +100,7 @@ def fault_response(fault: InjectedFault) -> RouteResponse | None:
 
 
 def with_body_fault(route_response: RouteResponse, fault: InjectedFault) -> RouteResponse:
-    """The answer as the fault spoils it: its body replaced by garbage, or without one of its members."""
+    """The response as the fault corrupts it: its body replaced by garbage, or without one of its members."""
     if fault.garbage is not None:
         content_type, body = _GARBAGE[fault.garbage]
         return replace(

@@ -1,5 +1,5 @@
 """
-REST v6: what stands under `/Api/v6`, one small handler per call.
+REST v6: the calls below `/Api/v6`, one small handler per call.
 
 `RestRoutes.resolve` finds the handler for a method and a path; the gate does everything that all calls have in common. Envelopes
 are sent and cancelled through the life cycle, which calls back.
@@ -36,7 +36,7 @@ class _Route:
 
 
 class RestRoutes:
-    """The v6 calls over one estate."""
+    """The v6 calls over one store."""
 
     def __init__(
         self, store: EsawStore, lifecycle: Lifecycle, envelope_sender: EnvelopeSender, version: str
@@ -71,7 +71,7 @@ class RestRoutes:
         }
 
     def resolve(self, request: web.Request) -> ResolvedRoute:
-        """The door for this request; unknown paths and wrong methods have doors too, which refuse."""
+        """The route for this request; unknown paths and wrong methods have routes too, which refuse."""
         _, _, version, *parts = request.rel_url.raw_path.split("/")
         if version.lower() not in VERSIONS:
             return ResolvedRoute("unknown", "", _not_found)

@@ -48,7 +48,7 @@ class BrowserSessions:
         return None
 
     def user_of(self, request: web.Request) -> User | None:
-        """Who is signed in."""
+        """The signed-in user."""
         session = self.of(request)
         return session.user if session else None
 

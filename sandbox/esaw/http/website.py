@@ -45,7 +45,7 @@ _PageHandler = Callable[[_PageRequest], RouteResponse]
 
 
 class WebsiteRoutes:
-    """The pages over one estate, with OAuth's."""
+    """The pages over one store, with OAuth's."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class WebsiteRoutes:
         }
 
     async def resolve(self, request: web.Request) -> ResolvedRoute:
-        """The door for this request; unknown paths and wrong methods have doors too, which refuse."""
+        """The route for this request; unknown paths and wrong methods have routes too, which refuse."""
         path = request.path.lower().rstrip("/") or "/"
         session_user = self._sessions.user_of(request)
         resource_id = ""

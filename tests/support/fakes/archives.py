@@ -1,5 +1,5 @@
 """
-Builders and stand-ins for the tests of archives: envelopes, files, sources, and a door that can be made to fail.
+Builders and stand-ins for the tests of archives: envelopes, files, sources, and an archive backend that can be made to fail.
 """
 
 import hashlib
@@ -125,7 +125,7 @@ def unharmed(data: bytes) -> bytes:
 
 @dataclass
 class MemoryBackend:
-    """An archive in memory. ``spoil`` is what happens to bytes on their way to the shelf."""
+    """An archive in memory. ``spoil`` changes the bytes before they are stored."""
 
     kind: ClassVar[str] = "shelf"
     spoil: Callable[[bytes], bytes] = unharmed

@@ -31,9 +31,9 @@ class InMemoryKubeClient(KubeClient):
         self.patches: list[tuple[str, Raw]] = []
         """Name and changes of every status that was written."""
         self.changes: asyncio.Queue[WatchEvent] = asyncio.Queue()
-        """What ``list_and_watch`` tells, one after the other."""
+        """Changes that ``list_and_watch`` yields, in order."""
         self.answering = asyncio.Event()
-        """While it is not set, statuses are stored, but whoever stored one does not hear of it."""
+        """While it is not set, statuses are stored, but the writer gets no response."""
         self.answering.set()
         self._problems: defaultdict[str, list[ApiError]] = defaultdict(list)
         self._before: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
@@ -65,7 +65,7 @@ class InMemoryKubeClient(KubeClient):
         self._problems[verb] += problems
 
     def go_away(self, verb: str, times: int) -> None:
-        """Be unavailable for so many requests of this verb."""
+        """Be unavailable for this number of requests of this verb."""
         self.fail(verb, *[Unavailable(0, "NoAnswer", "the API server did not answer")] * times)
 
     def just_before(self, verb: str, act: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""A desk for tests: an eSAW user and an archive in memory, with the interfaces of the real ones."""
+"""A reconcile context for tests: an eSAW user and an archive in memory, with the interfaces of the real ones."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -206,7 +206,7 @@ def an_archive(name: str = "dms", *, version: int = 1, generation: int = 1, **sp
 
 
 class Scene:
-    """One event, its envelope, its archive and the desk between them."""
+    """One event, its envelope, its archive and its reconcile context."""
 
     def __init__(self, **organization: Any) -> None:
         self.clock = AClock()

@@ -1,5 +1,5 @@
 """
-What the contract tests of several kinds of archives need: servers that answer some requests with a refusal.
+Servers for the contract tests of several kinds of archives, which refuse some requests.
 """
 
 from collections.abc import AsyncIterator, Collection

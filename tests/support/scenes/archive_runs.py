@@ -1,5 +1,5 @@
 """
-Programs for tests: runs that file an envelope and are killed on the way, or that tell how much memory they took.
+Programs for tests: runs that file an envelope and are killed meanwhile, or that report their use of memory.
 
 ``python -m tests.support.scenes.archive_runs die STEP SPEC [KEY SECRET]`` files an envelope and kills itself by SIGKILL at its
 ``STEP``-th step, if it comes that far; ``... weigh SIZE SPEC [KEY SECRET]`` files one big file and prints by how much
@@ -85,7 +85,7 @@ class Steps:
 
 
 class SteppingBackend:
-    """Takes a step before and after each call of the door inside."""
+    """Takes a step before and after each call of the inner archive backend."""
 
     kind: ClassVar[str] = "stepping"
 

@@ -1,5 +1,5 @@
 """
-What the browser tests of consent play on: everything that a whole installation has, and people with a Chromium each.
+Setup of the browser tests of consent: a whole installation, and users with a Chromium each.
 
 eSAW is at 127.0.0.1 and the pages are at localhost, so that they are two sites for a browser: cookies and policies do what
 they do out there.
@@ -31,14 +31,14 @@ QUERY = "draftId=##EnvelopeId##&userId=##SenderUserId##&organizationId=##Organiz
 
 @dataclass
 class Scene:
-    """Organizations with pages, receiver, controller, eSAW and a mail server; the tests share it, with users of their own."""
+    """Organizations with pages, receiver, controller, eSAW and a mail server; the tests share it, with separate users."""
 
     local_environment: LocalEnvironment
     mail: SmtpServer
     receiver: CounterfoilProcess
     pages: CounterfoilProcess
     public: str
-    """Where browsers reach the pages."""
+    """Address of the pages for browsers."""
     apps: dict[str, OAuthApp] = field(default_factory=dict)
 
     @property
@@ -48,7 +48,7 @@ class Scene:
 
     @property
     def inbox(self) -> str:
-        """Where everything ends."""
+        """Address of the last page."""
         return f"{self.esaw.url}/Documents"
 
     async def organization(self, name: str, **before_send: Any) -> None:
@@ -83,7 +83,7 @@ class Scene:
         )
 
     def link(self, organization: str, draft: str, user: User) -> str:
-        """Where NEXT leads."""
+        """Target of NEXT."""
         return f"{self.public}/before-send/{organization}?draftId={draft}&userId={user.user_id}"
 
     def envelope_of(self, draft: str) -> str:
@@ -114,13 +114,13 @@ class Scene:
         await until(true, seconds=PATIENCE_SECONDS)
 
     async def sender_of(self, envelope: str) -> str:
-        """Whom we know as the sender of an envelope."""
+        """The recorded sender of an envelope."""
         found = await self.local_environment.read("envelope", envelope)
         name: str = found["spec"]["senderRef"]["name"]
         return name
 
     def manifest_of(self, envelope: str) -> dict[str, Any]:
-        """What the archive says about an envelope."""
+        """The archive's manifest of an envelope."""
         path = next((self.local_environment.folder / "archive").rglob(f"{envelope}/counterfoil.json"))
         manifest: dict[str, Any] = json.loads(path.read_text())
         return manifest
@@ -150,12 +150,12 @@ class Scene:
         return written | {str(path): path.read_text() for path in manifests}
 
     def mails_to(self, user: User) -> list[ReceivedMail]:
-        """What the mail server has taken for somebody."""
+        """Mails that the mail server accepted for a recipient."""
         return [each for each in self.mail.mails if user.email in each.to]
 
 
 def sender_name(organization: str, user: User) -> str:
-    """How the Sender is called that a user's consent made."""
+    """Name of the Sender that a user's consent created."""
     return consented_sender_name(organization, user.user_id)
 
 

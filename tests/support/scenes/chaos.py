@@ -1,7 +1,7 @@
 """
 A scene to break: a stage with one organization, one archive and one sender, and proxies on every way of the controller.
 
-Nothing is waited for by time: ``eventually`` asks again until it is so, and says what it saw last when it never is.
+Nothing waits for a fixed time: ``eventually`` asks until the condition holds, and reports the last result if it never does.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ async def eventually(what: Callable[[], Awaitable[T | None]], *, within: float =
 @overload
 async def eventually(what: Callable[[], T | None], *, within: float = ...) -> T: ...
 async def eventually(what: Callable[[], Any], *, within: float = PATIENCE_SECONDS) -> Any:
-    """Ask until the answer is true or the time is over; return the answer."""
+    """Ask until the answer is true or the timeout ends; return the answer."""
     seen = None
     try:
         async with asyncio.timeout(within):
@@ -66,7 +66,7 @@ def kills(process: CounterfoilProcess) -> Deed:
 
 @dataclass(eq=False)
 class Scene:
-    """What is set up; made by ``opened``."""
+    """The running processes and their objects; made by ``opened``."""
 
     local_environment: LocalEnvironment
     kube: KubeClient
@@ -193,7 +193,7 @@ class Scene:
         self.deleted_last(event)
 
     def strays(self) -> set[Path]:
-        """What lies in the archive and belongs to no envelope, or was begun only."""
+        """Files in the archive that belong to no envelope, or are incomplete."""
         known = set(self.envelopes)
         return {
             path
@@ -202,7 +202,7 @@ class Scene:
         }
 
     async def filed_once(self, event: EnvelopeEvent) -> Path:
-        """Each document of the event lies in the archive once, as eSAW gave it; the manifest says so. Its folder."""
+        """Check that each document of the event is in the archive once, unchanged, and in the manifest. Its folder."""
         files = self.standin.files(event.spec.envelope_id)
         wanted = {each.file_id: self.standin.expected_sha256(each.file_id) for each in files}
         assert {each.file_id: each.sha256 for each in event.status.documents} == wanted
@@ -236,7 +236,7 @@ class Scene:
 async def opened(
     plane: ControlPlane, namespace: str, folder: Path, *, s3: S3Server | None = None, **organization: Any
 ) -> AsyncIterator[Scene]:
-    """Set a scene; the archive is a folder, or the server ``s3`` with a prefix of its own."""
+    """Set a scene; the archive is a folder, or the server ``s3`` with its own prefix."""
     async with AsyncExitStack() as exits:
         ticks = Ticks()
         built = await exits.enter_async_context(local_environment(plane, folder, namespace=namespace))

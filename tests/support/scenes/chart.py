@@ -15,7 +15,7 @@ Object = dict[str, Any]
 
 
 class Rendered:
-    """What ``helm template`` printed."""
+    """Output of ``helm template``."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -55,7 +55,7 @@ class Rendered:
 async def render(
     helm: Helm, values: Mapping[str, Any] | None = None, *flags: str, release: str = RELEASE
 ) -> Rendered:
-    """Render the chart with values on top of its own."""
+    """Render the chart with values on top of its defaults."""
     text = await helm(
         "template",
         release,
@@ -74,7 +74,7 @@ MONITORING = tuple(
     f"--api-versions=monitoring.coreos.com/v1/{kind}"
     for kind in ("PodMonitor", "ServiceMonitor", "PrometheusRule")
 )
-"""What Helm is told of a cluster that knows the kinds of the Prometheus operator."""
+"""Helm's arguments for a cluster that has the kinds of the Prometheus operator."""
 
 WITHOUT_CLUSTER = {"clusterScoped": False}
 

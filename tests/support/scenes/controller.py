@@ -1,7 +1,7 @@
 """
 A namespace with a running controller, its archive on the disk, and the stand-in eSAW behind it.
 
-``eventually`` asks again until it is so. Nothing here waits by time, and nothing decides what has to come out.
+``eventually`` asks until the condition holds. Nothing here waits for a fixed time or decides a result.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ class House:
         return self.tokens[-1]
 
     async def organization(self, name: str, **spec: Any) -> User:
-        """Make an organization with a sender of its own, both of that name; return the sender's user."""
+        """Make an organization with its own sender, both of that name; return the sender's user."""
         user = self.user(name.capitalize())
         await self.local_environment.sender(name, user, organization=name)
         await self.local_environment.organization(name, archive="dms", sender=name, **spec)
@@ -91,7 +91,7 @@ class House:
         return EnvelopeEvent.parse(await self.kube.get(EnvelopeEvent, name))
 
     async def is_so(self, name: str, so: Callable[[EnvelopeEvent], bool]) -> EnvelopeEvent:
-        """Wait until it is so of an event; return the event as it is then."""
+        """Wait until the condition holds for an event; return the event at that time."""
         event = await self.event(name)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -121,7 +121,7 @@ class House:
     async def until_condition(
         self, kind: type[Organization | Sender | Archive], name: str, type_: str, wanted: Told
     ) -> None:
-        """Wait until a condition is so."""
+        """Wait until a condition has this status."""
 
         async def is_so() -> bool:
             return await self.condition_of(kind, name, type_) == wanted
@@ -129,13 +129,13 @@ class House:
         await eventually(is_so)
 
     def filed(self, envelope: str) -> list[str]:
-        """Return the names of what lies in the archive for an envelope."""
+        """Return the names of the files in the archive for an envelope."""
         found = [each for each in self.archive.rglob("*") if each.is_file() and envelope in str(each)]
         return sorted(each.name for each in found)
 
 
 async def eventually(is_so: Callable[[], Any]) -> None:
-    """Ask until it is so."""
+    """Ask until the condition holds."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not await is_so():  # noqa: ASYNC110 - another process gives no event to wait for
             await asyncio.sleep(PAUSE_SECONDS)

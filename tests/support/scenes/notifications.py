@@ -1,4 +1,4 @@
-"""What the tests of mails share: addresses, letters, problems, and a notifier over an API server in memory."""
+"""Support for the tests of mails: addresses, mails, problems, and a notifier over an API server in memory."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -47,7 +47,7 @@ PUBLIC = {
 }
 
 TIMINGS = NotificationTimings(digest=timedelta(days=365))
-"""Without reminders, which have tests of their own."""
+"""Without reminders, which have separate tests."""
 
 
 def a_mail_content(**changes: Any) -> MailContent:
@@ -140,7 +140,7 @@ def _condition(type_: str, truth: str, reason: str, since: datetime) -> dict[str
 
 @dataclass
 class APostman:
-    """Takes mails, or makes trouble: for all, or for who is written to."""
+    """Accepts mails, or fails: for all recipients, or for some."""
 
     brought: list[tuple[tuple[str, ...], EmailMessage]] = field(default_factory=list)
     checks: int = 0
@@ -169,7 +169,7 @@ class APostman:
 
     @property
     def recipients(self) -> list[tuple[str, ...]]:
-        """Who was written to."""
+        """Recipients of the mails."""
         return [to for to, _ in self.brought]
 
 
@@ -198,7 +198,7 @@ class Scene:
         self.again(sends_mail=sends_mail)
 
     def again(self, *, sends_mail: bool = True) -> None:
-        """Let a new process begin, which knows nothing but what is stored."""
+        """Start a new process, with only the stored state."""
         self.cache = Cache()
         self.notification_writer = NotificationStatusWriter(self.kube, self.cache, self.take)
         self.notifier = Notifier(
@@ -221,7 +221,7 @@ class Scene:
         self.watch()
 
     def watch(self) -> None:
-        """Tell the office what is stored."""
+        """Put the stored objects into the cache."""
         kinds: dict[str, type[Any]] = {"organizations": Organization, "senders": Sender, "archives": Archive}
         for (plural, _), raw in self.kube.objects.items():
             if plural in kinds:
@@ -249,13 +249,13 @@ class Scene:
         self.watch()
 
     async def run_once(self, times: int = 1, *, every: timedelta = timedelta(seconds=5)) -> None:
-        """Let the notifier look so many times, with time between."""
+        """Run this number of the notifier's checks, with time between."""
         for _ in range(times):
             await self.notifier.run_once()
             self.clock.advance(seconds=every.total_seconds())
 
     async def look_for(self, how_long: timedelta) -> None:
-        """Let the notifier look for so long, often enough."""
+        """Run the notifier's checks for this duration, at short intervals."""
         await self.run_once(60, every=how_long / 60)
 
     def organization(self) -> Organization:

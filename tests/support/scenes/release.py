@@ -38,13 +38,13 @@ print("through")
 
 
 class Cluster(Protocol):
-    """What both kinds of cluster can do; see ``sandbox.node``."""
+    """Interface of both kinds of cluster; see ``sandbox.node``."""
 
     kubectl: Kubectl
 
     @property
     def name_server(self) -> dict[str, object]:
-        """Where name servers are, as ``to`` of a NetworkPolicy."""
+        """Address of the name servers, as ``to`` of a NetworkPolicy."""
 
     async def restart_runtime(self) -> None:
         """Restart containerd and the kubelet."""
@@ -77,7 +77,7 @@ class Release:
 
     @property
     def values(self) -> dict[str, Any]:
-        """What this cluster wants otherwise than the chart's own values."""
+        """Values for this cluster that differ from the chart's defaults."""
         repository, _, tag = IMAGE.rpartition(":")
         return {
             "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
@@ -239,12 +239,12 @@ class Release:
 
     @property
     def callback_url(self) -> str:
-        """What is pasted into eSAW: the Service, from inside the cluster."""
+        """Callback URL for eSAW: the Service, from inside the cluster."""
         service = f"http://{RELEASE}-receiver.{HOME}.svc.cluster.local"
         return f"{service}/callbacks/acme/{self.token}?envelopeId=##EnvelopeId##&action=##Action##"
 
     async def complete(self, number: int) -> list[str]:
-        """So many envelopes are signed by all; eSAW calls, and goes on calling until it is answered 200. Their ids."""
+        """Complete this number of envelopes; eSAW calls until the response is 200. Their ids."""
         assert self._anna is not None, "furnish() comes first"
         sent = []
         async with self.neighbours.esaw() as esaw:
@@ -257,7 +257,7 @@ class Release:
         return sent
 
     async def answers(self, envelopes: Sequence[str]) -> list[int]:
-        """What the callbacks about these envelopes were answered with, each time that eSAW called."""
+        """Responses to each of eSAW's callbacks about these envelopes."""
         async with self.neighbours.esaw() as esaw:
             return [each.status for each in await esaw.callbacks() if each.envelope_id in envelopes]
 

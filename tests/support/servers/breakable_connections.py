@@ -17,7 +17,7 @@ PIECE = 64 * 1024
 
 
 class Fault(StrEnum):
-    """How a line is broken."""
+    """Ways of breaking a connection."""
 
     SILENT = "what is sent is taken, and nothing ever comes back"
     RESET = "every connection is reset at once"
@@ -25,7 +25,7 @@ class Fault(StrEnum):
 
 
 class Line:
-    """Stands on a free port of the loopback interface before one server; ``async with`` it."""
+    """A proxy of one server on a free loopback port; use it with ``async with``."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
@@ -35,7 +35,7 @@ class Line:
         self._mended = asyncio.Event()
         self._mended.set()
         self.accepted = 0
-        """How many connections there ever were."""
+        """Number of connections since the start."""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=1024)
@@ -52,7 +52,7 @@ class Line:
 
     @property
     def open(self) -> int:
-        """How many connections are open, broken ones too."""
+        """Number of open connections, broken ones too."""
         return len(self._open)
 
     def cut(self, fault: Fault) -> None:

@@ -2,7 +2,7 @@
 A way that can be watched and broken: a reverse proxy between one process and what it talks to.
 
 Requests pass unchanged (host name, path and headers, so that signatures hold) and are recorded with their bodies. A
-``Trap`` waits for a certain request and, at a certain moment of it, does something: kills whoever asked, holds the
+``Trap`` waits for a certain request and, at a certain moment of it, does something: kills the client, holds the
 request back, answers in place of the server, cuts the line. All that a test knows about order it knows from ``Ticks``,
 one count over everything that passes any of its proxies.
 """
@@ -50,7 +50,7 @@ class Moment(StrEnum):
 
 @dataclass(eq=False)
 class Passage:
-    """One request on its way. The numbers are those of ``Ticks``; 0: that has not happened."""
+    """One request in progress. The numbers are those of ``Ticks``; 0: that has not happened."""
 
     arrived: int
     method: str
@@ -61,7 +61,7 @@ class Passage:
     answered: int = 0
     """When the server answered: what was asked for is done."""
     status: int = 0
-    """What the server answered."""
+    """The server's response."""
     over: int = 0
 
     @property
@@ -85,7 +85,7 @@ Deed = Callable[[], Awaitable[None]]
 
 @dataclass(eq=False)
 class Trap:
-    """Does ``deed`` at ``moment`` of each request that ``where`` knows, so many times."""
+    """Does ``deed`` at ``moment`` of each request that ``where`` matches, a limited number of times."""
 
     where: Where
     moment: Moment
@@ -93,7 +93,7 @@ class Trap:
     after_bytes: int = 0
     """For ``MIDDLE``: how much of the body passes first."""
     left: int | None = 1
-    """How often it still springs; None: always."""
+    """Number of remaining times; None: always."""
     sprung: asyncio.Event = field(default_factory=asyncio.Event)
 
     def fits(self, passage: Passage, moment: Moment) -> bool:
@@ -134,7 +134,7 @@ class Ticks:
 
 
 class Proxy:
-    """Stands on a free port of the loopback interface before one server; ``async with`` it."""
+    """A proxy of one server on a free loopback port; use it with ``async with``."""
 
     def __init__(self, upstream: str, *, ticks: Ticks, tls: Any = None) -> None:
         """``tls``: the SSL context for an upstream with https."""
@@ -178,7 +178,7 @@ class Proxy:
         return trap
 
     def cut(self, where: Where) -> None:
-        """Cut the lines of requests that are under way."""
+        """Cut the connections of requests in progress."""
         for passage, request in list(self._under_way.items()):
             if where(passage):
                 _abort(request)
@@ -271,7 +271,7 @@ def _passed_on(headers: "CIMultiDict[str] | Any") -> "CIMultiDict[str]":
 
 
 def stores(**wanted: str) -> Where:
-    """A status patch of an EnvelopeEvent with a ``phase`` of its own, or a condition that becomes True (``true=``)."""
+    """A status patch of an EnvelopeEvent that sets ``phase``, or a condition that becomes True (``true=``)."""
 
     def knows(passage: Passage) -> bool:
         if passage.method != "PATCH" or "/envelopeevents/" not in passage.path:
@@ -291,7 +291,7 @@ def asks(operation: str) -> Where:
 
 
 def operation_of(passage: Passage) -> str:
-    """The call of eSAW: ``envelope``, ``files``, ``configuration``, ``history``, ``file``, ``delete`` and the like."""
+    """The call of eSAW: ``envelope``, ``files``, ``configuration``, ``history``, ``file``, ``delete`` or another one."""
     match passage.path.strip("/").split("/"):
         case [_, _, "envelope", "delete" | "find" as call]:
             return call

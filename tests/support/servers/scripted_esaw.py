@@ -30,7 +30,7 @@ START = datetime(2026, 7, 2, 10, 0, tzinfo=UTC)
 
 
 class HandClock:
-    """Stands still until it is moved; whoever sleeps moves it. With ``step``, each look moves it by so many seconds."""
+    """A clock that stands still until it is moved; a sleep moves it. With ``step``, each reading moves it by these seconds."""
 
     def __init__(self, step: float = 0.0) -> None:
         self.moment = START
@@ -94,7 +94,7 @@ async def read_request(reader: asyncio.StreamReader) -> Received:
 
 @contextlib.asynccontextmanager
 async def running(*scripts: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[Scripted]:
-    """Run a scripted server; on leaving, whatever it still does is ended."""
+    """Run a scripted server; on leaving, its running requests are ended."""
     scripted = Scripted(*scripts)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -205,7 +205,7 @@ async def silence(_: asyncio.StreamWriter) -> None:
 def head(status: int = 200, **headers: str | int) -> bytes:
     """The head of an answer; ``content_length`` stands for ``Content-Length``."""
     lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()]
-    return f"HTTP/1.1 {status} Whatever\r\n{''.join(lines)}\r\n".encode("latin-1")
+    return f"HTTP/1.1 {status} Reason\r\n{''.join(lines)}\r\n".encode("latin-1")
 
 
 def answering(body: bytes | Any, status: int = 200, **headers: str | int) -> Script:

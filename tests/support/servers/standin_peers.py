@@ -1,4 +1,4 @@
-"""Who talks to the stand-in in these tests: a user's HTTP client, and a receiver that its callbacks reach."""
+"""Clients and servers of the stand-in in these tests: a user's HTTP client, and a receiver of its callbacks."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType

@@ -27,7 +27,7 @@ class Sent:
 
 @dataclass
 class Collector:
-    """What arrived, and where to send it."""
+    """The received traces, and the address of the collector."""
 
     url: str = ""
     spans: list[Sent] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Collector:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes a process send its traces here, and quickly."""
+        """Environment variables that make a process send its traces here, and quickly."""
         return {"OTEL_EXPORTER_OTLP_ENDPOINT": self.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
 
     def named(self, name: str) -> list[Sent]:

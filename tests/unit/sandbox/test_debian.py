@@ -1,4 +1,4 @@
-"""What tests need from Debian, where it may not be installed."""
+"""Packages that tests need from Debian, which may be missing."""
 
 import os
 import subprocess

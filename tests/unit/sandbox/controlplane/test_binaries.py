@@ -33,7 +33,7 @@ echo program > "$2"
 
 
 class Machine:
-    """A machine with an empty cache and a Go of its own."""
+    """A machine with an empty cache and its own Go."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.cache = folder / "cache"

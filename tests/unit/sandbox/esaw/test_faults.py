@@ -43,7 +43,7 @@ def file_id(esaw: StandIn, envelope: str) -> str:
 
 
 async def received(api: httpx.AsyncClient, path: str) -> tuple[bytes, httpx.TransportError | None]:
-    """What comes of a body before the connection ends, and how it ends."""
+    """The received part of a body, and the end of its connection."""
     body = b""
     try:
         async with api.stream("GET", path) as answer:

@@ -58,7 +58,7 @@ async def test_a_document_is_a_pdf_with_an_intact_trusted_signature_over_all_of_
 
 
 def validity(reader: PdfFileReader, authority: str) -> tuple[bool, bool, bool, SignatureCoverageLevel | None]:
-    """pyHanko's synchronous validation runs a loop of its own, so it gets a thread of its own."""
+    """pyHanko's synchronous validation runs its own loop, so it gets its own thread."""
 
     def work() -> tuple[bool, bool, bool, SignatureCoverageLevel | None]:
         root = x509.Certificate.load(pem.unarmor(authority.encode())[2])

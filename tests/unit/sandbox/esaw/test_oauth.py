@@ -111,7 +111,7 @@ async def status_with(esaw: StandIn, token: str) -> int:
 
 
 def told(page: BrowserPage) -> dict[str, str]:
-    """What the browser would tell the application."""
+    """The parameters that the browser would pass to the application."""
     assert page.status == 302
     assert page.url.startswith(f"{RETURN}?")
     return dict(httpx.URL(page.url).params)
