@@ -1,0 +1,89 @@
+"""The contributors' pages name modules, functions and tests that exist."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PAGES = ROOT / "docs" / "contributing"
+
+PLACE = re.compile(
+    r"(?:controller|webhook|counterfoil|sandbox|bench|docs|tests|charts|crds|image)/[\w./-]*\w\.\w+"
+)
+"""A path of the repository, as the pages and the drawings write it."""
+
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+FUNCTION = re.compile(r"`([\w/]+\.py)` `([\w.]+)`")
+"""A function on the page of one callback: its module, then its qualified name."""
+
+
+def missing_places(text: str, root: Path) -> list[str]:
+    """Return the paths in a text that do not exist."""
+    return [place for place in PLACE.findall(text) if not (root / place).exists()]
+
+
+def missing_names(text: str, pattern: re.Pattern[str], root: Path) -> list[str]:
+    """Return the functions, classes and tests in a text that do not exist."""
+    return [
+        f"{module}: {name}"
+        for module, name in pattern.findall(text)
+        if not (root / module).exists()
+        or name not in set(names(ast.parse((root / module).read_text(encoding="utf-8"))))
+    ]
+
+
+def names(tree: ast.AST, prefix: str = "") -> Iterator[str]:
+    """Yield the qualified names of all functions and classes."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield f"{prefix}{node.name}"
+            yield from names(node, f"{prefix}{node.name}.")
+
+
+SOURCES = sorted([*PAGES.glob("*.md"), *PAGES.glob("drawings/*.dot")])
+
+
+@pytest.mark.parametrize("page", SOURCES, ids=lambda page: page.name)
+def test_every_path_that_a_contributors_page_names_exists(page: Path) -> None:
+    assert missing_places(page.read_text(encoding="utf-8"), ROOT) == []
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda page: page.name)
+def test_every_test_that_a_contributors_page_names_exists(page: Path) -> None:
+    assert missing_names(page.read_text(encoding="utf-8"), TEST, ROOT) == []
+
+
+def test_every_function_on_the_page_of_one_callback_exists() -> None:
+    text = (PAGES / "one-callback.md").read_text(encoding="utf-8")
+    assert len(FUNCTION.findall(text)) >= 20
+    assert missing_names(text, FUNCTION, ROOT) == []
+
+
+def test_the_page_of_one_callback_names_at_most_40_files() -> None:
+    text = (PAGES / "one-callback.md").read_text(encoding="utf-8")
+    assert len({module for module, _ in FUNCTION.findall(text)}) <= 40
+
+
+def test_there_are_twelve_rules_each_with_a_module_and_a_test() -> None:
+    sections = re.split(
+        r"^## Rule (\d+): ", (PAGES / "rules.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )[1:]
+    assert [int(number) for number in sections[::2]] == list(range(1, 13))
+    for text in sections[1::2]:
+        assert "- Kept by `" in text
+        assert TEST.search(text)
+
+
+def test_a_path_that_does_not_exist_is_found(tmp_path: Path) -> None:
+    assert missing_places("see `controller/absent.py`", tmp_path) == ["controller/absent.py"]
+
+
+def test_a_function_or_test_that_does_not_exist_is_found(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_a.py").write_text("class A:\n    def b(self): ...\n")
+    assert missing_names("`tests/test_a.py` `A.b`", FUNCTION, tmp_path) == []
+    assert missing_names("`tests/test_a.py` `A.c`", FUNCTION, tmp_path) == ["tests/test_a.py: A.c"]
+    assert missing_names("`tests/test_a.py::test_x`", TEST, tmp_path) == ["tests/test_a.py: test_x"]
