@@ -1,0 +1,79 @@
+"""
+Print the product's lines of Python by package, as a Markdown table: ``python docs/count_lines.py``.
+
+A package counts with all its subpackages; the first level of them follows in separate rows. Message
+catalogues are not counted. Code lines have neither blank lines nor comments nor docstrings.
+"""
+
+import io
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+PRODUCT = ("controller", "webhook", "counterfoil")
+CATALOGUES = frozenset({"english.py", "german.py", "italian.py"})
+
+_LAYOUT = frozenset(
+    {tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING, tokenize.ENDMARKER}
+)
+
+
+class Count(NamedTuple):
+    """Modules and lines of a package."""
+
+    package: str
+    modules: int
+    lines: int
+    code: int
+
+
+def count(root: Path, package: str) -> Count:
+    """Count one package, with its subpackages."""
+    sources = [
+        each.read_text(encoding="utf-8")
+        for each in (root / package).rglob("*.py")
+        if each.name not in CATALOGUES
+    ]
+    lines = sum(len(source.splitlines()) for source in sources)
+    return Count(package, len(sources), lines, sum(map(code_lines, sources)))
+
+
+def code_lines(source: str) -> int:
+    """Return the number of lines that hold code."""
+    lines: set[int] = set()
+    statement: list[tokenize.TokenInfo] = []
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.NEWLINE:
+            if any(each.type != tokenize.STRING for each in statement):
+                lines.update(line for each in statement for line in range(each.start[0], each.end[0] + 1))
+            statement = []
+        elif token.type not in _LAYOUT:
+            statement.append(token)
+    return len(lines)
+
+
+def counts(root: Path) -> Iterator[Count]:
+    """Yield the count of each product package, followed by those of its first-level subpackages."""
+    for package in PRODUCT:
+        yield count(root, package)
+        for folder in sorted(each for each in (root / package).iterdir() if each.is_dir()):
+            below = count(root, f"{package}/{folder.name}")
+            if below.modules:
+                yield below
+
+
+def table(rows: list[Count]) -> str:
+    """Return the Markdown table, with the total of the product packages."""
+    product = [row for row in rows if row.package in PRODUCT]
+    total = ("**total**", *(sum(numbers) for numbers in zip(*(row[1:] for row in product), strict=True)))
+    lines = ["| Package | Modules | Lines | Code lines |", "|---|---:|---:|---:|"]
+    for name, modules, all_lines, code in (*rows, total):
+        shown = name if name == total[0] else f"`{name}`"
+        lines.append(f"| {shown} | {modules:,} | {all_lines:,} | {code:,} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table(list(counts(ROOT))))

@@ -1,0 +1,42 @@
+"""The table of product lines counts what people wrote, by package."""
+
+from pathlib import Path
+
+import pytest
+
+from docs import count_lines
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("", 0),
+        ('"""A docstring."""\n', 0),
+        ("# A comment.\n\nA = 1  # and code\n", 1),
+        ('def f() -> str:\n    """A docstring\n    of two lines."""\n    return """a\nb"""\n', 3),
+        ('A = [\n    # A comment.\n    1,\n]\n"""About A."""\n', 3),
+    ],
+)
+def test_code_lines_have_no_comments_and_no_docstrings(source: str, expected: int) -> None:
+    assert count_lines.code_lines(source) == expected
+
+
+def test_packages_are_counted_with_their_subpackages_and_without_catalogues(tmp_path: Path) -> None:
+    for path in (
+        "controller/a.py",
+        "controller/phases/b.py",
+        "controller/phases/deep/c.py",
+        "webhook/a.py",
+        "counterfoil/i18n/english.py",
+    ):
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("A = 1\nB = 2\n", encoding="utf-8")
+    rows = list(count_lines.counts(tmp_path))
+    assert rows == [
+        ("controller", 3, 6, 6),
+        ("controller/phases", 2, 4, 4),
+        ("webhook", 1, 2, 2),
+        ("counterfoil", 0, 0, 0),
+    ]
+    assert count_lines.table(rows).splitlines()[-1] == "| **total** | 4 | 8 | 8 |"

@@ -1,0 +1,264 @@
+"""
+Keep the product's shape: unique class names, constructor wiring, small folders, docstrings, one logger name.
+
+Each rule takes parsed modules or paths and returns its violations as ``path:line: message``. Each rule is
+tested with a planted violation and with the product itself.
+"""
+
+import ast
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = next(each for each in Path(__file__).parents if (each / "pyproject.toml").is_file())
+PRODUCT = ("controller", "webhook", "counterfoil")
+MAXIMUM_MODULES = 15
+"""Maximum number of modules in a folder, without its ``__init__.py``."""
+
+
+class Module(NamedTuple):
+    """A parsed Python file, with its path relative to the root."""
+
+    path: str
+    tree: ast.Module
+
+
+def modules_of(root: Path) -> list[Module]:
+    files = sorted(file for package in PRODUCT for file in (root / package).rglob("*.py"))
+    return [
+        Module(file.relative_to(root).as_posix(), ast.parse(file.read_text(encoding="utf-8")))
+        for file in files
+    ]
+
+
+# -- Rules -----------------------------------------------------------------------------------------
+
+
+def repeated_class_names(modules: Iterable[Module]) -> list[str]:
+    """A class name is used once in the product, so that a name leads to one place."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for module in modules:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(f"{module.path}:{node.lineno}")
+    return [
+        f"{found[0]}: class {name} is also in {', '.join(found[1:])}"
+        for name, found in sorted(places.items())
+        if len(found) > 1
+    ]
+
+
+def late_assignments(modules: Iterable[Module]) -> list[str]:
+    """Wiring modules pass everything to constructors: they assign no attribute of another object."""
+    return [
+        f"{module.path}:{node.lineno}: {ast.unparse(node)} is assigned after construction"
+        for module in modules
+        for node in ast.walk(module.tree)
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.ctx, ast.Store)
+            and not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"})
+        )
+        or (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "setattr")
+    ]
+
+
+def crowded_folders(paths: Iterable[str]) -> list[str]:
+    """A folder holds at most ``MAXIMUM_MODULES`` modules."""
+    counts = Counter(
+        Path(path).parent.as_posix()
+        for path in paths
+        if path.endswith(".py") and Path(path).name != "__init__.py"
+    )
+    return [
+        f"{folder}:1: {count} modules; the maximum is {MAXIMUM_MODULES}"
+        for folder, count in sorted(counts.items())
+        if count > MAXIMUM_MODULES
+    ]
+
+
+def modules_without_docstring(modules: Iterable[Module]) -> list[str]:
+    """Each module opens with its contract."""
+    return [f"{module.path}:1: no docstring" for module in modules if not ast.get_docstring(module.tree)]
+
+
+def other_logger_names(modules: Iterable[Module]) -> list[str]:
+    """A module's logger is ``_log``."""
+    return [
+        f"{module.path}:{target.lineno}: {ast.unparse(target)} is a logger; its name is _log"
+        for module in modules
+        for target, value in _assignments(module.tree)
+        if _is_logger(value) and not (isinstance(target, ast.Name) and target.id == "_log")
+    ]
+
+
+def is_wiring(path: str) -> bool:
+    """Whether a module builds a process: every ``app.py``, and ``controller/__main__.py``."""
+    return Path(path).name == "app.py" or path == "controller/__main__.py"
+
+
+def _assignments(tree: ast.Module) -> Iterator[tuple[ast.expr, ast.expr]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                yield target, node.value
+        elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:
+            yield node.target, node.value
+
+
+def _is_logger(value: ast.expr) -> bool:
+    if not isinstance(value, ast.Call):
+        return False
+    called = value.func
+    name = (
+        called.attr
+        if isinstance(called, ast.Attribute)
+        else called.id
+        if isinstance(called, ast.Name)
+        else ""
+    )
+    return name == "getLogger"
+
+
+# -- The product -----------------------------------------------------------------------------------
+
+
+def expect_none(violations: list[str]) -> None:
+    assert not violations, "\n".join(violations)
+
+
+@pytest.fixture(scope="module")
+def product() -> list[Module]:
+    return modules_of(ROOT)
+
+
+def test_no_class_name_is_used_twice(product: list[Module]) -> None:
+    expect_none(repeated_class_names(product))
+
+
+def test_the_wiring_modules_are_found(product: list[Module]) -> None:
+    wiring = {module.path.split("/")[0] for module in product if Path(module.path).name == "app.py"}
+    assert wiring == {"controller", "webhook"}
+
+
+def test_wiring_assigns_no_attribute_of_another_object(product: list[Module]) -> None:
+    expect_none(late_assignments(module for module in product if is_wiring(module.path)))
+
+
+def test_no_folder_holds_too_many_modules(product: list[Module]) -> None:
+    expect_none(crowded_folders(module.path for module in product))
+
+
+def test_every_module_has_a_docstring(product: list[Module]) -> None:
+    expect_none(modules_without_docstring(product))
+
+
+def test_every_logger_has_the_same_name(product: list[Module]) -> None:
+    expect_none(other_logger_names(product))
+
+
+# -- Planted violations ----------------------------------------------------------------------------
+
+
+Plant = Callable[[Mapping[str, str]], list[Module]]
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Plant:
+    """Write files, given as path and source, below a folder; return the parsed modules of that folder."""
+
+    def write(sources: Mapping[str, str]) -> list[Module]:
+        for path, source in sources.items():
+            file = tmp_path / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(source, encoding="utf-8")
+        return modules_of(tmp_path)
+
+    return write
+
+
+def test_a_repeated_class_name_is_refused(plant: Plant) -> None:
+    source = "class Worker: ...\n"
+    modules = plant(
+        {"controller/a.py": source, "webhook/b.py": source, "counterfoil/c.py": "class Other: ...\n"}
+    )
+    assert repeated_class_names(modules) == ["controller/a.py:1: class Worker is also in webhook/b.py:1"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "heartbeat.listed = gaps.listed",
+        "heartbeat.listed: object = gaps.listed",
+        "heartbeat.count += 1",
+        "first, heartbeat.listed = 1, 2",
+        "self.heartbeat.listed = gaps.listed",
+        "for heartbeat.listed in range(3): ...",
+        "with gaps as heartbeat.listed: ...",
+        "setattr(heartbeat, 'listed', gaps.listed)",
+    ],
+)
+def test_a_late_assignment_is_refused(plant: Plant, statement: str) -> None:
+    [violation] = late_assignments(plant({"controller/app.py": f"{statement}\n"}))
+    assert violation.startswith("controller/app.py:1: ")
+    assert violation.endswith(" is assigned after construction")
+
+
+def test_an_object_may_assign_its_own_attributes(plant: Plant) -> None:
+    source = "def __init__(self, cache):\n    self.cache = cache\n    size = cache.size\n"
+    modules = plant({"controller/app.py": source})
+    assert late_assignments(modules) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("controller/app.py", True),
+        ("controller/__main__.py", True),
+        ("webhook/pages/app.py", True),
+        ("webhook/receiver/app.py", True),
+        ("webhook/pages/handler.py", False),
+    ],
+)
+def test_wiring_is_known_by_its_path(path: str, expected: bool) -> None:
+    assert is_wiring(path) is expected
+
+
+def test_a_crowded_folder_is_refused(plant: Plant) -> None:
+    full = {f"controller/watch/m{number}.py": "" for number in range(MAXIMUM_MODULES)}
+    modules = plant({**full, "controller/watch/__init__.py": ""})
+    assert crowded_folders(module.path for module in modules) == []
+    modules = plant({"controller/watch/another.py": ""})
+    assert crowded_folders(module.path for module in modules) == [
+        "controller/watch:1: 16 modules; the maximum is 15"
+    ]
+
+
+def test_a_module_without_a_docstring_is_refused(plant: Plant) -> None:
+    modules = plant({"controller/a.py": "import os\n", "webhook/b.py": '"""Its contract."""\n'})
+    assert modules_without_docstring(modules) == ["controller/a.py:1: no docstring"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "log = logging.getLogger(__name__)",
+        "logger = getLogger(__name__)",
+        "logger: logging.Logger = logging.getLogger(__name__)",
+        "object.logger = logging.getLogger(__name__)",
+        "print(log := logging.getLogger(__name__))",
+    ],
+)
+def test_another_name_of_a_logger_is_refused(plant: Plant, statement: str) -> None:
+    [violation] = other_logger_names(plant({"webhook/a.py": f"{statement}\n"}))
+    assert violation.endswith(" is a logger; its name is _log")
+
+
+@pytest.mark.parametrize(
+    "statement", ["_log = logging.getLogger(__name__)", "logging.getLogger('kopf').setLevel(30)"]
+)
+def test_the_one_name_of_a_logger_is_fine(plant: Plant, statement: str) -> None:
+    assert other_logger_names(plant({"webhook/a.py": f"{statement}\n"})) == []
