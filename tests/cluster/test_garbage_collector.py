@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 60.0
 
 
 class Scene:
-    """A namespace with events whose retention has ended, and a garbage collector."""
+    """A namespace with events whose time is up, and whoever walks over them."""
 
     def __init__(self, administrator: KubeClient, controller: KubeClient) -> None:
         self.administrator = administrator
@@ -42,7 +42,7 @@ class Scene:
         )
 
     async def envelope(self) -> str:
-        """Create an event with this sender; return its id."""
+        """Note down who sent an envelope; return its id."""
         name = str(uuid.uuid4())
         spec = {
             "organizationRef": {"name": "acme"},
@@ -73,9 +73,7 @@ class Scene:
         return True
 
     async def pass_finished(self, times: int) -> None:
-        """Wait for this number of garbage-collection passes."""
-        walks = asyncio.Semaphore(0)
-        self.garbage_collector.pass_finished = lambda began, summaries: walks.release()
+        """Let so many walks be made."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             task = asyncio.create_task(self.garbage_collector.run())
             for _ in range(times):

@@ -1,7 +1,7 @@
 """
-Reminders of lasting problems once a day, and a mail at their end: a real API server and mail server, an injected clock.
+What lasts is reminded of once a day, and its end is told: a real API server and a real mail server, with the days in hand.
 
-The notifier and the garbage collector are the controller's own, in this process, so that the test sets their clock.
+The notifier and the walk over all events are the controller's own, in this process, so that their clock is the test's.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ DAY = timedelta(days=1)
 
 @dataclass
 class Scene:
-    """An organization, its mail server, and a notifier with a clock that the test sets."""
+    """An organization, its mail server, and a notifier whose clock does not go by itself."""
 
     local_environment: LocalEnvironment
     mail: SmtpServer
@@ -51,7 +51,7 @@ class Scene:
         self.begin()
 
     def begin(self) -> None:
-        """Begin as a new process does, with only the stored state."""
+        """Begin as a new process does, which knows nothing but what is stored."""
         self.cache = Cache()
         notification_writer, timings = (
             NotificationStatusWriter(self.kube, self.cache, self._take),
@@ -108,11 +108,8 @@ class Scene:
         return self.mail.mails[known:]
 
     async def walk(self) -> None:
-        """Run one garbage-collection pass over all events."""
-        garbage_collector, done = (
-            GarbageCollector(kube=self.kube, cache=self.cache, clock=self.clock),
-            asyncio.Event(),
-        )
+        """Let one walk over all events be made."""
+        done = asyncio.Event()
 
         def pass_finished(began: datetime, summaries: Mapping[str, FailureSummary]) -> None:
             self.notifier.pass_finished(began, summaries)

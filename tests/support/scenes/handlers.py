@@ -45,7 +45,7 @@ Drive = Callable[[EnvelopeEvent], EnvelopeEvent]
 
 @dataclass
 class Record:
-    """The reconciled events in order, and the result of reconciling one."""
+    """Which events were driven, in which order, and what comes of driving one."""
 
     driven: list[str] = field(default_factory=list)
     answer: Drive = field(default=lambda event: event)
@@ -169,7 +169,7 @@ class Scene:
         self.reflector = Reflector(self.kube, self.cache)
 
     def answers(self, reconcile: Drive) -> None:
-        """Set the result of reconciling an event."""
+        """Say what comes of driving an event."""
         self.reconciler.record.answer = reconcile
 
     @property
@@ -189,8 +189,8 @@ class Scene:
 
     @asynccontextmanager
     async def running(self, *more: Any) -> AsyncIterator[None]:
-        """Run the work queue, and all other ready tasks."""
-        tasks = [asyncio.create_task(each) for each in (self.event_handlers.workqueue.run(), *more)]
+        """Let the schedule run, and whatever else."""
+        tasks = [asyncio.create_task(each) for each in (self.workqueue.run(self.worker.reconcile), *more)]
         try:
             await turns()
             yield
