@@ -34,8 +34,8 @@ from counterfoil.resources import (
     Origin,
     ResourceInvalid,
     Sender,
-    cleanup,
 )
+from counterfoil.resources.organization import cleanup_conflict
 
 _log = logging.getLogger(__name__)
 
@@ -217,7 +217,7 @@ class Preconditions:
         archive = self._cache.archives.get(ref.name)
         if archive is None:
             return Wait("ArchiveMissing", f"Archive/{ref.name} does not exist.")
-        if (reason := cleanup.conflict(organization, archive)) is not None:
+        if (reason := cleanup_conflict(organization, archive)) is not None:
             return Wait("ArchiveKeepsNothing", reason)
         return archive
 

@@ -30,12 +30,12 @@ from counterfoil.resources import (
     CallbackURLs,
     Condition,
     Organization,
-    cleanup,
     find_condition,
     is_condition_true,
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.organization import cleanup_conflict
 
 RESYNC_SECONDS = 10.0
 
@@ -207,7 +207,7 @@ class OrganizationStatusUpdater:
         if archive is None:
             message = f"Archive/{ref.name} does not exist. Create it, or correct spec.archiveRef."
             return CheckResult("False", "ArchiveMissing", message)
-        if (reason := cleanup.conflict(organization, archive)) is not None:
+        if (reason := cleanup_conflict(organization, archive)) is not None:
             return CheckResult("False", "ArchiveKeepsNothing", reason)
         if not is_condition_true(archive.status.conditions, "Ready"):
             message = f"Archive/{ref.name} is not ready; its condition Ready says why and what to do."

@@ -14,6 +14,7 @@ import msgspec
 
 from counterfoil.durations import Duration
 from counterfoil.resources.activity import Activity
+from counterfoil.resources.archive import Archive
 from counterfoil.resources.base import (
     SWEEP_ANNOTATION,
     LocalObjectReference,
@@ -262,3 +263,13 @@ class Organization(Resource, frozen=True):
     def consent_url(self, sender: str) -> str | None:
         """Return the URL of a sender's consent page, or None when ``spec.oauth.publicURL`` is not set."""
         return self.page_url(f"/consent/{self.name}/{sender}")
+
+
+def cleanup_conflict(organization: Organization, archive: Archive) -> str | None:
+    """Return why this Organization can't use the Archive: it would delete envelopes that no archive keeps."""
+    if organization.spec.cleanup.policy is CleanupPolicy.KEEP or archive.spec.keeps_files:
+        return None
+    return (
+        f"Archive/{archive.name} keeps no files, and Organization/{organization.name} deletes envelopes after archiving. "
+        "Set spec.cleanup.policy of the Organization to Keep, or let spec.archiveRef name another Archive."
+    )
