@@ -1,6 +1,6 @@
 """
-The kopf side of Counterfoil: everything that happens to an event after it was noted down.
+The kopf side of Counterfoil: all work on an event after the receiver created it.
 
-Watches feed the ``Office`` (what exists), the ``Schedule`` decides who is next, the ``Driver`` takes one event
-through its phases and is the only one that writes its status. It never imports ``webhook``.
+Watches update the cache, the cache's handlers enqueue events, the worker reconciles one event at a time
+through its phases. It never imports ``webhook``.
 """

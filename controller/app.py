@@ -2,7 +2,8 @@
 The wiring of the controller: build all components, run them beside kopf, shut them down.
 
 After SIGTERM no work is started, running work gets the grace period to reach its next safe point (a mail in
-transmission: its mark), then the watches end. The status of the events tells the next start where to continue (rule 10).
+transmission: its mark), then the watches end. The status of the events tells the next start where to continue
+(rule 10).
 """
 
 import asyncio
@@ -115,7 +116,8 @@ class App:
                 stopping = group.create_task(_until(stop))
                 ready = group.create_task(_until(kopf_ready))
                 await asyncio.wait([ready, watching], return_when=asyncio.FIRST_COMPLETED)
-                # Again, because kopf replaces the signal handlers when it starts; these let running transfers end.
+                # Again, because kopf replaces the signal handlers when it starts; these let running transfers
+                # end.
                 _stop_on_signals(stop)
                 _log.info("the controller works")
                 ended, _ = await asyncio.wait(

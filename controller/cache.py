@@ -1,9 +1,10 @@
 """
 The newest known state of all unfinished events, Organizations, Senders and Archives.
 
-Watches and status writers call ``update`` and ``delete``; each change is published to the handlers of its kind, as
-client-go's informers do. Memory only, with one owner (the event loop). A newer version replaces an older one, because
-the answer to a write usually arrives before the watch's echo of it. Finished events are not kept (rule 9).
+Watches and status writers call ``update`` and ``delete``; each change is published to the handlers of its
+kind, as client-go's informers do. Memory only, with one owner (the event loop). A newer version replaces an
+older one, because the answer to a write usually arrives before the watch's echo of it. Finished events are
+not kept (rule 9).
 """
 
 from collections import defaultdict
@@ -16,14 +17,20 @@ from counterfoil.resources import SENDER_LABEL, Archive, EnvelopeEvent, Organiza
 R = TypeVar("R", bound=Resource)
 
 ChangeHandler = Callable[[R | None, R | None], None]
-"""Receives the state before a change (None: the object is new) and after it (None: deleted, or a finished event)."""
+"""
+Receives the state before a change (None: the object is new) and after it (None: deleted, or a finished
+event).
+"""
 
 MAX_FINISHED_VERSIONS = 10_000
 """Maximum number of finished events whose version is remembered. Late echoes arrive within seconds."""
 
 
 def version_number(resource: Resource) -> int:
-    """Order of two states of one object. (KEP-5504: resourceVersions of one resource can be compared as numbers.)"""
+    """
+    Order of two states of one object. (KEP-5504: resourceVersions of one resource can be compared as
+    numbers.)
+    """
     return int(resource.metadata.resource_version or 0)
 
 
@@ -62,7 +69,9 @@ class Store(Generic[R]):
 
 @dataclass
 class Cache:
-    """The known objects of the namespace (of events: the unfinished ones), and the handlers of their changes."""
+    """
+    The known objects of the namespace (of events: the unfinished ones), and the handlers of their changes.
+    """
 
     events: Store[EnvelopeEvent] = field(default_factory=Store)
     organizations: Store[Organization] = field(default_factory=Store)
@@ -94,7 +103,9 @@ class Cache:
             self._publish(kind, before, resource)
 
     def delete(self, kind: type[Resource], name: str, version: int) -> None:
-        """Remove an object that was deleted (an event: or finished) at that version, and publish the removal."""
+        """
+        Remove an object that was deleted (an event: or finished) at that version, and publish the removal.
+        """
         store = self.store(kind)
         before = store.get(name)
         if kind is EnvelopeEvent:
@@ -151,7 +162,9 @@ class Cache:
         return self.events.put(event)
 
     def observe_removal(self, name: str, removed_version: int) -> bool:
-        """Remove an event that was finished or deleted at that version; return False if a newer state is known."""
+        """
+        Remove an event that was finished or deleted at that version; return False if a newer state is known.
+        """
         self._finished_versions.pop(name, None)
         known = self.events.get(name)
         if known is not None and version_number(known) > removed_version:

@@ -1,8 +1,8 @@
 """
 A change of an object -> the events to enqueue, and the resync to trigger.
 
-Level-triggered: a change only says which events to examine again. The handlers receive changes from the cache; the
-cache receives them from the watches and from the status writers of this process.
+Level-triggered: a change only says which events to examine again. The handlers receive changes from the
+cache; the cache receives them from the watches and from the status writers of this process.
 """
 
 from dataclasses import dataclass
@@ -93,7 +93,9 @@ class EventHandlers:
         )
 
     def _archive_changed(self, before: Archive | None, after: Archive | None) -> None:
-        """Events that wait because of the Archive are due at once if its spec was changed or it became ready."""
+        """
+        Events that wait because of the Archive are due at once if its spec was changed or it became ready.
+        """
         if after is None:
             self._archive_deleted(before)
             return
@@ -126,5 +128,7 @@ class EventHandlers:
 
 
 def _probe_request(archive: Archive) -> str:
-    """Return the annotation by which a person requests a probe; after a start all archives are probed anyway."""
+    """
+    Return the annotation by which a person requests a probe; after a start all archives are probed anyway.
+    """
     return archive.metadata.annotations.get(PROBE_ANNOTATION, "")

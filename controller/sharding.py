@@ -1,7 +1,8 @@
 """
 Which of several controllers writes the status of a shared object.
 
-Events belong to a shard by their label (``shard_selector``); Organizations, Senders and Archives by a hash of their name.
+Events belong to a shard by their label (``shard_selector``); Organizations, Senders and Archives by a hash of
+their name.
 """
 
 import hashlib

@@ -1,8 +1,9 @@
 """
-The desk at which one event is worked on: whatever a phase may use, looked up before the first phase starts.
+The context of one run over one event: everything that a phase may use, determined before the first phase
+starts.
 
-What is asked from eSAW is asked once per run and kept here; a run that starts in the middle (after a restart) asks
-again. The desk writes nothing.
+Each question to eSAW is asked once per run and the answer is kept here; a run that resumes in a later phase
+(after a restart) asks again. The context writes nothing.
 """
 
 from collections import Counter
@@ -21,7 +22,7 @@ from counterfoil.resources import Archive, EnvelopeEvent, FiledDocument, FileKin
 
 
 class PartialArchive(Exception):
-    """Archiving broke off; the cause says why, ``documents`` how far it came."""
+    """Archiving stopped early; ``documents`` are the files that were archived before the cause."""
 
     def __init__(self, documents: tuple[FiledDocument, ...]) -> None:
         super().__init__("archiving broke off")
@@ -30,7 +31,7 @@ class PartialArchive(Exception):
 
 @dataclass
 class ReconcileContext:
-    """What one run over one event has at hand."""
+    """The objects, clients and answers of one run over one event."""
 
     event: EnvelopeEvent
     organization: Organization
@@ -41,21 +42,21 @@ class ReconcileContext:
     clock: Clock
     signature_checker: SignatureChecker
     on_file_archived: Callable[[int], None]
-    """Is told of every file that was filed, with its bytes."""
+    """Receives the size of each archived file in bytes."""
     sibling_events: Callable[[], AsyncIterator[EnvelopeEvent]]
-    """Asks for the other events of this envelope, finished ones too. Raises ``ApiProblem``."""
+    """Lists the other events of this envelope, including finished ones. Raises ``ApiError``."""
     _envelope: EnvelopeResponse | None = field(default=None, init=False)
     _plan: ArchiveLayout | None = field(default=None, init=False)
     _facts: EnvelopeFacts | None = field(default=None, init=False)
 
     async def envelope(self) -> EnvelopeResponse:
-        """The envelope as eSAW describes it in this run."""
+        """Return the envelope as eSAW describes it in this run."""
         if self._envelope is None:
             self._envelope = await self.esaw.envelope(self.event.spec.envelope_id)
         return self._envelope
 
     async def envelope_facts(self) -> EnvelopeFacts:
-        """What path and tags are made of."""
+        """Return the facts from which path and tags are built."""
         if self._facts is None:
             envelope = await self.envelope()
             configuration = await self.esaw.configuration(self.event.spec.envelope_id)
@@ -75,7 +76,7 @@ class ReconcileContext:
         return self._facts
 
     async def plan(self) -> ArchiveLayout:
-        """Which files go where, under which tags."""
+        """Return the layout: the location and the tags of each file."""
         if self._plan is None:
             facts = await self.envelope_facts()
             answer = await self.esaw.files(self.event.spec.envelope_id)
@@ -84,7 +85,7 @@ class ReconcileContext:
         return self._plan
 
     def manifest_extra(self, event: EnvelopeEvent) -> Mapping[str, object]:
-        """What the manifest tells about the event itself."""
+        """Return the manifest's section about the event."""
         return {
             "event": {
                 "name": event.name,
@@ -97,7 +98,7 @@ class ReconcileContext:
 
 
 def _action(event: EnvelopeEvent) -> ActionFacts:
-    """When eSAW called about it; the event was noted down within that call."""
+    """Return the action and the time of its callback, in which the event was created."""
     created = event.metadata.creation_timestamp
     time = created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if created is not None else ""
     return ActionFacts(action=event.spec.action, time=time)

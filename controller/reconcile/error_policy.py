@@ -1,8 +1,9 @@
 """
-What went wrong -> what we do about it. One table; whoever adds an error adds a row, not an ``except``.
+The one table from errors to outcomes. To handle a new error, add a row, not an ``except``.
 
-First match wins, so transport errors and 5xx stand first: a network blip must never be final (cert-manager issues
-8696 and 8747). What the phases know better (404 with history, 404 to our own delete) they decide before this table.
+The first match wins, so transport errors and 5xx come first: a network failure must never be final
+(cert-manager issues 8696 and 8747). Phases decide before this table where they know more (404 with history,
+404 to our own delete).
 """
 
 from collections.abc import Callable
@@ -30,16 +31,22 @@ UNSUPPORTED_API_VERSION = "ERR0063"
 
 @dataclass(frozen=True)
 class OutcomeRule:
-    """One row: which errors, and the answer to them. Without a reason it is the ``ArchiveError``'s own."""
+    """
+    One row: the errors that it matches, and their outcome. Without a reason, the ``ArchiveError``'s own
+    reason applies.
+    """
 
     matches: Callable[[Exception], bool]
     outcome_type: type[Wait] | type[Fail] | type[NeedConsent]
     reason: str | None
     message: str
-    """For people; ``{}`` stands for the error's own words, which are stable and hold no secret."""
+    """
+    The message for people; ``{}`` is replaced by the error's own text, which is stable and contains no
+    secret.
+    """
 
     def outcome(self, problem: Exception, now: datetime) -> Outcome:
-        """Return what this error leads to."""
+        """Return the outcome of this error."""
         own = problem.reason if isinstance(problem, ArchiveError) else "InternalError"
         outcome = self.outcome_type(self.reason or own, self.message.format(problem))
         if isinstance(outcome, Wait):
@@ -88,7 +95,7 @@ RULES = (
         "TransferBroken",
         "eSignAnyWhere sent a file of another length than declared.",
     ),
-    # What the envelope's owner put into it does not shrink by itself. Any other answer of that size is no answer of eSAW's.
+    # The content of the envelope does not shrink. Any other response of that size is not a response of eSAW.
     OutcomeRule(
         _is_too_large("configuration", "files"),
         Fail,
@@ -117,9 +124,10 @@ RULES = (
     ),
     OutcomeRule(_has_http_status(404), Wait, "EsawNotFound", "{}"),
     OutcomeRule(_is_instance(HttpStatusError), Fail, "EsawRefused", "{}"),
-    # Nothing changes by itself here: a person moves what lies there, or chooses another path.
+    # Only a person can solve this: move the stored file, or choose another path.
     OutcomeRule(_is_instance(NameTaken), Fail, None, "{}"),
-    # A required tag, metadata, settings: all wait, since the Archive's owner can mend each of them without losing time.
+    # A required tag, metadata, settings: all wait, because the Archive's owner can fix each of them within
+    # the deadline.
     OutcomeRule(_is_instance(ArchiveError), Wait, None, "{}"),
     OutcomeRule(
         _is_instance(NotProven),
@@ -137,5 +145,7 @@ RULES = (
 
 
 def classify(problem: Exception, now: datetime) -> Outcome | None:
-    """Return what an error leads to; None for one that is not in the table, which is a bug of ours."""
+    """
+    Return the outcome of an error; None for an error that is not in the table, which is a bug in Counterfoil.
+    """
     return next((rule.outcome(problem, now) for rule in RULES if rule.matches(problem)), None)

@@ -1,8 +1,8 @@
 """
-What a phase may say in the end. Seven answers, no more; the driver turns each into status, nobody else does.
+The seven outcomes of a phase. The reconciler turns each into a status.
 
-Reasons are CamelCase and stable; messages are for people and stable too, so that an equal retry leaves the
-object as it was and does not wake its own watch.
+Reasons are CamelCase and stable. Messages are for people and stable too, so that an equal retry does not
+change the object and does not trigger its own watch.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from counterfoil.resources.conditions import ConditionStatus
 
 @dataclass(frozen=True)
 class SideCondition:
-    """A condition that says something on the side; it does not decide how the event goes on."""
+    """A condition that is set in addition; it does not decide how the event continues."""
 
     type: str
     status: ConditionStatus
@@ -24,7 +24,7 @@ class SideCondition:
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseFacts:
-    """What a phase learned; None: nothing new about that."""
+    """Facts that a phase determined; None: the stored value stays."""
 
     envelope: EnvelopeSummary | None = None
     documents: tuple[FiledDocument, ...] | None = None
@@ -34,7 +34,9 @@ class PhaseFacts:
 
 @dataclass(frozen=True)
 class BaseOutcome:
-    """What every answer has: a reason for machines, a message for people, and what was learned on the way."""
+    """
+    The common fields: a reason for machines, a message for people, and the facts that the phase determined.
+    """
 
     reason: str
     message: str
@@ -43,29 +45,29 @@ class BaseOutcome:
 
 @dataclass(frozen=True)
 class Done(BaseOutcome):
-    """The phase did what it is for; the next one may start."""
+    """The phase succeeded; the next phase may start."""
 
 
 @dataclass(frozen=True)
 class Wait(BaseOutcome):
-    """It did not work this time. Counts as an attempt: backoff, and the phase's deadline in the end."""
+    """The attempt failed and is counted: backoff, and failure after the phase's deadline."""
 
     not_before: datetime | None = None
-    """When the other side said not to come back earlier (Retry-After)."""
+    """Earliest time of the next attempt (Retry-After)."""
     restart_from: Phase | None = None
-    """An earlier phase whose result no longer holds, so that the next attempt begins there."""
+    """An earlier phase whose result is no longer valid, so that the next attempt begins with it."""
 
 
 @dataclass(frozen=True)
 class Pause(BaseOutcome):
-    """All is well, but it is too early: go on at ``until``. Not an attempt, and no deadline runs."""
+    """It is too early: continue at ``until``. Not an attempt, and no deadline runs."""
 
     until: datetime
 
 
 @dataclass(frozen=True)
 class Hold(BaseOutcome):
-    """Hands off until an object changes that a person keeps (a suspended one). Not an attempt."""
+    """Do nothing until a person changes an object (a suspended one). Not an attempt."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +77,17 @@ class NeedConsent(BaseOutcome):
 
 @dataclass(frozen=True)
 class Skip(BaseOutcome):
-    """There is nothing to archive, and that is all right. A new delivery re-opens the event."""
+    """There is nothing to archive, which is no error. A new delivery re-opens the event."""
 
 
 @dataclass(frozen=True)
 class Fail(BaseOutcome):
-    """It will not work by itself; a person has to act. A retry request or a new delivery re-opens the event."""
+    """A retry cannot succeed until a person acts. A retry request or a new delivery re-opens the event."""
 
 
 Outcome = Done | Wait | Pause | Hold | NeedConsent | Skip | Fail
 
 
 def outcome_label(kind: type[Outcome]) -> str:
-    """Return how a kind of outcome is called in metrics, as in ``done``."""
+    """Return the label of a kind of outcome in metrics, as in ``done``."""
     return kind.__name__.lower()

@@ -1,8 +1,8 @@
 """
 Before the phases: may this event be reconciled, for which Sender, with which key, into which Archive?
 
-Early returns, each with the outcome that the status shows; the last result is a ``ReconcileContext``. The newest known
-Organization, Sender and Archive decide, so an event that waited sees what was fixed since.
+Early returns, each with the outcome that the status shows; the last result is a ``ReconcileContext``. The
+newest known Organization, Sender and Archive decide, so an event that waited sees what was fixed since.
 """
 
 import logging
@@ -40,13 +40,16 @@ from counterfoil.resources.organization import cleanup_conflict
 _log = logging.getLogger(__name__)
 
 SENDER_GRACE_SECONDS = 300
-"""So long after its first callback an envelope may be without a noted sender, if its senders come by the before-send page:
-one that is signed by machines can be finished before the page has written down whose it is."""
+"""
+Maximum age of an event whose sender is unknown, if the Organization uses the before-send page.
+
+An envelope that is signed by machines can be finished before the page has recorded its sender.
+"""
 
 
 @dataclass(frozen=True)
 class RecordOnly:
-    """The action is only to be noted down: the event is finished without a phase."""
+    """The action is only recorded: the event finishes without a phase."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Admitted:
 
 @dataclass(frozen=True)
 class Relabelled:
-    """The sender's label was corrected: the event is queued again, under the limits of its own sender."""
+    """The sender's label was corrected: the event is queued again, under the limits of the correct sender."""
 
     event: EnvelopeEvent
 
@@ -105,11 +108,11 @@ class Preconditions:
     async def sender(self, event: EnvelopeEvent, organization: Organization) -> Sender | Outcome:
         """Return who sent the envelope: the one its Envelope names, else the organization's default."""
         if event.status.reason == "EnvelopeNotFound":
-            # Not to whoever was taken for its sender; the page may have noted since whose it is.
+            # The sender may have been wrong; the page may have recorded the correct sender since.
             self._cache.sender_of.pop(event.name, None)
         name = self._cache.sender_of.get(event.name) or await self._look_up_sender(event, organization)
         if name is None and self._may_sender_still_be_recorded(event, organization):
-            return Wait("SenderUnknown", "Who sent this envelope is not noted down yet.")
+            return Wait("SenderUnknown", "The sender of this envelope is not recorded yet.")
         if name is None:
             return Fail(
                 "SenderUnknown",
@@ -182,7 +185,10 @@ class Preconditions:
         return Admitted(context, token)
 
     async def _correct_sender_label(self, event: EnvelopeEvent, sender: Sender) -> EnvelopeEvent | None:
-        """Replace the sender's label, which the receiver set to the default Sender; None: the label was not changed."""
+        """
+        Replace the sender's label, which the receiver set to the default Sender; None: the label was not
+        changed.
+        """
         if event.metadata.labels.get(SENDER_LABEL) == sender.name:
             return None
         metadata = {
@@ -194,12 +200,13 @@ class Preconditions:
                 await self._kube.patch(EnvelopeEvent, event.name, {"metadata": metadata})
             )
         except ApiError as problem:
-            # The label is for people; the next run sets it. The stale version makes the write of this run a conflict.
+            # The label is for people; the next run sets it. The stale version makes the write of this run a
+            # conflict.
             _log.info("the sender's label could not be set: %s", problem)
             return None
 
     async def _sibling_events(self, event: EnvelopeEvent) -> AsyncIterator[EnvelopeEvent]:
-        # Not out of the office, which knows no finished ones.
+        # Not from the cache, which does not contain finished events.
         label = f"{ENVELOPE_LABEL}={event.spec.envelope_id}"
         async for raw in self._kube.list(EnvelopeEvent, labels=label):
             try:
@@ -222,7 +229,7 @@ class Preconditions:
         return archive
 
     def _may_sender_still_be_recorded(self, event: EnvelopeEvent, organization: Organization) -> bool:
-        """Whether the before-send page may still write the Envelope: it does so after sending, or its repair does."""
+        """Whether the before-send page may still write the Envelope: after sending, or in its repair."""
         created = event.metadata.creation_timestamp
         if organization.spec.oauth is None or created is None:
             return False

@@ -1,10 +1,11 @@
 """
 Reconcile one event: admit, run phases, persist.
 
-The preconditions admit the event or return an outcome. Each phase returns an outcome; the state machine turns it into
-the new status; ``_persist`` stores the status, where the order of the phases requires it, and announces the transition.
+The preconditions admit the event or return an outcome. Each phase returns an outcome; the state machine turns
+it into the new status; ``_persist`` stores the status, where the order of the phases requires it, and
+announces the transition.
 
-Besides this module, only the receiver (deliveries) and ``retry`` write an event's status.
+The receiver (deliveries) and ``retry`` are the only other writers of an event's status.
 """
 
 import dataclasses
@@ -106,7 +107,8 @@ class Reconciler:
                 status = event.status
             if not isinstance(outcome, Done):
                 return event
-            # A person may suspend the event during a run (the next run reports it in the status) or request a skip.
+            # A person may suspend the event during a run (the next run reports it in the status) or request a
+            # skip.
             if status.phase.is_final or is_suspended(event, self.cache) or has_request(event):
                 return event
             phase = state_machine.next_phase(phase)
@@ -143,7 +145,7 @@ class Reconciler:
             return known_outcome
         _log.error("an attempt in %s broke off", phase, exc_info=problem)
         return Wait(
-            "InternalError", "Counterfoil ran into an error of its own; the controller's log has the details."
+            "InternalError", "Counterfoil met an internal error; the controller's log has the details."
         )
 
     async def _persist(
@@ -153,7 +155,8 @@ class Reconciler:
         try:
             stored = await self.status_writer.store(event, status)
         except Rejected as refused:
-            # A repeated write would be refused too. The stored status plus this failure fits, and ends the event.
+            # A repeated write would be refused too. The stored status plus this failure fits, and ends the
+            # event.
             outcome = _rejected_outcome(status, refused)
             phase, inputs = state_machine.phase_to_resume(event.status), self._transition_input(event)
             try:

@@ -1,8 +1,9 @@
 """
-The notary: what is asked about the signatures in an envelope's files, and what follows from the answers.
+The signature policy: check the signatures in an envelope's files, and decide what follows from the results.
 
-Every PDF is looked into after it was filed, by a process of its own (``counterfoil.signatures``), never here. The answers
-go into the manifest and the condition ``SignaturesChecked``; whether they stop the event is the Archive's choice.
+Each PDF is checked after it was archived, in a separate process (``counterfoil.signatures``), never here. The
+results go into the manifest and the condition ``SignaturesChecked``; the Archive decides whether they stop
+the event.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -23,26 +24,28 @@ from counterfoil.signatures.results import Kind, Signatures, State
 from counterfoil.signatures.worker_pool import SignatureCheck
 
 ESAW_SIGNED_KINDS = frozenset({FileKind.DOCUMENT, FileKind.AUDIT_TRAIL, FileKind.LEGAL_DOCUMENT})
-"""What eSAW made or sealed itself. Attachments are what signers uploaded: looked into, but nobody answers for them."""
+"""
+The kinds that eSAW created or sealed. Attachments are uploads of signers: checked, but without consequence.
+"""
 
 CONDITION_TYPE = "SignaturesChecked"
 
 MAX_NAMED_FILES = 3
-"""How many files a message names."""
+"""Maximum number of files in a message."""
 
 MAX_NAME_LENGTH = 100
 
 
 @dataclass(frozen=True)
 class SignatureChecker:
-    """Who looks at signatures, with which key manifests are sealed (None: they are not), and whom the archive trusts."""
+    """The signature workers, the manifest's signing key (None: unsigned), and the archive's trust anchors."""
 
     examiner: SignatureCheck
     sealer: ManifestSigner | None
     anchors: Anchors = NO_ANCHORS
 
     def with_anchors(self, anchors: Anchors) -> "SignatureChecker":
-        """Return the notary for an archive with these trust anchors."""
+        """Return the checker for an archive with these trust anchors."""
         return replace(self, anchors=anchors)
 
     async def check(self, backend: ArchiveBackend, planned: FileLayout, deposited: StoredFile) -> Signatures:
@@ -60,18 +63,18 @@ class SignatureChecker:
         return msgspec.structs.replace(found, anchors=self.anchors.id)
 
     def has_same_anchors(self, found: Signatures) -> bool:
-        """Whether an earlier run judged trust by the same anchors as this one would."""
+        """Whether an earlier run used the same trust anchors as this run."""
         return found.anchors == self.anchors.id
 
 
 def is_checked(planned: FileLayout) -> bool:
-    """Whether the file is to be a PDF."""
+    """Whether the file must be a PDF."""
     return planned.facts.kind in ESAW_SIGNED_KINDS or planned.content_type == "application/pdf"
 
 
 def side_condition(files: Sequence[FileLayout], signatures: Mapping[str, Signatures]) -> SideCondition | None:
     """
-    Return what the condition says about all files together; None when none was looked into.
+    Return what the condition says about all files together; None when none was checked.
 
     True: every document has signatures, all of eSAW's files that have some are intact, and every signer of theirs is
     trusted if there are trust anchors.

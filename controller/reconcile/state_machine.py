@@ -1,8 +1,8 @@
 """
 The state machine of an event as one pure function: status, phase, outcome and time -> the new status.
 
-Also here: the order of the phases, the condition that each phase sets, the phase to resume after a restart, and the
-phases after which the status must be stored before the next phase starts.
+Also here: the order of the phases, the condition that each phase sets, the phase to resume after a restart,
+and the phases after which the status must be stored before the next phase starts.
 """
 
 import dataclasses
@@ -133,7 +133,9 @@ def with_authorized(status: EnvelopeEventStatus, sender: str, inputs: Transition
 def without_documents(
     status: EnvelopeEventStatus, outcome: Fail, inputs: TransitionInput
 ) -> EnvelopeEventStatus:
-    """Return the status without its list of files and what the list proves, so that a retry collects them again."""
+    """
+    Return the status without its list of files and what the list proves, so that a retry collects them again.
+    """
     draft = _Draft(status, inputs)
     draft.reset_phases(PHASE_ORDER[PHASE_ORDER.index(Phase.COLLECTING) :], outcome)
     draft.change(documents=())

@@ -1,8 +1,8 @@
 """
 Run the reconciler for one due event, and decide when the event is due again.
 
-The work queue calls ``reconcile`` with a name. The new state goes into the cache, whose handlers enqueue the event.
-An event whose state could not be stored is repeated after a pause. The worker writes no status.
+The work queue calls ``reconcile`` with a name. The new state goes into the cache, whose handlers enqueue the
+event. An event whose state could not be stored is repeated after a pause. The worker writes no status.
 """
 
 import logging
@@ -26,7 +26,9 @@ from counterfoil.resources import TRACEPARENT_ANNOTATION, EnvelopeEvent, Phase
 _log = logging.getLogger(__name__)
 
 REQUEUE_SECONDS = 1.0
-"""Pause before an event is repeated whose run changed nothing; meanwhile the watch delivers the newer state."""
+"""
+Pause before an event is repeated whose run changed nothing; meanwhile the watch delivers the newer state.
+"""
 
 FailureHandler = Callable[[EnvelopeEvent, datetime], None]
 """Receives an event that failed here, and when that run began."""

@@ -1,15 +1,16 @@
 """
-Clean-up of finished events, and counting them: a slow walk over all events, one page at a time.
+Remove expired events and count the remaining ones: a slow pass over all events, one page at a time.
 
-Finished events are in no watch and in no memory (rule 9); the walk sees each of them once in a while, one page per
-``PAGE_SECONDS``, and rests nine times as long as it took. Nothing younger than 72 h is removed, because eSAW may repeat a callback
-for 36 h and would then make the event anew; the CRD sees to that.
+Finished events are in no watch and in no memory (rule 9). A pass reads one page per ``PAGE_SECONDS``; the
+pause between passes is nine times the duration of a pass. The CRD ensures that nothing younger than 72 h is
+removed, because eSAW may repeat a callback for 36 h, which would create the event again.
 
-Since nobody else looks at what failed long ago, the walk also has it re-opened if its cause was mended meanwhile
-(docs/decisions/0021), before its time to live counts.
+A pass also re-opens events whose cause was fixed since they failed (docs/decisions/0021), before their time
+to live counts: no other component reads events that failed long ago.
 
-An ``Envelope`` goes after the last event of its envelope, never before one: it is marked before the event that archived
-it is removed, and a later walk removes what is marked and was met with no event (docs/decisions/0016).
+An ``Envelope`` is removed after the last event of its envelope, never before: it is marked before the event
+that archived it is removed, and a later pass removes marked ones for which it found no event
+(docs/decisions/0016).
 """
 
 import logging
@@ -45,10 +46,10 @@ PAGE_SIZE = 500
 PAGE_SECONDS = 2.0
 MIN_REST_SECONDS = 60.0
 ARCHIVED = "true"
-"""Value of the label on an Envelope that is to go as soon as no event of its envelope is left."""
+"""Value of the label on an Envelope that is removed when no event of its envelope is left."""
 
 REST_FACTOR = 9
-"""How many times the length of a walk passes before the next one."""
+"""Pause between two passes as a multiple of the duration of a pass."""
 
 
 class GarbageCollector:
@@ -80,7 +81,7 @@ class GarbageCollector:
         self._last_rejection: ApiError | None = None
 
     async def run(self) -> None:
-        """Walk until cancelled."""
+        """Run passes until cancelled."""
         while True:
             since = self._clock.now()
             try:
@@ -93,7 +94,7 @@ class GarbageCollector:
     async def _run_pass(self) -> None:
         self._rejected_count = 0
         found = PassStatistics(self._clock.now())
-        # Marked in earlier walks: what is removed in this one has been gone for a while when the next one looks.
+        # Marked in earlier passes: events removed in this pass have been gone for a while at the next one.
         orphaned = await self._list_archived_envelopes()
         token = ""
         while True:
@@ -115,19 +116,25 @@ class GarbageCollector:
         try:
             return await self._kube.page(EnvelopeEvent, limit=PAGE_SIZE, token=token)
         except Expired as expired:
-            # A long walk outlives what the API server remembers (5 minutes); it goes on with what there is now.
+            # A pass can take longer than a continue token is valid (5 minutes); it continues with the current
+            # state.
             if not expired.token:
                 raise
             return await self._kube.page(EnvelopeEvent, limit=PAGE_SIZE, token=expired.token)
 
     async def _list_archived_envelopes(self) -> dict[str, str]:
-        """Return name and uid of each Envelope that is marked; thousands take less memory than a page of events."""
+        """
+        Return name and uid of each Envelope that is marked; thousands need less memory than a page of events.
+        """
         labels = f"{ARCHIVED_LABEL}={ARCHIVED}"
         listed = self._kube.list(Envelope, labels=labels)
         return {raw["metadata"]["name"]: raw["metadata"]["uid"] async for raw in listed}
 
     async def _process_event(self, raw: Raw, found: PassStatistics) -> bool:
-        """Re-open an event whose cause was mended, remove one whose time is up, and count it if it is not removed."""
+        """
+        Re-open the event if its cause was fixed, else remove it if it is expired; count it if it is not
+        removed.
+        """
         try:
             event = EnvelopeEvent.parse(raw)
         except ResourceInvalid as invalid:
@@ -142,7 +149,10 @@ class GarbageCollector:
         return True
 
     async def _add_missing_shard(self, event: EnvelopeEvent) -> None:
-        """An event that a person made may lack its shard; where several controllers share the work, none would see it."""
+        """
+        Add the shard to an event that a person created without it; otherwise no controller of several would
+        watch it.
+        """
         if SHARD_LABEL in event.metadata.labels or event.status.phase.is_final:
             return
         labels = {SHARD_LABEL: str(shard(envelope_id(event.spec.envelope_id)))}
@@ -156,8 +166,9 @@ class GarbageCollector:
     async def _remove_event(self, event: EnvelopeEvent) -> bool:
         try:
             if is_condition_true(event.status.conditions, "Archived"):
-                # First, since nobody could tell it from one that is still being signed when its event is gone. It
-                # changes nothing for an event that is re-opened at this moment.
+                # First: without its event it looks like one that is still being signed. The mark has no
+                # effect on
+                # an event that is re-opened at this moment.
                 await self._mark_envelope(event.spec.envelope_id)
             await self._kube.delete(
                 EnvelopeEvent, event.name, uid=event.uid, resource_version=event.metadata.resource_version
@@ -173,7 +184,10 @@ class GarbageCollector:
         return True
 
     def _count_rejection(self, problem: ApiError) -> None:
-        """Go on when an object may not be changed, by an admission policy for example, and tell after the walk."""
+        """
+        Continue when an object may not be changed, by an admission policy for example, and log it after the
+        pass.
+        """
         self._rejected_count += 1
         self._last_rejection = problem
 
@@ -191,7 +205,9 @@ class GarbageCollector:
 
 
 def is_expired(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> bool:
-    """Whether a finished event's time to live has passed; without its Organization nobody says how long that is."""
+    """
+    Whether a finished event's time to live has passed; without its Organization the time to live is unknown.
+    """
     if organization is None or not event.status.phase.is_final or event.status.completed_at is None:
         return False
     ttl: Duration | None = organization.spec.ttl.failed

@@ -1,10 +1,10 @@
 """
-The sweep: finished envelopes whose callback never came are found by asking eSAW, per authorised sender.
+The sweep: find finished envelopes whose callback is missing, by asking eSAW for each authorised sender.
 
-What it finds becomes the same deterministic event as a callback would have made (``origin: Sweep``), so an envelope
-that was called about is never worked on twice; the API server says "already there", and that is all.
+Each envelope becomes the same deterministic event that its callback would create (``origin: Sweep``), so an
+envelope is never processed twice; the API server returns "already exists".
 
-It is made at its interval, and when a person asks for it by the annotation ``counterfoil.dev/sweep``.
+It runs at its interval, and when a person requests it by the annotation ``counterfoil.dev/sweep``.
 """
 
 import logging
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class MissedCallbackFinder:
-    """Looks for finished envelopes."""
+    """Finds finished envelopes without an event."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class MissedCallbackFinder:
         """
         Ask for all authorised senders of the organization; return how many events were new.
 
-        A sender whose envelopes can't be asked for now is passed over until the next sweep. Raises ``ApiProblem``.
+        A sender whose envelopes can't be asked for now is skipped until the next sweep. Raises ``ApiError``.
         """
         action = _action(organization)
         if action is None:
@@ -72,7 +72,7 @@ class MissedCallbackFinder:
             try:
                 found += await self._sweep_sender(organization, sender, action)
             except (EsawError, KeyUnusable) as problem:
-                _log.info("the sweep passed over a sender: %s", problem, extra={"sender": sender.name})
+                _log.info("the sweep skipped a sender: %s", problem, extra={"sender": sender.name})
         return found
 
     async def _sweep_sender(self, organization: Organization, sender: Sender, action: str) -> int:
@@ -100,7 +100,7 @@ class MissedCallbackFinder:
         try:
             envelope = envelope_id(found)
         except ValueError:
-            _log.warning("the sweep was told of an envelope without a GUID", extra={"sender": sender.name})
+            _log.warning("eSAW listed an envelope without a GUID in the sweep", extra={"sender": sender.name})
             return 0
         with tracing.span("sweep", organization=organization.name, envelope=envelope) as step:
             event = new_event(
@@ -120,7 +120,9 @@ class MissedCallbackFinder:
 
 
 def _action(organization: Organization) -> str | None:
-    """Return the action that the callback would have had: the organization's first that leads into the archive."""
+    """
+    Return the action that the callback would have had: the organization's first that leads into the archive.
+    """
     archived = [rule.action for rule in organization.spec.actions if rule.handling is ActionHandling.ARCHIVE]
     usual = [action for action in archived if action.lower() == "envelopefinished"]
     return next(iter(usual + archived), None)

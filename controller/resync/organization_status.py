@@ -1,9 +1,9 @@
 """
-What the controller finds out about each Organization: hashes of its callback tokens, the URLs to paste, whether eSAW
-answers, whether everything it needs is there; all in its status.
+The status of each Organization: hashes of its callback tokens, the URLs to paste, whether eSAW answers, and
+whether all objects that it refers to exist.
 
-The receiver knows valid callbacks from those hashes alone, which is why it needs no Secret. Each Organization is
-looked at when it changes and every ``RESYNC_SECONDS``, so a changed token Secret is known within 30 s.
+The receiver recognises valid callbacks by these hashes, so it needs no Secret. Each Organization is checked
+when it changes and every ``RESYNC_SECONDS``, so a changed token Secret takes effect within 30 s.
 """
 
 import asyncio
@@ -40,10 +40,10 @@ from counterfoil.resources.organization import cleanup_conflict
 RESYNC_SECONDS = 10.0
 
 VERSION_CHECK_PASSES = 6
-"""Every so many looks eSAW is asked for its version: once a minute."""
+"""Number of checks per request for eSAW's version: one request a minute."""
 
 VERSION_TIMEOUT_SECONDS = 15.0
-"""Longest time to wait for that; a look must not hold up the next one."""
+"""Timeout for that request; a check must not block the next one."""
 
 _BASIC_ADVICE = "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out."
 
@@ -55,7 +55,7 @@ _WORKSTEP_QUERY = (
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     truth: ConditionStatus
     reason: str
@@ -66,7 +66,7 @@ OK = CheckResult("True", "Ready", "Callbacks are taken and envelopes are archive
 
 
 class OrganizationStatusUpdater:
-    """Looks after the status of Organizations."""
+    """Updates the status of Organizations."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class OrganizationStatusUpdater:
         counts: Mapping[str, int] | None = None,
         activity: Activity | None = None,
     ) -> Organization | None:
-        """Find out everything and store it; return the new state, or None when somebody else wrote meanwhile."""
+        """Run all checks and store the results; return the new state, or None after a conflict."""
         tokens, hashes = await self._tokens(organization)
         basic, basic_hash = await self._basic_auth(organization)
         reachable, version = await self._reachable(organization)
@@ -128,7 +128,7 @@ class OrganizationStatusUpdater:
         self._basic.pop(name, None)
 
     async def _tokens(self, organization: Organization) -> tuple[CheckResult, tuple[str, ...]]:
-        """Hash what can be hashed: one bad token among several must not shut the good ones out."""
+        """Hash each valid token: one bad token among several must not disable the good ones."""
         hashes: list[str] = []
         trouble: CheckResult | None = None
         for ref in organization.spec.callback.token_secret_ref:
@@ -161,11 +161,12 @@ class OrganizationStatusUpdater:
             trouble = CheckResult(
                 "False", "BasicAuthRefused", f"Secret/{ref.name}: {refused}. {_BASIC_ADVICE}"
             )
-        # The old hash stays: a lock whose key was lost does not open by itself. Without one nobody is let in at all.
+        # The old hash stays, so that a lost Secret does not disable authentication. Without a hash all are
+        # refused.
         return trouble, organization.status.basic_auth_hash
 
     def _basic_hash(self, organization: Organization, username: str, password: str) -> str:
-        """Hash anew only what changed: the hash is salted, and each new salt would be a write."""
+        """Hash only changed credentials: the hash is salted, and each new salt would cause a write."""
         credentials_digest = hashlib.sha256(f"{username}\0{password}".encode()).digest()
         known = self._basic.get(organization.name)
         if known is not None and known[0] == credentials_digest:
@@ -258,7 +259,7 @@ class OrganizationStatusUpdater:
 
 def _published_hashes(organization: Organization) -> tuple[str, ...]:
     """
-    Return the hashes that stand in the status, as far as they still count when no Secret can be read to make them anew.
+    Return the hashes in the status that remain valid when no Secret can be read to compute them again.
 
     Without them the receiver refuses every callback. Of another spec they say nothing: it may have taken a token away.
     """

@@ -1,8 +1,10 @@
 """
-The rounds: Organizations, Senders and Archives are looked at every ``RESYNC_SECONDS`` and when one of them changes.
+The resync: check all Organizations, Senders and Archives every ``RESYNC_SECONDS`` and when one of them
+changes.
 
-Each look is a task of its own, at most one per object at a time, so an eSAW or an archive that hangs holds up nobody
-else: a changed Secret takes effect within 30 s (api.md). Of several controllers one looks at each object (``owns``).
+Each check is a separate task, at most one per object at a time, so an eSAW or an archive that hangs blocks no
+other check: a changed Secret takes effect within 30 s. Of several controllers one checks each object
+(``Shard.owns``).
 """
 
 import asyncio
@@ -41,27 +43,36 @@ from counterfoil.resources import (
 _log = logging.getLogger(__name__)
 
 CONFLICT_RETRY_SECONDS = 1.0
-"""Pause before an Organization is looked at again to whose status somebody else wrote in the middle of a look."""
+"""Pause before an Organization is checked again after a conflict."""
 
 PROBE_SECONDS = 300.0
-"""So often an archive is probed that is ready; one that made trouble is probed with the next look."""
+"""
+Interval between probes of an archive that is ready. An archive that returned an error is probed in the next
+check.
+"""
 
 UNREADY_PROBE_SECONDS = RESYNC_SECONDS - 1.0
-"""So often one is probed that is not ready: at every look but those for which something else was the reason."""
+"""
+Interval between probes of an archive that is not ready: each periodic check, but not each triggered one.
+"""
 
 KEY_RETRY_SECONDS = 2 * RESYNC_SECONDS - 1.0
-"""So often a key is tried that does not work and that no event waits for: at every other look. Each try reads a Secret,
-and there may be thousands of senders who gave no consent; more seldom would be later than the 30 s of api.md."""
+"""
+Interval between checks of a key that does not work and that no event waits for: every second check.
+
+Each one reads a Secret, and thousands of senders may have given no consent. A longer interval would exceed the 30 s within
+which a changed Secret takes effect.
+"""
 
 CONSENT_COUNT_SECONDS = 60.0
-"""So often the events that wait for consent are listed, where several controllers share them."""
+"""Interval between lists of the events that wait for consent, where several controllers share them."""
 
 SWEEP_RETRY_SECONDS = 60.0
-"""So long after a sweep that broke off the next one is made."""
+"""Pause before a failed sweep is repeated."""
 
 
 class KeyAttempt(NamedTuple):
-    """When a Sender's key was tried that does not work, and with what."""
+    """The last check of a key that does not work, and the versions of the objects at that time."""
 
     sender: int
     """Version of the Sender after that."""
@@ -71,7 +82,7 @@ class KeyAttempt(NamedTuple):
 
 
 class Resync:
-    """Looks after what the events need."""
+    """Checks the objects that events depend on."""
 
     def __init__(
         self,
@@ -101,27 +112,30 @@ class Resync:
         self._shard = shard
         self._running_checks: set[str] = set()
         self._to_repeat: set[str] = set()
-        """Looks that were under way when something changed; they may have seen what was before."""
+        """Checks that were running when an object changed; they may have read the previous state."""
         self._key_attempts: dict[str, KeyAttempt] = {}
         self._probed_at: dict[str, datetime] = {}
         self._next_sweep: dict[str, datetime] = {}
-        """Not before then, by Organization whose sweep is under way or broke off; else its status says when it was."""
+        """
+        Earliest next sweep of each Organization whose sweep is running or failed; else its status has the
+        time.
+        """
         self._awaiting_consent: Counter[str] | None = None
         """Events in AwaitingConsent by Sender; None: not known yet."""
         self._awaiting_consent_at: datetime | None = None
         self._triggered = asyncio.Event()
 
     def trigger(self) -> None:
-        """Something was changed: do not wait for the next round."""
+        """An object changed: check now, without waiting for the interval."""
         self._to_repeat |= self._running_checks
         self._triggered.set()
 
     def probe_soon(self, archive: str) -> None:
-        """An archive made trouble, or is another one now: probe it with the next look."""
+        """An archive returned an error or was changed: probe it in the next check."""
         self._probed_at.pop(archive, None)
 
     async def run(self) -> None:
-        """Make the rounds until cancelled."""
+        """Run checks until cancelled."""
         async with asyncio.TaskGroup() as checks:
             while True:
                 self._triggered.clear()
@@ -135,7 +149,8 @@ class Resync:
 
     def _start_checks(self, checks: asyncio.TaskGroup) -> None:
         self._start(checks, "counting parked events", self._count_awaiting_consent)
-        # All Organizations where the walk over all events is made, since their status has its counts.
+        # All Organizations in the controller that runs the garbage collector, because their status has its
+        # counts.
         if self._shard.owns("walk", "events"):
             for organization in self._cache.organizations:
                 name = f"Organization/{organization.name}"
@@ -174,7 +189,7 @@ class Resync:
         if after is not None:
             self._cache.update(after)
         else:
-            # Somebody else wrote to it just now; the watch tells what.
+            # Another client wrote its status; the watch delivers it.
             await self._clock.sleep(CONFLICT_RETRY_SECONDS)
             self._triggered.set()
 
@@ -199,7 +214,7 @@ class Resync:
         return now >= self._next_sweep.get(organization.name, now)
 
     async def _check_sender(self, sender: Sender) -> None:
-        """Verify a key that is new, and one that did not work when last tried: it may have been replaced."""
+        """Verify a new key, and a key that did not work at the last check: it may have been replaced."""
         organization = self._cache.organizations.get(sender.spec.organization_ref.name)
         if organization is not None and self._is_key_attempt_due(sender, organization):
             await self._try_key(sender, organization)
@@ -236,7 +251,7 @@ class Resync:
             awaiting = [each for each in self._cache.events if each.status.phase is Phase.AWAITING_CONSENT]
             self._awaiting_consent = Counter(self._cache.sender_name(each) for each in awaiting)
             return
-        # Those of the other shards are not in memory here.
+        # The events of other shards are not in this cache.
         now = self._clock.now()
         if (
             self._awaiting_consent_at is None

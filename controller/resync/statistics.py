@@ -1,5 +1,7 @@
 """
-The tally of one walk over all events: what went on with one Organization's. Pure, and it does not grow with the number of events.
+Count the events of one pass, and publish the counts of the last complete pass.
+
+Pure; the memory does not grow with the number of events.
 """
 
 from collections import Counter, defaultdict
@@ -15,12 +17,12 @@ from counterfoil.resources.activity import ACTIVITY_HOURS, DURATION_BUCKETS, OVE
 
 WEEK = timedelta(days=7)
 STALE_AFTER = timedelta(hours=1)
-"""After so long it is written that there is nothing new, so that whoever looks knows that somebody counts."""
+"""Maximum age of the counts in a status: unchanged counts are written again, to show that counting works."""
 
 
 @dataclass
 class ActivityCounter:
-    """Counts; ``now`` is when the walk began."""
+    """Counts the activity of one Organization; ``now`` is when the pass began."""
 
     now: datetime
     _created: Counter[datetime] = field(default_factory=Counter)
@@ -42,7 +44,7 @@ class ActivityCounter:
                 self._archived_within[duration_bucket(status.completed_at - created)] += 1
 
     def activity(self) -> Activity:
-        """Return what was counted."""
+        """Return the counts."""
         return Activity(
             counted_at=self.now.replace(microsecond=0),
             hours=tuple(
@@ -100,7 +102,10 @@ class EventStatistics:
         return self._activities.get(organization)
 
     def publish(self, finished: PassStatistics, organizations: Iterable[str]) -> None:
-        """Replace the counts by those of a pass; an Organization without events gets zeros instead of old counts."""
+        """
+        Replace the counts by those of a pass; an Organization without events gets zeros instead of old
+        counts.
+        """
         counts = finished.counts()
         for name in {*self._counts, *organizations}:
             counts.setdefault(name, {})
@@ -109,7 +114,7 @@ class EventStatistics:
 
 
 def refresh_if_stale(known: Activity | None, found: Activity) -> Activity:
-    """Return what is to stand in the status: what stands there, while nothing is new and it is not stale."""
+    """Return the known activity while it is unchanged and not stale, else the found one."""
     if known is None or found.counted_at - known.counted_at >= STALE_AFTER:
         return found
     return known if replace(known, counted_at=found.counted_at) == found else found

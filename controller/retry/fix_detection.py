@@ -1,11 +1,13 @@
 """
-What was mended since an event failed, by what stands in the status of things: so it is known after a restart, too.
+Detect from the status of objects which fix came after an event failed, so that it is known after a restart
+too.
 
-Pure. ``status.settledAt`` of an Archive or an Organization says since when it works as it does now; who looks after the
-object writes it (``settled_at``). A Sender needs none: its key and its condition ``Authorized`` have their times.
+Pure. ``status.settledAt`` of an Archive or an Organization is the time since which it has worked with its
+current configuration; the component that updates the status sets it (``settled_at``). A Sender needs none:
+its key and its condition ``Authorized`` have times.
 
-An event that fails again ends later than what was mended, so it is not tried again for the same. One that ended within
-the same second is, once: nobody can tell which was first, and the times in a status are whole seconds.
+An event that fails again ends later than the fix, so it is not retried for the same fix. An event that ended
+within the same second is retried once: times in a status are whole seconds, so the order is unknown.
 """
 
 from collections.abc import Iterator
@@ -34,10 +36,10 @@ ReadyState = tuple[object, ...]
 
 def settled_at(before: SharedStatus, after: SharedStatus, *, now: datetime) -> datetime | None:
     """
-    Return since when an object works as it does in the status that is to be stored, ``after``.
+    Return the ``settledAt`` of the status ``after`` that will be stored.
 
-    What works as before keeps what was known of that, though it be nothing: an older version did not write it down, and
-    to say now would have everything tried again that ever failed. While it does not work the last time stays.
+    An object that works as before keeps its value, even None: an older version did not record it, and the current time
+    would retry all events that ever failed. While the object does not work, the last value stays.
     """
     state = _status_ready_state(after)
     return (
@@ -48,7 +50,10 @@ def settled_at(before: SharedStatus, after: SharedStatus, *, now: datetime) -> d
 
 
 def fixed_at(resource: SharedResource) -> datetime | None:
-    """Return since when it works as it does now; None: it does not work, or nobody knows since when."""
+    """
+    Return the time since which an object has worked with its current configuration; None: not ready, or
+    unknown.
+    """
     if isinstance(resource, Sender):
         return _key_accepted_at(resource)
     status = resource.status
@@ -97,7 +102,9 @@ def _observed_state(
 
 
 def find_fix(event: EnvelopeEvent, cache: Cache) -> SharedResource | None:
-    """Return what was mended since an event failed and may solve why it did; None: nothing was."""
+    """
+    Return the object that was fixed after an event failed and may solve its cause; None: no such object.
+    """
     ended = event.status.completed_at
     if event.status.phase is not Phase.FAILED or ended is None:
         return None
@@ -109,7 +116,7 @@ def find_fix(event: EnvelopeEvent, cache: Cache) -> SharedResource | None:
 
 
 def _possible_fixes(event: EnvelopeEvent, cache: Cache) -> Iterator[SharedResource]:
-    """Tell which of its Organization, its Archive and its Sender may solve why an event failed."""
+    """Return those of the event's Organization, Archive and Sender that may solve its cause."""
     organization = cache.organizations.get(event.organization)
     if organization is None:
         return
@@ -125,7 +132,7 @@ def _possible_fixes(event: EnvelopeEvent, cache: Cache) -> Iterator[SharedResour
 
 
 def _senders(event: EnvelopeEvent, cache: Cache) -> Iterator[Sender]:
-    """Tell whose the event is; while that is not known it may be any Sender of its Organization."""
+    """Return the event's Sender; while it is unknown, all Senders of its Organization."""
     name = event.metadata.labels.get(SENDER_LABEL)
     known = cache.senders.get(name) if name is not None else None
     candidates = cache.senders if name is None else filter(None, (known,))
@@ -137,7 +144,7 @@ def _key_accepted_at(sender: Sender) -> datetime | None:
     if authorized is None or authorized.status != "True":
         return None
     key = sender.status.key
-    # Another key may come while the one before still works.
+    # A new key may replace one that still works.
     times = [authorized.last_transition_time]
     if key is not None:
         times += [each for each in (key.obtained_at, key.verified_at) if each is not None]
@@ -145,7 +152,7 @@ def _key_accepted_at(sender: Sender) -> datetime | None:
 
 
 def _status_ready_state(status: SharedStatus) -> ReadyState | None:
-    """Return how an object works: what tells one way from another; None: it does not work."""
+    """Return a value that identifies the configuration with which an object works; None: it does not work."""
     if isinstance(status, ArchiveStatus):
         works = is_condition_true(status.conditions, "Ready")
         return (status.observed_generation, status.trust_anchors) if works else None

@@ -1,8 +1,9 @@
 """
-Which change can solve which trouble, by the stable reason of the trouble: the one table of it.
+The one table from causes (stable reasons) to the objects that can solve them.
 
-So a person who mends an Archive, an Organization or a Sender has done all there is to do: what waited for it goes on,
-and what had failed because of it is tried again (rule 6). A change that solves nothing costs one more attempt.
+After a person fixes an Archive, an Organization or a Sender, no other action is needed: waiting events
+continue, and events that failed because of it are retried (rule 6). A change that solves nothing costs one
+more attempt.
 """
 
 _ARCHIVE_FIXES = frozenset(
@@ -21,26 +22,29 @@ _ARCHIVE_FIXES = frozenset(
         "TagMissing",
     }
 )
-"""Besides all that begin with ``Archive``."""
+"""In addition to all reasons that begin with ``Archive``."""
 
 _ORGANIZATION_FIXES = frozenset(
     {"OrganizationMissing", "SenderMissing", "SenderOfOtherOrganization", "SenderUnknown"}
 )
-"""Besides all that begin with ``Esaw`` (another baseURL, or it can be reached again) and all that the Archive may solve."""
+"""
+In addition to all that begin with ``Esaw`` (another baseURL, or reachable again) and all that the Archive may
+solve.
+"""
 
 _SENDER_FIXES = frozenset({"NotPermitted", "SenderMissing", "SenderOfOtherOrganization"})
 
 
 def archive_may_fix(reason: str) -> bool:
-    """Whether another spec of the Archive, or that it works again, may solve it."""
+    """Whether a new spec or the recovery of the Archive may solve the cause."""
     return reason in _ARCHIVE_FIXES or reason.startswith("Archive")
 
 
 def organization_may_fix(reason: str) -> bool:
-    """Whether another spec of the Organization, or that its eSAW can be reached again, may solve it."""
+    """Whether a new spec of the Organization or the recovery of its eSAW may solve the cause."""
     return reason in _ORGANIZATION_FIXES or reason.startswith("Esaw") or archive_may_fix(reason)
 
 
 def sender_may_fix(reason: str) -> bool:
-    """Whether another spec or another key of the Sender may solve it."""
+    """Whether a new spec or a new key of the Sender may solve the cause."""
     return reason in _SENDER_FIXES

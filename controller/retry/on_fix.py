@@ -1,14 +1,14 @@
 """
-What had failed because of an Archive, an Organization or a Sender is tried again when that was mended (rule 6).
+Retry failed events after the Archive, Organization or Sender that caused the failure was fixed (rule 6).
 
-Finished events are in no memory, so a change has its failed events listed, and those whose cause it can solve are
-re-opened as by a retry request; once per change. A change counts when it is done with: when the object is ``Ready``
-(``Authorized`` for a Sender) in a way in which it was not seen before. Each controller re-opens those of its own shards.
+Finished events are in no memory, so a fix lists its failed events and re-opens those whose cause it can
+solve, once per fix. A change counts as a fix when the object is ``Ready`` (``Authorized`` for a Sender) in a
+state that was not observed before. Each controller re-opens the events of its shards.
 
-What fails in a run that had begun before a change is tried again, too: the change came too late for it.
+An event that fails in a run that began before a fix is retried too: the fix came too late for that run.
 
-A change that nobody was there to see, or whose events a kill left behind, is known by the status of what was mended: the
-walk over all events asks about each that failed (``retry_if_fixed``).
+A fix that no process observed, or whose events were left by a kill, is detected from the status of the fixed
+object: the garbage collector calls ``retry_if_fixed`` for each failed event.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Fix(NamedTuple):
-    """An object that was mended, and which causes that may solve."""
+    """An object that was fixed, and the causes that it may solve."""
 
     subject: str
     organizations: Callable[[], Iterable[str]]
@@ -51,7 +51,7 @@ class _Fix(NamedTuple):
 
 
 class FailedEventRetrier:
-    """Watches for what was mended, and re-opens what had failed because of it."""
+    """Observes fixes and re-opens the events that they may solve."""
 
     def __init__(
         self,
@@ -87,9 +87,9 @@ class FailedEventRetrier:
 
     def observe(self, resource: Organization | Sender | Archive) -> None:
         """
-        Take notice of a newer state of an object.
+        Compare a newer state of an object with the last observed state.
 
-        The first state that is seen is no change, unless the object is still to be settled: a restart lists nothing.
+        The first observed state is no fix, so a restart lists nothing.
         """
         key, state = (resource.KIND, resource.name), ready_state(resource)
         is_first = key not in self._ready_states
@@ -101,17 +101,17 @@ class FailedEventRetrier:
             self._enqueue(fix)
 
     def event_failed(self, event: EnvelopeEvent, began: datetime) -> None:
-        """Take notice of an event that failed here, in a run that began then."""
+        """Retry an event that failed here in a run that began before a fix."""
         for at, fix in self._latest_fixes.values():
             if at >= began and fix.may_fix(event.status.cause) and event.organization in fix.organizations():
                 self._enqueue(fix)
 
     async def retry_if_fixed(self, event: EnvelopeEvent) -> EnvelopeEvent:
         """
-        Re-open an event of any shard if what may solve its failure was mended since; return it as it is then.
+        Re-open an event of any shard if an object that may solve its cause was fixed since; return its newest state.
 
-        It is not planned here: the watch brings it to whoever works on its shard, as when a callback re-opens it (rule 5).
-        Raises ``ApiError`` when the API server is away.
+        It is not enqueued here: the watch delivers it to the controller of its shard, as after a callback (rule 5).
+        Raises ``ApiError`` when the API server is unavailable.
         """
         fixed_resource = find_fix(event, self._cache)
         if fixed_resource is None:
@@ -125,19 +125,19 @@ class FailedEventRetrier:
             return event
 
     async def run(self) -> None:
-        """Re-open until cancelled."""
+        """Re-open events until cancelled."""
         while True:
             fix = await self._fixes.get()
             self._queued.discard(fix.subject)
             try:
                 await self._reopen_all(fix)
             except ApiError as problem:
-                _log.warning("what %s may have solved can't be re-opened yet: %s", fix.subject, problem)
+                _log.warning("the events that %s may solve can't be re-opened yet: %s", fix.subject, problem)
                 await self._clock.sleep(LISTING_AFTER_FIX.pause(0))
                 self._enqueue(fix)
 
     def _enqueue(self, fix: _Fix) -> None:
-        # One look after all that many runs were late for is enough.
+        # One list is enough for many runs that began before the fix.
         if fix.subject not in self._queued:
             self._queued.add(fix.subject)
             self._fixes.put_nowait(fix)
@@ -171,17 +171,17 @@ class FailedEventRetrier:
                 if fix.may_fix(event.status.cause):
                     reopened_events += await self._reopen(event, fix)
         if reopened_events:
-            _log.info("%s was mended: %d events are tried again", fix.subject, reopened_events)
+            _log.info("%s was fixed: %d events are retried", fix.subject, reopened_events)
 
     async def _reopen(self, event: EnvelopeEvent, fix: _Fix) -> int:
         async with self._lock(event.spec.envelope_id):
             try:
                 stored = await self._store(event, fix.subject)
             except Superseded:
-                # Somebody re-opened or deleted it meanwhile, which is as good.
+                # Another client re-opened or deleted it.
                 return 0
             except Rejected as refused:
-                # It will never be taken, and is no reason to keep the others waiting.
+                # The API server will refuse each repeated write; the other events continue.
                 _log.warning("an event can't be re-opened: %s", refused, extra={"event": event.name})
                 return 0
         self._changed(stored)

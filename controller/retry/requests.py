@@ -1,10 +1,10 @@
 """
-What a person asks for by the label ``counterfoil.dev/request``: ``retry`` or ``skip``, also on finished events.
+Requests by the label ``counterfoil.dev/request``: ``retry`` or ``skip``, also on finished events.
 
-The main watch does not see finished events, so requests have a small watch of their own by that label. A request is
-carried out while nobody works on the envelope, told as a Kubernetes Event with who asked and why, and its label is
-removed; in that order, so that one cut off in the middle is carried out again and not lost. Each is a task of its own:
-one that waits for a long transfer holds up no other.
+The main watch does not contain finished events, so requests have a separate watch by that label. A request is
+carried out while no worker processes the envelope, then recorded as a Kubernetes Event with the person and
+the reason, then its label is removed. In that order an interrupted request is repeated and not lost. Each
+request is a separate task, so one that waits for a long transfer blocks no other.
 """
 
 import asyncio
@@ -37,11 +37,11 @@ from counterfoil.resources.reopening import reopened_status
 _log = logging.getLogger(__name__)
 
 MAX_CONCURRENT_REQUESTS = 8
-"""Requests that are carried out at the same time; one label command can set thousands."""
+"""Maximum number of requests that are carried out at the same time; one label command can set thousands."""
 
 
 class UserRequests:
-    """Carries out people's requests."""
+    """Carries out requests of people."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class UserRequests:
         self._semaphore = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
 
     async def run(self) -> None:
-        """Follow the label until cancelled."""
+        """Watch the label until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             async for change in list_and_watch_forever(
                 self._kube, EnvelopeEvent, labels=self._labels, on_error=self._log_watch_error
@@ -82,8 +82,9 @@ class UserRequests:
         except ResourceInvalid as invalid:
             _log.error("a request is on an object that can't be read: %s", invalid)
             return
-        # An event that is told again while its request waits or is carried out brings nothing new: what counts is
-        # read when its turn comes.
+        # A repeated watch event of a pending request is ignored: the event is read again when the request is
+        # carried
+        # out.
         if event.name not in self._pending:
             self._pending.add(event.name)
             tasks.create_task(self._retry_until_carried_out(event), name=f"request {event.name}")
@@ -104,7 +105,7 @@ class UserRequests:
             _log.warning("a request could not be carried out yet: %s", problem)
             return False
         except Exception:
-            # The event waits for it, so it must not be forgotten.
+            # The event waits for the request, so the request must not be lost.
             _log.exception("a request could not be carried out", extra={"event": observed.name})
             return False
         return True
@@ -123,7 +124,7 @@ class UserRequests:
             try:
                 stored = await self._status_writer.store(event, status)
             except Rejected as refused:
-                # It will never be taken, however often it is asked for.
+                # The API server will refuse each repeated write.
                 event_reason, note = "RequestRefused", f"; {refused}"
             self._changed(stored)
         self._event_recorder.record(
@@ -132,7 +133,7 @@ class UserRequests:
         self._changed(await self._remove_label(stored))
 
     def _decide(self, event: EnvelopeEvent, requested: str) -> tuple[EnvelopeEventStatus, str, str]:
-        """Return the new status, the reason to tell, and what else there is to say."""
+        """Return the new status, the reason of the Kubernetes Event, and an addition to its note."""
         phase = event.status.phase
         if requested == "retry" and phase is not Phase.SUCCEEDED:
             message = "A person asked to try again."
@@ -174,7 +175,7 @@ class UserRequests:
         )
 
     async def _remove_label(self, event: EnvelopeEvent) -> EnvelopeEvent:
-        """Take the label off, but not one that a person put on meanwhile and that asks for something else."""
+        """Remove the label, unless a person has replaced it by another request meanwhile."""
         requested = event.metadata.labels[REQUEST_LABEL]
         while event.metadata.labels.get(REQUEST_LABEL) == requested:
             try:
@@ -197,7 +198,10 @@ def _label_removal(event: EnvelopeEvent) -> dict[str, Any]:
 
 
 def _request_note(event: EnvelopeEvent, requested: str) -> str:
-    """Say what was asked for; by whom is what somebody wrote there, so it is told as such (docs/decisions/0019)."""
+    """
+    Return the note of a request; the person's name is unverified, so it is quoted as such
+    (docs/decisions/0019).
+    """
     annotations = event.metadata.annotations
     by, reason = annotations.get(REQUEST_BY_ANNOTATION), annotations.get(REQUEST_REASON_ANNOTATION)
     name = f", in the name of {by}" if by else ""

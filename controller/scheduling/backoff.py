@@ -1,8 +1,9 @@
 """
 The retry policies of the controller: when to retry, and when to stop. No clock and no random numbers inside.
 
-Events: exponential with full jitter (as in "Exponential Backoff And Jitter", M. Brooker, 2015), because many events that
-failed in one outage must not be retried in one wave. All other retries: a ``Backoff``, one per cause.
+Events: exponential with full jitter (as in "Exponential Backoff And Jitter", M. Brooker, 2015), because many
+events that failed in one outage must not be retried in one wave. All other retries: a ``Backoff``, one per
+cause.
 """
 
 from collections.abc import Callable, Iterator

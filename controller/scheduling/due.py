@@ -1,8 +1,9 @@
 """
-When an unfinished event is due, as a pure function of the event and of what exists around it.
+The due time of an unfinished event, as a pure function of the event and the cached objects.
 
-Level-triggered: it looks at spec and status only, never at what changed. So whatever solves a problem (a new key, a
-mended Archive, an Organization that is no longer suspended) brings everything that waited for it back by itself.
+Level-triggered: only spec and status count, never the change. So each solution of a problem (a new key, a
+fixed Archive, an Organization that is no longer suspended) makes all waiting events due without further
+action.
 """
 
 from datetime import UTC, datetime
@@ -13,16 +14,16 @@ from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase, is_condit
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 SUSPENDED_REASONS = frozenset({"Suspended", "OrganizationSuspended", "SenderSuspended"})
-"""Reasons of events that a person holds: they wait for no time, only for the suspension to end."""
+"""Reasons of suspended events: they wait only for the end of the suspension."""
 
 
 def due_time(event: EnvelopeEvent, cache: Cache) -> datetime | None:
-    """Return when the event is to be worked on; in the past: now; None: not before something changes."""
+    """Return when the event is due; in the past: now; None: not before an object changes."""
     status = event.status
     if status.phase.is_final or has_request(event):
         return None
     if is_suspended(event, cache):
-        # Once, so that its status says why nothing happens; then not until the suspension ends.
+        # One run, so that the status shows the suspension; then none until the suspension ends.
         return None if status.reason in SUSPENDED_REASONS else EPOCH
     if status.reason in SUSPENDED_REASONS:
         return EPOCH
@@ -32,7 +33,7 @@ def due_time(event: EnvelopeEvent, cache: Cache) -> datetime | None:
 
 
 def has_request(event: EnvelopeEvent) -> bool:
-    """Whether a person asked for something that is not carried out yet; that comes first."""
+    """Whether a person's request is not carried out yet; it comes first."""
     return REQUEST_LABEL in event.metadata.labels
 
 
@@ -51,5 +52,5 @@ def _key_works(event: EnvelopeEvent, cache: Cache) -> bool:
     seen = event.status.envelope
     name = cache.sender_of.get(event.name) or (seen.sender_ref.name if seen and seen.sender_ref else "")
     sender = cache.senders.get(name)
-    # A Sender that is gone lets the event run: its look-up then says what is wrong.
+    # Without its Sender the event runs: the preconditions then report the missing Sender.
     return sender is None or is_condition_true(sender.status.conditions, "Authorized")

@@ -1,7 +1,8 @@
 """
 The events of the cache as items of the work queue: each with its limits' keys and its due time.
 
-Handlers and the worker enqueue events here; ``due`` decides when, ``WorkQueue`` starts the work. Writes nothing.
+Handlers and the worker enqueue events here; ``due`` decides when, ``WorkQueue`` starts the work. Writes
+nothing.
 """
 
 from collections.abc import Iterable

@@ -1,10 +1,10 @@
 """
-Who is next: pure bookkeeping over the events that are due, without a clock, a task or I/O.
+The next event to run: pure bookkeeping over the due events, without a clock, a task or I/O.
 
-Events wait in lanes, one per (organization, sender); inside a lane the oldest event is first, and among the lanes
-whose limits leave room the one with the oldest head is served. A sender with a thousand events therefore fills its
-own lane and its own limit, and starves nobody (cert-manager's acmechallenges/scheduler is the model). Two events of
-one envelope are never out at the same time (rule 5).
+Events wait in one queue per (organization, sender), the oldest event first. Of the queues whose limits are
+not reached, the one with the oldest head is served. So a sender with a thousand events fills its own queue
+and its own limit, and delays no other sender (model: cert-manager's acmechallenges/scheduler). Two events of
+one envelope never run at the same time (rule 5).
 """
 
 import heapq
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 
 class QueueItem(NamedTuple):
-    """One event that wants to be worked on."""
+    """One event with the keys of its limits."""
 
     sort_key: str
     """Creation time and name; sorts oldest first."""
@@ -28,12 +28,12 @@ class QueueItem(NamedTuple):
 
 @dataclass(frozen=True)
 class ConcurrencyLimits:
-    """How many events may be out at once: in this process, per organization, per sender of it, per archive."""
+    """Maximum number of running events: in this process, per organization, per sender, per archive."""
 
     process: int
     organization: Mapping[str, int]
     sender: Mapping[str, int]
-    """Per sender, by the name of the organization."""
+    """Limit per sender, by the name of the organization."""
     archive: Mapping[str, int]
 
 
@@ -44,42 +44,42 @@ DEFAULT_ARCHIVE_LIMIT = 8
 
 @dataclass
 class FairQueue:
-    """The events that are due and those that are out."""
+    """The events that are due and those that run."""
 
     _queues: dict[tuple[str, str], list[QueueItem]] = field(default_factory=dict)
     _queued_items: dict[str, QueueItem] = field(default_factory=dict)
     _running: dict[str, QueueItem] = field(default_factory=dict)
     _blocked_by_envelope: dict[str, list[QueueItem]] = field(default_factory=dict)
-    """Per envelope that is worked on: the other events of it, which wait for that and not in a lane."""
+    """The other events of each running or locked envelope, which wait outside the queues."""
     _running_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, item: QueueItem) -> None:
-        """Let an event queue; one that queues or is out already keeps its place."""
+        """Add an event; one that is queued or running keeps its place."""
         if item.event in self._running or self._queued_items.get(item.event) == item:
             return
         self._queued_items[item.event] = item
         self._push(item)
 
     def drop(self, event: str) -> None:
-        """Forget an event that queues; one that is out stays out until ``done``."""
+        """Remove a queued event; a running event stays until ``done``."""
         self._queued_items.pop(event, None)
 
     def is_running(self, event: str) -> bool:
-        """Whether somebody works on it now."""
+        """Whether the event is running."""
         return event in self._running
 
     @property
     def running_count(self) -> int:
-        """How many are worked on now."""
+        """Number of running events."""
         return len(self._running)
 
     @property
     def queued_count(self) -> int:
-        """How many wait for room."""
+        """Number of queued events."""
         return len(self._queued_items)
 
     def take(self, concurrency_limits: ConcurrencyLimits) -> Iterator[QueueItem]:
-        """Hand out events while there is room, the oldest first."""
+        """Yield events while the limits allow, the oldest first."""
         while len(self._running) < concurrency_limits.process:
             queue = self._next_queue(concurrency_limits)
             if queue is None:
@@ -93,21 +93,21 @@ class FairQueue:
             yield item
 
     def done(self, event: str) -> None:
-        """The work on an event has ended."""
+        """The run of an event has ended."""
         item = self._running.pop(event)
         for key in _limit_keys(item):
             self._running_counts[key] -= 1
         self.release(item.envelope)
 
     def acquire(self, envelope: str) -> bool:
-        """Keep everybody off an envelope; False when somebody works on it now. Undone by ``release``."""
+        """Lock an envelope; False while one of its events runs. Undone by ``release``."""
         if envelope in self._blocked_by_envelope:
             return False
         self._blocked_by_envelope[envelope] = []
         return True
 
     def release(self, envelope: str) -> None:
-        """Let events of that envelope out again."""
+        """Unlock an envelope."""
         for item in self._blocked_by_envelope.pop(envelope, []):
             self._push(item)
 
@@ -129,7 +129,9 @@ class FairQueue:
         return best
 
     def _drop_stale_heads(self, queue: list[QueueItem]) -> None:
-        """Take from the head what was dropped, and what must wait for another event of its envelope."""
+        """
+        Remove from the head dropped events, and events that must wait for another event of their envelope.
+        """
         while queue:
             head = queue[0]
             if self._queued_items.get(head.event) != head:

@@ -1,9 +1,9 @@
 """
-When and by whom: a heap of times, the lanes of those that are due, and one task per event that is worked on.
+The work queue: a heap of due times, the fair queue of due events, and one task per running event.
 
-``enqueue_at`` says when an event is due; ``run`` waits for the next time or the next free place, whichever comes first,
-and starts ``work(event)``. Times come from the events' status, so a restart finds them as they were (rule 10).
-It knows nothing of phases and writes nothing.
+``enqueue_at`` sets the due time of an event; ``run`` waits for the next due time or the end of a run and
+starts ``reconcile(event)``. Due times come from the events' status, so a restart finds them again (rule 10).
+This module does not depend on phases and writes nothing.
 """
 
 import asyncio
@@ -19,13 +19,15 @@ from counterfoil.clock import Clock
 _log = logging.getLogger(__name__)
 
 MAX_SLEEP_SECONDS = 60.0
-"""Timers run by the monotonic clock, times in status by the wall clock; so often the two are brought together."""
+"""
+Maximum sleep. Timers use the monotonic clock, times in a status the wall clock; each wake-up aligns the two.
+"""
 
 ReconcileFunction = Callable[[str], Awaitable[None]]
 
 
 class WorkQueue:
-    """Starts the work on each event when it is due and there is room."""
+    """Starts the run of each event when it is due and the limits allow."""
 
     def __init__(
         self,
@@ -42,11 +44,11 @@ class WorkQueue:
         self._unlock_signals: dict[str, asyncio.Event] = {}
         self._draining = False
         self._enqueued_at: datetime | None = None
-        """When something was wanted first since the last look."""
+        """Time of the first enqueue since the due events were last queued."""
         self._stalled_since: datetime | None = None
 
     def enqueue_at(self, item: QueueItem, due: datetime | None) -> None:
-        """Let the event be worked on at ``due``; None: not by itself. The newest call counts."""
+        """Set the due time of an event; None: not due. The newest call counts."""
         if due is None:
             self._scheduled.pop(item.event, None)
             self._fair_queue.drop(item.event)
@@ -58,44 +60,44 @@ class WorkQueue:
         self._push_time(due, item.event)
 
     def forget(self, event: str) -> None:
-        """Drop an event that is finished or deleted."""
+        """Remove an event that is finished or deleted."""
         self._scheduled.pop(event, None)
         self._fair_queue.drop(event)
 
     def wake(self) -> None:
-        """Look again: limits may have changed."""
+        """Apply the limits again: they may have changed."""
         self._wakeup.set()
 
     def is_running(self, event: str) -> bool:
-        """Whether the event is worked on now."""
+        """Whether the event is running."""
         return self._fair_queue.is_running(event)
 
     @property
     def running_count(self) -> int:
-        """How many events are worked on now."""
+        """Number of running events."""
         return self._fair_queue.running_count
 
     @property
     def backlog(self) -> int:
-        """How many events are due and wait for room."""
+        """Number of events that are due and wait for a limit."""
         return self._fair_queue.queued_count
 
     def overdue_since(self) -> datetime | None:
-        """Since when something is due that nobody has looked at yet, None if there is nothing; for liveness."""
+        """Time since which a due event was not queued, None if there is none; for liveness."""
         if not self._times or self._times[0][0] > self._clock.now():
             return None
         due = self._times[0][0]
-        # A time in the past, as after a restart, is overdue only from when it was asked for.
+        # A time in the past, as after a restart, is overdue from the time of the enqueue.
         return due if self._enqueued_at is None else max(due, self._enqueued_at)
 
     @property
     def stalled_since(self) -> datetime | None:
-        """Since when events are due while not one is worked on, None if it is not so; for liveness."""
+        """Time since which events are due and none runs, None otherwise; for liveness."""
         return self._stalled_since
 
     @asynccontextmanager
     async def lock(self, envelope: str) -> AsyncIterator[None]:
-        """Keep the workers off an envelope while a person's request is carried out (rule 5)."""
+        """Lock an envelope against runs while a person's request is carried out (rule 5)."""
         while not self._fair_queue.acquire(envelope):
             await self._unlock_signals.setdefault(envelope, asyncio.Event()).wait()
         try:
@@ -105,14 +107,17 @@ class WorkQueue:
             self._signal_unlocked(envelope)
 
     async def drain(self) -> None:
-        """Start nothing new from now on, and return when the last running work has ended."""
+        """Start no more runs, and return when the last run has ended."""
         self._draining = True
         while self.running_count:
             self._wakeup.clear()
             await self._wakeup.wait()
 
     async def run(self, reconcile: ReconcileFunction) -> None:
-        """Call ``reconcile`` for each due event until cancelled; then each running task is cancelled and awaited."""
+        """
+        Call ``reconcile`` for each due event until cancelled; then each running task is cancelled and
+        awaited.
+        """
         async with asyncio.TaskGroup() as workers:
             while True:
                 self._wakeup.clear()
@@ -127,7 +132,7 @@ class WorkQueue:
         try:
             await reconcile(item.event)
         except Exception:
-            # The driver classifies what phases raise; what arrives here is a bug, and must not stop the others.
+            # The worker handles all known errors; an exception here is a bug, and must not stop other events.
             _log.exception("the work on an event broke off", extra={"event": item.event})
         finally:
             self._fair_queue.done(item.event)
@@ -151,7 +156,7 @@ class WorkQueue:
         while self._times and self._times[0][0] <= now:
             due, event = heapq.heappop(self._times)
             scheduled = self._scheduled.get(event)
-            # One that is out keeps its wish: ``_reconcile_item`` puts it back when the work has ended.
+            # A running event keeps its due time: ``_reconcile_item`` adds it again when the run has ended.
             if scheduled is not None and scheduled[0] == due and not self._fair_queue.is_running(event):
                 self._fair_queue.add(scheduled[1])
 

@@ -1,8 +1,8 @@
 """
-The pulse of the watches: when each was heard of last, be it a change or just a bookmark.
+The heartbeat of the watches: the time of the last data of each, be it a change or a bookmark.
 
-kopf passes bookmarks on to nobody, so they are heard where they arrive: kopf takes an HTTP session of ours, and the
-``ResponseAdapter`` of its answers tells of every piece of a watch that is read.
+kopf does not pass bookmarks on, so they are recorded where they arrive: kopf uses an HTTP session from here,
+and the ``ResponseAdapter`` of its responses reports each piece of a watch that is read.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +16,7 @@ from counterfoil.clock import Clock
 
 
 class WatchHeartbeat:
-    """Knows for how long each watch has been silent."""
+    """Records the last data of each watch."""
 
     def __init__(self, clock: Clock, plurals: Iterable[str], *, list_started: Callable[[str], None]) -> None:
         """``list_started`` receives the kind of each list that kopf begins."""
@@ -28,17 +28,17 @@ class WatchHeartbeat:
         self._session: tuple[kopf.ConnectionInfo, kopf.AiohttpSession] | None = None
 
     def record(self, plural: str) -> None:
-        """Something came by the watch of this kind."""
+        """Data arrived by the watch of this kind."""
         self._last_data_at[plural] = self._clock.now()
 
     def idle_times(self) -> Mapping[str, timedelta]:
-        """Return for how long nothing came, by kind; from the start on for what was never heard of."""
+        """Return the time since the last data of each kind; since the start for a kind without data."""
         now = self._clock.now()
         return {plural: now - data_received for plural, data_received in self._last_data_at.items()}
 
     def session(self, info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
-        """Return the session with which kopf goes there; the same one for the same credentials."""
-        # kopf tells credentials that the API server refused from new ones by comparing, and gives up when there are no new.
+        """Return the HTTP session for kopf; the same session for the same credentials."""
+        # kopf recognises refused credentials by comparison, and stops when there are no new ones.
         if self._session is None or self._session[0] != info:
             session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
@@ -55,6 +55,6 @@ class WatchHeartbeat:
                 expiration=info.expiration,
             )
             self._session = info, opened
-            # Nothing can have been heard before.
+            # Before the session no data could arrive.
             self._last_data_at = dict.fromkeys(self._last_data_at, self._clock.now())
         return self._session[1]

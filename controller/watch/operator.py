@@ -1,12 +1,13 @@
 """
-kopf: watches the four kinds and tells the manager; nothing more of it is used.
+kopf: watches the four kinds and passes each change to the reflector; no other part of kopf is used.
 
-Low-level event handlers only: no finalizers, no annotations, no patches by the framework, so an event costs the API
-server just the writes of its own status. Finished events leave the watch by a field selector (kopf 1.45 and newer),
-which makes them cost nothing (rule 9); a controller of several watches the events of its own shards by label.
+Low-level event handlers only: no finalizers, no annotations, no patches by the framework, so an event costs
+the API server only the writes of its status. Finished events leave the watch by a field selector (kopf 1.45
+and newer), so they cost nothing (rule 9). A controller of several watches the events of its shards by label.
 
-An outage of any length ends nothing (``KOPF_REQUEST``), and no answer of the API server does, nor of what stands before it
-(``controller.watch.responses``). kopf can't be begun anew beside our own tasks: it cancels whatever task is younger than itself.
+No outage ends the operator (``KOPF_REQUEST``), and no response of the API server or of a proxy before it does
+(``controller.watch.responses``). kopf can't be restarted beside other tasks: it cancels each task younger
+than its own.
 """
 
 from collections.abc import Awaitable, Callable
@@ -24,22 +25,21 @@ UNFINISHED_SELECTOR = ",".join(f"status.phase!={phase}" for phase in sorted(FINA
 
 class NoDiffStorage(kopf.DiffBaseStorage):
     """
-    Compares nothing, since we look at the newest state only.
+    Compares nothing, because only the newest state is used.
 
-    kopf copies every object it is told of for this, also when no handler wants to know what changed; that was half of
-    its CPU.
+    For the comparison kopf copies each object, even when no handler uses the difference; that was half of its CPU time.
     """
 
     def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
-        """Return what counts as the content of an object: nothing."""
+        """Return an empty essence."""
         return cast("kopf.BodyEssence", {})
 
     def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
-        """Return what was handled last: unknown."""
+        """Return None: the last handled state is unknown."""
         return None
 
     def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
-        """Keep nothing in the object."""
+        """Store nothing in the object."""
 
 
 def shard_selector(shard: int, shards: int) -> str:
@@ -51,7 +51,7 @@ def shard_selector(shard: int, shards: int) -> str:
 
 
 def operator_settings(labels: str) -> kopf.OperatorSettings:
-    """Return kopf's settings for our way of using it."""
+    """Return the settings of kopf."""
     settings = kopf.OperatorSettings()
     settings.watching.field_selectors[GROUP, "envelopeevents"] = UNFINISHED_SELECTOR
     if labels:
@@ -65,9 +65,10 @@ def operator_settings(labels: str) -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.posting.enabled = False
     settings.persistence.diffbase_storage = NoDiffStorage()
-    # None: a limit would let slow objects starve the others (kopf's queueing.py); ours are in controller.scheduling.fair_queue.
+    # None: with a limit slow objects block others (kopf's queueing.py); the limits are in
+    # scheduling.fair_queue.
     settings.queueing.worker_limit = None
-    # A worker lives while its object changes; a longer life would only cost memory.
+    # A worker lives while its object changes; a longer life would cost memory.
     settings.queueing.idle_timeout = 0.1
     return settings
 
@@ -81,7 +82,7 @@ def build_registry(reflector: Reflector, heartbeat: WatchHeartbeat) -> kopf.Oper
 
     @kopf.on.login(registry=registry)
     async def login(**arguments: Any) -> kopf.AiohttpSession | None:
-        # The same order as in counterfoil.kube.client. kopf asks again when a token has expired.
+        # The same order as in counterfoil.kube.client. kopf logs in again when a token has expired.
         info = kopf.login_with_kubeconfig(**arguments) or kopf.login_with_service_account(**arguments)
         return heartbeat.session(info) if info is not None else None
 

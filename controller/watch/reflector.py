@@ -1,8 +1,8 @@
 """
 Lists and watch events of the API server -> the cache (client-go: Reflector).
 
-An object that cannot be parsed is logged and ignored: the CRD refuses such objects, so it is from another version of
-the CRD.
+An object that cannot be parsed is logged and ignored: the CRD refuses such objects, so it is from another
+version of the CRD.
 """
 
 import logging

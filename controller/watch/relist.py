@@ -1,9 +1,9 @@
 """
-Gaps in the watches: what vanished while one of them was broken.
+Detect objects that were deleted while a watch was broken.
 
-After a gap kopf lists anew and tells what is there, and nobody what is gone. So whenever it lists, the names are listed once
-more here, and what was known before that and is not among them was deleted (an event: or finished) unseen. What is newer
-than the list is left alone: its watch tells.
+After a gap kopf lists again and reports the existing objects, but not the deleted ones. So whenever kopf
+lists, the names are listed here too: an object that was cached before that and is not listed was deleted (an
+event: or finished). An object that is newer than the list is not changed: its watch reports it.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class WatchedKind(NamedTuple):
 
 
 class DeletionDetector:
-    """Closes the gaps."""
+    """Removes deleted objects from the cache."""
 
     def __init__(self, kube: KubeClient, cache: Cache, clock: Clock, *, labels: str, fields: str) -> None:
         """``labels`` and ``fields`` select the events that are watched."""
@@ -39,26 +39,26 @@ class DeletionDetector:
         self._cache = cache
         self._watched_kinds = {kind.PLURAL: WatchedKind(kind) for kind in WATCHED_KINDS}
         self._watched_kinds[EnvelopeEvent.PLURAL] = WatchedKind(EnvelopeEvent, labels, fields)
-        # Nothing is known of events before their first list; the other kinds were read before the watches began.
+        # The cache has no events before their first list; the other kinds were read before the watches began.
         self._never_listed = {EnvelopeEvent.PLURAL}
         self._lists_to_check: asyncio.Queue[str] = asyncio.Queue()
 
     def list_started(self, plural: str) -> None:
-        """Take notice that kopf lists a kind from its beginning."""
+        """Check a kind that kopf lists from the beginning."""
         if plural in self._never_listed:
             self._never_listed.discard(plural)
         else:
             self._lists_to_check.put_nowait(plural)
 
     async def run(self) -> None:
-        """Close gaps until cancelled."""
+        """Check listed kinds until cancelled."""
         failures = 0
         while True:
             plural = await self._lists_to_check.get()
             try:
                 await self._find_deleted(plural)
             except ApiError as problem:
-                _log.warning("what vanished of %s can't be told yet: %s", plural, problem)
+                _log.warning("deleted %s can't be detected yet: %s", plural, problem)
                 self._lists_to_check.put_nowait(plural)
                 await self._clock.sleep(exponential_backoff(failures))
                 failures += 1
@@ -75,5 +75,5 @@ class DeletionDetector:
         existing = {raw["metadata"]["name"] async for raw in listed}
         for name in before.keys() - existing:
             if store.get(name) is before[name]:
-                _log.info("%s of %s vanished while nobody watched", name, plural)
+                _log.info("%s of %s was deleted while its watch was broken", name, plural)
                 self._cache.delete(kind, name, version_number(before[name]))

@@ -1,13 +1,14 @@
 """
-The interpreter between the API server and kopf: whatever kopf would end by is told to it as "too old", so that it lists anew.
+Adapts responses of the API server for kopf: a response that would end kopf becomes "too old", so that kopf
+lists again.
 
-kopf knows "too old" as a message within a watch only. By every other answer that it has no word for its operator ends,
-and with that this process: HTTP 410 to a list or a watch, the 404 or the login page of a proxy, an error within a
-watch that is not 410. What kopf copes with by itself passes unchanged, and so does everything but lists and watches of
-the kinds that are followed; no code of kopf or aiohttp is replaced.
+kopf handles "too old" only as a message within a watch. Each other response that kopf does not handle ends
+its operator and with it this process: HTTP 410 to a list or a watch, the 404 or the login page of a proxy, an
+error within a watch that is not 410. Responses that kopf handles pass unchanged, as do all requests other
+than lists and watches of the watched kinds; no code of kopf or aiohttp is replaced.
 
-A list that is no use breaks off, as far as kopf can tell; a watch that is none says "too old". Either way kopf begins
-again with a list, after a pause that grows while it goes on like that.
+A useless list becomes a broken connection for kopf; a useless watch becomes "too old". In both cases kopf
+begins again with a list, after a pause that grows with each failure.
 """
 
 import logging
@@ -29,24 +30,24 @@ TOO_OLD: Final = (
 )
 
 HANDLED_BY_KOPF: Final = frozenset({401, 403, 429})
-"""Refusals after which kopf logs in anew or asks again by itself, as it does after everything from 500 on."""
+"""Statuses after which kopf logs in or repeats the request, as it does after each status from 500 on."""
 
 
 class WatchRequest(NamedTuple):
-    """What kopf asked for."""
+    """A list or a watch that kopf requested."""
 
     plural: str
     is_watch: bool
 
 
 class WatchLine(msgspec.Struct):
-    """One line of a watch, as far as it concerns us."""
+    """One line of a watch; other fields are ignored."""
 
     type: str
 
 
 class ResponseAdapter:
-    """Listens to what kopf is answered about some kinds."""
+    """Adapts the responses to kopf about some kinds."""
 
     def __init__(
         self,
@@ -56,7 +57,10 @@ class ResponseAdapter:
         data_received: Callable[[str], None],
         list_started: Callable[[str], None],
     ) -> None:
-        """``data_received`` is told of the kind of every piece of a watch, ``list_started`` of every list that is begun."""
+        """
+        ``data_received`` receives the kind of each piece of a watch, ``list_started`` the kind of each list
+        that begins.
+        """
         self._plurals = frozenset(plurals)
         self._clock = clock
         self._data_received = data_received
@@ -64,11 +68,11 @@ class ResponseAdapter:
         self._failures: Counter[WatchRequest] = Counter()
 
     def response_class(self) -> type[aiohttp.ClientResponse]:
-        """Return the class of answers for an HTTP session of kopf's."""
+        """Return the response class for kopf's HTTP session."""
         adapter = self
 
         class AdaptedResponse(aiohttp.ClientResponse):
-            """An answer in words that kopf knows."""
+            """A response that kopf can handle."""
 
             async def start(self, connection: Any) -> aiohttp.ClientResponse:
                 await super().start(connection)
@@ -78,7 +82,7 @@ class ResponseAdapter:
         return AdaptedResponse
 
     async def adapt(self, answer: aiohttp.ClientResponse) -> None:
-        """Put an answer that has just begun into words that kopf knows. Raises ``aiohttp.ClientPayloadError``."""
+        """Adapt a response whose headers have arrived. Raises ``aiohttp.ClientPayloadError``."""
         watch_request = WatchRequest(answer.url.name, answer.url.query.get("watch") == "true")
         if answer.method != "GET" or watch_request.plural not in self._plurals:
             return
@@ -105,7 +109,7 @@ class ResponseAdapter:
             rest = b""
             async for piece in content.iter_chunked(size):
                 self._data_received(watch_request.plural)
-                # A line that is cut off is no line: kopf would end by the attempt to read it.
+                # An incomplete line is dropped: kopf would end when parsing it.
                 whole, ended, rest = (rest + piece).rpartition(b"\n")
                 if ended:
                     yield await self._replace_errors(watch_request, whole) + ended
@@ -132,7 +136,7 @@ class ResponseAdapter:
 
 
 class _FilteredBody:
-    """The body of a watch, in other pieces; all else is the body's own."""
+    """The body of a watch with other pieces; all other attributes are the body's own."""
 
     def __init__(self, content: aiohttp.StreamReader, pieces: Callable[[int], AsyncIterator[bytes]]) -> None:
         self._content = content
@@ -143,7 +147,7 @@ class _FilteredBody:
 
 
 def _fatal_for_kopf(answer: aiohttp.ClientResponse) -> str | None:
-    """Say by what kopf would end, None for nothing."""
+    """Return the reason why kopf would end, or None."""
     if 400 <= answer.status < 500 and answer.status not in HANDLED_BY_KOPF:
         return f"the answer is {answer.status} {answer.reason}"
     if answer.status == 200 and answer.content_type != "application/json":
@@ -155,7 +159,7 @@ def _is_error(line: bytes) -> bool:
     try:
         return msgspec.json.decode(line, type=WatchLine).type == "ERROR"
     except msgspec.DecodeError:
-        # Not ours to judge.
+        # kopf handles it.
         return False
 
 

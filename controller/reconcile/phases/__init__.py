@@ -1,6 +1,9 @@
 """
-The phases of an event, one module each with one public coroutine. A phase has at most one side effect, says what it
-found, and writes no status. To add one: a module here, a line in ``LADDER`` here and in ``controller.reconcile.state_machine``.
+The phases of an event: one module each, with one public coroutine.
+
+A phase has at most one side effect, returns an outcome, and writes no status. To add a phase: a module here,
+a row in ``PHASE_FUNCTIONS`` here, its place and condition in ``controller.reconcile.state_machine``, and
+``Phase`` in the CRD.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

@@ -1,12 +1,12 @@
 """
-Archiving: bring every file of one envelope into its archive, and prove that it is there.
+Archive one envelope's files and prove that they arrived.
 
-Files flow one by one: eSAW's answer -> hashing -> archive -> read-back -> ``FiledDocument``; the manifest comes last.
-Nothing is held in memory but a few chunks of one file. Running this twice for the same envelope, also after a kill
-at any point, leaves the archive as running it once does.
+Each file flows: eSAW response -> hashing -> archive -> read-back -> ``FiledDocument``; the manifest comes
+last. Memory holds a few chunks of one file. Running this twice for the same envelope, also after a kill at
+any point, leaves the archive as running it once does.
 
-It does not decide whether to archive (validate does), nor when to try again (the driver does), and it never deletes
-anything in eSAW (only ``clean`` can).
+This module does not decide whether to archive (validate) or when to retry (the reconciler). It never deletes
+anything in eSAW (only ``clean`` does).
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ from counterfoil.signatures.results import Signatures
 
 
 async def archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
-    """File everything that is not filed yet, then write the manifest; end if the envelope is gone meanwhile."""
+    """Archive each missing file, then write the manifest; stop if the envelope was deleted meanwhile."""
     try:
         return await _archive(event, context)
     except (HttpStatusError, PartialArchive) as problem:
@@ -57,7 +57,7 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if {each.facts.file_id: context.backend.location(each.name) for each in plan.files} != claims:
         return Wait(
             "FilesChanged",
-            "The files of the envelope or their names in the archive are others than were claimed; they are listed anew.",
+            "The files of the envelope or their names in the archive are others than were claimed; they are listed again.",
             restart_from=Phase.COLLECTING,
         )
     filed = await _archived_before(event, plan, context) or await _file_all(event, plan, context)
@@ -92,7 +92,7 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
 
 @dataclass(frozen=True)
 class _ArchivedFiles:
-    """What lies in the archive, and by file id what was found in the files that were looked into."""
+    """The files in the archive, and the signatures of the checked files by file id."""
 
     documents: tuple[FiledDocument, ...]
     signatures: Mapping[str, Signatures]
@@ -101,7 +101,10 @@ class _ArchivedFiles:
 async def _archived_before(
     event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext
 ) -> _ArchivedFiles | None:
-    """Return what an earlier run filed, if its manifest covers the whole plan, is of this state, and still proves true."""
+    """
+    Return what an earlier run filed, if its manifest covers the whole plan, is of this state, and still
+    proves true.
+    """
     mine = [each.location for each in event.status.documents if each.location is not None]
     manifest = await filing.find_concluded(context.backend, plan, event.spec.envelope_id, mine=mine)
     status = (await context.envelope_facts()).status
@@ -138,7 +141,8 @@ async def _file_all(event: EnvelopeEvent, plan: ArchiveLayout, context: Reconcil
                     context.backend, planned, deposited
                 )
         except Exception as problem:
-            # What was filed so far is worth keeping in the status: it tells the person who looks how far it came.
+            # What was filed so far is worth keeping in the status: it tells the person who looks how far it
+            # came.
             raise PartialArchive(tuple(filed.values())) from problem
         if deposited.written:
             context.on_file_archived(deposited.size)

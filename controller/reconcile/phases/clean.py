@@ -1,8 +1,9 @@
 """
-Cleaning: delete the envelope in eSAW, now that everything of it is in the archive and that is stored (rule 4).
+Delete the envelope in eSAW, after all of its files are archived and the status that proves it is stored (rule
+4).
 
-This is the only module that may import ``counterfoil.esaw.deletion``; import-linter sees to it. The proof is built
-from the status as the API server has it, never from what this process believes.
+This is the only module that may import ``counterfoil.esaw.deletion``; import-linter ensures it. The proof is
+built from the status as the API server returns it, never from this process's memory.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ from counterfoil.resources import (
 
 
 async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
-    """Delete the envelope, unless it is to be kept or it is too early."""
+    """Delete the envelope, unless the Organization keeps it or it is too early."""
     cleanup = context.organization.spec.cleanup
     if cleanup.policy is CleanupPolicy.KEEP:
         return Done(
@@ -60,15 +61,15 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     except HttpStatusError as answer:
         if not answer.is_missing_envelope:
             raise
-        # The answer to an earlier delete of ours was lost, or a person deleted it: gone is what we want.
+        # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
         return Done("ArchivedAndDeleted", "The envelope was archived, and is no longer in eSignAnyWhere.")
     return Done("ArchivedAndDeleted", "The envelope was archived, then deleted in eSignAnyWhere.")
 
 
 async def _restarted(event: EnvelopeEvent, context: ReconcileContext) -> Outcome | None:
-    """An expired envelope is the only one that can come to life again (restartexpired); that one is not deleted."""
+    """Only an expired envelope can be restarted (restartexpired); a restarted one is not deleted."""
     try:
-        # Asked anew, since archiving may have taken an hour.
+        # Read again, because archiving may have taken an hour.
         envelope = await context.esaw.envelope(event.spec.envelope_id)
     except HttpStatusError as answer:
         if not answer.is_missing_envelope:
@@ -84,18 +85,18 @@ async def _restarted(event: EnvelopeEvent, context: ReconcileContext) -> Outcome
     # Restarted, signed by somebody, and expired again: what is in the archive is not what would be deleted.
     return Wait(
         "FilesChanged",
-        "The envelope is Expired again, but has other documents than were archived; they are archived anew.",
+        "The envelope is Expired again, but has other documents than were archived; they are archived again.",
         restart_from=Phase.COLLECTING,
     )
 
 
 async def _is_as_archived(event: EnvelopeEvent, context: ReconcileContext) -> bool:
-    """Whether eSAW still has just the documents that lie in the archive, byte for byte; file ids alone do not tell."""
+    """Whether eSAW has exactly the archived documents, byte for byte; equal file ids do not prove it."""
     plan = await context.plan()
     archived = {each.file_id: each.location for each in event.status.documents}
     if {each.facts.file_id: context.backend.location(each.name) for each in plan.files} != archived:
         return False
-    # Audit trails go on when a document is read, so they say nothing about what was signed.
+    # An audit trail grows when a document is read, so it proves nothing about the signed content.
     signed = [each for each in plan.files if each.facts.kind in (FileKind.DOCUMENT, FileKind.ATTACHMENT)]
     same = await filing.find_stored(
         context.backend, dataclasses.replace(plan, files=tuple(signed)), context.esaw.download

@@ -1,9 +1,9 @@
 """
-Collecting: which files the envelope has, under which names they go into the archive, and whether those are free.
+List the envelope's files, choose their names in the archive, and check that the names are free.
 
-The names are claimed by storing them in the event's status before anything is written: so a later run knows its own
-half-done work from a stranger's file, and never overwrites the latter. Nothing is written, and nothing downloaded but
-to compare it with what lies there already.
+The names are claimed by storing them in the event's status before anything is written. So a later run
+distinguishes its own partial work from a file of a third party, and never overwrites the latter. This phase
+writes nothing, and downloads a file only to compare it with a stored file.
 """
 
 from collections.abc import Iterable
@@ -51,7 +51,8 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     try:
         locations = await filing.claim_names(context.backend, plan, mine=mine)
     except NameTaken:
-        # Perhaps by another event of this envelope, which is in the middle of it or was deleted in the middle.
+        # Perhaps by another event of this envelope, which is in the middle of it or was deleted in the
+        # middle.
         known = await filing.find_stored(context.backend, plan, context.esaw.download)
         locations = await filing.claim_names(context.backend, plan, mine=[*mine, *known])
     documents = tuple(
@@ -71,7 +72,7 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         )
     return Done(
         "FilesListed",
-        f"{len(documents)} files are to be archived in Archive/{context.archive.name}.",
+        f"{len(documents)} files will be archived in Archive/{context.archive.name}.",
         facts=PhaseFacts(
             documents=documents, archive=ArchiveLocation(ref=LocalObjectReference(name=context.archive.name))
         ),
@@ -79,7 +80,7 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
 
 
 def too_many_files_message(files: int) -> str:
-    """Say that what is to be noted down about so many files does not go into one event."""
+    """Return the message that the list of files exceeds the size limit of an event."""
     return (
         f"The envelope has {files} files; with their names and places that is more than the Kubernetes API server "
         "takes as one object."

@@ -1,5 +1,5 @@
 """
-What a 404 means while an envelope is worked on: eSAW answers it to everything that is gone, so its history is asked.
+The meaning of a 404 during a run: eSAW returns it for each missing object, so the envelope's history decides.
 """
 
 from controller.reconcile.context import ReconcileContext
@@ -9,7 +9,7 @@ from counterfoil.resources import EnvelopeEvent, is_condition_true
 
 
 async def archived_by_sibling(context: ReconcileContext) -> Skip | None:
-    """What to say of an envelope that is gone because another of its events has archived it; None if none has."""
+    """Return the outcome for a missing envelope that another of its events has archived; None if none has."""
     async for sibling in context.sibling_events():
         if is_condition_true(sibling.status.conditions, "Archived"):
             archive = (
@@ -26,11 +26,14 @@ async def archived_by_sibling(context: ReconcileContext) -> Skip | None:
 
 
 async def was_deleted(event: EnvelopeEvent, context: ReconcileContext) -> bool:
-    """Whether eSAW's history says that the envelope was deleted. Raises an ``EsawProblem`` when it can't be asked."""
+    """
+    Whether eSAW's history says that the envelope was deleted. Raises an ``EsawError`` when the history can't
+    be read.
+    """
     try:
         history = await context.esaw.history(event.spec.envelope_id)
     except HttpStatusError as answer:
-        # 403: this user may not see histories, so nobody can tell. Else history does not know the envelope either.
+        # 403: this user may not read histories. Otherwise the history does not contain the envelope either.
         if answer.status == 403 or answer.is_missing_envelope:
             return False
         raise
@@ -38,5 +41,5 @@ async def was_deleted(event: EnvelopeEvent, context: ReconcileContext) -> bool:
 
 
 def is_missing(problem: BaseException | None) -> bool:
-    """Whether this is eSAW's "there is no such thing"."""
+    """Whether this is eSAW's response for a missing object."""
     return isinstance(problem, HttpStatusError) and problem.status == 404

@@ -1,8 +1,8 @@
 """
-Validating: does the envelope exist, and is it in a status that this organization archives?
+Check with eSAW that the envelope exists and has a status that this Organization archives.
 
-The callback is a hint only; everything is asked from eSAW with the sender's own key. (Namirial, "Serverside
-Postprocessing using Callback Handlers": validate all input parameters.) Nothing is changed anywhere.
+The callback is only a hint; each fact is read from eSAW with the sender's own key. (Namirial, "Serverside
+Postprocessing using Callback Handlers": validate all input parameters.) Nothing is changed.
 """
 
 from controller.reconcile.context import ReconcileContext
@@ -18,7 +18,7 @@ from counterfoil.resources import (
 )
 
 UNKNOWN_ENVELOPE_ATTEMPTS = 3
-"""Attempts before an unknown envelope is believed to be unknown: a callback can be quicker than eSAW's own index."""
+"""Maximum number of attempts for an unknown envelope: a callback can be faster than eSAW's own index."""
 
 
 async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -40,7 +40,8 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if envelope.status in context.organization.spec.statuses:
         return Done("StatusAccepted", f"The envelope is {envelope.status}.", facts=seen)
     if envelope.status is EnvelopeStatus.ACTIVE:
-        # Status callbacks are sent before the envelope reaches its final state. (Namirial, "Introduction REST")
+        # Status callbacks are sent before the envelope reaches its final state. (Namirial, "Introduction
+        # REST")
         return Wait("StillActive", "eSignAnyWhere has not finished this envelope yet.", facts=seen)
     accepted = ", ".join(context.organization.spec.statuses)
     return Skip(
@@ -51,7 +52,7 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
 
 
 async def explain_missing(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
-    """Tell apart what eSAW's 404 ERR0007 throws together: deleted, never existed, and not this sender's."""
+    """Distinguish the causes of eSAW's 404 ERR0007: deleted, never existed, or another user's envelope."""
     if await was_deleted(event, context):
         return await archived_by_sibling(context) or Skip(
             "EnvelopeDeleted", "The envelope was deleted in eSignAnyWhere before it could be archived."

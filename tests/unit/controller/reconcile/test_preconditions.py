@@ -245,7 +245,7 @@ async def test_a_sender_who_sends_by_the_page_may_be_noted_down_after_the_first_
 ) -> None:
     oauth = {"clientId": "c", "clientSecretRef": {"name": "s", "key": "k"}}
     scene.organization(defaultSenderRef=None, oauth=oauth)
-    assert await scene.sender() == Wait("SenderUnknown", "Who sent this envelope is not noted down yet.")
+    assert await scene.sender() == Wait("SenderUnknown", "The sender of this envelope is not recorded yet.")
 
     scene.clock.advance(seconds=SENDER_GRACE_SECONDS)
 

@@ -24,7 +24,7 @@ class Reading:
 
 async def test_it_is_not_ready_before_everything_was_read_and_then_it_is() -> None:
     reading = Reading()
-    assert await reading.initial_sync.check() == "what there is has not been read yet"
+    assert await reading.initial_sync.check() == "the resources have not been read yet"
     await reading.initial_sync.run()
     assert await reading.initial_sync.check() is None
 
