@@ -20,8 +20,7 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import DocumentSpec, User
 from sandbox.esaw.core.documents import authority_certificate
 from sandbox.servers.smtp import SmtpServer
-from tests.support.scenes.controller import House, eventually
-from tests.support.scenes.controller import house as a_house
+from tests.support.scenes.controller import ControllerScene, a_controller_scene, eventually
 from tests.support.signed_pdfs import ANNA, BETWEEN, ROOT, Identity, signed_by
 
 ESAW = authority_certificate()
@@ -51,44 +50,46 @@ USELESS: dict[str, tuple[dict[str, str] | None, str]] = {
 
 
 @pytest.fixture(scope="module")
-async def house(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+async def scene(
+    plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ControllerScene]:
     """A namespace with a running controller, for all tests of this file."""
-    async with a_house(plane, tmp_path_factory.mktemp("house")) as built:
+    async with a_controller_scene(plane, tmp_path_factory.mktemp("controller")) as built:
         yield built
 
 
 async def trusting(
-    house: House, name: str, signatures: str, anchors: dict[str, str] | None, **organization: Any
+    scene: ControllerScene, name: str, signatures: str, anchors: dict[str, str] | None, **organization: Any
 ) -> User:
     """Make an organization with an archive of that name that has these trust anchors; return its sender's user."""
     if anchors is not None:
-        await authorities(house, name, anchors)
-    (house.archive / name).mkdir()
-    await house.local_environment.archive(
+        await authorities(scene, name, anchors)
+    (scene.archive / name).mkdir()
+    await scene.local_environment.archive(
         name,
-        filesystem={"root": str(house.archive / name)},
+        filesystem={"root": str(scene.archive / name)},
         signatures=signatures,
         trustAnchorsSecretRef={"name": f"{name}-authorities"},
     )
-    user = house.user(name.capitalize())
-    await house.local_environment.sender(name, user, organization=name)
-    await house.local_environment.organization(name, archive=name, sender=name, **organization)
+    user = scene.user(name.capitalize())
+    await scene.local_environment.sender(name, user, organization=name)
+    await scene.local_environment.organization(name, archive=name, sender=name, **organization)
     return user
 
 
-async def authorities(house: House, name: str, anchors: dict[str, str]) -> None:
+async def authorities(scene: ControllerScene, name: str, anchors: dict[str, str]) -> None:
     """Create the Secret with the trust anchors, or change it to these."""
     content = {key: base64.b64encode(text.encode()).decode() for key, text in anchors.items()}
     # ``stringData`` would leave what was there before under other keys.
-    await house.local_environment.apply(
+    await scene.local_environment.apply(
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"{name}-authorities"}, "data": content}
     )
 
 
-def an_envelope_of_annas(house: House, sender: User) -> str:
+def an_envelope_of_annas(scene: ControllerScene, sender: User) -> str:
     """An envelope with one document, which Anna signed; the authority between her and the root is in the PDF."""
     contract = DocumentSpec(name="contract.pdf", content=signed_by(ANNA, BETWEEN))
-    return house.envelope(sender, documents=[contract])
+    return scene.envelope(sender, documents=[contract])
 
 
 def checked(event: EnvelopeEvent) -> tuple[str, str]:
@@ -98,77 +99,77 @@ def checked(event: EnvelopeEvent) -> tuple[str, str]:
     return found.status, found.reason
 
 
-def signatures_in(house: House, name: str, envelope: str) -> dict[str, Any]:
+def signatures_in(scene: ControllerScene, name: str, envelope: str) -> dict[str, Any]:
     """Return what the manifest has about the signatures of the contract."""
-    manifest = json.loads((house.archive / name / name / envelope / "counterfoil.json").read_text())
+    manifest = json.loads((scene.archive / name / name / envelope / "counterfoil.json").read_text())
     (contract,) = [each for each in manifest["files"] if each["kind"] == "Document"]
     found: dict[str, Any] = contract["signatures"]
     return found
 
 
-async def the_archive(house: House, name: str) -> Archive:
-    return Archive.parse(await house.kube.get(Archive, name))
+async def the_archive(scene: ControllerScene, name: str) -> Archive:
+    return Archive.parse(await scene.kube.get(Archive, name))
 
 
 async def test_where_it_is_required_a_signer_below_an_anchor_lets_the_envelope_be_archived(
-    house: House,
+    scene: ControllerScene,
 ) -> None:
-    user = await trusting(house, "covered", "Require", AUTHORITIES)
-    envelope = an_envelope_of_annas(house, user)
+    user = await trusting(scene, "covered", "Require", AUTHORITIES)
+    envelope = an_envelope_of_annas(scene, user)
 
-    event = await house.reaches(await house.note(envelope, "covered"), Phase.SUCCEEDED)
+    event = await scene.reaches(await scene.note(envelope, "covered"), Phase.SUCCEEDED)
 
     assert checked(event) == ("True", "SignaturesIntact")
-    signatures = signatures_in(house, "covered", envelope)
+    signatures = signatures_in(scene, "covered", envelope)
     assert (signatures["state"], signatures["found"][0]["trusted"]) == ("Intact", True)
     assert signatures["found"][0]["signer"] == "Common Name: Anna"
     anchors = Anchors.parse({key: value.encode() for key, value in AUTHORITIES.items()})
-    assert signatures["anchors"] == anchors.id == (await the_archive(house, "covered")).status.trust_anchors
-    assert not house.esaw.exists(envelope)
-    printed, folder = io.StringIO(), str(house.archive / "covered" / "covered" / envelope)
+    assert signatures["anchors"] == anchors.id == (await the_archive(scene, "covered")).status.trust_anchors
+    assert not scene.esaw.exists(envelope)
+    printed, folder = io.StringIO(), str(scene.archive / "covered" / "covered" / envelope)
     assert await asyncio.to_thread(verify, [folder], {}, printed) == INTACT
     assert "intact when it was filed, all signers trusted" in printed.getvalue()
 
 
 async def test_a_signer_of_another_authority_keeps_envelopes_until_the_anchors_have_that_one(
-    house: House,
+    scene: ControllerScene,
 ) -> None:
     async with SmtpServer() as mail:
-        mails = await house.local_environment.mails(mail, "admin@acme.example")
-        user = await trusting(house, "foreign", "Require", OTHERS, notifications=mails)
-        envelopes = [an_envelope_of_annas(house, user) for _ in range(3)]
-        names = [await house.note(each, "foreign") for each in envelopes]
+        mails = await scene.local_environment.mails(mail, "admin@acme.example")
+        user = await trusting(scene, "foreign", "Require", OTHERS, notifications=mails)
+        envelopes = [an_envelope_of_annas(scene, user) for _ in range(3)]
+        names = [await scene.note(each, "foreign") for each in envelopes]
         for name in names:
-            event = await house.reaches(name, Phase.FAILED, "SignerUntrusted")
+            event = await scene.reaches(name, Phase.FAILED, "SignerUntrusted")
             assert checked(event) == ("False", "SignerUntrusted")
             assert event.status.message is not None
             assert "'Common Name: Anna'" in event.status.message
             assert "leads to none of the trust anchors" in event.status.message
         for each in envelopes:
-            assert house.esaw.exists(each)
-            assert "counterfoil.json" not in house.filed(each)
+            assert scene.esaw.exists(each)
+            assert "counterfoil.json" not in scene.filed(each)
         (told,) = await mail.arrived(1)
         assert "add the issuer's certificate to the Secret" in " ".join(told.text.split())
 
-        await authorities(house, "foreign", AUTHORITIES)
+        await authorities(scene, "foreign", AUTHORITIES)
 
         for name, envelope in zip(names, envelopes, strict=True):
-            event = await house.reaches(name, Phase.SUCCEEDED)
+            event = await scene.reaches(name, Phase.SUCCEEDED)
             assert checked(event) == ("True", "SignaturesIntact")
-            assert signatures_in(house, "foreign", envelope)["found"][0]["trusted"]
-            assert not house.esaw.exists(envelope)
-            assert ("Normal", "CauseSolved") in await house.told(name)
-        await has_looked_again(house, mails)
+            assert signatures_in(scene, "foreign", envelope)["found"][0]["trusted"]
+            assert not scene.esaw.exists(envelope)
+            assert ("Normal", "CauseSolved") in await scene.told(name)
+        await has_looked_again(scene, mails)
         assert mail.mails == [told]
 
 
-async def has_looked_again(house: House, mails: dict[str, Any]) -> None:
+async def has_looked_again(scene: ControllerScene, mails: dict[str, Any]) -> None:
     """Wait until the notifier has processed everything: it sends a mail about an organization that it does not know."""
-    await house.local_environment.organization("canary", archive="dms", notifications=mails)
+    await scene.local_environment.organization("canary", archive="dms", notifications=mails)
 
     async def is_told() -> bool:
         conditions = (
-            (await house.local_environment.read("organization", "canary"))
+            (await scene.local_environment.read("organization", "canary"))
             .get("status", {})
             .get("conditions", [])
         )
@@ -177,49 +178,51 @@ async def has_looked_again(house: House, mails: dict[str, Any]) -> None:
     await eventually(is_told)
 
 
-async def test_where_it_is_only_reported_an_untrusted_signer_stops_nothing(house: House) -> None:
-    user = await trusting(house, "reporting", "Report", OTHERS)
-    envelope = an_envelope_of_annas(house, user)
+async def test_where_it_is_only_reported_an_untrusted_signer_stops_nothing(scene: ControllerScene) -> None:
+    user = await trusting(scene, "reporting", "Report", OTHERS)
+    envelope = an_envelope_of_annas(scene, user)
 
-    event = await house.reaches(await house.note(envelope, "reporting"), Phase.SUCCEEDED)
+    event = await scene.reaches(await scene.note(envelope, "reporting"), Phase.SUCCEEDED)
 
     assert checked(event) == ("False", "SignerUntrusted")
-    found = signatures_in(house, "reporting", envelope)["found"][0]
+    found = signatures_in(scene, "reporting", envelope)["found"][0]
     assert (found["intact"], found["trusted"]) == (True, False)
     assert found["distrust"] == "its certificate leads to none of the trust anchors"
-    assert not house.esaw.exists(envelope)
+    assert not scene.esaw.exists(envelope)
 
 
 @pytest.mark.parametrize("case", USELESS)
 async def test_anchors_that_are_none_make_the_archive_not_ready_and_envelopes_wait_until_they_are(
-    house: House, case: str
+    scene: ControllerScene, case: str
 ) -> None:
     name = case.lower()
     secret, says = USELESS[case]
-    user = await trusting(house, name, "Require", secret)
-    await house.until_condition(Archive, name, "Ready", ("False", "SettingsInvalid"))
-    ready = find_condition((await the_archive(house, name)).status.conditions, "Ready")
+    user = await trusting(scene, name, "Require", secret)
+    await scene.until_condition(Archive, name, "Ready", ("False", "SettingsInvalid"))
+    ready = find_condition((await the_archive(scene, name)).status.conditions, "Ready")
     assert ready is not None
     assert ready.message.startswith(f"Archive/{name}: ")
     assert says.format(name=name) in ready.message
-    envelope = an_envelope_of_annas(house, user)
-    event = await house.note(envelope, name)
-    waiting = await house.is_so(event, lambda each: each.status.reason == "ArchiveNotReady")
+    envelope = an_envelope_of_annas(scene, user)
+    event = await scene.note(envelope, name)
+    waiting = await scene.is_so(event, lambda each: each.status.reason == "ArchiveNotReady")
     assert waiting.status.message == ready.message
-    assert house.filed(envelope) == []
+    assert scene.filed(envelope) == []
 
-    await authorities(house, name, AUTHORITIES)
+    await authorities(scene, name, AUTHORITIES)
 
-    assert checked(await house.reaches(event, Phase.SUCCEEDED)) == ("True", "SignaturesIntact")
-    await house.until_condition(Archive, name, "Ready", ("True", "Probed"))
+    assert checked(await scene.reaches(event, Phase.SUCCEEDED)) == ("True", "SignaturesIntact")
+    await scene.until_condition(Archive, name, "Ready", ("True", "Probed"))
 
 
-async def test_anchors_that_are_spoiled_later_are_told_though_nothing_is_filed(house: House) -> None:
-    await trusting(house, "spoiled", "Report", AUTHORITIES)
-    await house.until_condition(Archive, "spoiled", "Ready", ("True", "Probed"))
+async def test_anchors_that_are_spoiled_later_are_told_though_nothing_is_filed(
+    scene: ControllerScene,
+) -> None:
+    await trusting(scene, "spoiled", "Report", AUTHORITIES)
+    await scene.until_condition(Archive, "spoiled", "Ready", ("True", "Probed"))
 
-    await authorities(house, "spoiled", {"people.pem": "by mistake"})
-    await house.until_condition(Archive, "spoiled", "Ready", ("False", "SettingsInvalid"))
+    await authorities(scene, "spoiled", {"people.pem": "by mistake"})
+    await scene.until_condition(Archive, "spoiled", "Ready", ("False", "SettingsInvalid"))
 
-    await authorities(house, "spoiled", AUTHORITIES)
-    await house.until_condition(Archive, "spoiled", "Ready", ("True", "Probed"))
+    await authorities(scene, "spoiled", AUTHORITIES)
+    await scene.until_condition(Archive, "spoiled", "Ready", ("True", "Probed"))

@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 60.0
 
 
 class Scene:
-    """A namespace with events whose time is up, and whoever walks over them."""
+    """A namespace with expired events, and the garbage collector that deletes them."""
 
     def __init__(self, administrator: KubeClient, controller: KubeClient) -> None:
         self.administrator = administrator
@@ -42,7 +42,7 @@ class Scene:
         )
 
     async def envelope(self) -> str:
-        """Note down who sent an envelope; return its id."""
+        """Record the sender of an envelope; return the envelope's id."""
         name = str(uuid.uuid4())
         spec = {
             "organizationRef": {"name": "acme"},
@@ -73,7 +73,7 @@ class Scene:
         return True
 
     async def pass_finished(self, times: int) -> None:
-        """Let so many walks be made."""
+        """Run the garbage collector for this number of passes."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             task = asyncio.create_task(self.garbage_collector.run())
             for _ in range(times):

@@ -367,7 +367,7 @@ FOREIGN = {
     "a page that hides": {"Sec-Fetch-Site": "cross-site"},
     "a mail": {"Sec-Fetch-Site": "none"},
     "a name that is like": {"Referer": "{esaw}.evil.example/", "Sec-Fetch-Site": "cross-site"},
-    "a link of ours": {"Sec-Fetch-Site": "same-origin"},
+    "a link on our own pages": {"Sec-Fetch-Site": "same-origin"},
 }
 
 

@@ -21,8 +21,7 @@ from counterfoil.resources.audit_annotation import audit_entries
 from sandbox import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.processes import run
-from tests.support.scenes.controller import House, eventually
-from tests.support.scenes.controller import house as a_house
+from tests.support.scenes.controller import ControllerScene, a_controller_scene, eventually
 
 COUNTERFOIL = ["counterfoil.dev"]
 READS: tuple[rbac.Rule, ...] = (
@@ -77,9 +76,11 @@ class Terminal:
 
 
 @pytest.fixture(scope="module")
-async def house(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+async def scene(
+    plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ControllerScene]:
     """A namespace with a running controller, and two people."""
-    async with a_house(plane, tmp_path_factory.mktemp("house")) as built:
+    async with a_controller_scene(plane, tmp_path_factory.mktemp("controller")) as built:
         await built.local_environment.apply(
             *rbac.service_account_with_rules("administrator", ADMINISTERS),
             *rbac.service_account_with_rules("looker", READS),
@@ -88,44 +89,48 @@ async def house(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -
         yield built
 
 
-async def terminal(house: House, name: str) -> Terminal:
-    kubeconfig = await house.local_environment.plane.kubeconfig_for(name, house.local_environment.namespace)
-    return Terminal(house.local_environment.plane.kubectl.program, kubeconfig, house.local_environment.folder)
+async def terminal(scene: ControllerScene, name: str) -> Terminal:
+    kubeconfig = await scene.local_environment.plane.kubeconfig_for(name, scene.local_environment.namespace)
+    return Terminal(scene.local_environment.plane.kubectl.program, kubeconfig, scene.local_environment.folder)
 
 
 @pytest.fixture
-async def administrator(house: House) -> Terminal:
-    return await terminal(house, "administrator")
+async def administrator(scene: ControllerScene) -> Terminal:
+    return await terminal(scene, "administrator")
 
 
 @pytest.fixture
-async def looker(house: House) -> Terminal:
-    return await terminal(house, "looker")
+async def looker(scene: ControllerScene) -> Terminal:
+    return await terminal(scene, "looker")
 
 
-async def refused(house: House) -> str:
+async def refused(scene: ControllerScene) -> str:
     """An event that failed because eSAW refused what was asked, once."""
-    envelope = house.envelope()
-    house.esaw.fault("envelope", id=envelope, status=400, times=1)
-    event = await house.note(envelope)
-    await house.reaches(event, Phase.FAILED, "EsawRefused")
+    envelope = scene.envelope()
+    scene.esaw.fault("envelope", id=envelope, status=400, times=1)
+    event = await scene.note(envelope)
+    await scene.reaches(event, Phase.FAILED, "EsawRefused")
     return event
 
 
 # -- url ----------------------------------------------------------------------------------------------------------
 
 
-async def test_the_urls_have_the_token_and_all_placeholders(house: House, administrator: Terminal) -> None:
+async def test_the_urls_have_the_token_and_all_placeholders(
+    scene: ControllerScene, administrator: Terminal
+) -> None:
     answer = await administrator("url", "acme", "-o", "json")
-    assert f"/callbacks/acme/{house.local_environment.tokens['acme']}?" in answer.json["envelope"]
+    assert f"/callbacks/acme/{scene.local_environment.tokens['acme']}?" in answer.json["envelope"]
     assert "##EventType##" in answer.json["workstep"]
-    # The house's controller was not told where eSAW reaches the receiver.
+    # The controller has no setting for the address at which eSAW reaches the receiver.
     assert (answer.code, "<your-host>" in answer.err) == (ExitStatus.NOT_ALL, True)
 
 
-async def test_urls_that_are_complete_are_all_that_is_said(house: House, administrator: Terminal) -> None:
-    await house.local_environment.secret("full-oauth", clientSecret="not a secret at all")
-    await house.local_environment.secret(
+async def test_urls_that_are_complete_are_all_that_is_said(
+    scene: ControllerScene, administrator: Terminal
+) -> None:
+    await scene.local_environment.secret("full-oauth", clientSecret="not a secret at all")
+    await scene.local_environment.secret(
         "full-basic", username="esaw", password="a password that nobody prints"
     )
     oauth = {
@@ -135,22 +140,22 @@ async def test_urls_that_are_complete_are_all_that_is_said(house: House, adminis
     }
     tokens = [{"name": "full-callback", "key": "token"}]
     callback = {"tokenSecretRef": tokens, "basicAuthSecretRef": {"name": "full-basic"}}
-    await house.local_environment.organization("full", archive="dms", oauth=oauth, callback=callback)
-    await house.local_environment.ready("organization/full")
+    await scene.local_environment.organization("full", archive="dms", oauth=oauth, callback=callback)
+    await scene.local_environment.ready("organization/full")
     answer = await administrator("url", "full")
     assert (answer.code, answer.err) == (ExitStatus.DONE, "")
-    prefix = f"https://sign.acme.example/callbacks/full/{house.local_environment.tokens['full']}?envelopeId=##EnvelopeId##"
+    prefix = f"https://sign.acme.example/callbacks/full/{scene.local_environment.tokens['full']}?envelopeId=##EnvelopeId##"
     assert answer.out.count(prefix) == 3
     assert answer.out.endswith("basic auth with username and password of Secret/full-basic\n")
 
 
 async def test_who_may_not_read_the_secret_gets_no_url_and_hears_which_right_is_missing(
-    house: House, looker: Terminal
+    scene: ControllerScene, looker: Terminal
 ) -> None:
     answer = await looker("url", "acme")
     assert (answer.code, answer.out) == (ExitStatus.NOT_ALLOWED, "")
     assert "you may not read Secret/acme-callback" in answer.err
-    assert house.local_environment.tokens["acme"] not in answer.err
+    assert scene.local_environment.tokens["acme"] not in answer.err
 
 
 async def test_an_organization_that_does_not_exist_is_said_to_be_missing_in_one_line(
@@ -166,9 +171,9 @@ async def test_an_organization_that_does_not_exist_is_said_to_be_missing_in_one_
 
 
 async def test_why_tells_on_one_page_what_happened_what_is_next_and_whose_turn_it_is(
-    house: House, administrator: Terminal
+    scene: ControllerScene, administrator: Terminal
 ) -> None:
-    event = await refused(house)
+    event = await refused(scene)
     answer = await administrator("why", event)
     assert answer.code == ExitStatus.DONE
     for expected in ("Failed (EsawRefused)", "an administrator", "kubectl counterfoil retry"):
@@ -177,10 +182,10 @@ async def test_why_tells_on_one_page_what_happened_what_is_next_and_whose_turn_i
 
 
 async def test_why_finds_an_event_by_its_envelope_and_says_when_it_is_done(
-    house: House, looker: Terminal
+    scene: ControllerScene, looker: Terminal
 ) -> None:
-    envelope = house.envelope()
-    event = await house.reaches(await house.note(envelope), Phase.SUCCEEDED)
+    envelope = scene.envelope()
+    event = await scene.reaches(await scene.note(envelope), Phase.SUCCEEDED)
     answer = await looker("why", envelope.upper(), "-o", "json")
     assert (answer.json["event"], answer.json["phase"]) == (event.name, "Succeeded")
     assert answer.json["turn"] == "nobody has to act"
@@ -188,10 +193,10 @@ async def test_why_finds_an_event_by_its_envelope_and_says_when_it_is_done(
 
 
 async def test_an_envelope_with_several_events_has_them_listed_by_name(
-    house: House, administrator: Terminal
+    scene: ControllerScene, administrator: Terminal
 ) -> None:
-    envelope = house.envelope()
-    names = [await house.note(envelope), await house.note(envelope, action="envelopeRejected")]
+    envelope = scene.envelope()
+    names = [await scene.note(envelope), await scene.note(envelope, action="envelopeRejected")]
     answer = await administrator("why", envelope)
     assert answer.code == ExitStatus.NOT_FOUND
     assert all(name in answer.err for name in names)
@@ -207,55 +212,59 @@ async def test_an_envelope_nobody_called_about_is_told_with_what_to_do(administr
 
 
 async def test_a_retry_by_envelope_is_carried_out_and_records_who_asked_and_why(
-    house: House, administrator: Terminal
+    scene: ControllerScene, administrator: Terminal
 ) -> None:
-    event = await refused(house)
-    envelope = (await house.event(event)).spec.envelope_id
+    event = await refused(scene)
+    envelope = (await scene.event(event)).spec.envelope_id
     answer = await administrator("retry", envelope, "--because", "eSAW is back", "-o", "json")
     assert [each["asked"] for each in answer.json] == [True]
-    await house.reaches(event, Phase.SUCCEEDED)
-    told = await house.local_environment.kubectl("get", "events.events.k8s.io", "-o", "json")
+    await scene.reaches(event, Phase.SUCCEEDED)
+    told = await scene.local_environment.kubectl("get", "events.events.k8s.io", "-o", "json")
     asked = next(each["note"] for each in json.loads(told)["items"] if each["reason"] == "RetryRequested")
-    assert f"in the name of system:serviceaccount:{house.local_environment.namespace}:administrator" in asked
+    assert f"in the name of system:serviceaccount:{scene.local_environment.namespace}:administrator" in asked
     assert "eSAW is back" in asked
-    (act,) = audit_entries((await house.event(event)).metadata.annotations)
+    (act,) = audit_entries((await scene.event(event)).metadata.annotations)
     assert (act.what, act.why) == ("retry", "eSAW is back")
     assert act.who.endswith(":administrator")
 
 
-async def test_all_that_failed_is_retried_for_one_reason(house: House, administrator: Terminal) -> None:
-    events = [await refused(house) for _ in range(3)]
+async def test_all_that_failed_is_retried_for_one_reason(
+    scene: ControllerScene, administrator: Terminal
+) -> None:
+    events = [await refused(scene) for _ in range(3)]
     tried = await administrator("retry", "--all-failed", "--reason", "EsawRefused", "--dry-run", "-o", "json")
     assert set(events) <= {each["event"] for each in tried.json}
-    assert (await house.event(events[0])).status.phase is Phase.FAILED
+    assert (await scene.event(events[0])).status.phase is Phase.FAILED
     assert (await administrator("retry", "--all-failed", "--reason", "EsawRefused")).code == ExitStatus.DONE
     for event in events:
-        await house.reaches(event, Phase.SUCCEEDED)
+        await scene.reaches(event, Phase.SUCCEEDED)
 
 
-async def test_events_are_given_up_by_a_label_selector(house: House, administrator: Terminal) -> None:
-    event = await refused(house)
-    envelope = (await house.event(event)).spec.envelope_id
+async def test_events_are_given_up_by_a_label_selector(
+    scene: ControllerScene, administrator: Terminal
+) -> None:
+    event = await refused(scene)
+    envelope = (await scene.event(event)).spec.envelope_id
     answer = await administrator("skip", "-l", f"counterfoil.dev/envelope={envelope}")
     assert answer.code == ExitStatus.DONE
-    await house.reaches(event, Phase.SKIPPED, "SkippedByRequest")
-    assert house.esaw.exists(envelope)
+    await scene.reaches(event, Phase.SKIPPED, "SkippedByRequest")
+    assert scene.esaw.exists(envelope)
 
 
 async def test_what_has_succeeded_is_not_retried_and_the_exit_status_tells(
-    house: House, administrator: Terminal
+    scene: ControllerScene, administrator: Terminal
 ) -> None:
-    event = await house.reaches(await house.noted(), Phase.SUCCEEDED)
+    event = await scene.reaches(await scene.noted(), Phase.SUCCEEDED)
     answer = await administrator("retry", event.name)
     assert (answer.code, answer.out) == (
         ExitStatus.NOT_ALL,
         f"{event.name}: nothing to retry, it is Succeeded\n",
     )
-    assert REQUEST_LABEL not in (await house.kube.get(EnvelopeEvent, event.name))["metadata"]["labels"]
+    assert REQUEST_LABEL not in (await scene.kube.get(EnvelopeEvent, event.name))["metadata"]["labels"]
 
 
-async def test_who_may_only_look_can_ask_for_nothing(house: House, looker: Terminal) -> None:
-    event = await refused(house)
+async def test_who_may_only_look_can_ask_for_nothing(scene: ControllerScene, looker: Terminal) -> None:
+    event = await refused(scene)
     answer = await looker("retry", event)
     assert (answer.code, answer.out) == (ExitStatus.NOT_ALLOWED, "")
     assert answer.err.startswith("kubectl counterfoil: you have no right to do that")
@@ -274,15 +283,17 @@ async def test_arguments_that_make_no_sense_are_refused_in_one_line(
 # -- The others ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_sweep_finds_now_what_was_never_called_about(house: House, administrator: Terminal) -> None:
-    envelope = house.envelope()
-    await house.until_condition(Sender, "anna", "Authorized", ("True", "KeyAccepted"))
+async def test_a_sweep_finds_now_what_was_never_called_about(
+    scene: ControllerScene, administrator: Terminal
+) -> None:
+    envelope = scene.envelope()
+    await scene.until_condition(Sender, "anna", "Authorized", ("True", "KeyAccepted"))
     answer = await administrator("sweep", "acme", "-o", "json")
     assert answer.code == ExitStatus.DONE, answer.err
     assert answer.json["found"] >= 1
 
     async def filed() -> bool:
-        return house.filed(envelope) != []
+        return scene.filed(envelope) != []
 
     await eventually(filed)
 
@@ -295,15 +306,17 @@ async def test_a_sender_with_a_key_of_their_own_has_no_consent_link_and_is_told_
     assert "put a new one into Secret/anna-key" in answer.err
 
 
-async def test_the_consent_link_is_the_one_of_the_pages(house: House, administrator: Terminal) -> None:
-    await house.local_environment.secret("other-oauth", clientSecret="not a secret at all")
+async def test_the_consent_link_is_the_one_of_the_pages(
+    scene: ControllerScene, administrator: Terminal
+) -> None:
+    await scene.local_environment.secret("other-oauth", clientSecret="not a secret at all")
     oauth = {
         "clientId": "counterfoil",
         "clientSecretRef": {"name": "other-oauth", "key": "clientSecret"},
         "publicURL": "https://sign.acme.example",
     }
-    await house.local_environment.organization("other", archive="dms", oauth=oauth)
-    await house.local_environment.apply(
+    await scene.local_environment.organization("other", archive="dms", oauth=oauth)
+    await scene.local_environment.apply(
         {
             "apiVersion": "counterfoil.dev/v1alpha1",
             "kind": "Sender",
@@ -315,9 +328,9 @@ async def test_the_consent_link_is_the_one_of_the_pages(house: House, administra
     assert answer.out == "https://sign.acme.example/consent/other/0123456789abcdef\n"
 
 
-async def test_what_is_archived_can_be_verified(house: House, administrator: Terminal) -> None:
-    event = await house.reaches(await house.noted(), Phase.SUCCEEDED)
-    folder = house.archive / "acme" / event.spec.envelope_id
+async def test_what_is_archived_can_be_verified(scene: ControllerScene, administrator: Terminal) -> None:
+    event = await scene.reaches(await scene.noted(), Phase.SUCCEEDED)
+    folder = scene.archive / "acme" / event.spec.envelope_id
     for json_ in (["-o", "json"], ["--output=json"], ["--json"]):
         answer = await administrator("verify", str(folder), *json_)
         assert (answer.code, answer.json["intact"]) == (0, True)
@@ -329,7 +342,7 @@ async def test_what_is_archived_can_be_verified(house: House, administrator: Ter
     document.write_bytes(b"another contract")
     ended = await run(
         [BIN / "kubectl-counterfoil", "verify", folder],
-        environment={"PATH": "/usr/bin:/bin", "HOME": str(house.local_environment.folder)},
+        environment={"PATH": "/usr/bin:/bin", "HOME": str(scene.local_environment.folder)},
     )
     assert (ended.code, "WRONG" in ended.out) == (1, True)
     nothing = await administrator("verify", str(folder / "nothing"))
@@ -345,25 +358,25 @@ async def test_flags_before_a_program_of_its_own_are_refused_in_one_line(adminis
 
 
 async def test_an_archives_rules_can_be_tried_for_a_past_event_of_the_contexts_namespace(
-    house: House, administrator: Terminal
+    scene: ControllerScene, administrator: Terminal
 ) -> None:
-    event = await house.reaches(await house.noted(), Phase.SUCCEEDED)
+    event = await scene.reaches(await scene.noted(), Phase.SUCCEEDED)
     answer = await administrator("render", "--event", event.name)
     assert (answer.code, event.spec.envelope_id in answer.out) == (0, True), answer.err
 
 
-async def test_keys_are_sealed_anew(house: House, administrator: Terminal) -> None:
+async def test_keys_are_sealed_anew(scene: ControllerScene, administrator: Terminal) -> None:
     answer = await administrator(
-        "reseal", "--sealing-keys", str(house.local_environment.sealing_keys), "-o", "json"
+        "reseal", "--sealing-keys", str(scene.local_environment.sealing_keys), "-o", "json"
     )
     assert answer.code == ExitStatus.DONE, answer.err
     assert answer.json["failed"] == 0
 
 
 async def test_a_support_bundle_has_everything_but_secrets_and_people(
-    house: House, administrator: Terminal, tmp_path: Path
+    scene: ControllerScene, administrator: Terminal, tmp_path: Path
 ) -> None:
-    event = await refused(house)
+    event = await refused(scene)
     answer = await administrator("diagnose", "--file", str(tmp_path / "bundle.tar.gz"), "-o", "json")
     assert answer.code == ExitStatus.DONE, answer.err
     content = unpacked(tmp_path / "bundle.tar.gz")
@@ -371,15 +384,15 @@ async def test_a_support_bundle_has_everything_but_secrets_and_people(
     assert "resources/archives.yaml" in answer.json["contains"]
     assert "version.yaml" in answer.json["contains"]
     bearer = re.findall(r'"token": "([^"]+)"', administrator.kubeconfig.read_text())
-    sealing = [each.read_text() for each in house.local_environment.sealing_keys.iterdir()]
-    secrets = [*house.tokens, *house.local_environment.tokens.values(), *bearer, *sealing]
+    sealing = [each.read_text() for each in scene.local_environment.sealing_keys.iterdir()]
+    secrets = [*scene.tokens, *scene.local_environment.tokens.values(), *bearer, *sealing]
     assert len(secrets) >= 4
     assert [each for each in secrets if each in content] == []
     assert "@example.com" not in content
 
 
 async def test_a_support_bundle_names_what_its_user_may_not_read(
-    house: House, looker: Terminal, tmp_path: Path
+    scene: ControllerScene, looker: Terminal, tmp_path: Path
 ) -> None:
     answer = await looker("diagnose", "--file", str(tmp_path / "bundle.tar.gz"))
     assert answer.code == ExitStatus.DONE, answer.err
@@ -387,13 +400,17 @@ async def test_a_support_bundle_names_what_its_user_may_not_read(
     assert "kubernetes-events.yaml: " in unpacked_file(tmp_path / "bundle.tar.gz", "missing.txt")
 
 
-async def test_kubectl_completes_commands_names_and_flags(house: House, administrator: Terminal) -> None:
+async def test_kubectl_completes_commands_names_and_flags(
+    scene: ControllerScene, administrator: Terminal
+) -> None:
     assert "why" in await administrator.complete("w")
     assert await administrator.complete("url", "ac") == ["acme"]
     assert "--all-failed" in await administrator.complete("retry", "--a")
 
 
-async def test_bash_completes_the_command_by_its_script(house: House, administrator: Terminal) -> None:
+async def test_bash_completes_the_command_by_its_script(
+    scene: ControllerScene, administrator: Terminal
+) -> None:
     script = """
         source <(kubectl-counterfoil completion bash)
         COMP_WORDS=(kubectl-counterfoil url a) COMP_CWORD=2
@@ -405,7 +422,7 @@ async def test_bash_completes_the_command_by_its_script(house: House, administra
 
 
 async def test_a_context_and_a_namespace_can_be_named_before_and_after_the_command(
-    house: House, administrator: Terminal
+    scene: ControllerScene, administrator: Terminal
 ) -> None:
     contexts = json.loads(administrator.kubeconfig.read_text())["contexts"]
     named = ["--context", contexts[0]["name"], "--kubeconfig", str(administrator.kubeconfig)]

@@ -1,7 +1,8 @@
 """
-What lasts is reminded of once a day, and its end is told: a real API server and a real mail server, with the days in hand.
+A lasting problem causes one reminder a day, and its end causes one mail.
 
-The notifier and the walk over all events are the controller's own, in this process, so that their clock is the test's.
+The API server and the mail server are real. The notifier and the garbage collector are the controller's own. They
+run in this process with the test's clock.
 """
 
 import asyncio
@@ -40,7 +41,7 @@ DAY = timedelta(days=1)
 
 @dataclass
 class Scene:
-    """An organization, its mail server, and a notifier whose clock does not go by itself."""
+    """An organization, its mail server, and a notifier whose clock only the test advances."""
 
     local_environment: LocalEnvironment
     mail: SmtpServer
@@ -51,7 +52,7 @@ class Scene:
         self.begin()
 
     def begin(self) -> None:
-        """Begin as a new process does, which knows nothing but what is stored."""
+        """Begin like a new process, which has only the stored state."""
         self.cache = Cache()
         notification_writer, timings = (
             NotificationStatusWriter(self.kube, self.cache, self._take),
@@ -108,7 +109,7 @@ class Scene:
         return self.mail.mails[known:]
 
     async def walk(self) -> None:
-        """Let one walk over all events be made."""
+        """Run one garbage-collection pass."""
         done = asyncio.Event()
 
         def pass_finished(began: datetime, summaries: Mapping[str, FailureSummary]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from counterfoil.resources import TRACEPARENT_ANNOTATION, Phase, envelope_id, event_name
 from sandbox.controlplane.control_plane import ControlPlane
-from tests.support.scenes.controller import eventually, house
+from tests.support.scenes.controller import a_controller_scene, eventually
 from tests.support.servers.trace_collector import trace_collector
 
 
@@ -20,7 +20,7 @@ async def test_one_trace_spans_receiver_and_controller_and_the_logs_name_it(
         for name, value in collector.environment.items():
             # What is started from here inherits it.
             monkeypatch.setenv(name, value)
-        async with house(plane, tmp_path) as built:
+        async with a_controller_scene(plane, tmp_path) as built:
             receiver = await built.local_environment.receiver()
             await built.local_environment.ready("archive/dms", "organization/acme")
             envelope = built.envelope()

@@ -240,7 +240,7 @@ TIMES = [
         at="spec.cleanup.after",
         says="after must be 8760h (one year) or shorter",
         accepted=at("spec.cleanup.after", {"at once": "0s", "a year": "8760h"}),
-        refused=at("spec.cleanup.after", {"longer": "8760h1ms", "for ever": "999999999999h"}),
+        refused=at("spec.cleanup.after", {"longer": "8760h1ms", "indefinitely": "999999999999h"}),
     ),
     Rule(
         kind=Organization,
@@ -618,7 +618,7 @@ ARCHIVES = [
         accepted=at(
             "spec.path",
             {
-                "a folder of its own": "{{envelope.id}}/{{file.name}}",
+                "a separate folder": "{{envelope.id}}/{{file.name}}",
                 "a folder with more in its name": "x/{{envelope.name}}-{{envelope.id}}.d/{{file.kind}}/{{file.name}}",
                 "twice": "{{envelope.id}}/{{envelope.id}}-{{file.name}}",
             },

@@ -117,8 +117,8 @@ class AnExchange(EsawTransport):
         return read(b"")
 
 
-class AnExaminer:
-    """Says the same of every PDF; ``found`` by content has what it says otherwise."""
+class FakeSignatureCheck:
+    """Returns the same result for every PDF, unless ``found`` has another one for its content."""
 
     def __init__(self) -> None:
         self.asked: list[bytes] = []
@@ -215,7 +215,7 @@ class Scene:
         self.organization: Organization = an_organization(**organization)
         self.archive = an_archive()
         self.counted: list[int] = []
-        self.examiner = AnExaminer()
+        self.examiner = FakeSignatureCheck()
         self.sealer: ManifestSigner | None = None
         self.anchors = NO_ANCHORS
         self.sibling_events: list[EnvelopeEvent] = []

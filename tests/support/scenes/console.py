@@ -1,6 +1,7 @@
 """
-What the tests of the console play on: a console with no rights of its own, people with rights of theirs, and events in every
-state, written by the administrator in the controller's place.
+Scenes for the tests of the console: a console without rights, people with rights, and events in every state.
+
+The administrator writes the events in the controller's place.
 """
 
 import re
@@ -51,13 +52,13 @@ def a_condition(type_: str, truth: str, reason: str, message: str = "") -> dict[
 
 @dataclass
 class Person:
-    """Somebody's browser, without scripts: cookies as a browser keeps them, forms as they stand in the page."""
+    """A person's browser, without scripts: it stores cookies and submits the forms of the page."""
 
     console: CounterfoilProcess
     http: httpx.AsyncClient
     cookies: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
-    """What a proxy on the way adds."""
+    """Headers that a proxy adds."""
     answer: httpx.Response = field(init=False)
 
     @property

@@ -1,4 +1,4 @@
-"""Parts for the unit tests of the console: a visitor, and an estate of objects in trouble."""
+"""Parts for the unit tests of the console: a visitor, and objects with problems."""
 
 from typing import Any, cast
 

@@ -34,7 +34,7 @@ Told = tuple[str, str]
 """Type and reason of a Kubernetes Event."""
 
 
-class House:
+class ControllerScene:
     """One namespace: organization ``acme``, its default sender ``anna``, its archive ``dms``."""
 
     def __init__(self, built: LocalEnvironment, kube: KubeClient, folder: Path) -> None:
@@ -73,7 +73,7 @@ class House:
         return self.esaw.add_envelope(sender=sender or self.anna, **{"documents": documents, **options})
 
     async def note(self, envelope: str, organization: str = "acme", action: str = "envelopeFinished") -> str:
-        """Note an event down as the receiver does; return its name."""
+        """Create an event as the receiver does; return its name."""
         body = new_event(
             organization=organization, envelope=envelope_id(envelope), action=action, sender="anna"
         )
@@ -81,7 +81,7 @@ class House:
         return event_name(organization, envelope_id(envelope), action)
 
     async def noted(self, organization: str = "acme", sender: User | None = None, **options: Any) -> str:
-        """Make an envelope and note its event down; return the event's name."""
+        """Make an envelope and create its event; return the event's name."""
         return await self.note(self.envelope(sender, **options), organization)
 
     # -- What a test looks at ----------------------------------------------------------------------------------
@@ -142,15 +142,17 @@ async def eventually(is_so: Callable[[], Any]) -> None:
 
 
 @asynccontextmanager
-async def house(plane: ControlPlane, folder: Path, *, manifest_key: str = "") -> AsyncIterator[House]:
+async def a_controller_scene(
+    plane: ControlPlane, folder: Path, *, manifest_key: str = ""
+) -> AsyncIterator[ControllerScene]:
     """Build a namespace, start a controller in it, and take all down in the end."""
-    namespace = f"house-{uuid.uuid4().hex[:8]}"
+    namespace = f"controller-{uuid.uuid4().hex[:8]}"
     await plane.namespace(namespace)
     async with (
         local_environment(plane, folder, namespace=namespace) as built,
         connect(namespace=namespace, kubeconfig=plane.kubeconfig) as kube,
     ):
-        made = House(built, kube, folder)
+        made = ControllerScene(built, kube, folder)
         made.archive.mkdir()
         await built.archive("dms", filesystem={"root": str(made.archive)})
         await built.sender("anna", made.anna, organization="acme")

@@ -37,7 +37,7 @@ from counterfoil.metrics import Metrics
 from counterfoil.resources import EnvelopeEvent, Phase, Resource
 from tests.support.builders import AClock
 from tests.support.fakes.kube import InMemoryKubeClient
-from tests.support.fakes.reconcile_context import AnExaminer
+from tests.support.fakes.reconcile_context import FakeSignatureCheck
 from tests.unit.controller.resync.test_organization_status import AnEsaw, OneEsaw
 
 Drive = Callable[[EnvelopeEvent], EnvelopeEvent]
@@ -45,7 +45,7 @@ Drive = Callable[[EnvelopeEvent], EnvelopeEvent]
 
 @dataclass
 class Record:
-    """Which events were driven, in which order, and what comes of driving one."""
+    """The reconciled events, in order, and the result of reconciling one."""
 
     driven: list[str] = field(default_factory=list)
     answer: Drive = field(default=lambda event: event)
@@ -103,7 +103,7 @@ class Scene:
                 archive_pool=self.archive_pool,
                 esaw_clients=esaw_clients,
                 clock=self.clock,
-                signature_checker=SignatureChecker(AnExaminer(), None),
+                signature_checker=SignatureChecker(FakeSignatureCheck(), None),
             ),
             sender_keys=self.sender_keys,
             status_writer=self.status_writer,
@@ -169,7 +169,7 @@ class Scene:
         self.reflector = Reflector(self.kube, self.cache)
 
     def answers(self, reconcile: Drive) -> None:
-        """Say what comes of driving an event."""
+        """Set the result of reconciling an event."""
         self.reconciler.record.answer = reconcile
 
     @property
@@ -189,7 +189,7 @@ class Scene:
 
     @asynccontextmanager
     async def running(self, *more: Any) -> AsyncIterator[None]:
-        """Let the schedule run, and whatever else."""
+        """Run the workqueue, and the other coroutines that are passed."""
         tasks = [asyncio.create_task(each) for each in (self.workqueue.run(self.worker.reconcile), *more)]
         try:
             await turns()

@@ -123,7 +123,7 @@ def a_failed_event(
     return (
         an_event(envelope)
         .in_phase(Phase.FAILED, reason)
-        .status(message="A file lies there.", completed_at=at, **status)
+        .status(message="A file has this name already.", completed_at=at, **status)
         .build()
     )
 

@@ -1,4 +1,4 @@
-"""What the tests of the pages play on: a control plane, the stand-in eSAW, a pages process with just its rights, browsers."""
+"""Scenes for the tests of the pages: a control plane, the stand-in eSAW, a pages process with its rights, browsers."""
 
 import asyncio
 import base64
@@ -20,7 +20,7 @@ from tests.support.servers.standin_peers import client_of
 
 PASSWORD = "a password of Anna's own"
 ATTEMPT = "3s"
-"""How long an attempt to send may take in these tests; long ones would have to be waited for."""
+"""Timeout for an attempt to send; it is short, because the tests wait for it."""
 
 FIELDS = [
     {"name": "costCenter", "label": "Cost centre", "required": True, "pattern": "[0-9]{4}"},
@@ -44,7 +44,7 @@ class Scene:
         return self.local_environment.esaw
 
     def link(self, draft: str, user: User | None = None, *, pages: CounterfoilProcess | None = None) -> str:
-        """Where eSAW sends a browser that wants to send this draft."""
+        """Return the address to which eSAW sends a browser that wants to send this draft."""
         user_id = (user or self.anna).user_id
         base = (pages or self.pages).public
         return f"{base}/before-send/acme?draftId={draft}&userId={user_id}&organizationId={self.esaw.organization_id}"
@@ -155,7 +155,7 @@ async def a_tab(scene: Scene, browser: Browser | None = None) -> AsyncIterator[T
 
 
 async def until(true: Callable[[], Awaitable[bool]], *, seconds: float = 60.0) -> None:
-    """Wait until something is so; another process gives no event to wait for."""
+    """Wait until the condition holds; another process gives no event to wait for."""
     async with asyncio.timeout(seconds):
         while not await true():  # noqa: ASYNC110
             await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""What the tests of the receiver are built from: an API server in memory, organizations, callbacks."""
+"""Parts for the tests of the receiver: an API server in memory, organizations, callbacks."""
 
 import asyncio
 import copy
@@ -22,7 +22,7 @@ NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 
 
 class HandClock:
-    """A clock that moves when it is told to, or when somebody sleeps."""
+    """A clock that advances only when the test advances it, or when a task sleeps."""
 
     def __init__(self) -> None:
         self.time = NOON
@@ -104,11 +104,11 @@ class FakeKubeClient(KubeClient):
         return EnvelopeEvent.parse(self.objects[name])
 
     def asked(self, verb: str) -> int:
-        """How many requests of that verb came."""
+        """Return the number of requests with that verb."""
         return sum(each == verb for each, _ in self.requests)
 
     async def until_asked(self, verb: str, times: int = 1) -> None:
-        """Wait until so many requests of that verb have come."""
+        """Wait until this number of requests with that verb has arrived."""
         while self.asked(verb) < times:
             self._news.clear()
             await self._news.wait()

@@ -1,4 +1,4 @@
-"""What measurements are made of: spreads, samples of metrics, and the plain script's way to write a file."""
+"""Parts of a measurement: spreads, samples of metrics, and the plain script's way to write a file."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""What the chart has from elsewhere is as it is there, every value is described, and the schema leaves nothing open."""
+"""The chart's copies equal their sources, every value is described, and the schema allows no other value."""
 
 import json
 from collections.abc import Iterator, Mapping

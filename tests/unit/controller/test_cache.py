@@ -1,4 +1,4 @@
-"""What exists: newer states win, finished events are gone and stay gone."""
+"""Cache of the existing objects: newer states win, finished events are gone and stay gone."""
 
 from controller.cache import MAX_FINISHED_VERSIONS, Cache, Store
 from counterfoil.resources import EnvelopeEvent, Organization, Phase
@@ -20,7 +20,7 @@ def test_a_newer_state_replaces_an_older_one_and_not_the_other_way_round() -> No
     cache = Cache()
     assert cache.update_event(an_unfinished(5))
     assert not cache.update_event(an_unfinished(4))
-    assert not cache.update_event(an_unfinished(5)), "the echo of what is known is no news"
+    assert not cache.update_event(an_unfinished(5)), "a version that the cache has already is no change"
     assert cache.update_event(an_unfinished(6))
     assert cache.events.get(NAME) == an_unfinished(6)
 

@@ -1,4 +1,4 @@
-"""What the watches tell, and who goes on because of it."""
+"""Watch events, and the EnvelopeEvents that continue because of them."""
 
 from datetime import timedelta
 
@@ -20,7 +20,7 @@ LATER = NOON + timedelta(hours=1)
 
 
 def number(count: int) -> EventBuilder:
-    """Begin an event of an envelope of its own, that many seconds younger than the first."""
+    """Begin an event of a separate envelope, ``count`` seconds younger than the first."""
     return (
         an_event(f"{count:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d")
         .created(NOON - timedelta(hours=1) + timedelta(seconds=count))
@@ -402,7 +402,7 @@ async def test_a_change_of_status_alone_resumes_nothing_and_asks_for_no_look() -
     assert scene.driven == []
 
 
-# -- Who looks after what ---------------------------------------------------------------------------------------
+# -- Which controller writes the status of which object --------------------------------------------------------
 
 
 def test_each_shared_object_has_one_controller_that_writes_its_status() -> None:

@@ -20,7 +20,7 @@ SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 @pytest.fixture
 def log() -> Iterator[logging.Logger]:
-    """A logging set-up of its own, put back afterwards."""
+    """A separate logging set-up; the fixture restores the previous one."""
     root = logging.getLogger()
     before = (root.handlers[:], root.level)
     yield logging.getLogger("test")
@@ -40,22 +40,22 @@ def as_json(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def test_a_json_line_has_time_level_logger_message_and_fields() -> None:
-    line = as_json(a_record("noted %s", "down", organization="acme", attempt=3))
+    line = as_json(a_record("event %s", "recorded", organization="acme", attempt=3))
 
     assert line.pop("time").endswith("Z")
     assert line == {
         "level": "info",
         "logger": "test",
-        "message": "noted down",
+        "message": "event recorded",
         "organization": "acme",
         "attempt": 3,
     }
 
 
 def test_a_text_line_has_its_fields_at_the_end() -> None:
-    line = TextFormatter().format(a_record("noted down", organization="acme", event=f"{GUID}-0123456789"))
+    line = TextFormatter().format(a_record("event recorded", organization="acme", event=f"{GUID}-0123456789"))
 
-    assert line.endswith(f"INFO    noted down organization=acme event={GUID}-0123456789")
+    assert line.endswith(f"INFO    event recorded organization=acme event={GUID}-0123456789")
 
 
 def test_fields_put_around_are_on_every_line_inside_and_on_none_after() -> None:
@@ -104,7 +104,7 @@ def test_a_secret_in_a_stack_trace_an_argument_or_a_field_is_struck_out(formatte
 @pytest.mark.parametrize(
     "text",
     [
-        f"{GUID}-0123456789 was noted down",
+        f"{GUID}-0123456789 was recorded",
         "basic authentication is missing",
         "GET /callbacks/acme without a token",
         "counterfoil.webhook.organizations: 12 organizations known",

@@ -33,7 +33,7 @@ def sending(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 
 async def sent(collector: Collector, number: int) -> None:
-    """Wait until so many spans have arrived; they come from a thread."""
+    """Wait until this number of spans has arrived; a thread sends them."""
     async with asyncio.timeout(30):
         while len(collector.spans) < number:  # noqa: ASYNC110 - a thread gives no event
             await asyncio.sleep(0.02)

@@ -45,7 +45,7 @@ def test_many_events_of_one_cause_are_one_problem_with_a_count_and_some_examples
     problem = only(noted(*range(1, 21)))
     assert (problem.cause, problem.reason, problem.count) == (CAUSE, "NameOccupied", 20)
     assert len(problem.examples) == MAX_EXAMPLES
-    assert problem.message == "A file lies there."
+    assert problem.message == "A file has this name already."
 
 
 def test_events_of_different_reasons_or_archives_are_different_problems() -> None:

@@ -1,4 +1,4 @@
-"""What went wrong, and what is done about it."""
+"""Errors, and the reaction to each of them."""
 
 from datetime import timedelta
 

@@ -28,7 +28,7 @@ from counterfoil.resources import (
 )
 from tests.support.builders import ENVELOPE, AClock, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
-from tests.support.fakes.reconcile_context import AnExaminer, an_archive
+from tests.support.fakes.reconcile_context import FakeSignatureCheck, an_archive
 
 KEY = "k" * 66
 
@@ -55,7 +55,7 @@ class Scene:
             archive_pool=self.archive_pool,
             esaw_clients=EsawClients(new_http_client(), self.clock, lambda operation, code, seconds: None),
             clock=self.clock,
-            signature_checker=SignatureChecker(AnExaminer(), None),
+            signature_checker=SignatureChecker(FakeSignatureCheck(), None),
         )
 
     def organization(self, **spec: Any) -> Organization:
@@ -240,12 +240,15 @@ async def test_a_sibling_that_cannot_be_read_is_passed_over(scene: Scene) -> Non
     assert [each.name async for each in admitted.context.sibling_events()] == [sibling.name]
 
 
-async def test_a_sender_who_sends_by_the_page_may_be_noted_down_after_the_first_callback(
+async def test_a_sender_who_sends_by_the_page_may_be_recorded_after_the_first_callback(
     scene: Scene,
 ) -> None:
     oauth = {"clientId": "c", "clientSecretRef": {"name": "s", "key": "k"}}
     scene.organization(defaultSenderRef=None, oauth=oauth)
-    assert await scene.sender() == Wait("SenderUnknown", "The sender of this envelope is not recorded yet.")
+    outcome = await scene.sender()
+    assert isinstance(outcome, Wait)
+    assert outcome == Wait("SenderUnknown", outcome.message)
+    assert "sent this envelope" in outcome.message
 
     scene.clock.advance(seconds=SENDER_GRACE_SECONDS)
 

@@ -27,7 +27,7 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from tests.support.builders import ENVELOPE, EventBuilder, a_sender, an_event, an_organization
-from tests.support.fakes.reconcile_context import AnEnvelope, AnExaminer, an_archive
+from tests.support.fakes.reconcile_context import AnEnvelope, FakeSignatureCheck, an_archive
 from tests.support.scenes.handlers import Scene as Base
 from tests.support.scenes.handlers import turns
 from tests.unit.controller.reconcile.test_preconditions import KEY, known_to_work
@@ -84,7 +84,7 @@ class Scene:
                 archive_pool=ArchivePool(self.kube, secrets, self.clock, self.metrics),
                 esaw_clients=OneEsaw(EsawOfOne(self.envelope)),
                 clock=self.clock,
-                signature_checker=SignatureChecker(AnExaminer(), None),
+                signature_checker=SignatureChecker(FakeSignatureCheck(), None),
             ),
             sender_keys=self.sender_keys,
             status_writer=StatusWriter(self.kube, sleep=self.clock.sleep),
@@ -291,7 +291,7 @@ async def test_who_suspends_it_in_the_middle_stops_it_before_the_envelope_is_del
 async def test_what_a_person_asks_for_in_the_middle_comes_before_the_envelope_is_deleted(
     scene: Scene,
 ) -> None:
-    """``skip`` says that the envelope stays; the request waits only for the phase that is under way."""
+    """``skip`` says that the envelope stays; the request waits only for the phase that is in progress."""
     ask = {"metadata": {"labels": {REQUEST_LABEL: "skip"}}}
     scene.kube.just_before("patch_status", lambda: None)
     scene.kube.just_before("patch_status", partial(scene.kube.edit, EnvelopeEvent, scene.event.name, ask))
@@ -345,7 +345,7 @@ async def test_an_event_that_has_no_room_for_its_end_ends_without_its_list_of_fi
     assert after.status.reason in ("EnvelopeTooLarge", "StatusRefused")
     assert after.status.documents == ()
     assert not is_condition_true(after.status.conditions, "Archived"), (
-        "what proves it is gone, so it is archived anew"
+        "the proof is gone, so the envelope is archived again"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the signatures in an envelope's files lead to, in the manifest, in the event, and for the envelope."""
+"""Effects of the signatures in an envelope's files on the manifest, the event and the envelope."""
 
 from typing import Any
 

@@ -38,7 +38,7 @@ class AShortMemory(InMemoryKubeClient):
 
 
 class AKiller(InMemoryKubeClient):
-    """Ends whoever asks, at a certain request."""
+    """Ends the process that sends a certain request."""
 
     def __init__(self, request: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Scene:
         self.restarted()
 
     def restarted(self) -> Self:
-        """Let another process make the walks from now on."""
+        """Let another process run the garbage-collection passes from now on."""
         self.statistics = EventStatistics()
         self.garbage_collector = GarbageCollector(
             kube=self.kube,
@@ -80,7 +80,7 @@ class Scene:
         self.walks += 1
 
     async def pass_finished(self, times: int = 1) -> None:
-        """Let some walks be made, if nothing kills them."""
+        """Run this number of garbage-collection passes, if nothing kills them."""
         wanted = self.walks + times
         await self.until(lambda: self.walks >= wanted)
 

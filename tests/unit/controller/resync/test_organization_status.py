@@ -1,4 +1,4 @@
-"""What is found out about an Organization, and how its status tells it."""
+"""Results of the checks of an Organization, and their conditions in its status."""
 
 import hashlib
 from datetime import timedelta

@@ -33,7 +33,7 @@ from tests.unit.controller.resync.test_organization_status import AnEsaw, ready
 
 
 class AnyUser(EsawUserClient):
-    """Whoever asks is Anna, and she has one envelope."""
+    """Every token is Anna's, and she has one envelope."""
 
     def __init__(self, token: ApiToken) -> None:
         self.token = token
@@ -46,7 +46,7 @@ class AnyUser(EsawUserClient):
 
 
 class AFriendlyEsaw(AnEsaw):
-    """Accepts every key; hangs when it is told to."""
+    """Accepts every key; does not answer while ``hangs`` is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class OneForEach(EsawClients):
 
 
 class Building:
-    """A namespace that is looked after; rounds are made by ``round``, without any waiting."""
+    """A namespace with a resync; ``round`` makes its rounds, without any waiting."""
 
     def __init__(self, folder: Path, *, shard: int = 0, shards: int = 1) -> None:
         self.esaw_clients = OneForEach()

@@ -1,4 +1,4 @@
-"""What went on with an organization's events, as one walk over all of them counts it."""
+"""Statistics of an organization's events, as one garbage-collection pass counts them."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +11,7 @@ HOUR = timedelta(hours=1)
 
 
 def an_event(ago: timedelta, phase: Phase = Phase.ARCHIVING, took: timedelta | None = None) -> EnvelopeEvent:
-    """One that was noted down some time before noon."""
+    """An event that was created some time before noon."""
     built = EventBuilder().created(NOON - ago).in_phase(phase, "X")
     return (built.status(completed_at=NOON - ago + took) if took is not None else built).build()
 

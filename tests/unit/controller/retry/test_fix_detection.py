@@ -1,4 +1,4 @@
-"""What was mended since an event failed, by what stands in the status of things."""
+"""Detection of a fix since an event failed, by the status of the objects."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -56,7 +56,7 @@ def a_sender_with(name: str = "anna", *, authorized: Any = "True", **key: Any) -
     )
 
 
-def an_office(*resources: Organization | Archive | Sender) -> Cache:
+def a_cache(*resources: Organization | Archive | Sender) -> Cache:
     cache = Cache()
     cache.organizations.put(an_organization_settled(LONG_AGO))
     cache.archives.put(an_archive_settled(LONG_AGO))
@@ -110,7 +110,7 @@ ARCHIVE, ORGANIZATION, SENDER = (
     ],
 )
 def test_only_what_may_solve_the_cause_counts(reason: str, resource: Any, found: str | None) -> None:
-    assert mended(failed(reason).build(), an_office(resource)) == found
+    assert mended(failed(reason).build(), a_cache(resource)) == found
 
 
 @pytest.mark.parametrize(
@@ -127,11 +127,11 @@ def test_only_what_may_solve_the_cause_counts(reason: str, resource: Any, found:
 def test_only_what_was_mended_after_the_event_failed_counts(
     settled: datetime | None, found: str | None
 ) -> None:
-    assert mended(failed("TagMissing").build(), an_office(an_archive_settled(settled))) == found
+    assert mended(failed("TagMissing").build(), a_cache(an_archive_settled(settled))) == found
 
 
 def test_what_fails_again_after_that_is_not_tried_again_for_the_same() -> None:
-    cache = an_office(an_archive_settled(NOON))
+    cache = a_cache(an_archive_settled(NOON))
     first = failed("TagMissing").build()
     assert mended(first, cache) == "Archive/dms"
     again = replace(first, status=replace(first.status, completed_at=AFTER))
@@ -141,33 +141,33 @@ def test_what_fails_again_after_that_is_not_tried_again_for_the_same() -> None:
 @pytest.mark.parametrize("phase", [each for each in Phase if each is not Phase.FAILED])
 def test_only_what_failed_is_tried_again(phase: Phase) -> None:
     event = failed("TagMissing").status(phase=phase).build()
-    assert mended(event, an_office(ARCHIVE)) is None
+    assert mended(event, a_cache(ARCHIVE)) is None
 
 
 def test_an_event_that_does_not_say_when_it_ended_stays_as_it_is() -> None:
-    assert mended(failed("TagMissing").status(completed_at=None).build(), an_office(ARCHIVE)) is None
+    assert mended(failed("TagMissing").status(completed_at=None).build(), a_cache(ARCHIVE)) is None
 
 
 def test_what_was_given_up_counts_by_its_last_trouble() -> None:
     error = LastError(reason="ArchiveFull", message="", time=NOON)
     event = failed("DeadlineExceeded").status(last_error=error).build()
-    assert mended(event, an_office(ARCHIVE)) == "Archive/dms"
+    assert mended(event, a_cache(ARCHIVE)) == "Archive/dms"
 
 
 def test_the_archive_of_another_organization_does_not_count() -> None:
     other = an_organization_settled(LONG_AGO)
-    cache = an_office(ARCHIVE, replace(other, spec=replace(other.spec, archive_ref=None)))
+    cache = a_cache(ARCHIVE, replace(other, spec=replace(other.spec, archive_ref=None)))
     assert mended(failed("TagMissing").build(), cache) is None
 
 
 def test_without_its_organization_an_event_stays_as_it_is() -> None:
-    cache = an_office(ARCHIVE, SENDER)
+    cache = a_cache(ARCHIVE, SENDER)
     cache.organizations.remove("acme")
     assert mended(failed("TagMissing").build(), cache) is None
 
 
 def test_the_key_of_another_sender_does_not_count() -> None:
-    cache = an_office(a_sender_with("ben", verified_at=AFTER))
+    cache = a_cache(a_sender_with("ben", verified_at=AFTER))
     assert mended(failed("NotPermitted").build(), cache) is None
 
 
@@ -177,8 +177,8 @@ def test_while_nobody_knows_whose_an_event_is_any_sender_of_its_organization_cou
     strangers = replace(
         a_sender("carl", organization="other"), status=a_sender_with(verified_at=AFTER).status
     )
-    assert mended(event, an_office(strangers)) is None
-    assert mended(event, an_office(a_sender_with("ben", verified_at=AFTER))) == "Sender/ben"
+    assert mended(event, a_cache(strangers)) is None
+    assert mended(event, a_cache(a_sender_with("ben", verified_at=AFTER))) == "Sender/ben"
 
 
 @pytest.mark.parametrize(

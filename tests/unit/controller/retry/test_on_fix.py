@@ -1,4 +1,4 @@
-"""What had failed because of something that was mended since."""
+"""Events that failed because of a cause that was fixed since."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def event_failed(reason: str, count: int = 1, *, organization: str = "acme") -> 
 
 
 class Mending:
-    """A namespace with failed events, in which things are mended."""
+    """A namespace with failed events, in which their causes are fixed."""
 
     def __init__(self, *events: EnvelopeEvent) -> None:
         self.scene = Scene(*events)
@@ -238,7 +238,7 @@ async def test_a_restart_is_no_change() -> None:
 
 
 def missed_by_everyone(mending: Mending) -> None:
-    """An Archive was mended after events had failed, and nobody saw it."""
+    """An Archive was fixed after events had failed, and no process observed the fix."""
     raw = an_archive_that_works().to_dict()
     raw["status"] |= {"observedGeneration": 1, "settledAt": "2026-07-01T12:00:01Z"}
     mending.scene.observe(Archive.parse(raw))

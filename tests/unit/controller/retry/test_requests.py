@@ -1,4 +1,4 @@
-"""What people ask for by label."""
+"""Requests of people by label."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

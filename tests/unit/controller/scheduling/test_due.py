@@ -12,7 +12,7 @@ from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_or
 LATER = NOON + timedelta(hours=3)
 
 
-def an_office(*, suspended: bool = False, **sender: object) -> Cache:
+def a_cache(*, suspended: bool = False, **sender: object) -> Cache:
     cache = Cache()
     cache.organizations.put(an_organization(suspend=suspended))
     cache.senders.put(a_sender(**sender))  # type: ignore[arg-type]
@@ -25,17 +25,17 @@ def of_anna(cache: Cache, event: EnvelopeEvent) -> EnvelopeEvent:
 
 
 def test_a_new_event_is_due_since_it_was_noted_down() -> None:
-    assert due_time(an_event().build(), an_office()) == NOON
+    assert due_time(an_event().build(), a_cache()) == NOON
 
 
 def test_an_event_is_due_at_the_time_that_its_status_names() -> None:
     event = an_event().in_phase(Phase.ARCHIVING, "EsawFailing").status(next_attempt_time=LATER).build()
-    assert due_time(event, an_office()) == LATER
+    assert due_time(event, a_cache()) == LATER
 
 
 @pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.SKIPPED, Phase.FAILED])
 def test_a_finished_event_is_never_due(phase: Phase) -> None:
-    assert due_time(an_event().in_phase(phase).build(), an_office()) is None
+    assert due_time(an_event().in_phase(phase).build(), a_cache()) is None
 
 
 def test_an_event_without_its_organization_is_due_so_that_its_status_says_what_is_missing() -> None:
@@ -45,13 +45,13 @@ def test_an_event_without_its_organization_is_due_so_that_its_status_says_what_i
 @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.CLEANING, Phase.AWAITING_CONSENT])
 def test_an_event_about_which_a_person_asks_waits_until_that_is_carried_out(phase: Phase) -> None:
     event = an_event().in_phase(phase).labelled(REQUEST_LABEL, "skip").build()
-    assert due_time(event, an_office()) is None
+    assert due_time(event, a_cache()) is None
 
 
 SUSPENSIONS = [
-    (an_event().suspended(), an_office(), "Suspended"),
-    (an_event(), an_office(suspended=True), "OrganizationSuspended"),
-    (an_event(), an_office(suspend=True), "SenderSuspended"),
+    (an_event().suspended(), a_cache(), "Suspended"),
+    (an_event(), a_cache(suspended=True), "OrganizationSuspended"),
+    (an_event(), a_cache(suspend=True), "SenderSuspended"),
 ]
 
 
@@ -67,31 +67,31 @@ def test_an_event_that_a_person_holds_is_looked_at_once_and_then_not_any_more(
 
 @pytest.mark.parametrize("reason", ["Suspended", "OrganizationSuspended", "SenderSuspended"])
 def test_an_event_that_is_held_no_longer_is_due_at_once(reason: str) -> None:
-    cache = an_office()
+    cache = a_cache()
     event = of_anna(cache, an_event().in_phase(Phase.VALIDATING, reason).build())
     assert due_time(event, cache) == EPOCH
 
 
 def test_an_event_that_is_held_in_one_way_and_was_in_another_is_not_due() -> None:
-    cache = an_office(suspended=True)
+    cache = a_cache(suspended=True)
     assert due_time(an_event().in_phase(Phase.VALIDATING, "Suspended").build(), cache) is None
 
 
 def test_an_event_that_waits_for_consent_is_due_when_its_senders_key_works() -> None:
     event = an_event().in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
     for authorized, expected in (("False", None), (None, None), ("True", EPOCH)):
-        cache = an_office(authorized=authorized)
+        cache = a_cache(authorized=authorized)
         assert due_time(of_anna(cache, event), cache) == expected
 
 
 def test_after_a_restart_it_is_known_from_the_status_whose_key_an_event_waits_for() -> None:
     seen = EnvelopeSummary(status="Completed", sender_ref=LocalObjectReference(name="anna"))
     event = an_event().in_phase(Phase.AWAITING_CONSENT).status(envelope=seen).build()
-    assert due_time(event, an_office(authorized="False")) is None
+    assert due_time(event, a_cache(authorized="False")) is None
 
 
 def test_an_event_whose_sender_is_not_known_yet_or_gone_is_looked_at() -> None:
     event = an_event().in_phase(Phase.AWAITING_CONSENT).build()
-    assert due_time(event, an_office(authorized="False")) == EPOCH
+    assert due_time(event, a_cache(authorized="False")) == EPOCH
     cache = Cache()
     assert due_time(of_anna(cache, event), cache) == EPOCH

@@ -1,4 +1,4 @@
-"""Who is next."""
+"""Order of the events in the fair queue."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -22,7 +22,7 @@ def a_queue_item(event: str, *, envelope: str | None = None) -> QueueItem:
 
 
 class Workshop:
-    """Work that a test lets go on, event by event."""
+    """Work that a test releases, event by event."""
 
     def __init__(self) -> None:
         self.started: list[str] = []
@@ -213,7 +213,7 @@ async def test_work_that_breaks_off_stops_nobody_else() -> None:
 
     def burst(event: str) -> None:
         if event == "a":
-            raise RuntimeError("a bug of ours")
+            raise RuntimeError("a bug in our code")
 
     shop.on_start = burst
     workqueue = a_workqueue(clock, process=1)

@@ -1,4 +1,4 @@
-"""The beginning: a controller waits for an API server that is away, and says so."""
+"""The initial sync: a controller waits for an API server that is unavailable, and reports it."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.support.builders import AClock
 
 
 class Reading:
-    """What there is to be read, which can't be for some times."""
+    """An initial read that fails with the given problems before it succeeds."""
 
     def __init__(self, *problems: ApiError) -> None:
         self.problems = list(problems)

@@ -1,4 +1,4 @@
-"""What vanished while a watch was broken, which no list tells."""
+"""Objects that were deleted while a watch was broken, which no list reports."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ class Gap:
         )
 
     async def list_started(self, *kinds: type[Resource]) -> None:
-        """Let kopf list anew after a gap."""
+        """Let kopf list again after a gap."""
         task = asyncio.create_task(self.deletion_detector.run())
         for kind in kinds:
             self.deletion_detector.list_started(kind.PLURAL)

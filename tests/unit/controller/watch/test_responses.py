@@ -1,4 +1,4 @@
-"""What kopf is told of the API server's answers: by none of them does it end."""
+"""Responses of the API server as kopf receives them: none of them ends kopf."""
 
 import json
 from collections.abc import AsyncIterator, Iterable

@@ -97,7 +97,7 @@ async def test_a_manifest_that_is_written_anew_without_a_key_has_no_old_seal_bes
 
 async def test_a_strangers_file_in_the_place_of_the_seal_is_not_touched() -> None:
     backend, plan = MemoryBackend(), a_plan()
-    backend.shelf[plan.seal_name] = b"a stranger's"
+    backend.shelf[plan.seal_name] = b"another program's"
     with pytest.raises(NameTaken):
         await claim_names(backend, plan)
 

@@ -158,7 +158,7 @@ statuses = st.builds(
 
 
 def is_all_there(status: EnvelopeEventStatus) -> bool:
-    """Rule 4, written down a second time."""
+    """Rule 4, as a second implementation."""
     locations = [each.location for each in status.documents]
     return (
         any(each.type == "Archived" and each.status == "True" for each in status.conditions)

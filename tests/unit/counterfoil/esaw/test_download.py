@@ -1,4 +1,4 @@
-"""Files on their way: whole or not at all, in pieces of bounded size, never for ever."""
+"""Downloads of files: complete or not at all, in chunks of bounded size, in bounded time."""
 
 import asyncio
 import hashlib
@@ -149,7 +149,7 @@ async def test_surplus_that_comes_in_a_packet_of_its_own_is_noticed_when_it_is_t
 
     async def reading(file: FileDownload) -> None:
         async for _ in file.chunks:
-            # All but the end is read when the surplus is on its way.
+            # All but the end is read before the surplus arrives.
             await asyncio.wait_for(arrived.wait(), timeout=5)
 
     async with against(in_two) as bench, bench.user.download("f1") as file:

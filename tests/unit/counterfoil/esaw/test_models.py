@@ -1,4 +1,4 @@
-"""What is read out of eSAW's answers, and what is not believed."""
+"""Values that are read from eSAW's answers, and values that are refused."""
 
 import contextlib
 from datetime import UTC, datetime

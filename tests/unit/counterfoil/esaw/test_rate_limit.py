@@ -1,4 +1,4 @@
-"""How fast eSAW is called, and how long it is left alone when it asks for that. The clock stands still."""
+"""Rate of the calls to eSAW, and the pause that eSAW asks for. The clock does not advance."""
 
 import asyncio
 from datetime import timedelta
@@ -18,7 +18,7 @@ def a_pace(clock: HandClock, *, per_second: float | None = None) -> RateLimiter:
 
 
 async def waits(rate_limiter: RateLimiter, clock: HandClock, calls: int) -> list[float]:
-    """How long each of so many calls in a row waited for its turn."""
+    """Return the seconds that each of these calls in a row waited."""
     found = []
     for _ in range(calls):
         began = clock.now()

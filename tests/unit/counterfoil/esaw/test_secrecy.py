@@ -1,4 +1,4 @@
-"""Rule 7 at the wire: whatever goes wrong, the token is in no message, no chain of exceptions, no log and no traceback."""
+"""Rule 7 at the wire: after no error is the token in a message, a chain of exceptions, a log or a traceback."""
 
 import logging
 import traceback
@@ -68,13 +68,13 @@ def words(problem: BaseException) -> str:
 
 
 def variables(problem: BaseException) -> str:
-    """What crash reporters add: the variables of each frame but the test's own."""
+    """Return the variables of each frame but the test's own, as crash reporters add them."""
     frames = problem.__traceback__.tb_next if problem.__traceback__ else None
     return "".join(traceback.TracebackException(type(problem), problem, frames, capture_locals=True).format())
 
 
 async def both_problems(bench: Bench) -> tuple[BaseException, ...]:
-    """What asking for the envelope ends in, and what a download does, if that doesn't just succeed."""
+    """Return the error of the envelope request, and the error of a download unless it succeeds."""
     with pytest.raises(EsawError) as envelope:
         await bench.user.envelope(ENVELOPE)
     bench.clock.move(60)

@@ -299,7 +299,7 @@ async def test_a_version_that_is_too_old_leads_to_a_new_list_and_to_no_complaint
 
 
 async def first_pauses(watched: Watched, tmp_path: Path, count: int) -> list[float]:
-    """Follow until so many pauses were made, and return their seconds; none of them is really waited for."""
+    """Follow until ``count`` pauses were made, and return their seconds; the test waits for none of them."""
     pauses = list[float]()
 
     def pause(failures: int) -> float:

@@ -1,4 +1,4 @@
-"""What people did, as it is recorded on an object: anybody who may edit the object may write anything there."""
+"""Actions of people, as an object's annotation records them: every editor of the object can write any text there."""
 
 import re
 from datetime import UTC, datetime, timedelta

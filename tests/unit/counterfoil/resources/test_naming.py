@@ -1,5 +1,5 @@
 """
-Names and shards of events are for ever: objects in clusters carry them, and other processes compute them again.
+Names and shards of events never change: objects in clusters carry them, and other processes compute them again.
 
 The known values were computed with coreutils, as in ``printf 'acme\\000…\\000envelopeFinished\\000' | sha256sum``.
 """

@@ -1,4 +1,4 @@
-"""Re-opening a finished event: everything starts anew but what is proven."""
+"""Re-opening a finished event: everything starts again except the proven facts."""
 
 from datetime import UTC, datetime
 

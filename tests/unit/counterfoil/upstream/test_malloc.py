@@ -17,7 +17,7 @@ def test_a_block_that_was_freed_is_there_again_without_new_pages() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(10):
         bytearray(b"x") * (4 * 1024 * 1024)
-    # Each would be 1,024 pages of its own.
+    # Each would fault in 1,024 separate pages.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 5 * 1024
 
 

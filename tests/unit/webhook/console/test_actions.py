@@ -26,7 +26,7 @@ def a_failed_event(number: int, reason: str = "NameOccupied") -> EnvelopeEvent:
 
 
 class ADistantCluster(InMemoryKubeClient):
-    """Lets others go on while it is asked to write, as a network does."""
+    """Lets other tasks run during each write, as a network does."""
 
     async def patch(self, kind: type[Resource], name: str, changes: Mapping[str, Any]) -> Raw:
         await asyncio.sleep(0)

@@ -30,7 +30,7 @@ def an_organization_with(**activity: Any) -> Organization:
 
 
 def hours(*counts: tuple[int, int, int]) -> tuple[HourlyActivity, ...]:
-    """Hours before noon, with what was noted down and what was archived in each."""
+    """Hours before noon, with the number of recorded and of archived events in each."""
     return tuple(
         HourlyActivity(at=NOON - ago * HOUR, noted=noted, archived=archived)
         for ago, noted, archived in counts

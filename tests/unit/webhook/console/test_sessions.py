@@ -34,7 +34,7 @@ def sessions(clock: AClock | None = None) -> ConsoleSessions:
 
 
 def kept(cookies: tuple[str, ...]) -> dict[str, str]:
-    """What a browser keeps of Set-Cookie headers."""
+    """Return the cookies that a browser stores from Set-Cookie headers."""
     return {each.partition("=")[0]: each.partition("=")[2].partition(";")[0] for each in cookies}
 
 

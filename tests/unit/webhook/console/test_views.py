@@ -1,4 +1,4 @@
-"""The desk: what is read for a page is bounded, and the way back from an act leads to where it was."""
+"""Views: each page reads a bounded number of objects, and an action redirects back to its page."""
 
 from dataclasses import replace
 from typing import Any

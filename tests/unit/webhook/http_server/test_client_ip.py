@@ -1,4 +1,4 @@
-"""From where a request comes: what a proxy that stands there says of it is believed, and nothing else."""
+"""The client address of a request: only the headers that the configured proxies add are trusted."""
 
 import pytest
 
@@ -10,11 +10,11 @@ PROXY, ANNA, FORGED = "10.0.0.9", "203.0.113.7", "198.51.100.66"
 @pytest.mark.parametrize(
     ("forwarded", "proxies", "found"),
     [
-        pytest.param((), 0, PROXY, id="without a proxy it is whoever connects"),
+        pytest.param((), 0, PROXY, id="without a proxy it is the client that connects"),
         pytest.param((ANNA,), 0, PROXY, id="without a proxy nobody is believed"),
         pytest.param((ANNA,), 1, ANNA, id="a proxy tells whom it was called by"),
-        pytest.param((f"{FORGED}, {ANNA}",), 1, ANNA, id="what the caller itself wrote stands before that"),
-        pytest.param((FORGED, ANNA), 1, ANNA, id="also on a line of its own"),
+        pytest.param((f"{FORGED}, {ANNA}",), 1, ANNA, id="the caller's own header is before that"),
+        pytest.param((FORGED, ANNA), 1, ANNA, id="also on a separate line"),
         pytest.param((f"{FORGED}, {ANNA}, 10.0.0.8",), 2, ANNA, id="of two proxies the outer one tells"),
         pytest.param((ANNA,), 2, PROXY, id="one proxy was passed by: only the connection is sure"),
         pytest.param((), 1, PROXY, id="the proxy says nothing"),

@@ -1,4 +1,4 @@
-"""What browsers send as pairs of name and value: each name once, or nobody can say which one counts."""
+"""Forms as pairs of name and value: each name once, because a second value would be ambiguous."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The rate limit: so many at once, so many per second."""
+"""The rate limit: a maximum number of requests at once, and a maximum number per second."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Consents: what is written when a key is put away, whatever others write at the same moment."""
+"""Consents: the status that is written when a key is stored, also while others write to the object."""
 
 import base64
 import os
@@ -49,4 +49,4 @@ async def test_a_new_key_counts_even_if_the_controller_writes_meanwhile_that_the
     assert authorized is not None
     assert (authorized.status, authorized.reason) == ("True", "KeyAccepted")
     assert after.status.key is not None
-    assert after.status.notified_at is not None, "what others wrote besides stays"
+    assert after.status.notified_at is not None, "the fields that others wrote stay"

@@ -1,4 +1,4 @@
-"""What browsers carry: only this browser's, only in time, only for what it was made for; and where they are led."""
+"""Cookies: valid for one browser, one period and one purpose; and the addresses of the redirects."""
 
 import base64
 import os

@@ -1,4 +1,4 @@
-"""Noting down: which answer of the API server leads to which outcome, and what readiness makes of it."""
+"""Creation of events: which answer of the API server leads to which outcome, and its effect on readiness."""
 
 import asyncio
 from random import Random

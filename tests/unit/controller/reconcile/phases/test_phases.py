@@ -1,4 +1,4 @@
-"""What each phase finds, and what it does about it."""
+"""Results of each phase, and the actions that follow from them."""
 
 from datetime import timedelta
 from hashlib import sha256
@@ -233,7 +233,7 @@ async def test_an_envelope_for_which_no_file_is_listed_yet_is_waited_for() -> No
 
 async def test_a_strangers_file_under_a_name_of_ours_is_not_touched() -> None:
     scene = Scene()
-    scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"a stranger's"
+    scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"another program's"
     event = an_event().build()
     with pytest.raises(NameTaken):
         await collect(event, scene.context(event))
