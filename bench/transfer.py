@@ -145,8 +145,8 @@ async def _archive_mover(job: TransferJob, http: httpx.AsyncClient) -> Move:
     )
 
     async def move(file: str, name: str) -> str:
-        planned = FileLayout(FileFacts(file, FileKind.DOCUMENT, name, 1), name, "application/pdf")
-        return (await filing.store(backend, planned, partial(user.download, file), tags={})).sha256
+        file_layout = FileLayout(FileFacts(file, FileKind.DOCUMENT, name, 1), name, "application/pdf")
+        return (await filing.store(backend, file_layout, partial(user.download, file), tags={})).sha256
 
     return move
 

@@ -48,16 +48,22 @@ class SignatureChecker:
         """Return the checker for an archive with these trust anchors."""
         return replace(self, anchors=anchors)
 
-    async def check(self, backend: ArchiveBackend, planned: FileLayout, deposited: StoredFile) -> Signatures:
+    async def check(
+        self, backend: ArchiveBackend, file_layout: FileLayout, stored_file: StoredFile
+    ) -> Signatures:
         """
         Return what is found in a file that was just filed.
 
         A small one is at hand, a large one is read from the archive again. Raises ``ArchiveTrouble``.
         """
-        chunks = backend.read(planned.name) if deposited.content is None else _single_chunk(deposited.content)
+        chunks = (
+            backend.read(file_layout.name)
+            if stored_file.content is None
+            else _single_chunk(stored_file.content)
+        )
         async with aclosing(chunks) as stream:
             try:
-                found = await self.examiner.examine(stream, deposited.size, self.anchors)
+                found = await self.examiner.examine(stream, stored_file.size, self.anchors)
             except FileNotStored:
                 found = Signatures(state=State.UNREADABLE, detail="it is no longer in the archive")
         return msgspec.structs.replace(found, anchors=self.anchors.id)
@@ -67,9 +73,9 @@ class SignatureChecker:
         return found.anchors == self.anchors.id
 
 
-def is_checked(planned: FileLayout) -> bool:
+def is_checked(file_layout: FileLayout) -> bool:
     """Whether the file must be a PDF."""
-    return planned.facts.kind in ESAW_SIGNED_KINDS or planned.content_type == "application/pdf"
+    return file_layout.facts.kind in ESAW_SIGNED_KINDS or file_layout.content_type == "application/pdf"
 
 
 def side_condition(files: Sequence[FileLayout], signatures: Mapping[str, Signatures]) -> SideCondition | None:

@@ -29,18 +29,18 @@ class Credentials:
             )
         return text or None
 
-    def needed(self, key: str) -> str:
+    def required_line(self, key: str) -> str:
         """Return a text of one line that must be there. Raises ``SettingsInvalid``."""
         text = self.line(key)
         if text is None:
             raise SettingsInvalid(f"Archive/{self.archive}: {self.secret} has no `{key}`.")
         return text
 
-    def block(self, key: str) -> str | None:
+    def multiline_text(self, key: str) -> str | None:
         """Return a text of several lines as it is; None when it is missing or empty."""
         return self._text(key).strip() or None
 
-    def has(self, keys: Iterable[str]) -> bool:
+    def has_any(self, keys: Iterable[str]) -> bool:
         """Tell whether any of these is there."""
         return any(self._content.get(key) for key in keys)
 

@@ -87,18 +87,18 @@ class StoredFile:
 
 
 async def claim_names(
-    backend: ArchiveBackend, plan: ArchiveLayout, *, mine: Collection[str] = ()
+    backend: ArchiveBackend, plan: ArchiveLayout, *, claimed: Collection[str] = ()
 ) -> tuple[str, ...]:
     """
     Return the locations of all files of the plan, none of which is taken by anybody else.
 
-    ``mine`` are locations that an earlier run claimed and persisted: their files may be replaced. So may files
+    ``claimed`` are locations that an earlier run claimed and persisted: their files may be replaced. So may files
     that a manifest of this envelope lists. Raises ``NameTaken`` for any other file, and does not change it.
 
     A file whose name differs only in letter case counts as the same name, since some archives do not distinguish them.
     """
-    taken = await _taken(backend, plan)
-    own = await _own_names(backend, plan, taken, mine)
+    taken = await _existing_names(backend, plan)
+    own = await _own_names(backend, plan, taken, claimed)
     for name in (*(file.name for file in plan.files), plan.hashes_name, plan.seal_name, plan.manifest_name):
         if case_folded(name) in taken and name not in own:
             raise NameTaken(
@@ -119,31 +119,34 @@ async def find_stored(
     Counterfoil may replace them: another event of the envelope stored them and is not finished, or its object was
     deleted. Raises ``ArchiveError`` and all errors of the source.
     """
-    taken = await _taken(backend, plan)
+    taken = await _existing_names(backend, plan)
     found = []
-    for planned in plan.files:
-        if case_folded(planned.name) in taken:
-            there = await read_back(backend, planned.name)
-            if there is not None and await _offered(partial(download, planned.facts.file_id)) == there:
-                found.append(backend.location(planned.name))
+    for file_layout in plan.files:
+        if case_folded(file_layout.name) in taken:
+            there = await read_back(backend, file_layout.name)
+            if (
+                there is not None
+                and await _hash_source(partial(download, file_layout.facts.file_id)) == there
+            ):
+                found.append(backend.location(file_layout.name))
     return tuple(found)
 
 
 async def find_concluded(
-    backend: ArchiveBackend, plan: ArchiveLayout, envelope_id: str, *, mine: Collection[str] = ()
+    backend: ArchiveBackend, plan: ArchiveLayout, envelope_id: str, *, claimed: Collection[str] = ()
 ) -> Manifest | None:
     """
     Return the manifest of this envelope in the plan's folder; None when there is none.
 
     Raises ``NameTaken`` for a manifest of another envelope, and for one that can't be read unless the files beside
-    it are ours by ``mine``; then it counts as none.
+    it are ours by ``claimed``; then it counts as none.
     """
     try:
         manifest = Manifest.decode(await read_small(backend, plan.manifest_name))
     except FileNotStored:
         return None
     except ManifestDamaged as damage:
-        if _claimed(backend, plan, mine):
+        if _has_claimed_file(backend, plan, claimed):
             return None
         raise NameTaken(
             f"{backend.location(plan.manifest_name)} is no manifest that Counterfoil can read. Move its folder away."
@@ -157,7 +160,7 @@ async def find_concluded(
 
 
 async def store(
-    backend: ArchiveBackend, planned: FileLayout, source: Source, *, tags: Mapping[str, str]
+    backend: ArchiveBackend, file_layout: FileLayout, source: Source, *, tags: Mapping[str, str]
 ) -> StoredFile:
     """
     Store one file in the archive under its claimed name, or recognise that it is stored.
@@ -166,18 +169,18 @@ async def store(
     and all errors of the source unchanged. Neither a corrupted file nor a part of a file is left under the name.
     """
     kept = BoundedBuffer(MAX_BUFFERED_BYTES)
-    there = await read_back(backend, planned.name, kept)
-    if there is not None and await _offered(source) == there:
-        await _retain(backend, planned.name)
+    there = await read_back(backend, file_layout.name, kept)
+    if there is not None and await _hash_source(source) == there:
+        await _retain(backend, file_layout.name)
         return StoredFile(*there, written=False, content=kept.content)
     for _ in range(MAX_UPLOADS):
-        sent = await _upload(backend, planned, source, tags)
+        sent = await _upload(backend, file_layout, source, tags)
         kept = BoundedBuffer(MAX_BUFFERED_BYTES)
-        if await read_back(backend, planned.name, kept) == sent:
-            await _retain(backend, planned.name)
+        if await read_back(backend, file_layout.name, kept) == sent:
+            await _retain(backend, file_layout.name)
             return StoredFile(*sent, written=True, content=kept.content)
-        await backend.discard(planned.name)
-    raise _spoiled(backend, planned.name)
+        await backend.discard(file_layout.name)
+    raise _verification_failed(backend, file_layout.name)
 
 
 async def conclude(
@@ -198,8 +201,8 @@ async def conclude(
     results of the checked files. An existing manifest with the same content stays as it is, with its own time.
     """
     filed = {document.file_id: document for document in deposited}
-    files = tuple(_described(backend, plan, file, filed, signatures) for file in plan.files)
-    manifest = _composed(
+    files = tuple(_manifest_file(backend, plan, file, filed, signatures) for file in plan.files)
+    manifest = _build_manifest(
         envelope,
         files,
         plan.tags,
@@ -208,11 +211,15 @@ async def conclude(
         sealed_by=sealer.public.id if sealer is not None else None,
     )
     locations = [file.location for file in files]
-    existing = await find_concluded(backend, plan, envelope.envelope_id, mine=locations)
-    if existing is None or not existing.says_the_same(manifest) or not await _sealed(backend, plan, sealer):
+    existing = await find_concluded(backend, plan, envelope.envelope_id, claimed=locations)
+    if (
+        existing is None
+        or not existing.equals_except_time(manifest)
+        or not await _has_valid_seal(backend, plan, sealer)
+    ):
         hashes = hash_lines((file.name, file.sha256) for file in manifest.files)
         await _write(backend, plan.hashes_name, hashes, "text/plain", plan.tags)
-        await _seal(backend, plan, manifest, existing, sealer)
+        await _write_seal(backend, plan, manifest, existing, sealer)
         await _write(backend, plan.manifest_name, manifest.encode(), "application/json", plan.tags)
     for name in (plan.hashes_name, plan.manifest_name, *([plan.seal_name] if sealer is not None else [])):
         await _retain(backend, name)
@@ -225,7 +232,9 @@ async def _retain(backend: ArchiveBackend, name: str) -> None:
         await backend.retain(name)
 
 
-async def _sealed(backend: ArchiveBackend, plan: ArchiveLayout, sealer: ManifestSigner | None) -> bool:
+async def _has_valid_seal(
+    backend: ArchiveBackend, plan: ArchiveLayout, sealer: ManifestSigner | None
+) -> bool:
     """Whether the manifest that is there has the seal that it should have."""
     if sealer is None:
         return True
@@ -233,10 +242,10 @@ async def _sealed(backend: ArchiveBackend, plan: ArchiveLayout, sealer: Manifest
         seal = await read_small(backend, plan.seal_name)
     except FileNotStored:
         return False
-    return sealer.public.fits(seal, await read_small(backend, plan.manifest_name))
+    return sealer.public.verifies(seal, await read_small(backend, plan.manifest_name))
 
 
-async def _seal(
+async def _write_seal(
     backend: ArchiveBackend,
     plan: ArchiveLayout,
     manifest: Manifest,
@@ -251,51 +260,51 @@ async def _seal(
         await backend.discard(plan.seal_name)
 
 
-async def _taken(backend: ArchiveBackend, plan: ArchiveLayout) -> set[str]:
+async def _existing_names(backend: ArchiveBackend, plan: ArchiveLayout) -> set[str]:
     """Return all names in the plan's folder, folded."""
     return {case_folded(entry.name) for entry in await backend.entries(plan.folder)}
 
 
 async def _own_names(
-    backend: ArchiveBackend, plan: ArchiveLayout, taken: set[str], mine: Collection[str]
+    backend: ArchiveBackend, plan: ArchiveLayout, taken: set[str], claimed: Collection[str]
 ) -> set[str]:
     """Return the full names that this envelope may write to although a file may exist there."""
-    own = {file.name for file in plan.files if backend.location(file.name) in mine}
+    own = {file.name for file in plan.files if backend.location(file.name) in claimed}
     manifest = None
     if case_folded(plan.manifest_name) in taken:
-        manifest = await find_concluded(backend, plan, plan.envelope_id, mine=mine)
+        manifest = await find_concluded(backend, plan, plan.envelope_id, claimed=claimed)
     if manifest is not None:
         own |= {f"{plan.folder}/{file.name}" for file in manifest.files}
-    if manifest is not None or _claimed(backend, plan, mine):
+    if manifest is not None or _has_claimed_file(backend, plan, claimed):
         own |= {plan.manifest_name, plan.hashes_name, plan.seal_name}
     return own
 
 
-def _claimed(backend: ArchiveBackend, plan: ArchiveLayout, mine: Collection[str]) -> bool:
-    return any(backend.location(file.name) in mine for file in plan.files)
+def _has_claimed_file(backend: ArchiveBackend, plan: ArchiveLayout, claimed: Collection[str]) -> bool:
+    return any(backend.location(file.name) in claimed for file in plan.files)
 
 
-async def _offered(source: Source) -> tuple[int, str]:
+async def _hash_source(source: Source) -> tuple[int, str]:
     """Read the source without keeping it; return its size and SHA-256."""
-    async with source() as download, aclosing(_whole(download)) as stream:
+    async with source() as download, aclosing(_checked_chunks(download)) as stream:
         return await hash_stream(stream)
 
 
 async def _upload(
-    backend: ArchiveBackend, planned: FileLayout, source: Source, tags: Mapping[str, str]
+    backend: ArchiveBackend, file_layout: FileLayout, source: Source, tags: Mapping[str, str]
 ) -> tuple[int, str]:
     """Send the file; return size and SHA-256 of what came from the source."""
-    tally = HashingCounter()
+    counter = HashingCounter()
     async with (
         source() as download,
-        aclosing(_whole(download)) as whole,
-        aclosing(counting(whole, tally)) as stream,
+        aclosing(_checked_chunks(download)) as whole,
+        aclosing(counting(whole, counter)) as stream,
     ):
-        await backend.put(planned.name, stream, tags=tags, content_type=planned.content_type)
-    return tally.size, tally.sha256
+        await backend.put(file_layout.name, stream, tags=tags, content_type=file_layout.content_type)
+    return counter.size, counter.sha256
 
 
-async def _whole(download: FileSource) -> AsyncGenerator[bytes, None]:
+async def _checked_chunks(download: FileSource) -> AsyncGenerator[bytes, None]:
     """Yield the chunks; raise ``SourceBroken`` before the end if they are not as many bytes as declared."""
     got, declared = 0, download.size
     async for chunk in download.chunks:
@@ -307,14 +316,14 @@ async def _whole(download: FileSource) -> AsyncGenerator[bytes, None]:
         raise SourceBroken(declared, got)
 
 
-def _spoiled(backend: ArchiveBackend, name: str) -> VerificationFailed:
+def _verification_failed(backend: ArchiveBackend, name: str) -> VerificationFailed:
     return VerificationFailed(
         f"{backend.location(name)} was sent {MAX_UPLOADS} times, and each time the archive returned other bytes. "
         "The file was removed there and stays in eSignAnyWhere. Check the storage behind the archive."
     )
 
 
-def _composed(
+def _build_manifest(
     envelope: EnvelopeFacts,
     files: tuple[ManifestFile, ...],
     tags: Mapping[str, str],
@@ -345,25 +354,25 @@ def _composed(
     )
 
 
-def _described(
+def _manifest_file(
     backend: ArchiveBackend,
     plan: ArchiveLayout,
-    planned: FileLayout,
+    file_layout: FileLayout,
     filed: Mapping[str, FiledDocument],
     signatures: Mapping[str, Signatures],
 ) -> ManifestFile:
-    facts, location = planned.facts, backend.location(planned.name)
+    facts, location = file_layout.facts, backend.location(file_layout.name)
     document = filed.get(facts.file_id)
     if document is None or document.size is None or document.sha256 is None:
         raise ValueError(f"{location} was not deposited")
     if document.location not in (None, location):
         raise ValueError(f"{location} was deposited as {document.location}")
     return ManifestFile(
-        name=plan.relative(planned.name),
+        name=plan.relative(file_layout.name),
         kind=facts.kind,
         file_id=facts.file_id,
         file_name=facts.file_name,
-        content_type=planned.content_type,
+        content_type=file_layout.content_type,
         size=document.size,
         sha256=document.sha256,
         location=location,
@@ -378,15 +387,15 @@ async def _write(
     backend: ArchiveBackend, name: str, content: bytes, content_type: str, tags: Mapping[str, str]
 ) -> None:
     """Store a small file that Counterfoil generated, and read it back."""
-    tally = HashingCounter()
-    tally.add(content)
+    counter = HashingCounter()
+    counter.add(content)
     for _ in range(MAX_UPLOADS):
-        await backend.put(name, _once(content), tags=tags, content_type=content_type)
-        if await read_back(backend, name) == (tally.size, tally.sha256):
+        await backend.put(name, _single_chunk(content), tags=tags, content_type=content_type)
+        if await read_back(backend, name) == (counter.size, counter.sha256):
             return
         await backend.discard(name)
-    raise _spoiled(backend, name)
+    raise _verification_failed(backend, name)
 
 
-async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
+async def _single_chunk(content: bytes) -> AsyncGenerator[bytes, None]:
     yield content

@@ -141,11 +141,11 @@ def make_layout(
     template = PathTemplate.parse(spec.path, tags=spec.tags)
     folder = template.render_folder(values)
     names = NameAllocator()
-    planned = []
-    for facts in sorted(files, key=_place):
+    file_layout = []
+    for facts in sorted(files, key=_sort_key):
         name = names.take(f"{folder}/{template.render_file({**values, **_file_fields(facts)})}")
-        planned.append(FileLayout(facts, name, _content_type(name)))
-    return ArchiveLayout(envelope.envelope_id, folder, tuple(planned), tags)
+        file_layout.append(FileLayout(facts, name, _content_type(name)))
+    return ArchiveLayout(envelope.envelope_id, folder, tuple(file_layout), tags)
 
 
 def envelope_fields(envelope: EnvelopeFacts) -> dict[str, str]:
@@ -194,7 +194,7 @@ _CONTENT_TYPES: Mapping[str, str] = {
 }
 
 
-def _place(facts: FileFacts) -> tuple[int, int, str]:
+def _sort_key(facts: FileFacts) -> tuple[int, int, str]:
     return _ORDER[facts.kind], facts.number, facts.file_id
 
 

@@ -113,11 +113,11 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ManifestDamaged(str(error)) from error
 
-    def says_the_same(self, other: "Manifest") -> bool:
+    def equals_except_time(self, other: "Manifest") -> bool:
         """Whether both describe the same envelope with the same files, regardless of time and author."""
-        return self._timeless() == other._timeless()
+        return self._without_time() == other._without_time()
 
-    def _timeless(self) -> "Manifest":
+    def _without_time(self) -> "Manifest":
         times = msgspec.structs.replace(self.times, archived="")
         return msgspec.structs.replace(self, times=times, extra={})
 

@@ -26,7 +26,7 @@ class PublicKey:
     @classmethod
     def load(cls, path: Path) -> "PublicKey":
         """Read a PEM file (``openssl pkey -pubout``). Raises ``SigningKeyInvalid``."""
-        content = _content(path)
+        content = _read_key_file(path)
         try:
             key = serialization.load_pem_public_key(content)
         except (ValueError, UnsupportedAlgorithm) as error:
@@ -40,7 +40,7 @@ class PublicKey:
         """Which key it is: the first 16 hex digits of the SHA-256 of its 32 bytes."""
         return hashlib.sha256(self._key.public_bytes_raw()).hexdigest()[:16]
 
-    def fits(self, seal: bytes, content: bytes) -> bool:
+    def verifies(self, seal: bytes, content: bytes) -> bool:
         """Whether the seal is one of this content by this key."""
         try:
             self._key.verify(seal, content)
@@ -59,7 +59,7 @@ class ManifestSigner:
     @classmethod
     def load(cls, path: Path) -> "ManifestSigner":
         """Read a PEM file without a password (``openssl genpkey -algorithm ed25519``). Raises ``SigningKeyInvalid``."""
-        content = _content(path)
+        content = _read_key_file(path)
         try:
             key = serialization.load_pem_private_key(content, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -73,7 +73,7 @@ class ManifestSigner:
         return self._key.sign(content)
 
 
-def _content(path: Path) -> bytes:
+def _read_key_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:

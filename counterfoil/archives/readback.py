@@ -7,33 +7,33 @@ from contextlib import aclosing
 
 from counterfoil.archives.backend import ArchiveBackend, ChecksumReported, FileNotStored
 from counterfoil.archives.manifest import MANIFEST_LIMIT, ManifestDamaged
-from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting, exhaust
+from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting, drain
 
 
 async def read_back(
-    backend: ArchiveBackend, name: str, keeper: BoundedBuffer | None = None
+    backend: ArchiveBackend, name: str, buffer: BoundedBuffer | None = None
 ) -> tuple[int, str] | None:
     """Read a file; return its size and SHA-256, or None when it does not exist."""
     try:
         async with aclosing(backend.read(name)) as stream:
-            if keeper is None:
+            if buffer is None:
                 return await hash_stream(stream)
-            async with aclosing(keeper.through(stream)) as kept:
+            async with aclosing(buffer.pass_through(stream)) as kept:
                 return await hash_stream(kept)
     except FileNotStored:
         return None
     except ChecksumReported as word:
-        if keeper is not None:
-            keeper.give_up()
+        if buffer is not None:
+            buffer.disable()
         return word.size, word.sha256
 
 
 async def hash_stream(stream: AsyncIterable[bytes]) -> tuple[int, str]:
     """Read a stream to its end without keeping it; return its size and SHA-256."""
-    tally = HashingCounter()
-    async with aclosing(counting(stream, tally)) as counted:
-        await exhaust(counted)
-    return tally.size, tally.sha256
+    counter = HashingCounter()
+    async with aclosing(counting(stream, counter)) as counted:
+        await drain(counted)
+    return counter.size, counter.sha256
 
 
 async def read_small(backend: ArchiveBackend, name: str) -> bytes:

@@ -52,12 +52,12 @@ class BoundedBuffer:
         """All of it, None when it was too much."""
         return b"".join(self._kept) if self._room >= 0 else None
 
-    def give_up(self) -> None:
+    def disable(self) -> None:
         """Keep nothing: it does not come through here."""
         self._room = -1
         self._kept.clear()
 
-    async def through(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+    async def pass_through(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
         """Pass chunks on."""
         async for chunk in chunks:
             self._room -= len(chunk)
@@ -83,7 +83,7 @@ class HashingThread:
     async def add(self, block: bytes) -> None:
         """Wait for the last block, then begin to work on this one."""
         await self.finish()
-        self._running = _begun(partial(self._work, block))
+        self._running = _start_in_thread(partial(self._work, block))
 
     async def finish(self) -> None:
         """Wait until all is done."""
@@ -95,14 +95,14 @@ class HashingThread:
     async def abandon(self) -> None:
         """Wait until the work has ended, also after an error or a cancellation."""
         if self._running is not None:
-            await _end_of(self._running)
+            await _wait_until_done(self._running)
             self._running.exception()
             self._running = None
 
 
-async def counting(chunks: AsyncIterable[bytes], tally: HashingCounter) -> AsyncGenerator[bytes, None]:
-    """Pass chunks on as blocks while ``tally`` hashes them in a thread; it is complete when the stream has ended."""
-    hashing = HashingThread(tally.add)
+async def counting(chunks: AsyncIterable[bytes], counter: HashingCounter) -> AsyncGenerator[bytes, None]:
+    """Pass chunks on as blocks while ``counter`` hashes them in a thread; it is complete when the stream has ended."""
+    hashing = HashingThread(counter.add)
     try:
         async with aclosing(blocks(chunks)) as joined:
             async for block in joined:
@@ -110,7 +110,7 @@ async def counting(chunks: AsyncIterable[bytes], tally: HashingCounter) -> Async
                     await hashing.add(block)
                 else:
                     await hashing.finish()
-                    tally.add(block)
+                    counter.add(block)
                 yield block
         await hashing.finish()
     finally:
@@ -131,7 +131,7 @@ async def blocks(chunks: AsyncIterable[bytes], size: int = BLOCK) -> AsyncGenera
         yield b"".join(waiting)
 
 
-async def exhaust(stream: AsyncIterable[bytes]) -> None:
+async def drain(stream: AsyncIterable[bytes]) -> None:
     """Read a stream to its end and keep nothing."""
     async for _ in stream:
         pass
@@ -143,17 +143,17 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
     Otherwise the cleaning up would run beside work that still runs.
     """
-    running = _begun(partial(work, *args, **kwargs))
-    await _end_of(running)
+    running = _start_in_thread(partial(work, *args, **kwargs))
+    await _wait_until_done(running)
     return running.result()
 
 
-def _begun(work: Callable[[], T]) -> "asyncio.Future[T]":
+def _start_in_thread(work: Callable[[], T]) -> "asyncio.Future[T]":
     """Begin work in a thread, as ``asyncio.to_thread`` does but without a task around it."""
     return asyncio.get_running_loop().run_in_executor(None, partial(copy_context().run, work))
 
 
-async def _end_of(running: "asyncio.Future[T]") -> None:
+async def _wait_until_done(running: "asyncio.Future[T]") -> None:
     """Wait for work that can't be interrupted; only then pass on that the caller was cancelled."""
     request: asyncio.CancelledError | None = None
     while not running.done():

@@ -40,7 +40,7 @@ _XPATH_WORD = re.compile(
     "|node|text|comment|processing-instruction|and|or|div|mod"
 )
 _LITERAL = re.compile(r"'[^']*'|\"[^\"]*\"")
-_CALLED = re.compile(r"(?:[\w-]+::)?([\w.:-]+)\s*\(")
+_FUNCTION_CALL = re.compile(r"(?:[\w-]+::)?([\w.:-]+)\s*\(")
 
 
 class TagMissing(ArchiveError):
@@ -49,7 +49,7 @@ class TagMissing(ArchiveError):
     def __init__(self, name: str, rule: TagRule) -> None:
         super().__init__(
             "TagMissing",
-            f"The tag `{name}` is required, but {_described(rule)} finds nothing in the envelope's metadata. "
+            f"The tag `{name}` is required, but {_describe(rule)} finds nothing in the envelope's metadata. "
             f"Correct spec.tags.{name} of the Archive, or make it not required.",
         )
         self.name = name
@@ -74,7 +74,7 @@ def collect(rules: Mapping[str, TagRule], metadata: str | None, fields: Mapping[
     found: dict[str, str] = {}
     for name, rule in sorted(rules.items()):
         try:
-            value = next(filter(None, map(tidy, _values(rule, text, fields))), None)
+            value = next(filter(None, map(normalize, _values(rule, text, fields))), None)
         except MetadataUnreadable:
             if rule.required:
                 raise
@@ -91,11 +91,11 @@ def problems(rules: Mapping[str, TagRule]) -> list[str]:
     return [
         f"spec.tags.{name}: {fault}"
         for name, rule in sorted(rules.items())
-        if (fault := _fault(rule)) is not None
+        if (fault := _rule_error(rule)) is not None
     ]
 
 
-def tidy(value: str) -> str:
+def normalize(value: str) -> str:
     """Trim a value, turn control characters into single spaces, and cut it to 1,024 characters."""
     return _CONTROL.sub(" ", value).strip()[:VALUE_LIMIT].rstrip()
 
@@ -191,27 +191,27 @@ def _scalar(value: Any) -> str | None:
     return str(value) if isinstance(value, str | int | float) else None
 
 
-def _fault(rule: TagRule) -> str | None:
+def _rule_error(rule: TagRule) -> str | None:
     given = [name for name, value in _expressions(rule).items() if value is not None]
     if len(given) != 1:
         return "exactly one of xpath, jsonPath and value must be set"
     if rule.xpath is not None:
-        return _xpath_fault(rule.xpath)
+        return _xpath_error(rule.xpath)
     if rule.json_path is not None:
-        return _refused(lambda: _JSONPATH.compile(rule.json_path or ""), "jsonPath")
+        return _compile_error(lambda: _JSONPATH.compile(rule.json_path or ""), "jsonPath")
     unknown = unknown_placeholders(rule.value or "", ENVELOPE_FIELDS)
     return f"value has placeholders that do not exist: {', '.join(unknown)}" if unknown else None
 
 
-def _xpath_fault(expression: str) -> str | None:
-    if (fault := _refused(lambda: etree.XPath(expression, regexp=False), "xpath")) is not None:
+def _xpath_error(expression: str) -> str | None:
+    if (fault := _compile_error(lambda: etree.XPath(expression, regexp=False), "xpath")) is not None:
         return fault
-    called = _CALLED.findall(_LITERAL.sub("", expression))
+    called = _FUNCTION_CALL.findall(_LITERAL.sub("", expression))
     unknown = [f"{name}()" for name in called if not _XPATH_WORD.fullmatch(name)]
     return f"the xpath has functions that do not exist: {', '.join(unknown)}" if unknown else None
 
 
-def _refused(compile_it: Callable[[], object], notation: str) -> str | None:
+def _compile_error(compile_it: Callable[[], object], notation: str) -> str | None:
     try:
         compile_it()
     except (etree.XPathError, jsonpath.JSONPathError, ValueError) as error:
@@ -223,7 +223,7 @@ def _expressions(rule: TagRule) -> dict[str, str | None]:
     return {"xpath": rule.xpath, "jsonPath": rule.json_path, "value": rule.value}
 
 
-def _described(rule: TagRule) -> str:
+def _describe(rule: TagRule) -> str:
     notation, expression = next(
         (pair for pair in _expressions(rule).items() if pair[1] is not None), ("rule", "")
     )

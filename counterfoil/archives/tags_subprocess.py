@@ -31,10 +31,10 @@ MAX_LIGHT_NODES = 200
 CPU_SECONDS = 5
 """For all rules of one Archive in the metadata of one envelope."""
 
-SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 """Longest time for that, on a machine that has much else to do."""
 
-MEMORY = 512 * 1024 * 1024
+MAX_MEMORY_BYTES = 512 * 1024 * 1024
 """Bytes of address space: 150 MiB for Python and its libraries, the rest for what is made of 1 MiB of metadata."""
 
 TOO_EXPENSIVE = f"its rules find nothing in it within {CPU_SECONDS} seconds of computing"
@@ -68,7 +68,7 @@ async def collect_in_subprocess(
     if is_light(metadata):
         return collect(spec.tags, metadata, fields)
     async with _one_at_a_time:
-        answer = await _answered(TagRequest(spec.tags, metadata, fields), cpu_seconds)
+        answer = await _run_subprocess(TagRequest(spec.tags, metadata, fields), cpu_seconds)
     if answer is None:
         return _without_metadata(spec.tags, fields)
     if answer.missing is not None:
@@ -92,7 +92,7 @@ def _without_metadata(rules: Mapping[str, TagRule], fields: Mapping[str, str]) -
     return collect({name: rule for name, rule in rules.items() if rule.value is not None}, None, fields)
 
 
-async def _answered(order: TagRequest, cpu_seconds: int) -> TagResult | None:
+async def _run_subprocess(order: TagRequest, cpu_seconds: int) -> TagResult | None:
     """Have it done; None if it was too much."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-m", "counterfoil.archives.tags_subprocess", str(cpu_seconds)),
@@ -103,7 +103,7 @@ async def _answered(order: TagRequest, cpu_seconds: int) -> TagResult | None:
         start_new_session=True,
     )
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             # In ASCII, since metadata may have halves of characters.
             told, _ = await process.communicate(json.dumps(msgspec.to_builtins(order)).encode())
     except TimeoutError:
@@ -122,12 +122,12 @@ def _limit(cpu_seconds: int) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     until = int(used.ru_utime + used.ru_stime) + cpu_seconds + 1
     resource.setrlimit(resource.RLIMIT_CPU, (until, until))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _answer(told: Any) -> TagResult:
+def _evaluate(told: Any) -> TagResult:
     order = msgspec.convert(told, TagRequest)
     try:
         return TagResult(collect(order.rules, order.metadata, order.fields))
@@ -140,7 +140,7 @@ def _answer(told: Any) -> TagResult:
 def main() -> int:
     """Do what the standard input says; return the exit status."""
     _limit(int(sys.argv[1]))
-    sys.stdout.buffer.write(msgspec.json.encode(_answer(json.loads(sys.stdin.buffer.read()))))
+    sys.stdout.buffer.write(msgspec.json.encode(_evaluate(json.loads(sys.stdin.buffer.read()))))
     return 0
 
 

@@ -69,13 +69,13 @@ async def check_archive(
     except ManifestDamaged as damage:
         yield CheckReport(CheckSubject.MANIFEST, MANIFEST_NAME, CheckStatus.WRONG, f"can't be read: {damage}")
         return
-    yield CheckReport(CheckSubject.MANIFEST, MANIFEST_NAME, CheckStatus.OK, _about(manifest))
+    yield CheckReport(CheckSubject.MANIFEST, MANIFEST_NAME, CheckStatus.OK, _describe_manifest(manifest))
     if manifest.sealed_by is not None or key is not None:
-        yield await _seal(backend, folder, manifest, content, key)
+        yield await _check_seal(backend, folder, manifest, content, key)
     for file in manifest.files:
-        yield await _file(backend, folder, file)
-    yield await _hashes(backend, folder, manifest)
-    for extra in await _extras(backend, folder, manifest):
+        yield await _check_file(backend, folder, file)
+    yield await _check_hashes(backend, folder, manifest)
+    for extra in await _unlisted_files(backend, folder, manifest):
         yield CheckReport(CheckSubject.EXTRA, extra, CheckStatus.WRONG, f"is not in {MANIFEST_NAME}")
 
 
@@ -92,7 +92,7 @@ async def verify_folder(backend: ArchiveBackend, folder: str) -> list[str]:
     ]
 
 
-def _about(manifest: Manifest) -> str:
+def _describe_manifest(manifest: Manifest) -> str:
     envelope = manifest.envelope
     return (
         f"is of envelope {envelope.id} ({envelope.name!r}, {envelope.status}) of {envelope.organization}, filed "
@@ -100,14 +100,14 @@ def _about(manifest: Manifest) -> str:
     )
 
 
-async def _seal(
+async def _check_seal(
     backend: ArchiveBackend, folder: str, manifest: Manifest, content: bytes, key: PublicKey | None
 ) -> CheckReport:
-    verdict, says = await _seal_found(backend, folder, manifest, content, key)
+    verdict, says = await _seal_status(backend, folder, manifest, content, key)
     return CheckReport(CheckSubject.SEAL, SIGNATURE_NAME, verdict, says)
 
 
-async def _seal_found(
+async def _seal_status(
     backend: ArchiveBackend, folder: str, manifest: Manifest, content: bytes, key: PublicKey | None
 ) -> tuple[CheckStatus, str]:
     if manifest.sealed_by is None:
@@ -120,7 +120,7 @@ async def _seal_found(
         return CheckStatus.WRONG, f"can't be read: {damage}"
     if key is None:
         return CheckStatus.NOT_CHECKED, f"is there; give the public key {manifest.sealed_by} to check it"
-    if key.fits(seal, content):
+    if key.verifies(seal, content):
         return CheckStatus.OK, f"fits the manifest and the key {key.id}"
     if key.id != manifest.sealed_by:
         return (
@@ -130,7 +130,7 @@ async def _seal_found(
     return CheckStatus.WRONG, f"does not fit the manifest and the key {key.id}"
 
 
-async def _hashes(backend: ArchiveBackend, folder: str, manifest: Manifest) -> CheckReport:
+async def _check_hashes(backend: ArchiveBackend, folder: str, manifest: Manifest) -> CheckReport:
     wanted = hash_lines((file.name, file.sha256) for file in manifest.files)
     try:
         found = await read_small(backend, f"{folder}/{HASHES_NAME}")
@@ -145,19 +145,19 @@ async def _hashes(backend: ArchiveBackend, folder: str, manifest: Manifest) -> C
     return CheckReport(CheckSubject.HASHES, HASHES_NAME, CheckStatus.OK, f"says what {MANIFEST_NAME} says")
 
 
-async def _file(backend: ArchiveBackend, folder: str, file: ManifestFile) -> CheckReport:
-    fault = await _fault(backend, folder, file)
+async def _check_file(backend: ArchiveBackend, folder: str, file: ManifestFile) -> CheckReport:
+    fault = await _file_error(backend, folder, file)
     if fault is not None:
         return CheckReport(CheckSubject.FILE, file.name, CheckStatus.WRONG, fault)
     return CheckReport(
         CheckSubject.FILE,
         file.name,
         CheckStatus.OK,
-        f"has its {file.size} bytes and its SHA-256{_signed(file.signatures)}",
+        f"has its {file.size} bytes and its SHA-256{_signature_summary(file.signatures)}",
     )
 
 
-async def _fault(backend: ArchiveBackend, folder: str, file: ManifestFile) -> str | None:
+async def _file_error(backend: ArchiveBackend, folder: str, file: ManifestFile) -> str | None:
     try:
         found = await read_back(backend, f"{folder}/{file.name}")
     except ValueError:
@@ -172,16 +172,16 @@ async def _fault(backend: ArchiveBackend, folder: str, file: ManifestFile) -> st
     return None if sha256 == file.sha256 else "has other content than was filed"
 
 
-def _signed(signatures: Signatures | None) -> str:
+def _signature_summary(signatures: Signatures | None) -> str:
     """Result of the check at archiving, which is still valid since the bytes are the same."""
     if signatures is None:
         return ""
     if signatures.state is State.INTACT:
-        return f"; {len(signatures.found)} signatures, intact when it was filed{_trusted(signatures)}"
+        return f"; {len(signatures.found)} signatures, intact when it was filed{_trust_summary(signatures)}"
     return f"; when it was filed: {signatures.detail}"
 
 
-def _trusted(signatures: Signatures) -> str:
+def _trust_summary(signatures: Signatures) -> str:
     if signatures.anchors is None:
         return ""
     for each in signatures.found:
@@ -190,7 +190,7 @@ def _trusted(signatures: Signatures) -> str:
     return ", all signers trusted"
 
 
-async def _extras(backend: ArchiveBackend, folder: str, manifest: Manifest) -> list[str]:
+async def _unlisted_files(backend: ArchiveBackend, folder: str, manifest: Manifest) -> list[str]:
     """Return the files in the folder that the manifest does not list."""
     known = {MANIFEST_NAME, HASHES_NAME, *(file.name for file in manifest.files)}
     if manifest.sealed_by is not None:

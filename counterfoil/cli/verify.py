@@ -75,7 +75,7 @@ def main(
 async def _checks(
     chosen: argparse.Namespace, environ: Mapping[str, str], key: PublicKey | None
 ) -> list[CheckReport]:
-    backend, folder = await _opened(chosen, environ)
+    backend, folder = await _open_location(chosen, environ)
     try:
         if not await backend.entries(folder):
             raise CheckImpossible("there are no files.")
@@ -84,23 +84,25 @@ async def _checks(
         await backend.close()
 
 
-async def _opened(chosen: argparse.Namespace, environ: Mapping[str, str]) -> tuple[ArchiveBackend, str]:
+async def _open_location(
+    chosen: argparse.Namespace, environ: Mapping[str, str]
+) -> tuple[ArchiveBackend, str]:
     """Return the archive that the location is in, and the envelope's folder there."""
     scheme, _, rest = chosen.location.partition("://")
     match scheme.lower() if rest else "":
         case "":
-            return await _in_folder(Path(chosen.location))
+            return await _open_folder(Path(chosen.location))
         case "file":
-            return await _in_folder(Path(unquote(urlsplit(chosen.location).path)))
+            return await _open_folder(Path(unquote(urlsplit(chosen.location).path)))
         case "s3":
-            return await _in_bucket(rest, chosen, environ)
+            return await _open_bucket(rest, chosen, environ)
         case other:
             raise CheckImpossible(
                 f"{other} locations can't be opened from here. Copy the envelope's folder to this machine and give its path."
             )
 
 
-async def _in_folder(path: Path) -> tuple[ArchiveBackend, str]:
+async def _open_folder(path: Path) -> tuple[ArchiveBackend, str]:
     folder = (path.parent if path.name == MANIFEST_NAME else path).resolve()
     if not folder.name or not folder.is_dir():
         raise CheckImpossible("there is no such folder.")
@@ -108,7 +110,7 @@ async def _in_folder(path: Path) -> tuple[ArchiveBackend, str]:
     return await open_backend("verify", spec, {}), folder.name
 
 
-async def _in_bucket(
+async def _open_bucket(
     place: str, chosen: argparse.Namespace, environ: Mapping[str, str]
 ) -> tuple[ArchiveBackend, str]:
     bucket, _, name = unquote(place).partition("/")

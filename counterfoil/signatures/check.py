@@ -35,9 +35,9 @@ from pyhanko.sign.validation.status import SignatureCoverageLevel
 
 from counterfoil.signatures import hex_strings
 from counterfoil.signatures.results import Coverage, Kind, Signature, Signatures, State, TimeStamp
-from counterfoil.signatures.trust import SIGNS, STAMPS, Trust, trust
+from counterfoil.signatures.trust import SIGNING_USAGE, TIME_STAMPING_USAGE, TrustStore, load_trust_store
 
-MEMORY = 256 * 1024 * 1024
+MAX_MEMORY_BYTES = 256 * 1024 * 1024
 """Bytes of address space: a file of 64 MiB, what is made of it, and 70 MiB for Python and its libraries."""
 
 CPU_SECONDS = 10
@@ -51,14 +51,14 @@ MAX_SIGNATURES = 200
 MAX_TEXT_LENGTH = 256
 """Characters of a name out of a PDF or a certificate."""
 
-_ENDS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _COVERAGE = {
     SignatureCoverageLevel.ENTIRE_FILE: Coverage.WHOLE_FILE,
     SignatureCoverageLevel.ENTIRE_REVISION: Coverage.WHOLE_REVISION,
 }
 
 
-def check_signatures(pdf: BinaryIO, trust: Trust | None = None) -> Signatures:
+def check_signatures(pdf: BinaryIO, trust: TrustStore | None = None) -> Signatures:
     """Look at all signatures of a PDF. Raises nothing: what can't be read is ``Unreadable`` or ``Broken``."""
     try:
         reader = PdfFileReader(pdf, strict=False)
@@ -71,10 +71,10 @@ def check_signatures(pdf: BinaryIO, trust: Trust | None = None) -> Signatures:
     if len(fields) > MAX_SIGNATURES:
         return Signatures(state=State.UNREADABLE, detail=f"it has more than {MAX_SIGNATURES} signatures")
     judge = None if trust is None else _SignatureValidator(trust, _saved_certificates(reader))
-    return _judged(reader, [_PdfReader(reader, name, field, judge) for name, field in fields])
+    return _overall_result(reader, [_FieldCheck(reader, name, field, judge) for name, field in fields])
 
 
-class _PdfReader:
+class _FieldCheck:
     """One signature being looked at: its finding, and where it stands among the others."""
 
     def __init__(
@@ -83,12 +83,12 @@ class _PdfReader:
         self.embedded: EmbeddedPdfSignature | None = None
         try:
             self.embedded = EmbeddedPdfSignature(reader, field, name)
-            finding = _finding(self.embedded, _tidy(name))
-            self.finding = finding if judge is None else judge.about(finding, self.embedded)
+            finding = _read_signature(self.embedded, _clean_text(name))
+            self.result = finding if judge is None else judge.with_trust(finding, self.embedded)
         except Exception:
             # As above; that it can't be read is the finding.
-            self.finding = Signature(
-                field=_tidy(name),
+            self.result = Signature(
+                field=_clean_text(name),
                 intact=False,
                 coverage=Coverage.UNKNOWN,
                 trusted=None if judge is None else False,
@@ -103,28 +103,28 @@ class _PdfReader:
 class _SignatureValidator:
     """Says of signatures whether their signers are trusted."""
 
-    def __init__(self, trust: Trust, saved: list[x509.Certificate]) -> None:
+    def __init__(self, trust: TrustStore, saved: list[x509.Certificate]) -> None:
         self._trust = trust
         self._saved = saved
 
-    def about(self, signature: Signature, embedded: EmbeddedPdfSignature) -> Signature:
+    def with_trust(self, signature: Signature, embedded: EmbeddedPdfSignature) -> Signature:
         """Return a finding with the result for its signer, or for the authority of a document time stamp."""
         if signature.kind is Kind.TIME_STAMP:
-            distrust = self._fault(embedded.signed_data, _stamped(embedded.signed_data), STAMPS)
+            distrust = self._fault(embedded.signed_data, _stamped(embedded.signed_data), TIME_STAMPING_USAGE)
             return msgspec.structs.replace(signature, trusted=not distrust, distrust=distrust)
         stamp, time = signature.time_stamp, embedded.self_reported_timestamp
         token = _token(embedded)
         if stamp is not None and token is not None:
             stamped = _stamped(token)
             stamp = msgspec.structs.replace(
-                stamp, trusted=stamp.intact and not self._fault(token, stamped, STAMPS)
+                stamp, trusted=stamp.intact and not self._fault(token, stamped, TIME_STAMPING_USAGE)
             )
             # The time of an authority that nobody trusts is worth no more than that of the signer's own clock.
             time = stamped if stamp.trusted else time
         distrust = (
             "nobody says when it was made"
             if time is None
-            else self._fault(embedded.signed_data, _with_zone(time), SIGNS)
+            else self._fault(embedded.signed_data, _with_zone(time), SIGNING_USAGE)
         )
         return msgspec.structs.replace(signature, time_stamp=stamp, trusted=not distrust, distrust=distrust)
 
@@ -142,14 +142,14 @@ def _saved_certificates(reader: PdfFileReader) -> list[x509.Certificate]:
         return []
 
 
-def _judged(reader: PdfFileReader, looks: list[_PdfReader]) -> Signatures:
+def _overall_result(reader: PdfFileReader, looks: list[_FieldCheck]) -> Signatures:
     looks.sort(key=lambda look: look.order)
-    found = tuple(look.finding for look in looks)
+    found = tuple(look.result for look in looks)
     if fault := next(filter(None, map(_fault, found)), None):
         return Signatures(state=State.BROKEN, detail=fault, found=found)
     if not any(each.kind is Kind.SIGNATURE for each in found):
         return Signatures(state=State.UNSIGNED, detail="it has no signature", found=found)
-    if looks[-1].finding.coverage is not Coverage.WHOLE_FILE and _changed_since(reader, looks[-1]):
+    if looks[-1].result.coverage is not Coverage.WHOLE_FILE and _changed_since(reader, looks[-1]):
         return Signatures(
             state=State.BROKEN, detail="the file was changed after the last signature", found=found
         )
@@ -169,7 +169,7 @@ def _fault(signature: Signature) -> str | None:
     return None
 
 
-def _changed_since(reader: PdfFileReader, look: _PdfReader) -> bool:
+def _changed_since(reader: PdfFileReader, look: _FieldCheck) -> bool:
     """Whether what came after the last signature is more than validation data that was saved (PAdES LTA)."""
     embedded = look.embedded
     if embedded is None or embedded.signed_revision == reader.xrefs.total_revisions - 1:
@@ -189,23 +189,23 @@ def _changed_since(reader: PdfFileReader, look: _PdfReader) -> bool:
     )
 
 
-def _finding(embedded: EmbeddedPdfSignature, name: str) -> Signature:
+def _read_signature(embedded: EmbeddedPdfSignature, name: str) -> Signature:
     stamp = str(embedded.sig_object_type) == "/DocTimeStamp"
     certificate = _certificate(embedded.signed_data)
     return Signature(
         field=name,
         kind=Kind.TIME_STAMP if stamp else Kind.SIGNATURE,
-        intact=_stamp_fits(embedded) if stamp else _fits(embedded),
+        intact=_time_stamp_is_valid(embedded) if stamp else _signature_is_valid(embedded),
         coverage=_coverage(embedded),
-        signer=_tidy(certificate.subject.human_friendly),
-        issuer=_tidy(certificate.issuer.human_friendly),
+        signer=_clean_text(certificate.subject.human_friendly),
+        issuer=_clean_text(certificate.issuer.human_friendly),
         certificate=certificate.sha256.hex(),
-        time=_stamped_at(embedded.signed_data) if stamp else _written(embedded.self_reported_timestamp),
+        time=_stamped_at(embedded.signed_data) if stamp else _format_time(embedded.self_reported_timestamp),
         time_stamp=None if stamp else _time_stamp(embedded),
     )
 
 
-def _fits(embedded: EmbeddedPdfSignature) -> bool:
+def _signature_is_valid(embedded: EmbeddedPdfSignature) -> bool:
     digest = embedded.compute_digest()
     if embedded.signed_data["encap_content_info"]["content_type"].native != "data":
         # adbe.pkcs7.sha1, which PDF 2.0 took out: it signs a SHA-1 of the file, and that proves little.
@@ -216,13 +216,13 @@ def _fits(embedded: EmbeddedPdfSignature) -> bool:
     return intact and valid
 
 
-def _stamp_fits(embedded: EmbeddedPdfSignature) -> bool:
+def _time_stamp_is_valid(embedded: EmbeddedPdfSignature) -> bool:
     info = embedded.signed_data["encap_content_info"]["content"].parsed
     imprint = info["message_imprint"]["hashed_message"].native
-    return bool(imprint == embedded.compute_digest()) and _token_valid(embedded.signed_data)
+    return bool(imprint == embedded.compute_digest()) and _token_is_valid(embedded.signed_data)
 
 
-def _token_valid(token: cms.SignedData) -> bool:
+def _token_is_valid(token: cms.SignedData) -> bool:
     """Whether the authority's signature fits its time stamp token. (RFC 3161)"""
     (signer,) = token["signer_infos"]
     certificate = _certificate(token)
@@ -243,8 +243,8 @@ def _time_stamp(embedded: EmbeddedPdfSignature) -> TimeStamp | None:
     authority = _certificate(token)
     return TimeStamp(
         time=_stamped_at(token),
-        authority=_tidy(authority.subject.human_friendly),
-        intact=fits and _token_valid(token),
+        authority=_clean_text(authority.subject.human_friendly),
+        intact=fits and _token_is_valid(token),
     )
 
 
@@ -258,7 +258,7 @@ def _certificate(signed: cms.SignedData) -> x509.Certificate:
 
 
 def _stamped_at(token: cms.SignedData) -> str:
-    return _written(_stamped(token))
+    return _format_time(_stamped(token))
 
 
 def _stamped(token: cms.SignedData) -> datetime:
@@ -274,7 +274,7 @@ def _coverage(embedded: EmbeddedPdfSignature) -> Coverage:
     return _COVERAGE.get(embedded.evaluate_signature_coverage(), Coverage.PARTIAL)
 
 
-def _written(time: datetime | None) -> str:
+def _format_time(time: datetime | None) -> str:
     if time is None:
         return ""
     return _with_zone(time).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -284,8 +284,8 @@ def _with_zone(time: datetime) -> datetime:
     return time.replace(tzinfo=time.tzinfo or UTC)
 
 
-def _tidy(text: str) -> str:
-    return _ENDS.sub(" ", text).strip()[:MAX_TEXT_LENGTH]
+def _clean_text(text: str) -> str:
+    return _CONTROL_CHARACTERS.sub(" ", text).strip()[:MAX_TEXT_LENGTH]
 
 
 # -- The process -------------------------------------------------------------------------------------------------
@@ -293,24 +293,24 @@ def _tidy(text: str) -> str:
 
 def main() -> int:
     """Examine what comes in until the input ends."""
-    _confined()
+    _limit_process()
     while (head := sys.stdin.buffer.read(12)) != b"":
-        _say(b"\x06")
+        _write_output(b"\x06")
         _allow_cpu(CPU_SECONDS)
-        anchors = trust(sys.stdin.buffer.read(int.from_bytes(head[8:])))
-        answer = msgspec.json.encode(check_signatures(_received(int.from_bytes(head[:8])), anchors))
-        _say(len(answer).to_bytes(4) + answer)
+        anchors = load_trust_store(sys.stdin.buffer.read(int.from_bytes(head[8:])))
+        answer = msgspec.json.encode(check_signatures(_read_pdf(int.from_bytes(head[:8])), anchors))
+        _write_output(len(answer).to_bytes(4) + answer)
         # A parsed PDF is full of cycles, and would be kept with all its bytes until the next one is parsed.
         gc.collect()
     return 0
 
 
-def _say(answer: bytes) -> None:
+def _write_output(answer: bytes) -> None:
     sys.stdout.buffer.write(answer)
     sys.stdout.buffer.flush()
 
 
-def _received(size: int) -> BinaryIO:
+def _read_pdf(size: int) -> BinaryIO:
     """Read a file of that size, or up to the end of the input, without ever holding it twice."""
     pdf = io.BytesIO()
     pdf.truncate(size)
@@ -323,7 +323,7 @@ def _received(size: int) -> BinaryIO:
     return pdf
 
 
-def _confined() -> None:
+def _limit_process() -> None:
     """Give up what is not needed to read a PDF."""
     hex_strings.install()
     # What the libraries brought along need not be searched for cycles after every file.
@@ -332,7 +332,7 @@ def _confined() -> None:
         # The parent ends this process by closing its input, after the last file.
         signal.signal(signal_number, signal.SIG_IGN)
     logging.disable()
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

@@ -23,12 +23,12 @@ from pyhanko_certvalidator.errors import (
 )
 from pyhanko_certvalidator.registry import SimpleTrustManager
 
-SIGNS = KeyUsageConstraints(key_usage={"digital_signature", "non_repudiation"})
+SIGNING_USAGE = KeyUsageConstraints(key_usage={"digital_signature", "non_repudiation"})
 """Allowed purposes of a signer's certificate that names its purposes: one of them."""
 
-STAMPS = KeyUsageConstraints(extd_key_usage={"time_stamping"})
+TIME_STAMPING_USAGE = KeyUsageConstraints(extd_key_usage={"time_stamping"})
 
-NO_WAY = "its certificate leads to none of the trust anchors"
+NO_CHAIN = "its certificate leads to none of the trust anchors"
 
 _FAULTS: tuple[tuple[type[Exception], str], ...] = (
     (ExpiredError, "a certificate had expired when it signed"),
@@ -41,13 +41,13 @@ _FAULTS: tuple[tuple[type[Exception], str], ...] = (
 """Why none of the ways to an anchor is good; of several, the last one tells."""
 
 
-class Trust:
+class TrustStore:
     """The trust anchors, as an examiner was given them."""
 
     def __init__(self, certificates: Iterable[bytes]) -> None:
         """Take certificates in DER. Raises ``ValueError`` for others."""
         anchors = [x509.Certificate.load(each, strict=True) for each in certificates]
-        self._themselves = {each.sha256 for each in anchors}
+        self._anchor_hashes = {each.sha256 for each in anchors}
         self._authorities = SimpleTrustManager.build(
             [
                 CertTrustAnchor(each, derive_default_quals_from_cert=True)
@@ -68,11 +68,11 @@ class Trust:
         ``others`` may lie between it and an anchor. Raises nothing: what can't be judged is not trusted.
         """
         try:
-            if usage is not SIGNS or certificate.key_usage_value is not None:
+            if usage is not SIGNING_USAGE or certificate.key_usage_value is not None:
                 usage.validate(certificate)
         except InvalidCertificateError:
             return "its certificate is for something else"
-        if certificate.sha256 in self._themselves:
+        if certificate.sha256 in self._anchor_hashes:
             return ""
         try:
             context = ValidationContext(
@@ -85,7 +85,7 @@ class Trust:
             asyncio.run(CertificateValidator(certificate, validation_context=context).async_validate_path())
         except Exception as problem:
             # Untrusted certificates can make it raise any error.
-            return next((says for kind, says in _FAULTS if isinstance(problem, kind)), NO_WAY)
+            return next((says for kind, says in _FAULTS if isinstance(problem, kind)), NO_CHAIN)
         return ""
 
 
@@ -95,6 +95,6 @@ def _may_issue(certificate: x509.Certificate) -> bool:
 
 
 @lru_cache(maxsize=1)
-def trust(encoded: bytes) -> Trust | None:
+def load_trust_store(encoded: bytes) -> TrustStore | None:
     """Read anchors as they are sent (``Anchors.encoded``); None when there are none. Raises ``ValueError``."""
-    return Trust(msgspec.json.decode(encoded, type=tuple[bytes, ...])) if encoded else None
+    return TrustStore(msgspec.json.decode(encoded, type=tuple[bytes, ...])) if encoded else None

@@ -56,7 +56,7 @@ class SignatureWorkers:
     ) -> None:
         self._seconds = seconds
         self._command = command
-        self._places = asyncio.Semaphore(count)
+        self._slots = asyncio.Semaphore(count)
         self._large = asyncio.Lock()
         self._idle: list[_WorkerProcess] = []
 
@@ -79,11 +79,11 @@ class SignatureWorkers:
             await self._idle.pop().end()
 
     async def _examine(self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors) -> Signatures:
-        async with self._places:
+        async with self._slots:
             process = await self._ready(size, len(anchors.encoded))
             if process is None:
                 return Signatures(state=State.NOT_CHECKED, detail="its check could not be started")
-            async with self._used(process):
+            async with self._checkout(process):
                 return await process.examine(chunks, size, anchors.encoded, self._seconds)
 
     async def _ready(self, size: int, anchors: int) -> "_WorkerProcess | None":
@@ -103,7 +103,7 @@ class SignatureWorkers:
         return None
 
     @asynccontextmanager
-    async def _used(self, process: "_WorkerProcess") -> AsyncGenerator[None, None]:
+    async def _checkout(self, process: "_WorkerProcess") -> AsyncGenerator[None, None]:
         """Keep the process if it is as good as before, else end it."""
         try:
             yield
@@ -168,7 +168,7 @@ class _WorkerProcess:
             await self._write(anchors)
             await self._send(chunks, size)
             async with asyncio.timeout(seconds):
-                answer = await self._answer()
+                answer = await self._read_result()
         except TimeoutError:
             return Signatures(state=State.UNREADABLE, detail="its check took too long")
         except _WorkerDied:
@@ -199,7 +199,7 @@ class _WorkerProcess:
         except ConnectionError as ended:
             raise _WorkerDied from ended
 
-    async def _answer(self) -> Signatures:
+    async def _read_result(self) -> Signatures:
         try:
             length = int.from_bytes(await self._out.readexactly(4))
             if length > MAX_RESULT_BYTES:

@@ -68,9 +68,9 @@ async def test_a_form_brings_a_file_of_any_size(system: DocumentSystem, size: in
     backend = await open_backend("dms", a_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
     file = a_plan().files[0]
 
-    deposited = await store(backend, file, a_source(content(size)), tags={"customer": "c"})
+    stored_file = await store(backend, file, a_source(content(size)), tags={"customer": "c"})
 
-    assert deposited.written
+    assert stored_file.written
     assert system.filed[file.name].path.read_bytes() == content(size)
 
 
@@ -129,11 +129,11 @@ async def test_a_system_that_gives_nothing_back_can_vouch_for_what_it_has() -> N
         backend = await open_backend("dms", spec, login_of(system))
         file = a_plan().files[0]
 
-        deposited = await store(backend, file, a_source(content(3_000_000)), tags={})
+        stored_file = await store(backend, file, a_source(content(3_000_000)), tags={})
 
-        assert deposited.written
-        assert deposited.content is None
-        assert system.filed[file.name].sha256 == deposited.sha256
+        assert stored_file.written
+        assert stored_file.content is None
+        assert system.filed[file.name].sha256 == stored_file.sha256
 
 
 async def test_a_system_that_gives_nothing_back_is_told_when_it_has_to() -> None:

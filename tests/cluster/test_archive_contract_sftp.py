@@ -239,7 +239,7 @@ class OldServer(asyncssh.SFTPServer):
         raise asyncssh.SFTPOpUnsupported("not here")
 
 
-class Doorkeeper(asyncssh.SSHServer):
+class PasswordServer(asyncssh.SSHServer):
     """Accepts every login with the password."""
 
     def begin_auth(self, username: str) -> bool:
@@ -259,7 +259,7 @@ async def own_server(kind: type[asyncssh.SFTPServer] | None, folder: Path) -> As
     acceptor = await asyncssh.listen(
         "127.0.0.1",
         0,
-        server_factory=Doorkeeper,
+        server_factory=PasswordServer,
         server_host_keys=[key],
         sftp_factory=None if kind is None else partial(kind, chroot=str(folder).encode()),
     )

@@ -105,17 +105,17 @@ async def _archived_before(
     Return what an earlier run filed, if its manifest covers the whole plan, is of this state, and still
     proves true.
     """
-    mine = [each.location for each in event.status.documents if each.location is not None]
-    manifest = await filing.find_concluded(context.backend, plan, event.spec.envelope_id, mine=mine)
+    claimed = [each.location for each in event.status.documents if each.location is not None]
+    manifest = await filing.find_concluded(context.backend, plan, event.spec.envelope_id, claimed=claimed)
     status = (await context.envelope_facts()).status
     # An expired envelope can be restarted and signed further: files of the same id then have other content.
     if manifest is None or manifest.envelope.status != status or status == EnvelopeStatus.EXPIRED:
         return None
     filed = {each.file_id: _as_document(each) for each in manifest.files}
-    if any(planned.facts.file_id not in filed for planned in plan.files):
+    if any(file_layout.facts.file_id not in filed for file_layout in plan.files):
         return None
     found = {each.file_id: each.signatures for each in manifest.files if each.signatures is not None}
-    wanted = {planned.facts.file_id for planned in plan.files if _is_checked(planned, context)}
+    wanted = {file_layout.facts.file_id for file_layout in plan.files if _is_checked(file_layout, context)}
     if not wanted <= found.keys() or not all(
         context.signature_checker.has_same_anchors(found[file_id]) for file_id in wanted
     ):
@@ -123,7 +123,7 @@ async def _archived_before(
     if await verify_folder(context.backend, plan.folder):
         return None
     return _ArchivedFiles(
-        tuple(filed[planned.facts.file_id] for planned in plan.files),
+        tuple(filed[file_layout.facts.file_id] for file_layout in plan.files),
         {file_id: found[file_id] for file_id in wanted},
     )
 
@@ -132,28 +132,28 @@ async def _file_all(event: EnvelopeEvent, plan: ArchiveLayout, context: Reconcil
     await context.backend.remove_leftovers(plan.folder)
     filed = {each.file_id: each for each in event.status.documents}
     signatures: dict[str, Signatures] = {}
-    for planned in plan.files:
-        source = partial(context.esaw.download, planned.facts.file_id)
+    for file_layout in plan.files:
+        source = partial(context.esaw.download, file_layout.facts.file_id)
         try:
-            deposited = await filing.store(context.backend, planned, source, tags=plan.tags)
-            if _is_checked(planned, context):
-                signatures[planned.facts.file_id] = await context.signature_checker.check(
-                    context.backend, planned, deposited
+            stored_file = await filing.store(context.backend, file_layout, source, tags=plan.tags)
+            if _is_checked(file_layout, context):
+                signatures[file_layout.facts.file_id] = await context.signature_checker.check(
+                    context.backend, file_layout, stored_file
                 )
         except Exception as problem:
             # What was filed so far is worth keeping in the status: it tells the person who looks how far it
             # came.
             raise PartialArchive(tuple(filed.values())) from problem
-        if deposited.written:
-            context.on_file_archived(deposited.size)
-        filed[planned.facts.file_id] = msgspec.structs.replace(
-            filed[planned.facts.file_id], size=deposited.size, sha256=deposited.sha256
+        if stored_file.written:
+            context.on_file_archived(stored_file.size)
+        filed[file_layout.facts.file_id] = msgspec.structs.replace(
+            filed[file_layout.facts.file_id], size=stored_file.size, sha256=stored_file.sha256
         )
     return _ArchivedFiles(tuple(filed.values()), signatures)
 
 
-def _is_checked(planned: FileLayout, context: ReconcileContext) -> bool:
-    return context.archive.spec.signatures is not Policy.IGNORE and is_checked(planned)
+def _is_checked(file_layout: FileLayout, context: ReconcileContext) -> bool:
+    return context.archive.spec.signatures is not Policy.IGNORE and is_checked(file_layout)
 
 
 def _signature_failure(

@@ -46,23 +46,23 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             "stays in eSignAnyWhere.",
         )
 
-    mine = [each.location for each in event.status.documents if each.location is not None]
-    await filing.find_concluded(context.backend, plan, event.spec.envelope_id, mine=mine)
+    claimed = [each.location for each in event.status.documents if each.location is not None]
+    await filing.find_concluded(context.backend, plan, event.spec.envelope_id, claimed=claimed)
     try:
-        locations = await filing.claim_names(context.backend, plan, mine=mine)
+        locations = await filing.claim_names(context.backend, plan, claimed=claimed)
     except NameTaken:
         # Perhaps by another event of this envelope, which is in the middle of it or was deleted in the
         # middle.
         known = await filing.find_stored(context.backend, plan, context.esaw.download)
-        locations = await filing.claim_names(context.backend, plan, mine=[*mine, *known])
+        locations = await filing.claim_names(context.backend, plan, claimed=[*claimed, *known])
     documents = tuple(
         FiledDocument(
-            file_id=planned.facts.file_id,
-            kind=planned.facts.kind,
-            file_name=planned.facts.file_name[:MAX_TEXT_LENGTH],
+            file_id=file_layout.facts.file_id,
+            kind=file_layout.facts.kind,
+            file_name=file_layout.facts.file_name[:MAX_TEXT_LENGTH],
             location=location,
         )
-        for planned, location in zip(plan.files, locations, strict=True)
+        for file_layout, location in zip(plan.files, locations, strict=True)
     )
     _check_lengths([*locations, context.backend.location(plan.manifest_name)], context)
     if stored_size(documents) > MAX_DOCUMENTS_BYTES:

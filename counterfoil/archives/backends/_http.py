@@ -22,16 +22,16 @@ from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUna
 from counterfoil.archives.streams import BLOCK
 
 CONNECT_SECONDS = 5.0
-SILENCE_SECONDS = 60.0
+READ_TIMEOUT_SECONDS = 60.0
 """Seconds without any byte, in or out, after which a site counts as gone."""
 
 IDLE_CONNECTIONS = 16
 """Connections that are kept between transfers."""
 
-ANSWER_LIMIT = 1024 * 1024
+MAX_RESPONSE_BYTES = 1024 * 1024
 """Bytes of an answer that is no document."""
 
-ABSENT = frozenset({404, 410})
+NOT_FOUND_STATUSES = frozenset({404, 410})
 
 
 class UploadSourceFailed(Exception):
@@ -81,14 +81,14 @@ class HttpSite:
     """As in ``Archive/dms``."""
     server: str
     """As in ``the WebDAV server at https://dms.acme.example``."""
-    who: str
+    identity: str
     """Owner of the rights, as in ``the login in Secret `dms```."""
     field: str
     """Field of the address, as in ``spec.webdav.url``."""
     http: httpx.AsyncClient
 
     @asynccontextmanager
-    async def opened(
+    async def stream(
         self,
         method: str,
         url: str,
@@ -109,14 +109,14 @@ class HttpSite:
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         except httpx.HTTPError as error:
-            raise self.unreadable() from error
+            raise self.unreadable_response() from error
 
-    async def ask(
+    async def request(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None
     ) -> HttpResponse:
         """Send a small request; return its small answer, with any status. Raises ``ArchiveError``."""
-        async with self.opened(method, url, headers=headers, content=content) as response:
-            return HttpResponse(response.status_code, response.headers, await self._small(response))
+        async with self.stream(method, url, headers=headers, content=content) as response:
+            return HttpResponse(response.status_code, response.headers, await self._read_body(response))
 
     async def upload(
         self, method: str, url: str, chunks: AsyncIterable[bytes], *, headers: Mapping[str, str]
@@ -128,8 +128,8 @@ class HttpSite:
         """
         body = UploadBody(chunks)
         try:
-            async with self.opened(method, url, headers=headers, content=body) as response:
-                answer = HttpResponse(response.status_code, response.headers, await self._small(response))
+            async with self.stream(method, url, headers=headers, content=body) as response:
+                answer = HttpResponse(response.status_code, response.headers, await self._read_body(response))
         except UploadSourceFailed as failed:
             raise failed.error from None
         if answer.is_success and not body.ended:
@@ -138,29 +138,31 @@ class HttpSite:
             )
         return answer
 
-    def refusal(self, status: int) -> ArchiveError:
+    def error_for_status(self, status: int) -> ArchiveError:
         """Return the error, for the archive's administrator, that a status other than success means."""
         for statuses, kind, reason, words in ERROR_RULES:
             if status in statuses:
-                return kind(reason, f"{self.archive}: {self._worded(words, status)}")
+                return kind(reason, f"{self.archive}: {self._format_message(words, status)}")
         if status >= 500:
-            return ArchiveUnavailable("ArchiveFailing", f"{self.archive}: {self._worded(_FAILING, status)}")
-        return ArchiveRefused("ArchiveRefused", f"{self.archive}: {self._worded(_REFUSED, status)}")
+            return ArchiveUnavailable(
+                "ArchiveFailing", f"{self.archive}: {self._format_message(_FAILING, status)}"
+            )
+        return ArchiveRefused("ArchiveRefused", f"{self.archive}: {self._format_message(_REFUSED, status)}")
 
-    def unreadable(self) -> ArchiveError:
+    def unreadable_response(self) -> ArchiveError:
         """Return what to say of an answer that is none of the protocol's."""
         return ArchiveRefused(
             "ArchiveAnswerUnreadable",
             f"{self.archive}: {self.server} gives answers that Counterfoil can't read. Check {self.field}.",
         )
 
-    def _worded(self, words: str, status: int) -> str:
-        return words.format(server=self.server, who=self.who, field=self.field, answer=f"HTTP {status}")
+    def _format_message(self, words: str, status: int) -> str:
+        return words.format(server=self.server, who=self.identity, field=self.field, answer=f"HTTP {status}")
 
     def _unreachable(self, error: httpx.TransportError) -> ArchiveError:
         if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
-            return self.unreadable()
-        if (fault := _tls_fault(error)) is not None:
+            return self.unreadable_response()
+        if (fault := _tls_error(error)) is not None:
             return ArchiveRefused(
                 "ArchiveTlsFailed",
                 f"{self.archive}: {self.server} can't prove who it is ({fault}). Give it a certificate for its name "
@@ -170,12 +172,12 @@ class HttpSite:
             "ArchiveUnreachable", f"{self.archive}: {self.server} could not be reached."
         )
 
-    async def _small(self, response: httpx.Response) -> bytes:
+    async def _read_body(self, response: httpx.Response) -> bytes:
         body = bytearray()
         async for chunk in response.aiter_bytes():
             body += chunk
-            if len(body) > ANSWER_LIMIT:
-                raise self.unreadable()
+            if len(body) > MAX_RESPONSE_BYTES:
+                raise self.unreadable_response()
         return bytes(body)
 
 
@@ -257,7 +259,7 @@ class MultipartForm:
         """The header that goes with it."""
         return f"multipart/form-data; boundary={self._boundary}"
 
-    async def around(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+    async def encode(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
         """Yield the form with these chunks as its file."""
         for name, value in self._fields.items():
             head = f'--{self._boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"\r\n'
@@ -268,7 +270,9 @@ class MultipartForm:
         yield f"\r\n--{self._boundary}--\r\n".encode()
 
 
-def make_http(authorization: str | None, *, silence: float = SILENCE_SECONDS) -> httpx.AsyncClient:
+def make_http_client(
+    authorization: str | None, *, silence: float = READ_TIMEOUT_SECONDS
+) -> httpx.AsyncClient:
     """
     Make the client of one archive; its backend closes it. ``authorization`` goes with every request.
 
@@ -310,13 +314,13 @@ def authorization_of(credentials: Credentials) -> str | None:
                 f"Archive/{credentials.archive}: `bearerToken` in {credentials.secret} is no token."
             )
         return f"Bearer {token}"
-    if not credentials.has(("username", "password")):
+    if not credentials.has_any(("username", "password")):
         return None
-    login = f"{credentials.needed('username')}:{credentials.needed('password')}"
+    login = f"{credentials.required_line('username')}:{credentials.required_line('password')}"
     return "Basic " + base64.b64encode(login.encode()).decode()
 
 
-def who_of(authorization: str | None, credentials: Credentials) -> str:
+def identity_of(authorization: str | None, credentials: Credentials) -> str:
     """Return whose rights count, in words."""
     return "somebody without a login" if authorization is None else f"the login in {credentials.secret}"
 
@@ -337,7 +341,7 @@ def _quoted(name: str) -> str:
     return name.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")
 
 
-def _tls_fault(error: BaseException | None) -> str | None:
+def _tls_error(error: BaseException | None) -> str | None:
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return error.verify_message.rstrip(".")

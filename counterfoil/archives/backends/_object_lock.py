@@ -59,7 +59,7 @@ class ObjectLockState:
             return None
         return cls(mode[1].decode(), read if read.tzinfo else read.replace(tzinfo=UTC))
 
-    def is_as_good_as(self, wanted: "ObjectLockState") -> bool:
+    def satisfies(self, wanted: "ObjectLockState") -> bool:
         """Whether what has this lock is kept as well as it should be."""
         return self.mode in (wanted.mode, "COMPLIANCE") and self.until >= wanted.until - SLACK
 
@@ -78,9 +78,9 @@ class ObjectLockClient:
 
     async def probe(self) -> None:
         """See that the bucket has Object Lock; nothing is locked. Raises ``ArchiveError``."""
-        answer = await self._ask("GET", "", "object-lock")
+        answer = await self._request("GET", "", "object-lock")
         if not answer.is_success:
-            raise self._trouble(answer)
+            raise self._error(answer)
 
     async def lock(self, path: str) -> None:
         """Lock the object at a percent-encoded path, unless it is; read that back. Raises ``ArchiveError``."""
@@ -91,9 +91,9 @@ class ObjectLockClient:
         content = wanted.as_xml()
         # S3 wants it of this request, as a guard against corruption in transit; it is no secret's hash.
         digest = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
-        answer = await self._ask("PUT", path, "retention", content, {"Content-MD5": digest})
+        answer = await self._request("PUT", path, "retention", content, {"Content-MD5": digest})
         if not answer.is_success:
-            raise self._trouble(answer)
+            raise self._error(answer)
         if not await self._is_locked(path, wanted):
             raise VerificationFailed(
                 f"{self.bucket.archive}: {self.bucket.server} took the lock of {path} and does not have it. Check its Object Lock."
@@ -104,15 +104,15 @@ class ObjectLockClient:
         await self.site.http.aclose()
 
     async def _is_locked(self, path: str, wanted: ObjectLockState) -> bool:
-        answer = await self._ask("GET", path, "retention")
+        answer = await self._request("GET", path, "retention")
         if answer.is_success:
             found = ObjectLockState.read(answer.body)
-            return found is not None and found.is_as_good_as(wanted)
-        if self._told(answer).code in NOT_LOCKED:
+            return found is not None and found.satisfies(wanted)
+        if self._parse_response(answer).code in NOT_LOCKED:
             return False
-        raise self._trouble(answer)
+        raise self._error(answer)
 
-    async def _ask(
+    async def _request(
         self,
         method: str,
         path: str,
@@ -122,11 +122,11 @@ class ObjectLockClient:
     ) -> WebAnswer:
         url = f"{self.address}/{path}?{subresource}="
         sent = signed(self.key, method, url, headers=headers or {}, content=content, now=self.clock.now())
-        return await self.site.ask(method, url, headers=sent, content=content or None)
+        return await self.site.request(method, url, headers=sent, content=content or None)
 
-    def _told(self, answer: WebAnswer) -> ObjectStoreResponse:
+    def _parse_response(self, answer: WebAnswer) -> ObjectStoreResponse:
         code = re.search(rb"<Code>([A-Za-z0-9.]{1,64})</Code>", answer.body)
         return ObjectStoreResponse(self.dialect.service, str(answer.status), code[1].decode() if code else "")
 
-    def _trouble(self, answer: WebAnswer) -> ArchiveError:
-        return error_of_response(self._told(answer), self.dialect, self.bucket)
+    def _error(self, answer: WebAnswer) -> ArchiveError:
+        return error_of_response(self._parse_response(answer), self.dialect, self.bucket)

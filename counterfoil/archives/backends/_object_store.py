@@ -124,7 +124,7 @@ class ErrorDialect:
     """Its codes for a bucket that is not there, where 404 could also mean an object."""
     no_identity: re.Pattern[str]
     """Pattern of errors of a pod without identity: addresses that ``obstore`` requests without a key."""
-    verdicts: tuple[ErrorRule, ...]
+    rules: tuple[ErrorRule, ...]
     """The first row that knows the code counts; then the first that knows the status."""
 
 
@@ -175,12 +175,12 @@ def error_of_response(
 ) -> ArchiveError:
     """Return the error for an answer other than success, by who must act."""
     for said in filter(None, (answer.code, answer.status)):
-        for verdict in dialect.verdicts:
-            if said in verdict.codes:
-                words = verdict.words.format(
+        for rule in dialect.rules:
+            if said in rule.codes:
+                words = rule.words.format(
                     answer=answer, bucket=bucket.name, key=bucket.key, server=bucket.server
                 )
-                return verdict.kind(verdict.reason, f"{bucket.archive}: {words}")
+                return rule.kind(rule.reason, f"{bucket.archive}: {words}")
     if answer.status:
         return ArchiveRefused(
             "ArchiveRefused",
@@ -231,7 +231,7 @@ class ObjectStoreBackend:
                         f"{self.location(folder)} has more than {MAX_ENTRIES} files. Move them away."
                     )
         except (BaseError, OSError) as error:
-            raise self._trouble(error) from error
+            raise self._error(error) from error
         return sorted(found, key=lambda entry: entry.name)
 
     async def put(
@@ -256,12 +256,12 @@ class ObjectStoreBackend:
         try:
             await asyncio.shield(upload)
         except asyncio.CancelledError:
-            await _aborted(upload, source)
+            await _abort_upload(upload, source)
             raise
         except Exception as error:
             if source.error is not None:
                 raise source.error from None
-            raise self._trouble(error) from error
+            raise self._error(error) from error
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
         """Yield an object block by block. Raises ``FileNotStored``."""
@@ -271,14 +271,14 @@ class ObjectStoreBackend:
             async for block in stream:
                 yield block
         except (BaseError, OSError) as error:
-            raise self._absent_or_trouble(error) from error
+            raise self._not_stored_or_error(error) from error
 
     async def discard(self, name: str) -> None:
         """Remove an object; nothing happens when it is absent."""
         try:
             await self._store.delete_async(self._key(name))
         except (BaseError, OSError) as error:
-            trouble = self._absent_or_trouble(error)
+            trouble = self._not_stored_or_error(error)
             if not isinstance(trouble, FileNotStored):
                 raise trouble from error
 
@@ -286,17 +286,17 @@ class ObjectStoreBackend:
         """Write, read back and, where that is allowed, remove a small object. Raises ``ArchiveError``."""
         name = self._kept_probe or f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}"
         content = secrets.token_hex(16).encode()
-        await self.put(name, _one(content), tags={}, content_type="text/plain")
+        await self.put(name, _single_chunk(content), tags={}, content_type="text/plain")
         try:
             found = b"".join([block async for block in self.read(name)])
         finally:
-            await self._clear_away(name)
+            await self._discard_probe(name)
         if found != content:
             raise VerificationFailed(
                 f"{self._bucket.archive}: {self._bucket.server} returns other bytes than were written."
             )
 
-    async def _clear_away(self, name: str) -> None:
+    async def _discard_probe(self, name: str) -> None:
         self._kept_probe = None
         try:
             await self.discard(name)
@@ -319,16 +319,16 @@ class ObjectStoreBackend:
     def _name(self, key: str) -> str:
         return key.removeprefix(f"{self._prefix}/") if self._prefix else key
 
-    def _absent_or_trouble(self, error: Exception) -> ArchiveError | FileNotStored:
+    def _not_stored_or_error(self, error: Exception) -> ArchiveError | FileNotStored:
         missing = self.DIALECT.root_missing
         if (
             isinstance(error, FileNotFoundError)
             and ObjectStoreResponse.read("", str(error)).code not in missing
         ):
             return FileNotStored()
-        return self._trouble(error)
+        return self._error(error)
 
-    def _trouble(self, error: Exception) -> ArchiveError:
+    def _error(self, error: Exception) -> ArchiveError:
         return error_of(str(error), self.DIALECT, self._bucket)
 
 
@@ -389,7 +389,7 @@ async def _chained(head: bytes, rest: AsyncIterable[bytes]) -> AsyncGenerator[by
         yield chunk
 
 
-async def _aborted(upload: "asyncio.Future[Any]", source: _ChunkSource) -> None:
+async def _abort_upload(upload: "asyncio.Future[Any]", source: _ChunkSource) -> None:
     """End an upload by an error of its source: cut off from outside, obstore would not tell the server."""
     upload.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     source.stop()
@@ -397,5 +397,5 @@ async def _aborted(upload: "asyncio.Future[Any]", source: _ChunkSource) -> None:
     upload.cancel()
 
 
-async def _one(content: bytes) -> AsyncGenerator[bytes, None]:
+async def _single_chunk(content: bytes) -> AsyncGenerator[bytes, None]:
     yield content

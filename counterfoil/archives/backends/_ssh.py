@@ -85,14 +85,14 @@ class SshLogin:
     username: str
     password: str | None = field(repr=False)
     key: asyncssh.SSHKey | None = field(repr=False)
-    who: str
+    secret: str
     """In words, for messages."""
 
     @classmethod
     def read(cls, archive: str, credentials: Credentials) -> "SshLogin":
         """Read the Secret. Raises ``SettingsInvalid``."""
-        username = credentials.needed("username")
-        text, password = credentials.block("privateKey"), credentials.line("password")
+        username = credentials.required_line("username")
+        text, password = credentials.multiline_text("privateKey"), credentials.line("password")
         if text is None and password is None:
             raise SettingsInvalid(
                 f"Archive/{archive}: {credentials.secret} has neither `password` nor `privateKey`."
@@ -103,10 +103,10 @@ class SshLogin:
 class SshConnection:
     """A connection to one server, as often as one is needed."""
 
-    def __init__(self, archive: str, settings: Sftp, pins: HostKeys, login: SshLogin) -> None:
+    def __init__(self, archive: str, settings: Sftp, host_keys: HostKeys, login: SshLogin) -> None:
         self._archive = archive
         self._settings = settings
-        self._pins = pins
+        self._host_keys = host_keys
         self._login = login
         self._lock = asyncio.Lock()
         self._connection: asyncssh.SSHClientConnection | None = None
@@ -154,16 +154,16 @@ class SshConnection:
         async with self._lock:
             if self._connection is not None and self._sftp is not None and not self._connection.is_closed():
                 return self._sftp
-            visitor = _SshClient(self._pins)
+            client = _SshClient(self._host_keys)
             try:
-                self._connection = await self._connect(visitor)
+                self._connection = await self._connect(client)
                 self._sftp = await self._connection.start_sftp_client()
             except (asyncssh.Error, OSError, TimeoutError) as error:
                 self.drop()
-                raise self._trouble(error, visitor) from error
+                raise self._error(error, client) from error
             return self._sftp
 
-    async def _connect(self, visitor: "_SshClient") -> asyncssh.SSHClientConnection:
+    async def _connect(self, client: "_SshClient") -> asyncssh.SSHClientConnection:
         login = self._login
         return await asyncssh.connect(
             self._settings.host,
@@ -171,10 +171,10 @@ class SshConnection:
             username=login.username,
             password=login.password,
             client_keys=None if login.key is None else [login.key],
-            client_factory=lambda: visitor,
+            client_factory=lambda: client,
             # No key is known beforehand, so that the visitor is asked about each.
             known_hosts=([], [], []),
-            server_host_key_algs=list(self._pins.algorithms),
+            server_host_key_algs=list(self._host_keys.algorithms),
             config=None,
             agent_path=None,
             gss_auth=False,
@@ -186,17 +186,17 @@ class SshConnection:
             keepalive_interval=KEEPALIVE_SECONDS,
         )
 
-    def _trouble(self, error: Exception, visitor: "_SshClient") -> ArchiveError:
-        if visitor.refused is not None:
+    def _error(self, error: Exception, client: "_SshClient") -> ArchiveError:
+        if client.refused is not None:
             return ArchiveRefused(
                 "ArchiveHostKeyUnknown",
                 f"{self._archive}: {self.server} shows a host key that spec.sftp.hostKeys does not have: "
-                f"{visitor.refused}. Nothing was sent. If its owner confirms this key, add it.",
+                f"{client.refused}. Nothing was sent. If its owner confirms this key, add it.",
             )
         if isinstance(error, asyncssh.PermissionDenied):
             return ArchiveRefused(
                 "ArchiveCredentialsRejected",
-                f"{self._archive}: {self.server} does not accept the login in {self._login.who}. Give a valid one.",
+                f"{self._archive}: {self.server} does not accept the login in {self._login.secret}. Give a valid one.",
             )
         if isinstance(error, asyncssh.ChannelOpenError | asyncssh.SFTPError):
             return ArchiveRefused(
@@ -216,14 +216,14 @@ class SshConnection:
 class _SshClient(asyncssh.SSHClient):
     """Decides whether a server is the one it should be; ``refused`` is what it showed if it is not."""
 
-    def __init__(self, pins: HostKeys) -> None:
-        self._pins = pins
+    def __init__(self, host_keys: HostKeys) -> None:
+        self._host_keys = host_keys
         self.refused: str | None = None
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         """Compare the key with those that are pinned."""
         fingerprint = key.get_fingerprint()
-        if fingerprint in self._pins.fingerprints:
+        if fingerprint in self._host_keys.fingerprints:
             return True
         self.refused = f"{key.get_algorithm()} {fingerprint}"
         return False

@@ -94,7 +94,7 @@ DIALECT = ErrorDialect(
     root_missing=frozenset({"ContainerNotFound", "ContainerBeingDeleted"}),
     # The instance's metadata service, and Entra ID for a federated token.
     no_identity=re.compile(r"/metadata/identity|/oauth2/|federated token"),
-    verdicts=ERROR_RULES,
+    rules=ERROR_RULES,
 )
 
 
@@ -161,8 +161,8 @@ def _config(name: str, settings: AzureBlob, secret: Credentials) -> "AzureConfig
     if settings.endpoint is not None:
         config["endpoint"] = settings.endpoint
     if settings.credentials_secret_ref is not None:
-        config["account_name"] = secret.needed("accountName")
-        config["account_key"] = secret.needed("accountKey")
+        config["account_name"] = secret.required_line("accountName")
+        config["account_key"] = secret.required_line("accountKey")
         return config
     account, _, domain = (urlsplit(settings.endpoint or "").hostname or "").partition(".")
     if not domain.startswith("blob."):

@@ -18,16 +18,16 @@ import msgspec
 
 from counterfoil.archives.backend import MAX_ENTRIES, TEMPORARY_PREFIX, FileNotStored, StoredEntry, segments
 from counterfoil.archives.backends._http import (
-    ABSENT,
+    NOT_FOUND_STATUSES,
     HttpResponse,
     HttpSite,
     MultipartForm,
     authorization_of,
     checked_url,
     content_of,
-    make_http,
+    identity_of,
+    make_http_client,
     path_of,
-    who_of,
 )
 from counterfoil.archives.cleanup import clean_up
 from counterfoil.archives.credentials import Credentials
@@ -70,9 +70,9 @@ async def open_cmis(name: str, spec: ArchiveSpec, credentials: Mapping[str, byte
     site = HttpSite(
         archive=f"Archive/{name}",
         server=f"the CMIS repository at {url}",
-        who=who_of(authorization, secret),
+        identity=identity_of(authorization, secret),
         field=FIELD,
-        http=make_http(authorization),
+        http=make_http_client(authorization),
     )
     return CmisBackend(site, url, settings)
 
@@ -147,7 +147,7 @@ class CmisBackend:
         self._url = url
         self._settings = settings
         self._root_parts = [part for part in settings.root_folder.split("/") if part]
-        self._home: CmisRepository | None = None
+        self._repository: CmisRepository | None = None
 
     def location(self, name: str) -> str:
         """Return the address of a name by path, as most repositories have it."""
@@ -181,16 +181,16 @@ class CmisBackend:
         """Yield a document block by block. Raises ``FileNotStored``."""
         parts = segments(name)
         url = await self._address(parts, "content")
-        async with self._site.opened("GET", url) as response:
+        async with self._site.stream("GET", url) as response:
             status = response.status_code
             if status == 200:
                 async for block in content_of(response):
                     yield block
                 return
-        if status in ABSENT or status in {400, 403, 409}:
-            await self._see_that_it_is_empty(parts, status)
+        if status in NOT_FOUND_STATUSES or status in {400, 403, 409}:
+            await self._check_document_is_empty(parts, status)
             return
-        raise self._site.refusal(status)
+        raise self._site.error_for_status(status)
 
     async def discard(self, name: str) -> None:
         """Remove a document; nothing happens when it is absent."""
@@ -198,14 +198,14 @@ class CmisBackend:
 
     async def probe(self) -> None:
         """See that the root folder is there, then write, read back and remove a small document. Raises ``ArchiveError``."""
-        self._home = None
-        root = await self._thing([])
+        self._repository = None
+        root = await self._find_object([])
         if root is None:
             raise self._root_missing()
         name = f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
         content = secrets.token_hex(16).encode()
         try:
-            await self.put(name, _one(content), tags={}, content_type="text/plain")
+            await self.put(name, _single_chunk(content), tags={}, content_type="text/plain")
             found = b"".join([block async for block in self.read(name)])
         finally:
             await clean_up(self.discard(name))
@@ -224,18 +224,18 @@ class CmisBackend:
         """Close the connections."""
         await self._site.http.aclose()
 
-    async def _at_home(self) -> CmisRepository:
+    async def _get_repository(self) -> CmisRepository:
         """Return what the repository tells about itself; asked for once."""
-        if self._home is None:
-            self._home = await self._introduced()
-        return self._home
+        if self._repository is None:
+            self._repository = await self._fetch_repository()
+        return self._repository
 
-    async def _introduced(self) -> CmisRepository:
-        answer = await self._site.ask("GET", self._url)
-        if answer.status in ABSENT:
+    async def _fetch_repository(self) -> CmisRepository:
+        answer = await self._site.request("GET", self._url)
+        if answer.status in NOT_FOUND_STATUSES:
             raise self._not_cmis()
         if not answer.is_success:
-            raise self._site.refusal(answer.status)
+            raise self._site.error_for_status(answer.status)
         try:
             repositories = msgspec.json.decode(answer.body, type=dict[str, CmisRepositoryInfo])
         except msgspec.DecodeError as error:
@@ -255,14 +255,14 @@ class CmisBackend:
     async def _is_versionable(self, repository: str) -> bool:
         kind = self._settings.document_type
         query = urlencode({"cmisselector": "typeDefinition", "typeId": kind})
-        answer = await self._site.ask("GET", f"{repository}?{query}")
-        if answer.status in {400, *ABSENT}:
+        answer = await self._site.request("GET", f"{repository}?{query}")
+        if answer.status in {400, *NOT_FOUND_STATUSES}:
             raise ArchiveRefused(
                 "ArchiveRefused",
                 f"{self._site.archive}: {self._site.server} has no document type `{kind}`. Correct spec.cmis.documentType.",
             )
         if not answer.is_success:
-            raise self._site.refusal(answer.status)
+            raise self._site.error_for_status(answer.status)
         return self._decoded(answer, CmisTypeInfo).versionable
 
     def _check_origin(self, url: str) -> None:
@@ -276,87 +276,87 @@ class CmisBackend:
             )
 
     async def _address(self, parts: list[str], selector: str, **more: str) -> str:
-        home = await self._at_home()
+        repository = await self._get_repository()
         path = path_of([*self._root_parts, *parts])
         query = urlencode({"cmisselector": selector, "succinct": "true", **more})
-        return f"{home.root}/{path}?{query}" if path else f"{home.root}?{query}"
+        return f"{repository.root}/{path}?{query}" if path else f"{repository.root}?{query}"
 
-    async def _thing(self, parts: list[str]) -> CmisObject | None:
+    async def _find_object(self, parts: list[str]) -> CmisObject | None:
         """Return what lies at a path; None when nothing does."""
-        answer = await self._site.ask("GET", await self._address(parts, "object"))
-        if answer.status in ABSENT:
+        answer = await self._site.request("GET", await self._address(parts, "object"))
+        if answer.status in NOT_FOUND_STATUSES:
             return None
         if not answer.is_success:
             raise self._refusal(answer)
         return self._decoded(answer, CmisObject)
 
-    async def _do(self, parts: list[str], action: str, fields: Mapping[str, str]) -> HttpResponse:
+    async def _post_action(self, parts: list[str], action: str, fields: Mapping[str, str]) -> HttpResponse:
         """Have something done with the object at a path."""
         url = (await self._address(parts, "object")).partition("?")[0]
         content = urlencode({"cmisaction": action, "succinct": "true", **fields}).encode()
-        return await self._site.ask("POST", url, headers=_FORM, content=content)
+        return await self._site.request("POST", url, headers=_FORM, content=content)
 
     async def _make_folder(self, parts: list[str]) -> None:
         """Make a folder and what is missing above it. Another task may be faster, which is as good."""
-        there = await self._thing(parts)
+        there = await self._find_object(parts)
         if there is not None:
             if not there.is_folder:
-                raise self._occupied(parts, "is a document where Counterfoil needs a folder")
+                raise self._name_taken(parts, "is a document where Counterfoil needs a folder")
             return
         if not parts:
             raise self._root_missing()
         await self._make_folder(parts[:-1])
-        made = await self._do(
+        made = await self._post_action(
             parts[:-1], "createFolder", _properties({"cmis:name": parts[-1], "cmis:objectTypeId": FOLDER})
         )
         if not made.is_success:
-            there = await self._thing(parts)
+            there = await self._find_object(parts)
             if there is None or not there.is_folder:
                 raise self._refusal(made)
 
     async def _create(
         self, parts: list[str], chunks: AsyncIterable[bytes], tags: Mapping[str, str], content_type: str
     ) -> None:
-        home = await self._at_home()
+        home = await self._get_repository()
         properties = {"cmis:name": parts[-1], "cmis:objectTypeId": self._settings.document_type}
         properties |= {key: tags[tag] for key, tag in self._settings.properties.items() if tag in tags}
         fields = {"cmisaction": "createDocument", "succinct": "true", "versioningState": home.versioning}
         form = MultipartForm({**fields, **_properties(properties)}, "content", parts[-1], content_type)
         url = (await self._address(parts[:-1], "object")).partition("?")[0]
         headers = {"Content-Type": form.content_type}
-        answer = await self._site.upload("POST", url, form.around(chunks), headers=headers)
+        answer = await self._site.upload("POST", url, form.encode(chunks), headers=headers)
         if not answer.is_success:
             raise self._refusal(answer)
 
     async def _publish(self, temporary: list[str], parts: list[str]) -> None:
         renaming = _properties({"cmis:name": parts[-1]})
-        answer = await self._do(temporary, "update", renaming)
+        answer = await self._post_action(temporary, "update", renaming)
         if answer.is_success:
             return
-        there = await self._thing(parts)
+        there = await self._find_object(parts)
         if there is None:
             raise self._refusal(answer)
         if there.is_folder:
-            raise self._occupied(parts, "is a folder")
+            raise self._name_taken(parts, "is a folder")
         await self._delete(parts)
-        answer = await self._do(temporary, "update", renaming)
+        answer = await self._post_action(temporary, "update", renaming)
         if not answer.is_success:
             raise self._refusal(answer)
 
     async def _delete(self, parts: list[str]) -> None:
-        answer = await self._do(parts, "delete", {"allVersions": "true"})
-        if not answer.is_success and answer.status not in ABSENT:
+        answer = await self._post_action(parts, "delete", {"allVersions": "true"})
+        if not answer.is_success and answer.status not in NOT_FOUND_STATUSES:
             raise self._refusal(answer)
 
-    async def _see_that_it_is_empty(self, parts: list[str], status: int) -> None:
+    async def _check_document_is_empty(self, parts: list[str], status: int) -> None:
         """Handle a document without content: some repositories store an empty file so."""
-        there = await self._thing(parts)
+        there = await self._find_object(parts)
         if there is None:
             raise FileNotStored
         if there.is_folder:
-            raise self._occupied(parts, "is a folder")
+            raise self._name_taken(parts, "is a folder")
         if there.size:
-            raise self._changed() if status in ABSENT else self._site.refusal(status)
+            raise self._changed() if status in NOT_FOUND_STATUSES else self._site.error_for_status(status)
 
     async def _documents(self, folder: str) -> AsyncIterator[tuple[str, CmisObject]]:
         """Yield what lies below a folder and is none, with its full name; raises ``NameTaken`` when that is too much."""
@@ -382,8 +382,8 @@ class CmisBackend:
             url = await self._address(
                 parts, "children", filter=LISTED, maxItems=str(PAGE), skipCount=str(len(found))
             )
-            answer = await self._site.ask("GET", url)
-            if answer.status in ABSENT:
+            answer = await self._site.request("GET", url)
+            if answer.status in NOT_FOUND_STATUSES:
                 return []
             if not answer.is_success:
                 raise self._refusal(answer)
@@ -408,7 +408,11 @@ class CmisBackend:
             if exception in exceptions:
                 told = f"{words.format(server=self._site.server)} (CMIS says {exception})."
                 return kind(reason, f"{self._site.archive}: {told}")
-        return self._changed() if answer.status in ABSENT else self._site.refusal(answer.status)
+        return (
+            self._changed()
+            if answer.status in NOT_FOUND_STATUSES
+            else self._site.error_for_status(answer.status)
+        )
 
     def _changed(self) -> ArchiveError:
         return ArchiveUnavailable(
@@ -430,7 +434,7 @@ class CmisBackend:
             "it. Create it, or correct spec.cmis.rootFolder.",
         )
 
-    def _occupied(self, parts: list[str], what: str) -> NameTaken:
+    def _name_taken(self, parts: list[str], what: str) -> NameTaken:
         where = self.location("/".join(parts)) if parts else self._settings.root_folder
         return NameTaken(f"{where} {what}, and Counterfoil did not put it there. Move it away.")
 
@@ -470,5 +474,5 @@ def _is_temporary(name: str) -> bool:
     return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
 
 
-async def _one(content: bytes) -> AsyncGenerator[bytes, None]:
+async def _single_chunk(content: bytes) -> AsyncGenerator[bytes, None]:
     yield content

@@ -72,7 +72,7 @@ class FilesystemBackend:
 
     async def entries(self, folder: str) -> list[StoredEntry]:
         """Return everything below a folder, links and other oddities included; empty when it is absent."""
-        with self._in_words(folder):
+        with self._translate_errors(folder):
             return await in_thread(self._entries, segments(folder))
 
     async def put(
@@ -83,9 +83,9 @@ class FilesystemBackend:
         writing = HashingThread(draft.write)
         try:
             async for chunk in chunks:
-                with self._in_words(name):
+                with self._translate_errors(name):
                     await writing.add(chunk)
-            with self._in_words(name):
+            with self._translate_errors(name):
                 await writing.finish()
                 await in_thread(draft.publish)
         finally:
@@ -100,7 +100,7 @@ class FilesystemBackend:
         reading = _OpenFile(self._root, segments(name))
         try:
             while not reading.at_end:
-                with self._in_words(name):
+                with self._translate_errors(name):
                     block = await in_thread(reading.block)
                 if block:
                     yield block
@@ -109,7 +109,7 @@ class FilesystemBackend:
 
     async def discard(self, name: str) -> None:
         """Remove a file, durably; nothing happens when it is absent."""
-        with self._in_words(name), suppress(FileNotStored):
+        with self._translate_errors(name), suppress(FileNotStored):
             await in_thread(self._discard, segments(name))
 
     async def probe(self) -> None:
@@ -117,7 +117,7 @@ class FilesystemBackend:
         name = f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
         content = secrets.token_hex(16).encode()
         try:
-            await self.put(name, _one(content), tags={}, content_type=None)
+            await self.put(name, _single_chunk(content), tags={}, content_type=None)
             found = b"".join([block async for block in self.read(name)])
         finally:
             await self.discard(name)
@@ -128,8 +128,8 @@ class FilesystemBackend:
 
     async def remove_leftovers(self, folder: str) -> None:
         """Remove our temporary files below a folder."""
-        with self._in_words(folder), suppress(FileNotStored):
-            await in_thread(self._sweep, segments(folder))
+        with self._translate_errors(folder), suppress(FileNotStored):
+            await in_thread(self._remove_leftovers, segments(folder))
 
     async def close(self) -> None:
         """Nothing is held open between calls."""
@@ -150,12 +150,12 @@ class FilesystemBackend:
             _remove(at, parts[-1])
             os.fsync(at)
 
-    def _sweep(self, parts: list[str]) -> None:
+    def _remove_leftovers(self, parts: list[str]) -> None:
         with _folder(self._root, parts) as at:
-            _sweep(at)
+            _remove_temporary_files(at)
 
     @contextmanager
-    def _in_words(self, name: str) -> Iterator[None]:
+    def _translate_errors(self, name: str) -> Iterator[None]:
         """Turn what the operating system says into what an administrator can use."""
         try:
             yield
@@ -417,12 +417,12 @@ def _is_temporary(name: str) -> bool:
     return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
 
 
-def _sweep(at: int) -> None:
+def _remove_temporary_files(at: int) -> None:
     with os.scandir(at) as listing:
         for each in listing:
             if each.is_dir(follow_symlinks=False):
                 with _descriptor(os.open(each.name, _FOLDER_FLAGS, dir_fd=at)) as below:
-                    _sweep(below)
+                    _remove_temporary_files(below)
             elif _is_temporary(each.name):
                 _remove(at, each.name)
 
@@ -432,5 +432,5 @@ def _remove(at: int, name: str) -> None:
         os.unlink(name, dir_fd=at)
 
 
-async def _one(content: bytes) -> AsyncGenerator[bytes, None]:
+async def _single_chunk(content: bytes) -> AsyncGenerator[bytes, None]:
     yield content

@@ -79,7 +79,7 @@ DIALECT = ErrorDialect(
     root_missing=frozenset({"NoSuchBucket"}),
     # The instance's metadata service.
     no_identity=re.compile(r"computeMetadata|metadata\.google|169\.254\.169\.254"),
-    verdicts=ERROR_RULES,
+    rules=ERROR_RULES,
 )
 
 
@@ -143,7 +143,7 @@ class GcsBackend(ObjectStoreBackend):
 
 def _key(name: str, secret: Credentials) -> str:
     """Return the service account's key, one line of JSON. Raises ``SettingsInvalid``."""
-    text = secret.block("serviceAccountJson")
+    text = secret.multiline_text("serviceAccountJson")
     if text is None:
         raise SettingsInvalid(f"Archive/{name}: {secret.secret} has no `serviceAccountJson`.")
     try:

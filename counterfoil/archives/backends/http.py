@@ -25,16 +25,16 @@ import msgspec
 
 from counterfoil.archives.backend import MAX_ENTRIES, ChecksumReported, FileNotStored, StoredEntry, segments
 from counterfoil.archives.backends._http import (
-    ABSENT,
+    NOT_FOUND_STATUSES,
     HttpResponse,
     HttpSite,
     MultipartForm,
     authorization_of,
     checked_url,
     content_of,
-    make_http,
+    identity_of,
+    make_http_client,
     path_of,
-    who_of,
 )
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import (
@@ -69,9 +69,9 @@ async def open_http(name: str, spec: ArchiveSpec, credentials: Mapping[str, byte
     site = HttpSite(
         archive=f"Archive/{name}",
         server=f"the system at {url}",
-        who=who_of(authorization, secret),
+        identity=identity_of(authorization, secret),
         field=FIELD,
-        http=make_http(authorization),
+        http=make_http_client(authorization),
     )
     return HttpBackend(
         site, url, settings.mode, spec.verify, WebhookSignature.read(name, secret, WallClock())
@@ -129,15 +129,15 @@ class HttpBackend:
     kind: ClassVar[str] = "http"
 
     def __init__(
-        self, site: HttpSite, url: str, mode: HttpMode, verify: VerifyMode, seal: WebhookSignature
+        self, site: HttpSite, url: str, mode: HttpMode, verify: VerifyMode, signature: WebhookSignature
     ) -> None:
         self._site = site
         self._url = url
         self._mode = mode
         self._verify = verify
-        self._seal = seal
-        self._told: dict[str, str] = {}
-        self._vouched: dict[str, tuple[int, str]] = {}
+        self._signature = signature
+        self._locations: dict[str, str] = {}
+        self._checksums: dict[str, tuple[int, str]] = {}
 
     def location(self, name: str) -> str:
         """Return the address that a name has, unless the system answers with another one."""
@@ -154,52 +154,54 @@ class HttpBackend:
         """Send a file, then conclude it. Raises ``ArchiveError``."""
         segments(name)
         facts = {"name": name, "contentType": content_type or "application/octet-stream"}
-        upload, tally = f"file_{secrets.token_hex(16)}", HashingCounter()
-        async with aclosing(counting(chunks, tally)) as stream:
+        upload, counter = f"file_{secrets.token_hex(16)}", HashingCounter()
+        async with aclosing(counting(chunks, counter)) as stream:
             await self._send(upload, facts, tags, stream)
-        proof = {"upload": upload, "size": tally.size, "sha256": tally.sha256}
-        told = await self._conclude(name, {**facts, **proof, "tags": dict(tags)})
-        self._check(name, told, tally)
-        self._remember(name, told, tally)
+        proof = {"upload": upload, "size": counter.size, "sha256": counter.sha256}
+        conclusion = await self._conclude(name, {**facts, **proof, "tags": dict(tags)})
+        self._check(name, conclusion, counter)
+        self._remember(name, conclusion, counter)
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
         """Yield a file block by block. Raises ``FileNotStored``, and ``ChecksumReported`` when the system's word is to do."""
         segments(name)
         if self._verify is VerifyMode.CHECKSUM:
-            if name not in self._vouched:
+            if name not in self._checksums:
                 raise FileNotStored
-            raise ChecksumReported(*self._vouched[name])
-        told = self._told.get(name)
+            raise ChecksumReported(*self._checksums[name])
+        location = self._locations.get(name)
         try:
-            async with aclosing(self._got(name, told or self.location(name))) as stream:
+            async with aclosing(self._get(name, location or self.location(name))) as stream:
                 async for block in stream:
                     yield block
         except FileNotStored:
             # Somebody may have replaced the file, and with it its address: its own name still leads there.
-            self._told.pop(name, None)
-            if told is None:
+            self._locations.pop(name, None)
+            if location is None:
                 raise
         else:
             return
-        async with aclosing(self._got(name, self.location(name))) as stream:
+        async with aclosing(self._get(name, self.location(name))) as stream:
             async for block in stream:
                 yield block
 
     async def discard(self, name: str) -> None:
         """Have a file removed, if the system does that."""
-        url = self._told.pop(name, self.location(name))
-        self._vouched.pop(name, None)
-        answer = await self._site.ask("DELETE", url, headers=self._seal.headers(_message("delete"), b""))
-        if not answer.is_success and answer.status not in ABSENT | _CANT_DELETE:
-            raise self._site.refusal(answer.status)
+        url = self._locations.pop(name, self.location(name))
+        self._checksums.pop(name, None)
+        answer = await self._site.request(
+            "DELETE", url, headers=self._signature.headers(_message("delete"), b"")
+        )
+        if not answer.is_success and answer.status not in NOT_FOUND_STATUSES | _CANT_DELETE:
+            raise self._site.error_for_status(answer.status)
 
     async def probe(self) -> None:
         """Ask whether files would be accepted, without sending one: it might be stored permanently. Raises ``ArchiveError``."""
-        answer = await self._tell("counterfoil.probe", _message("probe"), {})
-        if answer.status in ABSENT:
+        answer = await self._send_message("counterfoil.probe", _message("probe"), {})
+        if answer.status in NOT_FOUND_STATUSES:
             raise self._root_missing(answer.status)
         if not answer.is_success:
-            raise self._site.refusal(answer.status)
+            raise self._site.error_for_status(answer.status)
 
     async def remove_leftovers(self, folder: str) -> None:
         """Nothing to do: what was not concluded has no name."""
@@ -208,17 +210,17 @@ class HttpBackend:
         """Close the connections."""
         await self._site.http.aclose()
 
-    async def _got(self, name: str, url: str) -> AsyncGenerator[bytes, None]:
-        headers = self._seal.headers(_message("get"), b"")
-        async with self._site.opened("GET", url, headers=headers) as response:
-            if response.status_code in _CANT_READ and name in self._vouched:
-                raise self._lacks(
+    async def _get(self, name: str, url: str) -> AsyncGenerator[bytes, None]:
+        headers = self._signature.headers(_message("get"), b"")
+        async with self._site.stream("GET", url, headers=headers) as response:
+            if response.status_code in _CANT_READ and name in self._checksums:
+                raise self._missing_feature(
                     "return the stored files", "Let it answer GET, or set spec.verify to Checksum."
                 )
-            if response.status_code in ABSENT | _CANT_READ:
+            if response.status_code in NOT_FOUND_STATUSES | _CANT_READ:
                 raise FileNotStored
             if response.status_code != 200:
-                raise self._site.refusal(response.status_code)
+                raise self._site.error_for_status(response.status_code)
             async for block in content_of(response):
                 yield block
 
@@ -230,63 +232,63 @@ class HttpBackend:
             "Idempotency-Key": self._key_of(facts["name"]),
             "Counterfoil-File": described,
             "Content-Type": facts["contentType"],
-            **self._seal.headers(upload, described.encode()),
+            **self._signature.headers(upload, described.encode()),
         }
         if self._mode is HttpMode.MULTIPART:
             fields = {"name": facts["name"], **{f"tags.{tag}": value for tag, value in tags.items()}}
             form = MultipartForm(fields, "file", facts["name"].rpartition("/")[2], facts["contentType"])
-            headers["Content-Type"], chunks = form.content_type, form.around(chunks)
+            headers["Content-Type"], chunks = form.content_type, form.encode(chunks)
         answer = await self._site.upload("POST", self._url, chunks, headers=headers)
         if not answer.is_success:
-            raise self._refused(facts["name"], answer.status)
+            raise self._error_for_status(facts["name"], answer.status)
 
     async def _conclude(self, name: str, data: Mapping[str, object]) -> HttpConclusion:
         # Sent again it is the same message, whose id a receiver may remember.
-        answer = await self._tell("counterfoil.file", f"end_{data['upload']}", data)
+        answer = await self._send_message("counterfoil.file", f"end_{data['upload']}", data)
         if not answer.is_success:
-            raise self._refused(name, answer.status)
+            raise self._error_for_status(name, answer.status)
         try:
             return msgspec.json.decode(answer.body or b"{}", type=HttpConclusion)
         except msgspec.DecodeError as error:
-            raise self._lacks(
+            raise self._missing_feature(
                 "say where a file is", 'Let it answer JSON like {"location": "…", "sha256": "…"}.'
             ) from error
 
-    async def _tell(self, kind: str, message: str, data: Mapping[str, object]) -> HttpResponse:
+    async def _send_message(self, kind: str, message: str, data: Mapping[str, object]) -> HttpResponse:
         """Send a message by the rules of Standard Webhooks."""
-        body = _json({"type": kind, "timestamp": self._seal.now(), "data": data})
+        body = _json({"type": kind, "timestamp": self._signature.now(), "data": data})
         headers = {
             "Content-Type": "application/json",
             "Idempotency-Key": message,
-            **self._seal.headers(message, body),
+            **self._signature.headers(message, body),
         }
-        return await self._site.ask("POST", self._url, headers=headers, content=body)
+        return await self._site.request("POST", self._url, headers=headers, content=body)
 
-    def _check(self, name: str, told: HttpConclusion, tally: HashingCounter) -> None:
+    def _check(self, name: str, conclusion: HttpConclusion, counter: HashingCounter) -> None:
         """Hold what the system says against what was sent."""
-        if told.sha256 is None and self._verify is VerifyMode.CHECKSUM:
-            raise self._lacks(
+        if conclusion.sha256 is None and self._verify is VerifyMode.CHECKSUM:
+            raise self._missing_feature(
                 "tell the SHA-256 of a file", "Let it answer one, or set spec.verify to ReadBack."
             )
-        if told.sha256 is not None and told.sha256.lower() != tally.sha256:
+        if conclusion.sha256 is not None and conclusion.sha256.lower() != counter.sha256:
             raise VerificationFailed(
                 f"{self.location(name)}: {self._site.server} has other bytes than were sent, by its own SHA-256."
             )
 
-    def _remember(self, name: str, told: HttpConclusion, tally: HashingCounter) -> None:
-        self._vouched[name] = (tally.size, tally.sha256)
-        self._told.pop(name, None)
-        for known in (self._vouched, self._told):
+    def _remember(self, name: str, conclusion: HttpConclusion, counter: HashingCounter) -> None:
+        self._checksums[name] = (counter.size, counter.sha256)
+        self._locations.pop(name, None)
+        for known in (self._checksums, self._locations):
             # A file that is no longer known is requested by its own name, or sent again.
             if len(known) > MAX_ENTRIES:
                 del known[next(iter(known))]
-        if told.location is None:
+        if conclusion.location is None:
             return
-        location = _joined(self._url, told.location)
+        location = _joined(self._url, conclusion.location)
         if location is not None:
-            self._told[name] = location
+            self._locations[name] = location
         elif self._verify is VerifyMode.READ_BACK:
-            raise self._lacks(
+            raise self._missing_feature(
                 "return the stored files, since it names another host as the place",
                 "Let it name its own address, or set spec.verify to Checksum.",
             )
@@ -294,7 +296,7 @@ class HttpBackend:
     def _key_of(self, name: str) -> str:
         return hashlib.sha256(self.location(name).encode()).hexdigest()[:32]
 
-    def _refused(self, name: str, status: int) -> ArchiveError:
+    def _error_for_status(self, name: str, status: int) -> ArchiveError:
         if status == _CONFLICT:
             return NameTaken(
                 f"{self.location(name)} is there already, as {self._site.server} says (HTTP 409). Move it away."
@@ -303,9 +305,9 @@ class HttpBackend:
             return VerificationFailed(
                 f"{self.location(name)}: {self._site.server} got other bytes than were sent (HTTP 422)."
             )
-        if status in ABSENT:
+        if status in NOT_FOUND_STATUSES:
             return self._root_missing(status)
-        return self._site.refusal(status)
+        return self._site.error_for_status(status)
 
     def _root_missing(self, status: int) -> ArchiveError:
         return ArchiveRefused(
@@ -313,7 +315,7 @@ class HttpBackend:
             f"{self._site.archive}: there is nothing at {self._url} that takes files (HTTP {status}). Correct {FIELD}.",
         )
 
-    def _lacks(self, what: str, then: str) -> ArchiveError:
+    def _missing_feature(self, what: str, then: str) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveLacksFeature", f"{self._site.archive}: {self._site.server} does not {what}. {then}"
         )

@@ -15,7 +15,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from counterfoil.archives.backends import _object_store
-from counterfoil.archives.backends._http import HttpSite, make_http
+from counterfoil.archives.backends._http import HttpSite, make_http_client
 from counterfoil.archives.backends._object_lock import ObjectLockClient
 from counterfoil.archives.backends._object_store import (
     CLIENT,
@@ -163,7 +163,7 @@ DIALECT = ErrorDialect(
     root_missing=frozenset({"NoSuchBucket"}),
     # The instance's or container's metadata service, and AWS STS.
     no_identity=re.compile(r"/latest/(?:api/token|meta-data)|WebIdentity|AssumeRole"),
-    verdicts=ERROR_RULES,
+    rules=ERROR_RULES,
 )
 
 
@@ -183,7 +183,7 @@ LOCK_ERROR_RULES = (
     ),
 )
 
-LOCK_DIALECT = replace(DIALECT, verdicts=(*LOCK_ERROR_RULES, *ERROR_RULES))
+LOCK_DIALECT = replace(DIALECT, rules=(*LOCK_ERROR_RULES, *ERROR_RULES))
 
 
 def error_of(text: str, *, archive: str, server: str, bucket: str, key: str) -> ArchiveError:
@@ -282,12 +282,12 @@ def _retention(settings: S3, secret: Credentials, bucket: BucketAddress) -> Obje
             f"set a default retention on the bucket `{bucket.name}` instead."
         )
     key = SigningCredentials(
-        secret.needed("accessKeyId"),
-        secret.needed("secretAccessKey"),
+        secret.required_line("accessKeyId"),
+        secret.required_line("secretAccessKey"),
         secret.line("sessionToken"),
         settings.region,
     )
-    site = HttpSite(bucket.archive, bucket.server, bucket.key, "spec.s3", make_http(None))
+    site = HttpSite(bucket.archive, bucket.server, bucket.key, "spec.s3", make_http_client(None))
     return ObjectLockClient(
         settings.object_lock, address_of(settings), key, site, bucket, LOCK_DIALECT, WallClock()
     )
@@ -297,8 +297,8 @@ def _identity(settings: S3, secret: Credentials) -> "S3CredentialProvider | None
     if settings.credentials_secret_ref is None:
         return None
     credential: S3Credential = {
-        "access_key_id": secret.needed("accessKeyId"),
-        "secret_access_key": secret.needed("secretAccessKey"),
+        "access_key_id": secret.required_line("accessKeyId"),
+        "secret_access_key": secret.required_line("secretAccessKey"),
         "token": secret.line("sessionToken"),
         "expires_at": None,
     }

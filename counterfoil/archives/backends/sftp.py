@@ -37,7 +37,7 @@ from counterfoil.resources.archive import ArchiveSpec, Sftp
 
 TEMPORARY_SUFFIX = ".tmp"
 
-SILENCE_SECONDS = 60.0
+STEP_TIMEOUT_SECONDS = 60.0
 """Timeout for one step, of a block or less."""
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ T = TypeVar("T")
 PIECE = 16 * 1024
 """Bytes that every server gives for one request."""
 
-_NOTHING = (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath)
+_NOT_FOUND_ERRORS = (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath)
 _FULL = re.compile(r"no space|quota|disk (is )?full", re.IGNORECASE)
 
 
@@ -55,8 +55,8 @@ async def open_sftp(name: str, spec: ArchiveSpec, credentials: Mapping[str, byte
     if settings is None:
         raise SettingsInvalid(f"Archive/{name}: spec.sftp is missing.")
     login = SshLogin.read(name, Credentials(name, settings.credentials_secret_ref, credentials))
-    line = SshConnection(f"Archive/{name}", settings, HostKeys.read(name, settings.host_keys), login)
-    return SftpBackend(name, settings, line)
+    connection = SshConnection(f"Archive/{name}", settings, HostKeys.read(name, settings.host_keys), login)
+    return SftpBackend(name, settings, connection)
 
 
 KIND = ArchiveKind("sftp", open_sftp)
@@ -67,10 +67,10 @@ class SftpBackend:
 
     kind: ClassVar[str] = "sftp"
 
-    def __init__(self, archive: str, settings: Sftp, line: SshConnection) -> None:
+    def __init__(self, archive: str, settings: Sftp, connection: SshConnection) -> None:
         self._archive = f"Archive/{archive}"
         self._settings = settings
-        self._line = line
+        self._connection = connection
 
     def location(self, name: str) -> str:
         """Return the ``sftp:`` URI of a name; ``~`` stands for the folder that the login leads to."""
@@ -82,7 +82,7 @@ class SftpBackend:
 
     async def entries(self, folder: str) -> list[StoredEntry]:
         """Return everything below a folder; links are listed, never followed."""
-        async with self._working() as sftp:
+        async with self._session() as sftp:
             found = [entry async for entry in self._files(sftp, folder) if not _is_temporary(entry.name)]
         return sorted(found, key=lambda entry: entry.name)
 
@@ -92,11 +92,11 @@ class SftpBackend:
         """Write beside the final name, make it durable, rename. Raises ``ArchiveError``."""
         parts = segments(name)
         temporary = [*parts[:-1], f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"]
-        async with self._working() as sftp:
+        async with self._session() as sftp:
             await self._make_folder(sftp, parts[:-1])
         try:
             await self._write(temporary, chunks)
-            async with self._working() as sftp:
+            async with self._session() as sftp:
                 await self._publish(sftp, temporary, parts)
         except BaseException:
             await clean_up(self._remove(temporary))
@@ -105,14 +105,14 @@ class SftpBackend:
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
         """Yield a file block by block. Raises ``FileNotStored``."""
         parts, at = segments(name), 0
-        async with self._line.session() as sftp:
-            async with self._wording():
-                file, size = await self._to_read(sftp, parts)
+        async with self._connection.session() as sftp:
+            async with self._translate_errors():
+                file, size = await self._open_for_reading(sftp, parts)
             try:
                 while True:
                     # A block is many requests at once; beyond the end that is expected, one is enough.
                     wanted = min(BLOCK, max(size - at, PIECE))
-                    async with self._wording():
+                    async with self._translate_errors():
                         # Opened without an encoding, so that it gives bytes.
                         block = cast("bytes", await _step(file.read(wanted, at)))
                     if not block:
@@ -120,7 +120,7 @@ class SftpBackend:
                     at += len(block)
                     yield block
             finally:
-                await clean_up(_closed(file))
+                await clean_up(_close_file(file))
 
     async def discard(self, name: str) -> None:
         """Remove a file; nothing happens when it is absent."""
@@ -128,68 +128,68 @@ class SftpBackend:
 
     async def probe(self) -> None:
         """See that the root is a folder, then write, read back and remove a small file. Raises ``ArchiveError``."""
-        async with self._working() as sftp:
+        async with self._session() as sftp:
             if not await self._is_folder(sftp, []):
                 raise self._root_missing()
         name = f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
         content = secrets.token_hex(16).encode()
         try:
-            await self.put(name, _one(content), tags={}, content_type=None)
+            await self.put(name, _single_chunk(content), tags={}, content_type=None)
             found = b"".join([block async for block in self.read(name)])
         finally:
             await clean_up(self.discard(name))
         if found != content:
             raise VerificationFailed(
-                f"{self._archive}: {self._line.server} returns other bytes than were written."
+                f"{self._archive}: {self._connection.server} returns other bytes than were written."
             )
 
     async def remove_leftovers(self, folder: str) -> None:
         """Remove our temporary files below a folder."""
-        async with self._working() as sftp:
+        async with self._session() as sftp:
             found = [entry.name async for entry in self._files(sftp, folder) if _is_temporary(entry.name)]
         for name in found:
             await self.discard(name)
 
     async def close(self) -> None:
         """Close the connection."""
-        await self._line.close()
+        await self._connection.close()
 
-    async def _to_read(
+    async def _open_for_reading(
         self, sftp: asyncssh.SFTPClient, parts: list[str]
     ) -> tuple[asyncssh.SFTPClientFile, int]:
         """Open a file; return it and its size. Raises ``FileNotStored``."""
         try:
             attributes = await _step(sftp.stat(self._path(parts)))
             if _is_directory(attributes):
-                raise self._occupied(parts, "is a folder")
+                raise self._name_taken(parts, "is a folder")
             file = await _step(sftp.open(self._path(parts), "rb", encoding=None))
-        except _NOTHING as error:
+        except _NOT_FOUND_ERRORS as error:
             raise FileNotStored from error
         return file, attributes.size or 0
 
     async def _write(self, parts: list[str], chunks: AsyncIterable[bytes]) -> None:
-        async with self._line.session() as sftp:
-            async with self._wording():
+        async with self._connection.session() as sftp:
+            async with self._translate_errors():
                 file = await _step(sftp.open(self._path(parts), "xb", encoding=None))
             writing = _OpenUpload(file)
             try:
                 async with aclosing(blocks(chunks)) as joined:
                     async for block in joined:
-                        async with self._wording():
+                        async with self._translate_errors():
                             await writing.add(block)
-                async with self._wording():
+                async with self._translate_errors():
                     await writing.finish()
             finally:
                 await clean_up(writing.abandon())
 
     async def _publish(self, sftp: asyncssh.SFTPClient, temporary: list[str], parts: list[str]) -> None:
         if await self._is_folder(sftp, parts):
-            raise self._occupied(parts, "is a folder")
+            raise self._name_taken(parts, "is a folder")
         old, new = self._path(temporary), self._path(parts)
         try:
             await _step(sftp.posix_rename(old, new))
         except asyncssh.SFTPOpUnsupported:
-            with suppress(*_NOTHING):
+            with suppress(*_NOT_FOUND_ERRORS):
                 await _step(sftp.remove(new))
             await _step(sftp.rename(old, new))
 
@@ -197,7 +197,7 @@ class SftpBackend:
         """Make a folder and what is missing above it. Another task may be faster, which is as good."""
         known = await self._is_folder(sftp, parts)
         if known is False:
-            raise self._occupied(parts, "is a file where Counterfoil needs a folder")
+            raise self._name_taken(parts, "is a file where Counterfoil needs a folder")
         if known:
             return
         if not parts:
@@ -213,7 +213,7 @@ class SftpBackend:
         """Tell whether it is a folder; None when nothing is there."""
         try:
             attributes = await _step(sftp.stat(self._path(parts)))
-        except _NOTHING:
+        except _NOT_FOUND_ERRORS:
             return None
         return _is_directory(attributes)
 
@@ -222,7 +222,7 @@ class SftpBackend:
         waiting, seen = [folder], 0
         while waiting:
             above = waiting.pop()
-            async for each in self._listed(sftp, above):
+            async for each in self._list_folder(sftp, above):
                 seen += 1
                 if seen > MAX_ENTRIES:
                     raise NameTaken(
@@ -234,45 +234,46 @@ class SftpBackend:
                 else:
                     yield StoredEntry(name, each.attrs.size)
 
-    async def _listed(self, sftp: asyncssh.SFTPClient, folder: str) -> AsyncIterator[asyncssh.SFTPName]:
-        with suppress(*_NOTHING):
+    async def _list_folder(self, sftp: asyncssh.SFTPClient, folder: str) -> AsyncIterator[asyncssh.SFTPName]:
+        with suppress(*_NOT_FOUND_ERRORS):
             async for each in sftp.scandir(self._path(segments(folder))):
                 if each.filename not in (".", ".."):
                     yield each
 
     async def _remove(self, parts: list[str]) -> None:
-        async with self._working() as sftp:
-            with suppress(*_NOTHING):
+        async with self._session() as sftp:
+            with suppress(*_NOT_FOUND_ERRORS):
                 await _step(sftp.remove(self._path(parts)))
 
     @asynccontextmanager
-    async def _working(self) -> AsyncIterator[asyncssh.SFTPClient]:
-        async with self._line.session() as sftp, self._wording():
+    async def _session(self) -> AsyncIterator[asyncssh.SFTPClient]:
+        async with self._connection.session() as sftp, self._translate_errors():
             yield sftp
 
     @asynccontextmanager
-    async def _wording(self) -> AsyncIterator[None]:
+    async def _translate_errors(self) -> AsyncIterator[None]:
         """Turn what the server says into what an administrator can use."""
         try:
             yield
         except (asyncssh.Error, OSError, TimeoutError) as error:
-            raise await self._trouble(error) from error
+            raise await self._error(error) from error
 
-    async def _trouble(self, error: Exception) -> ArchiveError:
-        if isinstance(error, _GONE):
-            self._line.drop()
+    async def _error(self, error: Exception) -> ArchiveError:
+        if isinstance(error, _CONNECTION_ERRORS):
+            self._connection.drop()
             return ArchiveUnavailable(
-                "ArchiveUnreachable", f"{self._archive}: {self._line.server} could not be reached."
+                "ArchiveUnreachable", f"{self._archive}: {self._connection.server} could not be reached."
             )
         if isinstance(error, asyncssh.SFTPFailure) and await self._is_full(error):
             error = asyncssh.SFTPNoSpaceOnFilesystem("")
         for types, kind, reason, words in _ERROR_RULES:
             if isinstance(error, types):
-                text = words.format(server=self._line.server, root=self._settings.root)
+                text = words.format(server=self._connection.server, root=self._settings.root)
                 return kind(reason, f"{self._archive}: {text}")
         code = f" (SFTP answered {error.code})" if isinstance(error, asyncssh.SFTPError) else ""
         return ArchiveUnavailable(
-            "ArchiveFailing", f"{self._archive}: {self._line.server} does not work{code}. Check its log."
+            "ArchiveFailing",
+            f"{self._archive}: {self._connection.server} does not work{code}. Check its log.",
         )
 
     async def _is_full(self, error: asyncssh.SFTPFailure) -> bool:
@@ -280,7 +281,7 @@ class SftpBackend:
         if _FULL.search(error.reason):
             return True
         with suppress(asyncssh.Error, OSError, TimeoutError):
-            async with self._line.session() as sftp:
+            async with self._connection.session() as sftp:
                 return (await _step(sftp.statvfs(self._path([])))).bavail == 0
         return False
 
@@ -291,16 +292,16 @@ class SftpBackend:
     def _root_missing(self) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveRootMissing",
-            f"{self._archive}: {self._line.server} has no folder {self._settings.root} for this login. Create it, or "
+            f"{self._archive}: {self._connection.server} has no folder {self._settings.root} for this login. Create it, or "
             "correct spec.sftp.root.",
         )
 
-    def _occupied(self, parts: list[str], what: str) -> NameTaken:
+    def _name_taken(self, parts: list[str], what: str) -> NameTaken:
         where = self.location("/".join(parts)) if parts else self._settings.root
         return NameTaken(f"{where} {what}, and Counterfoil did not put it there. Move it away.")
 
 
-_GONE = (
+_CONNECTION_ERRORS = (
     OSError,
     TimeoutError,
     asyncssh.DisconnectError,
@@ -346,7 +347,7 @@ _ERROR_RULES: tuple[
         "{server} can't do what filing needs. Use another server.",
     ),
     (
-        _NOTHING,
+        _NOT_FOUND_ERRORS,
         ArchiveUnavailable,
         "ArchiveChanged",
         "somebody removed a folder or file at {server} while it was being filed.",
@@ -364,13 +365,13 @@ class _OpenUpload:
 
     async def add(self, block: bytes) -> None:
         """Wait for the last block, then send this one."""
-        await self._arrived()
-        self._running = asyncio.ensure_future(_in_time(self._file.write(block, self._at)))
+        await self._wait_for_write()
+        self._running = asyncio.ensure_future(_with_timeout(self._file.write(block, self._at)))
         self._at += len(block)
 
     async def finish(self) -> None:
         """Wait until all is written, make it durable where the server can, and close."""
-        await self._arrived()
+        await self._wait_for_write()
         with suppress(asyncssh.SFTPOpUnsupported):
             await _step(self._file.fsync())
         await _step(self._file.close())
@@ -380,9 +381,9 @@ class _OpenUpload:
         if self._running is not None:
             await asyncio.wait([self._running])
             self._running.exception()
-        await _closed(self._file)
+        await _close_file(self._file)
 
-    async def _arrived(self) -> None:
+    async def _wait_for_write(self) -> None:
         if self._running is not None:
             # Shielded, since a task that is cancelled here calls ``abandon``, which waits for it.
             await asyncio.shield(self._running)
@@ -391,15 +392,15 @@ class _OpenUpload:
 
 async def _step(work: Awaitable[T]) -> T:
     """Do one thing, in bounded time and never cut off in its middle. Raises ``TimeoutError``."""
-    return await shielded(_in_time(work))
+    return await shielded(_with_timeout(work))
 
 
-async def _in_time(work: Awaitable[T]) -> T:
-    async with asyncio.timeout(SILENCE_SECONDS):
+async def _with_timeout(work: Awaitable[T]) -> T:
+    async with asyncio.timeout(STEP_TIMEOUT_SECONDS):
         return await work
 
 
-async def _closed(file: "asyncssh.SFTPClientFile") -> None:
+async def _close_file(file: "asyncssh.SFTPClientFile") -> None:
     with suppress(asyncssh.Error, OSError):
         await file.close()
 
@@ -413,5 +414,5 @@ def _is_temporary(name: str) -> bool:
     return last.startswith(TEMPORARY_PREFIX) and last.endswith(TEMPORARY_SUFFIX)
 
 
-async def _one(content: bytes) -> AsyncGenerator[bytes, None]:
+async def _single_chunk(content: bytes) -> AsyncGenerator[bytes, None]:
     yield content

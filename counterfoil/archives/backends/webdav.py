@@ -20,16 +20,16 @@ from lxml import etree
 
 from counterfoil.archives.backend import MAX_ENTRIES, TEMPORARY_PREFIX, FileNotStored, StoredEntry, segments
 from counterfoil.archives.backends._http import (
-    ABSENT,
-    SILENCE_SECONDS,
+    NOT_FOUND_STATUSES,
+    READ_TIMEOUT_SECONDS,
     HttpResponse,
     HttpSite,
     authorization_of,
     checked_url,
     content_of,
-    make_http,
+    identity_of,
+    make_http_client,
     path_of,
-    who_of,
 )
 from counterfoil.archives.cleanup import clean_up
 from counterfoil.archives.credentials import Credentials
@@ -69,7 +69,10 @@ async def open_webdav(name: str, spec: ArchiveSpec, credentials: Mapping[str, by
     if settings is None:
         raise SettingsInvalid(f"Archive/{name}: spec.webdav is missing.")
     return make_backend(
-        name, settings.url, Credentials(name, settings.credentials_secret_ref, credentials), SILENCE_SECONDS
+        name,
+        settings.url,
+        Credentials(name, settings.credentials_secret_ref, credentials),
+        READ_TIMEOUT_SECONDS,
     )
 
 
@@ -83,9 +86,9 @@ def make_backend(name: str, url: str, credentials: Credentials, silence: float) 
     site = HttpSite(
         archive=f"Archive/{name}",
         server=f"the WebDAV server at {root}",
-        who=who_of(authorization, credentials),
+        identity=identity_of(authorization, credentials),
         field=FIELD,
-        http=make_http(authorization, silence=silence),
+        http=make_http_client(authorization, silence=silence),
     )
     return WebDavBackend(site, root)
 
@@ -145,11 +148,11 @@ class WebDavBackend:
         """Yield a file block by block. Raises ``FileNotStored``."""
         parts = segments(name)
         headers = {"Cache-Control": "no-cache"}
-        async with self._site.opened("GET", self._url(parts), headers=headers) as response:
-            if response.status_code in ABSENT:
+        async with self._site.stream("GET", self._url(parts), headers=headers) as response:
+            if response.status_code in NOT_FOUND_STATUSES:
                 raise FileNotStored
             if response.status_code != 200:
-                raise await self._hindered(parts, response.status_code)
+                raise await self._error_for_status(parts, response.status_code)
             async for block in content_of(response):
                 yield block
 
@@ -159,11 +162,11 @@ class WebDavBackend:
 
     async def probe(self) -> None:
         """See that the root is a collection, then write, read back and remove a small file. Raises ``ArchiveError``."""
-        await self._look_at_root()
+        await self._check_root()
         name = f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
         content = secrets.token_hex(16).encode()
         try:
-            await self.put(name, _one(content), tags={}, content_type="text/plain")
+            await self.put(name, _single_chunk(content), tags={}, content_type="text/plain")
             found = b"".join([block async for block in self.read(name)])
         finally:
             await clean_up(self.discard(name))
@@ -185,77 +188,79 @@ class WebDavBackend:
         """Make a collection and what is missing above it. Another task may be faster, which is as good."""
         if not parts:
             return
-        answer = await self._site.ask("MKCOL", self._url(parts) + "/")
-        if answer.status in {_CONFLICT, *ABSENT} and len(parts) > 1:
+        answer = await self._site.request("MKCOL", self._url(parts) + "/")
+        if answer.status in {_CONFLICT, *NOT_FOUND_STATUSES} and len(parts) > 1:
             await self._make_folder(parts[:-1])
-            answer = await self._site.ask("MKCOL", self._url(parts) + "/")
+            answer = await self._site.request("MKCOL", self._url(parts) + "/")
         # Servers have several answers for one that is there, above all when it may not be made.
         if answer.is_success or answer.status == _EXISTS or await self._is_folder(parts):
             return
-        if answer.status in {_CONFLICT, *ABSENT} and len(parts) == 1:
+        if answer.status in {_CONFLICT, *NOT_FOUND_STATUSES} and len(parts) == 1:
             raise self._root_missing()
-        raise await self._hindered(parts, answer.status)
+        raise await self._error_for_status(parts, answer.status)
 
     async def _send(self, parts: list[str], chunks: AsyncIterable[bytes], content_type: str | None) -> None:
         headers = {"Content-Type": content_type or "application/octet-stream"}
         answer = await self._site.upload("PUT", self._url(parts), chunks, headers=headers)
-        if answer.status in {_CONFLICT, *ABSENT} and len(parts) == 1:
+        if answer.status in {_CONFLICT, *NOT_FOUND_STATUSES} and len(parts) == 1:
             raise self._root_missing()
         if not answer.is_success:
-            raise await self._hindered(parts, answer.status)
+            raise await self._error_for_status(parts, answer.status)
 
     async def _tag(self, parts: list[str], tags: Mapping[str, str]) -> None:
         """Set the tags as properties. Many servers store none and refuse; the answer is ignored."""
         if tags:
-            await self._site.ask("PROPPATCH", self._url(parts), headers=_XML, content=_properties(tags))
+            await self._site.request("PROPPATCH", self._url(parts), headers=_XML, content=_properties(tags))
 
     async def _publish(self, temporary: list[str], parts: list[str]) -> None:
         answer = await self._move(temporary, parts, overwrite="F")
         if answer.status == _PRECONDITION_FAILED:
             # To overwrite a collection means to delete it with all that is in it (RFC 4918, 9.9.3).
             if await self._is_folder(parts):
-                raise self._occupied(parts, "is a folder")
+                raise self._name_taken(parts, "is a folder")
             answer = await self._move(temporary, parts, overwrite="T")
         if not answer.is_success or answer.status == _MULTI_STATUS:
-            raise await self._not_moved(parts, answer.status)
+            raise await self._move_error(parts, answer.status)
 
     async def _move(self, temporary: list[str], parts: list[str], *, overwrite: str) -> HttpResponse:
         headers = {"Destination": self._url(parts), "Overwrite": overwrite}
-        return await self._site.ask("MOVE", self._url(temporary), headers=headers)
+        return await self._site.request("MOVE", self._url(temporary), headers=headers)
 
-    async def _not_moved(self, parts: list[str], status: int) -> ArchiveError:
+    async def _move_error(self, parts: list[str], status: int) -> ArchiveError:
         if status in {400, 502}:
             return ArchiveRefused(
                 "ArchiveLacksFeature",
                 f"{self._site.archive}: {self._site.server} does not take itself for the one that {FIELD} names "
                 f"(HTTP {status} for MOVE). Let the proxy before it pass the host name and scheme on, or adapt Destination.",
             )
-        return await self._hindered(parts, status)
+        return await self._error_for_status(parts, status)
 
     async def _delete(self, parts: list[str]) -> None:
-        answer = await self._site.ask("DELETE", self._url(parts))
-        if answer.status not in ABSENT and (not answer.is_success or answer.status == _MULTI_STATUS):
-            raise self._site.refusal(answer.status)
+        answer = await self._site.request("DELETE", self._url(parts))
+        if answer.status not in NOT_FOUND_STATUSES and (
+            not answer.is_success or answer.status == _MULTI_STATUS
+        ):
+            raise self._site.error_for_status(answer.status)
 
-    async def _hindered(self, parts: list[str], status: int) -> ArchiveError:
+    async def _error_for_status(self, parts: list[str], status: int) -> ArchiveError:
         """Return what a refusal means, after a check of the existing entries: servers answer differently."""
-        if status in {403, _EXISTS, 406, 500, _CONFLICT, *ABSENT}:
+        if status in {403, _EXISTS, 406, 500, _CONFLICT, *NOT_FOUND_STATUSES}:
             for depth in range(1, len(parts)):
                 if await self._is_folder(parts[:depth]) is False:
-                    return self._occupied(parts[:depth], "is a file where Counterfoil needs a folder")
+                    return self._name_taken(parts[:depth], "is a file where Counterfoil needs a folder")
             if await self._is_folder(parts):
-                return self._occupied(parts, "is a folder")
-        if status in {_CONFLICT, *ABSENT}:
+                return self._name_taken(parts, "is a folder")
+        if status in {_CONFLICT, *NOT_FOUND_STATUSES}:
             return ArchiveUnavailable(
                 "ArchiveChanged",
                 f"{self._site.archive}: a folder below {self._root} was removed while a file was filed into it.",
             )
-        return self._site.refusal(status)
+        return self._site.error_for_status(status)
 
     async def _is_folder(self, parts: list[str]) -> bool | None:
         """Tell whether the entry is a collection; None when there is no entry."""
         try:
-            listed = [each async for each in self._listed(parts, depth="0", slash="")]
+            listed = [each async for each in self._propfind(parts, depth="0", slash="")]
         except FileNotStored:
             return None
         except ArchiveRefused as refused:
@@ -263,17 +268,17 @@ class WebDavBackend:
             if refused.reason == "ArchiveRedirects":
                 return True
             raise
-        return self._one_of(listed).is_folder
+        return self._single_resource(listed).is_folder
 
-    async def _look_at_root(self) -> None:
+    async def _check_root(self) -> None:
         try:
-            listed = [each async for each in self._listed([], depth="0", slash="/")]
+            listed = [each async for each in self._propfind([], depth="0", slash="/")]
         except FileNotStored:
             raise self._root_missing() from None
-        if not self._one_of(listed).is_folder:
-            raise self._occupied([], "is a file where Counterfoil needs a folder")
+        if not self._single_resource(listed).is_folder:
+            raise self._name_taken([], "is a file where Counterfoil needs a folder")
 
-    def _one_of(self, listed: list[WebDavResource]) -> WebDavResource:
+    def _single_resource(self, listed: list[WebDavResource]) -> WebDavResource:
         if len(listed) != 1:
             raise self._not_webdav()
         return listed[0]
@@ -296,21 +301,21 @@ class WebDavBackend:
                     yield each
 
     async def _children(self, parts: tuple[str, ...]) -> AsyncIterator[WebDavResource]:
-        async for each in self._listed(list(parts), depth="1", slash="/"):
+        async for each in self._propfind(list(parts), depth="1", slash="/"):
             if each.parts != parts:
                 if each.parts[:-1] != parts:
-                    raise self._site.unreadable()
+                    raise self._site.unreadable_response()
                 yield each
 
-    async def _listed(self, parts: list[str], *, depth: str, slash: str) -> AsyncIterator[WebDavResource]:
+    async def _propfind(self, parts: list[str], *, depth: str, slash: str) -> AsyncIterator[WebDavResource]:
         """Yield what the server says is there, itself included; raises ``FileNotStored``."""
         headers = {"Depth": depth, **_XML}
         url = self._url(parts) + slash
-        async with self._site.opened("PROPFIND", url, headers=headers, content=_WANTED) as response:
-            if response.status_code in ABSENT:
+        async with self._site.stream("PROPFIND", url, headers=headers, content=_WANTED) as response:
+            if response.status_code in NOT_FOUND_STATUSES:
                 raise FileNotStored
             if response.status_code != _MULTI_STATUS:
-                raise self._no_listing(response.status_code)
+                raise self._listing_error(response.status_code)
             async for element in self._responses(response.aiter_bytes()):
                 yield self._resource(element)
 
@@ -329,11 +334,11 @@ class WebDavBackend:
             async for chunk in chunks:
                 size += len(chunk)
                 if size > LISTING_LIMIT:
-                    raise self._site.unreadable()
+                    raise self._site.unreadable_response()
                 parser.feed(chunk)
                 for _, element in parser.read_events():
                     yield element
-                    _forget(element)
+                    _free_element(element)
             parser.close()
         except etree.XMLSyntaxError as error:
             raise self._not_webdav() from error
@@ -342,7 +347,7 @@ class WebDavBackend:
         try:
             path = _decoded(urlsplit(element.findtext(f"{_DAV}href", "")).path)
         except ValueError as error:
-            raise self._site.unreadable() from error
+            raise self._site.unreadable_response() from error
         if path[: len(self._root_parts)] != self._root_parts:
             raise ArchiveRefused(
                 "ArchiveAnswerUnreadable",
@@ -358,9 +363,11 @@ class WebDavBackend:
     def _url(self, parts: list[str]) -> str:
         return f"{self._root}/{path_of(parts)}" if parts else self._root
 
-    def _no_listing(self, status: int) -> ArchiveError:
+    def _listing_error(self, status: int) -> ArchiveError:
         return (
-            self._not_webdav() if 200 <= status < 300 or status in {405, 501} else self._site.refusal(status)
+            self._not_webdav()
+            if 200 <= status < 300 or status in {405, 501}
+            else self._site.error_for_status(status)
         )
 
     def _not_webdav(self) -> ArchiveError:
@@ -376,7 +383,7 @@ class WebDavBackend:
             f"{self._site.archive}: the collection {self._root} does not exist. Create it, or correct {FIELD}.",
         )
 
-    def _occupied(self, parts: list[str], what: str) -> NameTaken:
+    def _name_taken(self, parts: list[str], what: str) -> NameTaken:
         return NameTaken(f"{self._url(parts)} {what}, and Counterfoil did not put it there. Move it away.")
 
 
@@ -393,12 +400,12 @@ def _properties(tags: Mapping[str, str]) -> bytes:
     return etree.tostring(update, xml_declaration=True, encoding="utf-8")
 
 
-def _forget(element: etree._Element) -> None:
+def _free_element(element: etree._Element) -> None:
     parent = element.getparent()
     element.clear()
     while parent is not None and element.getprevious() is not None:
         del parent[0]
 
 
-async def _one(content: bytes) -> AsyncGenerator[bytes, None]:
+async def _single_chunk(content: bytes) -> AsyncGenerator[bytes, None]:
     yield content

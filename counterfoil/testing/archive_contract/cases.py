@@ -206,9 +206,9 @@ class FilingContract:
     ) -> None:
         file = a_plan(ground.spec, ["contract.pdf"]).files[0]
         await _put(backend, file.name, content(MIB, seed=2))
-        deposited = await store(backend, file, a_source(content(MIB)), tags={})
+        stored_file = await store(backend, file, a_source(content(MIB)), tags={})
 
-        assert deposited.written
+        assert stored_file.written
         assert await read(backend, file.name) == content(MIB)
 
     async def test_garbage_is_found_by_reading_back_and_removed(
@@ -248,21 +248,21 @@ class FilingContract:
     async def test_two_controllers_at_once_leave_what_one_leaves(self, ground: ArchiveFixture) -> None:
         plan = a_plan(ground.spec, ["a.pdf", "b.pdf", "c.pdf"])
         contents = [content(size, seed=size) for size in (10, MIB, 3 * MIB)]
-        doors = [await ground.backend() for _ in range(2)]
+        backends = [await ground.backend() for _ in range(2)]
 
         async with asyncio.TaskGroup() as group:
-            for backend in doors:
+            for backend in backends:
                 group.create_task(_file_stubbornly(backend, lambda at: file_envelope(at, plan, contents)))
 
-        assert await verify_folder(doors[0], plan.folder) == []
-        for backend in doors:
+        assert await verify_folder(backends[0], plan.folder) == []
+        for backend in backends:
             await backend.close()
 
     @pytest.mark.parametrize("step", [1, 5, 10])
     async def test_a_run_that_was_killed_is_made_whole_by_the_next(
         self, ground: ArchiveFixture, backend: ArchiveBackend, step: int
     ) -> None:
-        plan, contents = a_plan(ground.spec, list(runs.FILES)), runs.the_contents()
+        plan, contents = a_plan(ground.spec, list(runs.FILES)), runs.file_contents()
         code, _ = await _run(ground, "die", step)
         assert code == -signal.SIGKILL
         for file, data in zip(plan.files, contents, strict=True):
@@ -357,7 +357,7 @@ class WireContract:
             assert trouble.value.reason == "ArchiveUnreachable"
             assert trouble.value.message.startswith("Archive/dms: ")
 
-        await wire.mend()
+        await wire.restore()
         assert await read(far_backend, "a/b.pdf") == b"content"
 
     @pytest.mark.parametrize("after", [0, 3 * MIB])
@@ -378,7 +378,7 @@ class WireContract:
 
         assert wire.cuts == 1
         assert await read(backend, file.name) is None
-        await wire.mend()
+        await wire.restore()
         assert (await store(far_backend, file, a_source(content(8 * MIB)), tags={})).written
 
     async def test_a_connection_that_is_cut_in_a_download_gives_no_shorter_file(
@@ -399,9 +399,9 @@ class WireContract:
         file = a_plan(ground.spec, ["contract.pdf"]).files[0]
         wire.pause = 0.01
 
-        deposited = await store(far_backend, file, a_source(content(2 * MIB)), tags={})
+        stored_file = await store(far_backend, file, a_source(content(2 * MIB)), tags={})
 
-        assert deposited.size == 2 * MIB
+        assert stored_file.size == 2 * MIB
 
 
 class LoginContract:
@@ -459,35 +459,35 @@ class CorruptingBackend:
 
     kind: ClassVar[str] = "spoiling"
 
-    def __init__(self, inside: ArchiveBackend) -> None:
-        self._inside = inside
+    def __init__(self, backend: ArchiveBackend) -> None:
+        self._backend = backend
 
     def location(self, name: str) -> str:
-        return self._inside.location(name)
+        return self._backend.location(name)
 
     async def entries(self, folder: str) -> list[StoredEntry]:
-        return await self._inside.entries(folder)
+        return await self._backend.entries(folder)
 
     async def put(
         self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
     ) -> None:
-        await self._inside.put(name, _spoiled(chunks), tags=tags, content_type=content_type)
+        await self._backend.put(name, _spoiled(chunks), tags=tags, content_type=content_type)
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
-        async for block in self._inside.read(name):
+        async for block in self._backend.read(name):
             yield block
 
     async def discard(self, name: str) -> None:
-        await self._inside.discard(name)
+        await self._backend.discard(name)
 
     async def probe(self) -> None:
-        await self._inside.probe()
+        await self._backend.probe()
 
     async def remove_leftovers(self, folder: str) -> None:
-        await self._inside.remove_leftovers(folder)
+        await self._backend.remove_leftovers(folder)
 
     async def close(self) -> None:
-        await self._inside.close()
+        await self._backend.close()
 
 
 async def _spoiled(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
@@ -517,7 +517,7 @@ async def _run(ground: ArchiveFixture, what: str, number: int) -> tuple[int, byt
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    orders = runs.Orders(ground.spec, dict(ground.credentials))
+    orders = runs.RunInput(ground.spec, dict(ground.credentials))
     printed, _ = await process.communicate(msgspec.json.encode(orders))
     return process.returncode or 0, printed
 

@@ -26,7 +26,7 @@ class FaultProxy:
         """Number of cuts."""
 
     async def __aenter__(self) -> Self:
-        await self.mend()
+        await self.restore()
         return self
 
     async def __aexit__(
@@ -36,7 +36,7 @@ class FaultProxy:
         if self._passing:
             await asyncio.wait(self._passing)
 
-    async def mend(self) -> None:
+    async def restore(self) -> None:
         """Let connections through again."""
         self._left = None
         if self._server is None:
@@ -68,16 +68,16 @@ class FaultProxy:
         ends = {writer, far_writer}
         self._writers |= ends
         try:
-            await asyncio.gather(self._pour(reader, far_writer), self._pour(far_reader, writer))
+            await asyncio.gather(self._forward(reader, far_writer), self._forward(far_reader, writer))
         finally:
             self._writers -= ends
             for end in ends:
                 end.transport.abort()
 
-    async def _pour(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while piece := await reader.read(PIECE):
-                if self._spent(len(piece)):
+                if self._is_limit_reached(len(piece)):
                     self.cuts += self._server is not None
                     self.cut()
                     return
@@ -89,7 +89,7 @@ class FaultProxy:
         except OSError:
             writer.transport.abort()
 
-    def _spent(self, size: int) -> bool:
+    def _is_limit_reached(self, size: int) -> bool:
         if self._left is None:
             return False
         self._left -= size

@@ -55,7 +55,7 @@ class ArchiveFixture:
 
 
 @dataclass(frozen=True)
-class Arrived:
+class BytesSource:
     """A download, as a source gives it."""
 
     size: int | None
@@ -89,8 +89,8 @@ def a_source(data: bytes) -> Source:
     """A source of ``data``."""
 
     @asynccontextmanager
-    async def source() -> AsyncIterator[Arrived]:
-        yield Arrived(len(data), pieces(data))
+    async def source() -> AsyncIterator[BytesSource]:
+        yield BytesSource(len(data), pieces(data))
 
     return source
 
@@ -128,20 +128,20 @@ def a_plan(spec: ArchiveSpec, names: Sequence[str]) -> ArchiveLayout:
 
 async def file_envelope(backend: ArchiveBackend, plan: ArchiveLayout, contents: Sequence[bytes]) -> str:
     """File an envelope as the controller does, its claim persisted; return the manifest's location."""
-    mine = [backend.location(file.name) for file in plan.files]
-    await claim_names(backend, plan, mine=mine)
-    await find_concluded(backend, plan, plan.envelope_id, mine=mine)
+    claimed = [backend.location(file.name) for file in plan.files]
+    await claim_names(backend, plan, claimed=claimed)
+    await find_concluded(backend, plan, plan.envelope_id, claimed=claimed)
     await backend.remove_leftovers(plan.folder)
     documents = []
     for file, data in zip(plan.files, contents, strict=True):
-        deposited = await store(backend, file, a_source(data), tags=plan.tags)
+        stored_file = await store(backend, file, a_source(data), tags=plan.tags)
         documents.append(
             FiledDocument(
                 file_id=file.facts.file_id,
                 kind=file.facts.kind,
                 file_name=file.facts.file_name,
-                size=deposited.size,
-                sha256=deposited.sha256,
+                size=stored_file.size,
+                sha256=stored_file.sha256,
             )
         )
     return await conclude(backend, plan, an_envelope(), documents, archived_at=ARCHIVED_AT, extra={})

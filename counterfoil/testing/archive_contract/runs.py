@@ -21,7 +21,7 @@ from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, StoredEntry
 from counterfoil.archives.filing import Source, store
 from counterfoil.resources.archive import ArchiveSpec
-from counterfoil.testing.archive_contract.fixture import Arrived, a_plan, content, file_envelope
+from counterfoil.testing.archive_contract.fixture import BytesSource, a_plan, content, file_envelope
 
 FILES = {"small.pdf": 1_000, "empty.pdf": 0, "big.pdf": 7_000_000}
 BIG_PIECE = 256 * 1024
@@ -30,14 +30,14 @@ STEPS = 11
 """Steps of a whole run: before, in the middle of and after each put of three documents, a hash file and a manifest."""
 
 
-class Orders(msgspec.Struct, frozen=True):
+class RunInput(msgspec.Struct, frozen=True):
     """The standard input."""
 
     spec: ArchiveSpec
     credentials: dict[str, bytes]
 
 
-def the_contents() -> list[bytes]:
+def file_contents() -> list[bytes]:
     """Contents of the files of the envelope that is filed."""
     return [content(size, seed=number) for number, size in enumerate(FILES.values(), start=1)]
 
@@ -47,37 +47,37 @@ class KillingBackend:
 
     kind: ClassVar[str] = "stepping"
 
-    def __init__(self, inside: ArchiveBackend, last: int) -> None:
-        self._inside = inside
+    def __init__(self, backend: ArchiveBackend, last: int) -> None:
+        self._backend = backend
         self._left = last
 
     def location(self, name: str) -> str:
-        return self._inside.location(name)
+        return self._backend.location(name)
 
     async def entries(self, folder: str) -> list[StoredEntry]:
-        return await self._inside.entries(folder)
+        return await self._backend.entries(folder)
 
     async def put(
         self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
     ) -> None:
         self._step()
-        await self._inside.put(name, self._stepping(chunks), tags=tags, content_type=content_type)
+        await self._backend.put(name, self._stepping(chunks), tags=tags, content_type=content_type)
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
-        async for block in self._inside.read(name):
+        async for block in self._backend.read(name):
             yield block
 
     async def discard(self, name: str) -> None:
-        await self._inside.discard(name)
+        await self._backend.discard(name)
 
     async def probe(self) -> None:
-        await self._inside.probe()
+        await self._backend.probe()
 
     async def remove_leftovers(self, folder: str) -> None:
-        await self._inside.remove_leftovers(folder)
+        await self._backend.remove_leftovers(folder)
 
     async def close(self) -> None:
-        await self._inside.close()
+        await self._backend.close()
 
     async def _stepping(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
         passed = 0
@@ -94,24 +94,24 @@ class KillingBackend:
         self._left -= 1
 
 
-async def die(last: int, orders: Orders) -> None:
+async def die(last: int, orders: RunInput) -> None:
     """File the envelope until step ``last``."""
     backend = KillingBackend(await open_backend("dms", orders.spec, orders.credentials), last)
-    await file_envelope(backend, a_plan(orders.spec, list(FILES)), the_contents())
+    await file_envelope(backend, a_plan(orders.spec, list(FILES)), file_contents())
     await backend.close()
 
 
-async def weigh(size: int, orders: Orders) -> None:
+async def weigh(size: int, orders: RunInput) -> None:
     """File a file, so that everything is loaded, then one of ``size`` bytes; print the growth."""
     backend = await open_backend("dms", orders.spec, orders.credentials)
     warm, big = a_plan(orders.spec, ["warm.pdf", "big.pdf"]).files
     await store(backend, warm, zeros(4 * BIG_PIECE), tags={})
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    deposited = await store(backend, big, zeros(size), tags={})
+    stored_file = await store(backend, big, zeros(size), tags={})
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     await backend.close()
-    if deposited.size != size:
-        raise RuntimeError(f"{deposited.size} bytes arrived")
+    if stored_file.size != size:
+        raise RuntimeError(f"{stored_file.size} bytes arrived")
     sys.stdout.write(str(grown * 1024))
 
 
@@ -123,13 +123,13 @@ def zeros(size: int) -> Source:
             yield bytes(min(BIG_PIECE, size - start))
 
     @asynccontextmanager
-    async def source() -> AsyncIterator[Arrived]:
-        yield Arrived(size, chunks())
+    async def source() -> AsyncIterator[BytesSource]:
+        yield BytesSource(size, chunks())
 
     return source
 
 
 if __name__ == "__main__":
     what, number = sys.argv[1:]
-    given = msgspec.json.decode(sys.stdin.buffer.read(), type=Orders)
+    given = msgspec.json.decode(sys.stdin.buffer.read(), type=RunInput)
     asyncio.run({"die": die, "weigh": weigh}[what](int(number), given))

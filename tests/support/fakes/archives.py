@@ -109,13 +109,13 @@ async def once(data: bytes) -> AsyncGenerator[bytes, None]:
     yield data
 
 
-def a_filed_document(facts: FileFacts, deposited: StoredFile) -> FiledDocument:
+def a_filed_document(facts: FileFacts, stored_file: StoredFile) -> FiledDocument:
     return FiledDocument(
         file_id=facts.file_id,
         kind=facts.kind,
         file_name=facts.file_name,
-        size=deposited.size,
-        sha256=deposited.sha256,
+        size=stored_file.size,
+        sha256=stored_file.sha256,
     )
 
 

@@ -42,10 +42,10 @@ def the_content(number: int) -> bytes:
 async def file_envelope(backend: ArchiveBackend, spec: ArchiveSpec, step: "Steps | None" = None) -> str:
     """File the envelope as the controller does, taking its claim for persisted; return the manifest's location."""
     plan = the_plan(spec)
-    mine = [backend.location(file.name) for file in plan.files]
+    claimed = [backend.location(file.name) for file in plan.files]
     await backend.remove_leftovers(plan.folder)
-    await claim_names(backend, plan, mine=mine)
-    await find_concluded(backend, plan, plan.envelope_id, mine=mine)
+    await claim_names(backend, plan, claimed=claimed)
+    await find_concluded(backend, plan, plan.envelope_id, claimed=claimed)
     documents = []
     for file in plan.files:
         source = chunked(the_content(file.facts.number), step)
@@ -137,9 +137,9 @@ async def weigh(size: int, spec: ArchiveSpec, credentials: Mapping[str, bytes]) 
     warm, big = a_plan(*files_named("warm.pdf", "big.pdf"), spec=spec).files
     await store(backend, warm, streamed(BIG_CHUNK), tags={})
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    deposited = await store(backend, big, streamed(size), tags={})
-    if deposited.size != size:
-        raise RuntimeError(f"{deposited.size} bytes arrived")
+    stored_file = await store(backend, big, streamed(size), tags={})
+    if stored_file.size != size:
+        raise RuntimeError(f"{stored_file.size} bytes arrived")
     sys.stdout.write(str((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024))
 
 

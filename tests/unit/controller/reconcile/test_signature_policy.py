@@ -268,4 +268,4 @@ async def test_with_a_key_the_manifest_is_sealed() -> None:
     scene.sealer = a_sealer()
     await archived(scene)
     seal = scene.backend.stored[f"{FOLDER}/counterfoil.json.sig"]
-    assert a_sealer().public.fits(seal, scene.backend.stored[f"{FOLDER}/counterfoil.json"])
+    assert a_sealer().public.verifies(seal, scene.backend.stored[f"{FOLDER}/counterfoil.json"])

@@ -27,7 +27,7 @@ class Workshop:
     def __init__(self) -> None:
         self.started: list[str] = []
         self.ended: list[str] = []
-        self.doors: dict[str, asyncio.Event] = {}
+        self.gates: dict[str, asyncio.Event] = {}
         self.open = True
         self.on_start: Callable[[str], None] = lambda event: None
 
@@ -35,11 +35,11 @@ class Workshop:
         self.started.append(event)
         self.on_start(event)
         if not self.open:
-            await self.doors.setdefault(event, asyncio.Event()).wait()
+            await self.gates.setdefault(event, asyncio.Event()).wait()
         self.ended.append(event)
 
     def let_go(self, event: str) -> None:
-        self.doors.setdefault(event, asyncio.Event()).set()
+        self.gates.setdefault(event, asyncio.Event()).set()
 
 
 def a_workqueue(clock: AClock, *, process: int = 100) -> WorkQueue:

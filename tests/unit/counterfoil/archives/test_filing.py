@@ -192,21 +192,21 @@ async def test_a_foreign_file_whose_name_is_no_text_is_none_of_our_business(tmp_
 
 async def test_what_an_earlier_run_claimed_is_ours_whatever_lies_there() -> None:
     backend, plan = MemoryBackend(), a_plan()
-    mine = await claim_names(backend, plan)
+    claimed = await claim_names(backend, plan)
     backend.shelf[plan.files[0].name] = b"half done"
     backend.shelf[plan.hashes_name] = b"half done"
     backend.shelf[plan.manifest_name] = b"{damaged"
 
-    assert await claim_names(backend, plan, mine=mine) == mine
+    assert await claim_names(backend, plan, claimed=claimed) == claimed
 
 
 async def test_a_claim_is_for_its_own_names_only() -> None:
     backend, plan = MemoryBackend(), a_plan(*files_named("a.pdf", "b.pdf"))
-    mine = (await claim_names(backend, plan))[:1]
+    claimed = (await claim_names(backend, plan))[:1]
     backend.shelf[plan.files[1].name] = b"not ours"
 
     with pytest.raises(NameTaken):
-        await claim_names(backend, plan, mine=mine)
+        await claim_names(backend, plan, claimed=claimed)
 
 
 async def test_what_a_manifest_of_this_envelope_lists_is_ours() -> None:
@@ -233,7 +233,8 @@ async def test_a_manifest_that_cannot_be_read_is_foreign_unless_the_names_are_ou
     with pytest.raises(NameTaken):
         await find_concluded(backend, plan, ENVELOPE_ID)
     assert (
-        await find_concluded(backend, plan, ENVELOPE_ID, mine=[backend.location(plan.files[0].name)]) is None
+        await find_concluded(backend, plan, ENVELOPE_ID, claimed=[backend.location(plan.files[0].name)])
+        is None
     )
 
 

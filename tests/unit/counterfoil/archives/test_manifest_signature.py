@@ -50,10 +50,10 @@ async def test_the_seal_fits_the_manifest_and_the_manifest_names_the_key() -> No
     backend, plan, sealer = MemoryBackend(), a_plan(), a_sealer()
     await filed(backend, plan, sealer)
     manifest = backend.shelf[plan.manifest_name]
-    assert sealer.public.fits(backend.shelf[plan.seal_name], manifest)
+    assert sealer.public.verifies(backend.shelf[plan.seal_name], manifest)
     assert Manifest.decode(manifest).sealed_by == sealer.public.id
-    assert not a_sealer(2).public.fits(backend.shelf[plan.seal_name], manifest)
-    assert not sealer.public.fits(backend.shelf[plan.seal_name], manifest + b" ")
+    assert not a_sealer(2).public.verifies(backend.shelf[plan.seal_name], manifest)
+    assert not sealer.public.verifies(backend.shelf[plan.seal_name], manifest + b" ")
 
 
 async def test_without_a_key_there_is_no_seal() -> None:
@@ -78,14 +78,14 @@ async def test_a_seal_that_is_missing_or_does_not_fit_is_made_again(seal: bytes 
     if seal is not None:
         backend.shelf[plan.seal_name] = seal
     await filed(backend, plan, sealer)
-    assert sealer.public.fits(backend.shelf[plan.seal_name], backend.shelf[plan.manifest_name])
+    assert sealer.public.verifies(backend.shelf[plan.seal_name], backend.shelf[plan.manifest_name])
 
 
 async def test_another_key_seals_anew() -> None:
     backend, plan = MemoryBackend(), a_plan()
     await filed(backend, plan, a_sealer(1))
     await filed(backend, plan, a_sealer(2))
-    assert a_sealer(2).public.fits(backend.shelf[plan.seal_name], backend.shelf[plan.manifest_name])
+    assert a_sealer(2).public.verifies(backend.shelf[plan.seal_name], backend.shelf[plan.manifest_name])
 
 
 async def test_a_manifest_that_is_written_anew_without_a_key_has_no_old_seal_beside_it() -> None:
@@ -116,7 +116,7 @@ async def test_openssl_alone_can_check_the_seal(tmp_path: Path) -> None:
 def test_keys_are_read_from_pem_files(tmp_path: Path) -> None:
     sealer = ManifestSigner.load(key_file(tmp_path, private_pem()))
     public = PublicKey.load(key_file(tmp_path, public_pem()))
-    assert public.fits(sealer.seal(b"content"), b"content")
+    assert public.verifies(sealer.seal(b"content"), b"content")
     assert public.id == sealer.public.id
 
 

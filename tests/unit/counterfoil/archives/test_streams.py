@@ -29,11 +29,11 @@ async def test_blocks_are_the_same_bytes_in_bigger_pieces(chunks: list[bytes], s
 
 
 async def test_a_tally_knows_size_and_hash_once_the_stream_has_ended() -> None:
-    tally = HashingCounter()
-    passed = b"".join([block async for block in counting(each(b"a" * 2_000_000, b"", b"b" * 10), tally)])
+    counter = HashingCounter()
+    passed = b"".join([block async for block in counting(each(b"a" * 2_000_000, b"", b"b" * 10), counter)])
 
-    assert len(passed) == tally.size == 2_000_010
-    assert tally.sha256 == hashlib.sha256(passed).hexdigest()
+    assert len(passed) == counter.size == 2_000_010
+    assert counter.sha256 == hashlib.sha256(passed).hexdigest()
 
 
 async def test_what_the_source_raises_comes_out_unchanged() -> None:
