@@ -25,7 +25,7 @@ $(VENV)/.installed: locks/dev.txt pyproject.toml
 	@touch $@
 
 .PHONY: setup
-setup: $(VENV)/.installed ## make the environment (every other command does so by itself)
+setup: $(VENV)/.installed ## make the environment (every other target runs it first)
 
 .PHONY: lock
 lock: setup ## renew the lock files from pyproject.toml
@@ -45,14 +45,15 @@ cluster-down: setup ## end the local control plane
 	@$(BIN)/python -m sandbox.cluster down
 
 .PHONY: lint
-lint: setup ## ruff, mypy --strict, the import rules, spelling and the docs build
+lint: setup ## ruff, mypy --strict, the import rules, spelling, language and the docs build
 	@echo '[lint] ruff'; $(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 	@echo '[lint] mypy'; $(BIN)/mypy
 	@echo '[lint] import rules'; $(BIN)/lint-imports --no-cache | tail -n 2
 	@echo '[lint] spelling'; $(BIN)/codespell
+	@echo '[lint] language'; $(BIN)/python docs/check_language.py
 	@echo '[lint] docs'; $(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
 
-# Tests run in so many processes; each has a control plane of its own.
+# Number of test processes; each has its own control plane.
 WORKERS ?= 2
 
 .PHONY: test test-unit test-cluster test-browser test-e2e
@@ -69,8 +70,8 @@ test-browser: setup ## what a person sees, in a real Chromium (Debian's, install
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl
 	@echo '[test] browser'; $(BIN)/pytest -q tests/e2e/test_browser_*.py
 
-# Only where all of it is there already: building and installing it is for `make e2e`.
-test-e2e: setup ## the node test, where `make e2e` has been before; says so where it has not
+# Only if everything is installed already: `make e2e` builds and installs it.
+test-e2e: setup ## the node test, if `make e2e` has run before; otherwise prints the reason
 	@reason=$$($(BIN)/python -m sandbox.node why-not); \
 	  if [ -z "$$reason" ]; then echo '[test] e2e'; $(BIN)/pytest -q tests/e2e/test_node*.py; else echo "[test] e2e: $$reason"; fi
 

@@ -2,8 +2,8 @@
 Bench (b): how many small envelopes a second the controller archives, against a plain script.
 
 Before each round the envelopes (three files each) are in eSAW and their events are created; then a fresh controller
-starts, and the clock runs from its /readyz to the last ``Succeeded``. The plain script (bench/plain_script.py) is a process of
-its own as well, has as many envelopes at once, makes the same calls to eSAW and does the same to the same folder. Both
+starts, and the clock runs from its /readyz to the last ``Succeeded``. The plain script (bench/plain_script.py) is
+a separate process as well, has as many envelopes at once, makes the same calls to eSAW and does the same to the same folder. Both
 take turns. The API server and etcd share the cores with the controller; their use of CPU is reported, too. Signatures are
 examined by neither; with ``--signatures`` there is one more row, of a controller that examines two PDFs of each envelope.
 

@@ -33,11 +33,11 @@ CONDITIONS = ("Validated", "Authorized", "Collected", "Archived", "Cleaned", "Re
 
 
 CALLBACKS = (2, 1, 0, 0, 0, 1, 4, 18, 61, 84, 90, 77, 41, 52, 88, 93, 71, 46, 20, 9, 6, 4, 3, 2)
-"""Noted down in each hour of a day."""
+"""Number of recorded callbacks in each hour of a day."""
 
 
 def a_working_day() -> dict[str, Any]:
-    """What the controller counts when people worked all day; the last hour is not over."""
+    """Return the controller's counts of a full working day; the last hour has not ended."""
     last = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     hours = [last - timedelta(hours=ago) for ago in range(23, -1, -1)]
     noted = [CALLBACKS[each.hour] for each in hours]

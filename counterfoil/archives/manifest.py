@@ -39,7 +39,7 @@ class ManifestEnvelope(ManifestPart, frozen=True):
 
 
 class ManifestSender(ManifestPart, frozen=True):
-    """Who sent it."""
+    """Sender of the envelope."""
 
     email: str
     user_id: str
@@ -86,7 +86,7 @@ class ManifestFile(ManifestPart, frozen=True):
 
 class Manifest(ManifestPart, frozen=True, kw_only=True):
     """
-    What was filed for one envelope, and everything needed to check it.
+    The files archived for one envelope, and everything needed to check them.
 
     ``sealedBy`` is the id of the key whose signature of this file lies beside it, null when there is none: the first
     16 hex digits of the SHA-256 of the public key's 32 bytes.

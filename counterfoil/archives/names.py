@@ -68,7 +68,7 @@ class PathTemplate:
     A path template, split into the envelope's folder and the path of a file below it.
 
     The folder ends before the first segment that contains ``{{file.``; it contains ``{{envelope.id}}``, so that
-    every envelope has a folder of its own.
+    every envelope has its own folder.
     """
 
     folder: tuple[str, ...]
@@ -82,11 +82,13 @@ class PathTemplate:
         _check_placeholders(text, tags)
         first = next((at for at, part in enumerate(parts) if "{{file." in part), None)
         if first is None or "{{file.name}}" not in text:
-            raise TemplateInvalid("it must contain {{file.name}}, or files could not be told apart")
+            raise TemplateInvalid(
+                "it must contain {{file.name}}, which distinguishes the files of an envelope"
+            )
         if not any("{{envelope.id}}" in part for part in parts[:first]):
             raise TemplateInvalid(
                 "before the first segment with {{file.…}} there must be one with {{envelope.id}}, "
-                "so that every envelope has a folder of its own"
+                "so that every envelope has its own folder"
             )
         return cls(tuple(parts[:first]), tuple(parts[first:]))
 

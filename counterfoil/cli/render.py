@@ -57,7 +57,7 @@ ENVELOPE_FIELDS: Mapping[str, str] = {
     "senderEmail": "sender_email",
     "senderUserId": "sender_user_id",
 }
-"""What ``--envelope`` may have, and the field of ``EnvelopeFacts`` that it is."""
+"""Keys of ``--envelope``, each with its field of ``EnvelopeFacts``."""
 
 
 class InputInvalid(Exception):

@@ -2,9 +2,9 @@
 ``python -m counterfoil.cli.reseal``: encrypt every consented Sender's key with the newest sealing key.
 
 Sender by Sender: open the Secret, seal, write it back on condition that nobody wrote meanwhile (a consent is newer and
-sealed with the newest key anyway), then note the key id in the Sender's status. It may be broken off and started again at any
-time; what is done already is passed over, and everything works meanwhile, since all keys open. In the end it says how many,
-and which sealing keys nobody needs any more.
+sealed with the newest key anyway), then record the key id in the Sender's status. The command may be interrupted and started again at
+any time; it skips Senders that are done already. Everything works meanwhile, since all keys open. At the end it prints the
+number of Senders per result, and the sealing keys that are no longer needed.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ class ResealReport:
         report_lines = [f"{self.counts[each]} {each}" for each in ResealOutcome]
         spare = [key_id for key_id in sealing.key_ids if key_id not in {*self.in_use, sealing.newest}]
         if self.counts[ResealOutcome.FAILED]:
-            report_lines.append("What failed is named above; until it is mended, keep all sealing keys.")
+            report_lines.append("The failures are named above; keep all sealing keys until they are fixed.")
         elif spare:
             report_lines.append(
                 f"No longer needed: {', '.join(spare)}. Forms that are open may be, for another hour."
@@ -116,7 +116,7 @@ async def _reseal_sender(
 
 
 async def _record_key_id(kube: KubeClient, sender: Sender, key_id: str) -> None:
-    """Note the key id, if that is news; also after a run that was broken off just before."""
+    """Record the key id if it changed; also after a run that was interrupted just before this step."""
     if sender.status.key is not None and sender.status.key.key_id != key_id:
         await kube.patch_status(Sender, sender.name, {"key": {"keyId": key_id}}, resource_version=None)
 
@@ -139,7 +139,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         return asyncio.run(run(settings))
     except (SealingKeysInvalid, NotConfigured, ApiError) as trouble:
-        # What the person who started it can mend: no stack trace.
+        # The person who started the command can fix this error: no stack trace.
         _log.critical("nothing can be resealed: %s", trouble)
         return 1
 

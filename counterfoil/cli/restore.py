@@ -2,8 +2,8 @@
 ``python -m counterfoil.cli.restore objects|status < backup.json``: a backup, made fit for an empty cluster.
 
 Reads what ``kubectl get … -o json`` wrote, and writes a list that ``kubectl apply --server-side`` takes: without what belonged
-to the old cluster (ids, versions, owners). ``objects`` is what people and Counterfoil wrote down, ``status`` is how far
-everything came; that goes in second, with ``--subresource=status``. See docs/backup.md for the order of things.
+to the old cluster (ids, versions, owners). ``objects`` is the objects that people and Counterfoil wrote, ``status`` is
+their progress; apply it second, with ``--subresource=status``. See docs/backup.md for the order of things.
 
 It reads and writes no cluster, and says nothing about what was not in the backup.
 """

@@ -15,10 +15,10 @@ class SignatureResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
 
 class State(StrEnum):
     """
-    What is to be said of a file as a whole.
+    Result for a file as a whole.
 
     ``Intact``: signed, nothing that was signed has changed, and nothing but validation data came after the last
-    signature. ``Unreadable``: no readable PDF, or its check did not end. ``NotChecked``: nobody looked.
+    signature. ``Unreadable``: no readable PDF, or its check did not end. ``NotChecked``: the file was not checked.
     """
 
     INTACT = "Intact"
@@ -29,7 +29,7 @@ class State(StrEnum):
 
 
 class Coverage(StrEnum):
-    """How much of the file a signature covers: all, all up to a later save, or less than what was saved with it."""
+    """Part of the file that a signature covers: all, all up to a later save, or less than what was saved with it."""
 
     WHOLE_FILE = "WholeFile"
     WHOLE_REVISION = "WholeRevision"
@@ -38,7 +38,7 @@ class Coverage(StrEnum):
 
 
 class Kind(StrEnum):
-    """What was put into the PDF: a person's or seal's signature, or a time stamp of the document."""
+    """Kind of an entry in the PDF: a person's or seal's signature, or a time stamp of the document."""
 
     SIGNATURE = "Signature"
     TIME_STAMP = "DocumentTimeStamp"
@@ -82,7 +82,7 @@ class Signature(SignatureResult, frozen=True):
 
 class Signatures(SignatureResult, frozen=True):
     """
-    What was found in one file; ``detail`` says why it is not ``Intact``, in a sentence without a full stop.
+    Signatures in one file; ``detail`` says why it is not ``Intact``, in a sentence without a full stop.
 
     ``anchors`` is the SHA-256 of the trust anchors that counted (of the SHA-256s of their certificates, in the order of
     the certificates), null when there were none.

@@ -35,7 +35,7 @@ _FAULTS: tuple[tuple[type[Exception], str], ...] = (
     (NotYetValidError, "a certificate was not yet valid when it signed"),
     (
         DisallowedAlgorithmError,
-        "a certificate on the way to a trust anchor is signed by too weak an algorithm",
+        "a certificate in the chain to a trust anchor is signed by too weak an algorithm",
     ),
 )
 """Why none of the ways to an anchor is good; of several, the last one tells."""

@@ -2,7 +2,7 @@
 Attention: what waits for a person, one entry per cause and not per event. Pure: objects in, entries out.
 
 A sender without a key is one cause however many envelopes wait; so is a reason for which events of an organization failed, an
-archive that can't be used, an organization that lacks something. What is tried again by itself is none.
+archive that can't be used, an organization that lacks something. What is retried automatically is none.
 """
 
 from collections.abc import Collection, Iterable
@@ -30,7 +30,7 @@ _REPORTED_ELSEWHERE: Final = frozenset({"ArchiveNotReady"})
 
 
 class AttentionKind(StrEnum):
-    """What an entry is about; also the name of its words."""
+    """Subject of an entry; also the name of its words."""
 
     CONSENT = "consent"
     KEY = "key"
@@ -49,7 +49,7 @@ class AttentionItem:
     organization: str
     reason: str
     title: str = ""
-    """How a person calls it, where that differs from the name."""
+    """Display name, if it differs from the name."""
     message: str = ""
     count: int = 0
     is_more: bool = False
@@ -58,7 +58,7 @@ class AttentionItem:
     examples: tuple[str, ...] = ()
     """Names of events."""
     link: str = ""
-    """Where the sender gives consent."""
+    """Address of the page where the sender gives consent."""
     email: str = ""
     asked: datetime | None = None
     """When the sender was written to last."""
@@ -72,7 +72,7 @@ class AttentionItem:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSnapshot:
-    """What was read for the page; ``failed`` and ``waiting`` may be only the first part of all there are."""
+    """Objects that were read for the page; ``failed`` and ``waiting`` may be only the first part of all there are."""
 
     organizations: tuple[Organization, ...] = ()
     senders: tuple[Sender, ...] = ()
@@ -101,7 +101,7 @@ def attention_items(snapshot: ClusterSnapshot) -> tuple[AttentionItem, ...]:
 
 
 def _urgency(entry: AttentionItem) -> int:
-    """What stops everything goes before what stops one sender or one event."""
+    """Rank an entry that stops everything before one that stops one sender or one event."""
     return 0 if entry.kind in (AttentionKind.ARCHIVE, AttentionKind.ORGANIZATION) else 1
 
 
@@ -168,7 +168,7 @@ def _senders(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
             continue
         entry = _sender_item(snapshot, sender, refused, reason, events)
         if find_reason(reason).responsible is Responsible.ADMINISTRATOR:
-            # A missing sealing key is one cause, whoever's keys it concerns.
+            # A missing sealing key is one cause, for the keys of all its Senders.
             group = (sender.spec.organization_ref.name, reason)
             keys[group] = _merged_key_item(keys.get(group), entry)
         else:
@@ -282,7 +282,7 @@ def _unread_failures(snapshot: ClusterSnapshot, read: Collection[tuple[str, str]
 
 
 def _controller_count(snapshot: ClusterSnapshot, organization: str, reason: str) -> int:
-    """How many the controller has counted."""
+    """Number of events that the controller has counted."""
     return sum(
         problem.count
         for each in snapshot.organizations

@@ -17,7 +17,7 @@ _LABELS: Final = {
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: what stands under it, how many, and how high of 100."""
+    """One bar: the label below it, its count, and its height of 100."""
 
     label: str
     count: int

@@ -39,7 +39,7 @@ _NAMES: Final = ("phase", "organization", "sender", "action", "age", "text", "to
 
 @dataclass(frozen=True, kw_only=True)
 class EventFilter:
-    """What is asked for; empty: all."""
+    """Values to filter by; empty: all."""
 
     phase: str = ""
     organization: str = ""

@@ -1,9 +1,9 @@
 """
 Rendering: what a page of the console is made of, and the headers that keep it safe. Every value is escaped by the template engine.
 
-Style and scripts are files of ours under names that hold their hash, so that a browser keeps them for ever and runs nothing
-else: no page has a script or a style in itself, and nothing comes from anywhere else. Without scripts every page works, but
-does not look for news by itself.
+Style and scripts are our own files under names that contain their hash, so that a browser keeps them permanently and runs
+nothing else: no page has a script or a style in itself, and nothing comes from anywhere else. Without scripts every page works, but
+does not reload automatically.
 """
 
 import base64

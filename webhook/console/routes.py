@@ -107,7 +107,7 @@ async def read_form(request: web.BaseRequest, limits: ConsoleLimits) -> dict[str
 
 
 def is_same_origin(headers: Mapping[str, str]) -> bool:
-    """Whether a form can come from a page of ours, by what the browser itself says; older ones say nothing."""
+    """Whether a form can come from our own pages, by the browser's header; older browsers send none."""
     return headers.get("Sec-Fetch-Site", "same-origin") in ("same-origin", "none")
 
 

@@ -190,7 +190,7 @@ class ConsoleViews:
         while True:
             page, token = await kube.page(
                 EnvelopeEvent,
-                # A search goes on with all that it may look at, since each question costs the API server the same again.
+                # A search continues with all objects that it may read, since each request costs the API server the same.
                 limit=self._limits.scanned - read if read else self._limits.rows,
                 token=token,
                 labels=wanted.labels,

@@ -27,7 +27,7 @@ class TokenBucket:
         return (1.0 - self._tokens) / self._rate
 
     def return_token(self) -> None:
-        """Return a token that was taken for a request that does not count."""
+        """Return the token of a request that does not count."""
         self._tokens = min(self._burst, self._tokens + 1.0)
 
 

@@ -64,7 +64,7 @@ async def public_server(
 
 
 class _HttpServer(web.Server):
-    """aiohttp's low-level server, without error answers or logs of its own."""
+    """aiohttp's low-level server, without its own error answers or logs."""
 
     def __init__(self, handler: HttpHandler, **options: Any) -> None:
         super().__init__(handler.answer)

@@ -15,11 +15,11 @@ from counterfoil.resources.organization import BeforeSendField
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 PREFIX = "tag."
-"""Before a field's name in the form, so that no field can be taken for one of ours."""
+"""Prefix of a field's name in the form; it separates these fields from our own."""
 
 
 class FieldFault(StrEnum):
-    """What is wrong with a value; also the name of the words that say so."""
+    """Fault of a value; also the name of the words that describe it."""
 
     MISSING = "missing"
     PATTERN = "pattern"
@@ -29,7 +29,7 @@ class FieldFault(StrEnum):
 
 @dataclass(frozen=True)
 class FormField:
-    """One field with what stands in it."""
+    """One field with its value."""
 
     name: str
     label: str
@@ -99,5 +99,5 @@ def _matches(pattern: str, value: str) -> bool:
     try:
         return re.fullmatch(pattern, value) is not None
     except re.error:
-        # The Organization's status says so; the person in front of the form can't help it.
+        # The Organization's status reports it; the person at the form can't fix it.
         return True

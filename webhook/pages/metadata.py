@@ -125,7 +125,7 @@ def _put(root: etree._Element, name: str, value: str) -> None:
 
 
 def _child(root: etree._Element, name: str) -> etree._Element | None:
-    """Find the element of that name that a value can stand in. Raises ``DraftMetadataUnreadable`` when it holds more than text."""
+    """Find the element of that name that can have a value. Raises ``DraftMetadataUnreadable`` when it holds more than text."""
     for child in root:
         if isinstance(child.tag, str) and etree.QName(child).localname == name:
             if len(child):

@@ -47,7 +47,7 @@ class PageRenderer:
         values: Mapping[str, str] | None = None,
         onward: str = "",
     ) -> str:
-        """Return a page that tells something, and what to do about it; with ``onward`` the browser goes there by itself."""
+        """Return a page with a message and the next step; with ``onward`` the browser goes there automatically."""
         return self._render(
             "message.html",
             words=words,

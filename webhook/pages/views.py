@@ -290,7 +290,7 @@ class PageViews:
         Lead to the inbox after a form with a page, not with a redirect.
 
         Browsers hold every redirect after a form against its page's policy, and an inbox may lie behind a login of which
-        nobody knows over how many hosts it leads. What a page does by itself is no form any more. (CSP 3, form-action)
+        nobody knows over how many hosts it leads. A redirect that a page makes automatically is no form any more. (CSP 3, form-action)
         """
         html = self._renderer.message(
             context.words,

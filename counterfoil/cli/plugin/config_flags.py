@@ -45,7 +45,11 @@ async def connect_to_api_server(args: argparse.Namespace) -> AsyncIterator[KubeC
 
 
 def context_namespace(kubeconfig: Path | None = None, context: str | None = None) -> str | None:
-    """Return the namespace of the context, None when it names none; what can't be read is told when it is connected to."""
+    """
+    Return the namespace of the context; None if the context names none or the file can't be read.
+
+    ``connect`` reports a file that can't be read.
+    """
     configured = os.environ.get("KUBECONFIG", "")
     if kubeconfig is None and context is None and not configured and is_in_cluster():
         return None

@@ -48,7 +48,7 @@ PROGRAM = "kubectl counterfoil"
 
 
 class StandaloneProgram(NamedTuple):
-    """A program of its own, with its own arguments and exit statuses."""
+    """A separate program with its own arguments and exit statuses."""
 
     summary: str
     parser: Callable[[str], argparse.ArgumentParser]
@@ -155,9 +155,7 @@ def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser, subparsers = parsers()
     args, rest = parser.parse_known_args(argv)
     if args.command in STANDALONE_PROGRAMS:
-        raise CommandError(
-            ExitStatus.MISUSED, f"{args.command} has flags of its own; put the flags behind it"
-        )
+        raise CommandError(ExitStatus.MISUSED, f"{args.command} has its own flags; put the flags after it")
     if rest:
         subparsers[args.command].error(f"unrecognized arguments: {' '.join(rest)}")
     return args

@@ -65,7 +65,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         out.write(f"status changes (Status update callback URL):     {urls.status}\n")
         out.write(f"workstep events (Activity action callback URL):  {urls.workstep}\n")
         if ref is not None:
-            out.write(f"besides, basic auth with username and password of Secret/{ref.name}\n")
+            out.write(f"also required: basic auth with username and password of Secret/{ref.name}\n")
     if "<your-host>" in urls.envelope:
         raise CommandError(
             ExitStatus.NOT_ALL,

@@ -1,4 +1,4 @@
-"""``why``: one page about one event: where it is, what happened, what is next, and whose turn it is."""
+"""``why``: one page about one event: its phase, its history, the next step, and who must act."""
 
 import argparse
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class ConditionSummary(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class EventExplanation(msgspec.Struct, frozen=True, rename="camel"):
-    """What there is to say about an event."""
+    """Explanation of an event: its state, the next step, and who must act."""
 
     event: str
     envelope: str
@@ -108,9 +108,9 @@ def explain(
     kubernetes_events: Sequence[Raw],
     now: datetime,
 ) -> EventExplanation:
-    """Put together what is known; pure."""
+    """Explain an event from the objects that were read; pure."""
     status = event.status
-    # A failed deadline hides what was really wrong; that is what somebody has to mend.
+    # A failed deadline hides the original error; a person has to correct the cause of that error.
     cause = status.reason or ""
     if cause == "DeadlineExceeded" and status.last_error is not None:
         cause = status.last_error.reason
@@ -160,7 +160,7 @@ def page(why: EventExplanation) -> str:
     ]
     lines += [_line("", why.message)] if why.message and why.message != why.means else []
     lines += [_line("Last problem", why.last_error)] if why.last_error else []
-    lines += [_line("Next", why.next), _line("Whose turn", why.turn)]
+    lines += [_line("Next", why.next), _line("Who must act", why.turn)]
     lines += [_line("To do", why.do)] if why.do else []
     lines += [_line("Consent link", why.consent_url)] if why.consent_url else []
     lines += [_line("Filed", why.archive)] if why.archive else []
@@ -196,9 +196,9 @@ def _sender_of(event: EnvelopeEvent) -> str | None:
 
 def _phase_text(phase: Phase) -> str:
     return (
-        "It was noted down and not looked at yet."
+        "The event is recorded; no attempt has started yet."
         if phase is Phase.PENDING
-        else "It is on its way; nothing is wrong."
+        else "The event is in progress; there is no error."
     )
 
 
@@ -207,13 +207,13 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
     if asked := event.metadata.labels.get(REQUEST_LABEL):
         return f"a person asked for {asked}; the controller carries it out as soon as nobody works on the envelope"
     if status.phase is Phase.AWAITING_CONSENT:
-        return "goes on by itself as soon as the sender's key works"
+        return "continues automatically as soon as the sender's key works"
     if status.phase is Phase.SUCCEEDED:
         return "nothing; it is removed after spec.ttl.succeeded of the Organization"
     if status.phase.is_final:
-        return "nothing by itself; a new callback or `kubectl counterfoil retry` takes it up again"
+        return "nothing automatically; a new callback or `kubectl counterfoil retry` starts it again"
     if status.reason in ("Suspended", "OrganizationSuspended", "SenderSuspended"):
-        return "goes on when the suspension ends"
+        return "continues when the suspension ends"
     if status.next_attempt_time is None:
         return "worked on as soon as there is room, oldest first"
     return f"attempt {status.attempts + 1} {_format_time(status.next_attempt_time, now)}{_deadline(event, organization, now)}"

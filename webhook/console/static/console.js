@@ -1,4 +1,4 @@
-// What pages do by themselves where scripts run: copy buttons, and no news while somebody is in the middle of something.
+// Automatic behaviour of pages if scripts run: copy buttons, and no reload while the user is busy on the page.
 "use strict";
 
 document.documentElement.classList.add("js");

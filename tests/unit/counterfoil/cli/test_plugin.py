@@ -69,7 +69,7 @@ def test_what_waits_for_consent_names_the_sender_and_the_link() -> None:
     [
         (an_event(), "worked on as soon as there is room"),
         (an_event().labelled(REQUEST_LABEL, "skip"), "a person asked for skip"),
-        (an_event().in_phase(Phase.PENDING, "Suspended"), "when the suspension ends"),
+        (an_event().in_phase(Phase.PENDING, "Suspended"), "continues when the suspension ends"),
         (an_event().in_phase(Phase.SUCCEEDED, "ArchivedAndDeleted"), "nothing; it is removed after"),
         (an_event().in_phase(Phase.SKIPPED, "UnexpectedStatus"), "a new callback or"),
         (
@@ -92,7 +92,9 @@ def test_what_people_wrote_does_not_talk_to_the_terminal() -> None:
 
 def test_the_organization_and_the_sender_may_be_unreadable() -> None:
     event = an_event().in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
-    assert "as soon as the sender's key works" in page(explain(event, None, None, (), NOON))
+    assert "continues automatically as soon as the sender's key works" in page(
+        explain(event, None, None, (), NOON)
+    )
 
 
 def test_a_bundle_leaves_out_tokens_people_and_what_kubernetes_keeps_for_itself() -> None:
