@@ -125,7 +125,7 @@ class FilingContract:
             with pytest.raises(ValueError, match="not a clean relative name"):
                 backend.location(name)
 
-    async def test_a_location_is_a_uri_of_its_own(self, backend: ArchiveBackend) -> None:
+    async def test_a_location_is_a_separate_uri(self, backend: ArchiveBackend) -> None:
         locations = [backend.location(name) for name in ("a/b.pdf", "a/ü %?#.pdf", "a/ü %3F#.pdf", "a b")]
 
         assert len(set(locations)) == 4
@@ -156,7 +156,7 @@ class FilingContract:
     @pytest.mark.parametrize(
         "error", [ConnectionResetError("source"), TimeoutError("source"), httpx.ReadError("source")], ids=repr
     )
-    async def test_an_error_of_the_source_is_not_taken_for_one_of_the_archive(
+    async def test_an_error_of_the_source_is_not_reported_as_one_of_the_archive(
         self, backend: ArchiveBackend, error: Exception
     ) -> None:
         with pytest.raises(type(error)) as raised:
@@ -293,7 +293,7 @@ class ListingContract(FilingContract):
         assert all(entry.size in (None, len(entry.name.encode())) for entry in entries)
         assert await backend.entries("absent/folder") == []
 
-    async def test_a_foreign_file_under_our_name_is_left_alone(
+    async def test_a_foreign_file_under_our_name_is_not_changed(
         self, ground: ArchiveFixture, backend: ArchiveBackend
     ) -> None:
         plan = a_plan(ground.spec, ["contract.pdf"])
@@ -304,7 +304,7 @@ class ListingContract(FilingContract):
 
         assert await read(backend, plan.files[0].name) == b"theirs"
 
-    async def test_nothing_but_what_was_filed_lies_in_the_folder(
+    async def test_the_folder_has_only_the_filed_files(
         self, ground: ArchiveFixture, backend: ArchiveBackend
     ) -> None:
         plan = a_plan(ground.spec, AWKWARD_NAMES)
@@ -341,7 +341,7 @@ class WireContract:
         yield backend
         await backend.close()
 
-    async def test_a_server_that_is_away_is_waited_for_and_filing_goes_on(
+    async def test_an_unavailable_server_is_waited_for_and_filing_continues(
         self, far_backend: ArchiveBackend, wire: FaultProxy
     ) -> None:
         await _put(far_backend, "a/b.pdf", b"content")
@@ -407,7 +407,7 @@ class WireContract:
 class LoginContract:
     """A subclass gives ``stranger``: a backend whose credentials are wrong."""
 
-    async def test_a_wrong_login_is_told(self, ground: ArchiveFixture, stranger: ArchiveBackend) -> None:
+    async def test_a_wrong_login_is_reported(self, ground: ArchiveFixture, stranger: ArchiveBackend) -> None:
         with pytest.raises(ArchiveRefused) as trouble:
             await stranger.probe()
         assert trouble.value.reason == "ArchiveCredentialsRejected"
@@ -417,7 +417,7 @@ class LoginContract:
 class RootContract:
     """A subclass gives ``rootless``: a backend for a bucket or folder that does not exist."""
 
-    async def test_a_missing_root_is_told_and_not_made(
+    async def test_a_missing_root_is_reported_and_not_created(
         self, ground: ArchiveFixture, rootless: ArchiveBackend
     ) -> None:
         for attempt in (rootless.probe(), _put(rootless, "a/b.pdf", b"x")):
@@ -430,7 +430,7 @@ class RootContract:
 class FullContract:
     """A subclass gives ``full``: a backend for an archive that has no space for 2 MiB."""
 
-    async def test_a_full_archive_is_told_and_has_no_half_file(
+    async def test_a_full_archive_is_reported_and_has_no_half_file(
         self, ground: ArchiveFixture, full: ArchiveBackend
     ) -> None:
         with pytest.raises(ArchiveUnavailable) as trouble:
@@ -443,7 +443,9 @@ class FullContract:
 class PermissionContract:
     """A subclass gives ``forbidden``: a backend for an archive that is read-only."""
 
-    async def test_a_lost_permission_is_told(self, ground: ArchiveFixture, forbidden: ArchiveBackend) -> None:
+    async def test_a_lost_permission_is_reported(
+        self, ground: ArchiveFixture, forbidden: ArchiveBackend
+    ) -> None:
         with pytest.raises(ArchiveRefused) as trouble:
             await _put(forbidden, "a/b.pdf", content(2 * MIB))
         assert trouble.value.reason in ("ArchivePermissionDenied", "ArchiveReadOnly")
