@@ -45,8 +45,13 @@ class Catalogue:
         return name in self.entries.get(section, {})
 
 
-@cache
 def load_catalogue(name: CatalogueName, language: str) -> Catalogue:
-    """Return a catalogue in one of the ``LANGUAGES``."""
+    """Return a catalogue in one of the ``LANGUAGES``; a file is read once."""
+    return _load(name, language)
+
+
+# Behind a function with types, because mypy does not check the arguments of a cached one.
+@cache
+def _load(name: CatalogueName, language: str) -> Catalogue:
     path = _FOLDER / name / f"{language}.toml"
     return Catalogue(language, tomllib.loads(path.read_text(encoding="utf-8")))

@@ -443,7 +443,7 @@ async def test_explain_describes_every_field_of_a_kind(kubectl: Kubectl, kind: t
 async def test_explain_tells_default_unit_and_example(kubectl: Kubectl) -> None:
     explained = await kubectl("explain", "org.spec.cleanup")
     words = " ".join(explained.split())
-    assert "as a duration, 8760h at most. Default 0s (at once). Example: 24h." in words
+    assert "as a duration, 8760h at most. Default 0s. Example: 24h." in words
 
 
 async def test_a_misspelt_field_is_refused_by_kubectl(kubectl: Kubectl, namespace: str) -> None:

@@ -134,7 +134,7 @@ class ConsoleHandler:
 
     def answer_unreadable(self) -> web.StreamResponse:
         """Answer a request that is not HTTP, or whose line or headers exceed the limits."""
-        words = load_catalogue(negotiate_language(None))
+        words = load_catalogue(CatalogueName.CONSOLE, negotiate_language(None))
         html = self._renderer.page(
             "message.html", words, self._clock.now(), section=str(ConsoleErrorKind.LINK_BROKEN), code=""
         )

@@ -99,7 +99,9 @@ class PageHandler:
 
     def answer_unreadable(self) -> web.StreamResponse:
         """Answer a request that is not HTTP, or whose line or headers exceed the limits."""
-        context = RequestContext(words=load_catalogue(negotiate_language(None)), query={}, cookies={})
+        context = RequestContext(
+            words=load_catalogue(CatalogueName.PAGES, negotiate_language(None)), query={}, cookies={}
+        )
         page_error = PageError(PageErrorKind.LINK_BROKEN, "not HTTP, or longer than the limits allow")
         response = self._error_response(context, page_error)
         response.force_close()

@@ -156,3 +156,10 @@ async def test_many_addresses_together_try_no_more_than_the_api_server_is_to_bea
 async def test_good_tokens_count_for_nothing() -> None:
     async with a_console() as console:
         assert {await console.tries("good", ANNA) for _ in range(20)} == {303}
+
+
+async def test_a_request_line_beyond_the_limit_is_answered_with_a_page() -> None:
+    async with a_console() as scene:
+        answer = await scene.http.get("/sign-in", params={"x": "y" * 50_000})
+        assert answer.status_code == 400
+        assert "text/html" in answer.headers["Content-Type"]
