@@ -16,8 +16,8 @@ PLACE = re.compile(
 """A path of the repository, as the pages and the drawings write it."""
 
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
-FUNCTION = re.compile(r"`([\w/]+\.py)` `([\w.]+)`")
-"""A function on the page of one callback: its module, then its qualified name."""
+NAME = re.compile(r"`([\w/]+\.py)`\s+`([\w.]+)`")
+"""A function, class or constant: its module, then its qualified name."""
 
 
 def missing_places(text: str, root: Path) -> list[str]:
@@ -36,8 +36,11 @@ def missing_names(text: str, pattern: re.Pattern[str], root: Path) -> list[str]:
 
 
 def names(tree: ast.AST, prefix: str = "") -> Iterator[str]:
-    """Yield the qualified names of all functions and classes."""
+    """Yield the qualified names of all functions, classes and constants."""
     for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (f"{prefix}{each.id}" for each in targets if isinstance(each, ast.Name))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield f"{prefix}{node.name}"
             yield from names(node, f"{prefix}{node.name}.")
@@ -56,15 +59,28 @@ def test_every_test_that_a_contributors_page_names_exists(page: Path) -> None:
     assert missing_names(page.read_text(encoding="utf-8"), TEST, ROOT) == []
 
 
-def test_every_function_on_the_page_of_one_callback_exists() -> None:
+@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda page: page.name)
+def test_every_name_that_a_contributors_page_gives_with_its_module_exists(page: Path) -> None:
+    assert missing_names(page.read_text(encoding="utf-8"), NAME, ROOT) == []
+
+
+def test_the_page_of_one_callback_names_at_least_20_functions() -> None:
     text = (PAGES / "one-callback.md").read_text(encoding="utf-8")
-    assert len(FUNCTION.findall(text)) >= 20
-    assert missing_names(text, FUNCTION, ROOT) == []
+    assert len(NAME.findall(text)) >= 20
+
+
+@pytest.mark.parametrize(
+    "subject", ["phase", "archive kind", "person's action", "reason", "metric", "language"]
+)
+def test_there_is_a_checklist_for(subject: str) -> None:
+    checklists = (PAGES / "README.md").read_text(encoding="utf-8").partition("## Checklists")[2]
+    headings = re.findall(r"^### An? (.*)$", checklists, flags=re.MULTILINE)
+    assert subject in headings
 
 
 def test_the_page_of_one_callback_names_at_most_40_files() -> None:
     text = (PAGES / "one-callback.md").read_text(encoding="utf-8")
-    assert len({module for module, _ in FUNCTION.findall(text)}) <= 40
+    assert len({module for module, _ in NAME.findall(text)}) <= 40
 
 
 def test_there_are_twelve_rules_each_with_a_module_and_a_test() -> None:
@@ -83,7 +99,8 @@ def test_a_path_that_does_not_exist_is_found(tmp_path: Path) -> None:
 
 def test_a_function_or_test_that_does_not_exist_is_found(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
-    (tmp_path / "tests" / "test_a.py").write_text("class A:\n    def b(self): ...\n")
-    assert missing_names("`tests/test_a.py` `A.b`", FUNCTION, tmp_path) == []
-    assert missing_names("`tests/test_a.py` `A.c`", FUNCTION, tmp_path) == ["tests/test_a.py: A.c"]
+    (tmp_path / "tests" / "test_a.py").write_text("LIMIT: int = 1\nclass A:\n    def b(self): ...\n")
+    assert missing_names("`tests/test_a.py` `A.b`", NAME, tmp_path) == []
+    assert missing_names("`tests/test_a.py`\n`A.c`", NAME, tmp_path) == ["tests/test_a.py: A.c"]
+    assert missing_names("`tests/test_a.py` `LIMIT`", NAME, tmp_path) == []
     assert missing_names("`tests/test_a.py::test_x`", TEST, tmp_path) == ["tests/test_a.py: test_x"]
