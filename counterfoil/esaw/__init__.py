@@ -11,7 +11,6 @@ from counterfoil.esaw.errors import (
     ResponseInvalid,
     TransferBroken,
     UnexpectedRedirect,
-    UnreachableKind,
 )
 from counterfoil.esaw.limits import CallLimits
 from counterfoil.esaw.models import (
@@ -20,20 +19,16 @@ from counterfoil.esaw.models import (
     EnvelopeResponse,
     FilesResponse,
     FoundEnvelope,
-    HistoryEvent,
     HistoryResponse,
-    SenderUserInformation,
     WhoAmI,
-    WorkflowActivity,
 )
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
-from counterfoil.esaw.transport import CallObserver, FileDownload
+from counterfoil.esaw.transport import FileDownload
 
 __all__ = [
     "ApiToken",
     "CallLimits",
-    "CallObserver",
     "ConfigurationResponse",
     "EnvelopeFile",
     "EnvelopeResponse",
@@ -45,16 +40,12 @@ __all__ = [
     "FileDownload",
     "FilesResponse",
     "FoundEnvelope",
-    "HistoryEvent",
     "HistoryResponse",
     "HttpStatusError",
     "RateLimited",
     "ResponseInvalid",
-    "SenderUserInformation",
     "TransferBroken",
     "UnexpectedRedirect",
-    "UnreachableKind",
     "WhoAmI",
-    "WorkflowActivity",
     "new_http_client",
 ]

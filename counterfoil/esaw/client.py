@@ -19,7 +19,6 @@ import httpx
 from counterfoil._upstream.httpcore_internals import set_read_size
 from counterfoil._upstream.httpx_pools import PooledClient
 from counterfoil._upstream.sniffio_lookup import disable_sniffio_lookup
-from counterfoil.clock import Clock
 from counterfoil.esaw.errors import ResponseInvalid
 from counterfoil.esaw.limits import (
     CONNECTION_POOLS,
@@ -42,52 +41,23 @@ from counterfoil.esaw.models import (
     is_file_id,
     parse_version,
 )
-from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.esaw.token import ApiToken
-from counterfoil.esaw.transport import CallObserver, EsawCall, EsawTransport, FileDownload
+from counterfoil.esaw.transport import EsawCall, EsawTransport, FileDownload
 from counterfoil.resources import EnvelopeStatus, envelope_id
 
 A = TypeVar("A", bound=EsawModel)
 
 
-class EsawClient:
+class EsawClient(EsawTransport):
     """Client for one organization. Its users share the host, the rate limit and the pauses."""
-
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        http: httpx.AsyncClient,
-        clock: Clock,
-        requests_per_second: float | None = None,
-        observe: CallObserver,
-        call_limits: CallLimits | None = None,
-    ) -> None:
-        """
-        ``http`` comes from ``new_http_client``. All organizations can share it, and its owner closes it.
-
-        Raises ``ValueError`` for an invalid base URL or rate.
-        """
-        call_limits = call_limits or CallLimits()
-        rate_limiter = RateLimiter(
-            clock, per_second=requests_per_second, max_retry_after=call_limits.max_retry_after
-        )
-        self.transport = EsawTransport(
-            base_url,
-            http=http,
-            clock=clock,
-            rate_limiter=rate_limiter,
-            observe=observe,
-            call_limits=call_limits,
-        )
 
     async def version(self) -> str:
         """Return eSAW's version. Needs no token, but an installation can require one (``HttpStatusError`` 401)."""
-        return await self.transport.request(EsawCall("version", "GET", "system/version"), None, parse_version)
+        return await self.request(EsawCall("version", "GET", "system/version"), None, parse_version)
 
     def as_user(self, token: ApiToken) -> "EsawUserClient":
         """Return a client with the permissions of this token's owner."""
-        return EsawUserClient(self.transport, token)
+        return EsawUserClient(self, token)
 
 
 class EsawUserClient:
@@ -140,9 +110,9 @@ class EsawUserClient:
         for name, moment in (("StartDate", start), ("EndDate", end)):
             if moment is not None:
                 body[name] = rfc3339(moment)
-        call = EsawCall("find", "POST", "envelope/find", body)
-        answer = await self.transport.request(call, self.token, partial(decode, FindResponse, "find"))
-        return answer.envelopes or ()
+        return (
+            await self.call(EsawCall("find", "POST", "envelope/find", body), FindResponse)
+        ).envelopes or ()
 
     def download(self, file_id: str) -> AbstractAsyncContextManager[FileDownload]:
         """
@@ -155,9 +125,12 @@ class EsawUserClient:
         call = EsawCall("download", "GET", f"file/{quote(file_id, safe='')}", accept="*/*")
         return self.transport.download(call, self.token)
 
+    async def call(self, call: EsawCall, kind: type[A]) -> A:
+        """Make a call of another module of this package; return its typed response."""
+        return await self.transport.request(call, self.token, partial(decode, kind, call.operation))
+
     async def _get(self, operation: str, path: str, kind: type[A]) -> A:
-        call = EsawCall(operation, "GET", path)
-        return await self.transport.request(call, self.token, partial(decode, kind, operation))
+        return await self.call(EsawCall(operation, "GET", path), kind)
 
 
 def new_http_client(

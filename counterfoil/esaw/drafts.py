@@ -7,7 +7,6 @@ GUID, as all ids of eSAW are; other ids raise ``ValueError``.
 """
 
 from datetime import datetime
-from functools import partial
 
 from counterfoil.esaw.client import EsawUserClient, rfc3339
 from counterfoil.esaw.errors import HttpStatusError, ResponseInvalid
@@ -17,7 +16,6 @@ from counterfoil.esaw.models import (
     FindResponse,
     FoundEnvelope,
     SendDraftResponse,
-    decode,
 )
 from counterfoil.esaw.transport import EsawCall
 from counterfoil.resources import EnvelopeId, envelope_id
@@ -25,8 +23,7 @@ from counterfoil.resources import EnvelopeId, envelope_id
 
 async def get_draft(user: EsawUserClient, draft: str) -> DraftResponse:
     """Return the draft's name. ``HttpStatusError.is_missing_draft`` when this user has no such draft (any more)."""
-    call = EsawCall("draft", "GET", f"draft/{envelope_id(draft)}")
-    return await user.transport.request(call, user.token, partial(decode, DraftResponse, call.operation))
+    return await user.call(EsawCall("draft", "GET", f"draft/{envelope_id(draft)}"), DraftResponse)
 
 
 async def exists(user: EsawUserClient, draft: str) -> bool:
@@ -42,18 +39,15 @@ async def exists(user: EsawUserClient, draft: str) -> bool:
 
 async def configuration(user: EsawUserClient, draft: str) -> ConfigurationResponse:
     """Return how the draft is set up: its metadata."""
-    call = EsawCall("draft_configuration", "GET", f"draft/{envelope_id(draft)}/configuration")
-    return await user.transport.request(
-        call, user.token, partial(decode, ConfigurationResponse, call.operation)
-    )
+    path = f"draft/{envelope_id(draft)}/configuration"
+    return await user.call(EsawCall("draft_configuration", "GET", path), ConfigurationResponse)
 
 
 async def update_metadata(user: EsawUserClient, draft: str, metadata: str) -> None:
     """Replace the draft's metadata. May be repeated. (Namirial, "Document Tagging Scenario")"""
     body = {"DraftId": envelope_id(draft), "MetaData": metadata}
-    await user.transport.request(
-        EsawCall("draft_update", "POST", "draft/update", body), user.token, lambda _: None
-    )
+    call = EsawCall("draft_update", "POST", "draft/update", body)
+    await user.transport.request(call, user.token, lambda _: None)
 
 
 async def send(user: EsawUserClient, draft: str) -> EnvelopeId | None:
@@ -64,9 +58,7 @@ async def send(user: EsawUserClient, draft: str) -> EnvelopeId | None:
     the answer does not say as what.
     """
     call = EsawCall("draft_send", "POST", "draft/send", {"DraftId": envelope_id(draft)})
-    answer = await user.transport.request(
-        call, user.token, partial(decode, SendDraftResponse, call.operation)
-    )
+    answer = await user.call(call, SendDraftResponse)
     if answer.envelope is None:
         return None
     try:
@@ -78,5 +70,4 @@ async def send(user: EsawUserClient, draft: str) -> EnvelopeId | None:
 async def find_sent_since(user: EsawUserClient, email: str, start: datetime) -> tuple[FoundEnvelope, ...]:
     """Return the envelopes in any status that this address sent after that time and that the user can see."""
     call = EsawCall("find", "POST", "envelope/find", {"StartDate": rfc3339(start), "SenderEmail": email})
-    answer = await user.transport.request(call, user.token, partial(decode, FindResponse, call.operation))
-    return answer.envelopes or ()
+    return (await user.call(call, FindResponse)).envelopes or ()

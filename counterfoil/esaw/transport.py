@@ -85,16 +85,23 @@ class EsawTransport:
         *,
         http: httpx.AsyncClient,
         clock: Clock,
-        rate_limiter: RateLimiter,
+        requests_per_second: float | None = None,
         observe: CallObserver,
-        call_limits: CallLimits,
+        call_limits: CallLimits | None = None,
     ) -> None:
+        """
+        ``http`` comes from ``new_http_client``. All organizations can share it, and its owner closes it.
+
+        Raises ``ValueError`` for an invalid base URL or rate.
+        """
         self._base = _validated_base_url(base_url)
         self._http = http
         self._clock = clock
-        self._rate_limiter = rate_limiter
         self._observe = observe
-        self._call_limits = call_limits
+        self._call_limits = call_limits = call_limits or CallLimits()
+        self._rate_limiter = RateLimiter(
+            clock, per_second=requests_per_second, max_retry_after=call_limits.max_retry_after
+        )
         self._timeout = httpx.Timeout(call_limits.silence, connect=call_limits.connect)
 
     async def request(self, call: EsawCall, token: ApiToken | None, read: Callable[[bytes], T]) -> T:
