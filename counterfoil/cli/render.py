@@ -36,6 +36,8 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.archive import ArchiveSpec
 
+SUMMARY = "try path and tags of an Archive on paper"
+
 RENDERED, PROBLEMS, INPUT_INVALID = 0, 1, 2
 
 SAMPLE_ENVELOPE = EnvelopeFacts(
