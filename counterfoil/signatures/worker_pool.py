@@ -10,7 +10,6 @@ import logging
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Protocol
 
 import msgspec
 
@@ -36,18 +35,6 @@ MAX_RESULT_BYTES = 1024 * 1024
 COMMAND = (sys.executable, "-I", "-m", "counterfoil.signatures.check")
 
 
-class SignatureCheck(Protocol):
-    """Looks at the signatures of PDFs."""
-
-    async def examine(self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors) -> Signatures:
-        """
-        Return what is found in a PDF of ``size`` bytes, and whether the signers lead to one of the anchors.
-
-        Raises what ``chunks`` raises, and nothing else.
-        """
-        ...
-
-
 class SignatureWorkers:
     """At most ``count`` processes; the owner closes them."""
 
@@ -63,7 +50,11 @@ class SignatureWorkers:
     async def examine(
         self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors = NO_ANCHORS
     ) -> Signatures:
-        """Return what is found; see ``SignatureCheck``."""
+        """
+        Return what is found in a PDF of ``size`` bytes, and whether the signers lead to one of the anchors.
+
+        Raises what ``chunks`` raises, and nothing else.
+        """
         if size > MAX_FILE_BYTES:
             return Signatures(
                 state=State.NOT_CHECKED, detail=f"it is larger than {MAX_FILE_BYTES // 1024 // 1024} MiB"
