@@ -182,19 +182,15 @@ class EsawTransport:
     async def _error_of(self, response: httpx.Response) -> EsawError:
         if response.is_redirect:
             return UnexpectedRedirect(response.status_code, _origin(response.headers.get("Location", "")))
-        error_id, trace_id = parse_error(await self._error_body(response))
+        try:
+            body = await _read_at_most(self._call_limits.max_error_bytes, _ResponseBody(response))
+        except EsawError:
+            body = None
+        error_id, trace_id = parse_error(body or b"")
         wait = self._rate_limiter.parse_retry_after(response.headers.get("Retry-After"))
         answered = HttpStatusError(response.status_code, error_id, retry_after=wait, trace_id=trace_id)
         self._rate_limiter.apply_retry_after(answered)
         return answered
-
-    async def _error_body(self, response: httpx.Response) -> bytes:
-        """Read the body of an error response; empty if that fails or the body is too large."""
-        try:
-            body = await _read_at_most(self._call_limits.max_error_bytes, _ResponseBody(response))
-        except EsawError:
-            return b""
-        return body or b""
 
     async def _read_body(
         self, call: EsawCall, token: ApiToken | None, measurement: "_CallMeasurement"

@@ -227,7 +227,7 @@ class KubeClient:
     # -- Requests -------------------------------------------------------------------------------------------
 
     def _path(self, kind: type[Resource] | tuple[str, str], *parts: str) -> str:
-        """Return a path in the namespace. ``kind`` is one of Counterfoil's, or the API and plural of another."""
+        """Return a path in the namespace. A kind that is not Counterfoil's is its API and its plural."""
         api, plural = kind if isinstance(kind, tuple) else (f"apis/{kind.API_VERSION}", kind.PLURAL)
         return f"/{api}/namespaces/{self.namespace}/{'/'.join(_segment(part) for part in (plural, *parts))}"
 
