@@ -8,12 +8,10 @@ No label takes a value from a request (a path, a token, an unknown name).
 
 from enum import StrEnum
 from functools import partial
-from typing import NamedTuple
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -259,27 +257,3 @@ class Metrics:
         """Count one request to eSAW; this is the ``observe`` of ``counterfoil.esaw.EsawClient``."""
         self.esaw_requests.labels(operation, code).inc()
         self.esaw_request_seconds.labels(operation).observe(seconds)
-
-
-class MetricDescription(NamedTuple):
-    """One metric, for the reference page."""
-
-    name: str
-    type: str
-    labels: tuple[str, ...]
-    help: str
-
-
-def describe_metrics(metrics: Metrics) -> tuple[MetricDescription, ...]:
-    """Return all metrics in the order of declaration; for the manual and the tests of dashboards and alerts."""
-    families = (each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase))
-    return tuple(
-        MetricDescription(
-            # prometheus_client keeps a counter's name without its suffix.
-            name=f"{each._name}_total" if each._type == "counter" else each._name,
-            type=each._type or "",
-            labels=tuple(each._labelnames),
-            help=each._documentation,
-        )
-        for each in families
-    )

@@ -103,13 +103,11 @@ class _OpenTelemetry:
         resources: Any = importlib.import_module("opentelemetry.sdk.resources")
         otlp: Any = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
         attributes = {"service.version": __version__}
-        if not environ.get("OTEL_SERVICE_NAME") and "service.name=" not in environ.get(
-            "OTEL_RESOURCE_ATTRIBUTES", ""
-        ):
+        own = environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+        if not environ.get("OTEL_SERVICE_NAME") and "service.name=" not in own:
             attributes["service.name"] = f"counterfoil-{process}"
-        self._provider = sdk.TracerProvider(
-            resource=resources.Resource.create(attributes), shutdown_on_exit=False
-        )
+        resource = resources.Resource.create(attributes)
+        self._provider = sdk.TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(export.BatchSpanProcessor(otlp.OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("counterfoil", __version__)
 

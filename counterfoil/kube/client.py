@@ -188,22 +188,16 @@ class KubeClient:
 
     async def whoami(self) -> str:
         """Return the name of the authenticated user (SelfSubjectReview). Raises ``Forbidden`` without credentials."""
-        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-        path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
-        answer = await self._call("create", "selfsubjectreviews", path, body)
-        return str(answer.get("status", {}).get("userInfo", {}).get("username", ""))
+        status = await self._review("authentication.k8s.io", "SelfSubjectReview")
+        return str(status.get("userInfo", {}).get("username", ""))
 
     async def is_allowed(self, verb: str, resource: str, *, group: str = GROUP) -> bool:
         """Whether this process may use ``verb`` on ``resource`` in its namespace (SelfSubjectAccessReview)."""
         attributes = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource}
-        body = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": attributes},
-        }
-        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        answer = await self._call("create", "selfsubjectaccessreviews", path, body)
-        return bool(answer.get("status", {}).get("allowed"))
+        spec = {"resourceAttributes": attributes}
+        return bool(
+            (await self._review("authorization.k8s.io", "SelfSubjectAccessReview", spec=spec)).get("allowed")
+        )
 
     # -- Calls of the command-line tools ----------------------------------------------------------------------
 
@@ -240,6 +234,13 @@ class KubeClient:
     async def _items(self, kind: tuple[str, str], **query: str) -> Sequence[Raw]:
         answer = await self._call("list", kind[1], f"{self._path(kind)}?{_query(**query)}")
         return tuple(answer.get("items", ()))
+
+    async def _review(self, group: str, kind: str, **fields: Any) -> Raw:
+        """Create a review and return its status, which is the answer of the API server."""
+        plural = f"{kind.lower()}s"
+        body = {"apiVersion": f"{group}/v1", "kind": kind, **fields}
+        answer = await self._call("create", plural, f"/apis/{group}/v1/{plural}", body)
+        return cast("Raw", answer.get("status", {}))
 
     async def _call(self, verb: str, resource: str, path: str, body: Mapping[str, Any] | None = None) -> Raw:
         return _decode(await self._send(verb, resource, path, body))

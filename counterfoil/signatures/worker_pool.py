@@ -8,8 +8,8 @@ replaced, and the file it had is ``Unreadable``. The controller holds only the b
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncGenerator, AsyncIterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -74,8 +74,13 @@ class SignatureWorkers:
             process = await self._ready(size, len(anchors.encoded))
             if process is None:
                 return Signatures(state=State.NOT_CHECKED, detail="its check could not be started")
-            async with self._checkout(process):
+            try:
                 return await process.examine(chunks, size, anchors.encoded, self._seconds)
+            finally:
+                if process.usable and process.files < FILES_PER_WORKER:
+                    self._idle.append(process)
+                else:
+                    await process.end()
 
     async def _ready(self, size: int, anchors: int) -> "_WorkerProcess | None":
         """Return a process that waits for a file of this size: one that is there and did not die meanwhile, or a new one."""
@@ -92,17 +97,6 @@ class SignatureWorkers:
             return process
         _log.error("a process that was started to check signatures does not work")
         return None
-
-    @asynccontextmanager
-    async def _checkout(self, process: "_WorkerProcess") -> AsyncGenerator[None, None]:
-        """Keep the process if it is as good as before, else end it."""
-        try:
-            yield
-        finally:
-            if process.usable and process.files < FILES_PER_WORKER:
-                self._idle.append(process)
-            else:
-                await process.end()
 
 
 class _WorkerDied(Exception):
