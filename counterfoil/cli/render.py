@@ -212,12 +212,8 @@ def _numbered(listed: Sequence[tuple[FileKind, str, str]]) -> tuple[FileFacts, .
     numbers: Counter[FileKind] = Counter()
     facts = []
     for kind, name, file_id in listed:
-        numbers[kind] += 1
-        facts.append(
-            FileFacts(
-                file_id=file_id or f"{kind}-{numbers[kind]}", kind=kind, file_name=name, number=numbers[kind]
-            )
-        )
+        numbers[kind] = number = numbers[kind] + 1
+        facts.append(FileFacts(file_id or f"{kind}-{number}", kind, name, number))
     return tuple(facts)
 
 

@@ -1,6 +1,4 @@
-"""
-The client for eSAW's REST API v6. Import from this package; only the clean phase imports ``deletion``.
-"""
+"""The client for eSAW's REST API v6. Import from this package; only the clean phase imports ``deletion``."""
 
 from counterfoil.esaw.client import EsawClient, EsawUserClient, new_http_client
 from counterfoil.esaw.errors import (

@@ -8,22 +8,16 @@ GUID, as all ids of eSAW are; other ids raise ``ValueError``.
 
 from datetime import datetime
 
+from counterfoil.esaw import models
 from counterfoil.esaw.client import EsawUserClient, rfc3339
 from counterfoil.esaw.errors import HttpStatusError, ResponseInvalid
-from counterfoil.esaw.models import (
-    ConfigurationResponse,
-    DraftResponse,
-    FindResponse,
-    FoundEnvelope,
-    SendDraftResponse,
-)
 from counterfoil.esaw.transport import EsawCall
 from counterfoil.resources import EnvelopeId, envelope_id
 
 
-async def get_draft(user: EsawUserClient, draft: str) -> DraftResponse:
+async def get_draft(user: EsawUserClient, draft: str) -> models.DraftResponse:
     """Return the draft's name. ``HttpStatusError.is_missing_draft`` when this user has no such draft (any more)."""
-    return await user.call(EsawCall("draft", "GET", f"draft/{envelope_id(draft)}"), DraftResponse)
+    return await user.call(EsawCall("draft", "GET", f"draft/{envelope_id(draft)}"), models.DraftResponse)
 
 
 async def exists(user: EsawUserClient, draft: str) -> bool:
@@ -37,10 +31,10 @@ async def exists(user: EsawUserClient, draft: str) -> bool:
     return True
 
 
-async def configuration(user: EsawUserClient, draft: str) -> ConfigurationResponse:
+async def configuration(user: EsawUserClient, draft: str) -> models.ConfigurationResponse:
     """Return how the draft is set up: its metadata."""
     path = f"draft/{envelope_id(draft)}/configuration"
-    return await user.call(EsawCall("draft_configuration", "GET", path), ConfigurationResponse)
+    return await user.call(EsawCall("draft_configuration", "GET", path), models.ConfigurationResponse)
 
 
 async def update_metadata(user: EsawUserClient, draft: str, metadata: str) -> None:
@@ -58,7 +52,7 @@ async def send(user: EsawUserClient, draft: str) -> EnvelopeId | None:
     the answer does not say as what.
     """
     call = EsawCall("draft_send", "POST", "draft/send", {"DraftId": envelope_id(draft)})
-    answer = await user.call(call, SendDraftResponse)
+    answer = await user.call(call, models.SendDraftResponse)
     if answer.envelope is None:
         return None
     try:
@@ -67,7 +61,9 @@ async def send(user: EsawUserClient, draft: str) -> EnvelopeId | None:
         raise ResponseInvalid(call.operation, "its EnvelopeId is no GUID") from None
 
 
-async def find_sent_since(user: EsawUserClient, email: str, start: datetime) -> tuple[FoundEnvelope, ...]:
+async def find_sent_since(
+    user: EsawUserClient, email: str, start: datetime
+) -> tuple[models.FoundEnvelope, ...]:
     """Return the envelopes in any status that this address sent after that time and that the user can see."""
     call = EsawCall("find", "POST", "envelope/find", {"StartDate": rfc3339(start), "SenderEmail": email})
-    return (await user.call(call, FindResponse)).envelopes or ()
+    return (await user.call(call, models.FindResponse)).envelopes or ()

@@ -123,8 +123,6 @@ class UnexpectedRedirect(EsawError):
 
     def __init__(self, status: int, host: str) -> None:
         super().__init__(f"eSAW redirects API calls to {host or 'another place'}; correct the base URL.")
-        self.status = status
-        self.host = host
         self.code = str(status)
 
 

@@ -147,13 +147,8 @@ class FilesResponse(EsawModel, frozen=True):
         yield from _audit_trail_file(trail.file_id, FileKind.AUDIT_TRAIL, "audit-trail.pdf")
         yield from _audit_trail_file(trail.xml_file_id, FileKind.AUDIT_TRAIL_XML, "audit-trail.xml")
         for paper in self.legal_documents or ():
-            yield EnvelopeFile(
-                file_id=paper.file_id,
-                kind=FileKind.LEGAL_DOCUMENT,
-                file_name=paper.file_name or "",
-                email=paper.email,
-                activity_id=paper.activity_id,
-            )
+            file = _file(paper, FileKind.LEGAL_DOCUMENT, None)
+            yield msgspec.structs.replace(file, email=paper.email, activity_id=paper.activity_id)
 
 
 class ConfigurationResponse(EsawModel, frozen=True):
@@ -277,11 +272,8 @@ def _version_texts(body: bytes) -> Iterable[str]:
     except _JSON_ERRORS:
         return [body.decode("utf-8", errors="replace")]
     if isinstance(parsed, dict):
-        return [
-            value
-            for key, value in parsed.items()
-            if key.lower().endswith("version") and isinstance(value, str)
-        ]
+        versions = (value for key, value in parsed.items() if key.lower().endswith("version"))
+        return [value for value in versions if isinstance(value, str)]
     # Plain 23.76 is also a JSON number.
     return [parsed] if isinstance(parsed, str) else [body.decode()] if isinstance(parsed, float) else []
 

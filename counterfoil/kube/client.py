@@ -373,7 +373,6 @@ class TokenClientFactory:
     """
 
     def __init__(self, anonymous: KubeClient) -> None:
-        self.namespace = anonymous.namespace
         self._anonymous = anonymous
 
     def client_for(self, bearer: str) -> KubeClient:
@@ -392,11 +391,7 @@ class TokenClientFactory:
 
 @asynccontextmanager
 async def open_token_client_factory(
-    *,
-    namespace: str | None = None,
-    kubeconfig: Path | None = None,
-    observe: RequestObserver = lambda verb, resource, status: None,
-    connections: int = 128,
+    *, namespace: str | None, observe: RequestObserver, connections: int
 ) -> AsyncIterator[TokenClientFactory]:
     """
     Open a factory of clients without this process's credentials, and close it at the end; otherwise as ``connect``.
@@ -404,7 +399,7 @@ async def open_token_client_factory(
     The API server would prefer a kubeconfig's client certificate to any token, and every user would act as its owner.
     So only the address and the certificate authority are used.
     """
-    own = await load_configuration(kubeconfig)
+    own = await load_configuration(None)
     bare = Configuration()
     bare.host, bare.proxy = own.host, own.proxy
     for name in ("ssl_ca_cert", "ca_cert_data", "verify_ssl", "disable_strict_ssl_verification"):

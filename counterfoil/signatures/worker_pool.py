@@ -9,7 +9,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import msgspec
 
@@ -59,9 +59,7 @@ class SignatureWorkers:
             return Signatures(
                 state=State.NOT_CHECKED, detail=f"it is larger than {MAX_FILE_BYTES // 1024 // 1024} MiB"
             )
-        if size <= SMALL_FILE_BYTES:
-            return await self._examine(chunks, size, anchors)
-        async with self._large:
+        async with self._large if size > SMALL_FILE_BYTES else nullcontext():
             return await self._examine(chunks, size, anchors)
 
     async def aclose(self) -> None:

@@ -13,7 +13,7 @@ import platform
 import re
 import tarfile
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -120,6 +120,7 @@ class SupportBundle:
         self._kube = kube
         self.files: dict[str, str] = {}
         self.missing: list[str] = []
+        self._pods_found: Sequence[Raw] = ()
 
     async def collect(self, *, lines: int, events: int) -> None:
         """Read everything."""
@@ -152,6 +153,7 @@ class SupportBundle:
         return found
 
     async def _pods(self) -> list[Raw]:
+        self._pods_found = await self._kube.pods(labels=POD_LABELS)
         return [
             # The rest of a pod's spec is the chart's; its environment could hold what somebody put there by hand.
             {
@@ -159,15 +161,11 @@ class SupportBundle:
                 "labels": each["metadata"].get("labels"),
                 "status": each.get("status"),
             }
-            for each in await self._kube.pods(labels=POD_LABELS)
+            for each in self._pods_found
         ]
 
     async def _logs(self, lines: int) -> None:
-        try:
-            pods = await self._kube.pods(labels=POD_LABELS)
-        except ApiError:
-            return
-        for pod in pods:
+        for pod in self._pods_found:
             name = pod["metadata"]["name"]
             for each in pod.get("spec", {}).get("containers", ()):
                 read = partial(self._kube.pod_log, name, each["name"], lines=lines)
