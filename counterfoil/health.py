@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
@@ -37,20 +38,14 @@ async def serve_health_and_metrics(
     Raises ``OSError`` when the address is not available.
     """
 
-    async def healthz(_: web.Request) -> web.Response:
-        return await _answer(live)
-
-    async def readyz(_: web.Request) -> web.Response:
-        return await _answer(ready)
-
     async def metrics(_: web.Request) -> web.Response:
         text = generate_latest(metrics_registry)
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     app = web.Application(client_max_size=1024)
-    app.add_routes(
-        [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)],
-    )
+    app.router.add_get("/healthz", partial(_answer, live))
+    app.router.add_get("/readyz", partial(_answer, ready))
+    app.router.add_get("/metrics", metrics)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -62,7 +57,7 @@ async def serve_health_and_metrics(
         await runner.cleanup()
 
 
-async def _answer(checks: Checks) -> web.Response:
+async def _answer(checks: Checks, _: web.Request) -> web.Response:
     reasons = await asyncio.gather(*(_reason(check) for check in checks.values()))
     failed = [f"{name}: {reason}" for name, reason in zip(checks, reasons, strict=True) if reason is not None]
     if failed:

@@ -150,9 +150,5 @@ def _value(name: str, value: object) -> int | float | str:
 
 
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    parts = []
-    if record.exc_info:
-        parts.append(formatter.formatException(record.exc_info))
-    if record.stack_info:
-        parts.append(record.stack_info)
-    return redact("\n".join(parts))
+    error = formatter.formatException(record.exc_info) if record.exc_info else None
+    return redact("\n".join(filter(None, (error, record.stack_info))))

@@ -7,12 +7,11 @@ No label takes a value from a request (a path, a token, an unknown name).
 """
 
 from enum import StrEnum
-from typing import NamedTuple
+from functools import partial
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -110,144 +109,118 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry, *, version: str) -> None:
         self.registry = registry
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
 
-        self.callbacks = Counter(
+        self.callbacks = counter(
             "counterfoil_callbacks_total",
             "Callbacks of eSignAnyWhere, by outcome.",
             ("organization", "outcome"),
-            registry=registry,
         )
-        self.callback_seconds = Histogram(
+        self.callback_seconds = histogram(
             "counterfoil_callback_seconds",
             "Time from a callback's request line to its response.",
             buckets=_REQUEST_BUCKETS,
-            registry=registry,
         )
-        self.pages = Counter(
+        self.pages = counter(
             "counterfoil_pages_total",
             "Requests of senders' browsers, by page and outcome.",
             ("page", "outcome"),
-            registry=registry,
         )
-        self.page_seconds = Histogram(
+        self.page_seconds = histogram(
             "counterfoil_page_seconds",
             "Time from a browser's request line to its response.",
             ("page",),
             buckets=_REQUEST_BUCKETS,
-            registry=registry,
         )
-        self.console = Counter(
-            "counterfoil_console_total",
-            "Requests to the console, by page and outcome.",
-            ("page", "outcome"),
-            registry=registry,
+        self.console = counter(
+            "counterfoil_console_total", "Requests to the console, by page and outcome.", ("page", "outcome")
         )
-        self.console_seconds = Histogram(
+        self.console_seconds = histogram(
             "counterfoil_console_seconds",
             "Time from a browser's request line to the console's response.",
             ("page",),
             buckets=_REQUEST_BUCKETS,
-            registry=registry,
         )
-        self.events = Gauge(
+        self.events = gauge(
             "counterfoil_events",
             "Events by phase, of the shards that this process watches.",
             ("organization", "phase"),
-            registry=registry,
         )
-        self.oldest_unfinished_seconds = Gauge(
+        self.oldest_unfinished_seconds = gauge(
             "counterfoil_oldest_unfinished_seconds",
             "Age of the oldest event in a phase that is not final; 0 without such an event.",
             ("organization",),
-            registry=registry,
         )
-        self.attempts = Counter(
+        self.attempts = counter(
             "counterfoil_attempts_total",
             "Attempts of a phase, by outcome (done, wait, pause, hold, needconsent, skip, fail) and reason.",
             ("phase", "outcome", "reason"),
-            registry=registry,
         )
-        self.phase_seconds = Histogram(
-            "counterfoil_phase_seconds",
-            "Time of one attempt of a phase.",
-            ("phase",),
-            buckets=_PHASE_BUCKETS,
-            registry=registry,
+        self.phase_seconds = histogram(
+            "counterfoil_phase_seconds", "Time of one attempt of a phase.", ("phase",), buckets=_PHASE_BUCKETS
         )
-        self.event_seconds = Histogram(
+        self.event_seconds = histogram(
             "counterfoil_event_seconds",
             "Time from the creation of an event to its final phase.",
             buckets=_EVENT_BUCKETS,
-            registry=registry,
         )
-        self.retries_exhausted = Counter(
+        self.retries_exhausted = counter(
             "counterfoil_retries_exhausted_total",
             "Events that failed because no attempt succeeded before the deadline.",
-            registry=registry,
         )
-        self.esaw_requests = Counter(
+        self.esaw_requests = counter(
             "counterfoil_esaw_requests_total",
             "Requests to eSignAnyWhere, by operation and HTTP status; `unreachable` without a response, `unreadable` for an invalid one.",
             ("operation", "code"),
-            registry=registry,
         )
-        self.esaw_request_seconds = Histogram(
+        self.esaw_request_seconds = histogram(
             "counterfoil_esaw_request_seconds",
             "Time of a request to eSignAnyWhere until its response is complete.",
             ("operation",),
             buckets=_ESAW_BUCKETS,
-            registry=registry,
         )
-        self.archive_bytes = Counter(
+        self.archive_bytes = counter(
             "counterfoil_archive_bytes_total",
             "Bytes of documents written and verified, by archive.",
             ("archive",),
-            registry=registry,
         )
-        self.archive_seconds = Histogram(
+        self.archive_seconds = histogram(
             "counterfoil_archive_seconds",
             "Time of one operation of an archive backend.",
             ("archive", "operation"),
             buckets=_PHASE_BUCKETS,
-            registry=registry,
         )
-        self.senders = Gauge(
+        self.senders = gauge(
             "counterfoil_senders",
             "Senders, by status of the condition Authorized (True, False, Unknown).",
             ("organization", "authorized"),
-            registry=registry,
         )
-        self.notifications = Counter(
-            "counterfoil_notifications_total",
-            "Mails to people, by kind and outcome.",
-            ("kind", "outcome"),
-            registry=registry,
+        self.notifications = counter(
+            "counterfoil_notifications_total", "Mails to people, by kind and outcome.", ("kind", "outcome")
         )
-        self.kubernetes_requests = Counter(
+        self.kubernetes_requests = counter(
             "counterfoil_kubernetes_requests_total",
             "Requests to the API server, by verb, resource and HTTP status; 0 without a response.",
             ("verb", "resource", "code"),
-            registry=registry,
         )
-        self.overdue_seconds = Gauge(
+        self.overdue_seconds = gauge(
             "counterfoil_overdue_seconds",
             "Time since which an event is due while the controller works on none; 0 without such an event.",
-            registry=registry,
         )
-        self.watch_silence_seconds = Gauge(
+        self.watch_silence_seconds = gauge(
             "counterfoil_watch_silence_seconds",
             "Time since the last data of a watch; bookmarks arrive about every minute.",
             ("resource",),
-            registry=registry,
         )
-        self.archive_ready = Gauge(
+        self.archive_ready = gauge(
             "counterfoil_archive_ready",
             "1 for an archive whose last probe succeeded, otherwise 0.",
             ("archive",),
-            registry=registry,
         )
-        self.build_info = Gauge(
-            "counterfoil_build_info", "Always 1, with the version as label.", ("version",), registry=registry
+        self.build_info = gauge(
+            "counterfoil_build_info", "Always 1, with the version as label.", ("version",)
         )
 
         self.build_info.labels(version).set(1)
@@ -281,30 +254,6 @@ class Metrics:
         self.kubernetes_requests.labels(verb, resource, str(status)).inc()
 
     def esaw_request(self, operation: str, code: str, seconds: float) -> None:
-        """Count one request to eSAW; this is the ``observe`` of ``counterfoil.esaw.Esaw``."""
+        """Count one request to eSAW; this is the ``observe`` of ``counterfoil.esaw.EsawClient``."""
         self.esaw_requests.labels(operation, code).inc()
         self.esaw_request_seconds.labels(operation).observe(seconds)
-
-
-class MetricDescription(NamedTuple):
-    """One metric, for the reference page."""
-
-    name: str
-    type: str
-    labels: tuple[str, ...]
-    help: str
-
-
-def describe_metrics(metrics: Metrics) -> tuple[MetricDescription, ...]:
-    """Return all metrics in the order of declaration; for the manual and the tests of dashboards and alerts."""
-    families = (each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase))
-    return tuple(
-        MetricDescription(
-            # prometheus_client keeps a counter's name without its suffix.
-            name=f"{each._name}_total" if each._type == "counter" else each._name,
-            type=each._type or "",
-            labels=tuple(each._labelnames),
-            help=each._documentation,
-        )
-        for each in families
-    )

@@ -17,7 +17,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -75,15 +75,12 @@ class Sealed(NamedTuple):
 class _Keys:
     """Content of the folder: keys by id, and the stamp of the folder."""
 
-    by_id: Mapping[str, bytes]
+    by_id: Mapping[str, bytes] = field(repr=False)
     stamp: object
 
     @property
     def newest(self) -> str:
         return max(self.by_id)
-
-    def __repr__(self) -> str:
-        return f"<sealing keys {sorted(self.by_id)}>"
 
 
 class Sealing:
@@ -198,14 +195,13 @@ def _files(folder: Path) -> list[os.DirEntry[str]]:
     """List the key files, without hidden entries: a mounted Secret has ``..data``, and editors make such files."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(
-                (each for each in entries if not each.name.startswith(".")), key=lambda each: each.name
-            )
+            visible = [each for each in entries if not each.name.startswith(".")]
     except OSError as trouble:
         raise SealingKeysInvalid(
             f"{folder}: the folder of sealing keys can't be read ({trouble.strerror}). "
             "Correct COUNTERFOIL_SEALING_KEYS, or mount the Secret there."
         ) from None
+    return sorted(visible, key=lambda each: each.name)
 
 
 def _folder_stamp(folder: Path) -> object:

@@ -28,6 +28,8 @@ from counterfoil.resources import SHARD_COUNT
 
 PREFIX = "COUNTERFOIL_"
 
+T = TypeVar("T")
+
 
 class ProcessSettingsInvalid(ValueError):
     """A setting is invalid; the message is one line with its name, the error and an example."""
@@ -67,9 +69,9 @@ class LogFormat(StrEnum):
     TEXT = "text"
 
 
-def setting_metadata(example: str, *, at_least: float | None = None) -> Mapping[str, Any]:
-    """Return the metadata of a setting: an example for error messages, and the minimum value."""
-    return {"example": example, "at_least": at_least}
+def setting(default: T, example: str, *, at_least: float | None = None) -> T:
+    """Declare a setting by its default, an example for error messages, and its minimum value."""
+    return field(default=default, metadata={"example": example, "at_least": at_least})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,28 +80,22 @@ class CommonSettings:
 
     PROGRAM: ClassVar[str] = "python -m counterfoil"
 
-    namespace: str | None = field(default=None, metadata=setting_metadata("contracts"))
+    namespace: str | None = setting(None, "contracts")
     """Namespace to work in. Not set: the pod's namespace; outside a pod `default`. One release serves one namespace."""
 
-    listen: ListenAddress = field(
-        default=ListenAddress("0.0.0.0", 8080), metadata=setting_metadata("0.0.0.0:8080")
-    )
+    listen: ListenAddress = setting(ListenAddress("0.0.0.0", 8080), "0.0.0.0:8080")
     """Host and port of the public server. Port 0 selects a free port and logs it."""
 
-    private_listen: ListenAddress = field(
-        default=ListenAddress("0.0.0.0", 9090), metadata=setting_metadata("0.0.0.0:9090")
-    )
+    private_listen: ListenAddress = setting(ListenAddress("0.0.0.0", 9090), "0.0.0.0:9090")
     """Host and port of /healthz, /readyz and /metrics. Never expose it outside the cluster."""
 
-    log_level: LogLevel = field(default=LogLevel.INFO, metadata=setting_metadata("info"))
+    log_level: LogLevel = setting(LogLevel.INFO, "info")
     """Lowest severity that is logged: debug, info, warning or error. info has one line per callback."""
 
-    log_format: LogFormat = field(default=LogFormat.JSON, metadata=setting_metadata("text"))
+    log_format: LogFormat = setting(LogFormat.JSON, "text")
     """json (one object per line, for log collectors) or text (for a terminal)."""
 
-    sealing_keys: Path | None = field(
-        default=None, metadata=setting_metadata("/etc/counterfoil/sealing-keys")
-    )
+    sealing_keys: Path | None = setting(None, "/etc/counterfoil/sealing-keys")
     """Folder with one file per key id, each with 32 random bytes in base64. The key whose name is last in sort order
     encrypts; all keys decrypt."""
 
@@ -113,21 +109,21 @@ class ReceiverSettings(CommonSettings):
 
     PROGRAM: ClassVar[str] = "python -m webhook receiver"
 
-    callback_rate: float = field(default=500.0, metadata=setting_metadata("500", at_least=0.1))
+    callback_rate: float = setting(500.0, "500", at_least=0.1)
     """Maximum callbacks per second of one organization; above it this process answers 429.
     Each callback is a write to the API server: lower the rate if the API server is small or shared."""
 
-    callback_burst: int = field(default=1000, metadata=setting_metadata("1000", at_least=1))
+    callback_burst: int = setting(1000, "1000", at_least=1)
     """Maximum callbacks of one organization at once above the rate, such as after an outage of the receiver."""
 
-    connections: int = field(default=64, metadata=setting_metadata("64", at_least=1))
+    connections: int = setting(64, "64", at_least=1)
     """Maximum number of connections to the API server, which is also the maximum number of concurrent writes."""
 
-    drain: Duration = field(default=Duration(0), metadata=setting_metadata("5s"))
+    drain: Duration = setting(Duration(0), "5s")
     """Time after SIGTERM during which the process still accepts callbacks while /readyz fails. In a cluster, use a few
     seconds, so that load balancers react. eSignAnyWhere repeats a failed callback only minutes later."""
 
-    grace: Duration = field(default=Duration(seconds=20), metadata=setting_metadata("20s"))
+    grace: Duration = setting(Duration(seconds=20), "20s")
     """Timeout for finishing accepted requests and writing the delivery counts after the drain time. The sum of both
     must be shorter than the pod's terminationGracePeriodSeconds."""
 
@@ -138,29 +134,27 @@ class PagesSettings(CommonSettings):
 
     PROGRAM: ClassVar[str] = "python -m webhook pages"
 
-    listen: ListenAddress = field(
-        default=ListenAddress("0.0.0.0", 8081), metadata=setting_metadata("0.0.0.0:8081")
-    )
+    listen: ListenAddress = setting(ListenAddress("0.0.0.0", 8081), "0.0.0.0:8081")
     """Host and port of the public server, without TLS: the ingress terminates https. Port 0 selects a free port."""
 
-    page_rate: float = field(default=50.0, metadata=setting_metadata("50", at_least=0.1))
+    page_rate: float = setting(50.0, "50", at_least=0.1)
     """Maximum requests per second of all users; above it this process answers 429.
     Sending one envelope takes two to four requests."""
 
-    page_burst: int = field(default=200, metadata=setting_metadata("200", at_least=1))
+    page_burst: int = setting(200, "200", at_least=1)
     """Maximum requests at once above the rate, for peaks such as a Monday morning."""
 
-    attempt: Duration = field(default=Duration(seconds=60), metadata=setting_metadata("60s", at_least=1.0))
+    attempt: Duration = setting(Duration(seconds=60), "60s", at_least=1.0)
     """Timeout for one attempt to send a draft. No other attempt at the same draft begins during this time, so a sender
     whose first attempt was interrupted waits for it. Raise it if eSignAnyWhere is slow."""
 
-    connections: int = field(default=32, metadata=setting_metadata("32", at_least=1))
+    connections: int = setting(32, "32", at_least=1)
     """Maximum number of connections to the API server."""
 
-    drain: Duration = field(default=Duration(0), metadata=setting_metadata("5s"))
+    drain: Duration = setting(Duration(0), "5s")
     """Time after SIGTERM during which the process still accepts requests while /readyz fails, so that load balancers react."""
 
-    grace: Duration = field(default=Duration(seconds=20), metadata=setting_metadata("20s"))
+    grace: Duration = setting(Duration(seconds=20), "20s")
     """Timeout for finishing accepted requests after the drain time. The sum of both must be shorter than the pod's
     terminationGracePeriodSeconds. The next attempt or another replica completes interrupted work."""
 
@@ -178,46 +172,44 @@ class ConsoleSettings(CommonSettings):
 
     PROGRAM: ClassVar[str] = "python -m webhook console"
 
-    listen: ListenAddress = field(
-        default=ListenAddress("0.0.0.0", 8082), metadata=setting_metadata("0.0.0.0:8082")
-    )
+    listen: ListenAddress = setting(ListenAddress("0.0.0.0", 8082), "0.0.0.0:8082")
     """Host and port of the public server, without TLS: the ingress terminates https. Port 0 selects a free port."""
 
-    sign_in: SignIn = field(default=SignIn.TOKEN, metadata=setting_metadata("proxy"))
+    sign_in: SignIn = setting(SignIn.TOKEN, "proxy")
     """token: users paste a Kubernetes bearer token (`kubectl create token`). proxy: an OIDC proxy in front of the console
     signs users in and sends their token with each request as `Authorization: Bearer`; then only the proxy may reach
     the console."""
 
-    session: Duration = field(default=Duration(hours=1), metadata=setting_metadata("1h", at_least=60.0))
+    session: Duration = setting(Duration(hours=1), "1h", at_least=60.0)
     """Maximum duration of a session. A session ends earlier when its token expires."""
 
-    page_rate: float = field(default=50.0, metadata=setting_metadata("50", at_least=0.1))
+    page_rate: float = setting(50.0, "50", at_least=0.1)
     """Maximum requests per second of all users; above it this process answers 429.
     Each open page sends a request every ten seconds."""
 
-    page_burst: int = field(default=200, metadata=setting_metadata("200", at_least=1))
+    page_burst: int = setting(200, "200", at_least=1)
     """Maximum requests at once above the rate."""
 
-    proxies: int = field(default=0, metadata=setting_metadata("1", at_least=0))
+    proxies: int = setting(0, "1", at_least=0)
     """Number of proxies in front of the console, on every route, that append the caller's address to `X-Forwarded-For`, as
     an ingress does. The client address of a request is this number of entries from the end. 0: the client address is the
     address that connects, and the header is ignored. With too high a number, clients can choose their address; with too
     low a number, all users share one address."""
 
-    address_rate: float = field(default=10.0, metadata=setting_metadata("10", at_least=0.1))
+    address_rate: float = setting(10.0, "10", at_least=0.1)
     """Maximum requests per second of one address (of IPv6: one /64 network); above it this process answers 429, so that one
     client cannot block the others. Raise it if a whole company uses one address."""
 
-    address_burst: int = field(default=100, metadata=setting_metadata("100", at_least=1))
+    address_burst: int = setting(100, "100", at_least=1)
     """Maximum requests of one address at once above that rate."""
 
-    connections: int = field(default=32, metadata=setting_metadata("32", at_least=1))
+    connections: int = setting(32, "32", at_least=1)
     """Maximum number of connections to the API server."""
 
-    drain: Duration = field(default=Duration(0), metadata=setting_metadata("5s"))
+    drain: Duration = setting(Duration(0), "5s")
     """Time after SIGTERM during which the process still accepts requests while /readyz fails, so that load balancers react."""
 
-    grace: Duration = field(default=Duration(seconds=20), metadata=setting_metadata("20s"))
+    grace: Duration = setting(Duration(seconds=20), "20s")
     """Timeout for finishing accepted requests after the drain time. The sum of both must be shorter than the pod's
     terminationGracePeriodSeconds."""
 
@@ -228,7 +220,7 @@ class ResealSettings(CommonSettings):
 
     PROGRAM: ClassVar[str] = "python -m counterfoil.cli.reseal"
 
-    log_format: LogFormat = field(default=LogFormat.TEXT, metadata=setting_metadata("text"))
+    log_format: LogFormat = setting(LogFormat.TEXT, "text")
     """json (one object per line, for log collectors) or text (for a terminal)."""
 
 
@@ -238,39 +230,35 @@ class ControllerSettings(CommonSettings):
 
     PROGRAM: ClassVar[str] = "python -m controller"
 
-    shard: int = field(default=0, metadata=setting_metadata("0", at_least=0))
+    shard: int = setting(0, "0", at_least=0)
     """Number of this controller, counted from 0. It processes the envelopes whose shard, modulo `shards`, is this number."""
 
-    shards: int = field(default=1, metadata=setting_metadata("3", at_least=1))
+    shards: int = setting(1, "3", at_least=1)
     """Number of controllers that share the work, which is the number of controller pods."""
 
-    concurrency: int = field(default=32, metadata=setting_metadata("32", at_least=1))
+    concurrency: int = setting(32, "32", at_least=1)
     """Maximum number of events that this process works on at once, over all organizations. Each needs up to 16 MiB of
     memory while it transfers a large document. The limits of each Organization, Sender and Archive also apply."""
 
-    manifest_key: Path | None = field(
-        default=None, metadata=setting_metadata("/etc/counterfoil/manifest-key/private.pem")
-    )
+    manifest_key: Path | None = setting(None, "/etc/counterfoil/manifest-key/private.pem")
     """File with an Ed25519 private key in PEM format that signs every manifest. The signature is filed beside the manifest
     as counterfoil.json.sig. With the public key, an auditor can verify years later that Counterfoil wrote the manifest.
     Not set: manifests are not signed."""
 
-    watch_silence: Duration = field(
-        default=Duration(minutes=5), metadata=setting_metadata("5m", at_least=1.0)
-    )
+    watch_silence: Duration = setting(Duration(minutes=5), "5m", at_least=1.0)
     """Maximum time without data of a watch, not even a bookmark, while the API server answers other requests. After it
     /healthz fails and Kubernetes restarts the pod. Use at least four minutes: a bookmark arrives about every minute, and
     a watch that missed one restarts automatically and waits for the next."""
 
-    overdue: Duration = field(default=Duration(minutes=2), metadata=setting_metadata("2m", at_least=1.0))
+    overdue: Duration = setting(Duration(minutes=2), "2m", at_least=1.0)
     """Maximum time for which an event is due while the controller works on none. After it /healthz fails and Kubernetes
     restarts the pod."""
 
-    callback_url: str | None = field(default=None, metadata=setting_metadata("https://callbacks.example.com"))
+    callback_url: str | None = setting(None, "https://callbacks.example.com")
     """Address at which eSignAnyWhere reaches the receiver, for the URLs in each Organization's status.
     Not set: spec.oauth.publicURL of the Organization, else a placeholder."""
 
-    grace: Duration = field(default=Duration(seconds=20), metadata=setting_metadata("20s"))
+    grace: Duration = setting(Duration(seconds=20), "20s")
     """Timeout for running transfers to reach their next safe point after SIGTERM. It must be shorter than the pod's
     terminationGracePeriodSeconds. The controller repeats interrupted work after its start and stores nothing twice."""
 

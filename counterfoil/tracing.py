@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Thread
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from counterfoil import __version__, logs
 
@@ -30,27 +30,24 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-(
 _log = logging.getLogger(__name__)
 
 
-class Span(Protocol):
-    """One span, also when tracing is off."""
+class Span:
+    """One span. This class is the span of a process without tracing: it records nothing."""
 
     @property
     def traceparent(self) -> str | None:
         """Value that continues this trace in another process; None when tracing is off."""
-        ...
+        return None
 
     def set_attributes(self, **attributes: str | float) -> None:
         """Add attributes to the span."""
-        ...
 
     def __enter__(self) -> Self:
-        """Begin."""
-        ...
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End."""
-        ...
+        return None
 
 
 def span(name: str, *, traceparent: str | None = None, **attributes: str | float) -> Span:
@@ -64,11 +61,9 @@ def span(name: str, *, traceparent: str | None = None, **attributes: str | float
 
 def detached_span(name: str, **attributes: str | float) -> Span:
     """Begin a span without child spans. It can begin in one task and end in another, as a transfer does."""
-    return (
-        _NON_RECORDING_SPAN
-        if _exporter is None
-        else _RecordingSpan(_exporter, name, _current.get(), attributes, is_current=False)
-    )
+    if _exporter is None:
+        return _NON_RECORDING_SPAN
+    return _RecordingSpan(_exporter, name, _current.get(), attributes, is_current=False)
 
 
 @contextmanager
@@ -108,13 +103,11 @@ class _OpenTelemetry:
         resources: Any = importlib.import_module("opentelemetry.sdk.resources")
         otlp: Any = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
         attributes = {"service.version": __version__}
-        if not environ.get("OTEL_SERVICE_NAME") and "service.name=" not in environ.get(
-            "OTEL_RESOURCE_ATTRIBUTES", ""
-        ):
+        own = environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+        if not environ.get("OTEL_SERVICE_NAME") and "service.name=" not in own:
             attributes["service.name"] = f"counterfoil-{process}"
-        self._provider = sdk.TracerProvider(
-            resource=resources.Resource.create(attributes), shutdown_on_exit=False
-        )
+        resource = resources.Resource.create(attributes)
+        self._provider = sdk.TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(export.BatchSpanProcessor(otlp.OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("counterfoil", __version__)
 
@@ -140,7 +133,7 @@ class _OpenTelemetry:
         closing.join(SHUTDOWN_TIMEOUT_SECONDS)
 
 
-class _RecordingSpan:
+class _RecordingSpan(Span):
     """A span that is exported."""
 
     def __init__(
@@ -188,24 +181,7 @@ class _RecordingSpan:
         self._span.end()
 
 
-class _NonRecordingSpan:
-    """A span when tracing is off."""
-
-    traceparent = None
-
-    def set_attributes(self, **attributes: str | float) -> None:
-        """Do nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-
-_NON_RECORDING_SPAN = _NonRecordingSpan()
+_NON_RECORDING_SPAN = Span()
 _exporter: _OpenTelemetry | None = None
 _current: ContextVar[Any] = ContextVar("span", default=None)
 

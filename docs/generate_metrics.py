@@ -5,10 +5,12 @@ A unit test compares the page with the metrics.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
 
-from counterfoil.metrics import CallbackOutcome, MailKind, MailOutcome, Metrics, describe_metrics
+from counterfoil.metrics import CallbackOutcome, MailKind, MailOutcome, Metrics
 from counterfoil.resources import Phase
 
 PAGE = Path(__file__).parent / "reference" / "metrics.md"
@@ -24,6 +26,30 @@ takes a value from a request, such as a path or a token. Each process also has t
 | Metric | Type | Labels | |
 |---|---|---|---|
 """
+
+
+class MetricDescription(NamedTuple):
+    """One metric."""
+
+    name: str
+    type: str
+    labels: tuple[str, ...]
+    help: str
+
+
+def describe_metrics(metrics: Metrics) -> tuple[MetricDescription, ...]:
+    """Return all metrics in the order of declaration."""
+    families = (each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase))
+    return tuple(
+        MetricDescription(
+            # prometheus_client keeps a counter's name without its suffix.
+            name=f"{each._name}_total" if each._type == "counter" else each._name,
+            type=each._type or "",
+            labels=tuple(each._labelnames),
+            help=each._documentation,
+        )
+        for each in families
+    )
 
 
 def page() -> str:

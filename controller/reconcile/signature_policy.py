@@ -21,7 +21,7 @@ from counterfoil.resources import FileKind
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
 from counterfoil.signatures.results import Kind, Signatures, State
-from counterfoil.signatures.worker_pool import SignatureCheck
+from counterfoil.signatures.worker_pool import SignatureWorkers
 
 ESAW_SIGNED_KINDS = frozenset({FileKind.DOCUMENT, FileKind.AUDIT_TRAIL, FileKind.LEGAL_DOCUMENT})
 """
@@ -40,7 +40,7 @@ MAX_NAME_LENGTH = 100
 class SignatureChecker:
     """The signature workers, the manifest's signing key (None: unsigned), and the archive's trust anchors."""
 
-    examiner: SignatureCheck
+    examiner: SignatureWorkers
     sealer: ManifestSigner | None
     anchors: Anchors = NO_ANCHORS
 

@@ -13,7 +13,6 @@ with the fewest tasks, the first of them if equal, so that an idle process has f
 
 import asyncio
 from collections import Counter
-from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -39,20 +38,11 @@ class PooledClient(httpx.AsyncClient):
     async def aclose(self) -> None:
         """Close all connections."""
         await super().aclose()
-        await self._close_others()
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        await super().__aexit__(exc_type, exc_value, traceback)
-        await self._close_others()
-
-    async def _close_others(self) -> None:
         for client in self._other_clients:
             await client.aclose()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     def _pool_index(self) -> int:
         task = asyncio.current_task()

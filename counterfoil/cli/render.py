@@ -36,6 +36,8 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.archive import ArchiveSpec
 
+SUMMARY = "try path and tags of an Archive on paper"
+
 RENDERED, PROBLEMS, INPUT_INVALID = 0, 1, 2
 
 SAMPLE_ENVELOPE = EnvelopeFacts(
@@ -114,12 +116,8 @@ def render(case: RenderInput) -> ArchiveLayout | list[str]:
 def _lines(plan: ArchiveLayout, archive: ArchiveSpec) -> Iterator[str]:
     yield f"folder    {plan.folder}"
     for name in sorted(archive.tags):
-        value = plan.tags.get(name)
-        yield (
-            f"tag       {name} = {value}"
-            if value is not None
-            else f"tag       {name} is not found, and not required"
-        )
+        found = f"= {plan.tags[name]}" if name in plan.tags else "is not found, and not required"
+        yield f"tag       {name} {found}"
     for each in plan.files:
         yield f"file      {plan.relative(each.name)}  ({each.facts.kind}, {each.content_type})"
     yield f"manifest  {plan.relative(plan.manifest_name)}"
@@ -202,11 +200,11 @@ def _sample_envelope(text: str | None, metadata: str | None) -> EnvelopeFacts:
 
 def _files(text: str) -> tuple[FileFacts, ...]:
     listed: list[tuple[FileKind, str, str]] = []
-    for each in filter(None, (part.strip() for part in text.split(","))):
+    for each in filter(None, map(str.strip, text.split(","))):
         kind, _, name = each.partition(":")
         is_kind = kind in list(FileKind)
         listed.append((FileKind(kind), name, "") if is_kind else (FileKind.DOCUMENT, each, ""))
-    return _numbered(tuple(listed))
+    return _numbered(listed)
 
 
 def _numbered(listed: Sequence[tuple[FileKind, str, str]]) -> tuple[FileFacts, ...]:
@@ -214,12 +212,8 @@ def _numbered(listed: Sequence[tuple[FileKind, str, str]]) -> tuple[FileFacts, .
     numbers: Counter[FileKind] = Counter()
     facts = []
     for kind, name, file_id in listed:
-        numbers[kind] += 1
-        facts.append(
-            FileFacts(
-                file_id=file_id or f"{kind}-{numbers[kind]}", kind=kind, file_name=name, number=numbers[kind]
-            )
-        )
+        numbers[kind] = number = numbers[kind] + 1
+        facts.append(FileFacts(file_id or f"{kind}-{number}", kind, name, number))
     return tuple(facts)
 
 

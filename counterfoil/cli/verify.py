@@ -28,6 +28,8 @@ from counterfoil.archives.verify import CheckReport, CheckStatus, check_archive
 from counterfoil.resources.archive import S3, ArchiveSpec, Filesystem
 from counterfoil.resources.base import LocalObjectReference
 
+SUMMARY = "check an archived envelope; needs no cluster"
+
 INTACT, WRONG, UNCHECKED = 0, 1, 2
 
 _MARKS: Mapping[CheckStatus, str] = {
@@ -142,6 +144,8 @@ def parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
         description=inspect.cleandoc(__doc__ or "").partition("\n\n")[2],
+        epilog="S3 keys come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN; without "
+        "them the machine's own identity counts.",
         allow_abbrev=False,
     )
     parser.add_argument("location", metavar="LOCATION", help="folder or manifest of one envelope")
@@ -165,10 +169,6 @@ def parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--region", help="of the S3 bucket. Environment: AWS_REGION.")
     parser.add_argument(
         "--path-style", action="store_true", help="put the S3 bucket into the path instead of the host name"
-    )
-    parser.epilog = (
-        "S3 keys come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN; without them the machine's own "
-        "identity counts."
     )
     return parser
 

@@ -1,6 +1,4 @@
-"""
-The client for eSAW's REST API v6. Import from this package; only the clean phase imports ``deletion``.
-"""
+"""The client for eSAW's REST API v6. Import from this package; only the clean phase imports ``deletion``."""
 
 from counterfoil.esaw.client import EsawClient, EsawUserClient, new_http_client
 from counterfoil.esaw.errors import (
@@ -11,7 +9,6 @@ from counterfoil.esaw.errors import (
     ResponseInvalid,
     TransferBroken,
     UnexpectedRedirect,
-    UnreachableKind,
 )
 from counterfoil.esaw.limits import CallLimits
 from counterfoil.esaw.models import (
@@ -20,20 +17,16 @@ from counterfoil.esaw.models import (
     EnvelopeResponse,
     FilesResponse,
     FoundEnvelope,
-    HistoryEvent,
     HistoryResponse,
-    SenderUserInformation,
     WhoAmI,
-    WorkflowActivity,
 )
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
-from counterfoil.esaw.transport import CallObserver, FileDownload
+from counterfoil.esaw.transport import FileDownload
 
 __all__ = [
     "ApiToken",
     "CallLimits",
-    "CallObserver",
     "ConfigurationResponse",
     "EnvelopeFile",
     "EnvelopeResponse",
@@ -45,16 +38,12 @@ __all__ = [
     "FileDownload",
     "FilesResponse",
     "FoundEnvelope",
-    "HistoryEvent",
     "HistoryResponse",
     "HttpStatusError",
     "RateLimited",
     "ResponseInvalid",
-    "SenderUserInformation",
     "TransferBroken",
     "UnexpectedRedirect",
-    "UnreachableKind",
     "WhoAmI",
-    "WorkflowActivity",
     "new_http_client",
 ]

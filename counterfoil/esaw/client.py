@@ -19,75 +19,26 @@ import httpx
 from counterfoil._upstream.httpcore_internals import set_read_size
 from counterfoil._upstream.httpx_pools import PooledClient
 from counterfoil._upstream.sniffio_lookup import disable_sniffio_lookup
-from counterfoil.clock import Clock
+from counterfoil.esaw import limits, models
 from counterfoil.esaw.errors import ResponseInvalid
-from counterfoil.esaw.limits import (
-    CONNECTION_POOLS,
-    KEEPALIVE_EXPIRY,
-    MAX_CONNECTIONS,
-    MAX_IDLE_CONNECTIONS,
-    READ_BYTES,
-    CallLimits,
-)
-from counterfoil.esaw.models import (
-    ConfigurationResponse,
-    EnvelopeResponse,
-    EsawModel,
-    FilesResponse,
-    FindResponse,
-    FoundEnvelope,
-    HistoryResponse,
-    WhoAmI,
-    decode,
-    is_file_id,
-    parse_version,
-)
-from counterfoil.esaw.rate_limit import RateLimiter
+from counterfoil.esaw.limits import CallLimits
 from counterfoil.esaw.token import ApiToken
-from counterfoil.esaw.transport import CallObserver, EsawCall, EsawTransport, FileDownload
+from counterfoil.esaw.transport import EsawCall, EsawTransport, FileDownload
 from counterfoil.resources import EnvelopeStatus, envelope_id
 
-A = TypeVar("A", bound=EsawModel)
+A = TypeVar("A", bound=models.EsawModel)
 
 
-class EsawClient:
+class EsawClient(EsawTransport):
     """Client for one organization. Its users share the host, the rate limit and the pauses."""
-
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        http: httpx.AsyncClient,
-        clock: Clock,
-        requests_per_second: float | None = None,
-        observe: CallObserver,
-        call_limits: CallLimits | None = None,
-    ) -> None:
-        """
-        ``http`` comes from ``new_http_client``. All organizations can share it, and its owner closes it.
-
-        Raises ``ValueError`` for an invalid base URL or rate.
-        """
-        call_limits = call_limits or CallLimits()
-        rate_limiter = RateLimiter(
-            clock, per_second=requests_per_second, max_retry_after=call_limits.max_retry_after
-        )
-        self.transport = EsawTransport(
-            base_url,
-            http=http,
-            clock=clock,
-            rate_limiter=rate_limiter,
-            observe=observe,
-            call_limits=call_limits,
-        )
 
     async def version(self) -> str:
         """Return eSAW's version. Needs no token, but an installation can require one (``HttpStatusError`` 401)."""
-        return await self.transport.request(EsawCall("version", "GET", "system/version"), None, parse_version)
+        return await self.request(EsawCall("version", "GET", "system/version"), None, models.parse_version)
 
     def as_user(self, token: ApiToken) -> "EsawUserClient":
         """Return a client with the permissions of this token's owner."""
-        return EsawUserClient(self.transport, token)
+        return EsawUserClient(self, token)
 
 
 class EsawUserClient:
@@ -101,35 +52,35 @@ class EsawUserClient:
         self.transport = transport
         self.token = token
 
-    async def whoami(self) -> WhoAmI:
+    async def whoami(self) -> models.WhoAmI:
         """Return the owner of the token. Raises ``HttpStatusError`` 401 for an invalid token."""
-        return await self._get("whoami", "authorization/whoami", WhoAmI)
+        return await self._get("whoami", "authorization/whoami", models.WhoAmI)
 
-    async def envelope(self, envelope: str) -> EnvelopeResponse:
+    async def envelope(self, envelope: str) -> models.EnvelopeResponse:
         """Return the envelope's status, name and workflow."""
         wanted = envelope_id(envelope)
-        answer = await self._get("envelope", f"envelope/{wanted}", EnvelopeResponse)
+        answer = await self._get("envelope", f"envelope/{wanted}", models.EnvelopeResponse)
         if not _same_guid(answer.id, wanted):
             # A wrong response of a cache or proxy must not archive or delete another envelope.
             raise ResponseInvalid("envelope", "it is about another envelope")
         return answer
 
-    async def files(self, envelope: str) -> FilesResponse:
+    async def files(self, envelope: str) -> models.FilesResponse:
         """Return the list of the envelope's files."""
-        return await self._get("files", f"envelope/{envelope_id(envelope)}/files", FilesResponse)
+        return await self._get("files", f"envelope/{envelope_id(envelope)}/files", models.FilesResponse)
 
-    async def configuration(self, envelope: str) -> ConfigurationResponse:
+    async def configuration(self, envelope: str) -> models.ConfigurationResponse:
         """Return the envelope's configuration with its metadata."""
         path = f"envelope/{envelope_id(envelope)}/configuration"
-        return await self._get("configuration", path, ConfigurationResponse)
+        return await self._get("configuration", path, models.ConfigurationResponse)
 
-    async def history(self, envelope: str) -> HistoryResponse:
+    async def history(self, envelope: str) -> models.HistoryResponse:
         """Return the envelope's history, also after its deletion. Raises ``HttpStatusError`` 403 without permission."""
-        return await self._get("history", f"envelope/{envelope_id(envelope)}/history", HistoryResponse)
+        return await self._get("history", f"envelope/{envelope_id(envelope)}/history", models.HistoryResponse)
 
     async def find(
         self, *, status: EnvelopeStatus, start: datetime | None = None, end: datetime | None = None
-    ) -> tuple[FoundEnvelope, ...]:
+    ) -> tuple[models.FoundEnvelope, ...]:
         """
         Return the user's envelopes of this status, sent between the two times.
 
@@ -140,9 +91,9 @@ class EsawUserClient:
         for name, moment in (("StartDate", start), ("EndDate", end)):
             if moment is not None:
                 body[name] = rfc3339(moment)
-        call = EsawCall("find", "POST", "envelope/find", body)
-        answer = await self.transport.request(call, self.token, partial(decode, FindResponse, "find"))
-        return answer.envelopes or ()
+        return (
+            await self.call(EsawCall("find", "POST", "envelope/find", body), models.FindResponse)
+        ).envelopes or ()
 
     def download(self, file_id: str) -> AbstractAsyncContextManager[FileDownload]:
         """
@@ -150,14 +101,17 @@ class EsawUserClient:
 
         Raises ``ValueError`` for an id that ``FilesResponse.files()`` cannot contain.
         """
-        if not is_file_id(file_id):
+        if not models.is_file_id(file_id):
             raise ValueError("this can't be the id of an eSAW file")
         call = EsawCall("download", "GET", f"file/{quote(file_id, safe='')}", accept="*/*")
         return self.transport.download(call, self.token)
 
+    async def call(self, call: EsawCall, kind: type[A]) -> A:
+        """Make a call of another module of this package; return its typed response."""
+        return await self.transport.request(call, self.token, partial(models.decode, kind, call.operation))
+
     async def _get(self, operation: str, path: str, kind: type[A]) -> A:
-        call = EsawCall(operation, "GET", path)
-        return await self.transport.request(call, self.token, partial(decode, kind, operation))
+        return await self.call(EsawCall(operation, "GET", path), kind)
 
 
 def new_http_client(
@@ -170,18 +124,18 @@ def new_http_client(
     ``.netrc``. It stores no cookies, so that no user gets another user's session.
     """
     call_limits = call_limits or CallLimits()
-    set_read_size(READ_BYTES)
+    set_read_size(limits.READ_BYTES)
     disable_sniffio_lookup()
-    limits = httpx.Limits(
-        max_connections=MAX_CONNECTIONS // CONNECTION_POOLS,
-        max_keepalive_connections=MAX_IDLE_CONNECTIONS // CONNECTION_POOLS,
-        keepalive_expiry=KEEPALIVE_EXPIRY,
+    pool_limits = httpx.Limits(
+        max_connections=limits.MAX_CONNECTIONS // limits.CONNECTION_POOLS,
+        max_keepalive_connections=limits.MAX_IDLE_CONNECTIONS // limits.CONNECTION_POOLS,
+        keepalive_expiry=limits.KEEPALIVE_EXPIRY,
     )
     return PooledClient(
-        pools=CONNECTION_POOLS,
+        pools=limits.CONNECTION_POOLS,
         # One context for all pools: each copy of the authorities' certificates needs a megabyte.
         verify=httpx.create_ssl_context() if verify is True else verify,
-        limits=limits,
+        limits=pool_limits,
         timeout=httpx.Timeout(call_limits.silence, connect=call_limits.connect),
         headers={"User-Agent": "Counterfoil"},
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),

@@ -7,26 +7,17 @@ GUID, as all ids of eSAW are; other ids raise ``ValueError``.
 """
 
 from datetime import datetime
-from functools import partial
 
+from counterfoil.esaw import models
 from counterfoil.esaw.client import EsawUserClient, rfc3339
 from counterfoil.esaw.errors import HttpStatusError, ResponseInvalid
-from counterfoil.esaw.models import (
-    ConfigurationResponse,
-    DraftResponse,
-    FindResponse,
-    FoundEnvelope,
-    SendDraftResponse,
-    decode,
-)
 from counterfoil.esaw.transport import EsawCall
 from counterfoil.resources import EnvelopeId, envelope_id
 
 
-async def get_draft(user: EsawUserClient, draft: str) -> DraftResponse:
+async def get_draft(user: EsawUserClient, draft: str) -> models.DraftResponse:
     """Return the draft's name. ``HttpStatusError.is_missing_draft`` when this user has no such draft (any more)."""
-    call = EsawCall("draft", "GET", f"draft/{envelope_id(draft)}")
-    return await user.transport.request(call, user.token, partial(decode, DraftResponse, call.operation))
+    return await user.call(EsawCall("draft", "GET", f"draft/{envelope_id(draft)}"), models.DraftResponse)
 
 
 async def exists(user: EsawUserClient, draft: str) -> bool:
@@ -40,20 +31,17 @@ async def exists(user: EsawUserClient, draft: str) -> bool:
     return True
 
 
-async def configuration(user: EsawUserClient, draft: str) -> ConfigurationResponse:
+async def configuration(user: EsawUserClient, draft: str) -> models.ConfigurationResponse:
     """Return how the draft is set up: its metadata."""
-    call = EsawCall("draft_configuration", "GET", f"draft/{envelope_id(draft)}/configuration")
-    return await user.transport.request(
-        call, user.token, partial(decode, ConfigurationResponse, call.operation)
-    )
+    path = f"draft/{envelope_id(draft)}/configuration"
+    return await user.call(EsawCall("draft_configuration", "GET", path), models.ConfigurationResponse)
 
 
 async def update_metadata(user: EsawUserClient, draft: str, metadata: str) -> None:
     """Replace the draft's metadata. May be repeated. (Namirial, "Document Tagging Scenario")"""
     body = {"DraftId": envelope_id(draft), "MetaData": metadata}
-    await user.transport.request(
-        EsawCall("draft_update", "POST", "draft/update", body), user.token, lambda _: None
-    )
+    call = EsawCall("draft_update", "POST", "draft/update", body)
+    await user.transport.request(call, user.token, lambda _: None)
 
 
 async def send(user: EsawUserClient, draft: str) -> EnvelopeId | None:
@@ -64,9 +52,7 @@ async def send(user: EsawUserClient, draft: str) -> EnvelopeId | None:
     the answer does not say as what.
     """
     call = EsawCall("draft_send", "POST", "draft/send", {"DraftId": envelope_id(draft)})
-    answer = await user.transport.request(
-        call, user.token, partial(decode, SendDraftResponse, call.operation)
-    )
+    answer = await user.call(call, models.SendDraftResponse)
     if answer.envelope is None:
         return None
     try:
@@ -75,8 +61,9 @@ async def send(user: EsawUserClient, draft: str) -> EnvelopeId | None:
         raise ResponseInvalid(call.operation, "its EnvelopeId is no GUID") from None
 
 
-async def find_sent_since(user: EsawUserClient, email: str, start: datetime) -> tuple[FoundEnvelope, ...]:
+async def find_sent_since(
+    user: EsawUserClient, email: str, start: datetime
+) -> tuple[models.FoundEnvelope, ...]:
     """Return the envelopes in any status that this address sent after that time and that the user can see."""
     call = EsawCall("find", "POST", "envelope/find", {"StartDate": rfc3339(start), "SenderEmail": email})
-    answer = await user.transport.request(call, user.token, partial(decode, FindResponse, call.operation))
-    return answer.envelopes or ()
+    return (await user.call(call, models.FindResponse)).envelopes or ()

@@ -34,10 +34,8 @@ _NAMES: Final = {
 }
 """Namirial, "Error Codes": the names of those that the calls of this package can meet."""
 
-
 MISSING_ENVELOPE = "ERR0007"
 """For an envelope that never existed, was deleted, or belongs to somebody else. (Namirial, "Error Codes")"""
-
 
 MISSING_DRAFT = "ERR0250"
 """For a draft that never existed, was sent or deleted, or belongs to somebody else."""
@@ -71,7 +69,8 @@ class HttpStatusError(EsawError):
         retry_after: float | None = None,
         trace_id: str | None = None,
     ) -> None:
-        super().__init__(f"eSAW answered {' '.join([str(status), *_error_text(error_id)])}.")
+        name = f"({_NAMES[error_id]})" if error_id in _NAMES else None
+        super().__init__(f"eSAW answered {' '.join(filter(None, (str(status), error_id, name)))}.")
         self.status = status
         self.error_id = error_id
         self.retry_after = retry_after
@@ -124,8 +123,6 @@ class UnexpectedRedirect(EsawError):
 
     def __init__(self, status: int, host: str) -> None:
         super().__init__(f"eSAW redirects API calls to {host or 'another place'}; correct the base URL.")
-        self.status = status
-        self.host = host
         self.code = str(status)
 
 
@@ -141,13 +138,6 @@ class TransferBroken(EsawError):
     def __init__(self, kind: Literal["long", "short", "unframed"]) -> None:
         super().__init__(self.TEXTS[kind])
         self.kind = kind
-
-
-def _error_text(error_id: str | None) -> tuple[str, ...]:
-    if error_id is None:
-        return ()
-    name = _NAMES.get(error_id)
-    return (error_id, f"({name})") if name else (error_id,)
 
 
 class NotProven(Exception):

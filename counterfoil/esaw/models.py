@@ -41,49 +41,29 @@ class SenderUserInformation(EsawModel, frozen=True):
     surname: str | None = None
 
 
-class WorkflowActivity(EsawModel, frozen=True):
-    """One step of the workflow, and when it was done."""
+class NamedModel(EsawModel, frozen=True):
+    """An envelope or a draft, whose name may be absent or null."""
 
-    id: str | None = None
-    status: str | None = None
-    opened_text: str | None = msgspec.field(name="OpenedDate", default=None)
-    finished_text: str | None = msgspec.field(name="FinishedDate", default=None)
+    name_text: str | None = msgspec.field(name="Name", default=None)
 
     @property
-    def opened_date(self) -> datetime | None:
-        """When its recipient opened it, in UTC."""
-        return _parse_time(self.opened_text)
-
-    @property
-    def finished_date(self) -> datetime | None:
-        """When its recipient finished it, in UTC."""
-        return _parse_time(self.finished_text)
+    def name(self) -> str:
+        """The name; empty when it has none."""
+        return self.name_text or ""
 
 
-class EnvelopeResponse(EsawModel, frozen=True):
+class EnvelopeResponse(NamedModel, frozen=True, kw_only=True):
     """``GET envelope/{id}``."""
 
     id: str
     status: EnvelopeStatus = msgspec.field(name="EnvelopeStatus")
-    name_text: str | None = msgspec.field(name="Name", default=None)
     sent_text: str | None = msgspec.field(name="SentDate", default=None)
     sender: SenderUserInformation | None = msgspec.field(name="SenderUserInformation", default=None)
-    listed_activities: tuple[WorkflowActivity, ...] | None = msgspec.field(name="Activities", default=None)
-
-    @property
-    def name(self) -> str:
-        """The envelope's name; empty when it has none."""
-        return self.name_text or ""
 
     @property
     def sent_date(self) -> datetime | None:
         """When it was sent, in UTC; None when eSAW doesn't say (or not as a date)."""
         return _parse_time(self.sent_text)
-
-    @property
-    def activities(self) -> tuple[WorkflowActivity, ...]:
-        """The steps of its workflow."""
-        return self.listed_activities or ()
 
 
 class EnvelopeFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +130,9 @@ class FilesResponse(EsawModel, frozen=True):
 
     def _all(self) -> Iterator[EnvelopeFile]:
         # eSAW promises no order; what has no number comes last, as listed.
-        documents = sorted(self.documents or (), key=_document_order)
+        documents = sorted(
+            self.documents or (), key=lambda each: (each.document_number is None, each.document_number or 0)
+        )
         trail = self.audit_trail or AuditTrail()
         for each in documents:
             yield _file(each, FileKind.DOCUMENT, each.document_number)
@@ -165,13 +147,8 @@ class FilesResponse(EsawModel, frozen=True):
         yield from _audit_trail_file(trail.file_id, FileKind.AUDIT_TRAIL, "audit-trail.pdf")
         yield from _audit_trail_file(trail.xml_file_id, FileKind.AUDIT_TRAIL_XML, "audit-trail.xml")
         for paper in self.legal_documents or ():
-            yield EnvelopeFile(
-                file_id=paper.file_id,
-                kind=FileKind.LEGAL_DOCUMENT,
-                file_name=paper.file_name or "",
-                email=paper.email,
-                activity_id=paper.activity_id,
-            )
+            file = _file(paper, FileKind.LEGAL_DOCUMENT, None)
+            yield msgspec.structs.replace(file, email=paper.email, activity_id=paper.activity_id)
 
 
 class ConfigurationResponse(EsawModel, frozen=True):
@@ -180,62 +157,28 @@ class ConfigurationResponse(EsawModel, frozen=True):
     metadata: str | None = msgspec.field(name="MetaData", default=None)
 
 
-class HistoryEvent(EsawModel, frozen=True):
-    """One line of the history. ``type`` is a free text of eSAW's."""
-
-    type: str | None = None
-    created_text: str | None = msgspec.field(name="CreationDate", default=None)
-    completed: bool | None = None
-    is_in_error_state: bool | None = None
-    attempt: int | None = None
-    remaining_attempts: int | None = None
-
-    @property
-    def creation_date(self) -> datetime | None:
-        """When it happened, in UTC."""
-        return _parse_time(self.created_text)
-
-
 class HistoryResponse(EsawModel, frozen=True):
     """``GET envelope/{id}/history``: also answers for a deleted envelope, and so tells deleted from never there."""
 
     envelope_has_been_deleted: bool | None = None
-    deletion_text: str | None = msgspec.field(name="EnvelopeDeletionDate", default=None)
-    listed_events: tuple[HistoryEvent, ...] | None = msgspec.field(name="Events", default=None)
 
     @property
     def has_been_deleted(self) -> bool:
         """Whether the envelope was deleted in eSAW."""
         return self.envelope_has_been_deleted is True
 
-    @property
-    def deletion_date(self) -> datetime | None:
-        """When it was deleted, in UTC."""
-        return _parse_time(self.deletion_text)
 
-    @property
-    def events(self) -> tuple[HistoryEvent, ...]:
-        """Events of the history; empty for a deleted envelope."""
-        return self.listed_events or ()
-
-
-class FoundEnvelope(EsawModel, frozen=True):
+class FoundEnvelope(NamedModel, frozen=True, kw_only=True):
     """One hit of ``POST envelope/find``."""
 
     id: str
     status_text: str | None = msgspec.field(name="Status", default=None)
-    name_text: str | None = msgspec.field(name="Name", default=None)
     metadata: str | None = msgspec.field(name="MetaData", default=None)
 
     @property
     def status(self) -> EnvelopeStatus | None:
         """The status; None for a value that only ``find`` returns (such as WaitingForOthers), so that other results stay valid."""
         return EnvelopeStatus(self.status_text) if self.status_text in set(EnvelopeStatus) else None
-
-    @property
-    def name(self) -> str:
-        """The envelope's name; empty when it has none."""
-        return self.name_text or ""
 
 
 class FindResponse(EsawModel, frozen=True):
@@ -244,15 +187,8 @@ class FindResponse(EsawModel, frozen=True):
     envelopes: tuple[FoundEnvelope, ...] | None = None
 
 
-class DraftResponse(EsawModel, frozen=True):
+class DraftResponse(NamedModel, frozen=True):
     """``GET draft/{id}``, of which only the name concerns us."""
-
-    name_text: str | None = msgspec.field(name="Name", default=None)
-
-    @property
-    def name(self) -> str:
-        """The draft's name; empty when it has none."""
-        return self.name_text or ""
 
 
 class SentEnvelope(EsawModel, frozen=True):
@@ -296,13 +232,8 @@ def decode(kind: type[A], operation: str, body: bytes) -> A:
         # "Invalid enum value 'x'" is the one message that repeats what eSAW sent; only a plain word may pass.
         what = _ODD_VALUE.sub("(no plain word)", str(mismatch))
     except _JSON_ERRORS:
-        what = (
-            "it is HTML, not JSON"
-            if body.lstrip()[:1] == b"<"
-            else "it is no JSON"
-            if body.strip()
-            else "it is empty"
-        )
+        text = body.strip()
+        what = "it is HTML, not JSON" if text[:1] == b"<" else "it is no JSON" if text else "it is empty"
     raise ResponseInvalid(operation, what)
 
 
@@ -324,9 +255,8 @@ def parse_error(body: bytes) -> tuple[str | None, str | None]:
         parsed = msgspec.json.decode(body, type=ErrorResponse)
     except _JSON_ERRORS:
         return None, None
-    return _matching(_ERROR_ID, parsed.error_id or parsed.oauth_error), _matching(
-        _TRACE_ID, parsed.trace_id or parsed.support_id
-    )
+    error_id, trace_id = parsed.error_id or parsed.oauth_error, parsed.trace_id or parsed.support_id
+    return _matching(_ERROR_ID, error_id), _matching(_TRACE_ID, trace_id)
 
 
 def is_file_id(text: str) -> bool:
@@ -342,17 +272,10 @@ def _version_texts(body: bytes) -> Iterable[str]:
     except _JSON_ERRORS:
         return [body.decode("utf-8", errors="replace")]
     if isinstance(parsed, dict):
-        return [
-            value
-            for key, value in parsed.items()
-            if key.lower().endswith("version") and isinstance(value, str)
-        ]
+        versions = (value for key, value in parsed.items() if key.lower().endswith("version"))
+        return [value for value in versions if isinstance(value, str)]
     # Plain 23.76 is also a JSON number.
     return [parsed] if isinstance(parsed, str) else [body.decode()] if isinstance(parsed, float) else []
-
-
-def _document_order(document: ListedDocument) -> tuple[bool, int]:
-    return document.document_number is None, document.document_number or 0
 
 
 def _file(listed: ListedFile, kind: FileKind, number: int | None) -> EnvelopeFile:

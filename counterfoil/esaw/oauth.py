@@ -94,7 +94,7 @@ async def request_access_token(esaw: EsawClient, path: str, grant: Authorization
         "client_secret": grant.client_secret,
         "code_verifier": grant.verifier,
     }
-    return await esaw.transport.request(EsawCall(OPERATION, "POST", path, form=form), None, _token)
+    return await esaw.request(EsawCall(OPERATION, "POST", path, form=form), None, _token)
 
 
 def _token(body: bytes) -> ApiToken:

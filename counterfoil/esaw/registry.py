@@ -1,6 +1,6 @@
-"""
-One eSAW client per Organization, with its own rate limit and pauses, over one shared HTTP client.
-"""
+"""One eSAW client per Organization, with its own rate limit and pauses, over one shared HTTP client."""
+
+from functools import partial
 
 import httpx
 
@@ -22,10 +22,9 @@ class EsawClients:
         call_limits: CallLimits | None = None,
     ) -> None:
         """``call_limits``: how long is waited for an answer; the client's own if there are none."""
-        self._http = http
-        self._clock = clock
-        self._observe = observe
-        self._call_limits = call_limits
+        self._new_client = partial(
+            EsawClient, http=http, clock=clock, observe=observe, call_limits=call_limits
+        )
         self._clients: dict[str, tuple[tuple[str, float | None], EsawClient]] = {}
 
     def for_organization(self, organization: Organization) -> EsawClient:
@@ -34,14 +33,6 @@ class EsawClients:
         known = self._clients.get(organization.name)
         if known is not None and known[0] == wanted:
             return known[1]
-        base_url, rate = wanted
-        client = EsawClient(
-            base_url,
-            http=self._http,
-            clock=self._clock,
-            requests_per_second=rate,
-            observe=self._observe,
-            call_limits=self._call_limits,
-        )
+        client = self._new_client(wanted[0], requests_per_second=wanted[1])
         self._clients[organization.name] = (wanted, client)
         return client

@@ -85,16 +85,23 @@ class EsawTransport:
         *,
         http: httpx.AsyncClient,
         clock: Clock,
-        rate_limiter: RateLimiter,
+        requests_per_second: float | None = None,
         observe: CallObserver,
-        call_limits: CallLimits,
+        call_limits: CallLimits | None = None,
     ) -> None:
+        """
+        ``http`` comes from ``new_http_client``. All organizations can share it, and its owner closes it.
+
+        Raises ``ValueError`` for an invalid base URL or rate.
+        """
         self._base = _validated_base_url(base_url)
         self._http = http
         self._clock = clock
-        self._rate_limiter = rate_limiter
         self._observe = observe
-        self._call_limits = call_limits
+        self._call_limits = call_limits = call_limits or CallLimits()
+        self._rate_limiter = RateLimiter(
+            clock, per_second=requests_per_second, max_retry_after=call_limits.max_retry_after
+        )
         self._timeout = httpx.Timeout(call_limits.silence, connect=call_limits.connect)
 
     async def request(self, call: EsawCall, token: ApiToken | None, read: Callable[[bytes], T]) -> T:
@@ -175,19 +182,15 @@ class EsawTransport:
     async def _error_of(self, response: httpx.Response) -> EsawError:
         if response.is_redirect:
             return UnexpectedRedirect(response.status_code, _origin(response.headers.get("Location", "")))
-        error_id, trace_id = parse_error(await self._error_body(response))
+        try:
+            body = await _read_at_most(self._call_limits.max_error_bytes, _ResponseBody(response))
+        except EsawError:
+            body = None
+        error_id, trace_id = parse_error(body or b"")
         wait = self._rate_limiter.parse_retry_after(response.headers.get("Retry-After"))
         answered = HttpStatusError(response.status_code, error_id, retry_after=wait, trace_id=trace_id)
         self._rate_limiter.apply_retry_after(answered)
         return answered
-
-    async def _error_body(self, response: httpx.Response) -> bytes:
-        """Read the body of an error response; empty if that fails or the body is too large."""
-        try:
-            body = await _read_at_most(self._call_limits.max_error_bytes, _ResponseBody(response))
-        except EsawError:
-            return b""
-        return body or b""
 
     async def _read_body(
         self, call: EsawCall, token: ApiToken | None, measurement: "_CallMeasurement"

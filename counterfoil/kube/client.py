@@ -14,6 +14,7 @@ import asyncio
 import base64
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
@@ -34,31 +35,29 @@ RequestObserver = Callable[[str, str, int], None]
 REQUEST_TIMEOUT_SECONDS = 20.0
 """Timeout for one request. The API server itself ends a request after 60 s, which is too long for callers."""
 
+SECRETS, EVENTS, PODS = ("api/v1", "secrets"), ("apis/events.k8s.io/v1", "events"), ("api/v1", "pods")
+"""Kubernetes' own kinds that are used here: API and plural."""
 
+_METHODS = {"get": "GET", "list": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
+"""HTTP method of each verb of Kubernetes."""
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
 class KubeClient:
     """Client of the API server for one namespace. Created by ``connect``."""
 
-    def __init__(
-        self,
-        *,
-        session: aiohttp.ClientSession,
-        configuration: Configuration,
-        namespace: str,
-        observe: RequestObserver,
-        bearer: str | None = None,
-    ) -> None:
-        self.namespace = namespace
-        self._session = session
-        self._configuration = configuration
-        self._observe = observe
-        self._bearer = bearer
-        self._host = configuration.host.rstrip("/")
+    session: aiohttp.ClientSession
+    configuration: Configuration
+    namespace: str
+    observe: RequestObserver
+    bearer: str | None = None
+    """A user's token; None for the credentials of the configuration."""
 
     # -- Objects of a kind: Counterfoil's resources and Leases -----------------------------------------------
 
     async def get(self, kind: type[Resource], name: str) -> Raw:
         """Return one object. Raises ``NotFound``."""
-        return await self._call("GET", self._path(kind, name), resource=kind.PLURAL, verb="get")
+        return await self._call("get", kind.PLURAL, self._path(kind, name))
 
     async def get_partial(self, kind: type[Resource], name: str, shape: type[PartialT]) -> PartialT:
         """
@@ -66,31 +65,23 @@ class KubeClient:
 
         Costs a fraction of ``get``, since the decoder skips all other fields. Raises ``NotFound``.
         """
-        answer = await self._send("GET", self._path(kind, name), resource=kind.PLURAL, verb="get")
-        return _decode_as(shape, answer)
+        return _decode_as(shape, await self._send("get", kind.PLURAL, self._path(kind, name)))
 
     async def create(self, kind: type[Resource], body: Mapping[str, Any]) -> Raw:
         """Store a new object and return it. Raises ``AlreadyExists``, ``Rejected``."""
-        return await self._call(
-            "POST",
-            self._path(kind),
-            resource=kind.PLURAL,
-            verb="create",
-            body=msgspec.json.encode(body),
-        )
+        return await self._call("create", kind.PLURAL, self._path(kind), body)
 
     async def create_from_json(self, kind: type[Resource], body: bytes) -> None:
         """Store a new object given as JSON; for the receiver, which needs no response. Raises as ``create``."""
-        await self._send("POST", self._path(kind), resource=kind.PLURAL, verb="create", body=body)
+        await self._send("create", kind.PLURAL, self._path(kind), body)
 
     async def create_dry_run(self, kind: type[Resource], body: bytes) -> None:
         """Check that a new object could be stored, without storing it (``dryRun=All``). Raises as ``create``."""
-        path = f"{self._path(kind)}?dryRun=All"
-        await self._send("POST", path, resource=kind.PLURAL, verb="create", body=body)
+        await self._send("create", kind.PLURAL, f"{self._path(kind)}?dryRun=All", body)
 
     async def patch(self, kind: type[Resource], name: str, changes: Mapping[str, Any]) -> Raw:
         """Merge ``changes`` into the object except its status. Raises ``NotFound``, ``Conflict``, ``Rejected``."""
-        return await self._patch(self._path(kind, name), kind.PLURAL, changes)
+        return await self._call("patch", kind.PLURAL, self._path(kind, name), changes)
 
     async def patch_status(
         self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
@@ -103,7 +94,7 @@ class KubeClient:
         changes: Raw = {"status": status}
         if resource_version is not None:
             changes["metadata"] = {"resourceVersion": resource_version}
-        return await self._patch(self._path(kind, name, "status"), f"{kind.PLURAL}/status", changes)
+        return await self._call("patch", f"{kind.PLURAL}/status", self._path(kind, name, "status"), changes)
 
     async def delete(
         self, kind: type[Resource], name: str, *, uid: str | None = None, resource_version: str | None = None
@@ -111,13 +102,7 @@ class KubeClient:
         """Delete one object if ``uid`` and ``resource_version`` still match. Raises ``NotFound``, ``Conflict``."""
         preconditions = {"uid": uid, "resourceVersion": resource_version}
         body = {"preconditions": {key: value for key, value in preconditions.items() if value is not None}}
-        await self._send(
-            "DELETE",
-            self._path(kind, name),
-            resource=kind.PLURAL,
-            verb="delete",
-            body=msgspec.json.encode(body),
-        )
+        await self._send("delete", kind.PLURAL, self._path(kind, name), body)
 
     async def page(
         self, kind: type[Resource], *, limit: int, token: str = "", labels: str = "", fields: str = ""
@@ -181,147 +166,98 @@ class KubeClient:
 
     async def get_secret_object(self, name: str) -> Raw:
         """Return one Secret with its type and version, its data in base64. Raises ``NotFound``, ``Forbidden``."""
-        return await self._call("GET", self._secret_path(name), resource="secrets", verb="get")
+        return await self._call("get", "secrets", self._path(SECRETS, name))
 
     async def create_secret(self, body: Mapping[str, Any]) -> None:
         """Store a new Secret. Raises ``AlreadyExists``, ``Rejected``, ``Forbidden``."""
         await self._send(
-            "POST",
-            self._secret_path(),
-            resource="secrets",
-            verb="create",
-            body=msgspec.json.encode({"apiVersion": "v1", "kind": "Secret", **body}),
+            "create", "secrets", self._path(SECRETS), {"apiVersion": "v1", "kind": "Secret", **body}
         )
 
     async def patch_secret(self, name: str, changes: Mapping[str, Any]) -> None:
         """Merge ``changes`` into a Secret. Raises ``NotFound``, ``Conflict``, ``Rejected``, ``Forbidden``."""
-        await self._patch(self._secret_path(name), "secrets", changes)
+        await self._call("patch", "secrets", self._path(SECRETS, name), changes)
 
     async def create_event(self, body: Mapping[str, Any]) -> None:
         """Post a Kubernetes Event (events.k8s.io/v1)."""
-        path = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events"
-        await self._send("POST", path, resource="events", verb="create", body=msgspec.json.encode(body))
+        await self._send("create", "events", self._path(EVENTS), body)
 
     async def events_regarding(self, uid: str, *, limit: int) -> Sequence[Raw]:
         """Return at most ``limit`` Kubernetes Events (events.k8s.io/v1) about one object. Raises ``Forbidden``."""
-        query = _query(limit=str(limit), fieldSelector=f"regarding.uid={uid}")
-        path = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events?{query}"
-        answer = await self._call("GET", path, resource="events", verb="list")
-        return tuple(answer.get("items", ()))
+        return await self._items(EVENTS, limit=str(limit), fieldSelector=f"regarding.uid={uid}")
 
     async def whoami(self) -> str:
         """Return the name of the authenticated user (SelfSubjectReview). Raises ``Forbidden`` without credentials."""
-        answer = await self._call(
-            "POST",
-            "/apis/authentication.k8s.io/v1/selfsubjectreviews",
-            resource="selfsubjectreviews",
-            verb="create",
-            body=msgspec.json.encode({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}),
-        )
-        return str(answer.get("status", {}).get("userInfo", {}).get("username", ""))
+        status = await self._review("authentication.k8s.io", "SelfSubjectReview")
+        return str(status.get("userInfo", {}).get("username", ""))
 
     async def is_allowed(self, verb: str, resource: str, *, group: str = GROUP) -> bool:
         """Whether this process may use ``verb`` on ``resource`` in its namespace (SelfSubjectAccessReview)."""
         attributes = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource}
-        body = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": attributes},
-        }
-        answer = await self._call(
-            "POST",
-            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
-            resource="selfsubjectaccessreviews",
-            verb="create",
-            body=msgspec.json.encode(body),
+        spec = {"resourceAttributes": attributes}
+        return bool(
+            (await self._review("authorization.k8s.io", "SelfSubjectAccessReview", spec=spec)).get("allowed")
         )
-        return bool(answer.get("status", {}).get("allowed"))
 
     # -- Calls of the command-line tools ----------------------------------------------------------------------
 
     async def server_version(self) -> Raw:
         """Return the version of the API server."""
-        return await self._call("GET", "/version", resource="version", verb="get")
+        return await self._call("get", "version", "/version")
 
     async def list_events(self) -> Sequence[Raw]:
         """Return the Kubernetes Events of the namespace, 500 at most; the API server keeps them for an hour."""
-        path = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events?limit=500"
-        items: Sequence[Raw] = (await self._call("GET", path, resource="events", verb="list")).get(
-            "items", []
-        )
-        return items
+        return await self._items(EVENTS, limit="500")
 
     async def pods(self, *, labels: str) -> Sequence[Raw]:
         """Return the pods that match the label selector."""
-        path = f"/api/v1/namespaces/{self.namespace}/pods?{_query(limit='500', labelSelector=labels)}"
-        items: Sequence[Raw] = (await self._call("GET", path, resource="pods", verb="list")).get("items", [])
-        return items
+        return await self._items(PODS, limit="500", labelSelector=labels)
 
     async def pod_log(self, name: str, container: str, *, lines: int) -> str:
         """Return the last ``lines`` lines of a container's log."""
-        query = _query(container=container, tailLines=str(lines))
-        path = f"/api/v1/namespaces/{self.namespace}/pods/{_segment(name)}/log?{query}"
-        answer = await self._send("GET", path, resource="pods/log", verb="get")
-        return answer.decode(errors="replace")
+        path = f"{self._path(PODS, name, 'log')}?{_query(container=container, tailLines=str(lines))}"
+        return (await self._send("get", "pods/log", path)).decode(errors="replace")
 
     # -- Requests -------------------------------------------------------------------------------------------
 
-    def _path(self, kind: type[Resource], *parts: str) -> str:
-        tail = "/".join(_segment(part) for part in (kind.PLURAL, *parts))
-        return f"/apis/{kind.API_VERSION}/namespaces/{self.namespace}/{tail}"
-
-    def _secret_path(self, *name: str) -> str:
-        tail = "/".join(_segment(part) for part in ("secrets", *name))
-        return f"/api/v1/namespaces/{self.namespace}/{tail}"
+    def _path(self, kind: type[Resource] | tuple[str, str], *parts: str) -> str:
+        """Return a path in the namespace. A kind that is not Counterfoil's is its API and its plural."""
+        api, plural = kind if isinstance(kind, tuple) else (f"apis/{kind.API_VERSION}", kind.PLURAL)
+        return f"/{api}/namespaces/{self.namespace}/{'/'.join(_segment(part) for part in (plural, *parts))}"
 
     async def _request_page(
         self, kind: type[Resource], *, limit: int, token: str, labels: str, fields: str
     ) -> Raw:
         query = _query(limit=str(limit), **{"continue": token}, labelSelector=labels, fieldSelector=fields)
-        return await self._call("GET", f"{self._path(kind)}?{query}", resource=kind.PLURAL, verb="list")
+        return await self._call("list", kind.PLURAL, f"{self._path(kind)}?{query}")
 
-    async def _patch(self, path: str, resource: str, changes: Mapping[str, Any]) -> Raw:
-        return await self._call(
-            "PATCH",
-            path,
-            resource=resource,
-            verb="patch",
-            body=msgspec.json.encode(changes),
-            content_type="application/merge-patch+json",
-        )
+    async def _items(self, kind: tuple[str, str], **query: str) -> Sequence[Raw]:
+        answer = await self._call("list", kind[1], f"{self._path(kind)}?{_query(**query)}")
+        return tuple(answer.get("items", ()))
 
-    async def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        resource: str,
-        verb: str,
-        body: bytes | None = None,
-        content_type: str = "application/json",
-    ) -> Raw:
-        answer = await self._send(
-            method, path, resource=resource, verb=verb, body=body, content_type=content_type
-        )
-        return _decode(answer)
+    async def _review(self, group: str, kind: str, **fields: Any) -> Raw:
+        """Create a review and return its status, which is the answer of the API server."""
+        plural = f"{kind.lower()}s"
+        body = {"apiVersion": f"{group}/v1", "kind": kind, **fields}
+        answer = await self._call("create", plural, f"/apis/{group}/v1/{plural}", body)
+        return cast("Raw", answer.get("status", {}))
+
+    async def _call(self, verb: str, resource: str, path: str, body: Mapping[str, Any] | None = None) -> Raw:
+        return _decode(await self._send(verb, resource, path, body))
 
     async def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        resource: str,
-        verb: str,
-        body: bytes | None = None,
-        content_type: str = "application/json",
+        self, verb: str, resource: str, path: str, body: Mapping[str, Any] | bytes | None = None
     ) -> bytes:
         headers = await self._headers()
         if body is not None:
-            headers["Content-Type"] = content_type
+            headers["Content-Type"] = (
+                "application/merge-patch+json" if verb == "patch" else "application/json"
+            )
+        data = msgspec.json.encode(body) if isinstance(body, Mapping) else body
         status = 0
         try:
-            async with self._session.request(
-                method, self._host + path, data=body, headers=headers
+            async with self.session.request(
+                _METHODS[verb], self._url(path), data=data, headers=headers
             ) as response:
                 status = response.status
                 answer = await response.read()
@@ -337,22 +273,25 @@ class KubeClient:
                 0, "NoAnswer", f"the API server did not answer ({type(trouble).__name__})"
             ) from trouble
         finally:
-            self._observe(verb, resource, status)
+            self.observe(verb, resource, status)
         if status >= 400:
-            raise api_error(status, answer, retry_after, creating=method == "POST")
+            raise api_error(status, answer, retry_after, creating=verb == "create")
         return answer
 
     def _close_idle_connections(self) -> None:
-        if isinstance(self._session.connector, ConnectionPool):
-            self._session.connector.close_idle()
+        if isinstance(self.session.connector, ConnectionPool):
+            self.session.connector.close_idle()
+
+    def _url(self, path: str) -> str:
+        return self.configuration.host.rstrip("/") + path
 
     async def _headers(self) -> dict[str, str]:
         headers = {"Accept": "application/json", "User-Agent": "counterfoil"}
-        if self._bearer is not None:
-            headers["Authorization"] = f"Bearer {self._bearer}"
+        if self.bearer is not None:
+            headers["Authorization"] = f"Bearer {self.bearer}"
             return headers
         # Called for each request: the official client refreshes the ServiceAccount's token here.
-        auth = cast("Mapping[str, Mapping[str, str]]", await self._configuration.auth_settings())
+        auth = cast("Mapping[str, Mapping[str, str]]", await self.configuration.auth_settings())
         headers.update({setting["key"]: setting["value"] for setting in auth.values()})
         return headers
 
@@ -386,7 +325,7 @@ class KubeClient:
         status = 0
         try:
             headers = await self._headers()
-            async with self._session.get(self._host + path, headers=headers, timeout=timeout) as response:
+            async with self.session.get(self._url(path), headers=headers, timeout=timeout) as response:
                 status = response.status
                 if status >= 400:
                     raise api_error(
@@ -397,7 +336,7 @@ class KubeClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as trouble:
             raise Unavailable(0, "NoAnswer", f"the watch broke ({type(trouble).__name__})") from trouble
         finally:
-            self._observe("watch", resource, status)
+            self.observe("watch", resource, status)
 
 
 @asynccontextmanager
@@ -417,11 +356,7 @@ async def connect(
     kubeconfig; None is the current context. ``connections`` is the maximum number of open connections.
     """
     configuration = await load_configuration(kubeconfig, context)
-    async with aiohttp.ClientSession(
-        connector=new_connection_pool(configuration, connections),
-        timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
-        read_bufsize=2**21,  # one line of a watch is one object
-    ) as session:
+    async with _new_session(configuration, connections) as session:
         yield KubeClient(
             session=session,
             configuration=configuration,
@@ -437,34 +372,18 @@ class TokenClientFactory:
     The factory has no credentials, so the API server refuses a request without a token.
     """
 
-    def __init__(
-        self,
-        *,
-        session: aiohttp.ClientSession,
-        configuration: Configuration,
-        namespace: str,
-        observe: RequestObserver,
-    ) -> None:
-        self.namespace = namespace
-        self._session = session
-        self._configuration = configuration
-        self._observe = observe
+    def __init__(self, anonymous: KubeClient) -> None:
+        self._anonymous = anonymous
 
     def client_for(self, bearer: str) -> KubeClient:
         """Return a client with the permissions of this token's owner. The token is not checked here."""
-        return KubeClient(
-            session=self._session,
-            configuration=self._configuration,
-            namespace=self.namespace,
-            observe=self._observe,
-            bearer=bearer,
-        )
+        return replace(self._anonymous, bearer=bearer)
 
     async def unavailable_reason(self) -> str | None:
         """Return why the API server is unreachable, or None. A refusal (401, 403) shows that it is reachable."""
-        url = f"{self._configuration.host.rstrip('/')}/version"
+        url = f"{self._anonymous.configuration.host.rstrip('/')}/version"
         try:
-            async with self._session.get(url) as response:
+            async with self._anonymous.session.get(url) as response:
                 return None if response.status < 500 else f"the API server answered {response.status}"
         except (aiohttp.ClientError, TimeoutError, OSError) as trouble:
             return f"the API server did not answer ({type(trouble).__name__})"
@@ -472,11 +391,7 @@ class TokenClientFactory:
 
 @asynccontextmanager
 async def open_token_client_factory(
-    *,
-    namespace: str | None = None,
-    kubeconfig: Path | None = None,
-    observe: RequestObserver = lambda verb, resource, status: None,
-    connections: int = 128,
+    *, namespace: str | None, observe: RequestObserver, connections: int
 ) -> AsyncIterator[TokenClientFactory]:
     """
     Open a factory of clients without this process's credentials, and close it at the end; otherwise as ``connect``.
@@ -484,22 +399,25 @@ async def open_token_client_factory(
     The API server would prefer a kubeconfig's client certificate to any token, and every user would act as its owner.
     So only the address and the certificate authority are used.
     """
-    own = await load_configuration(kubeconfig)
+    own = await load_configuration(None)
     bare = Configuration()
     bare.host, bare.proxy = own.host, own.proxy
     for name in ("ssl_ca_cert", "ca_cert_data", "verify_ssl", "disable_strict_ssl_verification"):
         setattr(bare, name, getattr(own, name))
-    async with aiohttp.ClientSession(
-        connector=new_connection_pool(bare, connections),
-        timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
-        cookie_jar=aiohttp.DummyCookieJar(),
-    ) as session:
+    async with _new_session(bare, connections, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        where = namespace or own_namespace()
         yield TokenClientFactory(
-            session=session,
-            configuration=bare,
-            namespace=namespace or own_namespace(),
-            observe=observe,
+            KubeClient(session=session, configuration=bare, namespace=where, observe=observe)
         )
+
+
+def _new_session(configuration: Configuration, connections: int, **options: Any) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=new_connection_pool(configuration, connections),
+        timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
+        read_bufsize=2**21,  # one line of a watch is one object
+        **options,
+    )
 
 
 def _segment(part: str) -> str:

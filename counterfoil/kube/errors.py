@@ -5,7 +5,7 @@ Errors of the API server: one class for each answer that callers handle differen
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import msgspec
 
@@ -80,20 +80,16 @@ def api_error(status: int, answer: bytes, retry_after: str | None, *, creating: 
 def _error_class(status: int, reason: str, *, creating: bool) -> type[ApiError]:
     if status == 409:
         return AlreadyExists if creating and reason == "AlreadyExists" else Conflict
-    for statuses, problem in _BY_STATUS:
-        if status in statuses:
-            return problem
-    return Unavailable if status >= 500 else Rejected
+    return _BY_STATUS.get(status, Unavailable if status >= 500 else Rejected)
 
 
-_BY_STATUS: Iterable[tuple[frozenset[int], type[ApiError]]] = (
-    (frozenset({404}), NotFound),
-    (frozenset({401, 403}), Forbidden),
-    (frozenset({410}), Expired),
-    (frozenset({408, 429}), Unavailable),
-    (frozenset({413}), TooLarge),
-)
-
+_BY_STATUS: Mapping[int, type[ApiError]] = {
+    **dict.fromkeys((401, 403), Forbidden),
+    404: NotFound,
+    410: Expired,
+    413: TooLarge,
+    **dict.fromkeys((408, 429), Unavailable),
+}
 
 _TOO_LARGE = re.compile(r"etcdserver: request is too large|trying to send message larger than max")
 """Messages of etcd (from 1.5 MiB) and of its client (from 2 MiB). Their HTTP status is 500, though no retry helps."""

@@ -12,8 +12,8 @@ follows on such a conflict:
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import msgspec
 
@@ -25,7 +25,6 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeEventStatus,
     Organization,
-    Resource,
     Sender,
     merge_patch,
     to_json_dict,
@@ -41,17 +40,7 @@ MAX_CHANGE_ATTEMPTS = 5
 R = TypeVar("R", Archive, EnvelopeEvent, Organization, Sender)
 
 
-class StatusApi(Protocol):
-    """The call of ``KubeClient`` that writes a status."""
-
-    async def patch_status(
-        self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
-    ) -> Raw:
-        """Merge into the object's status if it is still at that version. Raises ``Conflict``, ``NotFound``."""
-        ...
-
-
-async def patch_status(kube: StatusApi, resource: R, status: ResourcePart) -> Raw | None:
+async def patch_status(kube: KubeClient, resource: R, status: ResourcePart) -> Raw | None:
     """
     Write the difference between a resource's status and the new one. Return the answer, or None without a difference.
 
@@ -65,13 +54,13 @@ async def patch_status(kube: StatusApi, resource: R, status: ResourcePart) -> Ra
     )
 
 
-async def write_status(kube: StatusApi, resource: R, status: ResourcePart) -> R:
+async def write_status(kube: KubeClient, resource: R, status: ResourcePart) -> R:
     """Write a new status and return the resource as stored. Raises as ``patch_status``."""
     raw = await patch_status(kube, resource, status)
     return resource if raw is None else type(resource).parse(raw)
 
 
-async def write_status_or_skip(kube: StatusApi, resource: R, status: ResourcePart) -> R | None:
+async def write_status_or_skip(kube: KubeClient, resource: R, status: ResourcePart) -> R | None:
     """Write a new status; return None, without a write, if the resource was changed or deleted. Raises ``ApiError``."""
     try:
         return await write_status(kube, resource, status)

@@ -38,10 +38,8 @@ class Anchors:
         """The SHA-256 (hex) of all together, by which manifests name them; None when there are none."""
         if not self.certificates:
             return None
-        digest = hashlib.sha256()
-        for each in self.certificates:
-            digest.update(hashlib.sha256(each).digest())
-        return digest.hexdigest()
+        digests = (hashlib.sha256(each).digest() for each in self.certificates)
+        return hashlib.sha256(b"".join(digests)).hexdigest()
 
     @cached_property
     def encoded(self) -> bytes:

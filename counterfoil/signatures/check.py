@@ -121,11 +121,9 @@ class _SignatureValidator:
             )
             # The time of an authority that nobody trusts is worth no more than that of the signer's own clock.
             time = stamped if stamp.trusted else time
-        distrust = (
-            "nobody says when it was made"
-            if time is None
-            else self._fault(embedded.signed_data, _with_zone(time), SIGNING_USAGE)
-        )
+        distrust = "nobody says when it was made"
+        if time is not None:
+            distrust = self._fault(embedded.signed_data, _with_zone(time), SIGNING_USAGE)
         return msgspec.structs.replace(signature, time_stamp=stamp, trusted=not distrust, distrust=distrust)
 
     def _fault(self, signed: cms.SignedData, at: datetime, usage: KeyUsageConstraints) -> str:
@@ -183,10 +181,9 @@ def _changed_since(reader: PdfFileReader, look: _FieldCheck) -> bool:
         )
     except Exception:
         return True
-    return (
-        not isinstance(changes, DiffResult)
-        or changes.modification_level.value > ModificationLevel.LTA_UPDATES.value
-    )
+    if not isinstance(changes, DiffResult):
+        return True
+    return changes.modification_level.value > ModificationLevel.LTA_UPDATES.value
 
 
 def _read_signature(embedded: EmbeddedPdfSignature, name: str) -> Signature:
@@ -200,7 +197,7 @@ def _read_signature(embedded: EmbeddedPdfSignature, name: str) -> Signature:
         signer=_clean_text(certificate.subject.human_friendly),
         issuer=_clean_text(certificate.issuer.human_friendly),
         certificate=certificate.sha256.hex(),
-        time=_stamped_at(embedded.signed_data) if stamp else _format_time(embedded.self_reported_timestamp),
+        time=_format_time(_stamped(embedded.signed_data) if stamp else embedded.self_reported_timestamp),
         time_stamp=None if stamp else _time_stamp(embedded),
     )
 
@@ -242,7 +239,7 @@ def _time_stamp(embedded: EmbeddedPdfSignature) -> TimeStamp | None:
     fits = bool(imprint["hashed_message"].native == hashing.digest())
     authority = _certificate(token)
     return TimeStamp(
-        time=_stamped_at(token),
+        time=_format_time(_stamped(token)),
         authority=_clean_text(authority.subject.human_friendly),
         intact=fits and _token_is_valid(token),
     )
@@ -255,10 +252,6 @@ def _token(embedded: EmbeddedPdfSignature) -> cms.SignedData | None:
 def _certificate(signed: cms.SignedData) -> x509.Certificate:
     """Return the signer's certificate. That the signature names this very one is checked along with the signature."""
     return extract_certificate_info(signed).signer_cert
-
-
-def _stamped_at(token: cms.SignedData) -> str:
-    return _format_time(_stamped(token))
 
 
 def _stamped(token: cms.SignedData) -> datetime:

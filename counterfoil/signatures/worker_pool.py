@@ -8,9 +8,8 @@ replaced, and the file it had is ``Unreadable``. The controller holds only the b
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncGenerator, AsyncIterable, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Protocol
+from collections.abc import AsyncIterable, Sequence
+from contextlib import nullcontext, suppress
 
 import msgspec
 
@@ -36,18 +35,6 @@ MAX_RESULT_BYTES = 1024 * 1024
 COMMAND = (sys.executable, "-I", "-m", "counterfoil.signatures.check")
 
 
-class SignatureCheck(Protocol):
-    """Looks at the signatures of PDFs."""
-
-    async def examine(self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors) -> Signatures:
-        """
-        Return what is found in a PDF of ``size`` bytes, and whether the signers lead to one of the anchors.
-
-        Raises what ``chunks`` raises, and nothing else.
-        """
-        ...
-
-
 class SignatureWorkers:
     """At most ``count`` processes; the owner closes them."""
 
@@ -63,14 +50,16 @@ class SignatureWorkers:
     async def examine(
         self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors = NO_ANCHORS
     ) -> Signatures:
-        """Return what is found; see ``SignatureCheck``."""
+        """
+        Return what is found in a PDF of ``size`` bytes, and whether the signers lead to one of the anchors.
+
+        Raises what ``chunks`` raises, and nothing else.
+        """
         if size > MAX_FILE_BYTES:
             return Signatures(
                 state=State.NOT_CHECKED, detail=f"it is larger than {MAX_FILE_BYTES // 1024 // 1024} MiB"
             )
-        if size <= SMALL_FILE_BYTES:
-            return await self._examine(chunks, size, anchors)
-        async with self._large:
+        async with self._large if size > SMALL_FILE_BYTES else nullcontext():
             return await self._examine(chunks, size, anchors)
 
     async def aclose(self) -> None:
@@ -83,8 +72,13 @@ class SignatureWorkers:
             process = await self._ready(size, len(anchors.encoded))
             if process is None:
                 return Signatures(state=State.NOT_CHECKED, detail="its check could not be started")
-            async with self._checkout(process):
+            try:
                 return await process.examine(chunks, size, anchors.encoded, self._seconds)
+            finally:
+                if process.usable and process.files < FILES_PER_WORKER:
+                    self._idle.append(process)
+                else:
+                    await process.end()
 
     async def _ready(self, size: int, anchors: int) -> "_WorkerProcess | None":
         """Return a process that waits for a file of this size: one that is there and did not die meanwhile, or a new one."""
@@ -101,17 +95,6 @@ class SignatureWorkers:
             return process
         _log.error("a process that was started to check signatures does not work")
         return None
-
-    @asynccontextmanager
-    async def _checkout(self, process: "_WorkerProcess") -> AsyncGenerator[None, None]:
-        """Keep the process if it is as good as before, else end it."""
-        try:
-            yield
-        finally:
-            if process.usable and process.files < FILES_PER_WORKER:
-                self._idle.append(process)
-            else:
-                await process.end()
 
 
 class _WorkerDied(Exception):

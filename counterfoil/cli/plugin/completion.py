@@ -13,7 +13,6 @@ from typing import TextIO
 
 from counterfoil.cli.plugin import config_flags
 from counterfoil.cli.plugin.exit_status import ExitStatus
-from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotConfigured
 from counterfoil.resources import EnvelopeEvent, Organization, Resource, Sender
 
@@ -121,9 +120,5 @@ def _names(kind: type[Resource], before: Sequence[str]) -> list[str]:
 
 async def _listed(kind: type[Resource], connection: argparse.Namespace) -> list[str]:
     async with asyncio.timeout(TIMEOUT_SECONDS), config_flags.connect_to_api_server(connection) as kube:
-        return await _page(kube, kind)
-
-
-async def _page(kube: KubeClient, kind: type[Resource]) -> list[str]:
-    items, _ = await kube.page(kind, limit=MAX_CANDIDATES)
+        items, _ = await kube.page(kind, limit=MAX_CANDIDATES)
     return [raw["metadata"]["name"] for raw in items]

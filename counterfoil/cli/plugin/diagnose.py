@@ -13,7 +13,7 @@ import platform
 import re
 import tarfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -120,6 +120,7 @@ class SupportBundle:
         self._kube = kube
         self.files: dict[str, str] = {}
         self.missing: list[str] = []
+        self._pods_found: Sequence[Raw] = ()
 
     async def collect(self, *, lines: int, events: int) -> None:
         """Read everything."""
@@ -133,12 +134,13 @@ class SupportBundle:
 
     async def _add(self, name: str, read: Callable[[], Awaitable[Any]]) -> None:
         try:
-            found = await read()
+            found = remove_personal_data(await read())
         except ApiError as problem:
             self.missing.append(f"{name}: {redact(str(problem))}")
             return
-        self.files[name] = yaml.safe_dump(
-            remove_personal_data(found), sort_keys=False, allow_unicode=True, width=120
+        is_text = isinstance(found, str)
+        self.files[name] = (
+            found if is_text else yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=120)
         )
 
     async def _listed(self, kind: type[Resource], most: int) -> list[Raw]:
@@ -151,6 +153,7 @@ class SupportBundle:
         return found
 
     async def _pods(self) -> list[Raw]:
+        self._pods_found = await self._kube.pods(labels=POD_LABELS)
         return [
             # The rest of a pod's spec is the chart's; its environment could hold what somebody put there by hand.
             {
@@ -158,21 +161,15 @@ class SupportBundle:
                 "labels": each["metadata"].get("labels"),
                 "status": each.get("status"),
             }
-            for each in await self._kube.pods(labels=POD_LABELS)
+            for each in self._pods_found
         ]
 
     async def _logs(self, lines: int) -> None:
-        try:
-            pods = await self._kube.pods(labels=POD_LABELS)
-        except ApiError:
-            return
-        for pod, container in _containers(pods):
-            try:
-                text = await self._kube.pod_log(pod, container, lines=lines)
-            except ApiError as problem:
-                self.missing.append(f"logs/{pod}.{container}.log: {redact(str(problem))}")
-            else:
-                self.files[f"logs/{pod}.{container}.log"] = _text(text)
+        for pod in self._pods_found:
+            name = pod["metadata"]["name"]
+            for each in pod.get("spec", {}).get("containers", ()):
+                read = partial(self._kube.pod_log, name, each["name"], lines=lines)
+                await self._add(f"logs/{name}.{each['name']}.log", read)
 
     async def _versions(self) -> dict[str, Any]:
         server = await self._kube.server_version()
@@ -185,26 +182,14 @@ def remove_personal_data(found: Any, key: str = "") -> Any:
         return OMITTED
     if isinstance(found, Mapping):
         cleaned = {name: remove_personal_data(value, name) for name, value in found.items()}
-        return (
-            cleaned | {"note": OMITTED}
-            if found.get("action") in PERSONAL_NOTE_ACTIONS and "note" in found
-            else cleaned
-        )
+        if found.get("action") in PERSONAL_NOTE_ACTIONS and "note" in found:
+            cleaned["note"] = OMITTED
+        return cleaned
     if isinstance(found, list | tuple):
         return [remove_personal_data(value, key) for value in found]
     if isinstance(found, str) and not (key == "sha256" and _SHA256.fullmatch(found)):
-        return _text(found)
+        return _ADDRESS.sub(OMITTED, redact(found))
     return found
-
-
-def _text(text: str) -> str:
-    return _ADDRESS.sub(OMITTED, redact(text))
-
-
-def _containers(pods: Any) -> Iterator[tuple[str, str]]:
-    for pod in pods:
-        for container in pod.get("spec", {}).get("containers", ()):
-            yield pod["metadata"]["name"], container["name"]
 
 
 def _write(path: Path, bundle: SupportBundle, folder: str) -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType, ModuleType
-from typing import NamedTuple, NoReturn, TextIO
+from typing import NoReturn, TextIO
 
 from counterfoil import __version__, logs
 from counterfoil.cli import render, verify
@@ -18,60 +18,38 @@ from counterfoil.cli.plugin import (
     consent,
     diagnose,
     reseal,
-    retry,
-    skip,
     sweep,
     url,
     why,
 )
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
+from counterfoil.cli.plugin.request import RETRY, SKIP, RequestCommand
 from counterfoil.kube.errors import ApiError, Forbidden, NotConfigured, NotFound, Rejected, Unavailable
 from counterfoil.logs import redact
 from counterfoil.resources import ResourceInvalid
 from counterfoil.settings import LogFormat, LogLevel
 
-COMMANDS: MappingProxyType[str, ModuleType] = MappingProxyType(
+COMMANDS: MappingProxyType[str, ModuleType | RequestCommand] = MappingProxyType(
     {
         "url": url,
         "why": why,
-        "retry": retry,
-        "skip": skip,
+        "retry": RETRY,
+        "skip": SKIP,
         "consent": consent,
         "sweep": sweep,
         "reseal": reseal,
         "diagnose": diagnose,
     }
 )
-"""Those that ask the API server, each a module with ``SUMMARY``, ``DETAILS``, ``add_arguments`` and ``run``."""
+"""Those that ask the API server, each with ``SUMMARY``, ``DETAILS``, ``add_arguments`` and ``run``."""
 
 PROGRAM = "kubectl counterfoil"
 
 
-class StandaloneProgram(NamedTuple):
-    """A separate program with its own arguments and exit statuses."""
-
-    summary: str
-    parser: Callable[[str], argparse.ArgumentParser]
-    run: Callable[[Sequence[str], TextIO], int]
-
-
-STANDALONE_PROGRAMS: MappingProxyType[str, StandaloneProgram] = MappingProxyType(
-    {
-        "verify": StandaloneProgram(
-            "check an archived envelope; needs no cluster",
-            verify.parser,
-            lambda argv, out: verify.main(argv, os.environ, out, program=f"{PROGRAM} verify"),
-        ),
-        "render": StandaloneProgram(
-            "try path and tags of an Archive on paper",
-            render.parser,
-            lambda argv, out: render.main(
-                argv, _with_namespace(os.environ), out, program=f"{PROGRAM} render"
-            ),
-        ),
-    }
+STANDALONE_PROGRAMS: MappingProxyType[str, ModuleType] = MappingProxyType(
+    {"verify": verify, "render": render}
 )
-"""Those that ``python -m`` runs as well."""
+"""Those that ``python -m`` runs as well, each with ``SUMMARY``, ``parser``, ``main`` and its own exit statuses."""
 
 
 class _CommandParser(argparse.ArgumentParser):
@@ -83,12 +61,11 @@ class _CommandParser(argparse.ArgumentParser):
 
 def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """Return the whole parser, and that of each command."""
+    statuses = ", ".join(f"{each.value} {each.name.lower().replace('_', ' ')}" for each in ExitStatus)
     parser = _CommandParser(
         prog=PROGRAM,
         description="Asks Counterfoil, and asks something of it, with your own rights.",
-        epilog=f"Exit status: {', '.join(f'{exit_status.value} {exit_status.name.lower()}' for exit_status in ExitStatus)}.".replace(
-            "_", " "
-        ),
+        epilog=f"Exit status: {statuses}.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"counterfoil {__version__}")
@@ -107,7 +84,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         config_flags.add_arguments(subparsers[name])
         _add_output_flag(subparsers[name])
     for name, own in STANDALONE_PROGRAMS.items():
-        commands.add_parser(name, help=own.summary, add_help=False)
+        commands.add_parser(name, help=own.SUMMARY, add_help=False)
         subparsers[name] = own.parser(f"{PROGRAM} {name}")
     return parser, subparsers
 
@@ -129,7 +106,9 @@ def complete() -> int:
 def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
     """Carry a command out; return the exit status."""
     if argv and argv[0] in STANDALONE_PROGRAMS:
-        return STANDALONE_PROGRAMS[argv[0]].run(argv[1:], out)
+        environ = _with_namespace(os.environ) if argv[0] == "render" else os.environ
+        main_of_program: Callable[..., int] = STANDALONE_PROGRAMS[argv[0]].main
+        return main_of_program(argv[1:], environ, out, program=f"{PROGRAM} {argv[0]}")
     try:
         args = _parse_arguments(argv)
         if args.command == "completion":

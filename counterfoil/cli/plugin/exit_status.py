@@ -1,6 +1,4 @@
-"""
-Exit statuses of commands, and the error with a message for the user.
-"""
+"""Exit statuses of commands, and the error with a message for the user."""
 
 from enum import IntEnum
 from typing import Any

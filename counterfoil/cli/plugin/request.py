@@ -1,14 +1,15 @@
 """
-Common part of ``retry`` and ``skip``: the label of a request, and its annotations with the user and the reason.
+``retry`` and ``skip``: try events again now, or give them up on purpose.
 
-The controller carries it out and takes the label off; this only asks, and records on the event who did
-(``counterfoil.resources.audit_annotation``, as the console does). Where it finds the rights missing it says for which
-events it asked already.
+A request is a label on the event, with annotations that name the user and the reason. The controller carries it
+out and removes the label. These commands only ask, and record on the event who did
+(``counterfoil.resources.audit_annotation``, as the console does). When the user's rights do not suffice, the
+output names the events with a request.
 """
 
 import argparse
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import msgspec
 
@@ -37,66 +38,71 @@ class EventRequestResult(msgspec.Struct, frozen=True, rename="camel"):
     says: str
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
-    selection.add_arguments(parser)
-    parser.add_argument("--because", metavar="TEXT", help="reason of the request, stored with the event")
-    parser.add_argument("--dry-run", action="store_true", help="only print the events; request nothing")
+class RequestCommand(NamedTuple):
+    """A command that requests the same for all chosen events, except those in ``skipped_phases``."""
+
+    request: str
+    skipped_phases: frozenset[Phase]
+    SUMMARY: str
+    DETAILS: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the arguments."""
+        selection.add_arguments(parser)
+        parser.add_argument("--because", metavar="TEXT", help="reason of the request, stored with the event")
+        parser.add_argument("--dry-run", action="store_true", help="only print the events; request nothing")
+
+    async def run(self, args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
+        """Request it. Raises ``CommandError``, ``ApiError``."""
+        events = await selection.select_events(kube, args)
+        by = "" if args.dry_run else await kube.whoami()
+        answers = []
+        for event in events:
+            asked, says = await self._request_for_event(kube, event, by, args)
+            answers.append(EventRequestResult(event.name, asked, says))
+            if args.output != "json":
+                # At once, so that an end in the middle shows how far it came.
+                out.write(f"{event.name}: {says}\n")
+        if args.output == "json":
+            out.write(format_json(answers))
+        elif not events:
+            out.write("no event is meant by that\n")
+        return ExitStatus.DONE if all(each.asked for each in answers) else ExitStatus.NOT_ALL
+
+    async def _request_for_event(
+        self, kube: KubeClient, event: EnvelopeEvent, by: str, args: argparse.Namespace
+    ) -> tuple[bool, str]:
+        """Return whether the request is made, and what to tell the user."""
+        if event.status.phase in self.skipped_phases:
+            return False, f"nothing to {self.request}, it is {event.status.phase}"
+        if args.dry_run:
+            return True, f"{self.request} would be asked for, it is {event.status.phase}"
+        for _ in range(MAX_WRITE_ATTEMPTS):
+            changes = _patch_body(event, self.request, by, args.because)
+            try:
+                await kube.patch(EnvelopeEvent, event.name, changes)
+            except NotFound:
+                return False, "it was removed meanwhile"
+            except Conflict:
+                # The controller writes its status at the same time.
+                event = await selection.select_event(kube, event.name)
+            else:
+                return True, f"{self.request} is asked for, it was {event.status.phase}"
+        return False, "it is written by others all the time; try again"
 
 
-async def request_for_events(
-    request: str, skipped_phases: frozenset[Phase], args: argparse.Namespace, kube: KubeClient, out: TextIO
-) -> ExitStatus:
-    """Ask for all chosen events but those in a phase where it is ``skipped_phases``. Raises ``Stopped``, ``ApiProblem``."""
-    events = await selection.select_events(kube, args)
-    by = "" if args.dry_run else await kube.whoami()
-    answers = []
-    for event in events:
-        answers.append(
-            await _request_for_event(
-                kube, event, request=request, skipped_phases=skipped_phases, by=by, args=args
-            )
-        )
-        if args.output != "json":
-            # At once, so that an end in the middle shows how far it came.
-            out.write(f"{answers[-1].event}: {answers[-1].says}\n")
-    if args.output == "json":
-        out.write(format_json(answers))
-    elif not events:
-        out.write("no event is meant by that\n")
-    return ExitStatus.DONE if all(each.asked for each in answers) else ExitStatus.NOT_ALL
-
-
-async def _request_for_event(
-    kube: KubeClient,
-    event: EnvelopeEvent,
-    *,
-    request: str,
-    skipped_phases: frozenset[Phase],
-    by: str,
-    args: argparse.Namespace,
-) -> EventRequestResult:
-    if event.status.phase in skipped_phases:
-        return EventRequestResult(
-            event.name, asked=False, says=f"nothing to {request}, it is {event.status.phase}"
-        )
-    if args.dry_run:
-        return EventRequestResult(
-            event.name, asked=True, says=f"{request} would be asked for, it is {event.status.phase}"
-        )
-    for _ in range(MAX_WRITE_ATTEMPTS):
-        try:
-            await kube.patch(EnvelopeEvent, event.name, _patch_body(event, request, by, args.because))
-        except NotFound:
-            return EventRequestResult(event.name, asked=False, says="it was removed meanwhile")
-        except Conflict:
-            # The controller writes its status at the same time.
-            event = await selection.select_event(kube, event.name)
-        else:
-            return EventRequestResult(
-                event.name, asked=True, says=f"{request} is asked for, it was {event.status.phase}"
-            )
-    return EventRequestResult(event.name, asked=False, says="it is written by others all the time; try again")
+RETRY = RequestCommand(
+    "retry",
+    frozenset({Phase.SUCCEEDED}),
+    SUMMARY="try events again now",
+    DETAILS="From a final phase as well as from a pause. What was filed is recognised and not filed twice.",
+)
+SKIP = RequestCommand(
+    "skip",
+    frozenset({Phase.SUCCEEDED, Phase.SKIPPED}),
+    SUMMARY="give events up on purpose",
+    DETAILS="The envelope stays in eSignAnyWhere. A new callback, or retry, takes it up again.",
+)
 
 
 def _patch_body(event: EnvelopeEvent, request: str, by: str, because: str | None) -> dict[str, Any]:

@@ -3,15 +3,11 @@ Which events are meant: by name, by the envelope's GUID, by label selector, by r
 """
 
 import argparse
-from collections.abc import Iterable
 
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import NotFound
 from counterfoil.resources import EnvelopeEvent, Phase, envelope_id
-
-MAX_NAMES = 10
-"""Names that a message lists."""
 
 
 async def select_event(kube: KubeClient, word: str) -> EnvelopeEvent:
@@ -69,13 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="REASON",
         help="only those whose column REASON says this, such as ArchiveUnreachable",
     )
-
-
-def format_names(events: Iterable[EnvelopeEvent]) -> str:
-    """Return the first few names, for a sentence."""
-    names = [each.name for each in events]
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(names[:MAX_NAMES]) + more
 
 
 async def _of_envelope(kube: KubeClient, word: str) -> list[EnvelopeEvent]:

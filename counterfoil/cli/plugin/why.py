@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import TextIO
 
 import msgspec
 
@@ -39,8 +39,6 @@ RESPONSIBLE_TEXTS = {
 }
 MAX_KUBERNETES_EVENTS = 8
 """Kubernetes Events that are shown."""
-
-INDENT = " " * 14
 
 
 class ConditionSummary(msgspec.Struct, frozen=True, rename="camel"):
@@ -165,26 +163,18 @@ def page(why: EventExplanation) -> str:
     lines += [_line("Consent link", why.consent_url)] if why.consent_url else []
     lines += [_line("Filed", why.archive)] if why.archive else []
     if why.steps:
-        lines += [
-            "",
-            "Steps",
-            *(
-                f"  {each.name:<18}{STATUS_TEXTS.get(each.status, each.status):<9}{each.message}"
-                for each in why.steps
-            ),
-        ]
+        lines += ["", "Steps"]
+    for each in why.steps:
+        lines.append(f"  {each.name:<18}{STATUS_TEXTS.get(each.status, each.status):<9}{each.message}")
     if why.happened:
         lines += ["", "Told by Kubernetes Events (kept for an hour)", *(f"  {each}" for each in why.happened)]
     # Names come from eSAW's users: what they wrote must not talk to the terminal.
-    return "".join(f"{_printable(each)}\n" for each in lines)
+    printable = ("".join(char if char.isprintable() else "?" for char in line) for line in lines)
+    return "".join(f"{line}\n" for line in printable)
 
 
 def _line(title: str, text: str) -> str:
     return f"{title:<14}{text}"
-
-
-def _printable(line: str) -> str:
-    return "".join(each if each.isprintable() else "?" for each in line)
 
 
 def _sender_of(event: EnvelopeEvent) -> str | None:
@@ -195,11 +185,9 @@ def _sender_of(event: EnvelopeEvent) -> str | None:
 
 
 def _phase_text(phase: Phase) -> str:
-    return (
-        "The event is recorded; no attempt has started yet."
-        if phase is Phase.PENDING
-        else "The event is in progress; there is no error."
-    )
+    if phase is Phase.PENDING:
+        return "The event is recorded; no attempt has started yet."
+    return "The event is in progress; there is no error."
 
 
 def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> str:
@@ -234,20 +222,21 @@ def _format_time(moment: datetime, now: datetime) -> str:
     return f"in {Duration(seconds=seconds)} ({clock})"
 
 
+def _age(moment: datetime, now: datetime) -> Duration:
+    return Duration(seconds=max(0, round((now - moment).total_seconds())))
+
+
 def _last_error(event: EnvelopeEvent, now: datetime) -> str | None:
     last = event.status.last_error
     if last is None or event.status.phase is Phase.SUCCEEDED:
         return None
-    ago = Duration(seconds=max(0, round((now - last.time).total_seconds())))
-    return f"{last.reason}, {ago} ago: {last.message}"
+    return f"{last.reason}, {_age(last.time, now)} ago: {last.message}"
 
 
 def _condition_summaries(event: EnvelopeEvent) -> tuple[ConditionSummary, ...]:
     found = (find_condition(event.status.conditions, name) for name in CONDITION_ORDER)
     return tuple(
-        ConditionSummary(each.type, each.status, each.reason, each.message)
-        for each in found
-        if each is not None
+        ConditionSummary(each.type, each.status, each.reason, each.message) for each in found if each
     )
 
 
@@ -256,17 +245,15 @@ def _event_lines(kubernetes_events: Sequence[Raw], now: datetime) -> tuple[str, 
         ((moment, each) for each in kubernetes_events if (moment := _time_of(each)) is not None),
         key=lambda pair: pair[0],
     )
-    lines = []
-    for moment, each in timed[-MAX_KUBERNETES_EVENTS:]:
-        ago = Duration(seconds=max(0, round((now - moment).total_seconds())))
-        lines.append(f"{ago} ago  {each.get('type')}  {each.get('reason')}: {each.get('note', '')}")
-    return tuple(lines)
-
-
-def _time_of(kubernetes_events: Any) -> datetime | None:
-    text = kubernetes_events.get("eventTime") or (kubernetes_events.get("metadata") or {}).get(
-        "creationTimestamp"
+    return tuple(
+        f"{_age(moment, now)} ago  {each.get('type')}  {each.get('reason')}: {each.get('note', '')}"
+        for moment, each in timed[-MAX_KUBERNETES_EVENTS:]
     )
+
+
+def _time_of(kubernetes_event: Raw) -> datetime | None:
+    metadata = kubernetes_event.get("metadata") or {}
+    text = kubernetes_event.get("eventTime") or metadata.get("creationTimestamp")
     try:
         return datetime.fromisoformat(str(text))
     except ValueError:

@@ -3,17 +3,45 @@ The catalogue of reasons: where each reason is seen, its meaning, the person who
 
 Mails, the console, ``kubectl counterfoil why`` and docs/reference/reasons.md use this catalogue. A reason is one CamelCase
 word that stays the same between versions. A test collects the reasons from the code and requires an entry for each, in
-every language. Pure values; the texts are read at their first use.
+every language. ``entries.toml`` lists the reasons without their texts, which are read at their first use.
 """
 
+import tomllib
 from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
 from types import MappingProxyType
 
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
-from counterfoil.i18n.reasons.entries import REASON_ENTRIES, ReasonContext, Responsible
 from counterfoil.resources import Language
 
-__all__ = ["CATALOGUE", "Reason", "ReasonContext", "ReasonText", "Responsible", "find_reason"]
+
+class Responsible(StrEnum):
+    """The person who must act."""
+
+    NOBODY = "nobody"
+    SENDER = "sender"
+    ADMINISTRATOR = "administrator"
+
+
+class ReasonContext(StrEnum):
+    """A place in which a reason is seen."""
+
+    WAITING = "waiting"
+    """An unfinished event that is retried automatically."""
+    HELD = "held"
+    """An event that waits until a person resumes it."""
+    CONSENT = "AwaitingConsent"
+    SUCCEEDED = "Succeeded"
+    SKIPPED = "Skipped"
+    FAILED = "Failed"
+    CONDITION = "condition"
+    """In a condition of an unfinished event."""
+    REQUEST = "request"
+    """In a Kubernetes Event, or in an event that restarts."""
+    SENDER = "Sender"
+    ARCHIVE = "Archive"
+    ORGANIZATION = "Organization"
 
 
 @dataclass(frozen=True)
@@ -38,9 +66,15 @@ class Reason:
         return ReasonText(texts["what"], texts.get("do", ""))
 
 
-CATALOGUE: MappingProxyType[str, Reason] = MappingProxyType(
-    {name: Reason(name, row.responsible, row.contexts) for name, row in REASON_ENTRIES.items()}
-)
+def _load_entries() -> dict[str, Reason]:
+    entries = tomllib.loads((Path(__file__).parent / "entries.toml").read_text(encoding="utf-8"))
+    return {
+        name: Reason(name, Responsible(entry["responsible"]), tuple(map(ReasonContext, entry["contexts"])))
+        for name, entry in entries.items()
+    }
+
+
+CATALOGUE: MappingProxyType[str, Reason] = MappingProxyType(_load_entries())
 """All reasons by name, in the order of the manual."""
 
 _UNKNOWN = Reason("Unknown", Responsible.ADMINISTRATOR, ())

@@ -23,6 +23,7 @@ from counterfoil.esaw.transport import EsawCall, EsawTransport
 from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Organization
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
 from counterfoil.signatures.results import Signatures, State
+from counterfoil.signatures.worker_pool import SignatureWorkers
 from tests.support.builders import ENVELOPE, AClock, a_sender, an_organization
 
 T = TypeVar("T")
@@ -117,7 +118,7 @@ class AnExchange(EsawTransport):
         return read(b"")
 
 
-class FakeSignatureCheck:
+class FakeSignatureCheck(SignatureWorkers):
     """Returns the same result for every PDF, unless ``found`` has another one for its content."""
 
     def __init__(self) -> None:
@@ -125,7 +126,9 @@ class FakeSignatureCheck:
         self.says = Signatures(state=State.UNSIGNED, detail="it has no signature")
         self.found: dict[bytes, Signatures] = {}
 
-    async def examine(self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors) -> Signatures:
+    async def examine(
+        self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors = NO_ANCHORS
+    ) -> Signatures:
         content = b"".join([chunk async for chunk in chunks])
         self.asked.append(content)
         return self.found.get(content, self.says)

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from counterfoil.metrics import CallbackOutcome, Metrics, describe_metrics
+from counterfoil.metrics import CallbackOutcome, Metrics
 from counterfoil.resources import Phase
+from docs.generate_metrics import describe_metrics
 
 ROOT = Path(__file__).parents[3]
 FILES = ROOT / "charts" / "counterfoil" / "files"

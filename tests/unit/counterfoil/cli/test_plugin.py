@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from counterfoil.cli.plugin import completion, config_flags, diagnose, entry_point, retry
+from counterfoil.cli.plugin import completion, config_flags, diagnose, entry_point
 from counterfoil.cli.plugin.diagnose import OMITTED, SupportBundle, remove_personal_data
 from counterfoil.cli.plugin.exit_status import ExitStatus
+from counterfoil.cli.plugin.request import RETRY
 from counterfoil.cli.plugin.why import explain, page
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, Unavailable
@@ -248,5 +249,5 @@ async def test_who_is_not_known_asks_for_nothing_rather_than_in_another_name() -
     kube = Nameless(event)
     chosen = entry_point.parsers()[0].parse_args(["retry", event.name, "-o", "text"])
     with pytest.raises(Forbidden):
-        await retry.run(chosen, kube, io.StringIO())
+        await RETRY.run(chosen, kube, io.StringIO())
     assert kube.stored(event.name) == event

@@ -213,10 +213,7 @@ async def test_history_tells_a_deleted_envelope(scene: Scene) -> None:
     envelope = scene.an_envelope()
     assert not (await scene.user.history(envelope)).has_been_deleted
     await scene.standin.delete(envelope)
-    history = await scene.user.history(envelope)
-    assert history.has_been_deleted
-    assert history.deletion_date is not None
-    assert history.events == ()
+    assert (await scene.user.history(envelope)).has_been_deleted
 
 
 # What eSAW refuses

@@ -53,14 +53,13 @@ def test_an_envelope_is_read_and_what_is_not_needed_passed_over() -> None:
     assert envelope.name == "Lease"
     assert envelope.sent_date == datetime(2026, 7, 2, 10, tzinfo=UTC)
     assert envelope.sender.email == "sender@example.com"
-    assert [each.finished_date for each in envelope.activities] == [datetime(2026, 7, 2, 11, tzinfo=UTC)]
 
 
 @pytest.mark.parametrize("nothing", [None, ...])
 def test_an_envelope_needs_only_its_id_and_status(nothing: Any) -> None:
-    bare = an_envelope(Name=nothing, SentDate=nothing, Activities=nothing, SenderUserInformation=nothing)
+    bare = an_envelope(Name=nothing, SentDate=nothing, SenderUserInformation=nothing)
     envelope = an_answer(EnvelopeResponse, bare)
-    assert (envelope.name, envelope.sent_date, envelope.activities, envelope.sender) == ("", None, (), None)
+    assert (envelope.name, envelope.sent_date, envelope.sender) == ("", None, None)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +86,7 @@ def test_a_time_that_is_odd_keeps_no_envelope_from_being_archived(
         (EnvelopeResponse, an_envelope(EnvelopeStatus=...), "`EnvelopeStatus`"),
         (EnvelopeResponse, an_envelope(EnvelopeStatus="Archived"), r"'Archived' - at `\$\.EnvelopeStatus`"),
         (EnvelopeResponse, an_envelope(EnvelopeStatus=3), r"\$\.EnvelopeStatus"),
-        (EnvelopeResponse, an_envelope(Activities={}), r"\$\.Activities"),
+        (EnvelopeResponse, an_envelope(SenderUserInformation=[]), r"\$\.SenderUserInformation"),
         (EnvelopeResponse, [], "object"),
         (EnvelopeResponse, None, "null"),
         (WhoAmI, {"Email": "a@example.com"}, "`UserId`"),
@@ -233,11 +232,8 @@ def test_history_tells_a_deleted_envelope_from_one_that_lives() -> None:
         {"Events": [], "EnvelopeHasBeenDeleted": True, "EnvelopeDeletionDate": "2026-07-02T10:00:00Z"},
     )
     alive = an_answer(HistoryResponse, {"Events": [{"Type": "Sent", "CreationDate": "2026-07-01T00:00:00Z"}]})
-    assert (deleted.has_been_deleted, deleted.deletion_date) == (True, datetime(2026, 7, 2, 10, tzinfo=UTC))
-    assert (alive.has_been_deleted, alive.deletion_date) == (False, None)
-    assert [(each.type, each.creation_date) for each in alive.events] == [
-        ("Sent", datetime(2026, 7, 1, tzinfo=UTC))
-    ]
+    assert deleted.has_been_deleted
+    assert not alive.has_been_deleted
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,8 @@ def test_every_reason_of_the_code_has_its_entry() -> None:
         word: where for word, where in all_said().items() if word not in CATALOGUE and word not in NO_REASONS
     }
     assert missing == {}, (
-        "add them to counterfoil/i18n/reasons (entries.py and each language), then: python docs/generate_reasons.py"
+        "add them to counterfoil/i18n/reasons (entries.toml and each language), "
+        "then: python docs/generate_reasons.py"
     )
 
 
