@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 from collections import Counter, defaultdict
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 import msgspec
@@ -44,17 +44,17 @@ class _OpenArchive:
     backend: ArchiveBackend
 
 
+@dataclass
 class ArchivePool:
     """Opens archive backends and keeps them open."""
 
-    def __init__(self, kube: KubeClient, secret_cache: SecretCache, clock: Clock, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._kube = kube
-        self._secret_cache = secret_cache
-        self._clock = clock
-        self._open_archives: dict[str, _OpenArchive] = {}
-        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._uncounted_bytes: Counter[str] = Counter()
+    kube: KubeClient
+    secret_cache: SecretCache
+    clock: Clock
+    metrics: Metrics
+    _open_archives: dict[str, _OpenArchive] = field(default_factory=dict)
+    _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    _uncounted_bytes: Counter[str] = field(default_factory=Counter)
 
     async def backend(self, archive: Archive) -> ArchiveBackend:
         """Return the backend of an archive. Raises ``ArchiveError`` with a message for an administrator, ``ApiError``."""
@@ -113,10 +113,10 @@ class ArchivePool:
     def count_archived_bytes(self, name: str, size: int) -> None:
         """Count archived bytes; the next probe adds them to ``status.bytesTotal``."""
         self._uncounted_bytes[name] += size
-        self._metrics.archive_bytes.labels(name).inc(size)
+        self.metrics.archive_bytes.labels(name).inc(size)
 
     def _observe(self, name: str, operation: str, seconds: float) -> None:
-        self._metrics.archive_seconds.labels(name, operation).observe(seconds)
+        self.metrics.archive_seconds.labels(name, operation).observe(seconds)
 
     async def close(self) -> None:
         """Close all backends."""
@@ -140,12 +140,12 @@ class ArchivePool:
                 truth,
                 reason=reason,
                 message=message,
-                now=self._clock.now(),
+                now=self.clock.now(),
                 generation=archive.metadata.generation,
             ),
             trust_anchors=await self._trust_anchors_id(archive),
         )
-        settled = settled_at(archive.status, status, now=self._clock.now())
+        settled = settled_at(archive.status, status, now=self.clock.now())
         return await self._store(archive, msgspec.structs.replace(status, settled_at=settled))
 
     async def write_bytes(self, archive: Archive) -> Archive | None:
@@ -174,7 +174,7 @@ class ArchivePool:
             return archive.status.trust_anchors
 
     async def _store(self, archive: Archive, status: ArchiveStatus) -> Archive | None:
-        stored = await write_status_or_skip(self._kube, archive, status)
+        stored = await write_status_or_skip(self.kube, archive, status)
         if stored is not None:
             # Only the bytes in this status: more may have arrived since it was computed.
             self._uncounted_bytes[archive.name] -= status.bytes_total - archive.status.bytes_total
@@ -182,7 +182,7 @@ class ArchivePool:
 
     def _forget(self, ref: LocalObjectReference | None) -> None:
         if ref is not None:
-            self._secret_cache.forget(ref.name)
+            self.secret_cache.forget(ref.name)
 
     async def _credentials(self, archive: Archive) -> dict[str, bytes]:
         try:
@@ -193,7 +193,7 @@ class ArchivePool:
 
     async def _secret(self, archive: Archive, ref: LocalObjectReference, field: str) -> dict[str, bytes]:
         try:
-            return await self._secret_cache.data(ref.name)
+            return await self.secret_cache.data(ref.name)
         except SecretMissing as missing:
             raise SettingsInvalid(
                 f"Archive/{archive.name}: {missing} Create it, or correct {field}."

@@ -6,6 +6,7 @@ newest state makes it void.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -23,16 +24,14 @@ class ClaimLost(Exception):
     """Another process claimed the mail first, or the mail is no longer due."""
 
 
+@dataclass(frozen=True)
 class NotificationStatusWriter:
     """Writes what the notifier records about problems and mails."""
 
-    def __init__(
-        self, kube: KubeClient, cache: Cache, changed: Callable[[Organization | Sender], None]
-    ) -> None:
-        """``changed`` is called with every new state that was written."""
-        self._kube = kube
-        self._cache = cache
-        self._changed = changed
+    kube: KubeClient
+    cache: Cache
+    changed: Callable[[Organization | Sender], None]
+    """Called with every new state that was written."""
 
     async def problems(self, organization: str, change: Callable[[Problems], Problems]) -> Organization:
         """Change the problems of an Organization. Raises ``ApiError``, and what ``change`` raises."""
@@ -44,14 +43,14 @@ class NotificationStatusWriter:
         self, name: str, change: Callable[[OrganizationStatus], OrganizationStatus]
     ) -> Organization:
         """Change the status of an Organization. Raises ``ApiError``, and what ``change`` raises."""
-        return await self._write(Organization, name, self._cache.organizations.get(name), change)
+        return await self._write(Organization, name, self.cache.organizations.get(name), change)
 
     async def sender(self, name: str, change: Callable[[SenderStatus], SenderStatus]) -> Sender:
         """Change the status of a Sender. Raises ``ApiError``, and what ``change`` raises."""
-        return await self._write(Sender, name, self._cache.senders.get(name), change)
+        return await self._write(Sender, name, self.cache.senders.get(name), change)
 
     async def _write(self, kind: type[K], name: str, known: K | None, change: Callable[[Any], Any]) -> K:
-        written = await apply_change(self._kube, kind, name, known, lambda each: change(each.status))
+        written = await apply_change(self.kube, kind, name, known, lambda each: change(each.status))
         if written is not known:
-            self._changed(written)
+            self.changed(written)
         return written

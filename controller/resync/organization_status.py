@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -65,27 +65,18 @@ class CheckResult:
 OK = CheckResult("True", "Ready", "Callbacks are taken and envelopes are archived.")
 
 
+@dataclass
 class OrganizationStatusUpdater:
     """Updates the status of Organizations."""
 
-    def __init__(
-        self,
-        *,
-        kube: KubeClient,
-        cache: Cache,
-        secrets: SecretCache,
-        esaw_clients: EsawClients,
-        clock: Clock,
-        callback_url: str | None,
-    ) -> None:
-        self._kube = kube
-        self._cache = cache
-        self._secret_cache = secrets
-        self._esaw_clients = esaw_clients
-        self._clock = clock
-        self._callback_url = callback_url
-        self._passes: dict[str, int] = {}
-        self._basic: dict[str, tuple[bytes, str]] = {}
+    kube: KubeClient
+    cache: Cache
+    secrets: SecretCache
+    esaw_clients: EsawClients
+    clock: Clock
+    callback_url: str | None
+    _passes: dict[str, int] = field(default_factory=dict)
+    _basic: dict[str, tuple[bytes, str]] = field(default_factory=dict, repr=False)
 
     async def update_status(
         self,
@@ -117,9 +108,9 @@ class OrganizationStatusUpdater:
             events=dict(counts) if counts is not None else organization.status.events,
             activity=refresh_if_stale(known, activity) if activity is not None else known,
         )
-        since = settled_at(organization.status, status, now=self._clock.now())
+        since = settled_at(organization.status, status, now=self.clock.now())
         return await write_status_or_skip(
-            self._kube, organization, msgspec.structs.replace(status, settled_at=since)
+            self.kube, organization, msgspec.structs.replace(status, settled_at=since)
         )
 
     def forget(self, name: str) -> None:
@@ -133,7 +124,7 @@ class OrganizationStatusUpdater:
         trouble: CheckResult | None = None
         for ref in organization.spec.callback.token_secret_ref:
             try:
-                hashes.append(token_hash((await self._secret_cache.value(ref.name, ref.key)).strip()))
+                hashes.append(token_hash((await self.secrets.value(ref.name, ref.key)).strip()))
             except SecretMissing as missing:
                 advice = "Put a callback token there, or correct spec.callback.tokenSecretRef."
                 trouble = trouble or CheckResult("False", "CallbackTokenMissing", f"{missing} {advice}")
@@ -149,8 +140,8 @@ class OrganizationStatusUpdater:
         if ref is None:
             return OK, None
         try:
-            username = (await self._secret_cache.value(ref.name, "username")).decode()
-            password = (await self._secret_cache.value(ref.name, "password")).decode()
+            username = (await self.secrets.value(ref.name, "username")).decode()
+            password = (await self.secrets.value(ref.name, "password")).decode()
             return OK, await asyncio.to_thread(self._basic_hash, organization, username, password)
         except SecretMissing as missing:
             trouble = CheckResult("False", "BasicAuthMissing", f"{missing} {_BASIC_ADVICE}")
@@ -185,7 +176,7 @@ class OrganizationStatusUpdater:
         if known is not None and fresh and known.status == "True" and passes % VERSION_CHECK_PASSES != 0:
             return CheckResult(known.status, known.reason, known.message), organization.status.version
         try:
-            version = await self._esaw_clients.for_organization(organization).version()
+            version = await self.esaw_clients.for_organization(organization).version()
         except EsawError as problem:
             if isinstance(problem, HttpStatusError) and problem.status in (401, 403):
                 # Some installations want a key even for this; they are there all the same.
@@ -204,7 +195,7 @@ class OrganizationStatusUpdater:
                 "False", "ArchiveMissing", "spec.archiveRef is not set. Let it name the Archive to use."
             )
             return unset if archives else OK
-        archive = self._cache.archives.get(ref.name)
+        archive = self.cache.archives.get(ref.name)
         if archive is None:
             message = f"Archive/{ref.name} does not exist. Create it, or correct spec.archiveRef."
             return CheckResult("False", "ArchiveMissing", message)
@@ -219,7 +210,7 @@ class OrganizationStatusUpdater:
         ref = organization.spec.default_sender_ref
         if ref is None:
             return OK
-        sender = self._cache.senders.get(ref.name)
+        sender = self.cache.senders.get(ref.name)
         if sender is None:
             message = f"Sender/{ref.name} does not exist. Create it, or correct spec.defaultSenderRef."
             return CheckResult("False", "SenderMissing", message)
@@ -230,9 +221,7 @@ class OrganizationStatusUpdater:
 
     def _urls(self, organization: Organization) -> CallbackURLs:
         oauth = organization.spec.oauth
-        base = (
-            self._callback_url or (oauth.public_url if oauth is not None else None) or "https://<your-host>"
-        )
+        base = self.callback_url or (oauth.public_url if oauth is not None else None) or "https://<your-host>"
         prefix = f"{base.rstrip('/')}/callbacks/{organization.name}/<token>"
         return CallbackURLs(
             envelope=f"{prefix}?{_ENVELOPE_QUERY}",
@@ -251,7 +240,7 @@ class OrganizationStatusUpdater:
                 result.truth,
                 reason=result.reason,
                 message=result.message,
-                now=self._clock.now(),
+                now=self.clock.now(),
                 generation=organization.metadata.generation,
             )
         return conditions

@@ -9,6 +9,8 @@ import asyncio
 import logging
 import os
 import secrets
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from counterfoil.clock import Clock
@@ -25,13 +27,15 @@ MAX_QUEUED_EVENTS = 1000
 """Maximum number of queued Events; further ones are dropped with a log line, since nothing depends on them."""
 
 
+@dataclass
 class EventRecorder:
     """Posts Kubernetes Events one after the other in the background."""
 
-    def __init__(self, kube: KubeClient, clock: Clock) -> None:
-        self._kube = kube
-        self._clock = clock
-        self._queue: asyncio.Queue[dict[str, object]] = asyncio.Queue(MAX_QUEUED_EVENTS)
+    kube: KubeClient
+    clock: Clock
+    _queue: asyncio.Queue[dict[str, object]] = field(
+        default_factory=partial(asyncio.Queue, MAX_QUEUED_EVENTS)
+    )
 
     def record(
         self,
@@ -53,20 +57,20 @@ class EventRecorder:
         while True:
             body = await self._queue.get()
             try:
-                await self._kube.create_event(body)
+                await self.kube.create_event(body)
             except ApiError as problem:
                 _log.warning("a Kubernetes Event could not be posted: %s", problem)
 
     def _body(
         self, regarding: Resource, reason: str, note: str, type_: str, action: str
     ) -> dict[str, object]:
-        now = self._clock.now().isoformat(timespec="microseconds").replace("+00:00", "Z")
+        now = self.clock.now().isoformat(timespec="microseconds").replace("+00:00", "Z")
         return {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {
                 "name": f"{regarding.name}.{secrets.token_hex(8)}",
-                "namespace": self._kube.namespace,
+                "namespace": self.kube.namespace,
             },
             "eventTime": now,
             "reportingController": "counterfoil.dev/controller",
@@ -79,7 +83,7 @@ class EventRecorder:
                 "apiVersion": API_VERSION,
                 "kind": regarding.KIND,
                 "name": regarding.name,
-                "namespace": self._kube.namespace,
+                "namespace": self.kube.namespace,
                 "uid": regarding.uid,
             },
         }

@@ -9,6 +9,7 @@ be fixed without a restart.
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from counterfoil.clock import Clock
 from counterfoil.kube.errors import ApiError, NotFound
@@ -17,24 +18,24 @@ from counterfoil.kube.watch import exponential_backoff
 _log = logging.getLogger(__name__)
 
 
+@dataclass
 class InitialSync:
     """Repeats ``read_all``, which may raise ``ApiError``, until it succeeds."""
 
-    def __init__(self, read_all: Callable[[], Awaitable[None]], clock: Clock) -> None:
-        self._read_all = read_all
-        self._clock = clock
-        self._pending_reason: str | None = "the resources have not been read yet"
+    read_all: Callable[[], Awaitable[None]]
+    clock: Clock
+    _pending_reason: str | None = "the resources have not been read yet"
 
     async def run(self) -> None:
         """Return when all resources were read; retry until then."""
         failures = 0
         while self._pending_reason is not None:
             try:
-                await self._read_all()
+                await self.read_all()
             except ApiError as problem:
                 self._pending_reason = _describe(problem)
                 _log.warning("the controller can't start yet: %s", self._pending_reason)
-                await self._clock.sleep(exponential_backoff(failures))
+                await self.clock.sleep(exponential_backoff(failures))
                 failures += 1
             else:
                 self._pending_reason = None

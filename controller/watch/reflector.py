@@ -7,6 +7,7 @@ version of the CRD.
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from controller.cache import Cache
@@ -18,12 +19,12 @@ _log = logging.getLogger(__name__)
 WATCHED_KINDS: Final[tuple[type[Resource], ...]] = (EnvelopeEvent, Organization, Sender, Archive)
 
 
+@dataclass(frozen=True)
 class Reflector:
     """Writes the state of the API server into the cache."""
 
-    def __init__(self, kube: KubeClient, cache: Cache) -> None:
-        self._kube = kube
-        self._cache = cache
+    kube: KubeClient
+    cache: Cache
 
     async def load(self) -> None:
         """
@@ -32,18 +33,18 @@ class Reflector:
         Otherwise an event could be reconciled before its Organization is known. Raises ``ApiError``.
         """
         for kind in (Organization, Sender, Archive):
-            async for raw in self._kube.list(kind):
+            async for raw in self.kube.list(kind):
                 self.handle(kind, None, raw)
 
     def handle(self, kind: type[Resource], type_: str | None, raw: Mapping[str, Any]) -> None:
         """Apply an object that was listed, added, changed or deleted (an event: or finished) to the cache."""
         if type_ == "DELETED":
             metadata = raw["metadata"]
-            self._cache.delete(kind, metadata["name"], int(metadata["resourceVersion"]))
+            self.cache.delete(kind, metadata["name"], int(metadata["resourceVersion"]))
             return
         try:
             resource = kind.parse(raw)
         except ResourceInvalid as invalid:
             _log.error("an object can't be read and is ignored: %s", invalid)
             return
-        self._cache.update(resource)
+        self.cache.update(resource)
