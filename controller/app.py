@@ -23,11 +23,10 @@ from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.handlers import EventHandlers
-from controller.notifications.delivery import MailDelivery
+from controller.notifications.delivery import MailDelivery, NotificationStatusWriter
 from controller.notifications.notifier import Notifier
 from controller.notifications.policy import NotificationTimings
 from controller.notifications.smtp import SmtpMailer
-from controller.notifications.status_writer import NotificationStatusWriter
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker

@@ -13,13 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 
 from msgspec.structs import replace
 
 from controller.cache import Cache
-from controller.notifications import consent_requests, problem_tracking
-from controller.notifications.delivery import MailDelivery
+from controller.notifications import policy, problem_tracking
+from controller.notifications.delivery import MailDelivery, NotificationStatusWriter
 from controller.notifications.policy import NotificationTimings, removable_causes
 from controller.notifications.problem_tracking import (
     ARCHIVE,
@@ -30,7 +29,6 @@ from controller.notifications.problem_tracking import (
     Observation,
     Problems,
 )
-from controller.notifications.status_writer import NotificationStatusWriter
 from counterfoil.clock import Clock
 from counterfoil.kube.errors import ApiError
 from counterfoil.logs import log_context
@@ -72,7 +70,7 @@ class Notifier:
 
     def event_failed(self, event: EnvelopeEvent) -> None:
         """Record an event that failed in this process."""
-        observation = problem_tracking.failure_observation(event, self.archive_of(event.organization))
+        observation = problem_tracking.failure_observation(event, self.cache.archive_name(event))
         if event.name in self._counted:
             # A retry failed: the event is counted already.
             observation = dataclasses.replace(observation, count=0)
@@ -88,11 +86,6 @@ class Notifier:
         since = {name: at for name, at in self._counted.items() if at >= began - problem_tracking.CLOCK_SKEW}
         found = {name: began for summary in summaries.values() for name in summary.names}
         self._counted = dict(list((found | since).items())[-problem_tracking.MAX_REMEMBERED_EVENTS :])
-
-    def archive_of(self, organization: str) -> str:
-        """Return the name of an Organization's Archive; empty when it has none."""
-        found = self.cache.organizations.get(organization)
-        return found.spec.archive_ref.name if found is not None and found.spec.archive_ref is not None else ""
 
     def _add_observation(self, organization: str, observation: Observation) -> None:
         waiting = self._observations.setdefault(organization, {})
@@ -110,11 +103,9 @@ class Notifier:
                 self._forget_deleted()
                 for each in self.cache.organizations:
                     if each.name not in self._running_checks:
-                        check = group.create_task(
+                        self._running_checks[each.name] = group.create_task(
                             self._check_and_log(each.name), name=f"problems of {each.name}"
                         )
-                        self._running_checks[each.name] = check
-                        check.add_done_callback(partial(_done, self._running_checks, each.name))
                 await self.clock.sleep(PASS_SECONDS)
 
     async def drain(self) -> None:
@@ -143,6 +134,8 @@ class Notifier:
                 _log.warning("the problems of an organization could not be stored: %s", problem)
             except Exception:
                 _log.exception("the check of an organization's problems failed")
+            finally:
+                self._running_checks.pop(name, None)
 
     async def _check_organization(self, name: str) -> None:
         await self._store_observations(name)
@@ -185,13 +178,13 @@ class Notifier:
     ) -> Problems:
         """Update the problems that follow from states, not from events: archives, keys, unresponsive senders."""
         now = self.clock.now()
-        unresponsive = consent_requests.unresponsive_senders(
+        unresponsive = policy.unresponsive_senders(
             senders, organization, now, unreachable=self.mail_delivery.unreachable(organization.name)
         )
         current = [
             *self._archive_observations(organization, problems, now),
-            *consent_requests.administrator_observations(senders),
-            *consent_requests.unresponsive_observations(unresponsive),
+            *policy.administrator_observations(senders),
+            *policy.unresponsive_observations(unresponsive),
             *problem_tracking.digest_observations(problems, now, self.timings.digest),
         ]
         for each in current:
@@ -215,7 +208,8 @@ class Notifier:
     def _archive_observations(
         self, organization: Organization, problems: Problems, now: datetime
     ) -> Iterable[Observation]:
-        archive = self.cache.archives.get(self.archive_of(organization.name))
+        ref = organization.spec.archive_ref
+        archive = self.cache.archives.get(ref.name) if ref is not None else None
         ready = find_condition(archive.status.conditions, "Ready") if archive is not None else None
         if archive is None or ready is None or ready.status == "True":
             return
@@ -254,7 +248,3 @@ class Notifier:
             for each in self.cache.senders
             if each.spec.organization_ref.name == organization.name
         ]
-
-
-def _done(checks: dict[str, asyncio.Task[None]], name: str, _: object) -> None:
-    checks.pop(name, None)
