@@ -93,9 +93,7 @@ class EventHandlers:
         )
 
     def _archive_changed(self, before: Archive | None, after: Archive | None) -> None:
-        """
-        Events that wait because of the Archive are due at once if its spec was changed or it became ready.
-        """
+        """Events that wait for the Archive are due at once if its spec was changed or it became ready."""
         if after is None:
             self._archive_deleted(before)
             return
@@ -128,7 +126,5 @@ class EventHandlers:
 
 
 def _probe_request(archive: Archive) -> str:
-    """
-    Return the annotation by which a person requests a probe; after a start all archives are probed anyway.
-    """
+    """Return the annotation that requests a probe; after a start all archives are probed anyway."""
     return archive.metadata.annotations.get(PROBE_ANNOTATION, "")

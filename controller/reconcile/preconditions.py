@@ -175,10 +175,7 @@ class Preconditions:
         return Admitted(context, token)
 
     async def _correct_sender_label(self, event: EnvelopeEvent, sender: Sender) -> EnvelopeEvent | None:
-        """
-        Replace the sender's label, which the receiver set to the default Sender; None: the label was not
-        changed.
-        """
+        """Replace the label that the receiver set to the default Sender; None: it was not changed."""
         if event.metadata.labels.get(SENDER_LABEL) == sender.name:
             return None
         metadata = {
@@ -190,8 +187,7 @@ class Preconditions:
                 await self.kube.patch(EnvelopeEvent, event.name, {"metadata": metadata})
             )
         except ApiError as problem:
-            # The label is for people; the next run sets it. The stale version makes the write of this run a
-            # conflict.
+            # The next run sets the label. The stale version makes the write of this run a conflict.
             _log.info("the sender's label could not be set: %s", problem)
             return None
 

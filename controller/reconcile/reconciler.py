@@ -107,8 +107,7 @@ class Reconciler:
                 status = event.status
             if not isinstance(outcome, Done):
                 return event
-            # A person may suspend the event during a run (the next run reports it in the status) or request a
-            # skip.
+            # A person may suspend the event during a run (the next run reports it) or request a skip.
             if status.phase.is_final or is_suspended(event, self.cache) or has_request(event):
                 return event
             phase = state_machine.next_phase(phase)
@@ -155,8 +154,7 @@ class Reconciler:
         try:
             stored = await self.status_writer.store(event, status)
         except Rejected as refused:
-            # A repeated write would be refused too. The stored status plus this failure fits, and ends the
-            # event.
+            # A repeated write would be refused too. The stored status plus this failure ends the event.
             outcome = _rejected_outcome(status, refused)
             phase, inputs = state_machine.phase_to_resume(event.status), self._transition_input(event)
             try:

@@ -24,9 +24,7 @@ from counterfoil.signatures.results import Kind, Signatures, State
 from counterfoil.signatures.worker_pool import SignatureCheck
 
 ESAW_SIGNED_KINDS = frozenset({FileKind.DOCUMENT, FileKind.AUDIT_TRAIL, FileKind.LEGAL_DOCUMENT})
-"""
-The kinds that eSAW created or sealed. Attachments are uploads of signers: checked, but without consequence.
-"""
+"""Kinds that eSAW creates or seals. Attachments are uploads: checked, but without consequence."""
 
 CONDITION_TYPE = "SignaturesChecked"
 

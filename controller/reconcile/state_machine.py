@@ -133,9 +133,7 @@ def with_authorized(status: EnvelopeEventStatus, sender: str, inputs: Transition
 def without_documents(
     status: EnvelopeEventStatus, outcome: Fail, inputs: TransitionInput
 ) -> EnvelopeEventStatus:
-    """
-    Return the status without its list of files and what the list proves, so that a retry collects them again.
-    """
+    """Return the status without its files and what they prove, so that a retry collects again."""
     draft = _Draft(status, inputs)
     draft.reset_phases(PHASE_ORDER[PHASE_ORDER.index(Phase.COLLECTING) :], outcome)
     draft.change(documents=())

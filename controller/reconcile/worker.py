@@ -27,9 +27,7 @@ from counterfoil.resources import TRACEPARENT_ANNOTATION, EnvelopeEvent, Phase
 _log = logging.getLogger(__name__)
 
 REQUEUE_SECONDS = 1.0
-"""
-Pause before an event is repeated whose run changed nothing; meanwhile the watch delivers the newer state.
-"""
+"""Pause after a run that changed nothing; meanwhile the watch delivers the newer state."""
 
 FailureHandler = Callable[[EnvelopeEvent, datetime], None]
 """Receives an event that failed here, and when that run began."""

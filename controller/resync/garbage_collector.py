@@ -105,25 +105,19 @@ class GarbageCollector:
         try:
             return await self.kube.page(EnvelopeEvent, limit=PAGE_SIZE, token=token)
         except Expired as expired:
-            # A pass can take longer than a continue token is valid (5 minutes); it continues with the current
-            # state.
+            # A continue token is valid for 5 minutes; a longer pass continues with the current state.
             if not expired.token:
                 raise
             return await self.kube.page(EnvelopeEvent, limit=PAGE_SIZE, token=expired.token)
 
     async def _list_archived_envelopes(self) -> dict[str, str]:
-        """
-        Return name and uid of each Envelope that is marked; thousands need less memory than a page of events.
-        """
+        """Return name and uid of each marked Envelope; thousands need less memory than a page of events."""
         labels = f"{ARCHIVED_LABEL}={ARCHIVED}"
         listed = self.kube.list(Envelope, labels=labels)
         return {raw["metadata"]["name"]: raw["metadata"]["uid"] async for raw in listed}
 
     async def _process_event(self, raw: Raw, found: PassStatistics) -> bool:
-        """
-        Re-open the event if its cause was fixed, else remove it if it is expired; count it if it is not
-        removed.
-        """
+        """Re-open an event whose cause was fixed, else remove an expired one; return whether it is left."""
         try:
             event = EnvelopeEvent.parse(raw)
         except ResourceInvalid as invalid:
@@ -138,10 +132,7 @@ class GarbageCollector:
         return True
 
     async def _add_missing_shard(self, event: EnvelopeEvent) -> None:
-        """
-        Add the shard to an event that a person created without it; otherwise no controller of several would
-        watch it.
-        """
+        """Add the shard to an event that a person created without it: no controller would watch it."""
         if SHARD_LABEL in event.metadata.labels or event.status.phase.is_final:
             return
         labels = {SHARD_LABEL: str(shard(envelope_id(event.spec.envelope_id)))}
@@ -155,8 +146,7 @@ class GarbageCollector:
     async def _remove_event(self, event: EnvelopeEvent) -> bool:
         try:
             if is_condition_true(event.status.conditions, "Archived"):
-                # First: without its event it looks like one that is still being signed. The mark has no
-                # effect on
+                # First: without its event it looks like one that is still being signed. The mark has no effect on
                 # an event that is re-opened at this moment.
                 await self._mark_envelope(event.spec.envelope_id)
             await self.kube.delete(
@@ -173,10 +163,7 @@ class GarbageCollector:
         return True
 
     def _count_rejection(self, problem: ApiError) -> None:
-        """
-        Continue when an object may not be changed, by an admission policy for example, and log it after the
-        pass.
-        """
+        """Count an object that may not be changed, for the log after the pass; the pass continues."""
         self._rejected_count += 1
         self._last_rejection = problem
 
@@ -194,9 +181,7 @@ class GarbageCollector:
 
 
 def is_expired(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> bool:
-    """
-    Whether a finished event's time to live has passed; without its Organization the time to live is unknown.
-    """
+    """Whether a finished event's time to live has passed; it is unknown without the Organization."""
     if organization is None or not event.status.phase.is_final or event.status.completed_at is None:
         return False
     ttl: Duration | None = organization.spec.ttl.failed

@@ -113,9 +113,7 @@ class MissedCallbackFinder:
 
 
 def _action(organization: Organization) -> str | None:
-    """
-    Return the action that the callback would have had: the organization's first that leads into the archive.
-    """
+    """Return the action of the missed callback: the organization's first that leads into the archive."""
     archived = [rule.action for rule in organization.spec.actions if rule.handling is ActionHandling.ARCHIVE]
     usual = [action for action in archived if action.lower() == "envelopefinished"]
     return next(iter(usual + archived), None)

@@ -152,8 +152,7 @@ class OrganizationStatusUpdater:
             trouble = CheckResult(
                 "False", "BasicAuthRefused", f"Secret/{ref.name}: {refused}. {_BASIC_ADVICE}"
             )
-        # The old hash stays, so that a lost Secret does not disable authentication. Without a hash all are
-        # refused.
+        # The old hash stays: a lost Secret must not disable authentication. Without a hash all are refused.
         return trouble, organization.status.basic_auth_hash
 
     def _basic_hash(self, organization: Organization, username: str, password: str) -> str:

@@ -47,15 +47,10 @@ CONFLICT_RETRY_SECONDS = 1.0
 """Pause before an Organization is checked again after a conflict."""
 
 PROBE_SECONDS = 300.0
-"""
-Interval between probes of an archive that is ready. An archive that returned an error is probed in the next
-check.
-"""
+"""Interval between probes of an archive that is ready; after an error the next check probes."""
 
 UNREADY_PROBE_SECONDS = RESYNC_SECONDS - 1.0
-"""
-Interval between probes of an archive that is not ready: each periodic check, but not each triggered one.
-"""
+"""Interval between probes of an archive that is not ready: each periodic check, no triggered one."""
 
 KEY_RETRY_SECONDS = 2 * RESYNC_SECONDS - 1.0
 """
@@ -103,10 +98,7 @@ class Resync:
     _key_attempts: dict[str, KeyAttempt] = field(default_factory=dict)
     _probed_at: dict[str, datetime] = field(default_factory=dict)
     _next_sweep: dict[str, datetime] = field(default_factory=dict)
-    """
-        Earliest next sweep of each Organization whose sweep is running or failed; else its status has the
-        time.
-        """
+    """Earliest next sweep where one is running or failed; else the Organization's status decides."""
     _awaiting_consent: Counter[str] | None = None
     """Events in AwaitingConsent by Sender; None: not known yet."""
     _awaiting_consent_at: datetime | None = None
@@ -136,8 +128,7 @@ class Resync:
 
     def _start_checks(self, checks: asyncio.TaskGroup) -> None:
         self._start(checks, "counting parked events", self._count_awaiting_consent)
-        # All Organizations in the controller that runs the garbage collector, because their status has its
-        # counts.
+        # All Organizations in the garbage collector's process, because their status has its counts.
         if self.shard.owns("walk", "events"):
             for organization in self.cache.organizations:
                 name = f"Organization/{organization.name}"

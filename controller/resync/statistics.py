@@ -102,10 +102,7 @@ class EventStatistics:
         return self._activities.get(organization)
 
     def publish(self, finished: PassStatistics, organizations: Iterable[str]) -> None:
-        """
-        Replace the counts by those of a pass; an Organization without events gets zeros instead of old
-        counts.
-        """
+        """Replace the counts by those of a pass; an Organization without events gets zeros."""
         counts = finished.counts()
         for name in {*self._counts, *organizations}:
             counts.setdefault(name, {})

@@ -50,10 +50,7 @@ def settled_at(before: SharedStatus, after: SharedStatus, *, now: datetime) -> d
 
 
 def fixed_at(resource: SharedResource) -> datetime | None:
-    """
-    Return the time since which an object has worked with its current configuration; None: not ready, or
-    unknown.
-    """
+    """Return since when an object works with its current configuration; None: not ready, or unknown."""
     if isinstance(resource, Sender):
         return _key_accepted_at(resource)
     status = resource.status
@@ -102,9 +99,7 @@ def _observed_state(
 
 
 def find_fix(event: EnvelopeEvent, cache: Cache) -> SharedResource | None:
-    """
-    Return the object that was fixed after an event failed and may solve its cause; None: no such object.
-    """
+    """Return the object that was fixed after an event failed and may solve its cause."""
     ended = event.status.completed_at
     if event.status.phase is not Phase.FAILED or ended is None:
         return None

@@ -72,9 +72,7 @@ class UserRequests:
         except ResourceInvalid as invalid:
             _log.error("a request is on an object that can't be read: %s", invalid)
             return
-        # A repeated watch event of a pending request is ignored: the event is read again when the request is
-        # carried
-        # out.
+        # A repeated watch event of a pending request is ignored: carrying it out reads the event again.
         if event.name not in self._pending:
             self._pending.add(event.name)
             tasks.create_task(self._retry_until_carried_out(event), name=f"request {event.name}")
@@ -192,10 +190,7 @@ def _label_removal(event: EnvelopeEvent) -> dict[str, Any]:
 
 
 def _request_note(event: EnvelopeEvent, requested: str) -> str:
-    """
-    Return the note of a request; the person's name is unverified, so it is quoted as such
-    (docs/decisions/0019).
-    """
+    """Return the note; the person's name is unverified, so it is quoted (docs/decisions/0019)."""
     annotations = event.metadata.annotations
     by, reason = annotations.get(REQUEST_BY_ANNOTATION), annotations.get(REQUEST_REASON_ANNOTATION)
     name = f", in the name of {by}" if by else ""

@@ -129,9 +129,7 @@ class FairQueue:
         return best
 
     def _drop_stale_heads(self, queue: list[QueueItem]) -> None:
-        """
-        Remove from the head dropped events, and events that must wait for another event of their envelope.
-        """
+        """Remove dropped events from the head, and events that wait for another of their envelope."""
         while queue:
             head = queue[0]
             if self._queued_items.get(head.event) != head:

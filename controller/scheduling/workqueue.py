@@ -20,9 +20,7 @@ from counterfoil.clock import Clock
 _log = logging.getLogger(__name__)
 
 MAX_SLEEP_SECONDS = 60.0
-"""
-Maximum sleep. Timers use the monotonic clock, times in a status the wall clock; each wake-up aligns the two.
-"""
+"""Maximum sleep. Timers are monotonic, times in a status are not; each wake-up aligns the two."""
 
 ReconcileFunction = Callable[[str], Awaitable[None]]
 
@@ -110,10 +108,7 @@ class WorkQueue:
             await self._wakeup.wait()
 
     async def run(self, reconcile: ReconcileFunction) -> None:
-        """
-        Call ``reconcile`` for each due event until cancelled; then each running task is cancelled and
-        awaited.
-        """
+        """Call ``reconcile`` for each due event until cancelled; then cancel and await the running ones."""
         async with asyncio.TaskGroup() as workers:
             while True:
                 self._wakeup.clear()

@@ -65,8 +65,7 @@ def operator_settings(labels: str) -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.posting.enabled = False
     settings.persistence.diffbase_storage = NoDiffStorage()
-    # None: with a limit slow objects block others (kopf's queueing.py); the limits are in
-    # scheduling.fair_queue.
+    # None: with a limit slow objects block others (kopf's queueing.py); fair_queue has the limits.
     settings.queueing.worker_limit = None
     # A worker lives while its object changes; a longer life would cost memory.
     settings.queueing.idle_timeout = 0.1

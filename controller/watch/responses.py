@@ -57,10 +57,7 @@ class ResponseAdapter:
         data_received: Callable[[str], None],
         list_started: Callable[[str], None],
     ) -> None:
-        """
-        ``data_received`` receives the kind of each piece of a watch, ``list_started`` the kind of each list
-        that begins.
-        """
+        """The callables receive the kind: of each piece of a watch, and of each list that begins."""
         self._plurals = frozenset(plurals)
         self._clock = clock
         self._data_received = data_received

@@ -101,10 +101,7 @@ class _ArchivedFiles:
 async def _archived_before(
     event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext
 ) -> _ArchivedFiles | None:
-    """
-    Return what an earlier run filed, if its manifest covers the whole plan, is of this state, and still
-    proves true.
-    """
+    """Return what an earlier run filed, if its manifest covers the plan, is of this state and proves true."""
     claimed = [each.location for each in event.status.documents if each.location is not None]
     manifest = await filing.find_concluded(context.backend, plan, event.spec.envelope_id, claimed=claimed)
     status = (await context.envelope_facts()).status
@@ -141,8 +138,7 @@ async def _file_all(event: EnvelopeEvent, plan: ArchiveLayout, context: Reconcil
                     context.backend, file_layout, stored_file
                 )
         except Exception as problem:
-            # What was filed so far is worth keeping in the status: it tells the person who looks how far it
-            # came.
+            # What was filed so far is worth keeping in the status: it shows people how far it came.
             raise PartialArchive(tuple(filed.values())) from problem
         if stored_file.written:
             context.on_file_archived(stored_file.size)

@@ -1,6 +1,4 @@
-"""
-The meaning of a 404 during a run: eSAW returns it for each missing object, so the envelope's history decides.
-"""
+"""A 404 during a run: eSAW returns it for each missing object, so the envelope's history decides."""
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Skip
@@ -26,10 +24,7 @@ async def archived_by_sibling(context: ReconcileContext) -> Skip | None:
 
 
 async def was_deleted(event: EnvelopeEvent, context: ReconcileContext) -> bool:
-    """
-    Whether eSAW's history says that the envelope was deleted. Raises an ``EsawError`` when the history can't
-    be read.
-    """
+    """Whether eSAW's history says that the envelope was deleted. Raises ``EsawError``."""
     try:
         history = await context.esaw.history(event.spec.envelope_id)
     except HttpStatusError as answer:

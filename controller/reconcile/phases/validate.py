@@ -40,8 +40,7 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if envelope.status in context.organization.spec.statuses:
         return Done("StatusAccepted", f"The envelope is {envelope.status}.", facts=seen)
     if envelope.status is EnvelopeStatus.ACTIVE:
-        # Status callbacks are sent before the envelope reaches its final state. (Namirial, "Introduction
-        # REST")
+        # Status callbacks are sent before the final state is reached. (Namirial, "Introduction REST")
         return Wait("StillActive", "eSignAnyWhere has not finished this envelope yet.", facts=seen)
     accepted = ", ".join(context.organization.spec.statuses)
     return Skip(
