@@ -45,7 +45,6 @@ from controller.telemetry.event_recorder import EventRecorder
 from controller.telemetry.gauges import Gauges
 from controller.telemetry.liveness import Liveness
 from controller.watch.heartbeat import WatchHeartbeat
-from controller.watch.initial_sync import InitialSync
 from controller.watch.operator import (
     UNFINISHED_SELECTOR,
     WATCHED_PLURALS,
@@ -53,7 +52,7 @@ from controller.watch.operator import (
     operator_settings,
     shard_selector,
 )
-from controller.watch.reflector import Reflector
+from controller.watch.reflector import InitialSync, Reflector
 from controller.watch.relist import DeletionDetector
 from counterfoil.clock import WallClock
 from counterfoil.esaw.registry import EsawClients

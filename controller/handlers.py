@@ -14,14 +14,7 @@ from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.resync import Resync
 from controller.retry.fix_rules import archive_may_fix, organization_may_fix
 from controller.scheduling.event_queue import EventQueue
-from counterfoil.resources import (
-    Archive,
-    EnvelopeEvent,
-    Organization,
-    Phase,
-    Sender,
-    is_condition_true,
-)
+from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Sender, is_condition_true
 from counterfoil.resources.audit_annotation import PROBE_ANNOTATION
 
 

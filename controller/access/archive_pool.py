@@ -16,7 +16,7 @@ import msgspec
 
 from controller.access.instrumented import InstrumentedBackend
 from controller.access.secret_cache import SecretCache, SecretMissing
-from controller.retry.fix_detection import settled_at
+from controller.retry.fix_rules import settled_at
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.errors import ArchiveError, SettingsInvalid

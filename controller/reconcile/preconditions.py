@@ -178,10 +178,7 @@ class Preconditions:
         """Replace the label that the receiver set to the default Sender; None: it was not changed."""
         if event.metadata.labels.get(SENDER_LABEL) == sender.name:
             return None
-        metadata = {
-            "labels": {SENDER_LABEL: sender.name},
-            "resourceVersion": event.metadata.resource_version,
-        }
+        metadata = {"labels": {SENDER_LABEL: sender.name}, "resourceVersion": event.metadata.resource_version}
         try:
             return EnvelopeEvent.parse(
                 await self.kube.patch(EnvelopeEvent, event.name, {"metadata": metadata})

@@ -41,13 +41,7 @@ from counterfoil.kube.errors import Rejected, TooLarge
 from counterfoil.kube.status import StatusWriter
 from counterfoil.logs import log_context
 from counterfoil.metrics import Metrics
-from counterfoil.resources import (
-    EnvelopeEvent,
-    EnvelopeEventStatus,
-    Phase,
-    RetrySpec,
-    is_condition_true,
-)
+from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Phase, RetrySpec, is_condition_true
 
 _log = logging.getLogger(__name__)
 

@@ -146,8 +146,8 @@ class GarbageCollector:
     async def _remove_event(self, event: EnvelopeEvent) -> bool:
         try:
             if is_condition_true(event.status.conditions, "Archived"):
-                # First: without its event it looks like one that is still being signed. The mark has no effect on
-                # an event that is re-opened at this moment.
+                # First: without its event it looks like one that is still being signed. The mark has no
+                # effect on an event that is re-opened at this moment.
                 await self._mark_envelope(event.spec.envelope_id)
             await self.kube.delete(
                 EnvelopeEvent, event.name, uid=event.uid, resource_version=event.metadata.resource_version

@@ -17,7 +17,7 @@ import msgspec
 from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing
 from controller.cache import Cache
 from controller.resync.statistics import refresh_if_stale
-from controller.retry.fix_detection import settled_at
+from controller.retry.fix_rules import settled_at
 from counterfoil.callback_auth import CallbackSecretInvalid, basic_auth_hash, matches_basic_auth, token_hash
 from counterfoil.clock import Clock
 from counterfoil.esaw.errors import EsawError, HttpStatusError

@@ -20,8 +20,14 @@ from datetime import datetime
 from typing import NamedTuple
 
 from controller.cache import Cache
-from controller.retry.fix_detection import ReadyState, find_fix, ready_state
-from controller.retry.fix_rules import archive_may_fix, organization_may_fix, sender_may_fix
+from controller.retry.fix_rules import (
+    ReadyState,
+    archive_may_fix,
+    find_fix,
+    organization_may_fix,
+    ready_state,
+    sender_may_fix,
+)
 from controller.scheduling.backoff import LISTING_AFTER_FIX
 from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.clock import Clock

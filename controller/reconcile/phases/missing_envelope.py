@@ -6,15 +6,21 @@ from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.resources import EnvelopeEvent, is_condition_true
 
 
+async def explain_deleted(event: EnvelopeEvent, context: ReconcileContext) -> Skip | None:
+    """Return the outcome for an envelope that was deleted before it was archived here; None if it was not."""
+    if not await was_deleted(event, context):
+        return None
+    return await archived_by_sibling(context) or Skip(
+        "EnvelopeDeleted", "The envelope was deleted in eSignAnyWhere before it could be archived."
+    )
+
+
 async def archived_by_sibling(context: ReconcileContext) -> Skip | None:
     """Return the outcome for a missing envelope that another of its events has archived; None if none has."""
     async for sibling in context.sibling_events():
         if is_condition_true(sibling.status.conditions, "Archived"):
-            archive = (
-                sibling.status.archive.ref.name
-                if sibling.status.archive is not None
-                else context.archive.name
-            )
+            stored = sibling.status.archive
+            archive = stored.ref.name if stored is not None else context.archive.name
             return Skip(
                 "ArchivedAlready",
                 f"EnvelopeEvent/{sibling.name} archived this envelope in Archive/{archive}, and since then it was deleted in "
