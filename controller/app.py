@@ -117,9 +117,8 @@ class App:
                 # Again: kopf replaces the signal handlers when it starts; these let running transfers end.
                 _stop_on_signals(stop)
                 _log.info("the controller works")
-                ended, _ = await asyncio.wait(
-                    [stopping, watching, *tasks], return_when=asyncio.FIRST_COMPLETED
-                )
+                running = [stopping, watching, *tasks]
+                ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 is_stopped = stopping in ended
                 if is_stopped:
                     await self._drain()

@@ -37,11 +37,8 @@ class Store(Generic[R]):
     def put(self, resource: R) -> bool:
         """Store this state if it is newer; return whether it was."""
         known = self._objects.get(resource.name)
-        if (
-            known is not None
-            and known.uid == resource.uid
-            and version_number(known) >= version_number(resource)
-        ):
+        is_same = known is not None and known.uid == resource.uid
+        if known is not None and is_same and version_number(known) >= version_number(resource):
             return False
         self._objects[resource.name] = resource
         return True

@@ -38,9 +38,8 @@ from counterfoil.signatures.anchors import NO_ANCHORS, Anchors, AnchorsInvalid
 
 @dataclass(frozen=True)
 class _OpenArchive:
-    uid: str
-    generation: int
-    credentials: str
+    version: tuple[str, int, str]
+    """Uid and generation of the Archive, and the digest of its credentials."""
     backend: ArchiveBackend
 
 
@@ -60,21 +59,13 @@ class ArchivePool:
         """Return the backend of an archive. Raises ``ArchiveError`` with a message for an administrator, ``ApiError``."""
         async with self._locks[archive.name]:
             credentials = await self._credentials(archive)
-            credentials_digest = _credentials_digest(credentials)
+            version = (archive.uid, archive.metadata.generation, _credentials_digest(credentials))
             known = self._open_archives.get(archive.name)
-            if known is not None and (known.uid, known.generation, known.credentials) == (
-                archive.uid,
-                archive.metadata.generation,
-                credentials_digest,
-            ):
+            if known is not None and known.version == version:
                 return known.backend
-            backend = InstrumentedBackend(
-                await open_backend(archive.name, archive.spec, credentials),
-                partial(self._observe, archive.name),
-            )
-            self._open_archives[archive.name] = _OpenArchive(
-                archive.uid, archive.metadata.generation, credentials_digest, backend
-            )
+            opened = await open_backend(archive.name, archive.spec, credentials)
+            backend = InstrumentedBackend(opened, partial(self._observe, archive.name))
+            self._open_archives[archive.name] = _OpenArchive(version, backend)
             # The old backend is not closed here: a transfer may still use it. It closes with its last user.
             return backend
 
@@ -130,22 +121,17 @@ class ArchivePool:
         Raises ``ApiError``.
         """
         truth, reason, message = await self._probe_result(archive)
+        now, generation = self.clock.now(), archive.metadata.generation
         status = msgspec.structs.replace(
             archive.status,
-            observed_generation=archive.metadata.generation,
+            observed_generation=generation,
             bytes_total=archive.status.bytes_total + self._uncounted_bytes[archive.name],
             conditions=with_condition(
-                archive.status.conditions,
-                "Ready",
-                truth,
-                reason=reason,
-                message=message,
-                now=self.clock.now(),
-                generation=archive.metadata.generation,
+                archive.status.conditions, "Ready", truth, reason, message, now=now, generation=generation
             ),
             trust_anchors=await self._trust_anchors_id(archive),
         )
-        settled = settled_at(archive.status, status, now=self.clock.now())
+        settled = settled_at(archive.status, status, now=now)
         return await self._store(archive, msgspec.structs.replace(status, settled_at=settled))
 
     async def write_bytes(self, archive: Archive) -> Archive | None:
@@ -195,9 +181,8 @@ class ArchivePool:
         try:
             return await self.secret_cache.data(ref.name)
         except SecretMissing as missing:
-            raise SettingsInvalid(
-                f"Archive/{archive.name}: {missing} Create it, or correct {field}."
-            ) from missing
+            message = f"Archive/{archive.name}: {missing} Create it, or correct {field}."
+            raise SettingsInvalid(message) from missing
 
 
 @lru_cache(maxsize=16)

@@ -113,13 +113,8 @@ class SenderKeys:
                 sender, token
             ):
                 self._last_checked[sender.name] = self.clock.now()
-                await self._write(
-                    sender,
-                    "False",
-                    "TokenRejected",
-                    rejected_message(sender),
-                    self._describe(sender, StoredKey(token)),
-                )
+                key = self._describe(sender, StoredKey(token))
+                await self._write(sender, "False", "TokenRejected", rejected_message(sender), key)
 
     async def set_waiting_events(self, sender: Sender, events: int) -> None:
         """Store the number of events that wait for the sender's key, if it changed."""
@@ -195,9 +190,8 @@ class SenderKeys:
             if sender.status.key is None:
                 message = f"Sender/{sender.name} has not given its consent yet."
                 raise KeyUnusable("ConsentRequired", message) from missing
-            raise KeyUnusable(
-                "KeyMissing", f"{missing} The sender has to give its consent again."
-            ) from missing
+            message = f"{missing} The sender has to give its consent again."
+            raise KeyUnusable("KeyMissing", message) from missing
         if self.sealing is None:
             message = "The controller has no sealing keys; set COUNTERFOIL_SEALING_KEYS to the folder that the pages have."
             raise KeyUnusable("SealingKeysMissing", message)
@@ -216,9 +210,8 @@ class SenderKeys:
             if answer.status != 401:
                 await self._write_unverified(sender, stored, answer)
                 raise
-            raise await self._write_unusable(
-                sender, stored, "TokenRejected", rejected_message(sender)
-            ) from None
+            message = rejected_message(sender)
+            raise await self._write_unusable(sender, stored, "TokenRejected", message) from None
         except EsawError as problem:
             await self._write_unverified(sender, stored, problem)
             raise
@@ -228,19 +221,15 @@ class SenderKeys:
                 "Put this user's key into the Secret."
             )
             raise await self._write_unusable(sender, stored, "WrongUser", message)
-        accepted = msgspec.structs.replace(
-            self._describe(sender, stored), verified_at=self.clock.now().replace(microsecond=0)
-        )
+        now = self.clock.now().replace(microsecond=0)
+        accepted = msgspec.structs.replace(self._describe(sender, stored), verified_at=now)
         await self._write(sender, "True", "KeyAccepted", "eSignAnyWhere accepts the key.", accepted)
 
     async def _write_unverified(self, sender: Sender, stored: StoredKey, problem: EsawError) -> None:
         """Report that eSAW could not verify this key; an earlier refusal of the same key stays."""
         before = find_condition(sender.status.conditions, "Authorized")
-        if (
-            before is not None
-            and before.status == "False"
-            and _fingerprint(sender) == stored.token.fingerprint
-        ):
+        is_same_key = _fingerprint(sender) == stored.token.fingerprint
+        if before is not None and before.status == "False" and is_same_key:
             return
         message = (
             f"eSignAnyWhere could not be asked about the key: {problem} It is asked again, so there is nothing to do here; "
@@ -265,35 +254,27 @@ class SenderKeys:
         self, sender: Sender, truth: ConditionStatus, reason: str, message: str, key: SenderKey | None
     ) -> None:
         """Store the condition. After a conflict nothing is written, and the next call verifies again."""
+        now, generation, consent_url = self.clock.now(), sender.metadata.generation, sender.status.consent_url
+        if truth != "True":
+            consent_url = self.consent_url(sender) if sender.spec.token_secret_ref is None else None
         status = msgspec.structs.replace(
             sender.status,
             conditions=with_condition(
-                sender.status.conditions,
-                "Authorized",
-                truth,
-                reason=reason,
-                message=message,
-                now=self.clock.now(),
-                generation=sender.metadata.generation,
+                sender.status.conditions, "Authorized", truth, reason, message, now=now, generation=generation
             ),
-            observed_generation=sender.metadata.generation,
+            observed_generation=generation,
             key=key,
-            consent_url=sender.status.consent_url if truth == "True" else self._consent_url_for(sender),
+            consent_url=consent_url,
         )
         await self._store(sender, status)
 
-    def _consent_url_for(self, sender: Sender) -> str | None:
-        return self.consent_url(sender) if sender.spec.token_secret_ref is None else None
-
     def _describe(self, sender: Sender, stored: StoredKey) -> SenderKey:
         """Describe a key for the status; its history is kept only if the fingerprint is unchanged."""
-        ref = sender.spec.token_secret_ref
-        before = sender.status.key
-        known = (
-            before if before is not None and before.fingerprint == stored.token.fingerprint else SenderKey()
-        )
+        known = sender.status.key
+        if known is None or known.fingerprint != stored.token.fingerprint:
+            known = SenderKey()
         return SenderKey(
-            secret_name=ref.name if ref is not None else sender.name,
+            secret_name=_secret_name(sender),
             key_id=stored.key_id or known.key_id,
             fingerprint=stored.token.fingerprint,
             obtained_at=known.obtained_at,

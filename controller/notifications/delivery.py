@@ -200,9 +200,8 @@ class MailDelivery:
             return
         state.server = None
         if is_server_checked and not state.refused:
-            await self._set_notified_condition(
-                organization, "True", "MailServerAnswers", "The mail server answers and takes mails."
-            )
+            message = "The mail server answers and takes mails."
+            await self._set_notified_condition(organization, "True", "MailServerAnswers", message)
 
     def _state(self, organization: str) -> _DeliveryState:
         return self._states.setdefault(organization, _DeliveryState())
@@ -255,9 +254,8 @@ class MailDelivery:
             return
         except MessageRejected as refused:
             self._count(notification, MailOutcome.REFUSED)
-            state.refused[notification.key] = _RetryPause.after(
-                state.refused.get(notification.key), self.clock.now(), REJECTED_MAIL
-            )
+            last = state.refused.get(notification.key)
+            state.refused[notification.key] = _RetryPause.after(last, self.clock.now(), REJECTED_MAIL)
             await self._set_notified_condition(organization, "False", refused.reason, str(refused))
             return
         except MailError:
@@ -292,16 +290,11 @@ class MailDelivery:
         self, organization: Organization, truth: ConditionStatus, reason: str, message: str
     ) -> None:
         """Report in the condition ``Notified`` whether mails can be sent."""
+        now, generation = self.clock.now(), organization.metadata.generation
 
         def changed(status: OrganizationStatus) -> OrganizationStatus:
             conditions = with_condition(
-                status.conditions,
-                "Notified",
-                truth,
-                reason=reason,
-                message=message,
-                now=self.clock.now(),
-                generation=organization.metadata.generation,
+                status.conditions, "Notified", truth, reason, message, now=now, generation=generation
             )
             return replace(status, conditions=conditions)
 

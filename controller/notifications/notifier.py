@@ -38,6 +38,7 @@ from counterfoil.resources import (
     Organization,
     Phase,
     Sender,
+    SenderStatus,
     find_condition,
     is_condition_true,
 )
@@ -90,9 +91,8 @@ class Notifier:
     def _add_observation(self, organization: str, observation: Observation) -> None:
         waiting = self._observations.setdefault(organization, {})
         known = waiting.get(observation.cause)
-        waiting[observation.cause] = (
-            observation if known is None else problem_tracking.merge(known, observation)
-        )
+        merged = observation if known is None else problem_tracking.merge(known, observation)
+        waiting[observation.cause] = merged
 
     # -- Checks -----------------------------------------------------------------------------------------------
 
@@ -178,9 +178,8 @@ class Notifier:
     ) -> Problems:
         """Update the problems that follow from states, not from events: archives, keys, unresponsive senders."""
         now = self.clock.now()
-        unresponsive = policy.unresponsive_senders(
-            senders, organization, now, unreachable=self.mail_delivery.unreachable(organization.name)
-        )
+        unreachable = self.mail_delivery.unreachable(organization.name)
+        unresponsive = policy.unresponsive_senders(senders, organization, now, unreachable=unreachable)
         current = [
             *self._archive_observations(organization, problems, now),
             *policy.administrator_observations(senders),
@@ -216,12 +215,8 @@ class Notifier:
         cause, waiting = f"{ARCHIVE}/{archive.name}", self._waiting(organization)
         is_long = now - ready.last_transition_time >= self.timings.archive
         if problem_tracking.is_open(problems, cause) or (waiting and is_long):
-            yield Observation(
-                cause,
-                ready.reason,
-                message=ready.message[: problem_tracking.MAX_MESSAGE_LENGTH],
-                count=waiting,
-            )
+            message = ready.message[: problem_tracking.MAX_MESSAGE_LENGTH]
+            yield Observation(cause, ready.reason, message=message, count=waiting)
 
     def _waiting(self, organization: Organization) -> int:
         """Return the number of unfinished events: those of this process, or of the last pass if that counted more."""
@@ -237,14 +232,11 @@ class Notifier:
             if each.status.phase is Phase.AWAITING_CONSENT and each.organization == organization.name
         )
         return [
-            replace(
-                each,
-                status=replace(
-                    each.status, waiting_events=max(each.status.waiting_events, parked[each.name])
-                ),
-            )
-            if parked[each.name]
-            else each
+            replace(each, status=_with_waiting_events(each.status, parked[each.name]))
             for each in self.cache.senders
             if each.spec.organization_ref.name == organization.name
         ]
+
+
+def _with_waiting_events(status: SenderStatus, here: int) -> SenderStatus:
+    return replace(status, waiting_events=max(status.waiting_events, here))

@@ -88,10 +88,8 @@ def due_notifications(
 ) -> list[Notification]:
     """Return the mails that are due, senders first."""
     senders = list(senders)
-    found = [
-        *_to_senders_about_consent(senders, now),
-        *_to_administrators_about_senders(organization, senders, now, unreachable),
-    ]
+    found = list(_to_senders_about_consent(senders, now))
+    found += _to_administrators_about_senders(organization, senders, now, unreachable)
     found += _about_problems(organization.status.problems, now, timings)
     return [each for each in found if not _is_attempted_elsewhere(each, now, timings, claims)]
 
@@ -125,14 +123,11 @@ def _about_problems(
             yield Notification(MailKind.DIGEST, each.notified_at or each.since, each)
         if kind is None:
             continue
+        is_unannounced = each.notified_at is None and now - each.since >= timings.gather
         if each.solved_at is not None:
             if each.notified_at is not None and now - each.solved_at >= timings.settle:
                 yield Notification(MailKind.SOLVED, each.solved_at, each)
-        elif (
-            each.notified_at is None
-            and now - each.since >= timings.gather
-            and not _is_covered_by_archive(each, problems)
-        ):
+        elif is_unannounced and not _is_covered_by_archive(each, problems):
             yield Notification(kind, each.since, each)
 
 

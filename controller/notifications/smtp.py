@@ -216,9 +216,8 @@ def _tls_context(server: MailServer) -> ssl.SSLContext:
 def _as_mail_error(problem: BaseException, server: MailServer) -> MailError:
     where = _describe_server(server)
     if _is_about_tls(problem):
-        return MailError(
-            "MailServerNotTrusted", f"{where} can't be trusted: its certificate or its encryption is wrong."
-        )
+        message = f"{where} can't be trusted: its certificate or its encryption is wrong."
+        return MailError("MailServerNotTrusted", message)
     match problem:
         case aiosmtplib.SMTPAuthenticationError():
             return MailError("MailLoginRefused", f"{where} does not accept the login ({problem.code}).")

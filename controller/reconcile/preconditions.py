@@ -129,10 +129,8 @@ class Preconditions:
             return Hold("OrganizationSuspended", f"spec.suspend of Organization/{organization.name} is true.")
         rule = organization.spec.rule(event.spec.action)
         if rule is None:
-            return Skip(
-                "ActionNotConfigured",
-                f"Organization/{organization.name} no longer lists the action {event.spec.action}.",
-            )
+            message = f"Organization/{organization.name} no longer lists the action {event.spec.action}."
+            return Skip("ActionNotConfigured", message)
         return RecordOnly() if rule.handling is ActionHandling.RECORD else organization
 
     async def prepare(
@@ -180,9 +178,8 @@ class Preconditions:
             return None
         metadata = {"labels": {SENDER_LABEL: sender.name}, "resourceVersion": event.metadata.resource_version}
         try:
-            return EnvelopeEvent.parse(
-                await self.kube.patch(EnvelopeEvent, event.name, {"metadata": metadata})
-            )
+            raw = await self.kube.patch(EnvelopeEvent, event.name, {"metadata": metadata})
+            return EnvelopeEvent.parse(raw)
         except ApiError as problem:
             # The next run sets the label. The stale version makes the write of this run a conflict.
             _log.info("the sender's label could not be set: %s", problem)

@@ -149,9 +149,8 @@ class GarbageCollector:
                 # First: without its event it looks like one that is still being signed. The mark has no
                 # effect on an event that is re-opened at this moment.
                 await self._mark_envelope(event.spec.envelope_id)
-            await self.kube.delete(
-                EnvelopeEvent, event.name, uid=event.uid, resource_version=event.metadata.resource_version
-            )
+            version = event.metadata.resource_version
+            await self.kube.delete(EnvelopeEvent, event.name, uid=event.uid, resource_version=version)
         except NotFound:
             return True
         except Conflict:

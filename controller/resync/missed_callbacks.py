@@ -82,12 +82,9 @@ class MissedCallbackFinder:
     async def _find(self, organization: Organization, user: EsawUserClient) -> list[str]:
         sweep, now = organization.spec.sweep, self.clock.now()
         start = now - (sweep.lookback if sweep is not None else DEFAULT_LOOKBACK)
-        hits = [
-            hit
-            for status in organization.spec.statuses
-            for hit in await user.find(status=status, start=start, end=now)
-        ]
-        return [hit.id for hit in hits]
+        statuses = organization.spec.statuses
+        found = [await user.find(status=status, start=start, end=now) for status in statuses]
+        return [hit.id for hits in found for hit in hits]
 
     async def _create_event(self, organization: Organization, sender: Sender, found: str, action: str) -> int:
         try:

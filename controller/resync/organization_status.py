@@ -11,6 +11,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -53,8 +54,7 @@ _WORKSTEP_QUERY = (
 )
 
 
-@dataclass(frozen=True)
-class CheckResult:
+class CheckResult(NamedTuple):
     """The result of one check."""
 
     truth: ConditionStatus
@@ -88,13 +88,8 @@ class OrganizationStatusUpdater:
         tokens, hashes = await self._tokens(organization)
         basic, basic_hash = await self._basic_auth(organization)
         reachable, version = await self._reachable(organization)
-        results = (
-            tokens,
-            basic,
-            self._archive(organization),
-            self._sender(organization),
-            _check_form(organization),
-        )
+        references = (self._archive(organization), self._sender(organization))
+        results = (tokens, basic, *references, _check_form(organization))
         ready = next((each for each in results if each.truth != "True"), OK)
         known = organization.status.activity
         status = msgspec.structs.replace(
@@ -109,9 +104,8 @@ class OrganizationStatusUpdater:
             activity=refresh_if_stale(known, activity) if activity is not None else known,
         )
         since = settled_at(organization.status, status, now=self.clock.now())
-        return await write_status_or_skip(
-            self.kube, organization, msgspec.structs.replace(status, settled_at=since)
-        )
+        status = msgspec.structs.replace(status, settled_at=since)
+        return await write_status_or_skip(self.kube, organization, status)
 
     def forget(self, name: str) -> None:
         """The Organization was deleted."""
@@ -149,9 +143,8 @@ class OrganizationStatusUpdater:
             message = f"Secret/{ref.name}: username and password have to be UTF-8. {_BASIC_ADVICE}"
             trouble = CheckResult("False", "BasicAuthRefused", message)
         except CallbackSecretInvalid as refused:
-            trouble = CheckResult(
-                "False", "BasicAuthRefused", f"Secret/{ref.name}: {refused}. {_BASIC_ADVICE}"
-            )
+            message = f"Secret/{ref.name}: {refused}. {_BASIC_ADVICE}"
+            trouble = CheckResult("False", "BasicAuthRefused", message)
         # The old hash stays: a lost Secret must not disable authentication. Without a hash all are refused.
         return trouble, organization.status.basic_auth_hash
 
@@ -170,30 +163,28 @@ class OrganizationStatusUpdater:
     async def _reachable(self, organization: Organization) -> tuple[CheckResult, str | None]:
         passes = self._passes.get(organization.name, 0)
         self._passes[organization.name] = passes + 1
+        known_version = organization.status.version
+        answers = CheckResult("True", "EsawAnswers", "eSignAnyWhere answers.")
         known = find_condition(organization.status.conditions, "Reachable")
         fresh = known is not None and known.observed_generation == organization.metadata.generation
         if known is not None and fresh and known.status == "True" and passes % VERSION_CHECK_PASSES != 0:
-            return CheckResult(known.status, known.reason, known.message), organization.status.version
+            return CheckResult(known.status, known.reason, known.message), known_version
         try:
-            version = await self.esaw_clients.for_organization(organization).version()
+            return answers, await self.esaw_clients.for_organization(organization).version()
         except EsawError as problem:
             if isinstance(problem, HttpStatusError) and problem.status in (401, 403):
                 # Some installations want a key even for this; they are there all the same.
-                return CheckResult(
-                    "True", "EsawAnswers", "eSignAnyWhere answers."
-                ), organization.status.version
+                return answers, known_version
             message = f"eSignAnyWhere at spec.baseURL does not answer as it should: {problem}"
-            return CheckResult("False", "EsawUnreachable", message), organization.status.version
-        return CheckResult("True", "EsawAnswers", "eSignAnyWhere answers."), version
+            return CheckResult("False", "EsawUnreachable", message), known_version
 
     def _archive(self, organization: Organization) -> CheckResult:
         ref = organization.spec.archive_ref
         if ref is None:
-            archives = any(rule.handling is ActionHandling.ARCHIVE for rule in organization.spec.actions)
-            unset = CheckResult(
-                "False", "ArchiveMissing", "spec.archiveRef is not set. Let it name the Archive to use."
-            )
-            return unset if archives else OK
+            if all(rule.handling is not ActionHandling.ARCHIVE for rule in organization.spec.actions):
+                return OK
+            message = "spec.archiveRef is not set. Let it name the Archive to use."
+            return CheckResult("False", "ArchiveMissing", message)
         archive = self.cache.archives.get(ref.name)
         if archive is None:
             message = f"Archive/{ref.name} does not exist. Create it, or correct spec.archiveRef."
@@ -222,25 +213,16 @@ class OrganizationStatusUpdater:
         oauth = organization.spec.oauth
         base = self.callback_url or (oauth.public_url if oauth is not None else None) or "https://<your-host>"
         prefix = f"{base.rstrip('/')}/callbacks/{organization.name}/<token>"
-        return CallbackURLs(
-            envelope=f"{prefix}?{_ENVELOPE_QUERY}",
-            status=f"{prefix}?{_ENVELOPE_QUERY}",
-            workstep=f"{prefix}?{_WORKSTEP_QUERY}",
-        )
+        envelope, workstep = f"{prefix}?{_ENVELOPE_QUERY}", f"{prefix}?{_WORKSTEP_QUERY}"
+        return CallbackURLs(envelope=envelope, status=envelope, workstep=workstep)
 
     def _conditions(
         self, organization: Organization, results: Mapping[str, CheckResult]
     ) -> tuple[Condition, ...]:
-        conditions = organization.status.conditions
-        for type_, result in results.items():
+        conditions, generation = organization.status.conditions, organization.metadata.generation
+        for type_, (truth, reason, message) in results.items():
             conditions = with_condition(
-                conditions,
-                type_,
-                result.truth,
-                reason=result.reason,
-                message=result.message,
-                now=self.clock.now(),
-                generation=organization.metadata.generation,
+                conditions, type_, truth, reason, message, now=self.clock.now(), generation=generation
             )
         return conditions
 

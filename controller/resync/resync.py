@@ -159,10 +159,8 @@ class Resync:
                 self._triggered.set()
 
     async def _check_organization(self, organization: Organization) -> None:
-        counts, activity = (
-            self.statistics.counts(organization.name),
-            self.statistics.activity(organization.name),
-        )
+        counts = self.statistics.counts(organization.name)
+        activity = self.statistics.activity(organization.name)
         after = await self.organizations.update_status(organization, counts, activity)
         if after is not None:
             self.cache.update(after)
@@ -179,9 +177,8 @@ class Resync:
         found = await self.missed_callback_finder.sweep(organization)
         answered = organization.status.sweep.request if organization.status.sweep is not None else None
         swept = SweepResult(at=self.clock.now(), found=found, request=request or answered)
-        raw = await self.kube.patch_status(
-            Organization, organization.name, {"sweep": to_json_dict(swept)}, resource_version=None
-        )
+        status = {"sweep": to_json_dict(swept)}
+        raw = await self.kube.patch_status(Organization, organization.name, status, resource_version=None)
         self._next_sweep.pop(organization.name)
         self.cache.update(Organization.parse(raw))
 
@@ -204,10 +201,8 @@ class Resync:
         if is_condition_true(sender.status.conditions, "Authorized"):
             return False
         last_attempt = self._key_attempts.get(sender.name)
-        if last_attempt is None or last_attempt[:2] != (
-            version_number(sender),
-            organization.metadata.generation,
-        ):
+        versions = (version_number(sender), organization.metadata.generation)
+        if last_attempt is None or last_attempt[:2] != versions:
             return True
         if self._awaiting_consent is None or self._awaiting_consent[sender.name]:
             return True
@@ -219,10 +214,8 @@ class Resync:
             await self.sender_keys.key(sender, self.esaw_clients.for_organization(organization))
         except (KeyUnusable, EsawError) as unusable:
             _log.debug("the key of a sender does not work yet: %s", unusable, extra={"sender": sender.name})
-        newest = self.cache.senders.get(sender.name) or sender
-        self._key_attempts[sender.name] = KeyAttempt(
-            version_number(newest), organization.metadata.generation, at
-        )
+        version = version_number(self.cache.senders.get(sender.name) or sender)
+        self._key_attempts[sender.name] = KeyAttempt(version, organization.metadata.generation, at)
 
     async def _count_awaiting_consent(self) -> None:
         if self.shard.is_only:
@@ -230,11 +223,8 @@ class Resync:
             self._awaiting_consent = Counter(self.cache.sender_name(each) for each in awaiting)
             return
         # The events of other shards are not in this cache.
-        now = self.clock.now()
-        if (
-            self._awaiting_consent_at is None
-            or (now - self._awaiting_consent_at).total_seconds() >= CONSENT_COUNT_SECONDS
-        ):
+        now, last = self.clock.now(), self._awaiting_consent_at
+        if last is None or (now - last).total_seconds() >= CONSENT_COUNT_SECONDS:
             self._awaiting_consent_at = now
             awaiting_by_sender = Counter[str]()
             async for raw in self.kube.list(EnvelopeEvent, fields=f"status.phase={Phase.AWAITING_CONSENT}"):
@@ -249,9 +239,8 @@ class Resync:
             await self.archive_pool.write_bytes(archive)
             return
         now, last = self.clock.now(), self._probed_at.get(archive.name)
-        pause = (
-            PROBE_SECONDS if is_condition_true(archive.status.conditions, "Ready") else UNREADY_PROBE_SECONDS
-        )
+        is_ready = is_condition_true(archive.status.conditions, "Ready")
+        pause = PROBE_SECONDS if is_ready else UNREADY_PROBE_SECONDS
         is_early = last is not None and (now - last).total_seconds() < pause
         if is_early and not await self.archive_pool.has_other_anchors(archive):
             return

@@ -86,11 +86,8 @@ def settled_at(before: SharedStatus, after: SharedStatus, *, now: datetime) -> d
     would retry all events that ever failed. While the object does not work, the last value stays.
     """
     state = _status_ready_state(after)
-    return (
-        before.settled_at
-        if state is None or state == _status_ready_state(before)
-        else now.replace(microsecond=0)
-    )
+    is_unchanged = state is None or state == _status_ready_state(before)
+    return before.settled_at if is_unchanged else now.replace(microsecond=0)
 
 
 def fixed_at(resource: SharedResource) -> datetime | None:
@@ -120,12 +117,8 @@ def ready_state(resource: SharedResource) -> ReadyState | None:
             authorized = find_condition(resource.status.conditions, "Authorized")
             if authorized is None or authorized.status != "True":
                 return None
-            key = resource.status.key
-            return (
-                resource.uid,
-                authorized.last_transition_time,
-                key.fingerprint if key is not None else None,
-            )
+            fingerprint = resource.status.key.fingerprint if resource.status.key is not None else None
+            return (resource.uid, authorized.last_transition_time, fingerprint)
 
 
 def _observed_state(

@@ -77,18 +77,12 @@ class FailedEventRetrier:
 
     def __post_init__(self) -> None:
         for kind in (Organization, Sender, Archive):
-            self.cache.add_handler(kind, self._resource_changed)
+            self.cache.add_handler(kind, self.resource_changed)
 
-    def _resource_changed(self, _: Resource | None, after: Resource | None) -> None:
-        if isinstance(after, Organization | Sender | Archive):
-            self.observe(after)
-
-    def observe(self, resource: Organization | Sender | Archive) -> None:
-        """
-        Compare a newer state of an object with the last observed state.
-
-        The first observed state is no fix, so a restart lists nothing.
-        """
+    def resource_changed(self, _: Resource | None, resource: Resource | None) -> None:
+        """Compare with the last observed state. The first one is no fix, so a restart lists nothing."""
+        if not isinstance(resource, Organization | Sender | Archive):
+            return
         key, state = (resource.KIND, resource.name), ready_state(resource)
         is_first = key not in self._ready_states
         before = self._ready_states.get(key)

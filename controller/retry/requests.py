@@ -124,38 +124,24 @@ class UserRequests:
         """Return the new status, the reason of the Kubernetes Event, and an addition to its note."""
         phase = event.status.phase
         if requested == "retry" and phase is not Phase.SUCCEEDED:
-            message = "A person asked to try again."
-            now = self.clock.now()
-            return (
-                reopened_status(event.status, reason="RetryRequested", message=message, now=now),
-                "RetryRequested",
-                "",
-            )
+            reason, message, now = "RetryRequested", "A person asked to try again.", self.clock.now()
+            return reopened_status(event.status, reason=reason, message=message, now=now), reason, ""
         if requested == "skip" and phase not in (Phase.SUCCEEDED, Phase.SKIPPED):
             return self._skipped_status(event), "SkippedByRequest", ""
-        known = (
-            "; nothing was left to do"
-            if requested in ("retry", "skip")
-            else "; only retry and skip are known"
-        )
-        return event.status, "RequestRefused", known
+        is_known = requested in ("retry", "skip")
+        note = "; nothing was left to do" if is_known else "; only retry and skip are known"
+        return event.status, "RequestRefused", note
 
     def _skipped_status(self, event: EnvelopeEvent) -> EnvelopeEventStatus:
-        now = self.clock.now()
+        now, generation, reason = self.clock.now(), event.metadata.generation, "SkippedByRequest"
         message = "A person gave this event up; the envelope stays in eSignAnyWhere."
         conditions = with_condition(
-            event.status.conditions,
-            "Ready",
-            "False",
-            reason="SkippedByRequest",
-            message=message,
-            now=now,
-            generation=event.metadata.generation,
+            event.status.conditions, "Ready", "False", reason, message, now=now, generation=generation
         )
         return msgspec.structs.replace(
             event.status,
             phase=Phase.SKIPPED,
-            reason="SkippedByRequest",
+            reason=reason,
             message=message,
             conditions=conditions,
             next_attempt_time=None,

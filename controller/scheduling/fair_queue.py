@@ -145,9 +145,8 @@ class FairQueue:
             concurrency_limits.sender.get(item.organization, DEFAULT_SENDER_LIMIT),
             concurrency_limits.archive.get(item.archive, DEFAULT_ARCHIVE_LIMIT),
         )
-        return all(
-            self._running_counts[key] < limit for key, limit in zip(_limit_keys(item), limits, strict=True)
-        )
+        limited = zip(_limit_keys(item), limits, strict=True)
+        return all(self._running_counts[key] < limit for key, limit in limited)
 
 
 def _limit_keys(item: QueueItem) -> tuple[tuple[str, str], ...]:

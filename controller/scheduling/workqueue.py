@@ -62,10 +62,6 @@ class WorkQueue:
         """Apply the limits again: they may have changed."""
         self._wakeup.set()
 
-    def is_running(self, event: str) -> bool:
-        """Whether the event is running."""
-        return self._fair_queue.is_running(event)
-
     @property
     def running_count(self) -> int:
         """Number of running events."""

@@ -18,6 +18,8 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.resources import API_VERSION, Resource
 
+EventType = Literal["Normal", "Warning"]
+
 _log = logging.getLogger(__name__)
 
 MAX_NOTE_BYTES = 1000
@@ -43,7 +45,7 @@ class EventRecorder:
         reason: str,
         note: str,
         *,
-        type_: Literal["Normal", "Warning"] = "Normal",
+        type_: EventType = "Normal",
         action: str = "Process",
     ) -> None:
         """Queue an Event about an object."""

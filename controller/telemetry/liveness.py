@@ -55,21 +55,16 @@ class Liveness:
 
     def overdue(self) -> timedelta:
         """Return the time for which an event is due without a worker; zero if no event is."""
-        since = [
-            each
-            for each in (self._workqueue.overdue_since(), self._workqueue.stalled_since)
-            if each is not None
-        ]
+        times = (self._workqueue.overdue_since(), self._workqueue.stalled_since)
+        since = [each for each in times if each is not None]
         return max(timedelta(0), self._clock.now() - min(since)) if since else timedelta(0)
 
     async def check_workqueue(self) -> str | None:
         """Fail for an overdue event that no worker processes."""
         late = self.overdue()
-        return (
-            f"an event is overdue and nobody works on it since {late.total_seconds():.0f} s"
-            if late > self._overdue
-            else None
-        )
+        if late <= self._overdue:
+            return None
+        return f"an event is overdue and nobody works on it since {late.total_seconds():.0f} s"
 
     async def check_watches(self) -> str | None:
         """Fail for a silent watch while the API server answers."""
@@ -83,14 +78,12 @@ class Liveness:
             self._api_unavailable_at = now
             return None
         # An unavailable API server sends nothing, and the first bookmark takes a minute after its return.
-        counted_silence = (
-            longest if self._api_unavailable_at is None else min(longest, now - self._api_unavailable_at)
-        )
+        since = self._api_unavailable_at
+        counted_silence = longest if since is None else min(longest, now - since)
         if counted_silence <= self._silence:
             return None
-        silent = sorted(
-            plural for plural, each in self._heartbeat.idle_times().items() if each > self._silence
-        )
+        idle_times = self._heartbeat.idle_times()
+        silent = sorted(plural for plural, each in idle_times.items() if each > self._silence)
         seconds = counted_silence.total_seconds()
         return f"nothing was heard of {', '.join(silent)} for {seconds:.0f} s, though the API server answers"
 

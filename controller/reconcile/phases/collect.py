@@ -63,10 +63,8 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     )
     _check_lengths([*locations, context.backend.location(plan.manifest_name)], context)
     if stored_size(documents) > MAX_DOCUMENTS_BYTES:
-        return Fail(
-            "EnvelopeTooLarge",
-            f"{too_many_files_message(len(documents))} The envelope stays in eSignAnyWhere.",
-        )
+        message = too_many_files_message(len(documents))
+        return Fail("EnvelopeTooLarge", f"{message} The envelope stays in eSignAnyWhere.")
     return Done(
         "FilesListed",
         f"{len(documents)} files will be archived in Archive/{context.archive.name}.",
