@@ -221,15 +221,8 @@ def build(
     reflector = Reflector(kube, cache)
     deletion_detector = DeletionDetector(kube, cache, clock, labels=labels, fields=UNFINISHED_SELECTOR)
     heartbeat = WatchHeartbeat(clock, WATCHED_PLURALS, list_started=deletion_detector.list_started)
-    liveness = Liveness(
-        kube=kube,
-        workqueue=workqueue,
-        heartbeat=heartbeat,
-        clock=clock,
-        metrics=metrics,
-        silence=settings.watch_silence,
-        overdue=settings.overdue,
-    )
+    silence, overdue = settings.watch_silence, settings.overdue
+    liveness = Liveness(kube, workqueue, heartbeat, clock, metrics, silence=silence, overdue=overdue)
     background: list[Run] = [
         partial(workqueue.run, worker.reconcile),
         event_recorder.run,
