@@ -168,7 +168,10 @@ def build(
     secrets, status_writer = SecretCache(kube, clock), StatusWriter(kube)
     event_recorder, statistics = EventRecorder(kube, clock), EventStatistics()
     archive_pool = ArchivePool(kube, secrets, clock, metrics)
-    sender_keys = SenderKeys(kube, secrets, clock, cache.update, sealing, partial(_consent_url, cache))
+    consent_url = partial(_consent_url, cache)
+    sender_keys = SenderKeys(
+        kube, secrets, clock, changed=cache.update, sealing=sealing, consent_url=consent_url
+    )
     organizations = OrganizationStatusUpdater(
         kube, cache, secrets, esaw_clients, clock, callback_url=settings.callback_url
     )

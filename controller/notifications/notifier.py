@@ -20,15 +20,7 @@ from controller.cache import Cache
 from controller.notifications import policy, problem_tracking
 from controller.notifications.delivery import MailDelivery, NotificationStatusWriter
 from controller.notifications.policy import NotificationTimings, removable_causes
-from controller.notifications.problem_tracking import (
-    ARCHIVE,
-    CONSENT,
-    DIGEST,
-    KEY,
-    FailureSummary,
-    Observation,
-    Problems,
-)
+from controller.notifications.problem_tracking import FailureSummary, Observation, Problems
 from counterfoil.clock import Clock
 from counterfoil.kube.errors import ApiError
 from counterfoil.logs import log_context
@@ -199,10 +191,10 @@ class Notifier:
     def _has_ended(self, cause: str) -> bool:
         """Whether a problem without a current observation has ended; for failures only a pass over all events decides."""
         kind, _, name = cause.partition("/")
-        if kind == ARCHIVE:
+        if kind == problem_tracking.ARCHIVE:
             archive = self.cache.archives.get(name)
             return archive is None or is_condition_true(archive.status.conditions, "Ready")
-        return kind in (KEY, CONSENT, DIGEST)
+        return kind in (problem_tracking.KEY, problem_tracking.CONSENT, problem_tracking.DIGEST)
 
     def _archive_observations(
         self, organization: Organization, problems: Problems, now: datetime
@@ -212,7 +204,7 @@ class Notifier:
         ready = find_condition(archive.status.conditions, "Ready") if archive is not None else None
         if archive is None or ready is None or ready.status == "True":
             return
-        cause, waiting = f"{ARCHIVE}/{archive.name}", self._waiting(organization)
+        cause, waiting = f"{problem_tracking.ARCHIVE}/{archive.name}", self._waiting(organization)
         is_long = now - ready.last_transition_time >= self.timings.archive
         if problem_tracking.is_open(problems, cause) or (waiting and is_long):
             message = ready.message[: problem_tracking.MAX_MESSAGE_LENGTH]

@@ -123,11 +123,11 @@ def _about_problems(
             yield Notification(MailKind.DIGEST, each.notified_at or each.since, each)
         if kind is None:
             continue
-        is_unannounced = each.notified_at is None and now - each.since >= timings.gather
+        is_due = each.notified_at is None and now - each.since >= timings.gather
         if each.solved_at is not None:
             if each.notified_at is not None and now - each.solved_at >= timings.settle:
                 yield Notification(MailKind.SOLVED, each.solved_at, each)
-        elif is_unannounced and not _is_covered_by_archive(each, problems):
+        elif is_due and not _is_covered_by_archive(each, problems):
             yield Notification(kind, each.since, each)
 
 

@@ -67,8 +67,10 @@ class TransitionInput:
 def phase_to_resume(status: EnvelopeEventStatus) -> Phase:
     """Return the phase to work on: the first whose condition is not True."""
     conditions = status.conditions
-    open_ = (phase for phase in PHASE_ORDER if not is_condition_true(conditions, PHASE_CONDITIONS[phase]))
-    return next(open_, Phase.CLEANING)
+    unfinished = (
+        phase for phase in PHASE_ORDER if not is_condition_true(conditions, PHASE_CONDITIONS[phase])
+    )
+    return next(unfinished, Phase.CLEANING)
 
 
 def next_phase(phase: Phase) -> Phase:

@@ -61,8 +61,8 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         )
     filed = await _archived_before(event, plan, context) or await _file_all(event, plan, context)
     documents, signatures_condition = filed.documents, side_condition(plan.files, filed.signatures)
-    is_failed = signatures_condition is not None and signatures_condition.status != "True"
-    if signatures_condition is not None and is_failed and context.archive.spec.signatures is Policy.REQUIRE:
+    is_required = context.archive.spec.signatures is Policy.REQUIRE
+    if is_required and signatures_condition is not None and signatures_condition.status != "True":
         return _signature_failure(signatures_condition, documents, context)
     manifest = await filing.conclude(
         context.backend,
