@@ -124,8 +124,9 @@ class UserRequests:
         """Return the new status, the reason of the Kubernetes Event, and an addition to its note."""
         phase = event.status.phase
         if requested == "retry" and phase is not Phase.SUCCEEDED:
-            reason, message, now = "RetryRequested", "A person asked to try again.", self.clock.now()
-            return reopened_status(event.status, reason=reason, message=message, now=now), reason, ""
+            message, now = "A person asked to try again.", self.clock.now()
+            status = reopened_status(event.status, reason="RetryRequested", message=message, now=now)
+            return status, "RetryRequested", ""
         if requested == "skip" and phase not in (Phase.SUCCEEDED, Phase.SKIPPED):
             return self._skipped_status(event), "SkippedByRequest", ""
         is_known = requested in ("retry", "skip")
