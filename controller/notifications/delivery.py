@@ -59,8 +59,8 @@ class NotificationStatusWriter:
     """
     Writes what is recorded about problems and mails.
 
-    A change is a pure function from status to status. It runs again after a conflict, and raises ``ClaimLost``
-    when the newest state makes it void. All methods raise ``ApiError``, and what ``change`` raises.
+    A change is a pure function from status to status. It runs again after a conflict, and raises
+    ``ClaimLost`` when the newest state makes it void. Methods raise ``ApiError``, and what ``change`` raises.
     """
 
     kube: KubeClient
