@@ -36,10 +36,7 @@ def main() -> int:
     except (SealingKeysInvalid, SigningKeyInvalid) as invalid:
         _log.critical("the controller can't start: %s", invalid)
         return 1
-    with (
-        tracing.configured("controller", os.environ),
-        asyncio.Runner(loop_factory=EventLoop) as runner,
-    ):
+    with tracing.configured("controller", os.environ), asyncio.Runner(loop_factory=EventLoop) as runner:
         return runner.run(run(settings, sealing, signer))
 
 

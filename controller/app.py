@@ -23,15 +23,14 @@ from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.handlers import EventHandlers
-from controller.notifications.delivery import MailDelivery
+from controller.notifications.delivery import MailDelivery, NotificationStatusWriter
 from controller.notifications.notifier import Notifier
 from controller.notifications.policy import NotificationTimings
 from controller.notifications.smtp import SmtpMailer
-from controller.notifications.status_writer import NotificationStatusWriter
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
-from controller.reconcile.worker import FailureHandler, Worker
+from controller.reconcile.worker import Worker
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import OrganizationStatusUpdater
@@ -46,7 +45,6 @@ from controller.telemetry.event_recorder import EventRecorder
 from controller.telemetry.gauges import Gauges
 from controller.telemetry.liveness import Liveness
 from controller.watch.heartbeat import WatchHeartbeat
-from controller.watch.initial_sync import InitialSync
 from controller.watch.operator import (
     UNFINISHED_SELECTOR,
     WATCHED_PLURALS,
@@ -54,7 +52,7 @@ from controller.watch.operator import (
     operator_settings,
     shard_selector,
 )
-from controller.watch.reflector import Reflector
+from controller.watch.reflector import InitialSync, Reflector
 from controller.watch.relist import DeletionDetector
 from counterfoil.clock import WallClock
 from counterfoil.esaw.registry import EsawClients
@@ -116,13 +114,11 @@ class App:
                 stopping = group.create_task(_until(stop))
                 ready = group.create_task(_until(kopf_ready))
                 await asyncio.wait([ready, watching], return_when=asyncio.FIRST_COMPLETED)
-                # Again, because kopf replaces the signal handlers when it starts; these let running transfers
-                # end.
+                # Again: kopf replaces the signal handlers when it starts; these let running transfers end.
                 _stop_on_signals(stop)
                 _log.info("the controller works")
-                ended, _ = await asyncio.wait(
-                    [stopping, watching, *tasks], return_when=asyncio.FIRST_COMPLETED
-                )
+                running = [stopping, watching, *tasks]
+                ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 is_stopped = stopping in ended
                 if is_stopped:
                     await self._drain()
@@ -169,30 +165,17 @@ def build(
     """Build all components; each gets what it needs by its constructor."""
     clock, cache, shard = WallClock(), Cache(), Shard(settings.shard, settings.shards)
     labels = shard_selector(settings.shard, settings.shards)
-    secrets = SecretCache(kube, clock)
-    status_writer = StatusWriter(kube)
-    event_recorder = EventRecorder(kube, clock)
+    secrets, status_writer = SecretCache(kube, clock), StatusWriter(kube)
+    event_recorder, statistics = EventRecorder(kube, clock), EventStatistics()
     archive_pool = ArchivePool(kube, secrets, clock, metrics)
-    statistics = EventStatistics()
+    consent_url = partial(_consent_url, cache)
     sender_keys = SenderKeys(
-        kube,
-        secrets,
-        clock,
-        changed=cache.update,
-        sealing=sealing,
-        consent_url=partial(_consent_url, cache),
+        kube, secrets, clock, changed=cache.update, sealing=sealing, consent_url=consent_url
     )
     organizations = OrganizationStatusUpdater(
-        kube=kube,
-        cache=cache,
-        secrets=secrets,
-        esaw_clients=esaw_clients,
-        clock=clock,
-        callback_url=settings.callback_url,
+        kube, cache, secrets, esaw_clients, clock, callback_url=settings.callback_url
     )
-    workqueue = WorkQueue(
-        clock=clock, concurrency_limits=partial(concurrency_limits, cache, settings.concurrency)
-    )
+    workqueue = WorkQueue(clock, partial(concurrency_limits, cache, settings.concurrency))
     event_queue = EventQueue(cache, workqueue, clock)
     resync = Resync(
         kube=kube,
@@ -201,56 +184,29 @@ def build(
         sender_keys=sender_keys,
         organizations=organizations,
         esaw_clients=esaw_clients,
-        missed_callback_finder=MissedCallbackFinder(
-            kube=kube, cache=cache, sender_keys=sender_keys, esaw_clients=esaw_clients, clock=clock
-        ),
+        missed_callback_finder=MissedCallbackFinder(kube, cache, sender_keys, esaw_clients, clock),
         statistics=statistics,
-        gauges=Gauges(metrics=metrics, cache=cache, statistics=statistics, clock=clock, owns=shard.owns),
+        gauges=Gauges(metrics, cache, statistics, clock, owns=shard.owns),
         clock=clock,
         shard=shard,
     )
-    EventHandlers(
-        cache=cache,
-        event_queue=event_queue,
-        resync=resync,
-        archive_pool=archive_pool,
-        sender_keys=sender_keys,
-        organizations=organizations,
-    )
+    EventHandlers(cache, event_queue, resync, archive_pool, sender_keys, organizations)
     user_requests = UserRequests(
-        kube=kube,
-        status_writer=status_writer,
-        event_recorder=event_recorder,
-        clock=clock,
-        labels=labels,
-        lock=workqueue.lock,
-        changed=cache.update,
+        kube, status_writer, event_recorder, clock, labels, lock=workqueue.lock, changed=cache.update
     )
     failed_event_retrier = FailedEventRetrier(
-        kube=kube,
-        cache=cache,
-        status_writer=status_writer,
-        event_recorder=event_recorder,
-        clock=clock,
-        labels=labels,
-        lock=workqueue.lock,
-        changed=cache.update,
+        kube, cache, status_writer, event_recorder, clock, labels, lock=workqueue.lock, changed=cache.update
     )
     notifier = _notifier(kube, cache, secrets, metrics, shard)
+    preconditions = Preconditions(
+        kube, cache, sender_keys, archive_pool, esaw_clients, clock, signature_checker
+    )
     worker = Worker(
         cache=cache,
         event_queue=event_queue,
         reconciler=Reconciler(
             cache=cache,
-            preconditions=Preconditions(
-                kube=kube,
-                cache=cache,
-                sender_keys=sender_keys,
-                archive_pool=archive_pool,
-                esaw_clients=esaw_clients,
-                clock=clock,
-                signature_checker=signature_checker,
-            ),
+            preconditions=preconditions,
             sender_keys=sender_keys,
             status_writer=status_writer,
             event_recorder=event_recorder,
@@ -260,28 +216,16 @@ def build(
         ),
         resync=resync,
         clock=clock,
-        on_failed=(_failure_handler(notifier), failed_event_retrier.event_failed),
+        on_failed=(lambda event, _: notifier.event_failed(event), failed_event_retrier.event_failed),
     )
     garbage_collector = GarbageCollector(
-        kube=kube,
-        cache=cache,
-        clock=clock,
-        statistics=statistics,
-        retry_if_fixed=failed_event_retrier.retry_if_fixed,
-        pass_finished=notifier.pass_finished,
+        kube, cache, clock, statistics, failed_event_retrier.retry_if_fixed, notifier.pass_finished
     )
     reflector = Reflector(kube, cache)
     deletion_detector = DeletionDetector(kube, cache, clock, labels=labels, fields=UNFINISHED_SELECTOR)
     heartbeat = WatchHeartbeat(clock, WATCHED_PLURALS, list_started=deletion_detector.list_started)
-    liveness = Liveness(
-        kube=kube,
-        workqueue=workqueue,
-        heartbeat=heartbeat,
-        clock=clock,
-        metrics=metrics,
-        silence=settings.watch_silence,
-        overdue=settings.overdue,
-    )
+    silence, overdue = settings.watch_silence, settings.overdue
+    liveness = Liveness(kube, workqueue, heartbeat, clock, metrics, silence=silence, overdue=overdue)
     background: list[Run] = [
         partial(workqueue.run, worker.reconcile),
         event_recorder.run,
@@ -311,28 +255,17 @@ def _notifier(
     kube: KubeClient, cache: Cache, secrets: SecretCache, metrics: Metrics, shard: Shard
 ) -> Notifier:
     clock, timings = WallClock(), NotificationTimings()
-    notification_writer = NotificationStatusWriter(kube, cache, cache.update)
+    writer = NotificationStatusWriter(kube, cache, cache.update)
+    delivery = MailDelivery(writer, secrets, SmtpMailer(), metrics, clock, kube.namespace, timings)
     return Notifier(
         cache=cache,
-        notification_writer=notification_writer,
-        mail_delivery=MailDelivery(
-            notification_writer=notification_writer,
-            secrets=secrets,
-            mailer=SmtpMailer(),
-            metrics=metrics,
-            clock=clock,
-            namespace=kube.namespace,
-            timings=timings,
-        ),
+        notification_writer=writer,
+        mail_delivery=delivery,
         clock=clock,
         timings=timings,
         sends_mail=shard.owns("walk", "events"),
         sender_of=cache.sender_name,
     )
-
-
-def _failure_handler(notifier: Notifier) -> FailureHandler:
-    return lambda event, began: notifier.event_failed(event)
 
 
 def _consent_url(cache: Cache, sender: Sender) -> str | None:

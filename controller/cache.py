@@ -17,20 +17,14 @@ from counterfoil.resources import SENDER_LABEL, Archive, EnvelopeEvent, Organiza
 R = TypeVar("R", bound=Resource)
 
 ChangeHandler = Callable[[R | None, R | None], None]
-"""
-Receives the state before a change (None: the object is new) and after it (None: deleted, or a finished
-event).
-"""
+"""Receives the state before (None: new) and after (None: deleted, or a finished event) a change."""
 
 MAX_FINISHED_VERSIONS = 10_000
 """Maximum number of finished events whose version is remembered. Late echoes arrive within seconds."""
 
 
 def version_number(resource: Resource) -> int:
-    """
-    Order of two states of one object. (KEP-5504: resourceVersions of one resource can be compared as
-    numbers.)
-    """
+    """Order of two states of an object. (KEP-5504: resourceVersions can be compared as numbers.)"""
     return int(resource.metadata.resource_version or 0)
 
 
@@ -43,11 +37,8 @@ class Store(Generic[R]):
     def put(self, resource: R) -> bool:
         """Store this state if it is newer; return whether it was."""
         known = self._objects.get(resource.name)
-        if (
-            known is not None
-            and known.uid == resource.uid
-            and version_number(known) >= version_number(resource)
-        ):
+        is_same = known is not None and known.uid == resource.uid
+        if known is not None and is_same and version_number(known) >= version_number(resource):
             return False
         self._objects[resource.name] = resource
         return True
@@ -69,9 +60,7 @@ class Store(Generic[R]):
 
 @dataclass
 class Cache:
-    """
-    The known objects of the namespace (of events: the unfinished ones), and the handlers of their changes.
-    """
+    """The known objects of the namespace (events: the unfinished), and the handlers of their changes."""
 
     events: Store[EnvelopeEvent] = field(default_factory=Store)
     organizations: Store[Organization] = field(default_factory=Store)
@@ -103,9 +92,7 @@ class Cache:
             self._publish(kind, before, resource)
 
     def delete(self, kind: type[Resource], name: str, version: int) -> None:
-        """
-        Remove an object that was deleted (an event: or finished) at that version, and publish the removal.
-        """
+        """Remove an object that was deleted (an event: or finished) at that version, and publish it."""
         store = self.store(kind)
         before = store.get(name)
         if kind is EnvelopeEvent:
@@ -162,9 +149,7 @@ class Cache:
         return self.events.put(event)
 
     def observe_removal(self, name: str, removed_version: int) -> bool:
-        """
-        Remove an event that was finished or deleted at that version; return False if a newer state is known.
-        """
+        """Remove an event that was finished or deleted at that version; False: a newer state is known."""
         self._finished_versions.pop(name, None)
         known = self.events.get(name)
         if known is not None and version_number(known) > removed_version:

@@ -14,14 +14,7 @@ from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.resync import Resync
 from controller.retry.fix_rules import archive_may_fix, organization_may_fix
 from controller.scheduling.event_queue import EventQueue
-from counterfoil.resources import (
-    Archive,
-    EnvelopeEvent,
-    Organization,
-    Phase,
-    Sender,
-    is_condition_true,
-)
+from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Sender, is_condition_true
 from counterfoil.resources.audit_annotation import PROBE_ANNOTATION
 
 
@@ -51,7 +44,9 @@ class EventHandlers:
     def _organization_changed(self, before: Organization | None, after: Organization | None) -> None:
         """Events that wait because of the Organization are due at once if its spec was changed."""
         if after is None:
-            self._organization_deleted(before)
+            if before is not None:
+                self.organizations.forget(before.name)
+                self.event_queue.enqueue_all(self.cache.events_of(before.name))
             return
         if after.sweep_request is not None:
             self.resync.trigger()
@@ -62,18 +57,11 @@ class EventHandlers:
         if before is not None and before.spec.default_sender_ref != after.spec.default_sender_ref:
             for event in events:
                 self.cache.sender_of.pop(event.name, None)
-            self.event_queue.mark_due_now(
-                event for event in events if event.status.phase is Phase.AWAITING_CONSENT
-            )
-        self.event_queue.mark_due_now(
-            event for event in events if organization_may_fix(event.status.reason or "")
-        )
+            awaiting = [each for each in events if each.status.phase is Phase.AWAITING_CONSENT]
+            self.event_queue.mark_due_now(awaiting)
+        fixed = [each for each in events if organization_may_fix(each.status.reason or "")]
+        self.event_queue.mark_due_now(fixed)
         self.event_queue.enqueue_all(events)
-
-    def _organization_deleted(self, organization: Organization | None) -> None:
-        if organization is not None:
-            self.organizations.forget(organization.name)
-            self.event_queue.enqueue_all(self.cache.events_of(organization.name))
 
     def _sender_changed(self, before: Sender | None, after: Sender | None) -> None:
         """Events that wait for the Sender's key are due if the key works now."""
@@ -88,25 +76,22 @@ class EventHandlers:
             without_sender = [event for event in self.cache.events if event.status.reason == "SenderMissing"]
             self.event_queue.mark_due_now(without_sender)
             self.event_queue.enqueue_all(without_sender)
-        self.event_queue.enqueue_all(
-            event for event in self.cache.events if self.cache.sender_name(event) == sender.name
-        )
+        name_of = self.cache.sender_name
+        self.event_queue.enqueue_all(event for event in self.cache.events if name_of(event) == sender.name)
 
     def _archive_changed(self, before: Archive | None, after: Archive | None) -> None:
-        """
-        Events that wait because of the Archive are due at once if its spec was changed or it became ready.
-        """
+        """Events that wait for the Archive are due at once if its spec was changed or it became ready."""
         if after is None:
-            self._archive_deleted(before)
+            if before is not None:
+                self.archive_pool.forget(before.name)
+                self.resync.trigger()
             return
         is_spec_changed = before is None or before.metadata.generation != after.metadata.generation
         was_ready = before is not None and is_condition_true(before.status.conditions, "Ready")
         is_ready = is_condition_true(after.status.conditions, "Ready")
         is_probe_requested = before is not None and _probe_request(before) != _probe_request(after)
-        has_new_trust_anchors = (
-            before is not None and before.status.trust_anchors != after.status.trust_anchors
-        )
-        if is_spec_changed or has_new_trust_anchors or was_ready != is_ready:
+        has_new_anchors = before is not None and before.status.trust_anchors != after.status.trust_anchors
+        if is_spec_changed or has_new_anchors or was_ready != is_ready:
             # The process that wrote this state may have read newer Secrets than the cached ones.
             self.archive_pool.refresh_secrets(after)
         if is_spec_changed or is_probe_requested:
@@ -116,19 +101,11 @@ class EventHandlers:
             self.resync.trigger()
         if is_spec_changed or (is_ready and not was_ready):
             events = [event for event in self.cache.events if self.cache.archive_name(event) == after.name]
-            self.event_queue.mark_due_now(
-                event for event in events if archive_may_fix(event.status.reason or "")
-            )
+            fixed = [each for each in events if archive_may_fix(each.status.reason or "")]
+            self.event_queue.mark_due_now(fixed)
             self.event_queue.enqueue_all(events)
-
-    def _archive_deleted(self, archive: Archive | None) -> None:
-        if archive is not None:
-            self.archive_pool.forget(archive.name)
-            self.resync.trigger()
 
 
 def _probe_request(archive: Archive) -> str:
-    """
-    Return the annotation by which a person requests a probe; after a start all archives are probed anyway.
-    """
+    """Return the annotation that requests a probe; after a start all archives are probed anyway."""
     return archive.metadata.annotations.get(PROBE_ANNOTATION, "")

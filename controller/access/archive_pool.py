@@ -9,14 +9,14 @@ import asyncio
 import hashlib
 from collections import Counter, defaultdict
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 import msgspec
 
 from controller.access.instrumented import InstrumentedBackend
 from controller.access.secret_cache import SecretCache, SecretMissing
-from controller.retry.fix_detection import settled_at
+from controller.retry.fix_rules import settled_at
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.errors import ArchiveError, SettingsInvalid
@@ -38,43 +38,34 @@ from counterfoil.signatures.anchors import NO_ANCHORS, Anchors, AnchorsInvalid
 
 @dataclass(frozen=True)
 class _OpenArchive:
-    uid: str
-    generation: int
-    credentials: str
+    version: tuple[str, int, str]
+    """Uid and generation of the Archive, and the digest of its credentials."""
     backend: ArchiveBackend
 
 
+@dataclass
 class ArchivePool:
     """Opens archive backends and keeps them open."""
 
-    def __init__(self, kube: KubeClient, secret_cache: SecretCache, clock: Clock, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._kube = kube
-        self._secret_cache = secret_cache
-        self._clock = clock
-        self._open_archives: dict[str, _OpenArchive] = {}
-        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._uncounted_bytes: Counter[str] = Counter()
+    kube: KubeClient
+    secret_cache: SecretCache
+    clock: Clock
+    metrics: Metrics
+    _open_archives: dict[str, _OpenArchive] = field(default_factory=dict)
+    _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    _uncounted_bytes: Counter[str] = field(default_factory=Counter)
 
     async def backend(self, archive: Archive) -> ArchiveBackend:
         """Return the backend of an archive. Raises ``ArchiveError`` with a message for an administrator, ``ApiError``."""
         async with self._locks[archive.name]:
             credentials = await self._credentials(archive)
-            credentials_digest = _credentials_digest(credentials)
+            version = (archive.uid, archive.metadata.generation, _credentials_digest(credentials))
             known = self._open_archives.get(archive.name)
-            if known is not None and (known.uid, known.generation, known.credentials) == (
-                archive.uid,
-                archive.metadata.generation,
-                credentials_digest,
-            ):
+            if known is not None and known.version == version:
                 return known.backend
-            backend = InstrumentedBackend(
-                await open_backend(archive.name, archive.spec, credentials),
-                partial(self._observe, archive.name),
-            )
-            self._open_archives[archive.name] = _OpenArchive(
-                archive.uid, archive.metadata.generation, credentials_digest, backend
-            )
+            opened = await open_backend(archive.name, archive.spec, credentials)
+            backend = InstrumentedBackend(opened, partial(self._observe, archive.name))
+            self._open_archives[archive.name] = _OpenArchive(version, backend)
             # The old backend is not closed here: a transfer may still use it. It closes with its last user.
             return backend
 
@@ -113,10 +104,10 @@ class ArchivePool:
     def count_archived_bytes(self, name: str, size: int) -> None:
         """Count archived bytes; the next probe adds them to ``status.bytesTotal``."""
         self._uncounted_bytes[name] += size
-        self._metrics.archive_bytes.labels(name).inc(size)
+        self.metrics.archive_bytes.labels(name).inc(size)
 
     def _observe(self, name: str, operation: str, seconds: float) -> None:
-        self._metrics.archive_seconds.labels(name, operation).observe(seconds)
+        self.metrics.archive_seconds.labels(name, operation).observe(seconds)
 
     async def close(self) -> None:
         """Close all backends."""
@@ -130,22 +121,17 @@ class ArchivePool:
         Raises ``ApiError``.
         """
         truth, reason, message = await self._probe_result(archive)
+        now, generation = self.clock.now(), archive.metadata.generation
         status = msgspec.structs.replace(
             archive.status,
-            observed_generation=archive.metadata.generation,
+            observed_generation=generation,
             bytes_total=archive.status.bytes_total + self._uncounted_bytes[archive.name],
             conditions=with_condition(
-                archive.status.conditions,
-                "Ready",
-                truth,
-                reason=reason,
-                message=message,
-                now=self._clock.now(),
-                generation=archive.metadata.generation,
+                archive.status.conditions, "Ready", truth, reason, message, now=now, generation=generation
             ),
             trust_anchors=await self._trust_anchors_id(archive),
         )
-        settled = settled_at(archive.status, status, now=self._clock.now())
+        settled = settled_at(archive.status, status, now=now)
         return await self._store(archive, msgspec.structs.replace(status, settled_at=settled))
 
     async def write_bytes(self, archive: Archive) -> Archive | None:
@@ -174,7 +160,7 @@ class ArchivePool:
             return archive.status.trust_anchors
 
     async def _store(self, archive: Archive, status: ArchiveStatus) -> Archive | None:
-        stored = await write_status_or_skip(self._kube, archive, status)
+        stored = await write_status_or_skip(self.kube, archive, status)
         if stored is not None:
             # Only the bytes in this status: more may have arrived since it was computed.
             self._uncounted_bytes[archive.name] -= status.bytes_total - archive.status.bytes_total
@@ -182,7 +168,7 @@ class ArchivePool:
 
     def _forget(self, ref: LocalObjectReference | None) -> None:
         if ref is not None:
-            self._secret_cache.forget(ref.name)
+            self.secret_cache.forget(ref.name)
 
     async def _credentials(self, archive: Archive) -> dict[str, bytes]:
         try:
@@ -193,11 +179,10 @@ class ArchivePool:
 
     async def _secret(self, archive: Archive, ref: LocalObjectReference, field: str) -> dict[str, bytes]:
         try:
-            return await self._secret_cache.data(ref.name)
+            return await self.secret_cache.data(ref.name)
         except SecretMissing as missing:
-            raise SettingsInvalid(
-                f"Archive/{archive.name}: {missing} Create it, or correct {field}."
-            ) from missing
+            message = f"Archive/{archive.name}: {missing} Create it, or correct {field}."
+            raise SettingsInvalid(message) from missing
 
 
 @lru_cache(maxsize=16)

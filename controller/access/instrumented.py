@@ -1,6 +1,4 @@
-"""
-Time the operations of an archive backend, for the metric and for traces.
-"""
+"""Time the operations of an archive backend, for the metric and for traces."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager

@@ -5,7 +5,7 @@ The controller may only ``get`` Secrets, not watch them (rule 8). It therefore r
 ``FRESH_SECONDS``, well within the documented 30 s. The cache is in memory only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from counterfoil.clock import Clock
@@ -39,13 +39,13 @@ class _CachedSecret:
     at: datetime
 
 
+@dataclass
 class SecretCache:
     """Reads Secrets of the controller's namespace."""
 
-    def __init__(self, kube: KubeClient, clock: Clock) -> None:
-        self._kube = kube
-        self._clock = clock
-        self._cached: dict[str, _CachedSecret] = {}
+    kube: KubeClient
+    clock: Clock
+    _cached: dict[str, _CachedSecret] = field(default_factory=dict, repr=False)
 
     async def data(self, name: str) -> dict[str, bytes]:
         """
@@ -53,11 +53,11 @@ class SecretCache:
 
         Raises ``SecretMissing``, ``SecretForbidden`` (never cached), ``ApiError``.
         """
-        now = self._clock.now()
+        now = self.clock.now()
         known = self._cached.get(name)
         if known is None or now - known.at > timedelta(seconds=FRESH_SECONDS):
             try:
-                known = _CachedSecret(await self._kube.secret(name), now)
+                known = _CachedSecret(await self.kube.secret(name), now)
             except NotFound:
                 known = _CachedSecret(None, now)
             except Forbidden as forbidden:

@@ -12,6 +12,7 @@ Workers pass the Sender as it was when they began; the newest state that is know
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -59,34 +60,24 @@ class StoredKey(NamedTuple):
     key_id: str | None = None
 
 
+@dataclass
 class SenderKeys:
     """Reads, verifies and returns the keys of senders."""
 
+    kube: KubeClient
+    secret_cache: SecretCache
+    clock: Clock
     changed: Callable[[Sender], None]
     """Called with every new state of a Sender that was written here."""
-
-    def __init__(
-        self,
-        kube: KubeClient,
-        secret_cache: SecretCache,
-        clock: Clock,
-        *,
-        changed: Callable[[Sender], None],
-        sealing: Sealing | None = None,
-        consent_url: Callable[[Sender], str | None] = lambda sender: None,
-    ) -> None:
-        """Without ``sealing`` only ``spec.tokenSecretRef`` works. ``consent_url`` returns the URL of a Sender's consent page."""
-        self._kube = kube
-        self._secret_cache = secret_cache
-        self._clock = clock
-        self._sealing = sealing
-        self._consent_url = consent_url
-        self._changed = changed
-        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._newest: dict[str, Sender] = {}
-        """The states written here last; they count until the watch has delivered them."""
-        self._last_checked: dict[str, datetime] = {}
-        """Times of the last check of a refused key, by Sender."""
+    sealing: Sealing | None = None
+    """Without it only ``spec.tokenSecretRef`` works."""
+    consent_url: Callable[[Sender], str | None] = lambda sender: None
+    """Returns the URL of a Sender's consent page."""
+    _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    _newest: dict[str, Sender] = field(default_factory=dict)
+    """The states written here last; they count until the watch has delivered them."""
+    _last_checked: dict[str, datetime] = field(default_factory=dict)
+    """Times of the last check of a refused key, by Sender."""
 
     async def key(self, sender: Sender, esaw: EsawClient) -> ApiToken:
         """
@@ -121,14 +112,9 @@ class SenderKeys:
             if _fingerprint(sender) in (None, token.fingerprint) and not await self._is_replaced(
                 sender, token
             ):
-                self._last_checked[sender.name] = self._clock.now()
-                await self._write(
-                    sender,
-                    "False",
-                    "TokenRejected",
-                    rejected_message(sender),
-                    self._describe(sender, StoredKey(token)),
-                )
+                self._last_checked[sender.name] = self.clock.now()
+                key = self._describe(sender, StoredKey(token))
+                await self._write(sender, "False", "TokenRejected", rejected_message(sender), key)
 
     async def set_waiting_events(self, sender: Sender, events: int) -> None:
         """Store the number of events that wait for the sender's key, if it changed."""
@@ -149,7 +135,7 @@ class SenderKeys:
 
     def _is_recheck_due(self, sender: Sender) -> bool:
         last_checked = self._last_checked.get(sender.name)
-        return last_checked is None or self._clock.now() - last_checked > timedelta(seconds=RECHECK_SECONDS)
+        return last_checked is None or self.clock.now() - last_checked > timedelta(seconds=RECHECK_SECONDS)
 
     async def _read_newest(self, sender: Sender) -> StoredKey:
         try:
@@ -163,7 +149,7 @@ class SenderKeys:
             if not is_condition_true(sender.status.conditions, "Authorized"):
                 raise
         # The key differs from the Sender's status: either the key is new, or the cached Secret is old.
-        self._secret_cache.forget(_secret_name(sender))
+        self.secret_cache.forget(_secret_name(sender))
         return await self._read(sender)
 
     async def _is_replaced(self, sender: Sender, token: ApiToken) -> bool:
@@ -172,7 +158,7 @@ class SenderKeys:
         if authorized is not None and authorized.status == "False":
             # Known already: of many events that are refused at once, only the first one reads the Secret.
             return False
-        self._secret_cache.forget(_secret_name(sender))
+        self.secret_cache.forget(_secret_name(sender))
         try:
             return (await self._read(sender)).token.fingerprint != token.fingerprint
         except KeyStateUnknown:
@@ -186,7 +172,7 @@ class SenderKeys:
         if ref is None:
             return await self._read_sealed(sender)
         try:
-            return StoredKey(ApiToken.parse(await self._secret_cache.value(ref.name, ref.key)))
+            return StoredKey(ApiToken.parse(await self.secret_cache.value(ref.name, ref.key)))
         except SecretForbidden as forbidden:
             raise _state_unknown(forbidden) from forbidden
         except SecretMissing as missing:
@@ -197,21 +183,20 @@ class SenderKeys:
 
     async def _read_sealed(self, sender: Sender) -> StoredKey:
         try:
-            data = await self._secret_cache.value(sender.name, SECRET_KEY)
+            data = await self.secret_cache.value(sender.name, SECRET_KEY)
         except SecretForbidden as forbidden:
             raise _state_unknown(forbidden) from forbidden
         except SecretMissing as missing:
             if sender.status.key is None:
                 message = f"Sender/{sender.name} has not given its consent yet."
                 raise KeyUnusable("ConsentRequired", message) from missing
-            raise KeyUnusable(
-                "KeyMissing", f"{missing} The sender has to give its consent again."
-            ) from missing
-        if self._sealing is None:
+            message = f"{missing} The sender has to give its consent again."
+            raise KeyUnusable("KeyMissing", message) from missing
+        if self.sealing is None:
             message = "The controller has no sealing keys; set COUNTERFOIL_SEALING_KEYS to the folder that the pages have."
             raise KeyUnusable("SealingKeysMissing", message)
         try:
-            return StoredKey(self._sealing.open(data, self._kube.namespace, sender), key_id_of(data))
+            return StoredKey(self.sealing.open(data, self.kube.namespace, sender), key_id_of(data))
         except SealKeyUnknown as unknown:
             raise KeyUnusable("SealKeyUnknown", f"Secret/{sender.name}: {unknown}") from None
         except SealBroken as broken:
@@ -225,9 +210,8 @@ class SenderKeys:
             if answer.status != 401:
                 await self._write_unverified(sender, stored, answer)
                 raise
-            raise await self._write_unusable(
-                sender, stored, "TokenRejected", rejected_message(sender)
-            ) from None
+            message = rejected_message(sender)
+            raise await self._write_unusable(sender, stored, "TokenRejected", message) from None
         except EsawError as problem:
             await self._write_unverified(sender, stored, problem)
             raise
@@ -237,19 +221,15 @@ class SenderKeys:
                 "Put this user's key into the Secret."
             )
             raise await self._write_unusable(sender, stored, "WrongUser", message)
-        accepted = msgspec.structs.replace(
-            self._describe(sender, stored), verified_at=self._clock.now().replace(microsecond=0)
-        )
+        now = self.clock.now().replace(microsecond=0)
+        accepted = msgspec.structs.replace(self._describe(sender, stored), verified_at=now)
         await self._write(sender, "True", "KeyAccepted", "eSignAnyWhere accepts the key.", accepted)
 
     async def _write_unverified(self, sender: Sender, stored: StoredKey, problem: EsawError) -> None:
         """Report that eSAW could not verify this key; an earlier refusal of the same key stays."""
         before = find_condition(sender.status.conditions, "Authorized")
-        if (
-            before is not None
-            and before.status == "False"
-            and _fingerprint(sender) == stored.token.fingerprint
-        ):
+        is_same_key = _fingerprint(sender) == stored.token.fingerprint
+        if before is not None and before.status == "False" and is_same_key:
             return
         message = (
             f"eSignAnyWhere could not be asked about the key: {problem} It is asked again, so there is nothing to do here; "
@@ -266,7 +246,7 @@ class SenderKeys:
     async def _write_unusable(
         self, sender: Sender, stored: StoredKey, reason: str, message: str
     ) -> KeyUnusable:
-        self._last_checked[sender.name] = self._clock.now()
+        self._last_checked[sender.name] = self.clock.now()
         await self._write(sender, "False", reason, message, self._describe(sender, stored))
         return KeyUnusable(reason, message)
 
@@ -274,35 +254,27 @@ class SenderKeys:
         self, sender: Sender, truth: ConditionStatus, reason: str, message: str, key: SenderKey | None
     ) -> None:
         """Store the condition. After a conflict nothing is written, and the next call verifies again."""
+        now, generation, consent_url = self.clock.now(), sender.metadata.generation, sender.status.consent_url
+        if truth != "True":
+            consent_url = self.consent_url(sender) if sender.spec.token_secret_ref is None else None
         status = msgspec.structs.replace(
             sender.status,
             conditions=with_condition(
-                sender.status.conditions,
-                "Authorized",
-                truth,
-                reason=reason,
-                message=message,
-                now=self._clock.now(),
-                generation=sender.metadata.generation,
+                sender.status.conditions, "Authorized", truth, reason, message, now=now, generation=generation
             ),
-            observed_generation=sender.metadata.generation,
+            observed_generation=generation,
             key=key,
-            consent_url=sender.status.consent_url if truth == "True" else self._consent_url_for(sender),
+            consent_url=consent_url,
         )
         await self._store(sender, status)
 
-    def _consent_url_for(self, sender: Sender) -> str | None:
-        return self._consent_url(sender) if sender.spec.token_secret_ref is None else None
-
     def _describe(self, sender: Sender, stored: StoredKey) -> SenderKey:
         """Describe a key for the status; its history is kept only if the fingerprint is unchanged."""
-        ref = sender.spec.token_secret_ref
-        before = sender.status.key
-        known = (
-            before if before is not None and before.fingerprint == stored.token.fingerprint else SenderKey()
-        )
+        known = sender.status.key
+        if known is None or known.fingerprint != stored.token.fingerprint:
+            known = SenderKey()
         return SenderKey(
-            secret_name=ref.name if ref is not None else sender.name,
+            secret_name=_secret_name(sender),
             key_id=stored.key_id or known.key_id,
             fingerprint=stored.token.fingerprint,
             obtained_at=known.obtained_at,
@@ -311,10 +283,10 @@ class SenderKeys:
 
     async def _store(self, sender: Sender, status: SenderStatus) -> None:
         # On a conflict the watch delivers the newer state, which another replica or a person wrote.
-        stored = await write_status_or_skip(self._kube, sender, status)
+        stored = await write_status_or_skip(self.kube, sender, status)
         if stored is not None and stored is not sender:
             self._newest[sender.name] = stored
-            self._changed(stored)
+            self.changed(stored)
 
 
 def _state_unknown(forbidden: SecretForbidden) -> KeyStateUnknown:

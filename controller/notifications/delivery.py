@@ -10,23 +10,33 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.headerregistry import Address
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from controller.access.secret_cache import SecretCache, SecretMissing
-from controller.notifications import consent_requests, problem_tracking
-from controller.notifications.mime import address, message
-from controller.notifications.policy import Notification, NotificationTimings, due_notifications
-from controller.notifications.render import MailRenderer
-from controller.notifications.smtp import Mailer, MailError, MailServer, MessageRejected
-from controller.notifications.status_writer import ClaimLost, NotificationStatusWriter
+from controller.cache import Cache
+from controller.notifications import problem_tracking
+from controller.notifications.policy import (
+    Notification,
+    NotificationTimings,
+    due_notifications,
+    key_fingerprint,
+)
+from controller.notifications.problem_tracking import Problems
+from controller.notifications.render import MailRenderer, address, message
+from controller.notifications.smtp import MailError, MailServer, MessageRejected, SmtpMailer
+from controller.scheduling.backoff import MAIL_SERVER, REJECTED_MAIL, Backoff
 from counterfoil.clock import Clock
+from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import NotFound
+from counterfoil.kube.status import apply_change
 from counterfoil.metrics import MailKind, MailOutcome, Metrics
 from counterfoil.resources import (
     Notifications,
     Organization,
     OrganizationStatus,
+    ReportedProblem,
     Sender,
     SenderStatus,
     find_condition,
@@ -37,10 +47,48 @@ from counterfoil.resources.conditions import ConditionStatus
 
 _log = logging.getLogger(__name__)
 
-FIRST_PAUSE_SECONDS = 10.0
-MAX_PAUSE_SECONDS = 900.0
-MAX_PAUSE_PER_MESSAGE_SECONDS = 3600.0
-"""Maximum pause for one mail that the server rejects while it accepts others."""
+K = TypeVar("K", Organization, Sender)
+
+
+class ClaimLost(Exception):
+    """Another process claimed the mail first, or the mail is no longer due."""
+
+
+@dataclass(frozen=True)
+class NotificationStatusWriter:
+    """
+    Writes what is recorded about problems and mails.
+
+    A change is a pure function from status to status. It runs again after a conflict, and raises
+    ``ClaimLost`` when the newest state makes it void. Methods raise ``ApiError``, and what ``change`` raises.
+    """
+
+    kube: KubeClient
+    cache: Cache
+    changed: Callable[[Organization | Sender], None]
+    """Called with every new state that was written."""
+
+    async def problems(self, organization: str, change: Callable[[Problems], Problems]) -> Organization:
+        """Change the problems of an Organization."""
+        return await self.organization(
+            organization, lambda status: replace(status, problems=change(status.problems))
+        )
+
+    async def organization(
+        self, name: str, change: Callable[[OrganizationStatus], OrganizationStatus]
+    ) -> Organization:
+        """Change the status of an Organization."""
+        return await self._write(Organization, name, self.cache.organizations.get(name), change)
+
+    async def sender(self, name: str, change: Callable[[SenderStatus], SenderStatus]) -> Sender:
+        """Change the status of a Sender."""
+        return await self._write(Sender, name, self.cache.senders.get(name), change)
+
+    async def _write(self, kind: type[K], name: str, known: K | None, change: Callable[[Any], Any]) -> K:
+        written = await apply_change(self.kube, kind, name, known, lambda each: change(each.status))
+        if written is not known:
+            self.changed(written)
+        return written
 
 
 @dataclass(frozen=True)
@@ -48,12 +96,12 @@ class _RetryPause:
     """Time of the next attempt."""
 
     until: datetime
-    seconds: float
+    failures: int
 
     @classmethod
-    def after(cls, last: "_RetryPause | None", now: datetime, longest: float) -> "_RetryPause":
-        seconds = FIRST_PAUSE_SECONDS if last is None else min(last.seconds * 2, longest)
-        return cls(now + timedelta(seconds=seconds), seconds)
+    def after(cls, last: "_RetryPause | None", now: datetime, backoff: Backoff) -> "_RetryPause":
+        failures = last.failures if last is not None else 0
+        return cls(now + timedelta(seconds=backoff.pause(failures)), failures + 1)
 
 
 @dataclass(frozen=True)
@@ -85,13 +133,23 @@ class _DeliveryState:
     """The mail server's settings at its last success."""
 
 
+@dataclass(frozen=True)
+class _Session:
+    """One Organization whose mails are sent now, by which server and from which address."""
+
+    organization: Organization
+    state: _DeliveryState
+    server: MailServer
+    sender: Address
+
+
 @dataclass
 class MailDelivery:
     """Sends the mails that are due."""
 
     notification_writer: NotificationStatusWriter
     secrets: SecretCache
-    mailer: Mailer
+    mailer: SmtpMailer
     metrics: Metrics
     clock: Clock
     namespace: str
@@ -121,35 +179,29 @@ class MailDelivery:
 
     async def send_due(self, organization: Organization, senders: list[Sender]) -> None:
         """Send the mails that are due, if mails are configured and no pause is active. Raises ``ApiError``."""
-        settings, state, now = (
-            organization.spec.notifications,
-            self._state(organization.name),
-            self.clock.now(),
-        )
+        settings, state = organization.spec.notifications, self._state(organization.name)
+        now = self.clock.now()
         if settings is None or settings.smtp_secret_ref is None or settings.from_ is None:
             return
-        if self._is_closed:
-            return
-        if state.server is not None and now < state.server.until:
+        if self._is_closed or (state.server is not None and now < state.server.until):
             return
         due = self._due(organization, settings, senders, state)
         is_server_checked = bool(due) or _must_check_server(organization, state)
         try:
-            server = await self._server(settings)
+            server = await self._server(settings.smtp_secret_ref.name)
             # A changed Secret may not work; a check now finds that before the next mail is due.
             is_server_checked = is_server_checked or (state.checked is not None and state.checked != server)
             if is_server_checked:
-                await self._send_all(organization, settings, due, state, server)
+                await self._send_all(due, _Session(organization, state, server, _sender(settings.from_)))
             state.checked = server
         except MailError as trouble:
-            state.server = _RetryPause.after(state.server, now, MAX_PAUSE_SECONDS)
+            state.server = _RetryPause.after(state.server, now, MAIL_SERVER)
             await self._set_notified_condition(organization, "False", trouble.reason, str(trouble))
             return
         state.server = None
         if is_server_checked and not state.refused:
-            await self._set_notified_condition(
-                organization, "True", "MailServerAnswers", "The mail server answers and takes mails."
-            )
+            message = "The mail server answers and takes mails."
+            await self._set_notified_condition(organization, "True", "MailServerAnswers", message)
 
     def _state(self, organization: str) -> _DeliveryState:
         return self._states.setdefault(organization, _DeliveryState())
@@ -180,46 +232,30 @@ class MailDelivery:
             and (each.kind is MailKind.CONSENT or settings.administrators)
         ]
 
-    async def _send_all(
-        self,
-        organization: Organization,
-        settings: Notifications,
-        due: list[Notification],
-        state: _DeliveryState,
-        server: MailServer,
-    ) -> None:
-        sender = _sender(settings)
+    async def _send_all(self, due: list[Notification], session: _Session) -> None:
         if not due:
-            await self.mailer.check(server)
+            await self.mailer.check(session.server)
         for each in due:
             if self._is_closed:
                 return
-            await self._send(organization, each, state, server, sender)
+            await self._send(each, session)
 
-    async def _server(self, settings: Notifications) -> MailServer:
-        name = settings.smtp_secret_ref.name if settings.smtp_secret_ref is not None else ""
+    async def _server(self, name: str) -> MailServer:
         try:
             return MailServer.read(name, await self.secrets.data(name))
         except SecretMissing as missing:
             raise MailError("MailSettingsInvalid", str(missing)) from missing
 
-    async def _send(
-        self,
-        organization: Organization,
-        notification: Notification,
-        state: _DeliveryState,
-        server: MailServer,
-        sender: Address,
-    ) -> None:
+    async def _send(self, notification: Notification, session: _Session) -> None:
+        organization, state = session.organization, session.state
         try:
-            await self._deliver(organization, notification, state, server, sender)
+            await self._deliver(notification, session)
         except (ClaimLost, NotFound):
             return
         except MessageRejected as refused:
             self._count(notification, MailOutcome.REFUSED)
-            state.refused[notification.key] = _RetryPause.after(
-                state.refused.get(notification.key), self.clock.now(), MAX_PAUSE_PER_MESSAGE_SECONDS
-            )
+            last = state.refused.get(notification.key)
+            state.refused[notification.key] = _RetryPause.after(last, self.clock.now(), REJECTED_MAIL)
             await self._set_notified_condition(organization, "False", refused.reason, str(refused))
             return
         except MailError:
@@ -231,18 +267,12 @@ class MailDelivery:
         sent = state.unmarked[notification.key] = _SentMail.now(notification, self.clock.now())
         await self._mark(sent, organization, state)
 
-    async def _deliver(
-        self,
-        organization: Organization,
-        notification: Notification,
-        state: _DeliveryState,
-        server: MailServer,
-        sender: Address,
-    ) -> None:
+    async def _deliver(self, notification: Notification, session: _Session) -> None:
+        organization, sender = session.organization, session.sender
         recipients = _recipients(organization, notification)
         if not recipients:
             raise MessageRejected("A mail has no recipient: there is no valid address.")
-        begun = await self._claim(notification, organization, state)
+        begun = await self._claim(notification, session)
         mail = message(
             MailRenderer(organization, self.namespace).content(notification),
             sender=sender,
@@ -251,7 +281,7 @@ class MailDelivery:
             now=begun,
         )
         to = tuple(each.addr_spec for each in recipients)
-        await self.mailer.send(server, mail, sender=sender.addr_spec, to=to)
+        await self.mailer.send(session.server, mail, sender=sender.addr_spec, to=to)
 
     def _count(self, notification: Notification, outcome: MailOutcome) -> None:
         self.metrics.notifications.labels(notification.kind.value, outcome.value).inc()
@@ -260,16 +290,11 @@ class MailDelivery:
         self, organization: Organization, truth: ConditionStatus, reason: str, message: str
     ) -> None:
         """Report in the condition ``Notified`` whether mails can be sent."""
+        now, generation = self.clock.now(), organization.metadata.generation
 
         def changed(status: OrganizationStatus) -> OrganizationStatus:
             conditions = with_condition(
-                status.conditions,
-                "Notified",
-                truth,
-                reason=reason,
-                message=message,
-                now=self.clock.now(),
-                generation=organization.metadata.generation,
+                status.conditions, "Notified", truth, reason, message, now=now, generation=generation
             )
             return replace(status, conditions=conditions)
 
@@ -277,21 +302,17 @@ class MailDelivery:
 
     # -- Claims and marks -------------------------------------------------------------------------------------
 
-    async def _claim(
-        self, notification: Notification, organization: Organization, state: _DeliveryState
-    ) -> datetime:
+    async def _claim(self, notification: Notification, session: _Session) -> datetime:
         """Claim a mail. Raises ``ClaimLost`` if another process has claimed it, or if it is no longer due."""
-        now = self.clock.now().replace(microsecond=0)
-        our_claim = state.claims.get(notification.key)
+        now, writer = self.clock.now().replace(microsecond=0), self.notification_writer
+        our_claim = session.state.claims.get(notification.key)
         if notification.problem is not None:
-            await self.notification_writer.problems(
-                organization.name, _claiming_problem(notification, our_claim, now)
-            )
+            claim = _claiming_problem(notification.problem, our_claim, now)
+            await writer.problems(session.organization.name, claim)
         else:
-            await self.notification_writer.sender(
-                notification.senders[0].name, _claiming_sender(notification, our_claim, now)
-            )
-        state.claims[notification.key] = now
+            sender = notification.senders[0]
+            await writer.sender(sender.name, _claiming_sender(sender.status, our_claim, now))
+        session.state.claims[notification.key] = now
         return now
 
     async def _mark(self, sent: _SentMail, organization: Organization, state: _DeliveryState) -> None:
@@ -316,7 +337,7 @@ class MailDelivery:
         def heard(status: SenderStatus) -> SenderStatus:
             if kind is MailKind.ESCALATION:
                 return replace(status, escalated_at=at)
-            return replace(status, notified_at=at, notified_key=consent_requests.key_fingerprint(sender))
+            return replace(status, notified_at=at, notified_key=key_fingerprint(sender))
 
         try:
             await self.notification_writer.sender(sender.name, heard)
@@ -325,28 +346,24 @@ class MailDelivery:
 
 
 def _claiming_problem(
-    notification: Notification, our_claim: datetime | None, now: datetime
-) -> Callable[[problem_tracking.Problems], problem_tracking.Problems]:
-    expected = notification.problem
-
-    def claimed(problems: problem_tracking.Problems) -> problem_tracking.Problems:
-        known = problem_tracking.find_problem(problems, notification.key)
-        if known is None or expected is None:
+    expected: ReportedProblem, our_claim: datetime | None, now: datetime
+) -> Callable[[Problems], Problems]:
+    def claimed(problems: Problems) -> Problems:
+        known = problem_tracking.find_problem(problems, expected.cause)
+        if known is None:
             raise ClaimLost
         if (known.notified_at, known.solved_at) != (expected.notified_at, expected.solved_at):
             raise ClaimLost
         if known.mail_attempted_at not in (expected.mail_attempted_at, our_claim):
             raise ClaimLost
-        return problem_tracking.mark_attempted(problems, notification.key, now)
+        return problem_tracking.mark_attempted(problems, expected.cause, now)
 
     return claimed
 
 
 def _claiming_sender(
-    notification: Notification, our_claim: datetime | None, now: datetime
+    expected: SenderStatus, our_claim: datetime | None, now: datetime
 ) -> Callable[[SenderStatus], SenderStatus]:
-    expected = notification.senders[0].status
-
     def claimed(status: SenderStatus) -> SenderStatus:
         if is_condition_true(status.conditions, "Authorized") or status.notified_at != expected.notified_at:
             raise ClaimLost
@@ -357,8 +374,8 @@ def _claiming_sender(
     return claimed
 
 
-def _sender(settings: Notifications) -> Address:
-    found = address(settings.from_ or "")
+def _sender(from_: str) -> Address:
+    found = address(from_)
     if found is None:
         raise MailError("MailSettingsInvalid", "spec.notifications.from is no valid mail address.")
     return found

@@ -13,24 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 
 from msgspec.structs import replace
 
 from controller.cache import Cache
-from controller.notifications import consent_requests, problem_tracking
-from controller.notifications.delivery import MailDelivery
+from controller.notifications import policy, problem_tracking
+from controller.notifications.delivery import MailDelivery, NotificationStatusWriter
 from controller.notifications.policy import NotificationTimings, removable_causes
-from controller.notifications.problem_tracking import (
-    ARCHIVE,
-    CONSENT,
-    DIGEST,
-    KEY,
-    FailureSummary,
-    Observation,
-    Problems,
-)
-from controller.notifications.status_writer import NotificationStatusWriter
+from controller.notifications.problem_tracking import FailureSummary, Observation, Problems
 from counterfoil.clock import Clock
 from counterfoil.kube.errors import ApiError
 from counterfoil.logs import log_context
@@ -40,6 +30,7 @@ from counterfoil.resources import (
     Organization,
     Phase,
     Sender,
+    SenderStatus,
     find_condition,
     is_condition_true,
 )
@@ -72,7 +63,7 @@ class Notifier:
 
     def event_failed(self, event: EnvelopeEvent) -> None:
         """Record an event that failed in this process."""
-        observation = problem_tracking.failure_observation(event, self.archive_of(event.organization))
+        observation = problem_tracking.failure_observation(event, self.cache.archive_name(event))
         if event.name in self._counted:
             # A retry failed: the event is counted already.
             observation = dataclasses.replace(observation, count=0)
@@ -89,17 +80,11 @@ class Notifier:
         found = {name: began for summary in summaries.values() for name in summary.names}
         self._counted = dict(list((found | since).items())[-problem_tracking.MAX_REMEMBERED_EVENTS :])
 
-    def archive_of(self, organization: str) -> str:
-        """Return the name of an Organization's Archive; empty when it has none."""
-        found = self.cache.organizations.get(organization)
-        return found.spec.archive_ref.name if found is not None and found.spec.archive_ref is not None else ""
-
     def _add_observation(self, organization: str, observation: Observation) -> None:
         waiting = self._observations.setdefault(organization, {})
         known = waiting.get(observation.cause)
-        waiting[observation.cause] = (
-            observation if known is None else problem_tracking.merge(known, observation)
-        )
+        merged = observation if known is None else problem_tracking.merge(known, observation)
+        waiting[observation.cause] = merged
 
     # -- Checks -----------------------------------------------------------------------------------------------
 
@@ -110,11 +95,9 @@ class Notifier:
                 self._forget_deleted()
                 for each in self.cache.organizations:
                     if each.name not in self._running_checks:
-                        check = group.create_task(
+                        self._running_checks[each.name] = group.create_task(
                             self._check_and_log(each.name), name=f"problems of {each.name}"
                         )
-                        self._running_checks[each.name] = check
-                        check.add_done_callback(partial(_done, self._running_checks, each.name))
                 await self.clock.sleep(PASS_SECONDS)
 
     async def drain(self) -> None:
@@ -143,6 +126,8 @@ class Notifier:
                 _log.warning("the problems of an organization could not be stored: %s", problem)
             except Exception:
                 _log.exception("the check of an organization's problems failed")
+            finally:
+                self._running_checks.pop(name, None)
 
     async def _check_organization(self, name: str) -> None:
         await self._store_observations(name)
@@ -185,13 +170,12 @@ class Notifier:
     ) -> Problems:
         """Update the problems that follow from states, not from events: archives, keys, unresponsive senders."""
         now = self.clock.now()
-        unresponsive = consent_requests.unresponsive_senders(
-            senders, organization, now, unreachable=self.mail_delivery.unreachable(organization.name)
-        )
+        unreachable = self.mail_delivery.unreachable(organization.name)
+        unresponsive = policy.unresponsive_senders(senders, organization, now, unreachable=unreachable)
         current = [
             *self._archive_observations(organization, problems, now),
-            *consent_requests.administrator_observations(senders),
-            *consent_requests.unresponsive_observations(unresponsive),
+            *policy.administrator_observations(senders),
+            *policy.unresponsive_observations(unresponsive),
             *problem_tracking.digest_observations(problems, now, self.timings.digest),
         ]
         for each in current:
@@ -207,27 +191,24 @@ class Notifier:
     def _has_ended(self, cause: str) -> bool:
         """Whether a problem without a current observation has ended; for failures only a pass over all events decides."""
         kind, _, name = cause.partition("/")
-        if kind == ARCHIVE:
+        if kind == problem_tracking.ARCHIVE:
             archive = self.cache.archives.get(name)
             return archive is None or is_condition_true(archive.status.conditions, "Ready")
-        return kind in (KEY, CONSENT, DIGEST)
+        return kind in (problem_tracking.KEY, problem_tracking.CONSENT, problem_tracking.DIGEST)
 
     def _archive_observations(
         self, organization: Organization, problems: Problems, now: datetime
     ) -> Iterable[Observation]:
-        archive = self.cache.archives.get(self.archive_of(organization.name))
+        ref = organization.spec.archive_ref
+        archive = self.cache.archives.get(ref.name) if ref is not None else None
         ready = find_condition(archive.status.conditions, "Ready") if archive is not None else None
         if archive is None or ready is None or ready.status == "True":
             return
-        cause, waiting = f"{ARCHIVE}/{archive.name}", self._waiting(organization)
+        cause, waiting = f"{problem_tracking.ARCHIVE}/{archive.name}", self._waiting(organization)
         is_long = now - ready.last_transition_time >= self.timings.archive
         if problem_tracking.is_open(problems, cause) or (waiting and is_long):
-            yield Observation(
-                cause,
-                ready.reason,
-                message=ready.message[: problem_tracking.MAX_MESSAGE_LENGTH],
-                count=waiting,
-            )
+            message = ready.message[: problem_tracking.MAX_MESSAGE_LENGTH]
+            yield Observation(cause, ready.reason, message=message, count=waiting)
 
     def _waiting(self, organization: Organization) -> int:
         """Return the number of unfinished events: those of this process, or of the last pass if that counted more."""
@@ -243,18 +224,11 @@ class Notifier:
             if each.status.phase is Phase.AWAITING_CONSENT and each.organization == organization.name
         )
         return [
-            replace(
-                each,
-                status=replace(
-                    each.status, waiting_events=max(each.status.waiting_events, parked[each.name])
-                ),
-            )
-            if parked[each.name]
-            else each
+            replace(each, status=_with_waiting_events(each.status, parked[each.name]))
             for each in self.cache.senders
             if each.spec.organization_ref.name == organization.name
         ]
 
 
-def _done(checks: dict[str, asyncio.Task[None]], name: str, _: object) -> None:
-    checks.pop(name, None)
+def _with_waiting_events(status: SenderStatus, here: int) -> SenderStatus:
+    return replace(status, waiting_events=max(status.waiting_events, here))

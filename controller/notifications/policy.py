@@ -1,18 +1,42 @@
 """
 Select the mails that are due for one Organization, and the problems that can be removed. Pure.
 
-A mail that another process has claimed is not sent before ``NotificationTimings.claim`` has passed: by then the other
-process has marked the mail as sent, or has died.
+A sender receives one mail each time that the key stops working, or when events wait for a key. A key that
+flaps (refused, accepted, refused) is one problem for ``QUIET_PERIOD``. Problems that the sender cannot solve
+go to the administrators: otherwise a missing sealing key would send a mail to every sender at once.
+
+A mail that another process has claimed is not sent before ``NotificationTimings.claim`` has passed: by then
+the other process has marked the mail as sent, or has died.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from controller.notifications import consent_requests, problem_tracking
-from controller.notifications.problem_tracking import ARCHIVE, CONSENT, DIGEST, FAILED, KEY
+from controller.notifications.problem_tracking import (
+    ARCHIVE,
+    CONSENT,
+    DIGEST,
+    FAILED,
+    KEY,
+    MAX_MESSAGE_LENGTH,
+    Observation,
+    Problems,
+    archive_of,
+    find_problem,
+    is_open,
+    kind_of,
+)
+from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.metrics import MailKind
-from counterfoil.resources import Organization, ReportedProblem, Sender
+from counterfoil.resources import Condition, Organization, ReportedProblem, Sender, find_condition
+from counterfoil.resources.audit_annotation import CONSENT_MAIL_ANNOTATION, requested_at
+
+QUIET_PERIOD = timedelta(hours=1)
+
+MAX_NAMED_SENDERS = 20
+"""Maximum number of senders that one mail to the administrators names."""
 
 _KINDS = {FAILED: MailKind.FAILED, ARCHIVE: MailKind.ARCHIVE, KEY: MailKind.KEY}
 
@@ -64,73 +88,59 @@ def due_notifications(
 ) -> list[Notification]:
     """Return the mails that are due, senders first."""
     senders = list(senders)
-    found = [
-        *_to_senders_about_consent(senders, now),
-        *_to_administrators_about_senders(organization, senders, now, unreachable),
-    ]
+    found = list(_to_senders_about_consent(senders, now))
+    found += _to_administrators_about_senders(organization, senders, now, unreachable)
     found += _about_problems(organization.status.problems, now, timings)
     return [each for each in found if not _is_attempted_elsewhere(each, now, timings, claims)]
 
 
 def _to_senders_about_consent(senders: list[Sender], now: datetime) -> Iterable[Notification]:
-    for each in senders:
-        refused_condition = consent_requests.key_failure(each)
-        if refused_condition is not None and consent_requests.is_request_due(each, now):
-            yield Notification(
-                MailKind.CONSENT,
-                consent_requests.problem_since(each, refused_condition, now),
-                senders=(each,),
-            )
+    for each, refused in _with_needed_key(senders):
+        if each.spec.email is None or not _can_sender_fix(each, refused):
+            continue
+        if _asked_at(each, refused, now) is None:
+            since = _reminder_requested_at(each, now) or refused.last_transition_time
+            yield Notification(MailKind.CONSENT, since, senders=(each,))
 
 
 def _to_administrators_about_senders(
     organization: Organization, senders: list[Sender], now: datetime, unreachable: Iterable[str]
 ) -> Iterable[Notification]:
-    problem = problem_tracking.find_problem(organization.status.problems, CONSENT)
-    news = [
-        each
-        for each in consent_requests.unresponsive_senders(senders, organization, now, unreachable=unreachable)
-        if not consent_requests.is_escalated(each, now)
-    ]
+    problem = find_problem(organization.status.problems, CONSENT)
+    unresponsive = unresponsive_senders(senders, organization, now, unreachable=unreachable)
+    news = [each for each in unresponsive if not _is_escalated(each, now)]
     if problem is not None and news:
         since = max(each.status.notified_at or problem.since for each in news)
         yield Notification(MailKind.ESCALATION, since, problem, tuple(news))
 
 
 def _about_problems(
-    problems: problem_tracking.Problems, now: datetime, timings: NotificationTimings
+    problems: Problems, now: datetime, timings: NotificationTimings
 ) -> Iterable[Notification]:
     for each in problems:
-        kind = _KINDS.get(problem_tracking.kind_of(each))
+        kind = _KINDS.get(kind_of(each))
         if _is_digest_due(each, now, timings):
             yield Notification(MailKind.DIGEST, each.notified_at or each.since, each)
         if kind is None:
             continue
+        is_due = each.notified_at is None and now - each.since >= timings.gather
         if each.solved_at is not None:
             if each.notified_at is not None and now - each.solved_at >= timings.settle:
                 yield Notification(MailKind.SOLVED, each.solved_at, each)
-        elif (
-            each.notified_at is None
-            and now - each.since >= timings.gather
-            and not _is_covered_by_archive(each, problems)
-        ):
+        elif is_due and not _is_covered_by_archive(each, problems):
             yield Notification(kind, each.since, each)
 
 
 def _is_digest_due(problem: ReportedProblem, now: datetime, timings: NotificationTimings) -> bool:
-    if problem_tracking.kind_of(problem) != DIGEST or problem.solved_at is not None:
+    if kind_of(problem) != DIGEST or problem.solved_at is not None:
         return False
     return problem.notified_at is None or now - problem.notified_at >= timings.digest
 
 
-def _is_covered_by_archive(problem: ReportedProblem, problems: problem_tracking.Problems) -> bool:
+def _is_covered_by_archive(problem: ReportedProblem, problems: Problems) -> bool:
     """Whether the mail about an archive that does not work covers this problem."""
-    place = problem_tracking.archive_of(problem)
-    return (
-        problem_tracking.kind_of(problem) == FAILED
-        and place != ""
-        and problem_tracking.is_open(problems, f"{ARCHIVE}/{place}")
-    )
+    place = archive_of(problem)
+    return kind_of(problem) == FAILED and place != "" and is_open(problems, f"{ARCHIVE}/{place}")
 
 
 def _is_attempted_elsewhere(
@@ -148,14 +158,116 @@ def attempted_at(notification: Notification) -> datetime | None:
     return None if begun is not None and told is not None and told >= begun else begun
 
 
-def removable_causes(
-    problems: problem_tracking.Problems, now: datetime, timings: NotificationTimings
-) -> list[str]:
+def removable_causes(problems: Problems, now: datetime, timings: NotificationTimings) -> list[str]:
     """Return the causes of solved problems that need no mail, because no mail announced them."""
     return [
         each.cause
         for each in problems
         if each.solved_at is not None
         and now - each.solved_at >= timings.settle
-        and (each.notified_at is None or problem_tracking.kind_of(each) in (CONSENT, DIGEST))
+        and (each.notified_at is None or kind_of(each) in (CONSENT, DIGEST))
     ]
+
+
+# -- Senders whose key does not work ---------------------------------------------------------------------
+
+
+def has_user_secret(sender: Sender) -> bool:
+    """Whether the key is in a Secret that a person fills."""
+    return sender.spec.token_secret_ref is not None
+
+
+def key_fingerprint(sender: Sender) -> str | None:
+    """Return the fingerprint of the sender's key."""
+    return sender.status.key.fingerprint if sender.status.key is not None else None
+
+
+def unresponsive_senders(
+    senders: Iterable[Sender], organization: Organization, now: datetime, *, unreachable: Iterable[str] = ()
+) -> list[Sender]:
+    """Return the senders who did not react in time or have no address that works (``unreachable``)."""
+    if organization.spec.notifications is None or organization.spec.notifications.escalate_after is None:
+        return []
+    after, lost = organization.spec.notifications.escalate_after, frozenset(unreachable)
+    found = []
+    for each, refused in _with_needed_key(senders):
+        if _can_sender_fix(each, refused):
+            asked = _asked_at(each, refused, now)
+            if each.spec.email is None or each.name in lost or (asked is not None and now - asked >= after):
+                found.append(each)
+    return found
+
+
+def unresponsive_observations(senders: Iterable[Sender]) -> Iterator[Observation]:
+    """Yield the one problem that stands for all unresponsive senders, if there are any."""
+    reasons = {each.name: refused.reason for each in senders if (refused := _key_failure(each)) is not None}
+    if reasons:
+        reason, examples = next(iter(reasons.values())), tuple(reasons)[:3]
+        yield Observation(CONSENT, reason, examples=examples, count=len(reasons))
+
+
+def administrator_observations(senders: Iterable[Sender]) -> Iterator[Observation]:
+    """Yield the problems with keys that only administrators can solve, grouped by reason."""
+    groups: dict[str, list[tuple[Sender, Condition]]] = defaultdict(list)
+    for each, refused in _with_needed_key(senders):
+        if not _can_sender_fix(each, refused):
+            groups[refused.reason].append((each, refused))
+    for reason, concerned in groups.items():
+        yield Observation(
+            f"{KEY}/{reason}",
+            reason,
+            message=concerned[0][1].message[:MAX_MESSAGE_LENGTH],
+            examples=tuple(sorted(each.name for each, _ in concerned)[:3]),
+            count=len(concerned),
+        )
+
+
+def _key_failure(sender: Sender) -> Condition | None:
+    """Return the condition of a key that cannot be used; None for a key that works or was not checked yet."""
+    found = find_condition(sender.status.conditions, "Authorized")
+    return found if found is not None and found.status == "False" and not sender.spec.suspend else None
+
+
+def _with_needed_key(senders: Iterable[Sender]) -> Iterator[tuple[Sender, Condition]]:
+    """Yield senders whose key cannot be used but is needed: events wait for it, or it worked before."""
+    for each in senders:
+        key, refused = each.status.key, _key_failure(each)
+        worked_before = key is not None and key.verified_at is not None
+        if refused is not None and (each.status.waiting_events > 0 or worked_before):
+            yield each, refused
+
+
+def _can_sender_fix(sender: Sender, refused: Condition) -> bool:
+    """Whether the sender must act. Only its owner can replace a key that a person put into a Secret."""
+    if has_user_secret(sender):
+        return refused.reason == "TokenRejected"
+    return find_reason(refused.reason).responsible is Responsible.SENDER
+
+
+def _asked_at(sender: Sender, refused: Condition, now: datetime) -> datetime | None:
+    """Return the time of the mail to the sender about this problem; None: a mail is needed or requested."""
+    asked = sender.status.notified_at
+    if asked is None or _reminder_requested_at(sender, now) is not None:
+        return None
+    same_key = sender.status.notified_key == key_fingerprint(sender)
+    was_asked = asked >= refused.last_transition_time or (same_key and now - asked < QUIET_PERIOD)
+    return asked if was_asked else None
+
+
+def _is_escalated(sender: Sender, now: datetime) -> bool:
+    """Whether the administrators received a mail about this unresponsive sender."""
+    refused, escalated = _key_failure(sender), sender.status.escalated_at
+    if refused is None or escalated is None:
+        return False
+    return escalated >= (_asked_at(sender, refused, now) or refused.last_transition_time)
+
+
+def _reminder_requested_at(sender: Sender, now: datetime) -> datetime | None:
+    """Return the time at which a person requested another mail; None until our clock reaches that time."""
+    requested = requested_at(sender.metadata.annotations, CONSENT_MAIL_ANNOTATION)
+    asked = sender.status.notified_at
+    if requested is None or asked is None:
+        return None
+    # Times in a status are whole seconds: a request within the second of a mail would stay newer than it.
+    whole = requested.replace(microsecond=0)
+    return whole if asked < whole <= now else None

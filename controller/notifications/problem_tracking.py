@@ -8,6 +8,7 @@ same problem; one that returns after that mail is a new problem.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -103,11 +104,8 @@ def find_problem(problems: Problems, cause: str) -> ReportedProblem | None:
 
 def notified_and_open(problems: Problems) -> Problems:
     """Return the open problems that a mail announced."""
-    return tuple(
-        each
-        for each in problems
-        if each.notified_at is not None and each.solved_at is None and kind_of(each) != DIGEST
-    )
+    told = (each for each in problems if each.notified_at is not None and each.solved_at is None)
+    return tuple(each for each in told if kind_of(each) != DIGEST)
 
 
 def digest_observations(problems: Problems, now: datetime, after: timedelta) -> Iterator[Observation]:
@@ -129,9 +127,8 @@ def add_observation(problems: Problems, observation: Observation, now: datetime)
     known = find_problem(problems, observation.cause)
     before = known.count if known is not None and known.solved_at is None else 0
     # At least the number of examples: an event that fails again is not counted, but may be the only one.
-    return with_count(
-        problems, observation, now, count=max(before + observation.count, len(observation.examples))
-    )
+    count = max(before + observation.count, len(observation.examples))
+    return with_count(problems, observation, now, count=count)
 
 
 def with_count(
@@ -141,12 +138,12 @@ def with_count(
     known = find_problem(problems, observation.cause)
     count = observation.count if count is None else count
     if known is None:
-        return (
-            problems if len(problems) >= MAX_PROBLEMS else (*problems, _new_problem(observation, now, count))
-        )
+        new = () if len(problems) >= MAX_PROBLEMS else (_new_problem(observation, now, count),)
+        return (*problems, *new)
     seen = (observation.at or now).replace(microsecond=0)
-    changed = replace(
-        known,
+    return _changed(
+        problems,
+        known.cause,
         reason=observation.reason,
         message=observation.message or known.message,
         count=count,
@@ -157,7 +154,6 @@ def with_count(
         else known.last_seen_at,
         solved_at=None,
     )
-    return _replace_problem(problems, changed)
 
 
 def _new_problem(observation: Observation, now: datetime, count: int) -> ReportedProblem:
@@ -177,38 +173,27 @@ def mark_solved(problems: Problems, cause: str, now: datetime) -> Problems:
     known = find_problem(problems, cause)
     if known is None or known.solved_at is not None:
         return problems
-    return _replace_problem(
-        problems, replace(known, solved_at=now.replace(microsecond=0), mail_attempted_at=None)
-    )
+    return _changed(problems, cause, solved_at=now.replace(microsecond=0), mail_attempted_at=None)
 
 
 def mark_attempted(problems: Problems, cause: str, now: datetime) -> Problems:
     """Record the claim of a mail about a problem."""
-    return tuple(
-        replace(each, mail_attempted_at=now.replace(microsecond=0)) if each.cause == cause else each
-        for each in problems
-    )
+    return _changed(problems, cause, mail_attempted_at=now.replace(microsecond=0))
 
 
 def mark_notified(problems: Problems, cause: str, now: datetime) -> Problems:
     """Record that a mail announced the problem."""
-    return tuple(
-        replace(each, notified_at=now.replace(microsecond=0)) if each.cause == cause else each
-        for each in problems
-    )
+    return _changed(problems, cause, notified_at=now.replace(microsecond=0))
 
 
 def close_problem(problems: Problems, cause: str) -> Problems:
     """Remove a problem after the mail about its end; a problem that has returned since then stays, as a new one."""
-    return tuple(
-        replace(each, notified_at=None, mail_attempted_at=None) if each.cause == cause else each
-        for each in problems
-        if each.cause != cause or each.solved_at is None
-    )
+    left = tuple(each for each in problems if each.cause != cause or each.solved_at is None)
+    return _changed(left, cause, notified_at=None, mail_attempted_at=None)
 
 
-def _replace_problem(problems: Problems, changed: ReportedProblem) -> Problems:
-    return tuple(changed if each.cause == changed.cause else each for each in problems)
+def _changed(problems: Problems, cause: str, **fields: Any) -> Problems:
+    return tuple(replace(each, **fields) if each.cause == cause else each for each in problems)
 
 
 @dataclass
@@ -243,9 +228,8 @@ def apply_summary(problems: Problems, summary: FailureSummary, *, began: datetim
 
     The pass may have missed later failures, so it neither solves them nor lowers their count.
     """
-    recent = {
-        each.cause for each in problems if each.last_seen_at and each.last_seen_at >= began - CLOCK_SKEW
-    }
+    since = began - CLOCK_SKEW
+    recent = {each.cause for each in problems if each.last_seen_at and each.last_seen_at >= since}
     for each in problems:
         is_gone = each.cause not in summary.failed and each.cause not in summary.at_risk
         if kind_of(each) == FAILED and is_gone and each.cause not in recent:

@@ -1,20 +1,58 @@
 """
-Render a ``Notification`` as the content of a mail, in the organization's language. Pure.
+Render a ``Notification`` as a mail in the organization's language: its content, then the MIME message. Pure.
 
-A mail contains names, counts, messages of a status and texts of the catalogue of reasons. None of them contains a key
-(rule 7), and ``redact`` removes text that looks like one.
+A mail contains names, counts, messages of a status and texts of the catalogue of reasons. None of them
+contains a key (rule 7), and ``redact`` removes text that looks like one.
+
+External text reaches a header only through ``one_line`` and ``Address``, so no header can be injected. The
+Message-ID is derived from the subject of the notification. Mail servers and clients can therefore recognize a
+mail that is sent again after a crash.
 """
 
+import hashlib
+import re
 from dataclasses import dataclass
+from datetime import datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from controller.notifications import consent_requests, problem_tracking
-from controller.notifications.policy import Notification
+import jinja2
+
+from controller.notifications.policy import MAX_NAMED_SENDERS, Notification, has_user_secret
+from controller.notifications.problem_tracking import (
+    ARCHIVE,
+    CONSENT,
+    KEY,
+    archive_of,
+    kind_of,
+    notified_and_open,
+)
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.i18n.reasons import find_reason
 from counterfoil.logs import redact
 from counterfoil.metrics import MailKind
 from counterfoil.resources import Language, Notifications, Organization, ReportedProblem, Sender
+
+_POLICY = SMTP.clone(cte_type="7bit")
+"""Mail servers without 8BITMIME exist; all of them accept seven-bit mails."""
+
+_FOLDER = Path(__file__).parent / "templates"
+
+_LOCAL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}")
+_DOMAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*")
+
+MAX_HEADER_LENGTH = 200
+
+_templates = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(_FOLDER),
+    autoescape=jinja2.select_autoescape(("html",)),
+    undefined=jinja2.StrictUndefined,
+    keep_trailing_newline=True,
+)
 
 MAX_MESSAGE_LENGTH = 500
 """Maximum number of characters of a status message in a mail; the status has the whole message."""
@@ -69,11 +107,6 @@ class MailRenderer:
     namespace: str
 
     @property
-    def language(self) -> Language:
-        """The language that the Organization set."""
-        return self._notifications.language
-
-    @property
     def _notifications(self) -> Notifications:
         return self.organization.spec.notifications or Notifications()
 
@@ -90,7 +123,7 @@ class MailRenderer:
         return self._problem(notification.problem)
 
     def _text(self, key: str, /, *, count: int | None = None, **values: object) -> str:
-        catalogue = load_catalogue(CatalogueName.MAILS, self.language)
+        catalogue = load_catalogue(CatalogueName.MAILS, self._notifications.language)
         section, _, name = key.rpartition(".")
         section = section or "common"
         if count == 1 and catalogue.has(section, f"{name}_one"):
@@ -101,14 +134,13 @@ class MailRenderer:
 
     def _consent_request(self, sender: Sender) -> MailContent:
         first = sender.status.key is None and sender.status.notified_at is None
-        waiting = sender.status.waiting_events
         paragraphs = [self._text("consent.required" if first else "consent.died")]
-        if waiting:
+        if waiting := sender.status.waiting_events:
             paragraphs.append(self._text("consent.waiting", count=waiting))
         url = self._consent_url(sender)
         paragraphs.append(self._sender_instructions(sender, url))
         return MailContent(
-            language=self.language,
+            language=self._notifications.language,
             subject=self._text("consent.first" if first else "consent.subject"),
             greeting=self._greeting(sender),
             paragraphs=tuple(paragraphs),
@@ -123,7 +155,7 @@ class MailRenderer:
         return self._text("consent.link" if url is not None else "consent.nolink")
 
     def _consent_url(self, sender: Sender) -> str | None:
-        if consent_requests.has_user_secret(sender):
+        if has_user_secret(sender):
             return None
         return self.organization.consent_url(sender.name) or sender.status.consent_url
 
@@ -134,15 +166,11 @@ class MailRenderer:
     # -- To the administrators --------------------------------------------------------------------------------
 
     def _escalation(self, senders: tuple[Sender, ...]) -> MailContent:
-        named = [self._item(each) for each in senders[: consent_requests.MAX_NAMED_SENDERS]]
-        if len(senders) > consent_requests.MAX_NAMED_SENDERS:
-            named.append(
-                ListItem(
-                    self._text("escalation.more", count=len(senders) - consent_requests.MAX_NAMED_SENDERS)
-                )
-            )
+        named = [self._item(each) for each in senders[:MAX_NAMED_SENDERS]]
+        if (unnamed := len(senders) - MAX_NAMED_SENDERS) > 0:
+            named.append(ListItem(self._text("escalation.more", count=unnamed)))
         return MailContent(
-            language=self.language,
+            language=self._notifications.language,
             subject=self._subject_with_count("escalation.subject", count=len(senders)),
             greeting=self._text("hello"),
             paragraphs=(self._text("escalation.text"),),
@@ -160,22 +188,20 @@ class MailRenderer:
         return ListItem(text, self._consent_url(sender))
 
     def _problem(self, problem: ReportedProblem) -> MailContent:
-        kind = problem_tracking.kind_of(problem)
-        texts = find_reason(problem.reason).localized_text(self.language)
+        kind = kind_of(problem)
+        texts = find_reason(problem.reason).localized_text(self._notifications.language)
         facts = [LabelledText(self._text("what"), texts.what)]
         if texts.do:
             facts.append(LabelledText(self._text("do"), texts.do))
         if problem.message:
             facts.append(LabelledText(self._text("message"), _shortened(problem.message)))
         return MailContent(
-            language=self.language,
+            language=self._notifications.language,
             subject=self._subject(problem),
             greeting=self._text("hello"),
-            paragraphs=(
-                self._text(f"{kind}.text", count=problem.count, archive=problem_tracking.archive_of(problem)),
-            ),
+            paragraphs=(self._text(f"{kind}.text", count=problem.count, archive=archive_of(problem)),),
             facts=tuple(facts),
-            items_title=self._text("senders" if kind == problem_tracking.KEY else "examples"),
+            items_title=self._text("senders" if kind == KEY else "examples"),
             items=tuple(ListItem(each) for each in problem.examples),
             commands_title=self._text("commands"),
             commands=self._commands(problem),
@@ -186,7 +212,7 @@ class MailRenderer:
     def _solved(self, problem: ReportedProblem) -> MailContent:
         date = problem.notified_at.strftime("%Y-%m-%d %H:%M UTC") if problem.notified_at is not None else ""
         return MailContent(
-            language=self.language,
+            language=self._notifications.language,
             subject=self._text("solved.subject", subject=self._subject(problem)),
             greeting=self._text("hello"),
             paragraphs=(self._text("solved.text", date=date),),
@@ -194,9 +220,9 @@ class MailRenderer:
         )
 
     def _digest(self) -> MailContent:
-        told = problem_tracking.notified_and_open(self.organization.status.problems)
+        told = notified_and_open(self.organization.status.problems)
         return MailContent(
-            language=self.language,
+            language=self._notifications.language,
             subject=self._subject_with_count("digest.subject", count=len(told)),
             greeting=self._text("hello"),
             paragraphs=(self._text("digest.text"),),
@@ -216,33 +242,29 @@ class MailRenderer:
         return f"[{self.organization.name}] {self._title(problem)}"
 
     def _title(self, problem: ReportedProblem) -> str:
-        kind = problem_tracking.kind_of(problem)
+        kind = kind_of(problem)
         return self._text(
-            "escalation.subject" if kind == problem_tracking.CONSENT else f"{kind}.subject",
+            "escalation.subject" if kind == CONSENT else f"{kind}.subject",
             count=problem.count,
             reason=problem.reason,
-            archive=problem_tracking.archive_of(problem),
+            archive=archive_of(problem),
         )
 
     def _subject_with_count(self, key: str, /, *, count: int | None = None, **values: object) -> str:
         return f"[{self.organization.name}] {self._text(key, count=count, **values)}"
 
     def _commands(self, problem: ReportedProblem) -> tuple[str, ...]:
-        kubectl, mine = (
-            f"kubectl -n {self.namespace}",
-            f"counterfoil.dev/organization={self.organization.name}",
+        kubectl, kind = f"kubectl -n {self.namespace}", kind_of(problem)
+        if kind == ARCHIVE:
+            return (f"{kubectl} describe archive {archive_of(problem)}",)
+        if kind == KEY:
+            return (f"{kubectl} get senders",)
+        mine = f"counterfoil.dev/organization={self.organization.name}"
+        failed = f"--field-selector status.phase=Failed -l {mine}"
+        return (
+            f"{kubectl} get envelopeevents {failed}",
+            f"{kubectl} label envelopeevents {failed} counterfoil.dev/request=retry",
         )
-        match problem_tracking.kind_of(problem):
-            case problem_tracking.ARCHIVE:
-                return (f"{kubectl} describe archive {problem_tracking.archive_of(problem)}",)
-            case problem_tracking.KEY:
-                return (f"{kubectl} get senders",)
-            case _:
-                failed = f"--field-selector status.phase=Failed -l {mine}"
-                return (
-                    f"{kubectl} get envelopeevents {failed}",
-                    f"{kubectl} label envelopeevents {failed} counterfoil.dev/request=retry",
-                )
 
     def _console(self, anchor: str = "") -> MailLink | None:
         """Link to the entry of the console's first page where the problem can be solved."""
@@ -255,11 +277,11 @@ class MailRenderer:
 
     def _anchor(self, problem: ReportedProblem) -> str:
         """Return the anchor of a problem on that page; a test compares it with the console's own."""
-        kind = problem_tracking.kind_of(problem)
-        if kind == problem_tracking.CONSENT:
+        kind = kind_of(problem)
+        if kind == CONSENT:
             return ""
-        if kind == problem_tracking.ARCHIVE:
-            return f"{kind}--{problem_tracking.archive_of(problem)}"
+        if kind == ARCHIVE:
+            return f"{kind}--{archive_of(problem)}"
         return f"{kind}-{self.organization.name}-{problem.reason}"
 
     def _footer(self) -> str:
@@ -273,3 +295,45 @@ def _full_name(sender: Sender) -> str:
 def _shortened(message: str) -> str:
     text = redact(message)
     return text if len(text) <= MAX_MESSAGE_LENGTH else f"{text[:MAX_MESSAGE_LENGTH]}…"
+
+
+# -- The MIME message ------------------------------------------------------------------------------------
+
+
+def address(text: str, name: str = "") -> Address | None:
+    """Parse a mail address; None if it is invalid. The domain is converted to ASCII (IDNA)."""
+    local, at, domain = text.strip().rpartition("@")
+    try:
+        domain = domain.encode("idna").decode("ascii")
+    except UnicodeError:
+        return None
+    if not at or not _LOCAL.fullmatch(local) or not _DOMAIN.fullmatch(domain) or len(domain) > 253:
+        return None
+    if local.startswith(".") or local.endswith(".") or ".." in local:
+        return None
+    return Address(one_line(name), username=local, domain=domain)
+
+
+def one_line(text: str) -> str:
+    """Make a text safe for a header: one line, no control characters, not too long."""
+    printable = "".join(each if each.isprintable() else " " for each in text)
+    return " ".join(printable.split())[:MAX_HEADER_LENGTH]
+
+
+def message(
+    content: MailContent, *, sender: Address, to: tuple[Address, ...], about: str, now: datetime
+) -> EmailMessage:
+    """Build the message. ``about`` identifies the notification and is equal for each attempt to send it."""
+    made = EmailMessage(policy=_POLICY)
+    made["From"] = Address("Counterfoil", username=sender.username, domain=sender.domain)
+    made["To"] = to
+    made["Subject"] = one_line(content.subject)
+    made["Date"] = format_datetime(now)
+    made["Message-ID"] = f"<{hashlib.sha256(about.encode()).hexdigest()[:32]}@{sender.domain}>"
+    made["Auto-Submitted"] = "auto-generated"
+    made["X-Auto-Response-Suppress"] = "All"
+    made.set_content(_templates.get_template("letter.txt").render(content=content))
+    made.add_alternative(_templates.get_template("letter.html").render(content=content), subtype="html")
+    # Last, since setting the content removes all headers that begin with "Content-".
+    made["Content-Language"] = content.language.value
+    return made

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from enum import StrEnum
-from typing import Protocol
 
 import aiosmtplib
 
@@ -110,21 +109,7 @@ class _SecretReader:
         return int(text)
 
 
-class Mailer(Protocol):
-    """The mail transport that the notifier needs."""
-
-    async def check(self, server: MailServer) -> None:
-        """Connect and log in without sending a message. Raises ``MailError``."""
-        ...
-
-    async def send(
-        self, server: MailServer, message: EmailMessage, *, sender: str, to: tuple[str, ...]
-    ) -> None:
-        """Send a message. Raises ``MessageRejected`` when the server works but rejects the message, else ``MailError``."""
-        ...
-
-
-@dataclass(frozen=True)
+@dataclass
 class SmtpMailer:
     """Sends mails to real mail servers."""
 
@@ -231,9 +216,8 @@ def _tls_context(server: MailServer) -> ssl.SSLContext:
 def _as_mail_error(problem: BaseException, server: MailServer) -> MailError:
     where = _describe_server(server)
     if _is_about_tls(problem):
-        return MailError(
-            "MailServerNotTrusted", f"{where} can't be trusted: its certificate or its encryption is wrong."
-        )
+        message = f"{where} can't be trusted: its certificate or its encryption is wrong."
+        return MailError("MailServerNotTrusted", message)
     match problem:
         case aiosmtplib.SMTPAuthenticationError():
             return MailError("MailLoginRefused", f"{where} does not accept the login ({problem.code}).")

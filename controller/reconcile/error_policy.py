@@ -31,19 +31,13 @@ UNSUPPORTED_API_VERSION = "ERR0063"
 
 @dataclass(frozen=True)
 class OutcomeRule:
-    """
-    One row: the errors that it matches, and their outcome. Without a reason, the ``ArchiveError``'s own
-    reason applies.
-    """
+    """Errors and their outcome. Without a reason, the ``ArchiveError``'s own reason applies."""
 
     matches: Callable[[Exception], bool]
     outcome_type: type[Wait] | type[Fail] | type[NeedConsent]
     reason: str | None
     message: str
-    """
-    The message for people; ``{}`` is replaced by the error's own text, which is stable and contains no
-    secret.
-    """
+    """For people; ``{}`` is replaced by the error's own text, which is stable and has no secret."""
 
     def outcome(self, problem: Exception, now: datetime) -> Outcome:
         """Return the outcome of this error."""
@@ -126,8 +120,7 @@ RULES = (
     OutcomeRule(_is_instance(HttpStatusError), Fail, "EsawRefused", "{}"),
     # Only a person can solve this: move the stored file, or choose another path.
     OutcomeRule(_is_instance(NameTaken), Fail, None, "{}"),
-    # A required tag, metadata, settings: all wait, because the Archive's owner can fix each of them within
-    # the deadline.
+    # A required tag, metadata, settings: all wait, because the Archive's owner can fix each in time.
     OutcomeRule(_is_instance(ArchiveError), Wait, None, "{}"),
     OutcomeRule(
         _is_instance(NotProven),
@@ -145,7 +138,5 @@ RULES = (
 
 
 def classify(problem: Exception, now: datetime) -> Outcome | None:
-    """
-    Return the outcome of an error; None for an error that is not in the table, which is a bug in Counterfoil.
-    """
+    """Return the outcome of an error; None: not in the table, which is a bug in Counterfoil."""
     return next((rule.outcome(problem, now) for rule in RULES if rule.matches(problem)), None)

@@ -34,9 +34,7 @@ class PhaseFacts:
 
 @dataclass(frozen=True)
 class BaseOutcome:
-    """
-    The common fields: a reason for machines, a message for people, and the facts that the phase determined.
-    """
+    """A reason for machines, a message for people, and the facts that the phase determined."""
 
     reason: str
     message: str

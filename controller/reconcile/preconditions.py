@@ -67,27 +67,17 @@ class Relabelled:
     event: EnvelopeEvent
 
 
+@dataclass(frozen=True)
 class Preconditions:
     """Looks up the objects, the key and the archive backend that a run needs."""
 
-    def __init__(
-        self,
-        *,
-        kube: KubeClient,
-        cache: Cache,
-        sender_keys: SenderKeys,
-        archive_pool: ArchivePool,
-        esaw_clients: EsawClients,
-        clock: Clock,
-        signature_checker: SignatureChecker,
-    ) -> None:
-        self._kube = kube
-        self._cache = cache
-        self._sender_keys = sender_keys
-        self._archive_pool = archive_pool
-        self._esaw_clients = esaw_clients
-        self._clock = clock
-        self._signature_checker = signature_checker
+    kube: KubeClient
+    cache: Cache
+    sender_keys: SenderKeys
+    archive_pool: ArchivePool
+    esaw_clients: EsawClients
+    clock: Clock
+    signature_checker: SignatureChecker
 
     async def check(self, event: EnvelopeEvent) -> Admitted | RecordOnly | Relabelled | Outcome:
         """
@@ -109,8 +99,8 @@ class Preconditions:
         """Return who sent the envelope: the one its Envelope names, else the organization's default."""
         if event.status.reason == "EnvelopeNotFound":
             # The sender may have been wrong; the page may have recorded the correct sender since.
-            self._cache.sender_of.pop(event.name, None)
-        name = self._cache.sender_of.get(event.name) or await self._look_up_sender(event, organization)
+            self.cache.sender_of.pop(event.name, None)
+        name = self.cache.sender_of.get(event.name) or await self._look_up_sender(event, organization)
         if name is None and self._may_sender_still_be_recorded(event, organization):
             return Wait("SenderUnknown", "The sender of this envelope is not recorded yet.")
         if name is None:
@@ -120,17 +110,17 @@ class Preconditions:
                 f"Organization/{organization.name} has no spec.defaultSenderRef. Set a default, or create the Envelope "
                 "and retry.",
             )
-        sender = self._cache.senders.get(name)
+        sender = self.cache.senders.get(name)
         if sender is None:
             return Wait("SenderMissing", f"Sender/{name} does not exist.")
         if sender.spec.organization_ref.name != organization.name:
             return Fail("SenderOfOtherOrganization", f"Sender/{name} belongs to another Organization.")
-        self._cache.sender_of[event.name] = name
+        self.cache.sender_of[event.name] = name
         return sender
 
     def admit(self, event: EnvelopeEvent) -> Organization | RecordOnly | Outcome:
         """Return the organization if it wants this event worked on now."""
-        organization = self._cache.organizations.get(event.organization)
+        organization = self.cache.organizations.get(event.organization)
         if event.spec.suspend:
             return Hold("Suspended", "spec.suspend of this event is true.")
         if organization is None:
@@ -139,10 +129,8 @@ class Preconditions:
             return Hold("OrganizationSuspended", f"spec.suspend of Organization/{organization.name} is true.")
         rule = organization.spec.rule(event.spec.action)
         if rule is None:
-            return Skip(
-                "ActionNotConfigured",
-                f"Organization/{organization.name} no longer lists the action {event.spec.action}.",
-            )
+            message = f"Organization/{organization.name} no longer lists the action {event.spec.action}."
+            return Skip("ActionNotConfigured", message)
         return RecordOnly() if rule.handling is ActionHandling.RECORD else organization
 
     async def prepare(
@@ -158,16 +146,16 @@ class Preconditions:
         archive = self._archive(organization)
         if not isinstance(archive, Archive):
             return archive
-        esaw = self._esaw_clients.for_organization(organization)
+        esaw = self.esaw_clients.for_organization(organization)
         try:
-            token = await self._sender_keys.key(sender, esaw)
+            token = await self.sender_keys.key(sender, esaw)
         except KeyStateUnknown as state_unknown:
             return Wait(state_unknown.reason, str(state_unknown))
         except KeyUnusable as unusable:
             return NeedConsent(unusable.reason, str(unusable))
         try:
-            backend = await self._archive_pool.backend(archive)
-            anchors = await self._archive_pool.anchors(archive)
+            backend = await self.archive_pool.backend(archive)
+            anchors = await self.archive_pool.anchors(archive)
         except ArchiveError as trouble:
             return Wait("ArchiveNotReady", str(trouble))
         context = ReconcileContext(
@@ -177,38 +165,30 @@ class Preconditions:
             archive=archive,
             backend=backend,
             esaw=esaw.as_user(token),
-            clock=self._clock,
-            signature_checker=self._signature_checker.with_anchors(anchors),
-            on_file_archived=partial(self._archive_pool.count_archived_bytes, archive.name),
+            clock=self.clock,
+            signature_checker=self.signature_checker.with_anchors(anchors),
+            on_file_archived=partial(self.archive_pool.count_archived_bytes, archive.name),
             sibling_events=partial(self._sibling_events, event),
         )
         return Admitted(context, token)
 
     async def _correct_sender_label(self, event: EnvelopeEvent, sender: Sender) -> EnvelopeEvent | None:
-        """
-        Replace the sender's label, which the receiver set to the default Sender; None: the label was not
-        changed.
-        """
+        """Replace the label that the receiver set to the default Sender; None: it was not changed."""
         if event.metadata.labels.get(SENDER_LABEL) == sender.name:
             return None
-        metadata = {
-            "labels": {SENDER_LABEL: sender.name},
-            "resourceVersion": event.metadata.resource_version,
-        }
+        metadata = {"labels": {SENDER_LABEL: sender.name}, "resourceVersion": event.metadata.resource_version}
         try:
-            return EnvelopeEvent.parse(
-                await self._kube.patch(EnvelopeEvent, event.name, {"metadata": metadata})
-            )
+            raw = await self.kube.patch(EnvelopeEvent, event.name, {"metadata": metadata})
+            return EnvelopeEvent.parse(raw)
         except ApiError as problem:
-            # The label is for people; the next run sets it. The stale version makes the write of this run a
-            # conflict.
+            # The next run sets the label. The stale version makes the write of this run a conflict.
             _log.info("the sender's label could not be set: %s", problem)
             return None
 
     async def _sibling_events(self, event: EnvelopeEvent) -> AsyncIterator[EnvelopeEvent]:
         # Not from the cache, which does not contain finished events.
         label = f"{ENVELOPE_LABEL}={event.spec.envelope_id}"
-        async for raw in self._kube.list(EnvelopeEvent, labels=label):
+        async for raw in self.kube.list(EnvelopeEvent, labels=label):
             try:
                 sibling = EnvelopeEvent.parse(raw)
             except ResourceInvalid as invalid:
@@ -221,7 +201,7 @@ class Preconditions:
         ref = organization.spec.archive_ref
         if ref is None:
             return Wait("ArchiveMissing", f"Organization/{organization.name} has no spec.archiveRef.")
-        archive = self._cache.archives.get(ref.name)
+        archive = self.cache.archives.get(ref.name)
         if archive is None:
             return Wait("ArchiveMissing", f"Archive/{ref.name} does not exist.")
         if (reason := cleanup_conflict(organization, archive)) is not None:
@@ -233,11 +213,11 @@ class Preconditions:
         created = event.metadata.creation_timestamp
         if organization.spec.oauth is None or created is None:
             return False
-        return self._clock.now() - created < timedelta(seconds=SENDER_GRACE_SECONDS)
+        return self.clock.now() - created < timedelta(seconds=SENDER_GRACE_SECONDS)
 
     async def _look_up_sender(self, event: EnvelopeEvent, organization: Organization) -> str | None:
         try:
-            envelope = Envelope.parse(await self._kube.get(Envelope, event.spec.envelope_id))
+            envelope = Envelope.parse(await self.kube.get(Envelope, event.spec.envelope_id))
         except (NotFound, ResourceInvalid):
             if event.spec.origin is Origin.SWEEP and SENDER_LABEL in event.metadata.labels:
                 # The sweep found it with this sender's key, so this sender may see it.

@@ -34,20 +34,14 @@ from controller.reconcile.preconditions import Admitted, Preconditions, RecordOn
 from controller.reconcile.state_machine import PERSIST_AFTER, TransitionInput
 from controller.scheduling.backoff import Random
 from controller.scheduling.due import has_request, is_suspended
-from controller.telemetry.event_recorder import EventRecorder
+from controller.telemetry.event_recorder import EventRecorder, EventType
 from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.kube.errors import Rejected, TooLarge
 from counterfoil.kube.status import StatusWriter
 from counterfoil.logs import log_context
 from counterfoil.metrics import Metrics
-from counterfoil.resources import (
-    EnvelopeEvent,
-    EnvelopeEventStatus,
-    Phase,
-    RetrySpec,
-    is_condition_true,
-)
+from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Phase, RetrySpec, is_condition_true
 
 _log = logging.getLogger(__name__)
 
@@ -81,9 +75,8 @@ class Reconciler:
             case Relabelled():
                 return admitted.event
             case RecordOnly():
-                recorded = Done(
-                    "Recorded", f"The action {event.spec.action} is recorded; nothing else is needed."
-                )
+                message = f"The action {event.spec.action} is recorded; nothing else is needed."
+                recorded = Done("Recorded", message)
                 inputs = self._transition_input(event)
                 status = state_machine.record_only_status(event.status, recorded, inputs)
                 return await self._persist(event, status, recorded)
@@ -107,8 +100,7 @@ class Reconciler:
                 status = event.status
             if not isinstance(outcome, Done):
                 return event
-            # A person may suspend the event during a run (the next run reports it in the status) or request a
-            # skip.
+            # A person may suspend the event during a run (the next run reports it) or request a skip.
             if status.phase.is_final or is_suspended(event, self.cache) or has_request(event):
                 return event
             phase = state_machine.next_phase(phase)
@@ -144,9 +136,8 @@ class Reconciler:
             _log.info("an attempt in %s failed: %s", phase, problem)
             return known_outcome
         _log.error("an attempt in %s broke off", phase, exc_info=problem)
-        return Wait(
-            "InternalError", "Counterfoil met an internal error; the controller's log has the details."
-        )
+        message = "Counterfoil met an internal error; the controller's log has the details."
+        return Wait("InternalError", message)
 
     async def _persist(
         self, event: EnvelopeEvent, status: EnvelopeEventStatus, outcome: Outcome
@@ -155,8 +146,7 @@ class Reconciler:
         try:
             stored = await self.status_writer.store(event, status)
         except Rejected as refused:
-            # A repeated write would be refused too. The stored status plus this failure fits, and ends the
-            # event.
+            # A repeated write would be refused too. The stored status plus this failure ends the event.
             outcome = _rejected_outcome(status, refused)
             phase, inputs = state_machine.phase_to_resume(event.status), self._transition_input(event)
             try:
@@ -189,18 +179,12 @@ class Reconciler:
             self.metrics.retries_exhausted.inc()
         if status.phase.is_final:
             self._observe_duration(stored)
-        if isinstance(outcome, Done | Pause) or (before.phase, before.reason) == (
-            status.phase,
-            status.reason,
-        ):
+        is_same = (before.phase, before.reason) == (status.phase, status.reason)
+        if is_same or isinstance(outcome, Done | Pause):
             return
-        warning = isinstance(outcome, Wait | Fail | NeedConsent)
-        self.event_recorder.record(
-            stored,
-            status.reason or outcome.reason,
-            status.message or "",
-            type_="Warning" if warning else "Normal",
-        )
+        type_: EventType = "Warning" if isinstance(outcome, Wait | Fail | NeedConsent) else "Normal"
+        reason, message = status.reason or outcome.reason, status.message or ""
+        self.event_recorder.record(stored, reason, message, type_=type_)
 
     def _observe_duration(self, stored: EnvelopeEvent) -> None:
         created, completed = stored.metadata.creation_timestamp, stored.status.completed_at
@@ -210,8 +194,7 @@ class Reconciler:
 
 def _rejected_outcome(status: EnvelopeEventStatus, refused: Rejected) -> Fail:
     if isinstance(refused, TooLarge):
-        where = (
-            "" if is_condition_true(status.conditions, "Cleaned") else " The envelope stays in eSignAnyWhere."
-        )
+        is_cleaned = is_condition_true(status.conditions, "Cleaned")
+        where = "" if is_cleaned else " The envelope stays in eSignAnyWhere."
         return Fail("EnvelopeTooLarge", f"{too_many_files_message(len(status.documents))}{where}")
     return Fail("StatusRefused", f"The API server refuses the event's new status: {refused}"[:1000])

@@ -24,9 +24,7 @@ from counterfoil.signatures.results import Kind, Signatures, State
 from counterfoil.signatures.worker_pool import SignatureWorkers
 
 ESAW_SIGNED_KINDS = frozenset({FileKind.DOCUMENT, FileKind.AUDIT_TRAIL, FileKind.LEGAL_DOCUMENT})
-"""
-The kinds that eSAW created or sealed. Attachments are uploads of signers: checked, but without consequence.
-"""
+"""Kinds that eSAW creates or seals. Attachments are uploads: checked, but without consequence."""
 
 CONDITION_TYPE = "SignaturesChecked"
 
@@ -56,11 +54,8 @@ class SignatureChecker:
 
         A small one is at hand, a large one is read from the archive again. Raises ``ArchiveTrouble``.
         """
-        chunks = (
-            backend.read(file_layout.name)
-            if stored_file.content is None
-            else _single_chunk(stored_file.content)
-        )
+        content = stored_file.content
+        chunks = backend.read(file_layout.name) if content is None else _single_chunk(content)
         async with aclosing(chunks) as stream:
             try:
                 found = await self.examiner.examine(stream, stored_file.size, self.anchors)
@@ -133,11 +128,8 @@ def _as_condition(
 
 
 def _intact_message(answers: Sequence[FileResult]) -> str:
-    counts = [
-        sum(each.kind is Kind.SIGNATURE for each in found.found)
-        for _, found in answers
-        if found.state is State.INTACT
-    ]
+    intact = [found.found for _, found in answers if found.state is State.INTACT]
+    counts = [sum(each.kind is Kind.SIGNATURE for each in found) for found in intact]
     says = f"{sum(counts)} signatures in {len(counts)} files are intact"
     trusted = any(found.anchors is not None for _, found in answers)
     return f"{says}, and their signers are trusted." if trusted else f"{says}."

@@ -66,10 +66,11 @@ class TransitionInput:
 
 def phase_to_resume(status: EnvelopeEventStatus) -> Phase:
     """Return the phase to work on: the first whose condition is not True."""
-    return next(
-        (phase for phase in PHASE_ORDER if not is_condition_true(status.conditions, PHASE_CONDITIONS[phase])),
-        Phase.CLEANING,
+    conditions = status.conditions
+    unfinished = (
+        phase for phase in PHASE_ORDER if not is_condition_true(conditions, PHASE_CONDITIONS[phase])
     )
+    return next(unfinished, Phase.CLEANING)
 
 
 def next_phase(phase: Phase) -> Phase:
@@ -133,9 +134,7 @@ def with_authorized(status: EnvelopeEventStatus, sender: str, inputs: Transition
 def without_documents(
     status: EnvelopeEventStatus, outcome: Fail, inputs: TransitionInput
 ) -> EnvelopeEventStatus:
-    """
-    Return the status without its list of files and what the list proves, so that a retry collects them again.
-    """
+    """Return the status without its files and what they prove, so that a retry collects again."""
     draft = _Draft(status, inputs)
     draft.reset_phases(PHASE_ORDER[PHASE_ORDER.index(Phase.COLLECTING) :], outcome)
     draft.change(documents=())
@@ -153,17 +152,17 @@ class _Draft:
         """Replace fields."""
         self.status = msgspec.structs.replace(self.status, **fields)
 
+    def enter(self, phase: Phase, reason: str | None, message: str | None, **fields: Any) -> None:
+        """Set the phase and its reason, and replace fields."""
+        started, generation = self.status.started_at or self.inputs.now, self.inputs.generation
+        self.change(phase=phase, reason=reason, message=message, **fields)
+        self.change(started_at=started, observed_generation=generation)
+
     def set_condition(self, type_: str, truth: ConditionStatus, statement: Outcome | SideCondition) -> None:
         """Set a condition to the reason and message of an outcome."""
-        conditions = with_condition(
-            self.status.conditions,
-            type_,
-            truth,
-            reason=statement.reason,
-            message=statement.message,
-            now=self.inputs.now,
-            generation=self.inputs.generation,
-        )
+        known, reason, message = self.status.conditions, statement.reason, statement.message
+        now, generation = self.inputs.now, self.inputs.generation
+        conditions = with_condition(known, type_, truth, reason, message, now=now, generation=generation)
         self.change(conditions=conditions)
 
     def add_facts(self, facts: PhaseFacts) -> None:
@@ -181,16 +180,8 @@ class _Draft:
             self.finish(Phase.SUCCEEDED, phase, outcome)
             return
         self.set_condition("Ready", "False", Done("InProgress", f"The event is {upcoming_phase}."))
-        self.change(
-            phase=upcoming_phase,
-            reason=None,
-            message=None,
-            attempts=0,
-            next_attempt_time=None,
-            phase_started_at=self.inputs.now,
-            started_at=self.status.started_at or self.inputs.now,
-            observed_generation=self.inputs.generation,
-        )
+        now = self.inputs.now
+        self.enter(upcoming_phase, None, None, attempts=0, next_attempt_time=None, phase_started_at=now)
 
     def wait(self, phase: Phase, outcome: Wait) -> None:
         """Count an attempt and set the time of the next one; fail after the phase's deadline."""
@@ -221,14 +212,7 @@ class _Draft:
     ) -> None:
         """Stay in a phase until that time; None: until an object changes."""
         self.set_condition("Ready", "False", outcome)
-        self.change(
-            phase=phase,
-            reason=outcome.reason,
-            message=outcome.message,
-            next_attempt_time=next_attempt_time,
-            started_at=self.status.started_at or self.inputs.now,
-            observed_generation=self.inputs.generation,
-        )
+        self.enter(phase, outcome.reason, outcome.message, next_attempt_time=next_attempt_time)
 
     def reset_phases(self, phases: Sequence[Phase], outcome: Skip | Wait | Fail) -> None:
         """Set the conditions of phases that succeeded to False."""
@@ -243,12 +227,5 @@ class _Draft:
         if isinstance(outcome, Fail) and outcome.reason != "DeadlineExceeded":
             self.set_last_error(outcome)
         self.set_condition("Ready", "True" if final is Phase.SUCCEEDED else "False", outcome)
-        self.change(
-            phase=final,
-            reason=outcome.reason,
-            message=outcome.message,
-            next_attempt_time=None,
-            started_at=self.status.started_at or self.inputs.now,
-            completed_at=self.inputs.now,
-            observed_generation=self.inputs.generation,
-        )
+        self.enter(final, outcome.reason, outcome.message, next_attempt_time=None)
+        self.change(completed_at=self.inputs.now)

@@ -16,6 +16,7 @@ that archived it is removed, and a later pass removes marked ones for which it f
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 
 from controller.cache import Cache
@@ -52,48 +53,36 @@ REST_FACTOR = 9
 """Pause between two passes as a multiple of the duration of a pass."""
 
 
+@dataclass
 class GarbageCollector:
     """Removes expired events, page by page, and counts those that remain."""
 
-    def __init__(
-        self,
-        *,
-        kube: KubeClient,
-        cache: Cache,
-        clock: Clock,
-        statistics: EventStatistics,
-        retry_if_fixed: Callable[[EnvelopeEvent], Awaitable[EnvelopeEvent]],
-        pass_finished: Callable[[datetime, Mapping[str, FailureSummary]], None],
-    ) -> None:
-        """
-        ``retry_if_fixed`` re-opens an event if its cause was fixed since, and returns its newest state.
-
-        ``pass_finished`` receives after each pass when it began and the failures by Organization.
-        """
-        self._kube = kube
-        self._cache = cache
-        self._clock = clock
-        self._statistics = statistics
-        self._retry_if_fixed = retry_if_fixed
-        self._pass_finished = pass_finished
-        self._rejected_count = 0
-        """Number of objects of this pass that may not be changed."""
-        self._last_rejection: ApiError | None = None
+    kube: KubeClient
+    cache: Cache
+    clock: Clock
+    statistics: EventStatistics
+    retry_if_fixed: Callable[[EnvelopeEvent], Awaitable[EnvelopeEvent]]
+    """Re-opens an event if its cause was fixed since, and returns its newest state."""
+    pass_finished: Callable[[datetime, Mapping[str, FailureSummary]], None]
+    """Receives after each pass when it began and the failures by Organization."""
+    _rejected_count: int = 0
+    """Number of objects of this pass that may not be changed."""
+    _last_rejection: ApiError | None = None
 
     async def run(self) -> None:
         """Run passes until cancelled."""
         while True:
-            since = self._clock.now()
+            since = self.clock.now()
             try:
                 await self._run_pass()
             except ApiError as problem:
                 _log.warning("finished events can't be looked at at the moment: %s", problem)
-            took = (self._clock.now() - since).total_seconds()
-            await self._clock.sleep(max(MIN_REST_SECONDS, REST_FACTOR * took))
+            took = (self.clock.now() - since).total_seconds()
+            await self.clock.sleep(max(MIN_REST_SECONDS, REST_FACTOR * took))
 
     async def _run_pass(self) -> None:
         self._rejected_count = 0
-        found = PassStatistics(self._clock.now())
+        found = PassStatistics(self.clock.now())
         # Marked in earlier passes: events removed in this pass have been gone for a while at the next one.
         orphaned = await self._list_archived_envelopes()
         token = ""
@@ -104,60 +93,51 @@ class GarbageCollector:
                     orphaned.pop(envelope_of(raw["metadata"]["name"]), None)
             if not token:
                 break
-            await self._clock.sleep(PAGE_SECONDS)
+            await self.clock.sleep(PAGE_SECONDS)
         for name, uid in orphaned.items():
             await self._remove_envelope(name, uid)
         if self._rejected_count:
             _log.warning("%d objects could not be cleaned up: %s", self._rejected_count, self._last_rejection)
-        self._statistics.publish(found, (each.name for each in self._cache.organizations))
-        self._pass_finished(found.began, found.failures)
+        self.statistics.publish(found, (each.name for each in self.cache.organizations))
+        self.pass_finished(found.began, found.failures)
 
     async def _page(self, token: str) -> tuple[list[Raw], str]:
         try:
-            return await self._kube.page(EnvelopeEvent, limit=PAGE_SIZE, token=token)
+            return await self.kube.page(EnvelopeEvent, limit=PAGE_SIZE, token=token)
         except Expired as expired:
-            # A pass can take longer than a continue token is valid (5 minutes); it continues with the current
-            # state.
+            # A continue token is valid for 5 minutes; a longer pass continues with the current state.
             if not expired.token:
                 raise
-            return await self._kube.page(EnvelopeEvent, limit=PAGE_SIZE, token=expired.token)
+            return await self.kube.page(EnvelopeEvent, limit=PAGE_SIZE, token=expired.token)
 
     async def _list_archived_envelopes(self) -> dict[str, str]:
-        """
-        Return name and uid of each Envelope that is marked; thousands need less memory than a page of events.
-        """
+        """Return name and uid of each marked Envelope; thousands need less memory than a page of events."""
         labels = f"{ARCHIVED_LABEL}={ARCHIVED}"
-        listed = self._kube.list(Envelope, labels=labels)
+        listed = self.kube.list(Envelope, labels=labels)
         return {raw["metadata"]["name"]: raw["metadata"]["uid"] async for raw in listed}
 
     async def _process_event(self, raw: Raw, found: PassStatistics) -> bool:
-        """
-        Re-open the event if its cause was fixed, else remove it if it is expired; count it if it is not
-        removed.
-        """
+        """Re-open an event whose cause was fixed, else remove an expired one; return whether it is left."""
         try:
             event = EnvelopeEvent.parse(raw)
         except ResourceInvalid as invalid:
             _log.warning("an event can't be read: %s", invalid)
             return True
-        event = await self._retry_if_fixed(event)
+        event = await self.retry_if_fixed(event)
         await self._add_missing_shard(event)
-        organization = self._cache.organizations.get(event.organization)
-        if is_expired(event, organization, self._clock.now()) and await self._remove_event(event):
+        organization = self.cache.organizations.get(event.organization)
+        if is_expired(event, organization, self.clock.now()) and await self._remove_event(event):
             return False
-        found.add(event, self._cache.archive_name(event))
+        found.add(event, self.cache.archive_name(event))
         return True
 
     async def _add_missing_shard(self, event: EnvelopeEvent) -> None:
-        """
-        Add the shard to an event that a person created without it; otherwise no controller of several would
-        watch it.
-        """
+        """Add the shard to an event that a person created without it: no controller would watch it."""
         if SHARD_LABEL in event.metadata.labels or event.status.phase.is_final:
             return
         labels = {SHARD_LABEL: str(shard(envelope_id(event.spec.envelope_id)))}
         try:
-            await self._kube.patch(EnvelopeEvent, event.name, {"metadata": {"labels": labels}})
+            await self.kube.patch(EnvelopeEvent, event.name, {"metadata": {"labels": labels}})
         except NotFound:
             return
         except (Forbidden, Rejected) as problem:
@@ -167,12 +147,10 @@ class GarbageCollector:
         try:
             if is_condition_true(event.status.conditions, "Archived"):
                 # First: without its event it looks like one that is still being signed. The mark has no
-                # effect on
-                # an event that is re-opened at this moment.
+                # effect on an event that is re-opened at this moment.
                 await self._mark_envelope(event.spec.envelope_id)
-            await self._kube.delete(
-                EnvelopeEvent, event.name, uid=event.uid, resource_version=event.metadata.resource_version
-            )
+            version = event.metadata.resource_version
+            await self.kube.delete(EnvelopeEvent, event.name, uid=event.uid, resource_version=version)
         except NotFound:
             return True
         except Conflict:
@@ -184,20 +162,17 @@ class GarbageCollector:
         return True
 
     def _count_rejection(self, problem: ApiError) -> None:
-        """
-        Continue when an object may not be changed, by an admission policy for example, and log it after the
-        pass.
-        """
+        """Count an object that may not be changed, for the log after the pass; the pass continues."""
         self._rejected_count += 1
         self._last_rejection = problem
 
     async def _mark_envelope(self, name: str) -> None:
         with suppress(NotFound):
-            await self._kube.patch(Envelope, name, {"metadata": {"labels": {ARCHIVED_LABEL: ARCHIVED}}})
+            await self.kube.patch(Envelope, name, {"metadata": {"labels": {ARCHIVED_LABEL: ARCHIVED}}})
 
     async def _remove_envelope(self, name: str, uid: str) -> None:
         try:
-            await self._kube.delete(Envelope, name, uid=uid)
+            await self.kube.delete(Envelope, name, uid=uid)
         except (NotFound, Conflict):
             return
         except (Forbidden, Rejected) as problem:
@@ -205,9 +180,7 @@ class GarbageCollector:
 
 
 def is_expired(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> bool:
-    """
-    Whether a finished event's time to live has passed; without its Organization the time to live is unknown.
-    """
+    """Whether a finished event's time to live has passed; it is unknown without the Organization."""
     if organization is None or not event.status.phase.is_final or event.status.completed_at is None:
         return False
     ttl: Duration | None = organization.spec.ttl.failed

@@ -8,6 +8,7 @@ It runs at its interval, and when a person requests it by the annotation ``count
 """
 
 import logging
+from dataclasses import dataclass
 
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
@@ -33,23 +34,15 @@ from counterfoil.resources.organization import DEFAULT_LOOKBACK
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
 class MissedCallbackFinder:
     """Finds finished envelopes without an event."""
 
-    def __init__(
-        self,
-        *,
-        kube: KubeClient,
-        cache: Cache,
-        sender_keys: SenderKeys,
-        esaw_clients: EsawClients,
-        clock: Clock,
-    ) -> None:
-        self._kube = kube
-        self._cache = cache
-        self._sender_keys = sender_keys
-        self._esaw_clients = esaw_clients
-        self._clock = clock
+    kube: KubeClient
+    cache: Cache
+    sender_keys: SenderKeys
+    esaw_clients: EsawClients
+    clock: Clock
 
     async def sweep(self, organization: Organization) -> int:
         """
@@ -62,7 +55,7 @@ class MissedCallbackFinder:
             return 0
         senders = [
             each
-            for each in self._cache.senders
+            for each in self.cache.senders
             if each.spec.organization_ref.name == organization.name
             and not each.spec.suspend
             and is_condition_true(each.status.conditions, "Authorized")
@@ -76,25 +69,22 @@ class MissedCallbackFinder:
         return found
 
     async def _sweep_sender(self, organization: Organization, sender: Sender, action: str) -> int:
-        esaw = self._esaw_clients.for_organization(organization)
-        token = await self._sender_keys.key(sender, esaw)
+        esaw = self.esaw_clients.for_organization(organization)
+        token = await self.sender_keys.key(sender, esaw)
         try:
             found = await self._find(organization, esaw.as_user(token))
         except HttpStatusError as answer:
             if answer.status == 401:
-                await self._sender_keys.refused(sender, token)
+                await self.sender_keys.refused(sender, token)
             raise
         return sum([await self._create_event(organization, sender, each, action) for each in found])
 
     async def _find(self, organization: Organization, user: EsawUserClient) -> list[str]:
-        sweep, now = organization.spec.sweep, self._clock.now()
+        sweep, now = organization.spec.sweep, self.clock.now()
         start = now - (sweep.lookback if sweep is not None else DEFAULT_LOOKBACK)
-        hits = [
-            hit
-            for status in organization.spec.statuses
-            for hit in await user.find(status=status, start=start, end=now)
-        ]
-        return [hit.id for hit in hits]
+        statuses = organization.spec.statuses
+        found = [await user.find(status=status, start=start, end=now) for status in statuses]
+        return [hit.id for hits in found for hit in hits]
 
     async def _create_event(self, organization: Organization, sender: Sender, found: str, action: str) -> int:
         try:
@@ -112,7 +102,7 @@ class MissedCallbackFinder:
                 traceparent=step.traceparent,
             )
             try:
-                await self._kube.create(EnvelopeEvent, event)
+                await self.kube.create(EnvelopeEvent, event)
             except AlreadyExists:
                 return 0
         _log.info("the sweep found an envelope without a callback", extra={"envelope": envelope})
@@ -120,9 +110,7 @@ class MissedCallbackFinder:
 
 
 def _action(organization: Organization) -> str | None:
-    """
-    Return the action that the callback would have had: the organization's first that leads into the archive.
-    """
+    """Return the action of the missed callback: the organization's first that leads into the archive."""
     archived = [rule.action for rule in organization.spec.actions if rule.handling is ActionHandling.ARCHIVE]
     usual = [action for action in archived if action.lower() == "envelopefinished"]
     return next(iter(usual + archived), None)

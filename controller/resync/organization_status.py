@@ -10,14 +10,15 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
 from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing
 from controller.cache import Cache
 from controller.resync.statistics import refresh_if_stale
-from controller.retry.fix_detection import settled_at
+from controller.retry.fix_rules import settled_at
 from counterfoil.callback_auth import CallbackSecretInvalid, basic_auth_hash, matches_basic_auth, token_hash
 from counterfoil.clock import Clock
 from counterfoil.esaw.errors import EsawError, HttpStatusError
@@ -53,8 +54,7 @@ _WORKSTEP_QUERY = (
 )
 
 
-@dataclass(frozen=True)
-class CheckResult:
+class CheckResult(NamedTuple):
     """The result of one check."""
 
     truth: ConditionStatus
@@ -65,27 +65,18 @@ class CheckResult:
 OK = CheckResult("True", "Ready", "Callbacks are taken and envelopes are archived.")
 
 
+@dataclass
 class OrganizationStatusUpdater:
     """Updates the status of Organizations."""
 
-    def __init__(
-        self,
-        *,
-        kube: KubeClient,
-        cache: Cache,
-        secrets: SecretCache,
-        esaw_clients: EsawClients,
-        clock: Clock,
-        callback_url: str | None,
-    ) -> None:
-        self._kube = kube
-        self._cache = cache
-        self._secret_cache = secrets
-        self._esaw_clients = esaw_clients
-        self._clock = clock
-        self._callback_url = callback_url
-        self._passes: dict[str, int] = {}
-        self._basic: dict[str, tuple[bytes, str]] = {}
+    kube: KubeClient
+    cache: Cache
+    secrets: SecretCache
+    esaw_clients: EsawClients
+    clock: Clock
+    callback_url: str | None
+    _passes: dict[str, int] = field(default_factory=dict)
+    _basic: dict[str, tuple[bytes, str]] = field(default_factory=dict, repr=False)
 
     async def update_status(
         self,
@@ -97,13 +88,8 @@ class OrganizationStatusUpdater:
         tokens, hashes = await self._tokens(organization)
         basic, basic_hash = await self._basic_auth(organization)
         reachable, version = await self._reachable(organization)
-        results = (
-            tokens,
-            basic,
-            self._archive(organization),
-            self._sender(organization),
-            _check_form(organization),
-        )
+        references = (self._archive(organization), self._sender(organization))
+        results = (tokens, basic, *references, _check_form(organization))
         ready = next((each for each in results if each.truth != "True"), OK)
         known = organization.status.activity
         status = msgspec.structs.replace(
@@ -117,10 +103,9 @@ class OrganizationStatusUpdater:
             events=dict(counts) if counts is not None else organization.status.events,
             activity=refresh_if_stale(known, activity) if activity is not None else known,
         )
-        since = settled_at(organization.status, status, now=self._clock.now())
-        return await write_status_or_skip(
-            self._kube, organization, msgspec.structs.replace(status, settled_at=since)
-        )
+        since = settled_at(organization.status, status, now=self.clock.now())
+        status = msgspec.structs.replace(status, settled_at=since)
+        return await write_status_or_skip(self.kube, organization, status)
 
     def forget(self, name: str) -> None:
         """The Organization was deleted."""
@@ -133,7 +118,7 @@ class OrganizationStatusUpdater:
         trouble: CheckResult | None = None
         for ref in organization.spec.callback.token_secret_ref:
             try:
-                hashes.append(token_hash((await self._secret_cache.value(ref.name, ref.key)).strip()))
+                hashes.append(token_hash((await self.secrets.value(ref.name, ref.key)).strip()))
             except SecretMissing as missing:
                 advice = "Put a callback token there, or correct spec.callback.tokenSecretRef."
                 trouble = trouble or CheckResult("False", "CallbackTokenMissing", f"{missing} {advice}")
@@ -149,8 +134,8 @@ class OrganizationStatusUpdater:
         if ref is None:
             return OK, None
         try:
-            username = (await self._secret_cache.value(ref.name, "username")).decode()
-            password = (await self._secret_cache.value(ref.name, "password")).decode()
+            username = (await self.secrets.value(ref.name, "username")).decode()
+            password = (await self.secrets.value(ref.name, "password")).decode()
             return OK, await asyncio.to_thread(self._basic_hash, organization, username, password)
         except SecretMissing as missing:
             trouble = CheckResult("False", "BasicAuthMissing", f"{missing} {_BASIC_ADVICE}")
@@ -158,11 +143,9 @@ class OrganizationStatusUpdater:
             message = f"Secret/{ref.name}: username and password have to be UTF-8. {_BASIC_ADVICE}"
             trouble = CheckResult("False", "BasicAuthRefused", message)
         except CallbackSecretInvalid as refused:
-            trouble = CheckResult(
-                "False", "BasicAuthRefused", f"Secret/{ref.name}: {refused}. {_BASIC_ADVICE}"
-            )
-        # The old hash stays, so that a lost Secret does not disable authentication. Without a hash all are
-        # refused.
+            message = f"Secret/{ref.name}: {refused}. {_BASIC_ADVICE}"
+            trouble = CheckResult("False", "BasicAuthRefused", message)
+        # The old hash stays: a lost Secret must not disable authentication. Without a hash all are refused.
         return trouble, organization.status.basic_auth_hash
 
     def _basic_hash(self, organization: Organization, username: str, password: str) -> str:
@@ -180,31 +163,29 @@ class OrganizationStatusUpdater:
     async def _reachable(self, organization: Organization) -> tuple[CheckResult, str | None]:
         passes = self._passes.get(organization.name, 0)
         self._passes[organization.name] = passes + 1
+        known_version = organization.status.version
+        answers = CheckResult("True", "EsawAnswers", "eSignAnyWhere answers.")
         known = find_condition(organization.status.conditions, "Reachable")
         fresh = known is not None and known.observed_generation == organization.metadata.generation
         if known is not None and fresh and known.status == "True" and passes % VERSION_CHECK_PASSES != 0:
-            return CheckResult(known.status, known.reason, known.message), organization.status.version
+            return CheckResult(known.status, known.reason, known.message), known_version
         try:
-            version = await self._esaw_clients.for_organization(organization).version()
+            return answers, await self.esaw_clients.for_organization(organization).version()
         except EsawError as problem:
             if isinstance(problem, HttpStatusError) and problem.status in (401, 403):
                 # Some installations want a key even for this; they are there all the same.
-                return CheckResult(
-                    "True", "EsawAnswers", "eSignAnyWhere answers."
-                ), organization.status.version
+                return answers, known_version
             message = f"eSignAnyWhere at spec.baseURL does not answer as it should: {problem}"
-            return CheckResult("False", "EsawUnreachable", message), organization.status.version
-        return CheckResult("True", "EsawAnswers", "eSignAnyWhere answers."), version
+            return CheckResult("False", "EsawUnreachable", message), known_version
 
     def _archive(self, organization: Organization) -> CheckResult:
         ref = organization.spec.archive_ref
         if ref is None:
-            archives = any(rule.handling is ActionHandling.ARCHIVE for rule in organization.spec.actions)
-            unset = CheckResult(
-                "False", "ArchiveMissing", "spec.archiveRef is not set. Let it name the Archive to use."
-            )
-            return unset if archives else OK
-        archive = self._cache.archives.get(ref.name)
+            if all(rule.handling is not ActionHandling.ARCHIVE for rule in organization.spec.actions):
+                return OK
+            message = "spec.archiveRef is not set. Let it name the Archive to use."
+            return CheckResult("False", "ArchiveMissing", message)
+        archive = self.cache.archives.get(ref.name)
         if archive is None:
             message = f"Archive/{ref.name} does not exist. Create it, or correct spec.archiveRef."
             return CheckResult("False", "ArchiveMissing", message)
@@ -219,7 +200,7 @@ class OrganizationStatusUpdater:
         ref = organization.spec.default_sender_ref
         if ref is None:
             return OK
-        sender = self._cache.senders.get(ref.name)
+        sender = self.cache.senders.get(ref.name)
         if sender is None:
             message = f"Sender/{ref.name} does not exist. Create it, or correct spec.defaultSenderRef."
             return CheckResult("False", "SenderMissing", message)
@@ -230,29 +211,18 @@ class OrganizationStatusUpdater:
 
     def _urls(self, organization: Organization) -> CallbackURLs:
         oauth = organization.spec.oauth
-        base = (
-            self._callback_url or (oauth.public_url if oauth is not None else None) or "https://<your-host>"
-        )
+        base = self.callback_url or (oauth.public_url if oauth is not None else None) or "https://<your-host>"
         prefix = f"{base.rstrip('/')}/callbacks/{organization.name}/<token>"
-        return CallbackURLs(
-            envelope=f"{prefix}?{_ENVELOPE_QUERY}",
-            status=f"{prefix}?{_ENVELOPE_QUERY}",
-            workstep=f"{prefix}?{_WORKSTEP_QUERY}",
-        )
+        envelope, workstep = f"{prefix}?{_ENVELOPE_QUERY}", f"{prefix}?{_WORKSTEP_QUERY}"
+        return CallbackURLs(envelope=envelope, status=envelope, workstep=workstep)
 
     def _conditions(
         self, organization: Organization, results: Mapping[str, CheckResult]
     ) -> tuple[Condition, ...]:
-        conditions = organization.status.conditions
-        for type_, result in results.items():
+        conditions, generation = organization.status.conditions, organization.metadata.generation
+        for type_, (truth, reason, message) in results.items():
             conditions = with_condition(
-                conditions,
-                type_,
-                result.truth,
-                reason=result.reason,
-                message=result.message,
-                now=self._clock.now(),
-                generation=organization.metadata.generation,
+                conditions, type_, truth, reason, message, now=self.clock.now(), generation=generation
             )
         return conditions
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
@@ -46,15 +47,10 @@ CONFLICT_RETRY_SECONDS = 1.0
 """Pause before an Organization is checked again after a conflict."""
 
 PROBE_SECONDS = 300.0
-"""
-Interval between probes of an archive that is ready. An archive that returned an error is probed in the next
-check.
-"""
+"""Interval between probes of an archive that is ready; after an error the next check probes."""
 
 UNREADY_PROBE_SECONDS = RESYNC_SECONDS - 1.0
-"""
-Interval between probes of an archive that is not ready: each periodic check, but not each triggered one.
-"""
+"""Interval between probes of an archive that is not ready: each periodic check, no triggered one."""
 
 KEY_RETRY_SECONDS = 2 * RESYNC_SECONDS - 1.0
 """
@@ -81,49 +77,32 @@ class KeyAttempt(NamedTuple):
     at: datetime
 
 
+@dataclass
 class Resync:
     """Checks the objects that events depend on."""
 
-    def __init__(
-        self,
-        *,
-        kube: KubeClient,
-        cache: Cache,
-        archive_pool: ArchivePool,
-        sender_keys: SenderKeys,
-        organizations: OrganizationStatusUpdater,
-        esaw_clients: EsawClients,
-        missed_callback_finder: MissedCallbackFinder,
-        statistics: EventStatistics,
-        gauges: Gauges,
-        clock: Clock,
-        shard: Shard,
-    ) -> None:
-        self._kube = kube
-        self._cache = cache
-        self._archive_pool = archive_pool
-        self._sender_keys = sender_keys
-        self._organizations = organizations
-        self._esaw_clients = esaw_clients
-        self._missed_callback_finder = missed_callback_finder
-        self._statistics = statistics
-        self._gauges = gauges
-        self._clock = clock
-        self._shard = shard
-        self._running_checks: set[str] = set()
-        self._to_repeat: set[str] = set()
-        """Checks that were running when an object changed; they may have read the previous state."""
-        self._key_attempts: dict[str, KeyAttempt] = {}
-        self._probed_at: dict[str, datetime] = {}
-        self._next_sweep: dict[str, datetime] = {}
-        """
-        Earliest next sweep of each Organization whose sweep is running or failed; else its status has the
-        time.
-        """
-        self._awaiting_consent: Counter[str] | None = None
-        """Events in AwaitingConsent by Sender; None: not known yet."""
-        self._awaiting_consent_at: datetime | None = None
-        self._triggered = asyncio.Event()
+    kube: KubeClient
+    cache: Cache
+    archive_pool: ArchivePool
+    sender_keys: SenderKeys
+    organizations: OrganizationStatusUpdater
+    esaw_clients: EsawClients
+    missed_callback_finder: MissedCallbackFinder
+    statistics: EventStatistics
+    gauges: Gauges
+    clock: Clock
+    shard: Shard
+    _running_checks: set[str] = field(default_factory=set)
+    _to_repeat: set[str] = field(default_factory=set)
+    """Checks that were running when an object changed; they may have read the previous state."""
+    _key_attempts: dict[str, KeyAttempt] = field(default_factory=dict)
+    _probed_at: dict[str, datetime] = field(default_factory=dict)
+    _next_sweep: dict[str, datetime] = field(default_factory=dict)
+    """Earliest next sweep where one is running or failed; else the Organization's status decides."""
+    _awaiting_consent: Counter[str] | None = None
+    """Events in AwaitingConsent by Sender; None: not known yet."""
+    _awaiting_consent_at: datetime | None = None
+    _triggered: asyncio.Event = field(default_factory=asyncio.Event)
 
     def trigger(self) -> None:
         """An object changed: check now, without waiting for the interval."""
@@ -139,7 +118,7 @@ class Resync:
         async with asyncio.TaskGroup() as checks:
             while True:
                 self._triggered.clear()
-                self._gauges.refresh()
+                self.gauges.refresh()
                 self._start_checks(checks)
                 try:
                     async with asyncio.timeout(RESYNC_SECONDS):
@@ -149,17 +128,16 @@ class Resync:
 
     def _start_checks(self, checks: asyncio.TaskGroup) -> None:
         self._start(checks, "counting parked events", self._count_awaiting_consent)
-        # All Organizations in the controller that runs the garbage collector, because their status has its
-        # counts.
-        if self._shard.owns("walk", "events"):
-            for organization in self._cache.organizations:
+        # All Organizations in the garbage collector's process, because their status has its counts.
+        if self.shard.owns("walk", "events"):
+            for organization in self.cache.organizations:
                 name = f"Organization/{organization.name}"
                 self._start(checks, f"looking at {name}", partial(self._check_organization, organization))
                 self._start(checks, f"sweeping {name}", partial(self._sweep, organization))
-        for sender in self._cache.senders:
-            if self._shard.owns("sender", sender.name):
+        for sender in self.cache.senders:
+            if self.shard.owns("sender", sender.name):
                 self._start(checks, f"looking at Sender/{sender.name}", partial(self._check_sender, sender))
-        for archive in self._cache.archives:
+        for archive in self.cache.archives:
             self._start(checks, f"looking at Archive/{archive.name}", partial(self._check_archive, archive))
 
     def _start(self, checks: asyncio.TaskGroup, name: str, check: Callable[[], Awaitable[None]]) -> None:
@@ -181,103 +159,92 @@ class Resync:
                 self._triggered.set()
 
     async def _check_organization(self, organization: Organization) -> None:
-        counts, activity = (
-            self._statistics.counts(organization.name),
-            self._statistics.activity(organization.name),
-        )
-        after = await self._organizations.update_status(organization, counts, activity)
+        counts = self.statistics.counts(organization.name)
+        activity = self.statistics.activity(organization.name)
+        after = await self.organizations.update_status(organization, counts, activity)
         if after is not None:
-            self._cache.update(after)
+            self.cache.update(after)
         else:
             # Another client wrote its status; the watch delivers it.
-            await self._clock.sleep(CONFLICT_RETRY_SECONDS)
+            await self.clock.sleep(CONFLICT_RETRY_SECONDS)
             self._triggered.set()
 
     async def _sweep(self, organization: Organization) -> None:
         request = organization.sweep_request
         if request is None and not self._is_sweep_due(organization):
             return
-        self._next_sweep[organization.name] = self._clock.now() + timedelta(seconds=SWEEP_RETRY_SECONDS)
-        found = await self._missed_callback_finder.sweep(organization)
+        self._next_sweep[organization.name] = self.clock.now() + timedelta(seconds=SWEEP_RETRY_SECONDS)
+        found = await self.missed_callback_finder.sweep(organization)
         answered = organization.status.sweep.request if organization.status.sweep is not None else None
-        swept = SweepResult(at=self._clock.now(), found=found, request=request or answered)
-        raw = await self._kube.patch_status(
-            Organization, organization.name, {"sweep": to_json_dict(swept)}, resource_version=None
-        )
+        swept = SweepResult(at=self.clock.now(), found=found, request=request or answered)
+        status = {"sweep": to_json_dict(swept)}
+        raw = await self.kube.patch_status(Organization, organization.name, status, resource_version=None)
         self._next_sweep.pop(organization.name)
-        self._cache.update(Organization.parse(raw))
+        self.cache.update(Organization.parse(raw))
 
     def _is_sweep_due(self, organization: Organization) -> bool:
-        sweep, last, now = organization.spec.sweep, organization.status.sweep, self._clock.now()
+        sweep, last, now = organization.spec.sweep, organization.status.sweep, self.clock.now()
         if sweep is None or (last is not None and now - last.at < sweep.interval):
             return False
         return now >= self._next_sweep.get(organization.name, now)
 
     async def _check_sender(self, sender: Sender) -> None:
         """Verify a new key, and a key that did not work at the last check: it may have been replaced."""
-        organization = self._cache.organizations.get(sender.spec.organization_ref.name)
+        organization = self.cache.organizations.get(sender.spec.organization_ref.name)
         if organization is not None and self._is_key_attempt_due(sender, organization):
             await self._try_key(sender, organization)
-        newest = self._cache.senders.get(sender.name)
+        newest = self.cache.senders.get(sender.name)
         if newest is not None and self._awaiting_consent is not None:
-            await self._sender_keys.set_waiting_events(newest, self._awaiting_consent[sender.name])
+            await self.sender_keys.set_waiting_events(newest, self._awaiting_consent[sender.name])
 
     def _is_key_attempt_due(self, sender: Sender, organization: Organization) -> bool:
         if is_condition_true(sender.status.conditions, "Authorized"):
             return False
         last_attempt = self._key_attempts.get(sender.name)
-        if last_attempt is None or last_attempt[:2] != (
-            version_number(sender),
-            organization.metadata.generation,
-        ):
+        versions = (version_number(sender), organization.metadata.generation)
+        if last_attempt is None or last_attempt[:2] != versions:
             return True
         if self._awaiting_consent is None or self._awaiting_consent[sender.name]:
             return True
-        return (self._clock.now() - last_attempt.at).total_seconds() >= KEY_RETRY_SECONDS
+        return (self.clock.now() - last_attempt.at).total_seconds() >= KEY_RETRY_SECONDS
 
     async def _try_key(self, sender: Sender, organization: Organization) -> None:
-        at = self._clock.now()
+        at = self.clock.now()
         try:
-            await self._sender_keys.key(sender, self._esaw_clients.for_organization(organization))
+            await self.sender_keys.key(sender, self.esaw_clients.for_organization(organization))
         except (KeyUnusable, EsawError) as unusable:
             _log.debug("the key of a sender does not work yet: %s", unusable, extra={"sender": sender.name})
-        newest = self._cache.senders.get(sender.name) or sender
-        self._key_attempts[sender.name] = KeyAttempt(
-            version_number(newest), organization.metadata.generation, at
-        )
+        version = version_number(self.cache.senders.get(sender.name) or sender)
+        self._key_attempts[sender.name] = KeyAttempt(version, organization.metadata.generation, at)
 
     async def _count_awaiting_consent(self) -> None:
-        if self._shard.is_only:
-            awaiting = [each for each in self._cache.events if each.status.phase is Phase.AWAITING_CONSENT]
-            self._awaiting_consent = Counter(self._cache.sender_name(each) for each in awaiting)
+        if self.shard.is_only:
+            awaiting = [each for each in self.cache.events if each.status.phase is Phase.AWAITING_CONSENT]
+            self._awaiting_consent = Counter(self.cache.sender_name(each) for each in awaiting)
             return
         # The events of other shards are not in this cache.
-        now = self._clock.now()
-        if (
-            self._awaiting_consent_at is None
-            or (now - self._awaiting_consent_at).total_seconds() >= CONSENT_COUNT_SECONDS
-        ):
+        now, last = self.clock.now(), self._awaiting_consent_at
+        if last is None or (now - last).total_seconds() >= CONSENT_COUNT_SECONDS:
             self._awaiting_consent_at = now
             awaiting_by_sender = Counter[str]()
-            async for raw in self._kube.list(EnvelopeEvent, fields=f"status.phase={Phase.AWAITING_CONSENT}"):
+            async for raw in self.kube.list(EnvelopeEvent, fields=f"status.phase={Phase.AWAITING_CONSENT}"):
                 try:
-                    awaiting_by_sender[self._cache.sender_name(EnvelopeEvent.parse(raw))] += 1
+                    awaiting_by_sender[self.cache.sender_name(EnvelopeEvent.parse(raw))] += 1
                 except ResourceInvalid as invalid:
                     _log.warning("an event can't be read: %s", invalid)
             self._awaiting_consent = awaiting_by_sender
 
     async def _check_archive(self, archive: Archive) -> None:
-        if not self._shard.owns("archive", archive.name):
-            await self._archive_pool.write_bytes(archive)
+        if not self.shard.owns("archive", archive.name):
+            await self.archive_pool.write_bytes(archive)
             return
-        now, last = self._clock.now(), self._probed_at.get(archive.name)
-        pause = (
-            PROBE_SECONDS if is_condition_true(archive.status.conditions, "Ready") else UNREADY_PROBE_SECONDS
-        )
+        now, last = self.clock.now(), self._probed_at.get(archive.name)
+        is_ready = is_condition_true(archive.status.conditions, "Ready")
+        pause = PROBE_SECONDS if is_ready else UNREADY_PROBE_SECONDS
         is_early = last is not None and (now - last).total_seconds() < pause
-        if is_early and not await self._archive_pool.has_other_anchors(archive):
+        if is_early and not await self.archive_pool.has_other_anchors(archive):
             return
         self._probed_at[archive.name] = now
-        after = await self._archive_pool.update_status(archive)
+        after = await self.archive_pool.update_status(archive)
         if after is not None:
-            self._cache.update(after)
+            self.cache.update(after)

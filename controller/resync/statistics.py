@@ -61,14 +61,14 @@ class ActivityCounter:
             counts[hour] += 1
 
 
+@dataclass
 class PassStatistics:
     """Counts the events of one pass, which began then, by Organization."""
 
-    def __init__(self, began: datetime) -> None:
-        self.began = began
-        self.failures: dict[str, FailureSummary] = {}
-        self._counts: dict[str, Counter[str]] = defaultdict(Counter)
-        self._activities: dict[str, ActivityCounter] = {}
+    began: datetime
+    failures: dict[str, FailureSummary] = field(default_factory=dict)
+    _counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    _activities: dict[str, ActivityCounter] = field(default_factory=dict)
 
     def add(self, event: EnvelopeEvent, archive: str) -> None:
         """Count an event whose Organization uses that archive."""
@@ -86,12 +86,12 @@ class PassStatistics:
         return self._activities.get(name, ActivityCounter(self.began)).activity()
 
 
+@dataclass
 class EventStatistics:
     """The counts of the last complete pass over all events."""
 
-    def __init__(self) -> None:
-        self._counts: Mapping[str, Mapping[str, int]] = {}
-        self._activities: Mapping[str, Activity] = {}
+    _counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    _activities: Mapping[str, Activity] = field(default_factory=dict)
 
     def counts(self, organization: str) -> Mapping[str, int] | None:
         """Return the number of events by phase; None before the first complete pass."""
@@ -102,10 +102,7 @@ class EventStatistics:
         return self._activities.get(organization)
 
     def publish(self, finished: PassStatistics, organizations: Iterable[str]) -> None:
-        """
-        Replace the counts by those of a pass; an Organization without events gets zeros instead of old
-        counts.
-        """
+        """Replace the counts by those of a pass; an Organization without events gets zeros."""
         counts = finished.counts()
         for name in {*self._counts, *organizations}:
             counts.setdefault(name, {})

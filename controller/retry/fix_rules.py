@@ -1,10 +1,36 @@
 """
-The one table from causes (stable reasons) to the objects that can solve them.
+Which fix may solve the cause of an event: one table from causes (stable reasons) to objects, and the fixes in
+the status of these objects. Pure.
 
 After a person fixes an Archive, an Organization or a Sender, no other action is needed: waiting events
-continue, and events that failed because of it are retried (rule 6). A change that solves nothing costs one
-more attempt.
+continue, and events that failed because of it are retried (rule 6), also after a restart. A change that
+solves nothing costs one more attempt.
+
+``status.settledAt`` of an Archive or an Organization is the time since which it has worked with its current
+configuration; the component that updates the status sets it (``settled_at``). A Sender needs none: its key
+and its condition ``Authorized`` have times.
+
+An event that fails again ends later than the fix, so it is not retried for the same fix. An event that ended
+within the same second is retried once: times in a status are whole seconds, so the order is unknown.
 """
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from controller.cache import Cache
+from counterfoil.resources import (
+    SENDER_LABEL,
+    Archive,
+    ArchiveStatus,
+    Condition,
+    EnvelopeEvent,
+    Organization,
+    OrganizationStatus,
+    Phase,
+    Sender,
+    find_condition,
+    is_condition_true,
+)
 
 _ARCHIVE_FIXES = frozenset(
     {
@@ -27,10 +53,7 @@ _ARCHIVE_FIXES = frozenset(
 _ORGANIZATION_FIXES = frozenset(
     {"OrganizationMissing", "SenderMissing", "SenderOfOtherOrganization", "SenderUnknown"}
 )
-"""
-In addition to all that begin with ``Esaw`` (another baseURL, or reachable again) and all that the Archive may
-solve.
-"""
+"""In addition to all that begin with ``Esaw`` (its eSAW), and all that the Archive may solve."""
 
 _SENDER_FIXES = frozenset({"NotPermitted", "SenderMissing", "SenderOfOtherOrganization"})
 
@@ -48,3 +71,122 @@ def organization_may_fix(reason: str) -> bool:
 def sender_may_fix(reason: str) -> bool:
     """Whether a new spec or a new key of the Sender may solve the cause."""
     return reason in _SENDER_FIXES
+
+
+SharedResource = Organization | Sender | Archive
+SharedStatus = ArchiveStatus | OrganizationStatus
+ReadyState = tuple[object, ...]
+
+
+def settled_at(before: SharedStatus, after: SharedStatus, *, now: datetime) -> datetime | None:
+    """
+    Return the ``settledAt`` of the status ``after`` that will be stored.
+
+    An object that works as before keeps its value, even None: an older version did not record it, and the
+    current time would retry all events that ever failed. While it does not work, the last value stays.
+    """
+    state = _status_ready_state(after)
+    is_unchanged = state is None or state == _status_ready_state(before)
+    return before.settled_at if is_unchanged else now.replace(microsecond=0)
+
+
+def fixed_at(resource: SharedResource) -> datetime | None:
+    """Return since when an object works with its current configuration; None: not ready, or unknown."""
+    if isinstance(resource, Sender):
+        return _key_accepted_at(resource)
+    status = resource.status
+    if _status_ready_state(status) is None or status.observed_generation != resource.metadata.generation:
+        return None
+    return status.settled_at
+
+
+def ready_state(resource: SharedResource) -> ReadyState | None:
+    """
+    Return a value that changes with each fix of an object; None: it is not ready, or not at its newest spec.
+
+    It includes the times of the conditions, so that an object that was not ready between two observations
+    counts as fixed. ``settled_at`` ignores these times.
+    """
+    match resource:
+        case Organization():
+            return _observed_state(resource, resource.status.conditions, "Ready", "Reachable")
+        case Archive():
+            state = _observed_state(resource, resource.status.conditions, "Ready")
+            return None if state is None else (*state, resource.status.trust_anchors)
+        case Sender():
+            authorized = find_condition(resource.status.conditions, "Authorized")
+            if authorized is None or authorized.status != "True":
+                return None
+            fingerprint = resource.status.key.fingerprint if resource.status.key is not None else None
+            return (resource.uid, authorized.last_transition_time, fingerprint)
+
+
+def _observed_state(
+    resource: SharedResource, conditions: tuple[Condition, ...], *types: str
+) -> ReadyState | None:
+    found = [find_condition(conditions, each) for each in types]
+    times = [
+        each.last_transition_time
+        for each in found
+        if each is not None
+        and each.status == "True"
+        and each.observed_generation == resource.metadata.generation
+    ]
+    return (resource.uid, resource.metadata.generation, *times) if len(times) == len(types) else None
+
+
+def find_fix(event: EnvelopeEvent, cache: Cache) -> SharedResource | None:
+    """Return the object that was fixed after an event failed and may solve its cause."""
+    ended = event.status.completed_at
+    if event.status.phase is not Phase.FAILED or ended is None:
+        return None
+    for resource in _possible_fixes(event, cache):
+        at = fixed_at(resource)
+        if at is not None and at >= ended.replace(microsecond=0):
+            return resource
+    return None
+
+
+def _possible_fixes(event: EnvelopeEvent, cache: Cache) -> Iterator[SharedResource]:
+    """Return those of the event's Organization, Archive and Sender that may solve its cause."""
+    organization = cache.organizations.get(event.organization)
+    if organization is None:
+        return
+    cause = event.status.cause
+    ref = organization.spec.archive_ref
+    archive = cache.archives.get(ref.name) if ref is not None else None
+    if archive is not None and archive_may_fix(cause):
+        yield archive
+    if organization_may_fix(cause):
+        yield organization
+    if sender_may_fix(cause):
+        yield from _senders(event, cache)
+
+
+def _senders(event: EnvelopeEvent, cache: Cache) -> Iterator[Sender]:
+    """Return the event's Sender; while it is unknown, all Senders of its Organization."""
+    name = event.metadata.labels.get(SENDER_LABEL)
+    known = cache.senders.get(name) if name is not None else None
+    candidates = cache.senders if name is None else filter(None, (known,))
+    yield from (each for each in candidates if each.spec.organization_ref.name == event.organization)
+
+
+def _key_accepted_at(sender: Sender) -> datetime | None:
+    authorized = find_condition(sender.status.conditions, "Authorized")
+    if authorized is None or authorized.status != "True":
+        return None
+    key = sender.status.key
+    # A new key may replace one that still works.
+    times = [authorized.last_transition_time]
+    if key is not None:
+        times += [each for each in (key.obtained_at, key.verified_at) if each is not None]
+    return max(times)
+
+
+def _status_ready_state(status: SharedStatus) -> ReadyState | None:
+    """Return a value that identifies the configuration with which an object works; None: it does not work."""
+    if isinstance(status, ArchiveStatus):
+        works = is_condition_true(status.conditions, "Ready")
+        return (status.observed_generation, status.trust_anchors) if works else None
+    works = all(is_condition_true(status.conditions, each) for each in ("Ready", "Reachable"))
+    return (status.observed_generation,) if works else None

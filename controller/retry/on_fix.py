@@ -15,12 +15,19 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
 from controller.cache import Cache
-from controller.retry.fix_detection import ReadyState, find_fix, ready_state
-from controller.retry.fix_rules import archive_may_fix, organization_may_fix, sender_may_fix
+from controller.retry.fix_rules import (
+    ReadyState,
+    archive_may_fix,
+    find_fix,
+    organization_may_fix,
+    ready_state,
+    sender_may_fix,
+)
 from controller.scheduling.backoff import LISTING_AFTER_FIX
 from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.clock import Clock
@@ -50,54 +57,39 @@ class _Fix(NamedTuple):
     may_fix: Callable[[str], bool]
 
 
+@dataclass
 class FailedEventRetrier:
     """Observes fixes and re-opens the events that they may solve."""
 
-    def __init__(
-        self,
-        *,
-        kube: KubeClient,
-        cache: Cache,
-        status_writer: StatusWriter,
-        event_recorder: EventRecorder,
-        clock: Clock,
-        labels: str,
-        lock: Callable[[str], AbstractAsyncContextManager[None]],
-        changed: Callable[[EnvelopeEvent], None],
-    ) -> None:
-        self._kube = kube
-        self._cache = cache
-        self._status_writer = status_writer
-        self._event_recorder = event_recorder
-        self._clock = clock
-        self._labels = labels
-        self._lock = lock
-        self._changed = changed
-        self._ready_states: dict[tuple[str, str], ReadyState | None] = {}
-        self._fixes: asyncio.Queue[_Fix] = asyncio.Queue()
-        self._queued: set[str] = set()
-        self._latest_fixes: dict[str, tuple[datetime, _Fix]] = {}
-        """The last change of each object, and when it was observed."""
+    kube: KubeClient
+    cache: Cache
+    status_writer: StatusWriter
+    event_recorder: EventRecorder
+    clock: Clock
+    labels: str
+    lock: Callable[[str], AbstractAsyncContextManager[None]]
+    changed: Callable[[EnvelopeEvent], None]
+    _ready_states: dict[tuple[str, str], ReadyState | None] = field(default_factory=dict)
+    _fixes: asyncio.Queue[_Fix] = field(default_factory=asyncio.Queue)
+    _queued: set[str] = field(default_factory=set)
+    _latest_fixes: dict[str, tuple[datetime, _Fix]] = field(default_factory=dict)
+    """The last change of each object, and when it was observed."""
+
+    def __post_init__(self) -> None:
         for kind in (Organization, Sender, Archive):
-            cache.add_handler(kind, self._resource_changed)
+            self.cache.add_handler(kind, self.resource_changed)
 
-    def _resource_changed(self, _: Resource | None, after: Resource | None) -> None:
-        if isinstance(after, Organization | Sender | Archive):
-            self.observe(after)
-
-    def observe(self, resource: Organization | Sender | Archive) -> None:
-        """
-        Compare a newer state of an object with the last observed state.
-
-        The first observed state is no fix, so a restart lists nothing.
-        """
+    def resource_changed(self, _: Resource | None, resource: Resource | None) -> None:
+        """Compare with the last observed state. The first one is no fix, so a restart lists nothing."""
+        if not isinstance(resource, Organization | Sender | Archive):
+            return
         key, state = (resource.KIND, resource.name), ready_state(resource)
         is_first = key not in self._ready_states
         before = self._ready_states.get(key)
         self._ready_states[key] = state
         if not is_first and state is not None and state != before:
             fix = self._fix_of(resource)
-            self._latest_fixes[fix.subject] = (self._clock.now(), fix)
+            self._latest_fixes[fix.subject] = (self.clock.now(), fix)
             self._enqueue(fix)
 
     def event_failed(self, event: EnvelopeEvent, began: datetime) -> None:
@@ -113,7 +105,7 @@ class FailedEventRetrier:
         It is not enqueued here: the watch delivers it to the controller of its shard, as after a callback (rule 5).
         Raises ``ApiError`` when the API server is unavailable.
         """
-        fixed_resource = find_fix(event, self._cache)
+        fixed_resource = find_fix(event, self.cache)
         if fixed_resource is None:
             return event
         try:
@@ -133,7 +125,7 @@ class FailedEventRetrier:
                 await self._reopen_all(fix)
             except ApiError as problem:
                 _log.warning("the events that %s may solve can't be re-opened yet: %s", fix.subject, problem)
-                await self._clock.sleep(LISTING_AFTER_FIX.pause(0))
+                await self.clock.sleep(LISTING_AFTER_FIX.pause(0))
                 self._enqueue(fix)
 
     def _enqueue(self, fix: _Fix) -> None:
@@ -153,14 +145,14 @@ class FailedEventRetrier:
         return _Fix(subject, lambda: [organization], sender_may_fix)
 
     def _organizations_using(self, archive: str) -> list[str]:
-        refs = {each.name: each.spec.archive_ref for each in self._cache.organizations}
+        refs = {each.name: each.spec.archive_ref for each in self.cache.organizations}
         return [name for name, ref in refs.items() if ref is not None and ref.name == archive]
 
     async def _reopen_all(self, fix: _Fix) -> None:
         reopened_events = 0
         for organization in fix.organizations():
-            labels = ",".join(filter(None, (f"{ORGANIZATION_LABEL}={organization}", self._labels)))
-            async for raw in self._kube.list(
+            labels = ",".join(filter(None, (f"{ORGANIZATION_LABEL}={organization}", self.labels)))
+            async for raw in self.kube.list(
                 EnvelopeEvent, labels=labels, fields=f"status.phase={Phase.FAILED}"
             ):
                 try:
@@ -174,7 +166,7 @@ class FailedEventRetrier:
             _log.info("%s was fixed: %d events are retried", fix.subject, reopened_events)
 
     async def _reopen(self, event: EnvelopeEvent, fix: _Fix) -> int:
-        async with self._lock(event.spec.envelope_id):
+        async with self.lock(event.spec.envelope_id):
             try:
                 stored = await self._store(event, fix.subject)
             except Superseded:
@@ -184,12 +176,12 @@ class FailedEventRetrier:
                 # The API server will refuse each repeated write; the other events continue.
                 _log.warning("an event can't be re-opened: %s", refused, extra={"event": event.name})
                 return 0
-        self._changed(stored)
+        self.changed(stored)
         return 1
 
     async def _store(self, event: EnvelopeEvent, subject: str) -> EnvelopeEvent:
         message = f"{subject} was changed or works again, which may solve why this failed."
-        status = reopened_status(event.status, reason="CauseSolved", message=message, now=self._clock.now())
-        stored = await self._status_writer.store(event, status)
-        self._event_recorder.record(stored, "CauseSolved", message, action="Reopen")
+        status = reopened_status(event.status, reason="CauseSolved", message=message, now=self.clock.now())
+        stored = await self.status_writer.store(event, status)
+        self.event_recorder.record(stored, "CauseSolved", message, action="Reopen")
         return stored

@@ -11,6 +11,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -40,41 +42,29 @@ MAX_CONCURRENT_REQUESTS = 8
 """Maximum number of requests that are carried out at the same time; one label command can set thousands."""
 
 
+@dataclass
 class UserRequests:
     """Carries out requests of people."""
 
-    def __init__(
-        self,
-        *,
-        kube: KubeClient,
-        status_writer: StatusWriter,
-        event_recorder: EventRecorder,
-        clock: Clock,
-        labels: str,
-        lock: Callable[[str], AbstractAsyncContextManager[None]],
-        changed: Callable[[EnvelopeEvent], None],
-    ) -> None:
-        self._kube = kube
-        self._status_writer = status_writer
-        self._event_recorder = event_recorder
-        self._clock = clock
-        self._labels = ",".join(part for part in (REQUEST_LABEL, labels) if part)
-        self._lock = lock
-        self._changed = changed
-        self._pending: set[str] = set()
-        self._semaphore = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
+    kube: KubeClient
+    status_writer: StatusWriter
+    event_recorder: EventRecorder
+    clock: Clock
+    labels: str
+    lock: Callable[[str], AbstractAsyncContextManager[None]]
+    changed: Callable[[EnvelopeEvent], None]
+    _pending: set[str] = field(default_factory=set)
+    _semaphore: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, MAX_CONCURRENT_REQUESTS))
 
     async def run(self) -> None:
         """Watch the label until cancelled."""
+        labels = ",".join(filter(None, (REQUEST_LABEL, self.labels)))
         async with asyncio.TaskGroup() as tasks:
             async for change in list_and_watch_forever(
-                self._kube, EnvelopeEvent, labels=self._labels, on_error=self._log_watch_error
+                self.kube, EnvelopeEvent, labels=labels, on_error=_log_watch_error
             ):
                 if change.type in ("ADDED", "MODIFIED"):
                     self._start(change.raw, tasks)
-
-    def _log_watch_error(self, problem: ApiError) -> None:
-        _log.warning("requests can't be watched at the moment: %s", problem)
 
     def _start(self, raw: Mapping[str, Any], tasks: asyncio.TaskGroup) -> None:
         try:
@@ -82,9 +72,7 @@ class UserRequests:
         except ResourceInvalid as invalid:
             _log.error("a request is on an object that can't be read: %s", invalid)
             return
-        # A repeated watch event of a pending request is ignored: the event is read again when the request is
-        # carried
-        # out.
+        # A repeated watch event of a pending request is ignored: carrying it out reads the event again.
         if event.name not in self._pending:
             self._pending.add(event.name)
             tasks.create_task(self._retry_until_carried_out(event), name=f"request {event.name}")
@@ -94,11 +82,11 @@ class UserRequests:
             if await self._try_to_carry_out(observed):
                 return
             self._pending.add(observed.name)
-            await self._clock.sleep(pause)
+            await self.clock.sleep(pause)
 
     async def _try_to_carry_out(self, observed: EnvelopeEvent) -> bool:
         try:
-            async with self._lock(observed.spec.envelope_id), self._semaphore:
+            async with self.lock(observed.spec.envelope_id), self._semaphore:
                 self._pending.discard(observed.name)
                 await self._carry_out(observed)
         except (ApiError, Superseded) as problem:
@@ -112,7 +100,7 @@ class UserRequests:
 
     async def _carry_out(self, observed: EnvelopeEvent) -> None:
         try:
-            event = EnvelopeEvent.parse(await self._kube.get(EnvelopeEvent, observed.name))
+            event = EnvelopeEvent.parse(await self.kube.get(EnvelopeEvent, observed.name))
         except NotFound:
             return
         requested = event.metadata.labels.get(REQUEST_LABEL)
@@ -122,52 +110,39 @@ class UserRequests:
         stored = event
         if status != event.status:
             try:
-                stored = await self._status_writer.store(event, status)
+                stored = await self.status_writer.store(event, status)
             except Rejected as refused:
                 # The API server will refuse each repeated write.
                 event_reason, note = "RequestRefused", f"; {refused}"
-            self._changed(stored)
-        self._event_recorder.record(
+            self.changed(stored)
+        self.event_recorder.record(
             stored, event_reason, _request_note(event, requested) + note, action="Request"
         )
-        self._changed(await self._remove_label(stored))
+        self.changed(await self._remove_label(stored))
 
     def _decide(self, event: EnvelopeEvent, requested: str) -> tuple[EnvelopeEventStatus, str, str]:
         """Return the new status, the reason of the Kubernetes Event, and an addition to its note."""
         phase = event.status.phase
         if requested == "retry" and phase is not Phase.SUCCEEDED:
-            message = "A person asked to try again."
-            now = self._clock.now()
-            return (
-                reopened_status(event.status, reason="RetryRequested", message=message, now=now),
-                "RetryRequested",
-                "",
-            )
+            message, now = "A person asked to try again.", self.clock.now()
+            status = reopened_status(event.status, reason="RetryRequested", message=message, now=now)
+            return status, "RetryRequested", ""
         if requested == "skip" and phase not in (Phase.SUCCEEDED, Phase.SKIPPED):
             return self._skipped_status(event), "SkippedByRequest", ""
-        known = (
-            "; nothing was left to do"
-            if requested in ("retry", "skip")
-            else "; only retry and skip are known"
-        )
-        return event.status, "RequestRefused", known
+        is_known = requested in ("retry", "skip")
+        note = "; nothing was left to do" if is_known else "; only retry and skip are known"
+        return event.status, "RequestRefused", note
 
     def _skipped_status(self, event: EnvelopeEvent) -> EnvelopeEventStatus:
-        now = self._clock.now()
+        now, generation, reason = self.clock.now(), event.metadata.generation, "SkippedByRequest"
         message = "A person gave this event up; the envelope stays in eSignAnyWhere."
         conditions = with_condition(
-            event.status.conditions,
-            "Ready",
-            "False",
-            reason="SkippedByRequest",
-            message=message,
-            now=now,
-            generation=event.metadata.generation,
+            event.status.conditions, "Ready", "False", reason, message, now=now, generation=generation
         )
         return msgspec.structs.replace(
             event.status,
             phase=Phase.SKIPPED,
-            reason="SkippedByRequest",
+            reason=reason,
             message=message,
             conditions=conditions,
             next_attempt_time=None,
@@ -179,12 +154,16 @@ class UserRequests:
         requested = event.metadata.labels[REQUEST_LABEL]
         while event.metadata.labels.get(REQUEST_LABEL) == requested:
             try:
-                raw = await self._kube.patch(EnvelopeEvent, event.name, _label_removal(event))
+                raw = await self.kube.patch(EnvelopeEvent, event.name, _label_removal(event))
             except Conflict:
                 # A delivery was counted, for example.
-                raw = await self._kube.get(EnvelopeEvent, event.name)
+                raw = await self.kube.get(EnvelopeEvent, event.name)
             event = EnvelopeEvent.parse(raw)
         return event
+
+
+def _log_watch_error(problem: ApiError) -> None:
+    _log.warning("requests can't be watched at the moment: %s", problem)
 
 
 def _label_removal(event: EnvelopeEvent) -> dict[str, Any]:
@@ -198,10 +177,7 @@ def _label_removal(event: EnvelopeEvent) -> dict[str, Any]:
 
 
 def _request_note(event: EnvelopeEvent, requested: str) -> str:
-    """
-    Return the note of a request; the person's name is unverified, so it is quoted as such
-    (docs/decisions/0019).
-    """
+    """Return the note; the person's name is unverified, so it is quoted (docs/decisions/0019)."""
     annotations = event.metadata.annotations
     by, reason = annotations.get(REQUEST_BY_ANNOTATION), annotations.get(REQUEST_REASON_ANNOTATION)
     name = f", in the name of {by}" if by else ""

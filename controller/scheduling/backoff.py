@@ -45,6 +45,12 @@ LOST_OUTCOME = Backoff.doubling(5.0, 3600.0)
 USER_REQUEST = Backoff((0.5, 1.0, 2.0, 5.0, 10.0, 30.0))
 """A person's request while the API server is unavailable or another process writes the event."""
 
+MAIL_SERVER = Backoff.doubling(10.0, 900.0)
+"""All mails of an Organization while its mail server does not work."""
+
+REJECTED_MAIL = Backoff.doubling(10.0, 3600.0)
+"""One mail that the mail server rejects while it accepts others."""
+
 LISTING_AFTER_FIX = Backoff((10.0,))
 """The list of failed events after the cause of their failure was fixed."""
 

@@ -6,6 +6,7 @@ nothing.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from controller.cache import Cache
@@ -16,32 +17,32 @@ from counterfoil.clock import Clock
 from counterfoil.resources import EnvelopeEvent
 
 
+@dataclass
 class EventQueue:
     """Enqueues events at their due time."""
 
-    def __init__(self, cache: Cache, workqueue: WorkQueue, clock: Clock) -> None:
-        self._cache = cache
-        self._workqueue = workqueue
-        self._clock = clock
-        self._due_now: set[str] = set()
-        """Events that are due at once, independent of their next attempt time, until their next run."""
+    cache: Cache
+    workqueue: WorkQueue
+    clock: Clock
+    _due_now: set[str] = field(default_factory=set)
+    """Events that are due at once, independent of their next attempt time, until their next run."""
 
     def enqueue(self, event: EnvelopeEvent) -> None:
         """Enqueue an event at its due time."""
-        self._workqueue.enqueue_at(self._queue_item(event), self._due_time(event))
+        self.workqueue.enqueue_at(self._queue_item(event), self._due_time(event))
 
     def enqueue_all(self, events: Iterable[EnvelopeEvent]) -> None:
         """Enqueue events at their due times, and apply changed limits."""
         for event in events:
             self.enqueue(event)
-        self._workqueue.wake()
+        self.workqueue.wake()
 
     def enqueue_after(self, name: str, seconds: float) -> None:
         """Enqueue an event at its due time, but not before this pause has ended."""
-        event = self._cache.events.get(name)
+        event = self.cache.events.get(name)
         if event is not None:
-            due, earliest = self._due_time(event), self._clock.now() + timedelta(seconds=seconds)
-            self._workqueue.enqueue_at(self._queue_item(event), None if due is None else max(due, earliest))
+            due, earliest = self._due_time(event), self.clock.now() + timedelta(seconds=seconds)
+            self.workqueue.enqueue_at(self._queue_item(event), None if due is None else max(due, earliest))
 
     def mark_due_now(self, events: Iterable[EnvelopeEvent]) -> None:
         """Let these events be due at once: the objects that they wait for have changed."""
@@ -53,13 +54,13 @@ class EventQueue:
 
     def forget(self, name: str) -> None:
         """Remove an event that is finished or deleted."""
-        self._workqueue.forget(name)
+        self.workqueue.forget(name)
         self._due_now.discard(name)
 
     def _due_time(self, event: EnvelopeEvent) -> datetime | None:
-        if event.name in self._due_now and not (is_suspended(event, self._cache) or has_request(event)):
+        if event.name in self._due_now and not (is_suspended(event, self.cache) or has_request(event)):
             return EPOCH
-        return due_time(event, self._cache)
+        return due_time(event, self.cache)
 
     def _queue_item(self, event: EnvelopeEvent) -> QueueItem:
         created = event.metadata.creation_timestamp
@@ -68,8 +69,8 @@ class EventQueue:
             event=event.name,
             envelope=event.spec.envelope_id,
             organization=event.organization,
-            sender=self._cache.sender_name(event),
-            archive=self._cache.archive_name(event),
+            sender=self.cache.sender_name(event),
+            archive=self.cache.archive_name(event),
         )
 
 

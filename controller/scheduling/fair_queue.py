@@ -129,9 +129,7 @@ class FairQueue:
         return best
 
     def _drop_stale_heads(self, queue: list[QueueItem]) -> None:
-        """
-        Remove from the head dropped events, and events that must wait for another event of their envelope.
-        """
+        """Remove dropped events from the head, and events that wait for another of their envelope."""
         while queue:
             head = queue[0]
             if self._queued_items.get(head.event) != head:
@@ -147,9 +145,8 @@ class FairQueue:
             concurrency_limits.sender.get(item.organization, DEFAULT_SENDER_LIMIT),
             concurrency_limits.archive.get(item.archive, DEFAULT_ARCHIVE_LIMIT),
         )
-        return all(
-            self._running_counts[key] < limit for key, limit in zip(_limit_keys(item), limits, strict=True)
-        )
+        limited = zip(_limit_keys(item), limits, strict=True)
+        return all(self._running_counts[key] < limit for key, limit in limited)
 
 
 def _limit_keys(item: QueueItem) -> tuple[tuple[str, str], ...]:

@@ -11,6 +11,7 @@ import heapq
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from controller.scheduling.fair_queue import ConcurrencyLimits, FairQueue, QueueItem
@@ -19,33 +20,26 @@ from counterfoil.clock import Clock
 _log = logging.getLogger(__name__)
 
 MAX_SLEEP_SECONDS = 60.0
-"""
-Maximum sleep. Timers use the monotonic clock, times in a status the wall clock; each wake-up aligns the two.
-"""
+"""Maximum sleep. Timers are monotonic, times in a status are not; each wake-up aligns the two."""
 
 ReconcileFunction = Callable[[str], Awaitable[None]]
 
 
+@dataclass
 class WorkQueue:
     """Starts the run of each event when it is due and the limits allow."""
 
-    def __init__(
-        self,
-        *,
-        clock: Clock,
-        concurrency_limits: Callable[[], ConcurrencyLimits],
-    ) -> None:
-        self._clock = clock
-        self._concurrency_limits = concurrency_limits
-        self._fair_queue = FairQueue()
-        self._times: list[tuple[datetime, str]] = []
-        self._scheduled: dict[str, tuple[datetime, QueueItem]] = {}
-        self._wakeup = asyncio.Event()
-        self._unlock_signals: dict[str, asyncio.Event] = {}
-        self._draining = False
-        self._enqueued_at: datetime | None = None
-        """Time of the first enqueue since the due events were last queued."""
-        self._stalled_since: datetime | None = None
+    clock: Clock
+    concurrency_limits: Callable[[], ConcurrencyLimits]
+    _fair_queue: FairQueue = field(default_factory=FairQueue)
+    _times: list[tuple[datetime, str]] = field(default_factory=list)
+    _scheduled: dict[str, tuple[datetime, QueueItem]] = field(default_factory=dict)
+    _wakeup: asyncio.Event = field(default_factory=asyncio.Event)
+    _unlock_signals: dict[str, asyncio.Event] = field(default_factory=dict)
+    _draining: bool = False
+    _enqueued_at: datetime | None = None
+    """Time of the first enqueue since the due events were last queued."""
+    _stalled_since: datetime | None = None
 
     def enqueue_at(self, item: QueueItem, due: datetime | None) -> None:
         """Set the due time of an event; None: not due. The newest call counts."""
@@ -68,10 +62,6 @@ class WorkQueue:
         """Apply the limits again: they may have changed."""
         self._wakeup.set()
 
-    def is_running(self, event: str) -> bool:
-        """Whether the event is running."""
-        return self._fair_queue.is_running(event)
-
     @property
     def running_count(self) -> int:
         """Number of running events."""
@@ -84,7 +74,7 @@ class WorkQueue:
 
     def overdue_since(self) -> datetime | None:
         """Time since which a due event was not queued, None if there is none; for liveness."""
-        if not self._times or self._times[0][0] > self._clock.now():
+        if not self._times or self._times[0][0] > self.clock.now():
             return None
         due = self._times[0][0]
         # A time in the past, as after a restart, is overdue from the time of the enqueue.
@@ -114,15 +104,12 @@ class WorkQueue:
             await self._wakeup.wait()
 
     async def run(self, reconcile: ReconcileFunction) -> None:
-        """
-        Call ``reconcile`` for each due event until cancelled; then each running task is cancelled and
-        awaited.
-        """
+        """Call ``reconcile`` for each due event until cancelled; then cancel and await the running ones."""
         async with asyncio.TaskGroup() as workers:
             while True:
                 self._wakeup.clear()
                 self._queue_due_items()
-                for item in () if self._draining else self._fair_queue.take(self._concurrency_limits()):
+                for item in () if self._draining else self._fair_queue.take(self.concurrency_limits()):
                     self._scheduled.pop(item.event, None)
                     workers.create_task(self._reconcile_item(item, reconcile), name=f"event {item.event}")
                 self._update_stalled_since()
@@ -147,11 +134,11 @@ class WorkQueue:
 
     def _push_time(self, due: datetime, event: str) -> None:
         heapq.heappush(self._times, (due, event))
-        self._enqueued_at = self._enqueued_at or self._clock.now()
+        self._enqueued_at = self._enqueued_at or self.clock.now()
         self._wakeup.set()
 
     def _queue_due_items(self) -> None:
-        now = self._clock.now()
+        now = self.clock.now()
         self._enqueued_at = None
         while self._times and self._times[0][0] <= now:
             due, event = heapq.heappop(self._times)
@@ -164,13 +151,13 @@ class WorkQueue:
         if self._draining or self.running_count or not self.backlog:
             self._stalled_since = None
         elif self._stalled_since is None:
-            self._stalled_since = self._clock.now()
+            self._stalled_since = self.clock.now()
 
     async def _wait_for_next(self) -> None:
         if not self._times:
             await self._wakeup.wait()
             return
-        pause = (self._times[0][0] - self._clock.now()).total_seconds()
+        pause = (self._times[0][0] - self.clock.now()).total_seconds()
         try:
             async with asyncio.timeout(min(max(0.0, pause), MAX_SLEEP_SECONDS)):
                 await self._wakeup.wait()

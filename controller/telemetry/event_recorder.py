@@ -9,12 +9,16 @@ import asyncio
 import logging
 import os
 import secrets
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.resources import API_VERSION, Resource
+
+EventType = Literal["Normal", "Warning"]
 
 _log = logging.getLogger(__name__)
 
@@ -25,13 +29,15 @@ MAX_QUEUED_EVENTS = 1000
 """Maximum number of queued Events; further ones are dropped with a log line, since nothing depends on them."""
 
 
+@dataclass
 class EventRecorder:
     """Posts Kubernetes Events one after the other in the background."""
 
-    def __init__(self, kube: KubeClient, clock: Clock) -> None:
-        self._kube = kube
-        self._clock = clock
-        self._queue: asyncio.Queue[dict[str, object]] = asyncio.Queue(MAX_QUEUED_EVENTS)
+    kube: KubeClient
+    clock: Clock
+    _queue: asyncio.Queue[dict[str, object]] = field(
+        default_factory=partial(asyncio.Queue, MAX_QUEUED_EVENTS)
+    )
 
     def record(
         self,
@@ -39,7 +45,7 @@ class EventRecorder:
         reason: str,
         note: str,
         *,
-        type_: Literal["Normal", "Warning"] = "Normal",
+        type_: EventType = "Normal",
         action: str = "Process",
     ) -> None:
         """Queue an Event about an object."""
@@ -53,20 +59,20 @@ class EventRecorder:
         while True:
             body = await self._queue.get()
             try:
-                await self._kube.create_event(body)
+                await self.kube.create_event(body)
             except ApiError as problem:
                 _log.warning("a Kubernetes Event could not be posted: %s", problem)
 
     def _body(
         self, regarding: Resource, reason: str, note: str, type_: str, action: str
     ) -> dict[str, object]:
-        now = self._clock.now().isoformat(timespec="microseconds").replace("+00:00", "Z")
+        now = self.clock.now().isoformat(timespec="microseconds").replace("+00:00", "Z")
         return {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {
                 "name": f"{regarding.name}.{secrets.token_hex(8)}",
-                "namespace": self._kube.namespace,
+                "namespace": self.kube.namespace,
             },
             "eventTime": now,
             "reportingController": "counterfoil.dev/controller",
@@ -79,7 +85,7 @@ class EventRecorder:
                 "apiVersion": API_VERSION,
                 "kind": regarding.KIND,
                 "name": regarding.name,
-                "namespace": self._kube.namespace,
+                "namespace": self.kube.namespace,
                 "uid": regarding.uid,
             },
         }

@@ -7,6 +7,7 @@ number of those. The sum over all controllers counts each event and sender once.
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from controller.cache import Cache
@@ -19,78 +20,69 @@ from counterfoil.metrics import Metrics
 from counterfoil.resources import FINAL_PHASES, Phase, find_condition, is_condition_true
 
 
+@dataclass
 class Gauges:
     """Updates the gauges of this process."""
 
-    def __init__(
-        self,
-        *,
-        metrics: Metrics,
-        cache: Cache,
-        statistics: EventStatistics,
-        clock: Clock,
-        owns: Callable[[str, str], bool],
-    ) -> None:
-        self._metrics = metrics
-        self._cache = cache
-        self._statistics = statistics
-        self._clock = clock
-        self._owns = owns
-        self._known_organizations: set[str] = set()
-        self._known_archives: set[str] = set()
-        self._start_attempts()
+    metrics: Metrics
+    cache: Cache
+    statistics: EventStatistics
+    clock: Clock
+    owns: Callable[[str, str], bool]
+    _known_organizations: set[str] = field(default_factory=set)
+    _known_archives: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        # Counters of all error reasons at zero, so that the first error already shows as a rate.
+        for phase in PHASE_ORDER:
+            for rule in RULES:
+                if rule.reason is not None:
+                    self.metrics.attempts.labels(phase, outcome_label(rule.outcome_type), rule.reason)
 
     def refresh(self) -> None:
         """Compute all gauges."""
-        organizations = {each.name for each in self._cache.organizations}
+        organizations = {each.name for each in self.cache.organizations}
         for gone in self._known_organizations - organizations:
-            self._metrics.remove_organization(gone)
+            self.metrics.remove_organization(gone)
         for new in organizations - self._known_organizations:
-            self._metrics.initialize_events(new)
+            self.metrics.initialize_events(new)
         self._known_organizations = organizations
         self._count_events(organizations)
         self._count_senders(organizations)
         self._set_archives()
 
-    def _start_attempts(self) -> None:
-        """Create the counters of all error reasons at zero, so that the first error already shows as a rate."""
-        for phase in PHASE_ORDER:
-            for rule in RULES:
-                if rule.reason is not None:
-                    self._metrics.attempts.labels(phase, outcome_label(rule.outcome_type), rule.reason)
-
     def _count_events(self, organizations: set[str]) -> None:
         counts: Counter[tuple[str, Phase]] = Counter()
         oldest: dict[str, datetime] = {}
-        for event in self._cache.events:
+        for event in self.cache.events:
             counts[event.organization, event.status.phase] += 1
             if created := event.metadata.creation_timestamp:
                 oldest[event.organization] = min(created, oldest.get(event.organization, created))
-        now = self._clock.now()
+        now = self.clock.now()
         for name in organizations:
-            finished = self._statistics.counts(name) or {}
+            finished = self.statistics.counts(name) or {}
             for phase in Phase:
                 count = finished.get(phase, 0) if phase in FINAL_PHASES else counts[name, phase]
-                self._metrics.events.labels(name, phase).set(count)
+                self.metrics.events.labels(name, phase).set(count)
             age = (now - oldest[name]).total_seconds() if name in oldest else 0.0
-            self._metrics.oldest_unfinished_seconds.labels(name).set(max(0.0, age))
+            self.metrics.oldest_unfinished_seconds.labels(name).set(max(0.0, age))
 
     def _count_senders(self, organizations: set[str]) -> None:
         counts: Counter[tuple[str, str]] = Counter()
-        for sender in self._cache.senders:
-            if self._owns("sender", sender.name):
+        for sender in self.cache.senders:
+            if self.owns("sender", sender.name):
                 authorized = find_condition(sender.status.conditions, "Authorized")
                 truth = authorized.status if authorized is not None else "Unknown"
                 counts[sender.spec.organization_ref.name, truth] += 1
         for name in organizations:
             for truth in ("True", "False", "Unknown"):
-                self._metrics.senders.labels(name, truth).set(counts[name, truth])
+                self.metrics.senders.labels(name, truth).set(counts[name, truth])
 
     def _set_archives(self) -> None:
-        mine = [each for each in self._cache.archives if self._owns("archive", each.name)]
+        mine = [each for each in self.cache.archives if self.owns("archive", each.name)]
         for gone in self._known_archives - {each.name for each in mine}:
-            self._metrics.archive_ready.remove(gone)
+            self.metrics.archive_ready.remove(gone)
         self._known_archives = {each.name for each in mine}
         for archive in mine:
             ready = is_condition_true(archive.status.conditions, "Ready")
-            self._metrics.archive_ready.labels(archive.name).set(1 if ready else 0)
+            self.metrics.archive_ready.labels(archive.name).set(1 if ready else 0)

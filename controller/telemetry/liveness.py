@@ -5,6 +5,7 @@ They fail for a watch without any line, not even a bookmark, while the API serve
 and that no worker processes. An unavailable API server is no reason: a restarted process would have to wait as well.
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -21,76 +22,64 @@ API_CHECK_AFTER = timedelta(seconds=90)
 """Silence of a watch after which the API server is checked; a bookmark arrives about every minute."""
 
 
+@dataclass
 class Liveness:
     """Detects watches and queues that are stuck."""
 
-    def __init__(
-        self,
-        *,
-        kube: KubeClient,
-        workqueue: WorkQueue,
-        heartbeat: WatchHeartbeat,
-        clock: Clock,
-        metrics: Metrics,
-        silence: timedelta,
-        overdue: timedelta,
-    ) -> None:
-        self._kube = kube
-        self._workqueue = workqueue
-        self._heartbeat = heartbeat
-        self._clock = clock
-        self._silence = silence
-        self._overdue = overdue
-        self._api_unavailable_at: datetime | None = None
-        """Time of the last check that the API server did not answer."""
-        metrics.overdue_seconds.set_function(lambda: self.overdue().total_seconds())
-        for plural in heartbeat.idle_times():
-            gauge = metrics.watch_silence_seconds.labels(plural)
-            gauge.set_function(partial(_idle_seconds, heartbeat, plural))
+    kube: KubeClient
+    workqueue: WorkQueue
+    heartbeat: WatchHeartbeat
+    clock: Clock
+    metrics: Metrics
+    silence: timedelta
+    """Maximum silence of a watch."""
+    overdue: timedelta
+    """Maximum time for which an event is due without a worker."""
+    _api_unavailable_at: datetime | None = None
+    """Time of the last check that the API server did not answer."""
+
+    def __post_init__(self) -> None:
+        self.metrics.overdue_seconds.set_function(lambda: self._overdue_time().total_seconds())
+        for plural in self.heartbeat.idle_times():
+            gauge = self.metrics.watch_silence_seconds.labels(plural)
+            gauge.set_function(partial(_idle_seconds, self.heartbeat, plural))
 
     @property
     def checks(self) -> Checks:
         """The checks by name."""
         return {"schedule": self.check_workqueue, "watches": self.check_watches}
 
-    def overdue(self) -> timedelta:
+    def _overdue_time(self) -> timedelta:
         """Return the time for which an event is due without a worker; zero if no event is."""
-        since = [
-            each
-            for each in (self._workqueue.overdue_since(), self._workqueue.stalled_since)
-            if each is not None
-        ]
-        return max(timedelta(0), self._clock.now() - min(since)) if since else timedelta(0)
+        times = (self.workqueue.overdue_since(), self.workqueue.stalled_since)
+        since = [each for each in times if each is not None]
+        return max(timedelta(0), self.clock.now() - min(since)) if since else timedelta(0)
 
     async def check_workqueue(self) -> str | None:
         """Fail for an overdue event that no worker processes."""
-        late = self.overdue()
-        return (
-            f"an event is overdue and nobody works on it since {late.total_seconds():.0f} s"
-            if late > self._overdue
-            else None
-        )
+        late = self._overdue_time()
+        if late <= self.overdue:
+            return None
+        return f"an event is overdue and nobody works on it since {late.total_seconds():.0f} s"
 
     async def check_watches(self) -> str | None:
         """Fail for a silent watch while the API server answers."""
-        longest = max(self._heartbeat.idle_times().values())
-        if longest <= min(API_CHECK_AFTER, self._silence):
+        longest = max(self.heartbeat.idle_times().values())
+        if longest <= min(API_CHECK_AFTER, self.silence):
             return None
-        now = self._clock.now()
+        now = self.clock.now()
         try:
-            await self._kube.page(Organization, limit=1)
+            await self.kube.page(Organization, limit=1)
         except ApiError:
             self._api_unavailable_at = now
             return None
         # An unavailable API server sends nothing, and the first bookmark takes a minute after its return.
-        counted_silence = (
-            longest if self._api_unavailable_at is None else min(longest, now - self._api_unavailable_at)
-        )
-        if counted_silence <= self._silence:
+        since = self._api_unavailable_at
+        counted_silence = longest if since is None else min(longest, now - since)
+        if counted_silence <= self.silence:
             return None
-        silent = sorted(
-            plural for plural, each in self._heartbeat.idle_times().items() if each > self._silence
-        )
+        idle_times = self.heartbeat.idle_times()
+        silent = sorted(plural for plural, each in idle_times.items() if each > self.silence)
         seconds = counted_silence.total_seconds()
         return f"nothing was heard of {', '.join(silent)} for {seconds:.0f} s, though the API server answers"
 

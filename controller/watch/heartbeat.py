@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import aiohttp
 import kopf
 
-from controller.watch.responses import ResponseAdapter
+from counterfoil._upstream.kopf_responses import ResponseAdapter
 from counterfoil.clock import Clock
 
 

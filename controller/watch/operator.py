@@ -6,8 +6,8 @@ the API server only the writes of its status. Finished events leave the watch by
 and newer), so they cost nothing (rule 9). A controller of several watches the events of its shards by label.
 
 No outage ends the operator (``KOPF_REQUEST``), and no response of the API server or of a proxy before it does
-(``controller.watch.responses``). kopf can't be restarted beside other tasks: it cancels each task younger
-than its own.
+(``counterfoil._upstream.kopf_responses``). kopf can't be restarted beside other tasks: it cancels each task
+younger than its own.
 """
 
 from collections.abc import Awaitable, Callable
@@ -65,8 +65,7 @@ def operator_settings(labels: str) -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.posting.enabled = False
     settings.persistence.diffbase_storage = NoDiffStorage()
-    # None: with a limit slow objects block others (kopf's queueing.py); the limits are in
-    # scheduling.fair_queue.
+    # None: with a limit slow objects block others (kopf's queueing.py); fair_queue has the limits.
     settings.queueing.worker_limit = None
     # A worker lives while its object changes; a longer life would cost memory.
     settings.queueing.idle_timeout = 0.1

@@ -1,16 +1,24 @@
 """
-Lists and watch events of the API server -> the cache (client-go: Reflector).
+Lists and watch events of the API server -> the cache (client-go: Reflector), from the initial sync on.
+
+A controller that starts during an outage waits for its end, alive and not ready, instead of exiting: a
+kubelet restarts after pauses that grow to five minutes. A missing CustomResourceDefinition or right can also
+be fixed without a restart.
 
 An object that cannot be parsed is logged and ignored: the CRD refuses such objects, so it is from another
 version of the CRD.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from controller.cache import Cache
+from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError, NotFound
+from counterfoil.kube.watch import exponential_backoff
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, ResourceInvalid, Sender
 
 _log = logging.getLogger(__name__)
@@ -18,12 +26,12 @@ _log = logging.getLogger(__name__)
 WATCHED_KINDS: Final[tuple[type[Resource], ...]] = (EnvelopeEvent, Organization, Sender, Archive)
 
 
+@dataclass(frozen=True)
 class Reflector:
     """Writes the state of the API server into the cache."""
 
-    def __init__(self, kube: KubeClient, cache: Cache) -> None:
-        self._kube = kube
-        self._cache = cache
+    kube: KubeClient
+    cache: Cache
 
     async def load(self) -> None:
         """
@@ -32,18 +40,51 @@ class Reflector:
         Otherwise an event could be reconciled before its Organization is known. Raises ``ApiError``.
         """
         for kind in (Organization, Sender, Archive):
-            async for raw in self._kube.list(kind):
+            async for raw in self.kube.list(kind):
                 self.handle(kind, None, raw)
 
     def handle(self, kind: type[Resource], type_: str | None, raw: Mapping[str, Any]) -> None:
         """Apply an object that was listed, added, changed or deleted (an event: or finished) to the cache."""
         if type_ == "DELETED":
             metadata = raw["metadata"]
-            self._cache.delete(kind, metadata["name"], int(metadata["resourceVersion"]))
+            self.cache.delete(kind, metadata["name"], int(metadata["resourceVersion"]))
             return
         try:
             resource = kind.parse(raw)
         except ResourceInvalid as invalid:
             _log.error("an object can't be read and is ignored: %s", invalid)
             return
-        self._cache.update(resource)
+        self.cache.update(resource)
+
+
+@dataclass
+class InitialSync:
+    """Repeats ``read_all``, which may raise ``ApiError``, until it succeeds."""
+
+    read_all: Callable[[], Awaitable[None]]
+    clock: Clock
+    _pending_reason: str | None = "the resources have not been read yet"
+
+    async def run(self) -> None:
+        """Return when all resources were read; retry until then."""
+        failures = 0
+        while self._pending_reason is not None:
+            try:
+                await self.read_all()
+            except ApiError as problem:
+                self._pending_reason = _describe(problem)
+                _log.warning("the controller can't start yet: %s", self._pending_reason)
+                await self.clock.sleep(exponential_backoff(failures))
+                failures += 1
+            else:
+                self._pending_reason = None
+
+    async def check(self) -> str | None:
+        """Return why the sync is not complete, or None; for readiness."""
+        return self._pending_reason
+
+
+def _describe(problem: ApiError) -> str:
+    if isinstance(problem, NotFound):
+        return f"{problem}. Are the CustomResourceDefinitions installed?"
+    return str(problem)

@@ -8,7 +8,7 @@ event: or finished). An object that is newer than the list is not changed: its w
 
 import asyncio
 import logging
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from controller.cache import Cache, version_number
 from controller.watch.reflector import WATCHED_KINDS
@@ -16,37 +16,29 @@ from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import exponential_backoff
-from counterfoil.resources import EnvelopeEvent, Resource
+from counterfoil.resources import EnvelopeEvent
 
 _log = logging.getLogger(__name__)
 
 
-class WatchedKind(NamedTuple):
-    """A watched kind, and the selectors of its watch."""
-
-    kind: type[Resource]
-    labels: str = ""
-    fields: str = ""
-
-
+@dataclass
 class DeletionDetector:
     """Removes deleted objects from the cache."""
 
-    def __init__(self, kube: KubeClient, cache: Cache, clock: Clock, *, labels: str, fields: str) -> None:
-        """``labels`` and ``fields`` select the events that are watched."""
-        self._kube = kube
-        self._clock = clock
-        self._cache = cache
-        self._watched_kinds = {kind.PLURAL: WatchedKind(kind) for kind in WATCHED_KINDS}
-        self._watched_kinds[EnvelopeEvent.PLURAL] = WatchedKind(EnvelopeEvent, labels, fields)
-        # The cache has no events before their first list; the other kinds were read before the watches began.
-        self._never_listed = {EnvelopeEvent.PLURAL}
-        self._lists_to_check: asyncio.Queue[str] = asyncio.Queue()
+    kube: KubeClient
+    cache: Cache
+    clock: Clock
+    labels: str
+    fields: str
+    """With ``labels``: the selectors of the events that are watched."""
+    _were_events_listed: bool = False
+    """The cache has no events before their first list; the other kinds were read before the watches began."""
+    _lists_to_check: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
 
     def list_started(self, plural: str) -> None:
         """Check a kind that kopf lists from the beginning."""
-        if plural in self._never_listed:
-            self._never_listed.discard(plural)
+        if plural == EnvelopeEvent.PLURAL and not self._were_events_listed:
+            self._were_events_listed = True
         else:
             self._lists_to_check.put_nowait(plural)
 
@@ -60,20 +52,21 @@ class DeletionDetector:
             except ApiError as problem:
                 _log.warning("deleted %s can't be detected yet: %s", plural, problem)
                 self._lists_to_check.put_nowait(plural)
-                await self._clock.sleep(exponential_backoff(failures))
+                await self.clock.sleep(exponential_backoff(failures))
                 failures += 1
             else:
                 failures = 0
 
     async def _find_deleted(self, plural: str) -> None:
-        kind, labels, fields = self._watched_kinds[plural]
-        store = self._cache.store(kind)
+        kind = next(kind for kind in WATCHED_KINDS if plural == kind.PLURAL)
+        labels, fields = (self.labels, self.fields) if kind is EnvelopeEvent else ("", "")
+        store = self.cache.store(kind)
         before = {each.name: each for each in store}
         if not before:
             return
-        listed = self._kube.list(kind, labels=labels, fields=fields)
+        listed = self.kube.list(kind, labels=labels, fields=fields)
         existing = {raw["metadata"]["name"] async for raw in listed}
         for name in before.keys() - existing:
             if store.get(name) is before[name]:
                 _log.info("%s of %s was deleted while its watch was broken", name, plural)
-                self._cache.delete(kind, name, version_number(before[name]))
+                self.cache.delete(kind, name, version_number(before[name]))

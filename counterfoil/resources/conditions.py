@@ -31,9 +31,9 @@ def with_condition(
     conditions: tuple[Condition, ...],
     type_: str,
     status: ConditionStatus,
-    *,
     reason: str,
     message: str,
+    *,
     now: datetime,
     generation: int,
 ) -> tuple[Condition, ...]:

@@ -43,9 +43,8 @@ async def archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return await _archive(event, context)
     except (HttpStatusError, PartialArchive) as problem:
         incomplete = problem if isinstance(problem, PartialArchive) else None
-        if not is_missing(incomplete.__cause__ if incomplete else problem) or not await was_deleted(
-            event, context
-        ):
+        cause = incomplete.__cause__ if incomplete else problem
+        if not is_missing(cause) or not await was_deleted(event, context):
             raise
         documents = incomplete.documents if incomplete else event.status.documents
         return await archived_by_sibling(context) or _deleted_meanwhile(documents, context)
@@ -62,11 +61,8 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         )
     filed = await _archived_before(event, plan, context) or await _file_all(event, plan, context)
     documents, signatures_condition = filed.documents, side_condition(plan.files, filed.signatures)
-    if (
-        context.archive.spec.signatures is Policy.REQUIRE
-        and signatures_condition is not None
-        and signatures_condition.status != "True"
-    ):
+    is_required = context.archive.spec.signatures is Policy.REQUIRE
+    if is_required and signatures_condition is not None and signatures_condition.status != "True":
         return _signature_failure(signatures_condition, documents, context)
     manifest = await filing.conclude(
         context.backend,
@@ -101,10 +97,7 @@ class _ArchivedFiles:
 async def _archived_before(
     event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext
 ) -> _ArchivedFiles | None:
-    """
-    Return what an earlier run filed, if its manifest covers the whole plan, is of this state, and still
-    proves true.
-    """
+    """Return what an earlier run filed, if its manifest covers the plan, is of this state and proves true."""
     claimed = [each.location for each in event.status.documents if each.location is not None]
     manifest = await filing.find_concluded(context.backend, plan, event.spec.envelope_id, claimed=claimed)
     status = (await context.envelope_facts()).status
@@ -112,20 +105,17 @@ async def _archived_before(
     if manifest is None or manifest.envelope.status != status or status == EnvelopeStatus.EXPIRED:
         return None
     filed = {each.file_id: _as_document(each) for each in manifest.files}
-    if any(file_layout.facts.file_id not in filed for file_layout in plan.files):
+    if any(each.facts.file_id not in filed for each in plan.files):
         return None
     found = {each.file_id: each.signatures for each in manifest.files if each.signatures is not None}
-    wanted = {file_layout.facts.file_id for file_layout in plan.files if _is_checked(file_layout, context)}
-    if not wanted <= found.keys() or not all(
-        context.signature_checker.has_same_anchors(found[file_id]) for file_id in wanted
-    ):
+    wanted = {each.facts.file_id for each in plan.files if _is_checked(each, context)}
+    signatures = {file_id: found[file_id] for file_id in wanted & found.keys()}
+    has_same_anchors = context.signature_checker.has_same_anchors
+    if len(signatures) < len(wanted) or not all(map(has_same_anchors, signatures.values())):
         return None
     if await verify_folder(context.backend, plan.folder):
         return None
-    return _ArchivedFiles(
-        tuple(filed[file_layout.facts.file_id] for file_layout in plan.files),
-        {file_id: found[file_id] for file_id in wanted},
-    )
+    return _ArchivedFiles(tuple(filed[each.facts.file_id] for each in plan.files), signatures)
 
 
 async def _file_all(event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext) -> _ArchivedFiles:
@@ -133,21 +123,19 @@ async def _file_all(event: EnvelopeEvent, plan: ArchiveLayout, context: Reconcil
     filed = {each.file_id: each for each in event.status.documents}
     signatures: dict[str, Signatures] = {}
     for file_layout in plan.files:
-        source = partial(context.esaw.download, file_layout.facts.file_id)
+        file_id, checker = file_layout.facts.file_id, context.signature_checker
+        source = partial(context.esaw.download, file_id)
         try:
             stored_file = await filing.store(context.backend, file_layout, source, tags=plan.tags)
             if _is_checked(file_layout, context):
-                signatures[file_layout.facts.file_id] = await context.signature_checker.check(
-                    context.backend, file_layout, stored_file
-                )
+                signatures[file_id] = await checker.check(context.backend, file_layout, stored_file)
         except Exception as problem:
-            # What was filed so far is worth keeping in the status: it tells the person who looks how far it
-            # came.
+            # What was filed so far is worth keeping in the status: it shows people how far it came.
             raise PartialArchive(tuple(filed.values())) from problem
         if stored_file.written:
             context.on_file_archived(stored_file.size)
-        filed[file_layout.facts.file_id] = msgspec.structs.replace(
-            filed[file_layout.facts.file_id], size=stored_file.size, sha256=stored_file.sha256
+        filed[file_id] = msgspec.structs.replace(
+            filed[file_id], size=stored_file.size, sha256=stored_file.sha256
         )
     return _ArchivedFiles(tuple(filed.values()), signatures)
 
@@ -160,9 +148,8 @@ def _signature_failure(
     signatures_condition: SideCondition, documents: tuple[FiledDocument, ...], context: ReconcileContext
 ) -> Fail:
     # A document without a signature is as bad here as one with a broken one.
-    reason = (
-        "SignatureBroken" if signatures_condition.reason == "NoSignatures" else signatures_condition.reason
-    )
+    found = signatures_condition.reason
+    reason = "SignatureBroken" if found == "NoSignatures" else found
     wanted = "trusted signers" if reason == "SignerUntrusted" else "intact signatures"
     return Fail(
         reason,

@@ -27,10 +27,8 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     """Delete the envelope, unless the Organization keeps it or it is too early."""
     cleanup = context.organization.spec.cleanup
     if cleanup.policy is CleanupPolicy.KEEP:
-        return Done(
-            "ArchivedAndKept",
-            "The envelope was archived and stays in eSignAnyWhere, as spec.cleanup.policy says.",
-        )
+        message = "The envelope was archived and stays in eSignAnyWhere, as spec.cleanup.policy says."
+        return Done("ArchivedAndKept", message)
 
     if not deletion.is_kept(event.status):
         # Archived while the Organization had another Archive or kept its envelopes.
@@ -41,12 +39,10 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         )
 
     archived = find_condition(event.status.conditions, "Archived")
-    if archived is not None and context.clock.now() < archived.last_transition_time + cleanup.after:
-        return Pause(
-            "CleanupDelayed",
-            f"The envelope is deleted {cleanup.after} after archiving, as spec.cleanup.after says.",
-            until=archived.last_transition_time + cleanup.after,
-        )
+    due = archived.last_transition_time + cleanup.after if archived is not None else None
+    if due is not None and context.clock.now() < due:
+        message = f"The envelope is deleted {cleanup.after} after archiving, as spec.cleanup.after says."
+        return Pause("CleanupDelayed", message, until=due)
 
     if event.status.envelope is not None and event.status.envelope.status == EnvelopeStatus.EXPIRED:
         restarted = await _restarted(event, context)
@@ -98,7 +94,6 @@ async def _is_as_archived(event: EnvelopeEvent, context: ReconcileContext) -> bo
         return False
     # An audit trail grows when a document is read, so it proves nothing about the signed content.
     signed = [each for each in plan.files if each.facts.kind in (FileKind.DOCUMENT, FileKind.ATTACHMENT)]
-    same = await filing.find_stored(
-        context.backend, dataclasses.replace(plan, files=tuple(signed)), context.esaw.download
-    )
+    signed_plan = dataclasses.replace(plan, files=tuple(signed))
+    same = await filing.find_stored(context.backend, signed_plan, context.esaw.download)
     return len(same) == len(signed)

@@ -9,8 +9,8 @@ writes nothing, and downloads a file only to compare it with a stored file.
 from collections.abc import Iterable
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, Skip, Wait
-from controller.reconcile.phases.missing_envelope import archived_by_sibling, is_missing, was_deleted
+from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, Wait
+from controller.reconcile.phases.missing_envelope import explain_deleted, is_missing
 from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveRefused, NameTaken
 from counterfoil.esaw.errors import HttpStatusError
@@ -32,10 +32,8 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     try:
         plan = await context.plan()
     except HttpStatusError as answer:
-        if is_missing(answer) and await was_deleted(event, context):
-            return await archived_by_sibling(context) or Skip(
-                "EnvelopeDeleted", "The envelope was deleted in eSignAnyWhere before it could be archived."
-            )
+        if is_missing(answer) and (deleted := await explain_deleted(event, context)) is not None:
+            return deleted
         raise
     if not plan.files:
         return Wait("NoFiles", "eSignAnyWhere lists no file for this envelope yet.")
@@ -51,8 +49,7 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     try:
         locations = await filing.claim_names(context.backend, plan, claimed=claimed)
     except NameTaken:
-        # Perhaps by another event of this envelope, which is in the middle of it or was deleted in the
-        # middle.
+        # Perhaps by another event of this envelope, which is in progress or was deleted in progress.
         known = await filing.find_stored(context.backend, plan, context.esaw.download)
         locations = await filing.claim_names(context.backend, plan, claimed=[*claimed, *known])
     documents = tuple(
@@ -66,10 +63,8 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     )
     _check_lengths([*locations, context.backend.location(plan.manifest_name)], context)
     if stored_size(documents) > MAX_DOCUMENTS_BYTES:
-        return Fail(
-            "EnvelopeTooLarge",
-            f"{too_many_files_message(len(documents))} The envelope stays in eSignAnyWhere.",
-        )
+        message = too_many_files_message(len(documents))
+        return Fail("EnvelopeTooLarge", f"{message} The envelope stays in eSignAnyWhere.")
     return Done(
         "FilesListed",
         f"{len(documents)} files will be archived in Archive/{context.archive.name}.",

@@ -1,6 +1,4 @@
-"""
-The meaning of a 404 during a run: eSAW returns it for each missing object, so the envelope's history decides.
-"""
+"""A 404 during a run: eSAW returns it for each missing object, so the envelope's history decides."""
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Skip
@@ -8,15 +6,21 @@ from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.resources import EnvelopeEvent, is_condition_true
 
 
+async def explain_deleted(event: EnvelopeEvent, context: ReconcileContext) -> Skip | None:
+    """Return the outcome for an envelope that was deleted before it was archived here; None if it was not."""
+    if not await was_deleted(event, context):
+        return None
+    return await archived_by_sibling(context) or Skip(
+        "EnvelopeDeleted", "The envelope was deleted in eSignAnyWhere before it could be archived."
+    )
+
+
 async def archived_by_sibling(context: ReconcileContext) -> Skip | None:
     """Return the outcome for a missing envelope that another of its events has archived; None if none has."""
     async for sibling in context.sibling_events():
         if is_condition_true(sibling.status.conditions, "Archived"):
-            archive = (
-                sibling.status.archive.ref.name
-                if sibling.status.archive is not None
-                else context.archive.name
-            )
+            stored = sibling.status.archive
+            archive = stored.ref.name if stored is not None else context.archive.name
             return Skip(
                 "ArchivedAlready",
                 f"EnvelopeEvent/{sibling.name} archived this envelope in Archive/{archive}, and since then it was deleted in "
@@ -26,10 +30,7 @@ async def archived_by_sibling(context: ReconcileContext) -> Skip | None:
 
 
 async def was_deleted(event: EnvelopeEvent, context: ReconcileContext) -> bool:
-    """
-    Whether eSAW's history says that the envelope was deleted. Raises an ``EsawError`` when the history can't
-    be read.
-    """
+    """Whether eSAW's history says that the envelope was deleted. Raises ``EsawError``."""
     try:
         history = await context.esaw.history(event.spec.envelope_id)
     except HttpStatusError as answer:

@@ -7,7 +7,7 @@ Postprocessing using Callback Handlers": validate all input parameters.) Nothing
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, Skip, Wait
-from controller.reconcile.phases.missing_envelope import archived_by_sibling, was_deleted
+from controller.reconcile.phases.missing_envelope import explain_deleted
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.resources import (
     MAX_TEXT_LENGTH,
@@ -40,8 +40,7 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if envelope.status in context.organization.spec.statuses:
         return Done("StatusAccepted", f"The envelope is {envelope.status}.", facts=seen)
     if envelope.status is EnvelopeStatus.ACTIVE:
-        # Status callbacks are sent before the envelope reaches its final state. (Namirial, "Introduction
-        # REST")
+        # Status callbacks are sent before the final state is reached. (Namirial, "Introduction REST")
         return Wait("StillActive", "eSignAnyWhere has not finished this envelope yet.", facts=seen)
     accepted = ", ".join(context.organization.spec.statuses)
     return Skip(
@@ -53,10 +52,8 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
 
 async def explain_missing(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     """Distinguish the causes of eSAW's 404 ERR0007: deleted, never existed, or another user's envelope."""
-    if await was_deleted(event, context):
-        return await archived_by_sibling(context) or Skip(
-            "EnvelopeDeleted", "The envelope was deleted in eSignAnyWhere before it could be archived."
-        )
+    if (deleted := await explain_deleted(event, context)) is not None:
+        return deleted
     message = f"eSignAnyWhere shows no such envelope to the key of Sender/{context.sender.name}: it never existed, or another user sent it."
     if event.status.attempts + 1 < UNKNOWN_ENVELOPE_ATTEMPTS:
         return Wait("EnvelopeNotFound", message)

@@ -10,12 +10,11 @@ from prometheus_client import CollectorRegistry
 
 from controller.access.secret_cache import SecretCache
 from controller.cache import Cache
-from controller.notifications.delivery import MailDelivery
+from controller.notifications.delivery import MailDelivery, NotificationStatusWriter
 from controller.notifications.notifier import Notifier
 from controller.notifications.policy import NotificationTimings
 from controller.notifications.render import MailContent
-from controller.notifications.smtp import MailError, MailServer
-from controller.notifications.status_writer import NotificationStatusWriter
+from controller.notifications.smtp import MailError, MailServer, SmtpMailer
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     Archive,
@@ -139,7 +138,7 @@ def _condition(type_: str, truth: str, reason: str, since: datetime) -> dict[str
 
 
 @dataclass
-class APostman:
+class APostman(SmtpMailer):
     """Accepts mails, or fails: for all recipients, or for some."""
 
     brought: list[tuple[tuple[str, ...], EmailMessage]] = field(default_factory=list)

@@ -4,8 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from controller.notifications.consent_requests import QUIET_PERIOD
-from controller.notifications.policy import NotificationTimings
+from controller.notifications.policy import QUIET_PERIOD, NotificationTimings
 from controller.notifications.problem_tracking import FailureSummary
 from controller.notifications.smtp import DATA_REPLY_SECONDS, SESSION_SECONDS, MailError, MessageRejected
 from counterfoil.kube.errors import Conflict, Unavailable

@@ -7,9 +7,8 @@ from email.message import EmailMessage
 
 import pytest
 
-from controller.notifications.mime import address, message, one_line
 from controller.notifications.policy import Notification
-from controller.notifications.render import MailContent, MailLink, MailRenderer
+from controller.notifications.render import MailContent, MailLink, MailRenderer, address, message, one_line
 from counterfoil.i18n.reasons import CATALOGUE
 from counterfoil.metrics import MailKind
 from counterfoil.resources import Language, Organization

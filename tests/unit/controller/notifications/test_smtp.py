@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from controller.notifications.mime import message
+from controller.notifications.render import message
 from controller.notifications.smtp import MailError, MailServer, MessageRejected, SmtpMailer, Tls
 from sandbox.servers import smtp
 from tests.support.builders import NOON

@@ -1,10 +1,247 @@
-"""Which change can solve which trouble."""
+"""Which change can solve which problem, and which fix came since an event failed."""
+
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from controller.retry.fix_rules import archive_may_fix, organization_may_fix, sender_may_fix
-from counterfoil.resources import EnvelopeEventStatus, LastError, Phase
-from tests.support.builders import NOON
+from controller.cache import Cache
+from controller.retry.fix_rules import (
+    archive_may_fix,
+    find_fix,
+    fixed_at,
+    organization_may_fix,
+    sender_may_fix,
+    settled_at,
+)
+from counterfoil.resources import (
+    SENDER_LABEL,
+    Archive,
+    ArchiveStatus,
+    Condition,
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    LastError,
+    Organization,
+    OrganizationStatus,
+    Phase,
+    Sender,
+    SenderKey,
+)
+from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
+from tests.support.fakes.reconcile_context import an_archive
+
+BEFORE, AFTER = NOON - timedelta(seconds=1), NOON + timedelta(seconds=1)
+LONG_AGO = NOON - timedelta(days=30)
+
+
+def conditions(**truths: Any) -> tuple[Condition, ...]:
+    return tuple(
+        Condition(type=each, status=truth, reason="Tested", message="", last_transition_time=LONG_AGO)
+        for each, truth in truths.items()
+    )
+
+
+def an_archive_settled(at: datetime | None, truth: str = "True", generation: int = 1) -> Archive:
+    status = ArchiveStatus(observed_generation=1, conditions=conditions(Ready=truth), settled_at=at)
+    return replace(an_archive(generation=generation), status=status)
+
+
+def an_organization_settled(
+    at: datetime | None, reachable: str = "True", generation: int = 1
+) -> Organization:
+    truths = conditions(Ready="True", Reachable=reachable)
+    status = OrganizationStatus(observed_generation=1, conditions=truths, settled_at=at)
+    return replace(an_organization(generation=generation), status=status)
+
+
+def a_sender_with(name: str = "anna", *, authorized: Any = "True", **key: Any) -> Sender:
+    sender = a_sender(name)
+    return replace(
+        sender,
+        status=replace(sender.status, conditions=conditions(Authorized=authorized), key=SenderKey(**key)),
+    )
+
+
+def a_cache(*resources: Organization | Archive | Sender) -> Cache:
+    cache = Cache()
+    cache.organizations.put(an_organization_settled(LONG_AGO))
+    cache.archives.put(an_archive_settled(LONG_AGO))
+    cache.senders.put(a_sender_with())
+    for each in resources:
+        shelf: Any = {
+            "Organization": cache.organizations,
+            "Archive": cache.archives,
+            "Sender": cache.senders,
+        }[each.KIND]
+        shelf.remove(each.name)
+        shelf.put(each)
+    return cache
+
+
+def failed(reason: str) -> EventBuilder:
+    """An event of Anna's that failed at noon, and a little."""
+    ended = NOON + timedelta(milliseconds=700)
+    return an_event().in_phase(Phase.FAILED, reason).labelled(SENDER_LABEL, "anna").status(completed_at=ended)
+
+
+def mended(event: EnvelopeEvent, cache: Cache) -> str | None:
+    found = find_fix(event, cache)
+    return f"{found.KIND}/{found.name}" if found is not None else None
+
+
+ARCHIVE, ORGANIZATION, SENDER = (
+    an_archive_settled(AFTER),
+    an_organization_settled(AFTER),
+    a_sender_with(verified_at=AFTER),
+)
+
+
+@pytest.mark.parametrize(
+    ("reason", "resource", "found"),
+    [
+        ("TagMissing", ARCHIVE, "Archive/dms"),
+        ("ArchiveFull", ARCHIVE, "Archive/dms"),
+        ("TagMissing", ORGANIZATION, "Organization/acme"),
+        ("EsawRefused", ORGANIZATION, "Organization/acme"),
+        ("SenderUnknown", ORGANIZATION, "Organization/acme"),
+        ("NotPermitted", SENDER, "Sender/anna"),
+        ("SenderMissing", SENDER, "Sender/anna"),
+        # What can't solve it
+        ("EsawRefused", ARCHIVE, None),
+        ("NotPermitted", ORGANIZATION, None),
+        ("TagMissing", SENDER, None),
+        ("EnvelopeNotFound", ARCHIVE, None),
+        ("InternalError", ORGANIZATION, None),
+        ("Skipped", SENDER, None),
+    ],
+)
+def test_only_what_may_solve_the_cause_counts(reason: str, resource: Any, found: str | None) -> None:
+    assert mended(failed(reason).build(), a_cache(resource)) == found
+
+
+@pytest.mark.parametrize(
+    ("settled", "found"),
+    [
+        (None, None),
+        (LONG_AGO, None),
+        (BEFORE, None),
+        # Nobody can tell which of the two came first.
+        (NOON, "Archive/dms"),
+        (AFTER, "Archive/dms"),
+    ],
+)
+def test_only_what_was_mended_after_the_event_failed_counts(
+    settled: datetime | None, found: str | None
+) -> None:
+    assert mended(failed("TagMissing").build(), a_cache(an_archive_settled(settled))) == found
+
+
+def test_what_fails_again_after_that_is_not_tried_again_for_the_same() -> None:
+    cache = a_cache(an_archive_settled(NOON))
+    first = failed("TagMissing").build()
+    assert mended(first, cache) == "Archive/dms"
+    again = replace(first, status=replace(first.status, completed_at=AFTER))
+    assert mended(again, cache) is None
+
+
+@pytest.mark.parametrize("phase", [each for each in Phase if each is not Phase.FAILED])
+def test_only_what_failed_is_tried_again(phase: Phase) -> None:
+    event = failed("TagMissing").status(phase=phase).build()
+    assert mended(event, a_cache(ARCHIVE)) is None
+
+
+def test_an_event_that_does_not_say_when_it_ended_stays_as_it_is() -> None:
+    assert mended(failed("TagMissing").status(completed_at=None).build(), a_cache(ARCHIVE)) is None
+
+
+def test_what_was_given_up_counts_by_its_last_trouble() -> None:
+    error = LastError(reason="ArchiveFull", message="", time=NOON)
+    event = failed("DeadlineExceeded").status(last_error=error).build()
+    assert mended(event, a_cache(ARCHIVE)) == "Archive/dms"
+
+
+def test_the_archive_of_another_organization_does_not_count() -> None:
+    other = an_organization_settled(LONG_AGO)
+    cache = a_cache(ARCHIVE, replace(other, spec=replace(other.spec, archive_ref=None)))
+    assert mended(failed("TagMissing").build(), cache) is None
+
+
+def test_without_its_organization_an_event_stays_as_it_is() -> None:
+    cache = a_cache(ARCHIVE, SENDER)
+    cache.organizations.remove("acme")
+    assert mended(failed("TagMissing").build(), cache) is None
+
+
+def test_the_key_of_another_sender_does_not_count() -> None:
+    cache = a_cache(a_sender_with("ben", verified_at=AFTER))
+    assert mended(failed("NotPermitted").build(), cache) is None
+
+
+def test_while_nobody_knows_whose_an_event_is_any_sender_of_its_organization_counts() -> None:
+    event = failed("SenderMissing").build()
+    del event.metadata.labels[SENDER_LABEL]
+    strangers = replace(
+        a_sender("carl", organization="other"), status=a_sender_with(verified_at=AFTER).status
+    )
+    assert mended(event, a_cache(strangers)) is None
+    assert mended(event, a_cache(a_sender_with("ben", verified_at=AFTER))) == "Sender/ben"
+
+
+@pytest.mark.parametrize(
+    ("resource", "at"),
+    [
+        (an_archive_settled(NOON), NOON),
+        (an_archive_settled(NOON, "False"), None),
+        (an_archive_settled(NOON, generation=2), None),
+        (an_archive_settled(None), None),
+        (an_archive(), None),
+        (an_organization_settled(NOON), NOON),
+        (an_organization_settled(NOON, "False"), None),
+        (an_organization_settled(NOON, generation=2), None),
+        (a_sender_with(), LONG_AGO),
+        (a_sender_with(obtained_at=NOON, verified_at=BEFORE), NOON),
+        (a_sender_with(obtained_at=BEFORE, verified_at=NOON), NOON),
+        (a_sender_with(authorized="False", verified_at=NOON), None),
+        (a_sender(authorized=None), None),
+    ],
+)
+def test_a_thing_is_mended_since_it_works_as_it_does_now(resource: Any, at: datetime | None) -> None:
+    assert fixed_at(resource) == at
+
+
+WORKS = ArchiveStatus(observed_generation=1, conditions=conditions(Ready="True"), trust_anchors="a" * 64)
+BROKEN = replace(WORKS, conditions=conditions(Ready="False"))
+ANSWERS = OrganizationStatus(observed_generation=1, conditions=conditions(Ready="True", Reachable="True"))
+AWAY = replace(ANSWERS, conditions=conditions(Ready="True", Reachable="False"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_settled_now"),
+    [
+        (ArchiveStatus(), WORKS, True),
+        (BROKEN, WORKS, True),
+        (WORKS, replace(WORKS, observed_generation=2), True),
+        (WORKS, replace(WORKS, trust_anchors="b" * 64), True),
+        (WORKS, WORKS, False),
+        (WORKS, replace(WORKS, bytes_total=7), False),
+        (WORKS, BROKEN, False),
+        (BROKEN, BROKEN, False),
+        (OrganizationStatus(), ANSWERS, True),
+        (AWAY, ANSWERS, True),
+        (ANSWERS, replace(ANSWERS, observed_generation=2), True),
+        (ANSWERS, replace(ANSWERS, version="26.1"), False),
+        (ANSWERS, AWAY, False),
+        (ANSWERS, replace(ANSWERS, conditions=conditions(Ready="True")), False),
+    ],
+)
+@pytest.mark.parametrize("known", [None, LONG_AGO])
+def test_a_thing_is_settled_when_it_works_in_another_way_than_before(
+    before: Any, after: Any, is_settled_now: bool, known: datetime | None
+) -> None:
+    found = settled_at(replace(before, settled_at=known), after, now=NOON + timedelta(milliseconds=3))
+    assert found == (NOON if is_settled_now else known)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +274,7 @@ def test_a_change_is_only_said_to_solve_what_it_can(
     assert sender_may_fix(reason) is sender
 
 
-def test_what_was_given_up_counts_by_its_last_trouble() -> None:
+def test_the_cause_of_what_was_given_up_is_its_last_trouble() -> None:
     error = LastError(reason="ArchiveFull", message="Full.", time=NOON)
     given_up = EnvelopeEventStatus(phase=Phase.FAILED, reason="DeadlineExceeded", last_error=error)
     assert given_up.cause == "ArchiveFull"

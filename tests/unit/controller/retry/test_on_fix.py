@@ -52,7 +52,7 @@ class Mending:
         """Let objects be seen in these states; return which events were re-opened."""
         async with self.scene.running(self.failed_event_retrier.run(), self.scene.event_recorder.run()):
             for each in states:
-                self.failed_event_retrier.observe(each)
+                self.failed_event_retrier.resource_changed(None, each)
             await turns(300)
         return sorted(
             name

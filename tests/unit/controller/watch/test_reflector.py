@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.watch.initial_sync import InitialSync
+from controller.watch.reflector import InitialSync
 from counterfoil.kube.errors import ApiError, Forbidden, NotFound, Unavailable
 from tests.support.builders import AClock
 

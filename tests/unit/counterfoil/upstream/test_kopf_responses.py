@@ -1,6 +1,8 @@
 """Responses of the API server as kopf receives them: none of them ends kopf."""
 
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,12 +13,85 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from controller.watch.responses import ResponseAdapter
+from counterfoil._upstream.kopf_responses import ResponseAdapter
 from tests.support.builders import AClock
 
 PATH = "/apis/counterfoil.dev/v1alpha1/namespaces/acme"
 BOOKMARK = b'{"type":"BOOKMARK","object":{}}\n'
 BROKEN = b'{"type":"ERROR","object":{"kind":"Status","code":500}}\n'
+
+
+RUN_OPERATOR = """
+import asyncio, sys
+import aiohttp, kopf
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from counterfoil._upstream.kopf_responses import ResponseAdapter
+from counterfoil.clock import WallClock
+
+def resource(plural, kind):
+    return {"name": plural, "singularName": "", "kind": kind, "namespaced": True, "verbs": ["list", "watch"]}
+
+V1 = {"version": "v1"}
+DISCOVERY = {
+    "/api": {"versions": ["v1"]},
+    "/api/v1": {"resources": [resource("namespaces", "Namespace")]},
+    "/apis": {"groups": [{"name": "acme.dev", "versions": [V1], "preferredVersion": V1}]},
+    "/apis/acme.dev/v1": {"resources": [resource("senders", "Sender")]},
+}
+
+async def run(options):
+    lists, listed_again = [], asyncio.Event()
+
+    async def answer(request):
+        if request.path in DISCOVERY:
+            return web.json_response(DISCOVERY[request.path])
+        lists.append(request.path)
+        if len(lists) == 2:
+            listed_again.set()
+        return web.json_response({"kind": "Status", "code": 410}, status=410)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
+    settings.scanning.disabled, settings.posting.enabled = True, False
+
+    @kopf.on.event("acme.dev", "v1", "senders", registry=registry)
+    async def seen(**_): ...
+
+    async with TestServer(app) as server:
+        @kopf.on.login(registry=registry)
+        async def login(**_):
+            url = str(server.make_url("/")).rstrip("/")
+            return kopf.AiohttpSession(aiohttp_session=aiohttp.ClientSession(**options), server=url)
+
+        again = asyncio.create_task(listed_again.wait())
+        operator = asyncio.create_task(
+            kopf.operator(registry=registry, settings=settings, namespaces=["acme"], standalone=True)
+        )
+        await asyncio.wait([again, operator], return_when=asyncio.FIRST_COMPLETED)
+        print("ended" if operator.done() else "listed again")
+        for task in (again, operator):
+            task.cancel()
+        await asyncio.gather(again, operator, return_exceptions=True)
+
+adapter = ResponseAdapter(("senders",), WallClock(), data_received=id, list_started=id)
+asyncio.run(run({"response_class": adapter.response_class()} if sys.argv[1:] == ["adapted"] else {}))
+"""
+
+
+def operator_that_gets_410_for_its_list(*arguments: str) -> str:
+    command = [sys.executable, "-c", RUN_OPERATOR, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+
+def test_kopf_still_ends_after_a_410() -> None:
+    # Not "ended": counterfoil._upstream.kopf_responses can go.
+    assert operator_that_gets_410_for_its_list() == "ended"
+
+
+def test_kopf_lists_again_when_its_responses_are_adapted() -> None:
+    assert operator_that_gets_410_for_its_list("adapted") == "listed again"
 
 
 class Scene:

@@ -1,6 +1,7 @@
 """
-Adapts responses of the API server for kopf: a response that would end kopf becomes "too old", so that kopf
-lists again.
+kopf: a response that ends the operator becomes "too old", so that kopf lists again.
+
+Upstream: https://github.com/nolar/kopf/issues/1276. Versions: kopf up to 1.45.2.
 
 kopf handles "too old" only as a message within a watch. Each other response that kopf does not handle ends
 its operator and with it this process: HTTP 410 to a list or a watch, the 404 or the login page of a proxy, an
@@ -57,10 +58,7 @@ class ResponseAdapter:
         data_received: Callable[[str], None],
         list_started: Callable[[str], None],
     ) -> None:
-        """
-        ``data_received`` receives the kind of each piece of a watch, ``list_started`` the kind of each list
-        that begins.
-        """
+        """The callables receive the kind: of each piece of a watch, and of each list that begins."""
         self._plurals = frozenset(plurals)
         self._clock = clock
         self._data_received = data_received
