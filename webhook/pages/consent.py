@@ -30,7 +30,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.organization import OAuth
 from counterfoil.sealing import SECRET_KEY, SECRET_TYPE, SealBroken, Sealed, Sealing, SealKeyUnknown
-from webhook.http_server.errors import PageError
+from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.pages.cookies import OAuthFlow
 from webhook.pages.errors import PageErrorKind, from_esaw, from_token_endpoint
 
@@ -138,7 +138,7 @@ class ConsentService:
                 # Two windows of one user at once; or a Sender of this name belongs to another organization.
                 sender = await self.find_sender(organization, name)
         if sender is None or sender.spec.user_id.lower() != user_info.user_id.lower():
-            raise PageError(PageErrorKind.NOT_FOUND, f"Sender/{name} belongs to somebody else")
+            raise PageError(HttpErrorKind.NOT_FOUND, f"Sender/{name} belongs to somebody else")
         if sender.spec.token_secret_ref is not None:
             raise PageError(PageErrorKind.BRINGS_KEY, f"Sender/{name} has a spec.tokenSecretRef")
         return await self._update_sender(sender, spec_of_user)

@@ -17,13 +17,14 @@ from urllib.parse import urlsplit
 
 from counterfoil.esaw import ApiToken, EsawClients, EsawError, EsawUserClient, drafts
 from counterfoil.esaw.oauth import authorize_url
-from counterfoil.i18n.catalogue import Catalogue
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import NotFound
 from counterfoil.resources import Organization, ResourceInvalid, Sender, consented_sender_name
 from counterfoil.resources.organization import BeforeSendField, OAuth
 from webhook.http_server import request_origin
-from webhook.http_server.errors import PageError
+from webhook.http_server.errors import HttpErrorKind, PageError
+from webhook.http_server.handler import BrowserRequest
+from webhook.http_server.responses import PageResponse
 from webhook.pages import form_fields
 from webhook.pages.consent import ConsentService
 from webhook.pages.cookies import FlowCookies, FormSession, OAuthFlow, PageUrls
@@ -31,7 +32,7 @@ from webhook.pages.errors import PageErrorKind, from_esaw
 from webhook.pages.limits import PageLimits
 from webhook.pages.metadata import DraftMetadataUnreadable, values_in
 from webhook.pages.rendering import PageLink, PageRenderer
-from webhook.pages.routes import parse_draft_and_user
+from webhook.pages.routes import PageRoute, parse_draft_and_user
 from webhook.pages.send import DraftSender, SendJob
 from webhook.pages.send_lease import SendLeases
 
@@ -44,24 +45,12 @@ class OrganizationSite(NamedTuple):
     urls: PageUrls
 
 
-class PageResponse(NamedTuple):
-    """The answer to the browser: a page or a redirect, and cookies."""
-
-    html: str = ""
-    location: str = ""
-    cookies: tuple[str, ...] = ()
-    status: HTTPStatus = HTTPStatus.OK
-    has_form: bool = False
-
-
-@dataclass
-class RequestContext:
+@dataclass(kw_only=True)
+class RequestContext(BrowserRequest):
     """One request, and the data of its steps that an error page needs to offer a restart."""
 
-    words: Catalogue
-    query: Mapping[str, str]
-    cookies: Mapping[str, str]
-    headers: Mapping[str, str] = field(default_factory=dict)
+    route: PageRoute
+    query: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] = field(default_factory=dict)
     site: OrganizationSite | None = None
     restart_url: str = ""
@@ -99,7 +88,7 @@ class PageViews:
         try:
             organization = Organization.parse(await self._kube.get(Organization, name))
         except NotFound:
-            raise PageError(PageErrorKind.NOT_FOUND, "no such organization") from None
+            raise PageError(HttpErrorKind.NOT_FOUND, "no such organization") from None
         except ResourceInvalid as mismatch:
             raise PageError(PageErrorKind.NOT_CONFIGURED, str(mismatch)) from None
         oauth = organization.spec.oauth
@@ -121,12 +110,10 @@ class PageViews:
         flow = self._flow_cookies.begin(organization, user_id, sender, draft, is_own_click=is_own_click)
         return self._redirect_to_esaw(site, flow)
 
-    async def consent(
-        self, site: OrganizationSite, context: RequestContext, sender_name: str
-    ) -> PageResponse:
+    async def consent(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
         """Somebody follows the link in a mail: go through eSAW for a new key."""
-        sender = await self._get_sender(site, sender_name)
-        context.restart_url = site.urls.consent(sender_name)
+        sender = await self._get_sender(site, context.route.sender)
+        context.restart_url = site.urls.consent(sender.name)
         flow = self._flow_cookies.begin(site.organization.name, sender.spec.user_id, sender.name, None)
         return self._redirect_to_esaw(site, flow)
 
@@ -147,7 +134,7 @@ class PageViews:
     async def _get_sender(self, site: OrganizationSite, name: str) -> Sender:
         sender = await self._consent_service.find_sender(site.organization, name)
         if sender is None:
-            raise PageError(PageErrorKind.NOT_FOUND, "no such Sender of this organization")
+            raise PageError(HttpErrorKind.NOT_FOUND, "no such Sender of this organization")
         if sender.spec.token_secret_ref is not None:
             raise PageError(PageErrorKind.BRINGS_KEY, f"Sender/{name} has a spec.tokenSecretRef")
         return sender
@@ -184,7 +171,7 @@ class PageViews:
         await self._send(site, sender, consent.token, flow.draft, None)
         return PageResponse(location=site.urls.inbox)
 
-    async def thanks(self, site: OrganizationSite, context: RequestContext, sender_name: str) -> PageResponse:
+    async def thanks(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
         """Tell that the key was renewed; says nothing about the Sender, so it need not exist."""
         links = [PageLink("to_inbox", site.urls.inbox)]
         return PageResponse(
@@ -264,7 +251,7 @@ class PageViews:
             value_limit=self._limits.value,
         )
         status = HTTPStatus.UNPROCESSABLE_ENTITY if has_faults else HTTPStatus.OK
-        return PageResponse(html=html, status=status, has_form=True)
+        return PageResponse(html=html, status=status, form_target=site.urls.origin)
 
     async def _sender_and_key(self, site: OrganizationSite, session: FormSession) -> tuple[Sender, ApiToken]:
         """Return the user of a form. Without a key, redirect to eSAW's OAuth again, which brings one."""

@@ -163,3 +163,8 @@ async def test_a_request_line_beyond_the_limit_is_answered_with_a_page() -> None
         answer = await scene.http.get("/sign-in", params={"x": "y" * 50_000})
         assert answer.status_code == 400
         assert "text/html" in answer.headers["Content-Type"]
+
+
+async def test_a_query_with_a_name_given_twice_is_refused() -> None:
+    async with a_console() as scene:
+        assert (await scene.http.get("/events?phase=Failed&phase=Succeeded")).status_code == 400

@@ -39,6 +39,7 @@ from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import POLICY, ConsoleRenderer, readable_bytes
 from webhook.console.timeline import timeline_entries
 from webhook.console.views import EventPage
+from webhook.http_server.errors import ErrorKind, HttpErrorKind
 
 RENDERER = ConsoleRenderer(ConsoleLimits())
 
@@ -199,7 +200,8 @@ def test_every_page_can_be_said_in_every_language(language: str) -> None:
 
 def test_there_are_words_for_every_trouble_every_act_and_every_phase() -> None:
     words = load_catalogue(CatalogueName.CONSOLE, "en")
-    assert all(words.has(kind, part) for kind in ConsoleErrorKind for part in ("title", "text", "advice"))
+    kinds: tuple[ErrorKind, ...] = (*HttpErrorKind, *ConsoleErrorKind)
+    assert all(words.has(kind, part) for kind in kinds for part in ("title", "text", "advice"))
     assert all(words.has(section, what) for section in ("act", "acted", "done") for what in Action)
     assert all(words.has("phase", phase) for phase in Phase)
 
