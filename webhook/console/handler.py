@@ -1,14 +1,14 @@
 """
 Handle one request for a page of the console: authenticate the person, call the view of the page, and answer.
 
-``webhook.http_server.handler`` is the frame around it. Each request passes: static files, rate (of the client, then of all),
-session, and then the view. The log line also has the person's name.
+``webhook.http_server.handler`` is the frame around it. Each request passes: static files, rate of the client,
+the frame, session, and then the view. The log line also has the person's name.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
@@ -48,11 +48,6 @@ class PersonRequest(BrowserRequest):
     user: AuthenticatedUser | None = None
 
     @property
-    def query(self) -> str:
-        """The query, not parsed."""
-        return self.target.partition("?")[2]
-
-    @property
     def location(self) -> str:
         """The place of this console that is asked for."""
         return routes.local_location(self.target)
@@ -61,11 +56,6 @@ class PersonRequest(BrowserRequest):
     def is_refresh(self) -> bool:
         """Whether an open page looks for news."""
         return "HX-Request" in self.headers
-
-    @property
-    def is_https(self) -> bool:
-        """Whether the browser came by https, as the proxy says."""
-        return self.headers.get("X-Forwarded-Proto", "").lower() == "https"
 
 
 class ConsoleHandler(BrowserHandler[PersonRequest]):
@@ -140,13 +130,16 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         """Return the name of the person."""
         return {"who": asked.user_name}
 
-    async def respond(self, request: web.BaseRequest, asked: PersonRequest) -> web.Response:
-        """Authenticate the person and call the view of the page."""
-        respond = self._respond_to_post if request.method == "POST" else self._respond_to_get
-        return self._response(asked, await respond(request, asked))
+    def headers(self, asked: PersonRequest, response: PageResponse) -> dict[str, str]:
+        """Return the headers of every answer."""
+        is_https = asked.headers.get("X-Forwarded-Proto", "").lower() == "https"
+        return self._renderer.headers(is_https=is_https)
 
-    async def _respond_to_get(self, request: web.BaseRequest, asked: PersonRequest) -> PageResponse:
-        query = parse_query(asked.query, self._limits)
+    async def respond(self, request: web.BaseRequest, asked: PersonRequest) -> PageResponse:
+        """Authenticate the person and call the view of the page."""
+        if request.method == "POST":
+            return await self._respond_to_post(request, asked)
+        query = parse_query(asked.query_text, self._limits)
         is_way_in = asked.route.page is ConsolePageName.SIGN_IN
         back = routes.local_location(query.get("back", "/")) if is_way_in else asked.location
         session = self._session(asked)
@@ -161,7 +154,9 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
     async def _view(self, asked: PersonRequest, request: ConsoleRequest) -> PageResponse:
         match asked.route.page:
             case ConsolePageName.HOME:
-                return PageResponse(location=f"/attention?{asked.query}" if asked.query else "/attention")
+                return PageResponse(
+                    location=f"/attention?{asked.query_text}" if asked.query_text else "/attention"
+                )
             case ConsolePageName.EVENT:
                 return await self._views.event(request, asked.route.name)
             case ConsolePageName.YAML:
@@ -225,8 +220,7 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
             raise PageError(ConsoleErrorKind.SIGN_IN_NEEDED, "the session has ended")
         if routes.is_cross_site_navigation(asked.headers):
             # A link in a mail: the browser kept the cookie back, and sends it with the next request from this page.
-            html = self._renderer.page("onward.html", asked.words, self._clock.now(), onward=asked.location)
-            return PageResponse(html=html)
+            return PageResponse(html=self._page(asked, "onward.html", onward=asked.location))
         return self._sign_in_page(asked, back)
 
     async def _authenticate(
@@ -241,13 +235,9 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
     ) -> PageResponse:
         # The form in another tab stays good.
         guest = self._guest(asked)
-        html = self._renderer.page(
-            "sign_in.html",
-            asked.words,
-            self._clock.now(),
-            form_token=self._sessions.form_token(guest),
-            back=back,
-            console_error=console_error,
+        form_token = self._sessions.form_token(guest)
+        html = self._page(
+            asked, "sign_in.html", form_token=form_token, back=back, console_error=console_error
         )
         status = HTTPStatus.OK if console_error is None else console_error.status
         return PageResponse(html=html, status=status, cookies=self._sessions.cookies(guest))
@@ -266,26 +256,17 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         back = routes.local_location(form.get("back", "/"))
         return PageResponse(location=back, cookies=self._sessions.cookies(self._sessions.begin(name, token)))
 
-    # -- Answers --------------------------------------------------------------------------------------------
-
-    def error_response(self, asked: PersonRequest, error: PageError) -> web.Response:
+    def error_page(self, asked: PersonRequest, error: PageError) -> PageResponse:
         """Return the page of an error: the sign-in page where a new session solves it."""
         if error.kind in _SIGN_IN_AGAIN and asked.is_refresh:
             # An open page that looked for news: reload the whole page, which shows the error.
-            headers = self._renderer.headers(is_https=asked.is_https)
-            return web.Response(status=HTTPStatus.UNAUTHORIZED, headers={**headers, "HX-Refresh": "true"})
+            return PageResponse(status=HTTPStatus.UNAUTHORIZED, headers={"HX-Refresh": "true"})
         if error.kind in _SIGN_IN_AGAIN and not self._is_proxied:
             back = asked.location if asked.method == "GET" else "/"
-            return self._response(asked, self._sign_in_page(asked, back, error.kind))
-        html = self._renderer.page(
-            "message.html",
-            asked.words,
-            self._clock.now(),
-            auth_user=asked.user,
-            section=str(error.kind),
-            code=error.code,
-        )
-        return self._response(asked, PageResponse(html=html, status=error.kind.status))
+            return self._sign_in_page(asked, back, error.kind)
+        section = str(error.kind)
+        html = self._page(asked, "message.html", auth_user=asked.user, section=section, code=error.code)
+        return PageResponse(html=html, status=error.kind.status)
 
-    def _response(self, asked: PersonRequest, response: PageResponse) -> web.Response:
-        return response.with_headers(self._renderer.headers(is_https=asked.is_https))
+    def _page(self, asked: PersonRequest, template: str, **values: Any) -> str:
+        return self._renderer.page(template, asked.words, self._clock.now(), **values)

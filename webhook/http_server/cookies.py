@@ -1,8 +1,4 @@
-"""
-Sealed cookies: state that a browser keeps between two requests, and the token in a form (CSRF).
-
-Nobody can read or make one. A value is valid for its purpose alone, until it expires.
-"""
+"""Sealed cookies and form tokens, which nobody can read or make: each for one purpose, until it expires."""
 
 import base64
 import binascii
@@ -29,13 +25,13 @@ class CookieCipher(Protocol):
 
 
 class CookieState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sealed cookie holds."""
+    """State in a sealed cookie."""
 
     expires: datetime
 
 
 class FormState(CookieState, frozen=True, kw_only=True):
-    """What a form is bound to."""
+    """State that binds a form to a browser."""
 
     id: str
 
@@ -44,7 +40,7 @@ C = TypeVar("C", bound=CookieState)
 
 
 class SealedCookies:
-    """Seals and opens cookies and the tokens of forms; pages and console add what theirs hold."""
+    """Seals and opens cookies and the tokens of forms; pages and console add the states."""
 
     def __init__(self, cipher: CookieCipher, clock: Clock, *, form_purpose: str, max_characters: int) -> None:
         self._cipher = cipher
@@ -53,7 +49,7 @@ class SealedCookies:
         self._max_characters = max_characters
 
     def form_token(self, session: FormState) -> str:
-        """Return what every form of a session carries, so that nobody else's page can send it (CSRF)."""
+        """Return the token in every form of a session, so that nobody else's page can send one (CSRF)."""
         return _base64url(self._cipher.seal_for(self._form_purpose, session.id.encode()))
 
     def is_valid_form_token(self, session: FormState, token: str) -> bool:
@@ -66,14 +62,14 @@ class SealedCookies:
         return _base64url(self._cipher.seal_for(purpose, msgspec.json.encode(state)))
 
     def open_for(self, purpose: str, kind: type[C], text: str) -> C | None:
-        """Return what a cookie holds; None for one that is missing, expired, or of another purpose."""
+        """Return the state in a cookie; None for one that is missing, expired, or of another purpose."""
         opened = self._unseal(purpose, text)
         if opened is None:
             return None
         try:
             state = msgspec.json.decode(opened, type=kind)
         except msgspec.MsgspecError:
-            # Sealed by another version of this program; the person starts again.
+            # Another version of this program sealed it; the person starts again.
             return None
         return state if self._clock.now() < state.expires else None
 

@@ -1,8 +1,4 @@
-"""
-The one exception that ends a browser's request with an error page, and the kinds of errors that all pages share.
-
-The pages and the console define further kinds.
-"""
+"""The exception that ends a browser's request with an error page, and the kinds that all pages share."""
 
 from enum import StrEnum
 from http import HTTPStatus
@@ -35,7 +31,7 @@ class HttpErrorKind(ErrorKind):
 
 
 class PageError(Exception):
-    """The request ends with an error page. Only the log shows ``detail``; the page may show ``code`` and ``user``."""
+    """The request ends with an error page. Only the log shows ``detail``; the page may show the rest."""
 
     def __init__(self, kind: ErrorKind, detail: str = "", *, code: str = "", user: str = "") -> None:
         super().__init__(f"{kind}: {detail}" if detail else str(kind))

@@ -21,11 +21,7 @@ def parse_query(text: str, limits: HttpLimits) -> dict[str, str]:
 
 
 async def read_form(request: web.BaseRequest, limits: HttpLimits, *, unreadable: ErrorKind) -> dict[str, str]:
-    """
-    Read the form that a browser sent.
-
-    Raises ``PageError`` if the form is too large, and of the kind ``unreadable`` if it is incomplete, late or no form.
-    """
+    """Read a form. Raises ``PageError``; of the kind ``unreadable`` if it is incomplete, late or no form."""
     if request.content_type != FORM_TYPE:
         raise PageError(unreadable, "the body is no form")
     body = await _read_body(request, limits, unreadable)

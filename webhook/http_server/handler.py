@@ -1,9 +1,9 @@
 """
 The frame around each request of a browser: limit it, answer it, count it and log it.
 
-Each request passes: rate, path, method, limit of concurrent requests, and then the page (``respond`` of the subclass).
-Every answer is a page in the browser's language or a redirect. The log line has the page and the outcome, but no query,
-no cookie, no token and no form value: those hold codes, states and personal text.
+Each request passes: rate, path, method, limit of concurrent requests, and then ``respond`` of the subclass.
+Every answer is a page in the browser's language or a redirect. The log line has the page and the outcome,
+but no query, no cookie, no token and no form value: those hold codes, states and personal text.
 """
 
 import logging
@@ -20,10 +20,11 @@ from prometheus_client import Counter, Histogram
 
 from counterfoil.i18n.catalogue import Catalogue, CatalogueName, load_catalogue
 from counterfoil.kube.errors import ApiError
-from webhook.http_server.errors import HttpErrorKind, PageError
+from webhook.http_server.errors import ErrorKind, HttpErrorKind, PageError
 from webhook.http_server.languages import negotiate_language
 from webhook.http_server.limits import HttpLimits
 from webhook.http_server.rate_limit import TokenBucket
+from webhook.http_server.responses import PageResponse
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +53,11 @@ class BrowserRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
     cookies: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def query_text(self) -> str:
+        """The query, not parsed."""
+        return self.target.partition("?")[2]
+
 
 B = TypeVar("B", bound=BrowserRequest)
 
@@ -61,6 +67,8 @@ class BrowserHandler(ABC, Generic[B]):
 
     catalogue: ClassVar[CatalogueName]
     log_name: ClassVar[str]
+    administrator_kinds: ClassVar[frozenset[ErrorKind]] = frozenset()
+    """Kinds of errors that an administrator must solve: the log line is a warning."""
 
     def __init__(
         self,
@@ -95,11 +103,11 @@ class BrowserHandler(ABC, Generic[B]):
         )
         detail = ""
         try:
-            response = await self._respond_within_limits(request, asked)
+            response = self._response(asked, await self._respond_within_limits(request, asked))
             outcome = OUTCOME_REDIRECTED if "Location" in response.headers else OUTCOME_SHOWN
         except Exception as raised:
             error = self._as_page_error(raised)
-            response = self.error_response(asked, error)
+            response = self._response(asked, self.error_page(asked, error))
             outcome, detail = str(error.kind), error.detail
         if request.can_read_body and not request.content.at_eof():
             response.force_close()
@@ -110,7 +118,7 @@ class BrowserHandler(ABC, Generic[B]):
         """Answer a request that is not HTTP, or whose line or headers exceed the limits."""
         asked = self._new_request(route=self._match_route(""), words=self._words(None))
         error = PageError(HttpErrorKind.LINK_BROKEN, "not HTTP, or longer than the limits allow")
-        response = self.error_response(asked, error)
+        response = self._response(asked, self.error_page(asked, error))
         response.force_close()
         self._log_result(asked, str(error.kind), error.detail, response.status, 0.0)
         return response
@@ -118,12 +126,16 @@ class BrowserHandler(ABC, Generic[B]):
     # -- What a subclass adds -------------------------------------------------------------------------------
 
     @abstractmethod
-    async def respond(self, request: web.BaseRequest, asked: B) -> web.Response:
+    async def respond(self, request: web.BaseRequest, asked: B) -> PageResponse:
         """Return the page. Raises ``PageError``, ``ApiError``."""
 
     @abstractmethod
-    def error_response(self, asked: B, error: PageError) -> web.Response:
+    def error_page(self, asked: B, error: PageError) -> PageResponse:
         """Return the page of an error."""
+
+    @abstractmethod
+    def headers(self, asked: B, response: PageResponse) -> dict[str, str]:
+        """Return the headers of every answer."""
 
     def check_rates(self, request: web.BaseRequest) -> None:
         """Raise ``PageError`` for a request that exceeds a rate."""
@@ -139,17 +151,13 @@ class BrowserHandler(ABC, Generic[B]):
         """Return the page error for an error of the API server."""
         return PageError(HttpErrorKind.CLUSTER_DOWN, str(problem))
 
-    def needs_administrator(self, outcome: str, status: int) -> bool:
-        """Whether the log line is a warning."""
-        return status >= HTTPStatus.INTERNAL_SERVER_ERROR
-
     def log_fields(self, asked: B) -> dict[str, str | None]:
         """Return further fields of the log line."""
         return {}
 
     # -- The frame ------------------------------------------------------------------------------------------
 
-    async def _respond_within_limits(self, request: web.BaseRequest, asked: B) -> web.Response:
+    async def _respond_within_limits(self, request: web.BaseRequest, asked: B) -> PageResponse:
         self.check_rates(request)
         if not asked.route.methods:
             raise PageError(HttpErrorKind.NOT_FOUND, "not the path of a page")
@@ -162,6 +170,9 @@ class BrowserHandler(ABC, Generic[B]):
             return await self.respond(request, asked)
         finally:
             self._in_flight -= 1
+
+    def _response(self, asked: B, response: PageResponse) -> web.Response:
+        return response.with_headers(self.headers(asked, response))
 
     def _words(self, accept_language: str | None) -> Catalogue:
         return load_catalogue(self.catalogue, negotiate_language(accept_language))
@@ -176,18 +187,15 @@ class BrowserHandler(ABC, Generic[B]):
 
     def _log_result(self, asked: B, outcome: str, detail: str, status: int, seconds: float) -> None:
         page = str(asked.route.page)
+        is_warning = outcome in self.administrator_kinds or status >= HTTPStatus.INTERNAL_SERVER_ERROR
         self._requests.labels(page, outcome).inc()
         self._seconds.labels(page).observe(seconds)
+        fields = self.log_fields(asked)
         _log.log(
-            logging.WARNING if self.needs_administrator(outcome, status) else logging.INFO,
+            logging.WARNING if is_warning else logging.INFO,
             "%s %s: %s",
             self.log_name,
             page,
             f"{outcome}: {detail}" if detail else outcome,
-            extra={
-                **self.log_fields(asked),
-                "outcome": outcome,
-                "status": status,
-                "seconds": round(seconds, 4),
-            },
+            extra={**fields, "outcome": outcome, "status": status, "seconds": round(seconds, 4)},
         )

@@ -47,7 +47,7 @@ class HttpProcess:
     async def serving(
         self, handler: HttpHandler, *, ready: Checks, limits: HttpLimits
     ) -> AsyncIterator[None]:
-        """Open the private and the public port; close both at the end. Raises ``OSError`` if a port is not available."""
+        """Open both ports; close them at the end. Raises ``OSError`` if a port is not available."""
 
         async def not_stopping() -> str | None:
             return "it is ending" if self._stop.is_set() else None

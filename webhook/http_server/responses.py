@@ -1,9 +1,9 @@
-"""
-Answers to browsers: pages and redirects with cookies, and the headers and the template engine that pages and console share.
-"""
+"""Answers to browsers: pages and redirects with cookies, their headers, and the template engine."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import jinja2
@@ -19,26 +19,25 @@ class PageResponse(NamedTuple):
     location: str = ""
     cookies: tuple[str, ...] = ()
     status: HTTPStatus = HTTPStatus.OK
+    headers: Mapping[str, str] = MappingProxyType({})
+    """Further headers."""
     form_target: str = "'none'"
     """Origin to which the page may send its form, for the Content-Security-Policy of the pages."""
 
-    def with_headers(self, headers: dict[str, str]) -> web.Response:
-        """
-        Return the answer with these headers, and those that its status needs.
-
-        The browser reads a location with GET after any method. (RFC 9110, 15.4.4)
-        """
+    def with_headers(self, headers: Mapping[str, str]) -> web.Response:
+        """Return the answer with these headers, its own, and those that its status needs."""
+        sent = {**headers, **self.headers, **_STATUS_HEADERS.get(self.status, {})}
         if self.location:
-            response = web.Response(
-                status=HTTPStatus.SEE_OTHER, headers={**headers, "Location": self.location}
-            )
+            # The browser reads the location with GET after any method. (RFC 9110, 15.4.4)
+            sent["Location"] = self.location
+            response = web.Response(status=HTTPStatus.SEE_OTHER, headers=sent)
         else:
             response = web.Response(
                 text=self.html,
                 status=self.status,
                 content_type="text/html",
                 charset="utf-8",
-                headers=headers | _STATUS_HEADERS.get(self.status, {}),
+                headers=sent,
             )
         for cookie in self.cookies:
             response.headers.add("Set-Cookie", cookie)

@@ -49,7 +49,7 @@ RETRYABLE_KINDS: frozenset[ErrorKind] = frozenset(
 )
 """Kinds whose page offers to start again."""
 
-ADMINISTRATOR_KINDS = frozenset(
+ADMINISTRATOR_KINDS: frozenset[ErrorKind] = frozenset(
     {
         PageErrorKind.NOT_CONFIGURED,
         PageErrorKind.CLIENT_REFUSED,

@@ -1,11 +1,6 @@
-"""
-Handle one request for a page: find its organization, call the view of the page, and answer.
-
-``webhook.http_server.handler`` is the frame around it.
-"""
+"""Handle one request for a page: find its organization, call its view. The base class is the frame."""
 
 from collections.abc import Callable
-from http import HTTPStatus
 
 from aiohttp import web
 
@@ -28,6 +23,7 @@ class PageHandler(BrowserHandler[RequestContext]):
 
     catalogue = CatalogueName.PAGES
     log_name = "page"
+    administrator_kinds = ADMINISTRATOR_KINDS
 
     def __init__(
         self,
@@ -52,14 +48,13 @@ class PageHandler(BrowserHandler[RequestContext]):
         self._renderer = renderer
         self._limits = limits
 
-    async def respond(self, request: web.BaseRequest, asked: RequestContext) -> web.Response:
+    async def respond(self, request: web.BaseRequest, asked: RequestContext) -> PageResponse:
         """Call the view of the page."""
-        route = asked.route
-        site = asked.site = await self._views.site(route.organization)
-        asked.query = parse_query(asked.target.partition("?")[2], self._limits)
+        site = asked.site = await self._views.site(asked.route.organization)
+        asked.query = parse_query(asked.query_text, self._limits)
         if request.method == "POST":
             asked.form = await read_form(request, self._limits, unreadable=PageErrorKind.FORM_EXPIRED)
-            return self._response(asked, await self._views.submit_form(site, asked))
+            return await self._views.submit_form(site, asked)
         views = {
             PageName.BEFORE_SEND: self._views.before_send,
             PageName.FORM: self._views.show_form,
@@ -67,9 +62,10 @@ class PageHandler(BrowserHandler[RequestContext]):
             PageName.THANKS: self._views.thanks,
             PageName.RETURN: self._views.oauth_return,
         }
-        return self._response(asked, await views[route.page](site, asked))
+        response = await views[asked.route.page](site, asked)
+        return response._replace(cookies=(*asked.expired_cookies, *response.cookies))
 
-    def error_response(self, asked: RequestContext, error: PageError) -> web.Response:
+    def error_page(self, asked: RequestContext, error: PageError) -> PageResponse:
         """Return the page of an error, with links to start again and to the inbox."""
         links = []
         if asked.restart_url and error.kind in RETRYABLE_KINDS:
@@ -78,17 +74,13 @@ class PageHandler(BrowserHandler[RequestContext]):
             links.append(PageLink("to_inbox", asked.site.urls.inbox))
         values = {"code": error.code, "user": error.user}
         html = self._renderer.message(asked.words, str(error.kind), links=links, values=values)
-        return self._response(asked, PageResponse(html=html, status=error.kind.status))
+        return PageResponse(html=html, status=error.kind.status, cookies=asked.expired_cookies)
 
-    def needs_administrator(self, outcome: str, status: int) -> bool:
-        """Whether the log line is a warning."""
-        return outcome in ADMINISTRATOR_KINDS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    def headers(self, asked: RequestContext, response: PageResponse) -> dict[str, str]:
+        """Return the headers of every answer."""
+        is_https = asked.site is not None and asked.site.urls.is_https
+        return self._renderer.headers(form_target=response.form_target, is_https=is_https)
 
     def log_fields(self, asked: RequestContext) -> dict[str, str | None]:
         """Return the organization, once it is known."""
         return {"organization": asked.site.organization.name if asked.site is not None else None}
-
-    def _response(self, asked: RequestContext, response: PageResponse) -> web.Response:
-        is_https = asked.site is not None and asked.site.urls.is_https
-        headers = self._renderer.headers(form_target=response.form_target, is_https=is_https)
-        return response._replace(cookies=(*asked.expired_cookies, *response.cookies)).with_headers(headers)
