@@ -1,10 +1,10 @@
 """
-State that a browser keeps between two requests: sealed cookies, and the token in the form.
+State that a browser keeps between two requests in sealed cookies, and the addresses of the pages.
 
-A ``OAuthFlow`` is one way through eSAW and back; its cookie is named after the state, so that two tabs don't disturb each
-other, goes only to the page to which eSAW sends the browser back, and lives five minutes. A ``FormSession`` is one form about one
-draft. Both are sealed with a key that every replica derives from the sealing keys, so nobody can read or make one, and a
-restart or another replica changes nothing. No API token is ever in a cookie.
+An ``OAuthFlow`` is one way through eSAW and back; its cookie is named after the state, so that two tabs don't
+disturb each other, goes only to the page to which eSAW sends the browser back, and lives five minutes. A
+``FormSession`` is one form about one draft. Every replica derives the same key for both from the sealing
+keys, so a restart or another replica changes nothing. No API token is ever in a cookie.
 """
 
 import hashlib
@@ -53,6 +53,11 @@ class FormSession(FormState, frozen=True, kw_only=True):
     user_id: str
     sender: str
     draft: str
+
+    @property
+    def cookie(self) -> str:
+        """The name of its cookie."""
+        return form_cookie(self.draft)
 
 
 def flow_cookie(state: str) -> str:
@@ -175,34 +180,21 @@ class PageUrls:
     @property
     def origin(self) -> str:
         """Origin that accepts the forms, for the Content-Security-Policy."""
-        return _origin(self._public_url)
+        parts = urlsplit(self._public_url)
+        return f"{parts.scheme}://{parts.netloc}"
 
-    def set_flow_cookie(self, flow: OAuthFlow, value: str, *, seconds: float) -> str:
-        """Return the Set-Cookie that gives a flow to the browser."""
-        return self._cookie(flow.cookie, value, urlsplit(self.redirect_uri).path, seconds)
-
-    def delete_flow_cookie(self, state: str) -> str:
-        """Return the Set-Cookie that takes it away."""
-        return self._cookie(flow_cookie(state), "", urlsplit(self.redirect_uri).path, 0)
-
-    def set_form_cookie(self, session: FormSession, value: str, *, seconds: float) -> str:
-        """Return the Set-Cookie that gives a form's session to the browser."""
-        path = urlsplit(self.form("", "")).path
-        return self._cookie(form_cookie(session.draft), value, path, seconds)
-
-    def _cookie(self, name: str, value: str, path: str, seconds: float) -> str:
+    def set_cookie(self, carried: OAuthFlow | FormSession, value: str, *, seconds: float) -> str:
+        """Return the Set-Cookie of a flow or a form's session; 0 seconds delete the cookie."""
+        path = urlsplit(self.redirect_uri if isinstance(carried, OAuthFlow) else self.form("", "")).path
         secure = "; Secure" if self.is_https else ""
         # Lax: it has to come along when eSAW sends the browser back.
-        return f"{name}={value}; Path={path}; Max-Age={int(seconds)}; HttpOnly; SameSite=Lax{secure}"
+        return (
+            f"{carried.cookie}={value}; Path={path}; Max-Age={int(seconds)}; HttpOnly; SameSite=Lax{secure}"
+        )
 
 
 def _draft_query(draft: str, user_id: str) -> str:
     return urlencode({"draftId": draft, "userId": user_id})
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _short_hash(text: str) -> str:
