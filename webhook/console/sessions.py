@@ -1,10 +1,9 @@
 """
 The identity of a person: a session in sealed cookies, or the token that an OIDC proxy passes.
 
-A session holds the person's own Kubernetes token, sealed with AES-256-GCM, and lives an hour at most and never longer than the
-token. A stolen cookie does not reveal the token, and nobody can forge one. Every form carries
-a token of its session (CSRF). Nothing here talks to a cluster; a token's own claims are believed only where they shorten
-the session.
+A session holds the person's own Kubernetes token, sealed with AES-256-GCM, and lives an hour at most and
+never longer than the token. A stolen cookie does not reveal the token. Nothing here talks to a cluster; a
+token's own claims are believed only where they shorten the session.
 """
 
 import base64
@@ -34,6 +33,7 @@ MAX_COOKIES: Final = 4
 MAX_COOKIE_CHARACTERS: Final = 3800
 """Browsers keep cookies up to 4,096 bytes with name and attributes; a token of an OIDC provider can be longer."""
 
+_MAX_CHARACTERS: Final = MAX_COOKIES * MAX_COOKIE_CHARACTERS
 _COOKIE_NAMES: Final = tuple(f"{COOKIE}-{number}" for number in range(MAX_COOKIES))
 
 _SESSION: Final = "console session"
@@ -75,21 +75,14 @@ class ConsoleSessions(SealedCookies):
     """Makes and reads sessions."""
 
     def __init__(self, cipher: CookieCipher, clock: Clock, *, max_age: timedelta) -> None:
-        super().__init__(
-            cipher, clock, form_purpose="console form", max_characters=MAX_COOKIES * MAX_COOKIE_CHARACTERS
-        )
+        super().__init__(cipher, clock, form_purpose="console form", max_characters=_MAX_CHARACTERS)
         self._max_age = max_age
 
     def begin(self, user: str, token: str) -> ConsoleSession:
         """Begin a session; a guest's when ``token`` is empty."""
-        expires = self._clock.now() + self._max_age
-        until = token_expiry(token)
-        return ConsoleSession(
-            id=secrets.token_urlsafe(32),
-            user=user,
-            token=token,
-            expires=min(expires, until) if until else expires,
-        )
+        latest = self._clock.now() + self._max_age
+        expires = min(latest, token_expiry(token) or latest)
+        return ConsoleSession(id=secrets.token_urlsafe(32), user=user, token=token, expires=expires)
 
     def read(self, cookies: Mapping[str, str]) -> ConsoleSession | None:
         """Return the valid session of this browser, or None."""
@@ -106,9 +99,9 @@ class ConsoleSessions(SealedCookies):
         if not session.token:
             return (_cookie(GUEST, self.seal_for(_GUEST, session), seconds),)
         value = self.seal_for(_SESSION, session)
-        if len(value) > MAX_COOKIES * MAX_COOKIE_CHARACTERS:
+        if len(value) > _MAX_CHARACTERS:
             raise ValueError("the session does not fit into its cookies")
-        starts = range(0, MAX_COOKIES * MAX_COOKIE_CHARACTERS, MAX_COOKIE_CHARACTERS)
+        starts = range(0, _MAX_CHARACTERS, MAX_COOKIE_CHARACTERS)
         pieces = (value[start : start + MAX_COOKIE_CHARACTERS] for start in starts)
         return tuple(
             _cookie(name, piece, seconds if piece else 0)

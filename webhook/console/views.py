@@ -7,16 +7,18 @@ that the person may not list is left out. Lists come in pages of the API server.
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from counterfoil.clock import Clock
 from counterfoil.i18n.catalogue import Catalogue
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Expired, Forbidden
+from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     Archive,
@@ -27,7 +29,6 @@ from counterfoil.resources import (
     ResourceInvalid,
     Sender,
 )
-from counterfoil.resources.audit_annotation import audit_entries
 from webhook.console import attention, charts, filters
 from webhook.console.access import ARCHIVES, EVENTS, ORGANIZATIONS, SENDERS, AuthenticatedUser
 from webhook.console.actions import KINDS, Action, ActionRequest, ActionResult, ActionService
@@ -67,16 +68,14 @@ class EventPage:
     """Whether the search for an age stopped before a page was full."""
 
 
+@dataclass(frozen=True)
 class ConsoleViews:
     """Makes the pages. Every method raises ``PageError`` or ``ApiError`` instead of an answer."""
 
-    def __init__(
-        self, renderer: ConsoleRenderer, actions: ActionService, clock: Clock, *, limits: ConsoleLimits
-    ) -> None:
-        self._renderer = renderer
-        self._actions = actions
-        self._clock = clock
-        self._limits = limits
+    renderer: ConsoleRenderer
+    actions: ActionService
+    clock: Clock
+    limits: ConsoleLimits
 
     # -- Attention ------------------------------------------------------------------------------------------
 
@@ -84,8 +83,7 @@ class ConsoleViews:
         """The events and objects that wait for a person, by cause."""
         if not request.user.rights.can_list_any:
             raise PageError(ConsoleErrorKind.NOT_ALLOWED, "nothing of Counterfoil may be listed")
-        wanted = request.query.get("organization", "")
-        snapshot = await self._snapshot(request.user, wanted if is_name(wanted) else "")
+        snapshot = await self._snapshot(request.user, _organization(request))
         shown = tuple(each for each in snapshot.organizations if snapshot.of in ("", each.name))
         return self._page(
             "attention.html",
@@ -123,12 +121,11 @@ class ConsoleViews:
         self, user: AuthenticatedUser, known: tuple[Sender, ...], waiting: tuple[EnvelopeEvent, ...]
     ) -> tuple[Sender, ...]:
         """Return senders whose events wait, and who are not among the first that were read, up to a number."""
-        if not user.rights.can_list(SENDERS) or len(known) < self._limits.listed_objects:
+        if not user.rights.can_list(SENDERS) or len(known) < self.limits.listed_objects:
             return ()
         names = {attention.sender_of(each) for each in waiting} - {each.name for each in known} - {""}
-        found = await asyncio.gather(
-            *(self._sender_named(user, name) for name in sorted(names)[: self._limits.extra_senders])
-        )
+        first = sorted(names)[: self.limits.extra_senders]
+        found = await asyncio.gather(*(self._sender(user, name) for name in first))
         return tuple(each for each in found if each is not None)
 
     # -- Events ---------------------------------------------------------------------------------------------
@@ -141,14 +138,10 @@ class ConsoleViews:
         if wanted.event:
             return PageResponse(location=f"/events/{wanted.event}")
         (found, is_restarted), organizations, senders = await asyncio.gather(
-            self._find(user, wanted),
-            self._choices(request, Organization),
-            self._choices(request, Sender),
+            self._find(user, wanted), self._choices(request, Organization), self._choices(request, Sender)
         )
-        shown = found.events
         is_whole = not found.token and not wanted.token
-        if is_whole:
-            shown = tuple(sorted(shown, key=_created, reverse=True))
+        shown = sorted(found.events, key=_created, reverse=True) if is_whole else found.events
         return self._page(
             "events.html",
             request,
@@ -159,11 +152,9 @@ class ConsoleViews:
             is_whole=is_whole,
             organizations=organizations,
             senders=senders,
-            title_of=attention.title_of,
             counts=_counts_by_phase(organizations),
             phases=tuple(Phase),
             ages=tuple(filters.AGES),
-            sender_of=attention.sender_of,
         )
 
     async def _find(self, user: AuthenticatedUser, wanted: filters.EventFilter) -> tuple[EventPage, bool]:
@@ -174,14 +165,14 @@ class ConsoleViews:
             return await self._search(user.kube, replace(wanted, token="")), True
 
     async def _search(self, kube: KubeClient, wanted: filters.EventFilter) -> EventPage:
-        now, token = self._clock.now(), wanted.token
-        kept: list[dict[str, Any]] = []
+        now, token = self.clock.now(), wanted.token
+        kept: list[Raw] = []
         read = 0
         while True:
             page, token = await kube.page(
                 EnvelopeEvent,
                 # A search continues with all objects that it may read, since each request costs the API server the same.
-                limit=self._limits.scanned - read if read else self._limits.rows,
+                limit=self.limits.scanned - read if read else self.limits.rows,
                 token=token,
                 labels=wanted.labels,
                 fields=wanted.fields,
@@ -189,10 +180,9 @@ class ConsoleViews:
             read += len(page)
             kept += [raw for raw in page if wanted.is_young_enough(raw, now)]
             # Whole pages only, since a token leads behind a page and nowhere else.
-            if not token or not wanted.age or len(kept) >= self._limits.rows // 2:
-                return EventPage(_parsed(EnvelopeEvent, kept), token)
-            if read >= self._limits.scanned:
-                return EventPage(_parsed(EnvelopeEvent, kept), token, is_truncated=True)
+            is_full = not token or not wanted.age or len(kept) >= self.limits.rows // 2
+            if is_full or read >= self.limits.scanned:
+                return EventPage(_parsed(EnvelopeEvent, kept), token, is_truncated=not is_full)
 
     async def event(self, request: ConsoleRequest, name: str) -> PageResponse:
         """Everything about one event."""
@@ -204,7 +194,7 @@ class ConsoleViews:
             return PageResponse(location=f"/events/{name}/yaml")
         told, sender = await asyncio.gather(
             self._kubernetes_events(request.user, event),
-            self._sender(request.user, event),
+            self._sender(request.user, attention.sender_of(event)),
         )
         return self._page(
             "event.html",
@@ -212,7 +202,6 @@ class ConsoleViews:
             event=event,
             first=self._first_document(request, len(event.status.documents)),
             sender=sender,
-            title_of=attention.title_of,
             moments=timeline_entries(event, told),
         )
 
@@ -220,29 +209,25 @@ class ConsoleViews:
         """Return with which document the page begins: the first of one of the pages that there are."""
         asked = request.query.get("from", "")
         first = int(asked) if re.fullmatch("[0-9]{1,6}", asked) else 0
-        return first if first < count and first % self._limits.documents == 0 else 0
+        return first if first < count and first % self.limits.documents == 0 else 0
 
     async def yaml(self, request: ConsoleRequest, name: str) -> PageResponse:
         """One event as it is stored."""
         raw = await request.user.kube.get(EnvelopeEvent, name)
         return self._page("yaml.html", request, name=name, raw=raw)
 
-    async def _kubernetes_events(
-        self, user: AuthenticatedUser, event: EnvelopeEvent
-    ) -> tuple[Mapping[str, Any], ...]:
+    async def _kubernetes_events(self, user: AuthenticatedUser, event: EnvelopeEvent) -> tuple[Raw, ...]:
         if not user.rights.can_list("events"):
             return ()
         try:
-            return tuple(await user.kube.events_regarding(event.uid, limit=self._limits.kubernetes_events))
+            return tuple(await user.kube.events_regarding(event.uid, limit=self.limits.kubernetes_events))
         except ApiError:
             # They are an addition; the page is about the event itself.
             return ()
 
-    async def _sender(self, user: AuthenticatedUser, event: EnvelopeEvent) -> Sender | None:
-        name = attention.sender_of(event)
-        return await self._sender_named(user, name) if name and user.rights.can_list(SENDERS) else None
-
-    async def _sender_named(self, user: AuthenticatedUser, name: str) -> Sender | None:
+    async def _sender(self, user: AuthenticatedUser, name: str) -> Sender | None:
+        if not name or not user.rights.can_list(SENDERS):
+            return None
         try:
             return Sender.parse(await user.kube.get(Sender, name))
         except (ApiError, ResourceInvalid):
@@ -253,12 +238,11 @@ class ConsoleViews:
     async def senders(self, request: ConsoleRequest) -> PageResponse:
         """All senders, a page at a time."""
         _require(request.user, SENDERS)
-        wanted = request.query.get("organization", "")
-        of = wanted if is_name(wanted) else ""
+        of = _organization(request)
         (page, token), organizations = await asyncio.gather(
             request.user.kube.page(
                 Sender,
-                limit=self._limits.rows,
+                limit=self.limits.rows,
                 token=request.query.get("token", ""),
                 labels=f"{ORGANIZATION_LABEL}={of}" if of else "",
             ),
@@ -269,9 +253,7 @@ class ConsoleViews:
             request,
             senders=_parsed(Sender, page),
             next=urlencode({"organization": of, "token": token} if of else {"token": token}) if token else "",
-            title_of=attention.title_of,
             link_of=lambda sender: attention.consent_link(sender, organizations),
-            acts_of=audit_entries,
             of=of,
         )
 
@@ -279,7 +261,7 @@ class ConsoleViews:
         """All archives."""
         _require(request.user, ARCHIVES)
         found = await self._list_all(request.user, Archive)
-        return self._page("archives.html", request, archives=found, acts_of=audit_entries)
+        return self._page("archives.html", request, archives=found)
 
     async def organizations(self, request: ConsoleRequest) -> PageResponse:
         """All organizations, each with a chart of its callbacks."""
@@ -290,7 +272,6 @@ class ConsoleViews:
             request,
             organizations=found,
             charts={each.name: charts.callbacks(each) for each in found},
-            acts_of=audit_entries,
         )
 
     # -- What a person does ---------------------------------------------------------------------------------
@@ -302,14 +283,14 @@ class ConsoleViews:
         if form.get("kind") == "cause":
             if not is_name(organization):
                 raise PageError(HttpErrorKind.LINK_BROKEN, "the form names no organization")
-            done = await self._actions.apply_to_failed_events(
+            done = await self.actions.apply_to_failed_events(
                 request.user, organization, form.get("reason", ""), action
             )
         else:
             kind = KINDS.get(form.get("kind", ""))
             if kind is None or not is_name(name):
                 raise PageError(HttpErrorKind.LINK_BROKEN, "the form names nothing that can be acted on")
-            done = await self._actions.apply_to_object(request.user, kind, name, action)
+            done = await self.actions.apply_to_object(request.user, kind, name, action)
         return PageResponse(location=_redirect_location(local_location(form.get("back", "/")), action, done))
 
     def _parse_action(self, form: Mapping[str, str]) -> ActionRequest:
@@ -318,17 +299,17 @@ class ConsoleViews:
         except ValueError:
             raise PageError(HttpErrorKind.LINK_BROKEN, "the form asks for nothing that is known") from None
         why = " ".join(form.get("why", "").split())
-        if len(why) > self._limits.reason:
+        if len(why) > self.limits.reason:
             raise PageError(HttpErrorKind.TOO_LARGE, "the reason is too long")
         return ActionRequest(what, why)
 
     # -- How ------------------------------------------------------------------------------------------------
 
     def _page(self, template: str, request: ConsoleRequest, **values: Any) -> PageResponse:
-        html = self._renderer.page(
+        html = self.renderer.page(
             template,
             request.words,
-            self._clock.now(),
+            self.clock.now(),
             auth_user=request.user,
             here=request.here,
             done=_last_result(request.query),
@@ -340,7 +321,7 @@ class ConsoleViews:
         """Return the objects of a kind of which there are few; none when this person may not list it."""
         if not user.rights.can_list(kind.PLURAL):
             return ()
-        page, _ = await user.kube.page(kind, limit=self._limits.listed_objects)
+        page, _ = await user.kube.page(kind, limit=self.limits.listed_objects)
         return _parsed(kind, page)
 
     async def _choices(self, request: ConsoleRequest, kind: type[R]) -> tuple[R, ...]:
@@ -353,7 +334,7 @@ class ConsoleViews:
             return EventPage((), "")
         try:
             page, token = await user.kube.page(
-                EnvelopeEvent, limit=self._limits.surveyed, fields=fields, labels=labels
+                EnvelopeEvent, limit=self.limits.surveyed, fields=fields, labels=labels
             )
         except Forbidden:
             # The right was taken away since it was asked about.
@@ -361,12 +342,18 @@ class ConsoleViews:
         return EventPage(_parsed(EnvelopeEvent, page), token)
 
 
+def _organization(request: ConsoleRequest) -> str:
+    """Return the organization that is asked for; empty for all."""
+    wanted = request.query.get("organization", "")
+    return wanted if is_name(wanted) else ""
+
+
 def _require(user: AuthenticatedUser, kind: str) -> None:
     if not user.rights.can_list(kind):
         raise PageError(ConsoleErrorKind.NOT_ALLOWED, f"{kind} may not be listed")
 
 
-def _parsed(kind: type[R], page: list[dict[str, Any]]) -> tuple[R, ...]:
+def _parsed(kind: type[R], page: list[Raw]) -> tuple[R, ...]:
     found = []
     for raw in page:
         try:
@@ -378,28 +365,26 @@ def _parsed(kind: type[R], page: list[dict[str, Any]]) -> tuple[R, ...]:
 
 
 def _created(event: EnvelopeEvent) -> datetime:
-    created = event.metadata.creation_timestamp
-    return created if created is not None else datetime.fromtimestamp(0).astimezone()
+    return event.metadata.creation_timestamp or datetime.fromtimestamp(0, UTC)
 
 
-def _counts_by_phase(organizations: tuple[Organization, ...]) -> dict[str, int]:
+def _counts_by_phase(organizations: tuple[Organization, ...]) -> Counter[str]:
     """Return how many events are in each phase, as the controller counted them."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for each in organizations:
-        for phase, count in each.status.events.items():
-            counts[phase] = counts.get(phase, 0) + count
+        counts.update(each.status.events)
     return counts
 
 
 def _redirect_location(location: str, action: ActionRequest, done: ActionResult) -> str:
-    path, _, query = location.partition("?")
-    path, kept = path.partition("#")[0], query.partition("#")[0]
-    told = urlencode(
-        {"done": action.action, "n": done.count, **({"more": "1"} if done.is_more else {})}
-        | ({} if done.is_event_recorded else {"untold": "1"})
-    )
-    pairs = [pair for pair in kept.split("&") if pair and pair.split("=")[0] not in _RESULT_PARAMETERS]
-    return f"{path}?{'&'.join([*pairs, told])}"
+    place = urlsplit(location)
+    kept = [pair for pair in place.query.split("&") if pair and pair.split("=")[0] not in _RESULT_PARAMETERS]
+    told = {"done": action.action.value, "n": str(done.count)}
+    if done.is_more:
+        told["more"] = "1"
+    if not done.is_event_recorded:
+        told["untold"] = "1"
+    return f"{place.path}?{'&'.join([*kept, urlencode(told)])}"
 
 
 _RESULT_PARAMETERS = frozenset({"done", "n", "more", "untold"})

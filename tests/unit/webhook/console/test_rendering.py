@@ -19,7 +19,6 @@ from counterfoil.resources import (
     OrganizationStatus,
     Phase,
 )
-from counterfoil.resources.audit_annotation import audit_entries
 from tests.support.builders import NOON, EventBuilder
 from tests.support.scenes.console_parts import (
     FULL,
@@ -92,7 +91,6 @@ def of_event(
         event=event,
         first=first,
         sender=None,
-        title_of=attention.title_of,
         moments=timeline_entries(event, told),
     )
 
@@ -111,9 +109,7 @@ def events_page(text: str = "x", language: str = "en", rights: Rights = FULL) ->
         counts={"Failed": 3},
         phases=tuple(Phase),
         ages=tuple(filters.AGES),
-        sender_of=attention.sender_of,
         senders=(a_sender_that(),),
-        title_of=attention.title_of,
     )
 
 
@@ -157,21 +153,16 @@ def others(language: str = "en", rights: Rights = FULL) -> dict[str, lxml.html.H
             rights,
             senders=(a_sender_that(), a_sender_that("True", "KeyAccepted", name="ben")),
             next="token=x",
-            title_of=attention.title_of,
             link_of=lambda sender: sender.status.consent_url or "",
-            acts_of=audit_entries,
             of="",
         ),
-        "archives": shown(
-            "archives.html", language, rights, archives=(an_archive_that(),), acts_of=audit_entries
-        ),
+        "archives": shown("archives.html", language, rights, archives=(an_archive_that(),)),
         "organizations": shown(
             "organizations.html",
             language,
             rights,
             organizations=(busy(),),
             charts={"acme": charts.callbacks(busy())},
-            acts_of=audit_entries,
         ),
         "yaml": yaml_page(language),
     }
@@ -247,7 +238,7 @@ def test_an_archive_tells_its_last_error() -> None:
     condition = replace(broken.status.conditions[0], message="Archive/dms: the disk is full.")
     full = replace(broken, status=replace(broken.status, conditions=(condition,)))
     for archive, told in ((full, "the disk is full"), (an_archive_that("True", "Probed"), "none since")):
-        page = shown("archives.html", archives=(archive,), acts_of=audit_entries)
+        page = shown("archives.html", archives=(archive,))
         assert told in page.xpath("string(//dt[text()='Last error']/following-sibling::dd[1])")
 
 
