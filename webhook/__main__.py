@@ -20,15 +20,9 @@ def main() -> None:
         case ["--help" | "-h"]:
             print(f"usage: python -m webhook {{{','.join(PROCESSES)}}} [--help]")
         case _:
-            sys.exit(_usage())
-
-
-def _usage() -> int:
-    print(
-        f"python -m webhook: say which process, as in python -m webhook {next(iter(PROCESSES))}",
-        file=sys.stderr,
-    )
-    return 2
+            example = f"python -m webhook {next(iter(PROCESSES))}"
+            print(f"python -m webhook: say which process, as in {example}", file=sys.stderr)
+            sys.exit(2)
 
 
 if __name__ == "__main__":

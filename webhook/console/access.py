@@ -9,24 +9,22 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import compress
 from typing import Final
 
 from counterfoil.kube.client import KubeClient, TokenClientFactory
 from counterfoil.kube.errors import Forbidden
-from counterfoil.resources import GROUP
+from counterfoil.resources import GROUP, Archive, EnvelopeEvent, Organization, Sender
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.limits import ConsoleLimits
 from webhook.http_server.errors import PageError
 
-EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS = "envelopeevents", "senders", "archives", "organizations"
+KINDS: Final = (EnvelopeEvent.PLURAL, Sender.PLURAL, Archive.PLURAL, Organization.PLURAL)
+EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS = KINDS
 
 _REVIEWED_ACCESS: Final = (
-    *(
-        (verb, kind, GROUP)
-        for kind in (EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS)
-        for verb in ("list", "patch")
-    ),
+    *((verb, kind, GROUP) for kind in KINDS for verb in ("list", "patch")),
     ("list", "events", "events.k8s.io"),
     ("create", "events", "events.k8s.io"),
 )
@@ -54,7 +52,7 @@ class Rights:
     @property
     def can_list_any(self) -> bool:
         """Whether there is any page to show."""
-        return any(self.can_list(kind) for kind in (EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS))
+        return any(self.can_list(kind) for kind in KINDS)
 
 
 @dataclass(frozen=True)
@@ -75,21 +73,19 @@ class _CachedUser:
     until: float
 
 
+@dataclass(frozen=True)
 class Authenticator:
     """Tells who somebody is. ``monotonic`` is a clock in seconds that never goes back."""
 
-    def __init__(
-        self, client_factory: TokenClientFactory, *, limits: ConsoleLimits, monotonic: Callable[[], float]
-    ) -> None:
-        self._client_factory = client_factory
-        self._limits = limits
-        self._monotonic = monotonic
-        self._cached: OrderedDict[bytes, _CachedUser] = OrderedDict()
+    client_factory: TokenClientFactory
+    limits: ConsoleLimits
+    monotonic: Callable[[], float]
+    _cached: OrderedDict[bytes, _CachedUser] = field(init=False, default_factory=OrderedDict)
 
     async def user_name(self, token: str) -> str:
-        """Return whose token it is, asking the API server with the token itself. Raises ``PageError``, ``ApiProblem``."""
+        """Ask the API server whose token it is, with the token itself. Raises ``PageError``, ``ApiError``."""
         try:
-            name = await self._client_factory.client_for(token).whoami()
+            name = await self.client_factory.client_for(token).whoami()
         except Forbidden as refused:
             raise PageError(ConsoleErrorKind.TOKEN_REFUSED, str(refused)) from None
         if not name or name == "system:anonymous":
@@ -97,26 +93,21 @@ class Authenticator:
         return name
 
     async def authenticate(self, token: str, form_token: str) -> AuthenticatedUser:
-        """Return the visitor with this token. Raises ``PageError``, ``ApiProblem``."""
+        """Return the visitor with this token. Raises ``PageError``, ``ApiError``."""
         mark = hashlib.sha256(token.encode()).digest()
         known = self._cached.get(mark)
-        if known is None or known.until <= self._monotonic():
+        if known is None or known.until <= self.monotonic():
             known = await self._review_access(token)
             self._cached[mark] = known
             self._cached.move_to_end(mark)
-            while len(self._cached) > self._limits.cached_users:
+            if len(self._cached) > self.limits.cached_users:
                 self._cached.popitem(last=False)
-        return AuthenticatedUser(known.name, self._client_factory.client_for(token), known.rights, form_token)
+        return AuthenticatedUser(known.name, self.client_factory.client_for(token), known.rights, form_token)
 
     async def _review_access(self, token: str) -> _CachedUser:
-        kube = self._client_factory.client_for(token)
+        kube = self.client_factory.client_for(token)
         name = await self.user_name(token)
-        answers = await asyncio.gather(
-            *(kube.is_allowed(verb, kind, group=group) for verb, kind, group in _REVIEWED_ACCESS)
-        )
-        granted = frozenset(
-            (verb, kind)
-            for (verb, kind, _), is_allowed in zip(_REVIEWED_ACCESS, answers, strict=True)
-            if is_allowed
-        )
-        return _CachedUser(name, Rights(granted), self._monotonic() + self._limits.rights_seconds)
+        reviews = (kube.is_allowed(verb, kind, group=group) for verb, kind, group in _REVIEWED_ACCESS)
+        allowed = compress(_REVIEWED_ACCESS, await asyncio.gather(*reviews))
+        rights = Rights(frozenset((verb, kind) for verb, kind, _ in allowed))
+        return _CachedUser(name, rights, self.monotonic() + self.limits.rights_seconds)

@@ -4,14 +4,10 @@ The console as a process: this module builds its parts and ends them in order on
 The console has no credentials: it calls the API server with the token of the person who uses the browser.
 """
 
-import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
-from counterfoil import __version__
-from counterfoil.clock import WallClock
 from counterfoil.kube.client import open_token_client_factory
-from counterfoil.metrics import Metrics, new_registry
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import ConsoleSettings, load
 from webhook.console.access import Authenticator
@@ -19,20 +15,20 @@ from webhook.console.actions import ActionService
 from webhook.console.handler import ConsoleHandler
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
-from webhook.console.sessions import ConsoleSessions, CookieCipher, ProcessCookieCipher
+from webhook.console.sessions import ConsoleSessions, ProcessCookieCipher
 from webhook.console.views import ConsoleViews
-from webhook.http_server.process import run_process, serving, stop_on_signals
+from webhook.http_server.cookies import CookieCipher
+from webhook.http_server.process import HttpProcess, run_process
 from webhook.http_server.rate_limit import TokenBucket, TokenBuckets
 
 _log = logging.getLogger(__name__)
 
 
-async def serve(settings: ConsoleSettings, cipher: CookieCipher, *, limits: ConsoleLimits) -> None:
+async def serve(
+    process: HttpProcess, settings: ConsoleSettings, cipher: CookieCipher, *, limits: ConsoleLimits
+) -> None:
     """Run the console until SIGTERM or SIGINT, then answer accepted requests."""
-    stop = stop_on_signals()
-    loop = asyncio.get_running_loop()
-    clock = WallClock()
-    metrics = Metrics(new_registry(), version=__version__)
+    clock, metrics, monotonic = process.clock, process.metrics, process.monotonic
     async with open_token_client_factory(
         namespace=settings.namespace, observe=metrics.kubernetes_request, connections=settings.connections
     ) as client_factory:
@@ -41,7 +37,7 @@ async def serve(settings: ConsoleSettings, cipher: CookieCipher, *, limits: Cons
             views=ConsoleViews(renderer, ActionService(clock, limits=limits), clock, limits=limits),
             renderer=renderer,
             sessions=ConsoleSessions(cipher, clock, max_age=settings.session),
-            authenticator=Authenticator(client_factory, limits=limits, monotonic=loop.time),
+            authenticator=Authenticator(client_factory, limits=limits, monotonic=monotonic),
             metrics=metrics,
             clock=clock,
             sign_in=settings.sign_in,
@@ -52,13 +48,10 @@ async def serve(settings: ConsoleSettings, cipher: CookieCipher, *, limits: Cons
             bucket=TokenBucket(rate=settings.page_rate, burst=settings.page_burst),
             proxies=settings.proxies,
             limits=limits,
-            monotonic=loop.time,
+            monotonic=monotonic,
         )
-
         ready = {"kubernetes": client_factory.unavailable_reason}
-        async with serving(
-            settings, handler, metrics, stop=stop, ready=ready, limits=limits, clock=clock
-        ) as process:
+        async with process.serving(handler, ready=ready, limits=limits):
             await process.wait_for_stop()
 
 
@@ -77,6 +70,6 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     run_process(
         "console",
         settings,
-        lambda: serve(settings, _cookie_cipher(settings), limits=ConsoleLimits()),
+        lambda process: serve(process, settings, _cookie_cipher(settings), limits=ConsoleLimits()),
         configuration_error=SealingKeysInvalid,
     )

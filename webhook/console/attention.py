@@ -5,7 +5,7 @@ A sender without a key is one cause however many envelopes wait; so is a reason 
 archive that can't be used, an organization that lacks something. What is retried automatically is none.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -17,6 +17,7 @@ from counterfoil.resources import (
     Archive,
     Condition,
     EnvelopeEvent,
+    LocalObjectReference,
     Organization,
     ReportedProblem,
     Sender,
@@ -87,52 +88,36 @@ class ClusterSnapshot:
 
 def attention_items(snapshot: ClusterSnapshot) -> tuple[AttentionItem, ...]:
     """Return what waits for a person: what stops most first."""
-    found = [
-        *_archives(snapshot),
-        *_organizations(snapshot),
-        *_senders(snapshot),
-        *_failures(snapshot),
-    ]
+    found = [*_archives(snapshot), *_organizations(snapshot), *_senders(snapshot), *_failures(snapshot)]
     mine = [each for each in found if not snapshot.of or each.organization in ("", snapshot.of)]
-    order = list(AttentionKind)
-    return tuple(
-        sorted(mine, key=lambda each: (_urgency(each), -each.count, order.index(each.kind), each.anchor))
-    )
+    return tuple(sorted(mine, key=_rank))
 
 
-def _urgency(entry: AttentionItem) -> int:
+def _rank(item: AttentionItem) -> tuple[bool, int, int, str]:
     """Rank an entry that stops everything before one that stops one sender or one event."""
-    return 0 if entry.kind in (AttentionKind.ARCHIVE, AttentionKind.ORGANIZATION) else 1
+    is_narrow = item.kind not in (AttentionKind.ARCHIVE, AttentionKind.ORGANIZATION)
+    return (is_narrow, -item.count, list(AttentionKind).index(item.kind), item.anchor)
 
 
 def _archives(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
+    problems = _open_problems(snapshot, "archive")
     for each in snapshot.archives:
         ready = find_condition(each.status.conditions, "Ready")
         if ready is None or ready.status != "False":
             continue
-        users = [one.name for one in snapshot.organizations if _archive_of(one) == each.name]
+        ref = LocalObjectReference(name=each.name)
+        users = [one.name for one in snapshot.organizations if one.spec.archive_ref == ref]
         if snapshot.of and snapshot.of not in users:
             continue
-        problems = [
-            problem
-            for one in snapshot.organizations
-            for problem in one.status.problems
-            if problem.cause == f"archive/{each.name}" and problem.solved_at is None
-        ]
         yield AttentionItem(
             kind=AttentionKind.ARCHIVE,
             name=each.name,
             organization="",
             reason=ready.reason,
             message=ready.message,
-            count=sum(problem.count for problem in problems),
+            count=sum(problem.count for _, problem in problems if problem.cause == f"archive/{each.name}"),
             since=ready.last_transition_time,
         )
-
-
-def _archive_of(organization: Organization) -> str:
-    ref = organization.spec.archive_ref
-    return ref.name if ref is not None else ""
 
 
 def _organizations(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
@@ -166,7 +151,7 @@ def _senders(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
         reason = refused.reason if refused is not None and refused.status == "False" else _reason(events)
         if not reason:
             continue
-        entry = _sender_item(snapshot, sender, refused, reason, events)
+        entry = _sender_item(snapshot, sender, reason, events)
         if find_reason(reason).responsible is Responsible.ADMINISTRATOR:
             # A missing sealing key is one cause, for the keys of all its Senders.
             group = (sender.spec.organization_ref.name, reason)
@@ -183,17 +168,14 @@ def _senders(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
             message=events[0].status.message or "",
             count=len(events),
             is_more=snapshot.is_more_waiting,
-            examples=tuple(each.name for each in events[:MAX_EXAMPLES]),
+            examples=_names(events),
         )
 
 
 def _sender_item(
-    snapshot: ClusterSnapshot,
-    sender: Sender,
-    refused: Condition | None,
-    reason: str,
-    events: list[EnvelopeEvent],
+    snapshot: ClusterSnapshot, sender: Sender, reason: str, events: list[EnvelopeEvent]
 ) -> AttentionItem:
+    refused = find_condition(sender.status.conditions, "Authorized")
     # The controller counts them, too; where the list was cut off, its number is the better one.
     counted = sender.status.waiting_events
     brought = sender.spec.token_secret_ref is not None
@@ -206,7 +188,7 @@ def _sender_item(
         message=refused.message if refused is not None else "",
         count=max(len(events), counted) if snapshot.is_more_waiting else len(events) or counted,
         since=refused.last_transition_time if refused is not None else None,
-        examples=tuple(each.name for each in events[:MAX_EXAMPLES]),
+        examples=_names(events),
         link="" if brought else consent_link(sender, snapshot.organizations),
         email=sender.spec.email or "",
         asked=sender.status.notified_at,
@@ -240,8 +222,13 @@ def _failures(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
     groups: dict[tuple[str, str], list[EnvelopeEvent]] = {}
     for event in snapshot.failed:
         groups.setdefault((event.organization, event.status.cause), []).append(event)
+    # Where the list was cut off, the controller's count is the better one.
+    counted: dict[tuple[str, str], list[ReportedProblem]] = {}
+    if snapshot.is_more_failed:
+        for organization, problem in _open_problems(snapshot, "failed"):
+            counted.setdefault((organization, problem.reason), []).append(problem)
     for (organization, reason), events in groups.items():
-        counted = _controller_count(snapshot, organization, reason) if snapshot.is_more_failed else 0
+        count = sum(problem.count for problem in counted.pop((organization, reason), ()))
         times = [each.status.completed_at for each in events if each.status.completed_at is not None]
         status = events[0].status
         given_up = status.reason == DEADLINE_EXCEEDED and status.last_error is not None
@@ -251,53 +238,37 @@ def _failures(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
             organization=organization,
             reason=reason,
             message=(status.last_error.message if given_up and status.last_error else status.message) or "",
-            count=max(len(events), counted),
-            is_more=snapshot.is_more_failed and counted <= len(events),
+            count=max(len(events), count),
+            is_more=snapshot.is_more_failed and count <= len(events),
             since=min(times, default=None),
-            examples=tuple(each.name for each in events[:MAX_EXAMPLES]),
+            examples=_names(events),
+        )
+    # Failures of which no event was among those that were read.
+    for (organization, reason), problems in counted.items():
+        yield AttentionItem(
+            kind=AttentionKind.FAILED,
+            name=reason,
+            organization=organization,
+            reason=reason,
+            message=problems[0].message or "",
+            count=sum(problem.count for problem in problems),
+            since=min(problem.since for problem in problems),
+            examples=problems[0].examples[:MAX_EXAMPLES],
         )
 
-    if snapshot.is_more_failed:
-        yield from _unread_failures(snapshot, groups.keys())
 
-
-def _unread_failures(snapshot: ClusterSnapshot, read: Collection[tuple[str, str]]) -> Iterable[AttentionItem]:
-    """Go through failures of which no event was among those that were read, but that the controller has counted."""
-    for each in snapshot.organizations:
-        problems = _open_failure_problems(each)
-        for reason in dict.fromkeys(problem.reason for problem in problems):
-            if (each.name, reason) in read:
-                continue
-            mine = [problem for problem in problems if problem.reason == reason]
-            yield AttentionItem(
-                kind=AttentionKind.FAILED,
-                name=reason,
-                organization=each.name,
-                reason=reason,
-                message=mine[0].message or "",
-                count=sum(problem.count for problem in mine),
-                since=min(problem.since for problem in mine),
-                examples=mine[0].examples[:MAX_EXAMPLES],
-            )
-
-
-def _controller_count(snapshot: ClusterSnapshot, organization: str, reason: str) -> int:
-    """Number of events that the controller has counted."""
-    return sum(
-        problem.count
-        for each in snapshot.organizations
-        if each.name == organization
-        for problem in _open_failure_problems(each)
-        if problem.reason == reason
-    )
-
-
-def _open_failure_problems(organization: Organization) -> list[ReportedProblem]:
+def _open_problems(snapshot: ClusterSnapshot, kind: str) -> list[tuple[str, ReportedProblem]]:
+    """Return the unsolved problems of a kind, as the controller counted them, each with its organization."""
     return [
-        each
-        for each in organization.status.problems
-        if each.cause.startswith("failed/") and each.solved_at is None
+        (organization.name, problem)
+        for organization in snapshot.organizations
+        for problem in organization.status.problems
+        if problem.cause.startswith(f"{kind}/") and problem.solved_at is None
     ]
+
+
+def _names(events: list[EnvelopeEvent]) -> tuple[str, ...]:
+    return tuple(each.name for each in events[:MAX_EXAMPLES])
 
 
 def sender_of(event: EnvelopeEvent) -> str:

@@ -12,14 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from counterfoil.resources import (
-    ACTION_LABEL,
-    FINAL_PHASES,
-    SENDER_LABEL,
-    Phase,
-    envelope_id,
-    is_action,
-)
+from counterfoil.resources import ACTION_LABEL, FINAL_PHASES, SENDER_LABEL, Phase, envelope_id, is_action
+from webhook.console.routes import is_name
 
 UNFINISHED: Final = "unfinished"
 """Stands for all phases that are not final."""
@@ -31,10 +25,16 @@ AGES: Final[Mapping[str, timedelta]] = {
     "30d": timedelta(days=30),
 }
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _EVENT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-[0-9a-f]{10}")
 _MAX_TOKEN_LENGTH: Final = 4096
-_NAMES: Final = ("phase", "organization", "sender", "action", "age", "text", "token")
+_CHECKS: Final[Mapping[str, Callable[[str], bool]]] = {
+    "phase": lambda value: value == UNFINISHED or value in set(Phase),
+    "organization": is_name,
+    "sender": is_name,
+    "action": is_action,
+    "age": lambda value: value in AGES,
+}
+_NAMES: Final = (*_CHECKS, "text", "token")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class EventFilter:
     @property
     def is_set(self) -> bool:
         """Whether anything is chosen."""
-        return any((self.phase, self.organization, self.sender, self.action, self.age, self.text))
+        return any(getattr(self, name) for name in _NAMES if name != "token")
 
     def query(self, **changes: str) -> str:
         """Return it as the query of a link, with some of it changed."""
@@ -99,25 +99,15 @@ class EventFilter:
 
 def read(query: Mapping[str, str]) -> EventFilter:
     """Read what a person filled in; what can't be is left out and named in ``faults``."""
-    given = {
-        name: query.get(name, "").strip() for name in ("phase", "organization", "sender", "action", "age")
-    }
     text, faults = _text(query.get("text", ""))
-    checks: Mapping[str, Callable[[str], bool]] = {
-        "phase": lambda value: value == UNFINISHED or value in set(Phase),
-        "organization": lambda value: _NAME.fullmatch(value) is not None,
-        "sender": lambda value: _NAME.fullmatch(value) is not None,
-        "action": is_action,
-        "age": lambda value: value in AGES,
-    }
-    for name, is_good in checks.items():
+    given = {name: query.get(name, "").strip() for name in _CHECKS}
+    for name, is_good in _CHECKS.items():
         if given[name] and not is_good(given[name]):
             given[name] = ""
             faults = (*faults, name)
     token = query.get("token", "")
-    return EventFilter(
-        **given, text=text, token=token if len(token) <= _MAX_TOKEN_LENGTH else "", faults=faults
-    )
+    given["token"] = token if len(token) <= _MAX_TOKEN_LENGTH else ""
+    return EventFilter(**given, text=text, faults=faults)
 
 
 def _text(text: str) -> tuple[str, tuple[str, ...]]:

@@ -1,8 +1,4 @@
-"""
-Every limit of the console, in one place; ``webhook.http_server.limits`` explains the limits that all processes share.
-
-Settings (``ConsoleSettings``) hold the values that depend on the size of an installation.
-"""
+"""The limits of the console; ``webhook.http_server.limits`` explains those that all processes share."""
 
 from dataclasses import dataclass
 
@@ -12,10 +8,10 @@ from webhook.http_server.limits import HttpLimits
 @dataclass(frozen=True, kw_only=True)
 class ConsoleLimits(HttpLimits):
     """
-    The limits; times in seconds, sizes in bytes. Tests use smaller values.
+    The limits; times in seconds, sizes in bytes.
 
-    The shared defaults fit: a continue token in the query has about 300 bytes, a session is up to four cookies of 4 KiB, an
-    OIDC proxy adds a token, and the largest form is the sign-in form with a token. More requests in flight are answered 429.
+    The shared defaults fit: a continue token in the query has about 300 bytes, a session is up to four
+    cookies of 4 KiB, an OIDC proxy adds a token, and the largest form is the sign-in form with a token.
     """
 
     client_addresses: int = 10_000

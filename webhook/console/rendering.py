@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -19,10 +20,11 @@ import yaml
 from aiohttp import web
 
 from counterfoil.i18n.catalogue import Catalogue
-from counterfoil.i18n.reasons import ReasonText as ReasonWords
-from counterfoil.i18n.reasons import find_reason
+from counterfoil.i18n.reasons import ReasonText, find_reason
 from counterfoil.resources import Language
+from counterfoil.resources.audit_annotation import audit_entries
 from counterfoil.settings import SignIn
+from webhook.console.attention import sender_of, title_of
 from webhook.console.limits import ConsoleLimits
 from webhook.http_server.responses import security_headers, template_environment
 
@@ -58,14 +60,23 @@ class ConsoleRenderer:
         self._limits = limits
         self.assets = {asset.path: asset for asset in map(_asset, sorted((_FOLDER / "static").iterdir()))}
         self._environment = template_environment(_FOLDER / "templates")
-        self._environment.filters.update(
-            bytes=readable_bytes, time=readable_time, iso=lambda when: when.isoformat(), yaml=self._yaml
-        )
+        filters = {
+            "bytes": readable_bytes,
+            "time": readable_time,
+            "iso": datetime.isoformat,
+            "yaml": self._yaml,
+        }
+        self._environment.filters.update(filters)
         self._environment.globals.update(
-            htmx=self._named("htmx", ".js"),
-            script=self._named("console", ".js"),
-            style=self._named("console", ".css"),
+            poll=limits.poll_seconds,
+            limits=limits,
+            htmx=self._named("htmx*.js"),
+            script=self._named("console*.js"),
+            style=self._named("console*.css"),
             is_proxied=sign_in is SignIn.PROXY,
+            title_of=title_of,
+            sender_of=sender_of,
+            acts_of=audit_entries,
         )
 
     def page(self, template: str, words: Catalogue, now: datetime, **values: Any) -> str:
@@ -75,26 +86,21 @@ class ConsoleRenderer:
             count, unit = _span(now, when)
             return words.say("time", unit, count=count)
 
-        def reason(name: str) -> ReasonWords:
+        def reason(name: str) -> ReasonText:
             return find_reason(name).localized_text(Language(words.language))
 
         def turn(name: str) -> str:
             return words.say("turn", str(find_reason(name).responsible))
 
-        values.setdefault("auth_user", None)
-        values.setdefault("here", "/")
-        values.setdefault("done", None)
-        template_of = self._environment.get_template(template)
-        return template_of.render(
-            words=words,
-            say=words.say,
-            ago=ago,
-            reason=reason,
-            turn=turn,
-            poll=self._limits.poll_seconds,
-            limits=self._limits,
-            **values,
-        )
+        shared: dict[str, Any] = {
+            "words": words,
+            "say": words.say,
+            "ago": ago,
+            "reason": reason,
+            "turn": turn,
+        }
+        defaults = {"auth_user": None, "here": "/", "done": None}
+        return self._environment.get_template(template).render(shared | defaults | values)
 
     def headers(self, *, is_https: bool = False) -> dict[str, str]:
         """Return the headers of every page."""
@@ -117,9 +123,8 @@ class ConsoleRenderer:
         }
         return web.Response(body=asset.content, content_type=asset.type, charset="utf-8", headers=headers)
 
-    def _named(self, start: str, suffix: str) -> Asset:
-        named = (each for path, each in self.assets.items() if path.startswith(f"/static/{start}"))
-        return next(each for each in named if each.path.endswith(suffix))
+    def _named(self, pattern: str) -> Asset:
+        return next(asset for path, asset in self.assets.items() if fnmatch(path, f"/static/{pattern}"))
 
     def _yaml(self, raw: Mapping[str, Any]) -> str:
         """Write an object as kubectl would, without the bookkeeping of its fields."""
@@ -146,10 +151,8 @@ def readable_bytes(count: int | None) -> str:
     """Write a number of bytes for people."""
     if count is None:
         return "-"
-    size, unit = float(count), 0
-    while size >= 1024 and unit < len(_UNITS) - 1:
-        size, unit = size / 1024, unit + 1
-    return f"{count} {_UNITS[0]}" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
+    unit = min(max(count.bit_length() - 1, 0) // 10, len(_UNITS) - 1)
+    return f"{count / 1024**unit:.1f} {_UNITS[unit]}" if unit else f"{count} {_UNITS[0]}"
 
 
 def readable_time(when: datetime) -> str:
@@ -162,18 +165,12 @@ def _span(now: datetime, when: datetime) -> tuple[int, str]:
     if seconds < 0:
         ahead, unit = _span(when, now)
         return ahead, f"in_{unit}"
-    return next(
-        ((seconds // size, unit) for size, unit in _SPANS if seconds >= 2 * size), (seconds, "seconds")
-    )
+    spans = ((seconds // size, unit) for size, unit in _SPANS if seconds >= 2 * size)
+    return next(spans, (seconds, "seconds"))
 
 
 def _asset(path: Path) -> Asset:
     content = path.read_bytes()
-    digest = hashlib.sha384(content).digest()
-    mark = hashlib.sha256(content).hexdigest()[:16]
-    return Asset(
-        path=f"/static/{path.stem}.{mark}{path.suffix}",
-        integrity=f"sha384-{base64.b64encode(digest).decode()}",
-        content=content,
-        type=_TYPES[path.suffix],
-    )
+    name = f"{path.stem}.{hashlib.sha256(content).hexdigest()[:16]}{path.suffix}"
+    digest = base64.b64encode(hashlib.sha384(content).digest()).decode()
+    return Asset(f"/static/{name}", f"sha384-{digest}", content, _TYPES[path.suffix])

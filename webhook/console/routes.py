@@ -1,4 +1,4 @@
-"""Parse the paths, queries and forms of the console, within limits."""
+"""Parse the paths of the console, and check where a request comes from and leads to."""
 
 import re
 from collections.abc import Mapping
@@ -7,12 +7,7 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import unquote
 
-from aiohttp import web
-
-from webhook.console.errors import ConsoleErrorKind
-from webhook.console.limits import ConsoleLimits
-from webhook.http_server import forms
-from webhook.http_server.errors import PageError
+from webhook.http_server.handler import Route
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _LOCAL_LOCATION = re.compile(r"/([A-Za-z0-9][\w./?&=%:+,~#-]*)?", re.ASCII)
@@ -36,46 +31,40 @@ class ConsolePageName(StrEnum):
     NONE = "none"
 
 
-METHODS: Final[Mapping[ConsolePageName, tuple[str, ...]]] = {
-    ConsolePageName.SIGN_IN: ("GET", "POST"),
-    ConsolePageName.SIGN_OUT: ("POST",),
-    ConsolePageName.ACT: ("POST",),
-}
-"""Methods of a page; a page that is not listed has GET only."""
-
-_PATHS: Final[Mapping[str, ConsolePageName]] = {
-    "": ConsolePageName.HOME,
-    "attention": ConsolePageName.ATTENTION,
-    "events": ConsolePageName.EVENTS,
-    "senders": ConsolePageName.SENDERS,
-    "archives": ConsolePageName.ARCHIVES,
-    "organizations": ConsolePageName.ORGANIZATIONS,
-    "sign-in": ConsolePageName.SIGN_IN,
-    "sign-out": ConsolePageName.SIGN_OUT,
-    "act": ConsolePageName.ACT,
-}
-
-
 @dataclass(frozen=True)
-class ConsoleRoute:
+class ConsoleRoute(Route):
     """A path taken apart."""
 
     page: ConsolePageName
     name: str = ""
 
 
+_ROUTES: Final[Mapping[str, ConsoleRoute]] = {
+    "": ConsoleRoute(ConsolePageName.HOME),
+    "attention": ConsoleRoute(ConsolePageName.ATTENTION),
+    "events": ConsoleRoute(ConsolePageName.EVENTS),
+    "senders": ConsoleRoute(ConsolePageName.SENDERS),
+    "archives": ConsoleRoute(ConsolePageName.ARCHIVES),
+    "organizations": ConsoleRoute(ConsolePageName.ORGANIZATIONS),
+    "sign-in": ConsoleRoute(ConsolePageName.SIGN_IN, ("GET", "POST")),
+    "sign-out": ConsoleRoute(ConsolePageName.SIGN_OUT, ("POST",)),
+    "act": ConsoleRoute(ConsolePageName.ACT, ("POST",)),
+}
+_NO_ROUTE: Final = ConsoleRoute(ConsolePageName.NONE, ())
+
+
 def match_route(path: str) -> ConsoleRoute:
-    """Say which page a path leads to."""
+    """Return the page that a path leads to. A static file is no page; the handler answers it before."""
     match [unquote(part) for part in path.split("/")]:
         case ["", page]:
-            return ConsoleRoute(_PATHS.get(page, ConsolePageName.NONE))
-        case ["", "events", name] if _NAME.fullmatch(name):
-            return ConsoleRoute(ConsolePageName.EVENT, name)
-        case ["", "events", name, "yaml"] if _NAME.fullmatch(name):
-            return ConsoleRoute(ConsolePageName.YAML, name)
+            return _ROUTES.get(page, _NO_ROUTE)
+        case ["", "events", name] if is_name(name):
+            return ConsoleRoute(ConsolePageName.EVENT, name=name)
+        case ["", "events", name, "yaml"] if is_name(name):
+            return ConsoleRoute(ConsolePageName.YAML, name=name)
         case ["", "static", name]:
-            return ConsoleRoute(ConsolePageName.STATIC, name)
-    return ConsoleRoute(ConsolePageName.NONE)
+            return ConsoleRoute(ConsolePageName.STATIC, (), name)
+    return _NO_ROUTE
 
 
 def is_name(text: str) -> bool:
@@ -86,24 +75,6 @@ def is_name(text: str) -> bool:
 def local_location(text: str) -> str:
     """Return a place of this console to which a browser may be led; its beginning when the text is none."""
     return text if len(text) <= 4096 and _LOCAL_LOCATION.fullmatch(text) else "/"
-
-
-def parse_query(text: str, limits: ConsoleLimits) -> dict[str, str]:
-    """Read a query. Raises ``PageError`` for one that can't be, and for a name that is given twice."""
-    try:
-        return forms.parse_unique_pairs(text, max_fields=limits.parameters)
-    except ValueError:
-        raise PageError(ConsoleErrorKind.LINK_BROKEN, "the query can't be read") from None
-
-
-async def read_form(request: web.BaseRequest, limits: ConsoleLimits) -> dict[str, str]:
-    """Read the form that a browser sent. Raises ``PageError``."""
-    try:
-        return await forms.read(request, limits)
-    except forms.FormTooLarge as problem:
-        raise PageError(ConsoleErrorKind.TOO_LARGE, str(problem)) from None
-    except forms.FormUnreadable as problem:
-        raise PageError(ConsoleErrorKind.FORM_STALE, str(problem)) from None
 
 
 def is_same_origin(headers: Mapping[str, str]) -> bool:

@@ -27,35 +27,26 @@ def timeline_entries(
     event: EnvelopeEvent, kubernetes_events: Iterable[Mapping[str, Any]] = ()
 ) -> tuple[TimelineEntry, ...]:
     """Return everything that has a time, in order."""
-    found = [
-        *_deliveries(event),
-        *_progress(event),
-        *_acts(event),
-        *_from_kubernetes_events(kubernetes_events),
+    found = [*_progress(event), *_from_kubernetes_events(kubernetes_events)]
+    found += [
+        TimelineEntry(when=act.when, kind="act", name=act.what, reason=act.who, text=act.why)
+        for act in audit_entries(event.metadata.annotations)
     ]
     return tuple(sorted(found, key=lambda each: each.when))
 
 
-def _deliveries(event: EnvelopeEvent) -> Iterable[TimelineEntry]:
+def _progress(event: EnvelopeEvent) -> Iterable[TimelineEntry]:
     created, status = event.metadata.creation_timestamp, event.status
     if created is not None:
         yield TimelineEntry(when=created, kind="noted", name=event.spec.origin.value)
     if status.last_delivery is not None and event.deliveries > 1:
         yield TimelineEntry(when=status.last_delivery, kind="delivered", count=event.deliveries)
-
-
-def _progress(event: EnvelopeEvent) -> Iterable[TimelineEntry]:
-    status = event.status
     if status.started_at is not None:
         yield TimelineEntry(when=status.started_at, kind="started")
     for each in status.conditions:
+        when, text = each.last_transition_time, each.message
         yield TimelineEntry(
-            when=each.last_transition_time,
-            kind="condition",
-            name=each.type,
-            truth=each.status,
-            reason=each.reason,
-            text=each.message,
+            when=when, kind="condition", name=each.type, truth=each.status, reason=each.reason, text=text
         )
     if status.last_error is not None:
         error = status.last_error
@@ -68,22 +59,13 @@ def _progress(event: EnvelopeEvent) -> Iterable[TimelineEntry]:
         yield TimelineEntry(when=status.next_attempt_time, kind="next")
 
 
-def _acts(event: EnvelopeEvent) -> Iterable[TimelineEntry]:
-    for act in audit_entries(event.metadata.annotations):
-        yield TimelineEntry(when=act.when, kind="act", name=act.what, reason=act.who, text=act.why)
-
-
 def _from_kubernetes_events(kubernetes_events: Iterable[Mapping[str, Any]]) -> Iterable[TimelineEntry]:
     for each in kubernetes_events:
         when = _time(each.get("eventTime") or each.get("deprecatedLastTimestamp"))
         # What a person did is on the object already, and tells it in the language of the page.
         if when is not None and each.get("action") != "Act":
-            yield TimelineEntry(
-                when=when,
-                kind="told",
-                reason=str(each.get("reason") or ""),
-                text=str(each.get("note") or ""),
-            )
+            reason, note = str(each.get("reason") or ""), str(each.get("note") or "")
+            yield TimelineEntry(when=when, kind="told", reason=reason, text=note)
 
 
 def _time(text: Any) -> datetime | None:

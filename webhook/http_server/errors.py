@@ -1,6 +1,4 @@
-"""
-The one exception that ends a browser's request with an error page; the pages and the console define the kinds.
-"""
+"""The exception that ends a browser's request with an error page, and the kinds that all pages share."""
 
 from enum import StrEnum
 from http import HTTPStatus
@@ -20,12 +18,20 @@ class ErrorKind(StrEnum):
         return member
 
 
-class PageError(Exception):
-    """
-    The request ends with an error page.
+class HttpErrorKind(ErrorKind):
+    """The kinds of errors that pages and console share."""
 
-    Only the log shows ``detail``; the page may show ``code`` and ``user``.
-    """
+    NOT_FOUND = "not_found", HTTPStatus.NOT_FOUND
+    LINK_BROKEN = "link_broken", HTTPStatus.BAD_REQUEST
+    CLUSTER_DOWN = "cluster_down", HTTPStatus.SERVICE_UNAVAILABLE
+    BUSY = "busy", HTTPStatus.TOO_MANY_REQUESTS
+    TOO_LARGE = "too_large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    WRONG_METHOD = "wrong_method", HTTPStatus.METHOD_NOT_ALLOWED
+    UNEXPECTED = "unexpected", HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+class PageError(Exception):
+    """The request ends with an error page. Only the log shows ``detail``; the page may show the rest."""
 
     def __init__(self, kind: ErrorKind, detail: str = "", *, code: str = "", user: str = "") -> None:
         super().__init__(f"{kind}: {detail}" if detail else str(kind))

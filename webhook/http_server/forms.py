@@ -1,4 +1,4 @@
-"""Read a form or a query within limits. The pages and the console turn these errors into error pages."""
+"""Read a form or a query within limits. What can't be read ends the request with an error page."""
 
 import asyncio
 from typing import Final
@@ -6,28 +6,29 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from webhook.http_server.errors import ErrorKind, HttpErrorKind, PageError
 from webhook.http_server.limits import HttpLimits
 
 FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 
-class FormTooLarge(Exception):
-    """The form has more bytes than the limit."""
+def parse_query(text: str, limits: HttpLimits) -> dict[str, str]:
+    """Read a query. Raises ``PageError`` for one that can't be read, and for a name that is given twice."""
+    try:
+        return parse_unique_pairs(text, max_fields=limits.parameters)
+    except ValueError:
+        raise PageError(HttpErrorKind.LINK_BROKEN, "the query can't be read") from None
 
 
-class FormUnreadable(Exception):
-    """The body is no form, is incomplete, or arrived too late."""
-
-
-async def read(request: web.BaseRequest, limits: HttpLimits) -> dict[str, str]:
-    """Read the form that a browser sent. Raises ``FormTooLarge``, ``FormUnreadable``."""
+async def read_form(request: web.BaseRequest, limits: HttpLimits, *, unreadable: ErrorKind) -> dict[str, str]:
+    """Read a form. Raises ``PageError``; of the kind ``unreadable`` if it is incomplete, late or no form."""
     if request.content_type != FORM_TYPE:
-        raise FormUnreadable("the body is no form")
-    body = await _read_body(request, limits)
+        raise PageError(unreadable, "the body is no form")
+    body = await _read_body(request, limits, unreadable)
     try:
         return parse_unique_pairs(body.decode("ascii"), max_fields=limits.parameters)
     except ValueError:
-        raise FormUnreadable("the form can't be read") from None
+        raise PageError(unreadable, "the form can't be read") from None
 
 
 def parse_unique_pairs(text: str, *, max_fields: int) -> dict[str, str]:
@@ -43,18 +44,18 @@ def parse_unique_pairs(text: str, *, max_fields: int) -> dict[str, str]:
     return given
 
 
-async def _read_body(request: web.BaseRequest, limits: HttpLimits) -> bytes:
+async def _read_body(request: web.BaseRequest, limits: HttpLimits, unreadable: ErrorKind) -> bytes:
     if (request.content_length or 0) > limits.body:
-        raise FormTooLarge("the form is too large")
+        raise PageError(HttpErrorKind.TOO_LARGE, "the form is too large")
     body = bytearray()
     try:
         async with asyncio.timeout(limits.body_seconds):
             async for chunk in request.content.iter_any():
                 body += chunk
                 if len(body) > limits.body:
-                    raise FormTooLarge("the form is too large")
+                    raise PageError(HttpErrorKind.TOO_LARGE, "the form is too large")
     except TimeoutError:
-        raise FormUnreadable("the form did not come in time") from None
+        raise PageError(unreadable, "the form did not come in time") from None
     except web.RequestPayloadError:
-        raise FormUnreadable("the form was cut off") from None
+        raise PageError(unreadable, "the form was cut off") from None
     return bytes(body)

@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any, TypeAlias
 
-from counterfoil import logs
+from counterfoil import __version__, logs
 from counterfoil._upstream import event_loop
-from counterfoil.clock import Clock
+from counterfoil.clock import WallClock
 from counterfoil.health import Checks, serve_health_and_metrics
 from counterfoil.kube.errors import NotConfigured
-from counterfoil.metrics import Metrics
+from counterfoil.metrics import Metrics, new_registry
 from counterfoil.settings import ConsoleSettings, PagesSettings, ReceiverSettings
 from webhook.http_server.limits import HttpLimits
 from webhook.http_server.server import HttpHandler, public_server
@@ -27,78 +27,70 @@ _log = logging.getLogger(__name__)
 ProcessSettings: TypeAlias = ReceiverSettings | PagesSettings | ConsoleSettings
 
 
-class ServingProcess:
-    """A process whose ports are open."""
+class HttpProcess:
+    """One process: its clock, its metrics, and from ``serving`` on its two ports."""
 
-    def __init__(
-        self, public: AsyncExitStack, stop: asyncio.Event, clock: Clock, drain_seconds: float
-    ) -> None:
-        self._public = public
-        self._stop = stop
-        self._clock = clock
-        self._drain_seconds = drain_seconds
+    def __init__(self, settings: ProcessSettings) -> None:
+        """Take SIGTERM and SIGINT first, so that no signal is lost during the start."""
+        self._settings = settings
+        self._stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        self._public = AsyncExitStack()
+        self.clock = WallClock()
+        self.metrics = Metrics(new_registry(), version=__version__)
+        self.monotonic = loop.time
+        """A clock in seconds that never goes back."""
+
+    @asynccontextmanager
+    async def serving(
+        self, handler: HttpHandler, *, ready: Checks, limits: HttpLimits
+    ) -> AsyncIterator[None]:
+        """Open both ports; close them at the end. Raises ``OSError`` if a port is not available."""
+
+        async def not_stopping() -> str | None:
+            return "it is ending" if self._stop.is_set() else None
+
+        settings, checks = self._settings, {"process": not_stopping, **ready}
+        async with (
+            serve_health_and_metrics(settings.private_listen, self.metrics.registry, live={}, ready=checks),
+            self._public,
+        ):
+            server = public_server(
+                settings.listen, handler, limits=limits, grace_seconds=settings.grace.total_seconds()
+            )
+            await self._public.enter_async_context(server)
+            yield
 
     async def wait_for_stop(self) -> None:
         """Wait for SIGTERM or SIGINT, then for the drain to end. The public port still takes requests."""
         await self._stop.wait()
         _log.info("stopping: accepted requests are answered before the process ends")
-        await self._clock.sleep(self._drain_seconds)
+        await self.clock.sleep(self._settings.drain.total_seconds())
 
     async def close_public_port(self) -> None:
         """Accept no new request, and answer those that were accepted."""
         await self._public.aclose()
 
 
-def stop_on_signals() -> asyncio.Event:
-    """Return an event that SIGTERM or SIGINT sets. Called first, so that no signal is lost during the start."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
-
-
-@asynccontextmanager
-async def serving(
-    settings: ProcessSettings,
-    handler: HttpHandler,
-    metrics: Metrics,
-    *,
-    stop: asyncio.Event,
-    ready: Checks,
-    limits: HttpLimits,
-    clock: Clock,
-) -> AsyncIterator[ServingProcess]:
-    """Open the private and the public port; close both at the end. Raises ``OSError`` if a port is not available."""
-
-    async def not_stopping() -> str | None:
-        return "it is ending" if stop.is_set() else None
-
-    checks = {"process": not_stopping, **ready}
-    async with (
-        serve_health_and_metrics(settings.private_listen, metrics.registry, live={}, ready=checks),
-        AsyncExitStack() as public,
-    ):
-        await public.enter_async_context(
-            public_server(
-                settings.listen, handler, limits=limits, grace_seconds=settings.grace.total_seconds()
-            )
-        )
-        yield ServingProcess(public, stop, clock, settings.drain.total_seconds())
-
-
 def run_process(
     name: str,
     settings: ProcessSettings,
-    serve: Callable[[], Coroutine[Any, Any, None]],
+    serve: Callable[[HttpProcess], Coroutine[Any, Any, None]],
     *,
     configuration_error: type[Exception] = NotConfigured,
     context: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - has no state
 ) -> None:
     """Run a process until it ends. A configuration error ends it with status 1 and one log line, without a traceback."""
+
+    async def run() -> None:
+        await serve(HttpProcess(settings))
+
     logs.configure(settings.log_level, settings.log_format)
     try:
         with context:
-            event_loop.run(serve())
+            event_loop.run(run())
     except (configuration_error, NotConfigured, OSError) as problem:
         _log.critical("the %s cannot run: %s", name, problem)
         raise SystemExit(1) from None

@@ -1,16 +1,54 @@
-"""
-Answers to browsers: pages, redirects, cookies, and the headers and the template engine that pages and console share.
-"""
+"""Answers to browsers: pages and redirects with cookies, their headers, and the template engine."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import jinja2
 from aiohttp import web
 
 HSTS: Final = "max-age=31536000"
+
+
+class PageResponse(NamedTuple):
+    """The answer to the browser: a page or a redirect, and cookies."""
+
+    html: str = ""
+    location: str = ""
+    cookies: tuple[str, ...] = ()
+    status: HTTPStatus = HTTPStatus.OK
+    headers: Mapping[str, str] = MappingProxyType({})
+    """Further headers."""
+    form_target: str = "'none'"
+    """Origin to which the page may send its form, for the Content-Security-Policy of the pages."""
+
+    def with_headers(self, headers: Mapping[str, str]) -> web.Response:
+        """Return the answer with these headers, its own, and those that its status needs."""
+        sent = {**headers, **self.headers, **_STATUS_HEADERS.get(self.status, {})}
+        if self.location:
+            # The browser reads the location with GET after any method. (RFC 9110, 15.4.4)
+            sent["Location"] = self.location
+            response = web.Response(status=HTTPStatus.SEE_OTHER, headers=sent)
+        else:
+            response = web.Response(
+                text=self.html,
+                status=self.status,
+                content_type="text/html",
+                charset="utf-8",
+                headers=sent,
+            )
+        for cookie in self.cookies:
+            response.headers.add("Set-Cookie", cookie)
+        return response
+
+
+_STATUS_HEADERS: Final = {
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "30"},
+    HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": "30"},
+    HTTPStatus.METHOD_NOT_ALLOWED: {"Allow": "GET, POST"},
+}
 
 
 def template_environment(folder: Path) -> jinja2.Environment:
@@ -35,32 +73,4 @@ def security_headers(*, policy: str, referrer_policy: str, is_https: bool) -> di
         "X-Content-Type-Options": "nosniff",
         "Vary": "Accept-Language, Cookie",
     }
-    if is_https:
-        headers["Strict-Transport-Security"] = HSTS
-    return headers
-
-
-def error_headers(status: HTTPStatus) -> dict[str, str]:
-    """Return the headers that an error page has in addition."""
-    if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
-        return {"Retry-After": "30"}
-    if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        return {"Allow": "GET, POST"}
-    return {}
-
-
-def html_response(html: str, status: HTTPStatus, headers: Mapping[str, str]) -> web.Response:
-    """Return an answer with a page."""
-    return web.Response(text=html, status=status, content_type="text/html", charset="utf-8", headers=headers)
-
-
-def redirect_response(location: str, headers: Mapping[str, str]) -> web.Response:
-    """Redirect the browser to a location, which it reads with GET after any method. (RFC 9110, 15.4.4)"""
-    return web.Response(status=HTTPStatus.SEE_OTHER, headers={**headers, "Location": location})
-
-
-def with_cookies(response: web.Response, cookies: Iterable[str]) -> web.Response:
-    """Add cookies to an answer."""
-    for cookie in cookies:
-        response.headers.add("Set-Cookie", cookie)
-    return response
+    return headers | ({"Strict-Transport-Security": HSTS} if is_https else {})

@@ -7,17 +7,14 @@ Unlike the receiver, the pages call eSAW and read Secrets, each by its name, wit
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from counterfoil import __version__
-from counterfoil.clock import WallClock
 from counterfoil.esaw import EsawClients, new_http_client
 from counterfoil.health import Checks
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import ApiError
-from counterfoil.metrics import Metrics, new_registry
 from counterfoil.resources import Organization
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import PagesSettings, load
-from webhook.http_server.process import run_process, serving, stop_on_signals
+from webhook.http_server.process import HttpProcess, run_process
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.pages.consent import ConsentService
 from webhook.pages.cookies import FlowCookies
@@ -30,47 +27,39 @@ from webhook.pages.send_recovery import SendRecovery
 from webhook.pages.views import PageViews
 
 
-async def serve(settings: PagesSettings, sealing: Sealing, *, limits: PageLimits) -> None:
+async def serve(
+    process: HttpProcess, settings: PagesSettings, sealing: Sealing, *, limits: PageLimits
+) -> None:
     """Run the pages until SIGTERM or SIGINT, then answer accepted requests."""
-    stop = stop_on_signals()
-    loop = asyncio.get_running_loop()
-    clock = WallClock()
-    metrics = Metrics(new_registry(), version=__version__)
+    clock, metrics, monotonic = process.clock, process.metrics, process.monotonic
     async with (
         connect(
-            namespace=settings.namespace,
-            observe=metrics.kubernetes_request,
-            connections=settings.connections,
+            namespace=settings.namespace, observe=metrics.kubernetes_request, connections=settings.connections
         ) as kube,
         new_http_client(call_limits=ESAW_LIMITS) as http,
     ):
-        esaw_clients = EsawClients(http, clock, metrics.esaw_request, ESAW_LIMITS)
         attempt = settings.attempt.total_seconds()
+        esaw_clients = EsawClients(http, clock, metrics.esaw_request, ESAW_LIMITS)
         send_leases = SendLeases(kube, clock, attempt_seconds=max(1, round(attempt)))
         consent_service = ConsentService(kube, sealing, clock)
         draft_sender = DraftSender(
-            kube, send_leases, clock, attempt_seconds=attempt, limits=limits, monotonic=loop.time
+            kube, send_leases, clock, attempt_seconds=attempt, limits=limits, monotonic=monotonic
         )
         renderer = PageRenderer()
-        handler = PageHandler(
-            PageViews(
-                kube=kube,
-                flow_cookies=FlowCookies(
-                    sealing, clock, flow_seconds=limits.flow_seconds, form_seconds=limits.form_seconds
-                ),
-                send_leases=send_leases,
-                consent_service=consent_service,
-                draft_sender=draft_sender,
-                esaw_clients=esaw_clients,
-                renderer=renderer,
-                limits=limits,
+        views = PageViews(
+            kube=kube,
+            flow_cookies=FlowCookies(
+                sealing, clock, flow_seconds=limits.flow_seconds, form_seconds=limits.form_seconds
             ),
-            renderer,
-            metrics,
-            bucket=TokenBucket(rate=settings.page_rate, burst=settings.page_burst),
+            send_leases=send_leases,
+            consent_service=consent_service,
+            draft_sender=draft_sender,
+            esaw_clients=esaw_clients,
+            renderer=renderer,
             limits=limits,
-            monotonic=loop.time,
         )
+        bucket = TokenBucket(rate=settings.page_rate, burst=settings.page_burst)
+        handler = PageHandler(views, renderer, metrics, bucket=bucket, limits=limits, monotonic=monotonic)
         recovery = SendRecovery(
             kube=kube,
             send_leases=send_leases,
@@ -81,12 +70,7 @@ async def serve(settings: PagesSettings, sealing: Sealing, *, limits: PageLimits
             limits=limits,
         )
         ready = _readiness_checks(kube, sealing)
-        async with (
-            serving(
-                settings, handler, metrics, stop=stop, ready=ready, limits=limits, clock=clock
-            ) as process,
-            asyncio.TaskGroup() as tasks,
-        ):
+        async with process.serving(handler, ready=ready, limits=limits), asyncio.TaskGroup() as tasks:
             recovering = tasks.create_task(recovery.run())
             await process.wait_for_stop()
             await process.close_public_port()
@@ -122,6 +106,6 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     run_process(
         "pages",
         settings,
-        lambda: serve(settings, _sealing(settings), limits=limits),
+        lambda process: serve(process, settings, _sealing(settings), limits=limits),
         configuration_error=SealingKeysInvalid,
     )

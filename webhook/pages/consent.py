@@ -11,26 +11,16 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
+from counterfoil import resources
 from counterfoil.clock import Clock
 from counterfoil.esaw import ApiToken, EsawClient, EsawError, WhoAmI
 from counterfoil.esaw.oauth import AuthorizationCodeGrant, request_access_token
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, Forbidden, NotFound
-from counterfoil.resources import (
-    API_VERSION,
-    ORGANIZATION_LABEL,
-    LocalObjectReference,
-    Organization,
-    Sender,
-    SenderKey,
-    SenderSpec,
-    SenderStatus,
-    to_json_dict,
-    with_condition,
-)
+from counterfoil.resources import Organization, Sender, SenderSpec, to_json_dict
 from counterfoil.resources.organization import OAuth
 from counterfoil.sealing import SECRET_KEY, SECRET_TYPE, SealBroken, Sealed, Sealing, SealKeyUnknown
-from webhook.http_server.errors import PageError
+from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.pages.cookies import OAuthFlow
 from webhook.pages.errors import PageErrorKind, from_esaw, from_token_endpoint
 
@@ -47,18 +37,18 @@ class Consent:
     user_info: WhoAmI
 
 
+@dataclass(frozen=True)
 class ConsentService:
     """Obtains keys and puts them away."""
 
-    def __init__(self, kube: KubeClient, sealing: Sealing, clock: Clock) -> None:
-        self._kube = kube
-        self._sealing = sealing
-        self._clock = clock
+    kube: KubeClient
+    sealing: Sealing
+    clock: Clock
 
     async def obtain(
         self, esaw: EsawClient, oauth: OAuth, flow: OAuthFlow, *, code: str, redirect_uri: str
     ) -> Consent:
-        """Exchange the code and make sure whose key it is. Raises ``PageError``, ``ApiProblem``."""
+        """Exchange the code and make sure whose key it is. Raises ``PageError``, ``ApiError``."""
         grant = AuthorizationCodeGrant(
             client_id=oauth.client_id,
             client_secret=await self._client_secret(oauth),
@@ -83,112 +73,116 @@ class ConsentService:
         return Consent(token, user_info)
 
     async def store(self, organization: Organization, consent: Consent, name: str) -> Sender:
-        """Put the key away for the Sender of that name, made if need be; return it. Raises ``PageError``, ``ApiProblem``."""
+        """Store the key for the Sender of that name, and return it. Raises ``PageError``, ``ApiError``."""
         sender = await self._ensure_sender(organization, consent.user_info, name)
-        sealed = self._sealing.seal(consent.token, self._kube.namespace, sender)
+        sealed = self.sealing.seal(consent.token, self.kube.namespace, sender)
         await self._store_secret(sender, sealed)
         await self._mark_authorized(organization, sender, consent.token, sealed)
         return sender
 
     async def find_sender(self, organization: Organization, name: str) -> Sender | None:
-        """Return the Sender of that name if it is this organization's. Raises ``ApiProblem``."""
+        """Return the Sender of that name if it is this organization's. Raises ``ApiError``."""
         try:
-            sender = Sender.parse(await self._kube.get(Sender, name))
+            sender = Sender.parse(await self.kube.get(Sender, name))
         except NotFound:
             return None
         return sender if sender.spec.organization_ref.name == organization.name else None
 
     async def get_token(self, sender: Sender) -> ApiToken | None:
-        """Return the key that was put away for a Sender; None when there is none that opens. Raises ``ApiProblem``."""
+        """Return the stored key of a Sender; None when there is none that opens. Raises ``ApiError``."""
         try:
-            data = (await self._kube.secret(sender.name)).get(SECRET_KEY, b"")
-            return self._sealing.open(data, self._kube.namespace, sender)
+            data = (await self.kube.secret(sender.name)).get(SECRET_KEY, b"")
+            return self.sealing.open(data, self.kube.namespace, sender)
         except (NotFound, SealBroken, SealKeyUnknown):
             return None
 
     async def _client_secret(self, oauth: OAuth) -> str:
         ref = oauth.client_secret_ref
         try:
-            value = (await self._kube.secret(ref.name))[ref.key].decode("ascii").strip()
+            value = (await self.kube.secret(ref.name))[ref.key].decode("ascii").strip()
         except NotFound:
-            raise PageError(PageErrorKind.NOT_CONFIGURED, f"Secret/{ref.name} does not exist") from None
+            detail = " does not exist"
         except Forbidden:
-            raise PageError(PageErrorKind.NOT_CONFIGURED, f"Secret/{ref.name} may not be read") from None
+            detail = " may not be read"
         except (KeyError, UnicodeDecodeError):
-            raise PageError(
-                PageErrorKind.NOT_CONFIGURED, f"Secret/{ref.name} has no usable key {ref.key!r}"
-            ) from None
-        if not value:
-            raise PageError(PageErrorKind.NOT_CONFIGURED, f"Secret/{ref.name}, key {ref.key!r} is empty")
-        return value
+            detail = f" has no usable key {ref.key!r}"
+        else:
+            if value:
+                return value
+            detail = f", key {ref.key!r} is empty"
+        raise PageError(PageErrorKind.NOT_CONFIGURED, f"Secret/{ref.name}{detail}")
 
     async def _ensure_sender(self, organization: Organization, user_info: WhoAmI, name: str) -> Sender:
         spec_of_user = _sender_spec(organization, user_info)
         new = {
-            "apiVersion": API_VERSION,
+            "apiVersion": Sender.API_VERSION,
             "kind": Sender.KIND,
-            "metadata": {"name": name, "labels": {ORGANIZATION_LABEL: organization.name}},
+            "metadata": {"name": name, "labels": {resources.ORGANIZATION_LABEL: organization.name}},
             "spec": to_json_dict(spec_of_user),
         }
         sender = await self.find_sender(organization, name)
         if sender is None:
             try:
-                return Sender.parse(await self._kube.create(Sender, new))
+                return Sender.parse(await self.kube.create(Sender, new))
             except AlreadyExists:
                 # Two windows of one user at once; or a Sender of this name belongs to another organization.
                 sender = await self.find_sender(organization, name)
         if sender is None or sender.spec.user_id.lower() != user_info.user_id.lower():
-            raise PageError(PageErrorKind.NOT_FOUND, f"Sender/{name} belongs to somebody else")
+            raise PageError(HttpErrorKind.NOT_FOUND, f"Sender/{name} belongs to somebody else")
         if sender.spec.token_secret_ref is not None:
             raise PageError(PageErrorKind.BRINGS_KEY, f"Sender/{name} has a spec.tokenSecretRef")
         return await self._update_sender(sender, spec_of_user)
 
     async def _update_sender(self, sender: Sender, spec_of_user: SenderSpec) -> Sender:
         """Follow a user who got another name or address."""
-        personal = {"email", "givenName", "surname"}
-        wanted = {key: value for key, value in to_json_dict(spec_of_user).items() if key in personal}
-        changes = {key: value for key, value in wanted.items() if to_json_dict(sender.spec).get(key) != value}
+        before, after = to_json_dict(sender.spec), to_json_dict(spec_of_user)
+        personal = after.keys() & {"email", "givenName", "surname"}
+        changes = {key: after[key] for key in personal if after[key] != before.get(key)}
         if not changes:
             return sender
-        return Sender.parse(await self._kube.patch(Sender, sender.name, {"spec": changes}))
+        return Sender.parse(await self.kube.patch(Sender, sender.name, {"spec": changes}))
 
     async def _store_secret(self, sender: Sender, sealed: Sealed) -> None:
-        owner = {"apiVersion": API_VERSION, "kind": Sender.KIND, "name": sender.name, "uid": sender.uid}
-        labels = {ORGANIZATION_LABEL: sender.spec.organization_ref.name}
+        owner = {
+            "apiVersion": Sender.API_VERSION,
+            "kind": Sender.KIND,
+            "name": sender.name,
+            "uid": sender.uid,
+        }
+        labels = {resources.ORGANIZATION_LABEL: sender.spec.organization_ref.name}
         body: dict[str, Any] = {
             "metadata": {"name": sender.name, "labels": labels, "ownerReferences": [owner]},
             "type": SECRET_TYPE,
             "data": {SECRET_KEY: base64.b64encode(sealed.data).decode()},
         }
         try:
-            await self._kube.create_secret(body)
+            await self.kube.create_secret(body)
         except AlreadyExists:
             await self._replace_secret(sender.name, body)
 
     async def _replace_secret(self, name: str, body: dict[str, Any]) -> None:
-        before = await self._kube.get_secret_object(name)
+        before = await self.kube.get_secret_object(name)
         if before.get("type") != SECRET_TYPE:
             # Another owner's Secret: Counterfoil must not overwrite it.
-            raise PageError(
-                PageErrorKind.NOT_CONFIGURED, f"Secret/{name} exists and is not of type {SECRET_TYPE}"
-            )
-        await self._kube.patch_secret(name, {"metadata": body["metadata"], "data": body["data"]})
+            detail = f"Secret/{name} exists and is not of type {SECRET_TYPE}"
+            raise PageError(PageErrorKind.NOT_CONFIGURED, detail)
+        await self.kube.patch_secret(name, {"metadata": body["metadata"], "data": body["data"]})
 
     async def _mark_authorized(
         self, organization: Organization, sender: Sender, token: ApiToken, sealed: Sealed
     ) -> None:
         """Write the status last: it lets the controller resume the events that wait for the key."""
-        now = self._clock.now()
-        key = SenderKey(
+        now = self.clock.now()
+        key = resources.SenderKey(
             secret_name=sender.name,
             key_id=sealed.key_id,
             fingerprint=token.fingerprint,
             obtained_at=now.replace(microsecond=0),
             verified_at=now.replace(microsecond=0),
         )
-        status = SenderStatus(
+        status = resources.SenderStatus(
             observed_generation=sender.metadata.generation,
-            conditions=with_condition(
+            conditions=resources.with_condition(
                 sender.status.conditions,
                 "Authorized",
                 "True",
@@ -202,7 +196,7 @@ class ConsentService:
         )
         # Whole, since the controller may have written meanwhile that the key was refused: that is older news than this. What
         # is not named here stays.
-        await self._kube.patch_status(Sender, sender.name, to_json_dict(status), resource_version=None)
+        await self.kube.patch_status(Sender, sender.name, to_json_dict(status), resource_version=None)
 
 
 def _sender_spec(organization: Organization, user_info: WhoAmI) -> SenderSpec:
@@ -210,7 +204,7 @@ def _sender_spec(organization: Organization, user_info: WhoAmI) -> SenderSpec:
     email = user_info.email or ""
     fits = len(email) <= _EMAIL_LENGTH and _EMAIL.fullmatch(email) is not None
     return SenderSpec(
-        organization_ref=LocalObjectReference(name=organization.name),
+        organization_ref=resources.LocalObjectReference(name=organization.name),
         user_id=user_info.user_id,
         email=email if fits else None,
         given_name=(user_info.given_name or "")[:_NAME_LENGTH] or None,

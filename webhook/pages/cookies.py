@@ -1,36 +1,32 @@
 """
-State that a browser keeps between two requests: sealed cookies, and the token in the form.
+State that a browser keeps between two requests in sealed cookies, and the addresses of the pages.
 
-A ``OAuthFlow`` is one way through eSAW and back; its cookie is named after the state, so that two tabs don't disturb each
-other, goes only to the page to which eSAW sends the browser back, and lives five minutes. A ``FormSession`` is one form about one
-draft. Both are sealed with a key that every replica derives from the sealing keys, so nobody can read or make one, and a
-restart or another replica changes nothing. No API token is ever in a cookie.
+An ``OAuthFlow`` is one way through eSAW and back; its cookie is named after the state, so that two tabs don't
+disturb each other, goes only to the page to which eSAW sends the browser back, and lives five minutes. A
+``FormSession`` is one form about one draft. Every replica derives the same key for both from the sealing
+keys, so a restart or another replica changes nothing. No API token is ever in a cookie.
 """
 
-import base64
-import binascii
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from datetime import timedelta
+from typing import Final
 from urllib.parse import urlencode, urlsplit
-
-import msgspec
 
 from counterfoil.clock import Clock
 from counterfoil.esaw.oauth import are_equal, new_secret
 from counterfoil.resources import Organization
-from counterfoil.sealing import SealBroken, Sealing, SealKeyUnknown
+from counterfoil.sealing import Sealing
+from webhook.http_server.cookies import CookieState, FormState, SealedCookies
 
 _FLOW: Final = "flow"
 _SESSION: Final = "session"
-_FORM: Final = "form"
 
 MAX_COOKIE_CHARACTERS: Final = 4096
 """Of a cookie or a form's token; browsers keep no longer cookies."""
 
 
-class OAuthFlow(msgspec.Struct, frozen=True, kw_only=True):
+class OAuthFlow(CookieState, frozen=True, kw_only=True):
     """One way through eSAW: for whom, why, and the secrets that bind the way back to this browser."""
 
     organization: str
@@ -43,7 +39,6 @@ class OAuthFlow(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it is certain that the person wants it sent, so that nothing is asked."""
     state: str
     verifier: str
-    expires: datetime
 
     @property
     def cookie(self) -> str:
@@ -51,18 +46,18 @@ class OAuthFlow(msgspec.Struct, frozen=True, kw_only=True):
         return flow_cookie(self.state)
 
 
-class FormSession(msgspec.Struct, frozen=True, kw_only=True):
+class FormSession(FormState, frozen=True, kw_only=True):
     """A form about one draft, for the user who came back from eSAW."""
 
     organization: str
     user_id: str
     sender: str
     draft: str
-    id: str
-    expires: datetime
 
-
-T = TypeVar("T", OAuthFlow, FormSession)
+    @property
+    def cookie(self) -> str:
+        """The name of its cookie."""
+        return form_cookie(self.draft)
 
 
 def flow_cookie(state: str) -> str:
@@ -75,12 +70,11 @@ def form_cookie(draft: str) -> str:
     return f"counterfoil-form-{_short_hash(draft)}"
 
 
-class FlowCookies:
+class FlowCookies(SealedCookies):
     """Makes and reads what browsers carry."""
 
     def __init__(self, sealing: Sealing, clock: Clock, *, flow_seconds: float, form_seconds: float) -> None:
-        self._sealing = sealing
-        self._clock = clock
+        super().__init__(sealing, clock, form_purpose="form", max_characters=MAX_COOKIE_CHARACTERS)
         self._flow = timedelta(seconds=flow_seconds)
         self._form = timedelta(seconds=form_seconds)
 
@@ -112,7 +106,7 @@ class FlowCookies:
 
     def read_flow(self, cookies: Mapping[str, str], organization: str, state: str) -> OAuthFlow | None:
         """Return the flow that this browser began with this state; None for any other state, and when it is too late."""
-        flow = self._read(_FLOW, OAuthFlow, cookies.get(flow_cookie(state), ""))
+        flow = self.open_for(_FLOW, OAuthFlow, cookies.get(flow_cookie(state), ""))
         if flow is None or not are_equal(flow.state, state) or flow.organization != organization:
             return None
         return flow
@@ -121,43 +115,14 @@ class FlowCookies:
         self, cookies: Mapping[str, str], organization: str, draft: str, user_id: str
     ) -> FormSession | None:
         """Return this browser's form about this draft, if it is still good."""
-        session = self._read(_SESSION, FormSession, cookies.get(form_cookie(draft), ""))
+        session = self.open_for(_SESSION, FormSession, cookies.get(form_cookie(draft), ""))
         if session is None or (session.organization, session.draft) != (organization, draft):
             return None
         return session if session.user_id.lower() == user_id.lower() else None
 
-    def form_token(self, session: FormSession) -> str:
-        """Return what the form carries, so that nobody else's page can send it (CSRF)."""
-        return _base64url(self._sealing.seal_for(_FORM, session.id.encode()))
-
-    def is_valid_form_token(self, session: FormSession, token: str) -> bool:
-        """Whether a form carries a token of this session."""
-        opened = self._unseal(_FORM, token)
-        return opened is not None and are_equal(opened.decode(), session.id)
-
     def seal(self, carried: OAuthFlow | FormSession) -> str:
         """Return the value of its cookie."""
-        purpose = _FLOW if isinstance(carried, OAuthFlow) else _SESSION
-        return _base64url(self._sealing.seal_for(purpose, msgspec.json.encode(carried)))
-
-    def _read(self, purpose: str, kind: type[T], text: str) -> T | None:
-        opened = self._unseal(purpose, text)
-        if opened is None:
-            return None
-        try:
-            carried = msgspec.json.decode(opened, type=kind)
-        except msgspec.MsgspecError:
-            # Sealed by another version of this program; the person starts again.
-            return None
-        return carried if self._clock.now() < carried.expires else None
-
-    def _unseal(self, purpose: str, text: str) -> bytes | None:
-        if not text or len(text) > MAX_COOKIE_CHARACTERS or not text.isascii():
-            return None
-        try:
-            return self._sealing.open_for(purpose, base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        except (binascii.Error, SealBroken, SealKeyUnknown):
-            return None
+        return self.seal_for(_FLOW if isinstance(carried, OAuthFlow) else _SESSION, carried)
 
 
 class PageUrls:
@@ -215,39 +180,22 @@ class PageUrls:
     @property
     def origin(self) -> str:
         """Origin that accepts the forms, for the Content-Security-Policy."""
-        return _origin(self._public_url)
+        parts = urlsplit(self._public_url)
+        return f"{parts.scheme}://{parts.netloc}"
 
-    def set_flow_cookie(self, flow: OAuthFlow, value: str, *, seconds: float) -> str:
-        """Return the Set-Cookie that gives a flow to the browser."""
-        return self._cookie(flow.cookie, value, urlsplit(self.redirect_uri).path, seconds)
-
-    def delete_flow_cookie(self, state: str) -> str:
-        """Return the Set-Cookie that takes it away."""
-        return self._cookie(flow_cookie(state), "", urlsplit(self.redirect_uri).path, 0)
-
-    def set_form_cookie(self, session: FormSession, value: str, *, seconds: float) -> str:
-        """Return the Set-Cookie that gives a form's session to the browser."""
-        path = urlsplit(self.form("", "")).path
-        return self._cookie(form_cookie(session.draft), value, path, seconds)
-
-    def _cookie(self, name: str, value: str, path: str, seconds: float) -> str:
+    def set_cookie(self, carried: OAuthFlow | FormSession, value: str, *, seconds: float) -> str:
+        """Return the Set-Cookie of a flow or a form's session; 0 seconds delete the cookie."""
+        path = urlsplit(self.redirect_uri if isinstance(carried, OAuthFlow) else self.form("", "")).path
         secure = "; Secure" if self.is_https else ""
         # Lax: it has to come along when eSAW sends the browser back.
-        return f"{name}={value}; Path={path}; Max-Age={int(seconds)}; HttpOnly; SameSite=Lax{secure}"
+        return (
+            f"{carried.cookie}={value}; Path={path}; Max-Age={int(seconds)}; HttpOnly; SameSite=Lax{secure}"
+        )
 
 
 def _draft_query(draft: str, user_id: str) -> str:
     return urlencode({"draftId": draft, "userId": user_id})
 
 
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
 def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")

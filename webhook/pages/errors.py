@@ -1,19 +1,15 @@
-"""The kinds of errors of the pages, and the functions that map errors of eSAW and the API server to them."""
+"""The kinds of errors of the pages, and the functions that map errors of eSAW to them."""
 
 from http import HTTPStatus
 
 from counterfoil.esaw import EsawError, EsawUnreachable, HttpStatusError, RateLimited
-from counterfoil.kube.errors import ApiError
-from webhook.http_server.errors import ErrorKind, PageError
+from webhook.http_server.errors import ErrorKind, HttpErrorKind, PageError
 
 
 class PageErrorKind(ErrorKind):
-    """Each kind of error; the value names the texts in the catalogues."""
+    """The further kinds of errors; the value names the texts in the catalogues."""
 
-    NOT_FOUND = "not_found", HTTPStatus.NOT_FOUND
-    LINK_BROKEN = "link_broken", HTTPStatus.BAD_REQUEST
     NOT_CONFIGURED = "not_configured", HTTPStatus.SERVICE_UNAVAILABLE
-    BUSY = "busy", HTTPStatus.TOO_MANY_REQUESTS
     STATE_MISSING = "state_missing", HTTPStatus.BAD_REQUEST
     STATE_USED = "state_used", HTTPStatus.CONFLICT
     DENIED = "denied", HTTPStatus.FORBIDDEN
@@ -24,7 +20,6 @@ class PageErrorKind(ErrorKind):
     WRONG_USER = "wrong_user", HTTPStatus.FORBIDDEN
     ESAW_DOWN = "esaw_down", HTTPStatus.SERVICE_UNAVAILABLE
     ESAW_STRANGE = "esaw_strange", HTTPStatus.BAD_GATEWAY
-    CLUSTER_DOWN = "cluster_down", HTTPStatus.SERVICE_UNAVAILABLE
     DRAFT_MISSING = "draft_missing", HTTPStatus.NOT_FOUND
     DRAFT_REFUSED = "draft_refused", HTTPStatus.CONFLICT
     BEING_SENT = "being_sent", HTTPStatus.SERVICE_UNAVAILABLE
@@ -32,12 +27,9 @@ class PageErrorKind(ErrorKind):
     METADATA_UNREADABLE = "metadata_unreadable", HTTPStatus.CONFLICT
     FORM_EXPIRED = "form_expired", HTTPStatus.FORBIDDEN
     BRINGS_KEY = "brings_key", HTTPStatus.CONFLICT
-    TOO_LARGE = "too_large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    WRONG_METHOD = "wrong_method", HTTPStatus.METHOD_NOT_ALLOWED
-    UNEXPECTED = "unexpected", HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-RETRYABLE_KINDS = frozenset(
+RETRYABLE_KINDS: frozenset[ErrorKind] = frozenset(
     {
         PageErrorKind.STATE_USED,
         PageErrorKind.STATE_MISSING,
@@ -47,17 +39,17 @@ RETRYABLE_KINDS = frozenset(
         PageErrorKind.WRONG_USER,
         PageErrorKind.ESAW_DOWN,
         PageErrorKind.ESAW_STRANGE,
-        PageErrorKind.CLUSTER_DOWN,
+        HttpErrorKind.CLUSTER_DOWN,
         PageErrorKind.BEING_SENT,
         PageErrorKind.UNKNOWN_OUTCOME,
         PageErrorKind.FORM_EXPIRED,
-        PageErrorKind.BUSY,
-        PageErrorKind.UNEXPECTED,
+        HttpErrorKind.BUSY,
+        HttpErrorKind.UNEXPECTED,
     }
 )
 """Kinds whose page offers to start again."""
 
-ADMINISTRATOR_KINDS = frozenset(
+ADMINISTRATOR_KINDS: frozenset[ErrorKind] = frozenset(
     {
         PageErrorKind.NOT_CONFIGURED,
         PageErrorKind.CLIENT_REFUSED,
@@ -91,8 +83,3 @@ def from_esaw(problem: EsawError) -> PageError:
         if problem.status >= 500 or problem.status == 429:
             return PageError(PageErrorKind.ESAW_DOWN, str(problem))
     return PageError(PageErrorKind.ESAW_STRANGE, str(problem))
-
-
-def from_api_server(problem: ApiError) -> PageError:
-    """Return the page error for an error of the API server."""
-    return PageError(PageErrorKind.CLUSTER_DOWN, str(problem))

@@ -54,11 +54,9 @@ def filled_fields(
     requested: Sequence[BeforeSendField], form: Mapping[str, str], *, limit: int
 ) -> tuple[FormField, ...]:
     """Return the fields as a person filled them in, each with its fault if it has one."""
-    fields = []
-    for each in requested:
-        value = normalize(form.get(f"{PREFIX}{each.name}", ""))
-        fields.append(_field(each, value, _fault(each, value, limit)))
-    return tuple(fields)
+    values = [normalize(form.get(f"{PREFIX}{each.name}", "")) for each in requested]
+    given = zip(requested, values, strict=True)
+    return tuple(_field(each, value, _fault(each, value, limit)) for each, value in given)
 
 
 def values_of(fields: Sequence[FormField]) -> dict[str, str]:

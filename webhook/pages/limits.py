@@ -1,8 +1,4 @@
-"""
-Every limit of the pages, in one place; ``webhook.http_server.limits`` explains the limits that all processes share.
-
-Settings (``PagesSettings``) hold the values that depend on the size of an installation.
-"""
+"""The limits of the pages; ``webhook.http_server.limits`` explains those that all processes share."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -16,7 +12,7 @@ ESAW_LIMITS: Final = CallLimits(connect=5.0, silence=20.0, answer=20.0, max_json
 
 @dataclass(frozen=True, kw_only=True)
 class PageLimits(HttpLimits):
-    """The limits; times in seconds, sizes in bytes. Tests use smaller values."""
+    """The limits; times in seconds, sizes in bytes."""
 
     parameters: int = 64
     """Maximum number of parameters in a query or a form: at most 32 tags, and Counterfoil's own fields."""

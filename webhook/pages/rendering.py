@@ -48,8 +48,7 @@ class PageRenderer:
         onward: str = "",
     ) -> str:
         """Return a page with a message and the next step; with ``onward`` the browser goes there automatically."""
-        return self._render(
-            "message.html",
+        return self._environment.get_template("message.html").render(
             words=words,
             section=section,
             links=tuple(links),
@@ -60,7 +59,7 @@ class PageRenderer:
 
     def form(self, words: Catalogue, **values: Any) -> str:
         """Return the form before sending."""
-        return self._render("form.html", words=words, **values)
+        return self._environment.get_template("form.html").render(words=words, **values)
 
     def headers(self, *, form_target: str = "'none'", is_https: bool = False) -> dict[str, str]:
         """Return the headers of every answer. With a ``form_target``, an origin, the page may send a form there."""
@@ -69,6 +68,3 @@ class PageRenderer:
             "base-uri 'none'; frame-ancestors 'none'"
         )
         return security_headers(policy=policy, referrer_policy="no-referrer", is_https=is_https)
-
-    def _render(self, template: str, **values: Any) -> str:
-        return self._environment.get_template(template).render(**values)

@@ -1,4 +1,4 @@
-"""Parse the paths, queries and forms of the pages, within limits."""
+"""Parse the paths of the pages, and the parameters of their links."""
 
 import re
 from collections.abc import Mapping
@@ -7,18 +7,13 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import unquote
 
-from aiohttp import web
-
 from counterfoil.resources import envelope_id
-from webhook.http_server import forms
-from webhook.http_server.errors import PageError
-from webhook.pages.errors import PageErrorKind
-from webhook.pages.limits import PageLimits
+from webhook.http_server.errors import HttpErrorKind, PageError
+from webhook.http_server.handler import Route
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
-_USER_ID = re.compile(
-    r"[!-.0-~]{1,128}"
-)  # printable ASCII without space and slash, as the CRD of Sender has it
+# Printable ASCII without space and slash, as the CRD of Sender has it.
+_USER_ID = re.compile(r"[!-.0-~]{1,128}")
 
 
 class PageName(StrEnum):
@@ -32,12 +27,8 @@ class PageName(StrEnum):
     NONE = "none"
 
 
-METHODS: Final[Mapping[PageName, tuple[str, ...]]] = {PageName.FORM: ("GET", "POST")}
-"""Methods of a page; a page that is not listed has GET only."""
-
-
 @dataclass(frozen=True)
-class PageRoute:
+class PageRoute(Route):
     """A path taken apart."""
 
     page: PageName
@@ -45,31 +36,26 @@ class PageRoute:
     sender: str = ""
 
 
+NO_ROUTE: Final = PageRoute(PageName.NONE, methods=())
+
+
 def match_route(path: str) -> PageRoute:
-    """Say which page a path leads to."""
+    """Return the page that a path leads to."""
     match [unquote(part) for part in path.split("/")]:
         case ["", "before-send", organization]:
-            found = PageRoute(PageName.BEFORE_SEND, organization)
+            found = PageRoute(PageName.BEFORE_SEND, organization=organization)
         case ["", "before-send", organization, "tags"]:
-            found = PageRoute(PageName.FORM, organization)
+            found = PageRoute(PageName.FORM, ("GET", "POST"), organization)
         case ["", "consent", organization, sender]:
-            found = PageRoute(PageName.CONSENT, organization, sender)
+            found = PageRoute(PageName.CONSENT, organization=organization, sender=sender)
         case ["", "consent", organization, sender, "done"]:
-            found = PageRoute(PageName.THANKS, organization, sender)
+            found = PageRoute(PageName.THANKS, organization=organization, sender=sender)
         case ["", "oauth", organization, "return"]:
-            found = PageRoute(PageName.RETURN, organization)
+            found = PageRoute(PageName.RETURN, organization=organization)
         case _:
-            return PageRoute(PageName.NONE)
+            return NO_ROUTE
     is_sender_named = found.page not in {PageName.CONSENT, PageName.THANKS} or _NAME.fullmatch(found.sender)
-    return found if _NAME.fullmatch(found.organization) and is_sender_named else PageRoute(PageName.NONE)
-
-
-def parse_query(text: str, limits: PageLimits) -> dict[str, str]:
-    """Read a query. Raises ``PageError`` for one that can't be, and for a name that is given twice."""
-    try:
-        return forms.parse_unique_pairs(text, max_fields=limits.parameters)
-    except ValueError:
-        raise PageError(PageErrorKind.LINK_BROKEN, "the query can't be read") from None
+    return found if _NAME.fullmatch(found.organization) and is_sender_named else NO_ROUTE
 
 
 def parse_draft_and_user(given: Mapping[str, str]) -> tuple[str, str]:
@@ -77,18 +63,8 @@ def parse_draft_and_user(given: Mapping[str, str]) -> tuple[str, str]:
     try:
         draft = envelope_id(given.get("draftId", ""))
     except ValueError:
-        raise PageError(PageErrorKind.LINK_BROKEN, "draftId is missing or no GUID") from None
+        raise PageError(HttpErrorKind.LINK_BROKEN, "draftId is missing or no GUID") from None
     user_id = given.get("userId", "")
     if _USER_ID.fullmatch(user_id) is None or user_id.startswith("##"):
-        raise PageError(PageErrorKind.LINK_BROKEN, "userId is missing or no user id")
+        raise PageError(HttpErrorKind.LINK_BROKEN, "userId is missing or no user id")
     return draft, user_id
-
-
-async def read_form(request: web.BaseRequest, limits: PageLimits) -> dict[str, str]:
-    """Read the form that a browser sent. Raises ``PageError``."""
-    try:
-        return await forms.read(request, limits)
-    except forms.FormTooLarge as problem:
-        raise PageError(PageErrorKind.TOO_LARGE, str(problem)) from None
-    except forms.FormUnreadable as problem:
-        raise PageError(PageErrorKind.FORM_EXPIRED, str(problem)) from None

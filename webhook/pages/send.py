@@ -10,24 +10,16 @@ was created gets its ``Envelope``: all of them are this sender's, whichever of t
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
+from counterfoil import resources
 from counterfoil.clock import Clock
 from counterfoil.esaw import EsawError, EsawUnreachable, EsawUserClient, HttpStatusError, RateLimited, drafts
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, ApiError, NotFound
-from counterfoil.resources import (
-    ORGANIZATION_LABEL,
-    SENDER_LABEL,
-    Envelope,
-    EnvelopeSpec,
-    LocalObjectReference,
-    Organization,
-    Sender,
-    envelope_id,
-)
-from counterfoil.resources.base import ObjectMeta
+from counterfoil.resources import Envelope, EnvelopeSpec, Organization, Sender, envelope_id
 from webhook.http_server.errors import PageError
 from webhook.pages.errors import PageErrorKind, from_esaw
 from webhook.pages.limits import PageLimits
@@ -54,29 +46,20 @@ class SendJob:
     tags: Mapping[str, str] | None = None
 
 
+@dataclass(frozen=True)
 class DraftSender:
     """Sends drafts. ``monotonic`` is a clock in seconds that never goes back."""
 
-    def __init__(
-        self,
-        kube: KubeClient,
-        send_leases: SendLeases,
-        clock: Clock,
-        *,
-        attempt_seconds: float,
-        limits: PageLimits,
-        monotonic: Callable[[], float],
-    ) -> None:
-        self._kube = kube
-        self._send_leases = send_leases
-        self._clock = clock
-        self._attempt_seconds = attempt_seconds
-        self._limits = limits
-        self._monotonic = monotonic
+    kube: KubeClient
+    send_leases: SendLeases
+    clock: Clock
+    attempt_seconds: float
+    limits: PageLimits
+    monotonic: Callable[[], float]
 
     async def was_sent(self, organization: str, sender: str, draft: str) -> bool:
         """Whether it is known that the draft was sent. Raises ``ApiError``."""
-        send_lease = await self._send_leases.find(organization, sender, draft)
+        send_lease = await self.send_leases.find(organization, sender, draft)
         return send_lease is not None and send_lease.is_completed
 
     async def send(self, job: SendJob) -> None:
@@ -85,7 +68,7 @@ class DraftSender:
         if send_lease is None:
             return
         try:
-            async with asyncio.timeout(self._attempt_seconds * SHARE_OF_ATTEMPT):
+            async with asyncio.timeout(self.attempt_seconds * SHARE_OF_ATTEMPT):
                 await self._attempt(job, send_lease)
         except TimeoutError:
             raise PageError(PageErrorKind.UNKNOWN_OUTCOME, "the attempt took too long") from None
@@ -99,16 +82,16 @@ class DraftSender:
         """
         if await self._kept_its_id(job):
             await self._create_envelope(job, job.draft, draft=job.draft)
-            await self._send_leases.complete(send_lease, job.draft)
+            await self.send_leases.complete(send_lease, job.draft)
             return True
         candidates = 0
         for envelope in await self._sent_since(job, send_lease):
             known = await self._existing_spec(envelope)
-            if known is not None and known.draft_id == job.draft:
-                await self._send_leases.complete(send_lease, envelope)
-                return True
             if known is None:
                 await self._create_envelope(job, envelope)
+            elif known.draft_id == job.draft:
+                await self.send_leases.complete(send_lease, envelope)
+                return True
             if known is None or known.draft_id is None:
                 candidates += 1
         return candidates > 0
@@ -118,31 +101,30 @@ class DraftSender:
     async def _acquire_lease(self, job: SendJob) -> SendLease | None:
         """Return the Lease of this attempt; None when the draft was sent. Raises ``PageError`` after waiting."""
         organization, sender = job.organization.name, job.sender.name
-        deadline = self._monotonic() + self._limits.wait_seconds
+        deadline = self.monotonic() + self.limits.wait_seconds
         while True:
-            send_lease = await self._send_leases.acquire(organization, sender, job.draft)
+            send_lease = await self.send_leases.acquire(organization, sender, job.draft)
             if send_lease is not None:
                 return send_lease
-            found = await self._send_leases.find(organization, sender, job.draft)
+            found = await self.send_leases.find(organization, sender, job.draft)
             if found is not None and found.is_completed:
                 return None
-            if found is not None and found.is_expired(self._clock.now()):
-                taken = await self._send_leases.take_over(found)
+            if found is not None and found.is_expired(self.clock.now()):
+                taken = await self.send_leases.take_over(found)
                 if taken is not None:
                     return taken
-            if self._monotonic() > deadline:
+            if self.monotonic() > deadline:
                 raise PageError(PageErrorKind.BEING_SENT, "another attempt is at it")
-            await self._clock.sleep(self._limits.poll_seconds)
+            await self.clock.sleep(self.limits.poll_seconds)
 
     async def _attempt(self, job: SendJob, send_lease: SendLease) -> None:
         try:
+            envelope = None
             if send_lease.is_first_attempt or await drafts.exists(job.user, job.draft):
                 await self._write_tags(job, send_lease)
                 envelope = await self._send(job, send_lease)
-            else:
-                envelope = None
         except EsawError as problem:
-            await self._send_leases.release(send_lease)
+            await self.send_leases.release(send_lease)
             raise from_esaw(problem) from problem
         if envelope is not None:
             await self._record_sender(job, send_lease, envelope)
@@ -154,9 +136,9 @@ class DraftSender:
             return
         before = (await drafts.configuration(job.user, job.draft)).metadata
         try:
-            after = merged(before, job.tags, limit=self._limits.metadata)
+            after = merged(before, job.tags, limit=self.limits.metadata)
         except DraftMetadataUnreadable as unreadable:
-            await self._send_leases.release(send_lease)
+            await self.send_leases.release(send_lease)
             raise PageError(PageErrorKind.METADATA_UNREADABLE, str(unreadable)) from None
         if after != before:
             await drafts.update_metadata(job.user, job.draft, after)
@@ -167,16 +149,17 @@ class DraftSender:
             return await drafts.send(job.user, job.draft)
         except EsawError as problem:
             if _had_no_effect(problem):
-                if _is_missing_draft(problem) and not send_lease.is_first_attempt:
+                is_missing = isinstance(problem, HttpStatusError) and problem.is_missing_draft
+                if is_missing and not send_lease.is_first_attempt:
                     return None
-                await self._send_leases.release(send_lease)
+                await self.send_leases.release(send_lease)
                 raise _as_page_error(problem) from problem
             _log.warning("it is not known whether a draft was sent: %s", problem, extra=_log_fields(job))
             await self._raise_if_draft_exists(job)
             return None
 
     async def _raise_if_draft_exists(self, job: SendJob) -> None:
-        """Return when the draft is gone. Otherwise raises ``PageError`` and keeps the Lease, so that no attempt sends before it expires."""
+        """Return when the draft is gone. Otherwise raise ``PageError``; the Lease stays: nobody else sends."""
         try:
             is_there = await drafts.exists(job.user, job.draft)
         except EsawError as problem:
@@ -191,28 +174,23 @@ class DraftSender:
         except EsawError as problem:
             raise PageError(PageErrorKind.UNKNOWN_OUTCOME, str(problem)) from problem
         if not is_completed:
-            raise PageError(
-                PageErrorKind.DRAFT_MISSING, "the draft is gone and eSAW shows no envelope of this sender"
-            )
+            detail = "the draft is gone and eSAW shows no envelope of this sender"
+            raise PageError(PageErrorKind.DRAFT_MISSING, detail)
 
     async def _record_sender(self, job: SendJob, send_lease: SendLease, envelope: str) -> None:
         """Write the Envelope of a draft that was just sent. On failure the Lease stays open and the recovery writes the Envelope."""
+        fields = _log_fields(job)
         for attempt in range(MAX_WRITE_ATTEMPTS):
             try:
                 await self._create_envelope(job, envelope, draft=job.draft)
-                await self._send_leases.complete(send_lease, envelope)
+                await self.send_leases.complete(send_lease, envelope)
             except ApiError as problem:
-                _log.warning(
-                    "the sender of an envelope is not stored yet: %s", problem, extra=_log_fields(job)
-                )
-                await self._clock.sleep(min(0.2 * 2.0**attempt, 2.0))
+                _log.warning("the sender of an envelope is not stored yet: %s", problem, extra=fields)
+                await self.clock.sleep(min(0.2 * 2.0**attempt, 2.0))
             else:
-                _log.info("a draft was sent", extra={**_log_fields(job), "envelope": envelope})
+                _log.info("a draft was sent", extra={**fields, "envelope": envelope})
                 return
-        _log.error(
-            "the sender of an envelope could not be stored; the recovery will store it",
-            extra=_log_fields(job),
-        )
+        _log.error("the sender of an envelope could not be stored; the recovery will store it", extra=fields)
 
     # -- What a draft became --------------------------------------------------------------------------------
 
@@ -231,7 +209,7 @@ class DraftSender:
         email = job.sender.spec.email or (await job.user.whoami()).email
         if not email:
             return []
-        start = send_lease.started - timedelta(seconds=self._limits.clock_skew_seconds)
+        start = send_lease.started - timedelta(seconds=self.limits.clock_skew_seconds)
         hits = [envelope_id(hit.id) for hit in await drafts.find_sent_since(job.user, email, start)]
         return [envelope for envelope in hits if await self._is_sent_by(job.user, envelope, email)]
 
@@ -242,30 +220,28 @@ class DraftSender:
 
     async def _existing_spec(self, envelope: str) -> EnvelopeSpec | None:
         try:
-            return Envelope.parse(await self._kube.get(Envelope, envelope)).spec
+            return Envelope.parse(await self.kube.get(Envelope, envelope)).spec
         except NotFound:
             return None
 
     async def _create_envelope(self, job: SendJob, envelope: str, draft: str | None = None) -> None:
-        resource = Envelope(
-            metadata=ObjectMeta(
-                name=envelope,
-                labels={ORGANIZATION_LABEL: job.organization.name, SENDER_LABEL: job.sender.name},
-            ),
-            spec=EnvelopeSpec(
-                organization_ref=LocalObjectReference(name=job.organization.name),
-                envelope_id=envelope,
-                sender_ref=LocalObjectReference(name=job.sender.name),
-                draft_id=draft,
-                sent_at=self._clock.now().replace(microsecond=0) if draft is not None else None,
-            ),
+        organization, sender = job.organization.name, job.sender.name
+        spec = EnvelopeSpec(
+            organization_ref=resources.LocalObjectReference(name=organization),
+            envelope_id=envelope,
+            sender_ref=resources.LocalObjectReference(name=sender),
+            draft_id=draft,
+            sent_at=self.clock.now().replace(microsecond=0) if draft is not None else None,
         )
-        body = resource.to_dict()
-        body["metadata"] = {key: body["metadata"][key] for key in ("name", "labels")}
-        try:
-            await self._kube.create(Envelope, body)
-        except AlreadyExists:
-            return
+        labels = {resources.ORGANIZATION_LABEL: organization, resources.SENDER_LABEL: sender}
+        body = {
+            "apiVersion": Envelope.API_VERSION,
+            "kind": Envelope.KIND,
+            "metadata": {"name": envelope, "labels": labels},
+            "spec": resources.to_json_dict(spec),
+        }
+        with suppress(AlreadyExists):
+            await self.kube.create(Envelope, body)
 
 
 def _had_no_effect(problem: EsawError) -> bool:
@@ -277,20 +253,13 @@ def _had_no_effect(problem: EsawError) -> bool:
     return isinstance(problem, HttpStatusError) and problem.status < 500 and problem.status != 408
 
 
-def _is_missing_draft(problem: EsawError) -> bool:
-    return isinstance(problem, HttpStatusError) and problem.is_missing_draft
-
-
 def _as_page_error(problem: EsawError) -> PageError:
-    if (
-        isinstance(problem, HttpStatusError)
-        and not problem.is_missing_draft
-        and problem.status in {400, 403, 404, 409, 422}
-    ):
-        return PageError(
-            PageErrorKind.DRAFT_REFUSED, str(problem), code=problem.error_id or str(problem.status)
-        )
-    return from_esaw(problem)
+    if not isinstance(problem, HttpStatusError) or problem.is_missing_draft:
+        return from_esaw(problem)
+    if problem.status not in {400, 403, 404, 409, 422}:
+        return from_esaw(problem)
+    code = problem.error_id or str(problem.status)
+    return PageError(PageErrorKind.DRAFT_REFUSED, str(problem), code=code)
 
 
 def _log_fields(job: SendJob) -> dict[str, str]:

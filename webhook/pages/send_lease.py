@@ -82,21 +82,19 @@ class SendLease:
         return now - self.renewed > timedelta(seconds=self.seconds)
 
 
+@dataclass(frozen=True)
 class SendLeases:
     """Writes and reads Leases. Every method raises ``ApiError`` when the API server refuses or fails."""
 
-    def __init__(self, kube: KubeClient, clock: Clock, *, attempt_seconds: int) -> None:
-        self._kube = kube
-        self._clock = clock
-        self._attempt_seconds = attempt_seconds
+    kube: KubeClient
+    clock: Clock
+    attempt_seconds: int
 
     async def use_state(self, state: str) -> bool:
         """Use a state; False when it was used before, whichever replica that was."""
-        body = self._body(
-            f"counterfoil-state-{_hash(state)}", {LEASE_KIND_LABEL: KIND_STATE}, {}, new_secret()
-        )
+        body = self._body(f"counterfoil-state-{_hash(state)}", {LEASE_KIND_LABEL: KIND_STATE}, {})
         try:
-            await self._kube.create(Lease, body)
+            await self.kube.create(Lease, body)
         except AlreadyExists:
             return False
         return True
@@ -107,92 +105,81 @@ class SendLeases:
             _draft_lease_name(organization, sender, draft),
             {LEASE_KIND_LABEL: KIND_DRAFT, ORGANIZATION_LABEL: organization},
             {SENDER_ANNOTATION: sender, DRAFT_ANNOTATION: draft},
-            new_secret(),
         )
         try:
-            return SendLease.parse(await self._kube.create(Lease, body))
+            return SendLease.parse(await self.kube.create(Lease, body))
         except AlreadyExists:
             return None
 
     async def find(self, organization: str, sender: str, draft: str) -> SendLease | None:
         """Return the Lease of a draft, or None."""
+        name = _draft_lease_name(organization, sender, draft)
         try:
-            return SendLease.parse(
-                await self._kube.get(Lease, _draft_lease_name(organization, sender, draft))
-            )
+            return SendLease.parse(await self.kube.get(Lease, name))
         except NotFound:
             return None
 
-    async def take_over(self, send_lease: SendLease) -> SendLease | None:
+    async def take_over(self, lease: SendLease) -> SendLease | None:
         """Begin a new attempt in place of an expired one; None when another process was first."""
         changes = {
-            "metadata": {"resourceVersion": send_lease.version},
-            "spec": {"holderIdentity": new_secret(), "renewTime": micro_time(self._clock.now())},
+            "metadata": {"resourceVersion": lease.version},
+            "spec": {"holderIdentity": new_secret(), "renewTime": micro_time(self.clock.now())},
         }
         try:
-            return SendLease.parse(await self._kube.patch(Lease, send_lease.name, changes))
+            return SendLease.parse(await self.kube.patch(Lease, lease.name, changes))
         except (Conflict, NotFound):
             return None
 
-    async def complete(self, send_lease: SendLease, envelope: str) -> None:
+    async def complete(self, lease: SendLease, envelope: str) -> None:
         """Record that the draft was sent and its sender is stored."""
+        changes = {"metadata": {"annotations": {ENVELOPE_ANNOTATION: envelope}}}
         with suppress(NotFound):
-            await self._kube.patch(
-                Lease, send_lease.name, {"metadata": {"annotations": {ENVELOPE_ANNOTATION: envelope}}}
-            )
+            await self.kube.patch(Lease, lease.name, changes)
 
-    async def release(self, send_lease: SendLease) -> None:
-        """
-        End an attempt that sent nothing, so that another may begin at once.
-
-        The Lease stays if there was an earlier attempt, which may still take effect.
-        """
-        if send_lease.is_first_attempt:
-            return await self.discard(send_lease)
+    async def release(self, lease: SendLease) -> None:
+        """End an attempt that sent nothing. The Lease stays if an earlier attempt may still take effect."""
+        if lease.is_first_attempt:
+            return await self.discard(lease)
         changes = {
-            "metadata": {"resourceVersion": send_lease.version},
-            "spec": {"renewTime": micro_time(send_lease.started)},
+            "metadata": {"resourceVersion": lease.version},
+            "spec": {"renewTime": micro_time(lease.started)},
         }
         with suppress(NotFound, Conflict):
-            await self._kube.patch(Lease, send_lease.name, changes)
+            await self.kube.patch(Lease, lease.name, changes)
         return None
 
-    async def discard(self, send_lease: SendLease) -> None:
+    async def discard(self, lease: SendLease) -> None:
         """Delete a Lease that no other process changed since."""
         with suppress(NotFound, Conflict):
-            await self._kube.delete(
-                Lease, send_lease.name, uid=send_lease.uid, resource_version=send_lease.version
-            )
+            await self.kube.delete(Lease, lease.name, uid=lease.uid, resource_version=lease.version)
 
     async def list_drafts(self) -> AsyncIterator[SendLease]:
         """Yield the Leases of all drafts."""
-        async for raw in self._kube.list(Lease, labels=f"{LEASE_KIND_LABEL}={KIND_DRAFT}"):
+        async for raw in self.kube.list(Lease, labels=f"{LEASE_KIND_LABEL}={KIND_DRAFT}"):
             with suppress(ResourceInvalid):
                 yield SendLease.parse(raw)
 
     async def delete_states(self, *, older_than: float) -> int:
         """Delete the Leases of states older than ``older_than`` seconds; return their number."""
-        before = self._clock.now() - timedelta(seconds=older_than)
+        before = self.clock.now() - timedelta(seconds=older_than)
         count = 0
-        async for raw in self._kube.list(Lease, labels=f"{LEASE_KIND_LABEL}={KIND_STATE}"):
+        async for raw in self.kube.list(Lease, labels=f"{LEASE_KIND_LABEL}={KIND_STATE}"):
             lease = Lease.parse(raw)
             if lease.spec.acquire_time is None or lease.spec.acquire_time < before:
                 with suppress(NotFound, Conflict):
-                    await self._kube.delete(Lease, lease.name, uid=lease.uid)
+                    await self.kube.delete(Lease, lease.name, uid=lease.uid)
                     count += 1
         return count
 
-    def _body(
-        self, name: str, labels: dict[str, str], annotations: dict[str, str], holder: str
-    ) -> dict[str, Any]:
-        now = micro_time(self._clock.now())
+    def _body(self, name: str, labels: dict[str, str], annotations: dict[str, str]) -> dict[str, Any]:
+        now = micro_time(self.clock.now())
         return {
             "apiVersion": Lease.API_VERSION,
             "kind": Lease.KIND,
             "metadata": {"name": name, "labels": labels, "annotations": annotations},
             "spec": {
-                "holderIdentity": holder,
-                "leaseDurationSeconds": self._attempt_seconds,
+                "holderIdentity": new_secret(),
+                "leaseDurationSeconds": self.attempt_seconds,
                 "acquireTime": now,
                 "renewTime": now,
             },

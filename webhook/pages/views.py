@@ -15,15 +15,16 @@ from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from counterfoil.esaw import ApiToken, EsawClients, EsawError, EsawUserClient, drafts
+from counterfoil.esaw import EsawClients, EsawError, EsawUserClient, drafts
 from counterfoil.esaw.oauth import authorize_url
-from counterfoil.i18n.catalogue import Catalogue
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import NotFound
 from counterfoil.resources import Organization, ResourceInvalid, Sender, consented_sender_name
 from counterfoil.resources.organization import BeforeSendField, OAuth
 from webhook.http_server import request_origin
-from webhook.http_server.errors import PageError
+from webhook.http_server.errors import HttpErrorKind, PageError
+from webhook.http_server.handler import BrowserRequest
+from webhook.http_server.responses import PageResponse
 from webhook.pages import form_fields
 from webhook.pages.consent import ConsentService
 from webhook.pages.cookies import FlowCookies, FormSession, OAuthFlow, PageUrls
@@ -31,7 +32,7 @@ from webhook.pages.errors import PageErrorKind, from_esaw
 from webhook.pages.limits import PageLimits
 from webhook.pages.metadata import DraftMetadataUnreadable, values_in
 from webhook.pages.rendering import PageLink, PageRenderer
-from webhook.pages.routes import parse_draft_and_user
+from webhook.pages.routes import PageRoute, parse_draft_and_user
 from webhook.pages.send import DraftSender, SendJob
 from webhook.pages.send_lease import SendLeases
 
@@ -44,24 +45,12 @@ class OrganizationSite(NamedTuple):
     urls: PageUrls
 
 
-class PageResponse(NamedTuple):
-    """The answer to the browser: a page or a redirect, and cookies."""
-
-    html: str = ""
-    location: str = ""
-    cookies: tuple[str, ...] = ()
-    status: HTTPStatus = HTTPStatus.OK
-    has_form: bool = False
-
-
-@dataclass
-class RequestContext:
+@dataclass(kw_only=True)
+class RequestContext(BrowserRequest):
     """One request, and the data of its steps that an error page needs to offer a restart."""
 
-    words: Catalogue
-    query: Mapping[str, str]
-    cookies: Mapping[str, str]
-    headers: Mapping[str, str] = field(default_factory=dict)
+    route: PageRoute
+    query: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] = field(default_factory=dict)
     site: OrganizationSite | None = None
     restart_url: str = ""
@@ -70,43 +59,31 @@ class RequestContext:
     """Cookies to delete, also after an error."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class PageViews:
-    """Makes the answers of the pages. Every method raises ``PageError`` or ``ApiProblem`` instead of an answer."""
+    """Makes the answers of the pages. Every method raises ``PageError`` or ``ApiError`` instead."""
 
-    def __init__(
-        self,
-        *,
-        kube: KubeClient,
-        flow_cookies: FlowCookies,
-        send_leases: SendLeases,
-        consent_service: ConsentService,
-        draft_sender: DraftSender,
-        esaw_clients: EsawClients,
-        renderer: PageRenderer,
-        limits: PageLimits,
-    ) -> None:
-        self._kube = kube
-        self._flow_cookies = flow_cookies
-        self._send_leases = send_leases
-        self._consent_service = consent_service
-        self._draft_sender = draft_sender
-        self._esaw_clients = esaw_clients
-        self._renderer = renderer
-        self._limits = limits
+    kube: KubeClient
+    flow_cookies: FlowCookies
+    send_leases: SendLeases
+    consent_service: ConsentService
+    draft_sender: DraftSender
+    esaw_clients: EsawClients
+    renderer: PageRenderer
+    limits: PageLimits
 
     async def site(self, name: str) -> OrganizationSite:
         """Return the Organization of that name, if it has pages."""
         try:
-            organization = Organization.parse(await self._kube.get(Organization, name))
+            organization = Organization.parse(await self.kube.get(Organization, name))
         except NotFound:
-            raise PageError(PageErrorKind.NOT_FOUND, "no such organization") from None
+            raise PageError(HttpErrorKind.NOT_FOUND, "no such organization") from None
         except ResourceInvalid as mismatch:
             raise PageError(PageErrorKind.NOT_CONFIGURED, str(mismatch)) from None
         oauth = organization.spec.oauth
         if oauth is None or oauth.public_url is None:
-            raise PageError(
-                PageErrorKind.NOT_CONFIGURED, f"Organization/{name} has no spec.oauth with a publicURL"
-            )
+            detail = f"Organization/{name} has no spec.oauth with a publicURL"
+            raise PageError(PageErrorKind.NOT_CONFIGURED, detail)
         return OrganizationSite(organization, oauth, PageUrls(organization, oauth.public_url))
 
     # -- Redirect to eSAW ---------------------------------------------------------------------------------
@@ -118,16 +95,19 @@ class PageViews:
         context.restart_url = site.urls.before_send(draft, user_id)
         sender = consented_sender_name(organization, user_id)
         is_own_click = request_origin.is_from(site.urls.esaw_pages, context.headers)
-        flow = self._flow_cookies.begin(organization, user_id, sender, draft, is_own_click=is_own_click)
+        flow = self.flow_cookies.begin(organization, user_id, sender, draft, is_own_click=is_own_click)
         return self._redirect_to_esaw(site, flow)
 
-    async def consent(
-        self, site: OrganizationSite, context: RequestContext, sender_name: str
-    ) -> PageResponse:
+    async def consent(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
         """Somebody follows the link in a mail: go through eSAW for a new key."""
-        sender = await self._get_sender(site, sender_name)
-        context.restart_url = site.urls.consent(sender_name)
-        flow = self._flow_cookies.begin(site.organization.name, sender.spec.user_id, sender.name, None)
+        name = context.route.sender
+        sender = await self.consent_service.find_sender(site.organization, name)
+        if sender is None:
+            raise PageError(HttpErrorKind.NOT_FOUND, "no such Sender of this organization")
+        if sender.spec.token_secret_ref is not None:
+            raise PageError(PageErrorKind.BRINGS_KEY, f"Sender/{name} has a spec.tokenSecretRef")
+        context.restart_url = site.urls.consent(name)
+        flow = self.flow_cookies.begin(site.organization.name, sender.spec.user_id, sender.name, None)
         return self._redirect_to_esaw(site, flow)
 
     def _redirect_to_esaw(self, site: OrganizationSite, flow: OAuthFlow) -> PageResponse:
@@ -139,77 +119,59 @@ class PageViews:
             state=flow.state,
             verifier=flow.verifier,
         )
-        cookie = site.urls.set_flow_cookie(
-            flow, self._flow_cookies.seal(flow), seconds=self._limits.flow_seconds
-        )
+        value, seconds = self.flow_cookies.seal(flow), self.limits.flow_seconds
+        cookie = site.urls.set_cookie(flow, value, seconds=seconds)
         return PageResponse(location=location, cookies=(cookie,))
-
-    async def _get_sender(self, site: OrganizationSite, name: str) -> Sender:
-        sender = await self._consent_service.find_sender(site.organization, name)
-        if sender is None:
-            raise PageError(PageErrorKind.NOT_FOUND, "no such Sender of this organization")
-        if sender.spec.token_secret_ref is not None:
-            raise PageError(PageErrorKind.BRINGS_KEY, f"Sender/{name} has a spec.tokenSecretRef")
-        return sender
 
     # -- Back from eSAW -------------------------------------------------------------------------------------
 
     async def oauth_return(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
         """ESAW sent the browser back, with a code if all went well."""
         state = context.query.get("state", "")
-        flow = self._flow_cookies.read_flow(context.cookies, site.organization.name, state) if state else None
+        flow = self.flow_cookies.read_flow(context.cookies, site.organization.name, state) if state else None
         if flow is None:
             raise PageError(PageErrorKind.STATE_MISSING, "no such state in this browser, or too old")
         context.restart_url = site.urls.restart_url(flow)
-        context.expired_cookies = (site.urls.delete_flow_cookie(state),)
+        context.expired_cookies = (site.urls.set_cookie(flow, "", seconds=0),)
         code = _authorization_code(site, context.query)
-        if not await self._send_leases.use_state(state):
+        if not await self.send_leases.use_state(state):
             raise PageError(PageErrorKind.STATE_USED, "the state was used before")
-        consent = await self._consent_service.obtain(
-            self._esaw_clients.for_organization(site.organization),
-            site.oauth,
-            flow,
-            code=code,
-            redirect_uri=site.urls.redirect_uri,
+        esaw = self.esaw_clients.for_organization(site.organization)
+        consent = await self.consent_service.obtain(
+            esaw, site.oauth, flow, code=code, redirect_uri=site.urls.redirect_uri
         )
-        sender = await self._consent_service.store(site.organization, consent, flow.sender)
+        sender = await self.consent_service.store(site.organization, consent, flow.sender)
         if flow.draft is None:
             return PageResponse(location=site.urls.thanks(sender.name))
         if _fields(site) or not flow.is_own_click:
-            session = self._flow_cookies.begin_form(flow, flow.draft)
-            cookie = site.urls.set_form_cookie(
-                session, self._flow_cookies.seal(session), seconds=self._limits.form_seconds
-            )
+            session = self.flow_cookies.begin_form(flow, flow.draft)
+            value, seconds = self.flow_cookies.seal(session), self.limits.form_seconds
+            cookie = site.urls.set_cookie(session, value, seconds=seconds)
             return PageResponse(location=site.urls.form(flow.draft, flow.user_id), cookies=(cookie,))
-        await self._send(site, sender, consent.token, flow.draft, None)
+        user = esaw.as_user(consent.token)
+        await self.draft_sender.send(SendJob(site.organization, sender, user, flow.draft))
         return PageResponse(location=site.urls.inbox)
 
-    async def thanks(self, site: OrganizationSite, context: RequestContext, sender_name: str) -> PageResponse:
+    async def thanks(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
         """Tell that the key was renewed; says nothing about the Sender, so it need not exist."""
         links = [PageLink("to_inbox", site.urls.inbox)]
-        return PageResponse(
-            html=self._renderer.message(context.words, "consent_given", links=links, is_trouble=False)
-        )
+        html = self.renderer.message(context.words, "consent_given", links=links, is_trouble=False)
+        return PageResponse(html=html)
 
     # -- The form -------------------------------------------------------------------------------------------
 
     async def show_form(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
-        """Show the form, with a button alone if no tags are asked for; to the inbox if the draft is sent, through eSAW if it is not known who asks."""
-        draft, user_id = parse_draft_and_user(context.query)
-        session = self._flow_cookies.read_form_session(
-            context.cookies, site.organization.name, draft, user_id
-        )
-        context.restart_url = site.urls.before_send(draft, user_id)
+        """Show the form; redirect to the inbox if the draft is sent, and to eSAW if there is no session."""
+        session = self._form_session(site, context)
         if session is None:
             return PageResponse(location=context.restart_url)
-        if await self._draft_sender.was_sent(session.organization, session.sender, draft):
+        if await self._was_sent(session):
             return PageResponse(location=site.urls.inbox)
-        _, token = await self._sender_and_key(site, session)
-        user = self._esaw_clients.for_organization(site.organization).as_user(token)
+        _, user = await self._sender_and_user(site, session)
         requested = _fields(site)
         try:
-            name = (await drafts.get_draft(user, draft)).name
-            known = await self._existing_values(user, draft, requested)
+            name = (await drafts.get_draft(user, session.draft)).name
+            known = await self._existing_values(user, session.draft, requested)
         except EsawError as problem:
             raise from_esaw(problem) from problem
         return self._form_page(site, context, session, form_fields.empty_fields(requested, known), name)
@@ -221,29 +183,34 @@ class PageViews:
             return {}
         metadata = (await drafts.configuration(user, draft)).metadata
         try:
-            return values_in(metadata, tuple(each.name for each in requested), limit=self._limits.metadata)
+            return values_in(metadata, tuple(each.name for each in requested), limit=self.limits.metadata)
         except DraftMetadataUnreadable as unreadable:
             raise PageError(PageErrorKind.METADATA_UNREADABLE, str(unreadable)) from None
 
     async def submit_form(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
         """Take the form, with tags if they are asked for, and send the draft."""
-        draft, user_id = parse_draft_and_user(context.query)
-        context.restart_url = site.urls.before_send(draft, user_id)
-        session = self._flow_cookies.read_form_session(
-            context.cookies, site.organization.name, draft, user_id
-        )
+        session = self._form_session(site, context)
         if session is None:
             raise PageError(PageErrorKind.FORM_EXPIRED, "no such form in this browser, or too old")
-        if not self._flow_cookies.is_valid_form_token(session, context.form.get("form", "")):
+        if not self.flow_cookies.is_valid_form_token(session, context.form.get("form", "")):
             raise PageError(PageErrorKind.FORM_EXPIRED, "the form carries no token of this browser's")
-        fields = form_fields.filled_fields(_fields(site), context.form, limit=self._limits.value)
+        fields = form_fields.filled_fields(_fields(site), context.form, limit=self.limits.value)
         if any(each.fault for each in fields):
-            if await self._draft_sender.was_sent(session.organization, session.sender, draft):
+            if await self._was_sent(session):
                 return self._sent_page(site, context)
             return self._form_page(site, context, session, fields, "")
-        sender, token = await self._sender_and_key(site, session)
-        await self._send(site, sender, token, draft, form_fields.values_of(fields))
+        sender, user = await self._sender_and_user(site, session)
+        tags = form_fields.values_of(fields)
+        await self.draft_sender.send(SendJob(site.organization, sender, user, session.draft, tags))
         return self._sent_page(site, context)
+
+    def _form_session(self, site: OrganizationSite, context: RequestContext) -> FormSession | None:
+        draft, user_id = parse_draft_and_user(context.query)
+        context.restart_url = site.urls.before_send(draft, user_id)
+        return self.flow_cookies.read_form_session(context.cookies, site.organization.name, draft, user_id)
+
+    async def _was_sent(self, session: FormSession) -> bool:
+        return await self.draft_sender.was_sent(session.organization, session.sender, session.draft)
 
     def _form_page(
         self,
@@ -254,36 +221,27 @@ class PageViews:
         name: str,
     ) -> PageResponse:
         has_faults = any(each.fault for each in fields)
-        html = self._renderer.form(
+        html = self.renderer.form(
             context.words,
             action=site.urls.form(session.draft, session.user_id),
-            token=self._flow_cookies.form_token(session),
+            token=self.flow_cookies.form_token(session),
             fields=fields,
             name=name,
             has_faults=has_faults,
-            value_limit=self._limits.value,
+            value_limit=self.limits.value,
         )
         status = HTTPStatus.UNPROCESSABLE_ENTITY if has_faults else HTTPStatus.OK
-        return PageResponse(html=html, status=status, has_form=True)
+        return PageResponse(html=html, status=status, form_target=site.urls.origin)
 
-    async def _sender_and_key(self, site: OrganizationSite, session: FormSession) -> tuple[Sender, ApiToken]:
+    async def _sender_and_user(
+        self, site: OrganizationSite, session: FormSession
+    ) -> tuple[Sender, EsawUserClient]:
         """Return the user of a form. Without a key, redirect to eSAW's OAuth again, which brings one."""
-        sender = await self._consent_service.find_sender(site.organization, session.sender)
-        key = await self._consent_service.get_token(sender) if sender is not None else None
+        sender = await self.consent_service.find_sender(site.organization, session.sender)
+        key = await self.consent_service.get_token(sender) if sender is not None else None
         if sender is None or key is None:
             raise PageError(PageErrorKind.FORM_EXPIRED, "the sender's key is gone")
-        return sender, key
-
-    async def _send(
-        self,
-        site: OrganizationSite,
-        sender: Sender,
-        token: ApiToken,
-        draft: str,
-        tags: Mapping[str, str] | None,
-    ) -> None:
-        user = self._esaw_clients.for_organization(site.organization).as_user(token)
-        await self._draft_sender.send(SendJob(site.organization, sender, user, draft, tags))
+        return sender, self.esaw_clients.for_organization(site.organization).as_user(key)
 
     def _sent_page(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
         """
@@ -292,12 +250,9 @@ class PageViews:
         Browsers hold every redirect after a form against its page's policy, and an inbox may lie behind a login of which
         nobody knows over how many hosts it leads. A redirect that a page makes automatically is no form any more. (CSP 3, form-action)
         """
-        html = self._renderer.message(
-            context.words,
-            "sent",
-            links=[PageLink("to_inbox", site.urls.inbox)],
-            is_trouble=False,
-            onward=site.urls.inbox,
+        inbox = site.urls.inbox
+        html = self.renderer.message(
+            context.words, "sent", links=[PageLink("to_inbox", inbox)], is_trouble=False, onward=inbox
         )
         return PageResponse(html=html)
 
@@ -323,10 +278,7 @@ def _authorization_code(site: OrganizationSite, query: Mapping[str, str]) -> str
 
 
 def _is_issued_by(issuer: str, base_url: str) -> bool:
-    """
-    Whether an issuer is the organization's eSAW. (RFC 9207, 2.4)
-
-    What eSAW calls itself is not documented: its host alone or with the path of its installation.
-    """
+    """Whether an issuer is the organization's eSAW. (RFC 9207, 2.4)"""
+    # Namirial does not document the issuer: the host of eSAW alone, or with the path of its installation.
     base = urlsplit(base_url)
     return issuer.rstrip("/") in {base_url.rstrip("/"), f"{base.scheme}://{base.netloc}"}

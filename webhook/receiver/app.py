@@ -10,13 +10,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from random import SystemRandom
 
-from counterfoil import __version__, tracing
-from counterfoil.clock import WallClock
+from counterfoil import tracing
 from counterfoil.health import Checks
 from counterfoil.kube.client import connect
-from counterfoil.metrics import Metrics, new_registry
 from counterfoil.settings import ReceiverSettings, load
-from webhook.http_server.process import run_process, serving, stop_on_signals
+from webhook.http_server.process import HttpProcess, run_process
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.event_writer import EventWriter
@@ -28,38 +26,30 @@ from webhook.receiver.readiness import WriteProbe
 _log = logging.getLogger(__name__)
 
 
-async def serve(settings: ReceiverSettings, *, limits: ReceiverLimits) -> None:
+async def serve(process: HttpProcess, settings: ReceiverSettings, *, limits: ReceiverLimits) -> None:
     """Run a receiver until SIGTERM or SIGINT, then answer accepted callbacks and write the counts."""
-    stop = stop_on_signals()
-    loop = asyncio.get_running_loop()
-    clock = WallClock()
-    metrics = Metrics(new_registry(), version=__version__)
+    clock, metrics, monotonic = process.clock, process.metrics, process.monotonic
     organization_cache = OrganizationCache(
         metrics, new_bucket=lambda: TokenBucket(rate=settings.callback_rate, burst=settings.callback_burst)
     )
     async with connect(
         namespace=settings.namespace, observe=metrics.kubernetes_request, connections=settings.connections
     ) as kube:
-        write_probe = WriteProbe(kube, monotonic=loop.time, valid_seconds=limits.probe_seconds)
+        write_probe = WriteProbe(kube, monotonic=monotonic, valid_seconds=limits.probe_seconds)
         delivery_counter = DeliveryCounter(kube, clock=clock, random=SystemRandom(), limits=limits)
         event_writer = EventWriter(kube, delivery_counter, write_probe, clock=clock, limits=limits)
         handler = CallbackHandler(
-            organization_cache, event_writer, metrics, limits=limits, monotonic=loop.time
+            organization_cache, event_writer, metrics, limits=limits, monotonic=monotonic
         )
         ready = _readiness_checks(organization_cache, write_probe)
-        async with (
-            serving(
-                settings, handler, metrics, stop=stop, ready=ready, limits=limits, clock=clock
-            ) as process,
-            asyncio.TaskGroup() as tasks,
-        ):
+        async with process.serving(handler, ready=ready, limits=limits), asyncio.TaskGroup() as tasks:
             watch = tasks.create_task(organization_cache.watch(kube))
             counting = tasks.create_task(delivery_counter.run())
             await process.wait_for_stop()
-            deadline = loop.time() + settings.grace.total_seconds()
+            deadline = monotonic() + settings.grace.total_seconds()
             await process.close_public_port()
             delivery_counter.close()
-            await asyncio.wait({counting}, timeout=max(1.0, deadline - loop.time()))
+            await asyncio.wait({counting}, timeout=max(1.0, deadline - monotonic()))
             if delivery_counter.pending_events:
                 _log.error("the callbacks of %d events stay uncounted", delivery_counter.pending_events)
             watch.cancel()
@@ -79,6 +69,6 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     run_process(
         "receiver",
         settings,
-        lambda: serve(settings, limits=ReceiverLimits()),
+        lambda process: serve(process, settings, limits=ReceiverLimits()),
         context=tracing.configured("receiver", environ),
     )

@@ -43,10 +43,9 @@ class CallbackParameters(NamedTuple):
 def parse_callback(query: str, *, max_parameters: int) -> CallbackParameters:
     """Read a callback's query string. Raises ``MalformedCallback``."""
     given = _known_parameters(query, max_parameters)
+    written = _required(given, "envelopeId")
     try:
-        envelope = envelope_id(_required(given, "envelopeId"))
-    except MalformedCallback:
-        raise
+        envelope = envelope_id(written)
     except ValueError:
         raise MalformedCallback("envelopeId is no GUID") from None
     action = _required(given, "action")

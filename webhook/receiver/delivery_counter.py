@@ -23,12 +23,7 @@ from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound, Rejected, Unavailable
 from counterfoil.kube.status import patch_status
-from counterfoil.resources import (
-    EnvelopeEvent,
-    EnvelopeEventStatus,
-    Origin,
-    ResourceInvalid,
-)
+from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Origin, ResourceInvalid
 from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
 from webhook.receiver.limits import ReceiverLimits
 
@@ -78,11 +73,8 @@ class DeliveryCounter:
 
     def count(self, name: str, received: datetime) -> None:
         """Count one more callback of an event."""
-        before = self._pending.get(name)
-        if before is not None:
-            self._pending[name] = _merged(before, PendingCount(1, received, received))
-        elif self.pending_events < self._limits.pending_counts:
-            self._pending[name] = PendingCount(1, received, received)
+        if name in self._pending or self.pending_events < self._limits.pending_counts:
+            self._add_pending(name, PendingCount(1, received, received))
         elif not self._is_full:
             self._is_full = True
             _log.error(
@@ -90,15 +82,11 @@ class DeliveryCounter:
             )
 
     async def reopen(self, name: str, received: datetime) -> None:
-        """
-        Count a delivery of an event that it re-opens, and return when that is stored.
-
-        If another one has re-opened it meanwhile, this one is counted like any other. Raises ``ApiError``,
-        ``ResourceInvalid``.
-        """
+        """Store a delivery that re-opens its event. Raises ``ApiError``, ``ResourceInvalid``."""
         for _ in range(self._limits.flush_conflicts):
             event = EnvelopeEvent.parse(await self._kube.get(EnvelopeEvent, name))
             if not _reopens(received, event.status):
+                # Another delivery re-opened the event meanwhile; this one counts like any other.
                 self.count(name, received)
                 return
             try:
@@ -131,7 +119,7 @@ class DeliveryCounter:
                 for _ in range(min(self._limits.flush_writers, len(gathered)))
             ]
         for name, pending_count in queue:
-            self._requeue(name, pending_count)
+            self._add_pending(name, pending_count)
         self._is_full = False
         return all(writer.result() for writer in writers)
 
@@ -146,7 +134,7 @@ class DeliveryCounter:
             finally:
                 rest = self._in_progress.pop(name)
                 if rest.count:
-                    self._requeue(name, rest)
+                    self._add_pending(name, rest)
             if not self._closing.is_set():
                 await self._clock.sleep(self._limits.flush_spacing)
         return True
@@ -168,8 +156,7 @@ class DeliveryCounter:
 
     async def _add(self, name: str) -> None:
         """Add what is being written to the event as it is now. Raises ``Conflict`` when that was just over."""
-        raw = await self._kube.get(EnvelopeEvent, name)
-        event = EnvelopeEvent.parse(raw)
+        event = EnvelopeEvent.parse(await self._kube.get(EnvelopeEvent, name))
         pending_count = self._subtract_applied(event)
         if not pending_count.count:
             return
@@ -177,9 +164,8 @@ class DeliveryCounter:
         try:
             await patch_status(self._kube, event, status)
         except Unavailable:
-            self._unconfirmed[name] = UnconfirmedWrite(
-                pending_count.count, status.deliveries, status.last_delivery
-            )
+            deliveries, last = status.deliveries, status.last_delivery
+            self._unconfirmed[name] = UnconfirmedWrite(pending_count.count, deliveries, last)
             raise
         self._clear(name)
 
@@ -201,9 +187,12 @@ class DeliveryCounter:
         self._unconfirmed.pop(name, None)
         self._in_progress[name] = replace(self._in_progress[name], count=0)
 
-    def _requeue(self, name: str, earlier: PendingCount) -> None:
-        later = self._pending.get(name)
-        self._pending[name] = earlier if later is None else _merged(earlier, later)
+    def _add_pending(self, name: str, added: PendingCount) -> None:
+        known = self._pending.get(name)
+        if known is not None:
+            first, last = min(known.first, added.first), max(known.last, added.last)
+            added = PendingCount(known.count + added.count, first, last)
+        self._pending[name] = added
 
     async def _pause(self, failures: int) -> None:
         seconds = min(self._limits.flush_seconds * 2.0 ** min(failures, 10), self._limits.max_flush_interval)
@@ -214,10 +203,6 @@ class DeliveryCounter:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
-
-
-def _merged(one: PendingCount, other: PendingCount) -> PendingCount:
-    return PendingCount(one.count + other.count, min(one.first, other.first), max(one.last, other.last))
 
 
 def _reopens(received: datetime, status: EnvelopeEventStatus) -> bool:

@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
@@ -46,61 +47,50 @@ class ExistingEvent(ResourcePart, frozen=True):
     status: EventCompletion = EventCompletion()
 
 
+@dataclass(frozen=True)
 class EventWriter:
     """Creates the events of callbacks."""
 
-    def __init__(
-        self,
-        kube: KubeClient,
-        delivery_counter: DeliveryCounter,
-        write_probe: WriteProbe,
-        *,
-        clock: Clock,
-        limits: ReceiverLimits,
-    ) -> None:
-        self._kube = kube
-        self._delivery_counter = delivery_counter
-        self._write_probe = write_probe
-        self._clock = clock
-        self._limits = limits
-        self._known_names: OrderedDict[str, None] = OrderedDict()
+    kube: KubeClient
+    delivery_counter: DeliveryCounter
+    write_probe: WriteProbe
+    clock: Clock
+    limits: ReceiverLimits
+    _known_names: OrderedDict[str, None] = field(init=False, default_factory=OrderedDict)
 
     async def create(self, event: Raw) -> CallbackOutcome:
         """Store an event of ``event_factory``; return ``NOTED`` or ``KNOWN``, or on failure ``UNAVAILABLE`` or ``REFUSED``."""
-        name, received = event["metadata"]["name"], self._clock.now()
+        name, received = event["metadata"]["name"], self.clock.now()
         try:
-            async with asyncio.timeout(self._limits.write_seconds):
+            async with asyncio.timeout(self.limits.write_seconds):
                 outcome = await self._create_or_count(name, event, received)
         except (Unavailable, Conflict, TimeoutError) as failure:
-            self._write_probe.record_failure()
-            _log.warning("the event was not created: %s", _message(failure), extra={"event": name})
+            self.write_probe.record_failure()
+            detail = str(failure) or "the API server took too long"
+            _log.warning("the event was not created: %s", detail, extra={"event": name})
             return CallbackOutcome.UNAVAILABLE
         except (ApiError, ResourceInvalid) as refusal:
             # Never 200 and never 400: the callback is valid, so eSAW must retry it until the cause is fixed.
-            self._write_probe.record_failure()
+            self.write_probe.record_failure()
             _log.error(
                 "the event was not created, and cannot be until this is fixed: %s",
                 refusal,
                 extra={"event": name},
             )
             return CallbackOutcome.REFUSED
-        self._write_probe.record_success()
+        self.write_probe.record_success()
         self._remember(name)
         return outcome
 
     async def _create_or_count(self, name: str, event: Raw, received: datetime) -> CallbackOutcome:
-        """
-        Return when the API server has the event: ``NOTED``, or ``KNOWN`` if it had it before.
-
-        Raises ``ApiError``, ``ResourceInvalid``.
-        """
+        """Return ``NOTED``, or ``KNOWN`` for a stored event. Raises ``ApiError``, ``ResourceInvalid``."""
         if name in self._known_names:
             with suppress(NotFound):
-                existing = await self._kube.get_partial(EnvelopeEvent, name, ExistingEvent)
+                existing = await self.kube.get_partial(EnvelopeEvent, name, ExistingEvent)
                 await self._count_or_reopen(name, existing, received)
                 return CallbackOutcome.KNOWN
         try:
-            await self._kube.create_from_json(EnvelopeEvent, msgspec.json.encode(event))
+            await self.kube.create_from_json(EnvelopeEvent, msgspec.json.encode(event))
         except AlreadyExists:
             await self._count_or_reopen(name, await self._get_existing(name), received)
             return CallbackOutcome.KNOWN
@@ -108,23 +98,19 @@ class EventWriter:
 
     async def _get_existing(self, name: str) -> ExistingEvent:
         try:
-            return await self._kube.get_partial(EnvelopeEvent, name, ExistingEvent)
+            return await self.kube.get_partial(EnvelopeEvent, name, ExistingEvent)
         except NotFound:
             raise Unavailable(404, "Gone", "the event was deleted during the request") from None
 
     async def _count_or_reopen(self, name: str, existing: ExistingEvent, received: datetime) -> None:
         completion = existing.status
         if is_reopened_by_callback(completion.phase, completion.completed_at, received=received):
-            await self._delivery_counter.reopen(name, received)
+            await self.delivery_counter.reopen(name, received)
         else:
-            self._delivery_counter.count(name, received)
+            self.delivery_counter.count(name, received)
 
     def _remember(self, name: str) -> None:
         self._known_names[name] = None
         self._known_names.move_to_end(name)
-        if len(self._known_names) > self._limits.remembered_events:
+        if len(self._known_names) > self.limits.remembered_events:
             self._known_names.popitem(last=False)
-
-
-def _message(failure: Exception) -> str:
-    return str(failure) or "the API server took too long"

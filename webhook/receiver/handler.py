@@ -147,9 +147,8 @@ class CallbackHandler:
             return CallbackResult(CallbackOutcome.MALFORMED, name, detail=str(malformed))
         action = organization.actions.get(callback.action.lower())
         if action is None:
-            return CallbackResult(
-                CallbackOutcome.IGNORED, name, detail=f"{callback.action} is none of its actions"
-            )
+            detail = f"{callback.action} is none of its actions"
+            return CallbackResult(CallbackOutcome.IGNORED, name, detail=detail)
         facts = {"organization": name, "envelope": callback.envelope_id, "action": action}
         # A proxy in front may have started the trace; eSAW does not.
         with tracing.span("callback", traceparent=request.headers.get("traceparent"), **facts) as step:

@@ -1,8 +1,4 @@
-"""
-Every limit of the receiver, in one place; ``webhook.http_server.limits`` explains the limits that all processes share.
-
-Settings (``ReceiverSettings``) hold the values that depend on the size of an installation.
-"""
+"""The limits of the receiver; ``webhook.http_server.limits`` explains those that all processes share."""
 
 from dataclasses import dataclass
 
@@ -11,7 +7,7 @@ from webhook.http_server.limits import HttpLimits
 
 @dataclass(frozen=True, kw_only=True)
 class ReceiverLimits(HttpLimits):
-    """The limits; times in seconds, sizes in bytes. Tests use smaller values."""
+    """The limits; times in seconds, sizes in bytes."""
 
     request_line: int = 4096
     """Maximum size of method, path and query. A workstep URL with all placeholders has about 600 bytes."""
@@ -20,10 +16,6 @@ class ReceiverLimits(HttpLimits):
     """Maximum size of one header line. Proxies add long ones (cookies, traces); eSAW does not."""
 
     headers: int = 64
-    """Maximum number of header lines of one request; more are answered 400."""
-
-    parameters: int = 32
-    """Maximum number of parameters in the query. Namirial documents eight placeholders; a customer may add others."""
 
     body: int = 64 * 1024
     """Maximum size of a body. The receiver uses none (eSAW sends GET) and decompresses none."""

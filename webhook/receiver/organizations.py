@@ -8,7 +8,6 @@ An Organization without token hashes in its status, or with an invalid status, i
 answers 503 for it: no callback is lost because the controller has not updated the status yet.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -57,16 +56,8 @@ class OrganizationCache:
         self._metrics = metrics
         self._new_bucket = new_bucket
         self._views: dict[str, OrganizationView] = {}
-        self._synced = asyncio.Event()
-
-    @property
-    def is_synced(self) -> bool:
+        self.is_synced = False
         """Whether all organizations were read once. Before that, not finding one means nothing."""
-        return self._synced.is_set()
-
-    async def wait_until_synced(self) -> None:
-        """Return when all organizations were read once."""
-        await self._synced.wait()
 
     def find(self, name: str) -> OrganizationView | None:
         """Return the organization of that name, if there is one."""
@@ -87,7 +78,7 @@ class OrganizationCache:
             case "SYNCED":
                 for name in self._views.keys() - change.names:
                     self._remove(name)
-                self._synced.set()
+                self.is_synced = True
             case "BOOKMARK":
                 pass
 

@@ -163,3 +163,14 @@ async def test_a_request_line_beyond_the_limit_is_answered_with_a_page() -> None
         answer = await scene.http.get("/sign-in", params={"x": "y" * 50_000})
         assert answer.status_code == 400
         assert "text/html" in answer.headers["Content-Type"]
+
+
+async def test_a_query_with_a_name_given_twice_is_refused() -> None:
+    async with a_console() as scene:
+        assert (await scene.http.get("/events?phase=Failed&phase=Succeeded")).status_code == 400
+
+
+async def test_an_open_page_whose_session_has_ended_is_told_to_reload() -> None:
+    async with a_console() as scene:
+        answer = await scene.http.get("/attention", headers={"HX-Request": "true"})
+        assert (answer.status_code, answer.headers["HX-Refresh"]) == (401, "true")

@@ -19,7 +19,6 @@ from counterfoil.resources import (
     OrganizationStatus,
     Phase,
 )
-from counterfoil.resources.audit_annotation import audit_entries
 from tests.support.builders import NOON, EventBuilder
 from tests.support.scenes.console_parts import (
     FULL,
@@ -39,6 +38,7 @@ from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import POLICY, ConsoleRenderer, readable_bytes
 from webhook.console.timeline import timeline_entries
 from webhook.console.views import EventPage
+from webhook.http_server.errors import ErrorKind, HttpErrorKind
 
 RENDERER = ConsoleRenderer(ConsoleLimits())
 
@@ -91,7 +91,6 @@ def of_event(
         event=event,
         first=first,
         sender=None,
-        title_of=attention.title_of,
         moments=timeline_entries(event, told),
     )
 
@@ -110,9 +109,7 @@ def events_page(text: str = "x", language: str = "en", rights: Rights = FULL) ->
         counts={"Failed": 3},
         phases=tuple(Phase),
         ages=tuple(filters.AGES),
-        sender_of=attention.sender_of,
         senders=(a_sender_that(),),
-        title_of=attention.title_of,
     )
 
 
@@ -156,21 +153,16 @@ def others(language: str = "en", rights: Rights = FULL) -> dict[str, lxml.html.H
             rights,
             senders=(a_sender_that(), a_sender_that("True", "KeyAccepted", name="ben")),
             next="token=x",
-            title_of=attention.title_of,
             link_of=lambda sender: sender.status.consent_url or "",
-            acts_of=audit_entries,
             of="",
         ),
-        "archives": shown(
-            "archives.html", language, rights, archives=(an_archive_that(),), acts_of=audit_entries
-        ),
+        "archives": shown("archives.html", language, rights, archives=(an_archive_that(),)),
         "organizations": shown(
             "organizations.html",
             language,
             rights,
             organizations=(busy(),),
             charts={"acme": charts.callbacks(busy())},
-            acts_of=audit_entries,
         ),
         "yaml": yaml_page(language),
     }
@@ -199,7 +191,8 @@ def test_every_page_can_be_said_in_every_language(language: str) -> None:
 
 def test_there_are_words_for_every_trouble_every_act_and_every_phase() -> None:
     words = load_catalogue(CatalogueName.CONSOLE, "en")
-    assert all(words.has(kind, part) for kind in ConsoleErrorKind for part in ("title", "text", "advice"))
+    kinds: tuple[ErrorKind, ...] = (*HttpErrorKind, *ConsoleErrorKind)
+    assert all(words.has(kind, part) for kind in kinds for part in ("title", "text", "advice"))
     assert all(words.has(section, what) for section in ("act", "acted", "done") for what in Action)
     assert all(words.has("phase", phase) for phase in Phase)
 
@@ -245,7 +238,7 @@ def test_an_archive_tells_its_last_error() -> None:
     condition = replace(broken.status.conditions[0], message="Archive/dms: the disk is full.")
     full = replace(broken, status=replace(broken.status, conditions=(condition,)))
     for archive, told in ((full, "the disk is full"), (an_archive_that("True", "Probed"), "none since")):
-        page = shown("archives.html", archives=(archive,), acts_of=audit_entries)
+        page = shown("archives.html", archives=(archive,))
         assert told in page.xpath("string(//dt[text()='Last error']/following-sibling::dd[1])")
 
 

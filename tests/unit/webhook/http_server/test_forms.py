@@ -2,12 +2,10 @@
 
 import pytest
 
-from webhook.console import routes as of_the_console
-from webhook.console.errors import ConsoleErrorKind
 from webhook.console.limits import ConsoleLimits
 from webhook.http_server import forms
-from webhook.http_server.errors import PageError
-from webhook.pages import routes as of_the_pages
+from webhook.http_server.errors import HttpErrorKind, PageError
+from webhook.http_server.limits import HttpLimits
 from webhook.pages.limits import PageLimits
 
 TWICE = "phase=Failed&age=1h&phase=Succeeded"
@@ -25,9 +23,8 @@ def test_what_can_be_taken_in_more_than_one_way_or_in_none_is_refused(text: str,
         forms.parse_unique_pairs(text, max_fields=3)
 
 
-def test_console_and_pages_take_no_query_with_a_name_given_twice() -> None:
+@pytest.mark.parametrize("limits", [ConsoleLimits(), PageLimits()])
+def test_console_and_pages_take_no_query_with_a_name_given_twice(limits: HttpLimits) -> None:
     with pytest.raises(PageError) as trouble:
-        of_the_console.parse_query(TWICE, ConsoleLimits())
-    with pytest.raises(PageError):
-        of_the_pages.parse_query(TWICE, PageLimits())
-    assert trouble.value.kind is ConsoleErrorKind.LINK_BROKEN
+        forms.parse_query(TWICE, limits)
+    assert trouble.value.kind is HttpErrorKind.LINK_BROKEN

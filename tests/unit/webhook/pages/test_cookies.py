@@ -147,13 +147,13 @@ def test_the_redirect_uri_is_always_the_same_text() -> None:
 
 def test_cookies_go_only_where_they_are_needed_and_only_over_https(flows: FlowCookies) -> None:
     flow = a_flow(flows)
-    cookie = urls().set_flow_cookie(flow, "v", seconds=300)
+    cookie = urls().set_cookie(flow, "v", seconds=300)
     assert cookie == (
         f"{flow.cookie}=v; Path=/cf/oauth/acme/return; Max-Age=300; HttpOnly; SameSite=Lax; Secure"
     )
-    assert "Secure" not in urls("http://127.0.0.1:8081").set_flow_cookie(flow, "v", seconds=300)
+    assert "Secure" not in urls("http://127.0.0.1:8081").set_cookie(flow, "v", seconds=300)
     session = flows.begin_form(flow, DRAFT)
-    assert "; Path=/cf/before-send/acme/tags; " in urls().set_form_cookie(session, "v", seconds=60)
+    assert "; Path=/cf/before-send/acme/tags; " in urls().set_cookie(session, "v", seconds=60)
 
 
 def test_the_way_ends_in_the_inbox_that_is_configured_or_at_esaw_itself() -> None:

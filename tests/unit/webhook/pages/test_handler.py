@@ -1,34 +1,109 @@
-"""The pages' handler: what every answer keeps, also one without a readable request."""
+"""The pages' handler: every request has an answer with its page, its headers and its cookies."""
 
+import base64
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import cast
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import pytest
 from prometheus_client import CollectorRegistry
 
+from counterfoil.esaw import EsawClients
 from counterfoil.metrics import Metrics
+from counterfoil.sealing import Sealing
 from counterfoil.settings import ListenAddress
+from tests.support.builders import AClock, an_organization
+from tests.support.fakes.kube import InMemoryKubeClient
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.http_server.server import public_server
+from webhook.pages.consent import ConsentService
+from webhook.pages.cookies import FlowCookies
 from webhook.pages.handler import PageHandler
 from webhook.pages.limits import PageLimits
 from webhook.pages.rendering import PageRenderer
+from webhook.pages.send import DraftSender
+from webhook.pages.send_lease import SendLeases
 from webhook.pages.views import PageViews
 
+LIMITS = PageLimits()
+DRAFT = "0f9c1c2e-4b1d-4c58-9a57-6d1f0a3b2c4d"
+SENT_BY = {"draftId": DRAFT, "userId": "7a0f9b9e-0000-4000-8000-000000000001"}
 
-async def test_a_request_line_beyond_the_limit_is_answered_with_a_page() -> None:
-    limits = PageLimits()
-    handler = PageHandler(
-        cast("PageViews", None),
-        PageRenderer(),
-        Metrics(CollectorRegistry(), version="test"),
-        bucket=TokenBucket(rate=50, burst=50),
-        limits=limits,
-        monotonic=lambda: 0.0,
+
+@pytest.fixture
+async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """A browser at the pages of one organization; nothing behind them answers but the API server."""
+    (tmp_path / "k1").write_bytes(base64.b64encode(os.urandom(32)))
+    secret = {"name": "esaw", "key": "secret"}
+    oauth = {"clientId": "c", "clientSecretRef": secret, "publicURL": "https://pages.example.com"}
+    kube, sealing, clock = InMemoryKubeClient(an_organization(oauth=oauth)), Sealing(tmp_path), AClock()
+    renderer = PageRenderer()
+    views = PageViews(
+        kube=kube,
+        flow_cookies=FlowCookies(sealing, clock, flow_seconds=300, form_seconds=3600),
+        send_leases=SendLeases(kube, clock, attempt_seconds=60),
+        consent_service=ConsentService(kube, sealing, clock),
+        draft_sender=cast("DraftSender", None),
+        esaw_clients=cast("EsawClients", None),
+        renderer=renderer,
+        limits=LIMITS,
     )
+    metrics, bucket = Metrics(CollectorRegistry(), version="test"), TokenBucket(rate=50, burst=50)
+    handler = PageHandler(views, renderer, metrics, bucket=bucket, limits=LIMITS, monotonic=lambda: 0.0)
     async with (
-        public_server(ListenAddress("127.0.0.1", 0), handler, limits=limits, grace_seconds=2.0) as address,
-        httpx.AsyncClient(base_url=f"http://{address}", trust_env=False) as http,
+        public_server(ListenAddress("127.0.0.1", 0), handler, limits=LIMITS, grace_seconds=2.0) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", trust_env=False) as client,
     ):
-        answer = await http.get("/consent/acme/anna", params={"x": "y" * limits.request_line})
+        yield client
+
+
+async def test_a_request_line_beyond_the_limit_is_answered_with_a_page(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/consent/acme/anna", params={"x": "y" * LIMITS.request_line})
     assert answer.status_code == 400
     assert "text/html" in answer.headers["Content-Type"]
+
+
+async def test_a_query_with_a_name_given_twice_is_refused(http: httpx.AsyncClient) -> None:
+    answer = await http.get(f"/before-send/acme?draftId={DRAFT}&userId=a&userId=b")
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/", "/before-send/globex", "/consent/acme/nobody", "/before-send/acme/x"])
+async def test_a_path_that_leads_nowhere_is_answered_404(http: httpx.AsyncClient, path: str) -> None:
+    assert (await http.get(path, params=SENT_BY)).status_code == 404
+
+
+async def test_a_page_without_a_form_takes_none_and_says_so(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/before-send/acme", params=SENT_BY, data={"form": "x"})
+    assert answer.status_code == 405
+    assert answer.headers["Allow"] == "GET, POST"
+
+
+async def test_a_form_of_another_browser_is_refused_with_a_link_to_start_again(
+    http: httpx.AsyncClient,
+) -> None:
+    answer = await http.post("/before-send/acme/tags", params=SENT_BY, data={"form": "x"})
+    assert answer.status_code == 403
+    assert f"https://pages.example.com/before-send/acme?draftId={DRAFT}" in answer.text
+
+
+async def test_send_leads_to_esaw_with_a_cookie_that_an_error_on_the_way_back_takes_away(
+    http: httpx.AsyncClient,
+) -> None:
+    led = await http.get("/before-send/acme", params=SENT_BY)
+    assert led.status_code == 303
+    assert led.headers["Location"].startswith("https://esaw.example.com/")
+    assert "max-age=" in led.headers["Strict-Transport-Security"]
+    cookie = led.headers["Set-Cookie"].partition(";")[0]
+    state = parse_qs(urlsplit(led.headers["Location"]).query)["state"][0]
+
+    back = await http.get(
+        "/oauth/acme/return", params={"state": state, "error": "access_denied"}, headers={"Cookie": cookie}
+    )
+
+    assert back.status_code == 403
+    assert f"{cookie.partition('=')[0]}=; " in back.headers["Set-Cookie"]
+    assert "Max-Age=0" in back.headers["Set-Cookie"]

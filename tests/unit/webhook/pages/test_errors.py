@@ -1,4 +1,4 @@
-"""Languages: the one a browser wants, and every text in each of them."""
+"""Errors and texts of the pages: each error has a page, in each language."""
 
 import re
 from http import HTTPStatus
@@ -7,37 +7,15 @@ from pathlib import Path
 import pytest
 
 from counterfoil.i18n.catalogue import LANGUAGES, CatalogueName, load_catalogue
+from webhook.http_server.errors import ErrorKind, HttpErrorKind
 from webhook.pages.errors import ADMINISTRATOR_KINDS, RETRYABLE_KINDS, PageErrorKind
 from webhook.pages.form_fields import FieldFault
-from webhook.pages.languages import negotiate_language
+
+KINDS: tuple[ErrorKind, ...] = (*HttpErrorKind, *PageErrorKind)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "spoken"),
-    [
-        (None, "en"),
-        ("", "en"),
-        ("de", "de"),
-        ("de-AT,de;q=0.9,en;q=0.8", "de"),
-        ("fr-FR,fr;q=0.9,it;q=0.8,en;q=0.7", "it"),
-        ("en;q=0.5,it;q=0.9", "it"),
-        ("DE_at", "en"),
-        ("IT-ch", "it"),
-        ("fr, *;q=0.1", "en"),
-        ("de;q=0", "en"),
-        ("de;q=nonsense, it", "it"),
-        ("de;q=-1", "en"),
-        ("de;q=inf", "en"),
-        (",".join(["xx"] * 10_000) + ",de", "en"),
-        ("\x00;;;,,;q=;=", "en"),
-    ],
-)
-def test_the_browsers_first_wish_that_we_speak_is_spoken(wanted: str | None, spoken: str) -> None:
-    assert negotiate_language(wanted) == spoken
-
-
-@pytest.mark.parametrize("kind", PageErrorKind)
-def test_every_trouble_has_a_page_that_says_what_happened_and_what_to_do(kind: PageErrorKind) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_trouble_has_a_page_that_says_what_happened_and_what_to_do(kind: ErrorKind) -> None:
     for language in LANGUAGES:
         for part in ("title", "text", "advice"):
             assert load_catalogue(CatalogueName.PAGES, language).has(str(kind), part)
@@ -52,7 +30,7 @@ def test_every_fault_of_a_value_has_its_words(fault: FieldFault) -> None:
 
 
 def test_no_catalogue_has_words_that_nothing_says() -> None:
-    said = {str(kind) for kind in PageErrorKind} | {
+    said = {str(kind) for kind in KINDS} | {
         "common",
         "form",
         "confirm",
@@ -80,9 +58,9 @@ def test_errors_for_the_administrator_are_separate_from_errors_that_a_retry_may_
 def test_the_manual_explains_every_word_that_a_page_may_name() -> None:
     manual = (Path(__file__).parents[4] / "docs" / "consent.md").read_text(encoding="utf-8")
     speak_for_themselves = {
-        PageErrorKind.NOT_FOUND,
-        PageErrorKind.TOO_LARGE,
-        PageErrorKind.WRONG_METHOD,
-        PageErrorKind.UNEXPECTED,
+        HttpErrorKind.NOT_FOUND,
+        HttpErrorKind.TOO_LARGE,
+        HttpErrorKind.WRONG_METHOD,
+        HttpErrorKind.UNEXPECTED,
     }
-    assert not [kind for kind in set(PageErrorKind) - speak_for_themselves if f"`{kind}`" not in manual]
+    assert not [kind for kind in set(KINDS) - speak_for_themselves if f"`{kind}`" not in manual]

@@ -1,0 +1,86 @@
+"""Sealed cookies and form tokens, which nobody can read or make: each for one purpose, until it expires."""
+
+import base64
+import binascii
+import hmac
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from counterfoil.clock import Clock
+from counterfoil.sealing import SealBroken, SealKeyUnknown
+
+
+class CookieCipher(Protocol):
+    """Encrypts cookies: ``counterfoil.sealing.Sealing``, or a key of this process."""
+
+    def seal_for(self, purpose: str, plain: bytes) -> bytes:
+        """Seal something for a purpose."""
+        ...
+
+    def open_for(self, purpose: str, data: bytes) -> bytes:
+        """Open what was sealed for the same purpose. Raises ``SealBroken`` and ``SealKeyUnknown``."""
+        ...
+
+
+class CookieState(msgspec.Struct, frozen=True, kw_only=True):
+    """State in a sealed cookie."""
+
+    expires: datetime
+
+
+class FormState(CookieState, frozen=True, kw_only=True):
+    """State that binds a form to a browser."""
+
+    id: str
+
+
+C = TypeVar("C", bound=CookieState)
+
+
+class SealedCookies:
+    """Seals and opens cookies and the tokens of forms; pages and console add the states."""
+
+    def __init__(self, cipher: CookieCipher, clock: Clock, *, form_purpose: str, max_characters: int) -> None:
+        self._cipher = cipher
+        self._clock = clock
+        self._form_purpose = form_purpose
+        self._max_characters = max_characters
+
+    def form_token(self, session: FormState) -> str:
+        """Return the token in every form of a session, so that nobody else's page can send one (CSRF)."""
+        return _base64url(self._cipher.seal_for(self._form_purpose, session.id.encode()))
+
+    def is_valid_form_token(self, session: FormState, token: str) -> bool:
+        """Whether a form carries a token of this session."""
+        opened = self._unseal(self._form_purpose, token)
+        return opened is not None and hmac.compare_digest(opened, session.id.encode())
+
+    def seal_for(self, purpose: str, state: CookieState) -> str:
+        """Return the value of a cookie."""
+        return _base64url(self._cipher.seal_for(purpose, msgspec.json.encode(state)))
+
+    def open_for(self, purpose: str, kind: type[C], text: str) -> C | None:
+        """Return the state in a cookie; None for one that is missing, expired, or of another purpose."""
+        opened = self._unseal(purpose, text)
+        if opened is None:
+            return None
+        try:
+            state = msgspec.json.decode(opened, type=kind)
+        except msgspec.MsgspecError:
+            # Another version of this program sealed it; the person starts again.
+            return None
+        return state if self._clock.now() < state.expires else None
+
+    def _unseal(self, purpose: str, text: str) -> bytes | None:
+        if not text or len(text) > self._max_characters or not text.isascii():
+            return None
+        try:
+            return self._cipher.open_for(purpose, base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        except (binascii.Error, SealBroken, SealKeyUnknown):
+            return None
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")

@@ -1,0 +1,201 @@
+"""
+The frame around each request of a browser: limit it, answer it, count it and log it.
+
+Each request passes: rate, path, method, limit of concurrent requests, and then ``respond`` of the subclass.
+Every answer is a page in the browser's language or a redirect. The log line has the page and the outcome,
+but no query, no cookie, no token and no form value: those hold codes, states and personal text.
+"""
+
+import logging
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from http import HTTPStatus
+from typing import ClassVar, Final, Generic, TypeVar
+
+from aiohttp import web
+from prometheus_client import Counter, Histogram
+
+from counterfoil.i18n.catalogue import Catalogue, CatalogueName, load_catalogue
+from counterfoil.kube.errors import ApiError
+from webhook.http_server.errors import ErrorKind, HttpErrorKind, PageError
+from webhook.http_server.languages import negotiate_language
+from webhook.http_server.limits import HttpLimits
+from webhook.http_server.rate_limit import TokenBucket
+from webhook.http_server.responses import PageResponse
+
+_log = logging.getLogger(__name__)
+
+OUTCOME_SHOWN: Final = "shown"
+OUTCOME_REDIRECTED: Final = "led_on"
+
+
+@dataclass(frozen=True)
+class Route:
+    """The page that a path leads to. ``page`` is also its label in the metrics."""
+
+    page: StrEnum
+    methods: tuple[str, ...] = ("GET",)
+    """Methods of the page; empty when there is no such page."""
+
+
+@dataclass(kw_only=True)
+class BrowserRequest:
+    """One request; the defaults stand for a request that could not be read."""
+
+    route: Route
+    words: Catalogue
+    method: str = "GET"
+    target: str = ""
+    """Path and query."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cookies: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def query_text(self) -> str:
+        """The query, not parsed."""
+        return self.target.partition("?")[2]
+
+
+B = TypeVar("B", bound=BrowserRequest)
+
+
+class BrowserHandler(ABC, Generic[B]):
+    """Answers the requests of browsers. ``monotonic`` is a clock in seconds that never goes back."""
+
+    catalogue: ClassVar[CatalogueName]
+    log_name: ClassVar[str]
+    administrator_kinds: ClassVar[frozenset[ErrorKind]] = frozenset()
+    """Kinds of errors that an administrator must solve: the log line is a warning."""
+
+    def __init__(
+        self,
+        new_request: Callable[..., B],
+        match_route: Callable[[str], Route],
+        *,
+        requests: Counter,
+        seconds: Histogram,
+        bucket: TokenBucket,
+        limits: HttpLimits,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._new_request = new_request
+        self._match_route = match_route
+        self._requests = requests
+        self._seconds = seconds
+        self._bucket = bucket
+        self._http_limits = limits
+        self._monotonic = monotonic
+        self._in_flight = 0
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request. Every request is counted and logged, and has an answer also after an unexpected error."""
+        started = self._monotonic()
+        asked = self._new_request(
+            route=self._match_route(request.raw_path.partition("?")[0]),
+            words=self._words(request.headers.get("Accept-Language")),
+            method=request.method,
+            target=request.raw_path,
+            headers=request.headers,
+            cookies=dict(request.cookies),
+        )
+        detail = ""
+        try:
+            response = self._response(asked, await self._respond_within_limits(request, asked))
+            outcome = OUTCOME_REDIRECTED if "Location" in response.headers else OUTCOME_SHOWN
+        except Exception as raised:
+            error = self._as_page_error(raised)
+            response = self._response(asked, self.error_page(asked, error))
+            outcome, detail = str(error.kind), error.detail
+        if request.can_read_body and not request.content.at_eof():
+            response.force_close()
+        self._log_result(asked, outcome, detail, response.status, self._monotonic() - started)
+        return response
+
+    def answer_unreadable(self) -> web.StreamResponse:
+        """Answer a request that is not HTTP, or whose line or headers exceed the limits."""
+        asked = self._new_request(route=self._match_route(""), words=self._words(None))
+        error = PageError(HttpErrorKind.LINK_BROKEN, "not HTTP, or longer than the limits allow")
+        response = self._response(asked, self.error_page(asked, error))
+        response.force_close()
+        self._log_result(asked, str(error.kind), error.detail, response.status, 0.0)
+        return response
+
+    # -- What a subclass adds -------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def respond(self, request: web.BaseRequest, asked: B) -> PageResponse:
+        """Return the page. Raises ``PageError``, ``ApiError``."""
+
+    @abstractmethod
+    def error_page(self, asked: B, error: PageError) -> PageResponse:
+        """Return the page of an error."""
+
+    @abstractmethod
+    def headers(self, asked: B, response: PageResponse) -> dict[str, str]:
+        """Return the headers of every answer."""
+
+    def check_rates(self, request: web.BaseRequest) -> None:
+        """Raise ``PageError`` for a request that exceeds a rate."""
+        self.check_rate(self._bucket, "pages for all")
+
+    def check_rate(self, bucket: TokenBucket, what: str) -> None:
+        """Take one token of a bucket. Raises ``PageError`` if there is none."""
+        wait = bucket.take(self._monotonic())
+        if wait:
+            raise PageError(HttpErrorKind.BUSY, f"more {what} than the rate; next in {math.ceil(wait)} s")
+
+    def from_api_server(self, problem: ApiError) -> PageError:
+        """Return the page error for an error of the API server."""
+        return PageError(HttpErrorKind.CLUSTER_DOWN, str(problem))
+
+    def log_fields(self, asked: B) -> dict[str, str | None]:
+        """Return further fields of the log line."""
+        return {}
+
+    # -- The frame ------------------------------------------------------------------------------------------
+
+    async def _respond_within_limits(self, request: web.BaseRequest, asked: B) -> PageResponse:
+        self.check_rates(request)
+        if not asked.route.methods:
+            raise PageError(HttpErrorKind.NOT_FOUND, "not the path of a page")
+        if request.method not in asked.route.methods:
+            raise PageError(HttpErrorKind.WRONG_METHOD)
+        if self._in_flight >= self._http_limits.in_flight:
+            raise PageError(HttpErrorKind.BUSY, f"{self._in_flight} requests are in progress")
+        self._in_flight += 1
+        try:
+            return await self.respond(request, asked)
+        finally:
+            self._in_flight -= 1
+
+    def _response(self, asked: B, response: PageResponse) -> web.Response:
+        return response.with_headers(self.headers(asked, response))
+
+    def _words(self, accept_language: str | None) -> Catalogue:
+        return load_catalogue(self.catalogue, negotiate_language(accept_language))
+
+    def _as_page_error(self, raised: Exception) -> PageError:
+        if isinstance(raised, PageError):
+            return raised
+        if isinstance(raised, ApiError):
+            return self.from_api_server(raised)
+        _log.error("a page could not be made", exc_info=raised)
+        return PageError(HttpErrorKind.UNEXPECTED)
+
+    def _log_result(self, asked: B, outcome: str, detail: str, status: int, seconds: float) -> None:
+        page = str(asked.route.page)
+        is_warning = outcome in self.administrator_kinds or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        self._requests.labels(page, outcome).inc()
+        self._seconds.labels(page).observe(seconds)
+        fields = self.log_fields(asked)
+        _log.log(
+            logging.WARNING if is_warning else logging.INFO,
+            "%s %s: %s",
+            self.log_name,
+            page,
+            f"{outcome}: {detail}" if detail else outcome,
+            extra={**fields, "outcome": outcome, "status": status, "seconds": round(seconds, 4)},
+        )
