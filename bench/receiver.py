@@ -33,7 +33,7 @@ from counterfoil.resources import API_VERSION, envelope_id
 from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.controlplane.processes import bound_to_parent
-from sandbox.receiver import RunningReceiver, running_receiver
+from sandbox.environment.processes import CounterfoilProcess, running_receiver
 
 NAMESPACE = "bench"
 ORGANIZATION = "acme"
@@ -229,7 +229,7 @@ async def prepare(plane: ControlPlane) -> None:
 
 
 async def measure(
-    plane: ControlPlane, receiver: RunningReceiver, in_flight: int, rounds: int, count: int
+    plane: ControlPlane, receiver: CounterfoilProcess, in_flight: int, rounds: int, count: int
 ) -> str:
     bare = await BareClient.start(plane.kubeconfig, in_flight)
     kinds: dict[str, list[CallbackRound]] = {name: [] for name in KINDS}
@@ -237,9 +237,9 @@ async def measure(
         envelopes = new_envelope_ids(count)
         done = (
             await bare.create_events(count),
-            await send_requests(receiver.url, callbacks(envelopes), in_flight),
-            await send_requests(receiver.url, callbacks(envelopes), in_flight),
-            await send_requests(receiver.url, callbacks(envelopes[:1] * count), in_flight),
+            await send_requests(receiver.public, callbacks(envelopes), in_flight),
+            await send_requests(receiver.public, callbacks(envelopes), in_flight),
+            await send_requests(receiver.public, callbacks(envelopes[:1] * count), in_flight),
         )
         # The first turn makes connections and fills caches, and is not counted.
         if turn:
@@ -272,7 +272,7 @@ async def run(in_flight: int, rounds: int, count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with asyncio.timeout(TIMEOUT), control_plane() as plane:
             await prepare(plane)
-            settings = {"callback-rate": "1000000", "callback-burst": "1000000"}
+            settings = {"callback_rate": "1000000", "callback_burst": "1000000"}
             async with running_receiver(
                 kubeconfig=plane.kubeconfig,
                 namespace=NAMESPACE,

@@ -22,7 +22,8 @@ from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import control_plane
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import ServerProcess
-from sandbox.environment import CounterfoilProcess, LocalEnvironment, local_environment
+from sandbox.environment.local import LocalEnvironment, local_environment
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import StandInControl, User
 
 REPOSITORY = Path(__file__).parents[1]

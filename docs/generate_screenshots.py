@@ -12,7 +12,7 @@ from typing import Any
 
 from playwright.async_api import Browser, Page
 
-from sandbox.chromium import chromium
+from sandbox.browser.chromium import chromium
 from sandbox.controlplane.control_plane import control_plane
 from tests.support.scenes.console import MISSING_BUCKET, Scene, a_condition, console_scene, now
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import httpx
 
-from sandbox import rbac
+from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import control_plane
 from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.processes import run
@@ -36,7 +36,8 @@ from sandbox.demo.archives import (
     demo_archive,
     print_tags,
 )
-from sandbox.environment import CounterfoilProcess, LocalEnvironment, local_environment
+from sandbox.environment.local import LocalEnvironment, local_environment
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import DocumentSpec, StandIn, User
 
 NAMESPACE = "demo"

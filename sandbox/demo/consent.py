@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from counterfoil.resources import consented_sender_name
-from sandbox.environment import CounterfoilProcess, LocalEnvironment
+from sandbox.environment.local import LocalEnvironment
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import Browser, OAuthApp, StandIn, User
 from sandbox.servers.smtp import SmtpServer
 

@@ -14,10 +14,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox import debian
 from sandbox.controlplane import binaries
 from sandbox.controlplane.processes import run
 from sandbox.node.settings import PAUSE_IMAGE
+from sandbox.packages import debian
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("buildah", "debootstrap")

@@ -1,7 +1,7 @@
 """
 The first process of a node's namespaces: sets up the namespaces, reports it, then reaps ended processes.
 
-``python -I anchor.py FOLDER ADDRESS`` is started by ``machine`` as process 1 of a new process namespace, beside new
+``python -I init.py FOLDER ADDRESS`` is started by ``namespaces`` as process 1 of a new process namespace, beside new
 namespaces of mounts, network and host name. It ends when it is killed, and then the kernel ends everything else in there.
 """
 

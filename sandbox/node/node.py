@@ -20,13 +20,13 @@ from typing import Self
 
 import httpx
 
-from sandbox import debian
 from sandbox.controlplane import binaries, credentials
 from sandbox.controlplane.folders import OwnedFolder
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
 from sandbox.controlplane.processes import Command, run
 from sandbox.node import images, settings
 from sandbox.node.namespaces import LinuxNamespaces, NodeProgram
+from sandbox.packages import debian
 
 PROGRAMS = (
     "etcd",

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.receiver import RunningReceiver, running_receiver
+from sandbox.environment.processes import CounterfoilProcess, running_receiver
 from tests.cluster.test_receiver import Site, a_guid, a_site
 from tests.support.scenes.chaos import eventually
 from tests.support.servers.breakable_connections import Fault, Line
@@ -29,7 +29,7 @@ class Lined:
 
     line: Line
     site: Site
-    receiver: RunningReceiver
+    receiver: CounterfoilProcess
     statuses: list[int] = field(default_factory=list)
     """Responses to callbacks, in order."""
 
@@ -58,7 +58,7 @@ async def lined(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIte
                 kubeconfig=kubeconfig,
                 namespace=namespace,
                 log=tmp_path / "lined.log",
-                settings={"callback-burst": "10000"},
+                settings={"callback_burst": "10000"},
             )
         )
         await receiver.until_ready()
@@ -79,7 +79,7 @@ async def test_callbacks_are_taken_again_however_the_way_to_the_api_server_broke
     assert await under_way <= {200, 503}
     await eventually(lambda: takes_one(lined))
     assert await lined.call_about_many() == {200}
-    assert lined.receiver.process.poll() is None
+    assert not lined.receiver.server.ended
 
 
 async def takes_one(lined: Lined) -> bool:

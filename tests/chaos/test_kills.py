@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.environment import CounterfoilProcess
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.servers.s3_rclone import S3Server
 from tests.support.scenes.chaos import Scene, eventually, kills, opened
 from tests.support.servers.proxies import (

@@ -19,7 +19,8 @@ import pytest
 from counterfoil.esaw import ApiToken
 from counterfoil.resources import consented_sender_name
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.environment import CounterfoilProcess, local_environment
+from sandbox.environment.local import local_environment
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import User
 from sandbox.esaw.browser import Browser
 from tests.support.scenes.chaos import before, eventually, kills

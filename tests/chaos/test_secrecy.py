@@ -15,7 +15,7 @@ import httpx
 
 from counterfoil.resources import Phase, Sender
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.environment import CounterfoilProcess
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw.core.faults import FaultOptions
 from sandbox.servers.s3_rclone import S3Server
 from tests.support.scenes.chaos import Scene, eventually, kills, opened

@@ -6,7 +6,7 @@ import os
 import signal
 
 from counterfoil.resources import Phase
-from sandbox.environment import CounterfoilProcess
+from sandbox.environment.processes import CounterfoilProcess
 from tests.support.scenes.chaos import Scene, eventually
 from tests.support.servers.proxies import Hold, Moment, Passage, begins_parts, of_file
 

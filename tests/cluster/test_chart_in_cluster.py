@@ -26,16 +26,16 @@ from counterfoil.resources import envelope_id, event_name
 from counterfoil.resources.audit_annotation import AuditEntry, audit_entries, with_audit_entry
 from counterfoil.resources.envelopeevent import Origin
 from counterfoil.resources.event_factory import new_event
-from sandbox import rbac
+from sandbox.controlplane import rbac
 from sandbox.controlplane.binaries import ensure
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
 from sandbox.controlplane.processes import CommandResult, run
 from sandbox.controlplane.schemas import LOCATION, write_schemas
 from sandbox.controlplane.third_party_crds import third_party_crds
-from sandbox.environment import local_environment
+from sandbox.environment.local import local_environment
 from sandbox.esaw import DocumentSpec
-from sandbox.helm import CHART, Helm, HelmError, helm
+from sandbox.release.helm import CHART, Helm, HelmError, helm
 from tests.support.builders import NOON
 from tests.support.scenes.chart import EVERYTHING, MONITORING, NAMESPACE, NOTHING, RELEASE, render
 from tests.support.scenes.console import console_scene

@@ -244,7 +244,7 @@ class Shell:
 
     async def run(self, *arguments: str) -> tuple[int | None, str]:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "sandbox.cluster", *arguments),
+            *(sys.executable, "-m", "sandbox.controlplane.cluster", *arguments),
             cwd=self.folder,
             stdout=asyncio.subprocess.PIPE,
             env={

@@ -14,7 +14,7 @@ from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import NotFound
 from counterfoil.resources import Envelope, EnvelopeEvent, Phase, Resource, envelope_id, to_json_dict
 from counterfoil.resources.event_factory import new_event
-from sandbox import rbac
+from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from tests.support.builders import NOON, AClock, an_event, an_organization
 from tests.support.scenes.handlers import unchanged

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.environment import CounterfoilProcess, LocalEnvironment, local_environment
+from sandbox.environment.local import LocalEnvironment, local_environment
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import DocumentSpec, User
 from sandbox.servers.smtp import PASSWORD, ReceivedMail, SmtpServer
 

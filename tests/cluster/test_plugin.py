@@ -18,7 +18,7 @@ import pytest
 from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase, Sender
 from counterfoil.resources.audit_annotation import audit_entries
-from sandbox import rbac
+from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.processes import run
 from tests.support.scenes.controller import ControllerScene, a_controller_scene, eventually

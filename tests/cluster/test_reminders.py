@@ -29,7 +29,7 @@ from counterfoil.metrics import Metrics
 from counterfoil.resources import EnvelopeEvent, Organization, Sender, envelope_id
 from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.environment import LocalEnvironment, local_environment
+from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.servers.smtp import ReceivedMail, SmtpServer
 from tests.support.builders import AClock
 from tests.support.scenes.handlers import unchanged

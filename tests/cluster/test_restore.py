@@ -10,7 +10,7 @@ import pytest
 from counterfoil.cli import restore
 from counterfoil.resources import EnvelopeEvent, Phase
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
-from sandbox.environment import LocalEnvironment, local_environment
+from sandbox.environment.local import LocalEnvironment, local_environment
 from tests.support.scenes.chaos import Scene, eventually, opened
 
 KINDS = "archives,organizations,senders,envelopes,envelopeevents,secrets"

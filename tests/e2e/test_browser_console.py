@@ -15,8 +15,8 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, 
 
 from counterfoil.resources import EnvelopeEvent, Organization
 from counterfoil.resources.audit_annotation import audit_entries
+from sandbox.browser.axe import axe
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.npm_packages import axe
 from tests.e2e.conftest import PATIENCE
 from tests.support.scenes.console import MISSING_BUCKET, Scene, console_scene, now
 

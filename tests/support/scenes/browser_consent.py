@@ -19,7 +19,8 @@ from playwright.async_api import Page
 from counterfoil.resources import Sender, consented_sender_name
 from counterfoil.sealing import Sealing
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.environment import CounterfoilProcess, LocalEnvironment, local_environment
+from sandbox.environment.local import LocalEnvironment, local_environment
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import OAuthApp, StandIn, User
 from sandbox.servers.smtp import ReceivedMail, SmtpServer
 from tests.support.scenes.pages import FIELDS, PASSWORD, until

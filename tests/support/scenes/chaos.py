@@ -21,7 +21,8 @@ from counterfoil.resources import EnvelopeEvent, Phase, Sender, is_condition_tru
 from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.naming import envelope_id
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.environment import CounterfoilProcess, LocalEnvironment, ProcessNotReady, local_environment
+from sandbox.environment.local import LocalEnvironment, local_environment
+from sandbox.environment.processes import CounterfoilProcess, ProcessNotReady
 from sandbox.esaw import DocumentSpec, StandIn, User
 from sandbox.servers.s3_rclone import S3Server
 from tests.support.archive_contents import Shelf, proves_itself, sha256_of

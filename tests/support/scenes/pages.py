@@ -13,7 +13,8 @@ import httpx
 from counterfoil.resources import Sender
 from counterfoil.sealing import Sealing
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.environment import CounterfoilProcess, LocalEnvironment, local_environment
+from sandbox.environment.local import LocalEnvironment, local_environment
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import OAuthApp, StandIn, User
 from sandbox.esaw.browser import Browser
 from tests.support.servers.standin_peers import client_of

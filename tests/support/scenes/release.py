@@ -16,8 +16,8 @@ from urllib.parse import unquote
 from counterfoil.resources import EnvelopeEvent, Phase
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
 from sandbox.esaw import CallbackUrls, User
-from sandbox.helm import CHART, Helm
 from sandbox.node.images import IMAGE
+from sandbox.release.helm import CHART, Helm
 from tests.support.neighbours import BUCKET, ESAW_PORT, NAMESPACE, S3_PORT, Neighbours, make_namespace
 from tests.support.scenes.chaos import eventually
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from playwright.async_api import Browser, async_playwright
 
-from sandbox import debian
+from sandbox.packages import debian
 
 PACKAGE: Final = "chromium"
 PROGRAM: Final = "/usr/bin/chromium"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sandbox import image
-from sandbox.image import BuildToolMissing, ImageSpec, choose_tool, commands
+from sandbox.release import image
+from sandbox.release.image import BuildToolMissing, ImageSpec, choose_tool, commands
 from webhook.__main__ import PROCESSES
 
 CONTAINERFILE = (image.ROOT / "Containerfile").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import yaml
 
 Rule = dict[str, list[str]]
 
-RULES_FILE = Path(__file__).parents[1] / "charts" / "counterfoil" / "files" / "rights.yaml"
+RULES_FILE = Path(__file__).parents[2] / "charts" / "counterfoil" / "files" / "rights.yaml"
 """The one place that says who may do what, with the reasons; the chart makes its Roles from it."""
 
 _RULES: dict[str, list[Rule]] = yaml.safe_load(RULES_FILE.read_text(encoding="utf-8"))
