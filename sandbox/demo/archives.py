@@ -9,6 +9,7 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -111,9 +112,6 @@ async def _s3(_: Path) -> AsyncIterator[DemoArchive]:
             client_options={"allow_http": True},
         )
 
-        async def tags(name: str) -> Mapping[str, str]:
-            return await server.tags(BUCKET, name)
-
         settings = {
             "bucket": BUCKET,
             "endpoint": server.url,
@@ -122,7 +120,13 @@ async def _s3(_: Path) -> AsyncIterator[DemoArchive]:
             "credentialsSecretRef": {"name": SECOND},
         }
         keys = {"accessKeyId": server.access_key, "secretAccessKey": server.secret_key}
-        yield DemoArchive(f"S3 bucket {BUCKET}", {"s3": settings}, keys, _copy_from_bucket(store), tags)
+        yield DemoArchive(
+            f"S3 bucket {BUCKET}",
+            {"s3": settings},
+            keys,
+            _copy_from_bucket(store),
+            partial(server.tags, BUCKET),
+        )
 
 
 @asynccontextmanager
@@ -229,9 +233,6 @@ async def _azblob(_: Path) -> AsyncIterator[DemoArchive]:
             client_options={"allow_http": True},
         )
 
-        async def tags(name: str) -> Mapping[str, str]:
-            return await server.tags(BUCKET, name)
-
         yield DemoArchive(
             f"Azure container {BUCKET}",
             {
@@ -243,7 +244,7 @@ async def _azblob(_: Path) -> AsyncIterator[DemoArchive]:
             },
             {"accountName": azblob_azurite.ACCOUNT, "accountKey": azblob_azurite.KEY},
             _copy_from_bucket(store),
-            tags,
+            partial(server.tags, BUCKET),
         )
 
 
