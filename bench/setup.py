@@ -143,7 +143,7 @@ async def bench_setup(folder: Path, *, concurrency: int) -> AsyncIterator[BenchS
                 ORGANIZATION,
                 archive=ARCHIVE,
                 sender=SENDER,
-                # Not the stage's own stand-in, which lives in this process and stays idle.
+                # Not the environment's own stand-in, which lives in this process and stays idle.
                 baseURL=esaw.control.url,
                 limits={"concurrency": concurrency, "perSenderConcurrency": concurrency},
             )

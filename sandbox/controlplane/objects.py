@@ -12,7 +12,7 @@ import httpx
 
 COUNTERFOIL: Final = "apis/counterfoil.dev/v1alpha1"
 RBAC: Final = "apis/rbac.authorization.k8s.io/v1"
-FIELD_MANAGER: Final = "stage"
+FIELD_MANAGER: Final = "sandbox"
 """Manager of the applied fields."""
 
 

@@ -1,1 +1,1 @@
-"""What a release consists of: the image is built here, and Helm installs the chart."""
+"""Building the image, and installing the chart with Helm."""

@@ -158,7 +158,7 @@ async def test_a_signer_of_another_authority_keeps_envelopes_until_the_anchors_h
             assert checked(event) == ("True", "SignaturesIntact")
             assert signatures_in(scene, "foreign", envelope)["found"][0]["trusted"]
             assert not scene.esaw.exists(envelope)
-            assert ("Normal", "CauseSolved") in await scene.told(name)
+            assert ("Normal", "CauseSolved") in await scene.recorded(name)
         await has_looked_again(scene, mails)
         assert mail.mails == [told]
 
@@ -167,7 +167,7 @@ async def has_looked_again(scene: ControllerScene, mails: dict[str, Any]) -> Non
     """Wait until the notifier has processed everything: it sends a mail about an organization that it does not know."""
     await scene.local_environment.organization("canary", archive="dms", notifications=mails)
 
-    async def is_told() -> bool:
+    async def is_recorded() -> bool:
         conditions = (
             (await scene.local_environment.read("organization", "canary"))
             .get("status", {})
@@ -175,7 +175,7 @@ async def has_looked_again(scene: ControllerScene, mails: dict[str, Any]) -> Non
         )
         return any(each["type"] == "Notified" for each in conditions)
 
-    await eventually(is_told)
+    await eventually(is_recorded)
 
 
 async def test_where_it_is_only_reported_an_untrusted_signer_stops_nothing(scene: ControllerScene) -> None:

@@ -60,7 +60,7 @@ async def test_an_object_that_breaks_the_rule_is_refused_in_words(
 ) -> None:
     with pytest.raises(Rejected) as refusal:
         await kube.create_dry_run(rule.kind, msgspec.json.encode(built(rule.kind, changes)))
-    assert (rule.at, True) in told(refusal.value, rule.says)
+    assert (rule.at, True) in causes(refusal.value, rule.says)
 
 
 @pytest.mark.parametrize(("rule", "patch"), sentences("accepted", changing=True))
@@ -79,10 +79,10 @@ async def test_a_change_that_breaks_the_rule_is_refused_in_words(
     stored = await own.create(rule.kind, built(rule.kind, rule.before or {}))
     with pytest.raises(Rejected) as refusal:
         await own.patch(rule.kind, stored["metadata"]["name"], {"spec": patch})
-    assert (rule.at, True) in told(refusal.value, rule.says)
+    assert (rule.at, True) in causes(refusal.value, rule.says)
 
 
-def told(refusal: Rejected, says: str) -> set[tuple[str, bool]]:
+def causes(refusal: Rejected, says: str) -> set[tuple[str, bool]]:
     """The fields that the refusal is about, and whether its text names them."""
     parts = re.split(r"(?:^|: \[?|, )(<nil>|spec[^:, ]*): (?=Invalid|Required)", str(refusal))
     pairs = zip(parts[1::2], parts[2::2], strict=True)

@@ -80,17 +80,17 @@ async def test_a_trial_create_is_checked_and_stores_nothing(kube: KubeClient) ->
         await kube.create_dry_run(EnvelopeEvent, json.dumps(event).encode())
 
 
-class Glimpse(ResourcePart, frozen=True):
+class EventPart(ResourcePart, frozen=True):
     spec: EnvelopeEventSpec
 
 
 async def test_a_glimpse_shows_what_is_asked_for_of_what_exists(kube: KubeClient) -> None:
     event = an_event()
     with pytest.raises(NotFound):
-        await kube.get_partial(EnvelopeEvent, name_of(event), Glimpse)
+        await kube.get_partial(EnvelopeEvent, name_of(event), EventPart)
 
     await kube.create(EnvelopeEvent, event)
-    seen = await kube.get_partial(EnvelopeEvent, name_of(event), Glimpse)
+    seen = await kube.get_partial(EnvelopeEvent, name_of(event), EventPart)
     assert seen.spec.action == event["spec"]["action"]
 
 

@@ -101,7 +101,7 @@ class Scene:
             "canary", archive="folder", notifications=await self.local_environment.mails(self.mail)
         )
 
-        async def is_told() -> bool:
+        async def is_recorded() -> bool:
             conditions = (
                 (await self.local_environment.read("organization", "canary"))
                 .get("status", {})
@@ -109,7 +109,7 @@ class Scene:
             )
             return any(each["type"] == "Notified" for each in conditions)
 
-        await self.until(is_told)
+        await self.until(is_recorded)
 
 
 @pytest.fixture

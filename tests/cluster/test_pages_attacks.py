@@ -262,7 +262,7 @@ async def test_a_token_of_another_user_is_refused_whoever_gave_the_consent(scene
     assert scene.esaw.sends(draft) == []
 
 
-async def test_a_wrong_client_secret_is_the_administrators_to_mend(scene: Scene) -> None:
+async def test_a_wrong_client_secret_is_the_administrators_to_fix(scene: Scene) -> None:
     user = scene.a_user("Secretless")
     browser = await scene.sign_in(user)
     await scene.local_environment.secret("acme-oauth", clientSecret="wrong")

@@ -108,7 +108,7 @@ class Scene:
         await self.notifier.run_once()
         return self.mail.mails[known:]
 
-    async def walk(self) -> None:
+    async def pass_finished(self) -> None:
         """Run one garbage-collection pass."""
         done = asyncio.Event()
 
@@ -192,7 +192,7 @@ async def test_the_end_is_told_once_and_nothing_is_reminded_of_after_it(scene: S
     assert len(await scene.run_once(after=DAY)) == 1
 
     await scene.succeeds(name)
-    await scene.walk()
+    await scene.pass_finished()
     assert await scene.run_once() == []
     (solved,) = await scene.run_once(after=timedelta(minutes=2))
     later = [await scene.run_once(after=DAY) for _ in range(3)]

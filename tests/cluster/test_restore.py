@@ -60,14 +60,14 @@ async def test_a_restored_namespace_goes_on_from_its_backup_and_does_nothing_twi
     for name in (filed, archived, waiting):
         await scene.holds(name)
     await controller.stop()
-    before, deleted = scene.shelf.files(), _deleted(scene)
+    before, deleted = scene.archive_folder.files(), _deleted(scene)
 
     await _restore(empty, backup)
     await empty.controller()
     assert (await _ended(empty, filed)).status.phase is Phase.SUCCEEDED
     assert (await _ended(empty, archived)).status.phase is Phase.SUCCEEDED
     assert (await _ended(empty, waiting)).status.phase is not Phase.SUCCEEDED
-    assert scene.shelf.files() == before
+    assert scene.archive_folder.files() == before
     assert _deleted(scene) == deleted
     for name in (filed, archived):
         await scene.filed_once(await _ended(empty, name))

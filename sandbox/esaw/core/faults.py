@@ -1,7 +1,7 @@
 """
 Faults on demand: what is to go wrong, with which requests, and how often.
 
-This module only keeps the orders and hands them out, one request at a time; gate obeys them.
+This module only keeps the orders and hands them out, one request at a time; the middleware obeys them.
 """
 
 from collections.abc import Container

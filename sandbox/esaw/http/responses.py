@@ -1,5 +1,5 @@
 """
-Answers: what a route says, before the gate decides how (and whether) it reaches the client.
+Answers: what a route says, before the middleware decides how (and whether) it reaches the client.
 
 Faults that change what is said are applied here; those that change how it is sent are delivery's.
 """

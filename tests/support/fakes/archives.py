@@ -129,7 +129,7 @@ class MemoryBackend:
 
     kind: ClassVar[str] = "shelf"
     spoil: Callable[[bytes], bytes] = unharmed
-    shelf: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
     puts: list[str] = field(default_factory=list)
     discarded: list[str] = field(default_factory=list)
 
@@ -139,7 +139,7 @@ class MemoryBackend:
     async def entries(self, folder: str) -> list[StoredEntry]:
         return [
             StoredEntry(name, len(data))
-            for name, data in sorted(self.shelf.items())
+            for name, data in sorted(self.files.items())
             if name.startswith(f"{folder}/")
         ]
 
@@ -147,16 +147,16 @@ class MemoryBackend:
         self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
     ) -> None:
         data = b"".join([chunk async for chunk in chunks])
-        self.shelf[name] = self.spoil(data)
+        self.files[name] = self.spoil(data)
         self.puts.append(name)
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
-        if name not in self.shelf:
+        if name not in self.files:
             raise FileNotStored
-        yield self.shelf[name]
+        yield self.files[name]
 
     async def discard(self, name: str) -> None:
-        self.shelf.pop(name, None)
+        self.files.pop(name, None)
         self.discarded.append(name)
 
     async def probe(self) -> None:

@@ -16,7 +16,7 @@ from counterfoil.resources.sender import SenderSpec, SenderStatus
 from counterfoil.sealing import Sealing
 from tests.support.builders import AClock
 from tests.support.fakes.kube import InMemoryKubeClient
-from tests.unit.controller.access.test_sender_keys import ANNA, KEY, OTHER, AnEsaw
+from tests.unit.controller.access.test_sender_keys import ANNA, KEY, OTHER, FakeEsawClient
 
 ACCEPTED = {
     "type": "Authorized",
@@ -45,7 +45,7 @@ class Scene:
         self.sealing = Sealing(folder)
         self.sender = a_consented_sender(**status)
         self.kube = InMemoryKubeClient(self.sender)
-        self.esaw = AnEsaw(**{OTHER: ANNA})
+        self.esaw = FakeEsawClient(**{OTHER: ANNA})
         clock = AClock()
         self.sender_keys = SenderKeys(
             self.kube,

@@ -222,7 +222,7 @@ async def test_an_api_server_that_is_away_is_no_reason_to_take_the_default_sende
 # -- With which key, into which archive? ------------------------------------------------------------------------
 
 
-async def test_when_all_is_there_the_event_has_a_desk(scene: Scene) -> None:
+async def test_when_all_is_there_the_event_is_admitted(scene: Scene) -> None:
     admitted = await scene.prepare()
     assert isinstance(admitted, Admitted)
     assert admitted.token.reveal() == KEY
@@ -313,7 +313,7 @@ async def test_an_archive_that_cannot_be_opened_is_waited_for_in_its_own_words(s
     assert outcome.message.startswith("Archive/dms: ")
 
 
-async def test_what_the_desk_files_is_counted_for_its_archive(scene: Scene) -> None:
+async def test_what_is_filed_is_counted_for_its_archive(scene: Scene) -> None:
     admitted = await scene.prepare()
     assert isinstance(admitted, Admitted)
     scene.kube.put(an_archive())

@@ -9,7 +9,7 @@ from counterfoil.kube.errors import ApiError, Conflict, Forbidden, NotFound, Rej
 from counterfoil.metrics import CallbackOutcome
 from counterfoil.resources import envelope_id
 from counterfoil.resources.event_factory import new_event
-from tests.support.scenes.receiver_parts import GUID, FakeKubeClient, HandClock, unavailable
+from tests.support.scenes.receiver_parts import GUID, FakeKubeClient, ManualClock, unavailable
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.event_writer import EventWriter
 from webhook.receiver.limits import ReceiverLimits
@@ -24,7 +24,7 @@ class WriterParts:
 
     def __init__(self, limits: ReceiverLimits) -> None:
         self.kube = FakeKubeClient()
-        self.clock = HandClock()
+        self.clock = ManualClock()
         self.deliveries = DeliveryCounter(self.kube, clock=self.clock, random=Random(1), limits=limits)
         self.write_probe = WriteProbe(self.kube, monotonic=self.clock.monotonic, valid_seconds=5.0)
         self.event_writer = EventWriter(
@@ -212,7 +212,7 @@ async def test_trouble_that_may_pass_is_unavailable(parts: WriterParts, problem:
         NotFound(404, "NotFound", "no CRD"),
     ],
 )
-async def test_what_somebody_has_to_mend_is_refused_and_never_200(
+async def test_what_somebody_has_to_fix_is_refused_and_never_200(
     parts: WriterParts, problem: ApiError
 ) -> None:
     parts.kube.trouble["create"] = problem
@@ -221,7 +221,7 @@ async def test_what_somebody_has_to_mend_is_refused_and_never_200(
 
 async def test_a_write_that_takes_too_long_is_unavailable() -> None:
     parts = WriterParts(ReceiverLimits(write_seconds=0.01))
-    parts.kube.gate.clear()
+    parts.kube.answering.clear()
     assert await parts.event_writer.create(EVENT) is CallbackOutcome.UNAVAILABLE
 
 
