@@ -1,10 +1,10 @@
 """
 Read the senders' API keys, verify them with eSAW (``whoami``), and return only keys that work.
 
-A key comes from its user (``spec.tokenSecretRef``), or from a consent: then it is sealed in the Secret with the Sender's
-name. The Sender's ``Authorized`` condition records whether the key works. It is written for a new key, for a replaced
-key, and for a key that eSAW refuses. It is Unknown while eSAW cannot verify a key for the first time. The key itself
-stays in the Secret and in this process's memory.
+A key comes from its user (``spec.tokenSecretRef``), or from a consent: then it is sealed in the Secret with
+the Sender's name. The Sender's ``Authorized`` condition records whether the key works. It is written for a
+new key, for a replaced key, and for a key that eSAW refuses. It is Unknown while eSAW cannot verify a key for
+the first time. The key itself stays in the Secret and in this process's memory.
 
 Workers pass the Sender as it was when they began; the newest state that is known here decides.
 """
@@ -75,7 +75,8 @@ class SenderKeys:
         sealing: Sealing | None = None,
         consent_url: Callable[[Sender], str | None] = lambda sender: None,
     ) -> None:
-        """Without ``sealing`` only ``spec.tokenSecretRef`` works. ``consent_url`` returns the URL of a Sender's consent page."""
+        """Without ``sealing`` only ``spec.tokenSecretRef`` works. ``consent_url`` returns the URL of a
+        Sender's consent page."""
         self._kube = kube
         self._secret_cache = secret_cache
         self._clock = clock
@@ -208,7 +209,10 @@ class SenderKeys:
                 "KeyMissing", f"{missing} The sender has to give its consent again."
             ) from missing
         if self._sealing is None:
-            message = "The controller has no sealing keys; set COUNTERFOIL_SEALING_KEYS to the folder that the pages have."
+            message = (
+                "The controller has no sealing keys; set COUNTERFOIL_SEALING_KEYS to the folder that the "
+                "pages have."
+            )
             raise KeyUnusable("SealingKeysMissing", message)
         try:
             return StoredKey(self._sealing.open(data, self._kube.namespace, sender), key_id_of(data))
@@ -252,8 +256,9 @@ class SenderKeys:
         ):
             return
         message = (
-            f"eSignAnyWhere could not be asked about the key: {problem} It is asked again, so there is nothing to do here; "
-            f"see the condition Reachable of Organization/{sender.spec.organization_ref.name}."
+            f"eSignAnyWhere could not be asked about the key: {problem} It is asked again, so there is "
+            "nothing to do here; see the condition Reachable of "
+            f"Organization/{sender.spec.organization_ref.name}."
         )
         await self._write(sender, "Unknown", "EsawUnreachable", message, sender.status.key)
 

@@ -1,9 +1,9 @@
 """
 Select the senders who must give a new key, and those whom the administrators must contact. Pure.
 
-A sender receives one mail each time that the key stops working, or when events wait for a key. A key that flaps
-(refused, accepted, refused) is one problem for ``QUIET_PERIOD``. Problems that the sender cannot solve go to the
-administrators: otherwise a missing sealing key would send a mail to every sender at once.
+A sender receives one mail each time that the key stops working, or when events wait for a key. A key that
+flaps (refused, accepted, refused) is one problem for ``QUIET_PERIOD``. Problems that the sender cannot solve
+go to the administrators: otherwise a missing sealing key would send a mail to every sender at once.
 """
 
 from collections.abc import Iterable, Iterator
@@ -54,7 +54,8 @@ def was_asked(sender: Sender, refused_condition: Condition, now: datetime) -> bo
 
 
 def problem_since(sender: Sender, refused_condition: Condition, now: datetime) -> datetime:
-    """Return the time of the cause of a mail to the sender: the key was refused, or a person requested another mail."""
+    """Return the time of the cause of a mail to the sender: the key was refused, or a person requested
+    another mail."""
     return _reminder_requested_at(sender, now) or refused_condition.last_transition_time
 
 
@@ -66,7 +67,8 @@ def _reminder_requested_at(sender: Sender, now: datetime) -> datetime | None:
     )
     if requested is None or asked is None:
         return None
-    # Times in a status are whole seconds. Without this a request within the second of a mail would stay newer than it.
+    # Times in a status are whole seconds. Without this a request within the second of a mail would stay newer
+    # than it.
     whole = requested.replace(microsecond=0)
     return whole if asked < whole <= now else None
 
@@ -91,7 +93,8 @@ def is_request_due(sender: Sender, now: datetime) -> bool:
 def unresponsive_senders(
     senders: Iterable[Sender], organization: Organization, now: datetime, *, unreachable: Iterable[str] = ()
 ) -> list[Sender]:
-    """Return the senders who did not react in time or have no address that works (``unreachable``: mails refused)."""
+    """Return the senders who did not react in time or have no address that works (``unreachable``: mails
+    refused)."""
     after = organization.spec.notifications.escalate_after if organization.spec.notifications else None
     lost = frozenset(unreachable)
     found = []

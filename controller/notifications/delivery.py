@@ -1,8 +1,9 @@
 """
 Send the mails that are due for one Organization: write a claim, send the mail, write a mark.
 
-A mail server that does not work, and a mail that the server rejects, are retried with growing pauses. The Organization's
-condition ``Notified`` reports both. This process never sends a mail twice, even while its mark cannot be written.
+A mail server that does not work, and a mail that the server rejects, are retried with growing pauses. The
+Organization's condition ``Notified`` reports both. This process never sends a mail twice, even while its mark
+cannot be written.
 """
 
 import logging
@@ -120,7 +121,8 @@ class MailDelivery:
             await self._mark(sent, organization, state)
 
     async def send_due(self, organization: Organization, senders: list[Sender]) -> None:
-        """Send the mails that are due, if mails are configured and no pause is active. Raises ``ApiError``."""
+        """Send the mails that are due, if mails are configured and no pause is active. Raises
+        ``ApiError``."""
         settings, state, now = (
             organization.spec.notifications,
             self._state(organization.name),
@@ -275,7 +277,7 @@ class MailDelivery:
 
         await self.notification_writer.organization(organization.name, changed)
 
-    # -- Claims and marks -------------------------------------------------------------------------------------
+    # -- Claims and marks ------------------------------------------------------------------------------------
 
     async def _claim(
         self, notification: Notification, organization: Organization, state: _DeliveryState

@@ -1,9 +1,9 @@
 """
 Build the MIME message of a mail: addresses, headers, text and HTML.
 
-External text reaches a header only through ``one_line`` and ``Address``, so no header can be injected. The Message-ID is
-derived from the subject of the notification. Mail servers and clients can therefore recognize a mail that is sent
-again after a crash.
+External text reaches a header only through ``one_line`` and ``Address``, so no header can be injected. The
+Message-ID is derived from the subject of the notification. Mail servers and clients can therefore recognize a
+mail that is sent again after a crash.
 """
 
 import hashlib

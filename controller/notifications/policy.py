@@ -1,8 +1,8 @@
 """
 Select the mails that are due for one Organization, and the problems that can be removed. Pure.
 
-A mail that another process has claimed is not sent before ``NotificationTimings.claim`` has passed: by then the other
-process has marked the mail as sent, or has died.
+A mail that another process has claimed is not sent before ``NotificationTimings.claim`` has passed: by then
+the other process has marked the mail as sent, or has died.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,8 @@ class NotificationTimings:
     archive: timedelta = timedelta(minutes=10)
     """Delay before a mail about an archive that is not ready while events wait."""
     settle: timedelta = timedelta(minutes=1)
-    """Delay from a problem's end to the mail about it. A problem that returns within this time is the same problem."""
+    """Delay from a problem's end to the mail about it. A problem that returns within this time is the same
+    problem."""
     digest: timedelta = timedelta(hours=24)
     """Interval between reminders of open problems; one mail lists all of them."""
     claim: timedelta = timedelta(minutes=15)

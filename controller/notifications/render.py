@@ -1,8 +1,8 @@
 """
 Render a ``Notification`` as the content of a mail, in the organization's language. Pure.
 
-A mail contains names, counts, messages of a status and texts of the catalogue of reasons. None of them contains a key
-(rule 7), and ``redact`` removes text that looks like one.
+A mail contains names, counts, messages of a status and texts of the catalogue of reasons. None of them
+contains a key (rule 7), and ``redact`` removes text that looks like one.
 """
 
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ class MailRenderer:
             name = f"{name}_one"
         return catalogue.say(section, name, count=count, **values)
 
-    # -- To a sender ------------------------------------------------------------------------------------------
+    # -- To a sender -----------------------------------------------------------------------------------------
 
     def _consent_request(self, sender: Sender) -> MailContent:
         first = sender.status.key is None and sender.status.notified_at is None
@@ -131,7 +131,7 @@ class MailRenderer:
         name = _full_name(sender)
         return self._text("hello_name", name=name) if name else self._text("hello")
 
-    # -- To the administrators --------------------------------------------------------------------------------
+    # -- To the administrators -------------------------------------------------------------------------------
 
     def _escalation(self, senders: tuple[Sender, ...]) -> MailContent:
         named = [self._item(each) for each in senders[: consent_requests.MAX_NAMED_SENDERS]]

@@ -1,8 +1,9 @@
 """
-Write the status of Organizations and Senders: apply a change to the newest state until no other write interferes.
+Write the status of Organizations and Senders: apply a change to the newest state until no other write
+interferes.
 
-A change is a pure function from status to status. It runs again after a conflict, and raises ``ClaimLost`` when the
-newest state makes it void.
+A change is a pure function from status to status. It runs again after a conflict, and raises ``ClaimLost``
+when the newest state makes it void.
 """
 
 from collections.abc import Callable

@@ -82,8 +82,8 @@ def side_condition(files: Sequence[FileLayout], signatures: Mapping[str, Signatu
     """
     Return what the condition says about all files together; None when none was checked.
 
-    True: every document has signatures, all of eSAW's files that have some are intact, and every signer of theirs is
-    trusted if there are trust anchors.
+    True: every document has signatures, all of eSAW's files that have some are intact, and every signer of
+    theirs is trusted if there are trust anchors.
     """
     answers = [
         (each, signatures[each.facts.file_id])

@@ -38,8 +38,9 @@ def settled_at(before: SharedStatus, after: SharedStatus, *, now: datetime) -> d
     """
     Return the ``settledAt`` of the status ``after`` that will be stored.
 
-    An object that works as before keeps its value, even None: an older version did not record it, and the current time
-    would retry all events that ever failed. While the object does not work, the last value stays.
+    An object that works as before keeps its value, even None: an older version did not record it, and the
+    current time would retry all events that ever failed. While the object does not work, the last value
+    stays.
     """
     state = _status_ready_state(after)
     return (
@@ -64,10 +65,11 @@ def fixed_at(resource: SharedResource) -> datetime | None:
 
 def ready_state(resource: SharedResource) -> ReadyState | None:
     """
-    Return a value that changes with each fix of an object; None: the object is not ready, or not at its newest spec.
+    Return a value that changes with each fix of an object; None: the object is not ready, or not at its
+    newest spec.
 
-    It includes the times of the conditions, so that an object that was not ready between two observations counts as
-    fixed. ``settled_at`` ignores these times.
+    It includes the times of the conditions, so that an object that was not ready between two observations
+    counts as fixed. ``settled_at`` ignores these times.
     """
     match resource:
         case Organization():

@@ -1,8 +1,8 @@
 """
 Update the gauges: events by phase, the oldest unfinished event, senders by whether their key works, archives.
 
-Each resync computes them from the cache, which has no finished events. The garbage collector's last pass supplies the
-number of those. The sum over all controllers counts each event and sender once.
+Each resync computes them from the cache, which has no finished events. The garbage collector's last pass
+supplies the number of those. The sum over all controllers counts each event and sender once.
 """
 
 from collections import Counter
@@ -53,7 +53,8 @@ class Gauges:
         self._set_archives()
 
     def _start_attempts(self) -> None:
-        """Create the counters of all error reasons at zero, so that the first error already shows as a rate."""
+        """Create the counters of all error reasons at zero, so that the first error already shows as a
+        rate."""
         for phase in PHASE_ORDER:
             for rule in RULES:
                 if rule.reason is not None:

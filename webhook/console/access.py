@@ -1,8 +1,8 @@
 """
 The person who uses the console, with a client for the API server and this person's rights.
 
-SelfSubjectAccessReview tells the rights; they are cached for half a minute by a hash of the token. They only select the
-buttons to show: the API server checks every action.
+SelfSubjectAccessReview tells the rights; they are cached for half a minute by a hash of the token. They only
+select the buttons to show: the API server checks every action.
 """
 
 import asyncio
@@ -87,7 +87,8 @@ class Authenticator:
         self._cached: OrderedDict[bytes, _CachedUser] = OrderedDict()
 
     async def user_name(self, token: str) -> str:
-        """Return whose token it is, asking the API server with the token itself. Raises ``PageError``, ``ApiProblem``."""
+        """Return whose token it is, asking the API server with the token itself. Raises ``PageError``,
+        ``ApiProblem``."""
         try:
             name = await self._client_factory.client_for(token).whoami()
         except Forbidden as refused:

@@ -1,8 +1,9 @@
 """
 Attention: what waits for a person, one entry per cause and not per event. Pure: objects in, entries out.
 
-A sender without a key is one cause however many envelopes wait; so is a reason for which events of an organization failed, an
-archive that can't be used, an organization that lacks something. What is retried automatically is none.
+A sender without a key is one cause however many envelopes wait; so is a reason for which events of an
+organization failed, an archive that can't be used, an organization that lacks something. What is retried
+automatically is none.
 """
 
 from collections.abc import Collection, Iterable
@@ -72,7 +73,8 @@ class AttentionItem:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSnapshot:
-    """Objects that were read for the page; ``failed`` and ``waiting`` may be only the first part of all there are."""
+    """Objects that were read for the page; ``failed`` and ``waiting`` may be only the first part of all there
+    are."""
 
     organizations: tuple[Organization, ...] = ()
     senders: tuple[Sender, ...] = ()
@@ -262,7 +264,8 @@ def _failures(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
 
 
 def _unread_failures(snapshot: ClusterSnapshot, read: Collection[tuple[str, str]]) -> Iterable[AttentionItem]:
-    """Go through failures of which no event was among those that were read, but that the controller has counted."""
+    """Go through failures of which no event was among those that were read, but that the controller has
+    counted."""
     for each in snapshot.organizations:
         problems = _open_failure_problems(each)
         for reason in dict.fromkeys(problem.reason for problem in problems):

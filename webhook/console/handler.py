@@ -1,9 +1,9 @@
 """
 Handle one browser request: authenticate it, call the view of its page, and answer.
 
-Each request passes: static files, rate (of the client, then of all), path, method, limit of concurrent requests, session, and
-then the view. Every answer is a page in the browser's language or a redirect, with security headers. The log line has the
-person, the page and the outcome, but no token, no cookie and no query.
+Each request passes: static files, rate (of the client, then of all), path, method, limit of concurrent
+requests, session, and then the view. Every answer is a page in the browser's language or a redirect, with
+security headers. The log line has the person, the page and the outcome, but no token, no cookie and no query.
 """
 
 import logging
@@ -68,7 +68,8 @@ class ConsoleHandler:
     """
     Answers requests. ``monotonic`` is a clock in seconds that never goes back.
 
-    ``buckets`` has the rate of each address, ``bucket`` that of all, and ``proxies`` is how many of them tell whose address it is.
+    ``buckets`` has the rate of each address, ``bucket`` that of all, and ``proxies`` is how many of them tell
+    whose address it is.
     """
 
     def __init__(
@@ -109,7 +110,8 @@ class ConsoleHandler:
         self._in_flight = 0
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request. Every request is counted and logged, and has an answer also after an unexpected error."""
+        """Answer one request. Every request is counted and logged, and has an answer also after an unexpected
+        error."""
         started = self._monotonic()
         route = match_route(request.raw_path.partition("?")[0])
         if route.page is ConsolePageName.STATIC and (file := self._renderer.static(route.name)) is not None:
@@ -236,7 +238,8 @@ class ConsoleHandler:
     # -- Who it is ------------------------------------------------------------------------------------------
 
     def _session(self, request: web.BaseRequest) -> ConsoleSession | None:
-        """Return who is signed in in this browser; behind a proxy with the token that the proxy passes now."""
+        """Return who is signed in in this browser; behind a proxy with the token that the proxy passes
+        now."""
         if not self._is_proxied:
             return self._sessions.read(request.cookies)
         token = bearer_token(request.headers.get("Authorization"))
@@ -247,7 +250,8 @@ class ConsoleHandler:
         return replace(known, token=token)
 
     def _binding_cookies(self, request: web.BaseRequest, session: ConsoleSession) -> tuple[str, ...]:
-        """Return the cookie that binds forms to a browser behind a proxy, if it has none yet; without the token."""
+        """Return the cookie that binds forms to a browser behind a proxy, if it has none yet; without the
+        token."""
         if not self._is_proxied or self._sessions.guest(request.cookies) is not None:
             return ()
         return self._sessions.cookies(replace(session, token=""))
@@ -256,7 +260,8 @@ class ConsoleHandler:
         if "HX-Request" in request.headers:
             raise PageError(ConsoleErrorKind.SIGN_IN_NEEDED, "the session has ended")
         if routes.is_cross_site_navigation(request.headers):
-            # A link in a mail: the browser kept the cookie back, and sends it with the next request from this page.
+            # A link in a mail: the browser kept the cookie back, and sends it with the next request from this
+            # page.
             html = self._renderer.page(
                 "onward.html", words, self._clock.now(), onward=routes.local_location(request.raw_path)
             )

@@ -1,5 +1,6 @@
 """
-Every limit of the console, in one place; ``webhook.http_server.limits`` explains the limits that all processes share.
+Every limit of the console, in one place; ``webhook.http_server.limits`` explains the limits that all
+processes share.
 
 Settings (``ConsoleSettings``) hold the values that depend on the size of an installation.
 """
@@ -14,17 +15,18 @@ class ConsoleLimits(HttpLimits):
     """
     The limits; times in seconds, sizes in bytes. Tests use smaller values.
 
-    The shared defaults fit: a continue token in the query has about 300 bytes, a session is up to four cookies of 4 KiB, an
-    OIDC proxy adds a token, and the largest form is the sign-in form with a token. More requests in flight are answered 429.
+    The shared defaults fit: a continue token in the query has about 300 bytes, a session is up to four
+    cookies of 4 KiB, an OIDC proxy adds a token, and the largest form is the sign-in form with a token. More
+    requests in flight are answered 429.
     """
 
     client_addresses: int = 10_000
-    """Maximum number of addresses whose rate is kept (about 300 bytes each). A client with more addresses meets the limits
-    over all clients."""
+    """Maximum number of addresses whose rate is kept (about 300 bytes each). A client with more addresses
+    meets the limits over all clients."""
 
     refused_rate: float = 0.2
-    """Maximum rate, per second, of refused tokens of one address. Accepted tokens do not count: many people behind one
-    address are not locked out by signing in."""
+    """Maximum rate, per second, of refused tokens of one address. Accepted tokens do not count: many people
+    behind one address are not locked out by signing in."""
 
     refused_burst: int = 10
     """Maximum burst of refused tokens of one address."""
@@ -36,7 +38,8 @@ class ConsoleLimits(HttpLimits):
     """Maximum burst of refused tokens over all addresses."""
 
     rights_seconds: float = 30.0
-    """Time for which a person's rights are cached. Only the display depends on them: the API server checks each write."""
+    """Time for which a person's rights are cached. Only the display depends on them: the API server checks
+    each write."""
 
     cached_users: int = 1000
     """Maximum number of people whose rights and names are cached."""
@@ -51,11 +54,12 @@ class ConsoleLimits(HttpLimits):
     """Maximum number of rows of one page of a list."""
 
     scanned: int = 400
-    """Maximum number of events read for one page with a filter by age, which the API server cannot select by."""
+    """Maximum number of events read for one page with a filter by age, which the API server cannot select
+    by."""
 
     surveyed: int = 100
-    """Maximum number of events read, by phase, to group those that wait for a person. Above it the page shows the
-    controller's count by cause, and "more than" until the controller has counted."""
+    """Maximum number of events read, by phase, to group those that wait for a person. Above it the page shows
+    the controller's count by cause, and "more than" until the controller has counted."""
 
     listed_objects: int = 500
     """Maximum number of Organizations, of Senders and of Archives read for one page."""
@@ -79,8 +83,8 @@ class ConsoleLimits(HttpLimits):
     """Maximum number of documents of one event on a page; an event can have 2,000."""
 
     entries: int = 100
-    """Maximum number of entries of each list and map in an object's YAML. Writing YAML takes half a second per MB, during
-    which no other request is answered."""
+    """Maximum number of entries of each list and map in an object's YAML. Writing YAML takes half a second
+    per MB, during which no other request is answered."""
 
     text: int = 1000
     """Maximum number of characters of each text in the YAML."""

@@ -1,10 +1,10 @@
 """
 The identity of a person: a session in sealed cookies, or the token that an OIDC proxy passes.
 
-A session holds the person's own Kubernetes token, sealed with AES-256-GCM, and lives an hour at most and never longer than the
-token. A stolen cookie does not reveal the token, and nobody can forge one. Every form carries
-a token of its session (CSRF). Nothing here talks to a cluster; a token's own claims are believed only where they shorten
-the session.
+A session holds the person's own Kubernetes token, sealed with AES-256-GCM, and lives an hour at most and
+never longer than the token. A stolen cookie does not reveal the token, and nobody can forge one. Every form
+carries a token of its session (CSRF). Nothing here talks to a cluster; a token's own claims are believed only
+where they shorten the session.
 """
 
 import base64
@@ -25,14 +25,16 @@ from counterfoil.clock import Clock
 from counterfoil.sealing import NONCE_BYTES, SealBroken, SealKeyUnknown
 
 COOKIE: Final = "__Host-counterfoil-console"
-"""By the prefix browsers let nobody but this host set it: a neighbour below the same domain can't put a session in its place."""
+"""By the prefix browsers let nobody but this host set it: a neighbour below the same domain can't put a
+session in its place."""
 GUEST: Final = f"{COOKIE}-guest"
-"""Cookie of a guest, separate from the session's. A link on another site opens the sign-in page without the session cookie;
-the cookie that is set then must not replace the session."""
+"""Cookie of a guest, separate from the session's. A link on another site opens the sign-in page without the
+session cookie; the cookie that is set then must not replace the session."""
 
 MAX_COOKIES: Final = 4
 MAX_COOKIE_CHARACTERS: Final = 3800
-"""Browsers keep cookies up to 4,096 bytes with name and attributes; a token of an OIDC provider can be longer."""
+"""Browsers keep cookies up to 4,096 bytes with name and attributes; a token of an OIDC provider can be
+longer."""
 
 _SESSION: Final = "console session"
 _GUEST: Final = "console guest"
@@ -108,7 +110,8 @@ class ConsoleSessions:
         return self._read(_SESSION, "".join(cookies.get(name, "") for name in _cookie_names()))
 
     def guest(self, cookies: Mapping[str, str]) -> ConsoleSession | None:
-        """Return what binds forms to this browser while nobody is signed in, or while a proxy says who it is."""
+        """Return what binds forms to this browser while nobody is signed in, or while a proxy says who it
+        is."""
         return self._read(_GUEST, cookies.get(GUEST, ""))
 
     def _read(self, purpose: str, text: str) -> ConsoleSession | None:
@@ -123,7 +126,8 @@ class ConsoleSessions:
         return session if self._clock.now() < session.expires else None
 
     def cookies(self, session: ConsoleSession) -> tuple[str, ...]:
-        """Return the Set-Cookie headers that give a session to the browser, and take the rest of a longer one away."""
+        """Return the Set-Cookie headers that give a session to the browser, and take the rest of a longer one
+        away."""
         seconds = max(0, int((session.expires - self._clock.now()).total_seconds()))
         purpose = _SESSION if session.token else _GUEST
         value = _base64url(self._cipher.seal_for(purpose, msgspec.json.encode(session)))

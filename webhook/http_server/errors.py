@@ -1,5 +1,6 @@
 """
-The one exception that ends a browser's request with an error page; the pages and the console define the kinds.
+The one exception that ends a browser's request with an error page; the pages and the console define the
+kinds.
 """
 
 from enum import StrEnum
@@ -8,7 +9,8 @@ from typing import Self
 
 
 class ErrorKind(StrEnum):
-    """A kind of error: its value names the texts in the catalogues, ``status`` is the status of the answer."""
+    """A kind of error: its value names the texts in the catalogues, ``status`` is the status of the
+    answer."""
 
     status: HTTPStatus
 

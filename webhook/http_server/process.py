@@ -1,8 +1,8 @@
 """
 Start and stop of one HTTP process: signals, private port, public port and drain.
 
-SIGTERM or SIGINT -> readiness fails -> drain (Kubernetes removes the endpoint) -> the public port closes and accepted
-requests are answered -> background work ends. The private port (health, metrics) closes last.
+SIGTERM or SIGINT -> readiness fails -> drain (Kubernetes removes the endpoint) -> the public port closes and
+accepted requests are answered -> background work ends. The private port (health, metrics) closes last.
 """
 
 import asyncio
@@ -50,7 +50,8 @@ class ServingProcess:
 
 
 def stop_on_signals() -> asyncio.Event:
-    """Return an event that SIGTERM or SIGINT sets. Called first, so that no signal is lost during the start."""
+    """Return an event that SIGTERM or SIGINT sets. Called first, so that no signal is lost during the
+    start."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -68,7 +69,8 @@ async def serving(
     limits: HttpLimits,
     clock: Clock,
 ) -> AsyncIterator[ServingProcess]:
-    """Open the private and the public port; close both at the end. Raises ``OSError`` if a port is not available."""
+    """Open the private and the public port; close both at the end. Raises ``OSError`` if a port is not
+    available."""
 
     async def not_stopping() -> str | None:
         return "it is ending" if stop.is_set() else None
@@ -94,7 +96,8 @@ def run_process(
     configuration_error: type[Exception] = NotConfigured,
     context: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - has no state
 ) -> None:
-    """Run a process until it ends. A configuration error ends it with status 1 and one log line, without a traceback."""
+    """Run a process until it ends. A configuration error ends it with status 1 and one log line, without a
+    traceback."""
     logs.configure(settings.log_level, settings.log_format)
     try:
         with context:

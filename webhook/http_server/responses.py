@@ -1,5 +1,6 @@
 """
-Answers to browsers: pages, redirects, cookies, and the headers and the template engine that pages and console share.
+Answers to browsers: pages, redirects, cookies, and the headers and the template engine that pages and console
+share.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,9 +1,9 @@
 """
 Get a user's key with an authorization code, and store it sealed in a Secret beside the user's Sender.
 
-``obtain`` calls eSAW and stores nothing; it refuses a user other than the one in the link. ``store`` writes the Sender, then
-the Secret, then the Sender's status; each write can be repeated. A kill in between leaves a Sender without a key, or a key
-that the controller verifies. The log has only names.
+``obtain`` calls eSAW and stores nothing; it refuses a user other than the one in the link. ``store`` writes
+the Sender, then the Secret, then the Sender's status; each write can be repeated. A kill in between leaves a
+Sender without a key, or a key that the controller verifies. The log has only names.
 """
 
 import base64
@@ -83,7 +83,8 @@ class ConsentService:
         return Consent(token, user_info)
 
     async def store(self, organization: Organization, consent: Consent, name: str) -> Sender:
-        """Put the key away for the Sender of that name, made if need be; return it. Raises ``PageError``, ``ApiProblem``."""
+        """Put the key away for the Sender of that name, made if need be; return it. Raises ``PageError``,
+        ``ApiProblem``."""
         sender = await self._ensure_sender(organization, consent.user_info, name)
         sealed = self._sealing.seal(consent.token, self._kube.namespace, sender)
         await self._store_secret(sender, sealed)
@@ -99,7 +100,8 @@ class ConsentService:
         return sender if sender.spec.organization_ref.name == organization.name else None
 
     async def get_token(self, sender: Sender) -> ApiToken | None:
-        """Return the key that was put away for a Sender; None when there is none that opens. Raises ``ApiProblem``."""
+        """Return the key that was put away for a Sender; None when there is none that opens. Raises
+        ``ApiProblem``."""
         try:
             data = (await self._kube.secret(sender.name)).get(SECRET_KEY, b"")
             return self._sealing.open(data, self._kube.namespace, sender)
@@ -200,8 +202,8 @@ class ConsentService:
             key=key,
             consent_url=organization.consent_url(sender.name),
         )
-        # Whole, since the controller may have written meanwhile that the key was refused: that is older news than this. What
-        # is not named here stays.
+        # Whole, since the controller may have written meanwhile that the key was refused: that is older news
+        # than this. What is not named here stays.
         await self._kube.patch_status(Sender, sender.name, to_json_dict(status), resource_version=None)
 
 

@@ -1,10 +1,11 @@
 """
 State that a browser keeps between two requests: sealed cookies, and the token in the form.
 
-A ``OAuthFlow`` is one way through eSAW and back; its cookie is named after the state, so that two tabs don't disturb each
-other, goes only to the page to which eSAW sends the browser back, and lives five minutes. A ``FormSession`` is one form about one
-draft. Both are sealed with a key that every replica derives from the sealing keys, so nobody can read or make one, and a
-restart or another replica changes nothing. No API token is ever in a cookie.
+A ``OAuthFlow`` is one way through eSAW and back; its cookie is named after the state, so that two tabs don't
+disturb each other, goes only to the page to which eSAW sends the browser back, and lives five minutes. A
+``FormSession`` is one form about one draft. Both are sealed with a key that every replica derives from the
+sealing keys, so nobody can read or make one, and a restart or another replica changes nothing. No API token
+is ever in a cookie.
 """
 
 import base64
@@ -111,7 +112,8 @@ class FlowCookies:
         )
 
     def read_flow(self, cookies: Mapping[str, str], organization: str, state: str) -> OAuthFlow | None:
-        """Return the flow that this browser began with this state; None for any other state, and when it is too late."""
+        """Return the flow that this browser began with this state; None for any other state, and when it is
+        too late."""
         flow = self._read(_FLOW, OAuthFlow, cookies.get(flow_cookie(state), ""))
         if flow is None or not are_equal(flow.state, state) or flow.organization != organization:
             return None
@@ -161,7 +163,8 @@ class FlowCookies:
 
 
 class PageUrls:
-    """The addresses of one Organization's pages, as browsers see them. Everything that we redirect to is made here."""
+    """The addresses of one Organization's pages, as browsers see them. Everything that we redirect to is made
+    here."""
 
     def __init__(self, organization: Organization, public_url: str) -> None:
         self._name = organization.name

@@ -1,9 +1,9 @@
 """
 Handle one browser request: check it, call the view of its page, and answer.
 
-Each request passes: rate, path, method, limit of concurrent requests, organization, query, and then the view. Every answer is
-a page in the browser's language or a redirect, with security headers. The log line has the page and the outcome, but no
-query, no cookie and no form value: those hold codes, states and personal text.
+Each request passes: rate, path, method, limit of concurrent requests, organization, query, and then the view.
+Every answer is a page in the browser's language or a redirect, with security headers. The log line has the
+page and the outcome, but no query, no cookie and no form value: those hold codes, states and personal text.
 """
 
 import logging
@@ -62,7 +62,8 @@ class PageHandler:
         self._in_flight = 0
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request. Every request is counted and logged, and has an answer also after an unexpected error."""
+        """Answer one request. Every request is counted and logged, and has an answer also after an unexpected
+        error."""
         started = self._monotonic()
         path, _, raw_query = request.raw_path.partition("?")
         route = match_route(path)

@@ -5,8 +5,8 @@ before-send ─▶ eSAW (log in, consent) ─▶ return ─▶ [form ─▶] sen
                (the form asks for tags, or whether to send if that is not certain)
 consent ─────▶ eSAW ────────────────────▶ return ─▶ thanks
 
-Before the pages store or send anything, the return must prove three things: the state is this browser's and was not used
-before, the code is valid, and eSAW's ``whoami`` is the user in the link.
+Before the pages store or send anything, the return must prove three things: the state is this browser's and
+was not used before, the code is valid, and eSAW's ``whoami`` is the user in the link.
 """
 
 from collections.abc import Mapping
@@ -71,7 +71,8 @@ class RequestContext:
 
 
 class PageViews:
-    """Makes the answers of the pages. Every method raises ``PageError`` or ``ApiProblem`` instead of an answer."""
+    """Makes the answers of the pages. Every method raises ``PageError`` or ``ApiProblem`` instead of an
+    answer."""
 
     def __init__(
         self,
@@ -194,7 +195,8 @@ class PageViews:
     # -- The form -------------------------------------------------------------------------------------------
 
     async def show_form(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
-        """Show the form, with a button alone if no tags are asked for; to the inbox if the draft is sent, through eSAW if it is not known who asks."""
+        """Show the form, with a button alone if no tags are asked for; to the inbox if the draft is sent,
+        through eSAW if it is not known who asks."""
         draft, user_id = parse_draft_and_user(context.query)
         session = self._flow_cookies.read_form_session(
             context.cookies, site.organization.name, draft, user_id
@@ -289,8 +291,9 @@ class PageViews:
         """
         Lead to the inbox after a form with a page, not with a redirect.
 
-        Browsers hold every redirect after a form against its page's policy, and an inbox may lie behind a login of which
-        nobody knows over how many hosts it leads. A redirect that a page makes automatically is no form any more. (CSP 3, form-action)
+        Browsers hold every redirect after a form against its page's policy, and an inbox may lie behind a
+        login of which nobody knows over how many hosts it leads. A redirect that a page makes automatically
+        is no form any more. (CSP 3, form-action)
         """
         html = self._renderer.message(
             context.words,

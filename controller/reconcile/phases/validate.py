@@ -57,7 +57,10 @@ async def explain_missing(event: EnvelopeEvent, context: ReconcileContext) -> Ou
         return await archived_by_sibling(context) or Skip(
             "EnvelopeDeleted", "The envelope was deleted in eSignAnyWhere before it could be archived."
         )
-    message = f"eSignAnyWhere shows no such envelope to the key of Sender/{context.sender.name}: it never existed, or another user sent it."
+    message = (
+        f"eSignAnyWhere shows no such envelope to the key of Sender/{context.sender.name}: it never existed, "
+        "or another user sent it."
+    )
     if event.status.attempts + 1 < UNKNOWN_ENVELOPE_ATTEMPTS:
         return Wait("EnvelopeNotFound", message)
     return Fail("EnvelopeNotFound", message)

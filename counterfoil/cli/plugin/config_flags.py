@@ -1,5 +1,6 @@
 """
-The way to the API server that kubectl would take: the same kubeconfig, context and namespace, and the user's own rights.
+The way to the API server that kubectl would take: the same kubeconfig, context and namespace, and the user's
+own rights.
 """
 
 import argparse

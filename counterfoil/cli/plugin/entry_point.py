@@ -1,5 +1,6 @@
 """
-The program: arguments in, exit status out; what stops a command is said in one line on stderr, never as a stack trace.
+The program: arguments in, exit status out; what stops a command is said in one line on stderr, never as a
+stack trace.
 """
 
 import argparse
@@ -42,7 +43,8 @@ COMMANDS: MappingProxyType[str, ModuleType] = MappingProxyType(
         "diagnose": diagnose,
     }
 )
-"""Those that ask the API server, each a module with ``SUMMARY``, ``DETAILS``, ``add_arguments`` and ``run``."""
+"""Those that ask the API server, each a module with ``SUMMARY``, ``DETAILS``, ``add_arguments`` and
+``run``."""
 
 PROGRAM = "kubectl counterfoil"
 
@@ -86,9 +88,9 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     parser = _CommandParser(
         prog=PROGRAM,
         description="Asks Counterfoil, and asks something of it, with your own rights.",
-        epilog=f"Exit status: {', '.join(f'{exit_status.value} {exit_status.name.lower()}' for exit_status in ExitStatus)}.".replace(
-            "_", " "
-        ),
+        epilog="Exit status: "
+        + ", ".join(f"{each.value} {each.name.lower()}" for each in ExitStatus).replace("_", " ")
+        + ".",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"counterfoil {__version__}")

@@ -1,9 +1,10 @@
 """
-Common part of ``retry`` and ``skip``: the label of a request, and its annotations with the user and the reason.
+Common part of ``retry`` and ``skip``: the label of a request, and its annotations with the user and the
+reason.
 
 The controller carries it out and takes the label off; this only asks, and records on the event who did
-(``counterfoil.resources.audit_annotation``, as the console does). Where it finds the rights missing it says for which
-events it asked already.
+(``counterfoil.resources.audit_annotation``, as the console does). Where it finds the rights missing it says
+for which events it asked already.
 """
 
 import argparse
@@ -47,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def request_for_events(
     request: str, skipped_phases: frozenset[Phase], args: argparse.Namespace, kube: KubeClient, out: TextIO
 ) -> ExitStatus:
-    """Ask for all chosen events but those in a phase where it is ``skipped_phases``. Raises ``Stopped``, ``ApiProblem``."""
+    """Ask for all chosen events but those in a phase where it is ``skipped_phases``. Raises ``Stopped``,
+    ``ApiProblem``."""
     events = await selection.select_events(kube, args)
     by = "" if args.dry_run else await kube.whoami()
     answers = []

@@ -11,8 +11,8 @@ from counterfoil.sealing import Sealing, SealingKeysInvalid
 
 SUMMARY = "encrypt every sender's key with the newest sealing key"
 DETAILS = (
-    "Needs a folder with all sealing keys on this machine, and the right to get and patch the Secrets of the senders. You can "
-    "interrupt and repeat the command; all processes keep running."
+    "Needs a folder with all sealing keys on this machine, and the right to get and patch the Secrets of the "
+    "senders. You can interrupt and repeat the command; all processes keep running."
 )
 
 

@@ -12,8 +12,8 @@ from counterfoil.resources.organization import MAX_SWEEP_REQUEST_LENGTH, SweepRe
 
 SUMMARY = "look now for finished envelopes whose callback never came"
 DETAILS = (
-    "Asks by the annotation counterfoil.dev/sweep and waits for the controller's answer in status.sweep. Works without "
-    "spec.sweep too, and then looks 72 hours back."
+    "Asks by the annotation counterfoil.dev/sweep and waits for the controller's answer in status.sweep. "
+    "Works without spec.sweep too, and then looks 72 hours back."
 )
 PAUSE_SECONDS = 0.5
 
@@ -46,8 +46,8 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     except TimeoutError:
         raise CommandError(
             ExitStatus.NOT_ALL,
-            f"the controller has not answered within {args.timeout:g} s. It will when it runs and reaches eSignAnyWhere; "
-            f"see status.sweep of Organization/{args.organization}.",
+            f"the controller has not answered within {args.timeout:g} s. It will when it runs and reaches "
+            f"eSignAnyWhere; see status.sweep of Organization/{args.organization}.",
         ) from None
     message = f"{swept.found} finished envelopes had no event; they have one now\n"
     out.write(format_json(swept) if args.output == "json" else message)
