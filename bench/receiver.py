@@ -1,10 +1,11 @@
 """
 Bench (a): callbacks a second that the receiver records, against a bare client that creates the same objects.
 
-Both go to the same API server, in the same namespace, with the same number in flight, in turns (bare, receiver, bare,
-receiver, ...), so that other load on the machine affects both. The bare client is aiohttp on uvloop with nothing
-around it, in a separate process like the receiver. The load for the receiver comes from here over raw sockets, as
-cheaply as can be, since its work shares the cores too. Last, the receiver gets callbacks that it knows already.
+Both go to the same API server, in the same namespace, with the same number in flight, in turns (bare,
+receiver, bare, receiver, ...), so that other load on the machine affects both. The bare client is aiohttp on
+uvloop with nothing around it, in a separate process like the receiver. The load for the receiver comes from
+here over raw sockets, as cheaply as can be, since its work shares the cores too. Last, the receiver gets
+callbacks that it knows already.
 
     .venv/bin/python -m bench.receiver [--in-flight 32] [--rounds 5] [--count 1000]
 """
@@ -63,7 +64,8 @@ class RoundSummary:
 
 
 class KeepAliveConnection(asyncio.Protocol):
-    """One keep-alive connection that sends a request and waits for the head of its answer; there is no body."""
+    """One keep-alive connection that sends a request and waits for the head of its answer; there is no
+    body."""
 
     def __init__(self) -> None:
         self._answer: asyncio.Future[bytes] | None = None
@@ -122,7 +124,7 @@ def new_envelope_ids(count: int) -> list[str]:
     return [str(uuid.uuid4()) for _ in range(count)]
 
 
-# -- The bare client: a process that reads on stdin the number to create, and prints the result on stdout ------
+# -- The bare client: a process that reads on stdin the number to create, and prints the result on stdout ----
 
 
 async def bare_client(kubeconfig: str, in_flight: int) -> None:
@@ -197,7 +199,7 @@ class BareClient:
         await self._process.wait()
 
 
-# -- The run -----------------------------------------------------------------------------------------------------
+# -- The run -------------------------------------------------------------------------------------------------
 
 
 async def prepare(plane: ControlPlane) -> None:

@@ -1,6 +1,6 @@
 """
-Setup of the measurements: the stand-in eSAW as a separate process, so that its CPU is counted apart, and a whole
-Counterfoil around it, whose events this module creates.
+Setup of the measurements: the stand-in eSAW as a separate process, so that its CPU is counted apart, and a
+whole Counterfoil around it, whose events this module creates.
 """
 
 import asyncio
@@ -99,7 +99,8 @@ class BenchSetup:
         return {body["metadata"]["name"] for body in bodies}
 
     async def wait_until_succeeded(self, names: set[str]) -> list[float]:
-        """Wait until all of these events succeeded; return when each did (``time.perf_counter``), in order."""
+        """Wait until all of these events succeeded; return when each did (``time.perf_counter``), in
+        order."""
         pending, times = set(names), list[float]()
         async for change in self.kube.list_and_watch(EnvelopeEvent, fields="status.phase=Succeeded"):
             if change.type in {"ADDED", "MODIFIED"} and change.raw["metadata"]["name"] in pending:

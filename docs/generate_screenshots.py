@@ -1,5 +1,6 @@
 """
-Takes the pictures in docs/console.md: ``.venv/bin/python docs/generate_screenshots.py`` (a minute; wants Debian's chromium).
+Takes the pictures in docs/console.md: ``.venv/bin/python docs/generate_screenshots.py`` (a minute; wants
+Debian's chromium).
 
 A real console on a real API server with a few events in trouble; no test depends on the pictures.
 """

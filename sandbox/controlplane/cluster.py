@@ -2,12 +2,12 @@
 A cluster to try things in: ``python -m sandbox.controlplane.cluster up | down | status``.
 
 ``up`` starts a control plane in the background, with our kinds, and prints one line on standard output, to be
-evaluated by a shell: ``export KUBECONFIG=...``. Everything else goes to standard error. Saying it again prints the same
-line, after applying what changed in crds/. What runs is noted in ./.cluster/, with its kubeconfig and log; no
-kubeconfig of the user's is touched.
+evaluated by a shell: ``export KUBECONFIG=...``. Everything else goes to standard error. Saying it again
+prints the same line, after applying what changed in crds/. What runs is noted in ./.cluster/, with its
+kubeconfig and log; no kubeconfig of the user's is touched.
 
-With ``CLUSTER=kind`` in the environment, ``up`` makes a kind cluster named ``counterfoil`` instead: a whole node, with
-pods. It needs the programs ``kind`` and Docker. That way was written from kind's documentation and
+With ``CLUSTER=kind`` in the environment, ``up`` makes a kind cluster named ``counterfoil`` instead: a whole
+node, with pods. It needs the programs ``kind`` and Docker. That way was written from kind's documentation and
 was not run on the machine where it was written, which has no Docker.
 """
 
@@ -173,7 +173,8 @@ async def up(cluster_folder: ClusterFolder, way: str) -> None:
             record = None
         if record is not None and record.way != way:
             raise ClusterError(
-                f"a cluster of the other way ({record.way}) is up; end it first: python -m sandbox.controlplane.cluster down"
+                f"a cluster of the other way ({record.way}) is up; end it first: python -m "
+                "sandbox.controlplane.cluster down"
             )
         if record is None:
             await PROVIDERS[way].up(cluster_folder)

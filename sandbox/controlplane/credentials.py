@@ -1,8 +1,8 @@
 """
 Throw-away keys, certificates and kubeconfigs of one control plane.
 
-``issue`` makes a certificate authority, a certificate for the API server, a client certificate of an administrator
-and a key for ServiceAccount tokens, all for one week. The authority's own key is never stored.
+``issue`` makes a certificate authority, a certificate for the API server, a client certificate of an
+administrator and a key for ServiceAccount tokens, all for one week. The authority's own key is never stored.
 """
 
 import base64
@@ -68,7 +68,8 @@ class ControlPlaneCredentials:
         }
 
     def kubeconfig(self, *, url: str, user: dict[str, str], namespace: str) -> dict[str, object]:
-        """Return a kubeconfig that needs no other file. ``user`` says who: ``{"token": ...}`` or ``admin_user()``."""
+        """Return a kubeconfig that needs no other file. ``user`` says who: ``{"token": ...}`` or
+        ``admin_user()``."""
         return {
             "apiVersion": "v1",
             "kind": "Config",
@@ -90,7 +91,8 @@ class ControlPlaneCredentials:
 
 
 def issue(folder: Path, *more_addresses: str) -> ControlPlaneCredentials:
-    """Make new credentials in ``folder``, which is created. The server's certificate is good for these addresses, too."""
+    """Make new credentials in ``folder``, which is created. The server's certificate is good for these
+    addresses, too."""
     folder.mkdir(mode=0o700)
     credentials = ControlPlaneCredentials(
         authority=folder / "ca.crt",

@@ -1,8 +1,10 @@
 """
-``make demo ARCHIVE=KIND``: the archive that the demo's second organization files into, on a real server of that kind.
+``make demo ARCHIVE=KIND``: the archive that the demo's second organization files into, on a real server of
+that kind.
 
-``copy_files`` brings what the server has into a folder by the plainest client there is, so that nothing of Counterfoil's own
-confirms it; ``tags`` shows the tags that the server itself returns for a file, where it keeps tags. ``gcs`` has no server to run here.
+``copy_files`` brings what the server has into a folder by the plainest client there is, so that nothing of
+Counterfoil's own confirms it; ``tags`` shows the tags that the server itself returns for a file, where it
+keeps tags. ``gcs`` has no server to run here.
 """
 
 import shutil
@@ -68,7 +70,8 @@ async def copy_files(second: DemoArchive, folder: Path) -> Path:
 
 
 async def print_tags(second: DemoArchive, copy: Path) -> None:
-    """Print the tags of one document as the server has them; where it keeps none, those of the manifest are all."""
+    """Print the tags of one document as the server has them; where it keeps none, those of the manifest are
+    all."""
     print(f"\nTags at the {second.title}:")
     if second.tags is None:
         print("    this server keeps none; they are in the manifest")

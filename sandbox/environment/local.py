@@ -1,6 +1,6 @@
 """
-A whole Counterfoil on this machine: control plane, stand-in eSAW, receivers and controllers, each process with just
-the rights it has in a cluster. Demo, chaos tests and benchmarks use it.
+A whole Counterfoil on this machine: control plane, stand-in eSAW, receivers and controllers, each process
+with just the rights it has in a cluster. Demo, chaos tests and benchmarks use it.
 
 Nothing here decides a result. It starts the processes, returns addresses, and stops everything again.
 """
@@ -147,19 +147,22 @@ class LocalEnvironment:
     async def receiver(
         self, name: str = "receiver", *, kubeconfig: Path | None = None, **settings: str
     ) -> CounterfoilProcess:
-        """Start one more receiver; with a separate kubeconfig if it must reach the API server by another address."""
+        """Start one more receiver; with a separate kubeconfig if it must reach the API server by another
+        address."""
         return await self._process(name, ["webhook", "receiver"], "receiver", kubeconfig, settings)
 
     async def controller(
         self, name: str = "controller", *, kubeconfig: Path | None = None, **settings: str
     ) -> CounterfoilProcess:
-        """Start one more controller; with a separate kubeconfig if it must reach the API server by another address."""
+        """Start one more controller; with a separate kubeconfig if it must reach the API server by another
+        address."""
         return await self._process(name, ["controller"], "controller", kubeconfig, settings)
 
     async def pages(
         self, name: str = "pages", *, kubeconfig: Path | None = None, **settings: str
     ) -> CounterfoilProcess:
-        """Start one more pages process; with a separate kubeconfig if it must reach the API server by another address."""
+        """Start one more pages process; with a separate kubeconfig if it must reach the API server by another
+        address."""
         return await self._process(name, ["webhook", "pages"], "pages", kubeconfig, settings)
 
     async def console(
@@ -169,7 +172,8 @@ class LocalEnvironment:
         return await self._process(name, ["webhook", "console"], "console", kubeconfig, settings)
 
     async def person(self, name: str, *rules: rbac.Rule) -> str:
-        """Make an account with these rights for a person; return a token of it, as `kubectl create token` does."""
+        """Make an account with these rights for a person; return a token of it, as `kubectl create token`
+        does."""
         await self.apply(*rbac.service_account_with_rules(name, rules))
         return await self.plane.token_for(name, self.namespace)
 

@@ -1,8 +1,8 @@
 """
 One process of Counterfoil on this machine: receiver, controller, pages or console.
 
-It gets its settings as environment variables, and listens on free loopback ports. Its log is kept in a file; nothing
-reads it meanwhile, so that a full pipe can never block it. It ends with the process that started it.
+It gets its settings as environment variables, and listens on free loopback ports. Its log is kept in a file;
+nothing reads it meanwhile, so that a full pipe can never block it. It ends with the process that started it.
 """
 
 import asyncio

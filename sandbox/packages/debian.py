@@ -1,8 +1,8 @@
 """
 ``python -m sandbox.packages.debian PACKAGE...``: what a test needs from Debian, installed if it is missing.
 
-For root, apt-get installs it, with its output kept for the error; other users get the command to type. A package that
-is installed already is not changed, in any version. Nothing is ever removed.
+For root, apt-get installs it, with its output kept for the error; other users get the command to type. A
+package that is installed already is not changed, in any version. Nothing is ever removed.
 """
 
 import asyncio
@@ -30,7 +30,8 @@ async def ensure(*packages: str) -> None:
 
 
 async def program(name: str, *packages: str) -> str:
-    """Return the path of a program; if it is not on PATH, the packages are installed. Raises ``PackagesMissing``."""
+    """Return the path of a program; if it is not on PATH, the packages are installed. Raises
+    ``PackagesMissing``."""
     if shutil.which(name) is None:
         await ensure(*packages)
     path = shutil.which(name)

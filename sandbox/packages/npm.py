@@ -1,5 +1,6 @@
 """
-Packages of npm for tests: installed once from a lock file in ``npm_locks``, and kept in the user's cache folder.
+Packages of npm for tests: installed once from a lock file in ``npm_locks``, and kept in the user's cache
+folder.
 
 Nothing of them is run while they are installed.
 """

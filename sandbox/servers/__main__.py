@@ -1,4 +1,7 @@
-"""``python -m sandbox.servers NAME...``: fetch what the named servers need (azurite, opencmis), if it is not there yet."""
+"""
+``python -m sandbox.servers NAME...``: fetch what the named servers need (azurite, opencmis), if it is not
+there yet.
+"""
 
 import asyncio
 import sys

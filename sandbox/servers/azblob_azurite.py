@@ -1,8 +1,9 @@
 """
-A real server of Azure Blob Storage on loopback: Microsoft's Azurite, in memory, with the account that it always has.
+A real server of Azure Blob Storage on loopback: Microsoft's Azurite, in memory, with the account that it
+always has.
 
-Needs Node.js and npm, which are installed where that may be done. The packages are installed on the first use and
-kept in the user's cache folder; ``python -m sandbox.servers azurite`` does that beforehand.
+Needs Node.js and npm, which are installed where that may be done. The packages are installed on the first use
+and kept in the user's cache folder; ``python -m sandbox.servers azurite`` does that beforehand.
 """
 
 import base64

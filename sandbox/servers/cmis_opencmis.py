@@ -1,10 +1,10 @@
 """
 A real CMIS server on loopback: the in-memory server of Apache Chemistry OpenCMIS on jetty-runner.
 
-Needs Java and Maven, which are installed where that may be done. Both archives come from Maven Central on the first
-use and are kept in the user's cache folder; ``python -m sandbox.servers opencmis`` does that beforehand. The server's
-two SOAP servlets are taken out, since they don't start on today's Java; what is left is the AtomPub and the browser
-binding.
+Needs Java and Maven, which are installed where that may be done. Both archives come from Maven Central on the
+first use and are kept in the user's cache folder; ``python -m sandbox.servers opencmis`` does that
+beforehand. The server's two SOAP servlets are taken out, since they don't start on today's Java; what is left
+is the AtomPub and the browser binding.
 """
 
 import asyncio

@@ -1,8 +1,10 @@
 """
-A mail server for demo and tests: real SMTP on loopback (aiosmtpd), which keeps what it takes and delivers nothing.
+A mail server for demo and tests: real SMTP on loopback (aiosmtpd), which keeps what it takes and delivers
+nothing.
 
-It can demand STARTTLS and a login, speak TLS from the start, refuse a mail or a recipient, be slow to say that it took one,
-hang up instead of that, and be away for a while; it has its own authority, whose certificate goes into the Secret.
+It can demand STARTTLS and a login, speak TLS from the start, refuse a mail or a recipient, be slow to say
+that it took one, hang up instead of that, and be away for a while; it has its own authority, whose
+certificate goes into the Secret.
 """
 
 import asyncio
@@ -153,7 +155,8 @@ class SmtpServer:
             self._server = None
 
     async def arrived(self, number: int, *, within: float = 60.0) -> list[ReceivedMail]:
-        """Wait until this number of mails has arrived in all, and return them. Raises TimeoutError with their subjects."""
+        """Wait until this number of mails has arrived in all, and return them. Raises TimeoutError with their
+        subjects."""
         try:
             async with asyncio.timeout(within), self._arrived:
                 await self._arrived.wait_for(lambda: len(self.mails) >= number)
@@ -164,7 +167,7 @@ class SmtpServer:
             ) from None
         return self.mails
 
-    # -- What aiosmtpd asks -----------------------------------------------------------------------------------
+    # -- What aiosmtpd asks ----------------------------------------------------------------------------------
 
     def _protocol(self, context: ssl.SSLContext) -> SMTP:
         self.connections += 1

@@ -1,6 +1,6 @@
 """
-Ways to the API server that break in the middle of many callbacks, each in another manner, and work again: the receiver
-lives, says 503 meanwhile, and takes every callback as soon as there is a way again.
+Ways to the API server that break in the middle of many callbacks, each in another manner, and work again: the
+receiver lives, says 503 meanwhile, and takes every callback as soon as there is a way again.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """
-An Archive is fixed, and the controller that would retry the failed events is not running, or is interrupted (rules
-6 and 10): nobody has to click anything for that.
+An Archive is fixed, and the controller that would retry the failed events is not running, or is interrupted
+(rules 6 and 10): nobody has to click anything for that.
 """
 
 import asyncio

@@ -1,9 +1,10 @@
 """
 SIGKILL for the controller at every boundary of its work, and in the middle of it (rules 3, 4 and 10).
 
-The product has no code for this: a proxy on one of its connections sees the request that marks the boundary and acts.
-Afterwards a new controller is started, and everything must be as if nothing had happened. That controller is the
-next test's victim, since starting one costs more than all the rest; each test has its own envelope.
+The product has no code for this: a proxy on one of its connections sees the request that marks the boundary
+and acts. Afterwards a new controller is started, and everything must be as if nothing had happened. That
+controller is the next test's victim, since starting one costs more than all the rest; each test has its own
+envelope.
 """
 
 from collections.abc import AsyncIterator

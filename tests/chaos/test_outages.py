@@ -111,7 +111,8 @@ async def call_until_noted(esaw: Caller, envelopes: list[str]) -> None:
 
 
 async def worked_off(scene: Scene) -> list[EnvelopeEvent]:
-    """All events, when none is pending. The duration depends on the machine; the test checks that work continues."""
+    """All events, when none is pending. The duration depends on the machine; the test checks that work
+    continues."""
     left = len(await scene.events())
     while left:
         left = await eventually(partial(fewer_left, scene, left)) - 1
@@ -227,7 +228,7 @@ async def refuses() -> None:
     raise Instead(403, FORBIDDEN)
 
 
-async def test_an_api_server_that_refuses_what_it_permits_as_after_its_start_shuts_no_callback_out_and_asks_nobody(
+async def test_an_api_server_that_refuses_what_it_permits_as_after_its_start_shuts_no_callback_out_and_asks_nobody(  # noqa: E501
     scene: Scene,
 ) -> None:
     await scene.controller()

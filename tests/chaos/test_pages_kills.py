@@ -1,9 +1,9 @@
 """
 SIGKILL for the pages between every two steps of before-send, before and after each request that they make.
 
-The browser's person is left with a broken connection. Either the person comes back and tries again, or nobody ever does;
-in both cases the draft is sent at most once, and an envelope that was sent has its sender. The killed process is started
-again, as Kubernetes would.
+The browser's person is left with a broken connection. Either the person comes back and tries again, or nobody
+ever does; in both cases the draft is sent at most once, and an envelope that was sent has its sender. The
+killed process is started again, as Kubernetes would.
 """
 
 import asyncio
@@ -220,7 +220,8 @@ async def test_an_envelope_that_was_sent_gets_its_sender_even_if_nobody_comes_ba
     assert sent(victim, draft) == 1
     await eventually(lambda: is_known(victim, user, draft))
     if (await victim.scene.envelopes())[victim.scene.esaw.envelope_of(draft) or ""].get("draftId") == draft:
-        # Then it is certain what the draft became. Also so that the repair is not the one that the next test strikes.
+        # Then it is certain what the draft became. Also so that the repair is not the one that the next test
+        # strikes.
         await eventually(lambda: is_settled(victim, draft))
 
 

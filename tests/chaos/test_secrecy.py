@@ -1,8 +1,8 @@
 """
 Keys stay sealed (rule 7): after a run in which much went wrong, no secret is anywhere but where it belongs.
 
-Searched are all logs at their most talkative, all objects but Secrets, everything that the controller sent to the API
-server, eSAW (but headers) and the archive, and all metrics.
+Searched are all logs at their most talkative, all objects but Secrets, everything that the controller sent to
+the API server, eSAW (but headers) and the archive, and all metrics.
 """
 
 import base64

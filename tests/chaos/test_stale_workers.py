@@ -1,8 +1,9 @@
 """
-A controller that was frozen in the middle of its work and wakes up when another one has taken over and finished.
+A controller that was frozen in the middle of its work and wakes up when another one has taken over and
+finished.
 
-All its later writes must be refused or be harmless: the status is not overwritten, nothing in the archive changes, and its
-delete finds nothing to delete. Then it works on as if nothing had been.
+All its later writes must be refused or be harmless: the status is not overwritten, nothing in the archive
+changes, and its delete finds nothing to delete. Then it works on as if nothing had been.
 """
 
 import os
@@ -67,7 +68,8 @@ async def test_a_controller_that_wakes_up_after_another_one_finished_its_work_do
     os.kill(sleeper.pid, signal.SIGCONT)
     hold.release()
     await eventually(lambda: "the run was superseded" in sleeper.log.read_text())
-    # Alone again it works on; and everything that it still had in mind about the old event, it has done by then.
+    # Alone again it works on; and everything that it still had in mind about the old event, it has done by
+    # then.
     await successor.stop()
     await scene.holds(await scene.note(scene.envelope(2000)))
 

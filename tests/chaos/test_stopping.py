@@ -1,5 +1,6 @@
 """
-SIGTERM for the controller while it files a large document: it ends in order, and nothing is lost or half done.
+SIGTERM for the controller while it files a large document: it ends in order, and nothing is lost or half
+done.
 """
 
 import os
@@ -13,7 +14,8 @@ from tests.support.servers.proxies import Hold, Passage, TrapPoint, begins_parts
 MIB = 1024 * 1024
 LARGE = 12 * MIB
 HELD_AFTER = 8 * MIB
-"""More than one part of a multipart upload (5 MiB) with all bytes that may wait to be joined to a block before it."""
+"""More than one part of a multipart upload (5 MiB) with all bytes that may wait to be joined to a block
+before it."""
 
 
 async def has_begun_to_stop(controller: CounterfoilProcess) -> None:

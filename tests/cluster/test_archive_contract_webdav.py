@@ -1,6 +1,7 @@
 """
-The contract of archives, for a collection of a real WebDAV server, and what is particular to WebDAV: tags and locks at a
-second one, which keeps such but loses in a MOVE what comes after a semicolon, so that the contract can't hold there.
+The contract of archives, for a collection of a real WebDAV server, and what is particular to WebDAV: tags and
+locks at a second one, which keeps such but loses in a MOVE what comes after a semicolon, so that the contract
+can't hold there.
 """
 
 import secrets
@@ -191,8 +192,8 @@ async def test_a_server_that_is_no_webdav_server_is_told(server: RcloneWebdavSer
                 await backend.probe()
         assert trouble.value.reason == "ArchiveNotWebDav"
         assert trouble.value.message == (
-            f"Archive/dms: there is no WebDAV collection at {url} (PROPFIND is not answered as it should be). "
-            "Correct spec.webdav.url, or turn WebDAV on there."
+            f"Archive/dms: there is no WebDAV collection at {url} (PROPFIND is not answered as it should "
+            "be). Correct spec.webdav.url, or turn WebDAV on there."
         )
 
 

@@ -1,6 +1,6 @@
 """
-The chart on a real API server, which knows the kinds of others too: everything it renders is accepted, rights and
-policies are what they say, and installing, upgrading and uninstalling lose nothing.
+The chart on a real API server, which knows the kinds of others too: everything it renders is accepted, rights
+and policies are what they say, and installing, upgrading and uninstalling lose nothing.
 
 A separate control plane, because here the chart installs our kinds.
 """
@@ -88,7 +88,8 @@ async def _installed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 
 async def refused(kubectl: Kubectl, *arguments: str, stdin: str | None = None) -> str:
     """
-    Do something until it is refused, and return with which words. A policy begins to count some moments after it is stored.
+    Do something until it is refused, and return with which words. A policy begins to count some moments after
+    it is stored.
 
     A request that is accepted changes nothing: it has ``--dry-run=server``.
     """
@@ -101,7 +102,7 @@ async def refused(kubectl: Kubectl, *arguments: str, stdin: str | None = None) -
             await asyncio.sleep(PAUSE)
 
 
-# -- Everything that is rendered is valid -------------------------------------------------------------------------
+# -- Everything that is rendered is valid --------------------------------------------------------------------
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -212,7 +213,7 @@ async def test_the_pods_meet_the_restricted_level_of_pod_security(installed: Ins
         assert "serverside-applied" in answer
 
 
-# -- Rights -------------------------------------------------------------------------------------------------------
+# -- Rights --------------------------------------------------------------------------------------------------
 
 EVERYBODY = frozenset(
     {
@@ -278,7 +279,8 @@ def allowed(rules: tuple[rbac.Rule, ...]) -> set[tuple[str, str]]:
 
 
 def listed(table: str) -> set[tuple[str, str]]:
-    """Read what ``kubectl auth can-i --list`` prints, except URLs that are no resources (health, versions)."""
+    """Read what ``kubectl auth can-i --list`` prints, except URLs that are no resources (health,
+    versions)."""
     found = set()
     for line in table.splitlines()[1:]:
         plural, _, subresource = line.split("[")[0].strip().partition("/")
@@ -296,7 +298,7 @@ async def can(kubectl: Kubectl, verb: str, resource: str) -> bool:
         return False
 
 
-# -- Policies -----------------------------------------------------------------------------------------------------
+# -- Policies ------------------------------------------------------------------------------------------------
 
 
 async def test_a_receiver_notes_down_callbacks_and_nothing_else(installed: InstalledChart) -> None:
@@ -702,7 +704,8 @@ async def noted(installed: InstalledChart) -> None:
 
 
 def status_of(**status: Any) -> str:
-    """Return what is applied: unlike ``kubectl patch``, ``kubectl apply --server-side`` needs no right to read."""
+    """Return what is applied: unlike ``kubectl patch``, ``kubectl apply --server-side`` needs no right to
+    read."""
     identity = {key: EVENT[key] for key in ("apiVersion", "kind")}
     return json.dumps({**identity, "metadata": {"name": NAME, "namespace": NAMESPACE}, "status": status})
 
@@ -730,7 +733,7 @@ def listed_as(*objects: Mapping[str, Any]) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "List", "items": list(objects)}
 
 
-# -- Life of a release --------------------------------------------------------------------------------------------
+# -- Life of a release ---------------------------------------------------------------------------------------
 
 
 async def test_an_upgrade_keeps_the_sealing_key(installed: InstalledChart) -> None:

@@ -1,4 +1,6 @@
-"""The controller on a real API server, with exactly its rights, the stand-in eSAW, and an archive on the disk."""
+"""
+The controller on a real API server, with exactly its rights, the stand-in eSAW, and an archive on the disk.
+"""
 
 import asyncio
 import hashlib
@@ -39,7 +41,7 @@ async def scene(
         yield built
 
 
-# -- When all goes well -----------------------------------------------------------------------------------------
+# -- When all goes well --------------------------------------------------------------------------------------
 
 
 async def test_a_completed_envelope_is_filed_proved_and_then_deleted_once(scene: ControllerScene) -> None:
@@ -88,7 +90,8 @@ async def test_the_happy_path_takes_at_most_three_status_patches_and_no_kubernet
 async def writes(scene: ControllerScene) -> int:
     """Return how many patches of events' status the controller has sent."""
     series = re.compile(
-        r'counterfoil_kubernetes_requests_total\{code="200",resource="envelopeevents/status",verb="patch"\} (\S+)'
+        r'counterfoil_kubernetes_requests_total\{code="200",resource="envelopeevents/status",'
+        r'verb="patch"\} (\S+)'
     )
     found = series.search(await scene.controller.metrics())
     return int(float(found.group(1))) if found is not None else 0
@@ -122,7 +125,7 @@ async def test_an_envelope_whose_deletion_is_to_wait_says_until_when(scene: Cont
     assert scene.esaw.exists(envelope)
 
 
-# -- What people read when it does not ---------------------------------------------------------------------------
+# -- What people read when it does not -----------------------------------------------------------------------
 
 WAITS: list[tuple[str, dict[str, Any], Phase, str, str]] = [
     ("envelope", {"status": 503}, Phase.VALIDATING, "EsawFailing", "eSAW answered 503"),
@@ -330,7 +333,7 @@ async def test_an_envelope_that_esaw_has_not_finished_yet_is_waited_for(scene: C
     await scene.reaches(name, Phase.SUCCEEDED)
 
 
-# -- Keys --------------------------------------------------------------------------------------------------------
+# -- Keys ----------------------------------------------------------------------------------------------------
 
 
 async def test_a_new_key_in_the_secret_resumes_all_that_waited_for_it(scene: ControllerScene) -> None:
@@ -377,7 +380,7 @@ async def test_a_secret_without_the_key_is_told_by_name_and_fixed_by_putting_it_
     await scene.reaches(name, Phase.SUCCEEDED)
 
 
-# -- What people ask for -------------------------------------------------------------------------------------------
+# -- What people ask for -------------------------------------------------------------------------------------
 
 
 async def test_retry_by_label_drives_what_failed_and_is_recorded(scene: ControllerScene) -> None:
@@ -471,7 +474,7 @@ async def test_a_new_delivery_of_a_skipped_event_brings_it_back(scene: Controlle
     assert event.status.deliveries == 2
 
 
-# -- Solving the cause resumes everything ------------------------------------------------------------------------
+# -- Solving the cause resumes everything --------------------------------------------------------------------
 
 
 async def test_a_fixed_archive_resumes_what_waited_and_what_had_failed(scene: ControllerScene) -> None:
@@ -515,7 +518,7 @@ async def test_an_organization_that_comes_late_resumes_its_events(scene: Control
     await scene.reaches(name, Phase.SUCCEEDED)
 
 
-# -- From time to time ---------------------------------------------------------------------------------------------
+# -- From time to time ---------------------------------------------------------------------------------------
 
 
 async def test_the_sweep_finds_what_nobody_called_about(scene: ControllerScene) -> None:
@@ -585,7 +588,7 @@ async def test_an_organization_knows_its_token_hashes_urls_version_and_counts(sc
     assert organization.status.version is not None
 
 
-# -- Rights and secrets --------------------------------------------------------------------------------------------
+# -- Rights and secrets --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

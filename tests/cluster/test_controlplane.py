@@ -1,4 +1,6 @@
-"""The local control plane keeps its promises: it serves, it is private, it survives restarts, and it goes away."""
+"""
+The local control plane keeps its promises: it serves, it is private, it survives restarts, and it goes away.
+"""
 
 import asyncio
 import contextlib

@@ -96,7 +96,8 @@ class Scene:
         return {each["cause"]: each for each in status.get("problems", [])}
 
     async def has_looked_again(self) -> None:
-        """Wait until the notifier has looked at everything again, several times: it records and sends in that order."""
+        """Wait until the notifier has looked at everything again, several times: it records and sends in that
+        order."""
         await self.local_environment.organization(
             "canary", archive="folder", notifications=await self.local_environment.mails(self.mail)
         )

@@ -173,7 +173,7 @@ async def answers(site: Site, receiver: CounterfoilProcess, status: int, **optio
     await eventually(it_does)
 
 
-# -- The table of answers -------------------------------------------------------------------------------------------
+# -- The table of answers ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -289,7 +289,7 @@ async def test_503_when_the_namespace_takes_no_more_events(site: Site, receiver:
     await eventually(it_is_full)
 
 
-# -- Organizations come, change and go ------------------------------------------------------------------------------
+# -- Organizations come, change and go -----------------------------------------------------------------------
 
 
 async def test_tokens_are_rotated_without_a_restart(site: Site, receiver: CounterfoilProcess) -> None:
@@ -316,7 +316,7 @@ async def test_a_suspended_organizations_callbacks_are_noted_down(
     assert len(await site.events()) == 1
 
 
-# -- One callback, one event ------------------------------------------------------------------------------------------
+# -- One callback, one event ---------------------------------------------------------------------------------
 
 
 async def test_30_duplicates_at_once_are_one_event_with_30_deliveries(
@@ -334,7 +334,8 @@ async def test_30_duplicates_at_once_are_one_event_with_30_deliveries(
 async def test_1000_duplicates_through_two_receivers_are_one_event_with_1000_deliveries(site: Site) -> None:
     both = [await site.receiver(), await site.receiver()]
     envelope = a_guid()
-    # Not more at once than a machine with much else to do answers within the ten seconds that a write may take.
+    # Not more at once than a machine with much else to do answers within the ten seconds that a write may
+    # take.
     at_once = asyncio.Semaphore(100)
 
     async def status(receiver: CounterfoilProcess) -> int:
@@ -442,7 +443,7 @@ async def test_a_callback_for_a_deleted_event_is_noted_anew(site: Site, receiver
     assert second.uid != first.uid
 
 
-# -- In every case ------------------------------------------------------------------------------------------------------
+# -- In every case -------------------------------------------------------------------------------------------
 
 
 async def test_it_has_no_right_beyond_its_work(site: Site) -> None:

@@ -1,8 +1,8 @@
 """
 A lasting problem causes one reminder a day, and its end causes one mail.
 
-The API server and the mail server are real. The notifier and the garbage collector are the controller's own. They
-run in this process with the test's clock.
+The API server and the mail server are real. The notifier and the garbage collector are the controller's own.
+They run in this process with the test's clock.
 """
 
 import asyncio

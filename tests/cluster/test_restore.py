@@ -1,4 +1,7 @@
-"""The namespace's resources, restored into an empty cluster as docs/backup.md says: nothing is filed or deleted twice."""
+"""
+The namespace's resources, restored into an empty cluster as docs/backup.md says: nothing is filed or deleted
+twice.
+"""
 
 import json
 from collections.abc import AsyncIterator

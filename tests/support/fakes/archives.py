@@ -1,5 +1,6 @@
 """
-Builders and stand-ins for the tests of archives: envelopes, files, sources, and an archive backend that can be made to fail.
+Builders and stand-ins for the tests of archives: envelopes, files, sources, and an archive backend that can
+be made to fail.
 """
 
 import hashlib
@@ -86,7 +87,8 @@ def a_source(
     opened: list[int] | None = None,
     chunk: int = CHUNK,
 ) -> Source:
-    """A source of ``data``; by default it declares its true size. ``cut_at`` bytes it raises ``SourceCut``."""
+    """A source of ``data``; by default it declares its true size. ``cut_at`` bytes it raises
+    ``SourceCut``."""
 
     async def chunks() -> AsyncIterator[bytes]:
         for start in range(0, len(data), chunk):

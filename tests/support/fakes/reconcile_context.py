@@ -1,4 +1,6 @@
-"""A reconcile context for tests: an eSAW user and an archive in memory, with the interfaces of the real ones."""
+"""
+A reconcile context for tests: an eSAW user and an archive in memory, with the interfaces of the real ones.
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager

@@ -1,7 +1,9 @@
 """
-A scene to break: an environment with one organization, one archive and one sender, and proxies on every way of the controller.
+A scene to break: an environment with one organization, one archive and one sender, and proxies on every way
+of the controller.
 
-Nothing waits for a fixed time: ``eventually`` asks until the condition holds, and reports the last result if it never does.
+Nothing waits for a fixed time: ``eventually`` asks until the condition holds, and reports the last result if
+it never does.
 """
 
 import asyncio
@@ -104,7 +106,8 @@ class Scene:
         return process
 
     async def restart(self, controller: CounterfoilProcess) -> None:
-        """Start a controller again that was killed. It need not become ready: the next blow may be quicker."""
+        """Start a controller again that was killed. It need not become ready: the next blow may be
+        quicker."""
         with contextlib.suppress(ProcessNotReady):
             await controller.start()
 
@@ -130,7 +133,8 @@ class Scene:
         return path
 
     async def receivers(self, number: int) -> list[str]:
-        """Start some receivers; the addresses of their callbacks, without the question mark and what follows."""
+        """Start some receivers; the addresses of their callbacks, without the question mark and what
+        follows."""
         started = await asyncio.gather(
             *(self.local_environment.receiver(f"receiver-{each}") for each in range(number))
         )
@@ -183,8 +187,8 @@ class Scene:
         """
         Everything that rules 3 and 4 promise of this event.
 
-        Each document is there once and whole, the manifest covers just what is there, nothing is left over; the envelope
-        was deleted, and that was asked only after ``Archived=True`` was stored.
+        Each document is there once and whole, the manifest covers just what is there, nothing is left over;
+        the envelope was deleted, and that was asked only after ``Archived=True`` was stored.
         """
         event = await self.ended(name)
         assert event.status.phase is Phase.SUCCEEDED, event.status
@@ -203,7 +207,8 @@ class Scene:
         }
 
     async def filed_once(self, event: EnvelopeEvent) -> Path:
-        """Check that each document of the event is in the archive once, unchanged, and in the manifest. Its folder."""
+        """Check that each document of the event is in the archive once, unchanged, and in the manifest. Its
+        folder."""
         files = self.standin.files(event.spec.envelope_id)
         wanted = {each.file_id: self.standin.expected_sha256(each.file_id) for each in files}
         assert {each.file_id: each.sha256 for each in event.status.documents} == wanted

@@ -48,7 +48,7 @@ class ControllerScene:
         self.anna: User = self.user("Anna")
         self.controller: CounterfoilProcess
 
-    # -- What a test sets up ----------------------------------------------------------------------------------
+    # -- What a test sets up ---------------------------------------------------------------------------------
 
     def user(self, name: str) -> User:
         """Make a user of eSAW."""
@@ -85,7 +85,7 @@ class ControllerScene:
         """Make an envelope and create its event; return the event's name."""
         return await self.note(self.envelope(sender, **options), organization)
 
-    # -- What a test looks at ----------------------------------------------------------------------------------
+    # -- What a test looks at --------------------------------------------------------------------------------
 
     async def event(self, name: str) -> EnvelopeEvent:
         """Return an event as it is."""

@@ -1,4 +1,7 @@
-"""Scenes for the tests of the pages: a control plane, the stand-in eSAW, a pages process with its rights, browsers."""
+"""
+Scenes for the tests of the pages: a control plane, the stand-in eSAW, a pages process with its rights,
+browsers.
+"""
 
 import asyncio
 import base64
@@ -48,7 +51,8 @@ class Scene:
         """Return the address to which eSAW sends a browser that wants to send this draft."""
         user_id = (user or self.anna).user_id
         base = (pages or self.pages).public
-        return f"{base}/before-send/acme?draftId={draft}&userId={user_id}&organizationId={self.esaw.organization_id}"
+        query = f"draftId={draft}&userId={user_id}&organizationId={self.esaw.organization_id}"
+        return f"{base}/before-send/acme?{query}"
 
     async def organization(self, **spec: Any) -> None:
         """Set the organization up (again)."""

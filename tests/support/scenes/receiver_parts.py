@@ -42,8 +42,8 @@ class FakeKubeClient(KubeClient):
     """
     An API server in memory, for EnvelopeEvents only: versions, preconditions, and trouble on demand.
 
-    ``trouble[verb]`` is raised by every such request while it is set; ``lost[verb]`` is raised once after the request
-    was carried out. While ``answering`` is not set, requests wait.
+    ``trouble[verb]`` is raised by every such request while it is set; ``lost[verb]`` is raised once after the
+    request was carried out. While ``answering`` is not set, requests wait.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,9 @@
 """
-A line that can be broken in ways that HTTP does not know: bytes pass between one process and a server, or don't.
+A line that can be broken in ways that HTTP does not know: bytes pass between one process and a server, or
+don't.
 
-What is broken stays broken for the connections that were open then: a load balancer that lost its memory, a node that went
-away without a word. Only connections made after ``repair`` work.
+What is broken stays broken for the connections that were open then: a load balancer that lost its memory, a
+node that went away without a word. Only connections made after ``repair`` work.
 """
 
 import asyncio

@@ -1,10 +1,10 @@
 """
 A way that can be watched and broken: a reverse proxy between one process and what it talks to.
 
-Requests pass unchanged (host name, path and headers, so that signatures hold) and are recorded with their bodies. A
-``Trap`` waits for a certain request and, at a certain moment of it, does something: kills the client, holds the
-request back, answers in place of the server, cuts the line. All that a test knows about order it knows from ``Ticks``,
-one count over everything that passes any of its proxies.
+Requests pass unchanged (host name, path and headers, so that signatures hold) and are recorded with their
+bodies. A ``Trap`` waits for a certain request and, at a certain moment of it, does something: kills the
+client, holds the request back, answers in place of the server, cuts the line. All that a test knows about
+order it knows from ``Ticks``, one count over everything that passes any of its proxies.
 """
 
 import asyncio
@@ -271,7 +271,8 @@ def _passed_on(headers: "CIMultiDict[str] | Any") -> "CIMultiDict[str]":
 
 
 def stores(**wanted: str) -> Where:
-    """A status patch of an EnvelopeEvent that sets ``phase``, or a condition that becomes True (``true=``)."""
+    """A status patch of an EnvelopeEvent that sets ``phase``, or a condition that becomes True
+    (``true=``)."""
 
     def knows(passage: Passage) -> bool:
         if passage.method != "PATCH" or "/envelopeevents/" not in passage.path:
@@ -291,7 +292,8 @@ def asks(operation: str) -> Where:
 
 
 def operation_of(passage: Passage) -> str:
-    """The call of eSAW: ``envelope``, ``files``, ``configuration``, ``history``, ``file``, ``delete`` or another one."""
+    """The call of eSAW: ``envelope``, ``files``, ``configuration``, ``history``, ``file``, ``delete`` or
+    another one."""
     match passage.path.strip("/").split("/"):
         case [_, _, "envelope", "delete" | "find" as call]:
             return call

@@ -1,7 +1,9 @@
 """
-An eSAW that answers exactly the bytes a test wants, on a loopback socket, and a clock that a test holds in its hand.
+An eSAW that answers exactly the bytes a test wants, on a loopback socket, and a clock that a test holds in
+its hand.
 
-For the wire's bad habits, which no decent server library can be made to have; good behaviour is the stand-in's part.
+For the wire's bad habits, which no decent server library can be made to have; good behaviour is the
+stand-in's part.
 """
 
 import asyncio
@@ -30,7 +32,8 @@ START = datetime(2026, 7, 2, 10, 0, tzinfo=UTC)
 
 
 class ManualClock:
-    """A clock that stands still until it is moved; a sleep moves it. With ``step``, each reading moves it by these seconds."""
+    """A clock that stands still until it is moved; a sleep moves it. With ``step``, each reading moves it by
+    these seconds."""
 
     def __init__(self, step: float = 0.0) -> None:
         self.time = START

@@ -45,7 +45,7 @@ def finishes(event: EnvelopeEvent) -> EnvelopeEvent:
     return moved(event, Phase.SUCCEEDED, "ArchivedAndDeleted")
 
 
-# -- Events -----------------------------------------------------------------------------------------------------
+# -- Events --------------------------------------------------------------------------------------------------
 
 
 async def test_an_event_that_is_seen_is_worked_on_and_then_gone() -> None:
@@ -183,7 +183,7 @@ async def test_an_object_that_cannot_be_read_harms_no_other() -> None:
     assert len(scene.reconciled) == 1
 
 
-# -- Solving the cause resumes everything that waited on it --------------------------------------------------------
+# -- Solving the cause resumes everything that waited on it --------------------------------------------------
 
 
 async def test_a_new_key_resumes_all_waiting_events_oldest_first() -> None:
@@ -402,7 +402,7 @@ async def test_a_change_of_status_alone_resumes_nothing_and_asks_for_no_look() -
     assert scene.reconciled == []
 
 
-# -- Which controller writes the status of which object --------------------------------------------------------
+# -- Which controller writes the status of which object ------------------------------------------------------
 
 
 def test_each_shared_object_has_one_controller_that_writes_its_status() -> None:

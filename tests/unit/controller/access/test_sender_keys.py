@@ -284,7 +284,8 @@ async def test_a_secret_that_may_not_be_read_is_told_as_such_and_says_nothing_ab
 
 @pytest.mark.parametrize("key", [KEY, OTHER])
 async def test_what_is_known_of_a_key_stays_while_its_secret_may_not_be_read(key: str) -> None:
-    """An API server that has just started refuses permitted requests; this must not cause a mail that asks for a new key."""
+    """An API server that has just started refuses permitted requests; this must not cause a mail that asks
+    for a new key."""
     scene = Scene(key=key)
     await asyncio.gather(scene.ask(), return_exceptions=True)
     before = scene.newest()

@@ -1,4 +1,6 @@
-"""The keys of senders who consented: sealed in the Secret named like the Sender, opened with the sealing keys."""
+"""
+The keys of senders who consented: sealed in the Secret named like the Sender, opened with the sealing keys.
+"""
 
 import base64
 import os

@@ -1,4 +1,7 @@
-"""A person receives one mail per problem: after repeated failures, killed processes and errors of the mail server."""
+"""
+A person receives one mail per problem: after repeated failures, killed processes and errors of the mail
+server.
+"""
 
 from datetime import datetime, timedelta
 
@@ -38,7 +41,7 @@ def parked(number: int) -> EnvelopeEvent:
     return an_event(envelope).in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
 
 
-# -- A key that died -------------------------------------------------------------------------------------------
+# -- A key that died -----------------------------------------------------------------------------------------
 
 
 async def test_a_sender_whose_key_died_is_asked_once() -> None:
@@ -124,7 +127,7 @@ async def test_another_key_that_dies_within_the_hour_is_told_at_once() -> None:
     assert len(scene.mailer.sent_mails) == 2
 
 
-# -- Escalation ------------------------------------------------------------------------------------------------
+# -- Escalation ----------------------------------------------------------------------------------------------
 
 
 async def test_administrators_hear_of_a_sender_who_does_not_react_once_and_not_too_early() -> None:
@@ -195,7 +198,7 @@ async def test_without_administrators_only_senders_are_written_to() -> None:
     assert scene.mailer.recipients == [ANNA]
 
 
-# -- Keys that senders can do nothing about --------------------------------------------------------------------
+# -- Keys that senders can do nothing about ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reason", ["SealingKeysMissing", "SealKeyUnknown"])
@@ -223,7 +226,7 @@ async def test_a_brought_key_that_died_is_its_owners_matter() -> None:
     assert scene.mailer.recipients == [ANNA]
 
 
-# -- Failures --------------------------------------------------------------------------------------------------
+# -- Failures ------------------------------------------------------------------------------------------------
 
 
 async def test_many_failures_of_one_cause_are_one_mail() -> None:
@@ -361,7 +364,7 @@ async def test_a_failure_that_could_not_be_written_down_is_written_down_later() 
     assert len(scene.mailer.sent_mails) == 1
 
 
-# -- Archives --------------------------------------------------------------------------------------------------
+# -- Archives ------------------------------------------------------------------------------------------------
 
 
 async def test_an_archive_that_is_away_for_long_is_one_mail_and_its_end_another() -> None:
@@ -412,7 +415,7 @@ async def test_an_archive_that_was_deleted_is_no_trouble_any_more() -> None:
     assert scene.mailer.subjects[1].startswith("Solved")
 
 
-# -- The mail server -------------------------------------------------------------------------------------------
+# -- The mail server -----------------------------------------------------------------------------------------
 
 
 async def test_a_mail_server_that_is_away_is_told_and_what_is_due_is_sent_once_when_it_is_back() -> None:
@@ -487,7 +490,7 @@ async def test_one_mail_that_is_refused_holds_up_no_other_and_is_tried_again() -
     assert told[0] == "True"
 
 
-# -- Crashes and replicas --------------------------------------------------------------------------------------
+# -- Crashes and replicas ------------------------------------------------------------------------------------
 
 
 class DyingMailer(FakeMailer):
@@ -592,7 +595,7 @@ async def test_a_status_that_others_write_too_is_written_on_top_of_theirs() -> N
     assert len(scene.mailer.sent_mails) == 1
 
 
-# -- Never in the way ------------------------------------------------------------------------------------------
+# -- Never in the way ----------------------------------------------------------------------------------------
 
 
 async def test_a_suspended_organization_is_left_alone() -> None:
@@ -621,7 +624,7 @@ async def test_an_organization_that_is_gone_is_forgotten_with_what_was_to_be_tol
     assert scene.mailer.sent_mails == []
 
 
-# -- A person wants it again -----------------------------------------------------------------------------------
+# -- A person wants it again ---------------------------------------------------------------------------------
 
 
 def _wish(scene: Scene, when: datetime) -> None:
@@ -641,9 +644,7 @@ async def test_a_sender_is_asked_again_once_when_a_person_wants_it() -> None:
     assert first != second, "a mail system that drops what it has already would drop what was wished for"
 
 
-async def test_a_process_that_dies_after_a_mail_that_a_person_wanted_sends_it_once_more_with_the_same_id() -> (
-    None
-):
+async def test_a_process_that_dies_after_a_mail_that_a_person_wanted_sends_it_once_more_with_the_same_id() -> None:  # noqa: E501  # fmt: skip
     mailer = DyingMailer()
     mailer.dies = False
     scene = Scene(died(), mailer=mailer)
@@ -677,7 +678,7 @@ async def test_whoever_may_write_annotations_but_no_time_wishes_for_nothing() ->
     assert scene.mailer.recipients == [ANNA]
 
 
-# -- What lasts ------------------------------------------------------------------------------------------------
+# -- What lasts ----------------------------------------------------------------------------------------------
 
 
 async def test_what_is_not_solved_is_reminded_of_once_a_day_in_one_mail_for_all() -> None:

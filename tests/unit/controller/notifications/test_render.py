@@ -58,7 +58,7 @@ def bodies(content: MailContent) -> tuple[str, str]:
     return text, html
 
 
-# -- The words -------------------------------------------------------------------------------------------------
+# -- The words -----------------------------------------------------------------------------------------------
 
 
 NOTICES = {
@@ -185,7 +185,7 @@ def test_many_silent_senders_are_named_up_to_a_number_and_then_counted() -> None
     assert len(content.items) == 21
 
 
-# -- Secrecy ---------------------------------------------------------------------------------------------------
+# -- Secrecy -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["failed/EsawRefused", "archive/dms", "key/KeyUnreadable"])
@@ -194,7 +194,7 @@ def test_what_looks_like_a_key_is_struck_out_of_a_mail(kind: str) -> None:
     assert TOKEN not in "".join(bodies(mail_about(notification)))
 
 
-# -- Headers ---------------------------------------------------------------------------------------------------
+# -- Headers -------------------------------------------------------------------------------------------------
 
 
 def test_a_mail_says_that_a_machine_wrote_it() -> None:
@@ -297,7 +297,7 @@ def test_what_is_no_address_is_none(text: str) -> None:
     assert address(text) is None
 
 
-# -- HTML ------------------------------------------------------------------------------------------------------
+# -- HTML ----------------------------------------------------------------------------------------------------
 
 
 def test_no_text_from_outside_becomes_html() -> None:

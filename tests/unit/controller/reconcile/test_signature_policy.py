@@ -54,7 +54,7 @@ def manifest_of(scene: Scene) -> Manifest:
     return Manifest.decode(scene.backend.stored[f"{FOLDER}/counterfoil.json"])
 
 
-# -- Report ---------------------------------------------------------------------------------------------------
+# -- Report --------------------------------------------------------------------------------------------------
 
 
 async def test_what_was_found_goes_into_the_manifest_per_file() -> None:
@@ -129,7 +129,7 @@ async def test_what_was_filed_without_a_look_is_looked_into_when_the_archive_ask
     assert [each.signatures for each in manifest_of(scene).files] == [INTACT, INTACT]
 
 
-# -- Ignore ---------------------------------------------------------------------------------------------------
+# -- Ignore --------------------------------------------------------------------------------------------------
 
 
 async def test_an_archive_that_ignores_signatures_has_none_looked_into() -> None:
@@ -141,7 +141,7 @@ async def test_an_archive_that_ignores_signatures_has_none_looked_into() -> None
     assert [each.signatures for each in manifest_of(scene).files] == [None, None]
 
 
-# -- Require --------------------------------------------------------------------------------------------------
+# -- Require -------------------------------------------------------------------------------------------------
 
 
 async def test_intact_signatures_are_all_that_is_required() -> None:
@@ -218,7 +218,7 @@ async def claimed_again(scene: Scene) -> EnvelopeEvent:
     return event
 
 
-# -- All files together ---------------------------------------------------------------------------------------
+# -- All files together --------------------------------------------------------------------------------------
 
 
 def condition_of(*files: tuple[FileKind, Signatures]) -> Any:
@@ -260,7 +260,7 @@ def test_of_many_broken_files_three_are_named() -> None:
     assert signatures_condition.message.endswith("`3.pdf`: its check took too long; and 7 more files.")
 
 
-# -- The seal -------------------------------------------------------------------------------------------------
+# -- The seal ------------------------------------------------------------------------------------------------
 
 
 async def test_with_a_key_the_manifest_is_sealed() -> None:

@@ -194,14 +194,15 @@ TROUBLES: list[tuple[dict[str, Any], dict[str, dict[str, bytes]], str, str]] = [
         {},
         {"callback": {"token": b"short"}},
         "CallbackTokenRefused",
-        "Secret/callback, key 'token': a callback token has 16 to 256 characters, not 5. Put another token there.",
+        "Secret/callback, key 'token': a callback token has 16 to 256 characters, not 5. Put another token "
+        "there.",
     ),
     (
         {},
         {"callback": {"token": b"\xff\xfe-0123456789-0123456789"}},
         "CallbackTokenRefused",
-        "Secret/callback, key 'token': a callback token may have letters, digits, '-', '.', '_' and '~' only. "
-        "Put another token there.",
+        "Secret/callback, key 'token': a callback token may have letters, digits, '-', '.', '_' and '~' "
+        "only. Put another token there.",
     ),
     (
         {"callback": BASIC},

@@ -119,7 +119,7 @@ async def test_events_that_wait_while_others_are_worked_on_are_no_reason() -> No
     assert scene.work.ended == ["a", "b"]
 
 
-# -- How it is heard ----------------------------------------------------------------------------------------------
+# -- How it is heard -----------------------------------------------------------------------------------------
 
 
 @asynccontextmanager

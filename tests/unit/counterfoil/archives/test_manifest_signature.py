@@ -108,7 +108,10 @@ async def test_openssl_alone_can_check_the_seal(tmp_path: Path) -> None:
     (tmp_path / "public.pem").write_bytes(public_pem())
     (tmp_path / "counterfoil.json").write_bytes(backend.files[plan.manifest_name])
     (tmp_path / "counterfoil.json.sig").write_bytes(backend.files[plan.seal_name])
-    command = "openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in counterfoil.json -sigfile counterfoil.json.sig"
+    command = (
+        "openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in counterfoil.json -sigfile "
+        "counterfoil.json.sig"
+    )
     process = await asyncio.create_subprocess_exec(*command.split(), cwd=tmp_path)
     assert await process.wait() == 0
 

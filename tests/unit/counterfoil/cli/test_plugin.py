@@ -1,4 +1,7 @@
-"""The kubectl plugin's decisions: what it says about an event, what a support bundle leaves out, what is completed."""
+"""
+The kubectl plugin's decisions: what it says about an event, what a support bundle leaves out, what is
+completed.
+"""
 
 import io
 import os

@@ -1,4 +1,6 @@
-"""The client and the stand-in eSAW, written apart from each other from the same facts, understand one another."""
+"""
+The client and the stand-in eSAW, written apart from each other from the same facts, understand one another.
+"""
 
 import contextlib
 import hashlib

@@ -1,4 +1,7 @@
-"""The client against a server that answers exactly the bytes that are wanted: requests, answers, every way to fail."""
+"""
+The client against a server that answers exactly the bytes that are wanted: requests, answers, every way to
+fail.
+"""
 
 import asyncio
 import json

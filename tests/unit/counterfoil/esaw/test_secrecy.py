@@ -1,4 +1,6 @@
-"""Rule 7 at the wire: after no error is the token in a message, a chain of exceptions, a log or a traceback."""
+"""
+Rule 7 at the wire: after no error is the token in a message, a chain of exceptions, a log or a traceback.
+"""
 
 import logging
 import traceback

@@ -1,4 +1,6 @@
-"""Access to Kubernetes against a scripted server: every kind of bad answer, and watches that break in every way."""
+"""
+Access to Kubernetes against a scripted server: every kind of bad answer, and watches that break in every way.
+"""
 
 import asyncio
 import json
@@ -198,15 +200,15 @@ async def test_a_kubeconfig_that_leads_nowhere_is_named_in_one_line(tmp_path: Pa
     assert "\n" not in str(raised.value)
 
 
-# -- Watches ------------------------------------------------------------------------------------------------------
+# -- Watches -------------------------------------------------------------------------------------------------
 
 
 class Watched:
     """
     A server that lists Organizations, and whose watches follow a script.
 
-    Each entry of the script is one watch request: the lines to send; a None at the end of them cuts the connection.
-    After the last entry watches stay open.
+    Each entry of the script is one watch request: the lines to send; a None at the end of them cuts the
+    connection. After the last entry watches stay open.
     """
 
     def __init__(self, *script: list[Any]) -> None:

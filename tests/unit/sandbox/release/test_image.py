@@ -1,4 +1,7 @@
-"""The image is built from locked hashes for somebody without rights, and holds nothing that a cluster has no use for."""
+"""
+The image is built from locked hashes for somebody without rights, and holds nothing that a cluster has no use
+for.
+"""
 
 import json
 import re

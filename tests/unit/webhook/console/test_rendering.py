@@ -1,4 +1,7 @@
-"""Rendering: nothing that anybody wrote becomes HTML, every language says the same, and a page runs nothing but our files."""
+"""
+Rendering: nothing that anybody wrote becomes HTML, every language says the same, and a page runs nothing but
+our files.
+"""
 
 from typing import Any
 

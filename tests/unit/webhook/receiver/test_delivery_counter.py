@@ -1,4 +1,6 @@
-"""Counting deliveries: exact through several receivers and every kind of trouble, and never in anybody's way."""
+"""
+Counting deliveries: exact through several receivers and every kind of trouble, and never in anybody's way.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -204,7 +206,7 @@ async def test_one_delivery_after_the_end_reopens_it_however_many_came_before(
     )
 
 
-# -- Re-opening, which is stored before anybody is answered -----------------------------------------------------
+# -- Re-opening, which is stored before anybody is answered --------------------------------------------------
 
 
 @pytest.fixture
@@ -251,7 +253,7 @@ async def test_a_reopening_gives_up_when_others_never_stop_writing(ended: FakeKu
     assert ended.asked("patch") == 3
 
 
-# -- Trouble ----------------------------------------------------------------------------------------------------
+# -- Trouble -------------------------------------------------------------------------------------------------
 
 
 async def test_an_event_deleted_meanwhile_is_dropped(kube: FakeKubeClient, new: New) -> None:

@@ -80,7 +80,7 @@ async def test_memory_for_what_was_seen_is_bounded() -> None:
     assert parts.kube.asked("create") == 4
 
 
-# -- A delivery that re-opens its event (docs/decisions/0009) ---------------------------------------------------
+# -- A delivery that re-opens its event (docs/decisions/0009) ------------------------------------------------
 
 ENDED = pytest.mark.parametrize("phase", ["Failed", "Skipped"])
 HOW = pytest.mark.parametrize("seen", [True, False], ids=["seen-here", "noted-by-another"])
@@ -195,7 +195,7 @@ async def test_one_that_is_deleted_just_as_it_is_found_has_to_come_again(parts: 
     assert await parts.event_writer.create(EVENT) is CallbackOutcome.UNAVAILABLE
 
 
-# -- Trouble ----------------------------------------------------------------------------------------------------
+# -- Trouble -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("problem", [unavailable(), unavailable(503), Conflict(409, "Conflict", "busy")])
@@ -240,7 +240,7 @@ async def test_equal_callbacks_at_once_are_one_event(parts: WriterParts) -> None
     assert parts.kube.event(NAME).deliveries == 30
 
 
-# -- Readiness --------------------------------------------------------------------------------------------------
+# -- Readiness -----------------------------------------------------------------------------------------------
 
 
 async def test_an_idle_receiver_tries_a_create_and_stores_nothing(parts: WriterParts) -> None:

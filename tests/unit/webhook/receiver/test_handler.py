@@ -108,7 +108,7 @@ async def counter() -> AsyncIterator[Counter]:
         yield running
 
 
-# -- 200 ----------------------------------------------------------------------------------------------------------
+# -- 200 -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -206,7 +206,7 @@ async def test_a_token_with_escaped_characters_is_the_same_token(counter: Counte
     assert await counter.status(path=f"/callbacks/acme/%61{TOKEN[1:]}") == 200
 
 
-# -- 4xx ----------------------------------------------------------------------------------------------------------
+# -- 4xx -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ async def test_strangers_do_not_use_up_an_organizations_rate() -> None:
         assert await counter.status() == 200
 
 
-# -- 503 ----------------------------------------------------------------------------------------------------------
+# -- 503 -----------------------------------------------------------------------------------------------------
 
 
 async def is_503(counter: Counter) -> bool:
@@ -343,7 +343,7 @@ async def test_more_callbacks_at_once_than_fit_are_answered_503_and_the_others_g
         assert await first == 200
 
 
-# -- Bounds of the connection ---------------------------------------------------------------------------------------
+# -- Bounds of the connection --------------------------------------------------------------------------------
 
 
 async def raw(counter: Counter, sent: bytes) -> bytes:
@@ -403,7 +403,7 @@ async def test_at_the_end_what_was_accepted_is_still_answered() -> None:
             await counter.status()
 
 
-# -- The log --------------------------------------------------------------------------------------------------------
+# -- The log -------------------------------------------------------------------------------------------------
 
 
 async def test_each_request_is_one_line_with_its_outcome_and_without_the_token(

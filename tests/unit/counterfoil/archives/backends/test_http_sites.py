@@ -27,7 +27,8 @@ from counterfoil.resources.base import LocalObjectReference
 from tests.support.fakes.archives import content, once
 
 LISTING = (
-    '<?xml version="1.0"?><multistatus xmlns="DAV:"><response><href>/dms/</href><propstat><prop><resourcetype>'
+    '<?xml version="1.0"?><multistatus '
+    'xmlns="DAV:"><response><href>/dms/</href><propstat><prop><resourcetype>'
     "<collection/></resourcetype></prop><status>HTTP/1.1 200 OK</status></propstat></response></multistatus>"
 )
 

@@ -218,7 +218,10 @@ async def test_a_404_without_words_means_absent_when_reading(
 
 
 def test_a_pod_without_an_identity_is_told_what_to_do() -> None:
-    asked = "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 1ms - Server returned"
+    asked = (
+        "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 1ms - Server "
+        "returned"
+    )
     trouble = error_of(
         asked, archive="Archive/dms", server="Amazon S3", bucket="b", key="the pod's own identity"
     )
