@@ -54,7 +54,7 @@ class SignatureChecker:
         """
         Return what is found in a file that was just filed.
 
-        A small one is at hand, a large one is read from the archive again. Raises ``ArchiveTrouble``.
+        A small one is at hand, a large one is read from the archive again. Raises ``ArchiveError``.
         """
         chunks = (
             backend.read(file_layout.name)

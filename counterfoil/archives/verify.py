@@ -58,7 +58,7 @@ async def check_archive(
     Check an archived envelope, and yield what each check came to: the manifest first, then the seal, the rest
     as it goes.
 
-    Without a ``key`` a seal is only looked for. Raises ``ArchiveTrouble`` when the archive itself does not
+    Without a ``key`` a seal is only looked for. Raises ``ArchiveError`` when the archive itself does not
     work.
     """
     name = f"{folder}/{MANIFEST_NAME}"
@@ -86,7 +86,7 @@ async def verify_folder(backend: ArchiveBackend, folder: str) -> list[str]:
     Return what is wrong with the files of an archived envelope and with what is said about them, one sentence
     each.
 
-    Seals and extra files are not looked for. Raises ``ArchiveTrouble`` when the archive itself does not work.
+    Seals and extra files are not looked for. Raises ``ArchiveError`` when the archive itself does not work.
     """
     return [
         check.sentence

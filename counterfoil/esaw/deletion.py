@@ -65,9 +65,9 @@ class ProofOfArchive:
 
 async def delete(user: EsawUserClient, proof: ProofOfArchive) -> None:
     """
-    Delete the envelope in eSAW. Raises an ``EsawProblem``.
+    Delete the envelope in eSAW. Raises an ``EsawError``.
 
-    ``Answered`` 404 after an attempt whose answer was lost means that the attempt had worked.
+    ``HttpStatusError`` 404 after an attempt whose answer was lost means that the attempt had worked.
     """
     call = EsawCall("delete", "POST", "envelope/delete", {"EnvelopeId": proof.envelope_id})
     await user.transport.request(call, user.token, lambda _: None)

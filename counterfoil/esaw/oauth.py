@@ -83,8 +83,8 @@ async def request_access_token(esaw: EsawClient, path: str, grant: Authorization
     """
     Exchange a code for its user's API token. Sent once: a code is good for one try.
 
-    Raises an ``EsawProblem``; ``Answered`` has the OAuth error as ``error_id``, as ``invalid_grant`` for a
-    code that is no longer (or never was) good, ``invalid_client`` for a wrong client secret.
+    Raises an ``EsawError``; ``HttpStatusError`` has the OAuth error as ``error_id``, as ``invalid_grant`` for
+    a code that is no longer (or never was) good, ``invalid_client`` for a wrong client secret.
     """
     form = {
         "grant_type": "authorization_code",

@@ -35,7 +35,7 @@ class RcloneServer:
     _server: ServerProcess | None = None
 
     async def start(self) -> None:
-        """Start it, and wait until it listens. Raises ``NotListeningError``."""
+        """Start it, and wait until it listens. Raises ``ServerNotListening``."""
         argv = [
             self.program,
             "serve",

@@ -70,7 +70,7 @@ class VersityServer:
 
 @asynccontextmanager
 async def versity_server() -> AsyncIterator[VersityServer]:
-    """Run a server over a temporary folder. Raises ``NotListeningError``."""
+    """Run a server over a temporary folder. Raises ``ServerNotListening``."""
     program = (await binaries.ensure("versitygw")).path("versitygw")
     running = VersityServer(free_port())
     with owned_folder("counterfoil-versity-") as base:

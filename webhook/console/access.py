@@ -88,7 +88,7 @@ class Authenticator:
 
     async def user_name(self, token: str) -> str:
         """Return whose token it is, asking the API server with the token itself. Raises ``PageError``,
-        ``ApiProblem``."""
+        ``ApiError``."""
         try:
             name = await self._client_factory.client_for(token).whoami()
         except Forbidden as refused:
@@ -98,7 +98,7 @@ class Authenticator:
         return name
 
     async def authenticate(self, token: str, form_token: str) -> AuthenticatedUser:
-        """Return the visitor with this token. Raises ``PageError``, ``ApiProblem``."""
+        """Return the visitor with this token. Raises ``PageError``, ``ApiError``."""
         mark = hashlib.sha256(token.encode()).digest()
         known = self._cached.get(mark)
         if known is None or known.until <= self._monotonic():

@@ -58,7 +58,7 @@ class ConsentService:
     async def obtain(
         self, esaw: EsawClient, oauth: OAuth, flow: OAuthFlow, *, code: str, redirect_uri: str
     ) -> Consent:
-        """Exchange the code and make sure whose key it is. Raises ``PageError``, ``ApiProblem``."""
+        """Exchange the code and make sure whose key it is. Raises ``PageError``, ``ApiError``."""
         grant = AuthorizationCodeGrant(
             client_id=oauth.client_id,
             client_secret=await self._client_secret(oauth),
@@ -84,7 +84,7 @@ class ConsentService:
 
     async def store(self, organization: Organization, consent: Consent, name: str) -> Sender:
         """Put the key away for the Sender of that name, made if need be; return it. Raises ``PageError``,
-        ``ApiProblem``."""
+        ``ApiError``."""
         sender = await self._ensure_sender(organization, consent.user_info, name)
         sealed = self._sealing.seal(consent.token, self._kube.namespace, sender)
         await self._store_secret(sender, sealed)
@@ -92,7 +92,7 @@ class ConsentService:
         return sender
 
     async def find_sender(self, organization: Organization, name: str) -> Sender | None:
-        """Return the Sender of that name if it is this organization's. Raises ``ApiProblem``."""
+        """Return the Sender of that name if it is this organization's. Raises ``ApiError``."""
         try:
             sender = Sender.parse(await self._kube.get(Sender, name))
         except NotFound:
@@ -101,7 +101,7 @@ class ConsentService:
 
     async def get_token(self, sender: Sender) -> ApiToken | None:
         """Return the key that was put away for a Sender; None when there is none that opens. Raises
-        ``ApiProblem``."""
+        ``ApiError``."""
         try:
             data = (await self._kube.secret(sender.name)).get(SECRET_KEY, b"")
             return self._sealing.open(data, self._kube.namespace, sender)

@@ -71,7 +71,7 @@ class RequestContext:
 
 
 class PageViews:
-    """Makes the answers of the pages. Every method raises ``PageError`` or ``ApiProblem`` instead of an
+    """Makes the answers of the pages. Every method raises ``PageError`` or ``ApiError`` instead of an
     answer."""
 
     def __init__(

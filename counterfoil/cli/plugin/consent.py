@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
-    """Print it. Raises ``CommandError``, ``ApiProblem``."""
+    """Print it. Raises ``CommandError``, ``ApiError``."""
     sender = Sender.parse(await kube.get(Sender, args.sender))
     if sender.spec.token_secret_ref is not None:
         raise CommandError(

@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def request_for_events(
     request: str, skipped_phases: frozenset[Phase], args: argparse.Namespace, kube: KubeClient, out: TextIO
 ) -> ExitStatus:
-    """Ask for all chosen events but those in a phase where it is ``skipped_phases``. Raises ``Stopped``,
-    ``ApiProblem``."""
+    """Ask for all chosen events but those in a phase where it is ``skipped_phases``. Raises ``CommandError``,
+    ``ApiError``."""
     events = await selection.select_events(kube, args)
     by = "" if args.dry_run else await kube.whoami()
     answers = []

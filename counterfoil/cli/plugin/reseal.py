@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
-    """Reseal everything. Raises ``CommandError``, ``ApiProblem``."""
+    """Reseal everything. Raises ``CommandError``, ``ApiError``."""
     try:
         sealing = Sealing(args.sealing_keys)
     except SealingKeysInvalid as invalid:

@@ -15,7 +15,7 @@ add_arguments = request.add_arguments
 
 
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
-    """Ask for it. Raises ``Stopped``, ``ApiProblem``."""
+    """Ask for it. Raises ``CommandError``, ``ApiError``."""
     return await request.request_for_events(
         "skip", frozenset({Phase.SUCCEEDED, Phase.SKIPPED}), args, kube, out
     )

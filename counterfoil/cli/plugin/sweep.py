@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
-    """Ask for it and say what was found. Raises ``CommandError``, ``ApiProblem``."""
+    """Ask for it and say what was found. Raises ``CommandError``, ``ApiError``."""
     # The time makes the value unique; the name shows readers who asked.
     request = f"{datetime.now(UTC).isoformat()} {await kube.whoami()}"[:MAX_SWEEP_REQUEST_LENGTH]
     await kube.patch(

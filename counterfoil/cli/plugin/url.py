@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
-    """Print them. Raises ``CommandError``, ``ApiProblem``."""
+    """Print them. Raises ``CommandError``, ``ApiError``."""
     organization = Organization.parse(await kube.get(Organization, args.organization))
     token = await _token(kube, organization, args.token)
     status_urls = organization.status.callback_urls

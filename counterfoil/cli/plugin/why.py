@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
-    """Print it. Raises ``Stopped``, ``ApiError``."""
+    """Print it. Raises ``CommandError``, ``ApiError``."""
     event = await selection.select_event(kube, args.event)
     organization: Organization | None = None
     sender: Sender | None = None
