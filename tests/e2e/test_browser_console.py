@@ -317,7 +317,7 @@ async def test_an_open_page_whose_session_ended_leads_to_the_way_in(
 # -- Who may do less -----------------------------------------------------------------------------------------
 
 
-async def test_whoever_may_only_look_walks_every_page_and_finds_no_button_but_the_way_out(
+async def test_whoever_may_only_look_visits_every_page_and_finds_no_button_but_the_way_out(
     scene: Scene, page: Page
 ) -> None:
     await sign_in(page, scene, "view")

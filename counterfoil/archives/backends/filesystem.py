@@ -2,7 +2,7 @@
 Archives of kind ``filesystem``: a folder of a mounted volume.
 
 A file is written to a temporary name in its own folder, made durable, renamed, and the rename made durable.
-All paths are walked segment by segment from the root without following symbolic links, so that nobody who can
+All paths are opened segment by segment from the root without following symbolic links, so that nobody who can
 write into the tree can lead us out of it. Blocking calls run in threads, one block at a time.
 
 Tags go into the manifest only: file systems have no place for them that survives copying.
@@ -139,7 +139,7 @@ class FilesystemBackend:
         path = "/".join(folder)
         try:
             with _folder(self._root, folder) as at:
-                found = list(islice(_walk(at, path), MAX_ENTRIES + 1))
+                found = list(islice(_iterate_entries(at, path), MAX_ENTRIES + 1))
         except FileNotStored:
             return []
         if len(found) > MAX_ENTRIES:
@@ -413,14 +413,14 @@ def _descriptor(descriptor: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _walk(at: int, path: str) -> Iterator[StoredEntry]:
+def _iterate_entries(at: int, path: str) -> Iterator[StoredEntry]:
     """Yield everything below an open folder but our temporary files; links are listed, never followed."""
     with os.scandir(at) as listing:
         for each in listing:
             name = f"{path}/{each.name}"
             if each.is_dir(follow_symlinks=False):
                 with _descriptor(os.open(each.name, _FOLDER_FLAGS, dir_fd=at)) as below:
-                    yield from _walk(below, name)
+                    yield from _iterate_entries(below, name)
             elif not _is_temporary(each.name):
                 yield StoredEntry(name, each.stat(follow_symlinks=False).st_size)
 
