@@ -3,7 +3,7 @@
 
 Nothing is filed, and no archive opened. The Archive is read from a file, so that a change can be tried before
 it is applied. The envelope is made up (``--envelope``, ``--files``, ``--metadata``), or a past one that an
-event tells about (``--event``); its metadata is not kept anywhere, so it has to be given again. Ends with 0
+event tells about (``--event``). Its metadata is not kept anywhere, so it has to be given again. Ends with 0
 when it works, with 1 when there are problems, with 2 when the input can't be used.
 """
 
