@@ -30,8 +30,10 @@ class State(StrEnum):
 
 
 class Coverage(StrEnum):
-    """Part of the file that a signature covers: all, all up to a later save, or less than what was saved with
-    it."""
+    """
+    Part of the file that a signature covers: all, all up to a later save, or less than what was saved with
+    it.
+    """
 
     WHOLE_FILE = "WholeFile"
     WHOLE_REVISION = "WholeRevision"
