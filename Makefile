@@ -39,10 +39,10 @@ chart: setup ## renew the CRD of Archives, the chart's copy of the CRDs, its sch
 
 .PHONY: cluster cluster-down
 cluster: setup ## start a local control plane with the CRDs, detached; prints export KUBECONFIG=... (CLUSTER=kind: with kind)
-	@$(BIN)/python -m sandbox.cluster up
+	@$(BIN)/python -m sandbox.controlplane.cluster up
 
 cluster-down: setup ## end the local control plane
-	@$(BIN)/python -m sandbox.cluster down
+	@$(BIN)/python -m sandbox.controlplane.cluster down
 
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, the import rules, spelling, language and the docs build
@@ -62,11 +62,11 @@ test-unit: setup ## the fast tests: no cluster, under a minute
 
 test-cluster: setup ## the tests on a real API server, with kills and faults (built on the first run, with progress)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone versitygw helm kubeconform promtool
-	@$(BIN)/python -m sandbox.servers.cmis_opencmis && $(BIN)/python -m sandbox.servers.azblob_azurite
+	@$(BIN)/python -m sandbox.servers opencmis azurite
 	@echo '[test] cluster'; $(BIN)/pytest -q -n $(WORKERS) --dist loadfile tests/cluster tests/chaos
 
 test-browser: setup ## what a person sees, in a real Chromium (Debian's, installed if it is missing and you are root)
-	@$(BIN)/python -m sandbox.debian chromium
+	@$(BIN)/python -m sandbox.packages.debian chromium
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl
 	@echo '[test] browser'; $(BIN)/pytest -q tests/e2e/test_browser_*.py
 
@@ -84,8 +84,8 @@ e2e: setup ## image and chart on a whole node, through a release's life (root; C
 	@echo '[test] e2e'; $(BIN)/pytest -v --capture=no tests/e2e/test_node$(if $(CLUSTER),.py -k 'not load_brings',*.py)
 
 .PHONY: image
-image: setup ## build the image and its bill of materials into dist/ (BASE, IMAGE, TOOL, OPTIONS: see sandbox/image.py)
-	@BASE='$(BASE)' IMAGE='$(IMAGE)' TOOL='$(TOOL)' OPTIONS='$(OPTIONS)' $(BIN)/python -m sandbox.image
+image: setup ## build the image and its bill of materials into dist/ (BASE, IMAGE, TOOL, OPTIONS: see sandbox/release/image.py)
+	@BASE='$(BASE)' IMAGE='$(IMAGE)' TOOL='$(TOOL)' OPTIONS='$(OPTIONS)' $(BIN)/python -m sandbox.release.image
 
 .PHONY: demo
 demo: setup ## the main job on this machine (KEEP=1: leave it running; ARCHIVE=webdav|sftp|cmis|s3|http|azblob|filesystem)

@@ -30,7 +30,8 @@ def main() -> int:
     if unknown := set(letters) - set(BENCHES):
         parser.error(f"there is no bench {', '.join(sorted(unknown))}")
     print(
-        f"# Bench\n\n{machine.description()}\n\nFigures are medians of the rounds, with the lowest and highest."
+        f"# Bench\n\n{machine.description()}\n\nFigures are medians of the rounds, with the lowest and "
+        "highest."
     )
     return max(_bench(letter) for letter in letters)
 

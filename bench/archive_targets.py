@@ -1,8 +1,8 @@
 """
 Targets of bench (c): an empty archive of each kind, each on its own server.
 
-The servers are separate processes, except the one of ``http``, which runs in the process that only waits for the
-measured one. No kind has Google's: no server of theirs can be had.
+The servers are separate processes, except the one of ``http``, which runs in the process that only waits for
+the measured one. No kind has Google's: no server of theirs can be had.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping

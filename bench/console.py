@@ -1,9 +1,10 @@
 """
-Bench (d): response time of the console's pages with many events, measured at the server's side of the connection.
+Bench (d): response time of the console's pages with many events, measured at the server's side of the
+connection.
 
-Events in every state are put into the etcd of a local control plane. Then each page is asked for again and again, in turns with
-the API server's own answer to a list of 100 events, so that other load on the machine affects both. The target: every page's
-median under 300 ms.
+Events in every state are put into the etcd of a local control plane. Then each page is asked for again and
+again, in turns with the API server's own answer to a list of 100 events, so that other load on the machine
+affects both. The target: every page's median under 300 ms.
 
     .venv/bin/python -m bench.console [--events 100000] [--rounds 30]
 """
@@ -50,7 +51,8 @@ RANDOM = random.Random(20)
 
 
 def an_event(number: int, now: datetime) -> dict[str, Any]:
-    """One event: of a thousand, three failed, two wait for consent, five are in progress, the others succeeded."""
+    """One event: of a thousand, three failed, two wait for consent, five are in progress, the others
+    succeeded."""
     envelope = envelope_id(str(uuid.UUID(int=RANDOM.getrandbits(128), version=4)))
     body = new_event(
         organization="acme",
@@ -141,7 +143,8 @@ def _put(event: dict[str, Any]) -> dict[str, str]:
 
 
 async def wait_until_cached(kube: KubeClient, count: int) -> None:
-    """Wait until the API server's cache has all events; creating many at once makes the cache incomplete for a time."""
+    """Wait until the API server's cache has all events; creating many at once makes the cache incomplete for
+    a time."""
     async with asyncio.timeout(READY_SECONDS):
         while True:
             try:

@@ -1,11 +1,12 @@
 """
 Bench (b): how many small envelopes a second the controller archives, against a plain script.
 
-Before each round the envelopes (three files each) are in eSAW and their events are created; then a fresh controller
-starts, and the clock runs from its /readyz to the last ``Succeeded``. The plain script (bench/plain_script.py) is
-a separate process as well, has as many envelopes at once, makes the same calls to eSAW and does the same to the same folder. Both
-take turns. The API server and etcd share the cores with the controller; their use of CPU is reported, too. Signatures are
-examined by neither; with ``--signatures`` there is one more row, of a controller that examines two PDFs of each envelope.
+Before each round the envelopes (three files each) are in eSAW and their events are created; then a fresh
+controller starts, and the clock runs from its /readyz to the last ``Succeeded``. The plain script
+(bench/plain_script.py) is a separate process as well, has as many envelopes at once, makes the same calls to
+eSAW and does the same to the same folder. Both take turns. The API server and etcd share the cores with the
+controller; their use of CPU is reported, too. Signatures are examined by neither; with ``--signatures`` there
+is one more row, of a controller that examines two PDFs of each envelope.
 
     .venv/bin/python -m bench.controller [--count 500] [--rounds 3] [--at-once 32] [--signatures]
 """
@@ -46,11 +47,12 @@ class ControllerRound(PlainScriptResult, frozen=True):
     """CPU ms of API server and etcd."""
 
 
-# -- The run -----------------------------------------------------------------------------------------------------
+# -- The run -------------------------------------------------------------------------------------------------
 
 
 async def envelopes(setup: BenchSetup, count: int) -> list[str]:
-    """Create this number of completed envelopes of three files in eSAW: a document, and the audit trail as PDF and XML."""
+    """Create this number of completed envelopes of three files in eSAW: a document, and the audit trail as
+    PDF and XML."""
     esaw = setup.esaw
     return [
         await esaw.control.add_envelope(
@@ -150,9 +152,11 @@ def report(
             f"target <= {MAX_WRITES:.0f}: {verdict(round(writes.median, 1) <= MAX_WRITES)}",
             f"- reads of single objects per event: {Spread.of(each.reads for each in ours).text(2)}",
             f"- CPU: {cpu.text(2)} of the plain script's; API server and etcd need "
-            f"{Spread.of(each.cluster_cpu for each in ours).text(1)} ms per event on the same cores, for the script nothing",
-            f"- from the first `Succeeded` to the last: {Spread.of(each.steady_rate for each in ours).text(1)} "
-            "events per s; the rate above has the start of the watches in it",
+            f"{Spread.of(each.cluster_cpu for each in ours).text(1)} ms per event on the same cores, for "
+            "the script nothing",
+            "- from the first `Succeeded` to the last: "
+            f"{Spread.of(each.steady_rate for each in ours).text(1)} events per s; the rate above has the "
+            "start of the watches in it",
         ]
     )
 

@@ -33,7 +33,8 @@ def sha256_rate(size: int = 256 * MIB) -> float:
 
 
 def disk_rates(folder: Path, size: int = 256 * MIB) -> tuple[float, float]:
-    """Return how many MiB a second the disk below a folder takes writes (until synchronised) and reads (uncached)."""
+    """Return how many MiB a second the disk below a folder takes writes (until synchronised) and reads
+    (uncached)."""
     path, block = folder / "disk-rate", os.urandom(MIB)
     started = time.perf_counter()
     with path.open("wb") as file:

@@ -1,7 +1,7 @@
 """
-The plainest way to bring a stream to the server of each kind of archive, and the plainest way to get it back: one call each of
-the protocol's usual client, without temporary names, and without hashes where the protocol needs none. It is what bench (c)
-holds the archives against.
+The plainest way to bring a stream to the server of each kind of archive, and the plainest way to get it back:
+one call each of the protocol's usual client, without temporary names, and without hashes where the protocol
+needs none. It is what bench (c) holds the archives against.
 """
 
 import base64
@@ -98,7 +98,8 @@ async def into_cmis(archive_target: ArchiveTarget, name: str, chunks: Chunks) ->
     async def form() -> AsyncGenerator[bytes, None]:
         for key, value in fields.items():
             yield f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode()
-        yield f'--{boundary}\r\nContent-Disposition: form-data; name="content"; filename="{name}"\r\n\r\n'.encode()
+        disposition = f'Content-Disposition: form-data; name="content"; filename="{name}"'
+        yield f"--{boundary}\r\n{disposition}\r\n\r\n".encode()
         async for chunk in chunks:
             yield chunk
         yield f"\r\n--{boundary}--\r\n".encode()

@@ -1,10 +1,11 @@
 """
-The plain script that bench (b) compares with: archives envelopes by asyncio and httpx, with nothing around it.
+The plain script that bench (b) compares with: archives envelopes by asyncio and httpx, with nothing around
+it.
 
-A job comes as JSON on stdin, how it went goes out as JSON on stdout. Per envelope it makes the calls to eSAW that the
-controller makes, and does to the folder what archiving does (temporary file, fsync, rename, fsync of the folder, read
-back uncached, compare; hash file and manifest last). It does not use Kubernetes, does not check what is stored already, and
-tries nothing twice.
+A job comes as JSON on stdin, how it went goes out as JSON on stdout. Per envelope it makes the calls to eSAW
+that the controller makes, and does to the folder what archiving does (temporary file, fsync, rename, fsync of
+the folder, read back uncached, compare; hash file and manifest last). It does not use Kubernetes, does not
+check what is stored already, and tries nothing twice.
 """
 
 import asyncio
@@ -100,7 +101,8 @@ def _files(answer: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def write_and_read_back(path: Path, content: bytes) -> str:
-    """Write a file durably, read it from the disk, and return its SHA-256. Raises ``OSError`` when it is another."""
+    """Write a file durably, read it from the disk, and return its SHA-256. Raises ``OSError`` when it is
+    another."""
     _make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("xb") as file:

@@ -1,10 +1,11 @@
 """
 Bench (a): callbacks a second that the receiver records, against a bare client that creates the same objects.
 
-Both go to the same API server, in the same namespace, with the same number in flight, in turns (bare, receiver, bare,
-receiver, ...), so that other load on the machine affects both. The bare client is aiohttp on uvloop with nothing
-around it, in a separate process like the receiver. The load for the receiver comes from here over raw sockets, as
-cheaply as can be, since its work shares the cores too. Last, the receiver gets callbacks that it knows already.
+Both go to the same API server, in the same namespace, with the same number in flight, in turns (bare,
+receiver, bare, receiver, ...), so that other load on the machine affects both. The bare client is aiohttp on
+uvloop with nothing around it, in a separate process like the receiver. The load for the receiver comes from
+here over raw sockets, as cheaply as can be, since its work shares the cores too. Last, the receiver gets
+callbacks that it knows already.
 
     .venv/bin/python -m bench.receiver [--in-flight 32] [--rounds 5] [--count 1000]
 """
@@ -33,7 +34,7 @@ from counterfoil.resources import API_VERSION, envelope_id
 from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.controlplane.processes import bound_to_parent
-from sandbox.receiver import RunningReceiver, running_receiver
+from sandbox.environment.processes import CounterfoilProcess, running_receiver
 
 NAMESPACE = "bench"
 ORGANIZATION = "acme"
@@ -63,7 +64,8 @@ class RoundSummary:
 
 
 class KeepAliveConnection(asyncio.Protocol):
-    """One keep-alive connection that sends a request and waits for the head of its answer; there is no body."""
+    """One keep-alive connection that sends a request and waits for the head of its answer; there is no
+    body."""
 
     def __init__(self) -> None:
         self._answer: asyncio.Future[bytes] | None = None
@@ -122,7 +124,7 @@ def new_envelope_ids(count: int) -> list[str]:
     return [str(uuid.uuid4()) for _ in range(count)]
 
 
-# -- The bare client: a process that reads on stdin the number to create, and prints the result on stdout ------
+# -- The bare client: a process that reads on stdin the number to create, and prints the result on stdout ----
 
 
 async def bare_client(kubeconfig: str, in_flight: int) -> None:
@@ -197,7 +199,7 @@ class BareClient:
         await self._process.wait()
 
 
-# -- The run -----------------------------------------------------------------------------------------------------
+# -- The run -------------------------------------------------------------------------------------------------
 
 
 async def prepare(plane: ControlPlane) -> None:
@@ -229,7 +231,7 @@ async def prepare(plane: ControlPlane) -> None:
 
 
 async def measure(
-    plane: ControlPlane, receiver: RunningReceiver, in_flight: int, rounds: int, count: int
+    plane: ControlPlane, receiver: CounterfoilProcess, in_flight: int, rounds: int, count: int
 ) -> str:
     bare = await BareClient.start(plane.kubeconfig, in_flight)
     kinds: dict[str, list[CallbackRound]] = {name: [] for name in KINDS}
@@ -237,9 +239,9 @@ async def measure(
         envelopes = new_envelope_ids(count)
         done = (
             await bare.create_events(count),
-            await send_requests(receiver.url, callbacks(envelopes), in_flight),
-            await send_requests(receiver.url, callbacks(envelopes), in_flight),
-            await send_requests(receiver.url, callbacks(envelopes[:1] * count), in_flight),
+            await send_requests(receiver.public, callbacks(envelopes), in_flight),
+            await send_requests(receiver.public, callbacks(envelopes), in_flight),
+            await send_requests(receiver.public, callbacks(envelopes[:1] * count), in_flight),
         )
         # The first turn makes connections and fills caches, and is not counted.
         if turn:
@@ -272,7 +274,7 @@ async def run(in_flight: int, rounds: int, count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with asyncio.timeout(TIMEOUT), control_plane() as plane:
             await prepare(plane)
-            settings = {"callback-rate": "1000000", "callback-burst": "1000000"}
+            settings = {"callback_rate": "1000000", "callback_burst": "1000000"}
             async with running_receiver(
                 kubeconfig=plane.kubeconfig,
                 namespace=NAMESPACE,

@@ -1,6 +1,6 @@
 """
-Setup of the measurements: the stand-in eSAW as a separate process, so that its CPU is counted apart, and a whole
-Counterfoil around it, whose events this module creates.
+Setup of the measurements: the stand-in eSAW as a separate process, so that its CPU is counted apart, and a
+whole Counterfoil around it, whose events this module creates.
 """
 
 import asyncio
@@ -22,7 +22,8 @@ from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import control_plane
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import ServerProcess
-from sandbox.environment import CounterfoilProcess, LocalEnvironment, local_environment
+from sandbox.environment.local import LocalEnvironment, local_environment
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import StandInControl, User
 
 REPOSITORY = Path(__file__).parents[1]
@@ -98,7 +99,8 @@ class BenchSetup:
         return {body["metadata"]["name"] for body in bodies}
 
     async def wait_until_succeeded(self, names: set[str]) -> list[float]:
-        """Wait until all of these events succeeded; return when each did (``time.perf_counter``), in order."""
+        """Wait until all of these events succeeded; return when each did (``time.perf_counter``), in
+        order."""
         pending, times = set(names), list[float]()
         async for change in self.kube.list_and_watch(EnvelopeEvent, fields="status.phase=Succeeded"):
             if change.type in {"ADDED", "MODIFIED"} and change.raw["metadata"]["name"] in pending:
@@ -142,7 +144,7 @@ async def bench_setup(folder: Path, *, concurrency: int) -> AsyncIterator[BenchS
                 ORGANIZATION,
                 archive=ARCHIVE,
                 sender=SENDER,
-                # Not the stage's own stand-in, which lives in this process and stays idle.
+                # Not the environment's own stand-in, which lives in this process and stays idle.
                 baseURL=esaw.control.url,
                 limits={"concurrency": concurrency, "perSenderConcurrency": concurrency},
             )

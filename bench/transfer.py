@@ -1,12 +1,13 @@
 """
-Bench (c): how fast one large document gets into an archive of each kind, against a plain copy into the same server, and with
-how much memory.
+Bench (c): how fast one large document gets into an archive of each kind, against a plain copy into the same
+server, and with how much memory.
 
-Ours is the whole archive phase of a file, by the code that the controller runs: download, hash, write, make durable,
-read back, hash. The plain copy is httpx and the plainest client of the protocol (``copies``), which reads nothing back; and the
-same with a read-back that is hashed, so that the cost of the proof and of our code can be separated. Each measurement is a separate process that has moved a small file
-before; the stand-in eSAW and the servers are separate processes, too, on the same cores. At last a whole controller does
-it once, which tells the memory of the real process.
+Ours is the whole archive phase of a file, by the code that the controller runs: download, hash, write, make
+durable, read back, hash. The plain copy is httpx and the plainest client of the protocol (``copies``), which
+reads nothing back; and the same with a read-back that is hashed, so that the cost of the proof and of our
+code can be separated. Each measurement is a separate process that has moved a small file before; the stand-in
+eSAW and the servers are separate processes, too, on the same cores. At last a whole controller does it once,
+which tells the memory of the real process.
 
     .venv/bin/python -m bench.transfer [--size 1024] [--slow-size 256] [--rounds 3] [KIND ...]
 """
@@ -47,7 +48,8 @@ from sandbox.controlplane.processes import run as run_program
 from sandbox.esaw import DocumentSpec
 
 FAST_KINDS = ("filesystem", "s3")
-"""Kinds that get the large document; the others a smaller one, since their servers take a while or keep it in memory."""
+"""Kinds that get the large document; the others a smaller one, since their servers take a while or keep it in
+memory."""
 
 MAX_SIZES = {"cmis": 64 * MIB}
 """Bytes that a server can take at all: this one holds every document in memory several times."""
@@ -80,7 +82,8 @@ class TransferJob(msgspec.Struct, frozen=True):
 
 
 class TransferResult(msgspec.Struct, frozen=True):
-    """Result of one process: seconds, CPU seconds of the process, MiB at rest and at most, SHA-256 where one was made."""
+    """Result of one process: seconds, CPU seconds of the process, MiB at rest and at most, SHA-256 where one
+    was made."""
 
     seconds: float
     cpu: float
@@ -94,11 +97,12 @@ class TransferResult(msgspec.Struct, frozen=True):
         return self.memory_peak - self.memory_idle
 
 
-# -- In a separate process -----------------------------------------------------------------------------------------
+# -- In a separate process -----------------------------------------------------------------------------------
 
 
 def run_job(job: TransferJob) -> TransferResult:
-    """Do the job as its side would: ours with the controller's event loop and allocator, a plain copy with Python's."""
+    """Do the job as its side would: ours with the controller's event loop and allocator, a plain copy with
+    Python's."""
     if job.method is not TransferMethod.ARCHIVE:
         return asyncio.run(move_documents(job))
     keep_large_blocks()
@@ -171,7 +175,7 @@ async def _downloaded(job: TransferJob, http: httpx.AsyncClient, file: str) -> A
             yield chunk
 
 
-# -- The run -----------------------------------------------------------------------------------------------------
+# -- The run -------------------------------------------------------------------------------------------------
 
 
 class TestDocuments(msgspec.Struct, frozen=True):
@@ -184,7 +188,8 @@ class TestDocuments(msgspec.Struct, frozen=True):
 
 
 class TransferRound(msgspec.Struct, frozen=True):
-    """Result of one round of one kind: MiB a second, and CPU seconds per GiB of our process and of the stand-in."""
+    """Result of one round of one kind: MiB a second, and CPU seconds per GiB of our process and of the
+    stand-in."""
 
     rate: float
     cpu: float
@@ -307,15 +312,19 @@ def report(
 ) -> str:
     """Return the Markdown, ratios first."""
     lines = [
-        "| what | MiB | of the plain copy | of one that is read back | MiB/s | CPU s per GiB | stand-in's CPU s per GiB "
-        "| memory rise MiB |"
+        "| what | MiB | of the plain copy | of one that is read back | MiB/s | CPU s per GiB | stand-in's "
+        "CPU s per GiB | memory rise MiB |"
     ]
     lines += ["|---|---|---|---|---|---|---|---|"]
     for kind, done in measured.items():
         lines += [
-            f"| `{kind}`: {method} | {sizes[kind] // MIB} | {_ratio(done, method, TransferMethod.COPY).text(2)} "
-            f"| {_ratio(done, method, TransferMethod.COPY_READ_BACK).text(2)} | {Spread.of(each.rate for each in found).text()} | {Spread.of(each.cpu for each in found).text(2)} "
-            f"| {Spread.of(each.esaw_cpu for each in found).text(2)} | {max(each.memory_rise for each in found):.1f} |"
+            f"| `{kind}`: {method} | {sizes[kind] // MIB} | "
+            f"{_ratio(done, method, TransferMethod.COPY).text(2)} | "
+            f"{_ratio(done, method, TransferMethod.COPY_READ_BACK).text(2)} | "
+            f"{Spread.of(each.rate for each in found).text()} | "
+            f"{Spread.of(each.cpu for each in found).text(2)} | "
+            f"{Spread.of(each.esaw_cpu for each in found).text(2)} | "
+            f"{max(each.memory_rise for each in found):.1f} |"
             for method, found in done.items()
         ]
     return "\n".join([*lines, "", *_verdicts(measured, controller_transfer), "", *_limits(disk)])
@@ -337,26 +346,28 @@ def _verdicts(measured: Measured, controller_transfer: ControllerTransfer | None
         )
         met = verdict(ratio.median >= MIN_RATIO)
         lines.append(
-            f"- archive `{kind}`: {ratio.text(2)} of a plain copy; target >= {MIN_RATIO}: {met}; {fair.text(2)} of one that is "
-            "read back"
+            f"- archive `{kind}`: {ratio.text(2)} of a plain copy; target >= {MIN_RATIO}: {met}; "
+            f"{fair.text(2)} of one that is read back"
         )
     rises = [each.memory_rise for done in measured.values() for each in done[TransferMethod.ARCHIVE]]
     rise = max(rises if controller_transfer is None else [controller_transfer.memory_rise, *rises])
     lines.append(
-        f"- memory: at most {rise:.1f} MiB above rest; target <= {MAX_MEMORY:.0f}: {verdict(rise <= MAX_MEMORY)}"
+        f"- memory: at most {rise:.1f} MiB above rest; target <= {MAX_MEMORY:.0f}: "
+        f"{verdict(rise <= MAX_MEMORY)}"
     )
     if controller_transfer is not None:
         lines.append(
-            f"- through a whole controller: {controller_transfer.rate:.0f} MiB/s in the archive phase, {controller_transfer.memory_rise:.1f} MiB above "
-            f"the {controller_transfer.memory_idle:.0f} MiB at rest"
+            f"- through a whole controller: {controller_transfer.rate:.0f} MiB/s in the archive phase, "
+            f"{controller_transfer.memory_rise:.1f} MiB above the {controller_transfer.memory_idle:.0f} MiB "
+            "at rest"
         )
     return lines
 
 
 def _limits(disk: tuple[float, float]) -> list[str]:
     return [
-        f"What the machine sets as limits: SHA-256 {machine.sha256_rate():.0f} MiB/s on one core; the disk takes "
-        f"{disk[0]:.0f} MiB/s and reads {disk[1]:.0f} MiB/s uncached."
+        f"What the machine sets as limits: SHA-256 {machine.sha256_rate():.0f} MiB/s on one core; the disk "
+        f"takes {disk[0]:.0f} MiB/s and reads {disk[1]:.0f} MiB/s uncached."
     ]
 
 

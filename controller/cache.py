@@ -134,7 +134,8 @@ class Cache:
         """
         Store a newer state of an event, without publishing it; return whether it is newer and unfinished.
 
-        The echo of an earlier write may arrive after the event was finished here: it does not restore the event.
+        The echo of an earlier write may arrive after the event was finished here: it does not restore the
+        event.
         """
         finished = self._finished_versions.get(event.name)
         if finished is not None and version_number(event) <= finished:

@@ -2,9 +2,9 @@
 Authenticate callbacks by a token in the path, and optionally by basic auth.
 
 The controller reads the Secrets and writes hashes into the Organization's status (``token_hash``,
-``basic_auth_hash``). The receiver checks callbacks against these hashes (``is_valid_token``, ``BasicAuthVerifier``),
-so it needs no right to read Secrets. A hash does not reveal its token: tokens are too long to guess, and passwords
-are hashed with scrypt.
+``basic_auth_hash``). The receiver checks callbacks against these hashes (``is_valid_token``,
+``BasicAuthVerifier``), so it needs no right to read Secrets. A hash does not reveal its token: tokens are too
+long to guess, and passwords are hashed with scrypt.
 """
 
 import asyncio
@@ -29,7 +29,8 @@ _MAX_SCRYPT_N = 2**17
 
 
 class CallbackSecretInvalid(ValueError):
-    """A callback token or basic auth Secret cannot be used; the message has the remedy and no part of the secret."""
+    """A callback token or basic auth Secret cannot be used; the message has the remedy and no part of the
+    secret."""
 
 
 def token_hash(token: str | bytes) -> str:
@@ -66,7 +67,8 @@ def basic_auth_hash(username: str, password: str, salt: bytes) -> str:
     """
     Return ``scrypt$N$r$p$salt$hash`` of a user name and password (base64 except the numbers).
 
-    Raises ``CallbackSecretInvalid`` for values that RFC 7617 cannot carry: a colon in the user name, or an empty value.
+    Raises ``CallbackSecretInvalid`` for values that RFC 7617 cannot carry: a colon in the user name, or an
+    empty value.
     """
     if not username or ":" in username or not password:
         raise CallbackSecretInvalid("basic auth needs a username without a colon and a password")
@@ -119,7 +121,8 @@ class BasicAuthVerifier:
 
 
 def _credentials(header: str | None) -> bytes | None:
-    """Return ``user:password`` of a basic ``Authorization`` header, None for any other. (RFC 7617, section 2)"""
+    """Return ``user:password`` of a basic ``Authorization`` header, None for any other. (RFC 7617, section
+    2)"""
     scheme, _, encoded = (header or "").partition(" ")
     if scheme.lower() != "basic":
         return None

@@ -1,8 +1,8 @@
 """
 Durations in resources and settings, in Go's format: ``500ms``, ``10s``, ``1h30m``.
 
-``Duration`` (a ``timedelta``) parses and prints this format. It refuses negative durations, numbers without a unit
-except ``0``, and units below a millisecond.
+``Duration`` (a ``timedelta``) parses and prints this format. It refuses negative durations, numbers without a
+unit except ``0``, and units below a millisecond.
 """
 
 import re
@@ -24,7 +24,8 @@ class Duration(timedelta):
         """
         Read a duration in Go's format.
 
-        Raises ``ValueError`` with the text and an example when it is invalid, or too long for a ``timedelta``.
+        Raises ``ValueError`` with the text and an example when it is invalid, or too long for a
+        ``timedelta``.
         """
         if re.fullmatch(PATTERN, text) is None:
             raise ValueError(f"{text!r} is not a duration; write it as in 500ms, 10s or 1h30m")

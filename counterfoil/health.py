@@ -1,8 +1,8 @@
 """
 The private HTTP server of a process: ``/healthz``, ``/readyz`` and ``/metrics`` on a separate port.
 
-Each check has a name and returns a short error text, or None on success. Every client sees these texts, so they contain
-no secret. Never serve these endpoints on a public port.
+Each check has a name and returns a short error text, or None on success. Every client sees these texts, so
+they contain no secret. Never serve these endpoints on a public port.
 """
 
 import asyncio

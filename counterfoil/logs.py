@@ -1,12 +1,13 @@
 """
-Logging: one line per record on stderr, as JSON for log collectors or as text for a terminal, with context fields.
+Logging: one line per record on stderr, as JSON for log collectors or as text for a terminal, with context
+fields.
 
-``log_context(event=..., envelope=...)`` adds fields to every line inside the context, in this task and its child tasks;
-``extra={...}`` adds them to one line. ``FIELDS`` lists the fields.
+``log_context(event=..., envelope=...)`` adds fields to every line inside the context, in this task and its
+child tasks; ``extra={...}`` adds them to one line. ``FIELDS`` lists the fields.
 
-The code logs no secrets. As a second protection ``redact`` removes each text that looks like an API token, also from
-messages of exceptions and of libraries. A SHA-256 looks like a token, so it belongs in the field ``sha256``, which
-accepts only a SHA-256.
+The code logs no secrets. As a second protection ``redact`` removes each text that looks like an API token,
+also from messages of exceptions and of libraries. A SHA-256 looks like a token, so it belongs in the field
+``sha256``, which accepts only a SHA-256.
 """
 
 import logging

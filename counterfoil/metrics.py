@@ -1,9 +1,9 @@
 """
 All metrics of Counterfoil. Dashboards and alerts rely on their names and labels.
 
-Each process creates one ``Metrics`` with its own registry and writes to the attributes; ``counterfoil.health`` serves
-the registry. Known label sets start at 0, so that the first failure appears as a rate and not as a new series.
-No label takes a value from a request (a path, a token, an unknown name).
+Each process creates one ``Metrics`` with its own registry and writes to the attributes;
+``counterfoil.health`` serves the registry. Known label sets start at 0, so that the first failure appears as
+a rate and not as a new series. No label takes a value from a request (a path, a token, an unknown name).
 """
 
 from enum import StrEnum
@@ -105,7 +105,8 @@ def new_registry() -> CollectorRegistry:
 
 
 class Metrics:
-    """The metrics. Each attribute has the metric's name without the prefix ``counterfoil_`` and the suffix ``_total``."""
+    """The metrics. Each attribute has the metric's name without the prefix ``counterfoil_`` and the suffix
+    ``_total``."""
 
     def __init__(self, registry: CollectorRegistry, *, version: str) -> None:
         self.registry = registry
@@ -172,7 +173,8 @@ class Metrics:
         )
         self.esaw_requests = counter(
             "counterfoil_esaw_requests_total",
-            "Requests to eSignAnyWhere, by operation and HTTP status; `unreachable` without a response, `unreadable` for an invalid one.",
+            "Requests to eSignAnyWhere, by operation and HTTP status; `unreachable` without a response, "
+            "`unreadable` for an invalid one.",
             ("operation", "code"),
         )
         self.esaw_request_seconds = histogram(
@@ -250,7 +252,8 @@ class Metrics:
             metric.remove_by_labels({"organization": organization})
 
     def kubernetes_request(self, verb: str, resource: str, status: int) -> None:
-        """Count one request to the API server; this is the ``observe`` of ``counterfoil.kube.client.connect``."""
+        """Count one request to the API server; this is the ``observe`` of
+        ``counterfoil.kube.client.connect``."""
         self.kubernetes_requests.labels(verb, resource, str(status)).inc()
 
     def esaw_request(self, operation: str, code: str, seconds: float) -> None:

@@ -1,14 +1,15 @@
 """
 Seal senders' API tokens, so that only this installation can open them (rule 7).
 
-A sealed token is ``version ‖ length of key id ‖ key id ‖ nonce ‖ ciphertext``: one byte (1), one byte, the key id in
-ASCII, 12 random bytes, AES-256-GCM with its 16-byte tag. Its additional data is ``namespace/name/userId`` of the Sender.
-None of these can contain a slash, so a Secret that was copied to another Sender does not open.
+A sealed token is ``version ‖ length of key id ‖ key id ‖ nonce ‖ ciphertext``: one byte (1), one byte, the
+key id in ASCII, 12 random bytes, AES-256-GCM with its 16-byte tag. Its additional data is
+``namespace/name/userId`` of the Sender. None of these can contain a slash, so a Secret that was copied to
+another Sender does not open.
 
-The keys are files in a folder (a mounted Secret), one per key id, each with 32 random bytes in base64. The last
-name in sort order seals, all keys open. The next call detects a changed folder. Data that the pages send to
-browsers is sealed too, with keys derived from these, so that every replica can open it. This module calls no
-cluster, and no error shows a value.
+The keys are files in a folder (a mounted Secret), one per key id, each with 32 random bytes in base64. The
+last name in sort order seals, all keys open. The next call detects a changed folder. Data that the pages send
+to browsers is sealed too, with keys derived from these, so that every replica can open it. This module calls
+no cluster, and no error shows a value.
 """
 
 import base64
@@ -47,7 +48,8 @@ ADVICE: Final = "Make one with `openssl rand -base64 32`."
 
 
 class SealingKeysInvalid(Exception):
-    """The folder of sealing keys cannot be used; the message names the folder or file and the remedy, never a key."""
+    """The folder of sealing keys cannot be used; the message names the folder or file and the remedy, never a
+    key."""
 
 
 class SealBroken(Exception):
@@ -59,7 +61,8 @@ class SealKeyUnknown(Exception):
 
     def __init__(self, key_id: str) -> None:
         super().__init__(
-            f"It is sealed with the key {key_id!r}, which is not among the sealing keys. Put that key's file back."
+            f"It is sealed with the key {key_id!r}, which is not among the sealing keys. Put that key's file "
+            "back."
         )
         self.key_id = key_id
 
@@ -124,7 +127,8 @@ class Sealing:
         return _seal(_derived(keys.by_id[keys.newest], purpose), keys.newest, plain, purpose.encode())
 
     def open_for(self, purpose: str, data: bytes) -> bytes:
-        """Open what ``seal_for`` sealed for the same purpose. Raises ``SealBroken`` and ``SealKeyUnknown``."""
+        """Open what ``seal_for`` sealed for the same purpose. Raises ``SealBroken`` and
+        ``SealKeyUnknown``."""
         return _open(_derived(self._key(key_id_of(data)), purpose), data, purpose.encode())
 
     def unavailable_reason(self) -> str | None:
@@ -192,7 +196,8 @@ def _derived(key: bytes, purpose: str) -> bytes:
 
 
 def _files(folder: Path) -> list[os.DirEntry[str]]:
-    """List the key files, without hidden entries: a mounted Secret has ``..data``, and editors make such files."""
+    """List the key files, without hidden entries: a mounted Secret has ``..data``, and editors make such
+    files."""
     try:
         with os.scandir(folder) as entries:
             visible = [each for each in entries if not each.name.startswith(".")]
@@ -226,7 +231,8 @@ def _read_key(entry: os.DirEntry[str]) -> bytes:
     path = Path(entry.path)
     if _KEY_ID.fullmatch(entry.name) is None:
         raise SealingKeysInvalid(
-            f"{path}: the name of a sealing key is a letter or digit, then at most 62 letters, digits, dots, - and _."
+            f"{path}: the name of a sealing key is a letter or digit, then at most 62 letters, digits, dots, "
+            "- and _."
         )
     try:
         with path.open("rb") as file:

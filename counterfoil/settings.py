@@ -1,12 +1,12 @@
 """
 Settings of the processes: one frozen dataclass per process, one field per setting.
 
-The setting ``private_listen`` is read from ``COUNTERFOIL_PRIVATE_LISTEN`` or ``--private-listen``. The flag takes
-precedence; an empty text means "not set". ``--help``, the manual and the chart show the docstring under each field, so
-it names the unit and a reason to change the setting. The default is printed from the field.
+The setting ``private_listen`` is read from ``COUNTERFOIL_PRIVATE_LISTEN`` or ``--private-listen``. The flag
+takes precedence; an empty text means "not set". ``--help``, the manual and the chart show the docstring under
+each field, so it names the unit and a reason to change the setting. The default is printed from the field.
 
-No setting holds a secret, only paths of secrets. Unknown ``COUNTERFOIL_*`` variables are ignored, because Kubernetes
-sets such variables for every Service (``COUNTERFOIL_RECEIVER_SERVICE_HOST``).
+No setting holds a secret, only paths of secrets. Unknown ``COUNTERFOIL_*`` variables are ignored, because
+Kubernetes sets such variables for every Service (``COUNTERFOIL_RECEIVER_SERVICE_HOST``).
 """
 
 import argparse
@@ -81,7 +81,8 @@ class CommonSettings:
     PROGRAM: ClassVar[str] = "python -m counterfoil"
 
     namespace: str | None = setting(None, "contracts")
-    """Namespace to work in. Not set: the pod's namespace; outside a pod `default`. One release serves one namespace."""
+    """Namespace to work in. Not set: the pod's namespace; outside a pod `default`. One release serves one
+    namespace."""
 
     listen: ListenAddress = setting(ListenAddress("0.0.0.0", 8080), "0.0.0.0:8080")
     """Host and port of the public server. Port 0 selects a free port and logs it."""
@@ -96,8 +97,8 @@ class CommonSettings:
     """json (one object per line, for log collectors) or text (for a terminal)."""
 
     sealing_keys: Path | None = setting(None, "/etc/counterfoil/sealing-keys")
-    """Folder with one file per key id, each with 32 random bytes in base64. The key whose name is last in sort order
-    encrypts; all keys decrypt."""
+    """Folder with one file per key id, each with 32 random bytes in base64. The key whose name is last in
+    sort order encrypts; all keys decrypt."""
 
     def check(self) -> None:
         """Raise ``ProcessSettingsInvalid`` when valid settings contradict each other."""
@@ -114,28 +115,33 @@ class ReceiverSettings(CommonSettings):
     Each callback is a write to the API server: lower the rate if the API server is small or shared."""
 
     callback_burst: int = setting(1000, "1000", at_least=1)
-    """Maximum callbacks of one organization at once above the rate, such as after an outage of the receiver."""
+    """Maximum callbacks of one organization at once above the rate, such as after an outage of the
+    receiver."""
 
     connections: int = setting(64, "64", at_least=1)
-    """Maximum number of connections to the API server, which is also the maximum number of concurrent writes."""
+    """Maximum number of connections to the API server, which is also the maximum number of concurrent
+    writes."""
 
     drain: Duration = setting(Duration(0), "5s")
-    """Time after SIGTERM during which the process still accepts callbacks while /readyz fails. In a cluster, use a few
-    seconds, so that load balancers react. eSignAnyWhere repeats a failed callback only minutes later."""
+    """Time after SIGTERM during which the process still accepts callbacks while /readyz fails. In a cluster,
+    use a few seconds, so that load balancers react. eSignAnyWhere repeats a failed callback only minutes
+    later."""
 
     grace: Duration = setting(Duration(seconds=20), "20s")
-    """Timeout for finishing accepted requests and writing the delivery counts after the drain time. The sum of both
-    must be shorter than the pod's terminationGracePeriodSeconds."""
+    """Timeout for finishing accepted requests and writing the delivery counts after the drain time. The sum
+    of both must be shorter than the pod's terminationGracePeriodSeconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PagesSettings(CommonSettings):
-    """Pages: senders consent and choose how their documents are filed, before eSignAnyWhere sends the envelopes."""
+    """Pages: senders consent and choose how their documents are filed, before eSignAnyWhere sends the
+    envelopes."""
 
     PROGRAM: ClassVar[str] = "python -m webhook pages"
 
     listen: ListenAddress = setting(ListenAddress("0.0.0.0", 8081), "0.0.0.0:8081")
-    """Host and port of the public server, without TLS: the ingress terminates https. Port 0 selects a free port."""
+    """Host and port of the public server, without TLS: the ingress terminates https. Port 0 selects a free
+    port."""
 
     page_rate: float = setting(50.0, "50", at_least=0.1)
     """Maximum requests per second of all users; above it this process answers 429.
@@ -145,18 +151,19 @@ class PagesSettings(CommonSettings):
     """Maximum requests at once above the rate, for peaks such as a Monday morning."""
 
     attempt: Duration = setting(Duration(seconds=60), "60s", at_least=1.0)
-    """Timeout for one attempt to send a draft. No other attempt at the same draft begins during this time, so a sender
-    whose first attempt was interrupted waits for it. Raise it if eSignAnyWhere is slow."""
+    """Timeout for one attempt to send a draft. No other attempt at the same draft begins during this time, so
+    a sender whose first attempt was interrupted waits for it. Raise it if eSignAnyWhere is slow."""
 
     connections: int = setting(32, "32", at_least=1)
     """Maximum number of connections to the API server."""
 
     drain: Duration = setting(Duration(0), "5s")
-    """Time after SIGTERM during which the process still accepts requests while /readyz fails, so that load balancers react."""
+    """Time after SIGTERM during which the process still accepts requests while /readyz fails, so that load
+    balancers react."""
 
     grace: Duration = setting(Duration(seconds=20), "20s")
-    """Timeout for finishing accepted requests after the drain time. The sum of both must be shorter than the pod's
-    terminationGracePeriodSeconds. The next attempt or another replica completes interrupted work."""
+    """Timeout for finishing accepted requests after the drain time. The sum of both must be shorter than the
+    pod's terminationGracePeriodSeconds. The next attempt or another replica completes interrupted work."""
 
 
 class SignIn(StrEnum):
@@ -173,12 +180,13 @@ class ConsoleSettings(CommonSettings):
     PROGRAM: ClassVar[str] = "python -m webhook console"
 
     listen: ListenAddress = setting(ListenAddress("0.0.0.0", 8082), "0.0.0.0:8082")
-    """Host and port of the public server, without TLS: the ingress terminates https. Port 0 selects a free port."""
+    """Host and port of the public server, without TLS: the ingress terminates https. Port 0 selects a free
+    port."""
 
     sign_in: SignIn = setting(SignIn.TOKEN, "proxy")
-    """token: users paste a Kubernetes bearer token (`kubectl create token`). proxy: an OIDC proxy in front of the console
-    signs users in and sends their token with each request as `Authorization: Bearer`; then only the proxy may reach
-    the console."""
+    """token: users paste a Kubernetes bearer token (`kubectl create token`). proxy: an OIDC proxy in front of
+    the console signs users in and sends their token with each request as `Authorization: Bearer`; then only
+    the proxy may reach the console."""
 
     session: Duration = setting(Duration(hours=1), "1h", at_least=60.0)
     """Maximum duration of a session. A session ends earlier when its token expires."""
@@ -191,14 +199,14 @@ class ConsoleSettings(CommonSettings):
     """Maximum requests at once above the rate."""
 
     proxies: int = setting(0, "1", at_least=0)
-    """Number of proxies in front of the console, on every route, that append the caller's address to `X-Forwarded-For`, as
-    an ingress does. The client address of a request is this number of entries from the end. 0: the client address is the
-    address that connects, and the header is ignored. With too high a number, clients can choose their address; with too
-    low a number, all users share one address."""
+    """Number of proxies in front of the console, on every route, that append the caller's address to
+    `X-Forwarded-For`, as an ingress does. The client address of a request is this number of entries from the
+    end. 0: the client address is the address that connects, and the header is ignored. With too high a
+    number, clients can choose their address; with too low a number, all users share one address."""
 
     address_rate: float = setting(10.0, "10", at_least=0.1)
-    """Maximum requests per second of one address (of IPv6: one /64 network); above it this process answers 429, so that one
-    client cannot block the others. Raise it if a whole company uses one address."""
+    """Maximum requests per second of one address (of IPv6: one /64 network); above it this process answers
+    429, so that one client cannot block the others. Raise it if a whole company uses one address."""
 
     address_burst: int = setting(100, "100", at_least=1)
     """Maximum requests of one address at once above that rate."""
@@ -207,11 +215,12 @@ class ConsoleSettings(CommonSettings):
     """Maximum number of connections to the API server."""
 
     drain: Duration = setting(Duration(0), "5s")
-    """Time after SIGTERM during which the process still accepts requests while /readyz fails, so that load balancers react."""
+    """Time after SIGTERM during which the process still accepts requests while /readyz fails, so that load
+    balancers react."""
 
     grace: Duration = setting(Duration(seconds=20), "20s")
-    """Timeout for finishing accepted requests after the drain time. The sum of both must be shorter than the pod's
-    terminationGracePeriodSeconds."""
+    """Timeout for finishing accepted requests after the drain time. The sum of both must be shorter than the
+    pod's terminationGracePeriodSeconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,41 +235,45 @@ class ResealSettings(CommonSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ControllerSettings(CommonSettings):
-    """Controller: archives the envelopes of all EnvelopeEvents, and deletes archived envelopes in eSignAnyWhere."""
+    """Controller: archives the envelopes of all EnvelopeEvents, and deletes archived envelopes in
+    eSignAnyWhere."""
 
     PROGRAM: ClassVar[str] = "python -m controller"
 
     shard: int = setting(0, "0", at_least=0)
-    """Number of this controller, counted from 0. It processes the envelopes whose shard, modulo `shards`, is this number."""
+    """Number of this controller, counted from 0. It processes the envelopes whose shard, modulo `shards`, is
+    this number."""
 
     shards: int = setting(1, "3", at_least=1)
     """Number of controllers that share the work, which is the number of controller pods."""
 
     concurrency: int = setting(32, "32", at_least=1)
-    """Maximum number of events that this process works on at once, over all organizations. Each needs up to 16 MiB of
-    memory while it transfers a large document. The limits of each Organization, Sender and Archive also apply."""
+    """Maximum number of events that this process works on at once, over all organizations. Each needs up to
+    16 MiB of memory while it transfers a large document. The limits of each Organization, Sender and Archive
+    also apply."""
 
     manifest_key: Path | None = setting(None, "/etc/counterfoil/manifest-key/private.pem")
-    """File with an Ed25519 private key in PEM format that signs every manifest. The signature is filed beside the manifest
-    as counterfoil.json.sig. With the public key, an auditor can verify years later that Counterfoil wrote the manifest.
-    Not set: manifests are not signed."""
+    """File with an Ed25519 private key in PEM format that signs every manifest. The signature is filed beside
+    the manifest as counterfoil.json.sig. With the public key, an auditor can verify years later that
+    Counterfoil wrote the manifest. Not set: manifests are not signed."""
 
     watch_silence: Duration = setting(Duration(minutes=5), "5m", at_least=1.0)
-    """Maximum time without data of a watch, not even a bookmark, while the API server answers other requests. After it
-    /healthz fails and Kubernetes restarts the pod. Use at least four minutes: a bookmark arrives about every minute, and
-    a watch that missed one restarts automatically and waits for the next."""
+    """Maximum time without data of a watch, not even a bookmark, while the API server answers other requests.
+    After it /healthz fails and Kubernetes restarts the pod. Use at least four minutes: a bookmark arrives
+    about every minute, and a watch that missed one restarts automatically and waits for the next."""
 
     overdue: Duration = setting(Duration(minutes=2), "2m", at_least=1.0)
-    """Maximum time for which an event is due while the controller works on none. After it /healthz fails and Kubernetes
-    restarts the pod."""
+    """Maximum time for which an event is due while the controller works on none. After it /healthz fails and
+    Kubernetes restarts the pod."""
 
     callback_url: str | None = setting(None, "https://callbacks.example.com")
     """Address at which eSignAnyWhere reaches the receiver, for the URLs in each Organization's status.
     Not set: spec.oauth.publicURL of the Organization, else a placeholder."""
 
     grace: Duration = setting(Duration(seconds=20), "20s")
-    """Timeout for running transfers to reach their next safe point after SIGTERM. It must be shorter than the pod's
-    terminationGracePeriodSeconds. The controller repeats interrupted work after its start and stores nothing twice."""
+    """Timeout for running transfers to reach their next safe point after SIGTERM. It must be shorter than the
+    pod's terminationGracePeriodSeconds. The controller repeats interrupted work after its start and stores
+    nothing twice."""
 
     def check(self) -> None:
         """Raise ``ProcessSettingsInvalid`` for an impossible ``shard`` or ``shards``."""
@@ -276,7 +289,8 @@ S = TypeVar("S", bound=CommonSettings)
 
 
 def load(kind: type[S], argv: Sequence[str], environ: Mapping[str, str]) -> S:
-    """Read a process's settings. ``--help`` exits with status 0; an error prints one line and exits with status 2."""
+    """Read a process's settings. ``--help`` exits with status 0; an error prints one line and exits with
+    status 2."""
     try:
         return read(kind, argv, environ)
     except ProcessSettingsInvalid as invalid:
@@ -400,7 +414,10 @@ def _parser(kind: type[CommonSettings], explained: Sequence[SettingDescription])
     parser = _SettingsParser(
         prog=kind.PROGRAM,
         description=inspect.cleandoc(kind.__doc__ or ""),
-        epilog="Configuration of the API server: $KUBECONFIG, else the pod's ServiceAccount, else ~/.kube/config.",
+        epilog=(
+            "Configuration of the API server: $KUBECONFIG, else the pod's ServiceAccount, else "
+            "~/.kube/config."
+        ),
         allow_abbrev=False,
     )
     for each in explained:

@@ -1,11 +1,14 @@
 """
-OpenTelemetry traces of a callback: its reconciliations, their phases, and each call of eSAW and of an archive backend.
+OpenTelemetry traces of a callback: its reconciliations, their phases, and each call of eSAW and of an archive
+backend.
 
-Tracing is off unless ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set; then OpenTelemetry is not imported and a span costs one
-comparison. The standard ``OTEL_*`` variables configure it, and it needs the extra ``counterfoil[otel]``. The event's
-annotation ``counterfoil.dev/traceparent`` (W3C Trace Context) continues one trace in all processes.
+Tracing is off unless ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set; then OpenTelemetry is not imported and a span
+costs one comparison. The standard ``OTEL_*`` variables configure it, and it needs the extra
+``counterfoil[otel]``. The event's annotation ``counterfoil.dev/traceparent`` (W3C Trace Context) continues
+one trace in all processes.
 
-Tracing is configured once per process, as logging is. A span has names and reasons only: no exception message, no URL.
+Tracing is configured once per process, as logging is. A span has names and reasons only: no exception
+message, no URL.
 """
 
 import importlib
@@ -68,7 +71,8 @@ def detached_span(name: str, **attributes: str | float) -> Span:
 
 @contextmanager
 def configured(process: str, environ: Mapping[str, str]) -> Iterator[None]:
-    """Send traces inside the context if the environment enables tracing; at the end send the remaining spans."""
+    """Send traces inside the context if the environment enables tracing; at the end send the remaining
+    spans."""
     global _exporter  # noqa: PLW0603 - like logging, one per process
     opened = _open(process, environ)
     if opened is None:
@@ -127,7 +131,8 @@ class _OpenTelemetry:
         return self.api.SpanContext(trace, parent, is_remote=True, trace_flags=self.api.TraceFlags(flags))
 
     def close(self) -> None:
-        """Send the remaining spans within the timeout, so that a slow collector does not delay the end of the process."""
+        """Send the remaining spans within the timeout, so that a slow collector does not delay the end of the
+        process."""
         closing = Thread(target=self._provider.shutdown, name="traces", daemon=True)
         closing.start()
         closing.join(SHUTDOWN_TIMEOUT_SECONDS)

@@ -2,8 +2,9 @@
 Refuse words that are not plain technical English: ``python docs/check_language.py [PATH ...]``.
 
 A file flows: source -> its prose (everything else blanked, line numbers kept) -> findings.
-docs/language.toml holds the phrases, the plain words for them, and the files that are skipped. The sentences
-of the manual and of the English catalogues are counted too. Without a path, all tracked files are checked.
+docs/language.toml holds the phrases, the plain words for them, and the files that are skipped. The words of
+each sentence in the texts that users read are counted too. Without a path, all tracked files are checked, and
+the subjects of the newest commits.
 
 Identifiers, code between backticks, code fences and strings without a space are no prose. This module fixes
 nothing.
@@ -82,12 +83,14 @@ class Rules:
     skip: Sequence[str]
     sentences: Sequence[str]
     longest_sentence: int
+    newest_commits: int
+    longest_subject: int
 
     @classmethod
     def parse(cls, text: str) -> "Rules":
         """Read the TOML text of a word list."""
         raw = tomllib.loads(text)
-        files = raw["files"]
+        files, commits = raw["files"], raw["commits"]
         return cls(
             # No part of a path, a name or a call: `_mended`, `mended.py` and `mended()` are identifiers.
             phrases=_phrases(raw["phrases"], before=r"(?<![\w/-])(?<![\w)]\.)", after=r"(?![\w(/=-]|\.\w)"),
@@ -95,6 +98,8 @@ class Rules:
             skip=tuple(files["skip"]),
             sentences=tuple(files["sentences"]),
             longest_sentence=files["longest_sentence"],
+            newest_commits=commits["newest"],
+            longest_subject=commits["longest_subject"],
         )
 
     def skips(self, path: str) -> bool:
@@ -116,6 +121,23 @@ def check(path: str, source: str, rules: Rules) -> list[Finding]:
     if _matches(path, rules.sentences):
         found += _long_sentences(path, prose, rules.longest_sentence)
     return sorted(found, key=lambda finding: finding.line)
+
+
+def check_subject(commit: str, subject: str, rules: Rules) -> Iterator[Finding]:
+    """Yield the findings in the subject of a commit."""
+    if len(subject) > rules.longest_subject:
+        length = f"this one has {len(subject)}"
+        yield Finding(commit, 1, subject, Advice(f"it in at most {rules.longest_subject} characters", length))
+    verb = subject.partition(" ")[0]
+    if _NOT_IMPERATIVE.match(verb):
+        yield Finding(commit, 1, verb, Advice("what the commit does, as in Add, Fix, Remove"))
+    if subject.endswith("."):
+        yield Finding(commit, 1, subject, Advice("it without a full stop"))
+    for _, phrase, advice in rules.phrases.find(subject):
+        yield Finding(commit, 1, phrase, advice)
+
+
+_NOT_IMPERATIVE = re.compile(r"(?!Embed|Feed|Need|Speed|Bring|Ring|String)\w+(?:ed|ing)\b|[a-z]")
 
 
 def sentences(prose: str) -> Iterator[tuple[int, str]]:
@@ -436,6 +458,18 @@ def tracked_files(root: Path) -> list[Path]:
     return [root / name for name in listed.split("\0") if name]
 
 
+def newest_subjects(root: Path, number: int) -> list[tuple[str, str]]:
+    """Return the short name and the subject of the newest commits, without merges."""
+    listed = subprocess.run(  # noqa: S603 - a number from our own file
+        ["git", "log", "--no-merges", f"--max-count={number}", "--format=%h %s"],  # noqa: S607 - the same
+        cwd=root,
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+    return [(commit, subject) for commit, _, subject in (line.partition(" ") for line in listed.splitlines())]
+
+
 def files_below(paths: Iterable[Path]) -> list[Path]:
     """Return the given files, and all files in the given folders."""
     return [
@@ -459,6 +493,9 @@ def main(arguments: Sequence[str]) -> int:
     rules = Rules.parse(WORD_LIST.read_text(encoding="utf-8"))
     files = files_below(map(Path, arguments)) if arguments else tracked_files(ROOT)
     findings = list(check_files(files, rules, root=ROOT))
+    if not arguments:
+        for commit, subject in newest_subjects(ROOT, rules.newest_commits):
+            findings += check_subject(commit, subject, rules)
     for finding in findings:
         print(finding)
     return 1 if findings else 0

@@ -1,8 +1,8 @@
 """
 Print the product's lines of Python by package, as a Markdown table: ``python docs/count_lines.py``.
 
-A package counts with all its subpackages; the first level of them follows in separate rows. Message
-catalogues are not counted. Code lines have neither blank lines nor comments nor docstrings.
+A package counts with all its subpackages; the first level of them follows in separate rows. Code lines have
+neither blank lines nor comments nor docstrings.
 """
 
 import io
@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 PRODUCT = ("controller", "webhook", "counterfoil")
-CATALOGUES = frozenset({"english.py", "german.py", "italian.py"})
 
 _LAYOUT = frozenset(
     {tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENCODING, tokenize.ENDMARKER}
@@ -31,11 +30,7 @@ class Count(NamedTuple):
 
 def count(root: Path, package: str) -> Count:
     """Count one package, with its subpackages."""
-    sources = [
-        each.read_text(encoding="utf-8")
-        for each in (root / package).rglob("*.py")
-        if each.name not in CATALOGUES
-    ]
+    sources = [each.read_text(encoding="utf-8") for each in (root / package).rglob("*.py")]
     lines = sum(len(source.splitlines()) for source in sources)
     return Count(package, len(sources), lines, sum(map(code_lines, sources)))
 

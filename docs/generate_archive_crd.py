@@ -1,9 +1,10 @@
 """
-Writes the kinds of archives into ``crds/archives.yaml``: ``python docs/generate_archive_crd.py`` (``make chart``).
+Writes the kinds of archives into ``crds/archives.yaml``: ``python docs/generate_archive_crd.py``
+(``make chart``).
 
-Types, descriptions and bounds come from ``counterfoil/resources/archive_kinds.py``. Each part of the file between
-``# generated: NAME`` and ``# end of generated`` is replaced; everything else is written by hand. A unit test compares
-the file with this program's output.
+Types, descriptions and bounds come from ``counterfoil/resources/archive_kinds.py``. Each part of the file
+between ``# generated: NAME`` and ``# end of generated`` is replaced; everything else is written by hand. A
+unit test compares the file with this program's output.
 """
 
 import inspect
@@ -101,7 +102,8 @@ def _field(hint: Any, field: msgspec.structs.FieldInfo) -> Schema:
 
 
 def _value(hint: Any, default: Schema) -> Schema:
-    """Return the schema of an annotated value: its type, what was declared for it, and what it consists of."""
+    """Return the schema of an annotated value: its type, what was declared for it, and what it consists
+    of."""
     declared, inner = _declared(hint), _without_none(get_args(hint)[0])
     schema: Schema = {
         "type": _type(inner),

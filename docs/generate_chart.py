@@ -1,7 +1,8 @@
 """
 Writes what the chart has from elsewhere: ``python docs/generate_chart.py`` (``make chart``).
 
-- ``README.md`` from ``values.yaml``: a comment that begins with ``# --`` describes the value under it (the way of helm-docs);
+- ``README.md`` from ``values.yaml``: a comment that begins with ``# --`` describes the value under it (the
+  way of helm-docs);
 - the settings in ``values.schema.json`` from the settings themselves;
 - ``files/crds/`` from ``crds/``.
 
@@ -50,7 +51,8 @@ HEAD = """# Chart of Counterfoil
 $ helm install counterfoil charts/counterfoil --namespace contracts --create-namespace
 ```
 
-How to go on is in [docs/chart.md](../../docs/chart.md). This page is written by `make chart` from `values.yaml`.
+How to go on is in [docs/chart.md](../../docs/chart.md). This page is written by `make chart` from
+`values.yaml`.
 
 Chart {version}, Counterfoil {appVersion}, Kubernetes {kubeVersion}.
 
@@ -73,7 +75,7 @@ def files() -> dict[Path, str]:
     }
 
 
-# -- README.md ----------------------------------------------------------------------------------------------------
+# -- README.md -----------------------------------------------------------------------------------------------
 
 
 class DescribedValue(NamedTuple):
@@ -119,7 +121,7 @@ def _cell(value: Any) -> str:
     return f"`{json.dumps(value, ensure_ascii=False)}`"
 
 
-# -- values.schema.json -------------------------------------------------------------------------------------------
+# -- values.schema.json --------------------------------------------------------------------------------------
 
 
 def schema() -> str:

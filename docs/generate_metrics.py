@@ -4,6 +4,7 @@ Generate docs/reference/metrics.md from counterfoil/metrics.py: ``python docs/ge
 A unit test compares the page with the metrics.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +20,10 @@ HEAD = """\
 <!-- Written by docs/generate_metrics.py from counterfoil/metrics.py; edit that. -->
 # Metrics
 
-Every process serves its metrics at `/metrics` on its private port. Durations are in seconds, sizes in bytes. A histogram `x`
-has the series `x_bucket`, `x_count` and `x_sum`. The sum over all controllers counts each event and each sender once. No label
-takes a value from a request, such as a path or a token. Each process also has the standard `process_*` and `python_gc_*` metrics.
+Every process serves its metrics at `/metrics` on its private port. Durations are in seconds, sizes in bytes.
+A histogram `x` has the series `x_bucket`, `x_count` and `x_sum`. The sum over all controllers counts each
+event and each sender once. No label takes a value from a request, such as a path or a token. Each process
+also has the standard `process_*` and `python_gc_*` metrics.
 
 | Metric | Type | Labels | |
 |---|---|---|---|
@@ -56,20 +58,25 @@ def page() -> str:
     """Return the text of the page."""
     metrics = describe_metrics(Metrics(CollectorRegistry(), version="0"))
     rows = "".join(
-        f"| `{each.name}` | {each.type} | {', '.join(f'`{label}`' for label in each.labels)} | {each.help} |\n"
-        for each in metrics
+        f"| `{each.name}` | {each.type} | {_code(each.labels)} | {each.help} |\n" for each in metrics
     )
     return (
         f"{HEAD}{rows}\n## Values of labels\n\n"
         f"- `outcome` of `counterfoil_callbacks_total`: {_listed(CallbackOutcome)}.\n"
-        f"- `kind` and `outcome` of `counterfoil_notifications_total`: {_listed(MailKind)}; {_listed(MailOutcome)}.\n"
-        f"- `phase`: {_listed(Phase)}; in `counterfoil_attempts_total` and `counterfoil_phase_seconds` only the phases in which the controller works.\n"
+        f"- `kind` and `outcome` of `counterfoil_notifications_total`: {_listed(MailKind)}; "
+        f"{_listed(MailOutcome)}.\n"
+        f"- `phase`: {_listed(Phase)}; in `counterfoil_attempts_total` and `counterfoil_phase_seconds` only "
+        "the phases in which the controller works.\n"
         "- `reason`: one of the [Reasons](reasons.md).\n"
     )
 
 
 def _listed(values: type[CallbackOutcome | MailKind | MailOutcome | Phase]) -> str:
-    return ", ".join(f"`{each.value}`" for each in values)
+    return _code(each.value for each in values)
+
+
+def _code(words: Iterable[str]) -> str:
+    return ", ".join(f"`{each}`" for each in words)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """
-Generate docs/reference/plugin.md from the arguments of ``kubectl counterfoil``: ``python docs/generate_plugin.py``.
+Generate docs/reference/plugin.md from the arguments of ``kubectl counterfoil``:
+``python docs/generate_plugin.py``.
 
 A unit test compares the page with the arguments.
 """

@@ -14,11 +14,11 @@ HEAD = """\
 <!-- Written by docs/generate_reasons.py from counterfoil/i18n/reasons; edit that. -->
 # Reasons
 
-A reason is one word that gives the cause of a state and stays the same between versions. Reasons are in the column
-`REASON` of `kubectl get envelopeevents`, in the conditions of every resource and in the label `reason` of the metrics.
-The message beside a reason has the details. An event with a reason that is seen in `waiting` is retried automatically
-until `spec.retry.deadline`; then the event is `Failed` with `DeadlineExceeded`. The person who must act is notified by
-mail ([Notifications](../notifications.md)).
+A reason is one word that gives the cause of a state and stays the same between versions. Reasons are in the
+column `REASON` of `kubectl get envelopeevents`, in the conditions of every resource and in the label `reason`
+of the metrics. The message beside a reason has the details. An event with a reason that is seen in `waiting`
+is retried automatically until `spec.retry.deadline`; then the event is `Failed` with `DeadlineExceeded`. The
+person who must act is notified by mail ([Notifications](../notifications.md)).
 
 | Reason | Seen in | Who must act | Meaning, and what to do |
 |---|---|---|---|
@@ -39,10 +39,8 @@ def page() -> str:
 def _row(reason: Reason) -> str:
     words = reason.localized_text()
     contexts = ", ".join(reason.contexts)
-    return (
-        f"| `{reason.name}` | {contexts} | {_RESPONSIBLE_TEXTS[reason.responsible]} | {words.what} {words.do}".rstrip()
-        + " |"
-    )
+    meaning = f"{words.what} {words.do}".rstrip()
+    return f"| `{reason.name}` | {contexts} | {_RESPONSIBLE_TEXTS[reason.responsible]} | {meaning} |"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """
-Writes ``docs/reference/resources.md`` from ``crds/*.yaml``: every field, its type, its default, and every rule.
+Writes ``docs/reference/resources.md`` from ``crds/*.yaml``: every field, its type, its default, and every
+rule.
 
-``python docs/generate_reference.py`` writes the page. With ``--check``, it writes nothing and exits with 1 if the page
-differs from the CustomResourceDefinitions. Nothing in the page is written by hand.
+``python docs/generate_reference.py`` writes the page. With ``--check``, it writes nothing and exits with 1 if
+the page differs from the CustomResourceDefinitions. Nothing in the page is written by hand.
 """
 
 import argparse
@@ -28,9 +29,9 @@ INTRODUCTION = """\
 # Resources
 
 All kinds are of `counterfoil.dev/v1alpha1`, live in a namespace and are in the category `counterfoil`, so
-`kubectl get counterfoil` shows all of them. Everything below is also in `kubectl explain`. Durations are written as in
-`500ms`, `10s` or `1h30m`, times in RFC 3339 (UTC), sizes in bytes, hashes in lower-case hex. Secrets and other objects
-are those of the same namespace.
+`kubectl get counterfoil` shows all of them. Everything below is also in `kubectl explain`. Durations are
+written as in `500ms`, `10s` or `1h30m`, times in RFC 3339 (UTC), sizes in bytes, hashes in lower-case hex.
+Secrets and other objects are those of the same namespace.
 """
 
 Schema = dict[str, Any]

@@ -1,5 +1,6 @@
 """
-Takes the pictures in docs/console.md: ``.venv/bin/python docs/generate_screenshots.py`` (a minute; wants Debian's chromium).
+Takes the pictures in docs/console.md: ``.venv/bin/python docs/generate_screenshots.py`` (a minute; wants
+Debian's chromium).
 
 A real console on a real API server with a few events in trouble; no test depends on the pictures.
 """
@@ -12,7 +13,7 @@ from typing import Any
 
 from playwright.async_api import Browser, Page
 
-from sandbox.chromium import chromium
+from sandbox.browser.chromium import chromium
 from sandbox.controlplane.control_plane import control_plane
 from tests.support.scenes.console import MISSING_BUCKET, Scene, a_condition, console_scene, now
 

@@ -20,8 +20,8 @@ PAGE = Path(__file__).parent / "reference" / "settings.md"
 
 HEAD = """# Settings
 
-Each setting has an environment variable and a flag; the flag takes precedence. `--help` of each process shows the same
-texts. `python docs/generate_settings.py` writes this page.
+Each setting has an environment variable and a flag; the flag takes precedence. `--help` of each process shows
+the same texts. `python docs/generate_settings.py` writes this page.
 """
 
 

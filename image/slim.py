@@ -1,10 +1,11 @@
 """
-The last step of the image's build: ``python image/slim.py /opt/counterfoil`` takes away what is never used, compiles the
-rest, and dates everything alike.
+The last step of the image's build: ``python image/slim.py /opt/counterfoil`` takes away what is never used,
+compiles the rest, and dates everything alike.
 
-What goes: the generated models and calls of the official Kubernetes client, both its sides, which are three quarters of
-all and which Counterfoil does without (docs/decisions/0002); scripts for shells. Then every process is imported once,
-so that nothing is missing that is needed. Compiled files are bound to the hash of their source and not to its date.
+What goes: the generated models and calls of the official Kubernetes client, both its sides, which are three
+quarters of all and which Counterfoil does without (docs/decisions/0002); scripts for shells. Then every
+process is imported once, so that nothing is missing that is needed. Compiled files are bound to the hash of
+their source and not to its date.
 """
 
 import compileall

@@ -1,8 +1,8 @@
 """
 Keep one open archive backend per Archive, and open it again when the Archive's spec or Secret changes.
 
-The pool also probes each archive periodically: it writes, reads back and deletes a file. The Archive's ``Ready``
-condition has the result, with a message for the administrator.
+The pool also probes each archive periodically: it writes, reads back and deletes a file. The Archive's
+``Ready`` condition has the result, with a message for the administrator.
 """
 
 import asyncio
@@ -56,7 +56,8 @@ class ArchivePool:
     _uncounted_bytes: Counter[str] = field(default_factory=Counter)
 
     async def backend(self, archive: Archive) -> ArchiveBackend:
-        """Return the backend of an archive. Raises ``ArchiveError`` with a message for an administrator, ``ApiError``."""
+        """Return the backend of an archive. Raises ``ArchiveError`` with a message for an administrator,
+        ``ApiError``."""
         async with self._locks[archive.name]:
             credentials = await self._credentials(archive)
             version = (archive.uid, archive.metadata.generation, _credentials_digest(credentials))
@@ -70,7 +71,8 @@ class ArchivePool:
             return backend
 
     async def anchors(self, archive: Archive) -> Anchors:
-        """Return the trust anchors of an archive; none by default. Raises ``SettingsInvalid``, ``ApiError``."""
+        """Return the trust anchors of an archive; none by default. Raises ``SettingsInvalid``,
+        ``ApiError``."""
         ref = archive.spec.trust_anchors_secret_ref
         if ref is None:
             return NO_ANCHORS
@@ -79,8 +81,8 @@ class ArchivePool:
             return _anchors(tuple(sorted(content.items())))
         except AnchorsInvalid as invalid:
             raise SettingsInvalid(
-                f"Archive/{archive.name}: Secret/{ref.name} must contain trust anchors, but {invalid}. Put certificates "
-                "in PEM form into it, or correct trustAnchorsSecretRef."
+                f"Archive/{archive.name}: Secret/{ref.name} must contain trust anchors, but {invalid}. Put "
+                "certificates in PEM form into it, or correct trustAnchorsSecretRef."
             ) from invalid
 
     async def has_other_anchors(self, archive: Archive) -> bool:
@@ -116,7 +118,8 @@ class ArchivePool:
 
     async def update_status(self, archive: Archive) -> Archive | None:
         """
-        Probe an archive and store the result. Return the new state, or None if another process wrote meanwhile.
+        Probe an archive and store the result. Return the new state, or None if another process wrote
+        meanwhile.
 
         Raises ``ApiError``.
         """
@@ -135,7 +138,8 @@ class ArchivePool:
         return await self._store(archive, msgspec.structs.replace(status, settled_at=settled))
 
     async def write_bytes(self, archive: Archive) -> Archive | None:
-        """Store only this process's count of archived bytes, without a probe; otherwise as ``update_status``."""
+        """Store only this process's count of archived bytes, without a probe; otherwise as
+        ``update_status``."""
         total = archive.status.bytes_total + self._uncounted_bytes[archive.name]
         return await self._store(archive, msgspec.structs.replace(archive.status, bytes_total=total))
 

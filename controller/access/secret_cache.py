@@ -13,7 +13,8 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, NotFound
 
 FRESH_SECONDS = 8
-"""Maximum age of a cached Secret; less than the interval between two resyncs, so that each resync reads again."""
+"""Maximum age of a cached Secret; less than the interval between two resyncs, so that each resync reads
+again."""
 
 MAX_LISTED_KEYS = 10
 """Maximum number of key names in the message about a missing key; values are never in it."""
@@ -27,8 +28,8 @@ class SecretForbidden(SecretMissing):
     """
     The Secret may not be read, so its existence is unknown.
 
-    This may be temporary: an API server that has just started refuses requests until it has loaded the roles. So a
-    working key or archive must not be reported as lost because of this error.
+    This may be temporary: an API server that has just started refuses requests until it has loaded the roles.
+    So a working key or archive must not be reported as lost because of this error.
     """
 
 

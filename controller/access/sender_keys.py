@@ -1,10 +1,10 @@
 """
 Read the senders' API keys, verify them with eSAW (``whoami``), and return only keys that work.
 
-A key comes from its user (``spec.tokenSecretRef``), or from a consent: then it is sealed in the Secret with the Sender's
-name. The Sender's ``Authorized`` condition records whether the key works. It is written for a new key, for a replaced
-key, and for a key that eSAW refuses. It is Unknown while eSAW cannot verify a key for the first time. The key itself
-stays in the Secret and in this process's memory.
+A key comes from its user (``spec.tokenSecretRef``), or from a consent: then it is sealed in the Secret with
+the Sender's name. The Sender's ``Authorized`` condition records whether the key works. It is written for a
+new key, for a replaced key, and for a key that eSAW refuses. It is Unknown while eSAW cannot verify a key for
+the first time. The key itself stays in the Secret and in this process's memory.
 
 Workers pass the Sender as it was when they began; the newest state that is known here decides.
 """
@@ -193,7 +193,10 @@ class SenderKeys:
             message = f"{missing} The sender has to give its consent again."
             raise KeyUnusable("KeyMissing", message) from missing
         if self.sealing is None:
-            message = "The controller has no sealing keys; set COUNTERFOIL_SEALING_KEYS to the folder that the pages have."
+            message = (
+                "The controller has no sealing keys; set COUNTERFOIL_SEALING_KEYS to the folder that the "
+                "pages have."
+            )
             raise KeyUnusable("SealingKeysMissing", message)
         try:
             return StoredKey(self.sealing.open(data, self.kube.namespace, sender), key_id_of(data))
@@ -232,8 +235,9 @@ class SenderKeys:
         if before is not None and before.status == "False" and is_same_key:
             return
         message = (
-            f"eSignAnyWhere could not be asked about the key: {problem} It is asked again, so there is nothing to do here; "
-            f"see the condition Reachable of Organization/{sender.spec.organization_ref.name}."
+            f"eSignAnyWhere could not be asked about the key: {problem} It is asked again, so there is "
+            "nothing to do here; see the condition Reachable of "
+            f"Organization/{sender.spec.organization_ref.name}."
         )
         await self._write(sender, "Unknown", "EsawUnreachable", message, sender.status.key)
 

@@ -1,8 +1,9 @@
 """
 Send the mails that are due for one Organization: write a claim, send the mail, write a mark.
 
-A mail server that does not work, and a mail that the server rejects, are retried with growing pauses. The Organization's
-condition ``Notified`` reports both. This process never sends a mail twice, even while its mark cannot be written.
+A mail server that does not work, and a mail that the server rejects, are retried with growing pauses. The
+Organization's condition ``Notified`` reports both. This process never sends a mail twice, even while its mark
+cannot be written.
 """
 
 import logging
@@ -178,7 +179,8 @@ class MailDelivery:
             await self._mark(sent, organization, state)
 
     async def send_due(self, organization: Organization, senders: list[Sender]) -> None:
-        """Send the mails that are due, if mails are configured and no pause is active. Raises ``ApiError``."""
+        """Send the mails that are due, if mails are configured and no pause is active. Raises
+        ``ApiError``."""
         settings, state = organization.spec.notifications, self._state(organization.name)
         now = self.clock.now()
         if settings is None or settings.smtp_secret_ref is None or settings.from_ is None:
@@ -300,7 +302,7 @@ class MailDelivery:
 
         await self.notification_writer.organization(organization.name, changed)
 
-    # -- Claims and marks -------------------------------------------------------------------------------------
+    # -- Claims and marks ------------------------------------------------------------------------------------
 
     async def _claim(self, notification: Notification, session: _Session) -> datetime:
         """Claim a mail. Raises ``ClaimLost`` if another process has claimed it, or if it is no longer due."""

@@ -2,8 +2,8 @@
 Update the problems in each Organization's status periodically, and send mails about them.
 
 Each controller records the events that failed in its own process. One controller, which also runs the garbage
-collector's pass over all events, updates the other problems and sends the mails. Errors are logged and retried; they
-never affect archiving.
+collector's pass over all events, updates the other problems and sends the mails. Errors are logged and
+retried; they never affect archiving.
 """
 
 import asyncio
@@ -86,7 +86,7 @@ class Notifier:
         merged = observation if known is None else problem_tracking.merge(known, observation)
         waiting[observation.cause] = merged
 
-    # -- Checks -----------------------------------------------------------------------------------------------
+    # -- Checks ----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Check all Organizations until cancelled. A slow mail server only delays its own Organization."""
@@ -141,7 +141,7 @@ class Notifier:
         )
         await self.mail_delivery.send_due(organization, senders)
 
-    # -- Problems ---------------------------------------------------------------------------------------------
+    # -- Problems --------------------------------------------------------------------------------------------
 
     async def _store_observations(self, name: str) -> None:
         """Store the failures since the last check, and the result of a pass over all events."""
@@ -168,7 +168,8 @@ class Notifier:
     def _reconciled_problems(
         self, organization: Organization, senders: list[Sender], problems: Problems
     ) -> Problems:
-        """Update the problems that follow from states, not from events: archives, keys, unresponsive senders."""
+        """Update the problems that follow from states, not from events: archives, keys, unresponsive
+        senders."""
         now = self.clock.now()
         unreachable = self.mail_delivery.unreachable(organization.name)
         unresponsive = policy.unresponsive_senders(senders, organization, now, unreachable=unreachable)
@@ -189,7 +190,8 @@ class Notifier:
         return problems
 
     def _has_ended(self, cause: str) -> bool:
-        """Whether a problem without a current observation has ended; for failures only a pass over all events decides."""
+        """Whether a problem without a current observation has ended; for failures only a pass over all events
+        decides."""
         kind, _, name = cause.partition("/")
         if kind == problem_tracking.ARCHIVE:
             archive = self.cache.archives.get(name)
@@ -211,7 +213,8 @@ class Notifier:
             yield Observation(cause, ready.reason, message=message, count=waiting)
 
     def _waiting(self, organization: Organization) -> int:
-        """Return the number of unfinished events: those of this process, or of the last pass if that counted more."""
+        """Return the number of unfinished events: those of this process, or of the last pass if that counted
+        more."""
         here = sum(1 for each in self.cache.events if each.organization == organization.name)
         counted = organization.status.events
         return max(here, sum(number for phase, number in counted.items() if phase not in FINAL_PHASES))

@@ -50,7 +50,8 @@ class NotificationTimings:
     archive: timedelta = timedelta(minutes=10)
     """Delay before a mail about an archive that is not ready while events wait."""
     settle: timedelta = timedelta(minutes=1)
-    """Delay from a problem's end to the mail about it. A problem that returns within this time is the same problem."""
+    """Delay from a problem's end to the mail about it. A problem that returns within this time is the same
+    problem."""
     digest: timedelta = timedelta(hours=24)
     """Interval between reminders of open problems; one mail lists all of them."""
     claim: timedelta = timedelta(minutes=15)

@@ -1,8 +1,8 @@
 """
 Track the problems in the status of one Organization, each cause once. Pure: tuples in, tuples out.
 
-Another event with a known cause only increases the count. A problem that returns before the mail about its end is the
-same problem; one that returns after that mail is a new problem.
+Another event with a known cause only increases the count. A problem that returns before the mail about its
+end is the same problem; one that returns after that mail is a new problem.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,8 @@ FAILED, ARCHIVE, KEY, CONSENT, DIGEST = "failed", "archive", "key", "consent", "
 """The kinds of problems: the prefix of each ``cause``. A digest is no problem, but is tracked like one."""
 
 MAX_PROBLEMS = 100
-"""Maximum number of problems in the CustomResourceDefinition. A cause is a reason and perhaps an archive: far fewer."""
+"""Maximum number of problems in the CustomResourceDefinition. A cause is a reason and perhaps an archive: far
+fewer."""
 
 MAX_EXAMPLES = 5
 MAX_MESSAGE_LENGTH = 1000
@@ -73,7 +74,8 @@ def archive_of(problem: ReportedProblem) -> str:
 
 
 def failure_observation(event: EnvelopeEvent, archive: str) -> Observation:
-    """Return the problem of a failed event. ``archive`` is its Organization's, for failures before archiving."""
+    """Return the problem of a failed event. ``archive`` is its Organization's, for failures before
+    archiving."""
     status = event.status
     return Observation(
         failure_cause(status, archive),
@@ -187,7 +189,8 @@ def mark_notified(problems: Problems, cause: str, now: datetime) -> Problems:
 
 
 def close_problem(problems: Problems, cause: str) -> Problems:
-    """Remove a problem after the mail about its end; a problem that has returned since then stays, as a new one."""
+    """Remove a problem after the mail about its end; a problem that has returned since then stays, as a new
+    one."""
     left = tuple(each for each in problems if each.cause != cause or each.solved_at is None)
     return _changed(left, cause, notified_at=None, mail_attempted_at=None)
 
@@ -198,7 +201,8 @@ def _changed(problems: Problems, cause: str, **fields: Any) -> Problems:
 
 @dataclass
 class FailureSummary:
-    """Failures of one Organization in a pass over all events. Grows with the number of causes, not of events."""
+    """Failures of one Organization in a pass over all events. Grows with the number of causes, not of
+    events."""
 
     failed: dict[str, Observation] = field(default_factory=dict)
     at_risk: set[str] = field(default_factory=set)

@@ -130,7 +130,7 @@ class MailRenderer:
             name = f"{name}_one"
         return catalogue.say(section, name, count=count, **values)
 
-    # -- To a sender ------------------------------------------------------------------------------------------
+    # -- To a sender -----------------------------------------------------------------------------------------
 
     def _consent_request(self, sender: Sender) -> MailContent:
         first = sender.status.key is None and sender.status.notified_at is None
@@ -163,7 +163,7 @@ class MailRenderer:
         name = _full_name(sender)
         return self._text("hello_name", name=name) if name else self._text("hello")
 
-    # -- To the administrators --------------------------------------------------------------------------------
+    # -- To the administrators -------------------------------------------------------------------------------
 
     def _escalation(self, senders: tuple[Sender, ...]) -> MailContent:
         named = [self._item(each) for each in senders[:MAX_NAMED_SENDERS]]

@@ -1,8 +1,9 @@
 """
 Send messages to a mail server by SMTP: encrypted, authenticated, with timeouts.
 
-Failures are raised as ``MailError``, with stable texts for the Organization's condition ``Notified``. Of the server's
-reply they contain only the code, because the text is not under our control. One connection per message: mails are rare.
+Failures are raised as ``MailError``, with stable texts for the Organization's condition ``Notified``. Of the
+server's reply they contain only the code, because the text is not under our control. One connection per
+message: mails are rare.
 """
 
 import asyncio
@@ -24,8 +25,8 @@ SESSION_SECONDS = 60.0
 
 DATA_REPLY_SECONDS = 600.0
 """
-Timeout for the reply to a message. Servers scan for viruses and spam before they reply; a client that gives up earlier
-sends the same message repeatedly. (RFC 5321, 4.5.3.2.6: "SHOULD be at least 10 minutes")
+Timeout for the reply to a message. Servers scan for viruses and spam before they reply; a client that gives
+up earlier sends the same message repeatedly. (RFC 5321, 4.5.3.2.6: "SHOULD be at least 10 minutes")
 """
 
 QUIT_SECONDS = 2.0
@@ -34,7 +35,8 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9A-Fa-f:]+")
 
 
 class MailError(Exception):
-    """Mails cannot be sent now. ``reason`` is for machines, ``str()`` for the administrator; both are stable."""
+    """Mails cannot be sent now. ``reason`` is for machines, ``str()`` for the administrator; both are
+    stable."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -124,7 +126,8 @@ class SmtpMailer:
     async def send(
         self, server: MailServer, message: EmailMessage, *, sender: str, to: tuple[str, ...]
     ) -> None:
-        """Send a message. Raises ``MessageRejected`` when the server works but rejects the message, else ``MailError``."""
+        """Send a message. Raises ``MessageRejected`` when the server works but rejects the message, else
+        ``MailError``."""
         await self._run_within_limits(server, message.as_bytes(), sender, to)
 
     async def _run_within_limits(

@@ -106,9 +106,8 @@ class Preconditions:
         if name is None:
             return Fail(
                 "SenderUnknown",
-                "No Envelope resource tells who sent this envelope, and "
-                f"Organization/{organization.name} has no spec.defaultSenderRef. Set a default, or create the Envelope "
-                "and retry.",
+                f"No Envelope resource tells who sent this envelope, and Organization/{organization.name} "
+                "has no spec.defaultSenderRef. Set a default, or create the Envelope and retry.",
             )
         sender = self.cache.senders.get(name)
         if sender is None:

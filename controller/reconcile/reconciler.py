@@ -63,8 +63,8 @@ class Reconciler:
         """
         Take the event as far as possible now, and return its new state.
 
-        Raises ``ApiError`` when its state could not be stored (the stored state is then unchanged), and ``Superseded``
-        when another process changed the event.
+        Raises ``ApiError`` when its state could not be stored (the stored state is then unchanged), and
+        ``Superseded`` when another process changed the event.
         """
         phase = state_machine.phase_to_resume(event.status)
         try:

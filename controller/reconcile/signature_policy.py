@@ -52,7 +52,7 @@ class SignatureChecker:
         """
         Return what is found in a file that was just filed.
 
-        A small one is at hand, a large one is read from the archive again. Raises ``ArchiveTrouble``.
+        A small one is at hand, a large one is read from the archive again. Raises ``ArchiveError``.
         """
         content = stored_file.content
         chunks = backend.read(file_layout.name) if content is None else _single_chunk(content)
@@ -77,8 +77,8 @@ def side_condition(files: Sequence[FileLayout], signatures: Mapping[str, Signatu
     """
     Return what the condition says about all files together; None when none was checked.
 
-    True: every document has signatures, all of eSAW's files that have some are intact, and every signer of theirs is
-    trusted if there are trust anchors.
+    True: every document has signatures, all of eSAW's files that have some are intact, and every signer of
+    theirs is trusted if there are trust anchors.
     """
     answers = [
         (each, signatures[each.facts.file_id])

@@ -49,8 +49,9 @@ PHASE_CONDITIONS = {
 
 PERSIST_AFTER = frozenset({Phase.COLLECTING, Phase.ARCHIVING, Phase.CLEANING})
 """
-Collecting: the names in the archive are claimed, so that a later run distinguishes its own partial work from the file
-of a third party. Archiving: rule 4, the proof must be in the API server before the delete. Cleaning: the event ends.
+Collecting: the names in the archive are claimed, so that a later run distinguishes its own partial work from
+the file of a third party. Archiving: rule 4, the proof must be in the API server before the delete. Cleaning:
+the event ends.
 """
 
 
@@ -189,7 +190,10 @@ class _Draft:
         started = self.status.phase_started_at or now
         self.set_last_error(outcome)
         if backoff.is_deadline_exceeded(started, retry, now=now):
-            message = f"Given up in {phase} after {retry.deadline}. The last problem was {outcome.reason}: {outcome.message}"
+            message = (
+                f"Given up in {phase} after {retry.deadline}. The last problem was {outcome.reason}: "
+                f"{outcome.message}"
+            )
             self.finish(Phase.FAILED, phase, Fail("DeadlineExceeded", message[:MAX_MESSAGE_LENGTH]))
             return
         attempts = self.status.attempts + 1

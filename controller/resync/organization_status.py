@@ -231,7 +231,8 @@ def _published_hashes(organization: Organization) -> tuple[str, ...]:
     """
     Return the hashes in the status that remain valid when no Secret can be read to compute them again.
 
-    Without them the receiver refuses every callback. Of another spec they say nothing: it may have taken a token away.
+    Without them the receiver refuses every callback. Of another spec they say nothing: it may have taken a
+    token away.
     """
     status = organization.status
     fits = status.observed_generation == organization.metadata.generation

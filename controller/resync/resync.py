@@ -56,8 +56,8 @@ KEY_RETRY_SECONDS = 2 * RESYNC_SECONDS - 1.0
 """
 Interval between checks of a key that does not work and that no event waits for: every second check.
 
-Each one reads a Secret, and thousands of senders may have given no consent. A longer interval would exceed the 30 s within
-which a changed Secret takes effect.
+Each one reads a Secret, and thousands of senders may have given no consent. A longer interval would exceed
+the 30 s within which a changed Secret takes effect.
 """
 
 CONSENT_COUNT_SECONDS = 60.0

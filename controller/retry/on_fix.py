@@ -100,10 +100,11 @@ class FailedEventRetrier:
 
     async def retry_if_fixed(self, event: EnvelopeEvent) -> EnvelopeEvent:
         """
-        Re-open an event of any shard if an object that may solve its cause was fixed since; return its newest state.
+        Re-open an event of any shard if an object that may solve its cause was fixed since; return its newest
+        state.
 
-        It is not enqueued here: the watch delivers it to the controller of its shard, as after a callback (rule 5).
-        Raises ``ApiError`` when the API server is unavailable.
+        It is not enqueued here: the watch delivers it to the controller of its shard, as after a callback
+        (rule 5). Raises ``ApiError`` when the API server is unavailable.
         """
         fixed_resource = find_fix(event, self.cache)
         if fixed_resource is None:

@@ -58,8 +58,8 @@ KOPF_REQUEST = Backoff((0.5, 1.0, 2.0, 3.0, 5.0))
 """
 A request of kopf to the API server.
 
-Without an end: after kopf's own eight attempts the whole operator ends. A kubelet restarts it after pauses that grow to
-five minutes, so it would wait long after the API server is available again.
+Without an end: after kopf's own eight attempts the whole operator ends. A kubelet restarts it after pauses
+that grow to five minutes, so it would wait long after the API server is available again.
 """
 
 ROUND_FROM_SECONDS = 5
@@ -72,8 +72,8 @@ def next_attempt(
     """
     Return when the attempt after ``attempts`` failed ones (1 or more) is due.
 
-    Never earlier than ``not_before``, which is the server's Retry-After; the jitter is added to it, so that events with
-    the same Retry-After are not retried at the same time.
+    Never earlier than ``not_before``, which is the server's Retry-After; the jitter is added to it, so that
+    events with the same Retry-After are not retried at the same time.
     """
     # 2 ** 32 times any initial pause exceeds every sensible maximum; a larger exponent would overflow.
     ceiling = min(policy.max.total_seconds(), policy.initial.total_seconds() * 2 ** min(attempts - 1, 32))

@@ -1,8 +1,8 @@
 """
 Post Kubernetes Events on the objects, for people who read ``kubectl describe``.
 
-Only transitions are posted, never successes: the conditions show a success, and each Event is a separate write
-(docs/decisions/0003). Posting is best effort and blocks no caller; a failure is logged.
+Only transitions are posted, never successes: the conditions show a success, and each Event is a separate
+write (docs/decisions/0003). Posting is best effort and blocks no caller; a failure is logged.
 """
 
 import asyncio
@@ -26,7 +26,8 @@ MAX_NOTE_BYTES = 1000
 """Maximum size of a note; the API server accepts 1,024 bytes."""
 
 MAX_QUEUED_EVENTS = 1000
-"""Maximum number of queued Events; further ones are dropped with a log line, since nothing depends on them."""
+"""Maximum number of queued Events; further ones are dropped with a log line, since nothing depends on
+them."""
 
 
 @dataclass

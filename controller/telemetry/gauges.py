@@ -1,8 +1,8 @@
 """
 Update the gauges: events by phase, the oldest unfinished event, senders by whether their key works, archives.
 
-Each resync computes them from the cache, which has no finished events. The garbage collector's last pass supplies the
-number of those. The sum over all controllers counts each event and sender once.
+Each resync computes them from the cache, which has no finished events. The garbage collector's last pass
+supplies the number of those. The sum over all controllers counts each event and sender once.
 """
 
 from collections import Counter

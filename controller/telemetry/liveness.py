@@ -1,8 +1,9 @@
 """
 The liveness checks behind the controller's /healthz: they fail only where a restart would help.
 
-They fail for a watch without any line, not even a bookmark, while the API server answers, and for an event that is due
-and that no worker processes. An unavailable API server is no reason: a restarted process would have to wait as well.
+They fail for a watch without any line, not even a bookmark, while the API server answers, and for an event
+that is due and that no worker processes. An unavailable API server is no reason: a restarted process would
+have to wait as well.
 """
 
 from dataclasses import dataclass

@@ -27,7 +27,8 @@ class NoDiffStorage(kopf.DiffBaseStorage):
     """
     Compares nothing, because only the newest state is used.
 
-    For the comparison kopf copies each object, even when no handler uses the difference; that was half of its CPU time.
+    For the comparison kopf copies each object, even when no handler uses the difference; that was half of its
+    CPU time.
     """
 
     def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:

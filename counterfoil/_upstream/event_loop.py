@@ -1,12 +1,14 @@
 """
 uvloop: a file descriptor that is closed twice, which can end the process.
 
-Upstream: https://github.com/MagicStack/uvloop/issues/738. Versions: uvloop up to 0.23.0. That version has the fix for a
-cancelled call (https://github.com/MagicStack/uvloop/pull/740), but not for a connection that is reset during the call.
+Upstream: https://github.com/MagicStack/uvloop/issues/738. Versions: uvloop up to 0.23.0. That version has the
+fix for a cancelled call (https://github.com/MagicStack/uvloop/pull/740), but not for a connection that is
+reset during the call.
 
-aiohttp passes a socket to ``create_connection`` for each connection. After a reset, uvloop closes the file descriptor
-but does not detach it from the socket object. The socket object closes the same number again when it is freed. By then the number can belong to another connection, and libuv aborts the process (SIGABRT) when it polls that
-connection. A restart of an API server resets many connections at once.
+aiohttp passes a socket to ``create_connection`` for each connection. After a reset, uvloop closes the file
+descriptor but does not detach it from the socket object. The socket object closes the same number again when
+it is freed. By then the number can belong to another connection, and libuv aborts the process (SIGABRT) when
+it polls that connection. A restart of an API server resets many connections at once.
 """
 
 from collections.abc import Coroutine

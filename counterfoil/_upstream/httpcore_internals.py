@@ -1,15 +1,15 @@
 """
 httpcore and httpx: two attributes without a public interface.
 
-**Bytes after a response.** https://www.rfc-editor.org/rfc/rfc9112.html#section-6.3 forbids a client to ignore bytes that
-follow a complete response. httpx ignores them: a truncated ``Content-Length`` makes a shortened document look complete.
-h11 keeps such bytes in ``trailing_data``, but httpx has no public way to the h11 connection.
-Upstream: https://github.com/encode/httpcore/blob/1.0.9/httpcore/_async/http11.py. Versions: httpx up to 0.28.1 with
-httpcore up to 1.0.9.
+**Bytes after a response.** https://www.rfc-editor.org/rfc/rfc9112.html#section-6.3 forbids a client to ignore
+bytes that follow a complete response. httpx ignores them: a truncated ``Content-Length`` makes a shortened
+document look complete. h11 keeps such bytes in ``trailing_data``, but httpx has no public way to the h11
+connection. Upstream: https://github.com/encode/httpcore/blob/1.0.9/httpcore/_async/http11.py. Versions: httpx
+up to 0.28.1 with httpcore up to 1.0.9.
 
-**Size of a read.** httpcore reads 64 KiB at a time, which costs a download twice the CPU. The size is an attribute of a
-public class, for the whole process, and no option of a pool.
-Upstream: https://github.com/encode/httpcore/blob/1.0.9/httpcore/_async/http11.py (``READ_NUM_BYTES``). Versions:
+**Size of a read.** httpcore reads 64 KiB at a time, which costs a download twice the CPU. The size is an
+attribute of a public class, for the whole process, and no option of a pool. Upstream:
+https://github.com/encode/httpcore/blob/1.0.9/httpcore/_async/http11.py (``READ_NUM_BYTES``). Versions:
 httpcore up to 1.0.9.
 """
 

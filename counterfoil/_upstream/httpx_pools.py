@@ -3,12 +3,12 @@ httpcore: the cost of a connection pool grows with the square of its size.
 
 Upstream: https://github.com/encode/httpcore/pull/1035. Versions: httpcore up to 1.0.9.
 
-At the beginning and end of each request, httpcore checks every connection of the pool. For each idle connection it
-counts the idle connections again. With 32 concurrent requests this was half of the CPU of archiving (bench/RESULTS.md).
-So ``PooledClient`` has several pools of few connections.
+At the beginning and end of each request, httpcore checks every connection of the pool. For each idle
+connection it counts the idle connections again. With 32 concurrent requests this was half of the CPU of
+archiving (bench/RESULTS.md). So ``PooledClient`` has several pools of few connections.
 
-All requests of a task use the same pool, so that the calls of one event share a connection. A new task uses the pool
-with the fewest tasks, the first of them if equal, so that an idle process has few open connections.
+All requests of a task use the same pool, so that the calls of one event share a connection. A new task uses
+the pool with the fewest tasks, the first of them if equal, so that an idle process has few open connections.
 """
 
 import asyncio
@@ -20,7 +20,8 @@ import httpx
 
 
 class PooledClient(httpx.AsyncClient):
-    """An ``httpx.AsyncClient`` with ``pools`` connection pools. ``options`` are those of the client; limits apply per pool."""
+    """An ``httpx.AsyncClient`` with ``pools`` connection pools. ``options`` are those of the client; limits
+    apply per pool."""
 
     def __init__(self, *, pools: int, **options: Any) -> None:
         super().__init__(**options)
@@ -29,7 +30,8 @@ class PooledClient(httpx.AsyncClient):
         self._pool_of_task: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
 
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        """Send a request over the pool of the current task. All other request methods of httpx call this method."""
+        """Send a request over the pool of the current task. All other request methods of httpx call this
+        method."""
         index = self._pool_index()
         if index == 0:
             return await super().send(request, **options)

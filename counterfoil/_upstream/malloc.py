@@ -1,11 +1,11 @@
 """
 glibc: freed blocks of documents stay in the process.
 
-Upstream: https://man7.org/linux/man-pages/man3/mallopt.3.html (``M_MMAP_THRESHOLD``, ``M_TRIM_THRESHOLD``). Versions: all
-of glibc; without glibc this module does nothing.
+Upstream: https://man7.org/linux/man-pages/man3/mallopt.3.html (``M_MMAP_THRESHOLD``, ``M_TRIM_THRESHOLD``).
+Versions: all of glibc; without glibc this module does nothing.
 
-By default, glibc returns large freed blocks to the kernel and maps them again for the next use. The kernel fills each
-page with zeros first: half of the CPU of a large download (bench/RESULTS.md).
+By default, glibc returns large freed blocks to the kernel and maps them again for the next use. The kernel
+fills each page with zeros first: half of the CPU of a large download (bench/RESULTS.md).
 """
 
 import ctypes

@@ -1,9 +1,10 @@
 """
 Archives: where Counterfoil stores documents, and how it verifies that they are stored.
 
-``layout`` names the files of an envelope, ``filing`` stores and verifies them through an ``ArchiveBackend``, and
-``manifest`` describes the result. Each public module in ``backends`` is one kind of archive and declares it as
-``KIND``. Other packages can add kinds by the entry point ``counterfoil.archives``; ``spec.custom.kind`` names them.
+``layout`` names the files of an envelope, ``filing`` stores and verifies them through an ``ArchiveBackend``,
+and ``manifest`` describes the result. Each public module in ``backends`` is one kind of archive and declares
+it as ``KIND``. Other packages can add kinds by the entry point ``counterfoil.archives``; ``spec.custom.kind``
+names them.
 
 Nothing here connects to eSignAnyWhere or to Kubernetes.
 """
@@ -25,7 +26,8 @@ ENTRY_POINTS = "counterfoil.archives"
 
 
 def _find_kinds() -> Iterator[ArchiveKind]:
-    """Return the kinds that the modules in ``backends`` declare. A module with a leading underscore has none."""
+    """Return the kinds that the modules in ``backends`` declare. A module with a leading underscore has
+    none."""
     for module in pkgutil.iter_modules(backends.__path__):
         if not module.name.startswith("_"):
             kind: ArchiveKind = import_module(f"{backends.__name__}.{module.name}").KIND
@@ -62,7 +64,8 @@ def _opener(name: str, kind: str, spec: ArchiveSpec) -> Opener:
     if spec.custom.kind not in found.names:
         raise SettingsInvalid(
             f"Archive/{name}: no installed package brings archives of kind `{spec.custom.kind}`; there are: "
-            f"{', '.join(sorted(found.names)) or 'none'}. Add the package to the image, or correct spec.custom.kind."
+            f"{', '.join(sorted(found.names)) or 'none'}. Add the package to the image, or correct "
+            "spec.custom.kind."
         )
     try:
         opener: Opener = found[spec.custom.kind].load()
@@ -83,11 +86,11 @@ def _check_verify(name: str, kind: str, spec: ArchiveSpec) -> None:
         return
     if kind not in REPORTING_CHECKSUMS:
         raise SettingsInvalid(
-            f"Archive/{name}: spec.verify can't be Checksum for `{kind}`, whose servers do not tell the SHA-256 of a file; "
-            f"it can for {' and '.join(_useful_with_checksum())}. Set it to ReadBack."
+            f"Archive/{name}: spec.verify can't be Checksum for `{kind}`, whose servers do not tell the "
+            f"SHA-256 of a file; it can for {' and '.join(_useful_with_checksum())}. Set it to ReadBack."
         )
     if spec.signatures is not SignaturePolicy.IGNORE:
         raise SettingsInvalid(
-            f"Archive/{name}: with spec.verify Checksum nothing is read back, so signatures can't be checked. Set "
-            "spec.signatures to Ignore, or spec.verify to ReadBack."
+            f"Archive/{name}: with spec.verify Checksum nothing is read back, so signatures can't be "
+            "checked. Set spec.signatures to Ignore, or spec.verify to ReadBack."
         )

@@ -1,8 +1,8 @@
 """
 The interface that every kind of archive implements, one module per kind.
 
-A backend moves bytes and knows its protocol. ``filing`` decides for all kinds where a file is stored, when it is
-verified, and what must never be overwritten.
+A backend moves bytes and knows its protocol. ``filing`` decides for all kinds where a file is stored, when it
+is verified, and what must never be overwritten.
 
 Names are relative to the archive's root, with ``/`` between segments that ``names`` has made safe. A backend
 refuses any other name with ``ValueError``.
@@ -24,7 +24,8 @@ class FileNotStored(Exception):
 
 
 class ChecksumReported(Exception):
-    """Raised instead of returning a file: the server reports its size and SHA-256, and the Archive accepts that."""
+    """Raised instead of returning a file: the server reports its size and SHA-256, and the Archive accepts
+    that."""
 
     def __init__(self, size: int, sha256: str) -> None:
         super().__init__("the server reports the checksum of this file")
@@ -34,7 +35,8 @@ class ChecksumReported(Exception):
 
 @dataclass(frozen=True)
 class StoredEntry:
-    """One stored file. ``size`` in bytes; ``sha256`` (lower-case hex) only if the server itself reports it."""
+    """One stored file. ``size`` in bytes; ``sha256`` (lower-case hex) only if the server itself reports
+    it."""
 
     name: str
     size: int | None = None
@@ -62,9 +64,11 @@ class ArchiveBackend(Protocol):
         self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
     ) -> None:
         """
-        Store a file and replace an earlier one atomically: until all bytes are stored, nothing changes under ``name``.
+        Store a file and replace an earlier one atomically: until all bytes are stored, nothing changes under
+        ``name``.
 
-        Any exception, cancellation too, leaves no part of it behind. An error that ``chunks`` raises is raised unchanged.
+        Any exception, cancellation too, leaves no part of it behind. An error that ``chunks`` raises is
+        raised unchanged.
         """
         ...
 
@@ -72,7 +76,8 @@ class ArchiveBackend(Protocol):
         """
         Yield the bytes of a file, from the store itself rather than a cache where it can.
 
-        Raises ``FileNotStored``, and instead of the first byte ``ChecksumReported``, if ``spec.verify`` is ``Checksum``.
+        Raises ``FileNotStored``, and instead of the first byte ``ChecksumReported``, if ``spec.verify`` is
+        ``Checksum``.
         """
         ...
 
@@ -99,7 +104,8 @@ class RetainingBackend(Protocol):
 
     async def retain(self, name: str) -> None:
         """
-        Protect a file as the Archive says; called after the file is verified, and again by each run that finds it.
+        Protect a file as the Archive says; called after the file is verified, and again by each run that
+        finds it.
 
         Raises ``ArchiveError``.
         """

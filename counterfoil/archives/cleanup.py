@@ -1,5 +1,6 @@
 """
-Cleaning up after a transfer that failed: it gets its time even when the task is cancelled, and raises nothing.
+Cleaning up after a transfer that failed: it gets its time even when the task is cancelled, and raises
+nothing.
 
 What is left all the same has a temporary name, and ``sweep_leftovers`` of the next run removes it.
 """
@@ -36,7 +37,8 @@ async def shielded(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def clean_up(cleaning: Coroutine[Any, Any, object]) -> None:
-    """Wait for the end of some cleaning up; call it while another error is raised, which says more than this one."""
+    """Wait for the end of some cleaning up; call it while another error is raised, which says more than this
+    one."""
     task = asyncio.ensure_future(_bounded(cleaning))
     cancelled: asyncio.CancelledError | None = None
     while not task.done():

@@ -21,7 +21,8 @@ class Credentials:
         self.secret = "its Secret" if ref is None else f"Secret `{ref.name}`"
 
     def line(self, key: str) -> str | None:
-        """Return a text of one line, without the line end that editors add; None when it is missing or empty."""
+        """Return a text of one line, without the line end that editors add; None when it is missing or
+        empty."""
         text = self._text(key).rstrip("\r\n")
         if _NOT_IN_A_LINE.search(text):
             raise SettingsInvalid(

@@ -1,13 +1,14 @@
 """
 Errors of an archive, sorted by who must act.
 
-Every message names the problem, its place and who must act. It is the same for equal causes: no request ids, no
-times, no random texts of servers. So it can be stored in a status. ``reason`` is CamelCase and stable.
+Every message names the problem, its place and who must act. It is the same for equal causes: no request ids,
+no times, no random texts of servers. So it can be stored in a status. ``reason`` is CamelCase and stable.
 """
 
 
 class ArchiveError(Exception):
-    """Storing a file failed. ``reason`` is for machines and printer columns, ``str()`` for the administrator."""
+    """Storing a file failed. ``reason`` is for machines and printer columns, ``str()`` for the
+    administrator."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -20,7 +21,8 @@ class ArchiveUnavailable(ArchiveError):
 
 
 class ArchiveRefused(ArchiveError):
-    """The archive refuses (credentials, permission, missing bucket or root). A person must act; then a retry succeeds."""
+    """The archive refuses (credentials, permission, missing bucket or root). A person must act; then a retry
+    succeeds."""
 
 
 class NameTaken(ArchiveError):

@@ -1,10 +1,10 @@
 """
 Store the files of an envelope in any archive backend, with the guarantees of docs/archives.md.
 
-In this order: ``claim_names`` the names (to be persisted by the caller), ``store`` file by file, ``conclude`` with
-the hash file and, last, the manifest: the commit mark. Each may be killed at any instant and is simply called
-again; afterwards every document is there once. A file counts as arrived when it was read back and its SHA-256
-is that of the bytes that came from the source.
+In this order: ``claim_names`` the names (to be persisted by the caller), ``store`` file by file, ``conclude``
+with the hash file and, last, the manifest: the commit mark. Each may be killed at any instant and is simply
+called again; afterwards every document is there once. A file counts as arrived when it was read back and its
+SHA-256 is that of the bytes that came from the source.
 
 This module deletes only one thing: a file that it wrote and that the archive corrupted.
 """
@@ -77,7 +77,8 @@ class StoredFile:
     """
     A file in the archive, as read back; ``written`` is False if it was stored before.
 
-    ``content`` is the file itself if it is small (``MAX_BUFFERED_BYTES``), so that a check of its content needs no second download.
+    ``content`` is the file itself if it is small (``MAX_BUFFERED_BYTES``), so that a check of its content
+    needs no second download.
     """
 
     size: int
@@ -92,10 +93,12 @@ async def claim_names(
     """
     Return the locations of all files of the plan, none of which is taken by anybody else.
 
-    ``claimed`` are locations that an earlier run claimed and persisted: their files may be replaced. So may files
-    that a manifest of this envelope lists. Raises ``NameTaken`` for any other file, and does not change it.
+    ``claimed`` are locations that an earlier run claimed and persisted: their files may be replaced. So may
+    files that a manifest of this envelope lists. Raises ``NameTaken`` for any other file, and does not change
+    it.
 
-    A file whose name differs only in letter case counts as the same name, since some archives do not distinguish them.
+    A file whose name differs only in letter case counts as the same name, since some archives do not
+    distinguish them.
     """
     taken = await _existing_names(backend, plan)
     own = await _own_names(backend, plan, taken, claimed)
@@ -114,10 +117,11 @@ async def find_stored(
     download: Callable[[str], AbstractAsyncContextManager[FileSource]],
 ) -> tuple[str, ...]:
     """
-    Return the locations of those files of the plan whose stored bytes equal the ``download`` of their file id.
+    Return the locations of those files of the plan whose stored bytes equal the ``download`` of their file
+    id.
 
-    Counterfoil may replace them: another event of the envelope stored them and is not finished, or its object was
-    deleted. Raises ``ArchiveError`` and all errors of the source.
+    Counterfoil may replace them: another event of the envelope stored them and is not finished, or its object
+    was deleted. Raises ``ArchiveError`` and all errors of the source.
     """
     taken = await _existing_names(backend, plan)
     found = []
@@ -138,8 +142,8 @@ async def find_concluded(
     """
     Return the manifest of this envelope in the plan's folder; None when there is none.
 
-    Raises ``NameTaken`` for a manifest of another envelope, and for one that can't be read unless the files beside
-    it are ours by ``claimed``; then it counts as none.
+    Raises ``NameTaken`` for a manifest of another envelope, and for one that can't be read unless the files
+    beside it are ours by ``claimed``; then it counts as none.
     """
     try:
         manifest = Manifest.decode(await read_small(backend, plan.manifest_name))
@@ -149,7 +153,8 @@ async def find_concluded(
         if _has_claimed_file(backend, plan, claimed):
             return None
         raise NameTaken(
-            f"{backend.location(plan.manifest_name)} is no manifest that Counterfoil can read. Move its folder away."
+            f"{backend.location(plan.manifest_name)} is no manifest that Counterfoil can read. Move its "
+            "folder away."
         ) from damage
     if manifest.envelope.id != envelope_id:
         raise NameTaken(
@@ -165,8 +170,9 @@ async def store(
     """
     Store one file in the archive under its claimed name, or recognise that it is stored.
 
-    Raises ``ArchiveError``: ``VerificationFailed`` if the archive returns other bytes twice. Raises ``SourceBroken``,
-    and all errors of the source unchanged. Neither a corrupted file nor a part of a file is left under the name.
+    Raises ``ArchiveError``: ``VerificationFailed`` if the archive returns other bytes twice. Raises
+    ``SourceBroken``, and all errors of the source unchanged. Neither a corrupted file nor a part of a file is
+    left under the name.
     """
     kept = BoundedBuffer(MAX_BUFFERED_BYTES)
     there = await read_back(backend, file_layout.name, kept)
@@ -195,10 +201,12 @@ async def conclude(
     sealer: ManifestSigner | None = None,
 ) -> str:
     """
-    Write the hash file, the seal if there is a key, and then the manifest, all read back; return its location.
+    Write the hash file, the seal if there is a key, and then the manifest, all read back; return its
+    location.
 
-    ``deposited`` has size and SHA-256 of every file of the plan, else ``ValueError``; ``signatures`` by file id has the
-    results of the checked files. An existing manifest with the same content stays as it is, with its own time.
+    ``deposited`` has size and SHA-256 of every file of the plan, else ``ValueError``; ``signatures`` by file
+    id has the results of the checked files. An existing manifest with the same content stays as it is, with
+    its own time.
     """
     filed = {document.file_id: document for document in deposited}
     files = tuple(_manifest_file(backend, plan, file, filed, signatures) for file in plan.files)
@@ -318,8 +326,8 @@ async def _checked_chunks(download: FileSource) -> AsyncGenerator[bytes, None]:
 
 def _verification_failed(backend: ArchiveBackend, name: str) -> VerificationFailed:
     return VerificationFailed(
-        f"{backend.location(name)} was sent {MAX_UPLOADS} times, and each time the archive returned other bytes. "
-        "The file was removed there and stays in eSignAnyWhere. Check the storage behind the archive."
+        f"{backend.location(name)} was sent {MAX_UPLOADS} times, and each time the archive returned other "
+        "bytes. The file was removed there and stays in eSignAnyWhere. Check the storage behind the archive."
     )
 
 

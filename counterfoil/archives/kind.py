@@ -1,5 +1,6 @@
 """
-The declaration of a kind of archive by its backend module. The package finds the modules; there is no list of kinds.
+The declaration of a kind of archive by its backend module. The package finds the modules; there is no list of
+kinds.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,7 +10,8 @@ from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.resources.archive import ArchiveSpec
 
 Opener = Callable[[str, ArchiveSpec, Mapping[str, bytes]], Awaitable[ArchiveBackend]]
-"""Opens a backend. Parameters: name of the Archive, its spec, and the content of its Secret (empty without one)."""
+"""Opens a backend. Parameters: name of the Archive, its spec, and the content of its Secret (empty without
+one)."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """
 The plan: which file of an envelope goes where, with which tags. Pure and repeatable.
 
-The same Archive, envelope and list of files always give the same names. So the run after a killed run finds its
-files (rule 3).
+The same Archive, envelope and list of files always give the same names. So the run after a killed run finds
+its files (rule 3).
 """
 
 from collections.abc import Mapping, Sequence
@@ -131,7 +131,8 @@ def make_layout(
     """
     Name every file of the envelope, and find its tags, unless they have been ``found`` already (``heavy``).
 
-    Raises ``TagMissing``, ``MetadataUnreadable``, and ``SettingsInvalid`` for a spec in which ``problems`` finds one.
+    Raises ``TagMissing``, ``MetadataUnreadable``, and ``SettingsInvalid`` for a spec in which ``problems``
+    finds one.
     """
     check(spec)
     fields = envelope_fields(envelope)

@@ -1,5 +1,6 @@
 """
-The manifest ``counterfoil.json`` and the hash file ``counterfoil.sha256``: how an archived envelope proves itself.
+The manifest ``counterfoil.json`` and the hash file ``counterfoil.sha256``: how an archived envelope proves
+itself.
 
 The manifest is written last: where it lies, the envelope is archived. Its form is versioned and described by
 ``docs/manifest.schema.json``, which ``python -m counterfoil.archives.manifest`` prints.
@@ -66,8 +67,8 @@ class ManifestFile(ManifestPart, frozen=True):
     One file.
 
     ``name`` is relative to the folder of the manifest, ``fileName`` is the original one; ``size`` in bytes,
-    ``sha256`` in lower-case hex, both of what was read back from the archive; ``location`` is a URI. ``signatures``
-    is what was found when the file was filed, null when nobody was to look.
+    ``sha256`` in lower-case hex, both of what was read back from the archive; ``location`` is a URI.
+    ``signatures`` is what was found when the file was filed, null when nobody was to look.
     """
 
     name: str
@@ -88,8 +89,8 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
     """
     The files archived for one envelope, and everything needed to check them.
 
-    ``sealedBy`` is the id of the key whose signature of this file lies beside it, null when there is none: the first
-    16 hex digits of the SHA-256 of the public key's 32 bytes.
+    ``sealedBy`` is the id of the key whose signature of this file lies beside it, null when there is none:
+    the first 16 hex digits of the SHA-256 of the public key's 32 bytes.
     """
 
     schema: Literal["counterfoil.dev/manifest/v1"] = "counterfoil.dev/manifest/v1"
@@ -126,8 +127,8 @@ def hash_lines(files: Iterable[tuple[str, str]]) -> bytes:
     """
     Return the hash file for (relative name, SHA-256) pairs, as ``sha256sum -c`` reads it.
 
-    A name with a backslash or a line end is escaped and its line marked by a backslash in front. (GNU coreutils,
-    "md5sum invocation")
+    A name with a backslash or a line end is escaped and its line marked by a backslash in front. (GNU
+    coreutils, "md5sum invocation")
     """
     return "".join(_hash_line(name, sha256) for name, sha256 in files).encode(errors="surrogateescape")
 

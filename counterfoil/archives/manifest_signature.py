@@ -2,7 +2,8 @@
 The seal: a detached Ed25519 signature of the manifest, by a key of the operator's.
 
 It lies beside the manifest as 64 plain bytes, so that OpenSSL alone can check it in ten years:
-``openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in counterfoil.json -sigfile counterfoil.json.sig``.
+``openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in counterfoil.json -sigfile
+counterfoil.json.sig``.
 """
 
 import hashlib
@@ -58,7 +59,8 @@ class ManifestSigner:
 
     @classmethod
     def load(cls, path: Path) -> "ManifestSigner":
-        """Read a PEM file without a password (``openssl genpkey -algorithm ed25519``). Raises ``SigningKeyInvalid``."""
+        """Read a PEM file without a password (``openssl genpkey -algorithm ed25519``). Raises
+        ``SigningKeyInvalid``."""
         content = _read_key_file(path)
         try:
             key = serialization.load_pem_private_key(content, password=None)

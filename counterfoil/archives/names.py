@@ -42,7 +42,8 @@ TAG_PREFIX = "tags."
 PLACEHOLDER = re.compile(r"\{\{([A-Za-z_][A-Za-z0-9_.-]*)\}\}")
 
 _NOT_CHARACTERS = "".join(chr(plane * 0x10000 + last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
-# Separators, what Windows reserves, control characters, line ends, halves of characters, and what is no character.
+# Separators, what Windows reserves, control characters, line ends, halves of characters, and what is no
+# character.
 _REPLACED = re.compile(
     rf'[/\\<>:"|?*\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufdd0-\ufdef{_NOT_CHARACTERS}]'
 )
@@ -67,8 +68,8 @@ class PathTemplate:
     """
     A path template, split into the envelope's folder and the path of a file below it.
 
-    The folder ends before the first segment that contains ``{{file.``; it contains ``{{envelope.id}}``, so that
-    every envelope has its own folder.
+    The folder ends before the first segment that contains ``{{file.``; it contains ``{{envelope.id}}``, so
+    that every envelope has its own folder.
     """
 
     folder: tuple[str, ...]
@@ -118,7 +119,8 @@ def safe_segment(text: str, *, default: str = "_") -> str:
     """
     Make one path segment out of any text: no separators, nothing reserved, at most 255 bytes, never empty.
 
-    A name that is safe already stays as it is (in NFC). ``default`` stands in for a text of which nothing is left.
+    A name that is safe already stays as it is (in NFC). ``default`` stands in for a text of which nothing is
+    left.
     """
     visible = _REMOVED.sub("", _REPLACED.sub("_", text))
     name = _EDGES.sub("", unicodedata.normalize("NFC", visible)) or default
@@ -143,7 +145,8 @@ class NameAllocator:
     """
     Gives out names that no two files share, also not for an archive that ignores letter case.
 
-    The second of a name gets `` (2)`` before its extension, the third `` (3)``; so the order of asking matters.
+    The second of a name gets `` (2)`` before its extension, the third `` (3)``; so the order of asking
+    matters.
     """
 
     def __init__(self) -> None:

@@ -37,7 +37,8 @@ async def hash_stream(stream: AsyncIterable[bytes]) -> tuple[int, str]:
 
 
 async def read_small(backend: ArchiveBackend, name: str) -> bytes:
-    """Read a small file whole. Raises ``FileNotStored``, also if the archive does not return it; ``ManifestDamaged`` if it is too large."""
+    """Read a small file whole. Raises ``FileNotStored``, also if the archive does not return it;
+    ``ManifestDamaged`` if it is too large."""
     content = bytearray()
     try:
         async with aclosing(backend.read(name)) as stream:

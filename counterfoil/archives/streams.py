@@ -72,8 +72,9 @@ class HashingThread:
     """
     Does blocking work on blocks in a thread, one block behind the producer.
 
-    While one block is worked on the next may be fetched; the producer then has to wait. An error of the work is
-    raised at the next call. Few big blocks, since a thread may wait long for the interpreter's lock after each.
+    While one block is worked on the next may be fetched; the producer then has to wait. An error of the work
+    is raised at the next call. Few big blocks, since a thread may wait long for the interpreter's lock after
+    each.
     """
 
     def __init__(self, work: Callable[[bytes], None]) -> None:
@@ -101,7 +102,8 @@ class HashingThread:
 
 
 async def counting(chunks: AsyncIterable[bytes], counter: HashingCounter) -> AsyncGenerator[bytes, None]:
-    """Pass chunks on as blocks while ``counter`` hashes them in a thread; it is complete when the stream has ended."""
+    """Pass chunks on as blocks while ``counter`` hashes them in a thread; it is complete when the stream has
+    ended."""
     hashing = HashingThread(counter.add)
     try:
         async with aclosing(blocks(chunks)) as joined:
@@ -118,7 +120,8 @@ async def counting(chunks: AsyncIterable[bytes], counter: HashingCounter) -> Asy
 
 
 async def blocks(chunks: AsyncIterable[bytes], size: int = BLOCK) -> AsyncGenerator[bytes, None]:
-    """Join chunks to blocks of at least ``size`` bytes, except the last one; nothing is yielded for an empty stream."""
+    """Join chunks to blocks of at least ``size`` bytes, except the last one; nothing is yielded for an empty
+    stream."""
     waiting: list[bytes] = []
     length = 0
     async for chunk in chunks:

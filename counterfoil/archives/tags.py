@@ -32,8 +32,9 @@ VALUE_LIMIT = 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _JSONPATH = jsonpath.JSONPathEnvironment(strict=True)
 
-# XPath compiles with any function in it, and would then find nothing in any document. These there are: the core library
-# (XPath 1.0, section 4), and node tests and operators, which can stand before a parenthesis, too.
+# XPath compiles with any function in it, and would then find nothing in any document. These there are: the
+# core library (XPath 1.0, section 4), and node tests and operators, which can stand before a parenthesis,
+# too.
 _XPATH_WORD = re.compile(
     "last|position|count|id|local-name|namespace-uri|name|string|concat|starts-with|contains|substring-before|substring-after"
     "|substring|string-length|normalize-space|translate|boolean|not|true|false|lang|number|sum|floor|ceiling|round"
@@ -154,12 +155,14 @@ def _values(rule: TagRule, metadata: MetadataText, fields: Mapping[str, str]) ->
 def _by_xpath(expression: str, root: etree._Element | None) -> Iterator[str]:
     if root is None:
         return
-    # Prefixes that the root declares may be used in the rule; its default namespace goes by the prefix "default".
+    # Prefixes that the root declares may be used in the rule; its default namespace goes by the prefix
+    # "default".
     namespaces = {prefix or "default": uri for prefix, uri in root.nsmap.items()}
     try:
         result = etree.XPath(expression, namespaces=namespaces, regexp=False, smart_strings=False)(root)
     except etree.XPathError:
-        # A prefix that this document does not declare, or a function on nodes that it does not have: no match.
+        # A prefix that this document does not declare, or a function on nodes that it does not have: no
+        # match.
         return
     for each in result if isinstance(result, list) else [result]:
         yield _xml_text(each)

@@ -2,10 +2,10 @@
 Tags from heavy metadata, evaluated in a separate process that the kernel limits
 (``python -m counterfoil.archives.tags_subprocess SECONDS``).
 
-What an XPath or a JSONPath costs can grow with the square or the cube of what it looks through, and metadata is untrusted
-text: 50 KiB can be made to take half a minute. So what is light is looked through here, as nearly all metadata is, and the
-rest there. That process gets rules and metadata by its standard input, has none of the controller's environment, and answers
-with the tags or with why there are none.
+What an XPath or a JSONPath costs can grow with the square or the cube of what it looks through, and metadata
+is untrusted text: 50 KiB can be made to take half a minute. So what is light is looked through here, as
+nearly all metadata is, and the rest there. That process gets rules and metadata by its standard input, has
+none of the controller's environment, and answers with the tags or with why there are none.
 """
 
 import asyncio
@@ -35,7 +35,8 @@ TIMEOUT_SECONDS = 60.0
 """Longest time for that, on a machine that has much else to do."""
 
 MAX_MEMORY_BYTES = 512 * 1024 * 1024
-"""Bytes of address space: 150 MiB for Python and its libraries, the rest for what is made of 1 MiB of metadata."""
+"""Bytes of address space: 150 MiB for Python and its libraries, the rest for what is made of 1 MiB of
+metadata."""
 
 TOO_EXPENSIVE = f"its rules find nothing in it within {CPU_SECONDS} seconds of computing"
 

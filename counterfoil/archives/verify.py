@@ -55,9 +55,11 @@ async def check_archive(
     backend: ArchiveBackend, folder: str, *, key: PublicKey | None = None
 ) -> AsyncGenerator[CheckReport, None]:
     """
-    Check an archived envelope, and yield what each check came to: the manifest first, then the seal, the rest as it goes.
+    Check an archived envelope, and yield what each check came to: the manifest first, then the seal, the rest
+    as it goes.
 
-    Without a ``key`` a seal is only looked for. Raises ``ArchiveTrouble`` when the archive itself does not work.
+    Without a ``key`` a seal is only looked for. Raises ``ArchiveError`` when the archive itself does not
+    work.
     """
     name = f"{folder}/{MANIFEST_NAME}"
     try:
@@ -81,9 +83,10 @@ async def check_archive(
 
 async def verify_folder(backend: ArchiveBackend, folder: str) -> list[str]:
     """
-    Return what is wrong with the files of an archived envelope and with what is said about them, one sentence each.
+    Return what is wrong with the files of an archived envelope and with what is said about them, one sentence
+    each.
 
-    Seals and extra files are not looked for. Raises ``ArchiveTrouble`` when the archive itself does not work.
+    Seals and extra files are not looked for. Raises ``ArchiveError`` when the archive itself does not work.
     """
     return [
         check.sentence
@@ -95,8 +98,8 @@ async def verify_folder(backend: ArchiveBackend, folder: str) -> list[str]:
 def _describe_manifest(manifest: Manifest) -> str:
     envelope = manifest.envelope
     return (
-        f"is of envelope {envelope.id} ({envelope.name!r}, {envelope.status}) of {envelope.organization}, filed "
-        f"{manifest.times.archived}, with {len(manifest.files)} files"
+        f"is of envelope {envelope.id} ({envelope.name!r}, {envelope.status}) of {envelope.organization}, "
+        f"filed {manifest.times.archived}, with {len(manifest.files)} files"
     )
 
 

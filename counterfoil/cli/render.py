@@ -1,10 +1,10 @@
 """
 ``python -m counterfoil.cli.render``: which path and which tags would an envelope get?
 
-Nothing is filed, and no archive opened. The Archive is read from a file, so that a change can be tried before it is applied. The envelope is made up
-(``--envelope``, ``--files``, ``--metadata``), or a past one that an event tells about (``--event``); its metadata is not
-kept anywhere, so it has to be given again. Ends with 0 when it works, with 1 when there are problems, with 2 when the
-input can't be used.
+Nothing is filed, and no archive opened. The Archive is read from a file, so that a change can be tried before
+it is applied. The envelope is made up (``--envelope``, ``--files``, ``--metadata``), or a past one that an
+event tells about (``--event``). Its metadata is not kept anywhere, so it has to be given again. Ends with 0
+when it works, with 1 when there are problems, with 2 when the input can't be used.
 """
 
 import argparse
@@ -123,7 +123,7 @@ def _lines(plan: ArchiveLayout, archive: ArchiveSpec) -> Iterator[str]:
     yield f"manifest  {plan.relative(plan.manifest_name)}"
 
 
-# -- Where the input comes from ------------------------------------------------------------------------------------
+# -- Where the input comes from ------------------------------------------------------------------------------
 
 
 async def _load_input(args: argparse.Namespace, environ: Mapping[str, str]) -> RenderInput:
@@ -229,7 +229,10 @@ def parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
         description=inspect.cleandoc(__doc__ or "").partition("\n\n")[2],
-        epilog="$KUBECONFIG is honoured with --event; without it the pod's own account is used, else ~/.kube/config.",
+        epilog=(
+            "$KUBECONFIG is honoured with --event; without it the pod's own account is used, else "
+            "~/.kube/config."
+        ),
         allow_abbrev=False,
     )
     parser.add_argument("--archive", type=Path, metavar="FILE", help="YAML file with the Archive")
@@ -237,12 +240,18 @@ def parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--envelope",
         metavar="JSON",
-        help=f"what the envelope is like: a JSON object with some of {', '.join(ENVELOPE_FIELDS)}; the rest is made up",
+        help=(
+            f"what the envelope is like: a JSON object with some of {', '.join(ENVELOPE_FIELDS)}; the rest "
+            "is made up"
+        ),
     )
     parser.add_argument(
         "--files",
         metavar="LIST",
-        help=f"names of its files, with commas between and a kind in front of those that are no documents. Default: {SAMPLE_FILES}",
+        help=(
+            "names of its files, with commas between and a kind in front of those that are no documents. "
+            f"Default: {SAMPLE_FILES}"
+        ),
     )
     parser.add_argument("--event", metavar="NAME", help="a past envelope, by the name of its EnvelopeEvent")
     parser.add_argument("--namespace", help="of the event. Environment: COUNTERFOIL_NAMESPACE.")

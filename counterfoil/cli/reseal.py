@@ -1,10 +1,11 @@
 """
 ``python -m counterfoil.cli.reseal``: encrypt every consented Sender's key with the newest sealing key.
 
-Sender by Sender: open the Secret, seal, write it back on condition that nobody wrote meanwhile (a consent is newer and
-sealed with the newest key anyway), then record the key id in the Sender's status. The command may be interrupted and started again at
-any time; it skips Senders that are done already. Everything works meanwhile, since all keys open. At the end it prints the
-number of Senders per result, and the sealing keys that are no longer needed.
+Sender by Sender: open the Secret, seal, write it back on condition that nobody wrote meanwhile, then record
+the key id in the Sender's status. A consent is newer, and sealed with the newest key anyway. The command may
+be interrupted and started again at any time; it skips Senders that are done already. Everything works
+meanwhile, since all keys open. At the end it prints the number of Senders per result, and the sealing keys
+that are no longer needed.
 """
 
 import asyncio

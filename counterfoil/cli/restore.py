@@ -1,9 +1,10 @@
 """
 ``python -m counterfoil.cli.restore objects|status < backup.json``: a backup, made fit for an empty cluster.
 
-Reads what ``kubectl get … -o json`` wrote, and writes a list that ``kubectl apply --server-side`` takes: without what belonged
-to the old cluster (ids, versions, owners). ``objects`` is the objects that people and Counterfoil wrote, ``status`` is
-their progress; apply it second, with ``--subresource=status``. See docs/backup.md for the order of things.
+Reads what ``kubectl get … -o json`` wrote, and writes a list that ``kubectl apply --server-side`` takes:
+without what belonged to the old cluster (ids, versions, owners). ``objects`` is the objects that people and
+Counterfoil wrote, ``status`` is their progress; apply it second, with ``--subresource=status``. See
+docs/backup.md for the order of things.
 
 It reads and writes no cluster, and says nothing about what was not in the backup.
 """
@@ -18,7 +19,8 @@ from counterfoil.resources import API_VERSION
 Object = Mapping[str, Any]
 
 KEPT_METADATA = ("name", "namespace", "labels", "annotations")
-"""Of the metadata. Owners are not: their ids are others now, and Kubernetes removes what an unknown id owns."""
+"""Of the metadata. Owners are not: their ids are others now, and Kubernetes removes what an unknown id
+owns."""
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 # Secrets that other programs create again: Helm's release records, tokens of ServiceAccounts.
 FOREIGN_SECRET_TYPES = ("helm.sh/release.v1", "kubernetes.io/service-account-token")

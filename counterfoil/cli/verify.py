@@ -1,9 +1,9 @@
 """
 ``python -m counterfoil.cli.verify LOCATION``: is an archived envelope still there, whole and unchanged?
 
-LOCATION is the envelope's folder or its manifest: a path, a ``file:`` URI, or ``s3://BUCKET/FOLDER``. Works without
-Kubernetes and without eSignAnyWhere, and changes nothing. Ends with 0 when everything is as it was filed, with 1 when
-something is wrong, with 2 when it could not be checked.
+LOCATION is the envelope's folder or its manifest: a path, a ``file:`` URI, or ``s3://BUCKET/FOLDER``. Works
+without Kubernetes and without eSignAnyWhere, and changes nothing. Ends with 0 when everything is as it was
+filed, with 1 when something is wrong, with 2 when it could not be checked.
 """
 
 import argparse
@@ -100,7 +100,8 @@ async def _open_location(
             return await _open_bucket(rest, chosen, environ)
         case other:
             raise CheckImpossible(
-                f"{other} locations can't be opened from here. Copy the envelope's folder to this machine and give its path."
+                f"{other} locations can't be opened from here. Copy the envelope's folder to this machine "
+                "and give its path."
             )
 
 

@@ -1,8 +1,9 @@
 """
 The client of eSAW: one ``EsawClient`` per organization, one ``EsawUserClient`` per token, typed responses.
 
-Each method is one call of the REST API v6 and raises an ``EsawError`` when the call fails. Ids are checked before they
-become part of a URL. This module only reads: ``deletion`` deletes, ``drafts`` sends, and ``oauth`` obtains keys.
+Each method is one call of the REST API v6 and raises an ``EsawError`` when the call fails. Ids are checked
+before they become part of a URL. This module only reads: ``deletion`` deletes, ``drafts`` sends, and
+``oauth`` obtains keys.
 """
 
 import ssl
@@ -33,7 +34,8 @@ class EsawClient(EsawTransport):
     """Client for one organization. Its users share the host, the rate limit and the pauses."""
 
     async def version(self) -> str:
-        """Return eSAW's version. Needs no token, but an installation can require one (``HttpStatusError`` 401)."""
+        """Return eSAW's version. Needs no token, but an installation can require one (``HttpStatusError``
+        401)."""
         return await self.request(EsawCall("version", "GET", "system/version"), None, models.parse_version)
 
     def as_user(self, token: ApiToken) -> "EsawUserClient":
@@ -45,7 +47,8 @@ class EsawUserClient:
     """
     Client with one user's permissions.
 
-    Each method raises an ``EsawError`` when the call fails, and ``ValueError`` for an envelope id that is not a GUID.
+    Each method raises an ``EsawError`` when the call fails, and ``ValueError`` for an envelope id that is not
+    a GUID.
     """
 
     def __init__(self, transport: EsawTransport, token: ApiToken) -> None:
@@ -75,7 +78,8 @@ class EsawUserClient:
         return await self._get("configuration", path, models.ConfigurationResponse)
 
     async def history(self, envelope: str) -> models.HistoryResponse:
-        """Return the envelope's history, also after its deletion. Raises ``HttpStatusError`` 403 without permission."""
+        """Return the envelope's history, also after its deletion. Raises ``HttpStatusError`` 403 without
+        permission."""
         return await self._get("history", f"envelope/{envelope_id(envelope)}/history", models.HistoryResponse)
 
     async def find(
@@ -84,8 +88,8 @@ class EsawUserClient:
         """
         Return the user's envelopes of this status, sent between the two times.
 
-        eSAW has no paging for this call. Raises ``ResponseInvalid`` for a response above the limit; the caller then asks
-        for a shorter time. Raises ``ValueError`` for a time without a zone.
+        eSAW has no paging for this call. Raises ``ResponseInvalid`` for a response above the limit; the
+        caller then asks for a shorter time. Raises ``ValueError`` for a time without a zone.
         """
         body = {"Status": str(status)}
         for name, moment in (("StartDate", start), ("EndDate", end)):
@@ -120,8 +124,8 @@ def new_http_client(
     """
     Return the HTTP client that all organizations of a process share. The caller closes it.
 
-    The client uses ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` of the environment, but no
-    ``.netrc``. It stores no cookies, so that no user gets another user's session.
+    The client uses ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` of the environment,
+    but no ``.netrc``. It stores no cookies, so that no user gets another user's session.
     """
     call_limits = call_limits or CallLimits()
     set_read_size(limits.READ_BYTES)

@@ -1,8 +1,10 @@
 """
-Deletion of an envelope in eSAW: no other module can delete, and deletion needs a proof (rule 4, "delete last").
+Deletion of an envelope in eSAW: no other module can delete, and deletion needs a proof (rule 4, "delete
+last").
 
-The proof is created from an event's status that the API server stores, never from a worker's memory: the caller
-passes the resourceVersion under which ``Archived=True`` was persisted. Only the clean phase may import this module.
+The proof is created from an event's status that the API server stores, never from a worker's memory: the
+caller passes the resourceVersion under which ``Archived=True`` was persisted. Only the clean phase may import
+this module.
 """
 
 import re
@@ -23,7 +25,8 @@ _CONSTRUCTION_KEY: Final = object()
 
 @dataclass(frozen=True)
 class ProofOfArchive:
-    """Every file of the envelope is verified in the archive, and the status records it. See ``from_status``."""
+    """Every file of the envelope is verified in the archive, and the status records it. See
+    ``from_status``."""
 
     envelope_id: EnvelopeId
     manifest: str
@@ -42,8 +45,9 @@ class ProofOfArchive:
         """
         Return the proof that the status contains.
 
-        Raises ``NotProven`` unless the condition Archived is True, the manifest has a location, and there are files, each
-        with SHA-256, size and its own location. Raises ``ValueError`` when the envelope id is not a GUID.
+        Raises ``NotProven`` unless the condition Archived is True, the manifest has a location, and there are
+        files, each with SHA-256, size and its own location. Raises ``ValueError`` when the envelope id is not
+        a GUID.
         """
         identified = envelope_id(envelope)
         gap = next(_missing_proofs(status, resource_version), None)
@@ -61,9 +65,9 @@ class ProofOfArchive:
 
 async def delete(user: EsawUserClient, proof: ProofOfArchive) -> None:
     """
-    Delete the envelope in eSAW. Raises an ``EsawProblem``.
+    Delete the envelope in eSAW. Raises an ``EsawError``.
 
-    ``Answered`` 404 after an attempt whose answer was lost means that the attempt had worked.
+    ``HttpStatusError`` 404 after an attempt whose answer was lost means that the attempt had worked.
     """
     call = EsawCall("delete", "POST", "envelope/delete", {"EnvelopeId": proof.envelope_id})
     await user.transport.request(call, user.token, lambda _: None)

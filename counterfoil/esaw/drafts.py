@@ -1,9 +1,9 @@
 """
 Drafts: the calls of the before-send page for the draft that its user sends.
 
-Only ``webhook.pages`` may import this module: no other part of Counterfoil sends envelopes. Each function is one call of
-the REST API v6 and raises an ``EsawError`` when the call fails; the caller decides whether to repeat it. A draft id is a
-GUID, as all ids of eSAW are; other ids raise ``ValueError``.
+Only ``webhook.pages`` may import this module: no other part of Counterfoil sends envelopes. Each function is
+one call of the REST API v6 and raises an ``EsawError`` when the call fails; the caller decides whether to
+repeat it. A draft id is a GUID, as all ids of eSAW are; other ids raise ``ValueError``.
 """
 
 from datetime import datetime
@@ -16,7 +16,8 @@ from counterfoil.resources import EnvelopeId, envelope_id
 
 
 async def get_draft(user: EsawUserClient, draft: str) -> models.DraftResponse:
-    """Return the draft's name. ``HttpStatusError.is_missing_draft`` when this user has no such draft (any more)."""
+    """Return the draft's name. ``HttpStatusError.is_missing_draft`` when this user has no such draft (any
+    more)."""
     return await user.call(EsawCall("draft", "GET", f"draft/{envelope_id(draft)}"), models.DraftResponse)
 
 
@@ -48,8 +49,8 @@ async def send(user: EsawUserClient, draft: str) -> EnvelopeId | None:
     """
     Send the draft; return the id of its envelope, or None for a bulk, which has many.
 
-    Must not simply be repeated: when no answer came it may have been sent. Raises ``ResponseInvalid`` when it was sent and
-    the answer does not say as what.
+    Must not simply be repeated: when no answer came it may have been sent. Raises ``ResponseInvalid`` when it
+    was sent and the answer does not say as what.
     """
     call = EsawCall("draft_send", "POST", "draft/send", {"DraftId": envelope_id(draft)})
     answer = await user.call(call, models.SendDraftResponse)

@@ -1,9 +1,9 @@
 """
 Errors of calls to eSAW. This package raises no other errors, except ``ValueError`` for invalid arguments.
 
-Each message is for users, and stable: the same problem has the same text at every retry, without a trace id, byte count,
-time or token. Attributes have the details. ``controller.reconcile.error_policy`` maps each error to an outcome (wait,
-ask for consent, fail).
+Each message is for users, and stable: the same problem has the same text at every retry, without a trace id,
+byte count, time or token. Attributes have the details. ``controller.reconcile.error_policy`` maps each error
+to an outcome (wait, ask for consent, fail).
 """
 
 from datetime import datetime
@@ -95,7 +95,8 @@ class HttpStatusError(EsawError):
 
 
 class RateLimited(HttpStatusError):
-    """Not sent: eSAW asked this organization to wait (429 or 503 with ``Retry-After``), and the time is not over."""
+    """Not sent: eSAW asked this organization to wait (429 or 503 with ``Retry-After``), and the time is not
+    over."""
 
     def __init__(self, status: int, *, until: datetime, retry_after: float) -> None:
         super().__init__(status, retry_after=retry_after)
@@ -119,7 +120,8 @@ class ResponseTooLarge(ResponseInvalid):
 
 
 class UnexpectedRedirect(EsawError):
-    """eSAW (or a login page before it) wants to send us elsewhere. Never followed: the token stays with this host."""
+    """eSAW (or a login page before it) wants to send us elsewhere. Never followed: the token stays with this
+    host."""
 
     def __init__(self, status: int, host: str) -> None:
         super().__init__(f"eSAW redirects API calls to {host or 'another place'}; correct the base URL.")
@@ -132,7 +134,10 @@ class TransferBroken(EsawError):
     TEXTS: ClassVar = {
         "long": "eSAW sent more than the length that it declared.",
         "short": "eSAW ended the transfer before the end of the body.",
-        "unframed": "eSAW, or a proxy before it, sends files with neither length nor chunks, so a cut could not be noticed.",
+        "unframed": (
+            "eSAW, or a proxy before it, sends files with neither length nor chunks, so a cut could not be "
+            "noticed."
+        ),
     }
 
     def __init__(self, kind: Literal["long", "short", "unframed"]) -> None:
@@ -141,4 +146,5 @@ class TransferBroken(EsawError):
 
 
 class NotProven(Exception):
-    """A status does not prove that everything is in the archive, so nothing is deleted. Says what is missing."""
+    """A status does not prove that everything is in the archive, so nothing is deleted. Says what is
+    missing."""

@@ -1,8 +1,8 @@
 """
 Limits of the eSAW client, with their reasons: sizes in bytes, times in seconds.
 
-eSAW is a third party's server on the internet. The limits bound the time and memory of a call for any behaviour of eSAW
-or a proxy.
+eSAW is a third party's server on the internet. The limits bound the time and memory of a call for any
+behaviour of eSAW or a proxy.
 """
 
 from dataclasses import dataclass
@@ -23,11 +23,13 @@ class CallLimits:
     answer: float = 120.0
     """Timeout for a call without the body of a download, so that a slow server cannot block a worker."""
     max_json_bytes: int = 16 * MIB
-    """Maximum size of a JSON response. The largest valid one, ``find`` over many envelopes, is far smaller."""
+    """Maximum size of a JSON response. The largest valid one, ``find`` over many envelopes, is far
+    smaller."""
     max_error_bytes: int = 64 * KIB
     """The body of an error; what is beyond is not read."""
     chunk: int = 256 * KIB
-    """Approximate size of a download's chunks: large enough for efficient hashing and writing, small in memory."""
+    """Approximate size of a download's chunks: large enough for efficient hashing and writing, small in
+    memory."""
     speed_window: float = 60.0
     """Total seconds of waiting for a download's body after which its speed is checked."""
     min_bytes_per_second: float = 16 * KIB
@@ -47,8 +49,10 @@ READ_BYTES: Final = 256 * KIB
 MAX_CONNECTIONS: Final = 128
 """Maximum connections over all organizations; ``spec.limits.concurrency`` limits one organization."""
 CONNECTION_POOLS: Final = 8
-"""Among which the connections are divided, so that none is looked at for the sake of too many others; see ``pools``."""
+"""Among which the connections are divided, so that none is looked at for the sake of too many others; see
+``pools``."""
 MAX_IDLE_CONNECTIONS: Final = 32
 """Kept open between calls."""
 KEEPALIVE_EXPIRY: Final = 15.0
-"""Seconds. Shorter than any common server keeps them, so that we rarely write into a connection that is being closed."""
+"""Seconds. Shorter than any common server keeps them, so that we rarely write into a connection that is being
+closed."""

@@ -2,8 +2,8 @@
 eSAW's answers as immutable, typed values: its own names outside, ours inside. (v6 models of its swagger)
 
 Fields that safe archiving needs must be present and valid, otherwise ``ResponseInvalid`` names the field. All
-other fields may be absent or null, and unlisted fields are ignored: callback URLs and context texts, because they
-contain callback tokens, and recipients, because they are personal data. This module sends no requests.
+other fields may be absent or null, and unlisted fields are ignored: callback URLs and context texts, because
+they contain callback tokens, and recipients, because they are personal data. This module sends no requests.
 """
 
 import re
@@ -117,9 +117,9 @@ class FilesResponse(EsawModel, frozen=True):
         """
         Return all files once each, always in the same order.
 
-        Documents, their attachments, their audit trails, then the envelope's audit trail as PDF and as XML, then legal
-        documents. Raises ``ResponseInvalid`` when a file has an id that can't be asked for, since to leave out a file
-        would be to lose it.
+        Documents, their attachments, their audit trails, then the envelope's audit trail as PDF and as XML,
+        then legal documents. Raises ``ResponseInvalid`` when a file has an id that can't be asked for, since
+        to leave out a file would be to lose it.
         """
         once: dict[str, EnvelopeFile] = {}
         for file in self._all():
@@ -152,13 +152,15 @@ class FilesResponse(EsawModel, frozen=True):
 
 
 class ConfigurationResponse(EsawModel, frozen=True):
-    """``GET envelope/{id}/configuration`` and ``GET draft/{id}/configuration``, of which only the metadata concerns us."""
+    """``GET envelope/{id}/configuration`` and ``GET draft/{id}/configuration``, of which only the metadata
+    concerns us."""
 
     metadata: str | None = msgspec.field(name="MetaData", default=None)
 
 
 class HistoryResponse(EsawModel, frozen=True):
-    """``GET envelope/{id}/history``: also answers for a deleted envelope, and so tells deleted from never there."""
+    """``GET envelope/{id}/history``: also answers for a deleted envelope, and so tells deleted from never
+    there."""
 
     envelope_has_been_deleted: bool | None = None
 
@@ -177,7 +179,8 @@ class FoundEnvelope(NamedModel, frozen=True, kw_only=True):
 
     @property
     def status(self) -> EnvelopeStatus | None:
-        """The status; None for a value that only ``find`` returns (such as WaitingForOthers), so that other results stay valid."""
+        """The status; None for a value that only ``find`` returns (such as WaitingForOthers), so that other
+        results stay valid."""
         return EnvelopeStatus(self.status_text) if self.status_text in set(EnvelopeStatus) else None
 
 
@@ -250,7 +253,8 @@ def parse_version(body: bytes) -> str:
 
 
 def parse_error(body: bytes) -> tuple[str | None, str | None]:
-    """Return error id and trace id of an error's body; None for what is not there. Never fails: the status is enough."""
+    """Return error id and trace id of an error's body; None for what is not there. Never fails: the status is
+    enough."""
     try:
         parsed = msgspec.json.decode(body, type=ErrorResponse)
     except _JSON_ERRORS:
@@ -260,7 +264,8 @@ def parse_error(body: bytes) -> tuple[str | None, str | None]:
 
 
 def is_file_id(text: str) -> bool:
-    """Whether this can be a file id: opaque, but printable ASCII, of bounded length, and no step up in a path."""
+    """Whether this can be a file id: opaque, but printable ASCII, of bounded length, and no step up in a
+    path."""
     return (
         0 < len(text) <= FILE_ID_LENGTH and text.isascii() and text.isprintable() and text not in {".", ".."}
     )
@@ -292,7 +297,8 @@ def _audit_trail_file(
 
 
 def _parse_time(text: str | None) -> datetime | None:
-    """Read a time. One that can't be read is left out: it is for people, and no reason to leave an envelope unarchived."""
+    """Read a time. One that can't be read is left out: it is for people, and no reason to leave an envelope
+    unarchived."""
     try:
         moment = datetime.fromisoformat(text or "")
     except ValueError:

@@ -1,10 +1,10 @@
 """
 OAuth 2.0: obtains a user's API token with the user's consent (RFC 6749, 4.1, with PKCE of RFC 7636).
 
-eSAW is the provider, and its access token *is* the user's API token (Namirial, "Retrieving the User API Token via
-OAuth"). This module has the authorization URL of the browser and the request to the token endpoint. The pages decide
-who may return with a code, and for which sender. The client secret, the code and the verifier are only in the body of
-the token request.
+eSAW is the provider, and its access token *is* the user's API token (Namirial, "Retrieving the User API Token
+via OAuth"). This module has the authorization URL of the browser and the request to the token endpoint. The
+pages decide who may return with a code, and for which sender. The client secret, the code and the verifier
+are only in the body of the token request.
 """
 
 import base64
@@ -83,8 +83,8 @@ async def request_access_token(esaw: EsawClient, path: str, grant: Authorization
     """
     Exchange a code for its user's API token. Sent once: a code is good for one try.
 
-    Raises an ``EsawProblem``; ``Answered`` has the OAuth error as ``error_id``, as ``invalid_grant`` for a code that is no
-    longer (or never was) good, ``invalid_client`` for a wrong client secret.
+    Raises an ``EsawError``; ``HttpStatusError`` has the OAuth error as ``error_id``, as ``invalid_grant`` for
+    a code that is no longer (or never was) good, ``invalid_client`` for a wrong client secret.
     """
     form = {
         "grant_type": "authorization_code",

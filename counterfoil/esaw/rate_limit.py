@@ -1,8 +1,9 @@
 """
 Rate limit of one organization's calls to eSAW, and the pauses that eSAW requests.
 
-Each call runs ``acquire`` first. It waits for the rate limit (briefly, bounded by the number of callers), but never for
-a pause: a pause raises ``RateLimited`` at once, so that the work queue keeps the event and no task waits.
+Each call runs ``acquire`` first. It waits for the rate limit (briefly, bounded by the number of callers), but
+never for a pause: a pause raises ``RateLimited`` at once, so that the work queue keeps the event and no task
+waits.
 """
 
 from datetime import datetime, timedelta
@@ -42,7 +43,8 @@ class RateLimiter:
                 self._pause = (until, answer.status)
 
     def parse_retry_after(self, header: str | None) -> float | None:
-        """Read a ``Retry-After`` header, seconds or a date, into seconds from now; None when it says nothing usable."""
+        """Read a ``Retry-After`` header, seconds or a date, into seconds from now; None when it says nothing
+        usable."""
         text = (header or "").strip()
         if text.isascii() and text.isdigit():
             return min(float(text[:12]), self._max_retry_after)

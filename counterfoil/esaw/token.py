@@ -1,9 +1,9 @@
 """
 The API token of one eSAW user, in a type that does not reveal it accidentally (rule 7, "keys stay sealed").
 
-``parse`` reads the token of a Secret or a token endpoint; ``reveal`` returns it, for the encryption of keys and for
-requests to eSAW. Any other output of the value (print, format, a traceback's variables, pickle, JSON) shows the
-fingerprint or fails.
+``parse`` reads the token of a Secret or a token endpoint; ``reveal`` returns it, for the encryption of keys
+and for requests to eSAW. Any other output of the value (print, format, a traceback's variables, pickle, JSON)
+shows the fingerprint or fails.
 """
 
 import hashlib

@@ -1,15 +1,15 @@
 """
 One call to eSAW over HTTP, with a bounded response. Every failure becomes an ``EsawError``.
 
-A call waits for the rate limiter, goes to the organization's host only, and is sent once: the reconciler retries.
-``counterfoil.esaw.models`` interprets the bytes of a response.
+A call waits for the rate limiter, goes to the organization's host only, and is sent once: the reconciler
+retries. ``counterfoil.esaw.models`` interprets the bytes of a response.
 
-The token is sent as ``Authorization: Bearer``. eSAW also accepts a header ``ApiToken`` (Namirial, v6 "Introduction
-REST"), but caches know the standard header and do not store the response (RFC 9111, 3.5), and log filters and httpx do
-not print it.
+The token is sent as ``Authorization: Bearer``. eSAW also accepts a header ``ApiToken`` (Namirial, v6
+"Introduction REST"), but caches know the standard header and do not store the response (RFC 9111, 3.5), and
+log filters and httpx do not print it.
 
-No exception of httpx leaves this module, not even as ``__context__``: it would contain the request with the token.
-So errors are raised after an ``except`` block and not in it.
+No exception of httpx leaves this module, not even as ``__context__``: it would contain the request with the
+token. So errors are raised after an ``except`` block and not in it.
 """
 
 import asyncio
@@ -53,8 +53,8 @@ class EsawCall:
     """
     One call: its name for metrics and messages, and its request.
 
-    A ``path`` is relative to ``/Api/v6/``, or to the base URL when it begins with a slash. The body is JSON or a form;
-    ``repr`` does not show a form.
+    A ``path`` is relative to ``/Api/v6/``, or to the base URL when it begins with a slash. The body is JSON
+    or a form; ``repr`` does not show a form.
     """
 
     operation: str
@@ -67,7 +67,8 @@ class EsawCall:
 
 @dataclass(frozen=True)
 class FileDownload:
-    """A file during its transfer. ``chunks`` can be read once; it raises an ``EsawError`` unless the file is complete."""
+    """A file during its transfer. ``chunks`` can be read once; it raises an ``EsawError`` unless the file is
+    complete."""
 
     size: int | None
     """Bytes, as declared by eSAW; None for chunked encoding."""
@@ -140,7 +141,8 @@ class EsawTransport:
                     self._observe(call.operation, measurement.code, measurement.waited.total_seconds())
 
     async def _with_timeout(self, measurement: "_CallMeasurement", step: Awaitable[T]) -> T:
-        """Run one step of a call within the timeout. Raises ``EsawUnreachable`` for all errors of the network."""
+        """Run one step of a call within the timeout. Raises ``EsawUnreachable`` for all errors of the
+        network."""
         kind: UnreachableKind
         try:
             with measurement.waiting():
@@ -156,7 +158,8 @@ class EsawTransport:
     async def _open_response(
         self, call: EsawCall, token: ApiToken | None, measurement: "_CallMeasurement"
     ) -> AsyncIterator[httpx.Response]:
-        """Send the request and yield a successful response with unread body. Raises httpx's errors as well."""
+        """Send the request and yield a successful response with unread body. Raises httpx's errors as
+        well."""
         response = await self._http.send(self._request(call, token), stream=True, follow_redirects=False)
         try:
             if not response.is_success:
@@ -241,7 +244,8 @@ class _CallMeasurement:
 
 
 class _MinimumSpeed:
-    """Ends a download that is too slow. Only time of waiting for eSAW counts, so a slow archive has no effect."""
+    """Ends a download that is too slow. Only time of waiting for eSAW counts, so a slow archive has no
+    effect."""
 
     def __init__(self, measurement: _CallMeasurement, call_limits: CallLimits) -> None:
         self._measurement = measurement
@@ -298,7 +302,8 @@ async def _read_at_most(limit: int, body: _ResponseBody) -> bytes | None:
 
 
 def _declared_size(call: EsawCall, response: httpx.Response) -> int | None:
-    """Return a file's declared length, None for chunked encoding. Raises an ``EsawError`` for a body without a declared end."""
+    """Return a file's declared length, None for chunked encoding. Raises an ``EsawError`` for a body without
+    a declared end."""
     if response.status_code != httpx.codes.OK:
         raise ResponseInvalid(call.operation, f"it has the status {response.status_code}, not 200")
     if _is_web_page(response.headers):

@@ -1,8 +1,9 @@
 """
 The loader of all catalogues: reasons, mails, pages and console.
 
-A catalogue is one folder beside this module with one file per language, ``<catalogue>/<language>.toml``. A file is read
-at its first use and stays in memory. All languages of a catalogue have the same entries (a test compares them).
+A catalogue is one folder beside this module with one file per language, ``<catalogue>/<language>.toml``. A
+file is read at its first use and stays in memory. All languages of a catalogue have the same entries (a test
+compares them).
 """
 
 import tomllib
@@ -37,7 +38,8 @@ class Catalogue:
         self.entries = entries
 
     def say(self, section: str, name: str, /, **values: object) -> str:
-        """Return a text with its placeholders filled. Raises ``KeyError`` where the catalogue has no such text."""
+        """Return a text with its placeholders filled. Raises ``KeyError`` where the catalogue has no such
+        text."""
         return self.entries[section][name].format_map({key: str(value) for key, value in values.items()})
 
     def has(self, section: str, name: str) -> bool:

@@ -2,8 +2,8 @@
 The client of the API server: every request of Counterfoil to Kubernetes goes through this module.
 
 Methods take and return objects as the dicts of their JSON; ``counterfoil.resources`` has the typed forms.
-Configuration, TLS and token refresh come from the official client (``kubernetes.aio``). Requests use an aiohttp
-session without the generated models and argument checks, which cost 2.5 times the CPU of the request
+Configuration, TLS and token refresh come from the official client (``kubernetes.aio``). Requests use an
+aiohttp session without the generated models and argument checks, which cost 2.5 times the CPU of the request
 (docs/decisions/0002).
 
 The client retries nothing. It raises each error as a subclass of ``ApiError``, and the caller decides.
@@ -72,24 +72,29 @@ class KubeClient:
         return await self._call("create", kind.PLURAL, self._path(kind), body)
 
     async def create_from_json(self, kind: type[Resource], body: bytes) -> None:
-        """Store a new object given as JSON; for the receiver, which needs no response. Raises as ``create``."""
+        """Store a new object given as JSON; for the receiver, which needs no response. Raises as
+        ``create``."""
         await self._send("create", kind.PLURAL, self._path(kind), body)
 
     async def create_dry_run(self, kind: type[Resource], body: bytes) -> None:
-        """Check that a new object could be stored, without storing it (``dryRun=All``). Raises as ``create``."""
+        """Check that a new object could be stored, without storing it (``dryRun=All``). Raises as
+        ``create``."""
         await self._send("create", kind.PLURAL, f"{self._path(kind)}?dryRun=All", body)
 
     async def patch(self, kind: type[Resource], name: str, changes: Mapping[str, Any]) -> Raw:
-        """Merge ``changes`` into the object except its status. Raises ``NotFound``, ``Conflict``, ``Rejected``."""
+        """Merge ``changes`` into the object except its status. Raises ``NotFound``, ``Conflict``,
+        ``Rejected``."""
         return await self._call("patch", kind.PLURAL, self._path(kind, name), changes)
 
     async def patch_status(
         self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
     ) -> Raw:
         """
-        Merge ``status`` into the object's status if the object is still at ``resource_version`` (None: always).
+        Merge ``status`` into the object's status if the object is still at ``resource_version`` (None:
+        always).
 
-        Raises ``Conflict`` when another client wrote since, so that a worker with old data does not overwrite.
+        Raises ``Conflict`` when another client wrote since, so that a worker with old data does not
+        overwrite.
         """
         changes: Raw = {"status": status}
         if resource_version is not None:
@@ -99,7 +104,8 @@ class KubeClient:
     async def delete(
         self, kind: type[Resource], name: str, *, uid: str | None = None, resource_version: str | None = None
     ) -> None:
-        """Delete one object if ``uid`` and ``resource_version`` still match. Raises ``NotFound``, ``Conflict``."""
+        """Delete one object if ``uid`` and ``resource_version`` still match. Raises ``NotFound``,
+        ``Conflict``."""
         preconditions = {"uid": uid, "resourceVersion": resource_version}
         body = {"preconditions": {key: value for key, value in preconditions.items() if value is not None}}
         await self._send("delete", kind.PLURAL, self._path(kind, name), body)
@@ -107,7 +113,8 @@ class KubeClient:
     async def page(
         self, kind: type[Resource], *, limit: int, token: str = "", labels: str = "", fields: str = ""
     ) -> tuple[list[Raw], str]:
-        """Return at most ``limit`` objects and the token of the next page (empty after the last). Raises ``Expired``."""
+        """Return at most ``limit`` objects and the token of the next page (empty after the last). Raises
+        ``Expired``."""
         answer = await self._request_page(kind, limit=limit, token=token, labels=labels, fields=fields)
         return answer.get("items", []), answer.get("metadata", {}).get("continue", "")
 
@@ -129,8 +136,8 @@ class KubeClient:
         """
         List all objects, yield ``SYNCED``, then yield every change until the watch fails.
 
-        Ends by raising an ``ApiError``; the caller calls again after a pause and gets a new list. After ``Expired`` the
-        method lists again without raising, unless no change arrived since the last list.
+        Ends by raising an ``ApiError``; the caller calls again after a pause and gets a new list. After
+        ``Expired`` the method lists again without raising, unless no change arrived since the last list.
         """
         is_worth_a_list = True
         while True:
@@ -165,7 +172,8 @@ class KubeClient:
         return {key: base64.b64decode(value) for key, value in (raw.get("data") or {}).items()}
 
     async def get_secret_object(self, name: str) -> Raw:
-        """Return one Secret with its type and version, its data in base64. Raises ``NotFound``, ``Forbidden``."""
+        """Return one Secret with its type and version, its data in base64. Raises ``NotFound``,
+        ``Forbidden``."""
         return await self._call("get", "secrets", self._path(SECRETS, name))
 
     async def create_secret(self, body: Mapping[str, Any]) -> None:
@@ -183,30 +191,34 @@ class KubeClient:
         await self._send("create", "events", self._path(EVENTS), body)
 
     async def events_regarding(self, uid: str, *, limit: int) -> Sequence[Raw]:
-        """Return at most ``limit`` Kubernetes Events (events.k8s.io/v1) about one object. Raises ``Forbidden``."""
+        """Return at most ``limit`` Kubernetes Events (events.k8s.io/v1) about one object. Raises
+        ``Forbidden``."""
         return await self._items(EVENTS, limit=str(limit), fieldSelector=f"regarding.uid={uid}")
 
     async def whoami(self) -> str:
-        """Return the name of the authenticated user (SelfSubjectReview). Raises ``Forbidden`` without credentials."""
+        """Return the name of the authenticated user (SelfSubjectReview). Raises ``Forbidden`` without
+        credentials."""
         status = await self._review("authentication.k8s.io", "SelfSubjectReview")
         return str(status.get("userInfo", {}).get("username", ""))
 
     async def is_allowed(self, verb: str, resource: str, *, group: str = GROUP) -> bool:
-        """Whether this process may use ``verb`` on ``resource`` in its namespace (SelfSubjectAccessReview)."""
+        """Whether this process may use ``verb`` on ``resource`` in its namespace
+        (SelfSubjectAccessReview)."""
         attributes = {"namespace": self.namespace, "verb": verb, "group": group, "resource": resource}
         spec = {"resourceAttributes": attributes}
         return bool(
             (await self._review("authorization.k8s.io", "SelfSubjectAccessReview", spec=spec)).get("allowed")
         )
 
-    # -- Calls of the command-line tools ----------------------------------------------------------------------
+    # -- Calls of the command-line tools ---------------------------------------------------------------------
 
     async def server_version(self) -> Raw:
         """Return the version of the API server."""
         return await self._call("get", "version", "/version")
 
     async def list_events(self) -> Sequence[Raw]:
-        """Return the Kubernetes Events of the namespace, 500 at most; the API server keeps them for an hour."""
+        """Return the Kubernetes Events of the namespace, 500 at most; the API server keeps them for an
+        hour."""
         return await self._items(EVENTS, limit="500")
 
     async def pods(self, *, labels: str) -> Sequence[Raw]:
@@ -318,7 +330,8 @@ class KubeClient:
             await asyncio.sleep(WATCH_RESTART_INTERVAL_SECONDS)
 
     async def _lines(self, path: str, resource: str) -> AsyncGenerator[bytes, None]:
-        """Yield the lines of one watch request, until the server ends the request, as it does every few minutes."""
+        """Yield the lines of one watch request, until the server ends the request, as it does every few
+        minutes."""
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=REQUEST_TIMEOUT_SECONDS, sock_read=WATCH_IDLE_TIMEOUT_SECONDS
         )
@@ -351,9 +364,10 @@ async def connect(
     """
     Open a client of the API server, and close its connections at the end.
 
-    ``namespace`` of None: the namespace of the pod, or ``default`` outside a pod. Configuration: ``kubeconfig`` if given,
-    else ``$KUBECONFIG``, else the pod's ServiceAccount, else ``~/.kube/config``. ``context`` names a context of the
-    kubeconfig; None is the current context. ``connections`` is the maximum number of open connections.
+    ``namespace`` of None: the namespace of the pod, or ``default`` outside a pod. Configuration:
+    ``kubeconfig`` if given, else ``$KUBECONFIG``, else the pod's ServiceAccount, else ``~/.kube/config``.
+    ``context`` names a context of the kubeconfig; None is the current context. ``connections`` is the maximum
+    number of open connections.
     """
     configuration = await load_configuration(kubeconfig, context)
     async with _new_session(configuration, connections) as session:
@@ -380,7 +394,8 @@ class TokenClientFactory:
         return replace(self._anonymous, bearer=bearer)
 
     async def unavailable_reason(self) -> str | None:
-        """Return why the API server is unreachable, or None. A refusal (401, 403) shows that it is reachable."""
+        """Return why the API server is unreachable, or None. A refusal (401, 403) shows that it is
+        reachable."""
         url = f"{self._anonymous.configuration.host.rstrip('/')}/version"
         try:
             async with self._anonymous.session.get(url) as response:
@@ -394,10 +409,11 @@ async def open_token_client_factory(
     *, namespace: str | None, observe: RequestObserver, connections: int
 ) -> AsyncIterator[TokenClientFactory]:
     """
-    Open a factory of clients without this process's credentials, and close it at the end; otherwise as ``connect``.
+    Open a factory of clients without this process's credentials, and close it at the end; otherwise as
+    ``connect``.
 
-    The API server would prefer a kubeconfig's client certificate to any token, and every user would act as its owner.
-    So only the address and the certificate authority are used.
+    The API server would prefer a kubeconfig's client certificate to any token, and every user would act as
+    its owner. So only the address and the certificate authority are used.
     """
     own = await load_configuration(None)
     bare = Configuration()
@@ -421,7 +437,8 @@ def _new_session(configuration: Configuration, connections: int, **options: Any)
 
 
 def _segment(part: str) -> str:
-    """Quote a name as one part of a path. Raises ``NotFound`` for a name that leads to another path, such as a list."""
+    """Quote a name as one part of a path. Raises ``NotFound`` for a name that leads to another path, such as
+    a list."""
     if part in {"", ".", ".."}:
         raise NotFound(404, "NotFound", f"{part!r} is the name of nothing")
     return quote(part, safe="")

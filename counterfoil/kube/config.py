@@ -57,8 +57,8 @@ class ConnectionPool(aiohttp.TCPConnector):
         """
         Close all idle connections. Called after a request on one connection timed out.
 
-        A lost node or a load balancer that dropped its state mostly breaks all open connections at the same time.
-        Each broken connection that stays in the pool would cost another request its full timeout.
+        A lost node or a load balancer that dropped its state mostly breaks all open connections at the same
+        time. Each broken connection that stays in the pool would cost another request its full timeout.
         """
         for idle in self._conns.values():
             while idle:

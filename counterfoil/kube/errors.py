@@ -1,7 +1,8 @@
 """
 Errors of the API server: one class for each answer that callers handle differently.
 
-``ApiError`` is the base class. ``api_error`` chooses the class from the HTTP status and the Status object of the response.
+``ApiError`` is the base class. ``api_error`` chooses the class from the HTTP status and the Status object of
+the response.
 """
 
 import re
@@ -37,7 +38,8 @@ class Forbidden(ApiError):
 
 
 class Rejected(ApiError):
-    """400, 413, 422, or too large for etcd (``TooLarge``): the API server never accepts this object unchanged."""
+    """400, 413, 422, or too large for etcd (``TooLarge``): the API server never accepts this object
+    unchanged."""
 
 
 class TooLarge(Rejected):
@@ -92,4 +94,5 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
 }
 
 _TOO_LARGE = re.compile(r"etcdserver: request is too large|trying to send message larger than max")
-"""Messages of etcd (from 1.5 MiB) and of its client (from 2 MiB). Their HTTP status is 500, though no retry helps."""
+"""Messages of etcd (from 1.5 MiB) and of its client (from 2 MiB). Their HTTP status is 500, though no retry
+helps."""

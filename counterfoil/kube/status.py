@@ -1,14 +1,15 @@
 """
 Write the status of a resource: compute the merge patch, send it, parse the answer.
 
-Each write carries the resourceVersion that the work was based on, so a stale writer loses. Each caller chooses what
-follows on such a conflict:
+Each write carries the resourceVersion that the work was based on, so a stale writer loses. Each caller
+chooses what follows on such a conflict:
 
 - ``write_status`` raises ``Conflict``.
-- ``write_status_or_skip`` drops the write: the watch delivers the newer state, and the next pass starts from there.
+- ``write_status_or_skip`` drops the write: the watch delivers the newer state, and the next pass starts from
+  there.
 - ``apply_change`` reads the newest state and applies the change to it again.
-- ``StatusWriter`` (EnvelopeEvents) writes again if only the receiver's counters changed. Any other change means that
-  another worker has the event: this run must stop.
+- ``StatusWriter`` (EnvelopeEvents) writes again if only the receiver's counters changed. Any other change
+  means that another worker has the event: this run must stop.
 """
 
 import asyncio
@@ -32,7 +33,8 @@ from counterfoil.resources import (
 from counterfoil.resources.base import ResourcePart
 
 RETRY_PAUSES_SECONDS = (0.1, 0.3, 1.0, 3.0, 5.0, 10.0, 10.0, 10.0, 10.0, 10.0)
-"""Pauses while the API server is unavailable, about a minute in all. A restart would repeat the finished work."""
+"""Pauses while the API server is unavailable, about a minute in all. A restart would repeat the finished
+work."""
 
 MAX_CHANGE_ATTEMPTS = 5
 """Maximum number of writes of one change while other processes write to the same status."""
@@ -42,7 +44,8 @@ R = TypeVar("R", Archive, EnvelopeEvent, Organization, Sender)
 
 async def patch_status(kube: KubeClient, resource: R, status: ResourcePart) -> Raw | None:
     """
-    Write the difference between a resource's status and the new one. Return the answer, or None without a difference.
+    Write the difference between a resource's status and the new one. Return the answer, or None without a
+    difference.
 
     Raises ``Conflict`` when the resource was changed since it was read, ``NotFound``, ``ApiError``.
     """
@@ -61,7 +64,8 @@ async def write_status(kube: KubeClient, resource: R, status: ResourcePart) -> R
 
 
 async def write_status_or_skip(kube: KubeClient, resource: R, status: ResourcePart) -> R | None:
-    """Write a new status; return None, without a write, if the resource was changed or deleted. Raises ``ApiError``."""
+    """Write a new status; return None, without a write, if the resource was changed or deleted. Raises
+    ``ApiError``."""
     try:
         return await write_status(kube, resource, status)
     except (Conflict, NotFound):
@@ -130,7 +134,8 @@ class StatusWriter:
         return await write_status(self._kube, base, status)
 
     async def _newest_unless_changed(self, base: EnvelopeEvent, wanted: EnvelopeEventStatus) -> EnvelopeEvent:
-        """Return the newest state if only counters changed, or if our own write arrived and its answer was lost."""
+        """Return the newest state if only counters changed, or if our own write arrived and its answer was
+        lost."""
         try:
             newest = EnvelopeEvent.parse(await self._kube.get(EnvelopeEvent, base.name))
         except NotFound as missing:

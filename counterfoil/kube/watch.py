@@ -1,8 +1,9 @@
 """
-Lists and watches: the changes that ``KubeClient.list_and_watch`` yields, and how a watch continues after errors.
+Lists and watches: the changes that ``KubeClient.list_and_watch`` yields, and how a watch continues after
+errors.
 
-A caller that needs the current state of a kind uses ``list_and_watch_forever``. It lists and watches again after each
-``ApiError``, and it waits longer after each failure.
+A caller that needs the current state of a kind uses ``list_and_watch_forever``. It lists and watches again
+after each ``ApiError``, and it waits longer after each failure.
 """
 
 import asyncio
@@ -17,20 +18,20 @@ Raw = dict[str, Any]
 """An object of the API server, as its JSON."""
 
 WATCH_IDLE_TIMEOUT_SECONDS = 75.0
-"""Timeout for the next event of a watch. The API server sends a bookmark about every 60 s. When a load balancer
-drops the connection silently, only this timeout detects it (kopf issues 204 and 698)."""
+"""Timeout for the next event of a watch. The API server sends a bookmark about every 60 s. When a load
+balancer drops the connection silently, only this timeout detects it (kopf issues 204 and 698)."""
 
 WATCH_RESTART_INTERVAL_SECONDS = 0.2
-"""Pause between two requests of one watch. No change is missed: the next request continues from the last version.
-Without the pause, a proxy that ends each watch at once would receive thousands of requests."""
+"""Pause between two requests of one watch. No change is missed: the next request continues from the last
+version. Without the pause, a proxy that ends each watch at once would receive thousands of requests."""
 
 
 class WatchEvent(NamedTuple):
     """
     One change that a list or a watch reported.
 
-    ``SYNCED`` follows each full list. Its ``raw`` is empty; ``names`` has the names of all existing objects, so that
-    the receiver can remove objects that were deleted while no watch was open.
+    ``SYNCED`` follows each full list. Its ``raw`` is empty; ``names`` has the names of all existing objects,
+    so that the receiver can remove objects that were deleted while no watch was open.
     """
 
     type: Literal["ADDED", "MODIFIED", "DELETED", "SYNCED", "BOOKMARK"]
@@ -65,8 +66,8 @@ async def list_and_watch_forever(
     """
     List and watch a kind without end: after each ``ApiError`` call ``on_error``, wait, list again.
 
-    Waits grow until a watch yields a change. A list alone does not reset them: if only lists work, each retry costs
-    a full list.
+    Waits grow until a watch yields a change. A list alone does not reset them: if only lists work, each retry
+    costs a full list.
     """
     failures = 0
     while True:

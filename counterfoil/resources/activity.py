@@ -1,7 +1,8 @@
 """
 Activity: the number of an Organization's events by hour and by duration.
 
-The garbage collector counts during its pass over all events. A reader needs one status, for any number of events.
+The garbage collector counts during its pass over all events. A reader needs one status, for any number of
+events.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,8 @@
 """
 Archive: where documents are stored, under which path and with which tags.
 
-The CRD requires exactly one kind; ``ArchiveSpec.kind`` names it. The kinds' settings are in ``archive_kinds``.
+The CRD requires exactly one kind; ``ArchiveSpec.kind`` names it. The kinds' settings are in
+``archive_kinds``.
 """
 
 from datetime import datetime
@@ -81,7 +82,8 @@ class ArchiveSpec(KindFields, frozen=True):
 
     @property
     def kind(self) -> str:
-        """Name of the one kind that is set. Raises ``ValueError`` when none or several are (an old API server)."""
+        """Name of the one kind that is set. Raises ``ValueError`` when none or several are (an old API
+        server)."""
         found = [name for name in KINDS if getattr(self, name) is not None]
         if len(found) != 1:
             raise ValueError(
@@ -112,8 +114,8 @@ class ArchiveStatus(ResourcePart, frozen=True):
     """
     Whether Counterfoil can write to the archive, and the number of bytes written.
 
-    ``trust_anchors`` is the id of the current trust anchors, as manifests name them. ``settled_at`` is the time since
-    which the archive works with the current spec and trust anchors.
+    ``trust_anchors`` is the id of the current trust anchors, as manifests name them. ``settled_at`` is the
+    time since which the archive works with the current spec and trust anchors.
     """
 
     observed_generation: int | None = None

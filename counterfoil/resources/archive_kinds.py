@@ -1,9 +1,9 @@
 """
 The settings of each kind of archive: their types, descriptions and bounds, and nothing that does I/O.
 
-A kind is one struct and one field of ``KindFields``. ``docs/generate_archive_crd.py`` writes the kinds' part of
-``crds/archives.yaml`` from them; a struct's docstring is its description there. What each kind does with its
-settings is in ``counterfoil.archives.backends``, one module per kind.
+A kind is one struct and one field of ``KindFields``. ``docs/generate_archive_crd.py`` writes the kinds' part
+of ``crds/archives.yaml`` from them; a struct's docstring is its description there. What each kind does with
+its settings is in ``counterfoil.archives.backends``, one module per kind.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,8 @@ from counterfoil.resources.base import LocalObjectReference, ResourcePart
 from counterfoil.resources.schema import ValidationRule, schema
 
 DISCARDED_SCHEME = "discarded:"
-"""Prefix of the locations of files that an archive did not keep. No such file counts as archived for a delete."""
+"""Prefix of the locations of files that an archive did not keep. No such file counts as archived for a
+delete."""
 
 _ONLY_HTTPS = "https; http only for loopback and cluster-internal names."
 
@@ -31,8 +32,8 @@ def _url_rules(example: str) -> tuple[ValidationRule, ValidationRule]:
             "!self.startsWith('http://') || "
             r"self.matches(r'^http://(127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\]|[a-z]([a-z0-9-]*[a-z0-9])?"
             r"|[a-z0-9.-]+\.(svc|cluster\.local))(:[0-9]+)?(/|$)')",
-            "use https; plain http is for loopback and cluster-internal names only (no dot, or ending in .svc or "
-            ".cluster.local)",
+            "use https; plain http is for loopback and cluster-internal names only (no dot, or ending in "
+            ".svc or .cluster.local)",
         ),
     )
 
@@ -47,7 +48,8 @@ class KindSettings(ResourcePart, frozen=True):
     """Rules over several fields."""
 
     KEEPS_FILES: ClassVar[bool] = True
-    """False: the archive discards every file. Its locations begin with ``DISCARDED_SCHEME``, and no envelope is deleted."""
+    """False: the archive discards every file. Its locations begin with ``DISCARDED_SCHEME``, and no envelope
+    is deleted."""
 
 
 class Filesystem(KindSettings, frozen=True):
@@ -135,8 +137,8 @@ class S3(KindSettings, frozen=True):
     force_path_style: Annotated[
         bool,
         schema(
-            "True puts the bucket into the path instead of the host name, as most servers other than Amazon's need. "
-            "Default false."
+            "True puts the bucket into the path instead of the host name, as most servers other than "
+            "Amazon's need. Default false."
         ),
     ] = False
     server_side_encryption: Annotated[
@@ -149,15 +151,16 @@ class S3(KindSettings, frozen=True):
     object_lock: Annotated[
         ObjectLock | None,
         schema(
-            "Write once, read many: until when an object can't be overwritten or deleted. The bucket must have Object "
-            "Lock on; `region` and `credentialsSecretRef` must be set. Default what the bucket says."
+            "Write once, read many: until when an object can't be overwritten or deleted. The bucket must "
+            "have Object Lock on; `region` and `credentialsSecretRef` must be set. Default what the bucket "
+            "says."
         ),
     ] = None
     credentials_secret_ref: Annotated[
         LocalObjectReference | None,
         schema(
-            "A Secret (same namespace) with `accessKeyId`, `secretAccessKey` and perhaps `sessionToken`. Default the "
-            "pod's own identity."
+            "A Secret (same namespace) with `accessKeyId`, `secretAccessKey` and perhaps `sessionToken`. "
+            "Default the pod's own identity."
         ),
     ] = None
 
@@ -272,8 +275,8 @@ class Sftp(KindSettings, frozen=True):
                     "One key.",
                     ValidationRule(
                         "self.matches(r'^([a-z0-9@.-]+ [A-Za-z0-9+/]+=*|SHA256:[A-Za-z0-9+/]{43})$')",
-                        "write a host key as type and key, as in ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…, or as its "
-                        "fingerprint, SHA256:…",
+                        "write a host key as type and key, as in ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…, or "
+                        "as its fingerprint, SHA256:…",
                     ),
                     maxLength=2048,
                 ),
@@ -282,8 +285,8 @@ class Sftp(KindSettings, frozen=True):
         ],
         schema(
             "Public keys that the server may have, as in known_hosts without the name, or their SHA-256 "
-            "fingerprints; several at once are for rotation. `ssh-keyscan HOST` prints them; compare with what the "
-            "server's owner says. Example: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA….",
+            "fingerprints; several at once are for rotation. `ssh-keyscan HOST` prints them; compare with "
+            "what the server's owner says. Example: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA….",
             required=True,
             minItems=1,
             maxItems=16,
@@ -331,8 +334,8 @@ class Cmis(KindSettings, frozen=True):
     properties: Annotated[
         dict[str, Annotated[str, schema("Name of a tag.", minLength=1, maxLength=256)]],
         schema(
-            "Property id of the document type, and the name of the tag whose value it gets. Default none. Example: "
-            "{acme:costCenter: costCenter}.",
+            "Property id of the document type, and the name of the tag whose value it gets. Default none. "
+            "Example: {acme:costCenter: costCenter}.",
             maxProperties=64,
         ),
     ] = {}
@@ -365,8 +368,8 @@ class Http(KindSettings, frozen=True):
     mode: Annotated[
         HttpMode,
         schema(
-            "How each file is sent. `PerFile`: it is the body of a request. `Multipart`: it is a part of a form that "
-            "has its name and tags as fields. Default PerFile."
+            "How each file is sent. `PerFile`: it is the body of a request. `Multipart`: it is a part of a "
+            "form that has its name and tags as fields. Default PerFile."
         ),
     ] = HttpMode.PER_FILE
     credentials_secret_ref: Annotated[
@@ -383,8 +386,8 @@ class NullTest(KindSettings, frozen=True):
 
 class Custom(KindSettings, frozen=True):
     """
-    A kind that another Python package brings by the entry point `counterfoil.archives`; the package must be in the
-    controller's image.
+    A kind that another Python package brings by the entry point `counterfoil.archives`; the package must be
+    in the controller's image.
     """
 
     EXAMPLE: ClassVar[Mapping[str, Any]] = {"kind": "acme-dms"}

@@ -1,11 +1,13 @@
 """
 The annotation ``counterfoil.dev/acts``: the record of people's actions on an object. Pure functions.
 
-The annotations of a request (``request-by``, ``request-reason``) are removed with its label after the request, and
-Kubernetes Events expire after an hour. This record stays: the newest ``MAX_AUDIT_ENTRIES`` entries, oldest first.
+The annotations of a request (``request-by``, ``request-reason``) are removed with its label after the
+request, and Kubernetes Events expire after an hour. This record stays: the newest ``MAX_AUDIT_ENTRIES``
+entries, oldest first.
 
-A policy of the chart allows a writer only to append one entry about themselves (docs/decisions/0019). It compares texts,
-so existing entries keep their exact text. ``AUDIT_ANNOTATION_PATTERN`` is the format that both use.
+A policy of the chart allows a writer only to append one entry about themselves (docs/decisions/0019). It
+compares texts, so existing entries keep their exact text. ``AUDIT_ANNOTATION_PATTERN`` is the format that
+both use.
 """
 
 import re
@@ -29,7 +31,10 @@ MAX_AUDIT_TEXT_LENGTH: Final = 300
 # Characters that need no escape in JSON are not escaped, so that each entry has exactly one text.
 _TEXT_PATTERN = r'(?:[^"\\\x00-\x1f]|\\["\\bfnrt]|\\u00(?:0[0-7bef]|1[0-9a-f])){0,300}'
 _TIME_PATTERN = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
-_ENTRY_PATTERN = rf'\{{"who":"{_TEXT_PATTERN}","what":"{_TEXT_PATTERN}","when":"{_TIME_PATTERN}"(?:,"why":"{_TEXT_PATTERN}")?\}}'
+_ENTRY_PATTERN = (
+    rf'\{{"who":"{_TEXT_PATTERN}","what":"{_TEXT_PATTERN}","when":"{_TIME_PATTERN}"'
+    rf'(?:,"why":"{_TEXT_PATTERN}")?\}}'
+)
 AUDIT_ANNOTATION_PATTERN: Final = rf"^\[{_ENTRY_PATTERN}(?:,{_ENTRY_PATTERN})*\]$"
 """Format of a record that ``with_audit_entry`` writes; also a valid RE2 pattern for the chart's policy."""
 
@@ -45,10 +50,11 @@ class AuditEntry(ResourcePart, frozen=True):
 
 def audit_entries(annotations: Mapping[str, str]) -> tuple[AuditEntry, ...]:
     """
-    Return the recorded entries, oldest first, within the limits of ``with_audit_entry`` and with times in UTC.
+    Return the recorded entries, oldest first, within the limits of ``with_audit_entry`` and with times in
+    UTC.
 
-    Without the policy, each editor of the object can write the annotation. An unreadable record counts as empty, and
-    entries that are unreadable or have an impossible time are omitted.
+    Without the policy, each editor of the object can write the annotation. An unreadable record counts as
+    empty, and entries that are unreadable or have an impossible time are omitted.
     """
     try:
         found = msgspec.json.decode(annotations.get(ACTS_ANNOTATION, "[]"), type=tuple[msgspec.Raw, ...])

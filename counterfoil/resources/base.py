@@ -1,8 +1,8 @@
 """
 Base of the five kinds: conversion between the JSON of the API server and typed values.
 
-``parse`` reads a ``dict`` of the API server into frozen structs; ``to_dict`` builds one. Unknown fields are ignored on
-reading (a newer CRD can have more fields) and never written. This module sends no requests.
+``parse`` reads a ``dict`` of the API server into frozen structs; ``to_dict`` builds one. Unknown fields are
+ignored on reading (a newer CRD can have more fields) and never written. This module sends no requests.
 """
 
 from collections.abc import Mapping
@@ -114,7 +114,8 @@ def to_json_dict(part: ResourcePart) -> dict[str, Any]:
 
 
 def parse_part(kind: type[ResourcePart], raw: Mapping[str, Any]) -> Any:
-    """Read one part of a resource (a ``spec``, a ``status``) of the given type; raises ``ResourceInvalid``."""
+    """Read one part of a resource (a ``spec``, a ``status``) of the given type; raises
+    ``ResourceInvalid``."""
     try:
         return msgspec.convert(raw, kind, dec_hook=_decode_hook)
     except msgspec.ValidationError as mismatch:

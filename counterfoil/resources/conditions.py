@@ -1,8 +1,8 @@
 """
 Conditions of the Kubernetes API conventions (metav1.Condition), which every status has.
 
-Pure functions on tuples of conditions. ``lastTransitionTime`` changes only when ``status`` changes, so an equal retry
-does not change the object.
+Pure functions on tuples of conditions. ``lastTransitionTime`` changes only when ``status`` changes, so an
+equal retry does not change the object.
 """
 
 from datetime import datetime
@@ -17,7 +17,8 @@ ConditionStatus = Literal["True", "False", "Unknown"]
 
 
 class Condition(ResourcePart, frozen=True, omit_defaults=False):
-    """One aspect of an object's state; ``reason`` is CamelCase and stable, ``message`` is for users, and stable as well."""
+    """One aspect of an object's state; ``reason`` is CamelCase and stable, ``message`` is for users, and
+    stable as well."""
 
     type: str
     status: ConditionStatus

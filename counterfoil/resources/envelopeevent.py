@@ -1,8 +1,8 @@
 """
 EnvelopeEvent: one callback of eSAW, and the state of its processing.
 
-The receiver, the sweep or a person creates it; of its spec only ``suspend`` changes. The controller writes its status.
-``controller.reconcile.state_machine`` has the phases and their transitions.
+The receiver, the sweep or a person creates it; of its spec only ``suspend`` changes. The controller writes
+its status. ``controller.reconcile.state_machine`` has the phases and their transitions.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,8 @@ DEADLINE_EXCEEDED = "DeadlineExceeded"
 """Reason of an event whose deadline passed without success; ``last_error`` has the cause."""
 
 MAX_TEXT_LENGTH = 4096
-"""Maximum characters of an envelope's or a file's name in a status. eSAW documents no limit; its names are shorter."""
+"""Maximum characters of an envelope's or a file's name in a status. eSAW documents no limit; its names are
+shorter."""
 
 MAX_LOCATION_LENGTH = 8192
 """Maximum characters of a location in an archive (a URI) in a status."""
@@ -28,7 +29,8 @@ MAX_DOCUMENTS = 2000
 """Maximum number of files of one event. With common names they need half of etcd's maximum object size."""
 
 MAX_DOCUMENTS_BYTES = 1_310_720
-"""Maximum bytes of the list of files in a status. etcd's maximum object size is 1.5 MiB; the rest is for other fields."""
+"""Maximum bytes of the list of files in a status. etcd's maximum object size is 1.5 MiB; the rest is for
+other fields."""
 
 
 _CHECKSUM_BYTES = len(f',"size":{2**63},"sha256":"{"0" * 64}"')
@@ -114,8 +116,8 @@ class FiledDocument(ResourcePart, frozen=True):
     """
     One file of the envelope.
 
-    ``location`` is set when the name in the archive is claimed, before the file is written. ``sha256`` and ``size``
-    (bytes) are set after the file was stored and read back.
+    ``location`` is set when the name in the archive is claimed, before the file is written. ``sha256`` and
+    ``size`` (bytes) are set after the file was stored and read back.
     """
 
     file_id: str
@@ -164,7 +166,8 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
 
     @property
     def cause(self) -> str:
-        """Reason of the current phase; after ``DeadlineExceeded``, the reason of the last attempt. Empty for none."""
+        """Reason of the current phase; after ``DeadlineExceeded``, the reason of the last attempt. Empty for
+        none."""
         if self.reason == DEADLINE_EXCEEDED and self.last_error is not None:
             return self.last_error.reason
         return self.reason or ""
@@ -186,7 +189,8 @@ class EnvelopeEvent(Resource, frozen=True):
 
     @property
     def deliveries(self) -> int:
-        """Number of callbacks. The creation of a ``Callback`` event counts as the first, without a separate write."""
+        """Number of callbacks. The creation of a ``Callback`` event counts as the first, without a separate
+        write."""
         if self.status.deliveries is not None:
             return self.status.deliveries
         return 1 if self.spec.origin is Origin.CALLBACK else 0

@@ -34,8 +34,9 @@ def new_event(
     """
     Build the EnvelopeEvent to create.
 
-    ``sender`` is the name of the organization's default Sender, if it has one. The controller determines the real
-    sender later and corrects the label. ``traceparent`` is the trace that continues with the event, if any.
+    ``sender`` is the name of the organization's default Sender, if it has one. The controller determines the
+    real sender later and corrects the label. ``traceparent`` is the trace that continues with the event, if
+    any.
     """
     labels = {
         ORGANIZATION_LABEL: organization,

@@ -1,7 +1,9 @@
 """
-Lease: Kubernetes' object for mutual exclusion (coordination.k8s.io), which the pages use; see docs/decisions/0006.
+Lease: Kubernetes' object for mutual exclusion (coordination.k8s.io), which the pages use; see
+docs/decisions/0006.
 
-The API server accepts its times only with exactly six digits after the decimal point; ``micro_time`` writes them.
+The API server accepts its times only with exactly six digits after the decimal point; ``micro_time`` writes
+them.
 """
 
 from datetime import UTC, datetime

@@ -1,8 +1,8 @@
 """
 Names and shards of events (rule 2, "one key, one event").
 
-The same callback has the same name in every receiver. The sweep uses the same function, so that an envelope found by
-the sweep and its callback are one event.
+The same callback has the same name in every receiver. The sweep uses the same function, so that an envelope
+found by the sweep and its callback are one event.
 """
 
 import hashlib
@@ -10,7 +10,8 @@ import re
 from typing import NewType
 
 EnvelopeId = NewType("EnvelopeId", str)
-"""A GUID in lower case with hyphens, as in ``0f9c1c2e-…``. (Namirial: "We are using the GUID format for envelope IDs")"""
+"""A GUID in lower case with hyphens, as in ``0f9c1c2e-…``. (Namirial: "We are using the GUID format for
+envelope IDs")"""
 
 SHARD_COUNT = 64
 """Number of shards. A controller processes the shards whose remainder modulo ``shards`` is its own number."""
@@ -40,15 +41,18 @@ def event_name(organization: str, envelope: EnvelopeId, action: str, workstep_id
 
 
 def envelope_of(event: str) -> EnvelopeId:
-    """Return the envelope id in the name of an EnvelopeEvent, also if the rest of the object is unreadable."""
+    """Return the envelope id in the name of an EnvelopeEvent, also if the rest of the object is
+    unreadable."""
     return EnvelopeId(event[:36])
 
 
 def consented_sender_name(organization: str, user_id: str) -> str:
-    """Return the name of the Sender that a user's consent creates, equal for any letter case of the user id."""
+    """Return the name of the Sender that a user's consent creates, equal for any letter case of the user
+    id."""
     return hashlib.sha256(f"{organization}\0{user_id.lower()}".encode()).hexdigest()[:16]
 
 
 def shard(envelope: EnvelopeId) -> int:
-    """Return the envelope's shard, 0..63: equal for all events of one envelope, so that one process handles them."""
+    """Return the envelope's shard, 0..63: equal for all events of one envelope, so that one process handles
+    them."""
     return int.from_bytes(hashlib.sha256(envelope.encode()).digest()[:8], "big") % SHARD_COUNT

@@ -102,7 +102,8 @@ class BeforeSendField(ResourcePart, frozen=True):
 
     @property
     def pattern_error(self) -> str | None:
-        """Error of the pattern, or None. The API server validates it as RE2, the pages as a Python pattern."""
+        """Error of the pattern, or None. The API server validates it as RE2, the pages as a Python
+        pattern."""
         try:
             re.compile(self.pattern or "")
         except re.error as error:
@@ -181,7 +182,8 @@ class OrganizationSpec(ResourcePart, frozen=True):
     suspend: bool = False
 
     def rule(self, action: str) -> ActionRule | None:
-        """Return the rule for an action in any letter case, or None when the organization has no rule for it."""
+        """Return the rule for an action in any letter case, or None when the organization has no rule for
+        it."""
         wanted = action.lower()
         return next((each for each in self.actions if each.action.lower() == wanted), None)
 
@@ -196,7 +198,8 @@ class CallbackURLs(ResourcePart, frozen=True):
 
 class ReportedProblem(ResourcePart, frozen=True):
     """
-    A problem that the administrators receive one mail about. ``cause`` identifies the problem and does not change.
+    A problem that the administrators receive one mail about. ``cause`` identifies the problem and does not
+    change.
 
     ``mail_attempted_at`` is written before a mail is sent, ``notified_at`` after it; see docs/decisions/0007.
     """
@@ -222,7 +225,8 @@ class SweepResult(ResourcePart, frozen=True):
 
 
 class OrganizationStatus(ResourcePart, frozen=True):
-    """State of the organization; ``settled_at`` is the time since which everything works with the current spec."""
+    """State of the organization; ``settled_at`` is the time since which everything works with the current
+    spec."""
 
     observed_generation: int | None = None
     conditions: tuple[Condition, ...] = ()
@@ -248,7 +252,8 @@ class Organization(Resource, frozen=True):
 
     @property
     def sweep_request(self) -> str | None:
-        """Value of the annotation ``counterfoil.dev/sweep``, which requests a sweep; None after that sweep."""
+        """Value of the annotation ``counterfoil.dev/sweep``, which requests a sweep; None after that
+        sweep."""
         asked = self.metadata.annotations.get(SWEEP_ANNOTATION, "")[:MAX_SWEEP_REQUEST_LENGTH]
         answered = self.status.sweep.request if self.status.sweep is not None else None
         return asked if asked and asked != answered else None
@@ -270,6 +275,7 @@ def cleanup_conflict(organization: Organization, archive: Archive) -> str | None
     if organization.spec.cleanup.policy is CleanupPolicy.KEEP or archive.spec.keeps_files:
         return None
     return (
-        f"Archive/{archive.name} keeps no files, and Organization/{organization.name} deletes envelopes after archiving. "
-        "Set spec.cleanup.policy of the Organization to Keep, or let spec.archiveRef name another Archive."
+        f"Archive/{archive.name} keeps no files, and Organization/{organization.name} deletes envelopes "
+        "after archiving. Set spec.cleanup.policy of the Organization to Keep, or let spec.archiveRef name "
+        "another Archive."
     )

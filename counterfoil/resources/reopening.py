@@ -1,9 +1,9 @@
 """
 Re-opening: the status of a finished event that starts again, after a callback or a person's request.
 
-Pure. A callback re-opens an event that is Skipped or Failed; a callback from before its completion is only counted.
-Claimed names and filed documents stay in the status, so that nothing is filed twice. An event whose documents are
-archived continues after that step: its proof is the condition ``Archived``.
+Pure. A callback re-opens an event that is Skipped or Failed; a callback from before its completion is only
+counted. Claimed names and filed documents stay in the status, so that nothing is filed twice. An event whose
+documents are archived continues after that step: its proof is the condition ``Archived``.
 """
 
 from datetime import datetime
@@ -18,10 +18,11 @@ PHASES_REOPENED_BY_CALLBACK = frozenset({Phase.SKIPPED, Phase.FAILED})
 
 def is_reopened_by_callback(phase: str, completed_at: datetime | None, *, received: datetime) -> bool:
     """
-    Whether a callback received at ``received`` re-opens an event of that phase, completed at ``completed_at``.
+    Whether a callback received at ``received`` re-opens an event of that phase, completed at
+    ``completed_at``.
 
-    The times come from the clocks of two processes. A repeated callback comes minutes later, so a difference of
-    seconds has no effect.
+    The times come from the clocks of two processes. A repeated callback comes minutes later, so a difference
+    of seconds has no effect.
     """
     return phase in PHASES_REOPENED_BY_CALLBACK and (completed_at is None or received > completed_at)
 

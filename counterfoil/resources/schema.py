@@ -1,8 +1,9 @@
 """
 Descriptions and bounds of fields, declared beside the field and written into the CustomResourceDefinition.
 
-A field's annotation is ``Annotated[str, schema("Name of the bucket; it must exist.", maxLength=63)]``. The API server
-checks these bounds; nothing checks them again on reading. ``docs/generate_archive_crd.py`` writes the CRD from them.
+A field's annotation is ``Annotated[str, schema("Name of the bucket; it must exist.", maxLength=63)]``. The
+API server checks these bounds; nothing checks them again on reading. ``docs/generate_archive_crd.py`` writes
+the CRD from them.
 """
 
 from collections.abc import Mapping
@@ -25,7 +26,8 @@ class FieldSchema:
     description: str
     rules: tuple[ValidationRule, ...]
     is_required: bool
-    """True also requires a field that has a default in Python, for objects that were stored without the field."""
+    """True also requires a field that has a default in Python, for objects that were stored without the
+    field."""
     keywords: Mapping[str, Any]
     """Keywords of OpenAPI v3, such as ``maxLength``."""
 

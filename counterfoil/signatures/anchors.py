@@ -27,7 +27,8 @@ class Anchors:
 
     @classmethod
     def parse(cls, content: Mapping[str, bytes]) -> "Anchors":
-        """Read all keys of a Secret, each with one certificate or several in PEM form. Raises ``AnchorsInvalid``."""
+        """Read all keys of a Secret, each with one certificate or several in PEM form. Raises
+        ``AnchorsInvalid``."""
         found = {each for key in sorted(content) for each in _read(key, content[key])}
         if not found:
             raise AnchorsInvalid("it is empty")

@@ -1,10 +1,11 @@
 """
-The examination of one PDF's signatures, and the process in which it happens (``python -m counterfoil.signatures.check``).
+The examination of one PDF's signatures, and the process in which it happens
+(``python -m counterfoil.signatures.check``).
 
-By the standard input come 8 bytes with the length of a PDF and 4 with that of the trust anchors; the answer is one byte when
-the process is there to take them. Then come the anchors and the PDF, and what was found goes out (4 bytes of length, then
-JSON), until the input ends. The process limits itself before it reads the first byte: memory, CPU seconds per file, no files
-to write, and it never looks anything up in the network.
+By the standard input come 8 bytes with the length of a PDF and 4 with that of the trust anchors; the answer
+is one byte when the process is there to take them. Then come the anchors and the PDF, and what was found goes
+out (4 bytes of length, then JSON), until the input ends. The process limits itself before it reads the first
+byte: memory, CPU seconds per file, no files to write, and it never looks anything up in the network.
 
 Without trust anchors every certificate is accepted, from any issuer.
 """
@@ -119,7 +120,8 @@ class _SignatureValidator:
             stamp = msgspec.structs.replace(
                 stamp, trusted=stamp.intact and not self._fault(token, stamped, TIME_STAMPING_USAGE)
             )
-            # The time of an authority that nobody trusts is worth no more than that of the signer's own clock.
+            # The time of an authority that nobody trusts is worth no more than that of the signer's own
+            # clock.
             time = stamped if stamp.trusted else time
         distrust = "nobody says when it was made"
         if time is not None:
@@ -132,7 +134,8 @@ class _SignatureValidator:
 
 
 def _saved_certificates(reader: PdfFileReader) -> list[x509.Certificate]:
-    """Return the certificates that were saved for validation in addition to those in the signatures (PAdES, DSS)."""
+    """Return the certificates that were saved for validation in addition to those in the signatures (PAdES,
+    DSS)."""
     try:
         return list(DocumentSecurityStore.read_dss(reader).load_certs())
     except Exception:
@@ -250,7 +253,8 @@ def _token(embedded: EmbeddedPdfSignature) -> cms.SignedData | None:
 
 
 def _certificate(signed: cms.SignedData) -> x509.Certificate:
-    """Return the signer's certificate. That the signature names this very one is checked along with the signature."""
+    """Return the signer's certificate. That the signature names this very one is checked along with the
+    signature."""
     return extract_certificate_info(signed).signer_cert
 
 
@@ -281,7 +285,7 @@ def _clean_text(text: str) -> str:
     return _CONTROL_CHARACTERS.sub(" ", text).strip()[:MAX_TEXT_LENGTH]
 
 
-# -- The process -------------------------------------------------------------------------------------------------
+# -- The process ---------------------------------------------------------------------------------------------
 
 
 def main() -> int:

@@ -1,8 +1,10 @@
 """
-Reads hexadecimal strings of a PDF in one go. pyHanko makes some Python calls for each digit, and a signature is such a string
-of thousands of digits: nearly half of an examination's CPU went there, and more the larger the place for the signature is.
+Reads hexadecimal strings of a PDF in one go. pyHanko makes some Python calls for each digit, and a signature
+is such a string of thousands of digits: nearly half of an examination's CPU went there, and more the larger
+the place for the signature is.
 
-What is no plain string of digits and blanks is read by pyHanko's own function, so that everything comes out as before.
+What is no plain string of digits and blanks is read by pyHanko's own function, so that everything comes out
+as before.
 """
 
 import re
@@ -20,7 +22,8 @@ _by_digits: Callable[[BinaryIO], Any] = generic.read_hex_string_from_stream
 
 
 def read(stream: BinaryIO) -> Any:
-    """Read a string that begins here, as pyHanko's function of the same task does; raises what that raises."""
+    """Read a string that begins here, as pyHanko's function of the same task does; raises what that
+    raises."""
     start = stream.tell()
     found = _PLAIN.match(_up_to_its_end(stream))
     if found is None:

@@ -17,8 +17,9 @@ class State(StrEnum):
     """
     Result for a file as a whole.
 
-    ``Intact``: signed, nothing that was signed has changed, and nothing but validation data came after the last
-    signature. ``Unreadable``: no readable PDF, or its check did not end. ``NotChecked``: the file was not checked.
+    ``Intact``: signed, nothing that was signed has changed, and nothing but validation data came after the
+    last signature. ``Unreadable``: no readable PDF, or its check did not end. ``NotChecked``: the file was
+    not checked.
     """
 
     INTACT = "Intact"
@@ -29,7 +30,10 @@ class State(StrEnum):
 
 
 class Coverage(StrEnum):
-    """Part of the file that a signature covers: all, all up to a later save, or less than what was saved with it."""
+    """
+    Part of the file that a signature covers: all, all up to a later save, or less than what was saved with
+    it.
+    """
 
     WHOLE_FILE = "WholeFile"
     WHOLE_REVISION = "WholeRevision"
@@ -61,10 +65,10 @@ class Signature(SignatureResult, frozen=True):
     """
     One signature.
 
-    ``signer`` and ``issuer`` are as in its certificate, whose SHA-256 is ``certificate``. ``trusted`` is whether that
-    certificate led to a trust anchor when it signed, null when there were none; ``distrust`` says why it did not.
-    ``time`` (RFC 3339, empty for unknown) is what the signer's clock said, that of a document time stamp what its
-    authority says.
+    ``signer`` and ``issuer`` are as in its certificate, whose SHA-256 is ``certificate``. ``trusted`` is
+    whether that certificate led to a trust anchor when it signed, null when there were none; ``distrust``
+    says why it did not. ``time`` (RFC 3339, empty for unknown) is what the signer's clock said, that of a
+    document time stamp what its authority says.
     """
 
     field: str
@@ -84,8 +88,8 @@ class Signatures(SignatureResult, frozen=True):
     """
     Signatures in one file; ``detail`` says why it is not ``Intact``, in a sentence without a full stop.
 
-    ``anchors`` is the SHA-256 of the trust anchors that counted (of the SHA-256s of their certificates, in the order of
-    the certificates), null when there were none.
+    ``anchors`` is the SHA-256 of the trust anchors that counted (of the SHA-256s of their certificates, in
+    the order of the certificates), null when there were none.
     """
 
     state: State

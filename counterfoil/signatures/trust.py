@@ -1,8 +1,8 @@
 """
 Trust: whether a certificate leads to one of the trust anchors, at the time when it signed.
 
-Only what is in the file itself and the anchors count: nothing is fetched, and nobody is asked whether a certificate was revoked.
-Runs in the examiners' processes only.
+Only what is in the file itself and the anchors count: nothing is fetched, and nobody is asked whether a
+certificate was revoked. Runs in the examiners' processes only.
 """
 
 import asyncio
@@ -90,11 +90,13 @@ class TrustStore:
 
 
 def _may_issue(certificate: x509.Certificate) -> bool:
-    """Whether it is an authority's. Those of the first version don't say; a certificate of no authority confirms only itself."""
+    """Whether it is an authority's. Those of the first version don't say; a certificate of no authority
+    confirms only itself."""
     return bool(certificate.ca) or certificate["tbs_certificate"]["version"].native == "v1"
 
 
 @lru_cache(maxsize=1)
 def load_trust_store(encoded: bytes) -> TrustStore | None:
-    """Read anchors as they are sent (``Anchors.encoded``); None when there are none. Raises ``ValueError``."""
+    """Read anchors as they are sent (``Anchors.encoded``); None when there are none. Raises
+    ``ValueError``."""
     return TrustStore(msgspec.json.decode(encoded, type=tuple[bytes, ...])) if encoded else None

@@ -1,8 +1,9 @@
 """
-Examiners: a few processes that look at signatures, so that neither a hostile PDF nor a slow one harms the controller.
+Examiners: a few processes that look at signatures, so that neither a hostile PDF nor a slow one harms the
+controller.
 
-They are started when the first PDF comes, one PDF at a time each. One that takes too long is killed, one that died is
-replaced, and the file it had is ``Unreadable``. The controller holds only the bytes in the pipe.
+They are started when the first PDF comes, one PDF at a time each. One that takes too long is killed, one that
+died is replaced, and the file it had is ``Unreadable``. The controller holds only the bytes in the pipe.
 """
 
 import asyncio
@@ -22,10 +23,12 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 """Bytes of the largest PDF that is looked at; the examiner has it in its memory."""
 
 SMALL_FILE_BYTES = 1024 * 1024
-"""Bytes of a PDF that keeps no examiner waiting for the archive. Of larger ones only one is in transit at a time."""
+"""Bytes of a PDF that keeps no examiner waiting for the archive. Of larger ones only one is in transit at a
+time."""
 
 TIMEOUT_SECONDS = 60.0
-"""Longest time for one file once it is there; its CPU time is limited much more narrowly (``examination``)."""
+"""Longest time for one file once it is there; its CPU time is limited much more narrowly
+(``examination``)."""
 
 FILES_PER_WORKER = 1000
 """Maximum number of files of a worker; then it is replaced, since its libraries may keep memory."""
@@ -81,7 +84,8 @@ class SignatureWorkers:
                     await process.end()
 
     async def _ready(self, size: int, anchors: int) -> "_WorkerProcess | None":
-        """Return a process that waits for a file of this size: one that is there and did not die meanwhile, or a new one."""
+        """Return a process that waits for a file of this size: one that is there and did not die meanwhile,
+        or a new one."""
         while self._idle:
             process = self._idle.pop()
             if await process.ready(size, anchors, self._seconds):
@@ -129,7 +133,8 @@ class _WorkerProcess:
         return cls(process, process.stdin, process.stdout)
 
     async def ready(self, size: int, anchors: int, seconds: float) -> bool:
-        """Announce a file and trust anchors of these sizes, and wait until the process is there to take it; one that is not is ended."""
+        """Announce a file and trust anchors of these sizes, and wait until the process is there to take it;
+        one that is not is ended."""
         try:
             await self._write(size.to_bytes(8) + anchors.to_bytes(4))
             async with asyncio.timeout(seconds):

@@ -1,4 +1,7 @@
-"""``python -m sandbox.controlplane NAME...``: build the named binaries unless they are cached, and say where they are."""
+"""
+``python -m sandbox.controlplane NAME...``: build the named binaries unless they are cached, and say where
+they are.
+"""
 
 import asyncio
 import sys

@@ -42,7 +42,8 @@ TRIES = 3
 PAUSE = 2.0  # seconds between tries
 LOCK_INTERVAL = 0.2  # seconds between looks at a lock that somebody else holds
 TRANSIENT_FAILURE = re.compile(
-    r"dial tcp|no such host|connection (refused|reset)|timeout|TLS handshake|unexpected EOF|\b(429|50[0234])\b"
+    r"dial tcp|no such host|connection (refused|reset)|timeout|TLS handshake|unexpected EOF|"
+    r"\b(429|50[0234])\b"
 )
 
 
@@ -80,7 +81,10 @@ class Module:
 
 VERSION_PACKAGE = "k8s.io/component-base/version"
 # What Kubernetes' own build sets; without it, the server says that it is v0.0.0-master.
-KUBERNETES_FLAGS = f"-s -w -X {VERSION_PACKAGE}.gitVersion=v1.35.4 -X {VERSION_PACKAGE}.gitMajor=1 -X {VERSION_PACKAGE}.gitMinor=35"
+KUBERNETES_FLAGS = (
+    f"-s -w -X {VERSION_PACKAGE}.gitVersion=v1.35.4 -X {VERSION_PACKAGE}.gitMajor=1 -X "
+    f"{VERSION_PACKAGE}.gitMinor=35"
+)
 MODULES = (
     Module(
         SOURCES / "kubernetes",

@@ -1,15 +1,15 @@
 """
 A control plane: etcd and kube-apiserver on loopback, with throw-away credentials in a temporary folder.
 
-It is a real API server: custom resources, CEL, RBAC, Secrets, Leases, admission policies, priority and fairness.
-There is no kubelet, so no pods, and **no controller-manager**: nobody collects objects whose owner is gone, a
-deleted namespace stays in Terminating, and a new namespace has no ServiceAccount ``default``. Tests give
-each case its own namespace instead of cleaning up.
+It is a real API server: custom resources, CEL, RBAC, Secrets, Leases, admission policies, priority and
+fairness. There is no kubelet, so no pods, and **no controller-manager**: nobody collects objects whose owner
+is gone, a deleted namespace stays in Terminating, and a new namespace has no ServiceAccount ``default``.
+Tests give each case its own namespace instead of cleaning up.
 
 Everything ends with the process that started it, also when that is killed; any number may run at the same
 time. No kubeconfig of the user is read or written: kubectl gets ours by ``--kubeconfig`` and a separate HOME.
-etcd listens on a socket file in the folder, so that nobody else on the machine can reach it. Restarting the API
-server keeps port and data.
+etcd listens on a socket file in the folder, so that nobody else on the machine can reach it. Restarting the
+API server keeps port and data.
 """
 
 import asyncio
@@ -61,7 +61,8 @@ def control_plane(*, report: Report = say) -> AbstractAsyncContextManager["Contr
 
 class ControlPlane:
     """
-    One control plane. Start it from a thread that lives as long as it should: its programs end with that thread.
+    One control plane. Start it from a thread that lives as long as it should: its programs end with that
+    thread.
 
     Its methods may be called from any event loop.
     """
@@ -88,7 +89,8 @@ class ControlPlane:
         await self.stop()
 
     async def start(self) -> None:
-        """Start etcd and the API server and wait until they are ready. Raises ControlPlaneError if they don't."""
+        """Start etcd and the API server and wait until they are ready. Raises ControlPlaneError if they
+        don't."""
         self._binaries: Binaries = await ensure("etcd", "kube-apiserver", "kubectl", report=self._report)
         self._servers: dict[str, ServerProcess] = {}
         self._owned = OwnedFolder()
@@ -121,7 +123,8 @@ class ControlPlane:
         self._servers.pop("kube-apiserver").kill()
 
     async def start_apiserver(self) -> None:
-        """Start the API server again, on its port and with its data. Raises ControlPlaneError if it does not come up."""
+        """Start the API server again, on its port and with its data. Raises ControlPlaneError if it does not
+        come up."""
         server = self._serve("kube-apiserver", self._apiserver_arguments())
         await self._until(self._is_ready, "the API server is not ready", server)
 
@@ -131,7 +134,8 @@ class ControlPlane:
         return {name: server.pid for name, server in self._servers.items()}
 
     def kubectl_as(self, kubeconfig: Path) -> Kubectl:
-        """Return a kubectl that acts as the user that a kubeconfig names, such as one of ``kubeconfig_for``."""
+        """Return a kubectl that acts as the user that a kubeconfig names, such as one of
+        ``kubeconfig_for``."""
         return Kubectl(self._binaries["kubectl"], kubeconfig, home=self.folder / "home")
 
     async def namespace(self, name: str) -> None:
@@ -166,7 +170,8 @@ class ControlPlane:
         return NamespaceObjects(self._client, namespace)
 
     async def apply_crds(self, folder: Path = CRDS) -> None:
-        """Apply all CustomResourceDefinitions of a folder and wait until they can be used; see ``install_crds``."""
+        """Apply all CustomResourceDefinitions of a folder and wait until they can be used; see
+        ``install_crds``."""
         await install_crds(self.kubectl, folder)
 
     # What follows is how.
@@ -225,7 +230,8 @@ class ControlPlane:
             # The Service `kubernetes` can't lead to a loopback address, and nobody asks it.
             "--advertise-address=127.0.0.1",
             "--endpoint-reconciler-type=none",
-            # It refuses pods in namespaces whose ServiceAccount `default` the controller-manager has not made.
+            # It refuses pods in namespaces whose ServiceAccount `default` the controller-manager has not
+            # made.
             "--disable-admission-plugins=ServiceAccount",
             "--profiling=false",
             # Open watches are ended, so that an orderly end takes seconds, not a minute.
@@ -252,7 +258,8 @@ class ControlPlane:
             return False
 
     async def _until(self, condition: Condition, complaint: str, server: ServerProcess | None = None) -> None:
-        """Wait for a condition. Raises ControlPlaneError when it takes too long or ``server`` ends meanwhile."""
+        """Wait for a condition. Raises ControlPlaneError when it takes too long or ``server`` ends
+        meanwhile."""
         try:
             async with asyncio.timeout(TIMEOUT):
                 while not await condition():

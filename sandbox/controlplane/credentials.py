@@ -1,12 +1,11 @@
 """
 Throw-away keys, certificates and kubeconfigs of one control plane.
 
-``issue`` makes a certificate authority, a certificate for the API server, a client certificate of an administrator
-and a key for ServiceAccount tokens, all for one week. The authority's own key is never stored.
+``issue`` makes a certificate authority, a certificate for the API server, a client certificate of an
+administrator and a key for ServiceAccount tokens, all for one week. The authority's own key is never stored.
 """
 
 import base64
-import datetime
 import ipaddress
 import os
 import ssl
@@ -14,11 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-CERTIFICATE_LIFETIME = datetime.timedelta(days=7)
+from sandbox.controlplane.certificates import (
+    CertificateAuthority,
+    certificate_pem,
+    distinguished_name,
+    key_pem,
+    new_key,
+)
+
 SERVER_NAMES = (
     "localhost",
     "kubernetes",
@@ -64,7 +68,8 @@ class ControlPlaneCredentials:
         }
 
     def kubeconfig(self, *, url: str, user: dict[str, str], namespace: str) -> dict[str, object]:
-        """Return a kubeconfig that needs no other file. ``user`` says who: ``{"token": ...}`` or ``admin_user()``."""
+        """Return a kubeconfig that needs no other file. ``user`` says who: ``{"token": ...}`` or
+        ``admin_user()``."""
         return {
             "apiVersion": "v1",
             "kind": "Config",
@@ -86,7 +91,8 @@ class ControlPlaneCredentials:
 
 
 def issue(folder: Path, *more_addresses: str) -> ControlPlaneCredentials:
-    """Make new credentials in ``folder``, which is created. The server's certificate is good for these addresses, too."""
+    """Make new credentials in ``folder``, which is created. The server's certificate is good for these
+    addresses, too."""
     folder.mkdir(mode=0o700)
     credentials = ControlPlaneCredentials(
         authority=folder / "ca.crt",
@@ -98,37 +104,36 @@ def issue(folder: Path, *more_addresses: str) -> ControlPlaneCredentials:
         aggregator_key=folder / "aggregator.key",
         tokens_key=folder / "tokens.key",
     )
-    authority = _CertificateAuthority()
-    write_private(credentials.authority, _pem(authority.certificate))
+    authority = CertificateAuthority("counterfoil throw-away CA")
+    write_private(credentials.authority, certificate_pem(authority.certificate))
 
-    server = _new_key()
+    server = new_key()
     names = [x509.DNSName(name) for name in SERVER_NAMES]
     addresses = [
         x509.IPAddress(ipaddress.ip_address(address)) for address in (*SERVER_ADDRESSES, *more_addresses)
     ]
     certificate = authority.sign(
         server,
-        _subject("kube-apiserver"),
+        distinguished_name("kube-apiserver"),
         ExtendedKeyUsageOID.SERVER_AUTH,
         x509.SubjectAlternativeName([*names, *addresses]),
     )
-    write_private(credentials.server_certificate, _pem(certificate))
-    write_private(credentials.server_key, _pem_of_key(server))
+    write_private(credentials.server_certificate, certificate_pem(certificate))
+    write_private(credentials.server_key, key_pem(server))
 
-    admin = _new_key()
+    admin = new_key()
     # Members of this group may do everything, before and beside RBAC.
-    subject = _subject("admin", organization="system:masters")
-    write_private(
-        credentials.admin_certificate, _pem(authority.sign(admin, subject, ExtendedKeyUsageOID.CLIENT_AUTH))
-    )
-    write_private(credentials.admin_key, _pem_of_key(admin))
+    administrators = distinguished_name("admin", organization="system:masters")
+    certificate = authority.sign(admin, administrators, ExtendedKeyUsageOID.CLIENT_AUTH)
+    write_private(credentials.admin_certificate, certificate_pem(certificate))
+    write_private(credentials.admin_key, key_pem(admin))
 
-    aggregator = _new_key()
-    certificate = authority.sign(aggregator, _subject(AGGREGATOR), ExtendedKeyUsageOID.CLIENT_AUTH)
-    write_private(credentials.aggregator_certificate, _pem(certificate))
-    write_private(credentials.aggregator_key, _pem_of_key(aggregator))
+    aggregator = new_key()
+    certificate = authority.sign(aggregator, distinguished_name(AGGREGATOR), ExtendedKeyUsageOID.CLIENT_AUTH)
+    write_private(credentials.aggregator_certificate, certificate_pem(certificate))
+    write_private(credentials.aggregator_key, key_pem(aggregator))
 
-    write_private(credentials.tokens_key, _pem_of_key(_new_key()))
+    write_private(credentials.tokens_key, key_pem(new_key()))
     return credentials
 
 
@@ -136,94 +141,6 @@ def write_private(path: Path, content: bytes) -> None:
     """Write a file that only its owner can read, from its first byte on."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(content)
-
-
-class _CertificateAuthority:
-    """A certificate authority whose key lives in this object only."""
-
-    def __init__(self) -> None:
-        self._key = _new_key()
-        self._name = _subject("counterfoil throw-away CA")
-        self.certificate = (
-            _certificate(self._name, self._name, self._key.public_key())
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage(signs_certificates=True), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256())
-        )
-
-    def sign(
-        self,
-        key: ec.EllipticCurvePrivateKey,
-        subject: x509.Name,
-        purpose: x509.ObjectIdentifier,
-        *extensions: x509.ExtensionType,
-    ) -> x509.Certificate:
-        """Certify a key for one purpose."""
-        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
-        builder = (
-            _certificate(subject, self._name, key.public_key())
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(signs_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-            .add_extension(issuer, critical=False)
-        )
-        for extension in extensions:
-            builder = builder.add_extension(extension, critical=False)
-        return builder.sign(self._key, hashes.SHA256())
-
-
-def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))  # clocks of virtual machines jump
-        .not_valid_after(now + CERTIFICATE_LIFETIME)
-    )
-
-
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _subject(common_name: str, organization: str | None = None) -> x509.Name:
-    names = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
-    if organization is not None:
-        names.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
-    return x509.Name(names)
-
-
-def _new_key() -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP256R1())
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        # SEC 1, which kube-apiserver reads for ServiceAccount keys as well.
-        serialization.PrivateFormat.TraditionalOpenSSL,
-        serialization.NoEncryption(),
-    )
 
 
 def _inline(path: Path) -> str:

@@ -1,8 +1,8 @@
 """
 Run a program that ends when its parent ends, also when the parent is killed by SIGKILL.
 
-``python -I -S lifeline.py PARENT_PID PROGRAM ARGUMENT...`` asks the kernel for SIGKILL at the parent's death
-(prctl(2), PR_SET_PDEATHSIG) and then becomes the program, so nothing stays in between. It is a separate
+``python -I -S die_with_parent.py PARENT_PID PROGRAM ARGUMENT...`` asks the kernel for SIGKILL at the parent's
+death (prctl(2), PR_SET_PDEATHSIG) and then becomes the program, so nothing stays in between. It is a separate
 program, as Python can't safely run code between fork and exec in a process that has threads.
 
 The kernel watches the *thread* that forked: start children in a thread that lives as long as they should.

@@ -1,9 +1,9 @@
 """
 Temporary folders that go when their owner goes.
 
-The owner removes its folder when it is done, at the latest when Python exits. If the owner was killed, the next
-one to make a folder of that kind removes what was left: a lock, which the kernel releases, shows whether the owner
-lives. A folder without such a lock is nobody's here, and stays.
+The owner removes its folder when it is done, at the latest when Python exits. If the owner was killed, the
+next one to make a folder of that kind removes what was left: a lock, which the kernel releases, shows whether
+the owner lives. A folder without such a lock is nobody's here, and stays.
 """
 
 import atexit

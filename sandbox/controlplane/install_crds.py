@@ -1,8 +1,8 @@
 """
 Teach an API server our kinds: apply a folder of CustomResourceDefinitions and wait until they can be used.
 
-Being established is not enough: that a kind is served, that kubectl finds it by its name, and that its schema is
-published each come in their own time.
+Being established is not enough: that a kind is served, that kubectl finds it by its name, and that its schema
+is published each come in their own time.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ async def install_crds(kubectl: Kubectl, folder: Path = CRDS) -> None:
     """
     Apply all definitions of a folder and wait until the kinds are served, found and explained.
 
-    Raises KubectlError when the API server does not accept them, FileNotFoundError when there are none, TimeoutError
-    when one is not served after a minute.
+    Raises KubectlError when the API server does not accept them, FileNotFoundError when there are none,
+    TimeoutError when one is not served after a minute.
     """
     _require_definitions(folder)
     await kubectl("apply", "--server-side", "-f", str(folder))

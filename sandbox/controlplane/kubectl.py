@@ -14,7 +14,8 @@ class KubectlError(Exception):
 
 @dataclass(frozen=True)
 class Kubectl:
-    """``await kubectl("get", "pods", "-n", "default")`` returns what kubectl printed, or raises KubectlError."""
+    """``await kubectl("get", "pods", "-n", "default")`` returns what kubectl printed, or raises
+    KubectlError."""
 
     program: Path
     kubeconfig: Path

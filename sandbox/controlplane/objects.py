@@ -1,8 +1,8 @@
 """
 Objects of one namespace, read and applied over HTTP by the administrator.
 
-What tests set up and ask again and again goes this way: starting kubectl for each question costs more CPU than all that
-is asked about. What a person would type stays kubectl's.
+What tests set up and ask again and again goes this way: starting kubectl for each question costs more CPU
+than all that is asked about. What a person would type stays kubectl's.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ import httpx
 
 COUNTERFOIL: Final = "apis/counterfoil.dev/v1alpha1"
 RBAC: Final = "apis/rbac.authorization.k8s.io/v1"
-FIELD_MANAGER: Final = "stage"
+FIELD_MANAGER: Final = "sandbox"
 """Manager of the applied fields."""
 
 
@@ -57,7 +57,8 @@ class NamespaceObjects:
         self._namespace = namespace
 
     async def apply(self, body: Mapping[str, Any]) -> None:
-        """Create or change an object, as by ``kubectl apply --server-side --force-conflicts``. Raises ``ObjectError``."""
+        """Create or change an object, as by ``kubectl apply --server-side --force-conflicts``. Raises
+        ``ObjectError``."""
         path = f"{self._path(body['kind'])}/{body['metadata']['name']}"
         async with self._client() as client:
             answer = await client.patch(

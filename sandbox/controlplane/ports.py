@@ -1,8 +1,9 @@
 """
 Free ports on loopback that stay free while their server is restarted.
 
-A port that the kernel hands out (bind to 0) is from the range that it also uses for outgoing connections: while
-the server is down, any client may get it, even one that tries to reach the server and so reaches itself.
+A port that the kernel hands out (bind to 0) is from the range that it also uses for outgoing connections:
+while the server is down, any client may get it, even one that tries to reach the server and so reaches
+itself.
 """
 
 import random

@@ -1,8 +1,9 @@
 """
 Programs started from Python: servers that live as long as we do, and commands whose output we want.
 
-Both end with this process, even if it is killed (see ``lifeline``). A ``ServerProcess`` is bound to no event loop, so
-that a fixture may start it and a test on another loop stop it; start it from a thread that stays alive.
+Both end with this process, even if it is killed (see ``die_with_parent``). A ``ServerProcess`` is bound to no
+event loop, so that a fixture may start it and a test on another loop stop it; start it from a thread that
+stays alive.
 """
 
 import asyncio

@@ -1,8 +1,10 @@
 """
-JSON schemas of every kind that an API server knows, as kubeconform reads them, made from what the server publishes.
+JSON schemas of every kind that an API server knows, as kubeconform reads them, made from what the server
+publishes.
 
-Kubernetes' OpenAPI (version 2) is nearly JSON Schema: types that JSON writes in two ways are said here, and objects get
-no more fields than they have. Nothing is fetched from elsewhere, so the kinds of others are as strict as its own.
+Kubernetes' OpenAPI (version 2) is nearly JSON Schema: types that JSON writes in two ways are said here, and
+objects get no more fields than they have. Nothing is fetched from elsewhere, so the kinds of others are as
+strict as its own.
 """
 
 import json

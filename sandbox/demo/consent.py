@@ -1,8 +1,9 @@
 """
-The demo's third organization: its people send from eSAW's web page, and no key is configured for them anywhere.
+The demo's third organization: its people send from eSAW's web page, and no key is configured for them
+anywhere.
 
-A browser without a screen plays Carla, who is asked for consent once, fills in tags, and later renews a key that died by the link
-in the one mail about it. ``manual_steps`` says how to do the same in a real browser.
+A browser without a screen plays Carla, who is asked for consent once, fills in tags, and later renews a key
+that died by the link in the one mail about it. ``manual_steps`` says how to do the same in a real browser.
 """
 
 import asyncio
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from counterfoil.resources import consented_sender_name
-from sandbox.environment import CounterfoilProcess, LocalEnvironment
+from sandbox.environment.local import LocalEnvironment
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import Browser, OAuthApp, StandIn, User
 from sandbox.servers.smtp import SmtpServer
 
@@ -187,7 +189,10 @@ def _expected_tags() -> dict[str, str]:
 def manual_steps(consent_demo: ConsentDemo) -> str:
     """Return how to do it in a real browser on this machine."""
     name = consented_sender_name(ORGANIZATION, consent_demo.carla.user_id)
-    newest = f"kubectl -n {consent_demo.local_environment.namespace} get env --sort-by=.metadata.creationTimestamp -o name | tail -n 1"
+    newest = (
+        f"kubectl -n {consent_demo.local_environment.namespace} get env "
+        "--sort-by=.metadata.creationTimestamp -o name | tail -n 1"
+    )
     return f"""  Send as a person does: {consent_demo.esaw.url}/Drafts/New
                          sign in as {consent_demo.carla.email}, password {PASSWORD}; then Create draft, NEXT
   Then let all sign:     ID=$({newest} | cut -d/ -f2)

@@ -1,8 +1,9 @@
 """
-A stand-in for eSignAnyWhere: REST v6, OAuth, web pages, callbacks, signed documents, faults on demand, a record of it all.
+A stand-in for eSignAnyWhere: REST v6, OAuth, web pages, callbacks, signed documents, faults on demand, a
+record of it all.
 
-Its behaviour, and which of it is assumed, is described in docs/contributing/stand-in.md. It is for tests and demos, and never in
-the image.
+Its behaviour, and which of it is assumed, is described in docs/contributing/stand-in.md. It is for tests and
+demos, and never in the image.
 """
 
 from sandbox.esaw.browser import Browser, BrowserPage

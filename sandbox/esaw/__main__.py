@@ -32,7 +32,10 @@ def main() -> None:
         "--callback-time-scale",
         type=float,
         default=0.001,
-        help="what a minute between two attempts of a callback shrinks to; 1 is eSAW's own pace (default: %(default)s)",
+        help=(
+            "what a minute between two attempts of a callback shrinks to; 1 is eSAW's own pace (default: "
+            "%(default)s)"
+        ),
     )
     parser.add_argument(
         "--final-during-callback",

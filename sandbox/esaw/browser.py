@@ -1,10 +1,10 @@
 """
-A browser without a screen: it opens pages, follows redirects (also those of a page itself) and links, fills forms and presses
-buttons, as a person would.
+A browser without a screen: it opens pages, follows redirects (also those of a page itself) and links, fills
+forms and presses buttons, as a person would.
 
-For pages of plain HTML, this side's and the product's alike; it runs no script. Cookies are kept per host for all ports,
-and Secure ones also go over plain HTTP, as Chromium does to loopback addresses. It knows neither SameSite nor CSP: what these
-prevent, only a real browser shows.
+For pages of plain HTML, this side's and the product's alike; it runs no script. Cookies are kept per host for
+all ports, and Secure ones also go over plain HTTP, as Chromium does to loopback addresses. It knows neither
+SameSite nor CSP: what these prevent, only a real browser shows.
 """
 
 import ssl
@@ -62,8 +62,8 @@ class Browser:
         self, *, followed_prefix: str | None = None, language: str = "en", trust: ssl.SSLContext | None = None
     ) -> None:
         """
-        With `followed_prefix`, the beginning of a URL, a redirect to elsewhere is not followed but shown as the page; `trust` says
-        whose certificates are good (None: those of the public authorities).
+        With `followed_prefix`, the beginning of a URL, a redirect to elsewhere is not followed but shown as
+        the page; `trust` says whose certificates are good (None: those of the public authorities).
         """
         self.page = BrowserPage("about:blank", 0, httpx.Headers(), "")
         self.visited: list[str] = []
@@ -111,7 +111,8 @@ class Browser:
         return await self._follow_redirects(self.request_for(label, **given))
 
     def request_for(self, label: str, **given: FieldValue) -> httpx.Request:
-        """The request that pressing the button would send, for those who send it twice. Raises LookupError."""
+        """The request that pressing the button would send, for those who send it twice. Raises
+        LookupError."""
         form, button = self._form_with_button(label)
         files = {name: value for name, value in given.items() if not isinstance(value, str)}
         if unknown := set(given) - {*form.fields, *files}:
@@ -154,7 +155,8 @@ class Browser:
         raise RecursionError(f"More than {_MAX_REDIRECTS} redirects, the last to {request.url}.")
 
     def _meta_refresh(self, response: httpx.Response) -> httpx.Request | None:
-        """The request that a page makes automatically at once (``<meta http-equiv="refresh" content="0; url=...">``), if it does."""
+        """The request that a page makes automatically at once
+        (``<meta http-equiv="refresh" content="0; url=...">``), if it does."""
         if not response.headers.get("Content-Type", "").startswith("text/html"):
             return None
         document = BrowserPage(

@@ -1,5 +1,6 @@
 """
-The stand-in itself: one server on the loopback interface, with REST v6, OAuth, the web pages, and the control in hand.
+The stand-in itself: one server on the loopback interface, with REST v6, OAuth, the web pages, and the control
+in hand.
 
 This module connects all parts. All routes except the control surface's pass the same pipeline.
 """
@@ -32,7 +33,8 @@ def _utc_now() -> datetime:
 
 
 class StandIn(Control):
-    """eSignAnyWhere for tests and demos: `async with StandIn() as esaw`, then `esaw.url` and the methods of Control."""
+    """eSignAnyWhere for tests and demos: `async with StandIn() as esaw`, then `esaw.url` and the methods of
+    Control."""
 
     def __init__(
         self,

@@ -8,10 +8,10 @@ import asyncio
 import os
 import sys
 
-from sandbox import debian
 from sandbox.controlplane import binaries
 from sandbox.controlplane.toolchain import NoGoError
 from sandbox.node import images, node
+from sandbox.packages import debian
 
 KIND = os.environ.get("CLUSTER") == "kind"
 

@@ -1,9 +1,11 @@
 """
-Images for the node's pods: Counterfoil's own image, built from the Containerfile, and one with the sandbox beside it.
+Images for the node's pods: Counterfoil's own image, built from the Containerfile, and one with the sandbox
+beside it.
 
-Where nothing can be pulled from a registry, the base image is made by debootstrap, from the mirror that this machine's apt
-uses, and kept in the cache folder. buildah builds in a chroot, so that it needs no engine and no privileges beyond root's. A
-build downloads Python packages the way this machine does: pip's configuration is handed into it.
+Where nothing can be pulled from a registry, the base image is made by debootstrap, from the mirror that this
+machine's apt uses, and kept in the cache folder. buildah builds in a chroot, so that it needs no engine and
+no privileges beyond root's. A build downloads Python packages the way this machine does: pip's configuration
+is handed into it.
 """
 
 import os
@@ -14,10 +16,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox import debian
 from sandbox.controlplane import binaries
 from sandbox.controlplane.processes import run
 from sandbox.node.settings import PAUSE_IMAGE
+from sandbox.packages import debian
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("buildah", "debootstrap")
@@ -68,7 +70,8 @@ def base_archive() -> Path:
 
 
 async def prepare() -> Path:
-    """Install what builds images, and return the base image's root file system as a tar archive; make it first if need be."""
+    """Install what builds images, and return the base image's root file system as a tar archive; make it
+    first if need be."""
     await debian.ensure(*PACKAGES)
     base = base_archive()
     if not base.exists():
@@ -122,8 +125,9 @@ class _Buildah:
         """Build an image from a Containerfile."""
         base = f"--build-arg=BASE={BASE_IMAGE}"
         await self._do(
-            "build", "--pull-never", "--isolation=chroot", base, *options, f"--tag={image}", f"--file={containerfile}", str(context)
-        )  # fmt: skip
+            *("build", "--pull-never", "--isolation=chroot", base, *options),
+            *(f"--tag={image}", f"--file={containerfile}", str(context)),
+        )
 
     async def export(self, image: str, archive: Path, name: str) -> None:
         """Write an image into an archive that containerd loads, under a name."""
@@ -162,7 +166,10 @@ async def _must(*command: object) -> None:
 def _mirror() -> list[str]:
     """Return the mirror that this machine gets the suite from; none: debootstrap's own choice."""
     asked = subprocess.run(
-        ["/usr/bin/apt-get", "indextargets", "--format=$(REPO_URI)", "Created-By: Packages", f"Codename: {SUITE}"],
+        [
+            *("/usr/bin/apt-get", "indextargets", "--format=$(REPO_URI)"),
+            *("Created-By: Packages", f"Codename: {SUITE}"),
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -171,7 +178,8 @@ def _mirror() -> list[str]:
 
 
 def _as_this_machine(folder: Path) -> list[str]:
-    """Return options by which pip in the build does as pip on this machine: the same index, certificates and wheels."""
+    """Return options by which pip in the build does as pip on this machine: the same index, certificates and
+    wheels."""
     shown = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     )

@@ -1,8 +1,9 @@
 """
 The first process of a node's namespaces: sets up the namespaces, reports it, then reaps ended processes.
 
-``python -I anchor.py FOLDER ADDRESS`` is started by ``machine`` as process 1 of a new process namespace, beside new
-namespaces of mounts, network and host name. It ends when it is killed, and then the kernel ends everything else in there.
+``python -I init.py FOLDER ADDRESS`` is started by ``namespaces`` as process 1 of a new process namespace,
+beside new namespaces of mounts, network and host name. It ends when it is killed, and then the kernel ends
+everything else in there.
 """
 
 import os
@@ -23,7 +24,8 @@ def main() -> None:
         try:
             os.wait()
         except ChildProcessError:
-            # Children are born elsewhere (nsenter) and become ours as orphans, so there is no event to wait for.
+            # Children are born elsewhere (nsenter) and become ours as orphans, so there is no event to wait
+            # for.
             _pause()
 
 
@@ -32,7 +34,8 @@ def _pause() -> None:
 
 
 def _mounts(folder: Path) -> None:
-    # Pods' mounts propagate among themselves, as on a machine with systemd; the real machine sees none of them.
+    # Pods' mounts propagate among themselves, as on a machine with systemd; the real machine sees none of
+    # them.
     _do("mount", "--make-rshared", "/")
     # What is gone after a reboot: sockets, network namespaces, locks, the state of containers.
     _do("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")

@@ -1,9 +1,10 @@
 """
-A node by kind, with the same interface as ``node``: for people who have Docker, and who can't or won't be root.
+A node by kind, with the same interface as ``node``: for people who have Docker, and who can't or won't be
+root.
 
-It was written from kind's documentation, and **was not run** on the machine where it was written, which has no Docker. It needs
-the programs ``kind`` (0.24 or newer, whose network enforces NetworkPolicies) and ``docker``. Images are built by Docker, on
-the base image that the Containerfile names.
+It was written from kind's documentation, and **was not run** on the machine where it was written, which has
+no Docker. It needs the programs ``kind`` (0.24 or newer, whose network enforces NetworkPolicies) and
+``docker``. Images are built by Docker, on the base image that the Containerfile names.
 """
 
 import asyncio

@@ -1,9 +1,10 @@
 """
-A machine within the machine: namespaces of processes, mounts, network and host name, and programs that run in them.
+A machine within the machine: namespaces of processes, mounts, network and host name, and programs that run in
+them.
 
-Everything in there depends on one process (``init_process``), and that on ours: when either ends, the kernel ends all programs and
-containers, and with the last of them go mounts, addresses and firewall rules. What the kernel does not remove, empty control groups,
-is removed at the end, or by the next machine.
+Everything in there depends on one process (``init_process``), and that on ours: when either ends, the kernel
+ends all programs and containers, and with the last of them go mounts, addresses and firewall rules. What the
+kernel does not remove, empty control groups, is removed at the end, or by the next machine.
 """
 
 import asyncio
@@ -145,7 +146,8 @@ class LinuxNamespaces:
         return ["/usr/bin/nsenter", f"--target={self._first}", *spaces, "--", *argv]
 
     def network(self) -> AbstractContextManager[None]:
-        """Let this thread, and the processes it starts, have the machine's network until the end of the block."""
+        """Let this thread, and the processes it starts, have the machine's network until the end of the
+        block."""
         return _network_of(f"/proc/{self._first}/ns/net")
 
     def real_network(self) -> AbstractContextManager[None]:

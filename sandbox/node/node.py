@@ -1,10 +1,11 @@
 """
-A whole node: etcd, API server, controller-manager, scheduler, kubelet, containerd, kube-proxy, CoreDNS, kube-router,
-metrics-server.
+A whole node: etcd, API server, controller-manager, scheduler, kubelet, containerd, kube-proxy, CoreDNS,
+kube-router, metrics-server.
 
-Everything runs in separate namespaces (see ``namespaces``) with all its files in one temporary folder, and ends with the
-process that started it. While a node is up, the thread that started it has the node's network: what it and its children
-connect to are the node's Services and pods, and nothing else can be reached from there.
+Everything runs in separate namespaces (see ``namespaces``) with all its files in one temporary folder, and
+ends with the process that started it. While a node is up, the thread that started it has the node's network:
+what it and its children connect to are the node's Services and pods, and nothing else can be reached from
+there.
 
 A reboot keeps what is on disk (etcd's data, images), and loses the rest, as a real one does.
 """
@@ -20,13 +21,13 @@ from typing import Self
 
 import httpx
 
-from sandbox import debian
 from sandbox.controlplane import binaries, credentials
 from sandbox.controlplane.folders import OwnedFolder
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
 from sandbox.controlplane.processes import Command, run
 from sandbox.node import images, settings
 from sandbox.node.namespaces import LinuxNamespaces, NodeProgram
+from sandbox.packages import debian
 
 PROGRAMS = (
     "etcd",
@@ -154,7 +155,8 @@ class Node:
         self._owned.remove()
 
     async def reboot(self) -> None:
-        """Pull the plug and put it in again: all programs and containers end at once; what is on disk is there again."""
+        """Pull the plug and put it in again: all programs and containers end at once; what is on disk is
+        there again."""
         await self._halt()
         await self._boot()
 
@@ -177,7 +179,8 @@ class Node:
         await self.restart("containerd", "kubelet")
 
     async def restart(self, *names: str) -> None:
-        """End some of the parts in order and start them again, as an upgrade of the node does; pods continue to run."""
+        """End some of the parts in order and start them again, as an upgrade of the node does; pods continue
+        to run."""
         for name in reversed(names):
             await self._parts.pop(name).stop()
         self._start(*names)

@@ -1,8 +1,8 @@
 """
 Settings of a node's programs: their flags and configuration files.
 
-Most of it is what any cluster has. What a small machine without systemd, with its own namespaces, wants otherwise has its
-reason beside it.
+Most of it is what any cluster has. What a small machine without systemd, with its own namespaces, wants
+otherwise has its reason beside it.
 """
 
 import json
@@ -51,7 +51,8 @@ def write(paths: NodePaths, group: str) -> None:
 
 
 def etcd(paths: NodePaths) -> Sequence[str]:
-    """Return etcd's flags. Its data survive a reboot, so it may not skip fsync as the control plane's does."""
+    """Return etcd's flags. Its data survive a reboot, so it may not skip fsync as the control plane's
+    does."""
     return [f"--data-dir={paths.folder / 'etcd'}", "--log-level=warn"]
 
 
@@ -211,7 +212,12 @@ def _containerd(folder: Path) -> str:
     return f"""version = 2
 root = "{folder / "containerd"}"
 state = "/run/counterfoil/containerd"
-disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.internal.v1.tracing"]
+disabled_plugins = [
+  "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.devmapper",
+  "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.internal.v1.tracing",
+]
 
 [grpc]
 address = "{CONTAINERD}"

@@ -1,17 +1,15 @@
 """
-A real server of Azure Blob Storage on loopback: Microsoft's Azurite, in memory, with the account that it always has.
+A real server of Azure Blob Storage on loopback: Microsoft's Azurite, in memory, with the account that it
+always has.
 
-Needs Node.js and npm, which are installed where that may be done. The packages are installed on the first use, from the lock
-file beside this module, and kept in the user's cache folder; ``python -m sandbox.servers.azblob_azurite`` does that beforehand.
+Needs Node.js and npm, which are installed where that may be done. The packages are installed on the first use
+and kept in the user's cache folder; ``python -m sandbox.servers azurite`` does that beforehand.
 """
 
-import asyncio
 import base64
 import hashlib
 import hmac
 import os
-import shutil
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,10 +20,10 @@ from xml.etree import ElementTree
 
 import httpx
 
-from sandbox import npm_packages
 from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import ServerProcess
+from sandbox.packages import debian, npm
 from sandbox.servers.readiness import wait_until_listening
 
 ACCOUNT = "devstoreaccount1"
@@ -34,10 +32,6 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 
 MAIN = Path("node_modules/azurite/dist/src/blob/main.js")
 READY_SECONDS = 60.0
-
-
-class AzuriteError(RuntimeError):
-    """It can't be installed."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +74,12 @@ class Azurite:
 
 @asynccontextmanager
 async def azurite() -> AsyncIterator[Azurite]:
-    """Run a server. Raises ``AzuriteError``, ``NotListeningError``."""
+    """Run a server. Raises ``ServerNotListening``, and as ``installed``."""
     folder = await installed()
     port = free_port()
     with owned_folder("counterfoil-azurite-") as base:
         argv: list[object] = [
-            _program("node"),
+            await debian.program("node", "nodejs"),
             folder / MAIN,
             "--inMemoryPersistence",
             "--silent",
@@ -101,29 +95,5 @@ async def azurite() -> AsyncIterator[Azurite]:
 
 
 async def installed() -> Path:
-    """Return the folder with the packages that the lock file names, installed if they are not. Raises ``AzuriteError``."""
-    try:
-        return await npm_packages.installed("azurite", MAIN)
-    except npm_packages.NpmPackagesError as problem:
-        raise AzuriteError(str(problem)) from problem
-
-
-def _program(name: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        raise AzuriteError(f"Azurite needs {name}, which is not on PATH.")
-    return path
-
-
-def main() -> int:
-    """Install what is missing; return the exit status."""
-    try:
-        print(f"[npm] azurite: {asyncio.run(installed())}", file=sys.stderr)
-    except AzuriteError as problem:
-        print(f"sandbox.servers.azblob_azurite: {problem}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    """Return the folder with its packages, installed if they are not. Raises as ``npm.installed``."""
+    return await npm.installed("azurite")

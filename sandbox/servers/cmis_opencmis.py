@@ -1,17 +1,15 @@
 """
 A real CMIS server on loopback: the in-memory server of Apache Chemistry OpenCMIS on jetty-runner.
 
-Needs Java and Maven, which are installed where that may be done. Both archives come from Maven Central on the first use and
-are kept in the user's cache folder; ``python -m sandbox.servers.cmis_opencmis`` does that beforehand. The server's two SOAP servlets are taken out, since they don't start on today's Java; what is left is the AtomPub and the
-browser binding.
+Needs Java and Maven, which are installed where that may be done. Both archives come from Maven Central on the
+first use and are kept in the user's cache folder; ``python -m sandbox.servers opencmis`` does that
+beforehand. The server's two SOAP servlets are taken out, since they don't start on today's Java; what is left
+is the AtomPub and the browser binding.
 """
 
 import asyncio
 import os
 import re
-import shutil
-import sys
-import tempfile
 import zipfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,11 +18,10 @@ from pathlib import Path
 
 import httpx
 
-from sandbox import debian
-from sandbox.controlplane.binaries import cache_folder
 from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.ports import free_port
-from sandbox.controlplane.processes import ServerProcess, run
+from sandbox.controlplane.processes import ServerProcess
+from sandbox.packages import debian, maven
 
 OPENCMIS = "org.apache.chemistry.opencmis:chemistry-opencmis-server-inmemory:1.1.0:war"
 JETTY = "org.eclipse.jetty:jetty-runner:9.4.57.v20241219"
@@ -39,7 +36,7 @@ _SOAP_MAPPING = re.compile(
 
 
 class CmisServerError(RuntimeError):
-    """It can't be had, or did not start."""
+    """It did not start."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +60,13 @@ class CmisServer:
 
 @asynccontextmanager
 async def cmis_server() -> AsyncIterator[CmisServer]:
-    """Run a server. Raises ``CmisServerError``."""
+    """Run a server. Raises ``CmisServerError``, ``MavenError``, ``PackagesMissing``."""
     folder = await fetched()
     port = free_port()
     with owned_folder("counterfoil-cmis-") as base:
         application = _unpacked(folder, base / "application")
         runner = next(folder.glob("jetty-runner-*.jar"))
-        argv = [_program("java"), "-Xmx768m", f"-Djava.io.tmpdir={base}", "-jar", runner]
+        argv: list[object] = [await _java(), "-Xmx768m", f"-Djava.io.tmpdir={base}", "-jar", runner]
         argv += ["--host", "127.0.0.1", "--port", str(port), "--path", "/cmis", application]
         server = ServerProcess(argv, log=base / "jetty.log", environment=os.environ)
         try:
@@ -116,50 +113,14 @@ def _unpacked(folder: Path, application: Path) -> Path:
 
 
 async def fetched() -> Path:
-    """Return the folder with the war of the server and the jar of jetty-runner. Raises ``CmisServerError``."""
-    if shutil.which("java") is None or shutil.which("mvn") is None:
-        try:
-            await debian.ensure("default-jre-headless", "maven")
-        except debian.PackagesMissing as missing:
-            raise CmisServerError(f"the CMIS server needs Java and Maven. {missing}") from missing
-    folder = cache_folder() / "maven" / "opencmis-1.1.0-jetty-9.4.57"
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
-        try:
-            for artifact in (OPENCMIS, JETTY):
-                await _copied(artifact, unfinished)
-            if not folder.exists():
-                unfinished.rename(folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
+    """
+    Return the folder with the war of the server and the jar of jetty-runner; Java is there, too.
+
+    Raises ``MavenError``, ``PackagesMissing``.
+    """
+    await _java()
+    return await maven.fetched("opencmis-1.1.0-jetty-9.4.57", OPENCMIS, JETTY)
 
 
-async def _copied(artifact: str, folder: Path) -> None:
-    print(f"[maven] fetching {artifact}", file=sys.stderr, flush=True)
-    copy = ["dependency:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={folder}"]
-    done = await run([_program("mvn"), "-q", "-B", *copy])
-    if done.code:
-        raise CmisServerError(f"Maven could not fetch {artifact}:\n{(done.out + done.err)[-2000:]}")
-
-
-def _program(name: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        raise CmisServerError(f"the CMIS server needs {name}, which is not on PATH.")
-    return path
-
-
-def main() -> int:
-    """Fetch what is missing; return the exit status."""
-    try:
-        print(f"[maven] opencmis: {asyncio.run(fetched())}", file=sys.stderr)
-    except CmisServerError as problem:
-        print(f"sandbox.servers.cmis_opencmis: {problem}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+async def _java() -> str:
+    return await debian.program("java", "default-jre-headless")

@@ -1,8 +1,9 @@
 """
-A small document system on loopback that takes files as docs/archives.md asks of a system behind an ``http`` archive.
+A small document system on loopback that takes files as docs/archives.md asks of a system behind an ``http``
+archive.
 
-It is what somebody who connects an own system can start from: it checks signatures and idempotency keys, keeps a file
-under no name until it is concluded, and returns it at the address that it reported.
+It is what somebody who connects an own system can start from: it checks signatures and idempotency keys,
+keeps a file under no name until it is concluded, and returns it at the address that it reported.
 """
 
 import base64
@@ -39,7 +40,8 @@ class DocumentSystemFile:
 
 @dataclass
 class DocumentSystem:
-    """A running system. ``filed`` are its files by name; ``serves_downloads`` tells whether it gives them back."""
+    """A running system. ``filed`` are its files by name; ``serves_downloads`` tells whether it gives them
+    back."""
 
     folder: Path
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))

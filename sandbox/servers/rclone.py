@@ -2,7 +2,8 @@
 Real servers of archives on loopback: ``rclone serve`` over a folder, by the protocol that is asked for.
 
 A server stores plain files in ``folder``, which tests read directly. To change something there is no use:
-rclone remembers its listings. A server can be stopped and started again on the same port with the same content.
+rclone remembers its listings. A server can be stopped and started again on the same port with the same
+content.
 """
 
 import os
@@ -34,7 +35,7 @@ class RcloneServer:
     _server: ServerProcess | None = None
 
     async def start(self) -> None:
-        """Start it, and wait until it listens. Raises ``NotListeningError``."""
+        """Start it, and wait until it listens. Raises ``ServerNotListening``."""
         argv = [
             self.program,
             "serve",

@@ -1,8 +1,9 @@
 """
 A real S3 server on loopback: ``rclone serve s3`` over a folder, with its own keys.
 
-It can be stopped and started again on the same port with the same content, for tests of an archive that goes away.
-It ignores conditional creates (If-None-Match), as some real ones do: code that relies on them alone fails here.
+It can be stopped and started again on the same port with the same content, for tests of an archive that goes
+away. It ignores conditional creates (If-None-Match), as some real ones do: code that relies on them alone
+fails here.
 """
 
 import asyncio

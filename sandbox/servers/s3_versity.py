@@ -1,7 +1,8 @@
 """
 A second real S3 server on loopback: the Versity S3 Gateway over a folder, with its own keys.
 
-It knows what ``rclone serve s3`` does not: object tags, versions of objects, Object Lock, and buckets in the host name.
+It knows what ``rclone serve s3`` does not: object tags, versions of objects, Object Lock, and buckets in the
+host name.
 """
 
 import os
@@ -43,7 +44,8 @@ class VersityServer:
         return f"http://127.0.0.1:{self.port}"
 
     async def make_bucket(self, name: str, *, locking: bool = False) -> None:
-        """Make a bucket, with versions and Object Lock if it is ``locking``. Raises ``httpx.HTTPStatusError``."""
+        """Make a bucket, with versions and Object Lock if it is ``locking``. Raises
+        ``httpx.HTTPStatusError``."""
         headers = {"x-amz-bucket-object-lock-enabled": "true"} if locking else {}
         (await self.ask("PUT", name, headers=headers)).raise_for_status()
 
@@ -68,7 +70,7 @@ class VersityServer:
 
 @asynccontextmanager
 async def versity_server() -> AsyncIterator[VersityServer]:
-    """Run a server over a temporary folder. Raises ``NotListeningError``."""
+    """Run a server over a temporary folder. Raises ``ServerNotListening``."""
     program = (await binaries.ensure("versitygw")).path("versitygw")
     running = VersityServer(free_port())
     with owned_folder("counterfoil-versity-") as base:

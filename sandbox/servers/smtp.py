@@ -1,12 +1,13 @@
 """
-A mail server for demo and tests: real SMTP on loopback (aiosmtpd), which keeps what it takes and delivers nothing.
+A mail server for demo and tests: real SMTP on loopback (aiosmtpd), which keeps what it takes and delivers
+nothing.
 
-It can demand STARTTLS and a login, speak TLS from the start, refuse a mail or a recipient, be slow to say that it took one,
-hang up instead of that, and be away for a while; it has its own authority, whose certificate goes into the Secret.
+It can demand STARTTLS and a login, speak TLS from the start, refuse a mail or a recipient, be slow to say
+that it took one, hang up instead of that, and be away for a while; it has its own authority, whose
+certificate goes into the Secret.
 """
 
 import asyncio
-import datetime
 import email
 import email.policy
 import ipaddress
@@ -23,20 +24,14 @@ from typing import Any, Self
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-_SIGNS_CERTIFICATES = x509.KeyUsage(
-    digital_signature=False,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=False,
-    encipher_only=False,
-    decipher_only=False,
+from sandbox.controlplane.certificates import (
+    CertificateAuthority,
+    certificate_pem,
+    distinguished_name,
+    key_pem,
+    new_key,
 )
 
 # aiosmtpd warns of one of its attributes, which nobody here uses.
@@ -160,7 +155,8 @@ class SmtpServer:
             self._server = None
 
     async def arrived(self, number: int, *, within: float = 60.0) -> list[ReceivedMail]:
-        """Wait until this number of mails has arrived in all, and return them. Raises TimeoutError with their subjects."""
+        """Wait until this number of mails has arrived in all, and return them. Raises TimeoutError with their
+        subjects."""
         try:
             async with asyncio.timeout(within), self._arrived:
                 await self._arrived.wait_for(lambda: len(self.mails) >= number)
@@ -171,7 +167,7 @@ class SmtpServer:
             ) from None
         return self.mails
 
-    # -- What aiosmtpd asks -----------------------------------------------------------------------------------
+    # -- What aiosmtpd asks ----------------------------------------------------------------------------------
 
     def _protocol(self, context: ssl.SSLContext) -> SMTP:
         self.connections += 1
@@ -237,42 +233,10 @@ class SmtpServer:
 
 def _certify(folder: Path) -> str:
     """Make an authority and a certificate for 127.0.0.1 in a folder; return the authority's."""
-    authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    authority_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Sandbox mail authority")])
-    authority = (
-        _certificate(authority_name, authority_name, authority_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_SIGNS_CERTIFICATES, critical=True)
-        .sign(authority_key, hashes.SHA256())
-    )
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail.sandbox.test")])
+    authority, key = CertificateAuthority("Sandbox mail authority"), new_key()
     local = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    certificate = (
-        _certificate(name, authority_name, key.public_key())
-        .add_extension(local, critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
-        )
-        .sign(authority_key, hashes.SHA256())
+    certificate = authority.sign(
+        key, distinguished_name("mail.sandbox.test"), ExtendedKeyUsageOID.SERVER_AUTH, local
     )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "server.pem").write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-    return authority.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def _certificate(
-    name: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
+    (folder / "server.pem").write_bytes(key_pem(key) + certificate_pem(certificate))
+    return certificate_pem(authority.certificate).decode()

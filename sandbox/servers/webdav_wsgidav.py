@@ -65,7 +65,7 @@ class WsgidavServer:
 
 @asynccontextmanager
 async def wsgidav_server() -> AsyncIterator[WsgidavServer]:
-    """Run a server over a temporary folder. Raises ``NotListeningError``."""
+    """Run a server over a temporary folder. Raises ``ServerNotListening``."""
     with owned_folder("counterfoil-wsgidav-") as base:
         (base / "content").mkdir()
         running = WsgidavServer(base / "content", free_port())

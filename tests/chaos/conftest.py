@@ -1,5 +1,6 @@
 """
-One control plane and one S3 server for all tests that break things, and one scene in its own namespace for each.
+One control plane and one S3 server for all tests that break things, and one scene in its own namespace for
+each.
 """
 
 from collections.abc import AsyncIterator

@@ -1,6 +1,6 @@
 """
-Ways to the API server that break in the middle of many callbacks, each in another manner, and work again: the receiver
-lives, says 503 meanwhile, and takes every callback as soon as there is a way again.
+Ways to the API server that break in the middle of many callbacks, each in another manner, and work again: the
+receiver lives, says 503 meanwhile, and takes every callback as soon as there is a way again.
 """
 
 import asyncio
@@ -14,22 +14,22 @@ from urllib.parse import urlsplit
 import pytest
 
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.receiver import RunningReceiver, running_receiver
+from sandbox.environment.processes import CounterfoilProcess, running_receiver
 from tests.cluster.test_receiver import Site, a_guid, a_site
 from tests.support.scenes.chaos import eventually
-from tests.support.servers.breakable_connections import Fault, Line
+from tests.support.servers.breakable_connections import BreakableProxy, Fault
 
 MANY = 400
 """Callbacks at once, several times as many as the receiver has connections."""
 
 
 @dataclass
-class Lined:
+class ProxiedReceiver:
     """A receiver that reaches the API server through a line."""
 
-    line: Line
+    proxy: BreakableProxy
     site: Site
-    receiver: RunningReceiver
+    receiver: CounterfoilProcess
     statuses: list[int] = field(default_factory=list)
     """Responses to callbacks, in order."""
 
@@ -44,12 +44,12 @@ class Lined:
 
 
 @pytest.fixture
-async def lined(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIterator[Lined]:
+async def proxied(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIterator[ProxiedReceiver]:
     server = urlsplit(plane.url)
-    async with AsyncExitStack() as opened, Line(server.hostname or "", server.port or 0) as line:
+    async with AsyncExitStack() as opened, BreakableProxy(server.hostname or "", server.port or 0) as proxy:
         site = await a_site(plane, namespace, tmp_path, opened)
         way = json.loads(site.kubeconfig.read_text())
-        way["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{line.port}"
+        way["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{proxy.port}"
         kubeconfig = tmp_path / "lined.kubeconfig"
         kubeconfig.write_text(json.dumps(way))
         kubeconfig.chmod(0o600)
@@ -58,37 +58,39 @@ async def lined(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIte
                 kubeconfig=kubeconfig,
                 namespace=namespace,
                 log=tmp_path / "lined.log",
-                settings={"callback-burst": "10000"},
+                settings={"callback_burst": "10000"},
             )
         )
         await receiver.until_ready()
-        yield Lined(line, site, receiver)
+        yield ProxiedReceiver(proxy, site, receiver)
 
 
 @pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.name.lower())
 async def test_callbacks_are_taken_again_however_the_way_to_the_api_server_broke_under_hundreds_of_them(
-    lined: Lined, fault: Fault
+    proxied: ProxiedReceiver, fault: Fault
 ) -> None:
-    assert await lined.call_about_many() == {200}
+    assert await proxied.call_about_many() == {200}
 
-    lined.line.cut(fault)
-    under_way = asyncio.create_task(lined.call_about_many(4))
-    await eventually(lambda: lined.statuses.count(503) > 3 * MANY)
-    lined.line.mend()
+    proxied.proxy.cut(fault)
+    under_way = asyncio.create_task(proxied.call_about_many(4))
+    await eventually(lambda: proxied.statuses.count(503) > 3 * MANY)
+    proxied.proxy.repair()
 
     assert await under_way <= {200, 503}
-    await eventually(lambda: takes_one(lined))
-    assert await lined.call_about_many() == {200}
-    assert lined.receiver.process.poll() is None
+    await eventually(lambda: takes_one(proxied))
+    assert await proxied.call_about_many() == {200}
+    assert not proxied.receiver.server.ended
 
 
-async def takes_one(lined: Lined) -> bool:
-    return await lined.call() == 200
+async def takes_one(proxied: ProxiedReceiver) -> bool:
+    return await proxied.call() == 200
 
 
-async def test_idle_connections_that_died_without_a_word_cost_one_callback_and_no_more(lined: Lined) -> None:
-    assert await lined.call_about_many() == {200}
-    lined.line.cut(Fault.SILENT)
-    lined.line.mend()
+async def test_idle_connections_that_died_without_a_word_cost_one_callback_and_no_more(
+    proxied: ProxiedReceiver,
+) -> None:
+    assert await proxied.call_about_many() == {200}
+    proxied.proxy.cut(Fault.SILENT)
+    proxied.proxy.repair()
 
-    assert [await lined.call() for _ in range(10)] == [503] + [200] * 9
+    assert [await proxied.call() for _ in range(10)] == [503] + [200] * 9

@@ -1,5 +1,6 @@
 """
-ESAW calls again and again, through several receivers at once, while the controller works: one key, one event (rule 2).
+ESAW calls again and again, through several receivers at once, while the controller works: one key, one event
+(rule 2).
 """
 
 import random

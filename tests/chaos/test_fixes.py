@@ -1,6 +1,6 @@
 """
-An Archive is fixed, and the controller that would retry the failed events is not running, or is interrupted (rules
-6 and 10): nobody has to click anything for that.
+An Archive is fixed, and the controller that would retry the failed events is not running, or is interrupted
+(rules 6 and 10): nobody has to click anything for that.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ import pytest
 from counterfoil.resources import Archive, EnvelopeEvent, Phase, is_condition_true
 from counterfoil.resources.naming import envelope_id, shard
 from tests.support.scenes.chaos import Scene, eventually, kills
-from tests.support.servers.proxies import Moment, Passage
+from tests.support.servers.proxies import Passage, TrapPoint
 
 SHARDS = "4"
-WORKS, PROBES, WALKS = "0", "1", "3"
+WORKS, PROBES, COLLECTS = "0", "1", "3"
 """Names of the controllers, of four, that work on the event, check the Archive, and pass over all events."""
 
 TAGS = {"customer": {"xpath": "//NobodyWroteThis", "required": True}}
@@ -42,7 +42,7 @@ async def test_a_controller_killed_as_it_tries_again_what_had_failed_does_so_aft
     await demand(scene, TAGS)
     controller = await scene.controller()
     event = await failed(scene)
-    trap = scene.api.trap(where, Moment.ARRIVED, kills(controller))
+    trap = scene.api.trap(where, TrapPoint.ARRIVED, kills(controller))
 
     await demand(scene, None)
     await eventually(trap.sprung.is_set)
@@ -51,24 +51,24 @@ async def test_a_controller_killed_as_it_tries_again_what_had_failed_does_so_aft
     await succeeds(scene, event)
 
 
-async def test_a_controller_that_was_away_when_another_saw_the_archive_mended_tries_again_what_had_failed(
+async def test_a_controller_that_was_away_when_another_saw_the_archive_fixed_tries_again_what_had_failed(
     scene: Scene,
 ) -> None:
     await nobody_waits_for_long(scene)
     await demand(scene, TAGS)
-    works, _, walks = await asyncio.gather(
+    works, _, collects = await asyncio.gather(
         *(
             scene.controller(f"controller-{each}", shard=each, shards=SHARDS)
-            for each in (WORKS, PROBES, WALKS)
+            for each in (WORKS, PROBES, COLLECTS)
         )
     )
     event = await failed(scene)
     works.kill()
-    walks.kill()
+    collects.kill()
     await demand(scene, None)
     await eventually(lambda: is_settled(scene))
 
-    await walks.start()
+    await collects.start()
     reopened = await eventually(lambda: waits(scene, event))
     assert reopened.status.reason == "CauseSolved"
     await works.start()

@@ -1,9 +1,10 @@
 """
 SIGKILL for the controller at every boundary of its work, and in the middle of it (rules 3, 4 and 10).
 
-The product has no code for this: a proxy on one of its connections sees the request that marks the boundary and acts.
-Afterwards a new controller is started, and everything must be as if nothing had happened. That controller is the
-next test's victim, since starting one costs more than all the rest; each test has its own envelope.
+The product has no code for this: a proxy on one of its connections sees the request that marks the boundary
+and acts. Afterwards a new controller is started, and everything must be as if nothing had happened. That
+controller is the next test's victim, since starting one costs more than all the rest; each test has its own
+envelope.
 """
 
 from collections.abc import AsyncIterator
@@ -12,14 +13,14 @@ from dataclasses import dataclass
 import pytest
 
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.environment import CounterfoilProcess
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.servers.s3_rclone import S3Server
 from tests.support.scenes.chaos import Scene, eventually, kills, opened
 from tests.support.servers.proxies import (
     Cut,
-    Moment,
     Passage,
     Proxy,
+    TrapPoint,
     Where,
     asks,
     begins_parts,
@@ -32,12 +33,12 @@ MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Stroke:
+class KillPoint:
     """Boundary at which the controller is killed."""
 
     name: str
     where: Where
-    moment: Moment
+    point: TrapPoint
     after_bytes: int = 0
 
     def __str__(self) -> str:
@@ -51,9 +52,11 @@ class Victim:
     scene: Scene
     controller: CounterfoilProcess
 
-    async def is_struck(self, way: Proxy, stroke: Stroke, envelope: str) -> str:
+    async def is_killed_at(self, way: Proxy, kill_point: KillPoint, envelope: str) -> str:
         """Let it work on an envelope, kill it there, start it again; the name of the event."""
-        trap = way.trap(stroke.where, stroke.moment, kills(self.controller), after_bytes=stroke.after_bytes)
+        trap = way.trap(
+            kill_point.where, kill_point.point, kills(self.controller), after_bytes=kill_point.after_bytes
+        )
         event = await self.scene.note(envelope)
         await eventually(trap.sprung.is_set)
         await self.controller.start()
@@ -100,11 +103,11 @@ async def s3_victim(any_s3_victim: Victim) -> Victim:
     return any_s3_victim
 
 
-def both_sides_of(name: str, where: Where) -> list[Stroke]:
+def both_sides_of(name: str, where: Where) -> list[KillPoint]:
     """Just before something is done, and when it is done but the answer is not there yet."""
     return [
-        Stroke(f"before-{name}", where, Moment.ARRIVED),
-        Stroke(f"unheard-{name}", where, Moment.DONE),
+        KillPoint(f"before-{name}", where, TrapPoint.ARRIVED),
+        KillPoint(f"unheard-{name}", where, TrapPoint.DONE),
     ]
 
 
@@ -115,34 +118,34 @@ AT_THE_API_SERVER = [
 ]
 
 
-@pytest.mark.parametrize("stroke", AT_THE_API_SERVER, ids=str)
+@pytest.mark.parametrize("kill_point", AT_THE_API_SERVER, ids=str)
 async def test_a_controller_killed_as_it_stores_a_step_goes_on_after_a_restart(
-    victim: Victim, stroke: Stroke
+    victim: Victim, kill_point: KillPoint
 ) -> None:
     scene = victim.scene
 
-    event = await victim.is_struck(scene.api, stroke, scene.envelope(3000, 40_000))
+    event = await victim.is_killed_at(scene.api, kill_point, scene.envelope(3000, 40_000))
 
     await scene.holds(event)
 
 
 AT_ESAW = [
-    Stroke("hearing-of-the-envelope", asks("envelope"), Moment.DONE),
-    Stroke("hearing-of-the-metadata", asks("configuration"), Moment.DONE),
-    Stroke("hearing-of-the-files", asks("files"), Moment.DONE),
-    Stroke("asking-for-the-first-file", asks("file"), Moment.ARRIVED),
-    Stroke("the-first-byte-of-a-file", asks("file"), Moment.MIDDLE, after_bytes=1),
+    KillPoint("hearing-of-the-envelope", asks("envelope"), TrapPoint.DONE),
+    KillPoint("hearing-of-the-metadata", asks("configuration"), TrapPoint.DONE),
+    KillPoint("hearing-of-the-files", asks("files"), TrapPoint.DONE),
+    KillPoint("asking-for-the-first-file", asks("file"), TrapPoint.ARRIVED),
+    KillPoint("the-first-byte-of-a-file", asks("file"), TrapPoint.MIDDLE, after_bytes=1),
     *both_sides_of("deleting", asks("delete")),
 ]
 
 
-@pytest.mark.parametrize("stroke", AT_ESAW, ids=str)
+@pytest.mark.parametrize("kill_point", AT_ESAW, ids=str)
 async def test_a_controller_killed_as_it_asks_esaw_goes_on_after_a_restart(
-    victim: Victim, stroke: Stroke
+    victim: Victim, kill_point: KillPoint
 ) -> None:
     scene = victim.scene
 
-    event = await victim.is_struck(scene.esaw, stroke, scene.envelope(3000, 40_000))
+    event = await victim.is_killed_at(scene.esaw, kill_point, scene.envelope(3000, 40_000))
 
     await scene.holds(event)
 
@@ -153,11 +156,11 @@ async def test_a_controller_killed_between_two_files_does_not_file_the_first_one
     scene, controller = victim.scene, victim.controller
     envelope = scene.envelope(3000, 40_000)
     first, second, *_ = scene.standin.files(envelope)
-    scene.esaw.trap(of_file(second.file_id), Moment.ARRIVED, kills(controller))
+    scene.esaw.trap(of_file(second.file_id), TrapPoint.ARRIVED, kills(controller))
 
     event = await scene.note(envelope)
     await eventually(lambda: controller.server.ended)
-    filed = {path: path.stat().st_mtime_ns for path in scene.shelf.files() if envelope in path.parts}
+    filed = {path: path.stat().st_mtime_ns for path in scene.archive_folder.files() if envelope in path.parts}
     await controller.start()
 
     await scene.holds(event)
@@ -175,15 +178,15 @@ async def test_a_controller_killed_while_it_writes_a_file_leaves_nothing_of_it_b
 
     async def kill_once_it_writes() -> None:
         # A file that was begun is what must not stay; only then the blow counts.
-        await eventually(scene.shelf.temporary)
+        await eventually(scene.archive_folder.temporary)
         controller.kill()
         raise Cut
 
-    scene.esaw.trap(of_file(document.file_id), Moment.MIDDLE, kill_once_it_writes, after_bytes=passed)
+    scene.esaw.trap(of_file(document.file_id), TrapPoint.MIDDLE, kill_once_it_writes, after_bytes=passed)
 
     event = await scene.note(envelope)
     await eventually(lambda: controller.server.ended)
-    begun = scene.shelf.temporary()
+    begun = scene.archive_folder.temporary()
     await controller.start()
 
     await scene.holds(event)
@@ -192,17 +195,19 @@ async def test_a_controller_killed_while_it_writes_a_file_leaves_nothing_of_it_b
 
 async def test_a_controller_killed_at_every_boundary_in_turn_still_comes_to_the_end(victim: Victim) -> None:
     scene, controller = victim.scene, victim.controller
-    ladder = [
-        (scene.api, Stroke("", stores(phase="Archiving"), Moment.DONE)),
-        (scene.esaw, Stroke("", asks("file"), Moment.MIDDLE, after_bytes=100)),
-        (scene.api, Stroke("", stores(true="Archived"), Moment.ARRIVED)),
-        (scene.esaw, Stroke("", asks("delete"), Moment.DONE)),
-        (scene.api, Stroke("", stores(phase="Succeeded"), Moment.ARRIVED)),
+    steps = [
+        (scene.api, KillPoint("", stores(phase="Archiving"), TrapPoint.DONE)),
+        (scene.esaw, KillPoint("", asks("file"), TrapPoint.MIDDLE, after_bytes=100)),
+        (scene.api, KillPoint("", stores(true="Archived"), TrapPoint.ARRIVED)),
+        (scene.esaw, KillPoint("", asks("delete"), TrapPoint.DONE)),
+        (scene.api, KillPoint("", stores(phase="Succeeded"), TrapPoint.ARRIVED)),
     ]
 
     event = ""
-    for way, stroke in ladder:
-        trap = way.trap(stroke.where, stroke.moment, kills(controller), after_bytes=stroke.after_bytes)
+    for way, kill_point in steps:
+        trap = way.trap(
+            kill_point.where, kill_point.point, kills(controller), after_bytes=kill_point.after_bytes
+        )
         event = event or await scene.note(scene.envelope(3000, 40_000))
         await eventually(trap.sprung.is_set)
         await scene.restart(controller)
@@ -227,36 +232,36 @@ def reads_back(each: Passage) -> bool:
 
 AT_THE_BUCKET = [
     *both_sides_of("putting-a-document", puts("contract-1.pdf")),
-    Stroke("reading-back", reads_back, Moment.DONE),
+    KillPoint("reading-back", reads_back, TrapPoint.DONE),
     *both_sides_of("putting-the-hash-file", puts("counterfoil.sha256")),
     *both_sides_of("putting-the-manifest", puts("counterfoil.json")),
 ]
 AT_THE_BUCKET_IN_PARTS = [
-    Stroke("unheard-beginning", begins_parts, Moment.DONE),
+    KillPoint("unheard-beginning", begins_parts, TrapPoint.DONE),
     *both_sides_of("a-later-part", sends_a_later_part),
     *both_sides_of("completing", completes_parts),
 ]
 
 
-@pytest.mark.parametrize("stroke", AT_THE_BUCKET, ids=str)
+@pytest.mark.parametrize("kill_point", AT_THE_BUCKET, ids=str)
 async def test_a_controller_killed_as_it_fills_a_bucket_goes_on_after_a_restart(
-    s3_victim: Victim, stroke: Stroke
+    s3_victim: Victim, kill_point: KillPoint
 ) -> None:
     scene = s3_victim.scene
     assert scene.s3 is not None
 
-    event = await s3_victim.is_struck(scene.s3, stroke, scene.envelope(3000, 40_000))
+    event = await s3_victim.is_killed_at(scene.s3, kill_point, scene.envelope(3000, 40_000))
 
     await scene.holds(event)
 
 
-@pytest.mark.parametrize("stroke", AT_THE_BUCKET_IN_PARTS, ids=str)
+@pytest.mark.parametrize("kill_point", AT_THE_BUCKET_IN_PARTS, ids=str)
 async def test_a_controller_killed_as_it_sends_a_large_document_in_parts_goes_on_after_a_restart(
-    s3_victim: Victim, stroke: Stroke
+    s3_victim: Victim, kill_point: KillPoint
 ) -> None:
     scene = s3_victim.scene
     assert scene.s3 is not None
 
-    event = await s3_victim.is_struck(scene.s3, stroke, scene.envelope(12 * MIB))
+    event = await s3_victim.is_killed_at(scene.s3, kill_point, scene.envelope(12 * MIB))
 
     await scene.holds(event)

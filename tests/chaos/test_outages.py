@@ -14,11 +14,11 @@ import pytest
 
 from counterfoil.resources import EnvelopeEvent, Organization, Phase, find_condition, is_condition_true
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
-from sandbox.environment import CounterfoilProcess
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.servers.s3_rclone import S3Server, s3_server
 from tests.support.callers import Answer, Caller, calling
 from tests.support.scenes.chaos import BUCKET, Scene, eventually, opened
-from tests.support.servers.proxies import Cut, Hold, Instead, Moment, Passage, puts
+from tests.support.servers.proxies import Cut, Hold, Instead, Passage, TrapPoint, puts
 
 CALLS_PER_SECOND = 25
 OUTAGE_SECONDS = 20.0
@@ -111,7 +111,8 @@ async def call_until_noted(esaw: Caller, envelopes: list[str]) -> None:
 
 
 async def worked_off(scene: Scene) -> list[EnvelopeEvent]:
-    """All events, when none is pending. The duration depends on the machine; the test checks that work continues."""
+    """All events, when none is pending. The duration depends on the machine; the test checks that work
+    continues."""
     left = len(await scene.events())
     while left:
         left = await eventually(partial(fewer_left, scene, left)) - 1
@@ -151,7 +152,7 @@ class Starting:
 
 @pytest.fixture
 async def starting(scene: Scene) -> AsyncIterator[Starting]:
-    scene.api.trap(everything, Moment.ARRIVED, cuts, times=None)
+    scene.api.trap(everything, TrapPoint.ARRIVED, cuts, times=None)
     begun = asyncio.create_task(scene.controller())
     # Some tries: it has not ended after the first one.
     await eventually(lambda: len(scene.api.passages) > 3)
@@ -197,7 +198,7 @@ async def test_an_archive_that_goes_away_in_the_middle_is_waited_for_and_filled_
         assert scene.s3 is not None
         await scene.controller()
         hold = Hold()
-        trap = scene.s3.trap(puts("contract-2.pdf"), Moment.ARRIVED, hold)
+        trap = scene.s3.trap(puts("contract-2.pdf"), TrapPoint.ARRIVED, hold)
 
         name = await scene.note(scene.envelope(3000, 40_000))
         await eventually(trap.sprung.is_set)
@@ -227,13 +228,13 @@ async def refuses() -> None:
     raise Instead(403, FORBIDDEN)
 
 
-async def test_an_api_server_that_refuses_what_it_permits_as_after_its_start_shuts_no_callback_out_and_asks_nobody(
+async def test_an_api_server_that_refuses_what_it_permits_as_after_its_start_shuts_no_callback_out_and_asks_nobody(  # noqa: E501
     scene: Scene,
 ) -> None:
     await scene.controller()
     async with calling(await scene.receivers(1)) as esaw:
-        scene.api.trap(reads_a_secret, Moment.ARRIVED, refuses, times=None)
-        await eventually(partial(is_told_of, scene, "CallbackTokenMissing"))
+        scene.api.trap(reads_a_secret, TrapPoint.ARRIVED, refuses, times=None)
+        await eventually(partial(is_recorded, scene, "CallbackTokenMissing"))
 
         meanwhile = await esaw.call(scene.envelope(2000))
 
@@ -245,7 +246,7 @@ async def test_an_api_server_that_refuses_what_it_permits_as_after_its_start_shu
         await scene.holds(event.name)
 
 
-async def is_told_of(scene: Scene, reason: str) -> bool:
+async def is_recorded(scene: Scene, reason: str) -> bool:
     organization = Organization.parse(await scene.kube.get(Organization, "acme"))
     ready = find_condition(organization.status.conditions, "Ready")
     return ready is not None and ready.reason == reason

@@ -1,9 +1,9 @@
 """
 SIGKILL for the pages between every two steps of before-send, before and after each request that they make.
 
-The browser's person is left with a broken connection. Either the person comes back and tries again, or nobody ever does;
-in both cases the draft is sent at most once, and an envelope that was sent has its sender. The killed process is started
-again, as Kubernetes would.
+The browser's person is left with a broken connection. Either the person comes back and tries again, or nobody
+ever does; in both cases the draft is sent at most once, and an envelope that was sent has its sender. The
+killed process is started again, as Kubernetes would.
 """
 
 import asyncio
@@ -19,12 +19,13 @@ import pytest
 from counterfoil.esaw import ApiToken
 from counterfoil.resources import consented_sender_name
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.environment import CounterfoilProcess, local_environment
+from sandbox.environment.local import local_environment
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import User
 from sandbox.esaw.browser import Browser
 from tests.support.scenes.chaos import before, eventually, kills
 from tests.support.scenes.pages import ATTEMPT, FIELDS, PASSWORD, Scene
-from tests.support.servers.proxies import Cut, Moment, Passage, Proxy, Ticks, Where
+from tests.support.servers.proxies import Cut, Passage, Proxy, Ticks, TrapPoint, Where
 from webhook.pages.send_lease import DRAFT_ANNOTATION, ENVELOPE_ANNOTATION
 
 TRIES = 40
@@ -156,12 +157,12 @@ async def tries(victim: Victim, user: User, browser: Browser, draft: str) -> boo
     return browser.page.url == f"{scene.esaw.url}/Documents"
 
 
-async def is_struck(
-    victim: Victim, step: Step, moment: Moment, user: User, browser: Browser, draft: str
+async def is_killed_at(
+    victim: Victim, step: Step, point: TrapPoint, user: User, browser: Browser, draft: str
 ) -> None:
     """Let the person try, and kill the pages at that step; then start them again."""
     way = victim.api if step.way == "api" else victim.esaw
-    trap = way.trap(step.where, moment, kills(victim.process))
+    trap = way.trap(step.where, point, kills(victim.process))
     with contextlib.suppress(httpx.TransportError):
         await tries(victim, user, browser, draft)
     assert trap.sprung.is_set(), f"{step} never came; the browser shows {browser.page.text!r}"
@@ -185,13 +186,13 @@ def sent(victim: Victim, draft: str) -> int:
     return [each.outcome for each in victim.scene.esaw.sends(draft)].count(200)
 
 
-@pytest.mark.parametrize("moment", [Moment.ARRIVED, Moment.DONE], ids=["before", "after"])
+@pytest.mark.parametrize("point", [TrapPoint.ARRIVED, TrapPoint.DONE], ids=["before", "after"])
 @pytest.mark.parametrize("step", STEPS, ids=str)
 async def test_whoever_comes_back_after_a_kill_ends_in_the_inbox_with_the_draft_sent_once(
-    victim: Victim, step: Step, moment: Moment
+    victim: Victim, step: Step, point: TrapPoint
 ) -> None:
-    user, browser, draft = await sits_down(victim, f"{moment.name}-{STEPS.index(step)}")
-    await is_struck(victim, step, moment, user, browser, draft)
+    user, browser, draft = await sits_down(victim, f"{point.name}-{STEPS.index(step)}")
+    await is_killed_at(victim, step, point, user, browser, draft)
 
     for _ in range(TRIES):
         if await tries(victim, user, browser, draft):
@@ -205,21 +206,22 @@ async def test_whoever_comes_back_after_a_kill_ends_in_the_inbox_with_the_draft_
     assert metadata.count("<costCenter>4711</costCenter>") == 1
 
 
-@pytest.mark.parametrize("moment", [Moment.ARRIVED, Moment.DONE], ids=["before", "after"])
+@pytest.mark.parametrize("point", [TrapPoint.ARRIVED, TrapPoint.DONE], ids=["before", "after"])
 @pytest.mark.parametrize("step", STEPS[-3:], ids=str)
 async def test_an_envelope_that_was_sent_gets_its_sender_even_if_nobody_comes_back(
-    victim: Victim, step: Step, moment: Moment
+    victim: Victim, step: Step, point: TrapPoint
 ) -> None:
-    user, browser, draft = await sits_down(victim, f"gone-{moment.name}-{STEPS.index(step)}")
-    await is_struck(victim, step, moment, user, browser, draft)
+    user, browser, draft = await sits_down(victim, f"gone-{point.name}-{STEPS.index(step)}")
+    await is_killed_at(victim, step, point, user, browser, draft)
 
-    if step.name == "send the draft" and moment is Moment.ARRIVED:
+    if step.name == "send the draft" and point is TrapPoint.ARRIVED:
         assert sent(victim, draft) == 0, "and nobody but its user sends it"
         return
     assert sent(victim, draft) == 1
     await eventually(lambda: is_known(victim, user, draft))
     if (await victim.scene.envelopes())[victim.scene.esaw.envelope_of(draft) or ""].get("draftId") == draft:
-        # Then it is certain what the draft became. Also so that the repair is not the one that the next test strikes.
+        # Then it is certain what the draft became. Also so that the repair is not the one that the next test
+        # strikes.
         await eventually(lambda: is_settled(victim, draft))
 
 
@@ -230,13 +232,13 @@ CONSENT_STEPS = (
 )
 
 
-@pytest.mark.parametrize("moment", [Moment.ARRIVED, Moment.DONE], ids=["before", "after"])
+@pytest.mark.parametrize("point", [TrapPoint.ARRIVED, TrapPoint.DONE], ids=["before", "after"])
 @pytest.mark.parametrize("step", CONSENT_STEPS, ids=str)
 async def test_whoever_follows_the_link_in_a_mail_again_after_a_kill_has_a_key_that_works(
-    victim: Victim, step: Step, moment: Moment
+    victim: Victim, step: Step, point: TrapPoint
 ) -> None:
     scene = victim.scene
-    user, browser, draft = await sits_down(victim, f"renews-{moment.name}-{CONSENT_STEPS.index(step)}")
+    user, browser, draft = await sits_down(victim, f"renews-{point.name}-{CONSENT_STEPS.index(step)}")
     assert await tries(victim, user, browser, draft), browser.page.text
     scene.esaw.withdraw_consent(user, scene.app.client_id)
     name = consented_sender_name("acme", user.user_id)
@@ -247,7 +249,7 @@ async def test_whoever_follows_the_link_in_a_mail_again_after_a_kill_has_a_key_t
             await browser.press("Allow")
         return browser.page.title == "Thank you"
 
-    trap = (victim.api if step.way == "api" else victim.esaw).trap(step.where, moment, kills(victim.process))
+    trap = (victim.api if step.way == "api" else victim.esaw).trap(step.where, point, kills(victim.process))
     with contextlib.suppress(httpx.TransportError):
         await follows_the_link()
     assert trap.sprung.is_set(), f"{step} never came; the browser shows {browser.page.text!r}"
@@ -267,13 +269,13 @@ async def test_when_the_api_server_is_away_just_after_sending_the_person_goes_on
     user, browser, draft = await sits_down(victim, "outage")
 
     async def goes_away() -> None:
-        outage.append(victim.api.trap(lambda passage: True, Moment.ARRIVED, cut, times=None))
+        outage.append(victim.api.trap(lambda passage: True, TrapPoint.ARRIVED, cut, times=None))
 
     async def cut() -> None:
         raise Cut
 
     outage: list[object] = []
-    victim.esaw.trap(asks_esaw("POST", "/draft/send"), Moment.DONE, goes_away)
+    victim.esaw.trap(asks_esaw("POST", "/draft/send"), TrapPoint.DONE, goes_away)
 
     assert await tries(victim, user, browser, draft) or "unknown_outcome" in browser.page.text
     victim.api.clear()

@@ -1,8 +1,8 @@
 """
 Keys stay sealed (rule 7): after a run in which much went wrong, no secret is anywhere but where it belongs.
 
-Searched are all logs at their most talkative, all objects but Secrets, everything that the controller sent to the API
-server, eSAW (but headers) and the archive, and all metrics.
+Searched are all logs at their most talkative, all objects but Secrets, everything that the controller sent to
+the API server, eSAW (but headers) and the archive, and all metrics.
 """
 
 import base64
@@ -15,11 +15,11 @@ import httpx
 
 from counterfoil.resources import Phase, Sender
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.environment import CounterfoilProcess
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw.core.faults import FaultOptions
 from sandbox.servers.s3_rclone import S3Server
 from tests.support.scenes.chaos import Scene, eventually, kills, opened
-from tests.support.servers.proxies import Cut, Moment, asks, puts, stores
+from tests.support.servers.proxies import Cut, TrapPoint, asks, puts, stores
 
 FORGED = "f0rg3d0n3" * 6
 """A token that somebody sent; it may be a good one elsewhere."""
@@ -113,9 +113,9 @@ async def go_through_trouble(scene: Scene, controller: CounterfoilProcess) -> No
         scene.standin.fault(operation, **options)
         await scene.holds(await scene.note(scene.envelope(2000)))
     assert scene.s3 is not None
-    scene.s3.trap(puts("contract-1.pdf"), Moment.DONE, cuts)
-    scene.api.trap(stores(phase="Archiving"), Moment.DONE, cuts)
-    scene.esaw.trap(asks("delete"), Moment.DONE, kills(controller))
+    scene.s3.trap(puts("contract-1.pdf"), TrapPoint.DONE, cuts)
+    scene.api.trap(stores(phase="Archiving"), TrapPoint.DONE, cuts)
+    scene.esaw.trap(asks("delete"), TrapPoint.DONE, kills(controller))
     event = await scene.note(scene.envelope(2000))
     await eventually(lambda: controller.server.ended)
     await controller.start()
@@ -161,7 +161,7 @@ async def all_that_is_written(scene: Scene, processes: list[CounterfoilProcess])
     written = {"objects": await kubectl("get", kinds, "-o", "yaml", "--show-managed-fields")}
     written |= {path.name: path.read_text() for path in scene.local_environment.folder.glob("*.log")}
     written |= {f"metrics of {each.name}": await each.metrics() for each in processes}
-    written |= {str(path): path.read_text(errors="replace") for path in scene.shelf.files()}
+    written |= {str(path): path.read_text(errors="replace") for path in scene.archive_folder.files()}
     for name, way in {"Kubernetes": scene.api, "eSAW": scene.esaw, "S3": scene.s3}.items():
         asked = [] if way is None else way.passages
         written[f"to {name}"] = "\n".join(

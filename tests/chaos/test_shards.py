@@ -1,6 +1,6 @@
 """
-Two controllers that share the work, each with its own half of the shards: no event has two workers, and no two events
-of one envelope are worked on at the same time (rule 5).
+Two controllers that share the work, each with its own half of the shards: no event has two workers, and no
+two events of one envelope are worked on at the same time (rule 5).
 """
 
 import asyncio

@@ -1,19 +1,21 @@
 """
-SIGTERM for the controller while it files a large document: it ends in order, and nothing is lost or half done.
+SIGTERM for the controller while it files a large document: it ends in order, and nothing is lost or half
+done.
 """
 
 import os
 import signal
 
 from counterfoil.resources import Phase
-from sandbox.environment import CounterfoilProcess
+from sandbox.environment.processes import CounterfoilProcess
 from tests.support.scenes.chaos import Scene, eventually
-from tests.support.servers.proxies import Hold, Moment, Passage, begins_parts, of_file
+from tests.support.servers.proxies import Hold, Passage, TrapPoint, begins_parts, of_file
 
 MIB = 1024 * 1024
 LARGE = 12 * MIB
 HELD_AFTER = 8 * MIB
-"""More than one part of a multipart upload (5 MiB) with all bytes that may wait to be joined to a block before it."""
+"""More than one part of a multipart upload (5 MiB) with all bytes that may wait to be joined to a block
+before it."""
 
 
 async def has_begun_to_stop(controller: CounterfoilProcess) -> None:
@@ -25,7 +27,7 @@ def held_in_the_middle(scene: Scene, envelope: str) -> Hold:
     """Let the download of the first document stop after ``HELD_AFTER``."""
     (document, *_) = scene.standin.files(envelope)
     hold = Hold()
-    scene.esaw.trap(of_file(document.file_id), Moment.MIDDLE, hold, after_bytes=HELD_AFTER)
+    scene.esaw.trap(of_file(document.file_id), TrapPoint.MIDDLE, hold, after_bytes=HELD_AFTER)
     return hold
 
 
@@ -35,7 +37,7 @@ async def test_a_controller_told_to_stop_brings_the_document_in_hand_home_first(
     hold = held_in_the_middle(scene, envelope)
 
     event = await scene.note(envelope)
-    await eventually(scene.shelf.temporary)
+    await eventually(scene.archive_folder.temporary)
     await has_begun_to_stop(controller)
     hold.release()
     await eventually(lambda: controller.server.ended)
@@ -52,12 +54,12 @@ async def test_a_controller_out_of_grace_ends_without_a_trace_of_the_document_an
     held_in_the_middle(scene, envelope)
 
     event = await scene.note(envelope)
-    await eventually(scene.shelf.temporary)
+    await eventually(scene.archive_folder.temporary)
     await has_begun_to_stop(controller)
     await eventually(lambda: controller.server.ended)
 
     assert controller.server.exit_code == 0
-    assert scene.shelf.files() == set()
+    assert scene.archive_folder.files() == set()
     assert (await scene.event(event)).status.phase is Phase.ARCHIVING
     await controller.start()
     await scene.holds(event)

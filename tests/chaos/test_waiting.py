@@ -1,5 +1,6 @@
 """
-Events that wait while the controller is killed: their times are in their status, and a restart keeps them (rule 10).
+Events that wait while the controller is killed: their times are in their status, and a restart keeps them
+(rule 10).
 """
 
 import asyncio

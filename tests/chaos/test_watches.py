@@ -11,7 +11,7 @@ import pytest
 
 from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase, Sender
 from tests.support.scenes.chaos import Scene, eventually
-from tests.support.servers.proxies import Cut, Hold, Instead, Moment, Passage, watches
+from tests.support.servers.proxies import Cut, Hold, Instead, Passage, TrapPoint, watches
 
 GONE = {
     "apiVersion": "v1",
@@ -63,7 +63,7 @@ def is_list(each: Passage) -> bool:
 
 async def test_events_are_found_when_watches_are_cut_in_the_middle_of_a_line(scene: Scene) -> None:
     await scene.controller()
-    trap = scene.api.trap(watches("envelopeevents"), Moment.MIDDLE, cuts, after_bytes=100, times=3)
+    trap = scene.api.trap(watches("envelopeevents"), TrapPoint.MIDDLE, cuts, after_bytes=100, times=3)
 
     events = [await scene.note(scene.envelope(2000)) for _ in range(3)]
 
@@ -74,7 +74,7 @@ async def test_events_are_found_when_watches_are_cut_in_the_middle_of_a_line(sce
 
 async def test_events_are_found_when_every_watch_is_told_that_its_version_is_gone(scene: Scene) -> None:
     await scene.controller()
-    trap = scene.api.trap(is_watch, Moment.ARRIVED, tells_gone, times=None)
+    trap = scene.api.trap(is_watch, TrapPoint.ARRIVED, tells_gone, times=None)
     scene.api.cut(is_watch)
     await eventually(trap.sprung.is_set)
 
@@ -89,7 +89,7 @@ async def test_events_are_found_while_no_watch_is_answered_as_it_should_be(
     scene: Scene, answer: Callable[[], Awaitable[None]]
 ) -> None:
     await scene.controller()
-    trap = scene.api.trap(is_watch, Moment.ARRIVED, answer, times=None)
+    trap = scene.api.trap(is_watch, TrapPoint.ARRIVED, answer, times=None)
     scene.api.cut(is_watch)
     await eventually(trap.sprung.is_set)
 
@@ -104,8 +104,8 @@ async def test_a_list_that_is_refused_in_the_middle_is_made_anew(
     scene: Scene, answer: Callable[[], Awaitable[None]]
 ) -> None:
     await scene.controller()
-    trap = scene.api.trap(is_list, Moment.ARRIVED, answer, times=FEW)
-    scene.api.trap(is_watch, Moment.ARRIVED, tells_gone, times=FEW)
+    trap = scene.api.trap(is_list, TrapPoint.ARRIVED, answer, times=FEW)
+    scene.api.trap(is_watch, TrapPoint.ARRIVED, tells_gone, times=FEW)
     scene.api.cut(is_watch)
     await eventually(trap.sprung.is_set)
 
@@ -130,7 +130,7 @@ async def test_what_vanishes_while_nobody_watches_is_known_to_be_gone(scene: Sce
         return await senders() == 1
 
     await eventually(are_two)
-    trap = scene.api.trap(is_watch, Moment.ARRIVED, tells_gone, times=None)
+    trap = scene.api.trap(is_watch, TrapPoint.ARRIVED, tells_gone, times=None)
     scene.api.cut(is_watch)
     await eventually(trap.sprung.is_set)
     await scene.kube.delete(Sender, "berta")
@@ -145,7 +145,7 @@ async def test_what_is_noted_or_asked_while_watches_are_refused_is_done_afterwar
     refused = await scene.note(scene.envelope(2000))
     assert (await scene.ended(refused)).status.phase is Phase.FAILED
     scene.standin.clear_faults()
-    trap = scene.api.trap(is_watch, Moment.ARRIVED, refuses, times=None)
+    trap = scene.api.trap(is_watch, TrapPoint.ARRIVED, refuses, times=None)
     scene.api.cut(is_watch)
     await eventually(trap.sprung.is_set)
 
@@ -164,7 +164,7 @@ async def test_watches_that_hang_fail_the_liveness_probe_as_long_as_the_api_serv
 ) -> None:
     controller = await scene.controller(watch_silence="5s")
     hold = Hold()
-    scene.api.trap(is_watch, Moment.ARRIVED, hold, times=None)
+    scene.api.trap(is_watch, TrapPoint.ARRIVED, hold, times=None)
     scene.api.cut(is_watch)
 
     async def fails() -> str | None:

@@ -1,8 +1,9 @@
 """
 One control plane for all cluster tests, and a separate namespace for each test.
 
-Nothing in a namespace is ever deleted: without a controller-manager a namespace can't be, and the whole control
-plane goes at the end. See ``sandbox.controlplane.control_plane`` for what else is different from a whole cluster.
+Nothing in a namespace is ever deleted: without a controller-manager a namespace can't be, and the whole
+control plane goes at the end. See ``sandbox.controlplane.control_plane`` for what else is different from a
+whole cluster.
 """
 
 import itertools

@@ -1,8 +1,8 @@
 """
 The contract of archives, for a bucket of Google Cloud Storage.
 
-No server of Google is available here. The kind uses its XML API, which is that of S3 except for the signatures. So the
-tests use an S3 server that requires none.
+No server of Google is available here. The kind uses its XML API, which is that of S3 except for the
+signatures. So the tests use an S3 server that requires none.
 """
 
 import json

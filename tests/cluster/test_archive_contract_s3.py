@@ -1,5 +1,6 @@
 """
-The contract of archives, for a bucket of two real S3 servers: one that knows little, and one that knows tags and versions.
+The contract of archives, for a bucket of two real S3 servers: one that knows little, and one that knows tags
+and versions.
 """
 
 import secrets
@@ -74,7 +75,8 @@ async def second_server() -> AsyncIterator[VersityServer]:
 
 
 class TestS3ThatLocks(ListingContract, WireContract, RefusalContract):
-    """Each bucket has Object Lock, so that nothing is ever gone from it, and each file is locked once it is proved."""
+    """Each bucket has Object Lock, so that nothing is ever gone from it, and each file is locked once it is
+    proved."""
 
     @pytest.fixture
     async def bucket(self, second_server: VersityServer) -> str:

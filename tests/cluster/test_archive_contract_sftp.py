@@ -115,8 +115,8 @@ async def test_another_server_is_never_trusted_and_gets_no_password(server: Sftp
 
     assert trouble.value.reason == "ArchiveHostKeyUnknown"
     assert trouble.value.message == (
-        f"Archive/dms: the SFTP server 127.0.0.1:{server.port} shows a host key that spec.sftp.hostKeys does not have: "
-        f"ssh-ed25519 {shown}. Nothing was sent. If its owner confirms this key, add it."
+        f"Archive/dms: the SFTP server 127.0.0.1:{server.port} shows a host key that spec.sftp.hostKeys does "
+        f"not have: ssh-ed25519 {shown}. Nothing was sent. If its owner confirms this key, add it."
     )
 
 

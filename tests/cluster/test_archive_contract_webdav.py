@@ -1,6 +1,7 @@
 """
-The contract of archives, for a collection of a real WebDAV server, and what is particular to WebDAV: tags and locks at a
-second one, which keeps such but loses in a MOVE what comes after a semicolon, so that the contract can't hold there.
+The contract of archives, for a collection of a real WebDAV server, and what is particular to WebDAV: tags and
+locks at a second one, which keeps such but loses in a MOVE what comes after a semicolon, so that the contract
+can't hold there.
 """
 
 import secrets
@@ -79,58 +80,58 @@ class TestWebDav(ListingContract, WireContract, RefusalContract):
 
 
 @pytest.fixture(scope="module")
-async def keeper() -> AsyncIterator[WsgidavServer]:
+async def wsgidav() -> AsyncIterator[WsgidavServer]:
     async with wsgidav_server() as running:
         yield running
 
 
 @pytest.fixture
-async def kept(keeper: WsgidavServer) -> str:
+async def kept(wsgidav: WsgidavServer) -> str:
     """The collection on the second server that is the archive of one test."""
     name = secrets.token_hex(4)
-    await keeper.ask("MKCOL", name)
+    await wsgidav.ask("MKCOL", name)
     return name
 
 
-async def test_tags_become_properties_where_the_server_keeps_such(keeper: WsgidavServer, kept: str) -> None:
-    backend = await open_backend("dms", a_spec(f"{keeper.url}/{kept}"), login_of(keeper))
+async def test_tags_become_properties_where_the_server_keeps_such(wsgidav: WsgidavServer, kept: str) -> None:
+    backend = await open_backend("dms", a_spec(f"{wsgidav.url}/{kept}"), login_of(wsgidav))
     tags = {"customer": "Rossi & <Figli>", "Kosten_stelle-1.2": "47/11 ü"}
 
     await backend.put("a/b c.pdf", once(b"x"), tags=tags, content_type="application/pdf")
 
-    assert await keeper.properties(f"{kept}/a/b%20c.pdf", "counterfoil.dev/tags") == tags
+    assert await wsgidav.properties(f"{kept}/a/b%20c.pdf", "counterfoil.dev/tags") == tags
     await backend.close()
 
 
-async def test_a_file_that_somebody_has_locked_is_waited_for(keeper: WsgidavServer, kept: str) -> None:
-    backend = await open_backend("dms", a_spec(f"{keeper.url}/{kept}"), login_of(keeper))
+async def test_a_file_that_somebody_has_locked_is_waited_for(wsgidav: WsgidavServer, kept: str) -> None:
+    backend = await open_backend("dms", a_spec(f"{wsgidav.url}/{kept}"), login_of(wsgidav))
     await backend.put("a.pdf", once(b"old"), tags={}, content_type=None)
-    lock = await keeper.ask("LOCK", f"{kept}/a.pdf", content=LOCK)
+    lock = await wsgidav.ask("LOCK", f"{kept}/a.pdf", content=LOCK)
 
     with pytest.raises(ArchiveUnavailable) as trouble:
         await backend.put("a.pdf", once(b"new"), tags={}, content_type=None)
     assert trouble.value.reason == "ArchiveLocked"
-    assert (keeper.folder / kept / "a.pdf").read_bytes() == b"old"
+    assert (wsgidav.folder / kept / "a.pdf").read_bytes() == b"old"
 
-    await keeper.ask("UNLOCK", f"{kept}/a.pdf", headers={"Lock-Token": lock.headers["Lock-Token"]})
+    await wsgidav.ask("UNLOCK", f"{kept}/a.pdf", headers={"Lock-Token": lock.headers["Lock-Token"]})
     await backend.put("a.pdf", once(b"new"), tags={}, content_type=None)
-    assert [path.name for path in (keeper.folder / kept).iterdir()] == ["a.pdf"]
+    assert [path.name for path in (wsgidav.folder / kept).iterdir()] == ["a.pdf"]
     await backend.close()
 
 
-async def test_a_folder_that_somebody_has_locked_is_waited_for(keeper: WsgidavServer, kept: str) -> None:
-    backend = await open_backend("dms", a_spec(f"{keeper.url}/{kept}"), login_of(keeper))
-    await keeper.ask("MKCOL", f"{kept}/a")
-    lock = await keeper.ask("LOCK", f"{kept}/a", headers={"Depth": "infinity"}, content=LOCK)
+async def test_a_folder_that_somebody_has_locked_is_waited_for(wsgidav: WsgidavServer, kept: str) -> None:
+    backend = await open_backend("dms", a_spec(f"{wsgidav.url}/{kept}"), login_of(wsgidav))
+    await wsgidav.ask("MKCOL", f"{kept}/a")
+    lock = await wsgidav.ask("LOCK", f"{kept}/a", headers={"Depth": "infinity"}, content=LOCK)
 
     with pytest.raises(ArchiveUnavailable) as trouble:
         await backend.put("a/b.pdf", once(b"new"), tags={}, content_type=None)
     assert trouble.value.reason == "ArchiveLocked"
-    assert list((keeper.folder / kept / "a").iterdir()) == []
+    assert list((wsgidav.folder / kept / "a").iterdir()) == []
 
-    await keeper.ask("UNLOCK", f"{kept}/a", headers={"Lock-Token": lock.headers["Lock-Token"]})
+    await wsgidav.ask("UNLOCK", f"{kept}/a", headers={"Lock-Token": lock.headers["Lock-Token"]})
     await backend.put("a/b.pdf", once(b"new"), tags={}, content_type=None)
-    assert (keeper.folder / kept / "a" / "b.pdf").read_bytes() == b"new"
+    assert (wsgidav.folder / kept / "a" / "b.pdf").read_bytes() == b"new"
     await backend.close()
 
 
@@ -191,8 +192,8 @@ async def test_a_server_that_is_no_webdav_server_is_told(server: RcloneWebdavSer
                 await backend.probe()
         assert trouble.value.reason == "ArchiveNotWebDav"
         assert trouble.value.message == (
-            f"Archive/dms: there is no WebDAV collection at {url} (PROPFIND is not answered as it should be). "
-            "Correct spec.webdav.url, or turn WebDAV on there."
+            f"Archive/dms: there is no WebDAV collection at {url} (PROPFIND is not answered as it should "
+            "be). Correct spec.webdav.url, or turn WebDAV on there."
         )
 
 

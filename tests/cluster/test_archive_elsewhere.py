@@ -1,6 +1,6 @@
 """
-A kind of archive in somebody else's package, beside an installed Counterfoil: opened by its entry point, and held against the
-contract by their own tests.
+A kind of archive in somebody else's package, beside an installed Counterfoil: opened by its entry point, and
+held against the contract by their own tests.
 
 What is installed is the wheel as it is built; nothing comes from this repository's folders.
 """

@@ -215,8 +215,8 @@ async def test_a_file_of_256_mib_takes_at_most_16_mib(server: S3Server, spec: Ar
 async def test_a_missing_bucket_is_told(server: S3Server) -> None:
     backend = await open_backend("dms", a_spec(server, bucket="nowhere"), keys_of(server))
     words = (
-        "Archive/dms: the bucket `nowhere` does not exist or the key may not see it (S3 answered 404 NoSuchBucket). "
-        "Create it or correct spec.s3.bucket."
+        "Archive/dms: the bucket `nowhere` does not exist or the key may not see it (S3 answered 404 "
+        "NoSuchBucket). Create it or correct spec.s3.bucket."
     )
 
     for attempt in (

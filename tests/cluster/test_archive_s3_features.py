@@ -1,5 +1,6 @@
 """
-Features of S3 in addition to objects, at a server that has them: Object Lock, object tags, encryption, buckets in host names.
+Features of S3 in addition to objects, at a server that has them: Object Lock, object tags, encryption,
+buckets in host names.
 """
 
 import re
@@ -55,7 +56,7 @@ async def backend(server: VersityServer, spec: ArchiveSpec) -> AsyncIterator[Arc
     await backend.close()
 
 
-# -- Object Lock -------------------------------------------------------------------------------------------------
+# -- Object Lock ---------------------------------------------------------------------------------------------
 
 
 async def test_all_that_was_filed_is_locked_until_its_day(
@@ -160,8 +161,8 @@ async def test_a_probe_finds_out_that_the_bucket_has_no_object_lock(server: Vers
 
     assert trouble.value.reason == "ArchiveLacksFeature"
     assert trouble.value.message == (
-        f"Archive/dms: the bucket `{name}` has no Object Lock (S3 answered 404 ObjectLockConfigurationNotFoundError). "
-        "Use one that was made with it, or remove spec.s3.objectLock."
+        f"Archive/dms: the bucket `{name}` has no Object Lock (S3 answered 404 "
+        "ObjectLockConfigurationNotFoundError). Use one that was made with it, or remove spec.s3.objectLock."
     )
 
 
@@ -176,7 +177,7 @@ async def test_a_key_that_may_not_lock_is_told_what_it_lacks(server: VersityServ
     assert "s3:PutObjectRetention" in trouble.value.message
 
 
-# -- Tags, encryption, host names --------------------------------------------------------------------------------
+# -- Tags, encryption, host names ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [10, 6 * MIB])

@@ -1,8 +1,8 @@
 """
 Faults of an Archive that the API server can't see: path, tags, and checks of signatures.
 
-With a real controller in a separate namespace: a wrong Archive is not Ready and says why. Its events wait, and continue
-after it is corrected.
+With a real controller in a separate namespace: a wrong Archive is not Ready and says why. Its events wait,
+and continue after it is corrected.
 """
 
 import asyncio
@@ -138,7 +138,7 @@ async def test_a_secret_that_is_changed_lets_filing_go_on_without_a_restart(scen
         await scene.until_condition(Archive, "dav", "Ready", ("True", "Probed"))
 
 
-# -- The dry run of a past envelope ------------------------------------------------------------------------------
+# -- The dry run of a past envelope --------------------------------------------------------------------------
 
 
 async def rendered(scene: ControllerScene, *flags: str, kubeconfig: Path) -> tuple[int, str]:
@@ -183,7 +183,7 @@ async def test_an_event_that_there_is_not_can_not_be_tried(
     assert (await rendered(scene, "--event", "nothing", kubeconfig=plane.kubeconfig))[0] == INPUT_INVALID
 
 
-# -- Signatures, through the whole controller ---------------------------------------------------------------------
+# -- Signatures, through the whole controller ----------------------------------------------------------------
 
 
 async def test_by_default_what_the_signatures_are_is_told_and_the_sealed_manifest_has_them(

@@ -1,6 +1,6 @@
 """
-Trust anchors of an Archive, with a whole controller: PDFs that were really signed below the test's authorities, and
-trust anchors that are right, wrong, missing, and corrected while envelopes wait.
+Trust anchors of an Archive, with a whole controller: PDFs that were really signed below the test's
+authorities, and trust anchors that are right, wrong, missing, and corrected while envelopes wait.
 """
 
 import asyncio
@@ -61,7 +61,8 @@ async def scene(
 async def trusting(
     scene: ControllerScene, name: str, signatures: str, anchors: dict[str, str] | None, **organization: Any
 ) -> User:
-    """Make an organization with an archive of that name that has these trust anchors; return its sender's user."""
+    """Make an organization with an archive of that name that has these trust anchors; return its sender's
+    user."""
     if anchors is not None:
         await authorities(scene, name, anchors)
     (scene.archive / name).mkdir()
@@ -87,7 +88,8 @@ async def authorities(scene: ControllerScene, name: str, anchors: dict[str, str]
 
 
 def an_envelope_of_annas(scene: ControllerScene, sender: User) -> str:
-    """An envelope with one document, which Anna signed; the authority between her and the root is in the PDF."""
+    """An envelope with one document, which Anna signed; the authority between her and the root is in the
+    PDF."""
     contract = DocumentSpec(name="contract.pdf", content=signed_by(ANNA, BETWEEN))
     return scene.envelope(sender, documents=[contract])
 
@@ -158,16 +160,17 @@ async def test_a_signer_of_another_authority_keeps_envelopes_until_the_anchors_h
             assert checked(event) == ("True", "SignaturesIntact")
             assert signatures_in(scene, "foreign", envelope)["found"][0]["trusted"]
             assert not scene.esaw.exists(envelope)
-            assert ("Normal", "CauseSolved") in await scene.told(name)
+            assert ("Normal", "CauseSolved") in await scene.recorded(name)
         await has_looked_again(scene, mails)
         assert mail.mails == [told]
 
 
 async def has_looked_again(scene: ControllerScene, mails: dict[str, Any]) -> None:
-    """Wait until the notifier has processed everything: it sends a mail about an organization that it does not know."""
+    """Wait until the notifier has processed everything: it sends a mail about an organization that it does
+    not know."""
     await scene.local_environment.organization("canary", archive="dms", notifications=mails)
 
-    async def is_told() -> bool:
+    async def is_recorded() -> bool:
         conditions = (
             (await scene.local_environment.read("organization", "canary"))
             .get("status", {})
@@ -175,7 +178,7 @@ async def has_looked_again(scene: ControllerScene, mails: dict[str, Any]) -> Non
         )
         return any(each["type"] == "Notified" for each in conditions)
 
-    await eventually(is_told)
+    await eventually(is_recorded)
 
 
 async def test_where_it_is_only_reported_an_untrusted_signer_stops_nothing(scene: ControllerScene) -> None:

@@ -1,6 +1,6 @@
 """
-The chart on a real API server, which knows the kinds of others too: everything it renders is accepted, rights and
-policies are what they say, and installing, upgrading and uninstalling lose nothing.
+The chart on a real API server, which knows the kinds of others too: everything it renders is accepted, rights
+and policies are what they say, and installing, upgrading and uninstalling lose nothing.
 
 A separate control plane, because here the chart installs our kinds.
 """
@@ -26,16 +26,16 @@ from counterfoil.resources import envelope_id, event_name
 from counterfoil.resources.audit_annotation import AuditEntry, audit_entries, with_audit_entry
 from counterfoil.resources.envelopeevent import Origin
 from counterfoil.resources.event_factory import new_event
-from sandbox import rbac
+from sandbox.controlplane import rbac
 from sandbox.controlplane.binaries import ensure
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
 from sandbox.controlplane.processes import CommandResult, run
 from sandbox.controlplane.schemas import LOCATION, write_schemas
 from sandbox.controlplane.third_party_crds import third_party_crds
-from sandbox.environment import local_environment
+from sandbox.environment.local import local_environment
 from sandbox.esaw import DocumentSpec
-from sandbox.helm import CHART, Helm, HelmError, helm
+from sandbox.release.helm import CHART, Helm, HelmError, helm
 from tests.support.builders import NOON
 from tests.support.scenes.chart import EVERYTHING, MONITORING, NAMESPACE, NOTHING, RELEASE, render
 from tests.support.scenes.console import console_scene
@@ -52,7 +52,7 @@ EVENT = new_event(
 NAME = EVENT["metadata"]["name"]
 
 
-class Ground:
+class InstalledChart:
     """A control plane with the chart installed in one namespace."""
 
     def __init__(self, plane: ControlPlane, program: Helm) -> None:
@@ -71,22 +71,25 @@ class Ground:
         return self.plane.kubectl_as(await self.plane.kubeconfig_for(f"{RELEASE}-{process}", NAMESPACE))
 
 
-@pytest.fixture(scope="module", name="ground")
-async def _ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ground]:
+@pytest.fixture(scope="module", name="installed")
+async def _installed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[InstalledChart]:
     async with control_plane() as plane:
         for path in await third_party_crds():
             await plane.kubectl("apply", "--server-side", "-f", str(path))
         await plane.namespace(NAMESPACE)
-        ground = Ground(plane, await helm(tmp_path_factory.mktemp("helm"), kubeconfig=plane.kubeconfig))
-        await ground.upgrade({})
+        installed = InstalledChart(
+            plane, await helm(tmp_path_factory.mktemp("helm"), kubeconfig=plane.kubeconfig)
+        )
+        await installed.upgrade({})
         for each in ("envelopeevents", "senders", "organizations"):
             await plane.kubectl("wait", f"crd/{each}.counterfoil.dev", "--for=condition=Established")
-        yield ground
+        yield installed
 
 
 async def refused(kubectl: Kubectl, *arguments: str, stdin: str | None = None) -> str:
     """
-    Do something until it is refused, and return with which words. A policy begins to count some moments after it is stored.
+    Do something until it is refused, and return with which words. A policy begins to count some moments after
+    it is stored.
 
     A request that is accepted changes nothing: it has ``--dry-run=server``.
     """
@@ -99,7 +102,7 @@ async def refused(kubectl: Kubectl, *arguments: str, stdin: str | None = None) -
             await asyncio.sleep(PAUSE)
 
 
-# -- Everything that is rendered is valid -------------------------------------------------------------------------
+# -- Everything that is rendered is valid --------------------------------------------------------------------
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -119,11 +122,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS.keys())
 async def test_the_api_server_accepts_whatever_the_chart_renders(
-    ground: Ground, values: dict[str, Any]
+    installed: InstalledChart, values: dict[str, Any]
 ) -> None:
-    text = (await render(ground.helm, values, *MONITORING, release="other")).text
+    text = (await render(installed.helm, values, *MONITORING, release="other")).text
     # Strict: a field that the API server does not know is an error, not a warning.
-    said = await ground.kubectl(
+    said = await installed.kubectl(
         "apply",
         "--server-side",
         "--force-conflicts",
@@ -146,7 +149,7 @@ BROUGHT = (
 
 @pytest.fixture(scope="module")
 async def kubeconform(
-    ground: Ground, tmp_path_factory: pytest.TempPathFactory
+    installed: InstalledChart, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Awaitable[CommandResult]]:
     """Check a text against the schemas of the API server: ``await kubeconform(text)``."""
     program = (await ensure("kubeconform"))["kubeconform"]
@@ -154,7 +157,7 @@ async def kubeconform(
     # The API server publishes the schema of a new kind some moments after it serves it.
     async with asyncio.timeout(PATIENCE):
         while not all((folder / file).exists() for file in BROUGHT):
-            await write_schemas(ground.plane.kubectl, folder)
+            await write_schemas(installed.plane.kubectl, folder)
             await asyncio.sleep(PAUSE)
 
     async def check(text: str) -> CommandResult:
@@ -166,9 +169,9 @@ async def kubeconform(
 
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS.keys())
 async def test_kubeconform_finds_nothing_in_what_the_chart_renders(
-    ground: Ground, kubeconform: Callable[[str], Awaitable[CommandResult]], values: dict[str, Any]
+    installed: InstalledChart, kubeconform: Callable[[str], Awaitable[CommandResult]], values: dict[str, Any]
 ) -> None:
-    rendered = await render(ground.helm, values, *MONITORING)
+    rendered = await render(installed.helm, values, *MONITORING)
     checked = await kubeconform(rendered.text)
     assert checked.code == 0, checked.out
     assert f"Valid: {len(rendered.objects)}, Invalid: 0, Errors: 0, Skipped: 0" in checked.out
@@ -183,19 +186,19 @@ async def test_kubeconform_finds_nothing_in_what_the_chart_renders(
     ],
 )
 async def test_kubeconform_would_find_a_typo(
-    ground: Ground, kubeconform: Callable[[str], Awaitable[CommandResult]], typo: tuple[str, str]
+    installed: InstalledChart, kubeconform: Callable[[str], Awaitable[CommandResult]], typo: tuple[str, str]
 ) -> None:
-    rendered = await render(ground.helm, EVERYTHING, *MONITORING)
+    rendered = await render(installed.helm, EVERYTHING, *MONITORING)
     assert typo[0] in rendered.text
     assert (await kubeconform(rendered.text.replace(*typo))).code != 0
 
 
-async def test_the_pods_meet_the_restricted_level_of_pod_security(ground: Ground) -> None:
+async def test_the_pods_meet_the_restricted_level_of_pod_security(installed: InstalledChart) -> None:
     label = "pod-security.kubernetes.io/warn=restricted"
-    await ground.plane.kubectl("label", "namespace", NAMESPACE, label, "--overwrite")
-    rendered = await render(ground.helm)
+    await installed.plane.kubectl("label", "namespace", NAMESPACE, label, "--overwrite")
+    rendered = await render(installed.helm)
     for each in rendered.all("Deployment") + rendered.all("StatefulSet") + rendered.all("Pod"):
-        answer = await ground.plane.kubectl(
+        answer = await installed.plane.kubectl(
             "-n",
             NAMESPACE,
             "--warnings-as-errors",
@@ -210,7 +213,7 @@ async def test_the_pods_meet_the_restricted_level_of_pod_security(ground: Ground
         assert "serverside-applied" in answer
 
 
-# -- Rights -------------------------------------------------------------------------------------------------------
+# -- Rights --------------------------------------------------------------------------------------------------
 
 EVERYBODY = frozenset(
     {
@@ -232,17 +235,17 @@ EVERYBODY = frozenset(
     ],
 )
 async def test_an_account_may_do_just_what_its_process_does(
-    ground: Ground, process: str, rules: tuple[rbac.Rule, ...]
+    installed: InstalledChart, process: str, rules: tuple[rbac.Rule, ...]
 ) -> None:
-    kubectl = await ground.acting_as(process)
+    kubectl = await installed.acting_as(process)
     assert listed(await kubectl("auth", "can-i", "--list", "-n", NAMESPACE)) == allowed(rules) | EVERYBODY
     elsewhere = listed(await kubectl("auth", "can-i", "--list", "-n", "default"))
     assert elsewhere == EVERYBODY
 
 
 @pytest.mark.parametrize("process", ["receiver", "pages", "console", "controller"])
-async def test_nobody_lists_or_watches_secrets(ground: Ground, process: str) -> None:
-    kubectl = await ground.acting_as(process)
+async def test_nobody_lists_or_watches_secrets(installed: InstalledChart, process: str) -> None:
+    kubectl = await installed.acting_as(process)
     may = {verb: await can(kubectl, verb, "secrets") for verb in ("get", "list", "watch", "delete")}
     assert may == {
         "get": process in {"pages", "controller"},
@@ -257,10 +260,10 @@ async def test_nobody_lists_or_watches_secrets(ground: Ground, process: str) -> 
     [("view", "get", True), ("view", "patch", False), ("edit", "patch", True), ("edit", "delete", False)],
 )
 async def test_people_get_their_rights_by_their_role(
-    ground: Ground, role: str, verb: str, expected: bool
+    installed: InstalledChart, role: str, verb: str, expected: bool
 ) -> None:
     found = json.loads(
-        await ground.plane.kubectl("get", "clusterrole", f"{NAMESPACE}-{RELEASE}-{role}", "-o", "json")
+        await installed.plane.kubectl("get", "clusterrole", f"{NAMESPACE}-{RELEASE}-{role}", "-o", "json")
     )
     assert any(verb in rule["verbs"] for rule in found["rules"]) is expected
 
@@ -276,7 +279,8 @@ def allowed(rules: tuple[rbac.Rule, ...]) -> set[tuple[str, str]]:
 
 
 def listed(table: str) -> set[tuple[str, str]]:
-    """Read what ``kubectl auth can-i --list`` prints, except URLs that are no resources (health, versions)."""
+    """Read what ``kubectl auth can-i --list`` prints, except URLs that are no resources (health,
+    versions)."""
     found = set()
     for line in table.splitlines()[1:]:
         plural, _, subresource = line.split("[")[0].strip().partition("/")
@@ -294,28 +298,28 @@ async def can(kubectl: Kubectl, verb: str, resource: str) -> bool:
         return False
 
 
-# -- Policies -----------------------------------------------------------------------------------------------------
+# -- Policies ------------------------------------------------------------------------------------------------
 
 
-async def test_a_receiver_notes_down_callbacks_and_nothing_else(ground: Ground) -> None:
-    receiver = await ground.acting_as("receiver")
+async def test_a_receiver_notes_down_callbacks_and_nothing_else(installed: InstalledChart) -> None:
+    receiver = await installed.acting_as("receiver")
     manual = {**EVENT, "spec": {**EVENT["spec"], "origin": Origin.MANUAL.value}}
     words = await refused(receiver, "create", "-f", "-", stdin=json.dumps(manual))
     assert "a receiver creates only events of callbacks" in words
     await receiver("-n", NAMESPACE, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(EVENT))
 
 
-async def test_a_controller_notes_down_what_a_sweep_found_and_nothing_else(ground: Ground) -> None:
-    controller = await ground.acting_as("controller")
+async def test_a_controller_notes_down_what_a_sweep_found_and_nothing_else(installed: InstalledChart) -> None:
+    controller = await installed.acting_as("controller")
     words = await refused(controller, "create", "-f", "-", stdin=json.dumps(EVENT))
     assert "a controller creates only events that a sweep found" in words
     swept = {**EVENT, "spec": {**EVENT["spec"], "origin": Origin.SWEEP.value}}
     await controller("-n", NAMESPACE, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(swept))
 
 
-async def test_a_receiver_counts_and_reopens_but_finishes_nothing(ground: Ground) -> None:
-    await noted(ground)
-    receiver = await ground.acting_as("receiver")
+async def test_a_receiver_counts_and_reopens_but_finishes_nothing(installed: InstalledChart) -> None:
+    await noted(installed)
+    receiver = await installed.acting_as("receiver")
     for status, complaint in (
         ({"phase": "Succeeded"}, "sets no phase but Pending"),
         ({"conditions": [archived()]}, "does not say that something was archived"),
@@ -324,24 +328,24 @@ async def test_a_receiver_counts_and_reopens_but_finishes_nothing(ground: Ground
     await receiver(*WRITE_STATUS, stdin=status_of(deliveries=2, phase="Pending"))
 
 
-async def test_nobody_but_counterfoil_says_that_something_was_archived(ground: Ground) -> None:
-    await noted(ground)
-    await ground.kubectl(
+async def test_nobody_but_counterfoil_says_that_something_was_archived(installed: InstalledChart) -> None:
+    await noted(installed)
+    await installed.kubectl(
         "apply",
         "--server-side",
         "-f",
         "-",
         stdin=json.dumps(listed_as(*rbac.service_account_with_rules("meddler", MEDDLER))),
     )
-    meddler = ground.plane.kubectl_as(await ground.plane.kubeconfig_for("meddler", NAMESPACE))
+    meddler = installed.plane.kubectl_as(await installed.plane.kubeconfig_for("meddler", NAMESPACE))
     words = await refused(meddler, *WRITE_STATUS, stdin=status_of(conditions=[archived()]))
     assert "only Counterfoil's receiver and controller write the status" in words
-    controller = await ground.acting_as("controller")
+    controller = await installed.acting_as("controller")
     await controller(*WRITE_STATUS, stdin=status_of(phase="Validating"))
 
 
-async def test_pages_write_sealed_keys_and_no_other_secret(ground: Ground) -> None:
-    pages = await ground.acting_as("pages")
+async def test_pages_write_sealed_keys_and_no_other_secret(installed: InstalledChart) -> None:
+    pages = await installed.acting_as("pages")
     words = await refused(pages, "create", "-f", "-", stdin=json.dumps(a_secret("Opaque")))
     assert "the pages write sealed keys of senders" in words
     sealed = json.dumps(a_secret("counterfoil.dev/sealed-token"))
@@ -351,9 +355,13 @@ async def test_pages_write_sealed_keys_and_no_other_secret(ground: Ground) -> No
     assert "sealed keys" in await refused(pages, "patch", "secret", keys, "--type=merge", "-p", body)
 
 
-async def test_pages_write_and_remove_their_own_notes_and_no_other_lease(ground: Ground) -> None:
-    pages = await ground.acting_as("pages")
-    await ground.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(a_lease("somebodys-leader")))
+async def test_pages_write_and_remove_their_own_send_leases_and_no_other_lease(
+    installed: InstalledChart,
+) -> None:
+    pages = await installed.acting_as("pages")
+    await installed.kubectl(
+        "apply", "--server-side", "-f", "-", stdin=json.dumps(a_lease("somebodys-leader"))
+    )
     other = "the pages write and remove their own notes"
     assert other in await refused(pages, "create", "-f", "-", stdin=json.dumps(a_lease("another")))
     holder = json.dumps({"spec": {"holderIdentity": "pages"}})
@@ -378,9 +386,9 @@ async def test_pages_write_and_remove_their_own_notes_and_no_other_lease(ground:
 ACTS = "counterfoil.dev/acts"
 
 
-async def test_nobody_says_of_another_that_he_did_something(ground: Ground) -> None:
-    await noted(ground)
-    jane, joe = await person(ground, "jane"), await person(ground, "joe")
+async def test_nobody_says_of_another_that_he_did_something(installed: InstalledChart) -> None:
+    await noted(installed)
+    jane, joe = await person(installed, "jane"), await person(installed, "joe")
     of_another = with_audit_entry({}, act("joe"))[ACTS]
     assert "must name the user who adds it" in await annotated_in_vain(jane, of_another)
     # Neither by a name that continues after a quote, nor by an act inside the text of another.
@@ -395,11 +403,11 @@ async def test_nobody_says_of_another_that_he_did_something(ground: Ground) -> N
 
 
 async def test_what_people_did_is_neither_taken_away_nor_changed_nor_put_in_another_order(
-    ground: Ground,
+    installed: InstalledChart,
 ) -> None:
-    await noted(ground)
-    jane, joe = await person(ground, "jane"), await person(ground, "joe")
-    before = await acts(ground)
+    await noted(installed)
+    jane, joe = await person(installed, "jane"), await person(installed, "joe")
+    before = await acts(installed)
     await annotate(jane, added := with_audit_entry(before, act("jane"))[ACTS])
     await annotate(joe, both := with_audit_entry({ACTS: added}, act("joe"))[ACTS])
 
@@ -418,10 +426,10 @@ async def test_what_people_did_is_neither_taken_away_nor_changed_nor_put_in_anot
         )
 
 
-async def test_the_last_ten_acts_stay_and_what_was_never_a_record_goes(ground: Ground) -> None:
-    await noted(ground)
-    await ground.kubectl("annotate", "--overwrite", "ee", NAME, f"{ACTS}=what somebody wrote long ago")
-    jane = await person(ground, "jane")
+async def test_the_last_ten_acts_stay_and_what_was_never_a_record_goes(installed: InstalledChart) -> None:
+    await noted(installed)
+    await installed.kubectl("annotate", "--overwrite", "ee", NAME, f"{ACTS}=what somebody wrote long ago")
+    jane = await person(installed, "jane")
     junk = {ACTS: "what somebody wrote long ago"}
     two = with_audit_entry({ACTS: with_audit_entry(junk, act("jane"))[ACTS]}, act("jane"))[ACTS]
     assert "one act is added at its end" in await annotated_in_vain(jane, two)
@@ -429,7 +437,7 @@ async def test_the_last_ten_acts_stay_and_what_was_never_a_record_goes(ground: G
     for number in range(13):
         written = with_audit_entry(written, act("jane", why=f"{number}: " + '"\\\n'))
         await annotate(jane, written[ACTS])
-    kept = audit_entries(await acts(ground))
+    kept = audit_entries(await acts(installed))
     assert [each.why.partition(":")[0] for each in kept] == [str(number) for number in range(3, 13)]
     # Of nine, none goes; and of ten, not two.
     shortened = f"[{written[ACTS].partition('},')[2]}"
@@ -440,9 +448,9 @@ async def test_the_last_ten_acts_stay_and_what_was_never_a_record_goes(ground: G
 
 @pytest.mark.parametrize("name", ['ACME\\jane "j" {doe}', "jane@acme.example", "Käthe", "x" * 400])
 async def test_names_that_json_writes_otherwise_and_long_ones_are_recorded_too(
-    ground: Ground, name: str
+    installed: InstalledChart, name: str
 ) -> None:
-    await noted(ground)
+    await noted(installed)
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
@@ -450,22 +458,24 @@ async def test_names_that_json_writes_otherwise_and_long_ones_are_recorded_too(
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "meddler"},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}],
     }
-    await ground.kubectl(
+    await installed.kubectl(
         "apply",
         "--server-side",
         "-f",
         "-",
         stdin=json.dumps(listed_as(*rbac.service_account_with_rules("meddler", MEDDLER), binding)),
     )
-    written = with_audit_entry(await acts(ground), AuditEntry(who=name, what="retry", when=NOON))[ACTS]
-    await ground.kubectl("annotate", "--overwrite", "ee", NAME, f"{ACTS}={written}", f"--as={name}")
+    written = with_audit_entry(await acts(installed), AuditEntry(who=name, what="retry", when=NOON))[ACTS]
+    await installed.kubectl("annotate", "--overwrite", "ee", NAME, f"{ACTS}={written}", f"--as={name}")
     other = with_audit_entry({ACTS: written}, AuditEntry(who=f"{name[:299]}!", what="retry", when=NOON))[ACTS]
     with pytest.raises(KubectlError, match="must name the user who adds it"):
-        await ground.kubectl("annotate", "--overwrite", "ee", NAME, f"{ACTS}={other}", f"--as={name}")
+        await installed.kubectl("annotate", "--overwrite", "ee", NAME, f"{ACTS}={other}", f"--as={name}")
 
 
-async def test_nothing_begins_its_life_with_acts_of_others_unless_it_is_restored(ground: Ground) -> None:
-    jane = await person(ground, "jane")
+async def test_nothing_begins_its_life_with_acts_of_others_unless_it_is_restored(
+    installed: InstalledChart,
+) -> None:
+    jane = await person(installed, "jane")
     forged = {
         "apiVersion": "counterfoil.dev/v1alpha1",
         "kind": "Archive",
@@ -474,13 +484,13 @@ async def test_nothing_begins_its_life_with_acts_of_others_unless_it_is_restored
     }
     words = await refused(jane, "create", "-f", "-", stdin=json.dumps(forged))
     assert "must name the user who adds it" in words
-    await ground.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(forged))
+    await installed.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(forged))
 
 
 async def test_console_and_plugin_record_what_is_done_with_them_under_the_charts_policies(
-    ground: Ground, tmp_path: Path
+    installed: InstalledChart, tmp_path: Path
 ) -> None:
-    async with console_scene(ground.plane, NAMESPACE, tmp_path) as scene:
+    async with console_scene(installed.plane, NAMESPACE, tmp_path) as scene:
         await scene.an_archive("shelf", "True", "Probed")
         await scene.an_organization("acme", archive="shelf")
         await scene.a_sender("maria", truth="False", reason="TokenRejected")
@@ -493,7 +503,7 @@ async def test_console_and_plugin_record_what_is_done_with_them_under_the_charts
         await (await jane.get("/organizations")).press("sweep", within="acme")
         await (await jane.get("/senders")).press("ask", within="maria")
 
-        way = await ground.plane.kubeconfig_for("full", NAMESPACE)
+        way = await installed.plane.kubeconfig_for("full", NAMESPACE)
         plugin = [Path(sys.executable).parent / "kubectl-counterfoil", f"--kubeconfig={way}"]
         skipped = await run([*plugin, "skip", name, "--because", "filed by hand"])
         assert skipped.code == 0, skipped.err
@@ -522,16 +532,16 @@ def act(name: str, why: str = "") -> AuditEntry:
     return AuditEntry(who=user(name), what="retry", when=NOON, why=why)
 
 
-async def person(ground: Ground, name: str) -> Kubectl:
+async def person(installed: InstalledChart, name: str) -> Kubectl:
     """Return the kubectl of somebody who may change events and Archives."""
     objects = rbac.service_account_with_rules(name, PERSON)
-    await ground.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(listed_as(*objects)))
-    return ground.plane.kubectl_as(await ground.plane.kubeconfig_for(name, NAMESPACE))
+    await installed.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(listed_as(*objects)))
+    return installed.plane.kubectl_as(await installed.plane.kubeconfig_for(name, NAMESPACE))
 
 
-async def acts(ground: Ground) -> dict[str, str]:
+async def acts(installed: InstalledChart) -> dict[str, str]:
     """Return the annotations of the event."""
-    found = json.loads(await ground.kubectl("get", "ee", NAME, "-o", "json"))
+    found = json.loads(await installed.kubectl("get", "ee", NAME, "-o", "json"))
     return dict(found["metadata"].get("annotations", {}))
 
 
@@ -547,15 +557,15 @@ WRITE_STATUS = ("apply", "--server-side", "--force-conflicts", "--subresource=st
 
 
 async def test_the_main_job_is_done_with_just_the_charts_rights_and_under_its_policies(
-    ground: Ground, tmp_path: Path
+    installed: InstalledChart, tmp_path: Path
 ) -> None:
-    async with local_environment(ground.plane, tmp_path, namespace=NAMESPACE) as built:
+    async with local_environment(installed.plane, tmp_path, namespace=NAMESPACE) as built:
         (tmp_path / "dms").mkdir()
         anna = built.esaw.add_user(email="anna@example.com", given_name="Anna", surname="Kofler")
         await built.archive("dms", filesystem={"root": str(tmp_path / "dms")})
         await built.sender("anna", anna, organization="acme")
         await built.organization("acme", archive="dms", sender="anna")
-        account = partial(ground.plane.kubeconfig_for, namespace=NAMESPACE)
+        account = partial(installed.plane.kubeconfig_for, namespace=NAMESPACE)
         await built.controller(kubeconfig=await account(f"{RELEASE}-controller"))
         receiver = await built.receiver(kubeconfig=await account(f"{RELEASE}-receiver"))
         await built.ready("org/acme", "archive/dms")
@@ -575,19 +585,21 @@ async def test_the_main_job_is_done_with_just_the_charts_rights_and_under_its_po
             await built.kubectl("wait", event, f"--for=jsonpath={{.status.{path}}}={value}", "--timeout=60s")
 
 
-async def test_the_first_installation_brings_no_quota_of_a_kind_that_is_new(ground: Ground) -> None:
+async def test_the_first_installation_brings_no_quota_of_a_kind_that_is_new(
+    installed: InstalledChart,
+) -> None:
     # When it comes, and what it does then, is seen on the whole node, which has a quota controller.
-    assert await ground.kubectl("get", "resourcequotas", "-o", "name") == ""
+    assert await installed.kubectl("get", "resourcequotas", "-o", "name") == ""
 
 
 async def test_a_flood_beyond_the_quota_gets_503_and_is_taken_once_there_is_room(
-    ground: Ground, tmp_path: Path
+    installed: InstalledChart, tmp_path: Path
 ) -> None:
-    await ground.upgrade({"floodControl": {"quota": {"enabled": True}}})
-    async with local_environment(ground.plane, tmp_path, namespace=NAMESPACE) as built:
+    await installed.upgrade({"floodControl": {"quota": {"enabled": True}}})
+    async with local_environment(installed.plane, tmp_path, namespace=NAMESPACE) as built:
         await built.organization("flooded", archive="dms")
         await built.kubectl(*hashes_of("flooded", built.tokens["flooded"]))
-        way = await ground.plane.kubeconfig_for(f"{RELEASE}-receiver", NAMESPACE)
+        way = await installed.plane.kubeconfig_for(f"{RELEASE}-receiver", NAMESPACE)
         receiver = await built.receiver(kubeconfig=way)
         url = built.callback_url("flooded", receiver).replace("##Action##", "envelopeFinished")
         async with httpx.AsyncClient(trust_env=False) as http:
@@ -600,16 +612,16 @@ async def test_a_flood_beyond_the_quota_gets_503_and_is_taken_once_there_is_room
 
 
 async def test_the_api_server_has_a_queue_for_the_receivers_requests_and_for_no_others(
-    ground: Ground,
+    installed: InstalledChart,
 ) -> None:
     name = f"{NAMESPACE}-{RELEASE}-receiver"
     for kind, header in FLOW_HEADERS.items():
-        uid = await ground.plane.kubectl("get", kind, name, "-o", "jsonpath={.metadata.uid}")
+        uid = await installed.plane.kubectl("get", kind, name, "-o", "jsonpath={.metadata.uid}")
         # The API server learns of a new FlowSchema some moments later.
         async with asyncio.timeout(PATIENCE):
-            while await queued(ground, "receiver", header) != uid:  # noqa: ASYNC110 - the API server sends no event
+            while await queued(installed, "receiver", header) != uid:  # noqa: ASYNC110 - the API server sends no event
                 await asyncio.sleep(PAUSE)
-        assert await queued(ground, "controller", header) not in (uid, "")
+        assert await queued(installed, "controller", header) not in (uid, "")
 
 
 FLOW_HEADERS = {
@@ -618,9 +630,9 @@ FLOW_HEADERS = {
 }
 
 
-async def queued(ground: Ground, process: str, header: str) -> str:
+async def queued(installed: InstalledChart, process: str, header: str) -> str:
     """List Organizations as a process, and return what the API server says of where that queued."""
-    kubeconfig = await ground.plane.kubeconfig_for(f"{RELEASE}-{process}", NAMESPACE)
+    kubeconfig = await installed.plane.kubeconfig_for(f"{RELEASE}-{process}", NAMESPACE)
     written = json.loads(kubeconfig.read_text())
     (kube,), (account,) = written["clusters"], written["users"]
     authority = base64.b64decode(kube["cluster"]["certificate-authority-data"]).decode()
@@ -628,7 +640,7 @@ async def queued(ground: Ground, process: str, header: str) -> str:
         verify=ssl.create_default_context(cadata=authority), trust_env=False
     ) as http:
         answer = await http.get(
-            f"{ground.plane.url}/apis/counterfoil.dev/v1alpha1/namespaces/{NAMESPACE}/organizations",
+            f"{installed.plane.url}/apis/counterfoil.dev/v1alpha1/namespaces/{NAMESPACE}/organizations",
             headers={"Authorization": f"Bearer {account['user']['token']}"},
         )
     # Right after their definitions came it also says 429 for a moment, from the same queue.
@@ -687,12 +699,13 @@ MEDDLER: tuple[rbac.Rule, ...] = (
 )
 
 
-async def noted(ground: Ground) -> None:
-    await ground.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(EVENT))
+async def noted(installed: InstalledChart) -> None:
+    await installed.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(EVENT))
 
 
 def status_of(**status: Any) -> str:
-    """Return what is applied: unlike ``kubectl patch``, ``kubectl apply --server-side`` needs no right to read."""
+    """Return what is applied: unlike ``kubectl patch``, ``kubectl apply --server-side`` needs no right to
+    read."""
     identity = {key: EVENT[key] for key in ("apiVersion", "kind")}
     return json.dumps({**identity, "metadata": {"name": NAME, "namespace": NAMESPACE}, "status": status})
 
@@ -720,58 +733,64 @@ def listed_as(*objects: Mapping[str, Any]) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "List", "items": list(objects)}
 
 
-# -- Life of a release --------------------------------------------------------------------------------------------
+# -- Life of a release ---------------------------------------------------------------------------------------
 
 
-async def test_an_upgrade_keeps_the_sealing_key(ground: Ground) -> None:
-    before = await sealing_keys(ground)
-    await ground.upgrade({"controller": {"shards": 2}})
-    assert await sealing_keys(ground) == before
-    assert await ground.kubectl("get", "sts", "-o", "jsonpath={.items[*].spec.replicas}") == "2"
-    await ground.helm("rollback", RELEASE, "-n", NAMESPACE)
-    assert await sealing_keys(ground) == before
+async def test_an_upgrade_keeps_the_sealing_key(installed: InstalledChart) -> None:
+    before = await sealing_keys(installed)
+    await installed.upgrade({"controller": {"shards": 2}})
+    assert await sealing_keys(installed) == before
+    assert await installed.kubectl("get", "sts", "-o", "jsonpath={.items[*].spec.replicas}") == "2"
+    await installed.helm("rollback", RELEASE, "-n", NAMESPACE)
+    assert await sealing_keys(installed) == before
 
 
-async def test_a_rendering_that_cannot_look_does_not_replace_the_sealing_key(ground: Ground) -> None:
-    blind = (await render(ground.helm)).one("Secret", f"{RELEASE}-sealing-keys")
+async def test_a_rendering_that_cannot_look_does_not_replace_the_sealing_key(
+    installed: InstalledChart,
+) -> None:
+    blind = (await render(installed.helm)).one("Secret", f"{RELEASE}-sealing-keys")
     with pytest.raises(KubectlError, match="immutable"):
-        await ground.kubectl(
+        await installed.kubectl(
             "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(blind)
         )
 
 
-async def test_a_definition_that_changed_reaches_the_cluster_by_an_upgrade(ground: Ground) -> None:
+async def test_a_definition_that_changed_reaches_the_cluster_by_an_upgrade(installed: InstalledChart) -> None:
     remove = '[{"op":"remove","path":"/spec/names/shortNames"}]'
-    await ground.plane.kubectl("patch", "crd", "envelopeevents.counterfoil.dev", "--type=json", "-p", remove)
-    await ground.helm("upgrade", RELEASE, CHART, "-n", NAMESPACE, "--force-conflicts", values={})
-    names = await ground.plane.kubectl(
+    await installed.plane.kubectl(
+        "patch", "crd", "envelopeevents.counterfoil.dev", "--type=json", "-p", remove
+    )
+    await installed.helm("upgrade", RELEASE, CHART, "-n", NAMESPACE, "--force-conflicts", values={})
+    names = await installed.plane.kubectl(
         "get", "crd", "envelopeevents.counterfoil.dev", "-o", "jsonpath={.spec.names.shortNames}"
     )
     assert "ee" in names
 
 
 async def test_uninstalling_keeps_definitions_events_and_sealing_keys_and_installing_again_takes_them_up(
-    ground: Ground,
+    installed: InstalledChart,
 ) -> None:
-    await noted(ground)
-    before = await sealing_keys(ground)
-    await ground.helm("uninstall", RELEASE, "-n", NAMESPACE)
+    await noted(installed)
+    before = await sealing_keys(installed)
+    await installed.helm("uninstall", RELEASE, "-n", NAMESPACE)
     ours = f"app.kubernetes.io/instance={RELEASE}"
-    left = await ground.kubectl("get", "deploy,sts,svc,roles,sa,secrets,netpol", "-l", ours, "-o", "name")
+    left = await installed.kubectl("get", "deploy,sts,svc,roles,sa,secrets,netpol", "-l", ours, "-o", "name")
     assert left == f"secret/{RELEASE}-sealing-keys\n"
-    assert f"envelopeevent.counterfoil.dev/{NAME}\n" in await ground.kubectl("get", "ee", "-o", "name")
-    assert await sealing_keys(ground) == before
-    await ground.upgrade({})
-    assert await sealing_keys(ground) == before
+    assert f"envelopeevent.counterfoil.dev/{NAME}\n" in await installed.kubectl("get", "ee", "-o", "name")
+    assert await sealing_keys(installed) == before
+    await installed.upgrade({})
+    assert await sealing_keys(installed) == before
 
 
-async def test_a_second_release_elsewhere_does_without_the_definitions(ground: Ground) -> None:
-    await ground.plane.namespace("invoices")
+async def test_a_second_release_elsewhere_does_without_the_definitions(installed: InstalledChart) -> None:
+    await installed.plane.namespace("invoices")
     with pytest.raises(HelmError, match="CustomResourceDefinition"):
-        await ground.helm("install", RELEASE, CHART, "-n", "invoices", values={})
-    await ground.helm("install", RELEASE, CHART, "-n", "invoices", values={"crds": {"enabled": False}})
-    assert len((await ground.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 10
+        await installed.helm("install", RELEASE, CHART, "-n", "invoices", values={})
+    await installed.helm("install", RELEASE, CHART, "-n", "invoices", values={"crds": {"enabled": False}})
+    assert (
+        len((await installed.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 10
+    )
 
 
-async def sealing_keys(ground: Ground) -> str:
-    return await ground.kubectl("get", "secret", f"{RELEASE}-sealing-keys", "-o", "jsonpath={.data}")
+async def sealing_keys(installed: InstalledChart) -> str:
+    return await installed.kubectl("get", "secret", f"{RELEASE}-sealing-keys", "-o", "jsonpath={.data}")

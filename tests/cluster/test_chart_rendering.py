@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from counterfoil.resources.audit_annotation import AUDIT_ANNOTATION_PATTERN
-from sandbox import rbac
-from sandbox.helm import CHART, Helm, HelmError, helm
+from sandbox.controlplane import rbac
+from sandbox.release.helm import CHART, Helm, HelmError, helm
 from tests.support.scenes.chart import (
     EVERYTHING,
     MONITORING,
@@ -44,7 +44,7 @@ async def nothing(program: Helm) -> Rendered:
     return await render(program, NOTHING)
 
 
-# -- As it comes --------------------------------------------------------------------------------------------------
+# -- As it comes ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING, NOTHING], ids=["default", "everything", "nothing"])
@@ -124,7 +124,7 @@ def test_every_object_carries_the_labels(everything: Rendered) -> None:
             assert each["metadata"]["labels"]["team"] == "legal"
 
 
-# -- Rights -------------------------------------------------------------------------------------------------------
+# -- Rights --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ async def test_each_aggregation_can_be_switched_off(program: Helm) -> None:
     assert rendered.names("ClusterRole") == {f"{NAMESPACE}-{RELEASE}-{name}" for name in ("view", "admin")}
 
 
-# -- CustomResourceDefinitions ------------------------------------------------------------------------------------
+# -- CustomResourceDefinitions -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ async def test_without_cluster_scope_everything_is_of_the_namespace(program: Hel
     assert {each["metadata"].get("namespace") for each in rendered.objects} == {NAMESPACE}
 
 
-# -- Processes ----------------------------------------------------------------------------------------------------
+# -- Processes -----------------------------------------------------------------------------------------------
 
 
 def test_pages_and_console_can_be_left_out(nothing: Rendered) -> None:
@@ -302,7 +302,7 @@ def test_a_drain_takes_one_pod_at_a_time(default: Rendered) -> None:
     assert {each["spec"]["maxUnavailable"] for each in default.all("PodDisruptionBudget")} == {1}
 
 
-# -- Keys ---------------------------------------------------------------------------------------------------------
+# -- Keys ----------------------------------------------------------------------------------------------------
 
 
 def test_a_sealing_key_is_made_that_outlives_the_release_and_cannot_be_replaced(default: Rendered) -> None:
@@ -338,7 +338,7 @@ def test_the_key_of_manifests_is_the_controllers_alone(everything: Rendered, def
     assert "COUNTERFOIL_MANIFEST_KEY" not in default.environment("controller")
 
 
-# -- Ways in ------------------------------------------------------------------------------------------------------
+# -- Ways in -------------------------------------------------------------------------------------------------
 
 
 def test_nothing_leads_in_from_outside_unless_it_is_told_to(default: Rendered) -> None:
@@ -406,7 +406,7 @@ async def test_the_controller_knows_where_callbacks_come_in(
     assert rendered.environment("controller").get("COUNTERFOIL_CALLBACK_URL") == expected
 
 
-# -- NetworkPolicies ----------------------------------------------------------------------------------------------
+# -- NetworkPolicies -----------------------------------------------------------------------------------------
 
 
 def policy(rendered: Rendered, name: str) -> dict[str, Any]:
@@ -479,7 +479,7 @@ async def test_a_monitor_opens_metrics_to_the_cluster_if_nobody_is_named(program
     assert private["from"] == [{"namespaceSelector": {}}]
 
 
-# -- Monitoring ---------------------------------------------------------------------------------------------------
+# -- Monitoring ----------------------------------------------------------------------------------------------
 
 KINDS = {"podMonitor": "PodMonitor", "serviceMonitor": "ServiceMonitor", "prometheusRule": "PrometheusRule"}
 
@@ -537,7 +537,7 @@ def test_traces_go_to_the_collector_and_nowhere_without_one(everything: Rendered
         assert 4318 not in ports(policy(default, process)["egress"])
 
 
-# -- Floods and policies ------------------------------------------------------------------------------------------
+# -- Floods and policies -------------------------------------------------------------------------------------
 
 
 KNOWN = "--api-versions=counterfoil.dev/v1alpha1/EnvelopeEvent"
@@ -602,7 +602,7 @@ def test_every_policy_is_bound_to_the_namespace_of_the_release(everything: Rende
         assert each["spec"]["validationActions"] == ["Warn", "Audit"]
 
 
-# -- The rest -----------------------------------------------------------------------------------------------------
+# -- The rest ------------------------------------------------------------------------------------------------
 
 
 def test_more_objects_are_installed_and_run_as_templates(everything: Rendered) -> None:

@@ -1,4 +1,6 @@
-"""The controller on a real API server, with exactly its rights, the stand-in eSAW, and an archive on the disk."""
+"""
+The controller on a real API server, with exactly its rights, the stand-in eSAW, and an archive on the disk.
+"""
 
 import asyncio
 import hashlib
@@ -39,7 +41,7 @@ async def scene(
         yield built
 
 
-# -- When all goes well -----------------------------------------------------------------------------------------
+# -- When all goes well --------------------------------------------------------------------------------------
 
 
 async def test_a_completed_envelope_is_filed_proved_and_then_deleted_once(scene: ControllerScene) -> None:
@@ -82,13 +84,14 @@ async def test_the_happy_path_takes_at_most_three_status_patches_and_no_kubernet
     await scene.reaches(name, Phase.SUCCEEDED)
     after = await writes(scene)
     assert after - before <= 3
-    assert await scene.told(name) == []
+    assert await scene.recorded(name) == []
 
 
 async def writes(scene: ControllerScene) -> int:
     """Return how many patches of events' status the controller has sent."""
     series = re.compile(
-        r'counterfoil_kubernetes_requests_total\{code="200",resource="envelopeevents/status",verb="patch"\} (\S+)'
+        r'counterfoil_kubernetes_requests_total\{code="200",resource="envelopeevents/status",'
+        r'verb="patch"\} (\S+)'
     )
     found = series.search(await scene.controller.metrics())
     return int(float(found.group(1))) if found is not None else 0
@@ -122,7 +125,7 @@ async def test_an_envelope_whose_deletion_is_to_wait_says_until_when(scene: Cont
     assert scene.esaw.exists(envelope)
 
 
-# -- What people read when it does not ---------------------------------------------------------------------------
+# -- What people read when it does not -----------------------------------------------------------------------
 
 WAITS: list[tuple[str, dict[str, Any], Phase, str, str]] = [
     ("envelope", {"status": 503}, Phase.VALIDATING, "EsawFailing", "eSAW answered 503"),
@@ -189,7 +192,7 @@ async def test_trouble_that_passes_is_told_with_its_next_attempt_and_equal_retri
     assert scene.esaw.exists(envelope)
 
     await scene.reaches(name, Phase.SUCCEEDED)
-    assert await scene.told(name) == [("Warning", reason)]
+    assert await scene.recorded(name) == [("Warning", reason)]
     assert [each.outcome for each in scene.esaw.delete_calls(envelope)].count(200) == 1
 
 
@@ -330,7 +333,7 @@ async def test_an_envelope_that_esaw_has_not_finished_yet_is_waited_for(scene: C
     await scene.reaches(name, Phase.SUCCEEDED)
 
 
-# -- Keys --------------------------------------------------------------------------------------------------------
+# -- Keys ----------------------------------------------------------------------------------------------------
 
 
 async def test_a_new_key_in_the_secret_resumes_all_that_waited_for_it(scene: ControllerScene) -> None:
@@ -351,7 +354,7 @@ async def test_a_new_key_in_the_secret_resumes_all_that_waited_for_it(scene: Con
             await scene.reaches(name, Phase.SUCCEEDED)
 
 
-async def test_a_secret_without_the_key_is_told_by_name_and_mended_by_putting_it_there(
+async def test_a_secret_without_the_key_is_told_by_name_and_fixed_by_putting_it_there(
     scene: ControllerScene,
 ) -> None:
     user = scene.user("Keyless")
@@ -377,7 +380,7 @@ async def test_a_secret_without_the_key_is_told_by_name_and_mended_by_putting_it
     await scene.reaches(name, Phase.SUCCEEDED)
 
 
-# -- What people ask for -------------------------------------------------------------------------------------------
+# -- What people ask for -------------------------------------------------------------------------------------
 
 
 async def test_retry_by_label_drives_what_failed_and_is_recorded(scene: ControllerScene) -> None:
@@ -390,7 +393,7 @@ async def test_retry_by_label_drives_what_failed_and_is_recorded(scene: Controll
     event = await scene.reaches(name, Phase.SUCCEEDED)
     assert REQUEST_LABEL not in event.metadata.labels
     assert event.metadata.annotations == {}
-    assert ("Normal", "RetryRequested") in await scene.told(name)
+    assert ("Normal", "RetryRequested") in await scene.recorded(name)
 
 
 async def test_retry_by_label_ends_a_pause_at_once(scene: ControllerScene) -> None:
@@ -411,7 +414,7 @@ async def test_skip_by_label_gives_up_and_leaves_the_envelope(scene: ControllerS
     event = await scene.is_so(name, lambda event: REQUEST_LABEL not in event.metadata.labels)
     assert (event.status.phase, event.status.reason) == (Phase.SKIPPED, "SkippedByRequest")
     assert scene.esaw.exists(envelope)
-    assert ("Normal", "SkippedByRequest") in await scene.told(name)
+    assert ("Normal", "SkippedByRequest") in await scene.recorded(name)
 
 
 async def test_a_request_that_nobody_knows_is_refused_in_an_event(scene: ControllerScene) -> None:
@@ -420,10 +423,10 @@ async def test_a_request_that_nobody_knows_is_refused_in_an_event(scene: Control
     await scene.local_environment.kubectl("label", "ee", name, f"{REQUEST_LABEL}=explode")
     await scene.is_so(name, lambda event: REQUEST_LABEL not in event.metadata.labels)
 
-    async def is_told() -> bool:
-        return ("Normal", "RequestRefused") in await scene.told(name)
+    async def is_recorded() -> bool:
+        return ("Normal", "RequestRefused") in await scene.recorded(name)
 
-    await eventually(is_told)
+    await eventually(is_recorded)
 
 
 @pytest.mark.parametrize(
@@ -471,10 +474,10 @@ async def test_a_new_delivery_of_a_skipped_event_brings_it_back(scene: Controlle
     assert event.status.deliveries == 2
 
 
-# -- Solving the cause resumes everything ------------------------------------------------------------------------
+# -- Solving the cause resumes everything --------------------------------------------------------------------
 
 
-async def test_a_mended_archive_resumes_what_waited_and_what_had_failed(scene: ControllerScene) -> None:
+async def test_a_fixed_archive_resumes_what_waited_and_what_had_failed(scene: ControllerScene) -> None:
     root = scene.archive / "cellar"
     await scene.local_environment.archive("cellar", filesystem={"root": str(root)})
     user = await scene.organization("below")
@@ -503,7 +506,7 @@ async def test_a_mended_archive_resumes_what_waited_and_what_had_failed(scene: C
     await scene.reaches(waits, Phase.SUCCEEDED)
     await scene.reaches(failed, Phase.SUCCEEDED)
     await scene.until_condition(Archive, "cellar", "Ready", ("True", "Probed"))
-    assert ("Normal", "CauseSolved") in await scene.told(failed)
+    assert ("Normal", "CauseSolved") in await scene.recorded(failed)
 
 
 async def test_an_organization_that_comes_late_resumes_its_events(scene: ControllerScene) -> None:
@@ -515,7 +518,7 @@ async def test_an_organization_that_comes_late_resumes_its_events(scene: Control
     await scene.reaches(name, Phase.SUCCEEDED)
 
 
-# -- From time to time ---------------------------------------------------------------------------------------------
+# -- From time to time ---------------------------------------------------------------------------------------
 
 
 async def test_the_sweep_finds_what_nobody_called_about(scene: ControllerScene) -> None:
@@ -585,7 +588,7 @@ async def test_an_organization_knows_its_token_hashes_urls_version_and_counts(sc
     assert organization.status.version is not None
 
 
-# -- Rights and secrets --------------------------------------------------------------------------------------------
+# -- Rights and secrets --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

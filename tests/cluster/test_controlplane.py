@@ -1,4 +1,6 @@
-"""The local control plane keeps its promises: it serves, it is private, it survives restarts, and it goes away."""
+"""
+The local control plane keeps its promises: it serves, it is private, it survives restarts, and it goes away.
+"""
 
 import asyncio
 import contextlib
@@ -130,24 +132,24 @@ async def test_each_test_has_a_namespace_of_its_own(kubectl: Kubectl, namespace:
 async def test_a_service_account_may_do_what_rbac_grants_and_nothing_else(
     plane: ControlPlane, kubectl: Kubectl, namespace: str
 ) -> None:
-    await kubectl("create", "serviceaccount", "clerk", "-n", namespace)
+    await kubectl("create", "serviceaccount", "reader", "-n", namespace)
     await kubectl("create", "role", "reader", "-n", namespace, "--verb=get,list", "--resource=configmaps")
     await kubectl(
         "create",
         "rolebinding",
-        "clerk",
+        "reader",
         "-n",
         namespace,
         "--role=reader",
-        f"--serviceaccount={namespace}:clerk",
+        f"--serviceaccount={namespace}:reader",
     )
-    as_clerk = plane.kubectl_as(await plane.kubeconfig_for("clerk", namespace))
+    as_account = plane.kubectl_as(await plane.kubeconfig_for("reader", namespace))
 
-    who = await as_clerk("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
-    assert who == f"system:serviceaccount:{namespace}:clerk"
-    await as_clerk("get", "configmaps")
+    who = await as_account("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
+    assert who == f"system:serviceaccount:{namespace}:reader"
+    await as_account("get", "configmaps")
     with pytest.raises(KubectlError, match=r"Forbidden.*cannot list resource .secrets."):
-        await as_clerk("get", "secrets")
+        await as_account("get", "secrets")
 
 
 async def test_a_kubeconfig_for_nobody_is_refused(plane: ControlPlane, namespace: str) -> None:
@@ -158,9 +160,9 @@ async def test_a_kubeconfig_for_nobody_is_refused(plane: ControlPlane, namespace
 async def test_kubeconfigs_can_be_read_by_their_owner_only(
     plane: ControlPlane, kubectl: Kubectl, namespace: str
 ) -> None:
-    await kubectl("create", "serviceaccount", "clerk", "-n", namespace)
-    clerk = await plane.kubeconfig_for("clerk", namespace)
-    assert [stat.S_IMODE(file.stat().st_mode) for file in (plane.kubeconfig, clerk)] == [0o600, 0o600]
+    await kubectl("create", "serviceaccount", "reader", "-n", namespace)
+    account = await plane.kubeconfig_for("reader", namespace)
+    assert [stat.S_IMODE(file.stat().st_mode) for file in (plane.kubeconfig, account)] == [0o600, 0o600]
 
 
 async def test_the_api_server_stopped_and_started_has_its_address_and_data() -> None:
@@ -244,7 +246,7 @@ class Shell:
 
     async def run(self, *arguments: str) -> tuple[int | None, str]:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "sandbox.cluster", *arguments),
+            *(sys.executable, "-m", "sandbox.controlplane.cluster", *arguments),
             cwd=self.folder,
             stdout=asyncio.subprocess.PIPE,
             env={
@@ -283,7 +285,7 @@ async def test_the_users_kubeconfig_is_neither_read_nor_written(shell: Shell) ->
     assert not (shell.home / ".kube").exists()
 
 
-async def test_a_note_about_a_process_that_is_somebody_elses_by_now_ends_nobody(shell: Shell) -> None:
+async def test_a_record_about_a_process_that_is_somebody_elses_by_now_ends_nobody(shell: Shell) -> None:
     note = {"way": "local", "pid": os.getpid(), "created": 1.0}
     (shell.folder / ".cluster").mkdir()
     (shell.folder / ".cluster" / "running.json").write_text(json.dumps(note))

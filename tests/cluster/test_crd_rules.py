@@ -1,4 +1,6 @@
-"""A real API server takes what the CRDs allow, refuses the rest in words, and shows what kubectl is to show."""
+"""
+A real API server takes what the CRDs allow, refuses the rest in words, and shows what kubectl is to show.
+"""
 
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -35,7 +37,7 @@ async def own(plane: ControlPlane, namespace: str) -> AsyncIterator[KubeClient]:
         yield opened
 
 
-# -- Each rule, from both sides ----------------------------------------------------------------------------------
+# -- Each rule, from both sides ------------------------------------------------------------------------------
 
 
 def sentences(side: str, *, changing: bool) -> list[Any]:
@@ -60,7 +62,7 @@ async def test_an_object_that_breaks_the_rule_is_refused_in_words(
 ) -> None:
     with pytest.raises(Rejected) as refusal:
         await kube.create_dry_run(rule.kind, msgspec.json.encode(built(rule.kind, changes)))
-    assert (rule.at, True) in told(refusal.value, rule.says)
+    assert (rule.at, True) in causes(refusal.value, rule.says)
 
 
 @pytest.mark.parametrize(("rule", "patch"), sentences("accepted", changing=True))
@@ -79,10 +81,10 @@ async def test_a_change_that_breaks_the_rule_is_refused_in_words(
     stored = await own.create(rule.kind, built(rule.kind, rule.before or {}))
     with pytest.raises(Rejected) as refusal:
         await own.patch(rule.kind, stored["metadata"]["name"], {"spec": patch})
-    assert (rule.at, True) in told(refusal.value, rule.says)
+    assert (rule.at, True) in causes(refusal.value, rule.says)
 
 
-def told(refusal: Rejected, says: str) -> set[tuple[str, bool]]:
+def causes(refusal: Rejected, says: str) -> set[tuple[str, bool]]:
     """The fields that the refusal is about, and whether its text names them."""
     parts = re.split(r"(?:^|: \[?|, )(<nil>|spec[^:, ]*): (?=Invalid|Required)", str(refusal))
     pairs = zip(parts[1::2], parts[2::2], strict=True)
@@ -122,7 +124,7 @@ def rules_below(schema: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
             yield from rules_below(inner, f"{path}[]")
 
 
-# -- What the schema itself refuses ------------------------------------------------------------------------------
+# -- What the schema itself refuses --------------------------------------------------------------------------
 
 REFUSED_BY_THE_SCHEMA = {
     "an organization without an address": (Organization, {"spec.baseURL": None}, "spec.baseURL: Required"),
@@ -218,7 +220,7 @@ async def test_what_the_schema_does_not_allow_is_refused(
     assert message in str(refusal.value)
 
 
-# -- Defaults ----------------------------------------------------------------------------------------------------
+# -- Defaults ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.KIND)
@@ -310,7 +312,7 @@ async def names(kube: KubeClient, selector: str) -> list[str]:
     return [raw["metadata"]["name"] async for raw in kube.list(EnvelopeEvent, fields=selector)]
 
 
-# -- What kubectl shows ------------------------------------------------------------------------------------------
+# -- What kubectl shows --------------------------------------------------------------------------------------
 
 READY = {"type": "Ready", "message": "m", "lastTransitionTime": "2026-07-02T12:00:00Z"}
 
@@ -458,7 +460,7 @@ async def test_a_misspelt_field_is_refused_by_kubectl(kubectl: Kubectl, namespac
         )
 
 
-# -- The examples ------------------------------------------------------------------------------------------------
+# -- The examples --------------------------------------------------------------------------------------------
 
 
 async def test_the_examples_apply_cleanly_and_again(kubectl: Kubectl, namespace: str) -> None:

@@ -14,7 +14,7 @@ from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import NotFound
 from counterfoil.resources import Envelope, EnvelopeEvent, Phase, Resource, envelope_id, to_json_dict
 from counterfoil.resources.event_factory import new_event
-from sandbox import rbac
+from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from tests.support.builders import NOON, AClock, an_event, an_organization
 from tests.support.scenes.handlers import unchanged
@@ -31,14 +31,14 @@ class Scene:
         self.clock = AClock()
         self.cache = Cache()
         self.cache.organizations.put(an_organization(ttl={"failed": "72h"}))
-        self.walks = asyncio.Semaphore(0)
+        self.passes = asyncio.Semaphore(0)
         self.garbage_collector = GarbageCollector(
             kube=controller,
             cache=self.cache,
             clock=self.clock,
             statistics=EventStatistics(),
             retry_if_fixed=unchanged,
-            pass_finished=lambda began, failures: self.walks.release(),
+            pass_finished=lambda began, failures: self.passes.release(),
         )
 
     async def envelope(self) -> str:
@@ -77,7 +77,7 @@ class Scene:
         async with asyncio.timeout(PATIENCE_SECONDS):
             task = asyncio.create_task(self.garbage_collector.run())
             for _ in range(times):
-                await self.walks.acquire()
+                await self.passes.acquire()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 

@@ -80,17 +80,17 @@ async def test_a_trial_create_is_checked_and_stores_nothing(kube: KubeClient) ->
         await kube.create_dry_run(EnvelopeEvent, json.dumps(event).encode())
 
 
-class Glimpse(ResourcePart, frozen=True):
+class EventPart(ResourcePart, frozen=True):
     spec: EnvelopeEventSpec
 
 
 async def test_a_glimpse_shows_what_is_asked_for_of_what_exists(kube: KubeClient) -> None:
     event = an_event()
     with pytest.raises(NotFound):
-        await kube.get_partial(EnvelopeEvent, name_of(event), Glimpse)
+        await kube.get_partial(EnvelopeEvent, name_of(event), EventPart)
 
     await kube.create(EnvelopeEvent, event)
-    seen = await kube.get_partial(EnvelopeEvent, name_of(event), Glimpse)
+    seen = await kube.get_partial(EnvelopeEvent, name_of(event), EventPart)
     assert seen.spec.action == event["spec"]["action"]
 
 
@@ -139,7 +139,8 @@ async def test_a_status_patch_changes_nothing_but_the_status(kube: KubeClient) -
 
 @pytest.mark.parametrize("length", [850, 1200, 2048])
 async def test_a_status_that_is_too_large_will_never_be_taken(kube: KubeClient, length: int) -> None:
-    """The API server refuses objects from 3 MiB itself, etcd smaller ones by a 500: treated as an outage it would never end."""
+    """The API server refuses objects from 3 MiB itself, etcd smaller ones by a 500: treated as an outage it
+    would never end."""
     event = await kube.create(EnvelopeEvent, an_event())
     documents = [
         {"fileId": str(number), "kind": "Document", "fileName": "a", "location": "x" * length}
@@ -331,7 +332,8 @@ async def first_change(kube: KubeClient) -> None:
 async def test_a_version_from_before_the_api_servers_memory_is_listed_anew(
     mortal_plane: ControlPlane,
 ) -> None:
-    """A restarted API server remembers no old changes; a follower that asks for them gets 410 and lists again."""
+    """A restarted API server remembers no old changes; a follower that asks for them gets 410 and lists
+    again."""
     async with connect(namespace="default", kubeconfig=mortal_plane.kubeconfig) as kube:
         for _ in range(3):
             await kube.create(EnvelopeEvent, an_event())

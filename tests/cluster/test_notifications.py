@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.environment import CounterfoilProcess, LocalEnvironment, local_environment
+from sandbox.environment.local import LocalEnvironment, local_environment
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import DocumentSpec, User
 from sandbox.servers.smtp import PASSWORD, ReceivedMail, SmtpServer
 
@@ -95,12 +96,13 @@ class Scene:
         return {each["cause"]: each for each in status.get("problems", [])}
 
     async def has_looked_again(self) -> None:
-        """Wait until the notifier has looked at everything again, several times: it records and sends in that order."""
+        """Wait until the notifier has looked at everything again, several times: it records and sends in that
+        order."""
         await self.local_environment.organization(
             "canary", archive="folder", notifications=await self.local_environment.mails(self.mail)
         )
 
-        async def is_told() -> bool:
+        async def is_recorded() -> bool:
             conditions = (
                 (await self.local_environment.read("organization", "canary"))
                 .get("status", {})
@@ -108,7 +110,7 @@ class Scene:
             )
             return any(each["type"] == "Notified" for each in conditions)
 
-        await self.until(is_told)
+        await self.until(is_recorded)
 
 
 @pytest.fixture

@@ -182,7 +182,8 @@ async def test_what_was_begun_too_long_ago_is_not_finished(scene: Scene) -> None
 
 
 async def test_nobody_can_be_made_to_finish_what_another_began(scene: Scene) -> None:
-    """The attacker's own code in the victim's browser (RFC 9700, 4.7), with the victim's state or the attacker's."""
+    """The attacker's own code in the victim's browser (RFC 9700, 4.7), with the victim's state or the
+    attacker's."""
     anna, mallory = await Person.enters(scene, "Victim"), await Person.enters(scene, "Mallory")
     draft = anna.draft()
     async with a_tab(scene, anna.browser) as victim, a_tab(scene, mallory.browser) as attacker:
@@ -262,7 +263,7 @@ async def test_a_token_of_another_user_is_refused_whoever_gave_the_consent(scene
     assert scene.esaw.sends(draft) == []
 
 
-async def test_a_wrong_client_secret_is_the_administrators_to_mend(scene: Scene) -> None:
+async def test_a_wrong_client_secret_is_the_administrators_to_fix(scene: Scene) -> None:
     user = scene.a_user("Secretless")
     browser = await scene.sign_in(user)
     await scene.local_environment.secret("acme-oauth", clientSecret="wrong")

@@ -1,6 +1,6 @@
 """
-``kubectl counterfoil`` on a real API server, found by the real kubectl: with all rights that an administrator has, and
-as somebody who may only look.
+``kubectl counterfoil`` on a real API server, found by the real kubectl: with all rights that an administrator
+has, and as somebody who may only look.
 """
 
 import json
@@ -18,7 +18,7 @@ import pytest
 from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase, Sender
 from counterfoil.resources.audit_annotation import audit_entries
-from sandbox import rbac
+from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.processes import run
 from tests.support.scenes.controller import ControllerScene, a_controller_scene, eventually
@@ -113,7 +113,7 @@ async def refused(scene: ControllerScene) -> str:
     return event
 
 
-# -- url ----------------------------------------------------------------------------------------------------------
+# -- url -----------------------------------------------------------------------------------------------------
 
 
 async def test_the_urls_have_the_token_and_all_placeholders(
@@ -167,7 +167,7 @@ async def test_an_organization_that_does_not_exist_is_said_to_be_missing_in_one_
     assert answer.err.count("\n") == 1
 
 
-# -- why ----------------------------------------------------------------------------------------------------------
+# -- why -----------------------------------------------------------------------------------------------------
 
 
 async def test_why_tells_on_one_page_what_happened_what_is_next_and_whose_turn_it_is(
@@ -208,7 +208,7 @@ async def test_an_envelope_nobody_called_about_is_told_with_what_to_do(administr
     assert "kubectl counterfoil sweep ORGANIZATION" in answer.err
 
 
-# -- retry and skip -----------------------------------------------------------------------------------------------
+# -- retry and skip ------------------------------------------------------------------------------------------
 
 
 async def test_a_retry_by_envelope_is_carried_out_and_records_who_asked_and_why(
@@ -280,7 +280,7 @@ async def test_arguments_that_make_no_sense_are_refused_in_one_line(
     assert answer.err.count("\n") == 1
 
 
-# -- The others ---------------------------------------------------------------------------------------------------
+# -- The others ----------------------------------------------------------------------------------------------
 
 
 async def test_a_sweep_finds_now_what_was_never_called_about(

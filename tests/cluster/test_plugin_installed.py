@@ -1,4 +1,7 @@
-"""The plugin as a person gets it: the wheel in its own environment, with the locked versions, found by the real kubectl."""
+"""
+The plugin as a person gets it: the wheel in its own environment, with the locked versions, found by the real
+kubectl.
+"""
 
 import json
 import os
@@ -34,7 +37,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def typed(kubectl: Kubectl, installed: Path, *arguments: object) -> CommandResult:
-    """Type something in a terminal that has kubectl and the installed plugin, and no other program of the project."""
+    """Type something in a terminal that has kubectl and the installed plugin, and no other program of the
+    project."""
     return await run(
         [kubectl.program, *arguments],
         environment={

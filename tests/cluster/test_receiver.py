@@ -7,6 +7,8 @@ Guarantees in every case: 200 means that the event is stored, and one callback i
 import asyncio
 import base64
 import json
+import os
+import signal
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -22,9 +24,9 @@ import pytest
 from counterfoil.callback_auth import basic_auth_hash, token_hash
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.resources import API_VERSION, EnvelopeEvent, Organization
-from sandbox import rbac
+from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
-from sandbox.receiver import RunningReceiver, running_receiver
+from sandbox.environment.processes import CounterfoilProcess, running_receiver
 
 TOKEN = "a-good-token-0123456789"
 OLD_TOKEN = "an-old-token-0123456789"
@@ -75,14 +77,14 @@ class Site:
         async with self.kube() as kube:
             await kube.patch_status(Organization, name, status, resource_version=None)
 
-    async def receiver(self, **settings: str) -> RunningReceiver:
+    async def receiver(self, **settings: str) -> CounterfoilProcess:
         """Start one more receiver and wait until it is ready."""
         started = await self.opened.enter_async_context(
             running_receiver(
                 kubeconfig=self.kubeconfig,
                 namespace=self.namespace,
                 log=self.folder / f"receiver-{a_guid()}.log",
-                settings={name.replace("_", "-"): value for name, value in settings.items()},
+                settings=settings,
             )
         )
         await started.until_ready()
@@ -90,7 +92,7 @@ class Site:
 
     async def asked(
         self,
-        receiver: RunningReceiver,
+        receiver: CounterfoilProcess,
         envelope: str,
         action: str = "envelopeFinished",
         *,
@@ -99,12 +101,14 @@ class Site:
         **options: Any,
     ) -> aiohttp.ClientResponse:
         """Call back and return the answer, which must not have a body."""
-        url = f"{receiver.url}{path}?envelopeId={envelope}&action={action}"
+        url = f"{receiver.public}{path}?envelopeId={envelope}&action={action}"
         async with self.session.request(method, url, **options) as answer:
             assert await answer.read() == b""
             return answer
 
-    async def status(self, receiver: RunningReceiver, envelope: str, *arguments: str, **options: Any) -> int:
+    async def status(
+        self, receiver: CounterfoilProcess, envelope: str, *arguments: str, **options: Any
+    ) -> int:
         return (await self.asked(receiver, envelope, *arguments, **options)).status
 
     async def events(self) -> list[EnvelopeEvent]:
@@ -140,7 +144,7 @@ async def site(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIter
 
 
 @pytest.fixture
-async def receiver(site: Site) -> RunningReceiver:
+async def receiver(site: Site) -> CounterfoilProcess:
     return await site.receiver()
 
 
@@ -160,7 +164,7 @@ async def deliveries_become(site: Site, expected: int) -> None:
     assert (await site.event()).deliveries == expected
 
 
-async def answers(site: Site, receiver: RunningReceiver, status: int, **options: Any) -> None:
+async def answers(site: Site, receiver: CounterfoilProcess, status: int, **options: Any) -> None:
     """Wait until callbacks of an action that nobody asked for are answered like that."""
 
     async def it_does() -> bool:
@@ -169,11 +173,11 @@ async def answers(site: Site, receiver: RunningReceiver, status: int, **options:
     await eventually(it_does)
 
 
-# -- The table of answers -------------------------------------------------------------------------------------------
+# -- The table of answers ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_200_and_the_event_is_there(site: Site, receiver: RunningReceiver, method: str) -> None:
+async def test_200_and_the_event_is_there(site: Site, receiver: CounterfoilProcess, method: str) -> None:
     envelope = a_guid()
     assert await site.status(receiver, envelope.upper(), method=method) == 200
     event = await site.event()
@@ -185,20 +189,20 @@ async def test_200_and_the_event_is_there(site: Site, receiver: RunningReceiver,
 
 
 async def test_200_for_an_action_that_is_ignored_and_nothing_is_stored(
-    site: Site, receiver: RunningReceiver
+    site: Site, receiver: CounterfoilProcess
 ) -> None:
     assert await site.status(receiver, a_guid(), "workstepOpened") == 200
     assert await site.events() == []
 
 
-async def test_400_for_an_id_or_action_that_cannot_be(site: Site, receiver: RunningReceiver) -> None:
+async def test_400_for_an_id_or_action_that_cannot_be(site: Site, receiver: CounterfoilProcess) -> None:
     assert await site.status(receiver, "no-guid") == 400
     assert await site.status(receiver, a_guid(), "%23%23Action%23%23") == 400
     assert await site.status(receiver, a_guid(), "") == 400
 
 
 async def test_401_for_a_wrong_second_lock_and_200_for_the_right_one(
-    site: Site, receiver: RunningReceiver
+    site: Site, receiver: CounterfoilProcess
 ) -> None:
     callback = {"tokenSecretRef": [{"name": "s", "key": "k"}], "basicAuthSecretRef": {"name": "basic"}}
     await site.create(an_organization("locked", callback=callback))
@@ -210,24 +214,28 @@ async def test_401_for_a_wrong_second_lock_and_200_for_the_right_one(
     assert await site.status(receiver, a_guid(), path=path, headers=header) == 200
 
 
-async def test_404_for_an_unknown_organization_or_token_alike(site: Site, receiver: RunningReceiver) -> None:
+async def test_404_for_an_unknown_organization_or_token_alike(
+    site: Site, receiver: CounterfoilProcess
+) -> None:
     nobody = await site.asked(receiver, a_guid(), path=f"/callbacks/nobody/{TOKEN}")
     wrong = await site.asked(receiver, a_guid(), path="/callbacks/acme/wrong-token-0123456789")
     assert (nobody.status, wrong.status) == (404, 404)
     assert set(nobody.headers) == set(wrong.headers)
 
 
-async def test_404_for_health_and_metrics_on_the_public_port(site: Site, receiver: RunningReceiver) -> None:
+async def test_404_for_health_and_metrics_on_the_public_port(
+    site: Site, receiver: CounterfoilProcess
+) -> None:
     for path in ("/healthz", "/readyz", "/metrics"):
         assert await site.status(receiver, a_guid(), path=path) == 404
 
 
-async def test_405_for_any_other_method(site: Site, receiver: RunningReceiver) -> None:
+async def test_405_for_any_other_method(site: Site, receiver: CounterfoilProcess) -> None:
     for method in ("HEAD", "PUT", "DELETE"):
         assert await site.status(receiver, a_guid(), method=method) == 405
 
 
-async def test_413_for_a_large_body_and_200_for_a_small_one(site: Site, receiver: RunningReceiver) -> None:
+async def test_413_for_a_large_body_and_200_for_a_small_one(site: Site, receiver: CounterfoilProcess) -> None:
     assert await site.status(receiver, a_guid(), method="POST", data=b"x" * 100_000) == 413
     assert await site.status(receiver, a_guid(), method="POST", data=b"x" * 1_000) == 200
 
@@ -241,7 +249,7 @@ async def test_429_with_the_time_to_wait_for_more_than_the_rate(site: Site) -> N
 
 
 async def test_503_until_the_controller_has_published_the_tokens(
-    site: Site, receiver: RunningReceiver
+    site: Site, receiver: CounterfoilProcess
 ) -> None:
     await site.create(an_organization("young"))
     await answers(site, receiver, 503, path=f"/callbacks/young/{TOKEN}")
@@ -252,7 +260,7 @@ async def test_503_until_the_controller_has_published_the_tokens(
     await answers(site, receiver, 200, path=f"/callbacks/young/{TOKEN}")
 
 
-async def test_503_when_the_namespace_takes_no_more_events(site: Site, receiver: RunningReceiver) -> None:
+async def test_503_when_the_namespace_takes_no_more_events(site: Site, receiver: CounterfoilProcess) -> None:
     quota = {
         "apiVersion": "v1",
         "kind": "ResourceQuota",
@@ -281,10 +289,10 @@ async def test_503_when_the_namespace_takes_no_more_events(site: Site, receiver:
     await eventually(it_is_full)
 
 
-# -- Organizations come, change and go ------------------------------------------------------------------------------
+# -- Organizations come, change and go -----------------------------------------------------------------------
 
 
-async def test_tokens_are_rotated_without_a_restart(site: Site, receiver: RunningReceiver) -> None:
+async def test_tokens_are_rotated_without_a_restart(site: Site, receiver: CounterfoilProcess) -> None:
     old = f"/callbacks/acme/{OLD_TOKEN}"
     await site.publish("acme", tokens=(OLD_TOKEN, TOKEN))
     await answers(site, receiver, 200, path=old)
@@ -295,24 +303,24 @@ async def test_tokens_are_rotated_without_a_restart(site: Site, receiver: Runnin
     assert await site.status(receiver, a_guid()) == 200
 
 
-async def test_a_deleted_organization_is_unknown(site: Site, receiver: RunningReceiver) -> None:
+async def test_a_deleted_organization_is_unknown(site: Site, receiver: CounterfoilProcess) -> None:
     await site.kubectl("delete", "org", "acme")
     await answers(site, receiver, 404)
 
 
 async def test_a_suspended_organizations_callbacks_are_noted_down(
-    site: Site, receiver: RunningReceiver
+    site: Site, receiver: CounterfoilProcess
 ) -> None:
     await site.kubectl("patch", "org", "acme", "--type=merge", "-p", '{"spec":{"suspend":true}}')
     assert await site.status(receiver, a_guid()) == 200
     assert len(await site.events()) == 1
 
 
-# -- One callback, one event ------------------------------------------------------------------------------------------
+# -- One callback, one event ---------------------------------------------------------------------------------
 
 
 async def test_30_duplicates_at_once_are_one_event_with_30_deliveries(
-    site: Site, receiver: RunningReceiver
+    site: Site, receiver: CounterfoilProcess
 ) -> None:
     envelope = a_guid()
     statuses = await asyncio.gather(*(site.status(receiver, envelope) for _ in range(30)))
@@ -326,10 +334,11 @@ async def test_30_duplicates_at_once_are_one_event_with_30_deliveries(
 async def test_1000_duplicates_through_two_receivers_are_one_event_with_1000_deliveries(site: Site) -> None:
     both = [await site.receiver(), await site.receiver()]
     envelope = a_guid()
-    # Not more at once than a machine with much else to do answers within the ten seconds that a write may take.
+    # Not more at once than a machine with much else to do answers within the ten seconds that a write may
+    # take.
     at_once = asyncio.Semaphore(100)
 
-    async def status(receiver: RunningReceiver) -> int:
+    async def status(receiver: CounterfoilProcess) -> int:
         async with at_once:
             return await site.status(receiver, envelope)
 
@@ -339,7 +348,9 @@ async def test_1000_duplicates_through_two_receivers_are_one_event_with_1000_del
 
 
 @pytest.mark.parametrize("phase", ["Skipped", "Failed"])
-async def test_a_delivery_reopens_a_finished_event(site: Site, receiver: RunningReceiver, phase: str) -> None:
+async def test_a_delivery_reopens_a_finished_event(
+    site: Site, receiver: CounterfoilProcess, phase: str
+) -> None:
     envelope = a_guid()
     await site.status(receiver, envelope)
     name = (await site.event()).name
@@ -369,7 +380,7 @@ async def end(site: Site, phase: str, *, completed_at: datetime) -> None:
 @pytest.mark.parametrize("phase", ["Skipped", "Failed"])
 @pytest.mark.parametrize("known", [True, False], ids=["to-the-same-receiver", "to-another-receiver"])
 async def test_a_reopening_that_was_answered_200_outlives_a_kill(
-    site: Site, receiver: RunningReceiver, phase: str, known: bool
+    site: Site, receiver: CounterfoilProcess, phase: str, known: bool
 ) -> None:
     envelope = a_guid()
     await site.status(receiver, envelope)
@@ -396,7 +407,7 @@ async def test_30_deliveries_at_once_reopen_an_event_once_and_all_are_counted(si
 
 
 async def test_a_delivery_that_came_before_the_event_ended_only_counts(
-    site: Site, receiver: RunningReceiver
+    site: Site, receiver: CounterfoilProcess
 ) -> None:
     envelope = a_guid()
     await site.status(receiver, envelope)
@@ -408,7 +419,7 @@ async def test_a_delivery_that_came_before_the_event_ended_only_counts(
     assert (await site.event()).status.phase == "Skipped"
 
 
-async def test_a_delivery_of_a_succeeded_event_only_counts(site: Site, receiver: RunningReceiver) -> None:
+async def test_a_delivery_of_a_succeeded_event_only_counts(site: Site, receiver: CounterfoilProcess) -> None:
     envelope = a_guid()
     await site.status(receiver, envelope)
     async with site.kube() as kube:
@@ -420,7 +431,7 @@ async def test_a_delivery_of_a_succeeded_event_only_counts(site: Site, receiver:
     assert (await site.event()).status.phase == "Succeeded"
 
 
-async def test_a_callback_for_a_deleted_event_is_noted_anew(site: Site, receiver: RunningReceiver) -> None:
+async def test_a_callback_for_a_deleted_event_is_noted_anew(site: Site, receiver: CounterfoilProcess) -> None:
     envelope = a_guid()
     await site.status(receiver, envelope)
     first = await site.event()
@@ -432,7 +443,7 @@ async def test_a_callback_for_a_deleted_event_is_noted_anew(site: Site, receiver
     assert second.uid != first.uid
 
 
-# -- In every case ------------------------------------------------------------------------------------------------------
+# -- In every case -------------------------------------------------------------------------------------------
 
 
 async def test_it_has_no_right_beyond_its_work(site: Site) -> None:
@@ -462,7 +473,7 @@ async def _rights(kube: KubeClient) -> set[tuple[str, str]]:
 
 
 async def test_what_was_answered_200_is_there_although_the_receiver_is_killed_at_once(
-    site: Site, receiver: RunningReceiver
+    site: Site, receiver: CounterfoilProcess
 ) -> None:
     envelope = a_guid()
     assert await site.status(receiver, envelope) == 200
@@ -470,7 +481,7 @@ async def test_what_was_answered_200_is_there_although_the_receiver_is_killed_at
     assert (await site.event()).spec.envelope_id == envelope
 
 
-async def called_until_gone(site: Site, receiver: RunningReceiver, callers: int) -> list[str]:
+async def called_until_gone(site: Site, receiver: CounterfoilProcess, callers: int) -> list[str]:
     """Call back, many at once, until the receiver is gone; return the envelopes that were answered 200."""
     accepted = list[str]()
 
@@ -493,7 +504,7 @@ async def called_until_gone(site: Site, receiver: RunningReceiver, callers: int)
 
 @pytest.mark.parametrize("end", ["terminate", "kill"])
 async def test_an_end_under_load_loses_nothing_that_was_answered_200(
-    site: Site, receiver: RunningReceiver, end: str
+    site: Site, receiver: CounterfoilProcess, end: str
 ) -> None:
     calling = asyncio.create_task(called_until_gone(site, receiver, 16))
 
@@ -502,7 +513,7 @@ async def test_an_end_under_load_loses_nothing_that_was_answered_200(
 
     await eventually(some_are_in)
     if end == "terminate":
-        assert await receiver.terminate() == 0
+        assert await receiver.stop() == 0
     else:
         receiver.kill()
     accepted = await calling
@@ -512,19 +523,19 @@ async def test_an_end_under_load_loses_nothing_that_was_answered_200(
     assert set(accepted) <= {event.spec.envelope_id for event in await site.events()}
 
 
-async def test_an_end_in_order_counts_every_delivery_first(site: Site, receiver: RunningReceiver) -> None:
+async def test_an_end_in_order_counts_every_delivery_first(site: Site, receiver: CounterfoilProcess) -> None:
     envelope = a_guid()
     await asyncio.gather(*(site.status(receiver, envelope) for _ in range(20)))
-    assert await receiver.terminate() == 0
+    assert await receiver.stop() == 0
     assert (await site.event()).deliveries == 20
 
 
 async def test_while_it_ends_it_is_not_ready_and_still_takes_callbacks(site: Site) -> None:
     receiver = await site.receiver(drain="10m")
-    receiver.process.terminate()
+    os.kill(receiver.pid, signal.SIGTERM)
 
     async def not_ready() -> bool:
-        async with site.session.get(f"{receiver.private_url}/readyz") as answer:
+        async with site.session.get(f"{receiver.private}/readyz") as answer:
             return answer.status == 503 and "process: it is ending" in await answer.text()
 
     await eventually(not_ready)
@@ -533,18 +544,18 @@ async def test_while_it_ends_it_is_not_ready_and_still_takes_callbacks(site: Sit
 
 async def test_after_the_time_for_late_callbacks_it_ends(site: Site) -> None:
     receiver = await site.receiver(drain="300ms")
-    assert await receiver.terminate() == 0
+    assert await receiver.stop() == 0
 
 
-async def test_no_token_gets_into_the_log_or_the_metrics(site: Site, receiver: RunningReceiver) -> None:
+async def test_no_token_gets_into_the_log_or_the_metrics(site: Site, receiver: CounterfoilProcess) -> None:
     wrong = "wrong-token-0123456789abcdef"
     await site.status(receiver, a_guid())
     await site.status(receiver, "no-guid")
     await site.status(receiver, a_guid(), path=f"/callbacks/acme/{wrong}")
     await site.status(receiver, a_guid(), path=f"/callbacks/acme/{TOKEN}/{'x' * 9000}")
-    async with site.session.get(f"{receiver.private_url}/metrics") as answer:
+    async with site.session.get(f"{receiver.private}/metrics") as answer:
         metrics = await answer.text()
-    await receiver.terminate()
+    await receiver.stop()
 
     told = receiver.log.read_text() + metrics
     assert TOKEN not in told
@@ -577,10 +588,10 @@ async def test_without_the_api_server_it_says_503_and_comes_back_by_itself(
         for envelope in (known, a_guid(), a_guid()):
             answer = await site.asked(receiver, envelope)
             assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
-        async with site.session.get(f"{receiver.private_url}/readyz") as ready:
+        async with site.session.get(f"{receiver.private}/readyz") as ready:
             assert ready.status == 503
             assert "kubernetes: " in await ready.text()
-        async with site.session.get(f"{receiver.private_url}/healthz") as alive:
+        async with site.session.get(f"{receiver.private}/healthz") as alive:
             assert alive.status == 200
 
         await plane.start_apiserver()
@@ -618,6 +629,6 @@ async def test_an_outage_under_load_loses_nothing_that_was_answered_200(
             return len(await site.events()) > before
 
         await eventually(it_goes_on)
-        assert await receiver.terminate() == 0
+        assert await receiver.stop() == 0
         accepted = await calling
         assert set(accepted) <= {event.spec.envelope_id for event in await site.events()}

@@ -1,8 +1,8 @@
 """
 A lasting problem causes one reminder a day, and its end causes one mail.
 
-The API server and the mail server are real. The notifier and the garbage collector are the controller's own. They
-run in this process with the test's clock.
+The API server and the mail server are real. The notifier and the garbage collector are the controller's own.
+They run in this process with the test's clock.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from counterfoil.metrics import Metrics
 from counterfoil.resources import EnvelopeEvent, Organization, Sender, envelope_id
 from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.environment import LocalEnvironment, local_environment
+from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.servers.smtp import ReceivedMail, SmtpServer
 from tests.support.builders import AClock
 from tests.support.scenes.handlers import unchanged
@@ -107,7 +107,7 @@ class Scene:
         await self.notifier.run_once()
         return self.mail.mails[known:]
 
-    async def walk(self) -> None:
+    async def pass_finished(self) -> None:
         """Run one garbage-collection pass."""
         done = asyncio.Event()
 
@@ -191,7 +191,7 @@ async def test_the_end_is_told_once_and_nothing_is_reminded_of_after_it(scene: S
     assert len(await scene.run_once(after=DAY)) == 1
 
     await scene.succeeds(name)
-    await scene.walk()
+    await scene.pass_finished()
     assert await scene.run_once() == []
     (solved,) = await scene.run_once(after=timedelta(minutes=2))
     later = [await scene.run_once(after=DAY) for _ in range(3)]

@@ -10,7 +10,7 @@ import pytest
 from counterfoil.cli.reseal import ResealOutcome, reseal
 from counterfoil.kube.client import connect
 from counterfoil.sealing import Sealing
-from sandbox import rbac
+from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from tests.support.scenes.pages import Scene, pages_scene
 

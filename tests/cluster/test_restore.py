@@ -1,4 +1,7 @@
-"""The namespace's resources, restored into an empty cluster as docs/backup.md says: nothing is filed or deleted twice."""
+"""
+The namespace's resources, restored into an empty cluster as docs/backup.md says: nothing is filed or deleted
+twice.
+"""
 
 import json
 from collections.abc import AsyncIterator
@@ -10,7 +13,7 @@ import pytest
 from counterfoil.cli import restore
 from counterfoil.resources import EnvelopeEvent, Phase
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
-from sandbox.environment import LocalEnvironment, local_environment
+from sandbox.environment.local import LocalEnvironment, local_environment
 from tests.support.scenes.chaos import Scene, eventually, opened
 
 KINDS = "archives,organizations,senders,envelopes,envelopeevents,secrets"
@@ -60,14 +63,14 @@ async def test_a_restored_namespace_goes_on_from_its_backup_and_does_nothing_twi
     for name in (filed, archived, waiting):
         await scene.holds(name)
     await controller.stop()
-    before, deleted = scene.shelf.files(), _deleted(scene)
+    before, deleted = scene.archive_folder.files(), _deleted(scene)
 
     await _restore(empty, backup)
     await empty.controller()
     assert (await _ended(empty, filed)).status.phase is Phase.SUCCEEDED
     assert (await _ended(empty, archived)).status.phase is Phase.SUCCEEDED
     assert (await _ended(empty, waiting)).status.phase is not Phase.SUCCEEDED
-    assert scene.shelf.files() == before
+    assert scene.archive_folder.files() == before
     assert _deleted(scene) == deleted
     for name in (filed, archived):
         await scene.filed_once(await _ended(empty, name))

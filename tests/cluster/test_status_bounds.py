@@ -1,5 +1,6 @@
 """
-Bounds of an event's status on a real API server: all data of eSAW and an archive, and no more than etcd stores.
+Bounds of an event's status on a real API server: all data of eSAW and an archive, and no more than etcd
+stores.
 """
 
 import uuid
@@ -62,7 +63,8 @@ def proved(document: FiledDocument) -> FiledDocument:
 
 
 def of_size(wanted: int) -> tuple[FiledDocument, ...]:
-    """As many files as an event takes, which together take exactly this number of bytes; with characters in names that Go escapes."""
+    """As many files as an event takes, which together take exactly this number of bytes; with characters in
+    names that Go escapes."""
     documents = [a_document(name="&<>") for _ in range(MAX_DOCUMENTS)]
     each, more = divmod(wanted - stored_size(documents), MAX_DOCUMENTS)
     documents = [a_document(name="&<>" + "x" * (each + (number < more))) for number in range(MAX_DOCUMENTS)]

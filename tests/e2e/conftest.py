@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import Browser, BrowserContext
 
-from sandbox.chromium import chromium
+from sandbox.browser.chromium import chromium
 from tests.cluster.conftest import kubectl, namespace, plane
 
 __all__ = ["kubectl", "namespace", "plane"]  # fixtures, as for the cluster tests

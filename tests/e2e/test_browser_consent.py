@@ -147,7 +147,8 @@ async def test_a_revoked_key_with_ten_envelopes_is_one_mail_whose_link_resumes_a
 async def test_sending_ends_in_the_inbox_even_if_that_lies_behind_a_login_of_another_server(
     scene: Scene, page: Page
 ) -> None:
-    """Browsers apply a form's policy to every redirect that follows it, and nobody knows how many hosts a login has."""
+    """Browsers apply a form's policy to every redirect that follows it, and nobody knows how many hosts a
+    login has."""
     async with StandIn() as identity_provider:
         await consented(page, scene, "Clara")
         await a_draft(page, scene)

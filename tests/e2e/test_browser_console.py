@@ -1,5 +1,6 @@
 """
-The console as people meet it: a real Chromium, a real API server, users with all rights, with view rights and with none.
+The console as people meet it: a real Chromium, a real API server, users with all rights, with view rights and
+with none.
 
 The tests share one console; what they change is their own.
 """
@@ -15,8 +16,8 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, 
 
 from counterfoil.resources import EnvelopeEvent, Organization
 from counterfoil.resources.audit_annotation import audit_entries
+from sandbox.browser.axe import axe
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.npm_packages import axe
 from tests.e2e.conftest import PATIENCE
 from tests.support.scenes.console import MISSING_BUCKET, Scene, console_scene, now
 
@@ -78,7 +79,8 @@ async def a_browser(browser: Browser, **kind: Any) -> AsyncIterator[BrowserConte
 
 @pytest.fixture
 async def page(context: BrowserContext) -> AsyncIterator[Page]:
-    """A tab in which nothing may be wrong that the browser itself would report, as something that the policy forbids."""
+    """A tab in which nothing may be wrong that the browser itself would report, as something that the policy
+    forbids."""
     tab = await context.new_page()
     complaints: list[str] = []
 
@@ -120,7 +122,7 @@ async def labelled(scene: Scene, name: str) -> str | None:
     return labels.get("counterfoil.dev/request")
 
 
-# -- Each page and each act, with all rights -------------------------------------------------------------------
+# -- Each page and each act, with all rights -----------------------------------------------------------------
 
 
 async def test_from_the_mails_link_to_solved_it_takes_one_click(scene: Scene, page: Page) -> None:
@@ -312,10 +314,10 @@ async def test_an_open_page_whose_session_ended_leads_to_the_way_in(
     await expect(page.get_by_label("Kubernetes token")).to_be_visible()
 
 
-# -- Who may do less -------------------------------------------------------------------------------------------
+# -- Who may do less -----------------------------------------------------------------------------------------
 
 
-async def test_whoever_may_only_look_walks_every_page_and_finds_no_button_but_the_way_out(
+async def test_whoever_may_only_look_visits_every_page_and_finds_no_button_but_the_way_out(
     scene: Scene, page: Page
 ) -> None:
     await sign_in(page, scene, "view")
@@ -339,7 +341,7 @@ async def test_whoever_has_no_rights_is_told_so_on_every_page(scene: Scene, page
     await expect(page.get_by_role("heading", level=1)).to_have_text("Tasks")
 
 
-# -- Every user ------------------------------------------------------------------------------------------------
+# -- Every user ----------------------------------------------------------------------------------------------
 
 
 async def test_scripts_can_not_read_the_session(scene: Scene, page: Page, context: BrowserContext) -> None:
@@ -462,7 +464,7 @@ async def test_every_page_speaks_the_browsers_language(
             assert await failing(page) == [], path
 
 
-# -- With a controller -----------------------------------------------------------------------------------------
+# -- With a controller ---------------------------------------------------------------------------------------
 
 
 async def test_what_a_person_asks_for_is_done_and_seen_without_loading_the_page_again(

@@ -1,8 +1,9 @@
 """
-A whole cluster: Counterfoil's image and chart on a real node, with eSAW and an archive beside it, through a release's life.
+A whole cluster: Counterfoil's image and chart on a real node, with eSAW and an archive beside it, through a
+release's life.
 
-``make e2e`` runs it on a separate node (root), ``CLUSTER=kind make e2e`` by kind. The tests share one installation and leave
-it as they found it: each can be run alone.
+``make e2e`` runs it on a separate node (root), ``CLUSTER=kind make e2e`` by kind. The tests share one
+installation and leave it as they found it: each can be run alone.
 """
 
 import asyncio
@@ -26,10 +27,10 @@ from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.binaries import ensure
 from sandbox.controlplane.kubectl import KubectlError
 from sandbox.controlplane.processes import ServerProcess, run
-from sandbox.helm import CHART, helm
 from sandbox.node.images import SANDBOX_IMAGE
 from sandbox.node.kind import KindNode
 from sandbox.node.node import Node
+from sandbox.release.helm import CHART, helm
 from tests.support.neighbours import ESAW_PORT, NAMESPACE, S3_PORT, Neighbours, make_namespace
 from tests.support.scenes.chaos import eventually
 from tests.support.scenes.release import HOME, PATIENCE, RELEASE, SCRAPER, Flow, Release, release_in
@@ -325,7 +326,8 @@ async def test_after_a_power_cut_all_comes_up_again_with_what_was_filed_and_file
     stored = await release.neighbours.stored()
     await cluster.reboot()
     await release.pods_ready()
-    # The stand-in keeps everything in memory, so its users are others now; what it had deleted it has forgotten.
+    # The stand-in keeps everything in memory, so its users are others now; what it had deleted it has
+    # forgotten.
     await release.furnish()
     assert {each.spec.envelope_id for each in await release.events()} >= set(filed)
     assert await release.neighbours.stored() >= stored

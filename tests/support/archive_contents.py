@@ -20,8 +20,9 @@ _SHA256SUM = shutil.which("sha256sum") or "sha256sum"
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """An archive as a folder of this machine. ``base`` is where its locations begin, such as ``s3://contracts``."""
+class ArchiveFolder:
+    """An archive as a folder of this machine. ``base`` is where its locations begin, such as
+    ``s3://contracts``."""
 
     root: Path
     base: str

@@ -1,8 +1,8 @@
 """
 Objects that the API server must accept or refuse: one entry per rule of the CRDs, with cases on both sides.
 
-Cases are changes to the least object of a kind, by dotted path; a path ending in a list or map replaces it as a whole.
-``test_crd_rules`` tries them on a real API server, and sees that no rule was forgotten.
+Cases are changes to the least object of a kind, by dotted path; a path ending in a list or map replaces it as
+a whole. ``test_crd_rules`` tries them on a real API server, and sees that no rule was forgotten.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +25,8 @@ Sentences = Mapping[str, Changes]
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A rule: of which kind, on which field (``[]`` for list and map elements), and how its message begins."""
+    """A rule: of which kind, on which field (``[]`` for list and map elements), and how its message
+    begins."""
 
     kind: type[Resource]
     at: str
@@ -97,7 +98,7 @@ def in_place(place: Place, values: Mapping[str, Any]) -> Sentences:
     return {sentence: place(value) for sentence, value in values.items()}
 
 
-# -- Addresses -------------------------------------------------------------------------------------------------
+# -- Addresses -----------------------------------------------------------------------------------------------
 
 URLS: Mapping[tuple[type[Resource], str], Place] = {
     (Organization, "spec.baseURL"): lambda url: {"spec.baseURL": url},
@@ -199,7 +200,7 @@ INBOX = [
     ),
 ]
 
-# -- Durations -------------------------------------------------------------------------------------------------
+# -- Durations -----------------------------------------------------------------------------------------------
 
 DURATIONS: Mapping[str, Place] = {
     "spec.cleanup.after": lambda text: {"spec.cleanup.after": text},
@@ -307,7 +308,7 @@ TIMES = [
     ),
 ]
 
-# -- Organizations ---------------------------------------------------------------------------------------------
+# -- Organizations -------------------------------------------------------------------------------------------
 
 
 def oauth(**paths: str) -> Changes:
@@ -477,7 +478,7 @@ ORGANIZATIONS = [
     ),
 ]
 
-# -- Archives --------------------------------------------------------------------------------------------------
+# -- Archives ------------------------------------------------------------------------------------------------
 
 KINDS: Mapping[str, Raw] = EXAMPLES
 
@@ -576,8 +577,9 @@ ARCHIVES = [
         accepted=at(
             "spec.path",
             {
-                "every placeholder": "{{organization}}/{{envelope.status}}/{{envelope.sentDate}}/{{envelope.name}}"
-                "/{{sender.email}}/{{sender.userId}}/{{envelope.id}}/{{file.kind}}/{{file.number}}-{{file.name}}"
+                "every placeholder": "{{organization}}/{{envelope.status}}/{{envelope.sentDate}}"
+                "/{{envelope.name}}/{{sender.email}}/{{sender.userId}}/{{envelope.id}}"
+                "/{{file.kind}}/{{file.number}}-{{file.name}}"
             },
         ),
         refused=at(
@@ -619,7 +621,9 @@ ARCHIVES = [
             "spec.path",
             {
                 "a separate folder": "{{envelope.id}}/{{file.name}}",
-                "a folder with more in its name": "x/{{envelope.name}}-{{envelope.id}}.d/{{file.kind}}/{{file.name}}",
+                "a folder with more in its name": (
+                    "x/{{envelope.name}}-{{envelope.id}}.d/{{file.kind}}/{{file.name}}"
+                ),
                 "twice": "{{envelope.id}}/{{envelope.id}}-{{file.name}}",
             },
         ),
@@ -804,7 +808,7 @@ ARCHIVES = [
     ),
 ]
 
-# -- Senders, envelopes, events --------------------------------------------------------------------------------
+# -- Senders, envelopes, events ------------------------------------------------------------------------------
 
 GUIDS = {"a GUID": ID}
 NO_GUIDS = {

@@ -26,7 +26,10 @@ RESTRICTED = {
     "pod-security.kubernetes.io/enforce-version": "latest",
 }
 # Makes the bucket, then becomes the server.
-S3_START = f"mkdir -p /data/{BUCKET} && exec rclone serve s3 --addr=:{S3_PORT} --auth-key=$KEYS --config=/dev/null --cache-dir=/tmp/cache /data"
+S3_START = (
+    f"mkdir -p /data/{BUCKET} && exec rclone serve s3 --addr=:{S3_PORT} --auth-key=$KEYS --config=/dev/null "
+    "--cache-dir=/tmp/cache /data"
+)
 
 
 async def make_namespace(kubectl: Kubectl, name: str) -> None:

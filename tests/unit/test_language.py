@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from docs import check_language
-from docs.check_language import Rules, check
+from docs.check_language import Rules, check, check_subject
 
 RULES = Rules.parse(check_language.WORD_LIST.read_text(encoding="utf-8"))
 
@@ -123,12 +123,29 @@ def test_a_longer_phrase_may_be_good_english() -> None:
         pytest.param("bench/a.md", f"{SENTENCE} one two\n", [], id="not the manual"),
         pytest.param("a/en.toml", f'a = "One."\nb = "{SENTENCE} one two"\n', [2], id="an English catalogue"),
         pytest.param(
-            "a/english.py", f'A = (\n    "{SENTENCE} "\n    "one two"\n)\n', [2], id="a catalogue in Python"
+            "counterfoil/cli/a.py", f'A = (\n    "{SENTENCE} "\n    "one two"\n)\n', [2], id="a help text"
         ),
     ],
 )
 def test_a_sentence_has_at_most_25_words(path: str, source: str, lines: list[int]) -> None:
     assert [line for line, _ in found(path, source)] == lines
+
+
+@pytest.mark.parametrize(
+    ("subject", "refused"),
+    [
+        ("Fence archive writes with the shard's Lease", []),
+        ("Embed the fonts", []),
+        (f"Add {'x' * 69}", [f"Add {'x' * 69}"]),
+        ("Added a lease", ["Added"]),
+        ("Adding a lease", ["Adding"]),
+        ("add a lease", ["add"]),
+        ("Add a lease.", ["Add a lease."]),
+        ("Read keys anew", ["anew"]),
+    ],
+)
+def test_the_subject_of_a_commit_is_short_imperative_and_plain(subject: str, refused: list[str]) -> None:
+    assert [finding.phrase for finding in check_subject("abc1234", subject, RULES)] == refused
 
 
 def test_a_finding_says_where_what_and_what_instead() -> None:

@@ -1,8 +1,8 @@
 """
 The person who uses the console, with a client for the API server and this person's rights.
 
-SelfSubjectAccessReview tells the rights; they are cached for half a minute by a hash of the token. They only select the
-buttons to show: the API server checks every action.
+SelfSubjectAccessReview tells the rights; they are cached for half a minute by a hash of the token. They only
+select the buttons to show: the API server checks every action.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """
 Actions of a person in the console: each is one call with the person's own token, and is recorded.
 
-The annotation ``counterfoil.dev/acts`` records each action on the object. A Kubernetes Event, written as the person, reports
-it too; a person who may not write Events can still act.
+The annotation ``counterfoil.dev/acts`` records each action on the object. A Kubernetes Event, written as the
+person, reports it too; a person who may not write Events can still act.
 """
 
 import asyncio
@@ -67,7 +67,8 @@ _REQUEST_ANNOTATIONS: Final[Mapping[Action, str]] = {
     Action.PROBE: PROBE_ANNOTATION,
     Action.SWEEP: resources.SWEEP_ANNOTATION,
 }
-"""Annotations by which something is asked for; each with the time as its value, so that each time is a new one."""
+"""Annotations by which something is asked for; each with the time as its value, so that each time is a new
+one."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ class ActionService:
     async def apply_to_failed_events(
         self, user: AuthenticatedUser, organization: str, reason: str, request: ActionRequest
     ) -> ActionResult:
-        """Do it to every event of an organization that failed for one reason. Raises ``PageError``, ``ApiError``."""
+        """Do it to every event of an organization that failed for one reason. Raises ``PageError``,
+        ``ApiError``."""
         self._check(EnvelopeEvent, request)
         if not user.rights.can_patch(EVENTS):
             # The API server would refuse it as well, but only after the looking for them.
@@ -187,7 +189,8 @@ class ActionService:
         *,
         is_current: Callable[[Raw], bool] = lambda _: True,
     ) -> Raw:
-        """Write to an object while it is ``is_current`` what it was chosen for. Raises ``_NoLongerMatches``, ``ApiError``."""
+        """Write to an object while it is ``is_current`` what it was chosen for. Raises ``_NoLongerMatches``,
+        ``ApiError``."""
         name = raw["metadata"]["name"]
         for _ in range(MAX_WRITE_ATTEMPTS):
             if not is_current(raw):

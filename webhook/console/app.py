@@ -59,7 +59,8 @@ def _cookie_cipher(settings: ConsoleSettings) -> CookieCipher:
     if settings.sealing_keys is not None:
         return Sealing(settings.sealing_keys)
     _log.info(
-        "sessions are encrypted with a key of this process: they end with the process, and work with one replica only"
+        "sessions are encrypted with a key of this process: they end with the process, and work with one "
+        "replica only"
     )
     return ProcessCookieCipher()
 

@@ -1,8 +1,9 @@
 """
 Attention: what waits for a person, one entry per cause and not per event. Pure: objects in, entries out.
 
-A sender without a key is one cause however many envelopes wait; so is a reason for which events of an organization failed, an
-archive that can't be used, an organization that lacks something. What is retried automatically is none.
+A sender without a key is one cause however many envelopes wait; so is a reason for which events of an
+organization failed, an archive that can't be used, an organization that lacks something. What is retried
+automatically is none.
 """
 
 from collections.abc import Iterable
@@ -73,7 +74,8 @@ class AttentionItem:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSnapshot:
-    """Objects that were read for the page; ``failed`` and ``waiting`` may be only the first part of all there are."""
+    """Objects that were read for the page; ``failed`` and ``waiting`` may be only the first part of all there
+    are."""
 
     organizations: tuple[Organization, ...] = ()
     senders: tuple[Sender, ...] = ()

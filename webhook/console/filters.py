@@ -1,8 +1,8 @@
 """
 Filters: which events a person wants to see, as the API server can choose them. Pure.
 
-Phase, organization and envelope are selectable fields; sender and action are labels. An age is not: a page of events is
-looked through for it, within bounds.
+Phase, organization and envelope are selectable fields; sender and action are labels. An age is not: a page of
+events is looked through for it, within bounds.
 """
 
 import re

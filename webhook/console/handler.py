@@ -62,7 +62,8 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
     """
     Answers requests. ``monotonic`` is a clock in seconds that never goes back.
 
-    ``buckets`` has the rate of each address, ``bucket`` that of all, and ``proxies`` is how many of them tell whose address it is.
+    ``buckets`` has the rate of each address, ``bucket`` that of all, and ``proxies`` is how many of them tell
+    whose address it is.
     """
 
     catalogue = CatalogueName.CONSOLE
@@ -196,7 +197,8 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         return client_ip(request.remote, request.headers.getall("X-Forwarded-For", ()), proxies=self._proxies)
 
     def _session(self, asked: PersonRequest) -> ConsoleSession | None:
-        """Return who is signed in in this browser; behind a proxy with the token that the proxy passes now."""
+        """Return who is signed in in this browser; behind a proxy with the token that the proxy passes
+        now."""
         if not self._is_proxied:
             return self._sessions.read(asked.cookies)
         token = bearer_token(asked.headers.get("Authorization"))
@@ -210,7 +212,8 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         return self._sessions.guest(asked.cookies) or self._sessions.begin("", "")
 
     def _binding_cookies(self, asked: PersonRequest, session: ConsoleSession) -> tuple[str, ...]:
-        """Return the cookie that binds forms to a browser behind a proxy, if it has none yet; without the token."""
+        """Return the cookie that binds forms to a browser behind a proxy, if it has none yet; without the
+        token."""
         if not self._is_proxied or self._sessions.guest(asked.cookies) is not None:
             return ()
         return self._sessions.cookies(msgspec.structs.replace(session, token=""))
@@ -219,7 +222,8 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         if asked.is_refresh:
             raise PageError(ConsoleErrorKind.SIGN_IN_NEEDED, "the session has ended")
         if routes.is_cross_site_navigation(asked.headers):
-            # A link in a mail: the browser kept the cookie back, and sends it with the next request from this page.
+            # A link in a mail: the browser kept the cookie back, and sends it with the next request from this
+            # page.
             return PageResponse(html=self._page(asked, "onward.html", onward=asked.location))
         return self._sign_in_page(asked, back)
 

@@ -15,12 +15,12 @@ class ConsoleLimits(HttpLimits):
     """
 
     client_addresses: int = 10_000
-    """Maximum number of addresses whose rate is kept (about 300 bytes each). A client with more addresses meets the limits
-    over all clients."""
+    """Maximum number of addresses whose rate is kept (about 300 bytes each). A client with more addresses
+    meets the limits over all clients."""
 
     refused_rate: float = 0.2
-    """Maximum rate, per second, of refused tokens of one address. Accepted tokens do not count: many people behind one
-    address are not locked out by signing in."""
+    """Maximum rate, per second, of refused tokens of one address. Accepted tokens do not count: many people
+    behind one address are not locked out by signing in."""
 
     refused_burst: int = 10
     """Maximum burst of refused tokens of one address."""
@@ -32,7 +32,8 @@ class ConsoleLimits(HttpLimits):
     """Maximum burst of refused tokens over all addresses."""
 
     rights_seconds: float = 30.0
-    """Time for which a person's rights are cached. Only the display depends on them: the API server checks each write."""
+    """Time for which a person's rights are cached. Only the display depends on them: the API server checks
+    each write."""
 
     cached_users: int = 1000
     """Maximum number of people whose rights and names are cached."""
@@ -47,11 +48,12 @@ class ConsoleLimits(HttpLimits):
     """Maximum number of rows of one page of a list."""
 
     scanned: int = 400
-    """Maximum number of events read for one page with a filter by age, which the API server cannot select by."""
+    """Maximum number of events read for one page with a filter by age, which the API server cannot select
+    by."""
 
     surveyed: int = 100
-    """Maximum number of events read, by phase, to group those that wait for a person. Above it the page shows the
-    controller's count by cause, and "more than" until the controller has counted."""
+    """Maximum number of events read, by phase, to group those that wait for a person. Above it the page shows
+    the controller's count by cause, and "more than" until the controller has counted."""
 
     listed_objects: int = 500
     """Maximum number of Organizations, of Senders and of Archives read for one page."""
@@ -75,8 +77,8 @@ class ConsoleLimits(HttpLimits):
     """Maximum number of documents of one event on a page; an event can have 2,000."""
 
     entries: int = 100
-    """Maximum number of entries of each list and map in an object's YAML. Writing YAML takes half a second per MB, during
-    which no other request is answered."""
+    """Maximum number of entries of each list and map in an object's YAML. Writing YAML takes half a second
+    per MB, during which no other request is answered."""
 
     text: int = 1000
     """Maximum number of characters of each text in the YAML."""

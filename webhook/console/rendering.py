@@ -1,9 +1,10 @@
 """
-Rendering: what a page of the console is made of, and the headers that keep it safe. Every value is escaped by the template engine.
+Rendering: what a page of the console is made of, and the headers that keep it safe. Every value is escaped by
+the template engine.
 
-Style and scripts are our own files under names that contain their hash, so that a browser keeps them permanently and runs
-nothing else: no page has a script or a style in itself, and nothing comes from anywhere else. Without scripts every page works, but
-does not reload automatically.
+Style and scripts are our own files under names that contain their hash, so that a browser keeps them
+permanently and runs nothing else: no page has a script or a style in itself, and nothing comes from anywhere
+else. Without scripts every page works, but does not reload automatically.
 """
 
 import base64

@@ -83,7 +83,8 @@ def is_same_origin(headers: Mapping[str, str]) -> bool:
 
 
 def is_cross_site_navigation(headers: Mapping[str, str]) -> bool:
-    """Whether the browser follows a link on somebody else's page, as in a mail; it then keeps strict cookies back."""
+    """Whether the browser follows a link on somebody else's page, as in a mail; it then keeps strict cookies
+    back."""
     return (
         headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
         and headers.get("Sec-Fetch-Mode") == "navigate"

@@ -24,14 +24,16 @@ from counterfoil.sealing import NONCE_BYTES, SealBroken
 from webhook.http_server.cookies import CookieCipher, FormState, SealedCookies
 
 COOKIE: Final = "__Host-counterfoil-console"
-"""By the prefix browsers let nobody but this host set it: a neighbour below the same domain can't put a session in its place."""
+"""By the prefix browsers let nobody but this host set it: a neighbour below the same domain can't put a
+session in its place."""
 GUEST: Final = f"{COOKIE}-guest"
-"""Cookie of a guest, separate from the session's. A link on another site opens the sign-in page without the session cookie;
-the cookie that is set then must not replace the session."""
+"""Cookie of a guest, separate from the session's. A link on another site opens the sign-in page without the
+session cookie; the cookie that is set then must not replace the session."""
 
 MAX_COOKIES: Final = 4
 MAX_COOKIE_CHARACTERS: Final = 3800
-"""Browsers keep cookies up to 4,096 bytes with name and attributes; a token of an OIDC provider can be longer."""
+"""Browsers keep cookies up to 4,096 bytes with name and attributes; a token of an OIDC provider can be
+longer."""
 
 _MAX_CHARACTERS: Final = MAX_COOKIES * MAX_COOKIE_CHARACTERS
 _COOKIE_NAMES: Final = tuple(f"{COOKIE}-{number}" for number in range(MAX_COOKIES))
@@ -90,11 +92,13 @@ class ConsoleSessions(SealedCookies):
         return self.open_for(_SESSION, ConsoleSession, value)
 
     def guest(self, cookies: Mapping[str, str]) -> ConsoleSession | None:
-        """Return what binds forms to this browser while nobody is signed in, or while a proxy says who it is."""
+        """Return what binds forms to this browser while nobody is signed in, or while a proxy says who it
+        is."""
         return self.open_for(_GUEST, ConsoleSession, cookies.get(GUEST, ""))
 
     def cookies(self, session: ConsoleSession) -> tuple[str, ...]:
-        """Return the Set-Cookie headers that give a session to the browser, and take the rest of a longer one away."""
+        """Return the Set-Cookie headers that give a session to the browser, and take the rest of a longer one
+        away."""
         seconds = max(0, int((session.expires - self._clock.now()).total_seconds()))
         if not session.token:
             return (_cookie(GUEST, self.seal_for(_GUEST, session), seconds),)

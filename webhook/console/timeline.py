@@ -1,4 +1,7 @@
-"""Timeline: what happened to one event and when, oldest first. Pure: the event and the Kubernetes Events about it in, moments out."""
+"""
+Timeline: what happened to one event and when, oldest first. Pure: the event and the Kubernetes Events about
+it in, moments out.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """
 The views of the console: each page and each form ends in a page, a redirect or a ``PageError``.
 
-All reads use the person's own token. A page that the person may not read is a ``PageError``; a part of a page about a kind
-that the person may not list is left out. Lists come in pages of the API server.
+All reads use the person's own token. A page that the person may not read is a ``PageError``; a part of a page
+about a kind that the person may not list is left out. Lists come in pages of the API server.
 """
 
 import asyncio
@@ -120,7 +120,8 @@ class ConsoleViews:
     async def _senders_of_waiting(
         self, user: AuthenticatedUser, known: tuple[Sender, ...], waiting: tuple[EnvelopeEvent, ...]
     ) -> tuple[Sender, ...]:
-        """Return senders whose events wait, and who are not among the first that were read, up to a number."""
+        """Return senders whose events wait, and who are not among the first that were read, up to a
+        number."""
         if not user.rights.can_list(SENDERS) or len(known) < self.limits.listed_objects:
             return ()
         names = {attention.sender_of(each) for each in waiting} - {each.name for each in known} - {""}
@@ -171,7 +172,8 @@ class ConsoleViews:
         while True:
             page, token = await kube.page(
                 EnvelopeEvent,
-                # A search continues with all objects that it may read, since each request costs the API server the same.
+                # A search continues with all objects that it may read, since each request costs the API
+                # server the same.
                 limit=self.limits.scanned - read if read else self.limits.rows,
                 token=token,
                 labels=wanted.labels,

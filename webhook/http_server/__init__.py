@@ -1,1 +1,4 @@
-"""The parts that all HTTP processes share: server, process, limits, errors, responses, forms, rate limits, client address."""
+"""
+The parts that all HTTP processes share: server, process, limits, errors, responses, forms, rate limits,
+client address.
+"""

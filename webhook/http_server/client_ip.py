@@ -1,8 +1,8 @@
 """
 The address of the client of a request. Pure.
 
-Every proxy appends to ``X-Forwarded-For`` the address that called it. With N known proxies, the N-th address from the end is
-the one that the outermost proxy wrote; all addresses before it are untrusted.
+Every proxy appends to ``X-Forwarded-For`` the address that called it. With N known proxies, the N-th address
+from the end is the one that the outermost proxy wrote; all addresses before it are untrusted.
 """
 
 import ipaddress
@@ -23,8 +23,8 @@ def client_ip(peer: str | None, forwarded: Iterable[str], *, proxies: int) -> st
     """
     Return the client: an IPv4 address or an IPv6 network.
 
-    ``peer`` is the address of the connection, ``forwarded`` are the lines of ``X-Forwarded-For``. Without a valid address
-    at the proxy's position, the client is the peer.
+    ``peer`` is the address of the connection, ``forwarded`` are the lines of ``X-Forwarded-For``. Without a
+    valid address at the proxy's position, the client is the peer.
     """
     addresses = [each.strip() for line in forwarded for each in line.split(",")] if proxies else []
     outermost = addresses[-proxies] if proxies and len(addresses) >= proxies else ""

@@ -6,7 +6,8 @@ from typing import Self
 
 
 class ErrorKind(StrEnum):
-    """A kind of error: its value names the texts in the catalogues, ``status`` is the status of the answer."""
+    """A kind of error: its value names the texts in the catalogues, ``status`` is the status of the
+    answer."""
 
     status: HTTPStatus
 

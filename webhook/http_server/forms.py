@@ -33,7 +33,8 @@ async def read_form(request: web.BaseRequest, limits: HttpLimits, *, unreadable:
 
 def parse_unique_pairs(text: str, *, max_fields: int) -> dict[str, str]:
     """
-    Read the pairs of a form or a query. Raises ``ValueError`` for invalid text and for a name that occurs twice.
+    Read the pairs of a form or a query. Raises ``ValueError`` for invalid text and for a name that occurs
+    twice.
 
     With two values of one name, the check and the action could use different ones.
     """

@@ -91,7 +91,8 @@ class BrowserHandler(ABC, Generic[B]):
         self._in_flight = 0
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request. Every request is counted and logged, and has an answer also after an unexpected error."""
+        """Answer one request. Every request is counted and logged, and has an answer also after an unexpected
+        error."""
         started = self._monotonic()
         asked = self._new_request(
             route=self._match_route(request.raw_path.partition("?")[0]),

@@ -1,4 +1,6 @@
-"""The language of a page: negotiated with the browser among the languages of the catalogues (RFC 9110, 12.5.4)."""
+"""
+The language of a page: negotiated with the browser among the languages of the catalogues (RFC 9110, 12.5.4).
+"""
 
 import re
 from typing import Final

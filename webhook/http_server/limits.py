@@ -1,8 +1,9 @@
 """
 The limits that each HTTP process has; the receiver, the pages and the console set their own values.
 
-They keep a flood, a slow client or a broken client from taking more than its share of memory, time and API server.
-Settings hold the values that depend on the size of an installation. These limits also hold without an ingress.
+They keep a flood, a slow client or a broken client from taking more than its share of memory, time and API
+server. Settings hold the values that depend on the size of an installation. These limits also hold without an
+ingress.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ class HttpLimits:
     """Maximum size of method, path and query. A longer request line is answered 400."""
 
     header_field: int = 32 * 1024
-    """Maximum size of one header line. Browsers send all cookies of a path in one. A longer line is answered 400."""
+    """Maximum size of one header line. Browsers send all cookies of a path in one. A longer line is answered
+    400."""
 
     headers: int = 100
     """Maximum number of header lines of one request; more are answered 400."""
@@ -31,10 +33,12 @@ class HttpLimits:
     """Timeout for reading a request's body."""
 
     idle_seconds: float = 30.0
-    """Timeout for a request's headers, and for a connection without a request. aiohttp has one timer for both."""
+    """Timeout for a request's headers, and for a connection without a request. aiohttp has one timer for
+    both."""
 
     lingering_seconds: float = 1.0
-    """Time during which the rest of a refused body is read and discarded, so that the client receives the answer."""
+    """Time during which the rest of a refused body is read and discarded, so that the client receives the
+    answer."""
 
     in_flight: int = 100
     """Maximum number of requests that are handled concurrently."""

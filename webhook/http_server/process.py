@@ -1,8 +1,8 @@
 """
 Start and stop of one HTTP process: signals, private port, public port and drain.
 
-SIGTERM or SIGINT -> readiness fails -> drain (Kubernetes removes the endpoint) -> the public port closes and accepted
-requests are answered -> background work ends. The private port (health, metrics) closes last.
+SIGTERM or SIGINT -> readiness fails -> drain (Kubernetes removes the endpoint) -> the public port closes and
+accepted requests are answered -> background work ends. The private port (health, metrics) closes last.
 """
 
 import asyncio
@@ -82,7 +82,8 @@ def run_process(
     configuration_error: type[Exception] = NotConfigured,
     context: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - has no state
 ) -> None:
-    """Run a process until it ends. A configuration error ends it with status 1 and one log line, without a traceback."""
+    """Run a process until it ends. A configuration error ends it with status 1 and one log line, without a
+    traceback."""
 
     async def run() -> None:
         await serve(HttpProcess(settings))

@@ -35,7 +35,8 @@ class TokenBuckets:
     """
     One bucket for each name; keeps ``max_buckets`` and removes the least recently used.
 
-    A removed name gets a full bucket again. So a client with more names than buckets needs a limit over all clients.
+    A removed name gets a full bucket again. So a client with more names than buckets needs a limit over all
+    clients.
     """
 
     def __init__(self, new: Callable[[], TokenBucket], *, max_buckets: int) -> None:

@@ -1,8 +1,8 @@
 """
 Whether a person came to a page by pressing a button in eSAW, according to the browser. Pure.
 
-Any page can link to a person's draft, and eSAW's OAuth does not ask a person who consented before. So the pages send a draft
-without a form only if the request comes from eSAW's pages; otherwise they ask the person.
+Any page can link to a person's draft, and eSAW's OAuth does not ask a person who consented before. So the
+pages send a draft without a form only if the request comes from eSAW's pages; otherwise they ask the person.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,9 +1,9 @@
 """
 The public port: HTTP within limits, in front of a request handler (callbacks, pages or console).
 
-Each request flows: aiohttp's low-level server -> ``HttpHandler.answer`` -> response. There are few routes and no
-middleware. aiohttp's own error answers and access log are disabled: they can contain parts of a path or a query, and so
-of a token.
+Each request flows: aiohttp's low-level server -> ``HttpHandler.answer`` -> response. There are few routes and
+no middleware. aiohttp's own error answers and access log are disabled: they can contain parts of a path or a
+query, and so of a token.
 """
 
 import asyncio
@@ -39,8 +39,8 @@ async def public_server(
     """
     Accept requests inside the context; yields the address with the port that the system assigned.
 
-    At the end the server accepts no new request and answers the accepted ones within ``grace_seconds``. Raises
-    ``OSError`` if the address is not available.
+    At the end the server accepts no new request and answers the accepted ones within ``grace_seconds``.
+    Raises ``OSError`` if the address is not available.
     """
     server = _HttpServer(
         handler,

@@ -1,7 +1,8 @@
 """
 The pages as a process: this module builds their parts and ends them in order on SIGTERM.
 
-Unlike the receiver, the pages call eSAW and read Secrets, each by its name, with a ServiceAccount for the pages alone.
+Unlike the receiver, the pages call eSAW and read Secrets, each by its name, with a ServiceAccount for the
+pages alone.
 """
 
 import asyncio
@@ -94,7 +95,8 @@ def _readiness_checks(kube: KubeClient, sealing: Sealing) -> Checks:
 def _sealing(settings: PagesSettings) -> Sealing:
     if settings.sealing_keys is None:
         raise SealingKeysInvalid(
-            "COUNTERFOIL_SEALING_KEYS is not set; name the folder of the sealing keys, without which no key can be stored."
+            "COUNTERFOIL_SEALING_KEYS is not set; name the folder of the sealing keys, without which no key "
+            "can be stored."
         )
     return Sealing(settings.sealing_keys)
 

@@ -1,9 +1,9 @@
 """
 Get a user's key with an authorization code, and store it sealed in a Secret beside the user's Sender.
 
-``obtain`` calls eSAW and stores nothing; it refuses a user other than the one in the link. ``store`` writes the Sender, then
-the Secret, then the Sender's status; each write can be repeated. A kill in between leaves a Sender without a key, or a key
-that the controller verifies. The log has only names.
+``obtain`` calls eSAW and stores nothing; it refuses a user other than the one in the link. ``store`` writes
+the Sender, then the Secret, then the Sender's status; each write can be repeated. A kill in between leaves a
+Sender without a key, or a key that the controller verifies. The log has only names.
 """
 
 import base64
@@ -194,8 +194,8 @@ class ConsentService:
             key=key,
             consent_url=organization.consent_url(sender.name),
         )
-        # Whole, since the controller may have written meanwhile that the key was refused: that is older news than this. What
-        # is not named here stays.
+        # Whole, since the controller may have written meanwhile that the key was refused: that is older news
+        # than this. What is not named here stays.
         await self.kube.patch_status(Sender, sender.name, to_json_dict(status), resource_version=None)
 
 

@@ -105,7 +105,8 @@ class FlowCookies(SealedCookies):
         )
 
     def read_flow(self, cookies: Mapping[str, str], organization: str, state: str) -> OAuthFlow | None:
-        """Return the flow that this browser began with this state; None for any other state, and when it is too late."""
+        """Return the flow that this browser began with this state; None for any other state, and when it is
+        too late."""
         flow = self.open_for(_FLOW, OAuthFlow, cookies.get(flow_cookie(state), ""))
         if flow is None or not are_equal(flow.state, state) or flow.organization != organization:
             return None
@@ -126,7 +127,8 @@ class FlowCookies(SealedCookies):
 
 
 class PageUrls:
-    """The addresses of one Organization's pages, as browsers see them. Everything that we redirect to is made here."""
+    """The addresses of one Organization's pages, as browsers see them. Everything that we redirect to is made
+    here."""
 
     def __init__(self, organization: Organization, public_url: str) -> None:
         self._name = organization.name

@@ -1,8 +1,9 @@
 """
 Tagging: the form's fields as the Organization asks for them, and what a person filled in, checked. Pure.
 
-A pattern is the administrator's and counts for the whole value, as in HTML; the API server took it as a regular expression
-(RE2). One that Python does not know refuses no value; the controller tells it in the Organization's status.
+A pattern is the administrator's and counts for the whole value, as in HTML; the API server took it as a
+regular expression (RE2). One that Python does not know refuses no value; the controller tells it in the
+Organization's status.
 """
 
 import re
@@ -60,7 +61,8 @@ def filled_fields(
 
 
 def values_of(fields: Sequence[FormField]) -> dict[str, str]:
-    """Return what is to go into the metadata: every field, since an emptied one must not keep its old value."""
+    """Return what is to go into the metadata: every field, since an emptied one must not keep its old
+    value."""
     return {each.name: each.value for each in fields}
 
 

@@ -18,7 +18,8 @@ class PageLimits(HttpLimits):
     """Maximum number of parameters in a query or a form: at most 32 tags, and Counterfoil's own fields."""
 
     body: int = 256 * 1024
-    """Maximum size of a form. 32 tags of 1,024 characters, each encoded in up to nine bytes, come close to it."""
+    """Maximum size of a form. 32 tags of 1,024 characters, each encoded in up to nine bytes, come close to
+    it."""
 
     in_flight: int = 500
     """Maximum number of requests that are handled concurrently. Most wait for eSAW; more are answered 429."""
@@ -30,7 +31,8 @@ class PageLimits(HttpLimits):
     """Timeout for filling in the form; after it the browser must go through eSAW again."""
 
     wait_seconds: float = 20.0
-    """Timeout of a second click that waits for the first one's result. Shorter than the timeouts of proxies."""
+    """Timeout of a second click that waits for the first one's result. Shorter than the timeouts of
+    proxies."""
 
     poll_seconds: float = 0.25
     """Interval between two checks of the first click's progress."""
@@ -42,16 +44,20 @@ class PageLimits(HttpLimits):
     """Maximum size of a draft's metadata. The archive reads no more than that either."""
 
     recovery_seconds: float = 30.0
-    """Interval between two recovery passes: half an attempt's time, since recovery starts when an attempt has ended."""
+    """Interval between two recovery passes: half an attempt's time, since recovery starts when an attempt has
+    ended."""
 
     state_kept_seconds: float = 900.0
-    """Time for which a used state is recorded: longer than a state is valid, plus differences between clocks."""
+    """Time for which a used state is recorded: longer than a state is valid, plus differences between
+    clocks."""
 
     lease_kept_seconds: float = 24 * 3600.0
-    """Time for which a sent draft is recorded, so that a person who presses Back is redirected to the inbox."""
+    """Time for which a sent draft is recorded, so that a person who presses Back is redirected to the
+    inbox."""
 
     given_up_seconds: float = 3600.0
-    """Time for which recovery follows a draft whose sending began and that is still a draft, or that disappeared."""
+    """Time for which recovery follows a draft whose sending began and that is still a draft, or that
+    disappeared."""
 
     clock_skew_seconds: float = 900.0
     """Maximum time by which eSAW's clock may be behind Counterfoil's in the time of a sent envelope."""

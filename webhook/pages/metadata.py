@@ -1,8 +1,8 @@
 """
 Merge a form's values into a draft's metadata, without a change to the rest.
 
-The metadata is XML or a JSON object; without any it becomes XML: ``<tags>`` with one element per value. A third party wrote
-it, so it is parsed within limits: no DTD, no entities, no network. Pure.
+The metadata is XML or a JSON object; without any it becomes XML: ``<tags>`` with one element per value. A
+third party wrote it, so it is parsed within limits: no DTD, no entities, no network. Pure.
 """
 
 import re
@@ -19,15 +19,16 @@ _NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]"
 
 
 class DraftMetadataUnreadable(ValueError):
-    """Metadata into which nothing can be put without destroying what is there; the message says why, not what it is."""
+    """Metadata into which nothing can be put without destroying what is there; the message says why, not what
+    it is."""
 
 
 def merged(metadata: str | None, values: Mapping[str, str], *, limit: int) -> str:
     """
     Return the metadata with these values in it; doing it twice is the same as once.
 
-    A name that is there already gets its new value where it stands; an empty value makes no new name. Raises ``DraftMetadataUnreadable``, also for more than
-    ``limit`` bytes.
+    A name that is there already gets its new value where it stands; an empty value makes no new name. Raises
+    ``DraftMetadataUnreadable``, also for more than ``limit`` bytes.
     """
     text = _bounded(metadata, limit)
     if text.startswith("{"):
@@ -36,7 +37,8 @@ def merged(metadata: str | None, values: Mapping[str, str], *, limit: int) -> st
 
 
 def values_in(metadata: str | None, names: tuple[str, ...], *, limit: int) -> dict[str, str]:
-    """Return what the metadata has under these names already, as ``merged`` would put it. Raises ``DraftMetadataUnreadable``."""
+    """Return what the metadata has under these names already, as ``merged`` would put it. Raises
+    ``DraftMetadataUnreadable``."""
     text = _bounded(metadata, limit)
     if not text:
         return {}
@@ -125,7 +127,8 @@ def _put(root: etree._Element, name: str, value: str) -> None:
 
 
 def _child(root: etree._Element, name: str) -> etree._Element | None:
-    """Find the element of that name that can have a value. Raises ``DraftMetadataUnreadable`` when it holds more than text."""
+    """Find the element of that name that can have a value. Raises ``DraftMetadataUnreadable`` when it holds
+    more than text."""
     for child in root:
         if isinstance(child.tag, str) and etree.QName(child).localname == name:
             if len(child):

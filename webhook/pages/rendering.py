@@ -1,8 +1,9 @@
 """
-Rendering: what a page is made of, and the headers that keep it safe. Every value is escaped by the template engine.
+Rendering: what a page is made of, and the headers that keep it safe. Every value is escaped by the template
+engine.
 
-The pages need no script, load nothing from anywhere, and may be shown in no frame. Their one style is in the page itself
-and allowed by its hash.
+The pages need no script, load nothing from anywhere, and may be shown in no frame. Their one style is in the
+page itself and allowed by its hash.
 """
 
 import base64
@@ -47,7 +48,8 @@ class PageRenderer:
         values: Mapping[str, str] | None = None,
         onward: str = "",
     ) -> str:
-        """Return a page with a message and the next step; with ``onward`` the browser goes there automatically."""
+        """Return a page with a message and the next step; with ``onward`` the browser goes there
+        automatically."""
         return self._environment.get_template("message.html").render(
             words=words,
             section=section,
@@ -62,7 +64,8 @@ class PageRenderer:
         return self._environment.get_template("form.html").render(words=words, **values)
 
     def headers(self, *, form_target: str = "'none'", is_https: bool = False) -> dict[str, str]:
-        """Return the headers of every answer. With a ``form_target``, an origin, the page may send a form there."""
+        """Return the headers of every answer. With a ``form_target``, an origin, the page may send a form
+        there."""
         policy = (
             f"default-src 'none'; style-src {self._style_source}; form-action {form_target}; "
             "base-uri 'none'; frame-ancestors 'none'"

@@ -1,10 +1,11 @@
 """
 Tag and send a draft once, and record its sender, also if processes are killed at any point.
 
-The order: create the draft's Lease, tag the draft, send it, write the ``Envelope``, complete the Lease. While the Lease is
-fresh, only its holder sends; a second click, tab or replica waits. An expired Lease is taken over, and then eSAW is asked
-first whether the draft still exists: a sent draft does not. If it is gone, every envelope that this user sent since the Lease
-was created gets its ``Envelope``: all of them are this sender's, whichever of them was the draft.
+The order: create the draft's Lease, tag the draft, send it, write the ``Envelope``, complete the Lease. While
+the Lease is fresh, only its holder sends; a second click, tab or replica waits. An expired Lease is taken
+over, and then eSAW is asked first whether the draft still exists: a sent draft does not. If it is gone, every
+envelope that this user sent since the Lease was created gets its ``Envelope``: all of them are this sender's,
+whichever of them was the draft.
 """
 
 import asyncio
@@ -77,8 +78,8 @@ class DraftSender:
         """
         Record the sender of a draft that is gone; False when eSAW shows no envelope that may be the draft.
 
-        The Lease is completed when one of them is certainly this draft. Otherwise it stays open: eSAW may not show the
-        envelope yet, so the recovery checks again. Raises ``EsawError``, ``ApiError``.
+        The Lease is completed when one of them is certainly this draft. Otherwise it stays open: eSAW may not
+        show the envelope yet, so the recovery checks again. Raises ``EsawError``, ``ApiError``.
         """
         if await self._kept_its_id(job):
             await self._create_envelope(job, job.draft, draft=job.draft)
@@ -99,7 +100,8 @@ class DraftSender:
     # -- One attempt ----------------------------------------------------------------------------------------
 
     async def _acquire_lease(self, job: SendJob) -> SendLease | None:
-        """Return the Lease of this attempt; None when the draft was sent. Raises ``PageError`` after waiting."""
+        """Return the Lease of this attempt; None when the draft was sent. Raises ``PageError`` after
+        waiting."""
         organization, sender = job.organization.name, job.sender.name
         deadline = self.monotonic() + self.limits.wait_seconds
         while True:
@@ -159,7 +161,8 @@ class DraftSender:
             return None
 
     async def _raise_if_draft_exists(self, job: SendJob) -> None:
-        """Return when the draft is gone. Otherwise raise ``PageError``; the Lease stays: nobody else sends."""
+        """Return when the draft is gone. Otherwise raise ``PageError``; the Lease stays: nobody else
+        sends."""
         try:
             is_there = await drafts.exists(job.user, job.draft)
         except EsawError as problem:
@@ -178,7 +181,8 @@ class DraftSender:
             raise PageError(PageErrorKind.DRAFT_MISSING, detail)
 
     async def _record_sender(self, job: SendJob, send_lease: SendLease, envelope: str) -> None:
-        """Write the Envelope of a draft that was just sent. On failure the Lease stays open and the recovery writes the Envelope."""
+        """Write the Envelope of a draft that was just sent. On failure the Lease stays open and the recovery
+        writes the Envelope."""
         fields = _log_fields(job)
         for attempt in range(MAX_WRITE_ATTEMPTS):
             try:
@@ -195,7 +199,8 @@ class DraftSender:
     # -- What a draft became --------------------------------------------------------------------------------
 
     async def _kept_its_id(self, job: SendJob) -> bool:
-        """Whether the draft is an envelope now, under its own id. (Namirial says neither that the id stays nor that it changes.)"""
+        """Whether the draft is an envelope now, under its own id. (Namirial says neither that the id stays
+        nor that it changes.)"""
         try:
             await job.user.envelope(job.draft)
         except HttpStatusError as answer:
@@ -214,7 +219,8 @@ class DraftSender:
         return [envelope for envelope in hits if await self._is_sent_by(job.user, envelope, email)]
 
     async def _is_sent_by(self, user: EsawUserClient, envelope: str, email: str) -> bool:
-        # The filter is eSAW's; an envelope that somebody shares with the user must not count as the user's own.
+        # The filter is eSAW's; an envelope that somebody shares with the user must not count as the user's
+        # own.
         sender = (await user.envelope(envelope)).sender
         return sender is not None and (sender.email or "").lower() == email.lower()
 

@@ -1,9 +1,10 @@
 """
 Leases in the API server that all replicas share: used OAuth states, and drafts that are being sent.
 
-Creating a state's Lease uses the state, and only one request can create it. A draft's Lease is created before the draft is
-sent; it has the start time, the Sender and the holder. So after a kill at any point the next request or the recovery knows
-what is incomplete (docs/decisions/0006). Leases hold no secret and are deleted some time after they are completed.
+Creating a state's Lease uses the state, and only one request can create it. A draft's Lease is created before
+the draft is sent; it has the start time, the Sender and the holder. So after a kill at any point the next
+request or the recovery knows what is incomplete (docs/decisions/0006). Leases hold no secret and are deleted
+some time after they are completed.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """
 Complete attempts to send that were killed, or that failed because another part was down.
 
-Every replica runs this periodically; every step can be repeated. The recovery never sends: a draft that still exists waits for
-its user, and a draft that is gone gets its sender recorded. Old Leases are deleted.
+Every replica runs this periodically; every step can be repeated. The recovery never sends: a draft that still
+exists waits for its user, and a draft that is gone gets its sender recorded. Old Leases are deleted.
 """
 
 import logging

@@ -5,8 +5,8 @@ before-send ─▶ eSAW (log in, consent) ─▶ return ─▶ [form ─▶] sen
                (the form asks for tags, or whether to send if that is not certain)
 consent ─────▶ eSAW ────────────────────▶ return ─▶ thanks
 
-Before the pages store or send anything, the return must prove three things: the state is this browser's and was not used
-before, the code is valid, and eSAW's ``whoami`` is the user in the link.
+Before the pages store or send anything, the return must prove three things: the state is this browser's and
+was not used before, the code is valid, and eSAW's ``whoami`` is the user in the link.
 """
 
 from collections.abc import Mapping
@@ -247,8 +247,9 @@ class PageViews:
         """
         Lead to the inbox after a form with a page, not with a redirect.
 
-        Browsers hold every redirect after a form against its page's policy, and an inbox may lie behind a login of which
-        nobody knows over how many hosts it leads. A redirect that a page makes automatically is no form any more. (CSP 3, form-action)
+        Browsers hold every redirect after a form against its page's policy, and an inbox may lie behind a
+        login of which nobody knows over how many hosts it leads. A redirect that a page makes automatically
+        is no form any more. (CSP 3, form-action)
         """
         inbox = site.urls.inbox
         html = self.renderer.message(

@@ -1,8 +1,8 @@
 """
 The receiver as a process: it takes eSAW's callbacks and answers each when its event is in the API server.
 
-This module builds the parts (organization cache, event writer, delivery counter, ports) and ends them in order on SIGTERM.
-The receiver never calls eSAW and never reads a Secret.
+This module builds the parts (organization cache, event writer, delivery counter, ports) and ends them in
+order on SIGTERM. The receiver never calls eSAW and never reads a Secret.
 """
 
 import asyncio

@@ -1,8 +1,9 @@
 """
 Parse a callback: query string -> ``CallbackParameters``, or ``MalformedCallback`` with the reason for a 400.
 
-Pure: no clock, no network, no organizations. Parameter names ignore letter case. Unknown parameters are ignored, since a
-customer may add some. Unneeded values, as the recipient's e-mail address and the description, are not read.
+Pure: no clock, no network, no organizations. Parameter names ignore letter case. Unknown parameters are
+ignored, since a customer may add some. Unneeded values, as the recipient's e-mail address and the
+description, are not read.
 """
 
 import re
@@ -29,7 +30,8 @@ _OPTIONAL_TEXT = re.compile(r"[ -?A-~]{1,64}")  # printable ASCII, but no @: no 
 
 
 class MalformedCallback(ValueError):
-    """An invalid callback. The message tells the administrator of the callback URL the error, without a value."""
+    """An invalid callback. The message tells the administrator of the callback URL the error, without a
+    value."""
 
 
 class CallbackParameters(NamedTuple):

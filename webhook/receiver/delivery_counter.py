@@ -1,12 +1,13 @@
 """
 Count repeated callbacks of each event: in memory first, then about once a second in the event's status.
 
-``count`` never waits and never fails, so no answer to eSAW depends on it. ``run`` reads each event, adds the count and writes
-the status at the version that it read; so several receivers and the controller stay exact. The first callback is the event's
-creation and needs no write.
+``count`` never waits and never fails, so no answer to eSAW depends on it. ``run`` reads each event, adds the
+count and writes the status at the version that it read; so several receivers and the controller stay exact.
+The first callback is the event's creation and needs no write.
 
-``reopen`` stores a callback that re-opens its event, and returns after that; then eSAW is answered (docs/decisions/0009).
-A killed process loses about a second of counts; an orderly stop writes all counts first.
+``reopen`` stores a callback that re-opens its event, and returns after that; then eSAW is answered
+(docs/decisions/0009). A killed process loses about a second of counts; an orderly stop writes all counts
+first.
 """
 
 import asyncio
@@ -32,7 +33,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PendingCount:
-    """Callbacks of one event that are not written yet: their number, and the times of the first and the last."""
+    """Callbacks of one event that are not written yet: their number, and the times of the first and the
+    last."""
 
     count: int
     first: datetime
@@ -48,7 +50,8 @@ class UnconfirmedWrite:
     last: datetime | None
 
     def is_applied_to(self, status: EnvelopeEventStatus) -> bool:
-        """Whether the write was applied. The microsecond of the last callback identifies this receiver's write."""
+        """Whether the write was applied. The microsecond of the last callback identifies this receiver's
+        write."""
         return (status.deliveries, status.last_delivery) == (self.deliveries, self.last)
 
 
@@ -110,7 +113,8 @@ class DeliveryCounter:
         self._closing.set()
 
     async def flush(self) -> bool:
-        """Write once everything that gathered so far; False: the API server is in trouble, and the rest waits."""
+        """Write once everything that gathered so far; False: the API server is in trouble, and the rest
+        waits."""
         gathered, self._pending = self._pending, {}
         queue = iter(gathered.items())
         async with asyncio.TaskGroup() as group:
@@ -155,7 +159,8 @@ class DeliveryCounter:
             self._clear(name)
 
     async def _add(self, name: str) -> None:
-        """Add what is being written to the event as it is now. Raises ``Conflict`` when that was just over."""
+        """Add what is being written to the event as it is now. Raises ``Conflict`` when that was just
+        over."""
         event = EnvelopeEvent.parse(await self._kube.get(EnvelopeEvent, name))
         pending_count = self._subtract_applied(event)
         if not pending_count.count:
@@ -210,7 +215,8 @@ def _reopens(received: datetime, status: EnvelopeEventStatus) -> bool:
 
 
 def status_with(event: EnvelopeEvent, pending_count: PendingCount) -> EnvelopeEventStatus:
-    """Return the event's status with a tally added, re-opened if its last delivery came after the event had ended."""
+    """Return the event's status with a tally added, re-opened if its last delivery came after the event had
+    ended."""
     status = event.status
     created = event.metadata.creation_timestamp if event.spec.origin is Origin.CALLBACK else None
     if _reopens(pending_count.last, status):

@@ -1,14 +1,14 @@
 """
 Create an EnvelopeEvent in the API server for a callback, or report that this failed.
 
-One write per callback, without a retry. The name of the event makes equal callbacks meet (rule 2). The API server's answer
-is the proof behind every 200 (rule 1); after any other answer eSAW retries the callback.
+One write per callback, without a retry. The name of the event makes equal callbacks meet (rule 2). The API
+server's answer is the proof behind every 200 (rule 1); after any other answer eSAW retries the callback.
 
-If this process has seen the event before, it reads the event instead of creating it, which costs the API server less than
-half. That is a hint, not a proof: if the event was deleted since, it is created again.
+If this process has seen the event before, it reads the event instead of creating it, which costs the API
+server less than half. That is a hint, not a proof: if the event was deleted since, it is created again.
 
-For an existing event this module checks whether the callback re-opens it. If so, that is stored before the 200; if not, the
-callback is only counted, and no answer waits for the count (docs/decisions/0009).
+For an existing event this module checks whether the callback re-opens it. If so, that is stored before the
+200; if not, the callback is only counted, and no answer waits for the count (docs/decisions/0009).
 """
 
 import asyncio
@@ -59,7 +59,8 @@ class EventWriter:
     _known_names: OrderedDict[str, None] = field(init=False, default_factory=OrderedDict)
 
     async def create(self, event: Raw) -> CallbackOutcome:
-        """Store an event of ``event_factory``; return ``NOTED`` or ``KNOWN``, or on failure ``UNAVAILABLE`` or ``REFUSED``."""
+        """Store an event of ``event_factory``; return ``NOTED`` or ``KNOWN``, or on failure ``UNAVAILABLE``
+        or ``REFUSED``."""
         name, received = event["metadata"]["name"], self.clock.now()
         try:
             async with asyncio.timeout(self.limits.write_seconds):

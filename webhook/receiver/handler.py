@@ -1,9 +1,9 @@
 """
 Check one callback, create its event, and answer.
 
-Each request passes: path, method, size, organization and token, rate, basic auth, body, query, and then the one write.
-Every answer has an empty body and discloses as little as possible. The log line has the details, but no token.
-This module never calls eSAW.
+Each request passes: path, method, size, organization and token, rate, basic auth, body, query, and then the
+one write. Every answer has an empty body and discloses as little as possible. The log line has the details,
+but no token. This module never calls eSAW.
 """
 
 import asyncio
@@ -86,7 +86,8 @@ class CallbackHandler:
         self._in_flight = 0
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request. Every request is counted and logged, and has an answer also after an unexpected error."""
+        """Answer one request. Every request is counted and logged, and has an answer also after an unexpected
+        error."""
         started = self._monotonic()
         try:
             result = await self._handle(request)

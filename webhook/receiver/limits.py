@@ -24,25 +24,28 @@ class ReceiverLimits(HttpLimits):
     """Timeout for reading a body; a slower one is answered 408."""
 
     idle_seconds: float = 15.0
-    """Timeout for a request's headers, and for a connection without a request. A proxy that keeps connections open
-    longer repeats a GET when it finds one closed."""
+    """Timeout for a request's headers, and for a connection without a request. A proxy that keeps connections
+    open longer repeats a GET when it finds one closed."""
 
     in_flight: int = 2000
-    """Maximum number of callbacks with a valid token that are handled concurrently. Each waits for one write and takes
-    some 20 KiB; more are answered 503."""
+    """Maximum number of callbacks with a valid token that are handled concurrently. Each waits for one write
+    and takes some 20 KiB; more are answered 503."""
 
     write_seconds: float = 10.0
-    """Timeout for one write to the API server, including the wait for a free connection; a slower one is answered 503."""
+    """Timeout for one write to the API server, including the wait for a free connection; a slower one is
+    answered 503."""
 
     retry_after: int = 10
-    """Seconds in the Retry-After of a 503. eSAW retries at its own intervals (minutes); proxies and people read this."""
+    """Seconds in the Retry-After of a 503. eSAW retries at its own intervals (minutes); proxies and people
+    read this."""
 
     remembered_events: int = 20_000
-    """Maximum number of names of known events in memory (about 200 bytes each). For these the receiver reads the event,
-    which costs the API server less than half of a create that fails."""
+    """Maximum number of names of known events in memory (about 200 bytes each). For these the receiver reads
+    the event, which costs the API server less than half of a create that fails."""
 
     pending_counts: int = 20_000
-    """Maximum number of events with callbacks to count (about 300 bytes each). Callbacks of others stay uncounted."""
+    """Maximum number of events with callbacks to count (about 300 bytes each). Callbacks of others stay
+    uncounted."""
 
     flush_seconds: float = 1.0
     """Interval between two rounds of counting: 1,000 callbacks of one event in a second are one write."""
@@ -51,8 +54,8 @@ class ReceiverLimits(HttpLimits):
     """Maximum number of concurrent count writes. Few, because creating events has priority."""
 
     flush_spacing: float = 0.025
-    """Interval between two counts of one writer, which allows some 100 counts a second. After an outage, counting
-    thousands of repeated callbacks must not take the API server from new events."""
+    """Interval between two counts of one writer, which allows some 100 counts a second. After an outage,
+    counting thousands of repeated callbacks must not take the API server from new events."""
 
     flush_conflicts: int = 20
     """Maximum number of attempts at one count in one round, when other writers change the event first."""

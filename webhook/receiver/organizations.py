@@ -1,11 +1,11 @@
 """
 A cache of the Organizations, with the fields that the receiver needs, kept up to date by a watch.
 
-Each change of an Organization becomes one ``OrganizationView``. While the watch fails, the last state stays in use: to
-accept a callback is better than to refuse it.
+Each change of an Organization becomes one ``OrganizationView``. While the watch fails, the last state stays
+in use: to accept a callback is better than to refuse it.
 
-An Organization without token hashes in its status, or with an invalid status, is in the cache as not ready. The receiver
-answers 503 for it: no callback is lost because the controller has not updated the status yet.
+An Organization without token hashes in its status, or with an invalid status, is in the cache as not ready.
+The receiver answers 503 for it: no callback is lost because the controller has not updated the status yet.
 """
 
 import logging

@@ -1,8 +1,8 @@
 """
 Whether the receiver can write to the API server: the base of its readiness.
 
-Recent events that the receiver created prove it. Without a recent one, the probe creates an event with ``dryRun=All``: the
-API server checks rights, quota and schema and asks etcd, and stores nothing.
+Recent events that the receiver created prove it. Without a recent one, the probe creates an event with
+``dryRun=All``: the API server checks rights, quota and schema and asks etcd, and stores nothing.
 """
 
 from collections.abc import Callable

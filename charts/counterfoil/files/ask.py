@@ -1,8 +1,8 @@
 """
 The check of `helm test`: each process responds on its public port, and serves no health and metrics there.
 
-An organization that nobody has gets 404, which a receiver can only say once it has read the organizations. Only the
-standard library is used, nothing is written, and no callback is recorded.
+An organization that nobody has gets 404, which a receiver can only say once it has read the organizations.
+Only the standard library is used, nothing is written, and no callback is recorded.
 """
 
 import sys

@@ -56,7 +56,8 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if {each.facts.file_id: context.backend.location(each.name) for each in plan.files} != claims:
         return Wait(
             "FilesChanged",
-            "The files of the envelope or their names in the archive are others than were claimed; they are listed again.",
+            "The files of the envelope or their names in the archive are others than were claimed; they are "
+            "listed again.",
             restart_from=Phase.COLLECTING,
         )
     filed = await _archived_before(event, plan, context) or await _file_all(event, plan, context)
@@ -77,7 +78,8 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     total = sum(each.size or 0 for each in documents)
     return Done(
         "FilesVerified",
-        f"{len(documents)} files with {total} bytes are in Archive/{context.archive.name} and were read back.",
+        f"{len(documents)} files with {total} bytes are in Archive/{context.archive.name} "
+        "and were read back.",
         facts=PhaseFacts(
             documents=documents,
             archive=ArchiveLocation(ref=LocalObjectReference(name=context.archive.name), manifest=manifest),
@@ -153,8 +155,8 @@ def _signature_failure(
     wanted = "trusted signers" if reason == "SignerUntrusted" else "intact signatures"
     return Fail(
         reason,
-        f"Archive/{context.archive.name} requires {wanted}. {signatures_condition.message} The envelope stays in eSignAnyWhere; its "
-        f"files are in Archive/{context.archive.name}, without a manifest.",
+        f"Archive/{context.archive.name} requires {wanted}. {signatures_condition.message} The envelope "
+        f"stays in eSignAnyWhere; its files are in Archive/{context.archive.name}, without a manifest.",
         facts=PhaseFacts(documents=documents, side_condition=signatures_condition),
     )
 
@@ -163,8 +165,8 @@ def _deleted_meanwhile(documents: tuple[FiledDocument, ...], context: ReconcileC
     arrived = sum(each.sha256 is not None for each in documents)
     return Fail(
         "EnvelopeDeleted",
-        f"The envelope was deleted in eSignAnyWhere while it was being archived: {arrived} of its {len(documents)} "
-        f"files arrived in Archive/{context.archive.name}, without a manifest.",
+        f"The envelope was deleted in eSignAnyWhere while it was being archived: {arrived} of its "
+        f"{len(documents)} files arrived in Archive/{context.archive.name}, without a manifest.",
         facts=PhaseFacts(documents=documents),
     )
 

@@ -34,7 +34,8 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         # Archived while the Organization had another Archive or kept its envelopes.
         return Wait(
             "ArchiveKeepsNothing",
-            "The envelope was archived where no file is kept; Counterfoil archives it again before deleting it.",
+            "The envelope was archived where no file is kept; Counterfoil archives it again before deleting "
+            "it.",
             restart_from=Phase.COLLECTING,
         )
 
@@ -74,7 +75,8 @@ async def _restarted(event: EnvelopeEvent, context: ReconcileContext) -> Outcome
     if envelope.status is not EnvelopeStatus.EXPIRED:
         return Skip(
             "EnvelopeRestarted",
-            "The envelope was archived as Expired, but was restarted since; it stays in eSignAnyWhere until its next callback.",
+            "The envelope was archived as Expired, but was restarted since; it stays in eSignAnyWhere until "
+            "its next callback.",
         )
     if await _is_as_archived(event, context):
         return None

@@ -40,8 +40,8 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if len(plan.files) > MAX_DOCUMENTS:
         return Fail(
             "EnvelopeTooLarge",
-            f"The envelope has {len(plan.files)} files, and an event takes {MAX_DOCUMENTS} at most. The envelope "
-            "stays in eSignAnyWhere.",
+            f"The envelope has {len(plan.files)} files, and an event takes {MAX_DOCUMENTS} at most. The "
+            "envelope stays in eSignAnyWhere.",
         )
 
     claimed = [each.location for each in event.status.documents if each.location is not None]
@@ -77,8 +77,8 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
 def too_many_files_message(files: int) -> str:
     """Return the message that the list of files exceeds the size limit of an event."""
     return (
-        f"The envelope has {files} files; with their names and places that is more than the Kubernetes API server "
-        "takes as one object."
+        f"The envelope has {files} files; with their names and places that is more than the Kubernetes API "
+        "server takes as one object."
     )
 
 
@@ -87,6 +87,7 @@ def _check_lengths(locations: Iterable[str], context: ReconcileContext) -> None:
     if longest > MAX_LOCATION_LENGTH:
         raise ArchiveRefused(
             "PathTooLong",
-            f"Archive/{context.archive.name}: the place of a file would have {longest} characters, and an event takes "
-            f"{MAX_LOCATION_LENGTH} at most. Shorten spec.path of Archive/{context.archive.name}.",
+            f"Archive/{context.archive.name}: the place of a file would have {longest} characters, and an "
+            f"event takes {MAX_LOCATION_LENGTH} at most. Shorten spec.path of "
+            f"Archive/{context.archive.name}.",
         )

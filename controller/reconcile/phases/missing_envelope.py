@@ -23,8 +23,8 @@ async def archived_by_sibling(context: ReconcileContext) -> Skip | None:
             archive = stored.ref.name if stored is not None else context.archive.name
             return Skip(
                 "ArchivedAlready",
-                f"EnvelopeEvent/{sibling.name} archived this envelope in Archive/{archive}, and since then it was deleted in "
-                "eSignAnyWhere.",
+                f"EnvelopeEvent/{sibling.name} archived this envelope in Archive/{archive}, and since then "
+                "it was deleted in eSignAnyWhere.",
             )
     return None
 

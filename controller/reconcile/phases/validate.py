@@ -54,7 +54,10 @@ async def explain_missing(event: EnvelopeEvent, context: ReconcileContext) -> Ou
     """Distinguish the causes of eSAW's 404 ERR0007: deleted, never existed, or another user's envelope."""
     if (deleted := await explain_deleted(event, context)) is not None:
         return deleted
-    message = f"eSignAnyWhere shows no such envelope to the key of Sender/{context.sender.name}: it never existed, or another user sent it."
+    message = (
+        f"eSignAnyWhere shows no such envelope to the key of Sender/{context.sender.name}: it never existed, "
+        "or another user sent it."
+    )
     if event.status.attempts + 1 < UNKNOWN_ENVELOPE_ATTEMPTS:
         return Wait("EnvelopeNotFound", message)
     return Fail("EnvelopeNotFound", message)

@@ -2,8 +2,9 @@
 Shared by the kinds of archives that use HTTP: one site, streaming requests, and error messages for statuses.
 
 A request goes to the site that the Archive names and to no other: redirects are refused, since documents and
-credentials would go along. A body is sent in chunks as its source yields them. Errors of the source are raised
-unchanged and never treated as errors of the site. No request is sent twice: the controller decides about retries.
+credentials would go along. A body is sent in chunks as its source yields them. Errors of the source are
+raised unchanged and never treated as errors of the site. No request is sent twice: the controller decides
+about retries.
 """
 
 import base64
@@ -43,7 +44,8 @@ class UploadSourceFailed(Exception):
 
 
 class UploadBody:
-    """The chunks of an upload. What they raise comes out as ``UploadSourceFailed``; ``ended`` tells that all were taken."""
+    """The chunks of an upload. What they raise comes out as ``UploadSourceFailed``; ``ended`` tells that all
+    were taken."""
 
     def __init__(self, chunks: AsyncIterable[bytes]) -> None:
         self.ended = False
@@ -96,14 +98,16 @@ class HttpSite:
         headers: Mapping[str, str] | None = None,
         content: AsyncIterable[bytes] | bytes | None = None,
     ) -> AsyncIterator[httpx.Response]:
-        """Send a request; give the answer, its body unread. Raises ``ArchiveError``; so does reading the body."""
+        """Send a request; give the answer, its body unread. Raises ``ArchiveError``; so does reading the
+        body."""
         try:
             async with self.http.stream(method, url, headers=headers, content=content) as response:
                 if response.is_redirect:
                     raise ArchiveRefused(
                         "ArchiveRedirects",
-                        f"{self.archive}: {self.server} points to another address (HTTP {response.status_code}), and "
-                        f"Counterfoil does not follow with documents. Put the final address into {self.field}.",
+                        f"{self.archive}: {self.server} points to another address (HTTP "
+                        f"{response.status_code}), and Counterfoil does not follow with documents. Put the "
+                        f"final address into {self.field}.",
                     )
                 yield response
         except httpx.TransportError as error:
@@ -122,7 +126,8 @@ class HttpSite:
         self, method: str, url: str, chunks: AsyncIterable[bytes], *, headers: Mapping[str, str]
     ) -> HttpResponse:
         """
-        Send a stream; return the answer, with any status. Success is returned only if all of the stream was sent.
+        Send a stream; return the answer, with any status. Success is returned only if all of the stream was
+        sent.
 
         Raises ``ArchiveError``, and what ``chunks`` raises.
         """
@@ -165,8 +170,9 @@ class HttpSite:
         if (fault := _tls_error(error)) is not None:
             return ArchiveRefused(
                 "ArchiveTlsFailed",
-                f"{self.archive}: {self.server} can't prove who it is ({fault}). Give it a certificate for its name "
-                "that the controller trusts, or name its authority in the controller's SSL_CERT_FILE.",
+                f"{self.archive}: {self.server} can't prove who it is ({fault}). Give it a certificate for "
+                "its name that the controller trusts, or name its authority in the controller's "
+                "SSL_CERT_FILE.",
             )
         return ArchiveUnavailable(
             "ArchiveUnreachable", f"{self.archive}: {self.server} could not be reached."
@@ -195,13 +201,15 @@ ERROR_RULES: tuple[tuple[frozenset[int], type[ArchiveUnavailable | ArchiveRefuse
         frozenset({403}),
         ArchiveRefused,
         "ArchivePermissionDenied",
-        "{who} may not do everything that filing needs at {server} ({answer}). Allow it to read, create, rename and delete.",
+        "{who} may not do everything that filing needs at {server} ({answer}). Allow it to read, create, "
+        "rename and delete.",
     ),
     (
         frozenset({405, 501}),
         ArchiveRefused,
         "ArchiveLacksFeature",
-        "{server} can't do what filing needs ({answer}). Turn it on there, correct {field}, or use another server.",
+        "{server} can't do what filing needs ({answer}). Turn it on there, correct {field}, or use another "
+        "server.",
     ),
     (
         frozenset({411}),
@@ -213,7 +221,8 @@ ERROR_RULES: tuple[tuple[frozenset[int], type[ArchiveUnavailable | ArchiveRefuse
         frozenset({413}),
         ArchiveRefused,
         "FileTooBig",
-        "{server} does not take a file of this size ({answer}). Raise its limit, or that of the proxy before it.",
+        "{server} does not take a file of this size ({answer}). Raise its limit, or that of the proxy before "
+        "it.",
     ),
     (
         frozenset({414}),
@@ -225,7 +234,8 @@ ERROR_RULES: tuple[tuple[frozenset[int], type[ArchiveUnavailable | ArchiveRefuse
         frozenset({423}),
         ArchiveUnavailable,
         "ArchiveLocked",
-        "something that filing needs is locked at {server} ({answer}). Archiving continues automatically once it is free.",
+        "something that filing needs is locked at {server} ({answer}). Archiving continues automatically "
+        "once it is free.",
     ),
     (
         frozenset({429, 503}),
@@ -237,7 +247,8 @@ ERROR_RULES: tuple[tuple[frozenset[int], type[ArchiveUnavailable | ArchiveRefuse
         frozenset({507}),
         ArchiveUnavailable,
         "ArchiveFull",
-        "no space is left at {server} ({answer}). Enlarge it or raise the quota; archiving continues automatically.",
+        "no space is left at {server} ({answer}). Enlarge it or raise the quota; archiving continues "
+        "automatically.",
     ),
     (frozenset({408, 500, 502, 504}), ArchiveUnavailable, "ArchiveFailing", _FAILING),
 )
@@ -250,7 +261,8 @@ class MultipartForm:
         self._boundary = secrets.token_hex(16)
         self._fields = fields
         self._head = (
-            f'--{self._boundary}\r\nContent-Disposition: form-data; name="{part}"; filename="{_quoted(file_name)}"\r\n'
+            f'--{self._boundary}\r\nContent-Disposition: form-data; name="{part}"; '
+            f'filename="{_quoted(file_name)}"\r\n'
             f"Content-Type: {content_type}\r\nContent-Transfer-Encoding: binary\r\n\r\n"
         )
 
@@ -276,8 +288,8 @@ def make_http_client(
     """
     Make the client of one archive; its backend closes it. ``authorization`` goes with every request.
 
-    ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` of the environment are honoured. No cookies are
-    kept, and compression is refused: the stored bytes are hashed.
+    ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` of the environment are honoured. No
+    cookies are kept, and compression is refused: the stored bytes are hashed.
     """
     headers = {"User-Agent": "Counterfoil", "Accept-Encoding": "identity"}
     if authorization is not None:
@@ -292,7 +304,8 @@ def make_http_client(
 
 
 def checked_url(archive: str, field: str, url: str) -> str:
-    """Return an address without a slash at its end. Raises ``SettingsInvalid``; the API server refuses most before."""
+    """Return an address without a slash at its end. Raises ``SettingsInvalid``; the API server refuses most
+    before."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

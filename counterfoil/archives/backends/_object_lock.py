@@ -1,9 +1,9 @@
 """
 Object Lock of S3: objects that nobody changes or deletes until a day that the Archive sets.
 
-``obstore`` can't request a lock with an upload, so each object is locked after it is verified; a corrupted object
-can then still be removed. Each lock is read back. The bucket keeps versions (Object Lock demands it): an
-object that is replaced later stays as an older version until its lock ends.
+``obstore`` can't request a lock with an upload, so each object is locked after it is verified; a corrupted
+object can then still be removed. Each lock is read back. The bucket keeps versions (Object Lock demands it):
+an object that is replaced later stays as an older version until its lock ends.
 """
 
 import base64
@@ -43,7 +43,8 @@ class ObjectLockState:
         """Return it as S3 takes it."""
         until = self.until.strftime("%Y-%m-%dT%H:%M:%SZ")
         return (
-            f'<Retention xmlns="{NAMESPACE}"><Mode>{self.mode}</Mode><RetainUntilDate>{until}</RetainUntilDate></Retention>'
+            f'<Retention xmlns="{NAMESPACE}"><Mode>{self.mode}</Mode>'
+            f"<RetainUntilDate>{until}</RetainUntilDate></Retention>"
         ).encode()
 
     @classmethod
@@ -66,7 +67,8 @@ class ObjectLockState:
 
 @dataclass(frozen=True)
 class ObjectLockClient:
-    """Locks the objects of one bucket. ``address`` is that of the bucket, ``dialect`` has the words for refusals."""
+    """Locks the objects of one bucket. ``address`` is that of the bucket, ``dialect`` has the words for
+    refusals."""
 
     wanted: ObjectLock
     address: str
@@ -83,7 +85,8 @@ class ObjectLockClient:
             raise self._error(answer)
 
     async def lock(self, path: str) -> None:
-        """Lock the object at a percent-encoded path, unless it is; read that back. Raises ``ArchiveError``."""
+        """Lock the object at a percent-encoded path, unless it is; read that back. Raises
+        ``ArchiveError``."""
         until = (self.clock.now() + timedelta(days=self.wanted.retain_days)).replace(microsecond=0)
         wanted = ObjectLockState(self.wanted.mode, until)
         if await self._is_locked(path, wanted):
@@ -96,7 +99,8 @@ class ObjectLockClient:
             raise self._error(answer)
         if not await self._is_locked(path, wanted):
             raise VerificationFailed(
-                f"{self.bucket.archive}: {self.bucket.server} took the lock of {path} and does not have it. Check its Object Lock."
+                f"{self.bucket.archive}: {self.bucket.server} took the lock of {path} and does not have it. "
+                "Check its Object Lock."
             )
 
     async def close(self) -> None:

@@ -1,12 +1,13 @@
 """
-Shared by the kinds of archives that are object stores, through ``obstore``; each kind adds its ``ErrorDialect``.
+Shared by the kinds of archives that are object stores, through ``obstore``; each kind adds its
+``ErrorDialect``.
 
-An object appears whole or not at all: a small one by one request, a bigger one by an upload in parts that is completed
-at the end and ended on any error. A run that is killed outright leaves parts that no listing shows; each store has its
-way to clear those away, see docs/archives.md.
+An object appears whole or not at all: a small one by one request, a bigger one by an upload in parts that is
+completed at the end and ended on any error. A run that is killed outright leaves parts that no listing shows;
+each store has its way to clear those away, see docs/archives.md.
 
-Memory per transfer is two parts and a block. No conditional requests: not every server honours them, and names
-are ours by ``claim``.
+Memory per transfer is two parts and a block. No conditional requests: not every server honours them, and
+names are ours by ``claim``.
 """
 
 import asyncio
@@ -89,13 +90,15 @@ COMMON_ERROR_RULES = (
         frozenset({"501"}),
         ArchiveRefused,
         "ArchiveLacksFeature",
-        "{server} can't do what the Archive asks for ({answer}). Leave out tags or encryption, or use another server.",
+        "{server} can't do what the Archive asks for ({answer}). Leave out tags or encryption, or use "
+        "another server.",
     ),
     ErrorRule(
         frozenset({"507"}),
         ArchiveUnavailable,
         "ArchiveFull",
-        "no space is left in `{bucket}` ({answer}). Enlarge it or raise its quota; archiving continues automatically.",
+        "no space is left in `{bucket}` ({answer}). Enlarge it or raise its quota; archiving continues "
+        "automatically.",
     ),
     ErrorRule(
         frozenset({"429", "503"}),
@@ -184,7 +187,8 @@ def error_of_response(
     if answer.status:
         return ArchiveRefused(
             "ArchiveRefused",
-            f"{bucket.archive}: {bucket.server} refuses what the Archive asks for ({answer}). Check {dialect.field}.",
+            f"{bucket.archive}: {bucket.server} refuses what the Archive asks for ({answer}). Check "
+            f"{dialect.field}.",
         )
     return ArchiveUnavailable(
         "ArchiveUnreachable", f"{bucket.archive}: {bucket.server} could not be reached."
@@ -307,7 +311,8 @@ class ObjectStoreBackend:
             self._kept_probe = name
 
     async def remove_leftovers(self, folder: str) -> None:
-        """Nothing to do: what a killed run leaves is in no listing, and the bucket's lifecycle rule ends it."""
+        """Nothing to do: what a killed run leaves is in no listing, and the bucket's lifecycle rule ends
+        it."""
 
     async def close(self) -> None:
         """Nothing to do: connections end with the store."""
@@ -337,7 +342,8 @@ class _UploadStopped(Exception):
 
 
 class _ChunkSource:
-    """The chunks of an upload, which remembers what they raised, and can be stopped so that the upload is aborted."""
+    """The chunks of an upload, which remembers what they raised, and can be stopped so that the upload is
+    aborted."""
 
     def __init__(self, chunks: AsyncIterable[bytes]) -> None:
         self.error: BaseException | None = None

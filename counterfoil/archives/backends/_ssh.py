@@ -1,8 +1,8 @@
 """
 The SSH connection of one archive: opened when it is needed, shared by all transfers, closed when it is idle.
 
-A server is believed only if it has one of the keys that the Archive names. Nothing of the machine's own SSH set-up is
-read: no configuration, no known_hosts, no agent, no keys in home folders.
+A server is believed only if it has one of the keys that the Archive names. Nothing of the machine's own SSH
+set-up is read: no configuration, no known_hosts, no agent, no keys in home folders.
 """
 
 import asyncio
@@ -22,7 +22,8 @@ CONNECT_SECONDS = 10.0
 LOGIN_SECONDS = 20.0
 
 KEEPALIVE_SECONDS = 15
-"""A server that says nothing is asked after this time whether it lives, and given up after the third question."""
+"""A server that says nothing is asked after this time whether it lives, and given up after the third
+question."""
 
 IDLE_SECONDS = 60.0
 """Timeout for idle connections, after which they are closed."""
@@ -196,7 +197,8 @@ class SshConnection:
         if isinstance(error, asyncssh.PermissionDenied):
             return ArchiveRefused(
                 "ArchiveCredentialsRejected",
-                f"{self._archive}: {self.server} does not accept the login in {self._login.secret}. Give a valid one.",
+                f"{self._archive}: {self.server} does not accept the login in {self._login.secret}. Give a "
+                "valid one.",
             )
         if isinstance(error, asyncssh.ChannelOpenError | asyncssh.SFTPError):
             return ArchiveRefused(
@@ -206,7 +208,8 @@ class SshConnection:
         if isinstance(error, asyncssh.KeyExchangeFailed | asyncssh.ProtocolNotSupported):
             return ArchiveRefused(
                 "ArchiveTlsFailed",
-                f"{self._archive}: {self.server} has no way to encrypt or to prove who it is that is safe today. Update it.",
+                f"{self._archive}: {self.server} has no way to encrypt or to prove who it is that is safe "
+                "today. Update it.",
             )
         return ArchiveUnavailable(
             "ArchiveUnreachable", f"{self._archive}: {self.server} could not be reached."

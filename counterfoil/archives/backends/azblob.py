@@ -1,8 +1,8 @@
 """
 Archives of kind ``azblob``: a container of Azure Blob Storage.
 
-Tags become blob index tags. Blocks that a killed run did not commit are in no listing, and Azure removes them after
-a week. ``_object_store`` does the rest.
+Tags become blob index tags. Blocks that a killed run did not commit are in no listing, and Azure removes them
+after a week. ``_object_store`` does the rest.
 """
 
 import re
@@ -70,13 +70,15 @@ ERROR_RULES = (
         ),
         ArchiveRefused,
         "ArchiveLacksFeature",
-        "the account of `{bucket}` has no index tags ({answer}). Leave out spec.tags, or use another account.",
+        "the account of `{bucket}` has no index tags ({answer}). Leave out spec.tags, "
+        "or use another account.",
     ),
     ErrorRule(
         frozenset({"BlobImmutableDueToPolicy", "LeaseIdMissing", "409"}),
         ArchiveRefused,
         "ArchiveReadOnly",
-        "a policy or lease of the container `{bucket}` keeps what filing has to replace ({answer}). Lift it there.",
+        "a policy or lease of the container `{bucket}` keeps what filing has to replace ({answer}). Lift it "
+        "there.",
     ),
     ErrorRule(
         frozenset({"403"}),
@@ -102,7 +104,8 @@ async def open_azblob(name: str, spec: ArchiveSpec, credentials: Mapping[str, by
     """
     Open the archive ``name``; nothing is asked of the server yet. Raises ``SettingsInvalid``.
 
-    Without ``credentials`` the pod's own identity counts, as the environment tells (workload or managed identity).
+    Without ``credentials`` the pod's own identity counts, as the environment tells (workload or managed
+    identity).
     """
     settings = spec.azblob
     if settings is None:
@@ -122,7 +125,8 @@ async def open_azblob(name: str, spec: ArchiveSpec, credentials: Mapping[str, by
         )
     except (BaseError, ValueError) as error:
         raise SettingsInvalid(
-            f"Archive/{name}: spec.azblob or the `accountKey` in {secret.secret} can't be used as it is written."
+            f"Archive/{name}: spec.azblob or the `accountKey` in {secret.secret} can't be used as it is "
+            "written."
         ) from error
     account = config["account_name"]
     bucket = BucketAddress(
@@ -152,7 +156,8 @@ class AzureBlobBackend(ObjectStoreBackend):
         return f"{self._endpoint}/{self._bucket.name}"
 
     def tags(self, tags: Mapping[str, str]) -> dict[str, str]:
-        """Return the tags with what Azure takes: letters, digits, spaces and + - . / : = _, at most 256 characters."""
+        """Return the tags with what Azure takes: letters, digits, spaces and + - . / : = _, at most 256
+        characters."""
         return {name: _NOT_IN_TAGS.sub("_", value)[:TAG_VALUE_LIMIT] for name, value in tags.items()}
 
 

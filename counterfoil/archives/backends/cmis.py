@@ -1,9 +1,9 @@
 """
 Archives of kind ``cmis``: a folder of a CMIS 1.1 repository, by its browser binding (OASIS CMIS 1.1, 5).
 
-A document is created with its bytes and properties under a temporary name, then given its own name. A name that is
-taken by a document is freed first, so that for a moment there is none; half a document there never is. No versions
-are made: a type that has to be versioned gets one major version per document.
+A document is created with its bytes and properties under a temporary name, then given its own name. A name
+that is taken by a document is freed first, so that for a moment there is none; half a document there never
+is. No versions are made: a type that has to be versioned gets one major version per document.
 
 Tags become the properties that ``spec.cmis.properties`` names; the manifest has all of them.
 """
@@ -62,7 +62,8 @@ async def open_cmis(name: str, spec: ArchiveSpec, credentials: Mapping[str, byte
         raise SettingsInvalid(f"Archive/{name}: spec.cmis is missing.")
     if unknown := sorted(set(settings.properties.values()) - set(spec.tags)):
         raise SettingsInvalid(
-            f"Archive/{name}: spec.cmis.properties wants tags that spec.tags does not have: {', '.join(unknown)}."
+            f"Archive/{name}: spec.cmis.properties wants tags that spec.tags does not have: "
+            f"{', '.join(unknown)}."
         )
     url = checked_url(name, FIELD, settings.url)
     secret = Credentials(name, settings.credentials_secret_ref, credentials)
@@ -197,7 +198,8 @@ class CmisBackend:
         await self._delete(segments(name))
 
     async def probe(self) -> None:
-        """See that the root folder is there, then write, read back and remove a small document. Raises ``ArchiveError``."""
+        """See that the root folder is there, then write, read back and remove a small document. Raises
+        ``ArchiveError``."""
         self._repository = None
         root = await self._find_object([])
         if root is None:
@@ -244,8 +246,9 @@ class CmisBackend:
         if repository is None:
             raise ArchiveRefused(
                 "ArchiveRootMissing",
-                f"{self._site.archive}: {self._site.server} has no repository `{self._settings.repository_id}`. There "
-                f"are: {', '.join(sorted(repositories)[:10]) or 'none'}. Correct spec.cmis.repositoryId.",
+                f"{self._site.archive}: {self._site.server} has no repository "
+                f"`{self._settings.repository_id}`. There are: "
+                f"{', '.join(sorted(repositories)[:10]) or 'none'}. Correct spec.cmis.repositoryId.",
             )
         self._check_origin(repository.root_folder_url)
         self._check_origin(repository.repository_url)
@@ -259,7 +262,8 @@ class CmisBackend:
         if answer.status in {400, *NOT_FOUND_STATUSES}:
             raise ArchiveRefused(
                 "ArchiveRefused",
-                f"{self._site.archive}: {self._site.server} has no document type `{kind}`. Correct spec.cmis.documentType.",
+                f"{self._site.archive}: {self._site.server} has no document type `{kind}`. Correct "
+                "spec.cmis.documentType.",
             )
         if not answer.is_success:
             raise self._site.error_for_status(answer.status)
@@ -271,8 +275,9 @@ class CmisBackend:
         if (named.scheme, named.netloc) != (told.scheme, told.netloc):
             raise ArchiveRefused(
                 "ArchiveRedirects",
-                f"{self._site.archive}: {self._site.server} gives addresses on another host ({told.scheme}://{told.netloc})."
-                f" Put that one into {FIELD}, or let the proxy before it pass host name and scheme on.",
+                f"{self._site.archive}: {self._site.server} gives addresses on another host "
+                f"({told.scheme}://{told.netloc}). Put that one into {FIELD}, or let the proxy before it "
+                "pass host name and scheme on.",
             )
 
     async def _address(self, parts: list[str], selector: str, **more: str) -> str:
@@ -359,7 +364,8 @@ class CmisBackend:
             raise self._changed() if status in NOT_FOUND_STATUSES else self._site.error_for_status(status)
 
     async def _documents(self, folder: str) -> AsyncIterator[tuple[str, CmisObject]]:
-        """Yield what lies below a folder and is none, with its full name; raises ``NameTaken`` when that is too much."""
+        """Yield what lies below a folder and is none, with its full name; raises ``NameTaken`` when that is
+        too much."""
         waiting, seen = [folder], 0
         while waiting:
             above = waiting.pop()
@@ -417,21 +423,22 @@ class CmisBackend:
     def _changed(self) -> ArchiveError:
         return ArchiveUnavailable(
             "ArchiveChanged",
-            f"{self._site.archive}: somebody changed or removed something at {self._site.server} while it was being filed.",
+            f"{self._site.archive}: somebody changed or removed something at {self._site.server} while it "
+            "was being filed.",
         )
 
     def _not_cmis(self) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveNotCmis",
-            f"{self._site.archive}: there is no CMIS browser binding at {self._url}. Correct {FIELD}: it is the address "
-            "that ends in /browser with most products.",
+            f"{self._site.archive}: there is no CMIS browser binding at {self._url}. Correct {FIELD}: it is "
+            "the address that ends in /browser with most products.",
         )
 
     def _root_missing(self) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveRootMissing",
-            f"{self._site.archive}: {self._site.server} has no folder {self._settings.root_folder}, or the login may not see "
-            "it. Create it, or correct spec.cmis.rootFolder.",
+            f"{self._site.archive}: {self._site.server} has no folder {self._settings.root_folder}, or the "
+            "login may not see it. Create it, or correct spec.cmis.rootFolder.",
         )
 
     def _name_taken(self, parts: list[str], what: str) -> NameTaken:
@@ -456,8 +463,8 @@ _ERROR_RULES: tuple[tuple[frozenset[str], type[ArchiveUnavailable | ArchiveRefus
         frozenset({"constraint", "invalidArgument", "nameConstraintViolation", "versioning", "notSupported"}),
         ArchiveRefused,
         "ArchiveRefused",
-        "{server} has rules that a document does not fit: check spec.cmis.documentType, spec.cmis.properties and what the "
-        "type requires",
+        "{server} has rules that a document does not fit: check spec.cmis.documentType, spec.cmis.properties "
+        "and what the type requires",
     ),
 )
 

@@ -1,9 +1,9 @@
 """
 Archives of kind ``filesystem``: a folder of a mounted volume.
 
-A file is written to a temporary name in its own folder, made durable, renamed, and the rename made durable. All
-paths are walked segment by segment from the root without following symbolic links, so that nobody who can write
-into the tree can lead us out of it. Blocking calls run in threads, one block at a time.
+A file is written to a temporary name in its own folder, made durable, renamed, and the rename made durable.
+All paths are opened segment by segment from the root without following symbolic links, so that nobody who can
+write into the tree can lead us out of it. Blocking calls run in threads, one block at a time.
 
 Tags go into the manifest only: file systems have no place for them that survives copying.
 """
@@ -96,7 +96,8 @@ class FilesystemBackend:
                     await in_thread(draft.end)
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
-        """Yield a file block by block, from the disk if the kernel drops its cache. Raises ``FileNotStored``."""
+        """Yield a file block by block, from the disk if the kernel drops its cache. Raises
+        ``FileNotStored``."""
         reading = _OpenFile(self._root, segments(name))
         try:
             while not reading.at_end:
@@ -138,7 +139,7 @@ class FilesystemBackend:
         path = "/".join(folder)
         try:
             with _folder(self._root, folder) as at:
-                found = list(islice(_walk(at, path), MAX_ENTRIES + 1))
+                found = list(islice(_iterate_entries(at, path), MAX_ENTRIES + 1))
         except FileNotStored:
             return []
         if len(found) > MAX_ENTRIES:
@@ -162,18 +163,21 @@ class FilesystemBackend:
         except _RootMissing as error:
             raise ArchiveRefused(
                 "ArchiveRootMissing",
-                f"{self._archive}: the folder {self._root} does not exist. Mount the volume, or correct spec.filesystem.root.",
+                f"{self._archive}: the folder {self._root} does not exist. Mount the volume, or correct "
+                "spec.filesystem.root.",
             ) from error
         except _NotAFolder as error:
             raise self._not_a_folder(error) from error
         except (_NotAFile, IsADirectoryError) as error:
             raise NameTaken(
-                f"{self.location(name)} is no ordinary file, and Counterfoil did not put it there. Move it away."
+                f"{self.location(name)} is no ordinary file, and Counterfoil did not put it there. Move it "
+                "away."
             ) from error
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise NameTaken(
-                    f"{self.location(name)} is a symbolic link, and Counterfoil does not follow links. Move it away."
+                    f"{self.location(name)} is a symbolic link, and Counterfoil does not follow links. Move "
+                    "it away."
                 ) from error
             raise error_of(error, self._archive, self._root) from error
 
@@ -182,14 +186,15 @@ class FilesystemBackend:
         if error.is_link:
             return ArchiveRefused(
                 "SymbolicLink",
-                f"{self._archive}: {location} is a symbolic link, and Counterfoil does not follow links inside an archive. "
-                "Put a real folder in its place.",
+                f"{self._archive}: {location} is a symbolic link, and Counterfoil does not follow links "
+                "inside an archive. Put a real folder in its place.",
             )
         return NameTaken(f"{location} is a file where Counterfoil needs a folder. Move it away.")
 
 
 def error_of(error: OSError, archive: str, root: Path) -> ArchiveError:
-    """Return the error for an error of the operating system, by who must act; ``archive`` and ``root`` are for the message."""
+    """Return the error for an error of the operating system, by who must act; ``archive`` and ``root`` are
+    for the message."""
     for codes, kind, reason, words in _ERROR_RULES:
         if error.errno in codes:
             return kind(reason, f"{archive}: {words.format(root=root)}")
@@ -202,7 +207,8 @@ _ERROR_RULES: tuple[tuple[frozenset[int], type[ArchiveUnavailable | ArchiveRefus
         frozenset({errno.ENOSPC, errno.EDQUOT}),
         ArchiveUnavailable,
         "ArchiveFull",
-        "no space is left on the volume at {root}. Enlarge it or raise its quota; archiving continues automatically.",
+        "no space is left on the volume at {root}. Enlarge it or raise its quota; archiving continues "
+        "automatically.",
     ),
     (
         frozenset({errno.EFBIG}),
@@ -214,7 +220,8 @@ _ERROR_RULES: tuple[tuple[frozenset[int], type[ArchiveUnavailable | ArchiveRefus
         frozenset({errno.EACCES, errno.EPERM}),
         ArchiveRefused,
         "ArchivePermissionDenied",
-        "the controller may not read and write below {root}. Give its user (see securityContext) the right to.",
+        "the controller may not read and write below {root}. Give its user (see securityContext) the right "
+        "to.",
     ),
     (
         frozenset({errno.EROFS}),
@@ -277,9 +284,11 @@ class _TemporaryFile:
             rest = rest[os.write(self._file, rest) :]
         self._written += len(block)
         if self._written - self._flushed >= FLUSH_EVERY:
-            # On POSIX_FADV_DONTNEED, Linux starts to write pages to the disk, and drops pages that it has written since
-            # the last time. So there is little left to wait for in the end, and the page cache, which counts as memory of
-            # the pod, stays small; filling new pages all the time would cost more than all else here.
+            # On POSIX_FADV_DONTNEED, Linux starts to write pages to the disk, and drops pages that it has
+            # written since the last time. So there is little left to wait for in the end, and the page cache,
+            # which counts as memory of the pod, stays small; filling new pages all the time would cost more
+            # than all else
+            # here.
             os.posix_fadvise(self._file, 0, self._written, os.POSIX_FADV_DONTNEED)
             self._flushed = self._written
 
@@ -294,7 +303,8 @@ class _TemporaryFile:
         self.end()
 
     def end(self) -> None:
-        """Close all, and remove the temporary file unless it has its name. Raises nothing: see ``remove_leftovers``."""
+        """Close all, and remove the temporary file unless it has its name. Raises nothing: see
+        ``remove_leftovers``."""
         if self._file != _CLOSED:
             with suppress(OSError):  # it was synchronised, or it is thrown away
                 os.close(self._file)
@@ -322,7 +332,8 @@ class _OpenFile:
         self.at_end = False
 
     def block(self) -> bytes:
-        """Return the next block. Raises ``FileNotStored``, and ``_NotAFile`` for entries that are no files."""
+        """Return the next block. Raises ``FileNotStored``, and ``_NotAFile`` for entries that are no
+        files."""
         self._begin()
         block = os.read(self._file, BLOCK)
         if len(block) < BLOCK:
@@ -332,7 +343,8 @@ class _OpenFile:
             block += more
         self._read += len(block)
         if self._read - self._dropped >= FLUSH_EVERY:
-            # The kernel uses the same few pages of memory again, instead of filling new ones with what nobody needs.
+            # The kernel uses the same few pages of memory again, instead of filling new ones with what nobody
+            # needs.
             os.posix_fadvise(self._file, self._dropped, self._read - self._dropped, os.POSIX_FADV_DONTNEED)
             self._dropped = self._read
         return block
@@ -401,14 +413,14 @@ def _descriptor(descriptor: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _walk(at: int, path: str) -> Iterator[StoredEntry]:
+def _iterate_entries(at: int, path: str) -> Iterator[StoredEntry]:
     """Yield everything below an open folder but our temporary files; links are listed, never followed."""
     with os.scandir(at) as listing:
         for each in listing:
             name = f"{path}/{each.name}"
             if each.is_dir(follow_symlinks=False):
                 with _descriptor(os.open(each.name, _FOLDER_FLAGS, dir_fd=at)) as below:
-                    yield from _walk(below, name)
+                    yield from _iterate_entries(below, name)
             elif not _is_temporary(each.name):
                 yield StoredEntry(name, each.stat(follow_symlinks=False).st_size)
 

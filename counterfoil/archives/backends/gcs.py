@@ -1,8 +1,8 @@
 """
 Archives of kind ``gcs``: a bucket of Google Cloud Storage.
 
-Tags become custom metadata. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) clears away what a killed
-run leaves. ``_object_store`` does the rest.
+Tags become custom metadata. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) clears away what
+a killed run leaves. ``_object_store`` does the rest.
 """
 
 import json
@@ -49,7 +49,8 @@ ERROR_RULES = (
         frozenset({"UserProjectAccountProblem", "AccountProblem"}),
         ArchiveRefused,
         "ArchiveRefused",
-        "the account behind the bucket `{bucket}` has a problem, of billing perhaps ({answer}). Check its console.",
+        "the account behind the bucket `{bucket}` has a problem, of billing perhaps ({answer}). Check its "
+        "console.",
     ),
     ErrorRule(
         frozenset({"EntityTooLarge"}),
@@ -108,7 +109,8 @@ async def open_gcs(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes
         )
     except (BaseError, ValueError) as error:
         raise SettingsInvalid(
-            f"Archive/{name}: spec.gcs or the `serviceAccountJson` in {secret.secret} can't be used as it is written."
+            f"Archive/{name}: spec.gcs or the `serviceAccountJson` in {secret.secret} can't be used as it is "
+            "written."
         ) from error
     bucket = BucketAddress(
         archive=f"Archive/{name}",
@@ -137,7 +139,8 @@ class GcsBackend(ObjectStoreBackend):
         return {}
 
     def attributes(self, tags: Mapping[str, str]) -> dict[str, str]:
-        """Return the tags as custom metadata, in ASCII as its headers want it; the manifest has them unchanged."""
+        """Return the tags as custom metadata, in ASCII as its headers want it; the manifest has them
+        unchanged."""
         return {name: _NOT_IN_HEADERS.sub("_", value) for name, value in tags.items()}
 
 

@@ -1,11 +1,11 @@
 """
 Archives of kind ``http``: any system that takes files by HTTP. docs/archives.md says what it has to answer.
 
-Each file takes two requests. The first carries its bytes, as the body or as a part of a form; they are not known before
-they were sent, so its signature covers the file's name and similar facts. The second, a message by the rules of
-Standard Webhooks, says how many bytes there were and what their SHA-256 is; with it the file counts as filed, and its
-answer says where it is. The system keeps what was not concluded under no name. One idempotency key stands for one
-name, so that a file that comes again replaces itself.
+Each file takes two requests. The first carries its bytes, as the body or as a part of a form; they are not
+known before they were sent, so its signature covers the file's name and similar facts. The second, a message
+by the rules of Standard Webhooks, says how many bytes there were and what their SHA-256 is; with it the file
+counts as filed, and its answer says where it is. The system keeps what was not concluded under no name. One
+idempotency key stands for one name, so that a file that comes again replaces itself.
 
 It can't be asked what it has: whether a name is taken is for the system to say, by answering 409.
 """
@@ -163,7 +163,8 @@ class HttpBackend:
         self._remember(name, conclusion, counter)
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
-        """Yield a file block by block. Raises ``FileNotStored``, and ``ChecksumReported`` when the system's word is to do."""
+        """Yield a file block by block. Raises ``FileNotStored``, and ``ChecksumReported`` when the system's
+        word is to do."""
         segments(name)
         if self._verify is VerifyMode.CHECKSUM:
             if name not in self._checksums:
@@ -196,7 +197,8 @@ class HttpBackend:
             raise self._site.error_for_status(answer.status)
 
     async def probe(self) -> None:
-        """Ask whether files would be accepted, without sending one: it might be stored permanently. Raises ``ArchiveError``."""
+        """Ask whether files would be accepted, without sending one: it might be stored permanently. Raises
+        ``ArchiveError``."""
         answer = await self._send_message("counterfoil.probe", _message("probe"), {})
         if answer.status in NOT_FOUND_STATUSES:
             raise self._root_missing(answer.status)
@@ -272,7 +274,8 @@ class HttpBackend:
             )
         if conclusion.sha256 is not None and conclusion.sha256.lower() != counter.sha256:
             raise VerificationFailed(
-                f"{self.location(name)}: {self._site.server} has other bytes than were sent, by its own SHA-256."
+                f"{self.location(name)}: {self._site.server} has other bytes than were sent, by its own "
+                "SHA-256."
             )
 
     def _remember(self, name: str, conclusion: HttpConclusion, counter: HashingCounter) -> None:
@@ -299,7 +302,8 @@ class HttpBackend:
     def _error_for_status(self, name: str, status: int) -> ArchiveError:
         if status == _CONFLICT:
             return NameTaken(
-                f"{self.location(name)} is there already, as {self._site.server} says (HTTP 409). Move it away."
+                f"{self.location(name)} is there already, as {self._site.server} says (HTTP 409). Move it "
+                "away."
             )
         if status == _UNPROCESSABLE:
             return VerificationFailed(
@@ -312,7 +316,8 @@ class HttpBackend:
     def _root_missing(self, status: int) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveRootMissing",
-            f"{self._site.archive}: there is nothing at {self._url} that takes files (HTTP {status}). Correct {FIELD}.",
+            f"{self._site.archive}: there is nothing at {self._url} that takes files (HTTP {status}). "
+            f"Correct {FIELD}.",
         )
 
     def _missing_feature(self, what: str, then: str) -> ArchiveError:
@@ -330,7 +335,8 @@ def _json(value: object) -> bytes:
 
 
 def _joined(url: str, location: str) -> str | None:
-    """Return the address that a location stands for; None if it is none of the same site, which is all that is asked."""
+    """Return the address that a location stands for; None if it is none of the same site, which is all that
+    is asked."""
     try:
         joined = urljoin(f"{url}/", location)
         return joined if _origin(joined) == _origin(url) else None

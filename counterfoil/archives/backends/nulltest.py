@@ -1,9 +1,10 @@
 """
 Archives of kind ``nulltest``: take every file, keep none. For load tests of eSAW, controller and network.
 
-A file's size and SHA-256 are computed in transit and reported as the server's own, as ``verify: Checksum`` allows.
-That proves nothing about storage: every location begins with ``discarded:``, and no envelope with such a location is
-deleted in eSAW. After a restart, or beyond ``MAX_FILES``, a file is unknown and is sent again.
+A file's size and SHA-256 are computed in transit and reported as the server's own, as ``verify: Checksum``
+allows. That proves nothing about storage: every location begins with ``discarded:``, and no envelope with
+such a location is deleted in eSAW. After a restart, or beyond ``MAX_FILES``, a file is unknown and is sent
+again.
 """
 
 from collections import OrderedDict
@@ -26,8 +27,8 @@ async def open_nulltest(name: str, spec: ArchiveSpec, credentials: Mapping[str, 
     """Open the archive ``name``. Raises ``SettingsInvalid`` without ``verify: Checksum``."""
     if spec.verify is not VerifyMode.CHECKSUM:
         raise SettingsInvalid(
-            f"Archive/{name}: `nulltest` keeps no files, so none can be read back. Set spec.verify to Checksum and "
-            "spec.signatures to Ignore."
+            f"Archive/{name}: `nulltest` keeps no files, so none can be read back. Set spec.verify to "
+            "Checksum and spec.signatures to Ignore."
         )
     return NullTestBackend()
 

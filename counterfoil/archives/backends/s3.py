@@ -1,8 +1,8 @@
 """
 Archives of kind ``s3``: Amazon S3 and what speaks its protocol.
 
-Tags become object tags; Object Lock is in ``_object_lock``. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) clears away what a killed run
-leaves. ``_object_store`` does the rest.
+Tags become object tags; Object Lock is in ``_object_lock``. A lifecycle rule of the bucket
+(AbortIncompleteMultipartUpload) clears away what a killed run leaves. ``_object_store`` does the rest.
 """
 
 import re
@@ -64,7 +64,8 @@ async def open_s3(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]
         store = S3Store(
             settings.bucket,
             config=_config(settings),
-            # Not part of the config, where the Archive's key could be combined with a session token of the environment.
+            # Not part of the config, where the Archive's key could be combined with a session token of the
+            # environment.
             credential_provider=_identity(settings, secret),
             client_options={**CLIENT, "allow_http": (settings.endpoint or "").startswith("http://")},
             retry_config=RETRY,
@@ -88,7 +89,8 @@ ERROR_RULES = (
         frozenset({"NoSuchBucket", "404"}),
         ArchiveRefused,
         "ArchiveBucketMissing",
-        "the bucket `{bucket}` does not exist or the key may not see it ({answer}). Create it or correct spec.s3.bucket.",
+        "the bucket `{bucket}` does not exist or the key may not see it ({answer}). Create it or correct "
+        "spec.s3.bucket.",
     ),
     ErrorRule(
         frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "401"}),
@@ -133,13 +135,15 @@ ERROR_RULES = (
         frozenset({"NotImplemented", "501"}),
         ArchiveRefused,
         "ArchiveLacksFeature",
-        "{server} can't do what the Archive asks for ({answer}). Leave out tags or encryption, or use another server.",
+        "{server} can't do what the Archive asks for ({answer}). Leave out tags or encryption, or use "
+        "another server.",
     ),
     ErrorRule(
         frozenset({"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "507"}),
         ArchiveUnavailable,
         "ArchiveFull",
-        "no space is left in the bucket `{bucket}` ({answer}). Enlarge it or raise its quota; archiving continues automatically.",
+        "no space is left in the bucket `{bucket}` ({answer}). Enlarge it or raise its quota; archiving "
+        "continues automatically.",
     ),
     ErrorRule(
         frozenset({"SlowDown", "RequestLimitExceeded", "429", "503"}),
@@ -151,8 +155,9 @@ ERROR_RULES = (
         frozenset({"AccessDenied", "AllAccessDisabled", "403"}),
         ArchiveRefused,
         "ArchivePermissionDenied",
-        "{key} may not do everything that filing needs in the bucket `{bucket}` ({answer}). "
-        "Allow s3:ListBucket, s3:GetObject, s3:PutObject, s3:PutObjectTagging, s3:AbortMultipartUpload and s3:DeleteObject.",
+        "{key} may not do everything that filing needs in the bucket `{bucket}` ({answer}). Allow "
+        "s3:ListBucket, s3:GetObject, s3:PutObject, s3:PutObjectTagging, s3:AbortMultipartUpload and "
+        "s3:DeleteObject.",
     ),
     *COMMON_ERROR_RULES,
 )
@@ -172,7 +177,8 @@ LOCK_ERROR_RULES = (
         frozenset({"ObjectLockConfigurationNotFoundError", "InvalidRequest"}),
         ArchiveRefused,
         "ArchiveLacksFeature",
-        "the bucket `{bucket}` has no Object Lock ({answer}). Use one that was made with it, or remove spec.s3.objectLock.",
+        "the bucket `{bucket}` has no Object Lock ({answer}). Use one that was made with it, or remove "
+        "spec.s3.objectLock.",
     ),
     ErrorRule(
         frozenset({"AccessDenied", "403"}),
@@ -209,7 +215,8 @@ class S3Backend(ObjectStoreBackend):
             await self._retention.lock(quote(self._key(name), safe="/-_.~"))
 
     async def probe(self) -> None:
-        """Write, read back and remove a small object, and see that the bucket has Object Lock if that is wanted."""
+        """Write, read back and remove a small object, and see that the bucket has Object Lock if that is
+        wanted."""
         if self._retention is not None:
             await self._retention.probe()
         await super().probe()
@@ -224,18 +231,21 @@ class S3Backend(ObjectStoreBackend):
         return f"s3://{self._bucket.name}"
 
     def tags(self, tags: Mapping[str, str]) -> dict[str, str]:
-        """Return the tags with what S3 takes: letters, digits, spaces and + - = . _ : / @, at most 256 characters."""
+        """Return the tags with what S3 takes: letters, digits, spaces and + - = . _ : / @, at most 256
+        characters."""
         return {name: _NOT_IN_TAGS.sub("_", value)[:TAG_VALUE_LIMIT] for name, value in tags.items()}
 
 
 def path_style(settings: S3) -> bool:
-    """Whether the bucket goes into the path: asked for, or the only way, since an IP address has no subdomains."""
+    """Whether the bucket goes into the path: asked for, or the only way, since an IP address has no
+    subdomains."""
     host = urlsplit(settings.endpoint or "").hostname or ""
     return settings.force_path_style or _IP_ADDRESS.fullmatch(host) is not None
 
 
 def endpoint_of(settings: S3) -> str | None:
-    """Return the endpoint with the bucket in its host name, unless it goes into the path; obstore adds neither."""
+    """Return the endpoint with the bucket in its host name, unless it goes into the path; obstore adds
+    neither."""
     if settings.endpoint is None or path_style(settings):
         return settings.endpoint
     parts = urlsplit(settings.endpoint)
@@ -278,8 +288,8 @@ def _retention(settings: S3, secret: Credentials, bucket: BucketAddress) -> Obje
         return None
     if settings.region is None or settings.credentials_secret_ref is None:
         raise SettingsInvalid(
-            f"{bucket.archive}: spec.s3.objectLock needs spec.s3.region and spec.s3.credentialsSecretRef. Set both, or "
-            f"set a default retention on the bucket `{bucket.name}` instead."
+            f"{bucket.archive}: spec.s3.objectLock needs spec.s3.region and spec.s3.credentialsSecretRef. "
+            f"Set both, or set a default retention on the bucket `{bucket.name}` instead."
         )
     key = SigningCredentials(
         secret.required_line("accessKeyId"),

@@ -1,12 +1,12 @@
 """
 Archives of kind ``sftp``: a folder of an SFTP server whose host keys are pinned.
 
-A file is written to a temporary name in its own folder, made durable where the server can (fsync@openssh.com), and
-renamed over its own name (posix-rename@openssh.com). A server without that rename removes the old file first, so that
-for a moment there is none; half a file there never is.
+A file is written to a temporary name in its own folder, made durable where the server can
+(fsync@openssh.com), and renamed over its own name (posix-rename@openssh.com). A server without that rename
+removes the old file first, so that for a moment there is none; half a file there never is.
 
-One block is sent while the next is fetched; it goes out as many requests at once. Tags are in the manifest only:
-SFTP has no place for them.
+One block is sent while the next is fetched; it goes out as many requests at once. Tags are in the manifest
+only: SFTP has no place for them.
 """
 
 import asyncio
@@ -127,7 +127,8 @@ class SftpBackend:
         await self._remove(segments(name))
 
     async def probe(self) -> None:
-        """See that the root is a folder, then write, read back and remove a small file. Raises ``ArchiveError``."""
+        """See that the root is a folder, then write, read back and remove a small file. Raises
+        ``ArchiveError``."""
         async with self._session() as sftp:
             if not await self._is_folder(sftp, []):
                 raise self._root_missing()
@@ -277,7 +278,8 @@ class SftpBackend:
         )
 
     async def _is_full(self, error: asyncssh.SFTPFailure) -> bool:
-        """Tell whether a failure, which is all that SFTP version 3 has to say about it, is for want of space."""
+        """Tell whether a failure, which is all that SFTP version 3 has to say about it, is for want of
+        space."""
         if _FULL.search(error.reason):
             return True
         with suppress(asyncssh.Error, OSError, TimeoutError):
@@ -292,8 +294,8 @@ class SftpBackend:
     def _root_missing(self) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveRootMissing",
-            f"{self._archive}: {self._connection.server} has no folder {self._settings.root} for this login. Create it, or "
-            "correct spec.sftp.root.",
+            f"{self._archive}: {self._connection.server} has no folder {self._settings.root} for this login. "
+            "Create it, or correct spec.sftp.root.",
         )
 
     def _name_taken(self, parts: list[str], what: str) -> NameTaken:
@@ -319,14 +321,15 @@ _ERROR_RULES: tuple[
         (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded),
         ArchiveUnavailable,
         "ArchiveFull",
-        "no space is left at {server} below {root}. Enlarge it or raise its quota; archiving continues automatically.",
+        "no space is left at {server} below {root}. Enlarge it or raise its quota; archiving continues "
+        "automatically.",
     ),
     (
         asyncssh.SFTPPermissionDenied,
         ArchiveRefused,
         "ArchivePermissionDenied",
-        "the login may not do everything that filing needs at {server} below {root}. Allow it to read, create, rename "
-        "and delete there.",
+        "the login may not do everything that filing needs at {server} below {root}. Allow it to read, "
+        "create, rename and delete there.",
     ),
     (
         asyncssh.SFTPWriteProtect,

@@ -1,12 +1,13 @@
 """
 Archives of kind ``webdav``: a collection of a WebDAV server (RFC 4918).
 
-A file is sent in chunks to a temporary name in its own collection and then moved to its own, so that a name has all
-of a file or none of it. The move first asks not to overwrite anything: on a folder it would remove all that is in it.
-Tags become properties of the namespace ``counterfoil.dev/tags`` where the server keeps such; the manifest has them anyway.
+A file is sent in chunks to a temporary name in its own collection and then moved to its own, so that a name
+has all of a file or none of it. The move first asks not to overwrite anything: on a folder it would remove
+all that is in it. Tags become properties of the namespace ``counterfoil.dev/tags`` where the server keeps
+such; the manifest has them anyway.
 
-Counterfoil uses no locks (docs/decisions/0020): nothing is changed in place, and two runs move the same content to
-the same name. If another client has a lock, the event waits.
+Counterfoil uses no locks (docs/decisions/0020): nothing is changed in place, and two runs move the same
+content to the same name. If another client has a lock, the event waits.
 """
 
 import secrets
@@ -122,7 +123,8 @@ class WebDavBackend:
         return self._url(segments(name))
 
     async def entries(self, folder: str) -> list[StoredEntry]:
-        """Return everything below a folder, collection by collection: few servers list a whole tree at once."""
+        """Return everything below a folder, collection by collection: few servers list a whole tree at
+        once."""
         found = [
             StoredEntry("/".join(each.parts), each.size)
             async for each in self._files(folder, temporary=False)
@@ -161,7 +163,8 @@ class WebDavBackend:
         await self._delete(segments(name))
 
     async def probe(self) -> None:
-        """See that the root is a collection, then write, read back and remove a small file. Raises ``ArchiveError``."""
+        """See that the root is a collection, then write, read back and remove a small file. Raises
+        ``ArchiveError``."""
         await self._check_root()
         name = f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
         content = secrets.token_hex(16).encode()
@@ -230,8 +233,9 @@ class WebDavBackend:
         if status in {400, 502}:
             return ArchiveRefused(
                 "ArchiveLacksFeature",
-                f"{self._site.archive}: {self._site.server} does not take itself for the one that {FIELD} names "
-                f"(HTTP {status} for MOVE). Let the proxy before it pass the host name and scheme on, or adapt Destination.",
+                f"{self._site.archive}: {self._site.server} does not take itself for the one that {FIELD} "
+                f"names (HTTP {status} for MOVE). Let the proxy before it pass the host name and scheme on, "
+                "or adapt Destination.",
             )
         return await self._error_for_status(parts, status)
 
@@ -253,7 +257,8 @@ class WebDavBackend:
         if status in {_CONFLICT, *NOT_FOUND_STATUSES}:
             return ArchiveUnavailable(
                 "ArchiveChanged",
-                f"{self._site.archive}: a folder below {self._root} was removed while a file was filed into it.",
+                f"{self._site.archive}: a folder below {self._root} was removed while a file was filed into "
+                "it.",
             )
         return self._site.error_for_status(status)
 
@@ -284,7 +289,8 @@ class WebDavBackend:
         return listed[0]
 
     async def _files(self, folder: str, *, temporary: bool) -> AsyncIterator[WebDavResource]:
-        """Yield the files below a folder: our temporary ones or the others. Raises ``NameTaken`` for too many."""
+        """Yield the files below a folder: our temporary ones or the others. Raises ``NameTaken`` for too
+        many."""
         waiting, seen = [tuple(segments(folder))], 0
         while waiting:
             parts = waiting.pop()
@@ -320,7 +326,8 @@ class WebDavBackend:
                 yield self._resource(element)
 
     async def _responses(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[etree._Element]:
-        """Yield the response elements of a multi-status answer one by one; each is forgotten after its turn."""
+        """Yield the response elements of a multi-status answer one by one; each is forgotten after its
+        turn."""
         parser = etree.XMLPullParser(
             events=("end",),
             tag=f"{_DAV}response",
@@ -351,7 +358,8 @@ class WebDavBackend:
         if path[: len(self._root_parts)] != self._root_parts:
             raise ArchiveRefused(
                 "ArchiveAnswerUnreadable",
-                f"{self._site.archive}: {self._site.server} lists its files under another address. Put that into {FIELD}.",
+                f"{self._site.archive}: {self._site.server} lists its files under another address. Put that "
+                f"into {FIELD}.",
             )
         length = element.findtext(f".//{_DAV}getcontentlength") or ""
         return WebDavResource(
@@ -373,14 +381,15 @@ class WebDavBackend:
     def _not_webdav(self) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveNotWebDav",
-            f"{self._site.archive}: there is no WebDAV collection at {self._root} (PROPFIND is not answered as it should "
-            f"be). Correct {FIELD}, or turn WebDAV on there.",
+            f"{self._site.archive}: there is no WebDAV collection at {self._root} (PROPFIND is not answered "
+            f"as it should be). Correct {FIELD}, or turn WebDAV on there.",
         )
 
     def _root_missing(self) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveRootMissing",
-            f"{self._site.archive}: the collection {self._root} does not exist. Create it, or correct {FIELD}.",
+            f"{self._site.archive}: the collection {self._root} does not exist. Create it, or correct "
+            f"{FIELD}.",
         )
 
     def _name_taken(self, parts: list[str], what: str) -> NameTaken:

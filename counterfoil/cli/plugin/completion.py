@@ -1,8 +1,9 @@
 """
 Completion: what may follow on a command line, for kubectl and for shells.
 
-kubectl asks an executable ``kubectl_complete-counterfoil`` on PATH and understands cobra's answer: one candidate a line, then
-``:`` and a directive. The scripts for bash, zsh and fish ask the same for ``kubectl-counterfoil`` itself.
+kubectl asks an executable ``kubectl_complete-counterfoil`` on PATH and understands cobra's answer: one
+candidate a line, then ``:`` and a directive. The scripts for bash, zsh and fish ask the same for
+``kubectl-counterfoil`` itself.
 """
 
 import argparse
@@ -18,8 +19,8 @@ from counterfoil.resources import EnvelopeEvent, Organization, Resource, Sender
 
 SUMMARY = "print a completion script for a shell"
 DETAILS = (
-    "For the separate command `kubectl-counterfoil`, as in `source <(kubectl-counterfoil completion bash)`. kubectl completes "
-    "`kubectl counterfoil` automatically: it finds kubectl_complete-counterfoil on PATH."
+    "For the separate command `kubectl-counterfoil`, as in `source <(kubectl-counterfoil completion bash)`. "
+    "kubectl completes `kubectl counterfoil` automatically: it finds kubectl_complete-counterfoil on PATH."
 )
 
 DIRECTIVE_NO_FILE_COMP = 4

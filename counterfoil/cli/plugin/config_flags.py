@@ -1,5 +1,6 @@
 """
-The way to the API server that kubectl would take: the same kubeconfig, context and namespace, and the user's own rights.
+The way to the API server that kubectl would take: the same kubeconfig, context and namespace, and the user's
+own rights.
 """
 
 import argparse
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @asynccontextmanager
 async def connect_to_api_server(args: argparse.Namespace) -> AsyncIterator[KubeClient]:
-    """Open the API server that the arguments name. Raises ``Unconfigured``."""
+    """Open the API server that the arguments name. Raises ``NotConfigured``."""
     kubeconfig = getattr(args, "kubeconfig", None)
     context = getattr(args, "context", None)
     namespace = getattr(args, "namespace", None) or context_namespace(kubeconfig, context)

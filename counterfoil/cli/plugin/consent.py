@@ -28,13 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
-    """Print it. Raises ``CommandError``, ``ApiProblem``."""
+    """Print it. Raises ``CommandError``, ``ApiError``."""
     sender = Sender.parse(await kube.get(Sender, args.sender))
     if sender.spec.token_secret_ref is not None:
         raise CommandError(
             ExitStatus.NOT_FOUND,
-            f"Sender/{sender.name} brings a key: put a new one into Secret/{sender.spec.token_secret_ref.name}, key "
-            f"{sender.spec.token_secret_ref.key!r}. There is no consent to give.",
+            f"Sender/{sender.name} brings a key: put a new one into "
+            f"Secret/{sender.spec.token_secret_ref.name}, key {sender.spec.token_secret_ref.key!r}. There "
+            "is no consent to give.",
         )
     organization = Organization.parse(await kube.get(Organization, sender.spec.organization_ref.name))
     url = organization.consent_url(sender.name)

@@ -1,9 +1,10 @@
 """
 ``diagnose``: a support bundle, without secrets and without people's names.
 
-What goes in: the resources of Counterfoil, the Kubernetes Events, pods and logs of Counterfoil, versions, and what could
-not be read. Secrets are never read, so nothing of them can be in it; what looks like a token anywhere is struck out.
-Written with the user's own rights; what those don't allow is named in ``missing.txt``.
+What goes in: the resources of Counterfoil, the Kubernetes Events, pods and logs of Counterfoil, versions, and
+what could not be read. Secrets are never read, so nothing of them can be in it; what looks like a token
+anywhere is struck out. Written with the user's own rights; what those don't allow is named in
+``missing.txt``.
 """
 
 import argparse
@@ -42,8 +43,9 @@ from counterfoil.resources.audit_annotation import ACTS_ANNOTATION
 
 SUMMARY = "write a support bundle without secrets"
 DETAILS = (
-    "A .tar.gz of Counterfoil's resources, Kubernetes Events, pods and logs. Secrets are not read; what looks like a token and "
-    "people's names and addresses are left out. Names of envelopes and files are in it: look through it before you pass it on."
+    "A .tar.gz of Counterfoil's resources, Kubernetes Events, pods and logs. Secrets are not read; what "
+    "looks like a token and people's names and addresses are left out. Names of envelopes and files are in "
+    "it: look through it before you pass it on."
 )
 
 KINDS: tuple[type[Resource], ...] = (Organization, Sender, Archive, Envelope, EnvelopeEvent)
@@ -155,7 +157,8 @@ class SupportBundle:
     async def _pods(self) -> list[Raw]:
         self._pods_found = await self._kube.pods(labels=POD_LABELS)
         return [
-            # The rest of a pod's spec is the chart's; its environment could hold what somebody put there by hand.
+            # The rest of a pod's spec is the chart's; its environment could hold what somebody put there by
+            # hand.
             {
                 "name": each["metadata"]["name"],
                 "labels": each["metadata"].get("labels"),

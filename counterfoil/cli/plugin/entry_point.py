@@ -1,5 +1,6 @@
 """
-The program: arguments in, exit status out; what stops a command is said in one line on stderr, never as a stack trace.
+The program: arguments in, exit status out; what stops a command is said in one line on stderr, never as a
+stack trace.
 """
 
 import argparse
@@ -49,7 +50,8 @@ PROGRAM = "kubectl counterfoil"
 STANDALONE_PROGRAMS: MappingProxyType[str, ModuleType] = MappingProxyType(
     {"verify": verify, "render": render}
 )
-"""Those that ``python -m`` runs as well, each with ``SUMMARY``, ``parser``, ``main`` and its own exit statuses."""
+"""Those that ``python -m`` runs as well, each with ``SUMMARY``, ``parser``, ``main`` and its own exit
+statuses."""
 
 
 class _CommandParser(argparse.ArgumentParser):

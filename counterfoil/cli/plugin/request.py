@@ -1,8 +1,8 @@
 """
 ``retry`` and ``skip``: try events again now, or give them up on purpose.
 
-A request is a label on the event, with annotations that name the user and the reason. The controller carries it
-out and removes the label. These commands only ask, and record on the event who did
+A request is a label on the event, with annotations that name the user and the reason. The controller carries
+it out and removes the label. These commands only ask, and record on the event who did
 (``counterfoil.resources.audit_annotation``, as the console does). When the user's rights do not suffice, the
 output names the events with a request.
 """

@@ -11,8 +11,8 @@ from counterfoil.sealing import Sealing, SealingKeysInvalid
 
 SUMMARY = "encrypt every sender's key with the newest sealing key"
 DETAILS = (
-    "Needs a folder with all sealing keys on this machine, and the right to get and patch the Secrets of the senders. You can "
-    "interrupt and repeat the command; all processes keep running."
+    "Needs a folder with all sealing keys on this machine, and the right to get and patch the Secrets of the "
+    "senders. You can interrupt and repeat the command; all processes keep running."
 )
 
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
-    """Reseal everything. Raises ``CommandError``, ``ApiProblem``."""
+    """Reseal everything. Raises ``CommandError``, ``ApiError``."""
     try:
         sealing = Sealing(args.sealing_keys)
     except SealingKeysInvalid as invalid:

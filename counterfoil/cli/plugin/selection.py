@@ -11,7 +11,8 @@ from counterfoil.resources import EnvelopeEvent, Phase, envelope_id
 
 
 async def select_event(kube: KubeClient, word: str) -> EnvelopeEvent:
-    """Return the event of that name or envelope. Raises ``CommandError`` for none, and for several of one envelope."""
+    """Return the event of that name or envelope. Raises ``CommandError`` for none, and for several of one
+    envelope."""
     try:
         return EnvelopeEvent.parse(await kube.get(EnvelopeEvent, word))
     except NotFound:
@@ -19,9 +20,9 @@ async def select_event(kube: KubeClient, word: str) -> EnvelopeEvent:
     if not found:
         raise CommandError(
             ExitStatus.NOT_FOUND,
-            f"no EnvelopeEvent in namespace {kube.namespace} has this name or envelope id: {word}. Either eSignAnyWhere "
-            "never called about it (`kubectl counterfoil sweep ORGANIZATION` looks for such envelopes), or it was finished "
-            "long ago and removed.",
+            f"no EnvelopeEvent in namespace {kube.namespace} has this name or envelope id: {word}. Either "
+            "eSignAnyWhere never called about it (`kubectl counterfoil sweep ORGANIZATION` looks for such "
+            "envelopes), or it was finished long ago and removed.",
         )
     if len(found) > 1:
         names = "".join(f"\n  {each.name}  ({each.spec.action}, {each.status.phase})" for each in found)
@@ -32,7 +33,8 @@ async def select_event(kube: KubeClient, word: str) -> EnvelopeEvent:
 
 
 async def select_events(kube: KubeClient, args: argparse.Namespace) -> list[EnvelopeEvent]:
-    """Return the events that the arguments of ``add_arguments`` choose, each once. Raises ``CommandError``."""
+    """Return the events that the arguments of ``add_arguments`` choose, each once. Raises
+    ``CommandError``."""
     if args.events and (args.selector or args.all_failed or args.reason):
         raise CommandError(
             ExitStatus.MISUSED, "give names, or a choice by -l, --all-failed and --reason; not both."

@@ -12,8 +12,8 @@ from counterfoil.resources.organization import MAX_SWEEP_REQUEST_LENGTH, SweepRe
 
 SUMMARY = "look now for finished envelopes whose callback never came"
 DETAILS = (
-    "Asks by the annotation counterfoil.dev/sweep and waits for the controller's answer in status.sweep. Works without "
-    "spec.sweep too, and then looks 72 hours back."
+    "Asks by the annotation counterfoil.dev/sweep and waits for the controller's answer in status.sweep. "
+    "Works without spec.sweep too, and then looks 72 hours back."
 )
 PAUSE_SECONDS = 0.5
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
-    """Ask for it and say what was found. Raises ``CommandError``, ``ApiProblem``."""
+    """Ask for it and say what was found. Raises ``CommandError``, ``ApiError``."""
     # The time makes the value unique; the name shows readers who asked.
     request = f"{datetime.now(UTC).isoformat()} {await kube.whoami()}"[:MAX_SWEEP_REQUEST_LENGTH]
     await kube.patch(
@@ -46,8 +46,8 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     except TimeoutError:
         raise CommandError(
             ExitStatus.NOT_ALL,
-            f"the controller has not answered within {args.timeout:g} s. It will when it runs and reaches eSignAnyWhere; "
-            f"see status.sweep of Organization/{args.organization}.",
+            f"the controller has not answered within {args.timeout:g} s. It will when it runs and reaches "
+            f"eSignAnyWhere; see status.sweep of Organization/{args.organization}.",
         ) from None
     message = f"{swept.found} finished envelopes had no event; they have one now\n"
     out.write(format_json(swept) if args.output == "json" else message)

@@ -1,4 +1,6 @@
-"""``url``: the callback URLs to paste into eSignAnyWhere, token included. Nowhere else is a token ever shown."""
+"""
+``url``: the callback URLs to paste into eSignAnyWhere, token included. Nowhere else is a token ever shown.
+"""
 
 import argparse
 from typing import TextIO
@@ -13,8 +15,9 @@ from counterfoil.resources import Organization
 
 SUMMARY = "print the callback URLs of an Organization, with the token"
 DETAILS = (
-    "The token is read from its Secret with your own rights; treat the URLs as the secret that they are. With several tokens "
-    "(rotation) the first in spec.callback.tokenSecretRef counts, or the one that --token says."
+    "The token is read from its Secret with your own rights; treat the URLs as the secret that they are. "
+    "With several tokens (rotation) the first in spec.callback.tokenSecretRef counts, or the one that "
+    "--token says."
 )
 
 
@@ -41,15 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
-    """Print them. Raises ``CommandError``, ``ApiProblem``."""
+    """Print them. Raises ``CommandError``, ``ApiError``."""
     organization = Organization.parse(await kube.get(Organization, args.organization))
     token = await _token(kube, organization, args.token)
     status_urls = organization.status.callback_urls
     if status_urls is None:
         raise CommandError(
             ExitStatus.NOT_FOUND,
-            f"Organization/{organization.name} has no URLs in its status yet; the controller writes them within seconds. "
-            "Does it run?",
+            f"Organization/{organization.name} has no URLs in its status yet; the controller writes them "
+            "within seconds. Does it run?",
         )
     ref = organization.spec.callback.basic_auth_secret_ref
     urls = CallbackUrlsOutput(
@@ -69,8 +72,8 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     if "<your-host>" in urls.envelope:
         raise CommandError(
             ExitStatus.NOT_ALL,
-            "the host name is not known: put the receiver's own in place of <your-host>, or set COUNTERFOIL_CALLBACK_URL of the "
-            "controller.",
+            "the host name is not known: put the receiver's own in place of <your-host>, or set "
+            "COUNTERFOIL_CALLBACK_URL of the controller.",
         )
     if _hash(token) not in organization.status.callback_token_hashes:
         raise CommandError(
@@ -86,7 +89,8 @@ async def _token(kube: KubeClient, organization: Organization, number: int) -> s
     if not 1 <= number <= len(refs):
         raise CommandError(
             ExitStatus.NOT_FOUND,
-            f"Organization/{organization.name} has {len(refs)} tokens in spec.callback.tokenSecretRef, so there is no number {number}.",
+            f"Organization/{organization.name} has {len(refs)} tokens in spec.callback.tokenSecretRef, so "
+            f"there is no number {number}.",
         )
     ref = refs[number - 1]
     try:
@@ -98,8 +102,8 @@ async def _token(kube: KubeClient, organization: Organization, number: int) -> s
     except Forbidden:
         raise CommandError(
             ExitStatus.NOT_ALLOWED,
-            f"you may not read Secret/{ref.name}, which has the callback token. Ask somebody who may, or for the right "
-            f"to get secrets named {ref.name} in namespace {kube.namespace}.",
+            f"you may not read Secret/{ref.name}, which has the callback token. Ask somebody who may, or for "
+            f"the right to get secrets named {ref.name} in namespace {kube.namespace}.",
         ) from None
     if ref.key not in data:
         raise CommandError(ExitStatus.NOT_FOUND, f"Secret/{ref.name} has no key {ref.key!r}.")

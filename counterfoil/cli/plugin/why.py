@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
-    """Print it. Raises ``Stopped``, ``ApiError``."""
+    """Print it. Raises ``CommandError``, ``ApiError``."""
     event = await selection.select_event(kube, args.event)
     organization: Organization | None = None
     sender: Sender | None = None
@@ -193,7 +193,10 @@ def _phase_text(phase: Phase) -> str:
 def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> str:
     status = event.status
     if asked := event.metadata.labels.get(REQUEST_LABEL):
-        return f"a person asked for {asked}; the controller carries it out as soon as nobody works on the envelope"
+        return (
+            f"a person asked for {asked}; the controller carries it out as soon as nobody works on the "
+            "envelope"
+        )
     if status.phase is Phase.AWAITING_CONSENT:
         return "continues automatically as soon as the sender's key works"
     if status.phase is Phase.SUCCEEDED:
@@ -204,7 +207,10 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
         return "continues when the suspension ends"
     if status.next_attempt_time is None:
         return "worked on as soon as there is room, oldest first"
-    return f"attempt {status.attempts + 1} {_format_time(status.next_attempt_time, now)}{_deadline(event, organization, now)}"
+    return (
+        f"attempt {status.attempts + 1} "
+        f"{_format_time(status.next_attempt_time, now)}{_deadline(event, organization, now)}"
+    )
 
 
 def _deadline(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> str:

@@ -1,9 +1,10 @@
 """
 The catalogue of reasons: where each reason is seen, its meaning, the person who must act, and the action.
 
-Mails, the console, ``kubectl counterfoil why`` and docs/reference/reasons.md use this catalogue. A reason is one CamelCase
-word that stays the same between versions. A test collects the reasons from the code and requires an entry for each, in
-every language. ``entries.toml`` lists the reasons without their texts, which are read at their first use.
+Mails, the console, ``kubectl counterfoil why`` and docs/reference/reasons.md use this catalogue. A reason is
+one CamelCase word that stays the same between versions. A test collects the reasons from the code and
+requires an entry for each, in every language. ``entries.toml`` lists the reasons without their texts, which
+are read at their first use.
 """
 
 import tomllib

@@ -1,14 +1,15 @@
 """
 The contract of every kind of archive, as tests that run against a real server of that kind.
 
-They are part of the package, so that the author of a kind with the entry point ``counterfoil.archives`` can run the
-same tests. Such a test module, run by pytest with ``asyncio_mode = "auto"``, is as short as this::
+They are part of the package, so that the author of a kind with the entry point ``counterfoil.archives`` can
+run the same tests. Such a test module, run by pytest with ``asyncio_mode = "auto"``, is as short as this::
 
     class TestOurDms(FilingContract, ListingContract, WireContract, RefusalContract):
         @pytest.fixture
         async def ground(self) -> AsyncIterator[ArchiveFixture]:
             async with our_server() as server:
-                yield ArchiveFixture(spec_of(server), {"token": server.token}, address=("127.0.0.1", server.port))
+                yield ArchiveFixture(spec_of(server), {"token": server.token}, address=("127.0.0.1",
+                server.port))
 
 ``ArchiveFixture`` describes the other arguments. pytest is needed here, and nowhere else in the package.
 """

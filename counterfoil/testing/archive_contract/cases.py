@@ -1,5 +1,6 @@
 """
-The cases of the contract. Their names are sentences; docs/archives.md has them as a table, with what ran where.
+The cases of the contract. Their names are sentences; docs/archives.md has them as a table, with what ran
+where.
 """
 
 import asyncio
@@ -42,7 +43,8 @@ KIB = 1024
 MIB = 1024 * KIB
 
 BIG_FILE = 5 * 1024 * MIB if os.environ.get("COUNTERFOIL_HUGE_FILES") else 128 * MIB
-"""COUNTERFOIL_HUGE_FILES=1 has 5 GiB sent to each kind whose server can take that; it takes minutes, and the space."""
+"""COUNTERFOIL_HUGE_FILES=1 has 5 GiB sent to each kind whose server can take that; it takes minutes, and the
+space."""
 
 MEMORY = 16 * MIB
 

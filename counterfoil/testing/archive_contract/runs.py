@@ -1,9 +1,9 @@
 """
 Programs for the contract: a run that is killed, and one that reports its memory use.
 
-``python -m counterfoil.testing.archive_contract.runs die STEP`` files an envelope and kills itself by SIGKILL at its ``STEP``-th
-step, if it comes that far; ``... weigh SIZE`` files one file of that size and prints by how many bytes the process grew.
-The Archive's spec and credentials come as JSON on standard input.
+``python -m counterfoil.testing.archive_contract.runs die STEP`` files an envelope and kills itself by SIGKILL
+at its ``STEP``-th step, if it comes that far; ``... weigh SIZE`` files one file of that size and prints by
+how many bytes the process grew. The Archive's spec and credentials come as JSON on standard input.
 """
 
 import asyncio
@@ -27,7 +27,8 @@ FILES = {"small.pdf": 1_000, "empty.pdf": 0, "big.pdf": 7_000_000}
 BIG_PIECE = 256 * 1024
 
 STEPS = 11
-"""Steps of a whole run: before, in the middle of and after each put of three documents, a hash file and a manifest."""
+"""Steps of a whole run: before, in the middle of and after each put of three documents, a hash file and a
+manifest."""
 
 
 class RunInput(msgspec.Struct, frozen=True):

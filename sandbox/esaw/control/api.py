@@ -1,8 +1,9 @@
 """
 The control surface: operations on eSAW for tests and demos that no client of eSAW has.
 
-`Control` is the surface in the server's own process. http_endpoint serves its methods, and `StandInControl` in client
-makes its methods from their signatures. Methods raise ValueError for an impossible call, in both classes.
+`Control` is the surface in the server's own process. http_endpoint serves its methods, and `StandInControl`
+in client makes its methods from their signatures. Methods raise ValueError for an impossible call, in both
+classes.
 """
 
 from collections.abc import Sequence
@@ -89,17 +90,20 @@ class Control:
     # OAuth applications
 
     def register_app(self, *, name: str, redirect_uris: Sequence[str]) -> OAuthApp:
-        """A new OAuth application. Raises ValueError for a redirect URI that is not absolute or has a fragment."""
+        """A new OAuth application. Raises ValueError for a redirect URI that is not absolute or has a
+        fragment."""
         return self._consents.register(name, redirect_uris)
 
     def withdraw_consent(self, user: User, client_id: str) -> None:
-        """The user no longer allows the application: its token is disabled, and it asks again. Raises ValueError if they never did."""
+        """The user no longer allows the application: its token is disabled, and it asks again. Raises
+        ValueError if they never did."""
         self._consents.withdraw(self._store.known_user(user.user_id), self._consents.known_app(client_id))
 
     # Drafts
 
     def set_before_send_redirect(self, url: str | None) -> None:
-        """The organization's "Default redirect url before sending a draft", for drafts made from now on without their own."""
+        """The organization's "Default redirect url before sending a draft", for drafts made from now on
+        without their own."""
         self._store.before_send_url = url
 
     def add_draft(
@@ -147,11 +151,13 @@ class Control:
     # Envelopes
 
     def add_envelope(self, *, sender: User, **options: Unpack[EnvelopeOptions]) -> str:
-        """An envelope as sent from the web pages, at once in its state, with nobody called; its id. See EnvelopeOrder."""
+        """An envelope as sent from the web pages, at once in its state, with nobody called; its id. See
+        EnvelopeOrder."""
         return self._store.add_envelope(self._store.known_user(sender.user_id), EnvelopeOrder(**options)).id
 
     def set_default_callbacks(self, *, completed: str | None, status_change: str | None) -> None:
-        """The organization's "Default callback URLs", for envelopes that are added from now on without their own."""
+        """The organization's "Default callback URLs", for envelopes that are added from now on without their
+        own."""
         self._store.default_callbacks = CallbackUrls(envelope=completed, status=status_change)
 
     def set_callback_logins(self, logins: Sequence[CallbackLogin]) -> None:
@@ -239,7 +245,8 @@ class Control:
     # What happened, what is there
 
     def requests(self, operation: str | None = None, id: str | None = None) -> list[RecordedRequest]:  # noqa: A002
-        """The recorded requests of this operation, about this envelope, draft or file; in order of arrival."""
+        """The recorded requests of this operation, about this envelope, draft or file; in order of
+        arrival."""
         return self._recorder.requests(operation, id)
 
     def delete_calls(self, envelope_id: str) -> list[DeleteCall]:

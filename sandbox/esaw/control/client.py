@@ -1,8 +1,9 @@
 """
 `StandInControl`: the methods of Control as coroutines, for a stand-in that runs in another process.
 
-Each method has the parameters, the result and the docstring of Control's method of the same name, from which it is made.
-It sends its arguments to the control surface over HTTP (http_endpoint), and raises the same ValueError.
+Each method has the parameters, the result and the docstring of Control's method of the same name, from which
+it is made. It sends its arguments to the control surface over HTTP (http_endpoint), and raises the same
+ValueError.
 """
 
 import functools
@@ -25,7 +26,8 @@ REQUEST_TIMEOUT = 3600.0
 
 
 class ControlClient:
-    """The connection to the control surface of the stand-in at `url`; an async context manager, or `close` it."""
+    """The connection to the control surface of the stand-in at `url`; an async context manager, or `close`
+    it."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")

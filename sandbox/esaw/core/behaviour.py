@@ -1,5 +1,6 @@
 """
-The points where eSAW's behaviour is not documented, or where a test wants the other possibility: switches with a reason.
+The points where eSAW's behaviour is not documented, or where a test wants the other possibility: switches
+with a reason.
 """
 
 from msgspec import Struct
@@ -9,8 +10,8 @@ class Behaviour(Struct, frozen=True, kw_only=True):
     """Behaviour of the stand-in where the known facts allow several."""
 
     final_during_callback: bool = False
-    """Whether the envelope is in its final state already while `CallbackUrl` is being called; else it stays Active until that
-    answered 2xx."""
+    """Whether the envelope is in its final state already while `CallbackUrl` is being called; else it stays
+    Active until that answered 2xx."""
     final_state_lag: float = 0.0
     """Seconds from the accepted callback to the final state (post-processing)."""
     callback_time_scale: float = 0.001
@@ -28,7 +29,7 @@ class Behaviour(Struct, frozen=True, kw_only=True):
     code_lifetime: float = 60.0
     """Seconds from the consent to the last moment in which the authorization code is worth a token."""
     ignores_pkce: bool = False
-    """Whether `code_challenge` and `code_verifier` are ignored, as by a server that does not know PKCE; else they are verified
-    where they are sent."""
+    """Whether `code_challenge` and `code_verifier` are ignored, as by a server that does not know PKCE; else
+    they are verified where they are sent."""
     sends_issuer: bool = False
     """Whether the way back from `Auth/Authorize` carries `iss` (RFC 9207)."""

@@ -1,8 +1,9 @@
 """
 Callbacks: the GET requests that eSAW makes, with its placeholders, its patience and its history.
 
-A delivery is tried until it is answered 2xx, up to 30 times at growing intervals; each attempt is counted in one line of the
-envelope's history. Redirects are not followed. When something is called, and what waits for it, is decided by lifecycle.
+A delivery is tried until it is answered 2xx, up to 30 times at growing intervals; each attempt is counted in
+one line of the envelope's history. Redirects are not followed. When something is called, and what waits for
+it, is decided by lifecycle.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """
 Consents: the OAuth applications, who has allowed which of them, and the codes that are not redeemed yet.
 
-An application is allowed by a user once. Each way through `Auth/Authorize` gives a code, each code is worth the user's token
-for that application once (RFC 6749, with the proof of RFC 7636 where one was promised). The rules are here, their HTTP is in
-oauth.
+An application is allowed by a user once. Each way through `Auth/Authorize` gives a code, each code is worth
+the user's token for that application once (RFC 6749, with the proof of RFC 7636 where one was promised). The
+rules are here, their HTTP is in oauth.
 """
 
 import base64
@@ -122,7 +122,8 @@ class ConsentStore:
         self._granted.add((user.user_id, app.client_id))
 
     def withdraw(self, user: User, app: OAuthApp) -> None:
-        """The user no longer allows it: its token is disabled, its codes are worth nothing. Raises ValueError if they never did."""
+        """The user no longer allows it: its token is disabled, its codes are worth nothing. Raises ValueError
+        if they never did."""
         both = (user.user_id, app.client_id)
         if both not in self._granted:
             raise ValueError(f"{user.email} has not allowed {app.name} anything.")
@@ -162,8 +163,8 @@ class ConsentStore:
         """
         The token that the code is worth. Raises OAuthProblem.
 
-        A code of this application is spent at the first try, also at a faulty one; a second try also disables the
-        token that the first one got (RFC 6749, 4.1.2).
+        A code of this application is spent at the first try, also at a faulty one; a second try also disables
+        the token that the first one got (RFC 6749, 4.1.2).
         """
         known = self._codes.get(code)
         if known is None or known.client_id != app.client_id:

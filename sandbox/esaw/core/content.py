@@ -1,8 +1,8 @@
 """
 Content of files: bytes in memory, or bytes that are made while they are sent.
 
-A content knows its size and gives its chunks again and again, the same each time. A generated one of any size costs no
-memory: its chunks are views into one fixed random block.
+A content knows its size and gives its chunks again and again, the same each time. A generated one of any size
+costs no memory: its chunks are views into one fixed random block.
 """
 
 import hashlib

@@ -1,9 +1,9 @@
 """
 Documents: real signed PDFs, their audit trails, and the authority that certifies the signatures.
 
-Signing takes 50 ms, thousands of envelopes must not: each kind of page is signed once per process, with a mark in an
-unsigned attribute of the signature. Each file is that PDF with a unique mark, so that no two files have the same bytes
-and every signature is still intact, trusted, and covers the whole document.
+Signing takes 50 ms, thousands of envelopes must not: each kind of page is signed once per process, with a
+mark in an unsigned attribute of the signature. Each file is that PDF with a unique mark, so that no two files
+have the same bytes and every signature is still intact, trusted, and covers the whole document.
 
 It does not keep files (store does) and does not depend on HTTP.
 """
@@ -92,7 +92,8 @@ def count_pages(data: bytes) -> int:
 
 
 def plain_pdf(title: str, pages: int) -> bytes:
-    """A PDF of some pages that say what they are; written by hand, since a PDF library would be one more dependency."""
+    """A PDF of some pages that say what they are; written by hand, since a PDF library would be one more
+    dependency."""
     first_page = 4
     kids = " ".join(f"{first_page + 2 * page} 0 R" for page in range(pages))
     bodies = [

@@ -1,8 +1,8 @@
 """
 Sending: a draft becomes an envelope, sent by a client of REST or by a person.
 
-Papers are made of the uploads first, so that a draft whose papers cannot be made stays a draft. From then on nothing waits:
-of two who send the same draft at once, one is too late.
+Papers are made of the uploads first, so that a draft whose papers cannot be made stays a draft. From then on
+nothing waits: of two who send the same draft at once, one is too late.
 """
 
 from sandbox.esaw.core.documents import NotAPdf, SignedPdf, SignedUpload, count_pages
@@ -31,7 +31,8 @@ class EnvelopeSender:
 
 
 def _finished_document(file_id: str, upload: UploadedFile) -> Document:
-    """The document that an upload becomes: a PDF is signed as it is, anything else was converted to one page."""
+    """The document that an upload becomes: a PDF is signed as it is, anything else was converted to one
+    page."""
     if not upload.data.startswith(b"%PDF") and not upload.name.lower().endswith(".pdf"):
         name = f"{upload.name.rpartition('.')[0] or upload.name}.pdf"
         converted = SignedPdf(title="Converted", pages=1, mark=bytes.fromhex(file_id.replace("-", "")) * 2)

@@ -30,7 +30,7 @@ class ErrorCode(_ErrorCodeFields, Enum):
 
 
 class RequestRefused(Exception):
-    """A request that eSAW refuses; the gate turns it into the answer `{ErrorId, Message, TraceId}`."""
+    """A request that eSAW refuses; the middleware turns it into the answer `{ErrorId, Message, TraceId}`."""
 
     def __init__(self, refusal: ErrorCode, detail: str = "") -> None:
         super().__init__(refusal.error_id)

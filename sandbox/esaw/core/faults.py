@@ -1,7 +1,7 @@
 """
 Faults on demand: what is to go wrong, with which requests, and how often.
 
-This module only keeps the orders and hands them out, one request at a time; gate obeys them.
+This module only keeps the orders and hands them out, one request at a time; the middleware obeys them.
 """
 
 from collections.abc import Container
@@ -43,7 +43,8 @@ OPERATIONS: Final = frozenset(
 """The names of the REST v6 calls, then OAuth's, then the web pages', as faults and the recorder use them."""
 
 GarbageKind = Literal["json", "html", "shape", "empty"]
-"""Instead of the body: broken JSON, an HTML page, JSON of another shape, or nothing; with the status it would have had."""
+"""Instead of the body: broken JSON, an HTML page, JSON of another shape, or nothing; with the status it would
+have had."""
 
 
 class InjectedFault(Struct, frozen=True, kw_only=True):
@@ -52,7 +53,8 @@ class InjectedFault(Struct, frozen=True, kw_only=True):
     operation: str
     """One of OPERATIONS, or `*`."""
     id: str | None = None
-    """Only requests about this envelope, draft, file or OAuth application, or about a file of this envelope."""
+    """Only requests about this envelope, draft, file or OAuth application, or about a file of this
+    envelope."""
     times: int | None = None
     """Number of requests that it affects; None: until cleared."""
     after: int = 0

@@ -1,5 +1,6 @@
 """
-File names: the awkward ones that people and attackers give, and how a name is written into Content-Disposition.
+File names: the awkward ones that people and attackers give, and how a name is written into
+Content-Disposition.
 """
 
 import mimetypes
@@ -32,12 +33,14 @@ AWKWARD_NAMES: Final = (
     "counterfoil.json",
     "counterfoil.sha256",
 )
-"""Each breaks some way of turning a name into a path, a header or a key; for two documents of one name, use one twice."""
+"""Each breaks some way of turning a name into a path, a header or a key; for two documents of one name, use
+one twice."""
 
 
 def content_disposition(name: str) -> str:
     """
-    The header for a download of this name (RFC 6266): an ASCII stand-in for old clients and the true name by RFC 5987.
+    The header for a download of this name (RFC 6266): an ASCII stand-in for old clients and the true name by
+    RFC 5987.
 
     A file without a name has none here either.
     """

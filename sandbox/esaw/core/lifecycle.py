@@ -1,9 +1,10 @@
 """
 The life of an envelope: sent, opened, signed step by step, held back until the receiver accepted it, final.
 
-Each step calls back in eSAW's order: the workstep event before eSAW's own data change, the status callback after that but
-before the final state, and `CallbackUrl` last. Only `CallbackUrl` holds the envelope back; a status callback that fails is
-repeated beside the way. All of this runs in the background, owned and ended by Background.
+Each step calls back in eSAW's order: the workstep event before eSAW's own data change, the status callback
+after that but before the final state, and `CallbackUrl` last. Only `CallbackUrl` holds the envelope back; a
+status callback that fails is repeated beside the way. All of this runs in the background, owned and ended by
+Background.
 """
 
 import asyncio
@@ -67,7 +68,8 @@ class BackgroundTasks:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One thing that happens to one activity (or, without one, to the envelope), and the status callback that tells it."""
+    """One thing that happens to one activity (or, without one, to the envelope), and the status callback that
+    tells it."""
 
     action: str
     activity: EnvelopeActivity | None = None
@@ -157,7 +159,8 @@ class Lifecycle:
         await self._run_steps(envelope, [_Step(action)])
 
     def repeat_envelope_callback(self, envelope: StoredEnvelope, times: int) -> None:
-        """Call `CallbackUrl` again, `times` times at once; nothing waits for it. Raises ValueError if there is none."""
+        """Call `CallbackUrl` again, `times` times at once; nothing waits for it. Raises ValueError if there
+        is none."""
         if envelope.callbacks.envelope is None:
             raise ValueError(f"The envelope {envelope.id} has no CallbackUrl.")
         for _ in range(times):

@@ -1,8 +1,8 @@
 """
 The stand-in's data: users, envelopes, drafts, files and their history, as plain data classes.
 
-The frozen Structs travel over the control surface (in process or as JSON); the dataclasses are the server's own memory
-and never leave it. Nothing here acts: life cycle, callbacks and responses are in separate modules.
+The frozen Structs travel over the control surface (in process or as JSON); the dataclasses are the server's
+own memory and never leave it. Nothing here acts: life cycle, callbacks and responses are in separate modules.
 """
 
 from collections.abc import Sequence
@@ -92,8 +92,9 @@ class DocumentSpec(Struct, frozen=True, kw_only=True):
     """
     One file to be made: a document, an attachment or a legal document.
 
-    With `content` it holds these bytes; with `size` that many bytes, generated while they are sent; with neither it is a
-    small signed PDF (a document, or any other file whose name ends in `.pdf`) or 2 KiB of noise (other attachments).
+    With `content` it holds these bytes; with `size` that many bytes, generated while they are sent; with
+    neither it is a small signed PDF (a document, or any other file whose name ends in `.pdf`) or 2 KiB of
+    noise (other attachments).
     """
 
     name: str
@@ -247,7 +248,8 @@ class EnvelopeActivity:
 
 @dataclass(slots=True)
 class HistoryEntry:
-    """One line of `GET envelope/{id}/history`; a callback has one line, whose attempts are counted in place."""
+    """One line of `GET envelope/{id}/history`; a callback has one line, whose attempts are counted in
+    place."""
 
     type: str
     created_at: datetime
@@ -265,7 +267,8 @@ class HistoryEntry:
 
 @dataclass(slots=True)
 class StoredEnvelope:
-    """One envelope with all its papers, from sending to deletion; a deleted one stays as its own tombstone."""
+    """One envelope with all its papers, from sending to deletion; a deleted one stays as its own
+    tombstone."""
 
     id: str
     name: str

@@ -1,8 +1,9 @@
 """
 The recorder: each request, its user, its time and its result.
 
-It lets a test ask "was delete called, when, how often, and what had been downloaded before". A token is never kept: only
-the first digits of its hash, and its user; nor is anything of a query or a body, where codes and secrets are.
+It lets a test ask "was delete called, when, how often, and what had been downloaded before". A token is never
+kept: only the first digits of its hash, and its user; nor is anything of a query or a body, where codes and
+secrets are.
 """
 
 import hashlib

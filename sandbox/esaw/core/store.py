@@ -1,8 +1,8 @@
 """
 The store: all data of the stand-in, and the rights to see it.
 
-Users with their tokens, envelopes (deleted ones as tombstones), files, drafts and uploads. It makes things and finds them;
-it sends no callback (lifecycle does) and speaks no HTTP.
+Users with their tokens, envelopes (deleted ones as tombstones), files, drafts and uploads. It makes things
+and finds them; it sends no callback (lifecycle does) and speaks no HTTP.
 """
 
 import random
@@ -51,7 +51,8 @@ class EsawStore:
         self.default_callbacks = CallbackUrls()
         """The organization's "Default callback URLs", for envelopes sent from the web pages."""
         self.before_send_url: str | None = None
-        """The organization's "Default redirect url before sending a draft"; a draft keeps the one it was made under."""
+        """The organization's "Default redirect url before sending a draft"; a draft keeps the one it was made
+        under."""
         self.users: dict[str, User] = {}
         self.envelopes: dict[str, StoredEnvelope] = {}
         self.files: dict[str, StoredFile] = {}
@@ -201,7 +202,8 @@ class EsawStore:
         return envelope
 
     def visible_envelope(self, envelope_id: str, user: User, *, deleted_too: bool = False) -> StoredEnvelope:
-        """The envelope as this user may see it. Raises EsawError with ERR0007: unknown, deleted and not theirs look alike."""
+        """The envelope as this user may see it. Raises EsawError with ERR0007: unknown, deleted and not
+        theirs look alike."""
         envelope = self.envelopes.get(envelope_id.lower())
         if envelope is None or not _may_see(user, envelope) or (envelope.deleted_at and not deleted_too):
             raise RequestRefused(ErrorCode.MISSING_ENVELOPE)

@@ -1,8 +1,9 @@
 """
 The request pipeline: every request to eSAW passes it, on all routes.
 
-In this order: record it, apply its fault, find its user, call the route, corrupt the response if ordered, send it, record
-the result. A route only turns a `RoutedCall` into an `RouteResponse`; those of OAuth and of the web pages do as those of REST.
+In this order: record it, apply its fault, find its user, call the route, corrupt the response if ordered,
+send it, record the result. A route only turns a `RoutedCall` into an `RouteResponse`; those of OAuth and of
+the web pages do as those of REST.
 """
 
 import asyncio
@@ -183,7 +184,8 @@ _IDS = msgspec.json.Decoder(_Ids)
 
 
 def _id_in(body: bytes) -> str:
-    """The id that the body of a POST is about; empty if there is none (what is wrong with the body, the route says)."""
+    """The id that the body of a POST is about; empty if there is none (what is wrong with the body, the route
+    says)."""
     if not body:
         return ""
     try:

@@ -1,8 +1,10 @@
 """
-OAuth: `GET /Auth/Authorize` for browsers, `POST /ApiToken/Retrieve` for the application behind its page (RFC 6749, 4.1).
+OAuth: `GET /Auth/Authorize` for browsers, `POST /ApiToken/Retrieve` for the application behind its page (RFC
+6749, 4.1).
 
-A browser goes to an application only with a client_id and a redirect_uri that belong together, character for character; until
-then every refusal is a page here. What a code is worth, consents decides; who sits at the browser, sessions knows.
+A browser goes to an application only with a client_id and a redirect_uri that belong together, character for
+character; until then every refusal is a page here. What a code is worth, consents decides; who sits at the
+browser, sessions knows.
 """
 
 import base64
@@ -70,7 +72,8 @@ class OAuthEndpoints:
     # The browser's side
 
     async def authorize(self, call: RoutedCall) -> RouteResponse:
-        """GET: log in, ask for consent where there is none, else back with a code. POST: the answer to the question."""
+        """GET: log in, ask for consent where there is none, else back with a code. POST: the answer to the
+        question."""
         query = list(call.request.query.items())
         try:
             app, redirect_uri = self._client_and_redirect_uri(query)
@@ -101,7 +104,8 @@ class OAuthEndpoints:
         return back.with_code(self._consents.new_code(session.user, app, redirect_uri, code_challenge))
 
     def client_id_of(self, request: web.Request, body: bytes) -> str:
-        """The application that a request names, truly or not; empty if there is no such one, or none is named."""
+        """The application that a request names, truly or not; empty if there is no such one, or none is
+        named."""
         client_id = request.query.get("client_id", "")
         if not client_id:
             try:
@@ -113,7 +117,8 @@ class OAuthEndpoints:
         return client_id if self._consents.app(client_id) else ""
 
     def _client_and_redirect_uri(self, query: Iterable[tuple[str, str]]) -> tuple[OAuthApp, str]:
-        """The application and its redirect URI. Raises OAuthProblem or FormProblem, neither of which may lead to a redirect."""
+        """The application and its redirect URI. Raises OAuthProblem or FormProblem, neither of which may lead
+        to a redirect."""
         named = single_valued(each for each in query if each[0] in {"client_id", "redirect_uri"})
         app = self._consents.app(named.get("client_id", ""))
         if app is None:
@@ -143,7 +148,8 @@ class OAuthEndpoints:
         return parse_challenge(asked["code_challenge"], asked.get("code_challenge_method", ""))
 
     def _record_decision(self, call: RoutedCall, session: BrowserSession, user: User, app: OAuthApp) -> None:
-        """Record the consent. Raises OAuthProblem if it was refused, FormProblem for a form that is not ours."""
+        """Record the consent. Raises OAuthProblem if it was refused, FormProblem for a form that is not
+        ours."""
         form = read_form(call.request.content_type, call.body)
         if not session.accepts_form(form):
             raise InvalidForm
@@ -176,7 +182,8 @@ class OAuthEndpoints:
         return token
 
     def _authenticated_client(self, request: web.Request, form: Mapping[str, str]) -> OAuthApp:
-        """The application that asks, with its secret in HTTP Basic or in the form, not in both. Raises OAuthProblem."""
+        """The application that asks, with its secret in HTTP Basic or in the form, not in both. Raises
+        OAuthProblem."""
         client_id, secret = form.get("client_id", ""), form.get("client_secret", "")
         if "Authorization" in request.headers:
             if secret:
@@ -197,7 +204,8 @@ def redirect_to_login(request: web.Request) -> RouteResponse:
 
 
 def _basic(header: str) -> tuple[str, str]:
-    """The id and the secret of HTTP Basic, which are form-encoded inside (RFC 6749, 2.3.1). Raises OAuthProblem."""
+    """The id and the secret of HTTP Basic, which are form-encoded inside (RFC 6749, 2.3.1). Raises
+    OAuthProblem."""
     scheme, _, encoded = header.partition(" ")
     try:
         if scheme.lower() != "basic":

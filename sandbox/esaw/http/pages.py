@@ -1,7 +1,8 @@
 """
 Pages: the HTML of eSAW's web side. Pure; plain forms and links, no script, every value escaped.
 
-The words on the buttons are what people (and tests) press: Sign in, Sign out, Allow, Deny, Create draft, and SEND or NEXT.
+The words on the buttons are what people (and tests) press: Sign in, Sign out, Allow, Deny, Create draft, and
+SEND or NEXT.
 """
 
 import html
@@ -36,8 +37,8 @@ def consent(session: BrowserSession, user: User, app: OAuthApp, host: str, actio
     """The question whether an application may have the user's token."""
     return _page(
         f"Allow {app.name}?",
-        f"""<p><strong>{_e(app.name)}</strong> at <strong>{_e(host)}</strong> wants to act for you, {_e(_name(user))}, in
-eSignAnyWhere: to see, send and delete your envelopes.</p>
+        f"""<p><strong>{_e(app.name)}</strong> at <strong>{_e(host)}</strong> wants to act for you,
+{_e(_name(user))}, in eSignAnyWhere: to see, send and delete your envelopes.</p>
 <form method="post" action="{_e(action)}">{_hidden(session)}
 <button name="decision" value="allow">Allow</button>
 <button name="decision" value="deny">Deny</button></form>""",
@@ -68,7 +69,8 @@ def new_draft(session: BrowserSession, *, asks_metadata: bool, problem: str = ""
     metadata = '<label>Meta Data <textarea name="metadata"></textarea></label>' if asks_metadata else ""
     return _page(
         "New draft",
-        f"""{_problem(problem)}<form method="post" action="/Drafts/New" enctype="multipart/form-data">{_hidden(session)}
+        f"""{_problem(problem)}
+<form method="post" action="/Drafts/New" enctype="multipart/form-data">{_hidden(session)}
 <label>Name <input name="name" value="Contract" required></label>
 <label>Recipient's e-mail <input name="email" type="email" value="signer@example.com" required></label>
 <label>Recipient's given name <input name="given_name" value="Sigmund"></label>
@@ -103,13 +105,15 @@ def form_expired(again: str) -> str:
     """A form that does not belong to the session."""
     return _page(
         "This page is out of date",
-        f'<p class="problem">You have signed in or out since it was shown.</p><p><a href="{_e(again)}">Again</a></p>',
+        '<p class="problem">You have signed in or out since it was shown.</p><p><a '
+        f'href="{_e(again)}">Again</a></p>',
     )
 
 
 def _page(title: str, body: str, session: BrowserSession | None = None) -> str:
     return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{_e(title)}</title>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{_e(title)}</title>
 <style>{_STYLE}</style></head><body>{_header(session)}<main><h1>{_e(title)}</h1>
 {body}</main></body></html>"""
 

@@ -1,8 +1,8 @@
 """
 Bodies of POST requests: their exact shapes, and what eSAW would refuse about them.
 
-Field names are exact, unknown fields are ignored. A missing or empty required field is ERR0002, anything else that does not
-fit is ERR0011.
+Field names are exact, unknown fields are ignored. A missing or empty required field is ERR0002, anything else
+that does not fit is ERR0011.
 """
 
 from collections.abc import Mapping
@@ -215,7 +215,8 @@ def callback_urls(body: CallbackBody | None, *, is_draft: bool) -> CallbackUrls:
 
 
 def before_send_url(body: RedirectBody | None, default: str | None) -> str | None:
-    """Redirect of the browser before a draft is sent; the default without one. Raises EsawError with ERR0011 for no URL."""
+    """Redirect of the browser before a draft is sent; the default without one. Raises EsawError with ERR0011
+    for no URL."""
     return (_url(body.before_send_redirect_url) if body else None) or default
 
 

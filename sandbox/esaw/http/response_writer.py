@@ -1,8 +1,8 @@
 """
 Delivery: an answer goes out, as it should or as a fault bends it.
 
-Large bodies flow chunk by chunk; a body that a fault bends is cut, slowed down or sent under a wrong length, and its
-connection is closed afterwards, so that nothing of it reaches the next response.
+Large bodies flow chunk by chunk; a body that a fault bends is cut, slowed down or sent under a wrong length,
+and its connection is closed afterwards, so that nothing of it reaches the next response.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
 """
-Answers: what a route says, before the gate decides how (and whether) it reaches the client.
+Answers: what a route says, before the middleware decides how (and whether) it reaches the client.
 
 Faults that change what is said are applied here; those that change how it is sent are delivery's.
 """
@@ -21,7 +21,9 @@ _EMPTY: Final = Inline(b"")
 _PAGE_HEADERS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
     # No form-action: browsers apply it to the redirect after a form, too, which here leads to other hosts.
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+    ),
     "X-Content-Type-Options": "nosniff",
 }
 

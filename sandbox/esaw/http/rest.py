@@ -1,8 +1,8 @@
 """
 REST v6: the calls below `/Api/v6`, one small handler per call.
 
-`RestRoutes.resolve` finds the handler for a method and a path; the gate does everything that all calls have in common. Envelopes
-are sent and cancelled through the life cycle, which calls back.
+`RestRoutes.resolve` finds the handler for a method and a path; the middleware does everything that all calls
+have in common. Envelopes are sent and cancelled through the life cycle, which calls back.
 """
 
 from collections.abc import Mapping

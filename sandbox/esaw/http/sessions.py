@@ -1,8 +1,8 @@
 """
 Sessions: who sits at which browser.
 
-A browser is known by a cookie, and signed in or not; signing in changes the cookie, so that nobody can prepare a session for
-somebody else. Each form carries a token of its session, without which it is not taken.
+A browser is known by a cookie, and signed in or not; signing in changes the cookie, so that nobody can
+prepare a session for somebody else. Each form carries a token of its session, without which it is not taken.
 """
 
 import hmac

@@ -1,8 +1,9 @@
 """
-The web side: what a person at a browser sees of eSAW, from the login to the inbox, and where OAuth's endpoints stand.
+The web side: what a person at a browser sees of eSAW, from the login to the inbox, and where OAuth's
+endpoints stand.
 
-A draft is made, summed up, and sent; where a page of somebody else's comes before the sending, the browser is taken there
-with the draft's id instead, and nothing is sent here (Namirial, "Custom Page before Sending").
+A draft is made, summed up, and sent; where a page of somebody else's comes before the sending, the browser is
+taken there with the draft's id instead, and nothing is sent here (Namirial, "Custom Page before Sending").
 """
 
 from collections.abc import Callable, Mapping

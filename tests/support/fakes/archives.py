@@ -1,5 +1,6 @@
 """
-Builders and stand-ins for the tests of archives: envelopes, files, sources, and an archive backend that can be made to fail.
+Builders and stand-ins for the tests of archives: envelopes, files, sources, and an archive backend that can
+be made to fail.
 """
 
 import hashlib
@@ -86,7 +87,8 @@ def a_source(
     opened: list[int] | None = None,
     chunk: int = CHUNK,
 ) -> Source:
-    """A source of ``data``; by default it declares its true size. ``cut_at`` bytes it raises ``SourceCut``."""
+    """A source of ``data``; by default it declares its true size. ``cut_at`` bytes it raises
+    ``SourceCut``."""
 
     async def chunks() -> AsyncIterator[bytes]:
         for start in range(0, len(data), chunk):
@@ -129,7 +131,7 @@ class MemoryBackend:
 
     kind: ClassVar[str] = "shelf"
     spoil: Callable[[bytes], bytes] = unharmed
-    shelf: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
     puts: list[str] = field(default_factory=list)
     discarded: list[str] = field(default_factory=list)
 
@@ -139,7 +141,7 @@ class MemoryBackend:
     async def entries(self, folder: str) -> list[StoredEntry]:
         return [
             StoredEntry(name, len(data))
-            for name, data in sorted(self.shelf.items())
+            for name, data in sorted(self.files.items())
             if name.startswith(f"{folder}/")
         ]
 
@@ -147,16 +149,16 @@ class MemoryBackend:
         self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
     ) -> None:
         data = b"".join([chunk async for chunk in chunks])
-        self.shelf[name] = self.spoil(data)
+        self.files[name] = self.spoil(data)
         self.puts.append(name)
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
-        if name not in self.shelf:
+        if name not in self.files:
             raise FileNotStored
-        yield self.shelf[name]
+        yield self.files[name]
 
     async def discard(self, name: str) -> None:
-        self.shelf.pop(name, None)
+        self.files.pop(name, None)
         self.discarded.append(name)
 
     async def probe(self) -> None:

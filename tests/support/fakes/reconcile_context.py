@@ -1,4 +1,6 @@
-"""A reconcile context for tests: an eSAW user and an archive in memory, with the interfaces of the real ones."""
+"""
+A reconcile context for tests: an eSAW user and an archive in memory, with the interfaces of the real ones.
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -35,7 +37,7 @@ def missing(error_id: str = "ERR0007") -> HttpStatusError:
     return HttpStatusError(404, error_id)
 
 
-class AnEnvelope(EsawUserClient):
+class FakeEsawUserClient(EsawUserClient):
     """ESAW as the sender of one envelope sees it. ``problems`` are raised by the operation of that name."""
 
     def __init__(self) -> None:
@@ -51,7 +53,7 @@ class AnEnvelope(EsawUserClient):
         self.asked: list[str] = []
         self.deleted_for_history = False
         """It was deleted just now, and what was asked before still stands."""
-        self.transport: AnExchange = AnExchange(self)
+        self.transport: FakeEsawTransport = FakeEsawTransport(self)
 
     def begin(self, operation: str) -> None:
         self.asked.append(operation)
@@ -101,10 +103,10 @@ class AnEnvelope(EsawUserClient):
         return self._open(file_id)
 
 
-class AnExchange(EsawTransport):
+class FakeEsawTransport(EsawTransport):
     """Takes the one call that changes something."""
 
-    def __init__(self, user: AnEnvelope) -> None:
+    def __init__(self, user: FakeEsawUserClient) -> None:
         self._user = user
         self.deleted: list[str] = []
         self.just_before: Callable[[], None] = lambda: None
@@ -213,7 +215,7 @@ class Scene:
 
     def __init__(self, **organization: Any) -> None:
         self.clock = AClock()
-        self.esaw = AnEnvelope()
+        self.esaw = FakeEsawUserClient()
         self.backend = FakeBackend()
         self.organization: Organization = an_organization(**organization)
         self.archive = an_archive()

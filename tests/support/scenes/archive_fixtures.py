@@ -5,7 +5,7 @@ Servers for the contract tests of several kinds of archives, which refuse some r
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
-from tests.support.servers.proxies import Instead, Moment, Proxy, Ticks
+from tests.support.servers.proxies import Instead, Proxy, Ticks, TrapPoint
 
 
 @asynccontextmanager
@@ -18,5 +18,5 @@ async def refusing(
         raise Instead(status, body, "application/xml")
 
     async with Proxy(upstream, ticks=Ticks()) as proxy:
-        proxy.trap(lambda passage: passage.method in methods, Moment.ARRIVED, refuse, times=None)
+        proxy.trap(lambda passage: passage.method in methods, TrapPoint.ARRIVED, refuse, times=None)
         yield proxy.url

@@ -1,9 +1,9 @@
 """
 Programs for tests: runs that file an envelope and are killed meanwhile, or that report their use of memory.
 
-``python -m tests.support.scenes.archive_runs die STEP SPEC [KEY SECRET]`` files an envelope and kills itself by SIGKILL at its
-``STEP``-th step, if it comes that far; ``... weigh SIZE SPEC [KEY SECRET]`` files one big file and prints by how much
-the process grew, in bytes. ``SPEC`` is the spec of an Archive as JSON.
+``python -m tests.support.scenes.archive_runs die STEP SPEC [KEY SECRET]`` files an envelope and kills itself
+by SIGKILL at its ``STEP``-th step, if it comes that far; ``... weigh SIZE SPEC [KEY SECRET]`` files one big
+file and prints by how much the process grew, in bytes. ``SPEC`` is the spec of an Archive as JSON.
 """
 
 import asyncio
@@ -40,7 +40,8 @@ def the_content(number: int) -> bytes:
 
 
 async def file_envelope(backend: ArchiveBackend, spec: ArchiveSpec, step: "Steps | None" = None) -> str:
-    """File the envelope as the controller does, taking its claim for persisted; return the manifest's location."""
+    """File the envelope as the controller does, taking its claim for persisted; return the manifest's
+    location."""
     plan = the_plan(spec)
     claimed = [backend.location(file.name) for file in plan.files]
     await backend.remove_leftovers(plan.folder)

@@ -1,8 +1,8 @@
 """
 Setup of the browser tests of consent: a whole installation, and users with a Chromium each.
 
-eSAW is at 127.0.0.1 and the pages are at localhost, so that they are two sites for a browser: cookies and policies do what
-they do out there.
+eSAW is at 127.0.0.1 and the pages are at localhost, so that they are two sites for a browser: cookies and
+policies do what they do out there.
 """
 
 import base64
@@ -19,7 +19,8 @@ from playwright.async_api import Page
 from counterfoil.resources import Sender, consented_sender_name
 from counterfoil.sealing import Sealing
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.environment import CounterfoilProcess, LocalEnvironment, local_environment
+from sandbox.environment.local import LocalEnvironment, local_environment
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import OAuthApp, StandIn, User
 from sandbox.servers.smtp import ReceivedMail, SmtpServer
 from tests.support.scenes.pages import FIELDS, PASSWORD, until
@@ -31,7 +32,8 @@ QUERY = "draftId=##EnvelopeId##&userId=##SenderUserId##&organizationId=##Organiz
 
 @dataclass
 class Scene:
-    """Organizations with pages, receiver, controller, eSAW and a mail server; the tests share it, with separate users."""
+    """Organizations with pages, receiver, controller, eSAW and a mail server; the tests share it, with
+    separate users."""
 
     local_environment: LocalEnvironment
     mail: SmtpServer

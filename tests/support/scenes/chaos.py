@@ -1,7 +1,9 @@
 """
-A scene to break: a stage with one organization, one archive and one sender, and proxies on every way of the controller.
+A scene to break: an environment with one organization, one archive and one sender, and proxies on every way
+of the controller.
 
-Nothing waits for a fixed time: ``eventually`` asks until the condition holds, and reports the last result if it never does.
+Nothing waits for a fixed time: ``eventually`` asks until the condition holds, and reports the last result if
+it never does.
 """
 
 import asyncio
@@ -21,11 +23,12 @@ from counterfoil.resources import EnvelopeEvent, Phase, Sender, is_condition_tru
 from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.naming import envelope_id
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.environment import CounterfoilProcess, LocalEnvironment, ProcessNotReady, local_environment
+from sandbox.environment.local import LocalEnvironment, local_environment
+from sandbox.environment.processes import CounterfoilProcess, ProcessNotReady
 from sandbox.esaw import DocumentSpec, StandIn, User
 from sandbox.servers.s3_rclone import S3Server
-from tests.support.archive_contents import Shelf, proves_itself, sha256_of
-from tests.support.servers.proxies import Cut, Deed, Proxy, Ticks, Where, asks, stores
+from tests.support.archive_contents import ArchiveFolder, proves_itself, sha256_of
+from tests.support.servers.proxies import Action, Cut, Proxy, Ticks, Where, asks, stores
 
 T = TypeVar("T")
 
@@ -54,8 +57,8 @@ async def eventually(what: Callable[[], Any], *, within: float = PATIENCE_SECOND
     return seen
 
 
-def kills(process: CounterfoilProcess) -> Deed:
-    """A deed: SIGKILL for the process, and nothing of what it asked or was answered passes any more."""
+def kills(process: CounterfoilProcess) -> Action:
+    """An action: SIGKILL for the process, and nothing of what it asked or was answered passes any more."""
 
     async def kill() -> None:
         process.kill()
@@ -78,7 +81,7 @@ class Scene:
     """All such ways, of other controllers too."""
     esaw: Proxy
     """Its way to eSAW."""
-    shelf: Shelf
+    archive_folder: ArchiveFolder
     anna: User
     exits: AsyncExitStack
     s3: Proxy | None = None
@@ -103,7 +106,8 @@ class Scene:
         return process
 
     async def restart(self, controller: CounterfoilProcess) -> None:
-        """Start a controller again that was killed. It need not become ready: the next blow may be quicker."""
+        """Start a controller again that was killed. It need not become ready: the next blow may be
+        quicker."""
         with contextlib.suppress(ProcessNotReady):
             await controller.start()
 
@@ -129,7 +133,8 @@ class Scene:
         return path
 
     async def receivers(self, number: int) -> list[str]:
-        """Start some receivers; the addresses of their callbacks, without the question mark and what follows."""
+        """Start some receivers; the addresses of their callbacks, without the question mark and what
+        follows."""
         started = await asyncio.gather(
             *(self.local_environment.receiver(f"receiver-{each}") for each in range(number))
         )
@@ -182,8 +187,8 @@ class Scene:
         """
         Everything that rules 3 and 4 promise of this event.
 
-        Each document is there once and whole, the manifest covers just what is there, nothing is left over; the envelope
-        was deleted, and that was asked only after ``Archived=True`` was stored.
+        Each document is there once and whole, the manifest covers just what is there, nothing is left over;
+        the envelope was deleted, and that was asked only after ``Archived=True`` was stored.
         """
         event = await self.ended(name)
         assert event.status.phase is Phase.SUCCEEDED, event.status
@@ -197,22 +202,23 @@ class Scene:
         known = set(self.envelopes)
         return {
             path
-            for path in self.shelf.files()
-            if path.name.startswith(".") or known.isdisjoint(path.relative_to(self.shelf.root).parts)
+            for path in self.archive_folder.files()
+            if path.name.startswith(".") or known.isdisjoint(path.relative_to(self.archive_folder.root).parts)
         }
 
     async def filed_once(self, event: EnvelopeEvent) -> Path:
-        """Check that each document of the event is in the archive once, unchanged, and in the manifest. Its folder."""
+        """Check that each document of the event is in the archive once, unchanged, and in the manifest. Its
+        folder."""
         files = self.standin.files(event.spec.envelope_id)
         wanted = {each.file_id: self.standin.expected_sha256(each.file_id) for each in files}
         assert {each.file_id: each.sha256 for each in event.status.documents} == wanted
-        paths = [self.shelf.path(each.location or "") for each in event.status.documents]
+        paths = [self.archive_folder.path(each.location or "") for each in event.status.documents]
         assert [sha256_of(path) for path in paths] == [each.sha256 for each in event.status.documents]
         assert event.status.archive is not None
-        folder = self.shelf.path(event.status.archive.manifest or "").parent
-        assert {each.file_id: each.sha256 for each in self.shelf.manifest(folder).files} == wanted
-        mine = {path for path in self.shelf.files() if event.spec.envelope_id in str(path)}
-        assert mine == self.shelf.mentions(folder)
+        folder = self.archive_folder.path(event.status.archive.manifest or "").parent
+        assert {each.file_id: each.sha256 for each in self.archive_folder.manifest(folder).files} == wanted
+        mine = {path for path in self.archive_folder.files() if event.spec.envelope_id in str(path)}
+        assert mine == self.archive_folder.mentions(folder)
         assert (folder / HASHES_NAME).read_text().count("\n") == len(wanted)
         assert await proves_itself(folder) == ""
         return folder
@@ -250,7 +256,7 @@ async def opened(
             api=api,
             ways=[api],
             esaw=await exits.enter_async_context(Proxy(built.esaw.url, ticks=ticks)),
-            shelf=_shelf(folder, namespace, s3),
+            archive_folder=_archive_folder(folder, namespace, s3),
             anna=anna,
             exits=exits,
         )
@@ -261,18 +267,18 @@ async def opened(
         yield scene
 
 
-def _shelf(folder: Path, namespace: str, s3: S3Server | None) -> Shelf:
+def _archive_folder(folder: Path, namespace: str, s3: S3Server | None) -> ArchiveFolder:
     if s3 is None:
         root, base = folder / "archive", f"file://{folder / 'archive'}"
     else:
         root, base = s3.folder / BUCKET / namespace, f"s3://{BUCKET}/{namespace}"
     root.mkdir()
-    return Shelf(root, base)
+    return ArchiveFolder(root, base)
 
 
 async def _archive(scene: Scene, s3: S3Server | None) -> None:
     if s3 is None:
-        await scene.local_environment.archive("dms", filesystem={"root": str(scene.shelf.root)})
+        await scene.local_environment.archive("dms", filesystem={"root": str(scene.archive_folder.root)})
         return
     scene.s3 = await scene.exits.enter_async_context(Proxy(s3.url, ticks=scene.ticks))
     await scene.local_environment.secret("dms-key", accessKeyId=s3.access_key, secretAccessKey=s3.secret_key)

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from sandbox.helm import CHART, Helm
+from sandbox.release.helm import CHART, Helm
 
 RELEASE = "counterfoil"
 NAMESPACE = "contracts"

@@ -19,9 +19,10 @@ import lxml.html
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Sender, envelope_id
 from counterfoil.resources.event_factory import new_event
-from sandbox import rbac
+from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.environment import CounterfoilProcess, LocalEnvironment, local_environment
+from sandbox.environment.local import LocalEnvironment, local_environment
+from sandbox.environment.processes import CounterfoilProcess
 
 GROUP = "counterfoil.dev"
 PEOPLE: Mapping[str, tuple[rbac.Rule, ...]] = {

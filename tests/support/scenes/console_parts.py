@@ -28,16 +28,16 @@ FULL = Rights(VIEW.granted | {("patch", kind) for kind in KINDS} | {("create", "
 NOBODY = Rights(frozenset())
 
 
-class ANamespace:
+class NamedKubeClient:
     """As much of a cluster as a page's head shows."""
 
     namespace = "contracts"
 
 
-def a_visitor(rights: Rights = FULL, kube: Any = None) -> AuthenticatedUser:
+def an_authenticated_user(rights: Rights = FULL, kube: Any = None) -> AuthenticatedUser:
     """Somebody at the console."""
     return AuthenticatedUser(
-        "jane@example.com", cast("KubeClient", kube or ANamespace()), rights, "form-token"
+        "jane@example.com", cast("KubeClient", kube or NamedKubeClient()), rights, "form-token"
     )
 
 

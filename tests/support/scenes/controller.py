@@ -24,13 +24,14 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.environment import CounterfoilProcess, LocalEnvironment, local_environment
+from sandbox.environment.local import LocalEnvironment, local_environment
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import DocumentSpec, StandIn, User
 
 PATIENCE_SECONDS = 60.0
 PAUSE_SECONDS = 0.05
 
-Told = tuple[str, str]
+TypeAndReason = tuple[str, str]
 """Type and reason of a Kubernetes Event."""
 
 
@@ -47,7 +48,7 @@ class ControllerScene:
         self.anna: User = self.user("Anna")
         self.controller: CounterfoilProcess
 
-    # -- What a test sets up ----------------------------------------------------------------------------------
+    # -- What a test sets up ---------------------------------------------------------------------------------
 
     def user(self, name: str) -> User:
         """Make a user of eSAW."""
@@ -84,7 +85,7 @@ class ControllerScene:
         """Make an envelope and create its event; return the event's name."""
         return await self.note(self.envelope(sender, **options), organization)
 
-    # -- What a test looks at ----------------------------------------------------------------------------------
+    # -- What a test looks at --------------------------------------------------------------------------------
 
     async def event(self, name: str) -> EnvelopeEvent:
         """Return an event as it is."""
@@ -108,18 +109,20 @@ class ControllerScene:
             name, lambda event: event.status.phase is phase and reason in (None, event.status.reason)
         )
 
-    async def told(self, name: str) -> list[Told]:
+    async def recorded(self, name: str) -> list[TypeAndReason]:
         """Return the Kubernetes Events about an object, in no order."""
-        told = await self.local_environment.listed("events")
-        return [(each["type"], each["reason"]) for each in told if each["regarding"]["name"] == name]
+        recorded = await self.local_environment.listed("events")
+        return [(each["type"], each["reason"]) for each in recorded if each["regarding"]["name"] == name]
 
-    async def condition_of(self, kind: type[Organization | Sender | Archive], name: str, type_: str) -> Told:
+    async def condition_of(
+        self, kind: type[Organization | Sender | Archive], name: str, type_: str
+    ) -> TypeAndReason:
         """Return status and reason of a condition; empty texts when it is not set."""
         found = find_condition(kind.parse(await self.kube.get(kind, name)).status.conditions, type_)
         return ("", "") if found is None else (found.status, found.reason)
 
     async def until_condition(
-        self, kind: type[Organization | Sender | Archive], name: str, type_: str, wanted: Told
+        self, kind: type[Organization | Sender | Archive], name: str, type_: str, wanted: TypeAndReason
     ) -> None:
         """Wait until a condition has this status."""
 

@@ -38,27 +38,27 @@ from counterfoil.resources import EnvelopeEvent, Phase, Resource
 from tests.support.builders import AClock
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.reconcile_context import FakeSignatureCheck
-from tests.unit.controller.resync.test_organization_status import AnEsaw, OneEsaw
+from tests.unit.controller.resync.test_organization_status import FakeEsawClient, FakeEsawClients
 
-Drive = Callable[[EnvelopeEvent], EnvelopeEvent]
+Reconcile = Callable[[EnvelopeEvent], EnvelopeEvent]
 
 
 @dataclass
 class Record:
     """The reconciled events, in order, and the result of reconciling one."""
 
-    driven: list[str] = field(default_factory=list)
-    answer: Drive = field(default=lambda event: event)
+    reconciled: list[str] = field(default_factory=list)
+    answer: Reconcile = field(default=lambda event: event)
 
 
 @dataclass(frozen=True)
-class ADriver(Reconciler):
-    """Drives by the record."""
+class FakeReconciler(Reconciler):
+    """Returns what the record says."""
 
     record: Record = field(default_factory=Record)
 
     async def reconcile(self, event: EnvelopeEvent) -> EnvelopeEvent:
-        self.record.driven.append(event.name)
+        self.record.reconciled.append(event.name)
         return self.record.answer(event)
 
 
@@ -76,10 +76,10 @@ class Scene:
         self.clock = AClock()
         self.kube = InMemoryKubeClient(*resources)
         self.cache = Cache()
-        self.esaw = AnEsaw()
+        self.esaw = FakeEsawClient()
         self.metrics = Metrics(CollectorRegistry(), version="test")
         secrets = SecretCache(self.kube, self.clock)
-        esaw_clients = esaw_clients or OneEsaw(self.esaw)
+        esaw_clients = esaw_clients or FakeEsawClients(self.esaw)
         self.archive_pool = ArchivePool(self.kube, secrets, self.clock, self.metrics)
         self.sender_keys = SenderKeys(self.kube, secrets, self.clock, changed=self.cache.update)
         self.statistics = EventStatistics()
@@ -94,7 +94,7 @@ class Scene:
         )
         self.event_recorder = EventRecorder(self.kube, self.clock)
         self.status_writer = StatusWriter(self.kube)
-        self.reconciler = ADriver(
+        self.reconciler = FakeReconciler(
             cache=self.cache,
             preconditions=Preconditions(
                 kube=self.kube,
@@ -168,13 +168,13 @@ class Scene:
         )
         self.reflector = Reflector(self.kube, self.cache)
 
-    def answers(self, reconcile: Drive) -> None:
+    def answers(self, reconcile: Reconcile) -> None:
         """Set the result of reconciling an event."""
         self.reconciler.record.answer = reconcile
 
     @property
-    def driven(self) -> list[str]:
-        return self.reconciler.record.driven
+    def reconciled(self) -> list[str]:
+        return self.reconciler.record.reconciled
 
     def observe(self, *resources: Resource) -> None:
         """Let the watches deliver objects."""

@@ -79,7 +79,7 @@ def an_unauthorized_sender(
     waiting: int = 0,
     since: datetime = NOON,
     verified: bool = True,
-    brought: bool = False,
+    sent_mails: bool = False,
     version: int = 1,
     status: dict[str, Any] | None = None,
     **spec: Any,
@@ -93,7 +93,7 @@ def an_unauthorized_sender(
             "email": f"{name}@acme.example",
             "givenName": name.title(),
             "surname": "Kofler",
-            **({} if brought else {"tokenSecretRef": None}),
+            **({} if sent_mails else {"tokenSecretRef": None}),
             **spec,
         },
     ).to_dict()
@@ -138,10 +138,10 @@ def _condition(type_: str, truth: str, reason: str, since: datetime) -> dict[str
 
 
 @dataclass
-class APostman(SmtpMailer):
+class FakeMailer(SmtpMailer):
     """Accepts mails, or fails: for all recipients, or for some."""
 
-    brought: list[tuple[tuple[str, ...], EmailMessage]] = field(default_factory=list)
+    sent_mails: list[tuple[tuple[str, ...], EmailMessage]] = field(default_factory=list)
     checks: int = 0
     trouble: MailError | None = None
     refusals: dict[str, MailError] = field(default_factory=dict)
@@ -159,17 +159,17 @@ class APostman(SmtpMailer):
         for each in to:
             if each in self.refusals:
                 raise self.refusals[each]
-        self.brought.append((to, message))
+        self.sent_mails.append((to, message))
 
     @property
     def subjects(self) -> list[str]:
         """Subjects of all that was brought."""
-        return [str(message["Subject"]) for _, message in self.brought]
+        return [str(message["Subject"]) for _, message in self.sent_mails]
 
     @property
     def recipients(self) -> list[tuple[str, ...]]:
         """Recipients of the mails."""
-        return [to for to, _ in self.brought]
+        return [to for to, _ in self.sent_mails]
 
 
 class Scene:
@@ -180,7 +180,7 @@ class Scene:
         *resources: Resource,
         notifications: dict[str, Any] | None = None,
         kube: InMemoryKubeClient | None = None,
-        mailer: APostman | None = None,
+        mailer: FakeMailer | None = None,
         sends_mail: bool = True,
         timings: NotificationTimings = TIMINGS,
         **spec: Any,
@@ -192,7 +192,7 @@ class Scene:
         organization = an_organization(**{"notifications": settings, "oauth": PUBLIC, **spec})
         self.kube = kube or InMemoryKubeClient(organization, an_archive_that_is("True"), *resources)
         self.kube.secrets["smtp"] = {"host": b"mail.acme.example"}
-        self.mailer = mailer or APostman()
+        self.mailer = mailer or FakeMailer()
         self.metrics = Metrics(CollectorRegistry(), version="test")
         self.again(sends_mail=sends_mail)
 

@@ -1,4 +1,7 @@
-"""Scenes for the tests of the pages: a control plane, the stand-in eSAW, a pages process with its rights, browsers."""
+"""
+Scenes for the tests of the pages: a control plane, the stand-in eSAW, a pages process with its rights,
+browsers.
+"""
 
 import asyncio
 import base64
@@ -13,7 +16,8 @@ import httpx
 from counterfoil.resources import Sender
 from counterfoil.sealing import Sealing
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.environment import CounterfoilProcess, LocalEnvironment, local_environment
+from sandbox.environment.local import LocalEnvironment, local_environment
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import OAuthApp, StandIn, User
 from sandbox.esaw.browser import Browser
 from tests.support.servers.standin_peers import client_of
@@ -47,7 +51,8 @@ class Scene:
         """Return the address to which eSAW sends a browser that wants to send this draft."""
         user_id = (user or self.anna).user_id
         base = (pages or self.pages).public
-        return f"{base}/before-send/acme?draftId={draft}&userId={user_id}&organizationId={self.esaw.organization_id}"
+        query = f"draftId={draft}&userId={user_id}&organizationId={self.esaw.organization_id}"
+        return f"{base}/before-send/acme?{query}"
 
     async def organization(self, **spec: Any) -> None:
         """Set the organization up (again)."""

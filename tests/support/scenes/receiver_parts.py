@@ -21,7 +21,7 @@ GUID = "0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10"
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 
 
-class HandClock:
+class ManualClock:
     """A clock that advances only when the test advances it, or when a task sleeps."""
 
     def __init__(self) -> None:
@@ -42,8 +42,8 @@ class FakeKubeClient(KubeClient):
     """
     An API server in memory, for EnvelopeEvents only: versions, preconditions, and trouble on demand.
 
-    ``trouble[verb]`` is raised by every such request while it is set; ``lost[verb]`` is raised once after the request
-    was carried out. While ``gate`` is closed, requests wait.
+    ``trouble[verb]`` is raised by every such request while it is set; ``lost[verb]`` is raised once after the
+    request was carried out. While ``answering`` is not set, requests wait.
     """
 
     def __init__(self) -> None:
@@ -51,8 +51,8 @@ class FakeKubeClient(KubeClient):
         self.requests: list[tuple[str, str]] = []
         self.trouble: dict[str, ApiError] = {}
         self.lost: dict[str, ApiError] = {}
-        self.gate = asyncio.Event()
-        self.gate.set()
+        self.answering = asyncio.Event()
+        self.answering.set()
         self._versions = itertools.count(1)
         self._news = asyncio.Event()
 
@@ -117,7 +117,7 @@ class FakeKubeClient(KubeClient):
         self.requests.append((verb, name))
         self._news.set()
         await asyncio.sleep(0)  # other tasks come in between, as with a real request
-        await self.gate.wait()
+        await self.answering.wait()
         if verb in self.trouble:
             raise self.trouble[verb]
 

@@ -1,8 +1,8 @@
 """
 Counterfoil as a Helm release in a cluster: installed, upgraded, asked, and held to what it promises.
 
-The values are the chart's own but where a test cluster differs: the image that was just built, and where eSAW, archive and
-name servers are, for the NetworkPolicies.
+The values are the chart's own but where a test cluster differs: the image that was just built, and where
+eSAW, archive and name servers are, for the NetworkPolicies.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from urllib.parse import unquote
 from counterfoil.resources import EnvelopeEvent, Phase
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
 from sandbox.esaw import CallbackUrls, User
-from sandbox.helm import CHART, Helm
 from sandbox.node.images import IMAGE
+from sandbox.release.helm import CHART, Helm
 from tests.support.neighbours import BUCKET, ESAW_PORT, NAMESPACE, S3_PORT, Neighbours, make_namespace
 from tests.support.scenes.chaos import eventually
 
@@ -268,8 +268,8 @@ class Release:
 
     async def filed(self, envelopes: Sequence[str]) -> None:
         """
-        Wait until these envelopes are filed, and hold Counterfoil to it: one event each, its files in the bucket once and
-        whole, the envelope deleted in eSAW after that.
+        Wait until these envelopes are filed, and hold Counterfoil to it: one event each, its files in the
+        bucket once and whole, the envelope deleted in eSAW after that.
         """
 
         async def all_final() -> list[EnvelopeEvent]:
@@ -331,7 +331,8 @@ class Flow:
 
 
 async def release_in(cluster: Cluster, helm: Helm, neighbours: Neighbours) -> Release:
-    """Install Counterfoil for the first time, into an empty namespace that enforces Pod Security ``restricted``."""
+    """Install Counterfoil for the first time, into an empty namespace that enforces Pod Security
+    ``restricted``."""
     await make_namespace(cluster.kubectl, HOME)
     release = Release(cluster, helm, neighbours)
     await release.install()

@@ -1,8 +1,9 @@
 """
-A line that can be broken in ways that HTTP does not know: bytes pass between one process and a server, or don't.
+A line that can be broken in ways that HTTP does not know: bytes pass between one process and a server, or
+don't.
 
-What is broken stays broken for the connections that were open then: a load balancer that lost its memory, a node that went
-away without a word. Only connections made after ``mend`` work.
+What is broken stays broken for the connections that were open then: a load balancer that lost its memory, a
+node that went away without a word. Only connections made after ``repair`` work.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ class Fault(StrEnum):
     DEAF = "nobody accepts a connection, and those that are open are silent"
 
 
-class Line:
+class BreakableProxy:
     """A proxy of one server on a free loopback port; use it with ``async with``."""
 
     def __init__(self, host: str, port: int) -> None:
@@ -32,8 +33,8 @@ class Line:
         self._fault: Fault | None = None
         self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._broken: set[asyncio.Task[None]] = set()
-        self._mended = asyncio.Event()
-        self._mended.set()
+        self._working = asyncio.Event()
+        self._working.set()
         self.accepted = 0
         """Number of connections since the start."""
 
@@ -58,16 +59,16 @@ class Line:
     def cut(self, fault: Fault) -> None:
         """Break it."""
         self._fault = fault
-        self._mended.clear()
+        self._working.clear()
         self._broken |= set(self._open)
         if fault is Fault.RESET:
             for each in self._open.values():
                 _reset(each)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Let new connections work."""
         self._fault = None
-        self._mended.set()
+        self._working.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -93,7 +94,7 @@ class Line:
             case Fault.SILENT:
                 self._broken.add(task)
             case Fault.DEAF:
-                await self._mended.wait()
+                await self._working.wait()
             case None:
                 pass
         there, back = await asyncio.open_connection(self._host, self._port)

@@ -1,10 +1,10 @@
 """
 A way that can be watched and broken: a reverse proxy between one process and what it talks to.
 
-Requests pass unchanged (host name, path and headers, so that signatures hold) and are recorded with their bodies. A
-``Trap`` waits for a certain request and, at a certain moment of it, does something: kills the client, holds the
-request back, answers in place of the server, cuts the line. All that a test knows about order it knows from ``Ticks``,
-one count over everything that passes any of its proxies.
+Requests pass unchanged (host name, path and headers, so that signatures hold) and are recorded with their
+bodies. A ``Trap`` waits for a certain request and, at a certain moment of it, does something: kills the
+client, holds the request back, answers in place of the server, cuts the line. All that a test knows about
+order it knows from ``Ticks``, one count over everything that passes any of its proxies.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class Instead(Exception):
         self.content_type = content_type
 
 
-class Moment(StrEnum):
+class TrapPoint(StrEnum):
     """When in the life of a request something happens."""
 
     ARRIVED = "before it is forwarded"
@@ -80,36 +80,36 @@ class Passage:
 
 
 Where = Callable[[Passage], bool]
-Deed = Callable[[], Awaitable[None]]
+Action = Callable[[], Awaitable[None]]
 
 
 @dataclass(eq=False)
 class Trap:
-    """Does ``deed`` at ``moment`` of each request that ``where`` matches, a limited number of times."""
+    """Does ``action`` at ``point`` of each request that ``where`` matches, a limited number of times."""
 
     where: Where
-    moment: Moment
-    deed: Deed
+    point: TrapPoint
+    action: Action
     after_bytes: int = 0
     """For ``MIDDLE``: how much of the body passes first."""
     left: int | None = 1
     """Number of remaining times; None: always."""
     sprung: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def fits(self, passage: Passage, moment: Moment) -> bool:
+    def fits(self, passage: Passage, point: TrapPoint) -> bool:
         """Whether it springs now."""
-        return self.left != 0 and self.moment is moment and self.where(passage)
+        return self.left != 0 and self.point is point and self.where(passage)
 
     async def spring(self) -> None:
         """Do it. Raises ``Cut`` or ``Instead`` where the request ends with it."""
         if self.left is not None:
             self.left -= 1
         self.sprung.set()
-        await self.deed()
+        await self.action()
 
 
 class Hold:
-    """A deed that holds the request back until it is released."""
+    """An action that holds the request back until it is released."""
 
     def __init__(self) -> None:
         self.released = asyncio.Event()
@@ -170,10 +170,10 @@ class Proxy:
         await self._session.close()
 
     def trap(
-        self, where: Where, moment: Moment, deed: Deed, *, after_bytes: int = 0, times: int | None = 1
+        self, where: Where, point: TrapPoint, action: Action, *, after_bytes: int = 0, times: int | None = 1
     ) -> Trap:
         """Set a trap."""
-        trap = Trap(where, moment, deed, after_bytes, times)
+        trap = Trap(where, point, action, after_bytes, times)
         self._traps.append(trap)
         return trap
 
@@ -199,7 +199,7 @@ class Proxy:
         self.passages.append(passage)
         self._under_way[passage] = request
         try:
-            await self._meet(passage, Moment.ARRIVED)
+            await self._meet(passage, TrapPoint.ARRIVED)
             return await self._forward(request, passage)
         except Instead as answer:
             return web.Response(status=answer.status, body=answer.body, content_type=answer.content_type)
@@ -221,7 +221,7 @@ class Proxy:
         ) as answer:
             passage.status = answer.status
             passage.answered = self._ticks.next()
-            await self._meet(passage, Moment.DONE)
+            await self._meet(passage, TrapPoint.DONE)
             response = web.StreamResponse(
                 status=answer.status, reason=answer.reason, headers=_passed_on(answer.headers)
             )
@@ -251,10 +251,10 @@ class Proxy:
                 rest = rest[size:]
 
     def _in_the_middle(self, passage: Passage) -> Trap | None:
-        return next((trap for trap in self._traps if trap.fits(passage, Moment.MIDDLE)), None)
+        return next((trap for trap in self._traps if trap.fits(passage, TrapPoint.MIDDLE)), None)
 
-    async def _meet(self, passage: Passage, moment: Moment) -> None:
-        for trap in [each for each in self._traps if each.fits(passage, moment)]:
+    async def _meet(self, passage: Passage, point: TrapPoint) -> None:
+        for trap in [each for each in self._traps if each.fits(passage, point)]:
             await trap.spring()
 
 
@@ -271,7 +271,8 @@ def _passed_on(headers: "CIMultiDict[str] | Any") -> "CIMultiDict[str]":
 
 
 def stores(**wanted: str) -> Where:
-    """A status patch of an EnvelopeEvent that sets ``phase``, or a condition that becomes True (``true=``)."""
+    """A status patch of an EnvelopeEvent that sets ``phase``, or a condition that becomes True
+    (``true=``)."""
 
     def knows(passage: Passage) -> bool:
         if passage.method != "PATCH" or "/envelopeevents/" not in passage.path:
@@ -291,7 +292,8 @@ def asks(operation: str) -> Where:
 
 
 def operation_of(passage: Passage) -> str:
-    """The call of eSAW: ``envelope``, ``files``, ``configuration``, ``history``, ``file``, ``delete`` or another one."""
+    """The call of eSAW: ``envelope``, ``files``, ``configuration``, ``history``, ``file``, ``delete`` or
+    another one."""
     match passage.path.strip("/").split("/"):
         case [_, _, "envelope", "delete" | "find" as call]:
             return call

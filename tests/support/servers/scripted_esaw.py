@@ -1,7 +1,9 @@
 """
-An eSAW that answers exactly the bytes a test wants, on a loopback socket, and a clock that a test holds in its hand.
+An eSAW that answers exactly the bytes a test wants, on a loopback socket, and a clock that a test holds in
+its hand.
 
-For the wire's bad habits, which no decent server library can be made to have; good behaviour is the stand-in's part.
+For the wire's bad habits, which no decent server library can be made to have; good behaviour is the
+stand-in's part.
 """
 
 import asyncio
@@ -29,24 +31,25 @@ ENVELOPE = "0f9c1c2e-1111-2222-3333-444455556666"
 START = datetime(2026, 7, 2, 10, 0, tzinfo=UTC)
 
 
-class HandClock:
-    """A clock that stands still until it is moved; a sleep moves it. With ``step``, each reading moves it by these seconds."""
+class ManualClock:
+    """A clock that stands still until it is moved; a sleep moves it. With ``step``, each reading moves it by
+    these seconds."""
 
     def __init__(self, step: float = 0.0) -> None:
-        self.moment = START
+        self.time = START
         self.slept: list[float] = []
         self.step = step
 
     def now(self) -> datetime:
         self.move(self.step)
-        return self.moment
+        return self.time
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.move(seconds)
 
     def move(self, seconds: float) -> None:
-        self.moment += timedelta(seconds=seconds)
+        self.time += timedelta(seconds=seconds)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Received:
 Script = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
-class Scripted:
+class ScriptedServer:
     """Answers the first request by the first script, and so on; the last script goes for all that follow."""
 
     def __init__(self, *scripts: Script) -> None:
@@ -93,9 +96,9 @@ async def read_request(reader: asyncio.StreamReader) -> Received:
 
 
 @contextlib.asynccontextmanager
-async def running(*scripts: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[Scripted]:
+async def running(*scripts: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedServer]:
     """Run a scripted server; on leaving, its running requests are ended."""
-    scripted = Scripted(*scripts)
+    scripted = ScriptedServer(*scripts)
     tasks: set[asyncio.Task[None]] = set()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -112,7 +115,7 @@ async def running(*scripts: Script, tls: ssl.SSLContext | None = None) -> AsyncI
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class Ledger:
+class RecordingObserver:
     """Takes down what the client tells the metrics."""
 
     def __init__(self) -> None:
@@ -127,13 +130,13 @@ class Ledger:
 
 
 @dataclass(frozen=True)
-class Bench:
+class ClientSetup:
     """A client and what surrounds it."""
 
     esaw: EsawClient
-    server: Scripted
-    clock: HandClock
-    ledger: Ledger
+    server: ScriptedServer
+    clock: ManualClock
+    observer: RecordingObserver
 
     @property
     def user(self) -> EsawUserClient:
@@ -144,22 +147,22 @@ class Bench:
 async def against(
     *scripts: Script,
     call_limits: CallLimits | None = None,
-    clock: HandClock | None = None,
+    clock: ManualClock | None = None,
     rate: float | None = None,
     path: str = "",
-) -> AsyncIterator[Bench]:
+) -> AsyncIterator[ClientSetup]:
     """A client of a scripted server."""
-    clock, ledger = clock or HandClock(), Ledger()
+    clock, observer = clock or ManualClock(), RecordingObserver()
     async with running(*scripts) as server, new_http_client() as http:
         esaw = EsawClient(
             server.url + path,
             http=http,
             clock=clock,
             requests_per_second=rate,
-            observe=ledger,
+            observe=observer,
             call_limits=call_limits,
         )
-        yield Bench(esaw, server, clock, ledger)
+        yield ClientSetup(esaw, server, clock, observer)
 
 
 def sending(*pieces: bytes) -> Script:

@@ -1,4 +1,6 @@
-"""Clients and servers of the stand-in in these tests: a user's HTTP client, and a receiver of its callbacks."""
+"""
+Clients and servers of the stand-in in these tests: a user's HTTP client, and a receiver of its callbacks.
+"""
 
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
@@ -29,7 +31,8 @@ def client_of(esaw: StandIn, token: User | str) -> httpx.AsyncClient:
 
 
 class Receiver:
-    """Takes callbacks: answers these statuses one after the other, then 200; `look` runs inside each request."""
+    """Takes callbacks: answers these statuses one after the other, then 200; `look` runs inside each
+    request."""
 
     def __init__(
         self, answers: Iterable[int] = (), look: Callable[[], Awaitable[None]] | None = None

@@ -1,4 +1,6 @@
-"""A collector of traces: a real OTLP endpoint over HTTP on the loopback interface, which keeps what it gets."""
+"""
+A collector of traces: a real OTLP endpoint over HTTP on the loopback interface, which keeps what it gets.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,7 @@
-"""The alerts and the dashboard name only metrics, labels and values that the code has, and each alert has its page."""
+"""
+The alerts and the dashboard name only metrics, labels and values that the code has, and each alert has its
+page.
+"""
 
 import json
 import re

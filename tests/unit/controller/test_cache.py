@@ -85,21 +85,21 @@ def test_finished_events_cost_no_memory_even_if_no_watch_ever_tells_of_them() ->
 
 
 def test_a_resource_of_the_same_name_but_another_uid_is_news_whatever_its_version() -> None:
-    shelf: Store[Organization] = Store()
-    shelf.put(an_organization(version=50))
+    store: Store[Organization] = Store()
+    store.put(an_organization(version=50))
     other = Organization.parse(
         {
             **an_organization(version=9).to_dict(),
             "metadata": {"name": "acme", "uid": "another", "resourceVersion": "9"},
         }
     )
-    assert shelf.put(other)
+    assert store.put(other)
 
 
 def test_a_shelf_can_be_gone_through_while_it_changes() -> None:
-    shelf: Store[Organization] = Store()
-    shelf.put(an_organization("a"))
-    shelf.put(an_organization("b"))
-    for each in shelf:
-        shelf.remove(each.name)
-    assert len(shelf) == 0
+    store: Store[Organization] = Store()
+    store.put(an_organization("a"))
+    store.put(an_organization("b"))
+    for each in store:
+        store.remove(each.name)
+    assert len(store) == 0

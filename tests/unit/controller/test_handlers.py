@@ -45,7 +45,7 @@ def finishes(event: EnvelopeEvent) -> EnvelopeEvent:
     return moved(event, Phase.SUCCEEDED, "ArchivedAndDeleted")
 
 
-# -- Events -----------------------------------------------------------------------------------------------------
+# -- Events --------------------------------------------------------------------------------------------------
 
 
 async def test_an_event_that_is_seen_is_worked_on_and_then_gone() -> None:
@@ -57,7 +57,7 @@ async def test_an_event_that_is_seen_is_worked_on_and_then_gone() -> None:
         await turns()
         scene.observe(event)
         await turns()
-    assert scene.driven == [event.name]
+    assert scene.reconciled == [event.name]
     assert len(scene.cache.events) == 0
 
 
@@ -66,11 +66,11 @@ async def test_after_a_restart_nothing_fires_before_its_time() -> None:
     async with scene.running():
         scene.observe(*waiting("EsawFailing", 100))
         await turns()
-        assert scene.driven == []
+        assert scene.reconciled == []
         scene.clock.advance(hours=1)
         scene.workqueue.wake()
         await turns(400)
-    assert len(scene.driven) >= 100
+    assert len(scene.reconciled) >= 100
 
 
 async def test_when_nothing_changes_nothing_turns_in_a_circle() -> None:
@@ -78,11 +78,11 @@ async def test_when_nothing_changes_nothing_turns_in_a_circle() -> None:
     async with scene.running():
         scene.observe(number(1).build())
         await turns(500)
-        assert len(scene.driven) == 1, "its run changed nothing, although it is due"
+        assert len(scene.reconciled) == 1, "its run changed nothing, although it is due"
         scene.clock.advance(seconds=REQUEUE_SECONDS)
         scene.workqueue.wake()
         await turns(500)
-    assert len(scene.driven) == 2
+    assert len(scene.reconciled) == 2
 
 
 async def test_an_event_whose_state_could_not_be_stored_is_tried_again_ever_more_seldom() -> None:
@@ -96,7 +96,7 @@ async def test_an_event_whose_state_could_not_be_stored_is_tried_again_ever_more
         scene.observe(number(1).build())
         await turns()
         for times in range(1, 4):
-            assert len(scene.driven) == times
+            assert len(scene.reconciled) == times
             scene.clock.advance(seconds=LOST_OUTCOME.pause(times - 1))
             scene.workqueue.wake()
             await turns()
@@ -121,7 +121,7 @@ async def test_a_bug_of_ours_does_not_leave_an_event_lying() -> None:
         scene.clock.advance(seconds=LOST_OUTCOME.pauses[0])
         scene.workqueue.wake()
         await turns()
-    assert len(scene.driven) == 2
+    assert len(scene.reconciled) == 2
 
 
 async def test_who_was_overtaken_goes_on_from_what_somebody_else_wrote() -> None:
@@ -139,7 +139,7 @@ async def test_who_was_overtaken_goes_on_from_what_somebody_else_wrote() -> None
         scene.clock.advance(hours=2)
         scene.workqueue.wake()
         await turns()
-    assert scene.driven == [event.name]
+    assert scene.reconciled == [event.name]
 
 
 async def test_an_event_that_was_deleted_while_the_watch_was_broken_is_not_driven_for_ever() -> None:
@@ -156,7 +156,7 @@ async def test_an_event_that_was_deleted_while_the_watch_was_broken_is_not_drive
         scene.clock.advance(hours=2)
         scene.workqueue.wake()
         await turns()
-    assert scene.driven == [event.name]
+    assert scene.reconciled == [event.name]
     assert len(scene.cache.events) == 0
 
 
@@ -169,7 +169,7 @@ async def test_an_event_that_is_deleted_is_forgotten() -> None:
         scene.clock.advance(hours=2)
         scene.workqueue.wake()
         await turns()
-    assert scene.driven == []
+    assert scene.reconciled == []
 
 
 async def test_an_object_that_cannot_be_read_harms_no_other() -> None:
@@ -180,10 +180,10 @@ async def test_an_object_that_cannot_be_read_harms_no_other() -> None:
         )
         scene.observe(number(1).build())
         await turns()
-    assert len(scene.driven) == 1
+    assert len(scene.reconciled) == 1
 
 
-# -- Solving the cause resumes everything that waited on it --------------------------------------------------------
+# -- Solving the cause resumes everything that waited on it --------------------------------------------------
 
 
 async def test_a_new_key_resumes_all_waiting_events_oldest_first() -> None:
@@ -196,10 +196,10 @@ async def test_a_new_key_resumes_all_waiting_events_oldest_first() -> None:
     async with scene.running():
         scene.observe(*reversed(parked))
         await turns()
-        assert scene.driven == []
+        assert scene.reconciled == []
         scene.observe(a_sender(version=2))
         await turns(200)
-    assert scene.driven == [each.name for each in parked]
+    assert scene.reconciled == [each.name for each in parked]
 
 
 async def test_an_archive_that_works_again_resumes_what_waited_for_it() -> None:
@@ -211,10 +211,10 @@ async def test_an_archive_that_works_again_resumes_what_waited_for_it() -> None:
         scene.observe(*mine, *other)
         scene.observe(ready(an_archive(version=2), "False"))
         await turns()
-        assert scene.driven == []
+        assert scene.reconciled == []
         scene.observe(ready(an_archive(version=3)))
         await turns()
-    assert scene.driven == [each.name for each in mine]
+    assert scene.reconciled == [each.name for each in mine]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ async def test_a_corrected_archive_resumes_what_waited_for_it_without_having_bee
         scene.observe(*events)
         scene.observe(ready(an_archive(version=2, generation=2)))
         await turns()
-    assert sorted(scene.driven) == sorted(each.name for each in events)
+    assert sorted(scene.reconciled) == sorted(each.name for each in events)
 
 
 def at_a_server(version: int = 1) -> Archive:
@@ -238,7 +238,7 @@ def at_a_server(version: int = 1) -> Archive:
     return an_archive(version=version, filesystem=None, webdav=webdav)
 
 
-async def test_an_archive_that_was_mended_has_its_secrets_read_anew() -> None:
+async def test_an_archive_that_was_fixed_has_its_secrets_read_again() -> None:
     scene = Scene()
     scene.kube.secrets["dms-key"] = {"username": b"a", "password": b"old"}
     scene.observe(ready(at_a_server(), "False"))
@@ -280,7 +280,7 @@ async def test_what_was_resumed_stays_so_although_a_delivery_is_counted_before_i
     scene.observe(moved(event, Phase.COLLECTING, "TagMissing", deliveries=2))
     async with scene.running():
         await turns()
-    assert scene.driven == [event.name]
+    assert scene.reconciled == [event.name]
 
 
 async def test_a_resumed_event_that_fails_again_waits_for_its_next_time() -> None:
@@ -294,7 +294,7 @@ async def test_a_resumed_event_that_fails_again_waits_for_its_next_time() -> Non
         scene.observe(*waiting("TagMissing"))
         scene.observe(ready(an_archive(version=2, generation=2)))
         await turns(500)
-    assert len(scene.driven) == 1
+    assert len(scene.reconciled) == 1
 
 
 @pytest.mark.parametrize("level", ["event", "organization", "sender"])
@@ -313,7 +313,7 @@ async def test_what_was_suspended_goes_on_when_it_is_no_more(level: str) -> None
     async with scene.running():
         scene.observe((builder.suspended() if level == "event" else builder).build())
         await turns()
-        assert scene.driven == []
+        assert scene.reconciled == []
         if level == "event":
             scene.observe(number(1).in_phase(Phase.VALIDATING, reason).at_version(2).build())
         if level == "organization":
@@ -321,7 +321,7 @@ async def test_what_was_suspended_goes_on_when_it_is_no_more(level: str) -> None
         if level == "sender":
             scene.observe(a_sender(version=2))
         await turns()
-    assert scene.driven == [event.name]
+    assert scene.reconciled == [event.name]
 
 
 async def test_an_organization_that_appears_resumes_its_events() -> None:
@@ -332,10 +332,10 @@ async def test_an_organization_that_appears_resumes_its_events() -> None:
     async with scene.running():
         scene.observe(*events)
         await turns()
-        assert scene.driven == []
+        assert scene.reconciled == []
         scene.observe(an_organization())
         await turns()
-    assert len(scene.driven) == 3
+    assert len(scene.reconciled) == 3
 
 
 async def test_a_sender_that_appears_resumes_who_missed_it() -> None:
@@ -347,7 +347,7 @@ async def test_a_sender_that_appears_resumes_who_missed_it() -> None:
         scene.observe(*events)
         scene.observe(a_sender())
         await turns()
-    assert len(scene.driven) == 2
+    assert len(scene.reconciled) == 2
 
 
 async def test_another_default_sender_frees_what_waits_for_the_key_of_the_old_one() -> None:
@@ -358,10 +358,10 @@ async def test_another_default_sender_frees_what_waits_for_the_key_of_the_old_on
     async with scene.running():
         scene.observe(event)
         await turns()
-        assert scene.driven == []
+        assert scene.reconciled == []
         scene.observe(an_organization(version=2, generation=2, defaultSenderRef={"name": "ben"}))
         await turns()
-    assert scene.driven == [event.name]
+    assert scene.reconciled == [event.name]
     assert scene.cache.sender_of == {}
 
 
@@ -372,7 +372,7 @@ async def test_a_held_event_is_not_resumed_by_a_change_that_solves_nothing_for_i
         scene.observe(event)
         scene.observe(ready(an_archive(version=2, generation=2)), an_organization(version=2, generation=2))
         await turns()
-    assert scene.driven == []
+    assert scene.reconciled == []
 
 
 async def test_the_end_of_an_organization_or_sender_that_held_events_lets_them_say_so() -> None:
@@ -387,10 +387,10 @@ async def test_the_end_of_an_organization_or_sender_that_held_events_lets_them_s
         async with scene.running():
             scene.observe(event)
             await turns()
-            assert scene.driven == []
+            assert scene.reconciled == []
             scene.see_deleted(organization if held_by == "organization" else sender)
             await turns()
-        assert scene.driven == [event.name]
+        assert scene.reconciled == [event.name]
 
 
 async def test_a_change_of_status_alone_resumes_nothing_and_asks_for_no_look() -> None:
@@ -399,10 +399,10 @@ async def test_a_change_of_status_alone_resumes_nothing_and_asks_for_no_look() -
         scene.observe(*waiting("TagMissing"), *waiting("OrganizationMissing", 2)[1:])
         scene.observe(an_organization(version=2), a_sender(version=2), ready(an_archive(version=2)))
         await turns()
-    assert scene.driven == []
+    assert scene.reconciled == []
 
 
-# -- Which controller writes the status of which object --------------------------------------------------------
+# -- Which controller writes the status of which object ------------------------------------------------------
 
 
 def test_each_shared_object_has_one_controller_that_writes_its_status() -> None:

@@ -1,4 +1,6 @@
-"""Sealing: only the right Sender's token opens, with any key that is there, and nothing ever shows a value."""
+"""
+Sealing: only the right Sender's token opens, with any key that is there, and nothing ever shows a value.
+"""
 
 import base64
 import logging

@@ -46,7 +46,10 @@ def test_the_pages_say_which_setting_they_can_not_do_without() -> None:
 
 
 def test_a_receiver_does_not_load_what_only_the_pages_need() -> None:
-    code = "import sys, webhook.__main__, webhook.receiver.app; print([m for m in sys.modules if 'esaw' in m or 'jinja2' in m or 'pages' in m])"
+    code = (
+        "import sys, webhook.__main__, webhook.receiver.app; print([m for m in sys.modules if 'esaw' in m or "
+        "'jinja2' in m or 'pages' in m])"
+    )
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )

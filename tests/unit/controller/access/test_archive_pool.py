@@ -53,17 +53,17 @@ def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
 
 
-async def test_a_door_is_opened_once(scene: Scene) -> None:
+async def test_a_backend_is_opened_once(scene: Scene) -> None:
     archive = scene.archive()
     assert await scene.archive_pool.backend(archive) is await scene.archive_pool.backend(archive)
 
 
-async def test_another_spec_opens_another_door(scene: Scene) -> None:
+async def test_another_spec_opens_another_backend(scene: Scene) -> None:
     first = await scene.archive_pool.backend(scene.archive(generation=1))
     assert await scene.archive_pool.backend(scene.archive(generation=2)) is not first
 
 
-async def test_an_archive_that_was_made_anew_has_another_door(scene: Scene) -> None:
+async def test_an_archive_that_was_made_again_has_another_backend(scene: Scene) -> None:
     first = await scene.archive_pool.backend(scene.archive())
     scene.archive_pool.forget("dms")
     assert await scene.archive_pool.backend(scene.archive()) is not first
@@ -76,7 +76,7 @@ def an_s3() -> Archive:
     )
 
 
-async def test_other_credentials_in_the_secret_open_another_door_within_seconds(scene: Scene) -> None:
+async def test_other_credentials_in_the_secret_open_another_backend_within_seconds(scene: Scene) -> None:
     scene.kube.secrets["dms-key"] = {"accessKeyId": b"a", "secretAccessKey": b"one"}
     first = await scene.archive_pool.backend(an_s3())
     scene.kube.secrets["dms-key"] = {"accessKeyId": b"a", "secretAccessKey": b"two"}

@@ -33,7 +33,7 @@ def fingerprint(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:8]
 
 
-class AnEsaw(EsawClient):
+class FakeEsawClient(EsawClient):
     """Knows whose keys work, and counts who asks."""
 
     def __init__(self, **users: str) -> None:
@@ -43,11 +43,11 @@ class AnEsaw(EsawClient):
         self.while_asked: Callable[[], None] = lambda: None
 
     def as_user(self, token: ApiToken) -> EsawUserClient:
-        return AUser(self, token)
+        return FakeEsawUser(self, token)
 
 
-class AUser(EsawUserClient):
-    def __init__(self, esaw: AnEsaw, token: ApiToken) -> None:
+class FakeEsawUser(EsawUserClient):
+    def __init__(self, esaw: FakeEsawClient, token: ApiToken) -> None:
         self._esaw = esaw
         self.token = token
 
@@ -70,7 +70,7 @@ class Scene:
         self.sender = sender or a_sender(authorized=None)
         self.clock = AClock()
         self.kube = InMemoryKubeClient(self.sender)
-        self.esaw = AnEsaw()
+        self.esaw = FakeEsawClient()
         self.changed: list[Sender] = []
         self.put_key(key)
         self.sender_keys = SenderKeys(
@@ -284,7 +284,8 @@ async def test_a_secret_that_may_not_be_read_is_told_as_such_and_says_nothing_ab
 
 @pytest.mark.parametrize("key", [KEY, OTHER])
 async def test_what_is_known_of_a_key_stays_while_its_secret_may_not_be_read(key: str) -> None:
-    """An API server that has just started refuses permitted requests; this must not cause a mail that asks for a new key."""
+    """An API server that has just started refuses permitted requests; this must not cause a mail that asks
+    for a new key."""
     scene = Scene(key=key)
     await asyncio.gather(scene.ask(), return_exceptions=True)
     before = scene.newest()

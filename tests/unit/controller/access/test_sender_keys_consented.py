@@ -1,4 +1,6 @@
-"""The keys of senders who consented: sealed in the Secret named like the Sender, opened with the sealing keys."""
+"""
+The keys of senders who consented: sealed in the Secret named like the Sender, opened with the sealing keys.
+"""
 
 import base64
 import os
@@ -16,7 +18,7 @@ from counterfoil.resources.sender import SenderSpec, SenderStatus
 from counterfoil.sealing import Sealing
 from tests.support.builders import AClock
 from tests.support.fakes.kube import InMemoryKubeClient
-from tests.unit.controller.access.test_sender_keys import ANNA, KEY, OTHER, AnEsaw
+from tests.unit.controller.access.test_sender_keys import ANNA, KEY, OTHER, FakeEsawClient
 
 ACCEPTED = {
     "type": "Authorized",
@@ -45,7 +47,7 @@ class Scene:
         self.sealing = Sealing(folder)
         self.sender = a_consented_sender(**status)
         self.kube = InMemoryKubeClient(self.sender)
-        self.esaw = AnEsaw(**{OTHER: ANNA})
+        self.esaw = FakeEsawClient(**{OTHER: ANNA})
         clock = AClock()
         self.sender_keys = SenderKeys(
             self.kube,

@@ -1,4 +1,7 @@
-"""A person receives one mail per problem: after repeated failures, killed processes and errors of the mail server."""
+"""
+A person receives one mail per problem: after repeated failures, killed processes and errors of the mail
+server.
+"""
 
 from datetime import datetime, timedelta
 
@@ -14,7 +17,7 @@ from tests.support.builders import NOON, a_sender, an_event, an_organization
 from tests.support.scenes.notifications import (
     MAILS,
     TIMINGS,
-    APostman,
+    FakeMailer,
     Scene,
     a_failed_event,
     an_archive_that_is,
@@ -37,7 +40,7 @@ def parked(number: int) -> EnvelopeEvent:
     return an_event(envelope).in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
 
 
-# -- A key that died -------------------------------------------------------------------------------------------
+# -- A key that died -----------------------------------------------------------------------------------------
 
 
 async def test_a_sender_whose_key_died_is_asked_once() -> None:
@@ -54,7 +57,7 @@ async def test_ten_events_that_wait_for_one_key_are_one_mail_that_counts_them() 
         scene.cache.events.put(parked(number))
     await scene.run_once(20)
     assert scene.mailer.recipients == [ANNA]
-    assert "10 of your envelopes wait" in str(scene.mailer.brought[0][1])
+    assert "10 of your envelopes wait" in str(scene.mailer.sent_mails[0][1])
 
 
 async def test_nothing_is_sent_about_a_key_that_works_and_one_that_nobody_needs() -> None:
@@ -65,7 +68,7 @@ async def test_nothing_is_sent_about_a_key_that_works_and_one_that_nobody_needs(
         an_unauthorized_sender("emil", suspend=True),
     )
     await scene.look_for(2 * DAY)
-    assert scene.mailer.brought == []
+    assert scene.mailer.sent_mails == []
 
 
 async def test_a_first_consent_is_asked_for_when_an_event_needs_it() -> None:
@@ -80,7 +83,7 @@ async def test_a_new_process_does_not_ask_again() -> None:
     for _ in range(5):
         scene.again()
         await scene.run_once(5)
-    assert len(scene.mailer.brought) == 1
+    assert len(scene.mailer.sent_mails) == 1
 
 
 async def test_a_new_key_is_no_mail_and_the_next_death_is_one() -> None:
@@ -88,7 +91,7 @@ async def test_a_new_key_is_no_mail_and_the_next_death_is_one() -> None:
     await scene.run_once(3)
     scene.set(a_sender(email=ANNA[0], tokenSecretRef=None))
     await scene.run_once(3)
-    assert len(scene.mailer.brought) == 1
+    assert len(scene.mailer.sent_mails) == 1
     scene.clock.advance(hours=2)
     scene.set(an_unauthorized_sender(since=scene.clock.now()))
     await scene.run_once(3)
@@ -106,10 +109,10 @@ async def test_a_key_that_flaps_is_one_problem() -> None:
         scene.clock.advance(minutes=5)
         scene.set(an_unauthorized_sender(since=scene.clock.now(), status=kept))
     await scene.run_once(2)
-    assert len(scene.mailer.brought) == 1
+    assert len(scene.mailer.sent_mails) == 1
     scene.clock.advance(seconds=QUIET_PERIOD.total_seconds())
     await scene.run_once(2)
-    assert len(scene.mailer.brought) == 2, "after that it is said again that the key does not work"
+    assert len(scene.mailer.sent_mails) == 2, "after that it is said again that the key does not work"
 
 
 async def test_another_key_that_dies_within_the_hour_is_told_at_once() -> None:
@@ -120,10 +123,10 @@ async def test_another_key_that_dies_within_the_hour_is_told_at_once() -> None:
     scene.clock.advance(minutes=5)
     scene.set(an_unauthorized_sender(since=scene.clock.now(), status=kept))
     await scene.run_once(2)
-    assert len(scene.mailer.brought) == 2
+    assert len(scene.mailer.sent_mails) == 2
 
 
-# -- Escalation ------------------------------------------------------------------------------------------------
+# -- Escalation ----------------------------------------------------------------------------------------------
 
 
 async def test_administrators_hear_of_a_sender_who_does_not_react_once_and_not_too_early() -> None:
@@ -147,7 +150,7 @@ async def test_many_silent_senders_are_one_mail() -> None:
     scene = Scene(*(an_unauthorized_sender(f"sender-{number}") for number in range(30)))
     await scene.look_for(DAY + HOUR)
     assert scene.mailer.recipients.count(ADMINISTRATORS) == 1
-    assert len(scene.mailer.brought) == 31
+    assert len(scene.mailer.sent_mails) == 31
     assert scene.problems()["consent"].count == 30
 
 
@@ -158,8 +161,8 @@ async def test_a_sender_who_falls_silent_later_is_told_of_later() -> None:
     scene.watch()
     await scene.look_for(2 * DAY)
     assert scene.mailer.recipients.count(ADMINISTRATORS) == 2
-    assert "Sender/ben" in str(scene.mailer.brought[-1][1])
-    assert "Sender/anna" not in str(scene.mailer.brought[-1][1])
+    assert "Sender/ben" in str(scene.mailer.sent_mails[-1][1])
+    assert "Sender/anna" not in str(scene.mailer.sent_mails[-1][1])
 
 
 async def test_a_sender_without_an_address_is_the_administrators_at_once() -> None:
@@ -183,7 +186,7 @@ async def test_a_consent_ends_the_silence_without_a_mail() -> None:
     await scene.look_for(DAY + HOUR)
     scene.set(a_sender(email=ANNA[0], tokenSecretRef=None))
     await scene.look_for(HOUR)
-    assert len(scene.mailer.brought) == 2
+    assert len(scene.mailer.sent_mails) == 2
     assert scene.problems() == {}
 
 
@@ -194,7 +197,7 @@ async def test_without_administrators_only_senders_are_written_to() -> None:
     assert scene.mailer.recipients == [ANNA]
 
 
-# -- Keys that senders can do nothing about --------------------------------------------------------------------
+# -- Keys that senders can do nothing about ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reason", ["SealingKeysMissing", "SealKeyUnknown"])
@@ -211,18 +214,18 @@ async def test_a_missing_sealing_key_is_one_mail_to_administrators_and_none_to_s
 
 
 async def test_a_brought_key_of_another_user_is_the_administrators_matter() -> None:
-    scene = Scene(an_unauthorized_sender(brought=True, reason="WrongUser", waiting=1))
+    scene = Scene(an_unauthorized_sender(sent_mails=True, reason="WrongUser", waiting=1))
     await scene.look_for(2 * DAY)
     assert scene.mailer.recipients == [ADMINISTRATORS]
 
 
 async def test_a_brought_key_that_died_is_its_owners_matter() -> None:
-    scene = Scene(an_unauthorized_sender(brought=True))
+    scene = Scene(an_unauthorized_sender(sent_mails=True))
     await scene.run_once(5)
     assert scene.mailer.recipients == [ANNA]
 
 
-# -- Failures --------------------------------------------------------------------------------------------------
+# -- Failures ------------------------------------------------------------------------------------------------
 
 
 async def test_many_failures_of_one_cause_are_one_mail() -> None:
@@ -247,7 +250,7 @@ async def test_an_event_that_fails_again_is_not_counted_again() -> None:
     assert scene.problems()["failed/NameOccupied/dms"].count == 20
 
 
-async def test_an_event_that_a_walk_had_counted_and_that_fails_again_is_not_counted_again() -> None:
+async def test_an_event_that_a_pass_had_counted_and_that_fails_again_is_not_counted_again() -> None:
     scene = Scene()
     pass_finished(scene, *(a_failed_event(number, at=NOON - HOUR) for number in range(20)))
     await scene.run_once()
@@ -276,7 +279,7 @@ async def test_each_cause_is_a_mail_of_its_own() -> None:
     for number, reason in enumerate(("NameOccupied", "SenderUnknown", "NotPermitted")):
         scene.notifier.event_failed(a_failed_event(number, reason))
     await scene.run_once(5)
-    assert len(scene.mailer.brought) == 3
+    assert len(scene.mailer.sent_mails) == 3
 
 
 def pass_finished(scene: Scene, *events: EnvelopeEvent) -> None:
@@ -286,7 +289,7 @@ def pass_finished(scene: Scene, *events: EnvelopeEvent) -> None:
     scene.notifier.pass_finished(scene.clock.now(), {"acme": summary})
 
 
-async def test_a_new_process_hears_from_the_walk_what_failed_and_tells_only_what_was_not_told() -> None:
+async def test_a_new_process_hears_from_the_pass_what_failed_and_tells_only_what_was_not_told() -> None:
     scene = Scene()
     scene.notifier.event_failed(a_failed_event(1))
     await scene.run_once(5)
@@ -311,7 +314,7 @@ async def test_a_solved_problem_is_told_once_and_comes_back_as_a_new_one() -> No
     assert scene.problems() == {}
     scene.notifier.event_failed(a_failed_event(2, at=scene.clock.now()))
     await scene.run_once(5)
-    assert len(scene.mailer.brought) == 3
+    assert len(scene.mailer.sent_mails) == 3
 
 
 async def test_a_problem_that_comes_back_at_once_is_no_mail_at_all() -> None:
@@ -325,7 +328,7 @@ async def test_a_problem_that_comes_back_at_once_is_no_mail_at_all() -> None:
         assert scene.problems()["failed/NameOccupied/dms"].solved_at is not None
         scene.notifier.event_failed(a_failed_event(1, at=scene.clock.now()))
         await scene.run_once(5)
-    assert len(scene.mailer.brought) == 1
+    assert len(scene.mailer.sent_mails) == 1
 
 
 async def test_a_problem_that_nobody_was_told_of_ends_silently() -> None:
@@ -344,7 +347,7 @@ async def test_what_was_not_mailed_before_mails_were_configured_is_mailed_then()
     for number in range(7):
         scene.notifier.event_failed(a_failed_event(number))
     await scene.look_for(DAY)
-    assert (scene.mailer.brought, scene.told()) == ([], None)
+    assert (scene.mailer.sent_mails, scene.told()) == ([], None)
     scene.kube.edit(Organization, "acme", {"spec": {"notifications": MAILS}})
     scene.watch()
     await scene.look_for(HOUR)
@@ -357,10 +360,10 @@ async def test_a_failure_that_could_not_be_written_down_is_written_down_later() 
     scene.kube.fail("patch_status", *[Unavailable(0, "NoAnswer", "")] * 3)
     await scene.run_once(10)
     assert scene.problems()["failed/NameOccupied/dms"].count == 1
-    assert len(scene.mailer.brought) == 1
+    assert len(scene.mailer.sent_mails) == 1
 
 
-# -- Archives --------------------------------------------------------------------------------------------------
+# -- Archives ------------------------------------------------------------------------------------------------
 
 
 async def test_an_archive_that_is_away_for_long_is_one_mail_and_its_end_another() -> None:
@@ -368,7 +371,7 @@ async def test_an_archive_that_is_away_for_long_is_one_mail_and_its_end_another(
     scene.set(an_archive_that_is("False"))
     scene.cache.events.put(an_event().build())
     await scene.look_for(TIMINGS.archive - timedelta(minutes=1))
-    assert scene.mailer.brought == []
+    assert scene.mailer.sent_mails == []
     await scene.look_for(DAY)
     assert scene.mailer.subjects == ["[acme] Archive dms can't be used: ArchiveUnreachable"]
     scene.set(an_archive_that_is("True", since=scene.clock.now()))
@@ -380,7 +383,7 @@ async def test_an_archive_that_nobody_waits_for_is_no_mail() -> None:
     scene = Scene()
     scene.set(an_archive_that_is("False"))
     await scene.look_for(DAY)
-    assert scene.mailer.brought == []
+    assert scene.mailer.sent_mails == []
 
 
 async def test_events_that_fail_of_an_archive_that_is_away_are_the_same_problem() -> None:
@@ -390,7 +393,7 @@ async def test_events_that_fail_of_an_archive_that_is_away_are_the_same_problem(
     await scene.look_for(DAY)
     scene.notifier.event_failed(a_failed_event(1, "ArchiveUnreachable", at=scene.clock.now()))
     await scene.look_for(HOUR)
-    assert len(scene.mailer.brought) == 1
+    assert len(scene.mailer.sent_mails) == 1
     scene.set(an_archive_that_is("True", since=scene.clock.now()))
     await scene.look_for(HOUR)
     assert [each.partition(":")[0] for each in scene.mailer.subjects] == [
@@ -411,7 +414,7 @@ async def test_an_archive_that_was_deleted_is_no_trouble_any_more() -> None:
     assert scene.mailer.subjects[1].startswith("Solved")
 
 
-# -- The mail server -------------------------------------------------------------------------------------------
+# -- The mail server -----------------------------------------------------------------------------------------
 
 
 async def test_a_mail_server_that_is_away_is_told_and_what_is_due_is_sent_once_when_it_is_back() -> None:
@@ -486,10 +489,10 @@ async def test_one_mail_that_is_refused_holds_up_no_other_and_is_tried_again() -
     assert told[0] == "True"
 
 
-# -- Crashes and replicas --------------------------------------------------------------------------------------
+# -- Crashes and replicas ------------------------------------------------------------------------------------
 
 
-class ADyingPostman(APostman):
+class DyingMailer(FakeMailer):
     """Takes a mail, and with that the process is gone."""
 
     dies = True
@@ -501,7 +504,7 @@ class ADyingPostman(APostman):
 
 
 async def test_a_process_that_dies_between_mail_and_mark_sends_it_once_more_with_the_same_id() -> None:
-    mailer = ADyingPostman()
+    mailer = DyingMailer()
     scene = Scene(died(), mailer=mailer)
     with pytest.raises(KeyboardInterrupt):
         await scene.run_once()
@@ -509,7 +512,7 @@ async def test_a_process_that_dies_between_mail_and_mark_sends_it_once_more_with
     scene.again()
     await scene.look_for(HOUR)
     assert scene.mailer.recipients == [ANNA, ANNA]
-    first, second = (message["Message-ID"] for _, message in scene.mailer.brought)
+    first, second = (message["Message-ID"] for _, message in scene.mailer.sent_mails)
     assert first == second
 
 
@@ -517,7 +520,7 @@ async def test_a_process_that_dies_before_the_mail_lets_the_next_one_send_it() -
     scene = Scene(died())
     scene.change(Sender, "anna", mailAttemptedAt=NOON.isoformat())
     await scene.run_once(3)
-    assert scene.mailer.brought == [], "somebody may be sending it at this moment"
+    assert scene.mailer.sent_mails == [], "somebody may be sending it at this moment"
     await scene.look_for(timedelta(minutes=20))
     assert scene.mailer.recipients == [ANNA]
 
@@ -547,7 +550,7 @@ async def test_a_mark_that_is_written_late_says_when_the_mail_was_sent_and_hides
     scene.set(an_unauthorized_sender(since=scene.clock.now(), status={"key": another}))
     await scene.run_once(5)
     assert scene.mailer.recipients == [ANNA, ANNA]
-    first, second = (message["Message-ID"] for _, message in scene.mailer.brought)
+    first, second = (message["Message-ID"] for _, message in scene.mailer.sent_mails)
     assert first != second
 
 
@@ -575,7 +578,7 @@ async def test_only_one_of_several_controllers_sends_and_the_others_write_down()
     other = Scene(died(), sends_mail=False)
     other.notifier.event_failed(a_failed_event())
     await other.look_for(HOUR)
-    assert other.mailer.brought == []
+    assert other.mailer.sent_mails == []
     one = Scene(kube=other.kube, mailer=other.mailer)
     await one.look_for(HOUR)
     assert sorted(one.mailer.recipients) == [ADMINISTRATORS, ANNA]
@@ -588,17 +591,17 @@ async def test_a_status_that_others_write_too_is_written_on_top_of_theirs() -> N
     scene.kube.edit(Organization, "acme", {"status": {"version": "26.1"}})
     await scene.run_once(5)
     assert scene.organization().status.version == "26.1"
-    assert len(scene.mailer.brought) == 1
+    assert len(scene.mailer.sent_mails) == 1
 
 
-# -- Never in the way ------------------------------------------------------------------------------------------
+# -- Never in the way ----------------------------------------------------------------------------------------
 
 
 async def test_a_suspended_organization_is_left_alone() -> None:
     scene = Scene(died(), suspend=True)
     scene.notifier.event_failed(a_failed_event())
     await scene.look_for(2 * DAY)
-    assert scene.mailer.brought == []
+    assert scene.mailer.sent_mails == []
 
 
 async def test_looking_again_and_again_writes_nothing() -> None:
@@ -617,10 +620,10 @@ async def test_an_organization_that_is_gone_is_forgotten_with_what_was_to_be_tol
     scene.cache.organizations.put(an_organization("other"))
     scene.kube.put(an_organization("other"))
     await scene.run_once(3)
-    assert scene.mailer.brought == []
+    assert scene.mailer.sent_mails == []
 
 
-# -- A person wants it again -----------------------------------------------------------------------------------
+# -- A person wants it again ---------------------------------------------------------------------------------
 
 
 def _wish(scene: Scene, when: datetime) -> None:
@@ -636,14 +639,12 @@ async def test_a_sender_is_asked_again_once_when_a_person_wants_it() -> None:
     _wish(scene, scene.clock.now())
     await scene.run_once(20)
     assert scene.mailer.recipients == [ANNA, ANNA]
-    first, second = (message["Message-ID"] for _, message in scene.mailer.brought)
+    first, second = (message["Message-ID"] for _, message in scene.mailer.sent_mails)
     assert first != second, "a mail system that drops what it has already would drop what was wished for"
 
 
-async def test_a_process_that_dies_after_a_mail_that_a_person_wanted_sends_it_once_more_with_the_same_id() -> (
-    None
-):
-    mailer = ADyingPostman()
+async def test_a_process_that_dies_after_a_mail_that_a_person_wanted_sends_it_once_more_with_the_same_id() -> None:  # noqa: E501  # fmt: skip
+    mailer = DyingMailer()
     mailer.dies = False
     scene = Scene(died(), mailer=mailer)
     await scene.run_once(3)
@@ -654,7 +655,7 @@ async def test_a_process_that_dies_after_a_mail_that_a_person_wanted_sends_it_on
     mailer.dies = False
     scene.again()
     await scene.look_for(HOUR)
-    ids = [message["Message-ID"] for _, message in scene.mailer.brought]
+    ids = [message["Message-ID"] for _, message in scene.mailer.sent_mails]
     assert len(ids) == 3
     assert ids[1] == ids[2]
 
@@ -676,7 +677,7 @@ async def test_whoever_may_write_annotations_but_no_time_wishes_for_nothing() ->
     assert scene.mailer.recipients == [ANNA]
 
 
-# -- What lasts ------------------------------------------------------------------------------------------------
+# -- What lasts ----------------------------------------------------------------------------------------------
 
 
 async def test_what_is_not_solved_is_reminded_of_once_a_day_in_one_mail_for_all() -> None:
@@ -684,11 +685,11 @@ async def test_what_is_not_solved_is_reminded_of_once_a_day_in_one_mail_for_all(
     for number, reason in enumerate(("NameOccupied", "SenderUnknown")):
         scene.notifier.event_failed(a_failed_event(number, reason))
     await scene.look_for(HOUR)
-    assert len(scene.mailer.brought) == 2
+    assert len(scene.mailer.sent_mails) == 2
 
     await scene.look_for(3 * DAY - HOUR)
 
-    reminders = [str(mail) for _, mail in scene.mailer.brought[2:]]
+    reminders = [str(mail) for _, mail in scene.mailer.sent_mails[2:]]
     assert scene.mailer.subjects[2:] == ["[acme] 2 problems are still open"] * 2
     assert all("An event failed: NameOccupied" in each for each in reminders)
     assert scene.count("digest", "sent") == 2

@@ -100,7 +100,7 @@ def test_a_problem_that_comes_back_while_its_end_is_told_is_a_new_one() -> None:
     assert only(close_problem(back, CAUSE)).notified_at is None
 
 
-def test_the_ledger_has_its_bounds() -> None:
+def test_the_problems_have_their_bounds() -> None:
     problems: Problems = ()
     for number in range(MAX_PROBLEMS + 50):
         problems = add_observation(problems, Observation(f"failed/Reason{number}", f"Reason{number}"), NOON)
@@ -118,35 +118,35 @@ def test_a_counted_problem_that_did_not_change_is_as_it_was() -> None:
 # -- The pass over all events --------------------------------------------------------------------------------
 
 
-def walk(*events: object) -> FailureSummary:
+def summary_of(*events: object) -> FailureSummary:
     summary = FailureSummary()
     for each in events:
         summary.add(each, "dms")  # type: ignore[arg-type]
     return summary
 
 
-def after_walk(problems: Problems, summary: FailureSummary) -> Problems:
+def after_pass(problems: Problems, summary: FailureSummary) -> Problems:
     return apply_summary(problems, summary, began=NOON + timedelta(minutes=30), now=LATER)
 
 
-def test_a_walk_finds_what_failed_before_this_process_began() -> None:
-    found = after_walk((), walk(*(a_failed_event(number) for number in range(1, 8))))
+def test_a_pass_finds_what_failed_before_this_process_began() -> None:
+    found = after_pass((), summary_of(*(a_failed_event(number) for number in range(1, 8))))
     assert (only(found).cause, only(found).count, len(only(found).examples)) == (CAUSE, 7, MAX_EXAMPLES)
 
 
-def test_a_walk_corrects_a_count() -> None:
-    assert only(after_walk(noted(1, 2, 3, 4), walk(a_failed_event(1)))).count == 1
+def test_a_pass_corrects_a_count() -> None:
+    assert only(after_pass(noted(1, 2, 3, 4), summary_of(a_failed_event(1)))).count == 1
 
 
-def test_a_problem_of_which_a_walk_finds_nothing_is_solved() -> None:
-    problem = only(after_walk(mark_notified(noted(1, 2), CAUSE, NOON), walk()))
+def test_a_problem_of_which_a_pass_finds_nothing_is_solved() -> None:
+    problem = only(after_pass(mark_notified(noted(1, 2), CAUSE, NOON), summary_of()))
     assert (problem.solved_at, problem.count) == (LATER, 2), "the mail about the end states the count"
 
 
-def test_what_failed_after_the_walk_began_is_neither_solved_nor_counted_down_by_it() -> None:
+def test_what_failed_after_the_pass_began_is_neither_solved_nor_counted_down_by_it() -> None:
     problems = add_observation((), failure_observation(a_failed_event(1, at=LATER), "dms"), LATER)
-    assert after_walk(problems, walk()) == problems
-    assert after_walk(problems, walk(a_failed_event(2))) == problems
+    assert after_pass(problems, summary_of()) == problems
+    assert after_pass(problems, summary_of(a_failed_event(2))) == problems
 
 
 def retried(reason: str) -> object:
@@ -156,18 +156,18 @@ def retried(reason: str) -> object:
 
 def test_a_problem_is_not_solved_while_its_events_are_tried_again() -> None:
     problems = mark_notified(noted(1), CAUSE, NOON)
-    assert only(after_walk(problems, walk(retried("NameOccupied")))).solved_at is None
-    assert only(after_walk(problems, walk(retried("EsawUnreachable")))).solved_at == LATER
+    assert only(after_pass(problems, summary_of(retried("NameOccupied")))).solved_at is None
+    assert only(after_pass(problems, summary_of(retried("EsawUnreachable")))).solved_at == LATER
 
 
-def test_problems_of_other_kinds_are_no_matter_of_the_walk() -> None:
+def test_problems_of_other_kinds_are_no_matter_of_the_pass() -> None:
     problems = (a_problem("archive/dms"), a_problem("key/SealKeyUnknown"))
-    assert after_walk(problems, walk()) == problems
+    assert after_pass(problems, summary_of()) == problems
 
 
 @pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.SKIPPED])
 def test_events_that_ended_well_are_no_problem(phase: Phase) -> None:
-    summary = walk(an_event().in_phase(phase).status(last_error=LastError("X", "", NOON)).build())
+    summary = summary_of(an_event().in_phase(phase).status(last_error=LastError("X", "", NOON)).build())
     assert (summary.failed, summary.at_risk) == ({}, set())
 
 

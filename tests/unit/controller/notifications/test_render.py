@@ -32,7 +32,7 @@ def an_addressed_organization(language: str = "en", **notifications: object) -> 
     return an_organization(notifications={**MAILS, "language": language, **notifications}, oauth=PUBLIC)
 
 
-def letter_about(notification: Notification, organization: Organization | None = None) -> MailContent:
+def mail_about(notification: Notification, organization: Organization | None = None) -> MailContent:
     return MailRenderer(organization or an_addressed_organization(), "contracts").content(notification)
 
 
@@ -57,13 +57,13 @@ def bodies(content: MailContent) -> tuple[str, str]:
     return text, html
 
 
-# -- The words -------------------------------------------------------------------------------------------------
+# -- The words -----------------------------------------------------------------------------------------------
 
 
 NOTICES = {
     "consent": to_anna(waiting=10),
     "first consent": to_anna(waiting=1, verified=False, reason="ConsentRequired", status={"key": None}),
-    "a brought key": to_anna(brought=True),
+    "a brought key": to_anna(sent_mails=True),
     "escalation": Notification(
         MailKind.ESCALATION, NOON, a_problem("consent", reason="TokenRejected"), (an_unauthorized_sender(),)
     ),
@@ -81,7 +81,7 @@ NOTICES = {
 @pytest.mark.parametrize("notification", NOTICES.values(), ids=NOTICES)
 def test_every_mail_can_be_written_in_every_language(notification: Notification, language: Language) -> None:
     organization = an_addressed_organization(language.value, consoleURL="https://console.acme.example")
-    content = letter_about(notification, organization)
+    content = mail_about(notification, organization)
     text, html = bodies(content)
     assert "{" not in text
     for said in (content.greeting, *content.paragraphs, content.footer):
@@ -95,14 +95,14 @@ def test_every_mail_can_be_written_in_every_language(notification: Notification,
 def test_administrators_are_told_of_every_reason_in_the_words_of_the_catalogue(
     reason: str, language: Language
 ) -> None:
-    content = letter_about(about(f"failed/{reason}"), an_addressed_organization(language.value))
+    content = mail_about(about(f"failed/{reason}"), an_addressed_organization(language.value))
     said = CATALOGUE[reason].localized_text(language)
     assert content.facts[0].text == said.what
     assert said.do in {"", *(each.text for each in content.facts)}
 
 
 def test_a_sender_is_told_in_one_mail_what_happened_and_where_to_click() -> None:
-    content = letter_about(to_anna(waiting=10))
+    content = mail_about(to_anna(waiting=10))
     text, html = bodies(content)
     url = "https://pages.acme.example/consent/acme/anna"
     assert content.greeting == "Hello Anna Kofler,"
@@ -112,26 +112,28 @@ def test_a_sender_is_told_in_one_mail_what_happened_and_where_to_click() -> None
 
 
 def test_one_waiting_envelope_is_told_in_the_singular() -> None:
-    assert "One of your envelopes waits" in bodies(letter_about(to_anna(waiting=1)))[0]
+    assert "One of your envelopes waits" in bodies(mail_about(to_anna(waiting=1)))[0]
 
 
 def test_without_a_page_a_sender_is_told_that_the_next_send_asks() -> None:
     without = an_organization(notifications=MAILS)
-    content = letter_about(to_anna(status={"consentURL": None}), without)
+    content = mail_about(to_anna(status={"consentURL": None}), without)
     assert content.link is None
     assert "When you next send an envelope" in bodies(content)[0]
 
 
 def test_a_key_that_was_brought_is_renewed_by_its_owner_and_never_by_mail() -> None:
-    text, _ = bodies(letter_about(to_anna(brought=True, tokenSecretRef={"name": "anna-key", "key": "token"})))
+    text, _ = bodies(
+        mail_about(to_anna(sent_mails=True, tokenSecretRef={"name": "anna-key", "key": "token"}))
+    )
     assert "Secret anna-key, under token" in text
     assert "never by mail" in text
     assert "/consent/" not in text
 
 
 def test_administrators_are_told_how_many_failed_of_what_and_what_to_type() -> None:
-    text, _ = bodies(letter_about(NOTICES["failed"]))
-    assert letter_about(NOTICES["failed"]).subject == "[acme] 7 events failed: NameOccupied"
+    text, _ = bodies(mail_about(NOTICES["failed"]))
+    assert mail_about(NOTICES["failed"]).subject == "[acme] 7 events failed: NameOccupied"
     assert "event-1" in text
     assert "A file exists there." in text
     assert (
@@ -141,17 +143,17 @@ def test_administrators_are_told_how_many_failed_of_what_and_what_to_type() -> N
 
 
 def test_an_unknown_sender_is_told_with_how_to_add_one() -> None:
-    text, _ = bodies(letter_about(about("failed/SenderUnknown")))
+    text, _ = bodies(mail_about(about("failed/SenderUnknown")))
     assert "Create an Envelope that names the Sender, or set spec.defaultSenderRef" in text
 
 
 def test_a_console_is_linked_when_there_is_one() -> None:
     there = an_addressed_organization(consoleURL="https://console.acme.example/")
-    assert letter_about(NOTICES["failed"], there).link == MailLink(
+    assert mail_about(NOTICES["failed"], there).link == MailLink(
         "Open the console",
         "https://console.acme.example/attention?organization=acme#failed-acme-NameOccupied",
     )
-    assert letter_about(NOTICES["failed"]).link is None
+    assert mail_about(NOTICES["failed"]).link is None
 
 
 @pytest.mark.parametrize(
@@ -166,7 +168,7 @@ def test_the_link_leads_to_the_entry_of_the_console_that_is_about_it(
     notification: str, kind: AttentionKind, organization: str, name: str
 ) -> None:
     there = an_addressed_organization(consoleURL="https://console.acme.example")
-    link = letter_about(NOTICES[notification], there).link
+    link = mail_about(NOTICES[notification], there).link
     assert link is not None
     entry = AttentionItem(kind=kind, name=name, organization=organization, reason="")
     assert link.url.endswith(f"/attention?organization=acme#{entry.anchor}")
@@ -174,7 +176,7 @@ def test_the_link_leads_to_the_entry_of_the_console_that_is_about_it(
 
 def test_many_silent_senders_are_named_up_to_a_number_and_then_counted() -> None:
     senders = tuple(an_unauthorized_sender(f"sender-{number}") for number in range(50))
-    content = letter_about(
+    content = mail_about(
         Notification(MailKind.ESCALATION, NOON, a_problem("consent", reason="TokenRejected"), senders)
     )
     assert content.subject == "[acme] 50 senders have not given their consent yet"
@@ -182,16 +184,16 @@ def test_many_silent_senders_are_named_up_to_a_number_and_then_counted() -> None
     assert len(content.items) == 21
 
 
-# -- Secrecy ---------------------------------------------------------------------------------------------------
+# -- Secrecy -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["failed/EsawRefused", "archive/dms", "key/KeyUnreadable"])
 def test_what_looks_like_a_key_is_struck_out_of_a_mail(kind: str) -> None:
     notification = about(kind, reason="EsawRefused", message=f"It said Bearer {TOKEN} and {TOKEN}.")
-    assert TOKEN not in "".join(bodies(letter_about(notification)))
+    assert TOKEN not in "".join(bodies(mail_about(notification)))
 
 
-# -- Headers ---------------------------------------------------------------------------------------------------
+# -- Headers -------------------------------------------------------------------------------------------------
 
 
 def test_a_mail_says_that_a_machine_wrote_it() -> None:
@@ -294,17 +296,17 @@ def test_what_is_no_address_is_none(text: str) -> None:
     assert address(text) is None
 
 
-# -- HTML ------------------------------------------------------------------------------------------------------
+# -- HTML ----------------------------------------------------------------------------------------------------
 
 
 def test_no_text_from_outside_becomes_html() -> None:
     evil = '<script>alert(1)</script><img src=x onerror="x">'
     sender = an_unauthorized_sender(givenName=evil, surname='"><b>')
-    _, html = bodies(letter_about(Notification(MailKind.CONSENT, NOON, senders=(sender,))))
+    _, html = bodies(mail_about(Notification(MailKind.CONSENT, NOON, senders=(sender,))))
     assert "<script" not in html
     assert "<img" not in html
     assert "<b>" not in html
-    _, html = bodies(letter_about(about("failed/EsawRefused", message=evil, examples=(evil,))))
+    _, html = bodies(mail_about(about("failed/EsawRefused", message=evil, examples=(evil,))))
     assert "<script" not in html
 
 
@@ -312,6 +314,6 @@ def test_the_end_of_a_problem_names_when_it_was_told() -> None:
     notification = about(
         "archive/dms", MailKind.SOLVED, reason="ArchiveFull", notified_at=NOON + timedelta(hours=1)
     )
-    content = letter_about(notification)
+    content = mail_about(notification)
     assert content.subject == "Solved: [acme] Archive dms can't be used: ArchiveFull"
     assert "2026-07-01 13:00 UTC" in content.paragraphs[0]

@@ -102,7 +102,7 @@ def scene() -> Scene:
     return Scene()
 
 
-# -- May it be worked on at all? --------------------------------------------------------------------------------
+# -- May it be worked on at all? -----------------------------------------------------------------------------
 
 
 def test_an_event_whose_organization_archives_its_action_may_be_worked_on(scene: Scene) -> None:
@@ -147,7 +147,7 @@ def test_an_action_that_is_no_longer_listed_is_skipped(scene: Scene) -> None:
     )
 
 
-# -- Who sent it? -----------------------------------------------------------------------------------------------
+# -- Who sent it? --------------------------------------------------------------------------------------------
 
 
 async def test_the_envelope_tells_who_sent_it(scene: Scene) -> None:
@@ -219,10 +219,10 @@ async def test_an_api_server_that_is_away_is_no_reason_to_take_the_default_sende
         await scene.sender()
 
 
-# -- With which key, into which archive? ------------------------------------------------------------------------
+# -- With which key, into which archive? ---------------------------------------------------------------------
 
 
-async def test_when_all_is_there_the_event_has_a_desk(scene: Scene) -> None:
+async def test_when_all_is_there_the_event_is_admitted(scene: Scene) -> None:
     admitted = await scene.prepare()
     assert isinstance(admitted, Admitted)
     assert admitted.token.reveal() == KEY
@@ -287,8 +287,8 @@ async def test_an_envelope_that_is_to_be_deleted_is_not_archived_where_no_file_i
     outcome = await scene.prepare()
     assert outcome == Wait(
         "ArchiveKeepsNothing",
-        "Archive/dms keeps no files, and Organization/acme deletes envelopes after archiving. Set spec.cleanup.policy "
-        "of the Organization to Keep, or let spec.archiveRef name another Archive.",
+        "Archive/dms keeps no files, and Organization/acme deletes envelopes after archiving. Set "
+        "spec.cleanup.policy of the Organization to Keep, or let spec.archiveRef name another Archive.",
     )
 
 
@@ -313,7 +313,7 @@ async def test_an_archive_that_cannot_be_opened_is_waited_for_in_its_own_words(s
     assert outcome.message.startswith("Archive/dms: ")
 
 
-async def test_what_the_desk_files_is_counted_for_its_archive(scene: Scene) -> None:
+async def test_what_is_filed_is_counted_for_its_archive(scene: Scene) -> None:
     admitted = await scene.prepare()
     assert isinstance(admitted, Admitted)
     scene.kube.put(an_archive())

@@ -27,17 +27,17 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from tests.support.builders import ENVELOPE, EventBuilder, a_sender, an_event, an_organization
-from tests.support.fakes.reconcile_context import AnEnvelope, FakeSignatureCheck, an_archive
+from tests.support.fakes.reconcile_context import FakeEsawUserClient, FakeSignatureCheck, an_archive
 from tests.support.scenes.handlers import Scene as Base
 from tests.support.scenes.handlers import turns
 from tests.unit.controller.reconcile.test_preconditions import KEY, known_to_work
-from tests.unit.controller.resync.test_organization_status import AnEsaw, OneEsaw
+from tests.unit.controller.resync.test_organization_status import FakeEsawClient, FakeEsawClients
 
 
-class EsawOfOne(AnEsaw):
+class EsawOfOne(FakeEsawClient):
     """An eSAW with one envelope."""
 
-    def __init__(self, envelope: AnEnvelope) -> None:
+    def __init__(self, envelope: FakeEsawUserClient) -> None:
         super().__init__()
         self._envelope = envelope
 
@@ -61,7 +61,7 @@ class Scene:
         )
         builder = builder or an_event()
         self.event = (builder.labelled(SENDER_LABEL, noted) if noted else builder).build()
-        self.envelope = AnEnvelope()
+        self.envelope = FakeEsawUserClient()
         self.organization = an_organization(**spec)
         for each in (
             self.organization,
@@ -82,7 +82,7 @@ class Scene:
                 cache=self.cache,
                 sender_keys=self.sender_keys,
                 archive_pool=ArchivePool(self.kube, secrets, self.clock, self.metrics),
-                esaw_clients=OneEsaw(EsawOfOne(self.envelope)),
+                esaw_clients=FakeEsawClients(EsawOfOne(self.envelope)),
                 clock=self.clock,
                 signature_checker=SignatureChecker(FakeSignatureCheck(), None),
             ),
@@ -102,7 +102,7 @@ class Scene:
             await self.reconciler.reconcile(self.newest())
         return self.newest()
 
-    async def told(self) -> list[tuple[str, str]]:
+    async def recorded(self) -> list[tuple[str, str]]:
         """Type and reason of the Kubernetes Events that were posted."""
         posting = asyncio.create_task(self.event_recorder.run())
         await turns()
@@ -136,7 +136,7 @@ async def test_the_happy_path_takes_three_writes_and_nothing_is_told_twice(scene
     for each in ("Validated", "Authorized", "Collected", "Archived", "Cleaned", "Ready"):
         assert is_condition_true(after.status.conditions, each)
     assert scene.envelope.transport.deleted == [ENVELOPE]
-    assert await scene.told() == []
+    assert await scene.recorded() == []
 
 
 @pytest.mark.parametrize("noted", ["", "ben"])
@@ -205,7 +205,7 @@ async def test_an_attempt_that_fails_says_where_why_and_when_again(
     assert status.next_attempt_time > scene.clock.now()
     assert truth(after, "Ready") == ("False", "EsawFailing")
     assert not is_condition_true(status.conditions, type_)
-    assert await scene.told() == [("Warning", "EsawFailing")]
+    assert await scene.recorded() == [("Warning", "EsawFailing")]
     assert scene.metric("attempts_total", phase=phase, outcome="wait", reason="EsawFailing") == 1
 
 
@@ -213,7 +213,7 @@ async def test_equal_retries_are_told_once_and_change_no_text(scene: Scene) -> N
     scene.envelope.but("files", EsawUnreachable("connect"))
     first = await scene.reconcile()
     later = await scene.reconcile(times=5)
-    assert await scene.told() == [("Warning", "EsawUnreachable")]
+    assert await scene.recorded() == [("Warning", "EsawUnreachable")]
     assert later.status.attempts == 6
     assert (later.status.message, later.status.conditions) == (first.status.message, first.status.conditions)
 
@@ -236,7 +236,7 @@ async def test_a_key_that_is_refused_parks_the_event_and_is_remembered(scene: Sc
     anna = scene.cache.senders.get("anna")
     assert anna is not None
     assert not is_condition_true(anna.status.conditions, "Authorized")
-    assert await scene.told() == [("Warning", "TokenRejected")]
+    assert await scene.recorded() == [("Warning", "TokenRejected")]
 
 
 async def test_a_parked_event_is_labelled_with_whose_key_it_waits_for(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ async def test_who_suspends_it_in_the_middle_stops_it_before_the_envelope_is_del
     assert scene.envelope.transport.deleted == []
     held = await scene.reconcile()
     assert (held.status.phase, held.status.reason) == (Phase.CLEANING, reason)
-    assert await scene.told() == [("Normal", reason)]
+    assert await scene.recorded() == [("Normal", reason)]
 
 
 async def test_what_a_person_asks_for_in_the_middle_comes_before_the_envelope_is_deleted(
@@ -372,7 +372,7 @@ async def test_what_is_given_up_fails_with_its_last_trouble_and_is_counted(scene
     scene.clock.advance(hours=25)
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "DeadlineExceeded")
-    assert (await scene.told())[-1] == ("Warning", "DeadlineExceeded")
+    assert (await scene.recorded())[-1] == ("Warning", "DeadlineExceeded")
     assert scene.metric("retries_exhausted_total") == 1
 
 

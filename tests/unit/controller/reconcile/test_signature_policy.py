@@ -54,7 +54,7 @@ def manifest_of(scene: Scene) -> Manifest:
     return Manifest.decode(scene.backend.stored[f"{FOLDER}/counterfoil.json"])
 
 
-# -- Report ---------------------------------------------------------------------------------------------------
+# -- Report --------------------------------------------------------------------------------------------------
 
 
 async def test_what_was_found_goes_into_the_manifest_per_file() -> None:
@@ -129,7 +129,7 @@ async def test_what_was_filed_without_a_look_is_looked_into_when_the_archive_ask
     assert [each.signatures for each in manifest_of(scene).files] == [INTACT, INTACT]
 
 
-# -- Ignore ---------------------------------------------------------------------------------------------------
+# -- Ignore --------------------------------------------------------------------------------------------------
 
 
 async def test_an_archive_that_ignores_signatures_has_none_looked_into() -> None:
@@ -141,7 +141,7 @@ async def test_an_archive_that_ignores_signatures_has_none_looked_into() -> None
     assert [each.signatures for each in manifest_of(scene).files] == [None, None]
 
 
-# -- Require --------------------------------------------------------------------------------------------------
+# -- Require -------------------------------------------------------------------------------------------------
 
 
 async def test_intact_signatures_are_all_that_is_required() -> None:
@@ -218,10 +218,10 @@ async def claimed_again(scene: Scene) -> EnvelopeEvent:
     return event
 
 
-# -- All files together ---------------------------------------------------------------------------------------
+# -- All files together --------------------------------------------------------------------------------------
 
 
-def told(*files: tuple[FileKind, Signatures]) -> Any:
+def condition_of(*files: tuple[FileKind, Signatures]) -> Any:
     planned = [
         FileLayout(
             a_file(f"{number}.pdf", kind=kind, number=number), f"folder/{number}.pdf", "application/pdf"
@@ -233,12 +233,12 @@ def told(*files: tuple[FileKind, Signatures]) -> Any:
 
 
 def test_nobody_answers_for_what_signers_uploaded() -> None:
-    assert told((FileKind.ATTACHMENT, BROKEN)) is None
-    assert told((FileKind.DOCUMENT, INTACT), (FileKind.ATTACHMENT, BROKEN)).status == "True"
+    assert condition_of((FileKind.ATTACHMENT, BROKEN)) is None
+    assert condition_of((FileKind.DOCUMENT, INTACT), (FileKind.ATTACHMENT, BROKEN)).status == "True"
 
 
 def test_one_broken_document_among_many_is_what_is_told() -> None:
-    signatures_condition = told(
+    signatures_condition = condition_of(
         (FileKind.DOCUMENT, UNSIGNED), (FileKind.DOCUMENT, NOT_CHECKED), (FileKind.DOCUMENT, BROKEN)
     )
     assert (signatures_condition.status, signatures_condition.reason) == ("False", "SignatureBroken")
@@ -246,21 +246,21 @@ def test_one_broken_document_among_many_is_what_is_told() -> None:
 
 
 def test_a_document_that_nobody_checked_leaves_it_unknown() -> None:
-    signatures_condition = told((FileKind.DOCUMENT, UNSIGNED), (FileKind.DOCUMENT, NOT_CHECKED))
+    signatures_condition = condition_of((FileKind.DOCUMENT, UNSIGNED), (FileKind.DOCUMENT, NOT_CHECKED))
     assert (signatures_condition.status, signatures_condition.reason) == ("Unknown", "SignaturesUnchecked")
 
 
 def test_a_document_without_signatures_is_told() -> None:
-    signatures_condition = told((FileKind.DOCUMENT, INTACT), (FileKind.DOCUMENT, UNSIGNED))
+    signatures_condition = condition_of((FileKind.DOCUMENT, INTACT), (FileKind.DOCUMENT, UNSIGNED))
     assert (signatures_condition.status, signatures_condition.reason) == ("False", "NoSignatures")
 
 
 def test_of_many_broken_files_three_are_named() -> None:
-    signatures_condition = told(*[(FileKind.DOCUMENT, UNREADABLE)] * 10)
+    signatures_condition = condition_of(*[(FileKind.DOCUMENT, UNREADABLE)] * 10)
     assert signatures_condition.message.endswith("`3.pdf`: its check took too long; and 7 more files.")
 
 
-# -- The seal -------------------------------------------------------------------------------------------------
+# -- The seal ------------------------------------------------------------------------------------------------
 
 
 async def test_with_a_key_the_manifest_is_sealed() -> None:

@@ -21,7 +21,7 @@ from tests.support.scenes.handlers import unchanged
 LONG_AGO = NOON - timedelta(days=31)
 
 
-class AShortMemory(InMemoryKubeClient):
+class ExpiringListKubeClient(InMemoryKubeClient):
     """Forgets a list after its first page, as the API server does after five minutes."""
 
     forgets = True
@@ -37,7 +37,7 @@ class AShortMemory(InMemoryKubeClient):
         return await super().page(kind, limit=limit, token=token, labels=labels, fields=fields)
 
 
-class AKiller(InMemoryKubeClient):
+class KillingKubeClient(InMemoryKubeClient):
     """Ends the process that sends a certain request."""
 
     def __init__(self, request: int) -> None:
@@ -59,7 +59,7 @@ class Scene:
         self.kube = kube or InMemoryKubeClient()
         for each in events:
             self.kube.put(each)
-        self.walks = 0
+        self.passes = 0
         self.retry_if_fixed: Callable[[EnvelopeEvent], Awaitable[EnvelopeEvent]] = unchanged
         self.restarted()
 
@@ -72,17 +72,17 @@ class Scene:
             clock=self.clock,
             statistics=self.statistics,
             retry_if_fixed=self.retry_if_fixed,
-            pass_finished=lambda began, failures: self.walk(),
+            pass_finished=lambda began, failures: self.count_pass(),
         )
         return self
 
-    def walk(self) -> None:
-        self.walks += 1
+    def count_pass(self) -> None:
+        self.passes += 1
 
     async def pass_finished(self, times: int = 1) -> None:
         """Run this number of garbage-collection passes, if nothing kills them."""
-        wanted = self.walks + times
-        await self.until(lambda: self.walks >= wanted)
+        wanted = self.passes + times
+        await self.until(lambda: self.passes >= wanted)
 
     async def until(self, is_so: Callable[[], bool]) -> None:
         task = asyncio.create_task(self.garbage_collector.run())
@@ -146,7 +146,7 @@ async def test_what_has_outlived_its_time_is_removed_and_all_else_is_counted() -
     assert len(scene.kube.objects) == 3
 
 
-async def test_an_event_whose_cause_was_mended_is_reopened_and_not_removed_though_its_time_is_up() -> None:
+async def test_an_event_whose_cause_was_fixed_is_reopened_and_not_removed_though_its_time_is_up() -> None:
     solved, other = finished(Phase.FAILED, 1).build(), finished(Phase.FAILED, 2).build()
     scene = Scene(solved, other, ttl={"failed": "72h"})
 
@@ -266,7 +266,7 @@ def made_anew() -> Envelope:
 @pytest.mark.parametrize("request_", range(1, 12))
 async def test_a_kill_at_any_request_loses_no_envelope_and_leaves_none_for_ever(request_: int) -> None:
     event = filed().build()
-    scene = Scene(event, kube=AKiller(request_))
+    scene = Scene(event, kube=KillingKubeClient(request_))
     scene.kube.put(an_envelope())
     await scene.pass_finished(3)
     assert scene.there() in ({event.name, ENVELOPE}, {ENVELOPE}, set())
@@ -285,7 +285,7 @@ async def test_an_event_that_is_reopened_at_this_very_moment_stays() -> None:
     assert scene.there() == {event.name}
 
 
-async def test_a_walk_goes_page_by_page_and_takes_its_time() -> None:
+async def test_a_pass_goes_page_by_page_and_takes_its_time() -> None:
     scene = Scene(*(finished(Phase.FAILED, number).build() for number in range(2 * PAGE_SIZE + 1)))
     await scene.pass_finished()
     assert scene.statistics.counts("acme") == {"Failed": 2 * PAGE_SIZE + 1}
@@ -293,20 +293,20 @@ async def test_a_walk_goes_page_by_page_and_takes_its_time() -> None:
     assert len([each for each in scene.clock.slept if each < 60]) == 2
 
 
-async def test_after_a_walk_it_rests_nine_times_as_long_and_a_minute_at_least() -> None:
+async def test_after_a_pass_it_rests_nine_times_as_long_and_a_minute_at_least() -> None:
     scene = Scene(*(finished(Phase.FAILED, number).build() for number in range(2 * PAGE_SIZE)))
     await scene.until(lambda: len(scene.clock.slept) > 2)
     assert scene.clock.slept[:2] == [2.0, 60.0]
 
 
-async def test_a_walk_longer_than_the_api_server_remembers_comes_to_its_end_all_the_same() -> None:
+async def test_a_pass_longer_than_the_api_server_remembers_comes_to_its_end_all_the_same() -> None:
     events = [finished(Phase.FAILED, number).build() for number in range(2 * PAGE_SIZE + 1)]
-    scene = Scene(*events, kube=AShortMemory())
+    scene = Scene(*events, kube=ExpiringListKubeClient())
     await scene.pass_finished()
     assert scene.statistics.counts("acme") == {"Failed": 2 * PAGE_SIZE + 1}
 
 
-async def test_an_api_server_that_is_away_does_not_end_the_walks() -> None:
+async def test_an_api_server_that_is_away_does_not_end_the_passes() -> None:
     scene = Scene(finished(Phase.FAILED).build())
     scene.kube.fail("page", ApiError(500, "InternalError", "?"))
     await scene.pass_finished()
@@ -317,7 +317,7 @@ async def test_an_api_server_that_is_away_does_not_end_the_walks() -> None:
 @pytest.mark.parametrize(
     "problem", [Forbidden(403, "Forbidden", "legal hold"), Rejected(422, "Invalid", "no")]
 )
-async def test_what_somebody_else_keeps_from_being_removed_stays_and_holds_up_no_walk(
+async def test_what_somebody_else_keeps_from_being_removed_stays_and_holds_up_no_pass(
     verb: str, problem: ApiError, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept = filed().build()
@@ -332,7 +332,7 @@ async def test_what_somebody_else_keeps_from_being_removed_stays_and_holds_up_no
     assert [each.getMessage() for each in caplog.records] == [f"1 objects could not be cleaned up: {problem}"]
 
 
-async def test_an_envelope_that_may_not_be_removed_holds_up_no_walk() -> None:
+async def test_an_envelope_that_may_not_be_removed_holds_up_no_pass() -> None:
     scene = Scene(filed().build())
     scene.kube.put(an_envelope())
     await scene.pass_finished()

@@ -24,12 +24,12 @@ from counterfoil.resources.naming import EnvelopeId
 from tests.support.builders import ENVELOPE, NOON, AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.unit.controller.reconcile.test_preconditions import known_to_work
-from tests.unit.controller.resync.test_organization_status import AnEsaw, OneEsaw
+from tests.unit.controller.resync.test_organization_status import FakeEsawClient, FakeEsawClients
 
 SECOND = EnvelopeId("11111111-4b1d-4c58-9a57-6d1f0a3b2c4d")
 
 
-class AFinder(AnEsaw):
+class FindingEsawClient(FakeEsawClient):
     """Finds envelopes, per token."""
 
     def __init__(self) -> None:
@@ -39,11 +39,11 @@ class AFinder(AnEsaw):
         self.spans: list[tuple[datetime | None, datetime | None]] = []
 
     def as_user(self, token: ApiToken) -> EsawUserClient:
-        return AUser(self, token)
+        return FakeEsawUser(self, token)
 
 
-class AUser(EsawUserClient):
-    def __init__(self, esaw: AFinder, token: ApiToken) -> None:
+class FakeEsawUser(EsawUserClient):
+    def __init__(self, esaw: FindingEsawClient, token: ApiToken) -> None:
         self._esaw = esaw
         self.token = token
 
@@ -68,7 +68,7 @@ class Scene:
         self.clock = AClock()
         self.kube = InMemoryKubeClient()
         self.cache = Cache()
-        self.esaw = AFinder()
+        self.esaw = FindingEsawClient()
         self.organization = an_organization(**{"sweep": {"interval": "1h", "lookback": "48h"}, **spec})
         for name in senders or ("anna",):
             self.put_sender(known_to_work(a_sender(name), key_of(name)))
@@ -77,7 +77,7 @@ class Scene:
             kube=self.kube,
             cache=self.cache,
             sender_keys=sender_keys,
-            esaw_clients=OneEsaw(self.esaw),
+            esaw_clients=FakeEsawClients(self.esaw),
             clock=self.clock,
         )
 

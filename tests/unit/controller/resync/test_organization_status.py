@@ -29,7 +29,7 @@ TOKEN = "callback-token-0123456789"
 OTHER = "another-token-0123456789"
 
 
-class AnEsaw(EsawClient):
+class FakeEsawClient(EsawClient):
     """Tells its version, or fails."""
 
     def __init__(self) -> None:
@@ -44,10 +44,10 @@ class AnEsaw(EsawClient):
         return self.says
 
 
-class OneEsaw(EsawClients):
+class FakeEsawClients(EsawClients):
     """The same eSAW for all organizations."""
 
-    def __init__(self, esaw: AnEsaw) -> None:
+    def __init__(self, esaw: FakeEsawClient) -> None:
         super().__init__(new_http_client(), AClock(), lambda operation, code, seconds: None)
         self._esaw = esaw
 
@@ -60,7 +60,7 @@ class Scene:
 
     def __init__(self, *, callback_url: str | None = None, **spec: Any) -> None:
         self.clock = AClock()
-        self.esaw = AnEsaw()
+        self.esaw = FakeEsawClient()
         self.cache = Cache()
         self.cache.archives.put(ready(an_archive()))
         self.cache.senders.put(a_sender())
@@ -70,7 +70,7 @@ class Scene:
             kube=self.kube,
             cache=self.cache,
             secrets=SecretCache(self.kube, self.clock),
-            esaw_clients=OneEsaw(self.esaw),
+            esaw_clients=FakeEsawClients(self.esaw),
             clock=self.clock,
             callback_url=callback_url,
         )
@@ -85,7 +85,7 @@ class Scene:
         self.clock.advance(seconds=11)
         return self.newest()
 
-    async def told(self, type_: str = "Ready") -> tuple[str, str, str]:
+    async def condition(self, type_: str = "Ready") -> tuple[str, str, str]:
         found = find_condition((await self.look()).status.conditions, type_)
         assert found is not None
         return found.status, found.reason, found.message
@@ -113,12 +113,12 @@ def hashed(token: str) -> str:
 
 async def test_an_organization_that_has_all_it_needs_is_ready() -> None:
     scene = Scene()
-    assert (await scene.told())[:2] == ("True", "Ready")
+    assert (await scene.condition())[:2] == ("True", "Ready")
     status = scene.newest().status
     assert status.callback_token_hashes == (hashed(TOKEN),)
     assert status.version == "25.52.0.100"
     assert status.observed_generation == 1
-    assert (await scene.told("Reachable"))[:2] == ("True", "EsawAnswers")
+    assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
 
 
 async def test_looking_again_writes_nothing() -> None:
@@ -171,7 +171,7 @@ async def test_one_bad_token_does_not_shut_the_good_one_out() -> None:
     scene = Scene(callback={"tokenSecretRef": refs})
     status = (await scene.look()).status
     assert status.callback_token_hashes == (hashed(TOKEN),)
-    assert (await scene.told())[:2] == ("False", "CallbackTokenMissing")
+    assert (await scene.condition())[:2] == ("False", "CallbackTokenMissing")
 
 
 BASIC = {"tokenSecretRef": [{"name": "callback", "key": "token"}], "basicAuthSecretRef": {"name": "lock"}}
@@ -194,14 +194,15 @@ TROUBLES: list[tuple[dict[str, Any], dict[str, dict[str, bytes]], str, str]] = [
         {},
         {"callback": {"token": b"short"}},
         "CallbackTokenRefused",
-        "Secret/callback, key 'token': a callback token has 16 to 256 characters, not 5. Put another token there.",
+        "Secret/callback, key 'token': a callback token has 16 to 256 characters, not 5. Put another token "
+        "there.",
     ),
     (
         {},
         {"callback": {"token": b"\xff\xfe-0123456789-0123456789"}},
         "CallbackTokenRefused",
-        "Secret/callback, key 'token': a callback token may have letters, digits, '-', '.', '_' and '~' only. "
-        "Put another token there.",
+        "Secret/callback, key 'token': a callback token may have letters, digits, '-', '.', '_' and '~' "
+        "only. Put another token there.",
     ),
     (
         {"callback": BASIC},
@@ -258,41 +259,41 @@ async def test_what_is_missing_is_told_with_what_to_do_and_told_once(
 ) -> None:
     scene = Scene(**spec)
     scene.kube.secrets |= secrets
-    assert await scene.told() == ("False", reason, message)
-    assert await scene.told() == ("False", reason, message)
+    assert await scene.condition() == ("False", reason, message)
+    assert await scene.condition() == ("False", reason, message)
     assert len(scene.kube.patches) == 1
 
 
 async def test_an_archive_that_is_not_ready_is_told_and_recovers() -> None:
     scene = Scene()
     scene.cache.archives.put(ready(an_archive(version=2), "False"))
-    assert (await scene.told())[:2] == ("False", "ArchiveNotReady")
+    assert (await scene.condition())[:2] == ("False", "ArchiveNotReady")
     scene.cache.archives.put(ready(an_archive(version=3)))
-    assert (await scene.told())[:2] == ("True", "Ready")
+    assert (await scene.condition())[:2] == ("True", "Ready")
 
 
 async def test_an_archive_that_keeps_no_files_does_not_fit_an_organization_that_deletes() -> None:
     scene = Scene(cleanup={"policy": "Delete"})
     spec: dict[str, Any] = {"filesystem": None, "nulltest": {}, "verify": "Checksum", "signatures": "Ignore"}
     scene.cache.archives.put(ready(an_archive(version=2, **spec)))
-    assert (await scene.told())[:2] == ("False", "ArchiveKeepsNothing")
+    assert (await scene.condition())[:2] == ("False", "ArchiveKeepsNothing")
 
 
 async def test_a_default_sender_of_another_organization_is_told() -> None:
     scene = Scene()
     scene.cache.senders.put(a_sender(version=2, organization="other"))
-    assert (await scene.told())[:2] == ("False", "SenderOfOtherOrganization")
+    assert (await scene.condition())[:2] == ("False", "SenderOfOtherOrganization")
 
 
 async def test_an_organization_that_only_notes_down_needs_no_archive() -> None:
     scene = Scene(archiveRef=None, actions=[{"action": "envelopeFinished", "handling": "Record"}])
-    assert (await scene.told())[0] == "True"
+    assert (await scene.condition())[0] == "True"
 
 
 async def test_a_secret_that_may_not_be_read_is_told_as_such() -> None:
     scene = Scene()
     scene.kube.fail("secret", Forbidden(403, "Forbidden", "no"))
-    truth, reason, message = await scene.told()
+    truth, reason, message = await scene.condition()
     assert (truth, reason) == ("False", "CallbackTokenMissing")
     assert message.startswith("Secret/callback may not be read")
 
@@ -310,7 +311,7 @@ async def test_while_secrets_may_not_be_read_the_known_tokens_stay_and_it_is_tol
     scene = Scene()
     await scene.look()
     scene.kube.fail("secret", Forbidden(403, "Forbidden", "no"))
-    truth, reason, _ = await scene.told()
+    truth, reason, _ = await scene.condition()
     assert (truth, reason) == ("False", "CallbackTokenMissing")
     assert scene.newest().status.callback_token_hashes == (hashed(TOKEN),)
 
@@ -375,20 +376,20 @@ async def test_an_esaw_that_does_not_answer_is_told_in_a_condition_of_its_own(
 ) -> None:
     scene = Scene()
     scene.esaw.problem = problem
-    truth, reason, message = await scene.told("Reachable")
+    truth, reason, message = await scene.condition("Reachable")
     assert (truth, reason) == ("False", "EsawUnreachable")
     assert words in message
-    assert (await scene.told())[0] == "True", "callbacks are taken all the same"
+    assert (await scene.condition())[0] == "True", "callbacks are taken all the same"
     await scene.look()
     assert len(scene.kube.patches) == 1
     scene.esaw.problem = None
-    assert (await scene.told("Reachable"))[0] == "True"
+    assert (await scene.condition("Reachable"))[0] == "True"
 
 
 async def test_an_esaw_that_keeps_its_version_to_itself_can_be_reached() -> None:
     scene = Scene()
     scene.esaw.problem = HttpStatusError(401)
-    assert (await scene.told("Reachable"))[0] == "True"
+    assert (await scene.condition("Reachable"))[0] == "True"
     assert scene.newest().status.version is None
 
 
@@ -450,7 +451,7 @@ async def test_when_somebody_else_wrote_meanwhile_nothing_is_overwritten() -> No
 
 async def test_a_pattern_of_the_form_that_the_pages_can_not_use_is_told() -> None:
     fields = [{"name": "ok", "pattern": "[0-9]+"}, {"name": "odd", "pattern": r"\p{L}+"}]
-    truth, reason, message = await Scene(beforeSend={"fields": fields}).told()
+    truth, reason, message = await Scene(beforeSend={"fields": fields}).condition()
     assert (truth, reason) == ("False", "FieldPatternInvalid")
     assert "`odd`" in message
     assert "`ok`" not in message
@@ -458,4 +459,4 @@ async def test_a_pattern_of_the_form_that_the_pages_can_not_use_is_told() -> Non
 
 async def test_a_form_that_can_be_used_is_ready() -> None:
     fields = [{"name": "ok", "pattern": "[0-9]+"}, {"name": "free"}, {"name": "kind", "options": ["(", "b"]}]
-    assert (await Scene(beforeSend={"fields": fields}).told())[0] == "True"
+    assert (await Scene(beforeSend={"fields": fields}).condition())[0] == "True"

@@ -29,10 +29,10 @@ from tests.support.scenes.handlers import Scene, turns
 from tests.support.signed_pdfs import BETWEEN, ROOT
 from tests.unit.controller.access.test_sender_keys import ANNA, KEY
 from tests.unit.controller.reconcile.test_preconditions import known_to_work
-from tests.unit.controller.resync.test_organization_status import AnEsaw, ready
+from tests.unit.controller.resync.test_organization_status import FakeEsawClient, ready
 
 
-class AnyUser(EsawUserClient):
+class AcceptedUser(EsawUserClient):
     """Every token is Anna's, and she has one envelope."""
 
     def __init__(self, token: ApiToken) -> None:
@@ -45,7 +45,7 @@ class AnyUser(EsawUserClient):
         return (FoundEnvelope(id=ENVELOPE),)
 
 
-class AFriendlyEsaw(AnEsaw):
+class AcceptingEsawClient(FakeEsawClient):
     """Accepts every key; does not answer while ``hangs`` is set."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class AFriendlyEsaw(AnEsaw):
         self._answering.set()
 
     def as_user(self, token: ApiToken) -> EsawUserClient:
-        return AnyUser(token)
+        return AcceptedUser(token)
 
     async def version(self) -> str:
         if self.hangs:
@@ -67,24 +67,24 @@ class AFriendlyEsaw(AnEsaw):
         return await super().version()
 
 
-class OneForEach(EsawClients):
+class EsawClientPerOrganization(EsawClients):
     """One eSAW per organization."""
 
     def __init__(self) -> None:
-        self._esaw_clients: dict[str, AFriendlyEsaw] = {}
+        self._esaw_clients: dict[str, AcceptingEsawClient] = {}
 
     def for_organization(self, organization: Organization) -> EsawClient:
         return self.named(organization.name)
 
-    def named(self, name: str) -> AFriendlyEsaw:
-        return self._esaw_clients.setdefault(name, AFriendlyEsaw())
+    def named(self, name: str) -> AcceptingEsawClient:
+        return self._esaw_clients.setdefault(name, AcceptingEsawClient())
 
 
-class Building:
+class ResyncScene:
     """A namespace with a resync; ``round`` makes its rounds, without any waiting."""
 
     def __init__(self, folder: Path, *, shard: int = 0, shards: int = 1) -> None:
-        self.esaw_clients = OneForEach()
+        self.esaw_clients = EsawClientPerOrganization()
         self.scene = Scene(shard=shard, shards=shards, esaw_clients=self.esaw_clients)
         self.root = folder / "dms"
         self.root.mkdir(exist_ok=True)
@@ -103,12 +103,12 @@ class Building:
             self.scene.observe(each)
 
     @asynccontextmanager
-    async def rounds_made(self) -> AsyncIterator[None]:
+    async def resync_running(self) -> AsyncIterator[None]:
         async with self.scene.running(self.resync.run()):
             await settled()
             yield
 
-    async def round(self) -> None:
+    async def next_pass(self) -> None:
         """Let one more round be made."""
         self.scene.clock.advance(seconds=RESYNC_SECONDS + 1)
         self.resync.trigger()
@@ -135,218 +135,223 @@ async def settled() -> None:
 
 
 async def test_everything_is_looked_at_and_found_ready(tmp_path: Path) -> None:
-    building = Building(tmp_path)
-    async with building.rounds_made():
-        await building.round()
-    assert is_condition_true(building.archive().status.conditions, "Ready")
-    assert is_condition_true(building.sender().status.conditions, "Authorized")
-    assert is_condition_true(building.organization().status.conditions, "Ready")
+    resync_scene = ResyncScene(tmp_path)
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+    assert is_condition_true(resync_scene.archive().status.conditions, "Ready")
+    assert is_condition_true(resync_scene.sender().status.conditions, "Authorized")
+    assert is_condition_true(resync_scene.organization().status.conditions, "Ready")
 
 
 async def test_once_everything_is_found_out_nothing_is_written_any_more(tmp_path: Path) -> None:
-    building = Building(tmp_path)
-    async with building.rounds_made():
+    resync_scene = ResyncScene(tmp_path)
+    async with resync_scene.resync_running():
         for _ in range(3):
-            await building.round()
-        writes = len(building.scene.kube.patches)
+            await resync_scene.next_pass()
+        writes = len(resync_scene.scene.kube.patches)
         for _ in range(5):
-            await building.round()
-    assert len(building.scene.kube.patches) == writes
+            await resync_scene.next_pass()
+    assert len(resync_scene.scene.kube.patches) == writes
 
 
 async def test_an_esaw_that_hangs_holds_up_no_other_look(tmp_path: Path) -> None:
-    building = Building(tmp_path)
-    building.esaw_clients.named("stuck").hangs = True
-    building.put(an_organization("stuck"))
-    async with building.rounds_made():
-        await building.round()
-        building.scene.kube.secrets["callback"] = {"token": b"another-token-0123456789"}
-        before = building.organization().status.callback_token_hashes
-        await building.round()
-        await building.round()
-    assert building.organization().status.callback_token_hashes != before
+    resync_scene = ResyncScene(tmp_path)
+    resync_scene.esaw_clients.named("stuck").hangs = True
+    resync_scene.put(an_organization("stuck"))
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        resync_scene.scene.kube.secrets["callback"] = {"token": b"another-token-0123456789"}
+        before = resync_scene.organization().status.callback_token_hashes
+        await resync_scene.next_pass()
+        await resync_scene.next_pass()
+    assert resync_scene.organization().status.callback_token_hashes != before
 
 
-async def test_what_changes_in_the_middle_of_a_look_is_seen_without_waiting_for_the_next_round(
+async def test_what_changes_in_the_middle_of_a_look_is_seen_without_waiting_for_the_next_pass(
     tmp_path: Path,
 ) -> None:
-    building = Building(tmp_path)
-    building.scene.observe(a_sender(version=50))
-    building.scene.see_deleted(building.archive())
-    building.scene.kube.answering.clear()
-    async with building.rounds_made():
-        assert not is_condition_true(building.organization().status.conditions, "Ready"), "it has no archive"
-        building.scene.observe(ready(an_archive(version=2000, filesystem={"root": str(building.root)})))
+    resync_scene = ResyncScene(tmp_path)
+    resync_scene.scene.observe(a_sender(version=50))
+    resync_scene.scene.see_deleted(resync_scene.archive())
+    resync_scene.scene.kube.answering.clear()
+    async with resync_scene.resync_running():
+        assert not is_condition_true(resync_scene.organization().status.conditions, "Ready"), (
+            "it has no archive"
+        )
+        resync_scene.scene.observe(
+            ready(an_archive(version=2000, filesystem={"root": str(resync_scene.root)}))
+        )
         await settled()
-        building.scene.kube.answering.set()
+        resync_scene.scene.kube.answering.set()
         await settled()
-    assert is_condition_true(building.organization().status.conditions, "Ready")
+    assert is_condition_true(resync_scene.organization().status.conditions, "Ready")
 
 
 async def test_an_organization_that_somebody_else_wrote_to_in_the_middle_of_a_look_is_looked_at_again(
     tmp_path: Path,
 ) -> None:
-    building = Building(tmp_path)
+    resync_scene = ResyncScene(tmp_path)
 
     def somebody_writes() -> None:
-        building.scene.kube.edit(Organization, "acme", {"metadata": {"annotations": {"by": "somebody"}}})
-        building.scene.observe(building.organization())
+        resync_scene.scene.kube.edit(Organization, "acme", {"metadata": {"annotations": {"by": "somebody"}}})
+        resync_scene.scene.observe(resync_scene.organization())
 
-    async with building.rounds_made():
-        await building.round()
-        before = building.organization().status.callback_token_hashes
-        building.scene.kube.secrets["callback"] = {"token": b"another-token-0123456789"}
-        building.scene.kube.just_before("patch_status", somebody_writes)
-        await building.round()
-    assert building.organization().status.callback_token_hashes != before
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        before = resync_scene.organization().status.callback_token_hashes
+        resync_scene.scene.kube.secrets["callback"] = {"token": b"another-token-0123456789"}
+        resync_scene.scene.kube.just_before("patch_status", somebody_writes)
+        await resync_scene.next_pass()
+    assert resync_scene.organization().status.callback_token_hashes != before
 
 
-def reads_of(building: Building, secret: str) -> int:
-    return sum(each == ("secret", secret) for each in building.scene.kube.asked)
+def reads_of(resync_scene: ResyncScene, secret: str) -> int:
+    return sum(each == ("secret", secret) for each in resync_scene.scene.kube.asked)
 
 
 async def test_a_key_that_events_wait_for_is_read_at_every_look(tmp_path: Path) -> None:
-    building = Building(tmp_path)
-    del building.scene.kube.secrets["anna-key"]
-    building.put(parked(1))
-    async with building.rounds_made():
-        await building.round()
-        before = reads_of(building, "anna-key")
+    resync_scene = ResyncScene(tmp_path)
+    del resync_scene.scene.kube.secrets["anna-key"]
+    resync_scene.put(parked(1))
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        before = reads_of(resync_scene, "anna-key")
         for _ in range(4):
-            await building.round()
-        assert reads_of(building, "anna-key") == before + 4
+            await resync_scene.next_pass()
+        assert reads_of(resync_scene, "anna-key") == before + 4
 
 
 async def test_a_key_that_does_not_work_and_nothing_waits_for_is_read_at_every_other_look_only(
     tmp_path: Path,
 ) -> None:
-    building = Building(tmp_path)
-    del building.scene.kube.secrets["anna-key"]
-    async with building.rounds_made():
-        await building.round()
-        before = reads_of(building, "anna-key")
+    resync_scene = ResyncScene(tmp_path)
+    del resync_scene.scene.kube.secrets["anna-key"]
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        before = reads_of(resync_scene, "anna-key")
         for _ in range(10):
-            await building.round()
-        assert reads_of(building, "anna-key") == before + 5
-        building.scene.kube.secrets["anna-key"] = {"token": KEY.encode()}
-        changed = building.scene.clock.now()
-        while not is_condition_true(building.sender().status.conditions, "Authorized"):
-            await building.round()
-    assert (building.scene.clock.now() - changed).total_seconds() < 30
+            await resync_scene.next_pass()
+        assert reads_of(resync_scene, "anna-key") == before + 5
+        resync_scene.scene.kube.secrets["anna-key"] = {"token": KEY.encode()}
+        changed = resync_scene.scene.clock.now()
+        while not is_condition_true(resync_scene.sender().status.conditions, "Authorized"):
+            await resync_scene.next_pass()
+    assert (resync_scene.scene.clock.now() - changed).total_seconds() < 30
 
 
 async def test_a_sender_that_was_changed_has_its_key_tried_at_once(tmp_path: Path) -> None:
-    building = Building(tmp_path)
-    building.scene.kube.secrets["other-key"] = building.scene.kube.secrets.pop("anna-key")
-    async with building.rounds_made():
-        await building.round()
+    resync_scene = ResyncScene(tmp_path)
+    resync_scene.scene.kube.secrets["other-key"] = resync_scene.scene.kube.secrets.pop("anna-key")
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
         other = {"metadata": {"generation": 2}, "spec": {"tokenSecretRef": {"name": "other-key"}}}
-        building.scene.kube.edit(Sender, "anna", other)
-        building.scene.observe(building.sender())
+        resync_scene.scene.kube.edit(Sender, "anna", other)
+        resync_scene.scene.observe(resync_scene.sender())
         await settled()
-    assert is_condition_true(building.sender().status.conditions, "Authorized")
+    assert is_condition_true(resync_scene.sender().status.conditions, "Authorized")
 
 
 async def test_a_ready_archive_is_probed_now_and_then_and_one_that_is_not_each_time(tmp_path: Path) -> None:
-    building = Building(tmp_path)
+    resync_scene = ResyncScene(tmp_path)
 
     def probes() -> float:
         labels = {"archive": "dms", "operation": "probe"}
         return (
-            building.scene.metrics.registry.get_sample_value("counterfoil_archive_seconds_count", labels) or 0
+            resync_scene.scene.metrics.registry.get_sample_value("counterfoil_archive_seconds_count", labels)
+            or 0
         )
 
-    async with building.rounds_made():
+    async with resync_scene.resync_running():
         for _ in range(3):
-            await building.round()
+            await resync_scene.next_pass()
         assert probes() == 1
-        building.scene.clock.advance(seconds=PROBE_SECONDS)
-        building.root.rmdir()
-        await building.round()
+        resync_scene.scene.clock.advance(seconds=PROBE_SECONDS)
+        resync_scene.root.rmdir()
+        await resync_scene.next_pass()
         assert probes() == 2
-        ready = find_condition(building.archive().status.conditions, "Ready")
+        ready = find_condition(resync_scene.archive().status.conditions, "Ready")
         assert ready is not None
         assert (ready.status, ready.reason) == ("False", "ArchiveRootMissing")
-        await building.round()
+        await resync_scene.next_pass()
         assert probes() == 3
-        building.root.mkdir()
-        await building.round()
-    assert is_condition_true(building.archive().status.conditions, "Ready")
+        resync_scene.root.mkdir()
+        await resync_scene.next_pass()
+    assert is_condition_true(resync_scene.archive().status.conditions, "Ready")
 
 
-async def test_an_archive_that_made_trouble_is_probed_with_the_next_round(tmp_path: Path) -> None:
-    building = Building(tmp_path)
-    async with building.rounds_made():
-        await building.round()
-        building.root.rmdir()
-        await building.round()
-        assert is_condition_true(building.archive().status.conditions, "Ready"), "it is not due yet"
-        building.resync.probe_soon("dms")
-        await building.round()
-    assert not is_condition_true(building.archive().status.conditions, "Ready")
+async def test_an_archive_that_made_trouble_is_probed_with_the_next_pass(tmp_path: Path) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        resync_scene.root.rmdir()
+        await resync_scene.next_pass()
+        assert is_condition_true(resync_scene.archive().status.conditions, "Ready"), "it is not due yet"
+        resync_scene.resync.probe_soon("dms")
+        await resync_scene.next_pass()
+    assert not is_condition_true(resync_scene.archive().status.conditions, "Ready")
 
 
-def trusted(building: Building) -> str | None:
-    return building.archive().status.trust_anchors
+def trusted(resync_scene: ResyncScene) -> str | None:
+    return resync_scene.archive().status.trust_anchors
 
 
-def anchored(building: Building, *certificates: bytes) -> None:
-    building.scene.kube.secrets["authorities"] = {"ca.pem": b"".join(certificates)}
-    building.put(
-        an_archive(filesystem={"root": str(building.root)}, trustAnchorsSecretRef={"name": "authorities"})
+def anchored(resync_scene: ResyncScene, *certificates: bytes) -> None:
+    resync_scene.scene.kube.secrets["authorities"] = {"ca.pem": b"".join(certificates)}
+    resync_scene.put(
+        an_archive(filesystem={"root": str(resync_scene.root)}, trustAnchorsSecretRef={"name": "authorities"})
     )
 
 
-async def test_other_trust_anchors_are_seen_with_the_next_round_though_the_archive_is_not_due(
+async def test_other_trust_anchors_are_seen_with_the_next_pass_though_the_archive_is_not_due(
     tmp_path: Path,
 ) -> None:
-    building = Building(tmp_path)
-    anchored(building, ROOT.pem)
-    async with building.rounds_made():
-        await building.round()
-        assert trusted(building) == Anchors.parse({"ca.pem": ROOT.pem}).id
-        building.scene.kube.secrets["authorities"] = {"ca.pem": ROOT.pem, "more.pem": BETWEEN.pem}
-        await building.round()
-    assert trusted(building) == Anchors.parse({"ca.pem": ROOT.pem + BETWEEN.pem}).id
-    assert is_condition_true(building.archive().status.conditions, "Ready")
+    resync_scene = ResyncScene(tmp_path)
+    anchored(resync_scene, ROOT.pem)
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        assert trusted(resync_scene) == Anchors.parse({"ca.pem": ROOT.pem}).id
+        resync_scene.scene.kube.secrets["authorities"] = {"ca.pem": ROOT.pem, "more.pem": BETWEEN.pem}
+        await resync_scene.next_pass()
+    assert trusted(resync_scene) == Anchors.parse({"ca.pem": ROOT.pem + BETWEEN.pem}).id
+    assert is_condition_true(resync_scene.archive().status.conditions, "Ready")
 
 
-async def test_trust_anchors_that_can_no_longer_be_read_are_told_with_the_next_round(tmp_path: Path) -> None:
-    building = Building(tmp_path)
-    anchored(building, ROOT.pem)
-    async with building.rounds_made():
-        await building.round()
-        building.scene.kube.secrets["authorities"] = {"ca.pem": b"garbage"}
-        await building.round()
-        ready = find_condition(building.archive().status.conditions, "Ready")
+async def test_trust_anchors_that_can_no_longer_be_read_are_told_with_the_next_pass(tmp_path: Path) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    anchored(resync_scene, ROOT.pem)
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        resync_scene.scene.kube.secrets["authorities"] = {"ca.pem": b"garbage"}
+        await resync_scene.next_pass()
+        ready = find_condition(resync_scene.archive().status.conditions, "Ready")
         assert ready is not None
         assert (ready.status, ready.reason) == ("False", "SettingsInvalid")
-        building.scene.kube.secrets["authorities"] = {"ca.pem": ROOT.pem}
-        await building.round()
-    assert is_condition_true(building.archive().status.conditions, "Ready")
+        resync_scene.scene.kube.secrets["authorities"] = {"ca.pem": ROOT.pem}
+        await resync_scene.next_pass()
+    assert is_condition_true(resync_scene.archive().status.conditions, "Ready")
 
 
 async def test_trust_anchors_that_stay_as_they_are_cost_no_probe(tmp_path: Path) -> None:
-    building = Building(tmp_path)
-    anchored(building, ROOT.pem)
-    async with building.rounds_made():
-        await building.round()
-        before = len(building.scene.kube.patches)
-        await building.round()
-        await building.round()
-    assert len(building.scene.kube.patches) == before
+    resync_scene = ResyncScene(tmp_path)
+    anchored(resync_scene, ROOT.pem)
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        before = len(resync_scene.scene.kube.patches)
+        await resync_scene.next_pass()
+        await resync_scene.next_pass()
+    assert len(resync_scene.scene.kube.patches) == before
 
 
-async def test_an_archive_is_probed_with_the_next_round_when_a_person_asks_for_it(tmp_path: Path) -> None:
-    building = Building(tmp_path)
-    async with building.rounds_made():
-        await building.round()
-        building.root.rmdir()
+async def test_an_archive_is_probed_with_the_next_pass_when_a_person_asks_for_it(tmp_path: Path) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        resync_scene.root.rmdir()
         wish = {"metadata": {"annotations": {PROBE_ANNOTATION: "2026-07-01T12:00:00+00:00"}}}
-        building.scene.kube.edit(Archive, "dms", wish)
-        building.scene.observe(building.archive())
-        await building.round()
-    assert not is_condition_true(building.archive().status.conditions, "Ready")
+        resync_scene.scene.kube.edit(Archive, "dms", wish)
+        resync_scene.scene.observe(resync_scene.archive())
+        await resync_scene.next_pass()
+    assert not is_condition_true(resync_scene.archive().status.conditions, "Ready")
 
 
 def parked(count: int) -> EnvelopeEvent:
@@ -355,120 +360,120 @@ def parked(count: int) -> EnvelopeEvent:
 
 
 async def test_a_sender_tells_how_many_events_wait_for_its_key(tmp_path: Path) -> None:
-    building = Building(tmp_path)
-    del building.scene.kube.secrets["anna-key"]
-    building.put(*(parked(count) for count in range(3)))
-    async with building.rounds_made():
-        await building.round()
-        assert building.sender().status.waiting_events == 3
-        writes = len(building.scene.kube.patches)
-        await building.round()
-        assert len(building.scene.kube.patches) == writes
+    resync_scene = ResyncScene(tmp_path)
+    del resync_scene.scene.kube.secrets["anna-key"]
+    resync_scene.put(*(parked(count) for count in range(3)))
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        assert resync_scene.sender().status.waiting_events == 3
+        writes = len(resync_scene.scene.kube.patches)
+        await resync_scene.next_pass()
+        assert len(resync_scene.scene.kube.patches) == writes
         for count in range(3):
-            building.scene.see_deleted(parked(count))
-        await building.round()
-        await building.round()
-    assert building.sender().status.waiting_events == 0
+            resync_scene.scene.see_deleted(parked(count))
+        await resync_scene.next_pass()
+        await resync_scene.next_pass()
+    assert resync_scene.sender().status.waiting_events == 0
 
 
 async def test_with_several_controllers_the_events_of_all_of_them_are_counted(tmp_path: Path) -> None:
     for shard in range(2):
-        building = Building(tmp_path, shard=shard, shards=2)
+        resync_scene = ResyncScene(tmp_path, shard=shard, shards=2)
         for count in range(3):
-            building.scene.kube.put(parked(count))
+            resync_scene.scene.kube.put(parked(count))
         odd = parked(9)
-        building.scene.kube.put(odd)
-        building.scene.kube.edit(EnvelopeEvent, odd.name, {"spec": {"origin": "Unheard"}})
-        async with building.rounds_made():
-            await building.round()
-        owns = building.scene.shard.owns("sender", "anna")
-        assert building.sender().status.waiting_events == (3 if owns else 0)
+        resync_scene.scene.kube.put(odd)
+        resync_scene.scene.kube.edit(EnvelopeEvent, odd.name, {"spec": {"origin": "Unheard"}})
+        async with resync_scene.resync_running():
+            await resync_scene.next_pass()
+        owns = resync_scene.scene.shard.owns("sender", "anna")
+        assert resync_scene.sender().status.waiting_events == (3 if owns else 0)
 
 
 async def test_of_several_controllers_one_looks_at_each_object(tmp_path: Path) -> None:
     writes = []
     for shard in range(3):
-        building = Building(tmp_path, shard=shard, shards=3)
-        async with building.rounds_made():
-            await building.round()
-        writes.append({name for name, changes in building.scene.kube.patches if "conditions" in changes})
+        resync_scene = ResyncScene(tmp_path, shard=shard, shards=3)
+        async with resync_scene.resync_running():
+            await resync_scene.next_pass()
+        writes.append({name for name, changes in resync_scene.scene.kube.patches if "conditions" in changes})
     assert sorted(name for each in writes for name in each) == ["acme", "anna", "dms"]
 
 
 async def test_a_sweep_is_made_at_once_and_then_at_its_interval(tmp_path: Path) -> None:
-    building = Building(tmp_path)
-    building.put(an_organization(version=2, generation=2, sweep={"interval": "1h"}))
-    async with building.rounds_made():
-        await building.round()
-        asked = building.scene.kube.asked
+    resync_scene = ResyncScene(tmp_path)
+    resync_scene.put(an_organization(version=2, generation=2, sweep={"interval": "1h"}))
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        asked = resync_scene.scene.kube.asked
         swept = [name for verb, name in asked if verb == "create"]
-        await building.round()
+        await resync_scene.next_pass()
         assert [name for verb, name in asked if verb == "create"] == swept
-        building.scene.clock.advance(hours=1)
-        await building.round()
+        resync_scene.scene.clock.advance(hours=1)
+        await resync_scene.next_pass()
     assert len([name for verb, name in asked if verb == "create"]) > len(swept)
 
 
 async def test_a_restart_is_no_reason_to_sweep_before_the_interval_is_over(tmp_path: Path) -> None:
-    building = Building(tmp_path)
+    resync_scene = ResyncScene(tmp_path)
     swept = an_organization(version=2, generation=2, sweep={"interval": "1h"}).to_dict()
     swept["status"] = {"sweep": {"at": "2026-07-01T11:30:00Z", "found": 0}}
-    building.put(Organization.parse(swept), known_to_work(a_sender(version=2)))
+    resync_scene.put(Organization.parse(swept), known_to_work(a_sender(version=2)))
     created = [("create", event_name("acme", ENVELOPE, "envelopeFinished"))]
-    async with building.rounds_made():
-        await building.round()
-        assert [each for each in building.scene.kube.asked if each[0] == "create"] == []
-        building.scene.clock.advance(minutes=30)
-        await building.round()
-    assert [each for each in building.scene.kube.asked if each[0] == "create"] == created
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        assert [each for each in resync_scene.scene.kube.asked if each[0] == "create"] == []
+        resync_scene.scene.clock.advance(minutes=30)
+        await resync_scene.next_pass()
+    assert [each for each in resync_scene.scene.kube.asked if each[0] == "create"] == created
 
 
 async def test_a_sweep_that_the_api_server_cut_off_is_made_again_soon(tmp_path: Path) -> None:
-    building = Building(tmp_path)
+    resync_scene = ResyncScene(tmp_path)
     sweeping = an_organization(version=2, generation=2, sweep={"interval": "24h"})
-    building.put(sweeping, known_to_work(a_sender(version=2)))
-    building.scene.kube.go_away("create", times=1)
-    async with building.rounds_made():
-        await building.round()
-        before = len(building.scene.kube.asked)
-        await building.round()
+    resync_scene.put(sweeping, known_to_work(a_sender(version=2)))
+    resync_scene.scene.kube.go_away("create", times=1)
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        before = len(resync_scene.scene.kube.asked)
+        await resync_scene.next_pass()
         assert (
             "create",
             event_name("acme", ENVELOPE, "envelopeFinished"),
-        ) not in building.scene.kube.asked[before:]
-        building.scene.clock.advance(seconds=SWEEP_RETRY_SECONDS)
-        await building.round()
-    assert EnvelopeEvent.PLURAL in {plural for plural, _ in building.scene.kube.objects}
+        ) not in resync_scene.scene.kube.asked[before:]
+        resync_scene.scene.clock.advance(seconds=SWEEP_RETRY_SECONDS)
+        await resync_scene.next_pass()
+    assert EnvelopeEvent.PLURAL in {plural for plural, _ in resync_scene.scene.kube.objects}
 
 
 async def test_a_sweep_that_a_person_asks_for_is_made_once_and_told_in_the_status(tmp_path: Path) -> None:
-    building = Building(tmp_path)
-    async with building.rounds_made():
-        await building.round()
+    resync_scene = ResyncScene(tmp_path)
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
         annotations = {"metadata": {"annotations": {SWEEP_ANNOTATION: "at noon"}}}
-        building.scene.kube.edit(Organization, "acme", annotations)
-        building.scene.observe(building.organization())
+        resync_scene.scene.kube.edit(Organization, "acme", annotations)
+        resync_scene.scene.observe(resync_scene.organization())
         for _ in range(3):
-            await building.round()
-            building.scene.clock.advance(hours=1)
-    swept = building.organization().status.sweep
+            await resync_scene.next_pass()
+            resync_scene.scene.clock.advance(hours=1)
+    swept = resync_scene.organization().status.sweep
     assert swept is not None
     assert swept.request == "at noon"
-    assert sum("sweep" in changes for _, changes in building.scene.kube.patches) == 1
+    assert sum("sweep" in changes for _, changes in resync_scene.scene.kube.patches) == 1
 
 
 async def test_an_organization_that_does_not_sweep_and_was_not_asked_to_is_not_swept(tmp_path: Path) -> None:
-    building = Building(tmp_path)
-    async with building.rounds_made():
-        await building.round()
-    assert building.organization().status.sweep is None
+    resync_scene = ResyncScene(tmp_path)
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+    assert resync_scene.organization().status.sweep is None
 
 
-async def test_trouble_with_the_api_server_does_not_end_the_rounds(tmp_path: Path) -> None:
-    building = Building(tmp_path)
-    building.scene.kube.go_away("patch_status", times=3)
-    building.scene.kube.go_away("secret", times=2)
-    async with building.rounds_made():
+async def test_trouble_with_the_api_server_does_not_end_the_passes(tmp_path: Path) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    resync_scene.scene.kube.go_away("patch_status", times=3)
+    resync_scene.scene.kube.go_away("secret", times=2)
+    async with resync_scene.resync_running():
         for _ in range(3):
-            await building.round()
-    assert is_condition_true(building.organization().status.conditions, "Ready")
+            await resync_scene.next_pass()
+    assert is_condition_true(resync_scene.organization().status.conditions, "Ready")

@@ -71,7 +71,7 @@ def test_it_comes_back_from_an_organizations_status_as_it_was() -> None:
     assert parse_part(Activity, to_json_dict(found)) == found
 
 
-def test_where_nothing_changed_it_is_written_once_an_hour_and_not_after_each_walk() -> None:
+def test_where_nothing_changed_it_is_written_once_an_hour_and_not_after_each_pass() -> None:
     event = an_event(5 * HOUR)
     first = tallied(event)
     soon, later = NOON + timedelta(minutes=59), NOON + HOUR

@@ -132,7 +132,7 @@ def test_only_what_may_solve_the_cause_counts(reason: str, resource: Any, found:
         (AFTER, "Archive/dms"),
     ],
 )
-def test_only_what_was_mended_after_the_event_failed_counts(
+def test_only_what_was_fixed_after_the_event_failed_counts(
     settled: datetime | None, found: str | None
 ) -> None:
     assert mended(failed("TagMissing").build(), a_cache(an_archive_settled(settled))) == found
@@ -207,7 +207,7 @@ def test_while_nobody_knows_whose_an_event_is_any_sender_of_its_organization_cou
         (a_sender(authorized=None), None),
     ],
 )
-def test_a_thing_is_mended_since_it_works_as_it_does_now(resource: Any, at: datetime | None) -> None:
+def test_a_thing_is_fixed_since_it_works_as_it_does_now(resource: Any, at: datetime | None) -> None:
     assert fixed_at(resource) == at
 
 

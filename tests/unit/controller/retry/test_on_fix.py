@@ -31,7 +31,7 @@ def event_failed(reason: str, count: int = 1, *, organization: str = "acme") -> 
     )
 
 
-class Mending:
+class RetryScene:
     """A namespace with failed events, in which their causes are fixed."""
 
     def __init__(self, *events: EnvelopeEvent) -> None:
@@ -48,7 +48,7 @@ class Mending:
             changed=self.scene.cache.update,
         )
 
-    async def mended(self, *states: Organization | Sender | Archive) -> list[str]:
+    async def reopened_after(self, *states: Organization | Sender | Archive) -> list[str]:
         """Let objects be seen in these states; return which events were re-opened."""
         async with self.scene.running(self.failed_event_retrier.run(), self.scene.event_recorder.run()):
             for each in states:
@@ -98,32 +98,34 @@ def an_organization_that_works(version: int = 1, generation: int = 1, **spec: An
 
 async def test_an_archive_that_works_again_has_its_failed_events_tried_again() -> None:
     event = event_failed("ArchiveReadOnly").build()
-    mending = Mending(event)
-    reopened = await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2))
+    retry_scene = RetryScene(event)
+    reopened = await retry_scene.reopened_after(an_archive_that_does_not(1), an_archive_that_works(2))
     assert reopened == [event.name]
-    after = mending.scene.kube.stored(event.name)
+    after = retry_scene.scene.kube.stored(event.name)
     assert (after.status.reason, after.status.attempts, after.status.completed_at) == ("CauseSolved", 0, None)
     assert after.status.message == "Archive/dms was changed or works again, which may solve why this failed."
-    assert [each["reason"] for each in mending.scene.kube.announced] == ["CauseSolved"]
-    assert mending.scene.driven == [event.name]
+    assert [each["reason"] for each in retry_scene.scene.kube.announced] == ["CauseSolved"]
+    assert retry_scene.scene.reconciled == [event.name]
 
 
 async def test_a_changed_archive_has_them_tried_again_when_it_is_known_to_work() -> None:
     event = event_failed("NameOccupied").build()
-    mending = Mending(event)
+    retry_scene = RetryScene(event)
     changed_but_not_probed = settled(an_archive(version=2, generation=1), "Ready")
     raw = changed_but_not_probed.to_dict()
     raw["metadata"] |= {"generation": 2, "resourceVersion": "3"}
-    assert await mending.mended(an_archive_that_works(1), Archive.parse(raw)) == []
-    assert await mending.mended(an_archive_that_works(4, generation=2)) == [event.name]
+    assert await retry_scene.reopened_after(an_archive_that_works(1), Archive.parse(raw)) == []
+    assert await retry_scene.reopened_after(an_archive_that_works(4, generation=2)) == [event.name]
 
 
 async def test_an_event_that_can_no_longer_be_written_holds_up_no_other() -> None:
     full, other = event_failed("ArchiveReadOnly", 1).build(), event_failed("ArchiveReadOnly", 2).build()
-    mending = Mending(full, other)
-    mending.scene.kube.fail("patch_status", Rejected(422, "Invalid", "status.documents: too long"))
-    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == [other.name]
-    assert mending.scene.clock.slept == [], "nothing is tried again for its sake"
+    retry_scene = RetryScene(full, other)
+    retry_scene.scene.kube.fail("patch_status", Rejected(422, "Invalid", "status.documents: too long"))
+    assert await retry_scene.reopened_after(an_archive_that_does_not(1), an_archive_that_works(2)) == [
+        other.name
+    ]
+    assert retry_scene.scene.clock.slept == [], "nothing is tried again for its sake"
 
 
 def with_anchors(archive: Archive, anchors: str) -> Archive:
@@ -134,8 +136,8 @@ def with_anchors(archive: Archive, anchors: str) -> Archive:
 
 async def test_other_trust_anchors_have_those_tried_again_whose_signer_was_not_trusted() -> None:
     event = event_failed("SignerUntrusted").build()
-    mending = Mending(event)
-    reopened = await mending.mended(
+    retry_scene = RetryScene(event)
+    reopened = await retry_scene.reopened_after(
         with_anchors(an_archive_that_works(1), "a" * 64), with_anchors(an_archive_that_works(2), "b" * 64)
     )
     assert reopened == [event.name]
@@ -143,23 +145,23 @@ async def test_other_trust_anchors_have_those_tried_again_whose_signer_was_not_t
 
 async def test_what_fails_after_a_change_that_its_run_did_not_see_is_tried_again() -> None:
     event = event_failed("NameOccupied").build()
-    mending = Mending()
-    began = mending.scene.clock.now()
-    mending.scene.clock.advance(seconds=1)
-    await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2))
-    mending.scene.kube.put(event)
-    mending.failed_event_retrier.event_failed(event, began)
-    assert await mending.mended() == [event.name]
+    retry_scene = RetryScene()
+    began = retry_scene.scene.clock.now()
+    retry_scene.scene.clock.advance(seconds=1)
+    await retry_scene.reopened_after(an_archive_that_does_not(1), an_archive_that_works(2))
+    retry_scene.scene.kube.put(event)
+    retry_scene.failed_event_retrier.event_failed(event, began)
+    assert await retry_scene.reopened_after() == [event.name]
 
 
 async def test_what_fails_in_a_run_that_began_after_the_change_stays_failed() -> None:
     event = event_failed("NameOccupied").build()
-    mending = Mending()
-    await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2))
-    mending.scene.clock.advance(seconds=1)
-    mending.scene.kube.put(event)
-    mending.failed_event_retrier.event_failed(event, mending.scene.clock.now())
-    assert await mending.mended() == []
+    retry_scene = RetryScene()
+    await retry_scene.reopened_after(an_archive_that_does_not(1), an_archive_that_works(2))
+    retry_scene.scene.clock.advance(seconds=1)
+    retry_scene.scene.kube.put(event)
+    retry_scene.failed_event_retrier.event_failed(event, retry_scene.scene.clock.now())
+    assert await retry_scene.reopened_after() == []
 
 
 async def test_only_what_the_change_can_solve_is_tried_again() -> None:
@@ -176,29 +178,31 @@ async def test_only_what_the_change_can_solve_is_tried_again() -> None:
             )
         )
     }
-    mending = Mending(*events.values())
-    reopened = await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2))
+    retry_scene = RetryScene(*events.values())
+    reopened = await retry_scene.reopened_after(an_archive_that_does_not(1), an_archive_that_works(2))
     assert reopened == [events["TagMissing"].name]
 
 
 async def test_what_was_given_up_counts_by_its_last_trouble() -> None:
     error = LastError(reason="ArchiveFull", message="", time=NOON)
     event = event_failed("DeadlineExceeded").status(last_error=error).build()
-    mending = Mending(event)
-    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == [event.name]
+    retry_scene = RetryScene(event)
+    assert await retry_scene.reopened_after(an_archive_that_does_not(1), an_archive_that_works(2)) == [
+        event.name
+    ]
 
 
 async def test_another_organization_that_uses_another_archive_is_left_alone() -> None:
     event = event_failed("ArchiveFull", organization="other").build()
-    mending = Mending(event)
-    mending.scene.observe(an_organization("other", archiveRef={"name": "another"}))
-    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == []
+    retry_scene = RetryScene(event)
+    retry_scene.scene.observe(an_organization("other", archiveRef={"name": "another"}))
+    assert await retry_scene.reopened_after(an_archive_that_does_not(1), an_archive_that_works(2)) == []
 
 
 async def test_a_changed_organization_has_those_tried_again_whose_sender_nobody_knew() -> None:
     event = event_failed("SenderUnknown").build()
-    mending = Mending(event)
-    reopened = await mending.mended(
+    retry_scene = RetryScene(event)
+    reopened = await retry_scene.reopened_after(
         an_organization_that_works(1), an_organization_that_works(2, generation=2)
     )
     assert reopened == [event.name]
@@ -207,15 +211,15 @@ async def test_a_changed_organization_has_those_tried_again_whose_sender_nobody_
 async def test_an_esaw_that_was_away_for_longer_than_the_deadline_has_them_tried_again() -> None:
     error = LastError(reason="EsawUnreachable", message="", time=NOON)
     event = event_failed("DeadlineExceeded").status(last_error=error).build()
-    mending = Mending(event)
+    retry_scene = RetryScene(event)
     away = settled(an_organization(version=2), "Ready")
-    assert await mending.mended(away, an_organization_that_works(3)) == [event.name]
+    assert await retry_scene.reopened_after(away, an_organization_that_works(3)) == [event.name]
 
 
 async def test_another_key_has_those_tried_again_that_were_not_permitted() -> None:
     event = event_failed("NotPermitted").build()
-    mending = Mending(event)
-    reopened = await mending.mended(
+    retry_scene = RetryScene(event)
+    reopened = await retry_scene.reopened_after(
         known_to_work(a_sender(version=1)), known_to_work(a_sender(version=2), "n" * 66)
     )
     assert reopened == [event.name]
@@ -224,121 +228,123 @@ async def test_another_key_has_those_tried_again_that_were_not_permitted() -> No
 async def test_a_sender_that_is_there_now_has_those_tried_again_that_missed_it() -> None:
     error = LastError(reason="SenderMissing", message="", time=NOON)
     event = event_failed("DeadlineExceeded").status(last_error=error).build()
-    mending = Mending(event)
-    reopened = await mending.mended(a_sender(authorized=None), known_to_work(a_sender(version=2)))
+    retry_scene = RetryScene(event)
+    reopened = await retry_scene.reopened_after(a_sender(authorized=None), known_to_work(a_sender(version=2)))
     assert reopened == [event.name]
 
 
 async def test_a_restart_is_no_change() -> None:
     event = event_failed("ArchiveFull").build()
-    mending = Mending(event)
+    retry_scene = RetryScene(event)
     states = (an_archive_that_works(), an_organization_that_works(), known_to_work(a_sender()))
-    assert await mending.mended(*states) == []
-    assert ("page", "envelopeevents") not in mending.scene.kube.asked
+    assert await retry_scene.reopened_after(*states) == []
+    assert ("page", "envelopeevents") not in retry_scene.scene.kube.asked
 
 
-def missed_by_everyone(mending: Mending) -> None:
+def missed_by_everyone(retry_scene: RetryScene) -> None:
     """An Archive was fixed after events had failed, and no process observed the fix."""
     raw = an_archive_that_works().to_dict()
     raw["status"] |= {"observedGeneration": 1, "settledAt": "2026-07-01T12:00:01Z"}
-    mending.scene.observe(Archive.parse(raw))
+    retry_scene.scene.observe(Archive.parse(raw))
 
 
-async def test_an_event_whose_cause_was_mended_unseen_is_reopened_and_left_to_the_watch_of_its_shard() -> (
-    None
-):
+async def test_an_event_whose_cause_was_fixed_unseen_is_reopened_and_left_to_the_watch_of_its_shard() -> None:
     event = event_failed("TagMissing").build()
-    mending = Mending(event)
-    missed_by_everyone(mending)
-    async with mending.scene.running(mending.scene.event_recorder.run()):
-        after = await mending.failed_event_retrier.retry_if_fixed(event)
+    retry_scene = RetryScene(event)
+    missed_by_everyone(retry_scene)
+    async with retry_scene.scene.running(retry_scene.scene.event_recorder.run()):
+        after = await retry_scene.failed_event_retrier.retry_if_fixed(event)
         await turns(300)
-    assert after == mending.scene.kube.stored(event.name)
+    assert after == retry_scene.scene.kube.stored(event.name)
     assert (after.status.phase, after.status.reason, after.status.completed_at) == (
         Phase.PENDING,
         "CauseSolved",
         None,
     )
-    assert [each["reason"] for each in mending.scene.kube.announced] == ["CauseSolved"]
-    assert mending.scene.driven == [], "it may be another controller's"
+    assert [each["reason"] for each in retry_scene.scene.kube.announced] == ["CauseSolved"]
+    assert retry_scene.scene.reconciled == [], "it may be another controller's"
 
 
-async def test_an_event_whose_cause_nobody_mended_stays_as_it_is() -> None:
+async def test_an_event_whose_cause_nobody_fixed_stays_as_it_is() -> None:
     event = event_failed("EnvelopeNotFound").build()
-    mending = Mending(event)
-    missed_by_everyone(mending)
-    assert await mending.failed_event_retrier.retry_if_fixed(event) is event
-    assert mending.scene.kube.patches == []
+    retry_scene = RetryScene(event)
+    missed_by_everyone(retry_scene)
+    assert await retry_scene.failed_event_retrier.retry_if_fixed(event) is event
+    assert retry_scene.scene.kube.patches == []
 
 
-async def test_an_event_that_somebody_reopened_since_the_walk_read_it_is_left_to_them() -> None:
+async def test_an_event_that_somebody_reopened_since_the_pass_read_it_is_left_to_them() -> None:
     event = event_failed("TagMissing").build()
-    mending = Mending(event)
-    missed_by_everyone(mending)
-    mending.scene.kube.edit(EnvelopeEvent, event.name, {"status": {"phase": "Validating"}})
-    assert await mending.failed_event_retrier.retry_if_fixed(event) is event
-    assert mending.scene.kube.stored(event.name).status.phase is Phase.VALIDATING
+    retry_scene = RetryScene(event)
+    missed_by_everyone(retry_scene)
+    retry_scene.scene.kube.edit(EnvelopeEvent, event.name, {"status": {"phase": "Validating"}})
+    assert await retry_scene.failed_event_retrier.retry_if_fixed(event) is event
+    assert retry_scene.scene.kube.stored(event.name).status.phase is Phase.VALIDATING
 
 
 @pytest.mark.parametrize("refusal", [Rejected(422, "Invalid", "no"), Forbidden(403, "Forbidden", "hold")])
-async def test_an_event_that_may_not_be_reopened_breaks_no_walk_off(refusal: ApiError) -> None:
+async def test_an_event_that_may_not_be_reopened_breaks_no_pass_off(refusal: ApiError) -> None:
     event = event_failed("TagMissing").build()
-    mending = Mending(event)
-    missed_by_everyone(mending)
-    mending.scene.kube.fail("patch_status", refusal)
-    assert await mending.failed_event_retrier.retry_if_fixed(event) is event
+    retry_scene = RetryScene(event)
+    missed_by_everyone(retry_scene)
+    retry_scene.scene.kube.fail("patch_status", refusal)
+    assert await retry_scene.failed_event_retrier.retry_if_fixed(event) is event
 
 
 async def test_a_change_that_was_made_while_no_controller_ran_counts_all_the_same() -> None:
     event = event_failed("TagMissing").build()
-    mending = Mending(event)
+    retry_scene = RetryScene(event)
     raw = an_archive_that_works(1).to_dict()
     raw["metadata"]["generation"] = 2
-    reopened = await mending.mended(Archive.parse(raw), an_archive_that_works(3, generation=2))
+    reopened = await retry_scene.reopened_after(Archive.parse(raw), an_archive_that_works(3, generation=2))
     assert reopened == [event.name]
 
 
 async def test_once_per_change() -> None:
     event = event_failed("ArchiveFull").build()
-    mending = Mending(event)
-    await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2))
-    mending.scene.kube.edit(
+    retry_scene = RetryScene(event)
+    await retry_scene.reopened_after(an_archive_that_does_not(1), an_archive_that_works(2))
+    retry_scene.scene.kube.edit(
         EnvelopeEvent, event.name, {"status": {"phase": "Failed", "reason": "ArchiveFull"}}
     )
-    assert await mending.mended(an_archive_that_works(3), an_archive_that_works(4)) == []
+    assert await retry_scene.reopened_after(an_archive_that_works(3), an_archive_that_works(4)) == []
 
 
 async def test_an_event_that_somebody_else_reopened_meanwhile_is_left_to_them() -> None:
     event = event_failed("ArchiveFull").build()
-    mending = Mending(event)
-    kube = mending.scene.kube
+    retry_scene = RetryScene(event)
+    kube = retry_scene.scene.kube
     kube.just_before(
         "patch_status",
         lambda: kube.edit(EnvelopeEvent, event.name, {"status": {"phase": "Skipped", "reason": "Mine"}}),
     )
-    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == []
+    assert await retry_scene.reopened_after(an_archive_that_does_not(1), an_archive_that_works(2)) == []
     assert kube.stored(event.name).status.reason == "Mine"
 
 
 async def test_while_the_api_server_is_away_a_change_is_not_lost() -> None:
     event = event_failed("ArchiveFull").build()
-    mending = Mending(event)
-    mending.scene.kube.fail("page", Unavailable(0, "NoAnswer", "away"))
-    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == [event.name]
+    retry_scene = RetryScene(event)
+    retry_scene.scene.kube.fail("page", Unavailable(0, "NoAnswer", "away"))
+    assert await retry_scene.reopened_after(an_archive_that_does_not(1), an_archive_that_works(2)) == [
+        event.name
+    ]
 
 
 @pytest.mark.parametrize("phase", [Phase.SKIPPED, Phase.SUCCEEDED])
 async def test_only_what_failed_is_tried_again(phase: Phase) -> None:
     event = event_failed("ArchiveFull").status(phase=phase).build()
-    mending = Mending(event)
-    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == []
+    retry_scene = RetryScene(event)
+    assert await retry_scene.reopened_after(an_archive_that_does_not(1), an_archive_that_works(2)) == []
 
 
 async def test_an_event_that_cannot_be_read_stops_no_other() -> None:
     event = event_failed("ArchiveFull").build()
-    mending = Mending(event)
-    mending.scene.kube.objects["envelopeevents", "0-odd"] = {
+    retry_scene = RetryScene(event)
+    retry_scene.scene.kube.objects["envelopeevents", "0-odd"] = {
         "metadata": {"name": "0-odd", "labels": {ORGANIZATION_LABEL: "acme"}},
         "status": {"phase": "Failed"},
     }
-    assert await mending.mended(an_archive_that_does_not(1), an_archive_that_works(2)) == [event.name]
+    assert await retry_scene.reopened_after(an_archive_that_does_not(1), an_archive_that_works(2)) == [
+        event.name
+    ]

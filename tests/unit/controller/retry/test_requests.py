@@ -46,7 +46,7 @@ class Scene:
             changed=self.changed.append,
         )
 
-    def tell(self, *names: str) -> None:
+    def observe(self, *names: str) -> None:
         """Let the watch tell about events."""
         for name in names:
             self.kube.changes.put_nowait(WatchEvent("MODIFIED", self.kube.stored(name).to_dict()))
@@ -66,13 +66,13 @@ class Scene:
 
     async def carried_out(self, event: EnvelopeEvent) -> EnvelopeEvent:
         """Follow until the label is gone, and return the event as it is then."""
-        self.tell(event.name)
+        self.observe(event.name)
         async with self.followed():
             await eventually(lambda: REQUEST_LABEL not in self.kube.stored(event.name).metadata.labels)
             await turns()
         return self.kube.stored(event.name)
 
-    def told(self) -> list[tuple[str, str]]:
+    def recorded(self) -> list[tuple[str, str]]:
         return [(each["reason"], each["note"]) for each in self.kube.announced]
 
 
@@ -104,7 +104,7 @@ async def test_retry_begins_anew_from_every_phase_but_succeeded(phase: Phase) ->
         0,
     )
     assert scene.changed[-1] == after, "so that it is worked on at once"
-    assert scene.told() == [("RetryRequested", f"'retry' was asked for when the event was {phase}")]
+    assert scene.recorded() == [("RetryRequested", f"'retry' was asked for when the event was {phase}")]
 
 
 async def test_retry_of_what_is_archived_goes_on_from_there() -> None:
@@ -126,7 +126,7 @@ async def test_skip_gives_up_on_purpose(phase: Phase) -> None:
     ready = find_condition(after.status.conditions, "Ready")
     assert ready is not None
     assert (ready.status, ready.reason) == ("False", "SkippedByRequest")
-    assert [reason for reason, _ in scene.told()] == ["SkippedByRequest"]
+    assert [reason for reason, _ in scene.recorded()] == ["SkippedByRequest"]
 
 
 @pytest.mark.parametrize(
@@ -146,9 +146,9 @@ async def test_what_cannot_be_done_is_refused_in_words_and_changes_nothing(
     after = await scene.carried_out(event)
     assert after.status == event.status
     assert scene.kube.patches == []
-    ((reason, told),) = scene.told()
+    ((reason, recorded),) = scene.recorded()
     assert reason == "RequestRefused"
-    assert told.endswith(note)
+    assert recorded.endswith(note)
 
 
 async def test_who_asked_and_why_is_recorded_and_taken_off() -> None:
@@ -157,7 +157,7 @@ async def test_who_asked_and_why_is_recorded_and_taken_off() -> None:
     annotations = {REQUEST_BY_ANNOTATION: "maria", REQUEST_REASON_ANNOTATION: "filed by hand"}
     scene.kube.edit(EnvelopeEvent, event.name, {"metadata": {"annotations": annotations}})
     after = await scene.carried_out(event)
-    assert scene.told() == [
+    assert scene.recorded() == [
         (
             "SkippedByRequest",
             "'skip' was asked for when the event was Failed, in the name of maria, because: filed by hand",
@@ -169,9 +169,9 @@ async def test_who_asked_and_why_is_recorded_and_taken_off() -> None:
 async def test_a_request_told_many_times_is_carried_out_once() -> None:
     event = asked(an_event().in_phase(Phase.FAILED), "retry").build()
     scene = Scene(event)
-    scene.tell(event.name, event.name, event.name)
+    scene.observe(event.name, event.name, event.name)
     await scene.carried_out(event)
-    assert len(scene.told()) == 1
+    assert len(scene.recorded()) == 1
 
 
 async def test_a_request_waits_for_the_running_work_and_holds_up_no_other() -> None:
@@ -179,7 +179,7 @@ async def test_a_request_waits_for_the_running_work_and_holds_up_no_other() -> N
     other_id = "11111111-4b1d-4c58-9a57-6d1f0a3b2c4d"
     other = asked(an_event(other_id).in_phase(Phase.FAILED), "retry").build()
     scene = Scene(busy, other)
-    scene.tell(busy.name, other.name)
+    scene.observe(busy.name, other.name)
     async with scene.followed():
         async with scene.workqueue.lock(busy.spec.envelope_id):
             await eventually(lambda: scene.kube.stored(other.name).status.phase is Phase.PENDING)
@@ -203,7 +203,7 @@ async def test_a_request_that_the_api_server_never_takes_is_refused_in_words() -
     scene.kube.fail("patch_status", TooLarge(500, "500", "etcdserver: request is too large"))
     after = await scene.carried_out(event)
     assert after.status.phase is Phase.FAILED
-    ((reason, note),) = scene.told()
+    ((reason, note),) = scene.recorded()
     assert reason == "RequestRefused"
     assert "request is too large" in note
 
@@ -216,7 +216,7 @@ async def test_a_delivery_counted_in_between_does_not_carry_a_request_out_twice(
     )
     after = await scene.carried_out(event)
     assert after.status.deliveries == 5
-    assert len(scene.told()) == 1
+    assert len(scene.recorded()) == 1
 
 
 async def test_another_request_made_in_between_is_not_taken_off_unseen() -> None:
@@ -226,23 +226,23 @@ async def test_another_request_made_in_between_is_not_taken_off_unseen() -> None
         scene.kube.edit, EnvelopeEvent, event.name, {"metadata": {"labels": {REQUEST_LABEL: "skip"}}}
     )
     scene.kube.just_before("patch", relabel)
-    scene.tell(event.name)
+    scene.observe(event.name)
     async with scene.followed():
         await eventually(lambda: len(scene.changed) >= 2)
         assert scene.kube.stored(event.name).metadata.labels[REQUEST_LABEL] == "skip"
-        scene.tell(event.name)
+        scene.observe(event.name)
         await eventually(lambda: scene.kube.stored(event.name).status.phase is Phase.SKIPPED)
 
 
 async def test_an_event_that_was_deleted_meanwhile_needs_nothing() -> None:
     event = asked(an_event().in_phase(Phase.FAILED), "retry").build()
     scene = Scene(event)
-    scene.tell(event.name)
+    scene.observe(event.name)
     await scene.kube.delete(EnvelopeEvent, event.name)
     async with scene.followed():
         await eventually(lambda: ("get", event.name) in scene.kube.asked)
         await turns()
-    assert scene.told() == []
+    assert scene.recorded() == []
 
 
 async def test_thousands_of_requests_at_once_are_carried_out_a_few_at_a_time() -> None:
@@ -252,7 +252,7 @@ async def test_thousands_of_requests_at_once_are_carried_out_a_few_at_a_time() -
     ]
     scene = Scene(*events)
     for each in events:
-        scene.tell(each.name)
+        scene.observe(each.name)
     async with scene.followed():
         await eventually(lambda: len(scene.kube.announced) == 200)
     assert {each["reason"] for each in scene.kube.announced} == {"RetryRequested"}
@@ -266,7 +266,7 @@ async def test_an_error_that_nobody_thought_of_is_tried_again_and_ends_no_other_
     scene = Scene(event, other)
     scene.kube.just_before("get", breaks)
     scene.kube.just_before("get", breaks)
-    scene.tell(event.name, other.name)
+    scene.observe(event.name, other.name)
     async with scene.followed():
         await eventually(lambda: len(scene.kube.announced) == 2)
     assert {scene.kube.stored(each.name).status.phase for each in (event, other)} == {Phase.PENDING}
@@ -290,10 +290,10 @@ async def test_a_request_told_again_while_it_pauses_after_an_error_is_still_carr
     event = asked(an_event().in_phase(Phase.FAILED), "retry").build()
     scene = Scene(event)
     scene.kube.just_before("get", breaks)
-    scene.kube.just_before("get", partial(scene.tell, event.name))
-    scene.tell(event.name, event.name)
+    scene.kube.just_before("get", partial(scene.observe, event.name))
+    scene.observe(event.name, event.name)
     await scene.carried_out(event)
-    assert [reason for reason, _ in scene.told()] == ["RetryRequested"]
+    assert [reason for reason, _ in scene.recorded()] == ["RetryRequested"]
 
 
 def breaks() -> None:

@@ -25,7 +25,7 @@ def taken(fair_queue: FairQueue, concurrency_limits: ConcurrencyLimits = ROOM) -
     return [each.event for each in fair_queue.take(concurrency_limits)]
 
 
-def lanes_with(*items: QueueItem) -> FairQueue:
+def queue_with(*items: QueueItem) -> FairQueue:
     fair_queue = FairQueue()
     for each in items:
         fair_queue.add(each)
@@ -33,13 +33,13 @@ def lanes_with(*items: QueueItem) -> FairQueue:
 
 
 def test_the_oldest_event_is_first_over_all_senders() -> None:
-    fair_queue = lanes_with(item(3, sender="ben"), item(1), item(2, sender="ben"), item(4))
+    fair_queue = queue_with(item(3, sender="ben"), item(1), item(2, sender="ben"), item(4))
     assert taken(fair_queue) == ["event-1", "event-2", "event-3", "event-4"]
 
 
 def test_a_sender_with_many_events_starves_nobody() -> None:
     many = [item(number) for number in range(1000)]
-    fair_queue = lanes_with(*many, item(5000, sender="ben"))
+    fair_queue = queue_with(*many, item(5000, sender="ben"))
     concurrency_limits = ConcurrencyLimits(
         process=16, organization={"acme": 16}, sender={"acme": 4}, archive={}
     )
@@ -47,7 +47,7 @@ def test_a_sender_with_many_events_starves_nobody() -> None:
 
 
 def test_the_limit_of_the_process_holds() -> None:
-    fair_queue = lanes_with(*(item(number) for number in range(10)))
+    fair_queue = queue_with(*(item(number) for number in range(10)))
     assert (
         len(
             taken(
@@ -62,7 +62,7 @@ def test_the_limit_of_the_process_holds() -> None:
 
 
 def test_the_limit_of_an_organization_holds() -> None:
-    fair_queue = lanes_with(*(item(number) for number in range(10)))
+    fair_queue = queue_with(*(item(number) for number in range(10)))
     assert (
         len(
             taken(
@@ -77,7 +77,7 @@ def test_the_limit_of_an_organization_holds() -> None:
 
 
 def test_the_limit_of_an_archive_holds() -> None:
-    fair_queue = lanes_with(*(item(number) for number in range(10)))
+    fair_queue = queue_with(*(item(number) for number in range(10)))
     assert (
         len(
             taken(
@@ -92,14 +92,14 @@ def test_the_limit_of_an_archive_holds() -> None:
 
 
 def test_two_events_of_one_envelope_are_never_out_at_once() -> None:
-    fair_queue = lanes_with(item(1, envelope="same"), item(2, envelope="same"), item(3))
+    fair_queue = queue_with(item(1, envelope="same"), item(2, envelope="same"), item(3))
     assert taken(fair_queue) == ["event-1", "event-3"]
     fair_queue.done("event-1")
     assert taken(fair_queue) == ["event-2"]
 
 
 def test_a_second_event_of_an_envelope_does_not_block_those_behind_it() -> None:
-    fair_queue = lanes_with(item(1, envelope="same"))
+    fair_queue = queue_with(item(1, envelope="same"))
     assert taken(fair_queue) == ["event-1"]
     for each in (item(2, envelope="same"), item(3), item(4)):
         fair_queue.add(each)
@@ -107,7 +107,7 @@ def test_a_second_event_of_an_envelope_does_not_block_those_behind_it() -> None:
 
 
 def test_a_dropped_event_is_not_handed_out() -> None:
-    fair_queue = lanes_with(item(1), item(2))
+    fair_queue = queue_with(item(1), item(2))
     fair_queue.drop("event-1")
     assert taken(fair_queue) == ["event-2"]
 
@@ -122,13 +122,13 @@ def test_an_occupied_envelope_is_left_alone_until_it_is_vacated() -> None:
 
 
 def test_an_envelope_in_work_cannot_be_occupied() -> None:
-    fair_queue = lanes_with(item(1))
+    fair_queue = queue_with(item(1))
     assert taken(fair_queue) == ["event-1"]
     assert not fair_queue.acquire("envelope-1")
 
 
 def test_an_event_that_moves_to_another_sender_is_handed_out_once() -> None:
-    fair_queue = lanes_with(item(1, sender=""))
+    fair_queue = queue_with(item(1, sender=""))
     fair_queue.add(item(1, sender="anna"))
     assert taken(fair_queue) == ["event-1"]
 

@@ -8,7 +8,7 @@ from tests.support.builders import NOON, a_sender, an_event, an_organization
 from tests.support.scenes.handlers import Scene
 
 
-class Dashboard:
+class Scrape:
     """The metrics of a scrape."""
 
     def __init__(self, scene: Scene) -> None:
@@ -31,32 +31,32 @@ def test_unfinished_events_are_counted_by_phase_and_the_oldest_is_known() -> Non
     for count, phase in enumerate((Phase.ARCHIVING, Phase.ARCHIVING, Phase.AWAITING_CONSENT)):
         builder = an_event(f"{count:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d").in_phase(phase)
         scene.observe(builder.created(NOON - timedelta(minutes=count)).build())
-    board = Dashboard(scene)
-    board.gauges.refresh()
-    assert board.shows("events", organization="acme", phase="Archiving") == 2
-    assert board.shows("events", organization="acme", phase="AwaitingConsent") == 1
-    assert board.shows("events", organization="acme", phase="Pending") == 0
-    assert board.shows("oldest_unfinished_seconds", organization="acme") == 120
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    assert scrape.shows("events", organization="acme", phase="Archiving") == 2
+    assert scrape.shows("events", organization="acme", phase="AwaitingConsent") == 1
+    assert scrape.shows("events", organization="acme", phase="Pending") == 0
+    assert scrape.shows("oldest_unfinished_seconds", organization="acme") == 120
 
 
 def test_an_organization_without_events_shows_zeros() -> None:
     scene = Scene()
     scene.observe(an_organization())
-    board = Dashboard(scene)
-    board.gauges.refresh()
-    assert board.shows("events", organization="acme", phase="Failed") == 0
-    assert board.shows("oldest_unfinished_seconds", organization="acme") == 0
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    assert scrape.shows("events", organization="acme", phase="Failed") == 0
+    assert scrape.shows("oldest_unfinished_seconds", organization="acme") == 0
 
 
-async def test_finished_events_are_those_of_the_reapers_last_walk() -> None:
+async def test_finished_events_are_those_of_the_garbage_collectors_last_pass() -> None:
     finished = an_event().in_phase(Phase.FAILED).build()
     scene = Scene(finished)
     scene.observe(an_organization())
     async with scene.running(scene.garbage_collector.run()):
         pass
-    board = Dashboard(scene)
-    board.gauges.refresh()
-    assert board.shows("events", organization="acme", phase="Failed") == 1
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    assert scrape.shows("events", organization="acme", phase="Failed") == 1
 
 
 def test_senders_are_counted_by_whether_their_key_works() -> None:
@@ -68,10 +68,10 @@ def test_senders_are_counted_by_whether_their_key_works() -> None:
         a_sender("c", authorized="False"),
         a_sender("d", authorized=None),
     )
-    board = Dashboard(scene)
-    board.gauges.refresh()
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
     for truth, count in (("True", 2), ("False", 1), ("Unknown", 1)):
-        assert board.shows("senders", organization="acme", authorized=truth) == count
+        assert scrape.shows("senders", organization="acme", authorized=truth) == count
 
 
 def test_over_all_controllers_each_sender_is_counted_once() -> None:
@@ -79,9 +79,9 @@ def test_over_all_controllers_each_sender_is_counted_once() -> None:
     for shard in range(3):
         scene = Scene(shard=shard, shards=3)
         scene.observe(an_organization(), *(a_sender(f"sender-{count}") for count in range(30)))
-        board = Dashboard(scene)
-        board.gauges.refresh()
-        shown.append(board.shows("senders", organization="acme", authorized="True") or 0)
+        scrape = Scrape(scene)
+        scrape.gauges.refresh()
+        shown.append(scrape.shows("senders", organization="acme", authorized="True") or 0)
     assert sum(shown) == 30
     assert all(shown)
 
@@ -89,19 +89,19 @@ def test_over_all_controllers_each_sender_is_counted_once() -> None:
 def test_the_series_of_an_organization_that_is_gone_are_gone() -> None:
     scene = Scene()
     scene.observe(an_organization())
-    board = Dashboard(scene)
-    board.gauges.refresh()
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
     scene.see_deleted(an_organization())
-    board.gauges.refresh()
-    assert board.shows("oldest_unfinished_seconds", organization="acme") is None
+    scrape.gauges.refresh()
+    assert scrape.shows("oldest_unfinished_seconds", organization="acme") is None
 
 
 def test_each_trouble_that_an_attempt_can_meet_starts_at_zero() -> None:
-    board = Dashboard(Scene())
+    scrape = Scrape(Scene())
     for phase in ("Validating", "Archiving", "Cleaning"):
         for outcome, reason in (
             ("wait", "EsawFailing"),
             ("fail", "NotPermitted"),
             ("needconsent", "TokenRejected"),
         ):
-            assert board.shows("attempts_total", phase=phase, outcome=outcome, reason=reason) == 0
+            assert scrape.shows("attempts_total", phase=phase, outcome=outcome, reason=reason) == 0

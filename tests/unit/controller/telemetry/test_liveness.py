@@ -18,7 +18,7 @@ from controller.watch.heartbeat import WatchHeartbeat
 from counterfoil.metrics import Metrics
 from tests.support.builders import NOON, AClock
 from tests.support.fakes.kube import InMemoryKubeClient
-from tests.unit.controller.scheduling.test_workqueue import Workshop, a_queue_item, running, turns
+from tests.unit.controller.scheduling.test_workqueue import ReleasedWork, a_queue_item, running, turns
 
 SILENCE, OVERDUE = timedelta(minutes=5), timedelta(minutes=2)
 
@@ -31,7 +31,7 @@ class Scene:
     def __init__(self, *, process: int = 8) -> None:
         self.clock = AClock()
         self.kube = InMemoryKubeClient()
-        self.shop = Workshop()
+        self.work = ReleasedWork()
         concurrency_limits = ConcurrencyLimits(process=process, organization={}, sender={}, archive={})
         self.workqueue = WorkQueue(clock=self.clock, concurrency_limits=lambda: concurrency_limits)
         self.heartbeat = WatchHeartbeat(self.clock, ("envelopeevents", "senders"), list_started=ignored)
@@ -94,32 +94,32 @@ async def test_a_schedule_that_no_longer_turns_fails_once_something_is_overdue()
 
 async def test_an_event_that_is_due_while_nobody_works_on_any_fails() -> None:
     scene = Scene()
-    async with running(scene.workqueue, scene.shop), scene.workqueue.lock("envelope-of-a"):
+    async with running(scene.workqueue, scene.work), scene.workqueue.lock("envelope-of-a"):
         # As by a request that never releases the envelope.
         scene.workqueue.enqueue_at(a_queue_item("a"), NOON)
         await turns()
         scene.clock.advance(seconds=121)
         assert await scene.says("schedule") is not None
         assert scene.registry.get_sample_value("counterfoil_overdue_seconds") == 121
-    assert scene.shop.started == []
+    assert scene.work.started == []
 
 
 async def test_events_that_wait_while_others_are_worked_on_are_no_reason() -> None:
     scene = Scene(process=1)
-    scene.shop.open = False
-    async with running(scene.workqueue, scene.shop):
+    scene.work.open = False
+    async with running(scene.workqueue, scene.work):
         scene.workqueue.enqueue_at(a_queue_item("a"), NOON)
         scene.workqueue.enqueue_at(a_queue_item("b"), NOON)
         await turns()
         scene.clock.advance(hours=1)
         assert await scene.says("schedule") is None
-        scene.shop.let_go("a")
-        scene.shop.let_go("b")
+        scene.work.let_go("a")
+        scene.work.let_go("b")
         await turns()
-    assert scene.shop.ended == ["a", "b"]
+    assert scene.work.ended == ["a", "b"]
 
 
-# -- How it is heard ----------------------------------------------------------------------------------------------
+# -- How it is heard -----------------------------------------------------------------------------------------
 
 
 @asynccontextmanager

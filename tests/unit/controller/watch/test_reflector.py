@@ -7,7 +7,7 @@ from counterfoil.kube.errors import ApiError, Forbidden, NotFound, Unavailable
 from tests.support.builders import AClock
 
 
-class Reading:
+class InitialRead:
     """An initial read that fails with the given problems before it succeeds."""
 
     def __init__(self, *problems: ApiError) -> None:
@@ -23,7 +23,7 @@ class Reading:
 
 
 async def test_it_is_not_ready_before_everything_was_read_and_then_it_is() -> None:
-    reading = Reading()
+    reading = InitialRead()
     assert await reading.initial_sync.check() == "the resources have not been read yet"
     await reading.initial_sync.run()
     assert await reading.initial_sync.check() is None
@@ -38,13 +38,13 @@ async def test_it_is_not_ready_before_everything_was_read_and_then_it_is() -> No
     ],
 )
 async def test_it_says_what_it_waits_for(problem: ApiError, said: str) -> None:
-    reading = Reading(problem)
+    reading = InitialRead(problem)
     await reading.initial_sync.run()
     assert reading.said[1] == said
 
 
 async def test_it_waits_as_long_as_it_takes_and_never_more_than_ten_seconds_at_a_time() -> None:
-    reading = Reading(*(Unavailable(0, "NoAnswer", "gone") for _ in range(1000)))
+    reading = InitialRead(*(Unavailable(0, "NoAnswer", "gone") for _ in range(1000)))
     await reading.initial_sync.run()
     assert len(reading.said) == 1001
     assert (reading.clock.slept[0], max(reading.clock.slept)) == (0.2, 10.0)

@@ -10,7 +10,7 @@ from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.handlers import Scene, turns
 
 
-class Gap:
+class RelistScene:
     """A namespace of which a controller knows everything, and of which something vanishes unseen."""
 
     def __init__(self, *resources: Resource) -> None:
@@ -42,49 +42,49 @@ class Gap:
 async def test_what_vanished_is_forgotten_and_what_is_there_is_not() -> None:
     gone = (an_organization("gone"), a_sender("gone"), an_archive("gone"))
     there = (an_organization(), a_sender(), an_archive())
-    gap = Gap(*gone, *there)
-    gap.lose(*gone)
-    await gap.list_started(Organization, Sender, Archive)
-    cache = gap.scene.cache
-    for shelf in (cache.organizations, cache.senders, cache.archives):
-        assert [each.name for each in shelf] != []
-        assert "gone" not in {each.name for each in shelf}
+    relist_scene = RelistScene(*gone, *there)
+    relist_scene.lose(*gone)
+    await relist_scene.list_started(Organization, Sender, Archive)
+    cache = relist_scene.scene.cache
+    for store in (cache.organizations, cache.senders, cache.archives):
+        assert [each.name for each in store] != []
+        assert "gone" not in {each.name for each in store}
 
 
 async def test_an_event_that_waited_and_was_deleted_is_forgotten() -> None:
     event = an_event().in_phase(Phase.AWAITING_CONSENT).build()
-    gap = Gap(event)
-    await gap.begun()
-    gap.lose(event)
-    await gap.list_started(EnvelopeEvent)
-    assert list(gap.scene.cache.events) == []
+    relist_scene = RelistScene(event)
+    await relist_scene.begun()
+    relist_scene.lose(event)
+    await relist_scene.list_started(EnvelopeEvent)
+    assert list(relist_scene.scene.cache.events) == []
 
 
 async def test_what_is_seen_for_the_first_time_meanwhile_is_not_taken_for_gone() -> None:
-    gap = Gap(a_sender())
-    gap.scene.kube.just_before("page", lambda: gap.scene.observe(a_sender("new")))
-    await gap.list_started(Sender)
-    assert {each.name for each in gap.scene.cache.senders} == {"anna", "new"}
+    relist_scene = RelistScene(a_sender())
+    relist_scene.scene.kube.just_before("page", lambda: relist_scene.scene.observe(a_sender("new")))
+    await relist_scene.list_started(Sender)
+    assert {each.name for each in relist_scene.scene.cache.senders} == {"anna", "new"}
 
 
 async def test_what_is_made_anew_meanwhile_is_not_taken_for_gone() -> None:
-    gap = Gap(a_sender())
-    gap.lose(a_sender())
-    gap.scene.kube.just_before("page", lambda: gap.scene.observe(a_sender(version=7)))
-    await gap.list_started(Sender)
-    assert [each.metadata.resource_version for each in gap.scene.cache.senders] == ["7"]
+    relist_scene = RelistScene(a_sender())
+    relist_scene.lose(a_sender())
+    relist_scene.scene.kube.just_before("page", lambda: relist_scene.scene.observe(a_sender(version=7)))
+    await relist_scene.list_started(Sender)
+    assert [each.metadata.resource_version for each in relist_scene.scene.cache.senders] == ["7"]
 
 
 async def test_the_first_list_of_events_is_no_gap() -> None:
-    gap = Gap(an_event().build())
-    await gap.begun()
-    assert gap.scene.kube.asked == []
+    relist_scene = RelistScene(an_event().build())
+    await relist_scene.begun()
+    assert relist_scene.scene.kube.asked == []
 
 
 async def test_a_list_that_can_not_be_made_is_made_later() -> None:
-    gap = Gap(a_sender())
-    gap.lose(a_sender())
-    gap.scene.kube.fail("page", *[Unavailable(0, "NoAnswer", "away")] * 3)
-    await gap.list_started(Sender)
-    assert list(gap.scene.cache.senders) == []
-    assert len(gap.scene.clock.slept) == 3
+    relist_scene = RelistScene(a_sender())
+    relist_scene.lose(a_sender())
+    relist_scene.scene.kube.fail("page", *[Unavailable(0, "NoAnswer", "away")] * 3)
+    await relist_scene.list_started(Sender)
+    assert list(relist_scene.scene.cache.senders) == []
+    assert len(relist_scene.scene.clock.slept) == 3

@@ -45,7 +45,7 @@ async def test_a_file_is_stored_once_and_described_as_read_back() -> None:
 
     deposited = await store(backend, file, a_source(b"hello"), tags={})
 
-    assert backend.shelf == {file.name: b"hello"}
+    assert backend.files == {file.name: b"hello"}
     assert (deposited.size, deposited.sha256[:8], deposited.written) == (5, "2cf24dba", True)
 
 
@@ -54,13 +54,13 @@ async def test_an_empty_file_is_a_file() -> None:
 
     deposited = await store(backend, file, a_source(b""), tags={})
 
-    assert backend.shelf == {file.name: b""}
+    assert backend.files == {file.name: b""}
     assert deposited.size == 0
 
 
 async def test_a_file_that_is_there_already_is_recognised_and_not_written_again() -> None:
     backend, file = MemoryBackend(), a_plan().files[0]
-    backend.shelf[file.name] = content()
+    backend.files[file.name] = content()
 
     deposited = await store(backend, file, a_source(content()), tags={})
 
@@ -71,11 +71,11 @@ async def test_a_file_that_is_there_already_is_recognised_and_not_written_again(
 
 async def test_other_content_under_our_name_is_replaced() -> None:
     backend, file = MemoryBackend(), a_plan().files[0]
-    backend.shelf[file.name] = b"of an earlier run"
+    backend.files[file.name] = b"of an earlier run"
 
     deposited = await store(backend, file, a_source(content()), tags={})
 
-    assert backend.shelf[file.name] == content()
+    assert backend.files[file.name] == content()
     assert deposited.written
 
 
@@ -86,7 +86,7 @@ async def test_a_document_that_was_stored_as_garbage_is_found_by_read_back_and_n
         await store(backend, file, a_source(content()), tags={})
 
     assert backend.puts == [file.name] * 2
-    assert backend.shelf == {}
+    assert backend.files == {}
     assert trouble.value.message.startswith(f"shelf:/{file.name} was sent 2 times")
 
 
@@ -102,7 +102,7 @@ async def test_a_document_that_was_spoiled_once_is_sent_again() -> None:
     deposited = await store(backend, file, a_source(content()), tags={})
 
     assert deposited.size == len(content())
-    assert backend.shelf[file.name] == content()
+    assert backend.files[file.name] == content()
 
 
 async def test_a_source_that_breaks_off_leaves_nothing_under_the_name() -> None:
@@ -111,7 +111,7 @@ async def test_a_source_that_breaks_off_leaves_nothing_under_the_name() -> None:
     with pytest.raises(SourceCut):
         await store(backend, file, a_source(content(300_000), cut_at=100_000), tags={})
 
-    assert backend.shelf == {}
+    assert backend.files == {}
 
 
 @pytest.mark.parametrize("declared", [0, 999, 1001])
@@ -123,18 +123,18 @@ async def test_a_source_that_sends_another_number_of_bytes_than_declared_leaves_
     with pytest.raises(SourceBroken) as trouble:
         await store(backend, file, a_source(content(1000), declared=declared), tags={})
 
-    assert backend.shelf == {}
+    assert backend.files == {}
     assert trouble.value.expected == declared
 
 
 async def test_a_broken_source_leaves_what_an_earlier_run_stored() -> None:
     backend, file = MemoryBackend(), a_plan().files[0]
-    backend.shelf[file.name] = content()
+    backend.files[file.name] = content()
 
     with pytest.raises(SourceBroken):
         await store(backend, file, a_source(content()[:-1], declared=1000), tags={})
 
-    assert backend.shelf[file.name] == content()
+    assert backend.files[file.name] == content()
 
 
 async def test_a_source_of_unknown_length_is_taken_as_it_comes() -> None:
@@ -157,17 +157,17 @@ async def test_a_foreign_file_under_one_of_our_names_is_left_alone(taken: str) -
         "the manifest": plan.manifest_name,
         "the hash file": plan.hashes_name,
     }[taken]
-    backend.shelf[name] = b"not ours"
+    backend.files[name] = b"not ours"
 
     with pytest.raises(NameTaken, match=name):
         await claim_names(backend, plan)
 
-    assert backend.shelf == {name: b"not ours"}
+    assert backend.files == {name: b"not ours"}
 
 
 async def test_a_foreign_file_under_another_name_is_none_of_our_business() -> None:
     backend, plan = MemoryBackend(), a_plan()
-    backend.shelf[f"{plan.folder}/notes.txt"] = b"not ours"
+    backend.files[f"{plan.folder}/notes.txt"] = b"not ours"
 
     await claim_names(backend, plan)
 
@@ -175,7 +175,7 @@ async def test_a_foreign_file_under_another_name_is_none_of_our_business() -> No
 async def test_a_foreign_file_whose_name_some_archives_take_for_ours_is_left_alone() -> None:
     backend, plan = MemoryBackend(), a_plan(*files_named("contract.pdf"))
     above, _, name = plan.files[0].name.rpartition("/")
-    backend.shelf[f"{above}/{name.upper()}"] = b"not ours"
+    backend.files[f"{above}/{name.upper()}"] = b"not ours"
 
     with pytest.raises(NameTaken, match=r"contract\.pdf"):
         await claim_names(backend, plan)
@@ -193,9 +193,9 @@ async def test_a_foreign_file_whose_name_is_no_text_is_none_of_our_business(tmp_
 async def test_what_an_earlier_run_claimed_is_ours_whatever_lies_there() -> None:
     backend, plan = MemoryBackend(), a_plan()
     claimed = await claim_names(backend, plan)
-    backend.shelf[plan.files[0].name] = b"half done"
-    backend.shelf[plan.hashes_name] = b"half done"
-    backend.shelf[plan.manifest_name] = b"{damaged"
+    backend.files[plan.files[0].name] = b"half done"
+    backend.files[plan.hashes_name] = b"half done"
+    backend.files[plan.manifest_name] = b"{damaged"
 
     assert await claim_names(backend, plan, claimed=claimed) == claimed
 
@@ -203,7 +203,7 @@ async def test_what_an_earlier_run_claimed_is_ours_whatever_lies_there() -> None
 async def test_a_claim_is_for_its_own_names_only() -> None:
     backend, plan = MemoryBackend(), a_plan(*files_named("a.pdf", "b.pdf"))
     claimed = (await claim_names(backend, plan))[:1]
-    backend.shelf[plan.files[1].name] = b"not ours"
+    backend.files[plan.files[1].name] = b"not ours"
 
     with pytest.raises(NameTaken):
         await claim_names(backend, plan, claimed=claimed)
@@ -228,7 +228,7 @@ async def test_the_manifest_of_another_envelope_is_foreign() -> None:
 
 async def test_a_manifest_that_cannot_be_read_is_foreign_unless_the_names_are_ours() -> None:
     backend, plan = MemoryBackend(), a_plan()
-    backend.shelf[plan.manifest_name] = b"{damaged"
+    backend.files[plan.manifest_name] = b"{damaged"
 
     with pytest.raises(NameTaken):
         await find_concluded(backend, plan, ENVELOPE_ID)
@@ -245,7 +245,7 @@ async def test_the_manifest_is_written_last_and_says_everything() -> None:
 
     assert backend.puts[-2:] == [plan.hashes_name, plan.manifest_name]
     assert location == f"shelf:/{plan.manifest_name}"
-    manifest = Manifest.decode(backend.shelf[plan.manifest_name])
+    manifest = Manifest.decode(backend.files[plan.manifest_name])
     assert manifest.envelope.id == ENVELOPE_ID
     assert manifest.sender.email == "ann@acme.example"
     assert manifest.times.archived == "2026-03-01T12:00:00Z"
@@ -260,11 +260,11 @@ async def test_the_manifest_is_written_last_and_says_everything() -> None:
 async def test_concluding_again_changes_nothing_and_keeps_the_time_of_then() -> None:
     backend, plan = MemoryBackend(), a_plan()
     await filed(backend, plan)
-    before, written = dict(backend.shelf), len(backend.puts)
+    before, written = dict(backend.files), len(backend.puts)
 
     await filed(backend, plan, at=NOW + timedelta(days=1))
 
-    assert backend.shelf == before
+    assert backend.files == before
     assert len(backend.puts) == written
 
 
@@ -287,7 +287,7 @@ async def test_a_file_that_was_not_deposited_is_never_in_a_manifest() -> None:
     with pytest.raises(ValueError, match="was not deposited"):
         await conclude(backend, plan, an_envelope(), [one], archived_at=NOW, extra={})
 
-    assert plan.manifest_name not in backend.shelf
+    assert plan.manifest_name not in backend.files
 
 
 async def test_a_manifest_that_is_stored_as_garbage_does_not_count() -> None:
@@ -300,7 +300,7 @@ async def test_a_manifest_that_is_stored_as_garbage_does_not_count() -> None:
     with pytest.raises(VerificationFailed):
         await conclude(backend, plan, an_envelope(), [document], archived_at=NOW, extra={})
 
-    assert plan.manifest_name not in backend.shelf
+    assert plan.manifest_name not in backend.files
 
 
 async def test_an_archived_envelope_verifies_and_every_change_to_it_is_found() -> None:
@@ -309,10 +309,10 @@ async def test_an_archived_envelope_verifies_and_every_change_to_it_is_found() -
     assert await verify_folder(backend, plan.folder) == []
 
     first, second, third = (file.name for file in plan.files)
-    del backend.shelf[first]
-    backend.shelf[second] += b"!"
-    backend.shelf[third] = backend.shelf[third][:-1] + b"?"
-    backend.shelf[plan.hashes_name] = b""
+    del backend.files[first]
+    backend.files[second] += b"!"
+    backend.files[third] = backend.files[third][:-1] + b"?"
+    backend.files[plan.hashes_name] = b""
 
     assert await verify_folder(backend, plan.folder) == [
         "'Document/a.pdf' is missing.",
@@ -326,7 +326,7 @@ async def test_a_folder_without_a_readable_manifest_does_not_verify() -> None:
     backend, plan = MemoryBackend(), a_plan()
 
     assert await verify_folder(backend, plan.folder) == ["counterfoil.json is missing."]
-    backend.shelf[plan.manifest_name] = b"{"
+    backend.files[plan.manifest_name] = b"{"
     assert (await verify_folder(backend, plan.folder))[0].startswith("counterfoil.json can't be read")
 
 
@@ -335,5 +335,5 @@ async def test_200_files_are_filed_and_verify() -> None:
 
     await filed(backend, plan)
 
-    assert len(backend.shelf) == 202
+    assert len(backend.files) == 202
     assert await verify_folder(backend, plan.folder) == []

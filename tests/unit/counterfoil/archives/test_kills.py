@@ -79,7 +79,8 @@ async def test_two_runs_at_once_leave_what_one_would(tmp_path: Path) -> None:
     spec = a_spec(root=str(tmp_path))
     backend = await open_backend("dms", spec, {})
 
-    # Only one worker per envelope is the rule; a run that sweeps away the other's unfinished file may make it fail.
+    # Only one worker per envelope is the rule; a run that sweeps away the other's unfinished file may make it
+    # fail.
     endings = await asyncio.gather(*(file_envelope(backend, spec) for _ in range(2)), return_exceptions=True)
 
     assert all(isinstance(each, str | ArchiveUnavailable) for each in endings)

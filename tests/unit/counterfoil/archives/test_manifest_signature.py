@@ -49,18 +49,18 @@ async def test_the_seal_comes_before_the_manifest_which_stays_the_last() -> None
 async def test_the_seal_fits_the_manifest_and_the_manifest_names_the_key() -> None:
     backend, plan, sealer = MemoryBackend(), a_plan(), a_sealer()
     await filed(backend, plan, sealer)
-    manifest = backend.shelf[plan.manifest_name]
-    assert sealer.public.verifies(backend.shelf[plan.seal_name], manifest)
+    manifest = backend.files[plan.manifest_name]
+    assert sealer.public.verifies(backend.files[plan.seal_name], manifest)
     assert Manifest.decode(manifest).sealed_by == sealer.public.id
-    assert not a_sealer(2).public.verifies(backend.shelf[plan.seal_name], manifest)
-    assert not sealer.public.verifies(backend.shelf[plan.seal_name], manifest + b" ")
+    assert not a_sealer(2).public.verifies(backend.files[plan.seal_name], manifest)
+    assert not sealer.public.verifies(backend.files[plan.seal_name], manifest + b" ")
 
 
 async def test_without_a_key_there_is_no_seal() -> None:
     backend, plan = MemoryBackend(), a_plan()
     await filed(backend, plan, None)
-    assert plan.seal_name not in backend.shelf
-    assert Manifest.decode(backend.shelf[plan.manifest_name]).sealed_by is None
+    assert plan.seal_name not in backend.files
+    assert Manifest.decode(backend.files[plan.manifest_name]).sealed_by is None
 
 
 async def test_a_run_that_is_repeated_leaves_a_sealed_manifest_as_it_is() -> None:
@@ -74,30 +74,30 @@ async def test_a_run_that_is_repeated_leaves_a_sealed_manifest_as_it_is() -> Non
 async def test_a_seal_that_is_missing_or_does_not_fit_is_made_again(seal: bytes | None) -> None:
     backend, plan, sealer = MemoryBackend(), a_plan(), a_sealer()
     await filed(backend, plan, sealer)
-    del backend.shelf[plan.seal_name]
+    del backend.files[plan.seal_name]
     if seal is not None:
-        backend.shelf[plan.seal_name] = seal
+        backend.files[plan.seal_name] = seal
     await filed(backend, plan, sealer)
-    assert sealer.public.verifies(backend.shelf[plan.seal_name], backend.shelf[plan.manifest_name])
+    assert sealer.public.verifies(backend.files[plan.seal_name], backend.files[plan.manifest_name])
 
 
 async def test_another_key_seals_anew() -> None:
     backend, plan = MemoryBackend(), a_plan()
     await filed(backend, plan, a_sealer(1))
     await filed(backend, plan, a_sealer(2))
-    assert a_sealer(2).public.verifies(backend.shelf[plan.seal_name], backend.shelf[plan.manifest_name])
+    assert a_sealer(2).public.verifies(backend.files[plan.seal_name], backend.files[plan.manifest_name])
 
 
 async def test_a_manifest_that_is_written_anew_without_a_key_has_no_old_seal_beside_it() -> None:
     backend, plan = MemoryBackend(), a_plan()
     await filed(backend, plan, a_sealer())
     await filed(backend, plan, None)
-    assert plan.seal_name not in backend.shelf
+    assert plan.seal_name not in backend.files
 
 
 async def test_a_strangers_file_in_the_place_of_the_seal_is_not_touched() -> None:
     backend, plan = MemoryBackend(), a_plan()
-    backend.shelf[plan.seal_name] = b"another program's"
+    backend.files[plan.seal_name] = b"another program's"
     with pytest.raises(NameTaken):
         await claim_names(backend, plan)
 
@@ -106,9 +106,12 @@ async def test_openssl_alone_can_check_the_seal(tmp_path: Path) -> None:
     backend, plan = MemoryBackend(), a_plan()
     await filed(backend, plan, a_sealer())
     (tmp_path / "public.pem").write_bytes(public_pem())
-    (tmp_path / "counterfoil.json").write_bytes(backend.shelf[plan.manifest_name])
-    (tmp_path / "counterfoil.json.sig").write_bytes(backend.shelf[plan.seal_name])
-    command = "openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in counterfoil.json -sigfile counterfoil.json.sig"
+    (tmp_path / "counterfoil.json").write_bytes(backend.files[plan.manifest_name])
+    (tmp_path / "counterfoil.json.sig").write_bytes(backend.files[plan.seal_name])
+    command = (
+        "openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in counterfoil.json -sigfile "
+        "counterfoil.json.sig"
+    )
     process = await asyncio.create_subprocess_exec(*command.split(), cwd=tmp_path)
     assert await process.wait() == 0
 

@@ -28,7 +28,7 @@ async def test_blocks_are_the_same_bytes_in_bigger_pieces(chunks: list[bytes], s
     assert b"" not in joined
 
 
-async def test_a_tally_knows_size_and_hash_once_the_stream_has_ended() -> None:
+async def test_a_hashing_counter_knows_size_and_hash_once_the_stream_has_ended() -> None:
     counter = HashingCounter()
     passed = b"".join([block async for block in counting(each(b"a" * 2_000_000, b"", b"b" * 10), counter)])
 

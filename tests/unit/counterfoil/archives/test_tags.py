@@ -8,7 +8,10 @@ from counterfoil.archives.tags import MetadataUnreadable, TagMissing, collect, p
 from counterfoil.resources.archive import TagRule
 
 FIELDS = {"envelope.name": "Lease", "sender.email": "ann@acme.example"}
-XML = '<?xml version="1.0" encoding="utf-16"?><meta><no>4711</no><no>4712</no><who role="buyer"> Ann\n<b>B.</b></who><empty/></meta>'
+XML = (
+    '<?xml version="1.0" encoding="utf-16"?><meta><no>4711</no><no>4712</no><who role="buyer"> '
+    "Ann\n<b>B.</b></who><empty/></meta>"
+)
 JSON = '{"contract": {"no": 4711, "value": 12.0, "urgent": true, "parties": ["Ann", "Bob"], "note": null}}'
 
 
@@ -139,7 +142,10 @@ def test_an_entity_without_a_declaration_is_no_xml() -> None:
 
 
 def test_an_xinclude_is_text_like_any_other() -> None:
-    metadata = '<m xmlns:xi="http://www.w3.org/2001/XInclude"><xi:include href="file:///etc/passwd" parse="text"/></m>'
+    metadata = (
+        '<m xmlns:xi="http://www.w3.org/2001/XInclude"><xi:include href="file:///etc/passwd" '
+        'parse="text"/></m>'
+    )
 
     assert from_xml("/m", metadata, required=False) is None
 

@@ -1,4 +1,7 @@
-"""The kubectl plugin's decisions: what it says about an event, what a support bundle leaves out, what is completed."""
+"""
+The kubectl plugin's decisions: what it says about an event, what a support bundle leaves out, what is
+completed.
+"""
 
 import io
 import os
@@ -113,7 +116,7 @@ def test_a_bundle_leaves_out_tokens_people_and_what_kubernetes_keeps_for_itself(
     }
 
 
-class ANamespace(KubeClient):
+class ForbiddingKubeClient(KubeClient):
     """A namespace with one pod whose log is not what it should be, and nothing else that may be read."""
 
     def __init__(self) -> None:
@@ -142,7 +145,7 @@ class ANamespace(KubeClient):
 
 
 async def test_a_bundle_has_the_logs_without_what_looks_like_a_token_and_names_what_is_missing() -> None:
-    bundle = SupportBundle(ANamespace())
+    bundle = SupportBundle(ForbiddingKubeClient())
     await bundle.collect(lines=7, events=10)
     assert bundle.files["logs/controller-0.controller.log"] == "7 lines, a key [redacted]"
     assert "v1.35.4" in bundle.files["version.yaml"]
@@ -225,7 +228,7 @@ def test_what_happened_without_a_person_stays_in_a_bundle() -> None:
 
 def test_a_bundle_is_nobody_elses_from_the_first_byte_on(tmp_path: Path) -> None:
     path = tmp_path / "bundle.tar.gz"
-    bundle = SupportBundle(ANamespace())
+    bundle = SupportBundle(ForbiddingKubeClient())
     bundle.files["broken.yaml"] = "\ud800"
     before = os.umask(0)
     try:

@@ -1,5 +1,6 @@
 """
-``python -m counterfoil.cli.verify``: an auditor with a copy of the archive, and nothing else, finds every change.
+``python -m counterfoil.cli.verify``: an auditor with a copy of the archive, and nothing else, finds every
+change.
 """
 
 import asyncio
@@ -88,7 +89,8 @@ async def test_every_file_is_told_with_what_was_checked(folder: Path) -> None:
         f"ok          counterfoil.json: is of envelope {ENVELOPE_ID} ('Contract', Completed) of acme, filed "
         "2026-03-01T12:00:00Z, with 2 files",
         "ok          Document/one.pdf: has its 1000 bytes and its SHA-256",
-        "ok          Document/two.pdf: has its 1000 bytes and its SHA-256; when it was filed: it has no signature",
+        "ok          Document/two.pdf: has its 1000 bytes and its SHA-256; when it was filed: it has no "
+        "signature",
         "ok          counterfoil.sha256: says what counterfoil.json says",
         "Everything is as it was filed.",
     ]

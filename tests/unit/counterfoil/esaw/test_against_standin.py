@@ -1,4 +1,6 @@
-"""The client and the stand-in eSAW, written apart from each other from the same facts, understand one another."""
+"""
+The client and the stand-in eSAW, written apart from each other from the same facts, understand one another.
+"""
 
 import contextlib
 import hashlib
@@ -38,7 +40,7 @@ from counterfoil.resources import (
 from sandbox.esaw import AWKWARD_NAMES, DocumentSpec, StandIn, User
 from sandbox.esaw.core.faults import FaultOptions
 from sandbox.esaw.core.model import EmptyAs, EnvelopeOptions
-from tests.support.servers.scripted_esaw import Ledger, whole_file
+from tests.support.servers.scripted_esaw import RecordingObserver, whole_file
 
 MIB = 1024 * 1024
 SOON = CallLimits(silence=0.2, answer=5.0)
@@ -52,7 +54,7 @@ class Scene:
     sender: User
     esaw: EsawClient
     user: EsawUserClient
-    ledger: Ledger
+    observer: RecordingObserver
 
     def an_envelope(self, **options: Unpack[EnvelopeOptions]) -> str:
         return self.standin.add_envelope(sender=self.sender, **options)
@@ -60,11 +62,11 @@ class Scene:
 
 @pytest.fixture
 async def scene() -> AsyncIterator[Scene]:
-    ledger = Ledger()
+    observer = RecordingObserver()
     async with StandIn(seed=7) as standin, new_http_client() as http:
         sender = standin.add_user(email="sina@example.com", given_name="Sina", surname="Sender")
-        esaw = EsawClient(standin.url, http=http, clock=WallClock(), observe=ledger, call_limits=SOON)
-        yield Scene(standin, sender, esaw, esaw.as_user(ApiToken.parse(sender.token)), ledger)
+        esaw = EsawClient(standin.url, http=http, clock=WallClock(), observe=observer, call_limits=SOON)
+        yield Scene(standin, sender, esaw, esaw.as_user(ApiToken.parse(sender.token)), observer)
 
 
 async def the_files(scene: Scene, envelope: str) -> tuple[EnvelopeFile, ...]:
@@ -132,7 +134,7 @@ async def test_an_envelope_goes_all_the_way_and_is_deleted_only_when_every_file_
     assert not scene.standin.exists(envelope)
     (call,) = scene.standin.delete_calls(envelope)
     assert (call.outcome, call.missing) == (200, ())
-    assert {code for _, code in scene.ledger.codes} == {"200"}
+    assert {code for _, code in scene.observer.codes} == {"200"}
 
 
 async def test_every_file_that_the_standin_has_is_listed_once_with_its_kind(scene: Scene) -> None:
@@ -353,7 +355,7 @@ async def test_a_file_that_trickles_is_given_up(scene: Scene) -> None:
     async with new_http_client() as http:
         impatient = CallLimits(speed_window=0.1)
         esaw = EsawClient(
-            scene.standin.url, http=http, clock=WallClock(), observe=scene.ledger, call_limits=impatient
+            scene.standin.url, http=http, clock=WallClock(), observe=scene.observer, call_limits=impatient
         )
         user = esaw.as_user(ApiToken.parse(scene.sender.token))
         envelope = scene.an_envelope(documents=[DocumentSpec(name="contract.pdf", size=MIB)])

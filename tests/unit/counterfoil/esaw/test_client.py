@@ -1,4 +1,7 @@
-"""The client against a server that answers exactly the bytes that are wanted: requests, answers, every way to fail."""
+"""
+The client against a server that answers exactly the bytes that are wanted: requests, answers, every way to
+fail.
+"""
 
 import asyncio
 import json
@@ -27,9 +30,9 @@ from tests.support.servers.scripted_esaw import (
     ENVELOPE,
     START,
     TOKEN,
-    Bench,
-    HandClock,
-    Ledger,
+    ClientSetup,
+    ManualClock,
+    RecordingObserver,
     Script,
     against,
     an_envelope,
@@ -50,9 +53,9 @@ WHO = {"UserId": "u1", "Email": "sender@example.com", "GivenName": "Sina", "Surn
 
 
 async def test_the_token_goes_in_the_authorization_header_and_nowhere_else() -> None:
-    async with against(answering(WHO)) as bench:
-        who = await bench.user.whoami()
-    request = bench.server.received[0]
+    async with against(answering(WHO)) as setup:
+        who = await setup.user.whoami()
+    request = setup.server.received[0]
     assert (who.user_id, who.email) == ("u1", "sender@example.com")
     assert (request.method, request.target) == ("GET", "/Api/v6/authorization/whoami")
     assert [name for name, value in request.headers.items() if TOKEN in value] == ["authorization"]
@@ -61,10 +64,10 @@ async def test_the_token_goes_in_the_authorization_header_and_nowhere_else() -> 
 
 
 async def test_the_version_is_asked_for_without_a_token() -> None:
-    async with against(answering({"Version": "25.52"})) as bench:
-        assert await bench.esaw.version() == "25.52"
-    assert bench.server.received[0].target == "/Api/v6/system/version"
-    assert "authorization" not in bench.server.received[0].headers
+    async with against(answering({"Version": "25.52"})) as setup:
+        assert await setup.esaw.version() == "25.52"
+    assert setup.server.received[0].target == "/Api/v6/system/version"
+    assert "authorization" not in setup.server.received[0].headers
 
 
 @pytest.mark.parametrize(
@@ -76,17 +79,17 @@ async def test_the_version_is_asked_for_without_a_token() -> None:
     ],
 )
 async def test_each_part_of_an_envelope_has_its_path(operation: str, target: str) -> None:
-    async with against(answering({})) as bench:
-        await getattr(bench.user, operation)(ENVELOPE.upper())
-    assert bench.server.received[0].target == target
-    assert bench.ledger.codes == [(operation, "200")]
+    async with against(answering({})) as setup:
+        await getattr(setup.user, operation)(ENVELOPE.upper())
+    assert setup.server.received[0].target == target
+    assert setup.observer.codes == [(operation, "200")]
 
 
 @pytest.mark.parametrize("path", ["/esaw", "/esaw/", "/a/b//"])
 async def test_a_base_url_may_have_a_path_as_on_premise(path: str) -> None:
-    async with against(answering(an_envelope()), path=path) as bench:
-        assert (await bench.user.envelope(ENVELOPE)).status is EnvelopeStatus.COMPLETED
-    assert bench.server.received[0].target == f"{path.rstrip('/')}/Api/v6/envelope/{ENVELOPE}"
+    async with against(answering(an_envelope()), path=path) as setup:
+        assert (await setup.user.envelope(ENVELOPE)).status is EnvelopeStatus.COMPLETED
+    assert setup.server.received[0].target == f"{path.rstrip('/')}/Api/v6/envelope/{ENVELOPE}"
 
 
 @pytest.mark.parametrize(
@@ -104,26 +107,26 @@ async def test_a_base_url_may_have_a_path_as_on_premise(path: str) -> None:
 async def test_a_base_url_that_could_send_a_token_astray_is_refused(base_url: str) -> None:
     async with new_http_client() as http:
         with pytest.raises(ValueError, match="base URL"):
-            EsawClient(base_url, http=http, clock=HandClock(), observe=Ledger())
+            EsawClient(base_url, http=http, clock=ManualClock(), observe=RecordingObserver())
 
 
 @pytest.mark.parametrize(
     "envelope", ["", "../../file/x", f"{ENVELOPE}/files", f"{ENVELOPE}?a=b", "%2e%2e", "1a2b"]
 )
 async def test_an_envelope_id_that_is_no_guid_never_reaches_a_url(envelope: str) -> None:
-    async with against(answering({})) as bench:
+    async with against(answering({})) as setup:
         for operation in ("envelope", "files", "configuration", "history"):
             with pytest.raises(ValueError, match="GUID"):
-                await getattr(bench.user, operation)(envelope)
-    assert bench.server.received == []
+                await getattr(setup.user, operation)(envelope)
+    assert setup.server.received == []
 
 
 async def test_find_asks_by_status_and_time_in_utc() -> None:
     hit = {"Id": ENVELOPE, "Status": "Completed", "Name": "Lease", "MetaData": None}
-    async with against(answering({"Envelopes": [hit]})) as bench:
+    async with against(answering({"Envelopes": [hit]})) as setup:
         east = datetime(2026, 7, 2, 12, tzinfo=timezone(timedelta(hours=2)))
-        found = await bench.user.find(status=EnvelopeStatus.COMPLETED, start=east, end=None)
-    request = bench.server.received[0]
+        found = await setup.user.find(status=EnvelopeStatus.COMPLETED, start=east, end=None)
+    request = setup.server.received[0]
     assert (request.method, request.target) == ("POST", "/Api/v6/envelope/find")
     assert request.headers["content-type"] == "application/json"
     assert json.loads(request.body) == {"Status": "Completed", "StartDate": "2026-07-02T10:00:00Z"}
@@ -131,45 +134,47 @@ async def test_find_asks_by_status_and_time_in_utc() -> None:
 
 
 async def test_find_without_hits_is_empty_however_esaw_says_so() -> None:
-    async with against(answering({"Envelopes": None}), answering({}), answering({"Envelopes": []})) as bench:
+    async with against(answering({"Envelopes": None}), answering({}), answering({"Envelopes": []})) as setup:
         for _ in range(3):
-            assert await bench.user.find(status=EnvelopeStatus.COMPLETED, start=START, end=START) == ()
+            assert await setup.user.find(status=EnvelopeStatus.COMPLETED, start=START, end=START) == ()
 
 
 async def test_find_takes_no_time_without_a_zone() -> None:
-    async with against(answering({})) as bench:
+    async with against(answering({})) as setup:
         with pytest.raises(ValueError, match="zone"):
-            await bench.user.find(status=EnvelopeStatus.COMPLETED, start=START.replace(tzinfo=None), end=None)
+            await setup.user.find(status=EnvelopeStatus.COMPLETED, start=START.replace(tzinfo=None), end=None)
 
 
 async def test_one_connection_serves_many_calls() -> None:
-    async with against(answering(WHO)) as bench:
+    async with against(answering(WHO)) as setup:
         for _ in range(5):
-            await bench.user.whoami()
-    assert bench.server.connections == 1
+            await setup.user.whoami()
+    assert setup.server.connections == 1
 
 
 async def test_a_cookie_of_one_user_is_not_sent_for_another() -> None:
-    async with against(answering(WHO, Set_Cookie="session=first-user; Path=/")) as bench:
-        await bench.user.whoami()
-        await bench.esaw.as_user(ApiToken.parse("another" * 9)).whoami()
-    assert all("cookie" not in each.headers for each in bench.server.received)
+    async with against(answering(WHO, Set_Cookie="session=first-user; Path=/")) as setup:
+        await setup.user.whoami()
+        await setup.esaw.as_user(ApiToken.parse("another" * 9)).whoami()
+    assert all("cookie" not in each.headers for each in setup.server.received)
 
 
 async def test_a_netrc_of_the_machine_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("default login somebody password secret\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    async with against(answering(b'"25.52"')) as bench:
-        await bench.esaw.version()
-    assert "authorization" not in bench.server.received[0].headers
+    async with against(answering(b'"25.52"')) as setup:
+        await setup.esaw.version()
+    assert "authorization" not in setup.server.received[0].headers
 
 
 async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(answering(b'"25.52"')) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         async with new_http_client() as http:
-            esaw = EsawClient("http://esaw.invalid", http=http, clock=HandClock(), observe=Ledger())
+            esaw = EsawClient(
+                "http://esaw.invalid", http=http, clock=ManualClock(), observe=RecordingObserver()
+            )
             assert await esaw.version() == "25.52"
     assert proxy.received[0].target == "http://esaw.invalid/Api/v6/system/version"
 
@@ -177,10 +182,10 @@ async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatc
 # What is answered
 
 
-async def problem_of(bench: Bench) -> EsawError:
+async def problem_of(setup: ClientSetup) -> EsawError:
     """The problem that asking who it is ends in."""
     with pytest.raises(EsawError) as met:
-        await bench.user.whoami()
+        await setup.user.whoami()
     return met.value
 
 
@@ -211,17 +216,17 @@ V4_ERROR = {"ErrorId": "ERR0010", "Message": "no", "SupportId": "f35aad06-2222",
 async def test_an_error_status_is_told_with_what_its_body_says(
     script: Script, status: int, error_id: str | None, text: str
 ) -> None:
-    async with against(script) as bench:
-        problem = await problem_of(bench)
+    async with against(script) as setup:
+        problem = await problem_of(setup)
     assert isinstance(problem, HttpStatusError)
     assert (problem.status, problem.error_id, str(problem)) == (status, error_id, text)
-    assert bench.ledger.codes == [("whoami", str(status))]
+    assert setup.observer.codes == [("whoami", str(status))]
 
 
 @pytest.mark.parametrize(("error", "trace_id"), [(V6_ERROR, "f35aad06-1111"), (V4_ERROR, "f35aad06-2222")])
 async def test_a_trace_id_is_kept_for_support_but_not_told(error: object, trace_id: str) -> None:
-    async with against(answering(error, 500)) as bench:
-        problem = await problem_of(bench)
+    async with against(answering(error, 500)) as setup:
+        problem = await problem_of(setup)
     assert isinstance(problem, HttpStatusError)
     assert problem.trace_id == trace_id
     assert trace_id not in str(problem) + repr(problem)
@@ -231,21 +236,21 @@ async def test_a_trace_id_is_kept_for_support_but_not_told(error: object, trace_
 async def test_a_redirect_is_refused_and_the_token_stays_here(status: int) -> None:
     async with running(answering(WHO)) as elsewhere:
         location = f"{elsewhere.url}/login?session=private"
-        async with against(answering(b"", status, Location=location)) as bench:
-            problem = await problem_of(bench)
+        async with against(answering(b"", status, Location=location)) as setup:
+            problem = await problem_of(setup)
     assert isinstance(problem, UnexpectedRedirect)
     assert str(problem) == f"eSAW redirects API calls to {elsewhere.url}; correct the base URL."
     assert elsewhere.received == []
-    assert len(bench.server.received) == 1
-    assert bench.ledger.codes == [("whoami", str(status))]
+    assert len(setup.server.received) == 1
+    assert setup.observer.codes == [("whoami", str(status))]
 
 
 @pytest.mark.parametrize(
     "location", ["/login", "//evil.example/x", "https://u:p@evil.example/", "https://a b/", ""]
 )
 async def test_where_a_redirect_leads_is_told_only_when_it_is_a_plain_address(location: str) -> None:
-    async with against(answering(b"", 302, Location=location)) as bench:
-        problem = await problem_of(bench)
+    async with against(answering(b"", 302, Location=location)) as setup:
+        problem = await problem_of(setup)
     assert str(problem) == "eSAW redirects API calls to another place; correct the base URL."
 
 
@@ -262,25 +267,25 @@ async def test_where_a_redirect_leads_is_told_only_when_it_is_a_plain_address(lo
     ],
 )
 async def test_an_answer_that_is_not_what_was_promised_is_unreadable(script: Script, text: str) -> None:
-    async with against(script, call_limits=CallLimits(max_json_bytes=1000)) as bench:
-        problem = await problem_of(bench)
+    async with against(script, call_limits=CallLimits(max_json_bytes=1000)) as setup:
+        problem = await problem_of(setup)
     assert isinstance(problem, ResponseInvalid)
     assert str(problem).startswith("eSAW's answer to whoami can't be used: ")
     assert text in str(problem)
-    assert bench.ledger.codes == [("whoami", "unreadable")]
+    assert setup.observer.codes == [("whoami", "unreadable")]
 
 
 @pytest.mark.parametrize("other", [ENVELOPE.replace("0", "1"), "", "no guid"])
 async def test_an_answer_about_another_envelope_is_not_believed(other: str) -> None:
-    async with against(answering(an_envelope(Id=other))) as bench:
+    async with against(answering(an_envelope(Id=other))) as setup:
         with pytest.raises(ResponseInvalid, match="about another envelope"):
-            await bench.user.envelope(ENVELOPE)
+            await setup.user.envelope(ENVELOPE)
 
 
 @pytest.mark.parametrize("same", [ENVELOPE.upper(), ENVELOPE.replace("-", "")])
 async def test_the_same_id_in_another_spelling_is_believed(same: str) -> None:
-    async with against(answering(an_envelope(Id=same))) as bench:
-        assert (await bench.user.envelope(ENVELOPE)).id == same
+    async with against(answering(an_envelope(Id=same))) as setup:
+        assert (await setup.user.envelope(ENVELOPE)).id == same
 
 
 # What never arrives
@@ -297,11 +302,11 @@ async def test_the_same_id_in_another_spelling_is_believed(same: str) -> None:
     ],
 )
 async def test_a_connection_that_brings_no_answer_is_unreachable(script: Script, kind: str) -> None:
-    async with against(script, call_limits=CallLimits(silence=0.1)) as bench:
-        problem = await problem_of(bench)
+    async with against(script, call_limits=CallLimits(silence=0.1)) as setup:
+        problem = await problem_of(setup)
     assert isinstance(problem, EsawUnreachable)
     assert problem.kind == kind
-    assert bench.ledger.codes == [("whoami", "unreachable")]
+    assert setup.observer.codes == [("whoami", "unreachable")]
 
 
 async def test_a_server_that_trickles_can_not_hold_a_call_for_ever() -> None:
@@ -312,8 +317,8 @@ async def test_a_server_that_trickles_can_not_hold_a_call_for_ever() -> None:
             await writer.drain()
             await asyncio.sleep(0.01)
 
-    async with against(trickle, call_limits=CallLimits(answer=0.1)) as bench:
-        problem = await problem_of(bench)
+    async with against(trickle, call_limits=CallLimits(answer=0.1)) as setup:
+        problem = await problem_of(setup)
     assert isinstance(problem, EsawUnreachable)
     assert problem.kind == "timeout"
 
@@ -321,19 +326,19 @@ async def test_a_server_that_trickles_can_not_hold_a_call_for_ever() -> None:
 async def test_a_port_where_nobody_listens_is_unreachable() -> None:
     async with running(silence) as gone:
         pass
-    ledger = Ledger()
+    observer = RecordingObserver()
     async with new_http_client() as http:
-        esaw = EsawClient(gone.url, http=http, clock=HandClock(), observe=ledger)
+        esaw = EsawClient(gone.url, http=http, clock=ManualClock(), observe=observer)
         with pytest.raises(EsawUnreachable, match="No connection to eSAW") as met:
             await esaw.version()
     assert met.value.kind == "connect"
-    assert ledger.codes == [("version", "unreachable")]
+    assert observer.codes == [("version", "unreachable")]
 
 
 async def test_a_certificate_that_is_not_trusted_is_told_as_such(tmp_path: Path) -> None:
     server, _ = server_tls(tmp_path)
     async with running(answering(b'"1"'), tls=server) as esaw_server, new_http_client() as http:
-        esaw = EsawClient(esaw_server.url, http=http, clock=HandClock(), observe=Ledger())
+        esaw = EsawClient(esaw_server.url, http=http, clock=ManualClock(), observe=RecordingObserver())
         with pytest.raises(EsawUnreachable, match="check its certificate") as met:
             await esaw.version()
     assert met.value.kind == "tls"
@@ -346,7 +351,7 @@ async def test_an_authority_of_ones_own_can_be_trusted(tmp_path: Path) -> None:
         running(answering(b'"25.52"'), tls=server) as esaw_server,
         new_http_client(verify=trusting) as http,
     ):
-        esaw = EsawClient(esaw_server.url, http=http, clock=HandClock(), observe=Ledger())
+        esaw = EsawClient(esaw_server.url, http=http, clock=ManualClock(), observe=RecordingObserver())
         assert await esaw.version() == "25.52"
 
 
@@ -354,7 +359,9 @@ async def test_a_proxy_that_refuses_is_told_as_such(monkeypatch: pytest.MonkeyPa
     async with running(answering(b"", 403)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         async with new_http_client() as http:
-            esaw = EsawClient("https://esaw.invalid", http=http, clock=HandClock(), observe=Ledger())
+            esaw = EsawClient(
+                "https://esaw.invalid", http=http, clock=ManualClock(), observe=RecordingObserver()
+            )
             with pytest.raises(EsawUnreachable, match="proxy") as met:
                 await esaw.version()
     assert met.value.kind == "proxy"
@@ -363,9 +370,13 @@ async def test_a_proxy_that_refuses_is_told_as_such(monkeypatch: pytest.MonkeyPa
 
 async def test_when_all_connections_are_taken_that_is_told_as_our_own_business() -> None:
     async with running(silence) as server, httpx.AsyncClient(limits=httpx.Limits(max_connections=1)) as http:
-        patient = EsawClient(server.url, http=http, clock=HandClock(), observe=Ledger())
+        patient = EsawClient(server.url, http=http, clock=ManualClock(), observe=RecordingObserver())
         hasty = EsawClient(
-            server.url, http=http, clock=HandClock(), observe=Ledger(), call_limits=CallLimits(silence=0.05)
+            server.url,
+            http=http,
+            clock=ManualClock(),
+            observe=RecordingObserver(),
+            call_limits=CallLimits(silence=0.05),
         )
         first = asyncio.create_task(patient.version())
         await server.arrived.wait()
@@ -377,13 +388,13 @@ async def test_when_all_connections_are_taken_that_is_told_as_our_own_business()
 
 
 async def test_a_call_that_we_break_off_is_not_counted() -> None:
-    async with against(silence) as bench:
-        call = asyncio.create_task(bench.user.whoami())
-        await bench.server.arrived.wait()
+    async with against(silence) as setup:
+        call = asyncio.create_task(setup.user.whoami())
+        await setup.server.arrived.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-    assert bench.ledger.calls == []
+    assert setup.observer.calls == []
 
 
 # Lengths
@@ -394,29 +405,29 @@ async def test_a_call_that_we_break_off_is_not_counted() -> None:
 )
 async def test_bytes_behind_an_answer_break_it_and_are_not_taken_for_the_next(surplus: bytes) -> None:
     whole = head(200, content_length=14) + b'{"UserId":"1"}'
-    async with against(sending(whole + surplus), answering({"UserId": "3"})) as bench:
-        problem = await problem_of(bench)
+    async with against(sending(whole + surplus), answering({"UserId": "3"})) as setup:
+        problem = await problem_of(setup)
         assert isinstance(problem, TransferBroken)
         assert problem.kind == "long"
-        assert (await bench.user.whoami()).user_id == "3"
+        assert (await setup.user.whoami()).user_id == "3"
 
 
 async def test_bytes_behind_an_error_are_not_taken_for_the_next_answer_either() -> None:
     async with against(
         sending(head(401, content_length=0) + head(200, content_length=2) + b"{}"), answering(WHO)
-    ) as bench:
-        problem = await problem_of(bench)
+    ) as setup:
+        problem = await problem_of(setup)
         assert isinstance(problem, HttpStatusError)
         assert problem.status == 401
-        await bench.user.whoami()
+        await setup.user.whoami()
 
 
 async def test_an_answer_that_is_shorter_than_declared_is_broken() -> None:
-    async with against(then_closing(sending(head(200, content_length=100) + b'{"UserId":"1"}'))) as bench:
-        problem = await problem_of(bench)
+    async with against(then_closing(sending(head(200, content_length=100) + b'{"UserId":"1"}'))) as setup:
+        problem = await problem_of(setup)
     assert isinstance(problem, TransferBroken)
     assert problem.kind == "short"
-    assert bench.ledger.codes == [("whoami", "unreadable")]
+    assert setup.observer.codes == [("whoami", "unreadable")]
 
 
 # Pauses and rates
@@ -425,25 +436,25 @@ async def test_an_answer_that_is_shorter_than_declared_is_broken() -> None:
 @pytest.mark.parametrize("header", ["30", format_datetime(START + timedelta(seconds=30), usegmt=True)])
 @pytest.mark.parametrize("status", [429, 503])
 async def test_retry_after_pauses_all_users_of_the_organization(header: str, status: int) -> None:
-    async with against(answering(b"", status, Retry_After=header), answering(WHO)) as bench:
-        problem = await problem_of(bench)
+    async with against(answering(b"", status, Retry_After=header), answering(WHO)) as setup:
+        problem = await problem_of(setup)
         assert isinstance(problem, HttpStatusError)
         assert problem.retry_after == 30.0
 
-        other = bench.esaw.as_user(ApiToken.parse("another" * 9))
+        other = setup.esaw.as_user(ApiToken.parse("another" * 9))
         with pytest.raises(RateLimited) as paused:
             await other.whoami()
         assert paused.value.until == START + timedelta(seconds=30)
         with pytest.raises(RateLimited):
-            async with bench.user.download("f1"):
+            async with setup.user.download("f1"):
                 pass
         with pytest.raises(RateLimited):
-            await bench.esaw.version()
-        assert len(bench.server.received) == 1
+            await setup.esaw.version()
+        assert len(setup.server.received) == 1
 
-        bench.clock.move(30)
+        setup.clock.move(30)
         await other.whoami()
-    assert bench.ledger.codes == [("whoami", str(status)), ("whoami", "200")]
+    assert setup.observer.codes == [("whoami", str(status)), ("whoami", "200")]
 
 
 async def test_one_organizations_pause_is_not_anothers() -> None:
@@ -453,16 +464,16 @@ async def test_one_organizations_pause_is_not_anothers() -> None:
 
 
 async def test_calls_keep_to_the_rate_of_their_organization() -> None:
-    async with against(answering(WHO), rate=2) as bench:
+    async with against(answering(WHO), rate=2) as setup:
         for _ in range(5):
-            await bench.user.whoami()
-    assert bench.clock.slept == [0.5, 0.5, 0.5]
+            await setup.user.whoami()
+    assert setup.clock.slept == [0.5, 0.5, 0.5]
 
 
 async def test_the_metrics_hear_how_long_esaw_took() -> None:
-    async with against(answering(WHO), clock=HandClock(step=0.25)) as bench:
-        await bench.user.whoami()
-    assert bench.ledger.calls == [("whoami", "200", 0.25)]
+    async with against(answering(WHO), clock=ManualClock(step=0.25)) as setup:
+        await setup.user.whoami()
+    assert setup.observer.calls == [("whoami", "200", 0.25)]
 
 
 def test_times_in_the_bounds_are_those_of_the_manual() -> None:

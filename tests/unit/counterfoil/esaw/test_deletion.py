@@ -187,25 +187,25 @@ def test_there_is_a_proof_exactly_when_all_is_there(
 
 
 async def test_deleting_is_one_post_that_names_the_envelope() -> None:
-    async with against(answering(b"")) as bench:
-        await delete(bench.user, a_proof())
-    request = bench.server.received[0]
+    async with against(answering(b"")) as setup:
+        await delete(setup.user, a_proof())
+    request = setup.server.received[0]
     assert (request.method, request.target) == ("POST", "/Api/v6/envelope/delete")
     assert json.loads(request.body) == {"EnvelopeId": ENVELOPE}
-    assert len(bench.server.received) == 1
-    assert bench.ledger.codes == [("delete", "200")]
+    assert len(setup.server.received) == 1
+    assert setup.observer.codes == [("delete", "200")]
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b"\xff"])
 async def test_what_esaw_says_besides_does_not_matter(body: bytes) -> None:
-    async with against(answering(body)) as bench:
-        await delete(bench.user, a_proof())
+    async with against(answering(body)) as setup:
+        await delete(setup.user, a_proof())
 
 
 async def test_an_envelope_that_is_gone_already_is_told_as_such() -> None:
-    async with against(answering({"ErrorId": "ERR0007"}, 404)) as bench:
+    async with against(answering({"ErrorId": "ERR0007"}, 404)) as setup:
         with pytest.raises(HttpStatusError) as answered:
-            await delete(bench.user, a_proof())
+            await delete(setup.user, a_proof())
     assert (answered.value.status, answered.value.error_id) == (404, "ERR0007")
 
 

@@ -21,8 +21,8 @@ from counterfoil.esaw import (
 )
 from tests.support.servers.scripted_esaw import (
     TOKEN,
-    HandClock,
-    Ledger,
+    ManualClock,
+    RecordingObserver,
     Script,
     against,
     answering,
@@ -47,47 +47,47 @@ def in_chunks(*pieces: bytes, ended: bool = True) -> Script:
 async def test_a_file_arrives_byte_for_byte_with_its_size_and_type() -> None:
     content = hashlib.shake_128(b"contract").digest(3 * MIB + 17)
     a_pdf = answering(content, Content_Type="application/pdf")
-    async with against(a_pdf) as bench, bench.user.download("f1") as file:
+    async with against(a_pdf) as setup, setup.user.download("f1") as file:
         assert (file.size, file.content_type) == (len(content), "application/pdf")
         chunks = [chunk async for chunk in file.chunks]
     assert b"".join(chunks) == content
-    assert bench.server.received[0].target == "/Api/v6/file/f1"
-    assert bench.ledger.codes == [("download", "200")]
+    assert setup.server.received[0].target == "/Api/v6/file/f1"
+    assert setup.observer.codes == [("download", "200")]
 
 
 async def test_the_connection_is_read_in_large_gulps() -> None:
     async with (
-        against(answering(bytes(8 * MIB))) as bench,
+        against(answering(bytes(8 * MIB))) as setup,
         new_http_client() as http,
-        http.stream("GET", f"{bench.server.url}/Api/v6/file/f1") as answer,
+        http.stream("GET", f"{setup.server.url}/Api/v6/file/f1") as answer,
     ):
         gulps = [len(part) async for part in answer.aiter_raw()]
     assert max(gulps) > 128 * 1024
 
 
 async def test_pieces_are_large_enough_to_be_cheap_and_small_enough_for_memory() -> None:
-    async with against(answering(bytes(8 * MIB))) as bench, bench.user.download("f1") as file:
+    async with against(answering(bytes(8 * MIB))) as setup, setup.user.download("f1") as file:
         sizes = [len(chunk) async for chunk in file.chunks]
     assert all(256 * 1024 <= size <= MIB for size in sizes[:-1])
     assert sizes[-1] <= MIB
 
 
 async def test_a_file_in_chunks_has_no_size_and_arrives_as_well() -> None:
-    async with against(in_chunks(b"a" * 10, b"b" * 100_000)) as bench, bench.user.download("f1") as file:
+    async with against(in_chunks(b"a" * 10, b"b" * 100_000)) as setup, setup.user.download("f1") as file:
         assert file.size is None
         assert b"".join([chunk async for chunk in file.chunks]) == b"a" * 10 + b"b" * 100_000
 
 
 async def test_an_empty_file_is_a_file() -> None:
-    async with against(answering(b"")) as bench:
-        assert await whole_file(bench.user) == b""
+    async with against(answering(b"")) as setup:
+        assert await whole_file(setup.user) == b""
 
 
 async def test_the_connection_is_used_again_after_a_whole_file() -> None:
-    async with against(answering(bytes(MIB))) as bench:
+    async with against(answering(bytes(MIB))) as setup:
         for _ in range(3):
-            await whole_file(bench.user)
-    assert bench.server.connections == 1
+            await whole_file(setup.user)
+    assert setup.server.connections == 1
 
 
 @pytest.mark.parametrize(
@@ -101,17 +101,17 @@ async def test_the_connection_is_used_again_after_a_whole_file() -> None:
     ],
 )
 async def test_a_file_id_is_opaque_and_stays_one_segment_of_the_url(file_id: str, target: str) -> None:
-    async with against(answering(b"x")) as bench:
-        await whole_file(bench.user, file_id)
-    assert bench.server.received[0].target == f"/Api/v6/file/{target}"
+    async with against(answering(b"x")) as setup:
+        await whole_file(setup.user, file_id)
+    assert setup.server.received[0].target == f"/Api/v6/file/{target}"
 
 
 @pytest.mark.parametrize("file_id", ["", ".", "..", "a\r\nHost: b", "ä", "x" * 513])
 async def test_what_can_be_no_file_id_never_reaches_a_url(file_id: str) -> None:
-    async with against(answering(b"x")) as bench:
+    async with against(answering(b"x")) as setup:
         with pytest.raises(ValueError, match="id"):
-            await whole_file(bench.user, file_id)
-    assert bench.server.received == []
+            await whole_file(setup.user, file_id)
+    assert setup.server.received == []
 
 
 @pytest.mark.parametrize(
@@ -126,16 +126,16 @@ async def test_what_can_be_no_file_id_never_reaches_a_url(file_id: str) -> None:
     ],
 )
 async def test_a_file_that_is_not_as_long_as_declared_never_looks_whole(script: Script, kind: str) -> None:
-    async with against(script) as bench:
+    async with against(script) as setup:
         with pytest.raises(TransferBroken) as broken:
-            await whole_file(bench.user)
+            await whole_file(setup.user)
     assert broken.value.kind == kind
-    assert bench.ledger.codes == [("download", "unreadable")]
+    assert setup.observer.codes == [("download", "unreadable")]
 
 
 async def test_the_last_piece_is_not_given_before_the_end_is_proven() -> None:
     too_long = sending(head(200, content_length=10) + b"x" * 11)
-    async with against(too_long) as bench, bench.user.download("f1") as file:
+    async with against(too_long) as setup, setup.user.download("f1") as file:
         with pytest.raises(TransferBroken):
             await anext(file.chunks)
 
@@ -152,7 +152,7 @@ async def test_surplus_that_comes_in_a_packet_of_its_own_is_noticed_when_it_is_t
             # All but the end is read before the surplus arrives.
             await asyncio.wait_for(arrived.wait(), timeout=5)
 
-    async with against(in_two) as bench, bench.user.download("f1") as file:
+    async with against(in_two) as setup, setup.user.download("f1") as file:
         with pytest.raises(TransferBroken):
             await reading(file)
 
@@ -167,17 +167,17 @@ async def test_surplus_is_noticed_behind_tls_and_behind_a_proxy(
             monkeypatch.setenv("HTTP_PROXY", server.url)
         base_url = server.url if behind == "tls" else "http://esaw.invalid"
         async with new_http_client(verify=trusting) as http:
-            esaw = EsawClient(base_url, http=http, clock=HandClock(), observe=Ledger())
+            esaw = EsawClient(base_url, http=http, clock=ManualClock(), observe=RecordingObserver())
             with pytest.raises(TransferBroken, match="more than the length"):
                 await whole_file(esaw.as_user(ApiToken.parse(TOKEN)))
 
 
 async def test_a_connection_that_is_cut_in_the_middle_is_unreachable() -> None:
-    async with against(then_cutting(sending(head(200, content_length=100), b"x" * 50))) as bench:
+    async with against(then_cutting(sending(head(200, content_length=100), b"x" * 50))) as setup:
         with pytest.raises(EsawUnreachable) as met:
-            await whole_file(bench.user)
+            await whole_file(setup.user)
     assert met.value.kind == "cut"
-    assert bench.ledger.codes == [("download", "unreachable")]
+    assert setup.observer.codes == [("download", "unreachable")]
 
 
 async def test_a_file_that_stands_still_is_given_up() -> None:
@@ -185,32 +185,34 @@ async def test_a_file_that_stands_still_is_given_up() -> None:
         await sending(head(200, content_length=100), b"x" * 50)(writer)
         await asyncio.Event().wait()
 
-    async with against(stall, call_limits=CallLimits(silence=0.1)) as bench:
+    async with against(stall, call_limits=CallLimits(silence=0.1)) as setup:
         with pytest.raises(EsawUnreachable) as met:
-            await whole_file(bench.user)
+            await whole_file(setup.user)
     assert met.value.kind == "timeout"
 
 
 async def test_a_file_that_trickles_is_given_up_though_no_single_wait_is_long() -> None:
     # The clock moves 20 s with each wait: three waits are a minute, in which a few bytes came.
     pieces = in_chunks(*[b"x"] * 10)
-    async with against(pieces, clock=HandClock(step=20), call_limits=CallLimits(speed_window=20)) as bench:
+    async with against(pieces, clock=ManualClock(step=20), call_limits=CallLimits(speed_window=20)) as setup:
         with pytest.raises(EsawUnreachable) as met:
-            await whole_file(bench.user)
+            await whole_file(setup.user)
     assert met.value.kind == "slow"
 
 
 async def test_a_large_file_may_take_its_time() -> None:
     call_limits = CallLimits(speed_window=20, min_bytes_per_second=1)
-    async with against(answering(bytes(4 * MIB)), clock=HandClock(step=20), call_limits=call_limits) as bench:
-        assert len(await whole_file(bench.user)) == 4 * MIB
+    async with against(
+        answering(bytes(4 * MIB)), clock=ManualClock(step=20), call_limits=call_limits
+    ) as setup:
+        assert len(await whole_file(setup.user)) == 4 * MIB
 
 
 async def test_the_time_in_which_the_archive_is_slow_does_not_count() -> None:
-    async with against(answering(bytes(4 * MIB))) as bench, bench.user.download("f1") as file:
+    async with against(answering(bytes(4 * MIB))) as setup, setup.user.download("f1") as file:
         async for _ in file.chunks:
-            bench.clock.move(3600)
-    assert bench.ledger.calls == [("download", "200", 0.0)]
+            setup.clock.move(3600)
+    assert setup.observer.calls == [("download", "200", 0.0)]
 
 
 @pytest.mark.parametrize(
@@ -226,24 +228,24 @@ async def test_the_time_in_which_the_archive_is_slow_does_not_count() -> None:
     ],
 )
 async def test_what_is_no_whole_file_is_not_opened(script: Script, kind: type[EsawError], code: str) -> None:
-    async with against(script) as bench:
+    async with against(script) as setup:
         with pytest.raises(kind):
-            await whole_file(bench.user)
-    assert bench.ledger.codes == [("download", code)]
+            await whole_file(setup.user)
+    assert setup.observer.codes == [("download", code)]
 
 
 async def test_an_attachment_that_is_a_web_page_is_a_file_all_the_same() -> None:
     page = answering(b"<html>", Content_Type="text/html", Content_Disposition="attachment; filename=a.html")
-    async with against(page) as bench:
-        assert await whole_file(bench.user) == b"<html>"
+    async with against(page) as setup:
+        assert await whole_file(setup.user) == b"<html>"
 
 
 async def test_leaving_early_ends_the_transfer_and_keeps_the_client_usable() -> None:
-    async with against(answering(bytes(64 * MIB)), answering(b"next")) as bench:
-        async with bench.user.download("f1") as file:
+    async with against(answering(bytes(64 * MIB)), answering(b"next")) as setup:
+        async with setup.user.download("f1") as file:
             await anext(file.chunks)
-        assert await whole_file(bench.user) == b"next"
-    assert bench.server.connections == 2
+        assert await whole_file(setup.user) == b"next"
+    assert setup.server.connections == 2
 
 
 async def test_an_error_of_the_archive_passes_through_as_it_is() -> None:
@@ -255,10 +257,10 @@ async def test_an_error_of_the_archive_passes_through_as_it_is() -> None:
             async for _ in file.chunks:
                 raise DiskFull
 
-    async with against(answering(bytes(64 * MIB))) as bench:
+    async with against(answering(bytes(64 * MIB))) as setup:
         with pytest.raises(DiskFull):
-            await storing(bench.user)
-    assert bench.ledger.codes == [("download", "200")]
+            await storing(setup.user)
+    assert setup.observer.codes == [("download", "200")]
 
 
 async def test_a_download_that_is_cancelled_leaves_no_connection_behind() -> None:
@@ -275,10 +277,10 @@ async def test_a_download_that_is_cancelled_leaves_no_connection_behind() -> Non
             writer.write(bytes(MIB))
             await writer.drain()
 
-    async with against(without_end, answering(b"next")) as bench:
-        task = asyncio.create_task(endless(bench.user))
+    async with against(without_end, answering(b"next")) as setup:
+        task = asyncio.create_task(endless(setup.user))
         await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await whole_file(bench.user) == b"next"
+        assert await whole_file(setup.user) == b"next"

@@ -104,20 +104,20 @@ async def test_what_a_user_sent_since_is_found_whatever_its_status(scene: Scene)
 async def test_the_answer_to_sending_names_the_envelope_or_is_about_a_bulk(
     script: Script, envelope: str | None
 ) -> None:
-    async with against(script) as bench:
-        assert await drafts.send(bench.user, DRAFT) == envelope
+    async with against(script) as setup:
+        assert await drafts.send(setup.user, DRAFT) == envelope
 
 
 @pytest.mark.parametrize("body", [{"Envelope": {"EnvelopeId": "no GUID"}}, {"Envelope": {}}, b"<html>", b""])
 async def test_an_answer_that_names_no_envelope_is_unreadable(body: object) -> None:
-    async with against(answering(body)) as bench:
+    async with against(answering(body)) as setup:
         with pytest.raises(ResponseInvalid):
-            await drafts.send(bench.user, DRAFT)
+            await drafts.send(setup.user, DRAFT)
 
 
 async def test_what_is_no_guid_never_becomes_part_of_a_url() -> None:
-    async with against(answering({})) as bench:
+    async with against(answering({})) as setup:
         for call in (drafts.send, drafts.exists, drafts.get_draft, drafts.configuration):
             with pytest.raises(ValueError, match="GUID"):
-                await call(bench.user, "../envelope/find")
-        assert bench.server.received == []
+                await call(setup.user, "../envelope/find")
+        assert setup.server.received == []

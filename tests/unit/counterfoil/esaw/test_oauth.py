@@ -26,8 +26,8 @@ GRANT = AuthorizationCodeGrant(
 
 
 async def redeemed(script: Script) -> object:
-    async with against(script) as bench:
-        return await request_access_token(bench.esaw, "/ApiToken/Retrieve", GRANT)
+    async with against(script) as setup:
+        return await request_access_token(setup.esaw, "/ApiToken/Retrieve", GRANT)
 
 
 def test_the_address_has_what_the_code_grant_and_pkce_ask_for() -> None:
@@ -64,11 +64,11 @@ def test_states_and_verifiers_are_long_and_never_the_same() -> None:
 
 
 async def test_a_code_is_exchanged_by_one_form_below_the_base_url() -> None:
-    async with against(answering({"access_token": TOKEN, "token_type": "bearer"})) as bench:
-        token = await request_access_token(bench.esaw, "/ApiToken/Retrieve", GRANT)
+    async with against(answering({"access_token": TOKEN, "token_type": "bearer"})) as setup:
+        token = await request_access_token(setup.esaw, "/ApiToken/Retrieve", GRANT)
 
     assert token.reveal() == TOKEN
-    (sent,) = bench.server.received
+    (sent,) = setup.server.received
     assert (sent.method, sent.target) == ("POST", "/ApiToken/Retrieve")
     assert sent.headers["content-type"] == "application/x-www-form-urlencoded"
     assert "authorization" not in sent.headers
@@ -80,7 +80,7 @@ async def test_a_code_is_exchanged_by_one_form_below_the_base_url() -> None:
         "client_secret": ["s3cret+/=&"],
         "code_verifier": ["v" * 43],
     }
-    assert bench.ledger.codes == [("token", "200")]
+    assert setup.observer.codes == [("token", "200")]
 
 
 @pytest.mark.parametrize(

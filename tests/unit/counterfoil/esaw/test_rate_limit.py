@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from counterfoil.esaw import HttpStatusError, RateLimited
 from counterfoil.esaw.rate_limit import RateLimiter
-from tests.support.servers.scripted_esaw import START, HandClock
+from tests.support.servers.scripted_esaw import START, ManualClock
 
 
-def a_pace(clock: HandClock, *, per_second: float | None = None) -> RateLimiter:
+def a_rate_limiter(clock: ManualClock, *, per_second: float | None = None) -> RateLimiter:
     return RateLimiter(clock, per_second=per_second, max_retry_after=3600)
 
 
-async def waits(rate_limiter: RateLimiter, clock: HandClock, calls: int) -> list[float]:
+async def waits(rate_limiter: RateLimiter, clock: ManualClock, calls: int) -> list[float]:
     """Return the seconds that each of these calls in a row waited."""
     found = []
     for _ in range(calls):
@@ -28,23 +28,31 @@ async def waits(rate_limiter: RateLimiter, clock: HandClock, calls: int) -> list
 
 
 async def test_without_a_rate_nobody_waits() -> None:
-    clock = HandClock()
-    assert await waits(a_pace(clock), clock, 1000) == [0.0] * 1000
+    clock = ManualClock()
+    assert await waits(a_rate_limiter(clock), clock, 1000) == [0.0] * 1000
 
 
 async def test_one_seconds_worth_goes_at_once_and_then_one_at_a_time() -> None:
-    clock = HandClock()
-    assert await waits(a_pace(clock, per_second=4), clock, 7) == [0.0, 0.0, 0.0, 0.0, 0.25, 0.25, 0.25]
+    clock = ManualClock()
+    assert await waits(a_rate_limiter(clock, per_second=4), clock, 7) == [
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+        0.25,
+        0.25,
+        0.25,
+    ]
 
 
 async def test_a_rate_below_one_gives_no_burst() -> None:
-    clock = HandClock()
-    assert await waits(a_pace(clock, per_second=0.5), clock, 3) == [0.0, 2.0, 2.0]
+    clock = ManualClock()
+    assert await waits(a_rate_limiter(clock, per_second=0.5), clock, 3) == [0.0, 2.0, 2.0]
 
 
 async def test_what_was_not_used_is_saved_up_for_one_second_only() -> None:
-    clock = HandClock()
-    rate_limiter = a_pace(clock, per_second=2)
+    clock = ManualClock()
+    rate_limiter = a_rate_limiter(clock, per_second=2)
     await waits(rate_limiter, clock, 4)
     clock.move(3600)
     assert await waits(rate_limiter, clock, 4) == [0.0, 0.0, 0.5, 0.5]
@@ -55,8 +63,8 @@ async def test_what_was_not_used_is_saved_up_for_one_second_only() -> None:
     gaps=st.lists(st.floats(min_value=0, max_value=3), min_size=1, max_size=60),
 )
 async def test_no_second_sees_more_than_the_rate_and_its_burst(rate: float, gaps: list[float]) -> None:
-    clock = HandClock()
-    rate_limiter = a_pace(clock, per_second=rate)
+    clock = ManualClock()
+    rate_limiter = a_rate_limiter(clock, per_second=rate)
     gone = []
     for gap in gaps:
         clock.move(gap)
@@ -68,22 +76,22 @@ async def test_no_second_sees_more_than_the_rate_and_its_burst(rate: float, gaps
 
 
 async def test_callers_at_the_same_time_get_turns_one_after_the_other() -> None:
-    clock = HandClock()
-    rate_limiter = a_pace(clock, per_second=1)
+    clock = ManualClock()
+    rate_limiter = a_rate_limiter(clock, per_second=1)
     turns: list[float] = []
 
-    class Noting(HandClock):
+    class RecordingClock(ManualClock):
         async def sleep(self, seconds: float) -> None:
             turns.append(seconds)
 
-    rate_limiter = a_pace(Noting(), per_second=1)
+    rate_limiter = a_rate_limiter(RecordingClock(), per_second=1)
     await asyncio.gather(*(rate_limiter.acquire() for _ in range(4)))
     assert turns == [1.0, 2.0, 3.0]
 
 
 async def test_a_clock_that_is_set_back_makes_nobody_wait_for_the_difference() -> None:
-    clock = HandClock()
-    rate_limiter = a_pace(clock, per_second=1)
+    clock = ManualClock()
+    rate_limiter = a_rate_limiter(clock, per_second=1)
     await rate_limiter.acquire()
     clock.move(-86400)
     assert await waits(rate_limiter, clock, 2) == [1.0, 1.0]
@@ -92,7 +100,7 @@ async def test_a_clock_that_is_set_back_makes_nobody_wait_for_the_difference() -
 @pytest.mark.parametrize("rate", [0, -1])
 def test_a_rate_of_nothing_is_refused(rate: float) -> None:
     with pytest.raises(ValueError, match="above zero"):
-        a_pace(HandClock(), per_second=rate)
+        a_rate_limiter(ManualClock(), per_second=rate)
 
 
 @pytest.mark.parametrize(
@@ -116,19 +124,19 @@ def test_a_rate_of_nothing_is_refused(rate: float) -> None:
     ],
 )
 def test_retry_after_is_read_as_seconds_and_as_a_date(header: str | None, seconds: float | None) -> None:
-    assert a_pace(HandClock()).parse_retry_after(header) == seconds
+    assert a_rate_limiter(ManualClock()).parse_retry_after(header) == seconds
 
 
 @given(st.text(max_size=80))
 def test_no_retry_after_whatsoever_breaks_the_reading(header: str) -> None:
-    seconds = a_pace(HandClock()).parse_retry_after(header)
+    seconds = a_rate_limiter(ManualClock()).parse_retry_after(header)
     assert seconds is None or 0 <= seconds <= 3600
 
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_pause_refuses_every_call_until_it_is_over(status: int) -> None:
-    clock = HandClock()
-    rate_limiter = a_pace(clock)
+    clock = ManualClock()
+    rate_limiter = a_rate_limiter(clock)
     rate_limiter.apply_retry_after(HttpStatusError(status, retry_after=60))
     clock.move(59)
     with pytest.raises(RateLimited) as paused:
@@ -141,8 +149,8 @@ async def test_a_pause_refuses_every_call_until_it_is_over(status: int) -> None:
 
 
 async def test_a_pause_is_told_in_words_that_stay_the_same() -> None:
-    clock = HandClock()
-    rate_limiter = a_pace(clock)
+    clock = ManualClock()
+    rate_limiter = a_rate_limiter(clock)
     rate_limiter.apply_retry_after(HttpStatusError(429, retry_after=60))
     told = set()
     for _ in range(3):
@@ -154,8 +162,8 @@ async def test_a_pause_is_told_in_words_that_stay_the_same() -> None:
 
 
 async def test_a_shorter_pause_does_not_cut_a_longer_one() -> None:
-    clock = HandClock()
-    rate_limiter = a_pace(clock)
+    clock = ManualClock()
+    rate_limiter = a_rate_limiter(clock)
     rate_limiter.apply_retry_after(HttpStatusError(429, retry_after=60))
     rate_limiter.apply_retry_after(HttpStatusError(503, retry_after=5))
     clock.move(30)
@@ -173,26 +181,26 @@ async def test_a_shorter_pause_does_not_cut_a_longer_one() -> None:
     ],
 )
 async def test_other_answers_pause_nothing(answer: HttpStatusError) -> None:
-    rate_limiter = a_pace(HandClock())
+    rate_limiter = a_rate_limiter(ManualClock())
     rate_limiter.apply_retry_after(answer)
     await rate_limiter.acquire()
 
 
 async def test_a_call_that_waited_for_its_turn_still_sees_a_pause_that_came_meanwhile() -> None:
-    class Meanwhile(HandClock):
+    class Meanwhile(ManualClock):
         async def sleep(self, seconds: float) -> None:
             await super().sleep(seconds)
             rate_limiter.apply_retry_after(HttpStatusError(429, retry_after=60))
 
-    rate_limiter = a_pace(Meanwhile(), per_second=1)
+    rate_limiter = a_rate_limiter(Meanwhile(), per_second=1)
     await rate_limiter.acquire()
     with pytest.raises(RateLimited):
         await rate_limiter.acquire()
 
 
 async def test_a_clock_that_is_set_back_does_not_stretch_a_pause_beyond_its_bound() -> None:
-    clock = HandClock()
-    rate_limiter = a_pace(clock)
+    clock = ManualClock()
+    rate_limiter = a_rate_limiter(clock)
     rate_limiter.apply_retry_after(HttpStatusError(429, retry_after=60))
     clock.move(-86400)
     await rate_limiter.acquire()

@@ -1,4 +1,6 @@
-"""Rule 7 at the wire: after no error is the token in a message, a chain of exceptions, a log or a traceback."""
+"""
+Rule 7 at the wire: after no error is the token in a message, a chain of exceptions, a log or a traceback.
+"""
 
 import logging
 import traceback
@@ -10,9 +12,9 @@ from counterfoil.esaw import ApiToken, CallLimits, EsawClient, EsawError, new_ht
 from tests.support.servers.scripted_esaw import (
     ENVELOPE,
     TOKEN,
-    Bench,
-    HandClock,
-    Ledger,
+    ClientSetup,
+    ManualClock,
+    RecordingObserver,
     Script,
     against,
     an_envelope,
@@ -73,13 +75,13 @@ def variables(problem: BaseException) -> str:
     return "".join(traceback.TracebackException(type(problem), problem, frames, capture_locals=True).format())
 
 
-async def both_problems(bench: Bench) -> tuple[BaseException, ...]:
+async def both_problems(setup: ClientSetup) -> tuple[BaseException, ...]:
     """Return the error of the envelope request, and the error of a download unless it succeeds."""
     with pytest.raises(EsawError) as envelope:
-        await bench.user.envelope(ENVELOPE)
-    bench.clock.move(60)
+        await setup.user.envelope(ENVELOPE)
+    setup.clock.move(60)
     try:
-        await whole_file(bench.user)
+        await whole_file(setup.user)
     except EsawError as download:
         return envelope.value, download
     return (envelope.value,)
@@ -87,10 +89,10 @@ async def both_problems(bench: Bench) -> tuple[BaseException, ...]:
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_no_failure_tells_the_token_even_if_esaw_does(name: str) -> None:
-    async with against(failures(TOKEN)[name], call_limits=BOUNDS) as bench:
-        problems = await both_problems(bench)
+    async with against(failures(TOKEN)[name], call_limits=BOUNDS) as setup:
+        problems = await both_problems(setup)
     assert all(TOKEN not in words(each) for each in problems)
-    assert TOKEN not in str(bench.ledger.calls)
+    assert TOKEN not in str(setup.observer.calls)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -98,16 +100,16 @@ async def test_neither_logs_nor_variables_of_frames_hold_the_token(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    async with against(failures("something")[name], call_limits=BOUNDS) as bench:
-        problems = await both_problems(bench)
+    async with against(failures("something")[name], call_limits=BOUNDS) as setup:
+        problems = await both_problems(setup)
     assert all(TOKEN not in variables(each) for each in problems)
     assert TOKEN not in caplog.text
 
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_no_failure_drags_an_exception_of_the_http_library_along(name: str) -> None:
-    async with against(failures(TOKEN)[name], call_limits=BOUNDS) as bench:
-        problems = await both_problems(bench)
+    async with against(failures(TOKEN)[name], call_limits=BOUNDS) as setup:
+        problems = await both_problems(setup)
     for problem in problems:
         assert [type(each).__module__.split(".")[0] for each in chain(problem)] == ["counterfoil"]
 
@@ -116,7 +118,7 @@ async def test_a_host_that_is_not_there_tells_no_token_either() -> None:
     async with running(silence) as gone:
         pass
     async with new_http_client() as http:
-        user = EsawClient(gone.url, http=http, clock=HandClock(), observe=Ledger()).as_user(
+        user = EsawClient(gone.url, http=http, clock=ManualClock(), observe=RecordingObserver()).as_user(
             ApiToken.parse(TOKEN)
         )
         with pytest.raises(EsawError) as met:
@@ -128,10 +130,10 @@ async def test_a_host_that_is_not_there_tells_no_token_either() -> None:
 @pytest.mark.parametrize("name", NAMES)
 async def test_the_same_failure_is_told_in_the_same_words_again(name: str) -> None:
     told = set()
-    async with against(failures("something")[name], call_limits=BOUNDS) as bench:
+    async with against(failures("something")[name], call_limits=BOUNDS) as setup:
         for _ in range(3):
             with pytest.raises(EsawError) as met:
-                await bench.user.envelope(ENVELOPE)
+                await setup.user.envelope(ENVELOPE)
             told.add(str(met.value))
-            bench.clock.move(60)
+            setup.clock.move(60)
     assert len(told) == 1

@@ -18,7 +18,8 @@ SPEAKERS = ("controller", "counterfoil/archives", "webhook")
 
 TELL = {"Done", "Wait", "Pause", "Hold", "NeedConsent", "Skip", "Fail", "_wait", "_fail"}
 TELL |= {"CheckResult", "KeyUnusable", "_write", "_write_unusable", "reopened_status", "MailError"}
-"""Calls that have a reason among their arguments: one such word is one, even if it has but one capital letter."""
+"""Calls that have a reason among their arguments: one such word is one, even if it has but one capital
+letter."""
 
 ONE_WORD = re.compile(r"[A-Z][A-Za-z0-9]+")
 REASON = re.compile(r"[A-Z][a-z0-9]+([A-Z][A-Za-z0-9]*)+")

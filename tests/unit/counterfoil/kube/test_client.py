@@ -1,4 +1,6 @@
-"""Access to Kubernetes against a scripted server: every kind of bad answer, and watches that break in every way."""
+"""
+Access to Kubernetes against a scripted server: every kind of bad answer, and watches that break in every way.
+"""
 
 import asyncio
 import json
@@ -112,8 +114,8 @@ async def test_each_refusal_has_its_class_and_says_what_the_server_said(
 async def test_what_etcd_finds_too_large_is_refused_although_it_is_told_by_a_500(
     tmp_path: Path, words: str
 ) -> None:
-    told = json.dumps({"kind": "Status", "code": 500, "message": words})
-    async with answered_by(always(500, told), tmp_path) as kube:
+    body = json.dumps({"kind": "Status", "code": 500, "message": words})
+    async with answered_by(always(500, body), tmp_path) as kube:
         with pytest.raises(TooLarge, match="large"):
             await kube.patch(EnvelopeEvent, "name", {})
 
@@ -198,15 +200,15 @@ async def test_a_kubeconfig_that_leads_nowhere_is_named_in_one_line(tmp_path: Pa
     assert "\n" not in str(raised.value)
 
 
-# -- Watches ------------------------------------------------------------------------------------------------------
+# -- Watches -------------------------------------------------------------------------------------------------
 
 
 class Watched:
     """
     A server that lists Organizations, and whose watches follow a script.
 
-    Each entry of the script is one watch request: the lines to send; a None at the end of them cuts the connection.
-    After the last entry watches stay open.
+    Each entry of the script is one watch request: the lines to send; a None at the end of them cuts the
+    connection. After the last entry watches stay open.
     """
 
     def __init__(self, *script: list[Any]) -> None:
@@ -237,7 +239,7 @@ class Watched:
         return answer
 
 
-def told(type_: str, name: str = "acme", version: str = "11") -> dict[str, Any]:
+def watch_event(type_: str, name: str = "acme", version: str = "11") -> dict[str, Any]:
     return {"type": type_, "object": {"metadata": {"name": name, "resourceVersion": version}}}
 
 
@@ -272,7 +274,12 @@ FIRST_LIST = [("ADDED", "acme"), ("SYNCED", "acme")]
 
 async def test_first_comes_the_list_then_every_change(tmp_path: Path) -> None:
     watched = Watched(
-        [told("ADDED", "other"), told("MODIFIED"), told("DELETED"), told("BOOKMARK", version="12")]
+        [
+            watch_event("ADDED", "other"),
+            watch_event("MODIFIED"),
+            watch_event("DELETED"),
+            watch_event("BOOKMARK", version="12"),
+        ]
     )
     assert await seen_by(watched, tmp_path, 6) == [
         *FIRST_LIST,
@@ -286,7 +293,7 @@ async def test_first_comes_the_list_then_every_change(tmp_path: Path) -> None:
 async def test_a_watch_that_the_server_ends_goes_on_from_the_last_version_without_a_list(
     tmp_path: Path,
 ) -> None:
-    watched = Watched([told("BOOKMARK", version="17")], [told("ADDED", "late", "18")])
+    watched = Watched([watch_event("BOOKMARK", version="17")], [watch_event("ADDED", "late", "18")])
     assert (await seen_by(watched, tmp_path, 4))[-1] == ("ADDED", "late")
     assert (watched.lists, watched.versions) == (1, ["10", "17"])
 
@@ -326,7 +333,7 @@ async def test_a_watch_that_never_tells_anything_is_asked_more_and_more_seldom(
 
 
 async def test_after_a_watch_that_told_something_the_pauses_begin_anew(tmp_path: Path) -> None:
-    watched = Watched(*[[told("MODIFIED"), None]] * 8)
+    watched = Watched(*[[watch_event("MODIFIED"), None]] * 8)
     pauses = await first_pauses(watched, tmp_path, 4)
     assert pauses == [0.2] * 4
 
@@ -335,7 +342,7 @@ async def test_after_a_watch_that_told_something_the_pauses_begin_anew(tmp_path:
     "lines",
     [
         [None],
-        [told("MODIFIED"), None],
+        [watch_event("MODIFIED"), None],
         [b'{"type": "MODIFIED", "object": {"meta', None],
         [b'{"type": "MODIFIED", "object": {"meta'],
         [b"<html>\n"],

@@ -1,4 +1,7 @@
-"""Actions of people, as an object's annotation records them: every editor of the object can write any text there."""
+"""
+Actions of people, as an object's annotation records them: every editor of the object can write any text
+there.
+"""
 
 import re
 from datetime import UTC, datetime, timedelta

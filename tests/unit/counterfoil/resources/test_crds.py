@@ -363,7 +363,10 @@ def compare_values(schema: Schema, wanted: EnumType | LiteralType, path: str) ->
     values = {each.value for each in wanted.cls} if isinstance(wanted, EnumType) else set(wanted.values)
     # Active is a status of eSAW, but none in which an envelope may be archived.
     if set(schema.get("enum", ())) != values - ({"Active"} if path == "spec.statuses[]" else set()):
-        yield f"{path} is one of {sorted(schema.get('enum', ()), key=str)} in the schema, {sorted(values, key=str)} in the type"
+        yield (
+            f"{path} is one of {sorted(schema.get('enum', ()), key=str)} in the schema, "
+            f"{sorted(values, key=str)} in the type"
+        )
 
 
 def compare_duration(schema: Schema, wanted: CustomType, path: str) -> Iterator[str]:

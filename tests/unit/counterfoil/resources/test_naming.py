@@ -1,7 +1,9 @@
 """
-Names and shards of events never change: objects in clusters carry them, and other processes compute them again.
+Names and shards of events never change: objects in clusters carry them, and other processes compute them
+again.
 
-The known values were computed with coreutils, as in ``printf 'acme\\000…\\000envelopeFinished\\000' | sha256sum``.
+The known values were computed with coreutils, as in
+``printf 'acme\\000…\\000envelopeFinished\\000' | sha256sum``.
 """
 
 import pytest

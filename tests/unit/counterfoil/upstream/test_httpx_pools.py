@@ -1,4 +1,6 @@
-"""Several small pools behave as one client: few connections for few requests, and all are closed at the end."""
+"""
+Several small pools behave as one client: few connections for few requests, and all are closed at the end.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +16,8 @@ from counterfoil.esaw.limits import CONNECTION_POOLS
 
 @dataclass
 class Server:
-    """Answers requests in groups (``together``); counts the connections that were made and those that are open."""
+    """Answers requests in groups (``together``); counts the connections that were made and those that are
+    open."""
 
     url: str = ""
     made: int = 0

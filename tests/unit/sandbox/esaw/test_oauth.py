@@ -110,7 +110,7 @@ async def status_with(esaw: StandIn, token: str) -> int:
         return (await api.get("authorization/whoami")).status_code
 
 
-def told(page: BrowserPage) -> dict[str, str]:
+def callback_parameters(page: BrowserPage) -> dict[str, str]:
     """The parameters that the browser would pass to the application."""
     assert page.status == 302
     assert page.url.startswith(f"{RETURN}?")
@@ -127,7 +127,7 @@ async def test_a_stranger_logs_in_allows_and_comes_back_with_code_and_state(
     page = await sign_in(browser, user, link(esaw, app))
     assert page.buttons == ["Sign out", "Allow", "Deny"]
     assert "Counterfoil at op.example.com" in page.text
-    came_back = told(await browser.press("Allow"))
+    came_back = callback_parameters(await browser.press("Allow"))
     assert came_back.keys() == {"code", "state"}
     assert came_back["state"] == "s+1 &=ü"
 
@@ -136,8 +136,8 @@ async def test_who_has_a_session_and_has_allowed_is_asked_nothing(
     esaw: StandIn, app: OAuthApp, user: User, browser: Browser
 ) -> None:
     await sign_in(browser, user, link(esaw, app))
-    first = told(await browser.press("Allow"))
-    again = told(await browser.open(link(esaw, app)))
+    first = callback_parameters(await browser.press("Allow"))
+    again = callback_parameters(await browser.open(link(esaw, app)))
     assert first["code"] != again["code"]
 
 
@@ -156,7 +156,7 @@ async def test_a_refusal_comes_back_as_access_denied_and_is_asked_again_next_tim
     esaw: StandIn, app: OAuthApp, user: User, browser: Browser
 ) -> None:
     await sign_in(browser, user, link(esaw, app))
-    came_back = told(await browser.press("Deny"))
+    came_back = callback_parameters(await browser.press("Deny"))
     assert (came_back["error"], came_back["state"]) == ("access_denied", "s+1 &=ü")
     assert "code" not in came_back
     assert "Allow" in (await browser.open(link(esaw, app))).buttons
@@ -214,7 +214,7 @@ async def test_a_request_of_nobody_known_ends_on_a_page(
 async def test_other_mistakes_are_told_to_the_application(
     esaw: StandIn, app: OAuthApp, browser: Browser, changed: dict[str, str | list[str]], error: str
 ) -> None:
-    came_back = told(await browser.open(link(esaw, app, **changed)))
+    came_back = callback_parameters(await browser.open(link(esaw, app, **changed)))
     assert (came_back["error"], came_back["state"]) == (error, "s+1 &=ü")
 
 
@@ -222,7 +222,7 @@ async def test_the_redirect_uri_may_have_a_query_of_its_own(esaw: StandIn, user:
     app = esaw.register_app(name="Counterfoil", redirect_uris=[f"{RETURN}?tenant=a%26b"])
     async with Browser(followed_prefix=esaw.url) as browser:
         await sign_in(browser, user, link(esaw, app))
-        came_back = told(await browser.press("Allow"))
+        came_back = callback_parameters(await browser.press("Allow"))
     assert came_back.keys() == {"tenant", "code", "state"}
     assert came_back["tenant"] == "a&b"
 
@@ -232,9 +232,9 @@ async def test_the_way_back_may_name_the_issuer(
 ) -> None:
     esaw.set_behaviour(Behaviour(sends_issuer=True))
     await sign_in(browser, user, link(esaw, app))
-    assert told(await browser.press("Deny"))["iss"] == esaw.url
+    assert callback_parameters(await browser.press("Deny"))["iss"] == esaw.url
     await browser.open(link(esaw, app))
-    assert told(await browser.press("Allow"))["iss"] == esaw.url
+    assert callback_parameters(await browser.press("Allow"))["iss"] == esaw.url
 
 
 async def test_a_consent_without_the_token_of_its_form_is_not_taken(
@@ -500,7 +500,7 @@ async def test_a_disabled_token_is_replaced_at_the_next_code_without_a_question(
     token = await a_token(esaw, back_end, app, user)
     esaw.revoke(user)
     assert await status_with(esaw, token) == 401
-    code = told(await sign_in(browser, user, link(esaw, app)))["code"]
+    code = callback_parameters(await sign_in(browser, user, link(esaw, app)))["code"]
     renewed = (await redeem(back_end, app, code)).json()["access_token"]
     assert renewed != token
     assert await status_with(esaw, renewed) == 200

@@ -12,7 +12,7 @@ from counterfoil.resources import EnvelopeEvent, Phase, Resource
 from counterfoil.resources.audit_annotation import audit_entries
 from tests.support.builders import NOON, AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
-from tests.support.scenes.console_parts import FULL, VIEW, a_visitor, an_organization_that
+from tests.support.scenes.console_parts import FULL, VIEW, an_authenticated_user, an_organization_that
 from webhook.console.actions import MAX_WRITE_ATTEMPTS, Action, ActionRequest, ActionService
 from webhook.console.limits import ConsoleLimits
 from webhook.http_server.errors import PageError
@@ -25,7 +25,7 @@ def a_failed_event(number: int, reason: str = "NameOccupied") -> EnvelopeEvent:
     return EventBuilder().named(name).in_phase(Phase.FAILED, reason).build()
 
 
-class ADistantCluster(InMemoryKubeClient):
+class YieldingKubeClient(InMemoryKubeClient):
     """Lets other tasks run during each write, as a network does."""
 
     async def patch(self, kind: type[Resource], name: str, changes: Mapping[str, Any]) -> Raw:
@@ -49,7 +49,7 @@ async def test_somebody_who_writes_at_the_same_time_loses_nothing_and_hides_noth
     kube.just_before("patch", lambda: kube.edit(EnvelopeEvent, event.name, foreign))
 
     done = await ACTIONS.apply_to_object(
-        a_visitor(kube=kube), EnvelopeEvent, event.name, ActionRequest(Action.RETRY)
+        an_authenticated_user(kube=kube), EnvelopeEvent, event.name, ActionRequest(Action.RETRY)
     )
 
     annotations = kube.stored(event.name).metadata.annotations
@@ -66,7 +66,7 @@ async def test_an_object_that_is_written_all_the_time_is_given_up_and_the_person
 
     with pytest.raises(Conflict):
         await ACTIONS.apply_to_object(
-            a_visitor(kube=kube), EnvelopeEvent, event.name, ActionRequest(Action.RETRY)
+            an_authenticated_user(kube=kube), EnvelopeEvent, event.name, ActionRequest(Action.RETRY)
         )
 
     assert asked(kube) == []
@@ -76,7 +76,7 @@ async def test_one_click_concerns_no_more_than_its_bound_and_says_that_there_are
     kube = InMemoryKubeClient(an_organization_that(), *(a_failed_event(number) for number in range(8)))
 
     done = await ACTIONS.apply_to_failed_events(
-        a_visitor(kube=kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
+        an_authenticated_user(kube=kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
     )
 
     assert (done.count, done.is_more) == (5, True)
@@ -89,20 +89,20 @@ async def test_only_what_failed_for_this_reason_is_concerned() -> None:
     kube = InMemoryKubeClient(an_organization_that(), a_failed_event(1), other)
 
     await ACTIONS.apply_to_failed_events(
-        a_visitor(kube=kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
+        an_authenticated_user(kube=kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
     )
 
     assert other.name not in asked(kube)
 
 
 async def test_whoever_may_not_write_events_acts_all_the_same_and_is_told() -> None:
-    for visitor_may, refusals in ((VIEW, ()), (FULL, (Forbidden(403, "Forbidden", "no"),))):
+    for user_may, refusals in ((VIEW, ()), (FULL, (Forbidden(403, "Forbidden", "no"),))):
         event = a_failed_event(1)
         kube = InMemoryKubeClient(event)
         kube.fail("create_event", *refusals)
 
         done = await ACTIONS.apply_to_object(
-            a_visitor(visitor_may, kube), EnvelopeEvent, event.name, ActionRequest(Action.RETRY)
+            an_authenticated_user(user_may, kube), EnvelopeEvent, event.name, ActionRequest(Action.RETRY)
         )
 
         assert not done.is_event_recorded
@@ -117,7 +117,7 @@ async def test_the_reason_of_an_older_request_does_not_stay() -> None:
     )
 
     await ACTIONS.apply_to_object(
-        a_visitor(kube=kube), EnvelopeEvent, event.name, ActionRequest(Action.RETRY)
+        an_authenticated_user(kube=kube), EnvelopeEvent, event.name, ActionRequest(Action.RETRY)
     )
 
     assert "counterfoil.dev/request-reason" not in kube.stored(event.name).metadata.annotations
@@ -127,7 +127,9 @@ async def test_the_reason_of_an_older_request_does_not_stay() -> None:
 async def test_what_does_not_belong_to_a_kind_is_refused_before_anything_is_asked(what: Action) -> None:
     kube = InMemoryKubeClient(a_failed_event(1))
     with pytest.raises(PageError):
-        await ACTIONS.apply_to_object(a_visitor(kube=kube), EnvelopeEvent, "any", ActionRequest(what))
+        await ACTIONS.apply_to_object(
+            an_authenticated_user(kube=kube), EnvelopeEvent, "any", ActionRequest(what)
+        )
     assert kube.asked == []
 
 
@@ -135,7 +137,10 @@ async def test_what_failed_because_its_organization_is_gone_can_be_given_up_all_
     kube = InMemoryKubeClient(a_failed_event(1, "OrganizationMissing"))
 
     done = await ACTIONS.apply_to_failed_events(
-        a_visitor(kube=kube), "acme", "OrganizationMissing", ActionRequest(Action.SKIP, "it was closed")
+        an_authenticated_user(kube=kube),
+        "acme",
+        "OrganizationMissing",
+        ActionRequest(Action.SKIP, "it was closed"),
     )
 
     assert (done.count, done.is_event_recorded) == (1, False)
@@ -149,7 +154,7 @@ async def test_an_event_that_went_on_meanwhile_is_left_alone_by_a_click_that_is_
     )
 
     done = await ACTIONS.apply_to_failed_events(
-        a_visitor(kube=kube), "acme", "NameOccupied", ActionRequest(Action.SKIP, "not needed")
+        an_authenticated_user(kube=kube), "acme", "NameOccupied", ActionRequest(Action.SKIP, "not needed")
     )
 
     assert done.count == 0
@@ -162,7 +167,7 @@ async def test_an_event_that_cannot_be_read_keeps_nobody_from_the_others() -> No
     kube.edit(EnvelopeEvent, junk.name, {"status": {"conditions": "of another version"}})
 
     done = await ACTIONS.apply_to_failed_events(
-        a_visitor(kube=kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
+        an_authenticated_user(kube=kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
     )
 
     assert (done.count, asked(kube)) == (1, [good.name])
@@ -174,20 +179,20 @@ async def test_an_event_that_others_write_all_the_time_keeps_nobody_from_the_oth
     kube.fail("patch", *[Conflict(409, "Conflict", "somebody was first")] * MAX_WRITE_ATTEMPTS)
 
     done = await actions.apply_to_failed_events(
-        a_visitor(kube=kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
+        an_authenticated_user(kube=kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
     )
 
     assert (done.count, done.is_more) == (1, True)
 
 
 async def test_after_a_refusal_nothing_goes_on_behind_the_back_of_the_person_who_was_told() -> None:
-    kube = ADistantCluster(an_organization_that(), *(a_failed_event(number) for number in range(5)))
+    kube = YieldingKubeClient(an_organization_that(), *(a_failed_event(number) for number in range(5)))
     actions = ActionService(AClock(), limits=ConsoleLimits(writers=1))
     kube.fail("patch", Forbidden(403, "Forbidden", "no"))
 
     with pytest.raises(Forbidden):
         await actions.apply_to_failed_events(
-            a_visitor(kube=kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
+            an_authenticated_user(kube=kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
         )
     await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
 
@@ -199,7 +204,7 @@ async def test_a_reason_that_hardly_any_event_has_is_looked_for_within_bounds() 
     actions = ActionService(AClock(), limits=ConsoleLimits(searched=4))
 
     done = await actions.apply_to_failed_events(
-        a_visitor(kube=kube), "acme", "NoSuchReason", ActionRequest(Action.RETRY)
+        an_authenticated_user(kube=kube), "acme", "NoSuchReason", ActionRequest(Action.RETRY)
     )
 
     assert (done.count, done.is_more) == (0, True)
@@ -210,7 +215,7 @@ async def test_whoever_may_change_nothing_makes_the_console_look_for_nothing() -
 
     with pytest.raises(PageError):
         await ACTIONS.apply_to_failed_events(
-            a_visitor(VIEW, kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
+            an_authenticated_user(VIEW, kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
         )
 
     assert kube.asked == []

@@ -53,7 +53,7 @@ def test_what_was_given_up_is_grouped_by_what_was_wrong_and_not_by_its_deadline(
     assert (entry.reason, entry.message) == ("ArchiveFull", "The archive is full.")
 
 
-def test_keys_that_only_an_administrator_can_mend_are_one_entry_for_all_senders() -> None:
+def test_keys_that_only_an_administrator_can_fix_are_one_entry_for_all_senders() -> None:
     senders = tuple(a_sender_that(reason="SealKeyUnknown", name=name) for name in ("anna", "ben", "carl"))
 
     entry = the_one(ClusterSnapshot(senders=senders))

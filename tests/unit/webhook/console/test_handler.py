@@ -14,7 +14,7 @@ from counterfoil.kube.errors import Forbidden
 from counterfoil.metrics import Metrics
 from counterfoil.settings import ListenAddress, SignIn
 from tests.support.builders import AClock
-from tests.support.scenes.receiver_parts import HandClock
+from tests.support.scenes.receiver_parts import ManualClock
 from webhook.console.access import Authenticator
 from webhook.console.actions import ActionService
 from webhook.console.handler import ConsoleHandler
@@ -29,7 +29,7 @@ LIMITS = ConsoleLimits(refused_burst=3, refused_burst_of_all=5)
 ANNA, BEN, CAT = "203.0.113.7", "203.0.113.8", "203.0.113.9"
 
 
-class AGate(TokenClientFactory):
+class CountingTokenClientFactory(TokenClientFactory):
     """Knows one token, and counts how often it is asked whose one is."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class AGate(TokenClientFactory):
 class Account:
     """The API server as the owner of a token sees it."""
 
-    def __init__(self, client_factory: AGate, bearer: str) -> None:
+    def __init__(self, client_factory: CountingTokenClientFactory, bearer: str) -> None:
         self._client_factory = client_factory
         self._bearer = bearer
 
@@ -57,8 +57,8 @@ class Scene:
     """A console to which everybody comes by one proxy."""
 
     def __init__(self, **settings: Any) -> None:
-        self.clock = HandClock()
-        self.client_factory = AGate()
+        self.clock = ManualClock()
+        self.client_factory = CountingTokenClientFactory()
         burst, of_all = settings.get("address_burst", 1000), settings.get("page_burst", 1000)
         clock, renderer = AClock(), ConsoleRenderer(LIMITS)
         self.handler = ConsoleHandler(

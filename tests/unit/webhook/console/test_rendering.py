@@ -1,4 +1,7 @@
-"""Rendering: nothing that anybody wrote becomes HTML, every language says the same, and a page runs nothing but our files."""
+"""
+Rendering: nothing that anybody wrote becomes HTML, every language says the same, and a page runs nothing but
+our files.
+"""
 
 from typing import Any
 
@@ -24,8 +27,8 @@ from tests.support.scenes.console_parts import (
     FULL,
     VIEW,
     a_sender_that,
-    a_visitor,
     an_archive_that,
+    an_authenticated_user,
     an_organization_that,
 )
 from tests.unit.webhook.pages.test_rendering import NASTY
@@ -50,7 +53,7 @@ def shown(
         template,
         load_catalogue(CatalogueName.CONSOLE, language),
         NOON,
-        auth_user=a_visitor(rights),
+        auth_user=an_authenticated_user(rights),
         here=here,
         **values,
     )

@@ -79,7 +79,8 @@ def test_every_cookie_is_kept_from_scripts_from_plain_http_and_from_other_sites(
 def test_no_neighbour_below_the_same_domain_can_make_a_cookie_that_is_taken_for_ours() -> None:
     made = sessions()
     for cookie in (*made.cookies(made.begin("jane", "token")), *a_guests(made), *made.expire()):
-        # Browsers take a cookie of this name from this very host only, over https, for all its paths. (RFC 6265bis, 4.1.3)
+        # Browsers take a cookie of this name from this very host only, over https, for all its paths. (RFC
+        # 6265bis, 4.1.3)
         assert cookie.startswith("__Host-")
         assert "Domain" not in cookie
 

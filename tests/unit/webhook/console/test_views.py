@@ -16,7 +16,7 @@ from tests.support.scenes.console_parts import (
     NOBODY,
     VIEW,
     a_sender_that,
-    a_visitor,
+    an_authenticated_user,
     an_organization_that,
 )
 from webhook.console.access import Rights
@@ -35,8 +35,12 @@ def views() -> ConsoleViews:
     return ConsoleViews(ConsoleRenderer(LIMITS), ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
 
 
-def a_visit(kube: InMemoryKubeClient, rights: Rights = FULL, here: str = "/", **query: str) -> ConsoleRequest:
-    return ConsoleRequest(a_visitor(rights, kube), load_catalogue(CatalogueName.CONSOLE, "en"), query, here)
+def a_console_request(
+    kube: InMemoryKubeClient, rights: Rights = FULL, here: str = "/", **query: str
+) -> ConsoleRequest:
+    return ConsoleRequest(
+        an_authenticated_user(rights, kube), load_catalogue(CatalogueName.CONSOLE, "en"), query, here
+    )
 
 
 def an_event(number: int, phase: Phase = Phase.FAILED, sender: str = "anna") -> EnvelopeEvent:
@@ -44,14 +48,14 @@ def an_event(number: int, phase: Phase = Phase.FAILED, sender: str = "anna") -> 
     return EventBuilder().named(name).labelled(SENDER_LABEL, sender).in_phase(phase, "NameOccupied").build()
 
 
-def told(html: str) -> lxml.html.HtmlElement:
+def parsed(html: str) -> lxml.html.HtmlElement:
     return lxml.html.document_fromstring(html)
 
 
 async def test_a_list_that_goes_on_has_a_link_to_its_next_page() -> None:
     kube = InMemoryKubeClient(*(an_event(number) for number in range(6)))
 
-    page = told((await views().events(a_visit(kube, phase="Failed"))).html)
+    page = parsed((await views().events(a_console_request(kube, phase="Failed"))).html)
 
     assert len(page.xpath("//tbody/tr")) == 4
     assert page.xpath("//a[contains(@href, 'token=4')]/@href") == ["/events?phase=Failed&token=4"]
@@ -60,12 +64,12 @@ async def test_a_list_that_goes_on_has_a_link_to_its_next_page() -> None:
 
 async def test_an_open_list_that_looks_for_news_reads_nothing_but_events() -> None:
     kube = InMemoryKubeClient(an_event(1), a_sender_that(), an_organization_that())
-    whole = a_visit(kube)
+    whole = a_console_request(kube)
 
     await views().events(whole)
     assert sorted(kube.asked) == [("page", kind) for kind in ("envelopeevents", "organizations", "senders")]
     kube.asked.clear()
-    page = told((await views().events(replace(whole, is_refresh=True))).html)
+    page = parsed((await views().events(replace(whole, is_refresh=True))).html)
 
     assert kube.asked == [("page", "envelopeevents")]
     assert len(page.xpath("//*[@id='live']//tbody/tr")) == 1
@@ -75,7 +79,7 @@ async def test_a_list_whose_token_is_too_old_begins_anew_and_says_so() -> None:
     kube = InMemoryKubeClient(an_event(1))
     kube.fail("page", Expired(410, "Expired", "too old"))
 
-    page = told((await views().events(a_visit(kube, VIEW, token="3"))).html)
+    page = parsed((await views().events(a_console_request(kube, VIEW, token="3"))).html)
 
     assert "it starts again" in page.text_content()
     assert len(page.xpath("//tbody/tr")) == 1
@@ -88,7 +92,7 @@ async def test_a_search_for_an_age_asks_twice_at_most_and_then_offers_to_go_on()
     clock.advance(hours=5)
     slow = ConsoleViews(ConsoleRenderer(LIMITS), ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
 
-    page = told((await slow.events(a_visit(kube, age="1h"))).html)
+    page = parsed((await slow.events(a_console_request(kube, age="1h"))).html)
 
     assert kube.asked.count(("page", "envelopeevents")) == 2
     assert page.xpath("//a[text()='Continue the search']/@href") == ["/events?age=1h&token=16"]
@@ -99,8 +103,8 @@ async def test_an_event_of_another_version_is_shown_as_it_is_stored() -> None:
     name = an_event(1).name
     kube.edit(EnvelopeEvent, name, {"status": {"phase": "Invented"}})
 
-    led = await views().event(a_visit(kube), name)
-    page = told((await views().yaml(a_visit(kube), name)).html)
+    led = await views().event(a_console_request(kube), name)
+    page = parsed((await views().yaml(a_console_request(kube), name)).html)
 
     assert led.location == f"/events/{name}/yaml"
     assert "phase: Invented" in page.text_content()
@@ -121,26 +125,26 @@ async def test_a_page_of_documents_begins_where_there_is_one(start: str, shown: 
     files = [FiledDocument(file_id=each, kind=FileKind.DOCUMENT, file_name=each) for each in "abc"]
     event = EventBuilder().status(documents=tuple(files)).build()
     console_request = ConsoleRequest(
-        a_visitor(VIEW, InMemoryKubeClient(event)),
+        an_authenticated_user(VIEW, InMemoryKubeClient(event)),
         load_catalogue(CatalogueName.CONSOLE, "en"),
         {"from": start},
         "/",
     )
 
-    page = told((await views().event(console_request, event.name)).html)
+    page = parsed((await views().event(console_request, event.name)).html)
 
     assert page.xpath("//tbody/tr/td[1]/text()") == shown
 
 
 async def test_the_name_of_an_event_leads_to_it() -> None:
-    console_response = await views().events(a_visit(InMemoryKubeClient(), text=an_event(1).name))
+    console_response = await views().events(a_console_request(InMemoryKubeClient(), text=an_event(1).name))
     assert console_response.location == f"/events/{an_event(1).name}"
 
 
 async def test_more_failures_than_are_read_are_more_than_so_many() -> None:
     kube = InMemoryKubeClient(*(an_event(number) for number in range(9)))
 
-    page = told((await views().attention(a_visit(kube))).html)
+    page = parsed((await views().attention(a_console_request(kube))).html)
 
     assert "> 5 events failed: NameOccupied" in page.text_content()
 
@@ -150,7 +154,7 @@ async def test_a_sender_beyond_those_that_are_read_is_looked_up_when_events_wait
     zoe = a_sender_that(name="zoe")
     kube = InMemoryKubeClient(*senders, zoe, an_event(1, Phase.AWAITING_CONSENT, "zoe"))
 
-    page = told((await views().attention(a_visit(kube))).html)
+    page = parsed((await views().attention(a_console_request(kube))).html)
 
     assert "Zoe Kofler: one envelope waits for consent" in page.text_content()
 
@@ -159,7 +163,7 @@ async def test_a_sender_beyond_those_that_are_read_is_looked_up_when_events_wait
 async def test_nothing_is_read_for_whoever_may_see_nothing(page: str) -> None:
     kube = InMemoryKubeClient(an_event(1))
     with pytest.raises(PageError) as trouble:
-        await getattr(views(), page)(a_visit(kube, NOBODY))
+        await getattr(views(), page)(a_console_request(kube, NOBODY))
     assert trouble.value.kind is ConsoleErrorKind.NOT_ALLOWED
     assert kube.asked == []
 
@@ -179,7 +183,7 @@ async def test_the_way_back_is_where_it_was_and_never_elsewhere(back: str, led: 
     kube = InMemoryKubeClient(an_event(1))
     form = {"kind": "envelopeevents", "name": an_event(1).name, "what": "retry", "back": back}
 
-    console_response = await views().act(a_visit(kube), form)
+    console_response = await views().act(a_console_request(kube), form)
 
     assert console_response.location == led
 
@@ -197,5 +201,5 @@ async def test_the_way_back_is_where_it_was_and_never_elsewhere(back: str, led: 
 async def test_a_form_that_means_nothing_does_nothing(form: dict[str, Any]) -> None:
     kube = InMemoryKubeClient(an_event(1), an_organization_that())
     with pytest.raises(PageError):
-        await views().act(a_visit(kube), form)
+        await views().act(a_console_request(kube), form)
     assert kube.asked == []

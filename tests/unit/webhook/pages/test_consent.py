@@ -14,7 +14,7 @@ from tests.support.fakes.kube import InMemoryKubeClient
 from webhook.pages.consent import Consent, ConsentService
 
 
-class APlace(InMemoryKubeClient):
+class SecretCreatingKubeClient(InMemoryKubeClient):
     """Takes new Secrets as well."""
 
     async def create_secret(self, body: Mapping[str, Any]) -> None:
@@ -26,7 +26,7 @@ async def test_a_new_key_counts_even_if_the_controller_writes_meanwhile_that_the
 ) -> None:
     (tmp_path / "k1").write_bytes(base64.b64encode(os.urandom(32)))
     before = a_sender(tokenSecretRef=None)
-    kube = APlace(before)
+    kube = SecretCreatingKubeClient(before)
     told = {
         "notifiedAt": "2026-07-01T12:00:05Z",
         "conditions": a_sender(authorized="False").to_dict()["status"]["conditions"],

@@ -67,7 +67,10 @@ def test_an_element_that_holds_more_than_text_is_not_overwritten() -> None:
 
 
 def test_json_keeps_every_other_member_to_the_last_digit() -> None:
-    before = '{"n": 1.10, "big": 123456789012345678901234567890, "e": 1e400, "deep": {"x": [1, null]}, "ü": "\\u00fc"}'
+    before = (
+        '{"n": 1.10, "big": 123456789012345678901234567890, "e": 1e400, "deep": {"x": [1, null]}, "ü": '
+        '"\\u00fc"}'
+    )
 
     after = merge(before, costCenter="4711", ü="new")
 

@@ -1,4 +1,6 @@
-"""Counting deliveries: exact through several receivers and every kind of trouble, and never in anybody's way."""
+"""
+Counting deliveries: exact through several receivers and every kind of trouble, and never in anybody's way.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from counterfoil.kube.errors import Conflict, Forbidden, Rejected, Unavailable
 from counterfoil.resources import Origin, Phase, envelope_id, find_condition
 from counterfoil.resources.event_factory import new_event
-from tests.support.scenes.receiver_parts import GUID, NOON, FakeKubeClient, HandClock, unavailable
+from tests.support.scenes.receiver_parts import GUID, NOON, FakeKubeClient, ManualClock, unavailable
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.limits import ReceiverLimits
 
@@ -38,12 +40,12 @@ def kube() -> FakeKubeClient:
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def new(kube: FakeKubeClient, clock: HandClock) -> New:
+def new(kube: FakeKubeClient, clock: ManualClock) -> New:
     """Make the counting of one more receiver."""
 
     def make(**limits: int) -> DeliveryCounter:
@@ -204,7 +206,7 @@ async def test_one_delivery_after_the_end_reopens_it_however_many_came_before(
     )
 
 
-# -- Re-opening, which is stored before anybody is answered -----------------------------------------------------
+# -- Re-opening, which is stored before anybody is answered --------------------------------------------------
 
 
 @pytest.fixture
@@ -251,7 +253,7 @@ async def test_a_reopening_gives_up_when_others_never_stop_writing(ended: FakeKu
     assert ended.asked("patch") == 3
 
 
-# -- Trouble ----------------------------------------------------------------------------------------------------
+# -- Trouble -------------------------------------------------------------------------------------------------
 
 
 async def test_an_event_deleted_meanwhile_is_dropped(kube: FakeKubeClient, new: New) -> None:
@@ -306,12 +308,12 @@ async def test_a_write_whose_answer_was_lost_is_not_counted_twice(kube: FakeKube
 async def test_deliveries_during_a_write_are_counted_by_the_next(kube: FakeKubeClient, new: New) -> None:
     deliveries = new()
     deliveries.count(NAME, NOON)
-    kube.gate.clear()
+    kube.answering.clear()
     writing = asyncio.create_task(deliveries.flush())
     await kube.until_asked("get")
     deliveries.count(NAME, NOON)
     assert deliveries.pending_events == 2
-    kube.gate.set()
+    kube.answering.set()
     await writing
 
     assert kube.event(NAME).deliveries == 2
@@ -322,12 +324,12 @@ async def test_deliveries_during_a_write_are_counted_by_the_next(kube: FakeKubeC
 async def test_a_write_that_is_cut_off_loses_nothing(kube: FakeKubeClient, new: New) -> None:
     deliveries = new()
     deliveries.count(NAME, NOON)
-    kube.gate.clear()
+    kube.answering.clear()
     writing = asyncio.create_task(deliveries.flush())
     await kube.until_asked("get")
     writing.cancel()
     await asyncio.wait({writing})
-    kube.gate.set()
+    kube.answering.set()
 
     await deliveries.flush()
     assert kube.event(NAME).deliveries == 2
@@ -376,7 +378,7 @@ async def test_after_closing_it_goes_on_trying_while_the_api_server_is_away(
 @given(st.lists(st.sampled_from(["a", "b", "write a", "write b", "lose", "down", "up"]), max_size=40))
 def test_whatever_happens_in_between_every_delivery_is_counted_once(steps: list[str]) -> None:
     async def play() -> None:
-        kube, clock = FakeKubeClient(), HandClock()
+        kube, clock = FakeKubeClient(), ManualClock()
         kube.put(EVENT)
         both = {
             name: DeliveryCounter(

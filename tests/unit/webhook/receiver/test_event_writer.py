@@ -9,7 +9,7 @@ from counterfoil.kube.errors import ApiError, Conflict, Forbidden, NotFound, Rej
 from counterfoil.metrics import CallbackOutcome
 from counterfoil.resources import envelope_id
 from counterfoil.resources.event_factory import new_event
-from tests.support.scenes.receiver_parts import GUID, FakeKubeClient, HandClock, unavailable
+from tests.support.scenes.receiver_parts import GUID, FakeKubeClient, ManualClock, unavailable
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.event_writer import EventWriter
 from webhook.receiver.limits import ReceiverLimits
@@ -24,7 +24,7 @@ class WriterParts:
 
     def __init__(self, limits: ReceiverLimits) -> None:
         self.kube = FakeKubeClient()
-        self.clock = HandClock()
+        self.clock = ManualClock()
         self.deliveries = DeliveryCounter(self.kube, clock=self.clock, random=Random(1), limits=limits)
         self.write_probe = WriteProbe(self.kube, monotonic=self.clock.monotonic, valid_seconds=5.0)
         self.event_writer = EventWriter(
@@ -80,7 +80,7 @@ async def test_memory_for_what_was_seen_is_bounded() -> None:
     assert parts.kube.asked("create") == 4
 
 
-# -- A delivery that re-opens its event (docs/decisions/0009) ---------------------------------------------------
+# -- A delivery that re-opens its event (docs/decisions/0009) ------------------------------------------------
 
 ENDED = pytest.mark.parametrize("phase", ["Failed", "Skipped"])
 HOW = pytest.mark.parametrize("seen", [True, False], ids=["seen-here", "noted-by-another"])
@@ -195,7 +195,7 @@ async def test_one_that_is_deleted_just_as_it_is_found_has_to_come_again(parts: 
     assert await parts.event_writer.create(EVENT) is CallbackOutcome.UNAVAILABLE
 
 
-# -- Trouble ----------------------------------------------------------------------------------------------------
+# -- Trouble -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("problem", [unavailable(), unavailable(503), Conflict(409, "Conflict", "busy")])
@@ -212,7 +212,7 @@ async def test_trouble_that_may_pass_is_unavailable(parts: WriterParts, problem:
         NotFound(404, "NotFound", "no CRD"),
     ],
 )
-async def test_what_somebody_has_to_mend_is_refused_and_never_200(
+async def test_what_somebody_has_to_fix_is_refused_and_never_200(
     parts: WriterParts, problem: ApiError
 ) -> None:
     parts.kube.trouble["create"] = problem
@@ -221,7 +221,7 @@ async def test_what_somebody_has_to_mend_is_refused_and_never_200(
 
 async def test_a_write_that_takes_too_long_is_unavailable() -> None:
     parts = WriterParts(ReceiverLimits(write_seconds=0.01))
-    parts.kube.gate.clear()
+    parts.kube.answering.clear()
     assert await parts.event_writer.create(EVENT) is CallbackOutcome.UNAVAILABLE
 
 
@@ -240,7 +240,7 @@ async def test_equal_callbacks_at_once_are_one_event(parts: WriterParts) -> None
     assert parts.kube.event(NAME).deliveries == 30
 
 
-# -- Readiness --------------------------------------------------------------------------------------------------
+# -- Readiness -----------------------------------------------------------------------------------------------
 
 
 async def test_an_idle_receiver_tries_a_create_and_stores_nothing(parts: WriterParts) -> None:

@@ -22,7 +22,7 @@ from tests.support.scenes.receiver_parts import (
     GUID,
     TOKEN,
     FakeKubeClient,
-    HandClock,
+    ManualClock,
     added,
     an_organization,
     synced,
@@ -54,7 +54,7 @@ class Counter:
         organizations_read: bool = True,
     ) -> None:
         self.kube = FakeKubeClient()
-        self.clock = HandClock()
+        self.clock = ManualClock()
         self.metrics = Metrics(CollectorRegistry(), version="0")
         self.organization_cache = OrganizationCache(
             self.metrics, new_bucket=lambda: TokenBucket(rate=rate, burst=burst)
@@ -108,7 +108,7 @@ async def counter() -> AsyncIterator[Counter]:
         yield running
 
 
-# -- 200 ----------------------------------------------------------------------------------------------------------
+# -- 200 -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -206,7 +206,7 @@ async def test_a_token_with_escaped_characters_is_the_same_token(counter: Counte
     assert await counter.status(path=f"/callbacks/acme/%61{TOKEN[1:]}") == 200
 
 
-# -- 4xx ----------------------------------------------------------------------------------------------------------
+# -- 4xx -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ async def test_strangers_do_not_use_up_an_organizations_rate() -> None:
         assert await counter.status() == 200
 
 
-# -- 503 ----------------------------------------------------------------------------------------------------------
+# -- 503 -----------------------------------------------------------------------------------------------------
 
 
 async def is_503(counter: Counter) -> bool:
@@ -335,15 +335,15 @@ async def test_an_error_that_nobody_foresaw_is_answered_503(counter: Counter) ->
 
 async def test_more_callbacks_at_once_than_fit_are_answered_503_and_the_others_go_on() -> None:
     async with a_counter(ReceiverLimits(in_flight=1)) as counter:
-        counter.kube.gate.clear()
+        counter.kube.answering.clear()
         first = asyncio.create_task(counter.status())
         await counter.kube.until_asked("create")
         assert await counter.status() == 503
-        counter.kube.gate.set()
+        counter.kube.answering.set()
         assert await first == 200
 
 
-# -- Bounds of the connection ---------------------------------------------------------------------------------------
+# -- Bounds of the connection --------------------------------------------------------------------------------
 
 
 async def raw(counter: Counter, sent: bytes) -> bytes:
@@ -394,16 +394,16 @@ async def test_at_the_end_what_was_accepted_is_still_answered() -> None:
         async with public_server(
             ListenAddress("127.0.0.1", 0), counter.handler, limits=ReceiverLimits(), grace_seconds=5.0
         ) as counter.address:
-            counter.kube.gate.clear()
+            counter.kube.answering.clear()
             under_way = asyncio.create_task(counter.status())
             await counter.kube.until_asked("create")
-            asyncio.get_running_loop().call_later(0.1, counter.kube.gate.set)
+            asyncio.get_running_loop().call_later(0.1, counter.kube.answering.set)
         assert await under_way == 200
         with pytest.raises(aiohttp.ClientConnectorError):
             await counter.status()
 
 
-# -- The log --------------------------------------------------------------------------------------------------------
+# -- The log -------------------------------------------------------------------------------------------------
 
 
 async def test_each_request_is_one_line_with_its_outcome_and_without_the_token(

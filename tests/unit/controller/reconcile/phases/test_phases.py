@@ -45,7 +45,7 @@ async def claimed(scene: Scene) -> EnvelopeEvent:
     return with_facts(event, await collect(event, scene.context(event)))
 
 
-# -- Validating -----------------------------------------------------------------------------------------------
+# -- Validating ----------------------------------------------------------------------------------------------
 
 
 async def test_an_envelope_in_an_expected_status_is_valid_and_its_name_is_noted() -> None:
@@ -109,7 +109,8 @@ async def test_an_envelope_that_another_of_its_events_archived_is_skipped_with_t
     assert isinstance(outcome, Skip)
     assert outcome.reason == "ArchivedAlready"
     assert outcome.message == (
-        f"EnvelopeEvent/{sibling.name} archived this envelope in Archive/dms, and since then it was deleted in eSignAnyWhere."
+        f"EnvelopeEvent/{sibling.name} archived this envelope in Archive/dms, and since then it was deleted "
+        "in eSignAnyWhere."
     )
 
 
@@ -153,7 +154,7 @@ async def test_what_else_goes_wrong_is_left_to_the_table(problem: Exception) -> 
         await validated(scene)
 
 
-# -- Collecting -----------------------------------------------------------------------------------------------
+# -- Collecting ----------------------------------------------------------------------------------------------
 
 
 async def collected_of(files: int) -> Outcome:
@@ -296,7 +297,7 @@ async def test_what_is_not_what_esaw_has_stays_a_strangers() -> None:
         await claimed(scene)
 
 
-# -- Archiving ------------------------------------------------------------------------------------------------
+# -- Archiving -----------------------------------------------------------------------------------------------
 
 
 async def test_all_files_arrive_and_the_manifest_comes_last() -> None:
@@ -421,7 +422,7 @@ async def test_a_file_that_esaw_no_longer_has_although_the_envelope_lives_is_lef
     assert isinstance(partly.value.__cause__, HttpStatusError)
 
 
-# -- Cleaning -------------------------------------------------------------------------------------------------
+# -- Cleaning ------------------------------------------------------------------------------------------------
 
 
 async def cleaned(scene: Scene, event: EnvelopeEvent | None = None) -> Outcome:

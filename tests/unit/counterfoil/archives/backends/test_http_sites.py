@@ -27,13 +27,14 @@ from counterfoil.resources.base import LocalObjectReference
 from tests.support.fakes.archives import content, once
 
 LISTING = (
-    '<?xml version="1.0"?><multistatus xmlns="DAV:"><response><href>/dms/</href><propstat><prop><resourcetype>'
+    '<?xml version="1.0"?><multistatus '
+    'xmlns="DAV:"><response><href>/dms/</href><propstat><prop><resourcetype>'
     "<collection/></resourcetype></prop><status>HTTP/1.1 200 OK</status></propstat></response></multistatus>"
 )
 
 
 @asynccontextmanager
-async def told_server(
+async def scripted_server(
     answers: dict[str, web.Response], tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[str]:
     """Run a server with a fixed answer for each method, and 404 for all others; give its address."""
@@ -83,7 +84,9 @@ async def put(backend: ArchiveBackend, data: bytes = b"x") -> None:
 async def test_every_refusal_has_its_words(
     status: int, kind: type[ArchiveError], reason: str, says: str
 ) -> None:
-    async with told_server({"MKCOL": web.Response(status=201), "PUT": web.Response(status=status)}) as url:
+    async with scripted_server(
+        {"MKCOL": web.Response(status=201), "PUT": web.Response(status=status)}
+    ) as url:
         backend = await a_backend(url)
         with pytest.raises(kind) as trouble:
             await put(backend)
@@ -98,7 +101,7 @@ async def test_every_refusal_has_its_words(
 @pytest.mark.parametrize("method", ["MKCOL", "PUT"])
 async def test_nobody_is_followed_with_documents(method: str) -> None:
     away = web.Response(status=307, headers={"Location": "http://127.0.0.1:1/elsewhere"})
-    async with told_server({"MKCOL": web.Response(status=201), method: away}) as url:
+    async with scripted_server({"MKCOL": web.Response(status=201), method: away}) as url:
         backend = await a_backend(url, username=b"u", password=b"secret-word")
         with pytest.raises(ArchiveRefused) as trouble:
             await put(backend)
@@ -114,7 +117,7 @@ async def test_a_move_that_a_proxy_spoils_is_told() -> None:
         "PUT": web.Response(status=201),
         "MOVE": web.Response(status=502),
     }
-    async with told_server(answers) as url:
+    async with scripted_server(answers) as url:
         backend = await a_backend(url)
         with pytest.raises(ArchiveRefused, match="does not take itself for the one"):
             await put(backend)
@@ -137,7 +140,7 @@ async def test_a_server_that_falls_silent_is_given_up() -> None:
 
 
 async def test_a_server_whose_certificate_nobody_knows_gets_nothing(tmp_path: Path) -> None:
-    async with told_server({}, tls=own_certificate(tmp_path)) as url:
+    async with scripted_server({}, tls=own_certificate(tmp_path)) as url:
         backend = await a_backend(url, bearerToken=b"secret-word")
         with pytest.raises(ArchiveRefused) as trouble:
             await backend.probe()
@@ -159,7 +162,7 @@ async def test_a_server_whose_certificate_nobody_knows_gets_nothing(tmp_path: Pa
     ids=["no XML", "an entity", "another address", "no address", "nothing"],
 )
 async def test_a_listing_that_is_none_is_told(body: str) -> None:
-    async with told_server({"PROPFIND": web.Response(status=207, text=body)}) as url:
+    async with scripted_server({"PROPFIND": web.Response(status=207, text=body)}) as url:
         backend = await a_backend(url)
         with pytest.raises(ArchiveRefused) as trouble:
             await backend.probe()
@@ -175,7 +178,7 @@ def concluded_at(place: str, **more: web.Response) -> dict[str, web.Response]:
 
 @pytest.mark.parametrize("place", ["http://[", "https://dms.acme.example:99999/a", "//dms.acme.example/a"])
 async def test_a_place_that_can_not_be_is_told(place: str) -> None:
-    async with told_server(concluded_at(place)) as url:
+    async with scripted_server(concluded_at(place)) as url:
         backend = await open_backend("dms", ArchiveSpec(http=Http(url=url)), {})
         with pytest.raises(ArchiveRefused) as trouble:
             await backend.put("a/b.pdf", once(b"x"), tags={}, content_type=None)
@@ -185,8 +188,8 @@ async def test_a_place_that_can_not_be_is_told(place: str) -> None:
 async def test_another_host_is_asked_for_nothing_even_if_a_system_says_that_a_file_is_there() -> None:
     spoiled, gone = web.Response(status=500), web.Response(status=204)
     async with (
-        told_server({"DELETE": spoiled}) as elsewhere,
-        told_server(concluded_at(f"{elsewhere}/b.pdf", DELETE=gone)) as url,
+        scripted_server({"DELETE": spoiled}) as elsewhere,
+        scripted_server(concluded_at(f"{elsewhere}/b.pdf", DELETE=gone)) as url,
     ):
         spec = ArchiveSpec(http=Http(url=url), verify=VerifyMode.CHECKSUM, signatures=SignaturePolicy.IGNORE)
         backend = await open_backend("dms", spec, {})

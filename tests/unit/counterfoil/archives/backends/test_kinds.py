@@ -96,6 +96,6 @@ async def test_the_word_of_a_server_that_gives_none_can_not_be_relied_on() -> No
         await open_backend("dms", spec, {})
 
     assert trouble.value.message == (
-        "Archive/dms: spec.verify can't be Checksum for `filesystem`, whose servers do not tell the SHA-256 of a file; "
-        "it can for custom and http. Set it to ReadBack."
+        "Archive/dms: spec.verify can't be Checksum for `filesystem`, whose servers do not tell the SHA-256 "
+        "of a file; it can for custom and http. Set it to ReadBack."
     )

@@ -22,7 +22,7 @@ KEYS = {"accessKeyId": b"ACCESS", "secretAccessKey": b"very-secret"}
 
 
 @dataclass
-class ToldServer:
+class RecordingServer:
     """Records requests. Answers as S3 does when all is well, unless ``answer`` is set."""
 
     url: str = ""
@@ -56,8 +56,8 @@ _BODIES = {
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[ToldServer]:
-    told = ToldServer()
+async def server() -> AsyncIterator[RecordingServer]:
+    told = RecordingServer()
     app = web.Application(client_max_size=64 * MIB)
     app.router.add_route("*", "/{path:.*}", told.serve)
     runner = web.AppRunner(app)
@@ -83,7 +83,7 @@ def a_spec(
 
 
 @pytest.fixture
-async def backend(server: ToldServer) -> ArchiveBackend:
+async def backend(server: RecordingServer) -> ArchiveBackend:
     return await open_backend("dms", a_spec(server.url), KEYS)
 
 
@@ -92,7 +92,7 @@ async def read(backend: ArchiveBackend, name: str) -> bytes:
 
 
 async def test_a_small_file_is_one_request_with_type_and_tags(
-    server: ToldServer, backend: ArchiveBackend
+    server: RecordingServer, backend: ArchiveBackend
 ) -> None:
     await backend.put("a/b.pdf", once(b"x" * 1000), tags={"no": "47/11 <ü>"}, content_type="application/pdf")
 
@@ -102,7 +102,7 @@ async def test_a_small_file_is_one_request_with_type_and_tags(
 
 
 async def test_a_big_file_is_a_multipart_upload_that_is_completed_last(
-    server: ToldServer, backend: ArchiveBackend
+    server: RecordingServer, backend: ArchiveBackend
 ) -> None:
     await backend.put("a/b.pdf", once(content(12 * MIB)), tags={"no": "1"}, content_type="application/pdf")
 
@@ -113,7 +113,7 @@ async def test_a_big_file_is_a_multipart_upload_that_is_completed_last(
 
 
 async def test_an_error_of_the_source_comes_out_unchanged_and_aborts_the_upload(
-    server: ToldServer, backend: ArchiveBackend
+    server: RecordingServer, backend: ArchiveBackend
 ) -> None:
     broken = FileNotFoundError(2, "the source's own")
 
@@ -129,7 +129,7 @@ async def test_an_error_of_the_source_comes_out_unchanged_and_aborts_the_upload(
 
 
 async def test_a_cancelled_upload_is_aborted_at_the_server(
-    server: ToldServer, backend: ArchiveBackend
+    server: RecordingServer, backend: ArchiveBackend
 ) -> None:
     waiting = asyncio.Event()
 
@@ -148,7 +148,7 @@ async def test_a_cancelled_upload_is_aborted_at_the_server(
 
 
 async def test_a_cancelled_wait_for_the_first_part_asks_nothing_of_the_server(
-    server: ToldServer, backend: ArchiveBackend
+    server: RecordingServer, backend: ArchiveBackend
 ) -> None:
     waiting = asyncio.Event()
 
@@ -186,7 +186,12 @@ async def test_a_cancelled_wait_for_the_first_part_asks_nothing_of_the_server(
     ],
 )
 async def test_each_answer_has_its_words_which_are_the_same_each_time(
-    server: ToldServer, backend: ArchiveBackend, status: int, code: str, kind: type[ArchiveError], reason: str
+    server: RecordingServer,
+    backend: ArchiveBackend,
+    status: int,
+    code: str,
+    kind: type[ArchiveError],
+    reason: str,
 ) -> None:
     server.answer = (status, code)
     said = []
@@ -204,7 +209,7 @@ async def test_each_answer_has_its_words_which_are_the_same_each_time(
 
 
 async def test_a_404_without_words_means_absent_when_reading(
-    server: ToldServer, backend: ArchiveBackend
+    server: RecordingServer, backend: ArchiveBackend
 ) -> None:
     server.answer = (404, "")
 
@@ -213,7 +218,10 @@ async def test_a_404_without_words_means_absent_when_reading(
 
 
 def test_a_pod_without_an_identity_is_told_what_to_do() -> None:
-    asked = "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 1ms - Server returned"
+    asked = (
+        "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 1ms - Server "
+        "returned"
+    )
     trouble = error_of(
         asked, archive="Archive/dms", server="Amazon S3", bucket="b", key="the pod's own identity"
     )
@@ -223,7 +231,7 @@ def test_a_pod_without_an_identity_is_told_what_to_do() -> None:
     assert "169.254" not in trouble.message
 
 
-async def test_encryption_is_asked_for_with_each_object(server: ToldServer) -> None:
+async def test_encryption_is_asked_for_with_each_object(server: RecordingServer) -> None:
     backend = await open_backend("dms", a_spec(server.url, server_side_encryption="AES256"), KEYS)
 
     await backend.put("a.pdf", once(b"x"), tags={}, content_type=None)
@@ -231,7 +239,7 @@ async def test_encryption_is_asked_for_with_each_object(server: ToldServer) -> N
     assert server.headers[0]["x-amz-server-side-encryption"] == "AES256"
 
 
-async def test_a_prefix_is_put_in_front_and_taken_off_again(server: ToldServer) -> None:
+async def test_a_prefix_is_put_in_front_and_taken_off_again(server: RecordingServer) -> None:
     backend = await open_backend("dms", a_spec(server.url, prefix="esaw/2026/"), KEYS)
 
     await backend.put("a.pdf", once(b"x"), tags={}, content_type=None)

@@ -8,7 +8,7 @@ from pathlib import Path
 ASKS = """
 import asyncio, os
 from concurrent.futures import ThreadPoolExecutor  # which nobody but root may be able to load later
-from sandbox import debian
+from sandbox.packages import debian
 if os.geteuid() == 0:
     os.seteuid(65534)
 try:
@@ -25,7 +25,7 @@ def test_whoever_is_not_root_is_told_what_to_type_even_where_root_was_before(tmp
 
     asked = subprocess.run(
         [sys.executable, "-c", ASKS],
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[4],
         env={**os.environ, "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,

@@ -1,12 +1,13 @@
 """
 ``make image``: Counterfoil's image from the Containerfile, and beside it in ``dist/`` what is in it.
 
-buildah, podman or docker does it, whichever is there and works. Written are ``counterfoil-VERSION.tar`` (the image, to be
-loaded or pushed) and ``counterfoil-VERSION.cdx.json``, the bill of materials made from the lock file (CycloneDX). The
-date of everything in the image is that of the last commit, so that the same sources give the same files.
+buildah, podman or docker does it, whichever is there and works. Written are ``counterfoil-VERSION.tar`` (the
+image, to be loaded or pushed) and ``counterfoil-VERSION.cdx.json``, the bill of materials made from the lock
+file (CycloneDX). The date of everything in the image is that of the last commit, so that the same sources
+give the same files.
 
-Environment: ``BASE`` another base image, ``IMAGE`` another name, ``TOOL`` one of the three programs, ``OPTIONS`` more for
-its ``build``, such as ``--volume`` with a company's certificates.
+Environment: ``BASE`` another base image, ``IMAGE`` another name, ``TOOL`` one of the three programs,
+``OPTIONS`` more for its ``build``, such as ``--volume`` with a company's certificates.
 """
 
 import os
@@ -20,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DIST = ROOT / "dist"
 TOOLS = ("buildah", "podman", "docker")
 

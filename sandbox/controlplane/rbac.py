@@ -1,8 +1,9 @@
 """
-The rights of each process, as Kubernetes Roles: demo and tests run Counterfoil with just what the chart gives.
+The rights of each process, as Kubernetes Roles: demo and tests run Counterfoil with just what the chart
+gives.
 
-Rule 8: the receiver can create events, count deliveries and read organizations, and no Secret at all; nobody lists or
-watches Secrets.
+Rule 8: the receiver can create events, count deliveries and read organizations, and no Secret at all; nobody
+lists or watches Secrets.
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 
 Rule = dict[str, list[str]]
 
-RULES_FILE = Path(__file__).parents[1] / "charts" / "counterfoil" / "files" / "rights.yaml"
+RULES_FILE = Path(__file__).parents[2] / "charts" / "counterfoil" / "files" / "rights.yaml"
 """The one place that says who may do what, with the reasons; the chart makes its Roles from it."""
 
 _RULES: dict[str, list[Rule]] = yaml.safe_load(RULES_FILE.read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from typing import Any
 from sandbox.controlplane.binaries import Report, ensure, say
 from sandbox.controlplane.processes import run
 
-CHART = Path(__file__).parents[1] / "charts" / "counterfoil"
+CHART = Path(__file__).parents[2] / "charts" / "counterfoil"
 
 
 class HelmError(Exception):

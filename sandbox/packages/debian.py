@@ -1,8 +1,8 @@
 """
-``python -m sandbox.debian PACKAGE...``: what a test needs from Debian, installed if it is missing.
+``python -m sandbox.packages.debian PACKAGE...``: what a test needs from Debian, installed if it is missing.
 
-For root, apt-get installs it, with its output kept for the error; other users get the command to type. A package that
-is installed already is not changed, in any version. Nothing is ever removed.
+For root, apt-get installs it, with its output kept for the error; other users get the command to type. A
+package that is installed already is not changed, in any version. Nothing is ever removed.
 """
 
 import asyncio
@@ -27,6 +27,17 @@ async def ensure(*packages: str) -> None:
     if missing(*packages):
         # Not one of our processes, which end with us: dpkg should not be killed half-way.
         await asyncio.to_thread(_install, packages)
+
+
+async def program(name: str, *packages: str) -> str:
+    """Return the path of a program; if it is not on PATH, the packages are installed. Raises
+    ``PackagesMissing``."""
+    if shutil.which(name) is None:
+        await ensure(*packages)
+    path = shutil.which(name)
+    if path is None:
+        raise PackagesMissing(f"{name} is needed and is not on PATH.")
+    return path
 
 
 def missing(*packages: str) -> list[str]:

@@ -1,6 +1,6 @@
 """
-A whole Counterfoil on this machine: control plane, stand-in eSAW, receivers and controllers, each process with just
-the rights it has in a cluster. Demo, chaos tests and benchmarks play on it.
+A whole Counterfoil on this machine: control plane, stand-in eSAW, receivers and controllers, each process
+with just the rights it has in a cluster. Demo, chaos tests and benchmarks use it.
 
 Nothing here decides a result. It starts the processes, returns addresses, and stops everything again.
 """
@@ -8,90 +8,21 @@ Nothing here decides a result. It starts the processes, returns addresses, and s
 import asyncio
 import base64
 import json
-import os
 import secrets
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-
-from sandbox import rbac
+from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.kubectl import KubectlError
-from sandbox.controlplane.ports import free_port
-from sandbox.controlplane.processes import ServerProcess
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import StandIn, User
 from sandbox.servers.smtp import SmtpServer
 
-READY_SECONDS = 60.0
-TIMEOUT_SECONDS = 60.0
-
 CALLBACK_QUERY = "envelopeId=##EnvelopeId##&action=##Action##"
-
-
-class ProcessNotReady(RuntimeError):
-    """A process did not become ready; the message has the end of its log."""
-
-
-@dataclass
-class CounterfoilProcess:
-    """One running process of Counterfoil."""
-
-    name: str
-    argv: list[str]
-    environment: dict[str, str]
-    log: Path
-    public: str
-    private: str
-    _server: ServerProcess | None = None
-
-    async def start(self) -> None:
-        """Start it and wait until it says that it is ready. Raises ``ProcessNotReady``."""
-        self._server = ServerProcess(self.argv, log=self.log, environment=self.environment)
-        try:
-            async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient(trust_env=False) as http:
-                while not await self._is_ready(http):  # noqa: ASYNC110 - another process gives no event to wait for
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            raise ProcessNotReady(f"{self.name} did not become ready:\n{self._server.log_tail()}") from None
-
-    async def _is_ready(self, http: httpx.AsyncClient) -> bool:
-        if self.server.ended:
-            raise ProcessNotReady(f"{self.name} ended at once:\n{self.server.log_tail()}")
-        try:
-            return (await http.get(f"{self.private}/readyz")).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    @property
-    def server(self) -> ServerProcess:
-        """The running program."""
-        if self._server is None:
-            raise ProcessNotReady(f"{self.name} was never started")
-        return self._server
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self.server.pid
-
-    def kill(self) -> None:
-        """End it at once (SIGKILL)."""
-        self.server.kill()
-
-    async def stop(self) -> None:
-        """End it in order (SIGTERM)."""
-        if self._server is not None and not self._server.ended:
-            await self._server.terminate(patience=TIMEOUT_SECONDS)
-
-    async def metrics(self) -> str:
-        """Return what /metrics says."""
-        async with httpx.AsyncClient(trust_env=False) as http:
-            return (await http.get(f"{self.private}/metrics")).text
 
 
 @dataclass
@@ -107,7 +38,7 @@ class LocalEnvironment:
     """Callback token per organization."""
 
     async def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl in the stage's namespace."""
+        """Run kubectl in the environment's namespace."""
         return await self.plane.kubectl("-n", self.namespace, *arguments, stdin=stdin)
 
     async def apply(self, *objects: Mapping[str, Any]) -> None:
@@ -216,29 +147,33 @@ class LocalEnvironment:
     async def receiver(
         self, name: str = "receiver", *, kubeconfig: Path | None = None, **settings: str
     ) -> CounterfoilProcess:
-        """Start one more receiver; with a separate kubeconfig if it must reach the API server by another address."""
-        return await self._process(name, ["-m", "webhook", "receiver"], "receiver", kubeconfig, settings)
+        """Start one more receiver; with a separate kubeconfig if it must reach the API server by another
+        address."""
+        return await self._process(name, ["webhook", "receiver"], "receiver", kubeconfig, settings)
 
     async def controller(
         self, name: str = "controller", *, kubeconfig: Path | None = None, **settings: str
     ) -> CounterfoilProcess:
-        """Start one more controller; with a separate kubeconfig if it must reach the API server by another address."""
-        return await self._process(name, ["-m", "controller"], "controller", kubeconfig, settings)
+        """Start one more controller; with a separate kubeconfig if it must reach the API server by another
+        address."""
+        return await self._process(name, ["controller"], "controller", kubeconfig, settings)
 
     async def pages(
         self, name: str = "pages", *, kubeconfig: Path | None = None, **settings: str
     ) -> CounterfoilProcess:
-        """Start one more pages process; with a separate kubeconfig if it must reach the API server by another address."""
-        return await self._process(name, ["-m", "webhook", "pages"], "pages", kubeconfig, settings)
+        """Start one more pages process; with a separate kubeconfig if it must reach the API server by another
+        address."""
+        return await self._process(name, ["webhook", "pages"], "pages", kubeconfig, settings)
 
     async def console(
         self, name: str = "console", *, kubeconfig: Path | None = None, **settings: str
     ) -> CounterfoilProcess:
         """Start one more console; its own account has no rights at all."""
-        return await self._process(name, ["-m", "webhook", "console"], "console", kubeconfig, settings)
+        return await self._process(name, ["webhook", "console"], "console", kubeconfig, settings)
 
     async def person(self, name: str, *rules: rbac.Rule) -> str:
-        """Make an account with these rights for a person; return a token of it, as `kubectl create token` does."""
+        """Make an account with these rights for a person; return a token of it, as `kubectl create token`
+        does."""
         await self.apply(*rbac.service_account_with_rules(name, rules))
         return await self.plane.token_for(name, self.namespace)
 
@@ -255,25 +190,12 @@ class LocalEnvironment:
     async def _process(
         self, name: str, module: list[str], account: str, way: Path | None, settings: Mapping[str, str]
     ) -> CounterfoilProcess:
-        public, private = free_port(), free_port()
-        kubeconfig = way or await self.plane.kubeconfig_for(account, self.namespace)
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("COUNTERFOIL_")}
-        environment |= {
-            "KUBECONFIG": str(kubeconfig),
-            "COUNTERFOIL_NAMESPACE": self.namespace,
-            "COUNTERFOIL_LISTEN": f"127.0.0.1:{public}",
-            "COUNTERFOIL_PRIVATE_LISTEN": f"127.0.0.1:{private}",
-            "COUNTERFOIL_SEALING_KEYS": str(self.sealing_keys),
-            "PYTHONPATH": str(Path(__file__).parents[1]),
-            **{f"COUNTERFOIL_{key.upper()}": value for key, value in settings.items()},
-        }
-        process = CounterfoilProcess(
-            name=name,
-            argv=[sys.executable, *module],
-            environment=environment,
+        process = CounterfoilProcess.of(
+            module,
+            kubeconfig=way or await self.plane.kubeconfig_for(account, self.namespace),
+            namespace=self.namespace,
             log=self.folder / f"{name}.log",
-            public=f"http://127.0.0.1:{public}",
-            private=f"http://127.0.0.1:{private}",
+            settings={"sealing_keys": str(self.sealing_keys), **settings},
         )
         self.processes.append(process)
         await process.start()
@@ -285,7 +207,7 @@ async def local_environment(
     plane: ControlPlane, folder: Path, *, namespace: str, esaw: StandIn | None = None
 ) -> AsyncIterator[LocalEnvironment]:
     """
-    Set a stage up in a namespace of a running control plane; stop every process in the end.
+    Set an environment up in a namespace of a running control plane; stop every process in the end.
 
     Logs and all other files go below ``folder``.
     """

@@ -1,13 +1,13 @@
 """
-A cluster to try things in: ``python -m sandbox.cluster up | down | status``.
+A cluster to try things in: ``python -m sandbox.controlplane.cluster up | down | status``.
 
 ``up`` starts a control plane in the background, with our kinds, and prints one line on standard output, to be
-evaluated by a shell: ``export KUBECONFIG=...``. Everything else goes to standard error. Saying it again prints the same
-line, after applying what changed in crds/. What runs is noted in ./.cluster/, with its kubeconfig and log; no
-kubeconfig of the user's is touched.
+evaluated by a shell: ``export KUBECONFIG=...``. Everything else goes to standard error. Saying it again
+prints the same line, after applying what changed in crds/. What runs is noted in ./.cluster/, with its
+kubeconfig and log; no kubeconfig of the user's is touched.
 
-With ``CLUSTER=kind`` in the environment, ``up`` makes a kind cluster named ``counterfoil`` instead: a whole node, with
-pods. It needs the programs ``kind`` and Docker. That way was written from kind's documentation and
+With ``CLUSTER=kind`` in the environment, ``up`` makes a kind cluster named ``counterfoil`` instead: a whole
+node, with pods. It needs the programs ``kind`` and Docker. That way was written from kind's documentation and
 was not run on the machine where it was written, which has no Docker.
 """
 
@@ -108,11 +108,11 @@ class LocalCluster:
     """Our control plane, kept by a process in the background (``serve``)."""
 
     def is_up(self, record: ClusterRecord) -> bool:
-        """Tell whether the keeper lives."""
+        """Tell whether the process in the background lives."""
         return _process_of(record) is not None
 
     async def up(self, cluster_folder: ClusterFolder) -> None:
-        """Start the keeper and wait for its note."""
+        """Start the process in the background and wait for its record."""
         # The first time this takes minutes: here, where progress can be seen.
         await ensure("etcd", "kube-apiserver", "kubectl")
         background_process = _start_background_process(cluster_folder)
@@ -128,7 +128,7 @@ class LocalCluster:
             ) from None
 
     async def down(self, cluster_folder: ClusterFolder, record: ClusterRecord) -> None:
-        """End the keeper; its control plane ends with it in every case."""
+        """End the process; its control plane ends with it in every case."""
         background_process = _process_of(record)
         if background_process is not None:
             background_process.terminate()
@@ -173,7 +173,8 @@ async def up(cluster_folder: ClusterFolder, way: str) -> None:
             record = None
         if record is not None and record.way != way:
             raise ClusterError(
-                f"a cluster of the other way ({record.way}) is up; end it first: python -m sandbox.cluster down"
+                f"a cluster of the other way ({record.way}) is up; end it first: python -m "
+                "sandbox.controlplane.cluster down"
             )
         if record is None:
             await PROVIDERS[way].up(cluster_folder)
@@ -226,7 +227,7 @@ async def _apply_crds(cluster_folder: ClusterFolder) -> None:
 def _start_background_process(cluster_folder: ClusterFolder) -> subprocess.Popen[bytes]:
     with cluster_folder.log.open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "sandbox.cluster", "serve"],
+            [sys.executable, "-m", "sandbox.controlplane.cluster", "serve"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -269,7 +270,7 @@ def _run_kind(*arguments: str, stdout: int | None = None) -> str:
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m sandbox.cluster", description="A cluster to try things in."
+        prog="python -m sandbox.controlplane.cluster", description="A cluster to try things in."
     )
     parser.add_argument("command", choices=("up", "down", "status", "serve"))
     command = parser.parse_args().command

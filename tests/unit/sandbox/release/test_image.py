@@ -1,4 +1,7 @@
-"""The image is built from locked hashes for somebody without rights, and holds nothing that a cluster has no use for."""
+"""
+The image is built from locked hashes for somebody without rights, and holds nothing that a cluster has no use
+for.
+"""
 
 import json
 import re
@@ -8,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sandbox import image
-from sandbox.image import BuildToolMissing, ImageSpec, choose_tool, commands
+from sandbox.release import image
+from sandbox.release.image import BuildToolMissing, ImageSpec, choose_tool, commands
 from webhook.__main__ import PROCESSES
 
 CONTAINERFILE = (image.ROOT / "Containerfile").read_text(encoding="utf-8")

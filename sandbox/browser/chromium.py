@@ -1,8 +1,9 @@
 """
-A real Chromium without a screen, driven by Playwright: for what only a browser shows, as cookies, policies and clicks.
+A real Chromium without a screen, driven by Playwright: for what only a browser shows, as cookies, policies
+and clicks.
 
-The browser is Debian's own, installed if it is missing; Playwright's are never downloaded. It reaches this machine and nothing
-else: every other name is unknown to it, and the background requests of browsers are off.
+The browser is Debian's own, installed if it is missing; Playwright's are never downloaded. It reaches this
+machine and nothing else: every other name is unknown to it, and the background requests of browsers are off.
 """
 
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ from typing import Final
 
 from playwright.async_api import Browser, async_playwright
 
-from sandbox import debian
+from sandbox.packages import debian
 
 PACKAGE: Final = "chromium"
 PROGRAM: Final = "/usr/bin/chromium"

@@ -1,0 +1,1 @@
+"""Building the image, and installing the chart with Helm."""
