@@ -131,6 +131,11 @@ async def blocks(chunks: AsyncIterable[bytes], size: int = BLOCK) -> AsyncGenera
         yield b"".join(waiting)
 
 
+async def single_chunk(content: bytes) -> AsyncGenerator[bytes, None]:
+    """Yield a small file whole."""
+    yield content
+
+
 async def drain(stream: AsyncIterable[bytes]) -> None:
     """Read a stream to its end and keep nothing."""
     async for _ in stream:

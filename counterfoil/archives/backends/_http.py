@@ -85,7 +85,40 @@ class HttpSite:
     """Owner of the rights, as in ``the login in Secret `dms```."""
     field: str
     """Field of the address, as in ``spec.webdav.url``."""
+    url: str
+    """The address, without a slash at its end."""
     http: httpx.AsyncClient
+
+    @classmethod
+    def open(
+        cls,
+        server: str,
+        field: str,
+        url: str,
+        credentials: Credentials,
+        *,
+        silence: float = READ_TIMEOUT_SECONDS,
+    ) -> "HttpSite":
+        """
+        Open the site at ``url`` with a Secret that has ``bearerToken``, or ``username`` and ``password``, or none of them.
+
+        ``server`` is for messages, as in ``the WebDAV server``. Sends no request. Raises ``SettingsInvalid``.
+        """
+        address, authorization = _checked_url(credentials.archive, field, url), _authorization(credentials)
+        return cls(
+            archive=f"Archive/{credentials.archive}",
+            server=f"{server} at {address}",
+            identity="somebody without a login"
+            if authorization is None
+            else f"the login in {credentials.secret}",
+            field=field,
+            url=address,
+            http=make_http_client(authorization, silence),
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.http.aclose()
 
     @asynccontextmanager
     async def stream(
@@ -270,9 +303,7 @@ class MultipartForm:
         yield f"\r\n--{self._boundary}--\r\n".encode()
 
 
-def make_http_client(
-    authorization: str | None, *, silence: float = READ_TIMEOUT_SECONDS
-) -> httpx.AsyncClient:
+def make_http_client(authorization: str | None, silence: float = READ_TIMEOUT_SECONDS) -> httpx.AsyncClient:
     """
     Make the client of one archive; its backend closes it. ``authorization`` goes with every request.
 
@@ -291,7 +322,7 @@ def make_http_client(
     )
 
 
-def checked_url(archive: str, field: str, url: str) -> str:
+def _checked_url(archive: str, field: str, url: str) -> str:
     """Return an address without a slash at its end. Raises ``SettingsInvalid``; the API server refuses most before."""
     try:
         parts = urlsplit(url)
@@ -305,8 +336,7 @@ def checked_url(archive: str, field: str, url: str) -> str:
     return url.rstrip("/")
 
 
-def authorization_of(credentials: Credentials) -> str | None:
-    """Return the header that a Secret with ``bearerToken``, or ``username`` and ``password``, stands for."""
+def _authorization(credentials: Credentials) -> str | None:
     token = credentials.line("bearerToken")
     if token is not None:
         if not token.isascii():
@@ -318,11 +348,6 @@ def authorization_of(credentials: Credentials) -> str | None:
         return None
     login = f"{credentials.required_line('username')}:{credentials.required_line('password')}"
     return "Basic " + base64.b64encode(login.encode()).decode()
-
-
-def identity_of(authorization: str | None, credentials: Credentials) -> str:
-    """Return whose rights count, in words."""
-    return "somebody without a login" if authorization is None else f"the login in {credentials.secret}"
 
 
 def path_of(parts: Iterable[str]) -> str:

@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from counterfoil.archives.backends._http import HttpResponse as WebAnswer
-from counterfoil.archives.backends._http import HttpSite
+from counterfoil.archives.backends._http import HttpResponse, HttpSite
 from counterfoil.archives.backends._object_store import (
     BucketAddress,
     ErrorDialect,
@@ -66,10 +65,9 @@ class ObjectLockState:
 
 @dataclass(frozen=True)
 class ObjectLockClient:
-    """Locks the objects of one bucket. ``address`` is that of the bucket, ``dialect`` has the words for refusals."""
+    """Locks the objects of one bucket, whose address ``site`` has; ``dialect`` has the words for refusals."""
 
     wanted: ObjectLock
-    address: str
     key: SigningCredentials
     site: HttpSite
     bucket: BucketAddress
@@ -99,10 +97,6 @@ class ObjectLockClient:
                 f"{self.bucket.archive}: {self.bucket.server} took the lock of {path} and does not have it. Check its Object Lock."
             )
 
-    async def close(self) -> None:
-        """Give the connections back."""
-        await self.site.http.aclose()
-
     async def _is_locked(self, path: str, wanted: ObjectLockState) -> bool:
         answer = await self._request("GET", path, "retention")
         if answer.is_success:
@@ -119,14 +113,14 @@ class ObjectLockClient:
         subresource: str,
         content: bytes = b"",
         headers: Mapping[str, str] | None = None,
-    ) -> WebAnswer:
-        url = f"{self.address}/{path}?{subresource}="
+    ) -> HttpResponse:
+        url = f"{self.site.url}/{path}?{subresource}="
         sent = signed(self.key, method, url, headers=headers or {}, content=content, now=self.clock.now())
         return await self.site.request(method, url, headers=sent, content=content or None)
 
-    def _parse_response(self, answer: WebAnswer) -> ObjectStoreResponse:
+    def _parse_response(self, answer: HttpResponse) -> ObjectStoreResponse:
         code = re.search(rb"<Code>([A-Za-z0-9.]{1,64})</Code>", answer.body)
         return ObjectStoreResponse(self.dialect.service, str(answer.status), code[1].decode() if code else "")
 
-    def _error(self, answer: WebAnswer) -> ArchiveError:
+    def _error(self, answer: HttpResponse) -> ArchiveError:
         return error_of_response(self._parse_response(answer), self.dialect, self.bucket)

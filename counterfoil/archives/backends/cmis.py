@@ -8,41 +8,27 @@ are made: a type that has to be versioned gets one major version per document.
 Tags become the properties that ``spec.cmis.properties`` names; the manifest has all of them.
 """
 
-import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from counterfoil.archives.backend import MAX_ENTRIES, TEMPORARY_PREFIX, FileNotStored, StoredEntry, segments
+from counterfoil.archives.backend import MAX_ENTRIES, ArchiveKind, FileNotStored, required_settings, segments
+from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
 from counterfoil.archives.backends._http import (
     NOT_FOUND_STATUSES,
     HttpResponse,
     HttpSite,
     MultipartForm,
-    authorization_of,
-    checked_url,
     content_of,
-    identity_of,
-    make_http_client,
     path_of,
 )
-from counterfoil.archives.cleanup import clean_up
 from counterfoil.archives.credentials import Credentials
-from counterfoil.archives.errors import (
-    ArchiveError,
-    ArchiveRefused,
-    ArchiveUnavailable,
-    NameTaken,
-    SettingsInvalid,
-    VerificationFailed,
-)
-from counterfoil.archives.kind import ArchiveKind
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
 from counterfoil.resources.archive import ArchiveSpec, Cmis
 
-TEMPORARY_SUFFIX = ".tmp"
 FIELD = "spec.cmis.url"
 PAGE = 500
 """Objects that are asked for at once."""
@@ -57,24 +43,13 @@ _FORM = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
 
 async def open_cmis(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> "CmisBackend":
     """Open the archive ``name``; nothing is asked of the repository yet. Raises ``SettingsInvalid``."""
-    settings = spec.cmis
-    if settings is None:
-        raise SettingsInvalid(f"Archive/{name}: spec.cmis is missing.")
+    settings = required_settings(name, "spec.cmis", spec.cmis)
     if unknown := sorted(set(settings.properties.values()) - set(spec.tags)):
         raise SettingsInvalid(
             f"Archive/{name}: spec.cmis.properties wants tags that spec.tags does not have: {', '.join(unknown)}."
         )
-    url = checked_url(name, FIELD, settings.url)
     secret = Credentials(name, settings.credentials_secret_ref, credentials)
-    authorization = authorization_of(secret)
-    site = HttpSite(
-        archive=f"Archive/{name}",
-        server=f"the CMIS repository at {url}",
-        identity=identity_of(authorization, secret),
-        field=FIELD,
-        http=make_http_client(authorization),
-    )
-    return CmisBackend(site, url, settings)
+    return CmisBackend(HttpSite.open("the CMIS repository", FIELD, settings.url, secret), settings)
 
 
 KIND = ArchiveKind("cmis", open_cmis)
@@ -137,14 +112,14 @@ class CmisRepository:
     versioning: str
 
 
-class CmisBackend:
+class CmisBackend(FolderTreeBackend):
     """A folder of a repository and all below it."""
 
     kind: ClassVar[str] = "cmis"
 
-    def __init__(self, site: HttpSite, url: str, settings: Cmis) -> None:
+    def __init__(self, site: HttpSite, settings: Cmis) -> None:
+        super().__init__(site.archive, site.server, settings.root_folder)
         self._site = site
-        self._url = url
         self._settings = settings
         self._root_parts = [part for part in settings.root_folder.split("/") if part]
         self._repository: CmisRepository | None = None
@@ -152,30 +127,7 @@ class CmisBackend:
     def location(self, name: str) -> str:
         """Return the address of a name by path, as most repositories have it."""
         path = path_of([*self._root_parts, *segments(name)])
-        return f"{self._url}/{quote(self._settings.repository_id, safe='')}/root/{path}"
-
-    async def entries(self, folder: str) -> list[StoredEntry]:
-        """Return everything below a folder."""
-        found = [
-            StoredEntry(name, thing.size)
-            async for name, thing in self._documents(folder)
-            if not _is_temporary(thing.name)
-        ]
-        return sorted(found, key=lambda entry: entry.name)
-
-    async def put(
-        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
-    ) -> None:
-        """Create a document under a temporary name, then rename it. Raises ``ArchiveError``."""
-        parts = segments(name)
-        temporary = [*parts[:-1], f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"]
-        await self._make_folder(parts[:-1])
-        try:
-            await self._create(temporary, chunks, tags, content_type or "application/octet-stream")
-            await self._publish(temporary, parts)
-        except BaseException:
-            await clean_up(self._delete(temporary))
-            raise
+        return f"{self._site.url}/{quote(self._settings.repository_id, safe='')}/root/{path}"
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
         """Yield a document block by block. Raises ``FileNotStored``."""
@@ -192,37 +144,14 @@ class CmisBackend:
             return
         raise self._site.error_for_status(status)
 
-    async def discard(self, name: str) -> None:
-        """Remove a document; nothing happens when it is absent."""
-        await self._delete(segments(name))
-
-    async def probe(self) -> None:
-        """See that the root folder is there, then write, read back and remove a small document. Raises ``ArchiveError``."""
-        self._repository = None
-        root = await self._find_object([])
-        if root is None:
-            raise self._root_missing()
-        name = f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
-        content = secrets.token_hex(16).encode()
-        try:
-            await self.put(name, _single_chunk(content), tags={}, content_type="text/plain")
-            found = b"".join([block async for block in self.read(name)])
-        finally:
-            await clean_up(self.discard(name))
-        if found != content:
-            raise VerificationFailed(
-                f"{self._site.archive}: {self._site.server} returns other bytes than were written."
-            )
-
-    async def remove_leftovers(self, folder: str) -> None:
-        """Remove our temporary documents below a folder."""
-        found = [name async for name, thing in self._documents(folder) if _is_temporary(thing.name)]
-        for name in found:
-            await self.discard(name)
-
     async def close(self) -> None:
         """Close the connections."""
-        await self._site.http.aclose()
+        await self._site.close()
+
+    async def _check_root(self) -> None:
+        self._repository = None
+        if await self._find_object([]) is None:
+            raise self._root_missing()
 
     async def _get_repository(self) -> CmisRepository:
         """Return what the repository tells about itself; asked for once."""
@@ -231,7 +160,7 @@ class CmisBackend:
         return self._repository
 
     async def _fetch_repository(self) -> CmisRepository:
-        answer = await self._site.request("GET", self._url)
+        answer = await self._site.request("GET", self._site.url)
         if answer.status in NOT_FOUND_STATUSES:
             raise self._not_cmis()
         if not answer.is_success:
@@ -267,7 +196,7 @@ class CmisBackend:
 
     def _check_origin(self, url: str) -> None:
         """Documents and credentials go only to the host that the Archive names."""
-        named, told = urlsplit(self._url), urlsplit(url)
+        named, told = urlsplit(self._site.url), urlsplit(url)
         if (named.scheme, named.netloc) != (told.scheme, told.netloc):
             raise ArchiveRefused(
                 "ArchiveRedirects",
@@ -297,7 +226,6 @@ class CmisBackend:
         return await self._site.request("POST", url, headers=_FORM, content=content)
 
     async def _make_folder(self, parts: list[str]) -> None:
-        """Make a folder and what is missing above it. Another task may be faster, which is as good."""
         there = await self._find_object(parts)
         if there is not None:
             if not there.is_folder:
@@ -314,7 +242,7 @@ class CmisBackend:
             if there is None or not there.is_folder:
                 raise self._refusal(made)
 
-    async def _create(
+    async def _send(
         self, parts: list[str], chunks: AsyncIterable[bytes], tags: Mapping[str, str], content_type: str
     ) -> None:
         home = await self._get_repository()
@@ -358,39 +286,22 @@ class CmisBackend:
         if there.size:
             raise self._changed() if status in NOT_FOUND_STATUSES else self._site.error_for_status(status)
 
-    async def _documents(self, folder: str) -> AsyncIterator[tuple[str, CmisObject]]:
-        """Yield what lies below a folder and is none, with its full name; raises ``NameTaken`` when that is too much."""
-        waiting, seen = [folder], 0
-        while waiting:
-            above = waiting.pop()
-            for thing in await self._children(segments(above)):
-                seen += 1
-                if seen > MAX_ENTRIES:
-                    raise NameTaken(
-                        f"{self.location(folder)} has more than {MAX_ENTRIES} files. Move them away."
-                    )
-                name = f"{above}/{thing.name}"
-                if thing.is_folder:
-                    waiting.append(name)
-                else:
-                    yield name, thing
-
-    async def _children(self, parts: list[str]) -> list[CmisObject]:
-        found: list[CmisObject] = []
-        more = True
-        while more and len(found) <= MAX_ENTRIES:
+    async def _children(self, parts: list[str]) -> AsyncGenerator[FolderEntry, None]:
+        skipped, more = 0, True
+        while more and skipped <= MAX_ENTRIES:
             url = await self._address(
-                parts, "children", filter=LISTED, maxItems=str(PAGE), skipCount=str(len(found))
+                parts, "children", filter=LISTED, maxItems=str(PAGE), skipCount=str(skipped)
             )
             answer = await self._site.request("GET", url)
             if answer.status in NOT_FOUND_STATUSES:
-                return []
+                return
             if not answer.is_success:
                 raise self._refusal(answer)
             page = self._decoded(answer, CmisChildren)
-            found += [child.object for child in page.objects]
+            for child in page.objects:
+                yield FolderEntry(child.object.name, child.object.is_folder, child.object.size)
+            skipped += len(page.objects)
             more = page.has_more_items and bool(page.objects)
-        return found
 
     def _decoded(self, answer: HttpResponse, kind: type[T]) -> T:
         try:
@@ -423,20 +334,16 @@ class CmisBackend:
     def _not_cmis(self) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveNotCmis",
-            f"{self._site.archive}: there is no CMIS browser binding at {self._url}. Correct {FIELD}: it is the address "
+            f"{self._site.archive}: there is no CMIS browser binding at {self._site.url}. Correct {FIELD}: it is the address "
             "that ends in /browser with most products.",
         )
 
-    def _root_missing(self) -> ArchiveError:
+    def _root_missing(self) -> ArchiveRefused:
         return ArchiveRefused(
             "ArchiveRootMissing",
             f"{self._site.archive}: {self._site.server} has no folder {self._settings.root_folder}, or the login may not see "
             "it. Create it, or correct spec.cmis.rootFolder.",
         )
-
-    def _name_taken(self, parts: list[str], what: str) -> NameTaken:
-        where = self.location("/".join(parts)) if parts else self._settings.root_folder
-        return NameTaken(f"{where} {what}, and Counterfoil did not put it there. Move it away.")
 
 
 _ERROR_RULES: tuple[tuple[frozenset[str], type[ArchiveUnavailable | ArchiveRefused], str, str], ...] = (
@@ -468,11 +375,3 @@ def _properties(values: Mapping[str, str]) -> dict[str, str]:
     for number, (key, value) in enumerate(values.items()):
         fields |= {f"propertyId[{number}]": key, f"propertyValue[{number}]": value}
     return fields
-
-
-def _is_temporary(name: str) -> bool:
-    return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
-
-
-async def _single_chunk(content: bytes) -> AsyncGenerator[bytes, None]:
-    yield content

@@ -10,7 +10,6 @@ Tags go into the manifest only: file systems have no place for them that survive
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,22 +18,29 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
 
-from counterfoil.archives.backend import MAX_ENTRIES, TEMPORARY_PREFIX, FileNotStored, StoredEntry, segments
+from counterfoil.archives.backend import (
+    MAX_ENTRIES,
+    ArchiveKind,
+    FileNotStored,
+    StoredEntry,
+    is_temporary,
+    segments,
+    temporary_name,
+    too_many_files,
+)
 from counterfoil.archives.errors import (
     ArchiveError,
     ArchiveRefused,
     ArchiveUnavailable,
     NameTaken,
     SettingsInvalid,
-    VerificationFailed,
 )
-from counterfoil.archives.kind import ArchiveKind
+from counterfoil.archives.readback import probe_with_file
 from counterfoil.archives.streams import BLOCK, HashingThread, in_thread
 from counterfoil.resources.archive import ArchiveSpec
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
-TEMPORARY_SUFFIX = ".tmp"
 
 FLUSH_EVERY = 8 * 1024 * 1024
 """Bytes after which the disk is set to work while more are coming."""
@@ -114,17 +120,11 @@ class FilesystemBackend:
 
     async def probe(self) -> None:
         """Write, read back and remove a small file in the root. Raises ``ArchiveError``."""
-        name = f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
-        content = secrets.token_hex(16).encode()
+        name = temporary_name("probe-")
         try:
-            await self.put(name, _single_chunk(content), tags={}, content_type=None)
-            found = b"".join([block async for block in self.read(name)])
+            await probe_with_file(self, name, self._archive, f"the volume at {self._root}")
         finally:
             await self.discard(name)
-        if found != content:
-            raise VerificationFailed(
-                f"{self._archive}: the volume at {self._root} returns other bytes than were written."
-            )
 
     async def remove_leftovers(self, folder: str) -> None:
         """Remove our temporary files below a folder."""
@@ -142,7 +142,7 @@ class FilesystemBackend:
         except FileNotStored:
             return []
         if len(found) > MAX_ENTRIES:
-            raise NameTaken(f"{self.location(path)} has more than {MAX_ENTRIES} files. Move them away.")
+            raise too_many_files(self.location(path))
         return sorted(found, key=lambda entry: entry.name)
 
     def _discard(self, parts: list[str]) -> None:
@@ -258,7 +258,7 @@ class _TemporaryFile:
     def __init__(self, root: Path, parts: list[str]) -> None:
         self._root = root
         self._parts = parts
-        self._temporary = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        self._temporary = temporary_name()
         self._folder = _CLOSED
         self._file = _CLOSED
         self._written = self._flushed = 0
@@ -409,12 +409,8 @@ def _walk(at: int, path: str) -> Iterator[StoredEntry]:
             if each.is_dir(follow_symlinks=False):
                 with _descriptor(os.open(each.name, _FOLDER_FLAGS, dir_fd=at)) as below:
                     yield from _walk(below, name)
-            elif not _is_temporary(each.name):
+            elif not is_temporary(each.name):
                 yield StoredEntry(name, each.stat(follow_symlinks=False).st_size)
-
-
-def _is_temporary(name: str) -> bool:
-    return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
 
 
 def _remove_temporary_files(at: int) -> None:
@@ -423,14 +419,10 @@ def _remove_temporary_files(at: int) -> None:
             if each.is_dir(follow_symlinks=False):
                 with _descriptor(os.open(each.name, _FOLDER_FLAGS, dir_fd=at)) as below:
                     _remove_temporary_files(below)
-            elif _is_temporary(each.name):
+            elif is_temporary(each.name):
                 _remove(at, each.name)
 
 
 def _remove(at: int, name: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=at)
-
-
-async def _single_chunk(content: bytes) -> AsyncGenerator[bytes, None]:
-    yield content

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, ClassVar
 from obstore.exceptions import BaseError
 from obstore.store import GCSStore
 
+from counterfoil.archives.backend import ArchiveKind, required_settings
 from counterfoil.archives.backends._object_store import (
     CLIENT,
-    COMMON_ERROR_RULES,
     RETRY,
     BucketAddress,
     ErrorDialect,
@@ -23,8 +23,7 @@ from counterfoil.archives.backends._object_store import (
     ObjectStoreBackend,
 )
 from counterfoil.archives.credentials import Credentials
-from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, SettingsInvalid
-from counterfoil.archives.kind import ArchiveKind
+from counterfoil.archives.errors import ArchiveRefused, SettingsInvalid
 from counterfoil.resources.archive import ArchiveSpec
 
 if TYPE_CHECKING:
@@ -40,28 +39,10 @@ ERROR_RULES = (
         "the bucket `{bucket}` does not exist ({answer}). Create it or correct spec.gcs.bucket.",
     ),
     ErrorRule(
-        frozenset({"InvalidSecurity", "AuthenticationRequired", "InvalidPolicyDocument"}),
-        ArchiveRefused,
-        "ArchiveCredentialsRejected",
-        "{server} does not accept {key} ({answer}). Give a valid one.",
-    ),
-    ErrorRule(
         frozenset({"UserProjectAccountProblem", "AccountProblem"}),
         ArchiveRefused,
         "ArchiveRefused",
         "the account behind the bucket `{bucket}` has a problem, of billing perhaps ({answer}). Check its console.",
-    ),
-    ErrorRule(
-        frozenset({"EntityTooLarge"}),
-        ArchiveRefused,
-        "FileTooBig",
-        "{server} does not take a file of this size ({answer}). Raise its limit.",
-    ),
-    ErrorRule(
-        frozenset({"SlowDown"}),
-        ArchiveUnavailable,
-        "ArchiveOverloaded",
-        "{server} asks for a pause ({answer}). Archiving continues automatically.",
     ),
     ErrorRule(
         frozenset({"AccessDenied", "403"}),
@@ -70,7 +51,6 @@ ERROR_RULES = (
         "{key} may not do everything that filing needs in the bucket `{bucket}` ({answer}). "
         "Give it the role Storage Object User there.",
     ),
-    *COMMON_ERROR_RULES,
 )
 
 DIALECT = ErrorDialect(
@@ -80,6 +60,11 @@ DIALECT = ErrorDialect(
     # The instance's metadata service.
     no_identity=re.compile(r"computeMetadata|metadata\.google|169\.254\.169\.254"),
     rules=ERROR_RULES,
+    synonyms={
+        **dict.fromkeys(("InvalidSecurity", "AuthenticationRequired", "InvalidPolicyDocument"), "401"),
+        "EntityTooLarge": "413",
+        "SlowDown": "503",
+    },
 )
 
 
@@ -89,9 +74,7 @@ async def open_gcs(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes
 
     Without ``credentials`` the pod's own identity counts, as the environment tells.
     """
-    settings = spec.gcs
-    if settings is None:
-        raise SettingsInvalid(f"Archive/{name}: spec.gcs is missing.")
+    settings = required_settings(name, "spec.gcs", spec.gcs)
     secret = Credentials(name, settings.credentials_secret_ref, credentials)
     config: GCSConfig = {}
     if settings.credentials_secret_ref is not None:
@@ -110,13 +93,9 @@ async def open_gcs(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes
         raise SettingsInvalid(
             f"Archive/{name}: spec.gcs or the `serviceAccountJson` in {secret.secret} can't be used as it is written."
         ) from error
-    bucket = BucketAddress(
-        archive=f"Archive/{name}",
-        server="Google Cloud Storage",
-        name=settings.bucket,
-        key=f"the key in {secret.secret}" if settings.credentials_secret_ref else "the pod's own identity",
+    return GcsBackend(
+        store, BucketAddress(f"Archive/{name}", "Google Cloud Storage", settings.bucket, secret.key)
     )
-    return GcsBackend(store, bucket)
 
 
 KIND = ArchiveKind("gcs", open_gcs)

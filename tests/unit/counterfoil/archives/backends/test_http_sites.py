@@ -128,7 +128,7 @@ async def test_a_server_that_falls_silent_is_given_up() -> None:
 
     async with await asyncio.start_server(silence, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        backend = make_backend("dms", url, Credentials("dms", None, {}), silence=0.2)
+        backend = make_backend(url, Credentials("dms", None, {}), silence=0.2)
         with pytest.raises(ArchiveUnavailable) as trouble:
             await backend.probe()
         await backend.close()
