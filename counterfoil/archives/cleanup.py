@@ -1,7 +1,7 @@
 """
 Cleaning up after a transfer that failed: it gets its time even when the task is cancelled, and raises nothing.
 
-What is left all the same has a temporary name, and ``sweep_leftovers`` of the next run removes it.
+What is left all the same has a temporary name, and ``remove_leftovers`` of the next run removes it.
 """
 
 import asyncio
