@@ -11,17 +11,20 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 from counterfoil.resources.base import LocalObjectReference, ResourcePart
-from counterfoil.resources.schema import ValidationRule, schema
+from counterfoil.resources.schema import FieldSchema, ValidationRule, schema
 
 DISCARDED_SCHEME = "discarded:"
 """Prefix of the locations of files that an archive did not keep. No such file counts as archived for a delete."""
 
+SecretRef = LocalObjectReference | None
+
 _ONLY_HTTPS = "https; http only for loopback and cluster-internal names."
 
 
-def _url_rules(example: str) -> tuple[ValidationRule, ValidationRule]:
-    """Return the rules for an address that documents are sent to."""
-    return (
+def _address(description: str, example: str, max_length: int = 1024) -> FieldSchema:
+    """Describe the address of a server that documents are sent to; ``example`` is for the message of the rule."""
+    return schema(
+        description,
         ValidationRule(
             r"self.matches(r'^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
             r"(:[0-9]{1,5})?(/[^?#\s\\]*)?$')",
@@ -34,7 +37,13 @@ def _url_rules(example: str) -> tuple[ValidationRule, ValidationRule]:
             "use https; plain http is for loopback and cluster-internal names only (no dot, or ending in .svc or "
             ".cluster.local)",
         ),
+        maxLength=max_length,
     )
+
+
+def _secret(keys: str, **keywords: Any) -> FieldSchema:
+    """Describe the reference to the Secret of an archive, which has these ``keys``."""
+    return schema(f"A Secret (same namespace) with {keys}", **keywords)
 
 
 class KindSettings(ResourcePart, frozen=True):
@@ -125,11 +134,11 @@ class S3(KindSettings, frozen=True):
     ] = None
     endpoint: Annotated[
         str | None,
-        schema(
+        _address(
             f"Address of the server, for those other than Amazon's. {_ONLY_HTTPS} Example: "
             "https://minio.acme.example:9000.",
-            *_url_rules("https://minio.acme.example:9000"),
-            maxLength=512,
+            "https://minio.acme.example:9000",
+            512,
         ),
     ] = None
     force_path_style: Annotated[
@@ -154,10 +163,9 @@ class S3(KindSettings, frozen=True):
         ),
     ] = None
     credentials_secret_ref: Annotated[
-        LocalObjectReference | None,
-        schema(
-            "A Secret (same namespace) with `accessKeyId`, `secretAccessKey` and perhaps `sessionToken`. Default the "
-            "pod's own identity."
+        SecretRef,
+        _secret(
+            "`accessKeyId`, `secretAccessKey` and perhaps `sessionToken`. Default the pod's own identity."
         ),
     ] = None
 
@@ -180,17 +188,14 @@ class AzureBlob(KindSettings, frozen=True):
     ]
     endpoint: Annotated[
         str | None,
-        schema(
+        _address(
             f"Address of the service. Default https://<accountName>.blob.core.windows.net. {_ONLY_HTTPS}",
-            *_url_rules("https://acme.blob.core.windows.net"),
-            maxLength=512,
+            "https://acme.blob.core.windows.net",
+            512,
         ),
     ] = None
     credentials_secret_ref: Annotated[
-        LocalObjectReference | None,
-        schema(
-            "A Secret (same namespace) with `accountName` and `accountKey`. Default the pod's own identity."
-        ),
+        SecretRef, _secret("`accountName` and `accountKey`. Default the pod's own identity.")
     ] = None
 
 
@@ -211,8 +216,7 @@ class GoogleCloudStorage(KindSettings, frozen=True):
         ),
     ]
     credentials_secret_ref: Annotated[
-        LocalObjectReference | None,
-        schema("A Secret (same namespace) with `serviceAccountJson`. Default the pod's own identity."),
+        SecretRef, _secret("`serviceAccountJson`. Default the pod's own identity.")
     ] = None
 
 
@@ -223,15 +227,13 @@ class WebDav(KindSettings, frozen=True):
 
     url: Annotated[
         str,
-        schema(
+        _address(
             f"Address of the collection. {_ONLY_HTTPS} Example: https://dms.acme.example/dav/contracts.",
-            *_url_rules("https://dms.acme.example/dav"),
-            maxLength=1024,
+            "https://dms.acme.example/dav",
         ),
     ]
     credentials_secret_ref: Annotated[
-        LocalObjectReference | None,
-        schema("A Secret (same namespace) with `username` and `password`, or `bearerToken`. Default none."),
+        SecretRef, _secret("`username` and `password`, or `bearerToken`. Default none.")
     ] = None
 
 
@@ -290,11 +292,7 @@ class Sftp(KindSettings, frozen=True):
         ),
     ] = ()
     credentials_secret_ref: Annotated[
-        LocalObjectReference | None,
-        schema(
-            "A Secret (same namespace) with `username`, and `password` or `privateKey` (OpenSSH).",
-            required=True,
-        ),
+        SecretRef, _secret("`username`, and `password` or `privateKey` (OpenSSH).", required=True)
     ] = None
 
 
@@ -305,10 +303,9 @@ class Cmis(KindSettings, frozen=True):
 
     url: Annotated[
         str,
-        schema(
+        _address(
             f"Address of the browser binding. {_ONLY_HTTPS} Example: https://dms.acme.example/cmis/browser.",
-            *_url_rules("https://dms.acme.example/cmis/browser"),
-            maxLength=1024,
+            "https://dms.acme.example/cmis/browser",
         ),
     ]
     repository_id: Annotated[
@@ -336,10 +333,7 @@ class Cmis(KindSettings, frozen=True):
             maxProperties=64,
         ),
     ] = {}
-    credentials_secret_ref: Annotated[
-        LocalObjectReference | None,
-        schema("A Secret (same namespace) with `username` and `password`. Default none."),
-    ] = None
+    credentials_secret_ref: Annotated[SecretRef, _secret("`username` and `password`. Default none.")] = None
 
 
 class HttpMode(StrEnum):
@@ -356,10 +350,9 @@ class Http(KindSettings, frozen=True):
 
     url: Annotated[
         str,
-        schema(
+        _address(
             f"Address that files are sent to. {_ONLY_HTTPS} Example: https://dms.acme.example/inbox.",
-            *_url_rules("https://dms.acme.example/inbox"),
-            maxLength=1024,
+            "https://dms.acme.example/inbox",
         ),
     ]
     mode: Annotated[
@@ -370,8 +363,7 @@ class Http(KindSettings, frozen=True):
         ),
     ] = HttpMode.PER_FILE
     credentials_secret_ref: Annotated[
-        LocalObjectReference | None,
-        schema("A Secret (same namespace) with `signingSecret`, and perhaps `bearerToken`. Default none."),
+        SecretRef, _secret("`signingSecret`, and perhaps `bearerToken`. Default none.")
     ] = None
 
 
@@ -402,10 +394,7 @@ class Custom(KindSettings, frozen=True):
         dict[str, Annotated[str, schema("Value of a setting.", maxLength=4096)]],
         schema("What the kind wants to know, as its package says. Default none.", maxProperties=64),
     ] = {}
-    credentials_secret_ref: Annotated[
-        LocalObjectReference | None,
-        schema("A Secret (same namespace) with what the kind wants. Default none."),
-    ] = None
+    credentials_secret_ref: Annotated[SecretRef, _secret("what the kind wants. Default none.")] = None
 
 
 class KindFields(ResourcePart, frozen=True):
