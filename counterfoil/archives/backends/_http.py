@@ -18,7 +18,14 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from counterfoil.archives.credentials import Credentials
-from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.archives.errors import (
+    ArchiveError,
+    ArchiveRefused,
+    ArchiveUnavailable,
+    ErrorText,
+    SettingsInvalid,
+    find_text,
+)
 from counterfoil.archives.streams import BLOCK
 
 CONNECT_SECONDS = 5.0
@@ -173,14 +180,10 @@ class HttpSite:
 
     def error_for_status(self, status: int) -> ArchiveError:
         """Return the error, for the archive's administrator, that a status other than success means."""
-        for statuses, kind, reason, words in ERROR_RULES:
-            if status in statuses:
-                return kind(reason, f"{self.archive}: {self._format_message(words, status)}")
-        if status >= 500:
-            return ArchiveUnavailable(
-                "ArchiveFailing", f"{self.archive}: {self._format_message(_FAILING, status)}"
-            )
-        return ArchiveRefused("ArchiveRefused", f"{self.archive}: {self._format_message(_REFUSED, status)}")
+        text = find_text(ERROR_RULES, status) or (_FAILING if status >= 500 or status == 408 else _REFUSED)
+        return text.error(
+            self.archive, server=self.server, who=self.identity, field=self.field, answer=f"HTTP {status}"
+        )
 
     def unreadable_response(self) -> ArchiveError:
         """Return what to say of an answer that is none of the protocol's."""
@@ -188,9 +191,6 @@ class HttpSite:
             "ArchiveAnswerUnreadable",
             f"{self.archive}: {self.server} gives answers that Counterfoil can't read. Check {self.field}.",
         )
-
-    def _format_message(self, words: str, status: int) -> str:
-        return words.format(server=self.server, who=self.identity, field=self.field, answer=f"HTTP {status}")
 
     def _unreachable(self, error: httpx.TransportError) -> ArchiveError:
         if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
@@ -214,65 +214,47 @@ class HttpSite:
         return bytes(body)
 
 
-_FAILING = "{server} does not work ({answer}). Archiving continues automatically once it does."
-_REFUSED = "{server} refuses what filing needs ({answer}). Check {field} and the server's log."
-
-ERROR_RULES: tuple[tuple[frozenset[int], type[ArchiveUnavailable | ArchiveRefused], str, str], ...] = (
-    (
-        frozenset({401}),
-        ArchiveRefused,
-        "ArchiveCredentialsRejected",
-        "{server} does not accept {who} ({answer}). Give a valid one.",
+ERROR_RULES: Mapping[frozenset[int], ErrorText] = {
+    frozenset({401}): ErrorText(
+        "ArchiveCredentialsRejected", "{server} does not accept {who} ({answer}). Give a valid one."
     ),
-    (
-        frozenset({403}),
-        ArchiveRefused,
+    frozenset({403}): ErrorText(
         "ArchivePermissionDenied",
         "{who} may not do everything that filing needs at {server} ({answer}). Allow it to read, create, rename and delete.",
     ),
-    (
-        frozenset({405, 501}),
-        ArchiveRefused,
+    frozenset({405, 501}): ErrorText(
         "ArchiveLacksFeature",
         "{server} can't do what filing needs ({answer}). Turn it on there, correct {field}, or use another server.",
     ),
-    (
-        frozenset({411}),
-        ArchiveRefused,
+    frozenset({411}): ErrorText(
         "ArchiveLacksFeature",
         "{server} wants to know the length of a file before it comes ({answer}). Let it take chunked bodies.",
     ),
-    (
-        frozenset({413}),
-        ArchiveRefused,
+    frozenset({413}): ErrorText(
         "FileTooBig",
         "{server} does not take a file of this size ({answer}). Raise its limit, or that of the proxy before it.",
     ),
-    (
-        frozenset({414}),
-        ArchiveRefused,
-        "PathTooLong",
-        "a path is longer than {server} takes ({answer}). Shorten spec.path.",
+    frozenset({414}): ErrorText(
+        "PathTooLong", "a path is longer than {server} takes ({answer}). Shorten spec.path."
     ),
-    (
-        frozenset({423}),
-        ArchiveUnavailable,
+    frozenset({423}): ErrorText(
         "ArchiveLocked",
         "something that filing needs is locked at {server} ({answer}). Archiving continues automatically once it is free.",
     ),
-    (
-        frozenset({429, 503}),
-        ArchiveUnavailable,
-        "ArchiveOverloaded",
-        "{server} asks for a pause ({answer}). Archiving continues automatically.",
+    frozenset({429, 503}): ErrorText(
+        "ArchiveOverloaded", "{server} asks for a pause ({answer}). Archiving continues automatically."
     ),
-    (
-        frozenset({507}),
-        ArchiveUnavailable,
+    frozenset({507}): ErrorText(
         "ArchiveFull",
         "no space is left at {server} ({answer}). Enlarge it or raise the quota; archiving continues automatically.",
     ),
-    (frozenset({408, 500, 502, 504}), ArchiveUnavailable, "ArchiveFailing", _FAILING),
+}
+
+_FAILING = ErrorText(
+    "ArchiveFailing", "{server} does not work ({answer}). Archiving continues automatically once it does."
+)
+_REFUSED = ErrorText(
+    "ArchiveRefused", "{server} refuses what filing needs ({answer}). Check {field} and the server's log."
 )
 
 

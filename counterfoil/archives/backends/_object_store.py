@@ -33,8 +33,10 @@ from counterfoil.archives.errors import (
     ArchiveError,
     ArchiveRefused,
     ArchiveUnavailable,
+    ErrorText,
     SettingsInvalid,
     VerificationFailed,
+    find_text,
 )
 from counterfoil.archives.streams import BLOCK, single_chunk
 from counterfoil.resources.archive import ArchiveSpec
@@ -75,55 +77,29 @@ CLIENT: "ClientConfig" = {
 }
 
 
-@dataclass(frozen=True)
-class ErrorRule:
-    """Maps answers of a service, by their ``codes`` and HTTP statuses, to an error and its message."""
-
-    codes: frozenset[str]
-    kind: type[ArchiveUnavailable | ArchiveRefused]
-    reason: str
-    words: str
-
-
 # Rules for HTTP statuses, for every service. A dialect lists its codes that mean the same in ``synonyms``.
-COMMON_ERROR_RULES = (
-    ErrorRule(
-        frozenset({"401"}),
-        ArchiveRefused,
-        "ArchiveCredentialsRejected",
-        "{server} does not accept {key} ({answer}). Give a valid one.",
+COMMON_ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
+    frozenset({"401"}): ErrorText(
+        "ArchiveCredentialsRejected", "{server} does not accept {key} ({answer}). Give a valid one."
     ),
-    ErrorRule(
-        frozenset({"413"}),
-        ArchiveRefused,
-        "FileTooBig",
-        "{server} does not take a file of this size ({answer}). Raise its limit.",
+    frozenset({"413"}): ErrorText(
+        "FileTooBig", "{server} does not take a file of this size ({answer}). Raise its limit."
     ),
-    ErrorRule(
-        frozenset({"501"}),
-        ArchiveRefused,
+    frozenset({"501"}): ErrorText(
         "ArchiveLacksFeature",
         "{server} can't do what the Archive asks for ({answer}). Leave out tags or encryption, or use another server.",
     ),
-    ErrorRule(
-        frozenset({"507"}),
-        ArchiveUnavailable,
+    frozenset({"507"}): ErrorText(
         "ArchiveFull",
         "no space is left in `{bucket}` ({answer}). Enlarge it or raise its quota; archiving continues automatically.",
     ),
-    ErrorRule(
-        frozenset({"429", "503"}),
-        ArchiveUnavailable,
-        "ArchiveOverloaded",
-        "{server} asks for a pause ({answer}). Archiving continues automatically.",
+    frozenset({"429", "503"}): ErrorText(
+        "ArchiveOverloaded", "{server} asks for a pause ({answer}). Archiving continues automatically."
     ),
-    ErrorRule(
-        frozenset({"500", "502", "504", "408"}),
-        ArchiveUnavailable,
-        "ArchiveFailing",
-        "{server} does not work ({answer}). Archiving continues automatically once it does.",
+    frozenset({"500", "502", "504", "408"}): ErrorText(
+        "ArchiveFailing", "{server} does not work ({answer}). Archiving continues automatically once it does."
     ),
-)
+}
 
 
 @dataclass(frozen=True)
@@ -138,8 +114,8 @@ class ErrorDialect:
     """Its codes for a bucket that is not there, where 404 could also mean an object."""
     no_identity: re.Pattern[str]
     """Pattern of errors of a pod without identity: addresses that ``obstore`` requests without a key."""
-    rules: tuple[ErrorRule, ...]
-    """The first row that knows the code counts; then the first that knows the status."""
+    rules: Mapping[frozenset[str], ErrorText]
+    """The first entry that has the code counts; then the first that has the HTTP status."""
     synonyms: Mapping[str, str]
     """Code to the HTTP status whose rule in ``COMMON_ERROR_RULES`` also holds for the code."""
 
@@ -192,12 +168,10 @@ def error_of_response(
     """Return the error for an answer other than success, by who must act."""
     code = dialect.synonyms.get(answer.code, answer.code)
     for said in filter(None, (code, answer.status)):
-        for rule in (*dialect.rules, *COMMON_ERROR_RULES):
-            if said in rule.codes:
-                words = rule.words.format(
-                    answer=answer, bucket=bucket.name, key=bucket.key, server=bucket.server
-                )
-                return rule.kind(rule.reason, f"{bucket.archive}: {words}")
+        if (text := find_text({**dialect.rules, **COMMON_ERROR_RULES}, said)) is not None:
+            return text.error(
+                bucket.archive, answer=answer, bucket=bucket.name, key=bucket.key, server=bucket.server
+            )
     if answer.status:
         return ArchiveRefused(
             "ArchiveRefused",

@@ -19,46 +19,37 @@ from counterfoil.archives.backends._object_store import (
     RETRY,
     BucketAddress,
     ErrorDialect,
-    ErrorRule,
     ObjectStoreBackend,
     check_tag_count,
 )
 from counterfoil.archives.credentials import Credentials
-from counterfoil.archives.errors import ArchiveRefused, SettingsInvalid
+from counterfoil.archives.errors import ErrorText, SettingsInvalid
 from counterfoil.resources.archive import ArchiveSpec, AzureBlob
 
 if TYPE_CHECKING:
     from obstore.store import AzureConfig
 
-ERROR_RULES = (
-    ErrorRule(
-        frozenset({"ContainerNotFound", "ContainerBeingDeleted", "404"}),
-        ArchiveRefused,
+ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
+    frozenset({"ContainerNotFound", "ContainerBeingDeleted", "404"}): ErrorText(
         "ArchiveBucketMissing",
         "the container `{bucket}` does not exist ({answer}). Create it or correct spec.azblob.container.",
     ),
-    ErrorRule(
-        frozenset(
-            {"FeatureNotYetSupportedForHierarchicalNamespaceAccounts", "BlobTagsNotSupportedForAccountType"}
-        ),
-        ArchiveRefused,
+    frozenset(
+        {"FeatureNotYetSupportedForHierarchicalNamespaceAccounts", "BlobTagsNotSupportedForAccountType"}
+    ): ErrorText(
         "ArchiveLacksFeature",
         "the account of `{bucket}` has no index tags ({answer}). Leave out spec.tags, or use another account.",
     ),
-    ErrorRule(
-        frozenset({"BlobImmutableDueToPolicy", "LeaseIdMissing", "409"}),
-        ArchiveRefused,
+    frozenset({"BlobImmutableDueToPolicy", "LeaseIdMissing", "409"}): ErrorText(
         "ArchiveReadOnly",
         "a policy or lease of the container `{bucket}` keeps what filing has to replace ({answer}). Lift it there.",
     ),
-    ErrorRule(
-        frozenset({"403"}),
-        ArchiveRefused,
+    frozenset({"403"}): ErrorText(
         "ArchivePermissionDenied",
         "{key} may not do everything that filing needs in the container `{bucket}` ({answer}). "
         "Give it the role Storage Blob Data Owner there, which index tags need too.",
     ),
-)
+}
 
 DIALECT = ErrorDialect(
     service="Azure",

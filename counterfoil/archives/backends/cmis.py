@@ -26,7 +26,14 @@ from counterfoil.archives.backends._http import (
     path_of,
 )
 from counterfoil.archives.credentials import Credentials
-from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.archives.errors import (
+    ArchiveError,
+    ArchiveRefused,
+    ArchiveUnavailable,
+    ErrorText,
+    SettingsInvalid,
+    find_text,
+)
 from counterfoil.resources.archive import ArchiveSpec, Cmis
 
 FIELD = "spec.cmis.url"
@@ -315,10 +322,8 @@ class CmisBackend(FolderTreeBackend):
             exception = msgspec.json.decode(answer.body, type=CmisObject).exception
         except msgspec.DecodeError:
             exception = ""
-        for exceptions, kind, reason, words in _ERROR_RULES:
-            if exception in exceptions:
-                told = f"{words.format(server=self._site.server)} (CMIS says {exception})."
-                return kind(reason, f"{self._site.archive}: {told}")
+        if (text := find_text(_ERROR_RULES, exception)) is not None:
+            return text.error(self._archive, server=self._server, exception=exception)
         return (
             self._changed()
             if answer.status in NOT_FOUND_STATUSES
@@ -346,27 +351,23 @@ class CmisBackend(FolderTreeBackend):
         )
 
 
-_ERROR_RULES: tuple[tuple[frozenset[str], type[ArchiveUnavailable | ArchiveRefused], str, str], ...] = (
-    (
-        frozenset({"storage"}),
-        ArchiveUnavailable,
+_ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
+    frozenset({"storage"}): ErrorText(
         "ArchiveFull",
-        "no space is left at {server}, or its store does not work; check its log",
+        "no space is left at {server}, or its store does not work; check its log (CMIS says {exception}).",
     ),
-    (
-        frozenset({"updateConflict"}),
-        ArchiveUnavailable,
+    frozenset({"updateConflict"}): ErrorText(
         "ArchiveChanged",
-        "somebody changed something at {server} while it was being filed",
+        "somebody changed something at {server} while it was being filed (CMIS says {exception}).",
     ),
-    (
-        frozenset({"constraint", "invalidArgument", "nameConstraintViolation", "versioning", "notSupported"}),
-        ArchiveRefused,
+    frozenset(
+        {"constraint", "invalidArgument", "nameConstraintViolation", "versioning", "notSupported"}
+    ): ErrorText(
         "ArchiveRefused",
         "{server} has rules that a document does not fit: check spec.cmis.documentType, spec.cmis.properties and what the "
-        "type requires",
+        "type requires (CMIS says {exception}).",
     ),
-)
+}
 
 
 def _properties(values: Mapping[str, str]) -> dict[str, str]:

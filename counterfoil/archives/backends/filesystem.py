@@ -32,8 +32,10 @@ from counterfoil.archives.errors import (
     ArchiveError,
     ArchiveRefused,
     ArchiveUnavailable,
+    ErrorText,
     NameTaken,
     SettingsInvalid,
+    find_text,
 )
 from counterfoil.archives.readback import probe_with_file
 from counterfoil.archives.streams import BLOCK, HashingThread, in_thread
@@ -190,45 +192,32 @@ class FilesystemBackend:
 
 def error_of(error: OSError, archive: str, root: Path) -> ArchiveError:
     """Return the error for an error of the operating system, by who must act; ``archive`` and ``root`` are for the message."""
-    for codes, kind, reason, words in _ERROR_RULES:
-        if error.errno in codes:
-            return kind(reason, f"{archive}: {words.format(root=root)}")
+    if (text := find_text(_ERROR_RULES, error.errno)) is not None:
+        return text.error(archive, root=root)
     name = errno.errorcode.get(error.errno or 0, "an unknown error")
     return ArchiveUnavailable("ArchiveFailing", f"{archive}: the volume at {root} does not work ({name}).")
 
 
-_ERROR_RULES: tuple[tuple[frozenset[int], type[ArchiveUnavailable | ArchiveRefused], str, str], ...] = (
-    (
-        frozenset({errno.ENOSPC, errno.EDQUOT}),
-        ArchiveUnavailable,
+_ERROR_RULES: Mapping[frozenset[int | None], ErrorText] = {
+    frozenset({errno.ENOSPC, errno.EDQUOT}): ErrorText(
         "ArchiveFull",
         "no space is left on the volume at {root}. Enlarge it or raise its quota; archiving continues automatically.",
     ),
-    (
-        frozenset({errno.EFBIG}),
-        ArchiveRefused,
+    frozenset({errno.EFBIG}): ErrorText(
         "FileTooBig",
         "the volume at {root} does not take files of this size. Raise the limit, or use another volume.",
     ),
-    (
-        frozenset({errno.EACCES, errno.EPERM}),
-        ArchiveRefused,
+    frozenset({errno.EACCES, errno.EPERM}): ErrorText(
         "ArchivePermissionDenied",
         "the controller may not read and write below {root}. Give its user (see securityContext) the right to.",
     ),
-    (
-        frozenset({errno.EROFS}),
-        ArchiveRefused,
-        "ArchiveReadOnly",
-        "the volume at {root} is mounted read-only. Mount it writable.",
+    frozenset({errno.EROFS}): ErrorText(
+        "ArchiveReadOnly", "the volume at {root} is mounted read-only. Mount it writable."
     ),
-    (
-        frozenset({errno.ENAMETOOLONG}),
-        ArchiveRefused,
-        "PathTooLong",
-        "a path is longer than the volume at {root} takes. Shorten spec.path.",
+    frozenset({errno.ENAMETOOLONG}): ErrorText(
+        "PathTooLong", "a path is longer than the volume at {root} takes. Shorten spec.path."
     ),
-)
+}
 
 
 class _RootMissing(Exception):

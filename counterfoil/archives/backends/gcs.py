@@ -19,11 +19,10 @@ from counterfoil.archives.backends._object_store import (
     RETRY,
     BucketAddress,
     ErrorDialect,
-    ErrorRule,
     ObjectStoreBackend,
 )
 from counterfoil.archives.credentials import Credentials
-from counterfoil.archives.errors import ArchiveRefused, SettingsInvalid
+from counterfoil.archives.errors import ErrorText, SettingsInvalid
 from counterfoil.resources.archive import ArchiveSpec
 
 if TYPE_CHECKING:
@@ -31,27 +30,21 @@ if TYPE_CHECKING:
 
 _NOT_IN_HEADERS = re.compile(r"[^\x20-\x7e]")
 
-ERROR_RULES = (
-    ErrorRule(
-        frozenset({"NoSuchBucket", "404"}),
-        ArchiveRefused,
+ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
+    frozenset({"NoSuchBucket", "404"}): ErrorText(
         "ArchiveBucketMissing",
         "the bucket `{bucket}` does not exist ({answer}). Create it or correct spec.gcs.bucket.",
     ),
-    ErrorRule(
-        frozenset({"UserProjectAccountProblem", "AccountProblem"}),
-        ArchiveRefused,
+    frozenset({"UserProjectAccountProblem", "AccountProblem"}): ErrorText(
         "ArchiveRefused",
         "the account behind the bucket `{bucket}` has a problem, of billing perhaps ({answer}). Check its console.",
     ),
-    ErrorRule(
-        frozenset({"AccessDenied", "403"}),
-        ArchiveRefused,
+    frozenset({"AccessDenied", "403"}): ErrorText(
         "ArchivePermissionDenied",
         "{key} may not do everything that filing needs in the bucket `{bucket}` ({answer}). "
         "Give it the role Storage Object User there.",
     ),
-)
+}
 
 DIALECT = ErrorDialect(
     service="Google",
@@ -61,7 +54,7 @@ DIALECT = ErrorDialect(
     no_identity=re.compile(r"computeMetadata|metadata\.google|169\.254\.169\.254"),
     rules=ERROR_RULES,
     synonyms={
-        **dict.fromkeys(("InvalidSecurity", "AuthenticationRequired", "InvalidPolicyDocument"), "401"),
+        **dict.fromkeys({"InvalidSecurity", "AuthenticationRequired", "InvalidPolicyDocument"}, "401"),
         "EntityTooLarge": "413",
         "SlowDown": "503",
     },

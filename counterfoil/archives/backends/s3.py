@@ -22,13 +22,12 @@ from counterfoil.archives.backends._object_store import (
     RETRY,
     BucketAddress,
     ErrorDialect,
-    ErrorRule,
     ObjectStoreBackend,
     check_tag_count,
 )
 from counterfoil.archives.backends._sigv4 import SigningCredentials
 from counterfoil.archives.credentials import Credentials
-from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.archives.errors import ErrorText, SettingsInvalid
 from counterfoil.clock import WallClock
 from counterfoil.resources.archive import S3, ArchiveSpec
 
@@ -65,54 +64,38 @@ async def open_s3(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]
 KIND = ArchiveKind("s3", open_s3)
 
 
-ERROR_RULES = (
-    ErrorRule(
-        frozenset({"NoSuchBucket", "404"}),
-        ArchiveRefused,
+ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
+    frozenset({"NoSuchBucket", "404"}): ErrorText(
         "ArchiveBucketMissing",
         "the bucket `{bucket}` does not exist or the key may not see it ({answer}). Create it or correct spec.s3.bucket.",
     ),
-    ErrorRule(
-        frozenset(
-            {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException", "301"}
-        ),
-        ArchiveRefused,
-        "ArchiveRegionWrong",
-        "the bucket `{bucket}` is in another region ({answer}). Correct spec.s3.region.",
+    frozenset(
+        {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException", "301"}
+    ): ErrorText(
+        "ArchiveRegionWrong", "the bucket `{bucket}` is in another region ({answer}). Correct spec.s3.region."
     ),
-    ErrorRule(
-        # Also when completing it took so long that it was requested again; the next run finds the file then.
-        frozenset({"NoSuchUpload"}),
-        ArchiveUnavailable,
+    # Also when completing it took so long that it was requested again; the next run finds the file then.
+    frozenset({"NoSuchUpload"}): ErrorText(
         "ArchiveFailing",
         "{server} no longer knows an upload that it has begun ({answer}). Archiving continues automatically.",
     ),
-    ErrorRule(
-        frozenset({"RequestTimeTooSkewed"}),
-        ArchiveRefused,
+    frozenset({"RequestTimeTooSkewed"}): ErrorText(
         "ClockWrong",
         "{server} has another time than this machine ({answer}). Set the clock of the one that is wrong.",
     ),
-    ErrorRule(
-        frozenset({"KeyTooLongError"}),
-        ArchiveRefused,
-        "PathTooLong",
-        "a path is longer than {server} takes ({answer}). Shorten spec.path or spec.s3.prefix.",
+    frozenset({"KeyTooLongError"}): ErrorText(
+        "PathTooLong", "a path is longer than {server} takes ({answer}). Shorten spec.path or spec.s3.prefix."
     ),
-    ErrorRule(
-        frozenset({"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "507"}),
-        ArchiveUnavailable,
+    frozenset({"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "507"}): ErrorText(
         "ArchiveFull",
         "no space is left in the bucket `{bucket}` ({answer}). Enlarge it or raise its quota; archiving continues automatically.",
     ),
-    ErrorRule(
-        frozenset({"AccessDenied", "AllAccessDisabled", "403"}),
-        ArchiveRefused,
+    frozenset({"AccessDenied", "AllAccessDisabled", "403"}): ErrorText(
         "ArchivePermissionDenied",
         "{key} may not do everything that filing needs in the bucket `{bucket}` ({answer}). "
         "Allow s3:ListBucket, s3:GetObject, s3:PutObject, s3:PutObjectTagging, s3:AbortMultipartUpload and s3:DeleteObject.",
     ),
-)
+}
 
 DIALECT = ErrorDialect(
     service="S3",
@@ -123,32 +106,28 @@ DIALECT = ErrorDialect(
     rules=ERROR_RULES,
     synonyms={
         **dict.fromkeys(
-            ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"), "401"
+            {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"}, "401"
         ),
         "EntityTooLarge": "413",
         "NotImplemented": "501",
-        **dict.fromkeys(("SlowDown", "RequestLimitExceeded"), "503"),
+        **dict.fromkeys({"SlowDown", "RequestLimitExceeded"}, "503"),
     },
 )
 
 
-LOCK_ERROR_RULES = (
-    ErrorRule(
-        frozenset({"ObjectLockConfigurationNotFoundError", "InvalidRequest"}),
-        ArchiveRefused,
+LOCK_ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
+    frozenset({"ObjectLockConfigurationNotFoundError", "InvalidRequest"}): ErrorText(
         "ArchiveLacksFeature",
         "the bucket `{bucket}` has no Object Lock ({answer}). Use one that was made with it, or remove spec.s3.objectLock.",
     ),
-    ErrorRule(
-        frozenset({"AccessDenied", "403"}),
-        ArchiveRefused,
+    frozenset({"AccessDenied", "403"}): ErrorText(
         "ArchivePermissionDenied",
         "{key} may not lock objects in the bucket `{bucket}` as spec.s3.objectLock says ({answer}). Allow "
         "s3:PutObjectRetention, s3:GetObjectRetention and s3:GetBucketObjectLockConfiguration.",
     ),
-)
+}
 
-LOCK_DIALECT = replace(DIALECT, rules=(*LOCK_ERROR_RULES, *ERROR_RULES))
+LOCK_DIALECT = replace(DIALECT, rules={**LOCK_ERROR_RULES, **ERROR_RULES})
 
 
 class S3Backend(ObjectStoreBackend):

@@ -23,7 +23,7 @@ from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBa
 from counterfoil.archives.backends._ssh import HostKeys, SshConnection, SshLogin
 from counterfoil.archives.cleanup import clean_up, shielded
 from counterfoil.archives.credentials import Credentials
-from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, ErrorText
 from counterfoil.archives.streams import BLOCK, blocks
 from counterfoil.resources.archive import ArchiveSpec, Sftp
 
@@ -198,10 +198,9 @@ class SftpBackend(FolderTreeBackend):
             )
         if isinstance(error, asyncssh.SFTPFailure) and await self._is_full(error):
             error = asyncssh.SFTPNoSpaceOnFilesystem("")
-        for types, kind, reason, words in _ERROR_RULES:
+        for types, text in _ERROR_RULES.items():
             if isinstance(error, types):
-                text = words.format(server=self._server, root=self._root)
-                return kind(reason, f"{self._archive}: {text}")
+                return text.error(self._archive, server=self._server, root=self._root)
         code = f" (SFTP answered {error.code})" if isinstance(error, asyncssh.SFTPError) else ""
         return ArchiveUnavailable(
             "ArchiveFailing",
@@ -239,48 +238,29 @@ _CONNECTION_ERRORS = (
     asyncssh.SFTPBadMessage,
 )
 
-_ERROR_RULES: tuple[
-    tuple[type[Exception] | tuple[type[Exception], ...], type[ArchiveUnavailable | ArchiveRefused], str, str],
-    ...,
-] = (
-    (
-        (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded),
-        ArchiveUnavailable,
+_ERROR_RULES: Mapping[tuple[type[Exception], ...], ErrorText] = {
+    (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded): ErrorText(
         "ArchiveFull",
         "no space is left at {server} below {root}. Enlarge it or raise its quota; archiving continues automatically.",
     ),
-    (
-        asyncssh.SFTPPermissionDenied,
-        ArchiveRefused,
+    (asyncssh.SFTPPermissionDenied,): ErrorText(
         "ArchivePermissionDenied",
         "the login may not do everything that filing needs at {server} below {root}. Allow it to read, create, rename "
         "and delete there.",
     ),
-    (
-        asyncssh.SFTPWriteProtect,
-        ArchiveRefused,
-        "ArchiveReadOnly",
-        "{server} lets nobody write below {root}. Make it writable.",
+    (asyncssh.SFTPWriteProtect,): ErrorText(
+        "ArchiveReadOnly", "{server} lets nobody write below {root}. Make it writable."
     ),
-    (
-        asyncssh.SFTPInvalidFilename,
-        ArchiveRefused,
-        "PathTooLong",
-        "{server} does not take a name of the path, which may be too long. Shorten spec.path.",
+    (asyncssh.SFTPInvalidFilename,): ErrorText(
+        "PathTooLong", "{server} does not take a name of the path, which may be too long. Shorten spec.path."
     ),
-    (
-        asyncssh.SFTPOpUnsupported,
-        ArchiveRefused,
-        "ArchiveLacksFeature",
-        "{server} can't do what filing needs. Use another server.",
+    (asyncssh.SFTPOpUnsupported,): ErrorText(
+        "ArchiveLacksFeature", "{server} can't do what filing needs. Use another server."
     ),
-    (
-        _NOT_FOUND_ERRORS,
-        ArchiveUnavailable,
-        "ArchiveChanged",
-        "somebody removed a folder or file at {server} while it was being filed.",
+    _NOT_FOUND_ERRORS: ErrorText(
+        "ArchiveChanged", "somebody removed a folder or file at {server} while it was being filed."
     ),
-)
+}
 
 
 class _OpenUpload:
