@@ -95,7 +95,7 @@ class HashingThread:
     async def abandon(self) -> None:
         """Wait until the work has ended, also after an error or a cancellation."""
         if self._running is not None:
-            await _wait_until_done(self._running)
+            await wait_until_done(self._running)
             self._running.exception()
             self._running = None
 
@@ -149,7 +149,7 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     Otherwise the cleaning up would run beside work that still runs.
     """
     running = _start_in_thread(partial(work, *args, **kwargs))
-    await _wait_until_done(running)
+    await wait_until_done(running)
     return running.result()
 
 
@@ -158,8 +158,8 @@ def _start_in_thread(work: Callable[[], T]) -> "asyncio.Future[T]":
     return asyncio.get_running_loop().run_in_executor(None, partial(copy_context().run, work))
 
 
-async def _wait_until_done(running: "asyncio.Future[T]") -> None:
-    """Wait for work that can't be interrupted; only then pass on that the caller was cancelled."""
+async def wait_until_done(running: "asyncio.Future[T]") -> None:
+    """Wait for work that must not be interrupted; only then pass on that the caller was cancelled."""
     request: asyncio.CancelledError | None = None
     while not running.done():
         try:

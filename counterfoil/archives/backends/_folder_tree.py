@@ -5,14 +5,14 @@ A file is sent to a temporary name in its own folder and then renamed, so that a
 A run that is killed leaves temporary files only, and ``remove_leftovers`` of the next run removes them.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import ClassVar
 
 from counterfoil.archives.backend import (
     MAX_ENTRIES,
+    ArchiveBackend,
     StoredEntry,
     is_temporary,
     segments,
@@ -33,31 +33,17 @@ class FolderEntry:
     size: int | None
 
 
-class FolderTreeBackend(ABC):
+class FolderTreeBackend(ArchiveBackend):
     """
     A folder at a server, and everything below it. A path is the list of its segments; the root is the empty list.
 
     ``archive`` (as in ``Archive/dms``), ``server`` and ``root`` are parts of messages.
     """
 
-    kind: ClassVar[str]
-
     def __init__(self, archive: str, server: str, root: str) -> None:
         self._archive = archive
         self._server = server
         self._root = root
-
-    @abstractmethod
-    def location(self, name: str) -> str:
-        """Return the URI of a name."""
-
-    @abstractmethod
-    def read(self, name: str) -> AsyncGenerator[bytes, None]:
-        """Yield a file block by block. Raises ``FileNotStored``."""
-
-    @abstractmethod
-    async def close(self) -> None:
-        """Close the connections."""
 
     @abstractmethod
     async def _check_root(self) -> None:
