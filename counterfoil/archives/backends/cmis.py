@@ -180,7 +180,7 @@ class CmisBackend(FolderTreeBackend):
         if repository is None:
             raise ArchiveRefused(
                 "ArchiveRootMissing",
-                f"{self._site.archive}: {self._site.server} has no repository `{self._settings.repository_id}`. There "
+                f"{self._archive}: {self._server} has no repository `{self._settings.repository_id}`. There "
                 f"are: {', '.join(sorted(repositories)[:10]) or 'none'}. Correct spec.cmis.repositoryId.",
             )
         self._check_origin(repository.root_folder_url)
@@ -195,7 +195,7 @@ class CmisBackend(FolderTreeBackend):
         if answer.status in {400, *NOT_FOUND_STATUSES}:
             raise ArchiveRefused(
                 "ArchiveRefused",
-                f"{self._site.archive}: {self._site.server} has no document type `{kind}`. Correct spec.cmis.documentType.",
+                f"{self._archive}: {self._server} has no document type `{kind}`. Correct spec.cmis.documentType.",
             )
         if not answer.is_success:
             raise self._site.error_for_status(answer.status)
@@ -207,7 +207,7 @@ class CmisBackend(FolderTreeBackend):
         if (named.scheme, named.netloc) != (told.scheme, told.netloc):
             raise ArchiveRefused(
                 "ArchiveRedirects",
-                f"{self._site.archive}: {self._site.server} gives addresses on another host ({told.scheme}://{told.netloc})."
+                f"{self._archive}: {self._server} gives addresses on another host ({told.scheme}://{told.netloc})."
                 f" Put that one into {FIELD}, or let the proxy before it pass host name and scheme on.",
             )
 
@@ -333,20 +333,20 @@ class CmisBackend(FolderTreeBackend):
     def _changed(self) -> ArchiveError:
         return ArchiveUnavailable(
             "ArchiveChanged",
-            f"{self._site.archive}: somebody changed or removed something at {self._site.server} while it was being filed.",
+            f"{self._archive}: somebody changed or removed something at {self._server} while it was being filed.",
         )
 
     def _not_cmis(self) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveNotCmis",
-            f"{self._site.archive}: there is no CMIS browser binding at {self._site.url}. Correct {FIELD}: it is the address "
+            f"{self._archive}: there is no CMIS browser binding at {self._site.url}. Correct {FIELD}: it is the address "
             "that ends in /browser with most products.",
         )
 
     def _root_missing(self) -> ArchiveRefused:
         return ArchiveRefused(
             "ArchiveRootMissing",
-            f"{self._site.archive}: {self._site.server} has no folder {self._settings.root_folder}, or the login may not see "
+            f"{self._archive}: {self._server} has no folder {self._settings.root_folder}, or the login may not see "
             "it. Create it, or correct spec.cmis.rootFolder.",
         )
 

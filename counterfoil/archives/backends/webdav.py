@@ -149,7 +149,7 @@ class WebDavBackend(FolderTreeBackend):
         if status in {400, 502}:
             return ArchiveRefused(
                 "ArchiveLacksFeature",
-                f"{self._site.archive}: {self._site.server} does not take itself for the one that {FIELD} names "
+                f"{self._archive}: {self._server} does not take itself for the one that {FIELD} names "
                 f"(HTTP {status} for MOVE). Let the proxy before it pass the host name and scheme on, or adapt Destination.",
             )
         return await self._error_for_status(parts, status)
@@ -172,7 +172,7 @@ class WebDavBackend(FolderTreeBackend):
         if status in {_CONFLICT, *NOT_FOUND_STATUSES}:
             return ArchiveUnavailable(
                 "ArchiveChanged",
-                f"{self._site.archive}: a folder below {self._root} was removed while a file was filed into it.",
+                f"{self._archive}: a folder below {self._root} was removed while a file was filed into it.",
             )
         return self._site.error_for_status(status)
 
@@ -254,7 +254,7 @@ class WebDavBackend(FolderTreeBackend):
         if path[: len(self._root_parts)] != self._root_parts:
             raise ArchiveRefused(
                 "ArchiveAnswerUnreadable",
-                f"{self._site.archive}: {self._site.server} lists its files under another address. Put that into {FIELD}.",
+                f"{self._archive}: {self._server} lists its files under another address. Put that into {FIELD}.",
             )
         length = element.findtext(f".//{_DAV}getcontentlength") or ""
         return WebDavResource(
@@ -276,14 +276,14 @@ class WebDavBackend(FolderTreeBackend):
     def _not_webdav(self) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveNotWebDav",
-            f"{self._site.archive}: there is no WebDAV collection at {self._root} (PROPFIND is not answered as it should "
+            f"{self._archive}: there is no WebDAV collection at {self._root} (PROPFIND is not answered as it should "
             f"be). Correct {FIELD}, or turn WebDAV on there.",
         )
 
     def _root_missing(self) -> ArchiveRefused:
         return ArchiveRefused(
             "ArchiveRootMissing",
-            f"{self._site.archive}: the collection {self._root} does not exist. Create it, or correct {FIELD}.",
+            f"{self._archive}: the collection {self._root} does not exist. Create it, or correct {FIELD}.",
         )
 
 
