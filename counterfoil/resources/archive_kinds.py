@@ -1,17 +1,18 @@
 """
 The settings of each kind of archive: their types, descriptions and bounds, and nothing that does I/O.
 
-A kind is one struct and one field of ``KindFields``. ``docs/generate_archive_crd.py`` writes the kinds' part of
+A kind is one struct and one field of ``KindFields``. A field's annotation has its ``schema``; the API server checks it,
+nothing checks it again on reading. ``docs/generate_archive_crd.py`` writes the kinds' part of
 ``crds/archives.yaml`` from them; a struct's docstring is its description there. What each kind does with its
 settings is in ``counterfoil.archives.backends``, one module per kind.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 from counterfoil.resources.base import LocalObjectReference, ResourcePart
-from counterfoil.resources.schema import FieldSchema, ValidationRule, schema
 
 DISCARDED_SCHEME = "discarded:"
 """Prefix of the locations of files that an archive did not keep. No such file counts as archived for a delete."""
@@ -19,6 +20,31 @@ DISCARDED_SCHEME = "discarded:"
 SecretRef = LocalObjectReference | None
 
 _ONLY_HTTPS = "https; http only for loopback and cluster-internal names."
+
+
+@dataclass(frozen=True)
+class ValidationRule:
+    """One validation rule of the API server (CEL), and what it says to a person whose object breaks it."""
+
+    rule: str
+    message: str
+
+
+@dataclass(frozen=True)
+class FieldSchema:
+    """Description and bounds of a field in the CRD; type and default come from Python."""
+
+    description: str
+    rules: tuple[ValidationRule, ...]
+    is_required: bool
+    """True also requires a field that has a default in Python, for objects that were stored without the field."""
+    keywords: Mapping[str, Any]
+    """Keywords of OpenAPI v3, such as ``maxLength``."""
+
+
+def schema(description: str, *rules: ValidationRule, required: bool = False, **keywords: Any) -> FieldSchema:
+    """Describe a field; ``keywords`` are those of OpenAPI v3, in their own spelling."""
+    return FieldSchema(description, rules, required, keywords)
 
 
 def _address(description: str, example: str, max_length: int = 1024) -> FieldSchema:
