@@ -1,8 +1,8 @@
 """
 The settings of each kind of archive: their types, descriptions and bounds, and nothing that does I/O.
 
-A kind is one struct and one field of ``KindFields``. A field's annotation has its ``schema``; the API server checks it,
-nothing checks it again on reading. ``docs/generate_archive_crd.py`` writes the kinds' part of
+A kind is one struct and one field of ``KindFields``. The annotation of each setting has a ``schema``, which the API
+server checks; nothing checks it again on reading. ``docs/generate_archive_crd.py`` writes the kinds' part of
 ``crds/archives.yaml`` from them; a struct's docstring is its description there. What each kind does with its
 settings is in ``counterfoil.archives.backends``, one module per kind.
 """

@@ -22,7 +22,6 @@ from counterfoil.archives.backend import ArchiveKind, FileNotStored, required_se
 from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
 from counterfoil.archives.backends._http import (
     NOT_FOUND_STATUSES,
-    READ_TIMEOUT_SECONDS,
     HttpResponse,
     HttpSite,
     content_of,
@@ -54,15 +53,10 @@ async def open_webdav(name: str, spec: ArchiveSpec, credentials: Mapping[str, by
     """Open the archive ``name``; nothing is asked of the server yet. Raises ``SettingsInvalid``."""
     settings = required_settings(name, "spec.webdav", spec.webdav)
     secret = Credentials(name, settings.credentials_secret_ref, credentials)
-    return make_backend(settings.url, secret, READ_TIMEOUT_SECONDS)
+    return WebDavBackend(HttpSite.open("the WebDAV server", FIELD, settings.url, secret))
 
 
 KIND = ArchiveKind("webdav", open_webdav)
-
-
-def make_backend(url: str, credentials: Credentials, silence: float) -> "WebDavBackend":
-    """Make a backend that waits ``silence`` seconds for the server. Raises ``SettingsInvalid``."""
-    return WebDavBackend(HttpSite.open("the WebDAV server", FIELD, url, credentials, silence=silence))
 
 
 @dataclass(frozen=True)
