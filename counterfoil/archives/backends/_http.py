@@ -67,20 +67,6 @@ class UploadBody:
 
 
 @dataclass(frozen=True)
-class HttpResponse:
-    """A small answer, read to its end."""
-
-    status: int
-    headers: httpx.Headers
-    body: bytes
-
-    @property
-    def is_success(self) -> bool:
-        """Whether the site did what was asked."""
-        return 200 <= self.status < 300
-
-
-@dataclass(frozen=True)
 class HttpSite:
     """One HTTP server, as an archive. The texts are parts of messages."""
 
@@ -153,14 +139,14 @@ class HttpSite:
 
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None
-    ) -> HttpResponse:
+    ) -> httpx.Response:
         """Send a small request; return its small answer, with any status. Raises ``ArchiveError``."""
         async with self.stream(method, url, headers=headers, content=content) as response:
-            return HttpResponse(response.status_code, response.headers, await self._read_body(response))
+            return await self._read(response)
 
     async def upload(
         self, method: str, url: str, chunks: AsyncIterable[bytes], *, headers: Mapping[str, str]
-    ) -> HttpResponse:
+    ) -> httpx.Response:
         """
         Send a stream; return the answer, with any status. Success is returned only if all of the stream was sent.
 
@@ -169,7 +155,7 @@ class HttpSite:
         body = UploadBody(chunks)
         try:
             async with self.stream(method, url, headers=headers, content=body) as response:
-                answer = HttpResponse(response.status_code, response.headers, await self._read_body(response))
+                answer = await self._read(response)
         except UploadSourceFailed as failed:
             raise failed.error from None
         if answer.is_success and not body.ended:
@@ -205,13 +191,14 @@ class HttpSite:
             "ArchiveUnreachable", f"{self.archive}: {self.server} could not be reached."
         )
 
-    async def _read_body(self, response: httpx.Response) -> bytes:
+    async def _read(self, response: httpx.Response) -> httpx.Response:
+        """Read a small answer to its end. Raises ``ArchiveError`` for a longer one."""
         body = bytearray()
         async for chunk in response.aiter_bytes():
             body += chunk
             if len(body) > MAX_RESPONSE_BYTES:
                 raise self.unreadable_response()
-        return bytes(body)
+        return httpx.Response(response.status_code, content=bytes(body))
 
 
 ERROR_RULES: Mapping[frozenset[int], ErrorText] = {

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
+import httpx
 import msgspec
 
 from counterfoil.archives.backend import MAX_ENTRIES, ArchiveKind, FileNotStored, required_settings, segments
 from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
 from counterfoil.archives.backends._http import (
     NOT_FOUND_STATUSES,
-    HttpResponse,
     HttpSite,
     MultipartForm,
     content_of,
@@ -168,12 +168,12 @@ class CmisBackend(FolderTreeBackend):
 
     async def _fetch_repository(self) -> CmisRepository:
         answer = await self._site.request("GET", self._site.url)
-        if answer.status in NOT_FOUND_STATUSES:
+        if answer.status_code in NOT_FOUND_STATUSES:
             raise self._not_cmis()
         if not answer.is_success:
-            raise self._site.error_for_status(answer.status)
+            raise self._site.error_for_status(answer.status_code)
         try:
-            repositories = msgspec.json.decode(answer.body, type=dict[str, CmisRepositoryInfo])
+            repositories = msgspec.json.decode(answer.content, type=dict[str, CmisRepositoryInfo])
         except msgspec.DecodeError as error:
             raise self._not_cmis() from error
         repository = repositories.get(self._settings.repository_id)
@@ -192,13 +192,13 @@ class CmisBackend(FolderTreeBackend):
         kind = self._settings.document_type
         query = urlencode({"cmisselector": "typeDefinition", "typeId": kind})
         answer = await self._site.request("GET", f"{repository}?{query}")
-        if answer.status in {400, *NOT_FOUND_STATUSES}:
+        if answer.status_code in {400, *NOT_FOUND_STATUSES}:
             raise ArchiveRefused(
                 "ArchiveRefused",
                 f"{self._archive}: {self._server} has no document type `{kind}`. Correct spec.cmis.documentType.",
             )
         if not answer.is_success:
-            raise self._site.error_for_status(answer.status)
+            raise self._site.error_for_status(answer.status_code)
         return self._decoded(answer, CmisTypeInfo).versionable
 
     def _check_origin(self, url: str) -> None:
@@ -220,13 +220,13 @@ class CmisBackend(FolderTreeBackend):
     async def _find_object(self, parts: list[str]) -> CmisObject | None:
         """Return what lies at a path; None when nothing does."""
         answer = await self._site.request("GET", await self._address(parts, "object"))
-        if answer.status in NOT_FOUND_STATUSES:
+        if answer.status_code in NOT_FOUND_STATUSES:
             return None
         if not answer.is_success:
             raise self._refusal(answer)
         return self._decoded(answer, CmisObject)
 
-    async def _post_action(self, parts: list[str], action: str, fields: Mapping[str, str]) -> HttpResponse:
+    async def _post_action(self, parts: list[str], action: str, fields: Mapping[str, str]) -> httpx.Response:
         """Have something done with the object at a path."""
         url = (await self._address(parts, "object")).partition("?")[0]
         content = urlencode({"cmisaction": action, "succinct": "true", **fields}).encode()
@@ -280,7 +280,7 @@ class CmisBackend(FolderTreeBackend):
 
     async def _delete(self, parts: list[str]) -> None:
         answer = await self._post_action(parts, "delete", {"allVersions": "true"})
-        if not answer.is_success and answer.status not in NOT_FOUND_STATUSES:
+        if not answer.is_success and answer.status_code not in NOT_FOUND_STATUSES:
             raise self._refusal(answer)
 
     async def _check_document_is_empty(self, parts: list[str], status: int) -> None:
@@ -300,7 +300,7 @@ class CmisBackend(FolderTreeBackend):
                 parts, "children", filter=LISTED, maxItems=str(PAGE), skipCount=str(skipped)
             )
             answer = await self._site.request("GET", url)
-            if answer.status in NOT_FOUND_STATUSES:
+            if answer.status_code in NOT_FOUND_STATUSES:
                 return
             if not answer.is_success:
                 raise self._refusal(answer)
@@ -310,24 +310,24 @@ class CmisBackend(FolderTreeBackend):
             skipped += len(page.objects)
             more = page.has_more_items and bool(page.objects)
 
-    def _decoded(self, answer: HttpResponse, kind: type[T]) -> T:
+    def _decoded(self, answer: httpx.Response, kind: type[T]) -> T:
         try:
-            return msgspec.json.decode(answer.body, type=kind)
+            return msgspec.json.decode(answer.content, type=kind)
         except msgspec.DecodeError as error:
             raise self._not_cmis() from error
 
-    def _refusal(self, answer: HttpResponse) -> ArchiveError:
+    def _refusal(self, answer: httpx.Response) -> ArchiveError:
         """Return what an exception of the repository means."""
         try:
-            exception = msgspec.json.decode(answer.body, type=CmisObject).exception
+            exception = msgspec.json.decode(answer.content, type=CmisObject).exception
         except msgspec.DecodeError:
             exception = ""
         if (text := find_text(_ERROR_RULES, exception)) is not None:
             return text.error(self._archive, server=self._server, exception=exception)
         return (
             self._changed()
-            if answer.status in NOT_FOUND_STATUSES
-            else self._site.error_for_status(answer.status)
+            if answer.status_code in NOT_FOUND_STATUSES
+            else self._site.error_for_status(answer.status_code)
         )
 
     def _changed(self) -> ArchiveError:

@@ -21,6 +21,7 @@ from contextlib import aclosing
 from typing import ClassVar
 from urllib.parse import urljoin, urlsplit
 
+import httpx
 import msgspec
 
 from counterfoil.archives.backend import (
@@ -34,7 +35,6 @@ from counterfoil.archives.backend import (
 )
 from counterfoil.archives.backends._http import (
     NOT_FOUND_STATUSES,
-    HttpResponse,
     HttpSite,
     MultipartForm,
     content_of,
@@ -182,16 +182,16 @@ class HttpBackend:
         answer = await self._site.request(
             "DELETE", url, headers=self._signature.headers(_message("delete"), b"")
         )
-        if not answer.is_success and answer.status not in NOT_FOUND_STATUSES | _CANT_DELETE:
-            raise self._site.error_for_status(answer.status)
+        if not answer.is_success and answer.status_code not in NOT_FOUND_STATUSES | _CANT_DELETE:
+            raise self._site.error_for_status(answer.status_code)
 
     async def probe(self) -> None:
         """Ask whether files would be accepted, without sending one: it might be stored permanently. Raises ``ArchiveError``."""
         answer = await self._send_message("counterfoil.probe", _message("probe"), {})
-        if answer.status in NOT_FOUND_STATUSES:
-            raise self._root_missing(answer.status)
+        if answer.status_code in NOT_FOUND_STATUSES:
+            raise self._root_missing(answer.status_code)
         if not answer.is_success:
-            raise self._site.error_for_status(answer.status)
+            raise self._site.error_for_status(answer.status_code)
 
     async def remove_leftovers(self, folder: str) -> None:
         """Nothing to do: what was not concluded has no name."""
@@ -230,21 +230,21 @@ class HttpBackend:
             headers["Content-Type"], chunks = form.content_type, form.encode(chunks)
         answer = await self._site.upload("POST", self._site.url, chunks, headers=headers)
         if not answer.is_success:
-            raise self._error_for_status(facts["name"], answer.status)
+            raise self._error_for_status(facts["name"], answer.status_code)
 
     async def _conclude(self, name: str, data: Mapping[str, object]) -> HttpConclusion:
         # Sent again it is the same message, whose id a receiver may remember.
         answer = await self._send_message("counterfoil.file", f"end_{data['upload']}", data)
         if not answer.is_success:
-            raise self._error_for_status(name, answer.status)
+            raise self._error_for_status(name, answer.status_code)
         try:
-            return msgspec.json.decode(answer.body or b"{}", type=HttpConclusion)
+            return msgspec.json.decode(answer.content or b"{}", type=HttpConclusion)
         except msgspec.DecodeError as error:
             raise self._missing_feature(
                 "say where a file is", 'Let it answer JSON like {"location": "…", "sha256": "…"}.'
             ) from error
 
-    async def _send_message(self, kind: str, message: str, data: Mapping[str, object]) -> HttpResponse:
+    async def _send_message(self, kind: str, message: str, data: Mapping[str, object]) -> httpx.Response:
         """Send a message by the rules of Standard Webhooks."""
         body = _json({"type": kind, "timestamp": self._signature.now(), "data": data})
         headers = {

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import unquote, urlsplit
 
+import httpx
 from lxml import etree
 
 from counterfoil.archives.backend import ArchiveKind, FileNotStored, required_settings, segments
 from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
 from counterfoil.archives.backends._http import (
     NOT_FOUND_STATUSES,
-    HttpResponse,
     HttpSite,
     content_of,
     path_of,
@@ -102,40 +102,40 @@ class WebDavBackend(FolderTreeBackend):
         if not parts:
             return
         answer = await self._site.request("MKCOL", self._url(parts) + "/")
-        if answer.status in {_CONFLICT, *NOT_FOUND_STATUSES} and len(parts) > 1:
+        if answer.status_code in {_CONFLICT, *NOT_FOUND_STATUSES} and len(parts) > 1:
             await self._make_folder(parts[:-1])
             answer = await self._site.request("MKCOL", self._url(parts) + "/")
         # Servers have several answers for one that is there, above all when it may not be made.
-        if answer.is_success or answer.status == _EXISTS or await self._is_folder(parts):
+        if answer.is_success or answer.status_code == _EXISTS or await self._is_folder(parts):
             return
-        if answer.status in {_CONFLICT, *NOT_FOUND_STATUSES} and len(parts) == 1:
+        if answer.status_code in {_CONFLICT, *NOT_FOUND_STATUSES} and len(parts) == 1:
             raise self._root_missing()
-        raise await self._error_for_status(parts, answer.status)
+        raise await self._error_for_status(parts, answer.status_code)
 
     async def _send(
         self, parts: list[str], chunks: AsyncIterable[bytes], tags: Mapping[str, str], content_type: str
     ) -> None:
         headers = {"Content-Type": content_type}
         answer = await self._site.upload("PUT", self._url(parts), chunks, headers=headers)
-        if answer.status in {_CONFLICT, *NOT_FOUND_STATUSES} and len(parts) == 1:
+        if answer.status_code in {_CONFLICT, *NOT_FOUND_STATUSES} and len(parts) == 1:
             raise self._root_missing()
         if not answer.is_success:
-            raise await self._error_for_status(parts, answer.status)
+            raise await self._error_for_status(parts, answer.status_code)
         if tags:
             # Many servers store no properties and refuse; the answer is ignored.
             await self._site.request("PROPPATCH", self._url(parts), headers=_XML, content=_properties(tags))
 
     async def _publish(self, temporary: list[str], parts: list[str]) -> None:
         answer = await self._move(temporary, parts, overwrite="F")
-        if answer.status == _PRECONDITION_FAILED:
+        if answer.status_code == _PRECONDITION_FAILED:
             # To overwrite a collection means to delete it with all that is in it (RFC 4918, 9.9.3).
             if await self._is_folder(parts):
                 raise self._name_taken(parts, "is a folder")
             answer = await self._move(temporary, parts, overwrite="T")
-        if not answer.is_success or answer.status == _MULTI_STATUS:
-            raise await self._move_error(parts, answer.status)
+        if not answer.is_success or answer.status_code == _MULTI_STATUS:
+            raise await self._move_error(parts, answer.status_code)
 
-    async def _move(self, temporary: list[str], parts: list[str], *, overwrite: str) -> HttpResponse:
+    async def _move(self, temporary: list[str], parts: list[str], *, overwrite: str) -> httpx.Response:
         headers = {"Destination": self._url(parts), "Overwrite": overwrite}
         return await self._site.request("MOVE", self._url(temporary), headers=headers)
 
@@ -150,10 +150,10 @@ class WebDavBackend(FolderTreeBackend):
 
     async def _delete(self, parts: list[str]) -> None:
         answer = await self._site.request("DELETE", self._url(parts))
-        if answer.status not in NOT_FOUND_STATUSES and (
-            not answer.is_success or answer.status == _MULTI_STATUS
+        if answer.status_code not in NOT_FOUND_STATUSES and (
+            not answer.is_success or answer.status_code == _MULTI_STATUS
         ):
-            raise self._site.error_for_status(answer.status)
+            raise self._site.error_for_status(answer.status_code)
 
     async def _error_for_status(self, parts: list[str], status: int) -> ArchiveError:
         """Return what a refusal means, after a check of the existing entries: servers answer differently."""
