@@ -123,7 +123,7 @@ def segments(name: str) -> list[str]:
 
 
 Opener = Callable[[str, ArchiveSpec, Mapping[str, bytes]], Awaitable[ArchiveBackend]]
-"""Opens a backend. Parameters: name of the Archive, its spec, and the content of its Secret (empty without one)."""
+"""Opens a backend, given the name of the Archive, its spec and the content of its Secret (empty without one)."""
 
 
 @dataclass(frozen=True)

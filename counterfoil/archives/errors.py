@@ -64,7 +64,7 @@ class SettingsInvalid(ArchiveError):
 
 @dataclass(frozen=True)
 class ErrorText:
-    """Reason and message of an error, with placeholders in braces. The tables of the backends map codes to them."""
+    """Reason and message of an error, the message with placeholders. The backends' tables map codes to it."""
 
     reason: str
     words: str

@@ -54,7 +54,7 @@ async def read_small(backend: ArchiveBackend, name: str) -> bytes:
 
 async def probe_with_file(backend: ArchiveBackend, name: str, archive: str, server: str) -> None:
     """
-    Write a small file and read it back; the caller removes it. ``archive`` and ``server`` are for the message.
+    Write a small file and read it back; the caller removes it. ``archive`` and ``server`` are for messages.
 
     Raises ``ArchiveError``: ``VerificationFailed`` if the archive returns other bytes.
     """

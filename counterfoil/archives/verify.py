@@ -56,9 +56,9 @@ async def check_archive(
     backend: ArchiveBackend, folder: str, *, key: PublicKey | None = None
 ) -> AsyncGenerator[CheckReport, None]:
     """
-    Check an archived envelope, and yield what each check came to: the manifest first, then the seal, the rest as it goes.
+    Check an archived envelope, and yield each result: the manifest first, then the seal, the rest as it goes.
 
-    Without a ``key`` a seal is only looked for. Raises ``ArchiveError`` when the archive itself does not work.
+    Without a ``key`` a seal is only looked for. Raises ``ArchiveError`` if the archive itself does not work.
     """
     about_manifest = partial(CheckReport, CheckSubject.MANIFEST, MANIFEST_NAME)
     try:

@@ -1,10 +1,10 @@
 """
 The settings of each kind of archive: their types, descriptions and bounds, and nothing that does I/O.
 
-A kind is one struct and one field of ``KindFields``. The annotation of each setting has a ``schema``, which the API
-server checks; nothing checks it again on reading. ``docs/generate_archive_crd.py`` writes the kinds' part of
-``crds/archives.yaml`` from them; a struct's docstring is its description there. What each kind does with its
-settings is in ``counterfoil.archives.backends``, one module per kind.
+A kind is one struct and one field of ``KindFields``. The annotation of each setting has a ``schema``, which
+the API server checks; nothing checks it again on reading. ``docs/generate_archive_crd.py`` writes the kinds'
+part of ``crds/archives.yaml`` from them; a struct's docstring is its description there. What each kind does
+with its settings is in ``counterfoil.archives.backends``, one module per kind.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ class FieldSchema:
     description: str
     rules: tuple[ValidationRule, ...]
     is_required: bool
-    """True also requires a field that has a default in Python, for objects that were stored without the field."""
+    """True requires a field that has a default in Python, for objects that were stored without the field."""
     keywords: Mapping[str, Any]
     """Keywords of OpenAPI v3, such as ``maxLength``."""
 
@@ -48,7 +48,7 @@ def schema(description: str, *rules: ValidationRule, required: bool = False, **k
 
 
 def _address(description: str, example: str, max_length: int = 1024) -> FieldSchema:
-    """Describe the address of a server that documents are sent to; ``example`` is for the message of the rule."""
+    """Describe the address of a server that documents are sent to; ``example`` is for the rule's message."""
     return schema(
         description,
         ValidationRule(

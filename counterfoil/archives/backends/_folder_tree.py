@@ -1,8 +1,8 @@
 """
-Shared by the kinds that store files in a tree of folders at a server; each kind does the steps in its protocol.
+Shared by the kinds that store files in folders at a server; each kind adds the steps of its protocol.
 
-A file is sent to a temporary name in its own folder and then renamed, so that a name has all of a file or none of it.
-A run that is killed leaves temporary files only, and ``remove_leftovers`` of the next run removes them.
+A file is sent to a temporary name in its own folder and then renamed, so that a name has all of a file or
+none of it. A killed run leaves temporary files only; ``remove_leftovers`` of the next run removes them.
 """
 
 from abc import abstractmethod
@@ -20,7 +20,7 @@ from counterfoil.archives.backend import (
     too_many_files,
 )
 from counterfoil.archives.cleanup import clean_up
-from counterfoil.archives.errors import ArchiveRefused, NameTaken
+from counterfoil.archives.errors import NameTaken
 from counterfoil.archives.readback import probe_with_file
 
 
@@ -35,7 +35,7 @@ class FolderEntry:
 
 class FolderTreeBackend(ArchiveBackend):
     """
-    A folder at a server, and everything below it. A path is the list of its segments; the root is the empty list.
+    A folder at a server, and everything below it. A path is a list of segments, empty for the root.
 
     ``archive`` (as in ``Archive/dms``), ``server`` and ``root`` are parts of messages.
     """
@@ -70,10 +70,6 @@ class FolderTreeBackend(ArchiveBackend):
     @abstractmethod
     def _children(self, parts: list[str]) -> AsyncGenerator[FolderEntry, None]:
         """Yield the files and folders in a folder, links included; none when it is absent."""
-
-    @abstractmethod
-    def _root_missing(self) -> ArchiveRefused:
-        """Return the error for a root that does not exist."""
 
     async def entries(self, folder: str) -> list[StoredEntry]:
         """Return all files below a folder. Raises ``NameTaken`` for too many."""

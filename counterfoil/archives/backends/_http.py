@@ -93,7 +93,7 @@ class HttpSite:
         silence: float = READ_TIMEOUT_SECONDS,
     ) -> "HttpSite":
         """
-        Open the site at ``url`` with a Secret that has ``bearerToken``, or ``username`` and ``password``, or none of them.
+        Open the site at ``url``; the Secret may have ``bearerToken``, or ``username`` and ``password``.
 
         ``server`` is for messages, as in ``the WebDAV server``. Sends no request. Raises ``SettingsInvalid``.
         """
@@ -101,9 +101,7 @@ class HttpSite:
         return cls(
             archive=f"Archive/{credentials.archive}",
             server=f"{server} at {address}",
-            identity="somebody without a login"
-            if authorization is None
-            else f"the login in {credentials.secret}",
+            identity=f"the login in {credentials.secret}" if authorization else "somebody without a login",
             field=field,
             url=address,
             http=make_http_client(authorization, silence),

@@ -77,7 +77,7 @@ CLIENT: "ClientConfig" = {
 }
 
 
-# Rules for HTTP statuses, for every service. A dialect lists its codes that mean the same in ``synonyms``.
+# Rules for HTTP statuses, for every service. ``ErrorDialect.synonyms`` has the codes that mean the same.
 COMMON_ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
     frozenset({"401"}): ErrorText(
         "ArchiveCredentialsRejected", "{server} does not accept {key} ({answer}). Give a valid one."
@@ -186,7 +186,8 @@ def check_tag_count(archive: str, spec: ArchiveSpec, service: str, target: str) 
     """Raise ``SettingsInvalid`` for more than ``MAX_TAGS`` tags."""
     if len(spec.tags) > MAX_TAGS:
         raise SettingsInvalid(
-            f"Archive/{archive}: {service} takes at most {MAX_TAGS} tags for {target}, spec.tags has {len(spec.tags)}."
+            f"Archive/{archive}: {service} takes at most {MAX_TAGS} tags for {target}, "
+            f"spec.tags has {len(spec.tags)}."
         )
 
 
@@ -210,7 +211,7 @@ class ObjectStoreBackend:
         raise NotImplementedError
 
     def tags(self, tags: Mapping[str, str]) -> dict[str, str]:
-        """Return the object tags that these tags become: characters that the service does not take are replaced."""
+        """Return the tags of the object, without the characters that the service does not take."""
         return {name: self.NOT_IN_TAGS.sub("_", value)[:TAG_VALUE_LIMIT] for name, value in tags.items()}
 
     def attributes(self, tags: Mapping[str, str]) -> dict[str, str]:

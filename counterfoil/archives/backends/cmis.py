@@ -343,7 +343,7 @@ class CmisBackend(FolderTreeBackend):
             "that ends in /browser with most products.",
         )
 
-    def _root_missing(self) -> ArchiveRefused:
+    def _root_missing(self) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveRootMissing",
             f"{self._archive}: {self._server} has no folder {self._settings.root_folder}, or the login may not see "

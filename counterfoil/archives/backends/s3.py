@@ -1,8 +1,8 @@
 """
 Archives of kind ``s3``: Amazon S3 and what speaks its protocol.
 
-Tags become object tags; Object Lock is in ``_object_lock``. A lifecycle rule of the bucket (AbortIncompleteMultipartUpload) clears away what a killed run
-leaves. ``_object_store`` does the rest.
+Tags become object tags; Object Lock is in ``_object_lock``. A lifecycle rule of the bucket
+(AbortIncompleteMultipartUpload) clears away what a killed run leaves. ``_object_store`` does the rest.
 """
 
 import re

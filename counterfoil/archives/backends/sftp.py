@@ -220,7 +220,7 @@ class SftpBackend(FolderTreeBackend):
         root = self._settings.root.rstrip("/")
         return "/".join([root, *parts]) or "/"
 
-    def _root_missing(self) -> ArchiveRefused:
+    def _root_missing(self) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveRootMissing",
             f"{self._archive}: {self._server} has no folder {self._settings.root} for this login. Create it, or "

@@ -69,7 +69,7 @@ class WebDavResource:
 
 
 class WebDavBackend(FolderTreeBackend):
-    """A collection and all below it, listed collection by collection: few servers list a whole tree at once."""
+    """A collection and all below it, listed one by one: few servers list a whole tree at once."""
 
     kind: ClassVar[str] = "webdav"
 
@@ -274,7 +274,7 @@ class WebDavBackend(FolderTreeBackend):
             f"be). Correct {FIELD}, or turn WebDAV on there.",
         )
 
-    def _root_missing(self) -> ArchiveRefused:
+    def _root_missing(self) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveRootMissing",
             f"{self._archive}: the collection {self._root} does not exist. Create it, or correct {FIELD}.",
