@@ -185,7 +185,7 @@ class ConsoleSettings(CommonSettings):
 
     sign_in: SignIn = setting(SignIn.TOKEN, "proxy")
     """token: users paste a Kubernetes bearer token (`kubectl create token`). proxy: an OIDC proxy in front of
-    the console signs users in and sends their token with each request as `Authorization: Bearer`; then only
+    the console signs users in and sends their token with each request as `Authorization: Bearer`. Then only
     the proxy may reach the console."""
 
     session: Duration = setting(Duration(hours=1), "1h", at_least=60.0)
@@ -205,7 +205,7 @@ class ConsoleSettings(CommonSettings):
     number, clients can choose their address; with too low a number, all users share one address."""
 
     address_rate: float = setting(10.0, "10", at_least=0.1)
-    """Maximum requests per second of one address (of IPv6: one /64 network); above it this process answers
+    """Maximum requests per second of one address (of IPv6: one /64 network). Above it this process answers
     429, so that one client cannot block the others. Raise it if a whole company uses one address."""
 
     address_burst: int = setting(100, "100", at_least=1)

@@ -18,9 +18,15 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 import yaml
 
-from counterfoil.resources.archive_kinds import KINDS, SETTINGS, TARGET_FIELDS, KindSettings
+from counterfoil.resources.archive_kinds import (
+    KINDS,
+    SETTINGS,
+    TARGET_FIELDS,
+    FieldSchema,
+    KindSettings,
+    ValidationRule,
+)
 from counterfoil.resources.base import LocalObjectReference, ResourcePart
-from counterfoil.resources.schema import FieldSchema, ValidationRule
 
 CRD = Path(__file__).parents[1] / "crds" / "archives.yaml"
 WIDTH = 130

@@ -15,9 +15,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 
 from counterfoil.archives import backends
-from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.backend import ArchiveBackend, ArchiveKind, Opener
 from counterfoil.archives.errors import SettingsInvalid
-from counterfoil.archives.kind import ArchiveKind, Opener
 from counterfoil.resources.archive import ArchiveSpec, SignaturePolicy, VerifyMode
 from counterfoil.resources.archive_kinds import SETTINGS
 

@@ -1,5 +1,5 @@
 """
-The interface that every kind of archive implements, one module per kind.
+The interface that every kind of archive implements, and the declaration of a kind by its module.
 
 A backend moves bytes and knows its protocol. ``filing`` decides for all kinds where a file is stored, when it
 is verified, and what must never be overwritten.
@@ -8,15 +8,23 @@ Names are relative to the archive's root, with ``/`` between segments that ``nam
 refuses any other name with ``ValueError``.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
+
+from counterfoil.archives.errors import NameTaken, SettingsInvalid
+from counterfoil.resources.archive import ArchiveSpec
 
 MAX_ENTRIES = 10_000
 """More files than this below one envelope's folder are not ours to look through."""
 
 TEMPORARY_PREFIX = ".counterfoil-"
 """Prefix of the names of temporary files; no safe name begins with a dot."""
+
+TEMPORARY_SUFFIX = ".tmp"
+
+S = TypeVar("S")
 
 
 class FileNotStored(Exception):
@@ -118,3 +126,45 @@ def segments(name: str) -> list[str]:
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise ValueError(f"not a clean relative name: {name!r}")
     return parts
+
+
+Opener = Callable[[str, ArchiveSpec, Mapping[str, bytes]], Awaitable[ArchiveBackend]]
+"""Opens a backend, given the name of the Archive, its spec and the content of its Secret (empty without
+one)."""
+
+
+@dataclass(frozen=True)
+class ArchiveKind:
+    """One kind of archive. Each public module in ``backends`` has one of these as ``KIND``."""
+
+    name: str
+    """The kind's field in ``counterfoil.resources.archive_kinds.KindFields``."""
+
+    open: Opener
+    """Opens an archive of this kind without any request to its server. Raises ``SettingsInvalid``."""
+
+    reports_checksums: bool = False
+    """True if the server can report the SHA-256 of a file, which ``verify: Checksum`` needs."""
+
+
+def required_settings(archive: str, field: str, settings: S | None) -> S:
+    """Return the settings of a kind. Raises ``SettingsInvalid`` if the Archive has none."""
+    if settings is None:
+        raise SettingsInvalid(f"Archive/{archive}: {field} is missing.")
+    return settings
+
+
+def temporary_name(purpose: str = "") -> str:
+    """Return a new name for a file that is not finished."""
+    return f"{TEMPORARY_PREFIX}{purpose}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file is one that a run did not finish, or is writing now."""
+    last = name.rpartition("/")[2]
+    return last.startswith(TEMPORARY_PREFIX) and last.endswith(TEMPORARY_SUFFIX)
+
+
+def too_many_files(location: str) -> NameTaken:
+    """Return the error for a folder with more than ``MAX_ENTRIES`` files."""
+    return NameTaken(f"{location} has more than {MAX_ENTRIES} files. Move them away.")

@@ -2,7 +2,7 @@
 Cleaning up after a transfer that failed: it gets its time even when the task is cancelled, and raises
 nothing.
 
-What is left all the same has a temporary name, and ``sweep_leftovers`` of the next run removes it.
+What is left all the same has a temporary name, and ``remove_leftovers`` of the next run removes it.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from counterfoil.archives.errors import ArchiveError
+from counterfoil.archives.streams import wait_until_done
 
 CLEANUP_TIMEOUT_SECONDS = 10.0
 """Seconds that cleaning up may take."""
@@ -40,15 +41,8 @@ async def clean_up(cleaning: Coroutine[Any, Any, object]) -> None:
     """Wait for the end of some cleaning up; call it while another error is raised, which says more than this
     one."""
     task = asyncio.ensure_future(_bounded(cleaning))
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as request:
-            cancelled = request
+    await wait_until_done(task)
     task.result()
-    if cancelled is not None:
-        raise cancelled
 
 
 async def _bounded(cleaning: Coroutine[Any, Any, object]) -> None:

@@ -19,6 +19,8 @@ class Credentials:
         self.archive = archive
         self._content = {} if ref is None else content
         self.secret = "its Secret" if ref is None else f"Secret `{ref.name}`"
+        self.key = "the pod's own identity" if ref is None else f"the key in {self.secret}"
+        """Owner of the rights at an object store, for messages."""
 
     def line(self, key: str) -> str | None:
         """Return a text of one line, without the line end that editors add; None when it is missing or

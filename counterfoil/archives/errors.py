@@ -5,6 +5,24 @@ Every message names the problem, its place and who must act. It is the same for 
 no times, no random texts of servers. So it can be stored in a status. ``reason`` is CamelCase and stable.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+TEMPORARY_REASONS = frozenset(
+    {
+        "ArchiveChanged",
+        "ArchiveFailing",
+        "ArchiveFull",
+        "ArchiveLocked",
+        "ArchiveOverloaded",
+        "ArchiveUnreachable",
+    }
+)
+"""Reasons of ``ArchiveUnavailable`` in tables of errors; all others are of ``ArchiveRefused``."""
+
+K = TypeVar("K")
+
 
 class ArchiveError(Exception):
     """Storing a file failed. ``reason`` is for machines and printer columns, ``str()`` for the
@@ -44,3 +62,21 @@ class SettingsInvalid(ArchiveError):
 
     def __init__(self, message: str) -> None:
         super().__init__("SettingsInvalid", message)
+
+
+@dataclass(frozen=True)
+class ErrorText:
+    """Reason and message of an error, the message with placeholders. The backends' tables map codes to it."""
+
+    reason: str
+    words: str
+
+    def error(self, archive: str, **values: object) -> ArchiveUnavailable | ArchiveRefused:
+        """Return the error; ``archive`` as in ``Archive/dms``."""
+        kind = ArchiveUnavailable if self.reason in TEMPORARY_REASONS else ArchiveRefused
+        return kind(self.reason, f"{archive}: {self.words.format(**values)}")
+
+
+def find_text(rules: Mapping[frozenset[K], ErrorText], code: K) -> ErrorText | None:
+    """Return the text of the first entry that has the code."""
+    return next((text for codes, text in rules.items() if code in codes), None)

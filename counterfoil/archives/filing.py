@@ -33,7 +33,7 @@ from counterfoil.archives.manifest import (
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.archives.names import case_folded
 from counterfoil.archives.readback import hash_stream, read_back, read_small
-from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting
+from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting, single_chunk
 from counterfoil.resources.envelopeevent import FiledDocument
 from counterfoil.signatures.results import Signatures
 
@@ -398,12 +398,8 @@ async def _write(
     counter = HashingCounter()
     counter.add(content)
     for _ in range(MAX_UPLOADS):
-        await backend.put(name, _single_chunk(content), tags=tags, content_type=content_type)
+        await backend.put(name, single_chunk(content), tags=tags, content_type=content_type)
         if await read_back(backend, name) == (counter.size, counter.sha256):
             return
         await backend.discard(name)
     raise _verification_failed(backend, name)
-
-
-async def _single_chunk(content: bytes) -> AsyncGenerator[bytes, None]:
-    yield content

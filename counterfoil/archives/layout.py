@@ -129,7 +129,7 @@ def make_layout(
     found: Mapping[str, str] | None = None,
 ) -> ArchiveLayout:
     """
-    Name every file of the envelope, and find its tags, unless they have been ``found`` already (``heavy``).
+    Name every file of the envelope, and find its tags, unless ``tags_subprocess`` has ``found`` them.
 
     Raises ``TagMissing``, ``MetadataUnreadable``, and ``SettingsInvalid`` for a spec in which ``problems``
     finds one.

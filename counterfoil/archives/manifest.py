@@ -16,8 +16,6 @@ import msgspec
 from counterfoil.resources.envelopeevent import FileKind
 from counterfoil.signatures.results import Signatures
 
-MANIFEST_VERSION = "counterfoil.dev/manifest/v1"
-
 MANIFEST_LIMIT = 16 * 1024 * 1024
 """Bytes; a manifest of 10,000 files has about half of it."""
 

@@ -2,12 +2,14 @@
 Read files from an archive: large files are only counted and hashed, small ones are returned.
 """
 
+import secrets
 from collections.abc import AsyncIterable
 from contextlib import aclosing
 
 from counterfoil.archives.backend import ArchiveBackend, ChecksumReported, FileNotStored
+from counterfoil.archives.errors import VerificationFailed
 from counterfoil.archives.manifest import MANIFEST_LIMIT, ManifestDamaged
-from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting, drain
+from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting, drain, single_chunk
 
 
 async def read_back(
@@ -49,3 +51,15 @@ async def read_small(backend: ArchiveBackend, name: str) -> bytes:
     except ChecksumReported:
         raise FileNotStored from None
     return bytes(content)
+
+
+async def probe_with_file(backend: ArchiveBackend, name: str, archive: str, server: str) -> None:
+    """
+    Write a small file and read it back; the caller removes it. ``archive`` and ``server`` are for messages.
+
+    Raises ``ArchiveError``: ``VerificationFailed`` if the archive returns other bytes.
+    """
+    content = secrets.token_hex(16).encode()
+    await backend.put(name, single_chunk(content), tags={}, content_type="text/plain")
+    if b"".join([block async for block in backend.read(name)]) != content:
+        raise VerificationFailed(f"{archive}: {server} returns other bytes than were written.")

@@ -96,7 +96,7 @@ class HashingThread:
     async def abandon(self) -> None:
         """Wait until the work has ended, also after an error or a cancellation."""
         if self._running is not None:
-            await _wait_until_done(self._running)
+            await wait_until_done(self._running)
             self._running.exception()
             self._running = None
 
@@ -134,6 +134,11 @@ async def blocks(chunks: AsyncIterable[bytes], size: int = BLOCK) -> AsyncGenera
         yield b"".join(waiting)
 
 
+async def single_chunk(content: bytes) -> AsyncGenerator[bytes, None]:
+    """Yield a small file whole."""
+    yield content
+
+
 async def drain(stream: AsyncIterable[bytes]) -> None:
     """Read a stream to its end and keep nothing."""
     async for _ in stream:
@@ -147,7 +152,7 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     Otherwise the cleaning up would run beside work that still runs.
     """
     running = _start_in_thread(partial(work, *args, **kwargs))
-    await _wait_until_done(running)
+    await wait_until_done(running)
     return running.result()
 
 
@@ -156,8 +161,8 @@ def _start_in_thread(work: Callable[[], T]) -> "asyncio.Future[T]":
     return asyncio.get_running_loop().run_in_executor(None, partial(copy_context().run, work))
 
 
-async def _wait_until_done(running: "asyncio.Future[T]") -> None:
-    """Wait for work that can't be interrupted; only then pass on that the caller was cancelled."""
+async def wait_until_done(running: "asyncio.Future[T]") -> None:
+    """Wait for work that must not be interrupted; only then pass on that the caller was cancelled."""
     request: asyncio.CancelledError | None = None
     while not running.done():
         try:

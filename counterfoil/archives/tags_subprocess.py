@@ -63,7 +63,7 @@ class TagResult(msgspec.Struct, frozen=True):
 async def collect_in_subprocess(
     spec: ArchiveSpec, envelope: EnvelopeFacts, *, cpu_seconds: int = CPU_SECONDS
 ) -> dict[str, str]:
-    """Return the tags of an envelope. Raises as ``plan.make_plan`` does."""
+    """Return the tags of an envelope. Raises as ``layout.make_layout`` does."""
     check(spec)
     fields, metadata = envelope_fields(envelope), envelope.metadata or ""
     if is_light(metadata):

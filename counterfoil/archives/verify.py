@@ -7,6 +7,7 @@ Needs the archive and nothing more: no Kubernetes, no eSAW, no clock. It changes
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored
 from counterfoil.archives.errors import NameTaken
@@ -55,28 +56,27 @@ async def check_archive(
     backend: ArchiveBackend, folder: str, *, key: PublicKey | None = None
 ) -> AsyncGenerator[CheckReport, None]:
     """
-    Check an archived envelope, and yield what each check came to: the manifest first, then the seal, the rest
-    as it goes.
+    Check an archived envelope, and yield each result: the manifest first, then the seal, the rest as it goes.
 
-    Without a ``key`` a seal is only looked for. Raises ``ArchiveError`` when the archive itself does not
-    work.
+    Without a ``key`` a seal is only looked for. Raises ``ArchiveError`` if the archive itself does not work.
     """
-    name = f"{folder}/{MANIFEST_NAME}"
+    about_manifest = partial(CheckReport, CheckSubject.MANIFEST, MANIFEST_NAME)
     try:
-        content = await read_small(backend, name)
+        content = await read_small(backend, f"{folder}/{MANIFEST_NAME}")
         manifest = Manifest.decode(content)
     except FileNotStored:
-        yield CheckReport(CheckSubject.MANIFEST, MANIFEST_NAME, CheckStatus.WRONG, "is missing")
+        yield about_manifest(CheckStatus.WRONG, "is missing")
         return
     except ManifestDamaged as damage:
-        yield CheckReport(CheckSubject.MANIFEST, MANIFEST_NAME, CheckStatus.WRONG, f"can't be read: {damage}")
+        yield about_manifest(CheckStatus.WRONG, f"can't be read: {damage}")
         return
-    yield CheckReport(CheckSubject.MANIFEST, MANIFEST_NAME, CheckStatus.OK, _describe_manifest(manifest))
+    yield about_manifest(CheckStatus.OK, _describe_manifest(manifest))
     if manifest.sealed_by is not None or key is not None:
-        yield await _check_seal(backend, folder, manifest, content, key)
+        result = await _check_seal(backend, folder, manifest, content, key)
+        yield CheckReport(CheckSubject.SEAL, SIGNATURE_NAME, *result)
     for file in manifest.files:
-        yield await _check_file(backend, folder, file)
-    yield await _check_hashes(backend, folder, manifest)
+        yield CheckReport(CheckSubject.FILE, file.name, *await _check_file(backend, folder, file))
+    yield CheckReport(CheckSubject.HASHES, HASHES_NAME, *await _check_hashes(backend, folder, manifest))
     for extra in await _unlisted_files(backend, folder, manifest):
         yield CheckReport(CheckSubject.EXTRA, extra, CheckStatus.WRONG, f"is not in {MANIFEST_NAME}")
 
@@ -105,13 +105,6 @@ def _describe_manifest(manifest: Manifest) -> str:
 
 async def _check_seal(
     backend: ArchiveBackend, folder: str, manifest: Manifest, content: bytes, key: PublicKey | None
-) -> CheckReport:
-    verdict, says = await _seal_status(backend, folder, manifest, content, key)
-    return CheckReport(CheckSubject.SEAL, SIGNATURE_NAME, verdict, says)
-
-
-async def _seal_status(
-    backend: ArchiveBackend, folder: str, manifest: Manifest, content: bytes, key: PublicKey | None
 ) -> tuple[CheckStatus, str]:
     if manifest.sealed_by is None:
         return CheckStatus.WRONG, "is not there, and the manifest does not say that it was sealed"
@@ -126,38 +119,28 @@ async def _seal_status(
     if key.verifies(seal, content):
         return CheckStatus.OK, f"fits the manifest and the key {key.id}"
     if key.id != manifest.sealed_by:
-        return (
-            CheckStatus.WRONG,
-            f"is not of the key {key.id}; the manifest names the key {manifest.sealed_by}",
-        )
+        says = f"is not of the key {key.id}; the manifest names the key {manifest.sealed_by}"
+        return CheckStatus.WRONG, says
     return CheckStatus.WRONG, f"does not fit the manifest and the key {key.id}"
 
 
-async def _check_hashes(backend: ArchiveBackend, folder: str, manifest: Manifest) -> CheckReport:
-    wanted = hash_lines((file.name, file.sha256) for file in manifest.files)
+async def _check_hashes(backend: ArchiveBackend, folder: str, manifest: Manifest) -> tuple[CheckStatus, str]:
     try:
         found = await read_small(backend, f"{folder}/{HASHES_NAME}")
     except FileNotStored:
-        return CheckReport(CheckSubject.HASHES, HASHES_NAME, CheckStatus.WRONG, "is missing")
+        return CheckStatus.WRONG, "is missing"
     except ManifestDamaged as damage:
-        return CheckReport(CheckSubject.HASHES, HASHES_NAME, CheckStatus.WRONG, f"can't be read: {damage}")
-    if found != wanted:
-        return CheckReport(
-            CheckSubject.HASHES, HASHES_NAME, CheckStatus.WRONG, f"does not say what {MANIFEST_NAME} says"
-        )
-    return CheckReport(CheckSubject.HASHES, HASHES_NAME, CheckStatus.OK, f"says what {MANIFEST_NAME} says")
+        return CheckStatus.WRONG, f"can't be read: {damage}"
+    if found != hash_lines((file.name, file.sha256) for file in manifest.files):
+        return CheckStatus.WRONG, f"does not say what {MANIFEST_NAME} says"
+    return CheckStatus.OK, f"says what {MANIFEST_NAME} says"
 
 
-async def _check_file(backend: ArchiveBackend, folder: str, file: ManifestFile) -> CheckReport:
+async def _check_file(backend: ArchiveBackend, folder: str, file: ManifestFile) -> tuple[CheckStatus, str]:
     fault = await _file_error(backend, folder, file)
     if fault is not None:
-        return CheckReport(CheckSubject.FILE, file.name, CheckStatus.WRONG, fault)
-    return CheckReport(
-        CheckSubject.FILE,
-        file.name,
-        CheckStatus.OK,
-        f"has its {file.size} bytes and its SHA-256{_signature_summary(file.signatures)}",
-    )
+        return CheckStatus.WRONG, fault
+    return CheckStatus.OK, f"has its {file.size} bytes and its SHA-256{_signature_summary(file.signatures)}"
 
 
 async def _file_error(backend: ArchiveBackend, folder: str, file: ManifestFile) -> str | None:

@@ -1,28 +1,57 @@
 """
 The settings of each kind of archive: their types, descriptions and bounds, and nothing that does I/O.
 
-A kind is one struct and one field of ``KindFields``. ``docs/generate_archive_crd.py`` writes the kinds' part
-of ``crds/archives.yaml`` from them; a struct's docstring is its description there. What each kind does with
-its settings is in ``counterfoil.archives.backends``, one module per kind.
+A kind is one struct and one field of ``KindFields``. The annotation of each setting has a ``schema``, which
+the API server checks; nothing checks it again on reading. ``docs/generate_archive_crd.py`` writes the kinds'
+part of ``crds/archives.yaml`` from them; a struct's docstring is its description there. What each kind does
+with its settings is in ``counterfoil.archives.backends``, one module per kind.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 from counterfoil.resources.base import LocalObjectReference, ResourcePart
-from counterfoil.resources.schema import ValidationRule, schema
 
 DISCARDED_SCHEME = "discarded:"
 """Prefix of the locations of files that an archive did not keep. No such file counts as archived for a
 delete."""
 
+SecretRef = LocalObjectReference | None
+
 _ONLY_HTTPS = "https; http only for loopback and cluster-internal names."
 
 
-def _url_rules(example: str) -> tuple[ValidationRule, ValidationRule]:
-    """Return the rules for an address that documents are sent to."""
-    return (
+@dataclass(frozen=True)
+class ValidationRule:
+    """One validation rule of the API server (CEL), and what it says to a person whose object breaks it."""
+
+    rule: str
+    message: str
+
+
+@dataclass(frozen=True)
+class FieldSchema:
+    """Description and bounds of a field in the CRD; type and default come from Python."""
+
+    description: str
+    rules: tuple[ValidationRule, ...]
+    is_required: bool
+    """True requires a field that has a default in Python, for objects that were stored without the field."""
+    keywords: Mapping[str, Any]
+    """Keywords of OpenAPI v3, such as ``maxLength``."""
+
+
+def schema(description: str, *rules: ValidationRule, required: bool = False, **keywords: Any) -> FieldSchema:
+    """Describe a field; ``keywords`` are those of OpenAPI v3, in their own spelling."""
+    return FieldSchema(description, rules, required, keywords)
+
+
+def _address(description: str, example: str, max_length: int = 1024) -> FieldSchema:
+    """Describe the address of a server that documents are sent to; ``example`` is for the rule's message."""
+    return schema(
+        description,
         ValidationRule(
             r"self.matches(r'^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
             r"(:[0-9]{1,5})?(/[^?#\s\\]*)?$')",
@@ -35,7 +64,13 @@ def _url_rules(example: str) -> tuple[ValidationRule, ValidationRule]:
             "use https; plain http is for loopback and cluster-internal names only (no dot, or ending in "
             ".svc or .cluster.local)",
         ),
+        maxLength=max_length,
     )
+
+
+def _secret(keys: str, **keywords: Any) -> FieldSchema:
+    """Describe the reference to the Secret of an archive, which has these ``keys``."""
+    return schema(f"A Secret (same namespace) with {keys}", **keywords)
 
 
 class KindSettings(ResourcePart, frozen=True):
@@ -127,11 +162,11 @@ class S3(KindSettings, frozen=True):
     ] = None
     endpoint: Annotated[
         str | None,
-        schema(
+        _address(
             f"Address of the server, for those other than Amazon's. {_ONLY_HTTPS} Example: "
             "https://minio.acme.example:9000.",
-            *_url_rules("https://minio.acme.example:9000"),
-            maxLength=512,
+            "https://minio.acme.example:9000",
+            512,
         ),
     ] = None
     force_path_style: Annotated[
@@ -157,10 +192,9 @@ class S3(KindSettings, frozen=True):
         ),
     ] = None
     credentials_secret_ref: Annotated[
-        LocalObjectReference | None,
-        schema(
-            "A Secret (same namespace) with `accessKeyId`, `secretAccessKey` and perhaps `sessionToken`. "
-            "Default the pod's own identity."
+        SecretRef,
+        _secret(
+            "`accessKeyId`, `secretAccessKey` and perhaps `sessionToken`. Default the pod's own identity."
         ),
     ] = None
 
@@ -183,17 +217,14 @@ class AzureBlob(KindSettings, frozen=True):
     ]
     endpoint: Annotated[
         str | None,
-        schema(
+        _address(
             f"Address of the service. Default https://<accountName>.blob.core.windows.net. {_ONLY_HTTPS}",
-            *_url_rules("https://acme.blob.core.windows.net"),
-            maxLength=512,
+            "https://acme.blob.core.windows.net",
+            512,
         ),
     ] = None
     credentials_secret_ref: Annotated[
-        LocalObjectReference | None,
-        schema(
-            "A Secret (same namespace) with `accountName` and `accountKey`. Default the pod's own identity."
-        ),
+        SecretRef, _secret("`accountName` and `accountKey`. Default the pod's own identity.")
     ] = None
 
 
@@ -214,8 +245,7 @@ class GoogleCloudStorage(KindSettings, frozen=True):
         ),
     ]
     credentials_secret_ref: Annotated[
-        LocalObjectReference | None,
-        schema("A Secret (same namespace) with `serviceAccountJson`. Default the pod's own identity."),
+        SecretRef, _secret("`serviceAccountJson`. Default the pod's own identity.")
     ] = None
 
 
@@ -226,15 +256,13 @@ class WebDav(KindSettings, frozen=True):
 
     url: Annotated[
         str,
-        schema(
+        _address(
             f"Address of the collection. {_ONLY_HTTPS} Example: https://dms.acme.example/dav/contracts.",
-            *_url_rules("https://dms.acme.example/dav"),
-            maxLength=1024,
+            "https://dms.acme.example/dav",
         ),
     ]
     credentials_secret_ref: Annotated[
-        LocalObjectReference | None,
-        schema("A Secret (same namespace) with `username` and `password`, or `bearerToken`. Default none."),
+        SecretRef, _secret("`username` and `password`, or `bearerToken`. Default none.")
     ] = None
 
 
@@ -293,11 +321,7 @@ class Sftp(KindSettings, frozen=True):
         ),
     ] = ()
     credentials_secret_ref: Annotated[
-        LocalObjectReference | None,
-        schema(
-            "A Secret (same namespace) with `username`, and `password` or `privateKey` (OpenSSH).",
-            required=True,
-        ),
+        SecretRef, _secret("`username`, and `password` or `privateKey` (OpenSSH).", required=True)
     ] = None
 
 
@@ -308,10 +332,9 @@ class Cmis(KindSettings, frozen=True):
 
     url: Annotated[
         str,
-        schema(
+        _address(
             f"Address of the browser binding. {_ONLY_HTTPS} Example: https://dms.acme.example/cmis/browser.",
-            *_url_rules("https://dms.acme.example/cmis/browser"),
-            maxLength=1024,
+            "https://dms.acme.example/cmis/browser",
         ),
     ]
     repository_id: Annotated[
@@ -339,10 +362,7 @@ class Cmis(KindSettings, frozen=True):
             maxProperties=64,
         ),
     ] = {}
-    credentials_secret_ref: Annotated[
-        LocalObjectReference | None,
-        schema("A Secret (same namespace) with `username` and `password`. Default none."),
-    ] = None
+    credentials_secret_ref: Annotated[SecretRef, _secret("`username` and `password`. Default none.")] = None
 
 
 class HttpMode(StrEnum):
@@ -359,10 +379,9 @@ class Http(KindSettings, frozen=True):
 
     url: Annotated[
         str,
-        schema(
+        _address(
             f"Address that files are sent to. {_ONLY_HTTPS} Example: https://dms.acme.example/inbox.",
-            *_url_rules("https://dms.acme.example/inbox"),
-            maxLength=1024,
+            "https://dms.acme.example/inbox",
         ),
     ]
     mode: Annotated[
@@ -373,8 +392,7 @@ class Http(KindSettings, frozen=True):
         ),
     ] = HttpMode.PER_FILE
     credentials_secret_ref: Annotated[
-        LocalObjectReference | None,
-        schema("A Secret (same namespace) with `signingSecret`, and perhaps `bearerToken`. Default none."),
+        SecretRef, _secret("`signingSecret`, and perhaps `bearerToken`. Default none.")
     ] = None
 
 
@@ -405,10 +423,7 @@ class Custom(KindSettings, frozen=True):
         dict[str, Annotated[str, schema("Value of a setting.", maxLength=4096)]],
         schema("What the kind wants to know, as its package says. Default none.", maxProperties=64),
     ] = {}
-    credentials_secret_ref: Annotated[
-        LocalObjectReference | None,
-        schema("A Secret (same namespace) with what the kind wants. Default none."),
-    ] = None
+    credentials_secret_ref: Annotated[SecretRef, _secret("what the kind wants. Default none.")] = None
 
 
 class KindFields(ResourcePart, frozen=True):

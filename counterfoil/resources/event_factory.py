@@ -8,14 +8,13 @@ from typing import Any
 
 from counterfoil.resources.base import (
     ACTION_LABEL,
-    API_VERSION,
     ENVELOPE_LABEL,
     ORGANIZATION_LABEL,
     SENDER_LABEL,
     SHARD_LABEL,
     TRACEPARENT_ANNOTATION,
     LocalObjectReference,
-    to_json_dict,
+    ObjectMeta,
 )
 from counterfoil.resources.envelopeevent import EnvelopeEvent, EnvelopeEventSpec, Origin, Workstep
 from counterfoil.resources.naming import EnvelopeId, event_name, shard
@@ -54,16 +53,12 @@ def new_event(
         workstep=workstep,
         origin=origin,
     )
-    metadata: dict[str, Any] = {
-        "name": event_name(organization, envelope, action, workstep_id),
-        "labels": labels,
-    }
-    if traceparent is not None:
-        metadata["annotations"] = {TRACEPARENT_ANNOTATION: traceparent}
-    return {
-        "apiVersion": API_VERSION,
-        "kind": EnvelopeEvent.KIND,
-        "metadata": metadata,
-        # Explicit although it is the default: an auditor reads the stored object, not the schema.
-        "spec": {**to_json_dict(spec), "origin": origin.value},
-    }
+    metadata = ObjectMeta(
+        name=event_name(organization, envelope, action, workstep_id),
+        labels=labels,
+        annotations={} if traceparent is None else {TRACEPARENT_ANNOTATION: traceparent},
+    )
+    event = EnvelopeEvent(metadata=metadata, spec=spec).to_dict()
+    # Explicit although it is the default: an auditor reads the stored object, not the schema.
+    event["spec"]["origin"] = origin.value
+    return event

@@ -35,14 +35,12 @@ def reopened_status(
 
     Attempts and deadlines are reset. Conditions are removed unless ``Archived`` or ``Cleaned`` is True.
     """
-    filed = is_condition_true(status.conditions, "Archived") or is_condition_true(
-        status.conditions, "Cleaned"
-    )
+    filed = any(is_condition_true(status.conditions, each) for each in ("Archived", "Cleaned"))
     kept = status.conditions if filed else ()
     ready = find_condition(status.conditions, "Ready")
     if ready is not None:
         kept = with_condition(
-            (*kept, ready) if not filed else kept,
+            kept if filed else (ready,),
             "Ready",
             "False",
             reason=reason,

@@ -19,7 +19,14 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from counterfoil.archives.credentials import Credentials
-from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.archives.errors import (
+    ArchiveError,
+    ArchiveRefused,
+    ArchiveUnavailable,
+    ErrorText,
+    SettingsInvalid,
+    find_text,
+)
 from counterfoil.archives.streams import BLOCK
 
 CONNECT_SECONDS = 5.0
@@ -62,20 +69,6 @@ class UploadBody:
 
 
 @dataclass(frozen=True)
-class HttpResponse:
-    """A small answer, read to its end."""
-
-    status: int
-    headers: httpx.Headers
-    body: bytes
-
-    @property
-    def is_success(self) -> bool:
-        """Whether the site did what was asked."""
-        return 200 <= self.status < 300
-
-
-@dataclass(frozen=True)
 class HttpSite:
     """One HTTP server, as an archive. The texts are parts of messages."""
 
@@ -87,7 +80,38 @@ class HttpSite:
     """Owner of the rights, as in ``the login in Secret `dms```."""
     field: str
     """Field of the address, as in ``spec.webdav.url``."""
+    url: str
+    """The address, without a slash at its end."""
     http: httpx.AsyncClient
+
+    @classmethod
+    def open(
+        cls,
+        server: str,
+        field: str,
+        url: str,
+        credentials: Credentials,
+        *,
+        silence: float = READ_TIMEOUT_SECONDS,
+    ) -> "HttpSite":
+        """
+        Open the site at ``url``; the Secret may have ``bearerToken``, or ``username`` and ``password``.
+
+        ``server`` is for messages, as in ``the WebDAV server``. Sends no request. Raises ``SettingsInvalid``.
+        """
+        address, authorization = _checked_url(credentials.archive, field, url), _authorization(credentials)
+        return cls(
+            archive=f"Archive/{credentials.archive}",
+            server=f"{server} at {address}",
+            identity=f"the login in {credentials.secret}" if authorization else "somebody without a login",
+            field=field,
+            url=address,
+            http=make_http_client(authorization, silence),
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.http.aclose()
 
     @asynccontextmanager
     async def stream(
@@ -117,14 +141,14 @@ class HttpSite:
 
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None
-    ) -> HttpResponse:
+    ) -> httpx.Response:
         """Send a small request; return its small answer, with any status. Raises ``ArchiveError``."""
         async with self.stream(method, url, headers=headers, content=content) as response:
-            return HttpResponse(response.status_code, response.headers, await self._read_body(response))
+            return await self._read(response)
 
     async def upload(
         self, method: str, url: str, chunks: AsyncIterable[bytes], *, headers: Mapping[str, str]
-    ) -> HttpResponse:
+    ) -> httpx.Response:
         """
         Send a stream; return the answer, with any status. Success is returned only if all of the stream was
         sent.
@@ -134,7 +158,7 @@ class HttpSite:
         body = UploadBody(chunks)
         try:
             async with self.stream(method, url, headers=headers, content=body) as response:
-                answer = HttpResponse(response.status_code, response.headers, await self._read_body(response))
+                answer = await self._read(response)
         except UploadSourceFailed as failed:
             raise failed.error from None
         if answer.is_success and not body.ended:
@@ -145,14 +169,10 @@ class HttpSite:
 
     def error_for_status(self, status: int) -> ArchiveError:
         """Return the error, for the archive's administrator, that a status other than success means."""
-        for statuses, kind, reason, words in ERROR_RULES:
-            if status in statuses:
-                return kind(reason, f"{self.archive}: {self._format_message(words, status)}")
-        if status >= 500:
-            return ArchiveUnavailable(
-                "ArchiveFailing", f"{self.archive}: {self._format_message(_FAILING, status)}"
-            )
-        return ArchiveRefused("ArchiveRefused", f"{self.archive}: {self._format_message(_REFUSED, status)}")
+        text = find_text(ERROR_RULES, status) or (_FAILING if status >= 500 or status == 408 else _REFUSED)
+        return text.error(
+            self.archive, server=self.server, who=self.identity, field=self.field, answer=f"HTTP {status}"
+        )
 
     def unreadable_response(self) -> ArchiveError:
         """Return what to say of an answer that is none of the protocol's."""
@@ -160,9 +180,6 @@ class HttpSite:
             "ArchiveAnswerUnreadable",
             f"{self.archive}: {self.server} gives answers that Counterfoil can't read. Check {self.field}.",
         )
-
-    def _format_message(self, words: str, status: int) -> str:
-        return words.format(server=self.server, who=self.identity, field=self.field, answer=f"HTTP {status}")
 
     def _unreachable(self, error: httpx.TransportError) -> ArchiveError:
         if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
@@ -178,79 +195,62 @@ class HttpSite:
             "ArchiveUnreachable", f"{self.archive}: {self.server} could not be reached."
         )
 
-    async def _read_body(self, response: httpx.Response) -> bytes:
+    async def _read(self, response: httpx.Response) -> httpx.Response:
+        """Read a small answer to its end. Raises ``ArchiveError`` for a longer one."""
         body = bytearray()
         async for chunk in response.aiter_bytes():
             body += chunk
             if len(body) > MAX_RESPONSE_BYTES:
                 raise self.unreadable_response()
-        return bytes(body)
+        return httpx.Response(response.status_code, content=bytes(body))
 
 
-_FAILING = "{server} does not work ({answer}). Archiving continues automatically once it does."
-_REFUSED = "{server} refuses what filing needs ({answer}). Check {field} and the server's log."
-
-ERROR_RULES: tuple[tuple[frozenset[int], type[ArchiveUnavailable | ArchiveRefused], str, str], ...] = (
-    (
-        frozenset({401}),
-        ArchiveRefused,
-        "ArchiveCredentialsRejected",
-        "{server} does not accept {who} ({answer}). Give a valid one.",
+ERROR_RULES: Mapping[frozenset[int], ErrorText] = {
+    frozenset({401}): ErrorText(
+        "ArchiveCredentialsRejected", "{server} does not accept {who} ({answer}). Give a valid one."
     ),
-    (
-        frozenset({403}),
-        ArchiveRefused,
+    frozenset({403}): ErrorText(
         "ArchivePermissionDenied",
         "{who} may not do everything that filing needs at {server} ({answer}). Allow it to read, create, "
         "rename and delete.",
     ),
-    (
-        frozenset({405, 501}),
-        ArchiveRefused,
+    frozenset({405, 501}): ErrorText(
         "ArchiveLacksFeature",
         "{server} can't do what filing needs ({answer}). Turn it on there, correct {field}, or use another "
         "server.",
     ),
-    (
-        frozenset({411}),
-        ArchiveRefused,
+    frozenset({411}): ErrorText(
         "ArchiveLacksFeature",
         "{server} wants to know the length of a file before it comes ({answer}). Let it take chunked bodies.",
     ),
-    (
-        frozenset({413}),
-        ArchiveRefused,
+    frozenset({413}): ErrorText(
         "FileTooBig",
         "{server} does not take a file of this size ({answer}). Raise its limit, or that of the proxy before "
         "it.",
     ),
-    (
-        frozenset({414}),
-        ArchiveRefused,
-        "PathTooLong",
-        "a path is longer than {server} takes ({answer}). Shorten spec.path.",
+    frozenset({414}): ErrorText(
+        "PathTooLong", "a path is longer than {server} takes ({answer}). Shorten spec.path."
     ),
-    (
-        frozenset({423}),
-        ArchiveUnavailable,
+    frozenset({423}): ErrorText(
         "ArchiveLocked",
         "something that filing needs is locked at {server} ({answer}). Archiving continues automatically "
         "once it is free.",
     ),
-    (
-        frozenset({429, 503}),
-        ArchiveUnavailable,
-        "ArchiveOverloaded",
-        "{server} asks for a pause ({answer}). Archiving continues automatically.",
+    frozenset({429, 503}): ErrorText(
+        "ArchiveOverloaded", "{server} asks for a pause ({answer}). Archiving continues automatically."
     ),
-    (
-        frozenset({507}),
-        ArchiveUnavailable,
+    frozenset({507}): ErrorText(
         "ArchiveFull",
         "no space is left at {server} ({answer}). Enlarge it or raise the quota; archiving continues "
         "automatically.",
     ),
-    (frozenset({408, 500, 502, 504}), ArchiveUnavailable, "ArchiveFailing", _FAILING),
+}
+
+_FAILING = ErrorText(
+    "ArchiveFailing", "{server} does not work ({answer}). Archiving continues automatically once it does."
+)
+_REFUSED = ErrorText(
+    "ArchiveRefused", "{server} refuses what filing needs ({answer}). Check {field} and the server's log."
 )
 
 
@@ -282,9 +282,7 @@ class MultipartForm:
         yield f"\r\n--{self._boundary}--\r\n".encode()
 
 
-def make_http_client(
-    authorization: str | None, *, silence: float = READ_TIMEOUT_SECONDS
-) -> httpx.AsyncClient:
+def make_http_client(authorization: str | None, silence: float = READ_TIMEOUT_SECONDS) -> httpx.AsyncClient:
     """
     Make the client of one archive; its backend closes it. ``authorization`` goes with every request.
 
@@ -303,7 +301,7 @@ def make_http_client(
     )
 
 
-def checked_url(archive: str, field: str, url: str) -> str:
+def _checked_url(archive: str, field: str, url: str) -> str:
     """Return an address without a slash at its end. Raises ``SettingsInvalid``; the API server refuses most
     before."""
     try:
@@ -318,8 +316,7 @@ def checked_url(archive: str, field: str, url: str) -> str:
     return url.rstrip("/")
 
 
-def authorization_of(credentials: Credentials) -> str | None:
-    """Return the header that a Secret with ``bearerToken``, or ``username`` and ``password``, stands for."""
+def _authorization(credentials: Credentials) -> str | None:
     token = credentials.line("bearerToken")
     if token is not None:
         if not token.isascii():
@@ -331,11 +328,6 @@ def authorization_of(credentials: Credentials) -> str | None:
         return None
     login = f"{credentials.required_line('username')}:{credentials.required_line('password')}"
     return "Basic " + base64.b64encode(login.encode()).decode()
-
-
-def identity_of(authorization: str | None, credentials: Credentials) -> str:
-    """Return whose rights count, in words."""
-    return "somebody without a login" if authorization is None else f"the login in {credentials.secret}"
 
 
 def path_of(parts: Iterable[str]) -> str:

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from counterfoil.archives.backends._http import HttpResponse as WebAnswer
+import httpx
+
 from counterfoil.archives.backends._http import HttpSite
 from counterfoil.archives.backends._object_store import (
     BucketAddress,
@@ -67,11 +68,9 @@ class ObjectLockState:
 
 @dataclass(frozen=True)
 class ObjectLockClient:
-    """Locks the objects of one bucket. ``address`` is that of the bucket, ``dialect`` has the words for
-    refusals."""
+    """Locks the objects of one bucket, whose address ``site`` has; ``dialect`` has the words for refusals."""
 
     wanted: ObjectLock
-    address: str
     key: SigningCredentials
     site: HttpSite
     bucket: BucketAddress
@@ -103,14 +102,10 @@ class ObjectLockClient:
                 "Check its Object Lock."
             )
 
-    async def close(self) -> None:
-        """Give the connections back."""
-        await self.site.http.aclose()
-
     async def _is_locked(self, path: str, wanted: ObjectLockState) -> bool:
         answer = await self._request("GET", path, "retention")
         if answer.is_success:
-            found = ObjectLockState.read(answer.body)
+            found = ObjectLockState.read(answer.content)
             return found is not None and found.satisfies(wanted)
         if self._parse_response(answer).code in NOT_LOCKED:
             return False
@@ -123,14 +118,16 @@ class ObjectLockClient:
         subresource: str,
         content: bytes = b"",
         headers: Mapping[str, str] | None = None,
-    ) -> WebAnswer:
-        url = f"{self.address}/{path}?{subresource}="
+    ) -> httpx.Response:
+        url = f"{self.site.url}/{path}?{subresource}="
         sent = signed(self.key, method, url, headers=headers or {}, content=content, now=self.clock.now())
         return await self.site.request(method, url, headers=sent, content=content or None)
 
-    def _parse_response(self, answer: WebAnswer) -> ObjectStoreResponse:
-        code = re.search(rb"<Code>([A-Za-z0-9.]{1,64})</Code>", answer.body)
-        return ObjectStoreResponse(self.dialect.service, str(answer.status), code[1].decode() if code else "")
+    def _parse_response(self, answer: httpx.Response) -> ObjectStoreResponse:
+        code = re.search(rb"<Code>([A-Za-z0-9.]{1,64})</Code>", answer.content)
+        return ObjectStoreResponse(
+            self.dialect.service, str(answer.status_code), code[1].decode() if code else ""
+        )
 
-    def _error(self, answer: WebAnswer) -> ArchiveError:
+    def _error(self, answer: httpx.Response) -> ArchiveError:
         return error_of_response(self._parse_response(answer), self.dialect, self.bucket)

@@ -22,15 +22,25 @@ from urllib.parse import quote
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from counterfoil.archives.backend import MAX_ENTRIES, TEMPORARY_PREFIX, FileNotStored, StoredEntry, segments
+from counterfoil.archives.backend import (
+    MAX_ENTRIES,
+    TEMPORARY_PREFIX,
+    FileNotStored,
+    StoredEntry,
+    segments,
+    too_many_files,
+)
 from counterfoil.archives.errors import (
     ArchiveError,
     ArchiveRefused,
     ArchiveUnavailable,
-    NameTaken,
+    ErrorText,
+    SettingsInvalid,
     VerificationFailed,
+    find_text,
 )
-from counterfoil.archives.streams import BLOCK
+from counterfoil.archives.streams import BLOCK, single_chunk
+from counterfoil.resources.archive import ArchiveSpec
 
 if TYPE_CHECKING:
     from obstore import Attributes
@@ -43,6 +53,12 @@ PART = 5 * 1024 * 1024
 
 PARTS_IN_FLIGHT = 2
 """Parts that are sent at the same time, while the next one is filled."""
+
+MAX_TAGS = 10
+"""Maximum number of tags of one object, of S3 and of Azure."""
+
+TAG_VALUE_LIMIT = 256
+"""Characters of a tag's value; the manifest has the whole of it."""
 
 ABORT_TIMEOUT_SECONDS = 10.0
 """Seconds that a cancelled upload may take to be aborted at the server."""
@@ -62,57 +78,31 @@ CLIENT: "ClientConfig" = {
 }
 
 
-@dataclass(frozen=True)
-class ErrorRule:
-    """Maps answers of a service, by their ``codes`` and HTTP statuses, to an error and its message."""
-
-    codes: frozenset[str]
-    kind: type[ArchiveUnavailable | ArchiveRefused]
-    reason: str
-    words: str
-
-
-# Rules for HTTP statuses, for every service.
-COMMON_ERROR_RULES = (
-    ErrorRule(
-        frozenset({"401"}),
-        ArchiveRefused,
-        "ArchiveCredentialsRejected",
-        "{server} does not accept {key} ({answer}). Give a valid one.",
+# Rules for HTTP statuses, for every service. ``ErrorDialect.synonyms`` has the codes that mean the same.
+COMMON_ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
+    frozenset({"401"}): ErrorText(
+        "ArchiveCredentialsRejected", "{server} does not accept {key} ({answer}). Give a valid one."
     ),
-    ErrorRule(
-        frozenset({"413"}),
-        ArchiveRefused,
-        "FileTooBig",
-        "{server} does not take a file of this size ({answer}). Raise its limit.",
+    frozenset({"413"}): ErrorText(
+        "FileTooBig", "{server} does not take a file of this size ({answer}). Raise its limit."
     ),
-    ErrorRule(
-        frozenset({"501"}),
-        ArchiveRefused,
+    frozenset({"501"}): ErrorText(
         "ArchiveLacksFeature",
         "{server} can't do what the Archive asks for ({answer}). Leave out tags or encryption, or use "
         "another server.",
     ),
-    ErrorRule(
-        frozenset({"507"}),
-        ArchiveUnavailable,
+    frozenset({"507"}): ErrorText(
         "ArchiveFull",
         "no space is left in `{bucket}` ({answer}). Enlarge it or raise its quota; archiving continues "
         "automatically.",
     ),
-    ErrorRule(
-        frozenset({"429", "503"}),
-        ArchiveUnavailable,
-        "ArchiveOverloaded",
-        "{server} asks for a pause ({answer}). Archiving continues automatically.",
+    frozenset({"429", "503"}): ErrorText(
+        "ArchiveOverloaded", "{server} asks for a pause ({answer}). Archiving continues automatically."
     ),
-    ErrorRule(
-        frozenset({"500", "502", "504", "408"}),
-        ArchiveUnavailable,
-        "ArchiveFailing",
-        "{server} does not work ({answer}). Archiving continues automatically once it does.",
+    frozenset({"500", "502", "504", "408"}): ErrorText(
+        "ArchiveFailing", "{server} does not work ({answer}). Archiving continues automatically once it does."
     ),
-)
+}
 
 
 @dataclass(frozen=True)
@@ -127,8 +117,10 @@ class ErrorDialect:
     """Its codes for a bucket that is not there, where 404 could also mean an object."""
     no_identity: re.Pattern[str]
     """Pattern of errors of a pod without identity: addresses that ``obstore`` requests without a key."""
-    rules: tuple[ErrorRule, ...]
-    """The first row that knows the code counts; then the first that knows the status."""
+    rules: Mapping[frozenset[str], ErrorText]
+    """The first entry that has the code counts; then the first that has the HTTP status."""
+    synonyms: Mapping[str, str]
+    """Code to the HTTP status whose rule in ``COMMON_ERROR_RULES`` also holds for the code."""
 
 
 @dataclass(frozen=True)
@@ -177,13 +169,12 @@ def error_of_response(
     answer: ObjectStoreResponse, dialect: ErrorDialect, bucket: BucketAddress
 ) -> ArchiveError:
     """Return the error for an answer other than success, by who must act."""
-    for said in filter(None, (answer.code, answer.status)):
-        for rule in dialect.rules:
-            if said in rule.codes:
-                words = rule.words.format(
-                    answer=answer, bucket=bucket.name, key=bucket.key, server=bucket.server
-                )
-                return rule.kind(rule.reason, f"{bucket.archive}: {words}")
+    code = dialect.synonyms.get(answer.code, answer.code)
+    for said in filter(None, (code, answer.status)):
+        if (text := find_text({**dialect.rules, **COMMON_ERROR_RULES}, said)) is not None:
+            return text.error(
+                bucket.archive, answer=answer, bucket=bucket.name, key=bucket.key, server=bucket.server
+            )
     if answer.status:
         return ArchiveRefused(
             "ArchiveRefused",
@@ -195,11 +186,22 @@ def error_of_response(
     )
 
 
+def check_tag_count(archive: str, spec: ArchiveSpec, service: str, target: str) -> None:
+    """Raise ``SettingsInvalid`` for more than ``MAX_TAGS`` tags."""
+    if len(spec.tags) > MAX_TAGS:
+        raise SettingsInvalid(
+            f"Archive/{archive}: {service} takes at most {MAX_TAGS} tags for {target}, "
+            f"spec.tags has {len(spec.tags)}."
+        )
+
+
 class ObjectStoreBackend:
     """A bucket, perhaps below a prefix. Each kind says how tags and locations look there."""
 
     kind: ClassVar[str]
     DIALECT: ClassVar[ErrorDialect]
+    NOT_IN_TAGS: ClassVar[re.Pattern[str]]
+    """Characters that the service does not take in a tag."""
 
     def __init__(self, store: Store, bucket: BucketAddress, *, prefix: str = "") -> None:
         self._store = store
@@ -213,8 +215,8 @@ class ObjectStoreBackend:
         raise NotImplementedError
 
     def tags(self, tags: Mapping[str, str]) -> dict[str, str]:
-        """Return the object tags that these tags become."""
-        raise NotImplementedError
+        """Return the tags of the object, without the characters that the service does not take."""
+        return {name: self.NOT_IN_TAGS.sub("_", value)[:TAG_VALUE_LIMIT] for name, value in tags.items()}
 
     def attributes(self, tags: Mapping[str, str]) -> dict[str, str]:
         """Return the metadata that these tags become."""
@@ -231,9 +233,7 @@ class ObjectStoreBackend:
             async for page in self._store.list(self._key(folder), chunk_size=1000):
                 found.extend(StoredEntry(self._name(each["path"]), each["size"]) for each in page)
                 if len(found) > MAX_ENTRIES:
-                    raise NameTaken(
-                        f"{self.location(folder)} has more than {MAX_ENTRIES} files. Move them away."
-                    )
+                    raise too_many_files(self.location(folder))
         except (BaseError, OSError) as error:
             raise self._error(error) from error
         return sorted(found, key=lambda entry: entry.name)
@@ -290,7 +290,7 @@ class ObjectStoreBackend:
         """Write, read back and, where that is allowed, remove a small object. Raises ``ArchiveError``."""
         name = self._kept_probe or f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}"
         content = secrets.token_hex(16).encode()
-        await self.put(name, _single_chunk(content), tags={}, content_type="text/plain")
+        await self.put(name, single_chunk(content), tags={}, content_type="text/plain")
         try:
             found = b"".join([block async for block in self.read(name)])
         finally:
@@ -401,7 +401,3 @@ async def _abort_upload(upload: "asyncio.Future[Any]", source: _ChunkSource) -> 
     source.stop()
     await asyncio.wait([upload], timeout=ABORT_TIMEOUT_SECONDS)
     upload.cancel()
-
-
-async def _single_chunk(content: bytes) -> AsyncGenerator[bytes, None]:
-    yield content

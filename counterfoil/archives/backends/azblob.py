@@ -13,82 +13,44 @@ from urllib.parse import urlsplit
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore
 
+from counterfoil.archives.backend import ArchiveKind, required_settings
 from counterfoil.archives.backends._object_store import (
     CLIENT,
-    COMMON_ERROR_RULES,
     RETRY,
     BucketAddress,
     ErrorDialect,
-    ErrorRule,
     ObjectStoreBackend,
+    check_tag_count,
 )
 from counterfoil.archives.credentials import Credentials
-from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, SettingsInvalid
-from counterfoil.archives.kind import ArchiveKind
+from counterfoil.archives.errors import ErrorText, SettingsInvalid
 from counterfoil.resources.archive import ArchiveSpec, AzureBlob
 
 if TYPE_CHECKING:
     from obstore.store import AzureConfig
 
-MAX_TAGS = 10
-"""Maximum number of index tags of one blob."""
-
-TAG_VALUE_LIMIT = 256
-"""Characters of a tag's value; the manifest has the whole of it."""
-
-_NOT_IN_TAGS = re.compile(r"[^A-Za-z0-9 +\-./:=_]")
-
-ERROR_RULES = (
-    ErrorRule(
-        frozenset({"ContainerNotFound", "ContainerBeingDeleted", "404"}),
-        ArchiveRefused,
+ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
+    frozenset({"ContainerNotFound", "ContainerBeingDeleted", "404"}): ErrorText(
         "ArchiveBucketMissing",
         "the container `{bucket}` does not exist ({answer}). Create it or correct spec.azblob.container.",
     ),
-    ErrorRule(
-        frozenset(
-            {
-                "AuthenticationFailed",
-                "InvalidAuthenticationInfo",
-                "NoAuthenticationInformation",
-                "AccountIsDisabled",
-            }
-        ),
-        ArchiveRefused,
-        "ArchiveCredentialsRejected",
-        "{server} does not accept {key} ({answer}). Give a valid one.",
-    ),
-    ErrorRule(
-        frozenset({"ServerBusy", "OperationTimedOut"}),
-        ArchiveUnavailable,
-        "ArchiveOverloaded",
-        "{server} asks for a pause ({answer}). Archiving continues automatically.",
-    ),
-    ErrorRule(
-        frozenset(
-            {"FeatureNotYetSupportedForHierarchicalNamespaceAccounts", "BlobTagsNotSupportedForAccountType"}
-        ),
-        ArchiveRefused,
+    frozenset(
+        {"FeatureNotYetSupportedForHierarchicalNamespaceAccounts", "BlobTagsNotSupportedForAccountType"}
+    ): ErrorText(
         "ArchiveLacksFeature",
-        "the account of `{bucket}` has no index tags ({answer}). Leave out spec.tags, "
-        "or use another account.",
+        "the account of `{bucket}` has no index tags ({answer}). Leave out spec.tags or use another account.",
     ),
-    ErrorRule(
-        frozenset({"BlobImmutableDueToPolicy", "LeaseIdMissing", "409"}),
-        ArchiveRefused,
+    frozenset({"BlobImmutableDueToPolicy", "LeaseIdMissing", "409"}): ErrorText(
         "ArchiveReadOnly",
         "a policy or lease of the container `{bucket}` keeps what filing has to replace ({answer}). Lift it "
         "there.",
     ),
-    ErrorRule(
-        frozenset({"403"}),
-        ArchiveRefused,
+    frozenset({"403"}): ErrorText(
         "ArchivePermissionDenied",
         "{key} may not do everything that filing needs in the container `{bucket}` ({answer}). "
         "Give it the role Storage Blob Data Owner there, which index tags need too.",
     ),
-    *COMMON_ERROR_RULES,
-)
+}
 
 DIALECT = ErrorDialect(
     service="Azure",
@@ -97,6 +59,14 @@ DIALECT = ErrorDialect(
     # The instance's metadata service, and Entra ID for a federated token.
     no_identity=re.compile(r"/metadata/identity|/oauth2/|federated token"),
     rules=ERROR_RULES,
+    synonyms={
+        "AuthenticationFailed": "401",
+        "InvalidAuthenticationInfo": "401",
+        "NoAuthenticationInformation": "401",
+        "AccountIsDisabled": "401",
+        "ServerBusy": "503",
+        "OperationTimedOut": "503",
+    },
 )
 
 
@@ -107,13 +77,8 @@ async def open_azblob(name: str, spec: ArchiveSpec, credentials: Mapping[str, by
     Without ``credentials`` the pod's own identity counts, as the environment tells (workload or managed
     identity).
     """
-    settings = spec.azblob
-    if settings is None:
-        raise SettingsInvalid(f"Archive/{name}: spec.azblob is missing.")
-    if len(spec.tags) > MAX_TAGS:
-        raise SettingsInvalid(
-            f"Archive/{name}: Azure takes at most {MAX_TAGS} tags for a blob, spec.tags has {len(spec.tags)}."
-        )
+    settings = required_settings(name, "spec.azblob", spec.azblob)
+    check_tag_count(name, spec, "Azure", "a blob")
     secret = Credentials(name, settings.credentials_secret_ref, credentials)
     config = _config(name, settings, secret)
     try:
@@ -129,12 +94,8 @@ async def open_azblob(name: str, spec: ArchiveSpec, credentials: Mapping[str, by
             "written."
         ) from error
     account = config["account_name"]
-    bucket = BucketAddress(
-        archive=f"Archive/{name}",
-        server=f"Azure Blob Storage, account `{account}`",
-        name=settings.container,
-        key=f"the key in {secret.secret}" if settings.credentials_secret_ref else "the pod's own identity",
-    )
+    server = f"Azure Blob Storage, account `{account}`"
+    bucket = BucketAddress(f"Archive/{name}", server, settings.container, secret.key)
     return AzureBlobBackend(store, bucket, settings.endpoint or f"https://{account}.blob.core.windows.net")
 
 
@@ -146,6 +107,7 @@ class AzureBlobBackend(ObjectStoreBackend):
 
     kind: ClassVar[str] = "azblob"
     DIALECT: ClassVar[ErrorDialect] = DIALECT
+    NOT_IN_TAGS: ClassVar[re.Pattern[str]] = re.compile(r"[^A-Za-z0-9 +\-./:=_]")
 
     def __init__(self, store: AzureStore, bucket: BucketAddress, endpoint: str) -> None:
         super().__init__(store, bucket)
@@ -154,11 +116,6 @@ class AzureBlobBackend(ObjectStoreBackend):
     def uri(self) -> str:
         """Return the address of the container."""
         return f"{self._endpoint}/{self._bucket.name}"
-
-    def tags(self, tags: Mapping[str, str]) -> dict[str, str]:
-        """Return the tags with what Azure takes: letters, digits, spaces and + - . / : = _, at most 256
-        characters."""
-        return {name: _NOT_IN_TAGS.sub("_", value)[:TAG_VALUE_LIMIT] for name, value in tags.items()}
 
 
 def _config(name: str, settings: AzureBlob, secret: Credentials) -> "AzureConfig":

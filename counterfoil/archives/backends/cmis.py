@@ -8,41 +8,34 @@ is. No versions are made: a type that has to be versioned gets one major version
 Tags become the properties that ``spec.cmis.properties`` names; the manifest has all of them.
 """
 
-import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
+import httpx
 import msgspec
 
-from counterfoil.archives.backend import MAX_ENTRIES, TEMPORARY_PREFIX, FileNotStored, StoredEntry, segments
+from counterfoil.archives.backend import MAX_ENTRIES, ArchiveKind, FileNotStored, required_settings, segments
+from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
 from counterfoil.archives.backends._http import (
     NOT_FOUND_STATUSES,
-    HttpResponse,
     HttpSite,
     MultipartForm,
-    authorization_of,
-    checked_url,
     content_of,
-    identity_of,
-    make_http_client,
     path_of,
 )
-from counterfoil.archives.cleanup import clean_up
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import (
     ArchiveError,
     ArchiveRefused,
     ArchiveUnavailable,
-    NameTaken,
+    ErrorText,
     SettingsInvalid,
-    VerificationFailed,
+    find_text,
 )
-from counterfoil.archives.kind import ArchiveKind
 from counterfoil.resources.archive import ArchiveSpec, Cmis
 
-TEMPORARY_SUFFIX = ".tmp"
 FIELD = "spec.cmis.url"
 PAGE = 500
 """Objects that are asked for at once."""
@@ -57,25 +50,14 @@ _FORM = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
 
 async def open_cmis(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> "CmisBackend":
     """Open the archive ``name``; nothing is asked of the repository yet. Raises ``SettingsInvalid``."""
-    settings = spec.cmis
-    if settings is None:
-        raise SettingsInvalid(f"Archive/{name}: spec.cmis is missing.")
+    settings = required_settings(name, "spec.cmis", spec.cmis)
     if unknown := sorted(set(settings.properties.values()) - set(spec.tags)):
         raise SettingsInvalid(
             f"Archive/{name}: spec.cmis.properties wants tags that spec.tags does not have: "
             f"{', '.join(unknown)}."
         )
-    url = checked_url(name, FIELD, settings.url)
     secret = Credentials(name, settings.credentials_secret_ref, credentials)
-    authorization = authorization_of(secret)
-    site = HttpSite(
-        archive=f"Archive/{name}",
-        server=f"the CMIS repository at {url}",
-        identity=identity_of(authorization, secret),
-        field=FIELD,
-        http=make_http_client(authorization),
-    )
-    return CmisBackend(site, url, settings)
+    return CmisBackend(HttpSite.open("the CMIS repository", FIELD, settings.url, secret), settings)
 
 
 KIND = ArchiveKind("cmis", open_cmis)
@@ -138,14 +120,14 @@ class CmisRepository:
     versioning: str
 
 
-class CmisBackend:
+class CmisBackend(FolderTreeBackend):
     """A folder of a repository and all below it."""
 
     kind: ClassVar[str] = "cmis"
 
-    def __init__(self, site: HttpSite, url: str, settings: Cmis) -> None:
+    def __init__(self, site: HttpSite, settings: Cmis) -> None:
+        super().__init__(site.archive, site.server, settings.root_folder)
         self._site = site
-        self._url = url
         self._settings = settings
         self._root_parts = [part for part in settings.root_folder.split("/") if part]
         self._repository: CmisRepository | None = None
@@ -153,30 +135,7 @@ class CmisBackend:
     def location(self, name: str) -> str:
         """Return the address of a name by path, as most repositories have it."""
         path = path_of([*self._root_parts, *segments(name)])
-        return f"{self._url}/{quote(self._settings.repository_id, safe='')}/root/{path}"
-
-    async def entries(self, folder: str) -> list[StoredEntry]:
-        """Return everything below a folder."""
-        found = [
-            StoredEntry(name, thing.size)
-            async for name, thing in self._documents(folder)
-            if not _is_temporary(thing.name)
-        ]
-        return sorted(found, key=lambda entry: entry.name)
-
-    async def put(
-        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
-    ) -> None:
-        """Create a document under a temporary name, then rename it. Raises ``ArchiveError``."""
-        parts = segments(name)
-        temporary = [*parts[:-1], f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"]
-        await self._make_folder(parts[:-1])
-        try:
-            await self._create(temporary, chunks, tags, content_type or "application/octet-stream")
-            await self._publish(temporary, parts)
-        except BaseException:
-            await clean_up(self._delete(temporary))
-            raise
+        return f"{self._site.url}/{quote(self._settings.repository_id, safe='')}/root/{path}"
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
         """Yield a document block by block. Raises ``FileNotStored``."""
@@ -193,38 +152,14 @@ class CmisBackend:
             return
         raise self._site.error_for_status(status)
 
-    async def discard(self, name: str) -> None:
-        """Remove a document; nothing happens when it is absent."""
-        await self._delete(segments(name))
-
-    async def probe(self) -> None:
-        """See that the root folder is there, then write, read back and remove a small document. Raises
-        ``ArchiveError``."""
-        self._repository = None
-        root = await self._find_object([])
-        if root is None:
-            raise self._root_missing()
-        name = f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
-        content = secrets.token_hex(16).encode()
-        try:
-            await self.put(name, _single_chunk(content), tags={}, content_type="text/plain")
-            found = b"".join([block async for block in self.read(name)])
-        finally:
-            await clean_up(self.discard(name))
-        if found != content:
-            raise VerificationFailed(
-                f"{self._site.archive}: {self._site.server} returns other bytes than were written."
-            )
-
-    async def remove_leftovers(self, folder: str) -> None:
-        """Remove our temporary documents below a folder."""
-        found = [name async for name, thing in self._documents(folder) if _is_temporary(thing.name)]
-        for name in found:
-            await self.discard(name)
-
     async def close(self) -> None:
         """Close the connections."""
-        await self._site.http.aclose()
+        await self._site.close()
+
+    async def _check_root(self) -> None:
+        self._repository = None
+        if await self._find_object([]) is None:
+            raise self._root_missing()
 
     async def _get_repository(self) -> CmisRepository:
         """Return what the repository tells about itself; asked for once."""
@@ -233,22 +168,21 @@ class CmisBackend:
         return self._repository
 
     async def _fetch_repository(self) -> CmisRepository:
-        answer = await self._site.request("GET", self._url)
-        if answer.status in NOT_FOUND_STATUSES:
+        answer = await self._site.request("GET", self._site.url)
+        if answer.status_code in NOT_FOUND_STATUSES:
             raise self._not_cmis()
         if not answer.is_success:
-            raise self._site.error_for_status(answer.status)
+            raise self._site.error_for_status(answer.status_code)
         try:
-            repositories = msgspec.json.decode(answer.body, type=dict[str, CmisRepositoryInfo])
+            repositories = msgspec.json.decode(answer.content, type=dict[str, CmisRepositoryInfo])
         except msgspec.DecodeError as error:
             raise self._not_cmis() from error
         repository = repositories.get(self._settings.repository_id)
         if repository is None:
             raise ArchiveRefused(
                 "ArchiveRootMissing",
-                f"{self._site.archive}: {self._site.server} has no repository "
-                f"`{self._settings.repository_id}`. There are: "
-                f"{', '.join(sorted(repositories)[:10]) or 'none'}. Correct spec.cmis.repositoryId.",
+                f"{self._archive}: {self._server} has no repository `{self._settings.repository_id}`. There "
+                f"are: {', '.join(sorted(repositories)[:10]) or 'none'}. Correct spec.cmis.repositoryId.",
             )
         self._check_origin(repository.root_folder_url)
         self._check_origin(repository.repository_url)
@@ -259,23 +193,23 @@ class CmisBackend:
         kind = self._settings.document_type
         query = urlencode({"cmisselector": "typeDefinition", "typeId": kind})
         answer = await self._site.request("GET", f"{repository}?{query}")
-        if answer.status in {400, *NOT_FOUND_STATUSES}:
+        if answer.status_code in {400, *NOT_FOUND_STATUSES}:
             raise ArchiveRefused(
                 "ArchiveRefused",
-                f"{self._site.archive}: {self._site.server} has no document type `{kind}`. Correct "
+                f"{self._archive}: {self._server} has no document type `{kind}`. Correct "
                 "spec.cmis.documentType.",
             )
         if not answer.is_success:
-            raise self._site.error_for_status(answer.status)
+            raise self._site.error_for_status(answer.status_code)
         return self._decoded(answer, CmisTypeInfo).versionable
 
     def _check_origin(self, url: str) -> None:
         """Documents and credentials go only to the host that the Archive names."""
-        named, told = urlsplit(self._url), urlsplit(url)
+        named, told = urlsplit(self._site.url), urlsplit(url)
         if (named.scheme, named.netloc) != (told.scheme, told.netloc):
             raise ArchiveRefused(
                 "ArchiveRedirects",
-                f"{self._site.archive}: {self._site.server} gives addresses on another host "
+                f"{self._archive}: {self._server} gives addresses on another host "
                 f"({told.scheme}://{told.netloc}). Put that one into {FIELD}, or let the proxy before it "
                 "pass host name and scheme on.",
             )
@@ -289,20 +223,19 @@ class CmisBackend:
     async def _find_object(self, parts: list[str]) -> CmisObject | None:
         """Return what lies at a path; None when nothing does."""
         answer = await self._site.request("GET", await self._address(parts, "object"))
-        if answer.status in NOT_FOUND_STATUSES:
+        if answer.status_code in NOT_FOUND_STATUSES:
             return None
         if not answer.is_success:
             raise self._refusal(answer)
         return self._decoded(answer, CmisObject)
 
-    async def _post_action(self, parts: list[str], action: str, fields: Mapping[str, str]) -> HttpResponse:
+    async def _post_action(self, parts: list[str], action: str, fields: Mapping[str, str]) -> httpx.Response:
         """Have something done with the object at a path."""
         url = (await self._address(parts, "object")).partition("?")[0]
         content = urlencode({"cmisaction": action, "succinct": "true", **fields}).encode()
         return await self._site.request("POST", url, headers=_FORM, content=content)
 
     async def _make_folder(self, parts: list[str]) -> None:
-        """Make a folder and what is missing above it. Another task may be faster, which is as good."""
         there = await self._find_object(parts)
         if there is not None:
             if not there.is_folder:
@@ -319,7 +252,7 @@ class CmisBackend:
             if there is None or not there.is_folder:
                 raise self._refusal(made)
 
-    async def _create(
+    async def _send(
         self, parts: list[str], chunks: AsyncIterable[bytes], tags: Mapping[str, str], content_type: str
     ) -> None:
         home = await self._get_repository()
@@ -350,7 +283,7 @@ class CmisBackend:
 
     async def _delete(self, parts: list[str]) -> None:
         answer = await self._post_action(parts, "delete", {"allVersions": "true"})
-        if not answer.is_success and answer.status not in NOT_FOUND_STATUSES:
+        if not answer.is_success and answer.status_code not in NOT_FOUND_STATUSES:
             raise self._refusal(answer)
 
     async def _check_document_is_empty(self, parts: list[str], status: int) -> None:
@@ -363,110 +296,82 @@ class CmisBackend:
         if there.size:
             raise self._changed() if status in NOT_FOUND_STATUSES else self._site.error_for_status(status)
 
-    async def _documents(self, folder: str) -> AsyncIterator[tuple[str, CmisObject]]:
-        """Yield what lies below a folder and is none, with its full name; raises ``NameTaken`` when that is
-        too much."""
-        waiting, seen = [folder], 0
-        while waiting:
-            above = waiting.pop()
-            for thing in await self._children(segments(above)):
-                seen += 1
-                if seen > MAX_ENTRIES:
-                    raise NameTaken(
-                        f"{self.location(folder)} has more than {MAX_ENTRIES} files. Move them away."
-                    )
-                name = f"{above}/{thing.name}"
-                if thing.is_folder:
-                    waiting.append(name)
-                else:
-                    yield name, thing
-
-    async def _children(self, parts: list[str]) -> list[CmisObject]:
-        found: list[CmisObject] = []
-        more = True
-        while more and len(found) <= MAX_ENTRIES:
+    async def _children(self, parts: list[str]) -> AsyncGenerator[FolderEntry, None]:
+        skipped, more = 0, True
+        while more and skipped <= MAX_ENTRIES:
             url = await self._address(
-                parts, "children", filter=LISTED, maxItems=str(PAGE), skipCount=str(len(found))
+                parts, "children", filter=LISTED, maxItems=str(PAGE), skipCount=str(skipped)
             )
             answer = await self._site.request("GET", url)
-            if answer.status in NOT_FOUND_STATUSES:
-                return []
+            if answer.status_code in NOT_FOUND_STATUSES:
+                return
             if not answer.is_success:
                 raise self._refusal(answer)
             page = self._decoded(answer, CmisChildren)
-            found += [child.object for child in page.objects]
+            for child in page.objects:
+                yield FolderEntry(child.object.name, child.object.is_folder, child.object.size)
+            skipped += len(page.objects)
             more = page.has_more_items and bool(page.objects)
-        return found
 
-    def _decoded(self, answer: HttpResponse, kind: type[T]) -> T:
+    def _decoded(self, answer: httpx.Response, kind: type[T]) -> T:
         try:
-            return msgspec.json.decode(answer.body, type=kind)
+            return msgspec.json.decode(answer.content, type=kind)
         except msgspec.DecodeError as error:
             raise self._not_cmis() from error
 
-    def _refusal(self, answer: HttpResponse) -> ArchiveError:
+    def _refusal(self, answer: httpx.Response) -> ArchiveError:
         """Return what an exception of the repository means."""
         try:
-            exception = msgspec.json.decode(answer.body, type=CmisObject).exception
+            exception = msgspec.json.decode(answer.content, type=CmisObject).exception
         except msgspec.DecodeError:
             exception = ""
-        for exceptions, kind, reason, words in _ERROR_RULES:
-            if exception in exceptions:
-                told = f"{words.format(server=self._site.server)} (CMIS says {exception})."
-                return kind(reason, f"{self._site.archive}: {told}")
+        if (text := find_text(_ERROR_RULES, exception)) is not None:
+            return text.error(self._archive, server=self._server, exception=exception)
         return (
             self._changed()
-            if answer.status in NOT_FOUND_STATUSES
-            else self._site.error_for_status(answer.status)
+            if answer.status_code in NOT_FOUND_STATUSES
+            else self._site.error_for_status(answer.status_code)
         )
 
     def _changed(self) -> ArchiveError:
         return ArchiveUnavailable(
             "ArchiveChanged",
-            f"{self._site.archive}: somebody changed or removed something at {self._site.server} while it "
-            "was being filed.",
+            f"{self._archive}: somebody changed or removed something at {self._server} while it was being "
+            "filed.",
         )
 
     def _not_cmis(self) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveNotCmis",
-            f"{self._site.archive}: there is no CMIS browser binding at {self._url}. Correct {FIELD}: it is "
+            f"{self._archive}: there is no CMIS browser binding at {self._site.url}. Correct {FIELD}: it is "
             "the address that ends in /browser with most products.",
         )
 
     def _root_missing(self) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveRootMissing",
-            f"{self._site.archive}: {self._site.server} has no folder {self._settings.root_folder}, or the "
-            "login may not see it. Create it, or correct spec.cmis.rootFolder.",
+            f"{self._archive}: {self._server} has no folder {self._settings.root_folder}, or the login may "
+            "not see it. Create it, or correct spec.cmis.rootFolder.",
         )
 
-    def _name_taken(self, parts: list[str], what: str) -> NameTaken:
-        where = self.location("/".join(parts)) if parts else self._settings.root_folder
-        return NameTaken(f"{where} {what}, and Counterfoil did not put it there. Move it away.")
 
-
-_ERROR_RULES: tuple[tuple[frozenset[str], type[ArchiveUnavailable | ArchiveRefused], str, str], ...] = (
-    (
-        frozenset({"storage"}),
-        ArchiveUnavailable,
+_ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
+    frozenset({"storage"}): ErrorText(
         "ArchiveFull",
-        "no space is left at {server}, or its store does not work; check its log",
+        "no space is left at {server}, or its store does not work; check its log (CMIS says {exception}).",
     ),
-    (
-        frozenset({"updateConflict"}),
-        ArchiveUnavailable,
+    frozenset({"updateConflict"}): ErrorText(
         "ArchiveChanged",
-        "somebody changed something at {server} while it was being filed",
+        "somebody changed something at {server} while it was being filed (CMIS says {exception}).",
     ),
-    (
-        frozenset({"constraint", "invalidArgument", "nameConstraintViolation", "versioning", "notSupported"}),
-        ArchiveRefused,
+    frozenset(
+        {"constraint", "invalidArgument", "nameConstraintViolation", "versioning", "notSupported"}
+    ): ErrorText(
         "ArchiveRefused",
         "{server} has rules that a document does not fit: check spec.cmis.documentType, spec.cmis.properties "
-        "and what the type requires",
+        "and what the type requires (CMIS says {exception}).",
     ),
-)
+}
 
 
 def _properties(values: Mapping[str, str]) -> dict[str, str]:
@@ -475,11 +380,3 @@ def _properties(values: Mapping[str, str]) -> dict[str, str]:
     for number, (key, value) in enumerate(values.items()):
         fields |= {f"propertyId[{number}]": key, f"propertyValue[{number}]": value}
     return fields
-
-
-def _is_temporary(name: str) -> bool:
-    return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
-
-
-async def _single_chunk(content: bytes) -> AsyncGenerator[bytes, None]:
-    yield content

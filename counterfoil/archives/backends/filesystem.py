@@ -2,7 +2,7 @@
 Archives of kind ``filesystem``: a folder of a mounted volume.
 
 A file is written to a temporary name in its own folder, made durable, renamed, and the rename made durable.
-All paths are opened segment by segment from the root without following symbolic links, so that nobody who can
+All paths are walked segment by segment from the root without following symbolic links, so that nobody who can
 write into the tree can lead us out of it. Blocking calls run in threads, one block at a time.
 
 Tags go into the manifest only: file systems have no place for them that survives copying.
@@ -10,7 +10,6 @@ Tags go into the manifest only: file systems have no place for them that survive
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,22 +18,31 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
 
-from counterfoil.archives.backend import MAX_ENTRIES, TEMPORARY_PREFIX, FileNotStored, StoredEntry, segments
+from counterfoil.archives.backend import (
+    MAX_ENTRIES,
+    ArchiveKind,
+    FileNotStored,
+    StoredEntry,
+    is_temporary,
+    segments,
+    temporary_name,
+    too_many_files,
+)
 from counterfoil.archives.errors import (
     ArchiveError,
     ArchiveRefused,
     ArchiveUnavailable,
+    ErrorText,
     NameTaken,
     SettingsInvalid,
-    VerificationFailed,
+    find_text,
 )
-from counterfoil.archives.kind import ArchiveKind
+from counterfoil.archives.readback import probe_with_file
 from counterfoil.archives.streams import BLOCK, HashingThread, in_thread
 from counterfoil.resources.archive import ArchiveSpec
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
-TEMPORARY_SUFFIX = ".tmp"
 
 FLUSH_EVERY = 8 * 1024 * 1024
 """Bytes after which the disk is set to work while more are coming."""
@@ -115,17 +123,11 @@ class FilesystemBackend:
 
     async def probe(self) -> None:
         """Write, read back and remove a small file in the root. Raises ``ArchiveError``."""
-        name = f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
-        content = secrets.token_hex(16).encode()
+        name = temporary_name("probe-")
         try:
-            await self.put(name, _single_chunk(content), tags={}, content_type=None)
-            found = b"".join([block async for block in self.read(name)])
+            await probe_with_file(self, name, self._archive, f"the volume at {self._root}")
         finally:
             await self.discard(name)
-        if found != content:
-            raise VerificationFailed(
-                f"{self._archive}: the volume at {self._root} returns other bytes than were written."
-            )
 
     async def remove_leftovers(self, folder: str) -> None:
         """Remove our temporary files below a folder."""
@@ -143,7 +145,7 @@ class FilesystemBackend:
         except FileNotStored:
             return []
         if len(found) > MAX_ENTRIES:
-            raise NameTaken(f"{self.location(path)} has more than {MAX_ENTRIES} files. Move them away.")
+            raise too_many_files(self.location(path))
         return sorted(found, key=lambda entry: entry.name)
 
     def _discard(self, parts: list[str]) -> None:
@@ -195,47 +197,34 @@ class FilesystemBackend:
 def error_of(error: OSError, archive: str, root: Path) -> ArchiveError:
     """Return the error for an error of the operating system, by who must act; ``archive`` and ``root`` are
     for the message."""
-    for codes, kind, reason, words in _ERROR_RULES:
-        if error.errno in codes:
-            return kind(reason, f"{archive}: {words.format(root=root)}")
+    if (text := find_text(_ERROR_RULES, error.errno)) is not None:
+        return text.error(archive, root=root)
     name = errno.errorcode.get(error.errno or 0, "an unknown error")
     return ArchiveUnavailable("ArchiveFailing", f"{archive}: the volume at {root} does not work ({name}).")
 
 
-_ERROR_RULES: tuple[tuple[frozenset[int], type[ArchiveUnavailable | ArchiveRefused], str, str], ...] = (
-    (
-        frozenset({errno.ENOSPC, errno.EDQUOT}),
-        ArchiveUnavailable,
+_ERROR_RULES: Mapping[frozenset[int | None], ErrorText] = {
+    frozenset({errno.ENOSPC, errno.EDQUOT}): ErrorText(
         "ArchiveFull",
         "no space is left on the volume at {root}. Enlarge it or raise its quota; archiving continues "
         "automatically.",
     ),
-    (
-        frozenset({errno.EFBIG}),
-        ArchiveRefused,
+    frozenset({errno.EFBIG}): ErrorText(
         "FileTooBig",
         "the volume at {root} does not take files of this size. Raise the limit, or use another volume.",
     ),
-    (
-        frozenset({errno.EACCES, errno.EPERM}),
-        ArchiveRefused,
+    frozenset({errno.EACCES, errno.EPERM}): ErrorText(
         "ArchivePermissionDenied",
         "the controller may not read and write below {root}. Give its user (see securityContext) the right "
         "to.",
     ),
-    (
-        frozenset({errno.EROFS}),
-        ArchiveRefused,
-        "ArchiveReadOnly",
-        "the volume at {root} is mounted read-only. Mount it writable.",
+    frozenset({errno.EROFS}): ErrorText(
+        "ArchiveReadOnly", "the volume at {root} is mounted read-only. Mount it writable."
     ),
-    (
-        frozenset({errno.ENAMETOOLONG}),
-        ArchiveRefused,
-        "PathTooLong",
-        "a path is longer than the volume at {root} takes. Shorten spec.path.",
+    frozenset({errno.ENAMETOOLONG}): ErrorText(
+        "PathTooLong", "a path is longer than the volume at {root} takes. Shorten spec.path."
     ),
-)
+}
 
 
 class _RootMissing(Exception):
@@ -265,7 +254,7 @@ class _TemporaryFile:
     def __init__(self, root: Path, parts: list[str]) -> None:
         self._root = root
         self._parts = parts
-        self._temporary = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        self._temporary = temporary_name()
         self._folder = _CLOSED
         self._file = _CLOSED
         self._written = self._flushed = 0
@@ -421,12 +410,8 @@ def _iterate_entries(at: int, path: str) -> Iterator[StoredEntry]:
             if each.is_dir(follow_symlinks=False):
                 with _descriptor(os.open(each.name, _FOLDER_FLAGS, dir_fd=at)) as below:
                     yield from _iterate_entries(below, name)
-            elif not _is_temporary(each.name):
+            elif not is_temporary(each.name):
                 yield StoredEntry(name, each.stat(follow_symlinks=False).st_size)
-
-
-def _is_temporary(name: str) -> bool:
-    return name.startswith(TEMPORARY_PREFIX) and name.endswith(TEMPORARY_SUFFIX)
 
 
 def _remove_temporary_files(at: int) -> None:
@@ -435,14 +420,10 @@ def _remove_temporary_files(at: int) -> None:
             if each.is_dir(follow_symlinks=False):
                 with _descriptor(os.open(each.name, _FOLDER_FLAGS, dir_fd=at)) as below:
                     _remove_temporary_files(below)
-            elif _is_temporary(each.name):
+            elif is_temporary(each.name):
                 _remove(at, each.name)
 
 
 def _remove(at: int, name: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=at)
-
-
-async def _single_chunk(content: bytes) -> AsyncGenerator[bytes, None]:
-    yield content

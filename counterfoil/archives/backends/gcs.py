@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING, ClassVar
 from obstore.exceptions import BaseError
 from obstore.store import GCSStore
 
+from counterfoil.archives.backend import ArchiveKind, required_settings
 from counterfoil.archives.backends._object_store import (
     CLIENT,
-    COMMON_ERROR_RULES,
     RETRY,
     BucketAddress,
     ErrorDialect,
-    ErrorRule,
     ObjectStoreBackend,
 )
 from counterfoil.archives.credentials import Credentials
-from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, SettingsInvalid
-from counterfoil.archives.kind import ArchiveKind
+from counterfoil.archives.errors import ErrorText, SettingsInvalid
 from counterfoil.resources.archive import ArchiveSpec
 
 if TYPE_CHECKING:
@@ -32,47 +30,22 @@ if TYPE_CHECKING:
 
 _NOT_IN_HEADERS = re.compile(r"[^\x20-\x7e]")
 
-ERROR_RULES = (
-    ErrorRule(
-        frozenset({"NoSuchBucket", "404"}),
-        ArchiveRefused,
+ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
+    frozenset({"NoSuchBucket", "404"}): ErrorText(
         "ArchiveBucketMissing",
         "the bucket `{bucket}` does not exist ({answer}). Create it or correct spec.gcs.bucket.",
     ),
-    ErrorRule(
-        frozenset({"InvalidSecurity", "AuthenticationRequired", "InvalidPolicyDocument"}),
-        ArchiveRefused,
-        "ArchiveCredentialsRejected",
-        "{server} does not accept {key} ({answer}). Give a valid one.",
-    ),
-    ErrorRule(
-        frozenset({"UserProjectAccountProblem", "AccountProblem"}),
-        ArchiveRefused,
+    frozenset({"UserProjectAccountProblem", "AccountProblem"}): ErrorText(
         "ArchiveRefused",
         "the account behind the bucket `{bucket}` has a problem, of billing perhaps ({answer}). Check its "
         "console.",
     ),
-    ErrorRule(
-        frozenset({"EntityTooLarge"}),
-        ArchiveRefused,
-        "FileTooBig",
-        "{server} does not take a file of this size ({answer}). Raise its limit.",
-    ),
-    ErrorRule(
-        frozenset({"SlowDown"}),
-        ArchiveUnavailable,
-        "ArchiveOverloaded",
-        "{server} asks for a pause ({answer}). Archiving continues automatically.",
-    ),
-    ErrorRule(
-        frozenset({"AccessDenied", "403"}),
-        ArchiveRefused,
+    frozenset({"AccessDenied", "403"}): ErrorText(
         "ArchivePermissionDenied",
         "{key} may not do everything that filing needs in the bucket `{bucket}` ({answer}). "
         "Give it the role Storage Object User there.",
     ),
-    *COMMON_ERROR_RULES,
-)
+}
 
 DIALECT = ErrorDialect(
     service="Google",
@@ -81,6 +54,11 @@ DIALECT = ErrorDialect(
     # The instance's metadata service.
     no_identity=re.compile(r"computeMetadata|metadata\.google|169\.254\.169\.254"),
     rules=ERROR_RULES,
+    synonyms={
+        **dict.fromkeys({"InvalidSecurity", "AuthenticationRequired", "InvalidPolicyDocument"}, "401"),
+        "EntityTooLarge": "413",
+        "SlowDown": "503",
+    },
 )
 
 
@@ -90,9 +68,7 @@ async def open_gcs(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes
 
     Without ``credentials`` the pod's own identity counts, as the environment tells.
     """
-    settings = spec.gcs
-    if settings is None:
-        raise SettingsInvalid(f"Archive/{name}: spec.gcs is missing.")
+    settings = required_settings(name, "spec.gcs", spec.gcs)
     secret = Credentials(name, settings.credentials_secret_ref, credentials)
     config: GCSConfig = {}
     if settings.credentials_secret_ref is not None:
@@ -112,13 +88,9 @@ async def open_gcs(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes
             f"Archive/{name}: spec.gcs or the `serviceAccountJson` in {secret.secret} can't be used as it is "
             "written."
         ) from error
-    bucket = BucketAddress(
-        archive=f"Archive/{name}",
-        server="Google Cloud Storage",
-        name=settings.bucket,
-        key=f"the key in {secret.secret}" if settings.credentials_secret_ref else "the pod's own identity",
+    return GcsBackend(
+        store, BucketAddress(f"Archive/{name}", "Google Cloud Storage", settings.bucket, secret.key)
     )
-    return GcsBackend(store, bucket)
 
 
 KIND = ArchiveKind("gcs", open_gcs)

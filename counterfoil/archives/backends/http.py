@@ -21,19 +21,23 @@ from contextlib import aclosing
 from typing import ClassVar
 from urllib.parse import urljoin, urlsplit
 
+import httpx
 import msgspec
 
-from counterfoil.archives.backend import MAX_ENTRIES, ChecksumReported, FileNotStored, StoredEntry, segments
+from counterfoil.archives.backend import (
+    MAX_ENTRIES,
+    ArchiveKind,
+    ChecksumReported,
+    FileNotStored,
+    StoredEntry,
+    required_settings,
+    segments,
+)
 from counterfoil.archives.backends._http import (
     NOT_FOUND_STATUSES,
-    HttpResponse,
     HttpSite,
     MultipartForm,
-    authorization_of,
-    checked_url,
     content_of,
-    identity_of,
-    make_http_client,
     path_of,
 )
 from counterfoil.archives.credentials import Credentials
@@ -44,7 +48,6 @@ from counterfoil.archives.errors import (
     SettingsInvalid,
     VerificationFailed,
 )
-from counterfoil.archives.kind import ArchiveKind
 from counterfoil.archives.streams import HashingCounter, counting
 from counterfoil.clock import Clock, WallClock
 from counterfoil.resources.archive import ArchiveSpec, HttpMode, VerifyMode
@@ -60,22 +63,10 @@ _UNPROCESSABLE = 422
 
 async def open_http(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> "HttpBackend":
     """Open the archive ``name``; nothing is asked of the system yet. Raises ``SettingsInvalid``."""
-    settings = spec.http
-    if settings is None:
-        raise SettingsInvalid(f"Archive/{name}: spec.http is missing.")
-    url = checked_url(name, FIELD, settings.url)
+    settings = required_settings(name, "spec.http", spec.http)
     secret = Credentials(name, settings.credentials_secret_ref, credentials)
-    authorization = authorization_of(secret)
-    site = HttpSite(
-        archive=f"Archive/{name}",
-        server=f"the system at {url}",
-        identity=identity_of(authorization, secret),
-        field=FIELD,
-        http=make_http_client(authorization),
-    )
-    return HttpBackend(
-        site, url, settings.mode, spec.verify, WebhookSignature.read(name, secret, WallClock())
-    )
+    site = HttpSite.open("the system", FIELD, settings.url, secret)
+    return HttpBackend(site, settings.mode, spec.verify, WebhookSignature.read(name, secret, WallClock()))
 
 
 KIND = ArchiveKind("http", open_http, reports_checksums=True)
@@ -129,10 +120,9 @@ class HttpBackend:
     kind: ClassVar[str] = "http"
 
     def __init__(
-        self, site: HttpSite, url: str, mode: HttpMode, verify: VerifyMode, signature: WebhookSignature
+        self, site: HttpSite, mode: HttpMode, verify: VerifyMode, signature: WebhookSignature
     ) -> None:
         self._site = site
-        self._url = url
         self._mode = mode
         self._verify = verify
         self._signature = signature
@@ -141,7 +131,7 @@ class HttpBackend:
 
     def location(self, name: str) -> str:
         """Return the address that a name has, unless the system answers with another one."""
-        return f"{self._url}/{path_of(segments(name))}"
+        return f"{self._site.url}/{path_of(segments(name))}"
 
     async def entries(self, folder: str) -> list[StoredEntry]:
         """Return nothing: there is no way to ask."""
@@ -193,24 +183,24 @@ class HttpBackend:
         answer = await self._site.request(
             "DELETE", url, headers=self._signature.headers(_message("delete"), b"")
         )
-        if not answer.is_success and answer.status not in NOT_FOUND_STATUSES | _CANT_DELETE:
-            raise self._site.error_for_status(answer.status)
+        if not answer.is_success and answer.status_code not in NOT_FOUND_STATUSES | _CANT_DELETE:
+            raise self._site.error_for_status(answer.status_code)
 
     async def probe(self) -> None:
         """Ask whether files would be accepted, without sending one: it might be stored permanently. Raises
         ``ArchiveError``."""
         answer = await self._send_message("counterfoil.probe", _message("probe"), {})
-        if answer.status in NOT_FOUND_STATUSES:
-            raise self._root_missing(answer.status)
+        if answer.status_code in NOT_FOUND_STATUSES:
+            raise self._root_missing(answer.status_code)
         if not answer.is_success:
-            raise self._site.error_for_status(answer.status)
+            raise self._site.error_for_status(answer.status_code)
 
     async def remove_leftovers(self, folder: str) -> None:
         """Nothing to do: what was not concluded has no name."""
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._site.http.aclose()
+        await self._site.close()
 
     async def _get(self, name: str, url: str) -> AsyncGenerator[bytes, None]:
         headers = self._signature.headers(_message("get"), b"")
@@ -240,23 +230,23 @@ class HttpBackend:
             fields = {"name": facts["name"], **{f"tags.{tag}": value for tag, value in tags.items()}}
             form = MultipartForm(fields, "file", facts["name"].rpartition("/")[2], facts["contentType"])
             headers["Content-Type"], chunks = form.content_type, form.encode(chunks)
-        answer = await self._site.upload("POST", self._url, chunks, headers=headers)
+        answer = await self._site.upload("POST", self._site.url, chunks, headers=headers)
         if not answer.is_success:
-            raise self._error_for_status(facts["name"], answer.status)
+            raise self._error_for_status(facts["name"], answer.status_code)
 
     async def _conclude(self, name: str, data: Mapping[str, object]) -> HttpConclusion:
         # Sent again it is the same message, whose id a receiver may remember.
         answer = await self._send_message("counterfoil.file", f"end_{data['upload']}", data)
         if not answer.is_success:
-            raise self._error_for_status(name, answer.status)
+            raise self._error_for_status(name, answer.status_code)
         try:
-            return msgspec.json.decode(answer.body or b"{}", type=HttpConclusion)
+            return msgspec.json.decode(answer.content or b"{}", type=HttpConclusion)
         except msgspec.DecodeError as error:
             raise self._missing_feature(
                 "say where a file is", 'Let it answer JSON like {"location": "…", "sha256": "…"}.'
             ) from error
 
-    async def _send_message(self, kind: str, message: str, data: Mapping[str, object]) -> HttpResponse:
+    async def _send_message(self, kind: str, message: str, data: Mapping[str, object]) -> httpx.Response:
         """Send a message by the rules of Standard Webhooks."""
         body = _json({"type": kind, "timestamp": self._signature.now(), "data": data})
         headers = {
@@ -264,7 +254,7 @@ class HttpBackend:
             "Idempotency-Key": message,
             **self._signature.headers(message, body),
         }
-        return await self._site.request("POST", self._url, headers=headers, content=body)
+        return await self._site.request("POST", self._site.url, headers=headers, content=body)
 
     def _check(self, name: str, conclusion: HttpConclusion, counter: HashingCounter) -> None:
         """Hold what the system says against what was sent."""
@@ -287,7 +277,7 @@ class HttpBackend:
                 del known[next(iter(known))]
         if conclusion.location is None:
             return
-        location = _joined(self._url, conclusion.location)
+        location = _joined(self._site.url, conclusion.location)
         if location is not None:
             self._locations[name] = location
         elif self._verify is VerifyMode.READ_BACK:
@@ -316,7 +306,7 @@ class HttpBackend:
     def _root_missing(self, status: int) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveRootMissing",
-            f"{self._site.archive}: there is nothing at {self._url} that takes files (HTTP {status}). "
+            f"{self._site.archive}: there is nothing at {self._site.url} that takes files (HTTP {status}). "
             f"Correct {FIELD}.",
         )
 

@@ -12,9 +12,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from typing import ClassVar
 from urllib.parse import quote
 
-from counterfoil.archives.backend import ChecksumReported, FileNotStored, StoredEntry, segments
+from counterfoil.archives.backend import ArchiveKind, ChecksumReported, FileNotStored, StoredEntry, segments
 from counterfoil.archives.errors import SettingsInvalid
-from counterfoil.archives.kind import ArchiveKind
 from counterfoil.archives.readback import hash_stream
 from counterfoil.resources.archive import ArchiveSpec, VerifyMode
 from counterfoil.resources.archive_kinds import DISCARDED_SCHEME

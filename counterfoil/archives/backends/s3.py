@@ -14,35 +14,25 @@ from urllib.parse import quote, urlsplit
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from counterfoil.archives.backends import _object_store
+from counterfoil.archives.backend import ArchiveKind, required_settings
 from counterfoil.archives.backends._http import HttpSite, make_http_client
 from counterfoil.archives.backends._object_lock import ObjectLockClient
 from counterfoil.archives.backends._object_store import (
     CLIENT,
-    COMMON_ERROR_RULES,
     RETRY,
     BucketAddress,
     ErrorDialect,
-    ErrorRule,
     ObjectStoreBackend,
+    check_tag_count,
 )
 from counterfoil.archives.backends._sigv4 import SigningCredentials
 from counterfoil.archives.credentials import Credentials
-from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
-from counterfoil.archives.kind import ArchiveKind
+from counterfoil.archives.errors import ErrorText, SettingsInvalid
 from counterfoil.clock import WallClock
 from counterfoil.resources.archive import S3, ArchiveSpec
 
 if TYPE_CHECKING:
     from obstore.store import S3Config, S3Credential, S3CredentialProvider
-
-MAX_TAGS = 10
-"""Maximum number of tags of one object."""
-
-TAG_VALUE_LIMIT = 256
-"""Characters of a tag's value; the manifest has the whole of it."""
-
-_NOT_IN_TAGS = re.compile(r"[^\w +\-=.:/@]")
 
 
 async def open_s3(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> "S3Backend":
@@ -52,13 +42,8 @@ async def open_s3(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]
     Without ``credentials`` the pod's own identity counts, as the environment tells (web identity, container,
     instance).
     """
-    settings = spec.s3
-    if settings is None:
-        raise SettingsInvalid(f"Archive/{name}: spec.s3 is missing.")
-    if len(spec.tags) > MAX_TAGS:
-        raise SettingsInvalid(
-            f"Archive/{name}: S3 takes at most {MAX_TAGS} tags for an object, spec.tags has {len(spec.tags)}."
-        )
+    settings = required_settings(name, "spec.s3", spec.s3)
+    check_tag_count(name, spec, "S3", "an object")
     secret = Credentials(name, settings.credentials_secret_ref, credentials)
     try:
         store = S3Store(
@@ -72,95 +57,49 @@ async def open_s3(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]
         )
     except (BaseError, ValueError) as error:
         raise SettingsInvalid(f"Archive/{name}: spec.s3 can't be used as it is written.") from error
-    bucket = BucketAddress(
-        archive=f"Archive/{name}",
-        server=f"S3 at {settings.endpoint}" if settings.endpoint else "Amazon S3",
-        name=settings.bucket,
-        key=f"the key in {secret.secret}" if settings.credentials_secret_ref else "the pod's own identity",
-    )
+    server = f"S3 at {settings.endpoint}" if settings.endpoint else "Amazon S3"
+    bucket = BucketAddress(f"Archive/{name}", server, settings.bucket, secret.key)
     return S3Backend(store, bucket, prefix=settings.prefix, retention=_retention(settings, secret, bucket))
 
 
 KIND = ArchiveKind("s3", open_s3)
 
 
-ERROR_RULES = (
-    ErrorRule(
-        frozenset({"NoSuchBucket", "404"}),
-        ArchiveRefused,
+ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
+    frozenset({"NoSuchBucket", "404"}): ErrorText(
         "ArchiveBucketMissing",
         "the bucket `{bucket}` does not exist or the key may not see it ({answer}). Create it or correct "
         "spec.s3.bucket.",
     ),
-    ErrorRule(
-        frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "401"}),
-        ArchiveRefused,
-        "ArchiveCredentialsRejected",
-        "{server} does not accept {key} ({answer}). Give a valid one.",
+    frozenset(
+        {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException", "301"}
+    ): ErrorText(
+        "ArchiveRegionWrong", "the bucket `{bucket}` is in another region ({answer}). Correct spec.s3.region."
     ),
-    ErrorRule(
-        frozenset(
-            {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException", "301"}
-        ),
-        ArchiveRefused,
-        "ArchiveRegionWrong",
-        "the bucket `{bucket}` is in another region ({answer}). Correct spec.s3.region.",
-    ),
-    ErrorRule(
-        # Also when completing it took so long that it was requested again; the next run finds the file then.
-        frozenset({"NoSuchUpload"}),
-        ArchiveUnavailable,
+    # Also when completing it took so long that it was requested again; the next run finds the file then.
+    frozenset({"NoSuchUpload"}): ErrorText(
         "ArchiveFailing",
         "{server} no longer knows an upload that it has begun ({answer}). Archiving continues automatically.",
     ),
-    ErrorRule(
-        frozenset({"RequestTimeTooSkewed"}),
-        ArchiveRefused,
+    frozenset({"RequestTimeTooSkewed"}): ErrorText(
         "ClockWrong",
         "{server} has another time than this machine ({answer}). Set the clock of the one that is wrong.",
     ),
-    ErrorRule(
-        frozenset({"KeyTooLongError"}),
-        ArchiveRefused,
-        "PathTooLong",
-        "a path is longer than {server} takes ({answer}). Shorten spec.path or spec.s3.prefix.",
+    frozenset({"KeyTooLongError"}): ErrorText(
+        "PathTooLong", "a path is longer than {server} takes ({answer}). Shorten spec.path or spec.s3.prefix."
     ),
-    ErrorRule(
-        frozenset({"EntityTooLarge", "413"}),
-        ArchiveRefused,
-        "FileTooBig",
-        "{server} does not take a file of this size ({answer}). Raise its limit.",
-    ),
-    ErrorRule(
-        frozenset({"NotImplemented", "501"}),
-        ArchiveRefused,
-        "ArchiveLacksFeature",
-        "{server} can't do what the Archive asks for ({answer}). Leave out tags or encryption, or use "
-        "another server.",
-    ),
-    ErrorRule(
-        frozenset({"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "507"}),
-        ArchiveUnavailable,
+    frozenset({"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "507"}): ErrorText(
         "ArchiveFull",
         "no space is left in the bucket `{bucket}` ({answer}). Enlarge it or raise its quota; archiving "
         "continues automatically.",
     ),
-    ErrorRule(
-        frozenset({"SlowDown", "RequestLimitExceeded", "429", "503"}),
-        ArchiveUnavailable,
-        "ArchiveOverloaded",
-        "{server} asks for a pause ({answer}). Archiving continues automatically.",
-    ),
-    ErrorRule(
-        frozenset({"AccessDenied", "AllAccessDisabled", "403"}),
-        ArchiveRefused,
+    frozenset({"AccessDenied", "AllAccessDisabled", "403"}): ErrorText(
         "ArchivePermissionDenied",
         "{key} may not do everything that filing needs in the bucket `{bucket}` ({answer}). Allow "
         "s3:ListBucket, s3:GetObject, s3:PutObject, s3:PutObjectTagging, s3:AbortMultipartUpload and "
         "s3:DeleteObject.",
     ),
-    *COMMON_ERROR_RULES,
-)
+}
 
 DIALECT = ErrorDialect(
     service="S3",
@@ -169,32 +108,31 @@ DIALECT = ErrorDialect(
     # The instance's or container's metadata service, and AWS STS.
     no_identity=re.compile(r"/latest/(?:api/token|meta-data)|WebIdentity|AssumeRole"),
     rules=ERROR_RULES,
+    synonyms={
+        **dict.fromkeys(
+            {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"}, "401"
+        ),
+        "EntityTooLarge": "413",
+        "NotImplemented": "501",
+        **dict.fromkeys({"SlowDown", "RequestLimitExceeded"}, "503"),
+    },
 )
 
 
-LOCK_ERROR_RULES = (
-    ErrorRule(
-        frozenset({"ObjectLockConfigurationNotFoundError", "InvalidRequest"}),
-        ArchiveRefused,
+LOCK_ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
+    frozenset({"ObjectLockConfigurationNotFoundError", "InvalidRequest"}): ErrorText(
         "ArchiveLacksFeature",
         "the bucket `{bucket}` has no Object Lock ({answer}). Use one that was made with it, or remove "
         "spec.s3.objectLock.",
     ),
-    ErrorRule(
-        frozenset({"AccessDenied", "403"}),
-        ArchiveRefused,
+    frozenset({"AccessDenied", "403"}): ErrorText(
         "ArchivePermissionDenied",
         "{key} may not lock objects in the bucket `{bucket}` as spec.s3.objectLock says ({answer}). Allow "
         "s3:PutObjectRetention, s3:GetObjectRetention and s3:GetBucketObjectLockConfiguration.",
     ),
-)
+}
 
-LOCK_DIALECT = replace(DIALECT, rules=(*LOCK_ERROR_RULES, *ERROR_RULES))
-
-
-def error_of(text: str, *, archive: str, server: str, bucket: str, key: str) -> ArchiveError:
-    """Return the error for a text of ``obstore``, by who must act."""
-    return _object_store.error_of(text, DIALECT, BucketAddress(archive, server, bucket, key))
+LOCK_DIALECT = replace(DIALECT, rules={**LOCK_ERROR_RULES, **ERROR_RULES})
 
 
 class S3Backend(ObjectStoreBackend):
@@ -202,6 +140,7 @@ class S3Backend(ObjectStoreBackend):
 
     kind: ClassVar[str] = "s3"
     DIALECT: ClassVar[ErrorDialect] = DIALECT
+    NOT_IN_TAGS: ClassVar[re.Pattern[str]] = re.compile(r"[^\w +\-=.:/@]")
 
     def __init__(
         self, store: S3Store, bucket: BucketAddress, *, prefix: str, retention: ObjectLockClient | None
@@ -224,16 +163,11 @@ class S3Backend(ObjectStoreBackend):
     async def close(self) -> None:
         """Give the connections back."""
         if self._retention is not None:
-            await self._retention.close()
+            await self._retention.site.close()
 
     def uri(self) -> str:
         """Return the ``s3:`` URI of the bucket."""
         return f"s3://{self._bucket.name}"
-
-    def tags(self, tags: Mapping[str, str]) -> dict[str, str]:
-        """Return the tags with what S3 takes: letters, digits, spaces and + - = . _ : / @, at most 256
-        characters."""
-        return {name: _NOT_IN_TAGS.sub("_", value)[:TAG_VALUE_LIMIT] for name, value in tags.items()}
 
 
 def path_style(settings: S3) -> bool:
@@ -297,10 +231,10 @@ def _retention(settings: S3, secret: Credentials, bucket: BucketAddress) -> Obje
         secret.line("sessionToken"),
         settings.region,
     )
-    site = HttpSite(bucket.archive, bucket.server, bucket.key, "spec.s3", make_http_client(None))
-    return ObjectLockClient(
-        settings.object_lock, address_of(settings), key, site, bucket, LOCK_DIALECT, WallClock()
+    site = HttpSite(
+        bucket.archive, bucket.server, bucket.key, "spec.s3", address_of(settings), make_http_client(None)
     )
+    return ObjectLockClient(settings.object_lock, key, site, bucket, LOCK_DIALECT, WallClock())
 
 
 def _identity(settings: S3, secret: Credentials) -> "S3CredentialProvider | None":

@@ -10,42 +10,28 @@ Counterfoil uses no locks (docs/decisions/0020): nothing is changed in place, an
 content to the same name. If another client has a lock, the event waits.
 """
 
-import secrets
 import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import unquote, urlsplit
 
+import httpx
 from lxml import etree
 
-from counterfoil.archives.backend import MAX_ENTRIES, TEMPORARY_PREFIX, FileNotStored, StoredEntry, segments
+from counterfoil.archives.backend import ArchiveKind, FileNotStored, required_settings, segments
+from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
 from counterfoil.archives.backends._http import (
     NOT_FOUND_STATUSES,
-    READ_TIMEOUT_SECONDS,
-    HttpResponse,
     HttpSite,
-    authorization_of,
-    checked_url,
     content_of,
-    identity_of,
-    make_http_client,
     path_of,
 )
-from counterfoil.archives.cleanup import clean_up
 from counterfoil.archives.credentials import Credentials
-from counterfoil.archives.errors import (
-    ArchiveError,
-    ArchiveRefused,
-    ArchiveUnavailable,
-    NameTaken,
-    SettingsInvalid,
-    VerificationFailed,
-)
-from counterfoil.archives.kind import ArchiveKind
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable
 from counterfoil.resources.archive import ArchiveSpec
 
-TEMPORARY_SUFFIX = ".tmp"
 TAG_NAMESPACE = "counterfoil.dev/tags"
 FIELD = "spec.webdav.url"
 
@@ -66,32 +52,12 @@ _WANTED = (
 
 async def open_webdav(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> "WebDavBackend":
     """Open the archive ``name``; nothing is asked of the server yet. Raises ``SettingsInvalid``."""
-    settings = spec.webdav
-    if settings is None:
-        raise SettingsInvalid(f"Archive/{name}: spec.webdav is missing.")
-    return make_backend(
-        name,
-        settings.url,
-        Credentials(name, settings.credentials_secret_ref, credentials),
-        READ_TIMEOUT_SECONDS,
-    )
+    settings = required_settings(name, "spec.webdav", spec.webdav)
+    secret = Credentials(name, settings.credentials_secret_ref, credentials)
+    return WebDavBackend(HttpSite.open("the WebDAV server", FIELD, settings.url, secret))
 
 
 KIND = ArchiveKind("webdav", open_webdav)
-
-
-def make_backend(name: str, url: str, credentials: Credentials, silence: float) -> "WebDavBackend":
-    """Make a backend that waits ``silence`` seconds for the server. Raises ``SettingsInvalid``."""
-    root = checked_url(name, FIELD, url)
-    authorization = authorization_of(credentials)
-    site = HttpSite(
-        archive=f"Archive/{name}",
-        server=f"the WebDAV server at {root}",
-        identity=identity_of(authorization, credentials),
-        field=FIELD,
-        http=make_http_client(authorization, silence=silence),
-    )
-    return WebDavBackend(site, root)
 
 
 @dataclass(frozen=True)
@@ -102,49 +68,20 @@ class WebDavResource:
     is_folder: bool
     size: int | None
 
-    @property
-    def is_temporary(self) -> bool:
-        """Whether it is a file that a run did not finish, or is writing now."""
-        return self.parts[-1].startswith(TEMPORARY_PREFIX) and self.parts[-1].endswith(TEMPORARY_SUFFIX)
 
-
-class WebDavBackend:
-    """A collection and all below it; ``root`` is its address, without a slash at its end."""
+class WebDavBackend(FolderTreeBackend):
+    """A collection and all below it, listed one by one: few servers list a whole tree at once."""
 
     kind: ClassVar[str] = "webdav"
 
-    def __init__(self, site: HttpSite, root: str) -> None:
+    def __init__(self, site: HttpSite) -> None:
+        super().__init__(site.archive, site.server, site.url)
         self._site = site
-        self._root = root
-        self._root_parts = _decoded(urlsplit(root).path)
+        self._root_parts = _decoded(urlsplit(site.url).path)
 
     def location(self, name: str) -> str:
         """Return the address of a name."""
         return self._url(segments(name))
-
-    async def entries(self, folder: str) -> list[StoredEntry]:
-        """Return everything below a folder, collection by collection: few servers list a whole tree at
-        once."""
-        found = [
-            StoredEntry("/".join(each.parts), each.size)
-            async for each in self._files(folder, temporary=False)
-        ]
-        return sorted(found, key=lambda entry: entry.name)
-
-    async def put(
-        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
-    ) -> None:
-        """Send to a temporary name, set the tags, move. Raises ``ArchiveError``."""
-        parts = segments(name)
-        temporary = [*parts[:-1], f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"]
-        await self._make_folder(parts[:-1])
-        try:
-            await self._send(temporary, chunks, content_type)
-            await self._tag(temporary, tags)
-            await self._publish(temporary, parts)
-        except BaseException:
-            await clean_up(self._delete(temporary))
-            raise
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
         """Yield a file block by block. Raises ``FileNotStored``."""
@@ -158,74 +95,48 @@ class WebDavBackend:
             async for block in content_of(response):
                 yield block
 
-    async def discard(self, name: str) -> None:
-        """Remove a file; nothing happens when it is absent."""
-        await self._delete(segments(name))
-
-    async def probe(self) -> None:
-        """See that the root is a collection, then write, read back and remove a small file. Raises
-        ``ArchiveError``."""
-        await self._check_root()
-        name = f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
-        content = secrets.token_hex(16).encode()
-        try:
-            await self.put(name, _single_chunk(content), tags={}, content_type="text/plain")
-            found = b"".join([block async for block in self.read(name)])
-        finally:
-            await clean_up(self.discard(name))
-        if found != content:
-            raise VerificationFailed(
-                f"{self._site.archive}: {self._site.server} returns other bytes than were written."
-            )
-
-    async def remove_leftovers(self, folder: str) -> None:
-        """Remove our temporary files below a folder."""
-        for each in [each async for each in self._files(folder, temporary=True)]:
-            await self._delete(list(each.parts))
-
     async def close(self) -> None:
         """Close the connections."""
-        await self._site.http.aclose()
+        await self._site.close()
 
     async def _make_folder(self, parts: list[str]) -> None:
-        """Make a collection and what is missing above it. Another task may be faster, which is as good."""
         if not parts:
             return
         answer = await self._site.request("MKCOL", self._url(parts) + "/")
-        if answer.status in {_CONFLICT, *NOT_FOUND_STATUSES} and len(parts) > 1:
+        if answer.status_code in {_CONFLICT, *NOT_FOUND_STATUSES} and len(parts) > 1:
             await self._make_folder(parts[:-1])
             answer = await self._site.request("MKCOL", self._url(parts) + "/")
         # Servers have several answers for one that is there, above all when it may not be made.
-        if answer.is_success or answer.status == _EXISTS or await self._is_folder(parts):
+        if answer.is_success or answer.status_code == _EXISTS or await self._is_folder(parts):
             return
-        if answer.status in {_CONFLICT, *NOT_FOUND_STATUSES} and len(parts) == 1:
+        if answer.status_code in {_CONFLICT, *NOT_FOUND_STATUSES} and len(parts) == 1:
             raise self._root_missing()
-        raise await self._error_for_status(parts, answer.status)
+        raise await self._error_for_status(parts, answer.status_code)
 
-    async def _send(self, parts: list[str], chunks: AsyncIterable[bytes], content_type: str | None) -> None:
-        headers = {"Content-Type": content_type or "application/octet-stream"}
+    async def _send(
+        self, parts: list[str], chunks: AsyncIterable[bytes], tags: Mapping[str, str], content_type: str
+    ) -> None:
+        headers = {"Content-Type": content_type}
         answer = await self._site.upload("PUT", self._url(parts), chunks, headers=headers)
-        if answer.status in {_CONFLICT, *NOT_FOUND_STATUSES} and len(parts) == 1:
+        if answer.status_code in {_CONFLICT, *NOT_FOUND_STATUSES} and len(parts) == 1:
             raise self._root_missing()
         if not answer.is_success:
-            raise await self._error_for_status(parts, answer.status)
-
-    async def _tag(self, parts: list[str], tags: Mapping[str, str]) -> None:
-        """Set the tags as properties. Many servers store none and refuse; the answer is ignored."""
+            raise await self._error_for_status(parts, answer.status_code)
         if tags:
+            # Many servers store no properties and refuse; the answer is ignored.
             await self._site.request("PROPPATCH", self._url(parts), headers=_XML, content=_properties(tags))
 
     async def _publish(self, temporary: list[str], parts: list[str]) -> None:
         answer = await self._move(temporary, parts, overwrite="F")
-        if answer.status == _PRECONDITION_FAILED:
+        if answer.status_code == _PRECONDITION_FAILED:
             # To overwrite a collection means to delete it with all that is in it (RFC 4918, 9.9.3).
             if await self._is_folder(parts):
                 raise self._name_taken(parts, "is a folder")
             answer = await self._move(temporary, parts, overwrite="T")
-        if not answer.is_success or answer.status == _MULTI_STATUS:
-            raise await self._move_error(parts, answer.status)
+        if not answer.is_success or answer.status_code == _MULTI_STATUS:
+            raise await self._move_error(parts, answer.status_code)
 
-    async def _move(self, temporary: list[str], parts: list[str], *, overwrite: str) -> HttpResponse:
+    async def _move(self, temporary: list[str], parts: list[str], *, overwrite: str) -> httpx.Response:
         headers = {"Destination": self._url(parts), "Overwrite": overwrite}
         return await self._site.request("MOVE", self._url(temporary), headers=headers)
 
@@ -233,18 +144,18 @@ class WebDavBackend:
         if status in {400, 502}:
             return ArchiveRefused(
                 "ArchiveLacksFeature",
-                f"{self._site.archive}: {self._site.server} does not take itself for the one that {FIELD} "
-                f"names (HTTP {status} for MOVE). Let the proxy before it pass the host name and scheme on, "
-                "or adapt Destination.",
+                f"{self._archive}: {self._server} does not take itself for the one that {FIELD} names (HTTP "
+                f"{status} for MOVE). Let the proxy before it pass the host name and scheme on, or adapt "
+                "Destination.",
             )
         return await self._error_for_status(parts, status)
 
     async def _delete(self, parts: list[str]) -> None:
         answer = await self._site.request("DELETE", self._url(parts))
-        if answer.status not in NOT_FOUND_STATUSES and (
-            not answer.is_success or answer.status == _MULTI_STATUS
+        if answer.status_code not in NOT_FOUND_STATUSES and (
+            not answer.is_success or answer.status_code == _MULTI_STATUS
         ):
-            raise self._site.error_for_status(answer.status)
+            raise self._site.error_for_status(answer.status_code)
 
     async def _error_for_status(self, parts: list[str], status: int) -> ArchiveError:
         """Return what a refusal means, after a check of the existing entries: servers answer differently."""
@@ -257,8 +168,7 @@ class WebDavBackend:
         if status in {_CONFLICT, *NOT_FOUND_STATUSES}:
             return ArchiveUnavailable(
                 "ArchiveChanged",
-                f"{self._site.archive}: a folder below {self._root} was removed while a file was filed into "
-                "it.",
+                f"{self._archive}: a folder below {self._root} was removed while a file was filed into it.",
             )
         return self._site.error_for_status(status)
 
@@ -288,30 +198,13 @@ class WebDavBackend:
             raise self._not_webdav()
         return listed[0]
 
-    async def _files(self, folder: str, *, temporary: bool) -> AsyncIterator[WebDavResource]:
-        """Yield the files below a folder: our temporary ones or the others. Raises ``NameTaken`` for too
-        many."""
-        waiting, seen = [tuple(segments(folder))], 0
-        while waiting:
-            parts = waiting.pop()
-            try:
-                children = [each async for each in self._children(parts)]
-            except FileNotStored:
-                continue
-            seen += len(children)
-            if seen > MAX_ENTRIES:
-                raise NameTaken(f"{self.location(folder)} has more than {MAX_ENTRIES} files. Move them away.")
-            waiting.extend(each.parts for each in children if each.is_folder)
-            for each in children:
-                if not each.is_folder and each.is_temporary is temporary:
-                    yield each
-
-    async def _children(self, parts: tuple[str, ...]) -> AsyncIterator[WebDavResource]:
-        async for each in self._propfind(list(parts), depth="1", slash="/"):
-            if each.parts != parts:
-                if each.parts[:-1] != parts:
-                    raise self._site.unreadable_response()
-                yield each
+    async def _children(self, parts: list[str]) -> AsyncGenerator[FolderEntry, None]:
+        with suppress(FileNotStored):
+            for each in [each async for each in self._propfind(parts, depth="1", slash="/")]:
+                if each.parts != tuple(parts):
+                    if each.parts[:-1] != tuple(parts):
+                        raise self._site.unreadable_response()
+                    yield FolderEntry(each.parts[-1], each.is_folder, each.size)
 
     async def _propfind(self, parts: list[str], *, depth: str, slash: str) -> AsyncIterator[WebDavResource]:
         """Yield what the server says is there, itself included; raises ``FileNotStored``."""
@@ -358,8 +251,8 @@ class WebDavBackend:
         if path[: len(self._root_parts)] != self._root_parts:
             raise ArchiveRefused(
                 "ArchiveAnswerUnreadable",
-                f"{self._site.archive}: {self._site.server} lists its files under another address. Put that "
-                f"into {FIELD}.",
+                f"{self._archive}: {self._server} lists its files under another address. Put that into "
+                f"{FIELD}.",
             )
         length = element.findtext(f".//{_DAV}getcontentlength") or ""
         return WebDavResource(
@@ -381,19 +274,15 @@ class WebDavBackend:
     def _not_webdav(self) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveNotWebDav",
-            f"{self._site.archive}: there is no WebDAV collection at {self._root} (PROPFIND is not answered "
-            f"as it should be). Correct {FIELD}, or turn WebDAV on there.",
+            f"{self._archive}: there is no WebDAV collection at {self._root} (PROPFIND is not answered as it "
+            f"should be). Correct {FIELD}, or turn WebDAV on there.",
         )
 
     def _root_missing(self) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveRootMissing",
-            f"{self._site.archive}: the collection {self._root} does not exist. Create it, or correct "
-            f"{FIELD}.",
+            f"{self._archive}: the collection {self._root} does not exist. Create it, or correct {FIELD}.",
         )
-
-    def _name_taken(self, parts: list[str], what: str) -> NameTaken:
-        return NameTaken(f"{self._url(parts)} {what}, and Counterfoil did not put it there. Move it away.")
 
 
 def _decoded(path: str) -> tuple[str, ...]:
@@ -414,7 +303,3 @@ def _free_element(element: etree._Element) -> None:
     element.clear()
     while parent is not None and element.getprevious() is not None:
         del parent[0]
-
-
-async def _single_chunk(content: bytes) -> AsyncGenerator[bytes, None]:
-    yield content

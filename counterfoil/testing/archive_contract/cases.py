@@ -7,14 +7,14 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from typing import ClassVar
 
 import httpx
 import msgspec
 import pytest
 
-from counterfoil.archives.backend import ArchiveBackend, StoredEntry
+from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.errors import (
     ArchiveError,
     ArchiveRefused,
@@ -29,6 +29,7 @@ from counterfoil.testing.archive_contract import runs
 from counterfoil.testing.archive_contract.fault_proxy import FaultProxy
 from counterfoil.testing.archive_contract.fixture import (
     ArchiveFixture,
+    ForwardingBackend,
     SourceCut,
     a_plan,
     a_source,
@@ -458,40 +459,13 @@ class RefusalContract(LoginContract, RootContract, FullContract, PermissionContr
     """Messages to the administrator. The backends are fixtures, since each needs a separate server."""
 
 
-class CorruptingBackend:
+class CorruptingBackend(ForwardingBackend):
     """A backend whose archive accepts files and stores other bytes."""
-
-    kind: ClassVar[str] = "spoiling"
-
-    def __init__(self, backend: ArchiveBackend) -> None:
-        self._backend = backend
-
-    def location(self, name: str) -> str:
-        return self._backend.location(name)
-
-    async def entries(self, folder: str) -> list[StoredEntry]:
-        return await self._backend.entries(folder)
 
     async def put(
         self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
     ) -> None:
-        await self._backend.put(name, _spoiled(chunks), tags=tags, content_type=content_type)
-
-    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
-        async for block in self._backend.read(name):
-            yield block
-
-    async def discard(self, name: str) -> None:
-        await self._backend.discard(name)
-
-    async def probe(self) -> None:
-        await self._backend.probe()
-
-    async def remove_leftovers(self, folder: str) -> None:
-        await self._backend.remove_leftovers(folder)
-
-    async def close(self) -> None:
-        await self._backend.close()
+        await super().put(name, _spoiled(chunks), tags=tags, content_type=content_type)
 
 
 async def _spoiled(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:

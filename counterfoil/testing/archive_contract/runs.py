@@ -13,15 +13,20 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import ClassVar
 
 import msgspec
 
 from counterfoil.archives import open_backend
-from counterfoil.archives.backend import ArchiveBackend, StoredEntry
+from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.filing import Source, store
 from counterfoil.resources.archive import ArchiveSpec
-from counterfoil.testing.archive_contract.fixture import BytesSource, a_plan, content, file_envelope
+from counterfoil.testing.archive_contract.fixture import (
+    BytesSource,
+    ForwardingBackend,
+    a_plan,
+    content,
+    file_envelope,
+)
 
 FILES = {"small.pdf": 1_000, "empty.pdf": 0, "big.pdf": 7_000_000}
 BIG_PIECE = 256 * 1024
@@ -43,42 +48,18 @@ def file_contents() -> list[bytes]:
     return [content(size, seed=number) for number, size in enumerate(FILES.values(), start=1)]
 
 
-class KillingBackend:
+class KillingBackend(ForwardingBackend):
     """Kills this process at one step: before, in the middle of, or after a put."""
 
-    kind: ClassVar[str] = "stepping"
-
     def __init__(self, backend: ArchiveBackend, last: int) -> None:
-        self._backend = backend
+        super().__init__(backend)
         self._left = last
-
-    def location(self, name: str) -> str:
-        return self._backend.location(name)
-
-    async def entries(self, folder: str) -> list[StoredEntry]:
-        return await self._backend.entries(folder)
 
     async def put(
         self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
     ) -> None:
         self._step()
-        await self._backend.put(name, self._stepping(chunks), tags=tags, content_type=content_type)
-
-    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
-        async for block in self._backend.read(name):
-            yield block
-
-    async def discard(self, name: str) -> None:
-        await self._backend.discard(name)
-
-    async def probe(self) -> None:
-        await self._backend.probe()
-
-    async def remove_leftovers(self, folder: str) -> None:
-        await self._backend.remove_leftovers(folder)
-
-    async def close(self) -> None:
-        await self._backend.close()
+        await super().put(name, self._stepping(chunks), tags=tags, content_type=content_type)
 
     async def _stepping(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
         passed = 0

@@ -19,7 +19,8 @@ from cryptography.x509.oid import NameOID
 
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend
-from counterfoil.archives.backends.webdav import make_backend
+from counterfoil.archives.backends._http import HttpSite
+from counterfoil.archives.backends.webdav import WebDavBackend
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
 from counterfoil.resources.archive import ArchiveSpec, Http, SignaturePolicy, VerifyMode, WebDav
@@ -131,7 +132,9 @@ async def test_a_server_that_falls_silent_is_given_up() -> None:
 
     async with await asyncio.start_server(silence, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        backend = make_backend("dms", url, Credentials("dms", None, {}), silence=0.2)
+        credentials = Credentials("dms", None, {})
+        site = HttpSite.open("the WebDAV server", "spec.webdav.url", url, credentials, silence=0.2)
+        backend = WebDavBackend(site)
         with pytest.raises(ArchiveUnavailable) as trouble:
             await backend.probe()
         await backend.close()

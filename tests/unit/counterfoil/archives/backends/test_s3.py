@@ -11,7 +11,8 @@ from aiohttp import web
 
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored
-from counterfoil.archives.backends.s3 import endpoint_of, error_of
+from counterfoil.archives.backends._object_store import BucketAddress, error_of
+from counterfoil.archives.backends.s3 import DIALECT, endpoint_of
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
 from counterfoil.resources.archive import S3, ArchiveSpec, ObjectLock, TagRule
 from counterfoil.resources.base import LocalObjectReference
@@ -222,9 +223,8 @@ def test_a_pod_without_an_identity_is_told_what_to_do() -> None:
         "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 1ms - Server "
         "returned"
     )
-    trouble = error_of(
-        asked, archive="Archive/dms", server="Amazon S3", bucket="b", key="the pod's own identity"
-    )
+    bucket = BucketAddress("Archive/dms", "Amazon S3", "b", "the pod's own identity")
+    trouble = error_of(asked, DIALECT, bucket)
 
     assert isinstance(trouble, ArchiveRefused)
     assert trouble.reason == "ArchiveNoIdentity"

@@ -1,0 +1,128 @@
+"""
+Shared by the kinds that store files in folders at a server; each kind adds the steps of its protocol.
+
+A file is sent to a temporary name in its own folder and then renamed, so that a name has all of a file or
+none of it. A killed run leaves temporary files only; ``remove_leftovers`` of the next run removes them.
+"""
+
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from counterfoil.archives.backend import (
+    MAX_ENTRIES,
+    ArchiveBackend,
+    StoredEntry,
+    is_temporary,
+    segments,
+    temporary_name,
+    too_many_files,
+)
+from counterfoil.archives.cleanup import clean_up
+from counterfoil.archives.errors import NameTaken
+from counterfoil.archives.readback import probe_with_file
+
+
+@dataclass(frozen=True)
+class FolderEntry:
+    """A file or folder in a listing; ``size`` in bytes, if the server reports it."""
+
+    name: str
+    is_folder: bool
+    size: int | None
+
+
+class FolderTreeBackend(ArchiveBackend):
+    """
+    A folder at a server, and everything below it. A path is a list of segments, empty for the root.
+
+    ``archive`` (as in ``Archive/dms``), ``server`` and ``root`` are parts of messages.
+    """
+
+    def __init__(self, archive: str, server: str, root: str) -> None:
+        self._archive = archive
+        self._server = server
+        self._root = root
+
+    @abstractmethod
+    async def _check_root(self) -> None:
+        """Check that the root is a folder. Raises ``ArchiveError``."""
+
+    @abstractmethod
+    async def _make_folder(self, parts: list[str]) -> None:
+        """Make a folder and all missing ones above it. Another task may be faster, which is as good."""
+
+    @abstractmethod
+    async def _send(
+        self, parts: list[str], chunks: AsyncIterable[bytes], tags: Mapping[str, str], content_type: str
+    ) -> None:
+        """Write a new file. Raises ``ArchiveError``, and all errors of ``chunks``."""
+
+    @abstractmethod
+    async def _publish(self, temporary: list[str], parts: list[str]) -> None:
+        """Rename a file, also over an existing file, never over a folder."""
+
+    @abstractmethod
+    async def _delete(self, parts: list[str]) -> None:
+        """Remove a file; nothing happens when it is absent."""
+
+    @abstractmethod
+    def _children(self, parts: list[str]) -> AsyncGenerator[FolderEntry, None]:
+        """Yield the files and folders in a folder, links included; none when it is absent."""
+
+    async def entries(self, folder: str) -> list[StoredEntry]:
+        """Return all files below a folder. Raises ``NameTaken`` for too many."""
+        found = [entry async for entry in self._files(folder) if not is_temporary(entry.name)]
+        return sorted(found, key=lambda entry: entry.name)
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        """Send to a temporary name, then rename. Raises ``ArchiveError``."""
+        parts = segments(name)
+        temporary = [*parts[:-1], temporary_name()]
+        await self._make_folder(parts[:-1])
+        try:
+            await self._send(temporary, chunks, tags, content_type or "application/octet-stream")
+            await self._publish(temporary, parts)
+        except BaseException:
+            await clean_up(self._delete(temporary))
+            raise
+
+    async def discard(self, name: str) -> None:
+        """Remove a file; nothing happens when it is absent."""
+        await self._delete(segments(name))
+
+    async def probe(self) -> None:
+        """Check the root, then write, read back and remove a small file. Raises ``ArchiveError``."""
+        await self._check_root()
+        name = temporary_name("probe-")
+        try:
+            await probe_with_file(self, name, self._archive, self._server)
+        finally:
+            await clean_up(self.discard(name))
+
+    async def remove_leftovers(self, folder: str) -> None:
+        """Remove our temporary files below a folder."""
+        found = [entry.name async for entry in self._files(folder) if is_temporary(entry.name)]
+        for name in found:
+            await self.discard(name)
+
+    async def _files(self, folder: str) -> AsyncIterator[StoredEntry]:
+        waiting, seen = [segments(folder)], 0
+        while waiting:
+            above = waiting.pop()
+            async with aclosing(self._children(above)) as children:
+                async for each in children:
+                    seen += 1
+                    if seen > MAX_ENTRIES:
+                        raise too_many_files(self.location(folder))
+                    if each.is_folder:
+                        waiting.append([*above, each.name])
+                    else:
+                        yield StoredEntry("/".join([*above, each.name]), each.size)
+
+    def _name_taken(self, parts: list[str], what: str) -> NameTaken:
+        where = self.location("/".join(parts)) if parts else self._root
+        return NameTaken(f"{where} {what}, and Counterfoil did not put it there. Move it away.")

@@ -1,0 +1,124 @@
+"""
+Steps that the archives with folders at a server share, with a tree in memory.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+
+import pytest
+
+from counterfoil.archives.backend import MAX_ENTRIES, FileNotStored
+from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
+from counterfoil.archives.errors import ArchiveUnavailable, NameTaken, VerificationFailed
+from tests.support.fakes.archives import once
+
+
+class MemoryTree(FolderTreeBackend):
+    """Files by path. ``steps`` are the calls so far; the step ``broken`` fails."""
+
+    kind = "tree"
+
+    def __init__(self, *, broken: str = "") -> None:
+        super().__init__("Archive/dms", "the server", "/srv")
+        self.files: dict[str, bytes] = {}
+        self.steps: list[str] = []
+        self.broken = broken
+
+    def location(self, name: str) -> str:
+        return f"tree:/{name}"
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        if name not in self.files:
+            raise FileNotStored
+        yield b"other" if self.broken == "read" else self.files[name]
+
+    async def close(self) -> None:
+        self._step("close")
+
+    async def _check_root(self) -> None:
+        self._step("check_root")
+
+    async def _make_folder(self, parts: list[str]) -> None:
+        self._step("make_folder")
+
+    async def _send(
+        self, parts: list[str], chunks: AsyncIterable[bytes], tags: Mapping[str, str], content_type: str
+    ) -> None:
+        self.files["/".join(parts)] = b"".join([chunk async for chunk in chunks])
+        self._step("send")
+
+    async def _publish(self, temporary: list[str], parts: list[str]) -> None:
+        self._step("publish")
+        self.files["/".join(parts)] = self.files.pop("/".join(temporary))
+
+    async def _delete(self, parts: list[str]) -> None:
+        self.files.pop("/".join(parts), None)
+        self._step("delete")
+
+    async def _children(self, parts: list[str]) -> AsyncGenerator[FolderEntry, None]:
+        above = "".join(f"{part}/" for part in parts)
+        below = [name.removeprefix(above) for name in self.files if name.startswith(above)]
+        for folder in sorted({name.partition("/")[0] for name in below if "/" in name}):
+            yield FolderEntry(folder, is_folder=True, size=None)
+        for name in below:
+            if "/" not in name:
+                yield FolderEntry(name, is_folder=False, size=len(self.files[above + name]))
+
+    def _step(self, name: str) -> None:
+        self.steps.append(name)
+        if name == self.broken:
+            raise ArchiveUnavailable("ArchiveFailing", "Archive/dms: the server does not work.")
+
+
+async def put(backend: FolderTreeBackend) -> None:
+    await backend.put("a/b.pdf", once(b"new"), tags={}, content_type=None)
+
+
+async def test_a_file_has_its_name_after_all_of_it_was_sent() -> None:
+    backend = MemoryTree()
+    await put(backend)
+
+    assert backend.files == {"a/b.pdf": b"new"}
+    assert backend.steps == ["make_folder", "send", "publish"]
+
+
+@pytest.mark.parametrize("step", ["send", "publish"])
+async def test_a_step_that_fails_leaves_the_old_file_and_no_temporary_one(step: str) -> None:
+    backend = MemoryTree(broken=step)
+    backend.files["a/b.pdf"] = b"old"
+    with pytest.raises(ArchiveUnavailable):
+        await put(backend)
+
+    assert backend.files == {"a/b.pdf": b"old"}
+
+
+async def test_entries_are_the_files_of_all_folders_in_order_without_temporary_ones() -> None:
+    backend = MemoryTree()
+    backend.files = dict.fromkeys(("a/z.pdf", "a/b/c.pdf", "a/.counterfoil-1.tmp", "x/y.pdf"), b"x")
+
+    assert [entry.name for entry in await backend.entries("a")] == ["a/b/c.pdf", "a/z.pdf"]
+
+
+async def test_a_folder_with_too_many_files_is_refused() -> None:
+    backend = MemoryTree()
+    backend.files = dict.fromkeys((f"a/{number}.pdf" for number in range(MAX_ENTRIES + 1)), b"x")
+
+    with pytest.raises(NameTaken, match=r"^tree:/a has more than 10000 files\."):
+        await backend.entries("a")
+
+
+async def test_leftovers_are_removed_and_no_other_file() -> None:
+    backend = MemoryTree()
+    backend.files = dict.fromkeys(
+        ("a/b.pdf", "a/b/.counterfoil-1.tmp", "a/theirs.tmp", "x/.counterfoil-2.tmp"), b"x"
+    )
+    await backend.remove_leftovers("a")
+
+    assert list(backend.files) == ["a/b.pdf", "a/theirs.tmp", "x/.counterfoil-2.tmp"]
+
+
+async def test_a_probe_that_reads_other_bytes_fails_and_leaves_nothing() -> None:
+    backend = MemoryTree(broken="read")
+    with pytest.raises(VerificationFailed, match="the server returns other bytes than were written"):
+        await backend.probe()
+
+    assert backend.files == {}
