@@ -79,7 +79,7 @@ async def test_the_port_is_free_again_after_the_end() -> None:
     async with serve_health_and_metrics(ANY_PORT, CollectorRegistry(), live={}, ready={}) as first:
         pass
     async with (
-        asyncio.timeout(5),
+        asyncio.timeout(60),
         serve_health_and_metrics(first, CollectorRegistry(), live={}, ready={}) as second,
     ):
         assert second == first

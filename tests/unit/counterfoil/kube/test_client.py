@@ -248,7 +248,7 @@ async def seen_by(
 ) -> list[tuple[str, str]]:
     """Return the first changes: type, and the name or for a full list the names."""
     changes = list[tuple[str, str]]()
-    async with answered_by(watched, folder) as kube, asyncio.timeout(20):
+    async with answered_by(watched, folder) as kube, asyncio.timeout(60):
         follower = list_and_watch_forever(
             kube,
             Organization,
@@ -313,7 +313,7 @@ async def first_pauses(watched: Watched, tmp_path: Path, count: int) -> list[flo
         pauses.append(exponential_backoff(failures))
         return 0.0
 
-    async with answered_by(watched, tmp_path) as kube, asyncio.timeout(20):
+    async with answered_by(watched, tmp_path) as kube, asyncio.timeout(60):
         follower = list_and_watch_forever(kube, Organization, pause=pause, on_error=lambda problem: None)
         async with aclosing(follower):
             async for _ in follower:
@@ -368,7 +368,7 @@ async def test_what_vanished_during_an_outage_is_missing_from_the_names_of_the_n
         problems.append(problem)
         watched.names = ["acme"]
 
-    async with answered_by(watched, tmp_path) as kube, asyncio.timeout(20):
+    async with answered_by(watched, tmp_path) as kube, asyncio.timeout(60):
         lists = list[frozenset[str]]()
         async for change in list_and_watch_forever(
             kube, Organization, pause=lambda failures: 0.0, on_error=lose

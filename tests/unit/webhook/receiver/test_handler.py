@@ -350,7 +350,7 @@ async def raw(counter: Counter, sent: bytes) -> bytes:
     """Send bytes as they are and read until the connection is closed."""
     reader, writer = await asyncio.open_connection(*counter.address)
     writer.write(sent)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         answer = await reader.read()
     writer.close()
     return answer
