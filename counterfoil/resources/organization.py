@@ -187,6 +187,12 @@ class OrganizationSpec(ResourcePart, frozen=True):
         wanted = action.lower()
         return next((each for each in self.actions if each.action.lower() == wanted), None)
 
+    @property
+    def archive_action(self) -> str | None:
+        """The first action with handling Archive, or None."""
+        archived = (each.action for each in self.actions if each.handling is ActionHandling.ARCHIVE)
+        return next(archived, None)
+
 
 class CallbackURLs(ResourcePart, frozen=True):
     """URLs for eSAW's organization settings; ``<token>`` is the placeholder of the token."""

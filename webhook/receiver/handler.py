@@ -146,9 +146,13 @@ class CallbackHandler:
             callback = parse_callback(query, max_parameters=self._limits.parameters)
         except MalformedCallback as malformed:
             return CallbackResult(CallbackOutcome.MALFORMED, name, detail=str(malformed))
-        action = organization.actions.get(callback.action.lower())
+        action = (
+            organization.archive_action
+            if callback.action is None
+            else organization.actions.get(callback.action.lower())
+        )
         if action is None:
-            detail = f"{callback.action} is none of its actions"
+            detail = f"{callback.action or 'a callback without an action'} is none of its actions"
             return CallbackResult(CallbackOutcome.IGNORED, name, detail=detail)
         facts = {"organization": name, "envelope": callback.envelope_id, "action": action}
         # A proxy in front may have started the trace; eSAW does not.
@@ -157,7 +161,8 @@ class CallbackHandler:
                 organization=name,
                 envelope=callback.envelope_id,
                 action=action,
-                workstep=callback.workstep,
+                # An action that was not given is the whole envelope's, not one workstep's.
+                workstep=callback.workstep if callback.action is not None else None,
                 sender=organization.sender,
                 traceparent=step.traceparent,
             )

@@ -35,6 +35,8 @@ class OrganizationView:
     basic_auth_hash: str | None = None
     actions: Mapping[str, str] = field(default_factory=dict)
     """The actions it asks for, in its own spelling, by their names in lower case."""
+    archive_action: str | None = None
+    """Its first action that leads into the archive; a callback without an action counts as this one."""
     sender: str | None = None
     """The Sender of all its events, when it is known beforehand and fits into a label."""
     bucket: TokenBucket
@@ -108,6 +110,7 @@ def _view_of(organization: Organization, bucket: TokenBucket) -> OrganizationVie
         needs_basic_auth=spec.callback.basic_auth_secret_ref is not None,
         basic_auth_hash=status.basic_auth_hash,
         actions={each.action.lower(): each.action for each in reversed(spec.actions)},
+        archive_action=spec.archive_action,
         sender=sender if sender is not None and len(sender) <= _MAX_LABEL_LENGTH else None,
         bucket=bucket,
     )
