@@ -84,12 +84,12 @@ def known_to_work(sender: Sender, key: str = KEY) -> Sender:
     return Sender.parse(raw)
 
 
-def an_envelope(sender: str) -> Envelope:
+def an_envelope(sender: str, organization: str = "acme") -> Envelope:
     return Envelope.parse(
         {
             "metadata": {"name": ENVELOPE},
             "spec": {
-                "organizationRef": {"name": "acme"},
+                "organizationRef": {"name": organization},
                 "envelopeId": ENVELOPE,
                 "senderRef": {"name": sender},
             },
@@ -157,6 +157,15 @@ async def test_the_envelope_tells_who_sent_it(scene: Scene) -> None:
 
 
 async def test_without_an_envelope_it_is_the_organizations_default_sender(scene: Scene) -> None:
+    sender = await scene.sender()
+    assert isinstance(sender, Sender)
+    assert sender.name == "anna"
+
+
+@pytest.mark.xfail(strict=True, reason="the Envelope's organization is ignored")
+async def test_the_envelope_of_another_organization_with_the_same_id_tells_nothing(scene: Scene) -> None:
+    scene.organization(defaultSenderRef={"name": "anna"})
+    scene.kube.put(an_envelope(sender="other", organization="other"))
     sender = await scene.sender()
     assert isinstance(sender, Sender)
     assert sender.name == "anna"
