@@ -218,9 +218,12 @@ class Preconditions:
         try:
             envelope = Envelope.parse(await self.kube.get(Envelope, event.spec.envelope_id))
         except (NotFound, ResourceInvalid):
-            if event.spec.origin is Origin.SWEEP and SENDER_LABEL in event.metadata.labels:
-                # The sweep found it with this sender's key, so this sender may see it.
-                return event.metadata.labels[SENDER_LABEL]
-            default = organization.spec.default_sender_ref
-            return default.name if default is not None else None
-        return envelope.spec.sender_ref.name
+            envelope = None
+        # Two Organizations may be two eSAWs, and both may know an envelope of this id.
+        if envelope is not None and envelope.spec.organization_ref.name == organization.name:
+            return envelope.spec.sender_ref.name
+        if event.spec.origin is Origin.SWEEP and SENDER_LABEL in event.metadata.labels:
+            # The sweep found it with this sender's key, so this sender may see it.
+            return event.metadata.labels[SENDER_LABEL]
+        default = organization.spec.default_sender_ref
+        return default.name if default is not None else None

@@ -162,7 +162,6 @@ async def test_without_an_envelope_it_is_the_organizations_default_sender(scene:
     assert sender.name == "anna"
 
 
-@pytest.mark.xfail(strict=True, reason="the Envelope's organization is ignored")
 async def test_the_envelope_of_another_organization_with_the_same_id_tells_nothing(scene: Scene) -> None:
     scene.organization(defaultSenderRef={"name": "anna"})
     scene.kube.put(an_envelope(sender="other", organization="other"))
