@@ -15,7 +15,7 @@ from controller.access.archive_pool import ArchivePool
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Skip, Wait
+from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Wait
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.clock import Clock
@@ -128,8 +128,11 @@ class Preconditions:
             return Hold("OrganizationSuspended", f"spec.suspend of Organization/{organization.name} is true.")
         rule = organization.spec.rule(event.spec.action)
         if rule is None:
-            message = f"Organization/{organization.name} no longer lists the action {event.spec.action}."
-            return Skip("ActionNotConfigured", message)
+            message = (
+                f"spec.actions of Organization/{organization.name} does not list the action "
+                f"{event.spec.action}. List it there, or skip this event."
+            )
+            return Hold("ActionNotConfigured", message)
         return RecordOnly() if rule.handling is ActionHandling.RECORD else organization
 
     async def prepare(

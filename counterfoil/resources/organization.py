@@ -134,14 +134,11 @@ class RetrySpec(ResourcePart, frozen=True):
     deadline: Duration = Duration(hours=24)
 
 
-DEFAULT_LOOKBACK = Duration(hours=72)
-
-
 class SweepSpec(ResourcePart, frozen=True):
-    """Search for finished envelopes whose callback did not arrive."""
+    """Search for finished envelopes whose callback did not arrive; ``lookback`` counts from the time of sending."""
 
-    interval: Duration
-    lookback: Duration = DEFAULT_LOOKBACK
+    interval: Duration = Duration(hours=6)
+    lookback: Duration = Duration(hours=768)
 
 
 class Ttl(ResourcePart, frozen=True):
@@ -176,7 +173,7 @@ class OrganizationSpec(ResourcePart, frozen=True):
     before_send: BeforeSend | None = None
     limits: OrganizationLimits = OrganizationLimits()
     retry: RetrySpec = RetrySpec()
-    sweep: SweepSpec | None = None
+    sweep: SweepSpec = SweepSpec()
     ttl: Ttl = Ttl()
     notifications: Notifications | None = None
     suspend: bool = False

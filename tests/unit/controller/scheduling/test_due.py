@@ -77,7 +77,6 @@ def test_an_event_that_is_held_in_one_way_and_was_in_another_is_not_due() -> Non
     assert due_time(an_event().in_phase(Phase.VALIDATING, "Suspended").build(), cache) is None
 
 
-@pytest.mark.xfail(strict=True, reason="an event whose action is not configured ends in Skipped")
 def test_an_event_whose_action_is_not_configured_is_due_when_it_is_listed_again() -> None:
     held = an_event().for_action("envelopeClosed").in_phase(Phase.VALIDATING, "ActionNotConfigured").build()
     cache = a_cache()
