@@ -156,7 +156,6 @@ def test_cookies_go_only_where_they_are_needed_and_only_over_https(flows: FlowCo
     assert "; Path=/cf/before-send/acme/tags; " in urls().set_cookie(session, "v", seconds=60)
 
 
-@pytest.mark.xfail(strict=True, reason="it ends at eSAW's start page")
 def test_without_a_configured_inbox_the_way_ends_in_esaws_own() -> None:
     assert urls().inbox == "https://esaw.example.com/Inbox/Index"
 
