@@ -176,6 +176,20 @@ async def test_a_callback_without_an_action_is_ignored_where_nothing_is_archived
     assert counter.kube.objects == {}
 
 
+@pytest.mark.xfail(strict=True, reason="an unlisted action is ignored, whatever the organization wants")
+@pytest.mark.parametrize("more", ["", "&workstepId=W1"])
+async def test_an_unlisted_action_is_the_event_of_the_first_archive_action_where_that_is_wanted(
+    counter: Counter, more: str
+) -> None:
+    spec = {"unlistedActions": "Archive", "actions": [{"action": "envelopeFinished"}]}
+    counter.organization_cache.update(added(an_organization(spec=spec)))
+    assert await counter.status(f"envelopeId={GUID}&action=envelopeClosed{more}") == 200
+    (name,) = counter.kube.objects
+    assert await counter.status() == 200
+    assert list(counter.kube.objects) == [name]
+    assert counter.kube.event(name).spec.action == "envelopeFinished"
+
+
 async def test_an_action_to_be_recorded_is_stored_too(counter: Counter) -> None:
     actions = [{"action": "envelopeExpired", "handling": "Record"}]
     counter.organization_cache.update(added(an_organization(spec={"actions": actions})))
