@@ -112,6 +112,11 @@ class OrganizationStatusUpdater:
             basic_auth_hash=basic_hash,
             callback_urls=self._urls(organization),
             version=version,
+            unlisted_actions=tuple(
+                each
+                for each in organization.status.unlisted_actions
+                if organization.spec.rule(each.action) is None
+            ),
             events=dict(counts) if counts is not None else organization.status.events,
             activity=refresh_if_stale(known, activity) if activity is not None else known,
         )

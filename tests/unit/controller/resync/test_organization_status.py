@@ -474,6 +474,17 @@ async def test_without_a_known_address_the_urls_have_a_placeholder() -> None:
     assert urls.status.startswith("https://<your-host>/callbacks/acme/")
 
 
+async def test_an_action_that_was_listed_since_is_no_longer_among_the_unlisted_ones() -> None:
+    scene = Scene(actions=[{"action": "envelopeFinished"}, {"action": "EnvelopeClosed"}])
+    counts = [
+        {"action": each, "count": 3, "lastTime": "2026-07-01T11:00:00Z"}
+        for each in ("envelopeClosed", "workstepOpened")
+    ]
+    scene.kube.edit(Organization, "acme", {"status": {"unlistedActions": counts}})
+    status = (await scene.look()).status
+    assert [each.action for each in status.unlisted_actions] == ["workstepOpened"]
+
+
 async def test_counts_of_events_are_kept_until_there_are_new_ones() -> None:
     scene = Scene()
     assert (await scene.look({"Failed": 2})).status.events == {"Failed": 2}

@@ -30,6 +30,7 @@ from webhook.receiver.handler import CallbackHandler
 from webhook.receiver.limits import ReceiverLimits
 from webhook.receiver.organizations import OrganizationCache
 from webhook.receiver.readiness import WriteProbe
+from webhook.receiver.unlisted_actions import UnlistedActionCounter
 
 Answer = Callable[[Raw], web.Response]
 """Builds an answer from the object of the request, or for a GET from the stored object."""
@@ -90,7 +91,15 @@ async def receiver_before(server: ScriptedApiServer, folder: Path) -> AsyncItera
             clock=clock,
             limits=limits,
         )
-        handler = CallbackHandler(organizations, writer, metrics, limits=limits, monotonic=clock.monotonic)
+        unlisted_actions = UnlistedActionCounter(kube, metrics, clock=clock, seconds=30.0)
+        handler = CallbackHandler(
+            organizations,
+            writer,
+            metrics,
+            unlisted_actions=unlisted_actions,
+            limits=limits,
+            monotonic=clock.monotonic,
+        )
         async with (
             public_server(
                 ListenAddress("127.0.0.1", 0), handler, limits=limits, grace_seconds=2.0
