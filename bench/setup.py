@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from counterfoil.kube.client import KubeClient, connect
@@ -95,7 +94,7 @@ class BenchSetup:
             for each in envelopes
         ]
         for body in bodies:
-            await self.kube.create_from_json(EnvelopeEvent, msgspec.json.encode(body))
+            await self.kube.create(EnvelopeEvent, body)
         return {body["metadata"]["name"] for body in bodies}
 
     async def wait_until_succeeded(self, names: set[str]) -> list[float]:

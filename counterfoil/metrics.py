@@ -4,6 +4,7 @@ All metrics of Counterfoil. Dashboards and alerts rely on their names and labels
 Each process creates one ``Metrics`` with its own registry and writes to the attributes;
 ``counterfoil.health`` serves the registry. Known label sets start at 0, so that the first failure appears as
 a rate and not as a new series. No label takes a value from a request (a path, a token, an unknown name).
+The exception is the action of ``unlisted_actions``: 32 names at most for each organization.
 """
 
 from enum import StrEnum
@@ -118,6 +119,11 @@ class Metrics:
             "counterfoil_callbacks_total",
             "Callbacks of eSignAnyWhere, by outcome.",
             ("organization", "outcome"),
+        )
+        self.unlisted_actions = counter(
+            "counterfoil_unlisted_actions_total",
+            "Callbacks with an action that the organization does not list; after 32 actions, `other`.",
+            ("organization", "action"),
         )
         self.callback_seconds = histogram(
             "counterfoil_callback_seconds",
@@ -248,7 +254,13 @@ class Metrics:
 
     def remove_organization(self, organization: str) -> None:
         """Remove all series of a deleted organization."""
-        for metric in (self.callbacks, self.events, self.oldest_unfinished_seconds, self.senders):
+        for metric in (
+            self.callbacks,
+            self.unlisted_actions,
+            self.events,
+            self.oldest_unfinished_seconds,
+            self.senders,
+        ):
             metric.remove_by_labels({"organization": organization})
 
     def kubernetes_request(self, verb: str, resource: str, status: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from controller.retry.fix_rules import archive_may_fix
+from controller.scheduling.due import ACTION_NOT_CONFIGURED
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, ReportedProblem
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 
@@ -201,8 +202,11 @@ def _changed(problems: Problems, cause: str, **fields: Any) -> Problems:
 
 @dataclass
 class FailureSummary:
-    """Failures of one Organization in a pass over all events. Grows with the number of causes, not of
-    events."""
+    """
+    Failures of one Organization in a pass over all events. Grows with the number of causes, not of events.
+
+    An event that is held because its action is not listed counts as one, since a person must act.
+    """
 
     failed: dict[str, Observation] = field(default_factory=dict)
     at_risk: set[str] = field(default_factory=set)
@@ -213,7 +217,7 @@ class FailureSummary:
     def add(self, event: EnvelopeEvent, archive: str) -> None:
         """Count an event."""
         status = event.status
-        if status.phase == "Failed":
+        if status.phase == "Failed" or status.reason == ACTION_NOT_CONFIGURED:
             self._add_failure(failure_observation(event, archive))
         elif not status.phase.is_final and status.last_error is not None:
             again = replace(status, reason=DEADLINE_EXCEEDED)

@@ -15,7 +15,7 @@ from controller.access.archive_pool import ArchivePool
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Skip, Wait
+from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Wait
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.clock import Clock
@@ -128,8 +128,11 @@ class Preconditions:
             return Hold("OrganizationSuspended", f"spec.suspend of Organization/{organization.name} is true.")
         rule = organization.spec.rule(event.spec.action)
         if rule is None:
-            message = f"Organization/{organization.name} no longer lists the action {event.spec.action}."
-            return Skip("ActionNotConfigured", message)
+            message = (
+                f"spec.actions of Organization/{organization.name} does not list the action "
+                f"{event.spec.action}. List it there, or skip this event."
+            )
+            return Hold("ActionNotConfigured", message)
         return RecordOnly() if rule.handling is ActionHandling.RECORD else organization
 
     async def prepare(
@@ -218,9 +221,12 @@ class Preconditions:
         try:
             envelope = Envelope.parse(await self.kube.get(Envelope, event.spec.envelope_id))
         except (NotFound, ResourceInvalid):
-            if event.spec.origin is Origin.SWEEP and SENDER_LABEL in event.metadata.labels:
-                # The sweep found it with this sender's key, so this sender may see it.
-                return event.metadata.labels[SENDER_LABEL]
-            default = organization.spec.default_sender_ref
-            return default.name if default is not None else None
-        return envelope.spec.sender_ref.name
+            envelope = None
+        # Two Organizations may be two eSAWs, and both may know an envelope of this id.
+        if envelope is not None and envelope.spec.organization_ref.name == organization.name:
+            return envelope.spec.sender_ref.name
+        if event.spec.origin is Origin.SWEEP and SENDER_LABEL in event.metadata.labels:
+            # The sweep found it with this sender's key, so this sender may see it.
+            return event.metadata.labels[SENDER_LABEL]
+        default = organization.spec.default_sender_ref
+        return default.name if default is not None else None

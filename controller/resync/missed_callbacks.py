@@ -1,37 +1,60 @@
 """
 The sweep: find finished envelopes whose callback is missing, by asking eSAW for each authorised sender.
 
+eSAW searches by the time of *sending*, and an envelope may take weeks to sign. So each sweep covers the whole
+look-back, in windows of a day. eSAW's answer has no paging: one that may be cut off splits its window.
+
 Each envelope becomes the same deterministic event that its callback would create (``origin: Sweep``), so an
-envelope is never processed twice; the API server returns "already exists".
+envelope is never processed twice. An event that ended in Skipped starts again, unless a person skipped it.
 
 It runs at its interval, and when a person requests it by the annotation ``counterfoil.dev/sweep``.
 """
 
 import logging
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
 from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawUserClient
-from counterfoil.esaw.errors import EsawError, HttpStatusError
+from counterfoil.esaw.errors import EsawError, HttpStatusError, ResponseTooLarge
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import AlreadyExists
+from counterfoil.kube.errors import AlreadyExists, NotFound
+from counterfoil.kube.status import write_status_or_skip
 from counterfoil.resources import (
     ActionHandling,
     EnvelopeEvent,
+    EnvelopeStatus,
     Organization,
     Origin,
+    Phase,
+    ResourceInvalid,
     Sender,
     envelope_id,
+    event_name,
     is_condition_true,
 )
 from counterfoil.resources.event_factory import new_event
-from counterfoil.resources.organization import DEFAULT_LOOKBACK
+from counterfoil.resources.naming import EnvelopeId
+from counterfoil.resources.reopening import reopened_status
 
 _log = logging.getLogger(__name__)
+
+WINDOW = timedelta(days=1)
+"""Time of sending that one request covers."""
+
+OVERLAP = timedelta(seconds=1)
+"""Time by which windows overlap: eSAW may leave out their very ends, or cut fractions of a second."""
+
+TRUSTED_HITS = 50
+"""Number of hits from which an answer may be cut off. eSAW documents no maximum."""
+
+MIN_WINDOW = timedelta(minutes=1)
+"""Window that is not split further: no sender sends fifty envelopes within it."""
 
 
 @dataclass(frozen=True)
@@ -60,38 +83,98 @@ class MissedCallbackFinder:
             and not each.spec.suspend
             and is_condition_true(each.status.conditions, "Authorized")
         ]
-        found = 0
+        created = 0
         for sender in senders:
             try:
-                found += await self._sweep_sender(organization, sender, action)
+                created += await self._sweep_sender(organization, sender, action)
             except (EsawError, KeyUnusable) as problem:
                 _log.info("the sweep skipped a sender: %s", problem, extra={"sender": sender.name})
-        return found
+        return created
 
     async def _sweep_sender(self, organization: Organization, sender: Sender, action: str) -> int:
         esaw = self.esaw_clients.for_organization(organization)
         token = await self.sender_keys.key(sender, esaw)
+        user, seen, created = esaw.as_user(token), set[str](), 0
         try:
-            found = await self._find(organization, esaw.as_user(token))
+            async for found, sent_before in self._find(organization, user):
+                if found in seen:
+                    continue
+                seen.add(found)
+                if (envelope := _guid(found, sender)) is None or await self._exists(
+                    organization, envelope, action
+                ):
+                    continue
+                if not await self._may_have_been_removed(organization, user, envelope, sent_before):
+                    created += await self._create_event(organization, sender, envelope, action)
         except HttpStatusError as answer:
             if answer.status == 401:
                 await self.sender_keys.refused(sender, token)
             raise
-        return sum([await self._create_event(organization, sender, each, action) for each in found])
+        return created
 
-    async def _find(self, organization: Organization, user: EsawUserClient) -> list[str]:
-        sweep, now = organization.spec.sweep, self.clock.now()
-        start = now - (sweep.lookback if sweep is not None else DEFAULT_LOOKBACK)
-        statuses = organization.spec.statuses
-        found = [await user.find(status=status, start=start, end=now) for status in statuses]
-        return [hit.id for hits in found for hit in hits]
+    async def _find(
+        self, organization: Organization, user: EsawUserClient
+    ) -> AsyncIterator[tuple[str, datetime]]:
+        """
+        Yield all envelopes in the look-back, newest first: the id, and a time before which it was sent.
 
-    async def _create_event(self, organization: Organization, sender: Sender, found: str, action: str) -> int:
+        Some of them more than once.
+        """
+        end = self.clock.now()
+        oldest = end - organization.spec.sweep.lookback
+        while end > oldest:
+            start = max(end - WINDOW, oldest)
+            for status in organization.spec.statuses:
+                for found in await _find_between(user, status, start, end):
+                    yield found, end
+            end = start
+
+    async def _exists(self, organization: Organization, envelope: EnvelopeId, action: str) -> bool:
+        """Whether the envelope has its event. A Skipped one starts again, unless a person skipped it."""
         try:
-            envelope = envelope_id(found)
-        except ValueError:
-            _log.warning("eSAW listed an envelope without a GUID in the sweep", extra={"sender": sender.name})
-            return 0
+            raw = await self.kube.get(EnvelopeEvent, event_name(organization.name, envelope, action))
+            event = EnvelopeEvent.parse(raw)
+        except NotFound:
+            return False
+        except ResourceInvalid as invalid:
+            _log.warning("an event can't be read: %s", invalid)
+            return True
+        if event.status.phase is Phase.SKIPPED and event.status.reason != "SkippedByRequest":
+            await self._reopen(event)
+        return True
+
+    async def _may_have_been_removed(
+        self, organization: Organization, user: EsawUserClient, envelope: EnvelopeId, sent_before: datetime
+    ) -> bool:
+        """
+        Whether the envelope was finished longer than ``ttl.succeeded`` ago: its event may be removed by now.
+
+        An earlier sweep or a callback made that event. A new one would archive the envelope again.
+        """
+        oldest_kept = self.clock.now() - organization.spec.ttl.succeeded
+        if sent_before > oldest_kept:
+            return False
+        try:
+            finished = await user.finished_date(envelope)
+        except HttpStatusError as answer:
+            if answer.status == 401:
+                raise
+            return answer.status == 404
+        except EsawError:
+            # One envelope that can't be read must not end the search; its event says what is wrong.
+            return False
+        return finished is not None and finished < oldest_kept
+
+    async def _reopen(self, event: EnvelopeEvent) -> None:
+        message = f"The sweep found the envelope after the event was skipped ({event.status.reason})."
+        status = reopened_status(event.status, reason="FoundBySweep", message=message, now=self.clock.now())
+        # Not enqueued here: the watch delivers it to the controller of its shard (rule 5).
+        if await write_status_or_skip(self.kube, event, status) is not None:
+            _log.info("the sweep re-opened a skipped event", extra={"event": event.name})
+
+    async def _create_event(
+        self, organization: Organization, sender: Sender, envelope: EnvelopeId, action: str
+    ) -> int:
         with tracing.span("sweep", organization=organization.name, envelope=envelope) as step:
             event = new_event(
                 organization=organization.name,
@@ -107,6 +190,39 @@ class MissedCallbackFinder:
                 return 0
         _log.info("the sweep found an envelope without a callback", extra={"envelope": envelope})
         return 1
+
+
+def _guid(found: str, sender: Sender) -> EnvelopeId | None:
+    try:
+        return envelope_id(found)
+    except ValueError:
+        _log.warning("eSAW listed an envelope without a GUID in the sweep", extra={"sender": sender.name})
+        return None
+
+
+async def _find_between(
+    user: EsawUserClient, status: EnvelopeStatus, start: datetime, end: datetime
+) -> list[str]:
+    """Return the ids of the envelopes sent in this window; split it if the answer may be cut off."""
+    is_smallest = end - start <= MIN_WINDOW
+    try:
+        found = [hit.id for hit in await user.find(status=status, start=start - OVERLAP, end=end)]
+    except ResponseTooLarge:
+        if is_smallest:
+            raise
+        found = []
+    else:
+        if len(found) < TRUSTED_HITS:
+            return found
+    if is_smallest:
+        _log.warning("eSAW's answer to the sweep may be cut off: %d envelopes in a minute", len(found))
+        return found
+    middle = start + (end - start) / 2
+    return [
+        *found,
+        *await _find_between(user, status, start, middle),
+        *await _find_between(user, status, middle, end),
+    ]
 
 
 def _action(organization: Organization) -> str | None:

@@ -8,10 +8,12 @@ when it changes and every ``RESYNC_SECONDS``, so a changed token Secret takes ef
 
 import asyncio
 import hashlib
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -47,6 +49,15 @@ VERSION_TIMEOUT_SECONDS = 15.0
 """Timeout for that request; a check must not block the next one."""
 
 _BASIC_ADVICE = "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out."
+
+MAX_PRIVILEGED_PORT = 1024
+"""eSAW's SaaS calls port 443 and ports above this one. (Namirial's wiki, page 70058038)"""
+
+_INTERNAL = re.compile(
+    r"https?://(127(\.\d{1,3}){3}|\[::1\]|[a-z]([a-z0-9-]*[a-z0-9])?|[a-z0-9.-]+\.(svc|cluster\.local))(:|/|$)",
+    re.IGNORECASE,
+)
+"""Addresses of loopback and of the cluster, as in the CustomResourceDefinition."""
 
 _ENVELOPE_QUERY = "envelopeId=##EnvelopeId##&action=##Action##"
 _WORKSTEP_QUERY = (
@@ -89,7 +100,8 @@ class OrganizationStatusUpdater:
         basic, basic_hash = await self._basic_auth(organization)
         reachable, version = await self._reachable(organization)
         references = (self._archive(organization), self._sender(organization))
-        results = (tokens, basic, *references, _check_form(organization))
+        address = _check_address(*self._address(organization))
+        results = (tokens, basic, *references, _check_form(organization), address)
         ready = next((each for each in results if each.truth != "True"), OK)
         known = organization.status.activity
         status = msgspec.structs.replace(
@@ -100,6 +112,11 @@ class OrganizationStatusUpdater:
             basic_auth_hash=basic_hash,
             callback_urls=self._urls(organization),
             version=version,
+            unlisted_actions=tuple(
+                each
+                for each in organization.status.unlisted_actions
+                if organization.spec.rule(each.action) is None
+            ),
             events=dict(counts) if counts is not None else organization.status.events,
             activity=refresh_if_stale(known, activity) if activity is not None else known,
         )
@@ -209,9 +226,15 @@ class OrganizationStatusUpdater:
             return CheckResult("False", "SenderOfOtherOrganization", message)
         return OK
 
-    def _urls(self, organization: Organization) -> CallbackURLs:
+    def _address(self, organization: Organization) -> tuple[str | None, str]:
+        """Return the public address of the receiver, and the setting that it comes from."""
         oauth = organization.spec.oauth
-        base = self.callback_url or (oauth.public_url if oauth is not None else None) or "https://<your-host>"
+        if self.callback_url or oauth is None:
+            return self.callback_url, "COUNTERFOIL_CALLBACK_URL of the controller"
+        return oauth.public_url, "spec.oauth.publicURL"
+
+    def _urls(self, organization: Organization) -> CallbackURLs:
+        base = self._address(organization)[0] or "https://<your-host>"
         prefix = f"{base.rstrip('/')}/callbacks/{organization.name}/<token>"
         envelope, workstep = f"{prefix}?{_ENVELOPE_QUERY}", f"{prefix}?{_WORKSTEP_QUERY}"
         return CallbackURLs(envelope=envelope, status=envelope, workstep=workstep)
@@ -237,6 +260,28 @@ def _published_hashes(organization: Organization) -> tuple[str, ...]:
     status = organization.status
     fits = status.observed_generation == organization.metadata.generation
     return status.callback_token_hashes if fits else ()
+
+
+def _check_address(url: str | None, setting: str) -> CheckResult:
+    """Whether eSAW's SaaS calls such an address. Loopback and cluster-internal ones are for another eSAW."""
+    if url is None or _INTERNAL.match(url):
+        return OK
+    address, fault = urlsplit(url), ""
+    try:
+        port = address.port or 443
+        if port != 443 and port <= MAX_PRIVILEGED_PORT:
+            fault = f"its port is {port}"
+    except ValueError:
+        fault = "its port is not a number up to 65535"
+    if address.scheme != "https":
+        fault = f"its scheme is {address.scheme}"
+    if not fault:
+        return OK
+    message = (
+        f"eSignAnyWhere does not call {url}: {fault}. It calls https only, on port 443 or a port from 1025 "
+        f"to 65535. Correct {setting}, then the callback URLs in eSignAnyWhere."
+    )
+    return CheckResult("False", "CallbackURLUnusable", message)
 
 
 def _check_form(organization: Organization) -> CheckResult:

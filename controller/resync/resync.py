@@ -184,7 +184,7 @@ class Resync:
 
     def _is_sweep_due(self, organization: Organization) -> bool:
         sweep, last, now = organization.spec.sweep, organization.status.sweep, self.clock.now()
-        if sweep is None or (last is not None and now - last.at < sweep.interval):
+        if last is not None and now - last.at < sweep.interval:
             return False
         return now >= self._next_sweep.get(organization.name, now)
 

@@ -16,6 +16,9 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 SUSPENDED_REASONS = frozenset({"Suspended", "OrganizationSuspended", "SenderSuspended"})
 """Reasons of suspended events: they wait only for the end of the suspension."""
 
+ACTION_NOT_CONFIGURED = "ActionNotConfigured"
+"""Reason of an event that waits until its Organization lists its action."""
+
 
 def due_time(event: EnvelopeEvent, cache: Cache) -> datetime | None:
     """Return when the event is due; in the past: now; None: not before an object changes."""
@@ -27,6 +30,8 @@ def due_time(event: EnvelopeEvent, cache: Cache) -> datetime | None:
         return None if status.reason in SUSPENDED_REASONS else EPOCH
     if status.reason in SUSPENDED_REASONS:
         return EPOCH
+    if status.reason == ACTION_NOT_CONFIGURED:
+        return EPOCH if _is_action_listed(event, cache) else None
     if status.phase is Phase.AWAITING_CONSENT:
         return EPOCH if _key_works(event, cache) else None
     return status.next_attempt_time or event.metadata.creation_timestamp or EPOCH
@@ -46,6 +51,12 @@ def is_suspended(event: EnvelopeEvent, cache: Cache) -> bool:
         or (organization is not None and organization.spec.suspend)
         or (sender is not None and sender.spec.suspend)
     )
+
+
+def _is_action_listed(event: EnvelopeEvent, cache: Cache) -> bool:
+    organization = cache.organizations.get(event.organization)
+    # Without its Organization the event runs: the preconditions then report that it is missing.
+    return organization is None or organization.spec.rule(event.spec.action) is not None
 
 
 def _key_works(event: EnvelopeEvent, cache: Cache) -> bool:

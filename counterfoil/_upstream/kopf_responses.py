@@ -6,7 +6,7 @@ Upstream: https://github.com/nolar/kopf/issues/1276. Versions: kopf up to 1.45.2
 kopf handles "too old" only as a message within a watch. Each other response that kopf does not handle ends
 its operator and with it this process: HTTP 410 to a list or a watch, the 404 or the login page of a proxy, an
 error within a watch that is not 410. Responses that kopf handles pass unchanged, as do all requests other
-than lists and watches of the watched kinds; no code of kopf or aiohttp is replaced.
+than lists and watches of the watched kinds; no code of kopf or aiohttp is replaced. No redirect is followed.
 
 A useless list becomes a broken connection for kopf; a useless watch becomes "too old". In both cases kopf
 begins again with a list, after a pause that grows with each failure.
@@ -80,8 +80,10 @@ class ResponseAdapter:
         return AdaptedResponse
 
     async def adapt(self, answer: aiohttp.ClientResponse) -> None:
-        """Adapt a response whose headers have arrived. Raises ``aiohttp.ClientPayloadError``."""
+        """Adapt a response whose headers have arrived. Raises ``aiohttp.ClientError``."""
         watch_request = WatchRequest(answer.url.name, answer.url.query.get("watch") == "true")
+        if 300 <= answer.status < 400 and watch_request.plural not in self._plurals:
+            raise aiohttp.ClientConnectionError(f"the answer is a redirect ({answer.status})")
         if answer.method != "GET" or watch_request.plural not in self._plurals:
             return
         reason = _fatal_for_kopf(answer)
@@ -146,7 +148,7 @@ class _FilteredBody:
 
 def _fatal_for_kopf(answer: aiohttp.ClientResponse) -> str | None:
     """Return the reason why kopf would end, or None."""
-    if 400 <= answer.status < 500 and answer.status not in HANDLED_BY_KOPF:
+    if answer.status != 200 and answer.status < 500 and answer.status not in HANDLED_BY_KOPF:
         return f"the answer is {answer.status} {answer.reason}"
     if answer.status == 200 and answer.content_type != "application/json":
         return f"the answer is {answer.content_type}, so it is not the API server's"

@@ -68,6 +68,11 @@ class EsawUserClient:
             raise ResponseInvalid("envelope", "it is about another envelope")
         return answer
 
+    async def finished_date(self, envelope: str) -> datetime | None:
+        """Return when the last step of the envelope's workflow was finished; None when eSAW doesn't say."""
+        path = f"envelope/{envelope_id(envelope)}"
+        return (await self._get("envelope", path, models.WorkflowResponse)).finished_date
+
     async def files(self, envelope: str) -> models.FilesResponse:
         """Return the list of the envelope's files."""
         return await self._get("files", f"envelope/{envelope_id(envelope)}/files", models.FilesResponse)

@@ -66,6 +66,24 @@ class EnvelopeResponse(NamedModel, frozen=True, kw_only=True):
         return _parse_time(self.sent_text)
 
 
+class WorkflowActivity(EsawModel, frozen=True):
+    """One step of an envelope's workflow."""
+
+    finished_text: str | None = msgspec.field(name="FinishedDate", default=None)
+
+
+class WorkflowResponse(EsawModel, frozen=True):
+    """``GET envelope/{id}``, of which only the steps of the workflow concern us."""
+
+    activities: tuple[WorkflowActivity, ...] | None = None
+
+    @property
+    def finished_date(self) -> datetime | None:
+        """When the last step was finished, in UTC; None when eSAW doesn't say."""
+        dates = (_parse_time(each.finished_text) for each in self.activities or ())
+        return max((each for each in dates if each is not None), default=None)
+
+
 class EnvelopeFile(msgspec.Struct, frozen=True, kw_only=True):
     """One file of an envelope, ready to be downloaded. eSAW names no audit trail, so those are named here."""
 

@@ -6,7 +6,8 @@ Configuration, TLS and token refresh come from the official client (``kubernetes
 aiohttp session without the generated models and argument checks, which cost 2.5 times the CPU of the request
 (docs/decisions/0002).
 
-The client retries nothing. It raises each error as a subclass of ``ApiError``, and the caller decides.
+The client retries nothing. It raises each error as a subclass of ``ApiError``, and the caller decides. It
+follows no redirect, and takes no answer of a proxy or a login page for the API server's (``Unavailable``).
 Secrets can be read by name only; no method lists or watches them (rule 8).
 """
 
@@ -16,7 +17,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -41,6 +42,9 @@ SECRETS, EVENTS, PODS = ("api/v1", "secrets"), ("apis/events.k8s.io/v1", "events
 _METHODS = {"get": "GET", "list": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
 """HTTP method of each verb of Kubernetes."""
 
+_CONFIRMATIONS = {"create": (201,), "delete": (200, 202)}
+"""Statuses by which the API server confirms a request, where not 200. Others are another server's."""
+
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class KubeClient:
@@ -57,7 +61,7 @@ class KubeClient:
 
     async def get(self, kind: type[Resource], name: str) -> Raw:
         """Return one object. Raises ``NotFound``."""
-        return await self._call("get", kind.PLURAL, self._path(kind, name))
+        return await self._object(name, "get", kind.PLURAL, self._path(kind, name))
 
     async def get_partial(self, kind: type[Resource], name: str, shape: type[PartialT]) -> PartialT:
         """
@@ -69,22 +73,22 @@ class KubeClient:
 
     async def create(self, kind: type[Resource], body: Mapping[str, Any]) -> Raw:
         """Store a new object and return it. Raises ``AlreadyExists``, ``Rejected``."""
-        return await self._call("create", kind.PLURAL, self._path(kind), body)
+        name = body.get("metadata", {}).get("name")
+        return await self._object(name, "create", kind.PLURAL, self._path(kind), body)
 
-    async def create_from_json(self, kind: type[Resource], body: bytes) -> None:
-        """Store a new object given as JSON; for the receiver, which needs no response. Raises as
-        ``create``."""
-        await self._send("create", kind.PLURAL, self._path(kind), body)
+    async def create_from_json(self, kind: type[Resource], body: bytes, shape: type[PartialT]) -> PartialT:
+        """Store a new object given as JSON; return the fields of ``shape``. Raises as ``create``."""
+        return _decode_as(shape, await self._send("create", kind.PLURAL, self._path(kind), body))
 
     async def create_dry_run(self, kind: type[Resource], body: bytes) -> None:
         """Check that a new object could be stored, without storing it (``dryRun=All``). Raises as
         ``create``."""
-        await self._send("create", kind.PLURAL, f"{self._path(kind)}?dryRun=All", body)
+        await self._call("create", kind.PLURAL, f"{self._path(kind)}?dryRun=All", body)
 
     async def patch(self, kind: type[Resource], name: str, changes: Mapping[str, Any]) -> Raw:
         """Merge ``changes`` into the object except its status. Raises ``NotFound``, ``Conflict``,
         ``Rejected``."""
-        return await self._call("patch", kind.PLURAL, self._path(kind, name), changes)
+        return await self._object(name, "patch", kind.PLURAL, self._path(kind, name), changes)
 
     async def patch_status(
         self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
@@ -99,7 +103,8 @@ class KubeClient:
         changes: Raw = {"status": status}
         if resource_version is not None:
             changes["metadata"] = {"resourceVersion": resource_version}
-        return await self._call("patch", f"{kind.PLURAL}/status", self._path(kind, name, "status"), changes)
+        path = self._path(kind, name, "status")
+        return await self._object(name, "patch", f"{kind.PLURAL}/status", path, changes)
 
     async def delete(
         self, kind: type[Resource], name: str, *, uid: str | None = None, resource_version: str | None = None
@@ -108,7 +113,7 @@ class KubeClient:
         ``Conflict``."""
         preconditions = {"uid": uid, "resourceVersion": resource_version}
         body = {"preconditions": {key: value for key, value in preconditions.items() if value is not None}}
-        await self._send("delete", kind.PLURAL, self._path(kind, name), body)
+        await self._call("delete", kind.PLURAL, self._path(kind, name), body)
 
     async def page(
         self, kind: type[Resource], *, limit: int, token: str = "", labels: str = "", fields: str = ""
@@ -116,7 +121,7 @@ class KubeClient:
         """Return at most ``limit`` objects and the token of the next page (empty after the last). Raises
         ``Expired``."""
         answer = await self._request_page(kind, limit=limit, token=token, labels=labels, fields=fields)
-        return answer.get("items", []), answer.get("metadata", {}).get("continue", "")
+        return answer["items"], answer["metadata"].get("continue", "")
 
     async def list(
         self, kind: type[Resource], *, labels: str = "", fields: str = "", limit: int = 500
@@ -145,7 +150,7 @@ class KubeClient:
             token = ""
             while True:
                 answer = await self._request_page(kind, limit=500, token=token, labels=labels, fields=fields)
-                for item in answer.get("items", []):
+                for item in answer["items"]:
                     names.add(item["metadata"]["name"])
                     yield WatchEvent("ADDED", item)
                 version = answer["metadata"]["resourceVersion"]
@@ -174,17 +179,16 @@ class KubeClient:
     async def get_secret_object(self, name: str) -> Raw:
         """Return one Secret with its type and version, its data in base64. Raises ``NotFound``,
         ``Forbidden``."""
-        return await self._call("get", "secrets", self._path(SECRETS, name))
+        return await self._object(name, "get", "secrets", self._path(SECRETS, name))
 
     async def create_secret(self, body: Mapping[str, Any]) -> None:
         """Store a new Secret. Raises ``AlreadyExists``, ``Rejected``, ``Forbidden``."""
-        await self._send(
-            "create", "secrets", self._path(SECRETS), {"apiVersion": "v1", "kind": "Secret", **body}
-        )
+        secret = {"apiVersion": "v1", "kind": "Secret", **body}
+        await self._object(body["metadata"]["name"], "create", "secrets", self._path(SECRETS), secret)
 
     async def patch_secret(self, name: str, changes: Mapping[str, Any]) -> None:
         """Merge ``changes`` into a Secret. Raises ``NotFound``, ``Conflict``, ``Rejected``, ``Forbidden``."""
-        await self._call("patch", "secrets", self._path(SECRETS, name), changes)
+        await self._object(name, "patch", "secrets", self._path(SECRETS, name), changes)
 
     async def create_event(self, body: Mapping[str, Any]) -> None:
         """Post a Kubernetes Event (events.k8s.io/v1)."""
@@ -245,7 +249,7 @@ class KubeClient:
 
     async def _items(self, kind: tuple[str, str], **query: str) -> Sequence[Raw]:
         answer = await self._call("list", kind[1], f"{self._path(kind)}?{_query(**query)}")
-        return tuple(answer.get("items", ()))
+        return tuple(answer["items"])
 
     async def _review(self, group: str, kind: str, **fields: Any) -> Raw:
         """Create a review and return its status, which is the answer of the API server."""
@@ -254,8 +258,23 @@ class KubeClient:
         answer = await self._call("create", plural, f"/apis/{group}/v1/{plural}", body)
         return cast("Raw", answer.get("status", {}))
 
-    async def _call(self, verb: str, resource: str, path: str, body: Mapping[str, Any] | None = None) -> Raw:
-        return _decode(await self._send(verb, resource, path, body))
+    async def _call(
+        self, verb: str, resource: str, path: str, body: Mapping[str, Any] | bytes | None = None
+    ) -> Raw:
+        answer = _decode_as(dict, await self._send(verb, resource, path, body))
+        if verb == "list" and not ("items" in answer and "metadata" in answer):
+            raise _foreign_answer("it sent no list")
+        return answer
+
+    async def _object(
+        self, name: object, verb: str, resource: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> Raw:
+        """Return an answer that is the object of this name. Raises ``Unavailable`` for any other JSON."""
+        answer = await self._call(verb, resource, path, body)
+        metadata = answer.get("metadata")
+        if not isinstance(metadata, dict) or metadata.get("name") != name:
+            raise _foreign_answer(f"it did not send the object {name!r}")
+        return answer
 
     async def _send(
         self, verb: str, resource: str, path: str, body: Mapping[str, Any] | bytes | None = None
@@ -269,7 +288,7 @@ class KubeClient:
         status = 0
         try:
             async with self.session.request(
-                _METHODS[verb], self._url(path), data=data, headers=headers
+                _METHODS[verb], self._url(path), data=data, headers=headers, allow_redirects=False
             ) as response:
                 status = response.status
                 answer = await response.read()
@@ -288,6 +307,8 @@ class KubeClient:
             self.observe(verb, resource, status)
         if status >= 400:
             raise api_error(status, answer, retry_after, creating=verb == "create")
+        if status not in _CONFIRMATIONS.get(verb, (200,)):
+            raise _foreign_answer(f"it answered {status}")
         return answer
 
     def _close_idle_connections(self) -> None:
@@ -321,12 +342,15 @@ class KubeClient:
             lines = self._lines(f"{self._path(kind)}?{query}", kind.PLURAL)
             async with aclosing(lines):
                 async for line in lines:
-                    payload = _decode(line)
-                    raw = payload["object"]
-                    if payload["type"] == "ERROR":
+                    payload = _decode_as(_WatchLine, line)
+                    raw = payload.object
+                    if payload.type == "ERROR":
                         raise api_error(int(raw.get("code", 500)), line, None, creating=False)
-                    version = raw["metadata"]["resourceVersion"]
-                    yield WatchEvent(payload["type"], raw)
+                    try:
+                        version = raw["metadata"]["resourceVersion"]
+                    except (KeyError, TypeError):
+                        raise _foreign_answer("it sent a change without an object") from None
+                    yield WatchEvent(payload.type, raw)
             await asyncio.sleep(WATCH_RESTART_INTERVAL_SECONDS)
 
     async def _lines(self, path: str, resource: str) -> AsyncGenerator[bytes, None]:
@@ -338,12 +362,16 @@ class KubeClient:
         status = 0
         try:
             headers = await self._headers()
-            async with self.session.get(self._url(path), headers=headers, timeout=timeout) as response:
+            async with self.session.get(
+                self._url(path), headers=headers, timeout=timeout, allow_redirects=False
+            ) as response:
                 status = response.status
                 if status >= 400:
                     raise api_error(
                         status, await response.read(), response.headers.get("Retry-After"), creating=False
                     )
+                if status != 200:
+                    raise _foreign_answer(f"it answered {status}")
                 async for line in response.content:
                     yield line
         except (aiohttp.ClientError, TimeoutError, OSError) as trouble:
@@ -398,8 +426,9 @@ class TokenClientFactory:
         reachable."""
         url = f"{self._anonymous.configuration.host.rstrip('/')}/version"
         try:
-            async with self._anonymous.session.get(url) as response:
-                return None if response.status < 500 else f"the API server answered {response.status}"
+            async with self._anonymous.session.get(url, allow_redirects=False) as response:
+                is_its_own = response.status == 200 or 400 <= response.status < 500
+                return None if is_its_own else f"the API server answered {response.status}"
         except (aiohttp.ClientError, TimeoutError, OSError) as trouble:
             return f"the API server did not answer ({type(trouble).__name__})"
 
@@ -436,6 +465,11 @@ def _new_session(configuration: Configuration, connections: int, **options: Any)
     )
 
 
+class _WatchLine(msgspec.Struct):
+    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]
+    object: Raw
+
+
 def _segment(part: str) -> str:
     """Quote a name as one part of a path. Raises ``NotFound`` for a name that leads to another path, such as
     a list."""
@@ -448,13 +482,13 @@ def _query(**parameters: str) -> str:
     return urlencode({key: value for key, value in parameters.items() if value}, safe=",=!")
 
 
-def _decode(answer: bytes) -> Raw:
-    return _decode_as(dict, answer)
-
-
 def _decode_as(shape: type[PartialT], answer: bytes) -> PartialT:
     try:
         return msgspec.json.decode(answer, type=shape)
     except msgspec.DecodeError:
         # A proxy's page, or a truncated line: the API server itself sends JSON.
-        raise Unavailable(0, "NoAnswer", "what answered is not the API server, or was cut off") from None
+        raise _foreign_answer("or was cut off") from None
+
+
+def _foreign_answer(reason: str) -> Unavailable:
+    return Unavailable(0, "NoAnswer", f"what answered is not the API server, {reason}")

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
 from counterfoil.durations import Duration
 from counterfoil.resources.activity import Activity
@@ -33,6 +34,13 @@ class ActionHandling(StrEnum):
 
     ARCHIVE = "Archive"
     RECORD = "Record"
+
+
+class UnlistedActions(StrEnum):
+    """Handling of callbacks whose action is not listed: ignore and count them, or archive the envelope."""
+
+    IGNORE = "Ignore"
+    ARCHIVE = "Archive"
 
 
 class EnvelopeStatus(StrEnum):
@@ -134,14 +142,11 @@ class RetrySpec(ResourcePart, frozen=True):
     deadline: Duration = Duration(hours=24)
 
 
-DEFAULT_LOOKBACK = Duration(hours=72)
-
-
 class SweepSpec(ResourcePart, frozen=True):
-    """Search for finished envelopes whose callback did not arrive."""
+    """Search for finished envelopes whose callback did not arrive; ``lookback`` begins at the sending."""
 
-    interval: Duration
-    lookback: Duration = DEFAULT_LOOKBACK
+    interval: Duration = Duration(hours=6)
+    lookback: Duration = Duration(hours=768)
 
 
 class Ttl(ResourcePart, frozen=True):
@@ -168,6 +173,7 @@ class OrganizationSpec(ResourcePart, frozen=True):
     base_url: str = msgspec.field(name="baseURL")
     callback: CallbackSpec = CallbackSpec()
     actions: tuple[ActionRule, ...] = (ActionRule(action="envelopeFinished"),)
+    unlisted_actions: UnlistedActions = UnlistedActions.IGNORE
     statuses: tuple[EnvelopeStatus, ...] = (EnvelopeStatus.COMPLETED,)
     archive_ref: LocalObjectReference | None = None
     cleanup: CleanupSpec = CleanupSpec()
@@ -176,7 +182,7 @@ class OrganizationSpec(ResourcePart, frozen=True):
     before_send: BeforeSend | None = None
     limits: OrganizationLimits = OrganizationLimits()
     retry: RetrySpec = RetrySpec()
-    sweep: SweepSpec | None = None
+    sweep: SweepSpec = SweepSpec()
     ttl: Ttl = Ttl()
     notifications: Notifications | None = None
     suspend: bool = False
@@ -186,6 +192,12 @@ class OrganizationSpec(ResourcePart, frozen=True):
         it."""
         wanted = action.lower()
         return next((each for each in self.actions if each.action.lower() == wanted), None)
+
+    @property
+    def archive_action(self) -> str | None:
+        """The first action with handling Archive, or None."""
+        archived = (each.action for each in self.actions if each.handling is ActionHandling.ARCHIVE)
+        return next(archived, None)
 
 
 class CallbackURLs(ResourcePart, frozen=True):
@@ -224,6 +236,36 @@ class SweepResult(ResourcePart, frozen=True):
     request: str | None = None
 
 
+MAX_UNLISTED_ACTIONS = 32
+"""Maximum number of unlisted actions that are counted by name; all others count as ``other``."""
+
+OTHER_ACTIONS = "other"
+
+
+class UnlistedAction(ResourcePart, frozen=True):
+    """Callbacks with one action that the organization does not list."""
+
+    action: str
+    count: int
+    last_time: datetime
+
+
+def add_unlisted_action(
+    known: tuple[UnlistedAction, ...], counted: UnlistedAction
+) -> tuple[tuple[UnlistedAction, ...], str]:
+    """Add a count to the known ones; return all, and the name under which it was added."""
+    names = {each.action.lower(): each for each in known}
+    name = counted.action
+    if name.lower() not in names and len(names.keys() - {OTHER_ACTIONS}) >= MAX_UNLISTED_ACTIONS:
+        name = OTHER_ACTIONS
+    before = names.get(name.lower())
+    if before is None:
+        return (*known, replace(counted, action=name)), name
+    last = max(before.last_time, counted.last_time)
+    after = replace(before, count=before.count + counted.count, last_time=last)
+    return tuple(after if each is before else each for each in known), before.action
+
+
 class OrganizationStatus(ResourcePart, frozen=True):
     """State of the organization; ``settled_at`` is the time since which everything works with the current
     spec."""
@@ -237,6 +279,7 @@ class OrganizationStatus(ResourcePart, frozen=True):
     events: dict[str, int] = {}
     activity: Activity | None = None
     sweep: SweepResult | None = None
+    unlisted_actions: tuple[UnlistedAction, ...] = ()
     problems: tuple[ReportedProblem, ...] = ()
     settled_at: datetime | None = None
 

@@ -2,8 +2,8 @@
 The rights of each process, as Kubernetes Roles: demo and tests run Counterfoil with just what the chart
 gives.
 
-Rule 8: the receiver can create events, count deliveries and read organizations, and no Secret at all; nobody
-lists or watches Secrets.
+Rule 8: the receiver can create events, count what arrives and read organizations, and no Secret at all;
+nobody lists or watches Secrets.
 """
 
 from pathlib import Path

@@ -89,7 +89,7 @@ async def consent_demo(local_environment: LocalEnvironment, folder: Path) -> Asy
                 "clientSecretRef": {"name": f"{ORGANIZATION}-oauth", "key": "clientSecret"},
                 "publicURL": pages.public,
             },
-            beforeSend={"fields": FIELDS, "inboxURL": f"{local_environment.esaw.url}/Documents"},
+            beforeSend={"fields": FIELDS, "inboxURL": f"{local_environment.esaw.url}/Inbox/Index"},
             notifications=await local_environment.mails(mail, "admin@initech.example"),
         )
         await local_environment.ready(f"archive/{ORGANIZATION}", f"org/{ORGANIZATION}")
@@ -108,7 +108,7 @@ async def run_consent_demo(
     )
     async with Browser() as browser:
         say("Carla sends from eSAW's web page; there is no key of hers anywhere yet")
-        await browser.open(f"{esaw.url}/Auth/Login")
+        await browser.open(f"{esaw.url}/Account/Login")
         await browser.press("Sign in", email=consent_demo.carla.email, password=PASSWORD)
         first, seen = await _send(consent_demo, browser, "Lease with Rossi")
         await esaw.complete(first)

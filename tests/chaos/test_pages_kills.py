@@ -141,7 +141,7 @@ async def sits_down(victim: Victim, name: str) -> tuple[User, Browser, str]:
     user = scene.a_user(name)
     browser = Browser()
     # By the way that the pages name, or the browser would be signed in somewhere else.
-    await browser.open(f"{victim.esaw.url}/Auth/Login")
+    await browser.open(f"{victim.esaw.url}/Account/Login")
     await browser.press("Sign in", email=user.email, password=PASSWORD)
     return user, browser, scene.esaw.add_draft(owner=user, metadata="<m><kept>1</kept></m>")
 
@@ -154,7 +154,7 @@ async def tries(victim: Victim, user: User, browser: Browser, draft: str) -> boo
         await browser.press("Allow")
     if "Send envelope" in browser.page.buttons:
         await browser.press("Send envelope", **{"tag.costCenter": "4711"})
-    return browser.page.url == f"{scene.esaw.url}/Documents"
+    return browser.page.url == f"{scene.esaw.url}/Inbox/Index"
 
 
 async def is_killed_at(

@@ -328,6 +328,29 @@ async def test_a_receiver_counts_and_reopens_but_finishes_nothing(installed: Ins
     await receiver(*WRITE_STATUS, stdin=status_of(deliveries=2, phase="Pending"))
 
 
+async def test_a_receiver_counts_unlisted_actions_and_publishes_no_token(installed: InstalledChart) -> None:
+    organization = {
+        "apiVersion": EVENT["apiVersion"],
+        "kind": "Organization",
+        "metadata": {"name": "counted", "namespace": NAMESPACE},
+        "spec": {
+            "baseURL": "https://esaw.example.com",
+            "callback": {"tokenSecretRef": [{"name": "callback", "key": "token"}]},
+            "archiveRef": {"name": "dms"},
+        },
+    }
+    await installed.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(organization))
+    receiver = await installed.acting_as("receiver")
+    counts = [{"action": "envelopeClosed", "count": 1, "lastTime": "2026-07-01T12:00:00Z"}]
+    for forbidden in ({"callbackTokenHashes": ["0" * 64]}, {"version": "1"}):
+        status = {**organization, "status": {"unlistedActions": counts, **forbidden}}
+        words = await refused(receiver, *WRITE_STATUS, stdin=json.dumps(status))
+        assert "a receiver counts unlisted actions" in words
+    allowed = {**organization, "status": {"unlistedActions": counts}}
+    await receiver(*WRITE_STATUS, stdin=json.dumps(allowed))
+    await installed.kubectl("delete", "organization", "counted", "-n", NAMESPACE)
+
+
 async def test_nobody_but_counterfoil_says_that_something_was_archived(installed: InstalledChart) -> None:
     await noted(installed)
     await installed.kubectl(
@@ -788,7 +811,7 @@ async def test_a_second_release_elsewhere_does_without_the_definitions(installed
         await installed.helm("install", RELEASE, CHART, "-n", "invoices", values={})
     await installed.helm("install", RELEASE, CHART, "-n", "invoices", values={"crds": {"enabled": False}})
     assert (
-        len((await installed.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 10
+        len((await installed.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 12
     )
 
 

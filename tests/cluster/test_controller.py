@@ -525,9 +525,7 @@ async def test_the_sweep_finds_what_nobody_called_about(scene: ControllerScene) 
     user = await scene.organization("swept")
     envelope = scene.envelope(user)
     await scene.until_condition(Sender, "swept", "Authorized", ("True", "KeyAccepted"))
-    await scene.local_environment.kubectl(
-        "patch", "org", "swept", "--type=merge", "-p", '{"spec": {"sweep": {"interval": "1m"}}}'
-    )
+    await scene.local_environment.kubectl("annotate", "org", "swept", "counterfoil.dev/sweep=now")
 
     async def is_archived() -> bool:
         return not scene.esaw.exists(envelope)

@@ -237,14 +237,14 @@ def spec_of(resource: Resource) -> Any:
 
 
 async def test_the_defaults_of_an_organization_are_in_what_is_stored(own: KubeClient) -> None:
-    spec = (await own.create(Organization, built(Organization, {"spec.sweep": {"interval": "1h"}})))["spec"]
+    spec = (await own.create(Organization, built(Organization, {})))["spec"]
     assert spec["actions"] == [{"action": "envelopeFinished", "handling": "Archive"}]
     assert spec["statuses"] == ["Completed"]
     assert spec["cleanup"] == {"policy": "Delete", "after": "0s"}
     assert spec["limits"] == {"concurrency": 16, "perSenderConcurrency": 4}
     assert spec["retry"] == {"initial": "10s", "max": "1h", "deadline": "24h"}
     assert spec["ttl"] == {"succeeded": "720h"}
-    assert spec["sweep"] == {"interval": "1h", "lookback": "72h"}
+    assert spec["sweep"] == {"interval": "6h", "lookback": "768h"}
     assert spec["suspend"] is False
 
 

@@ -64,9 +64,10 @@ async def test_an_object_is_created_read_changed_and_deleted(kube: KubeClient) -
 
 async def test_a_second_create_finds_the_first(kube: KubeClient) -> None:
     body = json.dumps(an_event()).encode()
-    await kube.create_from_json(EnvelopeEvent, body)
+    stored = await kube.create_from_json(EnvelopeEvent, body, EventPart)
+    assert stored.spec.action == "envelopeFinished"
     with pytest.raises(AlreadyExists):
-        await kube.create_from_json(EnvelopeEvent, body)
+        await kube.create_from_json(EnvelopeEvent, body, EventPart)
 
 
 async def test_a_trial_create_is_checked_and_stores_nothing(kube: KubeClient) -> None:

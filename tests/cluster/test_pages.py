@@ -37,12 +37,12 @@ async def test_the_first_send_asks_for_consent_and_the_second_asks_nothing(scene
     assert browser.page.buttons.count("Allow") == 1
     await browser.press("Allow")
 
-    assert browser.page.url == f"{scene.esaw.url}/Documents"
+    assert browser.page.url == f"{scene.esaw.url}/Inbox/Index"
     assert "Lease of Anna" in browser.page.text
     await browser.open(f"{scene.esaw.url}/Drafts/New")
     await browser.press("Create draft", name="Second")
     await browser.press("NEXT")
-    assert browser.page.url == f"{scene.esaw.url}/Documents"
+    assert browser.page.url == f"{scene.esaw.url}/Inbox/Index"
     assert len(await scene.envelopes()) == 2
 
 
@@ -92,7 +92,7 @@ async def test_tags_are_asked_for_and_put_into_the_metadata_that_was_there(scene
     assert scene.esaw.envelope_of(draft) is None
     await browser.press("Send envelope", **{"tag.costCenter": "4711", "tag.kind": "Lease"})
 
-    assert browser.page.url == f"{scene.esaw.url}/Documents"
+    assert browser.page.url == f"{scene.esaw.url}/Inbox/Index"
     envelope = scene.esaw.envelope_of(draft)
     assert envelope is not None
     assert envelope in await scene.envelopes()
@@ -119,7 +119,7 @@ async def test_two_clicks_at_once_send_once_and_both_end_in_the_inbox(scene: Sce
         answers = await asyncio.gather(*(tab.http.post(browser.page.url, data=form) for _ in range(5)))
 
     assert [each.status_code for each in answers] == [200] * 5
-    assert all(f'content="0; url={scene.esaw.url}/Documents"' in each.text for each in answers)
+    assert all(f'content="0; url={scene.esaw.url}/Inbox/Index"' in each.text for each in answers)
     assert len(scene.esaw.sends(draft)) == 1
     assert len(await scene.envelopes()) == 1
 
@@ -136,7 +136,7 @@ async def test_two_tabs_and_two_replicas_send_once(scene: Scene) -> None:
         there = str(ways[1]).replace(scene.pages.public, second.public)
         answers = await asyncio.gather(one.get(str(ways[0])), two.get(there))
 
-    assert [each.headers.get("Location") for each in answers] == [f"{scene.esaw.url}/Documents"] * 2
+    assert [each.headers.get("Location") for each in answers] == [f"{scene.esaw.url}/Inbox/Index"] * 2
     assert len(scene.esaw.sends(draft)) == 1
 
 
@@ -148,14 +148,14 @@ async def test_back_and_reload_after_sending_lead_to_the_inbox(scene: Scene) -> 
     form_url = browser.page.url
     send = browser.request_for("Send envelope", **{"tag.costCenter": "4711"})
     await browser.send(send)
-    assert browser.page.url == f"{scene.esaw.url}/Documents"
+    assert browser.page.url == f"{scene.esaw.url}/Inbox/Index"
 
     for again in (form_url, scene.link(draft)):
         await browser.open(again)
-        assert browser.page.url == f"{scene.esaw.url}/Documents"
+        assert browser.page.url == f"{scene.esaw.url}/Inbox/Index"
     await browser.send(send)
 
-    assert browser.page.url == f"{scene.esaw.url}/Documents"
+    assert browser.page.url == f"{scene.esaw.url}/Inbox/Index"
     assert len(scene.esaw.sends(draft)) == 1
 
 
@@ -212,7 +212,7 @@ async def test_an_answer_that_is_lost_after_sending_is_found_out(scene: Scene, f
 
     await browser.open(scene.link(draft))
 
-    assert browser.page.url == f"{scene.esaw.url}/Documents", browser.page.text
+    assert browser.page.url == f"{scene.esaw.url}/Inbox/Index", browser.page.text
     assert len(scene.esaw.sends(draft)) == 1
     assert scene.esaw.envelope_of(draft) in await scene.envelopes()
 
@@ -237,7 +237,7 @@ async def test_when_esaw_does_not_send_it_can_be_tried_again_at_once(scene: Scen
     assert "ERR" in browser.page.text
     await browser.open(scene.link(draft))
 
-    assert browser.page.url == f"{scene.esaw.url}/Documents"
+    assert browser.page.url == f"{scene.esaw.url}/Inbox/Index"
 
 
 async def test_when_it_is_not_known_the_person_is_told_to_wait_and_then_it_is_sent(scene: Scene) -> None:
@@ -249,7 +249,7 @@ async def test_when_it_is_not_known_the_person_is_told_to_wait_and_then_it_is_se
     assert "name this page: unknown_outcome" in browser.page.text
     await browser.follow("Try again")
 
-    assert browser.page.url == f"{scene.esaw.url}/Documents", "after the first attempt had grown old"
+    assert browser.page.url == f"{scene.esaw.url}/Inbox/Index", "after the first attempt had grown old"
     assert [each.outcome for each in scene.esaw.sends(draft)].count(200) == 1
 
 
@@ -262,7 +262,7 @@ async def test_an_esaw_that_is_slow_costs_an_attempt_and_never_a_second_envelope
     assert "name this page: unknown_outcome" in browser.page.text
     await browser.follow("Try again")
 
-    assert browser.page.url == f"{scene.esaw.url}/Documents", browser.page.text
+    assert browser.page.url == f"{scene.esaw.url}/Inbox/Index", browser.page.text
     assert [each.outcome for each in scene.esaw.sends(draft)].count(200) <= 1
     assert scene.esaw.envelope_of(draft) in await scene.envelopes()
 

@@ -107,7 +107,7 @@ async def test_a_state_works_once_even_with_the_cookies_from_before(scene: Scene
     async with a_tab(scene, anna.browser) as tab:
         back = str(await tab.back(anna.link(draft)))
         before = a_copy(tab.http.cookies.jar)
-        assert (await tab.get(back)).headers["Location"] == f"{scene.esaw.url}/Documents"
+        assert (await tab.get(back)).headers["Location"] == f"{scene.esaw.url}/Inbox/Index"
         says(await tab.get(back), 400, "state_missing")
         async with httpx.AsyncClient(cookies=before, trust_env=False) as again:
             says(await again.get(back), 409, "state_used")
@@ -245,7 +245,7 @@ async def test_a_token_endpoint_that_answers_nonsense_stores_and_sends_nothing(
     assert await scene.traces() == before
     assert scene.esaw.sends(draft) == []
     await browser.follow("Try again")
-    assert browser.page.url == f"{scene.esaw.url}/Documents"
+    assert browser.page.url == f"{scene.esaw.url}/Inbox/Index"
 
 
 async def test_a_token_of_another_user_is_refused_whoever_gave_the_consent(scene: Scene) -> None:
@@ -409,7 +409,7 @@ async def test_the_button_in_esaw_sends_without_a_question(scene: Scene) -> None
     async with a_tab(scene, anna.browser) as tab:
         authorize = (await tab.get(anna.link(draft), **said(NEXT, scene))).headers["Location"]
         back = (await tab.get(authorize)).headers["Location"]
-        assert (await tab.get(back)).headers["Location"] == f"{scene.esaw.url}/Documents"
+        assert (await tab.get(back)).headers["Location"] == f"{scene.esaw.url}/Inbox/Index"
     assert len(scene.esaw.sends(draft)) == 1
 
 

@@ -195,10 +195,22 @@ async def test_200_for_an_action_that_is_ignored_and_nothing_is_stored(
     assert await site.events() == []
 
 
+async def test_an_action_that_is_ignored_is_in_the_status_of_its_organization(
+    site: Site, receiver: CounterfoilProcess
+) -> None:
+    for _ in range(2):
+        assert await site.status(receiver, a_guid(), "workstepOpened") == 200
+    assert await receiver.stop() == 0
+    async with site.kube() as kube:
+        status = Organization.parse(await kube.get(Organization, "acme")).status
+    assert [(each.action, each.count) for each in status.unlisted_actions] == [("workstepOpened", 2)]
+    assert status.callback_token_hashes == (token_hash(TOKEN),)
+
+
 async def test_400_for_an_id_or_action_that_cannot_be(site: Site, receiver: CounterfoilProcess) -> None:
     assert await site.status(receiver, "no-guid") == 400
     assert await site.status(receiver, a_guid(), "%23%23Action%23%23") == 400
-    assert await site.status(receiver, a_guid(), "") == 400
+    assert await site.status(receiver, a_guid(), "9x") == 400
 
 
 async def test_401_for_a_wrong_second_lock_and_200_for_the_right_one(
@@ -455,6 +467,7 @@ async def test_it_has_no_right_beyond_its_work(site: Site) -> None:
             ("get", "organizations"),
             ("list", "organizations"),
             ("watch", "organizations"),
+            ("patch", "organizations/status"),
         }
 
 

@@ -46,7 +46,7 @@ async def test_a_rotation_needs_no_downtime_and_no_consent(scene: Scene) -> None
     (scene.local_environment.sealing_keys / "first").unlink()
     assert {await scene.token(each) for each in await scene.senders()} == tokens
     browser = await scene.consented()
-    assert browser.page.url == f"{scene.esaw.url}/Documents", (
+    assert browser.page.url == f"{scene.esaw.url}/Inbox/Index", (
         "the running pages loaded the new key without a restart"
     )
 

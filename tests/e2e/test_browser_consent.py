@@ -154,11 +154,11 @@ async def test_sending_ends_in_the_inbox_even_if_that_lies_behind_a_login_of_ano
         await a_draft(page, scene)
         await press(page, "NEXT")
         await fill_in(page)
-        scene.esaw.fault("inbox", times=1, redirect=f"{identity_provider.url}/Auth/Login")
+        scene.esaw.fault("inbox", times=1, redirect=f"{identity_provider.url}/Account/Login")
 
         await press(page, "Send envelope")
 
-        await page.wait_for_url(f"{identity_provider.url}/Auth/Login")
+        await page.wait_for_url(f"{identity_provider.url}/Account/Login")
 
 
 # Once

@@ -276,15 +276,15 @@ TIMES = [
     Rule(
         kind=Organization,
         at="spec.sweep",
-        says="lookback (default 72h) must not be shorter than interval",
+        says="lookback (default 768h) must not be shorter than interval",
         accepted=at(
-            "spec.sweep", {"equal": {"interval": "72h"}, "longer": {"interval": "1h", "lookback": "2h"}}
+            "spec.sweep", {"equal": {"interval": "768h"}, "longer": {"interval": "1h", "lookback": "2h"}}
         ),
         refused=at(
             "spec.sweep",
             {
                 "shorter": {"interval": "2h", "lookback": "1h"},
-                "shorter by default": {"interval": "73h"},
+                "shorter by default": {"interval": "769h"},
                 "nothing to look at": {"interval": "1h", "lookback": "0s"},
             },
         ),

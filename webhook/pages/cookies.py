@@ -155,7 +155,7 @@ class PageUrls:
     def inbox(self) -> str:
         """Address of the inbox, the last page."""
         configured = self._before_send.inbox_url if self._before_send is not None else None
-        return configured or f"{self._base_url.rstrip('/')}/"
+        return configured or f"{self._base_url.rstrip('/')}/Inbox/Index"
 
     def before_send(self, draft: str, user_id: str) -> str:
         """Address at which sending a draft begins."""

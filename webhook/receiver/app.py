@@ -22,6 +22,7 @@ from webhook.receiver.handler import CallbackHandler
 from webhook.receiver.limits import ReceiverLimits
 from webhook.receiver.organizations import OrganizationCache
 from webhook.receiver.readiness import WriteProbe
+from webhook.receiver.unlisted_actions import UnlistedActionCounter
 
 _log = logging.getLogger(__name__)
 
@@ -38,22 +39,34 @@ async def serve(process: HttpProcess, settings: ReceiverSettings, *, limits: Rec
         write_probe = WriteProbe(kube, monotonic=monotonic, valid_seconds=limits.probe_seconds)
         delivery_counter = DeliveryCounter(kube, clock=clock, random=SystemRandom(), limits=limits)
         event_writer = EventWriter(kube, delivery_counter, write_probe, clock=clock, limits=limits)
+        unlisted_actions = UnlistedActionCounter(
+            kube, metrics, clock=clock, seconds=limits.unlisted_actions_seconds
+        )
         handler = CallbackHandler(
-            organization_cache, event_writer, metrics, limits=limits, monotonic=monotonic
+            organization_cache,
+            event_writer,
+            metrics,
+            unlisted_actions=unlisted_actions,
+            limits=limits,
+            monotonic=monotonic,
         )
         ready = _readiness_checks(organization_cache, write_probe)
         async with process.serving(handler, ready=ready, limits=limits), asyncio.TaskGroup() as tasks:
             watch = tasks.create_task(organization_cache.watch(kube))
             counting = tasks.create_task(delivery_counter.run())
+            naming = tasks.create_task(unlisted_actions.run())
             await process.wait_for_stop()
             deadline = monotonic() + settings.grace.total_seconds()
             await process.close_public_port()
+            naming.cancel()
             delivery_counter.close()
-            await asyncio.wait({counting}, timeout=max(1.0, deadline - monotonic()))
+            last = tasks.create_task(unlisted_actions.flush())
+            await asyncio.wait({counting, last}, timeout=max(1.0, deadline - monotonic()))
             if delivery_counter.pending_events:
                 _log.error("the callbacks of %d events stay uncounted", delivery_counter.pending_events)
             watch.cancel()
             counting.cancel()
+            last.cancel()
 
 
 def _readiness_checks(organization_cache: OrganizationCache, write_probe: WriteProbe) -> Checks:

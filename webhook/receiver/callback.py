@@ -1,9 +1,9 @@
 """
 Parse a callback: query string -> ``CallbackParameters``, or ``MalformedCallback`` with the reason for a 400.
 
-Pure: no clock, no network, no organizations. Parameter names ignore letter case. Unknown parameters are
-ignored, since a customer may add some. Unneeded values, as the recipient's e-mail address and the
-description, are not read.
+Pure: no clock, no network, no organizations. Parameter names ignore letter case. The action may be absent, as
+in Namirial's own sample (``?envelope=##EnvelopeId##``). Unknown parameters are ignored, since a customer may
+add some. Unneeded values, as the recipient's e-mail address and the description, are not read.
 """
 
 import re
@@ -38,22 +38,14 @@ class CallbackParameters(NamedTuple):
     """The parameters of one callback."""
 
     envelope_id: EnvelopeId
-    action: str
+    action: str | None
     workstep: Workstep | None
 
 
 def parse_callback(query: str, *, max_parameters: int) -> CallbackParameters:
     """Read a callback's query string. Raises ``MalformedCallback``."""
     given = _known_parameters(query, max_parameters)
-    written = _required(given, "envelopeId")
-    try:
-        envelope = envelope_id(written)
-    except ValueError:
-        raise MalformedCallback("envelopeId is no GUID") from None
-    action = _required(given, "action")
-    if not is_action(action):
-        raise MalformedCallback("action is not a letter followed by at most 63 letters and digits")
-    return CallbackParameters(envelope, action, _workstep(given))
+    return CallbackParameters(_envelope(given), _action(given), _workstep(given))
 
 
 def _known_parameters(query: str, max_parameters: int) -> dict[str, str]:
@@ -73,12 +65,23 @@ def _known_parameters(query: str, max_parameters: int) -> dict[str, str]:
     return given
 
 
-def _required(given: dict[str, str], name: str) -> str:
-    value = given.get(name)
+def _envelope(given: dict[str, str]) -> EnvelopeId:
+    value = given.get("envelopeId")
     if value is None:
         # An unreplaced ##Placeholder## ends the URL at its first #, so this is how most of them arrive.
-        raise MalformedCallback(f"{name} is missing or empty")
-    return _without_placeholder(name, value)
+        raise MalformedCallback("envelopeId is missing or empty")
+    text = _without_placeholder("envelopeId", value)
+    try:
+        return envelope_id(text)
+    except ValueError:
+        raise MalformedCallback("envelopeId is no GUID") from None
+
+
+def _action(given: dict[str, str]) -> str | None:
+    value = given.get("action")
+    if value is not None and not is_action(_without_placeholder("action", value)):
+        raise MalformedCallback("action is not a letter followed by at most 63 letters and digits")
+    return value
 
 
 def _without_placeholder(name: str, value: str) -> str:

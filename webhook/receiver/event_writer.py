@@ -2,7 +2,8 @@
 Create an EnvelopeEvent in the API server for a callback, or report that this failed.
 
 One write per callback, without a retry. The name of the event makes equal callbacks meet (rule 2). The API
-server's answer is the proof behind every 200 (rule 1); after any other answer eSAW retries the callback.
+server's answer is the proof behind every 200 (rule 1): 201 with that event, or 409 and the stored event is
+about the same callback. After any other answer eSAW retries the callback.
 
 If this process has seen the event before, it reads the event instead of creating it, which costs the API
 server less than half. That is a hint, not a proof: if the event was deleted since, it is created again.
@@ -22,10 +23,10 @@ import msgspec
 
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
+from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Rejected, Unavailable
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import CallbackOutcome
-from counterfoil.resources import EnvelopeEvent, Phase, ResourceInvalid, ResourcePart
+from counterfoil.resources import EnvelopeEvent, EnvelopeEventSpec, Phase, ResourceInvalid, ResourcePart
 from counterfoil.resources.reopening import is_reopened_by_callback
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.limits import ReceiverLimits
@@ -41,10 +42,28 @@ class EventCompletion(ResourcePart, frozen=True):
     completed_at: datetime | None = None
 
 
-class ExistingEvent(ResourcePart, frozen=True):
-    """The part of an existing event that the receiver needs."""
+class EventIdentity(ResourcePart, frozen=True):
+    """The name of a stored event, and its unique id, which only the API server gives."""
 
+    name: str
+    uid: str
+
+
+class ExistingEvent(ResourcePart, frozen=True):
+    """The part of a stored event that the receiver needs."""
+
+    metadata: EventIdentity
+    spec: EnvelopeEventSpec
     status: EventCompletion = EventCompletion()
+
+    def is_about(self, event: Raw) -> bool:
+        """Whether name, organization, envelope and action are those of ``event``."""
+        wanted = msgspec.convert(event["spec"], EnvelopeEventSpec)
+        return (self.metadata.name, *_subject(self.spec)) == (event["metadata"]["name"], *_subject(wanted))
+
+
+def _subject(spec: EnvelopeEventSpec) -> tuple[str, str, str]:
+    return spec.organization_ref.name, spec.envelope_id, spec.action
 
 
 @dataclass(frozen=True)
@@ -87,21 +106,29 @@ class EventWriter:
         """Return ``NOTED``, or ``KNOWN`` for a stored event. Raises ``ApiError``, ``ResourceInvalid``."""
         if name in self._known_names:
             with suppress(NotFound):
-                existing = await self.kube.get_partial(EnvelopeEvent, name, ExistingEvent)
-                await self._count_or_reopen(name, existing, received)
+                await self._count_or_reopen(name, await self._get_existing(name, event), received)
                 return CallbackOutcome.KNOWN
         try:
-            await self.kube.create_from_json(EnvelopeEvent, msgspec.json.encode(event))
+            body = msgspec.json.encode(event)
+            stored = await self.kube.create_from_json(EnvelopeEvent, body, ExistingEvent)
         except AlreadyExists:
-            await self._count_or_reopen(name, await self._get_existing(name), received)
+            try:
+                existing = await self._get_existing(name, event)
+            except NotFound:
+                raise Unavailable(404, "Gone", "the event was deleted during the request") from None
+            await self._count_or_reopen(name, existing, received)
             return CallbackOutcome.KNOWN
+        if not stored.is_about(event):
+            raise Unavailable(201, "Foreign", "what answered is not the API server: it sent another object")
         return CallbackOutcome.NOTED
 
-    async def _get_existing(self, name: str) -> ExistingEvent:
-        try:
-            return await self.kube.get_partial(EnvelopeEvent, name, ExistingEvent)
-        except NotFound:
-            raise Unavailable(404, "Gone", "the event was deleted during the request") from None
+    async def _get_existing(self, name: str, event: Raw) -> ExistingEvent:
+        """Return the stored event. Raises ``NotFound``, ``Rejected`` if it is about another callback."""
+        existing = await self.kube.get_partial(EnvelopeEvent, name, ExistingEvent)
+        if not existing.is_about(event):
+            message = f"EnvelopeEvent/{name} is about another callback. Delete it if it was made by hand."
+            raise Rejected(409, "Conflict", message)
+        return existing
 
     async def _count_or_reopen(self, name: str, existing: ExistingEvent, received: datetime) -> None:
         completion = existing.status

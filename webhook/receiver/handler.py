@@ -25,6 +25,7 @@ from webhook.receiver.callback import MalformedCallback, parse_callback
 from webhook.receiver.event_writer import EventWriter
 from webhook.receiver.limits import ReceiverLimits
 from webhook.receiver.organizations import OrganizationCache, OrganizationView
+from webhook.receiver.unlisted_actions import UnlistedActionCounter
 
 _log = logging.getLogger(__name__)
 
@@ -74,12 +75,14 @@ class CallbackHandler:
         event_writer: EventWriter,
         metrics: Metrics,
         *,
+        unlisted_actions: UnlistedActionCounter,
         limits: ReceiverLimits,
         monotonic: Callable[[], float],
     ) -> None:
         self._organization_cache = organization_cache
         self._event_writer = event_writer
         self._metrics = metrics
+        self._unlisted_actions = unlisted_actions
         self._limits = limits
         self._monotonic = monotonic
         self._basic_auth = BasicAuthVerifier()
@@ -146,10 +149,12 @@ class CallbackHandler:
             callback = parse_callback(query, max_parameters=self._limits.parameters)
         except MalformedCallback as malformed:
             return CallbackResult(CallbackOutcome.MALFORMED, name, detail=str(malformed))
-        action = organization.actions.get(callback.action.lower())
+        action = organization.event_action(callback.action)
         if action is None:
-            detail = f"{callback.action} is none of its actions"
+            self._unlisted_actions.count(name, callback.action)
+            detail = f"{callback.action or 'a callback without an action'} is none of its actions"
             return CallbackResult(CallbackOutcome.IGNORED, name, detail=detail)
+        is_listed = callback.action is not None and callback.action.lower() == action.lower()
         facts = {"organization": name, "envelope": callback.envelope_id, "action": action}
         # A proxy in front may have started the trace; eSAW does not.
         with tracing.span("callback", traceparent=request.headers.get("traceparent"), **facts) as step:
@@ -157,7 +162,8 @@ class CallbackHandler:
                 organization=name,
                 envelope=callback.envelope_id,
                 action=action,
-                workstep=callback.workstep,
+                # An action that is put in the place of another is the whole envelope's, not one workstep's.
+                workstep=callback.workstep if is_listed else None,
                 sender=organization.sender,
                 traceparent=step.traceparent,
             )

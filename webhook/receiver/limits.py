@@ -65,3 +65,6 @@ class ReceiverLimits(HttpLimits):
 
     probe_seconds: float = 5.0
     """Maximum age of a successful write (real or dry run) that proves readiness."""
+
+    unlisted_actions_seconds: float = 30.0
+    """Interval between two writes of the actions that an organization does not list."""

@@ -18,6 +18,7 @@ from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw, WatchEvent, list_and_watch_forever
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Organization, ResourceInvalid
+from counterfoil.resources.organization import UnlistedActions
 from webhook.http_server.rate_limit import TokenBucket
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,10 @@ class OrganizationView:
     basic_auth_hash: str | None = None
     actions: Mapping[str, str] = field(default_factory=dict)
     """The actions it asks for, in its own spelling, by their names in lower case."""
+    archive_action: str | None = None
+    """Its first action that leads into the archive; a callback without an action counts as this one."""
+    archives_unlisted: bool = False
+    """Whether an action that it does not list counts as that one, too."""
     sender: str | None = None
     """The Sender of all its events, when it is known beforehand and fits into a label."""
     bucket: TokenBucket
@@ -43,6 +48,12 @@ class OrganizationView:
     def is_ready(self) -> bool:
         """Whether the controller has published everything that a callback is checked against."""
         return bool(self.token_hashes) and (self.basic_auth_hash is not None or not self.needs_basic_auth)
+
+    def event_action(self, given: str | None) -> str | None:
+        """Return the action of the event for a callback with this action; None: it is ignored."""
+        if given is None:
+            return self.archive_action
+        return self.actions.get(given.lower()) or (self.archive_action if self.archives_unlisted else None)
 
     def has_token(self, token: str) -> bool:
         """Whether this is one of its tokens."""
@@ -108,6 +119,8 @@ def _view_of(organization: Organization, bucket: TokenBucket) -> OrganizationVie
         needs_basic_auth=spec.callback.basic_auth_secret_ref is not None,
         basic_auth_hash=status.basic_auth_hash,
         actions={each.action.lower(): each.action for each in reversed(spec.actions)},
+        archive_action=spec.archive_action,
+        archives_unlisted=spec.unlisted_actions is UnlistedActions.ARCHIVE,
         sender=sender if sender is not None and len(sender) <= _MAX_LABEL_LENGTH else None,
         bucket=bucket,
     )

@@ -13,7 +13,7 @@ from counterfoil.resources.organization import MAX_SWEEP_REQUEST_LENGTH, SweepRe
 SUMMARY = "look now for finished envelopes whose callback never came"
 DETAILS = (
     "Asks by the annotation counterfoil.dev/sweep and waits for the controller's answer in status.sweep. "
-    "Works without spec.sweep too, and then looks 72 hours back."
+    "Looks back as far as spec.sweep.lookback says, from the time of sending."
 )
 PAUSE_SECONDS = 0.5
 

@@ -205,6 +205,8 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
         return "nothing automatically; a new callback or `kubectl counterfoil retry` starts it again"
     if status.reason in ("Suspended", "OrganizationSuspended", "SenderSuspended"):
         return "continues when the suspension ends"
+    if status.reason == "ActionNotConfigured":
+        return "continues when spec.actions of the Organization lists the action"
     if status.next_attempt_time is None:
         return "worked on as soon as there is room, oldest first"
     return (

@@ -33,3 +33,5 @@ class Behaviour(Struct, frozen=True, kw_only=True):
     they are verified where they are sent."""
     sends_issuer: bool = False
     """Whether the way back from `Auth/Authorize` carries `iss` (RFC 9207)."""
+    most_hits: int | None = None
+    """Maximum number of hits of `envelope/find`; it has no paging, so the answer leaves out the others."""

@@ -27,7 +27,7 @@ from sandbox.esaw.http.middleware import RoutedCall
 from sandbox.esaw.http.responses import RouteResponse, html_response, json_response, redirect_response
 from sandbox.esaw.http.sessions import BrowserSession, BrowserSessions
 
-LOGIN_PATH: Final = "/Auth/Login"
+LOGIN_PATH: Final = "/Account/Login"
 _PRIVATE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 

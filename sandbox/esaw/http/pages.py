@@ -25,7 +25,7 @@ def login(session: BrowserSession, return_url: str, email: str = "", problem: st
     """The login form."""
     return _page(
         "Sign in",
-        f"""{_problem(problem)}<form method="post" action="/Auth/Login">
+        f"""{_problem(problem)}<form method="post" action="/Account/Login">
 {_hidden(session)}<input type="hidden" name="returnUrl" value="{_e(return_url)}">
 <label>E-mail <input name="email" type="email" value="{_e(email)}" required autocomplete="username"></label>
 <label>Password <input name="password" type="password" required autocomplete="current-password"></label>
@@ -98,7 +98,9 @@ def summary(session: BrowserSession, draft: Draft) -> str:
 
 def refusal(title: str, text: str) -> str:
     """Something cannot be done."""
-    return _page(title, f'<p class="problem">{_e(text)}</p><p><a href="/Documents">To your documents</a></p>')
+    return _page(
+        title, f'<p class="problem">{_e(text)}</p><p><a href="/Inbox/Index">To your documents</a></p>'
+    )
 
 
 def form_expired(again: str) -> str:

@@ -5,7 +5,7 @@ REST v6: the calls below `/Api/v6`, one small handler per call.
 have in common. Envelopes are sent and cancelled through the life cycle, which calls back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from aiohttp import BodyPartReader, web
 from msgspec import UnsetType
 
+from sandbox.esaw.core.behaviour import Behaviour
 from sandbox.esaw.core.envelope_sender import EnvelopeSender
 from sandbox.esaw.core.errors import ErrorCode, RequestRefused, UnknownPath, UnsupportedMediaType
 from sandbox.esaw.core.filenames import content_disposition
@@ -39,12 +40,18 @@ class RestRoutes:
     """The v6 calls over one store."""
 
     def __init__(
-        self, store: EsawStore, lifecycle: Lifecycle, envelope_sender: EnvelopeSender, version: str
+        self,
+        store: EsawStore,
+        lifecycle: Lifecycle,
+        envelope_sender: EnvelopeSender,
+        version: str,
+        behaviour: Callable[[], Behaviour],
     ) -> None:
         self._store = store
         self._lifecycle = lifecycle
         self._envelope_sender = envelope_sender
         self._version = version
+        self._behaviour = behaviour
         self._fixed: Mapping[tuple[str, ...], _Route] = {
             ("system", "version"): _Route("GET", "version", self._system_version),
             ("authorization", "validate"): _Route("GET", "validate", self._validate),
@@ -130,7 +137,7 @@ class RestRoutes:
             for each in self._store.visible_envelopes(user)
             if envelope_search.matches(each, filters, user, now)
         ]
-        return json_response({"Envelopes": hits})
+        return json_response({"Envelopes": hits[: self._behaviour().most_hits]})
 
     async def _delete(self, call: RoutedCall) -> RouteResponse:
         self._store.delete(self._posted_envelope(call, request_models.EnvelopeBody))

@@ -27,7 +27,7 @@ from sandbox.esaw.http.responses import RouteResponse, html_response, redirect_r
 from sandbox.esaw.http.rest import MAX_UPLOAD
 from sandbox.esaw.http.sessions import BrowserSession, BrowserSessions, expired_cookie, session_cookie
 
-INBOX: Final = "/Documents"
+INBOX: Final = "/Inbox/Index"
 
 
 @dataclass(frozen=True, slots=True)

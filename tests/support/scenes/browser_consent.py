@@ -51,7 +51,7 @@ class Scene:
     @property
     def inbox(self) -> str:
         """Address of the last page."""
-        return f"{self.esaw.url}/Documents"
+        return f"{self.esaw.url}/Inbox/Index"
 
     async def organization(self, name: str, **before_send: Any) -> None:
         """Set one organization up as its administrator would."""

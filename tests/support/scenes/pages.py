@@ -61,7 +61,7 @@ class Scene:
             "clientSecretRef": {"name": "acme-oauth", "key": "clientSecret"},
             "publicURL": self.pages.public,
         }
-        before_send = {"inboxURL": f"{self.esaw.url}/Documents", **spec.pop("beforeSend", {})}
+        before_send = {"inboxURL": f"{self.esaw.url}/Inbox/Index", **spec.pop("beforeSend", {})}
         await self.local_environment.organization(
             "acme", archive="folder", oauth={**oauth, **spec.pop("oauth", {})}, beforeSend=before_send, **spec
         )
@@ -69,7 +69,7 @@ class Scene:
     async def sign_in(self, user: User | None = None, **options: Any) -> Browser:
         """Open a browser and sign in to eSAW."""
         browser = Browser(**options)
-        await browser.open(f"{self.esaw.url}/Auth/Login")
+        await browser.open(f"{self.esaw.url}/Account/Login")
         await browser.press("Sign in", email=(user or self.anna).email, password=PASSWORD)
         return browser
 

@@ -64,7 +64,7 @@ class FakeKubeClient(KubeClient):
         await self._asked("glimpse", name)
         return msgspec.convert(self._existing(name), shape)
 
-    async def create_from_json(self, kind: type[Resource], body: bytes) -> None:
+    async def create_from_json(self, kind: type[Resource], body: bytes, shape: type[PartialT]) -> PartialT:
         raw = json.loads(body)
         name = raw["metadata"]["name"]
         await self._asked("create", name)
@@ -72,6 +72,7 @@ class FakeKubeClient(KubeClient):
             raise AlreadyExists(409, "AlreadyExists", "it was there")
         self.put(raw)
         self._answer("create")
+        return msgspec.convert(self._existing(name), shape)
 
     async def create_dry_run(self, kind: type[Resource], body: bytes) -> None:
         await self._asked("try", json.loads(body)["metadata"]["name"])
@@ -96,6 +97,7 @@ class FakeKubeClient(KubeClient):
         stored["metadata"] = {
             "resourceVersion": str(next(self._versions)),
             "creationTimestamp": "2025-01-01T11:00:00Z",
+            "uid": "4f2c",
             **stored["metadata"],
         }
         self.objects[stored["metadata"]["name"]] = stored

@@ -22,6 +22,7 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_esaw_request_seconds": {"operation"},
     "counterfoil_archive_bytes_total": {"archive"},
     "counterfoil_archive_seconds": {"archive", "operation"},
+    "counterfoil_unlisted_actions_total": {"organization", "action"},
     "counterfoil_senders": {"organization", "authorized"},
     "counterfoil_notifications_total": {"kind", "outcome"},
     "counterfoil_kubernetes_requests_total": {"verb", "resource", "code"},

@@ -160,6 +160,17 @@ def test_a_problem_is_not_solved_while_its_events_are_tried_again() -> None:
     assert only(after_pass(problems, summary_of(retried("EsawUnreachable")))).solved_at == LATER
 
 
+def test_an_event_that_is_held_because_its_action_is_not_listed_is_a_problem_until_it_is_listed() -> None:
+    held = an_event().in_phase(Phase.VALIDATING, "ActionNotConfigured").build()
+    problem = only(found := after_pass((), summary_of(held)))
+    assert (problem.cause, problem.count, problem.examples) == (
+        "failed/ActionNotConfigured",
+        1,
+        (held.name,),
+    )
+    assert only(apply_summary(found, summary_of(), began=LATER + timedelta(minutes=1), now=LATER)).solved_at
+
+
 def test_problems_of_other_kinds_are_no_matter_of_the_pass() -> None:
     problems = (a_problem("archive/dms"), a_problem("key/SealKeyUnknown"))
     assert after_pass(problems, summary_of()) == problems

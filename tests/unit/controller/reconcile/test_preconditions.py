@@ -9,7 +9,7 @@ from controller.access.archive_pool import ArchivePool
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
-from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Skip, Wait
+from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Wait
 from controller.reconcile.preconditions import SENDER_GRACE_SECONDS, Admitted, Preconditions, RecordOnly
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.esaw import ApiToken, new_http_client
@@ -84,12 +84,12 @@ def known_to_work(sender: Sender, key: str = KEY) -> Sender:
     return Sender.parse(raw)
 
 
-def an_envelope(sender: str) -> Envelope:
+def an_envelope(sender: str, organization: str = "acme") -> Envelope:
     return Envelope.parse(
         {
             "metadata": {"name": ENVELOPE},
             "spec": {
-                "organizationRef": {"name": "acme"},
+                "organizationRef": {"name": organization},
                 "envelopeId": ENVELOPE,
                 "senderRef": {"name": sender},
             },
@@ -140,10 +140,13 @@ def test_an_action_that_is_only_noted_down_needs_no_phase(scene: Scene) -> None:
     )
 
 
-def test_an_action_that_is_no_longer_listed_is_skipped(scene: Scene) -> None:
+def test_an_action_that_is_no_longer_listed_holds_its_events(scene: Scene) -> None:
     outcome = scene.preconditions.admit(an_event().for_action("envelopeExpired").build())
-    assert outcome == Skip(
-        "ActionNotConfigured", "Organization/acme no longer lists the action envelopeExpired."
+    assert isinstance(outcome, Hold)
+    assert (outcome.reason, outcome.message) == (
+        "ActionNotConfigured",
+        "spec.actions of Organization/acme does not list the action envelopeExpired. "
+        "List it there, or skip this event.",
     )
 
 
@@ -157,6 +160,14 @@ async def test_the_envelope_tells_who_sent_it(scene: Scene) -> None:
 
 
 async def test_without_an_envelope_it_is_the_organizations_default_sender(scene: Scene) -> None:
+    sender = await scene.sender()
+    assert isinstance(sender, Sender)
+    assert sender.name == "anna"
+
+
+async def test_the_envelope_of_another_organization_with_the_same_id_tells_nothing(scene: Scene) -> None:
+    scene.organization(defaultSenderRef={"name": "anna"})
+    scene.kube.put(an_envelope(sender="other", organization="other"))
     sender = await scene.sender()
     assert isinstance(sender, Sender)
     assert sender.name == "anna"

@@ -10,18 +10,20 @@ from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.resync.missed_callbacks import MissedCallbackFinder
 from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, FoundEnvelope, HttpStatusError
+from counterfoil.esaw.errors import ResponseTooLarge
 from counterfoil.kube.errors import Unavailable
 from counterfoil.resources import (
     SENDER_LABEL,
     EnvelopeEvent,
     EnvelopeStatus,
     Origin,
+    Phase,
     Sender,
     event_name,
     is_condition_true,
 )
 from counterfoil.resources.naming import EnvelopeId
-from tests.support.builders import ENVELOPE, NOON, AClock, a_sender, an_organization
+from tests.support.builders import ENVELOPE, NOON, AClock, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.unit.controller.reconcile.test_preconditions import known_to_work
 from tests.unit.controller.resync.test_organization_status import FakeEsawClient, FakeEsawClients
@@ -36,7 +38,14 @@ class FindingEsawClient(FakeEsawClient):
         super().__init__()
         self.finds: dict[str, dict[EnvelopeStatus, list[str]]] = {}
         self.problems: dict[str, Exception] = {}
-        self.spans: list[tuple[datetime | None, datetime | None]] = []
+        self.spans: list[tuple[datetime, datetime]] = []
+        self.sent: dict[str, datetime] = {}
+        """When envelopes were sent, where a test cares: eSAW looks for envelopes by that time."""
+        self.finished: dict[str, datetime] = {}
+        self.most_hits = 10_000
+        """The number of hits after which an answer is cut off, in silence."""
+        self.too_large: timedelta | None = None
+        """Answers for a longer span are too large."""
 
     def as_user(self, token: ApiToken) -> EsawUserClient:
         return FakeEsawUser(self, token)
@@ -56,11 +65,23 @@ class FakeEsawUser(EsawUserClient):
         sender_email: str | None = None,
     ) -> tuple[FoundEnvelope, ...]:
         assert status is not None
+        assert start is not None
+        assert end is not None
         self._esaw.spans.append((start, end))
         whose = self.token.reveal()
         if whose in self._esaw.problems:
             raise self._esaw.problems[whose]
-        return tuple(FoundEnvelope(id=each) for each in self._esaw.finds.get(whose, {}).get(status, []))
+        if self._esaw.too_large is not None and end - start > self._esaw.too_large:
+            raise ResponseTooLarge("find", 2**24)
+        hits = [
+            each
+            for each in self._esaw.finds.get(whose, {}).get(status, [])
+            if start < self._esaw.sent.get(each, end - timedelta(minutes=1)) < end
+        ]
+        return tuple(FoundEnvelope(id=each) for each in hits[: self._esaw.most_hits])
+
+    async def finished_date(self, envelope: str) -> datetime | None:
+        return self._esaw.finished.get(envelope)
 
 
 class Scene:
@@ -69,7 +90,8 @@ class Scene:
         self.kube = InMemoryKubeClient()
         self.cache = Cache()
         self.esaw = FindingEsawClient()
-        self.organization = an_organization(**{"sweep": {"interval": "1h", "lookback": "48h"}, **spec})
+        given = {"sweep": {"interval": "1h", "lookback": "48h"}, **spec}
+        self.organization = an_organization(**{key: value for key, value in given.items() if value})
         for name in senders or ("anna",):
             self.put_sender(known_to_work(a_sender(name), key_of(name)))
         sender_keys = SenderKeys(self.kube, SecretCache(self.kube, self.clock), self.clock, changed=self.take)
@@ -126,10 +148,96 @@ async def test_an_envelope_that_was_called_about_is_left_alone() -> None:
     assert await scene.swept() == 0
 
 
-async def test_it_looks_as_far_back_as_it_is_told() -> None:
+async def test_it_looks_as_far_back_as_it_is_told_a_day_at_a_time() -> None:
     scene = Scene()
     await scene.swept()
-    assert scene.esaw.spans == [(NOON - timedelta(hours=48), NOON)]
+    assert [end for _, end in scene.esaw.spans] == [NOON, NOON - timedelta(days=1)]
+    # eSAW leaves out what was sent at the very ends, so windows overlap.
+    first, second = (start for start, _ in scene.esaw.spans)
+    assert first < NOON - timedelta(days=1)
+    assert second < NOON - timedelta(days=2)
+
+
+LONG = timedelta(days=30)
+"""From sending to the last signature; an envelope is valid for 28 days, and can be restarted."""
+
+
+async def test_an_envelope_that_took_weeks_to_sign_is_found_without_any_settings() -> None:
+    scene = Scene(sweep=None)
+    scene.finds("anna", ENVELOPE)
+    scene.esaw.sent[ENVELOPE] = NOON - LONG
+    assert await scene.swept() == 1
+
+
+@pytest.mark.parametrize("most_hits", [50, 100, 1000])
+async def test_an_answer_that_may_be_cut_off_splits_its_window(most_hits: int) -> None:
+    scene = Scene(sweep={"interval": "1h", "lookback": "24h"})
+    envelopes = [f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d" for number in range(2 * most_hits)]
+    scene.finds("anna", *envelopes)
+    scene.esaw.sent = {each: NOON - timedelta(seconds=30 * n + 1) for n, each in enumerate(envelopes)}
+    scene.esaw.most_hits = most_hits
+    assert await scene.swept() == len(envelopes)
+
+
+async def test_an_answer_that_is_too_large_splits_its_window() -> None:
+    scene = Scene(sweep={"interval": "1h", "lookback": "24h"})
+    scene.finds("anna", ENVELOPE)
+    scene.esaw.sent[ENVELOPE] = NOON - timedelta(hours=13)
+    scene.esaw.too_large = timedelta(hours=7)
+    assert await scene.swept() == 1
+
+
+async def test_a_window_that_cannot_be_split_any_more_is_taken_as_it_is() -> None:
+    scene = Scene(sweep={"interval": "1h", "lookback": "24h"})
+    envelopes = [f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d" for number in range(60)]
+    scene.finds("anna", *envelopes)
+    scene.esaw.sent = dict.fromkeys(envelopes, NOON - timedelta(hours=1))
+    assert await scene.swept() == len(envelopes)
+
+
+def an_ended_event(phase: Phase, reason: str) -> EnvelopeEvent:
+    status = {"completed_at": NOON - timedelta(days=1)}
+    return an_event().in_phase(phase, reason).status(**status).build()
+
+
+@pytest.mark.parametrize("reason", ["ActionNotConfigured", "UnexpectedStatus", "EnvelopeRestarted"])
+async def test_a_skipped_event_of_an_envelope_that_is_found_starts_again(reason: str) -> None:
+    scene = Scene()
+    scene.finds("anna", ENVELOPE)
+    scene.kube.put(an_ended_event(Phase.SKIPPED, reason))
+    await scene.swept()
+    (event,) = scene.noted()
+    assert (event.status.phase, event.status.reason) == (Phase.PENDING, "FoundBySweep")
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason"),
+    [
+        (Phase.SKIPPED, "SkippedByRequest"),
+        (Phase.SUCCEEDED, "ArchivedAndKept"),
+        (Phase.FAILED, "NotPermitted"),
+        (Phase.AWAITING_CONSENT, "TokenRejected"),
+    ],
+)
+async def test_what_a_person_skipped_and_what_is_not_skipped_stays_as_it_is(
+    phase: Phase, reason: str
+) -> None:
+    scene = Scene()
+    scene.finds("anna", ENVELOPE)
+    scene.kube.put(an_ended_event(phase, reason))
+    assert await scene.swept() == 0
+    (event,) = scene.noted()
+    assert (event.status.phase, event.status.reason) == (phase, reason)
+
+
+async def test_an_envelope_that_was_finished_before_events_are_kept_is_not_archived_again() -> None:
+    scene = Scene(sweep=None, ttl={"succeeded": "240h"})
+    scene.finds("anna", ENVELOPE, SECOND)
+    scene.esaw.sent = dict.fromkeys((ENVELOPE, SECOND), NOON - timedelta(days=20))
+    scene.esaw.finished = {ENVELOPE: NOON - timedelta(days=11), SECOND: NOON - timedelta(days=9)}
+    assert await scene.swept() == 1
+    (event,) = scene.noted()
+    assert event.spec.envelope_id == SECOND
 
 
 async def test_it_looks_for_each_status_that_is_archived() -> None:
@@ -181,14 +289,11 @@ async def test_an_organization_that_archives_nothing_is_not_swept() -> None:
     assert scene.esaw.spans == []
 
 
-async def test_without_settings_of_its_own_an_organization_that_is_swept_is_looked_at_three_days_back() -> (
-    None
-):
+async def test_without_settings_of_its_own_an_organization_is_looked_at_thirty_two_days_back() -> None:
     scene = Scene(sweep=None)
-    scene.finds("anna", ENVELOPE)
-    assert await scene.swept() == 1
-    now = scene.clock.now()
-    assert scene.esaw.spans == [(now - timedelta(hours=72), now)]
+    await scene.swept()
+    assert scene.esaw.spans[-1][1] == NOON - timedelta(days=31)
+    assert len(scene.esaw.spans) == 32
 
 
 async def test_the_action_is_the_usual_one_where_that_is_archived_else_the_first() -> None:

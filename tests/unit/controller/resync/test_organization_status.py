@@ -419,10 +419,70 @@ async def test_the_urls_to_paste_have_no_token_in_them() -> None:
     assert TOKEN not in str(scene.kube.patches)
 
 
+@pytest.mark.parametrize(
+    ("callback_url", "part"),
+    [
+        ("http://callbacks.example.com", "its scheme is http"),
+        ("https://callbacks.example.com:444", "its port is 444"),
+        ("https://callbacks.example.com:1024/", "its port is 1024"),
+        ("https://callbacks.example.com:80", "its port is 80"),
+        ("http://10.0.0.7:8080", "its scheme is http"),
+        ("https://callbacks.example.com:99999", "its port is not a number up to 65535"),
+    ],
+)
+async def test_a_public_address_that_esaw_cannot_call_is_told(callback_url: str, part: str) -> None:
+    truth, reason, message = await Scene(callback_url=callback_url).condition()
+    assert (truth, reason) == ("False", "CallbackURLUnusable")
+    assert part in message
+    assert "COUNTERFOIL_CALLBACK_URL" in message
+
+
+async def test_a_public_url_of_the_organization_that_esaw_cannot_call_is_told_with_its_field() -> None:
+    oauth = {
+        "clientId": "c",
+        "clientSecretRef": {"name": "o", "key": "s"},
+        "publicURL": "https://pages.example.com:81",
+    }
+    _, reason, message = await Scene(oauth=oauth).condition()
+    assert reason == "CallbackURLUnusable"
+    assert "spec.oauth.publicURL" in message
+
+
+@pytest.mark.parametrize(
+    "callback_url",
+    [
+        None,
+        "https://callbacks.example.com",
+        "https://callbacks.example.com:443",
+        "https://callbacks.example.com:1025/counterfoil/",
+        "https://callbacks.example.com:65535",
+        "http://127.0.0.1:8080",
+        "http://localhost:80",
+        "http://[::1]:8080",
+        "http://receiver",
+        "http://receiver.contracts.svc:8080",
+        "http://receiver.contracts.svc.cluster.local",
+    ],
+)
+async def test_an_address_that_esaw_can_call_is_ready(callback_url: str | None) -> None:
+    assert (await Scene(callback_url=callback_url).condition())[0] == "True"
+
+
 async def test_without_a_known_address_the_urls_have_a_placeholder() -> None:
     urls = (await Scene().look()).status.callback_urls
     assert urls is not None
     assert urls.status.startswith("https://<your-host>/callbacks/acme/")
+
+
+async def test_an_action_that_was_listed_since_is_no_longer_among_the_unlisted_ones() -> None:
+    scene = Scene(actions=[{"action": "envelopeFinished"}, {"action": "EnvelopeClosed"}])
+    counts = [
+        {"action": each, "count": 3, "lastTime": "2026-07-01T11:00:00Z"}
+        for each in ("envelopeClosed", "workstepOpened")
+    ]
+    scene.kube.edit(Organization, "acme", {"status": {"unlistedActions": counts}})
+    status = (await scene.look()).status
+    assert [each.action for each in status.unlisted_actions] == ["workstepOpened"]
 
 
 async def test_counts_of_events_are_kept_until_there_are_new_ones() -> None:

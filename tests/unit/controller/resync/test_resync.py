@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from controller.resync.organization_status import RESYNC_SECONDS
@@ -459,14 +460,25 @@ async def test_a_sweep_that_a_person_asks_for_is_made_once_and_told_in_the_statu
     swept = resync_scene.organization().status.sweep
     assert swept is not None
     assert swept.request == "at noon"
-    assert sum("sweep" in changes for _, changes in resync_scene.scene.kube.patches) == 1
+    at_the_start_and_when_asked = 2
+    patches = resync_scene.scene.kube.patches
+    assert sum("sweep" in changes for _, changes in patches) == at_the_start_and_when_asked
 
 
-async def test_an_organization_that_does_not_sweep_and_was_not_asked_to_is_not_swept(tmp_path: Path) -> None:
+async def test_without_settings_an_organization_is_swept_every_six_hours(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
     async with resync_scene.resync_running():
         await resync_scene.next_pass()
-    assert resync_scene.organization().status.sweep is None
+        first = resync_scene.organization().status.sweep
+        resync_scene.scene.clock.advance(hours=5, minutes=59)
+        await resync_scene.next_pass()
+        assert resync_scene.organization().status.sweep == first
+        resync_scene.scene.clock.advance(minutes=1)
+        await resync_scene.next_pass()
+    second = resync_scene.organization().status.sweep
+    assert first is not None
+    assert second is not None
+    assert timedelta(hours=6) <= second.at - first.at < timedelta(hours=6, minutes=1)
 
 
 async def test_trouble_with_the_api_server_does_not_end_the_passes(tmp_path: Path) -> None:

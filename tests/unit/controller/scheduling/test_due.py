@@ -77,6 +77,15 @@ def test_an_event_that_is_held_in_one_way_and_was_in_another_is_not_due() -> Non
     assert due_time(an_event().in_phase(Phase.VALIDATING, "Suspended").build(), cache) is None
 
 
+def test_an_event_whose_action_is_not_configured_is_due_when_it_is_listed_again() -> None:
+    held = an_event().for_action("envelopeClosed").in_phase(Phase.VALIDATING, "ActionNotConfigured").build()
+    cache = a_cache()
+    assert due_time(held, cache) is None
+    cache.organizations.put(an_organization(version=2, actions=[{"action": "EnvelopeClosed"}]))
+    assert due_time(held, cache) == EPOCH
+    assert due_time(held, Cache()) == EPOCH, "then its status says that the Organization is missing"
+
+
 def test_an_event_that_waits_for_consent_is_due_when_its_senders_key_works() -> None:
     event = an_event().in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
     for authorized, expected in (("False", None), (None, None), ("True", EPOCH)):

@@ -4,15 +4,15 @@ Access to Kubernetes against a scripted server: every kind of bad answer, and wa
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from counterfoil.kube.client import KubeClient, connect
+from counterfoil.kube.client import connect
 from counterfoil.kube.errors import (
     AlreadyExists,
     ApiError,
@@ -27,36 +27,7 @@ from counterfoil.kube.errors import (
 )
 from counterfoil.kube.watch import WatchEvent, exponential_backoff, list_and_watch_forever
 from counterfoil.resources import EnvelopeEvent, Organization
-
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-def a_kubeconfig(folder: Path, url: str) -> Path:
-    path = folder / "kubeconfig"
-    content = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-        "clusters": [{"name": "k", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-    }
-    path.write_text(json.dumps(content))
-    return path
-
-
-@asynccontextmanager
-async def answered_by(handler: Handler, folder: Path, **options: Any) -> AsyncIterator[KubeClient]:
-    runner = web.ServerRunner(web.Server(handler), shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    kubeconfig = a_kubeconfig(folder, f"http://127.0.0.1:{runner.addresses[0][1]}")
-    try:
-        async with connect(namespace="contracts", kubeconfig=kubeconfig, **options) as kube:
-            yield kube
-    finally:
-        await runner.cleanup()
+from tests.support.servers.scripted_kubernetes import Handler, a_kubeconfig, answered_by
 
 
 def a_status(code: int, reason: str, message: str = "told by the server") -> dict[str, Any]:
@@ -140,6 +111,46 @@ async def test_a_success_that_is_no_object_is_no_answer(tmp_path: Path, body: st
             await kube.get(EnvelopeEvent, "name")
 
 
+@pytest.mark.parametrize("code", [202, 204, 301, 302, 307, 308])
+async def test_a_redirect_is_not_followed_and_no_other_success_counts(tmp_path: Path, code: int) -> None:
+    paths: list[str] = []
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        paths.append(request.path)
+        if request.path == "/elsewhere":
+            return web.json_response({"metadata": {"name": "name"}, "items": []})
+        return web.Response(status=code, headers={"Location": "/elsewhere"})
+
+    async with answered_by(handler, tmp_path) as kube:
+        for ask in (
+            kube.get(EnvelopeEvent, "name"),
+            kube.create(EnvelopeEvent, {"metadata": {"name": "name"}}),
+            kube.create_dry_run(EnvelopeEvent, b"{}"),
+            kube.patch_status(EnvelopeEvent, "name", {}, resource_version=None),
+            kube.page(EnvelopeEvent, limit=1),
+            anext(kube.list_and_watch(EnvelopeEvent)),
+        ):
+            with pytest.raises(Unavailable):
+                await ask
+    assert "/elsewhere" not in paths
+
+
+async def test_json_that_is_not_the_object_that_was_asked_for_is_no_answer(tmp_path: Path) -> None:
+    async with answered_by(always(200, {"error": "log in"}), tmp_path) as kube:
+        for ask in (
+            kube.get(EnvelopeEvent, "name"),
+            kube.patch(EnvelopeEvent, "name", {}),
+            kube.get_secret_object("name"),
+            kube.page(EnvelopeEvent, limit=1),
+            anext(kube.list_and_watch(EnvelopeEvent)),
+        ):
+            with pytest.raises(Unavailable, match="not the API server"):
+                await ask
+    async with answered_by(always(201, {"error": "log in"}), tmp_path) as kube:
+        with pytest.raises(Unavailable, match="not the API server"):
+            await kube.create(EnvelopeEvent, {"metadata": {"name": "name"}})
+
+
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("Wed, 21 Oct 2015 07:28:00 GMT", None)])
 async def test_the_time_to_wait_is_told(tmp_path: Path, header: str, seconds: float | None) -> None:
     handler = always(429, a_status(429, "TooManyRequests"), Retry_After=header)
@@ -157,7 +168,7 @@ async def test_a_connection_that_is_cut_is_no_answer(tmp_path: Path) -> None:
 
     async with answered_by(hang_up, tmp_path) as kube:
         with pytest.raises(Unavailable) as raised:
-            await kube.create_from_json(EnvelopeEvent, b"{}")
+            await kube.create_from_json(EnvelopeEvent, b"{}", dict)
     assert (raised.value.status, raised.value.reason) == (0, "NoAnswer")
 
 
@@ -346,6 +357,8 @@ async def test_after_a_watch_that_told_something_the_pauses_begin_anew(tmp_path:
         [b'{"type": "MODIFIED", "object": {"meta', None],
         [b'{"type": "MODIFIED", "object": {"meta'],
         [b"<html>\n"],
+        [{"error": "log in"}],
+        [{"type": "MODIFIED", "object": {"metadata": {}}}],
         [{"type": "ERROR", "object": a_status(500, "InternalError")}],
     ],
 )

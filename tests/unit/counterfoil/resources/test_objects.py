@@ -123,7 +123,8 @@ def test_an_organization_has_the_defaults_of_the_contract() -> None:
         "1h",
         "24h",
     ]
-    assert (str(spec.ttl.succeeded), spec.ttl.failed, spec.sweep) == ("720h", None, None)
+    assert (str(spec.ttl.succeeded), spec.ttl.failed) == ("720h", None)
+    assert (str(spec.sweep.interval), str(spec.sweep.lookback)) == ("6h", "768h")
 
 
 def test_a_part_that_is_given_in_part_keeps_its_other_defaults() -> None:

@@ -126,10 +126,11 @@ class Scene:
 
 @asynccontextmanager
 async def answering(
-    status: int, *pieces: bytes, content_type: str = "application/json"
+    status: int, *pieces: bytes, content_type: str = "application/json", location: str = ""
 ) -> AsyncIterator[Scene]:
     async def answer(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(status=status, headers={"Content-Type": content_type})
+        headers = {"Content-Type": content_type} | ({"Location": location} if location else {})
+        response = web.StreamResponse(status=status, headers=headers)
         await response.prepare(request)
         for piece in pieces:
             await response.write(piece)
@@ -173,6 +174,21 @@ async def test_a_page_of_a_proxy_becomes_too_old() -> None:
         assert codes(await scene.watched()) == [410]
         with pytest.raises(aiohttp.ClientPayloadError):
             await scene.asked()
+
+
+@pytest.mark.parametrize("status", [204, 301, 302, 303, 307, 308])
+async def test_nothing_but_200_is_a_list_or_a_watch(status: int) -> None:
+    async with answering(status, location="/login") as scene:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await scene.asked()
+        assert codes(await scene.watched()) == [410]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_no_redirect_is_followed_whatever_kopf_asks_for(status: int) -> None:
+    async with answering(status, location="/login") as scene:
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await scene.asked("pods")
 
 
 async def test_a_list_is_told_when_it_begins_and_not_with_each_page() -> None:

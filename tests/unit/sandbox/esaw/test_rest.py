@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from sandbox.esaw import DocumentSpec, EnvelopeStatus, Recipient, StandIn, User
+from sandbox.esaw.core.behaviour import Behaviour
 from sandbox.esaw.core.model import EmptyAs
 from tests.support.servers.standin_peers import anna, bruno, client_of
 
@@ -460,6 +461,14 @@ async def test_each_filter_of_find_narrows(esaw: StandIn, user: User, api: httpx
     assert await found(api, WaitingForRecipientWithEmail="signer@example.com") == [soon]
     assert await found(api, StartDate="2001-01-01T00:00:00Z") == [done, soon]
     assert await found(api, EndDate="2001-01-01T00:00:00Z") == []
+
+
+async def test_find_may_leave_out_hits_without_a_word(
+    esaw: StandIn, user: User, api: httpx.AsyncClient
+) -> None:
+    envelopes = [esaw.add_envelope(sender=user) for _ in range(3)]
+    esaw.set_behaviour(Behaviour(most_hits=2))
+    assert await found(api) == envelopes[:2]
 
 
 @pytest.mark.parametrize(

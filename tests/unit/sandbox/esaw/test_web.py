@@ -108,7 +108,7 @@ async def test_the_session_is_a_cookie_that_no_script_reads_and_no_other_site_po
     esaw: StandIn,
 ) -> None:
     async with httpx.AsyncClient(base_url=esaw.url) as client:
-        cookie = (await client.get("/Auth/Login")).headers["Set-Cookie"]
+        cookie = (await client.get("/Account/Login")).headers["Set-Cookie"]
     assert cookie.startswith(f"{COOKIE}=")
     assert cookie.endswith("; Path=/; HttpOnly; SameSite=Lax")
 
@@ -132,14 +132,14 @@ async def test_a_login_form_of_another_session_is_not_taken(
 async def test_signing_out_ends_the_session_on_the_server_too(esaw: StandIn, inside: Browser) -> None:
     session = session_of(inside)
     assert (await inside.press("Sign out")).buttons == ["Sign in"]
-    assert (await inside.open("/Documents")).buttons == ["Sign in"]
+    assert (await inside.open("/Inbox/Index")).buttons == ["Sign in"]
     async with httpx.AsyncClient(base_url=esaw.url, cookies={COOKIE: session}) as thief:
-        assert (await thief.get("/Documents")).status_code == 302
+        assert (await thief.get("/Inbox/Index")).status_code == 302
 
 
 async def test_a_user_who_is_shut_out_is_signed_out(esaw: StandIn, inside: Browser, user: User) -> None:
     esaw.set_active(user, active=False)
-    assert (await inside.open("/Documents")).buttons == ["Sign in"]
+    assert (await inside.open("/Inbox/Index")).buttons == ["Sign in"]
 
 
 @pytest.mark.parametrize(
@@ -154,11 +154,11 @@ async def test_a_user_who_is_shut_out_is_signed_out(esaw: StandIn, inside: Brows
     ],
 )
 async def test_the_login_leads_nowhere_else(esaw: StandIn, browser: Browser, user: User, target: str) -> None:
-    await browser.open(f"/Auth/Login?returnUrl={quote(target, safe='')}")
-    assert (await sign_in(browser, user)).url == f"{esaw.url}/Documents"
+    await browser.open(f"/Account/Login?returnUrl={quote(target, safe='')}")
+    assert (await sign_in(browser, user)).url == f"{esaw.url}/Inbox/Index"
     assert (
-        await browser.open(f"/Auth/Login?returnUrl={quote(target, safe='')}")
-    ).url == f"{esaw.url}/Documents"
+        await browser.open(f"/Account/Login?returnUrl={quote(target, safe='')}")
+    ).url == f"{esaw.url}/Inbox/Index"
 
 
 async def test_after_the_login_comes_the_page_that_was_asked_for(
@@ -169,7 +169,7 @@ async def test_after_the_login_comes_the_page_that_was_asked_for(
 
 
 async def test_every_page_is_kept_by_no_cache_and_shown_in_no_frame(inside: Browser) -> None:
-    for path in ("/Documents", "/Drafts/New", "/Drafts/unknown", "/Auth/Authorize"):
+    for path in ("/Inbox/Index", "/Drafts/New", "/Drafts/unknown", "/Auth/Authorize"):
         headers = (await inside.open(path)).headers
         assert headers["Cache-Control"] == "no-store"
         assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
@@ -184,8 +184,8 @@ async def test_unknown_paths_and_wrong_methods_are_refused_and_recorded(esaw: St
 
 async def test_pages_fail_on_demand_as_every_other_request(esaw: StandIn, inside: Browser) -> None:
     esaw.fault("inbox", status=500, times=1)
-    assert (await inside.open("/Documents")).status == 500
-    assert (await inside.open("/Documents")).status == 200
+    assert (await inside.open("/Inbox/Index")).status == 500
+    assert (await inside.open("/Inbox/Index")).status == 200
 
 
 # Documents and drafts
@@ -201,7 +201,7 @@ async def test_the_inbox_lists_the_users_drafts_and_envelopes_and_nobody_elses(
     esaw.add_envelope(sender=other, name="Others' and sent")
     deleted = esaw.add_envelope(sender=user, name="Mine and gone")
     await esaw.delete(deleted)
-    text = (await inside.open("/Documents")).text
+    text = (await inside.open("/Inbox/Index")).text
     assert "Mine to send Draft" in text
     assert "Mine and sent Completed" in text
     assert "Others'" not in text
@@ -215,7 +215,7 @@ async def test_a_draft_is_made_summed_up_and_sent(esaw: StandIn, inside: Browser
     assert "sample.pdf" in inside.page.text
     assert inside.page.buttons == ["Sign out", "SEND"]
     page = await inside.press("SEND")
-    assert (page.url, page.status) == (f"{esaw.url}/Documents", 200)
+    assert (page.url, page.status) == (f"{esaw.url}/Inbox/Index", 200)
     assert "Lease Active" in page.text
     envelope = esaw.envelope_of(draft)
     assert envelope is not None
@@ -293,7 +293,7 @@ async def test_nobody_sees_or_sends_the_draft_of_another(esaw: StandIn, inside: 
 async def test_what_was_typed_is_shown_and_not_obeyed(inside: Browser) -> None:
     evil = "<script>alert(1)</script>'\"><img src=x>"
     await make_draft(inside, name=evil, given_name=evil, surname=evil, document=(f"{evil}.txt", b"x"))
-    for path in (inside.page.url, "/Documents"):
+    for path in (inside.page.url, "/Inbox/Index"):
         page = await inside.open(path)
         assert page.document.xpath("//script | //img") == []
         assert evil in page.text
@@ -376,7 +376,7 @@ async def test_the_page_before_sending_reads_writes_and_sends_the_draft_by_its_i
     envelope = (await api.post("draft/send", json={"DraftId": draft})).json()["Envelope"]["EnvelopeId"]
     assert (await api.get(f"envelope/{envelope}/configuration")).json()["MetaData"] == "<b/>"
     assert (esaw.draft_of(envelope), esaw.envelope_of(draft)) == (draft, envelope)
-    assert "Contract Active" in (await inside.open(f"{esaw.url}/Documents")).text
+    assert "Contract Active" in (await inside.open(f"{esaw.url}/Inbox/Index")).text
 
 
 async def test_back_and_next_after_the_draft_was_sent_says_that_it_is_gone(

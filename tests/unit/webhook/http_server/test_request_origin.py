@@ -4,7 +4,7 @@ import pytest
 
 from webhook.http_server.request_origin import is_from
 
-ESAW = ("https://esaw.example.com/base", "https://portal.example.com:8443/Documents")
+ESAW = ("https://esaw.example.com/base", "https://portal.example.com:8443/Inbox/Index")
 
 
 @pytest.mark.parametrize(

@@ -156,8 +156,11 @@ def test_cookies_go_only_where_they_are_needed_and_only_over_https(flows: FlowCo
     assert "; Path=/cf/before-send/acme/tags; " in urls().set_cookie(session, "v", seconds=60)
 
 
-def test_the_way_ends_in_the_inbox_that_is_configured_or_at_esaw_itself() -> None:
-    assert urls().inbox == "https://esaw.example.com/"
+def test_without_a_configured_inbox_the_way_ends_in_esaws_own() -> None:
+    assert urls().inbox == "https://esaw.example.com/Inbox/Index"
+
+
+def test_the_way_ends_in_the_inbox_that_is_configured() -> None:
     assert urls(inboxURL="https://esaw.example.com/Docs?x=1").inbox == "https://esaw.example.com/Docs?x=1"
 
 

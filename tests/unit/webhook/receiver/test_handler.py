@@ -37,6 +37,7 @@ from webhook.receiver.handler import CallbackHandler
 from webhook.receiver.limits import ReceiverLimits
 from webhook.receiver.organizations import OrganizationCache
 from webhook.receiver.readiness import WriteProbe
+from webhook.receiver.unlisted_actions import UnlistedActionCounter
 
 PATH = f"/callbacks/acme/{TOKEN}"
 QUERY = f"envelopeId={GUID}&action=envelopeFinished"
@@ -63,7 +64,12 @@ class Counter:
         write_probe = WriteProbe(self.kube, monotonic=self.clock.monotonic, valid_seconds=5.0)
         event_writer = EventWriter(self.kube, self.deliveries, write_probe, clock=self.clock, limits=limits)
         self.handler = CallbackHandler(
-            self.organization_cache, event_writer, self.metrics, limits=limits, monotonic=self.clock.monotonic
+            self.organization_cache,
+            event_writer,
+            self.metrics,
+            unlisted_actions=UnlistedActionCounter(self.kube, self.metrics, clock=self.clock, seconds=30.0),
+            limits=limits,
+            monotonic=self.clock.monotonic,
         )
         self.organization_cache.update(added(an_organization()))
         if organizations_read:
@@ -136,12 +142,58 @@ async def test_an_action_that_nobody_asked_for_is_answered_200_and_not_stored(co
     assert await counter.status(f"envelopeId={GUID}&action=workstepOpened") == 200
     assert counter.kube.objects == {}
     assert counter.counted("ignored") == 1
+    labels = {"organization": "acme", "action": "workstepOpened"}
+    assert counter.metrics.registry.get_sample_value("counterfoil_unlisted_actions_total", labels) == 1
 
 
 async def test_an_action_in_another_letter_case_is_the_same_event(counter: Counter) -> None:
     await counter.status(f"envelopeId={GUID}&action=ENVELOPEFINISHED")
     await counter.status()
     (name,) = counter.kube.objects
+    assert counter.kube.event(name).spec.action == "envelopeFinished"
+
+
+NO_ACTION = pytest.mark.parametrize("query", [f"envelope={GUID}", f"envelopeId={GUID}&action="])
+"""Namirial's own sample has no action; a placeholder that eSAW leaves out is an empty one."""
+
+
+@NO_ACTION
+async def test_a_callback_without_an_action_is_the_event_of_the_first_archive_action(
+    counter: Counter, query: str
+) -> None:
+    actions = [
+        {"action": "envelopeExpired", "handling": "Record"},
+        {"action": "envelopeClosed", "handling": "Archive"},
+        {"action": "envelopeFinished", "handling": "Archive"},
+    ]
+    counter.organization_cache.update(added(an_organization(spec={"actions": actions})))
+    assert await counter.status(query) == 200
+    assert await counter.status(f"envelopeId={GUID}&action=envelopeClosed") == 200
+    (name,) = counter.kube.objects
+    assert counter.kube.event(name).spec.action == "envelopeClosed"
+    assert (counter.counted("noted"), counter.counted("known")) == (1, 1)
+
+
+@NO_ACTION
+async def test_a_callback_without_an_action_is_ignored_where_nothing_is_archived(
+    counter: Counter, query: str
+) -> None:
+    actions = [{"action": "envelopeFinished", "handling": "Record"}]
+    counter.organization_cache.update(added(an_organization(spec={"actions": actions})))
+    assert await counter.status(query) == 200
+    assert counter.kube.objects == {}
+
+
+@pytest.mark.parametrize("more", ["", "&workstepId=W1"])
+async def test_an_unlisted_action_is_the_event_of_the_first_archive_action_where_that_is_wanted(
+    counter: Counter, more: str
+) -> None:
+    spec = {"unlistedActions": "Archive", "actions": [{"action": "envelopeFinished"}]}
+    counter.organization_cache.update(added(an_organization(spec=spec)))
+    assert await counter.status(f"envelopeId={GUID}&action=envelopeClosed{more}") == 200
+    (name,) = counter.kube.objects
+    assert await counter.status() == 200
+    assert list(counter.kube.objects) == [name]
     assert counter.kube.event(name).spec.action == "envelopeFinished"
 
 
@@ -210,7 +262,7 @@ async def test_a_token_with_escaped_characters_is_the_same_token(counter: Counte
 
 
 @pytest.mark.parametrize(
-    "query", ["", f"envelopeId={GUID}", "envelopeId=1&action=x", f"{QUERY}&action=%23%23Action%23%23"]
+    "query", ["", "action=envelopeFinished", "envelopeId=1&action=x", f"{QUERY}&action=%23%23Action%23%23"]
 )
 async def test_an_id_or_action_that_cannot_be_is_answered_400(counter: Counter, query: str) -> None:
     assert await counter.status(query) == 400
