@@ -18,6 +18,7 @@ from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.tags import TagMissing
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.esaw.errors import NotProven
+from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.resources import MAX_DOCUMENTS, MAX_TEXT_LENGTH, EnvelopeEvent, EnvelopeStatus, Phase
 from tests.support.builders import ENVELOPE, NOON, an_event
 from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive, missing
@@ -87,12 +88,20 @@ async def test_an_organization_may_archive_rejected_envelopes_too() -> None:
     assert isinstance(await validated(scene), Done)
 
 
-async def test_an_envelope_that_was_deleted_before_we_came_is_skipped() -> None:
+@pytest.mark.xfail(
+    strict=True, reason="an envelope that vanished unarchived ends in a Skip that nobody hears of"
+)
+@pytest.mark.parametrize("phase", ["validate", "collect"])
+async def test_an_envelope_that_was_deleted_before_it_was_archived_is_a_failure_that_a_person_hears_of(
+    phase: str,
+) -> None:
     scene = Scene()
     scene.esaw.deleted = True
-    outcome = await validated(scene)
-    assert isinstance(outcome, Skip)
+    event = an_event().build()
+    outcome = await {"validate": validate, "collect": collect}[phase](event, scene.context(event))
+    assert isinstance(outcome, Fail)
     assert outcome.reason == "EnvelopeDeleted"
+    assert find_reason("EnvelopeDeleted").responsible is Responsible.ADMINISTRATOR
 
 
 @pytest.mark.parametrize("phase", ["validate", "collect", "archive"])
@@ -253,15 +262,6 @@ async def test_a_required_tag_that_is_missing_stops_before_anything_is_claimed()
     event = an_event().build()
     with pytest.raises(TagMissing):
         await collect(event, scene.context(event))
-
-
-async def test_an_envelope_that_is_deleted_before_it_is_collected_is_skipped() -> None:
-    scene = Scene()
-    scene.esaw.deleted = True
-    event = an_event().build()
-    outcome = await collect(event, scene.context(event))
-    assert isinstance(outcome, Skip)
-    assert outcome.reason == "EnvelopeDeleted"
 
 
 async def test_a_404_about_an_envelope_that_was_not_deleted_is_left_to_the_table() -> None:
