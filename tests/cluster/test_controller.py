@@ -211,9 +211,9 @@ async def test_a_second_event_of_an_archived_envelope_names_the_first(scene: Con
 ENDS: list[tuple[str, dict[str, Any], Phase, str, str]] = [
     ("envelope", {"status": 403}, Phase.FAILED, "NotPermitted", "Validated"),
     ("envelope", {"status": 400}, Phase.FAILED, "EsawRefused", "Validated"),
-    ("envelope", {"deletes_envelope": True}, Phase.SKIPPED, "EnvelopeDeleted", "Validated"),
+    ("envelope", {"deletes_envelope": True}, Phase.FAILED, "EnvelopeDeleted", "Validated"),
     ("files", {"status": 403}, Phase.FAILED, "NotPermitted", "Collected"),
-    ("files", {"deletes_envelope": True}, Phase.SKIPPED, "EnvelopeDeleted", "Collected"),
+    ("files", {"deletes_envelope": True}, Phase.FAILED, "EnvelopeDeleted", "Collected"),
     ("file", {"status": 403}, Phase.FAILED, "NotPermitted", "Archived"),
     ("file", {"deletes_envelope": True, "after": 1}, Phase.FAILED, "EnvelopeDeleted", "Archived"),
     ("delete", {"status": 403}, Phase.FAILED, "NotPermitted", "Cleaned"),

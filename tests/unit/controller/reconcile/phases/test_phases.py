@@ -88,9 +88,6 @@ async def test_an_organization_may_archive_rejected_envelopes_too() -> None:
     assert isinstance(await validated(scene), Done)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an envelope that vanished unarchived ends in a Skip that nobody hears of"
-)
 @pytest.mark.parametrize("phase", ["validate", "collect"])
 async def test_an_envelope_that_was_deleted_before_it_was_archived_is_a_failure_that_a_person_hears_of(
     phase: str,
