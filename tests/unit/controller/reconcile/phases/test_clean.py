@@ -1,0 +1,164 @@
+"""What must be proved at the moment of the delete, by whole runs of the reconciler over a real archive on the disk."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from counterfoil.resources import EnvelopeEvent, FileKind, Phase, find_condition
+from counterfoil.resources.reopening import reopened_status
+from tests.support.builders import ENVELOPE
+from tests.unit.controller.reconcile.test_reconciler import Scene
+
+TRAIL = b"%PDF trail"
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def a_scene_without_trail(folder: Path, **spec: Any) -> Scene:
+    scene = Scene(folder, **spec)
+    del scene.envelope.contents["trail-1"]
+    return scene
+
+
+def file_ids(event: EnvelopeEvent) -> list[str]:
+    return [each.file_id for each in event.status.documents]
+
+
+def manifests(scene: Scene) -> str:
+    return "".join(each.read_text() for each in scene.root.rglob("counterfoil.json"))
+
+
+async def retried_by_a_person(scene: Scene) -> EnvelopeEvent:
+    event = scene.newest()
+    status = reopened_status(event.status, reason="RetryRequested", message="", now=scene.clock.now())
+    await scene.status_writer.store(event, status)
+    return await scene.reconcile()
+
+
+# -- The files that eSAW lists at this moment -----------------------------------------------------------------
+
+
+async def test_a_file_that_appears_during_the_first_download_is_archived_before_the_delete(
+    scene: Scene,
+) -> None:
+    scene.envelope.meanwhile["download file-1"] = lambda: scene.envelope.contents.update(
+        {"legal-1": b"%PDF paper"}
+    )
+    first = await scene.reconcile()
+    assert scene.envelope.transport.deleted == []
+    assert (first.status.phase, first.status.reason) == (Phase.CLEANING, "FilesChanged")
+    second = await scene.reconcile()
+    assert second.status.phase is Phase.SUCCEEDED
+    assert "legal-1" in file_ids(second)
+    assert "legal-1" in manifests(scene)
+    assert scene.envelope.transport.deleted == [ENVELOPE]
+
+
+async def test_a_file_that_appears_while_the_delete_is_delayed_is_archived_before_the_delete(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, cleanup={"after": "168h"})
+    await scene.reconcile()
+    scene.envelope.contents["legal-1"] = b"%PDF paper"
+    scene.clock.advance(hours=168)
+    first = await scene.reconcile()
+    assert scene.envelope.transport.deleted == []
+    assert first.status.reason == "FilesChanged"
+    second = await scene.reconcile()
+    assert second.status.reason == "ArchivedAndDeleted"
+    assert "legal-1" in file_ids(second)
+
+
+async def test_a_file_that_is_now_of_another_kind_is_archived_again(scene: Scene) -> None:
+    scene.envelope.contents["file-2"] = b"%PDF appendix"
+    scene.envelope.meanwhile["download file-1"] = lambda: scene.envelope.papers.add("file-2")
+    await scene.reconcile()
+    assert scene.envelope.transport.deleted == []
+    after = await scene.reconcile()
+    kinds = {each.file_id: each.kind for each in after.status.documents}
+    assert (after.status.phase, kinds["file-2"]) == (Phase.SUCCEEDED, FileKind.LEGAL_DOCUMENT)
+
+
+async def test_a_completed_envelope_waits_for_its_audit_trail_and_the_trail_is_archived(
+    tmp_path: Path,
+) -> None:
+    scene = a_scene_without_trail(tmp_path)
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "AuditTrailPending")
+    assert waiting.status.next_attempt_time is not None
+    assert list(scene.root.iterdir()) == []
+    scene.clock.advance(minutes=1)
+    scene.envelope.contents["trail-1"] = TRAIL
+    after = await scene.reconcile()
+    assert after.status.reason == "ArchivedAndDeleted"
+    assert "trail-1" in file_ids(after)
+
+
+@pytest.mark.parametrize("policy", ["Delete", "Keep"])
+async def test_an_envelope_whose_audit_trail_never_comes_is_archived_and_kept_and_a_person_is_told(
+    tmp_path: Path, policy: str
+) -> None:
+    scene = a_scene_without_trail(tmp_path, cleanup={"policy": policy}, evidence={"wait": "10m"})
+    await scene.reconcile()
+    scene.clock.advance(minutes=10)
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "AuditTrailMissing")
+    assert "stays in eSignAnyWhere" in (after.status.message or "")
+    assert "file-1" in manifests(scene)
+    evidence = find_condition(after.status.conditions, "EvidenceComplete")
+    assert evidence is not None
+    assert (evidence.status, evidence.reason) == ("False", "AuditTrailMissing")
+    assert scene.envelope.transport.deleted == []
+
+
+async def test_the_wait_for_the_audit_trail_survives_restarts_and_looks_often_at_first(
+    tmp_path: Path,
+) -> None:
+    scene = a_scene_without_trail(tmp_path)
+    pauses = []
+    while (event := await scene.reconcile()).status.reason == "AuditTrailPending":
+        assert event.status.next_attempt_time is not None
+        pause = event.status.next_attempt_time - scene.clock.now()
+        pauses.append(pause.total_seconds())
+        scene.clock.advance(seconds=pause.total_seconds())
+    assert pauses[:3] == [10, 10, 20]
+    assert sum(pauses) == 600
+    assert event.status.reason == "AuditTrailMissing"
+
+
+async def test_an_audit_trail_that_comes_after_the_wait_is_archived_before_the_delete(tmp_path: Path) -> None:
+    scene = a_scene_without_trail(tmp_path, cleanup={"after": "24h"})
+    await scene.reconcile()
+    scene.clock.advance(minutes=10)
+    scene.envelope.meanwhile["download file-1"] = lambda: scene.envelope.contents.update({"trail-1": TRAIL})
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    delayed = await scene.reconcile()
+    assert delayed.status.reason == "CleanupDelayed"
+    assert "trail-1" in file_ids(delayed)
+    found = find_condition(delayed.status.conditions, "EvidenceComplete")
+    assert found is not None
+    assert found.status == "True"
+    scene.clock.advance(hours=24)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+async def test_a_retry_archives_an_audit_trail_that_came_after_the_event_failed(tmp_path: Path) -> None:
+    scene = a_scene_without_trail(tmp_path)
+    await scene.reconcile()
+    scene.clock.advance(minutes=10)
+    assert (await scene.reconcile()).status.reason == "AuditTrailMissing"
+    assert (await retried_by_a_person(scene)).status.reason == "AuditTrailMissing"
+    scene.envelope.contents["trail-1"] = TRAIL
+    assert (await retried_by_a_person(scene)).status.reason == "FilesChanged"
+    after = await scene.reconcile()
+    assert after.status.reason == "ArchivedAndDeleted"
+    assert "trail-1" in file_ids(after)
+
+
+async def test_an_organization_without_audit_trails_says_so_and_waits_for_none(tmp_path: Path) -> None:
+    scene = a_scene_without_trail(tmp_path, evidence={"auditTrail": "Optional"})
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
