@@ -75,6 +75,7 @@ class Scene:
         secrets = SecretCache(self.kube, self.clock)
         self.sender_keys = SenderKeys(self.kube, secrets, self.clock, changed=base.cache.update)
         self.event_recorder = EventRecorder(self.kube, self.clock)
+        self.status_writer = StatusWriter(self.kube, sleep=self.clock.sleep)
         self.reconciler = Reconciler(
             cache=self.cache,
             preconditions=Preconditions(
@@ -87,7 +88,7 @@ class Scene:
                 signature_checker=SignatureChecker(FakeSignatureCheck(), None),
             ),
             sender_keys=self.sender_keys,
-            status_writer=StatusWriter(self.kube, sleep=self.clock.sleep),
+            status_writer=self.status_writer,
             event_recorder=self.event_recorder,
             metrics=self.metrics,
             clock=self.clock,
