@@ -2,8 +2,8 @@
 The context of one run over one event: everything that a phase may use, determined before the first phase
 starts.
 
-Each question to eSAW is asked once per run and the answer is kept here; a run that resumes in a later phase
-(after a restart) asks again. The context writes nothing.
+Each question to eSAW is asked once per run and the answer is kept here, except the list of files before a delete
+(``files_now``); a run that resumes in a later phase (after a restart) asks again. The context writes nothing.
 """
 
 from collections import Counter
@@ -83,6 +83,10 @@ class ReconcileContext:
             tags = await tags_subprocess.collect_in_subprocess(self.archive.spec, facts)
             self._plan = make_layout(self.archive.spec, facts, _file_facts(answer.files()), found=tags)
         return self._plan
+
+    async def files_now(self) -> tuple[EnvelopeFile, ...]:
+        """Ask eSAW for the list of files again, whatever it answered earlier in this run."""
+        return (await self.esaw.files(self.event.spec.envelope_id)).files()
 
     def manifest_extra(self, event: EnvelopeEvent) -> Mapping[str, object]:
         """Return the manifest's section about the event."""

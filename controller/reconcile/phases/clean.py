@@ -1,6 +1,6 @@
 """
 Delete the envelope in eSAW, after all of its files are archived and the status that proves it is stored (rule
-4).
+4). eSAW lists the files once more right before the delete; what is not archived is archived first.
 
 This is the only module that may import ``counterfoil.esaw.deletion``; import-linter ensures it. The proof is
 built from the status as the API server returns it, never from this process's memory.
@@ -9,7 +9,7 @@ built from the status as the API server returns it, never from this process's me
 import dataclasses
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Done, Outcome, Pause, Skip, Wait
+from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, Skip, Wait
 from counterfoil.archives import filing
 from counterfoil.esaw import deletion
 from counterfoil.esaw.errors import HttpStatusError
@@ -24,7 +24,9 @@ from counterfoil.resources import (
 
 
 async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
-    """Delete the envelope, unless the Organization keeps it or it is too early."""
+    """Delete the envelope, unless the Organization keeps it, it is too early, or a file is not in the archive."""
+    if deletion.lacks_audit_trail(event.status, context.organization.spec.evidence):
+        return await _without_audit_trail(event, context)
     cleanup = context.organization.spec.cleanup
     if cleanup.policy is CleanupPolicy.KEEP:
         message = "The envelope was archived and stays in eSignAnyWhere, as spec.cleanup.policy says."
@@ -45,33 +47,67 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         message = f"The envelope is deleted {cleanup.after} after archiving, as spec.cleanup.after says."
         return Pause("CleanupDelayed", message, until=due)
 
-    if event.status.envelope is not None and event.status.envelope.status == EnvelopeStatus.EXPIRED:
-        restarted = await _restarted(event, context)
-        if restarted is not None:
-            return restarted
-
-    proof = deletion.ProofOfArchive.from_status(
-        event.spec.envelope_id, event.status, event.metadata.resource_version or ""
-    )
     try:
-        await deletion.delete(context.esaw, proof)
+        return await _delete(event, context)
     except HttpStatusError as answer:
         if not answer.is_missing_envelope:
             raise
         # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
         return Done("ArchivedAndDeleted", "The envelope was archived, and is no longer in eSignAnyWhere.")
+
+
+async def _delete(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+    if event.status.envelope is not None and event.status.envelope.status == EnvelopeStatus.EXPIRED:
+        restarted = await _restarted(event, context)
+        if restarted is not None:
+            return restarted
+    # Last of all, because a file that eSAW lists only now is deleted with the envelope.
+    listed = await context.files_now()
+    if not deletion.has_same_files(event.status, listed):
+        return _files_changed()
+    proof = deletion.ProofOfArchive.from_status(
+        event.spec.envelope_id,
+        event.status,
+        event.metadata.resource_version or "",
+        listed=listed,
+        evidence=context.organization.spec.evidence,
+    )
+    await deletion.delete(context.esaw, proof)
     return Done("ArchivedAndDeleted", "The envelope was archived, then deleted in eSignAnyWhere.")
+
+
+async def _without_audit_trail(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+    """Archive an audit trail that eSAW lists by now; without one, keep the envelope and tell a person."""
+    try:
+        listed = await context.files_now()
+    except HttpStatusError as answer:
+        if not answer.is_missing_envelope:
+            raise
+        where = "The envelope is no longer in eSignAnyWhere."
+    else:
+        if not deletion.has_same_files(event.status, listed):
+            return _files_changed()
+        where = "The envelope stays in eSignAnyWhere."
+    return Fail(
+        "AuditTrailMissing",
+        f"{len(event.status.documents)} files of the envelope are in Archive/{context.archive.name} and verified, without an "
+        f"audit trail: eSignAnyWhere lists none. {where} If audit trails are switched off in eSignAnyWhere, set "
+        f"spec.evidence.auditTrail of Organization/{context.organization.name} to Optional.",
+    )
+
+
+def _files_changed() -> Wait:
+    return Wait(
+        "FilesChanged",
+        "eSignAnyWhere lists other files than were archived; the envelope is archived again before the delete.",
+        restart_from=Phase.COLLECTING,
+    )
 
 
 async def _restarted(event: EnvelopeEvent, context: ReconcileContext) -> Outcome | None:
     """Only an expired envelope can be restarted (restartexpired); a restarted one is not deleted."""
-    try:
-        # Read again, because archiving may have taken an hour.
-        envelope = await context.esaw.envelope(event.spec.envelope_id)
-    except HttpStatusError as answer:
-        if not answer.is_missing_envelope:
-            raise
-        return None
+    # Read again, because archiving may have taken an hour.
+    envelope = await context.esaw.envelope(event.spec.envelope_id)
     if envelope.status is not EnvelopeStatus.EXPIRED:
         return Skip(
             "EnvelopeRestarted",

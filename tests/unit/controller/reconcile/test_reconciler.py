@@ -179,10 +179,14 @@ async def test_an_event_that_is_only_noted_down_takes_one_write(tmp_path: Path) 
 
 
 async def test_a_run_that_begins_in_the_middle_goes_on_from_there(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, an_event().archived("contract.pdf"))
+    scene = Scene(tmp_path)
+    scene.envelope.but("delete", EsawUnreachable("connect"))
+    assert (await scene.reconcile()).status.phase is Phase.CLEANING
+    scene.envelope.problems.clear()
+    scene.envelope.asked.clear()
     after = await scene.reconcile()
     assert after.status.phase is Phase.SUCCEEDED
-    assert scene.envelope.asked == ["delete"]
+    assert scene.envelope.asked == ["files", "delete"]
 
 
 @pytest.mark.parametrize(
