@@ -1,13 +1,17 @@
 """What must be proved at the moment of the delete, by whole runs of the reconciler over a real archive on the disk."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.resources import EnvelopeEvent, FileKind, Phase, find_condition
 from counterfoil.resources.reopening import reopened_status
 from tests.support.builders import ENVELOPE
+from tests.support.fakes.reconcile_context import an_archive
 from tests.unit.controller.reconcile.test_reconciler import Scene
 
 TRAIL = b"%PDF trail"
@@ -165,3 +169,140 @@ async def test_a_retry_archives_an_audit_trail_that_came_after_the_event_failed(
 async def test_an_organization_without_audit_trails_says_so_and_waits_for_none(tmp_path: Path) -> None:
     scene = a_scene_without_trail(tmp_path, evidence={"auditTrail": "Optional"})
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+# -- The archive at this moment -------------------------------------------------------------------------------
+
+
+def stored(scene: Scene, name: str) -> Path:
+    (found,) = scene.root.rglob(name)
+    return found
+
+
+def spoil(scene: Scene) -> None:
+    document = stored(scene, "file-1.pdf")
+    document.write_bytes(b"x" * document.stat().st_size)
+
+
+def empty(scene: Scene) -> None:
+    shutil.rmtree(scene.root / "acme")
+
+
+def lose_a_file(scene: Scene) -> None:
+    stored(scene, "audit-trail.pdf").unlink()
+
+
+def lose_the_manifest(scene: Scene) -> None:
+    stored(scene, "counterfoil.json").unlink()
+
+
+def spoil_the_manifest(scene: Scene) -> None:
+    manifest = stored(scene, "counterfoil.json")
+    manifest.write_text(manifest.read_text().replace("trail-1", "trail-2"))
+
+
+def cut_the_manifest(scene: Scene) -> None:
+    stored(scene, "counterfoil.json").write_text("{")
+
+
+def spoil_the_hashes(scene: Scene) -> None:
+    stored(scene, "counterfoil.sha256").write_text("")
+
+
+DAMAGES = [
+    spoil,
+    empty,
+    lose_a_file,
+    lose_the_manifest,
+    spoil_the_manifest,
+    cut_the_manifest,
+    spoil_the_hashes,
+]
+
+
+@pytest.mark.xfail(strict=True, reason="the delete believes a proof of an earlier run")
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_an_archive_that_was_damaged_while_the_delete_was_delayed_is_repaired_before_the_delete(
+    tmp_path: Path, damage: Callable[[Scene], None]
+) -> None:
+    scene = Scene(tmp_path, cleanup={"after": "168h"})
+    await scene.reconcile()
+    before = {path: path.read_bytes() for path in scene.root.rglob("*") if path.is_file()}
+    damage(scene)
+    scene.clock.advance(hours=168)
+    first = await scene.reconcile()
+    assert scene.envelope.transport.deleted == []
+    assert (first.status.phase, first.status.reason) == (Phase.CLEANING, "ArchivedFilesChanged")
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    after = {path: path.read_bytes() for path in scene.root.rglob("*") if path.is_file()}
+    assert [path for path in before if path.name != "counterfoil.json" and before[path] != after[path]] == []
+    assert "trail-1" in manifests(scene)
+    assert scene.envelope.transport.deleted == [ENVELOPE]
+
+
+@pytest.mark.xfail(strict=True, reason="the delete believes a proof of an earlier run")
+async def test_a_retry_months_after_a_refused_delete_believes_no_old_proof(scene: Scene) -> None:
+    scene.envelope.but("delete", HttpStatusError(403))
+    assert (await scene.reconcile()).status.phase is Phase.FAILED
+    scene.envelope.problems.clear()
+    scene.clock.advance(days=90)
+    empty(scene)
+    assert (await retried_by_a_person(scene)).status.reason == "ArchivedFilesChanged"
+    assert scene.envelope.transport.deleted == []
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    assert "file-1" in manifests(scene)
+
+
+@pytest.mark.xfail(strict=True, reason="the delete believes a proof of an earlier run")
+async def test_an_archive_that_is_down_at_the_second_verification_is_waited_for(scene: Scene) -> None:
+    scene.envelope.but("delete", EsawUnreachable("connect"))
+    await scene.reconcile()
+    scene.envelope.problems.clear()
+    gone = scene.root.rename(scene.root.with_name("gone"))
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "ArchiveRootMissing")
+    assert scene.envelope.transport.deleted == []
+    gone.rename(scene.root)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.xfail(strict=True, reason="the delete believes a proof of an earlier run")
+async def test_files_that_are_neither_in_the_archive_nor_in_esaw_are_told_to_a_person(scene: Scene) -> None:
+    scene.envelope.but("delete", EsawUnreachable("timeout"))
+    await scene.reconcile()
+    scene.envelope.deleted = True
+    scene.envelope.problems.clear()
+    lose_a_file(scene)
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "ArchivedFilesLost")
+    assert "audit-trail.pdf" in (after.status.message or "")
+
+
+async def test_after_a_change_of_the_path_the_files_are_verified_where_they_were_archived(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, cleanup={"after": "24h"})
+    await scene.reconcile()
+    files = sorted(scene.root.rglob("*"))
+    scene.cache.archives.put(
+        an_archive(version=2, generation=2, filesystem={"root": str(scene.root)}, path="new/{{file.name}}")
+    )
+    scene.clock.advance(hours=24)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    assert sorted(scene.root.rglob("*")) == files
+
+
+@pytest.mark.xfail(strict=True, reason="the delete believes a proof of an earlier run")
+async def test_after_a_move_to_another_archive_the_envelope_is_archived_there_before_the_delete(
+    tmp_path: Path,
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    new.mkdir()
+    scene = Scene(old, cleanup={"after": "24h"})
+    await scene.reconcile()
+    scene.cache.archives.put(an_archive(version=2, generation=2, filesystem={"root": str(new)}))
+    scene.clock.advance(hours=24)
+    assert (await scene.reconcile()).status.reason == "ArchivedFilesChanged"
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    assert [each.name for each in new.rglob("*.pdf")] == [each.name for each in old.rglob("*.pdf")]

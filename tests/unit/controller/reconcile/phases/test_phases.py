@@ -448,6 +448,17 @@ async def test_the_archived_envelope_is_deleted_once() -> None:
     assert scene.esaw.transport.deleted == [ENVELOPE]
 
 
+async def test_what_was_verified_in_this_run_is_not_read_again() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    context = scene.context(event)
+    outcome = await archive(event, context)
+    reads = scene.backend.reads
+    archived = with_facts(an_event().archived().build(), outcome)
+    assert (await clean(archived, context)).reason == "ArchivedAndDeleted"
+    assert scene.backend.reads == reads
+
+
 async def test_after_a_lost_answer_to_the_delete_it_is_gone_and_that_is_what_was_wanted() -> None:
     scene = Scene()
     event = await archived_before(scene)
