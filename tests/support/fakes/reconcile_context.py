@@ -46,6 +46,8 @@ class FakeEsawUserClient(EsawUserClient):
         self.contents: dict[str, bytes] = {"file-1": b"%PDF contract", "trail-1": b"%PDF trail"}
         self.names: dict[str, str] = {}
         """Names of files by id, where they are not made of it."""
+        self.renders_anew = False
+        """Each download of a document has other bytes."""
         self.papers: set[str] = set()
         """The files that are legal documents."""
         self.deleted = False
@@ -106,6 +108,8 @@ class FakeEsawUserClient(EsawUserClient):
     async def _open(self, file_id: str) -> AsyncIterator[FileDownload]:
         self.begin(f"download {file_id}")
         content = self.contents[file_id]
+        if self.renders_anew and file_id.startswith("file"):
+            content += f" of download {len(self.asked)}".encode()
         yield FileDownload(size=len(content), content_type="application/pdf", chunks=_once(content))
 
     def download(self, file_id: str) -> Any:

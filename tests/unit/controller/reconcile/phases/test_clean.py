@@ -2,13 +2,14 @@
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
-from counterfoil.resources import EnvelopeEvent, FileKind, Phase, find_condition
+from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, FileKind, Phase, find_condition
 from counterfoil.resources.reopening import reopened_status
 from tests.support.builders import ENVELOPE
 from tests.support.fakes.reconcile_context import an_archive
@@ -62,6 +63,7 @@ async def test_a_file_that_appears_during_the_first_download_is_archived_before_
     assert scene.envelope.transport.deleted == [ENVELOPE]
 
 
+@pytest.mark.xfail(strict=True, reason="the deadline begins again at each restart of a phase")
 async def test_a_file_that_appears_while_the_delete_is_delayed_is_archived_before_the_delete(
     tmp_path: Path,
 ) -> None:
@@ -72,9 +74,6 @@ async def test_a_file_that_appears_while_the_delete_is_delayed_is_archived_befor
     first = await scene.reconcile()
     assert scene.envelope.transport.deleted == []
     assert first.status.reason == "FilesChanged"
-    scene.clock.advance(hours=168)
-    await scene.reconcile()
-    scene.clock.advance(hours=168)
     second = await scene.reconcile()
     assert second.status.reason == "ArchivedAndDeleted"
     assert "legal-1" in file_ids(second)
@@ -306,3 +305,48 @@ async def test_after_a_move_to_another_archive_the_envelope_is_archived_there_be
     assert (await scene.reconcile()).status.reason == "ArchivedFilesChanged"
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
     assert [each.name for each in new.rglob("*.pdf")] == [each.name for each in old.rglob("*.pdf")]
+
+
+# -- Files that never stay the same ---------------------------------------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, reason="the deadline begins again at each restart of a phase")
+async def test_an_envelope_whose_documents_differ_at_each_download_is_kept_after_the_second_mismatch(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, statuses=["Expired"])
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.envelope.renders_anew = True
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "FilesKeepChanging")
+    assert "stays in eSignAnyWhere" in (after.status.message or "")
+    assert scene.envelope.transport.deleted == []
+    assert "file-1" in manifests(scene)
+
+
+@pytest.mark.xfail(strict=True, reason="the deadline begins again at each restart of a phase")
+async def test_a_list_that_never_stays_the_same_ends_in_a_failure_and_a_retry_begins_to_count_again(
+    scene: Scene,
+) -> None:
+    for number in (1, 2):
+        scene.envelope.meanwhile["download file-1"] = partial(
+            scene.envelope.contents.update, {f"legal-{number}": b"%PDF paper"}
+        )
+        after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "FilesKeepChanging")
+    assert scene.envelope.transport.deleted == []
+    assert (await retried_by_a_person(scene)).status.reason == "FilesChanged"
+    after = await scene.reconcile()
+    assert after.status.reason == "ArchivedAndDeleted"
+    assert "legal-2" in file_ids(after)
+
+
+@pytest.mark.xfail(strict=True, reason="the deadline begins again at each restart of a phase")
+async def test_a_delay_that_has_passed_is_not_repeated_after_a_mismatch(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, cleanup={"after": "168h"})
+    await scene.reconcile()
+    scene.envelope.contents["legal-1"] = b"%PDF paper"
+    scene.clock.advance(hours=168)
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
