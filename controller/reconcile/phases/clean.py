@@ -9,7 +9,7 @@ built from the status as the API server returns it, never from this process's me
 import dataclasses
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, Skip, Wait
+from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, Skip, Wait
 from counterfoil.archives import filing
 from counterfoil.esaw import deletion
 from counterfoil.esaw.errors import HttpStatusError
@@ -21,6 +21,11 @@ from counterfoil.resources import (
     Phase,
     find_condition,
 )
+
+OTHER_FILES = "eSignAnyWhere lists other files than were archived."
+
+MAX_MISMATCHES = 1
+"""Maximum number of times that an envelope is archived again because its files changed before the delete."""
 
 
 async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -43,7 +48,8 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
 
     archived = find_condition(event.status.conditions, "Archived")
     due = archived.last_transition_time + cleanup.after if archived is not None else None
-    if due is not None and context.clock.now() < due:
+    # A delay that passed before a mismatch is not repeated.
+    if not event.status.mismatches and due is not None and context.clock.now() < due:
         message = f"The envelope is deleted {cleanup.after} after archiving, as spec.cleanup.after says."
         return Pause("CleanupDelayed", message, until=due)
 
@@ -64,7 +70,7 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     # Last of all, because a file that eSAW lists only now is deleted with the envelope.
     listed = await context.files_now()
     if not deletion.has_same_files(event.status, listed):
-        return _files_changed()
+        return _mismatch(event, "FilesChanged", OTHER_FILES)
     proof = deletion.ProofOfArchive.from_status(
         event.spec.envelope_id,
         event.status,
@@ -86,7 +92,7 @@ async def _without_audit_trail(event: EnvelopeEvent, context: ReconcileContext) 
         where = "The envelope is no longer in eSignAnyWhere."
     else:
         if not deletion.has_same_files(event.status, listed):
-            return _files_changed()
+            return _archive_again("FilesChanged", OTHER_FILES)
         where = "The envelope stays in eSignAnyWhere."
     return Fail(
         "AuditTrailMissing",
@@ -96,11 +102,21 @@ async def _without_audit_trail(event: EnvelopeEvent, context: ReconcileContext) 
     )
 
 
-def _files_changed() -> Wait:
-    return Wait(
-        "FilesChanged",
-        "eSignAnyWhere lists other files than were archived; the envelope is archived again before the delete.",
-        restart_from=Phase.COLLECTING,
+def _archive_again(reason: str, change: str) -> Wait:
+    message = f"{change} The envelope is archived again before the delete."
+    return Wait(reason, message, restart_from=Phase.COLLECTING)
+
+
+def _mismatch(event: EnvelopeEvent, reason: str, change: str) -> Outcome:
+    """Archive the envelope again; after ``MAX_MISMATCHES`` keep it and tell a person."""
+    facts = PhaseFacts(mismatches=event.status.mismatches + 1)
+    if event.status.mismatches < MAX_MISMATCHES:
+        return dataclasses.replace(_archive_again(reason, change), facts=facts)
+    return Fail(
+        "FilesKeepChanging",
+        f"{change} The same or another change was found before, so the envelope was archived again already. What was "
+        "archived last stays in the archive, and the envelope stays in eSignAnyWhere.",
+        facts=facts,
     )
 
 
@@ -117,10 +133,8 @@ async def _restarted(event: EnvelopeEvent, context: ReconcileContext) -> Outcome
     if await _is_as_archived(event, context):
         return None
     # Restarted, signed by somebody, and expired again: what is in the archive is not what would be deleted.
-    return Wait(
-        "FilesChanged",
-        "The envelope is Expired again, but has other documents than were archived; they are archived again.",
-        restart_from=Phase.COLLECTING,
+    return _mismatch(
+        event, "FilesChanged", "The envelope is Expired, but has other documents than were archived."
     )
 
 

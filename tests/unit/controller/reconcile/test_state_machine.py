@@ -197,7 +197,6 @@ def test_what_came_after_an_undone_phase_is_undone_with_it_so_that_no_old_proof_
     assert reason(status, "Validated") == ("True", "Fine")
 
 
-@pytest.mark.xfail(strict=True, reason="the deadline begins again at each restart of a phase")
 def test_a_phase_that_is_repeated_keeps_its_deadline_and_its_backoff() -> None:
     changed = Wait("FilesChanged", "Others.", restart_from=Phase.COLLECTING)
     status = next_status(climbed(*PHASE_ORDER[:3]), Phase.CLEANING, changed, at())
@@ -208,7 +207,6 @@ def test_a_phase_that_is_repeated_keeps_its_deadline_and_its_backoff() -> None:
     assert given_up.reason == "DeadlineExceeded"
 
 
-@pytest.mark.xfail(strict=True, reason="the deadline begins again at each restart of a phase")
 def test_a_phase_that_follows_a_repeated_one_for_the_first_time_begins_to_count() -> None:
     changed = Wait("FilesChanged", "Others.", restart_from=Phase.COLLECTING)
     status = next_status(climbed(*PHASE_ORDER[:2]), Phase.ARCHIVING, changed, at())

@@ -63,7 +63,6 @@ async def test_a_file_that_appears_during_the_first_download_is_archived_before_
     assert scene.envelope.transport.deleted == [ENVELOPE]
 
 
-@pytest.mark.xfail(strict=True, reason="the deadline begins again at each restart of a phase")
 async def test_a_file_that_appears_while_the_delete_is_delayed_is_archived_before_the_delete(
     tmp_path: Path,
 ) -> None:
@@ -310,7 +309,6 @@ async def test_after_a_move_to_another_archive_the_envelope_is_archived_there_be
 # -- Files that never stay the same ---------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="the deadline begins again at each restart of a phase")
 async def test_an_envelope_whose_documents_differ_at_each_download_is_kept_after_the_second_mismatch(
     tmp_path: Path,
 ) -> None:
@@ -325,7 +323,6 @@ async def test_an_envelope_whose_documents_differ_at_each_download_is_kept_after
     assert "file-1" in manifests(scene)
 
 
-@pytest.mark.xfail(strict=True, reason="the deadline begins again at each restart of a phase")
 async def test_a_list_that_never_stays_the_same_ends_in_a_failure_and_a_retry_begins_to_count_again(
     scene: Scene,
 ) -> None:
@@ -342,7 +339,6 @@ async def test_a_list_that_never_stays_the_same_ends_in_a_failure_and_a_retry_be
     assert "legal-2" in file_ids(after)
 
 
-@pytest.mark.xfail(strict=True, reason="the deadline begins again at each restart of a phase")
 async def test_a_delay_that_has_passed_is_not_repeated_after_a_mismatch(tmp_path: Path) -> None:
     scene = Scene(tmp_path, cleanup={"after": "168h"})
     await scene.reconcile()
