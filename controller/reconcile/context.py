@@ -45,6 +45,8 @@ class ReconcileContext:
     """Receives the size of each archived file in bytes."""
     sibling_events: Callable[[], AsyncIterator[EnvelopeEvent]]
     """Lists the other events of this envelope, including finished ones. Raises ``ApiError``."""
+    verified: tuple[FiledDocument, ...] = field(default=(), init=False)
+    """The files whose bytes this run read in the archive, with a manifest that lists them."""
     _envelope: EnvelopeResponse | None = field(default=None, init=False)
     _plan: ArchiveLayout | None = field(default=None, init=False)
     _facts: EnvelopeFacts | None = field(default=None, init=False)
@@ -85,7 +87,7 @@ class ReconcileContext:
         return self._plan
 
     async def files_now(self) -> tuple[EnvelopeFile, ...]:
-        """Ask eSAW for the list of files again, whatever it answered earlier in this run."""
+        """Ask eSAW for the list of files again; it may have changed since the beginning of this run."""
         return (await self.esaw.files(self.event.spec.envelope_id)).files()
 
     def manifest_extra(self, event: EnvelopeEvent) -> Mapping[str, object]:

@@ -4,8 +4,8 @@ last").
 
 The proof is created from an event's status that the API server stores, never from a worker's memory: the
 caller passes the resourceVersion under which ``Archived=True`` was persisted. The caller also passes the
-files that eSAW lists at this moment: what the status does not name is not deleted. Only the clean phase may
-import this module.
+files that eSAW lists at this moment, and the files that its run read in the archive: what the status does not
+name, or the run did not verify, is not deleted. Only the clean phase may import this module.
 """
 
 import re
@@ -58,17 +58,21 @@ class ProofOfArchive:
         resource_version: str,
         *,
         listed: Collection[EnvelopeFile],
+        verified: Collection[FiledDocument],
         evidence: EvidenceSpec,
     ) -> Self:
         """
-        Return the proof that the status contains about the files that eSAW has ``listed`` just now.
+        Return the proof that the status contains about the files that eSAW has ``listed`` just now and that
+        this run has ``verified`` in the archive.
 
         Raises ``NotProven`` unless the condition Archived is True, the manifest has a location, and the files
-        are exactly the listed ones, with the required audit trail, each with SHA-256, size and its own
-        location. Raises ``ValueError`` when the envelope id is not a GUID.
+        are exactly the listed and the verified ones, with the required audit trail, each with SHA-256, size
+        and its own location. Raises ``ValueError`` when the envelope id is not a GUID.
         """
         identified = envelope_id(envelope)
         gaps = chain(_missing_proofs(status, resource_version), _missing_files(status, listed, evidence))
+        if tuple(verified) != status.documents:
+            gaps = chain(gaps, ["a file was not verified in the archive in this run"])
         gap = next(gaps, None)
         archived = find_condition(status.conditions, "Archived")
         if gap or archived is None or status.archive is None or status.archive.manifest is None:

@@ -162,7 +162,7 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
     documents: tuple[FiledDocument, ...] = ()
     archive: ArchiveLocation | None = None
     mismatches: int = 0
-    """How often eSAW or the archive did not have the archived files when the envelope was to be deleted."""
+    """Number of times that eSAW or the archive did not have the archived files right before the delete."""
     started_at: datetime | None = None
     completed_at: datetime | None = None
 

@@ -90,7 +90,7 @@ class ActionRule(ResourcePart, frozen=True, omit_defaults=False):
 
 
 class EvidenceSpec(ResourcePart, frozen=True):
-    """What belongs to the evidence of an envelope, and how long files may be missing in eSAW's list."""
+    """Whether an envelope needs its audit trail, and the time for which files may be missing in eSAW's list."""
 
     audit_trail: AuditTrailPolicy = AuditTrailPolicy.REQUIRED
     wait: Duration = Duration(minutes=10)

@@ -75,6 +75,7 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         signatures=filed.signatures,
         sealer=context.signature_checker.sealer,
     )
+    context.verified = documents
     total = sum(each.size or 0 for each in documents)
     return Done(
         "FilesVerified",

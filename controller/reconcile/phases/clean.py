@@ -1,6 +1,7 @@
 """
 Delete the envelope in eSAW, after all of its files are archived and the status that proves it is stored (rule
-4). eSAW lists the files once more right before the delete; what is not archived is archived first.
+4). eSAW lists the files again right before the delete, and the files of an earlier run are read in the archive again.
+A file that is missing there is archived first.
 
 This is the only module that may import ``counterfoil.esaw.deletion``; import-linter ensures it. The proof is
 built from the status as the API server returns it, never from this process's memory.
@@ -11,6 +12,7 @@ import dataclasses
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, Skip, Wait
 from counterfoil.archives import filing
+from counterfoil.archives.verify import verify_documents
 from counterfoil.esaw import deletion
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.resources import (
@@ -53,22 +55,38 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         message = f"The envelope is deleted {cleanup.after} after archiving, as spec.cleanup.after says."
         return Pause("CleanupDelayed", message, until=due)
 
+    damage = await _damage(event, context)
     try:
-        return await _delete(event, context)
+        return await _delete(event, context, damage)
     except HttpStatusError as answer:
         if not answer.is_missing_envelope:
             raise
-        # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
-        return Done("ArchivedAndDeleted", "The envelope was archived, and is no longer in eSignAnyWhere.")
+    if damage is not None:
+        return Fail("ArchivedFilesLost", f"{damage} The envelope is no longer in eSignAnyWhere.")
+    # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
+    return Done("ArchivedAndDeleted", "The envelope was archived, and is no longer in eSignAnyWhere.")
 
 
-async def _delete(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> str | None:
+    """Verify in the archive what an earlier run archived; return the first fault, None if this run has verified it."""
+    manifest = event.status.archive.manifest if event.status.archive is not None else None
+    if context.verified == event.status.documents or manifest is None:
+        return None
+    async for fault in verify_documents(context.backend, manifest, event.status.documents):
+        return f"Archive/{context.archive.name} does not have the files as they were archived: {fault}"
+    context.verified = event.status.documents
+    return None
+
+
+async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str | None) -> Outcome:
     if event.status.envelope is not None and event.status.envelope.status == EnvelopeStatus.EXPIRED:
         restarted = await _restarted(event, context)
         if restarted is not None:
             return restarted
     # Last of all, because a file that eSAW lists only now is deleted with the envelope.
     listed = await context.files_now()
+    if damage is not None:
+        return _mismatch(event, "ArchivedFilesChanged", damage)
     if not deletion.has_same_files(event.status, listed):
         return _mismatch(event, "FilesChanged", OTHER_FILES)
     proof = deletion.ProofOfArchive.from_status(
@@ -76,6 +94,7 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         event.status,
         event.metadata.resource_version or "",
         listed=listed,
+        verified=context.verified,
         evidence=context.organization.spec.evidence,
     )
     await deletion.delete(context.esaw, proof)

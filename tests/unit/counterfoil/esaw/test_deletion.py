@@ -80,6 +80,7 @@ def prove(
     *,
     envelope: str = ENVELOPE,
     files: Iterable[FiledDocument] | None = None,
+    verified: tuple[FiledDocument, ...] | None = None,
     evidence: EvidenceSpec = NO_AUDIT_TRAIL,
 ) -> ProofOfArchive:
     """Prove it about the files of the status, unless eSAW lists others."""
@@ -88,6 +89,7 @@ def prove(
         status,
         resource_version,
         listed=listed(status.documents if files is None else files),
+        verified=status.documents if verified is None else verified,
         evidence=evidence,
     )
 
@@ -151,6 +153,12 @@ def test_nothing_is_proven_about_files_that_esaw_lists_and_the_status_does_not(
 ) -> None:
     with pytest.raises(NotProven, match="lists other files"):
         prove(a_status(), files=files)
+
+
+@pytest.mark.parametrize("verified", [(), (a_file(1),), (a_file(1), a_file(2, sha256="0" * 64))])
+def test_nothing_is_proven_that_was_not_verified_in_this_run(verified: tuple[FiledDocument, ...]) -> None:
+    with pytest.raises(NotProven, match="in this run"):
+        prove(a_status(), verified=verified)
 
 
 @pytest.mark.parametrize("status", ["Completed", "", "Rejected", "Expired", "Canceled"])

@@ -1,4 +1,4 @@
-"""What must be proved at the moment of the delete, by whole runs of the reconciler over a real archive on the disk."""
+"""The proof at the moment of the delete, in whole runs of the reconciler over a real archive on the disk."""
 
 import shutil
 from collections.abc import Callable
@@ -218,7 +218,6 @@ DAMAGES = [
 ]
 
 
-@pytest.mark.xfail(strict=True, reason="the delete believes a proof of an earlier run")
 @pytest.mark.parametrize("damage", DAMAGES)
 async def test_an_archive_that_was_damaged_while_the_delete_was_delayed_is_repaired_before_the_delete(
     tmp_path: Path, damage: Callable[[Scene], None]
@@ -238,7 +237,6 @@ async def test_an_archive_that_was_damaged_while_the_delete_was_delayed_is_repai
     assert scene.envelope.transport.deleted == [ENVELOPE]
 
 
-@pytest.mark.xfail(strict=True, reason="the delete believes a proof of an earlier run")
 async def test_a_retry_months_after_a_refused_delete_believes_no_old_proof(scene: Scene) -> None:
     scene.envelope.but("delete", HttpStatusError(403))
     assert (await scene.reconcile()).status.phase is Phase.FAILED
@@ -251,7 +249,6 @@ async def test_a_retry_months_after_a_refused_delete_believes_no_old_proof(scene
     assert "file-1" in manifests(scene)
 
 
-@pytest.mark.xfail(strict=True, reason="the delete believes a proof of an earlier run")
 async def test_an_archive_that_is_down_at_the_second_verification_is_waited_for(scene: Scene) -> None:
     scene.envelope.but("delete", EsawUnreachable("connect"))
     await scene.reconcile()
@@ -264,7 +261,6 @@ async def test_an_archive_that_is_down_at_the_second_verification_is_waited_for(
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.xfail(strict=True, reason="the delete believes a proof of an earlier run")
 async def test_files_that_are_neither_in_the_archive_nor_in_esaw_are_told_to_a_person(scene: Scene) -> None:
     scene.envelope.but("delete", EsawUnreachable("timeout"))
     await scene.reconcile()
@@ -290,7 +286,6 @@ async def test_after_a_change_of_the_path_the_files_are_verified_where_they_were
     assert sorted(scene.root.rglob("*")) == files
 
 
-@pytest.mark.xfail(strict=True, reason="the delete believes a proof of an earlier run")
 async def test_after_a_move_to_another_archive_the_envelope_is_archived_there_before_the_delete(
     tmp_path: Path,
 ) -> None:

@@ -22,6 +22,7 @@ from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.resources import MAX_DOCUMENTS, MAX_TEXT_LENGTH, EnvelopeEvent, EnvelopeStatus, Phase
 from tests.support.builders import ENVELOPE, NOON, an_event
 from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive, missing
+from tests.support.signing_keys import a_sealer
 
 
 async def validated(scene: Scene, event: EnvelopeEvent | None = None) -> Outcome:
@@ -457,6 +458,19 @@ async def test_what_was_verified_in_this_run_is_not_read_again() -> None:
     archived = with_facts(an_event().archived().build(), outcome)
     assert (await clean(archived, context)).reason == "ArchivedAndDeleted"
     assert scene.backend.reads == reads
+
+
+async def test_a_seal_that_is_gone_is_made_again_before_the_delete() -> None:
+    scene = Scene()
+    scene.sealer = a_sealer()
+    event = await archived_before(scene)
+    del scene.backend.stored[f"{FOLDER}/counterfoil.json.sig"]
+    outcome = await cleaned(scene, event)
+    assert isinstance(outcome, Wait)
+    assert (outcome.reason, outcome.restart_from) == ("ArchivedFilesChanged", Phase.COLLECTING)
+    assert "counterfoil.json.sig is missing" in outcome.message
+    await archive(event, scene.context(event))
+    assert isinstance(await cleaned(scene, event), Done)
 
 
 async def test_after_a_lost_answer_to_the_delete_it_is_gone_and_that_is_what_was_wanted() -> None:
