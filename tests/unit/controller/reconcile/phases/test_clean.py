@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, FileKind, Phase, find_condition
-from counterfoil.resources.reopening import reopened_status
+from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
 from tests.support.builders import ENVELOPE
 from tests.support.fakes.reconcile_context import an_archive
 from tests.unit.controller.reconcile.test_reconciler import Scene
@@ -341,3 +342,71 @@ async def test_a_delay_that_has_passed_is_not_repeated_after_a_mismatch(tmp_path
     scene.clock.advance(hours=168)
     assert (await scene.reconcile()).status.reason == "FilesChanged"
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+# -- A status that can still change ---------------------------------------------------------------------------
+
+BOTH = ["Completed", "Expired"]
+SIGNED = b"%PDF contract, signed by all"
+
+
+def restart_and_sign(scene: Scene) -> None:
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+    scene.envelope.contents["file-1"] = SIGNED
+
+
+@pytest.mark.xfail(
+    strict=True, reason="an envelope that was archived as Expired is finished, or forgotten after its restart"
+)
+async def test_a_kept_envelope_that_was_archived_as_expired_is_archived_again_after_it_was_signed(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    event = await scene.reconcile()
+    assert "file-1" in manifests(scene)
+    received = scene.clock.now() + timedelta(days=3)
+    assert is_reopened_by_callback(event.status.phase, event.status.completed_at, received=received)
+    assert event.status.reason == "ArchivedAsExpired"
+    restart_and_sign(scene)
+    after = await retried_by_a_person(scene)
+    assert after.status.reason == "ArchivedAndKept"
+    assert '"status": "Completed"' in manifests(scene)
+    assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
+
+
+@pytest.mark.xfail(
+    strict=True, reason="an envelope that was archived as Expired is finished, or forgotten after its restart"
+)
+@pytest.mark.parametrize(
+    ("policy", "reason"), [("Keep", "ArchivedAndKept"), ("Delete", "ArchivedAndDeleted")]
+)
+async def test_an_envelope_that_is_restarted_and_signed_while_it_is_archived_as_expired_is_archived_again(
+    tmp_path: Path, policy: str, reason: str
+) -> None:
+    """Its callback only counted, because the event was in progress."""
+    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": policy})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.envelope.meanwhile["download trail-1"] = partial(restart_and_sign, scene)
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    assert scene.envelope.transport.deleted == []
+    after = await scene.reconcile()
+    assert after.status.reason == reason
+    assert after.status.envelope is not None
+    assert after.status.envelope.status == "Completed"
+    assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
+
+
+@pytest.mark.xfail(
+    strict=True, reason="an envelope that was archived as Expired is finished, or forgotten after its restart"
+)
+async def test_a_kept_envelope_that_is_restarted_while_it_is_archived_waits_for_its_next_callback(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.envelope.meanwhile["download trail-1"] = lambda: setattr(
+        scene.envelope, "status", EnvelopeStatus.ACTIVE
+    )
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "EnvelopeRestarted")
