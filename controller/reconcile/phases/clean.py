@@ -11,7 +11,7 @@ import dataclasses
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, Skip, Wait
-from counterfoil.archives import filing
+from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_documents
 from counterfoil.esaw import deletion
 from counterfoil.esaw.errors import HttpStatusError
@@ -36,8 +36,7 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return await _without_audit_trail(event, context)
     cleanup = context.organization.spec.cleanup
     if cleanup.policy is CleanupPolicy.KEEP:
-        message = "The envelope was archived and stays in eSignAnyWhere, as spec.cleanup.policy says."
-        return Done("ArchivedAndKept", message)
+        return await _keep(event, context)
 
     if not deletion.is_kept(event.status):
         # Archived while the Organization had another Archive or kept its envelopes.
@@ -64,7 +63,31 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if damage is not None:
         return Fail("ArchivedFilesLost", f"{damage} The envelope is no longer in eSignAnyWhere.")
     # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
+    return _gone()
+
+
+def _gone() -> Done:
     return Done("ArchivedAndDeleted", "The envelope was archived, and is no longer in eSignAnyWhere.")
+
+
+async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+    """Leave the envelope in eSAW; an expired one ends so that the callback after its restart re-opens the event."""
+    if not _is_expired(event):
+        return Done(
+            "ArchivedAndKept",
+            "The envelope was archived and stays in eSignAnyWhere, as spec.cleanup.policy says.",
+        )
+    try:
+        restarted = await _restarted(context)
+    except HttpStatusError as answer:
+        if not answer.is_missing_envelope:
+            raise
+        return _gone()
+    return restarted or Skip(
+        "ArchivedAsExpired",
+        f"The envelope was archived as Expired in Archive/{context.archive.name} and stays in eSignAnyWhere. If it is "
+        "restarted there, its next callback archives it again.",
+    )
 
 
 async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> str | None:
@@ -79,10 +102,13 @@ async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> str | None
 
 
 async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str | None) -> Outcome:
-    if event.status.envelope is not None and event.status.envelope.status == EnvelopeStatus.EXPIRED:
-        restarted = await _restarted(event, context)
-        if restarted is not None:
-            return restarted
+    if _is_expired(event):
+        # Twice, because the download between them may take an hour.
+        changed = (
+            await _restarted(context) or await _changed_documents(event, context) or await _restarted(context)
+        )
+        if changed is not None:
+            return changed
     # Last of all, because a file that eSAW lists only now is deleted with the envelope.
     listed = await context.files_now()
     if damage is not None:
@@ -139,32 +165,47 @@ def _mismatch(event: EnvelopeEvent, reason: str, change: str) -> Outcome:
     )
 
 
-async def _restarted(event: EnvelopeEvent, context: ReconcileContext) -> Outcome | None:
-    """Only an expired envelope can be restarted (restartexpired); a restarted one is not deleted."""
+def _is_expired(event: EnvelopeEvent) -> bool:
+    """Whether the envelope was archived in the one final status that can still change (restartexpired)."""
+    return event.status.envelope is not None and event.status.envelope.status == EnvelopeStatus.EXPIRED
+
+
+async def _restarted(context: ReconcileContext) -> Outcome | None:
+    """Return the outcome for an envelope that was archived as Expired and no longer is; None if it still is."""
     # Read again, because archiving may have taken an hour.
-    envelope = await context.esaw.envelope(event.spec.envelope_id)
-    if envelope.status is not EnvelopeStatus.EXPIRED:
+    envelope = await context.esaw.envelope(context.event.spec.envelope_id)
+    if envelope.status is EnvelopeStatus.EXPIRED:
+        return None
+    if envelope.status is EnvelopeStatus.ACTIVE:
         return Skip(
             "EnvelopeRestarted",
             "The envelope was archived as Expired, but was restarted since; it stays in eSignAnyWhere until "
             "its next callback.",
         )
-    if await _is_as_archived(event, context):
-        return None
-    # Restarted, signed by somebody, and expired again: what is in the archive is not what would be deleted.
-    return _mismatch(
-        event, "FilesChanged", "The envelope is Expired, but has other documents than were archived."
+    # Its callback may have come already: one for an unfinished event only counts.
+    return Wait(
+        "FilesChanged",
+        f"The envelope was archived as Expired, and is {envelope.status} now; it is archived again.",
+        restart_from=Phase.VALIDATING,
     )
 
 
-async def _is_as_archived(event: EnvelopeEvent, context: ReconcileContext) -> bool:
-    """Whether eSAW has exactly the archived documents, byte for byte; equal file ids do not prove it."""
-    plan = await context.plan()
-    archived = {each.file_id: each.location for each in event.status.documents}
-    if {each.facts.file_id: context.backend.location(each.name) for each in plan.files} != archived:
-        return False
+async def _changed_documents(event: EnvelopeEvent, context: ReconcileContext) -> Outcome | None:
+    """
+    Return the outcome for an envelope that was restarted, signed by somebody, and expired again; equal file ids do
+    not prove equal content. None if eSAW has the archived documents, byte for byte.
+    """
+    if not deletion.has_same_files(event.status, await context.files_now()):
+        return _mismatch(event, "FilesChanged", OTHER_FILES)
     # An audit trail grows when a document is read, so it proves nothing about the signed content.
-    signed = [each for each in plan.files if each.facts.kind in (FileKind.DOCUMENT, FileKind.ATTACHMENT)]
-    signed_plan = dataclasses.replace(plan, files=tuple(signed))
-    same = await filing.find_stored(context.backend, signed_plan, context.esaw.download)
-    return len(same) == len(signed)
+    for document in event.status.documents:
+        if document.kind not in (FileKind.DOCUMENT, FileKind.ATTACHMENT):
+            continue
+        async with context.esaw.download(document.file_id) as download:
+            if await hash_stream(download.chunks) != (document.size, document.sha256):
+                return _mismatch(
+                    event,
+                    "FilesChanged",
+                    "The envelope is Expired, but has other documents than were archived.",
+                )
+    return None

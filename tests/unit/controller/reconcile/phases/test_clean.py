@@ -355,9 +355,6 @@ def restart_and_sign(scene: Scene) -> None:
     scene.envelope.contents["file-1"] = SIGNED
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an envelope that was archived as Expired is finished, or forgotten after its restart"
-)
 async def test_a_kept_envelope_that_was_archived_as_expired_is_archived_again_after_it_was_signed(
     tmp_path: Path,
 ) -> None:
@@ -375,9 +372,6 @@ async def test_a_kept_envelope_that_was_archived_as_expired_is_archived_again_af
     assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an envelope that was archived as Expired is finished, or forgotten after its restart"
-)
 @pytest.mark.parametrize(
     ("policy", "reason"), [("Keep", "ArchivedAndKept"), ("Delete", "ArchivedAndDeleted")]
 )
@@ -397,9 +391,33 @@ async def test_an_envelope_that_is_restarted_and_signed_while_it_is_archived_as_
     assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an envelope that was archived as Expired is finished, or forgotten after its restart"
-)
+async def test_an_expired_envelope_that_is_restarted_during_the_last_comparison_is_not_deleted(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, statuses=BOTH)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.envelope.but("delete", EsawUnreachable("connect"))
+    assert (await scene.reconcile()).status.phase is Phase.CLEANING
+    scene.envelope.problems.clear()
+    scene.envelope.meanwhile["download file-1"] = lambda: setattr(
+        scene.envelope, "status", EnvelopeStatus.ACTIVE
+    )
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "EnvelopeRestarted")
+    assert scene.envelope.transport.deleted == []
+
+
+async def test_an_expired_envelope_whose_documents_have_other_ids_is_archived_again(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, statuses=BOTH, cleanup={"after": "1h"})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    await scene.reconcile()
+    scene.envelope.contents["file-2"] = scene.envelope.contents.pop("file-1")
+    scene.clock.advance(hours=1)
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    after = await scene.reconcile()
+    assert (after.status.reason, file_ids(after)) == ("ArchivedAndDeleted", ["file-2", "trail-1"])
+
+
 async def test_a_kept_envelope_that_is_restarted_while_it_is_archived_waits_for_its_next_callback(
     tmp_path: Path,
 ) -> None:
