@@ -428,3 +428,44 @@ async def test_a_kept_envelope_that_is_restarted_while_it_is_archived_waits_for_
     )
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "EnvelopeRestarted")
+
+
+# -- Envelopes without finished documents ---------------------------------------------------------------------
+
+UNFINISHED = [EnvelopeStatus.REJECTED, EnvelopeStatus.CANCELED, EnvelopeStatus.EXPIRED]
+
+
+@pytest.mark.xfail(strict=True, reason="an envelope without finished documents waits until the deadline")
+@pytest.mark.parametrize("status", UNFINISHED)
+async def test_an_envelope_for_which_esaw_keeps_no_finished_document_is_skipped_after_the_wait(
+    tmp_path: Path, status: EnvelopeStatus
+) -> None:
+    scene = Scene(tmp_path, statuses=[status])
+    scene.envelope.status = status
+    scene.envelope.contents.clear()
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "NoFiles")
+    scene.clock.advance(minutes=10)
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "NoFinishedDocuments")
+    assert f"{status} envelope" in (after.status.message or "")
+    assert scene.envelope.transport.deleted == []
+
+
+async def test_documents_of_a_rejected_envelope_that_are_listed_late_are_archived(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, statuses=["Rejected"])
+    scene.envelope.status = EnvelopeStatus.REJECTED
+    contents, scene.envelope.contents = scene.envelope.contents, {}
+    await scene.reconcile()
+    scene.envelope.contents = {"file-1": contents["file-1"]}
+    scene.clock.advance(minutes=1)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    assert "file-1" in manifests(scene)
+
+
+async def test_a_completed_envelope_without_files_is_a_failure_at_the_deadline(scene: Scene) -> None:
+    scene.envelope.contents.clear()
+    await scene.reconcile()
+    scene.clock.advance(hours=25)
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.cause) == (Phase.FAILED, "NoFiles")
