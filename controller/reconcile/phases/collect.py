@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, SideCondition, Wait
+from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, SideCondition, Skip, Wait
 from controller.reconcile.phases.missing_envelope import explain_deleted, is_missing
 from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveRefused, NameTaken
@@ -27,6 +27,7 @@ from counterfoil.resources import (
     find_condition,
     stored_size,
 )
+from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
 
 EVIDENCE_CONDITION = "EvidenceComplete"
 
@@ -39,9 +40,9 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         if is_missing(answer) and (deleted := await explain_deleted(event, context)) is not None:
             return deleted
         raise
-    if not plan.files:
-        return Wait("NoFiles", "eSignAnyWhere lists no file for this envelope yet.")
     status = (await context.envelope_facts()).status
+    if not plan.files:
+        return _without_files(event, context, status)
     kinds = {file_layout.facts.kind for file_layout in plan.files}
     evidence = context.organization.spec.evidence
     lacks_audit_trail = evidence.lacks_audit_trail(status, kinds)
@@ -83,6 +84,20 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             archive=ArchiveLocation(ref=LocalObjectReference(name=context.archive.name)),
             side_condition=_evidence_condition(event, context, lacks_audit_trail=lacks_audit_trail),
         ),
+    )
+
+
+def _without_files(event: EnvelopeEvent, context: ReconcileContext, status: str) -> Outcome:
+    """A Completed envelope must have files; for the other final statuses eSAW may keep none."""
+    message = "eSignAnyWhere lists no file for this envelope yet."
+    if status not in STATUSES_WITHOUT_EVIDENCE:
+        return Wait("NoFiles", message)
+    if (until := _next_listing(event, context)) is not None:
+        return Pause("NoFiles", message, until)
+    return Skip(
+        "NoFinishedDocuments",
+        f"eSignAnyWhere lists no file for this {status} envelope, so there is nothing to archive. The envelope stays in "
+        "eSignAnyWhere.",
     )
 
 

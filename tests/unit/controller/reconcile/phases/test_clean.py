@@ -435,7 +435,6 @@ async def test_a_kept_envelope_that_is_restarted_while_it_is_archived_waits_for_
 UNFINISHED = [EnvelopeStatus.REJECTED, EnvelopeStatus.CANCELED, EnvelopeStatus.EXPIRED]
 
 
-@pytest.mark.xfail(strict=True, reason="an envelope without finished documents waits until the deadline")
 @pytest.mark.parametrize("status", UNFINISHED)
 async def test_an_envelope_for_which_esaw_keeps_no_finished_document_is_skipped_after_the_wait(
     tmp_path: Path, status: EnvelopeStatus
