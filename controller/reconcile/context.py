@@ -2,8 +2,9 @@
 The context of one run over one event: everything that a phase may use, determined before the first phase
 starts.
 
-Each question to eSAW is asked once per run and the answer is kept here, except the list of files before a delete
-(``files_now``); a run that resumes in a later phase (after a restart) asks again. The context writes nothing.
+Each question to eSAW is asked once per run and the answer is kept here, except the list of files before a
+delete (``files_now``); a run that resumes in a later phase (after a restart) asks again. The context writes
+nothing.
 """
 
 from collections import Counter

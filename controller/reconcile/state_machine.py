@@ -182,8 +182,8 @@ class _Draft:
         """
         Move to the next phase, or finish after the last one.
 
-        A phase that is repeated after a restart leaves its attempts and its deadline to the next phase: an event whose
-        files change all the time comes to an end.
+        A phase that is repeated after a restart leaves its attempts and its deadline to the next phase: an
+        event whose files change all the time comes to an end.
         """
         earlier = find_condition(self.status.conditions, PHASE_CONDITIONS[phase])
         is_repeated = earlier is not None and earlier.status == "False"

@@ -90,14 +90,14 @@ class ActionRule(ResourcePart, frozen=True, omit_defaults=False):
 
 
 class EvidenceSpec(ResourcePart, frozen=True):
-    """Whether an envelope needs its audit trail, and the time for which files may be missing in eSAW's list."""
+    """Whether an envelope needs its audit trail, and the time for which eSAW's list may lack files."""
 
     audit_trail: AuditTrailPolicy = AuditTrailPolicy.REQUIRED
     wait: Duration = Duration(minutes=10)
 
     def lacks_audit_trail(self, status: str, kinds: Iterable[FileKind]) -> bool:
         """
-        Whether an envelope of this status, with files of these kinds, lacks the audit trail that it must have.
+        Whether an envelope of this status, with files of these kinds, lacks a required audit trail.
 
         eSAW makes audit trails for Completed envelopes only. An unknown status counts as Completed.
         """

@@ -33,7 +33,8 @@ def reopened_status(
     """
     Return the status of an event that waits for its first attempt, with this ``reason`` and ``message``.
 
-    Attempts, deadlines and mismatches are reset. Conditions are removed unless ``Archived`` or ``Cleaned`` is True.
+    Attempts, deadlines and mismatches are reset. Conditions are removed unless ``Archived`` or ``Cleaned`` is
+    True.
     """
     filed = any(is_condition_true(status.conditions, each) for each in ("Archived", "Cleaned"))
     kept = status.conditions if filed else ()

@@ -650,7 +650,7 @@ async def test_no_key_or_token_is_in_any_object_event_or_log(scene: ControllerSc
     assert not any(each.token_in_url for each in scene.esaw.requests())
 
 
-# -- Files that eSAW lists late, never, or with other content ---------------------------------------------------
+# -- Files that eSAW lists late, never, or with other content ------------------------------------------------
 
 
 @contextmanager

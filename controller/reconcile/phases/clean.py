@@ -1,13 +1,14 @@
 """
 Delete the envelope in eSAW, after all of its files are archived and the status that proves it is stored (rule
-4). eSAW lists the files again right before the delete, and the files of an earlier run are read in the archive again.
-A file that is missing there is archived first.
+4). eSAW lists the files again right before the delete, and the files of an earlier run are read in the
+archive again. A file that is missing there is archived first.
 
 This is the only module that may import ``counterfoil.esaw.deletion``; import-linter ensures it. The proof is
 built from the status as the API server returns it, never from this process's memory.
 """
 
 import dataclasses
+from contextlib import aclosing
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, Skip, Wait
@@ -31,7 +32,7 @@ MAX_MISMATCHES = 1
 
 
 async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
-    """Delete the envelope, unless the Organization keeps it, it is too early, or a file is not in the archive."""
+    """Delete the envelope, unless it is kept, it is too early, or a file is not in the archive."""
     if deletion.lacks_audit_trail(event.status, context.organization.spec.evidence):
         return await _without_audit_trail(event, context)
     cleanup = context.organization.spec.cleanup
@@ -71,12 +72,10 @@ def _gone() -> Done:
 
 
 async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
-    """Leave the envelope in eSAW; an expired one ends so that the callback after its restart re-opens the event."""
+    """Leave the envelope in eSAW; the callback after the restart of an expired one re-opens the event."""
     if not _is_expired(event):
-        return Done(
-            "ArchivedAndKept",
-            "The envelope was archived and stays in eSignAnyWhere, as spec.cleanup.policy says.",
-        )
+        message = "The envelope was archived and stays in eSignAnyWhere, as spec.cleanup.policy says."
+        return Done("ArchivedAndKept", message)
     try:
         restarted = await _restarted(context)
     except HttpStatusError as answer:
@@ -85,18 +84,19 @@ async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return _gone()
     return restarted or Skip(
         "ArchivedAsExpired",
-        f"The envelope was archived as Expired in Archive/{context.archive.name} and stays in eSignAnyWhere. If it is "
-        "restarted there, its next callback archives it again.",
+        f"The envelope was archived as Expired in Archive/{context.archive.name} and stays in eSignAnyWhere. "
+        "If it is restarted there, its next callback archives it again.",
     )
 
 
 async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> str | None:
-    """Verify in the archive what an earlier run archived; return the first fault, None if this run has verified it."""
+    """Verify the files of an earlier run in the archive; return the first fault, None if all are whole."""
     manifest = event.status.archive.manifest if event.status.archive is not None else None
     if context.verified == event.status.documents or manifest is None:
         return None
-    async for fault in verify_documents(context.backend, manifest, event.status.documents):
-        return f"Archive/{context.archive.name} does not have the files as they were archived: {fault}"
+    async with aclosing(verify_documents(context.backend, manifest, event.status.documents)) as faults:
+        async for fault in faults:
+            return f"Archive/{context.archive.name} does not have the files as they were archived: {fault}"
     context.verified = event.status.documents
     return None
 
@@ -141,9 +141,9 @@ async def _without_audit_trail(event: EnvelopeEvent, context: ReconcileContext) 
         where = "The envelope stays in eSignAnyWhere."
     return Fail(
         "AuditTrailMissing",
-        f"{len(event.status.documents)} files of the envelope are in Archive/{context.archive.name} and verified, without an "
-        f"audit trail: eSignAnyWhere lists none. {where} If audit trails are switched off in eSignAnyWhere, set "
-        f"spec.evidence.auditTrail of Organization/{context.organization.name} to Optional.",
+        f"{len(event.status.documents)} files of the envelope are in Archive/{context.archive.name} and "
+        f"verified, without an audit trail: eSignAnyWhere lists none. {where} If audit trails are switched "
+        f"off there, set spec.evidence.auditTrail of Organization/{context.organization.name} to Optional.",
     )
 
 
@@ -159,8 +159,8 @@ def _mismatch(event: EnvelopeEvent, reason: str, change: str) -> Outcome:
         return dataclasses.replace(_archive_again(reason, change), facts=facts)
     return Fail(
         "FilesKeepChanging",
-        f"{change} The same or another change was found before, so the envelope was archived again already. What was "
-        "archived last stays in the archive, and the envelope stays in eSignAnyWhere.",
+        f"{change} A change was found before, and the envelope was archived again because of it. The files "
+        "that were archived last stay in the archive, and the envelope stays in eSignAnyWhere.",
         facts=facts,
     )
 
@@ -171,7 +171,7 @@ def _is_expired(event: EnvelopeEvent) -> bool:
 
 
 async def _restarted(context: ReconcileContext) -> Outcome | None:
-    """Return the outcome for an envelope that was archived as Expired and no longer is; None if it still is."""
+    """Return the outcome for an envelope that was archived as Expired and is not any more; None if it is."""
     # Read again, because archiving may have taken an hour.
     envelope = await context.esaw.envelope(context.event.spec.envelope_id)
     if envelope.status is EnvelopeStatus.EXPIRED:
@@ -192,8 +192,8 @@ async def _restarted(context: ReconcileContext) -> Outcome | None:
 
 async def _changed_documents(event: EnvelopeEvent, context: ReconcileContext) -> Outcome | None:
     """
-    Return the outcome for an envelope that was restarted, signed by somebody, and expired again; equal file ids do
-    not prove equal content. None if eSAW has the archived documents, byte for byte.
+    Return the outcome for an envelope that was restarted, signed by somebody, and expired again; equal file
+    ids do not prove equal content. None if eSAW has the archived documents, byte for byte.
     """
     if not deletion.has_same_files(event.status, await context.files_now()):
         return _mismatch(event, "FilesChanged", OTHER_FILES)

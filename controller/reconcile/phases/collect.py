@@ -96,8 +96,8 @@ def _without_files(event: EnvelopeEvent, context: ReconcileContext, status: str)
         return Pause("NoFiles", message, until)
     return Skip(
         "NoFinishedDocuments",
-        f"eSignAnyWhere lists no file for this {status} envelope, so there is nothing to archive. The envelope stays in "
-        "eSignAnyWhere.",
+        f"eSignAnyWhere lists no file for this {status} envelope, so there is nothing to archive. The "
+        "envelope stays in eSignAnyWhere.",
     )
 
 

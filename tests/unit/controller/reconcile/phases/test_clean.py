@@ -45,7 +45,7 @@ async def retried_by_a_person(scene: Scene) -> EnvelopeEvent:
     return await scene.reconcile()
 
 
-# -- The files that eSAW lists at this moment -----------------------------------------------------------------
+# -- The files that eSAW lists at this moment ----------------------------------------------------------------
 
 
 async def test_a_file_that_appears_during_the_first_download_is_archived_before_the_delete(
@@ -170,7 +170,7 @@ async def test_an_organization_without_audit_trails_says_so_and_waits_for_none(t
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-# -- The archive at this moment -------------------------------------------------------------------------------
+# -- The archive at this moment ------------------------------------------------------------------------------
 
 
 def stored(scene: Scene, name: str) -> Path:
@@ -302,7 +302,7 @@ async def test_after_a_move_to_another_archive_the_envelope_is_archived_there_be
     assert [each.name for each in new.rglob("*.pdf")] == [each.name for each in old.rglob("*.pdf")]
 
 
-# -- Files that never stay the same ---------------------------------------------------------------------------
+# -- Files that never stay the same --------------------------------------------------------------------------
 
 
 async def test_an_envelope_whose_documents_differ_at_each_download_is_kept_after_the_second_mismatch(
@@ -344,7 +344,7 @@ async def test_a_delay_that_has_passed_is_not_repeated_after_a_mismatch(tmp_path
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-# -- A status that can still change ---------------------------------------------------------------------------
+# -- A status that can still change --------------------------------------------------------------------------
 
 BOTH = ["Completed", "Expired"]
 SIGNED = b"%PDF contract, signed by all"
@@ -430,7 +430,7 @@ async def test_a_kept_envelope_that_is_restarted_while_it_is_archived_waits_for_
     assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "EnvelopeRestarted")
 
 
-# -- Envelopes without finished documents ---------------------------------------------------------------------
+# -- Envelopes without finished documents --------------------------------------------------------------------
 
 UNFINISHED = [EnvelopeStatus.REJECTED, EnvelopeStatus.CANCELED, EnvelopeStatus.EXPIRED]
 
