@@ -2,8 +2,9 @@
 The context of one run over one event: everything that a phase may use, determined before the first phase
 starts.
 
-Each question to eSAW is asked once per run and the answer is kept here; a run that resumes in a later phase
-(after a restart) asks again. The context writes nothing.
+Each question to eSAW is asked once per run and the answer is kept here, except the list of files before a
+delete (``files_now``); a run that resumes in a later phase (after a restart) asks again. The context writes
+nothing.
 """
 
 from collections import Counter
@@ -45,6 +46,8 @@ class ReconcileContext:
     """Receives the size of each archived file in bytes."""
     sibling_events: Callable[[], AsyncIterator[EnvelopeEvent]]
     """Lists the other events of this envelope, including finished ones. Raises ``ApiError``."""
+    verified: tuple[FiledDocument, ...] = field(default=(), init=False)
+    """The files whose bytes this run read in the archive, with a manifest that lists them."""
     _envelope: EnvelopeResponse | None = field(default=None, init=False)
     _plan: ArchiveLayout | None = field(default=None, init=False)
     _facts: EnvelopeFacts | None = field(default=None, init=False)
@@ -83,6 +86,10 @@ class ReconcileContext:
             tags = await tags_subprocess.collect_in_subprocess(self.archive.spec, facts)
             self._plan = make_layout(self.archive.spec, facts, _file_facts(answer.files()), found=tags)
         return self._plan
+
+    async def files_now(self) -> tuple[EnvelopeFile, ...]:
+        """Ask eSAW for the list of files again; it may have changed since the beginning of this run."""
+        return (await self.esaw.files(self.event.spec.envelope_id)).files()
 
     def manifest_extra(self, event: EnvelopeEvent) -> Mapping[str, object]:
         """Return the manifest's section about the event."""

@@ -29,6 +29,7 @@ class PhaseFacts:
     envelope: EnvelopeSummary | None = None
     documents: tuple[FiledDocument, ...] | None = None
     archive: ArchiveLocation | None = None
+    mismatches: int | None = None
     side_condition: SideCondition | None = None
 
 

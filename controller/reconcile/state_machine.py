@@ -170,19 +170,33 @@ class _Draft:
         """Add what the phase determined; None leaves the stored value."""
         if (side_condition := facts.side_condition) is not None:
             self.set_condition(side_condition.type, side_condition.status, side_condition)
-        found = {"envelope": facts.envelope, "documents": facts.documents, "archive": facts.archive}
+        found = {
+            "envelope": facts.envelope,
+            "documents": facts.documents,
+            "archive": facts.archive,
+            "mismatches": facts.mismatches,
+        }
         self.change(**{field: value for field, value in found.items() if value is not None})
 
     def complete_phase(self, phase: Phase, outcome: Done) -> None:
-        """Move to the next phase, or finish after the last one."""
+        """
+        Move to the next phase, or finish after the last one.
+
+        A phase that is repeated after a restart leaves its attempts and its deadline to the next phase: an
+        event whose files change all the time comes to an end.
+        """
+        earlier = find_condition(self.status.conditions, PHASE_CONDITIONS[phase])
+        is_repeated = earlier is not None and earlier.status == "False"
         self.set_condition(PHASE_CONDITIONS[phase], "True", outcome)
         upcoming_phase = next_phase(phase)
         if upcoming_phase is Phase.SUCCEEDED:
             self.finish(Phase.SUCCEEDED, phase, outcome)
             return
         self.set_condition("Ready", "False", Done("InProgress", f"The event is {upcoming_phase}."))
-        now = self.inputs.now
-        self.enter(upcoming_phase, None, None, attempts=0, next_attempt_time=None, phase_started_at=now)
+        attempts = self.status.attempts if is_repeated else 0
+        started = (self.status.phase_started_at if is_repeated else None) or self.inputs.now
+        counters = {"attempts": attempts, "next_attempt_time": None, "phase_started_at": started}
+        self.enter(upcoming_phase, None, None, **counters)
 
     def wait(self, phase: Phase, outcome: Wait) -> None:
         """Count an attempt and set the time of the next one; fail after the phase's deadline."""

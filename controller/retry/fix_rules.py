@@ -51,7 +51,13 @@ _ARCHIVE_FIXES = frozenset(
 """In addition to all reasons that begin with ``Archive``."""
 
 _ORGANIZATION_FIXES = frozenset(
-    {"OrganizationMissing", "SenderMissing", "SenderOfOtherOrganization", "SenderUnknown"}
+    {
+        "AuditTrailMissing",
+        "OrganizationMissing",
+        "SenderMissing",
+        "SenderOfOtherOrganization",
+        "SenderUnknown",
+    }
 )
 """In addition to all that begin with ``Esaw`` (its eSAW), and all that the Archive may solve."""
 

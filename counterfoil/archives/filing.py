@@ -220,12 +220,13 @@ async def conclude(
     )
     locations = [file.location for file in files]
     existing = await find_concluded(backend, plan, envelope.envelope_id, claimed=locations)
+    hashes = hash_lines((file.name, file.sha256) for file in manifest.files)
     if (
         existing is None
         or not existing.equals_except_time(manifest)
+        or not await _has_content(backend, plan.hashes_name, hashes)
         or not await _has_valid_seal(backend, plan, sealer)
     ):
-        hashes = hash_lines((file.name, file.sha256) for file in manifest.files)
         await _write(backend, plan.hashes_name, hashes, "text/plain", plan.tags)
         await _write_seal(backend, plan, manifest, existing, sealer)
         await _write(backend, plan.manifest_name, manifest.encode(), "application/json", plan.tags)
@@ -238,6 +239,13 @@ async def _retain(backend: ArchiveBackend, name: str) -> None:
     """Protect a verified file from changes, if the archive can do that."""
     if isinstance(backend, RetainingBackend):
         await backend.retain(name)
+
+
+async def _has_content(backend: ArchiveBackend, name: str, content: bytes) -> bool:
+    try:
+        return await read_small(backend, name) == content
+    except (FileNotStored, ManifestDamaged):
+        return False
 
 
 async def _has_valid_seal(

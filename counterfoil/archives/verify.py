@@ -4,10 +4,11 @@ The audit of an archived envelope: is everything there, as it was filed, and not
 Needs the archive and nothing more: no Kubernetes, no eSAW, no clock. It changes nothing.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from urllib.parse import unquote
 
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored
 from counterfoil.archives.errors import NameTaken
@@ -15,6 +16,7 @@ from counterfoil.archives.manifest import Manifest, ManifestDamaged, ManifestFil
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME, SIGNATURE_NAME
 from counterfoil.archives.readback import read_back, read_small
+from counterfoil.resources.envelopeevent import FiledDocument
 from counterfoil.signatures.results import Kind, Signatures, State
 
 
@@ -95,6 +97,66 @@ async def verify_folder(backend: ArchiveBackend, folder: str) -> list[str]:
     ]
 
 
+async def verify_documents(
+    backend: ArchiveBackend, manifest: str, documents: Sequence[FiledDocument]
+) -> AsyncGenerator[str, None]:
+    """
+    Yield what the archive no longer has as it was filed, one sentence each: the manifest at this location,
+    hash file and seal beside it, and every document. All bytes are read again; a seal must exist.
+
+    An archive that returns no bytes (``verify: Checksum``) is believed about the manifest, as when it was
+    filed. Raises ``ArchiveError`` when the archive itself does not work.
+    """
+    locations = [manifest, *(each.location or "" for each in documents)]
+    names = [_name_at(backend, location) for location in locations]
+    if None in names:
+        yield "The archive, as it is configured now, does not contain the place of the archived files."
+        return
+    manifest_name, *document_names = [name for name in names if name is not None]
+    folder = manifest_name.removesuffix(f"/{MANIFEST_NAME}")
+    for fault in await _manifest_faults(backend, folder, documents, document_names):
+        yield fault
+    for document, name in zip(documents, document_names, strict=True):
+        error = await _content_error(backend, name, document.size, document.sha256)
+        if error is not None:
+            yield f"{document.location} {error}."
+
+
+async def _manifest_faults(
+    backend: ArchiveBackend, folder: str, documents: Sequence[FiledDocument], names: Sequence[str]
+) -> list[str]:
+    try:
+        content = await read_small(backend, f"{folder}/{MANIFEST_NAME}")
+        manifest = Manifest.decode(content)
+    except FileNotStored:
+        is_stored = await read_back(backend, f"{folder}/{MANIFEST_NAME}") is not None
+        return [] if is_stored else [f"{MANIFEST_NAME} is missing."]
+    except ManifestDamaged as damage:
+        return [f"{MANIFEST_NAME} can't be read: {damage}."]
+    listed = {
+        (each.file_id, each.kind, f"{folder}/{each.name}", each.size, each.sha256) for each in manifest.files
+    }
+    filed = {
+        (each.file_id, each.kind, name, each.size, each.sha256)
+        for each, name in zip(documents, names, strict=True)
+    }
+    faults = [] if listed == filed else [f"{MANIFEST_NAME} lists other files than were archived."]
+    checks = [(HASHES_NAME, await _check_hashes(backend, folder, manifest))]
+    if manifest.sealed_by is not None:
+        checks.append((SIGNATURE_NAME, await _check_seal(backend, folder, manifest, content, None)))
+    return faults + [f"{name} {says}." for name, (status, says) in checks if status is CheckStatus.WRONG]
+
+
+def _name_at(backend: ArchiveBackend, location: str) -> str | None:
+    """Return the name that has this location, also under an earlier ``spec.path``; None for none."""
+    root = backend.location("x").removesuffix("x")
+    name = unquote(location.removeprefix(root))
+    try:
+        return name if backend.location(name) == location else None
+    except ValueError:
+        return None
+
+
 def _describe_manifest(manifest: Manifest) -> str:
     envelope = manifest.envelope
     return (
@@ -145,17 +207,23 @@ async def _check_file(backend: ArchiveBackend, folder: str, file: ManifestFile) 
 
 async def _file_error(backend: ArchiveBackend, folder: str, file: ManifestFile) -> str | None:
     try:
-        found = await read_back(backend, f"{folder}/{file.name}")
+        return await _content_error(backend, f"{folder}/{file.name}", file.size, file.sha256)
     except ValueError:
         return "leads out of the folder"
+
+
+async def _content_error(
+    backend: ArchiveBackend, name: str, size: int | None, sha256: str | None
+) -> str | None:
+    try:
+        found = await read_back(backend, name)
     except NameTaken as trouble:
         return f"is no file: {trouble.message.rstrip('.')}"
     if found is None:
         return "is missing"
-    size, sha256 = found
-    if size != file.size:
-        return f"has {size} bytes instead of {file.size}"
-    return None if sha256 == file.sha256 else "has other content than was filed"
+    if found[0] != size:
+        return f"has {found[0]} bytes instead of {size}"
+    return None if found[1] == sha256 else "has other content than was filed"
 
 
 def _signature_summary(signatures: Signatures | None) -> str:

@@ -3,20 +3,30 @@ Deletion of an envelope in eSAW: no other module can delete, and deletion needs 
 last").
 
 The proof is created from an event's status that the API server stores, never from a worker's memory: the
-caller passes the resourceVersion under which ``Archived=True`` was persisted. Only the clean phase may import
-this module.
+caller passes the resourceVersion under which ``Archived=True`` was persisted. The caller also passes the
+files that eSAW lists at this moment, and the files that its run read in the archive: what the status does not
+name, or the run did not verify, is not deleted. Only the clean phase may import this module.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import InitVar, dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Final, Self
 
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.errors import NotProven
+from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.esaw.transport import EsawCall
-from counterfoil.resources import EnvelopeEventStatus, EnvelopeId, FiledDocument, envelope_id, find_condition
+from counterfoil.resources import (
+    EnvelopeEventStatus,
+    EnvelopeId,
+    EvidenceSpec,
+    FiledDocument,
+    envelope_id,
+    find_condition,
+)
 from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -41,16 +51,29 @@ class ProofOfArchive:
             raise NotProven("a proof is made from a stored status, not put together")
 
     @classmethod
-    def from_status(cls, envelope: str, status: EnvelopeEventStatus, resource_version: str) -> Self:
+    def from_status(
+        cls,
+        envelope: str,
+        status: EnvelopeEventStatus,
+        resource_version: str,
+        *,
+        listed: Collection[EnvelopeFile],
+        verified: Collection[FiledDocument],
+        evidence: EvidenceSpec,
+    ) -> Self:
         """
-        Return the proof that the status contains.
+        Return the proof that the status contains about the files that eSAW has ``listed`` just now and that
+        this run has ``verified`` in the archive.
 
-        Raises ``NotProven`` unless the condition Archived is True, the manifest has a location, and there are
-        files, each with SHA-256, size and its own location. Raises ``ValueError`` when the envelope id is not
-        a GUID.
+        Raises ``NotProven`` unless the condition Archived is True, the manifest has a location, and the files
+        are exactly the listed and the verified ones, with the required audit trail, each with SHA-256, size
+        and its own location. Raises ``ValueError`` when the envelope id is not a GUID.
         """
         identified = envelope_id(envelope)
-        gap = next(_missing_proofs(status, resource_version), None)
+        gaps = chain(_missing_proofs(status, resource_version), _missing_files(status, listed, evidence))
+        if tuple(verified) != status.documents:
+            gaps = chain(gaps, ["a file was not verified in the archive in this run"])
+        gap = next(gaps, None)
         archived = find_condition(status.conditions, "Archived")
         if gap or archived is None or status.archive is None or status.archive.manifest is None:
             raise NotProven(gap or "the archive is not named")
@@ -78,6 +101,28 @@ def is_kept(status: EnvelopeEventStatus) -> bool:
     manifest = status.archive.manifest if status.archive is not None else None
     locations = [manifest, *(each.location for each in status.documents)]
     return not any(each.startswith(DISCARDED_SCHEME) for each in locations if each is not None)
+
+
+def has_same_files(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:
+    """Whether the listed files are the archived ones, by id and kind."""
+    return {(each.file_id, each.kind) for each in listed} == {
+        (each.file_id, each.kind) for each in status.documents
+    }
+
+
+def lacks_audit_trail(status: EnvelopeEventStatus, evidence: EvidenceSpec) -> bool:
+    """Whether the audit trail that the envelope must have is not among the archived files."""
+    envelope_status = status.envelope.status if status.envelope is not None else ""
+    return evidence.lacks_audit_trail(envelope_status, {each.kind for each in status.documents})
+
+
+def _missing_files(
+    status: EnvelopeEventStatus, listed: Collection[EnvelopeFile], evidence: EvidenceSpec
+) -> Iterator[str]:
+    if not has_same_files(status, listed):
+        yield "eSignAnyWhere lists other files than were archived"
+    if lacks_audit_trail(status, evidence):
+        yield "the audit trail is missing"
 
 
 def _missing_proofs(status: EnvelopeEventStatus, resource_version: str) -> Iterator[str]:

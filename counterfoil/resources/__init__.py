@@ -73,6 +73,7 @@ from counterfoil.resources.organization import (
     CallbackURLs,
     CleanupPolicy,
     EnvelopeStatus,
+    EvidenceSpec,
     Language,
     Notifications,
     Organization,

@@ -161,6 +161,8 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
     envelope: EnvelopeSummary | None = None
     documents: tuple[FiledDocument, ...] = ()
     archive: ArchiveLocation | None = None
+    mismatches: int = 0
+    """Number of times that eSAW or the archive did not have the archived files right before the delete."""
     started_at: datetime | None = None
     completed_at: datetime | None = None
 

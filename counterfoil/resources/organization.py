@@ -6,6 +6,7 @@ from which the receiver knows a valid callback without reading a single Secret.
 """
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
@@ -24,6 +25,7 @@ from counterfoil.resources.base import (
     SecretKeyRef,
 )
 from counterfoil.resources.conditions import Condition
+from counterfoil.resources.envelopeevent import FileKind
 
 MAX_SWEEP_REQUEST_LENGTH = 256
 """Maximum characters of the annotation that are used; the status stores no more."""
@@ -53,11 +55,24 @@ class EnvelopeStatus(StrEnum):
     REJECTED = "Rejected"
 
 
+STATUSES_WITHOUT_EVIDENCE = frozenset(
+    {EnvelopeStatus.CANCELED, EnvelopeStatus.EXPIRED, EnvelopeStatus.REJECTED}
+)
+"""Final statuses for which eSAW may have no finished document and no audit trail."""
+
+
 class CleanupPolicy(StrEnum):
     """Whether an archived envelope is deleted in eSAW."""
 
     DELETE = "Delete"
     KEEP = "Keep"
+
+
+class AuditTrailPolicy(StrEnum):
+    """Whether a Completed envelope must have an audit trail before it may be deleted in eSAW."""
+
+    REQUIRED = "Required"
+    OPTIONAL = "Optional"
 
 
 class Language(StrEnum):
@@ -80,6 +95,25 @@ class ActionRule(ResourcePart, frozen=True, omit_defaults=False):
 
     action: str
     handling: ActionHandling = ActionHandling.ARCHIVE
+
+
+class EvidenceSpec(ResourcePart, frozen=True):
+    """Whether an envelope needs its audit trail, and the time for which eSAW's list may lack files."""
+
+    audit_trail: AuditTrailPolicy = AuditTrailPolicy.REQUIRED
+    wait: Duration = Duration(minutes=10)
+
+    def lacks_audit_trail(self, status: str, kinds: Iterable[FileKind]) -> bool:
+        """
+        Whether an envelope of this status, with files of these kinds, lacks a required audit trail.
+
+        eSAW makes audit trails for Completed envelopes only. An unknown status counts as Completed.
+        """
+        return (
+            self.audit_trail is AuditTrailPolicy.REQUIRED
+            and status not in STATUSES_WITHOUT_EVIDENCE
+            and FileKind.AUDIT_TRAIL not in kinds
+        )
 
 
 class CleanupSpec(ResourcePart, frozen=True):
@@ -174,6 +208,7 @@ class OrganizationSpec(ResourcePart, frozen=True):
     callback: CallbackSpec = CallbackSpec()
     actions: tuple[ActionRule, ...] = (ActionRule(action="envelopeFinished"),)
     unlisted_actions: UnlistedActions = UnlistedActions.IGNORE
+    evidence: EvidenceSpec = EvidenceSpec()
     statuses: tuple[EnvelopeStatus, ...] = (EnvelopeStatus.COMPLETED,)
     archive_ref: LocalObjectReference | None = None
     cleanup: CleanupSpec = CleanupSpec()

@@ -33,7 +33,8 @@ def reopened_status(
     """
     Return the status of an event that waits for its first attempt, with this ``reason`` and ``message``.
 
-    Attempts and deadlines are reset. Conditions are removed unless ``Archived`` or ``Cleaned`` is True.
+    Attempts, deadlines and mismatches are reset. Conditions are removed unless ``Archived`` or ``Cleaned`` is
+    True.
     """
     filed = any(is_condition_true(status.conditions, each) for each in ("Archived", "Cleaned"))
     kept = status.conditions if filed else ()
@@ -58,4 +59,5 @@ def reopened_status(
         next_attempt_time=None,
         phase_started_at=None,
         completed_at=None,
+        mismatches=0,
     )

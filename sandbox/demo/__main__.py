@@ -274,7 +274,7 @@ async def _check_phases(demo_run: DemoRun, checks: DemoChecks) -> None:
     expected = {
         "completed": ("Succeeded", "ArchivedAndDeleted"),
         "rejected": ("Skipped", "UnexpectedStatus"),
-        "deleted": ("Skipped", "EnvelopeDeleted"),
+        "deleted": ("Failed", "EnvelopeDeleted"),
         "forged": ("Failed", "EnvelopeNotFound"),
         "duplicates": ("Succeeded", "ArchivedAndDeleted"),
         "second archive": ("Succeeded", "ArchivedAndDeleted"),

@@ -32,7 +32,7 @@ async def test_a_thousand_equal_callbacks_make_one_event_that_is_worked_once_and
 
 async def test_thirty_envelopes_called_about_thirty_times_each_make_thirty_events(scene: Scene) -> None:
     await scene.controller()
-    envelopes = [scene.envelope(2000, 3000, audit_trail=False) for _ in range(30)]
+    envelopes = [scene.envelope(2000, 3000) for _ in range(30)]
     calls = envelopes * 30
     random.Random(30).shuffle(calls)
 

@@ -56,7 +56,7 @@ class Load:
             await asyncio.sleep(1 / CALLS_PER_SECOND)
 
     async def _call(self) -> None:
-        self.answers.append(await self.esaw.call(self.scene.envelope(500, audit_trail=False)))
+        self.answers.append(await self.esaw.call(self.scene.envelope(500)))
 
     def noted(self, since: float = 0.0) -> set[str]:
         """The envelopes whose callbacks were answered 200, of those asked about since then."""

@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
     EnvelopeEvent,
+    FileKind,
     Organization,
     Origin,
     Phase,
@@ -26,7 +28,7 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.esaw import DocumentSpec, EnvelopeStatus
+from sandbox.esaw import Behaviour, DocumentSpec, EnvelopeStatus
 from tests.support.scenes.controller import ControllerScene, a_controller_scene, eventually
 
 HAPPY = ("Validated", "Authorized", "Collected", "Archived", "Cleaned", "Ready")
@@ -211,9 +213,9 @@ async def test_a_second_event_of_an_archived_envelope_names_the_first(scene: Con
 ENDS: list[tuple[str, dict[str, Any], Phase, str, str]] = [
     ("envelope", {"status": 403}, Phase.FAILED, "NotPermitted", "Validated"),
     ("envelope", {"status": 400}, Phase.FAILED, "EsawRefused", "Validated"),
-    ("envelope", {"deletes_envelope": True}, Phase.SKIPPED, "EnvelopeDeleted", "Validated"),
+    ("envelope", {"deletes_envelope": True}, Phase.FAILED, "EnvelopeDeleted", "Validated"),
     ("files", {"status": 403}, Phase.FAILED, "NotPermitted", "Collected"),
-    ("files", {"deletes_envelope": True}, Phase.SKIPPED, "EnvelopeDeleted", "Collected"),
+    ("files", {"deletes_envelope": True}, Phase.FAILED, "EnvelopeDeleted", "Collected"),
     ("file", {"status": 403}, Phase.FAILED, "NotPermitted", "Archived"),
     ("file", {"deletes_envelope": True, "after": 1}, Phase.FAILED, "EnvelopeDeleted", "Archived"),
     ("delete", {"status": 403}, Phase.FAILED, "NotPermitted", "Cleaned"),
@@ -644,3 +646,71 @@ async def test_no_key_or_token_is_in_any_object_event_or_log(scene: ControllerSc
     assert len(tokens) > 10
     assert [token for token in tokens if token in written] == []
     assert not any(each.token_in_url for each in scene.esaw.requests())
+
+
+# -- Files that eSAW lists late, never, or with other content ------------------------------------------------
+
+
+@contextmanager
+def behaving(scene: ControllerScene, behaviour: Behaviour) -> Iterator[None]:
+    scene.esaw.set_behaviour(behaviour)
+    try:
+        yield
+    finally:
+        scene.esaw.set_behaviour(Behaviour())
+
+
+async def test_an_audit_trail_and_legal_documents_that_are_listed_late_are_archived(
+    scene: ControllerScene,
+) -> None:
+    user = await scene.organization("late", retry={"initial": "500ms"})
+    with behaving(scene, Behaviour(papers_lag=5.0)):
+        envelope = scene.envelope(user, legal_documents=[DocumentSpec(name="certificate.pdf", size=500)])
+        name = await scene.note(envelope, "late")
+        await scene.reaches(name, Phase.COLLECTING, "AuditTrailPending")
+        event = await scene.reaches(name, Phase.SUCCEEDED)
+    kinds = {each.kind for each in event.status.documents}
+    assert kinds >= {FileKind.AUDIT_TRAIL, FileKind.LEGAL_DOCUMENT}
+    assert [each.missing for each in scene.esaw.delete_calls(envelope)] == [()]
+
+
+async def test_an_envelope_without_audit_trail_is_kept_until_the_organization_says_that_there_is_none(
+    scene: ControllerScene,
+) -> None:
+    user = await scene.organization("trailless", evidence={"wait": "1s"})
+    envelope = scene.envelope(user, audit_trail=False)
+    name = await scene.note(envelope, "trailless")
+    event = await scene.reaches(name, Phase.FAILED, "AuditTrailMissing")
+    evidence = find_condition(event.status.conditions, "EvidenceComplete")
+    assert evidence is not None
+    assert evidence.status == "False"
+    assert scene.esaw.exists(envelope)
+    assert "counterfoil.json" in scene.filed(envelope)
+
+    await scene.kube.patch(Organization, "trailless", {"spec": {"evidence": {"auditTrail": "Optional"}}})
+
+    await scene.reaches(name, Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert not scene.esaw.exists(envelope)
+
+
+async def test_a_rejected_envelope_without_finished_documents_is_skipped_and_stays(
+    scene: ControllerScene,
+) -> None:
+    user = await scene.organization("rejecting", statuses=["Rejected"], evidence={"wait": "1s"})
+    with behaving(scene, Behaviour(papers_only_when_completed=True)):
+        envelope = scene.envelope(user, status=EnvelopeStatus.REJECTED)
+        await scene.reaches(await scene.note(envelope, "rejecting"), Phase.SKIPPED, "NoFinishedDocuments")
+    assert scene.esaw.exists(envelope)
+
+
+async def test_an_envelope_whose_documents_are_rendered_for_each_download_is_kept(
+    scene: ControllerScene,
+) -> None:
+    user = await scene.organization("rendering", statuses=["Expired"], retry={"initial": "500ms"})
+    with behaving(scene, Behaviour(renders_anew=True)):
+        documents = [DocumentSpec(name="contract.pdf")]
+        envelope = scene.envelope(user, status=EnvelopeStatus.EXPIRED, documents=documents)
+        event = await scene.reaches(await scene.note(envelope, "rendering"), Phase.FAILED)
+    assert (event.status.reason, event.status.mismatches) == ("FilesKeepChanging", 2)
+    assert scene.esaw.exists(envelope)
+    assert "counterfoil.json" in scene.filed(envelope)

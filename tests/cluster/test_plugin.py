@@ -353,7 +353,7 @@ async def test_what_is_archived_can_be_verified(scene: ControllerScene, administ
 async def test_flags_before_a_program_of_its_own_are_refused_in_one_line(administrator: Terminal) -> None:
     answer = await administrator("-n", "elsewhere", "verify", "/nowhere")
     assert (answer.code, answer.out) == (ExitStatus.MISUSED, "")
-    assert "put the flags behind it" in answer.err
+    assert "put the flags after it" in answer.err
     assert answer.err.count("\n") == 1
 
 

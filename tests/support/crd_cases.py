@@ -204,6 +204,7 @@ INBOX = [
 
 DURATIONS: Mapping[str, Place] = {
     "spec.cleanup.after": lambda text: {"spec.cleanup.after": text},
+    "spec.evidence.wait": lambda text: {"spec.evidence.wait": text},
     "spec.retry.initial": lambda text: {"spec.retry": {"initial": text, "max": "500h", "deadline": "1000h"}},
     "spec.retry.max": lambda text: {"spec.retry": {"initial": "1ms", "max": text, "deadline": "1000h"}},
     "spec.retry.deadline": lambda text: {"spec.retry": {"initial": "1ms", "max": "1ms", "deadline": text}},
@@ -242,6 +243,13 @@ TIMES = [
         says="after must be 8760h (one year) or shorter",
         accepted=at("spec.cleanup.after", {"at once": "0s", "a year": "8760h"}),
         refused=at("spec.cleanup.after", {"longer": "8760h1ms", "indefinitely": "999999999999h"}),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.evidence.wait",
+        says="wait must be 168h (one week) or shorter",
+        accepted=at("spec.evidence.wait", {"no wait": "0s", "a week": "168h"}),
+        refused=at("spec.evidence.wait", {"longer": "168h1ms", "indefinitely": "999999999999h"}),
     ),
     Rule(
         kind=Organization,

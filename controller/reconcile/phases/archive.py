@@ -75,6 +75,7 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         signatures=filed.signatures,
         sealer=context.signature_checker.sealer,
     )
+    context.verified = documents
     total = sum(each.size or 0 for each in documents)
     return Done(
         "FilesVerified",
@@ -106,8 +107,9 @@ async def _archived_before(
     # An expired envelope can be restarted and signed further: files of the same id then have other content.
     if manifest is None or manifest.envelope.status != status or status == EnvelopeStatus.EXPIRED:
         return None
-    filed = {each.file_id: _as_document(each) for each in manifest.files}
-    if any(each.facts.file_id not in filed for each in plan.files):
+    filed = {(each.file_id, each.kind, each.name): each for each in manifest.files}
+    keys = [(each.facts.file_id, each.facts.kind, plan.relative(each.name)) for each in plan.files]
+    if any(key not in filed for key in keys):
         return None
     found = {each.file_id: each.signatures for each in manifest.files if each.signatures is not None}
     wanted = {each.facts.file_id for each in plan.files if _is_checked(each, context)}
@@ -117,7 +119,11 @@ async def _archived_before(
         return None
     if await verify_folder(context.backend, plan.folder):
         return None
-    return _ArchivedFiles(tuple(filed[each.facts.file_id] for each in plan.files), signatures)
+    documents = tuple(
+        _as_document(filed[key], context.backend.location(each.name))
+        for key, each in zip(keys, plan.files, strict=True)
+    )
+    return _ArchivedFiles(documents, signatures)
 
 
 async def _file_all(event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext) -> _ArchivedFiles:
@@ -171,12 +177,12 @@ def _deleted_meanwhile(documents: tuple[FiledDocument, ...], context: ReconcileC
     )
 
 
-def _as_document(file: ManifestFile) -> FiledDocument:
+def _as_document(file: ManifestFile, location: str) -> FiledDocument:
     return FiledDocument(
         file_id=file.file_id,
         kind=file.kind,
         file_name=file.file_name[:MAX_TEXT_LENGTH],
         size=file.size,
         sha256=file.sha256,
-        location=file.location,
+        location=location,
     )

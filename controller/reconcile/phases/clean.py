@@ -1,16 +1,19 @@
 """
 Delete the envelope in eSAW, after all of its files are archived and the status that proves it is stored (rule
-4).
+4). eSAW lists the files again right before the delete, and the files of an earlier run are read in the
+archive again. A file that is missing there is archived first.
 
 This is the only module that may import ``counterfoil.esaw.deletion``; import-linter ensures it. The proof is
 built from the status as the API server returns it, never from this process's memory.
 """
 
 import dataclasses
+from contextlib import aclosing
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Done, Outcome, Pause, Skip, Wait
-from counterfoil.archives import filing
+from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, Skip, Wait
+from counterfoil.archives.readback import hash_stream
+from counterfoil.archives.verify import verify_documents
 from counterfoil.esaw import deletion
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.resources import (
@@ -22,13 +25,19 @@ from counterfoil.resources import (
     find_condition,
 )
 
+OTHER_FILES = "eSignAnyWhere lists other files than were archived."
+
+MAX_MISMATCHES = 1
+"""Maximum number of times that an envelope is archived again because its files changed before the delete."""
+
 
 async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
-    """Delete the envelope, unless the Organization keeps it or it is too early."""
+    """Delete the envelope, unless it is kept, it is too early, or a file is not in the archive."""
+    if deletion.lacks_audit_trail(event.status, context.organization.spec.evidence):
+        return await _without_audit_trail(event, context)
     cleanup = context.organization.spec.cleanup
     if cleanup.policy is CleanupPolicy.KEEP:
-        message = "The envelope was archived and stays in eSignAnyWhere, as spec.cleanup.policy says."
-        return Done("ArchivedAndKept", message)
+        return await _keep(event, context)
 
     if not deletion.is_kept(event.status):
         # Archived while the Organization had another Archive or kept its envelopes.
@@ -41,61 +50,162 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
 
     archived = find_condition(event.status.conditions, "Archived")
     due = archived.last_transition_time + cleanup.after if archived is not None else None
-    if due is not None and context.clock.now() < due:
+    # A delay that passed before a mismatch is not repeated.
+    if not event.status.mismatches and due is not None and context.clock.now() < due:
         message = f"The envelope is deleted {cleanup.after} after archiving, as spec.cleanup.after says."
         return Pause("CleanupDelayed", message, until=due)
 
-    if event.status.envelope is not None and event.status.envelope.status == EnvelopeStatus.EXPIRED:
-        restarted = await _restarted(event, context)
-        if restarted is not None:
-            return restarted
-
-    proof = deletion.ProofOfArchive.from_status(
-        event.spec.envelope_id, event.status, event.metadata.resource_version or ""
-    )
+    damage = await _damage(event, context)
     try:
-        await deletion.delete(context.esaw, proof)
+        return await _delete(event, context, damage)
     except HttpStatusError as answer:
         if not answer.is_missing_envelope:
             raise
-        # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
-        return Done("ArchivedAndDeleted", "The envelope was archived, and is no longer in eSignAnyWhere.")
+    if damage is not None:
+        return Fail("ArchivedFilesLost", f"{damage} The envelope is no longer in eSignAnyWhere.")
+    # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
+    return _gone()
+
+
+def _gone() -> Done:
+    return Done("ArchivedAndDeleted", "The envelope was archived, and is no longer in eSignAnyWhere.")
+
+
+async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+    """Leave the envelope in eSAW; the callback after the restart of an expired one re-opens the event."""
+    if not _is_expired(event):
+        message = "The envelope was archived and stays in eSignAnyWhere, as spec.cleanup.policy says."
+        return Done("ArchivedAndKept", message)
+    try:
+        restarted = await _restarted(context)
+    except HttpStatusError as answer:
+        if not answer.is_missing_envelope:
+            raise
+        return _gone()
+    return restarted or Skip(
+        "ArchivedAsExpired",
+        f"The envelope was archived as Expired in Archive/{context.archive.name} and stays in eSignAnyWhere. "
+        "If it is restarted there, its next callback archives it again.",
+    )
+
+
+async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> str | None:
+    """Verify the files of an earlier run in the archive; return the first fault, None if all are whole."""
+    manifest = event.status.archive.manifest if event.status.archive is not None else None
+    if context.verified == event.status.documents or manifest is None:
+        return None
+    async with aclosing(verify_documents(context.backend, manifest, event.status.documents)) as faults:
+        async for fault in faults:
+            return f"Archive/{context.archive.name} does not have the files as they were archived: {fault}"
+    context.verified = event.status.documents
+    return None
+
+
+async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str | None) -> Outcome:
+    if _is_expired(event):
+        # Twice, because the download between them may take an hour.
+        changed = (
+            await _restarted(context) or await _changed_documents(event, context) or await _restarted(context)
+        )
+        if changed is not None:
+            return changed
+    # Last of all, because a file that eSAW lists only now is deleted with the envelope.
+    listed = await context.files_now()
+    if damage is not None:
+        return _mismatch(event, "ArchivedFilesChanged", damage)
+    if not deletion.has_same_files(event.status, listed):
+        return _mismatch(event, "FilesChanged", OTHER_FILES)
+    proof = deletion.ProofOfArchive.from_status(
+        event.spec.envelope_id,
+        event.status,
+        event.metadata.resource_version or "",
+        listed=listed,
+        verified=context.verified,
+        evidence=context.organization.spec.evidence,
+    )
+    await deletion.delete(context.esaw, proof)
     return Done("ArchivedAndDeleted", "The envelope was archived, then deleted in eSignAnyWhere.")
 
 
-async def _restarted(event: EnvelopeEvent, context: ReconcileContext) -> Outcome | None:
-    """Only an expired envelope can be restarted (restartexpired); a restarted one is not deleted."""
+async def _without_audit_trail(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+    """Archive an audit trail that eSAW lists by now; without one, keep the envelope and tell a person."""
     try:
-        # Read again, because archiving may have taken an hour.
-        envelope = await context.esaw.envelope(event.spec.envelope_id)
+        listed = await context.files_now()
     except HttpStatusError as answer:
         if not answer.is_missing_envelope:
             raise
+        where = "The envelope is no longer in eSignAnyWhere."
+    else:
+        if not deletion.has_same_files(event.status, listed):
+            return _archive_again("FilesChanged", OTHER_FILES)
+        where = "The envelope stays in eSignAnyWhere."
+    return Fail(
+        "AuditTrailMissing",
+        f"{len(event.status.documents)} files of the envelope are in Archive/{context.archive.name} and "
+        f"verified, without an audit trail: eSignAnyWhere lists none. {where} If audit trails are switched "
+        f"off there, set spec.evidence.auditTrail of Organization/{context.organization.name} to Optional.",
+    )
+
+
+def _archive_again(reason: str, change: str) -> Wait:
+    message = f"{change} The envelope is archived again before the delete."
+    return Wait(reason, message, restart_from=Phase.COLLECTING)
+
+
+def _mismatch(event: EnvelopeEvent, reason: str, change: str) -> Outcome:
+    """Archive the envelope again; after ``MAX_MISMATCHES`` keep it and tell a person."""
+    facts = PhaseFacts(mismatches=event.status.mismatches + 1)
+    if event.status.mismatches < MAX_MISMATCHES:
+        return dataclasses.replace(_archive_again(reason, change), facts=facts)
+    return Fail(
+        "FilesKeepChanging",
+        f"{change} A change was found before, and the envelope was archived again because of it. The files "
+        "that were archived last stay in the archive, and the envelope stays in eSignAnyWhere.",
+        facts=facts,
+    )
+
+
+def _is_expired(event: EnvelopeEvent) -> bool:
+    """Whether the envelope was archived in the one final status that can still change (restartexpired)."""
+    return event.status.envelope is not None and event.status.envelope.status == EnvelopeStatus.EXPIRED
+
+
+async def _restarted(context: ReconcileContext) -> Outcome | None:
+    """Return the outcome for an envelope that was archived as Expired and is not any more; None if it is."""
+    # Read again, because archiving may have taken an hour.
+    envelope = await context.esaw.envelope(context.event.spec.envelope_id)
+    if envelope.status is EnvelopeStatus.EXPIRED:
         return None
-    if envelope.status is not EnvelopeStatus.EXPIRED:
+    if envelope.status is EnvelopeStatus.ACTIVE:
         return Skip(
             "EnvelopeRestarted",
             "The envelope was archived as Expired, but was restarted since; it stays in eSignAnyWhere until "
             "its next callback.",
         )
-    if await _is_as_archived(event, context):
-        return None
-    # Restarted, signed by somebody, and expired again: what is in the archive is not what would be deleted.
+    # Its callback may have come already: one for an unfinished event only counts.
     return Wait(
         "FilesChanged",
-        "The envelope is Expired again, but has other documents than were archived; they are archived again.",
-        restart_from=Phase.COLLECTING,
+        f"The envelope was archived as Expired, and is {envelope.status} now; it is archived again.",
+        restart_from=Phase.VALIDATING,
     )
 
 
-async def _is_as_archived(event: EnvelopeEvent, context: ReconcileContext) -> bool:
-    """Whether eSAW has exactly the archived documents, byte for byte; equal file ids do not prove it."""
-    plan = await context.plan()
-    archived = {each.file_id: each.location for each in event.status.documents}
-    if {each.facts.file_id: context.backend.location(each.name) for each in plan.files} != archived:
-        return False
+async def _changed_documents(event: EnvelopeEvent, context: ReconcileContext) -> Outcome | None:
+    """
+    Return the outcome for an envelope that was restarted, signed by somebody, and expired again; equal file
+    ids do not prove equal content. None if eSAW has the archived documents, byte for byte.
+    """
+    if not deletion.has_same_files(event.status, await context.files_now()):
+        return _mismatch(event, "FilesChanged", OTHER_FILES)
     # An audit trail grows when a document is read, so it proves nothing about the signed content.
-    signed = [each for each in plan.files if each.facts.kind in (FileKind.DOCUMENT, FileKind.ATTACHMENT)]
-    signed_plan = dataclasses.replace(plan, files=tuple(signed))
-    same = await filing.find_stored(context.backend, signed_plan, context.esaw.download)
-    return len(same) == len(signed)
+    for document in event.status.documents:
+        if document.kind not in (FileKind.DOCUMENT, FileKind.ATTACHMENT):
+            continue
+        async with context.esaw.download(document.file_id) as download:
+            if await hash_stream(download.chunks) != (document.size, document.sha256):
+                return _mismatch(
+                    event,
+                    "FilesChanged",
+                    "The envelope is Expired, but has other documents than were archived.",
+                )
+    return None

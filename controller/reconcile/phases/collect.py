@@ -7,9 +7,10 @@ writes nothing, and downloads a file only to compare it with a stored file.
 """
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, Wait
+from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, SideCondition, Skip, Wait
 from controller.reconcile.phases.missing_envelope import explain_deleted, is_missing
 from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveRefused, NameTaken
@@ -23,8 +24,12 @@ from counterfoil.resources import (
     EnvelopeEvent,
     FiledDocument,
     LocalObjectReference,
+    find_condition,
     stored_size,
 )
+from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
+
+EVIDENCE_CONDITION = "EvidenceComplete"
 
 
 async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -35,8 +40,14 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         if is_missing(answer) and (deleted := await explain_deleted(event, context)) is not None:
             return deleted
         raise
+    status = (await context.envelope_facts()).status
     if not plan.files:
-        return Wait("NoFiles", "eSignAnyWhere lists no file for this envelope yet.")
+        return _without_files(event, context, status)
+    kinds = {file_layout.facts.kind for file_layout in plan.files}
+    evidence = context.organization.spec.evidence
+    lacks_audit_trail = evidence.lacks_audit_trail(status, kinds)
+    if lacks_audit_trail and (until := _next_listing(event, context)) is not None:
+        return Pause("AuditTrailPending", "eSignAnyWhere lists no audit trail for this envelope yet.", until)
     if len(plan.files) > MAX_DOCUMENTS:
         return Fail(
             "EnvelopeTooLarge",
@@ -69,8 +80,51 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         "FilesListed",
         f"{len(documents)} files will be archived in Archive/{context.archive.name}.",
         facts=PhaseFacts(
-            documents=documents, archive=ArchiveLocation(ref=LocalObjectReference(name=context.archive.name))
+            documents=documents,
+            archive=ArchiveLocation(ref=LocalObjectReference(name=context.archive.name)),
+            side_condition=_evidence_condition(event, context, lacks_audit_trail=lacks_audit_trail),
         ),
+    )
+
+
+def _without_files(event: EnvelopeEvent, context: ReconcileContext, status: str) -> Outcome:
+    """A Completed envelope must have files; for the other final statuses eSAW may keep none."""
+    message = "eSignAnyWhere lists no file for this envelope yet."
+    if status not in STATUSES_WITHOUT_EVIDENCE:
+        return Wait("NoFiles", message)
+    if (until := _next_listing(event, context)) is not None:
+        return Pause("NoFiles", message, until)
+    return Skip(
+        "NoFinishedDocuments",
+        f"eSignAnyWhere lists no file for this {status} envelope, so there is nothing to archive. The "
+        "envelope stays in eSignAnyWhere.",
+    )
+
+
+def _next_listing(event: EnvelopeEvent, context: ReconcileContext) -> datetime | None:
+    """
+    Return when to list the files again, at intervals that double; None if spec.evidence.wait has passed since
+    eSAW first reported the envelope's status.
+    """
+    now, spec = context.clock.now(), context.organization.spec
+    validated = find_condition(event.status.conditions, "Validated")
+    since = validated.last_transition_time if validated is not None else now
+    end = since + spec.evidence.wait
+    return min(end, now + max(spec.retry.initial, now - since)) if now < end else None
+
+
+def _evidence_condition(
+    event: EnvelopeEvent, context: ReconcileContext, *, lacks_audit_trail: bool
+) -> SideCondition | None:
+    """Return the condition of an envelope without its audit trail, or of one whose audit trail came late."""
+    if lacks_audit_trail:
+        wait = context.organization.spec.evidence.wait
+        message = f"eSignAnyWhere listed no audit trail for this Completed envelope within {wait}."
+        return SideCondition(EVIDENCE_CONDITION, "False", "AuditTrailMissing", message)
+    if find_condition(event.status.conditions, EVIDENCE_CONDITION) is None:
+        return None
+    return SideCondition(
+        EVIDENCE_CONDITION, "True", "AuditTrailListed", "eSignAnyWhere lists the audit trail."
     )
 
 

@@ -1,16 +1,20 @@
 """A 404 during a run: eSAW returns it for each missing object, so the envelope's history decides."""
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Skip
+from controller.reconcile.outcomes import Fail, Skip
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.resources import EnvelopeEvent, is_condition_true
 
 
-async def explain_deleted(event: EnvelopeEvent, context: ReconcileContext) -> Skip | None:
-    """Return the outcome for an envelope that was deleted before it was archived here; None if it was not."""
+async def explain_deleted(event: EnvelopeEvent, context: ReconcileContext) -> Skip | Fail | None:
+    """
+    Return the outcome for an envelope that was deleted before it was archived here; None if it exists.
+
+    The deletion is a failure that a person hears of, unless another event of the envelope archived it.
+    """
     if not await was_deleted(event, context):
         return None
-    return await archived_by_sibling(context) or Skip(
+    return await archived_by_sibling(context) or Fail(
         "EnvelopeDeleted", "The envelope was deleted in eSignAnyWhere before it could be archived."
     )
 

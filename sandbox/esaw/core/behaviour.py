@@ -22,6 +22,13 @@ class Behaviour(Struct, frozen=True, kw_only=True):
     """Whether cancelling calls `CallbackUrl` (the documentation contradicts itself)."""
     callback_on_expiry: bool = False
     """Whether expiry calls `CallbackUrl`, too."""
+    papers_lag: float = 0.0
+    """Seconds from the final state until `files` lists the audit trail and the legal documents."""
+    papers_only_when_completed: bool = False
+    """Whether `files` lists no document and no audit trail for a Rejected, Canceled or Expired envelope."""
+    renders_anew: bool = False
+    """Whether each download of a document has other bytes, as from a PDF that is rendered for each download.
+    A Completed envelope has the same bytes each time."""
     draft_id_becomes_envelope_id: bool = False
     """Whether a sent draft keeps its id as an envelope."""
     version_needs_token: bool = False

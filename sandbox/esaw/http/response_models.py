@@ -53,7 +53,7 @@ def envelope(source: StoredEnvelope) -> Json:
 def files(source: StoredEnvelope) -> Json:
     """`envelope/{id}/files`: the finished papers, so none while the envelope is Active."""
     if source.status is EnvelopeStatus.ACTIVE:
-        return _without_empty({"Documents": [], "AuditTrail": None, "LegalDocuments": []}, source)
+        return no_files(source)
     trail = source.audit_trail and {
         "FileId": source.audit_trail.id,
         "XmlFileId": source.audit_trail_xml.id if source.audit_trail_xml else None,
@@ -64,6 +64,11 @@ def files(source: StoredEnvelope) -> Json:
         "LegalDocuments": [_legal_document(source, each) for each in source.legal_documents],
     }
     return _without_empty(answer, source)
+
+
+def no_files(source: StoredEnvelope) -> Json:
+    """`envelope/{id}/files` without content."""
+    return _without_empty({"Documents": [], "AuditTrail": None, "LegalDocuments": []}, source)
 
 
 def configuration(source: StoredEnvelope) -> Json:

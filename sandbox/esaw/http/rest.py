@@ -5,8 +5,10 @@ REST v6: the calls below `/Api/v6`, one small handler per call.
 have in common. Envelopes are sent and cancelled through the life cycle, which calls back.
 """
 
+import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final
 from urllib.parse import unquote
 
@@ -14,11 +16,13 @@ from aiohttp import BodyPartReader, web
 from msgspec import UnsetType
 
 from sandbox.esaw.core.behaviour import Behaviour
+from sandbox.esaw.core.content import Content
+from sandbox.esaw.core.documents import SignedPdf
 from sandbox.esaw.core.envelope_sender import EnvelopeSender
 from sandbox.esaw.core.errors import ErrorCode, RequestRefused, UnknownPath, UnsupportedMediaType
 from sandbox.esaw.core.filenames import content_disposition
 from sandbox.esaw.core.lifecycle import Lifecycle
-from sandbox.esaw.core.model import Draft, StoredEnvelope, UploadedFile, User
+from sandbox.esaw.core.model import Draft, EnvelopeStatus, StoredEnvelope, StoredFile, UploadedFile, User
 from sandbox.esaw.core.store import EsawStore
 from sandbox.esaw.http import envelope_search, request_models, response_models
 from sandbox.esaw.http.middleware import Handler, ResolvedRoute, RoutedCall
@@ -112,9 +116,12 @@ class RestRoutes:
         return json_response(response_models.envelope(self._v6_envelope(call)))
 
     async def _files(self, call: RoutedCall) -> RouteResponse:
-        return json_response(
-            response_models.files(self._store.visible_envelope(call.id, call.authenticated_user))
-        )
+        envelope = self._store.visible_envelope(call.id, call.authenticated_user)
+        if self._behaviour().papers_only_when_completed and envelope.status is not EnvelopeStatus.COMPLETED:
+            return json_response(response_models.no_files(envelope))
+        if self._store.now() < envelope.changed_at + timedelta(seconds=self._behaviour().papers_lag):
+            envelope = replace(envelope, audit_trail=None, audit_trail_xml=None, legal_documents=[])
+        return json_response(response_models.files(envelope))
 
     async def _configuration(self, call: RoutedCall) -> RouteResponse:
         return json_response(response_models.configuration(self._v6_envelope(call)))
@@ -179,11 +186,17 @@ class RestRoutes:
     async def _file(self, call: RoutedCall) -> RouteResponse:
         file = self._store.visible_file(call.id, call.authenticated_user)
         return RouteResponse(
-            body=file.content,
+            body=self._content(file),
             content_type=file.content_type,
             headers={"Content-Disposition": content_disposition(file.name)},
             chunked=file.chunked,
         )
+
+    def _content(self, file: StoredFile) -> Content:
+        completed = self._store.envelopes[file.envelope_id].status is EnvelopeStatus.COMPLETED
+        if completed or not self._behaviour().renders_anew or not isinstance(file.content, SignedPdf):
+            return file.content
+        return replace(file.content, mark=secrets.token_bytes(32))
 
     async def _upload(self, call: RoutedCall) -> RouteResponse:
         user = call.authenticated_user

@@ -20,7 +20,7 @@ from counterfoil.esaw import (
     HistoryResponse,
     HttpStatusError,
 )
-from counterfoil.esaw.models import AuditTrail, ListedDocument
+from counterfoil.esaw.models import AuditTrail, ListedDocument, ListedLegalDocument
 from counterfoil.esaw.transport import EsawCall, EsawTransport
 from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Organization
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
@@ -46,6 +46,10 @@ class FakeEsawUserClient(EsawUserClient):
         self.contents: dict[str, bytes] = {"file-1": b"%PDF contract", "trail-1": b"%PDF trail"}
         self.names: dict[str, str] = {}
         """Names of files by id, where they are not made of it."""
+        self.renders_anew = False
+        """Each download of a document has other bytes."""
+        self.papers: set[str] = set()
+        """The files that are legal documents."""
         self.deleted = False
         self.remembered = True
         self.metadata: str | None = None
@@ -53,10 +57,13 @@ class FakeEsawUserClient(EsawUserClient):
         self.asked: list[str] = []
         self.deleted_for_history = False
         """It was deleted just now, and what was asked before still stands."""
+        self.meanwhile: dict[str, Callable[[], None]] = {}
+        """Called once, when the operation of that name begins."""
         self.transport: FakeEsawTransport = FakeEsawTransport(self)
 
     def begin(self, operation: str) -> None:
         self.asked.append(operation)
+        self.meanwhile.pop(operation, lambda: None)()
         if operation in self.problems:
             raise self.problems[operation]
         if self.deleted and operation != "history":
@@ -76,7 +83,8 @@ class FakeEsawUserClient(EsawUserClient):
 
     async def files(self, envelope: str) -> FilesResponse:
         self.begin("files")
-        documents = [name for name in self.contents if name.startswith("file")]
+        papers = [name for name in self.contents if name in self.papers or name.startswith("legal")]
+        documents = [name for name in self.contents if name.startswith("file") and name not in papers]
         return FilesResponse(
             documents=tuple(
                 ListedDocument(
@@ -85,6 +93,9 @@ class FakeEsawUserClient(EsawUserClient):
                 for number, each in enumerate(documents, start=1)
             ),
             audit_trail=AuditTrail(file_id="trail-1" if "trail-1" in self.contents else None),
+            legal_documents=tuple(
+                ListedLegalDocument(file_id=each, file_name=f"{each}.pdf") for each in papers
+            ),
         )
 
     async def history(self, envelope: str) -> HistoryResponse:
@@ -97,6 +108,8 @@ class FakeEsawUserClient(EsawUserClient):
     async def _open(self, file_id: str) -> AsyncIterator[FileDownload]:
         self.begin(f"download {file_id}")
         content = self.contents[file_id]
+        if self.renders_anew and file_id.startswith("file"):
+            content += f" of download {len(self.asked)}".encode()
         yield FileDownload(size=len(content), content_type="application/pdf", chunks=_once(content))
 
     def download(self, file_id: str) -> Any:

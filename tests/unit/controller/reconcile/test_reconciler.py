@@ -75,6 +75,7 @@ class Scene:
         secrets = SecretCache(self.kube, self.clock)
         self.sender_keys = SenderKeys(self.kube, secrets, self.clock, changed=base.cache.update)
         self.event_recorder = EventRecorder(self.kube, self.clock)
+        self.status_writer = StatusWriter(self.kube, sleep=self.clock.sleep)
         self.reconciler = Reconciler(
             cache=self.cache,
             preconditions=Preconditions(
@@ -87,7 +88,7 @@ class Scene:
                 signature_checker=SignatureChecker(FakeSignatureCheck(), None),
             ),
             sender_keys=self.sender_keys,
-            status_writer=StatusWriter(self.kube, sleep=self.clock.sleep),
+            status_writer=self.status_writer,
             event_recorder=self.event_recorder,
             metrics=self.metrics,
             clock=self.clock,
@@ -178,10 +179,14 @@ async def test_an_event_that_is_only_noted_down_takes_one_write(tmp_path: Path) 
 
 
 async def test_a_run_that_begins_in_the_middle_goes_on_from_there(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, an_event().archived("contract.pdf"))
+    scene = Scene(tmp_path)
+    scene.envelope.but("delete", EsawUnreachable("connect"))
+    assert (await scene.reconcile()).status.phase is Phase.CLEANING
+    scene.envelope.problems.clear()
+    scene.envelope.asked.clear()
     after = await scene.reconcile()
     assert after.status.phase is Phase.SUCCEEDED
-    assert scene.envelope.asked == ["delete"]
+    assert scene.envelope.asked == ["files", "delete"]
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,25 @@ def test_what_came_after_an_undone_phase_is_undone_with_it_so_that_no_old_proof_
     assert reason(status, "Validated") == ("True", "Fine")
 
 
+def test_a_phase_that_is_repeated_keeps_its_deadline_and_its_backoff() -> None:
+    changed = Wait("FilesChanged", "Others.", restart_from=Phase.COLLECTING)
+    status = next_status(climbed(*PHASE_ORDER[:3]), Phase.CLEANING, changed, at())
+    for phase in (Phase.COLLECTING, Phase.ARCHIVING):
+        status = next_status(status, phase, Done("Fine", ""), at(60))
+        assert (status.phase_started_at, status.attempts) == (NOON, 1)
+    given_up = next_status(status, Phase.CLEANING, changed, at(24 * 60))
+    assert given_up.reason == "DeadlineExceeded"
+
+
+def test_a_phase_that_follows_a_repeated_one_for_the_first_time_begins_to_count() -> None:
+    changed = Wait("FilesChanged", "Others.", restart_from=Phase.COLLECTING)
+    status = next_status(climbed(*PHASE_ORDER[:2]), Phase.ARCHIVING, changed, at())
+    status = next_status(status, Phase.COLLECTING, Done("Fine", ""), at(60))
+    assert status.phase_started_at == NOON
+    status = next_status(status, Phase.ARCHIVING, Done("Fine", ""), at(120))
+    assert (status.phase_started_at, status.attempts) == (NOON + timedelta(hours=2), 0)
+
+
 @pytest.mark.parametrize(
     "outcome",
     [

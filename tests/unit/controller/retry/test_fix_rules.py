@@ -254,6 +254,7 @@ def test_a_thing_is_settled_when_it_works_in_another_way_than_before(
         ("MetadataUnreadable", True, True, False),
         ("SettingsInvalid", True, True, False),
         ("OrganizationMissing", False, True, False),
+        ("AuditTrailMissing", False, True, False),
         ("SenderUnknown", False, True, False),
         ("SenderMissing", False, True, True),
         ("SenderOfOtherOrganization", False, True, True),

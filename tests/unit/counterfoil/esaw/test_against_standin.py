@@ -33,16 +33,19 @@ from counterfoil.resources import (
     Condition,
     EnvelopeEventStatus,
     EnvelopeStatus,
+    EvidenceSpec,
     FiledDocument,
     FileKind,
     LocalObjectReference,
 )
+from counterfoil.resources.organization import AuditTrailPolicy
 from sandbox.esaw import AWKWARD_NAMES, DocumentSpec, StandIn, User
 from sandbox.esaw.core.faults import FaultOptions
 from sandbox.esaw.core.model import EmptyAs, EnvelopeOptions
 from tests.support.servers.scripted_esaw import RecordingObserver, whole_file
 
 MIB = 1024 * 1024
+NO_AUDIT_TRAIL = EvidenceSpec(audit_trail=AuditTrailPolicy.OPTIONAL)
 SOON = CallLimits(silence=0.2, answer=5.0)
 
 
@@ -99,7 +102,12 @@ def a_proof(envelope: str, *documents: FiledDocument) -> ProofOfArchive:
             ref=LocalObjectReference(name="dms"), manifest="file:///archive/counterfoil.json"
         ),
     )
-    return ProofOfArchive.from_status(envelope, status, "4711")
+    listed = [
+        EnvelopeFile(file_id=each.file_id, kind=each.kind, file_name=each.file_name) for each in documents
+    ]
+    return ProofOfArchive.from_status(
+        envelope, status, "4711", listed=listed, verified=documents, evidence=NO_AUDIT_TRAIL
+    )
 
 
 # The way of one envelope

@@ -1,6 +1,7 @@
 """Deleting needs a proof, and a proof needs everything."""
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,23 @@ import counterfoil
 from counterfoil.esaw import HttpStatusError
 from counterfoil.esaw.deletion import ProofOfArchive, delete
 from counterfoil.esaw.errors import NotProven
+from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import (
     ArchiveLocation,
     Condition,
     EnvelopeEventStatus,
+    EnvelopeSummary,
+    EvidenceSpec,
     FiledDocument,
     FileKind,
     LocalObjectReference,
     Phase,
 )
+from counterfoil.resources.organization import AuditTrailPolicy
 from tests.support.servers.scripted_esaw import ENVELOPE, against, answering
 
 ARCHIVED_AT = datetime(2026, 7, 2, 11, tzinfo=UTC)
+NO_AUDIT_TRAIL = EvidenceSpec(audit_trail=AuditTrailPolicy.OPTIONAL)
 
 
 def archived(status: Any = "True", type_: str = "Archived") -> Condition:
@@ -62,12 +68,38 @@ def a_status(**changes: Any) -> EnvelopeEventStatus:
     return msgspec.structs.replace(status, **changes)
 
 
+def listed(documents: Iterable[FiledDocument]) -> list[EnvelopeFile]:
+    return [
+        EnvelopeFile(file_id=each.file_id, kind=each.kind, file_name=each.file_name) for each in documents
+    ]
+
+
+def prove(
+    status: EnvelopeEventStatus,
+    resource_version: str = "4711",
+    *,
+    envelope: str = ENVELOPE,
+    files: Iterable[FiledDocument] | None = None,
+    verified: tuple[FiledDocument, ...] | None = None,
+    evidence: EvidenceSpec = NO_AUDIT_TRAIL,
+) -> ProofOfArchive:
+    """Prove it about the files of the status, unless eSAW lists others."""
+    return ProofOfArchive.from_status(
+        envelope,
+        status,
+        resource_version,
+        listed=listed(status.documents if files is None else files),
+        verified=status.documents if verified is None else verified,
+        evidence=evidence,
+    )
+
+
 def a_proof() -> ProofOfArchive:
-    return ProofOfArchive.from_status(ENVELOPE, a_status(), "4711")
+    return prove(a_status())
 
 
 def test_a_proof_says_where_the_manifest_lies_and_which_stored_status_said_so() -> None:
-    proof = ProofOfArchive.from_status(ENVELOPE.upper(), a_status(), "4711")
+    proof = prove(a_status(), envelope=ENVELOPE.upper())
     assert (proof.envelope_id, proof.manifest) == (ENVELOPE, "s3://contracts/counterfoil.json")
     assert (proof.archived_at, proof.resource_version) == (ARCHIVED_AT, "4711")
 
@@ -103,21 +135,56 @@ def test_a_status_with_a_gap_proves_nothing_and_the_gap_is_named(
     changes: dict[str, Any], missing: str
 ) -> None:
     with pytest.raises(NotProven, match=missing):
-        ProofOfArchive.from_status(ENVELOPE, a_status(**changes), "4711")
+        prove(a_status(**changes))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        (),
+        (a_file(1),),
+        (a_file(1), a_file(2), a_file(3)),
+        (a_file(1), a_file(3)),
+        (a_file(1), a_file(2, kind=FileKind.ATTACHMENT)),
+    ],
+)
+def test_nothing_is_proven_about_files_that_esaw_lists_and_the_status_does_not(
+    files: tuple[FiledDocument, ...],
+) -> None:
+    with pytest.raises(NotProven, match="lists other files"):
+        prove(a_status(), files=files)
+
+
+@pytest.mark.parametrize("verified", [(), (a_file(1),), (a_file(1), a_file(2, sha256="0" * 64))])
+def test_nothing_is_proven_that_was_not_verified_in_this_run(verified: tuple[FiledDocument, ...]) -> None:
+    with pytest.raises(NotProven, match="in this run"):
+        prove(a_status(), verified=verified)
+
+
+@pytest.mark.parametrize("status", ["Completed", "", "Rejected", "Expired", "Canceled"])
+def test_only_a_completed_envelope_needs_its_audit_trail(status: str) -> None:
+    archived_as = a_status(envelope=EnvelopeSummary(status=status))
+    if status in ("Rejected", "Expired", "Canceled"):
+        prove(archived_as, evidence=EvidenceSpec())
+        return
+    with pytest.raises(NotProven, match="audit trail"):
+        prove(archived_as, evidence=EvidenceSpec())
+    trail = a_file(3, kind=FileKind.AUDIT_TRAIL)
+    prove(msgspec.structs.replace(archived_as, documents=(a_file(), trail)), evidence=EvidenceSpec())
 
 
 def test_an_empty_file_is_proven_as_well() -> None:
-    ProofOfArchive.from_status(ENVELOPE, a_status(documents=(a_file(size=0),)), "4711")
+    prove(a_status(documents=(a_file(size=0),)))
 
 
 def test_a_status_that_was_never_stored_proves_nothing() -> None:
     with pytest.raises(NotProven, match="not persisted"):
-        ProofOfArchive.from_status(ENVELOPE, a_status(), "")
+        prove(a_status(), "")
 
 
 def test_a_proof_is_for_an_envelope_with_a_proper_id() -> None:
     with pytest.raises(ValueError, match="GUID"):
-        ProofOfArchive.from_status("not a guid", a_status(), "4711")
+        prove(a_status(), envelope="not a guid")
 
 
 def test_a_proof_can_not_be_put_together_by_hand() -> None:
@@ -178,7 +245,7 @@ def test_there_is_a_proof_exactly_when_all_is_there(
     status: EnvelopeEventStatus, resource_version: str
 ) -> None:
     try:
-        ProofOfArchive.from_status(ENVELOPE, status, resource_version)
+        prove(status, resource_version)
     except NotProven:
         proven = False
     else:

@@ -16,7 +16,7 @@ from pyhanko.sign.validation import validate_pdf_signature
 from pyhanko.sign.validation.status import SignatureCoverageLevel
 from pyhanko_certvalidator import ValidationContext
 
-from sandbox.esaw import AWKWARD_NAMES, DocumentSpec, FileKind, StandIn, User
+from sandbox.esaw import AWKWARD_NAMES, Behaviour, DocumentSpec, EnvelopeStatus, FileKind, StandIn, User
 from sandbox.esaw.core.content import CHUNK, Generated, sha256
 from tests.support.servers.standin_peers import anna, bruno, client_of
 
@@ -194,3 +194,40 @@ def test_generated_bytes_depend_on_the_seed_and_never_repeat_in_neighbours() -> 
 async def test_two_thousand_envelopes_are_made_in_a_moment(esaw: StandIn, user: User) -> None:
     envelopes = {esaw.add_envelope(sender=user) for _ in range(2000)}
     assert len(envelopes) == 2000
+
+
+async def test_the_audit_trail_and_legal_documents_may_be_listed_later_than_the_documents(
+    esaw: StandIn, user: User, api: httpx.AsyncClient
+) -> None:
+    envelope = esaw.add_envelope(sender=user, legal_documents=[DocumentSpec(name="certificate.pdf")])
+    esaw.set_behaviour(Behaviour(papers_lag=3600))
+    early = (await api.get(f"envelope/{envelope}/files")).json()
+    assert (len(early["Documents"]), early["AuditTrail"], early["LegalDocuments"]) == (1, None, [])
+    esaw.set_behaviour(Behaviour())
+    late = (await api.get(f"envelope/{envelope}/files")).json()
+    assert late["AuditTrail"]["FileId"]
+    assert len(late["LegalDocuments"]) == 1
+
+
+@pytest.mark.parametrize("status", EnvelopeStatus)
+async def test_only_completed_envelopes_may_have_finished_documents(
+    esaw: StandIn, user: User, api: httpx.AsyncClient, status: EnvelopeStatus
+) -> None:
+    esaw.set_behaviour(Behaviour(papers_only_when_completed=True))
+    envelope = esaw.add_envelope(sender=user, status=status)
+    answer = (await api.get(f"envelope/{envelope}/files")).json()
+    listed = bool(answer["Documents"]) and answer["AuditTrail"] is not None
+    assert listed is (status is EnvelopeStatus.COMPLETED)
+
+
+async def test_a_document_may_have_other_bytes_at_each_download_until_it_is_completed(
+    esaw: StandIn, user: User, api: httpx.AsyncClient
+) -> None:
+    esaw.set_behaviour(Behaviour(renders_anew=True))
+
+    async def downloads(status: EnvelopeStatus) -> int:
+        file = first_file(esaw, esaw.add_envelope(sender=user, status=status))
+        return len({(await api.get(f"file/{file}")).content for _ in range(2)})
+
+    assert await downloads(EnvelopeStatus.EXPIRED) == 2
+    assert await downloads(EnvelopeStatus.COMPLETED) == 1

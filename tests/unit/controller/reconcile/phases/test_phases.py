@@ -18,9 +18,11 @@ from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.tags import TagMissing
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.esaw.errors import NotProven
+from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.resources import MAX_DOCUMENTS, MAX_TEXT_LENGTH, EnvelopeEvent, EnvelopeStatus, Phase
 from tests.support.builders import ENVELOPE, NOON, an_event
 from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive, missing
+from tests.support.signing_keys import a_sealer
 
 
 async def validated(scene: Scene, event: EnvelopeEvent | None = None) -> Outcome:
@@ -87,12 +89,17 @@ async def test_an_organization_may_archive_rejected_envelopes_too() -> None:
     assert isinstance(await validated(scene), Done)
 
 
-async def test_an_envelope_that_was_deleted_before_we_came_is_skipped() -> None:
+@pytest.mark.parametrize("phase", ["validate", "collect"])
+async def test_an_envelope_that_was_deleted_before_it_was_archived_is_a_failure_that_a_person_hears_of(
+    phase: str,
+) -> None:
     scene = Scene()
     scene.esaw.deleted = True
-    outcome = await validated(scene)
-    assert isinstance(outcome, Skip)
+    event = an_event().build()
+    outcome = await {"validate": validate, "collect": collect}[phase](event, scene.context(event))
+    assert isinstance(outcome, Fail)
     assert outcome.reason == "EnvelopeDeleted"
+    assert find_reason("EnvelopeDeleted").responsible is Responsible.ADMINISTRATOR
 
 
 @pytest.mark.parametrize("phase", ["validate", "collect", "archive"])
@@ -158,7 +165,7 @@ async def test_what_else_goes_wrong_is_left_to_the_table(problem: Exception) -> 
 
 
 async def collected_of(files: int) -> Outcome:
-    scene = Scene()
+    scene = Scene(evidence={"auditTrail": "Optional"})
     scene.esaw.contents = {f"file-{number}": b"%PDF" for number in range(files)}
     event = an_event().build()
     return await collect(event, scene.context(event))
@@ -177,7 +184,7 @@ async def test_an_envelope_with_more_files_than_an_event_takes_fails_and_says_so
 async def test_an_envelope_whose_files_have_names_too_long_for_one_event_fails_before_anything_is_filed() -> (
     None
 ):
-    scene = Scene()
+    scene = Scene(evidence={"auditTrail": "Optional"})
     scene.esaw.contents = {f"file-{number}-{'x' * 450}": b"%PDF" for number in range(MAX_DOCUMENTS)}
     event = an_event().build()
     outcome = await collect(event, scene.context(event))
@@ -189,7 +196,7 @@ async def test_an_envelope_whose_files_have_names_too_long_for_one_event_fails_b
 async def test_a_name_in_the_archive_that_is_longer_than_a_status_takes_is_trouble_of_the_archives_path() -> (
     None
 ):
-    scene = Scene()
+    scene = Scene(evidence={"auditTrail": "Optional"})
     scene.archive = an_archive(path="{{envelope.id}}/" + "{{file.name}}/" * 40 + "{{file.name}}")
     scene.esaw.contents = {f"file-{'x' * 240}": b"%PDF"}
     event = an_event().build()
@@ -253,15 +260,6 @@ async def test_a_required_tag_that_is_missing_stops_before_anything_is_claimed()
     event = an_event().build()
     with pytest.raises(TagMissing):
         await collect(event, scene.context(event))
-
-
-async def test_an_envelope_that_is_deleted_before_it_is_collected_is_skipped() -> None:
-    scene = Scene()
-    scene.esaw.deleted = True
-    event = an_event().build()
-    outcome = await collect(event, scene.context(event))
-    assert isinstance(outcome, Skip)
-    assert outcome.reason == "EnvelopeDeleted"
 
 
 async def test_a_404_about_an_envelope_that_was_not_deleted_is_left_to_the_table() -> None:
@@ -426,8 +424,21 @@ async def test_a_file_that_esaw_no_longer_has_although_the_envelope_lives_is_lef
 
 
 async def cleaned(scene: Scene, event: EnvelopeEvent | None = None) -> Outcome:
-    event = event or an_event().archived("contract.pdf").build()
+    event = event or await archived_before(scene)
+    scene.esaw.asked.clear()
     return await clean(event, scene.context(event))
+
+
+async def archived_before(scene: Scene) -> EnvelopeEvent:
+    """Archive the scene's envelope in an earlier run; return the event as it then is."""
+    event = await claimed(scene)
+    outcome = await archive(event, scene.context(event))
+    assert isinstance(outcome, Done)
+    proven = with_facts(an_event().archived().build(), outcome)
+    assert proven.status.envelope is not None
+    envelope = msgspec.structs.replace(proven.status.envelope, status=scene.esaw.status)
+    status = msgspec.structs.replace(proven.status, envelope=envelope)
+    return msgspec.structs.replace(proven, status=status)
 
 
 async def test_the_archived_envelope_is_deleted_once() -> None:
@@ -438,10 +449,35 @@ async def test_the_archived_envelope_is_deleted_once() -> None:
     assert scene.esaw.transport.deleted == [ENVELOPE]
 
 
+async def test_what_was_verified_in_this_run_is_not_read_again() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    context = scene.context(event)
+    outcome = await archive(event, context)
+    reads = scene.backend.reads
+    archived = with_facts(an_event().archived().build(), outcome)
+    assert (await clean(archived, context)).reason == "ArchivedAndDeleted"
+    assert scene.backend.reads == reads
+
+
+async def test_a_seal_that_is_gone_is_made_again_before_the_delete() -> None:
+    scene = Scene()
+    scene.sealer = a_sealer()
+    event = await archived_before(scene)
+    del scene.backend.stored[f"{FOLDER}/counterfoil.json.sig"]
+    outcome = await cleaned(scene, event)
+    assert isinstance(outcome, Wait)
+    assert (outcome.reason, outcome.restart_from) == ("ArchivedFilesChanged", Phase.COLLECTING)
+    assert "counterfoil.json.sig is missing" in outcome.message
+    await archive(event, scene.context(event))
+    assert isinstance(await cleaned(scene, event), Done)
+
+
 async def test_after_a_lost_answer_to_the_delete_it_is_gone_and_that_is_what_was_wanted() -> None:
     scene = Scene()
+    event = await archived_before(scene)
     scene.esaw.deleted = True
-    outcome = await cleaned(scene)
+    outcome = await cleaned(scene, event)
     assert isinstance(outcome, Done)
     assert outcome.reason == "ArchivedAndDeleted"
 
@@ -456,25 +492,27 @@ async def test_an_envelope_that_is_to_be_kept_is_kept() -> None:
 
 async def test_a_delay_after_archiving_is_kept_to() -> None:
     scene = Scene(cleanup={"after": "24h"})
-    outcome = await cleaned(scene)
+    event = await archived_before(scene)
+    outcome = await cleaned(scene, event)
     assert isinstance(outcome, Pause)
     assert outcome.until == NOON + timedelta(hours=24)
     assert scene.esaw.asked == []
     scene.clock.advance(hours=24)
-    assert isinstance(await cleaned(scene), Done)
+    assert isinstance(await cleaned(scene, event), Done)
     assert scene.esaw.transport.deleted == [ENVELOPE]
 
 
 UNPROVEN: dict[str, dict[str, Any]] = {
-    "without documents": {"documents": ()},
     "without a manifest": {"archive": None},
+    "without conditions": {"conditions": ()},
 }
 
 
 @pytest.mark.parametrize("lack", UNPROVEN)
 async def test_without_the_whole_proof_nothing_is_deleted(lack: str) -> None:
     scene = Scene()
-    event = an_event().archived("contract.pdf").status(**UNPROVEN[lack]).build()
+    event = await archived_before(scene)
+    event = msgspec.structs.replace(event, status=msgspec.structs.replace(event.status, **UNPROVEN[lack]))
     with pytest.raises(NotProven):
         await cleaned(scene, event)
     assert scene.esaw.transport.deleted == []
@@ -482,7 +520,7 @@ async def test_without_the_whole_proof_nothing_is_deleted(lack: str) -> None:
 
 async def test_what_was_archived_where_no_file_is_kept_is_archived_again_before_the_delete() -> None:
     scene = Scene()
-    archived = an_event().archived("contract.pdf").build()
+    archived = await archived_before(scene)
     documents = tuple(
         msgspec.structs.replace(each, location=f"discarded:{each.file_id}")
         for each in archived.status.documents
@@ -496,15 +534,17 @@ async def test_what_was_archived_where_no_file_is_kept_is_archived_again_before_
 
 async def test_an_event_that_is_not_archived_is_not_cleaned() -> None:
     scene = Scene()
-    event = an_event().archived("contract.pdf").with_condition("Archived", "False").build()
+    archived = await archived_before(scene)
+    unproven = an_event().with_condition("Archived", "False").build().status.conditions
+    status = msgspec.structs.replace(archived.status, conditions=unproven)
     with pytest.raises(NotProven):
-        await cleaned(scene, event)
+        await cleaned(scene, msgspec.structs.replace(archived, status=status))
     assert scene.esaw.transport.deleted == []
 
 
 async def test_an_event_that_was_never_stored_is_not_cleaned() -> None:
     scene = Scene()
-    event = an_event().archived("contract.pdf").build()
+    event = await archived_before(scene)
     unstored = msgspec.structs.replace(
         event, metadata=msgspec.structs.replace(event.metadata, resource_version=None)
     )
@@ -513,17 +553,9 @@ async def test_an_event_that_was_never_stored_is_not_cleaned() -> None:
     assert scene.esaw.transport.deleted == []
 
 
-def expired() -> EnvelopeEvent:
-    event = an_event().archived("contract.pdf").build()
-    assert event.status.envelope is not None
-    seen = msgspec.structs.replace(event.status.envelope, status="Expired")
-    return msgspec.structs.replace(event, status=msgspec.structs.replace(event.status, envelope=seen))
-
-
 async def test_an_expired_envelope_that_was_restarted_since_is_not_deleted() -> None:
     scene = Scene(statuses=["Expired"])
-    scene.esaw.status = EnvelopeStatus.EXPIRED
-    event = expired()
+    event = await archived_as_expired(scene)
     context = scene.context(event)
     await context.envelope()
     scene.esaw.status = EnvelopeStatus.ACTIVE
@@ -536,12 +568,7 @@ async def test_an_expired_envelope_that_was_restarted_since_is_not_deleted() -> 
 async def archived_as_expired(scene: Scene) -> EnvelopeEvent:
     """Archive the scene's envelope as it is; return the event as it then is."""
     scene.esaw.status = EnvelopeStatus.EXPIRED
-    event = await claimed(scene)
-    outcome = await archive(event, scene.context(event))
-    assert isinstance(outcome, Done)
-    proven = expired()
-    facts = {"documents": outcome.facts.documents, "archive": outcome.facts.archive}
-    return msgspec.structs.replace(proven, status=msgspec.structs.replace(proven.status, **facts))
+    return await archived_before(scene)
 
 
 async def test_an_expired_envelope_is_deleted() -> None:
@@ -569,8 +596,9 @@ async def test_an_audit_trail_that_went_on_does_not_keep_an_expired_envelope() -
 
 async def test_an_expired_envelope_that_is_gone_already_is_clean() -> None:
     scene = Scene(statuses=["Expired"])
+    event = await archived_as_expired(scene)
     scene.esaw.deleted = True
-    assert (await cleaned(scene, expired())).reason == "ArchivedAndDeleted"
+    assert (await cleaned(scene, event)).reason == "ArchivedAndDeleted"
 
 
 @pytest.mark.parametrize(

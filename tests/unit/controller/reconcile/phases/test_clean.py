@@ -1,0 +1,470 @@
+"""The proof at the moment of the delete, in whole runs of the reconciler over a real archive on the disk."""
+
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from counterfoil.esaw import EsawUnreachable, HttpStatusError
+from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, FileKind, Phase, find_condition
+from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
+from tests.support.builders import ENVELOPE
+from tests.support.fakes.reconcile_context import an_archive
+from tests.unit.controller.reconcile.test_reconciler import Scene
+
+TRAIL = b"%PDF trail"
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def a_scene_without_trail(folder: Path, **spec: Any) -> Scene:
+    scene = Scene(folder, **spec)
+    del scene.envelope.contents["trail-1"]
+    return scene
+
+
+def file_ids(event: EnvelopeEvent) -> list[str]:
+    return [each.file_id for each in event.status.documents]
+
+
+def manifests(scene: Scene) -> str:
+    return "".join(each.read_text() for each in scene.root.rglob("counterfoil.json"))
+
+
+async def retried_by_a_person(scene: Scene) -> EnvelopeEvent:
+    event = scene.newest()
+    status = reopened_status(event.status, reason="RetryRequested", message="", now=scene.clock.now())
+    await scene.status_writer.store(event, status)
+    return await scene.reconcile()
+
+
+# -- The files that eSAW lists at this moment ----------------------------------------------------------------
+
+
+async def test_a_file_that_appears_during_the_first_download_is_archived_before_the_delete(
+    scene: Scene,
+) -> None:
+    scene.envelope.meanwhile["download file-1"] = lambda: scene.envelope.contents.update(
+        {"legal-1": b"%PDF paper"}
+    )
+    first = await scene.reconcile()
+    assert scene.envelope.transport.deleted == []
+    assert (first.status.phase, first.status.reason) == (Phase.CLEANING, "FilesChanged")
+    second = await scene.reconcile()
+    assert second.status.phase is Phase.SUCCEEDED
+    assert "legal-1" in file_ids(second)
+    assert "legal-1" in manifests(scene)
+    assert scene.envelope.transport.deleted == [ENVELOPE]
+
+
+async def test_a_file_that_appears_while_the_delete_is_delayed_is_archived_before_the_delete(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, cleanup={"after": "168h"})
+    await scene.reconcile()
+    scene.envelope.contents["legal-1"] = b"%PDF paper"
+    scene.clock.advance(hours=168)
+    first = await scene.reconcile()
+    assert scene.envelope.transport.deleted == []
+    assert first.status.reason == "FilesChanged"
+    second = await scene.reconcile()
+    assert second.status.reason == "ArchivedAndDeleted"
+    assert "legal-1" in file_ids(second)
+
+
+async def test_a_file_that_is_now_of_another_kind_is_archived_again(scene: Scene) -> None:
+    scene.envelope.contents["file-2"] = b"%PDF appendix"
+    scene.envelope.meanwhile["download file-1"] = lambda: scene.envelope.papers.add("file-2")
+    await scene.reconcile()
+    assert scene.envelope.transport.deleted == []
+    after = await scene.reconcile()
+    kinds = {each.file_id: each.kind for each in after.status.documents}
+    assert (after.status.phase, kinds["file-2"]) == (Phase.SUCCEEDED, FileKind.LEGAL_DOCUMENT)
+
+
+async def test_a_completed_envelope_waits_for_its_audit_trail_and_the_trail_is_archived(
+    tmp_path: Path,
+) -> None:
+    scene = a_scene_without_trail(tmp_path)
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "AuditTrailPending")
+    assert waiting.status.next_attempt_time is not None
+    assert list(scene.root.iterdir()) == []
+    scene.clock.advance(minutes=1)
+    scene.envelope.contents["trail-1"] = TRAIL
+    after = await scene.reconcile()
+    assert after.status.reason == "ArchivedAndDeleted"
+    assert "trail-1" in file_ids(after)
+
+
+@pytest.mark.parametrize("policy", ["Delete", "Keep"])
+async def test_an_envelope_whose_audit_trail_never_comes_is_archived_and_kept_and_a_person_is_told(
+    tmp_path: Path, policy: str
+) -> None:
+    scene = a_scene_without_trail(tmp_path, cleanup={"policy": policy}, evidence={"wait": "10m"})
+    await scene.reconcile()
+    scene.clock.advance(minutes=10)
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "AuditTrailMissing")
+    assert "stays in eSignAnyWhere" in (after.status.message or "")
+    assert "file-1" in manifests(scene)
+    evidence = find_condition(after.status.conditions, "EvidenceComplete")
+    assert evidence is not None
+    assert (evidence.status, evidence.reason) == ("False", "AuditTrailMissing")
+    assert scene.envelope.transport.deleted == []
+
+
+async def test_the_wait_for_the_audit_trail_survives_restarts_and_looks_often_at_first(
+    tmp_path: Path,
+) -> None:
+    scene = a_scene_without_trail(tmp_path)
+    pauses = []
+    while (event := await scene.reconcile()).status.reason == "AuditTrailPending":
+        assert event.status.next_attempt_time is not None
+        pause = event.status.next_attempt_time - scene.clock.now()
+        pauses.append(pause.total_seconds())
+        scene.clock.advance(seconds=pause.total_seconds())
+    assert pauses[:3] == [10, 10, 20]
+    assert sum(pauses) == 600
+    assert event.status.reason == "AuditTrailMissing"
+
+
+async def test_an_audit_trail_that_comes_after_the_wait_is_archived_before_the_delete(tmp_path: Path) -> None:
+    scene = a_scene_without_trail(tmp_path, cleanup={"after": "24h"})
+    await scene.reconcile()
+    scene.clock.advance(minutes=10)
+    scene.envelope.meanwhile["download file-1"] = lambda: scene.envelope.contents.update({"trail-1": TRAIL})
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    delayed = await scene.reconcile()
+    assert delayed.status.reason == "CleanupDelayed"
+    assert "trail-1" in file_ids(delayed)
+    found = find_condition(delayed.status.conditions, "EvidenceComplete")
+    assert found is not None
+    assert found.status == "True"
+    scene.clock.advance(hours=24)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+async def test_a_retry_archives_an_audit_trail_that_came_after_the_event_failed(tmp_path: Path) -> None:
+    scene = a_scene_without_trail(tmp_path)
+    await scene.reconcile()
+    scene.clock.advance(minutes=10)
+    assert (await scene.reconcile()).status.reason == "AuditTrailMissing"
+    assert (await retried_by_a_person(scene)).status.reason == "AuditTrailMissing"
+    scene.envelope.contents["trail-1"] = TRAIL
+    assert (await retried_by_a_person(scene)).status.reason == "FilesChanged"
+    after = await scene.reconcile()
+    assert after.status.reason == "ArchivedAndDeleted"
+    assert "trail-1" in file_ids(after)
+
+
+async def test_an_organization_without_audit_trails_says_so_and_waits_for_none(tmp_path: Path) -> None:
+    scene = a_scene_without_trail(tmp_path, evidence={"auditTrail": "Optional"})
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+# -- The archive at this moment ------------------------------------------------------------------------------
+
+
+def stored(scene: Scene, name: str) -> Path:
+    (found,) = scene.root.rglob(name)
+    return found
+
+
+def spoil(scene: Scene) -> None:
+    document = stored(scene, "file-1.pdf")
+    document.write_bytes(b"x" * document.stat().st_size)
+
+
+def empty(scene: Scene) -> None:
+    shutil.rmtree(scene.root / "acme")
+
+
+def lose_a_file(scene: Scene) -> None:
+    stored(scene, "audit-trail.pdf").unlink()
+
+
+def lose_the_manifest(scene: Scene) -> None:
+    stored(scene, "counterfoil.json").unlink()
+
+
+def spoil_the_manifest(scene: Scene) -> None:
+    manifest = stored(scene, "counterfoil.json")
+    manifest.write_text(manifest.read_text().replace("trail-1", "trail-2"))
+
+
+def cut_the_manifest(scene: Scene) -> None:
+    stored(scene, "counterfoil.json").write_text("{")
+
+
+def spoil_the_hashes(scene: Scene) -> None:
+    stored(scene, "counterfoil.sha256").write_text("")
+
+
+DAMAGES = [
+    spoil,
+    empty,
+    lose_a_file,
+    lose_the_manifest,
+    spoil_the_manifest,
+    cut_the_manifest,
+    spoil_the_hashes,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_an_archive_that_was_damaged_while_the_delete_was_delayed_is_repaired_before_the_delete(
+    tmp_path: Path, damage: Callable[[Scene], None]
+) -> None:
+    scene = Scene(tmp_path, cleanup={"after": "168h"})
+    await scene.reconcile()
+    before = {path: path.read_bytes() for path in scene.root.rglob("*") if path.is_file()}
+    damage(scene)
+    scene.clock.advance(hours=168)
+    first = await scene.reconcile()
+    assert scene.envelope.transport.deleted == []
+    assert (first.status.phase, first.status.reason) == (Phase.CLEANING, "ArchivedFilesChanged")
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    after = {path: path.read_bytes() for path in scene.root.rglob("*") if path.is_file()}
+    assert [path for path in before if path.name != "counterfoil.json" and before[path] != after[path]] == []
+    assert "trail-1" in manifests(scene)
+    assert scene.envelope.transport.deleted == [ENVELOPE]
+
+
+async def test_a_retry_months_after_a_refused_delete_believes_no_old_proof(scene: Scene) -> None:
+    scene.envelope.but("delete", HttpStatusError(403))
+    assert (await scene.reconcile()).status.phase is Phase.FAILED
+    scene.envelope.problems.clear()
+    scene.clock.advance(days=90)
+    empty(scene)
+    assert (await retried_by_a_person(scene)).status.reason == "ArchivedFilesChanged"
+    assert scene.envelope.transport.deleted == []
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    assert "file-1" in manifests(scene)
+
+
+async def test_an_archive_that_is_down_at_the_second_verification_is_waited_for(scene: Scene) -> None:
+    scene.envelope.but("delete", EsawUnreachable("connect"))
+    await scene.reconcile()
+    scene.envelope.problems.clear()
+    gone = scene.root.rename(scene.root.with_name("gone"))
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "ArchiveRootMissing")
+    assert scene.envelope.transport.deleted == []
+    gone.rename(scene.root)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+async def test_files_that_are_neither_in_the_archive_nor_in_esaw_are_told_to_a_person(scene: Scene) -> None:
+    scene.envelope.but("delete", EsawUnreachable("timeout"))
+    await scene.reconcile()
+    scene.envelope.deleted = True
+    scene.envelope.problems.clear()
+    lose_a_file(scene)
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "ArchivedFilesLost")
+    assert "audit-trail.pdf" in (after.status.message or "")
+
+
+async def test_after_a_change_of_the_path_the_files_are_verified_where_they_were_archived(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, cleanup={"after": "24h"})
+    await scene.reconcile()
+    files = sorted(scene.root.rglob("*"))
+    scene.cache.archives.put(
+        an_archive(version=2, generation=2, filesystem={"root": str(scene.root)}, path="new/{{file.name}}")
+    )
+    scene.clock.advance(hours=24)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    assert sorted(scene.root.rglob("*")) == files
+
+
+async def test_after_a_move_to_another_archive_the_envelope_is_archived_there_before_the_delete(
+    tmp_path: Path,
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    new.mkdir()
+    scene = Scene(old, cleanup={"after": "24h"})
+    await scene.reconcile()
+    scene.cache.archives.put(an_archive(version=2, generation=2, filesystem={"root": str(new)}))
+    scene.clock.advance(hours=24)
+    assert (await scene.reconcile()).status.reason == "ArchivedFilesChanged"
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    assert [each.name for each in new.rglob("*.pdf")] == [each.name for each in old.rglob("*.pdf")]
+
+
+# -- Files that never stay the same --------------------------------------------------------------------------
+
+
+async def test_an_envelope_whose_documents_differ_at_each_download_is_kept_after_the_second_mismatch(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, statuses=["Expired"])
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.envelope.renders_anew = True
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "FilesKeepChanging")
+    assert "stays in eSignAnyWhere" in (after.status.message or "")
+    assert scene.envelope.transport.deleted == []
+    assert "file-1" in manifests(scene)
+
+
+async def test_a_list_that_never_stays_the_same_ends_in_a_failure_and_a_retry_begins_to_count_again(
+    scene: Scene,
+) -> None:
+    for number in (1, 2):
+        scene.envelope.meanwhile["download file-1"] = partial(
+            scene.envelope.contents.update, {f"legal-{number}": b"%PDF paper"}
+        )
+        after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "FilesKeepChanging")
+    assert scene.envelope.transport.deleted == []
+    assert (await retried_by_a_person(scene)).status.reason == "FilesChanged"
+    after = await scene.reconcile()
+    assert after.status.reason == "ArchivedAndDeleted"
+    assert "legal-2" in file_ids(after)
+
+
+async def test_a_delay_that_has_passed_is_not_repeated_after_a_mismatch(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, cleanup={"after": "168h"})
+    await scene.reconcile()
+    scene.envelope.contents["legal-1"] = b"%PDF paper"
+    scene.clock.advance(hours=168)
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+# -- A status that can still change --------------------------------------------------------------------------
+
+BOTH = ["Completed", "Expired"]
+SIGNED = b"%PDF contract, signed by all"
+
+
+def restart_and_sign(scene: Scene) -> None:
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+    scene.envelope.contents["file-1"] = SIGNED
+
+
+async def test_a_kept_envelope_that_was_archived_as_expired_is_archived_again_after_it_was_signed(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    event = await scene.reconcile()
+    assert "file-1" in manifests(scene)
+    received = scene.clock.now() + timedelta(days=3)
+    assert is_reopened_by_callback(event.status.phase, event.status.completed_at, received=received)
+    assert event.status.reason == "ArchivedAsExpired"
+    restart_and_sign(scene)
+    after = await retried_by_a_person(scene)
+    assert after.status.reason == "ArchivedAndKept"
+    assert '"status": "Completed"' in manifests(scene)
+    assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"), [("Keep", "ArchivedAndKept"), ("Delete", "ArchivedAndDeleted")]
+)
+async def test_an_envelope_that_is_restarted_and_signed_while_it_is_archived_as_expired_is_archived_again(
+    tmp_path: Path, policy: str, reason: str
+) -> None:
+    """Its callback only counted, because the event was in progress."""
+    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": policy})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.envelope.meanwhile["download trail-1"] = partial(restart_and_sign, scene)
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    assert scene.envelope.transport.deleted == []
+    after = await scene.reconcile()
+    assert after.status.reason == reason
+    assert after.status.envelope is not None
+    assert after.status.envelope.status == "Completed"
+    assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
+
+
+async def test_an_expired_envelope_that_is_restarted_during_the_last_comparison_is_not_deleted(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, statuses=BOTH)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.envelope.but("delete", EsawUnreachable("connect"))
+    assert (await scene.reconcile()).status.phase is Phase.CLEANING
+    scene.envelope.problems.clear()
+    scene.envelope.meanwhile["download file-1"] = lambda: setattr(
+        scene.envelope, "status", EnvelopeStatus.ACTIVE
+    )
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "EnvelopeRestarted")
+    assert scene.envelope.transport.deleted == []
+
+
+async def test_an_expired_envelope_whose_documents_have_other_ids_is_archived_again(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, statuses=BOTH, cleanup={"after": "1h"})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    await scene.reconcile()
+    scene.envelope.contents["file-2"] = scene.envelope.contents.pop("file-1")
+    scene.clock.advance(hours=1)
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    after = await scene.reconcile()
+    assert (after.status.reason, file_ids(after)) == ("ArchivedAndDeleted", ["file-2", "trail-1"])
+
+
+async def test_a_kept_envelope_that_is_restarted_while_it_is_archived_waits_for_its_next_callback(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.envelope.meanwhile["download trail-1"] = lambda: setattr(
+        scene.envelope, "status", EnvelopeStatus.ACTIVE
+    )
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "EnvelopeRestarted")
+
+
+# -- Envelopes without finished documents --------------------------------------------------------------------
+
+UNFINISHED = [EnvelopeStatus.REJECTED, EnvelopeStatus.CANCELED, EnvelopeStatus.EXPIRED]
+
+
+@pytest.mark.parametrize("status", UNFINISHED)
+async def test_an_envelope_for_which_esaw_keeps_no_finished_document_is_skipped_after_the_wait(
+    tmp_path: Path, status: EnvelopeStatus
+) -> None:
+    scene = Scene(tmp_path, statuses=[status])
+    scene.envelope.status = status
+    scene.envelope.contents.clear()
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "NoFiles")
+    scene.clock.advance(minutes=10)
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "NoFinishedDocuments")
+    assert f"{status} envelope" in (after.status.message or "")
+    assert scene.envelope.transport.deleted == []
+
+
+async def test_documents_of_a_rejected_envelope_that_are_listed_late_are_archived(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, statuses=["Rejected"])
+    scene.envelope.status = EnvelopeStatus.REJECTED
+    contents, scene.envelope.contents = scene.envelope.contents, {}
+    await scene.reconcile()
+    scene.envelope.contents = {"file-1": contents["file-1"]}
+    scene.clock.advance(minutes=1)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    assert "file-1" in manifests(scene)
+
+
+async def test_a_completed_envelope_without_files_is_a_failure_at_the_deadline(scene: Scene) -> None:
+    scene.envelope.contents.clear()
+    await scene.reconcile()
+    scene.clock.advance(hours=25)
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.cause) == (Phase.FAILED, "NoFiles")
