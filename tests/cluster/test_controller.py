@@ -277,7 +277,7 @@ async def test_an_envelope_of_which_everything_is_as_long_as_it_may_be_is_filed(
     user = await scene.organization("s" * 63)
     await scene.local_environment.organization("s" * 63, archive="deep", sender="s" * 63)
     documents = [
-        DocumentSpec(name=f"{number}{'ä' * (MAX_TEXT_LENGTH - 1)}", size=100, file_id=f"{number}{'~' * 511}")
+        DocumentSpec(name=f"{number}{'ä' * (MAX_TEXT_LENGTH - 1)}", size=1000, file_id=f"{number}{'~' * 511}")
         for number in range(3)
     ]
     envelope = scene.envelope(user, name="ä" * MAX_TEXT_LENGTH, documents=documents)
