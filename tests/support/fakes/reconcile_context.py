@@ -43,7 +43,7 @@ class FakeEsawUserClient(EsawUserClient):
     def __init__(self) -> None:
         self.token = ApiToken.parse(TOKEN)
         self.status = EnvelopeStatus.COMPLETED
-        self.contents: dict[str, bytes] = {"file-1": b"%PDF contract", "trail-1": b"%PDF trail"}
+        self.contents: dict[str, bytes] = {"file-1": b"%PDF-contract", "trail-1": b"%PDF-trail"}
         self.names: dict[str, str] = {}
         """Names of files by id, where they are not made of it."""
         self.deleted = False

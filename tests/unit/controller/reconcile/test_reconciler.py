@@ -26,6 +26,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.signatures.results import Signatures, State
 from tests.support.builders import ENVELOPE, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.reconcile_context import FakeEsawUserClient, FakeSignatureCheck, an_archive
 from tests.support.scenes.handlers import Scene as Base
@@ -75,6 +76,7 @@ class Scene:
         secrets = SecretCache(self.kube, self.clock)
         self.sender_keys = SenderKeys(self.kube, secrets, self.clock, changed=base.cache.update)
         self.event_recorder = EventRecorder(self.kube, self.clock)
+        self.examiner = FakeSignatureCheck()
         self.reconciler = Reconciler(
             cache=self.cache,
             preconditions=Preconditions(
@@ -84,7 +86,7 @@ class Scene:
                 archive_pool=ArchivePool(self.kube, secrets, self.clock, self.metrics),
                 esaw_clients=FakeEsawClients(EsawOfOne(self.envelope)),
                 clock=self.clock,
-                signature_checker=SignatureChecker(FakeSignatureCheck(), None),
+                signature_checker=SignatureChecker(self.examiner, None),
             ),
             sender_keys=self.sender_keys,
             status_writer=StatusWriter(self.kube, sleep=self.clock.sleep),
@@ -223,6 +225,47 @@ async def test_what_was_filed_before_it_broke_off_stands_in_the_status(scene: Sc
     after = await scene.reconcile()
     assert [each.sha256 is not None for each in after.status.documents] == [True, False]
     assert after.status.reason == "EsawUnreachable"
+
+
+GARBAGE = {
+    "nothing": b"",
+    "plain text": b"upstream connect error or disconnect/reset before headers",
+    "an XML fault": b'<?xml version="1.0"?><Fault xmlns="http://schemas.microsoft.com/ws/2005/05/envelope/none"/>',
+    "an error": b'{"ErrorId":"ERR0001","Message":"ERR0001 - A general error occurred."}',
+}
+
+
+@pytest.mark.parametrize("file_id", ["file-1", "trail-1"])
+@pytest.mark.parametrize("garbage", GARBAGE)
+@pytest.mark.xfail(strict=True, reason="garbage with status 200 is archived, then the envelope is deleted")
+async def test_what_comes_in_place_of_a_file_is_not_archived_and_the_envelope_stays(
+    scene: Scene, file_id: str, garbage: str
+) -> None:
+    whole = scene.envelope.contents[file_id]
+    scene.envelope.contents[file_id] = GARBAGE[garbage]
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.ARCHIVING, "EsawAnswerUnreadable")
+    assert scene.envelope.transport.deleted == []
+    assert GARBAGE[garbage] not in [each.read_bytes() for each in scene.root.rglob("*") if each.is_file()]
+    scene.envelope.contents[file_id] = whole
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.parametrize("file_id", ["file-1", "trail-1"])
+@pytest.mark.parametrize("state", [State.BROKEN, State.UNREADABLE])
+@pytest.mark.xfail(strict=True, reason="garbage with status 200 is archived, then the envelope is deleted")
+async def test_an_envelope_with_a_file_in_doubt_is_archived_and_kept_and_that_is_told(
+    scene: Scene, file_id: str, state: State
+) -> None:
+    doubted = Signatures(state=state, detail="it can't be read as a PDF")
+    scene.examiner.found[scene.envelope.contents[file_id]] = doubted
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "DocumentInDoubt")
+    assert is_condition_true(after.status.conditions, "Archived")
+    assert truth(after, "SignaturesChecked") == ("False", "SignatureBroken")
+    assert "it can't be read as a PDF" in (after.status.message or "")
+    assert scene.envelope.transport.deleted == []
+    assert await scene.told() == [("Warning", "DocumentInDoubt")]
 
 
 @pytest.mark.parametrize("operation", ["envelope", "files", "download file-1", "delete"])

@@ -59,7 +59,7 @@ def manifest_of(scene: Scene) -> Manifest:
 
 async def test_what_was_found_goes_into_the_manifest_per_file() -> None:
     scene = a_scene()
-    scene.examiner.found[b"%PDF trail"] = UNSIGNED
+    scene.examiner.found[b"%PDF-trail"] = UNSIGNED
     assert isinstance(await archived(scene), Done)
     assert [each.signatures for each in manifest_of(scene).files] == [INTACT, UNSIGNED]
 
@@ -67,7 +67,7 @@ async def test_what_was_found_goes_into_the_manifest_per_file() -> None:
 async def test_by_default_signatures_are_reported() -> None:
     scene = Scene()
     await archived(scene)
-    assert scene.examiner.asked == [b"%PDF contract", b"%PDF trail"]
+    assert scene.examiner.asked == [b"%PDF-contract", b"%PDF-trail"]
 
 
 async def test_a_broken_signature_is_reported_and_stops_nothing() -> None:
@@ -105,7 +105,7 @@ async def test_a_small_file_is_looked_into_without_reading_it_from_the_archive_a
 
 async def test_a_large_file_is_read_from_the_archive_again() -> None:
     scene = a_scene()
-    scene.esaw.contents["file-1"] = b"x" * (1024 * 1024 + 1)
+    scene.esaw.contents["file-1"] = b"%PDF-" + b"x" * (1024 * 1024 - 4)
     await archived(scene)
     assert len(scene.examiner.asked[0]) == 1024 * 1024 + 1
 
@@ -153,7 +153,7 @@ async def test_a_signature_that_is_broken_or_missing_keeps_the_envelope_where_it
     found: Signatures,
 ) -> None:
     scene = a_scene("Require")
-    scene.examiner.found[b"%PDF contract"] = found
+    scene.examiner.found[b"%PDF-contract"] = found
     outcome = await archived(scene)
     assert isinstance(outcome, Fail)
     assert outcome.reason == "SignatureBroken"
@@ -164,7 +164,7 @@ async def test_a_signature_that_is_broken_or_missing_keeps_the_envelope_where_it
 
 async def test_a_signature_that_could_not_be_checked_is_not_taken_for_intact() -> None:
     scene = a_scene("Require")
-    scene.examiner.found[b"%PDF contract"] = NOT_CHECKED
+    scene.examiner.found[b"%PDF-contract"] = NOT_CHECKED
     outcome = await archived(scene)
     assert isinstance(outcome, Fail)
     assert outcome.reason == "SignaturesUnchecked"
@@ -195,10 +195,10 @@ async def test_with_other_trust_anchors_an_earlier_run_is_not_relied_on() -> Non
 
 async def test_an_audit_trail_may_be_unsigned_but_not_broken() -> None:
     scene = a_scene("Require")
-    scene.examiner.found[b"%PDF trail"] = UNSIGNED
+    scene.examiner.found[b"%PDF-trail"] = UNSIGNED
     assert isinstance(await archived(scene), Done)
     scene = a_scene("Require")
-    scene.examiner.found[b"%PDF trail"] = BROKEN
+    scene.examiner.found[b"%PDF-trail"] = BROKEN
     assert isinstance(await archived(scene), Fail)
 
 

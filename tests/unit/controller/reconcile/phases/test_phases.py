@@ -292,7 +292,7 @@ async def test_what_another_event_of_the_envelope_filed_before_it_broke_off_is_r
 async def test_what_is_not_what_esaw_has_stays_a_strangers() -> None:
     scene = Scene()
     await broken_off(scene)
-    scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"%PDF contract with a note of somebody's"
+    scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"%PDF-contract with a note of somebody's"
     with pytest.raises(NameTaken):
         await claimed(scene)
 
@@ -350,12 +350,12 @@ async def test_what_was_filed_before_an_expired_envelope_was_restarted_is_filed_
     event = await claimed(scene)
     await archive(event, scene.context(event))
     scene.esaw.status = at_last
-    scene.esaw.contents["file-1"] = b"%PDF contract, signed by one more"
+    scene.esaw.contents["file-1"] = b"%PDF-contract, signed by one more"
     assert isinstance(await archive(event, scene.context(event)), Done)
-    assert scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] == b"%PDF contract, signed by one more"
+    assert scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] == b"%PDF-contract, signed by one more"
     manifest = Manifest.decode(scene.backend.stored[f"{FOLDER}/counterfoil.json"])
     assert manifest.envelope.status == at_last
-    assert manifest.files[0].sha256 == sha256(b"%PDF contract, signed by one more").hexdigest()
+    assert manifest.files[0].sha256 == sha256(b"%PDF-contract, signed by one more").hexdigest()
 
 
 async def test_a_run_that_was_killed_in_the_middle_goes_on_and_sends_nothing_twice() -> None:
@@ -373,7 +373,7 @@ async def test_a_run_that_was_killed_in_the_middle_goes_on_and_sends_nothing_twi
 async def test_when_the_files_are_others_than_were_claimed_they_are_listed_anew() -> None:
     scene = Scene()
     event = await claimed(scene)
-    scene.esaw.contents["file-2"] = b"%PDF one more"
+    scene.esaw.contents["file-2"] = b"%PDF-one more"
     outcome = await archive(event, scene.context(event))
     assert isinstance(outcome, Wait)
     assert (outcome.reason, outcome.restart_from) == ("FilesChanged", Phase.COLLECTING)
@@ -553,7 +553,7 @@ async def test_an_expired_envelope_is_deleted() -> None:
 async def test_an_expired_envelope_that_was_restarted_signed_and_expired_again_is_archived_anew() -> None:
     scene = Scene(statuses=["Expired"])
     event = await archived_as_expired(scene)
-    scene.esaw.contents["file-1"] = b"%PDF contract, signed by one more"
+    scene.esaw.contents["file-1"] = b"%PDF-contract, signed by one more"
     outcome = await cleaned(scene, event)
     assert isinstance(outcome, Wait)
     assert (outcome.reason, outcome.restart_from) == ("FilesChanged", Phase.COLLECTING)
@@ -563,7 +563,7 @@ async def test_an_expired_envelope_that_was_restarted_signed_and_expired_again_i
 async def test_an_audit_trail_that_went_on_does_not_keep_an_expired_envelope() -> None:
     scene = Scene(statuses=["Expired"])
     event = await archived_as_expired(scene)
-    scene.esaw.contents["trail-1"] = b"%PDF trail: and then it was downloaded"
+    scene.esaw.contents["trail-1"] = b"%PDF-trail: and then it was downloaded"
     assert (await cleaned(scene, event)).reason == "ArchivedAndDeleted"
 
 
