@@ -8,16 +8,26 @@ Each question to eSAW is asked once per run and the answer is kept here; a run t
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC
 
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.archives import tags_subprocess
 from counterfoil.archives.backend import ArchiveBackend
-from counterfoil.archives.layout import ActionFacts, ArchiveLayout, EnvelopeFacts, FileFacts, make_layout
+from counterfoil.archives.layout import (
+    ActionFacts,
+    ArchiveLayout,
+    EnvelopeFacts,
+    FileFacts,
+    FileLayout,
+    make_layout,
+)
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawUserClient
+from counterfoil.esaw.downloads import checked_download
 from counterfoil.esaw.models import EnvelopeFile, EnvelopeResponse
+from counterfoil.esaw.transport import FileDownload
 from counterfoil.resources import Archive, EnvelopeEvent, FiledDocument, FileKind, Organization, Sender
 
 
@@ -83,6 +93,11 @@ class ReconcileContext:
             tags = await tags_subprocess.collect_in_subprocess(self.archive.spec, facts)
             self._plan = make_layout(self.archive.spec, facts, _file_facts(answer.files()), found=tags)
         return self._plan
+
+    def download(self, file_layout: FileLayout) -> AbstractAsyncContextManager[FileDownload]:
+        """Open a file of the layout. Its chunks raise an ``EsawError`` if they can't be that file."""
+        facts = file_layout.facts
+        return checked_download(self.esaw.download(facts.file_id), facts.kind, facts.file_name)
 
     def manifest_extra(self, event: EnvelopeEvent) -> Mapping[str, object]:
         """Return the manifest's section about the event."""

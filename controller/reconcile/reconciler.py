@@ -37,6 +37,7 @@ from controller.scheduling.due import has_request, is_suspended
 from controller.telemetry.event_recorder import EventRecorder, EventType
 from counterfoil import tracing
 from counterfoil.clock import Clock
+from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.kube.errors import Rejected, TooLarge
 from counterfoil.kube.status import StatusWriter
 from counterfoil.logs import log_context
@@ -173,16 +174,17 @@ class Reconciler:
         self.metrics.attempts.labels(phase, outcome_label(type(outcome)), outcome.reason).inc()
 
     def _announce(self, before: EnvelopeEventStatus, stored: EnvelopeEvent, outcome: Outcome) -> None:
-        """Announce a transition; equal retries, pauses and the happy path are none."""
+        """Announce a transition; equal retries, pauses and the happy path are none, unless a person must act."""
         status = stored.status
         if status.phase is Phase.FAILED and status.reason == "DeadlineExceeded":
             self.metrics.retries_exhausted.inc()
         if status.phase.is_final:
             self._observe_duration(stored)
         is_same = (before.phase, before.reason) == (status.phase, status.reason)
-        if is_same or isinstance(outcome, Done | Pause):
+        person_acts = find_reason(outcome.reason).responsible is not Responsible.NOBODY
+        if is_same or isinstance(outcome, Pause) or (isinstance(outcome, Done) and not person_acts):
             return
-        type_: EventType = "Warning" if isinstance(outcome, Wait | Fail | NeedConsent) else "Normal"
+        type_: EventType = "Warning" if isinstance(outcome, Done | Wait | Fail | NeedConsent) else "Normal"
         reason, message = status.reason or outcome.reason, status.message or ""
         self.event_recorder.record(stored, reason, message, type_=type_)
 

@@ -45,9 +45,9 @@ class ProofOfArchive:
         """
         Return the proof that the status contains.
 
-        Raises ``NotProven`` unless the condition Archived is True, the manifest has a location, and there are
-        files, each with SHA-256, size and its own location. Raises ``ValueError`` when the envelope id is not
-        a GUID.
+        Raises ``NotProven`` unless the condition Archived is True, the manifest has a location, there are
+        files, each with SHA-256, size and its own location, and none of them is in ``doubt``. Raises
+        ``ValueError`` when the envelope id is not a GUID.
         """
         identified = envelope_id(envelope)
         gap = next(_missing_proofs(status, resource_version), None)
@@ -80,6 +80,14 @@ def is_kept(status: EnvelopeEventStatus) -> bool:
     return not any(each.startswith(DISCARDED_SCHEME) for each in locations if each is not None)
 
 
+def doubt(status: EnvelopeEventStatus) -> str | None:
+    """Return what the signature check found against a file (unreadable, or a broken signature); None: nothing."""
+    checked = find_condition(status.conditions, "SignaturesChecked")
+    if checked is None or checked.status != "False" or checked.reason != "SignatureBroken":
+        return None
+    return checked.message
+
+
 def _missing_proofs(status: EnvelopeEventStatus, resource_version: str) -> Iterator[str]:
     archived = find_condition(status.conditions, "Archived")
     if not resource_version:
@@ -96,6 +104,8 @@ def _missing_proofs(status: EnvelopeEventStatus, resource_version: str) -> Itera
         yield "the archive keeps no files"
     if len({each.location for each in status.documents}) < len(status.documents):
         yield "two files have the same location"
+    if doubt(status) is not None:
+        yield "a file is unreadable or has a broken signature"
 
 
 def _is_filed(document: FiledDocument) -> bool:

@@ -263,6 +263,21 @@ def parse_error(body: bytes) -> tuple[str | None, str | None]:
     return _matching(_ERROR_ID, error_id), _matching(_TRACE_ID, trace_id)
 
 
+def refuse_error_body(operation: str, body: bytes) -> None:
+    """Raise ``ResponseInvalid`` for an error of eSAW that came with a status of success, as some proxies pass it on."""
+    if b'"ErrorId"' not in body:
+        return
+    try:
+        error_id = msgspec.json.decode(body, type=ErrorResponse).error_id
+    except _JSON_ERRORS:
+        return
+    if error_id:
+        known = _matching(_ERROR_ID, error_id)
+        raise ResponseInvalid(
+            operation, f"it is the error {known or 'of an unknown id'}, with a status of success"
+        )
+
+
 def is_file_id(text: str) -> bool:
     """Whether this can be a file id: opaque, but printable ASCII, of bounded length, and no step up in a
     path."""

@@ -39,6 +39,12 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             restart_from=Phase.COLLECTING,
         )
 
+    if (doubt := deletion.doubt(event.status)) is not None:
+        return Done(
+            "DocumentInDoubt",
+            f"The envelope was archived and stays in eSignAnyWhere, since a file of it is in doubt: {doubt}",
+        )
+
     archived = find_condition(event.status.conditions, "Archived")
     due = archived.last_transition_time + cleanup.after if archived is not None else None
     if due is not None and context.clock.now() < due:
@@ -97,5 +103,5 @@ async def _is_as_archived(event: EnvelopeEvent, context: ReconcileContext) -> bo
     # An audit trail grows when a document is read, so it proves nothing about the signed content.
     signed = [each for each in plan.files if each.facts.kind in (FileKind.DOCUMENT, FileKind.ATTACHMENT)]
     signed_plan = dataclasses.replace(plan, files=tuple(signed))
-    same = await filing.find_stored(context.backend, signed_plan, context.esaw.download)
+    same = await filing.find_stored(context.backend, signed_plan, context.download)
     return len(same) == len(signed)

@@ -50,7 +50,7 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         locations = await filing.claim_names(context.backend, plan, claimed=claimed)
     except NameTaken:
         # Perhaps by another event of this envelope, which is in progress or was deleted in progress.
-        known = await filing.find_stored(context.backend, plan, context.esaw.download)
+        known = await filing.find_stored(context.backend, plan, context.download)
         locations = await filing.claim_names(context.backend, plan, claimed=[*claimed, *known])
     documents = tuple(
         FiledDocument(

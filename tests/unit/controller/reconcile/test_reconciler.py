@@ -237,7 +237,6 @@ GARBAGE = {
 
 @pytest.mark.parametrize("file_id", ["file-1", "trail-1"])
 @pytest.mark.parametrize("garbage", GARBAGE)
-@pytest.mark.xfail(strict=True, reason="garbage with status 200 is archived, then the envelope is deleted")
 async def test_what_comes_in_place_of_a_file_is_not_archived_and_the_envelope_stays(
     scene: Scene, file_id: str, garbage: str
 ) -> None:
@@ -253,7 +252,6 @@ async def test_what_comes_in_place_of_a_file_is_not_archived_and_the_envelope_st
 
 @pytest.mark.parametrize("file_id", ["file-1", "trail-1"])
 @pytest.mark.parametrize("state", [State.BROKEN, State.UNREADABLE])
-@pytest.mark.xfail(strict=True, reason="garbage with status 200 is archived, then the envelope is deleted")
 async def test_an_envelope_with_a_file_in_doubt_is_archived_and_kept_and_that_is_told(
     scene: Scene, file_id: str, state: State
 ) -> None:

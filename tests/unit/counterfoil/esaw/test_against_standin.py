@@ -28,6 +28,7 @@ from counterfoil.esaw import (
     new_http_client,
 )
 from counterfoil.esaw.deletion import ProofOfArchive, delete
+from counterfoil.esaw.downloads import checked_download
 from counterfoil.resources import (
     ArchiveLocation,
     Condition,
@@ -38,7 +39,7 @@ from counterfoil.resources import (
     LocalObjectReference,
 )
 from sandbox.esaw import AWKWARD_NAMES, DocumentSpec, StandIn, User
-from sandbox.esaw.core.faults import FaultOptions
+from sandbox.esaw.core.faults import FaultOptions, GarbageKind
 from sandbox.esaw.core.model import EmptyAs, EnvelopeOptions
 from tests.support.servers.scripted_esaw import RecordingObserver, whole_file
 
@@ -176,6 +177,15 @@ async def test_attachments_of_any_type_are_files(scene: Scene) -> None:
     for file in await the_files(scene, envelope):
         if file.kind is FileKind.ATTACHMENT:
             assert await whole_file(scene.user, file.file_id) == b"<p>{}"
+
+
+@pytest.mark.parametrize("garbage", ["json", "html", "shape", "empty", "text", "xml", "error", "nothing"])
+async def test_no_garbage_with_status_200_passes_for_a_document(scene: Scene, garbage: GarbageKind) -> None:
+    (file, *_) = await the_files(scene, scene.an_envelope())
+    scene.standin.fault("file", garbage=garbage)
+    with pytest.raises(ResponseInvalid):
+        async with checked_download(scene.user.download(file.file_id), file.kind, file.file_name) as opened:
+            assert [chunk async for chunk in opened.chunks] == []
 
 
 @pytest.mark.parametrize("chunked", [False, True])

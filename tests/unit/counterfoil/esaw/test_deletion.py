@@ -38,6 +38,10 @@ def archived(status: Any = "True", type_: str = "Archived") -> Condition:
     )
 
 
+def in_doubt(reason: str) -> Condition:
+    return msgspec.structs.replace(archived("False", "SignaturesChecked"), reason=reason)
+
+
 def a_file(number: int = 1, **changes: Any) -> FiledDocument:
     file = FiledDocument(
         file_id=f"f{number}",
@@ -97,6 +101,7 @@ def test_a_proof_says_where_the_manifest_lies_and_which_stored_status_said_so() 
             "keeps no files",
         ),
         ({"documents": (a_file(1), a_file(2, location="s3://contracts/1.pdf"))}, "same location"),
+        ({"conditions": (archived(), in_doubt("SignatureBroken"))}, "unreadable or has a broken signature"),
     ],
 )
 def test_a_status_with_a_gap_proves_nothing_and_the_gap_is_named(
@@ -108,6 +113,12 @@ def test_a_status_with_a_gap_proves_nothing_and_the_gap_is_named(
 
 def test_an_empty_file_is_proven_as_well() -> None:
     ProofOfArchive.from_status(ENVELOPE, a_status(documents=(a_file(size=0),)), "4711")
+
+
+@pytest.mark.parametrize("reason", ["NoSignatures", "SignerUntrusted"])
+def test_a_document_without_trusted_signatures_is_no_document_in_doubt(reason: str) -> None:
+    conditions = (archived(), in_doubt(reason))
+    ProofOfArchive.from_status(ENVELOPE, a_status(conditions=conditions), "4711")
 
 
 def test_a_status_that_was_never_stored_proves_nothing() -> None:
