@@ -41,7 +41,7 @@ from counterfoil.resources import (
 from sandbox.esaw import AWKWARD_NAMES, DocumentSpec, StandIn, User
 from sandbox.esaw.core.faults import FaultOptions, GarbageKind
 from sandbox.esaw.core.model import EmptyAs, EnvelopeOptions
-from tests.support.servers.scripted_esaw import RecordingObserver, whole_file
+from tests.support.servers.scripted_esaw import RecordingObserver, against, answering, whole_file
 
 MIB = 1024 * 1024
 SOON = CallLimits(silence=0.2, answer=5.0)
@@ -177,6 +177,42 @@ async def test_attachments_of_any_type_are_files(scene: Scene) -> None:
     for file in await the_files(scene, envelope):
         if file.kind is FileKind.ATTACHMENT:
             assert await whole_file(scene.user, file.file_id) == b"<p>{}"
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="an error with status 200 counts as a deletion, or as a configuration without metadata",
+)
+async def test_an_error_under_status_200_does_not_count_as_a_deletion(scene: Scene) -> None:
+    envelope = scene.an_envelope()
+    scene.standin.fault("delete", status=200)
+    with pytest.raises(ResponseInvalid, match="it is the error ERR0001"):
+        await delete(scene.user, a_proof(envelope, filed((await the_files(scene, envelope))[0], b"...")))
+    assert scene.standin.exists(envelope)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="an error with status 200 counts as a deletion, or as a configuration without metadata",
+)
+async def test_an_error_under_status_200_is_no_configuration_without_metadata(scene: Scene) -> None:
+    envelope = scene.an_envelope(metadata="<meta><customer>42</customer></meta>")
+    scene.standin.fault("configuration", status=200)
+    with pytest.raises(ResponseInvalid, match="it is the error ERR0001"):
+        await scene.user.configuration(envelope)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="an error with status 200 counts as a deletion, or as a configuration without metadata",
+)
+async def test_an_object_of_another_kind_is_no_configuration_without_metadata(scene: Scene) -> None:
+    envelope = scene.an_envelope()
+    scene.standin.fault("configuration", lacks="MetaData", times=1)
+    assert (await scene.user.configuration(envelope)).metadata is None
+    async with against(answering({"message": "no healthy upstream"})) as bench:
+        with pytest.raises(ResponseInvalid, match="no part of a configuration"):
+            await bench.user.configuration(envelope)
 
 
 @pytest.mark.parametrize("garbage", ["json", "html", "shape", "empty", "text", "xml", "error", "nothing"])

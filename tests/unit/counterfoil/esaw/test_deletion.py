@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import counterfoil
-from counterfoil.esaw import HttpStatusError
+from counterfoil.esaw import HttpStatusError, ResponseInvalid
 from counterfoil.esaw.deletion import ProofOfArchive, delete
 from counterfoil.esaw.errors import NotProven
 from counterfoil.resources import (
@@ -207,10 +207,23 @@ async def test_deleting_is_one_post_that_names_the_envelope() -> None:
     assert setup.observer.codes == [("delete", "200")]
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b"\xff"])
+@pytest.mark.parametrize("body", [b"", b" \r\n", b"{}", b"null", b"true", b'{"EnvelopeId":"x"}'])
 async def test_what_esaw_says_besides_does_not_matter(body: bytes) -> None:
     async with against(answering(body)) as setup:
         await delete(setup.user, a_proof())
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"ErrorId":"ERR0001"}', b"<html>Sign in</html>", b"upstream error", b"\xff"]
+)
+@pytest.mark.xfail(
+    strict=True,
+    reason="an error with status 200 counts as a deletion, or as a configuration without metadata",
+)
+async def test_a_status_of_success_with_anything_else_in_it_is_no_deletion(body: bytes) -> None:
+    async with against(answering(body)) as bench:
+        with pytest.raises(ResponseInvalid):
+            await delete(bench.user, a_proof())
 
 
 async def test_an_envelope_that_is_gone_already_is_told_as_such() -> None:
