@@ -8,6 +8,7 @@ before they become part of a URL. This module only reads: ``deletion`` deletes, 
 
 import ssl
 import uuid
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import partial
@@ -28,6 +29,7 @@ from counterfoil.esaw.transport import EsawCall, EsawTransport, FileDownload
 from counterfoil.resources import EnvelopeStatus, envelope_id
 
 A = TypeVar("A", bound=models.EsawModel)
+T = TypeVar("T")
 
 
 class EsawClient(EsawTransport):
@@ -75,7 +77,7 @@ class EsawUserClient:
     async def configuration(self, envelope: str) -> models.ConfigurationResponse:
         """Return the envelope's configuration with its metadata."""
         path = f"envelope/{envelope_id(envelope)}/configuration"
-        return await self._get("configuration", path, models.ConfigurationResponse)
+        return await self.read(EsawCall("configuration", "GET", path), models.decode_configuration)
 
     async def history(self, envelope: str) -> models.HistoryResponse:
         """Return the envelope's history, also after its deletion. Raises ``HttpStatusError`` 403 without
@@ -112,7 +114,11 @@ class EsawUserClient:
 
     async def call(self, call: EsawCall, kind: type[A]) -> A:
         """Make a call of another module of this package; return its typed response."""
-        return await self.transport.request(call, self.token, partial(models.decode, kind, call.operation))
+        return await self.read(call, partial(models.decode, kind))
+
+    async def read(self, call: EsawCall, decoder: Callable[[str, bytes], T]) -> T:
+        """Make a call; return what the decoder reads from its operation and the body of its response."""
+        return await self.transport.request(call, self.token, partial(decoder, call.operation))
 
     async def _get(self, operation: str, path: str, kind: type[A]) -> A:
         return await self.call(EsawCall(operation, "GET", path), kind)

@@ -15,6 +15,7 @@ from typing import Final, Self
 
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.errors import NotProven
+from counterfoil.esaw.models import expect_no_result
 from counterfoil.esaw.transport import EsawCall
 from counterfoil.resources import EnvelopeEventStatus, EnvelopeId, FiledDocument, envelope_id, find_condition
 from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
@@ -65,12 +66,13 @@ class ProofOfArchive:
 
 async def delete(user: EsawUserClient, proof: ProofOfArchive) -> None:
     """
-    Delete the envelope in eSAW. Raises an ``EsawError``.
+    Delete the envelope in eSAW. Raises an ``EsawError``, also for a web page or an error with a status of
+    success.
 
     ``HttpStatusError`` 404 after an attempt whose answer was lost means that the attempt had worked.
     """
     call = EsawCall("delete", "POST", "envelope/delete", {"EnvelopeId": proof.envelope_id})
-    await user.transport.request(call, user.token, lambda _: None)
+    await user.read(call, expect_no_result)
 
 
 def is_kept(status: EnvelopeEventStatus) -> bool:

@@ -223,6 +223,10 @@ _ERROR_ID = re.compile(
 _TRACE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _VERSION = re.compile(rf"[A-Za-z0-9][A-Za-z0-9 .,+_()-]{{0,{VERSION_LENGTH - 1}}}")
 _ODD_VALUE = re.compile(r"(?<=^Invalid enum value )(?!'[A-Za-z0-9_]{1,40}' - at ).*(?= - at )", re.DOTALL)
+_CONFIGURATION_MEMBERS = frozenset(
+    {"MetaData", "ShareWithTeam", "Activities", "ExpirationConfiguration", "CallbackConfiguration"}
+)
+"""Members of a configuration by which it is recognised: which of them are absent for null is not documented."""
 _JSON_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Errors of msgspec for invalid JSON; ``RecursionError`` for lists that are nested too deeply."""
 
@@ -238,6 +242,23 @@ def decode(kind: type[A], operation: str, body: bytes) -> A:
         text = body.strip()
         what = "it is HTML, not JSON" if text[:1] == b"<" else "it is no JSON" if text else "it is empty"
     raise ResponseInvalid(operation, what)
+
+
+def decode_configuration(operation: str, body: bytes) -> ConfigurationResponse:
+    """Read a configuration. Raises ``ResponseInvalid`` for an object that has no member of one."""
+    answer = decode(ConfigurationResponse, operation, body)
+    if answer.metadata is None and not _CONFIGURATION_MEMBERS & msgspec.json.decode(body).keys():
+        raise ResponseInvalid(operation, "it has no part of a configuration")
+    return answer
+
+
+def expect_no_result(operation: str, body: bytes) -> None:
+    """Raise ``ResponseInvalid`` unless the response to a call without a result is empty or JSON."""
+    if body.strip():
+        try:
+            msgspec.json.decode(body)
+        except _JSON_ERRORS:
+            raise ResponseInvalid(operation, "it is no JSON") from None
 
 
 def parse_version(body: bytes) -> str:

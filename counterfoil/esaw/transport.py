@@ -38,7 +38,7 @@ from counterfoil.esaw.errors import (
     UnreachableKind,
 )
 from counterfoil.esaw.limits import CallLimits
-from counterfoil.esaw.models import parse_error
+from counterfoil.esaw.models import parse_error, refuse_error_body
 from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.esaw.token import ApiToken
 
@@ -112,6 +112,7 @@ class EsawTransport:
         await self._rate_limiter.acquire()
         with self._measurement(call) as measurement:
             body = await self._with_timeout(measurement, self._read_body(call, token, measurement))
+            refuse_error_body(call.operation, body)
             return read(body)
 
     @asynccontextmanager

@@ -263,7 +263,7 @@ async def test_an_envelope_with_a_file_in_doubt_is_archived_and_kept_and_that_is
     assert truth(after, "SignaturesChecked") == ("False", "SignatureBroken")
     assert "it can't be read as a PDF" in (after.status.message or "")
     assert scene.envelope.transport.deleted == []
-    assert await scene.told() == [("Warning", "DocumentInDoubt")]
+    assert await scene.recorded() == [("Warning", "DocumentInDoubt")]
 
 
 @pytest.mark.parametrize("operation", ["envelope", "files", "download file-1", "delete"])

@@ -179,10 +179,6 @@ async def test_attachments_of_any_type_are_files(scene: Scene) -> None:
             assert await whole_file(scene.user, file.file_id) == b"<p>{}"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="an error with status 200 counts as a deletion, or as a configuration without metadata",
-)
 async def test_an_error_under_status_200_does_not_count_as_a_deletion(scene: Scene) -> None:
     envelope = scene.an_envelope()
     scene.standin.fault("delete", status=200)
@@ -191,10 +187,6 @@ async def test_an_error_under_status_200_does_not_count_as_a_deletion(scene: Sce
     assert scene.standin.exists(envelope)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="an error with status 200 counts as a deletion, or as a configuration without metadata",
-)
 async def test_an_error_under_status_200_is_no_configuration_without_metadata(scene: Scene) -> None:
     envelope = scene.an_envelope(metadata="<meta><customer>42</customer></meta>")
     scene.standin.fault("configuration", status=200)
@@ -202,10 +194,6 @@ async def test_an_error_under_status_200_is_no_configuration_without_metadata(sc
         await scene.user.configuration(envelope)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="an error with status 200 counts as a deletion, or as a configuration without metadata",
-)
 async def test_an_object_of_another_kind_is_no_configuration_without_metadata(scene: Scene) -> None:
     envelope = scene.an_envelope()
     scene.standin.fault("configuration", lacks="MetaData", times=1)

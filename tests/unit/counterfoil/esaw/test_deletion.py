@@ -216,10 +216,6 @@ async def test_what_esaw_says_besides_does_not_matter(body: bytes) -> None:
 @pytest.mark.parametrize(
     "body", [b'{"ErrorId":"ERR0001"}', b"<html>Sign in</html>", b"upstream error", b"\xff"]
 )
-@pytest.mark.xfail(
-    strict=True,
-    reason="an error with status 200 counts as a deletion, or as a configuration without metadata",
-)
 async def test_a_status_of_success_with_anything_else_in_it_is_no_deletion(body: bytes) -> None:
     async with against(answering(body)) as bench:
         with pytest.raises(ResponseInvalid):
