@@ -19,6 +19,7 @@ from counterfoil.esaw import (
     FilesResponse,
     HistoryResponse,
     HttpStatusError,
+    WhoAmI,
 )
 from counterfoil.esaw.models import AuditTrail, ListedDocument
 from counterfoil.esaw.transport import EsawCall, EsawTransport
@@ -65,6 +66,10 @@ class FakeEsawUserClient(EsawUserClient):
     def but(self, operation: str, problem: Exception) -> Self:
         self.problems[operation] = problem
         return self
+
+    async def whoami(self) -> WhoAmI:
+        self.begin("whoami")
+        return WhoAmI(user_id=a_sender().spec.user_id)
 
     async def envelope(self, envelope: str) -> EnvelopeResponse:
         self.begin("envelope")
