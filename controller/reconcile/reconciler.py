@@ -125,6 +125,11 @@ class Reconciler:
                 await self.sender_keys.refused(sender, admitted.token)
                 # The message that later events of this sender get: it names the sender.
                 outcome = dataclasses.replace(outcome, message=rejected_message(sender))
+            elif isinstance(outcome, Wait) and outcome.reason == error_policy.KEY_DOUBTED:
+                doubt = self.sender_keys.doubt(sender, admitted.token)
+                outcome = dataclasses.replace(outcome, message=str(doubt), not_before=doubt.until)
+            elif isinstance(outcome, Done) and phase is Phase.VALIDATING:
+                self.sender_keys.accepted(sender)
             step.set_attributes(outcome=outcome_label(type(outcome)), reason=outcome.reason)
         self.metrics.phase_seconds.labels(phase).observe((self.clock.now() - started).total_seconds())
         return outcome

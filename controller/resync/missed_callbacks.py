@@ -74,7 +74,9 @@ class MissedCallbackFinder:
         try:
             found = await self._find(organization, esaw.as_user(token))
         except HttpStatusError as answer:
-            if answer.status == 401:
+            if answer.status == 401 and answer.error_id is None:
+                self.sender_keys.doubt(sender, token)
+            elif answer.status == 401:
                 await self.sender_keys.refused(sender, token)
             raise
         return sum([await self._create_event(organization, sender, each, action) for each in found])

@@ -268,7 +268,6 @@ async def test_an_envelope_with_a_file_in_doubt_is_archived_and_kept_and_that_is
 
 
 @pytest.mark.parametrize("operation", ["envelope", "files", "download file-1", "delete"])
-@pytest.mark.xfail(strict=True, reason="401 and 403 of a proxy are believed")
 async def test_a_key_that_is_refused_twice_parks_the_event_and_is_remembered(
     scene: Scene, operation: str
 ) -> None:
@@ -291,7 +290,6 @@ async def test_a_key_that_is_refused_twice_parks_the_event_and_is_remembered(
 
 
 @pytest.mark.parametrize("operation", ["envelope", "files", "download file-1", "delete"])
-@pytest.mark.xfail(strict=True, reason="401 and 403 of a proxy are believed")
 async def test_a_proxys_401_of_a_minute_costs_a_minute_and_no_consent(scene: Scene, operation: str) -> None:
     scene.envelope.but(operation, HttpStatusError(401))
     await scene.reconcile()
@@ -311,7 +309,6 @@ async def test_a_401_with_esaws_own_error_id_is_believed_at_once(scene: Scene) -
 
 @pytest.mark.parametrize("status", [400, 403, 405, 409, 418, 423])
 @pytest.mark.parametrize("operation", ["envelope", "files", "download file-1", "delete"])
-@pytest.mark.xfail(strict=True, reason="401 and 403 of a proxy are believed")
 async def test_a_firewalls_refusal_is_waited_out(scene: Scene, operation: str, status: int) -> None:
     scene.envelope.but(operation, HttpStatusError(status))
     after = await scene.reconcile()

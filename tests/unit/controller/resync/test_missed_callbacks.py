@@ -159,13 +159,14 @@ async def test_a_sender_whose_envelopes_cannot_be_asked_for_holds_up_no_other(pr
     assert await scene.swept() == 1
 
 
-async def test_a_key_that_is_refused_is_remembered() -> None:
+@pytest.mark.parametrize(("error_id", "still_works"), [("ERR0010", False), (None, True)])
+async def test_a_key_that_esaw_itself_refuses_is_remembered(error_id: str | None, still_works: bool) -> None:
     scene = Scene()
-    scene.esaw.problems[key_of("anna")] = HttpStatusError(401)
+    scene.esaw.problems[key_of("anna")] = HttpStatusError(401, error_id)
     await scene.swept()
     anna = scene.cache.senders.get("anna")
     assert anna is not None
-    assert not is_condition_true(anna.status.conditions, "Authorized")
+    assert is_condition_true(anna.status.conditions, "Authorized") == still_works
 
 
 async def test_what_is_no_guid_is_passed_over() -> None:
