@@ -1,9 +1,9 @@
 """
-What 401 without an error id of eSAW proves about a key: eSAW's own 401 has no body, and a proxy's looks the same.
+The 401 answers without an error id, and the keys that they prove to be refused: eSAW's own 401 has no body, and a proxy's looks the same.
 
 A key counts as refused only when eSAW refuses it again a while later. If the keys of several senders of one
 Organization are refused meanwhile, and eSAW accepts none, the cause is not in the keys. Memory only: after a restart
-a refusal has to be confirmed once more.
+a refusal has to be confirmed again.
 """
 
 from collections import defaultdict

@@ -13,6 +13,7 @@ from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, Wait
 from controller.reconcile.phases.missing_envelope import explain_deleted, is_missing
 from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveRefused, NameTaken
+from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.resources import (
     MAX_DOCUMENTS,
@@ -44,14 +45,7 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             "envelope stays in eSignAnyWhere.",
         )
 
-    claimed = [each.location for each in event.status.documents if each.location is not None]
-    await filing.find_concluded(context.backend, plan, event.spec.envelope_id, claimed=claimed)
-    try:
-        locations = await filing.claim_names(context.backend, plan, claimed=claimed)
-    except NameTaken:
-        # Perhaps by another event of this envelope, which is in progress or was deleted in progress.
-        known = await filing.find_stored(context.backend, plan, context.download)
-        locations = await filing.claim_names(context.backend, plan, claimed=[*claimed, *known])
+    locations = await _claim_names(event, plan, context)
     documents = tuple(
         FiledDocument(
             file_id=file_layout.facts.file_id,
@@ -72,6 +66,34 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             documents=documents, archive=ArchiveLocation(ref=LocalObjectReference(name=context.archive.name))
         ),
     )
+
+
+async def _claim_names(
+    event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext
+) -> tuple[str, ...]:
+    """Return the locations of the plan. Raises ``NameTaken`` for a file that no event of the envelope filed."""
+    claimed = _locations(event)
+
+    async def attempt() -> tuple[str, ...]:
+        await filing.find_concluded(context.backend, plan, event.spec.envelope_id, claimed=claimed)
+        return await filing.claim_names(context.backend, plan, claimed=claimed)
+
+    try:
+        return await attempt()
+    except NameTaken:
+        # Perhaps by another event of this envelope, which is in the middle of it. Bytes alone do not show
+        # that: eSAW renders an audit trail again at each download.
+        claimed += [each async for sibling in context.sibling_events() for each in _locations(sibling)]
+    try:
+        return await attempt()
+    except NameTaken:
+        # Perhaps by one that was deleted in the middle.
+        claimed += await filing.find_stored(context.backend, plan, context.download)
+    return await attempt()
+
+
+def _locations(event: EnvelopeEvent) -> list[str]:
+    return [each.location for each in event.status.documents if each.location is not None]
 
 
 def too_many_files_message(files: int) -> str:

@@ -290,7 +290,7 @@ async def test_what_another_event_of_the_envelope_filed_before_it_broke_off_is_r
 
 
 async def broken_off_for_a_sibling(scene: Scene) -> None:
-    """Let another event of the envelope claim its names and file all but the manifest; then the trail is rendered anew."""
+    """Let another event of the envelope claim its names and file all but the manifest; then eSAW renders the trail again."""
     sibling = an_event().for_action("envelopeCompleted").build()
     sibling = with_facts(sibling, await collect(sibling, scene.context(sibling)))
     scene.backend.problems["counterfoil.json"] = ArchiveUnavailable("ArchiveFull", "Archive/dms is full.")
@@ -301,7 +301,6 @@ async def broken_off_for_a_sibling(scene: Scene) -> None:
     scene.esaw.contents["trail-1"] = b"%PDF-trail: and then it was downloaded"
 
 
-@pytest.mark.xfail(strict=True, reason="a sibling's audit trail is taken for another program's file")
 async def test_what_a_siblings_status_names_is_ours_though_the_audit_trail_differs_by_now() -> None:
     scene = Scene()
     await broken_off_for_a_sibling(scene)
@@ -311,7 +310,6 @@ async def test_what_a_siblings_status_names_is_ours_though_the_audit_trail_diffe
     assert stored == b"%PDF-trail: and then it was downloaded"
 
 
-@pytest.mark.xfail(strict=True, reason="a sibling's audit trail is taken for another program's file")
 async def test_a_half_written_manifest_beside_a_siblings_files_is_ours() -> None:
     scene = Scene()
     await broken_off_for_a_sibling(scene)
@@ -320,7 +318,6 @@ async def test_a_half_written_manifest_beside_a_siblings_files_is_ours() -> None
     assert isinstance(await archive(event, scene.context(event)), Done)
 
 
-@pytest.mark.xfail(strict=True, reason="a sibling's audit trail is taken for another program's file")
 async def test_a_sibling_that_filed_elsewhere_makes_no_file_ours() -> None:
     scene = Scene()
     scene.sibling_events = [an_event().for_action("envelopeCompleted").archived("file-1.pdf").build()]
