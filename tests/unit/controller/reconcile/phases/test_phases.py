@@ -20,7 +20,7 @@ from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.esaw.errors import NotProven
 from counterfoil.resources import MAX_DOCUMENTS, MAX_TEXT_LENGTH, EnvelopeEvent, EnvelopeStatus, Phase
 from tests.support.builders import ENVELOPE, NOON, an_event
-from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive, missing
+from tests.support.fakes.reconcile_context import FOLDER, FakeBackend, Scene, an_archive, missing
 
 
 async def validated(scene: Scene, event: EnvelopeEvent | None = None) -> Outcome:
@@ -393,6 +393,47 @@ async def test_what_was_filed_before_an_expired_envelope_was_restarted_is_filed_
     manifest = Manifest.decode(scene.backend.stored[f"{FOLDER}/counterfoil.json"])
     assert manifest.envelope.status == at_last
     assert manifest.files[0].sha256 == sha256(b"%PDF-contract, signed by one more").hexdigest()
+
+
+class MovedBackend(FakeBackend):
+    """The same files under another address."""
+
+    def location(self, name: str) -> str:
+        return f"memory://new-address/{name}"
+
+
+@pytest.mark.xfail(strict=True, reason="locations of an earlier manifest are compared with those of the plan")
+async def test_when_the_archive_has_another_address_the_manifest_says_so_and_nothing_is_sent_again() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    await archive(event, scene.context(event))
+    scene.backend, before = MovedBackend(), scene.backend
+    scene.backend.stored = before.stored
+    event = await claimed(scene)
+    outcome = await archive(event, scene.context(event))
+    assert isinstance(outcome, Done)
+    assert scene.backend.puts == ["counterfoil.sha256", "counterfoil.json"]
+    places = [each.location or "" for each in outcome.facts.documents or ()]
+    assert places == [each.location for each in event.status.documents]
+    manifest = Manifest.decode(scene.backend.stored[f"{FOLDER}/counterfoil.json"])
+    assert [each.location for each in manifest.files] == places
+    assert all(each.startswith("memory://new-address/") for each in places)
+
+
+@pytest.mark.xfail(strict=True, reason="locations of an earlier manifest are compared with those of the plan")
+async def test_a_manifest_with_other_names_for_the_files_is_no_proof_for_the_plan() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    await archive(event, scene.context(event))
+    scene.archive = an_archive(path="{{organization}}/{{envelope.id}}/{{file.name}}")
+    event = await claimed(scene)
+    outcome = await archive(event, scene.context(event))
+    assert isinstance(outcome, Done)
+    assert [each.location for each in outcome.facts.documents or ()] == [
+        f"memory:///{FOLDER}/file-1.pdf",
+        f"memory:///{FOLDER}/audit-trail.pdf",
+    ]
+    assert f"{FOLDER}/file-1.pdf" in scene.backend.stored
 
 
 async def test_a_run_that_was_killed_in_the_middle_goes_on_and_sends_nothing_twice() -> None:
