@@ -1,5 +1,5 @@
 """
-The 401 answers without an error id, and the keys that they prove to be refused: eSAW's own 401 has no body, and a proxy's looks the same.
+The 401 answers without an error id, and the keys that they prove to be refused. A proxy's 401 looks as eSAW's.
 
 A key counts as refused only when eSAW refuses it again a while later. If the keys of several senders of one
 Organization are refused meanwhile, and eSAW accepts none, the cause is not in the keys. Memory only: after a restart

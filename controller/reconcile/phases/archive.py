@@ -106,8 +106,9 @@ async def _archived_before(
     # An expired envelope can be restarted and signed further: files of the same id then have other content.
     if manifest is None or manifest.envelope.status != status or status == EnvelopeStatus.EXPIRED:
         return None
-    filed = {each.file_id: _as_document(each) for each in manifest.files}
-    if any(each.facts.file_id not in filed for each in plan.files):
+    filed = {each.file_id: each for each in manifest.files}
+    names = {file_id: each.name for file_id, each in filed.items()}
+    if any(names.get(each.facts.file_id) != plan.relative(each.name) for each in plan.files):
         return None
     found = {each.file_id: each.signatures for each in manifest.files if each.signatures is not None}
     wanted = {each.facts.file_id for each in plan.files if _is_checked(each, context)}
@@ -117,7 +118,9 @@ async def _archived_before(
         return None
     if await verify_folder(context.backend, plan.folder):
         return None
-    return _ArchivedFiles(tuple(filed[each.facts.file_id] for each in plan.files), signatures)
+    locations = {each.facts.file_id: context.backend.location(each.name) for each in plan.files}
+    documents = tuple(_as_document(filed[file_id], location) for file_id, location in locations.items())
+    return _ArchivedFiles(documents, signatures)
 
 
 async def _file_all(event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext) -> _ArchivedFiles:
@@ -171,12 +174,13 @@ def _deleted_meanwhile(documents: tuple[FiledDocument, ...], context: ReconcileC
     )
 
 
-def _as_document(file: ManifestFile) -> FiledDocument:
+def _as_document(file: ManifestFile, location: str) -> FiledDocument:
+    """Describe a file of an earlier run; its location is the present one, since the Archive may have another address."""
     return FiledDocument(
         file_id=file.file_id,
         kind=file.kind,
         file_name=file.file_name[:MAX_TEXT_LENGTH],
         size=file.size,
         sha256=file.sha256,
-        location=file.location,
+        location=location,
     )

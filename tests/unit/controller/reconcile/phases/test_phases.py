@@ -402,7 +402,6 @@ class MovedBackend(FakeBackend):
         return f"memory://new-address/{name}"
 
 
-@pytest.mark.xfail(strict=True, reason="locations of an earlier manifest are compared with those of the plan")
 async def test_when_the_archive_has_another_address_the_manifest_says_so_and_nothing_is_sent_again() -> None:
     scene = Scene()
     event = await claimed(scene)
@@ -420,7 +419,6 @@ async def test_when_the_archive_has_another_address_the_manifest_says_so_and_not
     assert all(each.startswith("memory://new-address/") for each in places)
 
 
-@pytest.mark.xfail(strict=True, reason="locations of an earlier manifest are compared with those of the plan")
 async def test_a_manifest_with_other_names_for_the_files_is_no_proof_for_the_plan() -> None:
     scene = Scene()
     event = await claimed(scene)
