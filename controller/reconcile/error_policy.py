@@ -14,7 +14,9 @@ from controller.reconcile.outcomes import Fail, NeedConsent, Outcome, Wait
 from counterfoil.archives.errors import ArchiveError, NameTaken
 from counterfoil.archives.filing import SourceBroken
 from counterfoil.esaw.errors import (
+    EnvelopeStatusUnknown,
     EsawUnreachable,
+    FileIdMissing,
     HttpStatusError,
     NotProven,
     RateLimited,
@@ -105,6 +107,8 @@ RULES = (
         "EnvelopeTooLarge",
         "{} The envelope stays in eSignAnyWhere.",
     ),
+    OutcomeRule(_is_instance(EnvelopeStatusUnknown), Wait, "EnvelopeStatusUnknown", "{}"),
+    OutcomeRule(_is_instance(FileIdMissing), Wait, "FileIdMissing", "{}"),
     OutcomeRule(_is_instance(ResponseInvalid), Wait, "EsawAnswerUnreadable", "{}"),
     OutcomeRule(_is_instance(UnexpectedRedirect), Wait, "EsawRedirects", "{}"),
     # eSAW's own 401 has no body either, so only a second one about the same key counts (SenderKeys.doubt).

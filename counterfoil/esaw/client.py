@@ -64,7 +64,7 @@ class EsawUserClient:
     async def envelope(self, envelope: str) -> models.EnvelopeResponse:
         """Return the envelope's status, name and workflow."""
         wanted = envelope_id(envelope)
-        answer = await self._get("envelope", f"envelope/{wanted}", models.EnvelopeResponse)
+        answer = await self.read(EsawCall("envelope", "GET", f"envelope/{wanted}"), models.decode_envelope)
         if not _same_guid(answer.id, wanted):
             # A wrong response of a cache or proxy must not archive or delete another envelope.
             raise ResponseInvalid("envelope", "it is about another envelope")

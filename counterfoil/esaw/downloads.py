@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from counterfoil.esaw.errors import ResponseInvalid
+from counterfoil.esaw.errors import MAX_NAME_LENGTH, ResponseInvalid
 from counterfoil.esaw.limits import KIB
 from counterfoil.esaw.models import refuse_error_body
 from counterfoil.esaw.transport import FileDownload
@@ -26,9 +26,6 @@ HEAD_BYTES: Final = 64 * KIB
 
 PDF_HEAD_BYTES: Final = KIB
 """Bytes in which the header of a PDF is, as readers accept it. (PDF 1.7 Reference, implementation note 13)"""
-
-MAX_NAME_LENGTH: Final = 100
-"""Maximum characters of a file's name in a message."""
 
 _SOAP: Final = b"soap"
 _ROOT: Final = re.compile(

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from counterfoil.esaw.errors import ResponseInvalid
+from counterfoil.esaw.errors import EnvelopeStatusUnknown, FileIdMissing, ResponseInvalid
 from counterfoil.esaw.limits import FILE_ID_LENGTH, VERSION_LENGTH
 from counterfoil.resources import EnvelopeStatus, FileKind
 
@@ -66,6 +66,12 @@ class EnvelopeResponse(NamedModel, frozen=True, kw_only=True):
         return _parse_time(self.sent_text)
 
 
+class _EnvelopeStatusText(EsawModel, frozen=True):
+    """The status of ``GET envelope/{id}``, before it is checked."""
+
+    text: str | None = msgspec.field(name="EnvelopeStatus")
+
+
 class EnvelopeFile(msgspec.Struct, frozen=True, kw_only=True):
     """One file of an envelope, ready to be downloaded. eSAW names no audit trail, so those are named here."""
 
@@ -80,7 +86,7 @@ class EnvelopeFile(msgspec.Struct, frozen=True, kw_only=True):
 class ListedFile(EsawModel, frozen=True):
     """Common fields of an attachment, a document and a legal document."""
 
-    file_id: str
+    file_id: str | None = None
     file_name: str | None = None
 
 
@@ -118,13 +124,13 @@ class FilesResponse(EsawModel, frozen=True):
         Return all files once each, always in the same order.
 
         Documents, their attachments, their audit trails, then the envelope's audit trail as PDF and as XML,
-        then legal documents. Raises ``ResponseInvalid`` when a file has an id that can't be asked for, since
-        to leave out a file would be to lose it.
+        then legal documents. Raises ``FileIdMissing`` when a file has no id that can be requested, since to
+        leave out a file would be to lose it.
         """
         once: dict[str, EnvelopeFile] = {}
         for file in self._all():
             if not is_file_id(file.file_id):
-                raise ResponseInvalid("files", f"a file of kind {file.kind} has an impossible FileId")
+                raise FileIdMissing("files", file.kind, file.file_name)
             once.setdefault(file.file_id, file)
         return tuple(once.values())
 
@@ -244,6 +250,14 @@ def decode(kind: type[A], operation: str, body: bytes) -> A:
     raise ResponseInvalid(operation, what)
 
 
+def decode_envelope(operation: str, body: bytes) -> EnvelopeResponse:
+    """Read an envelope. Raises ``EnvelopeStatusUnknown`` for a status that is null or not one of ``EnvelopeStatus``."""
+    status = decode(_EnvelopeStatusText, operation, body).text
+    if status not in set(EnvelopeStatus):
+        raise EnvelopeStatusUnknown(operation, status)
+    return decode(EnvelopeResponse, operation, body)
+
+
 def decode_configuration(operation: str, body: bytes) -> ConfigurationResponse:
     """Read a configuration. Raises ``ResponseInvalid`` for an object that has no member of one."""
     answer = decode(ConfigurationResponse, operation, body)
@@ -321,7 +335,7 @@ def _version_texts(body: bytes) -> Iterable[str]:
 
 def _file(listed: ListedFile, kind: FileKind, number: int | None) -> EnvelopeFile:
     return EnvelopeFile(
-        file_id=listed.file_id, kind=kind, file_name=listed.file_name or "", document_number=number
+        file_id=listed.file_id or "", kind=kind, file_name=listed.file_name or "", document_number=number
     )
 
 

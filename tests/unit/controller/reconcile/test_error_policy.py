@@ -94,7 +94,6 @@ FILE = {"FileId": None, "FileName": "contract.pdf", "DocumentNumber": 1}
     ("value", "words"),
     [("Archived", "is `Archived`"), (None, "is null"), ("<b>", "is no plain word"), ("", "is no")],
 )
-@pytest.mark.xfail(strict=True, reason="an unknown status or a null FileId is EsawAnswerUnreadable")
 async def test_a_status_that_nobody_knows_is_waited_for_with_a_reason_of_its_own(
     value: str | None, words: str
 ) -> None:
@@ -118,7 +117,6 @@ async def test_a_status_that_nobody_knows_is_waited_for_with_a_reason_of_its_own
         {"LegalDocuments": [FILE]},
     ],
 )
-@pytest.mark.xfail(strict=True, reason="an unknown status or a null FileId is EsawAnswerUnreadable")
 async def test_a_file_without_an_id_is_waited_for_and_never_left_out(listed: dict[str, Any]) -> None:
     async with against(answering(listed)) as bench:
         with pytest.raises(ResponseInvalid) as met:
