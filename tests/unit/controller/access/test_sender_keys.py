@@ -298,6 +298,14 @@ async def test_user_ids_are_compared_without_regard_to_letter_case() -> None:
     assert (await scene.ask()).reveal() == KEY
 
 
+@pytest.mark.parametrize("written", [f"{{{ANNA}}}", ANNA.replace("-", ""), f"{{{ANNA.upper()}}}"])
+@pytest.mark.xfail(strict=True, reason="user ids are compared as text")
+async def test_user_ids_that_are_guids_are_compared_as_guids(written: str) -> None:
+    scene = Scene()
+    scene.esaw.users[KEY] = written
+    assert (await scene.ask()).reveal() == KEY
+
+
 PROBLEMS = pytest.mark.parametrize(
     "problem", [EsawUnreachable("connect"), HttpStatusError(503), HttpStatusError(403)]
 )
