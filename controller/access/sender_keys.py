@@ -33,6 +33,7 @@ from counterfoil.resources import (
     SenderStatus,
     find_condition,
     is_condition_true,
+    is_same_user,
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
@@ -242,7 +243,7 @@ class SenderKeys:
             await self._write_unverified(sender, stored, problem)
             raise
         self._refusals.accepted(sender)
-        if who.user_id.lower() != sender.spec.user_id.lower():
+        if not is_same_user(who.user_id, sender.spec.user_id):
             message = (
                 f"The key belongs to another eSAW user than spec.userId of Sender/{sender.name} says. "
                 "Put this user's key into the Secret."

@@ -299,7 +299,6 @@ async def test_user_ids_are_compared_without_regard_to_letter_case() -> None:
 
 
 @pytest.mark.parametrize("written", [f"{{{ANNA}}}", ANNA.replace("-", ""), f"{{{ANNA.upper()}}}"])
-@pytest.mark.xfail(strict=True, reason="user ids are compared as text")
 async def test_user_ids_that_are_guids_are_compared_as_guids(written: str) -> None:
     scene = Scene()
     scene.esaw.users[KEY] = written
