@@ -267,6 +267,49 @@ async def test_an_envelope_with_a_file_in_doubt_is_archived_and_kept_and_that_is
     assert await scene.recorded() == [("Warning", "DocumentInDoubt")]
 
 
+async def move(scene: Scene, path: str, generation: int) -> None:
+    """Let a person change spec.path of the Archive while the second file can't be downloaded."""
+    scene.envelope.but("download trail-1", EsawUnreachable("cut"))
+    await scene.reconcile(2)
+    scene.cache.archives.put(
+        an_archive(version=generation, generation=generation, path=path, filesystem={"root": str(scene.root)})
+    )
+    await scene.reconcile(2)
+    del scene.envelope.problems["download trail-1"]
+
+
+@pytest.mark.xfail(strict=True, reason="what lies at the old place is forgotten")
+async def test_what_lies_where_the_path_led_before_is_named_until_the_end(scene: Scene) -> None:
+    await move(scene, "new/{{envelope.id}}/{{file.name}}", 2)
+    after = await scene.reconcile()
+    assert after.status.phase is Phase.SUCCEEDED
+    left = find_condition(after.status.conditions, "FilesLeftBehind")
+    assert left is not None
+    assert (left.status, left.reason) == ("True", "PlaceChanged")
+    (contract,) = scene.root.rglob("acme/**/file-1.pdf")
+    assert f"`{contract.as_uri()}`" in left.message
+    assert "new/" not in left.message
+    assert ("Warning", "PlaceChanged") in await scene.told()
+
+
+@pytest.mark.xfail(strict=True, reason="what lies at the old place is forgotten")
+async def test_files_under_a_path_that_is_used_again_are_not_left_behind(scene: Scene) -> None:
+    old = an_archive().spec.path
+    await move(scene, "new/{{envelope.id}}/{{file.name}}", 2)
+    await move(scene, old, 3)
+    after = await scene.reconcile()
+    left = find_condition(after.status.conditions, "FilesLeftBehind")
+    assert after.status.phase is Phase.SUCCEEDED
+    assert left is not None
+    assert "/new/" in left.message
+    assert "/acme/" not in left.message
+
+
+async def test_an_event_whose_files_lie_at_their_places_has_nothing_left_behind(scene: Scene) -> None:
+    after = await scene.reconcile()
+    assert find_condition(after.status.conditions, "FilesLeftBehind") is None
+
+
 @pytest.mark.parametrize("operation", ["envelope", "files", "download file-1", "delete"])
 async def test_a_key_that_is_refused_twice_parks_the_event_and_is_remembered(
     scene: Scene, operation: str
