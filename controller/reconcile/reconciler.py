@@ -25,6 +25,7 @@ from controller.reconcile.outcomes import (
     Outcome,
     Pause,
     PhaseFacts,
+    SideCondition,
     Wait,
     outcome_label,
 )
@@ -42,7 +43,14 @@ from counterfoil.kube.errors import Rejected, TooLarge
 from counterfoil.kube.status import StatusWriter
 from counterfoil.logs import log_context
 from counterfoil.metrics import Metrics
-from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Phase, RetrySpec, is_condition_true
+from counterfoil.resources import (
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    Phase,
+    RetrySpec,
+    find_condition,
+    is_condition_true,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -185,6 +193,7 @@ class Reconciler:
             self.metrics.retries_exhausted.inc()
         if status.phase.is_final:
             self._observe_duration(stored)
+        self._announce_side_condition(before, stored, outcome.facts.side_condition)
         is_same = (before.phase, before.reason) == (status.phase, status.reason)
         person_acts = find_reason(outcome.reason).responsible is not Responsible.NOBODY
         if is_same or isinstance(outcome, Pause) or (isinstance(outcome, Done) and not person_acts):
@@ -192,6 +201,16 @@ class Reconciler:
         type_: EventType = "Warning" if isinstance(outcome, Done | Wait | Fail | NeedConsent) else "Normal"
         reason, message = status.reason or outcome.reason, status.message or ""
         self.event_recorder.record(stored, reason, message, type_=type_)
+
+    def _announce_side_condition(
+        self, before: EnvelopeEventStatus, stored: EnvelopeEvent, condition: SideCondition | None
+    ) -> None:
+        """Announce a new side condition on which a person must act."""
+        if condition is None or find_reason(condition.reason).responsible is Responsible.NOBODY:
+            return
+        known = find_condition(before.conditions, condition.type)
+        if known is None or known.reason != condition.reason:
+            self.event_recorder.record(stored, condition.reason, condition.message, type_="Warning")
 
     def _observe_duration(self, stored: EnvelopeEvent) -> None:
         created, completed = stored.metadata.creation_timestamp, stored.status.completed_at

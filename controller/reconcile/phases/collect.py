@@ -9,6 +9,7 @@ writes nothing, and downloads a file only to compare it with a stored file.
 from collections.abc import Iterable
 
 from controller.reconcile.context import ReconcileContext
+from controller.reconcile.left_behind import left_behind
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, Wait
 from controller.reconcile.phases.missing_envelope import explain_deleted, is_missing
 from counterfoil.archives import filing
@@ -63,7 +64,9 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         "FilesListed",
         f"{len(documents)} files will be archived in Archive/{context.archive.name}.",
         facts=PhaseFacts(
-            documents=documents, archive=ArchiveLocation(ref=LocalObjectReference(name=context.archive.name))
+            documents=documents,
+            archive=ArchiveLocation(ref=LocalObjectReference(name=context.archive.name)),
+            side_condition=left_behind(event.status, locations),
         ),
     )
 
