@@ -79,7 +79,9 @@ class StandIn(Control):
     def _application(self) -> web.Application:
         pipeline = RequestPipeline(self._store, self._faults, self._recorder)
         envelope_sender = EnvelopeSender(self._store, self._lifecycle)
-        rest = RestRoutes(self._store, self._lifecycle, envelope_sender, self._version)
+        rest = RestRoutes(
+            self._store, self._lifecycle, envelope_sender, lambda: self._behaviour, self._version
+        )
         sessions = BrowserSessions(self._store)
         oauth = OAuthEndpoints(self._store, self._consents, sessions, lambda: self._behaviour)
         pages = WebsiteRoutes(self._store, sessions, envelope_sender, oauth)

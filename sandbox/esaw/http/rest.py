@@ -5,7 +5,7 @@ REST v6: the calls below `/Api/v6`, one small handler per call.
 have in common. Envelopes are sent and cancelled through the life cycle, which calls back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from aiohttp import BodyPartReader, web
 from msgspec import UnsetType
 
+from sandbox.esaw.core.behaviour import Behaviour
 from sandbox.esaw.core.envelope_sender import EnvelopeSender
 from sandbox.esaw.core.errors import ErrorCode, RequestRefused, UnknownPath, UnsupportedMediaType
 from sandbox.esaw.core.filenames import content_disposition
@@ -39,11 +40,17 @@ class RestRoutes:
     """The v6 calls over one store."""
 
     def __init__(
-        self, store: EsawStore, lifecycle: Lifecycle, envelope_sender: EnvelopeSender, version: str
+        self,
+        store: EsawStore,
+        lifecycle: Lifecycle,
+        envelope_sender: EnvelopeSender,
+        behaviour: Callable[[], Behaviour],
+        version: str,
     ) -> None:
         self._store = store
         self._lifecycle = lifecycle
         self._envelope_sender = envelope_sender
+        self._behaviour = behaviour
         self._version = version
         self._fixed: Mapping[tuple[str, ...], _Route] = {
             ("system", "version"): _Route("GET", "version", self._system_version),
@@ -90,6 +97,8 @@ class RestRoutes:
     # System and authorization
 
     async def _system_version(self, call: RoutedCall) -> RouteResponse:
+        if self._behaviour().version_needs_token:
+            _ = call.authenticated_user
         return json_response({"Version": self._version})
 
     async def _validate(self, call: RoutedCall) -> RouteResponse:

@@ -9,7 +9,7 @@ from time import monotonic
 import httpx
 import pytest
 
-from sandbox.esaw import DocumentSpec, StandIn, User
+from sandbox.esaw import Behaviour, DocumentSpec, StandIn, User
 from sandbox.esaw.core.faults import GarbageKind
 from tests.support.servers.standin_peers import anna, client_of
 
@@ -379,3 +379,9 @@ async def test_members_of_an_answer_may_have_other_values(
     esaw.fault("envelope", replaces={"EnvelopeStatus": "Archived", "Name": None})
     answer = (await api.get(f"envelope/{envelope}")).json()
     assert (answer["EnvelopeStatus"], answer["Name"], answer["Id"]) == ("Archived", None, envelope)
+
+
+async def test_the_version_may_need_a_token(esaw: StandIn, api: httpx.AsyncClient) -> None:
+    esaw.set_behaviour(Behaviour(version_needs_token=True))
+    assert (await api.get("system/version")).status_code == 200
+    assert (await api.get("system/version", headers={"ApiToken": "none"})).status_code == 401
