@@ -1,7 +1,7 @@
 """
 Files of an event that a change of ``spec.path`` or ``spec.archiveRef`` in mid-filing left at their old places.
 
-They lie there without a manifest, and Counterfoil does not remove them: the old place may be in an Archive that is gone.
+They are stored there without a manifest. Counterfoil does not remove them: the old place may be in another Archive.
 The condition ``FilesLeftBehind`` names them for a person; it stays to the end of the event.
 """
 

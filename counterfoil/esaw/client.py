@@ -35,10 +35,10 @@ T = TypeVar("T")
 class EsawClient(EsawTransport):
     """Client for one organization. Its users share the host, the rate limit and the pauses."""
 
-    async def version(self) -> str:
-        """Return eSAW's version. Needs no token, but an installation can require one (``HttpStatusError``
+    async def version(self, token: ApiToken | None = None) -> str:
+        """Return eSAW's version. By its documentation, v6 requires a token for this too (``HttpStatusError``
         401)."""
-        return await self.request(EsawCall("version", "GET", "system/version"), None, models.parse_version)
+        return await self.request(EsawCall("version", "GET", "system/version"), token, models.parse_version)
 
     def as_user(self, token: ApiToken) -> "EsawUserClient":
         """Return a client with the permissions of this token's owner."""
