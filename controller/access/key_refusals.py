@@ -1,9 +1,10 @@
 """
-The 401 answers without an error id, and the keys that they prove to be refused. A proxy's 401 looks as eSAW's.
+The 401 answers without an error id, and the keys that they prove to be refused. A proxy's 401 looks as
+eSAW's.
 
 A key counts as refused only when eSAW refuses it again a while later. If the keys of several senders of one
-Organization are refused meanwhile, and eSAW accepts none, the cause is not in the keys. Memory only: after a restart
-a refusal has to be confirmed again.
+Organization are refused meanwhile, and eSAW accepts none, the cause is not in the keys. Memory only: after a
+restart a refusal has to be confirmed again.
 """
 
 from collections import defaultdict
@@ -18,7 +19,8 @@ CONFIRMATION = timedelta(minutes=1)
 """Time from the first 401 to the question that confirms it."""
 
 COMMON_CAUSE = timedelta(minutes=10)
-"""Maximum age of another sender's refusal that counts as the same cause; refused keys are checked every five minutes."""
+"""Maximum age of another sender's refusal that counts as the same cause; refused keys are checked every five
+minutes."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ class KeyUnusable(Exception):
 
 
 class KeyStateUnknown(KeyUnusable):
-    """It is unknown whether a key works: its Secret may not be read, or a 401 is not confirmed before ``until``."""
+    """It is unknown whether a key works: its Secret may not be read, or a 401 is not confirmed before
+    ``until``."""
 
     def __init__(self, reason: str, message: str, *, until: datetime | None = None) -> None:
         super().__init__(reason, message)
@@ -130,7 +131,8 @@ class SenderKeys:
         return _doubt(sender, self._refusals.add(sender, token))
 
     async def refused(self, sender: Sender, token: ApiToken) -> None:
-        """Record that eSAW itself refused this key (401 with an error id), unless the Secret has another key by now."""
+        """Record that eSAW itself refused this key (401 with an error id), unless the Secret has another key
+        by now."""
         async with self._locks[sender.name]:
             sender = self._newest_known(sender)
             if _fingerprint(sender) in (None, token.fingerprint) and not await self._is_replaced(
@@ -272,7 +274,8 @@ class SenderKeys:
         return await self._write_unusable(sender, stored, "TokenRejected", rejected_message(sender))
 
     async def _write_unverified(self, sender: Sender, stored: StoredKey, problem: EsawError) -> None:
-        """Report that eSAW could not verify this key; the result of an earlier check of the same key stays."""
+        """Report that eSAW could not verify this key; the result of an earlier check of the same key
+        stays."""
         before = find_condition(sender.status.conditions, "Authorized")
         is_same_key = _fingerprint(sender) == stored.token.fingerprint
         if before is not None and before.status != "Unknown" and is_same_key:
@@ -351,16 +354,17 @@ def _fingerprint(sender: Sender) -> str | None:
 
 def _doubt(sender: Sender, until: datetime) -> KeyStateUnknown:
     message = (
-        f"401 was the answer to the API key of Sender/{sender.name}, without an error id of eSignAnyWhere. Perhaps a proxy "
-        "answered, so Counterfoil asks again before it believes that."
+        f"401 was the answer to the API key of Sender/{sender.name}, without an error id of eSignAnyWhere. "
+        "Perhaps a proxy answered, so Counterfoil asks again before it believes that."
     )
     return KeyStateUnknown("KeyDoubted", message, until=until)
 
 
 def _common_message(sender: Sender) -> str:
     return (
-        f"401 is the answer to the API keys of several senders of Organization/{sender.spec.organization_ref.name} at once, "
-        "and eSignAnyWhere accepts none meanwhile. Check the way to eSignAnyWhere, and the OAuth application there."
+        "401 is the answer to the API keys of several senders of "
+        f"Organization/{sender.spec.organization_ref.name} at once, and eSignAnyWhere "
+        "accepts none meanwhile. Check the way to eSignAnyWhere, and the OAuth application there."
     )
 
 

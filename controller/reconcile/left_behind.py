@@ -1,8 +1,9 @@
 """
-Files of an event that a change of ``spec.path`` or ``spec.archiveRef`` in mid-filing left at their old places.
+Files of an event that a change of ``spec.path`` or ``spec.archiveRef`` in mid-filing left at their old
+places.
 
-They are stored there without a manifest. Counterfoil does not remove them: the old place may be in another Archive.
-The condition ``FilesLeftBehind`` names them for a person; it stays to the end of the event.
+They are stored there without a manifest. Counterfoil does not remove them: the old place may be in another
+Archive. The condition ``FilesLeftBehind`` names them for a person; it stays to the end of the event.
 """
 
 import re
@@ -21,7 +22,8 @@ _LISTED: Final = re.compile(r"`([^`]+)`")
 
 
 def left_behind(status: EnvelopeEventStatus, locations: Collection[str]) -> SideCondition | None:
-    """Return what lies elsewhere than at the present locations, according to the status; None: never anything."""
+    """Return what lies elsewhere than at the present locations, according to the status; None: never
+    anything."""
     known = find_condition(status.conditions, CONDITION_TYPE)
     claimed = [each.location for each in status.documents if each.location is not None]
     earlier = _LISTED.findall(known.message) if known is not None else []
@@ -43,6 +45,6 @@ def _message(left: Iterable[str]) -> str:
             listed.append(f"`{each}`")
     rest = f" and at {more} more places" if more else ""
     return (
-        f"Files of an earlier attempt may lie without a manifest at {', '.join(listed)}{rest}, since spec.path or "
-        "spec.archiveRef was changed meanwhile. Remove them there once the event has succeeded."
+        f"Files of an earlier attempt may lie without a manifest at {', '.join(listed)}{rest}, since "
+        "spec.path or spec.archiveRef was changed meanwhile. Remove them there once the event has succeeded."
     )

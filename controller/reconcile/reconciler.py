@@ -187,7 +187,8 @@ class Reconciler:
         self.metrics.attempts.labels(phase, outcome_label(type(outcome)), outcome.reason).inc()
 
     def _announce(self, before: EnvelopeEventStatus, stored: EnvelopeEvent, outcome: Outcome) -> None:
-        """Announce a transition; equal retries, pauses and the happy path are none, unless a person must act."""
+        """Announce a transition; equal retries, pauses and the happy path are none, unless a person must
+        act."""
         status = stored.status
         if status.phase is Phase.FAILED and status.reason == "DeadlineExceeded":
             self.metrics.retries_exhausted.inc()

@@ -250,8 +250,8 @@ def _unsuccessful(problem: EsawError) -> CheckResult | None:
         if problem.error_id is not None:
             return None
         message = (
-            f"{problem} Any server may say that, so it is not known whether eSignAnyWhere is at spec.baseURL. Counterfoil "
-            "asks with the key of a Sender as soon as one works."
+            f"{problem} Any server may say that, so it is not known whether eSignAnyWhere is at "
+            "spec.baseURL. Counterfoil asks with the key of a Sender as soon as one works."
         )
         return CheckResult("Unknown", "EsawUnconfirmed", message)
     message = f"eSignAnyWhere at spec.baseURL does not answer as it should: {problem}"

@@ -105,8 +105,8 @@ async def claim_names(
     for name in (*(file.name for file in plan.files), plan.hashes_name, plan.seal_name, plan.manifest_name):
         if case_folded(name) in taken and name not in own:
             raise NameTaken(
-                f"{backend.location(name)} is there already, and nothing shows that Counterfoil put it there. "
-                "Move it away, or change spec.path of the Archive."
+                f"{backend.location(name)} is there already, and nothing shows that Counterfoil put it "
+                "there. Move it away, or change spec.path of the Archive."
             )
     return tuple(backend.location(file.name) for file in plan.files)
 

@@ -83,7 +83,8 @@ def is_kept(status: EnvelopeEventStatus) -> bool:
 
 
 def doubt(status: EnvelopeEventStatus) -> str | None:
-    """Return what the signature check found against a file (unreadable, or a broken signature); None: nothing."""
+    """Return what the signature check found against a file (unreadable, or a broken signature); None:
+    nothing."""
     checked = find_condition(status.conditions, "SignaturesChecked")
     if checked is None or checked.status != "False" or checked.reason != "SignatureBroken":
         return None

@@ -1,9 +1,9 @@
 """
 Whether a download can be the file that was asked for: a proxy may answer 200 for what it could not fetch.
 
-The beginning of a file is checked before its first byte is passed on. What eSAW makes itself is never empty and never
-a web page or a fault; what is named .pdf is a PDF; an error body of eSAW is an error under any status. Attachments are
-uploads of signers, so any content passes if eSAW named it (``Content-Disposition``).
+The beginning of a file is checked before its first byte is passed on. What eSAW makes itself is never empty
+and never a web page or a fault; what is named .pdf is a PDF; an error body of eSAW is an error under any
+status. Attachments are uploads of signers, so any content passes if eSAW named it (``Content-Disposition``).
 
 This module decides about the content of no valid file: an unreadable PDF is archived as it is.
 """
@@ -40,7 +40,8 @@ _NO_FILE_ROOTS: Final = frozenset({b"html", b"fault", b"error", b"errors", b"pro
 async def checked_download(
     download: AbstractAsyncContextManager[FileDownload], kind: FileKind, file_name: str
 ) -> AsyncIterator[FileDownload]:
-    """Open a download whose chunks raise ``ResponseInvalid`` before the first one if it can't be this file."""
+    """Open a download whose chunks raise ``ResponseInvalid`` before the first one if it can't be this
+    file."""
     async with download as file:
         is_made_by_esaw = kind is not FileKind.ATTACHMENT
         check = partial(
@@ -72,7 +73,8 @@ async def _checked_chunks(
 
 
 def _refuse_other_content(head: bytes, *, kind: FileKind, name: str, is_strict: bool) -> None:
-    """Raise ``ResponseInvalid`` if a file that begins so (or is so, if it is short) can't be the one asked for."""
+    """Raise ``ResponseInvalid`` if a file that begins so (or is so, if it is short) can't be the one asked
+    for."""
     refuse_error_body("download", head)
     if fault := _fault(head, kind, name, is_strict=is_strict):
         subject = f"`{name[:MAX_NAME_LENGTH]}`" if name else f"a file of kind {kind}"

@@ -121,7 +121,8 @@ class ResponseInvalid(EsawError):
 
 
 class EnvelopeStatusUnknown(ResponseInvalid):
-    """An ``EnvelopeStatus`` that is null, or that this version does not know. Only a plain word is repeated."""
+    """An ``EnvelopeStatus`` that is null, or that this version does not know. Only a plain word is
+    repeated."""
 
     def __init__(self, operation: str, text: str | None) -> None:
         status = "null" if text is None else f"`{text}`" if _PLAIN_WORD.fullmatch(text) else "no plain word"
@@ -129,7 +130,8 @@ class EnvelopeStatusUnknown(ResponseInvalid):
 
 
 class FileIdMissing(ResponseInvalid):
-    """A listed file that can't be downloaded, since its ``FileId`` is null or impossible. It is never left out."""
+    """A listed file that can't be downloaded, since its ``FileId`` is null or impossible. It is never left
+    out."""
 
     def __init__(self, operation: str, kind: str, name: str) -> None:
         subject = f"the file `{name[:MAX_NAME_LENGTH]}`" if name else "a file without a name"

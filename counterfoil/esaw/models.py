@@ -232,7 +232,8 @@ _ODD_VALUE = re.compile(r"(?<=^Invalid enum value )(?!'[A-Za-z0-9_]{1,40}' - at 
 _CONFIGURATION_MEMBERS = frozenset(
     {"MetaData", "ShareWithTeam", "Activities", "ExpirationConfiguration", "CallbackConfiguration"}
 )
-"""Members of a configuration by which it is recognised: which of them are absent for null is not documented."""
+"""Members of a configuration by which it is recognised: which of them are absent for null is not
+documented."""
 _JSON_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Errors of msgspec for invalid JSON; ``RecursionError`` for lists that are nested too deeply."""
 
@@ -251,7 +252,8 @@ def decode(kind: type[A], operation: str, body: bytes) -> A:
 
 
 def decode_envelope(operation: str, body: bytes) -> EnvelopeResponse:
-    """Read an envelope. Raises ``EnvelopeStatusUnknown`` for a status that is null or not one of ``EnvelopeStatus``."""
+    """Read an envelope. Raises ``EnvelopeStatusUnknown`` for a status that is null or not one of
+    ``EnvelopeStatus``."""
     status = decode(_EnvelopeStatusText, operation, body).text
     if status not in set(EnvelopeStatus):
         raise EnvelopeStatusUnknown(operation, status)
@@ -299,7 +301,8 @@ def parse_error(body: bytes) -> tuple[str | None, str | None]:
 
 
 def refuse_error_body(operation: str, body: bytes) -> None:
-    """Raise ``ResponseInvalid`` for an error of eSAW that came with a status of success, as some proxies pass it on."""
+    """Raise ``ResponseInvalid`` for an error of eSAW that came with a status of success, as some proxies
+    pass it on."""
     if b'"ErrorId"' not in body:
         return
     try:

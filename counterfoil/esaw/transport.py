@@ -334,7 +334,8 @@ _MESSAGE_TYPES: Final = frozenset(
         "application/soap+xml",
     }
 )
-"""Not application/xml: an audit trail has that type, so its content decides (``counterfoil.esaw.downloads``)."""
+"""Not application/xml: an audit trail has that type, so its content decides
+(``counterfoil.esaw.downloads``)."""
 
 
 def _is_message(headers: httpx.Headers) -> bool:

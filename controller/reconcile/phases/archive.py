@@ -175,7 +175,8 @@ def _deleted_meanwhile(documents: tuple[FiledDocument, ...], context: ReconcileC
 
 
 def _as_document(file: ManifestFile, location: str) -> FiledDocument:
-    """Describe a file of an earlier run; its location is the present one, since the Archive may have another address."""
+    """Describe a file of an earlier run; its location is the present one, since the Archive may have another
+    address."""
     return FiledDocument(
         file_id=file.file_id,
         kind=file.kind,

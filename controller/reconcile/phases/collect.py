@@ -74,7 +74,8 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
 async def _claim_names(
     event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext
 ) -> tuple[str, ...]:
-    """Return the locations of the plan. Raises ``NameTaken`` for a file that no event of the envelope filed."""
+    """Return the locations of the plan. Raises ``NameTaken`` for a file that no event of the envelope
+    filed."""
     claimed = _locations(event)
 
     async def attempt() -> tuple[str, ...]:

@@ -62,7 +62,8 @@ class SignedPdf:
 
 
 _FILLER_HEAD = (
-    b"%%PDF-1.7\n1 0 obj\n<</Type/Catalog/Pages 2 0 R>>\nendobj\n2 0 obj\n<</Type/Pages/Count 0/Kids[]>>\nendobj\n"
+    b"%%PDF-1.7\n1 0 obj\n<</Type/Catalog/Pages 2 0 R>>\nendobj\n"
+    b"2 0 obj\n<</Type/Pages/Count 0/Kids[]>>\nendobj\n"
     b"3 0 obj\n<</Length %010d>>stream\n"
 )
 _FILLER_PLACES = tuple((_FILLER_HEAD % 0).index(b"%d 0 obj" % number) for number in (1, 2, 3))

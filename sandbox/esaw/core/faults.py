@@ -44,8 +44,9 @@ OPERATIONS: Final = frozenset(
 
 GarbageKind = Literal["json", "html", "shape", "empty", "text", "xml", "error", "nothing"]
 """
-Instead of the body, with the status it would have had: broken JSON, an HTML page, JSON of another shape, an empty
-JSON body; a proxy's plain text, an XML fault, eSAW's error body as bytes of no type, or no bytes of no type.
+Instead of the body, with the status it would have had: broken JSON, an HTML page, JSON of another shape, an
+empty JSON body; a proxy's plain text, an XML fault, eSAW's error body as bytes of no type, or no bytes of no
+type.
 """
 
 

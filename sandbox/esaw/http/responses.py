@@ -121,7 +121,8 @@ def fault_response(fault: InjectedFault) -> RouteResponse | None:
 
 
 def with_body_fault(route_response: RouteResponse, fault: InjectedFault) -> RouteResponse:
-    """The response as the fault corrupts it: its body replaced by garbage, or members left out or replaced."""
+    """The response as the fault corrupts it: its body replaced by garbage, or members left out or
+    replaced."""
     if fault.garbage is not None:
         content_type, body = _GARBAGE[fault.garbage]
         return replace(

@@ -290,7 +290,8 @@ async def test_what_another_event_of_the_envelope_filed_before_it_broke_off_is_r
 
 
 async def broken_off_for_a_sibling(scene: Scene) -> None:
-    """Let another event of the envelope claim its names and file all but the manifest; then eSAW renders the trail again."""
+    """Let another event of the envelope claim its names and file all but the manifest; then eSAW renders the
+    trail again."""
     sibling = an_event().for_action("envelopeCompleted").build()
     sibling = with_facts(sibling, await collect(sibling, scene.context(sibling)))
     scene.backend.problems["counterfoil.json"] = ArchiveUnavailable("ArchiveFull", "Archive/dms is full.")
