@@ -170,10 +170,16 @@ def build(
     archive_pool = ArchivePool(kube, secrets, clock, metrics)
     consent_url = partial(_consent_url, cache)
     sender_keys = SenderKeys(
-        kube, secrets, clock, changed=cache.update, sealing=sealing, consent_url=consent_url
+        kube,
+        secrets,
+        clock,
+        changed=cache.update,
+        sealing=sealing,
+        consent_url=consent_url,
+        confirmation=settings.key_confirmation,
     )
     organizations = OrganizationStatusUpdater(
-        kube, cache, secrets, esaw_clients, clock, callback_url=settings.callback_url
+        kube, cache, secrets, sender_keys, esaw_clients, clock, callback_url=settings.callback_url
     )
     workqueue = WorkQueue(clock, partial(concurrency_limits, cache, settings.concurrency))
     event_queue = EventQueue(cache, workqueue, clock)

@@ -266,6 +266,10 @@ class ControllerSettings(CommonSettings):
     """Maximum time for which an event is due while the controller works on none. After it /healthz fails and
     Kubernetes restarts the pod."""
 
+    key_confirmation: Duration = setting(Duration(minutes=1), "1m", at_least=1.0)
+    """Time after which eSignAnyWhere is asked again about a sender's key that was answered with 401. Only a
+    second 401 counts as a refusal: the first one may come from a proxy."""
+
     callback_url: str | None = setting(None, "https://callbacks.example.com")
     """Address at which eSignAnyWhere reaches the receiver, for the URLs in each Organization's status.
     Not set: spec.oauth.publicURL of the Organization, else a placeholder."""

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from controller.access.key_refusals import CONFIRMATION, KeyRefusals
 from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing
 from controller.cache import version_number
 from counterfoil.clock import Clock
@@ -32,6 +33,7 @@ from counterfoil.resources import (
     SenderStatus,
     find_condition,
     is_condition_true,
+    is_same_user,
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
@@ -50,7 +52,12 @@ class KeyUnusable(Exception):
 
 
 class KeyStateUnknown(KeyUnusable):
-    """It is unknown whether a key works, because its Secret may not be read."""
+    """It is unknown whether a key works: its Secret may not be read, or a 401 is not confirmed before
+    ``until``."""
+
+    def __init__(self, reason: str, message: str, *, until: datetime | None = None) -> None:
+        super().__init__(reason, message)
+        self.until = until
 
 
 class StoredKey(NamedTuple):
@@ -73,11 +80,18 @@ class SenderKeys:
     """Without it only ``spec.tokenSecretRef`` works."""
     consent_url: Callable[[Sender], str | None] = lambda sender: None
     """Returns the URL of a Sender's consent page."""
+    confirmation: timedelta = CONFIRMATION
+    """Time after which a 401 is confirmed."""
+    _refusals: KeyRefusals = field(init=False)
     _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _newest: dict[str, Sender] = field(default_factory=dict)
     """The states written here last; they count until the watch has delivered them."""
     _last_checked: dict[str, datetime] = field(default_factory=dict)
     """Times of the last check of a refused key, by Sender."""
+
+    def __post_init__(self) -> None:
+        """Begin without refusals."""
+        self._refusals = KeyRefusals(self.clock, self.confirmation)
 
     async def key(self, sender: Sender, esaw: EsawClient) -> ApiToken:
         """
@@ -98,15 +112,27 @@ class SenderKeys:
                 raise
             authorized = find_condition(sender.status.conditions, "Authorized")
             if authorized is not None and _fingerprint(sender) == token.fingerprint:
-                if authorized.status == "True":
+                if authorized.status == "True" and self._refusals.confirmable_at(sender, token) is None:
                     return token
                 if authorized.status == "False" and not self._is_recheck_due(sender):
                     raise KeyUnusable(authorized.reason, authorized.message)
+            confirmable_at = self._refusals.confirmable_at(sender, token)
+            if confirmable_at is not None and self.clock.now() < confirmable_at:
+                raise _doubt(sender, confirmable_at)
             await self._verify(sender, StoredKey(token, key_id), esaw)
             return token
 
+    def accepted(self, sender: Sender) -> None:
+        """Record that eSAW accepted the sender's key for a call."""
+        self._refusals.accepted(sender)
+
+    def doubt(self, sender: Sender, token: ApiToken) -> KeyStateUnknown:
+        """Record a 401 that has no error id of eSAW: ``key`` asks again later, and that answer counts."""
+        return _doubt(sender, self._refusals.add(sender, token))
+
     async def refused(self, sender: Sender, token: ApiToken) -> None:
-        """Record that eSAW answered 401 to this key, unless the Secret has another key by now."""
+        """Record that eSAW itself refused this key (401 with an error id), unless the Secret has another key
+        by now."""
         async with self._locks[sender.name]:
             sender = self._newest_known(sender)
             if _fingerprint(sender) in (None, token.fingerprint) and not await self._is_replaced(
@@ -126,6 +152,7 @@ class SenderKeys:
         """Drop the state of a deleted Sender."""
         for memory in (self._newest, self._last_checked):
             memory.pop(name, None)
+        self._refusals.forget(name)
 
     def _newest_known(self, sender: Sender) -> Sender:
         known = self._newest.get(sender.name)
@@ -213,12 +240,12 @@ class SenderKeys:
             if answer.status != 401:
                 await self._write_unverified(sender, stored, answer)
                 raise
-            message = rejected_message(sender)
-            raise await self._write_unusable(sender, stored, "TokenRejected", message) from None
+            raise await self._refusal(sender, stored, answer) from None
         except EsawError as problem:
             await self._write_unverified(sender, stored, problem)
             raise
-        if who.user_id.lower() != sender.spec.user_id.lower():
+        self._refusals.accepted(sender)
+        if not is_same_user(who.user_id, sender.spec.user_id):
             message = (
                 f"The key belongs to another eSAW user than spec.userId of Sender/{sender.name} says. "
                 "Put this user's key into the Secret."
@@ -228,11 +255,30 @@ class SenderKeys:
         accepted = msgspec.structs.replace(self._describe(sender, stored), verified_at=now)
         await self._write(sender, "True", "KeyAccepted", "eSignAnyWhere accepts the key.", accepted)
 
+    async def _refusal(self, sender: Sender, stored: StoredKey, answer: HttpStatusError) -> KeyUnusable:
+        """Record a 401 to the question whose key this is; return what it means for the key."""
+        confirmable_at = self._refusals.add(sender, stored.token)
+        authorized = find_condition(sender.status.conditions, "Authorized")
+        is_known = (
+            authorized is not None
+            and authorized.status == "False"
+            and _fingerprint(sender) == stored.token.fingerprint
+        )
+        if answer.error_id is None and not is_known and self.clock.now() < confirmable_at:
+            doubt = _doubt(sender, confirmable_at)
+            if _fingerprint(sender) != stored.token.fingerprint or authorized is None:
+                await self._write(sender, "Unknown", doubt.reason, str(doubt), sender.status.key)
+            return doubt
+        if answer.error_id is None and self._refusals.is_common(sender):
+            return await self._write_unusable(sender, stored, "KeysRejected", _common_message(sender))
+        return await self._write_unusable(sender, stored, "TokenRejected", rejected_message(sender))
+
     async def _write_unverified(self, sender: Sender, stored: StoredKey, problem: EsawError) -> None:
-        """Report that eSAW could not verify this key; an earlier refusal of the same key stays."""
+        """Report that eSAW could not verify this key; the result of an earlier check of the same key
+        stays."""
         before = find_condition(sender.status.conditions, "Authorized")
         is_same_key = _fingerprint(sender) == stored.token.fingerprint
-        if before is not None and before.status == "False" and is_same_key:
+        if before is not None and before.status != "Unknown" and is_same_key:
             return
         message = (
             f"eSignAnyWhere could not be asked about the key: {problem} It is asked again, so there is "
@@ -304,6 +350,22 @@ def _secret_name(sender: Sender) -> str:
 
 def _fingerprint(sender: Sender) -> str | None:
     return sender.status.key.fingerprint if sender.status.key is not None else None
+
+
+def _doubt(sender: Sender, until: datetime) -> KeyStateUnknown:
+    message = (
+        f"401 was the answer to the API key of Sender/{sender.name}, without an error id of eSignAnyWhere. "
+        "Perhaps a proxy answered, so Counterfoil asks again before it believes that."
+    )
+    return KeyStateUnknown("KeyDoubted", message, until=until)
+
+
+def _common_message(sender: Sender) -> str:
+    return (
+        "401 is the answer to the API keys of several senders of "
+        f"Organization/{sender.spec.organization_ref.name} at once, and eSignAnyWhere "
+        "accepts none meanwhile. Check the way to eSignAnyWhere, and the OAuth application there."
+    )
 
 
 def rejected_message(sender: Sender) -> str:

@@ -9,16 +9,26 @@ nothing.
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC
 
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.archives import tags_subprocess
 from counterfoil.archives.backend import ArchiveBackend
-from counterfoil.archives.layout import ActionFacts, ArchiveLayout, EnvelopeFacts, FileFacts, make_layout
+from counterfoil.archives.layout import (
+    ActionFacts,
+    ArchiveLayout,
+    EnvelopeFacts,
+    FileFacts,
+    FileLayout,
+    make_layout,
+)
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawUserClient
+from counterfoil.esaw.downloads import checked_download
 from counterfoil.esaw.models import EnvelopeFile, EnvelopeResponse
+from counterfoil.esaw.transport import FileDownload
 from counterfoil.resources import Archive, EnvelopeEvent, FiledDocument, FileKind, Organization, Sender
 
 
@@ -90,6 +100,11 @@ class ReconcileContext:
     async def files_now(self) -> tuple[EnvelopeFile, ...]:
         """Ask eSAW for the list of files again; it may have changed since the beginning of this run."""
         return (await self.esaw.files(self.event.spec.envelope_id)).files()
+
+    def download(self, file_layout: FileLayout) -> AbstractAsyncContextManager[FileDownload]:
+        """Open a file of the layout. Its chunks raise an ``EsawError`` if they can't be that file."""
+        facts = file_layout.facts
+        return checked_download(self.esaw.download(facts.file_id), facts.kind, facts.file_name)
 
     def manifest_extra(self, event: EnvelopeEvent) -> Mapping[str, object]:
         """Return the manifest's section about the event."""

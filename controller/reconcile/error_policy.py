@@ -14,7 +14,9 @@ from controller.reconcile.outcomes import Fail, NeedConsent, Outcome, Wait
 from counterfoil.archives.errors import ArchiveError, NameTaken
 from counterfoil.archives.filing import SourceBroken
 from counterfoil.esaw.errors import (
+    EnvelopeStatusUnknown,
     EsawUnreachable,
+    FileIdMissing,
     HttpStatusError,
     NotProven,
     RateLimited,
@@ -27,6 +29,9 @@ from counterfoil.kube.errors import ApiError
 
 UNSUPPORTED_API_VERSION = "ERR0063"
 """InvalidEnvelopeApiVersion: the envelope was made by the v5 API. (Namirial, "Error Codes")"""
+
+KEY_DOUBTED = "KeyDoubted"
+"""Reason of a 401 without an error id of eSAW."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,12 @@ def _is_too_large(*operations: str) -> Callable[[Exception], bool]:
 
 def _has_http_status(*statuses: int) -> Callable[[Exception], bool]:
     return lambda problem: isinstance(problem, HttpStatusError) and problem.status in statuses
+
+
+def _is_bare(*statuses: int) -> Callable[[Exception], bool]:
+    return lambda problem: (
+        isinstance(problem, HttpStatusError) and problem.status in statuses and problem.error_id is None
+    )
 
 
 def _is_server_error(problem: Exception) -> bool:
@@ -96,8 +107,12 @@ RULES = (
         "EnvelopeTooLarge",
         "{} The envelope stays in eSignAnyWhere.",
     ),
+    OutcomeRule(_is_instance(EnvelopeStatusUnknown), Wait, "EnvelopeStatusUnknown", "{}"),
+    OutcomeRule(_is_instance(FileIdMissing), Wait, "FileIdMissing", "{}"),
     OutcomeRule(_is_instance(ResponseInvalid), Wait, "EsawAnswerUnreadable", "{}"),
     OutcomeRule(_is_instance(UnexpectedRedirect), Wait, "EsawRedirects", "{}"),
+    # eSAW's own 401 has no body either, so only a second one about the same key counts (SenderKeys.doubt).
+    OutcomeRule(_is_bare(401), Wait, KEY_DOUBTED, "{}"),
     OutcomeRule(
         _has_http_status(401),
         NeedConsent,
@@ -110,13 +125,20 @@ RULES = (
         "UnsupportedApiVersion",
         "The envelope was made by the v5 API; the v6 API cannot read it.",
     ),
+    # 404 is bare where the base URL is wrong; of the rest, eSAW gives each refusal an error id.
+    OutcomeRule(_has_http_status(404), Wait, "EsawNotFound", "{}"),
+    OutcomeRule(
+        _is_bare(*range(400, 500)),
+        Wait,
+        "EsawAnswerUnreadable",
+        "{} It has no error id of eSAW, so perhaps a proxy or a firewall refused the call.",
+    ),
     OutcomeRule(
         _has_http_status(403),
         Fail,
         "NotPermitted",
         "eSignAnyWhere does not permit this to the sender's key (403).",
     ),
-    OutcomeRule(_has_http_status(404), Wait, "EsawNotFound", "{}"),
     OutcomeRule(_is_instance(HttpStatusError), Fail, "EsawRefused", "{}"),
     # Only a person can solve this: move the stored file, or choose another path.
     OutcomeRule(_is_instance(NameTaken), Fail, None, "{}"),

@@ -30,7 +30,7 @@ class PhaseFacts:
     documents: tuple[FiledDocument, ...] | None = None
     archive: ArchiveLocation | None = None
     mismatches: int | None = None
-    side_condition: SideCondition | None = None
+    side_conditions: tuple[SideCondition, ...] = ()
 
 
 @dataclass(frozen=True)

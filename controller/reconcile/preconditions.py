@@ -152,7 +152,7 @@ class Preconditions:
         try:
             token = await self.sender_keys.key(sender, esaw)
         except KeyStateUnknown as state_unknown:
-            return Wait(state_unknown.reason, str(state_unknown))
+            return Wait(state_unknown.reason, str(state_unknown), not_before=state_unknown.until)
         except KeyUnusable as unusable:
             return NeedConsent(unusable.reason, str(unusable))
         try:

@@ -25,6 +25,7 @@ from controller.reconcile.outcomes import (
     Outcome,
     Pause,
     PhaseFacts,
+    SideCondition,
     Wait,
     outcome_label,
 )
@@ -37,11 +38,19 @@ from controller.scheduling.due import has_request, is_suspended
 from controller.telemetry.event_recorder import EventRecorder, EventType
 from counterfoil import tracing
 from counterfoil.clock import Clock
+from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.kube.errors import Rejected, TooLarge
 from counterfoil.kube.status import StatusWriter
 from counterfoil.logs import log_context
 from counterfoil.metrics import Metrics
-from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Phase, RetrySpec, is_condition_true
+from counterfoil.resources import (
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    Phase,
+    RetrySpec,
+    find_condition,
+    is_condition_true,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -124,6 +133,11 @@ class Reconciler:
                 await self.sender_keys.refused(sender, admitted.token)
                 # The message that later events of this sender get: it names the sender.
                 outcome = dataclasses.replace(outcome, message=rejected_message(sender))
+            elif isinstance(outcome, Wait) and outcome.reason == error_policy.KEY_DOUBTED:
+                doubt = self.sender_keys.doubt(sender, admitted.token)
+                outcome = dataclasses.replace(outcome, message=str(doubt), not_before=doubt.until)
+            elif isinstance(outcome, Done) and phase is Phase.VALIDATING:
+                self.sender_keys.accepted(sender)
             step.set_attributes(outcome=outcome_label(type(outcome)), reason=outcome.reason)
         self.metrics.phase_seconds.labels(phase).observe((self.clock.now() - started).total_seconds())
         return outcome
@@ -173,18 +187,32 @@ class Reconciler:
         self.metrics.attempts.labels(phase, outcome_label(type(outcome)), outcome.reason).inc()
 
     def _announce(self, before: EnvelopeEventStatus, stored: EnvelopeEvent, outcome: Outcome) -> None:
-        """Announce a transition; equal retries, pauses and the happy path are none."""
+        """Announce a transition; equal retries, pauses and the happy path are none, unless a person must
+        act."""
         status = stored.status
         if status.phase is Phase.FAILED and status.reason == "DeadlineExceeded":
             self.metrics.retries_exhausted.inc()
         if status.phase.is_final:
             self._observe_duration(stored)
+        for side_condition in outcome.facts.side_conditions:
+            self._announce_side_condition(before, stored, side_condition)
         is_same = (before.phase, before.reason) == (status.phase, status.reason)
-        if is_same or isinstance(outcome, Done | Pause):
+        person_acts = find_reason(outcome.reason).responsible is not Responsible.NOBODY
+        if is_same or isinstance(outcome, Pause) or (isinstance(outcome, Done) and not person_acts):
             return
-        type_: EventType = "Warning" if isinstance(outcome, Wait | Fail | NeedConsent) else "Normal"
+        type_: EventType = "Warning" if isinstance(outcome, Done | Wait | Fail | NeedConsent) else "Normal"
         reason, message = status.reason or outcome.reason, status.message or ""
         self.event_recorder.record(stored, reason, message, type_=type_)
+
+    def _announce_side_condition(
+        self, before: EnvelopeEventStatus, stored: EnvelopeEvent, condition: SideCondition
+    ) -> None:
+        """Announce a new side condition on which a person must act."""
+        if find_reason(condition.reason).responsible is Responsible.NOBODY:
+            return
+        known = find_condition(before.conditions, condition.type)
+        if known is None or known.reason != condition.reason:
+            self.event_recorder.record(stored, condition.reason, condition.message, type_="Warning")
 
     def _observe_duration(self, stored: EnvelopeEvent) -> None:
         created, completed = stored.metadata.creation_timestamp, stored.status.completed_at

@@ -89,7 +89,11 @@ def side_condition(files: Sequence[FileLayout], signatures: Mapping[str, Signatu
         return None
     documents = [answer for answer in answers if answer[0].facts.kind is FileKind.DOCUMENT]
     broken = [answer for answer in answers if answer[1].state is State.BROKEN]
-    broken += [answer for answer in documents if answer[1].state is State.UNREADABLE]
+    broken += [
+        answer
+        for answer in answers
+        if answer[1].state is State.UNREADABLE and answer[0].facts.kind is not FileKind.LEGAL_DOCUMENT
+    ]
     if broken:
         return _as_condition("False", "SignatureBroken", _details(broken))
     if distrusted := [(each, _distrust_reason(found)) for each, found in answers if _distrust_reason(found)]:

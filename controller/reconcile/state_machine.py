@@ -168,7 +168,7 @@ class _Draft:
 
     def add_facts(self, facts: PhaseFacts) -> None:
         """Add what the phase determined; None leaves the stored value."""
-        if (side_condition := facts.side_condition) is not None:
+        for side_condition in facts.side_conditions:
             self.set_condition(side_condition.type, side_condition.status, side_condition)
         found = {
             "envelope": facts.envelope,

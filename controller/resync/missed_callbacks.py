@@ -5,7 +5,8 @@ eSAW searches by the time of *sending*, and an envelope may take weeks to sign. 
 look-back, in windows of a day. eSAW's answer has no paging: one that may be cut off splits its window.
 
 Each envelope becomes the same deterministic event that its callback would create (``origin: Sweep``), so an
-envelope is never processed twice. An event that ended in Skipped starts again, unless a person skipped it.
+envelope is never processed twice. An event that ended in Skipped starts again, unless a person skipped it
+or it was settled in the status that the envelope still has.
 
 It runs at its interval, and when a person requests it by the annotation ``counterfoil.dev/sweep``.
 """
@@ -96,27 +97,28 @@ class MissedCallbackFinder:
         token = await self.sender_keys.key(sender, esaw)
         user, seen, created = esaw.as_user(token), set[str](), 0
         try:
-            async for found, sent_before in self._find(organization, user):
+            async for found, status, sent_before in self._find(organization, user):
                 if found in seen:
                     continue
                 seen.add(found)
-                if (envelope := _guid(found, sender)) is None or await self._exists(
-                    organization, envelope, action
-                ):
+                envelope = _guid(found, sender)
+                if envelope is None or await self._exists(organization, envelope, action, status):
                     continue
                 if not await self._may_have_been_removed(organization, user, envelope, sent_before):
                     created += await self._create_event(organization, sender, envelope, action)
         except HttpStatusError as answer:
-            if answer.status == 401:
+            if answer.status == 401 and answer.error_id is None:
+                self.sender_keys.doubt(sender, token)
+            elif answer.status == 401:
                 await self.sender_keys.refused(sender, token)
             raise
         return created
 
     async def _find(
         self, organization: Organization, user: EsawUserClient
-    ) -> AsyncIterator[tuple[str, datetime]]:
+    ) -> AsyncIterator[tuple[str, EnvelopeStatus, datetime]]:
         """
-        Yield all envelopes in the look-back, newest first: the id, and a time before which it was sent.
+        Yield all envelopes in the look-back, newest first: id, status, and a time before which it was sent.
 
         Some of them more than once.
         """
@@ -126,11 +128,13 @@ class MissedCallbackFinder:
             start = max(end - WINDOW, oldest)
             for status in organization.spec.statuses:
                 for found in await _find_between(user, status, start, end):
-                    yield found, end
+                    yield found, status, end
             end = start
 
-    async def _exists(self, organization: Organization, envelope: EnvelopeId, action: str) -> bool:
-        """Whether the envelope has its event. A Skipped one starts again, unless a person skipped it."""
+    async def _exists(
+        self, organization: Organization, envelope: EnvelopeId, action: str, status: EnvelopeStatus
+    ) -> bool:
+        """Whether the envelope has its event. A Skipped one starts again, if that may end otherwise."""
         try:
             raw = await self.kube.get(EnvelopeEvent, event_name(organization.name, envelope, action))
             event = EnvelopeEvent.parse(raw)
@@ -139,7 +143,7 @@ class MissedCallbackFinder:
         except ResourceInvalid as invalid:
             _log.warning("an event can't be read: %s", invalid)
             return True
-        if event.status.phase is Phase.SKIPPED and event.status.reason != "SkippedByRequest":
+        if event.status.phase is Phase.SKIPPED and not _is_settled(event, status):
             await self._reopen(event)
         return True
 
@@ -190,6 +194,13 @@ class MissedCallbackFinder:
                 return 0
         _log.info("the sweep found an envelope without a callback", extra={"envelope": envelope})
         return 1
+
+
+def _is_settled(event: EnvelopeEvent, found: EnvelopeStatus) -> bool:
+    """Whether a person skipped the event, or it would end in the same way again: in this status."""
+    if event.status.reason in ("ArchivedAsExpired", "NoFinishedDocuments"):
+        return event.status.envelope is not None and event.status.envelope.status == found
+    return event.status.reason == "SkippedByRequest"
 
 
 def _guid(found: str, sender: Sender) -> EnvelopeId | None:

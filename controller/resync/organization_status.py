@@ -18,13 +18,16 @@ from urllib.parse import urlsplit
 import msgspec
 
 from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing
+from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.resync.statistics import refresh_if_stale
 from controller.retry.fix_rules import settled_at
 from counterfoil.callback_auth import CallbackSecretInvalid, basic_auth_hash, matches_basic_auth, token_hash
 from counterfoil.clock import Clock
+from counterfoil.esaw.client import EsawClient
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.registry import EsawClients
+from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.resources import (
@@ -83,6 +86,7 @@ class OrganizationStatusUpdater:
     kube: KubeClient
     cache: Cache
     secrets: SecretCache
+    sender_keys: SenderKeys
     esaw_clients: EsawClients
     clock: Clock
     callback_url: str | None
@@ -186,14 +190,27 @@ class OrganizationStatusUpdater:
         fresh = known is not None and known.observed_generation == organization.metadata.generation
         if known is not None and fresh and known.status == "True" and passes % VERSION_CHECK_PASSES != 0:
             return CheckResult(known.status, known.reason, known.message), known_version
+        esaw = self.esaw_clients.for_organization(organization)
         try:
-            return answers, await self.esaw_clients.for_organization(organization).version()
+            return answers, await esaw.version(await self._token(organization, esaw))
         except EsawError as problem:
-            if isinstance(problem, HttpStatusError) and problem.status in (401, 403):
-                # Some installations want a key even for this; they are there all the same.
-                return answers, known_version
-            message = f"eSignAnyWhere at spec.baseURL does not answer as it should: {problem}"
-            return CheckResult("False", "EsawUnreachable", message), known_version
+            return _unsuccessful(problem) or answers, known_version
+
+    async def _token(self, organization: Organization, esaw: EsawClient) -> ApiToken | None:
+        """Return a key that works, the default Sender's if possible; None: no key is known to work."""
+        default = organization.spec.default_sender_ref
+        usable = [
+            each
+            for each in self.cache.senders
+            if each.spec.organization_ref.name == organization.name
+            and not each.spec.suspend
+            and is_condition_true(each.status.conditions, "Authorized")
+        ]
+        usable.sort(key=lambda each: default is None or each.name != default.name)
+        try:
+            return await self.sender_keys.key(usable[0], esaw) if usable else None
+        except (KeyUnusable, EsawError):
+            return None
 
     def _archive(self, organization: Organization) -> CheckResult:
         ref = organization.spec.archive_ref
@@ -248,6 +265,20 @@ class OrganizationStatusUpdater:
                 conditions, type_, truth, reason, message, now=self.clock.now(), generation=generation
             )
         return conditions
+
+
+def _unsuccessful(problem: EsawError) -> CheckResult | None:
+    """Return what a failed request for the version means; None: eSAW refused it, so it answers."""
+    if isinstance(problem, HttpStatusError) and problem.status in (401, 403):
+        if problem.error_id is not None:
+            return None
+        message = (
+            f"{problem} Any server may say that, so it is not known whether eSignAnyWhere is at "
+            "spec.baseURL. Counterfoil asks with the key of a Sender as soon as one works."
+        )
+        return CheckResult("Unknown", "EsawUnconfirmed", message)
+    message = f"eSignAnyWhere at spec.baseURL does not answer as it should: {problem}"
+    return CheckResult("False", "EsawUnreachable", message)
 
 
 def _published_hashes(organization: Organization) -> tuple[str, ...]:

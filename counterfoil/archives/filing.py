@@ -105,8 +105,8 @@ async def claim_names(
     for name in (*(file.name for file in plan.files), plan.hashes_name, plan.seal_name, plan.manifest_name):
         if case_folded(name) in taken and name not in own:
             raise NameTaken(
-                f"{backend.location(name)} is there already, and Counterfoil did not put it there. "
-                "Move it away, or change spec.path of the Archive."
+                f"{backend.location(name)} is there already, and nothing shows that Counterfoil put it "
+                "there. Move it away, or change spec.path of the Archive."
             )
     return tuple(backend.location(file.name) for file in plan.files)
 
@@ -114,11 +114,10 @@ async def claim_names(
 async def find_stored(
     backend: ArchiveBackend,
     plan: ArchiveLayout,
-    download: Callable[[str], AbstractAsyncContextManager[FileSource]],
+    download: Callable[[FileLayout], AbstractAsyncContextManager[FileSource]],
 ) -> tuple[str, ...]:
     """
-    Return the locations of those files of the plan whose stored bytes equal the ``download`` of their file
-    id.
+    Return the locations of those files of the plan whose stored bytes equal their ``download``.
 
     Counterfoil may replace them: another event of the envelope stored them and is not finished, or its object
     was deleted. Raises ``ArchiveError`` and all errors of the source.
@@ -128,10 +127,7 @@ async def find_stored(
     for file_layout in plan.files:
         if case_folded(file_layout.name) in taken:
             there = await read_back(backend, file_layout.name)
-            if (
-                there is not None
-                and await _hash_source(partial(download, file_layout.facts.file_id)) == there
-            ):
+            if there is not None and await _hash_source(partial(download, file_layout)) == there:
                 found.append(backend.location(file_layout.name))
     return tuple(found)
 

@@ -8,6 +8,7 @@ before they become part of a URL. This module only reads: ``deletion`` deletes, 
 
 import ssl
 import uuid
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import partial
@@ -28,15 +29,16 @@ from counterfoil.esaw.transport import EsawCall, EsawTransport, FileDownload
 from counterfoil.resources import EnvelopeStatus, envelope_id
 
 A = TypeVar("A", bound=models.EsawModel)
+T = TypeVar("T")
 
 
 class EsawClient(EsawTransport):
     """Client for one organization. Its users share the host, the rate limit and the pauses."""
 
-    async def version(self) -> str:
-        """Return eSAW's version. Needs no token, but an installation can require one (``HttpStatusError``
+    async def version(self, token: ApiToken | None = None) -> str:
+        """Return eSAW's version. By its documentation, v6 requires a token for this too (``HttpStatusError``
         401)."""
-        return await self.request(EsawCall("version", "GET", "system/version"), None, models.parse_version)
+        return await self.request(EsawCall("version", "GET", "system/version"), token, models.parse_version)
 
     def as_user(self, token: ApiToken) -> "EsawUserClient":
         """Return a client with the permissions of this token's owner."""
@@ -62,7 +64,7 @@ class EsawUserClient:
     async def envelope(self, envelope: str) -> models.EnvelopeResponse:
         """Return the envelope's status, name and workflow."""
         wanted = envelope_id(envelope)
-        answer = await self._get("envelope", f"envelope/{wanted}", models.EnvelopeResponse)
+        answer = await self.read(EsawCall("envelope", "GET", f"envelope/{wanted}"), models.decode_envelope)
         if not _same_guid(answer.id, wanted):
             # A wrong response of a cache or proxy must not archive or delete another envelope.
             raise ResponseInvalid("envelope", "it is about another envelope")
@@ -80,7 +82,7 @@ class EsawUserClient:
     async def configuration(self, envelope: str) -> models.ConfigurationResponse:
         """Return the envelope's configuration with its metadata."""
         path = f"envelope/{envelope_id(envelope)}/configuration"
-        return await self._get("configuration", path, models.ConfigurationResponse)
+        return await self.read(EsawCall("configuration", "GET", path), models.decode_configuration)
 
     async def history(self, envelope: str) -> models.HistoryResponse:
         """Return the envelope's history, also after its deletion. Raises ``HttpStatusError`` 403 without
@@ -117,7 +119,11 @@ class EsawUserClient:
 
     async def call(self, call: EsawCall, kind: type[A]) -> A:
         """Make a call of another module of this package; return its typed response."""
-        return await self.transport.request(call, self.token, partial(models.decode, kind, call.operation))
+        return await self.read(call, partial(models.decode, kind))
+
+    async def read(self, call: EsawCall, decoder: Callable[[str, bytes], T]) -> T:
+        """Make a call; return what the decoder reads from its operation and the body of its response."""
+        return await self.transport.request(call, self.token, partial(decoder, call.operation))
 
     async def _get(self, operation: str, path: str, kind: type[A]) -> A:
         return await self.call(EsawCall(operation, "GET", path), kind)

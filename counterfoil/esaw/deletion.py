@@ -17,7 +17,7 @@ from typing import Final, Self
 
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.errors import NotProven
-from counterfoil.esaw.models import EnvelopeFile
+from counterfoil.esaw.models import EnvelopeFile, expect_no_result
 from counterfoil.esaw.transport import EsawCall
 from counterfoil.resources import (
     EnvelopeEventStatus,
@@ -67,7 +67,8 @@ class ProofOfArchive:
 
         Raises ``NotProven`` unless the condition Archived is True, the manifest has a location, and the files
         are exactly the listed and the verified ones, with the required audit trail, each with SHA-256, size
-        and its own location. Raises ``ValueError`` when the envelope id is not a GUID.
+        and its own location, and none of them in ``doubt``. Raises ``ValueError`` when the envelope id is not
+        a GUID.
         """
         identified = envelope_id(envelope)
         gaps = chain(_missing_proofs(status, resource_version), _missing_files(status, listed, evidence))
@@ -88,12 +89,13 @@ class ProofOfArchive:
 
 async def delete(user: EsawUserClient, proof: ProofOfArchive) -> None:
     """
-    Delete the envelope in eSAW. Raises an ``EsawError``.
+    Delete the envelope in eSAW. Raises an ``EsawError``, also for a web page or an error with a status of
+    success.
 
     ``HttpStatusError`` 404 after an attempt whose answer was lost means that the attempt had worked.
     """
     call = EsawCall("delete", "POST", "envelope/delete", {"EnvelopeId": proof.envelope_id})
-    await user.transport.request(call, user.token, lambda _: None)
+    await user.read(call, expect_no_result)
 
 
 def is_kept(status: EnvelopeEventStatus) -> bool:
@@ -125,6 +127,15 @@ def _missing_files(
         yield "the audit trail is missing"
 
 
+def doubt(status: EnvelopeEventStatus) -> str | None:
+    """Return what the signature check found against a file (unreadable, or a broken signature); None:
+    nothing."""
+    checked = find_condition(status.conditions, "SignaturesChecked")
+    if checked is None or checked.status != "False" or checked.reason != "SignatureBroken":
+        return None
+    return checked.message
+
+
 def _missing_proofs(status: EnvelopeEventStatus, resource_version: str) -> Iterator[str]:
     archived = find_condition(status.conditions, "Archived")
     if not resource_version:
@@ -141,6 +152,8 @@ def _missing_proofs(status: EnvelopeEventStatus, resource_version: str) -> Itera
         yield "the archive keeps no files"
     if len({each.location for each in status.documents}) < len(status.documents):
         yield "two files have the same location"
+    if doubt(status) is not None:
+        yield "a file is unreadable or has a broken signature"
 
 
 def _is_filed(document: FiledDocument) -> bool:

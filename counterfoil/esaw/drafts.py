@@ -35,14 +35,14 @@ async def exists(user: EsawUserClient, draft: str) -> bool:
 async def configuration(user: EsawUserClient, draft: str) -> models.ConfigurationResponse:
     """Return how the draft is set up: its metadata."""
     path = f"draft/{envelope_id(draft)}/configuration"
-    return await user.call(EsawCall("draft_configuration", "GET", path), models.ConfigurationResponse)
+    return await user.read(EsawCall("draft_configuration", "GET", path), models.decode_configuration)
 
 
 async def update_metadata(user: EsawUserClient, draft: str, metadata: str) -> None:
     """Replace the draft's metadata. May be repeated. (Namirial, "Document Tagging Scenario")"""
     body = {"DraftId": envelope_id(draft), "MetaData": metadata}
     call = EsawCall("draft_update", "POST", "draft/update", body)
-    await user.transport.request(call, user.token, lambda _: None)
+    await user.read(call, models.expect_no_result)
 
 
 async def send(user: EsawUserClient, draft: str) -> EnvelopeId | None:

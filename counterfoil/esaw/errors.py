@@ -6,6 +6,7 @@ byte count, time or token. Attributes have the details. ``controller.reconcile.e
 to an outcome (wait, ask for consent, fail).
 """
 
+import re
 from datetime import datetime
 from typing import ClassVar, Final, Literal
 
@@ -33,6 +34,13 @@ _NAMES: Final = {
     "ERR0063": "InvalidEnvelopeApiVersion",
 }
 """Namirial, "Error Codes": the names of those that the calls of this package can meet."""
+
+
+_PLAIN_WORD: Final = re.compile(r"[A-Za-z0-9_]{1,40}")
+
+MAX_NAME_LENGTH: Final = 100
+"""Maximum characters of a file's name in a message."""
+
 
 MISSING_ENVELOPE = "ERR0007"
 """For an envelope that never existed, was deleted, or belongs to somebody else. (Namirial, "Error Codes")"""
@@ -110,6 +118,24 @@ class ResponseInvalid(EsawError):
     def __init__(self, operation: str, what: str) -> None:
         super().__init__(f"eSAW's answer to {operation} can't be used: {what}.")
         self.operation = operation
+
+
+class EnvelopeStatusUnknown(ResponseInvalid):
+    """An ``EnvelopeStatus`` that is null, or that this version does not know. Only a plain word is
+    repeated."""
+
+    def __init__(self, operation: str, text: str | None) -> None:
+        status = "null" if text is None else f"`{text}`" if _PLAIN_WORD.fullmatch(text) else "no plain word"
+        super().__init__(operation, f"its EnvelopeStatus is {status}, which this version does not know")
+
+
+class FileIdMissing(ResponseInvalid):
+    """A listed file that can't be downloaded, since its ``FileId`` is null or impossible. It is never left
+    out."""
+
+    def __init__(self, operation: str, kind: str, name: str) -> None:
+        subject = f"the file `{name[:MAX_NAME_LENGTH]}`" if name else "a file without a name"
+        super().__init__(operation, f"{subject} of kind {kind} has no usable FileId")
 
 
 class ResponseTooLarge(ResponseInvalid):

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from counterfoil.esaw.errors import ResponseInvalid
+from counterfoil.esaw.errors import EnvelopeStatusUnknown, FileIdMissing, ResponseInvalid
 from counterfoil.esaw.limits import FILE_ID_LENGTH, VERSION_LENGTH
 from counterfoil.resources import EnvelopeStatus, FileKind
 
@@ -84,6 +84,12 @@ class WorkflowResponse(EsawModel, frozen=True):
         return max((each for each in dates if each is not None), default=None)
 
 
+class _EnvelopeStatusText(EsawModel, frozen=True):
+    """The status of ``GET envelope/{id}``, before it is checked."""
+
+    text: str | None = msgspec.field(name="EnvelopeStatus")
+
+
 class EnvelopeFile(msgspec.Struct, frozen=True, kw_only=True):
     """One file of an envelope, ready to be downloaded. eSAW names no audit trail, so those are named here."""
 
@@ -98,7 +104,7 @@ class EnvelopeFile(msgspec.Struct, frozen=True, kw_only=True):
 class ListedFile(EsawModel, frozen=True):
     """Common fields of an attachment, a document and a legal document."""
 
-    file_id: str
+    file_id: str | None = None
     file_name: str | None = None
 
 
@@ -136,13 +142,13 @@ class FilesResponse(EsawModel, frozen=True):
         Return all files once each, always in the same order.
 
         Documents, their attachments, their audit trails, then the envelope's audit trail as PDF and as XML,
-        then legal documents. Raises ``ResponseInvalid`` when a file has an id that can't be asked for, since
-        to leave out a file would be to lose it.
+        then legal documents. Raises ``FileIdMissing`` when a file has no id that can be requested, since to
+        leave out a file would be to lose it.
         """
         once: dict[str, EnvelopeFile] = {}
         for file in self._all():
             if not is_file_id(file.file_id):
-                raise ResponseInvalid("files", f"a file of kind {file.kind} has an impossible FileId")
+                raise FileIdMissing("files", file.kind, file.file_name)
             once.setdefault(file.file_id, file)
         return tuple(once.values())
 
@@ -241,6 +247,11 @@ _ERROR_ID = re.compile(
 _TRACE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _VERSION = re.compile(rf"[A-Za-z0-9][A-Za-z0-9 .,+_()-]{{0,{VERSION_LENGTH - 1}}}")
 _ODD_VALUE = re.compile(r"(?<=^Invalid enum value )(?!'[A-Za-z0-9_]{1,40}' - at ).*(?= - at )", re.DOTALL)
+_CONFIGURATION_MEMBERS = frozenset(
+    {"MetaData", "ShareWithTeam", "Activities", "ExpirationConfiguration", "CallbackConfiguration"}
+)
+"""Members of a configuration by which it is recognised: which of them are absent for null is not
+documented."""
 _JSON_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Errors of msgspec for invalid JSON; ``RecursionError`` for lists that are nested too deeply."""
 
@@ -256,6 +267,32 @@ def decode(kind: type[A], operation: str, body: bytes) -> A:
         text = body.strip()
         what = "it is HTML, not JSON" if text[:1] == b"<" else "it is no JSON" if text else "it is empty"
     raise ResponseInvalid(operation, what)
+
+
+def decode_envelope(operation: str, body: bytes) -> EnvelopeResponse:
+    """Read an envelope. Raises ``EnvelopeStatusUnknown`` for a status that is null or not one of
+    ``EnvelopeStatus``."""
+    status = decode(_EnvelopeStatusText, operation, body).text
+    if status not in set(EnvelopeStatus):
+        raise EnvelopeStatusUnknown(operation, status)
+    return decode(EnvelopeResponse, operation, body)
+
+
+def decode_configuration(operation: str, body: bytes) -> ConfigurationResponse:
+    """Read a configuration. Raises ``ResponseInvalid`` for an object that has no member of one."""
+    answer = decode(ConfigurationResponse, operation, body)
+    if answer.metadata is None and not _CONFIGURATION_MEMBERS & msgspec.json.decode(body).keys():
+        raise ResponseInvalid(operation, "it has no part of a configuration")
+    return answer
+
+
+def expect_no_result(operation: str, body: bytes) -> None:
+    """Raise ``ResponseInvalid`` unless the response to a call without a result is empty or JSON."""
+    if body.strip():
+        try:
+            msgspec.json.decode(body)
+        except _JSON_ERRORS:
+            raise ResponseInvalid(operation, "it is no JSON") from None
 
 
 def parse_version(body: bytes) -> str:
@@ -281,6 +318,22 @@ def parse_error(body: bytes) -> tuple[str | None, str | None]:
     return _matching(_ERROR_ID, error_id), _matching(_TRACE_ID, trace_id)
 
 
+def refuse_error_body(operation: str, body: bytes) -> None:
+    """Raise ``ResponseInvalid`` for an error of eSAW that came with a status of success, as some proxies
+    pass it on."""
+    if b'"ErrorId"' not in body:
+        return
+    try:
+        error_id = msgspec.json.decode(body, type=ErrorResponse).error_id
+    except _JSON_ERRORS:
+        return
+    if error_id:
+        known = _matching(_ERROR_ID, error_id)
+        raise ResponseInvalid(
+            operation, f"it is the error {known or 'of an unknown id'}, with a status of success"
+        )
+
+
 def is_file_id(text: str) -> bool:
     """Whether this can be a file id: opaque, but printable ASCII, of bounded length, and no step up in a
     path."""
@@ -303,7 +356,7 @@ def _version_texts(body: bytes) -> Iterable[str]:
 
 def _file(listed: ListedFile, kind: FileKind, number: int | None) -> EnvelopeFile:
     return EnvelopeFile(
-        file_id=listed.file_id, kind=kind, file_name=listed.file_name or "", document_number=number
+        file_id=listed.file_id or "", kind=kind, file_name=listed.file_name or "", document_number=number
     )
 
 

@@ -38,7 +38,7 @@ from counterfoil.esaw.errors import (
     UnreachableKind,
 )
 from counterfoil.esaw.limits import CallLimits
-from counterfoil.esaw.models import parse_error
+from counterfoil.esaw.models import parse_error, refuse_error_body
 from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.esaw.token import ApiToken
 
@@ -75,6 +75,8 @@ class FileDownload:
     content_type: str
     """As declared by eSAW; empty without a declaration."""
     chunks: AsyncIterator[bytes]
+    is_named: bool = True
+    """Whether eSAW declared it as a file (``Content-Disposition``)."""
 
 
 class EsawTransport:
@@ -110,6 +112,7 @@ class EsawTransport:
         await self._rate_limiter.acquire()
         with self._measurement(call) as measurement:
             body = await self._with_timeout(measurement, self._read_body(call, token, measurement))
+            refuse_error_body(call.operation, body)
             return read(body)
 
     @asynccontextmanager
@@ -123,7 +126,12 @@ class EsawTransport:
                 size = _declared_size(call, response)
                 chunks = self._chunks(_ResponseBody(response), measurement)
                 stack.push_async_callback(chunks.aclose)
-                yield FileDownload(size, response.headers.get("Content-Type", ""), chunks)
+                yield FileDownload(
+                    size,
+                    response.headers.get("Content-Type", ""),
+                    chunks,
+                    is_named="Content-Disposition" in response.headers,
+                )
 
     @contextmanager
     def _measurement(self, call: EsawCall) -> Iterator["_CallMeasurement"]:
@@ -306,7 +314,7 @@ def _declared_size(call: EsawCall, response: httpx.Response) -> int | None:
     a declared end."""
     if response.status_code != httpx.codes.OK:
         raise ResponseInvalid(call.operation, f"it has the status {response.status_code}, not 200")
-    if _is_web_page(response.headers):
+    if _is_message(response.headers):
         raise ResponseInvalid(call.operation, "it is a web page or a message, not a file")
     declared = response.headers.get("Content-Length")
     if declared is None and "Transfer-Encoding" not in response.headers:
@@ -315,11 +323,25 @@ def _declared_size(call: EsawCall, response: httpx.Response) -> int | None:
     return None if declared is None else int(declared)
 
 
-def _is_web_page(headers: httpx.Headers) -> bool:
+_MESSAGE_TYPES: Final = frozenset(
+    {
+        "text/html",
+        "text/plain",
+        "application/xhtml+xml",
+        "application/json",
+        "application/problem+json",
+        "application/problem+xml",
+        "application/soap+xml",
+    }
+)
+"""Not application/xml: an audit trail has that type, so its content decides
+(``counterfoil.esaw.downloads``)."""
+
+
+def _is_message(headers: httpx.Headers) -> bool:
     """Whether a proxy or a login page answered instead of eSAW, which sends files with a disposition."""
     kind, _, _ = headers.get("Content-Type", "").partition(";")
-    is_message = kind.strip().lower() in {"text/html", "application/xhtml+xml", "application/json"}
-    return is_message and "Content-Disposition" not in headers
+    return kind.strip().lower() in _MESSAGE_TYPES and "Content-Disposition" not in headers
 
 
 def _unreachable_kind(error: httpx.TransportError) -> UnreachableKind:

@@ -65,6 +65,7 @@ from counterfoil.resources.naming import (
     envelope_of,
     event_name,
     is_action,
+    is_same_user,
     shard,
 )
 from counterfoil.resources.organization import (

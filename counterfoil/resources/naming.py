@@ -7,6 +7,7 @@ found by the sweep and its callback are one event.
 
 import hashlib
 import re
+import uuid
 from typing import NewType
 
 EnvelopeId = NewType("EnvelopeId", str)
@@ -47,9 +48,20 @@ def envelope_of(event: str) -> EnvelopeId:
 
 
 def consented_sender_name(organization: str, user_id: str) -> str:
-    """Return the name of the Sender that a user's consent creates, equal for any letter case of the user
-    id."""
-    return hashlib.sha256(f"{organization}\0{user_id.lower()}".encode()).hexdigest()[:16]
+    """Return the name of the Sender that a user's consent creates, equal for any notation of the user id."""
+    return hashlib.sha256(f"{organization}\0{_canonical_user_id(user_id)}".encode()).hexdigest()[:16]
+
+
+def is_same_user(user_id: str, other: str) -> bool:
+    """Whether two user ids are of one user: equal as GUIDs if both are, else equal in any letter case."""
+    return _canonical_user_id(user_id) == _canonical_user_id(other)
+
+
+def _canonical_user_id(user_id: str) -> str:
+    try:
+        return str(uuid.UUID(user_id))
+    except ValueError:
+        return user_id.lower()
 
 
 def shard(envelope: EnvelopeId) -> int:

@@ -156,6 +156,7 @@ class LocalEnvironment:
     ) -> CounterfoilProcess:
         """Start one more controller; with a separate kubeconfig if it must reach the API server by another
         address."""
+        settings = {"key_confirmation": "1s", **settings}
         return await self._process(name, ["controller"], "controller", kubeconfig, settings)
 
     async def pages(

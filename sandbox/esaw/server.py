@@ -80,7 +80,7 @@ class StandIn(Control):
         pipeline = RequestPipeline(self._store, self._faults, self._recorder)
         envelope_sender = EnvelopeSender(self._store, self._lifecycle)
         rest = RestRoutes(
-            self._store, self._lifecycle, envelope_sender, self._version, lambda: self._behaviour
+            self._store, self._lifecycle, envelope_sender, lambda: self._behaviour, self._version
         )
         sessions = BrowserSessions(self._store)
         oauth = OAuthEndpoints(self._store, self._consents, sessions, lambda: self._behaviour)

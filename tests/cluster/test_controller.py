@@ -29,6 +29,7 @@ from counterfoil.resources import (
 )
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import Behaviour, DocumentSpec, EnvelopeStatus
+from sandbox.esaw.core.faults import GarbageKind
 from tests.support.scenes.controller import ControllerScene, a_controller_scene, eventually
 
 HAPPY = ("Validated", "Authorized", "Collected", "Archived", "Cleaned", "Ready")
@@ -279,7 +280,7 @@ async def test_an_envelope_of_which_everything_is_as_long_as_it_may_be_is_filed(
     user = await scene.organization("s" * 63)
     await scene.local_environment.organization("s" * 63, archive="deep", sender="s" * 63)
     documents = [
-        DocumentSpec(name=f"{number}{'ä' * (MAX_TEXT_LENGTH - 1)}", size=100, file_id=f"{number}{'~' * 511}")
+        DocumentSpec(name=f"{number}{'ä' * (MAX_TEXT_LENGTH - 1)}", size=1000, file_id=f"{number}{'~' * 511}")
         for number in range(3)
     ]
     envelope = scene.envelope(user, name="ä" * MAX_TEXT_LENGTH, documents=documents)
@@ -289,6 +290,34 @@ async def test_an_envelope_of_which_everything_is_as_long_as_it_may_be_is_filed(
     assert max(len(each.location or "") for each in event.status.documents) > 7000
     filed = {each.file_id: each.file_name for each in event.status.documents}
     assert {each.file_id: each.name for each in documents}.items() <= filed.items()
+
+
+@pytest.mark.parametrize("garbage", ["text", "xml", "error", "nothing"])
+async def test_what_a_proxy_says_with_status_200_is_never_archived(
+    scene: ControllerScene, garbage: GarbageKind
+) -> None:
+    envelope = scene.envelope()
+    scene.esaw.fault("file", id=envelope, garbage=garbage, times=1)
+    name = await scene.note(envelope)
+    await scene.is_so(
+        name,
+        lambda event: (
+            event.status.last_error is not None and event.status.last_error.reason == "EsawAnswerUnreadable"
+        ),
+    )
+    assert scene.esaw.exists(envelope)
+    event = await scene.reaches(name, Phase.SUCCEEDED, "ArchivedAndDeleted")
+    for each in event.status.documents:
+        assert each.sha256 == scene.esaw.expected_sha256(each.file_id)
+
+
+async def test_a_document_that_cannot_be_read_is_archived_and_kept(scene: ControllerScene) -> None:
+    damaged = DocumentSpec(name="contract.pdf", content=b"%PDF-1.7 and no more")
+    envelope = scene.envelope(documents=[damaged])
+    event = await scene.reaches(await scene.note(envelope), Phase.SUCCEEDED, "DocumentInDoubt")
+    assert "`contract.pdf`" in (event.status.message or "")
+    assert "counterfoil.json" in scene.filed(envelope)
+    assert scene.esaw.exists(envelope)
 
 
 async def test_a_pause_that_esaw_asks_for_is_kept(scene: ControllerScene) -> None:

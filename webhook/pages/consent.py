@@ -17,7 +17,7 @@ from counterfoil.esaw import ApiToken, EsawClient, EsawError, WhoAmI
 from counterfoil.esaw.oauth import AuthorizationCodeGrant, request_access_token
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, Forbidden, NotFound
-from counterfoil.resources import Organization, Sender, SenderSpec, to_json_dict
+from counterfoil.resources import Organization, Sender, SenderSpec, is_same_user, to_json_dict
 from counterfoil.resources.organization import OAuth
 from counterfoil.sealing import SECRET_KEY, SECRET_TYPE, SealBroken, Sealed, Sealing, SealKeyUnknown
 from webhook.http_server.errors import HttpErrorKind, PageError
@@ -64,7 +64,7 @@ class ConsentService:
             user_info = await esaw.as_user(token).whoami()
         except EsawError as problem:
             raise from_esaw(problem) from problem
-        if user_info.user_id.lower() != flow.user_id.lower():
+        if not is_same_user(user_info.user_id, flow.user_id):
             raise PageError(
                 PageErrorKind.WRONG_USER,
                 "another user than the link's",
@@ -127,7 +127,7 @@ class ConsentService:
             except AlreadyExists:
                 # Two windows of one user at once; or a Sender of this name belongs to another organization.
                 sender = await self.find_sender(organization, name)
-        if sender is None or sender.spec.user_id.lower() != user_info.user_id.lower():
+        if sender is None or not is_same_user(sender.spec.user_id, user_info.user_id):
             raise PageError(HttpErrorKind.NOT_FOUND, f"Sender/{name} belongs to somebody else")
         if sender.spec.token_secret_ref is not None:
             raise PageError(PageErrorKind.BRINGS_KEY, f"Sender/{name} has a spec.tokenSecretRef")

@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 from counterfoil.clock import Clock
 from counterfoil.esaw.oauth import are_equal, new_secret
-from counterfoil.resources import Organization
+from counterfoil.resources import Organization, is_same_user
 from counterfoil.sealing import Sealing
 from webhook.http_server.cookies import CookieState, FormState, SealedCookies
 
@@ -119,7 +119,7 @@ class FlowCookies(SealedCookies):
         session = self.open_for(_SESSION, FormSession, cookies.get(form_cookie(draft), ""))
         if session is None or (session.organization, session.draft) != (organization, draft):
             return None
-        return session if session.user_id.lower() == user_id.lower() else None
+        return session if is_same_user(session.user_id, user_id) else None
 
     def seal(self, carried: OAuthFlow | FormSession) -> str:
         """Return the value of its cookie."""

@@ -84,7 +84,7 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         facts=PhaseFacts(
             documents=documents,
             archive=ArchiveLocation(ref=LocalObjectReference(name=context.archive.name), manifest=manifest),
-            side_condition=signatures_condition,
+            side_conditions=(signatures_condition,) if signatures_condition is not None else (),
         ),
     )
 
@@ -132,7 +132,7 @@ async def _file_all(event: EnvelopeEvent, plan: ArchiveLayout, context: Reconcil
     signatures: dict[str, Signatures] = {}
     for file_layout in plan.files:
         file_id, checker = file_layout.facts.file_id, context.signature_checker
-        source = partial(context.esaw.download, file_id)
+        source = partial(context.download, file_layout)
         try:
             stored_file = await filing.store(context.backend, file_layout, source, tags=plan.tags)
             if _is_checked(file_layout, context):
@@ -163,7 +163,7 @@ def _signature_failure(
         reason,
         f"Archive/{context.archive.name} requires {wanted}. {signatures_condition.message} The envelope "
         f"stays in eSignAnyWhere; its files are in Archive/{context.archive.name}, without a manifest.",
-        facts=PhaseFacts(documents=documents, side_condition=signatures_condition),
+        facts=PhaseFacts(documents=documents, side_conditions=(signatures_condition,)),
     )
 
 
@@ -178,6 +178,8 @@ def _deleted_meanwhile(documents: tuple[FiledDocument, ...], context: ReconcileC
 
 
 def _as_document(file: ManifestFile, location: str) -> FiledDocument:
+    """Describe a file of an earlier run; its location is the present one, since the Archive may have another
+    address."""
     return FiledDocument(
         file_id=file.file_id,
         kind=file.kind,

@@ -15,6 +15,7 @@ from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts
 from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_documents
 from counterfoil.esaw import deletion
+from counterfoil.esaw.downloads import checked_download
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.resources import (
     CleanupPolicy,
@@ -46,6 +47,12 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             "The envelope was archived where no file is kept; Counterfoil archives it again before deleting "
             "it.",
             restart_from=Phase.COLLECTING,
+        )
+
+    if (doubt := deletion.doubt(event.status)) is not None:
+        return Done(
+            "DocumentInDoubt",
+            f"The envelope was archived and stays in eSignAnyWhere, since a file of it is in doubt: {doubt}",
         )
 
     archived = find_condition(event.status.conditions, "Archived")
@@ -201,7 +208,8 @@ async def _changed_documents(event: EnvelopeEvent, context: ReconcileContext) ->
     for document in event.status.documents:
         if document.kind not in (FileKind.DOCUMENT, FileKind.ATTACHMENT):
             continue
-        async with context.esaw.download(document.file_id) as download:
+        source = context.esaw.download(document.file_id)
+        async with checked_download(source, document.kind, document.file_name) as download:
             if await hash_stream(download.chunks) != (document.size, document.sha256):
                 return _mismatch(
                     event,

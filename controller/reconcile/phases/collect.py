@@ -10,10 +10,12 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from controller.reconcile.context import ReconcileContext
+from controller.reconcile.left_behind import left_behind
 from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, SideCondition, Skip, Wait
 from controller.reconcile.phases.missing_envelope import explain_deleted, is_missing
 from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveRefused, NameTaken
+from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.resources import (
     MAX_DOCUMENTS,
@@ -55,14 +57,7 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             "envelope stays in eSignAnyWhere.",
         )
 
-    claimed = [each.location for each in event.status.documents if each.location is not None]
-    await filing.find_concluded(context.backend, plan, event.spec.envelope_id, claimed=claimed)
-    try:
-        locations = await filing.claim_names(context.backend, plan, claimed=claimed)
-    except NameTaken:
-        # Perhaps by another event of this envelope, which is in progress or was deleted in progress.
-        known = await filing.find_stored(context.backend, plan, context.esaw.download)
-        locations = await filing.claim_names(context.backend, plan, claimed=[*claimed, *known])
+    locations = await _claim_names(event, plan, context)
     documents = tuple(
         FiledDocument(
             file_id=file_layout.facts.file_id,
@@ -82,7 +77,14 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         facts=PhaseFacts(
             documents=documents,
             archive=ArchiveLocation(ref=LocalObjectReference(name=context.archive.name)),
-            side_condition=_evidence_condition(event, context, lacks_audit_trail=lacks_audit_trail),
+            side_conditions=tuple(
+                each
+                for each in (
+                    _evidence_condition(event, context, lacks_audit_trail=lacks_audit_trail),
+                    left_behind(event.status, locations),
+                )
+                if each is not None
+            ),
         ),
     )
 
@@ -126,6 +128,35 @@ def _evidence_condition(
     return SideCondition(
         EVIDENCE_CONDITION, "True", "AuditTrailListed", "eSignAnyWhere lists the audit trail."
     )
+
+
+async def _claim_names(
+    event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext
+) -> tuple[str, ...]:
+    """Return the locations of the plan. Raises ``NameTaken`` for a file that no event of the envelope
+    filed."""
+    claimed = _locations(event)
+
+    async def attempt() -> tuple[str, ...]:
+        await filing.find_concluded(context.backend, plan, event.spec.envelope_id, claimed=claimed)
+        return await filing.claim_names(context.backend, plan, claimed=claimed)
+
+    try:
+        return await attempt()
+    except NameTaken:
+        # Perhaps by another event of this envelope, which is in the middle of it. Bytes alone do not show
+        # that: eSAW renders an audit trail again at each download.
+        claimed += [each async for sibling in context.sibling_events() for each in _locations(sibling)]
+    try:
+        return await attempt()
+    except NameTaken:
+        # Perhaps by one that was deleted in the middle.
+        claimed += await filing.find_stored(context.backend, plan, context.download)
+    return await attempt()
+
+
+def _locations(event: EnvelopeEvent) -> list[str]:
+    return [each.location for each in event.status.documents if each.location is not None]
 
 
 def too_many_files_message(files: int) -> str:

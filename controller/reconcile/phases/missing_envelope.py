@@ -38,8 +38,9 @@ async def was_deleted(event: EnvelopeEvent, context: ReconcileContext) -> bool:
     try:
         history = await context.esaw.history(event.spec.envelope_id)
     except HttpStatusError as answer:
-        # 403: this user may not read histories. Otherwise the history does not contain the envelope either.
-        if answer.status == 403 or answer.is_missing_envelope:
+        # 403: this user may not read histories (a proxy's 403 has no error id). Otherwise the history does
+        # not contain the envelope either.
+        if (answer.status == 403 and answer.error_id is not None) or answer.is_missing_envelope:
             return False
         raise
     return history.has_been_deleted

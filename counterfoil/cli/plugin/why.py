@@ -28,7 +28,15 @@ from counterfoil.resources import (
 SUMMARY = "say what happened to an event or envelope, what is next, and who must act"
 DETAILS = "What you may not read is left out."
 
-CONDITION_ORDER = ("Authorized", "Validated", "Collected", "Archived", "SignaturesChecked", "Cleaned")
+CONDITION_ORDER = (
+    "Authorized",
+    "Validated",
+    "Collected",
+    "FilesLeftBehind",
+    "Archived",
+    "SignaturesChecked",
+    "Cleaned",
+)
 """Conditions in the order in which they come true."""
 
 STATUS_TEXTS = {"True": "done", "False": "not yet", "Unknown": "unknown"}

@@ -29,7 +29,7 @@ from pyhanko.sign import signers
 from pyhanko.sign.attributes import CMSAttributeProvider, UnsignedAttributeProviderSpec
 from pyhanko_certvalidator.registry import SimpleCertificateStore
 
-from sandbox.esaw.core.content import CHUNK
+from sandbox.esaw.core.content import CHUNK, Generated
 
 _MARK = hashlib.sha256(b"the mark of the template").digest()
 _MARK_TYPE = "1.3.6.1.4.1.55555.1"  # a private enterprise number of nobody's, for the unsigned attribute
@@ -59,6 +59,42 @@ class SignedPdf:
         template, at = _template(self.title, self.pages)
         hexed = self.mark.hex().upper().encode()
         yield template[:at] + hexed + template[at + len(hexed) :]
+
+
+_FILLER_HEAD = (
+    b"%%PDF-1.7\n1 0 obj\n<</Type/Catalog/Pages 2 0 R>>\nendobj\n"
+    b"2 0 obj\n<</Type/Pages/Count 0/Kids[]>>\nendobj\n"
+    b"3 0 obj\n<</Length %010d>>stream\n"
+)
+_FILLER_PLACES = tuple((_FILLER_HEAD % 0).index(b"%d 0 obj" % number) for number in (1, 2, 3))
+_FILLER_END = (
+    b"\nendstream\nendobj\nxref\n0 4\n0000000000 65535 f \n"
+    + b"".join(b"%010d 00000 n \n" % place for place in _FILLER_PLACES)
+    + b"trailer<</Size 4/Root 1 0 R>>\nstartxref\n%010d\n%%%%EOF\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FillerPdf:
+    """
+    An unsigned PDF without pages of any size, whose one stream is noise that depends on `seed`.
+
+    One that is too small for that (less than 350 bytes) begins as a PDF does, and is none.
+    """
+
+    seed: int
+    size: int
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """The bytes in order, made while they are sent."""
+        noise = self.size - len(_FILLER_HEAD % 0) - len(_FILLER_END % 0)
+        if noise < 0:
+            yield (b"%PDF-1.7\n" + b"".join(Generated(self.seed, self.size).chunks()))[: self.size]
+            return
+        head = _FILLER_HEAD % noise
+        yield head
+        yield from Generated(self.seed, noise).chunks()
+        yield _FILLER_END % (len(head) + noise + len(b"\nendstream\nendobj\n"))
 
 
 @dataclass(frozen=True)

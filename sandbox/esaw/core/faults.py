@@ -4,9 +4,9 @@ Faults on demand: what is to go wrong, with which requests, and how often.
 This module only keeps the orders and hands them out, one request at a time; the middleware obeys them.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 from msgspec import Struct
 
@@ -42,9 +42,12 @@ OPERATIONS: Final = frozenset(
 )
 """The names of the REST v6 calls, then OAuth's, then the web pages', as faults and the recorder use them."""
 
-GarbageKind = Literal["json", "html", "shape", "empty"]
-"""Instead of the body: broken JSON, an HTML page, JSON of another shape, or nothing; with the status it would
-have had."""
+GarbageKind = Literal["json", "html", "shape", "empty", "text", "xml", "error", "nothing"]
+"""
+Instead of the body, with the status it would have had: broken JSON, an HTML page, JSON of another shape, an
+empty JSON body; a proxy's plain text, an XML fault, eSAW's error body as bytes of no type, or no bytes of no
+type.
+"""
 
 
 class InjectedFault(Struct, frozen=True, kw_only=True):
@@ -63,6 +66,8 @@ class InjectedFault(Struct, frozen=True, kw_only=True):
     """Seconds before anything happens."""
     status: int | None = None
     """Answer this instead of doing anything (401 with an empty body, else with the error body)."""
+    bare: bool = False
+    """With `status`: the page of a firewall in place of eSAW's error body."""
     says: str | None = None
     """With `status`: the text of every member of the error body, of v6 and of OAuth."""
     retry_after: int | str | None = None
@@ -80,6 +85,8 @@ class InjectedFault(Struct, frozen=True, kw_only=True):
     garbage: GarbageKind | None = None
     lacks: str | None = None
     """Leave this member out of the JSON object that is answered."""
+    replaces: Mapping[str, Any] | None = None
+    """Members of the JSON object that is answered, with the values that they have instead."""
     token_of: str | None = None
     """`retrieve` returns a token of the user with this id, not of the user who consented."""
     cut_after: int | None = None
@@ -103,6 +110,7 @@ class FaultOptions(TypedDict, total=False):
     after: int
     delay: float
     status: int | None
+    bare: bool
     says: str | None
     retry_after: int | str | None
     redirect: str | None
@@ -112,6 +120,7 @@ class FaultOptions(TypedDict, total=False):
     revokes_token: bool
     garbage: GarbageKind | None
     lacks: str | None
+    replaces: Mapping[str, Any] | None
     token_of: str | None
     cut_after: int | None
     declared_length: int | None

@@ -92,9 +92,10 @@ class DocumentSpec(Struct, frozen=True, kw_only=True):
     """
     One file to be made: a document, an attachment or a legal document.
 
-    With `content` it holds these bytes; with `size` that many bytes, generated while they are sent; with
-    neither it is a small signed PDF (a document, or any other file whose name ends in `.pdf`) or 2 KiB of
-    noise (other attachments).
+    With `content` it holds these bytes; with `size` that many bytes, generated while they are sent, which
+    are an unsigned PDF where a small one would be signed (from 350 bytes on); with neither it is a small
+    signed PDF (a document, or any other file whose name ends in `.pdf`) or 2 KiB of noise (other
+    attachments).
     """
 
     name: str

@@ -13,7 +13,7 @@ from typing import Final
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from sandbox.esaw.core.content import Content, Generated, Inline
-from sandbox.esaw.core.documents import SignedPdf, audit_trail_xml
+from sandbox.esaw.core.documents import FillerPdf, SignedPdf, audit_trail_xml
 from sandbox.esaw.core.errors import ErrorCode, RequestRefused
 from sandbox.esaw.core.filenames import content_type
 from sandbox.esaw.core.model import (
@@ -371,8 +371,11 @@ def _content(file_id: str, kind: FileKind, spec: DocumentSpec, *, is_pdf: bool) 
     if spec.content is not None:
         return Inline(spec.content)
     identity = UUID(file_id) if spec.file_id is None else uuid5(NAMESPACE_OID, file_id)
-    if spec.size is not None or not is_pdf:
-        return Generated(seed=identity.int % 2**32, size=NOISE_SIZE if spec.size is None else spec.size)
+    seed = identity.int % 2**32
+    if not is_pdf:
+        return Generated(seed=seed, size=NOISE_SIZE if spec.size is None else spec.size)
+    if spec.size is not None:
+        return FillerPdf(seed=seed, size=spec.size)
     return SignedPdf(title=kind.value, pages=spec.pages, mark=identity.bytes * 2)
 
 

@@ -17,6 +17,7 @@ from sandbox.esaw.core.faults import GarbageKind, InjectedFault
 
 JSON: Final = "application/json; charset=utf-8"
 HTML: Final = "text/html; charset=utf-8"
+BYTES: Final = "application/octet-stream"
 _EMPTY: Final = Inline(b"")
 _PAGE_HEADERS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
@@ -35,6 +36,19 @@ _GARBAGE: Final[Mapping[GarbageKind, tuple[str, bytes]]] = {
     ),
     "shape": (JSON, b'[{"id":42,"documents":"none","envelopeStatus":["Completed"]}]'),
     "empty": (JSON, b""),
+    "text": (
+        "text/plain",
+        b"upstream connect error or disconnect/reset before headers. reset reason: overflow",
+    ),
+    "xml": (
+        "application/xml",
+        b'<?xml version="1.0"?><Fault xmlns="http://schemas.microsoft.com/ws/2005/05/envelope/none"/>',
+    ),
+    "error": (
+        BYTES,
+        b'{"ErrorId":"ERR0001","Message":"ERR0001 - A general error occurred.","TraceId":"0HN5C3Q2T7V9A"}',
+    ),
+    "nothing": (BYTES, b""),
 }
 
 
@@ -93,6 +107,11 @@ def fault_response(fault: InjectedFault) -> RouteResponse | None:
     headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
     if fault.status == 401:
         return RouteResponse(status=401, headers=headers)
+    if fault.bare:
+        content_type, page = _GARBAGE["html"]
+        return RouteResponse(
+            status=fault.status, body=Inline(page), content_type=content_type, headers=headers
+        )
     if fault.says is not None:
         members = ("ErrorId", "Message", "TraceId", "error", "error_description")
         return json_response(dict.fromkeys(members, fault.says), fault.status, headers)
@@ -102,15 +121,18 @@ def fault_response(fault: InjectedFault) -> RouteResponse | None:
 
 
 def with_body_fault(route_response: RouteResponse, fault: InjectedFault) -> RouteResponse:
-    """The response as the fault corrupts it: its body replaced by garbage, or without one of its members."""
+    """The response as the fault corrupts it: its body replaced by garbage, or members left out or
+    replaced."""
     if fault.garbage is not None:
         content_type, body = _GARBAGE[fault.garbage]
         return replace(
             route_response, content_type=content_type, body=Inline(body), headers={}, chunked=False
         )
-    if fault.lacks is not None and route_response.content_type == JSON:
+    is_bent = fault.lacks is not None or fault.replaces is not None
+    if is_bent and route_response.content_type == JSON:
         members = msgspec.json.decode(b"".join(route_response.body.chunks()))
         if isinstance(members, dict):
-            left = {name: value for name, value in members.items() if name != fault.lacks}
+            told = {**members, **(fault.replaces or {})}
+            left = {name: value for name, value in told.items() if name != fault.lacks}
             return replace(route_response, body=Inline(msgspec.json.encode(left)))
     return route_response

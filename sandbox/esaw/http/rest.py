@@ -48,8 +48,8 @@ class RestRoutes:
         store: EsawStore,
         lifecycle: Lifecycle,
         envelope_sender: EnvelopeSender,
-        version: str,
         behaviour: Callable[[], Behaviour],
+        version: str,
     ) -> None:
         self._store = store
         self._lifecycle = lifecycle
@@ -101,6 +101,8 @@ class RestRoutes:
     # System and authorization
 
     async def _system_version(self, call: RoutedCall) -> RouteResponse:
+        if self._behaviour().version_needs_token:
+            _ = call.authenticated_user
         return json_response({"Version": self._version})
 
     async def _validate(self, call: RoutedCall) -> RouteResponse:

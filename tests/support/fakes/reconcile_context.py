@@ -19,6 +19,7 @@ from counterfoil.esaw import (
     FilesResponse,
     HistoryResponse,
     HttpStatusError,
+    WhoAmI,
 )
 from counterfoil.esaw.models import AuditTrail, ListedDocument, ListedLegalDocument
 from counterfoil.esaw.transport import EsawCall, EsawTransport
@@ -43,7 +44,7 @@ class FakeEsawUserClient(EsawUserClient):
     def __init__(self) -> None:
         self.token = ApiToken.parse(TOKEN)
         self.status = EnvelopeStatus.COMPLETED
-        self.contents: dict[str, bytes] = {"file-1": b"%PDF contract", "trail-1": b"%PDF trail"}
+        self.contents: dict[str, bytes] = {"file-1": b"%PDF-contract", "trail-1": b"%PDF-trail"}
         self.names: dict[str, str] = {}
         """Names of files by id, where they are not made of it."""
         self.renders_anew = False
@@ -72,6 +73,10 @@ class FakeEsawUserClient(EsawUserClient):
     def but(self, operation: str, problem: Exception) -> Self:
         self.problems[operation] = problem
         return self
+
+    async def whoami(self) -> WhoAmI:
+        self.begin("whoami")
+        return WhoAmI(user_id=a_sender().spec.user_id)
 
     async def envelope(self, envelope: str) -> EnvelopeResponse:
         self.begin("envelope")

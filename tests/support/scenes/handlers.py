@@ -120,6 +120,7 @@ class Scene:
             kube=self.kube,
             cache=self.cache,
             secrets=secrets,
+            sender_keys=self.sender_keys,
             esaw_clients=esaw_clients,
             clock=self.clock,
             callback_url=None,

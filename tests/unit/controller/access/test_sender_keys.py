@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from counterfoil.esaw import (
     HttpStatusError,
     WhoAmI,
 )
+from counterfoil.i18n.reasons import CATALOGUE, Responsible
 from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import Sender, find_condition
 from tests.support.builders import AClock, a_sender
@@ -91,6 +93,13 @@ class Scene:
             await self.ask(sender)
         return refused.value
 
+    async def confirmed_refusal(self) -> KeyUnusable:
+        """Let eSAW refuse the key, and again a minute later."""
+        doubt = await self.refusal()
+        assert isinstance(doubt, KeyStateUnknown)
+        self.clock.advance(seconds=60)
+        return await self.refusal()
+
     def authorized(self) -> tuple[str, str, str]:
         found = find_condition(self.newest().status.conditions, "Authorized")
         assert found is not None
@@ -129,15 +138,122 @@ async def test_many_events_that_start_at_once_verify_a_key_once() -> None:
 async def test_many_events_that_start_at_once_have_a_bad_key_refused_once() -> None:
     scene = Scene(key=OTHER)
     seen = scene.newest()
+    doubted = await asyncio.gather(*(scene.ask(seen) for _ in range(50)), return_exceptions=True)
+    assert {type(each) for each in doubted} == {KeyStateUnknown}
+    assert (scene.esaw.asked, len(scene.kube.patches)) == ([OTHER], 1)
+    scene.clock.advance(minutes=1)
     refused = await asyncio.gather(*(scene.ask(seen) for _ in range(50)), return_exceptions=True)
     assert {type(each) for each in refused} == {KeyUnusable}
-    assert scene.esaw.asked == [OTHER]
-    assert len(scene.kube.patches) == 1
+    assert scene.esaw.asked == [OTHER, OTHER]
+    assert len(scene.kube.patches) == 2
+
+
+async def test_one_401_makes_a_new_key_doubtful_and_not_refused() -> None:
+    scene = Scene(key=OTHER)
+    doubt = await scene.refusal()
+    assert isinstance(doubt, KeyStateUnknown)
+    assert doubt.until == scene.clock.now() + timedelta(minutes=1)
+    assert scene.authorized() == ("Unknown", "KeyDoubted", str(doubt))
+    scene.clock.advance(seconds=59)
+    assert isinstance(await scene.refusal(), KeyStateUnknown)
+    assert scene.esaw.asked == [OTHER], "it is not asked again within the minute"
+
+
+async def test_a_401_to_a_key_that_worked_is_no_news_if_the_key_works_a_minute_later() -> None:
+    scene = Scene()
+    token = await scene.ask()
+    scene.sender_keys.doubt(scene.newest(), token)
+    assert isinstance(await scene.refusal(), KeyStateUnknown)
+    assert scene.authorized()[0] == "True"
+    scene.clock.advance(minutes=1)
+    assert (await scene.ask()).reveal() == KEY
+    assert (await scene.ask()).reveal() == KEY
+    assert scene.esaw.asked == [KEY, KEY]
+    assert scene.authorized()[0] == "True"
+
+
+@pytest.mark.parametrize("problem", [EsawUnreachable("connect"), HttpStatusError(503)])
+async def test_an_esaw_that_cannot_be_asked_again_leaves_a_doubted_key_as_it_is(problem: EsawError) -> None:
+    scene = Scene()
+    scene.sender_keys.doubt(scene.newest(), await scene.ask())
+    scene.clock.advance(minutes=1)
+    scene.esaw.problem = problem
+    with pytest.raises(EsawError):
+        await scene.ask()
+    assert scene.authorized()[0] == "True"
+
+
+async def test_a_new_key_is_verified_at_once_though_the_old_one_is_in_doubt() -> None:
+    scene = Scene(key=OTHER)
+    await scene.refusal()
+    scene.put_key(KEY)
+    scene.clock.advance(seconds=FRESH_SECONDS + 1)
+    assert (await scene.ask()).reveal() == KEY
+
+
+async def test_a_401_with_esaws_own_error_id_needs_no_second_question() -> None:
+    scene = Scene()
+    scene.esaw.problem = HttpStatusError(401, "ERR0010")
+    assert (await scene.refusal()).reason == "TokenRejected"
+
+
+class Senders(Scene):
+    """Several senders of one organization, whose keys are all refused."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        for name in names:
+            self.kube.put(a_sender(name, authorized=None))
+            self.kube.secrets[f"{name}-key"] = {"token": f"{name}{OTHER}".encode()}
+
+    async def reason(self, name: str) -> str:
+        """Ask for the key of one of them; return why there is none."""
+        return (await self.refusal(Sender.parse(self.kube.objects["senders", name]))).reason
+
+
+async def test_several_keys_that_are_refused_at_once_are_one_problem_of_the_administrator() -> None:
+    scene = Senders("ben", "cleo")
+    assert [await scene.reason(each) for each in ("ben", "cleo")] == ["KeyDoubted", "KeyDoubted"]
+    scene.clock.advance(minutes=1)
+    assert [await scene.reason(each) for each in ("ben", "cleo")] == ["KeysRejected", "KeysRejected"]
+    assert CATALOGUE["KeysRejected"].responsible is Responsible.ADMINISTRATOR
+
+
+async def test_once_esaw_accepts_a_key_again_each_of_the_others_is_a_matter_of_its_sender() -> None:
+    scene = Senders("ben", "cleo")
+    for _ in range(2):
+        for each in ("ben", "cleo"):
+            await scene.reason(each)
+        scene.clock.advance(minutes=1)
+    await scene.ask()
+    scene.clock.advance(seconds=RECHECK_SECONDS + 1)
+    assert [await scene.reason(each) for each in ("ben", "cleo")] == ["TokenRejected", "TokenRejected"]
+
+
+async def test_keys_that_are_refused_while_esaw_accepts_others_are_matters_of_their_senders() -> None:
+    scene = Senders("ben", "cleo")
+    for each in ("ben", "cleo"):
+        await scene.reason(each)
+    scene.clock.advance(seconds=30)
+    scene.sender_keys.accepted(scene.newest())
+    scene.clock.advance(seconds=30)
+    assert [await scene.reason(each) for each in ("ben", "cleo")] == ["TokenRejected", "TokenRejected"]
+
+
+async def test_refusals_long_after_one_another_have_causes_of_their_own() -> None:
+    scene = Senders("ben", "cleo")
+    await scene.reason("ben")
+    scene.clock.advance(minutes=1)
+    assert await scene.reason("ben") == "TokenRejected"
+    scene.clock.advance(minutes=11)
+    await scene.reason("cleo")
+    scene.clock.advance(minutes=1)
+    assert await scene.reason("cleo") == "TokenRejected"
 
 
 async def test_a_key_that_esaw_refuses_is_unusable_and_the_sender_says_so() -> None:
     scene = Scene(key=OTHER)
-    refused = await scene.refusal()
+    refused = await scene.confirmed_refusal()
     assert (refused.reason, str(refused)) == scene.authorized()[1:]
     assert scene.authorized()[:2] == ("False", "TokenRejected")
     key = scene.newest().status.key
@@ -147,14 +263,14 @@ async def test_a_key_that_esaw_refuses_is_unusable_and_the_sender_says_so() -> N
 
 async def test_a_refused_key_is_not_asked_about_again_and_again_but_from_time_to_time() -> None:
     scene = Scene(key=OTHER)
-    await scene.refusal()
+    await scene.confirmed_refusal()
     for _ in range(10):
         await scene.refusal()
-    assert len(scene.esaw.asked) == 1
+    assert len(scene.esaw.asked) == 2
     scene.clock.advance(seconds=RECHECK_SECONDS + 1)
     await scene.refusal()
-    assert len(scene.esaw.asked) == 2
-    assert len(scene.kube.patches) == 1, "an equal answer is no news"
+    assert len(scene.esaw.asked) == 3
+    assert len(scene.kube.patches) == 2, "an equal answer is no news"
     scene.esaw.users[OTHER] = ANNA
     scene.clock.advance(seconds=RECHECK_SECONDS + 1)
     assert (await scene.ask()).reveal() == OTHER
@@ -162,7 +278,7 @@ async def test_a_refused_key_is_not_asked_about_again_and_again_but_from_time_to
 
 async def test_another_key_in_the_secret_is_verified_before_it_is_given_out() -> None:
     scene = Scene(key=OTHER)
-    await scene.refusal()
+    await scene.confirmed_refusal()
     scene.put_key(KEY)
     scene.clock.advance(seconds=11)
     assert (await scene.ask()).reveal() == KEY
@@ -179,6 +295,13 @@ async def test_a_key_of_another_user_is_never_used() -> None:
 async def test_user_ids_are_compared_without_regard_to_letter_case() -> None:
     scene = Scene()
     scene.esaw.users[KEY] = ANNA.upper()
+    assert (await scene.ask()).reveal() == KEY
+
+
+@pytest.mark.parametrize("written", [f"{{{ANNA}}}", ANNA.replace("-", ""), f"{{{ANNA.upper()}}}"])
+async def test_user_ids_that_are_guids_are_compared_as_guids(written: str) -> None:
+    scene = Scene()
+    scene.esaw.users[KEY] = written
     assert (await scene.ask()).reveal() == KEY
 
 
@@ -209,7 +332,7 @@ async def test_an_esaw_that_cannot_be_asked_says_nothing_about_a_key_that_it_has
     problem: EsawError,
 ) -> None:
     scene = Scene(key=OTHER)
-    await scene.refusal()
+    await scene.confirmed_refusal()
     refused = scene.authorized()
     scene.esaw.problem = problem
     scene.clock.advance(seconds=RECHECK_SECONDS + 1)
@@ -220,7 +343,7 @@ async def test_an_esaw_that_cannot_be_asked_says_nothing_about_a_key_that_it_has
 
 async def test_a_new_key_in_place_of_a_refused_one_is_unknown_until_esaw_was_asked() -> None:
     scene = Scene(key=OTHER)
-    await scene.refusal()
+    await scene.confirmed_refusal()
     scene.put_key(KEY)
     scene.clock.advance(seconds=FRESH_SECONDS + 1)
     scene.esaw.problem = EsawUnreachable("timeout")
@@ -287,7 +410,9 @@ async def test_what_is_known_of_a_key_stays_while_its_secret_may_not_be_read(key
     """An API server that has just started refuses permitted requests; this must not cause a mail that asks
     for a new key."""
     scene = Scene(key=key)
-    await asyncio.gather(scene.ask(), return_exceptions=True)
+    for _ in range(2):
+        await asyncio.gather(scene.ask(), return_exceptions=True)
+        scene.clock.advance(minutes=1)
     before = scene.newest()
     scene.clock.advance(seconds=FRESH_SECONDS + 1)
     scene.kube.fail("secret", FORBIDDEN)

@@ -1,6 +1,7 @@
 """Errors, and the reaction to each of them."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,7 @@ from counterfoil.esaw.errors import (
 from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.resources import TagRule
 from tests.support.builders import NOON
+from tests.support.servers.scripted_esaw import ENVELOPE, against, an_envelope, answering
 
 UNTIL = NOON + timedelta(seconds=30)
 TRACE = "0HN5C3Q2T7V9A"
@@ -47,13 +49,19 @@ TABLE: list[tuple[Exception, type, str]] = [
     (answered(502), Wait, "EsawFailing"),
     (answered(503), Wait, "EsawFailing"),
     (answered(504), Wait, "EsawFailing"),
-    (answered(401), NeedConsent, "TokenRejected"),
+    (answered(401), Wait, "KeyDoubted"),
+    (answered(401, "ERR0010"), NeedConsent, "TokenRejected"),
+    (answered(400), Wait, "EsawAnswerUnreadable"),
+    (answered(403), Wait, "EsawAnswerUnreadable"),
+    (answered(409), Wait, "EsawAnswerUnreadable"),
+    (answered(423), Wait, "EsawAnswerUnreadable"),
     (answered(403, "ERR0010"), Fail, "NotPermitted"),
     (answered(404, "ERR0007"), Wait, "EsawNotFound"),
     (answered(404, "ERR0008"), Wait, "EsawNotFound"),
     (answered(400, "ERR0011"), Fail, "EsawRefused"),
     (answered(409, "ERR0013"), Fail, "EsawRefused"),
-    (answered(418), Fail, "EsawRefused"),
+    (answered(418), Wait, "EsawAnswerUnreadable"),
+    (answered(418, "ERR0011"), Fail, "EsawRefused"),
     (answered(400, "ERR0063"), Fail, "UnsupportedApiVersion"),
     (answered(403, "ERR0063"), Fail, "UnsupportedApiVersion"),
     (answered(404, "ERR0063"), Fail, "UnsupportedApiVersion"),
@@ -78,6 +86,46 @@ TABLE: list[tuple[Exception, type, str]] = [
     (Unavailable(0, "NoAnswer", "no answer"), Wait, "ApiServerTrouble"),
     (Forbidden(403, "Forbidden", "no"), Wait, "ApiServerTrouble"),
 ]
+
+FILE = {"FileId": None, "FileName": "contract.pdf", "DocumentNumber": 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("Archived", "is `Archived`"), (None, "is null"), ("<b>", "is no plain word"), ("", "is no")],
+)
+async def test_a_status_that_nobody_knows_is_waited_for_with_a_reason_of_its_own(
+    value: str | None, words: str
+) -> None:
+    async with against(answering(an_envelope(EnvelopeStatus=value))) as bench:
+        with pytest.raises(ResponseInvalid) as met:
+            await bench.user.envelope(ENVELOPE)
+    outcome = classify(met.value, NOON)
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "EnvelopeStatusUnknown"
+    assert words in outcome.message
+    assert "<b>" not in outcome.message
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        {"Documents": [FILE]},
+        {"Documents": [FILE | {"FileId": ""}]},
+        {"Documents": [{"FileName": "contract.pdf"}]},
+        {"Documents": [FILE | {"FileId": "d1", "Attachments": [FILE]}]},
+        {"LegalDocuments": [FILE]},
+    ],
+)
+async def test_a_file_without_an_id_is_waited_for_and_never_left_out(listed: dict[str, Any]) -> None:
+    async with against(answering(listed)) as bench:
+        with pytest.raises(ResponseInvalid) as met:
+            (await bench.user.files(ENVELOPE)).files()
+    outcome = classify(met.value, NOON)
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "FileIdMissing"
+    assert "`contract.pdf`" in outcome.message
+
 
 KINDS: list[UnreachableKind] = ["busy", "connect", "cut", "proxy", "slow", "timeout", "tls"]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.signatures.results import Signatures, State
 from tests.support.builders import ENVELOPE, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.reconcile_context import FakeEsawUserClient, FakeSignatureCheck, an_archive
 from tests.support.scenes.handlers import Scene as Base
@@ -76,6 +78,7 @@ class Scene:
         self.sender_keys = SenderKeys(self.kube, secrets, self.clock, changed=base.cache.update)
         self.event_recorder = EventRecorder(self.kube, self.clock)
         self.status_writer = StatusWriter(self.kube, sleep=self.clock.sleep)
+        self.examiner = FakeSignatureCheck()
         self.reconciler = Reconciler(
             cache=self.cache,
             preconditions=Preconditions(
@@ -85,7 +88,7 @@ class Scene:
                 archive_pool=ArchivePool(self.kube, secrets, self.clock, self.metrics),
                 esaw_clients=FakeEsawClients(EsawOfOne(self.envelope)),
                 clock=self.clock,
-                signature_checker=SignatureChecker(FakeSignatureCheck(), None),
+                signature_checker=SignatureChecker(self.examiner, None),
             ),
             sender_keys=self.sender_keys,
             status_writer=self.status_writer,
@@ -230,9 +233,97 @@ async def test_what_was_filed_before_it_broke_off_stands_in_the_status(scene: Sc
     assert after.status.reason == "EsawUnreachable"
 
 
+GARBAGE = {
+    "nothing": b"",
+    "plain text": b"upstream connect error or disconnect/reset before headers",
+    "an XML fault": b'<?xml version="1.0"?><Fault xmlns="http://schemas.microsoft.com/ws/2005/05/envelope/none"/>',
+    "an error": b'{"ErrorId":"ERR0001","Message":"ERR0001 - A general error occurred."}',
+}
+
+
+@pytest.mark.parametrize("file_id", ["file-1", "trail-1"])
+@pytest.mark.parametrize("garbage", GARBAGE)
+async def test_what_comes_in_place_of_a_file_is_not_archived_and_the_envelope_stays(
+    scene: Scene, file_id: str, garbage: str
+) -> None:
+    whole = scene.envelope.contents[file_id]
+    scene.envelope.contents[file_id] = GARBAGE[garbage]
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.ARCHIVING, "EsawAnswerUnreadable")
+    assert scene.envelope.transport.deleted == []
+    assert GARBAGE[garbage] not in [each.read_bytes() for each in scene.root.rglob("*") if each.is_file()]
+    scene.envelope.contents[file_id] = whole
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.parametrize("file_id", ["file-1", "trail-1"])
+@pytest.mark.parametrize("state", [State.BROKEN, State.UNREADABLE])
+async def test_an_envelope_with_a_file_in_doubt_is_archived_and_kept_and_that_is_told(
+    scene: Scene, file_id: str, state: State
+) -> None:
+    doubted = Signatures(state=state, detail="it can't be read as a PDF")
+    scene.examiner.found[scene.envelope.contents[file_id]] = doubted
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "DocumentInDoubt")
+    assert is_condition_true(after.status.conditions, "Archived")
+    assert truth(after, "SignaturesChecked") == ("False", "SignatureBroken")
+    assert "it can't be read as a PDF" in (after.status.message or "")
+    assert scene.envelope.transport.deleted == []
+    assert await scene.recorded() == [("Warning", "SignatureBroken"), ("Warning", "DocumentInDoubt")]
+
+
+async def move(scene: Scene, path: str, generation: int) -> None:
+    """Let a person change spec.path of the Archive while the second file can't be downloaded."""
+    scene.envelope.but("download trail-1", EsawUnreachable("cut"))
+    await scene.reconcile(2)
+    scene.cache.archives.put(
+        an_archive(version=generation, generation=generation, path=path, filesystem={"root": str(scene.root)})
+    )
+    await scene.reconcile(2)
+    del scene.envelope.problems["download trail-1"]
+
+
+async def test_what_lies_where_the_path_led_before_is_named_until_the_end(scene: Scene) -> None:
+    await move(scene, "new/{{envelope.id}}/{{file.name}}", 2)
+    after = await scene.reconcile()
+    assert after.status.phase is Phase.SUCCEEDED
+    left = find_condition(after.status.conditions, "FilesLeftBehind")
+    assert left is not None
+    assert (left.status, left.reason) == ("True", "PlaceChanged")
+    (contract,) = scene.root.rglob("acme/**/file-1.pdf")
+    assert f"`{contract.as_uri()}`" in left.message
+    assert "new/" not in left.message
+    assert ("Warning", "PlaceChanged") in await scene.recorded()
+
+
+async def test_files_under_a_path_that_is_used_again_are_not_left_behind(scene: Scene) -> None:
+    old = an_archive().spec.path
+    await move(scene, "new/{{envelope.id}}/{{file.name}}", 2)
+    await move(scene, old, 3)
+    after = await scene.reconcile()
+    left = find_condition(after.status.conditions, "FilesLeftBehind")
+    assert after.status.phase is Phase.SUCCEEDED
+    assert left is not None
+    assert "/new/" in left.message
+    assert "/acme/" not in left.message
+
+
+async def test_an_event_whose_files_lie_at_their_places_has_nothing_left_behind(scene: Scene) -> None:
+    after = await scene.reconcile()
+    assert find_condition(after.status.conditions, "FilesLeftBehind") is None
+
+
 @pytest.mark.parametrize("operation", ["envelope", "files", "download file-1", "delete"])
-async def test_a_key_that_is_refused_parks_the_event_and_is_remembered(scene: Scene, operation: str) -> None:
-    scene.envelope.but(operation, HttpStatusError(401))
+async def test_a_key_that_is_refused_twice_parks_the_event_and_is_remembered(
+    scene: Scene, operation: str
+) -> None:
+    scene.envelope.but(operation, HttpStatusError(401)).but("whoami", HttpStatusError(401))
+    doubted = await scene.reconcile()
+    assert (doubted.status.reason, truth(doubted, "Authorized")[0]) == ("KeyDoubted", "True")
+    assert doubted.status.next_attempt_time is not None
+    assert doubted.status.next_attempt_time >= scene.clock.now() + timedelta(minutes=1)
+    assert scene.envelope.asked.count("whoami") == 0
+    scene.clock.advance(minutes=1)
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.AWAITING_CONSENT, "TokenRejected")
     assert "Sender/anna" in str(after.status.message)
@@ -241,7 +332,35 @@ async def test_a_key_that_is_refused_parks_the_event_and_is_remembered(scene: Sc
     anna = scene.cache.senders.get("anna")
     assert anna is not None
     assert not is_condition_true(anna.status.conditions, "Authorized")
-    assert await scene.recorded() == [("Warning", "TokenRejected")]
+    assert await scene.recorded() == [("Warning", "KeyDoubted"), ("Warning", "TokenRejected")]
+
+
+@pytest.mark.parametrize("operation", ["envelope", "files", "download file-1", "delete"])
+async def test_a_proxys_401_of_a_minute_costs_a_minute_and_no_consent(scene: Scene, operation: str) -> None:
+    scene.envelope.but(operation, HttpStatusError(401))
+    await scene.reconcile()
+    del scene.envelope.problems[operation]
+    scene.clock.advance(seconds=59)
+    assert (await scene.reconcile()).status.reason == "KeyDoubted"
+    scene.clock.advance(seconds=1)
+    assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
+    assert scene.envelope.asked.count("whoami") == 1
+
+
+async def test_a_401_with_esaws_own_error_id_is_believed_at_once(scene: Scene) -> None:
+    scene.envelope.but("envelope", HttpStatusError(401, "ERR0010"))
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.AWAITING_CONSENT, "TokenRejected")
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 409, 418, 423])
+@pytest.mark.parametrize("operation", ["envelope", "files", "download file-1", "delete"])
+async def test_a_firewalls_refusal_is_waited_out(scene: Scene, operation: str, status: int) -> None:
+    scene.envelope.but(operation, HttpStatusError(status))
+    after = await scene.reconcile()
+    assert (after.status.reason, after.status.phase.is_final) == ("EsawAnswerUnreadable", False)
+    del scene.envelope.problems[operation]
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
 async def test_a_parked_event_is_labelled_with_whose_key_it_waits_for(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from counterfoil.resources import (
     SENDER_LABEL,
     EnvelopeEvent,
     EnvelopeStatus,
+    EnvelopeSummary,
     Origin,
     Phase,
     Sender,
@@ -230,6 +231,20 @@ async def test_what_a_person_skipped_and_what_is_not_skipped_stays_as_it_is(
     assert (event.status.phase, event.status.reason) == (phase, reason)
 
 
+@pytest.mark.parametrize("reason", ["ArchivedAsExpired", "NoFinishedDocuments"])
+@pytest.mark.parametrize(("recorded", "phase"), [("Expired", Phase.SKIPPED), ("Rejected", Phase.PENDING)])
+async def test_what_is_settled_starts_again_only_if_the_envelope_has_another_status_now(
+    reason: str, recorded: str, phase: Phase
+) -> None:
+    scene = Scene(statuses=["Expired"])
+    scene.finds("anna", ENVELOPE, status=EnvelopeStatus.EXPIRED)
+    settled = an_event().in_phase(Phase.SKIPPED, reason).status(envelope=EnvelopeSummary(status=recorded))
+    scene.kube.put(settled.build())
+    await scene.swept()
+    (event,) = scene.noted()
+    assert event.status.phase is phase
+
+
 async def test_an_envelope_that_was_finished_before_events_are_kept_is_not_archived_again() -> None:
     scene = Scene(sweep=None, ttl={"succeeded": "240h"})
     scene.finds("anna", ENVELOPE, SECOND)
@@ -267,13 +282,14 @@ async def test_a_sender_whose_envelopes_cannot_be_asked_for_holds_up_no_other(pr
     assert await scene.swept() == 1
 
 
-async def test_a_key_that_is_refused_is_remembered() -> None:
+@pytest.mark.parametrize(("error_id", "still_works"), [("ERR0010", False), (None, True)])
+async def test_a_key_that_esaw_itself_refuses_is_remembered(error_id: str | None, still_works: bool) -> None:
     scene = Scene()
-    scene.esaw.problems[key_of("anna")] = HttpStatusError(401)
+    scene.esaw.problems[key_of("anna")] = HttpStatusError(401, error_id)
     await scene.swept()
     anna = scene.cache.senders.get("anna")
     assert anna is not None
-    assert not is_condition_true(anna.status.conditions, "Authorized")
+    assert is_condition_true(anna.status.conditions, "Authorized") == still_works
 
 
 async def test_what_is_no_guid_is_passed_over() -> None:

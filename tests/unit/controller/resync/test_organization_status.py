@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from controller.access.secret_cache import SecretCache
+from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.resync.organization_status import VERSION_CHECK_PASSES, OrganizationStatusUpdater
 from counterfoil.callback_auth import matches_basic_auth
 from counterfoil.esaw import (
+    ApiToken,
     EsawClient,
     EsawError,
     EsawUnreachable,
@@ -24,6 +26,7 @@ from counterfoil.resources import Activity, Archive, Organization, find_conditio
 from tests.support.builders import NOON, AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.reconcile_context import an_archive
+from tests.unit.controller.reconcile.test_preconditions import KEY, known_to_work
 
 TOKEN = "callback-token-0123456789"
 OTHER = "another-token-0123456789"
@@ -36,9 +39,12 @@ class FakeEsawClient(EsawClient):
         self.asked = 0
         self.problem: EsawError | None = None
         self.says = "25.52.0.100"
+        self.tokens: list[ApiToken | None] = []
+        """The tokens with which the version was requested."""
 
-    async def version(self) -> str:
+    async def version(self, token: ApiToken | None = None) -> str:
         self.asked += 1
+        self.tokens.append(token)
         if self.problem is not None:
             raise self.problem
         return self.says
@@ -63,13 +69,16 @@ class Scene:
         self.esaw = FakeEsawClient()
         self.cache = Cache()
         self.cache.archives.put(ready(an_archive()))
-        self.cache.senders.put(a_sender())
+        self.cache.senders.put(known_to_work(a_sender()))
         self.kube = InMemoryKubeClient(an_organization(**spec))
         self.kube.secrets["callback"] = {"token": TOKEN.encode()}
+        self.kube.secrets["anna-key"] = {"token": KEY.encode()}
+        secrets = SecretCache(self.kube, self.clock)
         self.organizations = OrganizationStatusUpdater(
             kube=self.kube,
             cache=self.cache,
-            secrets=SecretCache(self.kube, self.clock),
+            secrets=secrets,
+            sender_keys=SenderKeys(self.kube, secrets, self.clock, changed=self.cache.update),
             esaw_clients=FakeEsawClients(self.esaw),
             clock=self.clock,
             callback_url=callback_url,
@@ -386,11 +395,45 @@ async def test_an_esaw_that_does_not_answer_is_told_in_a_condition_of_its_own(
     assert (await scene.condition("Reachable"))[0] == "True"
 
 
-async def test_an_esaw_that_keeps_its_version_to_itself_can_be_reached() -> None:
+@pytest.mark.parametrize("status", [401, 403])
+async def test_an_esaw_that_keeps_its_version_to_itself_can_be_reached(status: int) -> None:
     scene = Scene()
-    scene.esaw.problem = HttpStatusError(401)
+    scene.esaw.problem = HttpStatusError(status, "ERR0010")
     assert (await scene.condition("Reachable"))[0] == "True"
     assert scene.newest().status.version is None
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_401_or_403_of_any_server_does_not_count_as_esaw(status: int) -> None:
+    scene = Scene()
+    scene.esaw.problem = HttpStatusError(status)
+    truth, reason, message = await scene.condition("Reachable")
+    assert (truth, reason) == ("Unknown", "EsawUnconfirmed")
+    assert f"eSAW answered {status}." in message
+
+
+async def test_the_key_of_the_default_sender_asks_for_the_version() -> None:
+    scene = Scene()
+    scene.cache.senders.put(known_to_work(a_sender(version=2)))
+    scene.cache.senders.put(known_to_work(a_sender("aaron", version=2)))
+    await scene.look()
+    assert scene.esaw.tokens == [ApiToken.parse(KEY)]
+
+
+async def test_without_a_default_sender_any_key_that_works_asks_for_the_version() -> None:
+    scene = Scene(defaultSenderRef=None)
+    scene.cache.senders.put(known_to_work(a_sender(version=2)))
+    scene.cache.senders.put(known_to_work(a_sender("other", organization="other", version=2)))
+    await scene.look()
+    assert scene.esaw.tokens == [ApiToken.parse(KEY)]
+
+
+@pytest.mark.parametrize("authorized", ["False", None])
+async def test_a_key_that_is_not_known_to_work_is_not_sent_for_a_version(authorized: Any) -> None:
+    scene = Scene()
+    scene.cache.senders.put(a_sender(authorized=authorized, version=2))
+    await scene.look()
+    assert scene.esaw.tokens == [None]
 
 
 async def test_a_reachable_esaw_is_asked_for_its_version_once_a_minute_only() -> None:

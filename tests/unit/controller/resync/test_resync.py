@@ -62,10 +62,10 @@ class AcceptingEsawClient(FakeEsawClient):
     def as_user(self, token: ApiToken) -> EsawUserClient:
         return AcceptedUser(token)
 
-    async def version(self) -> str:
+    async def version(self, token: ApiToken | None = None) -> str:
         if self.hangs:
             await self._answering.wait()
-        return await super().version()
+        return await super().version(token)
 
 
 class EsawClientPerOrganization(EsawClients):

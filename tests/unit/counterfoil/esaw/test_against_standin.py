@@ -28,6 +28,7 @@ from counterfoil.esaw import (
     new_http_client,
 )
 from counterfoil.esaw.deletion import ProofOfArchive, delete
+from counterfoil.esaw.downloads import checked_download
 from counterfoil.resources import (
     ArchiveLocation,
     Condition,
@@ -40,9 +41,9 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.organization import AuditTrailPolicy
 from sandbox.esaw import AWKWARD_NAMES, DocumentSpec, StandIn, User
-from sandbox.esaw.core.faults import FaultOptions
+from sandbox.esaw.core.faults import FaultOptions, GarbageKind
 from sandbox.esaw.core.model import EmptyAs, EnvelopeOptions
-from tests.support.servers.scripted_esaw import RecordingObserver, whole_file
+from tests.support.servers.scripted_esaw import RecordingObserver, against, answering, whole_file
 
 MIB = 1024 * 1024
 NO_AUDIT_TRAIL = EvidenceSpec(audit_trail=AuditTrailPolicy.OPTIONAL)
@@ -184,6 +185,39 @@ async def test_attachments_of_any_type_are_files(scene: Scene) -> None:
     for file in await the_files(scene, envelope):
         if file.kind is FileKind.ATTACHMENT:
             assert await whole_file(scene.user, file.file_id) == b"<p>{}"
+
+
+async def test_an_error_under_status_200_does_not_count_as_a_deletion(scene: Scene) -> None:
+    envelope = scene.an_envelope()
+    scene.standin.fault("delete", status=200)
+    with pytest.raises(ResponseInvalid, match="it is the error ERR0001"):
+        await delete(scene.user, a_proof(envelope, filed((await the_files(scene, envelope))[0], b"...")))
+    assert scene.standin.exists(envelope)
+
+
+async def test_an_error_under_status_200_is_no_configuration_without_metadata(scene: Scene) -> None:
+    envelope = scene.an_envelope(metadata="<meta><customer>42</customer></meta>")
+    scene.standin.fault("configuration", status=200)
+    with pytest.raises(ResponseInvalid, match="it is the error ERR0001"):
+        await scene.user.configuration(envelope)
+
+
+async def test_an_object_of_another_kind_is_no_configuration_without_metadata(scene: Scene) -> None:
+    envelope = scene.an_envelope()
+    scene.standin.fault("configuration", lacks="MetaData", times=1)
+    assert (await scene.user.configuration(envelope)).metadata is None
+    async with against(answering({"message": "no healthy upstream"})) as bench:
+        with pytest.raises(ResponseInvalid, match="no part of a configuration"):
+            await bench.user.configuration(envelope)
+
+
+@pytest.mark.parametrize("garbage", ["json", "html", "shape", "empty", "text", "xml", "error", "nothing"])
+async def test_no_garbage_with_status_200_passes_for_a_document(scene: Scene, garbage: GarbageKind) -> None:
+    (file, *_) = await the_files(scene, scene.an_envelope())
+    scene.standin.fault("file", garbage=garbage)
+    with pytest.raises(ResponseInvalid):
+        async with checked_download(scene.user.download(file.file_id), file.kind, file.file_name) as opened:
+            assert [chunk async for chunk in opened.chunks] == []
 
 
 @pytest.mark.parametrize("chunked", [False, True])

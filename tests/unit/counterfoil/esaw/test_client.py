@@ -79,7 +79,7 @@ async def test_the_version_is_asked_for_without_a_token() -> None:
     ],
 )
 async def test_each_part_of_an_envelope_has_its_path(operation: str, target: str) -> None:
-    async with against(answering({})) as setup:
+    async with against(answering({"MetaData": None})) as setup:
         await getattr(setup.user, operation)(ENVELOPE.upper())
     assert setup.server.received[0].target == target
     assert setup.observer.codes == [(operation, "200")]

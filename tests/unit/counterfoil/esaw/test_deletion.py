@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import counterfoil
-from counterfoil.esaw import HttpStatusError
+from counterfoil.esaw import HttpStatusError, ResponseInvalid
 from counterfoil.esaw.deletion import ProofOfArchive, delete
 from counterfoil.esaw.errors import NotProven
 from counterfoil.esaw.models import EnvelopeFile
@@ -42,6 +42,10 @@ def archived(status: Any = "True", type_: str = "Archived") -> Condition:
         message="All there.",
         last_transition_time=ARCHIVED_AT,
     )
+
+
+def in_doubt(reason: str) -> Condition:
+    return msgspec.structs.replace(archived("False", "SignaturesChecked"), reason=reason)
 
 
 def a_file(number: int = 1, **changes: Any) -> FiledDocument:
@@ -129,6 +133,7 @@ def test_a_proof_says_where_the_manifest_lies_and_which_stored_status_said_so() 
             "keeps no files",
         ),
         ({"documents": (a_file(1), a_file(2, location="s3://contracts/1.pdf"))}, "same location"),
+        ({"conditions": (archived(), in_doubt("SignatureBroken"))}, "unreadable or has a broken signature"),
     ],
 )
 def test_a_status_with_a_gap_proves_nothing_and_the_gap_is_named(
@@ -175,6 +180,12 @@ def test_only_a_completed_envelope_needs_its_audit_trail(status: str) -> None:
 
 def test_an_empty_file_is_proven_as_well() -> None:
     prove(a_status(documents=(a_file(size=0),)))
+
+
+@pytest.mark.parametrize("reason", ["NoSignatures", "SignerUntrusted"])
+def test_a_document_without_trusted_signatures_is_no_document_in_doubt(reason: str) -> None:
+    conditions = (archived(), in_doubt(reason))
+    prove(a_status(conditions=conditions))
 
 
 def test_a_status_that_was_never_stored_proves_nothing() -> None:
@@ -263,10 +274,19 @@ async def test_deleting_is_one_post_that_names_the_envelope() -> None:
     assert setup.observer.codes == [("delete", "200")]
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b"\xff"])
+@pytest.mark.parametrize("body", [b"", b" \r\n", b"{}", b"null", b"true", b'{"EnvelopeId":"x"}'])
 async def test_what_esaw_says_besides_does_not_matter(body: bytes) -> None:
     async with against(answering(body)) as setup:
         await delete(setup.user, a_proof())
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"ErrorId":"ERR0001"}', b"<html>Sign in</html>", b"upstream error", b"\xff"]
+)
+async def test_a_status_of_success_with_anything_else_in_it_is_no_deletion(body: bytes) -> None:
+    async with against(answering(body)) as bench:
+        with pytest.raises(ResponseInvalid):
+            await delete(bench.user, a_proof())
 
 
 async def test_an_envelope_that_is_gone_already_is_told_as_such() -> None:

@@ -225,6 +225,8 @@ async def test_the_time_in_which_the_archive_is_slow_does_not_count() -> None:
         (answering(b"\x1f\x8b", Content_Encoding="gzip"), ResponseInvalid, "unreadable"),
         (answering(b"<html>Log in", Content_Type="text/html; charset=utf-8"), ResponseInvalid, "unreadable"),
         (answering({"ErrorId": "ERR0001"}, Content_Type="Application/JSON"), ResponseInvalid, "unreadable"),
+        (answering(b"upstream connect error", Content_Type="text/plain"), ResponseInvalid, "unreadable"),
+        (answering({"title": "Bad"}, Content_Type="application/problem+json"), ResponseInvalid, "unreadable"),
     ],
 )
 async def test_what_is_no_whole_file_is_not_opened(script: Script, kind: type[EsawError], code: str) -> None:
@@ -232,6 +234,14 @@ async def test_what_is_no_whole_file_is_not_opened(script: Script, kind: type[Es
         with pytest.raises(kind):
             await whole_file(setup.user)
     assert setup.observer.codes == [("download", code)]
+
+
+async def test_a_file_says_whether_esaw_named_it() -> None:
+    named = answering(b"x", Content_Disposition="attachment; filename=a.txt", Content_Type="text/plain")
+    async with against(named) as bench, bench.user.download("f1") as file:
+        assert file.is_named
+    async with against(answering(b"x")) as bench, bench.user.download("f1") as file:
+        assert not file.is_named
 
 
 async def test_an_attachment_that_is_a_web_page_is_a_file_all_the_same() -> None:

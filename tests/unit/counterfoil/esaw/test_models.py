@@ -90,9 +90,7 @@ def test_a_time_that_is_odd_keeps_no_envelope_from_being_archived(
         (EnvelopeResponse, [], "object"),
         (EnvelopeResponse, None, "null"),
         (WhoAmI, {"Email": "a@example.com"}, "`UserId`"),
-        (FilesResponse, {"Documents": [{"FileName": "a.pdf"}]}, "`FileId`"),
-        (FilesResponse, {"Documents": [{"FileId": None}]}, r"\$\.Documents\[0\]\.FileId"),
-        (FilesResponse, {"LegalDocuments": [{"FileName": "a.pdf"}]}, "`FileId`"),
+        (FilesResponse, {"Documents": [{"FileId": 3}]}, r"\$\.Documents\[0\]\.FileId"),
     ],
 )
 def test_an_answer_of_the_wrong_shape_is_unreadable_and_the_field_is_named(

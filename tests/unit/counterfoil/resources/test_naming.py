@@ -6,11 +6,22 @@ The known values were computed with coreutils, as in
 ``printf 'acme\\000…\\000envelopeFinished\\000' | sha256sum``.
 """
 
+from hashlib import sha256
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterfoil.resources import SHARD_COUNT, EnvelopeId, envelope_id, event_name, is_action, shard
+from counterfoil.resources import (
+    SHARD_COUNT,
+    EnvelopeId,
+    consented_sender_name,
+    envelope_id,
+    event_name,
+    is_action,
+    is_same_user,
+    shard,
+)
 
 ID = EnvelopeId("0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10")
 text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20)
@@ -95,3 +106,27 @@ def test_a_letter_and_then_letters_and_digits_are_an_action(told: str) -> None:
 @pytest.mark.parametrize("told", ["", "1a", "a-b", "a b", "##Action##", "a" * 65, "aktión", "a\n"])
 def test_anything_else_is_no_action(told: str) -> None:
     assert not is_action(told)
+
+
+USER = "7a0f9b9e-0000-4000-8000-000000000001"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (USER, USER.upper(), True),
+        (USER, f"{{{USER}}}", True),
+        (USER.replace("-", ""), USER, True),
+        (USER, "7a0f9b9e-0000-4000-8000-000000000002", False),
+        ("anna", "ANNA", True),
+        ("anna", "{anna}", False),
+        ("anna", USER, False),
+    ],
+)
+def test_user_ids_are_one_users_in_every_notation_of_a_guid(one: str, other: str, same: bool) -> None:
+    assert is_same_user(one, other) == same
+    assert (consented_sender_name("acme", one) == consented_sender_name("acme", other)) == same
+
+
+def test_the_names_of_consented_senders_are_those_of_earlier_versions() -> None:
+    assert consented_sender_name("acme", USER) == sha256(f"acme\0{USER}".encode()).hexdigest()[:16]

@@ -9,7 +9,8 @@ from time import monotonic
 import httpx
 import pytest
 
-from sandbox.esaw import DocumentSpec, StandIn, User
+from sandbox.esaw import Behaviour, DocumentSpec, StandIn, User
+from sandbox.esaw.core.faults import GarbageKind
 from tests.support.servers.standin_peers import anna, client_of
 
 KIB = 1024
@@ -341,3 +342,46 @@ async def test_the_oldest_fault_that_fits_comes_first(esaw: StandIn, api: httpx.
     esaw.fault("version", status=500, times=1)
     esaw.fault("*", status=503, times=1)
     assert await statuses_of(api, "system/version", 3) == [500, 503, 200]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content_type", "start"),
+    [
+        ("text", "text/plain", b"upstream connect error"),
+        ("xml", "application/xml", b'<?xml version="1.0"?><Fault '),
+        ("error", "application/octet-stream", b'{"ErrorId":"ERR0001"'),
+        ("nothing", "application/octet-stream", b""),
+    ],
+)
+async def test_what_a_proxy_says_may_come_in_place_of_a_file_with_status_200(
+    esaw: StandIn, api: httpx.AsyncClient, file_id: str, kind: GarbageKind, content_type: str, start: bytes
+) -> None:
+    esaw.fault("file", garbage=kind)
+    answer = await api.get(f"file/{file_id}")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, content_type)
+    assert answer.content.startswith(start)
+    assert bool(answer.content) == bool(start)
+    assert "Content-Disposition" not in answer.headers
+
+
+async def test_a_refusal_may_come_from_a_firewall_without_esaws_error(
+    esaw: StandIn, api: httpx.AsyncClient
+) -> None:
+    esaw.fault("whoami", status=403, bare=True)
+    answer = await api.get("authorization/whoami")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (403, "text/html; charset=utf-8")
+    assert b"ErrorId" not in answer.content
+
+
+async def test_members_of_an_answer_may_have_other_values(
+    esaw: StandIn, api: httpx.AsyncClient, envelope: str
+) -> None:
+    esaw.fault("envelope", replaces={"EnvelopeStatus": "Archived", "Name": None})
+    answer = (await api.get(f"envelope/{envelope}")).json()
+    assert (answer["EnvelopeStatus"], answer["Name"], answer["Id"]) == ("Archived", None, envelope)
+
+
+async def test_the_version_may_need_a_token(esaw: StandIn, api: httpx.AsyncClient) -> None:
+    esaw.set_behaviour(Behaviour(version_needs_token=True))
+    assert (await api.get("system/version")).status_code == 200
+    assert (await api.get("system/version", headers={"ApiToken": "none"})).status_code == 401

@@ -184,6 +184,17 @@ async def test_a_large_file_is_never_in_memory(esaw: StandIn, user: User, api: h
     assert peak < 8 * MIB
 
 
+async def test_a_document_of_a_given_size_is_an_unsigned_pdf(
+    esaw: StandIn, user: User, api: httpx.AsyncClient
+) -> None:
+    spec = DocumentSpec(name="scan.pdf", size=MIB + 7)
+    answer = await api.get(f"file/{first_file(esaw, esaw.add_envelope(sender=user, documents=[spec]))}")
+    reader = PdfFileReader(io.BytesIO(answer.content))
+    assert len(answer.content) == MIB + 7
+    assert reader.root["/Pages"]["/Count"] == 0
+    assert list(reader.embedded_signatures) == []
+
+
 def test_generated_bytes_depend_on_the_seed_and_never_repeat_in_neighbours() -> None:
     one, other = Generated(seed=1, size=4 * CHUNK), Generated(seed=2, size=4 * CHUNK)
     chunks = [bytes(chunk) for chunk in one.chunks()]

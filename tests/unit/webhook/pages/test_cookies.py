@@ -109,6 +109,7 @@ def test_a_form_is_good_for_its_draft_and_its_user_for_an_hour(flows: FlowCookie
 
     assert found(DRAFT, ANNA) == session
     assert found(DRAFT, ANNA.upper()) == session
+    assert found(DRAFT, f"{{{ANNA}}}") == session
     assert found(DRAFT, "somebody-else") is None
     assert found(other, ANNA) is None
     assert flows.read_form_session({form_cookie(other): flows.seal(session)}, "acme", other, ANNA) is None

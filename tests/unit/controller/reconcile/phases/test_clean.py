@@ -16,7 +16,7 @@ from tests.support.builders import ENVELOPE
 from tests.support.fakes.reconcile_context import an_archive
 from tests.unit.controller.reconcile.test_reconciler import Scene
 
-TRAIL = b"%PDF trail"
+TRAIL = b"%PDF-trail"
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def test_a_file_that_appears_during_the_first_download_is_archived_before_
     scene: Scene,
 ) -> None:
     scene.envelope.meanwhile["download file-1"] = lambda: scene.envelope.contents.update(
-        {"legal-1": b"%PDF paper"}
+        {"legal-1": b"%PDF-paper"}
     )
     first = await scene.reconcile()
     assert scene.envelope.transport.deleted == []
@@ -69,7 +69,7 @@ async def test_a_file_that_appears_while_the_delete_is_delayed_is_archived_befor
 ) -> None:
     scene = Scene(tmp_path, cleanup={"after": "168h"})
     await scene.reconcile()
-    scene.envelope.contents["legal-1"] = b"%PDF paper"
+    scene.envelope.contents["legal-1"] = b"%PDF-paper"
     scene.clock.advance(hours=168)
     first = await scene.reconcile()
     assert scene.envelope.transport.deleted == []
@@ -80,7 +80,7 @@ async def test_a_file_that_appears_while_the_delete_is_delayed_is_archived_befor
 
 
 async def test_a_file_that_is_now_of_another_kind_is_archived_again(scene: Scene) -> None:
-    scene.envelope.contents["file-2"] = b"%PDF appendix"
+    scene.envelope.contents["file-2"] = b"%PDF-appendix"
     scene.envelope.meanwhile["download file-1"] = lambda: scene.envelope.papers.add("file-2")
     await scene.reconcile()
     assert scene.envelope.transport.deleted == []
@@ -239,7 +239,7 @@ async def test_an_archive_that_was_damaged_while_the_delete_was_delayed_is_repai
 
 
 async def test_a_retry_months_after_a_refused_delete_believes_no_old_proof(scene: Scene) -> None:
-    scene.envelope.but("delete", HttpStatusError(403))
+    scene.envelope.but("delete", HttpStatusError(403, error_id="ERR0010"))
     assert (await scene.reconcile()).status.phase is Phase.FAILED
     scene.envelope.problems.clear()
     scene.clock.advance(days=90)
@@ -324,7 +324,7 @@ async def test_a_list_that_never_stays_the_same_ends_in_a_failure_and_a_retry_be
 ) -> None:
     for number in (1, 2):
         scene.envelope.meanwhile["download file-1"] = partial(
-            scene.envelope.contents.update, {f"legal-{number}": b"%PDF paper"}
+            scene.envelope.contents.update, {f"legal-{number}": b"%PDF-paper"}
         )
         after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "FilesKeepChanging")
@@ -338,7 +338,7 @@ async def test_a_list_that_never_stays_the_same_ends_in_a_failure_and_a_retry_be
 async def test_a_delay_that_has_passed_is_not_repeated_after_a_mismatch(tmp_path: Path) -> None:
     scene = Scene(tmp_path, cleanup={"after": "168h"})
     await scene.reconcile()
-    scene.envelope.contents["legal-1"] = b"%PDF paper"
+    scene.envelope.contents["legal-1"] = b"%PDF-paper"
     scene.clock.advance(hours=168)
     assert (await scene.reconcile()).status.reason == "FilesChanged"
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
@@ -347,7 +347,7 @@ async def test_a_delay_that_has_passed_is_not_repeated_after_a_mismatch(tmp_path
 # -- A status that can still change --------------------------------------------------------------------------
 
 BOTH = ["Completed", "Expired"]
-SIGNED = b"%PDF contract, signed by all"
+SIGNED = b"%PDF-contract, signed by all"
 
 
 def restart_and_sign(scene: Scene) -> None:

@@ -21,7 +21,7 @@ from counterfoil.esaw.errors import NotProven
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.resources import MAX_DOCUMENTS, MAX_TEXT_LENGTH, EnvelopeEvent, EnvelopeStatus, Phase
 from tests.support.builders import ENVELOPE, NOON, an_event
-from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive, missing
+from tests.support.fakes.reconcile_context import FOLDER, FakeBackend, Scene, an_archive, missing
 from tests.support.signing_keys import a_sealer
 
 
@@ -287,10 +287,48 @@ async def test_what_another_event_of_the_envelope_filed_before_it_broke_off_is_r
     assert scene.backend.puts.count("file-1.pdf") == 1
 
 
+async def broken_off_for_a_sibling(scene: Scene) -> None:
+    """Let another event of the envelope claim its names and file all but the manifest; then eSAW renders the
+    trail again."""
+    sibling = an_event().for_action("envelopeCompleted").build()
+    sibling = with_facts(sibling, await collect(sibling, scene.context(sibling)))
+    scene.backend.problems["counterfoil.json"] = ArchiveUnavailable("ArchiveFull", "Archive/dms is full.")
+    with pytest.raises(ArchiveUnavailable):
+        await archive(sibling, scene.context(sibling))
+    del scene.backend.problems["counterfoil.json"]
+    scene.sibling_events = [sibling]
+    scene.esaw.contents["trail-1"] = b"%PDF-trail: and then it was downloaded"
+
+
+async def test_what_a_siblings_status_names_is_ours_though_the_audit_trail_differs_by_now() -> None:
+    scene = Scene()
+    await broken_off_for_a_sibling(scene)
+    event = await claimed(scene)
+    assert isinstance(await archive(event, scene.context(event)), Done)
+    stored = scene.backend.stored[f"{FOLDER}/AuditTrail/audit-trail.pdf"]
+    assert stored == b"%PDF-trail: and then it was downloaded"
+
+
+async def test_a_half_written_manifest_beside_a_siblings_files_is_ours() -> None:
+    scene = Scene()
+    await broken_off_for_a_sibling(scene)
+    scene.backend.stored[f"{FOLDER}/counterfoil.json"] = b'{"half of'
+    event = await claimed(scene)
+    assert isinstance(await archive(event, scene.context(event)), Done)
+
+
+async def test_a_sibling_that_filed_elsewhere_makes_no_file_ours() -> None:
+    scene = Scene()
+    scene.sibling_events = [an_event().for_action("envelopeCompleted").archived("file-1.pdf").build()]
+    scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"another program's"
+    with pytest.raises(NameTaken, match="nothing shows that Counterfoil put it there"):
+        await claimed(scene)
+
+
 async def test_what_is_not_what_esaw_has_stays_a_strangers() -> None:
     scene = Scene()
     await broken_off(scene)
-    scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"%PDF contract with a note of somebody's"
+    scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"%PDF-contract with a note of somebody's"
     with pytest.raises(NameTaken):
         await claimed(scene)
 
@@ -348,12 +386,51 @@ async def test_what_was_filed_before_an_expired_envelope_was_restarted_is_filed_
     event = await claimed(scene)
     await archive(event, scene.context(event))
     scene.esaw.status = at_last
-    scene.esaw.contents["file-1"] = b"%PDF contract, signed by one more"
+    scene.esaw.contents["file-1"] = b"%PDF-contract, signed by one more"
     assert isinstance(await archive(event, scene.context(event)), Done)
-    assert scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] == b"%PDF contract, signed by one more"
+    assert scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] == b"%PDF-contract, signed by one more"
     manifest = Manifest.decode(scene.backend.stored[f"{FOLDER}/counterfoil.json"])
     assert manifest.envelope.status == at_last
-    assert manifest.files[0].sha256 == sha256(b"%PDF contract, signed by one more").hexdigest()
+    assert manifest.files[0].sha256 == sha256(b"%PDF-contract, signed by one more").hexdigest()
+
+
+class MovedBackend(FakeBackend):
+    """The same files under another address."""
+
+    def location(self, name: str) -> str:
+        return f"memory://new-address/{name}"
+
+
+async def test_when_the_archive_has_another_address_the_manifest_says_so_and_nothing_is_sent_again() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    await archive(event, scene.context(event))
+    scene.backend, before = MovedBackend(), scene.backend
+    scene.backend.stored = before.stored
+    event = await claimed(scene)
+    outcome = await archive(event, scene.context(event))
+    assert isinstance(outcome, Done)
+    assert scene.backend.puts == ["counterfoil.sha256", "counterfoil.json"]
+    places = [each.location or "" for each in outcome.facts.documents or ()]
+    assert places == [each.location for each in event.status.documents]
+    manifest = Manifest.decode(scene.backend.stored[f"{FOLDER}/counterfoil.json"])
+    assert [each.location for each in manifest.files] == places
+    assert all(each.startswith("memory://new-address/") for each in places)
+
+
+async def test_a_manifest_with_other_names_for_the_files_is_no_proof_for_the_plan() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    await archive(event, scene.context(event))
+    scene.archive = an_archive(path="{{organization}}/{{envelope.id}}/{{file.name}}")
+    event = await claimed(scene)
+    outcome = await archive(event, scene.context(event))
+    assert isinstance(outcome, Done)
+    assert [each.location for each in outcome.facts.documents or ()] == [
+        f"memory:///{FOLDER}/file-1.pdf",
+        f"memory:///{FOLDER}/audit-trail.pdf",
+    ]
+    assert f"{FOLDER}/file-1.pdf" in scene.backend.stored
 
 
 async def test_a_run_that_was_killed_in_the_middle_goes_on_and_sends_nothing_twice() -> None:
@@ -371,7 +448,7 @@ async def test_a_run_that_was_killed_in_the_middle_goes_on_and_sends_nothing_twi
 async def test_when_the_files_are_others_than_were_claimed_they_are_listed_anew() -> None:
     scene = Scene()
     event = await claimed(scene)
-    scene.esaw.contents["file-2"] = b"%PDF one more"
+    scene.esaw.contents["file-2"] = b"%PDF-one more"
     outcome = await archive(event, scene.context(event))
     assert isinstance(outcome, Wait)
     assert (outcome.reason, outcome.restart_from) == ("FilesChanged", Phase.COLLECTING)
@@ -580,7 +657,7 @@ async def test_an_expired_envelope_is_deleted() -> None:
 async def test_an_expired_envelope_that_was_restarted_signed_and_expired_again_is_archived_anew() -> None:
     scene = Scene(statuses=["Expired"])
     event = await archived_as_expired(scene)
-    scene.esaw.contents["file-1"] = b"%PDF contract, signed by one more"
+    scene.esaw.contents["file-1"] = b"%PDF-contract, signed by one more"
     outcome = await cleaned(scene, event)
     assert isinstance(outcome, Wait)
     assert (outcome.reason, outcome.restart_from) == ("FilesChanged", Phase.COLLECTING)
@@ -590,7 +667,7 @@ async def test_an_expired_envelope_that_was_restarted_signed_and_expired_again_i
 async def test_an_audit_trail_that_went_on_does_not_keep_an_expired_envelope() -> None:
     scene = Scene(statuses=["Expired"])
     event = await archived_as_expired(scene)
-    scene.esaw.contents["trail-1"] = b"%PDF trail: and then it was downloaded"
+    scene.esaw.contents["trail-1"] = b"%PDF-trail: and then it was downloaded"
     assert (await cleaned(scene, event)).reason == "ArchivedAndDeleted"
 
 
