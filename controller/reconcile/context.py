@@ -58,6 +58,8 @@ class ReconcileContext:
     """Lists the other events of this envelope, including finished ones. Raises ``ApiError``."""
     verified: tuple[FiledDocument, ...] = field(default=(), init=False)
     """The files whose bytes this run read in the archive, with a manifest that lists them."""
+    newest_organization: Callable[[], Organization | None]
+    """Returns the organization as the cache has it now; a run may last hours."""
     _envelope: EnvelopeResponse | None = field(default=None, init=False)
     _plan: ArchiveLayout | None = field(default=None, init=False)
     _facts: EnvelopeFacts | None = field(default=None, init=False)

@@ -25,7 +25,9 @@ def left_behind(status: EnvelopeEventStatus, locations: Collection[str]) -> Side
     """Return what lies elsewhere than at the present locations, according to the status; None: never
     anything."""
     known = find_condition(status.conditions, CONDITION_TYPE)
-    claimed = [each.location for each in status.documents if each.location is not None]
+    is_complete = status.archive is not None and status.archive.manifest is not None
+    # What an earlier run archived completely, with its manifest, is evidence of that state and stays.
+    claimed = () if is_complete else (each.location for each in status.documents if each.location)
     earlier = _LISTED.findall(known.message) if known is not None else []
     left = [each for each in dict.fromkeys([*earlier, *claimed]) if each not in locations]
     if left:

@@ -171,6 +171,7 @@ class Preconditions:
             signature_checker=self.signature_checker.with_anchors(anchors),
             on_file_archived=partial(self.archive_pool.count_archived_bytes, archive.name),
             sibling_events=partial(self._sibling_events, event),
+            newest_organization=partial(self.cache.organizations.get, organization.name),
         )
         return Admitted(context, token)
 

@@ -28,6 +28,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
+from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _CONSTRUCTION_KEY: Final = object()
@@ -113,9 +114,12 @@ def has_same_files(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]
 
 
 def lacks_audit_trail(status: EnvelopeEventStatus, evidence: EvidenceSpec) -> bool:
-    """Whether the audit trail that the envelope must have is not among the archived files."""
+    """Whether an audit trail that the envelope must have is not among the archived files."""
     envelope_status = status.envelope.status if status.envelope is not None else ""
-    return evidence.lacks_audit_trail(envelope_status, {each.kind for each in status.documents})
+    found = find_condition(status.conditions, EVIDENCE_CONDITION)
+    is_incomplete = found is not None and found.status == "False"
+    kinds = set() if is_incomplete else {each.kind for each in status.documents}
+    return evidence.lacks_audit_trail(envelope_status, kinds)
 
 
 def _missing_files(

@@ -66,6 +66,10 @@ class Origin(StrEnum):
     MANUAL = "Manual"
 
 
+EVIDENCE_CONDITION = "EvidenceComplete"
+"""The condition that is False while an audit trail that the envelope must have is not listed."""
+
+
 class FileKind(StrEnum):
     """Kind of an envelope's file; also a path segment in the archive."""
 

@@ -20,14 +20,14 @@ async def all_wait(scene: Scene, number: int) -> list[EnvelopeEvent] | None:
 async def test_two_hundred_waiting_events_keep_waiting_after_a_restart(scene: Scene) -> None:
     controller = await scene.controller()
     scene.standin.fault("envelope", status=503, retry_after=3000)
-    await asyncio.gather(*(scene.note(scene.envelope(100)) for _ in range(200)))
+    await asyncio.gather(*(scene.note(scene.envelope(2000)) for _ in range(200)))
     before = await eventually(lambda: all_wait(scene, 200))
     controller.kill()
     scene.standin.clear_faults()
     scene.standin.clear_requests()
 
     await controller.start()
-    canary = await scene.note(scene.envelope(100))
+    canary = await scene.note(scene.envelope(2000))
     await scene.holds(canary)
 
     after = {each.name: each for each in await scene.events()}
@@ -45,7 +45,7 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 async def test_events_whose_time_comes_after_a_restart_are_worked_then_and_not_before(scene: Scene) -> None:
     controller = await scene.controller()
     scene.standin.fault("envelope", status=503, retry_after=10)
-    await asyncio.gather(*(scene.note(scene.envelope(100)) for _ in range(20)))
+    await asyncio.gather(*(scene.note(scene.envelope(2000)) for _ in range(20)))
     before = await eventually(lambda: all_wait(scene, 20))
     controller.kill()
     scene.standin.clear_faults()

@@ -74,6 +74,17 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     return _gone()
 
 
+def _reconfigured(context: ReconcileContext) -> Wait | None:
+    """Return the outcome if a person changed the Organization during this run: it may say Keep now."""
+    newest = context.newest_organization()
+    if newest is not None and newest.spec == context.organization.spec:
+        return None
+    return Wait(
+        "OrganizationChanged",
+        "The Organization was changed during this attempt; the next attempt follows its new settings.",
+    )
+
+
 def _gone() -> Done:
     return Done("ArchivedAndDeleted", "The envelope was archived, and is no longer in eSignAnyWhere.")
 
@@ -118,6 +129,8 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str |
             return changed
     # Last of all, because a file that eSAW lists only now is deleted with the envelope.
     listed = await context.files_now()
+    if (reconfigured := _reconfigured(context)) is not None:
+        return reconfigured
     if damage is not None:
         return _mismatch(event, "ArchivedFilesChanged", damage)
     if not deletion.has_same_files(event.status, listed):
@@ -149,7 +162,7 @@ async def _without_audit_trail(event: EnvelopeEvent, context: ReconcileContext) 
     return Fail(
         "AuditTrailMissing",
         f"{len(event.status.documents)} files of the envelope are in Archive/{context.archive.name} and "
-        f"verified, without an audit trail: eSignAnyWhere lists none. {where} If audit trails are switched "
+        f"verified, but eSignAnyWhere does not list every audit trail. {where} If audit trails are switched "
         f"off there, set spec.evidence.auditTrail of Organization/{context.organization.name} to Optional.",
     )
 

@@ -25,13 +25,13 @@ from counterfoil.resources import (
     ArchiveLocation,
     EnvelopeEvent,
     FiledDocument,
+    FileKind,
     LocalObjectReference,
     find_condition,
     stored_size,
 )
+from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION
 from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
-
-EVIDENCE_CONDITION = "EvidenceComplete"
 
 
 async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -45,9 +45,7 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     status = (await context.envelope_facts()).status
     if not plan.files:
         return _without_files(event, context, status)
-    kinds = {file_layout.facts.kind for file_layout in plan.files}
-    evidence = context.organization.spec.evidence
-    lacks_audit_trail = evidence.lacks_audit_trail(status, kinds)
+    lacks_audit_trail = _lacks_audit_trail(plan, status, context)
     if lacks_audit_trail and (until := _next_listing(event, context)) is not None:
         return Pause("AuditTrailPending", "eSignAnyWhere lists no audit trail for this envelope yet.", until)
     if len(plan.files) > MAX_DOCUMENTS:
@@ -103,6 +101,18 @@ def _without_files(event: EnvelopeEvent, context: ReconcileContext, status: str)
     )
 
 
+def _lacks_audit_trail(plan: ArchiveLayout, status: str, context: ReconcileContext) -> bool:
+    """Whether a required audit trail is not listed. If one document has its own, each other needs its own."""
+    evidence = context.organization.spec.evidence
+    facts = [each.facts for each in plan.files]
+    documents = {each.document_number for each in facts if each.kind is FileKind.DOCUMENT}
+    trails = {each.document_number for each in facts if each.kind is FileKind.AUDIT_TRAIL} - {None}
+    kinds = {each.kind for each in facts}
+    if trails and documents - trails:
+        kinds.discard(FileKind.AUDIT_TRAIL)
+    return evidence.lacks_audit_trail(status, kinds)
+
+
 def _next_listing(event: EnvelopeEvent, context: ReconcileContext) -> datetime | None:
     """
     Return when to list the files again, at intervals that double; None if spec.evidence.wait has passed since
@@ -121,7 +131,7 @@ def _evidence_condition(
     """Return the condition of an envelope without its audit trail, or of one whose audit trail came late."""
     if lacks_audit_trail:
         wait = context.organization.spec.evidence.wait
-        message = f"eSignAnyWhere listed no audit trail for this Completed envelope within {wait}."
+        message = f"eSignAnyWhere did not list every audit trail of this Completed envelope within {wait}."
         return SideCondition(EVIDENCE_CONDITION, "False", "AuditTrailMissing", message)
     if find_condition(event.status.conditions, EVIDENCE_CONDITION) is None:
         return None

@@ -255,6 +255,7 @@ class Scene:
             signature_checker=SignatureChecker(self.examiner, self.sealer, self.anchors),
             on_file_archived=self.counted.append,
             sibling_events=self._each_sibling,
+            newest_organization=lambda: self.organization,
         )
 
     async def _each_sibling(self) -> AsyncIterator[EnvelopeEvent]:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from counterfoil.esaw import EsawUnreachable, HttpStatusError
+from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
+from counterfoil.esaw.models import ListedDocument
 from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, FileKind, Phase, find_condition
 from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
-from tests.support.builders import ENVELOPE
+from tests.support.builders import ENVELOPE, an_organization
 from tests.support.fakes.reconcile_context import an_archive
 from tests.unit.controller.reconcile.test_reconciler import Scene
 
@@ -468,3 +469,62 @@ async def test_a_completed_envelope_without_files_is_a_failure_at_the_deadline(s
     scene.clock.advance(hours=25)
     after = await scene.reconcile()
     assert (after.status.phase, after.status.cause) == (Phase.FAILED, "NoFiles")
+
+
+def keep(scene: Scene) -> None:
+    """Let a person choose Keep while a run is in work."""
+    scene.cache.update(an_organization(version=2, cleanup={"policy": "Keep"}))
+
+
+@pytest.mark.parametrize("moment", ["download file-1", "files"])
+async def test_a_person_who_chooses_keep_during_a_run_is_obeyed(scene: Scene, moment: str) -> None:
+    scene.envelope.meanwhile[moment] = lambda: keep(scene)
+    first = await scene.reconcile()
+    assert scene.envelope.transport.deleted == []
+    assert (first.status.phase, first.status.reason) == (Phase.CLEANING, "OrganizationChanged")
+    assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
+
+
+async def test_each_document_needs_its_audit_trail_if_one_has_its_own(scene: Scene) -> None:
+    del scene.envelope.contents["trail-1"]
+    scene.envelope.contents |= {"file-2": b"%PDF-second", "own-1": b"%PDF-own", "own-2": b"%PDF-own 2"}
+    listed = ["own-1"]
+
+    async def files(envelope: str) -> FilesResponse:
+        return FilesResponse(
+            documents=tuple(
+                ListedDocument(
+                    file_id=f"file-{number}",
+                    file_name=f"file-{number}.pdf",
+                    document_number=number,
+                    audit_trail_file_id=f"own-{number}" if f"own-{number}" in listed else None,
+                )
+                for number in (1, 2)
+            )
+        )
+
+    scene.envelope.files = files  # type: ignore[method-assign]
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "AuditTrailPending")
+    scene.clock.advance(minutes=11)
+    kept = await scene.reconcile()
+    assert (kept.status.phase, kept.status.reason) == (Phase.FAILED, "AuditTrailMissing")
+    assert scene.envelope.transport.deleted == []
+    listed.append("own-2")
+    assert (await retried_by_a_person(scene)).status.reason == "FilesChanged"
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+async def test_what_was_archived_with_its_manifest_is_not_left_behind(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, statuses=["Completed", "Expired"], cleanup={"policy": "Keep"})
+    by_status = {"path": "{{envelope.status}}/{{envelope.id}}/{{file.name}}"}
+    archive = an_archive(filesystem={"root": str(scene.root)}, version=9, generation=2, **by_status)
+    scene.kube.put(archive)
+    scene.cache.update(archive)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    await scene.reconcile()
+    await retried_by_a_person(scene)
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+    again = await retried_by_a_person(scene)
+    assert again.status.reason == "ArchivedAndKept"
+    assert find_condition(again.status.conditions, "FilesLeftBehind") is None
