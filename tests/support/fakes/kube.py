@@ -10,7 +10,9 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any
 
-from counterfoil.kube.client import KubeClient
+import msgspec
+
+from counterfoil.kube.client import KubeClient, PartialT
 from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from counterfoil.kube.watch import Raw, WatchEvent
 from counterfoil.resources import EnvelopeEvent, Resource
@@ -77,6 +79,10 @@ class InMemoryKubeClient(KubeClient):
     async def get(self, kind: type[Resource], name: str) -> Raw:
         self._begin("get", name)
         return copy.deepcopy(self._at(kind, name))
+
+    async def get_partial(self, kind: type[Resource], name: str, shape: type[PartialT]) -> PartialT:
+        self._begin("get_partial", name)
+        return msgspec.convert(self._at(kind, name), shape)
 
     async def create(self, kind: type[Resource], body: Mapping[str, Any]) -> Raw:
         name = body["metadata"]["name"]
