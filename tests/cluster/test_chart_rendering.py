@@ -232,13 +232,11 @@ def test_without_a_tag_the_image_is_that_of_the_chart(default: Rendered) -> None
     assert default.pod("controller")["spec"]["containers"][0]["image"] == f"counterfoil:{version}"
 
 
-def test_each_shard_is_a_pod_of_a_statefulset_that_knows_its_ordinal(everything: Rendered) -> None:
-    assert everything.one("StatefulSet", f"{RELEASE}-controller")["spec"]["replicas"] == 3
+def test_the_controllers_are_candidates_under_the_names_of_their_pods(everything: Rendered) -> None:
+    assert everything.one("Deployment", f"{RELEASE}-controller")["spec"]["replicas"] == 4
     environment = everything.environment("controller")
     assert environment["COUNTERFOIL_SHARDS"] == "3"
-    assert environment["COUNTERFOIL_SHARD"] == {
-        "fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}
-    }
+    assert environment["COUNTERFOIL_IDENTITY"] == {"fieldRef": {"fieldPath": "metadata.name"}}
 
 
 def test_an_archive_in_a_volume_is_mounted_into_the_controller_only(everything: Rendered) -> None:
@@ -639,7 +637,12 @@ async def test_the_notes_say_nothing_of_a_quota_about_which_the_values_decide(
 
 async def test_names_can_be_chosen(program: Helm) -> None:
     rendered = await render(program, {"fullnameOverride": "filing"})
-    assert rendered.names("Deployment") == {"filing-receiver", "filing-pages", "filing-console"}
+    assert rendered.names("Deployment") == {
+        "filing-receiver",
+        "filing-pages",
+        "filing-console",
+        "filing-controller",
+    }
 
 
 async def test_the_chart_can_be_part_of_another(program: Helm) -> None:
@@ -662,7 +665,8 @@ async def test_a_kubernetes_without_selectable_fields_is_refused(program: Helm) 
         ({"receiver": {"settings": {"grace": 20}}}, "/receiver/settings/grace"),
         ({"receiver": {"settings": {"grace": "soon"}}}, "/receiver/settings/grace"),
         ({"controller": {"shards": 65}}, "/controller/shards"),
-        ({"controller": {"settings": {"shard": 0}}}, "shard"),
+        ({"controller": {"replicas": 0}}, "/controller/replicas"),
+        ({"controller": {"settings": {"identity": "me"}}}, "identity"),
         ({"settings": {"logLevel": "loud"}}, "/settings/logLevel"),
         ({"image": {"digest": "latest"}}, "/image/digest"),
         ({"image": {"tag": "a tag"}}, "/image/tag"),
