@@ -122,8 +122,7 @@ class ShardLock(RobustLeaseLock):
     def acquired_at(self) -> datetime | None:
         """Return the time at which this process acquired the Lease, as it is in the Lease."""
         spec: Any = self.lease_reference.spec if self.lease_reference is not None else None
-        at = spec.acquire_time if spec is not None else None
-        return datetime.fromisoformat(at) if isinstance(at, str) else at
+        return spec.acquire_time if spec is not None else None
 
     def _is_my_turn(self, version: str) -> bool:
         reference: Any = self.lease_reference

@@ -29,8 +29,6 @@ from kubernetes.aio.leaderelection import leaderelection
 from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
-from counterfoil.resources.lease import micro_time
-
 Seconds = Callable[[], float]
 """A clock that only moves forward, in seconds."""
 
@@ -106,26 +104,25 @@ class RobustLeaseLock(LeaseLock):
         self, leader_election_record: LeaderElectionRecord, current_spec: V1LeaseSpec | None = None
     ) -> V1LeaseSpec:
         """Return the spec that this candidate writes. The times in the record are not used."""
-        # Any: texts instead of datetimes, because the API server demands six digits and ``isoformat`` omits zeros.
-        spec: Any = current_spec or V1LeaseSpec()
-        now = micro_time(self.now())
+        spec = current_spec or V1LeaseSpec()
+        now = _with_six_digits(self.now())
         if spec.holder_identity != self.identity:
             spec.acquire_time = now
             spec.lease_transitions = (spec.lease_transitions or 0) + (current_spec is not None)
-        elif isinstance(spec.acquire_time, datetime):
-            spec.acquire_time = micro_time(spec.acquire_time)
+        elif spec.acquire_time is not None:
+            spec.acquire_time = _with_six_digits(spec.acquire_time)
         spec.renew_time = now
         spec.holder_identity = self.identity
         spec.lease_duration_seconds = int(leader_election_record.lease_duration or 1)
-        return cast("V1LeaseSpec", spec)
+        return spec
 
     async def release(self) -> bool:
         """Give the Lease up if this candidate holds it, so that another one takes it at once; return whether it did."""
         found, _ = await self.get(self.name, self.namespace)
-        lease: Any = self.lease_reference
+        lease = self.lease_reference
         if not found or lease is None or lease.spec is None or lease.spec.holder_identity != self.identity:
             return False
-        spec, now = lease.spec, micro_time(self.now())
+        spec, now = lease.spec, _with_six_digits(self.now())
         spec.holder_identity, spec.lease_duration_seconds = "", 1
         spec.acquire_time = spec.renew_time = now
         return await self._is_done(
@@ -142,3 +139,8 @@ class RobustLeaseLock(LeaseLock):
             return False
         self.last_problem = None
         return True
+
+
+def _with_six_digits(moment: datetime) -> datetime:
+    """Return a time that ``isoformat`` writes with six digits, as the API server demands; it omits zeros."""
+    return moment.replace(microsecond=moment.microsecond or 1)
