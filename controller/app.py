@@ -1,9 +1,9 @@
 """
 The wiring of one generation of the controller: build all components, run them beside kopf, shut them down.
 
-After SIGTERM, or when this process holds more shards, no work is started, running work gets the grace period to reach its next safe point (a mail in
-transmission: its mark), then the watches end. The status of the events tells the next start where to continue
-(rule 10).
+After SIGTERM, or when this process holds more shards, no work is started, running work gets the grace period
+to reach its next safe point (a mail in transmission: its mark), then the watches end. The status of the
+events tells the next start where to continue (rule 10).
 """
 
 import asyncio
@@ -153,7 +153,8 @@ class App:
         )
 
     async def _drain(self, end: GenerationEnd) -> None:
-        """Let running work reach a safe point; not after a lost Lease, because the work may run elsewhere soon."""
+        """Let running work reach a safe point; not after a lost Lease, because the work may run elsewhere
+        soon."""
         _log.info("the controller stops its work: %s", end.value)
         if end is not GenerationEnd.SHARDS_LOST:
             with contextlib.suppress(TimeoutError):

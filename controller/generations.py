@@ -1,9 +1,9 @@
 """
 Generations: the controller runs once per set of held shards, each time in a new event loop.
 
-When the set changes, one generation ends and the next is built (rule 10: restarts are free). So no component has to
-change its shards while it works, and no task of a lost shard can survive. Without a shard, a standby generation
-answers the probes and is ready: otherwise a rollout would wait for a Lease that the old pods hold.
+When the set changes, one generation ends and the next is built (rule 10: restarts are free). So no component
+has to change its shards while it works, and no task of a lost shard can survive. Without a shard, a standby
+generation answers the probes and is ready: otherwise a rollout would wait for a Lease that the old pods hold.
 
 SIGTERM and SIGINT are blocked outside a generation; they are delivered when the next one begins.
 """

@@ -1,9 +1,9 @@
 """
 The shards of this process, and which of several controllers writes the status of a shared object.
 
-Events belong to a shard by their label; Organizations, Senders and Archives by a hash of their name. A process
-works on the shards whose Leases it holds (``controller.election``). Once lost, a ``HeldLease`` stays lost: a Lease
-that is acquired again is another object, so work that began before the loss never continues.
+Events belong to a shard by their label; Organizations, Senders and Archives by a hash of their name. A
+process works on the shards whose Leases it holds (``controller.election``). Once lost, a ``HeldLease`` stays
+lost: a Lease that is acquired again is another object, so work that began before the loss never continues.
 """
 
 import hashlib
@@ -15,12 +15,14 @@ from counterfoil.resources.naming import envelope_id, shard
 
 
 class LeaseLost(Exception):
-    """The Lease of the event's shard ended; the run stops, and the event continues where the Lease is held."""
+    """The Lease of the event's shard ended; the run stops, and the event continues where the Lease is
+    held."""
 
 
 @dataclass(eq=False)
 class HeldLease:
-    """One term of this process as the holder of a Lease. The election's thread writes it, all threads read it."""
+    """One term of this process as the holder of a Lease. The election's thread writes it, all threads read
+    it."""
 
     clock: Callable[[], float]
     """Seconds, from a clock that only moves forward."""

@@ -36,8 +36,8 @@ async def serve_health_and_metrics(
     """
     Serve health and metrics inside the context; yields the address with the actual port.
 
-    ``listen`` is an address, or a socket of ``listening_socket``, which stays open. Raises ``OSError`` when the address is
-    not available.
+    ``listen`` is an address, or a socket of ``listening_socket``, which stays open. Raises ``OSError`` when
+    the address is not available.
     """
 
     async def metrics(_: web.Request) -> web.Response:

@@ -264,7 +264,8 @@ class Metrics:
             metric.remove_by_labels({"organization": organization})
 
     def forget_cluster(self) -> None:
-        """Remove all series that a controller computes from the objects that it watches: it may stop watching them."""
+        """Remove all series that a controller computes from the objects that it watches: it may stop watching
+        them."""
         self.overdue_seconds.set_function(float)
         for metric in (
             self.events,

@@ -4,11 +4,11 @@ The fence of one run over one event: it stops a run that may not be the only one
 Before a write that replaces or removes something, two facts must hold:
 
 - The Lease of the event's shard is held, by a clock that only moves forward.
-- The event is as this run stored it. A run that resumes in Archiving first moves the event's version (``claim``), so
-  another run that was paused in the middle of its archiving stops here when it continues.
+- The event is as this run stored it. A run that resumes in Archiving first moves the event's version
+  (``claim``), so another run that was paused in the middle of its archiving stops here when it continues.
 
-A fence is a check before an act. A process can be paused between the two, so each act is also made as conditional as its
-protocol allows (docs/decisions/0022).
+A fence is a check before an act. A process can be paused between the two, so each act is also made as
+conditional as its protocol allows (docs/decisions/0022).
 """
 
 import secrets
@@ -51,7 +51,8 @@ class Fence:
         self.event = event
 
     async def claim(self) -> EnvelopeEvent:
-        """Move the version of the event, so that no other run passes its fence; return the event as stored."""
+        """Move the version of the event, so that no other run passes its fence; return the event as
+        stored."""
         while True:
             self.check_lease()
             metadata = {
@@ -73,7 +74,8 @@ class Fence:
         self.held.check(self.event)
 
     async def check(self) -> None:
-        """Raise ``LeaseLost`` or ``Superseded`` unless this run may replace, remove or delete something now."""
+        """Raise ``LeaseLost`` or ``Superseded`` unless this run may replace, remove or delete something
+        now."""
         self.check_lease()
         if await self._current_version() != self.event.metadata.resource_version:
             self.event = await newest_unless_superseded(self.kube, self.event)
@@ -117,7 +119,8 @@ class FencedBackend:
     async def put(
         self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
     ) -> None:
-        """Store a file. The fence is checked after its last byte: until then nothing changes under the name."""
+        """Store a file. The fence is checked after its last byte: until then nothing changes under the
+        name."""
         self._fence.check_lease()
         async with aclosing(self._then_checked(chunks)) as stream:
             await self._backend.put(name, stream, tags=tags, content_type=content_type)

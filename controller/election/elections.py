@@ -1,9 +1,10 @@
 """
 This process as a candidate for every shard: in a thread of its own, for the whole life of the process.
 
-The thread has its own event loop, because a Lease must be renewed while the controller's loop is busy or between two
-of its generations, and because kopf cancels every task of its loop that is younger than itself. Other threads read
-``held``, and ``changed`` is called in the election's thread after each change of the held shards.
+The thread has its own event loop, because a Lease must be renewed while the controller's loop is busy or
+between two of its generations, and because kopf cancels every task of its loop that is younger than itself.
+Other threads read ``held``, and ``changed`` is called in the election's thread after each change of the held
+shards.
 """
 
 import asyncio

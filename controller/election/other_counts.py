@@ -1,8 +1,8 @@
 """
 Leases of another number of shards: while one of them is held, a shard of this number must not be worked on.
 
-Pods with the old and the new ``shards`` overlap during an upgrade. With two and with three shards, an envelope
-belongs to different Leases, so both holders would work on it.
+Pods with the old and the new ``shards`` overlap during an upgrade. With two and with three shards, an
+envelope belongs to different Leases, so both holders would work on it.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,8 @@ class OtherCounts:
         """
         Return the time at which the newest of them was acquired; None if none is held.
 
-        A Lease is expired after its duration without a change, by this process's clock. Raises an error of any kind.
+        A Lease is expired after its duration without a change, by this process's clock. Raises an error of
+        any kind.
         """
         selector = f"{SHARD_LEASE_COUNT_LABEL},{SHARD_LEASE_COUNT_LABEL}!={self.count}"
         listed = await self.api.list_namespaced_lease(self.namespace, label_selector=selector)

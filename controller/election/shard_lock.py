@@ -1,11 +1,11 @@
 """
 The Lease of one shard as the election sees it: when this process may take it, and until when it holds it.
 
-The library asks a lock to write only if the Lease is absent, released, expired or its own. So a write by a process
-that does not hold the Lease takes it, and here such a write is refused while
+The library asks a lock to write only if the Lease is absent, released, expired or its own. So a write by a
+process that does not hold the Lease takes it, and here such a write is refused while
 
-- another process with fewer shards should get it first: a process waits the retry period for each shard that it
-  has, so that pods that start together share the shards;
+- another process with fewer shards should get it first: a process waits the retry period for each shard that
+  it has, so that pods that start together share the shards;
 - a Lease of another number of shards is held.
 """
 
@@ -110,7 +110,8 @@ class ShardLock(RobustLeaseLock):
             started = self._clock()
             if not await write():
                 return False
-            # Again: two processes with different counts that both looked before they wrote now see each other.
+            # Again: two processes with different counts that both looked before they wrote now see each
+            # other.
             if await self._is_other_count_held():
                 await self.release()
                 return False

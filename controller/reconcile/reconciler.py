@@ -73,8 +73,9 @@ class Reconciler:
         """
         Take the event as far as possible now, and return its new state.
 
-        Raises ``ApiError`` when its state could not be stored (the stored state is then unchanged), ``Superseded`` when
-        another process changed the event, and ``LeaseLost`` when another process may work on it.
+        Raises ``ApiError`` when its state could not be stored (the stored state is then unchanged),
+        ``Superseded`` when another process changed the event, and ``LeaseLost`` when another process may work
+        on it.
         """
         phase = state_machine.phase_to_resume(event.status)
         try:

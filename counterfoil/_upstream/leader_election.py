@@ -1,15 +1,17 @@
 """
 kubernetes.aio.leaderelection: clock, times, timeouts and release of a Lease.
 
-Upstream: https://github.com/kubernetes-client/python/pull/2694 (the module's origin). Versions: kubernetes up to
-37.0.2. client-go does each of these; the library does not:
+Upstream: https://github.com/kubernetes-client/python/pull/2694 (the module's origin). Versions: kubernetes up
+to 37.0.2. client-go does each of these; the library does not:
 
-- It measures durations with ``time.time()``, so a correction of the clock ends a Lease early or lets it live on.
-  ``leader_election_class`` returns its class with another clock.
-- It writes local times and marks them as UTC, ends ``run`` at any error that is not an ``ApiException``, waits for a
-  response without a timeout, never counts ``leaseTransitions`` and gives a Lease no labels. ``RobustLeaseLock`` does.
-- It does not release a Lease at a clean stop. ``RobustLeaseLock.release`` does, as client-go's ``ReleaseOnCancel``: an
-  empty holder, which the library takes over at its next look, and a duration of one second.
+- It measures durations with ``time.time()``, so a correction of the clock ends a Lease early or lets it live
+  on. ``leader_election_class`` returns its class with another clock.
+- It writes local times and marks them as UTC, ends ``run`` at any error that is not an ``ApiException``,
+  waits for a response without a timeout, never counts ``leaseTransitions`` and gives a Lease no labels.
+  ``RobustLeaseLock`` does.
+- It does not release a Lease at a clean stop. ``RobustLeaseLock.release`` does, as client-go's
+  ``ReleaseOnCancel``: an empty holder, which the library takes over at its next look, and a duration of one
+  second.
 
 The algorithm is the library's own: no copy of it is here.
 """
@@ -51,7 +53,8 @@ def leader_election_class(clock: Seconds) -> type[leaderelection.LeaderElection]
 
 
 class RobustLeaseLock(LeaseLock):
-    """A LeaseLock whose requests end in time and raise nothing. Times are of the wall clock, in UTC, for people only."""
+    """A LeaseLock whose requests end in time and raise nothing. Times are of the wall clock, in UTC, for
+    people only."""
 
     def __init__(
         self,
@@ -117,7 +120,8 @@ class RobustLeaseLock(LeaseLock):
         return spec
 
     async def release(self) -> bool:
-        """Give the Lease up if this candidate holds it, so that another one takes it at once; return whether it did."""
+        """Give the Lease up if this candidate holds it, so that another one takes it at once; return whether
+        it did."""
         found, _ = await self.get(self.name, self.namespace)
         lease = self.lease_reference
         if not found or lease is None or lease.spec is None or lease.spec.holder_identity != self.identity:

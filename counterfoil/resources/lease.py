@@ -1,8 +1,9 @@
 """
 Lease: Kubernetes' object for mutual exclusion (coordination.k8s.io).
 
-The pages use Leases as notes (docs/decisions/0006), the controllers hold one per shard (docs/decisions/0022). The API
-server accepts the times of a Lease only with exactly six digits after the decimal point; ``micro_time`` writes them.
+The pages use Leases as notes (docs/decisions/0006), the controllers hold one per shard (docs/decisions/0022).
+The API server accepts the times of a Lease only with exactly six digits after the decimal point;
+``micro_time`` writes them.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -166,7 +166,8 @@ class LocalEnvironment:
         """
         Reserve one shard for each of these controllers; return the settings to start them with.
 
-        Each finds the Lease of its shard under its own name and takes it at once; the others wait for ten minutes.
+        Each finds the Lease of its shard under its own name and takes it at once; the others wait for ten
+        minutes.
         """
         now = micro_time(datetime.now(UTC))
         for number, holder in enumerate(holders):

@@ -127,7 +127,7 @@ async def test_a_claim_that_meets_a_counted_delivery_is_made_again(scene: Scene)
     await scene.fence.check()
 
 
-# -- The archive behind it ----------------------------------------------------------------------------------------
+# -- The archive behind it -----------------------------------------------------------------------------------
 
 
 async def content(*chunks: bytes) -> AsyncIterator[bytes]:
@@ -195,7 +195,7 @@ async def test_a_file_is_protected_through_every_wrapper_of_a_controller(scene: 
     await FencedBackend(FakeBackend(), scene.fence).retain("a/file.pdf")
 
 
-# -- Filing over it -----------------------------------------------------------------------------------------------
+# -- Filing over it ------------------------------------------------------------------------------------------
 
 
 class Corrupting(FakeBackend):

@@ -204,7 +204,7 @@ async def test_a_process_says_why_it_cannot_be_a_holder(cluster: Cluster) -> Non
     await cluster.until(lambda: process.candidate.problem is None, within=3.0)
 
 
-# -- Another number of shards -------------------------------------------------------------------------------------
+# -- Another number of shards --------------------------------------------------------------------------------
 
 
 @in_a_cluster

@@ -1,5 +1,6 @@
 """
-Two controllers that both work on one event: the run that lost must not touch what the other one proved (rules 4, 5).
+Two controllers that both work on one event: the run that lost must not touch what the other one proved (rules
+4, 5).
 """
 
 import asyncio

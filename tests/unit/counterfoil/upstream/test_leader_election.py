@@ -1,4 +1,5 @@
-"""kubernetes.aio.leaderelection: what client-go does and the library does not; ``RobustLeaseLock`` and a clock add it."""
+"""kubernetes.aio.leaderelection: what client-go does and the library does not; ``RobustLeaseLock`` and a
+clock add it."""
 
 import time
 from collections.abc import Callable
