@@ -66,7 +66,7 @@ def election_thread(settings: ControllerSettings) -> ElectionThread:
 
 @dataclass(frozen=True)
 class ControllerProcess:
-    """What a process has once, for all of its generations."""
+    """The parts of a process that all of its generations share."""
 
     settings: ControllerSettings
     elections: ElectionThread

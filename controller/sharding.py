@@ -31,7 +31,7 @@ class HeldLease:
     is_ended: bool = False
 
     def extend(self, until: float) -> None:
-        """The Lease was renewed; this does not revive a term that is over."""
+        """The Lease was renewed; this does not revive a term that has ended."""
         if self.is_held():
             self.held_until = until
 

@@ -1,5 +1,5 @@
 """
-This process as a candidate for every shard: in a thread of its own, for the whole life of the process.
+This process as a candidate for every shard: in a separate thread, for the whole life of the process.
 
 The thread has its own event loop, because a Lease must be renewed while the controller's loop is busy or
 between two of its generations, and because kopf cancels every task of its loop that is younger than itself.
@@ -62,7 +62,7 @@ class Candidate:
     async def run(self, api: CoordinationV1Api) -> None:
         """Be a candidate for every shard until cancelled; then release what is held."""
         others = OtherCounts(api, self.namespace, self.count, self.clock)
-        # In an order of its own, so that processes that start together ask for different shards first.
+        # In a random order, so that processes that start together ask for different shards first.
         numbers = random.sample(range(self.count), self.count)
         try:
             async with asyncio.TaskGroup() as campaigns:

@@ -10,7 +10,7 @@ to 37.0.2. client-go does each of these; the library does not:
   waits for a response without a timeout, never counts ``leaseTransitions`` and gives a Lease no labels.
   ``RobustLeaseLock`` does.
 - It does not release a Lease at a clean stop. ``RobustLeaseLock.release`` does, as client-go's
-  ``ReleaseOnCancel``: an empty holder, which the library takes over at its next look, and a duration of one
+  ``ReleaseOnCancel``: an empty holder, which the library takes over at its next check, and a duration of one
   second.
 
 The algorithm is the library's own: no copy of it is here.

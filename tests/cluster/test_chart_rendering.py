@@ -239,6 +239,12 @@ def test_the_controllers_are_candidates_under_the_names_of_their_pods(everything
     assert environment["COUNTERFOIL_IDENTITY"] == {"fieldRef": {"fieldPath": "metadata.name"}}
 
 
+async def test_controllers_whose_volume_one_node_can_mount_are_replaced_and_not_added(program: Helm) -> None:
+    rendered = await render(program, {"controller": {"strategy": "Recreate", "replicas": 1}})
+    spec = rendered.one("Deployment", f"{RELEASE}-controller")["spec"]
+    assert (spec["strategy"], spec["replicas"]) == ({"type": "Recreate"}, 1)
+
+
 def test_an_archive_in_a_volume_is_mounted_into_the_controller_only(everything: Rendered) -> None:
     mounted = {
         name
@@ -666,6 +672,7 @@ async def test_a_kubernetes_without_selectable_fields_is_refused(program: Helm) 
         ({"receiver": {"settings": {"grace": "soon"}}}, "/receiver/settings/grace"),
         ({"controller": {"shards": 65}}, "/controller/shards"),
         ({"controller": {"replicas": 0}}, "/controller/replicas"),
+        ({"controller": {"strategy": "Sideways"}}, "/controller/strategy"),
         ({"controller": {"settings": {"identity": "me"}}}, "identity"),
         ({"settings": {"logLevel": "loud"}}, "/settings/logLevel"),
         ({"image": {"digest": "latest"}}, "/image/digest"),

@@ -7,6 +7,7 @@ costs no memory: its chunks are views into one fixed random block.
 
 import hashlib
 import random
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -64,6 +65,25 @@ class Generated:
         for index, start in enumerate(range(0, self.size, CHUNK)):
             offset = (self.seed + index * _STRIDE) % _BLOCK_SIZE
             yield _BLOCK[offset : offset + min(CHUNK, self.size - start)]
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedEachTime:
+    """A file that has other bytes at each download: the same text, and a comment at its end."""
+
+    content: Content
+    comment: bytes
+    """With `%b` for 16 random letters."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return self.content.size + len(self.comment % bytes(16))
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """The bytes in order, with another comment at each call."""
+        yield from self.content.chunks()
+        yield self.comment % secrets.token_hex(8).encode()
 
 
 def sha256(content: Content) -> str:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-from sandbox.esaw.core.content import Content, Generated, Inline
+from sandbox.esaw.core.content import Content, Generated, Inline, RenderedEachTime
 from sandbox.esaw.core.documents import FillerPdf, SignedPdf, audit_trail_xml
 from sandbox.esaw.core.errors import ErrorCode, RequestRefused
 from sandbox.esaw.core.filenames import content_type
@@ -288,6 +288,12 @@ class EsawStore:
             xml = DocumentSpec(name="audittrail.xml", content=_audit_trail(envelope))
             envelope.audit_trail = self._file(envelope.id, FileKind.AUDIT_TRAIL, pdf)
             envelope.audit_trail_xml = self._file(envelope.id, FileKind.AUDIT_TRAIL_XML, xml)
+        if envelope.audit_trail and envelope.audit_trail_xml and order.audit_trail_differs:
+            for trail, comment in (
+                (envelope.audit_trail, b"\n%%%b\n"),
+                (envelope.audit_trail_xml, b"<!--%b-->"),
+            ):
+                trail.content = RenderedEachTime(trail.content, comment)
         if order.audit_trail_per_document:
             for number, document in enumerate(envelope.documents, start=1):
                 pdf = DocumentSpec(name=f"audittrail-{number}.pdf")

@@ -7,7 +7,7 @@ from controller.sharding import HeldLease, HeldShards
 
 @dataclass
 class AMonotonicClock:
-    """A clock that moves when a test says so."""
+    """A clock that a test moves."""
 
     seconds: float = 1000.0
 
