@@ -6,12 +6,11 @@ process works on the shards whose Leases it holds (``controller.election``). Onc
 lost: a Lease that is acquired again is another object, so work that began before the loss never continues.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from counterfoil.resources import SHARD_COUNT, SHARD_LABEL, EnvelopeEvent
-from counterfoil.resources.naming import envelope_id, shard
+from counterfoil.resources.naming import shard_of_shared_object
 
 
 class LeaseLost(Exception):
@@ -63,8 +62,7 @@ class HeldShards:
 
     def owns(self, kind: str, name: str) -> bool:
         """Whether this process is the one that writes the status of a shared object."""
-        digest = hashlib.sha256(f"{kind}/{name}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") % self.count in self.leases
+        return shard_of_shared_object(kind, name, self.count) in self.leases
 
     @property
     def are_all(self) -> bool:
@@ -91,9 +89,7 @@ class HeldShards:
 
     def check(self, event: EnvelopeEvent) -> None:
         """Raise ``LeaseLost`` unless the Lease of the event's shard is held now."""
-        label = event.metadata.labels.get(SHARD_LABEL)
-        shard_number = int(label) if label is not None else shard(envelope_id(event.spec.envelope_id))
-        number = shard_number % self.count
+        number = event.shard_number % self.count
         lease = self.leases.get(number)
         if lease is None or not lease.is_held():
             raise LeaseLost(f"the Lease of shard {number} of {self.count} is not held")

@@ -63,8 +63,8 @@ async def nothing_was_deleted_without_proof(scene: Scene) -> None:
 
 
 async def is_archived_whole(scene: Scene, event: EnvelopeEvent) -> None:
-    """The documents are those of eSAW, all files are those of the manifest and of the status, and no file is
-    over."""
+    """The documents are those of eSAW, all files are those of the manifest and of the status, and there is no
+    other file."""
     files = scene.standin.files(event.spec.envelope_id)
     archived = {each.file_id: each.sha256 for each in event.status.documents}
     assert archived.keys() == {each.file_id for each in files}
@@ -148,7 +148,7 @@ async def test_after_a_clean_stop_a_spare_controller_works_at_once(scene: Scene)
     await stopped.stop()
     stopped_at = time.monotonic()
     await scene.holds(await scene.note(scene.envelope(2000)))
-    # Within one look at the Lease, which would have lasted for 15 seconds.
+    # Within one check of the Lease, which would have lasted for 15 seconds.
     assert time.monotonic() - stopped_at < 10.0
 
 

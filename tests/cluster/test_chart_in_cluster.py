@@ -182,7 +182,7 @@ async def test_kubeconform_finds_nothing_in_what_the_chart_renders(
     [
         ("podMetricsEndpoints:", "podMetricEndpoints:"),
         ("maxUnavailable: 1", "maxUnavailabel: 1"),
-        ("replicas: 3", "replicas: three"),
+        ("replicas: 4", "replicas: four"),
     ],
 )
 async def test_kubeconform_would_find_a_typo(

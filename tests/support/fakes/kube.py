@@ -7,7 +7,7 @@ Whole objects in and out as dicts, merge patches, resourceVersion preconditions,
 import asyncio
 import copy
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -147,6 +147,10 @@ class InMemoryKubeClient(KubeClient):
         self._begin("create_event", body["metadata"]["name"])
         self.announced.append(dict(body))
 
+    async def events_regarding(self, uid: str, *, limit: int) -> Sequence[Raw]:
+        self._begin("events_regarding", uid)
+        return [each for each in self.announced if each.get("regarding", {}).get("uid") == uid][:limit]
+
     # -- How -------------------------------------------------------------------------------------------------
 
     def _begin(self, verb: str, name: str) -> None:
@@ -192,7 +196,8 @@ def merge(into: Raw, changes: Mapping[str, Any]) -> None:
 
 def _has_labels(raw: Raw, selector: str) -> bool:
     labels = raw["metadata"].get("labels", {})
-    return all(labels.get(key) == value for key, value in _pairs(selector))
+    # A key without a value: the label exists.
+    return all(key in labels and (not value or labels[key] == value) for key, value in _pairs(selector))
 
 
 def _has_fields(raw: Raw, selector: str) -> bool:
