@@ -134,6 +134,7 @@ class Candidate:
                 _log.warning("another controller works with another number of shards; this one stops")
                 for lease in self.leases.values():
                     lease.end()
+                self.changed()
 
     def _acquired(self, number: int, lease: HeldLease) -> None:
         self.leases = {**self.leases, number: lease}
