@@ -119,7 +119,7 @@ class App:
                 # Not in the group: kopf ends last, because it cancels each task that is younger than its own.
                 watching = asyncio.create_task(self._operator(kopf_ready, kopf_stop))
                 ready = group.create_task(_until(kopf_ready))
-                await asyncio.wait([ready, watching, ending], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([ready, watching], return_when=asyncio.FIRST_COMPLETED)
                 # Again: kopf replaces the signal handlers when it starts; these let running transfers end.
                 stop_request.handle_signals()
                 _log.info("the controller works on %s", self.held)
