@@ -105,14 +105,11 @@ def attention_items(snapshot: ClusterSnapshot) -> tuple[AttentionItem, ...]:
     return tuple(sorted(mine, key=_rank))
 
 
-def _rank(item: AttentionItem) -> tuple[bool, int, int, str]:
+def _rank(item: AttentionItem) -> tuple[bool, bool, int, int, str]:
     """Rank an entry that stops everything before one that stops one sender or one event."""
-    is_narrow = item.kind not in (
-        AttentionKind.CONTROLLER,
-        AttentionKind.ARCHIVE,
-        AttentionKind.ORGANIZATION,
-    )
-    return (is_narrow, -item.count, list(AttentionKind).index(item.kind), item.anchor)
+    is_work_possible = item.kind is not AttentionKind.CONTROLLER
+    is_narrow = item.kind not in (AttentionKind.ARCHIVE, AttentionKind.ORGANIZATION)
+    return (is_work_possible, is_narrow, -item.count, list(AttentionKind).index(item.kind), item.anchor)
 
 
 def _controllers(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:

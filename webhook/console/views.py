@@ -203,8 +203,8 @@ class ConsoleViews:
             self._sender(request.user, attention.sender_of(event)),
             _shard_leases(request.user),
         )
-        is_worked_on = leases is None or event.status.phase.is_final
-        absence = None if is_worked_on else unheld_shard(leases or (), event.shard_number, self.clock.now())
+        is_unknown = leases is None or event.status.phase.is_final
+        absence = None if is_unknown else unheld_shard(leases or (), event.shard_number, self.clock.now())
         return self._page(
             "event.html",
             request,
