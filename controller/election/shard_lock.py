@@ -98,7 +98,8 @@ class ShardLock(RobustLeaseLock):
             metadata: Any = self.lease_reference.metadata if self.lease_reference is not None else None
             return await self._take(metadata.resource_version if metadata is not None else "", write)
         started = self._clock()
-        if not await write():
+        # A term that has ended is not renewed: the Lease would keep others out without a holder.
+        if not self.lease.is_held() or not await write():
             return False
         self.lease.extend(self._end_of_term(started))
         return self.lease.is_held()

@@ -32,6 +32,10 @@ class InMemoryLeases(CoordinationV1Api):
         lease = self.leases.get(shard_lease_name(number, of))
         return None if lease is None or lease.spec is None else lease.spec.holder_identity
 
+    def renewed(self, number: int, of: int) -> object:
+        """Return the version of the Lease of a shard."""
+        return self._metadata(self._at(shard_lease_name(number, of))).resource_version
+
     def held_by(self, identity: str, number: int, of: int, *, seconds: int = 15) -> None:
         """Store a Lease as another process has it."""
         labels = {SHARD_LEASE_COUNT_LABEL: str(of)}

@@ -252,5 +252,8 @@ async def test_a_holder_leaves_to_a_newer_number_of_shards(cluster: Cluster) -> 
     # As after a long outage in which the Lease of the old number ended.
     cluster.api.held_by("new", 0, of=2, seconds=3600)
     await cluster.until(lambda: old.shards == set(), within=5.0)
+    renewed = cluster.api.renewed(0, 1)
     await cluster.seconds(60.0)
     assert old.shards == set()
+    # Nor does it keep the Lease from others.
+    assert cluster.api.renewed(0, 1) == renewed
