@@ -7,8 +7,7 @@ costs no memory: its chunks are views into one fixed random block.
 
 import hashlib
 import random
-import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -69,21 +68,18 @@ class Generated:
 
 @dataclass(frozen=True, slots=True)
 class RenderedEachTime:
-    """A file that has other bytes at each download: the same text, and a comment at its end."""
+    """A file that is rendered for each download, with other bytes of the same number."""
 
-    content: Content
-    comment: bytes
-    """With `%b` for 16 random letters."""
+    render: Callable[[], Content]
 
     @property
     def size(self) -> int:
         """Bytes in all."""
-        return self.content.size + len(self.comment % bytes(16))
+        return self.render().size
 
     def chunks(self) -> Iterator[bytes | memoryview]:
-        """The bytes in order, with another comment at each call."""
-        yield from self.content.chunks()
-        yield self.comment % secrets.token_hex(8).encode()
+        """The bytes in order, others at each call."""
+        return self.render().chunks()
 
 
 def sha256(content: Content) -> str:
