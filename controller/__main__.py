@@ -1,21 +1,27 @@
 """``python -m controller``: read the settings, configure logging, run the controller until SIGTERM."""
 
-import asyncio
 import logging
 import os
+import secrets
+import socket
 import sys
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from controller.app import build
+from controller.election.elections import ElectionThread
+from controller.election.shard_lock import LeaseTimings
+from controller.generations import GenerationEnd, StopRequest, block_stop_signals, run_generations, stand_by
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil import __version__, tracing
-from counterfoil._upstream.event_loop import EventLoop
 from counterfoil._upstream.malloc import keep_large_blocks
 from counterfoil.archives.manifest_signature import ManifestSigner, SigningKeyInvalid
 from counterfoil.clock import WallClock
 from counterfoil.esaw.client import new_http_client
 from counterfoil.esaw.registry import EsawClients
+from counterfoil.health import listening_socket
 from counterfoil.kube.client import connect
+from counterfoil.kube.config import own_namespace
 from counterfoil.logs import configure
 from counterfoil.metrics import Metrics, new_registry
 from counterfoil.sealing import Sealing, SealingKeysInvalid
@@ -36,27 +42,62 @@ def main() -> int:
     except (SealingKeysInvalid, SigningKeyInvalid) as invalid:
         _log.critical("the controller can't start: %s", invalid)
         return 1
-    with tracing.configured("controller", os.environ), asyncio.Runner(loop_factory=EventLoop) as runner:
-        return runner.run(run(settings, sealing, signer))
-
-
-async def run(settings: ControllerSettings, sealing: Sealing | None, signer: ManifestSigner | None) -> int:
-    """Connect, build the app and run it until SIGTERM or SIGINT; return the exit status."""
+    block_stop_signals()
     metrics = Metrics(new_registry(), version=__version__)
-    async with (
-        connect(namespace=settings.namespace, observe=metrics.kubernetes_request) as kube,
-        new_http_client() as http,
-        aclosing(SignatureWorkers()) as signature_workers,
+    with (
+        tracing.configured("controller", os.environ),
+        listening_socket(settings.private_listen) as private_socket,
+        election_thread(settings) as elections,
     ):
-        app = build(
-            settings,
-            kube,
-            EsawClients(http, WallClock(), metrics.esaw_request),
-            metrics,
-            sealing=sealing,
-            signature_checker=SignatureChecker(signature_workers, signer),
-        )
-        return await app.run()
+        process = ControllerProcess(settings, elections, private_socket, metrics, sealing, signer)
+        return run_generations(process.run_generation)
+
+
+def election_thread(settings: ControllerSettings) -> ElectionThread:
+    """Return the candidate for the Leases of all shards."""
+    identity = settings.identity or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    timings = LeaseTimings(
+        duration=settings.lease_duration.total_seconds(),
+        renew_deadline=settings.renew_deadline.total_seconds(),
+        retry_period=settings.retry_period.total_seconds(),
+    )
+    return ElectionThread(identity, settings.namespace or own_namespace(), settings.shards, timings)
+
+
+@dataclass(frozen=True)
+class ControllerProcess:
+    """The parts of a process that all of its generations share."""
+
+    settings: ControllerSettings
+    elections: ElectionThread
+    private_socket: socket.socket
+    metrics: Metrics
+    sealing: Sealing | None
+    signer: ManifestSigner | None
+
+    async def run_generation(self, stop_request: StopRequest) -> GenerationEnd:
+        """Run one generation: on the shards that are held now, or on standby without one."""
+        held = self.elections.held
+        self.metrics.forget_cluster()
+        if not held.leases:
+            return await stand_by(
+                self.elections, held, stop_request, self.private_socket, self.metrics.registry
+            )
+        async with (
+            connect(namespace=self.settings.namespace, observe=self.metrics.kubernetes_request) as kube,
+            new_http_client() as http,
+            aclosing(SignatureWorkers()) as signature_workers,
+        ):
+            app = build(
+                self.settings,
+                kube,
+                EsawClients(http, WallClock(), self.metrics.esaw_request),
+                self.metrics,
+                held,
+                sealing=self.sealing,
+                signature_checker=SignatureChecker(signature_workers, self.signer),
+            )
+            return await app.run(self.elections, stop_request, self.private_socket)
 
 
 if __name__ == "__main__":

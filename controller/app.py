@@ -1,16 +1,16 @@
 """
-The wiring of the controller: build all components, run them beside kopf, shut them down.
+The wiring of one generation of the controller: build all components, run them beside kopf, shut them down.
 
-After SIGTERM no work is started, running work gets the grace period to reach its next safe point (a mail in
-transmission: its mark), then the watches end. The status of the events tells the next start where to continue
-(rule 10).
+After SIGTERM, or when this process holds more shards, no work is started, running work gets the grace period
+to reach its next safe point (a mail in transmission: its mark), then the watches end. The status of the
+events tells the next start where to continue (rule 10).
 """
 
 import asyncio
 import contextlib
 import logging
 import random
-import signal
+import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,8 @@ from controller.access.archive_pool import ArchivePool
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
+from controller.election.elections import ElectionThread
+from controller.generations import GenerationEnd, StopRequest, end_of_generation
 from controller.handlers import EventHandlers
 from controller.notifications.delivery import MailDelivery, NotificationStatusWriter
 from controller.notifications.notifier import Notifier
@@ -40,7 +42,7 @@ from controller.retry.on_fix import FailedEventRetrier
 from controller.retry.requests import UserRequests
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
-from controller.sharding import Shard
+from controller.sharding import HeldShards
 from controller.telemetry.event_recorder import EventRecorder
 from controller.telemetry.gauges import Gauges
 from controller.telemetry.liveness import Liveness
@@ -50,7 +52,6 @@ from controller.watch.operator import (
     WATCHED_PLURALS,
     build_registry,
     operator_settings,
-    shard_selector,
 )
 from controller.watch.reflector import InitialSync, Reflector
 from controller.watch.relist import DeletionDetector
@@ -76,6 +77,7 @@ class App:
 
     namespace: str
     settings: ControllerSettings
+    held: HeldShards
     registry: kopf.OperatorRegistry
     workqueue: WorkQueue
     notifier: Notifier
@@ -86,71 +88,78 @@ class App:
     background: tuple[Run, ...]
     """The coroutine functions that run beside kopf until they are cancelled."""
 
-    async def run(self) -> int:
-        """Serve the probes and work until SIGTERM or SIGINT; return the exit status."""
-        async with serve_health_and_metrics(
-            self.settings.private_listen,
-            self.metrics.registry,
-            live=self.live,
-            ready={"kubernetes": self.initial_sync.check, **self.live},
-        ):
-            stop = asyncio.Event()
-            _stop_on_signals(stop)
-            if not await _has_synced(self.initial_sync, stop):
-                return 0
-            try:
-                return await self._work_until_stopped(stop)
-            finally:
-                await self.archive_pool.close()
+    async def run(
+        self, elections: ElectionThread, stop_request: StopRequest, private_socket: socket.socket
+    ) -> GenerationEnd:
+        """Serve the probes and work on the held shards until SIGTERM, SIGINT or another set of shards."""
+        with stop_request.observed() as stop:
+            async with serve_health_and_metrics(
+                private_socket,
+                self.metrics.registry,
+                live=self.live,
+                ready={"kubernetes": self.initial_sync.check, **self.live},
+            ):
+                ending = asyncio.create_task(end_of_generation(elections, self.held, stop))
+                try:
+                    if not await _has_synced(self.initial_sync, ending):
+                        return ending.result()
+                    return await self._work_until(ending, stop_request)
+                finally:
+                    ending.cancel()
+                    await self.archive_pool.close()
 
-    async def _work_until_stopped(self, stop: asyncio.Event) -> int:
-        kopf_ready, kopf_stop, is_stopped = asyncio.Event(), asyncio.Event(), False
+    async def _work_until(
+        self, ending: asyncio.Task[GenerationEnd], stop_request: StopRequest
+    ) -> GenerationEnd:
+        kopf_ready, kopf_stop, end = asyncio.Event(), asyncio.Event(), GenerationEnd.BROKEN
         watching: asyncio.Task[None] | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(run()) for run in self.background]
                 # Not in the group: kopf ends last, because it cancels each task that is younger than its own.
                 watching = asyncio.create_task(self._operator(kopf_ready, kopf_stop))
-                stopping = group.create_task(_until(stop))
                 ready = group.create_task(_until(kopf_ready))
                 await asyncio.wait([ready, watching], return_when=asyncio.FIRST_COMPLETED)
                 # Again: kopf replaces the signal handlers when it starts; these let running transfers end.
-                _stop_on_signals(stop)
-                _log.info("the controller works")
-                running = [stopping, watching, *tasks]
+                stop_request.handle_signals()
+                _log.info("the controller works on %s", self.held)
+                running = [ending, watching, *tasks]
                 ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                is_stopped = stopping in ended
-                if is_stopped:
-                    await self._drain()
-                for task in (*tasks, ready, stopping):
+                if ending in ended:
+                    end = ending.result()
+                    await self._drain(end)
+                for task in (*tasks, ready):
                     task.cancel()
         except* Exception as broken:
-            is_stopped = False
+            end = GenerationEnd.BROKEN
             for problem in broken.exceptions:
                 _log.error("the controller broke", exc_info=problem)
         kopf_stop.set()
         if watching is not None:
             (result,) = await asyncio.gather(watching, return_exceptions=True)
             if isinstance(result, Exception):
-                is_stopped = False
+                end = GenerationEnd.BROKEN
                 _log.error("the controller broke", exc_info=result)
-        return 0 if is_stopped else 1
+        return end
 
     def _operator(self, ready: asyncio.Event, stop: asyncio.Event) -> Coroutine[Any, Any, None]:
         return kopf.operator(
             registry=self.registry,
-            settings=operator_settings(shard_selector(self.settings.shard, self.settings.shards)),
+            settings=operator_settings(self.held.label_selector),
             namespaces=[self.namespace],
             standalone=True,
             ready_flag=ready,
             stop_flag=stop,
         )
 
-    async def _drain(self) -> None:
-        _log.info("the controller stops")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.settings.grace.total_seconds()):
-                await asyncio.gather(self.workqueue.drain(), self.notifier.drain())
+    async def _drain(self, end: GenerationEnd) -> None:
+        """Let running work reach a safe point; not after a lost Lease, because the work may run elsewhere
+        soon."""
+        _log.info("the controller stops its work: %s", end.value)
+        if end is not GenerationEnd.SHARDS_LOST:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.settings.grace.total_seconds()):
+                    await asyncio.gather(self.workqueue.drain(), self.notifier.drain())
 
 
 def build(
@@ -158,13 +167,13 @@ def build(
     kube: KubeClient,
     esaw_clients: EsawClients,
     metrics: Metrics,
+    held: HeldShards,
     *,
     sealing: Sealing | None,
     signature_checker: SignatureChecker,
 ) -> App:
     """Build all components; each gets what it needs by its constructor."""
-    clock, cache, shard = WallClock(), Cache(), Shard(settings.shard, settings.shards)
-    labels = shard_selector(settings.shard, settings.shards)
+    clock, cache, labels = WallClock(), Cache(), held.label_selector
     secrets, status_writer = SecretCache(kube, clock), StatusWriter(kube)
     event_recorder, statistics = EventRecorder(kube, clock), EventStatistics()
     archive_pool = ArchivePool(kube, secrets, clock, metrics)
@@ -192,9 +201,9 @@ def build(
         esaw_clients=esaw_clients,
         missed_callback_finder=MissedCallbackFinder(kube, cache, sender_keys, esaw_clients, clock),
         statistics=statistics,
-        gauges=Gauges(metrics, cache, statistics, clock, owns=shard.owns),
+        gauges=Gauges(metrics, cache, statistics, clock, owns=held.owns),
         clock=clock,
-        shard=shard,
+        held=held,
     )
     EventHandlers(cache, event_queue, resync, archive_pool, sender_keys, organizations)
     user_requests = UserRequests(
@@ -203,9 +212,9 @@ def build(
     failed_event_retrier = FailedEventRetrier(
         kube, cache, status_writer, event_recorder, clock, labels, lock=workqueue.lock, changed=cache.update
     )
-    notifier = _notifier(kube, cache, secrets, metrics, shard)
+    notifier = _notifier(kube, cache, secrets, metrics, held)
     preconditions = Preconditions(
-        kube, cache, sender_keys, archive_pool, esaw_clients, clock, signature_checker
+        kube, cache, sender_keys, archive_pool, esaw_clients, clock, signature_checker, held
     )
     worker = Worker(
         cache=cache,
@@ -241,11 +250,12 @@ def build(
         notifier.run,
         deletion_detector.run,
     ]
-    if shard.owns("walk", "events"):
+    if held.owns("walk", "events"):
         background.append(garbage_collector.run)
     return App(
         namespace=kube.namespace,
         settings=settings,
+        held=held,
         registry=build_registry(reflector, heartbeat),
         workqueue=workqueue,
         notifier=notifier,
@@ -258,7 +268,7 @@ def build(
 
 
 def _notifier(
-    kube: KubeClient, cache: Cache, secrets: SecretCache, metrics: Metrics, shard: Shard
+    kube: KubeClient, cache: Cache, secrets: SecretCache, metrics: Metrics, held: HeldShards
 ) -> Notifier:
     clock, timings = WallClock(), NotificationTimings()
     writer = NotificationStatusWriter(kube, cache, cache.update)
@@ -269,7 +279,7 @@ def _notifier(
         mail_delivery=delivery,
         clock=clock,
         timings=timings,
-        sends_mail=shard.owns("walk", "events"),
+        sends_mail=held.owns("walk", "events"),
         sender_of=cache.sender_name,
     )
 
@@ -279,11 +289,10 @@ def _consent_url(cache: Cache, sender: Sender) -> str | None:
     return organization.consent_url(sender.name) if organization is not None else None
 
 
-async def _has_synced(initial_sync: InitialSync, stop: asyncio.Event) -> bool:
-    """Wait for the initial sync; return False when a signal arrives first."""
-    reading, stopping = asyncio.create_task(initial_sync.run()), asyncio.create_task(stop.wait())
-    await asyncio.wait([reading, stopping], return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
+async def _has_synced(initial_sync: InitialSync, ending: asyncio.Task[GenerationEnd]) -> bool:
+    """Wait for the initial sync; return False when the generation must end first."""
+    reading = asyncio.create_task(initial_sync.run())
+    await asyncio.wait([reading, ending], return_when=asyncio.FIRST_COMPLETED)
     if not reading.done():
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
@@ -294,8 +303,3 @@ async def _has_synced(initial_sync: InitialSync, stop: asyncio.Event) -> bool:
 
 async def _until(event: asyncio.Event) -> None:
     await event.wait()
-
-
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    for each in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(each, stop.set)

@@ -7,6 +7,7 @@ they contain no secret. Never serve these endpoints on a public port.
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -30,12 +31,13 @@ _log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def serve_health_and_metrics(
-    listen: ListenAddress, metrics_registry: CollectorRegistry, *, live: Checks, ready: Checks
+    listen: ListenAddress | socket.socket, metrics_registry: CollectorRegistry, *, live: Checks, ready: Checks
 ) -> AsyncIterator[ListenAddress]:
     """
     Serve health and metrics inside the context; yields the address with the actual port.
 
-    Raises ``OSError`` when the address is not available.
+    ``listen`` is an address, or a socket of ``listening_socket``, which stays open. Raises ``OSError`` when
+    the address is not available.
     """
 
     async def metrics(_: web.Request) -> web.Response:
@@ -49,12 +51,21 @@ async def serve_health_and_metrics(
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, listen.host, listen.port).start()
-        bound_address = ListenAddress(listen.host, runner.addresses[0][1])
+        if isinstance(listen, socket.socket):
+            await web.SockSite(runner, listen.dup()).start()
+        else:
+            await web.TCPSite(runner, listen.host, listen.port).start()
+        bound_address = ListenAddress(*runner.addresses[0][:2])
         _log.info("health and metrics are at %s", bound_address)
         yield bound_address
     finally:
         await runner.cleanup()
+
+
+def listening_socket(listen: ListenAddress) -> socket.socket:
+    """Return a socket on which several servers can serve one after the other; meanwhile clients wait."""
+    family, _, _, _, address = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)[0]
+    return socket.create_server(address[:2], family=family)
 
 
 async def _answer(checks: Checks, _: web.Request) -> web.Response:

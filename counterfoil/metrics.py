@@ -263,6 +263,19 @@ class Metrics:
         ):
             metric.remove_by_labels({"organization": organization})
 
+    def forget_cluster(self) -> None:
+        """Remove all series that a controller computes from the objects that it watches: it may stop watching
+        them."""
+        self.overdue_seconds.set_function(float)
+        for metric in (
+            self.events,
+            self.oldest_unfinished_seconds,
+            self.senders,
+            self.archive_ready,
+            self.watch_silence_seconds,
+        ):
+            metric.clear()
+
     def kubernetes_request(self, verb: str, resource: str, status: int) -> None:
         """Count one request to the API server; this is the ``observe`` of
         ``counterfoil.kube.client.connect``."""

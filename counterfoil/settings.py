@@ -240,12 +240,27 @@ class ControllerSettings(CommonSettings):
 
     PROGRAM: ClassVar[str] = "python -m controller"
 
-    shard: int = setting(0, "0", at_least=0)
-    """Number of this controller, counted from 0. It processes the envelopes whose shard, modulo `shards`, is
-    this number."""
-
     shards: int = setting(1, "3", at_least=1)
-    """Number of controllers that share the work, which is the number of controller pods."""
+    """Number of parts into which the envelopes are divided. Each part has a Lease, and the controller that
+    holds the Lease works on it. Use at most the number of controller pods: more pods are spare, and one pod
+    can hold several shards."""
+
+    identity: str | None = setting(None, "counterfoil-controller-7d9c-x2x4z")
+    """Name of this process in the Leases, unique among all controllers. In a pod, use the pod's name: a
+    restarted container then continues at once. Not set: host name, process id and a random number."""
+
+    lease_duration: Duration = setting(Duration(seconds=15), "15s", at_least=1.0)
+    """Time after the last renewal of a Lease at which another controller takes the shard over. A longer time
+    survives longer interruptions of the API server without an interruption of the work, and delays the
+    takeover from a lost node."""
+
+    renew_deadline: Duration = setting(Duration(seconds=10), "10s", at_least=1.0)
+    """Time without a successful renewal of a Lease after which its holder stops its work. It must be shorter
+    than `lease_duration`."""
+
+    retry_period: Duration = setting(Duration(seconds=2), "2s", at_least=1.0)
+    """Interval between renewals of a Lease, and between attempts to acquire a free one. Each pod sends one
+    request per shard in this time. 1.2 times the interval must be shorter than `renew_deadline`."""
 
     concurrency: int = setting(32, "32", at_least=1)
     """Maximum number of events that this process works on at once, over all organizations. Each needs up to
@@ -280,13 +295,15 @@ class ControllerSettings(CommonSettings):
     nothing twice."""
 
     def check(self) -> None:
-        """Raise ``ProcessSettingsInvalid`` for an impossible ``shard`` or ``shards``."""
+        """Raise ``ProcessSettingsInvalid`` for impossible ``shards`` or durations of the Leases."""
         if self.shards > SHARD_COUNT:
             raise _invalid("shards", str(self.shards), f"the maximum is {SHARD_COUNT}", example="3")
-        if self.shard >= self.shards:
-            raise _invalid(
-                "shard", str(self.shard), f"it must be less than shards ({self.shards})", example="0"
-            )
+        if self.renew_deadline >= self.lease_duration:
+            reason = f"it must be less than lease_duration ({self.lease_duration})"
+            raise _invalid("renew_deadline", str(self.renew_deadline), reason, example="10s")
+        if 1.2 * self.retry_period >= self.renew_deadline:
+            reason = f"1.2 times its value must be less than renew_deadline ({self.renew_deadline})"
+            raise _invalid("retry_period", str(self.retry_period), reason, example="2s")
 
 
 S = TypeVar("S", bound=CommonSettings)

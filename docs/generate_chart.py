@@ -39,7 +39,7 @@ SETTINGS = {
     "controllerSettings": ControllerSettings,
 }
 MADE_BY_THE_CHART = frozenset(
-    {"namespace", "listen", "private_listen", "sealing_keys", "manifest_key", "shard", "shards"}
+    {"namespace", "listen", "private_listen", "sealing_keys", "manifest_key", "shards", "identity"}
 )
 """Settings that are no values, because the chart's own objects decide them."""
 

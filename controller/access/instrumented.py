@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import ClassVar
 
 from counterfoil import tracing
-from counterfoil.archives.backend import ArchiveBackend, StoredEntry
+from counterfoil.archives.backend import ArchiveBackend, RetainingBackend, StoredEntry
 
 Observe = Callable[[str, float], None]
 """Called after each operation with its name and its duration in seconds."""
@@ -48,6 +48,12 @@ class InstrumentedBackend:
         """Remove a file."""
         with self._timing("discard"):
             await self._backend.discard(name)
+
+    async def retain(self, name: str) -> None:
+        """Protect a file, if the archive can do that."""
+        if isinstance(self._backend, RetainingBackend):
+            with self._timing("retain"):
+                await self._backend.retain(name)
 
     async def probe(self) -> None:
         """Write, read back and remove a small file."""

@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC
 
+from controller.access.fence import Fence
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.archives import tags_subprocess
 from counterfoil.archives.backend import ArchiveBackend
@@ -49,6 +50,8 @@ class ReconcileContext:
     sender: Sender
     archive: Archive
     backend: ArchiveBackend
+    """Its writes are fenced by ``fence``."""
+    fence: Fence
     esaw: EsawUserClient
     clock: Clock
     signature_checker: SignatureChecker

@@ -12,11 +12,13 @@ from datetime import timedelta
 from functools import partial
 
 from controller.access.archive_pool import ArchivePool
+from controller.access.fence import Fence, FencedBackend
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Wait
 from controller.reconcile.signature_policy import SignatureChecker
+from controller.sharding import HeldShards
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.clock import Clock
 from counterfoil.esaw.registry import EsawClients
@@ -78,6 +80,7 @@ class Preconditions:
     esaw_clients: EsawClients
     clock: Clock
     signature_checker: SignatureChecker
+    held: HeldShards
 
     async def check(self, event: EnvelopeEvent) -> Admitted | RecordOnly | Relabelled | Outcome:
         """
@@ -160,12 +163,14 @@ class Preconditions:
             anchors = await self.archive_pool.anchors(archive)
         except ArchiveError as trouble:
             return Wait("ArchiveNotReady", str(trouble))
+        fence = Fence(self.kube, self.held, self.clock, event)
         context = ReconcileContext(
             event=event,
             organization=organization,
             sender=sender,
             archive=archive,
-            backend=backend,
+            backend=FencedBackend(backend, fence),
+            fence=fence,
             esaw=esaw.as_user(token),
             clock=self.clock,
             signature_checker=self.signature_checker.with_anchors(anchors),

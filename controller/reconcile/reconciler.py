@@ -35,12 +35,13 @@ from controller.reconcile.preconditions import Admitted, Preconditions, RecordOn
 from controller.reconcile.state_machine import PERSIST_AFTER, TransitionInput
 from controller.scheduling.backoff import Random
 from controller.scheduling.due import has_request, is_suspended
+from controller.sharding import LeaseLost
 from controller.telemetry.event_recorder import EventRecorder, EventType
 from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.kube.errors import Rejected, TooLarge
-from counterfoil.kube.status import StatusWriter
+from counterfoil.kube.status import StatusWriter, Superseded
 from counterfoil.logs import log_context
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
@@ -72,8 +73,9 @@ class Reconciler:
         """
         Take the event as far as possible now, and return its new state.
 
-        Raises ``ApiError`` when its state could not be stored (the stored state is then unchanged), and
-        ``Superseded`` when another process changed the event.
+        Raises ``ApiError`` when its state could not be stored (the stored state is then unchanged),
+        ``Superseded`` when another process changed the event, and ``LeaseLost`` when another process may work
+        on it.
         """
         phase = state_machine.phase_to_resume(event.status)
         try:
@@ -97,6 +99,9 @@ class Reconciler:
 
     async def _run_phases(self, event: EnvelopeEvent, admitted: Admitted, phase: Phase) -> EnvelopeEvent:
         """Run phase after phase until the outcome is not ``Done``, or the event is finished."""
+        if phase is Phase.ARCHIVING:
+            # Another process may be in the middle of it, without a Lease.
+            event = await admitted.context.fence.claim()
         sender = admitted.context.sender.name
         status = state_machine.with_authorized(event.status, sender, self._transition_input(event))
         while True:
@@ -106,6 +111,7 @@ class Reconciler:
             status = state_machine.next_status(status, phase, outcome, self._transition_input(event))
             if phase in PERSIST_AFTER or not isinstance(outcome, Done):
                 event = await self._persist(event, status, outcome)
+                admitted.context.fence.stored(event)
                 status = event.status
             if not isinstance(outcome, Done):
                 return event
@@ -124,6 +130,8 @@ class Reconciler:
         ):
             try:
                 outcome = await PHASE_FUNCTIONS[phase](current, admitted.context)
+            except (Superseded, LeaseLost):
+                raise
             except PartialArchive as incomplete:
                 classified = self._classify(incomplete.__cause__ or incomplete, phase)
                 outcome = dataclasses.replace(classified, facts=PhaseFacts(documents=incomplete.documents))

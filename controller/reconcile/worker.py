@@ -17,6 +17,7 @@ from controller.reconcile.reconciler import Reconciler
 from controller.resync.resync import Resync
 from controller.scheduling.backoff import LOST_OUTCOME
 from controller.scheduling.event_queue import EventQueue
+from controller.sharding import LeaseLost
 from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.kube.errors import ApiError
@@ -62,6 +63,10 @@ class Worker:
             except Superseded as superseded:
                 _log.info("the run was superseded: %s", superseded)
                 self._superseded(before, superseded.newest)
+                return
+            except LeaseLost as lost:
+                _log.info("the run stopped: %s", lost)
+                self.event_queue.enqueue_after(name, REQUEUE_SECONDS)
                 return
             except ApiError as problem:
                 _log.warning("the event's state could not be stored: %s", problem)

@@ -4,7 +4,7 @@ changes.
 
 Each check is a separate task, at most one per object at a time, so an eSAW or an archive that hangs blocks no
 other check: a changed Secret takes effect within 30 s. Of several controllers one checks each object
-(``Shard.owns``).
+(``HeldShards.owns``).
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from controller.cache import Cache, version_number
 from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import RESYNC_SECONDS, OrganizationStatusUpdater
 from controller.resync.statistics import EventStatistics
-from controller.sharding import Shard
+from controller.sharding import HeldShards
 from controller.telemetry.gauges import Gauges
 from counterfoil.clock import Clock
 from counterfoil.esaw.errors import EsawError
@@ -91,7 +91,7 @@ class Resync:
     statistics: EventStatistics
     gauges: Gauges
     clock: Clock
-    shard: Shard
+    held: HeldShards
     _running_checks: set[str] = field(default_factory=set)
     _to_repeat: set[str] = field(default_factory=set)
     """Checks that were running when an object changed; they may have read the previous state."""
@@ -129,13 +129,13 @@ class Resync:
     def _start_checks(self, checks: asyncio.TaskGroup) -> None:
         self._start(checks, "counting parked events", self._count_awaiting_consent)
         # All Organizations in the garbage collector's process, because their status has its counts.
-        if self.shard.owns("walk", "events"):
+        if self.held.owns("walk", "events"):
             for organization in self.cache.organizations:
                 name = f"Organization/{organization.name}"
                 self._start(checks, f"looking at {name}", partial(self._check_organization, organization))
                 self._start(checks, f"sweeping {name}", partial(self._sweep, organization))
         for sender in self.cache.senders:
-            if self.shard.owns("sender", sender.name):
+            if self.held.owns("sender", sender.name):
                 self._start(checks, f"looking at Sender/{sender.name}", partial(self._check_sender, sender))
         for archive in self.cache.archives:
             self._start(checks, f"looking at Archive/{archive.name}", partial(self._check_archive, archive))
@@ -218,7 +218,7 @@ class Resync:
         self._key_attempts[sender.name] = KeyAttempt(version, organization.metadata.generation, at)
 
     async def _count_awaiting_consent(self) -> None:
-        if self.shard.is_only:
+        if self.held.are_all:
             awaiting = [each for each in self.cache.events if each.status.phase is Phase.AWAITING_CONSENT]
             self._awaiting_consent = Counter(self.cache.sender_name(each) for each in awaiting)
             return
@@ -235,7 +235,7 @@ class Resync:
             self._awaiting_consent = awaiting_by_sender
 
     async def _check_archive(self, archive: Archive) -> None:
-        if not self.shard.owns("archive", archive.name):
+        if not self.held.owns("archive", archive.name):
             await self.archive_pool.write_bytes(archive)
             return
         now, last = self.clock.now(), self._probed_at.get(archive.name)

@@ -7,7 +7,7 @@ and newer), so they cost nothing (rule 9). A controller of several watches the e
 
 No outage ends the operator (``KOPF_REQUEST``), and no response of the API server or of a proxy before it does
 (``counterfoil._upstream.kopf_responses``). kopf can't be restarted beside other tasks: it cancels each task
-younger than its own.
+younger than its own. So each generation of the controller has its own event loop.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ import kopf
 from controller.scheduling.backoff import KOPF_REQUEST
 from controller.watch.heartbeat import WatchHeartbeat
 from controller.watch.reflector import WATCHED_KINDS, Reflector
-from counterfoil.resources import FINAL_PHASES, GROUP, SHARD_COUNT, SHARD_LABEL, VERSION, Resource
+from counterfoil.resources import FINAL_PHASES, GROUP, VERSION, Resource
 
 UNFINISHED_SELECTOR = ",".join(f"status.phase!={phase}" for phase in sorted(FINAL_PHASES))
 
@@ -41,14 +41,6 @@ class NoDiffStorage(kopf.DiffBaseStorage):
 
     def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
         """Store nothing in the object."""
-
-
-def shard_selector(shard: int, shards: int) -> str:
-    """Return the label selector for controller ``shard`` of ``shards``; empty when it is the only one."""
-    if shards == 1:
-        return ""
-    mine = ",".join(str(number) for number in range(shard, SHARD_COUNT, shards))
-    return f"{SHARD_LABEL} in ({mine})"
 
 
 def operator_settings(labels: str) -> kopf.OperatorSettings:

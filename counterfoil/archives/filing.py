@@ -178,10 +178,11 @@ async def store(
     for _ in range(MAX_UPLOADS):
         sent = await _upload(backend, file_layout, source, tags)
         kept = BoundedBuffer(MAX_BUFFERED_BYTES)
-        if await read_back(backend, file_layout.name, kept) == sent:
+        there = await read_back(backend, file_layout.name, kept)
+        if there == sent:
             await _retain(backend, file_layout.name)
             return StoredFile(*sent, written=True, content=kept.content)
-        await backend.discard(file_layout.name)
+        await _discard_unless_replaced(backend, file_layout.name, there)
     raise _verification_failed(backend, file_layout.name)
 
 
@@ -403,7 +404,14 @@ async def _write(
     counter.add(content)
     for _ in range(MAX_UPLOADS):
         await backend.put(name, single_chunk(content), tags=tags, content_type=content_type)
-        if await read_back(backend, name) == (counter.size, counter.sha256):
+        there = await read_back(backend, name)
+        if there == (counter.size, counter.sha256):
             return
-        await backend.discard(name)
+        await _discard_unless_replaced(backend, name, there)
     raise _verification_failed(backend, name)
+
+
+async def _discard_unless_replaced(backend: ArchiveBackend, name: str, wrong: tuple[int, str] | None) -> None:
+    """Remove an upload that was read back as ``wrong``, unless another writer has replaced it since."""
+    if wrong is not None and await read_back(backend, name) == wrong:
+        await backend.discard(name)

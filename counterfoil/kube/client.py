@@ -25,9 +25,10 @@ import msgspec
 from kubernetes.aio.client import Configuration
 
 from counterfoil.kube.config import ConnectionPool, load_configuration, new_connection_pool, own_namespace
-from counterfoil.kube.errors import Expired, NotFound, Unavailable, api_error
+from counterfoil.kube.errors import ApiError, Expired, NotFound, Unavailable, api_error
 from counterfoil.kube.watch import WATCH_IDLE_TIMEOUT_SECONDS, WATCH_RESTART_INTERVAL_SECONDS, Raw, WatchEvent
-from counterfoil.resources import GROUP, Resource
+from counterfoil.resources import GROUP, Resource, ResourceInvalid
+from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, Lease
 
 PartialT = TypeVar("PartialT")
 RequestObserver = Callable[[str, str, int], None]
@@ -168,6 +169,14 @@ class KubeClient:
                 if not is_worth_a_list:
                     raise
                 is_worth_a_list = False
+
+    async def shard_leases(self) -> tuple[Lease, ...] | None:
+        """Return the Leases of the shards; None if they can't be read, for example without the right."""
+        try:
+            page, _ = await self.page(Lease, limit=500, labels=SHARD_LEASE_COUNT_LABEL)
+            return tuple(Lease.parse(each) for each in page)
+        except (ApiError, ResourceInvalid):
+            return None
 
     # -- Kubernetes' own kinds ------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict, NotFound, Unavailable
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
+    CLAIM_ANNOTATION,
     Archive,
     EnvelopeEvent,
     EnvelopeEventStatus,
@@ -121,7 +122,7 @@ class StatusWriter:
             except NotFound as missing:
                 raise Superseded(f"{event.name} was deleted") from missing
             except Conflict:
-                base = await self._newest_unless_changed(base, status)
+                base = await newest_unless_superseded(self._kube, base, status)
                 status = _with_deliveries(status, base.status)
 
     async def _write_with_retries(self, base: EnvelopeEvent, status: EnvelopeEventStatus) -> EnvelopeEvent:
@@ -133,17 +134,28 @@ class StatusWriter:
                 await self._sleep(min(unavailable.retry_after or pause, RETRY_PAUSES_SECONDS[-1]))
         return await write_status(self._kube, base, status)
 
-    async def _newest_unless_changed(self, base: EnvelopeEvent, wanted: EnvelopeEventStatus) -> EnvelopeEvent:
-        """Return the newest state if only counters changed, or if our own write arrived and its answer was
-        lost."""
-        try:
-            newest = EnvelopeEvent.parse(await self._kube.get(EnvelopeEvent, base.name))
-        except NotFound as missing:
-            raise Superseded(f"{base.name} was deleted") from missing
-        ours = (_without_deliveries(base.status), _without_deliveries(wanted))
-        if newest.uid != base.uid or _without_deliveries(newest.status) not in ours:
-            raise Superseded(f"{base.name} was changed by another process", newest)
-        return newest
+
+async def newest_unless_superseded(
+    kube: KubeClient, base: EnvelopeEvent, *written: EnvelopeEventStatus
+) -> EnvelopeEvent:
+    """
+    Return the newest state if only counters changed, or if one of our writes arrived and its answer was lost.
+
+    Raises ``Superseded`` if another run changed or claimed the event, or if it was deleted; ``ApiError``.
+    """
+    try:
+        newest = EnvelopeEvent.parse(await kube.get(EnvelopeEvent, base.name))
+    except NotFound as missing:
+        raise Superseded(f"{base.name} was deleted") from missing
+    ours = [_without_deliveries(each) for each in (base.status, *written)]
+    is_ours = newest.uid == base.uid and _claim(newest) == _claim(base)
+    if not is_ours or _without_deliveries(newest.status) not in ours:
+        raise Superseded(f"{base.name} was changed by another process", newest)
+    return newest
+
+
+def _claim(event: EnvelopeEvent) -> str | None:
+    return event.metadata.annotations.get(CLAIM_ANNOTATION)
 
 
 def _without_deliveries(status: EnvelopeEventStatus) -> EnvelopeEventStatus:

@@ -11,6 +11,7 @@ from counterfoil.resources.base import (
     ACTION_LABEL,
     API_VERSION,
     ARCHIVED_LABEL,
+    CLAIM_ANNOTATION,
     ENVELOPE_LABEL,
     GROUP,
     ORGANIZATION_LABEL,

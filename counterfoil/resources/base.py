@@ -28,6 +28,7 @@ REQUEST_REASON_ANNOTATION = f"{GROUP}/request-reason"
 REQUEST_BY_ANNOTATION = f"{GROUP}/request-by"
 TRACEPARENT_ANNOTATION = f"{GROUP}/traceparent"
 SWEEP_ANNOTATION = f"{GROUP}/sweep"
+CLAIM_ANNOTATION = f"{GROUP}/claim"
 
 
 class ResourceInvalid(ValueError):

@@ -12,8 +12,9 @@ from typing import ClassVar
 
 import msgspec
 
-from counterfoil.resources.base import LocalObjectReference, Resource, ResourcePart
+from counterfoil.resources.base import SHARD_LABEL, LocalObjectReference, Resource, ResourcePart
 from counterfoil.resources.conditions import Condition
+from counterfoil.resources.naming import envelope_id, shard
 
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 """Reason of an event whose deadline passed without success; ``last_error`` has the cause."""
@@ -192,6 +193,12 @@ class EnvelopeEvent(Resource, frozen=True):
     def organization(self) -> str:
         """Name of its Organization."""
         return self.spec.organization_ref.name
+
+    @property
+    def shard_number(self) -> int:
+        """Its shard, 0..63: by its label, which decides who watches it, else by the id of its envelope."""
+        label = self.metadata.labels.get(SHARD_LABEL, "")
+        return int(label) if label.isdecimal() else shard(envelope_id(self.spec.envelope_id))
 
     @property
     def deliveries(self) -> int:

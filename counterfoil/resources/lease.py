@@ -1,20 +1,28 @@
 """
-Lease: Kubernetes' object for mutual exclusion (coordination.k8s.io), which the pages use; see
-docs/decisions/0006.
+Lease: Kubernetes' object for mutual exclusion (coordination.k8s.io).
 
-The API server accepts its times only with exactly six digits after the decimal point; ``micro_time`` writes
-them.
+The pages use Leases as notes (docs/decisions/0006), the controllers hold one per shard (docs/decisions/0022).
+The API server accepts the times of a Lease only with exactly six digits after the decimal point;
+``micro_time`` writes them.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
-from counterfoil.resources.base import Resource, ResourcePart
+from counterfoil.resources.base import GROUP, Resource, ResourcePart
+
+SHARD_LEASE_COUNT_LABEL = f"{GROUP}/shards"
+"""Label of the Lease of a shard: the number of shards that it is one of."""
 
 
 def micro_time(moment: datetime) -> str:
     """Return the time as ``metav1.MicroTime``."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def shard_lease_name(number: int, count: int) -> str:
+    """Return the name of the Lease of one shard of ``count``."""
+    return f"counterfoil-shard-{number}-of-{count}"
 
 
 class LeaseSpec(ResourcePart, frozen=True):
@@ -24,6 +32,11 @@ class LeaseSpec(ResourcePart, frozen=True):
     lease_duration_seconds: int | None = None
     acquire_time: datetime | None = None
     renew_time: datetime | None = None
+
+    def is_held_at(self, now: datetime) -> bool:
+        """Whether somebody holds the Lease by the wall clock: for people, not for mutual exclusion."""
+        duration = timedelta(seconds=self.lease_duration_seconds or 0)
+        return bool(self.holder_identity) and self.renew_time is not None and now < self.renew_time + duration
 
 
 class Lease(Resource, frozen=True):

@@ -64,6 +64,12 @@ def _canonical_user_id(user_id: str) -> str:
         return user_id.lower()
 
 
+def shard_of_shared_object(kind: str, name: str, count: int) -> int:
+    """Return the shard, of ``count``, whose holder writes the status of an object that no shard has alone."""
+    digest = hashlib.sha256(f"{kind}/{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % count
+
+
 def shard(envelope: EnvelopeId) -> int:
     """Return the envelope's shard, 0..63: equal for all events of one envelope, so that one process handles
     them."""

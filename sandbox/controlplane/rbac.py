@@ -27,6 +27,7 @@ _KINDS = ["envelopeevents", "senders", "archives", "organizations"]
 
 VIEWER: tuple[Rule, ...] = (
     {"apiGroups": ["counterfoil.dev"], "resources": _KINDS, "verbs": ["get", "list"]},
+    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "list"]},
 )
 """Of a person who looks at the console."""
 

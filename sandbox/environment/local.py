@@ -12,9 +12,11 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, micro_time, shard_lease_name
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.kubectl import KubectlError
@@ -156,8 +158,36 @@ class LocalEnvironment:
     ) -> CounterfoilProcess:
         """Start one more controller; with a separate kubeconfig if it must reach the API server by another
         address."""
-        settings = {"key_confirmation": "1s", **settings}
+        # The identity as of a pod: after a restart it has its shards again at once.
+        settings = {"identity": name, "key_confirmation": "1s", **settings}
         return await self._process(name, ["controller"], "controller", kubeconfig, settings)
+
+    async def assign_shards(self, *holders: str) -> dict[str, str]:
+        """
+        Reserve one shard for each of these controllers; return the settings to start them with.
+
+        Each finds the Lease of its shard under its own name and takes it at once; the others wait for ten
+        minutes.
+        """
+        now = micro_time(datetime.now(UTC))
+        for number, holder in enumerate(holders):
+            await self.apply(
+                {
+                    "apiVersion": "coordination.k8s.io/v1",
+                    "kind": "Lease",
+                    "metadata": {
+                        "name": shard_lease_name(number, len(holders)),
+                        "labels": {SHARD_LEASE_COUNT_LABEL: str(len(holders))},
+                    },
+                    "spec": {
+                        "holderIdentity": holder,
+                        "leaseDurationSeconds": 600,
+                        "acquireTime": now,
+                        "renewTime": now,
+                    },
+                }
+            )
+        return {"shards": str(len(holders)), "lease_duration": "10m", "renew_deadline": "9m"}
 
     async def pages(
         self, name: str = "pages", *, kubeconfig: Path | None = None, **settings: str

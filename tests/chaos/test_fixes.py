@@ -56,11 +56,10 @@ async def test_a_controller_that_was_away_when_another_saw_the_archive_fixed_tri
 ) -> None:
     await nobody_waits_for_long(scene)
     await demand(scene, TAGS)
+    names = [f"controller-{each}" for each in range(int(SHARDS))]
+    settings = await scene.local_environment.assign_shards(*names)
     works, _, collects = await asyncio.gather(
-        *(
-            scene.controller(f"controller-{each}", shard=each, shards=SHARDS)
-            for each in (WORKS, PROBES, COLLECTS)
-        )
+        *(scene.controller(f"controller-{each}", None, **settings) for each in (WORKS, PROBES, COLLECTS))
     )
     event = await failed(scene)
     works.kill()

@@ -168,7 +168,7 @@ async def test_a_controller_that_starts_while_the_api_server_is_away_waits_and_t
     assert await starting.says("/healthz") == (200, "ok")
     assert await starting.says("/readyz") == (
         503,
-        "kubernetes: the API server did not answer (ServerDisconnectedError)\n",
+        "elections: the Leases of the shards can't be used: ServerDisconnectedError\n",
     )
 
     scene.api.clear()

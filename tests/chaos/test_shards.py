@@ -25,9 +25,10 @@ async def test_two_controllers_share_the_events_and_keep_those_of_one_envelope_a
         cleanup={"policy": "Keep"},
         limits={"concurrency": 16, "perSenderConcurrency": 16},
     )
+    settings = await scene.local_environment.assign_shards("controller-0", "controller-1")
     await asyncio.gather(
-        scene.controller("controller-0", first, shard="0", shards="2"),
-        scene.controller("controller-1", second, shard="1", shards="2"),
+        scene.controller("controller-0", first, **settings),
+        scene.controller("controller-1", second, **settings),
     )
     # Long enough that two workers of one envelope would meet.
     scene.standin.fault("*", delay=0.03)

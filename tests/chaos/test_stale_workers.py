@@ -67,7 +67,7 @@ async def test_a_controller_that_wakes_up_after_another_one_finished_its_work_do
 
     os.kill(sleeper.pid, signal.SIGCONT)
     hold.release()
-    await eventually(lambda: "the run was superseded" in sleeper.log.read_text())
+    await eventually(lambda: "this process lost shard 0" in sleeper.log.read_text())
     # Alone again it works on; and everything that it still had in mind about the old event, it has done by
     # then.
     await successor.stop()

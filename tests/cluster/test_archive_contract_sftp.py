@@ -14,7 +14,13 @@ import pytest
 
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend
-from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, NameTaken, SettingsInvalid
+from counterfoil.archives.errors import (
+    ArchiveError,
+    ArchiveRefused,
+    ArchiveUnavailable,
+    NameTaken,
+    SettingsInvalid,
+)
 from counterfoil.resources.archive import ArchiveSpec, Sftp
 from counterfoil.resources.base import LocalObjectReference
 from counterfoil.testing.archive_contract import (
@@ -182,6 +188,33 @@ async def test_a_server_without_posix_rename_gets_its_files_replaced_all_the_sam
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.pdf"]
 
 
+async def test_without_posix_rename_no_file_is_removed_before_the_new_one_is_there(
+    tmp_path: Path,
+) -> None:
+    """A run that stops between the two steps destroys nothing, not even a file of another client."""
+    async with own_server(SecondRenameFails, tmp_path) as spec:
+        backend = await open_backend("dms", spec, {"username": b"u", "password": PASSWORD})
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a/b.pdf").write_bytes(b"old")
+        with pytest.raises(ArchiveError):
+            await backend.put("a/b.pdf", once(b"new"), tags={}, content_type=None)
+        await backend.close()
+
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == {"b.pdf": b"old"}
+
+
+async def test_without_posix_rename_the_file_of_another_writer_stays(tmp_path: Path) -> None:
+    async with own_server(AnotherWriterIsFaster, tmp_path) as spec:
+        backend = await open_backend("dms", spec, {"username": b"u", "password": PASSWORD})
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a/b.pdf").write_bytes(b"old")
+        with pytest.raises(ArchiveError):
+            await backend.put("a/b.pdf", once(b"new"), tags={}, content_type=None)
+        await backend.close()
+
+    assert (tmp_path / "a/b.pdf").read_bytes() == b"of another writer"
+
+
 async def test_a_server_that_gives_no_sftp_is_told(tmp_path: Path) -> None:
     async with own_server(None, tmp_path) as spec:
         backend = await open_backend("dms", spec, {"username": b"u", "password": PASSWORD})
@@ -237,6 +270,24 @@ class OldServer(asyncssh.SFTPServer):
 
     def posix_rename(self, oldpath: bytes, newpath: bytes) -> None:
         raise asyncssh.SFTPOpUnsupported("not here")
+
+
+class SecondRenameFails(OldServer):
+    """Lets the old file be set aside, and refuses its name to the new one."""
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> None:
+        if newpath.endswith(b"b.pdf") and b"replaced-" not in oldpath:
+            raise asyncssh.SFTPFailure("refused")
+        super().rename(oldpath, newpath)
+
+
+class AnotherWriterIsFaster(OldServer):
+    """Another client takes the name as soon as the old file is set aside."""
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> None:
+        super().rename(oldpath, newpath)
+        if oldpath.endswith(b"b.pdf"):
+            Path(self.map_path(oldpath).decode()).write_bytes(b"of another writer")
 
 
 class PasswordServer(asyncssh.SSHServer):

@@ -182,7 +182,7 @@ async def test_kubeconform_finds_nothing_in_what_the_chart_renders(
     [
         ("podMetricsEndpoints:", "podMetricEndpoints:"),
         ("maxUnavailable: 1", "maxUnavailabel: 1"),
-        ("replicas: 3", "replicas: three"),
+        ("replicas: 4", "replicas: four"),
     ],
 )
 async def test_kubeconform_would_find_a_typo(
@@ -197,7 +197,7 @@ async def test_the_pods_meet_the_restricted_level_of_pod_security(installed: Ins
     label = "pod-security.kubernetes.io/warn=restricted"
     await installed.plane.kubectl("label", "namespace", NAMESPACE, label, "--overwrite")
     rendered = await render(installed.helm)
-    for each in rendered.all("Deployment") + rendered.all("StatefulSet") + rendered.all("Pod"):
+    for each in rendered.all("Deployment") + rendered.all("Pod"):
         answer = await installed.plane.kubectl(
             "-n",
             NAMESPACE,
@@ -376,6 +376,13 @@ async def test_pages_write_sealed_keys_and_no_other_secret(installed: InstalledC
     keys = f"{RELEASE}-sealing-keys"
     body = json.dumps({"metadata": {"labels": {"mine": "now"}}})
     assert "sealed keys" in await refused(pages, "patch", "secret", keys, "--type=merge", "-p", body)
+
+
+async def test_controllers_write_the_leases_of_shards_and_no_other_lease(installed: InstalledChart) -> None:
+    controller = await installed.acting_as("controller")
+    await controller("create", "-f", "-", stdin=json.dumps(a_lease("counterfoil-shard-0-of-1")))
+    other = "a controller writes the Leases of shards"
+    assert other in await refused(controller, "create", "-f", "-", stdin=json.dumps(a_lease("another")))
 
 
 async def test_pages_write_and_remove_their_own_send_leases_and_no_other_lease(
@@ -761,9 +768,10 @@ def listed_as(*objects: Mapping[str, Any]) -> dict[str, Any]:
 
 async def test_an_upgrade_keeps_the_sealing_key(installed: InstalledChart) -> None:
     before = await sealing_keys(installed)
-    await installed.upgrade({"controller": {"shards": 2}})
+    await installed.upgrade({"controller": {"replicas": 3}})
     assert await sealing_keys(installed) == before
-    assert await installed.kubectl("get", "sts", "-o", "jsonpath={.items[*].spec.replicas}") == "2"
+    replicas = ("get", "deploy", f"{RELEASE}-controller", "-o", "jsonpath={.spec.replicas}")
+    assert await installed.kubectl(*replicas) == "3"
     await installed.helm("rollback", RELEASE, "-n", NAMESPACE)
     assert await sealing_keys(installed) == before
 
@@ -797,7 +805,7 @@ async def test_uninstalling_keeps_definitions_events_and_sealing_keys_and_instal
     before = await sealing_keys(installed)
     await installed.helm("uninstall", RELEASE, "-n", NAMESPACE)
     ours = f"app.kubernetes.io/instance={RELEASE}"
-    left = await installed.kubectl("get", "deploy,sts,svc,roles,sa,secrets,netpol", "-l", ours, "-o", "name")
+    left = await installed.kubectl("get", "deploy,svc,roles,sa,secrets,netpol", "-l", ours, "-o", "name")
     assert left == f"secret/{RELEASE}-sealing-keys\n"
     assert f"envelopeevent.counterfoil.dev/{NAME}\n" in await installed.kubectl("get", "ee", "-o", "name")
     assert await sealing_keys(installed) == before
@@ -811,7 +819,7 @@ async def test_a_second_release_elsewhere_does_without_the_definitions(installed
         await installed.helm("install", RELEASE, CHART, "-n", "invoices", values={})
     await installed.helm("install", RELEASE, CHART, "-n", "invoices", values={"crds": {"enabled": False}})
     assert (
-        len((await installed.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 12
+        len((await installed.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 14
     )
 
 

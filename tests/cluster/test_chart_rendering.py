@@ -232,13 +232,17 @@ def test_without_a_tag_the_image_is_that_of_the_chart(default: Rendered) -> None
     assert default.pod("controller")["spec"]["containers"][0]["image"] == f"counterfoil:{version}"
 
 
-def test_each_shard_is_a_pod_of_a_statefulset_that_knows_its_ordinal(everything: Rendered) -> None:
-    assert everything.one("StatefulSet", f"{RELEASE}-controller")["spec"]["replicas"] == 3
+def test_the_controllers_are_candidates_under_the_names_of_their_pods(everything: Rendered) -> None:
+    assert everything.one("Deployment", f"{RELEASE}-controller")["spec"]["replicas"] == 4
     environment = everything.environment("controller")
     assert environment["COUNTERFOIL_SHARDS"] == "3"
-    assert environment["COUNTERFOIL_SHARD"] == {
-        "fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}
-    }
+    assert environment["COUNTERFOIL_IDENTITY"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+
+
+async def test_controllers_whose_volume_one_node_can_mount_are_replaced_and_not_added(program: Helm) -> None:
+    rendered = await render(program, {"controller": {"strategy": "Recreate", "replicas": 1}})
+    spec = rendered.one("Deployment", f"{RELEASE}-controller")["spec"]
+    assert (spec["strategy"], spec["replicas"]) == ({"type": "Recreate"}, 1)
 
 
 def test_an_archive_in_a_volume_is_mounted_into_the_controller_only(everything: Rendered) -> None:
@@ -588,7 +592,9 @@ def test_the_policy_on_acts_has_their_form_as_console_and_plugin_write_it(defaul
 
 async def test_without_pages_no_policy_holds_pages_to_anything(program: Helm) -> None:
     rendered = await render(program, {"pages": {"enabled": False}})
-    policies = {f"{NAMESPACE}-{RELEASE}-{name}" for name in ("noted", "status", "acts")}
+    policies = {
+        f"{NAMESPACE}-{RELEASE}-{name}" for name in ("noted", "status", "unlisted-actions", "shards", "acts")
+    }
     assert rendered.names("ValidatingAdmissionPolicy") == policies
 
 
@@ -639,7 +645,12 @@ async def test_the_notes_say_nothing_of_a_quota_about_which_the_values_decide(
 
 async def test_names_can_be_chosen(program: Helm) -> None:
     rendered = await render(program, {"fullnameOverride": "filing"})
-    assert rendered.names("Deployment") == {"filing-receiver", "filing-pages", "filing-console"}
+    assert rendered.names("Deployment") == {
+        "filing-receiver",
+        "filing-pages",
+        "filing-console",
+        "filing-controller",
+    }
 
 
 async def test_the_chart_can_be_part_of_another(program: Helm) -> None:
@@ -662,7 +673,9 @@ async def test_a_kubernetes_without_selectable_fields_is_refused(program: Helm) 
         ({"receiver": {"settings": {"grace": 20}}}, "/receiver/settings/grace"),
         ({"receiver": {"settings": {"grace": "soon"}}}, "/receiver/settings/grace"),
         ({"controller": {"shards": 65}}, "/controller/shards"),
-        ({"controller": {"settings": {"shard": 0}}}, "shard"),
+        ({"controller": {"replicas": 0}}, "/controller/replicas"),
+        ({"controller": {"strategy": "Sideways"}}, "/controller/strategy"),
+        ({"controller": {"settings": {"identity": "me"}}}, "identity"),
         ({"settings": {"logLevel": "loud"}}, "/settings/logLevel"),
         ({"image": {"digest": "latest"}}, "/image/digest"),
         ({"image": {"tag": "a tag"}}, "/image/tag"),

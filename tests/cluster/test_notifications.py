@@ -309,8 +309,10 @@ async def test_two_controllers_share_the_work_and_send_one_mail(
 ) -> None:
     async with opened(plane, namespace, tmp_path, mail) as scene:
         await controller_of(scene).stop()
-        for shard in (0, 1):
-            await scene.local_environment.controller(f"controller-{shard}", shard=str(shard), shards="2")
+        names = ("controller-0", "controller-1")
+        settings = await scene.local_environment.assign_shards(*names)
+        for name in names:
+            await scene.local_environment.controller(name, kubeconfig=None, **settings)
         scene.local_environment.esaw.revoke(scene.anna)
         await scene.completed(10)
         await scene.until_phases(AwaitingConsent=10)

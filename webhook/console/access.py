@@ -25,6 +25,7 @@ EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS = KINDS
 
 _REVIEWED_ACCESS: Final = (
     *((verb, kind, GROUP) for kind in KINDS for verb in ("list", "patch")),
+    ("list", "leases", "coordination.k8s.io"),
     ("list", "events", "events.k8s.io"),
     ("create", "events", "events.k8s.io"),
 )

@@ -25,6 +25,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
+from counterfoil.resources.shard_leases import UnheldShard
 
 MAX_EXAMPLES: Final = 3
 _REPORTED_ELSEWHERE: Final = frozenset({"ArchiveNotReady"})
@@ -39,6 +40,7 @@ class AttentionKind(StrEnum):
     FAILED = "failed"
     ARCHIVE = "archive"
     ORGANIZATION = "organization"
+    CONTROLLER = "controller"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,8 @@ class ClusterSnapshot:
     archives: tuple[Archive, ...] = ()
     failed: tuple[EnvelopeEvent, ...] = ()
     waiting: tuple[EnvelopeEvent, ...] = ()
+    unheld_shards: tuple[UnheldShard, ...] = ()
+    """Shards that no controller works on."""
     is_more_failed: bool = False
     is_more_waiting: bool = False
     of: str = ""
@@ -90,15 +94,34 @@ class ClusterSnapshot:
 
 def attention_items(snapshot: ClusterSnapshot) -> tuple[AttentionItem, ...]:
     """Return what waits for a person: what stops most first."""
-    found = [*_archives(snapshot), *_organizations(snapshot), *_senders(snapshot), *_failures(snapshot)]
+    found = [
+        *_controllers(snapshot),
+        *_archives(snapshot),
+        *_organizations(snapshot),
+        *_senders(snapshot),
+        *_failures(snapshot),
+    ]
     mine = [each for each in found if not snapshot.of or each.organization in ("", snapshot.of)]
     return tuple(sorted(mine, key=_rank))
 
 
-def _rank(item: AttentionItem) -> tuple[bool, int, int, str]:
+def _rank(item: AttentionItem) -> tuple[bool, bool, int, int, str]:
     """Rank an entry that stops everything before one that stops one sender or one event."""
+    is_work_possible = item.kind is not AttentionKind.CONTROLLER
     is_narrow = item.kind not in (AttentionKind.ARCHIVE, AttentionKind.ORGANIZATION)
-    return (is_narrow, -item.count, list(AttentionKind).index(item.kind), item.anchor)
+    return (is_work_possible, is_narrow, -item.count, list(AttentionKind).index(item.kind), item.anchor)
+
+
+def _controllers(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
+    for each in snapshot.unheld_shards:
+        yield AttentionItem(
+            kind=AttentionKind.CONTROLLER,
+            name=each.lease or "none",
+            organization="",
+            reason="ControllerAbsent",
+            message=str(each),
+            since=each.renewed_at,
+        )
 
 
 def _archives(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:

@@ -29,6 +29,8 @@ from counterfoil.resources import (
     ResourceInvalid,
     Sender,
 )
+from counterfoil.resources.lease import Lease
+from counterfoil.resources.shard_leases import unheld_shard, unheld_shards
 from webhook.console import attention, charts, filters
 from webhook.console.access import ARCHIVES, EVENTS, ORGANIZATIONS, SENDERS, AuthenticatedUser
 from webhook.console.actions import KINDS, Action, ActionRequest, ActionResult, ActionService
@@ -98,12 +100,13 @@ class ConsoleViews:
     async def _snapshot(self, user: AuthenticatedUser, of: str) -> ClusterSnapshot:
         mine = f",spec.organizationRef.name={of}" if of else ""
         labels = f"{ORGANIZATION_LABEL}={of}" if of else ""
-        organizations, senders, archives, failed, waiting = await asyncio.gather(
+        organizations, senders, archives, failed, waiting, leases = await asyncio.gather(
             self._list_all(user, Organization),
             self._list_all(user, Sender),
             self._list_all(user, Archive),
             self._first_events(user, f"status.phase={Phase.FAILED}{mine}", labels),
             self._first_events(user, f"status.phase={Phase.AWAITING_CONSENT}{mine}", labels),
+            _shard_leases(user),
         )
         extra_senders = await self._senders_of_waiting(user, senders, waiting.events)
         return ClusterSnapshot(
@@ -112,6 +115,7 @@ class ConsoleViews:
             archives=archives,
             failed=failed.events,
             waiting=waiting.events,
+            unheld_shards=unheld_shards(leases, self.clock.now()) if leases is not None else (),
             is_more_failed=bool(failed.token),
             is_more_waiting=bool(waiting.token),
             of=of,
@@ -194,16 +198,20 @@ class ConsoleViews:
         except ResourceInvalid:
             # Stored by another version of the CRD: what can't be explained can be shown.
             return PageResponse(location=f"/events/{name}/yaml")
-        told, sender = await asyncio.gather(
+        told, sender, leases = await asyncio.gather(
             self._kubernetes_events(request.user, event),
             self._sender(request.user, attention.sender_of(event)),
+            _shard_leases(request.user),
         )
+        is_unknown = leases is None or event.status.phase.is_final
+        absence = None if is_unknown else unheld_shard(leases or (), event.shard_number, self.clock.now())
         return self._page(
             "event.html",
             request,
             event=event,
             first=self._first_document(request, len(event.status.documents)),
             sender=sender,
+            absence=absence,
             moments=timeline_entries(event, told),
         )
 
@@ -348,6 +356,11 @@ def _organization(request: ConsoleRequest) -> str:
     """Return the organization that is asked for; empty for all."""
     wanted = request.query.get("organization", "")
     return wanted if is_name(wanted) else ""
+
+
+async def _shard_leases(user: AuthenticatedUser) -> tuple[Lease, ...] | None:
+    """Return the Leases of the shards; None if this person may not list them."""
+    return await user.kube.shard_leases() if user.rights.can_list(Lease.PLURAL) else None
 
 
 def _require(user: AuthenticatedUser, kind: str) -> None:

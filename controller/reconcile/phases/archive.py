@@ -19,11 +19,13 @@ from controller.reconcile.context import PartialArchive, ReconcileContext
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, SideCondition, Wait
 from controller.reconcile.phases.missing_envelope import archived_by_sibling, is_missing, was_deleted
 from controller.reconcile.signature_policy import is_checked, side_condition
+from controller.sharding import LeaseLost
 from counterfoil.archives import filing
 from counterfoil.archives.layout import ArchiveLayout, FileLayout
 from counterfoil.archives.manifest import ManifestFile
 from counterfoil.archives.verify import verify_folder
 from counterfoil.esaw.errors import HttpStatusError
+from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
     MAX_TEXT_LENGTH,
     ArchiveLocation,
@@ -137,6 +139,8 @@ async def _file_all(event: EnvelopeEvent, plan: ArchiveLayout, context: Reconcil
             stored_file = await filing.store(context.backend, file_layout, source, tags=plan.tags)
             if _is_checked(file_layout, context):
                 signatures[file_id] = await checker.check(context.backend, file_layout, stored_file)
+        except (Superseded, LeaseLost):
+            raise
         except Exception as problem:
             # What was filed so far is worth keeping in the status: it shows people how far it came.
             raise PartialArchive(tuple(filed.values())) from problem

@@ -143,6 +143,7 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str |
         verified=context.verified,
         evidence=context.organization.spec.evidence,
     )
+    await context.fence.check()
     await deletion.delete(context.esaw, proof)
     return Done("ArchivedAndDeleted", "The envelope was archived, then deleted in eSignAnyWhere.")
 

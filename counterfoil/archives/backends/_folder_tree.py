@@ -7,7 +7,7 @@ none of it. A killed run leaves temporary files only; ``remove_leftovers`` of th
 
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from counterfoil.archives.backend import (
@@ -20,7 +20,7 @@ from counterfoil.archives.backend import (
     too_many_files,
 )
 from counterfoil.archives.cleanup import clean_up
-from counterfoil.archives.errors import NameTaken
+from counterfoil.archives.errors import ArchiveError, ArchiveUnavailable, NameTaken
 from counterfoil.archives.readback import probe_with_file
 
 
@@ -63,6 +63,15 @@ class FolderTreeBackend(ArchiveBackend):
     async def _publish(self, temporary: list[str], parts: list[str]) -> None:
         """Rename a file, also over an existing file, never over a folder."""
 
+    async def _rename(self, old: list[str], new: list[str]) -> bool:
+        """
+        Rename a file to a name that is free; return False if there is no such file.
+
+        Only for a protocol whose renaming replaces nothing. Raises ``ArchiveError``, also for a name that is
+        taken.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     async def _delete(self, parts: list[str]) -> None:
         """Remove a file; nothing happens when it is absent."""
@@ -89,6 +98,40 @@ class FolderTreeBackend(ArchiveBackend):
         except BaseException:
             await clean_up(self._delete(temporary))
             raise
+
+    async def _replace_by_renaming(self, temporary: list[str], parts: list[str]) -> None:
+        """
+        Give a new file its name where renaming replaces nothing.
+
+        The old file is set aside until the new file has the name, so a run that is killed here destroys no
+        file. For a moment there is none under the name.
+        """
+        aside = [*parts[:-1], temporary_name("replaced-")]
+        is_set_aside = await self._rename(parts, aside)
+        try:
+            await self._rename_existing(temporary, parts)
+        except BaseException:
+            if is_set_aside:
+                await clean_up(self._put_back(aside, parts))
+            raise
+        if is_set_aside:
+            await self._delete(aside)
+
+    async def _rename_existing(self, old: list[str], new: list[str]) -> None:
+        if not await self._rename(old, new):
+            raise self._changed()
+
+    def _changed(self) -> ArchiveError:
+        return ArchiveUnavailable(
+            "ArchiveChanged",
+            f"{self._archive}: somebody changed or removed something at {self._server} while it was being "
+            "filed.",
+        )
+
+    async def _put_back(self, aside: list[str], parts: list[str]) -> None:
+        # Another writer may have taken the name meanwhile: then its file stays there.
+        with suppress(ArchiveError):
+            await self._rename(aside, parts)
 
     async def discard(self, name: str) -> None:
         """Remove a file; nothing happens when it is absent."""

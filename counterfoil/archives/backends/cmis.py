@@ -1,9 +1,10 @@
 """
 Archives of kind ``cmis``: a folder of a CMIS 1.1 repository, by its browser binding (OASIS CMIS 1.1, 5).
 
-A document is created with its bytes and properties under a temporary name, then given its own name. A name
-that is taken by a document is freed first, so that for a moment there is none; half a document there never
-is. No versions are made: a type that has to be versioned gets one major version per document.
+A document is created with its bytes and properties under a temporary name, then given its own name. A
+document that has this name is set aside first and removed last, so that for a moment there is none; half a
+document there never is. No versions are made: a type that has to be versioned gets one major version per
+document.
 
 Tags become the properties that ``spec.cmis.properties`` names; the manifest has all of them.
 """
@@ -29,7 +30,6 @@ from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import (
     ArchiveError,
     ArchiveRefused,
-    ArchiveUnavailable,
     ErrorText,
     SettingsInvalid,
     find_text,
@@ -267,8 +267,7 @@ class CmisBackend(FolderTreeBackend):
             raise self._refusal(answer)
 
     async def _publish(self, temporary: list[str], parts: list[str]) -> None:
-        renaming = _properties({"cmis:name": parts[-1]})
-        answer = await self._post_action(temporary, "update", renaming)
+        answer = await self._post_action(temporary, "update", _properties({"cmis:name": parts[-1]}))
         if answer.is_success:
             return
         there = await self._find_object(parts)
@@ -276,10 +275,13 @@ class CmisBackend(FolderTreeBackend):
             raise self._refusal(answer)
         if there.is_folder:
             raise self._name_taken(parts, "is a folder")
-        await self._delete(parts)
-        answer = await self._post_action(temporary, "update", renaming)
-        if not answer.is_success:
+        await self._replace_by_renaming(temporary, parts)
+
+    async def _rename(self, old: list[str], new: list[str]) -> bool:
+        answer = await self._post_action(old, "update", _properties({"cmis:name": new[-1]}))
+        if not answer.is_success and answer.status_code not in NOT_FOUND_STATUSES:
             raise self._refusal(answer)
+        return answer.is_success
 
     async def _delete(self, parts: list[str]) -> None:
         answer = await self._post_action(parts, "delete", {"allVersions": "true"})
@@ -331,13 +333,6 @@ class CmisBackend(FolderTreeBackend):
             self._changed()
             if answer.status_code in NOT_FOUND_STATUSES
             else self._site.error_for_status(answer.status_code)
-        )
-
-    def _changed(self) -> ArchiveError:
-        return ArchiveUnavailable(
-            "ArchiveChanged",
-            f"{self._archive}: somebody changed or removed something at {self._server} while it was being "
-            "filed.",
         )
 
     def _not_cmis(self) -> ArchiveError:

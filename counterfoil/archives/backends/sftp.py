@@ -2,8 +2,9 @@
 Archives of kind ``sftp``: a folder of an SFTP server whose host keys are pinned.
 
 A file is written to a temporary name in its own folder, made durable where the server can
-(fsync@openssh.com), and renamed over its own name (posix-rename@openssh.com). A server without that rename
-removes the old file first, so that for a moment there is none; half a file there never is.
+(fsync@openssh.com), and renamed over its own name (posix-rename@openssh.com). At a server without
+that rename the old file is set aside first and removed last, so that for a moment there is none; half a file
+there never is.
 
 One block is sent while the next is fetched; it goes out as many requests at once. Tags are in the manifest
 only: SFTP has no place for them.
@@ -135,9 +136,15 @@ class SftpBackend(FolderTreeBackend):
             try:
                 await _step(sftp.posix_rename(old, new))
             except asyncssh.SFTPOpUnsupported:
-                with suppress(*_NOT_FOUND_ERRORS):
-                    await _step(sftp.remove(new))
-                await _step(sftp.rename(old, new))
+                await self._replace_by_renaming(temporary, parts)
+
+    async def _rename(self, old: list[str], new: list[str]) -> bool:
+        async with self._session() as sftp:
+            try:
+                await _step(sftp.rename(self._path(old), self._path(new)))
+            except _NOT_FOUND_ERRORS:
+                return False
+        return True
 
     async def _make_folder(self, parts: list[str]) -> None:
         async with self._session() as sftp:

@@ -9,6 +9,7 @@ from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_
 from counterfoil.kube.client import KubeClient
 from counterfoil.resources import SWEEP_ANNOTATION, Organization
 from counterfoil.resources.organization import MAX_SWEEP_REQUEST_LENGTH, SweepResult
+from counterfoil.resources.shard_leases import unheld_owner
 
 SUMMARY = "look now for finished envelopes whose callback never came"
 DETAILS = (
@@ -40,6 +41,13 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     if args.timeout == 0:
         out.write(format_json({"asked": request}) if args.output == "json" else "asked for\n")
         return ExitStatus.DONE
+    now, leases = datetime.now(UTC), await kube.shard_leases()
+    if leases is not None and (absence := unheld_owner(leases, "walk", "events", now)) is not None:
+        raise CommandError(
+            ExitStatus.NOT_ALL,
+            f"no controller works, so the sweep takes place when one runs. {absence} "
+            "Check the controller's pods.",
+        )
     try:
         async with asyncio.timeout(args.timeout):
             swept = await _answer(kube, args.organization, request)

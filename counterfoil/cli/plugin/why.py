@@ -24,6 +24,7 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
+from counterfoil.resources.shard_leases import UnheldShard, unheld_shard
 
 SUMMARY = "say what happened to an event or envelope, what is next, and who must act"
 DETAILS = "What you may not read is left out."
@@ -45,6 +46,8 @@ RESPONSIBLE_TEXTS = {
     Responsible.SENDER: "the sender",
     Responsible.ADMINISTRATOR: "an administrator",
 }
+CONTROLLER_ABSENT = "ControllerAbsent"
+NEXT_WITHOUT_CONTROLLER = "nothing until a controller runs"
 MAX_KUBERNETES_EVENTS = 8
 """Kubernetes Events that are shown."""
 
@@ -79,6 +82,8 @@ class EventExplanation(msgspec.Struct, frozen=True, rename="camel"):
     consent_url: str | None
     last_error: str | None
     archive: str | None
+    controller: str | None
+    """Why no controller works on the event; null if one does, or if the Leases can't be read."""
     steps: tuple[ConditionSummary, ...]
     happened: tuple[str, ...]
 
@@ -102,7 +107,9 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
             sender = Sender.parse(await kube.get(Sender, name))
     with suppress(ApiError):
         kubernetes_events = await kube.events_regarding(event.uid, limit=100)
-    why = explain(event, organization, sender, kubernetes_events, datetime.now(UTC))
+    now, leases = datetime.now(UTC), await kube.shard_leases()
+    absence = None if leases is None else unheld_shard(leases, event.shard_number, now)
+    why = explain(event, organization, sender, kubernetes_events, now, absence=absence)
     out.write(format_json(why) if args.output == "json" else page(why))
     return ExitStatus.DONE
 
@@ -113,13 +120,22 @@ def explain(
     sender: Sender | None,
     kubernetes_events: Sequence[Raw],
     now: datetime,
+    *,
+    absence: UnheldShard | None = None,
 ) -> EventExplanation:
-    """Explain an event from the objects that were read; pure."""
+    """
+    Explain an event from the objects that were read; pure.
+
+    ``absence`` says that no controller works on the event; None if one does, or if that is unknown.
+    """
     status = event.status
+    is_abandoned = absence is not None and not status.phase.is_final
     # A failed deadline hides the original error; a person has to correct the cause of that error.
     cause = status.reason or ""
     if cause == "DeadlineExceeded" and status.last_error is not None:
         cause = status.last_error.reason
+    if is_abandoned:
+        cause = CONTROLLER_ABSENT
     reason = find_reason(cause) if cause else None
     words = reason.localized_text() if reason is not None else None
     consent_url = None
@@ -139,12 +155,14 @@ def explain(
         reason=status.reason,
         message=status.message,
         means=words.what if words is not None else _phase_text(status.phase),
-        next=_next(event, organization, now),
+        next=NEXT_WITHOUT_CONTROLLER if is_abandoned else _next(event, organization, now),
         turn=RESPONSIBLE_TEXTS[reason.responsible if reason is not None else Responsible.NOBODY],
         do=words.do if words is not None else "",
         consent_url=consent_url,
         last_error=_last_error(event, now),
-        archive=None if archive is None else (archive.manifest or f"Archive/{archive.ref.name}"),
+        # Until the manifest is written, the archive is only the one that was chosen.
+        archive=archive.manifest if archive is not None else None,
+        controller=str(absence) if is_abandoned else None,
         steps=_condition_summaries(event),
         happened=_event_lines(kubernetes_events, now),
     )
@@ -165,6 +183,7 @@ def page(why: EventExplanation) -> str:
         _line("What", why.means),
     ]
     lines += [_line("", why.message)] if why.message and why.message != why.means else []
+    lines += [_line("Controller", why.controller)] if why.controller else []
     lines += [_line("Last problem", why.last_error)] if why.last_error else []
     lines += [_line("Next", why.next), _line("Who must act", why.turn)]
     lines += [_line("To do", why.do)] if why.do else []

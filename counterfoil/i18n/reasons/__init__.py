@@ -43,6 +43,8 @@ class ReasonContext(StrEnum):
     SENDER = "Sender"
     ARCHIVE = "Archive"
     ORGANIZATION = "Organization"
+    LEASE = "Lease"
+    """In the console and the plugin, which read the Leases of the shards; in no object's status."""
 
 
 @dataclass(frozen=True)

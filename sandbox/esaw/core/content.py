@@ -7,7 +7,7 @@ costs no memory: its chunks are views into one fixed random block.
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -64,6 +64,22 @@ class Generated:
         for index, start in enumerate(range(0, self.size, CHUNK)):
             offset = (self.seed + index * _STRIDE) % _BLOCK_SIZE
             yield _BLOCK[offset : offset + min(CHUNK, self.size - start)]
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedEachTime:
+    """A file that is rendered for each download, with other bytes of the same number."""
+
+    render: Callable[[], Content]
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return self.render().size
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """The bytes in order, others at each call."""
+        return self.render().chunks()
 
 
 def sha256(content: Content) -> str:

@@ -158,6 +158,8 @@ class EnvelopeOrder(Struct, frozen=True, kw_only=True):
     audit_trail: bool = True
     """An audit trail of the whole envelope, as PDF and XML."""
     audit_trail_per_document: bool = False
+    audit_trail_differs: bool = False
+    """Whether the audit trail has other bytes at each download, as one that records downloads."""
     callbacks: CallbackUrls | None = None
     """None: the organization's default ones."""
     share_with_team: bool = False
@@ -179,6 +181,7 @@ class EnvelopeOptions(TypedDict, total=False):
     metadata: str | None
     audit_trail: bool
     audit_trail_per_document: bool
+    audit_trail_differs: bool
     callbacks: CallbackUrls | None
     share_with_team: bool
     api_version: ApiVersion

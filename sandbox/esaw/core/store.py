@@ -6,13 +6,16 @@ and finds them; it sends no callback (lifecycle does) and speaks no HTTP.
 """
 
 import random
+import secrets
 import string
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-from sandbox.esaw.core.content import Content, Generated, Inline
+from sandbox.esaw.core.content import Content, Generated, Inline, RenderedEachTime
 from sandbox.esaw.core.documents import FillerPdf, SignedPdf, audit_trail_xml
 from sandbox.esaw.core.errors import ErrorCode, RequestRefused
 from sandbox.esaw.core.filenames import content_type
@@ -288,6 +291,9 @@ class EsawStore:
             xml = DocumentSpec(name="audittrail.xml", content=_audit_trail(envelope))
             envelope.audit_trail = self._file(envelope.id, FileKind.AUDIT_TRAIL, pdf)
             envelope.audit_trail_xml = self._file(envelope.id, FileKind.AUDIT_TRAIL_XML, xml)
+        if order.audit_trail_differs:
+            for trail in filter(None, (envelope.audit_trail, envelope.audit_trail_xml)):
+                trail.content = RenderedEachTime(partial(_rendered_again, trail.content))
         if order.audit_trail_per_document:
             for number, document in enumerate(envelope.documents, start=1):
                 pdf = DocumentSpec(name=f"audittrail-{number}.pdf")
@@ -377,6 +383,13 @@ def _content(file_id: str, kind: FileKind, spec: DocumentSpec, *, is_pdf: bool) 
     if spec.size is not None:
         return FillerPdf(seed=seed, size=spec.size)
     return SignedPdf(title=kind.value, pages=spec.pages, mark=identity.bytes * 2)
+
+
+def _rendered_again(trail: Content) -> Content:
+    """Return the same audit trail in other bytes; the signature of a PDF stays intact."""
+    if isinstance(trail, SignedPdf):
+        return replace(trail, mark=secrets.token_bytes(32))
+    return Inline(b"".join(trail.chunks()) + b"<!--%b-->" % secrets.token_hex(8).encode())
 
 
 def _audit_trail(envelope: StoredEnvelope) -> bytes:

@@ -7,10 +7,12 @@ Whole objects in and out as dicts, merge patches, resourceVersion preconditions,
 import asyncio
 import copy
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from counterfoil.kube.client import KubeClient
+import msgspec
+
+from counterfoil.kube.client import KubeClient, PartialT
 from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from counterfoil.kube.watch import Raw, WatchEvent
 from counterfoil.resources import EnvelopeEvent, Resource
@@ -78,6 +80,10 @@ class InMemoryKubeClient(KubeClient):
         self._begin("get", name)
         return copy.deepcopy(self._at(kind, name))
 
+    async def get_partial(self, kind: type[Resource], name: str, shape: type[PartialT]) -> PartialT:
+        self._begin("get_partial", name)
+        return msgspec.convert(self._at(kind, name), shape)
+
     async def create(self, kind: type[Resource], body: Mapping[str, Any]) -> Raw:
         name = body["metadata"]["name"]
         self._begin("create", name)
@@ -141,6 +147,10 @@ class InMemoryKubeClient(KubeClient):
         self._begin("create_event", body["metadata"]["name"])
         self.announced.append(dict(body))
 
+    async def events_regarding(self, uid: str, *, limit: int) -> Sequence[Raw]:
+        self._begin("events_regarding", uid)
+        return [each for each in self.announced if each.get("regarding", {}).get("uid") == uid][:limit]
+
     # -- How -------------------------------------------------------------------------------------------------
 
     def _begin(self, verb: str, name: str) -> None:
@@ -186,7 +196,8 @@ def merge(into: Raw, changes: Mapping[str, Any]) -> None:
 
 def _has_labels(raw: Raw, selector: str) -> bool:
     labels = raw["metadata"].get("labels", {})
-    return all(labels.get(key) == value for key, value in _pairs(selector))
+    # A key without a value: the label exists.
+    return all(key in labels and (not value or labels[key] == value) for key, value in _pairs(selector))
 
 
 def _has_fields(raw: Raw, selector: str) -> bool:

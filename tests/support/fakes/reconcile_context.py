@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self, TypeVar
 
+from controller.access.fence import Fence
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.archives.backend import FileNotStored, StoredEntry
@@ -28,6 +29,8 @@ from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
 from counterfoil.signatures.results import Signatures, State
 from counterfoil.signatures.worker_pool import SignatureWorkers
 from tests.support.builders import ENVELOPE, AClock, a_sender, an_organization
+from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.leases import held_shards
 
 T = TypeVar("T")
 
@@ -228,6 +231,13 @@ def an_archive(name: str = "dms", *, version: int = 1, generation: int = 1, **sp
     )
 
 
+class OpenFence(Fence):
+    """Lets every write pass."""
+
+    async def check(self) -> None:
+        return None
+
+
 class Scene:
     """One event, its envelope, its archive and its reconcile context."""
 
@@ -250,6 +260,7 @@ class Scene:
             sender=a_sender(),
             archive=self.archive,
             backend=self.backend,
+            fence=OpenFence(InMemoryKubeClient(event), held_shards(), self.clock, event),
             esaw=self.esaw,
             clock=self.clock,
             signature_checker=SignatureChecker(self.examiner, self.sealer, self.anchors),

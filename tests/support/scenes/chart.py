@@ -125,6 +125,7 @@ EVERYTHING: dict[str, Any] = {
     },
     "controller": {
         "shards": 3,
+        "replicas": 4,
         "extraVolumes": [{"name": "dms", "persistentVolumeClaim": {"claimName": "dms"}}],
         "extraVolumeMounts": [{"name": "dms", "mountPath": "/archive"}],
     },

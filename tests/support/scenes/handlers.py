@@ -27,7 +27,6 @@ from controller.resync.resync import Resync
 from controller.resync.statistics import EventStatistics
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
-from controller.sharding import Shard
 from controller.telemetry.event_recorder import EventRecorder
 from controller.telemetry.gauges import Gauges
 from controller.watch.reflector import Reflector
@@ -37,6 +36,7 @@ from counterfoil.metrics import Metrics
 from counterfoil.resources import EnvelopeEvent, Phase, Resource
 from tests.support.builders import AClock
 from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import FakeSignatureCheck
 from tests.unit.controller.resync.test_organization_status import FakeEsawClient, FakeEsawClients
 
@@ -83,7 +83,7 @@ class Scene:
         self.archive_pool = ArchivePool(self.kube, secrets, self.clock, self.metrics)
         self.sender_keys = SenderKeys(self.kube, secrets, self.clock, changed=self.cache.update)
         self.statistics = EventStatistics()
-        self.shard = Shard(shard, shards)
+        self.held = held_shards(shard, of=shards)
         self.garbage_collector = GarbageCollector(
             kube=self.kube,
             cache=self.cache,
@@ -104,6 +104,7 @@ class Scene:
                 esaw_clients=esaw_clients,
                 clock=self.clock,
                 signature_checker=SignatureChecker(FakeSignatureCheck(), None),
+                held=self.held,
             ),
             sender_keys=self.sender_keys,
             status_writer=self.status_writer,
@@ -145,10 +146,10 @@ class Scene:
                 cache=self.cache,
                 statistics=self.statistics,
                 clock=self.clock,
-                owns=self.shard.owns,
+                owns=self.held.owns,
             ),
             clock=self.clock,
-            shard=self.shard,
+            held=self.held,
         )
         EventHandlers(
             cache=self.cache,

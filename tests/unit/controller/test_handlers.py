@@ -7,11 +7,11 @@ import pytest
 from controller.reconcile.worker import REQUEUE_SECONDS
 from controller.scheduling.backoff import LOST_OUTCOME
 from controller.scheduling.event_queue import concurrency_limits
-from controller.sharding import Shard
 from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import SENDER_LABEL, Archive, EnvelopeEvent, Organization, Phase, Sender
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
+from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.handlers import Scene, moved, turns
 from tests.unit.controller.resync.test_organization_status import ready
@@ -406,7 +406,7 @@ async def test_a_change_of_status_alone_resumes_nothing_and_asks_for_no_look() -
 
 
 def test_each_shared_object_has_one_controller_that_writes_its_status() -> None:
-    controllers = [Shard(number, 3) for number in range(3)]
+    controllers = [held_shards(number, of=3) for number in range(3)]
     for kind, name in (("sender", "anna"), ("archive", "dms"), ("walk", "events")):
         assert sum(each.owns(kind, name) for each in controllers) == 1
 

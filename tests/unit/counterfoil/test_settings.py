@@ -91,11 +91,23 @@ def test_a_setting_that_cannot_be_is_refused_in_one_line_with_an_example(argv: l
     assert " as in --" in str(refusal.value)
 
 
+@pytest.mark.parametrize("argv", [["--shards", "65"], ["--shards", "0"]])
+def test_an_impossible_number_of_shards_is_refused(argv: list[str]) -> None:
+    with pytest.raises(ProcessSettingsInvalid, match="COUNTERFOIL_SHARDS"):
+        read(ControllerSettings, argv, {})
+
+
 @pytest.mark.parametrize(
-    "argv", [["--shard", "3", "--shards", "3"], ["--shard", "-1"], ["--shards", "65"], ["--shards", "0"]]
+    ("argv", "named"),
+    [
+        (["--renew-deadline", "15s"], "COUNTERFOIL_RENEW_DEADLINE"),
+        (["--lease-duration", "9s"], "COUNTERFOIL_RENEW_DEADLINE"),
+        (["--retry-period", "9s"], "COUNTERFOIL_RETRY_PERIOD"),
+        (["--retry-period", "500ms"], "COUNTERFOIL_RETRY_PERIOD"),
+    ],
 )
-def test_a_shard_that_no_pod_can_have_is_refused(argv: list[str]) -> None:
-    with pytest.raises(ProcessSettingsInvalid, match=r"COUNTERFOIL_SHARDS?"):
+def test_durations_of_a_lease_that_contradict_each_other_are_refused(argv: list[str], named: str) -> None:
+    with pytest.raises(ProcessSettingsInvalid, match=named):
         read(ControllerSettings, argv, {})
 
 
@@ -103,12 +115,12 @@ def test_a_process_with_a_bad_setting_ends_with_status_2_and_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        load(ControllerSettings, [], {"COUNTERFOIL_SHARD": "one"})
+        load(ControllerSettings, [], {"COUNTERFOIL_SHARDS": "one"})
 
     assert end.value.code == 2
     assert capsys.readouterr().err.splitlines() == [
-        "python -m controller: COUNTERFOIL_SHARD (or --shard) is 'one': it is not a whole number;"
-        " write it as in --shard 0"
+        "python -m controller: COUNTERFOIL_SHARDS (or --shards) is 'one': it is not a whole number;"
+        " write it as in --shards 3"
     ]
 
 

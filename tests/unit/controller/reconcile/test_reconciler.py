@@ -29,6 +29,7 @@ from counterfoil.resources import (
 )
 from counterfoil.signatures.results import Signatures, State
 from tests.support.builders import ENVELOPE, EventBuilder, a_sender, an_event, an_organization
+from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import FakeEsawUserClient, FakeSignatureCheck, an_archive
 from tests.support.scenes.handlers import Scene as Base
 from tests.support.scenes.handlers import turns
@@ -89,6 +90,7 @@ class Scene:
                 esaw_clients=FakeEsawClients(EsawOfOne(self.envelope)),
                 clock=self.clock,
                 signature_checker=SignatureChecker(self.examiner, None),
+                held=held_shards(),
             ),
             sender_keys=self.sender_keys,
             status_writer=self.status_writer,

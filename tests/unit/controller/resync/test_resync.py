@@ -387,7 +387,7 @@ async def test_with_several_controllers_the_events_of_all_of_them_are_counted(tm
         resync_scene.scene.kube.edit(EnvelopeEvent, odd.name, {"spec": {"origin": "Unheard"}})
         async with resync_scene.resync_running():
             await resync_scene.next_pass()
-        owns = resync_scene.scene.shard.owns("sender", "anna")
+        owns = resync_scene.scene.held.owns("sender", "anna")
         assert resync_scene.sender().status.waiting_events == (3 if owns else 0)
 
 

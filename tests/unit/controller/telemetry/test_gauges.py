@@ -18,7 +18,7 @@ class Scrape:
             cache=scene.cache,
             statistics=scene.statistics,
             clock=scene.clock,
-            owns=scene.shard.owns,
+            owns=scene.held.owns,
         )
 
     def shows(self, name: str, **labels: str) -> float | None:

@@ -3,6 +3,7 @@ The kubectl plugin's decisions: what it says about an event, what a support bund
 completed.
 """
 
+import argparse
 import io
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -11,17 +12,27 @@ from pathlib import Path
 
 import pytest
 
-from counterfoil.cli.plugin import completion, config_flags, diagnose, entry_point
+from counterfoil.cli.plugin import completion, config_flags, diagnose, entry_point, sweep
 from counterfoil.cli.plugin.diagnose import OMITTED, SupportBundle, remove_personal_data
-from counterfoil.cli.plugin.exit_status import ExitStatus
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
 from counterfoil.cli.plugin.request import RETRY
 from counterfoil.cli.plugin.why import explain, page
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import REQUEST_LABEL, EnvelopeSummary, LastError, Phase, Resource
+from counterfoil.resources import (
+    REQUEST_LABEL,
+    ArchiveLocation,
+    EnvelopeSummary,
+    LastError,
+    LocalObjectReference,
+    Phase,
+    Resource,
+)
+from counterfoil.resources.shard_leases import UnheldShard
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.leases import a_shard_lease
 
 TOKEN = "q8Zk3vXW1nT5rB7yH2sD9fG4jL6mP0aQcEuIoRtYwVbN1xKd"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -99,6 +110,45 @@ def test_the_organization_and_the_sender_may_be_unreadable() -> None:
     assert "continues automatically as soon as the sender's key works" in page(
         explain(event, None, None, (), NOON)
     )
+
+
+@pytest.mark.parametrize("phase", [Phase.PENDING, Phase.ARCHIVING])
+def test_an_event_whose_controller_is_gone_is_not_said_to_be_on_its_way(phase: Phase) -> None:
+    absence = UnheldShard("counterfoil-shard-0-of-1", "pod-1", NOON)
+    event = EventBuilder().in_phase(phase).build()
+    text = page(explain(event, an_organization(), None, (), NOON, absence=absence))
+    assert "No controller works on these events." in text
+    assert "pod-1 renewed Lease/counterfoil-shard-0-of-1 for the last time" in text
+    assert "Next          nothing until a controller runs" in text
+    assert "Who must act  an administrator" in text
+
+
+def test_a_finished_event_needs_no_controller() -> None:
+    event = EventBuilder().in_phase(Phase.SUCCEEDED, "ArchivedAndKept").build()
+    assert "Controller" not in page(explain(event, None, None, (), NOON, absence=UnheldShard()))
+
+
+def test_an_archive_that_was_only_chosen_is_not_called_filed() -> None:
+    chosen = ArchiveLocation(ref=LocalObjectReference(name="dms"))
+    event = EventBuilder().in_phase(Phase.ARCHIVING).status(archive=chosen).build()
+    assert "Filed" not in page(explain(event, None, None, (), NOON))
+
+
+class KnowsItsUser(InMemoryKubeClient):
+    """The API server of a user who is known."""
+
+    async def whoami(self) -> str:
+        return "jane"
+
+
+async def test_a_sweep_without_a_controller_says_so_at_once() -> None:
+    kube = KnowsItsUser(an_organization(), a_shard_lease(0, 1, renewed=NOON))
+    args = argparse.Namespace(organization="acme", timeout=120.0, output="text")
+    with pytest.raises(CommandError, match="no controller works") as ended:
+        await sweep.run(args, kube, io.StringIO())
+    assert ended.value.exit_status is ExitStatus.NOT_ALL
+    # It is asked for all the same.
+    assert ("patch", "acme") in kube.asked
 
 
 def test_a_bundle_leaves_out_tokens_people_and_what_kubernetes_keeps_for_itself() -> None:

@@ -242,3 +242,16 @@ async def test_a_document_may_have_other_bytes_at_each_download_until_it_is_comp
 
     assert await downloads(EnvelopeStatus.EXPIRED) == 2
     assert await downloads(EnvelopeStatus.COMPLETED) == 1
+
+
+async def test_an_audit_trail_can_have_other_bytes_at_each_download(
+    esaw: StandIn, user: User, api: httpx.AsyncClient
+) -> None:
+    envelope = esaw.add_envelope(sender=user, audit_trail_differs=True)
+    trail = (await api.get(f"envelope/{envelope}/files")).json()["AuditTrail"]
+    for file_id, start in ((trail["FileId"], b"%PDF"), (trail["XmlFileId"], b"<")):
+        first, second = [(await api.get(f"file/{file_id}")).content for _ in range(2)]
+        assert first != second
+        assert len(first) == len(second)
+        assert first.startswith(start)
+    etree.fromstring(first)

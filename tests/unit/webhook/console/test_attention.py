@@ -2,6 +2,7 @@
 
 from counterfoil.resources import EnvelopeEvent, LastError, Phase, ReportedProblem
 from counterfoil.resources.base import SENDER_LABEL
+from counterfoil.resources.shard_leases import UnheldShard
 from tests.support.builders import NOON, EventBuilder
 from tests.support.scenes.console_parts import a_sender_that, an_archive_that, an_organization_that
 from webhook.console.attention import AttentionItem, AttentionKind, ClusterSnapshot, attention_items
@@ -124,3 +125,12 @@ def test_only_what_concerns_the_chosen_organization_is_shown() -> None:
     found = attention_items(ClusterSnapshot(organizations=(other,), failed=(a_failed_event(1),), of="acme"))
 
     assert [each.organization for each in found] == ["acme"]
+
+
+def test_a_shard_without_a_controller_comes_first() -> None:
+    absence = UnheldShard("counterfoil-shard-0-of-1", "pod-1", NOON)
+
+    first, *_ = attention_items(ClusterSnapshot(failed=(a_failed_event(1),), unheld_shards=(absence,)))
+
+    assert (first.kind, first.reason, first.since) == (AttentionKind.CONTROLLER, "ControllerAbsent", NOON)
+    assert "pod-1" in first.message

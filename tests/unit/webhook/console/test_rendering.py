@@ -22,6 +22,7 @@ from counterfoil.resources import (
     OrganizationStatus,
     Phase,
 )
+from counterfoil.resources.shard_leases import UnheldShard
 from tests.support.builders import NOON, EventBuilder
 from tests.support.scenes.console_parts import (
     FULL,
@@ -94,6 +95,7 @@ def of_event(
         event=event,
         first=first,
         sender=None,
+        absence=UnheldShard(),
         moments=timeline_entries(event, told),
     )
 

@@ -1,6 +1,7 @@
 """Views: each page reads a bounded number of objects, and an action redirects back to its page."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import lxml.html
@@ -9,8 +10,9 @@ import pytest
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.kube.errors import Expired
 from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, FiledDocument, FileKind, Phase, Resource
-from tests.support.builders import AClock, EventBuilder
+from tests.support.builders import NOON, AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.leases import a_shard_lease
 from tests.support.scenes.console_parts import (
     FULL,
     NOBODY,
@@ -203,3 +205,25 @@ async def test_a_form_that_means_nothing_does_nothing(form: dict[str, Any]) -> N
     with pytest.raises(PageError):
         await views().act(a_console_request(kube), form)
     assert kube.asked == []
+
+
+SEES_LEASES = Rights(FULL.granted | {("list", "leases")})
+
+
+@pytest.mark.parametrize(
+    ("rights", "minutes_ago", "is_said"), [(SEES_LEASES, 5, True), (SEES_LEASES, 0, False), (FULL, 5, False)]
+)
+async def test_that_no_controller_works_is_said_on_the_first_page_and_on_an_event_in_progress(
+    rights: Rights, minutes_ago: int, is_said: bool
+) -> None:
+    lease = a_shard_lease(0, 1, renewed=NOON - timedelta(minutes=minutes_ago))
+    event = an_event(1, Phase.ARCHIVING)
+    kube = InMemoryKubeClient(event, lease, an_event(2, Phase.SUCCEEDED))
+
+    first = parsed((await views().attention(a_console_request(kube, rights))).html).text_content()
+    page = parsed((await views().event(a_console_request(kube, rights), event.name)).html).text_content()
+    finished = await views().event(a_console_request(kube, rights), an_event(2).name)
+
+    said = "pod-1 renewed Lease/counterfoil-shard-0-of-1 for the last time"
+    assert (said in first, said in page) == (is_said, is_said)
+    assert said not in finished.html

@@ -1,0 +1,158 @@
+"""
+The fence of one run over one event: it stops a run that may not be the only one (rule 5).
+
+Before a write that replaces or removes something, two facts must hold:
+
+- The Lease of the event's shard is held, by a clock that only moves forward.
+- The event is as this run stored it. A run that resumes in Archiving first moves the event's version
+  (``claim``), so another run that was paused in the middle of its archiving stops here when it continues.
+
+A fence is a check before an act. A process can be paused between the two, so each act is also made as
+conditional as its protocol allows (docs/decisions/0022).
+"""
+
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import ClassVar
+
+import msgspec
+
+from controller.sharding import HeldShards
+from counterfoil.archives.backend import ArchiveBackend, RetainingBackend, StoredEntry
+from counterfoil.clock import Clock
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import Conflict, NotFound, Unavailable
+from counterfoil.kube.status import RETRY_PAUSES_SECONDS, Superseded, newest_unless_superseded
+from counterfoil.resources import CLAIM_ANNOTATION, EnvelopeEvent
+
+
+class _VersionOnly(msgspec.Struct, rename="camel"):
+    resource_version: str
+
+
+class _Versioned(msgspec.Struct):
+    metadata: _VersionOnly
+
+
+@dataclass
+class Fence:
+    """The fence of one run."""
+
+    kube: KubeClient
+    held: HeldShards
+    clock: Clock
+    event: EnvelopeEvent
+    """The event as this run stored or read it last."""
+
+    def stored(self, event: EnvelopeEvent) -> None:
+        """This run stored a new state of the event."""
+        self.event = event
+
+    async def claim(self) -> EnvelopeEvent:
+        """Move the version of the event, so that no other run passes its fence; return the event as
+        stored."""
+        while True:
+            self.check_lease()
+            metadata = {
+                "annotations": {CLAIM_ANNOTATION: secrets.token_hex(8)},
+                "resourceVersion": self.event.metadata.resource_version,
+            }
+            try:
+                raw = await self.kube.patch(EnvelopeEvent, self.event.name, {"metadata": metadata})
+            except NotFound as missing:
+                raise Superseded(f"{self.event.name} was deleted") from missing
+            except Conflict:
+                self.event = await newest_unless_superseded(self.kube, self.event)
+            else:
+                self.event = EnvelopeEvent.parse(raw)
+                return self.event
+
+    def check_lease(self) -> None:
+        """Raise ``LeaseLost`` unless the Lease of the event's shard is held; sends no request."""
+        self.held.check(self.event)
+
+    async def check(self) -> None:
+        """Raise ``LeaseLost`` or ``Superseded`` unless this run may replace, remove or delete something
+        now."""
+        self.check_lease()
+        if await self._current_version() != self.event.metadata.resource_version:
+            self.event = await newest_unless_superseded(self.kube, self.event)
+        # Again: the requests took time.
+        self.check_lease()
+
+    async def _current_version(self) -> str:
+        for pause in RETRY_PAUSES_SECONDS:
+            try:
+                return await self._read_version()
+            except Unavailable:
+                await self.clock.sleep(pause)
+                self.check_lease()
+        return await self._read_version()
+
+    async def _read_version(self) -> str:
+        try:
+            read = await self.kube.get_partial(EnvelopeEvent, self.event.name, _Versioned)
+        except NotFound as missing:
+            raise Superseded(f"{self.event.name} was deleted") from missing
+        return read.metadata.resource_version
+
+
+class FencedBackend:
+    """Wraps a backend for one run: the fence is checked before each write becomes visible."""
+
+    kind: ClassVar[str] = "fenced"
+
+    def __init__(self, backend: ArchiveBackend, fence: Fence) -> None:
+        self._backend = backend
+        self._fence = fence
+
+    def location(self, name: str) -> str:
+        """Return the URI of a name."""
+        return self._backend.location(name)
+
+    async def entries(self, folder: str) -> list[StoredEntry]:
+        """Return everything below a folder."""
+        return await self._backend.entries(folder)
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        """Store a file. The fence is checked after its last byte: until then nothing changes under the
+        name."""
+        self._fence.check_lease()
+        async with aclosing(self._then_checked(chunks)) as stream:
+            await self._backend.put(name, stream, tags=tags, content_type=content_type)
+
+    def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a file."""
+        return self._backend.read(name)
+
+    async def discard(self, name: str) -> None:
+        """Remove a file."""
+        await self._fence.check()
+        await self._backend.discard(name)
+
+    async def retain(self, name: str) -> None:
+        """Protect a file, if the archive can do that."""
+        if isinstance(self._backend, RetainingBackend):
+            self._fence.check_lease()
+            await self._backend.retain(name)
+
+    async def probe(self) -> None:
+        """Write, read back and remove a small file."""
+        await self._backend.probe()
+
+    async def remove_leftovers(self, folder: str) -> None:
+        """Remove the unfinished files of a killed run."""
+        await self._fence.check()
+        await self._backend.remove_leftovers(folder)
+
+    async def close(self) -> None:
+        """Do nothing: the pool closes the backend."""
+
+    async def _then_checked(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+        async for chunk in chunks:
+            yield chunk
+        await self._fence.check()

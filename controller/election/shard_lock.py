@@ -1,0 +1,148 @@
+"""
+The Lease of one shard as the election sees it: when this process may take it, and until when it holds it.
+
+The library asks a lock to write only if the Lease is absent, released, expired or its own. So a write by a
+process that does not hold the Lease takes it, and here such a write is refused while
+
+- another process with fewer shards should get it first: a process waits the retry period for each shard that
+  it has, so that pods that start together share the shards;
+- a Lease of another number of shards is held.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
+
+from controller.election.other_counts import OtherCounts
+from controller.sharding import HeldLease
+from counterfoil._upstream.leader_election import RobustLeaseLock
+from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, shard_lease_name
+
+
+@dataclass(frozen=True)
+class LeaseTimings:
+    """The durations of an election, in seconds."""
+
+    duration: float
+    """Time after the last renewal at which another process may take the Lease."""
+    renew_deadline: float
+    """Time without a successful renewal after which the holder gives up."""
+    retry_period: float
+    """Interval between attempts to acquire or renew the Lease."""
+
+    @property
+    def margin(self) -> float:
+        """Return the time before the end of the Lease at which its holder stops."""
+        return (self.duration - self.renew_deadline) / 2
+
+    @property
+    def request_timeout(self) -> float:
+        """Return the timeout for one request, such that the renewal can be repeated before its deadline."""
+        return self.renew_deadline / 2
+
+
+@dataclass
+class Turns:
+    """The attempts of one process to take shards, one at a time."""
+
+    held_count: Callable[[], int]
+    """Returns the number of shards that the process has."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class ShardLock(RobustLeaseLock):
+    """The lock of one shard."""
+
+    def __init__(
+        self,
+        number: int,
+        others: OtherCounts,
+        identity: str,
+        *,
+        timings: LeaseTimings,
+        turns: Turns,
+        acquired: Callable[[int, HeldLease], None],
+    ) -> None:
+        super().__init__(
+            shard_lease_name(number, others.count),
+            others.namespace,
+            identity,
+            others.api,
+            labels={SHARD_LEASE_COUNT_LABEL: str(others.count)},
+            request_timeout=timings.request_timeout,
+        )
+        self.number = number
+        self.lease: HeldLease | None = None
+        """The term of this process; None until it acquires the Lease."""
+        self._others = others
+        self._clock = others.clock
+        self._timings = timings
+        self._turns = turns
+        self._acquired = acquired
+        self._free_version: str | None = None
+        self._free_since = 0.0
+
+    async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
+        """Take the absent Lease, if this process may."""
+        return await self._take("", partial(super().create, name, namespace, election_record))
+
+    async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
+        """Renew the Lease, or take the free Lease if this process may."""
+        write = partial(super().update, name, namespace, updated_record)
+        if self.lease is None:
+            metadata: Any = self.lease_reference.metadata if self.lease_reference is not None else None
+            return await self._take(metadata.resource_version if metadata is not None else "", write)
+        started = self._clock()
+        # A term that has ended is not renewed: the Lease would keep others out without a holder.
+        if not self.lease.is_held() or not await write():
+            return False
+        self.lease.extend(self._end_of_term(started))
+        return self.lease.is_held()
+
+    async def _take(self, version: str, write: Callable[[], Awaitable[bool]]) -> bool:
+        async with self._turns.lock:
+            if not self._is_my_turn(version) or await self._is_other_count_held():
+                return False
+            started = self._clock()
+            if not await write():
+                return False
+            # Again: two processes with different counts that both looked before they wrote now see each
+            # other.
+            if await self._is_other_count_held():
+                await self.release()
+                return False
+            self.lease = HeldLease(self._clock, self._end_of_term(started))
+            self._acquired(self.number, self.lease)
+            return True
+
+    @property
+    def acquired_at(self) -> datetime | None:
+        """Return the time at which this process acquired the Lease, as it is in the Lease."""
+        spec: Any = self.lease_reference.spec if self.lease_reference is not None else None
+        return spec.acquire_time if spec is not None else None
+
+    def _is_my_turn(self, version: str) -> bool:
+        reference: Any = self.lease_reference
+        if reference is not None and version and reference.spec.holder_identity == self.identity:
+            return True
+        if version != self._free_version:
+            self._free_version, self._free_since = version, self._clock()
+        waited = self._clock() - self._free_since
+        return waited >= self._turns.held_count() * self._timings.retry_period
+
+    async def _is_other_count_held(self) -> bool:
+        try:
+            async with asyncio.timeout(self.request_timeout):
+                return await self._others.newest_acquired() is not None
+        except Exception as problem:
+            self.last_problem = str(getattr(problem, "reason", type(problem).__name__))
+            return True
+
+    def _end_of_term(self, started: float) -> float:
+        """Return when the Lease ends for its holder: others count from a moment after the renewal began."""
+        return started + self._timings.duration - self._timings.margin

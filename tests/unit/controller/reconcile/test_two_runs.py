@@ -1,0 +1,114 @@
+"""
+Two controllers that both work on one event: the run that lost must not touch what the other one proved (rules
+4, 5).
+"""
+
+import asyncio
+import dataclasses
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from pathlib import Path
+
+import pytest
+
+from controller.access.archive_pool import ArchivePool
+from controller.access.instrumented import InstrumentedBackend
+from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.esaw import EsawUnreachable
+from counterfoil.kube.status import Superseded
+from counterfoil.resources import CLAIM_ANNOTATION, Archive, Phase
+from tests.support.archive_contents import sha256_of
+from tests.unit.controller.reconcile.test_reconciler import Scene
+
+
+class ATrailThatDiffers(dict[str, bytes]):
+    """Files of an envelope whose audit trail has other bytes at each download."""
+
+    _numbers = itertools.count(1)
+
+    def __getitem__(self, file_id: str) -> bytes:
+        content = super().__getitem__(file_id)
+        return b"%s %d" % (content, next(self._numbers)) if file_id.startswith("trail") else content
+
+
+class SlowReadBack(InstrumentedBackend):
+    """Reads the trail back slowly, after it was put."""
+
+    def __init__(self, backend: ArchiveBackend) -> None:
+        super().__init__(backend, lambda operation, seconds: None)
+        self.has_put_the_trail = False
+        self.is_reading, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        await super().put(name, chunks, tags=tags, content_type=content_type)
+        self.has_put_the_trail = self.has_put_the_trail or "trail" in name.lower()
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        if self.has_put_the_trail and not self.go_on.is_set():
+            self.is_reading.set()
+            await self.go_on.wait()
+        async for chunk in super().read(name):
+            yield chunk
+
+
+class FirstIsSlow(ArchivePool):
+    """Gives the first run a slow backend."""
+
+    slow: SlowReadBack | None = None
+
+    async def backend(self, archive: Archive) -> ArchiveBackend:
+        backend = await super().backend(archive)
+        if self.slow is None:
+            self.slow = SlowReadBack(backend)
+            return self.slow
+        return backend
+
+
+async def test_the_run_that_lost_removes_nothing_that_the_other_archived(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.envelope.contents = ATrailThatDiffers(scene.envelope.contents)
+    preconditions = scene.reconciler.preconditions
+    pool = FirstIsSlow(scene.kube, preconditions.archive_pool.secret_cache, scene.clock, scene.metrics)
+    scene.reconciler = dataclasses.replace(
+        scene.reconciler, preconditions=dataclasses.replace(preconditions, archive_pool=pool)
+    )
+    loser = asyncio.create_task(scene.reconcile())
+    await asyncio.sleep(0)
+    while pool.slow is None:  # noqa: ASYNC110 - no event says that the run began
+        await asyncio.sleep(0)
+    await pool.slow.is_reading.wait()
+
+    after = await scene.reconcile()
+    assert after.status.phase is Phase.SUCCEEDED
+    assert scene.envelope.deleted
+
+    pool.slow.go_on.set()
+    with pytest.raises(Superseded):
+        await loser
+    stored = {sha256_of(path) for path in files_below(tmp_path)}
+    assert {each.sha256 for each in after.status.documents} <= stored
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_the_fence_of_an_envelope_with_two_files_costs_six_small_reads(tmp_path: Path) -> None:
+    """One before the leftovers are removed, one for each file, hash file and manifest, and one before the
+    delete."""
+    scene = Scene(tmp_path)
+    assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
+    verbs = [verb for verb, _ in scene.kube.asked]
+    assert (verbs.count("get_partial"), verbs.count("patch"), verbs.count("patch_status")) == (6, 0, 3)
+
+
+async def test_a_run_that_resumes_in_archiving_claims_the_event_first(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.envelope.problems["download file-1"] = EsawUnreachable("connect")
+    waiting = await scene.reconcile()
+    assert waiting.status.phase is Phase.ARCHIVING
+    assert CLAIM_ANNOTATION not in waiting.metadata.annotations
+    scene.envelope.problems.clear()
+    assert CLAIM_ANNOTATION in (await scene.reconcile()).metadata.annotations

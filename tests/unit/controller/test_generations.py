@@ -1,0 +1,61 @@
+"""Generations: one after the other until one is stopped or broken, and no signal is lost between them."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from controller.generations import (
+    STOP_SIGNALS,
+    GenerationEnd,
+    StopRequest,
+    block_stop_signals,
+    run_generations,
+)
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """Block the signals as the process does at its start."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    block_stop_signals()
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@pytest.mark.parametrize(("end", "status"), [(GenerationEnd.STOPPED, 0), (GenerationEnd.BROKEN, 1)])
+def test_generations_follow_each_other_in_new_loops(end: GenerationEnd, status: int) -> None:
+    ends = [GenerationEnd.SHARDS_GAINED, GenerationEnd.SHARDS_LOST, end]
+    loops: list[object] = []
+
+    async def generation(_: StopRequest) -> GenerationEnd:
+        loops.append(asyncio.get_running_loop())
+        return ends[len(loops) - 1]
+
+    assert run_generations(generation) == status
+    assert len(set(loops)) == 3
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+@pytest.mark.parametrize("is_between", [False, True])
+def test_a_signal_in_or_between_generations_stops_the_next_wait(
+    number: signal.Signals, is_between: bool
+) -> None:
+    seen: list[bool] = []
+
+    async def generation(stop_request: StopRequest) -> GenerationEnd:
+        if not seen and is_between:
+            os.kill(os.getpid(), number)
+        with stop_request.observed() as stop:
+            if not seen and not is_between:
+                os.kill(os.getpid(), number)
+            async with asyncio.timeout(5.0):
+                await stop.wait()
+            seen.append(True)
+            # The first generation ended for another reason in the same moment.
+            return GenerationEnd.SHARDS_LOST if len(seen) == 1 else GenerationEnd.STOPPED
+
+    assert run_generations(generation) == 0
+    assert seen == [True, True]
