@@ -93,6 +93,14 @@ def test_there_are_twelve_rules_each_with_a_module_and_a_test() -> None:
         assert TEST.search(text)
 
 
+def test_every_finding_on_the_page_of_reliability_has_a_test_that_exists() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if re.match(r"\| [A-Z]\d", line)]
+    assert len(rows) >= 20
+    assert [row for row in rows if not TEST.search(row)] == []
+    assert missing_names(text, TEST, ROOT) == []
+
+
 def test_a_path_that_does_not_exist_is_found(tmp_path: Path) -> None:
     assert missing_places("see `controller/absent.py`", tmp_path) == ["controller/absent.py"]
 
