@@ -322,7 +322,6 @@ async def test_a_solved_problem_is_told_once_and_comes_back_as_a_new_one() -> No
     assert len(scene.mailer.sent_mails) == 3
 
 
-@pytest.mark.xfail(strict=True, reason="removed counts as solved")
 async def test_a_failed_event_whose_time_to_live_has_passed_is_not_reported_as_solved() -> None:
     scene = Scene(ttl={"succeeded": "720h", "failed": "720h"})
     event = a_failed_event(1)
