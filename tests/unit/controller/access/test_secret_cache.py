@@ -2,14 +2,11 @@
 
 from datetime import timedelta
 
-import pytest
-
 from controller.access.secret_cache import FRESH_SECONDS, SecretCache
 from tests.support.builders import NOON, AClock
 from tests.support.fakes.kube import InMemoryKubeClient
 
 
-@pytest.mark.xfail(strict=True, reason="a clock that is set back keeps the cached Secret")
 async def test_a_clock_that_is_set_back_keeps_no_old_secret() -> None:
     kube, clock = InMemoryKubeClient(), AClock()
     secrets = SecretCache(kube, clock)
