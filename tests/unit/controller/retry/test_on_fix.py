@@ -225,7 +225,6 @@ async def test_another_key_has_those_tried_again_that_were_not_permitted() -> No
     assert reopened == [event.name]
 
 
-@pytest.mark.xfail(strict=True, reason="each new key lists the failed events of the Organization")
 async def test_another_token_with_each_consent_lists_no_events() -> None:
     event = event_failed("NotPermitted").build()
     retry_scene = RetryScene(event)
