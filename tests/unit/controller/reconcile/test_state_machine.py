@@ -154,6 +154,24 @@ def test_a_pause_longer_than_the_deadline_leaves_the_whole_deadline_for_what_com
     assert late.phase is Phase.CLEANING
 
 
+@pytest.mark.xfail(strict=True, reason="the deadline counts the controller's own downtime")
+def test_the_deadline_does_not_count_a_day_on_which_the_controller_did_not_run() -> None:
+    status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", "Away."), at())
+
+    after_the_downtime = next_status(
+        status, Phase.VALIDATING, Wait("EsawUnreachable", "Away."), at(minutes=25 * 60)
+    )
+
+    assert (after_the_downtime.phase, after_the_downtime.attempts) == (Phase.VALIDATING, 2)
+    next_attempt = after_the_downtime.next_attempt_time
+    for minutes in range(25 * 60, 60 * 60, 30):
+        after_the_downtime = next_status(
+            after_the_downtime, Phase.VALIDATING, Wait("EsawUnreachable", "Away."), at(minutes=minutes)
+        )
+    assert next_attempt is not None
+    assert after_the_downtime.reason == "DeadlineExceeded"
+
+
 def test_while_a_person_holds_it_no_deadline_runs() -> None:
     status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", ""), at())
     held = next_status(status, Phase.VALIDATING, Hold("Suspended", "Held."), at(1))
