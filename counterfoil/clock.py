@@ -5,6 +5,7 @@ The clock as a dependency: code that needs the time or a pause has a parameter o
 """
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -14,6 +15,10 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """Return the current time, timezone-aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return the seconds of a clock that is never set; only differences have a meaning."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -27,6 +32,10 @@ class WallClock:
     def now(self) -> datetime:
         """Return the current time, timezone-aware, in UTC."""
         return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return the seconds of a clock that is never set; only differences have a meaning."""
+        return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
         """Pause the calling task for ``seconds``; zero or less does not pause."""

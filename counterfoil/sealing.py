@@ -7,7 +7,8 @@ key id in ASCII, 12 random bytes, AES-256-GCM with its 16-byte tag. Its addition
 another Sender does not open.
 
 The keys are files in a folder (a mounted Secret), one per key id, each with 32 random bytes in base64. The
-last name in sort order seals, all keys open. The next call detects a changed folder. Data that the pages send
+last name in sort order seals once its file is ``KEY_SETTLE`` old, so that every process has that key by then;
+all keys open. The next call detects a changed folder. Data that the pages send
 to browsers is sealed too, with keys derived from these, so that every replica can open it. This module calls
 no cluster, and no error shows a value.
 """
@@ -19,6 +20,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -27,6 +29,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from counterfoil.clock import Clock, WallClock
 from counterfoil.esaw.token import ApiToken
 from counterfoil.resources import Sender
 
@@ -38,6 +41,9 @@ NONCE_BYTES: Final = 12
 TAG_BYTES: Final = 16
 KEY_FILE_BYTES: Final = 1024
 """Maximum number of bytes that are read of a key file; a valid one has 44 characters."""
+
+KEY_SETTLE: Final = timedelta(minutes=5)
+"""Time after which every process has a new key: a kubelet updates a mounted Secret within two minutes."""
 
 SECRET_TYPE: Final = "counterfoil.dev/sealed-token"  # noqa: S105 - the type of a Secret
 SECRET_KEY: Final = "token"  # noqa: S105 - the name of a key in a Secret
@@ -76,42 +82,53 @@ class Sealed(NamedTuple):
 
 @dataclass(frozen=True)
 class _Keys:
-    """Content of the folder: keys by id, and the stamp of the folder."""
+    """Content of the folder: keys by id, since when each is there, and the stamp of the folder."""
 
     by_id: Mapping[str, bytes] = field(repr=False)
+    since: Mapping[str, datetime]
     stamp: object
 
     @property
     def newest(self) -> str:
         return max(self.by_id)
 
+    def sealing_key_id(self, now: datetime) -> str:
+        """
+        Return the last key that has settled.
+
+        If none has, as in a Pod that has just started, the last one may be new: the one before it seals.
+        """
+        settled = [key_id for key_id, since in self.since.items() if now - since >= KEY_SETTLE]
+        return max(settled) if settled else sorted(self.by_id)[-2:][0]
+
 
 class Sealing:
     """Seals and opens with the keys of one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Clock | None = None) -> None:
         """Read the keys. Raises ``SealingKeysInvalid``."""
         self._folder = folder
+        self._clock = clock or WallClock()
         self._keys = _read_keys(folder)
         self._rejected_stamp: object = None
 
     @property
     def key_ids(self) -> tuple[str, ...]:
-        """The ids of all keys, the one that seals last."""
+        """The ids of all keys, the newest last."""
         return tuple(sorted(self._current().by_id))
 
     @property
     def newest(self) -> str:
-        """The id of the key that seals."""
+        """The id of the newest key; it seals once it has settled."""
         return self._current().newest
 
     def seal(self, token: ApiToken, namespace: str, sender: Sender) -> Sealed:
-        """Seal a token for one Sender, with the newest key."""
-        keys = self._current()
-        data = _seal(
-            keys.by_id[keys.newest], keys.newest, token.reveal().encode(), _additional_data(namespace, sender)
-        )
-        return Sealed(keys.newest, data)
+        """Seal a token for one Sender, with the newest key that every process has."""
+        return self._seal(self._current().sealing_key_id(self._clock.now()), token, namespace, sender)
+
+    def seal_with_newest(self, token: ApiToken, namespace: str, sender: Sender) -> Sealed:
+        """Seal a token for one Sender, with the newest key, because a person asked for that."""
+        return self._seal(self.newest, token, namespace, sender)
 
     def open(self, data: bytes, namespace: str, sender: Sender) -> ApiToken:
         """Open what was sealed for this Sender. Raises ``SealBroken`` and ``SealKeyUnknown``."""
@@ -124,7 +141,8 @@ class Sealing:
     def seal_for(self, purpose: str, plain: bytes) -> bytes:
         """Seal short-lived data that passes through a browser, with a key derived for this purpose."""
         keys = self._current()
-        return _seal(_derived(keys.by_id[keys.newest], purpose), keys.newest, plain, purpose.encode())
+        key_id = keys.sealing_key_id(self._clock.now())
+        return _seal(_derived(keys.by_id[key_id], purpose), key_id, plain, purpose.encode())
 
     def open_for(self, purpose: str, data: bytes) -> bytes:
         """Open what ``seal_for`` sealed for the same purpose. Raises ``SealBroken`` and
@@ -139,6 +157,10 @@ class Sealing:
             return str(invalid)
         return None
 
+    def _seal(self, key_id: str, token: ApiToken, namespace: str, sender: Sender) -> Sealed:
+        plain, additional_data = token.reveal().encode(), _additional_data(namespace, sender)
+        return Sealed(key_id, _seal(self._key(key_id), key_id, plain, additional_data))
+
     def _key(self, key_id: str) -> bytes:
         key = self._current().by_id.get(key_id)
         if key is None:
@@ -150,8 +172,8 @@ class Sealing:
         stamp = _folder_stamp(self._folder)
         if stamp not in (self._keys.stamp, self._rejected_stamp):
             try:
-                self._keys = _read_keys(self._folder)
-                _log.info("the sealing keys changed; %s seals now", self._keys.newest)
+                self._keys = _with_earlier_times(_read_keys(self._folder), self._keys)
+                _log.info("the sealing keys changed; the newest is %s", self._keys.newest)
             except SealingKeysInvalid as invalid:
                 self._rejected_stamp = stamp
                 _log.error("the sealing keys are as they were, since the new ones are bad: %s", invalid)
@@ -221,13 +243,23 @@ def _folder_stamp(folder: Path) -> object:
 def _read_keys(folder: Path) -> _Keys:
     # The stamp is read first: the next call then detects a change in between.
     stamp = _folder_stamp(folder)
-    keys = {each.name: _read_key(each) for each in _files(folder)}
+    read = {each.name: _read_key(each) for each in _files(folder)}
+    keys = {key_id: key for key_id, (key, _) in read.items()}
     if not keys:
         raise SealingKeysInvalid(f"{folder}: there is no sealing key. Put one file per key there. {ADVICE}")
-    return _Keys(keys, stamp)
+    return _Keys(keys, {key_id: since for key_id, (_, since) in read.items()}, stamp)
 
 
-def _read_key(entry: os.DirEntry[str]) -> bytes:
+def _with_earlier_times(keys: _Keys, before: _Keys) -> _Keys:
+    """Keep since when each known key is there: a kubelet writes all files again when it adds one."""
+    known = {
+        key_id: before.since[key_id] for key_id, key in before.by_id.items() if keys.by_id.get(key_id) == key
+    }
+    return _Keys(keys.by_id, {**keys.since, **known}, keys.stamp)
+
+
+def _read_key(entry: os.DirEntry[str]) -> tuple[bytes, datetime]:
+    """Return a key, and since when its file is there."""
     path = Path(entry.path)
     if _KEY_ID.fullmatch(entry.name) is None:
         raise SealingKeysInvalid(
@@ -237,6 +269,8 @@ def _read_key(entry: os.DirEntry[str]) -> bytes:
     try:
         with path.open("rb") as file:
             text = file.read(KEY_FILE_BYTES)
+            # Not the modification time: a copy may have the one of its original.
+            since = datetime.fromtimestamp(os.fstat(file.fileno()).st_ctime, UTC)
     except OSError as trouble:
         raise SealingKeysInvalid(f"{path}: the sealing key can't be read ({trouble.strerror}).") from None
     try:
@@ -249,4 +283,4 @@ def _read_key(entry: os.DirEntry[str]) -> bytes:
         raise SealingKeysInvalid(
             f"{path}: a sealing key is {KEY_BYTES} bytes in base64; these are {len(key)}. {ADVICE}"
         )
-    return key
+    return key, since

@@ -6,7 +6,6 @@ The controller may only ``get`` Secrets, not watch them (rule 8). It therefore r
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
@@ -37,7 +36,8 @@ class SecretForbidden(SecretMissing):
 class _CachedSecret:
     data: dict[str, bytes] | None
     """Data of the Secret; None: the Secret does not exist."""
-    at: datetime
+    at: float
+    """When it was read, on the monotonic clock: a clock that is set back makes no Secret fresh."""
 
 
 @dataclass
@@ -54,9 +54,9 @@ class SecretCache:
 
         Raises ``SecretMissing``, ``SecretForbidden`` (never cached), ``ApiError``.
         """
-        now = self.clock.now()
+        now = self.clock.monotonic()
         known = self._cached.get(name)
-        if known is None or now - known.at > timedelta(seconds=FRESH_SECONDS):
+        if known is None or now - known.at > FRESH_SECONDS:
             try:
                 known = _CachedSecret(await self.kube.secret(name), now)
             except NotFound:

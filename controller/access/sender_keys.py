@@ -37,7 +37,7 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
-from counterfoil.sealing import SECRET_KEY, SealBroken, Sealing, SealKeyUnknown, key_id_of
+from counterfoil.sealing import KEY_SETTLE, SECRET_KEY, SealBroken, Sealing, SealKeyUnknown, key_id_of
 
 RECHECK_SECONDS = 300
 """Interval between checks of a refused key, which may be enabled again in eSAW without a change."""
@@ -52,8 +52,8 @@ class KeyUnusable(Exception):
 
 
 class KeyStateUnknown(KeyUnusable):
-    """It is unknown whether a key works: its Secret may not be read, or a 401 is not confirmed before
-    ``until``."""
+    """It is unknown whether a key works: its Secret may not be read, its sealing key may not be mounted here
+    yet, or a 401 is not confirmed before ``until``."""
 
     def __init__(self, reason: str, message: str, *, until: datetime | None = None) -> None:
         super().__init__(reason, message)
@@ -88,6 +88,8 @@ class SenderKeys:
     """The states written here last; they count until the watch has delivered them."""
     _last_checked: dict[str, datetime] = field(default_factory=dict)
     """Times of the last check of a refused key, by Sender."""
+    _unknown_since: dict[str, datetime] = field(default_factory=dict)
+    """Time since which a sealing key is missing, by key id."""
 
     def __post_init__(self) -> None:
         """Begin without refusals."""
@@ -226,12 +228,26 @@ class SenderKeys:
             )
             raise KeyUnusable("SealingKeysMissing", message)
         try:
-            return StoredKey(self.sealing.open(data, self.kube.namespace, sender), key_id_of(data))
+            stored = StoredKey(self.sealing.open(data, self.kube.namespace, sender), key_id_of(data))
         except SealKeyUnknown as unknown:
-            raise KeyUnusable("SealKeyUnknown", f"Secret/{sender.name}: {unknown}") from None
+            raise self._sealing_key_missing(sender, unknown) from None
         except SealBroken as broken:
             message = f"Secret/{sender.name}: {broken} The sender has to give its consent again."
             raise KeyUnusable("SealBroken", message) from None
+        self._unknown_since.pop(stored.key_id or "", None)
+        return stored
+
+    def _sealing_key_missing(self, sender: Sender, unknown: SealKeyUnknown) -> KeyUnusable:
+        """Return what a missing sealing key means: at first that it may not be mounted here yet."""
+        now = self.clock.now()
+        if now - self._unknown_since.setdefault(unknown.key_id, now) >= KEY_SETTLE:
+            return KeyUnusable("SealKeyUnknown", f"Secret/{sender.name}: {unknown}")
+        message = (
+            f"Secret/{sender.name} is sealed with the key {unknown.key_id!r}, which is not among the "
+            "controller's sealing keys yet. Kubernetes mounts a new key within some minutes, so there is "
+            "nothing to do here."
+        )
+        return KeyStateUnknown("SealKeyPending", message)
 
     async def _verify(self, sender: Sender, stored: StoredKey, esaw: EsawClient) -> None:
         try:

@@ -75,7 +75,11 @@ class Notifier:
     def pass_finished(self, began: datetime, summaries: Mapping[str, FailureSummary]) -> None:
         """Record the result of a pass over all events that began at ``began``."""
         for organization in self.cache.organizations:
-            self._passes[organization.name] = (began, summaries.get(organization.name, FailureSummary()))
+            summary = summaries.get(organization.name, FailureSummary())
+            if organization.name in self._passes:
+                # Not stored yet; no later pass finds again what that one removed.
+                summary.removed |= self._passes[organization.name][1].removed
+            self._passes[organization.name] = (began, summary)
         since = {name: at for name, at in self._counted.items() if at >= began - problem_tracking.CLOCK_SKEW}
         found = {name: began for summary in summaries.values() for name in summary.names}
         self._counted = dict(list((found | since).items())[-problem_tracking.MAX_REMEMBERED_EVENTS :])
@@ -163,6 +167,9 @@ class Notifier:
         except ApiError:
             for each in observations.values():
                 self._add_observation(name, each)
+            if finished_pass is not None:
+                newest = self._passes.setdefault(name, finished_pass)[1]
+                newest.removed |= finished_pass[1].removed
             raise
 
     def _reconciled_problems(

@@ -213,6 +213,8 @@ class FailureSummary:
     """Causes with which unfinished events would fail at their deadline; these are not solved either."""
     names: set[str] = field(default_factory=set)
     """Names of failed events, up to ``MAX_REMEMBERED_EVENTS``."""
+    removed: set[str] = field(default_factory=set)
+    """Causes of failed events that were removed after their time to live, unsolved."""
 
     def add(self, event: EnvelopeEvent, archive: str) -> None:
         """Count an event."""
@@ -222,6 +224,11 @@ class FailureSummary:
         elif not status.phase.is_final and status.last_error is not None:
             again = replace(status, reason=DEADLINE_EXCEEDED)
             self.at_risk.add(failure_cause(again, archive))
+
+    def add_removed(self, event: EnvelopeEvent, archive: str) -> None:
+        """Record an event that was removed after its time to live."""
+        if event.status.phase == "Failed":
+            self.removed.add(failure_cause(event.status, archive))
 
     def _add_failure(self, observation: Observation) -> None:
         if len(self.names) < MAX_REMEMBERED_EVENTS:
@@ -234,14 +241,18 @@ def apply_summary(problems: Problems, summary: FailureSummary, *, began: datetim
     """
     Update the problems of kind ``failed`` with the result of a pass that began at ``began``.
 
-    The pass may have missed later failures, so it neither solves them nor lowers their count.
+    The pass may have missed later failures, so it neither solves them nor lowers their count. A problem whose
+    last event was removed unsolved ends without a mail.
     """
     since = began - CLOCK_SKEW
     recent = {each.cause for each in problems if each.last_seen_at and each.last_seen_at >= since}
     for each in problems:
         is_gone = each.cause not in summary.failed and each.cause not in summary.at_risk
         if kind_of(each) == FAILED and is_gone and each.cause not in recent:
-            problems = mark_solved(problems, each.cause, now)
+            if each.cause in summary.removed and each.solved_at is None:
+                problems = tuple(other for other in problems if other.cause != each.cause)
+            else:
+                problems = mark_solved(problems, each.cause, now)
     for observation in summary.failed.values():
         if observation.cause not in recent:
             problems = with_count(problems, observation, now)

@@ -8,7 +8,7 @@ and the phases after which the status must be stored before the next phase start
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -52,6 +52,11 @@ PERSIST_AFTER = frozenset({Phase.COLLECTING, Phase.ARCHIVING, Phase.CLEANING})
 Collecting: the names in the archive are claimed, so that a later run distinguishes its own partial work from
 the file of a third party. Archiving: rule 4, the proof must be in the API server before the delete. Cleaning:
 the event ends.
+"""
+
+
+DOWNTIME = timedelta(hours=1)
+"""An attempt that ends this late was delayed by the controller: no deadline counts the time since it was due.
 """
 
 
@@ -202,6 +207,9 @@ class _Draft:
         """Count an attempt and set the time of the next one; fail after the phase's deadline."""
         now, retry = self.inputs.now, self.inputs.retry
         started = self.status.phase_started_at or now
+        due = self.status.next_attempt_time
+        if due is not None and now - due > DOWNTIME:
+            started += now - due
         self.set_last_error(outcome)
         if backoff.is_deadline_exceeded(started, retry, now=now):
             message = (

@@ -127,6 +127,7 @@ class GarbageCollector:
         await self._add_missing_shard(event)
         organization = self.cache.organizations.get(event.organization)
         if is_expired(event, organization, self.clock.now()) and await self._remove_event(event):
+            found.add_removed(event, self.cache.archive_name(event))
             return False
         found.add(event, self.cache.archive_name(event))
         return True

@@ -77,6 +77,10 @@ class PassStatistics:
         self._activities.setdefault(name, ActivityCounter(self.began)).add(event)
         self.failures.setdefault(name, FailureSummary()).add(event, archive)
 
+    def add_removed(self, event: EnvelopeEvent, archive: str) -> None:
+        """Record an event that was removed after its time to live."""
+        self.failures.setdefault(event.organization, FailureSummary()).add_removed(event, archive)
+
     def counts(self) -> dict[str, Mapping[str, int]]:
         """Return the number of events by phase, per Organization."""
         return {name: dict(by_phase) for name, by_phase in self._counts.items()}

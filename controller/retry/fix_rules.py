@@ -123,7 +123,10 @@ def ready_state(resource: SharedResource) -> ReadyState | None:
             authorized = find_condition(resource.status.conditions, "Authorized")
             if authorized is None or authorized.status != "True":
                 return None
-            fingerprint = resource.status.key.fingerprint if resource.status.key is not None else None
+            # Each Send may bring another key by consent while the last one works: no fix that is worth a list
+            # of events. ``retry_if_fixed`` finds the few that it may solve.
+            key = resource.status.key if resource.spec.token_secret_ref is not None else None
+            fingerprint = key.fingerprint if key is not None else None
             return (resource.uid, authorized.last_transition_time, fingerprint)
 
 

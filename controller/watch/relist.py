@@ -4,11 +4,16 @@ Detect objects that were deleted while a watch was broken.
 After a gap kopf lists again and reports the existing objects, but not the deleted ones. So whenever kopf
 lists, the names are listed here too: an object that was cached before that and is not listed was deleted (an
 event: or finished). An object that is newer than the list is not changed: its watch reports it.
+
+A list that began after an object was cached has no lower version of it, unless etcd was restored from a
+backup. Then the listed state replaces the cached one.
 """
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from controller.cache import Cache, version_number
 from controller.watch.reflector import WATCHED_KINDS
@@ -16,7 +21,7 @@ from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import exponential_backoff
-from counterfoil.resources import EnvelopeEvent
+from counterfoil.resources import EnvelopeEvent, Resource, ResourceInvalid
 
 _log = logging.getLogger(__name__)
 
@@ -65,8 +70,27 @@ class DeletionDetector:
         if not before:
             return
         listed = self.kube.list(kind, labels=labels, fields=fields)
-        existing = {raw["metadata"]["name"] async for raw in listed}
+        existing = set()
+        async for raw in listed:
+            name = raw["metadata"]["name"]
+            existing.add(name)
+            known = before.get(name)
+            if known is not None and int(raw["metadata"]["resourceVersion"]) < version_number(known):
+                self._replace_restored(known, raw)
         for name in before.keys() - existing:
             if store.get(name) is before[name]:
                 _log.info("%s of %s was deleted while its watch was broken", name, plural)
                 self.cache.delete(kind, name, version_number(before[name]))
+
+    def _replace_restored(self, known: Resource, raw: Mapping[str, Any]) -> None:
+        kind = type(known)
+        if self.cache.store(kind).get(known.name) is not known:
+            return
+        try:
+            restored = kind.parse(raw)
+        except ResourceInvalid as invalid:
+            _log.error("an object can't be read and is ignored: %s", invalid)
+            return
+        _log.warning("%s of %s has a lower version than before: etcd was restored", known.name, kind.PLURAL)
+        self.cache.delete(kind, known.name, version_number(known))
+        self.cache.update(restored)

@@ -2,10 +2,10 @@
 ``python -m counterfoil.cli.reseal``: encrypt every consented Sender's key with the newest sealing key.
 
 Sender by Sender: open the Secret, seal, write it back on condition that nobody wrote meanwhile, then record
-the key id in the Sender's status. A consent is newer, and sealed with the newest key anyway. The command may
-be interrupted and started again at any time; it skips Senders that are done already. Everything works
-meanwhile, since all keys open. At the end it prints the number of Senders per result, and the sealing keys
-that are no longer needed.
+the key id in the Sender's status. Pages that started some minutes ago may seal a consent with an older key: a
+later run seals it again. The command may be interrupted and started again at any time; it skips Senders that
+are done already. Everything works meanwhile, since all keys open. At the end it prints the number of Senders
+per result, and the sealing keys that are no longer needed.
 """
 
 import asyncio
@@ -100,7 +100,8 @@ async def _reseal_sender(
             report.in_use.add(sealing.newest)
             await _record_key_id(kube, sender, sealing.newest)
             return ResealOutcome.NEWEST
-        sealed = sealing.seal(sealing.open(data, kube.namespace, sender), kube.namespace, sender)
+        token = sealing.open(data, kube.namespace, sender)
+        sealed = sealing.seal_with_newest(token, kube.namespace, sender)
         changes = {
             "metadata": {"resourceVersion": secret["metadata"]["resourceVersion"]},
             "data": {SECRET_KEY: base64.b64encode(sealed.data).decode()},

@@ -149,6 +149,9 @@ class Earlier:
     def now(self) -> datetime:
         return datetime.now(UTC) - self.ago
 
+    def monotonic(self) -> float:
+        return 0.0
+
     async def sleep(self, seconds: float) -> None:
         raise AssertionError("nobody waits here")
 

@@ -38,6 +38,7 @@ class AClock:
 
     def __init__(self, now: datetime = NOON) -> None:
         self._now = now
+        self._monotonic = 0.0
         self.slept: list[float] = []
 
     def now(self) -> datetime:
@@ -47,11 +48,20 @@ class AClock:
     def advance(self, **how_long: float) -> None:
         """Let time pass."""
         self._now += timedelta(**how_long)
+        self._monotonic += timedelta(**how_long).total_seconds()
+
+    def monotonic(self) -> float:
+        """Return the seconds that passed."""
+        return self._monotonic
+
+    def set_back(self, **how_far: float) -> None:
+        """Correct the time, without time passing."""
+        self._now -= timedelta(**how_far)
 
     async def sleep(self, seconds: float) -> None:
         """Let time pass at once, and others do what they have to do."""
         self.slept.append(seconds)
-        self._now += timedelta(seconds=seconds)
+        self.advance(seconds=seconds)
         await asyncio.sleep(0)
 
 

@@ -44,6 +44,9 @@ class ManualClock:
         self.move(self.step)
         return self.time
 
+    def monotonic(self) -> float:
+        return (self.time - START).total_seconds()
+
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.move(seconds)

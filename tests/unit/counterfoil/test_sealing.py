@@ -5,6 +5,7 @@ Sealing: only the right Sender's token opens, with any key that is there, and no
 import base64
 import logging
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from counterfoil.resources import LocalObjectReference, Sender
 from counterfoil.resources.base import ObjectMeta
 from counterfoil.resources.sender import SenderSpec
 from counterfoil.sealing import KEY_BYTES, SealBroken, Sealing, SealingKeysInvalid, SealKeyUnknown, key_id_of
+from tests.support.builders import AClock
 
 TOKEN = ApiToken.parse("A1b2" * 16)
 
@@ -90,7 +92,7 @@ def test_nothing_that_was_cut_or_lengthened_opens(sealing: Sealing) -> None:
 def test_the_last_name_seals_and_all_open(folder: Path) -> None:
     old = Sealing(folder).seal(TOKEN, "contracts", a_sender())
     put_key(folder, "2026-07")
-    sealing = Sealing(folder)
+    sealing = Sealing(folder, AClock(datetime.now(UTC) + timedelta(minutes=6)))
 
     new = sealing.seal(TOKEN, "contracts", a_sender())
 
@@ -102,6 +104,42 @@ def test_the_last_name_seals_and_all_open(folder: Path) -> None:
 
 def test_a_changed_folder_counts_at_once(folder: Path, sealing: Sealing) -> None:
     put_key(folder, "2026-07")
+    sealed_elsewhere = Sealing(folder).seal_with_newest(TOKEN, "contracts", a_sender())
+
+    assert sealing.newest == sealed_elsewhere.key_id == "2026-07"
+    assert sealing.open(sealed_elsewhere.data, "contracts", a_sender()) == TOKEN
+
+
+def test_a_key_that_was_just_mounted_does_not_seal_yet(folder: Path, sealing: Sealing) -> None:
+    put_key(folder, "2026-07")
+
+    assert sealing.seal(TOKEN, "contracts", a_sender()).key_id == "2026-01"
+    assert sealing.seal_for("flow", b"state")[2:9] == b"2026-01"
+    assert sealing.seal_with_newest(TOKEN, "contracts", a_sender()).key_id == "2026-07"
+
+
+def test_a_key_that_has_been_there_for_minutes_seals(folder: Path) -> None:
+    clock = AClock(datetime.now(UTC))
+    sealing = Sealing(folder, clock)
+    put_key(folder, "2026-07")
+    assert sealing.seal(TOKEN, "contracts", a_sender()).key_id == "2026-01"
+
+    clock.advance(minutes=6)
+
+    assert sealing.seal(TOKEN, "contracts", a_sender()).key_id == "2026-07"
+    assert sealing.seal_for("flow", b"state")[2:9] == b"2026-07"
+
+
+def test_a_known_key_keeps_its_age_when_a_kubelet_writes_all_files_again(folder: Path) -> None:
+    clock = AClock(datetime.now(UTC) + timedelta(hours=1))
+    sealing = Sealing(folder, clock)
+    clock.advance(hours=-1)
+    put_key(folder, "2026-07", b"\1" * KEY_BYTES)
+    assert sealing.key_ids == ("2026-01", "2026-07")
+    clock.advance(minutes=6)
+
+    (folder / "2026-07").unlink()
+    put_key(folder, "2026-07", b"\1" * KEY_BYTES)
 
     assert sealing.seal(TOKEN, "contracts", a_sender()).key_id == "2026-07"
 

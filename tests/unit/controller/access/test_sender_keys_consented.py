@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from controller.access.secret_cache import SecretCache
-from controller.access.sender_keys import KeyUnusable, SenderKeys
+from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from counterfoil.esaw import ApiToken
 from counterfoil.resources import LocalObjectReference, Sender, SenderKey, find_condition
 from counterfoil.resources.base import ObjectMeta
@@ -48,11 +48,11 @@ class Scene:
         self.sender = a_consented_sender(**status)
         self.kube = InMemoryKubeClient(self.sender)
         self.esaw = FakeEsawClient(**{OTHER: ANNA})
-        clock = AClock()
+        self.clock = AClock()
         self.sender_keys = SenderKeys(
             self.kube,
-            SecretCache(self.kube, clock),
-            clock,
+            SecretCache(self.kube, self.clock),
+            self.clock,
             changed=lambda sender: None,
             sealing=self.sealing,
             consent_url=lambda sender: CONSENT_URL,
@@ -62,7 +62,7 @@ class Scene:
         (self.folder / key_id).write_bytes(base64.b64encode(os.urandom(32)))
 
     def consent(self, key: str = KEY, *, sealed_for: Sender | None = None) -> None:
-        sealed = self.sealing.seal(ApiToken.parse(key), "tests", sealed_for or self.sender)
+        sealed = self.sealing.seal_with_newest(ApiToken.parse(key), "tests", sealed_for or self.sender)
         self.kube.secrets[self.sender.name] = {"token": sealed.data}
 
     def newest(self) -> Sender:
@@ -120,9 +120,34 @@ async def test_a_sealing_key_that_is_gone_is_named_and_counts_again_when_it_is_b
     kept = (tmp_path / "2026-01").read_bytes()
     scene.new_sealing_key("2026-07")
     (tmp_path / "2026-01").unlink()
+    with pytest.raises(KeyStateUnknown):
+        await scene.ask()
+    scene.clock.advance(minutes=5)
     assert await scene.refusal() == "SealKeyUnknown"
 
     (tmp_path / "2026-01").write_bytes(kept)
+
+    assert await scene.ask() == KEY
+
+
+async def test_a_sealing_key_that_is_not_mounted_here_yet_is_waited_for_before_it_is_an_alarm(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path)
+    scene.new_sealing_key("2026-07")
+    scene.consent()
+    mounted = (tmp_path / "2026-07").read_bytes()
+    (tmp_path / "2026-07").unlink()
+    with pytest.raises(KeyStateUnknown):
+        await scene.ask()
+    scene.clock.advance(minutes=4)
+    with pytest.raises(KeyStateUnknown) as waiting:
+        await scene.ask()
+    authorized = find_condition(scene.newest().status.conditions, "Authorized")
+    assert authorized is not None
+    assert (authorized.status, authorized.reason) == ("Unknown", waiting.value.reason)
+
+    (tmp_path / "2026-07").write_bytes(mounted)
 
     assert await scene.ask() == KEY
 

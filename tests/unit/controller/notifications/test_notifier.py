@@ -3,6 +3,8 @@ A person receives one mail per problem: after repeated failures, killed processe
 server.
 """
 
+import asyncio
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import pytest
@@ -10,10 +12,13 @@ import pytest
 from controller.notifications.policy import QUIET_PERIOD, NotificationTimings
 from controller.notifications.problem_tracking import FailureSummary
 from controller.notifications.smtp import DATA_REPLY_SECONDS, SESSION_SECONDS, MailError, MessageRejected
+from controller.resync.garbage_collector import GarbageCollector
+from controller.resync.statistics import EventStatistics
 from counterfoil.kube.errors import Conflict, Unavailable
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Sender
 from counterfoil.resources.audit_annotation import CONSENT_MAIL_ANNOTATION
-from tests.support.builders import NOON, a_sender, an_event, an_organization
+from tests.support.builders import NOON, AClock, a_sender, an_event, an_organization
+from tests.support.scenes.handlers import unchanged
 from tests.support.scenes.notifications import (
     MAILS,
     TIMINGS,
@@ -315,6 +320,38 @@ async def test_a_solved_problem_is_told_once_and_comes_back_as_a_new_one() -> No
     scene.notifier.event_failed(a_failed_event(2, at=scene.clock.now()))
     await scene.run_once(5)
     assert len(scene.mailer.sent_mails) == 3
+
+
+async def test_a_failed_event_whose_time_to_live_has_passed_is_not_reported_as_solved() -> None:
+    scene = Scene(ttl={"succeeded": "720h", "failed": "720h"})
+    event = a_failed_event(1)
+    scene.kube.put(event)
+    scene.notifier.event_failed(event)
+    await scene.run_once(5)
+    scene.clock.advance(days=31)
+    ended = asyncio.Event()
+
+    def pass_finished(began: datetime, failures: Mapping[str, FailureSummary]) -> None:
+        scene.notifier.pass_finished(began, failures)
+        ended.set()
+
+    garbage_collector = GarbageCollector(
+        kube=scene.kube,
+        cache=scene.cache,
+        clock=AClock(scene.clock.now()),
+        statistics=EventStatistics(),
+        retry_if_fixed=unchanged,
+        pass_finished=pass_finished,
+    )
+    passes = asyncio.create_task(garbage_collector.run())
+    await ended.wait()
+    passes.cancel()
+
+    await scene.look_for(HOUR)
+
+    assert ("envelopeevents", event.name) not in scene.kube.objects
+    assert scene.mailer.subjects == ["[acme] An event failed: NameOccupied"]
+    assert scene.problems() == {}, "nobody is reminded of an event that is gone"
 
 
 async def test_a_problem_that_comes_back_at_once_is_no_mail_at_all() -> None:

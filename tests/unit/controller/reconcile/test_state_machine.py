@@ -65,8 +65,10 @@ def test_a_message_is_as_long_as_a_status_takes_at_most(kind: type[Done]) -> Non
 
 
 def test_the_message_of_what_was_given_up_is_no_longer_than_others() -> None:
-    first = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("Odd", "ä" * MAX_MESSAGE_LENGTH), at())
-    given_up = next_status(first, Phase.VALIDATING, Wait("Odd", "ä" * MAX_MESSAGE_LENGTH), at(25 * 60))
+    given_up = EnvelopeEventStatus()
+    for hour in range(25):
+        outcome = Wait("Odd", "ä" * MAX_MESSAGE_LENGTH)
+        given_up = next_status(given_up, Phase.VALIDATING, outcome, at(hour * 60))
     assert given_up.reason == "DeadlineExceeded"
     assert_short(given_up)
 
@@ -122,8 +124,9 @@ def test_equal_retries_change_nothing_that_a_person_reads() -> None:
 
 
 def test_no_phase_waits_for_ever() -> None:
-    status = next_status(EnvelopeEventStatus(), Phase.ARCHIVING, Wait("ArchiveFull", "No room."), at())
-    status = next_status(status, Phase.ARCHIVING, Wait("ArchiveFull", "No room."), at(24 * 60))
+    status = EnvelopeEventStatus()
+    for hour in range(25):
+        status = next_status(status, Phase.ARCHIVING, Wait("ArchiveFull", "No room."), at(hour * 60))
     assert (status.phase, status.reason) == (Phase.FAILED, "DeadlineExceeded")
     assert status.message is not None
     assert "ArchiveFull: No room." in status.message
@@ -152,6 +155,23 @@ def test_a_pause_longer_than_the_deadline_leaves_the_whole_deadline_for_what_com
     paused = next_status(climbed(*PHASE_ORDER[:3]), Phase.CLEANING, pause, at())
     late = next_status(paused, Phase.CLEANING, Wait("EsawUnreachable", ""), at(7 * 24 * 60))
     assert late.phase is Phase.CLEANING
+
+
+def test_the_deadline_does_not_count_a_day_on_which_the_controller_did_not_run() -> None:
+    status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", "Away."), at())
+
+    after_the_downtime = next_status(
+        status, Phase.VALIDATING, Wait("EsawUnreachable", "Away."), at(minutes=25 * 60)
+    )
+
+    assert (after_the_downtime.phase, after_the_downtime.attempts) == (Phase.VALIDATING, 2)
+    next_attempt = after_the_downtime.next_attempt_time
+    for minutes in range(25 * 60, 60 * 60, 30):
+        after_the_downtime = next_status(
+            after_the_downtime, Phase.VALIDATING, Wait("EsawUnreachable", "Away."), at(minutes=minutes)
+        )
+    assert next_attempt is not None
+    assert after_the_downtime.reason == "DeadlineExceeded"
 
 
 def test_while_a_person_holds_it_no_deadline_runs() -> None:

@@ -225,6 +225,16 @@ async def test_another_key_has_those_tried_again_that_were_not_permitted() -> No
     assert reopened == [event.name]
 
 
+async def test_another_token_with_each_consent_lists_no_events() -> None:
+    event = event_failed("NotPermitted").build()
+    retry_scene = RetryScene(event)
+    consented = a_sender(tokenSecretRef=None)
+    reopened = await retry_scene.reopened_after(
+        known_to_work(consented), known_to_work(a_sender(version=2, tokenSecretRef=None), "n" * 66)
+    )
+    assert reopened == []
+
+
 async def test_a_sender_that_is_there_now_has_those_tried_again_that_missed_it() -> None:
     error = LastError(reason="SenderMissing", message="", time=NOON)
     event = event_failed("DeadlineExceeded").status(last_error=error).build()

@@ -88,3 +88,18 @@ async def test_a_list_that_can_not_be_made_is_made_later() -> None:
     await relist_scene.list_started(Sender)
     assert list(relist_scene.scene.cache.senders) == []
     assert len(relist_scene.scene.clock.slept) == 3
+
+
+async def test_after_a_restore_of_etcd_the_listed_state_replaces_the_newer_version() -> None:
+    event = an_event().at_version(900).in_phase(Phase.ARCHIVING).build()
+    relist_scene = RelistScene(event, a_sender(version=900))
+    await relist_scene.begun()
+    restored = an_event().at_version(500).in_phase(Phase.COLLECTING).build()
+    relist_scene.scene.kube.put(restored)
+    relist_scene.scene.kube.put(a_sender(version=500))
+
+    await relist_scene.list_started(EnvelopeEvent, Sender)
+
+    cache = relist_scene.scene.cache
+    assert [each.status.phase for each in cache.events] == [Phase.COLLECTING]
+    assert [each.metadata.resource_version for each in cache.senders] == ["500"]
