@@ -17,7 +17,7 @@ from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, HttpStatusError
-from counterfoil.kube.errors import Rejected, TooLarge
+from counterfoil.kube.errors import Rejected, TooLarge, api_error
 from counterfoil.kube.status import StatusWriter
 from counterfoil.resources import (
     REQUEST_LABEL,
@@ -516,3 +516,11 @@ async def test_trouble_in_the_archive_is_told_in_its_own_words(scene: Scene) -> 
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "NameOccupied")
     assert after.status.message is not None
     assert str(scene.root) in after.status.message
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 410, 413, 422])
+async def test_a_4xx_of_a_proxy_to_a_status_write_is_tried_again_and_fails_nothing(
+    scene: Scene, status: int
+) -> None:
+    scene.kube.fail("patch_status", api_error(status, b"<html>nginx</html>", None, creating=False))
+    assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
