@@ -27,7 +27,6 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, NotFound
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.resources import (
-    ActionHandling,
     EnvelopeEvent,
     EnvelopeStatus,
     Organization,
@@ -75,7 +74,7 @@ class MissedCallbackFinder:
 
         A sender whose envelopes can't be asked for now is skipped until the next sweep. Raises ``ApiError``.
         """
-        action = _action(organization)
+        action = organization.spec.archive_action
         if action is None:
             return 0
         senders = [
@@ -248,10 +247,3 @@ async def _find_between(
         *await _find_between(user, status, start, middle),
         *await _find_between(user, status, middle, end),
     ]
-
-
-def _action(organization: Organization) -> str | None:
-    """Return the action of the missed callback: the organization's first that leads into the archive."""
-    archived = [rule.action for rule in organization.spec.actions if rule.handling is ActionHandling.ARCHIVE]
-    usual = [action for action in archived if action.lower() == "envelopefinished"]
-    return next(iter(usual + archived), None)
