@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from controller.reconcile.error_policy import KEY_DOUBTED
 from controller.reconcile.outcomes import (
     Done,
     Fail,
@@ -92,6 +93,8 @@ def next_status(
     outcome = dataclasses.replace(outcome, message=outcome.message[:MAX_MESSAGE_LENGTH])
     draft = _Draft(status, inputs)
     draft.add_facts(outcome.facts)
+    if outcome.reason == KEY_DOUBTED:
+        draft.set_condition("Authorized", "Unknown", outcome)
     match outcome:
         case Done():
             draft.complete_phase(phase, outcome)

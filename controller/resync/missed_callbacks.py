@@ -27,7 +27,6 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, NotFound
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.resources import (
-    ActionHandling,
     EnvelopeEvent,
     EnvelopeStatus,
     Organization,
@@ -41,6 +40,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.naming import EnvelopeId
+from counterfoil.resources.organization import CleanupPolicy
 from counterfoil.resources.reopening import reopened_status
 
 _log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class MissedCallbackFinder:
 
         A sender whose envelopes can't be asked for now is skipped until the next sweep. Raises ``ApiError``.
         """
-        action = _action(organization)
+        action = organization.spec.archive_action
         if action is None:
             return 0
         senders = [
@@ -84,15 +84,24 @@ class MissedCallbackFinder:
             and not each.spec.suspend
             and is_condition_true(each.status.conditions, "Authorized")
         ]
-        created = 0
+        created, left_alone = 0, set[EnvelopeId]()
         for sender in senders:
             try:
-                created += await self._sweep_sender(organization, sender, action)
+                created += await self._sweep_sender(organization, sender, action, left_alone)
             except (EsawError, KeyUnusable) as problem:
                 _log.info("the sweep skipped a sender: %s", problem, extra={"sender": sender.name})
+        if left_alone:
+            _log.warning(
+                "the sweep left %d envelopes without an event alone: they were finished longer ago than "
+                "spec.ttl.succeeded, so probably they were archived, kept, and their events removed",
+                len(left_alone),
+                extra={"organization": organization.name},
+            )
         return created
 
-    async def _sweep_sender(self, organization: Organization, sender: Sender, action: str) -> int:
+    async def _sweep_sender(
+        self, organization: Organization, sender: Sender, action: str, left_alone: set[EnvelopeId]
+    ) -> int:
         esaw = self.esaw_clients.for_organization(organization)
         token = await self.sender_keys.key(sender, esaw)
         user, seen, created = esaw.as_user(token), set[str](), 0
@@ -104,7 +113,9 @@ class MissedCallbackFinder:
                 envelope = _guid(found, sender)
                 if envelope is None or await self._exists(organization, envelope, action, status):
                     continue
-                if not await self._may_have_been_removed(organization, user, envelope, sent_before):
+                if await self._may_have_been_removed(organization, user, envelope, sent_before):
+                    left_alone.add(envelope)
+                else:
                     created += await self._create_event(organization, sender, envelope, action)
         except HttpStatusError as answer:
             if answer.status == 401 and answer.error_id is None:
@@ -151,19 +162,21 @@ class MissedCallbackFinder:
         self, organization: Organization, user: EsawUserClient, envelope: EnvelopeId, sent_before: datetime
     ) -> bool:
         """
-        Whether the envelope was finished longer than ``ttl.succeeded`` ago: its event may be removed by now.
+        Whether the envelope is kept, and was finished longer than ``ttl.succeeded`` ago: its event may be
+        removed by now.
 
-        An earlier sweep or a callback made that event. A new one would archive the envelope again.
+        An earlier sweep or a callback made that event. A new one would archive the envelope again. With
+        policy Delete an archived envelope is no longer there, so each one that is found was missed.
         """
         oldest_kept = self.clock.now() - organization.spec.ttl.succeeded
-        if sent_before > oldest_kept:
+        if organization.spec.cleanup.policy is not CleanupPolicy.KEEP or sent_before > oldest_kept:
             return False
         try:
             finished = await user.finished_date(envelope)
         except HttpStatusError as answer:
             if answer.status == 401:
                 raise
-            return answer.status == 404
+            return answer.is_missing_envelope
         except EsawError:
             # One envelope that can't be read must not end the search; its event says what is wrong.
             return False
@@ -234,10 +247,3 @@ async def _find_between(
         *await _find_between(user, status, start, middle),
         *await _find_between(user, status, middle, end),
     ]
-
-
-def _action(organization: Organization) -> str | None:
-    """Return the action of the missed callback: the organization's first that leads into the archive."""
-    archived = [rule.action for rule in organization.spec.actions if rule.handling is ActionHandling.ARCHIVE]
-    usual = [action for action in archived if action.lower() == "envelopefinished"]
-    return next(iter(usual + archived), None)

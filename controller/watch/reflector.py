@@ -17,7 +17,7 @@ from typing import Any, Final
 from controller.cache import Cache
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import ApiError, NotFound
+from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import exponential_backoff
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, ResourceInvalid, Sender
 
@@ -85,6 +85,6 @@ class InitialSync:
 
 
 def _describe(problem: ApiError) -> str:
-    if isinstance(problem, NotFound):
+    if problem.status == 404:
         return f"{problem}. Are the CustomResourceDefinitions installed?"
     return str(problem)

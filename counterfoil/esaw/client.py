@@ -82,7 +82,7 @@ class EsawUserClient:
     async def configuration(self, envelope: str) -> models.ConfigurationResponse:
         """Return the envelope's configuration with its metadata."""
         path = f"envelope/{envelope_id(envelope)}/configuration"
-        return await self.read(EsawCall("configuration", "GET", path), models.decode_configuration)
+        return await self._get("configuration", path, models.ConfigurationResponse)
 
     async def history(self, envelope: str) -> models.HistoryResponse:
         """Return the envelope's history, also after its deletion. Raises ``HttpStatusError`` 403 without

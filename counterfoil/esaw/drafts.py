@@ -35,7 +35,7 @@ async def exists(user: EsawUserClient, draft: str) -> bool:
 async def configuration(user: EsawUserClient, draft: str) -> models.ConfigurationResponse:
     """Return how the draft is set up: its metadata."""
     path = f"draft/{envelope_id(draft)}/configuration"
-    return await user.read(EsawCall("draft_configuration", "GET", path), models.decode_configuration)
+    return await user.call(EsawCall("draft_configuration", "GET", path), models.ConfigurationResponse)
 
 
 async def update_metadata(user: EsawUserClient, draft: str, metadata: str) -> None:

@@ -7,7 +7,7 @@ they contain callback tokens, and recipients, because they are personal data. Th
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import TypeVar
@@ -131,7 +131,7 @@ class AuditTrail(EsawModel, frozen=True):
 
 
 class FilesResponse(EsawModel, frozen=True):
-    """``GET envelope/{id}/files``. Each of the three parts may be absent or null."""
+    """``GET envelope/{id}/files``. Each of the three parts may be null, and not all may be absent."""
 
     documents: tuple[ListedDocument, ...] | None = None
     audit_trail: AuditTrail | None = None
@@ -247,19 +247,35 @@ _ERROR_ID = re.compile(
 _TRACE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _VERSION = re.compile(rf"[A-Za-z0-9][A-Za-z0-9 .,+_()-]{{0,{VERSION_LENGTH - 1}}}")
 _ODD_VALUE = re.compile(r"(?<=^Invalid enum value )(?!'[A-Za-z0-9_]{1,40}' - at ).*(?= - at )", re.DOTALL)
-_CONFIGURATION_MEMBERS = frozenset(
-    {"MetaData", "ShareWithTeam", "Activities", "ExpirationConfiguration", "CallbackConfiguration"}
-)
-"""Members of a configuration by which it is recognised: which of them are absent for null is not
-documented."""
+_MEMBERS: Mapping[type[msgspec.Struct], tuple[str, frozenset[str]]] = {
+    ConfigurationResponse: (
+        "a configuration",
+        frozenset(
+            {"MetaData", "ShareWithTeam", "Activities", "ExpirationConfiguration", "CallbackConfiguration"}
+        ),
+    ),
+    FilesResponse: ("a list of files", frozenset({"Documents", "AuditTrail", "LegalDocuments"})),
+    FindResponse: ("a search result", frozenset({"Envelopes"})),
+}
+"""Name of each answer without a required member, and the members of which it has at least one. Which of them
+are absent for null is not documented."""
 _JSON_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Errors of msgspec for invalid JSON; ``RecursionError`` for lists that are nested too deeply."""
 
 
 def decode(kind: type[A], operation: str, body: bytes) -> A:
-    """Read the JSON of an answer. Raises ``ResponseInvalid``, which says what is wrong and where."""
+    """
+    Read the JSON of an answer. Raises ``ResponseInvalid``, which says what is wrong and where.
+
+    An object that has none of the members of its kind, such as the health page of a proxy, is no answer.
+    """
     try:
-        return msgspec.json.decode(body, type=kind)
+        answer = msgspec.json.decode(body, type=kind)
+        noun, members = _MEMBERS.get(kind, ("", frozenset()))
+        # Only an answer that says nothing is read a second time.
+        if not members or answer != kind() or members & msgspec.json.decode(body).keys():
+            return answer
+        what = f"it has no part of {noun}"
     except msgspec.ValidationError as mismatch:
         # "Invalid enum value 'x'" is the one message that repeats what eSAW sent; only a plain word may pass.
         what = _ODD_VALUE.sub("(no plain word)", str(mismatch))
@@ -276,14 +292,6 @@ def decode_envelope(operation: str, body: bytes) -> EnvelopeResponse:
     if status not in set(EnvelopeStatus):
         raise EnvelopeStatusUnknown(operation, status)
     return decode(EnvelopeResponse, operation, body)
-
-
-def decode_configuration(operation: str, body: bytes) -> ConfigurationResponse:
-    """Read a configuration. Raises ``ResponseInvalid`` for an object that has no member of one."""
-    answer = decode(ConfigurationResponse, operation, body)
-    if answer.metadata is None and not _CONFIGURATION_MEMBERS & msgspec.json.decode(body).keys():
-        raise ResponseInvalid(operation, "it has no part of a configuration")
-    return answer
 
 
 def expect_no_result(operation: str, body: bytes) -> None:

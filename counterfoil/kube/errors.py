@@ -2,7 +2,7 @@
 Errors of the API server: one class for each answer that callers handle differently.
 
 ``ApiError`` is the base class. ``api_error`` chooses the class from the HTTP status and the Status object of
-the response.
+the response. A 4xx without a Status object may be a proxy's, so nothing about an object follows from it.
 """
 
 import re
@@ -54,7 +54,7 @@ class Expired(ApiError):
 
 
 class Unavailable(ApiError):
-    """No response, 408, 429 or 5xx: the same request can succeed later."""
+    """No response, 408, 429, 5xx, or a 4xx without a Status object: the same request can succeed later."""
 
 
 class NotConfigured(Exception):
@@ -67,12 +67,17 @@ def api_error(status: int, answer: bytes, retry_after: str | None, *, creating: 
         payload = msgspec.json.decode(answer)
     except msgspec.DecodeError:
         payload = None
-    payload = payload if isinstance(payload, dict) else {}
-    payload = payload.get("object", payload) if payload.get("type") == "ERROR" else payload
+    if isinstance(payload, dict) and payload.get("type") == "ERROR":
+        payload = payload.get("object")
+    if not (isinstance(payload, dict) and payload.get("kind") == "Status"):
+        payload = {}
     reason = str(payload.get("reason") or status)
     message = f"the API server answered {status} {reason}: {payload.get('message', '')}".rstrip(": ")
     seconds = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
     kind = TooLarge if _TOO_LARGE.search(message) else _error_class(status, reason, creating=creating)
+    if not payload and kind not in (Forbidden, Unavailable):
+        # The API server's own 404 without a Status is the one to a path that it does not know: no CRD.
+        kind, message = Unavailable, f"{status} was the answer, without a Status object of the API server"
     problem = kind(status, reason, message, seconds)
     if isinstance(problem, Expired):
         problem.token = str((payload.get("metadata") or {}).get("continue") or "")

@@ -230,9 +230,11 @@ class OrganizationSpec(ResourcePart, frozen=True):
 
     @property
     def archive_action(self) -> str | None:
-        """The first action with handling Archive, or None."""
-        archived = (each.action for each in self.actions if each.handling is ActionHandling.ARCHIVE)
-        return next(archived, None)
+        """The action of an event whose callback names none or never came: envelopeFinished if that has
+        handling Archive, else the first that has it, or None."""
+        archived = [each.action for each in self.actions if each.handling is ActionHandling.ARCHIVE]
+        usual = [action for action in archived if action.lower() == "envelopefinished"]
+        return next(iter(usual + archived), None)
 
 
 class CallbackURLs(ResourcePart, frozen=True):

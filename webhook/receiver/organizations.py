@@ -37,7 +37,7 @@ class OrganizationView:
     actions: Mapping[str, str] = field(default_factory=dict)
     """The actions it asks for, in its own spelling, by their names in lower case."""
     archive_action: str | None = None
-    """Its first action that leads into the archive; a callback without an action counts as this one."""
+    """Its action that leads into the archive; a callback without an action counts as this one."""
     archives_unlisted: bool = False
     """Whether an action that it does not list counts as that one, too."""
     sender: str | None = None

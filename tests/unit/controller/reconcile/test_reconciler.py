@@ -17,7 +17,7 @@ from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, HttpStatusError
-from counterfoil.kube.errors import Rejected, TooLarge
+from counterfoil.kube.errors import Rejected, TooLarge, api_error
 from counterfoil.kube.status import StatusWriter
 from counterfoil.resources import (
     REQUEST_LABEL,
@@ -321,7 +321,7 @@ async def test_a_key_that_is_refused_twice_parks_the_event_and_is_remembered(
 ) -> None:
     scene.envelope.but(operation, HttpStatusError(401)).but("whoami", HttpStatusError(401))
     doubted = await scene.reconcile()
-    assert (doubted.status.reason, truth(doubted, "Authorized")[0]) == ("KeyDoubted", "True")
+    assert (doubted.status.reason, truth(doubted, "Authorized")[0]) == ("KeyDoubted", "Unknown")
     assert doubted.status.next_attempt_time is not None
     assert doubted.status.next_attempt_time >= scene.clock.now() + timedelta(minutes=1)
     assert scene.envelope.asked.count("whoami") == 0
@@ -343,9 +343,11 @@ async def test_a_proxys_401_of_a_minute_costs_a_minute_and_no_consent(scene: Sce
     await scene.reconcile()
     del scene.envelope.problems[operation]
     scene.clock.advance(seconds=59)
-    assert (await scene.reconcile()).status.reason == "KeyDoubted"
+    doubted = await scene.reconcile()
+    assert (doubted.status.reason, truth(doubted, "Authorized")) == ("KeyDoubted", ("Unknown", "KeyDoubted"))
     scene.clock.advance(seconds=1)
-    assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
+    after = await scene.reconcile()
+    assert (after.status.phase, truth(after, "Authorized")) == (Phase.SUCCEEDED, ("True", "KeyAccepted"))
     assert scene.envelope.asked.count("whoami") == 1
 
 
@@ -516,3 +518,11 @@ async def test_trouble_in_the_archive_is_told_in_its_own_words(scene: Scene) -> 
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "NameOccupied")
     assert after.status.message is not None
     assert str(scene.root) in after.status.message
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 410, 413, 422])
+async def test_a_4xx_of_a_proxy_to_a_status_write_is_tried_again_and_fails_nothing(
+    scene: Scene, status: int
+) -> None:
+    scene.kube.fail("patch_status", api_error(status, b"<html>nginx</html>", None, creating=False))
+    assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED

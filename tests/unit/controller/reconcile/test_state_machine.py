@@ -3,6 +3,7 @@
 import dataclasses
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from controller.reconcile.outcomes import (
@@ -259,6 +260,20 @@ def test_what_a_phase_learned_is_kept_whatever_came_of_it(outcome: Outcome) -> N
 def test_an_event_that_is_only_noted_down_succeeds_without_a_phase() -> None:
     status = record_only_status(EnvelopeEventStatus(), Done("Recorded", "Noted."), at())
     assert (status.phase, status.reason) == (Phase.SUCCEEDED, "Recorded")
+
+
+@pytest.mark.parametrize("deadline_has_passed", [False, True])
+def test_a_doubted_key_is_not_called_accepted_until_it_is_in_use_again(deadline_has_passed: bool) -> None:
+    accepted = with_authorized(an_event().build().status, "anna", at())
+    since = at().now - timedelta(days=365) if deadline_has_passed else None
+    accepted = msgspec.structs.replace(accepted, phase_started_at=since)
+    doubted = next_status(accepted, Phase.VALIDATING, Wait("KeyDoubted", "401 was the answer."), at())
+    found = find_condition(doubted.conditions, "Authorized")
+    assert found is not None
+    assert (found.status, found.reason) == ("Unknown", "KeyDoubted")
+    again = find_condition(with_authorized(doubted, "anna", at(5)).conditions, "Authorized")
+    assert again is not None
+    assert again.status == "True"
 
 
 def test_the_authorized_condition_is_set_once_and_then_left_alone() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from controller.watch.reflector import InitialSync
-from counterfoil.kube.errors import ApiError, Forbidden, NotFound, Unavailable
+from counterfoil.kube.errors import ApiError, Forbidden, Unavailable
 from tests.support.builders import AClock
 
 
@@ -34,7 +34,7 @@ async def test_it_is_not_ready_before_everything_was_read_and_then_it_is() -> No
     [
         (Unavailable(0, "NoAnswer", "the API server did not answer"), "the API server did not answer"),
         (Forbidden(403, "Forbidden", "not allowed"), "not allowed"),
-        (NotFound(404, "NotFound", "not there"), "not there. Are the CustomResourceDefinitions installed?"),
+        (Unavailable(404, "404", "not there"), "not there. Are the CustomResourceDefinitions installed?"),
     ],
 )
 async def test_it_says_what_it_waits_for(problem: ApiError, said: str) -> None:

@@ -193,7 +193,8 @@ def test_a_file_that_is_listed_twice_is_filed_once() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        {},
+        {"Documents": None},
+        {"LegalDocuments": None, "Other": 1},
         {"Documents": None, "AuditTrail": None, "LegalDocuments": None},
         {"Documents": [], "AuditTrail": {}, "LegalDocuments": []},
         {"AuditTrail": {"FileId": None, "XmlFileId": ""}},
@@ -201,6 +202,13 @@ def test_a_file_that_is_listed_twice_is_filed_once() -> None:
 )
 def test_parts_that_are_absent_null_or_empty_are_no_files(raw: Any) -> None:
     assert an_answer(FilesResponse, raw).files() == ()
+
+
+@pytest.mark.parametrize("kind", [FilesResponse, FindResponse, ConfigurationResponse])
+@pytest.mark.parametrize("raw", [{}, {"status": "up"}, {"documents": []}, {"error": {"Envelopes": []}}])
+def test_an_object_with_no_member_of_an_answer_is_no_empty_answer(kind: type[Any], raw: Any) -> None:
+    with pytest.raises(ResponseInvalid, match="it has no part of a"):
+        an_answer(kind, raw)
 
 
 def test_a_document_may_come_without_a_name_and_attachments() -> None:
@@ -235,7 +243,8 @@ def test_history_tells_a_deleted_envelope_from_one_that_lives() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "metadata"), [({"MetaData": "<a/>"}, "<a/>"), ({"MetaData": None}, None), ({}, None)]
+    ("raw", "metadata"),
+    [({"MetaData": "<a/>"}, "<a/>"), ({"MetaData": None}, None), ({"Activities": []}, None)],
 )
 def test_metadata_is_read_out_of_the_configuration(raw: Any, metadata: str | None) -> None:
     assert an_answer(ConfigurationResponse, raw).metadata == metadata

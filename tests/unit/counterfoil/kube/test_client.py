@@ -24,6 +24,7 @@ from counterfoil.kube.errors import (
     Rejected,
     TooLarge,
     Unavailable,
+    api_error,
 )
 from counterfoil.kube.watch import WatchEvent, exponential_backoff, list_and_watch_forever
 from counterfoil.resources import EnvelopeEvent, Organization
@@ -102,6 +103,39 @@ async def test_a_refusal_that_is_no_status_is_understood_by_its_code(tmp_path: P
     async with answered_by(always(502, body), tmp_path) as kube:
         with pytest.raises(Unavailable, match="the API server answered 502 502"):
             await kube.get(EnvelopeEvent, "name")
+
+
+@pytest.mark.parametrize("code", [400, 404, 405, 409, 410, 413, 422])
+@pytest.mark.parametrize(
+    "body", ["", "<html>nginx</html>", "404 page not found\n", '{"reason": "NotFound"}', "[]", "null"]
+)
+async def test_a_4xx_without_a_status_says_nothing_about_the_object(
+    tmp_path: Path, code: int, body: str
+) -> None:
+    async with answered_by(always(code, body), tmp_path) as kube:
+        for ask in (
+            kube.get(EnvelopeEvent, "name"),
+            kube.create(EnvelopeEvent, {}),
+            kube.patch_status(EnvelopeEvent, "name", {}, resource_version="1"),
+            kube.delete(EnvelopeEvent, "name"),
+            kube.page(EnvelopeEvent, limit=1),
+        ):
+            with pytest.raises(Unavailable, match=f"{code} was the answer, without a Status") as raised:
+                await ask
+            assert raised.value.status == code
+
+
+@pytest.mark.parametrize("code", [401, 403])
+async def test_a_refusal_of_the_credentials_is_believed_without_a_status(tmp_path: Path, code: int) -> None:
+    async with answered_by(always(code, "<html>Log in</html>"), tmp_path) as kube:
+        with pytest.raises(Forbidden):
+            await kube.get(EnvelopeEvent, "name")
+
+
+@pytest.mark.parametrize("told", [{}, [], None, "gone", {"code": 410, "reason": "Expired"}])
+def test_an_error_of_a_watch_without_a_status_expires_nothing(told: Any) -> None:
+    line = json.dumps({"type": "ERROR", "object": told}).encode()
+    assert type(api_error(410, line, None, creating=False)) is Unavailable
 
 
 @pytest.mark.parametrize("body", ["<html>Log in</html>", "[]", '{"cut": '])

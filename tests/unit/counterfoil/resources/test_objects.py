@@ -171,6 +171,22 @@ def test_the_rule_of_an_action_is_found_in_any_letter_case(told: str) -> None:
     assert organization().spec.rule(told) == ActionRule(action="envelopeFinished")
 
 
+@pytest.mark.parametrize(
+    ("actions", "expected"),
+    [
+        ([("envelopeRejected", "Archive"), ("EnvelopeFinished", "Archive")], "EnvelopeFinished"),
+        ([("envelopeRejected", "Archive"), ("envelopeFinished", "Record")], "envelopeRejected"),
+        ([("envelopeExpired", "Record"), ("b", "Archive"), ("a", "Archive")], "b"),
+        ([("envelopeFinished", "Record")], None),
+    ],
+)
+def test_the_archive_action_is_the_usual_one_where_that_is_archived_else_the_first(
+    actions: list[tuple[str, str]], expected: str | None
+) -> None:
+    rules = [{"action": action, "handling": handling} for action, handling in actions]
+    assert organization(actions=rules).spec.archive_action == expected
+
+
 def test_an_action_that_is_not_configured_has_no_rule() -> None:
     assert organization().spec.rule("workstepOpened") is None
 

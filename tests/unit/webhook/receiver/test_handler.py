@@ -158,7 +158,7 @@ NO_ACTION = pytest.mark.parametrize("query", [f"envelope={GUID}", f"envelopeId={
 
 
 @NO_ACTION
-async def test_a_callback_without_an_action_is_the_event_of_the_first_archive_action(
+async def test_a_callback_without_an_action_is_the_event_of_the_usual_action_where_that_is_archived(
     counter: Counter, query: str
 ) -> None:
     actions = [
@@ -168,9 +168,9 @@ async def test_a_callback_without_an_action_is_the_event_of_the_first_archive_ac
     ]
     counter.organization_cache.update(added(an_organization(spec={"actions": actions})))
     assert await counter.status(query) == 200
-    assert await counter.status(f"envelopeId={GUID}&action=envelopeClosed") == 200
+    assert await counter.status(f"envelopeId={GUID}&action=envelopeFinished") == 200
     (name,) = counter.kube.objects
-    assert counter.kube.event(name).spec.action == "envelopeClosed"
+    assert counter.kube.event(name).spec.action == "envelopeFinished"
     assert (counter.counted("noted"), counter.counted("known")) == (1, 1)
 
 
@@ -185,7 +185,7 @@ async def test_a_callback_without_an_action_is_ignored_where_nothing_is_archived
 
 
 @pytest.mark.parametrize("more", ["", "&workstepId=W1"])
-async def test_an_unlisted_action_is_the_event_of_the_first_archive_action_where_that_is_wanted(
+async def test_an_unlisted_action_is_the_event_of_the_archive_action_where_that_is_wanted(
     counter: Counter, more: str
 ) -> None:
     spec = {"unlistedActions": "Archive", "actions": [{"action": "envelopeFinished"}]}

@@ -1,0 +1,30 @@
+"""A worker whose run could not be stored: the event stays known and is queued again."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from controller.reconcile.worker import Worker
+from counterfoil.kube.errors import api_error
+from tests.unit.controller.reconcile.test_reconciler import Scene
+
+
+@pytest.mark.parametrize("status", [400, 404, 413])
+async def test_a_proxys_4xx_to_each_status_write_does_not_drop_the_event(tmp_path: Path, status: int) -> None:
+    scene = Scene(tmp_path)
+    scene.cache.update(scene.newest())
+    refused = api_error(status, b"<html>nginx</html>", None, creating=False)
+    scene.kube.fail("patch_status", *[refused] * 100)
+    queued: list[str] = []
+    queue = SimpleNamespace(
+        run_began=lambda name: None, enqueue_after=lambda name, seconds: queued.append(name)
+    )
+    resync = SimpleNamespace(probe_soon=lambda name: None)
+    worker = Worker(
+        scene.cache, cast("Any", queue), scene.reconciler, cast("Any", resync), scene.clock, on_failed=()
+    )
+    await worker.reconcile(scene.event.name)
+    assert scene.cache.events.get(scene.event.name) is not None
+    assert queued == [scene.event.name]
