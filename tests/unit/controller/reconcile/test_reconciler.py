@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from controller.access.archive_pool import ArchivePool
 from controller.access.secret_cache import SecretCache
@@ -16,7 +17,8 @@ from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.telemetry.event_recorder import EventRecorder
-from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, HttpStatusError
+from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, FilesResponse, HttpStatusError
+from counterfoil.esaw.models import AuditTrail, ListedFile
 from counterfoil.kube.errors import Rejected, TooLarge
 from counterfoil.kube.status import StatusWriter
 from counterfoil.resources import (
@@ -256,11 +258,68 @@ async def test_what_comes_in_place_of_a_file_is_not_archived_and_the_envelope_st
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.parametrize("file_id", ["file-1", "trail-1"])
+def change_list(scene: Scene, change: Callable[[FilesResponse], FilesResponse]) -> None:
+    """Let eSAW list other files than the fake does by itself."""
+    listed = scene.envelope.files
+
+    async def files(envelope: str) -> FilesResponse:
+        return change(await listed(envelope))
+
+    scene.envelope.files = files  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("name", [None, "Certificate"])
+async def test_garbage_in_place_of_a_legal_document_of_any_name_is_not_archived(
+    scene: Scene, name: str | None
+) -> None:
+    def named(listed: FilesResponse) -> FilesResponse:
+        papers = (structs.replace(each, file_name=name) for each in listed.legal_documents)
+        return structs.replace(listed, legal_documents=tuple(papers))
+
+    scene.envelope.contents["legal-1"] = GARBAGE["plain text"]
+    change_list(scene, named)
+    assert (await scene.reconcile()).status.reason == "EsawAnswerUnreadable"
+    assert scene.envelope.transport.deleted == []
+
+
+async def test_garbage_in_place_of_a_document_not_named_pdf_is_not_archived_without_a_signature_check(
+    scene: Scene,
+) -> None:
+    scene.cache.update(
+        an_archive(filesystem={"root": str(scene.root)}, version=9, generation=2, signatures="Ignore")
+    )
+    scene.envelope.contents["file-1"] = GARBAGE["plain text"]
+    scene.envelope.names["file-1"] = "Contract"
+    assert (await scene.reconcile()).status.reason == "EsawAnswerUnreadable"
+    assert scene.envelope.transport.deleted == []
+
+
+async def test_any_bytes_that_a_signer_uploaded_as_a_pdf_are_archived(scene: Scene) -> None:
+    def attached(listed: FilesResponse) -> FilesResponse:
+        passport = ListedFile(file_id="att-1", file_name="passport.pdf")
+        first = structs.replace(listed.documents[0], attachments=(passport,))
+        return structs.replace(listed, documents=(first,))
+
+    scene.envelope.contents["att-1"] = b"\xff\xd8\xff\xe0 JFIF"
+    change_list(scene, attached)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+async def test_an_audit_trail_in_utf_16_is_archived(scene: Scene) -> None:
+    def with_xml(listed: FilesResponse) -> FilesResponse:
+        return structs.replace(listed, audit_trail=AuditTrail(file_id="trail-1", xml_file_id="x-1"))
+
+    scene.envelope.contents["x-1"] = '<?xml version="1.0" encoding="utf-16"?><AuditTrail/>'.encode("utf-16")
+    change_list(scene, with_xml)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.parametrize("file_id", ["file-1", "trail-1", "legal-1"])
 @pytest.mark.parametrize("state", [State.BROKEN, State.UNREADABLE])
 async def test_an_envelope_with_a_file_in_doubt_is_archived_and_kept_and_that_is_told(
     scene: Scene, file_id: str, state: State
 ) -> None:
+    scene.envelope.contents["legal-1"] = b"%PDF-legal"
     doubted = Signatures(state=state, detail="it can't be read as a PDF")
     scene.examiner.found[scene.envelope.contents[file_id]] = doubted
     after = await scene.reconcile()
