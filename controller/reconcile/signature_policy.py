@@ -88,13 +88,7 @@ def side_condition(files: Sequence[FileLayout], signatures: Mapping[str, Signatu
     if not answers:
         return None
     documents = [answer for answer in answers if answer[0].facts.kind is FileKind.DOCUMENT]
-    broken = [answer for answer in answers if answer[1].state is State.BROKEN]
-    broken += [
-        answer
-        for answer in answers
-        if answer[1].state is State.UNREADABLE and answer[0].facts.kind is not FileKind.LEGAL_DOCUMENT
-    ]
-    if broken:
+    if broken := [answer for answer in answers if answer[1].is_doubtful]:
         return _as_condition("False", "SignatureBroken", _details(broken))
     if distrusted := [(each, _distrust_reason(found)) for each, found in answers if _distrust_reason(found)]:
         return _as_condition("False", "SignerUntrusted", distrusted)

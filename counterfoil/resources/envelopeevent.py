@@ -167,7 +167,7 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
     documents: tuple[FiledDocument, ...] = ()
     archive: ArchiveLocation | None = None
     mismatches: int = 0
-    """Number of times that eSAW or the archive did not have the archived files right before the delete."""
+    """Number of times that the archived files were not those of eSAW or of the archive, or were in doubt."""
     started_at: datetime | None = None
     completed_at: datetime | None = None
 

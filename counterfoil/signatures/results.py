@@ -96,3 +96,8 @@ class Signatures(SignatureResult, frozen=True):
     detail: str = ""
     found: tuple[Signature, ...] = ()
     anchors: str | None = None
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the file may not be what eSAW has, or was changed: its envelope is not deleted."""
+        return self.state in (State.BROKEN, State.UNREADABLE)

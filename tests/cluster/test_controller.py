@@ -314,7 +314,7 @@ async def test_what_a_proxy_says_with_status_200_is_never_archived(
 async def test_a_document_that_cannot_be_read_is_archived_and_kept(scene: ControllerScene) -> None:
     damaged = DocumentSpec(name="contract.pdf", content=b"%PDF-1.7 and no more")
     envelope = scene.envelope(documents=[damaged])
-    event = await scene.reaches(await scene.note(envelope), Phase.SUCCEEDED, "DocumentInDoubt")
+    event = await scene.reaches(await scene.note(envelope), Phase.FAILED, "DocumentInDoubt")
     assert "`contract.pdf`" in (event.status.message or "")
     assert "counterfoil.json" in scene.filed(envelope)
     assert scene.esaw.exists(envelope)

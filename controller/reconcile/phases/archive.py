@@ -18,7 +18,7 @@ import msgspec
 from controller.reconcile.context import PartialArchive, ReconcileContext
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, SideCondition, Wait
 from controller.reconcile.phases.missing_envelope import archived_by_sibling, is_missing, was_deleted
-from controller.reconcile.signature_policy import is_checked, side_condition
+from controller.reconcile.signature_policy import ESAW_SIGNED_KINDS, is_checked, side_condition
 from controller.sharding import LeaseLost
 from counterfoil.archives import filing
 from counterfoil.archives.layout import ArchiveLayout, FileLayout
@@ -102,7 +102,8 @@ class _ArchivedFiles:
 async def _archived_before(
     event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext
 ) -> _ArchivedFiles | None:
-    """Return what an earlier run filed, if its manifest covers the plan, is of this state and proves true."""
+    """Return what an earlier run filed, if its manifest covers the plan, is of this state, doubts no file
+    and proves true."""
     claimed = [each.location for each in event.status.documents if each.location is not None]
     manifest = await filing.find_concluded(context.backend, plan, event.spec.envelope_id, claimed=claimed)
     status = (await context.envelope_facts()).status
@@ -114,6 +115,13 @@ async def _archived_before(
     if any(key not in filed for key in keys):
         return None
     found = {each.file_id: each.signatures for each in manifest.files if each.signatures is not None}
+    if any(
+        each.facts.kind in ESAW_SIGNED_KINDS and found[each.facts.file_id].is_doubtful
+        for each in plan.files
+        if each.facts.file_id in found
+    ):
+        # Its download may have been cut: it is downloaded again.
+        return None
     wanted = {each.facts.file_id for each in plan.files if _is_checked(each, context)}
     signatures = {file_id: found[file_id] for file_id in wanted & found.keys()}
     has_same_anchors = context.signature_checker.has_same_anchors

@@ -29,13 +29,16 @@ from counterfoil.resources import (
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
 
 MAX_MISMATCHES = 1
-"""Maximum number of times that an envelope is archived again because its files changed before the delete."""
+"""Maximum number of times that an envelope is archived again because its files changed before the delete or
+one of them is in doubt."""
 
 
 async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     """Delete the envelope, unless it is kept, it is too early, or a file is not in the archive."""
     if deletion.lacks_audit_trail(event.status, context.organization.spec.evidence):
         return await _without_audit_trail(event, context)
+    if deletion.is_kept(event.status) and (doubt := deletion.doubt(event.status)) is not None:
+        return _in_doubt(event, doubt)
     cleanup = context.organization.spec.cleanup
     if cleanup.policy is CleanupPolicy.KEEP:
         return await _keep(event, context)
@@ -47,12 +50,6 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             "The envelope was archived where no file is kept; Counterfoil archives it again before deleting "
             "it.",
             restart_from=Phase.COLLECTING,
-        )
-
-    if (doubt := deletion.doubt(event.status)) is not None:
-        return Done(
-            "DocumentInDoubt",
-            f"The envelope was archived and stays in eSignAnyWhere, since a file of it is in doubt: {doubt}",
         )
 
     archived = find_condition(event.status.conditions, "Archived")
@@ -184,6 +181,17 @@ def _mismatch(event: EnvelopeEvent, reason: str, change: str) -> Outcome:
         "that were archived last stay in the archive, and the envelope stays in eSignAnyWhere.",
         facts=facts,
     )
+
+
+def _in_doubt(event: EnvelopeEvent, doubt: str) -> Outcome:
+    """Download the files again, since a download may have been cut; then keep the envelope and tell a
+    person."""
+    facts = PhaseFacts(mismatches=event.status.mismatches + 1)
+    said = f"The envelope was archived and stays in eSignAnyWhere, since a file of it is in doubt: {doubt}"
+    if event.status.mismatches < MAX_MISMATCHES:
+        again = f"{said} Its files are downloaded again."
+        return Wait("DocumentInDoubt", again, restart_from=Phase.COLLECTING, facts=facts)
+    return Fail("DocumentInDoubt", said, facts=facts)
 
 
 def _is_expired(event: EnvelopeEvent) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from controller.access.archive_pool import ArchivePool
 from controller.access.secret_cache import SecretCache
@@ -16,7 +17,8 @@ from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.telemetry.event_recorder import EventRecorder
-from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, HttpStatusError
+from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, FilesResponse, HttpStatusError
+from counterfoil.esaw.models import AuditTrail, ListedFile
 from counterfoil.kube.errors import Rejected, TooLarge, api_error
 from counterfoil.kube.status import StatusWriter
 from counterfoil.resources import (
@@ -27,6 +29,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.resources.reopening import reopened_status
 from counterfoil.signatures.results import Signatures, State
 from tests.support.builders import ENVELOPE, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.leases import held_shards
@@ -258,20 +261,125 @@ async def test_what_comes_in_place_of_a_file_is_not_archived_and_the_envelope_st
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.parametrize("file_id", ["file-1", "trail-1"])
+def change_list(scene: Scene, change: Callable[[FilesResponse], FilesResponse]) -> None:
+    """Let eSAW list other files than those of the fake."""
+    listed = scene.envelope.files
+
+    async def files(envelope: str) -> FilesResponse:
+        return change(await listed(envelope))
+
+    scene.envelope.files = files  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("name", [None, "Certificate"])
+async def test_garbage_in_place_of_a_legal_document_of_any_name_is_not_archived(
+    scene: Scene, name: str | None
+) -> None:
+    def named(listed: FilesResponse) -> FilesResponse:
+        papers = (structs.replace(each, file_name=name) for each in listed.legal_documents or ())
+        return structs.replace(listed, legal_documents=tuple(papers))
+
+    scene.envelope.contents["legal-1"] = GARBAGE["plain text"]
+    change_list(scene, named)
+    assert (await scene.reconcile()).status.reason == "EsawAnswerUnreadable"
+    assert scene.envelope.transport.deleted == []
+
+
+async def test_garbage_in_place_of_a_document_not_named_pdf_is_not_archived_without_a_signature_check(
+    scene: Scene,
+) -> None:
+    scene.cache.update(
+        an_archive(filesystem={"root": str(scene.root)}, version=9, generation=2, signatures="Ignore")
+    )
+    scene.envelope.contents["file-1"] = GARBAGE["plain text"]
+    scene.envelope.names["file-1"] = "Contract"
+    assert (await scene.reconcile()).status.reason == "EsawAnswerUnreadable"
+    assert scene.envelope.transport.deleted == []
+
+
+async def test_any_bytes_that_a_signer_uploaded_as_a_pdf_are_archived(scene: Scene) -> None:
+    def attached(listed: FilesResponse) -> FilesResponse:
+        passport = ListedFile(file_id="att-1", file_name="passport.pdf")
+        documents = (structs.replace(each, attachments=(passport,)) for each in listed.documents or ())
+        return structs.replace(listed, documents=tuple(documents))
+
+    scene.envelope.contents["att-1"] = b"\xff\xd8\xff\xe0 JFIF"
+    change_list(scene, attached)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+async def test_an_audit_trail_in_utf_16_is_archived(scene: Scene) -> None:
+    def with_xml(listed: FilesResponse) -> FilesResponse:
+        return structs.replace(listed, audit_trail=AuditTrail(file_id="trail-1", xml_file_id="x-1"))
+
+    scene.envelope.contents["x-1"] = '<?xml version="1.0" encoding="utf-16"?><AuditTrail/>'.encode("utf-16")
+    change_list(scene, with_xml)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.parametrize("file_id", ["file-1", "trail-1", "legal-1"])
 @pytest.mark.parametrize("state", [State.BROKEN, State.UNREADABLE])
 async def test_an_envelope_with_a_file_in_doubt_is_archived_and_kept_and_that_is_told(
     scene: Scene, file_id: str, state: State
 ) -> None:
+    scene.envelope.contents["legal-1"] = b"%PDF-legal"
     doubted = Signatures(state=state, detail="it can't be read as a PDF")
     scene.examiner.found[scene.envelope.contents[file_id]] = doubted
+    again = await scene.reconcile()
+    assert (again.status.phase, again.status.mismatches) == (Phase.CLEANING, 1)
+    assert again.status.reason == "DocumentInDoubt"
     after = await scene.reconcile()
-    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "DocumentInDoubt")
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+    assert scene.envelope.asked.count(f"download {file_id}") == 2
     assert is_condition_true(after.status.conditions, "Archived")
     assert truth(after, "SignaturesChecked") == ("False", "SignatureBroken")
     assert "it can't be read as a PDF" in (after.status.message or "")
     assert scene.envelope.transport.deleted == []
-    assert await scene.recorded() == [("Warning", "SignatureBroken"), ("Warning", "DocumentInDoubt")]
+    assert ("Warning", "DocumentInDoubt") in await scene.recorded()
+
+
+CUT, UNCUT = b"%PDF-contr", b"%PDF-contract"
+
+
+def cut_document(scene: Scene) -> None:
+    """Let eSAW send a document that is cut."""
+    scene.envelope.contents["file-1"] = CUT
+    scene.examiner.says = Signatures(state=State.INTACT)
+    scene.examiner.found[CUT] = Signatures(state=State.UNREADABLE, detail="it is cut")
+
+
+async def test_a_document_that_was_cut_once_is_downloaded_again_and_then_the_envelope_is_deleted(
+    scene: Scene,
+) -> None:
+    cut_document(scene)
+    await scene.reconcile()
+    scene.envelope.contents["file-1"] = UNCUT
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    assert [each.read_bytes() for each in scene.root.rglob("file-1.pdf")] == [UNCUT]
+
+
+async def test_a_document_in_doubt_fails_the_event_of_an_envelope_that_is_kept_too(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, cleanup={"policy": "Keep"})
+    cut_document(scene)
+    after = await scene.reconcile(2)
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+
+
+@pytest.mark.parametrize("again", ["retried", "recreated"])
+async def test_a_document_that_was_archived_cut_is_downloaded_again_by_the_next_run(
+    scene: Scene, again: str
+) -> None:
+    cut_document(scene)
+    failed = await scene.reconcile(2)
+    scene.envelope.contents["file-1"] = UNCUT
+    if again == "retried":
+        now = scene.clock.now()
+        asked = reopened_status(failed.status, reason="RetryRequested", message="", now=now)
+        await scene.status_writer.store(failed, asked)
+    else:
+        scene.kube.put(scene.event)
+    assert (await scene.reconcile(2)).status.reason == "ArchivedAndDeleted"
+    assert [each.read_bytes() for each in scene.root.rglob("file-1.pdf")] == [UNCUT]
 
 
 async def move(scene: Scene, path: str, generation: int) -> None:
