@@ -3,9 +3,9 @@ The last step of the image's build: ``python image/slim.py /opt/counterfoil`` ta
 compiles the rest, and dates everything alike.
 
 What goes: the generated models and calls of the official Kubernetes client, both its sides, which are three
-quarters of all and which Counterfoil does without (docs/decisions/0002); scripts for shells. Then every
-process is imported once, so that nothing is missing that is needed. Compiled files are bound to the hash of
-their source and not to its date.
+quarters of all and which Counterfoil does without (docs/decisions/0002), but for those of Leases; scripts for
+shells. Then every process is imported once, so that nothing is missing that is needed. Compiled files are
+bound to the hash of their source and not to its date.
 """
 
 import compileall
@@ -22,17 +22,42 @@ UNUSED = (
     "kubernetes/aio/client/models",
     "kubernetes/aio/client/api",
 )
+LEASE_MODULES = frozenset(
+    f"{name}.py"
+    for name in (
+        "__init__",
+        "coordination_v1_api",
+        "v1_api_resource",
+        "v1_api_resource_list",
+        "v1_delete_options",
+        "v1_lease",
+        "v1_lease_list",
+        "v1_lease_spec",
+        "v1_list_meta",
+        "v1_managed_fields_entry",
+        "v1_object_meta",
+        "v1_owner_reference",
+        "v1_preconditions",
+        "v1_shard_info",
+        "v1_status",
+        "v1_status_cause",
+        "v1_status_details",
+    )
+)
+"""What stays of the asynchronous client: the elections of the controllers need it."""
 SHELLS = ("activate*", "Activate.ps1")
 IMPORT_CHECK = """
 import controller.__main__, counterfoil.cli.reseal, counterfoil.cli.verify, kopf
 import importlib, webhook.__main__
-from counterfoil.signatures import examination
+from counterfoil.signatures import check
 for module in webhook.__main__.PROCESSES.values():
     importlib.import_module(module)
 from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import ApiClient, Configuration, V1Lease
 from opentelemetry.exporter.otlp.proto.http import trace_exporter
 from opentelemetry.sdk import trace
+owner = {"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "b"}
+V1Lease.from_dict({"metadata": {"ownerReferences": [owner], "managedFields": [{}]}, "spec": {}})
 """
 
 
@@ -41,8 +66,8 @@ def main(environment: Path) -> None:
     (packages,) = environment.glob("lib/python3*/site-packages")
     for folder in UNUSED:
         for module in (packages / folder).iterdir():
-            # The package itself stays, as an empty shelf: others import it by name.
-            if module.name != "__init__.py" and module.is_file():
+            # The package itself stays, almost empty: others import it by name.
+            if module.name not in LEASE_MODULES and module.is_file():
                 module.unlink()
     for pattern in SHELLS:
         for script in (environment / "bin").glob(pattern):

@@ -15,10 +15,10 @@ PATIENCE = 60.0
 STARTER = """
 import asyncio, sys
 from pathlib import Path
-from sandbox.node.namespaces import Machine
+from sandbox.node.namespaces import LinuxNamespaces
 
 async def main():
-    machine = Machine(Path(sys.argv[1]), "10.200.0.1")
+    machine = LinuxNamespaces(Path(sys.argv[1]), "10.200.0.1")
     await machine.boot()
     # As a container does: a child of none of our processes.
     machine.start("daemon", ["/usr/bin/setsid", "--fork", "/usr/bin/sleep", sys.argv[2]])

@@ -5,12 +5,15 @@ for.
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+from image import slim
 from sandbox.release import image
 from sandbox.release.image import BuildToolMissing, ImageSpec, choose_tool, commands
 from webhook.__main__ import PROCESSES
@@ -129,3 +132,14 @@ def test_the_bill_of_materials_names_everything_that_is_locked_and_is_the_same_e
     listed = {each["name"].lower() for each in json.loads((tmp_path / "one").read_text())["components"]}
     locked = re.findall(r"(?m)^([a-z0-9._-]+)==", (image.ROOT / "locks" / "runtime.txt").read_text("utf-8"))
     assert set(locked) == listed
+
+
+def test_what_the_processes_import_of_the_kubernetes_client_stays_in_the_image() -> None:
+    folders = tuple(f"{each.replace('/', '.')}." for each in slim.UNUSED)
+    printing = f"import sys\nprint(*(each for each in sys.modules if each.startswith({folders!r})))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", slim.IMPORT_CHECK + printing], capture_output=True, text=True, check=True
+    )
+    needed = {f"{each.rpartition('.')[2]}.py" for each in done.stdout.split()}
+    assert "v1_lease.py" in needed
+    assert needed <= slim.LEASE_MODULES
