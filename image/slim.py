@@ -3,7 +3,7 @@ The last step of the image's build: ``python image/slim.py /opt/counterfoil`` ta
 compiles the rest, and dates everything alike.
 
 What goes: the generated models and calls of the official Kubernetes client, both its sides, which are three
-quarters of all and which Counterfoil does without (docs/decisions/0002), but for those of Leases; scripts for
+quarters of all and which Counterfoil does without (docs/decisions/0002), except those of Leases; scripts for
 shells. Then every process is imported once, so that nothing is missing that is needed. Compiled files are
 bound to the hash of their source and not to its date.
 """
@@ -44,7 +44,7 @@ LEASE_MODULES = frozenset(
         "v1_status_details",
     )
 )
-"""What stays of the asynchronous client: the elections of the controllers need it."""
+"""Modules of the asynchronous client that stay: the elections of the controllers need them."""
 SHELLS = ("activate*", "Activate.ps1")
 IMPORT_CHECK = """
 import controller.__main__, counterfoil.cli.reseal, counterfoil.cli.verify, kopf
