@@ -20,7 +20,7 @@ from typing import ClassVar
 import msgspec
 
 from controller.sharding import HeldShards
-from counterfoil.archives.backend import ArchiveBackend, RetainingBackend, StoredEntry
+from counterfoil.archives.backend import ArchiveBackend, ForwardingBackend
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict, NotFound, Unavailable
@@ -99,22 +99,14 @@ class Fence:
         return read.metadata.resource_version
 
 
-class FencedBackend:
+class FencedBackend(ForwardingBackend):
     """Wraps a backend for one run: the fence is checked before each write becomes visible."""
 
     kind: ClassVar[str] = "fenced"
 
     def __init__(self, backend: ArchiveBackend, fence: Fence) -> None:
-        self._backend = backend
+        super().__init__(backend)
         self._fence = fence
-
-    def location(self, name: str) -> str:
-        """Return the URI of a name."""
-        return self._backend.location(name)
-
-    async def entries(self, folder: str) -> list[StoredEntry]:
-        """Return everything below a folder."""
-        return await self._backend.entries(folder)
 
     async def put(
         self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
@@ -123,31 +115,22 @@ class FencedBackend:
         name."""
         self._fence.check_lease()
         async with aclosing(self._then_checked(chunks)) as stream:
-            await self._backend.put(name, stream, tags=tags, content_type=content_type)
-
-    def read(self, name: str) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes of a file."""
-        return self._backend.read(name)
+            await super().put(name, stream, tags=tags, content_type=content_type)
 
     async def discard(self, name: str) -> None:
         """Remove a file."""
         await self._fence.check()
-        await self._backend.discard(name)
+        await super().discard(name)
 
     async def retain(self, name: str) -> None:
         """Protect a file, if the archive can do that."""
-        if isinstance(self._backend, RetainingBackend):
-            self._fence.check_lease()
-            await self._backend.retain(name)
-
-    async def probe(self) -> None:
-        """Write, read back and remove a small file."""
-        await self._backend.probe()
+        self._fence.check_lease()
+        await super().retain(name)
 
     async def remove_leftovers(self, folder: str) -> None:
         """Remove the unfinished files of a killed run."""
         await self._fence.check()
-        await self._backend.remove_leftovers(folder)
+        await super().remove_leftovers(folder)
 
     async def close(self) -> None:
         """Do nothing: the pool closes the backend."""

@@ -120,6 +120,54 @@ class RetainingBackend(Protocol):
         ...
 
 
+class ForwardingBackend:
+    """A backend that passes every call on to another one; a subclass changes some of them."""
+
+    kind: ClassVar[str] = "forwarding"
+
+    def __init__(self, backend: ArchiveBackend) -> None:
+        self._backend = backend
+
+    def location(self, name: str) -> str:
+        """Return the URI of a name."""
+        return self._backend.location(name)
+
+    async def entries(self, folder: str) -> list[StoredEntry]:
+        """Return all files below a folder."""
+        return await self._backend.entries(folder)
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        """Store a file."""
+        await self._backend.put(name, chunks, tags=tags, content_type=content_type)
+
+    def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a file."""
+        return self._backend.read(name)
+
+    async def discard(self, name: str) -> None:
+        """Remove a file."""
+        await self._backend.discard(name)
+
+    async def retain(self, name: str) -> None:
+        """Protect a file, if the archive can do that."""
+        if isinstance(self._backend, RetainingBackend):
+            await self._backend.retain(name)
+
+    async def probe(self) -> None:
+        """Write, read back and remove a small file."""
+        await self._backend.probe()
+
+    async def remove_leftovers(self, folder: str) -> None:
+        """Remove the temporary files of a killed run."""
+        await self._backend.remove_leftovers(folder)
+
+    async def close(self) -> None:
+        """Close the backend."""
+        await self._backend.close()
+
+
 def segments(name: str) -> list[str]:
     """Split a name. Raises ``ValueError`` if it leads out of the archive or is not a clean path."""
     parts = name.split("/")

@@ -14,7 +14,7 @@ import httpx
 import msgspec
 import pytest
 
-from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.backend import ArchiveBackend, ForwardingBackend
 from counterfoil.archives.errors import (
     ArchiveError,
     ArchiveRefused,
@@ -29,7 +29,6 @@ from counterfoil.testing.archive_contract import runs
 from counterfoil.testing.archive_contract.fault_proxy import FaultProxy
 from counterfoil.testing.archive_contract.fixture import (
     ArchiveFixture,
-    ForwardingBackend,
     SourceCut,
     a_plan,
     a_source,

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import ClassVar
 
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored
@@ -53,27 +52,6 @@ class ArchiveFixture:
             for key, value in self.credentials.items()
             if key not in ("username", "accessKeyId", "accountName")
         ]
-
-
-class ForwardingBackend:
-    """A backend that passes every call on to another one; subclasses change some of them."""
-
-    kind: ClassVar[str] = "forwarding"
-
-    def __init__(self, backend: ArchiveBackend) -> None:
-        self._backend = backend
-        self.location = backend.location
-        self.entries = backend.entries
-        self.read = backend.read
-        self.discard = backend.discard
-        self.probe = backend.probe
-        self.remove_leftovers = backend.remove_leftovers
-        self.close = backend.close
-
-    async def put(
-        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
-    ) -> None:
-        await self._backend.put(name, chunks, tags=tags, content_type=content_type)
 
 
 @dataclass(frozen=True)

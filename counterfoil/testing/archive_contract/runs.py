@@ -17,12 +17,11 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from counterfoil.archives import open_backend
-from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.backend import ArchiveBackend, ForwardingBackend
 from counterfoil.archives.filing import Source, store
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.testing.archive_contract.fixture import (
     BytesSource,
-    ForwardingBackend,
     a_plan,
     content,
     file_envelope,
