@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from counterfoil.resources import SENDER_LABEL, Archive, EnvelopeEvent, Organization, Resource, Sender
+from counterfoil.resources import (
+    SENDER_LABEL,
+    Archive,
+    EnvelopeEvent,
+    Organization,
+    Resource,
+    Sender,
+    is_condition_true,
+)
 
 R = TypeVar("R", bound=Resource)
 
@@ -121,6 +129,16 @@ class Cache:
         organization = self.organizations.get(event.organization)
         ref = organization.spec.archive_ref if organization is not None else None
         return ref.name if ref is not None else ""
+
+    def authorized_senders(self, organization: str) -> list[Sender]:
+        """Return the Senders of an Organization whose keys are known to work and that are not suspended."""
+        return [
+            each
+            for each in self.senders
+            if each.spec.organization_ref.name == organization
+            and not each.spec.suspend
+            and is_condition_true(each.status.conditions, "Authorized")
+        ]
 
     def events_of(self, organization: str) -> list[EnvelopeEvent]:
         """Return the unfinished events of an Organization."""

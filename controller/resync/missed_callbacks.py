@@ -36,7 +36,6 @@ from counterfoil.resources import (
     Sender,
     envelope_id,
     event_name,
-    is_condition_true,
 )
 from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.naming import EnvelopeId
@@ -77,15 +76,8 @@ class MissedCallbackFinder:
         action = organization.spec.archive_action
         if action is None:
             return 0
-        senders = [
-            each
-            for each in self.cache.senders
-            if each.spec.organization_ref.name == organization.name
-            and not each.spec.suspend
-            and is_condition_true(each.status.conditions, "Authorized")
-        ]
         created, left_alone = 0, set[EnvelopeId]()
-        for sender in senders:
+        for sender in self.cache.authorized_senders(organization.name):
             try:
                 created += await self._sweep_sender(organization, sender, action, left_alone)
             except (EsawError, KeyUnusable) as problem:

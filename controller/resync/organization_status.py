@@ -48,9 +48,6 @@ RESYNC_SECONDS = 10.0
 VERSION_CHECK_PASSES = 6
 """Number of checks per request for eSAW's version: one request a minute."""
 
-VERSION_TIMEOUT_SECONDS = 15.0
-"""Timeout for that request; a check must not block the next one."""
-
 _BASIC_ADVICE = "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out."
 
 MAX_PRIVILEGED_PORT = 1024
@@ -199,13 +196,7 @@ class OrganizationStatusUpdater:
     async def _token(self, organization: Organization, esaw: EsawClient) -> ApiToken | None:
         """Return a key that works, the default Sender's if possible; None: no key is known to work."""
         default = organization.spec.default_sender_ref
-        usable = [
-            each
-            for each in self.cache.senders
-            if each.spec.organization_ref.name == organization.name
-            and not each.spec.suspend
-            and is_condition_true(each.status.conditions, "Authorized")
-        ]
+        usable = self.cache.authorized_senders(organization.name)
         usable.sort(key=lambda each: default is None or each.name != default.name)
         try:
             return await self.sender_keys.key(usable[0], esaw) if usable else None
