@@ -62,6 +62,7 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.status import StatusWriter
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Sender
+from counterfoil.resources.naming import UNSHARDED_WORK
 from counterfoil.sealing import Sealing
 from counterfoil.settings import ControllerSettings
 
@@ -250,7 +251,7 @@ def build(
         notifier.run,
         deletion_detector.run,
     ]
-    if held.owns("walk", "events"):
+    if held.owns(*UNSHARDED_WORK):
         background.append(garbage_collector.run)
     return App(
         namespace=kube.namespace,
@@ -279,7 +280,7 @@ def _notifier(
         mail_delivery=delivery,
         clock=clock,
         timings=timings,
-        sends_mail=held.owns("walk", "events"),
+        sends_mail=held.owns(*UNSHARDED_WORK),
         sender_of=cache.sender_name,
     )
 

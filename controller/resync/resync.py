@@ -40,6 +40,7 @@ from counterfoil.resources import (
     is_condition_true,
     to_json_dict,
 )
+from counterfoil.resources.naming import UNSHARDED_WORK
 
 _log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class Resync:
     def _start_checks(self, checks: asyncio.TaskGroup) -> None:
         self._start(checks, "counting parked events", self._count_awaiting_consent)
         # All Organizations in the garbage collector's process, because their status has its counts.
-        if self.held.owns("walk", "events"):
+        if self.held.owns(*UNSHARDED_WORK):
             for organization in self.cache.organizations:
                 name = f"Organization/{organization.name}"
                 self._start(checks, f"looking at {name}", partial(self._check_organization, organization))

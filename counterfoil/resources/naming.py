@@ -8,14 +8,14 @@ found by the sweep and its callback are one event.
 import hashlib
 import re
 import uuid
-from typing import NewType
+from typing import Final, NewType
 
 EnvelopeId = NewType("EnvelopeId", str)
 """A GUID in lower case with hyphens, as in ``0f9c1c2e-…``. (Namirial: "We are using the GUID format for
 envelope IDs")"""
 
 SHARD_COUNT = 64
-"""Number of shards. A controller processes the shards whose remainder modulo ``shards`` is its own number."""
+"""Number of values of an event's shard. The holder of Lease k of n has those with remainder k modulo n."""
 
 _GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _ACTION = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
@@ -62,6 +62,11 @@ def _canonical_user_id(user_id: str) -> str:
         return str(uuid.UUID(user_id))
     except ValueError:
         return user_id.lower()
+
+
+UNSHARDED_WORK: Final = ("walk", "events")
+"""Kind and name, as of a shared object, of the work that only one controller does: the garbage collector's
+pass, the checks of Organizations, mails. These words decide its shard, so they stay as they are."""
 
 
 def shard_of_shared_object(kind: str, name: str, count: int) -> int:

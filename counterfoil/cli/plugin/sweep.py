@@ -8,6 +8,7 @@ from typing import TextIO
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
 from counterfoil.kube.client import KubeClient
 from counterfoil.resources import SWEEP_ANNOTATION, Organization
+from counterfoil.resources.naming import UNSHARDED_WORK
 from counterfoil.resources.organization import MAX_SWEEP_REQUEST_LENGTH, SweepResult
 from counterfoil.resources.shard_leases import unheld_owner
 
@@ -42,7 +43,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         out.write(format_json({"asked": request}) if args.output == "json" else "asked for\n")
         return ExitStatus.DONE
     now, leases = datetime.now(UTC), await kube.shard_leases()
-    if leases is not None and (absence := unheld_owner(leases, "walk", "events", now)) is not None:
+    if leases is not None and (absence := unheld_owner(leases, *UNSHARDED_WORK, now)) is not None:
         raise CommandError(
             ExitStatus.NOT_ALL,
             f"no controller works, so the sweep takes place when one runs. {absence} "
