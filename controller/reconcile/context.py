@@ -22,7 +22,6 @@ from counterfoil.archives.layout import (
     ArchiveLayout,
     EnvelopeFacts,
     FileFacts,
-    FileLayout,
     make_layout,
 )
 from counterfoil.clock import Clock
@@ -59,10 +58,10 @@ class ReconcileContext:
     """Receives the size of each archived file in bytes."""
     sibling_events: Callable[[], AsyncIterator[EnvelopeEvent]]
     """Lists the other events of this envelope, including finished ones. Raises ``ApiError``."""
-    verified: tuple[FiledDocument, ...] = field(default=(), init=False)
-    """The files whose bytes this run read in the archive, with a manifest that lists them."""
     newest_organization: Callable[[], Organization | None]
     """Returns the organization as the cache has it now; a run may last hours."""
+    verified: tuple[FiledDocument, ...] = field(default=(), init=False)
+    """The files whose bytes this run read in the archive, with a manifest that lists them."""
     _envelope: EnvelopeResponse | None = field(default=None, init=False)
     _plan: ArchiveLayout | None = field(default=None, init=False)
     _facts: EnvelopeFacts | None = field(default=None, init=False)
@@ -106,10 +105,9 @@ class ReconcileContext:
         """Ask eSAW for the list of files again; it may have changed since the beginning of this run."""
         return (await self.esaw.files(self.event.spec.envelope_id)).files()
 
-    def download(self, file_layout: FileLayout) -> AbstractAsyncContextManager[FileDownload]:
-        """Open a file of the layout. Its chunks raise an ``EsawError`` if they can't be that file."""
-        facts = file_layout.facts
-        return checked_download(self.esaw.download(facts.file_id), facts.kind, facts.file_name)
+    def download(self, file: FileFacts | FiledDocument) -> AbstractAsyncContextManager[FileDownload]:
+        """Open a file of the envelope. Its chunks raise an ``EsawError`` if they can't be that file."""
+        return checked_download(self.esaw.download(file.file_id), file.kind, file.file_name)
 
     def manifest_extra(self, event: EnvelopeEvent) -> Mapping[str, object]:
         """Return the manifest's section about the event."""

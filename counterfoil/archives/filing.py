@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored, RetainingBackend
 from counterfoil.archives.errors import NameTaken, VerificationFailed
-from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileLayout
+from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, FileLayout
 from counterfoil.archives.manifest import (
     Manifest,
     ManifestAction,
@@ -114,7 +114,7 @@ async def claim_names(
 async def find_stored(
     backend: ArchiveBackend,
     plan: ArchiveLayout,
-    download: Callable[[FileLayout], AbstractAsyncContextManager[FileSource]],
+    download: Callable[[FileFacts], AbstractAsyncContextManager[FileSource]],
 ) -> tuple[str, ...]:
     """
     Return the locations of those files of the plan whose stored bytes equal their ``download``.
@@ -127,7 +127,7 @@ async def find_stored(
     for file_layout in plan.files:
         if case_folded(file_layout.name) in taken:
             there = await read_back(backend, file_layout.name)
-            if there is not None and await _hash_source(partial(download, file_layout)) == there:
+            if there is not None and await _hash_source(partial(download, file_layout.facts)) == there:
                 found.append(backend.location(file_layout.name))
     return tuple(found)
 

@@ -142,7 +142,7 @@ async def _file_all(event: EnvelopeEvent, plan: ArchiveLayout, context: Reconcil
     signatures: dict[str, Signatures] = {}
     for file_layout in plan.files:
         file_id, checker = file_layout.facts.file_id, context.signature_checker
-        source = partial(context.download, file_layout)
+        source = partial(context.download, file_layout.facts)
         try:
             stored_file = await filing.store(context.backend, file_layout, source, tags=plan.tags)
             if _is_checked(file_layout, context):

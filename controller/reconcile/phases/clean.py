@@ -15,7 +15,6 @@ from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts
 from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_documents
 from counterfoil.esaw import deletion
-from counterfoil.esaw.downloads import checked_download
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.resources import (
     CleanupPolicy,
@@ -230,8 +229,7 @@ async def _changed_documents(event: EnvelopeEvent, context: ReconcileContext) ->
     for document in event.status.documents:
         if document.kind not in (FileKind.DOCUMENT, FileKind.ATTACHMENT):
             continue
-        source = context.esaw.download(document.file_id)
-        async with checked_download(source, document.kind, document.file_name) as download:
+        async with context.download(document) as download:
             if await hash_stream(download.chunks) != (document.size, document.sha256):
                 return _mismatch(
                     event,
