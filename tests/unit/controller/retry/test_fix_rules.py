@@ -86,7 +86,7 @@ def failed(reason: str) -> EventBuilder:
     return an_event().in_phase(Phase.FAILED, reason).labelled(SENDER_LABEL, "anna").status(completed_at=ended)
 
 
-def mended(event: EnvelopeEvent, cache: Cache) -> str | None:
+def fixed(event: EnvelopeEvent, cache: Cache) -> str | None:
     found = find_fix(event, cache)
     return f"{found.KIND}/{found.name}" if found is not None else None
 
@@ -118,7 +118,7 @@ ARCHIVE, ORGANIZATION, SENDER = (
     ],
 )
 def test_only_what_may_solve_the_cause_counts(reason: str, resource: Any, found: str | None) -> None:
-    assert mended(failed(reason).build(), a_cache(resource)) == found
+    assert fixed(failed(reason).build(), a_cache(resource)) == found
 
 
 @pytest.mark.parametrize(
@@ -135,48 +135,48 @@ def test_only_what_may_solve_the_cause_counts(reason: str, resource: Any, found:
 def test_only_what_was_fixed_after_the_event_failed_counts(
     settled: datetime | None, found: str | None
 ) -> None:
-    assert mended(failed("TagMissing").build(), a_cache(an_archive_settled(settled))) == found
+    assert fixed(failed("TagMissing").build(), a_cache(an_archive_settled(settled))) == found
 
 
 def test_what_fails_again_after_that_is_not_tried_again_for_the_same() -> None:
     cache = a_cache(an_archive_settled(NOON))
     first = failed("TagMissing").build()
-    assert mended(first, cache) == "Archive/dms"
+    assert fixed(first, cache) == "Archive/dms"
     again = replace(first, status=replace(first.status, completed_at=AFTER))
-    assert mended(again, cache) is None
+    assert fixed(again, cache) is None
 
 
 @pytest.mark.parametrize("phase", [each for each in Phase if each is not Phase.FAILED])
 def test_only_what_failed_is_tried_again(phase: Phase) -> None:
     event = failed("TagMissing").status(phase=phase).build()
-    assert mended(event, a_cache(ARCHIVE)) is None
+    assert fixed(event, a_cache(ARCHIVE)) is None
 
 
 def test_an_event_that_does_not_say_when_it_ended_stays_as_it_is() -> None:
-    assert mended(failed("TagMissing").status(completed_at=None).build(), a_cache(ARCHIVE)) is None
+    assert fixed(failed("TagMissing").status(completed_at=None).build(), a_cache(ARCHIVE)) is None
 
 
 def test_what_was_given_up_counts_by_its_last_trouble() -> None:
     error = LastError(reason="ArchiveFull", message="", time=NOON)
     event = failed("DeadlineExceeded").status(last_error=error).build()
-    assert mended(event, a_cache(ARCHIVE)) == "Archive/dms"
+    assert fixed(event, a_cache(ARCHIVE)) == "Archive/dms"
 
 
 def test_the_archive_of_another_organization_does_not_count() -> None:
     other = an_organization_settled(LONG_AGO)
     cache = a_cache(ARCHIVE, replace(other, spec=replace(other.spec, archive_ref=None)))
-    assert mended(failed("TagMissing").build(), cache) is None
+    assert fixed(failed("TagMissing").build(), cache) is None
 
 
 def test_without_its_organization_an_event_stays_as_it_is() -> None:
     cache = a_cache(ARCHIVE, SENDER)
     cache.organizations.remove("acme")
-    assert mended(failed("TagMissing").build(), cache) is None
+    assert fixed(failed("TagMissing").build(), cache) is None
 
 
 def test_the_key_of_another_sender_does_not_count() -> None:
     cache = a_cache(a_sender_with("ben", verified_at=AFTER))
-    assert mended(failed("NotPermitted").build(), cache) is None
+    assert fixed(failed("NotPermitted").build(), cache) is None
 
 
 def test_while_nobody_knows_whose_an_event_is_any_sender_of_its_organization_counts() -> None:
@@ -185,8 +185,8 @@ def test_while_nobody_knows_whose_an_event_is_any_sender_of_its_organization_cou
     strangers = replace(
         a_sender("carl", organization="other"), status=a_sender_with(verified_at=AFTER).status
     )
-    assert mended(event, a_cache(strangers)) is None
-    assert mended(event, a_cache(a_sender_with("ben", verified_at=AFTER))) == "Sender/ben"
+    assert fixed(event, a_cache(strangers)) is None
+    assert fixed(event, a_cache(a_sender_with("ben", verified_at=AFTER))) == "Sender/ben"
 
 
 @pytest.mark.parametrize(
