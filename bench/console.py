@@ -76,7 +76,7 @@ def _status(kind: int, envelope: str, begun: datetime) -> dict[str, Any]:
         return {
             "phase": "Failed",
             "reason": REASONS[kind],
-            "completedAt": _text(begun),
+            "completionTime": _text(begun),
             "message": "It failed.",
         }
     if kind < 5:
@@ -87,7 +87,7 @@ def _status(kind: int, envelope: str, begun: datetime) -> dict[str, Any]:
     return {
         "phase": "Succeeded",
         "reason": "ArchivedAndDeleted",
-        "completedAt": _text(begun + timedelta(seconds=RANDOM.expovariate(1 / 4))),
+        "completionTime": _text(begun + timedelta(seconds=RANDOM.expovariate(1 / 4))),
         "conditions": [
             {
                 "type": each,
@@ -101,7 +101,7 @@ def _status(kind: int, envelope: str, begun: datetime) -> dict[str, Any]:
         ],
         "documents": [
             {
-                "fileId": str(number),
+                "fileID": str(number),
                 "kind": "Document",
                 "fileName": f"contract {number}.pdf",
                 "size": 250_000,
@@ -168,7 +168,7 @@ async def paths(scene: Scene) -> Mapping[str, str]:
     """Return each page by its title."""
     failed, _ = await scene.kube.page(EnvelopeEvent, limit=1, fields="status.phase=Failed")
     succeeded, _ = await scene.kube.page(EnvelopeEvent, limit=1, fields="status.phase=Succeeded")
-    name, envelope = failed[0]["metadata"]["name"], succeeded[0]["spec"]["envelopeId"]
+    name, envelope = failed[0]["metadata"]["name"], succeeded[0]["spec"]["envelopeID"]
     return {
         "Attention": "/attention",
         "Events": "/events",

@@ -87,7 +87,7 @@ class PlainScript:
             answer.raise_for_status()
             content = b"".join([chunk async for chunk in answer.aiter_raw()])
         sha256 = await asyncio.to_thread(write_and_read_back, path, content)
-        return {"fileId": file_id, "name": f"{path.parent.name}/{path.name}", "sha256": sha256}
+        return {"fileID": file_id, "name": f"{path.parent.name}/{path.name}", "sha256": sha256}
 
 
 def _files(answer: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -212,7 +212,7 @@ async def prepare(plane: ControlPlane) -> None:
         "spec": {
             "baseURL": "https://esaw.example.com",
             "archiveRef": {"name": "dms"},
-            "callback": {"tokenSecretRef": [{"name": "callback", "key": "token"}]},
+            "callback": {"tokenSecretRefs": [{"name": "callback", "key": "token"}]},
         },
     }
     await plane.kubectl("create", "-f", "-", stdin=json.dumps(organization))

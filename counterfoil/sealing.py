@@ -3,7 +3,7 @@ Seal senders' API tokens, so that only this installation can open them (rule 7).
 
 A sealed token is ``version ‖ length of key id ‖ key id ‖ nonce ‖ ciphertext``: one byte (1), one byte, the
 key id in ASCII, 12 random bytes, AES-256-GCM with its 16-byte tag. Its additional data is
-``namespace/name/userId`` of the Sender. None of these can contain a slash, so a Secret that was copied to
+``namespace/name/userID`` of the Sender. None of these can contain a slash, so a Secret that was copied to
 another Sender does not open.
 
 The keys are files in a folder (a mounted Secret), one per key id, each with 32 random bytes in base64. The

@@ -28,7 +28,7 @@ INTRODUCTION = """\
 <!-- Written by docs/generate_reference.py from crds/*.yaml; edit those. -->
 # Resources
 
-All kinds are of `counterfoil.dev/v1alpha1`, live in a namespace and are in the category `counterfoil`, so
+All kinds are of `counterfoil.dev/v1beta1`, live in a namespace and are in the category `counterfoil`, so
 `kubectl get counterfoil` shows all of them. Everything below is also in `kubectl explain`. Durations are
 written as in `500ms`, `10s` or `1h30m`, times in RFC 3339 (UTC), sizes in bytes, hashes in lower-case hex.
 Secrets and other objects are those of the same namespace.

@@ -43,9 +43,9 @@ def a_working_day() -> dict[str, Any]:
     hours = [last - timedelta(hours=ago) for ago in range(23, -1, -1)]
     noted = [CALLBACKS[each.hour] for each in hours]
     return {
-        "countedAt": now(),
+        "countTime": now(),
         "hours": [
-            {"at": each.isoformat().replace("+00:00", "Z"), "noted": count, "archived": max(0, count - 1)}
+            {"time": each.isoformat().replace("+00:00", "Z"), "noted": count, "archived": max(0, count - 1)}
             for each, count in zip(hours, noted, strict=True)
         ],
         "archivedWithin": {"1s": 96, "10s": 1511, "1m": 204, "10m": 25, "1h": 4},
@@ -74,8 +74,8 @@ async def furnish(scene: Scene) -> str:
         name = await scene.an_event(
             phase="Succeeded",
             reason="ArchivedAndDeleted",
-            completedAt=now(),
-            startedAt=now(),
+            completionTime=now(),
+            startTime=now(),
             conditions=[a_condition(each, "True", "FilesVerified") for each in CONDITIONS],
             envelope={
                 "name": f"Rental contract {number}",
@@ -85,7 +85,7 @@ async def furnish(scene: Scene) -> str:
             archive={"ref": {"name": "contracts"}, "manifest": "s3://contracts/acme/counterfoil.json"},
             documents=[
                 {
-                    "fileId": str(part),
+                    "fileID": str(part),
                     "kind": "Document",
                     "fileName": f"contract {part}.pdf",
                     "size": 250_000 + part,

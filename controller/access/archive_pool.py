@@ -16,7 +16,7 @@ import msgspec
 
 from controller.access.instrumented import InstrumentedBackend
 from controller.access.secret_cache import SecretCache, SecretMissing
-from controller.retry.fix_rules import settled_at
+from controller.retry.fix_rules import settled_time
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.errors import ArchiveError, SettingsInvalid
@@ -134,8 +134,8 @@ class ArchivePool:
             ),
             trust_anchors=await self._trust_anchors_id(archive),
         )
-        settled = settled_at(archive.status, status, now=now)
-        return await self._store(archive, msgspec.structs.replace(status, settled_at=settled))
+        settled = settled_time(archive.status, status, now=now)
+        return await self._store(archive, msgspec.structs.replace(status, settled_time=settled))
 
     async def write_bytes(self, archive: Archive) -> Archive | None:
         """Store only this process's count of archived bytes, without a probe; otherwise as

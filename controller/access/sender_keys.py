@@ -263,12 +263,12 @@ class SenderKeys:
         self._refusals.accepted(sender)
         if not is_same_user(who.user_id, sender.spec.user_id):
             message = (
-                f"The key belongs to another eSAW user than spec.userId of Sender/{sender.name} says. "
+                f"The key belongs to another eSAW user than spec.userID of Sender/{sender.name} says. "
                 "Put this user's key into the Secret."
             )
             raise await self._write_unusable(sender, stored, "WrongUser", message)
         now = self.clock.now().replace(microsecond=0)
-        accepted = msgspec.structs.replace(self._describe(sender, stored), verified_at=now)
+        accepted = msgspec.structs.replace(self._describe(sender, stored), verified_time=now)
         await self._write(sender, "True", "KeyAccepted", "eSignAnyWhere accepts the key.", accepted)
 
     async def _refusal(self, sender: Sender, stored: StoredKey, answer: HttpStatusError) -> KeyUnusable:
@@ -343,8 +343,8 @@ class SenderKeys:
             secret_name=_secret_name(sender),
             key_id=stored.key_id or known.key_id,
             fingerprint=stored.token.fingerprint,
-            obtained_at=known.obtained_at,
-            verified_at=known.verified_at,
+            obtained_time=known.obtained_time,
+            verified_time=known.verified_time,
         )
 
     async def _store(self, sender: Sender, status: SenderStatus) -> None:

@@ -338,8 +338,8 @@ class MailDelivery:
     async def _mark_sender(self, sender: Sender, kind: MailKind, at: datetime) -> None:
         def heard(status: SenderStatus) -> SenderStatus:
             if kind is MailKind.ESCALATION:
-                return replace(status, escalated_at=at)
-            return replace(status, notified_at=at, notified_key=key_fingerprint(sender))
+                return replace(status, escalated_time=at)
+            return replace(status, notified_time=at, notified_key=key_fingerprint(sender))
 
         try:
             await self.notification_writer.sender(sender.name, heard)
@@ -354,9 +354,9 @@ def _claiming_problem(
         known = problem_tracking.find_problem(problems, expected.cause)
         if known is None:
             raise ClaimLost
-        if (known.notified_at, known.solved_at) != (expected.notified_at, expected.solved_at):
+        if (known.notified_time, known.solved_time) != (expected.notified_time, expected.solved_time):
             raise ClaimLost
-        if known.mail_attempted_at not in (expected.mail_attempted_at, our_claim):
+        if known.mail_attempt_time not in (expected.mail_attempt_time, our_claim):
             raise ClaimLost
         return problem_tracking.mark_attempted(problems, expected.cause, now)
 
@@ -367,11 +367,14 @@ def _claiming_sender(
     expected: SenderStatus, our_claim: datetime | None, now: datetime
 ) -> Callable[[SenderStatus], SenderStatus]:
     def claimed(status: SenderStatus) -> SenderStatus:
-        if is_condition_true(status.conditions, "Authorized") or status.notified_at != expected.notified_at:
+        if (
+            is_condition_true(status.conditions, "Authorized")
+            or status.notified_time != expected.notified_time
+        ):
             raise ClaimLost
-        if status.mail_attempted_at not in (expected.mail_attempted_at, our_claim):
+        if status.mail_attempt_time not in (expected.mail_attempt_time, our_claim):
             raise ClaimLost
-        return replace(status, mail_attempted_at=now)
+        return replace(status, mail_attempt_time=now)
 
     return claimed
 

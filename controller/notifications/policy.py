@@ -111,7 +111,7 @@ def _to_administrators_about_senders(
     unresponsive = unresponsive_senders(senders, organization, now, unreachable=unreachable)
     news = [each for each in unresponsive if not _is_escalated(each, now)]
     if problem is not None and news:
-        since = max(each.status.notified_at or problem.since for each in news)
+        since = max(each.status.notified_time or problem.since for each in news)
         yield Notification(MailKind.ESCALATION, since, problem, tuple(news))
 
 
@@ -121,21 +121,21 @@ def _about_problems(
     for each in problems:
         kind = _KINDS.get(kind_of(each))
         if _is_digest_due(each, now, timings):
-            yield Notification(MailKind.DIGEST, each.notified_at or each.since, each)
+            yield Notification(MailKind.DIGEST, each.notified_time or each.since, each)
         if kind is None:
             continue
-        is_due = each.notified_at is None and now - each.since >= timings.gather
-        if each.solved_at is not None:
-            if each.notified_at is not None and now - each.solved_at >= timings.settle:
-                yield Notification(MailKind.SOLVED, each.solved_at, each)
+        is_due = each.notified_time is None and now - each.since >= timings.gather
+        if each.solved_time is not None:
+            if each.notified_time is not None and now - each.solved_time >= timings.settle:
+                yield Notification(MailKind.SOLVED, each.solved_time, each)
         elif is_due and not _is_covered_by_archive(each, problems):
             yield Notification(kind, each.since, each)
 
 
 def _is_digest_due(problem: ReportedProblem, now: datetime, timings: NotificationTimings) -> bool:
-    if kind_of(problem) != DIGEST or problem.solved_at is not None:
+    if kind_of(problem) != DIGEST or problem.solved_time is not None:
         return False
-    return problem.notified_at is None or now - problem.notified_at >= timings.digest
+    return problem.notified_time is None or now - problem.notified_time >= timings.digest
 
 
 def _is_covered_by_archive(problem: ReportedProblem, problems: Problems) -> bool:
@@ -154,8 +154,11 @@ def _is_attempted_elsewhere(
 def attempted_at(notification: Notification) -> datetime | None:
     """Return the time of the last claim without a mark, according to the status."""
     if notification.problem is not None:
-        return notification.problem.mail_attempted_at
-    begun, told = notification.senders[0].status.mail_attempted_at, notification.senders[0].status.notified_at
+        return notification.problem.mail_attempt_time
+    begun, told = (
+        notification.senders[0].status.mail_attempt_time,
+        notification.senders[0].status.notified_time,
+    )
     return None if begun is not None and told is not None and told >= begun else begun
 
 
@@ -164,9 +167,9 @@ def removable_causes(problems: Problems, now: datetime, timings: NotificationTim
     return [
         each.cause
         for each in problems
-        if each.solved_at is not None
-        and now - each.solved_at >= timings.settle
-        and (each.notified_at is None or kind_of(each) in (CONSENT, DIGEST))
+        if each.solved_time is not None
+        and now - each.solved_time >= timings.settle
+        and (each.notified_time is None or kind_of(each) in (CONSENT, DIGEST))
     ]
 
 
@@ -233,7 +236,7 @@ def _with_needed_key(senders: Iterable[Sender]) -> Iterator[tuple[Sender, Condit
     """Yield senders whose key cannot be used but is needed: events wait for it, or it worked before."""
     for each in senders:
         key, refused = each.status.key, _key_failure(each)
-        worked_before = key is not None and key.verified_at is not None
+        worked_before = key is not None and key.verified_time is not None
         if refused is not None and (each.status.waiting_events > 0 or worked_before):
             yield each, refused
 
@@ -247,7 +250,7 @@ def _can_sender_fix(sender: Sender, refused: Condition) -> bool:
 
 def _asked_at(sender: Sender, refused: Condition, now: datetime) -> datetime | None:
     """Return the time of the mail to the sender about this problem; None: a mail is needed or requested."""
-    asked = sender.status.notified_at
+    asked = sender.status.notified_time
     if asked is None or _reminder_requested_at(sender, now) is not None:
         return None
     same_key = sender.status.notified_key == key_fingerprint(sender)
@@ -257,7 +260,7 @@ def _asked_at(sender: Sender, refused: Condition, now: datetime) -> datetime | N
 
 def _is_escalated(sender: Sender, now: datetime) -> bool:
     """Whether the administrators received a mail about this unresponsive sender."""
-    refused, escalated = _key_failure(sender), sender.status.escalated_at
+    refused, escalated = _key_failure(sender), sender.status.escalated_time
     if refused is None or escalated is None:
         return False
     return escalated >= (_asked_at(sender, refused, now) or refused.last_transition_time)
@@ -266,7 +269,7 @@ def _is_escalated(sender: Sender, now: datetime) -> bool:
 def _reminder_requested_at(sender: Sender, now: datetime) -> datetime | None:
     """Return the time at which a person requested another mail; None until our clock reaches that time."""
     requested = requested_at(sender.metadata.annotations, CONSENT_MAIL_ANNOTATION)
-    asked = sender.status.notified_at
+    asked = sender.status.notified_time
     if requested is None or asked is None:
         return None
     # Times in a status are whole seconds: a request within the second of a mail would stay newer than it.

@@ -83,7 +83,7 @@ def failure_observation(event: EnvelopeEvent, archive: str) -> Observation:
         status.cause,
         message=_message(status)[:MAX_MESSAGE_LENGTH],
         examples=(event.name,),
-        at=status.completed_at,
+        at=status.completion_time,
     )
 
 
@@ -107,14 +107,14 @@ def find_problem(problems: Problems, cause: str) -> ReportedProblem | None:
 
 def notified_and_open(problems: Problems) -> Problems:
     """Return the open problems that a mail announced."""
-    told = (each for each in problems if each.notified_at is not None and each.solved_at is None)
+    told = (each for each in problems if each.notified_time is not None and each.solved_time is None)
     return tuple(each for each in told if kind_of(each) != DIGEST)
 
 
 def digest_observations(problems: Problems, now: datetime, after: timedelta) -> Iterator[Observation]:
     """Yield one digest if a problem is still open at the time ``after`` its mail."""
     told = notified_and_open(problems)
-    long = [each for each in told if each.notified_at is not None and now - each.notified_at >= after]
+    long = [each for each in told if each.notified_time is not None and now - each.notified_time >= after]
     if long:
         yield Observation(DIGEST, long[0].reason, count=len(told))
 
@@ -122,13 +122,13 @@ def digest_observations(problems: Problems, now: datetime, after: timedelta) -> 
 def is_open(problems: Problems, cause: str) -> bool:
     """Whether there is such a problem and it is not solved."""
     found = find_problem(problems, cause)
-    return found is not None and found.solved_at is None
+    return found is not None and found.solved_time is None
 
 
 def add_observation(problems: Problems, observation: Observation, now: datetime) -> Problems:
     """Add an observation to the known problems."""
     known = find_problem(problems, observation.cause)
-    before = known.count if known is not None and known.solved_at is None else 0
+    before = known.count if known is not None and known.solved_time is None else 0
     # At least the number of examples: an event that fails again is not counted, but may be the only one.
     count = max(before + observation.count, len(observation.examples))
     return with_count(problems, observation, now, count=count)
@@ -152,10 +152,10 @@ def with_count(
         count=count,
         examples=tuple(dict.fromkeys((*observation.examples, *known.examples)))[:MAX_EXAMPLES],
         # An observation without a time only carries a count: the problem did not occur again.
-        last_seen_at=max(seen, known.last_seen_at or seen)
-        if observation.at or known.solved_at
-        else known.last_seen_at,
-        solved_at=None,
+        last_seen_time=max(seen, known.last_seen_time or seen)
+        if observation.at or known.solved_time
+        else known.last_seen_time,
+        solved_time=None,
     )
 
 
@@ -167,33 +167,33 @@ def _new_problem(observation: Observation, now: datetime, count: int) -> Reporte
         count=count,
         examples=observation.examples[:MAX_EXAMPLES],
         since=now.replace(microsecond=0),
-        last_seen_at=(observation.at or now).replace(microsecond=0),
+        last_seen_time=(observation.at or now).replace(microsecond=0),
     )
 
 
 def mark_solved(problems: Problems, cause: str, now: datetime) -> Problems:
     """Mark an open problem as solved."""
     known = find_problem(problems, cause)
-    if known is None or known.solved_at is not None:
+    if known is None or known.solved_time is not None:
         return problems
-    return _changed(problems, cause, solved_at=now.replace(microsecond=0), mail_attempted_at=None)
+    return _changed(problems, cause, solved_time=now.replace(microsecond=0), mail_attempt_time=None)
 
 
 def mark_attempted(problems: Problems, cause: str, now: datetime) -> Problems:
     """Record the claim of a mail about a problem."""
-    return _changed(problems, cause, mail_attempted_at=now.replace(microsecond=0))
+    return _changed(problems, cause, mail_attempt_time=now.replace(microsecond=0))
 
 
 def mark_notified(problems: Problems, cause: str, now: datetime) -> Problems:
     """Record that a mail announced the problem."""
-    return _changed(problems, cause, notified_at=now.replace(microsecond=0))
+    return _changed(problems, cause, notified_time=now.replace(microsecond=0))
 
 
 def close_problem(problems: Problems, cause: str) -> Problems:
     """Remove a problem after the mail about its end; a problem that has returned since then stays, as a new
     one."""
-    left = tuple(each for each in problems if each.cause != cause or each.solved_at is None)
-    return _changed(left, cause, notified_at=None, mail_attempted_at=None)
+    left = tuple(each for each in problems if each.cause != cause or each.solved_time is None)
+    return _changed(left, cause, notified_time=None, mail_attempt_time=None)
 
 
 def _changed(problems: Problems, cause: str, **fields: Any) -> Problems:
@@ -245,11 +245,11 @@ def apply_summary(problems: Problems, summary: FailureSummary, *, began: datetim
     last event was removed unsolved ends without a mail.
     """
     since = began - CLOCK_SKEW
-    recent = {each.cause for each in problems if each.last_seen_at and each.last_seen_at >= since}
+    recent = {each.cause for each in problems if each.last_seen_time and each.last_seen_time >= since}
     for each in problems:
         is_gone = each.cause not in summary.failed and each.cause not in summary.at_risk
         if kind_of(each) == FAILED and is_gone and each.cause not in recent:
-            if each.cause in summary.removed and each.solved_at is None:
+            if each.cause in summary.removed and each.solved_time is None:
                 problems = tuple(other for other in problems if other.cause != each.cause)
             else:
                 problems = mark_solved(problems, each.cause, now)

@@ -133,7 +133,7 @@ class MailRenderer:
     # -- To a sender -----------------------------------------------------------------------------------------
 
     def _consent_request(self, sender: Sender) -> MailContent:
-        first = sender.status.key is None and sender.status.notified_at is None
+        first = sender.status.key is None and sender.status.notified_time is None
         paragraphs = [self._text("consent.required" if first else "consent.died")]
         if waiting := sender.status.waiting_events:
             paragraphs.append(self._text("consent.waiting", count=waiting))
@@ -210,7 +210,9 @@ class MailRenderer:
         )
 
     def _solved(self, problem: ReportedProblem) -> MailContent:
-        date = problem.notified_at.strftime("%Y-%m-%d %H:%M UTC") if problem.notified_at is not None else ""
+        date = (
+            problem.notified_time.strftime("%Y-%m-%d %H:%M UTC") if problem.notified_time is not None else ""
+        )
         return MailContent(
             language=self._notifications.language,
             subject=self._text("solved.subject", subject=self._subject(problem)),
@@ -233,7 +235,7 @@ class MailRenderer:
         )
 
     def _digest_item(self, problem: ReportedProblem) -> ListItem:
-        date = problem.notified_at.strftime("%Y-%m-%d") if problem.notified_at is not None else ""
+        date = problem.notified_time.strftime("%Y-%m-%d") if problem.notified_time is not None else ""
         link = self._console(self._anchor(problem))
         text = self._text("digest.item", title=self._title(problem), date=date)
         return ListItem(text, link.url if link is not None else None)

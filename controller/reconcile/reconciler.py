@@ -223,7 +223,7 @@ class Reconciler:
             self.event_recorder.record(stored, condition.reason, condition.message, type_="Warning")
 
     def _observe_duration(self, stored: EnvelopeEvent) -> None:
-        created, completed = stored.metadata.creation_timestamp, stored.status.completed_at
+        created, completed = stored.metadata.creation_timestamp, stored.status.completion_time
         if created is not None and completed is not None:
             self.metrics.event_seconds.observe(max(0.0, (completed - created).total_seconds()))
 

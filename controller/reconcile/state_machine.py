@@ -103,14 +103,14 @@ def next_status(
         case Pause():
             # The deadline does not run while it is too early, nor while a person suspends the event.
             draft.not_ready(phase, outcome, next_attempt_time=outcome.until)
-            draft.change(phase_started_at=None)
+            draft.change(phase_start_time=None)
         case Hold():
             draft.not_ready(phase, outcome, next_attempt_time=None)
-            draft.change(phase_started_at=None)
+            draft.change(phase_start_time=None)
         case NeedConsent():
             draft.not_ready(Phase.AWAITING_CONSENT, outcome, next_attempt_time=None)
             draft.set_condition("Authorized", "False", outcome)
-            draft.change(attempts=0, phase_started_at=None)
+            draft.change(attempts=0, phase_start_time=None)
         case Skip():
             # The results of all phases are void: a new delivery starts with the first phase.
             draft.reset_phases(PHASE_ORDER, outcome)
@@ -163,9 +163,9 @@ class _Draft:
 
     def enter(self, phase: Phase, reason: str | None, message: str | None, **fields: Any) -> None:
         """Set the phase and its reason, and replace fields."""
-        started, generation = self.status.started_at or self.inputs.now, self.inputs.generation
+        started, generation = self.status.start_time or self.inputs.now, self.inputs.generation
         self.change(phase=phase, reason=reason, message=message, **fields)
-        self.change(started_at=started, observed_generation=generation)
+        self.change(start_time=started, observed_generation=generation)
 
     def set_condition(self, type_: str, truth: ConditionStatus, statement: Outcome | SideCondition) -> None:
         """Set a condition to the reason and message of an outcome."""
@@ -202,14 +202,14 @@ class _Draft:
             return
         self.set_condition("Ready", "False", Done("InProgress", f"The event is {upcoming_phase}."))
         attempts = self.status.attempts if is_repeated else 0
-        started = (self.status.phase_started_at if is_repeated else None) or self.inputs.now
-        counters = {"attempts": attempts, "next_attempt_time": None, "phase_started_at": started}
+        started = (self.status.phase_start_time if is_repeated else None) or self.inputs.now
+        counters = {"attempts": attempts, "next_attempt_time": None, "phase_start_time": started}
         self.enter(upcoming_phase, None, None, **counters)
 
     def wait(self, phase: Phase, outcome: Wait) -> None:
         """Count an attempt and set the time of the next one; fail after the phase's deadline."""
         now, retry = self.inputs.now, self.inputs.retry
-        started = self.status.phase_started_at or now
+        started = self.status.phase_start_time or now
         due = self.status.next_attempt_time
         if due is not None and now - due > DOWNTIME:
             started += now - due
@@ -229,7 +229,7 @@ class _Draft:
         if outcome.restart_from is not None:
             # Later phases too: a proof from before must not outlive the result that it proves.
             self.reset_phases(PHASE_ORDER[PHASE_ORDER.index(outcome.restart_from) :], outcome)
-        self.change(attempts=attempts, phase_started_at=started)
+        self.change(attempts=attempts, phase_start_time=started)
 
     def set_last_error(self, outcome: Wait | Fail) -> None:
         """Record the outcome as the last error."""
@@ -257,4 +257,4 @@ class _Draft:
             self.set_last_error(outcome)
         self.set_condition("Ready", "True" if final is Phase.SUCCEEDED else "False", outcome)
         self.enter(final, outcome.reason, outcome.message, next_attempt_time=None)
-        self.change(completed_at=self.inputs.now)
+        self.change(completion_time=self.inputs.now)

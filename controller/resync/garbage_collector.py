@@ -33,6 +33,7 @@ from counterfoil.resources import (
     Envelope,
     EnvelopeEvent,
     Organization,
+    Origin,
     Phase,
     ResourceInvalid,
     envelope_id,
@@ -182,9 +183,20 @@ class GarbageCollector:
 
 def is_expired(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> bool:
     """Whether a finished event's time to live has passed; it is unknown without the Organization."""
-    if organization is None or not event.status.phase.is_final or event.status.completed_at is None:
+    if organization is None or not event.status.phase.is_final or event.status.completion_time is None:
         return False
-    ttl: Duration | None = organization.spec.ttl.failed
-    if event.status.phase is not Phase.FAILED:
-        ttl = organization.spec.ttl.succeeded
-    return ttl is not None and now - event.status.completed_at > ttl
+    ttl: Duration | None = organization.spec.ttl.succeeded
+    if event.status.phase is Phase.FAILED:
+        ttl = organization.spec.ttl.failed
+        if _never_existed(event):
+            ttl = organization.spec.ttl.unknown if ttl is None else min(ttl, organization.spec.ttl.unknown)
+    return ttl is not None and now - event.status.completion_time > ttl
+
+
+def _never_existed(event: EnvelopeEvent) -> bool:
+    """Whether only a callback ever named the envelope: eSAW neither found it nor described it before."""
+    return (
+        event.status.reason == "EnvelopeNotFound"
+        and event.status.envelope is None
+        and event.spec.origin is Origin.CALLBACK
+    )

@@ -21,7 +21,7 @@ from controller.access.secret_cache import SecretCache, SecretForbidden, SecretM
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.resync.statistics import refresh_if_stale
-from controller.retry.fix_rules import settled_at
+from controller.retry.fix_rules import settled_time
 from counterfoil.callback_auth import CallbackSecretInvalid, basic_auth_hash, matches_basic_auth, token_hash
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient
@@ -121,8 +121,8 @@ class OrganizationStatusUpdater:
             events=dict(counts) if counts is not None else organization.status.events,
             activity=refresh_if_stale(known, activity) if activity is not None else known,
         )
-        since = settled_at(organization.status, status, now=self.clock.now())
-        status = msgspec.structs.replace(status, settled_at=since)
+        since = settled_time(organization.status, status, now=self.clock.now())
+        status = msgspec.structs.replace(status, settled_time=since)
         return await write_status_or_skip(self.kube, organization, status)
 
     def forget(self, name: str) -> None:
@@ -134,11 +134,11 @@ class OrganizationStatusUpdater:
         """Hash each valid token: one bad token among several must not disable the good ones."""
         hashes: list[str] = []
         trouble: CheckResult | None = None
-        for ref in organization.spec.callback.token_secret_ref:
+        for ref in organization.spec.callback.token_secret_refs:
             try:
                 hashes.append(token_hash((await self.secrets.value(ref.name, ref.key)).strip()))
             except SecretMissing as missing:
-                advice = "Put a callback token there, or correct spec.callback.tokenSecretRef."
+                advice = "Put a callback token there, or correct spec.callback.tokenSecretRefs."
                 trouble = trouble or CheckResult("False", "CallbackTokenMissing", f"{missing} {advice}")
                 if isinstance(missing, SecretForbidden):
                     hashes += _published_hashes(organization)

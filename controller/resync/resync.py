@@ -177,7 +177,7 @@ class Resync:
         self._next_sweep[organization.name] = self.clock.now() + timedelta(seconds=SWEEP_RETRY_SECONDS)
         found = await self.missed_callback_finder.sweep(organization)
         answered = organization.status.sweep.request if organization.status.sweep is not None else None
-        swept = SweepResult(at=self.clock.now(), found=found, request=request or answered)
+        swept = SweepResult(time=self.clock.now(), found=found, request=request or answered)
         status = {"sweep": to_json_dict(swept)}
         raw = await self.kube.patch_status(Organization, organization.name, status, resource_version=None)
         self._next_sweep.pop(organization.name)
@@ -185,7 +185,7 @@ class Resync:
 
     def _is_sweep_due(self, organization: Organization) -> bool:
         sweep, last, now = organization.spec.sweep, organization.status.sweep, self.clock.now()
-        if last is not None and now - last.at < sweep.interval:
+        if last is not None and now - last.time < sweep.interval:
             return False
         return now >= self._next_sweep.get(organization.name, now)
 

@@ -38,17 +38,17 @@ class ActivityCounter:
         self._count_hour(self._created, created)
         if not status.phase.is_final:
             self._unfinished_for[duration_bucket(self.now - created)] += 1
-        elif status.phase is Phase.SUCCEEDED and status.completed_at is not None:
-            self._count_hour(self._archived, status.completed_at)
-            if self.now - status.completed_at < WEEK:
-                self._archived_within[duration_bucket(status.completed_at - created)] += 1
+        elif status.phase is Phase.SUCCEEDED and status.completion_time is not None:
+            self._count_hour(self._archived, status.completion_time)
+            if self.now - status.completion_time < WEEK:
+                self._archived_within[duration_bucket(status.completion_time - created)] += 1
 
     def activity(self) -> Activity:
         """Return the counts."""
         return Activity(
-            counted_at=self.now.replace(microsecond=0),
+            count_time=self.now.replace(microsecond=0),
             hours=tuple(
-                HourlyActivity(at=each, noted=self._created[each], archived=self._archived[each])
+                HourlyActivity(time=each, noted=self._created[each], archived=self._archived[each])
                 for each in sorted({*self._created, *self._archived})
             ),
             archived_within=_in_step_order(self._archived_within),
@@ -116,9 +116,9 @@ class EventStatistics:
 
 def refresh_if_stale(known: Activity | None, found: Activity) -> Activity:
     """Return the known activity while it is unchanged and not stale, else the found one."""
-    if known is None or found.counted_at - known.counted_at >= STALE_AFTER:
+    if known is None or found.count_time - known.count_time >= STALE_AFTER:
         return found
-    return known if replace(known, counted_at=found.counted_at) == found else found
+    return known if replace(known, count_time=found.count_time) == found else found
 
 
 def _hour(when: datetime) -> datetime:

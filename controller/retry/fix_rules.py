@@ -6,8 +6,8 @@ After a person fixes an Archive, an Organization or a Sender, no other action is
 continue, and events that failed because of it are retried (rule 6), also after a restart. A change that
 solves nothing costs one more attempt.
 
-``status.settledAt`` of an Archive or an Organization is the time since which it has worked with its current
-configuration; the component that updates the status sets it (``settled_at``). A Sender needs none: its key
+``status.settledTime`` of an Archive or an Organization is the time since which it has worked with its current
+configuration; the component that updates the status sets it (``settled_time``). A Sender needs none: its key
 and its condition ``Authorized`` have times.
 
 An event that fails again ends later than the fix, so it is not retried for the same fix. An event that ended
@@ -84,16 +84,16 @@ SharedStatus = ArchiveStatus | OrganizationStatus
 ReadyState = tuple[object, ...]
 
 
-def settled_at(before: SharedStatus, after: SharedStatus, *, now: datetime) -> datetime | None:
+def settled_time(before: SharedStatus, after: SharedStatus, *, now: datetime) -> datetime | None:
     """
-    Return the ``settledAt`` of the status ``after`` that will be stored.
+    Return the ``settledTime`` of the status ``after`` that will be stored.
 
     An object that works as before keeps its value, even None: an older version did not record it, and the
     current time would retry all events that ever failed. While it does not work, the last value stays.
     """
     state = _status_ready_state(after)
     is_unchanged = state is None or state == _status_ready_state(before)
-    return before.settled_at if is_unchanged else now.replace(microsecond=0)
+    return before.settled_time if is_unchanged else now.replace(microsecond=0)
 
 
 def fixed_at(resource: SharedResource) -> datetime | None:
@@ -103,7 +103,7 @@ def fixed_at(resource: SharedResource) -> datetime | None:
     status = resource.status
     if _status_ready_state(status) is None or status.observed_generation != resource.metadata.generation:
         return None
-    return status.settled_at
+    return status.settled_time
 
 
 def ready_state(resource: SharedResource) -> ReadyState | None:
@@ -111,7 +111,7 @@ def ready_state(resource: SharedResource) -> ReadyState | None:
     Return a value that changes with each fix of an object; None: it is not ready, or not at its newest spec.
 
     It includes the times of the conditions, so that an object that was not ready between two observations
-    counts as fixed. ``settled_at`` ignores these times.
+    counts as fixed. ``settled_time`` ignores these times.
     """
     match resource:
         case Organization():
@@ -146,7 +146,7 @@ def _observed_state(
 
 def find_fix(event: EnvelopeEvent, cache: Cache) -> SharedResource | None:
     """Return the object that was fixed after an event failed and may solve its cause."""
-    ended = event.status.completed_at
+    ended = event.status.completion_time
     if event.status.phase is not Phase.FAILED or ended is None:
         return None
     for resource in _possible_fixes(event, cache):
@@ -188,7 +188,7 @@ def _key_accepted_at(sender: Sender) -> datetime | None:
     # A new key may replace one that still works.
     times = [authorized.last_transition_time]
     if key is not None:
-        times += [each for each in (key.obtained_at, key.verified_at) if each is not None]
+        times += [each for each in (key.obtained_time, key.verified_time) if each is not None]
     return max(times)
 
 

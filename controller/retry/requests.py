@@ -146,7 +146,7 @@ class UserRequests:
             message=message,
             conditions=conditions,
             next_attempt_time=None,
-            completed_at=now,
+            completion_time=now,
         )
 
     async def _remove_label(self, event: EnvelopeEvent) -> EnvelopeEvent:

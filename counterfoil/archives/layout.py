@@ -159,7 +159,7 @@ def envelope_fields(envelope: EnvelopeFacts) -> dict[str, str]:
         # The day only: a time has colons, and one folder per second helps nobody.
         "envelope.sentDate": envelope.sent_date.partition("T")[0],
         "sender.email": envelope.sender_email,
-        "sender.userId": envelope.sender_user_id,
+        "sender.userID": envelope.sender_user_id,
     }
 
 

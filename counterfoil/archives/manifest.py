@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from counterfoil.resources.base import json_name
 from counterfoil.resources.envelopeevent import FileKind
 from counterfoil.signatures.results import Signatures
 
@@ -24,8 +25,8 @@ class ManifestDamaged(ValueError):
     """The file with the manifest's name is not a readable manifest."""
 
 
-class ManifestPart(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Any part of the manifest: immutable, camelCase outside, nothing left out."""
+class ManifestPart(msgspec.Struct, frozen=True, kw_only=True, rename=json_name):
+    """Any part of the manifest: immutable, named as in the resources, nothing omitted."""
 
 
 class ManifestEnvelope(ManifestPart, frozen=True):

@@ -34,7 +34,7 @@ ENVELOPE_FIELDS = (
     "envelope.status",
     "envelope.sentDate",
     "sender.email",
-    "sender.userId",
+    "sender.userID",
 )
 FILE_FIELDS = ("file.kind", "file.name", "file.number")
 TAG_PREFIX = "tags."

@@ -120,7 +120,7 @@ async def _reseal_sender(
 async def _record_key_id(kube: KubeClient, sender: Sender, key_id: str) -> None:
     """Record the key id if it changed; also after a run that was interrupted just before this step."""
     if sender.status.key is not None and sender.status.key.key_id != key_id:
-        await kube.patch_status(Sender, sender.name, {"key": {"keyId": key_id}}, resource_version=None)
+        await kube.patch_status(Sender, sender.name, {"key": {"keyID": key_id}}, resource_version=None)
 
 
 async def run(settings: ResealSettings) -> int:

@@ -25,14 +25,15 @@ class EsawClients:
         self._new_client = partial(
             EsawClient, http=http, clock=clock, observe=observe, call_limits=call_limits
         )
-        self._clients: dict[str, tuple[tuple[str, float | None], EsawClient]] = {}
+        self._clients: dict[str, tuple[tuple[str, int | None], EsawClient]] = {}
 
     def for_organization(self, organization: Organization) -> EsawClient:
         """Return the client of an organization. Raises ``ValueError`` for a base URL that can't be."""
-        wanted = (organization.spec.base_url, organization.spec.limits.requests_per_second)
+        wanted = (organization.spec.base_url, organization.spec.limits.requests_per_minute)
         known = self._clients.get(organization.name)
         if known is not None and known[0] == wanted:
             return known[1]
-        client = self._new_client(wanted[0], requests_per_second=wanted[1])
+        per_second = None if wanted[1] is None else wanted[1] / 60
+        client = self._new_client(wanted[0], requests_per_second=per_second)
         self._clients[organization.name] = (wanted, client)
         return client

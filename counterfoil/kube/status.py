@@ -159,15 +159,15 @@ def _claim(event: EnvelopeEvent) -> str | None:
 
 
 def _without_deliveries(status: EnvelopeEventStatus) -> EnvelopeEventStatus:
-    return msgspec.structs.replace(status, deliveries=None, first_delivery=None, last_delivery=None)
+    return msgspec.structs.replace(status, deliveries=None, first_delivery_time=None, last_delivery_time=None)
 
 
 def _with_deliveries(status: EnvelopeEventStatus, counted: EnvelopeEventStatus) -> EnvelopeEventStatus:
     return msgspec.structs.replace(
         status,
         deliveries=counted.deliveries,
-        first_delivery=counted.first_delivery,
-        last_delivery=counted.last_delivery,
+        first_delivery_time=counted.first_delivery_time,
+        last_delivery_time=counted.last_delivery_time,
     )
 
 
@@ -177,5 +177,5 @@ def _with_first_delivery(event: EnvelopeEvent, status: EnvelopeEventStatus) -> E
         return status
     created = event.metadata.creation_timestamp if event.deliveries else None
     return msgspec.structs.replace(
-        status, deliveries=event.deliveries, first_delivery=created, last_delivery=created
+        status, deliveries=event.deliveries, first_delivery_time=created, last_delivery_time=created
     )

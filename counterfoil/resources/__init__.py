@@ -1,5 +1,5 @@
 """
-The five resources of ``counterfoil.dev/v1alpha1`` as immutable, typed values, and the functions for their
+The five resources of ``counterfoil.dev/v1beta1`` as immutable, typed values, and the functions for their
 names.
 
 ``crds/`` is the source of truth; a test compares these types with it. Import from this package.

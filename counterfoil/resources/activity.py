@@ -31,7 +31,7 @@ OVERFLOW_BUCKET: Final = "longer"
 class HourlyActivity(ResourcePart, frozen=True):
     """One hour: its beginning, the number of events created, and the number of events archived."""
 
-    at: datetime
+    time: datetime
     noted: int = 0
     archived: int = 0
 
@@ -39,7 +39,7 @@ class HourlyActivity(ResourcePart, frozen=True):
 class Activity(ResourcePart, frozen=True):
     """Counts of one pass over all events."""
 
-    counted_at: datetime
+    count_time: datetime
     hours: tuple[HourlyActivity, ...] = ()
     """The last ``ACTIVITY_HOURS`` hours, oldest first, without hours that have no events."""
     archived_within: dict[str, int] = {}

@@ -114,7 +114,7 @@ class ArchiveStatus(ResourcePart, frozen=True):
     """
     Whether Counterfoil can write to the archive, and the number of bytes written.
 
-    ``trust_anchors`` is the id of the current trust anchors, as manifests name them. ``settled_at`` is the
+    ``trust_anchors`` is the id of the current trust anchors, as manifests name them. ``settled_time`` is the
     time since which the archive works with the current spec and trust anchors.
     """
 
@@ -122,7 +122,7 @@ class ArchiveStatus(ResourcePart, frozen=True):
     conditions: tuple[Condition, ...] = ()
     bytes_total: int = 0
     trust_anchors: str | None = None
-    settled_at: datetime | None = None
+    settled_time: datetime | None = None
 
 
 class Archive(Resource, frozen=True):

@@ -111,8 +111,8 @@ class ObjectLock(ResourcePart, frozen=True):
     mode: Annotated[
         str,
         schema(
-            "`GOVERNANCE`: users with a special right may delete. `COMPLIANCE`: nobody may.",
-            enum=["GOVERNANCE", "COMPLIANCE"],
+            "`Governance`: users with a special right may delete. `Compliance`: nobody may.",
+            enum=["Governance", "Compliance"],
         ),
     ]
     retain_days: Annotated[int, schema("Days from filing on. Example: 3650.", minimum=1, maximum=36500)]
@@ -328,7 +328,7 @@ class Sftp(KindSettings, frozen=True):
 class Cmis(KindSettings, frozen=True):
     """A CMIS 1.1 repository, by its browser binding."""
 
-    EXAMPLE: ClassVar[Mapping[str, Any]] = {"url": "https://dms.acme.example/cmis", "repositoryId": "r"}
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {"url": "https://dms.acme.example/cmis", "repositoryID": "r"}
 
     url: Annotated[
         str,

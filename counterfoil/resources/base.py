@@ -14,7 +14,7 @@ import msgspec
 from counterfoil.durations import Duration
 
 GROUP = "counterfoil.dev"
-VERSION = "v1alpha1"
+VERSION = "v1beta1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
 ORGANIZATION_LABEL = f"{GROUP}/organization"
@@ -30,13 +30,25 @@ TRACEPARENT_ANNOTATION = f"{GROUP}/traceparent"
 SWEEP_ANNOTATION = f"{GROUP}/sweep"
 CLAIM_ANNOTATION = f"{GROUP}/claim"
 
+_ACRONYMS = {"id": "ID", "url": "URL", "urls": "URLs"}
+
 
 class ResourceInvalid(ValueError):
     """An object does not match its kind; the message names the field."""
 
 
-class ResourcePart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """Base of all parts of a resource: immutable, camelCase in JSON, default values omitted in JSON."""
+def json_name(attribute: str) -> str:
+    """
+    Return the name of a field in JSON: camelCase with acronyms in one case (Kubernetes API conventions).
+
+    ``envelope_id`` becomes ``envelopeID``; an acronym at the start is lower case.
+    """
+    first, *rest = attribute.rstrip("_").split("_")
+    return first + "".join(_ACRONYMS.get(word, word.capitalize()) for word in rest)
+
+
+class ResourcePart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=json_name):
+    """Base of all parts of a resource: immutable, default values omitted in JSON."""
 
 
 class LocalObjectReference(ResourcePart, frozen=True):

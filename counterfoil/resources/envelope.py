@@ -17,7 +17,7 @@ class EnvelopeSpec(ResourcePart, frozen=True):
     envelope_id: str
     sender_ref: LocalObjectReference
     draft_id: str | None = None
-    sent_at: datetime | None = None
+    sent_time: datetime | None = None
 
 
 class Envelope(Resource, frozen=True):

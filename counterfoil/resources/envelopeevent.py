@@ -157,19 +157,19 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
     observed_generation: int | None = None
     conditions: tuple[Condition, ...] = ()
     deliveries: int | None = None
-    first_delivery: datetime | None = None
-    last_delivery: datetime | None = None
+    first_delivery_time: datetime | None = None
+    last_delivery_time: datetime | None = None
     attempts: int = 0
     next_attempt_time: datetime | None = None
-    phase_started_at: datetime | None = None
+    phase_start_time: datetime | None = None
     last_error: LastError | None = None
     envelope: EnvelopeSummary | None = None
     documents: tuple[FiledDocument, ...] = ()
     archive: ArchiveLocation | None = None
     mismatches: int = 0
     """Number of times that the archived files were not those of eSAW or of the archive, or were in doubt."""
-    started_at: datetime | None = None
-    completed_at: datetime | None = None
+    start_time: datetime | None = None
+    completion_time: datetime | None = None
 
     @property
     def cause(self) -> str:

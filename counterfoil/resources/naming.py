@@ -38,7 +38,7 @@ def event_name(organization: str, envelope: EnvelopeId, action: str, workstep_id
     """Return the name of the one EnvelopeEvent for this organization, envelope, action and workstep."""
     # No part can contain NUL, so different keys have different texts.
     key = "\0".join((organization, envelope, action, workstep_id))
-    return f"{envelope}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
+    return f"{envelope}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def envelope_of(event: str) -> EnvelopeId:

@@ -11,7 +11,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
-import msgspec
 from msgspec.structs import replace
 
 from counterfoil.durations import Duration
@@ -86,7 +85,7 @@ class Language(StrEnum):
 class CallbackSpec(ResourcePart, frozen=True):
     """Credentials that authenticate callbacks of this organization."""
 
-    token_secret_ref: tuple[SecretKeyRef, ...] = ()
+    token_secret_refs: tuple[SecretKeyRef, ...] = ()
     basic_auth_secret_ref: LocalObjectReference | None = None
 
 
@@ -119,7 +118,7 @@ class EvidenceSpec(ResourcePart, frozen=True):
 class CleanupSpec(ResourcePart, frozen=True):
     """When an archived envelope is deleted in eSAW."""
 
-    policy: CleanupPolicy = CleanupPolicy.DELETE
+    policy: CleanupPolicy = CleanupPolicy.KEEP
     after: Duration = Duration(0)
 
 
@@ -130,7 +129,7 @@ class OAuth(ResourcePart, frozen=True):
     client_secret_ref: SecretKeyRef
     authorize_path: str = "/Auth/Authorize"
     token_path: str = "/ApiToken/Retrieve"  # noqa: S105 - the path of an endpoint
-    public_url: str | None = msgspec.field(name="publicURL", default=None)
+    public_url: str | None = None
 
 
 class BeforeSendField(ResourcePart, frozen=True):
@@ -157,7 +156,7 @@ class BeforeSend(ResourcePart, frozen=True):
     """The before-send page: the fields of its form, and the page that follows it."""
 
     fields: tuple[BeforeSendField, ...] = ()
-    inbox_url: str | None = msgspec.field(name="inboxURL", default=None)
+    inbox_url: str | None = None
 
 
 class OrganizationLimits(ResourcePart, frozen=True):
@@ -165,7 +164,7 @@ class OrganizationLimits(ResourcePart, frozen=True):
 
     concurrency: int = 16
     per_sender_concurrency: int = 4
-    requests_per_second: float | None = None
+    requests_per_minute: int | None = None
 
 
 class RetrySpec(ResourcePart, frozen=True):
@@ -188,15 +187,16 @@ class Ttl(ResourcePart, frozen=True):
 
     succeeded: Duration = Duration(hours=720)
     failed: Duration | None = None
+    unknown: Duration = Duration(hours=72)
 
 
 class Notifications(ResourcePart, frozen=True):
     """Recipients of mails, and the mail server."""
 
     smtp_secret_ref: LocalObjectReference | None = None
-    from_: str | None = msgspec.field(name="from", default=None)
+    from_: str | None = None
     administrators: tuple[str, ...] = ()
-    console_url: str | None = msgspec.field(name="consoleURL", default=None)
+    console_url: str | None = None
     language: Language = Language.ENGLISH
     escalate_after: Duration = Duration(hours=24)
 
@@ -204,7 +204,7 @@ class Notifications(ResourcePart, frozen=True):
 class OrganizationSpec(ResourcePart, frozen=True):
     """Configuration of the organization."""
 
-    base_url: str = msgspec.field(name="baseURL")
+    base_url: str
     callback: CallbackSpec = CallbackSpec()
     actions: tuple[ActionRule, ...] = (ActionRule(action="envelopeFinished"),)
     unlisted_actions: UnlistedActions = UnlistedActions.IGNORE
@@ -250,7 +250,8 @@ class ReportedProblem(ResourcePart, frozen=True):
     A problem that the administrators receive one mail about. ``cause`` identifies the problem and does not
     change.
 
-    ``mail_attempted_at`` is written before a mail is sent, ``notified_at`` after it; see docs/decisions/0007.
+    ``mail_attempt_time`` is written before a mail is sent, ``notified_time`` after it; see
+    docs/decisions/0007.
     """
 
     cause: str
@@ -259,16 +260,16 @@ class ReportedProblem(ResourcePart, frozen=True):
     message: str | None = None
     count: int = 0
     examples: tuple[str, ...] = ()
-    last_seen_at: datetime | None = None
-    mail_attempted_at: datetime | None = None
-    notified_at: datetime | None = None
-    solved_at: datetime | None = None
+    last_seen_time: datetime | None = None
+    mail_attempt_time: datetime | None = None
+    notified_time: datetime | None = None
+    solved_time: datetime | None = None
 
 
 class SweepResult(ResourcePart, frozen=True):
     """The last sweep. ``request`` is the annotation that requested it, see ``Organization.sweep_request``."""
 
-    at: datetime
+    time: datetime
     found: int
     request: str | None = None
 
@@ -304,21 +305,21 @@ def add_unlisted_action(
 
 
 class OrganizationStatus(ResourcePart, frozen=True):
-    """State of the organization; ``settled_at`` is the time since which everything works with the current
+    """State of the organization; ``settled_time`` is the time since which everything works with the current
     spec."""
 
     observed_generation: int | None = None
     conditions: tuple[Condition, ...] = ()
     callback_token_hashes: tuple[str, ...] = ()
     basic_auth_hash: str | None = None
-    callback_urls: CallbackURLs | None = msgspec.field(name="callbackURLs", default=None)
+    callback_urls: CallbackURLs | None = None
     version: str | None = None
     events: dict[str, int] = {}
     activity: Activity | None = None
     sweep: SweepResult | None = None
     unlisted_actions: tuple[UnlistedAction, ...] = ()
     problems: tuple[ReportedProblem, ...] = ()
-    settled_at: datetime | None = None
+    settled_time: datetime | None = None
 
 
 class Organization(Resource, frozen=True):

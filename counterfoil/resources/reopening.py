@@ -16,15 +16,15 @@ from counterfoil.resources.envelopeevent import EnvelopeEventStatus, Phase
 PHASES_REOPENED_BY_CALLBACK = frozenset({Phase.SKIPPED, Phase.FAILED})
 
 
-def is_reopened_by_callback(phase: str, completed_at: datetime | None, *, received: datetime) -> bool:
+def is_reopened_by_callback(phase: str, completion_time: datetime | None, *, received: datetime) -> bool:
     """
     Whether a callback received at ``received`` re-opens an event of that phase, completed at
-    ``completed_at``.
+    ``completion_time``.
 
     The times come from the clocks of two processes. A repeated callback comes minutes later, so a difference
     of seconds has no effect.
     """
-    return phase in PHASES_REOPENED_BY_CALLBACK and (completed_at is None or received > completed_at)
+    return phase in PHASES_REOPENED_BY_CALLBACK and (completion_time is None or received > completion_time)
 
 
 def reopened_status(
@@ -57,7 +57,7 @@ def reopened_status(
         conditions=kept,
         attempts=0,
         next_attempt_time=None,
-        phase_started_at=None,
-        completed_at=None,
+        phase_start_time=None,
+        completion_time=None,
         mismatches=0,
     )

@@ -7,8 +7,6 @@ The key itself is in a Secret; the status has only its fingerprint.
 from datetime import datetime
 from typing import ClassVar
 
-import msgspec
-
 from counterfoil.resources.base import LocalObjectReference, Resource, ResourcePart, SecretKeyRef
 from counterfoil.resources.conditions import Condition
 
@@ -31,8 +29,8 @@ class SenderKey(ResourcePart, frozen=True):
     secret_name: str | None = None
     key_id: str | None = None
     fingerprint: str | None = None
-    obtained_at: datetime | None = None
-    verified_at: datetime | None = None
+    obtained_time: datetime | None = None
+    verified_time: datetime | None = None
 
 
 class SenderStatus(ResourcePart, frozen=True):
@@ -41,11 +39,11 @@ class SenderStatus(ResourcePart, frozen=True):
     observed_generation: int | None = None
     conditions: tuple[Condition, ...] = ()
     key: SenderKey | None = None
-    consent_url: str | None = msgspec.field(name="consentURL", default=None)
-    notified_at: datetime | None = None
+    consent_url: str | None = None
+    notified_time: datetime | None = None
     notified_key: str | None = None
-    mail_attempted_at: datetime | None = None
-    escalated_at: datetime | None = None
+    mail_attempt_time: datetime | None = None
+    escalated_time: datetime | None = None
     waiting_events: int = 0
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 
-COUNTERFOIL: Final = "apis/counterfoil.dev/v1alpha1"
+COUNTERFOIL: Final = "apis/counterfoil.dev/v1beta1"
 RBAC: Final = "apis/rbac.authorization.k8s.io/v1"
 FIELD_MANAGER: Final = "sandbox"
 """Manager of the applied fields."""

@@ -346,7 +346,7 @@ async def _check_archive(title: str, root: Path, checks: DemoChecks) -> None:
 def _check_hashes(demo_run: DemoRun, checks: DemoChecks) -> None:
     """Hold the manifest against what eSAW really has, not against itself."""
     manifest = next(demo_run.folder.rglob(f"{demo_run.envelopes['completed']}/counterfoil.json"))
-    files = {each["fileId"]: each["sha256"] for each in json.loads(manifest.read_text())["files"]}
+    files = {each["fileID"]: each["sha256"] for each in json.loads(manifest.read_text())["files"]}
     sent = {
         each.file_id: demo_run.esaw.expected_sha256(each.file_id)
         for each in demo_run.esaw.files(demo_run.envelopes["completed"])

@@ -194,7 +194,7 @@ async def _cmis(_: Path) -> AsyncIterator[DemoArchive]:
 
         settings = {
             "url": server.url,
-            "repositoryId": cmis_opencmis.REPOSITORY,
+            "repositoryID": cmis_opencmis.REPOSITORY,
             "documentType": "ComplexType",
             "properties": {"StringProp": "customer"},
             "credentialsSecretRef": {"name": SECOND},

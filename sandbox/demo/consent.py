@@ -59,7 +59,7 @@ class ConsentDemo:
         until, found = time.monotonic() + TIMEOUT_SECONDS, {}
         while time.monotonic() < until:
             events = await self.local_environment.events("-l", f"counterfoil.dev/organization={ORGANIZATION}")
-            found = {each["spec"]["envelopeId"]: each.get("status", {}).get("phase") for each in events}
+            found = {each["spec"]["envelopeID"]: each.get("status", {}).get("phase") for each in events}
             if all(found.get(each) == phase for each in envelopes):
                 return
             await asyncio.sleep(0.3)
@@ -85,7 +85,7 @@ async def consent_demo(local_environment: LocalEnvironment, folder: Path) -> Asy
             ORGANIZATION,
             archive=ORGANIZATION,
             oauth={
-                "clientId": app.client_id,
+                "clientID": app.client_id,
                 "clientSecretRef": {"name": f"{ORGANIZATION}-oauth", "key": "clientSecret"},
                 "publicURL": pages.public,
             },

@@ -78,13 +78,14 @@ class LocalEnvironment:
         default = {} if sender is None else {"defaultSenderRef": {"name": sender}}
         await self.apply(
             {
-                "apiVersion": "counterfoil.dev/v1alpha1",
+                "apiVersion": "counterfoil.dev/v1beta1",
                 "kind": "Organization",
                 "metadata": {"name": name},
                 "spec": {
                     "baseURL": self.esaw.url,
-                    "callback": {"tokenSecretRef": [{"name": f"{name}-callback", "key": "token"}]},
+                    "callback": {"tokenSecretRefs": [{"name": f"{name}-callback", "key": "token"}]},
                     "archiveRef": {"name": archive},
+                    "cleanup": {"policy": "Delete"},
                     "retry": {"initial": "200ms", "max": "2s", "deadline": "10m"},
                     **default,
                     **spec,
@@ -108,12 +109,12 @@ class LocalEnvironment:
         await self.secret(f"{name}-key", token=user.token)
         await self.apply(
             {
-                "apiVersion": "counterfoil.dev/v1alpha1",
+                "apiVersion": "counterfoil.dev/v1beta1",
                 "kind": "Sender",
                 "metadata": {"name": name},
                 "spec": {
                     "organizationRef": {"name": organization},
-                    "userId": user.user_id,
+                    "userID": user.user_id,
                     "email": user.email,
                     "givenName": user.given_name,
                     "surname": user.surname,
@@ -126,7 +127,7 @@ class LocalEnvironment:
         """Create an Archive."""
         await self.apply(
             {
-                "apiVersion": "counterfoil.dev/v1alpha1",
+                "apiVersion": "counterfoil.dev/v1beta1",
                 "kind": "Archive",
                 "metadata": {"name": name},
                 "spec": spec,

@@ -219,7 +219,7 @@ async def test_an_envelope_that_was_sent_gets_its_sender_even_if_nobody_comes_ba
         return
     assert sent(victim, draft) == 1
     await eventually(lambda: is_known(victim, user, draft))
-    if (await victim.scene.envelopes())[victim.scene.esaw.envelope_of(draft) or ""].get("draftId") == draft:
+    if (await victim.scene.envelopes())[victim.scene.esaw.envelope_of(draft) or ""].get("draftID") == draft:
         # Then it is certain what the draft became. Also so that the repair is not the one that the next test
         # strikes.
         await eventually(lambda: is_settled(victim, draft))

@@ -68,7 +68,7 @@ async def lock_callbacks(scene: Scene) -> None:
         archive="dms",
         sender="anna",
         baseURL=scene.esaw.url,
-        callback={"tokenSecretRef": [token], "basicAuthSecretRef": {"name": "acme-login"}},
+        callback={"tokenSecretRefs": [token], "basicAuthSecretRef": {"name": "acme-login"}},
     )
 
 

@@ -24,7 +24,7 @@ from tests.support.scenes.archive_fixtures import refusing
 
 FULL = b"<Error><Code>XMinioStorageFull</Code></Error>"
 DENIED = b"<Error><Code>AccessDenied</Code></Error>"
-LOCK = ObjectLock(mode="GOVERNANCE", retain_days=30)
+LOCK = ObjectLock(mode="Governance", retain_days=30)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from tests.support.fakes.archives import once
 from tests.support.scenes.archive_fixtures import refusing
 
 MIB = 1024 * 1024
-GOVERNANCE = ObjectLock(mode="GOVERNANCE", retain_days=30)
+GOVERNANCE = ObjectLock(mode="Governance", retain_days=30)
 DENIED = b"<Error><Code>AccessDenied</Code></Error>"
 
 
@@ -69,7 +69,7 @@ async def test_all_that_was_filed_is_locked_until_its_day(
     for name in (*(file.name for file in plan.files), plan.hashes_name, plan.manifest_name):
         lock = await lock_of(server, bucket, name)
         assert lock is not None
-        assert lock.mode == "GOVERNANCE"
+        assert lock.mode == "Governance"
         assert timedelta(0) <= due - lock.until < timedelta(hours=1)
 
 
@@ -125,7 +125,7 @@ async def test_an_envelope_that_is_filed_again_gets_no_second_versions(
 async def test_a_longer_lock_is_set_on_what_is_filed_already(server: VersityServer, bucket: str) -> None:
     name = ""
     for days in (30, 60):
-        lock = ObjectLock(mode="COMPLIANCE", retain_days=days)
+        lock = ObjectLock(mode="Compliance", retain_days=days)
         spec = a_spec(server.url, bucket, object_lock=lock)
         backend = await open_backend("dms", spec, keys_of(server))
         file = a_plan(spec, ["contract.pdf"]).files[0]
@@ -139,7 +139,7 @@ async def test_a_longer_lock_is_set_on_what_is_filed_already(server: VersityServ
 
 
 async def test_a_stricter_lock_counts_as_good(server: VersityServer, bucket: str) -> None:
-    strict = a_spec(server.url, bucket, object_lock=ObjectLock(mode="COMPLIANCE", retain_days=60))
+    strict = a_spec(server.url, bucket, object_lock=ObjectLock(mode="Compliance", retain_days=60))
     file = a_plan(strict, ["contract.pdf"]).files[0]
     for each in (strict, a_spec(server.url, bucket, object_lock=GOVERNANCE)):
         backend = await open_backend("dms", each, keys_of(server))
@@ -148,7 +148,7 @@ async def test_a_stricter_lock_counts_as_good(server: VersityServer, bucket: str
 
     lock = await lock_of(server, bucket, file.name)
     assert lock is not None
-    assert lock.mode == "COMPLIANCE"
+    assert lock.mode == "Compliance"
 
 
 async def test_a_probe_finds_out_that_the_bucket_has_no_object_lock(server: VersityServer) -> None:

@@ -335,7 +335,7 @@ async def test_a_receiver_counts_unlisted_actions_and_publishes_no_token(install
         "metadata": {"name": "counted", "namespace": NAMESPACE},
         "spec": {
             "baseURL": "https://esaw.example.com",
-            "callback": {"tokenSecretRef": [{"name": "callback", "key": "token"}]},
+            "callback": {"tokenSecretRefs": [{"name": "callback", "key": "token"}]},
             "archiveRef": {"name": "dms"},
         },
     }
@@ -507,7 +507,7 @@ async def test_nothing_begins_its_life_with_acts_of_others_unless_it_is_restored
 ) -> None:
     jane = await person(installed, "jane")
     forged = {
-        "apiVersion": "counterfoil.dev/v1alpha1",
+        "apiVersion": "counterfoil.dev/v1beta1",
         "kind": "Archive",
         "metadata": {"name": "restored", "annotations": with_audit_entry({}, act("joe"))},
         "spec": {"filesystem": {"root": "/srv"}},
@@ -670,7 +670,7 @@ async def queued(installed: InstalledChart, process: str, header: str) -> str:
         verify=ssl.create_default_context(cadata=authority), trust_env=False
     ) as http:
         answer = await http.get(
-            f"{installed.plane.url}/apis/counterfoil.dev/v1alpha1/namespaces/{NAMESPACE}/organizations",
+            f"{installed.plane.url}/apis/counterfoil.dev/v1beta1/namespaces/{NAMESPACE}/organizations",
             headers={"Authorization": f"Bearer {account['user']['token']}"},
         )
     # Right after their definitions came it also says 429 for a moment, from the same queue.

@@ -544,7 +544,7 @@ def test_traces_go_to_the_collector_and_nowhere_without_one(everything: Rendered
 # -- Floods and policies -------------------------------------------------------------------------------------
 
 
-KNOWN = "--api-versions=counterfoil.dev/v1alpha1/EnvelopeEvent"
+KNOWN = "--api-versions=counterfoil.dev/v1beta1/EnvelopeEvent"
 """Helm's arguments for a cluster that has our kinds already."""
 
 

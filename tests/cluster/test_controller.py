@@ -118,7 +118,7 @@ async def test_an_envelope_that_is_to_be_kept_is_filed_and_kept(scene: Controlle
 
 
 async def test_an_envelope_whose_deletion_is_to_wait_says_until_when(scene: ControllerScene) -> None:
-    user = await scene.organization("patient", cleanup={"after": "24h"})
+    user = await scene.organization("patient", cleanup={"policy": "Delete", "after": "24h"})
     envelope = scene.envelope(user)
     event = await scene.reaches(await scene.note(envelope, "patient"), Phase.CLEANING, "CleanupDelayed")
     archived = find_condition(event.status.conditions, "Archived")
@@ -238,7 +238,7 @@ async def test_what_can_not_pass_by_itself_ends_with_its_reason_in_the_condition
         scene.esaw.clear_faults(operation)
     status = event.status
     assert status.reason == reason
-    assert status.completed_at is not None
+    assert status.completion_time is not None
     assert status.next_attempt_time is None
     found = find_condition(status.conditions, type_)
     assert found is not None
@@ -392,12 +392,12 @@ async def test_a_secret_without_the_key_is_told_by_name_and_fixed_by_putting_it_
     await scene.local_environment.secret("keyless-key", wrong="x")
     await scene.local_environment.apply(
         {
-            "apiVersion": "counterfoil.dev/v1alpha1",
+            "apiVersion": "counterfoil.dev/v1beta1",
             "kind": "Sender",
             "metadata": {"name": "keyless"},
             "spec": {
                 "organizationRef": {"name": "keyless"},
-                "userId": user.user_id,
+                "userID": user.user_id,
                 "tokenSecretRef": {"name": "keyless-key", "key": "token"},
             },
         }
@@ -498,7 +498,7 @@ async def test_a_new_delivery_of_a_skipped_event_brings_it_back(scene: Controlle
         "reason": "DeliveredAgain",
         "deliveries": 2,
         "conditions": [],
-        "completedAt": None,
+        "completionTime": None,
     }
     await scene.kube.patch_status(EnvelopeEvent, name, again, resource_version=None)
     event = await scene.reaches(name, Phase.SUCCEEDED)
@@ -522,7 +522,7 @@ async def test_a_fixed_archive_resumes_what_waited_and_what_had_failed(scene: Co
         "phase": "Failed",
         "reason": "DeadlineExceeded",
         "nextAttemptTime": None,
-        "completedAt": "2026-01-01T00:00:00Z",
+        "completionTime": "2026-01-01T00:00:00Z",
     }
     await scene.local_environment.kubectl(
         "patch", "ee", failed, "--type=merge", "-p", '{"spec": {"suspend": true}}'
@@ -564,7 +564,7 @@ async def test_the_sweep_finds_what_nobody_called_about(scene: ControllerScene) 
     await eventually(is_archived)
     found = [
         EnvelopeEvent.parse(raw)
-        async for raw in scene.kube.list(EnvelopeEvent, fields=f"spec.envelopeId={envelope}")
+        async for raw in scene.kube.list(EnvelopeEvent, fields=f"spec.envelopeID={envelope}")
     ]
     assert [each.spec.origin for each in found] == [Origin.SWEEP]
 
@@ -574,7 +574,7 @@ async def test_an_event_whose_time_to_live_is_over_is_removed(scene: ControllerS
     for name in (old, young):
         await scene.reaches(name, Phase.SUCCEEDED)
     long_ago = (datetime.now(UTC) - timedelta(days=31)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    await scene.kube.patch_status(EnvelopeEvent, old, {"completedAt": long_ago}, resource_version=None)
+    await scene.kube.patch_status(EnvelopeEvent, old, {"completionTime": long_ago}, resource_version=None)
     # The garbage collector runs at the start, and then once a minute.
     await scene.controller.stop()
     await scene.controller.start()

@@ -135,13 +135,13 @@ REFUSED_BY_THE_SCHEMA = {
     ),
     "a callback without a token": (
         Organization,
-        {"spec.callback": {"tokenSecretRef": []}},
-        "spec.callback.tokenSecretRef in body should have at least 1 items",
+        {"spec.callback": {"tokenSecretRefs": []}},
+        "spec.callback.tokenSecretRefs in body should have at least 1 items",
     ),
     "the same token twice": (
         Organization,
-        {"spec.callback": {"tokenSecretRef": [{"name": "a", "key": "b"}] * 2}},
-        "spec.callback.tokenSecretRef[1]: Duplicate value",
+        {"spec.callback": {"tokenSecretRefs": [{"name": "a", "key": "b"}] * 2}},
+        "spec.callback.tokenSecretRefs[1]: Duplicate value",
     ),
     "envelopes that are not finished": (
         Organization,
@@ -173,7 +173,7 @@ REFUSED_BY_THE_SCHEMA = {
     ),
     "no request per second": (
         Organization,
-        {"spec.limits.requestsPerSecond": 0},
+        {"spec.limits.requestsPerMinute": 0},
         "should be greater than 0",
     ),
     "another clean-up": (
@@ -194,16 +194,16 @@ REFUSED_BY_THE_SCHEMA = {
     "an object lock of another mode": (
         Archive,
         {"spec": {"s3": {"bucket": "abc", "objectLock": {"mode": "governance", "retainDays": 1}}}},
-        'supported values: "GOVERNANCE", "COMPLIANCE"',
+        'supported values: "Governance", "Compliance"',
     ),
     "an object lock of no day": (
         Archive,
-        {"spec": {"s3": {"bucket": "abc", "objectLock": {"mode": "GOVERNANCE", "retainDays": 0}}}},
+        {"spec": {"s3": {"bucket": "abc", "objectLock": {"mode": "Governance", "retainDays": 0}}}},
         "greater than or equal to 1",
     ),
     "another proof": (Archive, {"spec.verify": "Hope"}, 'supported values: "ReadBack", "Checksum"'),
     "another origin": (EnvelopeEvent, {"spec.origin": "Rumour"}, '"Callback", "Sweep", "Manual"'),
-    "a sender without a user": (Sender, {"spec.userId": None}, "spec.userId: Required"),
+    "a sender without a user": (Sender, {"spec.userID": None}, "spec.userID: Required"),
     "an envelope without a sender": (Envelope, {"spec.senderRef": None}, "spec.senderRef: Required"),
 }
 
@@ -300,7 +300,7 @@ async def test_a_status_keeps_its_attempts_when_only_the_phase_is_written(own: K
 
 @pytest.mark.parametrize(
     "selector",
-    [f"spec.envelopeId={ID}", "spec.organizationRef.name=acme", f"spec.envelopeId={ID},status.phase=Pending"],
+    [f"spec.envelopeID={ID}", "spec.organizationRef.name=acme", f"spec.envelopeID={ID},status.phase=Pending"],
 )
 async def test_events_are_found_by_envelope_and_organization(own: KubeClient, selector: str) -> None:
     await own.create(EnvelopeEvent, built(EnvelopeEvent, {}))

@@ -17,14 +17,14 @@ EXAMPLES = [ROOT / "docs" / "first-minutes.yaml", *sorted((ROOT / "docs" / "exam
 COMMAND = re.compile(r"kubectl (?:label|annotate|patch) (?:-[^`\n#|]*?)?ee [^`\n#|]+")
 COMMANDS = sorted({found[0].strip() for page in PAGES for found in COMMAND.finditer(page.read_text("utf-8"))})
 
-NAME = f"{ENVELOPE}-0123456789"
+NAME = f"{ENVELOPE}-0123456789abcdef"
 EVENT = {
-    "apiVersion": "counterfoil.dev/v1alpha1",
+    "apiVersion": "counterfoil.dev/v1beta1",
     "kind": "EnvelopeEvent",
     "metadata": {"name": NAME},
     "spec": {
         "organizationRef": {"name": "acme"},
-        "envelopeId": ENVELOPE,
+        "envelopeID": ENVELOPE,
         "action": "envelopeFinished",
         "origin": "Manual",
     },

@@ -46,7 +46,7 @@ class Scene:
         name = str(uuid.uuid4())
         spec = {
             "organizationRef": {"name": "acme"},
-            "envelopeId": name,
+            "envelopeID": name,
             "senderRef": {"name": "anna"},
         }
         body = {"apiVersion": Envelope.API_VERSION, "kind": Envelope.KIND, "metadata": {"name": name}}
@@ -58,7 +58,7 @@ class Scene:
         body = new_event(organization="acme", envelope=envelope_id(envelope), action=action)
         name = str(body["metadata"]["name"])
         await self.administrator.create(EnvelopeEvent, body)
-        status = an_event(envelope).archived().status(phase=phase, completed_at=LONG_AGO).build().status
+        status = an_event(envelope).archived().status(phase=phase, completion_time=LONG_AGO).build().status
         await self.administrator.patch_status(
             EnvelopeEvent, name, to_json_dict(status), resource_version=None
         )

@@ -51,7 +51,7 @@ async def as_nobody(plane: ControlPlane, namespace: str) -> Path:
 async def test_an_object_is_created_read_changed_and_deleted(kube: KubeClient) -> None:
     event = an_event()
     created = await kube.create(EnvelopeEvent, event)
-    assert created["spec"]["envelopeId"] == event["spec"]["envelopeId"]
+    assert created["spec"]["envelopeID"] == event["spec"]["envelopeID"]
     assert created["status"] == {"phase": "Pending"} | created["status"]
 
     await kube.patch(EnvelopeEvent, name_of(event), {"metadata": {"labels": {"x": "y"}}})
@@ -97,7 +97,7 @@ async def test_a_glimpse_shows_what_is_asked_for_of_what_exists(kube: KubeClient
 
 async def test_an_object_that_breaks_a_rule_is_refused_with_the_rule(kube: KubeClient) -> None:
     event = an_event()
-    event["spec"]["envelopeId"] = "no guid"
+    event["spec"]["envelopeID"] = "no guid"
     with pytest.raises(Rejected, match="an envelope id is a GUID") as raised:
         await kube.create(EnvelopeEvent, event)
     assert raised.value.status == 422
@@ -144,7 +144,7 @@ async def test_a_status_that_is_too_large_will_never_be_taken(kube: KubeClient, 
     would never end."""
     event = await kube.create(EnvelopeEvent, an_event())
     documents = [
-        {"fileId": str(number), "kind": "Document", "fileName": "a", "location": "x" * length}
+        {"fileID": str(number), "kind": "Document", "fileName": "a", "location": "x" * length}
         for number in range(2000)
     ]
     with pytest.raises(Rejected, match="large"):
@@ -295,9 +295,9 @@ async def test_a_follower_outlives_the_end_and_the_return_of_the_api_server(
         "spec": {
             "baseURL": "https://e.example.com",
             "archiveRef": {"name": "a"},
-            "callback": {"tokenSecretRef": [{"name": "s", "key": "k"}]},
+            "callback": {"tokenSecretRefs": [{"name": "s", "key": "k"}]},
         },
-        "apiVersion": "counterfoil.dev/v1alpha1",
+        "apiVersion": "counterfoil.dev/v1beta1",
         "kind": "Organization",
     }
     problems = list[ApiError]()

@@ -186,7 +186,7 @@ async def test_a_killed_controller_does_not_write_again_about_what_was_told(scen
     await scene.mail.arrived(1)
 
     async def is_marked() -> bool:
-        return "notifiedAt" in (await scene.local_environment.read("sender", "anna"))["status"]
+        return "notifiedTime" in (await scene.local_environment.read("sender", "anna"))["status"]
 
     await scene.until(is_marked)
     controller = controller_of(scene)
@@ -218,7 +218,7 @@ async def test_a_controller_told_to_stop_marks_the_mail_that_a_server_is_just_ta
     taken.set()
     await scene.until(has_ended)
     assert controller.server.exit_code == 0
-    assert "notifiedAt" in (await scene.local_environment.read("sender", "anna"))["status"]
+    assert "notifiedTime" in (await scene.local_environment.read("sender", "anna"))["status"]
 
 
 async def test_a_silent_sender_is_told_to_the_administrators_once(scene: Scene) -> None:

@@ -57,14 +57,14 @@ async def test_sending_leaves_a_sender_with_a_sealed_key_and_an_envelope(scene: 
     sender = await scene.local_environment.read("sender", name)
     assert sender["spec"] | {"suspend": False} == {
         "organizationRef": {"name": "acme"},
-        "userId": scene.anna.user_id,
+        "userID": scene.anna.user_id,
         "email": "anna@example.com",
         "givenName": "Anna",
         "surname": "Kofler",
         "suspend": False,
     }
     assert sender["status"]["conditions"][0]["status"] == "True"
-    assert sender["status"]["key"]["keyId"] == "first"
+    assert sender["status"]["key"]["keyID"] == "first"
     assert sender["status"]["consentURL"] == f"{scene.pages.public}/consent/acme/{name}"
     secret = await scene.local_environment.read("secret", name)
     assert secret["type"] == "counterfoil.dev/sealed-token"
@@ -76,7 +76,7 @@ async def test_sending_leaves_a_sender_with_a_sealed_key_and_an_envelope(scene: 
     assert envelope is not None
     spec = (await scene.envelopes())[envelope]
     assert spec["senderRef"] == {"name": name}
-    assert spec["draftId"] == draft
+    assert spec["draftID"] == draft
 
 
 async def test_tags_are_asked_for_and_put_into_the_metadata_that_was_there(scene: Scene) -> None:
@@ -225,7 +225,7 @@ async def test_a_draft_that_keeps_its_id_is_found_by_it(scene: Scene) -> None:
 
     await browser.open(scene.link(draft))
 
-    assert (await scene.envelopes())[draft]["draftId"] == draft
+    assert (await scene.envelopes())[draft]["draftID"] == draft
 
 
 async def test_when_esaw_does_not_send_it_can_be_tried_again_at_once(scene: Scene) -> None:

@@ -349,7 +349,7 @@ async def test_the_way_back_to_one_organization_is_none_to_another(scene: Scene)
     anna = await Person.enters(scene, "TwoHouses")
     draft = anna.draft()
     oauth = {
-        "clientId": scene.app.client_id,
+        "clientID": scene.app.client_id,
         "clientSecretRef": {"name": "acme-oauth", "key": "clientSecret"},
         "publicURL": scene.pages.public,
     }

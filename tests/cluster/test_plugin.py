@@ -134,12 +134,12 @@ async def test_urls_that_are_complete_are_all_that_is_said(
         "full-basic", username="esaw", password="a password that nobody prints"
     )
     oauth = {
-        "clientId": "counterfoil",
+        "clientID": "counterfoil",
         "clientSecretRef": {"name": "full-oauth", "key": "clientSecret"},
         "publicURL": "https://sign.acme.example",
     }
     tokens = [{"name": "full-callback", "key": "token"}]
-    callback = {"tokenSecretRef": tokens, "basicAuthSecretRef": {"name": "full-basic"}}
+    callback = {"tokenSecretRefs": tokens, "basicAuthSecretRef": {"name": "full-basic"}}
     await scene.local_environment.organization("full", archive="dms", oauth=oauth, callback=callback)
     await scene.local_environment.ready("organization/full")
     answer = await administrator("url", "full")
@@ -311,17 +311,17 @@ async def test_the_consent_link_is_the_one_of_the_pages(
 ) -> None:
     await scene.local_environment.secret("other-oauth", clientSecret="not a secret at all")
     oauth = {
-        "clientId": "counterfoil",
+        "clientID": "counterfoil",
         "clientSecretRef": {"name": "other-oauth", "key": "clientSecret"},
         "publicURL": "https://sign.acme.example",
     }
     await scene.local_environment.organization("other", archive="dms", oauth=oauth)
     await scene.local_environment.apply(
         {
-            "apiVersion": "counterfoil.dev/v1alpha1",
+            "apiVersion": "counterfoil.dev/v1beta1",
             "kind": "Sender",
             "metadata": {"name": "0123456789abcdef"},
-            "spec": {"organizationRef": {"name": "other"}, "userId": "7"},
+            "spec": {"organizationRef": {"name": "other"}, "userID": "7"},
         }
     )
     answer = await administrator("consent", "0123456789abcdef")

@@ -40,7 +40,7 @@ def an_organization(name: str = "acme", **spec: Any) -> dict[str, Any]:
         "spec": {
             "baseURL": "https://esaw.example.com",
             "archiveRef": {"name": "dms"},
-            "callback": {"tokenSecretRef": [{"name": "callback", "key": "token"}]},
+            "callback": {"tokenSecretRefs": [{"name": "callback", "key": "token"}]},
             **spec,
         },
     }
@@ -216,7 +216,7 @@ async def test_400_for_an_id_or_action_that_cannot_be(site: Site, receiver: Coun
 async def test_401_for_a_wrong_second_lock_and_200_for_the_right_one(
     site: Site, receiver: CounterfoilProcess
 ) -> None:
-    callback = {"tokenSecretRef": [{"name": "s", "key": "k"}], "basicAuthSecretRef": {"name": "basic"}}
+    callback = {"tokenSecretRefs": [{"name": "s", "key": "k"}], "basicAuthSecretRef": {"name": "basic"}}
     await site.create(an_organization("locked", callback=callback))
     await site.publish("locked", basic_auth=basic_auth_hash("esaw", "geheim", b"salt"))
     path = f"/callbacks/locked/{TOKEN}"
@@ -339,8 +339,8 @@ async def test_30_duplicates_at_once_are_one_event_with_30_deliveries(
     assert statuses == [200] * 30
     await deliveries_become(site, 30)
     event = await site.event()
-    assert event.status.first_delivery == event.metadata.creation_timestamp
-    assert event.status.last_delivery is not None
+    assert event.status.first_delivery_time == event.metadata.creation_timestamp
+    assert event.status.last_delivery_time is not None
 
 
 async def test_1000_duplicates_through_two_receivers_are_one_event_with_1000_deliveries(site: Site) -> None:
@@ -367,13 +367,13 @@ async def test_a_delivery_reopens_a_finished_event(
     await site.status(receiver, envelope)
     name = (await site.event()).name
     async with site.kube() as kube:
-        status = {"phase": phase, "reason": "R", "attempts": 7, "completedAt": "2025-01-01T00:00:00Z"}
+        status = {"phase": phase, "reason": "R", "attempts": 7, "completionTime": "2025-01-01T00:00:00Z"}
         await kube.patch_status(EnvelopeEvent, name, status, resource_version=None)
 
     await site.status(receiver, envelope)
     await deliveries_become(site, 2)
     opened = (await site.event()).status
-    assert (opened.phase, opened.reason, opened.attempts, opened.completed_at) == (
+    assert (opened.phase, opened.reason, opened.attempts, opened.completion_time) == (
         "Pending",
         "Redelivered",
         0,
@@ -381,10 +381,10 @@ async def test_a_delivery_reopens_a_finished_event(
     )
 
 
-async def end(site: Site, phase: str, *, completed_at: datetime) -> None:
+async def end(site: Site, phase: str, *, completion_time: datetime) -> None:
     """End the only event, as the controller would."""
     name = (await site.event()).name
-    status = {"phase": phase, "reason": "R", "completedAt": completed_at.isoformat()}
+    status = {"phase": phase, "reason": "R", "completionTime": completion_time.isoformat()}
     async with site.kube() as kube:
         await kube.patch_status(EnvelopeEvent, name, status, resource_version=None)
 
@@ -396,7 +396,7 @@ async def test_a_reopening_that_was_answered_200_outlives_a_kill(
 ) -> None:
     envelope = a_guid()
     await site.status(receiver, envelope)
-    await end(site, phase, completed_at=datetime.now(UTC))
+    await end(site, phase, completion_time=datetime.now(UTC))
     called = receiver if known else await site.receiver()
 
     assert await site.status(called, envelope) == 200
@@ -410,7 +410,7 @@ async def test_30_deliveries_at_once_reopen_an_event_once_and_all_are_counted(si
     both = [await site.receiver(), await site.receiver()]
     envelope = a_guid()
     await site.status(both[0], envelope)
-    await end(site, "Failed", completed_at=datetime.now(UTC))
+    await end(site, "Failed", completion_time=datetime.now(UTC))
 
     statuses = await asyncio.gather(*(site.status(both[n % 2], envelope) for n in range(30)))
     assert statuses == [200] * 30
@@ -424,7 +424,7 @@ async def test_a_delivery_that_came_before_the_event_ended_only_counts(
     envelope = a_guid()
     await site.status(receiver, envelope)
     # As if the delivery had been in transit for an hour.
-    await end(site, "Skipped", completed_at=datetime.now(UTC) + timedelta(hours=1))
+    await end(site, "Skipped", completion_time=datetime.now(UTC) + timedelta(hours=1))
 
     assert await site.status(receiver, envelope) == 200
     await deliveries_become(site, 2)

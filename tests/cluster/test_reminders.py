@@ -90,14 +90,14 @@ class Scene:
             EnvelopeEvent, new_event(organization="acme", envelope=envelope, action="envelopeFinished")
         )
         name: str = raw["metadata"]["name"]
-        status = {"phase": "Failed", "reason": reason, "message": "No.", "completedAt": _text(self.clock)}
+        status = {"phase": "Failed", "reason": reason, "message": "No.", "completionTime": _text(self.clock)}
         after = await self.kube.patch_status(EnvelopeEvent, name, status, resource_version=None)
         self.notifier.event_failed(EnvelopeEvent.parse(after))
         return name
 
     async def succeeds(self, name: str) -> None:
         """Let an event have succeeded after all."""
-        status = {"phase": "Succeeded", "reason": "ArchivedAndDeleted", "completedAt": _text(self.clock)}
+        status = {"phase": "Succeeded", "reason": "ArchivedAndDeleted", "completionTime": _text(self.clock)}
         await self.kube.patch_status(EnvelopeEvent, name, status, resource_version=None)
 
     async def run_once(self, *, after: timedelta = timedelta(0)) -> list[ReceivedMail]:

@@ -23,7 +23,7 @@ async def scene(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIte
 
 
 async def key_ids(scene: Scene) -> set[str]:
-    return {each["status"]["key"]["keyId"] for each in await scene.senders()}
+    return {each["status"]["key"]["keyID"] for each in await scene.senders()}
 
 
 async def test_a_rotation_needs_no_downtime_and_no_consent(scene: Scene) -> None:
@@ -75,7 +75,7 @@ async def test_a_run_that_was_cut_off_before_it_told_the_sender_is_completed(sce
     ) as kube:
         await reseal(kube, sealing)
         (sender,) = await scene.senders()
-        told = '{"status":{"key":{"keyId":"first"}}}'
+        told = '{"status":{"key":{"keyID":"first"}}}'
         await scene.local_environment.kubectl(
             "patch", "sender", sender["metadata"]["name"], "--subresource=status", "--type=merge", "-p", told
         )

@@ -94,8 +94,8 @@ async def test_a_status_with_everything_at_its_bound_is_stored_as_it_is(kube: Ku
         archive=ArchiveLocation(ref=LocalObjectReference(name="a" * 253), manifest="s" * MAX_LOCATION_LENGTH),
         attempts=2**31,
         deliveries=1,
-        first_delivery=NOW,
-        last_delivery=NOW,
+        first_delivery_time=NOW,
+        last_delivery_time=NOW,
     )
     for each in CONDITIONS:
         conditions = with_condition(

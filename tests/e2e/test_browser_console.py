@@ -53,12 +53,12 @@ WIDER_THAN_THE_WINDOW = """
 ARCHIVED: dict[str, Any] = {
     "phase": "Succeeded",
     "reason": "ArchivedAndDeleted",
-    "completedAt": now(),
+    "completionTime": now(),
     "envelope": {"name": "Rental contract", "status": "Completed"},
     "archive": {"ref": {"name": "dms"}, "manifest": "file:///srv/acme/counterfoil.json"},
     "documents": [
         {
-            "fileId": "1",
+            "fileID": "1",
             "kind": "Document",
             "fileName": "contract.pdf",
             "size": 250_000,
@@ -190,7 +190,7 @@ async def test_events_are_filtered_and_one_of_them_tells_everything(scene: Scene
     for told in ("ab" * 32, "file:///srv/acme/Document/contract.pdf", "244.1 KiB", "Recorded (Callback)"):
         await expect(page.get_by_text(told).first).to_be_visible()
     await page.locator("summary", has_text="The object as YAML").click()
-    await expect(page.locator("pre")).to_contain_text("apiVersion: counterfoil.dev/v1alpha1")
+    await expect(page.locator("pre")).to_contain_text("apiVersion: counterfoil.dev/v1beta1")
 
 
 async def test_an_open_list_of_events_tells_what_is_new(scene: Scene, page: Page) -> None:
@@ -433,7 +433,7 @@ async def test_it_works_where_scripts_do_not_run(scene: Scene, browser: Browser)
         await page.goto(f"{scene.console.public}/events/{name}")
         await page.get_by_text("The object as YAML").first.click()
         await page.get_by_role("link", name="The object as YAML").click()
-        await expect(page.locator("pre")).to_contain_text("apiVersion: counterfoil.dev/v1alpha1")
+        await expect(page.locator("pre")).to_contain_text("apiVersion: counterfoil.dev/v1beta1")
         await page.get_by_role("link", name="Back to the event").click()
         await page.get_by_role("button", name="Retry").click()
         await expect(page.get_by_role("status").first).to_contain_text("The retry has begun.")

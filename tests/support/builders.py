@@ -198,8 +198,9 @@ def an_organization(
             },
             "spec": {
                 "baseURL": "https://esaw.example.com",
-                "callback": {"tokenSecretRef": [{"name": "callback", "key": "token"}]},
+                "callback": {"tokenSecretRefs": [{"name": "callback", "key": "token"}]},
                 "archiveRef": {"name": "dms"},
+                "cleanup": {"policy": "Delete"},
                 "defaultSenderRef": {"name": "anna"},
                 **spec,
             },
@@ -237,7 +238,7 @@ def a_sender(
             },
             "spec": {
                 "organizationRef": {"name": organization},
-                "userId": "7a0f9b9e-0000-4000-8000-000000000001",
+                "userID": "7a0f9b9e-0000-4000-8000-000000000001",
                 "tokenSecretRef": {"name": f"{name}-key", "key": "token"},
                 **spec,
             },

@@ -15,7 +15,7 @@ from counterfoil.resources.archive_kinds import EXAMPLES
 
 ID = "0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10"
 OTHER_ID = "11111111-5d1b-4f6e-9c55-2f1f0a3b7d10"
-NAME = f"{ID}-486a4fe22f"
+NAME = f"{ID}-486a4fe22fcc9d69"
 NOON = "2026-07-02T12:00:00Z"
 
 Raw = dict[str, Any]
@@ -42,19 +42,19 @@ LEAST: dict[type[Resource], tuple[str, Raw]] = {
         "acme",
         {
             "baseURL": "https://saas.esignanywhere.net",
-            "callback": {"tokenSecretRef": [{"name": "acme-callback", "key": "token"}]},
+            "callback": {"tokenSecretRefs": [{"name": "acme-callback", "key": "token"}]},
             "archiveRef": {"name": "dms"},
         },
     ),
     Archive: ("dms", {"filesystem": {"root": "/archive"}}),
-    Sender: ("jane-doe", {"organizationRef": {"name": "acme"}, "userId": "6d1f4a0b"}),
+    Sender: ("jane-doe", {"organizationRef": {"name": "acme"}, "userID": "6d1f4a0b"}),
     Envelope: (
         ID,
-        {"organizationRef": {"name": "acme"}, "envelopeId": ID, "senderRef": {"name": "jane-doe"}},
+        {"organizationRef": {"name": "acme"}, "envelopeID": ID, "senderRef": {"name": "jane-doe"}},
     ),
     EnvelopeEvent: (
         NAME,
-        {"organizationRef": {"name": "acme"}, "envelopeId": ID, "action": "envelopeFinished"},
+        {"organizationRef": {"name": "acme"}, "envelopeID": ID, "action": "envelopeFinished"},
     ),
 }
 
@@ -63,7 +63,7 @@ def built(kind: type[Resource], changes: Changes) -> Raw:
     """Return the least object of a kind with the changes made; the value None takes the field out."""
     name, spec = LEAST[kind]
     raw: Raw = {
-        "apiVersion": "counterfoil.dev/v1alpha1",
+        "apiVersion": "counterfoil.dev/v1beta1",
         "kind": kind.KIND,
         "metadata": {"name": name},
         "spec": deepcopy(spec),
@@ -103,13 +103,13 @@ def in_place(place: Place, values: Mapping[str, Any]) -> Sentences:
 URLS: Mapping[tuple[type[Resource], str], Place] = {
     (Organization, "spec.baseURL"): lambda url: {"spec.baseURL": url},
     (Organization, "spec.oauth.publicURL"): lambda url: {
-        "spec.oauth": {"clientId": "c", "clientSecretRef": {"name": "s", "key": "k"}, "publicURL": url}
+        "spec.oauth": {"clientID": "c", "clientSecretRef": {"name": "s", "key": "k"}, "publicURL": url}
     },
     (Organization, "spec.notifications.consoleURL"): lambda url: {"spec.notifications.consoleURL": url},
     (Archive, "spec.s3.endpoint"): lambda url: spec(s3={"bucket": "abc", "endpoint": url}),
     (Archive, "spec.azblob.endpoint"): lambda url: spec(azblob={"container": "abc", "endpoint": url}),
     (Archive, "spec.webdav.url"): lambda url: spec(webdav={"url": url}),
-    (Archive, "spec.cmis.url"): lambda url: spec(cmis={"url": url, "repositoryId": "r"}),
+    (Archive, "spec.cmis.url"): lambda url: spec(cmis={"url": url, "repositoryID": "r"}),
     (Archive, "spec.http.url"): lambda url: spec(http={"url": url}),
 }
 
@@ -320,7 +320,7 @@ TIMES = [
 
 
 def oauth(**paths: str) -> Changes:
-    return {"spec.oauth": {"clientId": "c", "clientSecretRef": {"name": "s", "key": "k"}, **paths}}
+    return {"spec.oauth": {"clientID": "c", "clientSecretRef": {"name": "s", "key": "k"}, **paths}}
 
 
 PATHS = {"a path": "/Auth/Authorize", "the root": "/", "one with a dot": "/a.b/c"}
@@ -503,7 +503,7 @@ LOCKED: Raw = {
     "bucket": "contracts",
     "region": "eu-central-1",
     "credentialsSecretRef": {"name": "bucket-key"},
-    "objectLock": {"mode": "GOVERNANCE", "retainDays": 3650},
+    "objectLock": {"mode": "Governance", "retainDays": 3650},
 }
 
 ARCHIVES = [
@@ -586,7 +586,7 @@ ARCHIVES = [
             "spec.path",
             {
                 "every placeholder": "{{organization}}/{{envelope.status}}/{{envelope.sentDate}}"
-                "/{{envelope.name}}/{{sender.email}}/{{sender.userId}}/{{envelope.id}}"
+                "/{{envelope.name}}/{{sender.email}}/{{sender.userID}}/{{envelope.id}}"
                 "/{{file.kind}}/{{file.number}}-{{file.name}}"
             },
         ),
@@ -846,20 +846,20 @@ OTHERS = [
     ),
     Rule(
         kind=Sender,
-        at="spec.userId",
+        at="spec.userID",
         says="userId never changes",
         accepted={
             "all else": {"givenName": "J", "tokenSecretRef": {"name": "t", "key": "k"}, "suspend": True}
         },
-        refused={"another": {"userId": "other"}},
+        refused={"another": {"userID": "other"}},
         before={"spec.suspend": False},
     ),
     Rule(
         kind=Sender,
-        at="spec.userId",
+        at="spec.userID",
         says="userId is the id of the user in eSAW",
-        accepted=at("spec.userId", {"a GUID": ID, "a word": "jane.doe"}),
-        refused=at("spec.userId", {"nothing": "", "a space": "jane doe", "a slash": "jane/doe"}),
+        accepted=at("spec.userID", {"a GUID": ID, "a word": "jane.doe"}),
+        refused=at("spec.userID", {"nothing": "", "a space": "jane doe", "a slash": "jane/doe"}),
     ),
     Rule(
         kind=Sender,
@@ -871,7 +871,7 @@ OTHERS = [
     Rule(
         kind=Envelope,
         at="",
-        says="the name of an Envelope is its spec.envelopeId",
+        says="the name of an Envelope is its spec.envelopeID",
         accepted=at("metadata.name", {"the same": ID}),
         refused=at("metadata.name", {"another": OTHER_ID, "with more": f"{ID}-x"}),
     ),
@@ -879,10 +879,10 @@ OTHERS = [
         kind=Envelope,
         at="spec",
         says="who sent an envelope never changes",
-        accepted={"times and drafts are added": {"draftId": "d", "sentAt": NOON}},
+        accepted={"times and drafts are added": {"draftID": "d", "sentTime": NOON}},
         refused={
             "another organization": {"organizationRef": {"name": "other"}},
-            "another envelope": {"envelopeId": OTHER_ID},
+            "another envelope": {"envelopeID": OTHER_ID},
             "another sender": {"senderRef": {"name": "other"}},
         },
         before={},
@@ -896,29 +896,29 @@ OTHERS = [
             refused={"another": {name: other}, "none": {name: None}},
             before={f"spec.{name}": value},
         )
-        for name, value, other in (("draftId", "d", "e"), ("sentAt", NOON, "2026-07-02T13:00:00Z"))
+        for name, value, other in (("draftID", "d", "e"), ("sentTime", NOON, "2026-07-02T13:00:00Z"))
     ),
     Rule(
         kind=Envelope,
-        at="spec.envelopeId",
+        at="spec.envelopeID",
         says="an envelope id is a GUID in lower case",
-        accepted=at("spec.envelopeId", GUIDS),
-        refused=at("spec.envelopeId", NO_GUIDS),
+        accepted=at("spec.envelopeID", GUIDS),
+        refused=at("spec.envelopeID", NO_GUIDS),
     ),
     Rule(
         kind=EnvelopeEvent,
         at="",
-        says="the name of an EnvelopeEvent is <spec.envelopeId>-<10 hex digits>",
+        says="the name of an EnvelopeEvent is <spec.envelopeID>-<16 hex digits>",
         accepted=at("metadata.name", {"id and digits": NAME}),
         refused=at(
             "metadata.name",
             {
-                "another envelope": f"{OTHER_ID}-486a4fe22f",
+                "another envelope": f"{OTHER_ID}-486a4fe22fcc9d69",
                 "the id only": ID,
                 "nine digits": NAME[:-1],
                 "eleven digits": f"{NAME}0",
                 "no hexadecimal digits": f"{ID}-zzzzzzzzzz",
-                "another word": f"{ID}.486a4fe22f",
+                "another word": f"{ID}.486a4fe22fcc9d69",
             },
         ),
     ),
@@ -929,7 +929,7 @@ OTHERS = [
         accepted={"suspended": {"suspend": True}},
         refused={
             "another organization": {"organizationRef": {"name": "other"}},
-            "another envelope": {"envelopeId": OTHER_ID},
+            "another envelope": {"envelopeID": OTHER_ID},
             "another action": {"action": "envelopeExpired"},
             "another origin": {"origin": "Manual"},
             "no workstep": {"workstep": None},
@@ -940,10 +940,10 @@ OTHERS = [
     ),
     Rule(
         kind=EnvelopeEvent,
-        at="spec.envelopeId",
+        at="spec.envelopeID",
         says="an envelope id is a GUID in lower case",
-        accepted=at("spec.envelopeId", GUIDS),
-        refused=at("spec.envelopeId", NO_GUIDS),
+        accepted=at("spec.envelopeID", GUIDS),
+        refused=at("spec.envelopeID", NO_GUIDS),
     ),
     Rule(
         kind=EnvelopeEvent,

@@ -216,7 +216,7 @@ def _sender_item(
         examples=_names(events),
         link="" if brought else consent_link(sender, snapshot.organizations),
         email=sender.spec.email or "",
-        asked=sender.status.notified_at,
+        asked=sender.status.notified_time,
     )
 
 
@@ -236,7 +236,7 @@ def _is_key_needed(sender: Sender, refused: Condition | None) -> bool:
     if refused is None or refused.status != "False":
         return False
     key = sender.status.key
-    return sender.status.waiting_events > 0 or (key is not None and key.verified_at is not None)
+    return sender.status.waiting_events > 0 or (key is not None and key.verified_time is not None)
 
 
 def _reason(events: list[EnvelopeEvent]) -> str:
@@ -254,7 +254,7 @@ def _failures(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
             counted.setdefault((organization, problem.reason), []).append(problem)
     for (organization, reason), events in groups.items():
         count = sum(problem.count for problem in counted.pop((organization, reason), ()))
-        times = [each.status.completed_at for each in events if each.status.completed_at is not None]
+        times = [each.status.completion_time for each in events if each.status.completion_time is not None]
         status = events[0].status
         given_up = status.reason == DEADLINE_EXCEEDED and status.last_error is not None
         yield AttentionItem(
@@ -288,7 +288,7 @@ def _open_problems(snapshot: ClusterSnapshot, kind: str) -> list[tuple[str, Repo
         (organization.name, problem)
         for organization in snapshot.organizations
         for problem in organization.status.problems
-        if problem.cause.startswith(f"{kind}/") and problem.solved_at is None
+        if problem.cause.startswith(f"{kind}/") and problem.solved_time is None
     ]
 
 

@@ -30,7 +30,7 @@ class Chart:
 
     name: str
     bars: tuple[Bar, ...]
-    counted_at: datetime | None
+    count_time: datetime | None
     """None: not yet."""
 
     @property
@@ -63,8 +63,8 @@ def _by_hour(name: str, found: Sequence[Activity], count: Callable[[HourlyActivi
         return _chart(name, found, [])
     counts: Counter[datetime] = Counter()
     for hour in (hour for each in found for hour in each.hours):
-        counts[hour.at] += count(hour)
-    last = max(each.counted_at for each in found).replace(minute=0, second=0, microsecond=0)
+        counts[hour.time] += count(hour)
+    last = max(each.count_time for each in found).replace(minute=0, second=0, microsecond=0)
     hours = [last - timedelta(hours=ago) for ago in range(ACTIVITY_HOURS - 1, -1, -1)]
     return _chart(name, found, [(f"{each:%H}:00", counts[each]) for each in hours])
 
@@ -79,4 +79,4 @@ def _by_step(name: str, found: Sequence[Activity], counts_of: Callable[[Activity
 def _chart(name: str, found: Sequence[Activity], counted: Sequence[tuple[str, int]]) -> Chart:
     peak = max((count for _, count in counted), default=0) or 1
     bars = tuple(Bar(label, count, round(100 * count / peak, 1)) for label, count in counted)
-    return Chart(name, bars, min((each.counted_at for each in found), default=None))
+    return Chart(name, bars, min((each.count_time for each in found), default=None))

@@ -25,7 +25,7 @@ AGES: Final[Mapping[str, timedelta]] = {
     "30d": timedelta(days=30),
 }
 
-_EVENT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-[0-9a-f]{10}")
+_EVENT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-[0-9a-f]{16}")
 _MAX_TOKEN_LENGTH: Final = 4096
 _CHECKS: Final[Mapping[str, Callable[[str], bool]]] = {
     "phase": lambda value: value == UNFINISHED or value in set(Phase),
@@ -65,7 +65,7 @@ class EventFilter:
         if self.organization:
             parts.append(f"spec.organizationRef.name={self.organization}")
         if self.text and not self.event:
-            parts.append(f"spec.envelopeId={self.text}")
+            parts.append(f"spec.envelopeID={self.text}")
         return ",".join(parts)
 
     @property

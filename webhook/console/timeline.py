@@ -42,10 +42,10 @@ def _progress(event: EnvelopeEvent) -> Iterable[TimelineEntry]:
     created, status = event.metadata.creation_timestamp, event.status
     if created is not None:
         yield TimelineEntry(when=created, kind="noted", name=event.spec.origin.value)
-    if status.last_delivery is not None and event.deliveries > 1:
-        yield TimelineEntry(when=status.last_delivery, kind="delivered", count=event.deliveries)
-    if status.started_at is not None:
-        yield TimelineEntry(when=status.started_at, kind="started")
+    if status.last_delivery_time is not None and event.deliveries > 1:
+        yield TimelineEntry(when=status.last_delivery_time, kind="delivered", count=event.deliveries)
+    if status.start_time is not None:
+        yield TimelineEntry(when=status.start_time, kind="started")
     for each in status.conditions:
         when, text = each.last_transition_time, each.message
         yield TimelineEntry(
@@ -56,8 +56,8 @@ def _progress(event: EnvelopeEvent) -> Iterable[TimelineEntry]:
         yield TimelineEntry(
             when=error.time, kind="attempt", reason=error.reason, text=error.message, count=status.attempts
         )
-    if status.completed_at is not None:
-        yield TimelineEntry(when=status.completed_at, kind="completed", reason=status.reason or "")
+    if status.completion_time is not None:
+        yield TimelineEntry(when=status.completion_time, kind="completed", reason=status.reason or "")
     if status.next_attempt_time is not None and not status.phase.is_final:
         yield TimelineEntry(when=status.next_attempt_time, kind="next")
 

@@ -177,8 +177,8 @@ class ConsentService:
             secret_name=sender.name,
             key_id=sealed.key_id,
             fingerprint=token.fingerprint,
-            obtained_at=now.replace(microsecond=0),
-            verified_at=now.replace(microsecond=0),
+            obtained_time=now.replace(microsecond=0),
+            verified_time=now.replace(microsecond=0),
         )
         status = resources.SenderStatus(
             observed_generation=sender.metadata.generation,

@@ -237,7 +237,7 @@ class DraftSender:
             envelope_id=envelope,
             sender_ref=resources.LocalObjectReference(name=sender),
             draft_id=draft,
-            sent_at=self.clock.now().replace(microsecond=0) if draft is not None else None,
+            sent_time=self.clock.now().replace(microsecond=0) if draft is not None else None,
         )
         labels = {resources.ORGANIZATION_LABEL: organization, resources.SENDER_LABEL: sender}
         body = {

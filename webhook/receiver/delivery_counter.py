@@ -52,7 +52,7 @@ class UnconfirmedWrite:
     def is_applied_to(self, status: EnvelopeEventStatus) -> bool:
         """Whether the write was applied. The microsecond of the last callback identifies this receiver's
         write."""
-        return (status.deliveries, status.last_delivery) == (self.deliveries, self.last)
+        return (status.deliveries, status.last_delivery_time) == (self.deliveries, self.last)
 
 
 class DeliveryCounter:
@@ -169,7 +169,7 @@ class DeliveryCounter:
         try:
             await patch_status(self._kube, event, status)
         except Unavailable:
-            deliveries, last = status.deliveries, status.last_delivery
+            deliveries, last = status.deliveries, status.last_delivery_time
             self._unconfirmed[name] = UnconfirmedWrite(pending_count.count, deliveries, last)
             raise
         self._clear(name)
@@ -211,7 +211,7 @@ class DeliveryCounter:
 
 
 def _reopens(received: datetime, status: EnvelopeEventStatus) -> bool:
-    return is_reopened_by_callback(status.phase, status.completed_at, received=received)
+    return is_reopened_by_callback(status.phase, status.completion_time, received=received)
 
 
 def status_with(event: EnvelopeEvent, pending_count: PendingCount) -> EnvelopeEventStatus:
@@ -225,6 +225,6 @@ def status_with(event: EnvelopeEvent, pending_count: PendingCount) -> EnvelopeEv
     return msgspec.structs.replace(
         status,
         deliveries=event.deliveries + pending_count.count,
-        first_delivery=status.first_delivery or created or pending_count.first,
-        last_delivery=max(status.last_delivery or pending_count.last, pending_count.last),
+        first_delivery_time=status.first_delivery_time or created or pending_count.first,
+        last_delivery_time=max(status.last_delivery_time or pending_count.last, pending_count.last),
     )

@@ -39,7 +39,7 @@ class EventCompletion(ResourcePart, frozen=True):
     """The part of an event's status that shows whether the event has ended."""
 
     phase: str = Phase.PENDING
-    completed_at: datetime | None = None
+    completion_time: datetime | None = None
 
 
 class EventIdentity(ResourcePart, frozen=True):
@@ -132,7 +132,7 @@ class EventWriter:
 
     async def _count_or_reopen(self, name: str, existing: ExistingEvent, received: datetime) -> None:
         completion = existing.status
-        if is_reopened_by_callback(completion.phase, completion.completed_at, received=received):
+        if is_reopened_by_callback(completion.phase, completion.completion_time, received=received):
             await self.delivery_counter.reopen(name, received)
         else:
             self.delivery_counter.count(name, received)

@@ -84,7 +84,7 @@ kind. So `auto` waits until the kind is two minutes old. A rendering without acc
 {{- $enabled := .Values.floodControl.quota.enabled -}}
 {{- if ne (toString $enabled) "auto" -}}
 {{- if $enabled -}}true{{- end -}}
-{{- else if .Capabilities.APIVersions.Has "counterfoil.dev/v1alpha1/EnvelopeEvent" -}}
+{{- else if .Capabilities.APIVersions.Has "counterfoil.dev/v1beta1/EnvelopeEvent" -}}
 {{- $kind := dict -}}
 {{- if .Values.clusterScoped -}}
 {{- $kind = lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "envelopeevents.counterfoil.dev" -}}

@@ -87,7 +87,7 @@ class ObjectLockClient:
         """Lock the object at a percent-encoded path, unless it is; read that back. Raises
         ``ArchiveError``."""
         until = (self.clock.now() + timedelta(days=self.wanted.retain_days)).replace(microsecond=0)
-        wanted = ObjectLockState(self.wanted.mode, until)
+        wanted = ObjectLockState(self.wanted.mode.upper(), until)
         if await self._is_locked(path, wanted):
             return
         content = wanted.as_xml()

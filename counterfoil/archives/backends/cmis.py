@@ -182,7 +182,7 @@ class CmisBackend(FolderTreeBackend):
             raise ArchiveRefused(
                 "ArchiveRootMissing",
                 f"{self._archive}: {self._server} has no repository `{self._settings.repository_id}`. There "
-                f"are: {', '.join(sorted(repositories)[:10]) or 'none'}. Correct spec.cmis.repositoryId.",
+                f"are: {', '.join(sorted(repositories)[:10]) or 'none'}. Correct spec.cmis.repositoryID.",
             )
         self._check_origin(repository.root_folder_url)
         self._check_origin(repository.repository_url)

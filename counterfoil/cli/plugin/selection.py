@@ -76,5 +76,5 @@ async def _of_envelope(kube: KubeClient, word: str) -> list[EnvelopeEvent]:
         return []
     return [
         EnvelopeEvent.parse(raw)
-        async for raw in kube.list(EnvelopeEvent, fields=f"spec.envelopeId={envelope}")
+        async for raw in kube.list(EnvelopeEvent, fields=f"spec.envelopeID={envelope}")
     ]

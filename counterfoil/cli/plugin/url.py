@@ -16,7 +16,7 @@ from counterfoil.resources import Organization
 SUMMARY = "print the callback URLs of an Organization, with the token"
 DETAILS = (
     "The token is read from its Secret with your own rights; treat the URLs as the secret that they are. "
-    "With several tokens (rotation) the first in spec.callback.tokenSecretRef counts, or the one that "
+    "With several tokens (rotation) the first in spec.callback.tokenSecretRefs counts, or the one that "
     "--token says."
 )
 
@@ -85,11 +85,11 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
 
 
 async def _token(kube: KubeClient, organization: Organization, number: int) -> str:
-    refs = organization.spec.callback.token_secret_ref
+    refs = organization.spec.callback.token_secret_refs
     if not 1 <= number <= len(refs):
         raise CommandError(
             ExitStatus.NOT_FOUND,
-            f"Organization/{organization.name} has {len(refs)} tokens in spec.callback.tokenSecretRef, so "
+            f"Organization/{organization.name} has {len(refs)} tokens in spec.callback.tokenSecretRefs, so "
             f"there is no number {number}.",
         )
     ref = refs[number - 1]

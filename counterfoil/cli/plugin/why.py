@@ -243,7 +243,7 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
 
 
 def _deadline(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> str:
-    started = event.status.phase_started_at
+    started = event.status.phase_start_time
     if started is None or organization is None:
         return ""
     return f"; given up {_format_time(started + organization.spec.retry.deadline, now)} if it still fails"

@@ -63,7 +63,7 @@ class Scene:
             name,
             archive="folder",
             oauth={
-                "clientId": app.client_id,
+                "clientID": app.client_id,
                 "clientSecretRef": {"name": f"{name}-oauth", "key": "clientSecret"},
                 "publicURL": self.public,
             },
@@ -105,7 +105,7 @@ class Scene:
 
         async def are() -> bool:
             events = await self.local_environment.events()
-            wanted = [each for each in events if each["spec"]["envelopeId"] in envelopes]
+            wanted = [each for each in events if each["spec"]["envelopeID"] in envelopes]
             phases = [each.get("status", {}).get("phase") for each in wanted]
             return phases == [phase] * len(envelopes)
 

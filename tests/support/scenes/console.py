@@ -161,7 +161,9 @@ class Scene:
 
     async def failed(self, reason: str, message: str = "", **more: Any) -> str:
         """An event that failed."""
-        return await self.an_event(**more, phase="Failed", reason=reason, message=message, completedAt=now())
+        return await self.an_event(
+            **more, phase="Failed", reason=reason, message=message, completionTime=now()
+        )
 
     async def waiting(self, sender: str = "anna", **more: Any) -> str:
         """An event that waits for consent."""
@@ -178,12 +180,12 @@ class Scene:
     async def a_sender(self, name: str, *, truth: str = "True", reason: str = "KeyAccepted") -> None:
         """A sender whose key works, or does not."""
         body = {
-            "apiVersion": f"{GROUP}/v1alpha1",
+            "apiVersion": f"{GROUP}/v1beta1",
             "kind": "Sender",
             "metadata": {"name": name, "labels": {f"{GROUP}/organization": "acme"}},
             "spec": {
                 "organizationRef": {"name": "acme"},
-                "userId": str(uuid.uuid4()),
+                "userID": str(uuid.uuid4()),
                 "email": f"{name}@example.com",
                 "givenName": name.capitalize(),
                 "surname": "Kofler",
@@ -192,7 +194,7 @@ class Scene:
         await self.kube.create(Sender, body)
         status = {
             "conditions": [a_condition("Authorized", truth, reason)],
-            "key": {"verifiedAt": now(), "fingerprint": "0a1b2c3d"},
+            "key": {"verifiedTime": now(), "fingerprint": "0a1b2c3d"},
             "consentURL": f"https://pages.example.com/consent/acme/{name}",
         }
         await self.kube.patch_status(Sender, name, status, resource_version=None)
@@ -212,8 +214,8 @@ class Scene:
         }
         ready = [a_condition("Ready", "True", "Ready")]
         activity = {
-            "countedAt": now(),
-            "hours": [{"at": now()[:13] + ":00:00Z", "noted": 118, "archived": 117}],
+            "countTime": now(),
+            "hours": [{"time": now()[:13] + ":00:00Z", "noted": 118, "archived": 117}],
             "archivedWithin": {"1s": 4, "10s": 113},
             "unfinishedFor": {"1h": 38, "24h": 3},
         }

@@ -40,7 +40,7 @@ MAILS = {
 }
 
 PUBLIC = {
-    "clientId": "counterfoil",
+    "clientID": "counterfoil",
     "clientSecretRef": {"name": "oauth", "key": "secret"},
     "publicURL": "https://pages.acme.example",
 }
@@ -99,7 +99,7 @@ def an_unauthorized_sender(
     ).to_dict()
     raw["status"] = {
         "conditions": [_condition("Authorized", "False", reason, since)],
-        **({"key": {"fingerprint": "0a1b2c3d", "verifiedAt": "2026-06-01T12:00:00Z"}} if verified else {}),
+        **({"key": {"fingerprint": "0a1b2c3d", "verifiedTime": "2026-06-01T12:00:00Z"}} if verified else {}),
         "consentURL": f"https://pages.acme.example/consent/acme/{name}",
         "waitingEvents": waiting,
         **(status or {}),
@@ -122,7 +122,7 @@ def a_failed_event(
     return (
         an_event(envelope)
         .in_phase(Phase.FAILED, reason)
-        .status(message="A file has this name already.", completed_at=at, **status)
+        .status(message="A file has this name already.", completion_time=at, **status)
         .build()
     )
 

@@ -57,7 +57,7 @@ class Scene:
     async def organization(self, **spec: Any) -> None:
         """Set the organization up (again)."""
         oauth = {
-            "clientId": self.app.client_id,
+            "clientID": self.app.client_id,
             "clientSecretRef": {"name": "acme-oauth", "key": "clientSecret"},
             "publicURL": self.pages.public,
         }

@@ -176,8 +176,9 @@ class Release:
                 "Organization",
                 "acme",
                 baseURL=self.neighbours.esaw_url,
-                callback={"tokenSecretRef": [{"name": "acme-callback", "key": "token"}]},
+                callback={"tokenSecretRefs": [{"name": "acme-callback", "key": "token"}]},
                 archiveRef={"name": "dms"},
+                cleanup={"policy": "Delete"},
                 defaultSenderRef={"name": name},
                 retry={"initial": "1s", "max": "5s", "deadline": "30m"},
             ),
@@ -185,7 +186,7 @@ class Release:
                 "Sender",
                 name,
                 organizationRef={"name": "acme"},
-                userId=anna.user_id,
+                userID=anna.user_id,
                 email=anna.email,
                 tokenSecretRef={"name": f"{name}-key", "key": "token"},
             ),
@@ -342,7 +343,7 @@ async def release_in(cluster: Cluster, helm: Helm, neighbours: Neighbours) -> Re
 
 
 def _own(kind: str, name: str, **spec: Any) -> dict[str, Any]:
-    return {"apiVersion": "counterfoil.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+    return {"apiVersion": "counterfoil.dev/v1beta1", "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
 def _secret(name: str, **values: str) -> dict[str, Any]:

@@ -146,15 +146,15 @@ async def test_an_archive_that_does_not_work_says_why_and_says_it_once(scene: Sc
 
 async def test_an_archive_says_since_when_it_works_as_it_does_now(scene: Scene) -> None:
     await scene.archive_pool.update_status(scene.newest())
-    first = scene.newest().status.settled_at
+    first = scene.newest().status.settled_time
     assert first == NOON
     scene.clock.advance(minutes=5)
     await scene.archive_pool.update_status(scene.newest())
-    assert scene.newest().status.settled_at == first, "nothing changed"
+    assert scene.newest().status.settled_time == first, "nothing changed"
 
     scene.kube.edit(Archive, "dms", {"metadata": {"generation": 2}})
     await scene.archive_pool.update_status(scene.newest())
-    assert scene.newest().status.settled_at == NOON + timedelta(minutes=5)
+    assert scene.newest().status.settled_time == NOON + timedelta(minutes=5)
 
 
 async def test_an_archive_that_works_again_is_settled_anew_and_not_before(scene: Scene) -> None:
@@ -162,11 +162,11 @@ async def test_an_archive_that_works_again_is_settled_anew_and_not_before(scene:
     scene.root.rmdir()
     scene.clock.advance(minutes=1)
     await scene.archive_pool.update_status(scene.newest())
-    assert scene.newest().status.settled_at == NOON
+    assert scene.newest().status.settled_time == NOON
     scene.root.mkdir()
     scene.clock.advance(minutes=1)
     await scene.archive_pool.update_status(scene.newest())
-    assert scene.newest().status.settled_at == NOON + timedelta(minutes=2)
+    assert scene.newest().status.settled_time == NOON + timedelta(minutes=2)
 
 
 async def test_an_archive_that_trusts_others_is_settled_anew(scene: Scene) -> None:
@@ -174,7 +174,7 @@ async def test_an_archive_that_trusts_others_is_settled_anew(scene: Scene) -> No
     for minutes, anchor in enumerate((ROOT.pem, BETWEEN.pem)):
         scene.kube.secrets["authorities"] = {"ca.pem": anchor}
         await scene.archive_pool.update_status(scene.newest())
-        assert scene.newest().status.settled_at == NOON + timedelta(minutes=minutes)
+        assert scene.newest().status.settled_time == NOON + timedelta(minutes=minutes)
         scene.clock.advance(minutes=1)
 
 
@@ -182,9 +182,9 @@ async def test_an_archive_that_an_older_version_looked_after_is_not_settled_by_a
     scene: Scene,
 ) -> None:
     await scene.archive_pool.update_status(scene.newest())
-    scene.kube.edit(Archive, "dms", {"status": {"settledAt": None}})
+    scene.kube.edit(Archive, "dms", {"status": {"settledTime": None}})
     await scene.archive_pool.update_status(scene.newest())
-    assert scene.newest().status.settled_at is None
+    assert scene.newest().status.settled_time is None
 
 
 async def test_an_archive_whose_path_can_not_work_is_not_ready(scene: Scene) -> None:

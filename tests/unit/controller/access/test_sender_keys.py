@@ -113,7 +113,7 @@ async def test_a_key_that_is_seen_first_is_verified_and_that_is_written_down() -
     key = scene.newest().status.key
     assert key is not None
     assert (key.secret_name, key.fingerprint) == ("anna-key", fingerprint(KEY))
-    assert key.verified_at is not None
+    assert key.verified_time is not None
     assert [each.name for each in scene.changed] == ["anna"]
 
 
@@ -258,7 +258,7 @@ async def test_a_key_that_esaw_refuses_is_unusable_and_the_sender_says_so() -> N
     assert scene.authorized()[:2] == ("False", "TokenRejected")
     key = scene.newest().status.key
     assert key is not None
-    assert (key.fingerprint, key.verified_at) == (fingerprint(OTHER), None), "it was never accepted"
+    assert (key.fingerprint, key.verified_time) == (fingerprint(OTHER), None), "it was never accepted"
 
 
 async def test_a_refused_key_is_not_asked_about_again_and_again_but_from_time_to_time() -> None:
@@ -437,7 +437,7 @@ async def test_a_key_that_was_refused_in_the_middle_of_work_is_remembered() -> N
     assert scene.authorized()[:2] == ("False", "TokenRejected")
     key = scene.newest().status.key
     assert key is not None
-    assert key.verified_at is not None, "when it was accepted last"
+    assert key.verified_time is not None, "when it was accepted last"
     assert (await scene.refusal()).reason == "TokenRejected"
     assert len(scene.esaw.asked) == 1
 

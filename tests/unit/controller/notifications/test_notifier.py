@@ -52,7 +52,7 @@ async def test_a_sender_whose_key_died_is_asked_once() -> None:
     scene = Scene(died())
     await scene.run_once(20)
     assert scene.mailer.recipients == [ANNA]
-    assert scene.sender().status.notified_at == NOON
+    assert scene.sender().status.notified_time == NOON
     assert scene.count("consent", "sent") == 1
 
 
@@ -108,7 +108,7 @@ async def test_a_key_that_flaps_is_one_problem() -> None:
     for _ in range(5):
         await scene.run_once(2)
         kept = {
-            "notifiedAt": scene.kube.status(Sender, "anna")["notifiedAt"],
+            "notifiedTime": scene.kube.status(Sender, "anna")["notifiedTime"],
             "notifiedKey": scene.kube.status(Sender, "anna")["notifiedKey"],
         }
         scene.clock.advance(minutes=5)
@@ -123,8 +123,8 @@ async def test_a_key_that_flaps_is_one_problem() -> None:
 async def test_another_key_that_dies_within_the_hour_is_told_at_once() -> None:
     scene = Scene(died())
     await scene.run_once(2)
-    kept = {"notifiedAt": NOON.isoformat(), "notifiedKey": "0a1b2c3d", "key": {"fingerprint": "ffffffff"}}
-    kept["key"]["verifiedAt"] = NOON.isoformat()  # type: ignore[index]
+    kept = {"notifiedTime": NOON.isoformat(), "notifiedKey": "0a1b2c3d", "key": {"fingerprint": "ffffffff"}}
+    kept["key"]["verifiedTime"] = NOON.isoformat()  # type: ignore[index]
     scene.clock.advance(minutes=5)
     scene.set(an_unauthorized_sender(since=scene.clock.now(), status=kept))
     await scene.run_once(2)
@@ -140,7 +140,7 @@ async def test_administrators_hear_of_a_sender_who_does_not_react_once_and_not_t
     assert scene.mailer.recipients == [ANNA]
     await scene.look_for(10 * DAY)
     assert scene.mailer.recipients == [ANNA, ADMINISTRATORS]
-    assert scene.sender().status.escalated_at is not None
+    assert scene.sender().status.escalated_time is not None
     assert scene.mailer.subjects[1] == "[acme] A sender has not given consent yet"
     assert scene.count("escalation", "sent") == 1
 
@@ -362,7 +362,7 @@ async def test_a_problem_that_comes_back_at_once_is_no_mail_at_all() -> None:
         scene.clock.advance(minutes=10)
         pass_finished(scene)
         await scene.run_once(1, every=timedelta(seconds=1))
-        assert scene.problems()["failed/NameOccupied/dms"].solved_at is not None
+        assert scene.problems()["failed/NameOccupied/dms"].solved_time is not None
         scene.notifier.event_failed(a_failed_event(1, at=scene.clock.now()))
         await scene.run_once(5)
     assert len(scene.mailer.sent_mails) == 1
@@ -372,7 +372,7 @@ async def test_a_problem_that_nobody_was_told_of_ends_silently() -> None:
     scene = Scene(notifications={})
     scene.notifier.event_failed(a_failed_event(1))
     await scene.run_once(5)
-    assert scene.problems()["failed/NameOccupied/dms"].notified_at is None, "it is seen, if not mailed"
+    assert scene.problems()["failed/NameOccupied/dms"].notified_time is None, "it is seen, if not mailed"
     scene.clock.advance(minutes=10)
     pass_finished(scene)
     await scene.look_for(HOUR)
@@ -555,7 +555,7 @@ async def test_a_process_that_dies_between_mail_and_mark_sends_it_once_more_with
 
 async def test_a_process_that_dies_before_the_mail_lets_the_next_one_send_it() -> None:
     scene = Scene(died())
-    scene.change(Sender, "anna", mailAttemptedAt=NOON.isoformat())
+    scene.change(Sender, "anna", mailAttemptTime=NOON.isoformat())
     await scene.run_once(3)
     assert scene.mailer.sent_mails == [], "somebody may be sending it at this moment"
     await scene.look_for(timedelta(minutes=20))
@@ -574,7 +574,7 @@ async def test_a_mark_that_can_not_be_written_is_written_later_and_nothing_is_se
     )  # the claim passes, the mark does not
     await scene.run_once(20)
     assert scene.mailer.recipients == [ANNA]
-    assert scene.sender().status.notified_at is not None
+    assert scene.sender().status.notified_time is not None
 
 
 async def test_a_mark_that_is_written_late_says_when_the_mail_was_sent_and_hides_no_death_after_it() -> None:
@@ -583,7 +583,7 @@ async def test_a_mark_that_is_written_late_says_when_the_mail_was_sent_and_hides
     scene.kube.just_before("patch_status", lambda: scene.kube.go_away("patch_status", 3))
     await scene.run_once()
     scene.clock.advance(minutes=1)
-    another = {"fingerprint": "ffffffff", "verifiedAt": NOON.isoformat()}
+    another = {"fingerprint": "ffffffff", "verifiedTime": NOON.isoformat()}
     scene.set(an_unauthorized_sender(since=scene.clock.now(), status={"key": another}))
     await scene.run_once(5)
     assert scene.mailer.recipients == [ANNA, ANNA]

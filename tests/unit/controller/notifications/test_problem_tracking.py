@@ -76,15 +76,15 @@ def test_a_problem_that_was_told_stays_told_however_many_events_follow() -> None
     problems = mark_notified(noted(1), CAUSE, NOON)
     for number in range(2, 200):
         problems = add_observation(problems, failure_observation(a_failed_event(number), "dms"), LATER)
-    assert only(problems).notified_at == NOON
+    assert only(problems).notified_time == NOON
     assert only(problems).count == 199
 
 
 def test_a_problem_that_comes_back_before_its_end_was_told_is_the_same() -> None:
     problems = mark_solved(mark_notified(noted(1), CAUSE, NOON), CAUSE, LATER)
-    assert only(problems).solved_at == LATER
+    assert only(problems).solved_time == LATER
     back = only(add_observation(problems, failure_observation(a_failed_event(2), "dms"), LATER))
-    assert (back.solved_at, back.notified_at, back.since, back.count) == (None, NOON, NOON, 1)
+    assert (back.solved_time, back.notified_time, back.since, back.count) == (None, NOON, NOON, 1)
 
 
 def test_a_problem_whose_end_was_told_goes_away() -> None:
@@ -97,7 +97,7 @@ def test_a_problem_that_comes_back_while_its_end_is_told_is_a_new_one() -> None:
         failure_observation(a_failed_event(2), "dms"),
         LATER,
     )
-    assert only(close_problem(back, CAUSE)).notified_at is None
+    assert only(close_problem(back, CAUSE)).notified_time is None
 
 
 def test_the_problems_have_their_bounds() -> None:
@@ -140,7 +140,7 @@ def test_a_pass_corrects_a_count() -> None:
 
 def test_a_problem_of_which_a_pass_finds_nothing_is_solved() -> None:
     problem = only(after_pass(mark_notified(noted(1, 2), CAUSE, NOON), summary_of()))
-    assert (problem.solved_at, problem.count) == (LATER, 2), "the mail about the end states the count"
+    assert (problem.solved_time, problem.count) == (LATER, 2), "the mail about the end states the count"
 
 
 def test_what_failed_after_the_pass_began_is_neither_solved_nor_counted_down_by_it() -> None:
@@ -156,8 +156,8 @@ def retried(reason: str) -> object:
 
 def test_a_problem_is_not_solved_while_its_events_are_tried_again() -> None:
     problems = mark_notified(noted(1), CAUSE, NOON)
-    assert only(after_pass(problems, summary_of(retried("NameOccupied")))).solved_at is None
-    assert only(after_pass(problems, summary_of(retried("EsawUnreachable")))).solved_at == LATER
+    assert only(after_pass(problems, summary_of(retried("NameOccupied")))).solved_time is None
+    assert only(after_pass(problems, summary_of(retried("EsawUnreachable")))).solved_time == LATER
 
 
 def test_an_event_that_is_held_because_its_action_is_not_listed_is_a_problem_until_it_is_listed() -> None:
@@ -168,7 +168,7 @@ def test_an_event_that_is_held_because_its_action_is_not_listed_is_a_problem_unt
         1,
         (held.name,),
     )
-    assert only(apply_summary(found, summary_of(), began=LATER + timedelta(minutes=1), now=LATER)).solved_at
+    assert only(apply_summary(found, summary_of(), began=LATER + timedelta(minutes=1), now=LATER)).solved_time
 
 
 def test_problems_of_other_kinds_are_no_matter_of_the_pass() -> None:

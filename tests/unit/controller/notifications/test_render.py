@@ -73,7 +73,7 @@ NOTICES = {
     "archive": about("archive/dms", MailKind.ARCHIVE, reason="ArchiveUnreachable", count=3),
     "key": about("key/SealingKeysMissing", MailKind.KEY, count=2, examples=("anna", "ben")),
     "digest": about("digest", MailKind.DIGEST, reason="NameOccupied", count=2),
-    "solved": about("failed/NameOccupied/dms", MailKind.SOLVED, notified_at=NOON, solved_at=NOON),
+    "solved": about("failed/NameOccupied/dms", MailKind.SOLVED, notified_time=NOON, solved_time=NOON),
 }
 
 
@@ -312,7 +312,7 @@ def test_no_text_from_outside_becomes_html() -> None:
 
 def test_the_end_of_a_problem_names_when_it_was_told() -> None:
     notification = about(
-        "archive/dms", MailKind.SOLVED, reason="ArchiveFull", notified_at=NOON + timedelta(hours=1)
+        "archive/dms", MailKind.SOLVED, reason="ArchiveFull", notified_time=NOON + timedelta(hours=1)
     )
     content = mail_about(notification)
     assert content.subject == "Solved: [acme] Archive dms can't be used: ArchiveFull"

@@ -92,7 +92,7 @@ def an_envelope(sender: str, organization: str = "acme") -> Envelope:
             "metadata": {"name": ENVELOPE},
             "spec": {
                 "organizationRef": {"name": organization},
-                "envelopeId": ENVELOPE,
+                "envelopeID": ENVELOPE,
                 "senderRef": {"name": sender},
             },
         }
@@ -256,7 +256,7 @@ async def test_a_sibling_that_cannot_be_read_is_passed_over(scene: Scene) -> Non
 async def test_a_sender_who_sends_by_the_page_may_be_recorded_after_the_first_callback(
     scene: Scene,
 ) -> None:
-    oauth = {"clientId": "c", "clientSecretRef": {"name": "s", "key": "k"}}
+    oauth = {"clientID": "c", "clientSecretRef": {"name": "s", "key": "k"}}
     scene.organization(defaultSenderRef=None, oauth=oauth)
     outcome = await scene.sender()
     assert outcome == Wait("SenderUnknown", "The sender of this envelope is not recorded yet.")

@@ -84,7 +84,7 @@ def test_the_happy_path_goes_through_all_phases_to_succeeded() -> None:
     status = climbed(*PHASE_ORDER)
     assert status.phase is Phase.SUCCEEDED
     assert reason(status, "Ready") == ("True", "Fine")
-    assert status.completed_at == NOON
+    assert status.completion_time == NOON
     assert {each.type for each in status.conditions if each.status == "True"} == {
         "Validated",
         "Collected",
@@ -139,7 +139,7 @@ def test_each_phase_has_its_own_attempts_and_deadline() -> None:
     status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", ""), at())
     status = next_status(status, Phase.VALIDATING, Done("Fine", ""), at(60))
     assert status.attempts == 0
-    assert status.phase_started_at == NOON + timedelta(minutes=60)
+    assert status.phase_start_time == NOON + timedelta(minutes=60)
 
 
 def test_a_pause_is_no_attempt_and_no_error() -> None:
@@ -200,7 +200,7 @@ def test_what_was_skipped_begins_at_the_beginning_when_it_is_reopened() -> None:
 
 def test_a_failure_keeps_what_was_reached_so_that_a_retry_goes_on_from_there() -> None:
     status = next_status(climbed(*PHASE_ORDER[:2]), Phase.ARCHIVING, Fail("ArchiveOccupied", "Taken."), at())
-    assert (status.phase, status.completed_at) == (Phase.FAILED, NOON)
+    assert (status.phase, status.completion_time) == (Phase.FAILED, NOON)
     assert phase_to_resume(status) is Phase.ARCHIVING
     assert reason(status, "Archived") == ("False", "ArchiveOccupied")
 
@@ -223,7 +223,7 @@ def test_a_phase_that_is_repeated_keeps_its_deadline_and_its_backoff() -> None:
     status = next_status(climbed(*PHASE_ORDER[:3]), Phase.CLEANING, changed, at())
     for phase in (Phase.COLLECTING, Phase.ARCHIVING):
         status = next_status(status, phase, Done("Fine", ""), at(60))
-        assert (status.phase_started_at, status.attempts) == (NOON, 1)
+        assert (status.phase_start_time, status.attempts) == (NOON, 1)
     given_up = next_status(status, Phase.CLEANING, changed, at(24 * 60))
     assert given_up.reason == "DeadlineExceeded"
 
@@ -232,9 +232,9 @@ def test_a_phase_that_follows_a_repeated_one_for_the_first_time_begins_to_count(
     changed = Wait("FilesChanged", "Others.", restart_from=Phase.COLLECTING)
     status = next_status(climbed(*PHASE_ORDER[:2]), Phase.ARCHIVING, changed, at())
     status = next_status(status, Phase.COLLECTING, Done("Fine", ""), at(60))
-    assert status.phase_started_at == NOON
+    assert status.phase_start_time == NOON
     status = next_status(status, Phase.ARCHIVING, Done("Fine", ""), at(120))
-    assert (status.phase_started_at, status.attempts) == (NOON + timedelta(hours=2), 0)
+    assert (status.phase_start_time, status.attempts) == (NOON + timedelta(hours=2), 0)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_an_event_that_is_only_noted_down_succeeds_without_a_phase() -> None:
 def test_a_doubted_key_is_not_called_accepted_until_it_is_in_use_again(deadline_has_passed: bool) -> None:
     accepted = with_authorized(an_event().build().status, "anna", at())
     since = at().now - timedelta(days=365) if deadline_has_passed else None
-    accepted = msgspec.structs.replace(accepted, phase_started_at=since)
+    accepted = msgspec.structs.replace(accepted, phase_start_time=since)
     doubted = next_status(accepted, Phase.VALIDATING, Wait("KeyDoubted", "401 was the answer."), at())
     found = find_condition(doubted.conditions, "Authorized")
     assert found is not None

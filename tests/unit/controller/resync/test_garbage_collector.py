@@ -13,7 +13,17 @@ from controller.resync.garbage_collector import PAGE_SIZE, GarbageCollector, is_
 from controller.resync.statistics import EventStatistics
 from counterfoil.kube.errors import ApiError, Expired, Forbidden, Rejected
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import SHARD_LABEL, Activity, Envelope, EnvelopeEvent, Phase, Resource, shard
+from counterfoil.resources import (
+    SHARD_LABEL,
+    Activity,
+    Envelope,
+    EnvelopeEvent,
+    EnvelopeSummary,
+    Origin,
+    Phase,
+    Resource,
+    shard,
+)
 from tests.support.builders import ENVELOPE, NOON, AClock, EventBuilder, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.scenes.handlers import unchanged
@@ -101,7 +111,9 @@ class Scene:
 
 
 def finished(phase: Phase, number: int = 0) -> EventBuilder:
-    return an_event(f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d").in_phase(phase).status(completed_at=LONG_AGO)
+    return (
+        an_event(f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d").in_phase(phase).status(completion_time=LONG_AGO)
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,6 +135,29 @@ def test_a_finished_event_lives_as_long_as_its_organization_says(
     assert is_expired(finished(phase).build(), an_organization(ttl=ttl), NOON) is outlived
 
 
+@pytest.mark.parametrize(
+    ("ttl", "reason", "changes", "outlived"),
+    [
+        ({}, "EnvelopeNotFound", {}, True),
+        ({"unknown": "7200h"}, "EnvelopeNotFound", {}, False),
+        ({"unknown": "7200h", "failed": "72h"}, "EnvelopeNotFound", {}, True),
+        ({}, "EnvelopeDeleted", {}, False),
+        ({}, "EnvelopeNotFound", {"envelope": EnvelopeSummary(name="Contract")}, False),
+    ],
+    ids=["default", "longer", "shorter for all failed", "another reason", "eSAW described it once"],
+)
+def test_an_event_whose_envelope_never_existed_has_its_own_time_to_live(
+    ttl: dict[str, str], reason: str, changes: dict[str, Any], outlived: bool
+) -> None:
+    event = an_event().in_phase(Phase.FAILED, reason).status(completion_time=LONG_AGO, **changes).build()
+    assert is_expired(event, an_organization(ttl=ttl), NOON) is outlived
+
+
+def test_an_event_that_a_person_made_for_an_unknown_envelope_is_kept() -> None:
+    event = an_event().by(Origin.MANUAL).in_phase(Phase.FAILED, "EnvelopeNotFound")
+    assert not is_expired(event.status(completion_time=LONG_AGO).build(), an_organization(), NOON)
+
+
 def test_without_its_organization_an_event_is_kept() -> None:
     assert not is_expired(finished(Phase.SUCCEEDED).build(), None, NOON)
 
@@ -134,7 +169,7 @@ def test_an_event_that_does_not_say_when_it_ended_is_kept() -> None:
 async def test_what_has_outlived_its_time_is_removed_and_all_else_is_counted() -> None:
     scene = Scene(
         finished(Phase.SUCCEEDED, 1).build(),
-        finished(Phase.SUCCEEDED, 2).status(completed_at=NOON).build(),
+        finished(Phase.SUCCEEDED, 2).status(completion_time=NOON).build(),
         finished(Phase.FAILED, 3).build(),
         an_event().in_phase(Phase.ARCHIVING).build(),
     )
@@ -153,7 +188,7 @@ async def test_an_event_whose_cause_was_fixed_is_reopened_and_not_removed_though
     async def retry_if_fixed(event: EnvelopeEvent) -> EnvelopeEvent:
         if event.name != solved.name:
             return event
-        changes = {"phase": "Pending", "completedAt": None}
+        changes = {"phase": "Pending", "completionTime": None}
         version = event.metadata.resource_version
         return EnvelopeEvent.parse(
             await scene.kube.patch_status(EnvelopeEvent, event.name, changes, resource_version=version)
@@ -171,7 +206,7 @@ async def test_an_organization_without_events_is_counted_as_such() -> None:
     await scene.pass_finished()
     assert scene.statistics.counts("acme") == {}
     assert scene.statistics.counts("unknown") is None
-    assert scene.statistics.activity("acme") == Activity(counted_at=NOON)
+    assert scene.statistics.activity("acme") == Activity(count_time=NOON)
     assert scene.statistics.activity("unknown") is None
 
 
@@ -181,7 +216,7 @@ def an_envelope() -> Envelope:
             "metadata": {"name": ENVELOPE, "uid": "u", "resourceVersion": "1"},
             "spec": {
                 "organizationRef": {"name": "acme"},
-                "envelopeId": ENVELOPE,
+                "envelopeID": ENVELOPE,
                 "senderRef": {"name": "anna"},
             },
         }
@@ -189,7 +224,7 @@ def an_envelope() -> Envelope:
 
 
 def filed(phase: Phase = Phase.SUCCEEDED) -> EventBuilder:
-    return an_event().archived().status(phase=phase, completed_at=LONG_AGO)
+    return an_event().archived().status(phase=phase, completion_time=LONG_AGO)
 
 
 async def test_the_envelope_goes_after_the_event_that_archived_it() -> None:
@@ -202,7 +237,7 @@ async def test_the_envelope_goes_after_the_event_that_archived_it() -> None:
 
 
 async def test_an_event_that_archived_nothing_leaves_the_envelope_for_the_one_that_will() -> None:
-    scene = Scene(an_event().in_phase(Phase.SUCCEEDED).status(completed_at=LONG_AGO).build())
+    scene = Scene(an_event().in_phase(Phase.SUCCEEDED).status(completion_time=LONG_AGO).build())
     scene.kube.put(an_envelope())
     await scene.pass_finished(3)
     assert scene.there() == {ENVELOPE}
@@ -221,7 +256,7 @@ async def test_the_envelope_of_an_event_that_is_reopened_at_this_very_moment_sta
 
 @pytest.mark.parametrize("phase", [Phase.ARCHIVING, Phase.FAILED, Phase.SKIPPED])
 async def test_the_envelope_stays_as_long_as_any_of_its_events_and_then_goes(phase: Phase) -> None:
-    other = an_event().for_action("workstepFinished").in_phase(phase).status(completed_at=NOON).build()
+    other = an_event().for_action("workstepFinished").in_phase(phase).status(completion_time=NOON).build()
     scene = Scene(filed().build(), other)
     scene.kube.put(an_envelope())
     await scene.pass_finished(3)
@@ -236,7 +271,7 @@ async def test_the_envelope_stays_with_an_event_that_cannot_be_read() -> None:
     other = an_event().for_action("workstepFinished").build()
     scene = Scene(filed().build(), other)
     scene.kube.put(an_envelope())
-    scene.kube.edit(EnvelopeEvent, other.name, {"spec": {"envelopeId": None}})
+    scene.kube.edit(EnvelopeEvent, other.name, {"spec": {"envelopeID": None}})
     await scene.pass_finished(3)
     assert scene.there() == {other.name, ENVELOPE}
 
@@ -276,7 +311,7 @@ async def test_a_kill_at_any_request_loses_no_envelope_and_leaves_none_for_ever(
 
 
 async def test_an_event_that_is_reopened_at_this_very_moment_stays() -> None:
-    event = an_event().in_phase(Phase.SKIPPED).status(completed_at=LONG_AGO).build()
+    event = an_event().in_phase(Phase.SKIPPED).status(completion_time=LONG_AGO).build()
     scene = Scene(event)
     scene.kube.just_before(
         "delete", lambda: scene.kube.edit(EnvelopeEvent, event.name, {"status": {"phase": "Pending"}})

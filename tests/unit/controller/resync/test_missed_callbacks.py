@@ -201,7 +201,7 @@ async def test_a_window_that_cannot_be_split_any_more_is_taken_as_it_is() -> Non
 
 
 def an_ended_event(phase: Phase, reason: str) -> EnvelopeEvent:
-    status = {"completed_at": NOON - timedelta(days=1)}
+    status = {"completion_time": NOON - timedelta(days=1)}
     return an_event().in_phase(phase, reason).status(**status).build()
 
 

@@ -139,26 +139,26 @@ async def test_looking_again_writes_nothing() -> None:
 
 async def test_an_organization_says_since_when_all_works_as_it_does_now() -> None:
     scene = Scene()
-    assert (await scene.look()).status.settled_at == NOON
-    assert (await scene.look()).status.settled_at == NOON, "nothing changed"
+    assert (await scene.look()).status.settled_time == NOON
+    assert (await scene.look()).status.settled_time == NOON, "nothing changed"
 
     scene.kube.edit(Organization, "acme", {"metadata": {"generation": 2}})
-    assert (await scene.look()).status.settled_at == NOON + timedelta(seconds=22)
+    assert (await scene.look()).status.settled_time == NOON + timedelta(seconds=22)
 
 
 async def test_an_organization_whose_esaw_can_be_reached_again_is_settled_then() -> None:
     scene = Scene()
     scene.esaw.problem = EsawUnreachable("connect")
-    assert (await scene.look()).status.settled_at is None
+    assert (await scene.look()).status.settled_time is None
     scene.esaw.problem = None
-    assert (await scene.look()).status.settled_at == NOON + timedelta(seconds=11)
+    assert (await scene.look()).status.settled_time == NOON + timedelta(seconds=11)
 
 
 async def test_an_organization_that_an_older_version_looked_after_is_not_settled_by_an_upgrade() -> None:
     scene = Scene()
     await scene.look()
-    scene.kube.edit(Organization, "acme", {"status": {"settledAt": None}})
-    assert (await scene.look()).status.settled_at is None
+    scene.kube.edit(Organization, "acme", {"status": {"settledTime": None}})
+    assert (await scene.look()).status.settled_time is None
 
 
 async def test_a_token_that_was_put_into_the_secret_is_known_with_the_next_look() -> None:
@@ -170,20 +170,20 @@ async def test_a_token_that_was_put_into_the_secret_is_known_with_the_next_look(
 
 async def test_several_tokens_count_at_once_for_rotation() -> None:
     refs = [{"name": "callback", "key": "token"}, {"name": "callback", "key": "next"}]
-    scene = Scene(callback={"tokenSecretRef": refs})
+    scene = Scene(callback={"tokenSecretRefs": refs})
     scene.kube.secrets["callback"]["next"] = OTHER.encode()
     assert (await scene.look()).status.callback_token_hashes == (hashed(TOKEN), hashed(OTHER))
 
 
 async def test_one_bad_token_does_not_shut_the_good_one_out() -> None:
     refs = [{"name": "callback", "key": "next"}, {"name": "callback", "key": "token"}]
-    scene = Scene(callback={"tokenSecretRef": refs})
+    scene = Scene(callback={"tokenSecretRefs": refs})
     status = (await scene.look()).status
     assert status.callback_token_hashes == (hashed(TOKEN),)
     assert (await scene.condition())[:2] == ("False", "CallbackTokenMissing")
 
 
-BASIC = {"tokenSecretRef": [{"name": "callback", "key": "token"}], "basicAuthSecretRef": {"name": "lock"}}
+BASIC = {"tokenSecretRefs": [{"name": "callback", "key": "token"}], "basicAuthSecretRef": {"name": "lock"}}
 
 TROUBLES: list[tuple[dict[str, Any], dict[str, dict[str, bytes]], str, str]] = [
     (
@@ -191,13 +191,13 @@ TROUBLES: list[tuple[dict[str, Any], dict[str, dict[str, bytes]], str, str]] = [
         {"callback": {}},
         "CallbackTokenMissing",
         "Secret/callback has no key 'token'; it is empty. "
-        "Put a callback token there, or correct spec.callback.tokenSecretRef.",
+        "Put a callback token there, or correct spec.callback.tokenSecretRefs.",
     ),
     (
-        {"callback": {"tokenSecretRef": [{"name": "nobody", "key": "token"}]}},
+        {"callback": {"tokenSecretRefs": [{"name": "nobody", "key": "token"}]}},
         {},
         "CallbackTokenMissing",
-        "Secret/nobody does not exist. Put a callback token there, or correct spec.callback.tokenSecretRef.",
+        "Secret/nobody does not exist. Put a callback token there, or correct spec.callback.tokenSecretRefs.",
     ),
     (
         {},
@@ -337,10 +337,10 @@ async def test_secrets_that_may_be_read_again_are_read_at_once_and_count_alone()
 
 async def test_a_token_that_the_spec_no_longer_names_does_not_stay_because_another_may_not_be_read() -> None:
     refs = [{"name": "callback", "key": "token"}, {"name": "more", "key": "token"}]
-    scene = Scene(callback={"tokenSecretRef": refs})
+    scene = Scene(callback={"tokenSecretRefs": refs})
     scene.kube.secrets["more"] = {"token": OTHER.encode()}
     await scene.look()
-    scene.kube.edit(Organization, "acme", {"spec": {"callback": {"tokenSecretRef": refs[1:]}}})
+    scene.kube.edit(Organization, "acme", {"spec": {"callback": {"tokenSecretRefs": refs[1:]}}})
     scene.kube.fail("secret", Forbidden(403, "Forbidden", "no"))
     assert (await scene.look()).status.callback_token_hashes == ()
 
@@ -482,7 +482,7 @@ async def test_a_public_address_that_esaw_cannot_call_is_told(callback_url: str,
 
 async def test_a_public_url_of_the_organization_that_esaw_cannot_call_is_told_with_its_field() -> None:
     oauth = {
-        "clientId": "c",
+        "clientID": "c",
         "clientSecretRef": {"name": "o", "key": "s"},
         "publicURL": "https://pages.example.com:81",
     }
@@ -537,8 +537,8 @@ async def test_counts_of_events_are_kept_until_there_are_new_ones() -> None:
 
 async def test_what_went_on_is_kept_until_it_was_counted_anew() -> None:
     scene = Scene()
-    seen = Activity(counted_at=NOON, archived_within={"1s": 1}, unfinished_for={"1m": 3})
-    anew = Activity(counted_at=NOON, archived_within={"10s": 2})
+    seen = Activity(count_time=NOON, archived_within={"1s": 1}, unfinished_for={"1m": 3})
+    anew = Activity(count_time=NOON, archived_within={"10s": 2})
     assert (await scene.look(activity=seen)).status.activity == seen
     assert (await scene.look()).status.activity == seen
     assert (await scene.look(activity=anew)).status.activity == anew

@@ -418,7 +418,7 @@ async def test_a_sweep_is_made_at_once_and_then_at_its_interval(tmp_path: Path) 
 async def test_a_restart_is_no_reason_to_sweep_before_the_interval_is_over(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
     swept = an_organization(version=2, generation=2, sweep={"interval": "1h"}).to_dict()
-    swept["status"] = {"sweep": {"at": "2026-07-01T11:30:00Z", "found": 0}}
+    swept["status"] = {"sweep": {"time": "2026-07-01T11:30:00Z", "found": 0}}
     resync_scene.put(Organization.parse(swept), known_to_work(a_sender(version=2)))
     created = [("create", event_name("acme", ENVELOPE, "envelopeFinished"))]
     async with resync_scene.resync_running():
@@ -478,7 +478,7 @@ async def test_without_settings_an_organization_is_swept_every_six_hours(tmp_pat
     second = resync_scene.organization().status.sweep
     assert first is not None
     assert second is not None
-    assert timedelta(hours=6) <= second.at - first.at < timedelta(hours=6, minutes=1)
+    assert timedelta(hours=6) <= second.time - first.time < timedelta(hours=6, minutes=1)
 
 
 async def test_trouble_with_the_api_server_does_not_end_the_passes(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ HOUR = timedelta(hours=1)
 def an_event(ago: timedelta, phase: Phase = Phase.ARCHIVING, took: timedelta | None = None) -> EnvelopeEvent:
     """An event that was created some time before noon."""
     built = EventBuilder().created(NOON - ago).in_phase(phase, "X")
-    return (built.status(completed_at=NOON - ago + took) if took is not None else built).build()
+    return (built.status(completion_time=NOON - ago + took) if took is not None else built).build()
 
 
 def tallied(*events: EnvelopeEvent, now: datetime = NOON) -> Activity:
@@ -38,9 +38,9 @@ def test_each_hour_of_the_last_day_has_what_was_noted_down_and_what_was_archived
     )
 
     assert found.hours == (
-        HourlyActivity(at=datetime(2026, 6, 30, 13, tzinfo=UTC), noted=1),
-        HourlyActivity(at=datetime(2026, 7, 1, 10, tzinfo=UTC), noted=1),
-        HourlyActivity(at=datetime(2026, 7, 1, 11, tzinfo=UTC), noted=2, archived=2),
+        HourlyActivity(time=datetime(2026, 6, 30, 13, tzinfo=UTC), noted=1),
+        HourlyActivity(time=datetime(2026, 7, 1, 10, tzinfo=UTC), noted=1),
+        HourlyActivity(time=datetime(2026, 7, 1, 11, tzinfo=UTC), noted=2, archived=2),
     )
 
 
@@ -77,6 +77,6 @@ def test_where_nothing_changed_it_is_written_once_an_hour_and_not_after_each_pas
     soon, later = NOON + timedelta(minutes=59), NOON + HOUR
 
     assert refresh_if_stale(first, tallied(event, now=soon)) == first
-    assert refresh_if_stale(first, tallied(event, now=later)).counted_at == later
-    assert refresh_if_stale(first, tallied(event, an_event(HOUR), now=soon)).counted_at == soon
+    assert refresh_if_stale(first, tallied(event, now=later)).count_time == later
+    assert refresh_if_stale(first, tallied(event, an_event(HOUR), now=soon)).count_time == soon
     assert refresh_if_stale(None, first) == first

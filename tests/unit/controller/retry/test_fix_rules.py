@@ -13,7 +13,7 @@ from controller.retry.fix_rules import (
     fixed_at,
     organization_may_fix,
     sender_may_fix,
-    settled_at,
+    settled_time,
 )
 from counterfoil.resources import (
     SENDER_LABEL,
@@ -44,7 +44,7 @@ def conditions(**truths: Any) -> tuple[Condition, ...]:
 
 
 def an_archive_settled(at: datetime | None, truth: str = "True", generation: int = 1) -> Archive:
-    status = ArchiveStatus(observed_generation=1, conditions=conditions(Ready=truth), settled_at=at)
+    status = ArchiveStatus(observed_generation=1, conditions=conditions(Ready=truth), settled_time=at)
     return replace(an_archive(generation=generation), status=status)
 
 
@@ -52,7 +52,7 @@ def an_organization_settled(
     at: datetime | None, reachable: str = "True", generation: int = 1
 ) -> Organization:
     truths = conditions(Ready="True", Reachable=reachable)
-    status = OrganizationStatus(observed_generation=1, conditions=truths, settled_at=at)
+    status = OrganizationStatus(observed_generation=1, conditions=truths, settled_time=at)
     return replace(an_organization(generation=generation), status=status)
 
 
@@ -83,7 +83,9 @@ def a_cache(*resources: Organization | Archive | Sender) -> Cache:
 def failed(reason: str) -> EventBuilder:
     """An event of Anna's that failed at noon, and a little."""
     ended = NOON + timedelta(milliseconds=700)
-    return an_event().in_phase(Phase.FAILED, reason).labelled(SENDER_LABEL, "anna").status(completed_at=ended)
+    return (
+        an_event().in_phase(Phase.FAILED, reason).labelled(SENDER_LABEL, "anna").status(completion_time=ended)
+    )
 
 
 def fixed(event: EnvelopeEvent, cache: Cache) -> str | None:
@@ -94,7 +96,7 @@ def fixed(event: EnvelopeEvent, cache: Cache) -> str | None:
 ARCHIVE, ORGANIZATION, SENDER = (
     an_archive_settled(AFTER),
     an_organization_settled(AFTER),
-    a_sender_with(verified_at=AFTER),
+    a_sender_with(verified_time=AFTER),
 )
 
 
@@ -142,7 +144,7 @@ def test_what_fails_again_after_that_is_not_tried_again_for_the_same() -> None:
     cache = a_cache(an_archive_settled(NOON))
     first = failed("TagMissing").build()
     assert fixed(first, cache) == "Archive/dms"
-    again = replace(first, status=replace(first.status, completed_at=AFTER))
+    again = replace(first, status=replace(first.status, completion_time=AFTER))
     assert fixed(again, cache) is None
 
 
@@ -153,7 +155,7 @@ def test_only_what_failed_is_tried_again(phase: Phase) -> None:
 
 
 def test_an_event_that_does_not_say_when_it_ended_stays_as_it_is() -> None:
-    assert fixed(failed("TagMissing").status(completed_at=None).build(), a_cache(ARCHIVE)) is None
+    assert fixed(failed("TagMissing").status(completion_time=None).build(), a_cache(ARCHIVE)) is None
 
 
 def test_what_was_given_up_counts_by_its_last_trouble() -> None:
@@ -175,7 +177,7 @@ def test_without_its_organization_an_event_stays_as_it_is() -> None:
 
 
 def test_the_key_of_another_sender_does_not_count() -> None:
-    cache = a_cache(a_sender_with("ben", verified_at=AFTER))
+    cache = a_cache(a_sender_with("ben", verified_time=AFTER))
     assert fixed(failed("NotPermitted").build(), cache) is None
 
 
@@ -183,10 +185,10 @@ def test_while_nobody_knows_whose_an_event_is_any_sender_of_its_organization_cou
     event = failed("SenderMissing").build()
     del event.metadata.labels[SENDER_LABEL]
     strangers = replace(
-        a_sender("carl", organization="other"), status=a_sender_with(verified_at=AFTER).status
+        a_sender("carl", organization="other"), status=a_sender_with(verified_time=AFTER).status
     )
     assert fixed(event, a_cache(strangers)) is None
-    assert fixed(event, a_cache(a_sender_with("ben", verified_at=AFTER))) == "Sender/ben"
+    assert fixed(event, a_cache(a_sender_with("ben", verified_time=AFTER))) == "Sender/ben"
 
 
 @pytest.mark.parametrize(
@@ -201,9 +203,9 @@ def test_while_nobody_knows_whose_an_event_is_any_sender_of_its_organization_cou
         (an_organization_settled(NOON, "False"), None),
         (an_organization_settled(NOON, generation=2), None),
         (a_sender_with(), LONG_AGO),
-        (a_sender_with(obtained_at=NOON, verified_at=BEFORE), NOON),
-        (a_sender_with(obtained_at=BEFORE, verified_at=NOON), NOON),
-        (a_sender_with(authorized="False", verified_at=NOON), None),
+        (a_sender_with(obtained_time=NOON, verified_time=BEFORE), NOON),
+        (a_sender_with(obtained_time=BEFORE, verified_time=NOON), NOON),
+        (a_sender_with(authorized="False", verified_time=NOON), None),
         (a_sender(authorized=None), None),
     ],
 )
@@ -240,7 +242,7 @@ AWAY = replace(ANSWERS, conditions=conditions(Ready="True", Reachable="False"))
 def test_a_thing_is_settled_when_it_works_in_another_way_than_before(
     before: Any, after: Any, is_settled_now: bool, known: datetime | None
 ) -> None:
-    found = settled_at(replace(before, settled_at=known), after, now=NOON + timedelta(milliseconds=3))
+    found = settled_time(replace(before, settled_time=known), after, now=NOON + timedelta(milliseconds=3))
     assert found == (NOON if is_settled_now else known)
 
 

@@ -27,7 +27,7 @@ def event_failed(reason: str, count: int = 1, *, organization: str = "acme") -> 
         an_event(f"{count:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d")
         .in_phase(Phase.FAILED, reason)
         .labelled(ORGANIZATION_LABEL, organization)
-        .status(completed_at=NOON, deliveries=1, attempts=9)
+        .status(completion_time=NOON, deliveries=1, attempts=9)
     )
 
 
@@ -102,7 +102,11 @@ async def test_an_archive_that_works_again_has_its_failed_events_tried_again() -
     reopened = await retry_scene.reopened_after(an_archive_that_does_not(1), an_archive_that_works(2))
     assert reopened == [event.name]
     after = retry_scene.scene.kube.stored(event.name)
-    assert (after.status.reason, after.status.attempts, after.status.completed_at) == ("CauseSolved", 0, None)
+    assert (after.status.reason, after.status.attempts, after.status.completion_time) == (
+        "CauseSolved",
+        0,
+        None,
+    )
     assert after.status.message == "Archive/dms was changed or works again, which may solve why this failed."
     assert [each["reason"] for each in retry_scene.scene.kube.announced] == ["CauseSolved"]
     assert retry_scene.scene.reconciled == [event.name]
@@ -254,7 +258,7 @@ async def test_a_restart_is_no_change() -> None:
 def missed_by_everyone(retry_scene: RetryScene) -> None:
     """An Archive was fixed after events had failed, and no process observed the fix."""
     raw = an_archive_that_works().to_dict()
-    raw["status"] |= {"observedGeneration": 1, "settledAt": "2026-07-01T12:00:01Z"}
+    raw["status"] |= {"observedGeneration": 1, "settledTime": "2026-07-01T12:00:01Z"}
     retry_scene.scene.observe(Archive.parse(raw))
 
 
@@ -266,7 +270,7 @@ async def test_an_event_whose_cause_was_fixed_unseen_is_reopened_and_left_to_the
         after = await retry_scene.failed_event_retrier.retry_if_fixed(event)
         await turns(300)
     assert after == retry_scene.scene.kube.stored(event.name)
-    assert (after.status.phase, after.status.reason, after.status.completed_at) == (
+    assert (after.status.phase, after.status.reason, after.status.completion_time) == (
         Phase.PENDING,
         "CauseSolved",
         None,

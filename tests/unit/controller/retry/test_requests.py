@@ -121,7 +121,7 @@ async def test_skip_gives_up_on_purpose(phase: Phase) -> None:
     scene = Scene(event)
     after = await scene.carried_out(event)
     assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "SkippedByRequest")
-    assert after.status.completed_at == scene.clock.now()
+    assert after.status.completion_time == scene.clock.now()
     assert after.status.next_attempt_time is None
     ready = find_condition(after.status.conditions, "Ready")
     assert ready is not None

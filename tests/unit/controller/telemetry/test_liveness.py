@@ -132,7 +132,7 @@ async def a_server_that_sends(pieces: "asyncio.Queue[bytes]") -> AsyncIterator[s
         return answer
 
     app = web.Application()
-    app.router.add_get("/apis/counterfoil.dev/v1alpha1/namespaces/acme/senders", watch)
+    app.router.add_get("/apis/counterfoil.dev/v1beta1/namespaces/acme/senders", watch)
     async with TestServer(app) as server:
         yield str(server.make_url("/"))
 
@@ -142,7 +142,7 @@ async def test_every_piece_of_a_watch_is_heard_and_a_list_is_not() -> None:
     heartbeat = WatchHeartbeat(clock, ("senders",), list_started=ignored)
     async with a_server_that_sends(pieces) as url:
         opened = heartbeat.session(kopf.ConnectionInfo(server=url))
-        path = f"{url}apis/counterfoil.dev/v1alpha1/namespaces/acme/senders"
+        path = f"{url}apis/counterfoil.dev/v1beta1/namespaces/acme/senders"
         async with opened.aiohttp_session as session:
             clock.advance(minutes=1)
             async with session.get(path, params={"watch": "true"}) as answer:

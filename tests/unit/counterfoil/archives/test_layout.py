@@ -28,7 +28,7 @@ def test_by_default_a_file_goes_under_organization_envelope_and_kind() -> None:
 def test_every_placeholder_finds_its_value() -> None:
     path = (
         "{{organization}}/{{envelope.id}}/{{envelope.name}}/{{envelope.status}}/{{envelope.sentDate}}/{{sender.email}}"
-        "/{{sender.userId}}/{{tags.no}}/{{file.kind}}/{{file.number}}/{{file.name}}"
+        "/{{sender.userID}}/{{tags.no}}/{{file.kind}}/{{file.number}}/{{file.name}}"
     )
     spec = a_spec(path=path, tags={"no": TagRule(json_path="$.no")})
 

@@ -16,7 +16,7 @@ SCHEMA = Path(__file__).parents[4] / "docs" / "manifest.schema.json"
 MINIMAL = {
     "schema": "counterfoil.dev/manifest/v1",
     "envelope": {"id": "1", "name": "", "status": "Completed", "organization": "acme"},
-    "sender": {"email": "", "userId": "", "name": ""},
+    "sender": {"email": "", "userID": "", "name": ""},
     "times": {"sent": "", "archived": "2026-03-01T10:00:00Z"},
     "files": [],
 }

@@ -37,7 +37,7 @@ from tests.support.fakes.leases import a_shard_lease
 TOKEN = "q8Zk3vXW1nT5rB7yH2sD9fG4jL6mP0aQcEuIoRtYwVbN1xKd"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 OAUTH = {
-    "clientId": "counterfoil",
+    "clientID": "counterfoil",
     "clientSecretRef": {"name": "oauth", "key": "secret"},
     "publicURL": "https://sign.acme.example",
 }
@@ -50,7 +50,7 @@ def told(event: EventBuilder) -> str:
 
 def test_what_waits_for_its_next_attempt_says_when_that_is_and_when_it_is_given_up() -> None:
     event = an_event().in_phase(Phase.ARCHIVING, "ArchiveUnreachable")
-    event.status(attempts=2, next_attempt_time=NOON + timedelta(seconds=90), phase_started_at=NOON)
+    event.status(attempts=2, next_attempt_time=NOON + timedelta(seconds=90), phase_start_time=NOON)
     said = told(event)
     assert "Archiving (ArchiveUnreachable)" in said
     assert "attempt 3 in 1m30s (2026-" in said
@@ -155,13 +155,13 @@ def test_a_bundle_leaves_out_tokens_people_and_what_kubernetes_keeps_for_itself(
     cleaned = remove_personal_data(
         {
             "metadata": {"name": "anna", "managedFields": [{"manager": "kubectl"}]},
-            "spec": {"email": "anna@acme.example", "givenName": "Anna", "userId": "7"},
+            "spec": {"email": "anna@acme.example", "givenName": "Anna", "userID": "7"},
             "status": {"message": f"key {TOKEN} of anna@acme.example", "documents": [{"sha256": SHA256}]},
         }
     )
     assert cleaned == {
         "metadata": {"name": "anna", "managedFields": OMITTED},
-        "spec": {"email": OMITTED, "givenName": OMITTED, "userId": "7"},
+        "spec": {"email": OMITTED, "givenName": OMITTED, "userID": "7"},
         "status": {"message": f"key [redacted] of {OMITTED}", "documents": [{"sha256": SHA256}]},
     }
 

@@ -9,7 +9,7 @@ import pytest
 from counterfoil.cli.render import INPUT_INVALID, PROBLEMS, RENDERED, main
 
 LEAST = """
-apiVersion: counterfoil.dev/v1alpha1
+apiVersion: counterfoil.dev/v1beta1
 kind: Archive
 metadata: {name: dms}
 spec:

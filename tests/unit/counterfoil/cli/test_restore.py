@@ -5,7 +5,7 @@ from typing import Any
 from counterfoil.cli.restore import objects, status
 
 EVENT = {
-    "apiVersion": "counterfoil.dev/v1alpha1",
+    "apiVersion": "counterfoil.dev/v1beta1",
     "kind": "EnvelopeEvent",
     "metadata": {
         "name": "e1",
@@ -18,7 +18,7 @@ EVENT = {
         "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"},
         "managedFields": [{}],
     },
-    "spec": {"envelopeId": "x"},
+    "spec": {"envelopeID": "x"},
     "status": {
         "phase": "Succeeded",
         "observedGeneration": 3,

@@ -30,7 +30,7 @@ def collecting(event: EnvelopeEvent) -> EnvelopeEventStatus:
 def delivered(kube: InMemoryKubeClient, event: EnvelopeEvent, times: int) -> None:
     """Count deliveries as the receiver does."""
     then = (NOON + timedelta(minutes=times)).isoformat().replace("+00:00", "Z")
-    status = {"deliveries": times, "firstDelivery": "2026-07-01T12:00:00Z", "lastDelivery": then}
+    status = {"deliveries": times, "firstDeliveryTime": "2026-07-01T12:00:00Z", "lastDeliveryTime": then}
     kube.edit(EnvelopeEvent, event.name, {"status": status})
 
 
@@ -47,18 +47,15 @@ async def test_the_first_delivery_is_written_along_with_the_first_status() -> No
     event = an_event().build()
     kube = InMemoryKubeClient(event)
     stored = await StatusWriter(kube).store(event, collecting(event))
-    assert (stored.status.deliveries, stored.status.first_delivery, stored.status.last_delivery) == (
-        1,
-        NOON,
-        NOON,
-    )
+    status = stored.status
+    assert (status.deliveries, status.first_delivery_time, status.last_delivery_time) == (1, NOON, NOON)
     assert len(kube.patches) == 1
 
 
 async def test_what_the_sweep_found_was_never_delivered() -> None:
     event = an_event().by(Origin.SWEEP).build()
     stored = await StatusWriter(InMemoryKubeClient(event)).store(event, collecting(event))
-    assert (stored.status.deliveries, stored.status.first_delivery) == (0, None)
+    assert (stored.status.deliveries, stored.status.first_delivery_time) == (0, None)
 
 
 async def test_nothing_is_written_when_nothing_changed() -> None:
@@ -74,7 +71,7 @@ async def test_a_delivery_counted_meanwhile_is_no_reason_to_stop_and_both_surviv
     delivered(kube, event, times=3)
     stored = await StatusWriter(kube).store(event, collecting(event))
     assert (stored.status.phase, stored.status.deliveries) == (Phase.COLLECTING, 3)
-    assert stored.status.last_delivery == NOON + timedelta(minutes=3)
+    assert stored.status.last_delivery_time == NOON + timedelta(minutes=3)
 
 
 async def test_an_api_server_that_asks_for_a_day_of_patience_gets_no_more_than_others() -> None:

@@ -129,12 +129,12 @@ def test_an_event_shows_the_columns_of_the_contract() -> None:
     shown = [column["name"].upper() for column in columns if not column.get("priority")]
     wide = [column["name"].upper() for column in columns if column.get("priority")]
     assert shown == ["ENVELOPE", "ACTION", "PHASE", "REASON", "ATTEMPTS", "DELIVERIES", "NEXT", "AGE"]
-    assert wide == ["SENDER", "ORIGIN", "ARCHIVE"]
+    assert wide == ["SENDER", "ORIGIN", "ARCHIVE", "MESSAGE"]
 
 
 def test_events_can_be_selected_by_phase_envelope_and_organization() -> None:
     paths = [each["jsonPath"] for each in version_of(EnvelopeEvent)["selectableFields"]]
-    assert paths == [".status.phase", ".spec.envelopeId", ".spec.organizationRef.name"]
+    assert paths == [".status.phase", ".spec.envelopeID", ".spec.organizationRef.name"]
 
 
 @each_kind
@@ -160,7 +160,7 @@ def test_every_field_is_bounded(kind: type[Resource]) -> None:
 
 BOUNDS = [
     (EnvelopeEvent, ".status.documents", "maxItems", MAX_DOCUMENTS),
-    (EnvelopeEvent, ".status.documents[].fileId", "maxLength", FILE_ID_LENGTH),
+    (EnvelopeEvent, ".status.documents[].fileID", "maxLength", FILE_ID_LENGTH),
     (EnvelopeEvent, ".status.documents[].fileName", "maxLength", MAX_TEXT_LENGTH),
     (EnvelopeEvent, ".status.documents[].location", "maxLength", MAX_LOCATION_LENGTH),
     (EnvelopeEvent, ".status.archive.manifest", "maxLength", MAX_LOCATION_LENGTH),

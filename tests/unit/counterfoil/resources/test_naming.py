@@ -30,10 +30,10 @@ text = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1
 @pytest.mark.parametrize(
     ("organization", "action", "workstep", "digits"),
     [
-        ("acme", "envelopeFinished", "", "486a4fe22f"),
-        ("acme", "envelopeFinished", "ws1", "ddbd4008cd"),
-        ("other", "envelopeFinished", "", "80566d038c"),
-        ("acme", "workstepFinished", "", "1c8f7106e9"),
+        ("acme", "envelopeFinished", "", "486a4fe22fcc9d69"),
+        ("acme", "envelopeFinished", "ws1", "ddbd4008cd0bab7b"),
+        ("other", "envelopeFinished", "", "80566d038ccb3268"),
+        ("acme", "workstepFinished", "", "1c8f7106e9b7ffe4"),
     ],
 )
 def test_the_name_of_an_event_is_a_known_value(

@@ -42,16 +42,16 @@ Raw = dict[str, Any]
 LEAST: dict[type[Resource], Raw] = {
     Organization: {"baseURL": "https://saas.esignanywhere.net"},
     Archive: {"filesystem": {"root": "/archive"}},
-    Sender: {"organizationRef": {"name": "acme"}, "userId": "jane"},
-    Envelope: {"organizationRef": {"name": "acme"}, "envelopeId": ID, "senderRef": {"name": "jane"}},
-    EnvelopeEvent: {"organizationRef": {"name": "acme"}, "envelopeId": ID, "action": "envelopeFinished"},
+    Sender: {"organizationRef": {"name": "acme"}, "userID": "jane"},
+    Envelope: {"organizationRef": {"name": "acme"}, "envelopeID": ID, "senderRef": {"name": "jane"}},
+    EnvelopeEvent: {"organizationRef": {"name": "acme"}, "envelopeID": ID, "action": "envelopeFinished"},
 }
 each_kind = pytest.mark.parametrize("kind", LEAST, ids=lambda kind: kind.KIND)
 
 
 def raw(kind: type[Resource], **spec: Any) -> Raw:
     return {
-        "apiVersion": "counterfoil.dev/v1alpha1",
+        "apiVersion": "counterfoil.dev/v1beta1",
         "kind": kind.KIND,
         "metadata": {"name": ID},
         "spec": LEAST[kind] | spec,
@@ -115,9 +115,9 @@ def test_an_organization_has_the_defaults_of_the_contract() -> None:
     spec = organization().spec
     assert spec.actions == (ActionRule(action="envelopeFinished"),)
     assert [str(each) for each in spec.statuses] == ["Completed"]
-    assert (spec.cleanup.policy, str(spec.cleanup.after)) == ("Delete", "0s")
+    assert (spec.cleanup.policy, str(spec.cleanup.after)) == ("Keep", "0s")
     assert (spec.limits.concurrency, spec.limits.per_sender_concurrency) == (16, 4)
-    assert spec.limits.requests_per_second is None
+    assert spec.limits.requests_per_minute is None
     assert [str(each) for each in (spec.retry.initial, spec.retry.max, spec.retry.deadline)] == [
         "10s",
         "1h",
@@ -134,13 +134,13 @@ def test_a_part_that_is_given_in_part_keeps_its_other_defaults() -> None:
 
 def test_a_full_organization_comes_out_as_it_went_in() -> None:
     spec = {
-        "callback": {"tokenSecretRef": [{"name": "t", "key": "new"}, {"name": "t", "key": "old"}]},
+        "callback": {"tokenSecretRefs": [{"name": "t", "key": "new"}, {"name": "t", "key": "old"}]},
         "actions": [{"action": "envelopeExpired", "handling": "Record"}],
         "statuses": ["Completed", "Rejected"],
         "archiveRef": {"name": "dms"},
-        "cleanup": {"policy": "Keep"},
+        "cleanup": {"policy": "Delete"},
         "oauth": {
-            "clientId": "c",
+            "clientID": "c",
             "clientSecretRef": {"name": "o", "key": "s"},
             "publicURL": "https://pages.acme.example",
         },
@@ -148,7 +148,7 @@ def test_a_full_organization_comes_out_as_it_went_in() -> None:
             "fields": [{"name": "costCenter", "required": True, "options": ["a", "b"]}],
             "inboxURL": "https://saas.esignanywhere.net/inbox",
         },
-        "limits": {"requestsPerSecond": 2.5},
+        "limits": {"requestsPerMinute": 150},
         "sweep": {"interval": "1h"},
         "ttl": {"failed": "2160h"},
         "notifications": {
@@ -162,8 +162,8 @@ def test_a_full_organization_comes_out_as_it_went_in() -> None:
 
 
 def test_tokens_of_callbacks_are_a_list_for_rotation() -> None:
-    spec = organization(callback={"tokenSecretRef": [{"name": "t", "key": "new"}]}).spec
-    assert spec.callback.token_secret_ref == (SecretKeyRef(name="t", key="new"),)
+    spec = organization(callback={"tokenSecretRefs": [{"name": "t", "key": "new"}]}).spec
+    assert spec.callback.token_secret_refs == (SecretKeyRef(name="t", key="new"),)
 
 
 @pytest.mark.parametrize("told", ["envelopeFinished", "ENVELOPEFINISHED", "envelopefinished"])
@@ -265,12 +265,12 @@ def test_lists_are_written_as_the_lists_that_the_api_server_sends() -> None:
     event = EnvelopeEventStatus(
         documents=(FiledDocument(file_id="f", kind=FileKind.DOCUMENT, file_name="a"),)
     )
-    sent = {"documents": [{"fileId": "f", "kind": "Document", "fileName": "a"}]}
+    sent = {"documents": [{"fileID": "f", "kind": "Document", "fileName": "a"}]}
     assert merge_patch(sent, to_json_dict(event)) == {}
 
 
 def test_times_are_written_in_utc() -> None:
-    assert to_json_dict(EnvelopeEventStatus(started_at=NOON)) == {"startedAt": "2026-07-02T12:00:00Z"}
+    assert to_json_dict(EnvelopeEventStatus(start_time=NOON)) == {"startTime": "2026-07-02T12:00:00Z"}
 
 
 def test_a_size_of_zero_is_written() -> None:

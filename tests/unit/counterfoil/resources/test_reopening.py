@@ -32,9 +32,9 @@ def a_finished_status(*conditions: Condition, phase: Phase = Phase.FAILED) -> En
         deliveries=3,
         attempts=9,
         next_attempt_time=THEN,
-        phase_started_at=THEN,
-        started_at=THEN,
-        completed_at=THEN,
+        phase_start_time=THEN,
+        start_time=THEN,
+        completion_time=THEN,
         documents=(
             FiledDocument(file_id="f", kind=FileKind.DOCUMENT, file_name="a.pdf", location="file:///a"),
         ),
@@ -52,8 +52,8 @@ def test_it_waits_for_its_first_attempt(phase: Phase) -> None:
     assert (opened.phase, opened.reason, opened.message) == (Phase.PENDING, "Redelivered", "called again")
     assert opened.attempts == 0
     assert opened.next_attempt_time is None
-    assert opened.phase_started_at is None
-    assert opened.completed_at is None
+    assert opened.phase_start_time is None
+    assert opened.completion_time is None
 
 
 def test_what_was_reached_before_archiving_is_looked_at_anew() -> None:
@@ -81,4 +81,4 @@ def test_names_claimed_in_the_archive_and_deliveries_are_not_forgotten() -> None
     opened = again(before)
     assert opened.documents == before.documents
     assert opened.deliveries == 3
-    assert opened.started_at == THEN
+    assert opened.start_time == THEN

@@ -16,7 +16,7 @@ from yarl import URL
 from counterfoil._upstream.kopf_responses import ResponseAdapter
 from tests.support.builders import AClock
 
-PATH = "/apis/counterfoil.dev/v1alpha1/namespaces/acme"
+PATH = "/apis/counterfoil.dev/v1beta1/namespaces/acme"
 BOOKMARK = b'{"type":"BOOKMARK","object":{}}\n'
 BROKEN = b'{"type":"ERROR","object":{"kind":"Status","code":500}}\n'
 

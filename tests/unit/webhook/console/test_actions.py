@@ -21,7 +21,7 @@ ACTIONS = ActionService(AClock(), limits=ConsoleLimits(affected_events=5))
 
 
 def a_failed_event(number: int, reason: str = "NameOccupied") -> EnvelopeEvent:
-    name = f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d-0123456789"
+    name = f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d-0123456789abcdef"
     return EventBuilder().named(name).in_phase(Phase.FAILED, reason).build()
 
 

@@ -102,7 +102,7 @@ def test_a_cause_of_which_no_event_was_read_is_known_from_the_controllers_count(
         cause="failed/SenderUnknown", reason="SenderUnknown", since=NOON, count=3, examples=("an-event",)
     )
     over = ReportedProblem(
-        cause="failed/TagMissing", reason="TagMissing", since=NOON, count=9, solved_at=NOON
+        cause="failed/TagMissing", reason="TagMissing", since=NOON, count=9, solved_time=NOON
     )
     organization = an_organization_that(problems=(counted, over))
 

@@ -25,14 +25,14 @@ HOUR = timedelta(hours=1)
 
 def an_organization_with(**activity: Any) -> Organization:
     """One of which the controller counted this."""
-    status = OrganizationStatus(activity=Activity(**{"counted_at": NOON, **activity}))
+    status = OrganizationStatus(activity=Activity(**{"count_time": NOON, **activity}))
     return replace(an_organization_that(), status=status)
 
 
 def hours(*counts: tuple[int, int, int]) -> tuple[HourlyActivity, ...]:
     """Hours before noon, with the number of recorded and of archived events in each."""
     return tuple(
-        HourlyActivity(at=NOON - ago * HOUR, noted=noted, archived=archived)
+        HourlyActivity(time=NOON - ago * HOUR, noted=noted, archived=archived)
         for ago, noted, archived in counts
     )
 
@@ -52,7 +52,7 @@ def test_each_hour_has_its_bar_up_to_the_one_in_which_was_counted() -> None:
 def test_all_organizations_are_one_chart_that_is_as_old_as_the_oldest_count() -> None:
     acme = an_organization_with(hours=hours((1, 0, 3)), archived_within={"1s": 1}, unfinished_for={"1h": 2})
     globex = an_organization_with(
-        counted_at=NOON + HOUR, hours=hours((1, 0, 4)), archived_within={"1s": 1, "longer": 1}
+        count_time=NOON + HOUR, hours=hours((1, 0, 4)), archived_within={"1s": 1, "longer": 1}
     )
 
     throughput, time_to_archive, backlog = charts.overview([acme, globex, an_organization_that()])
@@ -60,12 +60,12 @@ def test_all_organizations_are_one_chart_that_is_as_old_as_the_oldest_count() ->
     assert heights(throughput) == {"11:00": (7, 100.0)}
     assert heights(time_to_archive) == {"<1s": (2, 100.0), ">24h": (1, 50.0)}
     assert heights(backlog) == {"<1h": (2, 100.0)}
-    assert {each.counted_at for each in (throughput, time_to_archive, backlog)} == {NOON}
+    assert {each.count_time for each in (throughput, time_to_archive, backlog)} == {NOON}
 
 
 def test_a_chart_of_what_was_not_counted_yet_has_no_heights_and_says_so() -> None:
     for chart in (charts.callbacks(an_organization_that()), *charts.overview([])):
-        assert (chart.peak, chart.counted_at) == (0, None)
+        assert (chart.peak, chart.count_time) == (0, None)
 
 
 def test_what_happened_stands_in_order_with_what_is_to_come_last() -> None:
@@ -75,7 +75,7 @@ def test_what_happened_stands_in_order_with_what_is_to_come_last() -> None:
         .in_phase(Phase.ARCHIVING, "ArchiveFull")
         .with_condition("Validated")
         .status(
-            started_at=NOON - timedelta(minutes=2),
+            start_time=NOON - timedelta(minutes=2),
             last_error=LastError(
                 reason="ArchiveFull", message="It is full.", time=NOON + timedelta(seconds=1)
             ),

@@ -11,7 +11,7 @@ from webhook.console.filters import EventFilter, read
 def test_phase_organization_and_envelope_are_chosen_by_fields() -> None:
     found = read({"phase": "Failed", "organization": "acme", "text": ENVELOPE.upper()})
 
-    assert found.fields == f"status.phase=Failed,spec.organizationRef.name=acme,spec.envelopeId={ENVELOPE}"
+    assert found.fields == f"status.phase=Failed,spec.organizationRef.name=acme,spec.envelopeID={ENVELOPE}"
     assert found.labels == ""
 
 
@@ -50,7 +50,7 @@ def test_nothing_else_can_be_slipped_into_a_selector(name: str, value: str) -> N
 
 
 def test_the_name_of_an_event_leads_to_it() -> None:
-    name = f"{ENVELOPE}-0123456789"
+    name = f"{ENVELOPE}-0123456789abcdef"
 
     assert read({"text": name}).event == name
 

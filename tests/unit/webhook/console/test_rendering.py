@@ -143,7 +143,7 @@ def attention_page(text: str = "x", language: str = "en", rights: Rights = FULL)
 def busy() -> Organization:
     """An organization with something to draw."""
     activity = Activity(
-        counted_at=NOON, hours=(HourlyActivity(at=NOON, noted=3, archived=2),), unfinished_for={"1m": 1}
+        count_time=NOON, hours=(HourlyActivity(time=NOON, noted=3, archived=2),), unfinished_for={"1m": 1}
     )
     return replace(
         an_organization_that(), status=OrganizationStatus(activity=activity, events={"Failed": 3, "Odd": 1})
@@ -263,10 +263,10 @@ def test_the_yaml_leaves_the_bookkeeping_out() -> None:
 
 
 def test_of_a_very_large_object_the_yaml_shows_so_much_that_it_is_written_at_once() -> None:
-    documents = [{"fileId": str(number), "location": "x" * 8000} for number in range(2000)]
+    documents = [{"fileID": str(number), "location": "x" * 8000} for number in range(2000)]
     text = yaml_page(status={"documents": documents, "phase": "Failed"}).xpath("string(//pre)")
 
-    assert text.count("fileId") == 100
+    assert text.count("fileID") == 100
     assert "… 1900" in text
     assert "phase: Failed" in text
     assert len(text) < 200_000

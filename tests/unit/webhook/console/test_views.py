@@ -46,7 +46,7 @@ def a_console_request(
 
 
 def an_event(number: int, phase: Phase = Phase.FAILED, sender: str = "anna") -> EnvelopeEvent:
-    name = f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d-0123456789"
+    name = f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d-0123456789abcdef"
     return EventBuilder().named(name).labelled(SENDER_LABEL, sender).in_phase(phase, "NameOccupied").build()
 
 

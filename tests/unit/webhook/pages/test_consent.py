@@ -28,7 +28,7 @@ async def test_a_new_key_counts_even_if_the_controller_writes_meanwhile_that_the
     before = a_sender(tokenSecretRef=None)
     kube = SecretCreatingKubeClient(before)
     told = {
-        "notifiedAt": "2026-07-01T12:00:05Z",
+        "notifiedTime": "2026-07-01T12:00:05Z",
         "conditions": a_sender(authorized="False").to_dict()["status"]["conditions"],
     }
     user_info = WhoAmI(
@@ -49,4 +49,4 @@ async def test_a_new_key_counts_even_if_the_controller_writes_meanwhile_that_the
     assert authorized is not None
     assert (authorized.status, authorized.reason) == ("True", "KeyAccepted")
     assert after.status.key is not None
-    assert after.status.notified_at is not None, "the fields that others wrote stay"
+    assert after.status.notified_time is not None, "the fields that others wrote stay"

@@ -129,7 +129,7 @@ def test_a_form_without_this_sessions_token_is_not_taken(flows: FlowCookies) -> 
 def organization(public_url: str = "https://pages.example.com/cf/", **before_send: object) -> Organization:
     return an_organization(
         oauth={
-            "clientId": "c",
+            "clientID": "c",
             "clientSecretRef": {"name": "s", "key": "k"},
             "publicURL": public_url,
         },

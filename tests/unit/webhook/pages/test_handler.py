@@ -38,7 +38,7 @@ async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     """A browser at the pages of one organization; nothing behind them answers but the API server."""
     (tmp_path / "k1").write_bytes(base64.b64encode(os.urandom(32)))
     secret = {"name": "esaw", "key": "secret"}
-    oauth = {"clientId": "c", "clientSecretRef": secret, "publicURL": "https://pages.example.com"}
+    oauth = {"clientID": "c", "clientSecretRef": secret, "publicURL": "https://pages.example.com"}
     kube, sealing, clock = InMemoryKubeClient(an_organization(oauth=oauth)), Sealing(tmp_path), AClock()
     renderer = PageRenderer()
     views = PageViews(

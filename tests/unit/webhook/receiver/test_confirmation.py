@@ -168,7 +168,7 @@ async def test_an_event_that_exists_and_is_about_the_same_callback_is_answered_2
         pytest.param(an_answer(200, {"status": {"phase": "Succeeded"}}), id="a status alone"),
         pytest.param(the_object(201), id="the object, but 201"),
         pytest.param(
-            the_object(200, lambda raw: raw["spec"].update(envelopeId=GUID[:-1] + "f")), id="another envelope"
+            the_object(200, lambda raw: raw["spec"].update(envelopeID=GUID[:-1] + "f")), id="another envelope"
         ),
         pytest.param(
             the_object(200, lambda raw: raw["spec"].update(action="workstepFinished")), id="another action"

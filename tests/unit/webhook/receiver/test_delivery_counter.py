@@ -77,8 +77,8 @@ async def test_the_first_delivery_is_the_creation_and_the_last_is_the_newest(
     await deliveries.flush()
 
     status = kube.event(NAME).status
-    assert status.first_delivery == kube.event(NAME).metadata.creation_timestamp
-    assert status.last_delivery == NOON + timedelta(seconds=3)
+    assert status.first_delivery_time == kube.event(NAME).metadata.creation_timestamp
+    assert status.last_delivery_time == NOON + timedelta(seconds=3)
 
 
 async def test_an_event_found_by_the_sweep_was_first_delivered_when_esaw_called(
@@ -91,19 +91,21 @@ async def test_an_event_found_by_the_sweep_was_first_delivered_when_esaw_called(
     await deliveries.flush()
 
     event = kube.event(swept)
-    assert (event.deliveries, event.status.first_delivery) == (1, NOON)
+    assert (event.deliveries, event.status.first_delivery_time) == (1, NOON)
 
 
 async def test_a_later_count_is_added_and_the_first_delivery_stays(kube: FakeKubeClient, new: New) -> None:
-    kube.put(EVENT, deliveries=7, firstDelivery="2025-01-01T10:00:00Z", lastDelivery="2025-01-01T13:00:00Z")
+    kube.put(
+        EVENT, deliveries=7, firstDeliveryTime="2025-01-01T10:00:00Z", lastDeliveryTime="2025-01-01T13:00:00Z"
+    )
     deliveries = new()
     deliveries.count(NAME, NOON)
     await deliveries.flush()
 
     stored = kube.objects[NAME]["status"]
     assert stored["deliveries"] == 8
-    assert stored["firstDelivery"] == "2025-01-01T10:00:00Z"
-    assert stored["lastDelivery"] == "2025-01-01T13:00:00Z"
+    assert stored["firstDeliveryTime"] == "2025-01-01T10:00:00Z"
+    assert stored["lastDeliveryTime"] == "2025-01-01T13:00:00Z"
 
 
 async def test_two_receivers_that_write_at_once_stay_exact(kube: FakeKubeClient, new: New) -> None:
@@ -137,7 +139,7 @@ async def test_a_delivery_reopens_a_skipped_or_failed_event_in_the_same_write(
         reason="DeadlineExceeded",
         attempts=9,
         nextAttemptTime="2025-01-01T12:30:00Z",
-        completedAt="2025-01-01T11:30:00Z",
+        completionTime="2025-01-01T11:30:00Z",
         conditions=[{**ARCHIVED, "type": "Validated"}],
     )
     deliveries = new()
@@ -147,7 +149,7 @@ async def test_a_delivery_reopens_a_skipped_or_failed_event_in_the_same_write(
     status = kube.event(NAME).status
     assert (status.phase, status.reason) == (Phase.PENDING, "Redelivered")
     assert status.message == f"eSignAnyWhere called again after the event was {phase}."
-    assert (status.attempts, status.next_attempt_time, status.completed_at) == (0, None, None)
+    assert (status.attempts, status.next_attempt_time, status.completion_time) == (0, None, None)
     assert status.conditions == ()
     assert status.deliveries == 2
     assert kube.asked("patch") == 1
@@ -183,7 +185,7 @@ async def test_a_delivery_that_came_before_the_event_ended_only_counts(
 ) -> None:
     deliveries = new()
     deliveries.count(NAME, NOON)
-    kube.put(EVENT, phase=phase, completedAt="2025-01-01T12:00:00.000001Z")
+    kube.put(EVENT, phase=phase, completionTime="2025-01-01T12:00:00.000001Z")
     await deliveries.flush()
 
     assert (kube.event(NAME).status.phase, kube.event(NAME).deliveries) == (phase, 2)
@@ -195,11 +197,11 @@ async def test_one_delivery_after_the_end_reopens_it_however_many_came_before(
     deliveries = new()
     for second in (2, 0, 1):
         deliveries.count(NAME, NOON + timedelta(seconds=second))
-    kube.put(EVENT, phase="Skipped", completedAt="2025-01-01T12:00:01.5Z")
+    kube.put(EVENT, phase="Skipped", completionTime="2025-01-01T12:00:01.5Z")
     await deliveries.flush()
 
     status = kube.event(NAME).status
-    assert (status.phase, status.deliveries, status.last_delivery) == (
+    assert (status.phase, status.deliveries, status.last_delivery_time) == (
         Phase.PENDING,
         4,
         NOON + timedelta(seconds=2),
@@ -212,7 +214,7 @@ async def test_one_delivery_after_the_end_reopens_it_however_many_came_before(
 @pytest.fixture
 def ended(kube: FakeKubeClient) -> FakeKubeClient:
     """The API server, with an event that failed before noon."""
-    kube.put(EVENT, phase="Failed", completedAt="2025-01-01T11:30:00Z")
+    kube.put(EVENT, phase="Failed", completionTime="2025-01-01T11:30:00Z")
     return kube
 
 

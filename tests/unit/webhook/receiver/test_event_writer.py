@@ -89,7 +89,7 @@ HOW = pytest.mark.parametrize("seen", [True, False], ids=["seen-here", "noted-by
 async def an_ended_event(parts: WriterParts, phase: str, *, seen: bool) -> None:
     if seen:
         await parts.event_writer.create(EVENT)
-    parts.kube.put(EVENT, phase=phase, completedAt="2025-01-01T11:30:00Z")
+    parts.kube.put(EVENT, phase=phase, completionTime="2025-01-01T11:30:00Z")
 
 
 @HOW
@@ -169,7 +169,7 @@ async def test_a_delivery_on_its_way_when_the_event_ended_only_counts(
     parts: WriterParts, phase: str, seen: bool
 ) -> None:
     await an_ended_event(parts, phase, seen=seen)
-    parts.kube.objects[NAME]["status"]["completedAt"] = "2025-01-01T12:00:00.5Z"
+    parts.kube.objects[NAME]["status"]["completionTime"] = "2025-01-01T12:00:00.5Z"
 
     assert await parts.event_writer.create(EVENT) is CallbackOutcome.KNOWN
 

@@ -68,7 +68,7 @@ async def test_a_file_that_appears_during_the_first_download_is_archived_before_
 async def test_a_file_that_appears_while_the_delete_is_delayed_is_archived_before_the_delete(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, cleanup={"after": "168h"})
+    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
     await scene.reconcile()
     scene.envelope.contents["legal-1"] = b"%PDF-paper"
     scene.clock.advance(hours=168)
@@ -138,7 +138,7 @@ async def test_the_wait_for_the_audit_trail_survives_restarts_and_looks_often_at
 
 
 async def test_an_audit_trail_that_comes_after_the_wait_is_archived_before_the_delete(tmp_path: Path) -> None:
-    scene = a_scene_without_trail(tmp_path, cleanup={"after": "24h"})
+    scene = a_scene_without_trail(tmp_path, cleanup={"policy": "Delete", "after": "24h"})
     await scene.reconcile()
     scene.clock.advance(minutes=10)
     scene.envelope.meanwhile["download file-1"] = lambda: scene.envelope.contents.update({"trail-1": TRAIL})
@@ -224,7 +224,7 @@ DAMAGES = [
 async def test_an_archive_that_was_damaged_while_the_delete_was_delayed_is_repaired_before_the_delete(
     tmp_path: Path, damage: Callable[[Scene], None]
 ) -> None:
-    scene = Scene(tmp_path, cleanup={"after": "168h"})
+    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
     await scene.reconcile()
     before = {path: path.read_bytes() for path in scene.root.rglob("*") if path.is_file()}
     damage(scene)
@@ -277,7 +277,7 @@ async def test_files_that_are_neither_in_the_archive_nor_in_esaw_are_told_to_a_p
 async def test_after_a_change_of_the_path_the_files_are_verified_where_they_were_archived(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, cleanup={"after": "24h"})
+    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "24h"})
     await scene.reconcile()
     files = sorted(scene.root.rglob("*"))
     scene.cache.archives.put(
@@ -294,7 +294,7 @@ async def test_after_a_move_to_another_archive_the_envelope_is_archived_there_be
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()
     new.mkdir()
-    scene = Scene(old, cleanup={"after": "24h"})
+    scene = Scene(old, cleanup={"policy": "Delete", "after": "24h"})
     await scene.reconcile()
     scene.cache.archives.put(an_archive(version=2, generation=2, filesystem={"root": str(new)}))
     scene.clock.advance(hours=24)
@@ -337,7 +337,7 @@ async def test_a_list_that_never_stays_the_same_ends_in_a_failure_and_a_retry_be
 
 
 async def test_a_delay_that_has_passed_is_not_repeated_after_a_mismatch(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, cleanup={"after": "168h"})
+    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
     await scene.reconcile()
     scene.envelope.contents["legal-1"] = b"%PDF-paper"
     scene.clock.advance(hours=168)
@@ -364,7 +364,7 @@ async def test_a_kept_envelope_that_was_archived_as_expired_is_archived_again_af
     event = await scene.reconcile()
     assert "file-1" in manifests(scene)
     received = scene.clock.now() + timedelta(days=3)
-    assert is_reopened_by_callback(event.status.phase, event.status.completed_at, received=received)
+    assert is_reopened_by_callback(event.status.phase, event.status.completion_time, received=received)
     assert event.status.reason == "ArchivedAsExpired"
     restart_and_sign(scene)
     after = await retried_by_a_person(scene)
@@ -409,7 +409,7 @@ async def test_an_expired_envelope_that_is_restarted_during_the_last_comparison_
 
 
 async def test_an_expired_envelope_whose_documents_have_other_ids_is_archived_again(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, statuses=BOTH, cleanup={"after": "1h"})
+    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Delete", "after": "1h"})
     scene.envelope.status = EnvelopeStatus.EXPIRED
     await scene.reconcile()
     scene.envelope.contents["file-2"] = scene.envelope.contents.pop("file-1")

@@ -568,7 +568,7 @@ async def test_an_envelope_that_is_to_be_kept_is_kept() -> None:
 
 
 async def test_a_delay_after_archiving_is_kept_to() -> None:
-    scene = Scene(cleanup={"after": "24h"})
+    scene = Scene(cleanup={"policy": "Delete", "after": "24h"})
     event = await archived_before(scene)
     outcome = await cleaned(scene, event)
     assert isinstance(outcome, Pause)

@@ -251,7 +251,7 @@ async def test_a_prefix_is_put_in_front_and_taken_off_again(server: RecordingSer
 @pytest.mark.parametrize(
     ("spec", "keys", "fault"),
     [
-        (a_spec(object_lock=ObjectLock(mode="GOVERNANCE", retain_days=1)), KEYS, "objectLock"),
+        (a_spec(object_lock=ObjectLock(mode="Governance", retain_days=1)), KEYS, "objectLock"),
         (a_spec(tags={f"t{n}": TagRule(value="1") for n in range(11)}), KEYS, "at most 10 tags"),
         (a_spec(), {"accessKeyId": b"A"}, "has no `secretAccessKey`"),
         (a_spec(), {}, "has no `accessKeyId`"),
