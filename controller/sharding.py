@@ -87,12 +87,13 @@ class HeldShards:
         mine = (number for number in range(SHARD_COUNT) if number % self.count in self.leases)
         return f"{SHARD_LABEL} in ({','.join(map(str, mine))})"
 
-    def check(self, event: EnvelopeEvent) -> None:
-        """Raise ``LeaseLost`` unless the Lease of the event's shard is held now."""
+    def check(self, event: EnvelopeEvent) -> HeldLease:
+        """Raise ``LeaseLost`` unless the Lease of the event's shard is held now; return the Lease."""
         number = event.shard_number % self.count
         lease = self.leases.get(number)
         if lease is None or not lease.is_held():
             raise LeaseLost(f"the Lease of shard {number} of {self.count} is not held")
+        return lease
 
     def has_gained(self, newest: "HeldShards") -> bool:
         """Whether ``newest`` has a shard that these are without."""

@@ -7,25 +7,33 @@ Before a write that replaces or removes something, two facts must hold:
 - The event is as this run stored it. A run that resumes in Archiving first moves the event's version
   (``claim``), so another run that was paused in the middle of its archiving stops here when it continues.
 
+A file may be stored on a read that is at most ``CONFIRMATION_SECONDS`` old: the files of an envelope follow
+each other quickly, and each read costs the API server more than it costs this process. A claim waits as
+long, so that no other run still relies on an older read. Removing and deleting always read.
+
 A fence is a check before an act. A process can be paused between the two, so each act is also made as
 conditional as its protocol allows (docs/decisions/0022).
 """
 
+import math
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import msgspec
 
-from controller.sharding import HeldShards
+from controller.sharding import HeldLease, HeldShards
 from counterfoil.archives.backend import ArchiveBackend, ForwardingBackend
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict, NotFound, Unavailable
 from counterfoil.kube.status import RETRY_PAUSES_SECONDS, Superseded, newest_unless_superseded
 from counterfoil.resources import CLAIM_ANNOTATION, EnvelopeEvent
+
+CONFIRMATION_SECONDS: Final = 1.0
+"""Maximum age of a read of the event on which a file may be stored, by a clock that counts pauses too."""
 
 
 class _VersionOnly(msgspec.Struct, rename="camel"):
@@ -45,13 +53,15 @@ class Fence:
     clock: Clock
     event: EnvelopeEvent
     """The event as this run stored or read it last."""
+    _confirmed: float = -math.inf
+    """When the last read began that found the event unmoved, by the clock of the Lease."""
 
     def stored(self, event: EnvelopeEvent) -> None:
         """This run stored a new state of the event."""
         self.event = event
 
     async def claim(self) -> EnvelopeEvent:
-        """Move the version of the event, so that no other run passes its fence; return the event as
+        """Move the version of the event and wait until no other run passes its fence; return the event as
         stored."""
         while True:
             self.check_lease()
@@ -67,20 +77,28 @@ class Fence:
                 self.event = await newest_unless_superseded(self.kube, self.event)
             else:
                 self.event = EnvelopeEvent.parse(raw)
+                await self.clock.sleep(CONFIRMATION_SECONDS)
                 return self.event
 
-    def check_lease(self) -> None:
-        """Raise ``LeaseLost`` unless the Lease of the event's shard is held; sends no request."""
-        self.held.check(self.event)
+    def check_lease(self) -> HeldLease:
+        """Raise ``LeaseLost`` unless the Lease of the event's shard is held, and return it; sends no
+        request."""
+        return self.held.check(self.event)
 
     async def check(self) -> None:
         """Raise ``LeaseLost`` or ``Superseded`` unless this run may replace, remove or delete something
         now."""
-        self.check_lease()
+        began = self.check_lease().clock()
         if await self._current_version() != self.event.metadata.resource_version:
             self.event = await newest_unless_superseded(self.kube, self.event)
         # Again: the requests took time.
         self.check_lease()
+        self._confirmed = began
+
+    async def check_recently(self) -> None:
+        """As ``check``, but a read that is at most ``CONFIRMATION_SECONDS`` old is enough."""
+        if self.check_lease().clock() - self._confirmed >= CONFIRMATION_SECONDS:
+            await self.check()
 
     async def _current_version(self) -> str:
         for pause in RETRY_PAUSES_SECONDS:
@@ -138,4 +156,4 @@ class FencedBackend(ForwardingBackend):
     async def _then_checked(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
         async for chunk in chunks:
             yield chunk
-        await self._fence.check()
+        await self._fence.check_recently()

@@ -10,7 +10,7 @@ The receiver (deliveries) and ``retry`` are the only other writers of an event's
 
 import dataclasses
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -68,6 +68,9 @@ class Reconciler:
     metrics: Metrics
     clock: Clock
     random: Random
+    _own_versions: dict[str, str | None] = field(default_factory=dict)
+    """By event that waits for its next attempt: the version that this process stored, if no other process can
+    be in the middle of archiving it."""
 
     async def reconcile(self, event: EnvelopeEvent) -> EnvelopeEvent:
         """
@@ -78,6 +81,7 @@ class Reconciler:
         on it.
         """
         phase = state_machine.phase_to_resume(event.status)
+        is_ours = self._own_versions.pop(event.name, "") == event.metadata.resource_version
         try:
             admitted = await self.preconditions.check(event)
         except Exception as problem:
@@ -92,14 +96,19 @@ class Reconciler:
                 status = state_machine.record_only_status(event.status, recorded, inputs)
                 return await self._persist(event, status, recorded)
             case Admitted():
-                return await self._run_phases(event, admitted, phase)
+                return await self._run_phases(event, admitted, phase, is_ours=is_ours)
         self._count(phase, admitted)
         status = state_machine.next_status(event.status, phase, admitted, self._transition_input(event))
-        return await self._persist(event, status, admitted)
+        event = await self._persist(event, status, admitted)
+        if is_ours:
+            self._remember(event)
+        return event
 
-    async def _run_phases(self, event: EnvelopeEvent, admitted: Admitted, phase: Phase) -> EnvelopeEvent:
+    async def _run_phases(
+        self, event: EnvelopeEvent, admitted: Admitted, phase: Phase, *, is_ours: bool
+    ) -> EnvelopeEvent:
         """Run phase after phase until the outcome is not ``Done``, or the event is finished."""
-        if phase is Phase.ARCHIVING:
+        if phase is Phase.ARCHIVING and not is_ours:
             # Another process may be in the middle of it, without a Lease.
             event = await admitted.context.fence.claim()
         sender = admitted.context.sender.name
@@ -114,11 +123,16 @@ class Reconciler:
                 admitted.context.fence.stored(event)
                 status = event.status
             if not isinstance(outcome, Done):
+                self._remember(event)
                 return event
             # A person may suspend the event during a run (the next run reports it) or request a skip.
             if status.phase.is_final or is_suspended(event, self.cache) or has_request(event):
                 return event
             phase = state_machine.next_phase(phase)
+
+    def _remember(self, event: EnvelopeEvent) -> None:
+        if not event.status.phase.is_final:
+            self._own_versions[event.name] = event.metadata.resource_version
 
     async def _run_phase(self, phase: Phase, current: EnvelopeEvent, admitted: Admitted) -> Outcome:
         """Run a phase, with log context, trace and duration; turn its exceptions into outcomes."""

@@ -237,6 +237,9 @@ class OpenFence(Fence):
     async def check(self) -> None:
         return None
 
+    async def check_recently(self) -> None:
+        return None
+
 
 class Scene:
     """One event, its envelope, its archive and its reconcile context."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.access.fence import Fence, FencedBackend
+from controller.access.fence import CONFIRMATION_SECONDS, Fence, FencedBackend
 from controller.access.instrumented import InstrumentedBackend
 from controller.sharding import LeaseLost
 from counterfoil.archives import filing, open_backend
@@ -119,6 +119,49 @@ async def test_of_two_runs_that_believe_in_the_lease_the_later_claim_counts(scen
         await earlier.check()
     with pytest.raises(Superseded):
         await StatusWriter(scene.kube).store(earlier.event, earlier.event.status)
+
+
+async def test_files_that_follow_each_other_are_stored_on_one_read(scene: Scene) -> None:
+    for number in range(3):
+        await put(FencedBackend(FakeBackend(), scene.fence), f"a/{number}.pdf", content(b"x"))
+    assert scene.kube.asked == [("get_partial", scene.event.name)]
+    scene.lease_clock.seconds += CONFIRMATION_SECONDS
+    await put(FencedBackend(FakeBackend(), scene.fence), "a/late.pdf", content(b"x"))
+    assert scene.kube.asked == [("get_partial", scene.event.name)] * 2
+
+
+async def test_a_pause_after_the_read_is_noticed_before_the_next_file_is_stored(scene: Scene) -> None:
+    memory = FakeBackend()
+    await put(FencedBackend(memory, scene.fence), "a/1.pdf", content(b"x"))
+    await scene.another_run().claim()
+    scene.lease_clock.seconds += CONFIRMATION_SECONDS
+    with pytest.raises(Superseded):
+        await put(FencedBackend(memory, scene.fence), "a/2.pdf", content(b"x"))
+    assert set(memory.stored) == {"a/1.pdf"}
+
+
+async def test_a_recent_read_is_not_enough_to_remove_or_to_delete(scene: Scene) -> None:
+    fenced = FencedBackend(FakeBackend(), scene.fence)
+    await put(fenced, "a/1.pdf", content(b"x"))
+    await scene.another_run().claim()
+    for act in (fenced.discard("a/1.pdf"), fenced.remove_leftovers("a"), scene.fence.check()):
+        with pytest.raises(Superseded):
+            await act
+
+
+async def test_a_claim_waits_until_no_other_run_relies_on_an_older_read(scene: Scene) -> None:
+    await scene.fence.claim()
+    assert scene.clock.slept == [CONFIRMATION_SECONDS]
+
+
+async def test_a_read_that_began_before_a_pause_is_as_old_as_its_beginning(scene: Scene) -> None:
+    def pause() -> None:
+        scene.lease_clock.seconds += CONFIRMATION_SECONDS
+
+    scene.kube.just_before("get_partial", pause)
+    await scene.fence.check_recently()
+    await scene.fence.check_recently()
+    assert len(scene.kube.asked) == 2
 
 
 async def test_a_claim_that_meets_a_counted_delivery_is_made_again(scene: Scene) -> None:

@@ -1,6 +1,7 @@
 """One run over one event: which writes it makes, in which order, and what people see of it."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -102,6 +103,10 @@ class Scene:
             clock=self.clock,
             random=lambda: 1.0,
         )
+
+    def restarted(self) -> None:
+        """Let another process reconcile from now on."""
+        self.reconciler = dataclasses.replace(self.reconciler, _own_versions={})
 
     def newest(self) -> EnvelopeEvent:
         return self.kube.stored(self.event.name)
