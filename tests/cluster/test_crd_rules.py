@@ -171,15 +171,15 @@ REFUSED_BY_THE_SCHEMA = {
         {"spec.limits.perSenderConcurrency": 0},
         "greater than or equal to 1",
     ),
-    "no request per second": (
+    "no request per minute": (
         Organization,
         {"spec.limits.requestsPerMinute": 0},
-        "should be greater than 0",
+        "greater than or equal to 1",
     ),
     "another clean-up": (
         Organization,
         {"spec.cleanup.policy": "Shred"},
-        'supported values: "Delete", "Keep"',
+        'supported values: "Keep", "Delete"',
     ),
     "an SFTP server without its keys": (
         Archive,
@@ -240,10 +240,10 @@ async def test_the_defaults_of_an_organization_are_in_what_is_stored(own: KubeCl
     spec = (await own.create(Organization, built(Organization, {})))["spec"]
     assert spec["actions"] == [{"action": "envelopeFinished", "handling": "Archive"}]
     assert spec["statuses"] == ["Completed"]
-    assert spec["cleanup"] == {"policy": "Delete", "after": "0s"}
+    assert spec["cleanup"] == {"policy": "Keep", "after": "0s"}
     assert spec["limits"] == {"concurrency": 16, "perSenderConcurrency": 4}
     assert spec["retry"] == {"initial": "10s", "max": "1h", "deadline": "24h"}
-    assert spec["ttl"] == {"succeeded": "720h"}
+    assert spec["ttl"] == {"succeeded": "720h", "unknown": "72h"}
     assert spec["sweep"] == {"interval": "6h", "lookback": "768h"}
     assert spec["suspend"] is False
 
@@ -339,6 +339,7 @@ async def test_an_event_in_trouble_shows_what_a_person_wants_to_know(
         "nextAttemptTime": "2099-01-01T00:00:00Z",
         "envelope": {"senderRef": {"name": "jane-doe"}},
         "archive": {"ref": {"name": "dms"}},
+        "message": "The archive has no space left.",
     }
     await own.patch_status(EnvelopeEvent, NAME, status, resource_version=None)
     (row,) = await table(kubectl, "ee", "-o", "wide", "-n", namespace)
@@ -356,6 +357,7 @@ async def test_an_event_in_trouble_shows_what_a_person_wants_to_know(
         "SENDER": "jane-doe",
         "ORIGIN": "Callback",
         "ARCHIVE": "dms",
+        "MESSAGE": "The archive has no space left.",
     }
 
 

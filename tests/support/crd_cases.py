@@ -213,6 +213,7 @@ DURATIONS: Mapping[str, Place] = {
     "spec.notifications.escalateAfter": lambda text: {"spec.notifications.escalateAfter": text},
     "spec.ttl.succeeded": lambda text: {"spec.ttl.succeeded": text},
     "spec.ttl.failed": lambda text: {"spec.ttl.failed": text},
+    "spec.ttl.unknown": lambda text: {"spec.ttl.unknown": text},
 }
 READABLE = {"hours": "100h", "hours and minutes": "99h60m", "fractions": "99.5h", "ms": "360000000ms"}
 UNREADABLE = {
@@ -312,7 +313,7 @@ TIMES = [
             accepted=at(f"spec.ttl.{result}", {"three days": "72h"}),
             refused=at(f"spec.ttl.{result}", {"less than three days": "71h59m", "not at all": "0s"}),
         )
-        for result in ("succeeded", "failed")
+        for result in ("succeeded", "failed", "unknown")
     ),
 ]
 
@@ -847,7 +848,7 @@ OTHERS = [
     Rule(
         kind=Sender,
         at="spec.userID",
-        says="userId never changes",
+        says="userID never changes",
         accepted={
             "all else": {"givenName": "J", "tokenSecretRef": {"name": "t", "key": "k"}, "suspend": True}
         },
@@ -857,7 +858,7 @@ OTHERS = [
     Rule(
         kind=Sender,
         at="spec.userID",
-        says="userId is the id of the user in eSAW",
+        says="userID is the id of the user in eSAW",
         accepted=at("spec.userID", {"a GUID": ID, "a word": "jane.doe"}),
         refused=at("spec.userID", {"nothing": "", "a space": "jane doe", "a slash": "jane/doe"}),
     ),
@@ -915,9 +916,9 @@ OTHERS = [
             {
                 "another envelope": f"{OTHER_ID}-486a4fe22fcc9d69",
                 "the id only": ID,
-                "nine digits": NAME[:-1],
-                "eleven digits": f"{NAME}0",
-                "no hexadecimal digits": f"{ID}-zzzzzzzzzz",
+                "fifteen digits": NAME[:-1],
+                "seventeen digits": f"{NAME}0",
+                "no hexadecimal digits": f"{ID}-zzzzzzzzzzzzzzzz",
                 "another word": f"{ID}.486a4fe22fcc9d69",
             },
         ),
