@@ -13,8 +13,10 @@ from typing import Any
 
 from playwright.async_api import Browser, Page
 
+from counterfoil.resources.lease import Lease
 from sandbox.browser.chromium import chromium
 from sandbox.controlplane.control_plane import control_plane
+from tests.support.fakes.leases import a_shard_lease
 from tests.support.scenes.console import MISSING_BUCKET, Scene, a_condition, console_scene, now
 
 FOLDER = Path(__file__).parent / "screenshots"
@@ -30,7 +32,14 @@ PAGES = {
     "organizations": "/organizations",
 }
 
-CONDITIONS = ("Validated", "Authorized", "Collected", "Archived", "Cleaned", "Ready")
+CONDITIONS = {
+    "Validated": "StatusAccepted",
+    "Authorized": "KeyAccepted",
+    "Collected": "FilesListed",
+    "Archived": "FilesVerified",
+    "Cleaned": "ArchivedAndDeleted",
+    "Ready": "ArchivedAndDeleted",
+}
 
 
 CALLBACKS = (2, 1, 0, 0, 0, 1, 4, 18, 61, 84, 90, 77, 41, 52, 88, 93, 71, 46, 20, 9, 6, 4, 3, 2)
@@ -55,6 +64,8 @@ def a_working_day() -> dict[str, Any]:
 
 async def furnish(scene: Scene) -> str:
     """Put something into the scene that is worth a picture; return the name of an event that is archived."""
+    lease = a_shard_lease(0, 1, renewed=datetime.now(UTC) + timedelta(hours=1))
+    await scene.kube.create(Lease, lease.to_dict())
     await scene.an_archive("contracts", "True", "Probed")
     await scene.an_archive("bucket", "False", "ArchiveBucketMissing", MISSING_BUCKET)
     await scene.an_organization(
@@ -76,7 +87,7 @@ async def furnish(scene: Scene) -> str:
             reason="ArchivedAndDeleted",
             completionTime=now(),
             startTime=now(),
-            conditions=[a_condition(each, "True", "FilesVerified") for each in CONDITIONS],
+            conditions=[a_condition(each, "True", reason) for each, reason in CONDITIONS.items()],
             envelope={
                 "name": f"Rental contract {number}",
                 "status": "Completed",
