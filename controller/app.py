@@ -33,13 +33,16 @@ from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.reconcile.worker import Worker
+from controller.requests.event_requests import EventRequests
+from controller.requests.object_requests import ObjectRequests
+from controller.requests.request_table import RequestTable
+from controller.requests.user_requests import UserRequests
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.resync import Resync
 from controller.resync.statistics import EventStatistics
 from controller.retry.on_fix import FailedEventRetrier
-from controller.retry.requests import UserRequests
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
 from controller.sharding import HeldShards
@@ -61,7 +64,7 @@ from counterfoil.health import serve_health_and_metrics
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.status import StatusWriter
 from counterfoil.metrics import Metrics
-from counterfoil.resources import Sender
+from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, Sender
 from counterfoil.resources.naming import UNSHARDED_WORK
 from counterfoil.sealing import Sealing
 from counterfoil.settings import ControllerSettings
@@ -208,7 +211,15 @@ def build(
     )
     EventHandlers(cache, event_queue, resync, archive_pool, sender_keys, organizations)
     user_requests = UserRequests(
-        kube, status_writer, event_recorder, clock, labels, lock=workqueue.lock, changed=cache.update
+        kube,
+        cache,
+        status_writer,
+        event_recorder,
+        clock,
+        labels,
+        table=_request_table(EventRequests(clock), ObjectRequests(cache, resync, clock)),
+        owns=partial(_owns, held),
+        event_lock=workqueue.lock,
     )
     failed_event_retrier = FailedEventRetrier(
         kube, cache, status_writer, event_recorder, clock, labels, lock=workqueue.lock, changed=cache.update
@@ -266,6 +277,23 @@ def build(
         live=dict(liveness.checks),
         background=tuple(background),
     )
+
+
+def _request_table(events: EventRequests, objects: ObjectRequests) -> RequestTable:
+    """Return all requests, by kind; a request that is not listed here is refused."""
+    return {
+        EnvelopeEvent: events.types,
+        Organization: objects.organization_types,
+        Archive: objects.archive_types,
+        Sender: objects.sender_types,
+    }
+
+
+def _owns(held: HeldShards, resource: Resource) -> bool:
+    """Whether this process is the one that checks an Organization, a Sender or an Archive."""
+    if isinstance(resource, Organization):
+        return held.owns(*UNSHARDED_WORK)
+    return held.owns(resource.KIND.lower(), resource.name)
 
 
 def _notifier(

@@ -15,7 +15,6 @@ from controller.resync.resync import Resync
 from controller.retry.fix_rules import archive_may_fix, organization_may_fix
 from controller.scheduling.event_queue import EventQueue
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Sender, is_condition_true
-from counterfoil.resources.audit_annotation import PROBE_ANNOTATION
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,6 @@ class EventHandlers:
                 self.organizations.forget(before.name)
                 self.event_queue.enqueue_all(self.cache.events_of(before.name))
             return
-        if after.sweep_request is not None:
-            self.resync.trigger()
         if before is not None and before.metadata.generation == after.metadata.generation:
             return
         self.resync.trigger()
@@ -89,14 +86,13 @@ class EventHandlers:
         is_spec_changed = before is None or before.metadata.generation != after.metadata.generation
         was_ready = before is not None and is_condition_true(before.status.conditions, "Ready")
         is_ready = is_condition_true(after.status.conditions, "Ready")
-        is_probe_requested = before is not None and _probe_request(before) != _probe_request(after)
         has_new_anchors = before is not None and before.status.trust_anchors != after.status.trust_anchors
         if is_spec_changed or has_new_anchors or was_ready != is_ready:
             # The process that wrote this state may have read newer Secrets than the cached ones.
             self.archive_pool.refresh_secrets(after)
-        if is_spec_changed or is_probe_requested:
+        if is_spec_changed:
             self.resync.probe_soon(after.name)
-        if is_spec_changed or is_probe_requested or was_ready != is_ready:
+        if is_spec_changed or was_ready != is_ready:
             # The Organizations that refer to it repeat its state in their own status.
             self.resync.trigger()
         if is_spec_changed or (is_ready and not was_ready):
@@ -104,8 +100,3 @@ class EventHandlers:
             fixed = [each for each in events if archive_may_fix(each.status.reason or "")]
             self.event_queue.mark_due_now(fixed)
             self.event_queue.enqueue_all(events)
-
-
-def _probe_request(archive: Archive) -> str:
-    """Return the annotation that requests a probe; after a start all archives are probed anyway."""
-    return archive.metadata.annotations.get(PROBE_ANNOTATION, "")

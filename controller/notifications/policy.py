@@ -31,7 +31,6 @@ from controller.notifications.problem_tracking import (
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.metrics import MailKind
 from counterfoil.resources import Condition, Organization, ReportedProblem, Sender, find_condition
-from counterfoil.resources.audit_annotation import CONSENT_MAIL_ANNOTATION, requested_at
 
 QUIET_PERIOD = timedelta(hours=1)
 
@@ -268,10 +267,7 @@ def _is_escalated(sender: Sender, now: datetime) -> bool:
 
 def _reminder_requested_at(sender: Sender, now: datetime) -> datetime | None:
     """Return the time at which a person requested another mail; None until our clock reaches that time."""
-    requested = requested_at(sender.metadata.annotations, CONSENT_MAIL_ANNOTATION)
-    asked = sender.status.notified_time
+    requested, asked = sender.status.mail_request_time, sender.status.notified_time
     if requested is None or asked is None:
         return None
-    # Times in a status are whole seconds: a request within the second of a mail would stay newer than it.
-    whole = requested.replace(microsecond=0)
-    return whole if asked < whole <= now else None
+    return requested if asked < requested <= now else None

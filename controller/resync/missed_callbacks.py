@@ -8,7 +8,7 @@ Each envelope becomes the same deterministic event that its callback would creat
 envelope is never processed twice. An event that ended in Skipped starts again, unless a person skipped it
 or it was settled in the status that the envelope still has.
 
-It runs at its interval, and when a person requests it by the annotation ``counterfoil.dev/sweep``.
+It runs at its interval, and when a person requests it by the label ``counterfoil.dev/request``.
 """
 
 import logging

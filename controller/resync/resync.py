@@ -9,7 +9,7 @@ other check: a changed Secret takes effect within 30 s. Of several controllers o
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -28,7 +28,8 @@ from counterfoil.clock import Clock
 from counterfoil.esaw.errors import EsawError
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import ApiError
+from counterfoil.kube.errors import ApiError, Conflict
+from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
 from counterfoil.resources import (
     Archive,
     EnvelopeEvent,
@@ -100,6 +101,7 @@ class Resync:
     _probed_at: dict[str, datetime] = field(default_factory=dict)
     _next_sweep: dict[str, datetime] = field(default_factory=dict)
     """Earliest next sweep where one is running or failed; else the Organization's status decides."""
+    _sweep_locks: defaultdict[str, asyncio.Lock] = field(default_factory=partial(defaultdict, asyncio.Lock))
     _awaiting_consent: Counter[str] | None = None
     """Events in AwaitingConsent by Sender; None: not known yet."""
     _awaiting_consent_at: datetime | None = None
@@ -170,14 +172,28 @@ class Resync:
             await self.clock.sleep(CONFLICT_RETRY_SECONDS)
             self._triggered.set()
 
+    async def sweep(self, organization: Organization) -> int:
+        """Sweep now; return how many events were new. Raises ``ApiError``."""
+        async with self._sweep_locks[organization.name]:
+            return await self.missed_callback_finder.sweep(organization)
+
+    async def probe(self, archive: Archive) -> Archive:
+        """Probe an archive now, with its current Secrets; return its new state. Raises ``ApiError``."""
+        self.archive_pool.refresh_secrets(archive)
+        for _ in range(MAX_CHANGE_ATTEMPTS):
+            self._probed_at[archive.name] = self.clock.now()
+            if (after := await self.archive_pool.update_status(archive)) is not None:
+                self.cache.update(after)
+                return after
+            archive = Archive.parse(await self.kube.get(Archive, archive.name))
+        raise Conflict(409, "Conflict", f"other processes write to Archive/{archive.name} all the time")
+
     async def _sweep(self, organization: Organization) -> None:
-        request = organization.sweep_request
-        if request is None and not self._is_sweep_due(organization):
+        if not self._is_sweep_due(organization) or self._sweep_locks[organization.name].locked():
             return
         self._next_sweep[organization.name] = self.clock.now() + timedelta(seconds=SWEEP_RETRY_SECONDS)
-        found = await self.missed_callback_finder.sweep(organization)
-        answered = organization.status.sweep.request if organization.status.sweep is not None else None
-        swept = SweepResult(time=self.clock.now(), found=found, request=request or answered)
+        found = await self.sweep(organization)
+        swept = SweepResult(time=self.clock.now(), found=found)
         status = {"sweep": to_json_dict(swept)}
         raw = await self.kube.patch_status(Organization, organization.name, status, resource_version=None)
         self._next_sweep.pop(organization.name)

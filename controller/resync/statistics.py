@@ -13,7 +13,12 @@ from msgspec.structs import replace
 
 from controller.notifications.problem_tracking import FailureSummary
 from counterfoil.resources import Activity, EnvelopeEvent, HourlyActivity, Phase
-from counterfoil.resources.activity import ACTIVITY_HOURS, DURATION_BUCKETS, OVERFLOW_BUCKET, duration_bucket
+from counterfoil.resources.organization import (
+    ACTIVITY_HOURS,
+    DURATION_BUCKETS,
+    OVERFLOW_BUCKET,
+    duration_bucket,
+)
 
 WEEK = timedelta(days=7)
 STALE_AFTER = timedelta(hours=1)

@@ -5,7 +5,6 @@ names.
 ``crds/`` is the source of truth; a test compares these types with it. Import from this package.
 """
 
-from counterfoil.resources.activity import Activity, HourlyActivity
 from counterfoil.resources.archive import Archive, ArchiveSpec, ArchiveStatus, TagRule
 from counterfoil.resources.base import (
     ACTION_LABEL,
@@ -20,7 +19,6 @@ from counterfoil.resources.base import (
     REQUEST_REASON_ANNOTATION,
     SENDER_LABEL,
     SHARD_LABEL,
-    SWEEP_ANNOTATION,
     TRACEPARENT_ANNOTATION,
     VERSION,
     LocalObjectReference,
@@ -72,10 +70,12 @@ from counterfoil.resources.naming import (
 from counterfoil.resources.organization import (
     ActionHandling,
     ActionRule,
+    Activity,
     CallbackURLs,
     CleanupPolicy,
     EnvelopeStatus,
     EvidenceSpec,
+    HourlyActivity,
     Language,
     Notifications,
     Organization,
@@ -85,4 +85,5 @@ from counterfoil.resources.organization import (
     RetrySpec,
     SweepResult,
 )
+from counterfoil.resources.request import LastRequest, Request, RequestOutcome
 from counterfoil.resources.sender import Sender, SenderKey, SenderSpec, SenderStatus

@@ -27,6 +27,7 @@ from counterfoil.resources.archive_kinds import (
 )
 from counterfoil.resources.base import LocalObjectReference, Resource, ResourcePart
 from counterfoil.resources.conditions import Condition
+from counterfoil.resources.request import LastRequest
 
 __all__ = [
     "KINDS",
@@ -123,6 +124,7 @@ class ArchiveStatus(ResourcePart, frozen=True):
     bytes_total: int = 0
     trust_anchors: str | None = None
     settled_time: datetime | None = None
+    last_request: LastRequest | None = None
 
 
 class Archive(Resource, frozen=True):

@@ -20,10 +20,6 @@ import msgspec
 from counterfoil.resources.base import GROUP, ResourcePart
 
 ACTS_ANNOTATION: Final = f"{GROUP}/acts"
-PROBE_ANNOTATION: Final = f"{GROUP}/probe"
-"""On an Archive: a new value requests a probe now."""
-CONSENT_MAIL_ANNOTATION: Final = f"{GROUP}/ask"
-"""On a Sender: time of a person's request to send the consent mail again (RFC 3339)."""
 
 MAX_AUDIT_ENTRIES: Final = 10
 MAX_AUDIT_TEXT_LENGTH: Final = 300
@@ -81,15 +77,6 @@ def _parse_entry(text: msgspec.Raw) -> AuditEntry | None:
         return _truncated(msgspec.json.decode(text, type=AuditEntry))
     except msgspec.MsgspecError:
         return None
-
-
-def requested_at(annotations: Mapping[str, str], name: str) -> datetime | None:
-    """Return the time in an annotation of a request; None without a valid time."""
-    try:
-        when = datetime.fromisoformat(annotations.get(name, ""))
-    except ValueError:
-        return None
-    return when if when.tzinfo is not None else None
 
 
 def _truncated(entry: AuditEntry) -> AuditEntry | None:

@@ -27,7 +27,6 @@ REQUEST_LABEL = f"{GROUP}/request"
 REQUEST_REASON_ANNOTATION = f"{GROUP}/request-reason"
 REQUEST_BY_ANNOTATION = f"{GROUP}/request-by"
 TRACEPARENT_ANNOTATION = f"{GROUP}/traceparent"
-SWEEP_ANNOTATION = f"{GROUP}/sweep"
 CLAIM_ANNOTATION = f"{GROUP}/claim"
 
 _ACRONYMS = {"id": "ID", "url": "URL", "urls": "URLs"}

@@ -15,6 +15,7 @@ import msgspec
 from counterfoil.resources.base import SHARD_LABEL, LocalObjectReference, Resource, ResourcePart
 from counterfoil.resources.conditions import Condition
 from counterfoil.resources.naming import envelope_id, shard
+from counterfoil.resources.request import LastRequest
 
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 """Reason of an event whose deadline passed without success; ``last_error`` has the cause."""
@@ -170,6 +171,7 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
     """Number of times that the archived files were not those of eSAW or of the archive, or were in doubt."""
     start_time: datetime | None = None
     completion_time: datetime | None = None
+    last_request: LastRequest | None = None
 
     @property
     def cause(self) -> str:

@@ -6,18 +6,16 @@ from which the receiver knows a valid callback without reading a single Secret.
 """
 
 import re
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from msgspec.structs import replace
 
 from counterfoil.durations import Duration
-from counterfoil.resources.activity import Activity
 from counterfoil.resources.archive import Archive
 from counterfoil.resources.base import (
-    SWEEP_ANNOTATION,
     LocalObjectReference,
     Resource,
     ResourcePart,
@@ -25,9 +23,7 @@ from counterfoil.resources.base import (
 )
 from counterfoil.resources.conditions import Condition
 from counterfoil.resources.envelopeevent import FileKind
-
-MAX_SWEEP_REQUEST_LENGTH = 256
-"""Maximum characters of the annotation that are used; the status stores no more."""
+from counterfoil.resources.request import LastRequest
 
 
 class ActionHandling(StrEnum):
@@ -267,11 +263,10 @@ class ReportedProblem(ResourcePart, frozen=True):
 
 
 class SweepResult(ResourcePart, frozen=True):
-    """The last sweep. ``request`` is the annotation that requested it, see ``Organization.sweep_request``."""
+    """The last sweep."""
 
     time: datetime
     found: int
-    request: str | None = None
 
 
 MAX_UNLISTED_ACTIONS = 32
@@ -304,6 +299,50 @@ def add_unlisted_action(
     return tuple(after if each is before else each for each in known), before.action
 
 
+# -- Activity: counts of events, from the pass over all of them ----------------------------------------------
+
+ACTIVITY_HOURS: Final = 24
+"""Number of hours in the status, including the current hour."""
+
+DURATION_BUCKETS: Final[Mapping[str, timedelta]] = {
+    "1s": timedelta(seconds=1),
+    "10s": timedelta(seconds=10),
+    "1m": timedelta(minutes=1),
+    "10m": timedelta(minutes=10),
+    "1h": timedelta(hours=1),
+    "24h": timedelta(hours=24),
+}
+"""Upper limits of the buckets; each bucket begins at the limit of the one before."""
+
+OVERFLOW_BUCKET: Final = "longer"
+"""The bucket above all limits."""
+
+
+class HourlyActivity(ResourcePart, frozen=True):
+    """One hour: its beginning, the number of events created, and the number of events archived."""
+
+    time: datetime
+    noted: int = 0
+    archived: int = 0
+
+
+class Activity(ResourcePart, frozen=True):
+    """Counts of one pass over all events."""
+
+    count_time: datetime
+    hours: tuple[HourlyActivity, ...] = ()
+    """The last ``ACTIVITY_HOURS`` hours, oldest first, without hours that have no events."""
+    archived_within: dict[str, int] = {}
+    """By bucket: time from creation to the archive, of events archived in the last seven days."""
+    unfinished_for: dict[str, int] = {}
+    """By bucket: age of the unfinished events."""
+
+
+def duration_bucket(span: timedelta) -> str:
+    """Return the bucket of a duration."""
+    return next((name for name, limit in DURATION_BUCKETS.items() if span < limit), OVERFLOW_BUCKET)
+
+
 class OrganizationStatus(ResourcePart, frozen=True):
     """State of the organization; ``settled_time`` is the time since which everything works with the current
     spec."""
@@ -320,6 +359,7 @@ class OrganizationStatus(ResourcePart, frozen=True):
     unlisted_actions: tuple[UnlistedAction, ...] = ()
     problems: tuple[ReportedProblem, ...] = ()
     settled_time: datetime | None = None
+    last_request: LastRequest | None = None
 
 
 class Organization(Resource, frozen=True):
@@ -330,14 +370,6 @@ class Organization(Resource, frozen=True):
 
     spec: OrganizationSpec
     status: OrganizationStatus = OrganizationStatus()
-
-    @property
-    def sweep_request(self) -> str | None:
-        """Value of the annotation ``counterfoil.dev/sweep``, which requests a sweep; None after that
-        sweep."""
-        asked = self.metadata.annotations.get(SWEEP_ANNOTATION, "")[:MAX_SWEEP_REQUEST_LENGTH]
-        answered = self.status.sweep.request if self.status.sweep is not None else None
-        return asked if asked and asked != answered else None
 
     def page_url(self, path: str) -> str | None:
         """Return the public URL of one of its pages, or None when ``spec.oauth.publicURL`` is not set."""

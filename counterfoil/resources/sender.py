@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from counterfoil.resources.base import LocalObjectReference, Resource, ResourcePart, SecretKeyRef
 from counterfoil.resources.conditions import Condition
+from counterfoil.resources.request import LastRequest
 
 
 class SenderSpec(ResourcePart, frozen=True):
@@ -44,7 +45,10 @@ class SenderStatus(ResourcePart, frozen=True):
     notified_key: str | None = None
     mail_attempt_time: datetime | None = None
     escalated_time: datetime | None = None
+    mail_request_time: datetime | None = None
+    """Time of a person's last request for another mail to the user (the request ``ask``)."""
     waiting_events: int = 0
+    last_request: LastRequest | None = None
 
 
 class Sender(Resource, frozen=True):

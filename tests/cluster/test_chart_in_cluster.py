@@ -351,6 +351,42 @@ async def test_a_receiver_counts_unlisted_actions_and_publishes_no_token(install
     await installed.kubectl("delete", "organization", "counted", "-n", NAMESPACE)
 
 
+async def test_a_controller_takes_the_label_of_a_request_away_and_redirects_nothing(
+    installed: InstalledChart,
+) -> None:
+    sender = {
+        "apiVersion": EVENT["apiVersion"],
+        "kind": "Sender",
+        "metadata": {
+            "name": "asked",
+            "labels": {"counterfoil.dev/request": "ask", "mine": "yes"},
+            "annotations": {"counterfoil.dev/request-by": "jane", "mine": "yes"},
+        },
+        "spec": {"organizationRef": {"name": "acme"}, "userID": "7"},
+    }
+    await installed.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(sender))
+    controller = await installed.acting_as("controller")
+    patch = ("patch", "sender", "asked", "--type=merge", "-p")
+    for body, complaint in (
+        ({"spec": {"email": "mallory@example.com"}}, "a controller changes no spec"),
+        ({"metadata": {"labels": {"mine": None}}}, "changes no other label"),
+        ({"metadata": {"labels": {"counterfoil.dev/request": "other"}}}, "changes no other label"),
+        ({"metadata": {"labels": {"new": "yes"}}}, "changes no other label"),
+        ({"metadata": {"annotations": {"mine": None}}}, "and no other annotation"),
+        ({"metadata": {"annotations": {"new": "yes"}}}, "and no other annotation"),
+        ({"metadata": {"finalizers": ["counterfoil.dev/never"]}}, "changes no finalizers"),
+    ):
+        assert complaint in await refused(controller, *patch, json.dumps(body))
+    stamped = {"metadata": {"annotations": {"counterfoil.dev/request-id": "0f"}}}
+    await controller("-n", NAMESPACE, *patch, json.dumps(stamped))
+    annotations = {"counterfoil.dev/request-by": None, "counterfoil.dev/request-id": None}
+    removal = {"metadata": {"labels": {"counterfoil.dev/request": None}, "annotations": annotations}}
+    await controller("-n", NAMESPACE, *patch, json.dumps(removal))
+    left = json.loads(await installed.kubectl("get", "sender", "asked", "-o", "json"))["metadata"]
+    assert (left["labels"], left["annotations"]) == ({"mine": "yes"}, {"mine": "yes"})
+    await installed.kubectl("delete", "sender", "asked")
+
+
 async def test_nobody_but_counterfoil_says_that_something_was_archived(installed: InstalledChart) -> None:
     await noted(installed)
     await installed.kubectl(
@@ -819,7 +855,7 @@ async def test_a_second_release_elsewhere_does_without_the_definitions(installed
         await installed.helm("install", RELEASE, CHART, "-n", "invoices", values={})
     await installed.helm("install", RELEASE, CHART, "-n", "invoices", values={"crds": {"enabled": False}})
     assert (
-        len((await installed.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 14
+        len((await installed.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 16
     )
 
 

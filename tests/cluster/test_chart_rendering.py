@@ -593,7 +593,8 @@ def test_the_policy_on_acts_has_their_form_as_console_and_plugin_write_it(defaul
 async def test_without_pages_no_policy_holds_pages_to_anything(program: Helm) -> None:
     rendered = await render(program, {"pages": {"enabled": False}})
     policies = {
-        f"{NAMESPACE}-{RELEASE}-{name}" for name in ("noted", "status", "unlisted-actions", "shards", "acts")
+        f"{NAMESPACE}-{RELEASE}-{name}"
+        for name in ("noted", "status", "unlisted-actions", "shards", "requests", "acts")
     }
     assert rendered.names("ValidatingAdmissionPolicy") == policies
 

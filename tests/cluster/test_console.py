@@ -131,7 +131,7 @@ async def test_a_sender_with_37_waiting_envelopes_is_one_line_and_is_asked_again
     await jane.press("ask")
 
     sender = await scene.local_environment.read("sender", "anna")
-    assert sender["metadata"]["annotations"]["counterfoil.dev/ask"].startswith("20")
+    assert sender["metadata"]["labels"]["counterfoil.dev/request"] == "ask"
     assert [act.what for act in audit_entries(sender["metadata"]["annotations"])] == ["ask"]
 
 
@@ -145,8 +145,11 @@ async def test_an_archive_is_probed_and_an_organization_swept_held_and_resumed(s
 
     archive = await scene.local_environment.read("archive", "broken")
     organization = await scene.local_environment.read("org", "acme")
-    assert archive["metadata"]["annotations"]["counterfoil.dev/probe"].startswith("20")
-    assert organization["metadata"]["annotations"]["counterfoil.dev/sweep"].startswith("20")
+    assert archive["metadata"]["labels"]["counterfoil.dev/request"] == "probe"
+    assert organization["metadata"]["labels"]["counterfoil.dev/request"] == "sweep"
+    assert organization["metadata"]["annotations"]["counterfoil.dev/request-by"] == FULL_NAME.format(
+        scene.local_environment.namespace
+    )
     assert organization["spec"]["suspend"] is True
     assert "acme is suspended" in (await jane.get("/attention")).text
 

@@ -23,6 +23,7 @@ from counterfoil.resources import (
     Organization,
     Origin,
     Phase,
+    RequestOutcome,
     Sender,
     find_condition,
     is_condition_true,
@@ -556,7 +557,7 @@ async def test_the_sweep_finds_what_nobody_called_about(scene: ControllerScene) 
     user = await scene.organization("swept")
     envelope = scene.envelope(user)
     await scene.until_condition(Sender, "swept", "Authorized", ("True", "KeyAccepted"))
-    await scene.local_environment.kubectl("annotate", "org", "swept", "counterfoil.dev/sweep=now")
+    await scene.local_environment.kubectl("label", "org", "swept", f"{REQUEST_LABEL}=sweep")
 
     async def is_archived() -> bool:
         return not scene.esaw.exists(envelope)
@@ -567,6 +568,34 @@ async def test_the_sweep_finds_what_nobody_called_about(scene: ControllerScene) 
         async for raw in scene.kube.list(EnvelopeEvent, fields=f"spec.envelopeID={envelope}")
     ]
     assert [each.spec.origin for each in found] == [Origin.SWEEP]
+    organization = await scene.answered(Organization, "swept")
+    assert organization.status.last_request is not None
+    assert organization.status.last_request.outcome is RequestOutcome.DONE
+    assert organization.status.sweep is not None
+    assert await scene.recorded("swept") == [("Normal", "SweepRequested")]
+
+
+async def test_a_probe_by_label_is_made_now_and_says_what_it_found(scene: ControllerScene) -> None:
+    root = scene.archive.parent / "loft"
+    root.mkdir()
+    await scene.local_environment.archive("loft", filesystem={"root": str(root)})
+    await scene.until_condition(Archive, "loft", "Ready", ("True", "Probed"))
+    root.rmdir()
+    await scene.local_environment.kubectl("label", "archive", "loft", f"{REQUEST_LABEL}=probe")
+    archive = await scene.answered(Archive, "loft")
+    assert archive.status.last_request is not None
+    message = archive.status.last_request.message or ""
+    assert message.startswith("The archive is not ready. ArchiveRootMissing")
+    assert await scene.recorded("loft") == [("Normal", "ProbeRequested")]
+
+
+async def test_a_request_that_is_not_known_is_refused_with_what_is_possible(scene: ControllerScene) -> None:
+    await scene.local_environment.kubectl("label", "sender", "anna", f"{REQUEST_LABEL}=sing")
+    sender = await scene.answered(Sender, "anna")
+    assert sender.status.last_request is not None
+    assert sender.status.last_request.outcome is RequestOutcome.REFUSED
+    assert sender.status.last_request.message == "On Sender only ask can be asked for."
+    assert ("Normal", "RequestRefused") in await scene.recorded("anna")
 
 
 async def test_an_event_whose_time_to_live_is_over_is_removed(scene: ControllerScene) -> None:

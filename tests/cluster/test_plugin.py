@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from counterfoil.cli.plugin.exit_status import ExitStatus
-from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase, Sender
+from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Organization, Phase, Sender
 from counterfoil.resources.audit_annotation import audit_entries
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
@@ -291,6 +291,13 @@ async def test_a_sweep_finds_now_what_was_never_called_about(
     answer = await administrator("sweep", "acme", "-o", "json")
     assert answer.code == ExitStatus.DONE, answer.err
     assert answer.json["found"] >= 1
+    organization = await scene.answered(Organization, "acme")
+    last = organization.status.last_request
+    assert last is not None
+    assert (last.request, last.outcome) == ("sweep", "Done")
+    assert (last.by or "").endswith(":administrator")
+    (act,) = audit_entries(organization.metadata.annotations)
+    assert act.what == "sweep"
 
     async def filed() -> bool:
         return scene.filed(envelope) != []
@@ -324,6 +331,9 @@ async def test_the_consent_link_is_the_one_of_the_pages(
             "spec": {"organizationRef": {"name": "other"}, "userID": "7"},
         }
     )
+    mail = await administrator("consent", "0123456789abcdef", "--mail", "-o", "json")
+    assert mail.code == ExitStatus.NOT_ALL
+    assert mail.json["mail"] == "There is no address: set spec.email of the Sender."
     answer = await administrator("consent", "0123456789abcdef")
     assert answer.out == "https://sign.acme.example/consent/other/0123456789abcdef\n"
 

@@ -157,7 +157,7 @@ async def test_a_sender_with_37_envelopes_is_one_entry_whose_link_is_copied_and_
 
     await expect(page.get_by_role("status").first).to_contain_text("The consent mail is sent again")
     sender = await scene.local_environment.read("sender", "anna")
-    assert "counterfoil.dev/ask" in sender["metadata"]["annotations"]
+    assert sender["metadata"]["labels"]["counterfoil.dev/request"] == "ask"
 
 
 async def test_giving_all_up_asks_why_and_records_it(scene: Scene, page: Page) -> None:

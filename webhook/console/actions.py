@@ -20,12 +20,8 @@ from counterfoil.clock import Clock
 from counterfoil.kube.errors import ApiError, Conflict, Forbidden, NotFound
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, ResourceInvalid, Sender
-from counterfoil.resources.audit_annotation import (
-    CONSENT_MAIL_ANNOTATION,
-    PROBE_ANNOTATION,
-    AuditEntry,
-    with_audit_entry,
-)
+from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
+from counterfoil.resources.request import request_changes
 from webhook.console.access import EVENTS, AuthenticatedUser
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.limits import ConsoleLimits
@@ -62,13 +58,8 @@ ALLOWED: Final[Mapping[type[Resource], frozenset[Action]]] = {
 
 KINDS: Final[Mapping[str, type[Resource]]] = {each.PLURAL: each for each in ALLOWED}
 
-_REQUEST_ANNOTATIONS: Final[Mapping[Action, str]] = {
-    Action.ASK: CONSENT_MAIL_ANNOTATION,
-    Action.PROBE: PROBE_ANNOTATION,
-    Action.SWEEP: resources.SWEEP_ANNOTATION,
-}
-"""Annotations by which something is asked for; each with the time as its value, so that each time is a new
-one."""
+_REQUESTS: Final = frozenset({Action.RETRY, Action.SKIP, Action.ASK, Action.PROBE, Action.SWEEP})
+"""Actions that the controller carries out; each is the value of the label ``counterfoil.dev/request``."""
 
 
 @dataclass(frozen=True)
@@ -208,13 +199,12 @@ class ActionService:
         act = AuditEntry(who=user.name, what=request.action, when=now, why=request.reason)
         annotations: dict[str, str | None] = {**with_audit_entry(metadata.get("annotations") or {}, act)}
         changed: Raw = {"annotations": annotations, "resourceVersion": metadata["resourceVersion"]}
-        if request.action in (Action.RETRY, Action.SKIP):
-            changed["labels"] = {resources.REQUEST_LABEL: request.action.value}
-            annotations[resources.REQUEST_BY_ANNOTATION] = user.name
-            # None takes away what somebody wrote for another request.
-            annotations[resources.REQUEST_REASON_ANNOTATION] = request.reason or None
-        if request.action in _REQUEST_ANNOTATIONS:
-            annotations[_REQUEST_ANNOTATIONS[request.action]] = self.clock.now().isoformat()
+        if request.action in _REQUESTS:
+            changes = request_changes(
+                request.action.value, id_=secrets.token_hex(8), by=user.name, reason=request.reason
+            )
+            changed["labels"] = changes["labels"]
+            annotations |= changes["annotations"]
         if request.action in (Action.SUSPEND, Action.RESUME):
             return {"metadata": changed, "spec": {"suspend": request.action is Action.SUSPEND}}
         return {"metadata": changed}

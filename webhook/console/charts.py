@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from counterfoil.resources import Activity, HourlyActivity, Organization
-from counterfoil.resources.activity import ACTIVITY_HOURS, DURATION_BUCKETS, OVERFLOW_BUCKET
+from counterfoil.resources.organization import ACTIVITY_HOURS, DURATION_BUCKETS, OVERFLOW_BUCKET
 
 _LABELS: Final = {
     **{step: f"<{step}" for step in DURATION_BUCKETS},

@@ -4,13 +4,18 @@ import argparse
 from typing import TextIO
 
 import msgspec
+from msgspec.structs import replace
 
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
+from counterfoil.cli.plugin.request import make_request, wait_for_answer
 from counterfoil.kube.client import KubeClient
-from counterfoil.resources import Organization, Sender, find_condition
+from counterfoil.resources import Organization, RequestOutcome, Sender, find_condition
 
 SUMMARY = "print the link on which a sender gives a new key"
-DETAILS = "Send it to this sender and to nobody else; the page accepts only the user it is for."
+DETAILS = (
+    "Send it to this sender and to nobody else; the page accepts only the user it is for. With --mail "
+    "Counterfoil sends it, by the label counterfoil.dev/request=ask."
+)
 
 
 class ConsentLinkOutput(msgspec.Struct, frozen=True, rename="camel"):
@@ -20,11 +25,23 @@ class ConsentLinkOutput(msgspec.Struct, frozen=True, rename="camel"):
     email: str | None
     authorized: str
     url: str
+    mail: str | None = None
+    """The controller's answer to the request for a mail."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("sender", metavar="SENDER", help="name of the Sender")
+    parser.add_argument(
+        "--mail", action="store_true", help="also request the mail with the link to the sender"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="of --mail: how long to wait for the controller's answer. Default: 60",
+    )
 
 
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
@@ -45,8 +62,15 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
             f"Organization/{organization.name} has no spec.oauth.publicURL, so there is no page for consent.",
         )
     authorized = find_condition(sender.status.conditions, "Authorized")
+    status = ExitStatus.DONE
     link = ConsentLinkOutput(
         sender.name, sender.spec.email, authorized.status if authorized is not None else "Unknown", url
     )
-    out.write(format_json(link) if args.output == "json" else f"{url}\n")
-    return ExitStatus.DONE
+    if args.mail:
+        id_ = await make_request(kube, Sender, sender.name, "ask")
+        _, last = await wait_for_answer(kube, Sender, sender.name, id_, args.timeout)
+        link = replace(link, mail=last.message)
+        status = ExitStatus.DONE if last.outcome is RequestOutcome.DONE else ExitStatus.NOT_ALL
+    text = f"{url}\n{link.mail}\n" if link.mail is not None else f"{url}\n"
+    out.write(format_json(link) if args.output == "json" else text)
+    return status

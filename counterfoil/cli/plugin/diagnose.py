@@ -31,7 +31,6 @@ from counterfoil.logs import redact
 from counterfoil.resources import (
     REQUEST_BY_ANNOTATION,
     REQUEST_REASON_ANNOTATION,
-    SWEEP_ANNOTATION,
     Archive,
     Envelope,
     EnvelopeEvent,
@@ -64,7 +63,7 @@ PERSONAL_KEYS = frozenset(
         ACTS_ANNOTATION,
         REQUEST_BY_ANNOTATION,
         REQUEST_REASON_ANNOTATION,
-        SWEEP_ANNOTATION,
+        "by",
     }
 )
 """Keys whose values are left out wherever they stand."""
@@ -185,6 +184,8 @@ def remove_personal_data(found: Any, key: str = "") -> Any:
         return OMITTED
     if isinstance(found, Mapping):
         cleaned = {name: remove_personal_data(value, name) for name, value in found.items()}
+        if key == "lastRequest" and "reason" in found:
+            cleaned["reason"] = OMITTED
         if found.get("action") in PERSONAL_NOTE_ACTIONS and "note" in found:
             cleaned["note"] = OMITTED
         return cleaned

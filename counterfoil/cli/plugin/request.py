@@ -1,33 +1,93 @@
 """
-``retry`` and ``skip``: try events again now, or give them up on purpose.
+Requests to the controller by the label ``counterfoil.dev/request``, and the commands ``retry`` and ``skip``.
 
-A request is a label on the event, with annotations that name the user and the reason. The controller carries
-it out and removes the label. These commands only ask, and record on the event who did
-(``counterfoil.resources.audit_annotation``, as the console does). When the user's rights do not suffice, the
-output names the events with a request.
+The controller carries a request out, writes ``status.lastRequest`` and removes the label. Who asks is
+recorded on the object (``counterfoil.resources.audit_annotation``, as the console does). ``retry`` and
+``skip`` only ask; when the user's rights do not suffice, the output names the events with a request.
 """
 
 import argparse
+import asyncio
+import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO, TypeVar
 
 import msgspec
 
 from counterfoil.cli.plugin import selection
-from counterfoil.cli.plugin.exit_status import ExitStatus, format_json
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict, NotFound
-from counterfoil.resources import (
-    REQUEST_BY_ANNOTATION,
-    REQUEST_LABEL,
-    REQUEST_REASON_ANNOTATION,
-    EnvelopeEvent,
-    Phase,
-)
+from counterfoil.resources import Archive, EnvelopeEvent, LastRequest, Organization, Phase, Request, Sender
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
+from counterfoil.resources.request import request_changes
 
 MAX_WRITE_ATTEMPTS = 5
 """Tries to write one request beside what others write at the same time."""
+
+PAUSE_SECONDS = 0.5
+"""Interval between looks for the answer to a request."""
+
+R = TypeVar("R", Archive, EnvelopeEvent, Organization, Sender)
+
+
+async def make_request(
+    kube: KubeClient,
+    kind: type[R],
+    name: str,
+    request: str,
+    *,
+    because: str | None = None,
+    parameters: Mapping[str, str] | None = None,
+) -> str:
+    """
+    Make a request on an object, in the user's name; return its id.
+
+    ``parameters`` become annotations ``counterfoil.dev/request-<key>``. Raises ``CommandError`` when others
+    write the object all the time, ``ApiError``.
+    """
+    by, id_ = await kube.whoami(), secrets.token_hex(8)
+    for _ in range(MAX_WRITE_ATTEMPTS):
+        resource = kind.parse(await kube.get(kind, name))
+        changes = _patch_body(resource, request, by, because, id_=id_, parameters=parameters)
+        try:
+            await kube.patch(kind, name, changes)
+        except Conflict:
+            continue
+        return id_
+    raise CommandError(ExitStatus.NOT_ALL, f"{kind.KIND}/{name} is written by others all the time; try again")
+
+
+async def wait_for_answer(
+    kube: KubeClient, kind: type[R], name: str, id_: str, seconds: float
+) -> tuple[R, LastRequest]:
+    """
+    Wait for the answer to a request; return the object and the answer.
+
+    Raises ``CommandError`` after ``seconds`` without one, and for a request that another one
+    followed; ``ApiError``.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                resource = kind.parse(await kube.get(kind, name))
+                last, waiting = resource.status.last_request, Request.find(resource.metadata)
+                if last is not None and last.id == id_:
+                    return resource, last
+                if waiting is None or waiting.id != id_:
+                    raise CommandError(
+                        ExitStatus.NOT_ALL,
+                        f"somebody made another request on {kind.KIND}/{name}. The Kubernetes Events say "
+                        "whether this one was carried out.",
+                    )
+                await asyncio.sleep(PAUSE_SECONDS)
+    except TimeoutError:
+        raise CommandError(
+            ExitStatus.NOT_ALL,
+            f"the controller has not answered within {seconds:g} s. It will when it runs; see "
+            f"status.lastRequest of {kind.KIND}/{name}.",
+        ) from None
 
 
 class EventRequestResult(msgspec.Struct, frozen=True, rename="camel"):
@@ -105,18 +165,18 @@ SKIP = RequestCommand(
 )
 
 
-def _patch_body(event: EnvelopeEvent, request: str, by: str, because: str | None) -> dict[str, Any]:
+def _patch_body(
+    resource: EnvelopeEvent | Organization | Sender | Archive,
+    request: str,
+    by: str,
+    because: str | None,
+    *,
+    id_: str | None = None,
+    parameters: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     entry = AuditEntry(who=by, what=request, when=datetime.now(UTC).replace(microsecond=0), why=because or "")
-    annotations: dict[str, str | None] = {
-        **with_audit_entry(event.metadata.annotations, entry),
-        REQUEST_BY_ANNOTATION: by,
-        # None takes away what somebody wrote for another request.
-        REQUEST_REASON_ANNOTATION: because,
-    }
-    return {
-        "metadata": {
-            "labels": {REQUEST_LABEL: request},
-            "annotations": annotations,
-            "resourceVersion": event.metadata.resource_version,
-        }
-    }
+    changes = request_changes(
+        request, id_=id_ or secrets.token_hex(8), by=by, reason=because, parameters=parameters
+    )
+    changes["annotations"] |= with_audit_entry(resource.metadata.annotations, entry)
+    return {"metadata": {**changes, "resourceVersion": resource.metadata.resource_version}}

@@ -9,10 +9,11 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.resources import (
+    REQUEST_LABEL,
     Archive,
     EnvelopeEvent,
     Organization,
@@ -30,6 +31,8 @@ from sandbox.esaw import DocumentSpec, StandIn, User
 
 PATIENCE_SECONDS = 60.0
 PAUSE_SECONDS = 0.05
+
+R = TypeVar("R", Organization, Sender, Archive)
 
 TypeAndReason = tuple[str, str]
 """Type and reason of a Kubernetes Event."""
@@ -130,6 +133,17 @@ class ControllerScene:
             return await self.condition_of(kind, name, type_) == wanted
 
         await eventually(is_so)
+
+    async def answered(self, kind: type[R], name: str) -> R:
+        """Wait until the request on an object is carried out; return the object."""
+        found: list[R] = []
+
+        async def is_so() -> bool:
+            found.append(kind.parse(await self.kube.get(kind, name)))
+            return REQUEST_LABEL not in found[-1].metadata.labels
+
+        await eventually(is_so)
+        return found[-1]
 
     def filed(self, envelope: str) -> list[str]:
         """Return the names of the files in the archive for an envelope."""

@@ -16,7 +16,6 @@ from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.statistics import EventStatistics
 from counterfoil.kube.errors import Conflict, Unavailable
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Sender
-from counterfoil.resources.audit_annotation import CONSENT_MAIL_ANNOTATION
 from tests.support.builders import NOON, AClock, a_sender, an_event, an_organization
 from tests.support.scenes.handlers import unchanged
 from tests.support.scenes.notifications import (
@@ -664,8 +663,7 @@ async def test_an_organization_that_is_gone_is_forgotten_with_what_was_to_be_tol
 
 
 def _wish(scene: Scene, when: datetime) -> None:
-    annotations = {"metadata": {"annotations": {CONSENT_MAIL_ANNOTATION: when.isoformat()}}}
-    scene.kube.edit(Sender, "anna", annotations)
+    scene.kube.edit(Sender, "anna", {"status": {"mailRequestTime": when.isoformat()}})
     scene.watch()
 
 
@@ -703,15 +701,6 @@ async def test_a_wish_by_a_clock_that_is_ahead_is_granted_once_and_not_again_and
     _wish(scene, scene.clock.now() + timedelta(seconds=30))
     await scene.run_once(20)
     assert scene.mailer.recipients == [ANNA, ANNA]
-
-
-async def test_whoever_may_write_annotations_but_no_time_wishes_for_nothing() -> None:
-    scene = Scene(died())
-    await scene.run_once(3)
-    scene.kube.edit(Sender, "anna", {"metadata": {"annotations": {CONSENT_MAIL_ANNOTATION: "now!"}}})
-    scene.watch()
-    await scene.run_once(20)
-    assert scene.mailer.recipients == [ANNA]
 
 
 # -- What lasts ----------------------------------------------------------------------------------------------

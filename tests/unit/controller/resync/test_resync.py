@@ -6,13 +6,16 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from controller.resync.organization_status import RESYNC_SECONDS
 from controller.resync.resync import PROBE_SECONDS, SWEEP_RETRY_SECONDS, Resync
 from counterfoil.esaw import ApiToken, EsawClient, EsawUserClient, FoundEnvelope, WhoAmI
 from counterfoil.esaw.registry import EsawClients
+from counterfoil.kube.errors import Conflict
+from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
 from counterfoil.resources import (
     SENDER_LABEL,
-    SWEEP_ANNOTATION,
     Archive,
     EnvelopeEvent,
     Organization,
@@ -22,7 +25,6 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
-from counterfoil.resources.audit_annotation import PROBE_ANNOTATION
 from counterfoil.signatures.anchors import Anchors
 from tests.support.builders import ENVELOPE, a_sender, an_event, an_organization
 from tests.support.fakes.reconcile_context import an_archive
@@ -343,16 +345,32 @@ async def test_trust_anchors_that_stay_as_they_are_cost_no_probe(tmp_path: Path)
     assert len(resync_scene.scene.kube.patches) == before
 
 
-async def test_an_archive_is_probed_with_the_next_pass_when_a_person_asks_for_it(tmp_path: Path) -> None:
+async def test_a_probe_that_is_asked_for_is_made_at_once_with_the_secrets_of_now(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
+    anchored(resync_scene, ROOT.pem)
     async with resync_scene.resync_running():
         await resync_scene.next_pass()
-        resync_scene.root.rmdir()
-        wish = {"metadata": {"annotations": {PROBE_ANNOTATION: "2026-07-01T12:00:00+00:00"}}}
-        resync_scene.scene.kube.edit(Archive, "dms", wish)
-        resync_scene.scene.observe(resync_scene.archive())
-        await resync_scene.next_pass()
-    assert not is_condition_true(resync_scene.archive().status.conditions, "Ready")
+    resync_scene.scene.kube.secrets["authorities"] = {"ca.pem": BETWEEN.pem}
+    after = await resync_scene.resync.probe(resync_scene.archive())
+    assert after.status.trust_anchors == Anchors.parse({"ca.pem": BETWEEN.pem}).id
+    resync_scene.root.rmdir()
+    after = await resync_scene.resync.probe(resync_scene.archive())
+    assert not is_condition_true(after.status.conditions, "Ready")
+    assert resync_scene.scene.cache.archives.get("dms") == after
+
+
+async def test_a_probe_beside_other_writers_is_stored_in_the_end_or_said_to_be_impossible(
+    tmp_path: Path,
+) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    resync_scene.scene.kube.fail("patch_status", Conflict(409, "Conflict", "somebody was first"))
+    after = await resync_scene.resync.probe(resync_scene.archive())
+    assert is_condition_true(after.status.conditions, "Ready")
+    resync_scene.root.rmdir()
+    conflicts = [Conflict(409, "Conflict", "somebody was first")] * MAX_CHANGE_ATTEMPTS
+    resync_scene.scene.kube.fail("patch_status", *conflicts)
+    with pytest.raises(Conflict):
+        await resync_scene.resync.probe(resync_scene.archive())
 
 
 def parked(count: int) -> EnvelopeEvent:
@@ -447,22 +465,13 @@ async def test_a_sweep_that_the_api_server_cut_off_is_made_again_soon(tmp_path: 
     assert EnvelopeEvent.PLURAL in {plural for plural, _ in resync_scene.scene.kube.objects}
 
 
-async def test_a_sweep_that_a_person_asks_for_is_made_once_and_told_in_the_status(tmp_path: Path) -> None:
+async def test_a_sweep_that_is_asked_for_counts_what_is_new_and_the_next_one_finds_nothing(
+    tmp_path: Path,
+) -> None:
     resync_scene = ResyncScene(tmp_path)
-    async with resync_scene.resync_running():
-        await resync_scene.next_pass()
-        annotations = {"metadata": {"annotations": {SWEEP_ANNOTATION: "at noon"}}}
-        resync_scene.scene.kube.edit(Organization, "acme", annotations)
-        resync_scene.scene.observe(resync_scene.organization())
-        for _ in range(3):
-            await resync_scene.next_pass()
-            resync_scene.scene.clock.advance(hours=1)
-    swept = resync_scene.organization().status.sweep
-    assert swept is not None
-    assert swept.request == "at noon"
-    at_the_start_and_when_asked = 2
-    patches = resync_scene.scene.kube.patches
-    assert sum("sweep" in changes for _, changes in patches) == at_the_start_and_when_asked
+    resync_scene.put(known_to_work(a_sender(version=2)))
+    found = [await resync_scene.resync.sweep(resync_scene.organization()) for _ in range(2)]
+    assert found == [1, 0]
 
 
 async def test_without_settings_an_organization_is_swept_every_six_hours(tmp_path: Path) -> None:

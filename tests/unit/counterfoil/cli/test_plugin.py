@@ -260,13 +260,14 @@ def test_a_bundle_does_not_repeat_as_text_what_it_leaves_out_nor_say_who_asked_f
         "counterfoil.dev/acts": '[{"who": "Kofler", "what": "retry", "why": "Kofler"}]',
         "counterfoil.dev/request-by": "Kofler",
         "counterfoil.dev/request-reason": "Kofler asked for it",
-        "counterfoil.dev/sweep": "2026-01-01T00:00:00+00:00 Kofler",
     }
+    status = {"lastRequest": {"request": "retry", "by": "Kofler", "reason": "Kofler", "outcome": "Done"}}
     told = [{"action": action, "note": "Kofler asked for retry"} for action in ("Act", "Request")]
 
-    cleaned = remove_personal_data({"metadata": {"annotations": annotations}, "told": told})
+    cleaned = remove_personal_data({"metadata": {"annotations": annotations}, "status": status, "told": told})
 
     assert "Kofler" not in str(cleaned)
+    assert cleaned["status"]["lastRequest"]["outcome"] == "Done"
 
 
 def test_what_happened_without_a_person_stays_in_a_bundle() -> None:

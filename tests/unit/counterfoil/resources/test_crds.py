@@ -58,6 +58,7 @@ from counterfoil.resources import (
     shard,
 )
 from counterfoil.resources.base import parse_part
+from counterfoil.resources.request import MAX_REQUEST_TEXT_LENGTH
 
 ROOT = Path(__file__).parents[4]
 KINDS: tuple[type[Resource], ...] = (Archive, Envelope, EnvelopeEvent, Organization, Sender)
@@ -172,6 +173,11 @@ BOUNDS = [
     (Sender, ".status.conditions[].message", "maxLength", MAX_MESSAGE_LENGTH),
     (Archive, ".status.conditions[].message", "maxLength", MAX_MESSAGE_LENGTH),
     (Organization, ".status.version", "maxLength", VERSION_LENGTH),
+    *(
+        (kind, f".status.lastRequest.{text}", "maxLength", MAX_REQUEST_TEXT_LENGTH)
+        for kind in (EnvelopeEvent, Organization, Sender, Archive)
+        for text in ("id", "by", "reason", "message")
+    ),
 ]
 
 
@@ -194,6 +200,7 @@ def test_every_text_of_an_events_status_is_bounded_by_what_is_compared_here_or_b
         ".status.envelope.senderRef.name",
         ".status.archive.ref.name",
         ".status.documents[].sha256",
+        ".status.lastRequest.request",
     }
     texts = {path for path, schema in fields(EnvelopeEvent) if "maxLength" in schema}
     compared = {path for kind, path, _, _ in BOUNDS if kind is EnvelopeEvent}

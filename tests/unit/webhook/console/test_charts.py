@@ -11,7 +11,6 @@ from counterfoil.resources.audit_annotation import (
     MAX_AUDIT_ENTRIES,
     AuditEntry,
     audit_entries,
-    requested_at,
     with_audit_entry,
 )
 from tests.support.builders import NOON, EventBuilder
@@ -117,10 +116,3 @@ def test_a_record_that_somebody_broke_is_begun_anew() -> None:
             {ACTS_ANNOTATION: broken}, AuditEntry(who="jane", what="retry", when=NOON)
         )
         assert [act.who for act in audit_entries(annotations)] == ["jane"]
-
-
-def test_a_wish_has_a_time_with_a_zone_or_is_none() -> None:
-    assert requested_at({"a": NOON.isoformat()}, "a") == NOON
-    assert requested_at({"a": "2026-07-01T12:00:00"}, "a") is None
-    assert requested_at({"a": "soon"}, "a") is None
-    assert requested_at({}, "a") is None

@@ -6,8 +6,12 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
+from msgspec.structs import replace
 
-from controller.retry.requests import MAX_CONCURRENT_REQUESTS, UserRequests
+from controller.cache import Cache
+from controller.requests.event_requests import EventRequests
+from controller.requests.request_table import RequestResult, RequestTable, RequestType
+from controller.requests.user_requests import MAX_CONCURRENT_REQUESTS, UserRequests
 from controller.scheduling.backoff import USER_REQUEST
 from controller.scheduling.workqueue import WorkQueue
 from controller.telemetry.event_recorder import EventRecorder
@@ -19,32 +23,72 @@ from counterfoil.resources import (
     REQUEST_LABEL,
     REQUEST_REASON_ANNOTATION,
     EnvelopeEvent,
+    LastRequest,
+    Organization,
     Phase,
+    Request,
+    RequestOutcome,
+    Resource,
     find_condition,
 )
-from tests.support.builders import AClock, EventBuilder, an_event
+from counterfoil.resources.request import REQUEST_ID_ANNOTATION, request_changes
+from tests.support.builders import AClock, EventBuilder, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.unit.controller.scheduling.test_workqueue import a_workqueue
+
+
+class RecordingCache(Cache):
+    """Remembers the events that were written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changed: list[Resource] = []
+
+    def update(self, resource: Resource) -> None:
+        self.changed.append(resource)
+        super().update(resource)
 
 
 class Scene:
     """A namespace in which requests are followed."""
 
-    def __init__(self, *events: EnvelopeEvent) -> None:
+    def __init__(
+        self,
+        *resources: Resource,
+        table: RequestTable | None = None,
+        id_: str | None = "0f",
+        owns: bool = True,
+    ) -> None:
         self.clock = AClock()
-        self.kube = InMemoryKubeClient(*events)
+        self.kube = InMemoryKubeClient(*resources)
+        if id_ is not None:
+            for each in resources:
+                annotations = {REQUEST_ID_ANNOTATION: id_}
+                self.kube.edit(type(each), each.name, {"metadata": {"annotations": annotations}})
         self.event_recorder = EventRecorder(self.kube, self.clock)
-        self.changed: list[EnvelopeEvent] = []
         self.workqueue: WorkQueue = a_workqueue(self.clock)
+        self.table = table or {EnvelopeEvent: EventRequests(self.clock).types}
+        self.is_owner = owns
+        self.again()
+
+    def again(self) -> None:
+        """Start a new process, with only the stored state."""
+        self.cache = RecordingCache()
         self.user_requests = UserRequests(
             kube=self.kube,
+            cache=self.cache,
             status_writer=StatusWriter(self.kube),
             event_recorder=self.event_recorder,
             clock=self.clock,
             labels="",
-            lock=self.workqueue.lock,
-            changed=self.changed.append,
+            table=self.table,
+            owns=lambda resource: self.is_owner,
+            event_lock=self.workqueue.lock,
         )
+
+    @property
+    def changed(self) -> list[Resource]:
+        return self.cache.changed
 
     def observe(self, *names: str) -> None:
         """Let the watch tell about events."""
@@ -104,7 +148,8 @@ async def test_retry_begins_anew_from_every_phase_but_succeeded(phase: Phase) ->
         0,
     )
     assert scene.changed[-1] == after, "so that it is worked on at once"
-    assert scene.recorded() == [("RetryRequested", f"'retry' was asked for when the event was {phase}")]
+    note = f"'retry' was asked for. The event was {phase}; it is tried again."
+    assert scene.recorded() == [("RetryRequested", note)]
 
 
 async def test_retry_of_what_is_archived_goes_on_from_there() -> None:
@@ -130,22 +175,25 @@ async def test_skip_gives_up_on_purpose(phase: Phase) -> None:
 
 
 @pytest.mark.parametrize(
-    ("phase", "wanted", "note"),
+    ("phase", "wanted", "outcome", "note"),
     [
-        (Phase.SUCCEEDED, "retry", "nothing was left to do"),
-        (Phase.SUCCEEDED, "skip", "nothing was left to do"),
-        (Phase.SKIPPED, "skip", "nothing was left to do"),
-        (Phase.FAILED, "delete", "only retry and skip are known"),
+        (Phase.SUCCEEDED, "retry", "NothingToDo", "Nothing was left to do: the event is Succeeded."),
+        (Phase.SUCCEEDED, "skip", "NothingToDo", "Nothing was left to do: the event is Succeeded."),
+        (Phase.SKIPPED, "skip", "NothingToDo", "Nothing was left to do: the event is Skipped."),
+        (Phase.FAILED, "delete", "Refused", "On EnvelopeEvent only retry and skip can be asked for."),
+        (Phase.FAILED, "", "Refused", "On EnvelopeEvent only retry and skip can be asked for."),
     ],
 )
 async def test_what_cannot_be_done_is_refused_in_words_and_changes_nothing(
-    phase: Phase, wanted: str, note: str
+    phase: Phase, wanted: str, outcome: str, note: str
 ) -> None:
     event = asked(an_event().in_phase(phase), wanted).build()
     scene = Scene(event)
     after = await scene.carried_out(event)
-    assert after.status == event.status
-    assert scene.kube.patches == []
+    assert replace(after.status, last_request=None) == event.status
+    assert after.status.last_request is not None
+    assert (after.status.last_request.request, after.status.last_request.outcome) == (wanted, outcome)
+    assert after.status.last_request.message == note
     ((reason, recorded),) = scene.recorded()
     assert reason == "RequestRefused"
     assert recorded.endswith(note)
@@ -160,9 +208,19 @@ async def test_who_asked_and_why_is_recorded_and_taken_off() -> None:
     assert scene.recorded() == [
         (
             "SkippedByRequest",
-            "'skip' was asked for when the event was Failed, in the name of maria, because: filed by hand",
+            "'skip' was asked for, in the name of maria, because: filed by hand. "
+            "The event was Failed; it is given up.",
         )
     ]
+    assert after.status.last_request == LastRequest(
+        request="skip",
+        id="0f",
+        by="maria",
+        reason="filed by hand",
+        outcome=RequestOutcome.DONE,
+        message="The event was Failed; it is given up.",
+        handled_time=scene.clock.now(),
+    )
     assert after.metadata.annotations == {}
 
 
@@ -294,6 +352,155 @@ async def test_a_request_told_again_while_it_pauses_after_an_error_is_still_carr
     scene.observe(event.name, event.name)
     await scene.carried_out(event)
     assert [reason for reason, _ in scene.recorded()] == ["RetryRequested"]
+
+
+# -- One request is carried out once ------------------------------------------------------------------------
+
+
+def wanting(name: str) -> Organization:
+    organization = an_organization()
+    return replace(organization, metadata=replace(organization.metadata, labels={REQUEST_LABEL: name}))
+
+
+class Counting:
+    """A table in which an Organization can be counted; each time is counted."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+
+    async def handle(self, organization: Organization, request: Request) -> RequestResult:
+        self.requests.append(request)
+        return RequestResult(
+            RequestOutcome.DONE, "Counted.", lambda status: replace(status, version=str(len(self.requests)))
+        )
+
+    @property
+    def table(self) -> RequestTable:
+        return {
+            EnvelopeEvent: {},
+            Organization: {"count": RequestType("Counted", self.handle)},
+        }
+
+
+def organization_of(scene: Scene) -> Organization:
+    return Organization.parse(scene.kube.objects[Organization.PLURAL, "acme"])
+
+
+async def test_another_kind_is_asked_in_the_same_way_and_found_by_the_cache() -> None:
+    counting = Counting()
+    scene = Scene(wanting("count"), table=counting.table)
+    request = request_changes("count", id_="a1", by="maria", reason="to see", parameters={"envelope": "77"})
+    scene.kube.edit(Organization, "acme", {"metadata": request})
+    async with scene.followed():
+        scene.cache.update(organization_of(scene))
+        await eventually(lambda: REQUEST_LABEL not in organization_of(scene).metadata.labels)
+        await turns()
+    after = organization_of(scene)
+    assert after.metadata.annotations == {}, "also the parameters of the request are taken off"
+    assert [each.parameters["envelope"] for each in counting.requests] == ["77"]
+    assert after.status.version == "1"
+    last = after.status.last_request
+    assert last is not None
+    assert (last.request, last.id, last.by, last.reason, last.message) == (
+        "count",
+        "a1",
+        "maria",
+        "to see",
+        "Counted.",
+    )
+    assert scene.recorded() == [
+        ("Counted", "'count' was asked for, in the name of maria, because: to see. Counted.")
+    ]
+    assert scene.cache.organizations.get("acme") == after
+
+
+async def test_of_several_controllers_only_the_owner_of_an_object_carries_its_requests_out() -> None:
+    counting = Counting()
+    scene = Scene(wanting("count"), table=counting.table, owns=False)
+    async with scene.followed():
+        scene.cache.update(organization_of(scene))
+        await turns()
+    assert counting.requests == []
+
+
+async def test_a_label_by_hand_gets_an_id_first() -> None:
+    counting = Counting()
+    scene = Scene(wanting("count"), table=counting.table, id_=None)
+    async with scene.followed():
+        scene.cache.update(organization_of(scene))
+        await eventually(lambda: REQUEST_LABEL not in organization_of(scene).metadata.labels)
+    (request,) = counting.requests
+    assert request.id is not None
+    last = organization_of(scene).status.last_request
+    assert last is not None
+    assert last.id == request.id
+    assert organization_of(scene).metadata.annotations == {}
+
+
+@pytest.mark.parametrize(("requests", "verb"), [(1, "patch_status"), (0, "patch")])
+async def test_a_process_killed_at_any_write_leaves_a_request_that_is_carried_out_once(
+    requests: int, verb: str
+) -> None:
+    counting = Counting()
+    scene = Scene(wanting("count"), table=counting.table)
+    scene.kube.just_before(verb, breaks)
+    scene.clock.sleep = forever  # type: ignore[method-assign]
+    async with scene.followed():
+        scene.cache.update(organization_of(scene))
+        await turns(200)
+    assert organization_of(scene).metadata.labels == {REQUEST_LABEL: "count"}
+    scene.again()
+    async with scene.followed():
+        scene.cache.update(organization_of(scene))
+        await eventually(lambda: REQUEST_LABEL not in organization_of(scene).metadata.labels)
+        await turns()
+    # Before the answer was stored nobody can know that it was carried out.
+    assert len(counting.requests) == 1 + requests
+    assert {reason for reason, _ in scene.recorded()} == {"Counted"}
+
+
+async def test_an_equal_request_made_while_the_first_is_carried_out_is_carried_out_too() -> None:
+    counting = Counting()
+    scene = Scene(wanting("count"), table=counting.table)
+    newer = partial(
+        scene.kube.edit,
+        Organization,
+        "acme",
+        {"metadata": request_changes("count", id_="newer", by="ben")},
+    )
+    scene.kube.just_before("patch", newer)
+    async with scene.followed():
+        scene.cache.update(organization_of(scene))
+        await eventually(lambda: len(counting.requests) == 2)
+        await eventually(lambda: REQUEST_LABEL not in organization_of(scene).metadata.labels)
+    assert [each.id for each in counting.requests] == ["0f", "newer"]
+
+
+async def test_what_is_asked_for_and_unknown_is_refused_and_says_what_is_possible() -> None:
+    scene = Scene(wanting("explode"), table=Counting().table)
+    async with scene.followed():
+        scene.cache.update(organization_of(scene))
+        await eventually(lambda: REQUEST_LABEL not in organization_of(scene).metadata.labels)
+        await turns()
+    assert scene.recorded() == [
+        ("RequestRefused", "'explode' was asked for. On Organization only count can be asked for.")
+    ]
+
+
+async def test_long_texts_are_cut_to_what_the_status_takes() -> None:
+    scene = Scene(wanting("count"), table=Counting().table)
+    changes = {"metadata": request_changes("count", id_="0f", by="b" * 5000, reason="r" * 5000)}
+    scene.kube.edit(Organization, "acme", changes)
+    async with scene.followed():
+        scene.cache.update(organization_of(scene))
+        await eventually(lambda: REQUEST_LABEL not in organization_of(scene).metadata.labels)
+    last = organization_of(scene).status.last_request
+    assert last is not None
+    assert (len(last.by or ""), len(last.reason or "")) == (1024, 1024)
+
+
+async def forever(seconds: float) -> None:
+    await asyncio.Event().wait()
 
 
 def breaks() -> None:

@@ -1,0 +1,94 @@
+"""The requests on the objects that events depend on: ``sweep``, ``probe`` and ``ask``."""
+
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from controller.cache import Cache
+from controller.requests.request_table import RequestResult, RequestType
+from controller.resync.resync import Resync
+from counterfoil.clock import Clock
+from counterfoil.resources import (
+    Archive,
+    Organization,
+    OrganizationStatus,
+    Sender,
+    SenderStatus,
+    SweepResult,
+    find_condition,
+    is_condition_true,
+)
+from counterfoil.resources.request import Request, RequestOutcome
+
+
+@dataclass(frozen=True)
+class ObjectRequests:
+    """Carries out requests on Organizations, Archives and Senders."""
+
+    cache: Cache
+    resync: Resync
+    clock: Clock
+
+    @property
+    def organization_types(self) -> dict[str, RequestType]:
+        """The rows of the table for Organizations."""
+        return {"sweep": RequestType("SweepRequested", self.sweep)}
+
+    @property
+    def archive_types(self) -> dict[str, RequestType]:
+        """The rows of the table for Archives."""
+        return {"probe": RequestType("ProbeRequested", self.probe)}
+
+    @property
+    def sender_types(self) -> dict[str, RequestType]:
+        """The rows of the table for Senders."""
+        return {"ask": RequestType("ConsentMailRequested", self.ask)}
+
+    async def sweep(self, organization: Organization, request: Request) -> RequestResult:
+        """Search now for finished envelopes whose callback is missing."""
+        found = await self.resync.sweep(organization)
+        swept = SweepResult(time=self.clock.now(), found=found)
+
+        def change(status: OrganizationStatus) -> OrganizationStatus:
+            return replace(status, sweep=swept)
+
+        message = f"Finished envelopes without an event: {found}. Each of them has one now."
+        return RequestResult(RequestOutcome.DONE, message, change)
+
+    async def probe(self, archive: Archive, request: Request) -> RequestResult:
+        """Write a probe and read it back now."""
+        after = await self.resync.probe(archive)
+        ready = find_condition(after.status.conditions, "Ready")
+        if ready is None or ready.status != "True":
+            reason = f"{ready.reason}: {ready.message}" if ready is not None else "no result"
+            return RequestResult(RequestOutcome.DONE, f"The archive is not ready. {reason}")
+        return RequestResult(RequestOutcome.DONE, f"The archive is ready. {ready.message}")
+
+    async def ask(self, sender: Sender, request: Request) -> RequestResult:
+        """Send the mail with the consent link again; the notifier sends it."""
+        if (refused := self._why_no_mail(sender)) is not None:
+            return refused
+        # Times in a status are whole seconds, as that of the mail that it is compared with.
+        requested = self.clock.now().replace(microsecond=0)
+
+        def change(status: SenderStatus) -> SenderStatus:
+            return replace(status, mail_request_time=requested)
+
+        message = "The mail with the consent link is sent as soon as the mail server takes it."
+        return RequestResult(RequestOutcome.DONE, message, change)
+
+    def _why_no_mail(self, sender: Sender) -> RequestResult | None:
+        if is_condition_true(sender.status.conditions, "Authorized"):
+            return RequestResult(RequestOutcome.NOTHING_TO_DO, "Nothing was left to do: the key works.")
+        if sender.spec.email is None:
+            message = "There is no address: set spec.email of the Sender."
+            return RequestResult(RequestOutcome.REFUSED, message)
+        organization = self.cache.organizations.get(sender.spec.organization_ref.name)
+        settings = organization.spec.notifications if organization is not None else None
+        if settings is None or settings.smtp_secret_ref is None or settings.from_ is None:
+            message = (
+                "No mail can be sent: set spec.notifications.smtpSecretRef and spec.notifications.from of "
+                f"Organization/{sender.spec.organization_ref.name}, or give the user the link yourself."
+            )
+            return RequestResult(RequestOutcome.REFUSED, message)
+        return None

@@ -1,0 +1,238 @@
+"""
+Carry out the requests of people: the label ``counterfoil.dev/request``, on every kind, also on finished
+events.
+
+The main watch does not contain finished events, so the requests on events have a separate watch by the label.
+Those on other kinds come from the cache; of several controllers one carries them out. An event's request is
+carried out while no worker processes the envelope.
+
+The steps of each request: id -> act -> ``status.lastRequest`` -> Kubernetes Event -> label removed. A process
+that dies in between leaves the label, so the next one continues: before ``lastRequest`` is stored it acts
+again, after that it only removes the label. Each request is a separate task, so one that waits for a long
+transfer blocks no other.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
+
+from controller.cache import Cache
+from controller.requests.request_table import (
+    REFUSED_REASON,
+    RequestResult,
+    RequestTable,
+    RequestType,
+    refusal,
+)
+from controller.scheduling.backoff import USER_REQUEST
+from controller.telemetry.event_recorder import EventRecorder
+from counterfoil.clock import Clock
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError, Conflict, NotFound, Rejected
+from counterfoil.kube.status import StatusWriter, Superseded, apply_change
+from counterfoil.kube.watch import list_and_watch_forever
+from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Resource, ResourceInvalid
+from counterfoil.resources.request import (
+    REQUEST_ID_ANNOTATION,
+    LastRequest,
+    Request,
+    RequestOutcome,
+    request_removal,
+)
+
+_log = logging.getLogger(__name__)
+
+MAX_CONCURRENT_REQUESTS = 8
+"""Maximum number of requests on one kind that are carried out at the same time; one label command can set
+thousands."""
+
+R = TypeVar("R", bound=Resource)
+
+
+@dataclass
+class UserRequests:
+    """Carries out requests of people."""
+
+    kube: KubeClient
+    cache: Cache
+    status_writer: StatusWriter
+    event_recorder: EventRecorder
+    clock: Clock
+    labels: str
+    """Selector of the events that this process works on."""
+    table: RequestTable
+    owns: Callable[[Resource], bool]
+    """Whether this process carries out the requests on an object that is no event."""
+    event_lock: Callable[[str], AbstractAsyncContextManager[None]]
+    _observed: asyncio.Queue[Resource] = field(default_factory=asyncio.Queue)
+    _pending: set[tuple[str, str]] = field(default_factory=set)
+    _locks: defaultdict[tuple[str, str], asyncio.Lock] = field(
+        default_factory=partial(defaultdict, asyncio.Lock)
+    )
+    _semaphores: defaultdict[str, asyncio.Semaphore] = field(
+        default_factory=partial(defaultdict, partial(asyncio.Semaphore, MAX_CONCURRENT_REQUESTS))
+    )
+
+    def __post_init__(self) -> None:
+        for kind in self.table:
+            if kind is not EnvelopeEvent:
+                self.cache.add_handler(kind, self._object_changed)
+
+    def _object_changed(self, before: Resource | None, after: Resource | None) -> None:
+        if after is not None and REQUEST_LABEL in after.metadata.labels and self.owns(after):
+            self._observed.put_nowait(after)
+
+    async def run(self) -> None:
+        """Watch the label until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch_events())
+            while True:
+                self._start(await self._observed.get(), tasks)
+
+    async def _watch_events(self) -> None:
+        labels = ",".join(filter(None, (REQUEST_LABEL, self.labels)))
+        changes = list_and_watch_forever(self.kube, EnvelopeEvent, labels=labels, on_error=_log_watch_error)
+        async for change in changes:
+            if change.type in ("ADDED", "MODIFIED"):
+                self._event_observed(change.raw)
+
+    def _event_observed(self, raw: Mapping[str, Any]) -> None:
+        try:
+            self._observed.put_nowait(EnvelopeEvent.parse(raw))
+        except ResourceInvalid as invalid:
+            _log.error("a request is on an object that can't be read: %s", invalid)
+
+    def _start(self, observed: Resource, tasks: asyncio.TaskGroup) -> None:
+        # A repeated watch event of a pending request is ignored: carrying it out reads the object again.
+        if _key(observed) not in self._pending:
+            self._pending.add(_key(observed))
+            tasks.create_task(self._retry_until_carried_out(observed), name=f"request {observed.name}")
+
+    async def _retry_until_carried_out(self, observed: Resource) -> None:
+        for pause in USER_REQUEST:
+            if await self._try_to_carry_out(observed):
+                return
+            self._pending.add(_key(observed))
+            await self.clock.sleep(pause)
+
+    async def _try_to_carry_out(self, observed: Resource) -> bool:
+        try:
+            async with self._lock(observed), self._semaphores[observed.KIND]:
+                self._pending.discard(_key(observed))
+                await self._carry_out(type(observed), observed.name)
+        except (ApiError, Superseded) as problem:
+            _log.warning("a request could not be carried out yet: %s", problem)
+            return False
+        except Exception:
+            # The event waits for the request, so the request must not be lost.
+            _log.exception("a request could not be carried out", extra={"event": observed.name})
+            return False
+        return True
+
+    def _lock(self, observed: Resource) -> AbstractAsyncContextManager[None]:
+        if isinstance(observed, EnvelopeEvent):
+            return self.event_lock(observed.spec.envelope_id)
+        return self._locks[_key(observed)]
+
+    async def _carry_out(self, kind: type[R], name: str) -> None:
+        try:
+            found = await self._identified(kind, name)
+        except NotFound:
+            return
+        if found is None:
+            return
+        resource, request = found
+        type_ = self.table[kind].get(request.name)
+        last = _last_request(resource)
+        if last is None or not request.is_handled(last):
+            result = await type_.handler(resource, request) if type_ else refusal(kind, self.table[kind])
+            resource, last = await self._store(resource, request, result)
+        self._record(resource, request, last, type_)
+        self.cache.update(await self._remove_label(resource, request))
+
+    async def _identified(self, kind: type[R], name: str) -> tuple[R, Request] | None:
+        """Return the object with its request, which has an id; None without a request."""
+        while True:
+            resource = kind.parse(await self.kube.get(kind, name))
+            request = Request.find(resource.metadata)
+            if request is None:
+                return None
+            if request.id is not None:
+                return resource, request
+            annotations = {REQUEST_ID_ANNOTATION: secrets.token_hex(8)}
+            version = resource.metadata.resource_version
+            changes = {"metadata": {"annotations": annotations, "resourceVersion": version}}
+            try:
+                resource = kind.parse(await self.kube.patch(kind, name, changes))
+            except Conflict:
+                # A delivery was counted, for example.
+                continue
+            if (request := Request.find(resource.metadata)) is not None:
+                return resource, request
+
+    async def _store(self, resource: R, request: Request, result: RequestResult) -> tuple[R, LastRequest]:
+        """Store the result in the status; return the object as stored, and what the status says."""
+        last = request.handled(result.outcome, result.message, now=self.clock.now())
+
+        def change(each: Any) -> Any:
+            return replace(result.change(each.status), last_request=last)
+
+        stored: Any
+        try:
+            if isinstance(resource, EnvelopeEvent):
+                stored = await self.status_writer.store(resource, change(resource))
+            else:
+                newest: Any = self.cache.store(type(resource)).get(resource.name)
+                stored = await apply_change(self.kube, type(resource), resource.name, newest, change)
+        except Rejected as refused:
+            # The API server will refuse each repeated write.
+            return resource, request.handled(RequestOutcome.REFUSED, str(refused), now=self.clock.now())
+        self.cache.update(stored)
+        return stored, last
+
+    def _record(
+        self, resource: Resource, request: Request, last: LastRequest, type_: RequestType | None
+    ) -> None:
+        is_done = last.outcome is RequestOutcome.DONE and type_ is not None
+        reason = type_.event_reason if is_done and type_ else REFUSED_REASON
+        self.event_recorder.record(resource, reason, _note(request, last), action="Request")
+
+    async def _remove_label(self, resource: R, request: Request) -> R:
+        """Remove the label, unless a person has replaced it by another request meanwhile."""
+        kind = type(resource)
+        while request.is_same(Request.find(resource.metadata)):
+            changes = {"metadata": request_removal(resource.metadata)}
+            try:
+                raw = await self.kube.patch(kind, resource.name, changes)
+            except Conflict:
+                raw = await self.kube.get(kind, resource.name)
+            resource = kind.parse(raw)
+        return resource
+
+
+def _key(resource: Resource) -> tuple[str, str]:
+    return resource.KIND, resource.name
+
+
+def _last_request(resource: Any) -> LastRequest | None:
+    found: LastRequest | None = resource.status.last_request
+    return found
+
+
+def _log_watch_error(problem: ApiError) -> None:
+    _log.warning("requests can't be watched at the moment: %s", problem)
+
+
+def _note(request: Request, last: LastRequest) -> str:
+    """Return the note; the person's name is unverified, so it is quoted (docs/decisions/0019)."""
+    name = f", in the name of {request.by}" if request.by else ""
+    because = f", because: {request.reason}" if request.reason else ""
+    return f"{request.name!r} was asked for{name}{because}. {last.message or ''}".rstrip()
