@@ -22,6 +22,7 @@ from counterfoil.esaw.models import (
 )
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
+from counterfoil.esaw.token_header import TokenHeader
 from counterfoil.esaw.transport import FileDownload
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "HttpStatusError",
     "RateLimited",
     "ResponseInvalid",
+    "TokenHeader",
     "TransferBroken",
     "UnexpectedRedirect",
     "WhoAmI",

@@ -38,7 +38,9 @@ class EsawClient(EsawTransport):
     async def version(self, token: ApiToken | None = None) -> str:
         """Return eSAW's version. By its documentation, v6 requires a token for this too (``HttpStatusError``
         401)."""
-        return await self.request(EsawCall("version", "GET", "system/version"), token, models.parse_version)
+        return await self.request(
+            EsawCall("version", "GET", "system/version", is_public=True), token, models.parse_version
+        )
 
     def as_user(self, token: ApiToken) -> "EsawUserClient":
         """Return a client with the permissions of this token's owner."""

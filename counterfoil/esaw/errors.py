@@ -76,6 +76,7 @@ class HttpStatusError(EsawError):
         *,
         retry_after: float | None = None,
         trace_id: str | None = None,
+        has_own_form: bool = False,
     ) -> None:
         name = f"({_NAMES[error_id]})" if error_id in _NAMES else None
         super().__init__(f"eSAW answered {' '.join(filter(None, (str(status), error_id, name)))}.")
@@ -85,6 +86,9 @@ class HttpStatusError(EsawError):
         """Seconds that eSAW asked us to wait."""
         self.trace_id = trace_id
         """Id for Namirial's support; for logs only, since it differs each time."""
+        self.has_own_form = has_own_form
+        """Whether it can be eSAW's own: with an error id, or, as eSAW documents it for 401, without any body.
+        The answer of a proxy has a body, or asks for another login."""
         self.code = str(status)
 
     @property

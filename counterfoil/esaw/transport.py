@@ -41,6 +41,7 @@ from counterfoil.esaw.limits import CallLimits
 from counterfoil.esaw.models import parse_error, refuse_error_body
 from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.esaw.token import ApiToken
+from counterfoil.esaw.token_header import AcceptedHeader, TokenHeader
 
 CallObserver = Callable[[str, str, float], None]
 """Called after each call: operation, code (an HTTP status, ``unreachable``, ``unreadable``), seconds."""
@@ -63,6 +64,8 @@ class EsawCall:
     body: Mapping[str, str] | None = None
     accept: str = "application/json"
     form: Mapping[str, str] | None = field(default=None, repr=False)
+    is_public: bool = False
+    """Whether eSAW may answer it without a valid token, so that an answer says nothing about the token."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,14 @@ class FileDownload:
     """Whether eSAW declared it as a file (``Content-Disposition``)."""
 
 
+@dataclass(frozen=True)
+class Credential:
+    """A user's token, and the header that carries it."""
+
+    token: ApiToken
+    header: TokenHeader
+
+
 class EsawTransport:
     """Sends the calls of one organization."""
 
@@ -91,9 +102,11 @@ class EsawTransport:
         requests_per_second: float | None = None,
         observe: CallObserver,
         call_limits: CallLimits | None = None,
+        token_header: TokenHeader | None = None,
     ) -> None:
         """
-        ``http`` comes from ``new_http_client``. All organizations can share it, and its owner closes it.
+        ``http`` comes from ``new_http_client``. All organizations can share it, and its owner closes it. With
+        a ``token_header``, no call uses the other one.
 
         Raises ``ValueError`` for an invalid base URL or rate.
         """
@@ -106,22 +119,81 @@ class EsawTransport:
             clock, per_second=requests_per_second, max_retry_after=call_limits.max_retry_after
         )
         self._timeout = httpx.Timeout(call_limits.silence, connect=call_limits.connect)
+        self._accepted = AcceptedHeader(token_header or TokenHeader.BEARER, is_known=token_header is not None)
+
+    @property
+    def token_header(self) -> TokenHeader | None:
+        """The header in which eSAW accepts tokens; None: not known yet."""
+        return self._accepted.header if self._accepted.is_known else None
 
     async def request(self, call: EsawCall, token: ApiToken | None, read: Callable[[bytes], T]) -> T:
         """Make a call with a small response; return the result of ``read``. Raises an ``EsawError``."""
-        await self._rate_limiter.acquire()
-        with self._measurement(call) as measurement:
-            body = await self._with_timeout(measurement, self._read_body(call, token, measurement))
-            refuse_error_body(call.operation, body)
-            return read(body)
+        if token is None:
+            return await self._receive(call, None, read)
+        return await self._with_accepted_header(
+            lambda header: self._receive(call, Credential(token, header), read)
+        )
 
     @asynccontextmanager
     async def download(self, call: EsawCall, token: ApiToken) -> AsyncIterator[FileDownload]:
         """Make a call whose response is a file. Raises an ``EsawError``; so does reading the chunks."""
+        async with AsyncExitStack() as stack:
+            yield await self._with_accepted_header(
+                lambda header: stack.enter_async_context(self._file(call, Credential(token, header)))
+            )
+
+    async def _with_accepted_header(self, send: Callable[[TokenHeader], Awaitable[T]]) -> T:
+        """
+        Send a request with the accepted header. While none is known, eSAW's own 401 sends it again with the
+        other one.
+
+        A 401 without eSAW's own form, such as a proxy's, says nothing about the header.
+        """
+        accepted = self._accepted
+        header = accepted.header
+        try:
+            return await send(header)
+        except HttpStatusError as answer:
+            is_settled = accepted.is_known and accepted.header is header
+            if is_settled or answer.status != httpx.codes.UNAUTHORIZED or not answer.has_own_form:
+                raise
+            refusal = answer
+        async with self._waiting_for_turn(accepted):
+            if not accepted.is_known:
+                return await send(header.other)
+        if accepted.header is header:
+            # Another call has shown meanwhile that eSAW accepts the header: so it refuses the token.
+            raise refusal
+        return await send(accepted.header)
+
+    @asynccontextmanager
+    async def _waiting_for_turn(self, accepted: AcceptedHeader) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._call_limits.answer):
+                await accepted.turn.acquire()
+        except TimeoutError:
+            raise EsawUnreachable("timeout") from None
+        try:
+            yield
+        finally:
+            accepted.turn.release()
+
+    async def _receive(self, call: EsawCall, credential: Credential | None, read: Callable[[bytes], T]) -> T:
+        await self._rate_limiter.acquire()
+        with self._measurement(call) as measurement:
+            body = await self._with_timeout(measurement, self._read_body(call, credential, measurement))
+            refuse_error_body(call.operation, body)
+            answer = read(body)
+        if credential is not None and not call.is_public:
+            self._accepted.confirm(credential.header)
+        return answer
+
+    @asynccontextmanager
+    async def _file(self, call: EsawCall, credential: Credential) -> AsyncIterator[FileDownload]:
         await self._rate_limiter.acquire()
         with self._measurement(call) as measurement:
             async with AsyncExitStack() as stack:
-                opening = stack.enter_async_context(self._open_response(call, token, measurement))
+                opening = stack.enter_async_context(self._open_response(call, credential, measurement))
                 response = await self._with_timeout(measurement, opening)
                 size = _declared_size(call, response)
                 chunks = self._chunks(_ResponseBody(response), measurement)
@@ -164,11 +236,11 @@ class EsawTransport:
 
     @asynccontextmanager
     async def _open_response(
-        self, call: EsawCall, token: ApiToken | None, measurement: "_CallMeasurement"
+        self, call: EsawCall, credential: Credential | None, measurement: "_CallMeasurement"
     ) -> AsyncIterator[httpx.Response]:
         """Send the request and yield a successful response with unread body. Raises httpx's errors as
         well."""
-        response = await self._http.send(self._request(call, token), stream=True, follow_redirects=False)
+        response = await self._http.send(self._request(call, credential), stream=True, follow_redirects=False)
         try:
             if not response.is_success:
                 raise await self._error_of(response)
@@ -179,12 +251,12 @@ class EsawTransport:
         finally:
             await response.aclose()
 
-    def _request(self, call: EsawCall, token: ApiToken | None) -> httpx.Request:
+    def _request(self, call: EsawCall, credential: Credential | None) -> httpx.Request:
         # A separate function, so that no frame of an error's traceback has the headers as a variable.
         # identity: then the length on the wire is the length of the file.
         headers = {"Accept": call.accept, "Accept-Encoding": "identity"}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token.reveal()}"
+        if credential is not None:
+            headers[credential.header] = credential.header.content(credential.token)
         url = self._base + call.path if call.path.startswith("/") else f"{self._base}/Api/v6/{call.path}"
         return self._http.build_request(
             call.method, url, headers=headers, json=call.body, data=call.form, timeout=self._timeout
@@ -198,15 +270,18 @@ class EsawTransport:
         except EsawError:
             body = None
         error_id, trace_id = parse_error(body or b"")
+        has_own_form = error_id is not None or (body == b"" and _asks_for_token_only(response))
         wait = self._rate_limiter.parse_retry_after(response.headers.get("Retry-After"))
-        answered = HttpStatusError(response.status_code, error_id, retry_after=wait, trace_id=trace_id)
+        answered = HttpStatusError(
+            response.status_code, error_id, retry_after=wait, trace_id=trace_id, has_own_form=has_own_form
+        )
         self._rate_limiter.apply_retry_after(answered)
         return answered
 
     async def _read_body(
-        self, call: EsawCall, token: ApiToken | None, measurement: "_CallMeasurement"
+        self, call: EsawCall, credential: Credential | None, measurement: "_CallMeasurement"
     ) -> bytes:
-        async with self._open_response(call, token, measurement) as response:
+        async with self._open_response(call, credential, measurement) as response:
             body = await _read_at_most(self._call_limits.max_json_bytes, _ResponseBody(response))
             if body is None:
                 raise ResponseTooLarge(call.operation, self._call_limits.max_json_bytes)
@@ -342,6 +417,12 @@ def _is_message(headers: httpx.Headers) -> bool:
     """Whether a proxy or a login page answered instead of eSAW, which sends files with a disposition."""
     kind, _, _ = headers.get("Content-Type", "").partition(";")
     return kind.strip().lower() in _MESSAGE_TYPES and "Content-Disposition" not in headers
+
+
+def _asks_for_token_only(response: httpx.Response) -> bool:
+    """Whether the answer asks for no login of another program, such as a proxy's. (RFC 9110, 11.6.1)"""
+    schemes = [each.lower().split(maxsplit=1) for each in response.headers.get_list("WWW-Authenticate")]
+    return all(each[:1] == ["bearer"] for each in schemes)
 
 
 def _unreachable_kind(error: httpx.TransportError) -> UnreachableKind:

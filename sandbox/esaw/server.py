@@ -77,7 +77,7 @@ class StandIn(Control):
             await self._runner.cleanup()
 
     def _application(self) -> web.Application:
-        pipeline = RequestPipeline(self._store, self._faults, self._recorder)
+        pipeline = RequestPipeline(self._store, self._faults, self._recorder, lambda: self._behaviour)
         envelope_sender = EnvelopeSender(self._store, self._lifecycle)
         rest = RestRoutes(
             self._store, self._lifecycle, envelope_sender, lambda: self._behaviour, self._version

@@ -3,7 +3,11 @@ The points where eSAW's behaviour is not documented, or where a test wants the o
 with a reason.
 """
 
+from typing import Literal
+
 from msgspec import Struct
+
+TokenHeader = Literal["ApiToken", "Authorization"]
 
 
 class Behaviour(Struct, frozen=True, kw_only=True):
@@ -31,6 +35,8 @@ class Behaviour(Struct, frozen=True, kw_only=True):
     A Completed envelope has the same bytes each time."""
     draft_id_becomes_envelope_id: bool = False
     """Whether a sent draft keeps its id as an envelope."""
+    token_headers: tuple[TokenHeader, ...] = ("ApiToken", "Authorization")
+    """The headers in which REST accepts a token, the one that wins first; a token in another one gets 401."""
     version_needs_token: bool = False
     """Whether `system/version` answers 401 without a token."""
     code_lifetime: float = 60.0

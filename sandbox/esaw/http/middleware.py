@@ -7,13 +7,14 @@ the web pages do as those of REST.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 from aiohttp import web
 
+from sandbox.esaw.core.behaviour import Behaviour, TokenHeader
 from sandbox.esaw.core.errors import (
     ErrorCode,
     RequestRefused,
@@ -87,16 +88,23 @@ class ResolvedRoute:
 class RequestPipeline:
     """Records, disturbs and delivers what the routes do."""
 
-    def __init__(self, store: EsawStore, faults: FaultInjector, recorder: Recorder) -> None:
+    def __init__(
+        self,
+        store: EsawStore,
+        faults: FaultInjector,
+        recorder: Recorder,
+        behaviour: Callable[[], Behaviour],
+    ) -> None:
         self._store = store
         self._faults = faults
         self._recorder = recorder
+        self._behaviour = behaviour
 
     async def handle(self, request: web.Request, route: ResolvedRoute) -> web.StreamResponse:
         """Respond to one request for this route resolver."""
         body = b"" if request.content_type.startswith("multipart/") else await request.read()
         resource_id = (route.id or _id_in(body)).lower()
-        token = token_of(request)
+        token = token_of(request, self._behaviour().token_headers)
         user = self._store.owner_of(token) if token else route.session_user
         entry = self._recorder.open(
             time=self._store.now(),
@@ -142,7 +150,7 @@ class RequestPipeline:
         """Apply the fault to the store, just before the route reads it."""
         if fault.deletes_envelope and envelope and not envelope.deleted_at:
             self._store.delete(envelope)
-        token = token_of(call.request)
+        token = token_of(call.request, self._behaviour().token_headers)
         user = self._store.owner_of(token) if token else None
         if fault.revokes_token and user:
             self._store.revoke(user.user_id, token)
@@ -154,12 +162,17 @@ class RequestPipeline:
         return self._store.envelopes.get(file.envelope_id if file else resource_id)
 
 
-def token_of(request: web.Request) -> str | None:
-    """The token in `ApiToken`, else the one in `Authorization: Bearer`; one in the URL does not count."""
-    if "ApiToken" in request.headers:
-        return request.headers["ApiToken"]
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+def token_of(request: web.Request, accepted: Iterable[TokenHeader]) -> str | None:
+    """The token in the first accepted header that there is, as `Bearer` in `Authorization`; one in the URL
+    does not count."""
+    for header in accepted:
+        if header not in request.headers:
+            continue
+        if header == "ApiToken":
+            return request.headers[header]
+        scheme, _, token = request.headers[header].partition(" ")
+        return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+    return None
 
 
 async def _call_handler(route: ResolvedRoute, call: RoutedCall) -> RouteResponse:

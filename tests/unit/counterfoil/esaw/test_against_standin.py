@@ -352,6 +352,7 @@ async def test_each_fault_has_its_problem_and_the_next_call_is_not_spoilt(
     scene: Scene, fault: FaultOptions, kind: type[EsawError], text: str
 ) -> None:
     envelope = scene.an_envelope()
+    await scene.user.whoami()
     once: FaultOptions = {**fault, "times": 1}
     scene.standin.fault("envelope", **once)
     with pytest.raises(kind, match=text):

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from sandbox.esaw import DocumentSpec, EnvelopeStatus, Recipient, StandIn, User
-from sandbox.esaw.core.behaviour import Behaviour
+from sandbox.esaw.core.behaviour import Behaviour, TokenHeader
 from sandbox.esaw.core.model import EmptyAs
 from tests.support.servers.standin_peers import anna, bruno, client_of
 
@@ -49,6 +49,25 @@ async def test_either_header_carries_the_token(esaw: StandIn, user: User, header
     value = f"Bearer {user.token}" if header == "Authorization" else user.token
     async with httpx.AsyncClient(base_url=esaw.url, headers={header: value}) as client:
         assert (await client.get("/Api/v6/authorization/validate")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("accepted", "statuses"),
+    [
+        (("Authorization",), {"ApiToken": 401, "Authorization": 200}),
+        (("ApiToken",), {"ApiToken": 200, "Authorization": 401}),
+        ((), {"ApiToken": 401, "Authorization": 401}),
+    ],
+)
+async def test_a_token_in_a_header_that_is_not_accepted_is_refused(
+    esaw: StandIn, user: User, accepted: tuple[TokenHeader, ...], statuses: dict[str, int]
+) -> None:
+    esaw.set_behaviour(Behaviour(token_headers=accepted))
+    answers = {}
+    for header, value in (("ApiToken", user.token), ("Authorization", f"Bearer {user.token}")):
+        async with httpx.AsyncClient(base_url=esaw.url, headers={header: value}) as client:
+            answers[header] = (await client.get("/Api/v6/authorization/whoami")).status_code
+    assert answers == statuses
 
 
 async def test_whoami_says_who_the_token_belongs_to(api: httpx.AsyncClient, user: User) -> None:
