@@ -4,7 +4,7 @@ OAuth 2.0: obtains a user's API token with the user's consent (RFC 6749, 4.1, wi
 eSAW is the provider, and its access token *is* the user's API token (Namirial, "Retrieving the User API Token
 via OAuth"). This module has the authorization URL of the browser and the request to the token endpoint. The
 pages decide who may return with a code, and for which sender. The client secret, the code and the verifier
-are only in the body of the token request.
+are only in the token request: in its body, or the secret in its ``Authorization`` header.
 """
 
 import base64
@@ -13,7 +13,7 @@ import hmac
 import secrets
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 import msgspec
 
@@ -22,6 +22,7 @@ from counterfoil.esaw.errors import ResponseInvalid
 from counterfoil.esaw.models import decode
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.transport import EsawCall
+from counterfoil.resources.organization import ClientAuthentication
 
 OPERATION: Final = "token"
 
@@ -37,7 +38,9 @@ class AuthorizationCodeGrant:
     client_secret: str = field(repr=False)
     code: str = field(repr=False)
     redirect_uri: str
-    verifier: str = field(repr=False)
+    verifier: str | None = field(repr=False)
+    """None: the authorization request had no code challenge."""
+    client_authentication: ClientAuthentication = ClientAuthentication.BODY
 
 
 class AccessTokenResponse(msgspec.Struct, frozen=True):
@@ -65,17 +68,17 @@ def are_equal(one: str, other: str) -> bool:
 
 
 def authorize_url(
-    base_url: str, path: str, *, client_id: str, redirect_uri: str, state: str, verifier: str
+    base_url: str, path: str, *, client_id: str, redirect_uri: str, state: str, verifier: str | None
 ) -> str:
-    """Return where the browser goes to log in and to consent."""
+    """Return where the browser goes to log in and to consent; without a verifier there is no challenge."""
     query = {
         "response_type": "code",
         "client_id": client_id,
         "redirect_uri": redirect_uri,
         "state": state,
-        "code_challenge": code_challenge(verifier),
-        "code_challenge_method": "S256",
     }
+    if verifier is not None:
+        query |= {"code_challenge": code_challenge(verifier), "code_challenge_method": "S256"}
     return f"{base_url.rstrip('/')}{path}?{urlencode(query)}"
 
 
@@ -90,11 +93,21 @@ async def request_access_token(esaw: EsawClient, path: str, grant: Authorization
         "grant_type": "authorization_code",
         "code": grant.code,
         "redirect_uri": grant.redirect_uri,
-        "client_id": grant.client_id,
-        "client_secret": grant.client_secret,
-        "code_verifier": grant.verifier,
     }
-    return await esaw.request(EsawCall(OPERATION, "POST", path, form=form), None, _token)
+    if grant.verifier is not None:
+        form["code_verifier"] = grant.verifier
+    if grant.client_authentication is ClientAuthentication.BASIC:
+        call = EsawCall(OPERATION, "POST", path, form=form, authorization=_basic(grant))
+    else:
+        form |= {"client_id": grant.client_id, "client_secret": grant.client_secret}
+        call = EsawCall(OPERATION, "POST", path, form=form)
+    return await esaw.request(call, None, _token)
+
+
+def _basic(grant: AuthorizationCodeGrant) -> str:
+    """Return the client's credentials for HTTP Basic, each form-encoded first. (RFC 6749, 2.3.1)"""
+    credentials = f"{quote_plus(grant.client_id)}:{quote_plus(grant.client_secret)}"
+    return f"Basic {base64.b64encode(credentials.encode()).decode()}"
 
 
 def _token(body: bytes) -> ApiToken:

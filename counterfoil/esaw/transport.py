@@ -55,7 +55,7 @@ class EsawCall:
     One call: its name for metrics and messages, and its request.
 
     A ``path`` is relative to ``/Api/v6/``, or to the base URL when it begins with a slash. The body is JSON
-    or a form; ``repr`` does not show a form.
+    or a form; ``repr`` shows neither a form nor an authorization.
     """
 
     operation: str
@@ -64,6 +64,8 @@ class EsawCall:
     body: Mapping[str, str] | None = None
     accept: str = "application/json"
     form: Mapping[str, str] | None = field(default=None, repr=False)
+    authorization: str | None = field(default=None, repr=False)
+    """Content of ``Authorization``, for a call without a token."""
     is_public: bool = False
     """Whether eSAW may answer it without a valid token, so that an answer says nothing about the token."""
 
@@ -255,6 +257,8 @@ class EsawTransport:
         # A separate function, so that no frame of an error's traceback has the headers as a variable.
         # identity: then the length on the wire is the length of the file.
         headers = {"Accept": call.accept, "Accept-Encoding": "identity"}
+        if call.authorization is not None:
+            headers["Authorization"] = call.authorization
         if credential is not None:
             headers[credential.header] = credential.header.content(credential.token)
         url = self._base + call.path if call.path.startswith("/") else f"{self._base}/Api/v6/{call.path}"

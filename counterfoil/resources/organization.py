@@ -118,6 +118,20 @@ class CleanupSpec(ResourcePart, frozen=True):
     after: Duration = Duration(0)
 
 
+class ClientAuthentication(StrEnum):
+    """Place of client id and secret in a token request. (RFC 6749, section 2.3.1)"""
+
+    BODY = "Body"
+    BASIC = "Basic"
+
+
+class Pkce(StrEnum):
+    """Binding of a code to its request. (RFC 7636)"""
+
+    S256 = "S256"
+    OFF = "Off"
+
+
 class OAuth(ResourcePart, frozen=True):
     """The OAuth application registered with eSAW. (RFC 6749, section 4.1)"""
 
@@ -125,6 +139,8 @@ class OAuth(ResourcePart, frozen=True):
     client_secret_ref: SecretKeyRef
     authorize_path: str = "/Auth/Authorize"
     token_path: str = "/ApiToken/Retrieve"  # noqa: S105 - the path of an endpoint
+    client_authentication: ClientAuthentication = ClientAuthentication.BODY
+    pkce: Pkce = Pkce.S256
     public_url: str | None = None
 
 

@@ -46,6 +46,13 @@ async def test_the_first_send_asks_for_consent_and_the_second_asks_nothing(scene
     assert len(await scene.envelopes()) == 2
 
 
+async def test_the_settings_adapt_to_a_token_endpoint_with_basic_and_without_pkce(scene: Scene) -> None:
+    scene.esaw.set_behaviour(Behaviour(client_authentications=("Basic",), refuses_pkce=True))
+    await scene.organization(oauth={"clientAuthentication": "Basic", "pkce": "Off"})
+    await scene.consented()
+    assert len(await scene.envelopes()) == 1
+
+
 async def test_sending_leaves_a_sender_with_a_sealed_key_and_an_envelope(scene: Scene) -> None:
     browser = await scene.sign_in()
     draft = scene.esaw.add_draft(owner=scene.anna)

@@ -96,8 +96,10 @@ async def test_coming_back_without_a_state_does_nothing(scene: Scene) -> None:
     draft = anna.draft()
     async with a_tab(scene, anna.browser) as tab:
         back = await tab.back(anna.link(draft))
-        for wrong in (back.copy_remove_param("state"), back.copy_set_param("state", "made-up")):
-            says(await tab.get(str(wrong)), 400, "state_missing")
+        says(await tab.get(str(back.copy_set_param("state", "made-up"))), 400, "state_missing")
+        says(await tab.get(str(back.copy_remove_param("state"))), 502, "state_not_returned")
+    async with a_tab(scene) as stranger:
+        says(await stranger.get(str(back.copy_remove_param("state"))), 400, "state_missing")
     assert scene.esaw.sends(draft) == []
 
 

@@ -18,7 +18,7 @@ from counterfoil.esaw.oauth import AuthorizationCodeGrant, request_access_token
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, Forbidden, NotFound
 from counterfoil.resources import Organization, Sender, SenderSpec, is_same_user, to_json_dict
-from counterfoil.resources.organization import OAuth
+from counterfoil.resources.organization import OAuth, Pkce
 from counterfoil.sealing import SECRET_KEY, SECRET_TYPE, SealBroken, Sealed, Sealing, SealKeyUnknown
 from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.pages.cookies import OAuthFlow
@@ -54,12 +54,13 @@ class ConsentService:
             client_secret=await self._client_secret(oauth),
             code=code,
             redirect_uri=redirect_uri,
-            verifier=flow.verifier,
+            verifier=flow.verifier if oauth.pkce is Pkce.S256 else None,
+            client_authentication=oauth.client_authentication,
         )
         try:
             token = await request_access_token(esaw, oauth.token_path, grant)
         except EsawError as problem:
-            raise from_token_endpoint(problem) from problem
+            raise from_token_endpoint(problem, oauth) from problem
         try:
             user_info = await esaw.as_user(token).whoami()
         except EsawError as problem:

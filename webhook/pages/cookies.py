@@ -10,6 +10,7 @@ keys, so a restart or another replica changes nothing. No API token is ever in a
 import hashlib
 from collections.abc import Mapping
 from datetime import timedelta
+from itertools import islice
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
@@ -20,7 +21,11 @@ from counterfoil.sealing import Sealing
 from webhook.http_server.cookies import CookieState, FormState, SealedCookies
 
 _FLOW: Final = "flow"
+_FLOW_COOKIE: Final = "counterfoil-flow-"
 _SESSION: Final = "session"
+
+MAX_FLOWS: Final = 8
+"""Maximum ways through eSAW of a browser that are looked at without a state."""
 
 MAX_COOKIE_CHARACTERS: Final = 4096
 """Of a cookie or a form's token; browsers keep no longer cookies."""
@@ -62,7 +67,7 @@ class FormSession(FormState, frozen=True, kw_only=True):
 
 def flow_cookie(state: str) -> str:
     """Return the name of the cookie of the flow with this state."""
-    return f"counterfoil-flow-{_short_hash(state)}"
+    return f"{_FLOW_COOKIE}{_short_hash(state)}"
 
 
 def form_cookie(draft: str) -> str:
@@ -111,6 +116,12 @@ class FlowCookies(SealedCookies):
         if flow is None or not are_equal(flow.state, state) or flow.organization != organization:
             return None
         return flow
+
+    def has_flow(self, cookies: Mapping[str, str], organization: str) -> bool:
+        """Whether this browser is on a way through eSAW for this organization."""
+        sealed = (value for name, value in cookies.items() if name.startswith(_FLOW_COOKIE))
+        flows = (self.open_for(_FLOW, OAuthFlow, value) for value in islice(sealed, MAX_FLOWS))
+        return any(flow is not None and flow.organization == organization for flow in flows)
 
     def read_form_session(
         self, cookies: Mapping[str, str], organization: str, draft: str, user_id: str

@@ -1,8 +1,17 @@
 """The kinds of errors of the pages, and the functions that map errors of eSAW to them."""
 
 from http import HTTPStatus
+from typing import Final
 
-from counterfoil.esaw import EsawError, EsawUnreachable, HttpStatusError, RateLimited
+from counterfoil.esaw import (
+    EsawError,
+    EsawUnreachable,
+    HttpStatusError,
+    RateLimited,
+    ResponseInvalid,
+    UnexpectedRedirect,
+)
+from counterfoil.resources.organization import OAuth
 from webhook.http_server.errors import ErrorKind, HttpErrorKind, PageError
 
 
@@ -11,12 +20,14 @@ class PageErrorKind(ErrorKind):
 
     NOT_CONFIGURED = "not_configured", HTTPStatus.SERVICE_UNAVAILABLE
     STATE_MISSING = "state_missing", HTTPStatus.BAD_REQUEST
+    STATE_NOT_RETURNED = "state_not_returned", HTTPStatus.BAD_GATEWAY
     STATE_USED = "state_used", HTTPStatus.CONFLICT
     DENIED = "denied", HTTPStatus.FORBIDDEN
     LOGIN_FAILED = "login_failed", HTTPStatus.BAD_GATEWAY
     WRONG_ISSUER = "wrong_issuer", HTTPStatus.BAD_REQUEST
     CODE_REFUSED = "code_refused", HTTPStatus.BAD_REQUEST
     CLIENT_REFUSED = "client_refused", HTTPStatus.BAD_GATEWAY
+    EXCHANGE_REFUSED = "exchange_refused", HTTPStatus.BAD_GATEWAY
     WRONG_USER = "wrong_user", HTTPStatus.FORBIDDEN
     ESAW_DOWN = "esaw_down", HTTPStatus.SERVICE_UNAVAILABLE
     ESAW_STRANGE = "esaw_strange", HTTPStatus.BAD_GATEWAY
@@ -52,7 +63,9 @@ RETRYABLE_KINDS: frozenset[ErrorKind] = frozenset(
 ADMINISTRATOR_KINDS: frozenset[ErrorKind] = frozenset(
     {
         PageErrorKind.NOT_CONFIGURED,
+        PageErrorKind.STATE_NOT_RETURNED,
         PageErrorKind.CLIENT_REFUSED,
+        PageErrorKind.EXCHANGE_REFUSED,
         PageErrorKind.WRONG_ISSUER,
         PageErrorKind.ESAW_STRANGE,
     }
@@ -60,14 +73,27 @@ ADMINISTRATOR_KINDS: frozenset[ErrorKind] = frozenset(
 """Kinds that an administrator must solve."""
 
 
-def from_token_endpoint(problem: EsawError) -> PageError:
-    """Return the page error for a failed exchange of an authorization code."""
-    if isinstance(problem, HttpStatusError):
-        if problem.error_id in {"invalid_client", "unauthorized_client"} or problem.status == 401:
-            return PageError(PageErrorKind.CLIENT_REFUSED, str(problem))
-        if problem.error_id == "invalid_grant":
-            return PageError(PageErrorKind.CODE_REFUSED, str(problem))
-    return from_esaw(problem)
+_WRONG_PATH: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
+
+
+def from_token_endpoint(problem: EsawError, oauth: OAuth) -> PageError:
+    """Return the page error for a failed exchange of an authorization code; it names the settings to
+    check."""
+    client = f"spec.oauth.clientAuthentication ({oauth.client_authentication})"
+    pkce = f"spec.oauth.pkce ({oauth.pkce})"
+    if isinstance(problem, ResponseInvalid | UnexpectedRedirect):
+        return PageError(PageErrorKind.ESAW_STRANGE, f"{problem} Check spec.oauth.tokenPath.")
+    if not isinstance(problem, HttpStatusError) or problem.status >= 500 or problem.status == 429:
+        return from_esaw(problem)
+    if problem.status in _WRONG_PATH:
+        return PageError(PageErrorKind.EXCHANGE_REFUSED, f"{problem} Check spec.oauth.tokenPath.")
+    if problem.error_id == "invalid_grant":
+        hint = f"If this happens at each sign-in, check spec.oauth.publicURL and {pkce}."
+        return PageError(PageErrorKind.CODE_REFUSED, f"{problem} {hint}")
+    if problem.error_id in {"invalid_client", "unauthorized_client"} or problem.status == 401:
+        hint = f"Check spec.oauth.clientID, the Secret of spec.oauth.clientSecretRef, and {client}."
+        return PageError(PageErrorKind.CLIENT_REFUSED, f"{problem} {hint}")
+    return PageError(PageErrorKind.EXCHANGE_REFUSED, f"{problem} Check {pkce} and {client}.")
 
 
 def from_esaw(problem: EsawError) -> PageError:

@@ -12,7 +12,7 @@ was not used before, the code is valid, and eSAW's ``whoami`` is the user in the
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from counterfoil.esaw import EsawClients, EsawError, EsawUserClient, drafts
@@ -20,7 +20,7 @@ from counterfoil.esaw.oauth import authorize_url
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import NotFound
 from counterfoil.resources import Organization, ResourceInvalid, Sender, consented_sender_name
-from counterfoil.resources.organization import BeforeSendField, OAuth
+from counterfoil.resources.organization import BeforeSendField, OAuth, Pkce
 from webhook.http_server import request_origin
 from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.http_server.handler import BrowserRequest
@@ -35,6 +35,11 @@ from webhook.pages.rendering import PageLink, PageRenderer
 from webhook.pages.routes import PageRoute, parse_draft_and_user
 from webhook.pages.send import DraftSender, SendJob
 from webhook.pages.send_lease import SendLeases
+
+_STATE_LOST: Final = (
+    "eSAW sent the browser back without the parameter state, so every sign-in fails. eSAW must return it "
+    "unchanged (RFC 6749, 4.1.2): ask its operator. Check also that no proxy cuts the redirect URI's query"
+)
 
 
 class OrganizationSite(NamedTuple):
@@ -117,7 +122,7 @@ class PageViews:
             client_id=site.oauth.client_id,
             redirect_uri=site.urls.redirect_uri,
             state=flow.state,
-            verifier=flow.verifier,
+            verifier=flow.verifier if site.oauth.pkce is Pkce.S256 else None,
         )
         value, seconds = self.flow_cookies.seal(flow), self.limits.flow_seconds
         cookie = site.urls.set_cookie(flow, value, seconds=seconds)
@@ -128,6 +133,8 @@ class PageViews:
     async def oauth_return(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
         """ESAW sent the browser back, with a code if all went well."""
         state = context.query.get("state", "")
+        if not state and self.flow_cookies.has_flow(context.cookies, site.organization.name):
+            raise PageError(PageErrorKind.STATE_NOT_RETURNED, _STATE_LOST)
         flow = self.flow_cookies.read_flow(context.cookies, site.organization.name, state) if state else None
         if flow is None:
             raise PageError(PageErrorKind.STATE_MISSING, "no such state in this browser, or too old")
@@ -270,6 +277,9 @@ def _authorization_code(site: OrganizationSite, query: Mapping[str, str]) -> str
         raise PageError(PageErrorKind.WRONG_ISSUER, "iss names another server than spec.baseURL")
     if query.get("error") == "access_denied":
         raise PageError(PageErrorKind.DENIED, "the user did not consent")
+    if query.get("error") == "invalid_request" and site.oauth.pkce is Pkce.S256:
+        detail = "eSAW came back with invalid_request; if it does not know PKCE, set spec.oauth.pkce to Off"
+        raise PageError(PageErrorKind.LOGIN_FAILED, detail)
     if "error" in query:
         raise PageError(PageErrorKind.LOGIN_FAILED, "eSAW came back with an error instead of a code")
     code = query.get("code", "")

@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 TokenHeader = Literal["ApiToken", "Authorization"]
+ClientAuthentication = Literal["Basic", "Body"]
 
 
 class Behaviour(Struct, frozen=True, kw_only=True):
@@ -44,6 +45,13 @@ class Behaviour(Struct, frozen=True, kw_only=True):
     ignores_pkce: bool = False
     """Whether `code_challenge` and `code_verifier` are ignored, as by a server that does not know PKCE; else
     they are verified where they are sent."""
+    refuses_pkce: bool = False
+    """Whether `code_challenge` and `code_verifier` are refused, as by a server that refuses each unknown
+    parameter."""
+    client_authentications: tuple[ClientAuthentication, ...] = ("Basic", "Body")
+    """The ways in which an application may send its id and secret to `ApiToken/Retrieve`."""
+    returns_state: bool = True
+    """Whether the way back from `Auth/Authorize` carries the `state` that it was given."""
     sends_issuer: bool = False
     """Whether the way back from `Auth/Authorize` carries `iss` (RFC 9207)."""
     most_hits: int | None = None

@@ -130,7 +130,8 @@ class OAuthEndpoints:
 
     def _client_redirect(self, request: web.Request, redirect_uri: str) -> _ClientRedirect:
         issuer = str(request.url.origin()) if self._behaviour().sends_issuer else None
-        return _ClientRedirect(redirect_uri, request.query.get("state"), issuer)
+        state = request.query.get("state") if self._behaviour().returns_state else None
+        return _ClientRedirect(redirect_uri, state, issuer)
 
     def _valid_challenge(self, query: Iterable[tuple[str, str]]) -> PkceChallenge | None:
         """The challenge, if there is one. Raises OAuthProblem for anything that is wrong with the rest."""
@@ -143,6 +144,8 @@ class OAuthEndpoints:
             raise OAuthError("invalid_request", "response_type is missing.")
         if kind != "code":
             raise OAuthError("unsupported_response_type", "Only the code grant is offered.")
+        if self._behaviour().refuses_pkce and asked.keys() & {"code_challenge", "code_challenge_method"}:
+            raise OAuthError("invalid_request", "code_challenge is unknown.")
         if self._behaviour().ignores_pkce or "code_challenge" not in asked:
             return None
         return parse_challenge(asked["code_challenge"], asked.get("code_challenge_method", ""))
@@ -172,6 +175,8 @@ class OAuthEndpoints:
     def _exchange_code(self, call: RoutedCall) -> str:
         form = read_form(call.request.content_type, call.body)
         app = self._authenticated_client(call.request, form)
+        if self._behaviour().refuses_pkce and "code_verifier" in form:
+            raise OAuthError("invalid_request", "code_verifier is unknown.")
         kind = _required(form, "grant_type")
         if kind != "authorization_code":
             raise OAuthError("unsupported_grant_type", "Only authorization_code is offered.")
@@ -185,6 +190,9 @@ class OAuthEndpoints:
         """The application that asks, with its secret in HTTP Basic or in the form, not in both. Raises
         OAuthProblem."""
         client_id, secret = form.get("client_id", ""), form.get("client_secret", "")
+        used = "Basic" if "Authorization" in request.headers else "Body"
+        if used not in self._behaviour().client_authentications:
+            raise OAuthError("invalid_client", f"The client does not authenticate by {used} here.")
         if "Authorization" in request.headers:
             if secret:
                 raise OAuthError("invalid_request", "The client authenticates in two ways at once.")

@@ -1,11 +1,22 @@
 """OAuth: the address for the browser, and the one call that brings a key; nothing of it is ever shown."""
 
+import base64
 import json
+from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 
-from counterfoil.esaw import EsawError, HttpStatusError, ResponseInvalid, UnexpectedRedirect
+from counterfoil.clock import WallClock
+from counterfoil.esaw import (
+    EsawClient,
+    EsawError,
+    HttpStatusError,
+    ResponseInvalid,
+    UnexpectedRedirect,
+    new_http_client,
+)
 from counterfoil.esaw.oauth import (
     AuthorizationCodeGrant,
     authorize_url,
@@ -13,7 +24,18 @@ from counterfoil.esaw.oauth import (
     new_secret,
     request_access_token,
 )
-from tests.support.servers.scripted_esaw import TOKEN, Script, against, answering, sending, then_closing
+from counterfoil.resources.organization import ClientAuthentication
+from sandbox.esaw import Behaviour, Browser, OAuthApp, StandIn, User
+from tests.support.servers.scripted_esaw import (
+    TOKEN,
+    RecordingObserver,
+    Script,
+    against,
+    answering,
+    sending,
+    then_closing,
+)
+from tests.support.servers.standin_peers import anna
 
 SECRETS = ("s3cret+/=&", "the-code", "v" * 43)
 GRANT = AuthorizationCodeGrant(
@@ -50,6 +72,13 @@ def test_the_address_has_what_the_code_grant_and_pkce_ask_for() -> None:
     }
 
 
+def test_without_a_verifier_the_address_has_nothing_of_pkce() -> None:
+    url = authorize_url(
+        "https://esaw.example.com", "/a", client_id="a", redirect_uri="https://r", state="s", verifier=None
+    )
+    assert set(parse_qs(urlsplit(url).query)) == {"response_type", "client_id", "redirect_uri", "state"}
+
+
 def test_the_challenge_is_that_of_the_rfc() -> None:
     # RFC 7636, appendix B
     assert (
@@ -81,6 +110,73 @@ async def test_a_code_is_exchanged_by_one_form_below_the_base_url() -> None:
         "code_verifier": ["v" * 43],
     }
     assert setup.observer.codes == [("token", "200")]
+
+
+async def test_basic_carries_the_client_form_encoded_in_the_header_and_not_in_the_form() -> None:
+    grant = replace(GRANT, client_id="cli ent:1", client_authentication=ClientAuthentication.BASIC)
+    async with against(answering({"access_token": TOKEN})) as setup:
+        await request_access_token(setup.esaw, "/ApiToken/Retrieve", grant)
+    (sent,) = setup.server.received
+    scheme, _, credentials = sent.headers["authorization"].partition(" ")
+    assert (scheme, base64.b64decode(credentials)) == ("Basic", b"cli+ent%3A1:s3cret%2B%2F%3D%26")
+    assert set(parse_qs(sent.body.decode())) == {"grant_type", "code", "redirect_uri", "code_verifier"}
+    assert not [secret for secret in SECRETS if secret in repr(grant)]
+
+
+async def test_a_refusal_of_the_client_is_not_repeated_with_another_header() -> None:
+    grant = replace(GRANT, client_authentication=ClientAuthentication.BASIC)
+    async with against(answering({"error": "invalid_client"}, 401)) as setup:
+        with pytest.raises(HttpStatusError):
+            await request_access_token(setup.esaw, "/ApiToken/Retrieve", grant)
+    assert len(setup.server.received) == 1
+
+
+async def exchanged(standin: StandIn, user: User, app: OAuthApp, grant: AuthorizationCodeGrant) -> str:
+    """Go through the stand-in as a browser does; return the token that the code is worth."""
+    url = authorize_url(
+        standin.url,
+        "/Auth/Authorize",
+        client_id=grant.client_id,
+        redirect_uri=grant.redirect_uri,
+        state="s",
+        verifier=grant.verifier,
+    )
+    async with Browser(followed_prefix=standin.url) as browser:
+        await browser.open(url)
+        await browser.press("Sign in", email=user.email, password=user.password)
+        if "Allow" in browser.page.buttons:
+            await browser.press("Allow")
+        back = httpx.URL(browser.page.url).params
+    assert "code" in back, dict(back)
+    async with new_http_client() as http:
+        esaw = EsawClient(standin.url, http=http, clock=WallClock(), observe=RecordingObserver())
+        with_code = replace(grant, code=back["code"])
+        return (await request_access_token(esaw, "/ApiToken/Retrieve", with_code)).reveal()
+
+
+@pytest.mark.parametrize("authentication", ClientAuthentication)
+@pytest.mark.parametrize("verifier", [SECRETS[2], None])
+async def test_each_kind_of_token_endpoint_gives_a_token(
+    authentication: ClientAuthentication, verifier: str | None
+) -> None:
+    behaviour = Behaviour(client_authentications=(authentication.value,), refuses_pkce=verifier is None)
+    async with StandIn(behaviour=behaviour) as standin:
+        app = standin.register_app(name="Counterfoil", redirect_uris=[GRANT.redirect_uri])
+        grant = replace(
+            GRANT,
+            client_id=app.client_id,
+            client_secret=app.client_secret,
+            verifier=verifier,
+            client_authentication=authentication,
+        )
+        token = await exchanged(standin, anna(standin), app, grant)
+        assert token.isalnum()
+
+        other = {ClientAuthentication.BODY, ClientAuthentication.BASIC} - {authentication}
+        refusing = replace(grant, client_authentication=other.pop())
+        with pytest.raises(HttpStatusError) as refused:
+            await exchanged(standin, anna(standin), app, refusing)
+        assert (refused.value.status, refused.value.error_id) == (401, "invalid_client")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from sandbox.esaw import Behaviour, Browser, BrowserPage, OAuthApp, StandIn, User
+from sandbox.esaw.core.behaviour import ClientAuthentication
 from tests.support.servers.standin_peers import anna, bruno, client_of
 
 RETURN = "https://op.example.com/oauth/acme/return"
@@ -118,6 +119,37 @@ def callback_parameters(page: BrowserPage) -> dict[str, str]:
 
 
 # The way to a code
+
+
+async def test_an_esaw_that_refuses_pkce_says_so_on_the_way_back_and_at_the_token_endpoint(
+    esaw: StandIn, app: OAuthApp, user: User, browser: Browser, back_end: httpx.AsyncClient
+) -> None:
+    esaw.set_behaviour(Behaviour(refuses_pkce=True))
+    page = await browser.open(link(esaw, app, code_challenge=S256, code_challenge_method="S256"))
+    assert callback_parameters(page)["error"] == "invalid_request"
+    refused = await redeem(back_end, app, await a_code(esaw, app, user), code_verifier=VERIFIER)
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_request")
+    assert (await redeem(back_end, app, await a_code(esaw, app, user))).status_code == 200
+
+
+async def test_an_esaw_may_keep_the_state(esaw: StandIn, app: OAuthApp, user: User, browser: Browser) -> None:
+    esaw.set_behaviour(Behaviour(returns_state=False))
+    await sign_in(browser, user, link(esaw, app))
+    assert set(callback_parameters(await browser.press("Allow"))) == {"code"}
+
+
+@pytest.mark.parametrize("way", ["Body", "Basic"])
+async def test_an_esaw_may_take_the_client_in_one_place_only(
+    esaw: StandIn, app: OAuthApp, user: User, back_end: httpx.AsyncClient, way: ClientAuthentication
+) -> None:
+    esaw.set_behaviour(Behaviour(client_authentications=(way,)))
+    form = order(app, await a_code(esaw, app, user))
+    bare = {name: value for name, value in form.items() if not name.startswith("client_")}
+    auth = (quote_plus(app.client_id), quote_plus(app.client_secret))
+    in_header = await back_end.post("/ApiToken/Retrieve", data=bare, auth=auth)
+    in_form = await back_end.post("/ApiToken/Retrieve", data=form)
+    statuses = {"Body": in_form.status_code, "Basic": in_header.status_code}
+    assert statuses == {each: 200 if each == way else 401 for each in ("Body", "Basic")}
 
 
 async def test_a_stranger_logs_in_allows_and_comes_back_with_code_and_state(

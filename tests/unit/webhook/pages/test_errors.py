@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from counterfoil.esaw import EsawError, EsawUnreachable, HttpStatusError, ResponseInvalid, UnexpectedRedirect
 from counterfoil.i18n.catalogue import LANGUAGES, CatalogueName, load_catalogue
+from counterfoil.resources import SecretKeyRef
+from counterfoil.resources.organization import ClientAuthentication, OAuth, Pkce
 from webhook.http_server.errors import ErrorKind, HttpErrorKind
-from webhook.pages.errors import ADMINISTRATOR_KINDS, RETRYABLE_KINDS, PageErrorKind
+from webhook.pages.errors import ADMINISTRATOR_KINDS, RETRYABLE_KINDS, PageErrorKind, from_token_endpoint
 from webhook.pages.form_fields import FieldFault
 
 KINDS: tuple[ErrorKind, ...] = (*HttpErrorKind, *PageErrorKind)
@@ -20,6 +23,51 @@ def test_every_trouble_has_a_page_that_says_what_happened_and_what_to_do(kind: E
         for part in ("title", "text", "advice"):
             assert load_catalogue(CatalogueName.PAGES, language).has(str(kind), part)
     assert kind.status >= HTTPStatus.BAD_REQUEST
+
+
+OAUTH = OAuth(
+    client_id="c",
+    client_secret_ref=SecretKeyRef(name="s", key="k"),
+    client_authentication=ClientAuthentication.BASIC,
+    pkce=Pkce.S256,
+)
+
+
+@pytest.mark.parametrize(
+    ("problem", "kind", "named"),
+    [
+        (
+            HttpStatusError(401, "invalid_client"),
+            PageErrorKind.CLIENT_REFUSED,
+            ("clientID", "clientSecretRef", "clientAuthentication (Basic)"),
+        ),
+        (HttpStatusError(400, "unauthorized_client"), PageErrorKind.CLIENT_REFUSED, ("clientID",)),
+        (HttpStatusError(401), PageErrorKind.CLIENT_REFUSED, ("clientAuthentication (Basic)",)),
+        (HttpStatusError(400, "invalid_grant"), PageErrorKind.CODE_REFUSED, ("publicURL", "pkce (S256)")),
+        (
+            HttpStatusError(400, "invalid_request"),
+            PageErrorKind.EXCHANGE_REFUSED,
+            ("pkce (S256)", "clientAuthentication (Basic)"),
+        ),
+        (HttpStatusError(400, "unsupported_grant_type"), PageErrorKind.EXCHANGE_REFUSED, ("pkce",)),
+        (HttpStatusError(400), PageErrorKind.EXCHANGE_REFUSED, ("pkce",)),
+        (HttpStatusError(404), PageErrorKind.EXCHANGE_REFUSED, ("tokenPath",)),
+        (HttpStatusError(405), PageErrorKind.EXCHANGE_REFUSED, ("tokenPath",)),
+        (ResponseInvalid("token", "it is HTML"), PageErrorKind.ESAW_STRANGE, ("tokenPath",)),
+        (UnexpectedRedirect(302, ""), PageErrorKind.ESAW_STRANGE, ("tokenPath",)),
+        (HttpStatusError(503), PageErrorKind.ESAW_DOWN, ()),
+        (HttpStatusError(429), PageErrorKind.ESAW_DOWN, ()),
+        (EsawUnreachable("connect"), PageErrorKind.ESAW_DOWN, ()),
+    ],
+)
+def test_a_refusal_of_the_token_endpoint_names_the_settings_to_look_at(
+    problem: EsawError, kind: PageErrorKind, named: tuple[str, ...]
+) -> None:
+    error = from_token_endpoint(problem, OAUTH)
+    assert error.kind is kind
+    assert str(problem) in error.detail
+    assert all(f"spec.oauth.{name}" in error.detail or name == "clientSecretRef" for name in named)
+    assert ("spec.oauth" in error.detail) == bool(named)
 
 
 @pytest.mark.parametrize("fault", FieldFault)

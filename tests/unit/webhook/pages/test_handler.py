@@ -90,6 +90,45 @@ async def test_a_form_of_another_browser_is_refused_with_a_link_to_start_again(
     assert f"https://pages.example.com/before-send/acme?draftId={DRAFT}" in answer.text
 
 
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [
+        ("en", "without the sign (state)"),
+        ("de", "ohne das Kennzeichen (state)"),
+        ("it", "contrassegno (state)"),
+    ],
+)
+async def test_an_esaw_that_does_not_return_the_state_is_named_in_words(
+    http: httpx.AsyncClient, language: str, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    led = await http.get("/before-send/acme", params=SENT_BY)
+    cookie = led.headers["Set-Cookie"].partition(";")[0]
+    with caplog.at_level("WARNING", "webhook"):
+        back = await http.get(
+            "/oauth/acme/return",
+            params={"code": "c"},
+            headers={"Cookie": cookie, "Accept-Language": language},
+        )
+    assert back.status_code == 502
+    assert told in back.text
+    assert "eSAW must return it unchanged" in caplog.text
+
+
+@pytest.mark.parametrize("cookie", ["", "counterfoil-flow-0123456789abcdef=made-up"])
+async def test_a_return_without_state_that_this_browser_did_not_begin_says_nothing_about_esaw(
+    http: httpx.AsyncClient, cookie: str
+) -> None:
+    back = await http.get("/oauth/acme/return", params={"code": "c"}, headers={"Cookie": cookie})
+    assert back.status_code == 400
+
+
+async def test_the_flow_of_another_organization_says_nothing_about_this_one(http: httpx.AsyncClient) -> None:
+    led = await http.get("/before-send/acme", params=SENT_BY)
+    cookie = led.headers["Set-Cookie"].partition(";")[0]
+    back = await http.get("/oauth/globex/return", params={"code": "c"}, headers={"Cookie": cookie})
+    assert back.status_code == 404
+
+
 async def test_send_leads_to_esaw_with_a_cookie_that_an_error_on_the_way_back_takes_away(
     http: httpx.AsyncClient,
 ) -> None:
