@@ -28,6 +28,7 @@ from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.downloads import checked_download
 from counterfoil.esaw.models import EnvelopeFile, EnvelopeResponse
+from counterfoil.esaw.models_v5 import V5EnvelopeResponse, covers
 from counterfoil.esaw.transport import FileDownload
 from counterfoil.resources import Archive, EnvelopeEvent, FiledDocument, FileKind, Organization, Sender
 
@@ -96,14 +97,29 @@ class ReconcileContext:
         """Return the layout: the location and the tags of each file."""
         if self._plan is None:
             facts = await self.envelope_facts()
-            answer = await self.esaw.files(self.event.spec.envelope_id)
+            files = await self._list_files(await self.envelope())
             tags = await tags_subprocess.collect_in_subprocess(self.archive.spec, facts)
-            self._plan = make_layout(self.archive.spec, facts, _file_facts(answer.files()), found=tags)
+            self._plan = make_layout(self.archive.spec, facts, _file_facts(files), found=tags)
         return self._plan
 
     async def files_now(self) -> tuple[EnvelopeFile, ...]:
         """Ask eSAW for the list of files again; it may have changed since the beginning of this run."""
-        return (await self.esaw.files(self.event.spec.envelope_id)).files()
+        envelope = await self.envelope()
+        if isinstance(envelope, V5EnvelopeResponse):
+            envelope = await self.esaw.envelope(self.event.spec.envelope_id)
+        return await self._list_files(envelope)
+
+    async def _list_files(self, envelope: EnvelopeResponse) -> tuple[EnvelopeFile, ...]:
+        """
+        Return v6's list of the files; for an envelope of v5, v5's list if v6 lists fewer.
+
+        Only a list of v6 that has as many files of each kind as that of v5 is known to be complete.
+        """
+        files = (await self.esaw.files(self.event.spec.envelope_id)).files()
+        if isinstance(envelope, V5EnvelopeResponse):
+            by_v5 = envelope.listed().files()
+            return files if covers(files, by_v5) else by_v5
+        return files
 
     def download(self, file: FileFacts | FiledDocument) -> AbstractAsyncContextManager[FileDownload]:
         """Open a file of the envelope. Its chunks raise an ``EsawError`` if they can't be that file."""

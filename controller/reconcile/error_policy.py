@@ -14,6 +14,7 @@ from controller.reconcile.outcomes import Fail, NeedConsent, Outcome, Wait
 from counterfoil.archives.errors import ArchiveError, NameTaken
 from counterfoil.archives.filing import SourceBroken
 from counterfoil.esaw.errors import (
+    UNSUPPORTED_API_VERSION,
     EnvelopeStatusUnknown,
     EsawUnreachable,
     FileIdMissing,
@@ -24,11 +25,10 @@ from counterfoil.esaw.errors import (
     ResponseTooLarge,
     TransferBroken,
     UnexpectedRedirect,
+    V5ResponseInvalid,
+    V5Unavailable,
 )
 from counterfoil.kube.errors import ApiError
-
-UNSUPPORTED_API_VERSION = "ERR0063"
-"""InvalidEnvelopeApiVersion: the envelope was made by the v5 API. (Namirial, "Error Codes")"""
 
 KEY_DOUBTED = "KeyDoubted"
 """Reason of a 401 without an error id of eSAW."""
@@ -107,6 +107,8 @@ RULES = (
         "EnvelopeTooLarge",
         "{} The envelope stays in eSignAnyWhere.",
     ),
+    OutcomeRule(_is_instance(V5ResponseInvalid), Wait, "EsawV5AnswerUnreadable", "{}"),
+    OutcomeRule(_is_instance(V5Unavailable), Wait, "EsawV5Unavailable", "{}"),
     OutcomeRule(_is_instance(EnvelopeStatusUnknown), Wait, "EnvelopeStatusUnknown", "{}"),
     OutcomeRule(_is_instance(FileIdMissing), Wait, "FileIdMissing", "{}"),
     OutcomeRule(_is_instance(ResponseInvalid), Wait, "EsawAnswerUnreadable", "{}"),
@@ -123,7 +125,7 @@ RULES = (
         _has_error_id(UNSUPPORTED_API_VERSION),
         Fail,
         "UnsupportedApiVersion",
-        "The envelope was made by the v5 API; the v6 API cannot read it.",
+        "The envelope was made by the API v5, and the API v6 refuses this call for it.",
     ),
     # 404 is bare where the base URL is wrong; of the rest, eSAW gives each refusal an error id.
     OutcomeRule(_has_http_status(404), Wait, "EsawNotFound", "{}"),

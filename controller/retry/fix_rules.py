@@ -57,6 +57,7 @@ _ORGANIZATION_FIXES = frozenset(
         "SenderMissing",
         "SenderOfOtherOrganization",
         "SenderUnknown",
+        "V5EnvelopeKept",
     }
 )
 """In addition to all that begin with ``Esaw`` (its eSAW), and all that the Archive may solve."""

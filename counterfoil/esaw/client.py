@@ -1,7 +1,8 @@
 """
 The client of eSAW: one ``EsawClient`` per organization, one ``EsawUserClient`` per token, typed responses.
 
-Each method is one call of the REST API v6 and raises an ``EsawError`` when the call fails. Ids are checked
+Each method is one call of the REST API v6 and raises an ``EsawError`` when the call fails. If v6 can't
+read an envelope, since the API v5 made it, another call reads it through v5. Ids are checked
 before they become part of a URL. This module only reads: ``deletion`` deletes, ``drafts`` sends, and
 ``oauth`` obtains keys.
 """
@@ -13,7 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TypeVar
+from typing import Final, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -22,14 +23,20 @@ from counterfoil._upstream.httpcore_internals import set_read_size
 from counterfoil._upstream.httpx_pools import PooledClient
 from counterfoil._upstream.sniffio_lookup import disable_sniffio_lookup
 from counterfoil.esaw import limits, models
-from counterfoil.esaw.errors import ResponseInvalid
+from counterfoil.esaw.errors import HttpStatusError, ResponseInvalid, V5ResponseInvalid, V5Unavailable
 from counterfoil.esaw.limits import CallLimits
+from counterfoil.esaw.models_v5 import V5EnvelopeResponse, decode_v5, v5_document_id
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.transport import EsawCall, EsawTransport, FileDownload
 from counterfoil.resources import EnvelopeStatus, envelope_id
 
 A = TypeVar("A", bound=models.EsawModel)
+E = TypeVar("E", bound=models.EnvelopeResponse)
 T = TypeVar("T")
+
+_NO_SUCH_CALL: Final = frozenset({httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED, httpx.codes.GONE})
+"""Answers of an eSAW that has no API v5 any more."""
+_OTHER_ENVELOPE: Final = "it is about another envelope"
 
 
 class EsawClient(EsawTransport):
@@ -64,27 +71,36 @@ class EsawUserClient:
         return await self._get("whoami", "authorization/whoami", models.WhoAmI)
 
     async def envelope(self, envelope: str) -> models.EnvelopeResponse:
-        """Return the envelope's status, name and workflow."""
+        """Return the envelope's status, name and workflow; a ``V5EnvelopeResponse`` if v6 can't read it."""
         wanted = envelope_id(envelope)
-        answer = await self.read(EsawCall("envelope", "GET", f"envelope/{wanted}"), models.decode_envelope)
-        if not _same_guid(answer.id, wanted):
-            # A wrong response of a cache or proxy must not archive or delete another envelope.
-            raise ResponseInvalid("envelope", "it is about another envelope")
-        return answer
+        call = EsawCall("envelope", "GET", f"envelope/{wanted}")
+        answer = await self._read_or_none(call, models.decode_envelope)
+        if answer is None:
+            return await self._v5_envelope(wanted)
+        return _about(wanted, answer, ResponseInvalid(call.operation, _OTHER_ENVELOPE))
 
     async def finished_date(self, envelope: str) -> datetime | None:
         """Return when the last step of the envelope's workflow was finished; None when eSAW doesn't say."""
-        path = f"envelope/{envelope_id(envelope)}"
-        return (await self._get("envelope", path, models.WorkflowResponse)).finished_date
+        wanted = envelope_id(envelope)
+        decoder = partial(models.decode, models.WorkflowResponse)
+        answer = await self._read_or_none(EsawCall("envelope", "GET", f"envelope/{wanted}"), decoder)
+        return (answer or await self._v5_envelope(wanted)).finished_date
 
     async def files(self, envelope: str) -> models.FilesResponse:
         """Return the list of the envelope's files."""
-        return await self._get("files", f"envelope/{envelope_id(envelope)}/files", models.FilesResponse)
+        wanted = envelope_id(envelope)
+        decoder = partial(models.decode, models.FilesResponse)
+        answer = await self._read_or_none(EsawCall("files", "GET", f"envelope/{wanted}/files"), decoder)
+        return answer if answer is not None else (await self._v5_envelope(wanted)).listed()
 
     async def configuration(self, envelope: str) -> models.ConfigurationResponse:
         """Return the envelope's configuration with its metadata."""
-        path = f"envelope/{envelope_id(envelope)}/configuration"
-        return await self._get("configuration", path, models.ConfigurationResponse)
+        wanted = envelope_id(envelope)
+        call = EsawCall("configuration", "GET", f"envelope/{wanted}/configuration")
+        answer = await self._read_or_none(call, partial(models.decode, models.ConfigurationResponse))
+        if answer is None:
+            return models.ConfigurationResponse(metadata=(await self._v5_envelope(wanted)).metadata)
+        return answer
 
     async def history(self, envelope: str) -> models.HistoryResponse:
         """Return the envelope's history, also after its deletion. Raises ``HttpStatusError`` 403 without
@@ -116,7 +132,12 @@ class EsawUserClient:
         """
         if not models.is_file_id(file_id):
             raise ValueError("this can't be the id of an eSAW file")
-        call = EsawCall("download", "GET", f"file/{quote(file_id, safe='')}", accept="*/*")
+        v5_id = v5_document_id(file_id)
+        if v5_id is None:
+            call = EsawCall("download", "GET", f"file/{quote(file_id, safe='')}", accept="*/*")
+        else:
+            path = f"envelope/downloadCompletedDocument/{quote(v5_id, safe='')}"
+            call = EsawCall("download_v5", "GET", path, accept="*/*", api="v5")
         return self.transport.download(call, self.token)
 
     async def call(self, call: EsawCall, kind: type[A]) -> A:
@@ -126,6 +147,27 @@ class EsawUserClient:
     async def read(self, call: EsawCall, decoder: Callable[[str, bytes], T]) -> T:
         """Make a call; return what the decoder reads from its operation and the body of its response."""
         return await self.transport.request(call, self.token, partial(decoder, call.operation))
+
+    async def _read_or_none(self, call: EsawCall, decoder: Callable[[str, bytes], T]) -> T | None:
+        """Make a call about an envelope; None if v6 can't read the envelope, since v5 made it."""
+        try:
+            return await self.read(call, decoder)
+        except HttpStatusError as answer:
+            if answer.is_of_v5:
+                return None
+            raise
+
+    async def _v5_envelope(self, wanted: str) -> V5EnvelopeResponse:
+        call = EsawCall("envelope_v5", "GET", f"envelope/{wanted}", api="v5")
+        try:
+            answer = await self.read(call, decode_v5)
+        except HttpStatusError as refusal:
+            if refusal.status in _NO_SUCH_CALL:
+                raise V5Unavailable(refusal) from None
+            raise
+        except ResponseInvalid as problem:
+            raise V5ResponseInvalid(call.operation, problem.what) from None
+        return _about(wanted, answer, V5ResponseInvalid(call.operation, _OTHER_ENVELOPE))
 
     async def _get(self, operation: str, path: str, kind: type[A]) -> A:
         return await self.call(EsawCall(operation, "GET", path), kind)
@@ -166,6 +208,14 @@ def rfc3339(moment: datetime) -> str:
     if moment.tzinfo is None:
         raise ValueError("a time for eSAW needs a zone")
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _about(wanted: str, answer: E, problem: ResponseInvalid) -> E:
+    """Return the answer. Raises the problem for one about another envelope, as a cache or proxy may give it:
+    that one must not be archived or deleted."""
+    if not _same_guid(answer.id, wanted):
+        raise problem
+    return answer
 
 
 def _same_guid(answered: str, wanted: str) -> bool:

@@ -18,6 +18,7 @@ from typing import Final, Self
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.errors import NotProven
 from counterfoil.esaw.models import EnvelopeFile, expect_no_result
+from counterfoil.esaw.models_v5 import v5_document_id
 from counterfoil.esaw.transport import EsawCall
 from counterfoil.resources import (
     EnvelopeEventStatus,
@@ -113,6 +114,11 @@ def has_same_files(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]
     }
 
 
+def is_listed_by_v5(listed: Collection[EnvelopeFile]) -> bool:
+    """Whether the list is one of the API v5, which proves nothing."""
+    return any(v5_document_id(each.file_id) is not None for each in listed)
+
+
 def lacks_audit_trail(status: EnvelopeEventStatus, evidence: EvidenceSpec) -> bool:
     """Whether an audit trail that the envelope must have is not among the archived files."""
     envelope_status = status.envelope.status if status.envelope is not None else ""
@@ -127,6 +133,8 @@ def _missing_files(
 ) -> Iterator[str]:
     if not has_same_files(status, listed):
         yield "eSignAnyWhere lists other files than were archived"
+    if is_listed_by_v5(listed):
+        yield "only the API v5 lists the files, and nothing says that its list is complete"
     if lacks_audit_trail(status, evidence):
         yield "the audit trail is missing"
 

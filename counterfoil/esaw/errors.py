@@ -45,6 +45,9 @@ MAX_NAME_LENGTH: Final = 100
 MISSING_ENVELOPE = "ERR0007"
 """For an envelope that never existed, was deleted, or belongs to somebody else. (Namirial, "Error Codes")"""
 
+UNSUPPORTED_API_VERSION = "ERR0063"
+"""For an envelope that another API version made."""
+
 MISSING_DRAFT = "ERR0250"
 """For a draft that never existed, was sent or deleted, or belongs to somebody else."""
 
@@ -101,6 +104,12 @@ class HttpStatusError(EsawError):
         return self.status == 404 and self.error_id == MISSING_ENVELOPE
 
     @property
+    def is_of_v5(self) -> bool:
+        """Whether the call is not possible, since the API v5 made the envelope. (ERR0063
+        InvalidEnvelopeApiVersion)"""
+        return self.error_id == UNSUPPORTED_API_VERSION
+
+    @property
     def is_missing_draft(self) -> bool:
         """Whether eSAW itself says that there is no such draft for this user (ERR0250)."""
         return self.status == 404 and self.error_id == MISSING_DRAFT
@@ -122,6 +131,7 @@ class ResponseInvalid(EsawError):
     def __init__(self, operation: str, what: str) -> None:
         super().__init__(f"eSAW's answer to {operation} can't be used: {what}.")
         self.operation = operation
+        self.what = what
 
 
 class EnvelopeStatusUnknown(ResponseInvalid):
@@ -131,6 +141,19 @@ class EnvelopeStatusUnknown(ResponseInvalid):
     def __init__(self, operation: str, text: str | None) -> None:
         status = "null" if text is None else f"`{text}`" if _PLAIN_WORD.fullmatch(text) else "no plain word"
         super().__init__(operation, f"its EnvelopeStatus is {status}, which this version does not know")
+
+
+class V5ResponseInvalid(ResponseInvalid):
+    """An answer of the API v5 that can't be used."""
+
+
+class V5Unavailable(EsawError):
+    """The API v6 does not read the envelope, since v5 made it, and v5 has no such envelope or is switched
+    off."""
+
+    def __init__(self, answer: HttpStatusError) -> None:
+        super().__init__(f"The envelope was made by the API v5, and a call of v5 failed: {answer}")
+        self.code = answer.code
 
 
 class FileIdMissing(ResponseInvalid):

@@ -63,7 +63,7 @@ class EnvelopeResponse(NamedModel, frozen=True, kw_only=True):
     @property
     def sent_date(self) -> datetime | None:
         """When it was sent, in UTC; None when eSAW doesn't say (or not as a date)."""
-        return _parse_time(self.sent_text)
+        return parse_time(self.sent_text)
 
 
 class WorkflowActivity(EsawModel, frozen=True):
@@ -80,7 +80,7 @@ class WorkflowResponse(EsawModel, frozen=True):
     @property
     def finished_date(self) -> datetime | None:
         """When the last step was finished, in UTC; None when eSAW doesn't say."""
-        dates = (_parse_time(each.finished_text) for each in self.activities or ())
+        dates = (parse_time(each.finished_text) for each in self.activities or ())
         return max((each for each in dates if each is not None), default=None)
 
 
@@ -375,9 +375,12 @@ def _audit_trail_file(
         yield EnvelopeFile(file_id=file_id, kind=kind, file_name=name, document_number=number)
 
 
-def _parse_time(text: str | None) -> datetime | None:
-    """Read a time. One that can't be read is left out: it is for people, and no reason to leave an envelope
-    unarchived."""
+def parse_time(text: str | None) -> datetime | None:
+    """
+    Return a time of eSAW in UTC.
+
+    One that can't be read is left out: it is for people, and no reason to leave an envelope unarchived.
+    """
     try:
         moment = datetime.fromisoformat(text or "")
     except ValueError:

@@ -29,7 +29,7 @@ class TokenHeader(StrEnum):
 
 
 class AcceptedHeader:
-    """The header that one organization's eSAW accepts, as far as this process knows."""
+    """The header that one API of an organization's eSAW accepts, as far as this process knows."""
 
     def __init__(self, assumed: TokenHeader, *, is_known: bool = False) -> None:
         self.header = assumed

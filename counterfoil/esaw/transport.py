@@ -46,6 +46,8 @@ from counterfoil.esaw.token_header import AcceptedHeader, TokenHeader
 CallObserver = Callable[[str, str, float], None]
 """Called after each call: operation, code (an HTTP status, ``unreachable``, ``unreadable``), seconds."""
 
+ApiVersion = Literal["v5", "v6"]
+
 T = TypeVar("T")
 
 
@@ -54,8 +56,8 @@ class EsawCall:
     """
     One call: its name for metrics and messages, and its request.
 
-    A ``path`` is relative to ``/Api/v6/``, or to the base URL when it begins with a slash. The body is JSON
-    or a form; ``repr`` shows neither a form nor an authorization.
+    A ``path`` is relative to ``/Api/`` and the API's version, or to the base URL when it begins with a slash.
+    The body is JSON or a form; ``repr`` shows neither a form nor an authorization.
     """
 
     operation: str
@@ -66,6 +68,7 @@ class EsawCall:
     form: Mapping[str, str] | None = field(default=None, repr=False)
     authorization: str | None = field(default=None, repr=False)
     """Content of ``Authorization``, for a call without a token."""
+    api: ApiVersion = "v6"
     is_public: bool = False
     """Whether eSAW may answer it without a valid token, so that an answer says nothing about the token."""
 
@@ -121,19 +124,25 @@ class EsawTransport:
             clock, per_second=requests_per_second, max_retry_after=call_limits.max_retry_after
         )
         self._timeout = httpx.Timeout(call_limits.silence, connect=call_limits.connect)
-        self._accepted = AcceptedHeader(token_header or TokenHeader.BEARER, is_known=token_header is not None)
+        # v5 documents Bearer for some calls only. (Namirial, "v5 Api Reference - Introduction REST")
+        assumed: dict[ApiVersion, TokenHeader] = {"v6": TokenHeader.BEARER, "v5": TokenHeader.API_TOKEN}
+        is_known = token_header is not None
+        self._accepted = {
+            api: AcceptedHeader(token_header or header, is_known=is_known) for api, header in assumed.items()
+        }
 
     @property
     def token_header(self) -> TokenHeader | None:
-        """The header in which eSAW accepts tokens; None: not known yet."""
-        return self._accepted.header if self._accepted.is_known else None
+        """The header in which the API v6 accepts tokens; None: not known yet."""
+        accepted = self._accepted["v6"]
+        return accepted.header if accepted.is_known else None
 
     async def request(self, call: EsawCall, token: ApiToken | None, read: Callable[[bytes], T]) -> T:
         """Make a call with a small response; return the result of ``read``. Raises an ``EsawError``."""
         if token is None:
             return await self._receive(call, None, read)
         return await self._with_accepted_header(
-            lambda header: self._receive(call, Credential(token, header), read)
+            call.api, lambda header: self._receive(call, Credential(token, header), read)
         )
 
     @asynccontextmanager
@@ -141,17 +150,18 @@ class EsawTransport:
         """Make a call whose response is a file. Raises an ``EsawError``; so does reading the chunks."""
         async with AsyncExitStack() as stack:
             yield await self._with_accepted_header(
-                lambda header: stack.enter_async_context(self._file(call, Credential(token, header)))
+                call.api,
+                lambda header: stack.enter_async_context(self._file(call, Credential(token, header))),
             )
 
-    async def _with_accepted_header(self, send: Callable[[TokenHeader], Awaitable[T]]) -> T:
+    async def _with_accepted_header(self, api: ApiVersion, send: Callable[[TokenHeader], Awaitable[T]]) -> T:
         """
         Send a request with the accepted header. While none is known, eSAW's own 401 sends it again with the
         other one.
 
         A 401 without eSAW's own form, such as a proxy's, says nothing about the header.
         """
-        accepted = self._accepted
+        accepted = self._accepted[api]
         header = accepted.header
         try:
             return await send(header)
@@ -187,7 +197,7 @@ class EsawTransport:
             refuse_error_body(call.operation, body)
             answer = read(body)
         if credential is not None and not call.is_public:
-            self._accepted.confirm(credential.header)
+            self._accepted[call.api].confirm(credential.header)
         return answer
 
     @asynccontextmanager
@@ -261,7 +271,11 @@ class EsawTransport:
             headers["Authorization"] = call.authorization
         if credential is not None:
             headers[credential.header] = credential.header.content(credential.token)
-        url = self._base + call.path if call.path.startswith("/") else f"{self._base}/Api/v6/{call.path}"
+        url = (
+            self._base + call.path
+            if call.path.startswith("/")
+            else f"{self._base}/Api/{call.api}/{call.path}"
+        )
         return self._http.build_request(
             call.method, url, headers=headers, json=call.body, data=call.form, timeout=self._timeout
         )

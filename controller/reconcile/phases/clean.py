@@ -131,6 +131,8 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str |
         return _mismatch(event, "ArchivedFilesChanged", damage)
     if not deletion.has_same_files(event.status, listed):
         return _mismatch(event, "FilesChanged", OTHER_FILES)
+    if deletion.is_listed_by_v5(listed):
+        return _of_v5(event, context, "only the API v5 lists all files, and does not say that these are all")
     proof = deletion.ProofOfArchive.from_status(
         event.spec.envelope_id,
         event.status,
@@ -140,7 +142,12 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str |
         evidence=context.organization.spec.evidence,
     )
     await context.fence.check()
-    await deletion.delete(context.esaw, proof)
+    try:
+        await deletion.delete(context.esaw, proof)
+    except HttpStatusError as answer:
+        if not answer.is_of_v5:
+            raise
+        return _of_v5(event, context, "the API v6 does not delete it (ERR0063)")
     return Done("ArchivedAndDeleted", "The envelope was archived, then deleted in eSignAnyWhere.")
 
 
@@ -161,6 +168,15 @@ async def _without_audit_trail(event: EnvelopeEvent, context: ReconcileContext) 
         f"{len(event.status.documents)} files of the envelope are in Archive/{context.archive.name} and "
         f"verified, but eSignAnyWhere does not list every audit trail. {where} If audit trails are switched "
         f"off there, set spec.evidence.auditTrail of Organization/{context.organization.name} to Optional.",
+    )
+
+
+def _of_v5(event: EnvelopeEvent, context: ReconcileContext, why: str) -> Fail:
+    """Keep an envelope that v5 made, and tell a person."""
+    return Fail(
+        "V5EnvelopeKept",
+        f"{len(event.status.documents)} files of the envelope are in Archive/{context.archive.name} and "
+        f"verified. The envelope was made by the API v5 and stays in eSignAnyWhere: {why}.",
     )
 
 

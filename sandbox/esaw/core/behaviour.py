@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 TokenHeader = Literal["ApiToken", "Authorization"]
+FilesOfV5 = Literal["listed", "documents", "empty", "refused"]
 ClientAuthentication = Literal["Basic", "Body"]
 
 
@@ -38,6 +39,14 @@ class Behaviour(Struct, frozen=True, kw_only=True):
     """Whether a sent draft keeps its id as an envelope."""
     token_headers: tuple[TokenHeader, ...] = ("ApiToken", "Authorization")
     """The headers in which REST accepts a token, the one that wins first; a token in another one gets 401."""
+    has_v5: bool = True
+    """Whether the API v5 answers; else its paths are unknown."""
+    v5_token_headers: tuple[TokenHeader, ...] = ("ApiToken",)
+    """The headers in which the API v5 accepts a token."""
+    v5_files: FilesOfV5 = "listed"
+    """The answer of v6's `files` for an envelope of v5: all files, only the documents, none, or ERR0063."""
+    refuses_v5_delete: bool = False
+    """Whether v6's `envelope/delete` answers ERR0063 for an envelope of v5."""
     version_needs_token: bool = False
     """Whether `system/version` answers 401 without a token."""
     code_lifetime: float = 60.0

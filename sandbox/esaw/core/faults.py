@@ -31,6 +31,8 @@ OPERATIONS: Final = frozenset(
         "draft_create",
         "draft_update",
         "draft_send",
+        "envelope_v5",
+        "file_v5",
         "authorize",
         "retrieve",
         "login",
@@ -40,7 +42,8 @@ OPERATIONS: Final = frozenset(
         "draft_page",
     }
 )
-"""The names of the REST v6 calls, then OAuth's, then the web pages', as faults and the recorder use them."""
+"""The names of the REST calls of v6 and v5, of OAuth's and of the web pages', as faults and the recorder use
+them."""
 
 GarbageKind = Literal["json", "html", "shape", "empty", "text", "xml", "error", "nothing"]
 """

@@ -104,7 +104,7 @@ class RequestPipeline:
         """Respond to one request for this route resolver."""
         body = b"" if request.content_type.startswith("multipart/") else await request.read()
         resource_id = (route.id or _id_in(body)).lower()
-        token = token_of(request, self._behaviour().token_headers)
+        token = token_of(request, self._token_headers(request))
         user = self._store.owner_of(token) if token else route.session_user
         entry = self._recorder.open(
             time=self._store.now(),
@@ -150,12 +150,16 @@ class RequestPipeline:
         """Apply the fault to the store, just before the route reads it."""
         if fault.deletes_envelope and envelope and not envelope.deleted_at:
             self._store.delete(envelope)
-        token = token_of(call.request, self._behaviour().token_headers)
+        token = token_of(call.request, self._token_headers(call.request))
         user = self._store.owner_of(token) if token else None
         if fault.revokes_token and user:
             self._store.revoke(user.user_id, token)
             user = None
         call.user = user
+
+    def _token_headers(self, request: web.Request) -> Iterable[TokenHeader]:
+        is_v5 = request.path.lower().startswith("/api/v5/")
+        return self._behaviour().v5_token_headers if is_v5 else self._behaviour().token_headers
 
     def _envelope_of(self, resource_id: str) -> StoredEnvelope | None:
         file = self._store.files.get(resource_id)

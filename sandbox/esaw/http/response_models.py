@@ -50,6 +50,57 @@ def envelope(source: StoredEnvelope) -> Json:
     }
 
 
+def v5_envelope(source: StoredEnvelope, suffix: str) -> Json:
+    """`v5/envelope/{id}`: all facts at once. An id of a file is the one of v6 with the suffix."""
+
+    def id_of(file: StoredFile | None) -> str | None:
+        return f"{file.id}{suffix}" if file else None
+
+    is_final = source.status is not EnvelopeStatus.ACTIVE
+    documents = [
+        {
+            "FlowDocumentId": id_of(each.file),
+            "LogDocumentId": id_of(each.audit_trail),
+            "DocRefNumber": number,
+            "FileName": each.file.name,
+            "Attachments": [{"Name": file.name, "DocumentId": id_of(file)} for file in each.attachments],
+        }
+        for number, each in enumerate(source.documents, start=1)
+    ]
+    papers = [
+        {"DocumentId": id_of(each), "DisclaimerType": "DisposableDisclaimer"}
+        for each in source.legal_documents
+    ]
+    steps = [
+        {
+            "Id": each.id,
+            "Email": each.recipient.email,
+            "SignedDate": _time(each.finished_at),
+            "DisclaimerDocuments": papers if is_final and not number else [],
+        }
+        for number, each in enumerate(source.activities)
+    ]
+    status = source.status if is_final else "InProgress"
+    part = {
+        "Status": status,
+        "Email": "",
+        "Id": source.id,
+        "LogDocumentId": id_of(source.audit_trail) if is_final else None,
+        "LogXmlDocumentId": id_of(source.audit_trail_xml) if is_final else None,
+        "FinishedDocuments": documents if is_final else [],
+        "Steps": steps,
+    }
+    return {
+        "Status": status,
+        "SendDate": _time(source.sent_at),
+        "ExpirationDate": _time(source.expires_at),
+        "Bulks": [part],
+        "Id": source.id,
+        "Bulk": "",
+        "BasicOptions": {"Name": source.name, "MetaDataXml": source.metadata},
+    }
+
+
 def files(source: StoredEnvelope) -> Json:
     """`envelope/{id}/files`: the finished papers, so none while the envelope is Active."""
     if source.status is EnvelopeStatus.ACTIVE:

@@ -1,5 +1,5 @@
 """
-REST v6: the calls below `/Api/v6`, one small handler per call.
+REST v6: the calls below `/Api/v6`, one small handler per call; and the two calls of v5 that read an envelope.
 
 `RestRoutes.resolve` finds the handler for a method and a path; the middleware does everything that all calls
 have in common. Envelopes are sent and cancelled through the life cycle, which calls back.
@@ -29,6 +29,8 @@ from sandbox.esaw.http.middleware import Handler, ResolvedRoute, RoutedCall
 from sandbox.esaw.http.responses import RouteResponse, json_response
 
 VERSIONS: Final = frozenset({"v6", "v6.0"})
+V5_SUFFIX: Final = "-v5"
+"""An id that v5 has for a file is v6's with this at its end, so that neither API takes one of the other."""
 MAX_UPLOAD: Final = 32 * 1024 * 1024
 """Bytes; more is ERR0055."""
 
@@ -84,6 +86,8 @@ class RestRoutes:
     def resolve(self, request: web.Request) -> ResolvedRoute:
         """The route for this request; unknown paths and wrong methods have routes too, which refuse."""
         _, _, version, *parts = request.rel_url.raw_path.split("/")
+        if version.lower() == "v5" and self._behaviour().has_v5 and request.method == "GET":
+            return self._resolve_v5(parts)
         if version.lower() not in VERSIONS:
             return ResolvedRoute("unknown", "", _not_found)
         parts = parts[:-1] if parts and not parts[-1] else parts
@@ -97,6 +101,16 @@ class RestRoutes:
         if request.method != route.method:
             return ResolvedRoute(route.operation, resource_id, _wrong_method(route.method))
         return ResolvedRoute(route.operation, resource_id, route.handler)
+
+    def _resolve_v5(self, parts: list[str]) -> ResolvedRoute:
+        match parts:
+            case ["envelope", envelope_id]:
+                return ResolvedRoute("envelope_v5", unquote(envelope_id), self._v5_envelope)
+            case ["envelope", "downloadCompletedDocument", document_id]:
+                return ResolvedRoute(
+                    "file_v5", unquote(document_id).lower().removesuffix(V5_SUFFIX), self._v5_file
+                )
+        return ResolvedRoute("unknown", "", _not_found)
 
     # System and authorization
 
@@ -121,8 +135,18 @@ class RestRoutes:
         envelope = self._store.visible_envelope(call.id, call.authenticated_user)
         if self._behaviour().papers_only_when_completed and envelope.status is not EnvelopeStatus.COMPLETED:
             return json_response(response_models.no_files(envelope))
+        if envelope.api_version == "v5" and self._behaviour().v5_files != "listed":
+            return self._files_of_v5(envelope)
         if self._store.now() < envelope.changed_at + timedelta(seconds=self._behaviour().papers_lag):
             envelope = replace(envelope, audit_trail=None, audit_trail_xml=None, legal_documents=[])
+        return json_response(response_models.files(envelope))
+
+    def _files_of_v5(self, envelope: StoredEnvelope) -> RouteResponse:
+        if self._behaviour().v5_files == "refused":
+            raise RequestRefused(ErrorCode.WRONG_API_VERSION)
+        if self._behaviour().v5_files == "empty":
+            return json_response(response_models.no_files(envelope))
+        envelope = replace(envelope, audit_trail=None, audit_trail_xml=None, legal_documents=[])
         return json_response(response_models.files(envelope))
 
     async def _configuration(self, call: RoutedCall) -> RouteResponse:
@@ -149,7 +173,10 @@ class RestRoutes:
         return json_response({"Envelopes": hits[: self._behaviour().most_hits]})
 
     async def _delete(self, call: RoutedCall) -> RouteResponse:
-        self._store.delete(self._posted_envelope(call, request_models.EnvelopeBody))
+        envelope = self._posted_envelope(call, request_models.EnvelopeBody)
+        if envelope.api_version == "v5" and self._behaviour().refuses_v5_delete:
+            raise RequestRefused(ErrorCode.WRONG_API_VERSION)
+        self._store.delete(envelope)
         return RouteResponse()
 
     async def _cancel(self, call: RoutedCall) -> RouteResponse:
@@ -182,6 +209,17 @@ class RestRoutes:
         user = call.authenticated_user
         body = request_models.decode_body(kind, call.request.content_type, call.body)
         return self._store.visible_envelope(request_models.required(body.envelope_id), user)
+
+    # v5
+
+    async def _v5_envelope(self, call: RoutedCall) -> RouteResponse:
+        envelope = self._store.visible_envelope(call.id, call.authenticated_user)
+        return json_response(response_models.v5_envelope(envelope, V5_SUFFIX))
+
+    async def _v5_file(self, call: RoutedCall) -> RouteResponse:
+        if not call.request.path.lower().endswith(V5_SUFFIX):
+            raise RequestRefused(ErrorCode.MISSING_FILE)
+        return await self._file(call)
 
     # Files
 

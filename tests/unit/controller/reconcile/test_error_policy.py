@@ -26,6 +26,8 @@ from counterfoil.esaw.errors import (
     TransferBroken,
     UnexpectedRedirect,
     UnreachableKind,
+    V5ResponseInvalid,
+    V5Unavailable,
 )
 from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.resources import TagRule
@@ -65,6 +67,8 @@ TABLE: list[tuple[Exception, type, str]] = [
     (answered(400, "ERR0063"), Fail, "UnsupportedApiVersion"),
     (answered(403, "ERR0063"), Fail, "UnsupportedApiVersion"),
     (answered(404, "ERR0063"), Fail, "UnsupportedApiVersion"),
+    (V5ResponseInvalid("envelope_v5", "it is HTML, not JSON"), Wait, "EsawV5AnswerUnreadable"),
+    (V5Unavailable(answered(404)), Wait, "EsawV5Unavailable"),
     (ResponseInvalid("files", "it is HTML, not JSON"), Wait, "EsawAnswerUnreadable"),
     (ResponseTooLarge("files", 2**24), Fail, "EnvelopeTooLarge"),
     (ResponseTooLarge("configuration", 2**24), Fail, "EnvelopeTooLarge"),

@@ -56,7 +56,13 @@ class Scene:
     """An event, and all that the driver needs, with a real archive on the disk."""
 
     def __init__(
-        self, folder: Path, builder: EventBuilder | None = None, *, noted: str = "anna", **spec: Any
+        self,
+        folder: Path,
+        builder: EventBuilder | None = None,
+        *,
+        noted: str = "anna",
+        esaw: FakeEsawClient | None = None,
+        **spec: Any,
     ) -> None:
         base = Base()
         self.root = folder
@@ -91,7 +97,7 @@ class Scene:
                 cache=self.cache,
                 sender_keys=self.sender_keys,
                 archive_pool=ArchivePool(self.kube, secrets, self.clock, self.metrics),
-                esaw_clients=FakeEsawClients(EsawOfOne(self.envelope)),
+                esaw_clients=FakeEsawClients(esaw or EsawOfOne(self.envelope)),
                 clock=self.clock,
                 signature_checker=SignatureChecker(self.examiner, None),
                 held=held_shards(),
@@ -199,7 +205,7 @@ async def test_a_run_that_begins_in_the_middle_goes_on_from_there(tmp_path: Path
     scene.envelope.asked.clear()
     after = await scene.reconcile()
     assert after.status.phase is Phase.SUCCEEDED
-    assert scene.envelope.asked == ["files", "delete"]
+    assert scene.envelope.asked == ["envelope", "files", "delete"]
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,8 @@ def test_a_thing_is_settled_when_it_works_in_another_way_than_before(
         ("EsawUnreachable", False, True, False),
         ("NotPermitted", False, False, True),
         ("UnsupportedApiVersion", False, False, False),
+        ("V5EnvelopeKept", False, True, False),
+        ("EsawV5Unavailable", False, True, False),
         ("EnvelopeNotFound", False, False, False),
         ("NotProven", False, False, False),
         ("InternalError", False, False, False),

@@ -284,8 +284,15 @@ async def test_unknown_deleted_and_foreign_envelopes_all_look_the_same(scene: Sc
         assert await refusal(scene, envelope) == (404, "ERR0007")
 
 
-async def test_an_envelope_of_the_v5_api_is_refused_with_its_own_error(scene: Scene) -> None:
-    assert await refusal(scene, scene.an_envelope(api_version="v5")) == (400, "ERR0063")
+async def test_the_history_of_an_envelope_of_v5_is_read_through_v6(scene: Scene) -> None:
+    envelope = scene.an_envelope(api_version="v5")
+    assert not (await scene.user.history(envelope)).has_been_deleted
+
+
+async def test_an_envelope_that_neither_api_has_is_refused_as_by_v6(scene: Scene) -> None:
+    envelope = scene.an_envelope(api_version="v5")
+    await scene.standin.delete(envelope)
+    assert await refusal(scene, envelope) == (404, "ERR0007")
 
 
 async def test_a_history_that_the_user_may_not_see_is_a_403(scene: Scene) -> None:

@@ -305,3 +305,9 @@ def test_no_other_module_knows_how_to_delete() -> None:
         if "envelope/delete" in path.read_text(encoding="utf-8")
     ]
     assert knowing == ["counterfoil/esaw/deletion.py"]
+
+
+def test_a_list_of_the_api_v5_proves_nothing() -> None:
+    status = a_status(documents=(a_file(1), a_file(2, file_id="v5:file-2")))
+    with pytest.raises(NotProven, match="only the API v5 lists the files"):
+        prove(status)

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from sandbox.esaw import DocumentSpec, EnvelopeStatus, Recipient, StandIn, User
-from sandbox.esaw.core.behaviour import Behaviour, TokenHeader
+from sandbox.esaw.core.behaviour import Behaviour, FilesOfV5, TokenHeader
 from sandbox.esaw.core.model import EmptyAs
 from tests.support.servers.standin_peers import anna, bruno, client_of
 
@@ -290,6 +290,74 @@ async def test_an_envelope_made_by_v5_is_refused_where_the_original_refuses(
     assert (answer.status_code, answer.json()["ErrorId"]) == (400, "ERR0063")
 
 
+async def test_v5_has_all_facts_of_an_envelope_in_one_answer_and_its_own_ids_of_files(
+    esaw: StandIn, user: User, api: httpx.AsyncClient
+) -> None:
+    envelope = esaw.add_envelope(sender=user, api_version="v5", metadata="<a/>")
+    answer = (await api.get(f"../v5/envelope/{envelope}")).json()
+    assert (answer["Id"], answer["Status"]) == (envelope, "Completed")
+    assert answer["BasicOptions"] == {"Name": "Contract", "MetaDataXml": "<a/>"}
+    (part,) = answer["Bulks"]
+    document_id = part["FinishedDocuments"][0]["FlowDocumentId"]
+    v6_id = esaw.files(envelope)[0].file_id
+    content = (await api.get(f"file/{v6_id}")).content
+    assert (await api.get(f"../v5/envelope/downloadCompletedDocument/{document_id}")).content == content
+    for path in (f"file/{document_id}", f"../v5/envelope/downloadCompletedDocument/{v6_id}"):
+        assert (await api.get(path)).json()["ErrorId"] == "ERR0008"
+    assert part["LogDocumentId"]
+    assert part["LogXmlDocumentId"]
+
+
+async def test_v5_shows_no_file_of_an_envelope_that_is_not_finished(
+    esaw: StandIn, user: User, api: httpx.AsyncClient
+) -> None:
+    envelope = esaw.add_envelope(sender=user, api_version="v5", status="Active")
+    answer = (await api.get(f"../v5/envelope/{envelope}")).json()
+    assert answer["Status"] == "InProgress"
+    assert answer["Bulks"][0]["FinishedDocuments"] == []
+    assert answer["Bulks"][0]["LogDocumentId"] is None
+
+
+async def test_v5_takes_a_token_in_one_header_and_may_be_switched_off(esaw: StandIn, user: User) -> None:
+    envelope = esaw.add_envelope(sender=user, api_version="v5")
+    path = f"/Api/v5/envelope/{envelope}"
+    bearer, own = {"Authorization": f"Bearer {user.token}"}, {"ApiToken": user.token}
+    async with httpx.AsyncClient(base_url=esaw.url) as client:
+        assert (await client.get(path, headers=bearer)).status_code == 401
+        assert (await client.get(path, headers=own)).status_code == 200
+        esaw.set_behaviour(Behaviour(has_v5=False))
+        assert (await client.get(path, headers=own)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("listing", "kinds"),
+    [
+        ("listed", {"Documents", "AuditTrail", "LegalDocuments"}),
+        ("documents", {"Documents"}),
+        ("empty", set()),
+    ],
+)
+async def test_v6_may_list_fewer_files_of_an_envelope_made_by_v5(
+    esaw: StandIn, user: User, api: httpx.AsyncClient, listing: FilesOfV5, kinds: set[str]
+) -> None:
+    paper = DocumentSpec(name="CA22D.pdf")
+    envelope = esaw.add_envelope(sender=user, api_version="v5", legal_documents=[paper])
+    esaw.set_behaviour(Behaviour(v5_files=listing))
+    answer = (await api.get(f"envelope/{envelope}/files")).json()
+    assert {name for name, value in answer.items() if value} == kinds
+
+
+async def test_v6_may_refuse_to_list_and_to_delete_an_envelope_made_by_v5(
+    esaw: StandIn, user: User, api: httpx.AsyncClient
+) -> None:
+    esaw.set_behaviour(Behaviour(v5_files="refused", refuses_v5_delete=True))
+    envelope = esaw.add_envelope(sender=user, api_version="v5")
+    listed = await api.get(f"envelope/{envelope}/files")
+    deleted = await api.post("envelope/delete", json={"EnvelopeId": envelope})
+    assert [each.json()["ErrorId"] for each in (listed, deleted)] == ["ERR0063", "ERR0063"]
+    assert esaw.exists(envelope)
+
+
 async def test_files_and_history_of_an_envelope_made_by_v5_are_told(
     esaw: StandIn, user: User, api: httpx.AsyncClient
 ) -> None:
@@ -384,7 +452,15 @@ async def test_an_expired_envelope_goes_on_after_a_restart(
 
 
 @pytest.mark.parametrize(
-    "path", ["nothing", "envelope", "envelope/a/b/c", "envelope/a/unheard", "../v5/envelope/a"]
+    "path",
+    [
+        "nothing",
+        "envelope",
+        "envelope/a/b/c",
+        "envelope/a/unheard",
+        "../v4/envelope/a",
+        "../v5/envelope/a/files",
+    ],
 )
 async def test_an_unknown_path_is_404_without_an_error_id(api: httpx.AsyncClient, path: str) -> None:
     answer = await api.get(path)
