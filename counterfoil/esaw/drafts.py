@@ -6,13 +6,19 @@ one call of the REST API v6 and raises an ``EsawError`` when the call fails; the
 repeat it. A draft id is a GUID, as all ids of eSAW are; other ids raise ``ValueError``.
 """
 
+import logging
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from typing import NamedTuple
 
 from counterfoil.esaw import models
 from counterfoil.esaw.client import EsawUserClient, rfc3339
 from counterfoil.esaw.errors import HttpStatusError, ResponseInvalid
+from counterfoil.esaw.limits import MAX_BULK_ENVELOPES
 from counterfoil.esaw.transport import EsawCall
 from counterfoil.resources import EnvelopeId, envelope_id
+
+_log = logging.getLogger(__name__)
 
 
 async def get_draft(user: EsawUserClient, draft: str) -> models.DraftResponse:
@@ -45,26 +51,54 @@ async def update_metadata(user: EsawUserClient, draft: str, metadata: str) -> No
     await user.read(call, models.expect_no_result)
 
 
-async def send(user: EsawUserClient, draft: str) -> EnvelopeId | None:
+async def send(user: EsawUserClient, draft: str) -> tuple[EnvelopeId, ...]:
     """
-    Send the draft; return the id of its envelope, or None for a bulk, which has many.
+    Send the draft; return the id of its envelope, or the ids of all envelopes of a bulk, each once.
 
     Must not simply be repeated: when no answer came it may have been sent. Raises ``ResponseInvalid`` when it
     was sent and the answer does not say as what.
     """
     call = EsawCall("draft_send", "POST", "draft/send", {"DraftId": envelope_id(draft)})
     answer = await user.call(call, models.SendDraftResponse)
-    if answer.envelope is None:
-        return None
     try:
-        return envelope_id(answer.envelope.envelope_id)
+        envelopes = tuple(dict.fromkeys(envelope_id(each.envelope_id) for each in answer.envelopes))
     except ValueError:
-        raise ResponseInvalid(call.operation, "its EnvelopeId is no GUID") from None
+        # To leave out this one would be to lose it.
+        raise ResponseInvalid(call.operation, "an EnvelopeId in it is no GUID") from None
+    if not envelopes:
+        raise ResponseInvalid(call.operation, "it names no envelope")
+    if len(envelopes) > MAX_BULK_ENVELOPES:
+        raise ResponseInvalid(call.operation, f"it names more than {MAX_BULK_ENVELOPES} envelopes")
+    return envelopes
 
 
-async def find_sent_since(
-    user: EsawUserClient, email: str, start: datetime
-) -> tuple[models.FoundEnvelope, ...]:
-    """Return the envelopes in any status that this address sent after that time and that the user can see."""
-    call = EsawCall("find", "POST", "envelope/find", {"StartDate": rfc3339(start), "SenderEmail": email})
-    return (await user.call(call, models.FindResponse)).envelopes or ()
+class SentHit(NamedTuple):
+    """An envelope that somebody sent, and the parent of the bulk that it was sent in."""
+
+    envelope: EnvelopeId
+    bulk_parent: str
+    """Empty for an envelope that was sent on its own."""
+
+
+async def find_sent(
+    user: EsawUserClient, email: str, start: datetime, end: datetime | None = None
+) -> tuple[SentHit, ...]:
+    """
+    Return the envelopes in any status that this address sent between the times and that the user can see.
+
+    Raises ``ResponseTooLarge`` for too many; the caller then asks for a shorter time.
+    """
+    body = {"StartDate": rfc3339(start), "SenderEmail": email}
+    if end is not None:
+        body["EndDate"] = rfc3339(end)
+    call = EsawCall("find", "POST", "envelope/find", body)
+    hits = (await user.call(call, models.FindResponse)).envelopes or ()
+    return tuple(_usable(hits))
+
+
+def _usable(hits: Iterable[models.FoundEnvelope]) -> Iterator[SentHit]:
+    for each in hits:
+        try:
+            yield SentHit(envelope_id(each.id), (each.bulk_parent_id or "").lower())
+        except ValueError:
+            _log.warning("eSAW listed an envelope without a GUID among those that were sent")

@@ -38,6 +38,9 @@ class CallLimits:
     """A ``Retry-After`` beyond this is cut: a slip of a server must not silence an organization for days."""
 
 
+MAX_BULK_ENVELOPES: Final = 5000
+"""Envelopes that one draft may become: five times the recipients that eSAW allows in a bulk. Their ids fit
+into the annotations of one object."""
 FILE_ID_LENGTH: Final = 512
 """Characters. eSAW's are GUIDs today; they count as opaque here."""
 VERSION_LENGTH: Final = 64

@@ -200,6 +200,8 @@ class FoundEnvelope(NamedModel, frozen=True, kw_only=True):
     id: str
     status_text: str | None = msgspec.field(name="Status", default=None)
     metadata: str | None = msgspec.field(name="MetaData", default=None)
+    bulk_parent_id: str | None = msgspec.field(name="EnvelopeBulkParentId", default=None)
+    """The bulk that it was sent in; None for an envelope that was sent on its own."""
 
     @property
     def status(self) -> EnvelopeStatus | None:
@@ -224,10 +226,26 @@ class SentEnvelope(EsawModel, frozen=True):
     envelope_id: str
 
 
+class SentBulk(EsawModel, frozen=True):
+    """The envelopes that a bulk draft became, one per recipient. The recipients' addresses beside them are
+    personal data."""
+
+    envelope_bulk_children: tuple[SentEnvelope, ...] | None = None
+
+
 class SendDraftResponse(EsawModel, frozen=True):
-    """``POST draft/send``. A bulk has no one envelope."""
+    """``POST draft/send``: one envelope, or the envelopes of a bulk."""
 
     envelope: SentEnvelope | None = None
+    envelope_bulk: SentBulk | None = None
+
+    @property
+    def envelopes(self) -> tuple[SentEnvelope, ...]:
+        """All envelopes that the draft became; empty if the answer names none."""
+        children = (
+            self.envelope_bulk.envelope_bulk_children if self.envelope_bulk is not None else None
+        ) or ()
+        return (*(() if self.envelope is None else (self.envelope,)), *children)
 
 
 class ErrorResponse(EsawModel, frozen=True):

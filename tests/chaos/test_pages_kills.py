@@ -8,9 +8,10 @@ killed process is started again, as Kubernetes would.
 
 import asyncio
 import contextlib
+import itertools
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -21,12 +22,12 @@ from counterfoil.resources import consented_sender_name
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.local import local_environment
 from sandbox.environment.processes import CounterfoilProcess
-from sandbox.esaw import User
+from sandbox.esaw import Recipient, User
 from sandbox.esaw.browser import Browser
 from tests.support.scenes.chaos import before, eventually, kills
 from tests.support.scenes.pages import ATTEMPT, FIELDS, PASSWORD, Scene
 from tests.support.servers.proxies import Cut, Passage, Proxy, Ticks, TrapPoint, Where
-from webhook.pages.send_lease import DRAFT_ANNOTATION, ENVELOPE_ANNOTATION
+from webhook.pages.send_lease import DRAFT_ANNOTATION, ENVELOPE_ANNOTATION, ENVELOPES_ANNOTATION
 
 TRIES = 40
 
@@ -223,6 +224,76 @@ async def test_an_envelope_that_was_sent_gets_its_sender_even_if_nobody_comes_ba
         # Then it is certain what the draft became. Also so that the repair is not the one that the next test
         # strikes.
         await eventually(lambda: is_settled(victim, draft))
+
+
+# A bulk
+
+BULK = 8
+
+
+def stores_ids(passage: Passage) -> bool:
+    """The write of the ids of a bulk into the note about its draft."""
+    return asks_api("PATCH", "leases", note="draft")(passage) and bool(
+        passage.json["metadata"].get("annotations", {}).get(ENVELOPES_ANNOTATION)
+    )
+
+
+def settles(passage: Passage) -> bool:
+    """The write that there is nothing left to do about a draft."""
+    return asks_api("PATCH", "leases", note="draft")(passage) and ENVELOPE_ANNOTATION in str(passage.json)
+
+
+def the_fifth(where: Where) -> Where:
+    """The fifth of such requests."""
+    count = itertools.count(1)
+    return lambda passage: where(passage) and next(count) == 5
+
+
+BULK_STEPS = (
+    Step("send the draft", "esaw", asks_esaw("POST", "/draft/send")),
+    Step("store the ids", "api", stores_ids),
+    Step("write the fifth Envelope", "api", asks_api("POST", "envelopes")),
+    Step("settle the note", "api", settles),
+)
+
+
+@pytest.mark.parametrize("comes_back", [True, False], ids=["comes back", "does not"])
+@pytest.mark.parametrize("point", [TrapPoint.ARRIVED, TrapPoint.DONE], ids=["before", "after"])
+@pytest.mark.parametrize("step", BULK_STEPS, ids=str)
+async def test_each_envelope_of_a_bulk_has_its_sender_after_a_kill_and_the_bulk_is_sent_once(
+    victim: Victim, step: Step, point: TrapPoint, comes_back: bool
+) -> None:
+    name = f"bulk-{point.name}-{BULK_STEPS.index(step)}-{comes_back}"
+    user, browser, _ = await sits_down(victim, name)
+    people = [Recipient(email=f"kim-{number}@people.example") for number in range(BULK)]
+    draft = victim.scene.esaw.add_draft(owner=user, bulk_recipients=people)
+    if "fifth" in step.name:
+        step = replace(step, where=the_fifth(step.where))
+    await is_killed_at(victim, step, point, user, browser, draft)
+
+    if comes_back:
+        for _ in range(TRIES):
+            if await tries(victim, user, browser, draft):
+                break
+            await asyncio.sleep(0.25)
+    elif step.name == "send the draft" and point is TrapPoint.ARRIVED:
+        assert sent(victim, draft) == 0, "and nobody but its user sends it"
+        return
+
+    assert sent(victim, draft) == 1, browser.page.text
+    children = victim.scene.esaw.envelopes_of(draft)
+    sender = consented_sender_name("acme", user.user_id)
+
+    async def are_known() -> bool:
+        specs = await victim.scene.envelopes()
+        return all(child in specs and specs[child]["senderRef"]["name"] == sender for child in children)
+
+    await eventually(are_known)
+    if (await victim.scene.envelopes())[children[0]].get("draftID") is not None:
+        await eventually(lambda: is_settled(victim, draft))
+        specs = await victim.scene.envelopes()
+        assert {specs[child]["draftID"] for child in children} == {draft}
+    assert "people.example" not in await victim.scene.left_objects()
 
 
 CONSENT_STEPS = (

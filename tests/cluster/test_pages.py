@@ -15,7 +15,7 @@ from lxml import etree
 
 from counterfoil.resources import consented_sender_name
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.esaw import Behaviour
+from sandbox.esaw import Behaviour, Recipient
 from tests.support.scenes.pages import ATTEMPT, FIELDS, Scene, a_tab, pages_scene, until
 
 
@@ -202,6 +202,52 @@ async def test_metadata_that_can_not_be_added_to_is_left_alone(scene: Scene) -> 
 
     assert "name this page: metadata_unreadable" in browser.page.text
     assert scene.esaw.sends(draft) == []
+
+
+# A bulk
+
+
+async def test_a_bulk_of_a_thousand_leads_to_the_inbox_in_time_and_all_its_envelopes_follow(
+    scene: Scene,
+) -> None:
+    browser = await scene.consented()
+    people = [Recipient(email=f"kim-{number}@people.example") for number in range(1000)]
+    draft = scene.esaw.add_draft(owner=scene.anna, bulk_recipients=people)
+    scene.esaw.clear_requests()
+
+    async with asyncio.timeout(20):
+        await browser.open(scene.link(draft))
+
+    assert browser.page.url == f"{scene.esaw.url}/Inbox/Index", browser.page.text
+    children = set(scene.esaw.envelopes_of(draft))
+
+    async def are_known() -> bool:
+        return children <= (await scene.envelopes()).keys()
+
+    await until(are_known, seconds=120)
+    specs = await scene.envelopes()
+    assert {specs[child]["draftID"] for child in children} == {draft}
+    assert {specs[child]["senderRef"]["name"] for child in children} == {
+        consented_sender_name("acme", scene.anna.user_id)
+    }
+    assert len({specs[child]["sentTime"] for child in children}) == 1
+    assert len(scene.esaw.sends(draft)) == 1
+    assert scene.esaw.requests("find") == scene.esaw.requests("envelope") == []
+    assert "people.example" not in await scene.left_objects()
+    await browser.open(scene.link(draft))
+    assert browser.page.url == f"{scene.esaw.url}/Inbox/Index", "and going back sends nothing again"
+
+
+async def test_a_bulk_whose_answer_is_lost_is_found_out(scene: Scene) -> None:
+    browser = await scene.consented()
+    people = [Recipient(email=f"kim-{number}@people.example") for number in range(50)]
+    draft = scene.esaw.add_draft(owner=scene.anna, bulk_recipients=people)
+    scene.esaw.fault("draft_send", times=1, lacks="EnvelopeBulk")
+
+    await browser.open(scene.link(draft))
+
+    assert browser.page.url == f"{scene.esaw.url}/Inbox/Index", browser.page.text
+    assert set(scene.esaw.envelopes_of(draft)) <= (await scene.envelopes()).keys()
 
 
 # Errors between consent and Send

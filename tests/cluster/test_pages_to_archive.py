@@ -8,6 +8,7 @@ import pytest
 
 from counterfoil.resources import consented_sender_name
 from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.esaw import Recipient
 from sandbox.esaw.browser import Browser
 from tests.support.scenes.pages import FIELDS, Scene, pages_scene, until
 
@@ -32,9 +33,11 @@ async def scene(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIte
         yield built
 
 
-async def sends(scene: Scene, browser: Browser, cost_center: str = "4711") -> str:
-    """Send one envelope by the pages; its id."""
-    draft = scene.esaw.add_draft(owner=scene.anna)
+async def sends(
+    scene: Scene, browser: Browser, cost_center: str = "4711", *, draft: str | None = None
+) -> str:
+    """Send one envelope, or a draft that is there, by the pages; the id of the (first) envelope."""
+    draft = draft or scene.esaw.add_draft(owner=scene.anna)
     await browser.open(scene.link(draft))
     if "Allow" in browser.page.buttons:
         await browser.press("Allow")
@@ -64,6 +67,22 @@ async def test_what_was_sent_with_consent_and_tags_is_archived_with_them_and_del
         next((scene.local_environment.folder / "archive").rglob("counterfoil.json")).read_text()
     )
     assert "4711" in json.dumps(manifest)
+
+
+async def test_each_envelope_of_a_bulk_is_archived_by_the_key_of_its_sender(scene: Scene) -> None:
+    browser = await scene.sign_in()
+    people = [Recipient(email=f"kim-{number}@people.example") for number in range(4)]
+    draft = scene.esaw.add_draft(owner=scene.anna, bulk_recipients=people)
+    await sends(scene, browser, draft=draft)
+
+    for envelope in scene.esaw.envelopes_of(draft):
+        await scene.esaw.complete(envelope)
+
+    async def are_done() -> bool:
+        return await phases(scene) == ["Succeeded"] * 4
+
+    await until(are_done)
+    assert not any(map(scene.esaw.exists, scene.esaw.envelopes_of(draft)))
 
 
 async def test_a_new_consent_resumes_everything_that_waited_for_it(scene: Scene) -> None:

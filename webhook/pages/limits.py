@@ -6,8 +6,13 @@ from typing import Final
 from counterfoil.esaw import CallLimits
 from webhook.http_server.limits import HttpLimits
 
-ESAW_LIMITS: Final = CallLimits(connect=5.0, silence=20.0, answer=20.0, max_json_bytes=4 * 1024 * 1024)
-"""Limits of a call to eSAW: shorter than the controller's, since a person waits."""
+ESAW_LIMITS: Final = CallLimits(connect=5.0, silence=20.0, answer=20.0, max_json_bytes=16 * 1024 * 1024)
+"""Limits of a call to eSAW: shorter than the controller's, since a person waits. The largest response is a
+search that finds the 1,000 envelopes of a bulk, each with its metadata."""
+
+MAX_ENVELOPE_WRITES: Final = 16
+"""Maximum number of Envelopes that are read or written concurrently: half of the connections, so that the
+others stay free while a bulk is recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +63,16 @@ class PageLimits(HttpLimits):
     given_up_seconds: float = 3600.0
     """Time for which recovery follows a draft whose sending began and that is still a draft, or that
     disappeared."""
+
+    searches: int = 64
+    """Maximum number of searches in eSAW for what one draft became, if it has to be split."""
+
+    search_hits: int = 5000
+    """Maximum number of envelopes that one search uses: five bulks of 1,000."""
+
+    confirmations: int = 200
+    """Maximum number of questions to eSAW in one pass: who sent an envelope or a bulk that was found. The
+    next pass asks about others."""
 
     clock_skew_seconds: float = 900.0
     """Maximum time by which eSAW's clock may be behind Counterfoil's in the time of a sent envelope."""

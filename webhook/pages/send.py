@@ -6,34 +6,53 @@ the Lease is fresh, only its holder sends; a second click, tab or replica waits.
 over, and then eSAW is asked first whether the draft still exists: a sent draft does not. If it is gone, every
 envelope that this user sent since the Lease was created gets its ``Envelope``: all of them are this sender's,
 whichever of them was the draft.
+
+A bulk becomes up to 1,000 envelopes. Their ids are stored in the Lease in one write, before the first
+``Envelope``. From then on nobody asks eSAW any more, and the recovery writes what this attempt does not
+(docs/decisions/0027).
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeVar
 
 from counterfoil import resources
 from counterfoil.clock import Clock
 from counterfoil.esaw import EsawError, EsawUnreachable, EsawUserClient, HttpStatusError, RateLimited, drafts
+from counterfoil.esaw.drafts import SentHit
+from counterfoil.esaw.errors import ResponseTooLarge
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, ApiError, NotFound
-from counterfoil.resources import Envelope, EnvelopeSpec, Organization, Sender, envelope_id
+from counterfoil.resources import Envelope, EnvelopeSpec, Organization, Sender
 from webhook.http_server.errors import PageError
 from webhook.pages.errors import PageErrorKind, from_esaw
-from webhook.pages.limits import PageLimits
+from webhook.pages.limits import MAX_ENVELOPE_WRITES, PageLimits
 from webhook.pages.metadata import DraftMetadataUnreadable, merged
 from webhook.pages.send_lease import SendLease, SendLeases
 
 _log = logging.getLogger(__name__)
 
-SHARE_OF_ATTEMPT = 0.75
-"""Share of an attempt's time after which the attempt stops, so that it ends before another one may begin."""
+SHARE_OF_SENDING = 0.75
+"""Share of an attempt's time after which sending stops, so that it ends before another one may begin."""
+
+SHARE_OF_RECORDING = 0.2
+"""Share of an attempt's time for writing the Envelopes of a sent draft while its person waits. After that the
+browser continues, and the recovery writes the others."""
 
 MAX_WRITE_ATTEMPTS = 5
-"""Maximum number of attempts to write the Envelope of a sent draft; after that the recovery writes it."""
+"""Maximum number of attempts to write the Envelopes of a sent draft; after that the recovery writes them."""
+
+SEARCH_OVERLAP = timedelta(seconds=1)
+"""Time by which two parts of a search overlap: eSAW may leave out their very ends."""
+
+MIN_SEARCH = timedelta(seconds=10)
+"""Time of sending that is not split further."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,11 +76,14 @@ class DraftSender:
     attempt_seconds: float
     limits: PageLimits
     monotonic: Callable[[], float]
+    _writes: asyncio.Semaphore = field(
+        init=False, default_factory=lambda: asyncio.Semaphore(MAX_ENVELOPE_WRITES)
+    )
 
     async def was_sent(self, organization: str, sender: str, draft: str) -> bool:
         """Whether it is known that the draft was sent. Raises ``ApiError``."""
         send_lease = await self.send_leases.find(organization, sender, draft)
-        return send_lease is not None and send_lease.is_completed
+        return send_lease is not None and send_lease.is_sent
 
     async def send(self, job: SendJob) -> None:
         """Return when the draft is sent, by this call or by another. Raises ``PageError``, ``ApiError``."""
@@ -69,10 +91,27 @@ class DraftSender:
         if send_lease is None:
             return
         try:
-            async with asyncio.timeout(self.attempt_seconds * SHARE_OF_ATTEMPT):
-                await self._attempt(job, send_lease)
+            async with asyncio.timeout(self.attempt_seconds * SHARE_OF_SENDING):
+                envelopes = await self._attempt(job, send_lease)
         except TimeoutError:
             raise PageError(PageErrorKind.UNKNOWN_OUTCOME, "the attempt took too long") from None
+        if envelopes:
+            await self._record_in_time(send_lease, envelopes)
+
+    async def record(self, send_lease: SendLease, envelopes: Sequence[str]) -> None:
+        """
+        Write an Envelope for each envelope that the draft became, then complete the Lease. May be repeated.
+
+        Several ids are stored in the Lease first, so that only a kill before that needs a search in eSAW.
+        Raises ``ApiError`` if an Envelope could not be written.
+        """
+        if len(envelopes) > 1 and not send_lease.envelopes:
+            with suppress(NotFound):
+                send_lease = await self.send_leases.store_envelopes(send_lease, envelopes)
+        await self._for_each(
+            envelopes, lambda envelope: self._create_envelope(send_lease, envelope, draft=send_lease.draft)
+        )
+        await self.send_leases.complete(send_lease, envelopes[0])
 
     async def complete(self, job: SendJob, send_lease: SendLease) -> bool:
         """
@@ -82,20 +121,31 @@ class DraftSender:
         show the envelope yet, so the recovery checks again. Raises ``EsawError``, ``ApiError``.
         """
         if await self._kept_its_id(job):
-            await self._create_envelope(job, job.draft, draft=job.draft)
-            await self.send_leases.complete(send_lease, job.draft)
+            await self.record(send_lease, (job.draft,))
             return True
-        candidates = 0
-        for envelope in await self._sent_since(job, send_lease):
-            known = await self._existing_spec(envelope)
-            if known is None:
-                await self._create_envelope(job, envelope)
-            elif known.draft_id == job.draft:
-                await self.send_leases.complete(send_lease, envelope)
+        email = job.sender.spec.email or (await job.user.whoami()).email
+        hits = await self._find_sent(job, email, send_lease) if email else ()
+        known: dict[str, EnvelopeSpec] = {}
+
+        async def look_up(hit: SentHit) -> None:
+            spec = await self._existing_spec(hit.envelope)
+            if spec is not None:
+                known[hit.envelope] = spec
+
+        await self._for_each(hits, look_up)
+        for hit in hits:
+            # The search may not show all envelopes of a bulk yet.
+            if not hit.bulk_parent and hit.envelope in known and known[hit.envelope].draft_id == job.draft:
+                await self.send_leases.complete(send_lease, hit.envelope)
                 return True
-            if known is None or known.draft_id is None:
-                candidates += 1
-        return candidates > 0
+        new = await self._sent_by(job.user, email or "", [hit for hit in hits if hit.envelope not in known])
+        await self._for_each(
+            new,
+            lambda hit: self._create_envelope(
+                send_lease, hit.envelope, draft=job.draft if hit.bulk_parent == job.draft.lower() else None
+            ),
+        )
+        return bool(new) or any(spec.draft_id in {None, job.draft} for spec in known.values())
 
     # -- One attempt ----------------------------------------------------------------------------------------
 
@@ -109,7 +159,7 @@ class DraftSender:
             if send_lease is not None:
                 return send_lease
             found = await self.send_leases.find(organization, sender, job.draft)
-            if found is not None and found.is_completed:
+            if found is not None and found.is_sent:
                 return None
             if found is not None and found.is_expired(self.clock.now()):
                 taken = await self.send_leases.take_over(found)
@@ -119,19 +169,19 @@ class DraftSender:
                 raise PageError(PageErrorKind.BEING_SENT, "another attempt is at it")
             await self.clock.sleep(self.limits.poll_seconds)
 
-    async def _attempt(self, job: SendJob, send_lease: SendLease) -> None:
+    async def _attempt(self, job: SendJob, send_lease: SendLease) -> Sequence[str]:
+        """Send the draft; return its envelopes, whose sender is not recorded yet. Empty if that is done."""
+        envelopes: Sequence[str] = ()
         try:
-            envelope = None
             if send_lease.is_first_attempt or await drafts.exists(job.user, job.draft):
                 await self._write_tags(job, send_lease)
-                envelope = await self._send(job, send_lease)
+                envelopes = await self._send(job, send_lease)
         except EsawError as problem:
             await self.send_leases.release(send_lease)
             raise from_esaw(problem) from problem
-        if envelope is not None:
-            await self._record_sender(job, send_lease, envelope)
-        else:
+        if not envelopes:
             await self._complete_or_raise(job, send_lease)
+        return envelopes
 
     async def _write_tags(self, job: SendJob, send_lease: SendLease) -> None:
         if not job.tags:
@@ -145,20 +195,21 @@ class DraftSender:
         if after != before:
             await drafts.update_metadata(job.user, job.draft, after)
 
-    async def _send(self, job: SendJob, send_lease: SendLease) -> str | None:
-        """Send the draft; return its envelope, or None when the draft is gone and it has to be looked for."""
+    async def _send(self, job: SendJob, send_lease: SendLease) -> Sequence[str]:
+        """Send the draft; return its envelopes, or none when the draft is gone and they have to be looked
+        for."""
         try:
             return await drafts.send(job.user, job.draft)
         except EsawError as problem:
             if _had_no_effect(problem):
                 is_missing = isinstance(problem, HttpStatusError) and problem.is_missing_draft
                 if is_missing and not send_lease.is_first_attempt:
-                    return None
+                    return ()
                 await self.send_leases.release(send_lease)
                 raise _as_page_error(problem) from problem
             _log.warning("it is not known whether a draft was sent: %s", problem, extra=_log_fields(job))
             await self._raise_if_draft_exists(job)
-            return None
+            return ()
 
     async def _raise_if_draft_exists(self, job: SendJob) -> None:
         """Return when the draft is gone. Otherwise raise ``PageError``; the Lease stays: nobody else
@@ -180,21 +231,28 @@ class DraftSender:
             detail = "the draft is gone and eSAW shows no envelope of this sender"
             raise PageError(PageErrorKind.DRAFT_MISSING, detail)
 
-    async def _record_sender(self, job: SendJob, send_lease: SendLease, envelope: str) -> None:
-        """Write the Envelope of a draft that was just sent. On failure the Lease stays open and the recovery
-        writes the Envelope."""
-        fields = _log_fields(job)
-        for attempt in range(MAX_WRITE_ATTEMPTS):
-            try:
-                await self._create_envelope(job, envelope, draft=job.draft)
-                await self.send_leases.complete(send_lease, envelope)
-            except ApiError as problem:
-                _log.warning("the sender of an envelope is not stored yet: %s", problem, extra=fields)
-                await self.clock.sleep(min(0.2 * 2.0**attempt, 2.0))
-            else:
-                _log.info("a draft was sent", extra={**fields, "envelope": envelope})
-                return
-        _log.error("the sender of an envelope could not be stored; the recovery will store it", extra=fields)
+    async def _record_in_time(self, send_lease: SendLease, envelopes: Sequence[str]) -> None:
+        """Record the sender of a draft that was just sent. On failure, or if it takes too long, the Lease
+        stays open and the recovery continues."""
+        fields = {"organization": send_lease.organization, "sender": send_lease.sender}
+        try:
+            async with asyncio.timeout(self.attempt_seconds * SHARE_OF_RECORDING):
+                for attempt in range(MAX_WRITE_ATTEMPTS):
+                    try:
+                        await self.record(send_lease, envelopes)
+                    except ApiError as problem:
+                        _log.warning("the sender of an envelope is not stored yet: %s", problem, extra=fields)
+                        await self.clock.sleep(min(0.2 * 2.0**attempt, 2.0))
+                    else:
+                        _log_sent(envelopes, fields)
+                        return
+        except TimeoutError:
+            pass
+        _log.warning(
+            "the sender is not stored yet for each of the %d envelopes of a draft; the recovery stores it",
+            len(envelopes),
+            extra=fields,
+        )
 
     # -- What a draft became --------------------------------------------------------------------------------
 
@@ -209,20 +267,47 @@ class DraftSender:
             raise
         return True
 
-    async def _sent_since(self, job: SendJob, send_lease: SendLease) -> list[str]:
-        """Return the envelopes that this user sent since the Lease was created."""
-        email = job.sender.spec.email or (await job.user.whoami()).email
-        if not email:
-            return []
-        start = send_lease.started - timedelta(seconds=self.limits.clock_skew_seconds)
-        hits = [envelope_id(hit.id) for hit in await drafts.find_sent_since(job.user, email, start)]
-        return [envelope for envelope in hits if await self._is_sent_by(job.user, envelope, email)]
+    async def _find_sent(self, job: SendJob, email: str, send_lease: SendLease) -> Sequence[SentHit]:
+        """Return the envelopes that this address sent since the Lease was created, each once; split the
+        search when eSAW's answer is too large."""
+        skew = timedelta(seconds=self.limits.clock_skew_seconds)
+        parts: list[tuple[datetime, datetime | None]] = [(send_lease.started - skew, None)]
+        hits: dict[SentHit, None] = {}
+        for _ in range(self.limits.searches):
+            if not parts or len(hits) >= self.limits.search_hits:
+                break
+            start, end = parts.pop()
+            try:
+                found = await drafts.find_sent(job.user, email, start, end)
+            except ResponseTooLarge:
+                middle = start + ((end or self.clock.now() + skew) - start) / 2
+                if middle - start < MIN_SEARCH:
+                    raise
+                parts += [(middle - SEARCH_OVERLAP, end), (start, middle)]
+            else:
+                hits.update(dict.fromkeys(found))
+        if parts or len(hits) > self.limits.search_hits:
+            _log.warning(
+                "a search for a sent draft has too many hits; not all are used", extra=_log_fields(job)
+            )
+        return list(hits)[: self.limits.search_hits]
 
-    async def _is_sent_by(self, user: EsawUserClient, envelope: str, email: str) -> bool:
-        # The filter is eSAW's; an envelope that somebody shares with the user must not count as the user's
-        # own.
-        sender = (await user.envelope(envelope)).sender
-        return sender is not None and (sender.email or "").lower() == email.lower()
+    async def _sent_by(self, user: EsawUserClient, email: str, hits: Sequence[SentHit]) -> list[SentHit]:
+        """
+        Return those of the hits that this address sent. One question for each bulk: its envelopes have one
+        sender.
+
+        The filter is eSAW's; an envelope that somebody shares with the user must not count as the user's own.
+        """
+        sources = dict.fromkeys(hit.bulk_parent or hit.envelope for hit in hits)
+        asked = set(list(sources)[: self.limits.confirmations])
+        examples = {hit.bulk_parent or hit.envelope: hit.envelope for hit in hits}
+        own = set()
+        for source in asked:
+            sender = (await user.envelope(examples[source])).sender
+            if sender is not None and (sender.email or "").lower() == email.lower():
+                own.add(source)
+        return [hit for hit in hits if (hit.bulk_parent or hit.envelope) in own]
 
     async def _existing_spec(self, envelope: str) -> EnvelopeSpec | None:
         try:
@@ -230,14 +315,15 @@ class DraftSender:
         except NotFound:
             return None
 
-    async def _create_envelope(self, job: SendJob, envelope: str, draft: str | None = None) -> None:
-        organization, sender = job.organization.name, job.sender.name
+    async def _create_envelope(self, send_lease: SendLease, envelope: str, *, draft: str | None) -> None:
+        organization, sender = send_lease.organization, send_lease.sender
+        sent_time = (send_lease.sent_time or self.clock.now()).replace(microsecond=0)
         spec = EnvelopeSpec(
             organization_ref=resources.LocalObjectReference(name=organization),
             envelope_id=envelope,
             sender_ref=resources.LocalObjectReference(name=sender),
             draft_id=draft,
-            sent_time=self.clock.now().replace(microsecond=0) if draft is not None else None,
+            sent_time=sent_time if draft is not None else None,
         )
         labels = {resources.ORGANIZATION_LABEL: organization, resources.SENDER_LABEL: sender}
         body = {
@@ -248,6 +334,31 @@ class DraftSender:
         }
         with suppress(AlreadyExists):
             await self.kube.create(Envelope, body)
+
+    async def _for_each(self, items: Sequence[T], act: Callable[[T], Awaitable[None]]) -> None:
+        """
+        Do it for each item, some concurrently; all drafts of the process share the limit.
+
+        Each ``ApiError`` ends one of the workers, so an API server that is down ends all of them at once. The
+        first error is raised.
+        """
+        remaining = iter(items)
+        problems: list[ApiError] = []
+
+        async def work() -> None:
+            for item in remaining:
+                async with self._writes:
+                    try:
+                        await act(item)
+                    except ApiError as problem:
+                        problems.append(problem)
+                        return
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(min(MAX_ENVELOPE_WRITES, len(items))):
+                tasks.create_task(work())
+        if problems:
+            raise problems[0]
 
 
 def _had_no_effect(problem: EsawError) -> bool:
@@ -266,6 +377,13 @@ def _as_page_error(problem: EsawError) -> PageError:
         return from_esaw(problem)
     code = problem.error_id or str(problem.status)
     return PageError(PageErrorKind.DRAFT_REFUSED, str(problem), code=code)
+
+
+def _log_sent(envelopes: Sequence[str], fields: Mapping[str, str]) -> None:
+    if len(envelopes) == 1:
+        _log.info("a draft was sent", extra={**fields, "envelope": envelopes[0]})
+    else:
+        _log.info("a bulk draft was sent; it became %d envelopes", len(envelopes), extra=dict(fields))
 
 
 def _log_fields(job: SendJob) -> dict[str, str]:

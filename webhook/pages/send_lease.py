@@ -8,7 +8,7 @@ some time after they are completed.
 """
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,7 +29,12 @@ KIND_DRAFT: Final = "draft"
 SENDER_ANNOTATION: Final = f"{GROUP}/sender"
 DRAFT_ANNOTATION: Final = f"{GROUP}/draft"
 ENVELOPE_ANNOTATION: Final = f"{GROUP}/sent-as"
-"""Id of the envelope; present when the draft was sent and its sender is recorded."""
+"""Id of the envelope; present when the draft was sent and its sender is recorded. The first envelope of a
+bulk."""
+ENVELOPES_ANNOTATION: Final = f"{GROUP}/envelopes"
+"""Ids of the envelopes of a bulk, while their sender is not recorded for each; separated by commas."""
+SENT_TIME_ANNOTATION: Final = f"{GROUP}/sent-time"
+"""When the bulk was sent; present with the ids."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,10 @@ class SendLease:
     seconds: int
     """Maximum duration of an attempt; after that another may begin."""
     is_completed: bool
+    envelopes: tuple[str, ...] = ()
+    """The envelopes of a bulk that was sent, until their sender is recorded for each."""
+    sent_time: datetime | None = None
+    """When that bulk was sent."""
 
     @classmethod
     def parse(cls, raw: Raw) -> Self:
@@ -59,19 +68,27 @@ class SendLease:
         metadata, spec = lease.metadata, lease.spec
         if spec.acquire_time is None or spec.renew_time is None:
             raise ResourceInvalid(f"Lease/{lease.name}: it is not the Lease of a draft")
+        annotations = metadata.annotations
         return cls(
             name=lease.name,
             uid=lease.uid,
             version=metadata.resource_version or "",
             organization=metadata.labels.get(ORGANIZATION_LABEL, ""),
-            sender=metadata.annotations.get(SENDER_ANNOTATION, ""),
-            draft=metadata.annotations.get(DRAFT_ANNOTATION, ""),
+            sender=annotations.get(SENDER_ANNOTATION, ""),
+            draft=annotations.get(DRAFT_ANNOTATION, ""),
             holder=spec.holder_identity or "",
             started=spec.acquire_time,
             renewed=spec.renew_time,
             seconds=spec.lease_duration_seconds or 0,
-            is_completed=ENVELOPE_ANNOTATION in metadata.annotations,
+            is_completed=ENVELOPE_ANNOTATION in annotations,
+            envelopes=tuple(filter(None, annotations.get(ENVELOPES_ANNOTATION, "").split(","))),
+            sent_time=_parse_time(annotations.get(SENT_TIME_ANNOTATION, "")),
         )
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the draft was certainly sent, also if the senders of a bulk are still being recorded."""
+        return self.is_completed or bool(self.envelopes)
 
     @property
     def is_first_attempt(self) -> bool:
@@ -131,9 +148,23 @@ class SendLeases:
         except (Conflict, NotFound):
             return None
 
+    async def store_envelopes(self, lease: SendLease, envelopes: Sequence[str]) -> SendLease:
+        """
+        Store what a bulk became, before its senders are recorded; return the Lease with it.
+
+        Without a precondition: the process that sent the draft knows its envelopes for certain.
+        """
+        annotations = {
+            ENVELOPES_ANNOTATION: ",".join(envelopes),
+            SENT_TIME_ANNOTATION: micro_time(self.clock.now()),
+        }
+        changes = {"metadata": {"annotations": annotations}}
+        return SendLease.parse(await self.kube.patch(Lease, lease.name, changes))
+
     async def complete(self, lease: SendLease, envelope: str) -> None:
         """Record that the draft was sent and its sender is stored."""
-        changes = {"metadata": {"annotations": {ENVELOPE_ANNOTATION: envelope}}}
+        annotations = {ENVELOPE_ANNOTATION: envelope, ENVELOPES_ANNOTATION: None}
+        changes = {"metadata": {"annotations": annotations}}
         with suppress(NotFound):
             await self.kube.patch(Lease, lease.name, changes)
 
@@ -185,6 +216,13 @@ class SendLeases:
                 "renewTime": now,
             },
         }
+
+
+def _parse_time(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def _draft_lease_name(organization: str, sender: str, draft: str) -> str:

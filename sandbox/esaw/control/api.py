@@ -113,14 +113,21 @@ class Control:
         name: str = "Contract",
         recipients: Sequence[Recipient] = (Recipient(),),
         metadata: str | None = None,
+        bulk_recipients: Sequence[Recipient] = (),
     ) -> str:
-        """A draft of one sample page, as made on the web pages; its id."""
+        """A draft of one sample page, as made on the web pages; its id. With `bulk_recipients` it is a bulk:
+        each of them gets an envelope and signs it before the other recipients."""
         user = self._store.known_user(owner.user_id)
         upload = UploadedFile(
             self._store.new_id(), user, "sample.pdf", documents.plain_pdf("Sample", 1), self._store.now()
         )
         draft = self._store.add_draft(
-            user, name=name, uploads=[upload], recipients=recipients, metadata=metadata
+            user,
+            name=name,
+            uploads=[upload],
+            recipients=recipients,
+            metadata=metadata,
+            bulk_recipients=bulk_recipients,
         )
         return draft.id
 
@@ -138,11 +145,13 @@ class Control:
         return self._store.known_envelope(envelope_id).draft_id
 
     def envelope_of(self, draft_id: str) -> str | None:
-        """The envelope that this draft was sent as, also a deleted one; None if it was not sent."""
-        for envelope in self._store.envelopes.values():
-            if envelope.draft_id == draft_id:
-                return envelope.id
-        return None
+        """The envelope that this draft was sent as, also a deleted one; None if it was not sent. The first
+        one of a bulk."""
+        return next(iter(self.envelopes_of(draft_id)), None)
+
+    def envelopes_of(self, draft_id: str) -> list[str]:
+        """All envelopes that this draft was sent as, also deleted ones: several for a bulk."""
+        return [each.id for each in self._store.envelopes.values() if each.draft_id == draft_id]
 
     def sends(self, draft_id: str) -> list[SendCall]:
         """Each call of draft/send for this draft; the SEND button of the web pages is none."""

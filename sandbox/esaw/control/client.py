@@ -99,6 +99,7 @@ class StandInControl(ControlClient):
     drafts = _remote(Control.drafts)
     draft_of = _remote(Control.draft_of)
     envelope_of = _remote(Control.envelope_of)
+    envelopes_of = _remote(Control.envelopes_of)
     sends = _remote(Control.sends)
     add_envelope = _remote(Control.add_envelope)
     set_default_callbacks = _remote(Control.set_default_callbacks)

@@ -36,7 +36,7 @@ class Behaviour(Struct, frozen=True, kw_only=True):
     """Whether each download of a document has other bytes, as from a PDF that is rendered for each download.
     A Completed envelope has the same bytes each time."""
     draft_id_becomes_envelope_id: bool = False
-    """Whether a sent draft keeps its id as an envelope."""
+    """Whether a sent draft keeps its id as an envelope, or as the parent of a bulk."""
     token_headers: tuple[TokenHeader, ...] = ("ApiToken", "Authorization")
     """The headers in which REST accepts a token, the one that wins first; a token in another one gets 401."""
     has_v5: bool = True

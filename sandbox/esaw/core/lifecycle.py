@@ -9,7 +9,7 @@ Background.
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -90,6 +90,26 @@ class Lifecycle:
 
     def send(self, draft: Draft, finished_documents: Sequence[Document]) -> StoredEnvelope:
         """Send a draft: an Active envelope, its first signer notified."""
+        keeps_id = self._callback_client.behaviour().draft_id_becomes_envelope_id
+        return self._send(draft, finished_documents, envelope_id=draft.id if keeps_id else None)
+
+    def send_bulk(
+        self, draft: Draft, finished_documents: Sequence[Sequence[Document]]
+    ) -> list[StoredEnvelope]:
+        """Send a bulk draft: an Active envelope for each recipient of the bulk, with the documents at the
+        same position. Their parent is no envelope."""
+        keeps_id = self._callback_client.behaviour().draft_id_becomes_envelope_id
+        parent = draft.id if keeps_id else self._store.new_id()
+        children = []
+        for recipient, documents in zip(draft.bulk_recipients, finished_documents, strict=True):
+            child = self._send(replace(draft, recipients=[recipient, *draft.recipients]), documents)
+            child.bulk_parent_id = parent
+            children.append(child)
+        return children
+
+    def _send(
+        self, draft: Draft, finished_documents: Sequence[Document], *, envelope_id: str | None = None
+    ) -> StoredEnvelope:
         order = EnvelopeOrder(
             name=draft.name,
             status=EnvelopeStatus.ACTIVE,
@@ -98,12 +118,8 @@ class Lifecycle:
             callbacks=draft.callbacks,
             share_with_team=draft.share_with_team,
         )
-        keeps_id = self._callback_client.behaviour().draft_id_becomes_envelope_id
         envelope = self._store.add_envelope(
-            draft.owner,
-            order,
-            finished_documents=finished_documents,
-            envelope_id=draft.id if keeps_id else None,
+            draft.owner, order, finished_documents=finished_documents, envelope_id=envelope_id
         )
         envelope.expires_at = draft.expires_at or envelope.expires_at
         self._background.start(self._after_send(envelope))

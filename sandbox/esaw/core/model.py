@@ -337,3 +337,5 @@ class Draft:
     expires_at: datetime | None
     before_send_url: str | None = None
     """`BeforeSendRedirectUrl`, placeholders and all: where the browser goes instead of sending."""
+    bulk_recipients: list[Recipient] = field(default_factory=list)
+    """The recipients of a bulk (`SignBulk`): each gets an envelope, and is its first signer."""

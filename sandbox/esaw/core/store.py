@@ -337,6 +337,7 @@ class EsawStore:
         uploads: Sequence[UploadedFile],
         recipients: Sequence[Recipient],
         metadata: str | None,
+        bulk_recipients: Sequence[Recipient] = (),
     ) -> Draft:
         """A new draft as made on the web pages, with all the organization's defaults."""
         draft = Draft(
@@ -351,6 +352,7 @@ class EsawStore:
             share_with_team=False,
             expires_at=None,
             before_send_url=self.before_send_url,
+            bulk_recipients=list(bulk_recipients),
         )
         self.drafts[draft.id] = draft
         return draft

@@ -7,7 +7,7 @@ that does not fit is ERR0011.
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,6 +15,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from sandbox.esaw.core.errors import ErrorCode, RequestRefused, UnsupportedMediaType
 from sandbox.esaw.core.model import ActionKind, CallbackUrls, Recipient
+
+MAX_BULK_RECIPIENTS: Final = 1000
 
 AwareDatetime = Annotated[datetime, Meta(tz=True)]
 """RFC 3339 with a zone."""
@@ -76,10 +78,18 @@ class PersonBody(Struct, rename="pascal"):
     recipient_configuration: RecipientBody
 
 
+class BulkBody(Struct, rename="pascal"):
+    """`SignBulk`: one envelope for each recipient."""
+
+    bulk_recipients: list[PersonBody]
+
+
 class ActionBody(Struct, rename="pascal"):
     """`Action`, which has exactly one of these."""
 
     sign: PersonBody | None = None
+    sign_bulk: BulkBody | None = None
+    """Counts for drafts only."""
     view: PersonBody | None = None
     send_copy: PersonBody | None = None
     sign_automatic: dict[str, Any] | None = None
@@ -182,9 +192,26 @@ def required(value: str) -> str:
 
 
 def recipients(activities: list[ActivityBody]) -> list[Recipient]:
-    """The recipients and their tasks. Raises EsawError."""
+    """The recipients and their tasks, without those of a bulk. Raises EsawError."""
     _count(len(activities), "Activities")
-    return [_recipient(each.action) for each in activities]
+    return [_recipient(each.action) for each in activities if each.action.sign_bulk is None]
+
+
+def bulk_recipients(activities: list[ActivityBody]) -> list[Recipient]:
+    """The recipients of a bulk; none for an envelope that is no bulk. Raises EsawError."""
+    bulks = [each.action.sign_bulk for each in activities if each.action.sign_bulk is not None]
+    if not bulks:
+        return []
+    if len(bulks) > 1 or any(
+        each.action.sign_bulk is not None and each.action != ActionBody(sign_bulk=each.action.sign_bulk)
+        for each in activities
+    ):
+        raise RequestRefused(
+            ErrorCode.INVALID_FORMAT, "Activities have one SignBulk at most, which is a separate Action."
+        )
+    people = bulks[0].bulk_recipients
+    _count(len(people), "BulkRecipients", most=MAX_BULK_RECIPIENTS)
+    return [_recipient(ActionBody(sign=each)) for each in people]
 
 
 def documents(given: list[DocumentBody]) -> list[str]:
@@ -239,11 +266,11 @@ def expiration(given: ExpirationBody | RestartBody | None, now: datetime) -> dat
     return at
 
 
-def _count(number: int, what: str) -> None:
+def _count(number: int, what: str, *, most: int = 50) -> None:
     if number == 0:
         raise RequestRefused(ErrorCode.EMPTY_PARAMETER, f"{what} must not be empty.")
-    if number > 50:
-        raise RequestRefused(ErrorCode.INVALID_FORMAT, f"{what} must not have more than 50 entries.")
+    if number > most:
+        raise RequestRefused(ErrorCode.INVALID_FORMAT, f"{what} must not have more than {most} entries.")
 
 
 def _recipient(action: ActionBody) -> Recipient:

@@ -4,6 +4,7 @@ Shapes: the JSON of each v6 answer, made from the model. Pure; field names and n
 A time is RFC 3339 in UTC with `Z`.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -169,15 +170,34 @@ def found(source: StoredEnvelope, *, is_expiring_soon: bool) -> Json:
 
 def draft(source: Draft) -> Json:
     """`draft/{id}`."""
+    actions: list[Json] = [
+        {each.action: {"ContactInformation": _contact(each)}} for each in source.recipients
+    ]
+    if source.bulk_recipients:
+        bulk = [
+            {"RecipientConfiguration": {"ContactInformation": _contact(each)}}
+            for each in source.bulk_recipients
+        ]
+        actions.insert(0, {"SignBulk": {"BulkRecipients": bulk}})
     return {
         "Id": source.id,
         "Name": source.name,
         "CreationDate": _time(source.created_at),
-        "Activities": [
-            {"Id": None, "Action": {each.action: {"ContactInformation": _contact(each)}}}
-            for each in source.recipients
-        ],
+        "Activities": [{"Id": None, "Action": action} for action in actions],
     }
+
+
+def sent(envelopes: Sequence[StoredEnvelope]) -> Json:
+    """`draft/send`: the one envelope, or the children of a bulk with their recipients."""
+    first = envelopes[0]
+    if first.bulk_parent_id is None:
+        return {"Envelope": {"EnvelopeId": first.id}, "EnvelopeBulk": None}
+    children = [
+        {"EnvelopeId": each.id, "BulkRecipientEmail": each.activities[0].recipient.email}
+        for each in envelopes
+    ]
+    bulk = {"EnvelopeBulkParentId": first.bulk_parent_id, "EnvelopeBulkChildren": children}
+    return {"Envelope": None, "EnvelopeBulk": bulk}
 
 
 def draft_configuration(source: Draft) -> Json:

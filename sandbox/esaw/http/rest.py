@@ -197,7 +197,10 @@ class RestRoutes:
         user = call.authenticated_user
         body = request_models.decode_body(request_models.SendBody, call.request.content_type, call.body)
         draft = self._draft_from(body, user, is_draft=False)
-        return json_response({"EnvelopeId": self._envelope_sender.send(draft).id})
+        if draft.bulk_recipients:
+            raise RequestRefused(ErrorCode.INVALID_FORMAT, "SignBulk is not for envelope/send.")
+        [envelope] = self._envelope_sender.send(draft)
+        return json_response({"EnvelopeId": envelope.id})
 
     def _v6_envelope(self, call: RoutedCall) -> StoredEnvelope:
         envelope = self._store.visible_envelope(call.id, call.authenticated_user)
@@ -293,8 +296,7 @@ class RestRoutes:
         user = call.authenticated_user
         body = request_models.decode_body(request_models.DraftBody, call.request.content_type, call.body)
         draft = self._store.visible_draft(request_models.required(body.draft_id), user)
-        envelope = self._envelope_sender.send(draft)
-        return json_response({"Envelope": {"EnvelopeId": envelope.id}, "EnvelopeBulk": None})
+        return json_response(response_models.sent(self._envelope_sender.send(draft)))
 
     def _draft_from(self, body: request_models.SendBody, user: User, *, is_draft: bool) -> Draft:
         uploads = [
@@ -315,6 +317,7 @@ class RestRoutes:
             before_send_url=request_models.before_send_url(
                 body.redirect_configuration, self._store.before_send_url
             ),
+            bulk_recipients=request_models.bulk_recipients(body.activities),
         )
 
 

@@ -112,6 +112,10 @@ class Scene:
         """All objects of a kind."""
         return await self.local_environment.listed(kind)
 
+    async def left_objects(self) -> str:
+        """Everything that sending leaves, but Secrets, as a text to search in."""
+        return str([await self.listed(kind) for kind in ("leases", "envelopes", "senders")])
+
     async def traces(self) -> set[str]:
         """The names of everything that the pages can have made, but used states."""
         made = await self.local_environment.kubectl("get", "senders,envelopes,secrets", "-o", "name")

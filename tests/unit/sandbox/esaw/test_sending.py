@@ -236,6 +236,97 @@ async def test_the_draft_id_may_become_the_envelope_id(esaw: StandIn, api: httpx
     assert body["Envelope"]["EnvelopeId"] == draft
 
 
+def a_bulk(*emails: str) -> dict[str, Any]:
+    people = [
+        {"RecipientConfiguration": {"ContactInformation": {**SIGNER, "Email": each}}} for each in emails
+    ]
+    return {"Action": {"SignBulk": {"BulkRecipients": people}}}
+
+
+async def test_a_bulk_draft_becomes_one_envelope_per_recipient(esaw: StandIn, api: httpx.AsyncClient) -> None:
+    draft = await a_draft(api, Activities=[a_bulk("a@x.example", "b@x.example"), asked_to("SendCopy")])
+
+    body = (await api.post("draft/send", json={"DraftId": draft})).json()
+
+    bulk = body["EnvelopeBulk"]
+    assert body["Envelope"] is None
+    assert [each["BulkRecipientEmail"] for each in bulk["EnvelopeBulkChildren"]] == [
+        "a@x.example",
+        "b@x.example",
+    ]
+    children = [each["EnvelopeId"] for each in bulk["EnvelopeBulkChildren"]]
+    assert esaw.envelopes_of(draft) == children
+    for child, email in zip(children, ("a@x.example", "b@x.example"), strict=True):
+        told = (await api.get(f"envelope/{child}")).json()
+        assert told["EnvelopeBulkParentId"] == bulk["EnvelopeBulkParentId"]
+        first, second = (each["Action"] for each in told["Activities"])
+        assert first["Sign"]["ContactInformation"]["Email"] == email
+        assert "SendCopy" in second
+    assert len({file.file_id for child in children for file in esaw.files(child)}) == 6
+    assert await error_of(await api.post("draft/send", json={"DraftId": draft})) == (404, "ERR0250")
+
+
+async def test_the_parent_of_a_bulk_is_no_envelope_and_the_children_are_found_by_it(
+    api: httpx.AsyncClient,
+) -> None:
+    draft = await a_draft(api, Activities=[a_bulk("a@x.example", "b@x.example")])
+    bulk = (await api.post("draft/send", json={"DraftId": draft})).json()["EnvelopeBulk"]
+    parent = bulk["EnvelopeBulkParentId"]
+
+    hits = (await api.post("envelope/find", json={"EnvelopeBulkParentId": parent})).json()["Envelopes"]
+
+    assert [each["Id"] for each in hits] == [each["EnvelopeId"] for each in bulk["EnvelopeBulkChildren"]]
+    assert {each["EnvelopeBulkParentId"] for each in hits} == {parent}
+    assert await error_of(await api.get(f"envelope/{parent}")) == (404, "ERR0007")
+
+
+async def test_the_draft_id_may_become_the_id_of_the_parent(esaw: StandIn, api: httpx.AsyncClient) -> None:
+    esaw.set_behaviour(Behaviour(draft_id_becomes_envelope_id=True))
+    draft = await a_draft(api, Activities=[a_bulk("a@x.example")])
+    bulk = (await api.post("draft/send", json={"DraftId": draft})).json()["EnvelopeBulk"]
+    assert bulk["EnvelopeBulkParentId"] == draft
+    assert bulk["EnvelopeBulkChildren"][0]["EnvelopeId"] != draft
+
+
+async def test_each_envelope_of_a_bulk_calls_back_on_its_own(esaw: StandIn, api: httpx.AsyncClient) -> None:
+    async with Receiver() as receiver:
+        draft = await a_draft(
+            api,
+            Activities=[a_bulk("a@x.example", "b@x.example")],
+            CallbackConfiguration={"CallbackUrl": receiver.template()},
+        )
+        await api.post("draft/send", json={"DraftId": draft})
+        first, second = esaw.envelopes_of(draft)
+        await esaw.complete(second)
+        await esaw.callbacks_settled()
+    assert [(each.query["envelope"], each.query["action"]) for each in receiver.seen] == [
+        (second, "envelopeFinished")
+    ]
+    assert (esaw.status(first), esaw.status(second)) == (EnvelopeStatus.ACTIVE, EnvelopeStatus.COMPLETED)
+
+
+@pytest.mark.parametrize(
+    ("activities", "error"),
+    [
+        ([a_bulk()], "ERR0002"),
+        ([a_bulk(*["a@x.example"] * 1001)], "ERR0011"),
+        ([a_bulk("a@x.example"), a_bulk("b@x.example")], "ERR0011"),
+        ([{"Action": a_bulk("a@x.example")["Action"] | asked_to("View")["Action"]}], "ERR0011"),
+    ],
+    ids=["empty", "too many", "two", "two actions"],
+)
+async def test_a_bulk_that_can_not_be_is_refused(
+    api: httpx.AsyncClient, activities: list[dict[str, Any]], error: str
+) -> None:
+    answer = await api.post("draft/create", json=await an_order(api, Activities=activities))
+    assert await error_of(answer) == (400, error)
+
+
+async def test_a_bulk_is_sent_as_a_draft_only(api: httpx.AsyncClient) -> None:
+    order = await an_order(api, Activities=[a_bulk("a@x.example")])
+    assert await error_of(await api.post("envelope/send", json=order)) == (400, "ERR0011")
+
+
 @pytest.mark.parametrize("call", ["send", "update"])
 async def test_an_unknown_draft_is_404(api: httpx.AsyncClient, call: str) -> None:
     answer = await api.post(f"draft/{call}", json={"DraftId": "00000000-0000-0000-0000-000000000000"})

@@ -1,0 +1,434 @@
+"""
+Sending a bulk: one Envelope for each of up to 1,000 envelopes, in time, once, and resumable.
+
+eSAW is the stand-in; the API server is in memory, and a test can stop it in the middle.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import httpx
+import pytest
+
+from counterfoil.esaw import ApiToken, CallLimits, EsawClients, drafts, new_http_client
+from counterfoil.esaw.errors import ResponseTooLarge
+from counterfoil.kube.errors import Rejected
+from counterfoil.kube.watch import Raw
+from counterfoil.resources import Envelope, Resource, Sender
+from sandbox.esaw import Behaviour, Recipient, StandIn, User
+from tests.support.builders import AClock, a_sender, an_organization
+from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.servers.standin_peers import anna, bruno
+from webhook.pages.limits import MAX_ENVELOPE_WRITES, PageLimits
+from webhook.pages.send import DraftSender, SendJob
+from webhook.pages.send_lease import SendLease, SendLeases
+from webhook.pages.send_recovery import SendRecovery
+
+ATTEMPT = 2.0
+"""Seconds of an attempt; a fifth of it is for the Envelopes."""
+
+
+class WatchedKubeClient(InMemoryKubeClient):
+    """Counts the creates of Envelopes in progress, and answers none after the first ``slow_after``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow_after: int | None = None
+        self.concurrent = self.most = 0
+        self.begun = asyncio.Event()
+        """Set when the first of them has arrived."""
+
+    async def create(self, kind: type[Resource], body: Mapping[str, Any]) -> Raw:
+        if kind is not Envelope:
+            return await super().create(kind, body)
+        self.begun.set()
+        self.concurrent += 1
+        self.most = max(self.most, self.concurrent)
+        try:
+            await asyncio.sleep(0)
+            stored = sum(plural == Envelope.PLURAL for plural, _ in self.objects)
+            if self.slow_after is not None and stored >= self.slow_after:
+                await asyncio.Event().wait()
+            return await super().create(kind, body)
+        finally:
+            self.concurrent -= 1
+
+
+class Keys:
+    """The senders whose key is known: Anna, or nobody."""
+
+    def __init__(self, sender: Sender | None, token: str) -> None:
+        self._sender = sender
+        self._token = ApiToken.parse(token.encode())
+
+    async def find_sender(self, *_: object) -> Sender | None:
+        return self._sender
+
+    async def get_token(self, _: Sender) -> ApiToken:
+        return self._token
+
+
+class Scene:
+    """An eSAW, an API server, and the parts of the pages that send."""
+
+    def __init__(self, esaw: StandIn, clock: AClock, http: httpx.AsyncClient) -> None:
+        self.esaw = esaw
+        self.anna = anna(esaw)
+        self.clock = clock
+        self.kube = WatchedKubeClient()
+        self.limits = PageLimits()
+        self.call_limits: CallLimits | None = None
+        self.organization = an_organization(baseURL=esaw.url)
+        self.kube.put(self.organization)
+        self.sender = a_sender(email=self.anna.email, tokenSecretRef=None)
+        self._http = http
+
+    @property
+    def clients(self) -> EsawClients:
+        return EsawClients(self._http, self.clock, lambda *_: None, self.call_limits)
+
+    @property
+    def leases(self) -> SendLeases:
+        return SendLeases(self.kube, self.clock, attempt_seconds=round(self._attempt))
+
+    _attempt = ATTEMPT
+
+    def draft_sender(self, attempt: float = ATTEMPT) -> DraftSender:
+        self._attempt = attempt
+        return DraftSender(
+            self.kube, self.leases, self.clock, attempt, self.limits, monotonic=self.clock.monotonic
+        )
+
+    def recovery(self, draft_sender: DraftSender, *, with_key: bool = False) -> SendRecovery:
+        """The recovery of a replica; usually without the sender's key, so that it can't ask eSAW."""
+        keys: Any = Keys(self.sender if with_key else None, self.anna.token)
+        return SendRecovery(
+            kube=self.kube,
+            send_leases=self.leases,
+            draft_sender=draft_sender,
+            consent_service=keys,
+            esaw_clients=self.clients,
+            clock=self.clock,
+            limits=self.limits,
+        )
+
+    def a_bulk(self, recipients: int) -> str:
+        people = [Recipient(email=f"kim-{number}@people.example") for number in range(recipients)]
+        return self.esaw.add_draft(owner=self.anna, bulk_recipients=people)
+
+    def job(self, draft: str, user: User | None = None) -> SendJob:
+        token = ApiToken.parse((user or self.anna).token.encode())
+        user_client = self.clients.for_organization(self.organization).as_user(token)
+        return SendJob(self.organization, self.sender, user_client, draft)
+
+    def envelopes(self) -> dict[str, Raw]:
+        return {name: raw["spec"] for (kind, name), raw in self.kube.objects.items() if kind == "envelopes"}
+
+    async def lease(self) -> SendLease:
+        [lease] = [each async for each in self.leases.list_drafts()]
+        return lease
+
+    async def lost_answer(self, draft: str) -> SendLease:
+        """Send the draft in a process that is killed before it has the answer."""
+        lease = await self.leases.acquire("acme", "anna", draft)
+        assert lease is not None
+        await drafts.send(self.job(draft).user, draft)
+        self.clock.advance(seconds=ATTEMPT + 1)
+        return lease
+
+    def searches(self) -> int:
+        return len(self.esaw.requests("find"))
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    clock = AClock()
+    async with StandIn(now=clock.now) as esaw, new_http_client() as http:
+        yield Scene(esaw, clock, http)
+
+
+# With the answer
+
+
+async def test_a_bulk_leaves_one_envelope_per_recipient_all_of_the_same_draft(scene: Scene) -> None:
+    draft = scene.a_bulk(3)
+
+    await scene.draft_sender().send(scene.job(draft))
+
+    stored = scene.envelopes()
+    assert sorted(stored) == sorted(scene.esaw.envelopes_of(draft))
+    for envelope, spec in stored.items():
+        assert spec == {
+            "organizationRef": {"name": "acme"},
+            "envelopeID": envelope,
+            "senderRef": {"name": "anna"},
+            "draftID": draft,
+            "sentTime": "2026-07-01T12:00:00Z",
+        }
+    lease = await scene.lease()
+    assert (lease.is_completed, lease.envelopes) == (True, ())
+
+
+async def test_no_address_of_a_recipient_is_stored(scene: Scene) -> None:
+    await scene.draft_sender().send(scene.job(scene.a_bulk(3)))
+    assert "people.example" not in repr(scene.kube.objects)
+
+
+async def test_a_thousand_envelopes_cost_one_call_to_esaw_and_a_bounded_number_of_writes_at_once(
+    scene: Scene,
+) -> None:
+    draft = scene.a_bulk(1000)
+    scene.esaw.clear_requests()
+
+    await scene.draft_sender(attempt=60.0).send(scene.job(draft))
+
+    assert len(scene.envelopes()) == 1000
+    assert [each.operation for each in scene.esaw.requests()] == ["draft_send"]
+    assert scene.kube.most == MAX_ENVELOPE_WRITES
+    written = [verb for verb, _ in scene.kube.asked if verb != "get"]
+    assert written == ["create", "patch", *["create"] * 1000, "patch"]
+
+
+async def test_all_drafts_of_a_process_share_the_limit_of_writes(scene: Scene) -> None:
+    sender = scene.draft_sender(attempt=60.0)
+    bulks = [scene.a_bulk(40) for _ in range(3)]
+    await asyncio.gather(*(sender.send(scene.job(draft)) for draft in bulks))
+    assert len(scene.envelopes()) == 120
+    assert scene.kube.most == MAX_ENVELOPE_WRITES
+
+
+async def test_the_ids_are_stored_before_the_first_envelope(scene: Scene) -> None:
+    draft = scene.a_bulk(20)
+    seen: list[tuple[str, ...]] = []
+
+    async def watch() -> None:
+        await scene.kube.begun.wait()
+        seen.append((await scene.lease()).envelopes)
+
+    await asyncio.gather(watch(), scene.draft_sender().send(scene.job(draft)))
+
+    assert seen == [tuple(scene.esaw.envelopes_of(draft))]
+
+
+@pytest.mark.parametrize("verb", ["create", "patch"])
+async def test_a_write_that_fails_is_repeated(scene: Scene, verb: str) -> None:
+    draft = scene.a_bulk(30)
+    sender = scene.draft_sender()
+    refused = Rejected(403, "Forbidden", "exceeded quota")
+    lease_was_made = asyncio.Event()
+    scene.kube.just_before("create", lease_was_made.set)
+
+    async def breaks() -> None:
+        await lease_was_made.wait()
+        scene.kube.fail(verb, refused, refused)
+
+    await asyncio.gather(breaks(), sender.send(scene.job(draft)))
+
+    assert len(scene.envelopes()) == 30
+    assert (await scene.lease()).is_completed
+
+
+# In time
+
+
+async def test_the_person_goes_on_before_all_is_written_and_the_recovery_writes_the_rest(
+    scene: Scene,
+) -> None:
+    draft = scene.a_bulk(1000)
+    scene.kube.slow_after = 300
+    sender = scene.draft_sender(attempt=5.0)
+
+    async with asyncio.timeout(4.5):
+        await sender.send(scene.job(draft))
+
+    assert 300 <= len(scene.envelopes()) < 1000
+    assert await sender.was_sent("acme", "anna", draft), "a page that is opened again leads to the inbox"
+    scene.kube.slow_after = None
+    scene.esaw.clear_requests()
+
+    await scene.recovery(sender).run_once()
+    assert len(scene.envelopes()) < 1000, "not while the attempt may still write"
+    scene.clock.advance(seconds=6)
+    await scene.recovery(sender).run_once()
+
+    assert sorted(scene.envelopes()) == sorted(scene.esaw.envelopes_of(draft))
+    assert {(spec["draftID"], spec["sentTime"]) for spec in scene.envelopes().values()} == {
+        (draft, "2026-07-01T12:00:00Z")
+    }
+    assert (await scene.lease()).is_completed
+    assert scene.esaw.requests() == [], "which needs neither eSAW nor the sender's key"
+
+
+async def test_a_bulk_that_was_sent_is_not_sent_again_by_a_second_click(scene: Scene) -> None:
+    draft = scene.a_bulk(40)
+    scene.kube.slow_after = 0
+    sender = scene.draft_sender()
+    await sender.send(scene.job(draft))
+    scene.clock.advance(seconds=ATTEMPT + 1)
+
+    await sender.send(scene.job(draft))
+
+    assert [each.outcome for each in scene.esaw.sends(draft)] == [200]
+
+
+async def test_of_several_replicas_one_writes_what_is_left(scene: Scene) -> None:
+    draft = scene.a_bulk(40)
+    scene.kube.slow_after = 0
+    await scene.draft_sender().send(scene.job(draft))
+    scene.kube.slow_after = None
+    scene.clock.advance(seconds=ATTEMPT + 1)
+    before = len(scene.kube.asked)
+
+    await asyncio.gather(*(scene.recovery(scene.draft_sender()).run_once() for _ in range(3)))
+
+    creates = [name for verb, name in scene.kube.asked[before:] if verb == "create"]
+    assert sorted(creates) == sorted(scene.esaw.envelopes_of(draft))
+
+
+async def test_a_bulk_that_can_not_be_recorded_holds_up_no_other_and_is_given_up_after_a_day(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.kube.slow_after = 0
+    for draft in (first := scene.a_bulk(2), second := scene.a_bulk(3)):
+        await scene.draft_sender().send(scene.job(draft))
+    scene.kube.slow_after = None
+    scene.clock.advance(seconds=ATTEMPT + 1)
+    recovery = scene.recovery(scene.draft_sender())
+    [lease, _] = [each async for each in scene.leases.list_drafts()]
+    refused = Rejected(403, "Forbidden", "exceeded quota")
+    scene.kube.fail("create", *[refused] * len(lease.envelopes))
+
+    await recovery.run_once()
+    others = {first, second} - {lease.draft}
+    assert {spec["draftID"] for spec in scene.envelopes().values()} == others
+
+    scene.clock.advance(days=2)
+    await recovery.run_once()
+    assert [each async for each in scene.leases.list_drafts()] == []
+    assert "given up" in caplog.text
+
+
+# Without the answer
+
+
+async def test_a_bulk_whose_answer_was_lost_is_found_with_one_search_and_one_question(scene: Scene) -> None:
+    draft = scene.a_bulk(200)
+    lease = await scene.lost_answer(draft)
+    scene.esaw.clear_requests()
+
+    assert await scene.draft_sender().complete(scene.job(draft), lease)
+
+    assert sorted(scene.envelopes()) == sorted(scene.esaw.envelopes_of(draft))
+    assert [each.operation for each in scene.esaw.requests()] == ["envelope", "find", "envelope"]
+    assert scene.kube.most == MAX_ENVELOPE_WRITES
+    assert not (await scene.lease()).is_completed, "the search may not show all of them yet"
+
+
+async def test_a_bulk_whose_parent_is_the_draft_is_certain(scene: Scene) -> None:
+    scene.esaw.set_behaviour(Behaviour(draft_id_becomes_envelope_id=True))
+    draft = scene.a_bulk(5)
+    lease = await scene.lost_answer(draft)
+
+    for _ in range(2):
+        assert await scene.draft_sender().complete(scene.job(draft), lease)
+
+    assert [spec["draftID"] for spec in scene.envelopes().values()] == [draft] * 5
+    assert not (await scene.lease()).is_completed, "the search may not show all of them yet"
+
+
+async def test_a_bulk_that_a_colleague_shares_is_not_the_users_own(scene: Scene) -> None:
+    scene.esaw.set_behaviour(Behaviour())
+    draft = scene.a_bulk(5)
+    lease = await scene.lost_answer(draft)
+    job = scene.job(draft, bruno(scene.esaw))
+
+    assert not await scene.draft_sender().complete(job, lease)
+    assert scene.envelopes() == {}
+
+
+async def test_the_questions_of_one_pass_are_bounded_and_the_next_pass_asks_about_others(
+    scene: Scene,
+) -> None:
+    scene.limits = PageLimits(confirmations=2)
+    draft = scene.esaw.add_draft(owner=scene.anna)
+    lease = await scene.lost_answer(draft)
+    for _ in range(4):
+        await drafts.send(scene.job(draft).user, scene.esaw.add_draft(owner=scene.anna))
+    known = []
+
+    for _ in range(4):
+        scene.esaw.clear_requests()
+        await scene.draft_sender().complete(scene.job(draft), lease)
+        known.append((len(scene.envelopes()), len(scene.esaw.requests("envelope"))))
+
+    assert known == [(2, 3), (4, 3), (5, 2), (5, 1)], "and one question whether the draft kept its id"
+
+
+async def test_an_answer_that_is_too_large_splits_the_search(scene: Scene) -> None:
+    draft = scene.a_bulk(10)
+    lease = await scene.lost_answer(draft)
+    scene.clock.advance(minutes=10)
+    later = scene.a_bulk(10)
+    await drafts.send(scene.job(later).user, later)
+    scene.call_limits = CallLimits(max_json_bytes=3000)
+    scene.esaw.clear_requests()
+
+    assert await scene.draft_sender().complete(scene.job(draft), lease)
+
+    assert len(scene.envelopes()) == 20
+    assert 3 <= scene.searches() <= 12
+
+
+async def test_a_search_that_can_not_be_split_any_more_ends_with_an_error(scene: Scene) -> None:
+    draft = scene.a_bulk(100)
+    lease = await scene.lost_answer(draft)
+    scene.call_limits = CallLimits(max_json_bytes=3000)
+
+    with pytest.raises(ResponseTooLarge):
+        await scene.draft_sender().complete(scene.job(draft), lease)
+
+    assert scene.searches() <= scene.limits.searches
+
+
+async def test_the_number_of_searches_and_of_hits_is_bounded(scene: Scene) -> None:
+    scene.limits = PageLimits(searches=3, search_hits=7)
+    draft = scene.a_bulk(10)
+    lease = await scene.lost_answer(draft)
+    await scene.draft_sender().complete(scene.job(draft), lease)
+    assert len(scene.envelopes()) == 7
+
+    scene.call_limits = CallLimits(max_json_bytes=1000)
+    scene.esaw.clear_requests()
+    await scene.draft_sender().complete(scene.job(draft), lease)
+    assert scene.searches() == 3
+
+
+async def test_after_something_was_found_the_recovery_searches_at_intervals_that_double(scene: Scene) -> None:
+    draft = scene.a_bulk(5)
+    await scene.lost_answer(draft)
+    recovery = scene.recovery(scene.draft_sender(), with_key=True)
+    scene.esaw.clear_requests()
+
+    while [each async for each in scene.leases.list_drafts()]:
+        await recovery.run_once()
+        scene.clock.advance(seconds=scene.limits.recovery_seconds)
+
+    assert len(scene.envelopes()) == 5
+    assert 5 <= scene.searches() <= 10, "in the hour for which the Lease is kept"
+
+
+async def test_a_search_that_found_nothing_yet_is_repeated_in_each_pass(scene: Scene) -> None:
+    draft = scene.a_bulk(5)
+    await scene.lost_answer(draft)
+    scene.esaw.set_behaviour(Behaviour(most_hits=0))
+    recovery = scene.recovery(scene.draft_sender(), with_key=True)
+    for _ in range(3):
+        await recovery.run_once()
+        scene.clock.advance(seconds=scene.limits.recovery_seconds)
+    assert scene.searches() == 3
+
+    scene.esaw.set_behaviour(Behaviour())
+    await recovery.run_once()
+
+    assert len(scene.envelopes()) == 5
