@@ -125,6 +125,11 @@ class Metrics:
             "Callbacks with an action that the organization does not list; after 32 actions, `other`.",
             ("organization", "action"),
         )
+        self.callback_parameters_left_out = counter(
+            "counterfoil_callback_parameters_left_out_total",
+            "Own parameters of callbacks whose value is unusable, so that the event lacks it.",
+            ("organization",),
+        )
         self.callback_seconds = histogram(
             "counterfoil_callback_seconds",
             "Time from a callback's request line to its response.",
@@ -243,6 +248,7 @@ class Metrics:
         """Start an organization's callback counters at 0; for the receiver."""
         for outcome in CallbackOutcome:
             self.callbacks.labels(organization, outcome.value)
+        self.callback_parameters_left_out.labels(organization)
 
     def initialize_events(self, organization: str) -> None:
         """Start an organization's series of events and senders at 0; for the controller."""
@@ -257,6 +263,7 @@ class Metrics:
         for metric in (
             self.callbacks,
             self.unlisted_actions,
+            self.callback_parameters_left_out,
             self.events,
             self.oldest_unfinished_seconds,
             self.senders,

@@ -358,7 +358,10 @@ def _build_manifest(
         times=ManifestTimes(
             sent=envelope.sent_date,
             archived=archived_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            actions=tuple(ManifestAction(action=each.action, time=each.time) for each in envelope.actions),
+            actions=tuple(
+                ManifestAction(action=each.action, time=each.time, parameters=dict(each.parameters))
+                for each in envelope.actions
+            ),
         ),
         files=files,
         tags=dict(tags),

@@ -6,7 +6,7 @@ its files (rule 3).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from counterfoil.archives import tags as tagging
 from counterfoil.archives.errors import SettingsInvalid
@@ -27,10 +27,12 @@ from counterfoil.resources.envelopeevent import FileKind
 
 @dataclass(frozen=True)
 class ActionFacts:
-    """One thing that happened to the envelope, as called back: the action's name, and when (RFC 3339)."""
+    """One thing that happened to the envelope, as called back: the action's name, when (RFC 3339), and the
+    organization's own parameters of the callback."""
 
     action: str
     time: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class EnvelopeFacts:
     sent_date: str = ""
     metadata: str | None = None
     actions: tuple[ActionFacts, ...] = ()
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """The organization's own parameters of its callbacks; the first callback that has one counts."""
+        return {name: value for each in reversed(self.actions) for name, value in each.parameters.items()}
 
 
 @dataclass(frozen=True)
@@ -136,7 +143,11 @@ def make_layout(
     """
     check(spec)
     fields = envelope_fields(envelope)
-    tags = tagging.collect(spec.tags, envelope.metadata, fields) if found is None else dict(found)
+    tags = (
+        tagging.collect(spec.tags, envelope.metadata, fields, envelope.parameters)
+        if found is None
+        else dict(found)
+    )
     values = {**fields, **{TAG_PREFIX + name: value for name, value in tags.items()}}
 
     template = PathTemplate.parse(spec.path, tags=spec.tags)

@@ -47,10 +47,12 @@ class ManifestSender(ManifestPart, frozen=True):
 
 
 class ManifestAction(ManifestPart, frozen=True):
-    """A callback about the envelope, and when it came (RFC 3339)."""
+    """A callback about the envelope, when it came (RFC 3339), and the organization's own parameters in its
+    URL."""
 
     action: str
     time: str
+    parameters: dict[str, str] = {}
 
 
 class ManifestTimes(ManifestPart, frozen=True):

@@ -1,5 +1,5 @@
 """
-Tags: what an Archive's rules find in the metadata of an envelope.
+Tags: what an Archive's rules find in the metadata of an envelope, or in the URL of its callback.
 
 A sender's page or API client writes the metadata, so it is read as untrusted text: bounded, no
 DTD, no entities, no network. The rules are the administrator's; ``problems`` tells what is wrong with them
@@ -48,9 +48,12 @@ class TagMissing(ArchiveError):
     """A required tag for which the rule finds nothing."""
 
     def __init__(self, name: str, rule: TagRule) -> None:
+        where = "the envelope's metadata"
+        if rule.callback is not None:
+            where = "the parameters that the Organization took from the URL of the callback"
         super().__init__(
             "TagMissing",
-            f"The tag `{name}` is required, but {_describe(rule)} finds nothing in the envelope's metadata. "
+            f"The tag `{name}` is required, but {_describe(rule)} finds nothing in {where}. "
             f"Correct spec.tags.{name} of the Archive, or make it not required.",
         )
         self.name = name
@@ -65,17 +68,25 @@ class MetadataUnreadable(ArchiveError):
         self.why = why
 
 
-def collect(rules: Mapping[str, TagRule], metadata: str | None, fields: Mapping[str, str]) -> dict[str, str]:
+def collect(
+    rules: Mapping[str, TagRule],
+    metadata: str | None,
+    fields: Mapping[str, str],
+    parameters: Mapping[str, str] | None = None,
+) -> dict[str, str]:
     """
-    Return the tags of one envelope in the order of their names; ``fields`` are what ``value`` rules may use.
+    Return the tags of one envelope in the order of their names.
+
+    ``fields`` are what ``value`` rules may use, and ``parameters`` what ``callback`` rules may.
 
     Raises ``TagMissing``, or ``MetadataUnreadable`` if that is why a required tag is missing.
     """
     text = MetadataText(metadata or "")
+    by_name = {name.lower(): value for name, value in (parameters or {}).items()}
     found: dict[str, str] = {}
     for name, rule in sorted(rules.items()):
         try:
-            value = next(filter(None, map(normalize, _values(rule, text, fields))), None)
+            value = next(filter(None, map(normalize, _values(rule, text, fields, by_name))), None)
         except MetadataUnreadable:
             if rule.required:
                 raise
@@ -143,11 +154,15 @@ class MetadataText:
         return self.text
 
 
-def _values(rule: TagRule, metadata: MetadataText, fields: Mapping[str, str]) -> Iterator[str]:
+def _values(
+    rule: TagRule, metadata: MetadataText, fields: Mapping[str, str], parameters: Mapping[str, str]
+) -> Iterator[str]:
     if rule.xpath is not None:
         yield from _by_xpath(rule.xpath, metadata.xml)
     elif rule.json_path is not None:
         yield from _by_jsonpath(rule.json_path, metadata.json)
+    elif rule.callback is not None:
+        yield parameters.get(rule.callback.lower(), "")
     elif rule.value is not None:
         yield fill(rule.value, fields)
 
@@ -197,7 +212,7 @@ def _scalar(value: Any) -> str | None:
 def _rule_error(rule: TagRule) -> str | None:
     given = [name for name, value in _expressions(rule).items() if value is not None]
     if len(given) != 1:
-        return "exactly one of xpath, jsonPath and value must be set"
+        return "exactly one of xpath, jsonPath, callback and value must be set"
     if rule.xpath is not None:
         return _xpath_error(rule.xpath)
     if rule.json_path is not None:
@@ -223,7 +238,12 @@ def _compile_error(compile_it: Callable[[], object], notation: str) -> str | Non
 
 
 def _expressions(rule: TagRule) -> dict[str, str | None]:
-    return {"xpath": rule.xpath, "jsonPath": rule.json_path, "value": rule.value}
+    return {
+        "xpath": rule.xpath,
+        "jsonPath": rule.json_path,
+        "callback": rule.callback,
+        "value": rule.value,
+    }
 
 
 def _describe(rule: TagRule) -> str:

@@ -50,6 +50,7 @@ class TagRequest(msgspec.Struct, frozen=True):
     rules: dict[str, TagRule]
     metadata: str
     fields: dict[str, str]
+    parameters: dict[str, str] = {}
 
 
 class TagResult(msgspec.Struct, frozen=True):
@@ -67,11 +68,12 @@ async def collect_in_subprocess(
     check(spec)
     fields, metadata = envelope_fields(envelope), envelope.metadata or ""
     if is_light(metadata):
-        return collect(spec.tags, metadata, fields)
+        return collect(spec.tags, metadata, fields, envelope.parameters)
+    request = TagRequest(spec.tags, metadata, fields, dict(envelope.parameters))
     async with _one_at_a_time:
-        answer = await _run_subprocess(TagRequest(spec.tags, metadata, fields), cpu_seconds)
+        answer = await _run_subprocess(request, cpu_seconds)
     if answer is None:
-        return _without_metadata(spec.tags, fields)
+        return _without_metadata(spec.tags, fields, envelope.parameters)
     if answer.missing is not None:
         raise TagMissing(answer.missing, spec.tags[answer.missing])
     if answer.unreadable is not None:
@@ -87,10 +89,13 @@ def is_light(metadata: str) -> bool:
     return sum(metadata.count(mark) for mark in marks) <= MAX_LIGHT_NODES
 
 
-def _without_metadata(rules: Mapping[str, TagRule], fields: Mapping[str, str]) -> dict[str, str]:
-    if any(rule.required and rule.value is None for rule in rules.values()):
+def _without_metadata(
+    rules: Mapping[str, TagRule], fields: Mapping[str, str], parameters: Mapping[str, str]
+) -> dict[str, str]:
+    others = {name: rule for name, rule in rules.items() if rule.xpath is None and rule.json_path is None}
+    if any(rule.required for name, rule in rules.items() if name not in others):
         raise MetadataUnreadable(TOO_EXPENSIVE)
-    return collect({name: rule for name, rule in rules.items() if rule.value is not None}, None, fields)
+    return collect(others, None, fields, parameters)
 
 
 async def _run_subprocess(order: TagRequest, cpu_seconds: int) -> TagResult | None:
@@ -131,7 +136,7 @@ def _limit(cpu_seconds: int) -> None:
 def _evaluate(told: Any) -> TagResult:
     order = msgspec.convert(told, TagRequest)
     try:
-        return TagResult(collect(order.rules, order.metadata, order.fields))
+        return TagResult(collect(order.rules, order.metadata, order.fields, order.parameters))
     except TagMissing as missing:
         return TagResult(missing=missing.name)
     except MetadataUnreadable as unreadable:

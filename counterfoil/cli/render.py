@@ -21,7 +21,14 @@ from typing import TextIO
 
 import yaml
 
-from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, make_layout, problems
+from counterfoil.archives.layout import (
+    ActionFacts,
+    ArchiveLayout,
+    EnvelopeFacts,
+    FileFacts,
+    make_layout,
+    problems,
+)
 from counterfoil.archives.tags import MetadataUnreadable, TagMissing
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import ApiError, NotConfigured
@@ -108,9 +115,16 @@ def render(case: RenderInput) -> ArchiveLayout | list[str]:
         return [f"{each}." for each in faults]
     try:
         return make_layout(case.archive, case.envelope, case.files)
-    except (TagMissing, MetadataUnreadable) as problem:
-        hint = "" if case.envelope.metadata else " No metadata was given; do so with --metadata FILE."
+    except TagMissing as problem:
+        name = problem.rule.callback
+        hint = _metadata_hint(case) if name is None else f" To give one: --parameter {name}=VALUE."
         return [f"{problem}{hint}"]
+    except MetadataUnreadable as problem:
+        return [f"{problem}{_metadata_hint(case)}"]
+
+
+def _metadata_hint(case: RenderInput) -> str:
+    return "" if case.envelope.metadata else " No metadata was given; do so with --metadata FILE."
 
 
 def _lines(plan: ArchiveLayout, archive: ArchiveSpec) -> Iterator[str]:
@@ -135,7 +149,7 @@ async def _load_input(args: argparse.Namespace, environ: Mapping[str, str]) -> R
         raise InputInvalid("give --archive FILE, or --event NAME; --help explains both")
     return RenderInput(
         archive=_archive(args.archive),
-        envelope=_sample_envelope(args.envelope, metadata),
+        envelope=replace(_sample_envelope(args.envelope, metadata), actions=(_callback(args.parameter),)),
         files=_files(args.files or SAMPLE_FILES),
     )
 
@@ -154,11 +168,26 @@ async def _input_from_event(kube: KubeClient, args: argparse.Namespace, metadata
         sender_email=(spec.email or "") if spec is not None else "",
         sender_user_id=spec.user_id if spec is not None else "",
         metadata=metadata,
+        actions=(_callback(args.parameter, event.spec.parameters),),
     )
     listed = tuple((each.kind, each.file_name, each.file_id) for each in event.status.documents)
     if not listed and args.files is None:
         raise InputInvalid(f"EnvelopeEvent/{event.name} lists no files yet; give some with --files")
     return RenderInput(archive, envelope, _files(args.files) if args.files else _numbered(listed))
+
+
+def _callback(given: Sequence[str], stored: Mapping[str, str] | None = None) -> ActionFacts:
+    """The callback with the parameters of the arguments, which replace those of the event."""
+    parameters = dict(stored or {})
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not name or not equals:
+            raise InputInvalid(f"--parameter {each} must be NAME=VALUE")
+        same = [known for known in parameters if known.lower() == name.lower()]
+        for known in same:
+            del parameters[known]
+        parameters[name] = value
+    return ActionFacts(action="", time="", parameters=parameters)
 
 
 async def _archive_of(kube: KubeClient, event: EnvelopeEvent) -> ArchiveSpec:
@@ -251,6 +280,16 @@ def parser(program: str) -> argparse.ArgumentParser:
         help=(
             "names of its files, with commas between and a kind in front of those that are no documents. "
             f"Default: {SAMPLE_FILES}"
+        ),
+    )
+    parser.add_argument(
+        "--parameter",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help=(
+            "a parameter of the callback URL that spec.callback.parameters of the Organization lists; may be "
+            "repeated. With --event, those of the event are used, too"
         ),
     )
     parser.add_argument("--event", metavar="NAME", help="a past envelope, by the name of its EnvelopeEvent")

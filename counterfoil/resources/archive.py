@@ -48,10 +48,11 @@ DEFAULT_PATH = "{{organization}}/{{envelope.id}}/{{file.kind}}/{{file.name}}"
 
 
 class TagRule(ResourcePart, frozen=True):
-    """Source of a tag's value: exactly one of the three. Without a ``required`` value no file is stored."""
+    """Source of a tag's value: exactly one of the four. Without a ``required`` value no file is stored."""
 
     xpath: str | None = None
     json_path: str | None = None
+    callback: str | None = None
     value: str | None = None
     required: bool = False
 

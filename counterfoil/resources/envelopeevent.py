@@ -68,6 +68,9 @@ class Origin(StrEnum):
     MANUAL = "Manual"
 
 
+MAX_PARAMETER_LENGTH = 256
+"""Maximum characters of the value of a callback's own parameter."""
+
 EVIDENCE_CONDITION = "EvidenceComplete"
 """The condition that is False while an audit trail that the envelope must have is not listed."""
 
@@ -98,6 +101,8 @@ class EnvelopeEventSpec(ResourcePart, frozen=True):
     envelope_id: str
     action: str
     workstep: Workstep | None = None
+    parameters: dict[str, str] = {}
+    """The organization's own URL parameters of the first callback, by the names in its spec."""
     origin: Origin = Origin.CALLBACK
     suspend: bool = False
 

@@ -4,6 +4,7 @@ Builds the EnvelopeEvent to create; the receiver, the sweep and the command line
 Pure: the result has the unique name of the event, its labels and its shard.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from counterfoil.resources.base import (
@@ -26,6 +27,7 @@ def new_event(
     envelope: EnvelopeId,
     action: str,
     workstep: Workstep | None = None,
+    parameters: Mapping[str, str] | None = None,
     origin: Origin = Origin.CALLBACK,
     sender: str | None = None,
     traceparent: str | None = None,
@@ -34,8 +36,8 @@ def new_event(
     Build the EnvelopeEvent to create.
 
     ``sender`` is the name of the organization's default Sender, if it has one. The controller determines the
-    real sender later and corrects the label. ``traceparent`` is the trace that continues with the event, if
-    any.
+    real sender later and corrects the label. ``parameters`` are the organization's own of the callback; they
+    are no part of the name. ``traceparent`` is the trace that continues with the event, if any.
     """
     labels = {
         ORGANIZATION_LABEL: organization,
@@ -51,6 +53,7 @@ def new_event(
         envelope_id=envelope,
         action=action,
         workstep=workstep,
+        parameters=dict(parameters or {}),
         origin=origin,
     )
     metadata = ObjectMeta(

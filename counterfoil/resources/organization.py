@@ -79,10 +79,12 @@ class Language(StrEnum):
 
 
 class CallbackSpec(ResourcePart, frozen=True):
-    """Credentials that authenticate callbacks of this organization."""
+    """Credentials that authenticate callbacks of this organization, and the parameters that it adds."""
 
     token_secret_refs: tuple[SecretKeyRef, ...] = ()
     basic_auth_secret_ref: LocalObjectReference | None = None
+    parameters: tuple[str, ...] = ()
+    """Names of the organization's own URL parameters, whose values go into the event."""
 
 
 class ActionRule(ResourcePart, frozen=True, omit_defaults=False):

@@ -20,9 +20,9 @@ from counterfoil.archives.layout import problems
 from counterfoil.cli.render import INPUT_INVALID, PROBLEMS, RENDERED
 from counterfoil.cli.verify import INTACT
 from counterfoil.cli.verify import main as verify
-from counterfoil.resources import Archive, EnvelopeEvent, Phase, find_condition
+from counterfoil.resources import Archive, EnvelopeEvent, Phase, envelope_id, event_name, find_condition
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.esaw import DocumentSpec
+from sandbox.esaw import CallbackUrls, DocumentSpec
 from sandbox.servers.webdav_rclone import rclone_webdav_server
 from tests.support.scenes.controller import ControllerScene, a_controller_scene
 from tests.support.signing_keys import key_file, private_pem, public_pem
@@ -116,6 +116,41 @@ async def test_a_required_tag_that_is_missing_names_tag_and_rule_and_waits_for_e
     event = await scene.is_so(name, lambda event: event.status.reason == "TagMissing")
     assert re.search(r"`customer` .* the xpath `/contract/customer`", event.status.message or "")
     await corrected(scene, tags={"customer": {"xpath": "/contract/customer", "required": False}})
+    await scene.reaches(name, Phase.SUCCEEDED)
+
+
+async def test_a_parameter_of_the_callback_is_a_tag_and_in_the_manifest(scene: ControllerScene) -> None:
+    receiver = await scene.local_environment.receiver()
+    olga = scene.user("Olga")
+    await scene.local_environment.sender("olga", olga, organization="own")
+    callback = {"tokenSecretRefs": [{"name": "own-callback", "key": "token"}], "parameters": ["orderNo"]}
+    await scene.local_environment.organization("own", archive="dms", sender="olga", callback=callback)
+    await scene.local_environment.ready("organization/own")
+    await corrected(scene, tags={"order": {"callback": "ORDERNO", "required": True}})
+    envelope = scene.esaw.add_envelope(
+        sender=olga,
+        status="Active",
+        callbacks=CallbackUrls(
+            envelope=f"{scene.local_environment.callback_url('own', receiver)}&orderNo=47%2F11"
+        ),
+    )
+
+    await scene.esaw.complete(envelope)
+    await scene.esaw.callbacks_settled()
+
+    event = await scene.reaches(event_name("own", envelope_id(envelope), "envelopeFinished"), Phase.SUCCEEDED)
+    assert event.spec.parameters == {"orderNo": "47/11"}
+    manifest = json.loads((scene.archive / "own" / envelope / "counterfoil.json").read_text())
+    assert manifest["tags"] == {"order": "47/11"}
+    assert [each["parameters"] for each in manifest["times"]["actions"]] == [{"orderNo": "47/11"}]
+
+
+async def test_a_callback_tag_without_its_parameter_says_so(scene: ControllerScene) -> None:
+    await corrected(scene, tags={"order": {"callback": "orderNo", "required": True}})
+    name = await scene.noted()
+    event = await scene.is_so(name, lambda event: event.status.reason == "TagMissing")
+    assert re.search(r"the callback `orderNo` .* URL of the callback", event.status.message or "")
+    await corrected(scene, tags={"order": {"callback": "orderNo", "required": False}})
     await scene.reaches(name, Phase.SUCCEEDED)
 
 

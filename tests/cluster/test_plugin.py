@@ -139,13 +139,18 @@ async def test_urls_that_are_complete_are_all_that_is_said(
         "publicURL": "https://sign.acme.example",
     }
     tokens = [{"name": "full-callback", "key": "token"}]
-    callback = {"tokenSecretRefs": tokens, "basicAuthSecretRef": {"name": "full-basic"}}
+    callback = {
+        "tokenSecretRefs": tokens,
+        "basicAuthSecretRef": {"name": "full-basic"},
+        "parameters": ["orderNo", "tenant"],
+    }
     await scene.local_environment.organization("full", archive="dms", oauth=oauth, callback=callback)
     await scene.local_environment.ready("organization/full")
     answer = await administrator("url", "full")
     assert (answer.code, answer.err) == (ExitStatus.DONE, "")
     prefix = f"https://sign.acme.example/callbacks/full/{scene.local_environment.tokens['full']}?envelopeId=##EnvelopeId##"
     assert answer.out.count(prefix) == 3
+    assert "&orderNo=...&tenant=...\n" in answer.out
     assert answer.out.endswith("basic auth with username and password of Secret/full-basic\n")
 
 

@@ -188,6 +188,28 @@ async def test_200_and_the_event_is_there(site: Site, receiver: CounterfoilProce
     assert event.deliveries == 1
 
 
+async def test_the_parameters_that_an_organization_lists_reach_the_event_without_a_restart(
+    site: Site, receiver: CounterfoilProcess
+) -> None:
+    async def recorded_parameters() -> dict[str, str]:
+        envelope = a_guid()
+        query = f"envelopeId={envelope}&action=envelopeFinished&orderno=47%2F11&other=x"
+        url = f"{receiver.public}/callbacks/acme/{TOKEN}?{query}"
+        async with site.session.get(url) as answer:
+            assert answer.status == 200
+        (event,) = [each for each in await site.events() if each.spec.envelope_id == envelope]
+        return event.spec.parameters
+
+    assert await recorded_parameters() == {}
+    callback = {"tokenSecretRefs": [{"name": "callback", "key": "token"}], "parameters": ["orderNo"]}
+    await site.create(an_organization(callback=callback))
+
+    async with asyncio.timeout(30):
+        while not (found := await recorded_parameters()):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.1)
+    assert found == {"orderNo": "47/11"}
+
+
 async def test_200_for_an_action_that_is_ignored_and_nothing_is_stored(
     site: Site, receiver: CounterfoilProcess
 ) -> None:

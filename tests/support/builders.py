@@ -95,6 +95,11 @@ class EventBuilder:
         self._spec = msgspec.structs.replace(self._spec, action=action)
         return self
 
+    def with_parameters(self, **parameters: str) -> Self:
+        """Set the organization's parameters of the callback."""
+        self._spec = msgspec.structs.replace(self._spec, parameters=parameters)
+        return self
+
     def suspended(self) -> Self:
         """Hold it."""
         self._spec = msgspec.structs.replace(self._spec, suspend=True)

@@ -355,7 +355,45 @@ def mail(**given: Any) -> Changes:
 TAG_NAMES = {"a word": "costCenter", "an underscore": "_x", "dots and hyphens": "a.b-c_1", "63": "a" * 63}
 NO_TAG_NAMES = {"a digit first": "1a", "a space": "a b", "an umlaut": "größe", "nothing": ""}
 
+PARAMETER_NAMES = {"a word": "orderNo", "an underscore": "order_no", "dots": "a.b-c_1", "63": "a" * 63}
+NO_PARAMETER_NAMES = {"a digit first": "1a", "a space": "a b", "an umlaut": "größe", "a bracket": "a[]"}
+
+
+def own(*names: str) -> Changes:
+    return {"spec.callback.parameters": list(names)}
+
+
 ORGANIZATIONS = [
+    Rule(
+        kind=Organization,
+        at="spec.callback.parameters",
+        says="letter case does not matter, so no two names may differ in it only",
+        accepted={"two": own("orderNo", "order"), "none": own(), "16": own(*(f"p{n}" for n in range(16)))},
+        refused={"one in two cases": own("orderNo", "orderno")},
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.callback.parameters[]",
+        says="a parameter's name is a letter, then at most 62 letters",
+        accepted=in_place(own, PARAMETER_NAMES),
+        refused=in_place(own, {**NO_PARAMETER_NAMES, "nothing": ""}),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.callback.parameters[]",
+        says="this is the name of one of eSAW's own parameters",
+        accepted={"a longer one": own("actions", "envelopeIds", "times")},
+        refused=in_place(
+            own,
+            {
+                name: name
+                for name in (
+                    *("envelope", "envelopeId", "ENVELOPEID", "action", "workstepId", "eventType", "source"),
+                    *("time", "description", "recipientEmail", "RecipientOrder"),
+                )
+            },
+        ),
+    ),
     Rule(
         kind=Organization,
         at="",
@@ -670,18 +708,27 @@ ARCHIVES = [
     Rule(
         kind=Archive,
         at="spec.tags[]",
-        says="a tag has exactly one of xpath, jsonPath and value",
+        says="a tag has exactly one of xpath, jsonPath, callback and value",
         accepted={
             "xpath": tagged(a={"xpath": "/a"}),
             "jsonPath": tagged(a={"jsonPath": "$.a"}),
+            "callback": tagged(a={"callback": "orderNo"}),
             "value": tagged(a={"value": "1"}),
         },
         refused={
             "none": tagged(a={"required": True}),
             "two": tagged(a={"xpath": "/a", "value": "1"}),
+            "a callback and a value": tagged(a={"callback": "orderNo", "value": "1"}),
             "three": tagged(a={"xpath": "/a", "jsonPath": "$.a", "value": "1"}),
             "one right, one wrong": tagged(a={"xpath": "/a"}, b={}),
         },
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.tags[].callback",
+        says="a parameter's name is a letter, then at most 62 letters",
+        accepted=in_place(lambda name: tagged(a={"callback": name}), PARAMETER_NAMES),
+        refused=in_place(lambda name: tagged(a={"callback": name}), NO_PARAMETER_NAMES),
     ),
     Rule(
         kind=Archive,
@@ -936,8 +983,11 @@ OTHERS = [
             "no workstep": {"workstep": None},
             "another workstep": {"workstep": {"id": "v"}},
             "more about the workstep": {"workstep": {"source": "internal"}},
+            "no parameters": {"parameters": None},
+            "another value of a parameter": {"parameters": {"orderNo": "4712"}},
+            "one more parameter": {"parameters": {"tenant": "a"}},
         },
-        before={"spec.workstep": {"id": "w"}},
+        before={"spec.workstep": {"id": "w"}, "spec.parameters": {"orderNo": "4711"}},
     ),
     Rule(
         kind=EnvelopeEvent,
@@ -954,6 +1004,31 @@ OTHERS = [
         refused=at(
             "spec.action",
             {"a placeholder": "##Action##", "a digit first": "1a", "a hyphen": "a-b", "nothing": ""},
+        ),
+    ),
+    Rule(
+        kind=EnvelopeEvent,
+        at="spec.parameters",
+        says="a parameter's name is a letter, then at most 62 letters",
+        accepted=in_place(lambda name: {"spec.parameters": {name: "4711"}}, PARAMETER_NAMES),
+        refused=in_place(
+            lambda name: {"spec.parameters": {name: "4711"}}, {**NO_PARAMETER_NAMES, "nothing": ""}
+        ),
+    ),
+    Rule(
+        kind=EnvelopeEvent,
+        at="spec.parameters",
+        says="personal data stays out, so no parameter may look like an e-mail address",
+        accepted=at("spec.parameters", {"words": {"orderNo": "47/11 ä"}}),
+        refused=at("spec.parameters", {"an address": {"who": "jane@acme.example"}}),
+    ),
+    Rule(
+        kind=EnvelopeEvent,
+        at="spec.parameters",
+        says="a parameter's value has no control characters",
+        accepted=at("spec.parameters", {"a long one": {"orderNo": "x" * 256}}),
+        refused=at(
+            "spec.parameters", {"a line end": {"a": "x\ny"}, "a tab": {"a": "\t"}, "DEL": {"a": "\x7f"}}
         ),
     ),
     Rule(

@@ -2,15 +2,19 @@
 Parse a callback: query string -> ``CallbackParameters``, or ``MalformedCallback`` with the reason for a 400.
 
 Pure: no clock, no network, no organizations. Parameter names ignore letter case. The action may be absent, as
-in Namirial's own sample (``?envelope=##EnvelopeId##``). Unknown parameters are ignored, since a customer may
-add some. Unneeded values, as the recipient's e-mail address and the description, are not read.
+in Namirial's own sample (``?envelope=##EnvelopeId##``). A customer may add parameters. Those that the
+organization lists are read, and the others are ignored. An unusable value of such a parameter is left out and
+counted, but no reason for a 400: the callback is about an envelope. Unneeded values, as the recipient's
+e-mail address and the description, are not read.
 """
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from counterfoil.resources import EnvelopeId, Workstep, envelope_id, is_action
+from counterfoil.resources.envelopeevent import MAX_PARAMETER_LENGTH
 
 PARAMETER_NAMES = {
     "envelopeid": "envelopeId",
@@ -24,6 +28,7 @@ PARAMETER_NAMES = {
 }
 """Known parameters by their names in lower case."""
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _PLACEHOLDER = re.compile(r"##\w*")
 _WORKSTEP_ID = re.compile(r"[!-?A-~]{1,128}")  # printable ASCII, but no space and no @
 _OPTIONAL_TEXT = re.compile(r"[ -?A-~]{1,64}")  # printable ASCII, but no @: no e-mail address is stored
@@ -40,32 +45,66 @@ class CallbackParameters(NamedTuple):
     envelope_id: EnvelopeId
     action: str | None
     workstep: Workstep | None
+    own: Mapping[str, str]
+    """The organization's own parameters, in the spelling of its list."""
+    left_out: int
+    """Number of the organization's parameters whose value is unusable."""
 
 
-def parse_callback(query: str, *, max_parameters: int) -> CallbackParameters:
-    """Read a callback's query string. Raises ``MalformedCallback``."""
-    given = _known_parameters(query, max_parameters)
-    return CallbackParameters(_envelope(given), _action(given), _workstep(given))
+def parse_callback(query: str, *, max_parameters: int, own_names: Mapping[str, str]) -> CallbackParameters:
+    """
+    Read a callback's query string. Raises ``MalformedCallback``.
+
+    ``own_names`` are the names of the organization's own parameters, by their names in lower case.
+    """
+    given, own, left_out = _split(query, max_parameters, own_names)
+    return CallbackParameters(_envelope(given), _action(given), _workstep(given), own, left_out)
 
 
-def _known_parameters(query: str, max_parameters: int) -> dict[str, str]:
+def _split(
+    query: str, max_parameters: int, own_names: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str], int]:
+    """Return eSAW's parameters, the organization's own, and the number of the latter that are unusable."""
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=max_parameters, errors="strict")
-    except UnicodeDecodeError:
-        raise MalformedCallback("the query is not UTF-8") from None
+        # What is not UTF-8 becomes surrogates, which no value may have.
+        pairs = parse_qsl(
+            query, keep_blank_values=True, max_num_fields=max_parameters, errors="surrogateescape"
+        )
     except ValueError:
         raise MalformedCallback(f"the query has more than {max_parameters} parameters") from None
     given: dict[str, str] = {}
+    own: dict[str, str] = {}
+    unusable: set[str] = set()
     for key, value in pairs:
-        name = PARAMETER_NAMES.get(key.lower())
-        if name is None or not value:
+        lowered = key.lower()
+        name = PARAMETER_NAMES.get(lowered)
+        if not value:
             continue
-        if given.setdefault(name, value) != value:
-            raise MalformedCallback(f"{name} is given twice, with different values")
-    return given
+        if name is not None:
+            if not value.isascii() and _SURROGATE.search(value) is not None:
+                raise MalformedCallback("the query is not UTF-8")
+            if given.setdefault(name, value) != value:
+                raise MalformedCallback(f"{name} is given twice, with different values")
+        elif (own_name := own_names.get(lowered)) is not None and (
+            not _is_usable(value) or own.setdefault(own_name, value) != value
+        ):
+            # Given twice with different values: which of them is meant cannot be known.
+            unusable.add(own_name)
+    return given, {name: value for name, value in own.items() if name not in unusable}, len(unusable)
 
 
-def _envelope(given: dict[str, str]) -> EnvelopeId:
+def _is_usable(value: str) -> bool:
+    """Whether an own parameter's value can be stored: printable, of bounded length, a value that was filled
+    in, and no e-mail address."""
+    return (
+        len(value) <= MAX_PARAMETER_LENGTH
+        and value.isprintable()
+        and "@" not in value
+        and _PLACEHOLDER.match(value) is None
+    )
+
+
+def _envelope(given: Mapping[str, str]) -> EnvelopeId:
     value = given.get("envelopeId")
     if value is None:
         # An unreplaced ##Placeholder## ends the URL at its first #, so this is how most of them arrive.

@@ -146,7 +146,9 @@ class CallbackHandler:
         if request.can_read_body and (failure := await self._discard_body(request)) is not None:
             return CallbackResult(failure, name)
         try:
-            callback = parse_callback(query, max_parameters=self._limits.parameters)
+            callback = parse_callback(
+                query, max_parameters=self._limits.parameters, own_names=organization.own_parameters
+            )
         except MalformedCallback as malformed:
             return CallbackResult(CallbackOutcome.MALFORMED, name, detail=str(malformed))
         action = organization.event_action(callback.action)
@@ -164,10 +166,15 @@ class CallbackHandler:
                 action=action,
                 # An action that is put in the place of another is the whole envelope's, not one workstep's.
                 workstep=callback.workstep if is_listed else None,
+                parameters=callback.own,
                 sender=organization.sender,
                 traceparent=step.traceparent,
             )
             result = await self._create_event(name, event)
+            if callback.left_out:
+                self._metrics.callback_parameters_left_out.labels(name).inc(callback.left_out)
+                detail = f"{callback.left_out} parameters of the organization are unusable and were left out"
+                result = result._replace(detail=result.detail or detail)
             step.set_attributes(outcome=result.outcome.value, event=event["metadata"]["name"])
         return result._replace(envelope=callback.envelope_id, traceparent=step.traceparent)
 

@@ -9,8 +9,9 @@ from webhook.http_server.limits import HttpLimits
 class ReceiverLimits(HttpLimits):
     """The limits; times in seconds, sizes in bytes."""
 
-    request_line: int = 4096
-    """Maximum size of method, path and query. A workstep URL with all placeholders has about 600 bytes."""
+    request_line: int = 8190
+    """Maximum size of method, path and query. A workstep URL with all placeholders has about 600 bytes, and
+    16 own parameters of 256 letters have 5,200. Proxies allow no more either."""
 
     header_field: int = 4096
     """Maximum size of one header line. Proxies add long ones (cookies, traces); eSAW does not."""

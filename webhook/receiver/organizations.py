@@ -40,6 +40,8 @@ class OrganizationView:
     """Its action that leads into the archive; a callback without an action counts as this one."""
     archives_unlisted: bool = False
     """Whether an action that it does not list counts as that one, too."""
+    own_parameters: Mapping[str, str] = field(default_factory=dict)
+    """Its own URL parameters, in its spelling, by their names in lower case."""
     sender: str | None = None
     """The Sender of all its events, when it is known beforehand and fits into a label."""
     bucket: TokenBucket
@@ -121,6 +123,7 @@ def _view_of(organization: Organization, bucket: TokenBucket) -> OrganizationVie
         actions={each.action.lower(): each.action for each in reversed(spec.actions)},
         archive_action=spec.archive_action,
         archives_unlisted=spec.unlisted_actions is UnlistedActions.ARCHIVE,
+        own_parameters={each.lower(): each for each in spec.callback.parameters},
         sender=sender if sender is not None and len(sender) <= _MAX_LABEL_LENGTH else None,
         bucket=bucket,
     )

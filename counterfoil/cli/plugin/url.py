@@ -17,7 +17,8 @@ SUMMARY = "print the callback URLs of an Organization, with the token"
 DETAILS = (
     "The token is read from its Secret with your own rights; treat the URLs as the secret that they are. "
     "With several tokens (rotation) the first in spec.callback.tokenSecretRefs counts, or the one that "
-    "--token says."
+    "--token says. Append your own parameters to a URL, as in &orderNo=4711; the values of those that "
+    "spec.callback.parameters lists go into the archive."
 )
 
 
@@ -29,6 +30,8 @@ class CallbackUrlsOutput(msgspec.Struct, frozen=True, rename="camel"):
     workstep: str
     basic_auth_secret: str | None
     """The Secret with the user name and password that eSAW must send too; None without basic auth."""
+    parameters: tuple[str, ...]
+    """Names of own parameters that may be appended to a URL."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +63,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         status=status_urls.status.replace("<token>", token),
         workstep=status_urls.workstep.replace("<token>", token),
         basic_auth_secret=ref.name if ref is not None else None,
+        parameters=organization.spec.callback.parameters,
     )
     if args.output == "json":
         out.write(format_json(urls))
@@ -67,6 +71,9 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         out.write(f"finished envelopes (Callback URL):               {urls.envelope}\n")
         out.write(f"status changes (Status update callback URL):     {urls.status}\n")
         out.write(f"workstep events (Activity action callback URL):  {urls.workstep}\n")
+        if urls.parameters:
+            appended = "".join(f"&{name}=..." for name in urls.parameters)
+            out.write(f"own parameters, which you may append:            {appended}\n")
         if ref is not None:
             out.write(f"also required: basic auth with username and password of Secret/{ref.name}\n")
     if "<your-host>" in urls.envelope:

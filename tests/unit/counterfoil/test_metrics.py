@@ -23,6 +23,7 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_archive_bytes_total": {"archive"},
     "counterfoil_archive_seconds": {"archive", "operation"},
     "counterfoil_unlisted_actions_total": {"organization", "action"},
+    "counterfoil_callback_parameters_left_out_total": {"organization"},
     "counterfoil_senders": {"organization", "authorized"},
     "counterfoil_notifications_total": {"kind", "outcome"},
     "counterfoil_kubernetes_requests_total": {"verb", "resource", "code"},

@@ -175,10 +175,14 @@ def test_metadata_beyond_one_mebibyte_is_not_read(metadata: str) -> None:
             TagRule(value="{{file.name}}"),
             "spec.tags.tag: value has placeholders that do not exist: {{file.name}}",
         ),
-        (TagRule(), "spec.tags.tag: exactly one of xpath, jsonPath and value must be set"),
+        (TagRule(), "spec.tags.tag: exactly one of xpath, jsonPath, callback and value must be set"),
+        (
+            TagRule(xpath="//a", callback="b"),
+            "spec.tags.tag: exactly one of xpath, jsonPath, callback and value must be set",
+        ),
         (
             TagRule(xpath="//a", value="b"),
-            "spec.tags.tag: exactly one of xpath, jsonPath and value must be set",
+            "spec.tags.tag: exactly one of xpath, jsonPath, callback and value must be set",
         ),
     ],
 )
@@ -211,3 +215,24 @@ def test_rules_that_can_work_have_no_problems() -> None:
 )
 def test_functions_that_there_are_have_no_problems(xpath: str) -> None:
     assert problems({"tag": TagRule(xpath=xpath)}) == []
+
+
+def from_callback(name: str, parameters: dict[str, str] | None, *, required: bool = False) -> dict[str, str]:
+    return collect({"tag": TagRule(callback=name, required=required)}, XML, FIELDS, parameters)
+
+
+@pytest.mark.parametrize("name", ["orderNo", "ORDERNO"])
+def test_a_callback_rule_takes_the_parameter_in_any_letter_case(name: str) -> None:
+    assert from_callback(name, {"OrderNo": " 4711 ", "other": "x"}) == {"tag": "4711"}
+
+
+@pytest.mark.parametrize("parameters", [None, {}, {"other": "x"}, {"orderNo": "  "}])
+def test_a_parameter_that_the_callback_did_not_carry_is_no_tag(parameters: dict[str, str] | None) -> None:
+    assert from_callback("orderNo", parameters) == {}
+    with pytest.raises(TagMissing, match=r"the callback `orderNo` finds nothing in the parameters that"):
+        from_callback("orderNo", parameters, required=True)
+
+
+def test_metadata_that_is_unreadable_does_not_concern_a_callback_rule() -> None:
+    rule = TagRule(callback="a", required=True)
+    assert collect({"tag": rule}, "<not XML", FIELDS, {"a": "1"}) == {"tag": "1"}

@@ -3,10 +3,12 @@ Tags out of metadata that takes long to look through, because it is long or beca
 """
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.archives.layout import ActionFacts
 from counterfoil.archives.tags import MetadataUnreadable, TagMissing, collect
 from counterfoil.archives.tags_subprocess import TOO_EXPENSIVE, collect_in_subprocess, is_light
 from counterfoil.resources.archive import ArchiveSpec, Filesystem, TagRule
@@ -21,7 +23,8 @@ AT_ONCE = TagRule(value="{{envelope.name}}")
 
 async def found(metadata: str, cpu_seconds: int = 1, **rules: TagRule) -> dict[str, str]:
     spec = ArchiveSpec(filesystem=Filesystem(root="/archive"), tags=rules)
-    return await collect_in_subprocess(spec, an_envelope(metadata=metadata), cpu_seconds=cpu_seconds)
+    envelope = replace(an_envelope(metadata=metadata), actions=(ActionFacts("a", "", {"orderNo": "4711"}),))
+    return await collect_in_subprocess(spec, envelope, cpu_seconds=cpu_seconds)
 
 
 def test_what_a_form_makes_is_light_and_what_is_long_is_not() -> None:
@@ -64,3 +67,9 @@ async def test_what_is_missing_or_wrong_is_told_as_ever() -> None:
         await found(LONG, 5, no=TagRule(xpath="//no", required=True))
     with pytest.raises(SettingsInvalid, match="does not compile"):
         await found(LONG, no=TagRule(xpath="//["))
+
+
+@pytest.mark.parametrize("metadata", [FORM, LONG, DEEP_XML], ids=["light", "long", "given up"])
+async def test_a_parameter_of_the_callback_is_found_whatever_the_metadata(metadata: str) -> None:
+    rules = {"order": TagRule(callback="orderno", required=True), "no": TagRule(xpath="//contract//no")}
+    assert await found(metadata, 1, **rules) == {"order": "4711"}

@@ -123,3 +123,28 @@ async def test_input_that_can_not_be_used_is_told(
     status, _ = await rendered(*(flag.format(files) for flag in flags))
     assert status == INPUT_INVALID
     assert says in capsys.readouterr().err
+
+
+CALLBACK_TAG = LEAST + "  tags:\n    order: {callback: orderNo, required: true}\n"
+
+
+async def test_a_tag_of_the_callback_needs_its_parameter(tmp_path: Path) -> None:
+    archive = tmp_path / "callback.yaml"
+    archive.write_text(CALLBACK_TAG)
+
+    status, lines = await rendered("--archive", str(archive), "--parameter", "ORDERNO=47=11")
+    assert (status, lines[1]) == (RENDERED, "tag       order = 47=11")
+
+    status, lines = await rendered("--archive", str(archive))
+    assert status == PROBLEMS
+    assert "the callback `orderNo` finds nothing" in lines[0]
+    assert "--parameter orderNo=VALUE" in lines[0]
+
+
+@pytest.mark.parametrize("parameter", ["orderNo", "=4711"])
+async def test_a_parameter_without_name_or_value_is_no_input(
+    files: Path, parameter: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _ = await rendered("--archive", f"{files}/least.yaml", "--parameter", parameter)
+    assert status == INPUT_INVALID
+    assert "must be NAME=VALUE" in capsys.readouterr().err

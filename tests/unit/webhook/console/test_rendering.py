@@ -64,6 +64,7 @@ def shown(
 def an_event(text: str = "x", phase: Phase = Phase.FAILED) -> Any:
     return (
         EventBuilder()
+        .with_parameters(orderNo=text)
         .in_phase(phase, "NameOccupied")
         .with_condition("Archived", "False", reason="NameOccupied")
         .status(
@@ -281,6 +282,13 @@ def test_documents_beyond_a_page_are_behind_a_link() -> None:
     assert len(second.xpath("//tbody/tr")) == 50
     assert "201 to 250 of 250" in second.text_content()
     assert second.xpath("//a[contains(@href, 'from=0')]")
+
+
+def test_the_page_of_an_event_shows_the_parameters_of_its_callback() -> None:
+    text = of_event(EventBuilder().with_parameters(orderNo="47/11", tenant="a").build()).text_content()
+    assert "orderNo" in text
+    assert "47/11 parameter of the callback URL" in text
+    assert "parameter of the" not in of_event(EventBuilder().build()).text_content()
 
 
 def a_large_event_page(first: int) -> lxml.html.HtmlElement:

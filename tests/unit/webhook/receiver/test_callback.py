@@ -13,8 +13,8 @@ from tests.support.scenes.receiver_parts import GUID
 from webhook.receiver.callback import CallbackParameters, MalformedCallback, parse_callback
 
 
-def read(query: str, most: int = 32) -> CallbackParameters:
-    return parse_callback(query, max_parameters=most)
+def read(query: str, *own: str) -> CallbackParameters:
+    return parse_callback(query, max_parameters=32, own_names={each.lower(): each for each in own})
 
 
 def a_query(**changes: str) -> str:
@@ -22,7 +22,7 @@ def a_query(**changes: str) -> str:
 
 
 def test_the_envelope_and_the_action_are_read() -> None:
-    assert read(a_query()) == CallbackParameters(envelope_id=GUID, action="envelopeFinished", workstep=None)  # type: ignore[arg-type]  # a GUID is an id
+    assert read(a_query()) == (GUID, "envelopeFinished", None, {}, 0)
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,12 @@ def test_the_envelope_and_the_action_are_read() -> None:
     ],
 )
 def test_names_count_in_any_case_and_what_is_unknown_is_passed_over(query: str) -> None:
-    assert read(query) == (GUID, "x", None)
+    assert read(query) == (GUID, "x", None, {}, 0)
 
 
 @pytest.mark.parametrize("query", [f"envelope={GUID}", f"envelopeId={GUID}&action="])
 def test_an_action_may_be_absent(query: str) -> None:
-    assert read(query) == (GUID, None, None)
+    assert read(query) == (GUID, None, None, {}, 0)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,55 @@ def test_a_detail_that_does_not_fit_is_left_out_and_the_callback_still_counts(na
     assert read(a_query(**{name: value})).workstep is None
 
 
+# The organization's own parameters
+
+
+@pytest.mark.parametrize("name", ["orderNo", "ORDERNO", "orderno"])
+def test_a_listed_parameter_is_read_in_any_case_and_has_the_spelling_of_the_list(name: str) -> None:
+    callback = read(a_query(**{name: "4711/ä b", "unlisted": "x"}), "orderNo", "tenant")
+    assert (callback.own, callback.left_out) == ({"orderNo": "4711/ä b"}, 0)
+
+
+def test_an_empty_own_parameter_is_none() -> None:
+    callback = read(a_query(orderNo=""), "orderNo")
+    assert (callback.own, callback.left_out) == ({}, 0)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 257,
+        "a\nb",
+        "a\x00b",
+        "a\u202eb",
+        "a\u2028b",
+        "signer@example.com",
+        "##OrderNo##",
+        "%FF",
+    ],
+    ids=["long", "line end", "NUL", "direction", "line separator", "e-mail", "placeholder", "no UTF-8"],
+)
+def test_an_own_parameter_that_is_unusable_is_left_out_and_the_callback_still_counts(value: str) -> None:
+    query = a_query(tenant="a", orderNo=value).replace("%25FF", "%FF")
+    callback = read(query, "orderNo", "tenant")
+    assert (callback.envelope_id, callback.own, callback.left_out) == (GUID, {"tenant": "a"}, 1)
+
+
+def test_of_two_different_values_of_an_own_parameter_none_is_taken_and_of_two_equal_ones_one() -> None:
+    callback = read(a_query() + "&a=1&A=2&a=3&b=1&B=1", "a", "b")
+    assert (callback.own, callback.left_out) == ({"b": "1"}, 1)
+
+
+def test_an_own_parameter_of_the_maximum_length_is_kept() -> None:
+    assert read(a_query(a="ä" * 256), "a").own == {"a": "ä" * 256}
+
+
+@given(st.text(max_size=300))
+def test_no_value_of_an_own_parameter_makes_a_callback_malformed(value: str) -> None:
+    callback = read(a_query(a=value.encode(errors="replace").decode()), "a")
+    assert callback.own == {} or callback.own["a"].isprintable()
+
+
 @given(st.sampled_from(["recipientEmail", "RecipientEmail", "description", "recipientOrder"]))
 def test_personal_data_is_not_even_looked_at(name: str) -> None:
     assert "@" not in repr(read(a_query(**{name: "signer@example.com"})))
@@ -114,4 +163,4 @@ def test_every_proper_callback_is_read_as_it_was_written(
     callback = read(
         urlencode({"EnvelopeID": str(envelope).upper(), "action": action, "workstepId": workstep})
     )
-    assert callback == (str(envelope), action, Workstep(id=workstep))
+    assert callback == (str(envelope), action, Workstep(id=workstep), {}, 0)

@@ -153,6 +153,61 @@ async def test_an_action_in_another_letter_case_is_the_same_event(counter: Count
     assert counter.kube.event(name).spec.action == "envelopeFinished"
 
 
+def with_own_parameters(*names: str) -> Any:
+    return added(an_organization(spec={"callback": {"parameters": list(names)}}))
+
+
+async def test_listed_parameters_are_stored_in_the_event_and_others_are_not(counter: Counter) -> None:
+    counter.organization_cache.update(with_own_parameters("orderNo"))
+    assert await counter.status(f"{QUERY}&ORDERNO=47%2F11&secret=x") == 200
+    (name,) = counter.kube.objects
+    assert counter.kube.event(name).spec.parameters == {"orderNo": "47/11"}
+    assert "secret" not in json.dumps(counter.kube.objects)
+
+
+async def test_without_a_list_no_parameter_is_stored(counter: Counter) -> None:
+    assert await counter.status(f"{QUERY}&orderNo=4711") == 200
+    (raw,) = counter.kube.objects.values()
+    assert "parameters" not in raw["spec"]
+
+
+async def test_the_same_callback_with_other_parameters_is_a_known_one(counter: Counter) -> None:
+    counter.organization_cache.update(with_own_parameters("orderNo"))
+    for query in (f"{QUERY}&orderNo=4711", f"{QUERY}&orderNo=4712", QUERY):
+        assert await counter.status(query) == 200
+    assert (counter.counted("noted"), counter.counted("known")) == (1, 2)
+    (name,) = counter.kube.objects
+    assert counter.kube.event(name).spec.parameters == {"orderNo": "4711"}
+
+
+async def test_an_unusable_parameter_costs_the_parameter_and_never_the_event(
+    counter: Counter, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    counter.organization_cache.update(with_own_parameters("orderNo", "tenant", "who"))
+    query = f"{QUERY}&orderNo=%00&tenant=a&who=anna%40example.com"
+
+    assert await counter.status(query) == 200
+
+    (name,) = counter.kube.objects
+    assert counter.kube.event(name).spec.parameters == {"tenant": "a"}
+    left_out = "counterfoil_callback_parameters_left_out_total"
+    assert counter.metrics.registry.get_sample_value(left_out, {"organization": "acme"}) == 2
+    assert "2 parameters of the organization are unusable" in caplog.text
+    assert "anna" not in caplog.text
+
+
+async def test_sixteen_parameters_of_the_maximum_length_fit(counter: Counter) -> None:
+    names = [f"parameter{number}" for number in range(16)]
+    counter.organization_cache.update(with_own_parameters(*names))
+    query = "&".join([QUERY, *(f"{name}={'x' * 256}" for name in names)])
+
+    assert await counter.status(query) == 200
+
+    (event,) = counter.kube.objects
+    assert counter.kube.event(event).spec.parameters == dict.fromkeys(names, "x" * 256)
+
+
 NO_ACTION = pytest.mark.parametrize("query", [f"envelope={GUID}", f"envelopeId={GUID}&action="])
 """Namirial's own sample has no action; a placeholder that eSAW leaves out is an empty one."""
 

@@ -128,3 +128,10 @@ def test_what_vanished_while_nobody_watched_is_gone_after_the_next_list(
 
     assert organization_cache.find("acme") is None
     assert organization_cache.find("other") is not None
+
+
+def test_its_own_parameters_follow_the_spec(organization_cache: OrganizationCache) -> None:
+    assert listed(organization_cache, an_organization()).own_parameters == {}
+    raw = an_organization(spec={"callback": {"parameters": ["orderNo", "tenant"]}})
+    assert listed(organization_cache, raw).own_parameters == {"orderno": "orderNo", "tenant": "tenant"}
+    assert listed(organization_cache, an_organization()).own_parameters == {}
