@@ -14,9 +14,6 @@ from typing import Any
 from counterfoil.resources import Resource
 from counterfoil.resources.request import Request, RequestOutcome
 
-REFUSED_REASON = "RequestRefused"
-"""Reason of the Kubernetes Event about a request that was not carried out."""
-
 
 def _unchanged(status: Any) -> Any:
     return status

@@ -26,7 +26,6 @@ from msgspec.structs import replace
 
 from controller.cache import Cache
 from controller.requests.request_table import (
-    REFUSED_REASON,
     RequestResult,
     RequestTable,
     RequestType,
@@ -201,9 +200,11 @@ class UserRequests:
     def _record(
         self, resource: Resource, request: Request, last: LastRequest, type_: RequestType | None
     ) -> None:
-        is_done = last.outcome is RequestOutcome.DONE and type_ is not None
-        reason = type_.event_reason if is_done and type_ else REFUSED_REASON
-        self.event_recorder.record(resource, reason, _note(request, last), action="Request")
+        note = _note(request, last)
+        if type_ is not None and last.outcome is RequestOutcome.DONE:
+            self.event_recorder.record(resource, type_.event_reason, note, action="Request")
+        else:
+            self.event_recorder.record(resource, "RequestRefused", note, action="Request")
 
     async def _remove_label(self, resource: R, request: Request) -> R:
         """Remove the label, unless a person has replaced it by another request meanwhile."""
