@@ -11,6 +11,7 @@ The receiver (deliveries) and ``retry`` are the only other writers of an event's
 import dataclasses
 import logging
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import msgspec
 
@@ -80,7 +81,7 @@ class Reconciler:
         ``Superseded`` when another process changed the event, and ``LeaseLost`` when another process may work
         on it.
         """
-        phase = state_machine.phase_to_resume(event.status)
+        phase, started = state_machine.phase_to_resume(event.status), self.clock.now()
         is_ours = self._own_versions.pop(event.name, "") == event.metadata.resource_version
         try:
             admitted = await self.preconditions.check(event)
@@ -98,7 +99,8 @@ class Reconciler:
             case Admitted():
                 return await self._run_phases(event, admitted, phase, is_ours=is_ours)
         self._count(phase, admitted)
-        status = state_machine.next_status(event.status, phase, admitted, self._transition_input(event))
+        inputs = self._transition_input(event, started)
+        status = state_machine.next_status(event.status, phase, admitted, inputs)
         event = await self._persist(event, status, admitted)
         if is_ours:
             self._remember(event)
@@ -114,10 +116,11 @@ class Reconciler:
         sender = admitted.context.sender.name
         status = state_machine.with_authorized(event.status, sender, self._transition_input(event))
         while True:
-            current = msgspec.structs.replace(event, status=status)
+            current, started = msgspec.structs.replace(event, status=status), self.clock.now()
             outcome = await self._run_phase(phase, current, admitted)
             self._count(phase, outcome)
-            status = state_machine.next_status(status, phase, outcome, self._transition_input(event))
+            inputs = self._transition_input(event, started)
+            status = state_machine.next_status(status, phase, outcome, inputs)
             if phase in PERSIST_AFTER or not isinstance(outcome, Done):
                 event = await self._persist(event, status, outcome)
                 admitted.context.fence.stored(event)
@@ -196,13 +199,16 @@ class Reconciler:
         self._announce(event.status, stored, outcome)
         return stored
 
-    def _transition_input(self, event: EnvelopeEvent) -> TransitionInput:
+    def _transition_input(
+        self, event: EnvelopeEvent, attempt_start: datetime | None = None
+    ) -> TransitionInput:
         organization = self.cache.organizations.get(event.organization)
         return TransitionInput(
             now=self.clock.now(),
             generation=event.metadata.generation,
             retry=organization.spec.retry if organization is not None else RetrySpec(),
             random=self.random,
+            attempt_start=attempt_start,
         )
 
     def _count(self, phase: Phase, outcome: Outcome) -> None:

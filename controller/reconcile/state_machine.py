@@ -28,7 +28,10 @@ from controller.reconcile.outcomes import (
 )
 from controller.scheduling import backoff
 from counterfoil.resources import (
+    MAX_ATTEMPT_HISTORY,
     MAX_MESSAGE_LENGTH,
+    Attempt,
+    AttemptOutcome,
     EnvelopeEventStatus,
     LastError,
     Phase,
@@ -69,6 +72,8 @@ class TransitionInput:
     generation: int
     retry: RetrySpec
     random: backoff.Random
+    attempt_start: datetime | None = None
+    """Start of the attempt that ended with the outcome; None: now."""
 
 
 def phase_to_resume(status: EnvelopeEventStatus) -> Phase:
@@ -89,7 +94,33 @@ def next_phase(phase: Phase) -> Phase:
 def next_status(
     status: EnvelopeEventStatus, phase: Phase, outcome: Outcome, inputs: TransitionInput
 ) -> EnvelopeEventStatus:
-    """Return the status after ``phase`` ended with ``outcome``."""
+    """Return the status after ``phase`` ended with ``outcome``, with the attempt in its history."""
+    after = _status_after(status, phase, outcome, inputs)
+    # An equal outcome without a change must not cost a write.
+    return after if after == status else _with_attempt(after, phase, outcome, inputs)
+
+
+def _with_attempt(
+    status: EnvelopeEventStatus, phase: Phase, outcome: Outcome, inputs: TransitionInput
+) -> EnvelopeEventStatus:
+    """Return the status with one more attempt; a pause and a suspension are no attempts."""
+    if isinstance(outcome, Pause | Hold):
+        return status
+    started = inputs.attempt_start or inputs.now
+    attempt = Attempt(
+        phase=phase,
+        start_time=started.replace(microsecond=0),
+        seconds=max(0, round((inputs.now - started).total_seconds())),
+        outcome=AttemptOutcome(type(outcome).__name__),
+        reason=outcome.reason,
+    )
+    history = (*status.attempt_history, attempt)[-MAX_ATTEMPT_HISTORY:]
+    return msgspec.structs.replace(status, attempt_history=history)
+
+
+def _status_after(
+    status: EnvelopeEventStatus, phase: Phase, outcome: Outcome, inputs: TransitionInput
+) -> EnvelopeEventStatus:
     outcome = dataclasses.replace(outcome, message=outcome.message[:MAX_MESSAGE_LENGTH])
     draft = _Draft(status, inputs)
     draft.add_facts(outcome.facts)

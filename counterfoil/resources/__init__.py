@@ -39,11 +39,14 @@ from counterfoil.resources.conditions import (
 from counterfoil.resources.envelope import Envelope, EnvelopeSpec
 from counterfoil.resources.envelopeevent import (
     FINAL_PHASES,
+    MAX_ATTEMPT_HISTORY,
     MAX_DOCUMENTS,
     MAX_DOCUMENTS_BYTES,
     MAX_LOCATION_LENGTH,
     MAX_TEXT_LENGTH,
     ArchiveLocation,
+    Attempt,
+    AttemptOutcome,
     EnvelopeEvent,
     EnvelopeEventSpec,
     EnvelopeEventStatus,

@@ -115,6 +115,30 @@ class LastError(ResourcePart, frozen=True):
     time: datetime
 
 
+MAX_ATTEMPT_HISTORY = 10
+"""Number of attempts in a status; older ones are removed."""
+
+
+class AttemptOutcome(StrEnum):
+    """Outcome of an attempt, as in the metric ``counterfoil_attempts_total``."""
+
+    DONE = "Done"
+    WAIT = "Wait"
+    NEED_CONSENT = "NeedConsent"
+    SKIP = "Skip"
+    FAIL = "Fail"
+
+
+class Attempt(ResourcePart, frozen=True):
+    """One attempt of one phase; ``seconds`` is its duration."""
+
+    phase: Phase
+    start_time: datetime
+    seconds: int
+    outcome: AttemptOutcome
+    reason: str
+
+
 class EnvelopeSummary(ResourcePart, frozen=True):
     """Summary of eSAW's description of the envelope."""
 
@@ -176,6 +200,8 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
     """Number of times that the archived files were not those of eSAW or of the archive, or were in doubt."""
     start_time: datetime | None = None
     completion_time: datetime | None = None
+    attempt_history: tuple[Attempt, ...] = ()
+    """The last ``MAX_ATTEMPT_HISTORY`` attempts of all phases, oldest first."""
     last_request: LastRequest | None = None
 
     @property

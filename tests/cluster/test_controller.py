@@ -54,6 +54,12 @@ async def test_a_completed_envelope_is_filed_proved_and_then_deleted_once(scene:
     event = await scene.reaches(await scene.note(envelope), Phase.SUCCEEDED)
 
     assert {each.type for each in event.status.conditions if each.status == "True"} == set(HAPPY)
+    assert [(each.phase, each.outcome) for each in event.status.attempt_history] == [
+        ("Validating", "Done"),
+        ("Collecting", "Done"),
+        ("Archiving", "Done"),
+        ("Cleaning", "Done"),
+    ]
     assert event.status.envelope is not None
     assert (event.status.envelope.name, event.status.envelope.status) == ("Contract", "Completed")
     assert {each.sha256 for each in event.status.documents} == {
@@ -425,6 +431,10 @@ async def test_retry_by_label_drives_what_failed_and_is_recorded(scene: Controll
     event = await scene.reaches(name, Phase.SUCCEEDED)
     assert REQUEST_LABEL not in event.metadata.labels
     assert event.metadata.annotations == {}
+    last = event.status.last_request
+    assert last is not None
+    assert (last.request, last.by, last.outcome) == ("retry", "maria", RequestOutcome.DONE)
+    assert ("Collecting", "Fail") in [(each.phase, each.outcome) for each in event.status.attempt_history]
     assert ("Normal", "RetryRequested") in await scene.recorded(name)
 
 

@@ -19,8 +19,9 @@ class TimelineEntry:
     when: datetime
     kind: str
     name: str = ""
-    """A condition's type, what a person did, or the reason of a Kubernetes Event."""
+    """A condition's type, a phase, a person's action or request, or the reason of a Kubernetes Event."""
     truth: str = ""
+    """A condition's status, or the outcome of an attempt or of a request."""
     reason: str = ""
     text: str = ""
     count: int = 0
@@ -51,15 +52,38 @@ def _progress(event: EnvelopeEvent) -> Iterable[TimelineEntry]:
         yield TimelineEntry(
             when=when, kind="condition", name=each.type, truth=each.status, reason=each.reason, text=text
         )
-    if status.last_error is not None:
-        error = status.last_error
-        yield TimelineEntry(
-            when=error.time, kind="attempt", reason=error.reason, text=error.message, count=status.attempts
-        )
+    yield from _attempts(event)
     if status.completion_time is not None:
         yield TimelineEntry(when=status.completion_time, kind="completed", reason=status.reason or "")
     if status.next_attempt_time is not None and not status.phase.is_final:
         yield TimelineEntry(when=status.next_attempt_time, kind="next")
+
+
+def _attempts(event: EnvelopeEvent) -> Iterable[TimelineEntry]:
+    """Yield the last attempts, the last problem and the last request of a person."""
+    status = event.status
+    for attempt in status.attempt_history:
+        yield TimelineEntry(
+            when=attempt.start_time,
+            kind="attempt",
+            name=attempt.phase,
+            truth=attempt.outcome,
+            reason=attempt.reason,
+            count=attempt.seconds,
+        )
+    if status.last_error is not None:
+        error = status.last_error
+        yield TimelineEntry(when=error.time, kind="problem", reason=error.reason, text=error.message)
+    if status.last_request is not None:
+        last = status.last_request
+        yield TimelineEntry(
+            when=last.handled_time,
+            kind="request",
+            name=last.request,
+            truth=last.outcome,
+            reason=last.by or "",
+            text=last.reason or "",
+        )
 
 
 def _from_kubernetes_events(kubernetes_events: Iterable[Mapping[str, Any]]) -> Iterable[TimelineEntry]:

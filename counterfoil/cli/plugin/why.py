@@ -61,6 +61,27 @@ class ConditionSummary(msgspec.Struct, frozen=True, rename="camel"):
     message: str
 
 
+class RequestSummary(msgspec.Struct, frozen=True, rename="camel"):
+    """The last request of a person, and its result."""
+
+    request: str
+    outcome: str
+    by: str | None
+    reason: str | None
+    message: str | None
+    when: datetime
+
+
+class AttemptSummary(msgspec.Struct, frozen=True, rename="camel"):
+    """One attempt of one phase."""
+
+    phase: str
+    outcome: str
+    reason: str
+    start: datetime
+    seconds: int
+
+
 class EventExplanation(msgspec.Struct, frozen=True, rename="camel"):
     """Explanation of an event: its state, the next step, and who must act."""
 
@@ -85,6 +106,9 @@ class EventExplanation(msgspec.Struct, frozen=True, rename="camel"):
     controller: str | None
     """Why no controller works on the event; null if one does, or if the Leases can't be read."""
     steps: tuple[ConditionSummary, ...]
+    attempts: tuple[AttemptSummary, ...]
+    """The last attempts, oldest first."""
+    last_request: RequestSummary | None
     happened: tuple[str, ...]
 
 
@@ -164,6 +188,11 @@ def explain(
         archive=archive.manifest if archive is not None else None,
         controller=str(absence) if is_abandoned else None,
         steps=_condition_summaries(event),
+        attempts=tuple(
+            AttemptSummary(each.phase, each.outcome, each.reason, each.start_time, each.seconds)
+            for each in status.attempt_history
+        ),
+        last_request=_request_summary(event),
         happened=_event_lines(kubernetes_events, now),
     )
 
@@ -189,10 +218,18 @@ def page(why: EventExplanation) -> str:
     lines += [_line("To do", why.do)] if why.do else []
     lines += [_line("Consent link", why.consent_url)] if why.consent_url else []
     lines += [_line("Filed", why.archive)] if why.archive else []
+    lines += [_line("Last request", _request_text(why.last_request))] if why.last_request else []
     if why.steps:
         lines += ["", "Steps"]
     for each in why.steps:
         lines.append(f"  {each.name:<18}{STATUS_TEXTS.get(each.status, each.status):<9}{each.message}")
+    if why.attempts:
+        lines += ["", "Last attempts"]
+    for attempt in why.attempts:
+        lines.append(
+            f"  {_clock(attempt.start)}  {attempt.phase:<12}{Duration(seconds=attempt.seconds)!s:<8}"
+            f"{attempt.outcome}: {attempt.reason}"
+        )
     if why.happened:
         lines += ["", "Told by Kubernetes Events (kept for an hour)", *(f"  {each}" for each in why.happened)]
     # Names come from eSAW's users: what they wrote must not talk to the terminal.
@@ -251,7 +288,7 @@ def _deadline(event: EnvelopeEvent, organization: Organization | None, now: date
 
 def _format_time(moment: datetime, now: datetime) -> str:
     seconds = round((moment - now).total_seconds())
-    clock = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    clock = _clock(moment)
     if seconds <= 0:
         return f"now (due since {clock})"
     return f"in {Duration(seconds=seconds)} ({clock})"
@@ -266,6 +303,27 @@ def _last_error(event: EnvelopeEvent, now: datetime) -> str | None:
     if last is None or event.status.phase is Phase.SUCCEEDED:
         return None
     return f"{last.reason}, {_age(last.time, now)} ago: {last.message}"
+
+
+def _request_summary(event: EnvelopeEvent) -> RequestSummary | None:
+    last = event.status.last_request
+    if last is None:
+        return None
+    return RequestSummary(
+        last.request, last.outcome, last.by, last.reason, last.message, when=last.handled_time
+    )
+
+
+def _request_text(last: RequestSummary) -> str:
+    by = f", in the name of {last.by}" if last.by else ""
+    because = f", because: {last.reason}" if last.reason else ""
+    return (
+        f"{last.request} at {_clock(last.when)}{by}{because}. {last.outcome}: {last.message or ''}".rstrip()
+    )
+
+
+def _clock(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _condition_summaries(event: EnvelopeEvent) -> tuple[ConditionSummary, ...]:

@@ -28,6 +28,8 @@ from controller.reconcile.state_machine import (
 from counterfoil.durations import Duration
 from counterfoil.resources import (
     MAX_MESSAGE_LENGTH,
+    Attempt,
+    AttemptOutcome,
     EnvelopeEventStatus,
     EnvelopeSummary,
     Phase,
@@ -122,6 +124,60 @@ def test_equal_retries_change_nothing_that_a_person_reads() -> None:
     twice = next_status(once, Phase.VALIDATING, Wait("EsawUnreachable", "No answer."), at(1))
     assert (once.reason, once.message, once.conditions) == (twice.reason, twice.message, twice.conditions)
     assert twice.attempts == 2
+
+
+def test_each_attempt_is_in_the_history_with_its_duration() -> None:
+    started = NOON - timedelta(seconds=7.6)
+    inputs = dataclasses.replace(at(), attempt_start=started)
+    status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", "No."), inputs)
+    status = next_status(status, Phase.VALIDATING, Done("Fine", "Fine."), at(1))
+    assert status.attempt_history == (
+        Attempt(
+            phase=Phase.VALIDATING,
+            start_time=started.replace(microsecond=0),
+            seconds=8,
+            outcome=AttemptOutcome.WAIT,
+            reason="EsawUnreachable",
+        ),
+        Attempt(
+            phase=Phase.VALIDATING,
+            start_time=NOON + timedelta(minutes=1),
+            seconds=0,
+            outcome=AttemptOutcome.DONE,
+            reason="Fine",
+        ),
+    )
+
+
+@pytest.mark.parametrize("outcome", [Wait, NeedConsent, Skip, Fail, Done])
+def test_each_outcome_of_an_attempt_has_a_name_in_the_history(outcome: type[Done]) -> None:
+    status = next_status(EnvelopeEventStatus(), Phase.COLLECTING, outcome("Odd", "Odd."), at())
+    assert [each.outcome for each in status.attempt_history] == [outcome.__name__]
+
+
+def test_a_clock_that_was_set_back_makes_no_negative_duration() -> None:
+    inputs = dataclasses.replace(at(), attempt_start=NOON + timedelta(hours=1))
+    status = next_status(EnvelopeEventStatus(), Phase.COLLECTING, Wait("Odd", "Odd."), inputs)
+    assert [each.seconds for each in status.attempt_history] == [0]
+
+
+def test_the_history_has_the_last_ten_attempts() -> None:
+    status = EnvelopeEventStatus()
+    for number in range(13):
+        status = next_status(status, Phase.COLLECTING, Wait(f"Odd{number}", "Odd."), at(number))
+    assert [each.reason for each in status.attempt_history] == [f"Odd{number}" for number in range(3, 13)]
+
+
+def test_pauses_and_suspensions_are_no_attempts() -> None:
+    until = NOON + timedelta(hours=1)
+    status = next_status(EnvelopeEventStatus(), Phase.CLEANING, Pause("CleanupLater", "", until), at())
+    status = next_status(status, Phase.CLEANING, Hold("Suspended", ""), at())
+    assert status.attempt_history == ()
+
+
+def test_an_attempt_that_changes_nothing_adds_nothing_so_that_it_costs_no_write() -> None:
+    once = next_status(EnvelopeEventStatus(), Phase.VALIDATING, NeedConsent("KeyMissing", "No key."), at())
+    assert next_status(once, Phase.VALIDATING, NeedConsent("KeyMissing", "No key."), at(5)) == once
 
 
 def test_no_phase_waits_for_ever() -> None:

@@ -11,23 +11,30 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from counterfoil.cli.plugin import completion, config_flags, diagnose, entry_point, sweep
 from counterfoil.cli.plugin.diagnose import OMITTED, SupportBundle, remove_personal_data
-from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
-from counterfoil.cli.plugin.request import RETRY
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
+from counterfoil.cli.plugin.request import MAX_WRITE_ATTEMPTS, RETRY, make_request, wait_for_answer
 from counterfoil.cli.plugin.why import explain, page
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import Forbidden, Unavailable
+from counterfoil.kube.errors import Conflict, Forbidden, Unavailable
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     REQUEST_LABEL,
     ArchiveLocation,
+    Attempt,
+    AttemptOutcome,
     EnvelopeSummary,
     LastError,
+    LastRequest,
     LocalObjectReference,
+    Organization,
     Phase,
+    RequestOutcome,
     Resource,
+    to_json_dict,
 )
 from counterfoil.resources.shard_leases import UnheldShard
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
@@ -132,6 +139,66 @@ def test_an_archive_that_was_only_chosen_is_not_called_filed() -> None:
     chosen = ArchiveLocation(ref=LocalObjectReference(name="dms"))
     event = EventBuilder().in_phase(Phase.ARCHIVING).status(archive=chosen).build()
     assert "Filed" not in page(explain(event, None, None, (), NOON))
+
+
+def test_the_last_attempts_and_what_a_person_asked_for_last_are_told() -> None:
+    attempt = Attempt(
+        phase=Phase.COLLECTING,
+        start_time=NOON,
+        seconds=75,
+        outcome=AttemptOutcome.WAIT,
+        reason="EsawFailing",
+    )
+    last = LastRequest(
+        request="retry",
+        by="maria\x1b[2J",
+        reason="eSAW is back",
+        outcome=RequestOutcome.DONE,
+        message="The event was Failed; it is tried again.",
+        handled_time=NOON,
+    )
+    event = an_event().status(attempt_history=(attempt,), last_request=last).build()
+    why = explain(event, None, None, (), NOON)
+    text = page(why)
+    assert "  2026-07-01 12:00:00 UTC  Collecting  1m15s   Wait: EsawFailing\n" in text
+    assert (
+        "Last request  retry at 2026-07-01 12:00:00 UTC, in the name of maria?[2J, because: eSAW is back. "
+        "Done: The event was Failed; it is tried again.\n"
+    ) in text
+    assert "Last request" not in page(explain(an_event().build(), None, None, (), NOON))
+    assert format_json(why).count('"seconds": 75') == 1
+
+
+async def test_the_answer_to_ones_own_request_is_told_from_that_to_another() -> None:
+    kube = KnowsItsUser(an_organization())
+    id_ = await make_request(kube, Organization, "acme", "sweep")
+    other = LastRequest(request="sweep", outcome=RequestOutcome.REFUSED, handled_time=NOON, id="of another")
+    kube.edit(Organization, "acme", {"status": {"lastRequest": to_json_dict(other)}})
+    with pytest.raises(CommandError, match=r"has not answered within 0\.05 s"):
+        await wait_for_answer(kube, Organization, "acme", id_, 0.05)
+    ours = replace(other, outcome=RequestOutcome.DONE, id=id_)
+    kube.edit(Organization, "acme", {"status": {"lastRequest": to_json_dict(ours)}})
+    _, last = await wait_for_answer(kube, Organization, "acme", id_, 5.0)
+    assert last == ours
+
+
+async def test_a_request_that_another_one_replaced_is_not_waited_for() -> None:
+    kube = KnowsItsUser(an_organization())
+    id_ = await make_request(kube, Organization, "acme", "sweep")
+    await make_request(kube, Organization, "acme", "sweep")
+    with pytest.raises(CommandError, match="somebody made another request"):
+        await wait_for_answer(kube, Organization, "acme", id_, 5.0)
+
+
+async def test_a_request_has_its_parameters_and_gives_up_beside_writers_that_never_pause() -> None:
+    kube = KnowsItsUser(an_organization())
+    await make_request(kube, Organization, "acme", "check", because="new", parameters={"envelope": "77"})
+    annotations = kube.objects[Organization.PLURAL, "acme"]["metadata"]["annotations"]
+    assert annotations["counterfoil.dev/request-envelope"] == "77"
+    assert annotations["counterfoil.dev/request-by"] == "jane"
+    kube.fail("patch", *[Conflict(409, "Conflict", "somebody was first")] * MAX_WRITE_ATTEMPTS)
+    with pytest.raises(CommandError, match="written by others all the time"):
+        await make_request(kube, Organization, "acme", "sweep")
 
 
 class KnowsItsUser(InMemoryKubeClient):

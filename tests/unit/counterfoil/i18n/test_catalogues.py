@@ -13,12 +13,13 @@ SAME_WORDS = {
     "de": {
         ("filter", "phase"),
         ("event", "deliveries"),
+        ("moment", "attempt"),
         ("organizations", "url_status"),
         ("time", "in_seconds"),
         ("time", "in_minutes"),
         ("time", "in_hours"),
     },
-    "it": {("truth", "False"), ("moment", "act"), ("event", "file")},
+    "it": {("truth", "False"), ("moment", "act"), ("moment", "attempt"), ("event", "file")},
 }
 """Texts of the console that are the same words in English."""
 

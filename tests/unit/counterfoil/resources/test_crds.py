@@ -38,6 +38,7 @@ from counterfoil.resources import (
     ACTION_LABEL,
     ENVELOPE_LABEL,
     GROUP,
+    MAX_ATTEMPT_HISTORY,
     MAX_DOCUMENTS,
     MAX_LOCATION_LENGTH,
     MAX_MESSAGE_LENGTH,
@@ -161,6 +162,7 @@ def test_every_field_is_bounded(kind: type[Resource]) -> None:
 
 BOUNDS = [
     (EnvelopeEvent, ".status.documents", "maxItems", MAX_DOCUMENTS),
+    (EnvelopeEvent, ".status.attemptHistory", "maxItems", MAX_ATTEMPT_HISTORY),
     (EnvelopeEvent, ".status.documents[].fileID", "maxLength", FILE_ID_LENGTH),
     (EnvelopeEvent, ".status.documents[].fileName", "maxLength", MAX_TEXT_LENGTH),
     (EnvelopeEvent, ".status.documents[].location", "maxLength", MAX_LOCATION_LENGTH),
@@ -201,6 +203,7 @@ def test_every_text_of_an_events_status_is_bounded_by_what_is_compared_here_or_b
         ".status.archive.ref.name",
         ".status.documents[].sha256",
         ".status.lastRequest.request",
+        ".status.attemptHistory[].reason",
     }
     texts = {path for path, schema in fields(EnvelopeEvent) if "maxLength" in schema}
     compared = {path for kind, path, _, _ in BOUNDS if kind is EnvelopeEvent}

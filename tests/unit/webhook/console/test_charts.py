@@ -5,7 +5,18 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from counterfoil.resources import Activity, HourlyActivity, LastError, Organization, OrganizationStatus, Phase
+from counterfoil.resources import (
+    Activity,
+    Attempt,
+    AttemptOutcome,
+    HourlyActivity,
+    LastError,
+    LastRequest,
+    Organization,
+    OrganizationStatus,
+    Phase,
+    RequestOutcome,
+)
 from counterfoil.resources.audit_annotation import (
     ACTS_ANNOTATION,
     MAX_AUDIT_ENTRIES,
@@ -79,6 +90,21 @@ def test_what_happened_stands_in_order_with_what_is_to_come_last() -> None:
                 reason="ArchiveFull", message="It is full.", time=NOON + timedelta(seconds=1)
             ),
             attempts=3,
+            attempt_history=(
+                Attempt(
+                    phase=Phase.ARCHIVING,
+                    start_time=NOON,
+                    seconds=7,
+                    outcome=AttemptOutcome.WAIT,
+                    reason="ArchiveFull",
+                ),
+            ),
+            last_request=LastRequest(
+                request="retry",
+                by="jane",
+                outcome=RequestOutcome.DONE,
+                handled_time=NOON - timedelta(minutes=1),
+            ),
             next_attempt_time=NOON + timedelta(minutes=5),
         )
         .build()
@@ -89,14 +115,25 @@ def test_what_happened_stands_in_order_with_what_is_to_come_last() -> None:
         {"eventTime": None, "reason": "Broken"},
     )
 
-    assert [each.kind for each in timeline_entries(event, told)] == [
+    entries = timeline_entries(event, told)
+    assert [each.kind for each in entries] == [
         "noted",
         "started",
+        "request",
         "condition",
         "attempt",
+        "problem",
         "told",
         "next",
     ]
+    request, attempt = entries[2], entries[4]
+    assert (request.name, request.reason, request.truth) == ("retry", "jane", "Done")
+    assert (attempt.name, attempt.truth, attempt.reason, attempt.count) == (
+        "Archiving",
+        "Wait",
+        "ArchiveFull",
+        7,
+    )
 
 
 def test_the_last_ten_acts_stay_on_an_object() -> None:

@@ -12,15 +12,19 @@ from msgspec.structs import replace
 from counterfoil.i18n.catalogue import LANGUAGES, CatalogueName, load_catalogue
 from counterfoil.resources import (
     Activity,
+    Attempt,
+    AttemptOutcome,
     EnvelopeSummary,
     FiledDocument,
     FileKind,
     HourlyActivity,
     LastError,
+    LastRequest,
     LocalObjectReference,
     Organization,
     OrganizationStatus,
     Phase,
+    RequestOutcome,
 )
 from counterfoil.resources.shard_leases import UnheldShard
 from tests.support.builders import NOON, EventBuilder
@@ -70,6 +74,13 @@ def an_event(text: str = "x", phase: Phase = Phase.FAILED) -> Any:
         .status(
             message=text,
             last_error=LastError(reason="ArchiveFull", message=text + "!", time=NOON),
+            attempt_history=tuple(
+                Attempt(phase=Phase.ARCHIVING, start_time=NOON, seconds=7, outcome=each, reason="ArchiveFull")
+                for each in AttemptOutcome
+            ),
+            last_request=LastRequest(
+                request="retry", by=text, reason=text, outcome=RequestOutcome.DONE, handled_time=NOON
+            ),
             envelope=EnvelopeSummary(name=text, status=text, sender_ref=LocalObjectReference(name="anna")),
             documents=(
                 FiledDocument(file_id="1", kind=FileKind.DOCUMENT, file_name=text, size=3000, location=text),
